@@ -1,0 +1,17 @@
+//! What `psi-driver` and `psid` must agree on, apart from the wire: ids, secret bytes, paths, exit
+//! codes and the first six bytes of `cache.enc`.
+
+mod cache_header;
+mod exit;
+mod paths;
+mod secret_bytes;
+mod secret_id;
+
+pub use cache_header::{BackendTag, CacheHeader, NotACache};
+pub use exit::Exit;
+pub use paths::{Paths, Scope};
+pub use secret_bytes::SecretBytes;
+pub use secret_id::{InvalidSecretId, SecretId};
+
+/// The largest secret that podman accepts, in bytes (`0 < len < 512000` in its secrets.go).
+pub const MAX_SECRET_BYTES: usize = 511_999;

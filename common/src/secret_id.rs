@@ -1,0 +1,115 @@
+//! Podman's id of a secret, parsed once.
+
+use std::fmt;
+use std::str::FromStr;
+
+const LEN: usize = 25;
+
+/// An id as podman makes them: `^[0-9a-f]{25}$` (secrets.go: 64 hexadecimal digits cut to 25).
+///
+/// Whoever holds one may use it as a file name: it has no separator, no dot and one length.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SecretId([u8; LEN]);
+
+/// A text that is no id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InvalidSecretId {
+    /// The text is empty, as podman ≥ 5.1 passes it for `create --replace` of a missing name.
+    Empty,
+    /// The text has another length or other characters; the text, cut and escaped for one line.
+    Malformed(String),
+}
+
+impl SecretId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        // The bytes were checked to be ASCII; the fallback is never reached.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl FromStr for SecretId {
+    type Err = InvalidSecretId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSecretId> {
+        if text.is_empty() {
+            return Err(InvalidSecretId::Empty);
+        }
+        match <[u8; LEN]>::try_from(text.as_bytes()) {
+            Ok(id) if id.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) => {
+                Ok(Self(id))
+            }
+            _ => Err(InvalidSecretId::Malformed(
+                text.chars().take(40).flat_map(char::escape_default).collect(),
+            )),
+        }
+    }
+}
+
+impl fmt::Display for SecretId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for SecretId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretId({self})")
+    }
+}
+
+impl fmt::Display for InvalidSecretId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the secret id is empty"),
+            Self::Malformed(text) => {
+                write!(f, "'{text}' is no secret id (25 lower-case hexadecimal digits)")
+            }
+        }
+    }
+}
+
+impl std::error::Error for InvalidSecretId {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_id_of_podman_survives_a_round_trip(text in "[0-9a-f]{25}") {
+            let id: SecretId = text.parse().unwrap();
+            prop_assert_eq!(id.as_str(), text);
+        }
+
+        #[test]
+        fn anything_else_is_refused(text in any::<String>()) {
+            let shaped = text.len() == 25
+                && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+            prop_assert_eq!(text.parse::<SecretId>().is_ok(), shaped);
+        }
+
+        #[test]
+        fn a_refusal_is_one_short_line(text in any::<String>()) {
+            if let Err(error) = text.parse::<SecretId>() {
+                let line = error.to_string();
+                prop_assert!(line.is_ascii() && !line.contains('\n') && line.len() < 500);
+            }
+        }
+    }
+
+    #[test]
+    fn near_misses_are_refused() {
+        for text in [
+            "0123456789abcdef01234567",
+            "0123456789abcdef0123456789",
+            "0123456789ABCDEF012345678",
+            "../../../../etc/shadow000",
+            "0123456789abcdef01234567\n",
+        ] {
+            assert!(matches!(text.parse::<SecretId>(), Err(InvalidSecretId::Malformed(_))));
+        }
+        assert_eq!("".parse::<SecretId>(), Err(InvalidSecretId::Empty));
+    }
+}

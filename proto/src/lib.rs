@@ -1,0 +1,11 @@
+//! The messages and services of `proto/psi/v1/psi.proto`.
+//!
+//! The code is generated and committed, so that a build needs neither protoc nor a build script;
+//! `tests/drift.rs` fails when it no longer is what the proto file says.
+
+/// Version 1 of psi's interface.
+#[allow(missing_docs, unused_qualifications, clippy::all, clippy::allow_attributes_without_reason, reason = "generated")]
+#[rustfmt::skip]
+pub mod v1 {
+    include!("psi.v1.rs");
+}
