@@ -1,0 +1,150 @@
+//! `psi-driver cache …`
+
+use std::io::{IsTerminal, Write};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use psi_common::{Exit, Paths};
+use psi_proto::v1::RefreshEvent;
+use serde_json::json;
+
+use super::{podman, status};
+use crate::args::{CacheCommand, InitOptions};
+use crate::client::{Client, Patience};
+use crate::failure::Failure;
+use crate::stdio;
+
+pub(crate) fn run(paths: &Paths, command: &CacheCommand) -> Result<(), Failure> {
+    match command {
+        CacheCommand::Init(options) => init(paths, options),
+        CacheCommand::Status { verify, json } => status::run(paths, *verify, *json),
+        CacheCommand::Refresh { json } => refresh(paths, *json),
+        CacheCommand::Invalidate { target } => invalidate(paths, target),
+    }
+}
+
+/// Provisioning needs the key, the cipher and the file, which only psid knows: it is psid that runs
+/// here, in this process's place, and no daemon need be up.
+fn init(paths: &Paths, options: &InitOptions) -> Result<(), Failure> {
+    let Some(backend) = options.backend else {
+        return Err(Failure::new(
+            Exit::Usage,
+            "which key backend?",
+            "choose --backend tpm (a key sealed to this host's TPM) or --backend hsm (a key wrapped \
+             by a PKCS#11 token)",
+        ));
+    };
+    let psid = psid();
+    let mut command = Command::new(&psid);
+    command.arg("--config").arg(&paths.config).args(["init", "--backend", backend.name()]);
+    command.args(["--seal-with", options.seal_with.name(), "--tpm2-pcrs", &options.tpm2_pcrs]);
+    if options.force {
+        command.arg("--force");
+    }
+    let cause = command.exec();
+    Err(Failure::io(
+        &format!("running {}", psid.display()),
+        &cause,
+        "install psid beside psi-driver",
+    ))
+}
+
+/// The psid that was installed with this psi-driver.
+fn psid() -> PathBuf {
+    std::env::current_exe()
+        .map(|driver| driver.with_file_name("psid"))
+        .ok()
+        .filter(|psid| psid.exists())
+        .unwrap_or_else(|| "/usr/bin/psid".into())
+}
+
+fn refresh(paths: &Paths, json: bool) -> Result<(), Failure> {
+    let mut events = Vec::new();
+    let progress = !json && std::io::stderr().is_terminal();
+    Client::new(paths, Patience::Admin)?.refresh(&mut |event| {
+        events.push(event);
+        if progress {
+            let total = events.last().map_or(0, |event: &RefreshEvent| event.sources);
+            let _ = write!(std::io::stderr(), "\r{} of {total} sources", events.len());
+        }
+    })?;
+    if progress && !events.is_empty() {
+        let _ = write!(std::io::stderr(), "\r\x1b[K");
+    }
+    let failed = events.iter().filter(|event| !event.error.is_empty()).count();
+    stdio::write_text(&if json { refresh_json(&events) } else { refresh_text(&events) })?;
+    if failed == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::TryLater,
+        format!("{failed} of {} sources failed; their entries are kept", events.len()),
+        "see the lines above, then run it again",
+    ))
+}
+
+fn sum(events: &[RefreshEvent], count: impl Fn(&RefreshEvent) -> u64) -> u64 {
+    events.iter().map(count).sum()
+}
+
+fn refresh_text(events: &[RefreshEvent]) -> String {
+    let mut text = String::new();
+    for event in events {
+        let RefreshEvent { source, added, changed, unchanged, removed, error, .. } = event;
+        text.push_str(&if error.is_empty() {
+            format!("{source}: {added} added, {changed} changed, {unchanged} unchanged, {removed} removed\n")
+        } else {
+            format!("{source}: failed: {error}\n")
+        });
+    }
+    match events.len() {
+        0 => "nothing to refresh: no workload and no registered reference names a source\n".into(),
+        1 => text,
+        many => {
+            let total = |count: fn(&RefreshEvent) -> u64| sum(events, count);
+            text + &format!(
+                "{many} sources: {} added, {} changed, {} unchanged, {} removed\n",
+                total(|event| event.added),
+                total(|event| event.changed),
+                total(|event| event.unchanged),
+                total(|event| event.removed),
+            )
+        }
+    }
+}
+
+fn refresh_json(events: &[RefreshEvent]) -> String {
+    let sources: Vec<_> = events
+        .iter()
+        .map(|event| {
+            json!({
+                "source": event.source,
+                "added": event.added,
+                "changed": event.changed,
+                "unchanged": event.unchanged,
+                "removed": event.removed,
+                "error": (!event.error.is_empty()).then_some(&event.error),
+            })
+        })
+        .collect();
+    let report = json!({
+        "added": sum(events, |event| event.added),
+        "changed": sum(events, |event| event.changed),
+        "unchanged": sum(events, |event| event.unchanged),
+        "removed": sum(events, |event| event.removed),
+        "failed": events.iter().filter(|event| !event.error.is_empty()).count(),
+        "sources": sources,
+    });
+    format!("{report:#}\n")
+}
+
+fn invalidate(paths: &Paths, target: &str) -> Result<(), Failure> {
+    let client = Client::new(paths, Patience::Probe)?;
+    let existed = podman::by_any_name(target, |key| client.invalidate(key))?;
+    stdio::write_text(if existed {
+        "dropped; the next lookup fetches it\n"
+    } else {
+        "the cache had no such entry; nothing to do\n"
+    })
+}

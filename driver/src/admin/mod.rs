@@ -1,0 +1,7 @@
+//! What only people run. Nothing here is on podman's path.
+
+pub(crate) mod cache;
+pub(crate) mod install;
+pub(crate) mod podman;
+pub(crate) mod restore;
+mod status;

@@ -1,0 +1,223 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// Podman's secret driver, and the admin's view of psid.
+#[derive(Parser)]
+#[command(name = "psi-driver", version, arg_required_else_help = true)]
+#[command(after_help = "Exit status: 0 done, 2 usage, 65 bad input or config, 66 no such secret, \
+    69 no daemon, 74 local I/O failed, 75 try later, 76 protocol error, 77 not allowed.")]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One command.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Write the value of $SECRET_ID to stdout, byte for byte (podman calls this)
+    Lookup,
+    /// Store stdin under $SECRET_ID (podman calls this)
+    Store(Kind),
+    /// Forget $SECRET_ID (podman calls this)
+    Delete,
+    /// List the registered ids, one a line, sorted
+    List,
+    /// Bring back what podman deleted within the last ten minutes; without an id, list it
+    Restore {
+        /// The id under which it was deleted
+        id: Option<String>,
+    },
+    /// Write a secret's value to stdout, by podman name, WORKLOAD--KEY, id or reference
+    Get {
+        /// A podman secret's name or id, WORKLOAD--KEY of the config, or {"provider":…}
+        name: String,
+    },
+    /// Exit 0 when the daemon answers SERVING
+    Health,
+    /// Write the podman drop-in that makes psi the secret driver
+    Install(InstallOptions),
+    /// The encrypted cache
+    Cache {
+        #[command(subcommand)]
+        command: CacheCommand,
+    },
+}
+
+/// How stdin is taken; without either, a JSON object whose provider is configured is a reference.
+#[derive(Args)]
+#[group(multiple = false)]
+pub(crate) struct Kind {
+    /// Take stdin as a literal whatever it looks like: sealed before it touches the disk
+    #[arg(long)]
+    pub(crate) literal: bool,
+    /// Take stdin as a reference, and refuse it when it is none
+    #[arg(long)]
+    pub(crate) reference: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct InstallOptions {
+    /// Print the drop-in instead of writing it
+    #[arg(long)]
+    pub(crate) stdout: bool,
+    /// Where psi-driver stays for good: podman copies the path into every secret
+    #[arg(long, value_name = "PATH", default_value = "/usr/bin/psi-driver")]
+    pub(crate) program: PathBuf,
+}
+
+/// What an admin does with the cache.
+#[derive(Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Make a key, seal it, prove that it opens, and write an empty cache
+    Init(InitOptions),
+    /// Tell the cache's state, each provider's, and whether a reboot now would survive an outage
+    Status {
+        /// Also read cache.enc back and compare it with what the daemon holds
+        #[arg(long)]
+        verify: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Pull every configured source now
+    Refresh {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Drop one entry, so that the next lookup fetches it
+    Invalidate {
+        /// A podman secret's name or id, WORKLOAD--KEY of the config, or {"provider":…}
+        target: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct InitOptions {
+    /// Where the key lives: tpm (sealed by systemd-creds) or hsm (wrapped by a PKCS#11 token)
+    #[arg(long)]
+    pub(crate) backend: Option<Backend>,
+    /// What systemd-creds seals the key to
+    #[arg(long, value_name = "KEY", default_value = "tpm2")]
+    pub(crate) seal_with: SealWith,
+    /// The PCRs that must be the same to unseal, as 7 or 7+11; empty for none
+    #[arg(long, value_name = "PCRS", default_value = "7")]
+    pub(crate) tpm2_pcrs: String,
+    /// Replace a readable cache or a key in use: what only they hold is lost
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Backend {
+    Tpm,
+    Hsm,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum SealWith {
+    Tpm2,
+    Host,
+    #[value(name = "host+tpm2")]
+    HostTpm2,
+    Auto,
+}
+
+/// The command line as clap has it: for man pages and completions.
+pub fn command_line() -> clap::Command {
+    CommandLine::command()
+}
+
+/// Parses the arguments; `Err` is help, version or a usage error, already printed.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, ExitCode> {
+    match CommandLine::try_parse_from(args) {
+        Ok(line) => Ok(line.command),
+        Err(error) => {
+            // Nobody is left to be told that the terminal is gone.
+            let _ = error.print();
+            Err(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1)))
+        }
+    }
+}
+
+/// `SECRET_ID`, the one variable that podman's contract has.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads SECRET_ID")]
+pub(crate) fn secret_id() -> Option<OsString> {
+    std::env::var_os("SECRET_ID")
+}
+
+impl Command {
+    /// How the command is named in a message: with its id or name, where it has one.
+    pub(crate) fn title(&self) -> String {
+        let with_id = |verb: &str| match secret_id() {
+            Some(id) if !id.is_empty() => {
+                let id = id.to_string_lossy();
+                format!(
+                    "{verb} {}",
+                    id.chars().take(40).flat_map(char::escape_default).collect::<String>()
+                )
+            }
+            _ => verb.to_owned(),
+        };
+        match self {
+            Self::Lookup => with_id("lookup"),
+            Self::Store(_) => with_id("store"),
+            Self::Delete => with_id("delete"),
+            Self::List => "list".into(),
+            Self::Restore { id } => {
+                format!("restore {}", shown(id.as_deref().unwrap_or_default())).trim_end().into()
+            }
+            Self::Get { name } => format!("get {}", shown(name)),
+            Self::Health => "health".into(),
+            Self::Install(_) => "install".into(),
+            Self::Cache { command } => match command {
+                CacheCommand::Init(_) => "cache init".into(),
+                CacheCommand::Status { .. } => "cache status".into(),
+                CacheCommand::Refresh { .. } => "cache refresh".into(),
+                CacheCommand::Invalidate { target } => {
+                    format!("cache invalidate {}", shown(target))
+                }
+            },
+        }
+    }
+}
+
+/// A user's text in one line.
+fn shown(text: &str) -> String {
+    text.chars().take(200).flat_map(char::escape_debug).collect()
+}
+
+impl Backend {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tpm => "tpm",
+            Self::Hsm => "hsm",
+        }
+    }
+}
+
+impl SealWith {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tpm2 => "tpm2",
+            Self::Host => "host",
+            Self::HostTpm2 => "host+tpm2",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command_line().debug_assert();
+    }
+}

@@ -1,0 +1,60 @@
+//! `psi-driver`: one podman call becomes one gRPC call over psid's socket; then the program exits.
+//!
+//! In reading order: `args` (what is asked), `verbs` (one verb, one call, one answer), `client` (the
+//! socket, the deadline, the retry), `admin` (what only people run).
+
+mod admin;
+mod args;
+mod client;
+mod failure;
+mod stdio;
+mod verbs;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use psi_common::{Exit, Paths, Scope};
+
+pub use args::command_line;
+
+use args::Command;
+use failure::Failure;
+
+/// Runs one command; a failure is one line on stderr and a code of [`Exit`].
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let paths = Paths::new(Scope::of_this_process());
+    harden();
+    let command = match args::parse(args) {
+        Ok(command) => command,
+        Err(answer) => return answer,
+    };
+    match execute(&command, &paths) {
+        Ok(()) => Exit::Ok.into(),
+        Err(failure) => {
+            stdio::complain(&command.title(), &failure);
+            failure.exit().into()
+        }
+    }
+}
+
+fn execute(command: &Command, paths: &Paths) -> Result<(), Failure> {
+    match command {
+        Command::Lookup => verbs::lookup(paths),
+        Command::Store(kind) => verbs::store(paths, kind),
+        Command::Delete => verbs::delete(paths),
+        Command::List => verbs::list(paths),
+        Command::Restore { id } => admin::restore::run(paths, id.as_deref()),
+        Command::Get { name } => verbs::get(paths, name),
+        Command::Health => verbs::health(paths),
+        Command::Install(options) => admin::install::run(paths, options),
+        Command::Cache { command } => admin::cache::run(paths, command),
+    }
+}
+
+/// A secret passes through this process: no core dump, no debugger. Best effort, for a kernel that
+/// refuses must not keep a container from its secret.
+fn harden() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+}

@@ -1,0 +1,87 @@
+//! Standard input, output and error: byte-exact, checked, and honest about being closed.
+
+use std::io::{Read, Write};
+
+use psi_common::{Exit, MAX_SECRET_BYTES, SecretBytes};
+
+use crate::failure::Failure;
+
+/// Writes a value to stdout in one checked write.
+pub(crate) fn write_value(value: &SecretBytes) -> Result<(), Failure> {
+    write_out(value.expose_secret())
+}
+
+/// Writes text to stdout.
+pub(crate) fn write_text(text: &str) -> Result<(), Failure> {
+    write_out(text.as_bytes())
+}
+
+fn write_out(bytes: &[u8]) -> Result<(), Failure> {
+    let failed =
+        |cause| Failure::io("writing to stdout", &cause, "the reader went away: run it again");
+    if at_start::stdout_was_closed() {
+        return Err(failed(std::io::Error::from(rustix::io::Errno::BADF)));
+    }
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(failed)
+}
+
+/// Reads stdin to its end: 1 to [`MAX_SECRET_BYTES`] bytes.
+pub(crate) fn read_value() -> Result<SecretBytes, Failure> {
+    let limit = MAX_SECRET_BYTES + 1;
+    // The whole buffer at once: growing would leave copies of the secret behind.
+    let mut bytes = Vec::with_capacity(limit + 1);
+    std::io::stdin()
+        .lock()
+        .take(limit as u64)
+        .read_to_end(&mut bytes)
+        .map_err(|cause| Failure::io("reading stdin", &cause, "run it again"))?;
+    let value = SecretBytes::new(bytes);
+    match value.len() {
+        0 => Err(Failure::new(Exit::BadInput, "stdin holds nothing", "pass the secret on stdin")),
+        len if len > MAX_SECRET_BYTES => Err(Failure::new(
+            Exit::BadInput,
+            format!("stdin holds more than {MAX_SECRET_BYTES} bytes, podman's limit for a secret"),
+            "split it, or mount a file instead",
+        )),
+        _ => Ok(value),
+    }
+}
+
+/// Writes the one line that an operator gets. It goes out in one write, so that lines of concurrent
+/// drivers on podman's stderr do not mix; a closed stderr is nobody's loss.
+pub(crate) fn complain(title: &str, failure: &Failure) {
+    if !failure.is_silent() {
+        let line = format!("psi-driver: {title}: {failure}\n");
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+}
+
+/// A note beside a success, in the same form.
+pub(crate) fn note(title: &str, text: &str) {
+    complain(title, &Failure::told(Exit::Ok, text));
+}
+
+/// Before `main`, Rust's runtime opens `/dev/null` in place of a closed standard descriptor. A value
+/// written there is a value lost with exit 0, so whether stdout was open must be asked before that.
+mod at_start {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+    pub(super) fn stdout_was_closed() -> bool {
+        STDOUT_WAS_CLOSED.load(Ordering::Relaxed)
+    }
+
+    extern "C" fn look() {
+        // Safe before main: one system call and one store, no allocation, no std runtime.
+        let closed =
+            rustix::io::fcntl_getfd(rustix::stdio::stdout()) == Err(rustix::io::Errno::BADF);
+        STDOUT_WAS_CLOSED.store(closed, Ordering::Relaxed);
+    }
+
+    #[expect(unsafe_code, reason = "only the loader's init_array runs before Rust's runtime")]
+    #[used]
+    #[unsafe(link_section = ".init_array")]
+    static LOOK: extern "C" fn() = look;
+}

@@ -1,0 +1,73 @@
+//! One verb, one call, one answer.
+
+use psi_common::{Exit, InvalidSecretId, Paths, SecretId};
+use psi_proto::v1::StoreKind;
+
+use crate::admin::podman;
+use crate::args::{self, Kind};
+use crate::client::{Client, Key, Patience};
+use crate::failure::Failure;
+use crate::stdio;
+
+pub(crate) fn lookup(paths: &Paths) -> Result<(), Failure> {
+    let id = secret_id()?;
+    let value = Client::new(paths, Patience::Podman)?.lookup(&Key::Id(id))?;
+    stdio::write_value(&value)
+}
+
+pub(crate) fn store(paths: &Paths, kind: &Kind) -> Result<(), Failure> {
+    let id = secret_id()?;
+    let value = stdio::read_value()?;
+    let kind = match kind {
+        Kind { literal: true, .. } => StoreKind::Literal,
+        Kind { reference: true, .. } => StoreKind::Reference,
+        _ => StoreKind::Unspecified,
+    };
+    Client::new(paths, Patience::Podman)?.store(id, &value, kind)
+}
+
+/// An unknown id is no failure: podman could never remove a secret that its driver lost. An empty id
+/// is one, and a silent one: podman ≥ 5.1 asks for that on `create --replace` of a missing name, goes
+/// on after the failure, and would drop another secret after a success.
+pub(crate) fn delete(paths: &Paths) -> Result<(), Failure> {
+    if args::secret_id().is_some_and(|id| id.is_empty()) {
+        return Err(Failure::silent(Exit::BadInput));
+    }
+    let id = secret_id()?;
+    let existed = Client::new(paths, Patience::Podman)?.delete(id)?;
+    if !existed {
+        stdio::note(&format!("delete {id}"), "psid had no such secret; nothing to do");
+    }
+    Ok(())
+}
+
+pub(crate) fn list(paths: &Paths) -> Result<(), Failure> {
+    let mut lines = String::new();
+    for id in Client::new(paths, Patience::Podman)?.list()? {
+        lines.push_str(&id);
+        lines.push('\n');
+    }
+    stdio::write_text(&lines)
+}
+
+pub(crate) fn get(paths: &Paths, name: &str) -> Result<(), Failure> {
+    let client = Client::new(paths, Patience::Podman)?;
+    let value = podman::by_any_name(name, |key| client.lookup(key))?;
+    stdio::write_value(&value)
+}
+
+pub(crate) fn health(paths: &Paths) -> Result<(), Failure> {
+    Client::new(paths, Patience::Probe)?.health()
+}
+
+fn secret_id() -> Result<SecretId, Failure> {
+    let bad = |what: String| {
+        Failure::new(
+            Exit::BadInput,
+            what,
+            "podman sets SECRET_ID; by hand, take an id of `psi-driver list`",
+        )
+    };
+    let id = args::secret_id().ok_or_else(|| bad("SECRET_ID is not set".into()))?;
+    id.to_string_lossy().parse().map_err(|error: InvalidSecretId| bad(error.to_string()))
+}
