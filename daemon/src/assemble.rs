@@ -1,0 +1,165 @@
+//! From config to daemon: the only file that names concrete key backends and providers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use psi_common::{BackendTag, Paths};
+
+use crate::cache::{Cache, Policy};
+use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, InfisicalConfig};
+use crate::daemon::{Daemon, Topic};
+use crate::files;
+use crate::key::{CREDENTIAL, KeyBackend, SealOptions, TpmKey};
+use crate::provider::infisical::{Infisical, Project, SecretSource, UniversalAuth, token_source};
+use crate::refresh::Schedule;
+use crate::registry::Registry;
+use crate::service::Service;
+use crate::shared_cache::SharedCache;
+use crate::upstream::{Upstream, Upstreams};
+
+/// What the daemon takes from its surroundings.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Where things are.
+    pub paths: Paths,
+    /// Where systemd put the unit's credentials.
+    pub credentials: Option<PathBuf>,
+}
+
+/// Makes the daemon that `config` describes. Nothing that is broken keeps it from starting.
+pub async fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
+    let paths = &surroundings.paths;
+    let state = files::make_private_folder(&paths.state);
+    let registry = Arc::new(Registry::open(&paths.state, None));
+    let cache = Arc::new(SharedCache::new(Cache::new(policy(&config.cache))));
+    let (upstreams, faults) = upstreams(config, surroundings);
+    let daemon = Daemon::new(
+        Arc::new(Service::new(registry, cache, upstreams)),
+        schedule(&config.cache),
+        config.access.clone(),
+        paths.cache_file(),
+        backend(&config.cache, surroundings),
+    );
+    if let Err(error) = state {
+        let why = format!(
+            "the state folder {} cannot be made: {error}; nothing is persisted",
+            paths.state.display()
+        );
+        daemon.degrade(Topic::State, &why);
+    }
+    say(&daemon, config, &faults);
+    daemon.unlock().await;
+    daemon
+}
+
+/// Makes a running daemon follow a config that was read again.
+pub async fn follow(daemon: &Daemon, config: &Config, surroundings: &Surroundings) {
+    let (upstreams, faults) = upstreams(config, surroundings);
+    daemon.service.follow(upstreams);
+    daemon.service.cache.change_in_ram(|cache| cache.follow(policy(&config.cache)));
+    daemon.schedule.send_if_modified(|present| {
+        std::mem::replace(present, schedule(&config.cache)) != schedule(&config.cache)
+    });
+    *daemon.access.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
+        config.access.clone();
+    if config.cache.backend != daemon.backend.as_ref().map(|backend| backend.tag()) {
+        tracing::warn!("another key backend takes a restart; the present one stays until then");
+    }
+    daemon.recover(Topic::Config);
+    say(daemon, config, &faults);
+    daemon.unlock().await;
+}
+
+fn say(daemon: &Daemon, config: &Config, faults: &[String]) {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    daemon.recover(Topic::Provider);
+    for fault in faults {
+        daemon.degrade(Topic::Provider, fault);
+    }
+}
+
+fn policy(config: &CacheConfig) -> Policy {
+    Policy {
+        // A refresh may come as late as its jitter says; until then its entries are no reason to ask.
+        fresh_for: config.refresh_interval + config.refresh_jitter,
+        max_stale: config.max_stale,
+        evict_revoked: config.evict_revoked,
+    }
+}
+
+fn schedule(config: &CacheConfig) -> Schedule {
+    Schedule { interval: config.refresh_interval, jitter: config.refresh_jitter }
+}
+
+fn backend(config: &CacheConfig, surroundings: &Surroundings) -> Option<Box<dyn KeyBackend>> {
+    match config.backend? {
+        BackendTag::Tpm => Some(Box::new(tpm(surroundings, SealOptions::default()))),
+        BackendTag::Hsm => {
+            tracing::warn!("the hsm key backend is not in this version of psid");
+            None
+        }
+    }
+}
+
+/// The tpm key backend; `seal` is for a key that is to be made.
+pub fn tpm(surroundings: &Surroundings, seal: SealOptions) -> TpmKey {
+    TpmKey {
+        credential: surroundings.credentials.as_ref().map(|folder| folder.join(CREDENTIAL)),
+        sealed: surroundings.paths.sealed_key(),
+        seal,
+    }
+}
+
+/// The providers and workloads, and what is wrong with those that are missing.
+fn upstreams(config: &Config, surroundings: &Surroundings) -> (Upstreams, Vec<String>) {
+    let mut providers = BTreeMap::new();
+    let mut faults = Vec::new();
+    if let Some(infisical) = &config.infisical {
+        match make_infisical(infisical, surroundings) {
+            Ok(provider) => {
+                let upstream = Upstream::new("infisical", Box::new(provider));
+                providers.insert(upstream.name.clone(), Arc::new(upstream));
+            }
+            Err(why) => faults.push(format!("[providers.infisical] is not usable: {why}")),
+        }
+    }
+    (Upstreams { providers, workloads: config.workloads.clone() }, faults)
+}
+
+fn make_infisical(
+    config: &InfisicalConfig,
+    surroundings: &Surroundings,
+) -> Result<Infisical, String> {
+    // Projects of one identity share its token: each login is counted and rate-limited.
+    let mut identities: Vec<(&AuthConfig, _)> = Vec::new();
+    let mut projects = HashMap::new();
+    for (name, project) in &config.projects {
+        let known = identities
+            .iter()
+            .find(|(auth, _)| *auth == &project.auth)
+            .map(|(_, tokens)| Arc::clone(tokens));
+        let tokens = known.unwrap_or_else(|| {
+            let tokens = token_source(UniversalAuth {
+                client_id: project.auth.client_id.clone(),
+                client_secret: secret_source(&project.auth.client_secret, surroundings),
+            });
+            identities.push((&project.auth, Arc::clone(&tokens)));
+            tokens
+        });
+        let (id, environment) = (project.id.clone(), project.environment.clone());
+        projects.insert(name.clone(), Project { id, environment, tokens });
+    }
+    Infisical::new(&config.api_url, config.ca_cert.as_deref(), config.timeout, projects)
+}
+
+fn secret_source(secret: &ClientSecret, surroundings: &Surroundings) -> SecretSource {
+    match (secret, &surroundings.credentials) {
+        (ClientSecret::Credential(name), Some(folder)) => SecretSource::File(folder.join(name)),
+        (ClientSecret::Credential(name), None) => SecretSource::NoCredentials(name.clone()),
+        (ClientSecret::File(path), _) => SecretSource::File(path.clone()),
+        (ClientSecret::Inline(secret), _) => SecretSource::Config(secret.to_secret()),
+    }
+}

@@ -1,0 +1,181 @@
+//! psid's command line, environment and signals.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use psi_common::{Exit, Paths, Scope};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::assemble::Surroundings;
+use crate::config::Config;
+use crate::key::SealOptions;
+use crate::logging::{self, Format, Verbosity};
+use crate::{hardening, init, listener, serve};
+
+/// The daemon behind psi-driver: holds the decrypted secrets in RAM, fetches and persists them.
+#[derive(Parser)]
+#[command(name = "psid", version)]
+struct CommandLine {
+    /// The config file (default: /etc/psi/config.toml, or the user's)
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How the log is written
+    #[arg(long, value_enum, default_value = "auto")]
+    log_format: Format,
+    /// How much is logged
+    #[arg(long, value_enum, default_value = "info")]
+    log_level: Verbosity,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check the config, name the line at fault, and exit
+    Check,
+    /// Make and seal a key, and write an empty cache (`psi-driver cache init` runs this)
+    Init {
+        /// Where the key lives
+        #[arg(long, value_parser = ["tpm", "hsm"])]
+        backend: String,
+        /// What systemd-creds seals the key to
+        #[arg(long, default_value = "tpm2", value_parser = ["tpm2", "host", "host+tpm2", "auto"])]
+        seal_with: String,
+        /// The PCRs that must be the same to unseal; empty for none
+        #[arg(long, default_value = "7")]
+        tpm2_pcrs: String,
+        /// Replace a key or a cache that is in use
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// The command line as clap has it: for man pages and completions.
+pub fn command_line() -> clap::Command {
+    CommandLine::command()
+}
+
+/// Runs psid; its last words are one line on stderr and a code of [`Exit`].
+pub fn run() -> ExitCode {
+    let line = match CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
+        }
+    };
+    let refused = hardening::harden();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return complain(Exit::Io, &format!("starting: {error}; check the limits on threads"));
+        }
+    };
+    let surroundings = surroundings(line.config);
+    let result = match line.command {
+        None => {
+            runtime.block_on(run_daemon(line.log_format, line.log_level, &surroundings, &refused))
+        }
+        Some(Command::Check) => check(&surroundings),
+        Some(Command::Init { backend, .. }) if backend == "hsm" => Err((
+            Exit::BadInput,
+            "init: the hsm backend is not in this version of psid; use --backend tpm".into(),
+        )),
+        Some(Command::Init { seal_with, tpm2_pcrs, force, .. }) => {
+            let seal = SealOptions { with_key: seal_with, tpm2_pcrs };
+            let done = runtime.block_on(init::provision_tpm(&surroundings, seal, force));
+            done.map(|done| say(&done)).map_err(|error| (Exit::BadInput, format!("init: {error}")))
+        }
+    };
+    match result {
+        Ok(()) => Exit::Ok.into(),
+        Err((exit, words)) => complain(exit, &words),
+    }
+}
+
+fn check(surroundings: &Surroundings) -> Result<(), (Exit, String)> {
+    let path = &surroundings.paths.config;
+    let config = Config::read(path).map_err(|error| (Exit::BadInput, error.to_string()))?;
+    let mut words: String =
+        config.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+    words += &format!("{} is good\n", path.display());
+    say(&words);
+    Ok(())
+}
+
+async fn run_daemon(
+    format: Format,
+    verbosity: Verbosity,
+    surroundings: &Surroundings,
+    refused: &[String],
+) -> Result<(), (Exit, String)> {
+    logging::start(format, verbosity, variable("JOURNAL_STREAM").as_deref());
+    for protection in refused {
+        tracing::warn!("{protection}");
+    }
+    let config = Config::read(&surroundings.paths.config)
+        .map_err(|error| (Exit::BadInput, format!("{error}; `psid check` checks it")))?;
+    let listener =
+        listener::listen(&surroundings.paths.socket, &config.access).map_err(|error| {
+            (Exit::Io, format!("the socket: {error}; stop what uses it, or set PSI_SOCKET"))
+        })?;
+    let stop = CancellationToken::new();
+    on_signal(stop.clone()).map_err(|error| (Exit::Io, format!("signals: {error}; report it")))?;
+    serve(config, surroundings, listener, stop).await.map_err(|error| (Exit::Io, error))
+}
+
+/// SIGTERM and SIGINT stop the daemon.
+fn on_signal(stop: CancellationToken) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
+}
+
+/// The folders that systemd sets for a unit are honoured here and by the daemon alone: podman's
+/// driver may inherit those of another unit.
+fn surroundings(config: Option<PathBuf>) -> Surroundings {
+    let mut paths = Paths::new(Scope::of_this_process());
+    if let Some(config) = config {
+        paths.config = config;
+    }
+    // systemd lists several folders with colons; ours is the first.
+    let folder =
+        |name| variable(name).map(|list| PathBuf::from(list.split(':').next().unwrap_or_default()));
+    if let (Some(state), None) = (folder("STATE_DIRECTORY"), variable("PSI_STATE_DIR")) {
+        paths.state = state;
+    }
+    if let (Some(runtime), None) = (folder("RUNTIME_DIRECTORY"), variable("PSI_SOCKET")) {
+        paths.socket = runtime.join("psid.sock");
+    }
+    Surroundings { paths, credentials: folder("CREDENTIALS_DIRECTORY") }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads systemd's variables")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn say(words: &str) {
+    // Nobody is left to be told that stdout is gone.
+    let _ = std::io::stdout().write_all(words.as_bytes());
+}
+
+fn complain(exit: Exit, words: &str) -> ExitCode {
+    let line = format!("psid: {}\n", words.replace('\n', " "));
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    exit.into()
+}

@@ -1,0 +1,154 @@
+//! The config, checked: what the rest of the daemon may rely on. `raw` is what the file says.
+
+mod raw;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use psi_common::BackendTag;
+
+use crate::upstream::Workload;
+
+pub use raw::Confidential;
+
+/// A config that makes sense.
+#[derive(Debug)]
+pub struct Config {
+    /// `[cache]`
+    pub cache: CacheConfig,
+    /// `[access]`
+    pub access: Access,
+    /// `[providers.infisical]`
+    pub infisical: Option<InfisicalConfig>,
+    /// `[workloads.*]`
+    pub workloads: BTreeMap<String, Workload>,
+    /// What is allowed but not wise, or not in this version; one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// `[cache]`
+#[derive(Debug)]
+pub struct CacheConfig {
+    /// The key backend; none: live lookups only.
+    pub backend: Option<BackendTag>,
+    /// How often every source is pulled.
+    pub refresh_interval: Duration,
+    /// How much later, at random.
+    pub refresh_jitter: Duration,
+    /// How old a value may be that is served in an outage; none: no limit.
+    pub max_stale: Option<Duration>,
+    /// Whether a value is dropped once the provider has confirmed that it is gone or denied.
+    pub evict_revoked: bool,
+}
+
+/// `[access]`: who may call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// User ids.
+    pub uids: Vec<u32>,
+    /// Group ids.
+    pub gids: Vec<u32>,
+}
+
+/// `[providers.infisical]`
+#[derive(Debug)]
+pub struct InfisicalConfig {
+    /// The instance's URL.
+    pub api_url: String,
+    /// A PEM file of more CAs.
+    pub ca_cert: Option<PathBuf>,
+    /// For one request.
+    pub timeout: Duration,
+    /// By the name that references use.
+    pub projects: BTreeMap<String, ProjectConfig>,
+}
+
+/// `[providers.infisical.projects.*]`
+#[derive(Debug)]
+pub struct ProjectConfig {
+    /// The project's UUID.
+    pub id: String,
+    /// The environment's slug.
+    pub environment: String,
+    /// Whose token reads it: the project's own, or the provider's.
+    pub auth: AuthConfig,
+}
+
+/// `auth`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// The identity's client id.
+    pub client_id: String,
+    /// Where the client secret is.
+    pub client_secret: ClientSecret,
+}
+
+/// Where a client secret is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ClientSecret {
+    /// A systemd credential's name.
+    Credential(String),
+    /// A file.
+    File(PathBuf),
+    /// The config itself.
+    Inline(Confidential),
+}
+
+/// What is wrong with a config file, and in which line.
+#[derive(Debug)]
+pub struct ConfigError {
+    /// The file.
+    pub path: PathBuf,
+    /// The line, counted from 1; none when the file cannot be read.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Config {
+    /// Reads and checks a config file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
+            path: path.to_owned(),
+            line: None,
+            what: error.to_string(),
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks a config's text; `path` is for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        raw::parse(text).and_then(raw::RawConfig::check).map_err(|fault| ConfigError {
+            path: path.to_owned(),
+            line: fault.at.map(|at| text[..at.min(text.len())].matches('\n').count() + 1),
+            what: fault.what,
+        })
+    }
+}
+
+impl fmt::Debug for ClientSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credential(name) => write!(f, "Credential({name})"),
+            Self::File(path) => write!(f, "File({})", path.display()),
+            Self::Inline(_) => f.write_str("Inline(redacted)"),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}", self.what.replace('\n', " "))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,375 @@
+//! The config as the file has it, and the checks that make it a [`Config`].
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use psi_common::{BackendTag, SecretBytes};
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+use zeroize::Zeroizing;
+
+use super::{
+    Access, AuthConfig, CacheConfig, ClientSecret, Config, InfisicalConfig, ProjectConfig,
+};
+use crate::provider::Source;
+use crate::upstream::Workload;
+
+/// What is wrong, and at which byte.
+pub(super) struct Fault {
+    pub(super) at: Option<usize>,
+    pub(super) what: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConfig {
+    #[serde(default)]
+    cache: RawCache,
+    #[serde(default)]
+    access: RawAccess,
+    #[serde(default)]
+    providers: RawProviders,
+    #[serde(default)]
+    workloads: BTreeMap<String, RawWorkload>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawCache {
+    enabled: bool,
+    backend: Option<RawBackend>,
+    refresh_interval: Option<Spanned<String>>,
+    refresh_jitter: Option<Spanned<String>>,
+    max_stale: Option<Spanned<String>>,
+    on_revoked: RawOnRevoked,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawBackend {
+    Tpm,
+    Hsm,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawOnRevoked {
+    #[default]
+    Evict,
+    Keep,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawAccess {
+    allow_uids: Vec<u32>,
+    allow_gids: Vec<u32>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawProviders {
+    infisical: Option<RawInfisical>,
+    nitrokeyhsm: Option<RawNitrokeyHsm>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawInfisical {
+    api_url: Option<Spanned<String>>,
+    ca_cert: Option<PathBuf>,
+    timeout: Option<Spanned<String>>,
+    auth: Option<Spanned<RawAuth>>,
+    #[serde(default)]
+    projects: BTreeMap<String, Spanned<RawProject>>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAuth {
+    method: Spanned<String>,
+    client_id: Option<String>,
+    client_secret_credential: Option<Spanned<String>>,
+    client_secret_file: Option<PathBuf>,
+    client_secret: Option<Confidential>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawProject {
+    id: String,
+    environment: String,
+    auth: Option<Spanned<RawAuth>>,
+}
+
+/// Checked for its shape; the provider itself is not in this version.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only the shape is checked")]
+struct RawNitrokeyHsm {
+    pkcs11_module: PathBuf,
+    token_label: Option<String>,
+    slot: Option<u64>,
+    key_label: Option<String>,
+    key_id: Option<String>,
+    pin_credential: Option<String>,
+    pin_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWorkload {
+    provider: Spanned<String>,
+    #[serde(default)]
+    depends_on: Vec<String>,
+    secrets: Vec<Spanned<RawSource>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSource {
+    project: String,
+    #[serde(default = "root")]
+    path: String,
+    #[serde(default)]
+    recursive: bool,
+}
+
+fn root() -> String {
+    "/".into()
+}
+
+/// A text that no error and no log may quote.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Confidential(Zeroizing<String>);
+
+impl Confidential {
+    /// The text as a secret.
+    pub fn to_secret(&self) -> SecretBytes {
+        SecretBytes::new(self.0.as_bytes().to_vec())
+    }
+}
+
+impl<'de> Deserialize<'de> for Confidential {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)
+            .map(|text| Self(Zeroizing::new(text)))
+            .map_err(|_| serde::de::Error::custom("it must be a string"))
+    }
+}
+
+impl Default for RawCache {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            backend: None,
+            refresh_interval: None,
+            refresh_jitter: None,
+            max_stale: None,
+            on_revoked: RawOnRevoked::default(),
+        }
+    }
+}
+
+impl Default for RawAccess {
+    fn default() -> Self {
+        Self { allow_uids: vec![0], allow_gids: Vec::new() }
+    }
+}
+
+/// Reads the text; only the message of an error is used, for its display quotes the file.
+pub(super) fn parse(text: &str) -> Result<RawConfig, Fault> {
+    toml::from_str(text).map_err(|error| Fault {
+        at: error.span().map(|span| span.start),
+        what: error.message().to_owned(),
+    })
+}
+
+impl RawConfig {
+    pub(super) fn check(self) -> Result<Config, Fault> {
+        let mut warnings = Vec::new();
+        let infisical = self.providers.infisical.map(|raw| raw.check(&mut warnings)).transpose()?;
+        if self.providers.nitrokeyhsm.is_some() {
+            warnings.push("[providers.nitrokeyhsm] is not in this version of psid".into());
+        }
+        let mut workloads = BTreeMap::new();
+        for (name, raw) in self.workloads {
+            let workload = raw.check(&name, infisical.as_ref())?;
+            workloads.insert(name, workload);
+        }
+        Ok(Config {
+            cache: self.cache.check()?,
+            access: Access { uids: self.access.allow_uids, gids: self.access.allow_gids },
+            infisical,
+            workloads,
+            warnings,
+        })
+    }
+}
+
+impl RawCache {
+    fn check(self) -> Result<CacheConfig, Fault> {
+        let backend = self.backend.filter(|_| self.enabled).map(|backend| match backend {
+            RawBackend::Tpm => BackendTag::Tpm,
+            RawBackend::Hsm => BackendTag::Hsm,
+        });
+        let refresh_interval = span(self.refresh_interval, Duration::from_secs(3_600))?;
+        Ok(CacheConfig {
+            backend,
+            refresh_interval,
+            refresh_jitter: span(self.refresh_jitter, Duration::from_secs(300))?,
+            max_stale: self.max_stale.map(|text| parse_span(&text)).transpose()?,
+            evict_revoked: matches!(self.on_revoked, RawOnRevoked::Evict),
+        })
+    }
+}
+
+impl RawInfisical {
+    fn check(self, warnings: &mut Vec<String>) -> Result<InfisicalConfig, Fault> {
+        let default = self.auth.map(|auth| check_auth(&auth, warnings)).transpose()?;
+        let mut projects = BTreeMap::new();
+        for (name, raw) in self.projects {
+            let at = raw.span().start;
+            let raw = raw.into_inner();
+            let own = raw.auth.map(|auth| check_auth(&auth, warnings)).transpose()?;
+            let auth = own.or_else(|| default.clone()).ok_or_else(|| Fault {
+                at: Some(at),
+                what: format!("project '{name}' has no auth, and [providers.infisical.auth] is not there either"),
+            })?;
+            projects.insert(name, ProjectConfig { id: raw.id, environment: raw.environment, auth });
+        }
+        let timeout = span(self.timeout, Duration::from_secs(10))?;
+        Ok(InfisicalConfig {
+            api_url: self.api_url.map_or_else(
+                || Ok("https://app.infisical.com".into()),
+                |url| check_url(&url, warnings),
+            )?,
+            ca_cert: self.ca_cert,
+            timeout,
+            projects,
+        })
+    }
+}
+
+fn check_url(text: &Spanned<String>, warnings: &mut Vec<String>) -> Result<String, Fault> {
+    let fault = |what: String| Fault { at: Some(text.span().start), what };
+    let url = url::Url::parse(text.get_ref())
+        .map_err(|error| fault(format!("api_url is no URL: {error}")))?;
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        return Err(fault("api_url must hold neither a user, a password nor a query".into()));
+    }
+    match url.scheme() {
+        "https" => {}
+        "http" => {
+            let local =
+                url.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127."));
+            if !local {
+                warnings
+                    .push("api_url is http: every secret crosses the network in clear text".into());
+            }
+        }
+        scheme => return Err(fault(format!("api_url must be https, not {scheme}"))),
+    }
+    Ok(text.get_ref().clone())
+}
+
+fn check_auth(raw: &Spanned<RawAuth>, warnings: &mut Vec<String>) -> Result<AuthConfig, Fault> {
+    let fault = |what: &str| Fault { at: Some(raw.span().start), what: what.into() };
+    let auth = raw.get_ref();
+    match auth.method.get_ref().as_str() {
+        "universal-auth" => {}
+        later @ ("aws-iam" | "gcp" | "azure" | "kubernetes") => {
+            return Err(Fault {
+                at: Some(auth.method.span().start),
+                what: format!(
+                    "auth method '{later}' is not in this version of psid; it has universal-auth"
+                ),
+            });
+        }
+        unknown => {
+            return Err(Fault {
+                at: Some(auth.method.span().start),
+                what: format!("unknown auth method '{unknown}', expected universal-auth"),
+            });
+        }
+    }
+    let client_id =
+        auth.client_id.clone().ok_or_else(|| fault("universal-auth needs a client_id"))?;
+    let credential = auth.client_secret_credential.as_ref().map(|name| {
+        // It becomes a file name below the credentials folder.
+        let plain = !name.get_ref().is_empty()
+            && !name.get_ref().starts_with('.')
+            && !name.get_ref().contains('/');
+        if plain {
+            Ok(ClientSecret::Credential(name.get_ref().clone()))
+        } else {
+            Err(Fault {
+                at: Some(name.span().start),
+                what: "client_secret_credential is no credential name".into(),
+            })
+        }
+    });
+    let given: Vec<ClientSecret> = [
+        credential.transpose()?,
+        auth.client_secret_file.clone().map(ClientSecret::File),
+        auth.client_secret.clone().map(ClientSecret::Inline),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let [client_secret] = <[ClientSecret; 1]>::try_from(given).map_err(|_| {
+        fault("give exactly one of client_secret_credential, client_secret_file and client_secret")
+    })?;
+    if matches!(client_secret, ClientSecret::Inline(_)) {
+        warnings.push(
+            "client_secret is in the config in clear text: use client_secret_credential".into(),
+        );
+    }
+    Ok(AuthConfig { client_id, client_secret })
+}
+
+impl RawWorkload {
+    fn check(self, name: &str, infisical: Option<&InfisicalConfig>) -> Result<Workload, Fault> {
+        let at = Some(self.provider.span().start);
+        let provider = self.provider.into_inner();
+        let Some(infisical) = infisical.filter(|_| provider == "infisical") else {
+            return Err(Fault {
+                at,
+                what: format!("workload '{name}': there is no [providers.{provider}]"),
+            });
+        };
+        let mut sources = Vec::new();
+        for raw in self.secrets {
+            let at = Some(raw.span().start);
+            let RawSource { project, path, recursive } = raw.into_inner();
+            if !infisical.projects.contains_key(&project) {
+                let what = format!(
+                    "workload '{name}': there is no [providers.infisical.projects.{project}]"
+                );
+                return Err(Fault { at, what });
+            }
+            if !path.starts_with('/') {
+                return Err(Fault {
+                    at,
+                    what: format!("workload '{name}': path '{path}' does not begin with /"),
+                });
+            }
+            sources.push(Source { project, path, recursive });
+        }
+        Ok(Workload { provider, depends_on: self.depends_on, sources })
+    }
+}
+
+fn span(text: Option<Spanned<String>>, default: Duration) -> Result<Duration, Fault> {
+    text.map_or(Ok(default), |text| parse_span(&text))
+}
+
+/// "10s", "5m", "1h", "7d"; nothing is no span.
+fn parse_span(text: &Spanned<String>) -> Result<Duration, Fault> {
+    let fault = |what: String| Fault { at: Some(text.span().start), what };
+    let span = humantime::parse_duration(text.get_ref()).map_err(|error| {
+        fault(format!("'{}' is no time span like 10s, 5m, 1h or 7d: {error}", text.get_ref()))
+    })?;
+    if span.is_zero() { Err(fault("a time span of nothing".into())) } else { Ok(span) }
+}

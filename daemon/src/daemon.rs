@@ -1,0 +1,165 @@
+//! The parts of a running daemon, and how they follow a new config.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::config::Access;
+use crate::envelope::{BackendPart, Vault};
+use crate::key::KeyBackend;
+use crate::persist::{self, Loaded, Persister};
+use crate::refresh::{Refresher, Schedule};
+use crate::registry::Registered;
+use crate::service::Service;
+
+/// A running daemon.
+pub struct Daemon {
+    /// What it does.
+    pub service: Arc<Service>,
+    /// What pulls every source.
+    pub refresher: Arc<Refresher>,
+    /// When that happens.
+    pub schedule: watch::Sender<Schedule>,
+    /// Who may call.
+    pub access: RwLock<Access>,
+    /// Where `cache.enc` is.
+    pub cache_path: PathBuf,
+    /// Where the key lives; none: live lookups only.
+    pub backend: Option<Box<dyn KeyBackend>>,
+    keeping: Mutex<Option<Keeping>>,
+    degraded: Mutex<BTreeMap<Topic, String>>,
+    stop_keeping: CancellationToken,
+}
+
+/// The persister and its task.
+struct Keeping {
+    persister: Arc<Persister>,
+    task: JoinHandle<()>,
+}
+
+/// What a sentence about degradation is about: a later one replaces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Topic {
+    /// The state folder.
+    State,
+    /// The data key.
+    Key,
+    /// `cache.enc`
+    Cache,
+    /// A provider that could not be set up.
+    Provider,
+    /// The config file, read again.
+    Config,
+}
+
+impl Daemon {
+    /// A daemon that has no key yet.
+    pub fn new(
+        service: Arc<Service>,
+        schedule: Schedule,
+        access: Access,
+        cache_path: PathBuf,
+        backend: Option<Box<dyn KeyBackend>>,
+    ) -> Self {
+        Self {
+            refresher: Arc::new(Refresher::new(Arc::clone(&service))),
+            service,
+            schedule: watch::Sender::new(schedule),
+            access: RwLock::new(access),
+            cache_path,
+            backend,
+            keeping: Mutex::default(),
+            degraded: Mutex::default(),
+            stop_keeping: CancellationToken::new(),
+        }
+    }
+
+    /// Opens the key and what is sealed under it, and starts to persist. A failure leaves the daemon
+    /// serving live, with the reason in its status; the next reload tries again.
+    pub async fn unlock(&self) {
+        if lock(&self.keeping).is_some() {
+            return;
+        }
+        let Some(backend) = &self.backend else {
+            let why = "no key backend: live lookups only; set backend in [cache], and run `psi-driver cache init`";
+            return self.degrade(Topic::Key, why);
+        };
+        let key = match backend.load(None).await {
+            Ok(key) => key,
+            Err(error) => return self.degrade(Topic::Key, &error.to_string()),
+        };
+        self.recover(Topic::Key);
+        let part = BackendPart { tag: backend.tag(), bytes: Vec::new() };
+        let vault = Arc::new(Vault::new(&key, part));
+        self.service.registry.unlock(Arc::clone(&vault));
+        let mut generation = 0;
+        match persist::load(&self.cache_path, &vault, clock::now().wall) {
+            Loaded::Nothing => {}
+            Loaded::Snapshot(snapshot) => {
+                generation = snapshot.generation;
+                self.service.cache.change_in_ram(|cache| cache.restore(snapshot));
+            }
+            Loaded::Bad(why) => self.degrade(Topic::Cache, &why),
+        }
+        let cache = Arc::clone(&self.service.cache);
+        let persister = Arc::new(Persister::new(self.cache_path.clone(), vault, cache, generation));
+        let task = tokio::spawn(Arc::clone(&persister).run(self.stop_keeping.clone()));
+        *lock(&self.keeping) = Some(Keeping { persister, task });
+    }
+
+    /// Writes what is not written yet, and ends the persister.
+    pub async fn stop_keeping(&self) {
+        self.stop_keeping.cancel();
+        let keeping = lock(&self.keeping).take();
+        if let Some(keeping) = keeping {
+            let _ = keeping.task.await;
+        }
+    }
+
+    /// The persister, when there is a key.
+    pub fn persister(&self) -> Option<Arc<Persister>> {
+        lock(&self.keeping).as_ref().map(|keeping| Arc::clone(&keeping.persister))
+    }
+
+    /// Takes note of a degradation, and tells the log.
+    pub fn degrade(&self, topic: Topic, why: &str) {
+        tracing::warn!(?topic, "{why}");
+        lock(&self.degraded).insert(topic, why.to_owned());
+    }
+
+    /// Takes note that a degradation is over.
+    pub fn recover(&self, topic: Topic) {
+        lock(&self.degraded).remove(&topic);
+    }
+
+    /// Why the daemon is degraded, one sentence each.
+    pub fn degraded(&self) -> Vec<String> {
+        let mut reasons: Vec<String> = lock(&self.degraded).values().cloned().collect();
+        if let Some(why) = self.persister().and_then(|persister| persister.state().error) {
+            reasons.push(format!(
+                "{} cannot be written: {why}; psid keeps trying, and a restart now would lose what it fetched",
+                self.cache_path.display()
+            ));
+        }
+        let registry = self.service.registry.all();
+        let mut unusable = registry.iter().filter_map(|(id, what)| match what {
+            Registered::Unusable(why) => Some(format!("secret {id} is not usable: {why}")),
+            _ => None,
+        });
+        reasons.extend(unusable.by_ref().take(5));
+        match unusable.count() {
+            0 => {}
+            more => reasons.push(format!("and {more} more secrets are not usable")),
+        }
+        reasons
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,131 @@
+//! Durable files: a reader or a crash sees the old file or the new one, never neither.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+
+/// Replaces a file: a temporary file beside it, created 0600, fsync, rename, fsync of the folder.
+///
+/// One writer a file: the temporary name is fixed, so that a crash leaves one remnant, not many.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = temporary(path);
+    let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // A full disk needs its room back; the error that counts is the first one.
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    sync_folder_of(path)
+}
+
+/// Moves a file, durably; never over another one.
+pub fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?;
+    sync_folder_of(to)?;
+    sync_folder_of(from)
+}
+
+/// Puts a file out of the way as `NAME.bad-TIME` and tells the new path; never over another one.
+pub fn set_aside(path: &Path, time: u64) -> io::Result<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    for attempt in 0.. {
+        let suffix = if attempt == 0 { String::new() } else { format!(".{attempt}") };
+        let aside = path.with_file_name(format!("{name}.bad-{time}{suffix}"));
+        match rename_to_free(path, &aside) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < 100 => {}
+            result => return result.map(|()| aside),
+        }
+    }
+    Err(ErrorKind::AlreadyExists.into())
+}
+
+/// Makes a folder with mode 0700, and its parents.
+pub fn make_private_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Makes a folder that others may look into, and its parents.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
+}
+
+/// Gives a file to its folder's owner: what root provisions, a psid of another user must read.
+pub fn give_to_owner_of_folder(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let folder = fs::metadata(path.parent().unwrap_or(Path::new("/")))?;
+    std::os::unix::fs::chown(path, Some(folder.uid()), Some(folder.gid()))
+}
+
+/// Locks a folder for this process, as long as the handle lives.
+pub fn lock_folder(path: &Path) -> io::Result<File> {
+    let folder = File::open(path)?;
+    flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(folder)
+}
+
+/// Makes a removal or a rename in the file's folder durable.
+pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".tmp");
+    path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(folder.path().join(".file.tmp"), "left by a crash").unwrap();
+        for text in ["one", "two"] {
+            replace(&path, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_set_aside_overwrites_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cache.enc");
+        let mut seen = Vec::new();
+        for text in ["a", "b", "c"] {
+            fs::write(&path, text).unwrap();
+            let aside = set_aside(&path, 5).unwrap();
+            seen.push(aside.file_name().unwrap().to_string_lossy().into_owned());
+            assert_eq!(fs::read_to_string(aside).unwrap(), text);
+        }
+        assert_eq!(seen, ["cache.enc.bad-5", "cache.enc.bad-5.1", "cache.enc.bad-5.2"]);
+    }
+
+    #[test]
+    fn a_folder_has_one_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = lock_folder(folder.path()).unwrap();
+        assert!(lock_folder(folder.path()).is_err());
+        drop(held);
+        lock_folder(folder.path()).unwrap();
+    }
+}

@@ -1,0 +1,97 @@
+//! `psi.v1.SecretDriver`
+
+use std::sync::Arc;
+
+use psi_common::{MAX_SECRET_BYTES, SecretBytes};
+use psi_proto::v1::secret_driver_server::SecretDriver;
+use psi_proto::v1::{
+    DeleteRequest, DeleteResponse, ListRequest, ListResponse, LookupRequest, LookupResponse,
+    RestorableRequest, RestorableResponse, RestorableSecret, RestoreRequest, RestoreResponse,
+    StoreKind, StoreRequest, StoreResponse, lookup_request,
+};
+use tonic::{Request, Response, Status, async_trait};
+
+use super::{patience, secret_id, status, wanted};
+use crate::clock;
+use crate::daemon::Daemon;
+use crate::service::{Kind, ServiceError};
+
+pub(super) struct Driver(pub(super) Arc<Daemon>);
+
+#[async_trait]
+impl SecretDriver for Driver {
+    async fn lookup(
+        &self,
+        request: Request<LookupRequest>,
+    ) -> Result<Response<LookupResponse>, Status> {
+        let now = clock::now();
+        let deadline = now.mono + patience(request.metadata());
+        let wanted = match request.into_inner().key {
+            Some(lookup_request::Key::Id(id)) => wanted(Some(&id), None)?,
+            Some(lookup_request::Key::Name(name)) => wanted(None, Some(name))?,
+            None => wanted(None, None)?,
+        };
+        let value = self.0.service.lookup(&wanted, now, deadline).await.map_err(status)?;
+        Ok(Response::new(LookupResponse { value: value.secret().expose_secret().to_vec() }))
+    }
+
+    async fn store(
+        &self,
+        request: Request<StoreRequest>,
+    ) -> Result<Response<StoreResponse>, Status> {
+        let request = request.into_inner();
+        let kind = request.kind();
+        let data = SecretBytes::new(request.data);
+        let id = secret_id(&request.id)?;
+        if data.is_empty() || data.len() > MAX_SECRET_BYTES {
+            let why = format!(
+                "a secret has 1 to {MAX_SECRET_BYTES} bytes, and this one {}; pass it whole",
+                data.len()
+            );
+            return Err(status(ServiceError::Malformed(why)));
+        }
+        let kind = match kind {
+            StoreKind::Unspecified => Kind::Guess,
+            StoreKind::Literal => Kind::Literal,
+            StoreKind::Reference => Kind::Reference,
+        };
+        self.0.service.store(id, data, kind).await.map_err(status)?;
+        Ok(Response::new(StoreResponse {}))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<DeleteRequest>,
+    ) -> Result<Response<DeleteResponse>, Status> {
+        let id = secret_id(&request.into_inner().id)?;
+        let existed = self.0.service.registry.delete(id, clock::now().wall).await;
+        let existed = existed.map_err(|error| status(error.into()))?;
+        Ok(Response::new(DeleteResponse { existed }))
+    }
+
+    async fn list(&self, _: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        let ids = self.0.service.registry.all().into_iter().map(|(id, _)| id.to_string()).collect();
+        Ok(Response::new(ListResponse { ids }))
+    }
+
+    async fn restore(
+        &self,
+        request: Request<RestoreRequest>,
+    ) -> Result<Response<RestoreResponse>, Status> {
+        let id = secret_id(&request.into_inner().id)?;
+        self.0.service.registry.restore(id).await.map_err(|error| status(error.into()))?;
+        Ok(Response::new(RestoreResponse {}))
+    }
+
+    async fn restorable(
+        &self,
+        _: Request<RestorableRequest>,
+    ) -> Result<Response<RestorableResponse>, Status> {
+        let secrets = self.0.service.registry.restorable(clock::now().wall).into_iter();
+        let secrets = secrets.map(|(id, left)| RestorableSecret {
+            id: id.to_string(),
+            seconds_left: left.as_secs(),
+        });
+        Ok(Response::new(RestorableResponse { secrets: secrets.collect() }))
+    }
+}

@@ -1,0 +1,126 @@
+//! The wire: the peer is judged, messages become domain types and back, errors become statuses, and
+//! the time is stamped.
+
+mod admin;
+mod driver;
+mod peer;
+
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use psi_common::SecretId;
+use psi_proto::v1::cache_admin_server::CacheAdminServer;
+use psi_proto::v1::secret_driver_server::SecretDriverServer;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+use tonic::transport::Server;
+
+use crate::daemon::Daemon;
+use crate::service::{ServiceError, Wanted};
+
+/// For a caller that names no deadline: psi-driver's own, which podman's lock imposes.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
+/// An answer must be there before the caller stops waiting.
+const MARGIN: Duration = Duration::from_millis(400);
+/// How long callers may take to go once psid stops; a client that says nothing must not hold it.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Serves the socket until `stop`, and ends the calls that are under way.
+pub async fn serve(
+    daemon: Arc<Daemon>,
+    listener: UnixListener,
+    stop: CancellationToken,
+) -> Result<(), String> {
+    let listener =
+        tokio::net::UnixListener::from_std(listener).map_err(|error| error.to_string())?;
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let judge = peer::Judge::new(Arc::clone(&daemon));
+    let server = Server::builder()
+        .add_service(tonic::service::interceptor::InterceptedService::new(health, judge.clone()))
+        .add_service(SecretDriverServer::with_interceptor(
+            driver::Driver(Arc::clone(&daemon)),
+            judge.clone(),
+        ))
+        .add_service(CacheAdminServer::with_interceptor(admin::Admin(daemon), judge))
+        .serve_with_incoming_shutdown(
+            UnixListenerStream::new(listener),
+            stop.clone().cancelled_owned(),
+        );
+    let farewell = async {
+        stop.cancelled().await;
+        reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        let _ = tokio::time::timeout(FAREWELL, std::future::pending::<()>()).await;
+    };
+    tokio::select! {
+        result = server => result.map_err(|error| error.to_string()),
+        () = farewell => Ok(()),
+    }
+}
+
+/// The one place that turns an error into a status.
+#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
+fn status(error: ServiceError) -> Status {
+    let words = error.to_string();
+    match error {
+        ServiceError::Malformed(_) => Status::invalid_argument(words),
+        ServiceError::NotFound(_) => Status::not_found(words),
+        ServiceError::Exists => Status::already_exists(words),
+        ServiceError::Denied(_) => Status::permission_denied(words),
+        ServiceError::NoKey(_) => Status::failed_precondition(words),
+        ServiceError::Unavailable(_) => Status::unavailable(words),
+    }
+}
+
+fn secret_id(text: &str) -> Result<SecretId, Status> {
+    text.parse().map_err(|error| {
+        status(ServiceError::Malformed(format!("{error}; use an id of `psi-driver list`")))
+    })
+}
+
+fn wanted(id: Option<&str>, name: Option<String>) -> Result<Wanted, Status> {
+    match (id, name) {
+        (Some(id), _) => secret_id(id).map(Wanted::Id),
+        (None, Some(name)) => Ok(Wanted::Name(name)),
+        (None, None) => Err(status(ServiceError::Malformed(
+            "neither an id nor a name was given; give one".into(),
+        ))),
+    }
+}
+
+/// How long the caller waits, by the `grpc-timeout` header: digits and a unit (gRPC over HTTP/2).
+fn patience(metadata: &MetadataMap) -> Duration {
+    let given = metadata.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
+    given.unwrap_or(DEFAULT_DEADLINE).min(DEFAULT_DEADLINE).saturating_sub(MARGIN)
+}
+
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let count = digits.parse::<u64>().ok().filter(|_| digits.len() <= 8)?;
+    Some(match unit {
+        "H" => Duration::from_secs(count * 3_600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grpc_timeout_is_digits_and_a_unit() {
+        assert_eq!(parse_timeout("10S"), Some(Duration::from_secs(10)));
+        assert_eq!(parse_timeout("9999m"), Some(Duration::from_millis(9_999)));
+        assert_eq!(parse_timeout("99999999u"), Some(Duration::from_micros(99_999_999)));
+        for text in ["", "S", "10", "10s", "-1S", "999999999S", "1é"] {
+            assert_eq!(parse_timeout(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! One fetch for all who wait for the same thing.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+/// The fetches that are out, by what they fetch.
+pub struct Inflight<K, T> {
+    flights: Arc<Mutex<HashMap<K, watch::Receiver<Option<T>>>>>,
+}
+
+/// Removes a flight when it ends, however it ends.
+struct Landing<K: Eq + Hash, T> {
+    flights: Arc<Mutex<HashMap<K, watch::Receiver<Option<T>>>>>,
+    key: K,
+}
+
+impl<K, T> Default for Inflight<K, T> {
+    fn default() -> Self {
+        Self { flights: Arc::default() }
+    }
+}
+
+impl<K, T> Inflight<K, T>
+where
+    K: Eq + Hash + Clone + Send + 'static,
+    T: Clone + Send + Sync + 'static,
+{
+    /// Waits for the flight of `key`, and starts it with `fetch` when there is none. A flight is a task
+    /// of its own: it lands although everybody who waited has gone. `None`: it ended without a result.
+    pub async fn join<F>(&self, key: K, fetch: impl FnOnce() -> F) -> Option<T>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let mut flight = {
+            let mut flights = lock(&self.flights);
+            match flights.get(&key) {
+                Some(flight) => flight.clone(),
+                None => {
+                    let (land, flight) = watch::channel(None);
+                    flights.insert(key.clone(), flight.clone());
+                    let landing = Landing { flights: Arc::clone(&self.flights), key };
+                    let fetch = fetch();
+                    tokio::spawn(async move {
+                        let result = fetch.await;
+                        drop(landing);
+                        land.send_replace(Some(result));
+                    });
+                    flight
+                }
+            }
+        };
+        flight.wait_for(Option::is_some).await.ok()?.clone()
+    }
+}
+
+impl<K: Eq + Hash, T> Drop for Landing<K, T> {
+    fn drop(&mut self) {
+        lock(&self.flights).remove(&self.key);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use tokio::sync::Notify;
+
+    #[tokio::test]
+    async fn all_who_wait_share_one_fetch() {
+        let inflight = Arc::new(Inflight::<&str, u32>::default());
+        let (fetches, gate) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::default()));
+        let waiters: Vec<_> = (0..32)
+            .map(|_| {
+                let (inflight, fetches, gate) = (inflight.clone(), fetches.clone(), gate.clone());
+                tokio::spawn(async move {
+                    let fetch = || async move {
+                        gate.notified().await;
+                        fetches.fetch_add(1, Ordering::SeqCst) + 1
+                    };
+                    inflight.join("key", fetch).await
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        gate.notify_one();
+        for waiter in waiters {
+            assert_eq!(waiter.await.unwrap(), Some(1));
+        }
+        assert!(lock(&inflight.flights).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_flight_lands_although_its_caller_went_away() {
+        let inflight = Inflight::<&str, u32>::default();
+        let (gate, landed) = (Arc::new(Notify::default()), Arc::new(Notify::default()));
+        let (open, done) = (gate.clone(), landed.clone());
+        let flight = inflight.join("key", || async move {
+            open.notified().await;
+            done.notify_one();
+            1
+        });
+        tokio::select! { biased; _ = flight => panic!("landed early"), () = tokio::task::yield_now() => {} }
+        gate.notify_one();
+        landed.notified().await;
+    }
+
+    #[tokio::test]
+    async fn a_flight_that_crashes_leaves_no_one_waiting() {
+        let inflight = Inflight::<&str, u32>::default();
+        assert_eq!(inflight.join("key", || async { panic!("crash") }).await, None);
+        assert_eq!(inflight.join("key", || async { 2 }).await, Some(2));
+    }
+}

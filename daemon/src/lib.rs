@@ -1,0 +1,136 @@
+//! psid, in the order that a lookup takes: `grpc` (the peer, the wire), `service` (what is done),
+//! `registry` (what podman registered), `cache` (what is known), `provider` (where values come from),
+//! `persist` (what outlives the process), with `sealer` and `envelope` below it and `key` beside it.
+
+pub mod cli;
+
+pub mod assemble;
+pub mod config;
+pub mod daemon;
+pub mod hardening;
+pub mod init;
+pub mod listener;
+pub mod logging;
+pub mod notify;
+
+pub mod grpc;
+
+pub mod service;
+
+pub mod inflight;
+pub mod refresh;
+pub mod registry;
+pub mod upstream;
+
+pub mod breaker;
+pub mod cache;
+pub mod clock;
+pub mod reference;
+pub mod shared_cache;
+
+pub mod provider;
+
+pub mod persist;
+
+pub mod envelope;
+pub mod files;
+pub mod payload;
+pub mod sealer;
+
+pub mod key;
+
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use assemble::Surroundings;
+use config::Config;
+use daemon::{Daemon, Topic};
+
+/// Serves until `stop`, then writes what is not written yet.
+pub async fn serve(
+    config: Config,
+    surroundings: &Surroundings,
+    listener: UnixListener,
+    stop: CancellationToken,
+) -> Result<(), String> {
+    let _owner = own_state(surroundings)?;
+    let daemon = Arc::new(assemble::assemble(&config, surroundings).await);
+    let schedule = daemon.schedule.subscribe();
+    let refresher = Arc::clone(&daemon.refresher);
+    let fresh_until = stop.clone();
+    tokio::spawn(async move { refresher.keep_fresh(schedule, fresh_until).await });
+    tokio::spawn(reload_on_hangup(Arc::clone(&daemon), surroundings.clone(), stop.clone()));
+    tokio::spawn(purge(Arc::clone(&daemon), stop.clone()));
+    tokio::spawn(notify::keep_alive(stop.clone()));
+    tell_ready(&daemon);
+    let served = grpc::serve(Arc::clone(&daemon), listener, stop.clone()).await;
+    notify::stopping();
+    daemon.stop_keeping().await;
+    tracing::info!("stopped");
+    served
+}
+
+/// Two daemons on one state folder would overwrite each other's cache.
+fn own_state(surroundings: &Surroundings) -> Result<Option<std::fs::File>, String> {
+    let state = &surroundings.paths.state;
+    // A folder that cannot be made or opened is told as a degradation later.
+    let _ = files::make_private_folder(state);
+    match files::lock_folder(state) {
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            Err(format!("another psid uses {}; stop it first", state.display()))
+        }
+        owner => Ok(owner.ok()),
+    }
+}
+
+fn tell_ready(daemon: &Daemon) {
+    let entries = daemon.service.cache.read(cache::Cache::len);
+    let secrets = daemon.service.registry.all().len();
+    let degraded = daemon.degraded();
+    let status = match degraded.first() {
+        None => format!("serving {secrets} secrets, {entries} values cached"),
+        Some(why) => format!("serving {secrets} secrets, DEGRADED: {why}"),
+    };
+    tracing::info!(secrets, entries, degraded = degraded.len(), "ready");
+    notify::ready(&status);
+}
+
+/// SIGHUP: the config is read again. A bad one is named, and the good one stays.
+async fn reload_on_hangup(
+    daemon: Arc<Daemon>,
+    surroundings: Surroundings,
+    stop: CancellationToken,
+) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = hangup.recv() => {}
+        }
+        notify::reloading();
+        match Config::read(&surroundings.paths.config) {
+            Ok(config) => {
+                assemble::follow(&daemon, &config, &surroundings).await;
+                tracing::info!("the config was read again");
+            }
+            Err(error) => daemon
+                .degrade(Topic::Config, &format!("{error}; the config before it stays in force")),
+        }
+        tell_ready(&daemon);
+    }
+}
+
+/// Removes what was deleted, once it is restorable no more.
+async fn purge(daemon: Arc<Daemon>, stop: CancellationToken) {
+    loop {
+        let registry = Arc::clone(&daemon.service.registry);
+        let _ = tokio::task::spawn_blocking(move || registry.purge(clock::now().wall)).await;
+        if tokio::time::timeout(Duration::from_secs(60), stop.cancelled()).await.is_ok() {
+            return;
+        }
+    }
+}

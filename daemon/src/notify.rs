@@ -1,0 +1,41 @@
+//! What psid tells systemd (sd_notify(3)). Outside of systemd every call is nothing.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio_util::sync::CancellationToken;
+
+/// Key and socket are ready.
+pub fn ready(status: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// The config is being read again; `ready` ends that.
+pub fn reloading() {
+    if let Ok(since) = NotifyState::monotonic_usec_now() {
+        tell(&[NotifyState::Reloading, since]);
+    }
+}
+
+/// The daemon ends.
+pub fn stopping() {
+    tell(&[NotifyState::Stopping, NotifyState::Status("writing the cache and stopping")]);
+}
+
+/// Tells systemd at half of its interval that the runtime still runs tasks, until `stop`.
+pub async fn keep_alive(stop: CancellationToken) {
+    let Some(interval) =
+        sd_notify::watchdog_enabled().filter(|interval| *interval > Duration::ZERO)
+    else {
+        return;
+    };
+    while tokio::time::timeout(interval / 2, stop.cancelled()).await.is_err() {
+        tell(&[NotifyState::Watchdog]);
+    }
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}

@@ -1,0 +1,196 @@
+//! Keeping `cache.enc` equal to what is in RAM: one writer, woken by changes, never waited for.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::Snapshot;
+use crate::clock::{self, Timestamp};
+use crate::envelope::{Content, Vault};
+use crate::files;
+use crate::payload;
+use crate::shared_cache::SharedCache;
+
+/// Changes within this time become one write.
+const GATHER: Duration = Duration::from_millis(50);
+/// How long after a write that failed to try again, when nothing else changes.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// Writes the cache file.
+pub struct Persister {
+    path: PathBuf,
+    vault: Arc<Vault>,
+    cache: Arc<SharedCache>,
+    state: Mutex<PersistState>,
+}
+
+/// How the cache file fares.
+#[derive(Clone, Debug, Default)]
+pub struct PersistState {
+    /// The generation that is on disk.
+    pub generation: u64,
+    /// The count of changes that it holds.
+    pub changes: u64,
+    /// Why the last write failed, if it did.
+    pub error: Option<String>,
+}
+
+/// What was found in place of a cache file.
+pub enum Loaded {
+    /// None.
+    Nothing,
+    /// A good one.
+    Snapshot(Snapshot),
+    /// One that cannot be used: why, and what became of it.
+    Bad(String),
+}
+
+/// Reads the cache file. One that cannot be used is set aside, never overwritten.
+pub fn load(path: &Path, vault: &Vault, now: Timestamp) -> Loaded {
+    let file = match fs::read(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Loaded::Nothing,
+        Err(error) => return Loaded::Bad(format!("{} cannot be read: {error}", path.display())),
+    };
+    let opened = vault.open(Content::Cache, &file).and_then(|bytes| payload::decode(&bytes));
+    match opened {
+        Ok(snapshot) => Loaded::Snapshot(snapshot),
+        Err(why) => {
+            let fate = match files::set_aside(path, now.as_millis() / 1_000) {
+                Ok(aside) => format!("it was set aside as {}", aside.display()),
+                Err(error) => format!("it could not be set aside: {error}"),
+            };
+            Loaded::Bad(format!(
+                "{} is not usable: {why}; {fate}, and the cache fills anew",
+                path.display()
+            ))
+        }
+    }
+}
+
+impl Persister {
+    /// A persister that continues after `generation`.
+    pub fn new(path: PathBuf, vault: Arc<Vault>, cache: Arc<SharedCache>, generation: u64) -> Self {
+        let changes = *cache.changes().borrow();
+        let state = Mutex::new(PersistState { generation, changes, error: None });
+        Self { path, vault, cache, state }
+    }
+
+    /// How the file fares.
+    pub fn state(&self) -> PersistState {
+        self.lock().clone()
+    }
+
+    /// Whether the file holds every change.
+    pub fn is_current(&self) -> bool {
+        self.lock().changes == *self.cache.changes().borrow()
+    }
+
+    /// Writes after changes until `stop`, and then what is left.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut changes = self.cache.changes();
+        while !stop.is_cancelled() {
+            if self.is_current() {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    _ = changes.changed() => {}
+                }
+            }
+            let _ = tokio::time::timeout(GATHER, stop.cancelled()).await;
+            changes.mark_unchanged();
+            if !self.write().await {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    _ = tokio::time::timeout(RETRY, changes.changed()) => {}
+                }
+            }
+        }
+        if !self.is_current() {
+            self.write().await;
+        }
+    }
+
+    /// Writes one generation; true when it is durable.
+    pub async fn write(self: &Arc<Self>) -> bool {
+        let this = Arc::clone(self);
+        let result = tokio::task::spawn_blocking(move || this.write_blocking())
+            .await
+            .unwrap_or_else(|_| Err("the writer crashed".into()));
+        let mut state = self.lock();
+        if let Err(why) = &result
+            && state.error.is_none()
+        {
+            tracing::warn!(path = %self.path.display(), %why, "the cache is not persisted; it is retried");
+        }
+        if result.is_ok() && state.error.is_some() {
+            tracing::info!(path = %self.path.display(), "the cache is persisted again");
+        }
+        state.error = result.err();
+        state.error.is_none()
+    }
+
+    fn write_blocking(&self) -> Result<(), String> {
+        // The count first: a change in between is written again, never missed.
+        let changes = *self.cache.changes().borrow();
+        let generation = self.lock().generation + 1;
+        let snapshot = self.cache.read(|cache| cache.snapshot(generation));
+        let plaintext = payload::encode(&snapshot, clock::now().wall);
+        let file =
+            self.vault.seal(Content::Cache, &plaintext).map_err(|error| error.to_string())?;
+        files::replace(&self.path, &file).map_err(|error| error.to_string())?;
+        let mut state = self.lock();
+        state.generation = generation;
+        state.changes = changes;
+        Ok(())
+    }
+
+    /// Reads the file back and compares it with RAM; the sentence says what was found.
+    pub async fn verify(self: &Arc<Self>) -> Result<String, String> {
+        // What is on its way to the disk is not a difference.
+        if !self.is_current() {
+            self.write().await;
+        }
+        let this = Arc::clone(self);
+        let verified = tokio::task::spawn_blocking(move || this.verify_blocking()).await;
+        verified.unwrap_or_else(|_| Err("the verification crashed".into()))
+    }
+
+    fn verify_blocking(&self) -> Result<String, String> {
+        let file = fs::read(&self.path)
+            .map_err(|error| format!("{} cannot be read: {error}", self.path.display()))?;
+        let snapshot = self
+            .vault
+            .open(Content::Cache, &file)
+            .and_then(|bytes| payload::decode(&bytes))
+            .map_err(|why| format!("{} is not usable: {why}", self.path.display()))?;
+        let ram = self.cache.read(|cache| cache.snapshot(snapshot.generation));
+        let same = ram.entries.len() == snapshot.entries.len()
+            && ram.entries.iter().zip(&snapshot.entries).all(
+                |((at, entry), (stored_at, stored))| {
+                    at == stored_at && entry.value().same_as(stored.value())
+                },
+            );
+        if same {
+            Ok(format!(
+                "generation {} opens and holds the {} entries of RAM",
+                snapshot.generation,
+                ram.entries.len()
+            ))
+        } else if self.is_current() {
+            Err(format!(
+                "generation {} opens, but holds other entries than RAM",
+                snapshot.generation
+            ))
+        } else {
+            Ok(format!("generation {} opens; RAM has changed since", snapshot.generation))
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, PersistState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

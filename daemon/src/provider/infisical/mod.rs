@@ -1,0 +1,220 @@
+//! Infisical: projects, environments and folders of secrets behind an HTTP API.
+
+mod api;
+mod auth;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use psi_common::SecretBytes;
+
+use super::{ProviderError, SecretProvider, Source};
+use crate::reference::{Coordinates, Extent, Realm, Reference};
+use api::{Api, ApiError, Folder, Secret};
+use auth::{Token, TokenSource};
+
+pub use auth::{SecretSource, UniversalAuth};
+
+/// The provider of `[providers.infisical]`.
+pub struct Infisical {
+    api: Api,
+    projects: HashMap<String, Project>,
+}
+
+/// A project of the config, as the API knows it.
+pub struct Project {
+    /// The project's UUID.
+    pub id: String,
+    /// The environment's slug.
+    pub environment: String,
+    /// Whose token reads it.
+    pub tokens: Arc<TokenSource>,
+}
+
+/// A token source for an identity; projects of one identity share one.
+pub fn token_source(auth: UniversalAuth) -> Arc<TokenSource> {
+    Arc::new(TokenSource::new(auth))
+}
+
+impl Infisical {
+    /// The provider at `api_url`; `Err` says what is wrong with the URL or the CA file.
+    pub fn new(
+        api_url: &str,
+        ca_cert: Option<&Path>,
+        timeout: Duration,
+        projects: HashMap<String, Project>,
+    ) -> Result<Self, String> {
+        Ok(Self { api: Api::new(api_url, ca_cert, timeout)?, projects })
+    }
+
+    fn project(&self, name: &str) -> Result<&Project, String> {
+        self.projects.get(name).ok_or_else(|| {
+            format!("the config has no [providers.infisical.projects.{}]", name.escape_debug())
+        })
+    }
+
+    /// Calls with a token; one that ended is replaced once.
+    async fn call<T, F>(
+        &self,
+        project: &Project,
+        call: impl Fn(Arc<Token>) -> F,
+    ) -> Result<T, ProviderError>
+    where
+        F: Future<Output = Result<T, ApiError>>,
+    {
+        let token = project.tokens.token(&self.api).await?;
+        let answer = match call(Arc::clone(&token)).await {
+            Err(why @ ApiError::Token(_)) => {
+                let token = project.tokens.instead_of(&token, &self.api, why).await?;
+                let answer = call(Arc::clone(&token)).await;
+                answer.inspect(|_| token.prove())
+            }
+            answer => answer.inspect(|_| token.prove()),
+        };
+        Ok(answer?)
+    }
+}
+
+#[async_trait]
+impl SecretProvider for Infisical {
+    fn accept(&self, reference: &Reference) -> Result<Coordinates, String> {
+        let member = |name: &str| {
+            reference
+                .member(name)
+                .filter(|text| !text.is_empty())
+                .ok_or_else(|| format!("the reference has no \"{name}\""))
+        };
+        let project = self.project(member("project")?)?;
+        let path = normal_path(reference.member("path").unwrap_or("/"));
+        Ok(Coordinates { realm: project.realm(), path, key: member("key")?.to_owned() })
+    }
+
+    async fn fetch(&self, reference: &Reference) -> Result<SecretBytes, ProviderError> {
+        let at = self.accept(reference).map_err(ProviderError::Misbehaved)?;
+        let project = self
+            .project(reference.member("project").unwrap_or_default())
+            .map_err(ProviderError::Misbehaved)?;
+        let (api, folder, key) = (&self.api, project.folder(&at.path), at.key.as_str());
+        self.call(project, |token| async move { api.secret(token.text(), folder, key).await }).await
+    }
+
+    fn extent(&self, source: &Source) -> Result<Extent, String> {
+        let project = self.project(&source.project)?;
+        Ok(Extent {
+            realm: project.realm(),
+            path: normal_path(&source.path),
+            recursive: source.recursive,
+        })
+    }
+
+    async fn list(
+        &self,
+        source: &Source,
+    ) -> Result<Vec<(Coordinates, SecretBytes)>, ProviderError> {
+        let extent = self.extent(source).map_err(ProviderError::Misbehaved)?;
+        let project = self.project(&source.project).map_err(ProviderError::Misbehaved)?;
+        let (api, folder, recursive) = (&self.api, project.folder(&extent.path), extent.recursive);
+        let listing =
+            self.call(project, |token| async move {
+                api.secrets(token.text(), folder, recursive).await
+            })
+            .await?;
+        // In the order of precedence, lowest first: imports, of which the last one wins, then the
+        // folder's own.
+        let mut found = HashMap::new();
+        let imported = listing
+            .imports
+            .into_iter()
+            .flat_map(|import| import.secrets)
+            .map(|secret| (None, secret));
+        let own = listing.secrets.into_iter().map(|mut secret| (secret.secret_path.take(), secret));
+        for (path, secret) in imported.chain(own) {
+            let path = path.map_or_else(|| extent.path.clone(), |path| normal_path(&path));
+            let Secret { secret_key, .. } = &secret;
+            let at = Coordinates { realm: extent.realm.clone(), path, key: secret_key.clone() };
+            found.insert(at, secret.value()?);
+        }
+        Ok(found.into_iter().collect())
+    }
+}
+
+impl Project {
+    fn realm(&self) -> Realm {
+        Realm::new(&["infisical", &self.id, &self.environment])
+    }
+
+    fn folder<'a>(&'a self, path: &'a str) -> Folder<'a> {
+        Folder { project_id: &self.id, environment: &self.environment, path }
+    }
+}
+
+/// Absolute, with single slashes, and with none at the end: as the server takes it.
+fn normal_path(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    format!("/{}", parts.join("/"))
+}
+
+impl From<ApiError> for ProviderError {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Outage(why) => Self::Unreachable(why),
+            ApiError::Throttled { why, wait } => Self::Throttled { why, wait },
+            // A lockout ends by itself, and whoever knows the client id can cause one.
+            ApiError::Locked(why) => Self::Throttled { why, wait: auth::AFTER_LOCKOUT },
+            ApiError::Token(why) | ApiError::Denied(why) => Self::Denied(why),
+            ApiError::Gone(why) => Self::NotFound(why),
+            ApiError::ClientBug(why) => Self::Misbehaved(why),
+            ApiError::NoRoute => Self::Unreachable("Infisical has no such route".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn provider() -> Infisical {
+        let auth = UniversalAuth {
+            client_id: "id".into(),
+            client_secret: SecretSource::NoCredentials("none".into()),
+        };
+        let project =
+            Project { id: "uuid".into(), environment: "prod".into(), tokens: token_source(auth) };
+        Infisical::new(
+            "http://127.0.0.1:1/api/",
+            None,
+            Duration::from_secs(1),
+            HashMap::from([("p".to_owned(), project)]),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn one_secret_has_one_coordinate_however_it_is_written() {
+        let provider = provider();
+        let at = |path: &str| {
+            let members = [("project", "p"), ("path", path), ("key", "K")];
+            provider.accept(&Reference::new("infisical", members)).unwrap()
+        };
+        assert_eq!(at("/app/sub").path, "/app/sub");
+        for path in ["app/sub", "/app/sub/", "//app//sub"] {
+            assert_eq!(at(path), at("/app/sub"));
+        }
+        assert_eq!(at("").path, "/");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_reference_is_named() {
+        let why = |members: &[(&str, &str)]| {
+            provider().accept(&Reference::new("infisical", members.iter().copied())).unwrap_err()
+        };
+        assert_eq!(why(&[("project", "p")]), "the reference has no \"key\"");
+        assert_eq!(why(&[("key", "K")]), "the reference has no \"project\"");
+        assert!(
+            why(&[("key", "K"), ("project", "q")]).contains("[providers.infisical.projects.q]")
+        );
+    }
+}

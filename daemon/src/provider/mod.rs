@@ -1,0 +1,86 @@
+//! Where values come from.
+
+pub mod infisical;
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use psi_common::SecretBytes;
+
+use crate::reference::{Coordinates, Extent, Reference};
+
+/// A source of secrets.
+#[async_trait]
+pub trait SecretProvider: Send + Sync {
+    /// Where a reference leads; `Err` says what is wrong with it. No I/O.
+    fn accept(&self, reference: &Reference) -> Result<Coordinates, String>;
+
+    /// Fetches one value.
+    async fn fetch(&self, reference: &Reference) -> Result<SecretBytes, ProviderError>;
+
+    /// What a source covers; `Err` says what is wrong with it. No I/O.
+    fn extent(&self, source: &Source) -> Result<Extent, String>;
+
+    /// Fetches every value of a source, in one request where the provider can.
+    async fn list(&self, source: &Source)
+    -> Result<Vec<(Coordinates, SecretBytes)>, ProviderError>;
+}
+
+/// A folder of secrets, as a workload of the config names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Source {
+    /// The project's name in the config.
+    pub project: String,
+    /// The folder.
+    pub path: String,
+    /// Whether the folders below count too.
+    pub recursive: bool,
+}
+
+/// Why there is no value. Each variant selects one behaviour of the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProviderError {
+    /// The provider says that there is none: not an outage.
+    NotFound(String),
+    /// The provider says that psid may not have it: not an outage.
+    Denied(String),
+    /// The provider asks to wait. What is known is served meanwhile.
+    Throttled {
+        /// What it said.
+        why: String,
+        /// How long it asked to wait.
+        wait: Duration,
+    },
+    /// The provider is out, or something else answers in its place. What is known is served.
+    Unreachable(String),
+    /// The provider does not understand psid, or psid it: asking again does not help. What is known
+    /// is served.
+    Misbehaved(String),
+}
+
+impl fmt::Display for ProviderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound(why)
+            | Self::Denied(why)
+            | Self::Throttled { why, .. }
+            | Self::Unreachable(why)
+            | Self::Misbehaved(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for ProviderError {}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let below = if self.recursive { "/**" } else { "" };
+        write!(
+            f,
+            "{}:{}{below}",
+            self.project,
+            self.path.trim_end_matches(if self.recursive { '/' } else { '\0' })
+        )
+    }
+}

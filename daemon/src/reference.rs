@@ -1,0 +1,193 @@
+//! What a registered secret refers to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::Value;
+
+/// A reference as podman was given it: `{"provider":"infisical","project":…,"path":…,"key":…}`.
+///
+/// A JSON object with string members; which members there must be is the provider's affair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    provider: String,
+    members: BTreeMap<String, String>,
+}
+
+/// Where a value really is, as its provider tells it. It is the cache's key, so a secret that podman
+/// re-creates under another id, or that two ids share, is one entry; and a project that the config
+/// points elsewhere is another entry.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Coordinates {
+    /// The provider, and what it needs to tell its own realms apart.
+    pub realm: Realm,
+    /// The folder within the realm.
+    pub path: String,
+    /// The secret's name in the folder.
+    pub key: String,
+}
+
+/// One provider's project and environment, or what plays that part.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Realm(String);
+
+/// The part of a realm that a listing speaks for: what is in here and not in the listing, is gone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Extent {
+    /// The realm.
+    pub realm: Realm,
+    /// The folder: absolute, without a slash at its end unless it is the root.
+    pub path: String,
+    /// Whether the folders below count too.
+    pub recursive: bool,
+}
+
+impl Reference {
+    /// A reference to `provider` with these members.
+    pub fn new<'a>(provider: &str, members: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let members =
+            members.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Self { provider: provider.into(), members }
+    }
+
+    /// Reads a reference; `None` when `bytes` are no JSON object of strings with a `provider`.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let Value::Object(object) = serde_json::from_slice(bytes).ok()? else { return None };
+        let mut members = BTreeMap::new();
+        for (name, value) in object {
+            let Value::String(value) = value else { return None };
+            members.insert(name, value);
+        }
+        let provider = members.remove("provider")?;
+        Some(Self { provider, members })
+    }
+
+    /// What a JSON object says its provider is, whatever else is in it.
+    pub fn provider_named_in(bytes: &[u8]) -> Option<String> {
+        let object: Value = serde_json::from_slice(bytes).ok()?;
+        object.get("provider")?.as_str().map(str::to_owned)
+    }
+
+    /// The provider's name in the config.
+    pub fn provider(&self) -> &str {
+        &self.provider
+    }
+
+    /// A member's value.
+    pub fn member(&self, name: &str) -> Option<&str> {
+        self.members.get(name).map(String::as_str)
+    }
+}
+
+impl Realm {
+    /// A realm from parts, which may hold any character.
+    pub fn new(parts: &[&str]) -> Self {
+        // JSON, for it keeps parts apart that hold the separator.
+        Self(Value::from(parts).to_string())
+    }
+
+    /// A realm as it stands in a file.
+    pub fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text that [`Self::from_stored`] takes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Extent {
+    /// Whether the listing speaks for `at`.
+    pub fn contains(&self, at: &Coordinates) -> bool {
+        self.realm == at.realm
+            && match at.path.strip_prefix(self.path.as_str()) {
+                Some("") => true,
+                Some(below) => {
+                    self.recursive && (self.path.ends_with('/') || below.starts_with('/'))
+                }
+                None => false,
+            }
+    }
+}
+
+/// In the words of people; a key of a sealed blob is cut.
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.provider)?;
+        for (name, value) in &self.members {
+            let value: String = value.chars().take(60).flat_map(char::escape_debug).collect();
+            write!(f, " {name}={value}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_reference_is_an_object_of_strings_with_a_provider() {
+        let text = br#" {"key": "DB", "provider":"infisical"} "#;
+        assert_eq!(Reference::parse(text), Some(Reference::new("infisical", [("key", "DB")])));
+        for text in [
+            "",
+            "x",
+            "[]",
+            "{}",
+            r#"{"key":"DB"}"#,
+            r#"{"provider":1}"#,
+            "\"provider\"",
+            "{\"provider\":\"a\",\"n\":null}",
+        ] {
+            assert_eq!(Reference::parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_is_total(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Reference::parse(&bytes);
+        }
+
+        #[test]
+        fn every_reference_survives_json(provider in any::<String>(), members in prop::collection::btree_map(any::<String>(), any::<String>(), 0..5)) {
+            let mut members: BTreeMap<String, String> = members;
+            members.remove("provider");
+            let mut object = members.clone();
+            object.insert("provider".into(), provider.clone());
+            let json = serde_json::to_vec(&object).unwrap();
+            prop_assert_eq!(Reference::parse(&json), Some(Reference { provider, members }));
+        }
+
+        #[test]
+        fn different_parts_are_different_realms(a in prop::collection::vec(any::<String>(), 1..4), b in prop::collection::vec(any::<String>(), 1..4)) {
+            let of = |parts: &[String]| Realm::new(&parts.iter().map(String::as_str).collect::<Vec<_>>());
+            prop_assert_eq!(of(&a) == of(&b), a == b);
+        }
+    }
+
+    #[test]
+    fn an_extent_ends_at_a_folder() {
+        let at = |path: &str| Coordinates {
+            realm: Realm::new(&["r"]),
+            path: path.into(),
+            key: "K".into(),
+        };
+        let extent = |path: &str, recursive| Extent {
+            realm: Realm::new(&["r"]),
+            path: path.into(),
+            recursive,
+        };
+        assert!(extent("/app", false).contains(&at("/app")));
+        assert!(!extent("/app", false).contains(&at("/app/sub")));
+        assert!(extent("/app", true).contains(&at("/app/sub")));
+        assert!(!extent("/app", true).contains(&at("/apple")));
+        assert!(extent("/", true).contains(&at("/app")));
+        assert!(!extent("/", false).contains(&at("/app")));
+        let elsewhere = Extent { realm: Realm::new(&["s"]), path: "/".into(), recursive: true };
+        assert!(!elsewhere.contains(&at("/app")));
+    }
+}

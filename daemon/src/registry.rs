@@ -1,0 +1,418 @@
+//! What podman registered: one file an id, a reference as it came or a literal, sealed.
+//!
+//! `secrets/ID` is the truth and RAM its copy, read once. `deleted/ID` keeps what was deleted for ten
+//! minutes, for `podman secret create --replace` deletes before it stores.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use psi_common::{SecretBytes, SecretId};
+
+use crate::clock::Timestamp;
+use crate::envelope::{self, Content, Vault};
+use crate::files;
+use crate::reference::Reference;
+
+/// How long a deleted secret can be restored.
+const RESTORABLE: Duration = Duration::from_secs(600);
+
+/// The registered secrets.
+pub struct Registry {
+    folder: PathBuf,
+    deleted: PathBuf,
+    vault: RwLock<Option<Arc<Vault>>>,
+    known: RwLock<HashMap<SecretId, Registered>>,
+    /// One writer: a check and the write that follows belong together.
+    writing: tokio::sync::Mutex<()>,
+}
+
+/// What an id stands for.
+#[derive(Clone)]
+pub enum Registered {
+    /// A reference.
+    Reference(Arc<Reference>),
+    /// A literal, opened.
+    Literal(Arc<SecretBytes>),
+    /// A file that cannot be used, and why.
+    Unusable(Arc<str>),
+}
+
+/// What is to be registered.
+pub enum Registration {
+    /// A reference, with the bytes that podman was given.
+    Reference(Reference, SecretBytes),
+    /// A literal.
+    Literal(SecretBytes),
+}
+
+/// Why a registration was not changed.
+#[derive(Debug)]
+pub enum RegistryError {
+    /// The id stands for something else already.
+    Exists,
+    /// A literal cannot be sealed without a key.
+    NoKey,
+    /// There is nothing to restore.
+    NothingDeleted,
+    /// The disk or the kernel said no.
+    Storage(String),
+}
+
+impl Registry {
+    /// Reads what is registered under the state folder. A file that cannot be used is kept and named.
+    pub fn open(state: &Path, vault: Option<Arc<Vault>>) -> Self {
+        let registry = Self {
+            folder: state.join("secrets"),
+            deleted: state.join("deleted"),
+            vault: RwLock::new(vault),
+            known: RwLock::default(),
+            writing: tokio::sync::Mutex::default(),
+        };
+        registry.read_all();
+        registry
+    }
+
+    /// Takes a key over, and opens what it can with it.
+    pub fn unlock(&self, vault: Arc<Vault>) {
+        *write(&self.vault) = Some(vault);
+        self.read_all();
+    }
+
+    fn read_all(&self) {
+        let names = fs::read_dir(&self.folder).map(|folder| {
+            folder.flatten().filter_map(|file| file.file_name().to_str()?.parse::<SecretId>().ok())
+        });
+        let known = names
+            .into_iter()
+            .flatten()
+            .map(|id| (id, self.read(id, &self.folder.join(id.as_str()))))
+            .collect();
+        *write(&self.known) = known;
+    }
+
+    fn read(&self, id: SecretId, path: &Path) -> Registered {
+        let unusable = |why: String| Registered::Unusable(why.into());
+        let file = match fs::read(path) {
+            Ok(file) => file,
+            Err(error) => return unusable(format!("reading {}: {error}", path.display())),
+        };
+        if !envelope::is_literal(&file) {
+            return match Reference::parse(&file) {
+                Some(reference) => Registered::Reference(Arc::new(reference)),
+                None => unusable(format!(
+                    "{} is neither a reference nor a sealed literal",
+                    path.display()
+                )),
+            };
+        }
+        let Some(vault) = self.vault() else {
+            return unusable("it is a sealed literal, and there is no key to open it".into());
+        };
+        match vault.open(Content::Literal(id.as_str()), &file) {
+            Ok(value) => Registered::Literal(Arc::new(value)),
+            Err(why) => unusable(format!("{} does not open: {why}", path.display())),
+        }
+    }
+
+    fn vault(&self) -> Option<Arc<Vault>> {
+        read(&self.vault).clone()
+    }
+
+    /// What an id stands for.
+    pub fn get(&self, id: SecretId) -> Option<Registered> {
+        read(&self.known).get(&id).cloned()
+    }
+
+    /// Every registered id and what it stands for, sorted by id.
+    pub fn all(&self) -> Vec<(SecretId, Registered)> {
+        let mut all: Vec<_> =
+            read(&self.known).iter().map(|(id, what)| (*id, what.clone())).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
+    }
+
+    /// Registers a secret; it is durable when this returns. The same bytes again are no error.
+    pub async fn store(
+        self: &Arc<Self>,
+        id: SecretId,
+        what: Registration,
+    ) -> Result<(), RegistryError> {
+        let _writing = self.writing.lock().await;
+        let registry = Arc::clone(self);
+        blocking(move || registry.store_blocking(id, what)).await
+    }
+
+    fn store_blocking(&self, id: SecretId, what: Registration) -> Result<(), RegistryError> {
+        let path = self.folder.join(id.as_str());
+        if let Some(known) = self.get(id) {
+            let same = match (&known, &what) {
+                (Registered::Literal(known), Registration::Literal(new)) => known.same_as(new),
+                (Registered::Reference(_), Registration::Reference(_, new)) => {
+                    fs::read(&path).is_ok_and(|known| known == new.expose_secret())
+                }
+                _ => false,
+            };
+            return if same { Ok(()) } else { Err(RegistryError::Exists) };
+        }
+        let (file, known) = match what {
+            Registration::Reference(reference, raw) => {
+                (raw.into_exposed(), Registered::Reference(Arc::new(reference)))
+            }
+            Registration::Literal(value) => {
+                let vault = self.vault().ok_or(RegistryError::NoKey)?;
+                let sealed = vault
+                    .seal(Content::Literal(id.as_str()), &value)
+                    .map_err(|error| RegistryError::Storage(error.to_string()))?;
+                (sealed, Registered::Literal(Arc::new(value)))
+            }
+        };
+        files::make_private_folder(&self.folder)?;
+        files::replace(&path, &file)?;
+        write(&self.known).insert(id, known);
+        Ok(())
+    }
+
+    /// Forgets a secret, durably, for ten minutes restorable; false when it was not registered.
+    pub async fn delete(
+        self: &Arc<Self>,
+        id: SecretId,
+        now: Timestamp,
+    ) -> Result<bool, RegistryError> {
+        let _writing = self.writing.lock().await;
+        let registry = Arc::clone(self);
+        blocking(move || registry.delete_blocking(id, now)).await
+    }
+
+    fn delete_blocking(&self, id: SecretId, now: Timestamp) -> Result<bool, RegistryError> {
+        let path = self.folder.join(id.as_str());
+        let grave = self.deleted.join(id.as_str());
+        if self.get(id).is_none() {
+            return Ok(false);
+        }
+        files::make_private_folder(&self.deleted)?;
+        // The time of the deletion, by which it is purged, is the file's.
+        let deleted_at = SystemTime::UNIX_EPOCH + Duration::from_millis(now.as_millis());
+        fs::File::open(&path).and_then(|file| file.set_modified(deleted_at))?;
+        fs::rename(&path, &grave)?;
+        files::sync_folder_of(&grave)?;
+        files::sync_folder_of(&path)?;
+        write(&self.known).remove(&id);
+        Ok(true)
+    }
+
+    /// Registers again what was deleted under `id` within the last ten minutes.
+    pub async fn restore(self: &Arc<Self>, id: SecretId) -> Result<(), RegistryError> {
+        let _writing = self.writing.lock().await;
+        let registry = Arc::clone(self);
+        blocking(move || {
+            let path = registry.folder.join(id.as_str());
+            match files::rename_to_free(&registry.deleted.join(id.as_str()), &path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    Err(RegistryError::NothingDeleted)
+                }
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    Err(RegistryError::Exists)
+                }
+                result => {
+                    result?;
+                    write(&registry.known).insert(id, registry.read(id, &path));
+                    Ok(())
+                }
+            }
+        })
+        .await
+    }
+
+    /// What can be restored at `now`, and for how long.
+    pub fn restorable(&self, now: Timestamp) -> Vec<(SecretId, Duration)> {
+        let mut found: Vec<_> = self
+            .graves()
+            .filter_map(|(id, deleted_at)| {
+                let left = RESTORABLE.checked_sub(deleted_at.age(now))?;
+                Some((id, left))
+            })
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// Removes for good what was deleted ten minutes before `now`.
+    pub fn purge(&self, now: Timestamp) {
+        for (id, deleted_at) in self.graves() {
+            if deleted_at.age(now) > RESTORABLE {
+                let _ = fs::remove_file(self.deleted.join(id.as_str()));
+            }
+        }
+    }
+
+    fn graves(&self) -> impl Iterator<Item = (SecretId, Timestamp)> {
+        fs::read_dir(&self.deleted).into_iter().flatten().flatten().filter_map(|file| {
+            let id = file.file_name().to_str()?.parse().ok()?;
+            Some((id, file.metadata().ok()?.modified().ok()?.into()))
+        })
+    }
+}
+
+impl From<io::Error> for RegistryError {
+    fn from(error: io::Error) -> Self {
+        Self::Storage(error.to_string())
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RegistryError> + Send + 'static,
+) -> Result<T, RegistryError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|_| Err(RegistryError::Storage("the write was interrupted".into())))
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::BackendPart;
+    use crate::sealer::DataKey;
+    use psi_common::BackendTag;
+
+    const ID: &str = "0123456789abcdef012345678";
+    const OTHER: &str = "876543210fedcba9876543210";
+
+    fn vault() -> Option<Arc<Vault>> {
+        let key = DataKey::from_secret(&SecretBytes::new(vec![1; 32])).unwrap();
+        Some(Arc::new(Vault::new(&key, BackendPart { tag: BackendTag::Tpm, bytes: Vec::new() })))
+    }
+
+    fn open(state: &Path) -> Arc<Registry> {
+        Arc::new(Registry::open(state, vault()))
+    }
+
+    fn literal(text: &str) -> Registration {
+        Registration::Literal(SecretBytes::new(text.into()))
+    }
+
+    fn reference(text: &str) -> Registration {
+        Registration::Reference(
+            Reference::parse(text.as_bytes()).unwrap(),
+            SecretBytes::new(text.into()),
+        )
+    }
+
+    fn value(registry: &Registry, id: &str) -> Option<Vec<u8>> {
+        match registry.get(id.parse().unwrap())? {
+            Registered::Literal(value) => Some(value.expose_secret().to_vec()),
+            Registered::Reference(reference) => Some(reference.to_string().into_bytes()),
+            Registered::Unusable(why) => panic!("{why}"),
+        }
+    }
+
+    fn time(span: Duration) -> Timestamp {
+        Timestamp::from(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000)).after(span)
+    }
+
+    #[tokio::test]
+    async fn a_literal_is_sealed_and_survives() {
+        let state = tempfile::tempdir().unwrap();
+        open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
+        let file = fs::read(state.path().join("secrets").join(ID)).unwrap();
+        assert!(!file.windows(7).any(|bytes| bytes == b"hunter2"));
+        assert_eq!(value(&open(state.path()), ID).unwrap(), b"hunter2");
+    }
+
+    #[tokio::test]
+    async fn a_reference_is_kept_as_it_is() {
+        let state = tempfile::tempdir().unwrap();
+        let text = r#" {"provider": "infisical", "key":"K"}"#;
+        open(state.path()).store(ID.parse().unwrap(), reference(text)).await.unwrap();
+        assert_eq!(fs::read_to_string(state.path().join("secrets").join(ID)).unwrap(), text);
+        assert_eq!(value(&open(state.path()), ID).unwrap(), b"infisical key=K");
+    }
+
+    #[tokio::test]
+    async fn an_id_means_one_thing() {
+        let state = tempfile::tempdir().unwrap();
+        let registry = open(state.path());
+        let id = ID.parse().unwrap();
+        registry.store(id, literal("one")).await.unwrap();
+        registry.store(id, literal("one")).await.unwrap();
+        assert!(matches!(registry.store(id, literal("two")).await, Err(RegistryError::Exists)));
+        let text = r#"{"provider":"infisical"}"#;
+        assert!(matches!(registry.store(id, reference(text)).await, Err(RegistryError::Exists)));
+        assert_eq!(value(&registry, ID).unwrap(), b"one");
+    }
+
+    #[tokio::test]
+    async fn without_a_key_a_literal_is_refused_and_nothing_is_written() {
+        let state = tempfile::tempdir().unwrap();
+        let registry = Arc::new(Registry::open(state.path(), None));
+        let stored = registry.store(ID.parse().unwrap(), literal("hunter2")).await;
+        assert!(matches!(stored, Err(RegistryError::NoKey)));
+        assert!(!state.path().join("secrets").exists());
+    }
+
+    #[tokio::test]
+    async fn a_literal_waits_for_its_key() {
+        let state = tempfile::tempdir().unwrap();
+        open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
+        let registry = Registry::open(state.path(), None);
+        assert!(matches!(registry.get(ID.parse().unwrap()), Some(Registered::Unusable(_))));
+        registry.unlock(vault().unwrap());
+        assert_eq!(value(&registry, ID).unwrap(), b"hunter2");
+    }
+
+    #[tokio::test]
+    async fn a_literal_under_another_id_is_refused() {
+        let state = tempfile::tempdir().unwrap();
+        open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
+        let folder = state.path().join("secrets");
+        fs::rename(folder.join(ID), folder.join(OTHER)).unwrap();
+        let known = open(state.path()).get(OTHER.parse().unwrap());
+        assert!(matches!(known, Some(Registered::Unusable(why)) if why.contains("tampered")));
+    }
+
+    #[tokio::test]
+    async fn what_was_deleted_is_restorable_for_ten_minutes() {
+        let state = tempfile::tempdir().unwrap();
+        let registry = open(state.path());
+        let id = ID.parse().unwrap();
+        registry.store(id, literal("hunter2")).await.unwrap();
+        assert!(registry.delete(id, time(Duration::ZERO)).await.unwrap());
+        assert!(!registry.delete(id, time(Duration::ZERO)).await.unwrap());
+        assert!(value(&registry, ID).is_none());
+        let minute = Duration::from_secs(60);
+        registry.purge(time(minute));
+        assert_eq!(registry.restorable(time(minute)), [(id, 9 * minute)]);
+        registry.restore(id).await.unwrap();
+        assert_eq!(value(&registry, ID).unwrap(), b"hunter2");
+        registry.delete(id, time(Duration::ZERO)).await.unwrap();
+        registry.purge(time(11 * minute));
+        assert!(matches!(registry.restore(id).await, Err(RegistryError::NothingDeleted)));
+    }
+
+    /// N11: the Python PSI listed `cache.enc` as a secret, and a store could overwrite it.
+    #[tokio::test]
+    async fn n11_only_ids_are_secrets() {
+        let state = tempfile::tempdir().unwrap();
+        let registry = open(state.path());
+        registry.store(ID.parse().unwrap(), literal("one")).await.unwrap();
+        for name in ["cache.enc", ".0123.tmp", "README"] {
+            fs::write(state.path().join("secrets").join(name), "x").unwrap();
+        }
+        fs::write(state.path().join("cache.enc"), "x").unwrap();
+        let ids: Vec<_> =
+            open(state.path()).all().into_iter().map(|(id, _)| id.to_string()).collect();
+        assert_eq!(ids, [ID]);
+        assert!("cache.enc".parse::<SecretId>().is_err());
+    }
+}

@@ -1,0 +1,414 @@
+//! What psid does, without a word of gRPC, disk or configuration.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use psi_common::{SecretBytes, SecretId};
+use tokio::time::Instant;
+
+use crate::cache::{Answer, Cache, Entry, Ticket, Verdict};
+use crate::clock::{Moment, Timestamp};
+use crate::inflight::Inflight;
+use crate::provider::ProviderError;
+use crate::reference::{Coordinates, Reference};
+use crate::registry::{Registered, Registration, Registry, RegistryError};
+use crate::shared_cache::SharedCache;
+use crate::upstream::{Upstream, Upstreams};
+
+/// How long a lookup that holds a servable value waits for a newer one. Podman holds its lock meanwhile.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The daemon's core.
+pub struct Service {
+    /// What podman registered.
+    pub registry: Arc<Registry>,
+    /// What is known.
+    pub cache: Arc<SharedCache>,
+    upstreams: RwLock<Arc<Upstreams>>,
+    inflight: Inflight<(Coordinates, Ticket), Result<Arc<Entry>, ProviderError>>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// Which secret is wanted.
+pub enum Wanted {
+    /// Podman's id.
+    Id(SecretId),
+    /// `WORKLOAD--KEY`, or a reference as JSON.
+    Name(String),
+}
+
+/// A value, shared with whoever keeps it.
+pub enum Value {
+    /// Out of the cache.
+    Entry(Arc<Entry>),
+    /// Out of the registry.
+    Literal(Arc<SecretBytes>),
+}
+
+/// How the bytes of a store are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// By their look.
+    Guess,
+    /// A literal whatever they look like.
+    Literal,
+    /// A reference, or refused.
+    Reference,
+}
+
+/// Why there is no answer, in words for the operator: what happened, with its cause; what to do.
+#[derive(Debug)]
+pub enum ServiceError {
+    /// The request makes no sense.
+    Malformed(String),
+    /// Not registered, or the provider says that there is none.
+    NotFound(String),
+    /// The id stands for something else.
+    Exists,
+    /// The provider does not let psid have it.
+    Denied(String),
+    /// A key backend is needed.
+    NoKey(String),
+    /// Not now.
+    Unavailable(String),
+}
+
+enum Resolved {
+    Literal(Arc<SecretBytes>),
+    /// Best first.
+    References(Vec<Arc<Reference>>),
+}
+
+impl Service {
+    /// A service without a request so far.
+    pub fn new(registry: Arc<Registry>, cache: Arc<SharedCache>, upstreams: Upstreams) -> Self {
+        Self {
+            registry,
+            cache,
+            upstreams: RwLock::new(Arc::new(upstreams)),
+            inflight: Inflight::default(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    /// A secret's value: from RAM where it may, from its provider where it must, by `deadline`.
+    pub async fn lookup(
+        &self,
+        wanted: &Wanted,
+        now: Moment,
+        deadline: Instant,
+    ) -> Result<Value, ServiceError> {
+        let references = match self.resolve(wanted)? {
+            Resolved::Literal(value) => return Ok(Value::Literal(value)),
+            Resolved::References(references) => references,
+        };
+        let mut answer = Err(ServiceError::unknown());
+        for reference in references {
+            answer = self.lookup_reference(&reference, now, deadline).await.map(Value::Entry);
+            if !matches!(answer, Err(ServiceError::NotFound(_))) {
+                break;
+            }
+        }
+        answer
+    }
+
+    async fn lookup_reference(
+        &self,
+        reference: &Arc<Reference>,
+        now: Moment,
+        deadline: Instant,
+    ) -> Result<Arc<Entry>, ServiceError> {
+        let upstream = self.upstream_of(reference)?;
+        let at = upstream.provider.accept(reference).map_err(bad_reference)?;
+        let known = match self.cache.read(|cache| cache.get(&at, now.wall)) {
+            Answer::Fresh(entry) => return Ok(self.hit(entry)),
+            Answer::KnownAbsent => return Err(gone(&upstream.name, "it said so a moment ago")),
+            Answer::Stale { entry, servable } => Some((entry, servable)),
+            Answer::Missing => None,
+        };
+        let servable = matches!(known, Some((_, true)));
+        let error = match self.ask(&upstream, &at, reference, servable, now, deadline).await {
+            Ok(entry) => return Ok(entry),
+            Err(error) => error,
+        };
+        match known {
+            Some((entry, true)) if self.may_stand_in(&at, &error) => Ok(self.hit(entry)),
+            Some((_, false)) => Err(too_old(&upstream.name, &error)),
+            _ => Err(no_answer(&upstream.name, error)),
+        }
+    }
+
+    /// Asks the provider, or joins who asks already.
+    async fn ask(
+        &self,
+        upstream: &Arc<Upstream>,
+        at: &Coordinates,
+        reference: &Arc<Reference>,
+        servable: bool,
+        now: Moment,
+        deadline: Instant,
+    ) -> Result<Arc<Entry>, ProviderError> {
+        if let Some(outage) = upstream.breaker().forbids(now) {
+            return Err(ProviderError::Unreachable(outage.why.clone()));
+        }
+        if servable && upstream.breaker().hangs(now) {
+            return Err(ProviderError::Unreachable("it does not answer".into()));
+        }
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        let patience = if servable { deadline.min(now.mono + GRACE) } else { deadline };
+        let ticket = self.cache.read(Cache::ticket);
+        let flight = self.inflight.join((at.clone(), ticket), || {
+            let (upstream, cache) = (Arc::clone(upstream), Arc::clone(&self.cache));
+            fetch(upstream, cache, at.clone(), Arc::clone(reference), ticket, now)
+        });
+        match tokio::time::timeout_at(patience, flight).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => Err(ProviderError::Misbehaved("the fetch crashed".into())),
+            Err(_) => Err(ProviderError::Unreachable("it did not answer in time".into())),
+        }
+    }
+
+    /// Whether a known value is served in place of an answer: in an outage, and as long as the provider
+    /// has not confirmed that the secret is gone or denied.
+    fn may_stand_in(&self, at: &Coordinates, error: &ProviderError) -> bool {
+        match error {
+            ProviderError::NotFound(_) | ProviderError::Denied(_) => {
+                self.cache.read(|cache| cache.contains(at))
+            }
+            _ => true,
+        }
+    }
+
+    fn hit(&self, entry: Arc<Entry>) -> Arc<Entry> {
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        entry
+    }
+
+    /// Registers a secret; durable when this returns.
+    pub async fn store(
+        &self,
+        id: SecretId,
+        data: SecretBytes,
+        kind: Kind,
+    ) -> Result<(), ServiceError> {
+        let what = self.judge(data, kind)?;
+        Ok(self.registry.store(id, what).await?)
+    }
+
+    /// A reference names a provider that is configured; anything else is a literal.
+    fn judge(&self, data: SecretBytes, kind: Kind) -> Result<Registration, ServiceError> {
+        let named = Reference::provider_named_in(data.expose_secret());
+        let configured = named.is_some_and(|name| self.upstreams().providers.contains_key(&name));
+        match kind {
+            Kind::Literal => return Ok(Registration::Literal(data)),
+            Kind::Guess if !configured => return Ok(Registration::Literal(data)),
+            Kind::Reference if !configured => {
+                return Err(bad_reference(
+                    "it is no JSON object whose \"provider\" is one of the config's".into(),
+                ));
+            }
+            Kind::Guess | Kind::Reference => {}
+        }
+        let reference = Reference::parse(data.expose_secret())
+            .ok_or_else(|| bad_reference("not every member is a string".into()))?;
+        self.upstream_of(&reference)?.provider.accept(&reference).map_err(bad_reference)?;
+        Ok(Registration::Reference(reference, data))
+    }
+
+    /// Drops a secret from the cache; false when it was not in it.
+    pub fn invalidate(&self, wanted: &Wanted) -> Result<bool, ServiceError> {
+        let Resolved::References(references) = self.resolve(wanted)? else {
+            return Err(ServiceError::Malformed(
+                "it is a literal, which no provider could bring back; to remove it, use `podman secret rm`".into(),
+            ));
+        };
+        let mut existed = false;
+        for reference in references {
+            let at =
+                self.upstream_of(&reference)?.provider.accept(&reference).map_err(bad_reference)?;
+            existed |= self.cache.change(|cache| cache.invalidate(&at));
+        }
+        Ok(existed)
+    }
+
+    /// The registered ids that would not resolve after a reboot at `now` without a provider in reach;
+    /// `persisted` says whether the cache outlives a reboot at all.
+    pub fn would_fail(&self, now: Timestamp, persisted: bool) -> Vec<SecretId> {
+        let resolves = |what: &Registered| match what {
+            Registered::Literal(_) => true,
+            Registered::Unusable(_) => false,
+            Registered::Reference(_) if !persisted => false,
+            Registered::Reference(reference) => self.coordinates(reference).is_some_and(|at| {
+                let answer = self.cache.read(|cache| cache.get(&at, now));
+                matches!(answer, Answer::Fresh(_) | Answer::Stale { servable: true, .. })
+            }),
+        };
+        let all = self.registry.all();
+        all.into_iter().filter(|(_, what)| !resolves(what)).map(|(id, _)| id).collect()
+    }
+
+    /// Where a reference leads, if its provider is configured and takes it.
+    pub fn coordinates(&self, reference: &Reference) -> Option<Coordinates> {
+        self.upstream_of(reference).ok()?.provider.accept(reference).ok()
+    }
+
+    /// Lookups that RAM answered, and those that asked a provider.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    }
+
+    /// The configured providers and workloads.
+    pub fn upstreams(&self) -> Arc<Upstreams> {
+        Arc::clone(&self.upstreams.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Follows a new config.
+    pub fn follow(&self, upstreams: Upstreams) {
+        *self.upstreams.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(upstreams);
+    }
+
+    fn upstream_of(&self, reference: &Reference) -> Result<Arc<Upstream>, ServiceError> {
+        let name = reference.provider();
+        self.upstreams().providers.get(name).cloned().ok_or_else(|| {
+            bad_reference(format!("the config has no [providers.{}]", name.escape_debug()))
+        })
+    }
+
+    fn resolve(&self, wanted: &Wanted) -> Result<Resolved, ServiceError> {
+        let references = match wanted {
+            Wanted::Id(id) => match self.registry.get(*id).ok_or_else(ServiceError::unknown)? {
+                Registered::Literal(value) => return Ok(Resolved::Literal(value)),
+                Registered::Reference(reference) => vec![reference],
+                Registered::Unusable(why) => {
+                    return Err(ServiceError::NoKey(format!(
+                        "{why}; see `psi-driver cache status`"
+                    )));
+                }
+            },
+            Wanted::Name(name) if name.starts_with('{') => {
+                let reference = Reference::parse(name.as_bytes()).ok_or_else(|| {
+                    bad_reference("it is no JSON object of strings with a \"provider\"".into())
+                })?;
+                vec![Arc::new(reference)]
+            }
+            Wanted::Name(name) => {
+                self.upstreams().by_name(name).into_iter().map(Arc::new).collect()
+            }
+        };
+        Ok(Resolved::References(references))
+    }
+}
+
+/// One fetch: its answer goes into the cache, and its fate to the breaker.
+async fn fetch(
+    upstream: Arc<Upstream>,
+    cache: Arc<SharedCache>,
+    at: Coordinates,
+    reference: Arc<Reference>,
+    ticket: Ticket,
+    now: Moment,
+) -> Result<Arc<Entry>, ProviderError> {
+    upstream.breaker().begin(now);
+    let answer = upstream.provider.fetch(&reference).await;
+    let now = now.lately();
+    upstream.note(&answer, now);
+    match answer {
+        Ok(value) => Ok(cache.change(|cache| cache.put(&at, value, ticket, now.wall))),
+        Err(error @ (ProviderError::NotFound(_) | ProviderError::Denied(_))) => {
+            if let Verdict::Evicted = cache.change_in_ram(|cache| cache.doubt(&at, now.wall)) {
+                cache.change(|_| ());
+                tracing::warn!(%reference, %error, "dropped from the cache: the provider confirmed it");
+            }
+            Err(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
+fn bad_reference(why: String) -> ServiceError {
+    ServiceError::Malformed(format!(
+        "the reference is not usable: {why}; correct it, or the config and `systemctl reload psid`"
+    ))
+}
+
+fn gone(provider: &str, why: &str) -> ServiceError {
+    ServiceError::NotFound(format!(
+        "{provider} has no such secret: {why}; check project, path and key"
+    ))
+}
+
+fn too_old(provider: &str, error: &ProviderError) -> ServiceError {
+    ServiceError::Unavailable(format!(
+        "{provider} is out: {error}, and the cached value is older than max_stale; wait for {provider}, or \
+         raise max_stale"
+    ))
+}
+
+fn no_answer(provider: &str, error: ProviderError) -> ServiceError {
+    match error {
+        ProviderError::NotFound(why) => gone(provider, &why),
+        ProviderError::Denied(why) => ServiceError::Denied(format!(
+            "{provider} denies it: {why}; check the identity's credentials and permissions"
+        )),
+        error => ServiceError::Unavailable(format!(
+            "{provider} is out: {error}, and the value is not cached; try again when {provider} is back"
+        )),
+    }
+}
+
+impl ServiceError {
+    fn unknown() -> Self {
+        Self::NotFound(
+            "psid has no such secret registered; see `podman secret ls`, or create it again".into(),
+        )
+    }
+}
+
+impl From<RegistryError> for ServiceError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Exists => Self::Exists,
+            RegistryError::NoKey => Self::NoKey(
+                "there is no key to seal a literal with; make one with `psi-driver cache init --backend tpm` \
+                 and restart psid"
+                    .into(),
+            ),
+            RegistryError::NothingDeleted => Self::NotFound(
+                "nothing was deleted under this id in the last ten minutes; see `psi-driver restore`".into(),
+            ),
+            RegistryError::Storage(why) => Self::Unavailable(format!(
+                "it cannot be stored: {why}; check the disk of psid's state directory"
+            )),
+        }
+    }
+}
+
+impl Value {
+    /// The bytes, shared.
+    pub fn secret(&self) -> &SecretBytes {
+        match self {
+            Self::Entry(entry) => entry.value(),
+            Self::Literal(value) => value,
+        }
+    }
+}
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exists => f.write_str(
+                "the id is registered already, for something else; podman never reuses an id",
+            ),
+            Self::Malformed(why)
+            | Self::NotFound(why)
+            | Self::Denied(why)
+            | Self::NoKey(why)
+            | Self::Unavailable(why) => f.write_str(why),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The one cache of the process. Its lock is held for a look or a change in RAM, never across I/O.
+
+use std::sync::{PoisonError, RwLock};
+
+use tokio::sync::watch;
+
+use crate::cache::Cache;
+
+/// A cache that many read and that tells the persister of changes.
+pub struct SharedCache {
+    cache: RwLock<Cache>,
+    changes: watch::Sender<u64>,
+}
+
+impl SharedCache {
+    /// Shares a cache.
+    pub fn new(cache: Cache) -> Self {
+        Self { cache: RwLock::new(cache), changes: watch::Sender::new(0) }
+    }
+
+    /// Looks.
+    pub fn read<T>(&self, look: impl FnOnce(&Cache) -> T) -> T {
+        look(&self.cache.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes what need not outlive the process.
+    pub fn change_in_ram<T>(&self, change: impl FnOnce(&mut Cache) -> T) -> T {
+        change(&mut self.cache.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes what must be persisted.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Cache) -> T) -> T {
+        let result = self.change_in_ram(change);
+        self.changes.send_modify(|count| *count += 1);
+        result
+    }
+
+    /// The count of changes, and its growing.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}

@@ -1,0 +1,135 @@
+//! The configured providers, each with the state of its health; and the workloads that name sources.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::breaker::Breaker;
+use crate::clock::Moment;
+use crate::provider::{ProviderError, SecretProvider, Source};
+use crate::reference::Reference;
+
+/// Parts a workload's name from a key in the names that psi makes.
+const SEPARATOR: &str = "--";
+
+/// One provider and how it fares.
+pub struct Upstream {
+    /// Its name in the config.
+    pub name: String,
+    /// The provider.
+    pub provider: Box<dyn SecretProvider>,
+    breaker: Mutex<Breaker>,
+}
+
+/// What the config says of providers and workloads.
+#[derive(Default)]
+pub struct Upstreams {
+    /// By name.
+    pub providers: BTreeMap<String, Arc<Upstream>>,
+    /// By name.
+    pub workloads: BTreeMap<String, Workload>,
+}
+
+/// A quadlet unit, and the folders that its secrets come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// The provider's name.
+    pub provider: String,
+    /// Units that its unit is to start after.
+    pub depends_on: Vec<String>,
+    /// The folders; of two with one key, the later one wins.
+    pub sources: Vec<Source>,
+}
+
+impl Upstream {
+    /// A provider that was never asked.
+    pub fn new(name: &str, provider: Box<dyn SecretProvider>) -> Self {
+        Self { name: name.to_owned(), provider, breaker: Mutex::default() }
+    }
+
+    /// Its health.
+    pub fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of an answer, and tells the log once when the provider goes out or comes back.
+    pub fn note<T>(&self, answer: &Result<T, ProviderError>, now: Moment) {
+        let mut breaker = self.breaker();
+        let was_out = breaker.outage().is_some();
+        let wait = match answer {
+            Err(ProviderError::Throttled { wait, .. }) => Some(*wait),
+            _ => None,
+        };
+        match answer {
+            Err(error @ (ProviderError::Throttled { .. } | ProviderError::Unreachable(_))) => {
+                breaker.failed(now, &error.to_string(), wait);
+                if !was_out {
+                    tracing::warn!(provider = %self.name, %error, "the provider is out; what is cached is served");
+                }
+            }
+            _ => {
+                breaker.answered();
+                if was_out {
+                    tracing::info!(provider = %self.name, "the provider is back");
+                }
+            }
+        }
+    }
+}
+
+impl Upstreams {
+    /// The references that `WORKLOAD--KEY` may mean, best first.
+    pub fn by_name(&self, name: &str) -> Vec<Reference> {
+        // A workload's name may hold the separator, and so may a key: every split that fits counts.
+        name.match_indices(SEPARATOR)
+            .filter_map(|(at, _)| {
+                Some((self.workloads.get(&name[..at])?, &name[at + SEPARATOR.len()..]))
+            })
+            .filter(|(_, key)| !key.is_empty())
+            .flat_map(|(workload, key)| {
+                workload.sources.iter().rev().map(move |source| {
+                    let members = [
+                        ("project", source.project.as_str()),
+                        ("path", &source.path),
+                        ("key", key),
+                    ];
+                    Reference::new(&workload.provider, members)
+                })
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_means_the_later_source_first() {
+        let source =
+            |path: &str| Source { project: "p".into(), path: path.into(), recursive: false };
+        let workload = |paths: &[&str]| Workload {
+            provider: "infisical".into(),
+            depends_on: Vec::new(),
+            sources: paths.iter().map(|path| source(path)).collect(),
+        };
+        let upstreams = Upstreams {
+            workloads: BTreeMap::from([
+                ("app".to_owned(), workload(&["/a", "/b"])),
+                ("app--two".to_owned(), workload(&["/c"])),
+            ]),
+            ..Upstreams::default()
+        };
+        let paths = |name| {
+            let found = upstreams.by_name(name);
+            found
+                .iter()
+                .map(|reference| reference.member("path").unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(paths("app--KEY"), ["/b", "/a"]);
+        assert_eq!(paths("app--two--KEY"), ["/b", "/a", "/c"]);
+        for name in ["app", "app--", "other--KEY", "--KEY", ""] {
+            assert!(paths(name).is_empty(), "{name}");
+        }
+    }
+}
