@@ -1,0 +1,64 @@
+//! ETags, as `@fastify/etag` puts them on every response, also on errors.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest, Sha1};
+
+use crate::http::request::Request;
+use crate::http::response::Response;
+
+/// Adds the body's hash unless a handler chose an ETag, and answers 304 to whoever has it.
+pub fn apply(request: &Request, mut response: Response) -> Response {
+    if response.status == 304 {
+        return response;
+    }
+    let etag = match response.header("etag") {
+        Some(etag) => etag.to_owned(),
+        None => {
+            let etag = format!("\"{}\"", STANDARD.encode(Sha1::digest(&response.body)));
+            response.headers.push(("etag", etag.clone()));
+            etag
+        }
+    };
+    if matches(request, &etag) {
+        return not_modified(response);
+    }
+    response
+}
+
+/// The plugin compares whole headers: it knows neither lists nor `*`.
+pub fn matches(request: &Request, etag: &str) -> bool {
+    let weak = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
+    request.header("if-none-match").is_some_and(|seen| weak(seen) == weak(etag))
+}
+
+pub fn not_modified(mut response: Response) -> Response {
+    response.status = 304;
+    response.body.clear();
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asking(etag: &str) -> Request {
+        let mut request = Request::default();
+        request.headers.insert("if-none-match".to_owned(), etag.to_owned());
+        request
+    }
+
+    #[test]
+    fn whoever_has_the_body_gets_none() {
+        let body = Response::json(200, &"x");
+        let first = apply(&Request::default(), body.clone());
+        let etag = first.header("etag").unwrap().to_owned();
+        assert!(etag.starts_with('"') && etag.ends_with("=\""));
+        for seen in [etag.clone(), format!("W/{etag}")] {
+            let again = apply(&asking(&seen), body.clone());
+            assert_eq!((again.status, again.body.len()), (304, 0));
+            assert_eq!(again.header("etag"), Some(etag.as_str()));
+        }
+        assert_eq!(apply(&asking("\"other\""), body).status, 200);
+    }
+}

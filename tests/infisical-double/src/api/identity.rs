@@ -1,0 +1,42 @@
+//! The endpoints of machine identities. None of them looks at an `Authorization` header.
+
+use serde_json::json;
+
+use super::call::Call;
+use super::error::ApiError;
+use super::fields::Fields;
+use crate::auth::login::{self, Credentials};
+use crate::auth::renewal;
+use crate::http::response::Response;
+
+pub fn login(call: Call<'_>) -> Result<Response, ApiError> {
+    let mut body = Fields::of_body(call.request)?;
+    let credentials = Credentials {
+        client_id: body.required("clientId"),
+        client_secret: body.required("clientSecret"),
+        sub_organisation: body.text("subOrganizationName").or(body.text("organizationSlug")),
+    };
+    body.finish()?;
+    let grant = login::login(call.double, &credentials, call.from)?;
+    Ok(Response::json(200, &grant))
+}
+
+pub fn renew(call: Call<'_>) -> Result<Response, ApiError> {
+    let token = access_token(&call)?;
+    let grant = renewal::renew(call.double, &token)?;
+    Ok(Response::json(200, &grant))
+}
+
+pub fn revoke(call: Call<'_>) -> Result<Response, ApiError> {
+    let token = access_token(&call)?;
+    renewal::revoke(call.double, &token)?;
+    let body = json!({"message": "Successfully revoked access token"});
+    Ok(Response::json(200, &body))
+}
+
+fn access_token(call: &Call<'_>) -> Result<String, ApiError> {
+    let mut body = Fields::of_body(call.request)?;
+    let token = body.required("accessToken");
+    body.finish()?;
+    Ok(token)
+}

@@ -1,0 +1,109 @@
+//! Reading secrets: the list, and one by name.
+
+use sha2::{Digest, Sha256};
+
+use super::call::{Call, ProjectReference, membership};
+use super::error::ApiError;
+use super::etag;
+use super::fields::Fields;
+use crate::dialect::Api;
+use crate::http::response::Response;
+use crate::secrets::Access;
+use crate::secrets::get::{self, GetQuery};
+use crate::secrets::list::{self, ListQuery, MetadataFilter};
+
+pub fn list(mut call: Call<'_>, api: Api) -> Result<Response, ApiError> {
+    let claims = call.authenticate()?;
+    let spelling = call.double.dialect.spelling(api);
+    let mut fields = Fields::of_query(call.request);
+    let reference = ProjectReference::of_query(&mut fields, api);
+    let environment = fields.text("environment").unwrap_or_default();
+    let query = ListQuery {
+        environment,
+        path: fields.folder("secretPath"),
+        recursive: fields.flag("recursive", false),
+        view_values: fields.flag("viewSecretValue", true),
+        expand: fields.flag("expandSecretReferences", spelling.expand_by_default),
+        imports: fields.flag(spelling.imports, spelling.imports_by_default),
+        tags: comma_list(fields.text("tagSlugs")),
+        metadata: MetadataFilter::parse(&fields.text("metadataFilter").unwrap_or_default()),
+    };
+    if spelling.native_etag {
+        // Only people have personal overrides, so the parameter is validated and no more
+        fields.flag("includePersonalOverrides", false);
+    }
+    if query.metadata.is_too_long() {
+        fields.refuse("metadataFilter", "You can only filter by up to 10 metadata fields");
+    }
+    fields.finish()?;
+
+    let missing = || ApiError::bad_request("Missing project id or environment");
+    let project = reference
+        .resolve(&call.double.world)?
+        .filter(|_| !query.environment.is_empty())
+        .ok_or_else(missing)?;
+    let (project, permission) = membership(&call.double.world, &project, &claims.identity_id)?;
+    let access = Access::new(call.double, project, &permission);
+    let listing = list::list(&access, &query)?;
+    let response = Response::json(200, &listing);
+    if !spelling.native_etag {
+        return Ok(response);
+    }
+    let etag = native_etag(&claims.identity_id, &call.request.target, &response.body);
+    let unchanged = etag::matches(call.request, &etag);
+    let response = response.with_header("etag", etag);
+    Ok(if unchanged { etag::not_modified(response) } else { response })
+}
+
+pub fn get(mut call: Call<'_>, api: Api, name: &str) -> Result<Response, ApiError> {
+    let claims = call.authenticate()?;
+    let spelling = call.double.dialect.spelling(api);
+    let mut fields = Fields::of_query(call.request);
+    let reference = match api {
+        Api::V3 => ProjectReference::of_query(&mut fields, api),
+        Api::V4 => ProjectReference::Id(fields.required("projectId")),
+    };
+    let query = GetQuery {
+        name: name.trim().to_owned(),
+        environment: fields.text("environment").unwrap_or_default(),
+        path: fields.folder("secretPath"),
+        version: fields.number("version"),
+        personal: fields.choice("type", &["shared", "personal"], "shared") == "personal",
+        view_values: fields.flag("viewSecretValue", true),
+        expand: fields.flag("expandSecretReferences", spelling.expand_by_default),
+        imports: fields.flag(spelling.imports, spelling.imports_by_default),
+    };
+    fields.finish()?;
+
+    let project = reference.resolve(&call.double.world)?;
+    if query.environment.is_empty() {
+        return Err(ApiError::bad_request("Missing environment"));
+    }
+    let project = project.ok_or_else(|| {
+        ApiError::bad_request(match api {
+            Api::V3 => "You must provide workspaceSlug or workspaceId",
+            Api::V4 => "You must provide  workspaceId",
+        })
+    })?;
+    let (project, permission) = membership(&call.double.world, &project, &claims.identity_id)?;
+    let access = Access::new(call.double, project, &permission);
+    let secret = get::get(&access, &query)?;
+    Ok(Response::json(200, &serde_json::json!({ "secret": secret })))
+}
+
+fn comma_list(list: Option<String>) -> Vec<String> {
+    let list = list.unwrap_or_default();
+    let items = list.split(',').map(str::trim);
+    items.filter(|i| !i.is_empty()).map(str::to_owned).collect()
+}
+
+/// Opaque, and another one for each query and identity, as the server's cache key makes it.
+fn native_etag(identity: &str, target: &str, body: &[u8]) -> String {
+    let mut hash = Sha256::new();
+    for part in [identity.as_bytes(), target.as_bytes(), body] {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    let hex: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    format!("\"{hex}\"")
+}

@@ -1,0 +1,21 @@
+//! Machine identities: logging in, and what becomes of the tokens.
+
+pub mod address;
+pub mod jwt;
+pub mod lockout;
+pub mod login;
+pub mod renewal;
+pub mod tokens;
+
+use serde::Serialize;
+
+/// What a login and a renewal answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Grant {
+    pub access_token: String,
+    pub expires_in: u64,
+    #[serde(rename = "accessTokenMaxTTL")]
+    pub access_token_max_ttl: u64,
+    pub token_type: &'static str,
+}

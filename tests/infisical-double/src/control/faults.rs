@@ -1,0 +1,24 @@
+//! Setting and lifting faults.
+
+use super::{Answer, Control, Mistake, done, shown};
+use crate::fault::book::Rule;
+
+impl Control {
+    pub(super) fn faults(&self) -> Answer {
+        shown(&self.shared.lock().faults.rules)
+    }
+
+    /// In force when this answers: a refused port is closed, a lifted refusal is open again.
+    pub(super) async fn replace_faults(&self, rules: Vec<Rule>) -> Answer {
+        let refuses = {
+            let mut double = self.shared.lock();
+            double.faults.replace(rules).map_err(Mistake::bad)?;
+            double.faults.refuses()
+        };
+        self.gate.set_open(!refuses).await.map_err(|error| Mistake {
+            status: 500,
+            message: format!("the public port: {error}"),
+        })?;
+        done()
+    }
+}

@@ -1,0 +1,113 @@
+//! Changes to the world behind the API's back.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{Answer, Control, Mistake, done, shown};
+use crate::world::World;
+use crate::world::permission::{Permission, Rule};
+use crate::world::project::{Project, normal_path};
+use crate::world::secret::Secret;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PutSecret {
+    project: String,
+    environment: String,
+    path: String,
+    key: String,
+    value: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeleteSecret {
+    project: String,
+    environment: String,
+    path: String,
+    key: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PutPermission {
+    project: String,
+    identity: String,
+    /// None is the admin role, an empty list a role without any rights
+    #[serde(default)]
+    rules: Option<Vec<Rule>>,
+    /// False ends the membership
+    #[serde(default = "yes")]
+    member: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Control {
+    pub(super) fn world(&self) -> Answer {
+        shown(&self.shared.lock().world)
+    }
+
+    pub(super) fn replace_world(&self, world: World) -> Answer {
+        let mut double = self.shared.lock();
+        let now = double.clock.now();
+        double.world = world.settle(now);
+        done()
+    }
+
+    /// Stores the value as it is, without the trim of the public API.
+    pub(super) fn put_secret(&self, put: PutSecret) -> Answer {
+        let mut double = self.shared.lock();
+        let now = double.clock.now();
+        let project = find(&mut double.world, &put.project)?;
+        if !project.has_environment(&put.environment) {
+            project.environments.push(put.environment.clone());
+        }
+        let folder = project.make_folder(&put.environment, &normal_path(&put.path), now);
+        folder.touched_at = now;
+        match folder.secrets.get_mut(&put.key) {
+            Some(secret) => secret.revise(Some(put.value), now),
+            None => {
+                folder.secrets.insert(put.key, Secret::new(put.value, now));
+            }
+        }
+        done()
+    }
+
+    pub(super) fn delete_secret(&self, delete: DeleteSecret) -> Answer {
+        let mut double = self.shared.lock();
+        let project = find(&mut double.world, &delete.project)?;
+        let folder = project.folder_mut(&delete.environment, &normal_path(&delete.path));
+        folder
+            .and_then(|folder| folder.secrets.remove(&delete.key))
+            .ok_or_else(|| Mistake::not_found("no such secret"))?;
+        done()
+    }
+
+    /// In a project without a list of members everybody is one; such a list is written down
+    /// first, so that only the named identity is affected.
+    pub(super) fn put_permission(&self, put: PutPermission) -> Answer {
+        let mut double = self.shared.lock();
+        let everybody: BTreeMap<_, _> = double
+            .world
+            .identities
+            .iter()
+            .map(|identity| (identity.id.clone(), Permission(None)))
+            .collect();
+        let project = find(&mut double.world, &put.project)?;
+        let members = project.members.get_or_insert(everybody);
+        if put.member {
+            members.insert(put.identity, Permission(put.rules));
+        } else {
+            members.remove(&put.identity);
+        }
+        done()
+    }
+}
+
+fn find<'w>(world: &'w mut World, id: &str) -> Result<&'w mut Project, Mistake> {
+    world.project_mut(id).ok_or_else(|| Mistake::not_found(format!("no such project: {id}")))
+}

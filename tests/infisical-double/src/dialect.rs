@@ -1,0 +1,78 @@
+//! The generations of server in the wild, and how their query parameters differ.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// A generation of server. `v4` changed incompatibly within itself: a parameter was renamed and
+/// two defaults flipped, so a client that names only one spelling silently loses its imports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+pub enum Dialect {
+    /// Before September 2025: `v4` answers the bare route-404
+    #[serde(rename = "v3-only")]
+    #[value(name = "v3-only")]
+    V3Only,
+    /// `v4` as first released
+    #[serde(rename = "v4-2025")]
+    #[value(name = "v4-2025")]
+    V4First,
+    /// `v4` since February 2026, with its own ETag on lists
+    #[serde(rename = "v4-2026")]
+    #[value(name = "v4-2026")]
+    V4Current,
+}
+
+/// Which of the two secrets APIs a request addresses. `v3` is the same on every server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Api {
+    V3,
+    V4,
+}
+
+/// What a secrets query is called, and what it means when it says nothing.
+pub struct Spelling {
+    pub imports: &'static str,
+    pub imports_by_default: bool,
+    pub expand_by_default: bool,
+    /// The list is answered 304 by the handler itself, with an ETag that is not a body hash
+    pub native_etag: bool,
+}
+
+impl Dialect {
+    pub fn has_v4(self) -> bool {
+        self != Self::V3Only
+    }
+
+    /// Secret names with spaces were refused before the first `v4`.
+    pub fn allows_spaces_in_names(self) -> bool {
+        self != Self::V3Only
+    }
+
+    pub fn spelling(self, api: Api) -> Spelling {
+        let current = api == Api::V4 && self == Self::V4Current;
+        Spelling {
+            imports: if current { "includeImports" } else { "include_imports" },
+            imports_by_default: current,
+            expand_by_default: current,
+            native_etag: current,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_current_v4_includes_imports_by_default() {
+        for dialect in [Dialect::V3Only, Dialect::V4First, Dialect::V4Current] {
+            let v3 = dialect.spelling(Api::V3);
+            assert_eq!(v3.imports, "include_imports");
+            assert!(!v3.imports_by_default && !v3.expand_by_default && !v3.native_etag);
+        }
+        let first = Dialect::V4First.spelling(Api::V4);
+        assert_eq!((first.imports, first.imports_by_default), ("include_imports", false));
+        let current = Dialect::V4Current.spelling(Api::V4);
+        assert_eq!((current.imports, current.imports_by_default), ("includeImports", true));
+        assert!(current.expand_by_default && current.native_etag);
+    }
+}

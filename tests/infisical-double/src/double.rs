@@ -1,0 +1,59 @@
+//! Everything the server knows, in one place.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::api::limiter::Limiter;
+use crate::auth::tokens::TokenLedger;
+use crate::clock::Clock;
+use crate::dialect::Dialect;
+use crate::fault::book::FaultBook;
+use crate::journal::Journal;
+use crate::settings::Settings;
+use crate::world::World;
+
+pub struct Double {
+    pub clock: Clock,
+    pub dialect: Dialect,
+    pub settings: Settings,
+    pub world: World,
+    pub tokens: TokenLedger,
+    pub limiter: Limiter,
+    pub faults: FaultBook,
+    pub journal: Journal,
+}
+
+impl Double {
+    pub fn new(dialect: Dialect, world: World) -> Self {
+        Self {
+            clock: Clock::default(),
+            dialect,
+            settings: Settings::default(),
+            world,
+            tokens: TokenLedger::default(),
+            limiter: Limiter::default(),
+            faults: FaultBook::default(),
+            journal: Journal::default(),
+        }
+    }
+}
+
+/// The double as the two ports share it.
+#[derive(Clone)]
+pub struct Shared {
+    double: Arc<Mutex<Double>>,
+    /// Woken at each arrival, for the control port's waiting count
+    pub arrivals: Arc<Notify>,
+}
+
+impl Shared {
+    pub fn new(double: Double) -> Self {
+        Self { double: Arc::new(Mutex::new(double)), arrivals: Arc::new(Notify::new()) }
+    }
+
+    /// A handler that panicked has lost its own request, not the whole double.
+    pub fn lock(&self) -> MutexGuard<'_, Double> {
+        self.double.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

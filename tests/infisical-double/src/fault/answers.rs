@@ -1,0 +1,133 @@
+//! Faults that change what is answered, as opposed to how its bytes arrive.
+
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+
+use super::Fault;
+use crate::api::error::{ApiError, request_id};
+use crate::http::response::Response;
+
+const BAD_GATEWAY: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
+    <center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n";
+const UNAVAILABLE: &str = "<html>\r\n<head><title>503 Service Temporarily Unavailable</title></head>\r\n\
+    <body>\r\n<center><h1>503 Service Temporarily Unavailable</h1></center>\r\n<hr><center>nginx</center>\r\n\
+    </body>\r\n</html>\r\n";
+const NOT_FOUND: &str = "<html>\r\n<head><title>404 Not Found</title></head>\r\n<body>\r\n\
+    <center><h1>404 Not Found</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n";
+const BLOCKED: &str = "<!DOCTYPE html>\n<html><head><title>Attention Required!</title></head>\n\
+    <body><h1>Sorry, you have been blocked</h1><p>This website is using a security service to \
+    protect itself from online attacks.</p></body></html>\n";
+const PORTAL: &str = "<!DOCTYPE html>\n<html><head><title>Welcome to the guest network</title></head>\n\
+    <body><form action=\"/accept\"><button>Accept the terms</button></form></body></html>\n";
+
+/// The fields without which an answer says nothing.
+const LOAD_BEARING: [&str; 4] = ["accessToken", "expiresIn", "secretKey", "secretValue"];
+
+impl Fault {
+    /// An answer that comes instead of the server's, which never sees the request.
+    pub fn substitute(&self) -> Option<Response> {
+        match self {
+            Self::Status { code, error, message } => {
+                Some(ApiError::new(*code, error.clone(), message).respond(request_id()))
+            }
+            Self::DatabaseError => Some(ApiError::database().respond(request_id())),
+            Self::Maintenance => Some(ApiError::internal().respond(request_id())),
+            Self::Html502 => Some(Response::html(502, BAD_GATEWAY)),
+            Self::Html503 => Some(Response::html(503, UNAVAILABLE)),
+            Self::Html404 => Some(Response::html(404, NOT_FOUND)),
+            Self::Html403Waf => Some(Response::html(403, BLOCKED)),
+            Self::CaptivePortal => Some(Response::html(200, PORTAL)),
+            Self::Redirect { location, code } => {
+                Some(Response::html(*code, "").with_header("location", location))
+            }
+            Self::GarbageJson => Some(Response::typed(
+                200,
+                "application/json; charset=utf-8",
+                b"{\"secrets\": [{\"secretKey\": \"A\", ".to_vec(),
+            )),
+            _ => None,
+        }
+    }
+
+    /// Does the fault need a whole answer to work on, whatever the client has already?
+    pub fn rewrites(&self) -> bool {
+        matches!(self, Self::WrongShape | Self::HugeList { .. })
+    }
+
+    /// Changes the server's own answer, before its ETag is made.
+    pub fn rewrite(&self, mut response: Response) -> Response {
+        if !self.rewrites() {
+            return response;
+        }
+        let Ok(mut body) = serde_json::from_slice(&response.body) else {
+            return response;
+        };
+        match self {
+            Self::HugeList { entries } => lengthen(&mut body, *entries),
+            _ => strip(&mut body),
+        }
+        response.body = body.to_string().into_bytes();
+        response.remove_header("etag");
+        response
+    }
+
+    /// Changes the finished answer.
+    pub fn encode(&self, mut response: Response) -> Response {
+        if *self != Self::Gzip || response.status == 304 {
+            return response;
+        }
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        let zipped = encoder.write_all(&response.body).and_then(|()| encoder.finish());
+        response.body = zipped.expect("a Vec takes every byte");
+        response.with_header("content-encoding", "gzip")
+    }
+}
+
+fn lengthen(body: &mut Value, entries: usize) {
+    let Some(Value::Array(secrets)) = body.get_mut("secrets") else {
+        return;
+    };
+    secrets.extend((0..entries).map(|n| {
+        json!({
+            "id": format!("00000000-0000-4000-8000-{n:012}"),
+            "_id": format!("00000000-0000-4000-8000-{n:012}"),
+            "workspace": "", "environment": "", "version": 1, "type": "shared",
+            "secretKey": format!("GENERATED_{n}"),
+            "secretValue": format!("generated value number {n}"),
+            "secretValueHidden": false, "secretComment": "", "secretPath": "/",
+            "createdAt": "2026-01-01T00:00:00.000Z", "updatedAt": "2026-01-01T00:00:00.000Z",
+        })
+    }));
+}
+
+fn strip(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|key, _| !LOAD_BEARING.contains(&key.as_str()));
+            map.values_mut().for_each(strip);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rewritten_answers_lose_their_meaning_or_grow() {
+        let list = Response::json(200, &json!({"secrets": [{"secretKey": "K", "id": "1"}]}))
+            .with_header("etag", "\"x\"");
+        let body =
+            |response: Response| -> Value { serde_json::from_slice(&response.body).unwrap() };
+        let stripped = Fault::WrongShape.rewrite(list.clone());
+        assert_eq!(stripped.header("etag"), None);
+        assert_eq!(body(stripped), json!({"secrets": [{"id": "1"}]}));
+        let huge = body(Fault::HugeList { entries: 500 }.rewrite(list));
+        assert_eq!(huge["secrets"].as_array().unwrap().len(), 501);
+    }
+}

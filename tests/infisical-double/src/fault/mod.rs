@@ -1,0 +1,116 @@
+//! Faults: what can go wrong between a client and the server, on demand.
+
+pub mod answers;
+pub mod book;
+
+use serde::{Deserialize, Serialize};
+
+/// What befalls a request. Those without a note do what their name says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    tag = "kind",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum Fault {
+    /// The port is closed and live connections are dropped, for as long as the rule stands
+    Refuse,
+    /// Reads the request and never answers
+    Hang,
+    /// A TCP reset before any byte
+    Reset,
+    /// The head and half of the body, then a TCP reset
+    ResetMidBody,
+    /// The full length announced, half of it sent, then a clean end
+    Truncate,
+    /// The body byte by byte: either so many a second, or one each so often
+    SlowDrip {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bytes_per_second: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        delay_ms: Option<u64>,
+    },
+    /// The answer as it was when the request came, but later
+    Delay {
+        ms: u64,
+    },
+    /// Any error, in the server's envelope
+    Status {
+        code: u16,
+        #[serde(default = "default_error")]
+        error: String,
+        #[serde(default = "default_message")]
+        message: String,
+    },
+    DatabaseError,
+    #[serde(rename = "html-502")]
+    Html502,
+    #[serde(rename = "html-503")]
+    Html503,
+    #[serde(rename = "html-404")]
+    Html404,
+    #[serde(rename = "html-403-waf")]
+    Html403Waf,
+    /// 200, and a page to log in to the network
+    CaptivePortal,
+    /// Compressed, whether or not the client said it could take that
+    Gzip,
+    /// Whatever is not a GET fails with a 500
+    Maintenance,
+    Redirect {
+        location: String,
+        code: u16,
+    },
+    /// 200 and `application/json`, but no JSON
+    GarbageJson,
+    /// 200 and JSON, without the fields a client lives by
+    WrongShape,
+    /// A list with so many more secrets in it
+    HugeList {
+        entries: usize,
+    },
+}
+
+impl Fault {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Hang => "hang",
+            Self::Reset => "reset",
+            Self::ResetMidBody => "reset-mid-body",
+            Self::Truncate => "truncate",
+            Self::SlowDrip { .. } => "slow-drip",
+            Self::Delay { .. } => "delay",
+            Self::Status { .. } => "status",
+            Self::DatabaseError => "database-error",
+            Self::Html502 => "html-502",
+            Self::Html503 => "html-503",
+            Self::Html404 => "html-404",
+            Self::Html403Waf => "html-403-waf",
+            Self::CaptivePortal => "captive-portal",
+            Self::Gzip => "gzip",
+            Self::Maintenance => "maintenance",
+            Self::Redirect { .. } => "redirect",
+            Self::GarbageJson => "garbage-json",
+            Self::WrongShape => "wrong-shape",
+            Self::HugeList { .. } => "huge-list",
+        }
+    }
+
+    /// Maintenance lets reads through, and that is the point of it.
+    fn concerns(&self, method: &str) -> bool {
+        match self {
+            Self::Maintenance => method != "GET",
+            _ => true,
+        }
+    }
+}
+
+fn default_error() -> String {
+    "InternalServerError".to_owned()
+}
+
+fn default_message() -> String {
+    "Something went wrong".to_owned()
+}

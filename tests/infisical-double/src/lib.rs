@@ -1,0 +1,28 @@
+//! A test double of the Infisical server, faithful enough that its official SDKs cannot tell.
+//!
+//! Everything the server knows lives in one [`double::Double`] behind one lock, and every request
+//! is answered by a plain function of it: no handler waits, so no two requests interleave.
+//! Only the sockets are asynchronous, because that is where the faults act.
+//!
+//! In the order a request meets them: [`net`] accepts, [`http`] reads, [`fault`] may interfere,
+//! [`api`] checks and answers from [`auth`], [`world`] and [`secrets`], and [`http`] writes.
+//! [`control`] is the second port, from which a test steers all of it.
+
+mod api;
+mod auth;
+mod calendar;
+mod cli;
+mod clock;
+mod control;
+mod dialect;
+mod double;
+mod fault;
+mod http;
+mod journal;
+mod net;
+mod secrets;
+mod serve;
+mod settings;
+mod world;
+
+pub use serve::run;

@@ -1,0 +1,104 @@
+//! One client's connection to the public port.
+
+use std::net::IpAddr;
+
+use super::Wire;
+use super::delivery::{Delivery, Parcel, deliver, hang, reset};
+use crate::api::call::client_address;
+use crate::api::{self, etag};
+use crate::double::{Double, Shared};
+use crate::fault::Fault;
+use crate::http::read::{ReadError, Reader};
+use crate::http::request::Request;
+use crate::http::response::Response;
+
+/// What becomes of a request.
+enum Course {
+    Hang,
+    Reset,
+    Send(Parcel, Delivery),
+}
+
+/// Request after request, until the client leaves or a fault ends it.
+pub async fn converse(mut wire: impl Wire, peer: IpAddr, shared: Shared) {
+    let mut reader = Reader::default();
+    loop {
+        let request = match reader.next(&mut wire).await {
+            Ok(Some(request)) => request,
+            Ok(None) | Err(ReadError::Gone) => return,
+            Err(ReadError::Malformed) => {
+                // The client may be gone as well; there is nobody else to tell
+                let _ = deliver(&mut wire, bad_request(&shared), Delivery::Whole).await;
+                return;
+            }
+        };
+        let course = decide(&mut shared.lock(), &request, peer);
+        shared.arrivals.notify_waiters();
+        match course {
+            Course::Hang => return hang(&mut wire).await,
+            Course::Reset => {
+                // Should this fail the client sees an orderly end, and the test tells
+                let _ = reset(&wire);
+                return;
+            }
+            Course::Send(parcel, delivery) => {
+                let sent = deliver(&mut wire, parcel, delivery).await;
+                if sent.is_err() || request.wants_close {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// All that happens to a request happens here at once: it is logged, meets its fault, is
+/// answered. Only the delivery is left, so a delayed answer tells of the past.
+fn decide(double: &mut Double, request: &Request, peer: IpAddr) -> Course {
+    let fault = double.faults.strike(request);
+    let endpoint = api::route(request, double.dialect);
+    let now = double.clock.now();
+    let ticket =
+        double.journal.arrive(request, endpoint.as_ref(), fault.as_ref().map(Fault::name), now);
+    match &fault {
+        Some(Fault::Hang) => return Course::Hang,
+        Some(Fault::Reset) => return Course::Reset,
+        _ => {}
+    }
+    let substitute = fault.as_ref().and_then(Fault::substitute);
+    let response = match (substitute, &fault) {
+        (Some(response), _) => response,
+        (None, None) => {
+            let from = client_address(request, peer);
+            etag::apply(request, api::answer(double, request, endpoint, from))
+        }
+        (None, Some(fault)) => {
+            let request = &mut request.clone();
+            if fault.rewrites() {
+                request.headers.remove("if-none-match");
+            }
+            let from = client_address(request, peer);
+            let response = fault.rewrite(api::answer(double, request, endpoint, from));
+            fault.encode(etag::apply(request, response))
+        }
+    };
+    double.journal.answered(ticket, response.status);
+    let parcel = pack(double, request, response);
+    Course::Send(parcel, Delivery::of(fault.as_ref()))
+}
+
+fn pack(double: &Double, request: &Request, response: Response) -> Parcel {
+    let skew = double.settings.clock_skew_seconds.saturating_mul(1000);
+    let date = double.clock.now().saturating_add_signed(skew);
+    Parcel {
+        head: response.head(date, request.wants_close),
+        body: if request.method == "HEAD" { Vec::new() } else { response.body },
+    }
+}
+
+/// Fastify's answer to what is not HTTP.
+fn bad_request(shared: &Shared) -> Parcel {
+    let body =
+        serde_json::json!({"error": "Bad Request", "message": "Client Error", "statusCode": 400});
+    let response = Response::json(400, &body);
+    Parcel { head: response.head(shared.lock().clock.now(), true), body: response.body }
+}

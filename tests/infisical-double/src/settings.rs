@@ -1,0 +1,57 @@
+//! Switches of the server as a whole. What breaks single requests is a fault instead.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET` and `PATCH /settings` on the control port.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Settings {
+    pub token_design: TokenDesign,
+    /// Signs every token. It outlives a restart of the double, as a real server's does;
+    /// changing it makes every token out there an "invalid signature".
+    pub auth_secret: String,
+    /// Logins answer `expiresIn: 0`, with a token that has no `exp`
+    pub expires_in_zero: bool,
+    /// An expired token is a 401, as the documentation says, not the 403 that the code sends
+    #[serde(rename = "tokenExpired401")]
+    pub token_expired_401: bool,
+    /// How far the server's wall clock is off: shifts `iat`, `exp` and the `Date` header
+    pub clock_skew_seconds: i64,
+    /// What an identity may describe but not read comes as a placeholder in a 200, not as a 403
+    pub hidden_values: bool,
+    /// Requests per minute and client address, as in the cloud; none when self-hosted
+    pub rate_limit: Option<RateLimit>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            token_design: TokenDesign::New,
+            auth_secret: "infisical-double-auth-secret".to_owned(),
+            expires_in_zero: false,
+            token_expired_401: false,
+            clock_skew_seconds: 0,
+            hidden_values: false,
+            rate_limit: None,
+        }
+    }
+}
+
+/// How the server keeps access tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenDesign {
+    /// 2026: claims are the truth, and a renewal is clamped to what is left of the maximum
+    New,
+    /// Before: a row for each token, and a renewal past the maximum deletes a live one
+    Old,
+}
+
+/// Each category has its own window; one that is not named is unlimited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct RateLimit {
+    pub read: Option<u32>,
+    pub write: Option<u32>,
+    pub secret: Option<u32>,
+}
