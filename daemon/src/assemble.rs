@@ -8,6 +8,7 @@ use psi_common::{BackendTag, Paths};
 
 use crate::cache::{Cache, Policy};
 use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, InfisicalConfig};
+use crate::credential::Credential;
 use crate::daemon::{Daemon, Topic};
 use crate::files;
 use crate::key::{CREDENTIAL, KeyBackend, SealOptions, TpmKey};
@@ -107,9 +108,15 @@ fn backend(config: &CacheConfig, surroundings: &Surroundings) -> Option<Box<dyn 
 /// The tpm key backend; `seal` is for a key that is to be made.
 pub fn tpm(surroundings: &Surroundings, seal: SealOptions) -> TpmKey {
     TpmKey {
-        credential: surroundings.credentials.as_ref().map(|folder| folder.join(CREDENTIAL)),
-        sealed: surroundings.paths.sealed_key(),
+        credential: surroundings.credential(CREDENTIAL, surroundings.paths.sealed_key()),
         seal,
+    }
+}
+
+impl Surroundings {
+    fn credential(&self, name: &str, sealed: PathBuf) -> Credential {
+        let delivered = self.credentials.as_ref().map(|folder| folder.join(name));
+        Credential { name: name.to_owned(), delivered, sealed }
     }
 }
 
@@ -156,10 +163,12 @@ fn make_infisical(
 }
 
 fn secret_source(secret: &ClientSecret, surroundings: &Surroundings) -> SecretSource {
-    match (secret, &surroundings.credentials) {
-        (ClientSecret::Credential(name), Some(folder)) => SecretSource::File(folder.join(name)),
-        (ClientSecret::Credential(name), None) => SecretSource::NoCredentials(name.clone()),
-        (ClientSecret::File(path), _) => SecretSource::File(path.clone()),
-        (ClientSecret::Inline(secret), _) => SecretSource::Config(secret.to_secret()),
+    match secret {
+        ClientSecret::Credential(name) => {
+            let sealed = surroundings.paths.config.with_file_name(format!("{name}.cred"));
+            SecretSource::Credential(surroundings.credential(name, sealed))
+        }
+        ClientSecret::File(path) => SecretSource::File(path.clone()),
+        ClientSecret::Inline(secret) => SecretSource::Config(secret.to_secret()),
     }
 }

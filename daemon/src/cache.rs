@@ -2,6 +2,7 @@
 //! no disk, no network.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -255,6 +256,13 @@ impl Cache {
     pub fn fetch_span(&self) -> Option<(Timestamp, Timestamp)> {
         let times = || self.entries.values().map(|entry| entry.fetched_at);
         Some((times().min()?, times().max()?))
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { added, changed, unchanged, removed } = self;
+        write!(f, "{added} added, {changed} changed, {unchanged} unchanged, {removed} removed")
     }
 }
 

@@ -37,6 +37,7 @@ pub mod files;
 pub mod payload;
 pub mod sealer;
 
+pub mod credential;
 pub mod key;
 
 use std::os::unix::net::UnixListener;
@@ -95,7 +96,7 @@ fn tell_ready(daemon: &Daemon) {
         None => format!("serving {secrets} secrets, {entries} values cached"),
         Some(why) => format!("serving {secrets} secrets, DEGRADED: {why}"),
     };
-    tracing::info!(secrets, entries, degraded = degraded.len(), "ready");
+    tracing::info!(secrets, entries, "ready: {status}");
     notify::ready(&status);
 }
 

@@ -36,6 +36,6 @@ pub async fn keep_alive(stop: CancellationToken) {
 
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "systemd was not told");
+        tracing::debug!("systemd was not told: {error}");
     }
 }

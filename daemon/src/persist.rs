@@ -124,10 +124,10 @@ impl Persister {
         if let Err(why) = &result
             && state.error.is_none()
         {
-            tracing::warn!(path = %self.path.display(), %why, "the cache is not persisted; it is retried");
+            tracing::warn!("{} cannot be written, which is retried: {why}", self.path.display());
         }
         if result.is_ok() && state.error.is_some() {
-            tracing::info!(path = %self.path.display(), "the cache is persisted again");
+            tracing::info!("{} is written again", self.path.display());
         }
         state.error = result.err();
         state.error.is_none()

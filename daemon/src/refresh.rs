@@ -166,9 +166,17 @@ async fn run(
     let summary = summary(&report.borrow().done, started.lately().wall);
     let Counts { added, changed, unchanged, removed } = summary.counts;
     if summary.failed.is_empty() {
-        tracing::info!(added, changed, unchanged, removed, "refreshed");
+        tracing::info!(added, changed, unchanged, removed, "refreshed: {}", summary.counts);
     } else {
-        tracing::warn!(added, changed, unchanged, removed, failed = ?summary.failed, "refreshed in part");
+        let failed = summary.failed.join("; ");
+        tracing::warn!(
+            added,
+            changed,
+            unchanged,
+            removed,
+            "refreshed in part: {}; failed: {failed}",
+            summary.counts
+        );
     }
     *lock(&last) = Some(summary);
     report.send_modify(|progress| progress.ended = true);
@@ -248,7 +256,7 @@ async fn pull_one(
                 && service.cache.change_in_ram(|cache| cache.doubt_all(&pull.extent, now.wall))
             {
                 service.cache.change(|_| ());
-                tracing::warn!(source = %pull.source, %error, "dropped from the cache: the provider confirmed it");
+                tracing::warn!("dropped secrets of {} from the cache: {error}", pull.source);
             }
             Err(error)
         }

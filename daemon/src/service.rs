@@ -321,7 +321,7 @@ async fn fetch(
         Err(error @ (ProviderError::NotFound(_) | ProviderError::Denied(_))) => {
             if let Verdict::Evicted = cache.change_in_ram(|cache| cache.doubt(&at, now.wall)) {
                 cache.change(|_| ());
-                tracing::warn!(%reference, %error, "dropped from the cache: the provider confirmed it");
+                tracing::warn!("dropped {reference} from the cache: {error}");
             }
             Err(error)
         }

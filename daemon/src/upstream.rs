@@ -63,13 +63,13 @@ impl Upstream {
             Err(error @ (ProviderError::Throttled { .. } | ProviderError::Unreachable(_))) => {
                 breaker.failed(now, &error.to_string(), wait);
                 if !was_out {
-                    tracing::warn!(provider = %self.name, %error, "the provider is out; what is cached is served");
+                    tracing::warn!("{} is out, and what is cached is served: {error}", self.name);
                 }
             }
             _ => {
                 breaker.answered();
                 if was_out {
-                    tracing::info!(provider = %self.name, "the provider is back");
+                    tracing::info!("{} is back", self.name);
                 }
             }
         }

@@ -35,7 +35,7 @@ impl Interceptor for Judge {
         if self.allows(uid, gid) {
             return Ok(request);
         }
-        tracing::warn!(uid, gid, "refused: neither the uid nor the primary gid is in [access]");
+        tracing::warn!(uid, gid, "refused uid {uid} (gid {gid}), which [access] does not allow");
         Err(Status::permission_denied(format!(
             "uid {uid} (gid {gid}) may not use this psid; add it to allow_uids or allow_gids in [access]"
         )))

@@ -81,19 +81,14 @@ fn replace(target: &Path, text: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    /// The packaged file and the written one are one text, and that is the contract.
     #[test]
-    fn drop_in_is_the_contract() {
-        assert_eq!(
-            drop_in("/usr/bin/psi-driver").split_once("[secrets]").unwrap().1,
-            r#"
-driver = "shell"
-[secrets.opts]
-lookup = "exec /usr/bin/psi-driver lookup"
-store  = "exec /usr/bin/psi-driver store"
-delete = "exec /usr/bin/psi-driver delete"
-list   = "exec /usr/bin/psi-driver list"
-"#
-        );
+    fn drop_in_is_the_packaged_one() {
+        let packaged = include_str!("../../../contrib/containers.conf.d/50-psi.conf");
+        assert_eq!(drop_in("/usr/bin/psi-driver"), packaged);
+        for verb in ["lookup", "store", "delete", "list"] {
+            assert!(packaged.contains(&format!("= \"exec /usr/bin/psi-driver {verb}\"\n")));
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The access token of a machine identity: in RAM only, got by login, one login at a time.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::api::{Api, ApiError, Login};
+use crate::credential::Credential;
 
 /// For a token that says nothing of its end.
 const DEFAULT_LIFE: Duration = Duration::from_secs(3_600);
@@ -31,12 +32,12 @@ pub struct UniversalAuth {
     pub client_secret: SecretSource,
 }
 
-/// Where the client secret is.
+/// Where the client secret is. It is read at each login, for it may be rotated.
 pub enum SecretSource {
-    /// A file: a systemd credential or one of the admin's. Read at each login, for it may be rotated.
+    /// A systemd credential.
+    Credential(Credential),
+    /// A file of the admin's.
     File(PathBuf),
-    /// A systemd credential, and systemd set no folder for credentials.
-    NoCredentials(String),
     /// The config itself.
     Config(SecretBytes),
 }
@@ -91,7 +92,7 @@ impl TokenSource {
             // While Infisical is in maintenance, logins fail and reads with a live token work.
             Err(error) => match &state.token {
                 Some(token) if now < token.expires_at => {
-                    tracing::debug!(%error, "no new access token yet; the present one is still good");
+                    tracing::debug!("no new access token, the present one is still good: {error}");
                     Ok(Arc::clone(token))
                 }
                 _ => Err(error),
@@ -120,7 +121,7 @@ impl TokenSource {
     }
 
     async fn login(&self, api: &Api, state: &mut State) -> Result<Arc<Token>, ApiError> {
-        let secret = self.auth.client_secret.read().map_err(ApiError::Outage)?;
+        let secret = self.auth.client_secret.read().await.map_err(ApiError::Outage)?;
         if let Some(failure) = &state.failure
             && Instant::now() < failure.until
             && failure.secret.as_ref().is_none_or(|refused| refused.same_as(&secret))
@@ -184,26 +185,30 @@ impl Token {
 }
 
 impl SecretSource {
-    fn read(&self) -> Result<SecretBytes, String> {
+    async fn read(&self) -> Result<SecretBytes, String> {
         match self {
-            Self::Config(secret) => Ok(SecretBytes::new(secret.expose_secret().to_vec())),
-            Self::File(path) => read_trimmed(path).map_err(|error| {
-                format!("the client secret in {} is missing: {error}", path.display())
-            }),
-            Self::NoCredentials(name) => Err(format!(
-                "the credential {name} is missing: systemd passed none (LoadCredentialEncrypted= in psid.service)"
-            )),
+            Self::Config(secret) => Ok(trimmed(secret)),
+            Self::File(path) => {
+                std::fs::read(path).map(|bytes| trimmed(&SecretBytes::new(bytes))).map_err(
+                    |error| format!("the client secret in {} is missing: {error}", path.display()),
+                )
+            }
+            Self::Credential(credential) => match credential.read().await {
+                Ok(Some(secret)) => Ok(trimmed(&secret)),
+                Ok(None) => Err(format!(
+                    "the client secret is missing: no credential {}, no {}",
+                    credential.name,
+                    credential.sealed.display()
+                )),
+                Err(why) => Err(format!("the client secret in {why}")),
+            },
         }
     }
 }
 
 /// A secret without the newline that editors and `echo` leave at its end.
-fn read_trimmed(path: &Path) -> std::io::Result<SecretBytes> {
-    let mut bytes = std::fs::read(path)?;
-    while bytes.last().is_some_and(u8::is_ascii_whitespace) {
-        bytes.pop();
-    }
-    Ok(SecretBytes::new(bytes))
+fn trimmed(secret: &SecretBytes) -> SecretBytes {
+    SecretBytes::new(secret.expose_secret().trim_ascii_end().to_vec())
 }
 
 /// The life that a JWT's own claims give it: unverified, for only the server can refuse it.

@@ -179,7 +179,7 @@ mod tests {
     fn provider() -> Infisical {
         let auth = UniversalAuth {
             client_id: "id".into(),
-            client_secret: SecretSource::NoCredentials("none".into()),
+            client_secret: SecretSource::File("/nonexistent".into()),
         };
         let project =
             Project { id: "uuid".into(), environment: "prod".into(), tokens: token_source(auth) };

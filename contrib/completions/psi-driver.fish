@@ -1,0 +1,90 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_psi_driver_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_psi_driver_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_psi_driver_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_psi_driver_using_subcommand
+    set -l cmd (__fish_psi_driver_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c psi-driver -n "__fish_psi_driver_needs_command" -s h -l help -d 'Print help'
+complete -c psi-driver -n "__fish_psi_driver_needs_command" -s V -l version -d 'Print version'
+complete -c psi-driver -n "__fish_psi_driver_needs_command" -f -a "lookup" -d 'Write the value of $SECRET_ID to stdout, byte for byte (podman calls this)'
+complete -c psi-driver -n "__fish_psi_driver_needs_command" -f -a "store" -d 'Store stdin under $SECRET_ID (podman calls this)'
+complete -c psi-driver -n "__fish_psi_driver_needs_command" -f -a "delete" -d 'Forget $SECRET_ID (podman calls this)'
+complete -c psi-driver -n "__fish_psi_driver_needs_command" -f -a "list" -d 'List the registered ids, one a line, sorted'
+complete -c psi-driver -n "__fish_psi_driver_needs_command" -f -a "restore" -d 'Bring back what podman deleted within the last ten minutes; without an id, list it'
+complete -c psi-driver -n "__fish_psi_driver_needs_command" -f -a "get" -d 'Write a secret\'s value to stdout, by podman name, WORKLOAD--KEY, id or reference'
+complete -c psi-driver -n "__fish_psi_driver_needs_command" -f -a "health" -d 'Exit 0 when the daemon answers SERVING'
+complete -c psi-driver -n "__fish_psi_driver_needs_command" -f -a "install" -d 'Write the podman drop-in that makes psi the secret driver'
+complete -c psi-driver -n "__fish_psi_driver_needs_command" -f -a "cache" -d 'The encrypted cache'
+complete -c psi-driver -n "__fish_psi_driver_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand lookup" -s h -l help -d 'Print help'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand store" -l literal -d 'Take stdin as a literal whatever it looks like: sealed before it touches the disk'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand store" -l reference -d 'Take stdin as a reference, and refuse it when it is none'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand store" -s h -l help -d 'Print help'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand delete" -s h -l help -d 'Print help'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand list" -s h -l help -d 'Print help'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand restore" -s h -l help -d 'Print help'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand get" -s h -l help -d 'Print help'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand health" -s h -l help -d 'Print help'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand install" -l program -d 'Where psi-driver stays for good: podman copies the path into every secret' -r -F
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand install" -l stdout -d 'Print the drop-in instead of writing it'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand install" -s h -l help -d 'Print help'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init status refresh invalidate help" -s h -l help -d 'Print help'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init status refresh invalidate help" -f -a "init" -d 'Make a key, seal it, prove that it opens, and write an empty cache'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init status refresh invalidate help" -f -a "status" -d 'Tell the cache\'s state, each provider\'s, and whether a reboot now would survive an outage'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init status refresh invalidate help" -f -a "refresh" -d 'Pull every configured source now'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init status refresh invalidate help" -f -a "invalidate" -d 'Drop one entry, so that the next lookup fetches it'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init status refresh invalidate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l backend -d 'Where the key lives: tpm (sealed by systemd-creds) or hsm (wrapped by a PKCS#11 token)' -r -f -a "tpm\t''
+hsm\t''"
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l seal-with -d 'What systemd-creds seals the key to' -r -f -a "tpm2\t''
+host\t''
+host+tpm2\t''
+auto\t''"
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l tpm2-pcrs -d 'The PCRs that must be the same to unseal, as 7 or 7+11; empty for none' -r
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l force -d 'Replace a readable cache or a key in use: what only they hold is lost'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -s h -l help -d 'Print help'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from status" -l verify -d 'Also read cache.enc back and compare it with what the daemon holds'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from status" -l json -d 'Print JSON'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from refresh" -l json -d 'Print JSON'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from refresh" -s h -l help -d 'Print help'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from invalidate" -s h -l help -d 'Print help'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "init" -d 'Make a key, seal it, prove that it opens, and write an empty cache'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "status" -d 'Tell the cache\'s state, each provider\'s, and whether a reboot now would survive an outage'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "refresh" -d 'Pull every configured source now'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "invalidate" -d 'Drop one entry, so that the next lookup fetches it'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list restore get health install cache help" -f -a "lookup" -d 'Write the value of $SECRET_ID to stdout, byte for byte (podman calls this)'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list restore get health install cache help" -f -a "store" -d 'Store stdin under $SECRET_ID (podman calls this)'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list restore get health install cache help" -f -a "delete" -d 'Forget $SECRET_ID (podman calls this)'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list restore get health install cache help" -f -a "list" -d 'List the registered ids, one a line, sorted'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list restore get health install cache help" -f -a "restore" -d 'Bring back what podman deleted within the last ten minutes; without an id, list it'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list restore get health install cache help" -f -a "get" -d 'Write a secret\'s value to stdout, by podman name, WORKLOAD--KEY, id or reference'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list restore get health install cache help" -f -a "health" -d 'Exit 0 when the daemon answers SERVING'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list restore get health install cache help" -f -a "install" -d 'Write the podman drop-in that makes psi the secret driver'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list restore get health install cache help" -f -a "cache" -d 'The encrypted cache'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list restore get health install cache help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "init" -d 'Make a key, seal it, prove that it opens, and write an empty cache'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "status" -d 'Tell the cache\'s state, each provider\'s, and whether a reboot now would survive an outage'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "refresh" -d 'Pull every configured source now'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "invalidate" -d 'Drop one entry, so that the next lookup fetches it'
