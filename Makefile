@@ -1,0 +1,75 @@
+# psi: `make demo` shows it, `make test` proves it, `make install` installs it.
+# On a fresh Debian, as root, nothing else is needed: each target installs what it lacks.
+
+PREFIX  ?= /usr
+DESTDIR ?=
+CARGO   ?= cargo
+
+# psi-driver is linked statically where the toolchain can: for a program that lives for a millisecond,
+# dynamic linking costs more than the whole call.
+MUSL    := $(shell uname -m)-unknown-linux-musl
+DIST    := target/dist
+
+.PHONY: all build debug deps demo test lint generate install clean
+
+all: build
+
+## The two programs, as they are shipped, in target/dist.
+build:
+	$(CARGO) build --locked --release -p psi-daemon
+	@rustup target add $(MUSL) >/dev/null 2>&1 || true
+	if rustup target list --installed 2>/dev/null | grep -qx $(MUSL); then \
+	    $(CARGO) build --locked --profile driver -p psi-driver --target $(MUSL) && \
+	    install -D target/$(MUSL)/driver/psi-driver $(DIST)/psi-driver; \
+	else \
+	    echo "no target $(MUSL): linking psi-driver statically against glibc"; \
+	    RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --profile driver -p psi-driver \
+	        --target $$(rustc -vV | sed -n 's/^host: //p') && \
+	    install -D target/$$(rustc -vV | sed -n 's/^host: //p')/driver/psi-driver $(DIST)/psi-driver; \
+	fi
+	install -D target/release/psid $(DIST)/psid
+
+## What demo and tests need beyond a Rust toolchain: podman, a software TPM, the SDKs' runtimes.
+deps:
+	@tests/deps.sh
+
+## A secret from Infisical in a container, Infisical killed, the container started again.
+demo: deps build
+	$(CARGO) build --locked -p infisical-double
+	@tests/demo.sh
+
+debug:
+	$(CARGO) build --locked --workspace
+
+## Every test, on real podman and a real (software) TPM.
+test: deps debug
+	$(CARGO) test --locked --workspace
+
+## What must be clean before each commit. The advisory database is a git repository: with a route to
+## it, run `cargo deny check` without arguments.
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) deny --config .deny.toml check bans licenses sources
+
+## Generated and committed: the gRPC code, man pages, completions.
+generate:
+	UPDATE_GENERATED=1 $(CARGO) test -q -p psi-proto --test drift
+	UPDATE_GENERATED=1 $(CARGO) test -q -p psi-driver -p psi-daemon --test manual
+
+## Run `make build` before, as whoever builds; an existing config is kept.
+install:
+	@test -x $(DIST)/psid || { echo "run 'make build' first"; exit 1; }
+	install -D -m 0755 $(DIST)/psi-driver $(DESTDIR)$(PREFIX)/bin/psi-driver
+	install -D -m 0755 $(DIST)/psid $(DESTDIR)$(PREFIX)/bin/psid
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system contrib/systemd/psid.service contrib/systemd/psid.socket
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 contrib/man/*.1
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 contrib/man/*.8
+	install -D -m 0644 contrib/completions/psi-driver.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/psi-driver
+	install -D -m 0644 contrib/completions/_psi-driver $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_psi-driver
+	install -D -m 0644 contrib/completions/psi-driver.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/psi-driver.fish
+	test -e $(DESTDIR)/etc/psi/config.toml || install -D -m 0600 contrib/config/psi.toml $(DESTDIR)/etc/psi/config.toml
+	sed -i 's,/usr/bin/,$(PREFIX)/bin/,' $(DESTDIR)$(PREFIX)/lib/systemd/system/psid.service
+
+clean:
+	$(CARGO) clean
