@@ -96,7 +96,7 @@ impl Daemon {
         self.recover(Topic::Key);
         let part = BackendPart { tag: backend.tag(), bytes: Vec::new() };
         let vault = Arc::new(Vault::new(&key, part));
-        self.service.registry.unlock(Arc::clone(&vault));
+        self.service.registry.unlock(Arc::clone(&vault)).await;
         let mut generation = 0;
         match persist::load(&self.cache_path, &vault, clock::now().wall) {
             Loaded::Nothing => {}
@@ -104,7 +104,9 @@ impl Daemon {
                 generation = snapshot.generation;
                 self.service.cache.change_in_ram(|cache| cache.restore(snapshot));
             }
-            Loaded::Bad(why) => self.degrade(Topic::Cache, &why),
+            Loaded::SetAside(why) => self.degrade(Topic::Cache, &why),
+            // To persist now would overwrite it.
+            Loaded::InTheWay(why) => return self.degrade(Topic::Cache, &why),
         }
         let cache = Arc::clone(&self.service.cache);
         let persister = Arc::new(Persister::new(self.cache_path.clone(), vault, cache, generation));

@@ -42,9 +42,13 @@ pub fn set_aside(path: &Path, time: u64) -> io::Result<PathBuf> {
     Err(ErrorKind::AlreadyExists.into())
 }
 
-/// Makes a folder with mode 0700, and its parents.
+/// Makes a folder with mode 0700, and its parents; durable, as what is put into it will be.
 pub fn make_private_folder(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    sync_folder_of(path)
 }
 
 /// Makes a folder that others may look into, and its parents.

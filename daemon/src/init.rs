@@ -55,9 +55,7 @@ pub async fn provision_tpm(
         .and_then(|()| files::give_to_owner_of_folder(&cache).map_err(|error| error.to_string()))
         .map_err(|error| format!("writing {}: {error}; check the disk", cache.display()))?;
     done += &format!("wrote an empty {}\n", cache.display());
-    Ok(
-        done + "next: backend = \"tpm\" in [cache] of the config, then `systemctl reload-or-restart psid`\n"
-    )
+    Ok(done + "next: backend = \"tpm\" in [cache] of the config, then `systemctl restart psid`\n")
 }
 
 fn bound_to(seal: &SealOptions) -> String {

@@ -59,7 +59,11 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), String> {
     let _owner = own_state(surroundings)?;
-    let daemon = Arc::new(assemble::assemble(&config, surroundings).await);
+    let daemon = tokio::select! {
+        daemon = assemble::assemble(&config, surroundings) => Arc::new(daemon),
+        // A TPM may take its time; who wants psid to stop does not.
+        () = stop.cancelled() => return Ok(()),
+    };
     let schedule = daemon.schedule.subscribe();
     let refresher = Arc::clone(&daemon.refresher);
     let fresh_until = stop.clone();

@@ -26,6 +26,8 @@ pub struct Persister {
     vault: Arc<Vault>,
     cache: Arc<SharedCache>,
     state: Mutex<PersistState>,
+    /// The file has one writer at a time.
+    writing: tokio::sync::Mutex<()>,
 }
 
 /// How the cache file fares.
@@ -45,30 +47,34 @@ pub enum Loaded {
     Nothing,
     /// A good one.
     Snapshot(Snapshot),
-    /// One that cannot be used: why, and what became of it.
-    Bad(String),
+    /// One that cannot be used, and is out of the way now: why, and where it is.
+    SetAside(String),
+    /// One that cannot be used, and could not be set aside: why.
+    InTheWay(String),
 }
 
 /// Reads the cache file. One that cannot be used is set aside, never overwritten.
 pub fn load(path: &Path, vault: &Vault, now: Timestamp) -> Loaded {
-    let file = match fs::read(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Loaded::Nothing,
-        Err(error) => return Loaded::Bad(format!("{} cannot be read: {error}", path.display())),
-    };
-    let opened = vault.open(Content::Cache, &file).and_then(|bytes| payload::decode(&bytes));
-    match opened {
-        Ok(snapshot) => Loaded::Snapshot(snapshot),
-        Err(why) => {
-            let fate = match files::set_aside(path, now.as_millis() / 1_000) {
-                Ok(aside) => format!("it was set aside as {}", aside.display()),
-                Err(error) => format!("it could not be set aside: {error}"),
-            };
-            Loaded::Bad(format!(
-                "{} is not usable: {why}; {fate}, and the cache fills anew",
-                path.display()
-            ))
+    let why = match fs::read(path) {
+        Ok(file) => {
+            match vault.open(Content::Cache, &file).and_then(|bytes| payload::decode(&bytes)) {
+                Ok(snapshot) => return Loaded::Snapshot(snapshot),
+                Err(why) => why.to_string(),
+            }
         }
+        Err(error) if error.kind() == ErrorKind::NotFound => return Loaded::Nothing,
+        Err(error) => error.to_string(),
+    };
+    match files::set_aside(path, now.as_millis() / 1_000) {
+        Ok(aside) => Loaded::SetAside(format!(
+            "{} is not usable: {why}; it was set aside as {}, and the cache fills anew",
+            path.display(),
+            aside.display()
+        )),
+        Err(error) => Loaded::InTheWay(format!(
+            "{} is not usable: {why}; it could not be set aside ({error}), so nothing is persisted",
+            path.display()
+        )),
     }
 }
 
@@ -77,7 +83,7 @@ impl Persister {
     pub fn new(path: PathBuf, vault: Arc<Vault>, cache: Arc<SharedCache>, generation: u64) -> Self {
         let changes = *cache.changes().borrow();
         let state = Mutex::new(PersistState { generation, changes, error: None });
-        Self { path, vault, cache, state }
+        Self { path, vault, cache, state, writing: tokio::sync::Mutex::default() }
     }
 
     /// How the file fares.
@@ -116,6 +122,7 @@ impl Persister {
 
     /// Writes one generation; true when it is durable.
     pub async fn write(self: &Arc<Self>) -> bool {
+        let _writing = self.writing.lock().await;
         let this = Arc::clone(self);
         let result = tokio::task::spawn_blocking(move || this.write_blocking())
             .await

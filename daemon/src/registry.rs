@@ -77,7 +77,8 @@ impl Registry {
     }
 
     /// Takes a key over, and opens what it can with it.
-    pub fn unlock(&self, vault: Arc<Vault>) {
+    pub async fn unlock(&self, vault: Arc<Vault>) {
+        let _writing = self.writing.lock().await;
         *write(&self.vault) = Some(vault);
         self.read_all();
     }
@@ -367,7 +368,7 @@ mod tests {
         open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
         let registry = Registry::open(state.path(), None);
         assert!(matches!(registry.get(ID.parse().unwrap()), Some(Registered::Unusable(_))));
-        registry.unlock(vault().unwrap());
+        registry.unlock(vault().unwrap()).await;
         assert_eq!(value(&registry, ID).unwrap(), b"hunter2");
     }
 

@@ -355,6 +355,10 @@ fn no_answer(provider: &str, error: ProviderError) -> ServiceError {
         ProviderError::Denied(why) => ServiceError::Denied(format!(
             "{provider} denies it: {why}; check the identity's credentials and permissions"
         )),
+        ProviderError::Misbehaved(why) => ServiceError::Unavailable(format!(
+            "{provider} does not understand psid, and the value is not cached: {why}; check api_url, project and \
+             environment in the config"
+        )),
         error => ServiceError::Unavailable(format!(
             "{provider} is out: {error}, and the value is not cached; try again when {provider} is back"
         )),

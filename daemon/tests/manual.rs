@@ -1,5 +1,7 @@
 //! The committed man page is what the command line is today, and the shipped config is understood.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where a step fails")]
+
 use std::path::{Path, PathBuf};
 
 use psi_daemon::config::Config;

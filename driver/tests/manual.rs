@@ -1,5 +1,7 @@
 //! The committed man pages and completions are what the command line is today.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where a step fails")]
+
 use std::path::{Path, PathBuf};
 
 use clap_complete::Shell;

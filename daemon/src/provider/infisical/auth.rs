@@ -12,7 +12,8 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::api::{Api, ApiError, Login};
+use super::answer::ApiError;
+use super::api::{Api, Login};
 use crate::credential::Credential;
 
 /// For a token that says nothing of its end.

@@ -1,5 +1,6 @@
 //! Infisical: projects, environments and folders of secrets behind an HTTP API.
 
+mod answer;
 mod api;
 mod auth;
 
@@ -13,7 +14,8 @@ use psi_common::SecretBytes;
 
 use super::{ProviderError, SecretProvider, Source};
 use crate::reference::{Coordinates, Extent, Realm, Reference};
-use api::{Api, ApiError, Folder, Secret};
+use answer::ApiError;
+use api::{Api, Folder, Secret};
 use auth::{Token, TokenSource};
 
 pub use auth::{SecretSource, UniversalAuth};

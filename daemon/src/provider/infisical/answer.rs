@@ -1,0 +1,275 @@
+//! What an answer of Infisical means: the table of `plugins/error-handler.ts` and
+//! `lib/errors/index.ts`, and the rule that only Infisical itself can say no.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use psi_common::SecretBytes;
+use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{RequestBuilder, Response, StatusCode};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// The server's own list cache ends at 25 MiB.
+const LARGEST_BODY: usize = 32 << 20;
+/// How long to leave the server alone when it says "too many requests" and not how long.
+const DEFAULT_WAIT: Duration = Duration::from_secs(10);
+
+/// What an answer means (the classes of Infisical's error table).
+#[derive(Clone, Debug)]
+pub enum ApiError {
+    /// The server is out, or something else answered in its place.
+    Outage(String),
+    /// Too many requests.
+    Throttled { why: String, wait: Duration },
+    /// The access token is not taken.
+    Token(String),
+    /// The server says no.
+    Denied(String),
+    /// The identity is locked for some minutes, which somebody else may have caused.
+    Locked(String),
+    /// The server says that there is none.
+    Gone(String),
+    /// The server does not understand the request.
+    ClientBug(String),
+    /// The server has no such route.
+    NoRoute,
+}
+
+/// Sends a request and reads the whole body of a success.
+pub(super) async fn answer(request: RequestBuilder) -> Result<Vec<u8>, ApiError> {
+    let response = request.send().await.map_err(|error| outage(&error))?;
+    let status = response.status();
+    let is_json = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|kind| kind.starts_with("application/json"));
+    let retry_after = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+        .map(Duration::from_secs);
+    let body = body(response).await?;
+    if status == StatusCode::OK && is_json {
+        return Ok(body);
+    }
+    let error =
+        if is_json { serde_json::from_slice(&body).unwrap_or_default() } else { Value::Null };
+    Err(classify(status, &error, retry_after))
+}
+
+async fn body(mut response: Response) -> Result<Vec<u8>, ApiError> {
+    let mut body = Vec::with_capacity(
+        response
+            .content_length()
+            .map_or(0, |length| usize::try_from(length).unwrap_or(LARGEST_BODY).min(LARGEST_BODY)),
+    );
+    while let Some(chunk) = response.chunk().await.map_err(|error| outage(&error))? {
+        if body.len() + chunk.len() > LARGEST_BODY {
+            return Err(ApiError::ClientBug(format!(
+                "the answer is larger than {} MiB",
+                LARGEST_BODY >> 20
+            )));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// What an answer other than a JSON 200 means. Only what carries Infisical's own marks is its word;
+/// a proxy, a firewall and a captive portal answer too, and theirs is an outage.
+fn classify(status: StatusCode, body: &Value, retry_after: Option<Duration>) -> ApiError {
+    let code = status.as_u16();
+    let name = body["error"].as_str().unwrap_or_default();
+    let message = match &body["message"] {
+        Value::String(text) => one_line(text),
+        // A list of what did not validate; the values in it are not for a log.
+        Value::Array(issues) => issues
+            .iter()
+            .filter_map(|issue| issue["path"].as_array())
+            .map(|path| path.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("."))
+            .collect::<Vec<_>>()
+            .join(", "),
+        _ => String::new(),
+    };
+    let its_word =
+        body["reqId"].is_string() && body["statusCode"].as_u64() == Some(u64::from(code));
+    let told = format!("Infisical answers {code} {name}: {message}");
+    match code {
+        404 if !its_word && name == "Not Found" && message.starts_with("Route ") => {
+            ApiError::NoRoute
+        }
+        429 => ApiError::Throttled {
+            why: told,
+            wait: retry_after.or_else(|| seconds_in(&message)).unwrap_or(DEFAULT_WAIT),
+        },
+        ..300 => ApiError::Outage(format!(
+            "something in Infisical's place answers {code} without JSON: a captive portal?"
+        )),
+        300..=399 => ApiError::Outage(format!(
+            "something redirects to another origin ({code}): is api_url right?"
+        )),
+        500.. => ApiError::Outage(if its_word {
+            told
+        } else {
+            format!("a gateway in Infisical's place answers {code}")
+        }),
+        _ if !its_word => ApiError::Outage(format!(
+            "something in Infisical's place answers {code}: a proxy or firewall?"
+        )),
+        401 if message.contains("temporarily locked") => ApiError::Locked(told),
+        401 => ApiError::Token(told),
+        403 if name == "TokenError" => ApiError::Token(told),
+        403 => ApiError::Denied(told),
+        404 => ApiError::Gone(told),
+        _ => ApiError::ClientBug(told),
+    }
+}
+
+/// "Please try again in N seconds"
+fn seconds_in(message: &str) -> Option<Duration> {
+    let before = message.split(" second").next()?;
+    before.rsplit(' ').next()?.parse().ok().map(Duration::from_secs)
+}
+
+pub(super) fn parse<T: DeserializeOwned>(body: Vec<u8>) -> Result<T, ApiError> {
+    let body = SecretBytes::new(body);
+    serde_json::from_slice(body.expose_secret()).map_err(|error| {
+        // Not the error's own words: they may quote a value.
+        ApiError::Outage(format!(
+            "a 200 answer is not what Infisical's API says (line {} column {})",
+            error.line(),
+            error.column()
+        ))
+    })
+}
+
+/// The transport failed. Of the chain of causes, only its end tells something.
+fn outage(error: &reqwest::Error) -> ApiError {
+    let peer = error
+        .url()
+        .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
+    let peer = peer.unwrap_or_default();
+    ApiError::Outage(match root_cause(error) {
+        _ if error.is_timeout() => format!("no answer from {peer} in time"),
+        cause if error.is_connect() => format!("no connection to {peer}: {cause}"),
+        cause => format!("the connection to {peer} broke: {cause}"),
+    })
+}
+
+pub(super) fn root_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    one_line(&cause.to_string())
+}
+
+pub(super) fn one_line(text: &str) -> String {
+    text.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outage(why)
+            | Self::Throttled { why, .. }
+            | Self::Token(why)
+            | Self::Denied(why)
+            | Self::Locked(why)
+            | Self::Gone(why)
+            | Self::ClientBug(why) => f.write_str(why),
+            Self::NoRoute => f.write_str("no such route"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn class(status: u16, body: &Value) -> ApiError {
+        classify(StatusCode::from_u16(status).unwrap(), body, None)
+    }
+
+    fn told(status: u16, error: &str, message: &str) -> ApiError {
+        class(
+            status,
+            &json!({ "reqId": "req-1", "statusCode": status, "error": error, "message": message }),
+        )
+    }
+
+    /// The table of facts/infisical.md 5 and 5.1.
+    #[test]
+    fn an_answer_is_classified_by_status_and_error_name() {
+        use ApiError as E;
+        assert!(matches!(told(401, "UnauthorizedError", "Invalid credentials"), E::Token(_)));
+        assert!(matches!(
+            told(
+                401,
+                "UnauthorizedError",
+                "This identity auth method is temporarily locked, please try again later"
+            ),
+            E::Locked(_)
+        ));
+        assert!(matches!(
+            told(403, "TokenError", "Your token has expired. Please re-authenticate."),
+            E::Token(_)
+        ));
+        for name in [
+            "ForbiddenError",
+            "PermissionDenied",
+            "ProjectMembershipNotFound",
+            "ForbiddenReadSecretError",
+        ] {
+            assert!(matches!(told(403, name, "no"), E::Denied(_)));
+        }
+        for name in ["NotFound", "SecretPathNotFound", "GetSecretByName"] {
+            assert!(matches!(told(404, name, "no"), E::Gone(_)));
+        }
+        for status in [400, 422] {
+            assert!(matches!(told(status, "BadRequest", "no"), E::ClientBug(_)));
+        }
+        for status in [500, 502, 503, 504] {
+            assert!(matches!(told(status, "InternalServerError", "no"), E::Outage(_)));
+            assert!(matches!(class(status, &Value::Null), E::Outage(_)));
+        }
+    }
+
+    #[test]
+    fn only_infisical_itself_can_say_no() {
+        for status in [200, 301, 401, 403, 404] {
+            assert!(matches!(class(status, &Value::Null), ApiError::Outage(_)), "{status}");
+        }
+        let other_status =
+            json!({ "reqId": "req-1", "statusCode": 200, "error": "NotFound", "message": "" });
+        assert!(matches!(class(404, &other_status), ApiError::Outage(_)));
+        let bare = json!({ "statusCode": 404, "error": "Not Found", "message": "Route GET:/api/v4/secrets not found" });
+        assert!(matches!(class(404, &bare), ApiError::NoRoute));
+    }
+
+    #[test]
+    fn a_throttle_says_how_long() {
+        let wait = |retry_after, message: &str| {
+            let body = json!({ "reqId": "r", "statusCode": 429, "error": "RateLimitExceeded", "message": message });
+            match classify(StatusCode::TOO_MANY_REQUESTS, &body, retry_after) {
+                ApiError::Throttled { wait, .. } => wait.as_secs(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(wait(Some(Duration::from_secs(7)), "Please try again in 9 seconds"), 7);
+        assert_eq!(wait(None, "Rate limit exceeded. Please try again in 9 seconds"), 9);
+        assert_eq!(wait(None, "slow down"), DEFAULT_WAIT.as_secs());
+    }
+
+    #[test]
+    fn what_did_not_validate_is_named_without_its_value() {
+        let issue = json!({ "received": "canary", "path": ["recursive"], "message": "canary" });
+        let body = json!({ "reqId": "r", "statusCode": 422, "error": "ValidationFailure", "message": [issue] });
+        let words = class(422, &body).to_string();
+        assert!(words.contains("recursive") && !words.contains("canary"), "{words}");
+    }
+}
