@@ -10,7 +10,7 @@ CARGO   ?= cargo
 MUSL    := $(shell uname -m)-unknown-linux-musl
 DIST    := target/dist
 
-.PHONY: all build debug deps demo test lint generate install clean
+.PHONY: all build debug deps demo test lint deny generate install clean
 
 all: build
 
@@ -43,14 +43,17 @@ debug:
 
 ## Every test, on real podman and a real (software) TPM.
 test: deps debug
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace --all-targets
 
-## What must be clean before each commit. The advisory database is a git repository: with a route to
-## it, run `cargo deny check` without arguments.
+## What must be clean before each commit.
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) deny --config .deny.toml check bans licenses sources
+
+## Likewise; it takes `cargo install cargo-deny`. The advisory database is a git repository: where there
+## is a route to it, add `advisories`.
+deny:
+	$(CARGO) deny --locked check --config .deny.toml bans licenses sources
 
 ## Generated and committed: the gRPC code, man pages, completions.
 generate:

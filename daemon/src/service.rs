@@ -416,3 +416,6 @@ impl fmt::Display for ServiceError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
