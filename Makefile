@@ -53,7 +53,7 @@ lint:
 ## Likewise; it takes `cargo install cargo-deny`. The advisory database is a git repository: where there
 ## is a route to it, add `advisories`.
 deny:
-	$(CARGO) deny --locked check --config .deny.toml bans licenses sources
+	$(CARGO) deny --locked check bans licenses sources
 
 ## Generated and committed: the gRPC code, man pages, completions.
 generate:
