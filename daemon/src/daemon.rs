@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock;
 use crate::config::Access;
 use crate::envelope::{BackendPart, Vault};
-use crate::key::KeyBackend;
+use crate::key::{KeyBackend, LoadedKey};
 use crate::persist::{self, Loaded, Persister};
 use crate::refresh::{Refresher, Schedule};
 use crate::registry::Registered;
@@ -89,13 +89,13 @@ impl Daemon {
             let why = "no key backend: live lookups only; set backend in [cache], and run `psi-driver cache init`";
             return self.degrade(Topic::Key, why);
         };
-        let key = match backend.load(None).await {
-            Ok(key) => key,
+        let present = persist::backend_part(&self.cache_path, backend.tag());
+        let LoadedKey { key, part } = match backend.load(present.as_deref()).await {
+            Ok(loaded) => loaded,
             Err(error) => return self.degrade(Topic::Key, &error.to_string()),
         };
         self.recover(Topic::Key);
-        let part = BackendPart { tag: backend.tag(), bytes: Vec::new() };
-        let vault = Arc::new(Vault::new(&key, part));
+        let vault = Arc::new(Vault::new(&key, BackendPart { tag: backend.tag(), bytes: part }));
         self.service.registry.unlock(Arc::clone(&vault)).await;
         let mut generation = 0;
         match persist::load(&self.cache_path, &vault, clock::now().wall) {

@@ -9,7 +9,7 @@ use crate::cache::Snapshot;
 use crate::clock;
 use crate::envelope::{BackendPart, Content, Vault};
 use crate::files;
-use crate::key::{KeyBackend, SealOptions};
+use crate::key::{KeyBackend, LoadedKey, SealOptions};
 use crate::payload;
 
 /// Provisions the tpm backend; `Ok` is what was done, for people.
@@ -38,7 +38,7 @@ pub async fn provision_tpm(
     // A running psid would write the cache again, under the key that it has.
     let _owner = if force { Some(lock(&paths.state)?) } else { None };
     let mut done = set_aside(&sealed)?;
-    let (key, part) = backend.provision().await.map_err(|error| error.to_string())?;
+    let LoadedKey { key, part } = backend.provision().await.map_err(|error| error.to_string())?;
     done += &format!(
         "sealed a new key in {} ({}), and proved that it opens\n",
         sealed.display(),

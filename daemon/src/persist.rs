@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use psi_common::BackendTag;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Snapshot;
 use crate::clock::{self, Timestamp};
-use crate::envelope::{Content, Vault};
+use crate::envelope::{Content, Envelope, Vault};
 use crate::files;
 use crate::payload;
 use crate::shared_cache::SharedCache;
@@ -51,6 +52,14 @@ pub enum Loaded {
     SetAside(String),
     /// One that cannot be used, and could not be set aside: why.
     InTheWay(String),
+}
+
+/// The backend's part of the cache file's header, when there is a file of that backend: it may be what
+/// the key is found by.
+pub fn backend_part(path: &Path, tag: BackendTag) -> Option<Vec<u8>> {
+    let file = fs::read(path).ok()?;
+    let envelope = Envelope::parse(Content::Cache, &file).ok()?;
+    (envelope.backend.tag == tag).then_some(envelope.backend.bytes)
 }
 
 /// Reads the cache file. One that cannot be used is set aside, never overwritten.

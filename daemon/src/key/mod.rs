@@ -20,12 +20,20 @@ pub trait KeyBackend: Send + Sync {
     /// Which backend this is.
     fn tag(&self) -> BackendTag;
 
-    /// Opens the data key; `part` is the backend's part of the present `cache.enc`, if there is one.
-    async fn load(&self, part: Option<&[u8]>) -> Result<DataKey, KeyError>;
+    /// Opens the data key; `part` is the backend's part of the present `cache.enc`, if there is one of
+    /// this backend.
+    async fn load(&self, part: Option<&[u8]>) -> Result<LoadedKey, KeyError>;
 
-    /// Makes a new key, keeps it durably and proves that it opens. The bytes are the backend's part
-    /// of every file that is sealed under it.
-    async fn provision(&self) -> Result<(DataKey, Vec<u8>), KeyError>;
+    /// Makes a new key, keeps it durably and proves that it opens.
+    async fn provision(&self) -> Result<LoadedKey, KeyError>;
+}
+
+/// A data key, and what goes with it into each file that is sealed under it.
+pub struct LoadedKey {
+    /// The key.
+    pub key: DataKey,
+    /// The backend's part of the header; empty for tpm.
+    pub part: Vec<u8>,
 }
 
 /// Why there is no key, and what to do.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use psi_common::{BackendTag, SecretBytes};
 
-use super::{KeyBackend, KeyError};
+use super::{KeyBackend, KeyError, LoadedKey};
 use crate::credential::Credential;
 use crate::files;
 use crate::sealer::DataKey;
@@ -37,7 +37,7 @@ impl KeyBackend for TpmKey {
         BackendTag::Tpm
     }
 
-    async fn load(&self, _part: Option<&[u8]>) -> Result<DataKey, KeyError> {
+    async fn load(&self, _part: Option<&[u8]>) -> Result<LoadedKey, KeyError> {
         let key = self.credential.read().await.map_err(|why| {
             KeyError::new(
                 format!("the key in {why}"),
@@ -52,15 +52,16 @@ impl KeyBackend for TpmKey {
                 "make one with `psi-driver cache init --backend tpm`",
             )
         })?;
-        DataKey::from_secret(&key).ok_or_else(|| {
+        let key = DataKey::from_secret(&key).ok_or_else(|| {
             KeyError::new(
                 format!("the cache key has {} bytes instead of {}", key.len(), DataKey::LEN),
                 "make a new one with `psi-driver cache init --backend tpm --force`",
             )
-        })
+        })?;
+        Ok(LoadedKey { key, part: Vec::new() })
     }
 
-    async fn provision(&self) -> Result<(DataKey, Vec<u8>), KeyError> {
+    async fn provision(&self) -> Result<LoadedKey, KeyError> {
         let key = DataKey::generate()
             .map_err(|error| KeyError::new(format!("no random numbers: {error}"), "try again"))?;
         self.keep(&key.to_secret()).await?;
@@ -72,7 +73,7 @@ impl KeyBackend for TpmKey {
                 "check the TPM, and try again with --force",
             ));
         }
-        Ok((key, Vec::new()))
+        Ok(LoadedKey { key, part: Vec::new() })
     }
 }
 
