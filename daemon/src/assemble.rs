@@ -41,6 +41,7 @@ pub async fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
         config.access.clone(),
         paths.cache_file(),
         backend(&config.cache, surroundings),
+        config.cache.enabled,
     );
     if let Err(error) = state {
         let why = format!(
@@ -62,10 +63,11 @@ pub async fn follow(daemon: &Daemon, config: &Config, surroundings: &Surrounding
     daemon.schedule.send_if_modified(|present| {
         std::mem::replace(present, schedule(&config.cache)) != schedule(&config.cache)
     });
-    *daemon.access.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
-        config.access.clone();
     if config.cache.backend != daemon.backend.as_ref().map(|backend| backend.tag()) {
         tracing::warn!("another key backend takes a restart; the present one stays until then");
+    }
+    if let Err(error) = daemon.follow_access(config.access.clone()) {
+        tracing::warn!("the socket keeps its mode: {error}");
     }
     daemon.recover(Topic::Config);
     say(daemon, config, &faults);
@@ -84,6 +86,7 @@ fn say(daemon: &Daemon, config: &Config, faults: &[String]) {
 
 fn policy(config: &CacheConfig) -> Policy {
     Policy {
+        enabled: config.enabled,
         // A refresh may come as late as its jitter says; until then its entries are no reason to ask.
         fresh_for: config.refresh_interval + config.refresh_jitter,
         max_stale: config.max_stale,
@@ -125,21 +128,17 @@ fn upstreams(config: &Config, surroundings: &Surroundings) -> (Upstreams, Vec<St
     let mut providers = BTreeMap::new();
     let mut faults = Vec::new();
     if let Some(infisical) = &config.infisical {
-        match make_infisical(infisical, surroundings) {
-            Ok(provider) => {
-                let upstream = Upstream::new("infisical", Box::new(provider));
-                providers.insert(upstream.name.clone(), Arc::new(upstream));
-            }
-            Err(why) => faults.push(format!("[providers.infisical] is not usable: {why}")),
-        }
+        let provider = make_infisical(infisical, surroundings);
+        faults.extend(provider.fault().map(|why| {
+            format!("[providers.infisical] is not usable: {why}; only what is cached is served")
+        }));
+        let upstream = Upstream::new("infisical", Box::new(provider));
+        providers.insert(upstream.name.clone(), Arc::new(upstream));
     }
     (Upstreams { providers, workloads: config.workloads.clone() }, faults)
 }
 
-fn make_infisical(
-    config: &InfisicalConfig,
-    surroundings: &Surroundings,
-) -> Result<Infisical, String> {
+fn make_infisical(config: &InfisicalConfig, surroundings: &Surroundings) -> Infisical {
     // Projects of one identity share its token: each login is counted and rate-limited.
     let mut identities: Vec<(&AuthConfig, _)> = Vec::new();
     let mut projects = HashMap::new();

@@ -31,6 +31,7 @@ pub struct Outage {
     pub next_try: Timestamp,
     next_try_mono: Instant,
     pause: Duration,
+    last_failure: Instant,
 }
 
 impl Breaker {
@@ -49,14 +50,29 @@ impl Breaker {
         self.waiting_since.is_some_and(|since| now.mono.duration_since(since) >= SLOW)
     }
 
-    /// A call goes out.
-    pub fn begin(&mut self, now: Moment) {
+    /// A call goes out, unless an outage forbids it: then its reason comes back.
+    pub fn begin(&mut self, now: Moment) -> Result<(), String> {
+        if let Some(outage) = self.forbids(now) {
+            return Err(outage.why.clone());
+        }
         self.calls_out += 1;
         self.waiting_since.get_or_insert(now.mono);
         // One probe at a time: until it is answered, nobody else asks.
         if let Some(outage) = &mut self.outage {
             outage.delay(now, LONGEST_PAUSE);
         }
+        Ok(())
+    }
+
+    /// A call goes out although an outage may forbid it: an admin, or the schedule, wants to know.
+    pub fn begin_anyway(&mut self, now: Moment) {
+        self.calls_out += 1;
+        self.waiting_since.get_or_insert(now.mono);
+    }
+
+    /// A call ended without the provider being asked.
+    pub fn unasked(&mut self) {
+        self.end();
     }
 
     /// A call was answered, with whatever the provider had to say.
@@ -66,18 +82,23 @@ impl Breaker {
         self.waiting_since = None;
     }
 
-    /// A call failed: the provider is out. `pause` is what it asked for, if it did.
-    pub fn failed(&mut self, now: Moment, why: &str, pause: Option<Duration>) {
+    /// A call that began at `began` failed: the provider is out. `pause` is what it asked for, if it did.
+    pub fn failed(&mut self, began: Moment, now: Moment, why: &str, pause: Option<Duration>) {
         self.end();
         let before = self.outage.take();
-        let back_off =
-            before.as_ref().map_or(FIRST_PAUSE, |outage| (outage.pause * 2).min(LONGEST_PAUSE));
+        let back_off = match &before {
+            None => FIRST_PAUSE,
+            // Calls that were out together fail together: that is one failure, not many.
+            Some(outage) if began.mono < outage.last_failure => outage.pause,
+            Some(outage) => (outage.pause * 2).min(LONGEST_PAUSE),
+        };
         let mut outage = Outage {
             since: before.map_or(now.wall, |outage| outage.since),
             why: why.to_owned(),
             next_try: now.wall,
             next_try_mono: now.mono,
             pause: back_off,
+            last_failure: now.mono,
         };
         outage.delay(now, pause.unwrap_or(back_off));
         self.outage = Some(outage);
@@ -118,8 +139,8 @@ mod tests {
         let mut now = start();
         assert!(breaker.forbids(now).is_none());
         for pause in [1, 2, 4, 8, 16, 30, 30] {
-            breaker.begin(now);
-            breaker.failed(now, "refused", None);
+            breaker.begin_anyway(now);
+            breaker.failed(now, now, "refused", None);
             assert!(
                 breaker.forbids(later(now, pause * SECOND - Duration::from_millis(1))).is_some()
             );
@@ -127,7 +148,7 @@ mod tests {
             assert!(breaker.forbids(now).is_none(), "{pause}");
         }
         assert_eq!(breaker.outage().unwrap().since, start().wall);
-        breaker.begin(now);
+        breaker.begin_anyway(now);
         breaker.answered();
         assert!(breaker.outage().is_none());
     }
@@ -136,20 +157,19 @@ mod tests {
     fn there_is_one_probe_at_a_time() {
         let mut breaker = Breaker::default();
         let now = start();
-        breaker.begin(now);
-        breaker.failed(now, "refused", None);
+        breaker.begin_anyway(now);
+        breaker.failed(now, now, "refused", None);
         let now = later(now, SECOND);
-        assert!(breaker.forbids(now).is_none());
-        breaker.begin(now);
-        assert!(breaker.forbids(now).is_some());
+        assert!(breaker.begin(now).is_ok());
+        assert!(breaker.begin(now).is_err());
     }
 
     #[test]
     fn what_the_provider_asks_for_is_obeyed() {
         let mut breaker = Breaker::default();
         let now = start();
-        breaker.begin(now);
-        breaker.failed(now, "throttled", Some(100 * SECOND));
+        breaker.begin_anyway(now);
+        breaker.failed(now, now, "throttled", Some(100 * SECOND));
         assert!(breaker.forbids(later(now, 99 * SECOND)).is_some());
         assert!(breaker.forbids(later(now, 100 * SECOND)).is_none());
     }
@@ -158,10 +178,23 @@ mod tests {
     fn a_hanging_call_is_noticed_before_its_timeout() {
         let mut breaker = Breaker::default();
         let now = start();
-        breaker.begin(now);
+        breaker.begin_anyway(now);
         assert!(!breaker.hangs(now));
         assert!(breaker.hangs(later(now, SLOW)));
         breaker.answered();
         assert!(!breaker.hangs(later(now, SLOW)));
+    }
+
+    #[test]
+    fn calls_that_fail_together_are_one_failure() {
+        let mut breaker = Breaker::default();
+        let now = start();
+        for _ in 0..7 {
+            breaker.begin(now).unwrap();
+        }
+        for _ in 0..7 {
+            breaker.failed(now, later(now, SECOND), "timeout", None);
+        }
+        assert!(breaker.forbids(later(now, 2 * SECOND)).is_none());
     }
 }

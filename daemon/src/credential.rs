@@ -3,14 +3,13 @@
 //! A unit that loads a credential which does not open fails to start (243/CREDENTIALS), with or without
 //! `SetCredential=`; tried on systemd 257. So psid can open one itself, and start without it.
 
-use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use psi_common::SecretBytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 /// A TPM that is busy or being reset takes seconds; one that takes a minute is broken.
@@ -47,24 +46,30 @@ impl Credential {
         }
     }
 
-    /// Opens the sealed file.
-    pub async fn unseal(&self) -> Result<SecretBytes, String> {
+    async fn unseal(&self) -> Result<SecretBytes, String> {
+        let sealed = std::fs::read(&self.sealed).map(SecretBytes::new);
+        let opened = match sealed {
+            Ok(sealed) => self.open(&sealed).await,
+            Err(error) => Err(error.to_string()),
+        };
+        opened.map_err(|why| format!("{} does not open: {why}", self.sealed.display()))
+    }
+
+    /// Opens what [`Self::seal`] made.
+    pub async fn open(&self, sealed: &SecretBytes) -> Result<SecretBytes, String> {
         let mut command = Command::new("systemd-creds");
-        command.arg("decrypt").arg(format!("--name={}", self.name));
-        command.args([self.sealed.as_os_str(), OsStr::new("-")]);
-        run(command, None)
-            .await
-            .map_err(|why| format!("{} does not open: {why}", self.sealed.display()))
+        command.arg("decrypt").arg(format!("--name={}", self.name)).args(["-", "-"]);
+        run(command, sealed).await
     }
 
     /// Seals `secret` for this name to `with_key` (tpm2, host, host+tpm2, auto) and PCRs; the caller
-    /// writes what comes back.
+    /// keeps what comes back.
     pub async fn seal(
         &self,
         secret: &SecretBytes,
         with_key: &str,
         pcrs: &str,
-    ) -> Result<Vec<u8>, String> {
+    ) -> Result<SecretBytes, String> {
         let mut command = Command::new("systemd-creds");
         command
             .arg("encrypt")
@@ -74,34 +79,30 @@ impl Credential {
             command.arg(format!("--tpm2-pcrs={pcrs}"));
         }
         command.args(["-", "-"]);
-        run(command, Some(secret)).await.map(SecretBytes::into_exposed)
+        run(command, secret).await
     }
 }
 
 /// Runs systemd-creds; the secret goes through pipes only. `Err` is its own last line.
-async fn run(mut command: Command, input: Option<&SecretBytes>) -> Result<SecretBytes, String> {
+async fn run(mut command: Command, input: &SecretBytes) -> Result<SecretBytes, String> {
     let mut child = command
-        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| format!("systemd-creds does not run: {error}"))?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let give = async {
+        if let Some(mut stdin) = stdin {
+            // One that fails before it reads has its reason on stderr.
+            let _ = stdin.write_all(input.expose_secret()).await;
+        }
+    };
     let talk = async {
-        if let (Some(mut stdin), Some(input)) = (stdin, input) {
-            stdin.write_all(input.expose_secret()).await?;
-        }
-        let mut output = Vec::with_capacity(64 * 1024);
-        if let Some(stdout) = stdout {
-            stdout.take(1 << 20).read_to_end(&mut output).await?;
-        }
-        let output = SecretBytes::new(output);
-        let mut words = String::new();
-        if let Some(stderr) = stderr {
-            stderr.take(1 << 16).read_to_string(&mut words).await?;
-        }
-        Ok::<_, std::io::Error>((child.wait().await?, output, words))
+        let ((), output, words) = tokio::join!(give, all_of(stdout), all_of(stderr));
+        let words = String::from_utf8_lossy(words?.expose_secret()).into_owned();
+        Ok::<_, std::io::Error>((child.wait().await?, output?, words))
     };
     let (status, output, words) = tokio::time::timeout(PATIENCE, talk)
         .await
@@ -111,6 +112,15 @@ async fn run(mut command: Command, input: Option<&SecretBytes>) -> Result<Secret
         return Ok(output);
     }
     Err(verdict(&words).map_or_else(|| format!("systemd-creds: {status}"), str::to_owned))
+}
+
+/// At most 1 MiB of what a pipe gives.
+async fn all_of(pipe: Option<impl AsyncRead + Unpin>) -> std::io::Result<SecretBytes> {
+    let mut bytes = Vec::with_capacity(64 * 1024);
+    if let Some(pipe) = pipe {
+        pipe.take(1 << 20).read_to_end(&mut bytes).await?;
+    }
+    Ok(SecretBytes::new(bytes))
 }
 
 /// The line that tells what went wrong: the last one that is not the TPM library's own chatter.

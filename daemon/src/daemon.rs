@@ -1,6 +1,7 @@
 //! The parts of a running daemon, and how they follow a new config.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -8,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::Cache;
 use crate::clock;
 use crate::config::Access;
 use crate::envelope::{BackendPart, Vault};
@@ -31,6 +33,10 @@ pub struct Daemon {
     pub cache_path: PathBuf,
     /// Where the key lives; none: live lookups only.
     pub backend: Option<Box<dyn KeyBackend>>,
+    /// Whether there is a cache file.
+    persists: bool,
+    /// The socket, when it is one of our own and its mode is ours to set.
+    socket: Mutex<Option<PathBuf>>,
     keeping: Mutex<Option<Keeping>>,
     degraded: Mutex<BTreeMap<Topic, String>>,
     stop_keeping: CancellationToken,
@@ -65,6 +71,7 @@ impl Daemon {
         access: Access,
         cache_path: PathBuf,
         backend: Option<Box<dyn KeyBackend>>,
+        persists: bool,
     ) -> Self {
         Self {
             refresher: Arc::new(Refresher::new(Arc::clone(&service))),
@@ -73,6 +80,8 @@ impl Daemon {
             access: RwLock::new(access),
             cache_path,
             backend,
+            persists,
+            socket: Mutex::default(),
             keeping: Mutex::default(),
             degraded: Mutex::default(),
             stop_keeping: CancellationToken::new(),
@@ -96,7 +105,12 @@ impl Daemon {
         };
         self.recover(Topic::Key);
         let vault = Arc::new(Vault::new(&key, BackendPart { tag: backend.tag(), bytes: part }));
-        self.service.registry.unlock(Arc::clone(&vault)).await;
+        self.service.registry.unlock(Arc::clone(&vault));
+        if !self.persists {
+            let off =
+                "the cache is off, enabled = false in [cache]: nothing that is fetched is kept";
+            return self.degrade(Topic::Cache, off);
+        }
         let mut generation = 0;
         match persist::load(&self.cache_path, &vault, clock::now().wall) {
             Loaded::Nothing => {}
@@ -120,6 +134,21 @@ impl Daemon {
         let keeping = lock(&self.keeping).take();
         if let Some(keeping) = keeping {
             let _ = keeping.task.await;
+        }
+    }
+
+    /// Takes over the socket whose mode follows `[access]`.
+    pub fn own_socket(&self, path: PathBuf) {
+        *lock(&self.socket) = Some(path);
+    }
+
+    /// Follows a new `[access]`, with the mode of the socket too.
+    pub fn follow_access(&self, access: Access) -> std::io::Result<()> {
+        let mode = access.socket_mode();
+        *self.access.write().unwrap_or_else(PoisonError::into_inner) = access;
+        match &*lock(&self.socket) {
+            Some(path) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)),
+            None => Ok(()),
         }
     }
 
@@ -147,6 +176,23 @@ impl Daemon {
                 "{} cannot be written: {why}; psid keeps trying, and a restart now would lose what it fetched",
                 self.cache_path.display()
             ));
+        }
+        if let Some(why) = self.service.registry.fault() {
+            reasons.push(format!(
+                "the registered secrets cannot be read: {why}; check the state folder"
+            ));
+        }
+        for upstream in self.service.upstreams().providers.values() {
+            if let Some(why) = upstream.complaint() {
+                reasons
+                    .push(format!("{} does not give what it is asked for: {why}", upstream.name));
+            }
+        }
+        match self.service.cache.read(Cache::doubted) {
+            0 => {}
+            many => reasons.push(format!(
+                "{many} cached secrets are said to be gone or denied, and served until that is confirmed"
+            )),
         }
         let registry = self.service.registry.all();
         let mut unusable = registry.iter().filter_map(|(id, what)| match what {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
@@ -30,12 +30,30 @@ pub fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Puts a file out of the way as `NAME.bad-TIME` and tells the new path; never over another one.
 pub fn set_aside(path: &Path, time: u64) -> io::Result<PathBuf> {
+    under_a_free_name(path, "bad", time, |aside| rename_to_free(path, aside))
+}
+
+/// Gives a file that is about to be replaced a second name, `NAME.old-TIME`, and tells it; nothing when
+/// there is no file.
+pub fn keep_aside(path: &Path, time: u64) -> io::Result<Option<PathBuf>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    under_a_free_name(path, "old", time, |aside| fs::hard_link(path, aside)).map(Some)
+}
+
+fn under_a_free_name(
+    path: &Path,
+    what: &str,
+    time: u64,
+    place: impl Fn(&Path) -> io::Result<()>,
+) -> io::Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    for attempt in 0.. {
+    for attempt in 0..100 {
         let suffix = if attempt == 0 { String::new() } else { format!(".{attempt}") };
-        let aside = path.with_file_name(format!("{name}.bad-{time}{suffix}"));
-        match rename_to_free(path, &aside) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < 100 => {}
+        let aside = path.with_file_name(format!("{name}.{what}-{time}{suffix}"));
+        match place(&aside) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             result => return result.map(|()| aside),
         }
     }
@@ -53,14 +71,12 @@ pub fn make_private_folder(path: &Path) -> io::Result<()> {
 
 /// Makes a folder that others may look into, and its parents.
 pub fn make_folder(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
-}
-
-/// Gives a file to its folder's owner: what root provisions, a psid of another user must read.
-pub fn give_to_owner_of_folder(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let folder = fs::metadata(path.parent().unwrap_or(Path::new("/")))?;
-    std::os::unix::fs::chown(path, Some(folder.uid()), Some(folder.gid()))
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).create(path)?;
+    // Whatever the umask says: who may call must get to the socket.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
 
 /// Locks a folder for this process, as long as the handle lives.
@@ -81,8 +97,18 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    give_to_owner_of_folder(&file, path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// What root provisions, a psid of another user must read: a new file belongs to its folder's owner.
+fn give_to_owner_of_folder(file: &File, path: &Path) -> io::Result<()> {
+    let folder = fs::metadata(path.parent().unwrap_or(Path::new("/")))?;
+    if rustix::process::geteuid().is_root() && folder.uid() != 0 {
+        std::os::unix::fs::fchown(file, Some(folder.uid()), Some(folder.gid()))?;
+    }
+    Ok(())
 }
 
 fn temporary(path: &Path) -> PathBuf {
@@ -95,7 +121,6 @@ fn temporary(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_file_is_replaced_whole_and_private() {

@@ -11,6 +11,9 @@ use rustix::thread::{CapabilitySet, capabilities};
 pub fn harden() -> Vec<String> {
     umask(Mode::from_raw_mode(0o077));
     let mut refused = Vec::new();
+    // Connections that say nothing must not use up what callers need.
+    let files = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
     let no_core = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     if set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() || no_core.is_err() {
         refused.push("core dumps cannot be turned off; set LimitCORE=0 in psid.service".into());

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::assemble::{self, Surroundings};
 use crate::cache::Snapshot;
@@ -35,16 +35,29 @@ pub async fn provision_tpm(
             }
         });
     }
+    if cache.exists() && !force {
+        return Err(format!(
+            "there is a cache in {} already; --force sets it aside, and what only it holds is lost",
+            cache.display()
+        ));
+    }
     // A running psid would write the cache again, under the key that it has.
     let _owner = if force { Some(lock(&paths.state)?) } else { None };
-    let mut done = set_aside(&sealed)?;
-    let LoadedKey { key, part } = backend.provision().await.map_err(|error| error.to_string())?;
+    let old_key = keep_aside(&sealed)?;
+    let LoadedKey { key, part } = match backend.provision().await {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let _ = old_key.as_ref().map(fs::remove_file);
+            return Err(error.to_string());
+        }
+    };
+    let mut done = told_of(&sealed, old_key.as_deref());
     done += &format!(
         "sealed a new key in {} ({}), and proved that it opens\n",
         sealed.display(),
         bound_to(&seal)
     );
-    done += &set_aside(&cache)?;
+    done += &told_of(&cache, keep_aside(&cache)?.as_deref());
     let vault = Vault::new(&key, BackendPart { tag: backend.tag(), bytes: part });
     let empty =
         payload::encode(&Snapshot { generation: 1, entries: Vec::new() }, clock::now().wall);
@@ -52,7 +65,6 @@ pub async fn provision_tpm(
         .seal(Content::Cache, &empty)
         .map_err(|error| error.to_string())
         .and_then(|file| files::replace(&cache, &file).map_err(|error| error.to_string()))
-        .and_then(|()| files::give_to_owner_of_folder(&cache).map_err(|error| error.to_string()))
         .map_err(|error| format!("writing {}: {error}; check the disk", cache.display()))?;
     done += &format!("wrote an empty {}\n", cache.display());
     Ok(done + "next: backend = \"tpm\" in [cache] of the config, then `systemctl restart psid`\n")
@@ -73,17 +85,15 @@ fn lock(state: &Path) -> Result<fs::File, String> {
     })
 }
 
-/// Keeps what a new file would replace: sealed as it is, it harms nobody, and may be wanted.
-fn set_aside(path: &Path) -> Result<String, String> {
-    if !path.exists() {
-        return Ok(String::new());
-    }
-    match files::set_aside(path, clock::now().wall.as_millis() / 1_000) {
-        Ok(aside) => {
-            Ok(format!("set the present {} aside as {}\n", path.display(), aside.display()))
-        }
-        Err(error) => {
-            Err(format!("{} cannot be set aside: {error}; check the folder", path.display()))
-        }
-    }
+/// Keeps what a new file will replace: sealed as it is, it harms nobody, and may be wanted.
+fn keep_aside(path: &Path) -> Result<Option<PathBuf>, String> {
+    files::keep_aside(path, clock::now().wall.as_millis() / 1_000).map_err(|error| {
+        format!("{} cannot be set aside: {error}; check the folder", path.display())
+    })
+}
+
+fn told_of(path: &Path, aside: Option<&Path>) -> String {
+    let told =
+        |aside: &Path| format!("set the present {} aside as {}\n", path.display(), aside.display());
+    aside.map_or_else(String::new, told)
 }

@@ -40,39 +40,44 @@ pub mod sealer;
 pub mod credential;
 pub mod key;
 
-use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use assemble::Surroundings;
 use config::Config;
 use daemon::{Daemon, Topic};
+use listener::Listening;
 
 /// Serves until `stop`, then writes what is not written yet.
 pub async fn serve(
     config: Config,
     surroundings: &Surroundings,
-    listener: UnixListener,
+    listening: Listening,
     stop: CancellationToken,
 ) -> Result<(), String> {
+    // From here on, a hangup is a reload: before, it would end the process.
+    let hangup = signal(SignalKind::hangup()).map_err(|error| format!("signals: {error}"))?;
     let _owner = own_state(surroundings)?;
     let daemon = tokio::select! {
         daemon = assemble::assemble(&config, surroundings) => Arc::new(daemon),
         // A TPM may take its time; who wants psid to stop does not.
         () = stop.cancelled() => return Ok(()),
     };
+    if listening.is_own {
+        daemon.own_socket(surroundings.paths.socket.clone());
+    }
     let schedule = daemon.schedule.subscribe();
     let refresher = Arc::clone(&daemon.refresher);
     let fresh_until = stop.clone();
     tokio::spawn(async move { refresher.keep_fresh(schedule, fresh_until).await });
-    tokio::spawn(reload_on_hangup(Arc::clone(&daemon), surroundings.clone(), stop.clone()));
+    tokio::spawn(reload_on_hangup(hangup, Arc::clone(&daemon), surroundings.clone(), stop.clone()));
     tokio::spawn(purge(Arc::clone(&daemon), stop.clone()));
     tokio::spawn(notify::keep_alive(stop.clone()));
     tell_ready(&daemon);
-    let served = grpc::serve(Arc::clone(&daemon), listener, stop.clone()).await;
+    let served = grpc::serve(Arc::clone(&daemon), listening.socket, stop.clone()).await;
     notify::stopping();
     daemon.stop_keeping().await;
     tracing::info!("stopped");
@@ -106,11 +111,11 @@ fn tell_ready(daemon: &Daemon) {
 
 /// SIGHUP: the config is read again. A bad one is named, and the good one stays.
 async fn reload_on_hangup(
+    mut hangup: Signal,
     daemon: Arc<Daemon>,
     surroundings: Surroundings,
     stop: CancellationToken,
 ) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

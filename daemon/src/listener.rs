@@ -9,14 +9,23 @@ use std::path::Path;
 use crate::config::Access;
 use crate::files;
 
+/// A listening socket.
+#[derive(Debug)]
+pub struct Listening {
+    /// The socket.
+    pub socket: UnixListener,
+    /// Whether psid bound it, and its mode is psid's to set.
+    pub is_own: bool,
+}
+
 /// The listening socket that systemd passed, else one bound at `path`.
-pub fn listen(path: &Path, access: &Access) -> io::Result<UnixListener> {
-    let listener = match inherited()? {
-        Some(listener) => listener,
-        None => bind(path, access)?,
+pub fn listen(path: &Path, access: &Access) -> io::Result<Listening> {
+    let (socket, is_own) = match inherited()? {
+        Some(socket) => (socket, false),
+        None => (bind(path, access)?, true),
     };
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    socket.set_nonblocking(true)?;
+    Ok(Listening { socket, is_own })
 }
 
 /// Binds under a name of its own, and moves the socket into place with its mode set: nobody can
@@ -74,7 +83,7 @@ fn inherited() -> io::Result<Option<UnixListener>> {
 impl Access {
     /// Root and psid's own user need no permission of others; if more may call, the kernel lets all
     /// connect, and their credentials are judged at each call.
-    fn socket_mode(&self) -> u32 {
+    pub fn socket_mode(&self) -> u32 {
         let own = rustix::process::geteuid().as_raw();
         let only_us = self.gids.is_empty() && self.uids.iter().all(|uid| *uid == 0 || *uid == own);
         if only_us { 0o600 } else { 0o666 }

@@ -27,8 +27,8 @@ pub struct Persister {
     vault: Arc<Vault>,
     cache: Arc<SharedCache>,
     state: Mutex<PersistState>,
-    /// The file has one writer at a time.
-    writing: tokio::sync::Mutex<()>,
+    /// The file has one writer at a time, also when who asked for a write has gone.
+    writing: Mutex<()>,
 }
 
 /// How the cache file fares.
@@ -90,9 +90,9 @@ pub fn load(path: &Path, vault: &Vault, now: Timestamp) -> Loaded {
 impl Persister {
     /// A persister that continues after `generation`.
     pub fn new(path: PathBuf, vault: Arc<Vault>, cache: Arc<SharedCache>, generation: u64) -> Self {
-        let changes = *cache.changes().borrow();
-        let state = Mutex::new(PersistState { generation, changes, error: None });
-        Self { path, vault, cache, state, writing: tokio::sync::Mutex::default() }
+        // What was fetched before the key came is not in the file: changes count from the process's start.
+        let state = Mutex::new(PersistState { generation, changes: 0, error: None });
+        Self { path, vault, cache, state, writing: Mutex::default() }
     }
 
     /// How the file fares.
@@ -131,7 +131,6 @@ impl Persister {
 
     /// Writes one generation; true when it is durable.
     pub async fn write(self: &Arc<Self>) -> bool {
-        let _writing = self.writing.lock().await;
         let this = Arc::clone(self);
         let result = tokio::task::spawn_blocking(move || this.write_blocking())
             .await
@@ -150,6 +149,7 @@ impl Persister {
     }
 
     fn write_blocking(&self) -> Result<(), String> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         // The count first: a change in between is written again, never missed.
         let changes = *self.cache.changes().borrow();
         let generation = self.lock().generation + 1;

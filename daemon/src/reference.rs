@@ -73,6 +73,11 @@ impl Reference {
         &self.provider
     }
 
+    /// The members' names, but for the provider.
+    pub fn members(&self) -> impl Iterator<Item = &str> {
+        self.members.keys().map(String::as_str)
+    }
+
     /// A member's value.
     pub fn member(&self, name: &str) -> Option<&str> {
         self.members.get(name).map(String::as_str)

@@ -7,13 +7,22 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{Cache, Counts};
+use crate::cache::{Cache, Counts, Listed};
 use crate::clock::{self, Moment, Timestamp};
-use crate::provider::{ProviderError, Source};
+use crate::provider::{Listing, ProviderError, Source};
 use crate::reference::{Coordinates, Extent};
 use crate::registry::Registered;
-use crate::service::Service;
+use crate::service::{self, Service};
 use crate::upstream::Upstream;
+
+/// How long after a start without any cache the first pull is.
+const FIRST_PULL: Duration = Duration::from_secs(30);
+/// How long after a refresh that failed in part the next one is.
+const AFTER_FAILURE: Duration = Duration::from_secs(60);
+
+/// How long a value stays that is neither registered nor a workload's: a script may ask for it by
+/// reference, and each time that is answered by the provider counts.
+const UNWANTED_STAYS: Duration = Duration::from_secs(7 * 86_400);
 
 /// Runs refreshes, one at a time.
 pub struct Refresher {
@@ -112,12 +121,16 @@ impl Refresher {
         mut schedule: watch::Receiver<Schedule>,
         stop: CancellationToken,
     ) {
-        let mut age = self.service.cache.read(|cache| {
-            cache.fetch_span().map_or(Duration::ZERO, |(oldest, _)| oldest.age(clock::now().wall))
-        });
+        let oldest = self.service.cache.read(|cache| cache.fetch_span().map(|(oldest, _)| oldest));
+        let Schedule { interval, jitter } = *schedule.borrow_and_update();
+        let mut pause = match oldest {
+            Some(oldest) => {
+                interval.saturating_sub(oldest.age(clock::now().wall)) + part_of(jitter)
+            }
+            // Nothing is known: as soon as a fleet that starts together is spread.
+            None => interval.min(FIRST_PULL + part_of(jitter)),
+        };
         loop {
-            let Schedule { interval, jitter } = *schedule.borrow_and_update();
-            let pause = interval.saturating_sub(age) + part_of(jitter);
             tokio::select! {
                 () = stop.cancelled() => return,
                 // A new schedule counts from now.
@@ -127,7 +140,9 @@ impl Refresher {
                     let _ = progress.wait_for(|progress| progress.ended).await;
                 }
             }
-            age = Duration::ZERO;
+            let Schedule { interval, jitter } = *schedule.borrow_and_update();
+            let failed = self.last().is_some_and(|last| !last.failed.is_empty());
+            pause = part_of(jitter) + if failed { interval.min(AFTER_FAILURE) } else { interval };
         }
     }
 }
@@ -145,6 +160,9 @@ async fn run(
     started: Moment,
 ) {
     let pulls = plan(&service);
+    let whole = |pull: &&Pull| matches!(pull.wanted, Wanted::All);
+    let workloads: Vec<Extent> =
+        pulls.iter().filter(whole).map(|pull| pull.extent.clone()).collect();
     report.send_modify(|progress| progress.sources = pulls.len());
     // An outage is met once a provider, not once a source.
     let mut out: HashMap<String, String> = HashMap::new();
@@ -164,6 +182,9 @@ async fn run(
         report.send_modify(|progress| progress.done.push(SourceResult { source, result }));
     }
     let summary = summary(&report.borrow().done, started.lately().wall);
+    if summary.failed.is_empty() {
+        drop_unwanted(&service, &workloads, summary.at);
+    }
     let Counts { added, changed, unchanged, removed } = summary.counts;
     if summary.failed.is_empty() {
         tracing::info!(added, changed, unchanged, removed, "refreshed: {}", summary.counts);
@@ -239,27 +260,75 @@ async fn pull_one(
 ) -> Result<Counts, ProviderError> {
     let ticket = service.cache.read(Cache::ticket);
     let began = started.lately();
-    pull.upstream.breaker().begin(began);
-    let listed = pull.upstream.provider.list(&pull.source).await;
+    let folders = folders_below(service, &pull.extent);
+    pull.upstream.health().breaker.begin_anyway(began);
+    let listed = pull.upstream.provider.list(&pull.source, &folders).await;
     let now = began.lately();
-    pull.upstream.note(&listed, now);
-    match listed {
-        Ok(mut found) => {
+    pull.upstream.note(&listed, began, now);
+    let error = match listed {
+        Ok(Listing { extents, mut found, denied }) => {
             if let Wanted::Only(wanted) = &pull.wanted {
                 found.retain(|(at, _)| wanted.contains(at));
             }
-            Ok(service.cache.change(|cache| cache.replace(&pull.extent, found, ticket, now.wall)))
+            let hidden = denied.len();
+            let listed = Listed { extents, found, denied };
+            let counts =
+                service.cache.change(|cache| cache.replace(listed, ticket, began.wall, now.wall));
+            return match hidden {
+                0 => Ok(counts),
+                many => Err(ProviderError::Denied(format!(
+                    "{many} values are hidden: the identity may describe but not read them; the others are \
+                     refreshed ({counts})"
+                ))),
+            };
         }
-        Err(error) => {
-            let says_no = matches!(error, ProviderError::NotFound(_) | ProviderError::Denied(_));
-            if says_no
-                && service.cache.change_in_ram(|cache| cache.doubt_all(&pull.extent, now.wall))
-            {
-                service.cache.change(|_| ());
-                tracing::warn!("dropped secrets of {} from the cache: {error}", pull.source);
-            }
-            Err(error)
+        Err(error) => error,
+    };
+    if let Some(refusal) = service::refusal(&error) {
+        let evicted = service.cache.change_in_ram(|cache| {
+            let inside = cache.within(std::slice::from_ref(&pull.extent));
+            cache.doubt_all(&inside, &refusal, now.wall)
+        });
+        if evicted > 0 {
+            service.cache.change(|_| ());
+            tracing::warn!("dropped {evicted} secrets of {} from the cache: {error}", pull.source);
         }
+    }
+    Err(error)
+}
+
+/// The folders of an extent of which something is registered.
+fn folders_below(service: &Service, extent: &Extent) -> BTreeSet<String> {
+    registered(service).into_iter().filter(|at| extent.contains(at)).map(|at| at.path).collect()
+}
+
+/// Where the registered references lead.
+fn registered(service: &Service) -> HashSet<Coordinates> {
+    let all = service.registry.all().into_iter();
+    let references = all.filter_map(|(_, what)| match what {
+        Registered::Reference(reference) => service.coordinates(&reference),
+        _ => None,
+    });
+    references.collect()
+}
+
+/// Drops what neither a workload nor a registered reference names any more, and nobody asked for in a
+/// week: psid need not hold it. Of a project that the config has not, nothing is dropped: that may be a
+/// mistake.
+fn drop_unwanted(service: &Service, workloads: &[Extent], now: Timestamp) {
+    let registered = registered(service);
+    let upstreams = service.upstreams();
+    let knows = |at: &Coordinates| {
+        upstreams.providers.values().any(|upstream| upstream.provider.knows(&at.realm))
+    };
+    let wanted = |at: &Coordinates, fetched_at: Timestamp| {
+        fetched_at.age(now) < UNWANTED_STAYS
+            || registered.contains(at)
+            || workloads.iter().any(|extent| extent.contains(at))
+            || !knows(at)
+    };
+    if service.cache.change_in_ram(|cache| cache.retain(wanted)) {
+        service.cache.change(|_| ());
     }
 }
 

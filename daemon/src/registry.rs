@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use psi_common::{SecretBytes, SecretId};
@@ -26,8 +26,10 @@ pub struct Registry {
     deleted: PathBuf,
     vault: RwLock<Option<Arc<Vault>>>,
     known: RwLock<HashMap<SecretId, Registered>>,
-    /// One writer: a check and the write that follows belong together.
-    writing: tokio::sync::Mutex<()>,
+    /// One writer: a check and the write that follows belong together, also when who asked has gone.
+    writing: Mutex<()>,
+    /// Why the folder cannot be read, when it cannot.
+    fault: RwLock<Option<String>>,
 }
 
 /// What an id stands for.
@@ -70,29 +72,50 @@ impl Registry {
             deleted: state.join("deleted"),
             vault: RwLock::new(vault),
             known: RwLock::default(),
-            writing: tokio::sync::Mutex::default(),
+            writing: Mutex::default(),
+            fault: RwLock::default(),
         };
         registry.read_all();
         registry
     }
 
     /// Takes a key over, and opens what it can with it.
-    pub async fn unlock(&self, vault: Arc<Vault>) {
-        let _writing = self.writing.lock().await;
+    pub fn unlock(&self, vault: Arc<Vault>) {
+        let _writing = lock(&self.writing);
         *write(&self.vault) = Some(vault);
         self.read_all();
     }
 
+    /// An unreadable folder is not an empty one: what is known stays, and nothing may be changed.
     fn read_all(&self) {
-        let names = fs::read_dir(&self.folder).map(|folder| {
-            folder.flatten().filter_map(|file| file.file_name().to_str()?.parse::<SecretId>().ok())
-        });
-        let known = names
-            .into_iter()
-            .flatten()
+        let ids = match fs::read_dir(&self.folder) {
+            Ok(folder) => folder.map(|file| Ok(file?.file_name())).collect::<io::Result<Vec<_>>>(),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        };
+        let ids = match ids {
+            Ok(ids) => ids,
+            Err(error) => {
+                *write(&self.fault) = Some(format!("{}: {error}", self.folder.display()));
+                return;
+            }
+        };
+        let known = ids
+            .iter()
+            .filter_map(|name| name.to_str()?.parse::<SecretId>().ok())
             .map(|id| (id, self.read(id, &self.folder.join(id.as_str()))))
             .collect();
         *write(&self.known) = known;
+        *write(&self.fault) = None;
+    }
+
+    /// Why the registered secrets cannot be read, when they cannot.
+    pub fn fault(&self) -> Option<String> {
+        read(&self.fault).clone()
+    }
+
+    fn usable(&self) -> Result<(), RegistryError> {
+        self.fault().map_or(Ok(()), |why| Err(RegistryError::Storage(why)))
     }
 
     fn read(&self, id: SecretId, path: &Path) -> Registered {
@@ -142,12 +165,13 @@ impl Registry {
         id: SecretId,
         what: Registration,
     ) -> Result<(), RegistryError> {
-        let _writing = self.writing.lock().await;
         let registry = Arc::clone(self);
         blocking(move || registry.store_blocking(id, what)).await
     }
 
     fn store_blocking(&self, id: SecretId, what: Registration) -> Result<(), RegistryError> {
+        let _writing = lock(&self.writing);
+        self.usable()?;
         let path = self.folder.join(id.as_str());
         if let Some(known) = self.get(id) {
             let same = match (&known, &what) {
@@ -183,12 +207,13 @@ impl Registry {
         id: SecretId,
         now: Timestamp,
     ) -> Result<bool, RegistryError> {
-        let _writing = self.writing.lock().await;
         let registry = Arc::clone(self);
         blocking(move || registry.delete_blocking(id, now)).await
     }
 
     fn delete_blocking(&self, id: SecretId, now: Timestamp) -> Result<bool, RegistryError> {
+        let _writing = lock(&self.writing);
+        self.usable()?;
         let path = self.folder.join(id.as_str());
         let grave = self.deleted.join(id.as_str());
         if self.get(id).is_none() {
@@ -197,8 +222,14 @@ impl Registry {
         files::make_private_folder(&self.deleted)?;
         // The time of the deletion, by which it is purged, is the file's.
         let deleted_at = SystemTime::UNIX_EPOCH + Duration::from_millis(now.as_millis());
-        fs::File::open(&path).and_then(|file| file.set_modified(deleted_at))?;
-        fs::rename(&path, &grave)?;
+        let buried = fs::File::open(&path)
+            .and_then(|file| file.set_modified(deleted_at))
+            .and_then(|()| fs::rename(&path, &grave));
+        match buried {
+            // Somebody was faster, or an earlier try got that far: what is left is to make it durable.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            result => result?,
+        }
         files::sync_folder_of(&grave)?;
         files::sync_folder_of(&path)?;
         write(&self.known).remove(&id);
@@ -207,9 +238,10 @@ impl Registry {
 
     /// Registers again what was deleted under `id` within the last ten minutes.
     pub async fn restore(self: &Arc<Self>, id: SecretId) -> Result<(), RegistryError> {
-        let _writing = self.writing.lock().await;
         let registry = Arc::clone(self);
         blocking(move || {
+            let _writing = lock(&registry.writing);
+            registry.usable()?;
             let path = registry.folder.join(id.as_str());
             match files::rename_to_free(&registry.deleted.join(id.as_str()), &path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -270,6 +302,10 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|_| Err(RegistryError::Storage("the write was interrupted".into())))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
@@ -368,7 +404,7 @@ mod tests {
         open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
         let registry = Registry::open(state.path(), None);
         assert!(matches!(registry.get(ID.parse().unwrap()), Some(Registered::Unusable(_))));
-        registry.unlock(vault().unwrap()).await;
+        registry.unlock(vault().unwrap());
         assert_eq!(value(&registry, ID).unwrap(), b"hunter2");
     }
 
@@ -399,6 +435,31 @@ mod tests {
         registry.delete(id, time(Duration::ZERO)).await.unwrap();
         registry.purge(time(11 * minute));
         assert!(matches!(registry.restore(id).await, Err(RegistryError::NothingDeleted)));
+    }
+
+    #[tokio::test]
+    async fn an_unreadable_folder_is_not_an_empty_one() {
+        let state = tempfile::tempdir().unwrap();
+        fs::write(state.path().join("secrets"), "no folder").unwrap();
+        let registry = open(state.path());
+        assert!(registry.fault().is_some());
+        let id = ID.parse().unwrap();
+        assert!(matches!(registry.store(id, literal("one")).await, Err(RegistryError::Storage(_))));
+        assert!(matches!(
+            registry.delete(id, time(Duration::ZERO)).await,
+            Err(RegistryError::Storage(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_secret_whose_file_is_lost_can_be_deleted() {
+        let state = tempfile::tempdir().unwrap();
+        let registry = open(state.path());
+        let id = ID.parse().unwrap();
+        registry.store(id, literal("one")).await.unwrap();
+        fs::remove_file(state.path().join("secrets").join(ID)).unwrap();
+        assert!(registry.delete(id, time(Duration::ZERO)).await.unwrap());
+        assert!(registry.get(id).is_none());
     }
 
     /// N11: the Python PSI listed `cache.enc` as a secret, and a store could overwrite it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use psi_common::{SecretBytes, SecretId};
 use tokio::time::Instant;
 
-use crate::cache::{Answer, Cache, Entry, Ticket, Verdict};
+use crate::cache::{Answer, Cache, Entry, Refusal, Ticket, Verdict};
 use crate::clock::{Moment, Timestamp};
 use crate::inflight::Inflight;
 use crate::provider::ProviderError;
@@ -106,14 +106,21 @@ impl Service {
             Resolved::Literal(value) => return Ok(Value::Literal(value)),
             Resolved::References(references) => references,
         };
-        let mut answer = Err(ServiceError::unknown());
+        let mut failure = ServiceError::unknown();
         for reference in references {
-            answer = self.lookup_reference(&reference, now, deadline).await.map(Value::Entry);
-            if !matches!(answer, Err(ServiceError::NotFound(_))) {
-                break;
+            match self.lookup_reference(&reference, now, deadline).await {
+                Ok(entry) => return Ok(Value::Entry(entry)),
+                // In an outage, a later source may have what is known.
+                Err(error @ ServiceError::Unavailable(_)) => failure = error,
+                Err(error @ ServiceError::NotFound(_)) => {
+                    if !matches!(failure, ServiceError::Unavailable(_)) {
+                        failure = error;
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
-        answer
+        Err(failure)
     }
 
     async fn lookup_reference(
@@ -126,7 +133,9 @@ impl Service {
         let at = upstream.provider.accept(reference).map_err(bad_reference)?;
         let known = match self.cache.read(|cache| cache.get(&at, now.wall)) {
             Answer::Fresh(entry) => return Ok(self.hit(entry)),
-            Answer::KnownAbsent => return Err(gone(&upstream.name, "it said so a moment ago")),
+            Answer::KnownAbsent(refusal) => {
+                return Err(refused(&upstream.name, &refusal));
+            }
             Answer::Stale { entry, servable } => Some((entry, servable)),
             Answer::Missing => None,
         };
@@ -138,7 +147,7 @@ impl Service {
         match known {
             Some((entry, true)) if self.may_stand_in(&at, &error) => Ok(self.hit(entry)),
             Some((_, false)) => Err(too_old(&upstream.name, &error)),
-            _ => Err(no_answer(&upstream.name, error)),
+            _ => Err(no_answer(&upstream.name, &error)),
         }
     }
 
@@ -152,11 +161,14 @@ impl Service {
         now: Moment,
         deadline: Instant,
     ) -> Result<Arc<Entry>, ProviderError> {
-        if let Some(outage) = upstream.breaker().forbids(now) {
-            return Err(ProviderError::Unreachable(outage.why.clone()));
-        }
-        if servable && upstream.breaker().hangs(now) {
-            return Err(ProviderError::Unreachable("it does not answer".into()));
+        {
+            let health = upstream.health();
+            if let Some(outage) = health.breaker.forbids(now) {
+                return Err(ProviderError::Unreachable(outage.why.clone()));
+            }
+            if servable && health.breaker.hangs(now) {
+                return Err(ProviderError::Unreachable("it does not answer".into()));
+            }
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
         let patience = if servable { deadline.min(now.mono + GRACE) } else { deadline };
@@ -175,12 +187,7 @@ impl Service {
     /// Whether a known value is served in place of an answer: in an outage, and as long as the provider
     /// has not confirmed that the secret is gone or denied.
     fn may_stand_in(&self, at: &Coordinates, error: &ProviderError) -> bool {
-        match error {
-            ProviderError::NotFound(_) | ProviderError::Denied(_) => {
-                self.cache.read(|cache| cache.contains(at))
-            }
-            _ => true,
-        }
+        refusal(error).is_none() || self.cache.read(|cache| cache.contains(at))
     }
 
     fn hit(&self, entry: Arc<Entry>) -> Arc<Entry> {
@@ -299,7 +306,11 @@ impl Service {
                 self.upstreams().by_name(name).into_iter().map(Arc::new).collect()
             }
         };
-        Ok(Resolved::References(references))
+        if references.is_empty() {
+            Err(ServiceError::unknown())
+        } else {
+            Ok(Resolved::References(references))
+        }
     }
 }
 
@@ -312,20 +323,30 @@ async fn fetch(
     ticket: Ticket,
     now: Moment,
 ) -> Result<Arc<Entry>, ProviderError> {
-    upstream.breaker().begin(now);
+    let began = now;
+    upstream.health().breaker.begin(began).map_err(ProviderError::Unreachable)?;
     let answer = upstream.provider.fetch(&reference).await;
-    let now = now.lately();
-    upstream.note(&answer, now);
-    match answer {
-        Ok(value) => Ok(cache.change(|cache| cache.put(&at, value, ticket, now.wall))),
-        Err(error @ (ProviderError::NotFound(_) | ProviderError::Denied(_))) => {
-            if let Verdict::Evicted = cache.change_in_ram(|cache| cache.doubt(&at, now.wall)) {
-                cache.change(|_| ());
-                tracing::warn!("dropped {reference} from the cache: {error}");
-            }
-            Err(error)
-        }
-        Err(error) => Err(error),
+    let now = began.lately();
+    upstream.note(&answer, began, now);
+    let error = match answer {
+        Ok(value) => return Ok(cache.change(|cache| cache.put(&at, value, ticket, now.wall))),
+        Err(error) => error,
+    };
+    if let Some(refusal) = refusal(&error)
+        && cache.change_in_ram(|cache| cache.doubt(&at, &refusal, now.wall)) == Verdict::Evicted
+    {
+        cache.change(|_| ());
+        tracing::warn!("dropped {reference} from the cache: {error}");
+    }
+    Err(error)
+}
+
+/// Whether an error is the provider's word that there is nothing, or nothing for us.
+pub fn refusal(error: &ProviderError) -> Option<Refusal> {
+    match error {
+        ProviderError::NotFound(why) => Some(Refusal::Gone(why.as_str().into())),
+        ProviderError::Denied(why) => Some(Refusal::Denied(why.as_str().into())),
+        _ => None,
     }
 }
 
@@ -336,10 +357,15 @@ fn bad_reference(why: String) -> ServiceError {
     ))
 }
 
-fn gone(provider: &str, why: &str) -> ServiceError {
-    ServiceError::NotFound(format!(
-        "{provider} has no such secret: {why}; check project, path and key"
-    ))
+fn refused(provider: &str, refusal: &Refusal) -> ServiceError {
+    match refusal {
+        Refusal::Gone(why) => ServiceError::NotFound(format!(
+            "{provider} has no such secret: {why}; check project, path and key"
+        )),
+        Refusal::Denied(why) => ServiceError::Denied(format!(
+            "{provider} denies it: {why}; check the identity's credentials and permissions"
+        )),
+    }
 }
 
 fn too_old(provider: &str, error: &ProviderError) -> ServiceError {
@@ -349,11 +375,14 @@ fn too_old(provider: &str, error: &ProviderError) -> ServiceError {
     ))
 }
 
-fn no_answer(provider: &str, error: ProviderError) -> ServiceError {
+fn no_answer(provider: &str, error: &ProviderError) -> ServiceError {
+    if let Some(refusal) = refusal(error) {
+        return refused(provider, &refusal);
+    }
     match error {
-        ProviderError::NotFound(why) => gone(provider, &why),
-        ProviderError::Denied(why) => ServiceError::Denied(format!(
-            "{provider} denies it: {why}; check the identity's credentials and permissions"
+        ProviderError::Unauthenticated(why) => ServiceError::Unavailable(format!(
+            "psid cannot log in to {provider}, and the value is not cached: {why}; see to the identity's \
+             credentials"
         )),
         ProviderError::Misbehaved(why) => ServiceError::Unavailable(format!(
             "{provider} does not understand psid, and the value is not cached: {why}; check api_url, project and \
@@ -386,7 +415,7 @@ impl From<RegistryError> for ServiceError {
                 "nothing was deleted under this id in the last ten minutes; see `psi-driver restore`".into(),
             ),
             RegistryError::Storage(why) => Self::Unavailable(format!(
-                "it cannot be stored: {why}; check the disk of psid's state directory"
+                "the registration cannot be changed: {why}; check the disk of psid's state directory"
             )),
         }
     }

@@ -17,7 +17,15 @@ pub struct Upstream {
     pub name: String,
     /// The provider.
     pub provider: Box<dyn SecretProvider>,
-    breaker: Mutex<Breaker>,
+    health: Mutex<Health>,
+}
+
+/// How a provider fares.
+#[derive(Default)]
+pub struct Health {
+    /// Whether it may be asked.
+    pub breaker: Breaker,
+    complaint: Option<String>,
 }
 
 /// What the config says of providers and workloads.
@@ -43,36 +51,52 @@ pub struct Workload {
 impl Upstream {
     /// A provider that was never asked.
     pub fn new(name: &str, provider: Box<dyn SecretProvider>) -> Self {
-        Self { name: name.to_owned(), provider, breaker: Mutex::default() }
+        Self { name: name.to_owned(), provider, health: Mutex::default() }
     }
 
     /// Its health.
-    pub fn breaker(&self) -> MutexGuard<'_, Breaker> {
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of an answer, and tells the log once when the provider goes out or comes back.
-    pub fn note<T>(&self, answer: &Result<T, ProviderError>, now: Moment) {
-        let mut breaker = self.breaker();
-        let was_out = breaker.outage().is_some();
-        let wait = match answer {
-            Err(ProviderError::Throttled { wait, .. }) => Some(*wait),
-            _ => None,
-        };
+    /// Takes note of the answer to a call that began at `began`. The log is told once when the provider
+    /// goes out or comes back, and once of each new complaint.
+    pub fn note<T>(&self, answer: &Result<T, ProviderError>, began: Moment, now: Moment) {
+        let mut health = self.health();
+        let was_out = health.breaker.outage().is_some();
+        let why = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
         match answer {
-            Err(error @ (ProviderError::Throttled { .. } | ProviderError::Unreachable(_))) => {
-                breaker.failed(now, &error.to_string(), wait);
-                if !was_out {
-                    tracing::warn!("{} is out, and what is cached is served: {error}", self.name);
-                }
+            Err(ProviderError::Throttled { wait, .. }) => {
+                health.breaker.failed(began, now, &why, Some(*wait));
             }
-            _ => {
-                breaker.answered();
-                if was_out {
-                    tracing::info!("{} is back", self.name);
-                }
-            }
+            Err(ProviderError::Unreachable(_)) => health.breaker.failed(began, now, &why, None),
+            Err(ProviderError::Unauthenticated(_)) => health.breaker.unasked(),
+            Err(_) | Ok(_) => health.breaker.answered(),
         }
+        let is_out = health.breaker.outage().is_some();
+        if is_out && !was_out {
+            tracing::warn!("{} is out, and what is cached is served: {why}", self.name);
+        } else if was_out && !is_out {
+            tracing::info!("{} is back", self.name);
+        }
+        let complaint = match answer {
+            Ok(_) => None,
+            Err(
+                ProviderError::Denied(why)
+                | ProviderError::Unauthenticated(why)
+                | ProviderError::Misbehaved(why),
+            ) => Some(why.clone()),
+            Err(_) => return,
+        };
+        if complaint.is_some() && complaint != health.complaint {
+            tracing::warn!("{} does not give what it is asked for: {why}", self.name);
+        }
+        health.complaint = complaint;
+    }
+
+    /// Its last answer, when that was a refusal that an admin must see to.
+    pub fn complaint(&self) -> Option<String> {
+        self.health().complaint.clone()
     }
 }
 

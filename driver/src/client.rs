@@ -2,12 +2,11 @@
 //! and a sentence with its cause.
 
 use std::cell::RefCell;
-use std::error::Error;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
+use http::Uri;
 use psi_common::{Exit, Paths, SecretBytes, SecretId};
 use psi_proto::v1::cache_admin_client::CacheAdminClient;
 use psi_proto::v1::secret_driver_client::SecretDriverClient;
@@ -18,12 +17,12 @@ use psi_proto::v1::{
 };
 use tokio::net::UnixStream;
 use tokio::time::Instant;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::connection::{Broken, Connection, Sender};
 use crate::failure::Failure;
 
 /// Which secret a call is about.
@@ -152,8 +151,9 @@ impl Client {
 
     pub(crate) fn health(&self) -> Result<(), Failure> {
         let request = || self.request(HealthCheckRequest { service: String::new() });
-        let answer =
-            self.call(async |channel| HealthClient::new(channel).check(request()).await)?;
+        let answer = self.call(async |channel| {
+            HealthClient::with_origin(channel, origin()).check(request()).await
+        })?;
         match answer.status() {
             ServingStatus::Serving => Ok(()),
             other => Err(Failure::new(
@@ -174,7 +174,7 @@ impl Client {
     /// repeated: each leaves the same state behind when it is made twice.
     fn call<T>(
         &self,
-        attempt: impl AsyncFn(Channel) -> Result<tonic::Response<T>, Status>,
+        attempt: impl AsyncFn(Sender) -> Result<tonic::Response<T>, Status>,
     ) -> Result<T, Failure> {
         let last = RefCell::new(None);
         let attempts = async {
@@ -200,13 +200,20 @@ impl Client {
 
     async fn attempt<T>(
         &self,
-        attempt: &impl AsyncFn(Channel) -> Result<tonic::Response<T>, Status>,
+        attempt: &impl AsyncFn(Sender) -> Result<tonic::Response<T>, Status>,
     ) -> Result<T, Attempt> {
-        let channel = connect(&self.socket).await.map_err(|cause| self.no_connection(&cause))?;
-        match attempt(channel).await {
-            Ok(response) => Ok(response.into_inner()),
-            Err(status) => Err(self.judge(&status)),
+        let stream =
+            UnixStream::connect(&self.socket).await.map_err(|cause| self.no_connection(&cause))?;
+        let connection = Connection::open(stream).await.map_err(|broken| self.broken(broken))?;
+        let status = match attempt(connection.sender()).await {
+            Ok(response) => return Ok(response.into_inner()),
+            Err(status) => status,
+        };
+        // A status that the transport made up has a source; one that psid sent has none.
+        if std::error::Error::source(&status).is_some() {
+            return Err(self.broken(connection.cause().await));
         }
+        Err(Attempt::Final(self.judge(&status)))
     }
 
     fn no_connection(&self, cause: &io::Error) -> Attempt {
@@ -240,11 +247,7 @@ impl Client {
     }
 
     /// The one place that turns a status into an exit code.
-    fn judge(&self, status: &Status) -> Attempt {
-        // A status that the transport made up has a source; one that psid sent has none.
-        if let Some(cause) = status.source() {
-            return self.judge_transport(status, cause);
-        }
+    fn judge(&self, status: &Status) -> Failure {
         let exit = match status.code() {
             Code::InvalidArgument | Code::AlreadyExists | Code::FailedPrecondition => {
                 Exit::BadInput
@@ -252,42 +255,32 @@ impl Client {
             Code::NotFound => Exit::NoSuchSecret,
             Code::PermissionDenied => Exit::NotAllowed,
             Code::Unavailable | Code::ResourceExhausted => Exit::TryLater,
-            Code::DeadlineExceeded | Code::Cancelled => return Attempt::Final(self.no_answer()),
+            Code::DeadlineExceeded | Code::Cancelled => return self.no_answer(),
             _ => {
-                return Attempt::Final(Failure::new(
+                return Failure::new(
                     Exit::Protocol,
                     format!("psid answered {:?}: {}", status.code(), status.message()),
                     "check that psid and psi-driver are of one version, and see `journalctl -u psid`",
-                ));
+                );
             }
         };
-        Attempt::Final(Failure::told(exit, status.message()))
+        Failure::told(exit, status.message())
     }
 
-    fn judge_transport(&self, status: &Status, cause: &(dyn Error + 'static)) -> Attempt {
-        if matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) {
-            return Attempt::Final(self.no_answer());
-        }
-        let mut chain = vec![cause];
-        while let Some(next) = chain.last().copied().and_then(Error::source) {
-            chain.push(next);
-        }
-        let words = chain.iter().map(ToString::to_string).collect::<Vec<_>>().join(": ");
-        if chain.iter().any(|cause| cause.is::<io::Error>()) {
-            return Attempt::Broken(Failure::new(
+    fn broken(&self, broken: Broken) -> Attempt {
+        let socket = self.socket.display();
+        match broken {
+            Broken::Gone(cause) => Attempt::Broken(Failure::new(
                 Exit::NoDaemon,
-                format!("psid at {} broke the connection: {words}", self.socket.display()),
+                format!("psid at {socket} broke the connection: {cause}"),
                 "see `systemctl status psid`",
-            ));
+            )),
+            Broken::Protocol(cause) => Attempt::Final(Failure::new(
+                Exit::Protocol,
+                format!("what listens at {socket} does not speak psi's protocol: {cause}"),
+                "check PSI_SOCKET, and that psid owns the socket",
+            )),
         }
-        Attempt::Final(Failure::new(
-            Exit::Protocol,
-            format!(
-                "what listens at {} does not speak psi's protocol: {words}",
-                self.socket.display()
-            ),
-            "check PSI_SOCKET, and that psid owns the socket",
-        ))
     }
 }
 
@@ -309,24 +302,17 @@ impl Patience {
     }
 }
 
-fn driver(channel: Channel) -> SecretDriverClient<Channel> {
-    SecretDriverClient::new(channel)
+fn driver(channel: Sender) -> SecretDriverClient<Sender> {
+    SecretDriverClient::with_origin(channel, origin())
 }
 
-fn admin(channel: Channel) -> CacheAdminClient<Channel> {
-    CacheAdminClient::new(channel)
+fn admin(channel: Sender) -> CacheAdminClient<Sender> {
+    CacheAdminClient::with_origin(channel, origin())
 }
 
-/// Connects by hand, for tonic's own connector hides the cause behind "transport error".
-async fn connect(socket: &Path) -> io::Result<Channel> {
-    let mut stream = Some(TokioIo::new(UnixStream::connect(socket).await?));
-    Endpoint::from_static("http://psid")
-        .connect_with_connector(tower::service_fn(move |_| {
-            let stream = stream.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
-            std::future::ready(stream)
-        }))
-        .await
-        .map_err(io::Error::other)
+/// HTTP wants an authority, and a unix socket has none.
+fn origin() -> Uri {
+    Uri::from_static("http://psid")
 }
 
 #[expect(clippy::disallowed_methods, reason = "nothing tells that a daemon will be there again")]

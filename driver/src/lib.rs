@@ -1,11 +1,12 @@
 //! `psi-driver`: one podman call becomes one gRPC call over psid's socket; then the program exits.
 //!
 //! In reading order: `args` (what is asked), `verbs` (one verb, one call, one answer), `client` (the
-//! socket, the deadline, the retry), `admin` (what only people run).
+//! deadline, the retry, the exit code), `connection` (the socket), `admin` (what only people run).
 
 mod admin;
 mod args;
 mod client;
+mod connection;
 mod failure;
 mod stdio;
 mod verbs;

@@ -22,8 +22,16 @@ fn write_out(bytes: &[u8]) -> Result<(), Failure> {
     if at_start::stdout_was_closed() {
         return Err(failed(std::io::Error::from(rustix::io::Errno::BADF)));
     }
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(failed)
+    // Not by std's stdout, which is line-buffered: a value goes out whole, and an error is its own.
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match rustix::io::write(rustix::stdio::stdout(), rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(cause) => return Err(failed(cause.into())),
+        }
+    }
+    Ok(())
 }
 
 /// Reads stdin to its end: 1 to [`MAX_SECRET_BYTES`] bytes.

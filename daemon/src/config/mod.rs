@@ -31,6 +31,8 @@ pub struct Config {
 /// `[cache]`
 #[derive(Debug)]
 pub struct CacheConfig {
+    /// Whether fetched values are kept at all.
+    pub enabled: bool,
     /// The key backend; none: live lookups only.
     pub backend: Option<BackendTag>,
     /// How often every source is pulled.

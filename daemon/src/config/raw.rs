@@ -210,12 +210,13 @@ impl RawConfig {
 
 impl RawCache {
     fn check(self) -> Result<CacheConfig, Fault> {
-        let backend = self.backend.filter(|_| self.enabled).map(|backend| match backend {
+        let backend = self.backend.map(|backend| match backend {
             RawBackend::Tpm => BackendTag::Tpm,
             RawBackend::Hsm => BackendTag::Hsm,
         });
         let refresh_interval = span(self.refresh_interval, Duration::from_secs(3_600))?;
         Ok(CacheConfig {
+            enabled: self.enabled,
             backend,
             refresh_interval,
             refresh_jitter: span(self.refresh_jitter, Duration::from_secs(300))?,
@@ -365,11 +366,18 @@ fn span(text: Option<Spanned<String>>, default: Duration) -> Result<Duration, Fa
     text.map_or(Ok(default), |text| parse_span(&text))
 }
 
+/// So that no sum of two overflows.
+const LONGEST_SPAN: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 /// "10s", "5m", "1h", "7d"; nothing is no span.
 fn parse_span(text: &Spanned<String>) -> Result<Duration, Fault> {
     let fault = |what: String| Fault { at: Some(text.span().start), what };
     let span = humantime::parse_duration(text.get_ref()).map_err(|error| {
         fault(format!("'{}' is no time span like 10s, 5m, 1h or 7d: {error}", text.get_ref()))
     })?;
-    if span.is_zero() { Err(fault("a time span of nothing".into())) } else { Ok(span) }
+    match span {
+        Duration::ZERO => Err(fault("a time span of nothing".into())),
+        span if span > LONGEST_SPAN => Err(fault("a time span of more than ten years".into())),
+        span => Ok(span),
+    }
 }

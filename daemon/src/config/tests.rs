@@ -78,6 +78,7 @@ fn a_fault_is_named_with_its_line() {
     case("\"tpm\"", "\"disk\"", "config.toml:4: unknown variant `disk`");
     case("\"1h\"", "\"soon\"", "config.toml:5: 'soon' is no time span");
     case("\"1h\"", "\"0s\"", "config.toml:5: a time span of nothing");
+    case("\"1h\"", "\"11years\"", "config.toml:5: a time span of more than ten years");
     case("[cache]", "[cash]", "config.toml:2: unknown field `cash`");
     case("universal-auth", "magic", "config.toml:19: unknown auth method 'magic'");
     case("https://app", "ftp://app", "config.toml:15: api_url must be https");

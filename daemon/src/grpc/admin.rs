@@ -176,7 +176,7 @@ fn format_version(daemon: &Daemon) -> Option<u32> {
 fn providers(daemon: &Daemon) -> Vec<ProviderStatus> {
     let upstreams = daemon.service.upstreams();
     let all = upstreams.providers.values().map(|upstream| {
-        let outage = upstream.breaker().outage().cloned();
+        let outage = upstream.health().breaker.outage().cloned();
         ProviderStatus {
             name: upstream.name.clone(),
             up: outage.is_none(),

@@ -3,6 +3,7 @@
 
 mod admin;
 mod driver;
+mod incoming;
 mod peer;
 
 use std::os::unix::net::UnixListener;
@@ -12,7 +13,6 @@ use std::time::Duration;
 use psi_common::SecretId;
 use psi_proto::v1::cache_admin_server::CacheAdminServer;
 use psi_proto::v1::secret_driver_server::SecretDriverServer;
-use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
@@ -38,6 +38,7 @@ pub async fn serve(
         tokio::net::UnixListener::from_std(listener).map_err(|error| error.to_string())?;
     let (reporter, health) = tonic_health::server::health_reporter();
     let judge = peer::Judge::new(Arc::clone(&daemon));
+    let connections = incoming::connections(listener, judge.clone(), stop.clone());
     let server = Server::builder()
         .add_service(tonic::service::interceptor::InterceptedService::new(health, judge.clone()))
         .add_service(SecretDriverServer::with_interceptor(
@@ -45,10 +46,7 @@ pub async fn serve(
             judge.clone(),
         ))
         .add_service(CacheAdminServer::with_interceptor(admin::Admin(daemon), judge))
-        .serve_with_incoming_shutdown(
-            UnixListenerStream::new(listener),
-            stop.clone().cancelled_owned(),
-        );
+        .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     let farewell = async {
         stop.cancelled().await;
         reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;

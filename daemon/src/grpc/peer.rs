@@ -20,7 +20,7 @@ impl Judge {
         Self { daemon, own_uid: rustix::process::geteuid().as_raw() }
     }
 
-    fn allows(&self, uid: u32, gid: u32) -> bool {
+    pub(super) fn allows(&self, uid: u32, gid: u32) -> bool {
         let access = self.daemon.access.read().unwrap_or_else(PoisonError::into_inner);
         uid == self.own_uid || access.uids.contains(&uid) || access.gids.contains(&gid)
     }

@@ -64,21 +64,21 @@ impl KeyBackend for TpmKey {
     async fn provision(&self) -> Result<LoadedKey, KeyError> {
         let key = DataKey::generate()
             .map_err(|error| KeyError::new(format!("no random numbers: {error}"), "try again"))?;
-        self.keep(&key.to_secret()).await?;
-        let proved =
-            self.credential.unseal().await.is_ok_and(|opened| opened.same_as(&key.to_secret()));
-        if !proved {
-            return Err(KeyError::new(
-                format!("the sealed key in {} does not open", self.credential.sealed.display()),
-                "check the TPM, and try again with --force",
-            ));
-        }
+        let sealed = self.seal_and_prove(&key.to_secret()).await?;
+        let path = &self.credential.sealed;
+        let folder = path.parent().map_or(Ok(()), files::make_folder);
+        folder.and_then(|()| files::replace(path, sealed.expose_secret())).map_err(|error| {
+            KeyError::new(
+                format!("writing {}: {error}", path.display()),
+                "run it as the owner of that folder",
+            )
+        })?;
         Ok(LoadedKey { key, part: Vec::new() })
     }
 }
 
 impl TpmKey {
-    async fn keep(&self, key: &SecretBytes) -> Result<(), KeyError> {
+    async fn seal_and_prove(&self, key: &SecretBytes) -> Result<SecretBytes, KeyError> {
         let SealOptions { with_key, tpm2_pcrs } = &self.seal;
         let sealed = self.credential.seal(key, with_key, tpm2_pcrs).await.map_err(|why| {
             KeyError::new(
@@ -87,13 +87,14 @@ impl TpmKey {
                  /var/lib/systemd/credential.secret, on the same disk",
             )
         })?;
-        let path = &self.credential.sealed;
-        let folder = path.parent().map_or(Ok(()), files::make_folder);
-        folder.and_then(|()| files::replace(path, &sealed)).map_err(|error| {
-            KeyError::new(
-                format!("writing {}: {error}", path.display()),
-                "run it as the owner of that folder",
-            )
-        })
+        let why = match self.credential.open(&sealed).await {
+            Ok(opened) if opened.same_as(key) => return Ok(sealed),
+            Ok(_) => "it opens to another key".into(),
+            Err(why) => why,
+        };
+        Err(KeyError::new(
+            format!("a key that was just sealed with --seal-with {with_key} does not open: {why}"),
+            "nothing was changed; check the TPM and the PCRs",
+        ))
     }
 }

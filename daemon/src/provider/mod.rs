@@ -2,13 +2,14 @@
 
 pub mod infisical;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use psi_common::SecretBytes;
 
-use crate::reference::{Coordinates, Extent, Reference};
+use crate::reference::{Coordinates, Extent, Realm, Reference};
 
 /// A source of secrets.
 #[async_trait]
@@ -22,9 +23,27 @@ pub trait SecretProvider: Send + Sync {
     /// What a source covers; `Err` says what is wrong with it. No I/O.
     fn extent(&self, source: &Source) -> Result<Extent, String>;
 
-    /// Fetches every value of a source, in one request where the provider can.
-    async fn list(&self, source: &Source)
-    -> Result<Vec<(Coordinates, SecretBytes)>, ProviderError>;
+    /// Fetches every value of a source, in as few requests as the provider can. `folders` are those
+    /// below the source of which something is registered.
+    async fn list(
+        &self,
+        source: &Source,
+        folders: &BTreeSet<String>,
+    ) -> Result<Listing, ProviderError>;
+
+    /// Whether a realm is one of the config's. No I/O.
+    fn knows(&self, realm: &Realm) -> bool;
+}
+
+/// A source's values.
+#[derive(Default)]
+pub struct Listing {
+    /// What the listing speaks for: what is in here and was not found, is gone.
+    pub extents: Vec<Extent>,
+    /// The values.
+    pub found: Vec<(Coordinates, SecretBytes)>,
+    /// What is there and not for us.
+    pub denied: Vec<Coordinates>,
 }
 
 /// A folder of secrets, as a workload of the config names it.
@@ -52,6 +71,9 @@ pub enum ProviderError {
         /// How long it asked to wait.
         wait: Duration,
     },
+    /// psid has nothing to log in with, or is locked out. The provider may be well, and its other
+    /// projects too. What is known is served.
+    Unauthenticated(String),
     /// The provider is out, or something else answers in its place. What is known is served.
     Unreachable(String),
     /// The provider does not understand psid, or psid it: asking again does not help. What is known
@@ -65,6 +87,7 @@ impl fmt::Display for ProviderError {
             Self::NotFound(why)
             | Self::Denied(why)
             | Self::Throttled { why, .. }
+            | Self::Unauthenticated(why)
             | Self::Unreachable(why)
             | Self::Misbehaved(why) => f.write_str(why),
         }

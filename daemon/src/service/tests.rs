@@ -1,6 +1,6 @@
 //! The lookup's behaviour over a provider that answers as it is told. Time is the test's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::cache::Policy;
-use crate::provider::{SecretProvider, Source};
+use crate::provider::{Listing, SecretProvider, Source};
 use crate::reference::{Extent, Realm};
 use crate::refresh::{Progress, Refresher};
 use crate::upstream::Workload;
@@ -72,21 +72,21 @@ impl SecretProvider for Arc<Scripted> {
         Ok(Extent { realm: Realm::new(&["fake"]), path: source.path.clone(), recursive: false })
     }
 
-    async fn list(&self, _: &Source) -> Result<Vec<(Coordinates, SecretBytes)>, ProviderError> {
+    async fn list(&self, source: &Source, _: &BTreeSet<String>) -> Result<Listing, ProviderError> {
         self.lists.fetch_add(1, Ordering::SeqCst);
         self.answer().await?;
         let values = self.values.lock().unwrap();
-        Ok(values
-            .iter()
-            .map(|(key, value)| {
-                let at = Coordinates {
-                    realm: Realm::new(&["fake"]),
-                    path: "/app".into(),
-                    key: key.clone(),
-                };
-                (at, SecretBytes::new(value.clone().into_bytes()))
-            })
-            .collect())
+        let found = values.iter().map(|(key, value)| {
+            let at =
+                Coordinates { realm: Realm::new(&["fake"]), path: "/app".into(), key: key.clone() };
+            (at, SecretBytes::new(value.clone().into_bytes()))
+        });
+        let extents = vec![self.extent(source).unwrap()];
+        Ok(Listing { extents, found: found.collect(), denied: Vec::new() })
+    }
+
+    fn knows(&self, realm: &Realm) -> bool {
+        *realm == Realm::new(&["fake"])
     }
 }
 
@@ -102,7 +102,12 @@ impl Fixture {
         let state = tempfile::tempdir().unwrap();
         let provider = Arc::new(Scripted::default());
         provider.set("K", "one");
-        let policy = Policy { fresh_for: HOUR, max_stale: Some(24 * HOUR), evict_revoked: true };
+        let policy = Policy {
+            enabled: true,
+            fresh_for: HOUR,
+            max_stale: Some(24 * HOUR),
+            evict_revoked: true,
+        };
         let source = Source { project: "p".into(), path: "/app".into(), recursive: false };
         let workload =
             Workload { provider: "fake".into(), depends_on: Vec::new(), sources: vec![source] };

@@ -88,6 +88,13 @@ fn as_text(status: &StatusResponse, now: SystemTime) -> String {
             .duration_since(SystemTime::UNIX_EPOCH + Duration::from_millis(ms))
             .unwrap_or_default())
     };
+    let until = |ms: u64| {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
+        match at.duration_since(now).unwrap_or_default().as_secs() {
+            0 => "now".to_owned(),
+            seconds => format!("in {seconds} s"),
+        }
+    };
     let mut text = String::new();
     let mut line = |label: &str, words: String| {
         // Writing to a String cannot fail.
@@ -162,9 +169,10 @@ fn as_text(status: &StatusResponse, now: SystemTime) -> String {
                 format!("{}: up", provider.name)
             } else {
                 format!(
-                    "{}: OUT since {}: {}",
+                    "{}: OUT since {}, next try {}: {}",
                     provider.name,
                     provider.out_since_ms.map_or_else(|| "?".into(), since),
+                    provider.next_try_ms.map_or_else(|| "?".into(), until),
                     provider.why,
                 )
             },

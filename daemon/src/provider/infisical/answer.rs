@@ -15,6 +15,8 @@ use serde_json::Value;
 const LARGEST_BODY: usize = 32 << 20;
 /// How long to leave the server alone when it says "too many requests" and not how long.
 const DEFAULT_WAIT: Duration = Duration::from_secs(10);
+/// The longest time that is believed: it may be a proxy that says so.
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
 /// What an answer means (the classes of Infisical's error table).
 #[derive(Clone, Debug)]
@@ -31,14 +33,20 @@ pub enum ApiError {
     Locked(String),
     /// The server says that there is none.
     Gone(String),
+    /// There is nothing to log in with.
+    NoCredential(String),
     /// The server does not understand the request.
     ClientBug(String),
     /// The server has no such route.
     NoRoute,
 }
 
-/// Sends a request and reads the whole body of a success.
-pub(super) async fn answer(request: RequestBuilder) -> Result<Vec<u8>, ApiError> {
+/// Sends a request and reads the whole body of a success. `sent` is the credential in the request,
+/// which no error may quote.
+pub(super) async fn answer(
+    request: RequestBuilder,
+    sent: &SecretBytes,
+) -> Result<Vec<u8>, ApiError> {
     let response = request.send().await.map_err(|error| outage(&error))?;
     let status = response.status();
     let is_json = response
@@ -57,7 +65,7 @@ pub(super) async fn answer(request: RequestBuilder) -> Result<Vec<u8>, ApiError>
     }
     let error =
         if is_json { serde_json::from_slice(&body).unwrap_or_default() } else { Value::Null };
-    Err(classify(status, &error, retry_after))
+    Err(classify(status, &error, retry_after, sent))
 }
 
 async fn body(mut response: Response) -> Result<Vec<u8>, ApiError> {
@@ -80,11 +88,16 @@ async fn body(mut response: Response) -> Result<Vec<u8>, ApiError> {
 
 /// What an answer other than a JSON 200 means. Only what carries Infisical's own marks is its word;
 /// a proxy, a firewall and a captive portal answer too, and theirs is an outage.
-fn classify(status: StatusCode, body: &Value, retry_after: Option<Duration>) -> ApiError {
+fn classify(
+    status: StatusCode,
+    body: &Value,
+    retry_after: Option<Duration>,
+    sent: &SecretBytes,
+) -> ApiError {
     let code = status.as_u16();
-    let name = body["error"].as_str().unwrap_or_default();
+    let name = quotable(body["error"].as_str().unwrap_or_default(), sent);
     let message = match &body["message"] {
-        Value::String(text) => one_line(text),
+        Value::String(text) => quotable(text, sent),
         // A list of what did not validate; the values in it are not for a log.
         Value::Array(issues) => issues
             .iter()
@@ -103,7 +116,10 @@ fn classify(status: StatusCode, body: &Value, retry_after: Option<Duration>) -> 
         }
         429 => ApiError::Throttled {
             why: told,
-            wait: retry_after.or_else(|| seconds_in(&message)).unwrap_or(DEFAULT_WAIT),
+            // Two seconds more, for clocks differ; and no answer silences us for long.
+            wait: retry_after
+                .or_else(|| seconds_in(&message))
+                .map_or(DEFAULT_WAIT, |wait| wait.min(LONGEST_WAIT) + Duration::from_secs(2)),
         },
         ..300 => ApiError::Outage(format!(
             "something in Infisical's place answers {code} without JSON: a captive portal?"
@@ -150,10 +166,10 @@ pub(super) fn parse<T: DeserializeOwned>(body: Vec<u8>) -> Result<T, ApiError> {
 fn outage(error: &reqwest::Error) -> ApiError {
     let peer = error
         .url()
-        .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
-    let peer = peer.unwrap_or_default();
+        .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)))
+        .unwrap_or_else(|| "Infisical".into());
     ApiError::Outage(match root_cause(error) {
-        _ if error.is_timeout() => format!("no answer from {peer} in time"),
+        _ if error.is_timeout() => format!("no whole answer from {peer} in time"),
         cause if error.is_connect() => format!("no connection to {peer}: {cause}"),
         cause => format!("the connection to {peer} broke: {cause}"),
     })
@@ -165,6 +181,15 @@ pub(super) fn root_cause(error: &dyn Error) -> String {
         cause = next;
     }
     one_line(&cause.to_string())
+}
+
+/// A text of the server's for people: unless it quotes the credential that it was sent.
+fn quotable(text: &str, sent: &SecretBytes) -> String {
+    let sent = std::str::from_utf8(sent.expose_secret()).unwrap_or_default();
+    if !sent.is_empty() && text.contains(sent) {
+        return "(it quotes our credential)".into();
+    }
+    one_line(text)
 }
 
 pub(super) fn one_line(text: &str) -> String {
@@ -180,6 +205,7 @@ impl fmt::Display for ApiError {
             | Self::Denied(why)
             | Self::Locked(why)
             | Self::Gone(why)
+            | Self::NoCredential(why)
             | Self::ClientBug(why) => f.write_str(why),
             Self::NoRoute => f.write_str("no such route"),
         }
@@ -191,8 +217,12 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn sent() -> SecretBytes {
+        SecretBytes::new(b"hunter2".to_vec())
+    }
+
     fn class(status: u16, body: &Value) -> ApiError {
-        classify(StatusCode::from_u16(status).unwrap(), body, None)
+        classify(StatusCode::from_u16(status).unwrap(), body, None, &sent())
     }
 
     fn told(status: u16, error: &str, message: &str) -> ApiError {
@@ -255,14 +285,21 @@ mod tests {
     fn a_throttle_says_how_long() {
         let wait = |retry_after, message: &str| {
             let body = json!({ "reqId": "r", "statusCode": 429, "error": "RateLimitExceeded", "message": message });
-            match classify(StatusCode::TOO_MANY_REQUESTS, &body, retry_after) {
+            match classify(StatusCode::TOO_MANY_REQUESTS, &body, retry_after, &sent()) {
                 ApiError::Throttled { wait, .. } => wait.as_secs(),
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(wait(Some(Duration::from_secs(7)), "Please try again in 9 seconds"), 7);
-        assert_eq!(wait(None, "Rate limit exceeded. Please try again in 9 seconds"), 9);
+        assert_eq!(wait(Some(Duration::from_secs(7)), "Please try again in 9 seconds"), 9);
+        assert_eq!(wait(None, "Rate limit exceeded. Please try again in 9 seconds"), 11);
+        assert_eq!(wait(None, "Please try again in 18446744073709551615 seconds"), 3_602);
         assert_eq!(wait(None, "slow down"), DEFAULT_WAIT.as_secs());
+    }
+
+    #[test]
+    fn no_answer_quotes_our_credential() {
+        let told = told(400, "a hunter2 error", &format!("{} you sent hunter2", "x".repeat(295)));
+        assert!(!told.to_string().contains("hunt"), "{told}");
     }
 
     #[test]

@@ -93,6 +93,9 @@ impl Api {
                 .map_err(|error| format!("reading {}: {error}", path.display()))?;
             let certificates = reqwest::Certificate::from_pem_bundle(&pem)
                 .map_err(|error| format!("{} holds no PEM certificate: {error}", path.display()))?;
+            if certificates.is_empty() {
+                return Err(format!("{} holds no PEM certificate", path.display()));
+            }
             builder = builder.tls_certs_merge(certificates);
         }
         let client =
@@ -113,7 +116,7 @@ impl Api {
         let url = self.url(&["api", "v1", "auth", "universal-auth", "login"]);
         let body = json!({ "clientId": client_id, "clientSecret": secret });
         let request = self.client.request(Method::POST, url).json(&body);
-        parse(answer(request).await?)
+        parse(answer(request, client_secret).await?)
     }
 
     /// One secret, imports included.
@@ -190,8 +193,8 @@ impl Api {
             .append_pair("includeImports", "true")
             .append_pair("include_imports", "true")
             .extend_pairs(query);
-        let token = std::str::from_utf8(token.expose_secret()).unwrap_or_default();
-        answer(self.client.request(Method::GET, url).bearer_auth(token)).await
+        let text = std::str::from_utf8(token.expose_secret()).unwrap_or_default();
+        answer(self.client.request(Method::GET, url).bearer_auth(text), token).await
     }
 
     fn url(&self, segments: &[&str]) -> Url {

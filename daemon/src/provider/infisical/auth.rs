@@ -21,7 +21,10 @@ const DEFAULT_LIFE: Duration = Duration::from_secs(3_600);
 /// After a refused login: three bad tries within 30 s lock the identity for every host that shares it.
 const AFTER_REFUSAL: Duration = Duration::from_secs(60);
 /// A lockout's default length.
-pub(super) const AFTER_LOCKOUT: Duration = Duration::from_secs(300);
+const AFTER_LOCKOUT: Duration = Duration::from_secs(300);
+/// How long a login may take, and how often it is tried, while the present token is still good.
+const RENEWAL_TAKES: Duration = Duration::from_secs(2);
+const BETWEEN_RENEWALS: Duration = Duration::from_secs(30);
 /// After a login that did not get through: those who waited for it need not all try again.
 const AFTER_OUTAGE: Duration = Duration::from_secs(1);
 
@@ -58,10 +61,11 @@ pub struct TokenSource {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     token: Option<Arc<Token>>,
     failure: Option<Failure>,
+    /// After a renewal that failed while the present token is good.
+    renew_after: Instant,
 }
 
 /// The last login, which failed.
@@ -75,7 +79,8 @@ struct Failure {
 impl TokenSource {
     /// No token yet; the first one who needs it logs in.
     pub fn new(auth: UniversalAuth) -> Self {
-        Self { auth, state: Mutex::default() }
+        let state = State { token: None, failure: None, renew_after: Instant::now() };
+        Self { auth, state: Mutex::new(state) }
     }
 
     /// A token that is good as far as we know.
@@ -88,17 +93,20 @@ impl TokenSource {
         {
             return Ok(Arc::clone(token));
         }
-        match self.login(api, &mut state).await {
-            Ok(token) => Ok(token),
-            // While Infisical is in maintenance, logins fail and reads with a live token work.
-            Err(error) => match &state.token {
-                Some(token) if now < token.expires_at => {
-                    tracing::debug!("no new access token, the present one is still good: {error}");
-                    Ok(Arc::clone(token))
-                }
-                _ => Err(error),
-            },
+        let Some(live) = state.token.clone().filter(|token| now < token.expires_at) else {
+            return self.login(api, &mut state).await;
+        };
+        // The present token is good: its renewal may fail, as all logins do while Infisical is in
+        // maintenance, and must not keep anybody waiting.
+        if now >= state.renew_after {
+            match tokio::time::timeout(RENEWAL_TAKES, self.login(api, &mut state)).await {
+                Ok(Ok(token)) => return Ok(token),
+                Ok(Err(error)) => tracing::debug!("no new access token yet: {error}"),
+                Err(_) => tracing::debug!("no new access token yet: the login takes too long"),
+            }
+            state.renew_after = now + BETWEEN_RENEWALS;
         }
+        Ok(live)
     }
 
     /// A token in place of one that was refused; `Err` when a login cannot help.
@@ -122,7 +130,7 @@ impl TokenSource {
     }
 
     async fn login(&self, api: &Api, state: &mut State) -> Result<Arc<Token>, ApiError> {
-        let secret = self.auth.client_secret.read().await.map_err(ApiError::Outage)?;
+        let secret = self.auth.client_secret.read().await.map_err(ApiError::NoCredential)?;
         if let Some(failure) = &state.failure
             && Instant::now() < failure.until
             && failure.secret.as_ref().is_none_or(|refused| refused.same_as(&secret))
@@ -132,7 +140,11 @@ impl TokenSource {
         match api.universal_auth(&self.auth.client_id, &secret).await {
             Ok(login) => {
                 let token = Arc::new(Token::new(login, Instant::now()));
-                *state = State { token: Some(Arc::clone(&token)), failure: None };
+                *state = State {
+                    token: Some(Arc::clone(&token)),
+                    failure: None,
+                    renew_after: Instant::now(),
+                };
                 Ok(token)
             }
             Err(error) => {
@@ -142,6 +154,8 @@ impl TokenSource {
                         (ApiError::Denied(why), AFTER_REFUSAL)
                     }
                     ApiError::Locked(_) => (error, AFTER_LOCKOUT),
+                    // The word of a login is no word about a secret.
+                    ApiError::Gone(why) => (ApiError::ClientBug(why), AFTER_REFUSAL),
                     ApiError::Throttled { wait, .. } => (error, wait),
                     _ => (error, AFTER_OUTAGE),
                 };

@@ -4,7 +4,7 @@ mod answer;
 mod api;
 mod auth;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use psi_common::SecretBytes;
 
-use super::{ProviderError, SecretProvider, Source};
+use super::{Listing, ProviderError, SecretProvider, Source};
 use crate::reference::{Coordinates, Extent, Realm, Reference};
 use answer::ApiError;
 use api::{Api, Folder, Secret};
@@ -22,7 +22,8 @@ pub use auth::{SecretSource, UniversalAuth};
 
 /// The provider of `[providers.infisical]`.
 pub struct Infisical {
-    api: Api,
+    /// `Err` says why there can be no client; what is cached is served all the same.
+    api: Result<Api, String>,
     projects: HashMap<String, Project>,
 }
 
@@ -42,14 +43,23 @@ pub fn token_source(auth: UniversalAuth) -> Arc<TokenSource> {
 }
 
 impl Infisical {
-    /// The provider at `api_url`; `Err` says what is wrong with the URL or the CA file.
+    /// The provider at `api_url`.
     pub fn new(
         api_url: &str,
         ca_cert: Option<&Path>,
         timeout: Duration,
         projects: HashMap<String, Project>,
-    ) -> Result<Self, String> {
-        Ok(Self { api: Api::new(api_url, ca_cert, timeout)?, projects })
+    ) -> Self {
+        Self { api: Api::new(api_url, ca_cert, timeout), projects }
+    }
+
+    /// What keeps it from asking anything: a wrong URL, a missing CA file.
+    pub fn fault(&self) -> Option<&str> {
+        self.api.as_ref().err().map(String::as_str)
+    }
+
+    fn api(&self) -> Result<&Api, ProviderError> {
+        self.api.as_ref().map_err(|why| ProviderError::Unreachable(why.clone()))
     }
 
     fn project(&self, name: &str) -> Result<&Project, String> {
@@ -67,10 +77,11 @@ impl Infisical {
     where
         F: Future<Output = Result<T, ApiError>>,
     {
-        let token = project.tokens.token(&self.api).await?;
+        let api = self.api()?;
+        let token = project.tokens.token(api).await?;
         let answer = match call(Arc::clone(&token)).await {
             Err(why @ ApiError::Token(_)) => {
-                let token = project.tokens.instead_of(&token, &self.api, why).await?;
+                let token = project.tokens.instead_of(&token, api, why).await?;
                 let answer = call(Arc::clone(&token)).await;
                 answer.inspect(|_| token.prove())
             }
@@ -91,7 +102,19 @@ impl SecretProvider for Infisical {
         };
         let project = self.project(member("project")?)?;
         let path = normal_path(reference.member("path").unwrap_or("/"));
-        Ok(Coordinates { realm: project.realm(), path, key: member("key")?.to_owned() })
+        let key = member("key")?;
+        if [".", ".."].contains(&key) {
+            return Err(format!("no URL can name a key \"{key}\""));
+        }
+        if let Some(unknown) =
+            reference.members().find(|name| !["project", "path", "key"].contains(name))
+        {
+            return Err(format!(
+                "\"{}\" is no member of an infisical reference",
+                unknown.escape_debug()
+            ));
+        }
+        Ok(Coordinates { realm: project.realm(), path, key: key.to_owned() })
     }
 
     async fn fetch(&self, reference: &Reference) -> Result<SecretBytes, ProviderError> {
@@ -99,7 +122,7 @@ impl SecretProvider for Infisical {
         let project = self
             .project(reference.member("project").unwrap_or_default())
             .map_err(ProviderError::Misbehaved)?;
-        let (api, folder, key) = (&self.api, project.folder(&at.path), at.key.as_str());
+        let (api, folder, key) = (self.api()?, project.folder(&at.path), at.key.as_str());
         self.call(project, |token| async move { api.secret(token.text(), folder, key).await }).await
     }
 
@@ -115,32 +138,78 @@ impl SecretProvider for Infisical {
     async fn list(
         &self,
         source: &Source,
-    ) -> Result<Vec<(Coordinates, SecretBytes)>, ProviderError> {
-        let extent = self.extent(source).map_err(ProviderError::Misbehaved)?;
+        folders: &BTreeSet<String>,
+    ) -> Result<Listing, ProviderError> {
+        let whole = self.extent(source).map_err(ProviderError::Misbehaved)?;
         let project = self.project(&source.project).map_err(ProviderError::Misbehaved)?;
-        let (api, folder, recursive) = (&self.api, project.folder(&extent.path), extent.recursive);
+        let mut secrets = HashMap::new();
+        let imports = self.list_into(&mut secrets, project, &whole).await?;
+        if !(whole.recursive && imports) {
+            return Ok(listing(vec![whole], secrets));
+        }
+        // A recursive listing names what is imported and not which of its folders import it: each is
+        // asked for its own.
+        let mut paths: BTreeSet<String> = secrets.drain().map(|(at, _)| at.path).collect();
+        paths.extend(folders.iter().cloned());
+        paths.insert(whole.path.clone());
+        let mut extents = Vec::new();
+        for path in paths {
+            let folder = Extent { path, recursive: false, ..whole.clone() };
+            match self.list_into(&mut secrets, project, &folder).await {
+                Ok(_) => extents.push(folder),
+                // What is known of a folder that is gone waits to be confirmed, one by one.
+                Err(ProviderError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(listing(extents, secrets))
+    }
+
+    fn knows(&self, realm: &Realm) -> bool {
+        self.projects.values().any(|project| project.realm() == *realm)
+    }
+}
+
+impl Infisical {
+    /// Lists one extent; tells whether anything in it is imported.
+    async fn list_into(
+        &self,
+        secrets: &mut HashMap<Coordinates, Secret>,
+        project: &Project,
+        extent: &Extent,
+    ) -> Result<bool, ProviderError> {
+        let (api, folder, recursive) =
+            (self.api()?, project.folder(&extent.path), extent.recursive);
         let listing =
             self.call(project, |token| async move {
                 api.secrets(token.text(), folder, recursive).await
             })
             .await?;
+        let imports = !listing.imports.is_empty();
         // In the order of precedence, lowest first: imports, of which the last one wins, then the
         // folder's own.
-        let mut found = HashMap::new();
-        let imported = listing
-            .imports
-            .into_iter()
-            .flat_map(|import| import.secrets)
-            .map(|secret| (None, secret));
+        let imported = listing.imports.into_iter().flat_map(|import| import.secrets);
+        let imported = imported.map(|secret| (None, secret));
         let own = listing.secrets.into_iter().map(|mut secret| (secret.secret_path.take(), secret));
         for (path, secret) in imported.chain(own) {
             let path = path.map_or_else(|| extent.path.clone(), |path| normal_path(&path));
-            let Secret { secret_key, .. } = &secret;
-            let at = Coordinates { realm: extent.realm.clone(), path, key: secret_key.clone() };
-            found.insert(at, secret.value()?);
+            let key = secret.secret_key.clone();
+            secrets.insert(Coordinates { realm: extent.realm.clone(), path, key }, secret);
         }
-        Ok(found.into_iter().collect())
+        Ok(imports)
     }
+}
+
+/// One secret that is hidden from us says nothing of the others.
+fn listing(extents: Vec<Extent>, secrets: HashMap<Coordinates, Secret>) -> Listing {
+    let mut listing = Listing { extents, ..Listing::default() };
+    for (at, secret) in secrets {
+        match secret.value() {
+            Ok(value) => listing.found.push((at, value)),
+            Err(_) => listing.denied.push(at),
+        }
+    }
+    listing
 }
 
 impl Project {
@@ -165,7 +234,7 @@ impl From<ApiError> for ProviderError {
             ApiError::Outage(why) => Self::Unreachable(why),
             ApiError::Throttled { why, wait } => Self::Throttled { why, wait },
             // A lockout ends by itself, and whoever knows the client id can cause one.
-            ApiError::Locked(why) => Self::Throttled { why, wait: auth::AFTER_LOCKOUT },
+            ApiError::Locked(why) | ApiError::NoCredential(why) => Self::Unauthenticated(why),
             ApiError::Token(why) | ApiError::Denied(why) => Self::Denied(why),
             ApiError::Gone(why) => Self::NotFound(why),
             ApiError::ClientBug(why) => Self::Misbehaved(why),
@@ -191,7 +260,6 @@ mod tests {
             Duration::from_secs(1),
             HashMap::from([("p".to_owned(), project)]),
         )
-        .unwrap()
     }
 
     #[test]
