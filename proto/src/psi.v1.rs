@@ -307,17 +307,6 @@ pub mod secret_driver_client {
     pub struct SecretDriverClient<T> {
         inner: tonic::client::Grpc<T>,
     }
-    impl SecretDriverClient<tonic::transport::Channel> {
-        /// Attempt to create a new client by connecting to a given endpoint.
-        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
-        where
-            D: TryInto<tonic::transport::Endpoint>,
-            D::Error: Into<StdError>,
-        {
-            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
-            Ok(Self::new(conn))
-        }
-    }
     impl<T> SecretDriverClient<T>
     where
         T: tonic::client::GrpcService<tonic::body::Body>,
@@ -965,17 +954,6 @@ pub mod cache_admin_client {
     #[derive(Debug, Clone)]
     pub struct CacheAdminClient<T> {
         inner: tonic::client::Grpc<T>,
-    }
-    impl CacheAdminClient<tonic::transport::Channel> {
-        /// Attempt to create a new client by connecting to a given endpoint.
-        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
-        where
-            D: TryInto<tonic::transport::Endpoint>,
-            D::Error: Into<StdError>,
-        {
-            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
-            Ok(Self::new(conn))
-        }
     }
     impl<T> CacheAdminClient<T>
     where

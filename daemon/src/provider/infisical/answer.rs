@@ -169,7 +169,7 @@ fn outage(error: &reqwest::Error) -> ApiError {
         .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)))
         .unwrap_or_else(|| "Infisical".into());
     ApiError::Outage(match root_cause(error) {
-        _ if error.is_timeout() => format!("no whole answer from {peer} in time"),
+        _ if error.is_timeout() => format!("no answer from {peer} in time"),
         cause if error.is_connect() => format!("no connection to {peer}: {cause}"),
         cause => format!("the connection to {peer} broke: {cause}"),
     })
