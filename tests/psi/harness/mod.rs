@@ -1,0 +1,23 @@
+//! What every test stands on: a world of its own on disk, and guards that end what they started.
+
+mod config;
+mod double;
+mod driver;
+mod ids;
+mod process;
+mod programs;
+mod psid;
+mod tpm;
+mod wait;
+mod world;
+
+pub(crate) use config::Config;
+pub(crate) use double::{CLIENT_SECRET, Double, IDENTITY, PROJECT, seed};
+pub(crate) use driver::{Driver, Outcome, one_line, run};
+pub(crate) use ids::{id, reference};
+pub(crate) use process::Process;
+pub(crate) use programs::{copy_program, program, repository};
+pub(crate) use psid::{Psid, Start, folder_holds};
+pub(crate) use tpm::Tpm;
+pub(crate) use wait::{LIMIT, eventually};
+pub(crate) use world::World;

@@ -1,0 +1,127 @@
+//! Rules 1, 2, 6 and 7: crates, calls and secrets that belong to single files.
+
+use super::source::{Source, sources};
+
+/// `word` is in these files (or below these folders), in each of them, and in no other.
+#[track_caller]
+fn only_in(word: &str, places: &[&str]) {
+    let inside = |source: &Source, place: &str| {
+        source.path == place || (place.ends_with('/') && source.path.starts_with(place))
+    };
+    let found: Vec<Source> = sources().into_iter().filter(|source| source.has(word)).collect();
+    let strays: Vec<&str> = found
+        .iter()
+        .filter(|source| !places.iter().any(|place| inside(source, place)))
+        .map(|source| source.path.as_str())
+        .collect();
+    assert!(strays.is_empty(), "`{word}` belongs to {places:?} and is in {strays:?}");
+    for place in places {
+        let used = found.iter().any(|source| inside(source, place));
+        assert!(used, "`{word}` is no longer in {place}: correct the rule");
+    }
+}
+
+#[test]
+fn rule_1_the_shared_crates_know_neither_program_and_the_programs_not_each_other() {
+    let strangers = [
+        ("proto/", &["psi_common", "psi_daemon", "psi_driver"][..]),
+        ("common/", &["psi_proto", "psi_daemon", "psi_driver"]),
+        ("driver/", &["psi_daemon"]),
+        ("daemon/", &["psi_driver"]),
+    ];
+    for (crate_, strangers) in strangers {
+        for source in sources().iter().filter(|source| source.path.starts_with(crate_)) {
+            for stranger in strangers {
+                assert!(!source.has(stranger), "{} names {stranger}", source.path);
+            }
+        }
+        let manifest = crate::harness::repository().join(crate_).join("Cargo.toml");
+        let manifest = std::fs::read_to_string(manifest).unwrap();
+        let dependencies = manifest.split("[dependencies]").nth(1).unwrap();
+        for stranger in strangers {
+            let name = stranger.replace('_', "-");
+            assert!(!dependencies.contains(&name), "{crate_} depends on {name}");
+        }
+    }
+}
+
+#[test]
+fn rule_2_each_outside_world_has_one_room() {
+    // The wire. The messages are plain structs, which the driver's verbs print and fill in.
+    only_in(
+        "tonic",
+        &["driver/src/client.rs", "driver/src/connection.rs", "daemon/src/grpc/", "proto/src/"],
+    );
+    only_in("psi_proto", &["driver/src/", "daemon/src/grpc/"]);
+    only_in("hyper", &["driver/src/connection.rs"]);
+    only_in("tower_service", &["driver/src/connection.rs"]);
+    only_in("prost", &["daemon/src/payload.rs", "proto/src/"]);
+    // HTTP and TLS.
+    only_in("reqwest", &["daemon/src/provider/infisical/"]);
+    only_in("rustls", &["daemon/src/provider/infisical/"]);
+    // The cipher.
+    only_in("aes_gcm", &["daemon/src/sealer.rs"]);
+    only_in("sha2", &["daemon/src/sealer.rs"]);
+    // Config.
+    only_in("toml::from_str", &["daemon/src/config/"]);
+    only_in("serde", &["daemon/src/config/", "daemon/src/provider/infisical/"]);
+    // The service manager.
+    only_in("libsystemd", &["daemon/src/listener.rs"]);
+    only_in("sd_notify", &["daemon/src/notify.rs"]);
+    only_in("systemd-creds", &["daemon/src/credential.rs", "daemon/src/key/"]);
+    // The log.
+    only_in("tracing_subscriber", &["daemon/src/logging.rs"]);
+}
+
+#[test]
+fn rule_6_clock_environment_and_sleep_have_one_owner_each() {
+    only_in("SystemTime::now", &["daemon/src/clock.rs", "driver/src/admin/status.rs"]);
+    only_in("env::var", &["common/src/paths.rs", "daemon/src/cli.rs"]);
+    only_in("env::var_os", &["driver/src/args.rs"]);
+    only_in("time::sleep", &["driver/src/client.rs"]);
+    for word in ["process::exit", "thread::sleep", "env::vars", "set_var", "std::env::args"] {
+        assert!(!sources().iter().any(|source| source.has(word)), "{word}");
+    }
+    // Who may stamp the time: where calls come in, where a task of its own begins, and where a file
+    // is written or named by it. Whoever is between, gets it as an argument.
+    only_in(
+        "clock::now",
+        &[
+            "daemon/src/daemon.rs",
+            "daemon/src/grpc/",
+            "daemon/src/init.rs",
+            "daemon/src/lib.rs",
+            "daemon/src/persist.rs",
+            "daemon/src/refresh.rs",
+        ],
+    );
+}
+
+#[test]
+fn rule_7_a_secret_is_exposed_where_it_is_used_and_nowhere_else() {
+    only_in(
+        "expose_secret",
+        &[
+            "common/src/secret_bytes.rs",
+            "daemon/src/credential.rs",
+            "daemon/src/grpc/driver.rs",
+            "daemon/src/key/",
+            "daemon/src/payload.rs",
+            "daemon/src/provider/",
+            "daemon/src/registry.rs",
+            "daemon/src/sealer.rs",
+            // What is stored is told by its look: a reference is JSON.
+            "daemon/src/service.rs",
+            "driver/src/client.rs",
+            "driver/src/stdio.rs",
+        ],
+    );
+    only_in("into_exposed", &["common/src/secret_bytes.rs", "daemon/src/registry.rs"]);
+}
+
+/// Two places tell the kernel what Rust cannot; a third one needs a reason.
+#[test]
+fn unsafe_code_is_where_it_was_agreed_on() {
+    only_in("unsafe", &["daemon/src/listener.rs", "driver/src/stdio.rs"]);
+    only_in("unsafe_code", &["daemon/src/listener.rs", "driver/src/stdio.rs"]);
+}

@@ -1,0 +1,97 @@
+//! Rules 3, 4 and 5: which room of the daemon may know which.
+
+use super::source::{Source, sources};
+
+/// Each room and the rooms that it may name; those that put everything together are not listed.
+const ROOMS: [(&str, &[&str]); 20] = [
+    ("breaker", &["clock"]),
+    ("cache", &["clock", "reference"]),
+    ("clock", &[]),
+    ("config", &["provider", "upstream"]),
+    ("credential", &[]),
+    ("envelope", &["sealer"]),
+    ("files", &[]),
+    ("grpc", &["clock", "daemon", "refresh", "registry", "service"]),
+    ("inflight", &[]),
+    ("key", &["credential", "files", "sealer"]),
+    ("notify", &[]),
+    ("payload", &["cache", "clock", "envelope", "reference"]),
+    ("persist", &["cache", "clock", "envelope", "files", "payload", "shared_cache"]),
+    ("provider", &["credential", "reference"]),
+    ("reference", &[]),
+    ("refresh", &["cache", "clock", "provider", "reference", "registry", "service", "upstream"]),
+    ("registry", &["clock", "envelope", "files", "reference"]),
+    ("sealer", &[]),
+    (
+        "service",
+        &[
+            "cache",
+            "clock",
+            "inflight",
+            "provider",
+            "reference",
+            "registry",
+            "shared_cache",
+            "upstream",
+        ],
+    ),
+    ("upstream", &["breaker", "clock", "provider", "reference"]),
+];
+
+fn daemon() -> impl Iterator<Item = Source> {
+    sources().into_iter().filter(|source| source.path.starts_with("daemon/src/"))
+}
+
+/// Rule 3 for `service`, rule 5 for `provider` and `key`, and the direction of all calls: down.
+#[test]
+fn rules_3_and_5_a_room_knows_the_rooms_below_it_and_no_other() {
+    for (room, may_know) in ROOMS {
+        let files: Vec<_> = daemon().filter(|source| source.room() == room).collect();
+        assert!(!files.is_empty(), "there is no room {room}: correct the rule");
+        for file in files {
+            // Two levels up is out of the room, by a way that this rule does not see.
+            assert!(!file.has("super::super"), "{}", file.path);
+            for known in file.rooms() {
+                let allowed = known == room || may_know.contains(&known.as_str());
+                assert!(allowed, "{} names crate::{known}", file.path);
+            }
+        }
+    }
+}
+
+#[test]
+fn rule_3_service_touches_no_disk_and_no_wire() {
+    let service = daemon().find(|source| source.path == "daemon/src/service.rs").unwrap();
+    for word in ["fs", "File", "OpenOptions", "tonic", "psi_proto", "reqwest", "rustix", "process"]
+    {
+        assert!(!service.has(word), "service.rs has `{word}`");
+    }
+}
+
+/// Rule 4: what property tests and fuzzing work on must be a function of its arguments.
+#[test]
+fn rule_4_what_is_pure_has_no_tasks_no_disk_no_clock_and_no_environment() {
+    for room in ["cache", "envelope", "payload", "reference", "sealer"] {
+        let source = daemon().find(|source| source.room() == room).unwrap();
+        for word in
+            ["tokio", "async", "fs", "File", "env", "SystemTime", "Instant", "rustix", "tracing"]
+        {
+            assert!(!source.has(word), "{} has `{word}`", source.path);
+        }
+    }
+    // The breaker's one import of tokio is its type of monotonic time.
+    let breaker = daemon().find(|source| source.room() == "breaker").unwrap();
+    let tokio: Vec<_> = breaker.code.lines().filter(|line| line.contains("tokio")).collect();
+    assert_eq!(tokio, ["use tokio::time::Instant;"]);
+    assert!(!breaker.has("Instant::now"));
+}
+
+/// `main` hands over to the library, and returns.
+#[test]
+fn a_main_is_short() {
+    for path in ["daemon/src/main.rs", "driver/src/main.rs"] {
+        let main = sources().into_iter().find(|source| source.path == path).unwrap();
+        let lines = main.code.lines().filter(|line| !line.is_empty()).count();
+        assert!(lines <= 15, "{path} has {lines} lines");
+    }
+}

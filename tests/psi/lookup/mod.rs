@@ -1,0 +1,10 @@
+//! Lookups that a provider answers: which value, by how many requests, and with whose trust.
+
+mod dialects;
+mod flights;
+mod hidden;
+mod names;
+mod refusals;
+mod tokens;
+mod trust;
+mod workloads;

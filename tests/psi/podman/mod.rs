@@ -1,0 +1,7 @@
+//! Real podman, real containers: what psi is for.
+
+mod host;
+
+mod job;
+mod lifecycle;
+mod running;

@@ -1,0 +1,7 @@
+//! psid as a service: what it tells its manager, how it follows a config, a restart that nobody
+//! notices, and clients that behave badly.
+
+mod abuse;
+mod activation;
+mod notices;
+mod reload;
