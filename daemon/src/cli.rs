@@ -50,6 +50,9 @@ enum Command {
         /// Replace a key or a cache that is in use
         #[arg(long)]
         force: bool,
+        /// Who speaks, in messages: psi-driver, when it runs this in its place
+        #[arg(long, hide = true, default_value = "psid: init")]
+        title: String,
     },
 }
 
@@ -68,35 +71,39 @@ pub fn run() -> ExitCode {
         }
     };
     let refused = hardening::harden();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            return complain(Exit::Io, &format!("starting: {error}; check the limits on threads"));
-        }
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                return complain(
+                    Exit::Io,
+                    &format!("psid: starting: {error}; check the limits on threads"),
+                );
+            }
+        };
     let surroundings = surroundings(line.config);
     let result = match line.command {
         None => {
             runtime.block_on(run_daemon(line.log_format, line.log_level, &surroundings, &refused))
         }
         Some(Command::Check) => check(&surroundings),
-        Some(Command::Init { backend, .. }) if backend == "hsm" => Err((
-            Exit::BadInput,
-            "init: the hsm backend is not in this version of psid; use --backend tpm".into(),
-        )),
-        Some(Command::Init { seal_with, tpm2_pcrs, force, .. }) => {
+        Some(Command::Init { backend, title, .. }) if backend == "hsm" => {
+            let words =
+                format!("{title}: the hsm backend is not in this version; use --backend tpm");
+            return complain(Exit::BadInput, &words);
+        }
+        Some(Command::Init { seal_with, tpm2_pcrs, force, title, .. }) => {
             let seal = SealOptions { with_key: seal_with, tpm2_pcrs };
-            let done = runtime.block_on(init::provision_tpm(&surroundings, seal, force));
-            done.map(|done| say(&done)).map_err(|error| (Exit::BadInput, format!("init: {error}")))
+            match runtime.block_on(init::provision_tpm(&surroundings, seal, force)) {
+                Ok(done) => say(&done),
+                Err(error) => return complain(Exit::BadInput, &format!("{title}: {error}")),
+            }
+            Ok(())
         }
     };
     match result {
         Ok(()) => Exit::Ok.into(),
-        Err((exit, words)) => complain(exit, &words),
+        Err((exit, words)) => complain(exit, &format!("psid: {words}")),
     }
 }
 
@@ -175,7 +182,7 @@ fn say(words: &str) {
 }
 
 fn complain(exit: Exit, words: &str) -> ExitCode {
-    let line = format!("psid: {}\n", words.replace('\n', " "));
+    let line = format!("{}\n", words.replace('\n', " "));
     let _ = std::io::stderr().write_all(line.as_bytes());
     exit.into()
 }

@@ -214,7 +214,11 @@ impl RawCache {
             RawBackend::Tpm => BackendTag::Tpm,
             RawBackend::Hsm => BackendTag::Hsm,
         });
+        let at = self.refresh_interval.as_ref().map(|text| text.span().start);
         let refresh_interval = span(self.refresh_interval, Duration::from_secs(3_600))?;
+        if refresh_interval < SHORTEST_REFRESH {
+            return Err(Fault { at, what: "refresh_interval must be 1s or longer".into() });
+        }
         Ok(CacheConfig {
             enabled: self.enabled,
             backend,
@@ -366,6 +370,8 @@ fn span(text: Option<Spanned<String>>, default: Duration) -> Result<Duration, Fa
     text.map_or(Ok(default), |text| parse_span(&text))
 }
 
+/// What a provider can bear.
+const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
 /// So that no sum of two overflows.
 const LONGEST_SPAN: Duration = Duration::from_secs(10 * 365 * 86_400);
 

@@ -77,6 +77,7 @@ fn a_fault_is_named_with_its_line() {
     case("max_stale", "max_stael", "config.toml:7: unknown field `max_stael`");
     case("\"tpm\"", "\"disk\"", "config.toml:4: unknown variant `disk`");
     case("\"1h\"", "\"soon\"", "config.toml:5: 'soon' is no time span");
+    case("\"1h\"", "\"1ms\"", "config.toml:5: refresh_interval must be 1s or longer");
     case("\"1h\"", "\"0s\"", "config.toml:5: a time span of nothing");
     case("\"1h\"", "\"11years\"", "config.toml:5: a time span of more than ten years");
     case("[cache]", "[cash]", "config.toml:2: unknown field `cash`");

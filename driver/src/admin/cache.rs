@@ -39,6 +39,7 @@ fn init(paths: &Paths, options: &InitOptions) -> Result<(), Failure> {
     let mut command = Command::new(&psid);
     command.arg("--config").arg(&paths.config).args(["init", "--backend", backend.name()]);
     command.args(["--seal-with", options.seal_with.name(), "--tpm2-pcrs", &options.tpm2_pcrs]);
+    command.args(["--title", "psi-driver: cache init"]);
     if options.force {
         command.arg("--force");
     }

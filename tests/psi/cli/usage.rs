@@ -58,3 +58,11 @@ fn help_tells_every_exit_code() {
         assert!(help.contains(code), "{code}in {help}");
     }
 }
+
+/// psid runs in psi-driver's place there, and speaks for it.
+#[test]
+fn a_failure_of_init_is_psi_driver_s() {
+    let world = World::empty();
+    let line = world.driver(&["cache", "init", "--backend", "hsm"]).fails(65);
+    assert!(line.starts_with("psi-driver: cache init: the hsm backend is not"), "{line}");
+}
