@@ -111,9 +111,7 @@ impl Refresher {
         tokio::spawn(run(Arc::clone(&self.service), Arc::clone(&self.last), report, now));
         progress
     }
-}
 
-impl Refresher {
     /// Refreshes by the schedule until `stop`. What was fetched before a restart counts: a daemon that
     /// comes back with a young cache leaves the provider alone.
     pub async fn keep_fresh(
@@ -182,11 +180,9 @@ async fn run(
         report.send_modify(|progress| progress.done.push(SourceResult { source, result }));
     }
     let summary = summary(&report.borrow().done, started.lately().wall);
-    if summary.failed.is_empty() {
-        drop_unwanted(&service, &workloads, summary.at);
-    }
     let Counts { added, changed, unchanged, removed } = summary.counts;
     if summary.failed.is_empty() {
+        drop_unwanted(&service, &workloads, summary.at);
         tracing::info!(added, changed, unchanged, removed, "refreshed: {}", summary.counts);
     } else {
         let failed = summary.failed.join("; ");

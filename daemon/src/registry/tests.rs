@@ -1,0 +1,158 @@
+use super::*;
+use crate::envelope::BackendPart;
+use crate::sealer::DataKey;
+use psi_common::BackendTag;
+
+const ID: &str = "0123456789abcdef012345678";
+const OTHER: &str = "876543210fedcba9876543210";
+
+fn vault() -> Option<Arc<Vault>> {
+    let key = DataKey::from_secret(&SecretBytes::new(vec![1; 32])).unwrap();
+    Some(Arc::new(Vault::new(&key, BackendPart { tag: BackendTag::Tpm, bytes: Vec::new() })))
+}
+
+fn open(state: &Path) -> Arc<Registry> {
+    Arc::new(Registry::open(state, vault()))
+}
+
+fn literal(text: &str) -> Registration {
+    Registration::Literal(SecretBytes::new(text.into()))
+}
+
+fn reference(text: &str) -> Registration {
+    Registration::Reference(
+        Reference::parse(text.as_bytes()).unwrap(),
+        SecretBytes::new(text.into()),
+    )
+}
+
+fn value(registry: &Registry, id: &str) -> Option<Vec<u8>> {
+    match registry.get(id.parse().unwrap())? {
+        Registered::Literal(value) => Some(value.expose_secret().to_vec()),
+        Registered::Reference(reference) => Some(reference.to_string().into_bytes()),
+        Registered::Unusable(why) => panic!("{why}"),
+    }
+}
+
+fn time(span: Duration) -> Timestamp {
+    Timestamp::from(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000)).after(span)
+}
+
+#[tokio::test]
+async fn a_literal_is_sealed_and_survives() {
+    let state = tempfile::tempdir().unwrap();
+    open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
+    let file = fs::read(state.path().join("secrets").join(ID)).unwrap();
+    assert!(!file.windows(7).any(|bytes| bytes == b"hunter2"));
+    assert_eq!(value(&open(state.path()), ID).unwrap(), b"hunter2");
+}
+
+#[tokio::test]
+async fn a_reference_is_kept_as_it_is() {
+    let state = tempfile::tempdir().unwrap();
+    let text = r#" {"provider": "infisical", "key":"K"}"#;
+    open(state.path()).store(ID.parse().unwrap(), reference(text)).await.unwrap();
+    assert_eq!(fs::read_to_string(state.path().join("secrets").join(ID)).unwrap(), text);
+    assert_eq!(value(&open(state.path()), ID).unwrap(), b"infisical key=K");
+}
+
+#[tokio::test]
+async fn an_id_means_one_thing() {
+    let state = tempfile::tempdir().unwrap();
+    let registry = open(state.path());
+    let id = ID.parse().unwrap();
+    registry.store(id, literal("one")).await.unwrap();
+    registry.store(id, literal("one")).await.unwrap();
+    assert!(matches!(registry.store(id, literal("two")).await, Err(RegistryError::Exists)));
+    let text = r#"{"provider":"infisical"}"#;
+    assert!(matches!(registry.store(id, reference(text)).await, Err(RegistryError::Exists)));
+    assert_eq!(value(&registry, ID).unwrap(), b"one");
+}
+
+#[tokio::test]
+async fn without_a_key_a_literal_is_refused_and_nothing_is_written() {
+    let state = tempfile::tempdir().unwrap();
+    let registry = Arc::new(Registry::open(state.path(), None));
+    let stored = registry.store(ID.parse().unwrap(), literal("hunter2")).await;
+    assert!(matches!(stored, Err(RegistryError::NoKey)));
+    assert!(!state.path().join("secrets").exists());
+}
+
+#[tokio::test]
+async fn a_literal_waits_for_its_key() {
+    let state = tempfile::tempdir().unwrap();
+    open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
+    let registry = Registry::open(state.path(), None);
+    assert!(matches!(registry.get(ID.parse().unwrap()), Some(Registered::Unusable(_))));
+    registry.unlock(vault().unwrap());
+    assert_eq!(value(&registry, ID).unwrap(), b"hunter2");
+}
+
+#[tokio::test]
+async fn a_literal_under_another_id_is_refused() {
+    let state = tempfile::tempdir().unwrap();
+    open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
+    let folder = state.path().join("secrets");
+    fs::rename(folder.join(ID), folder.join(OTHER)).unwrap();
+    let known = open(state.path()).get(OTHER.parse().unwrap());
+    assert!(matches!(known, Some(Registered::Unusable(why)) if why.contains("tampered")));
+}
+
+#[tokio::test]
+async fn what_was_deleted_is_restorable_for_ten_minutes() {
+    let state = tempfile::tempdir().unwrap();
+    let registry = open(state.path());
+    let id = ID.parse().unwrap();
+    registry.store(id, literal("hunter2")).await.unwrap();
+    assert!(registry.delete(id, time(Duration::ZERO)).await.unwrap());
+    assert!(!registry.delete(id, time(Duration::ZERO)).await.unwrap());
+    assert!(value(&registry, ID).is_none());
+    let minute = Duration::from_secs(60);
+    registry.purge(time(minute));
+    assert_eq!(registry.restorable(time(minute)), [(id, 9 * minute)]);
+    registry.restore(id).await.unwrap();
+    assert_eq!(value(&registry, ID).unwrap(), b"hunter2");
+    registry.delete(id, time(Duration::ZERO)).await.unwrap();
+    registry.purge(time(11 * minute));
+    assert!(matches!(registry.restore(id).await, Err(RegistryError::NothingDeleted)));
+}
+
+#[tokio::test]
+async fn an_unreadable_folder_is_not_an_empty_one() {
+    let state = tempfile::tempdir().unwrap();
+    fs::write(state.path().join("secrets"), "no folder").unwrap();
+    let registry = open(state.path());
+    assert!(registry.fault().is_some());
+    let id = ID.parse().unwrap();
+    assert!(matches!(registry.store(id, literal("one")).await, Err(RegistryError::Storage(_))));
+    assert!(matches!(
+        registry.delete(id, time(Duration::ZERO)).await,
+        Err(RegistryError::Storage(_))
+    ));
+}
+
+#[tokio::test]
+async fn a_secret_whose_file_is_lost_can_be_deleted() {
+    let state = tempfile::tempdir().unwrap();
+    let registry = open(state.path());
+    let id = ID.parse().unwrap();
+    registry.store(id, literal("one")).await.unwrap();
+    fs::remove_file(state.path().join("secrets").join(ID)).unwrap();
+    assert!(registry.delete(id, time(Duration::ZERO)).await.unwrap());
+    assert!(registry.get(id).is_none());
+}
+
+/// N11: the Python PSI listed `cache.enc` as a secret, and a store could overwrite it.
+#[tokio::test]
+async fn n11_only_ids_are_secrets() {
+    let state = tempfile::tempdir().unwrap();
+    let registry = open(state.path());
+    registry.store(ID.parse().unwrap(), literal("one")).await.unwrap();
+    for name in ["cache.enc", ".0123.tmp", "README"] {
+        fs::write(state.path().join("secrets").join(name), "x").unwrap();
+    }
+    fs::write(state.path().join("cache.enc"), "x").unwrap();
+    let ids: Vec<_> = open(state.path()).all().into_iter().map(|(id, _)| id.to_string()).collect();
+    assert_eq!(ids, [ID]);
+    assert!("cache.enc".parse::<SecretId>().is_err());
+}
