@@ -55,8 +55,7 @@ impl Breaker {
         if let Some(outage) = self.forbids(now) {
             return Err(outage.why.clone());
         }
-        self.calls_out += 1;
-        self.waiting_since.get_or_insert(now.mono);
+        self.begin_anyway(now);
         // One probe at a time: until it is answered, nobody else asks.
         if let Some(outage) = &mut self.outage {
             outage.delay(now, LONGEST_PAUSE);

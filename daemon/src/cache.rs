@@ -9,7 +9,7 @@ use std::time::Duration;
 use psi_common::SecretBytes;
 
 use crate::clock::Timestamp;
-use crate::reference::{Coordinates, Extent};
+use crate::reference::{Coordinates, Extent, Listing};
 
 /// How long "there is no such secret" is believed without asking again.
 const ABSENCE_LASTS: Duration = Duration::from_secs(5);
@@ -113,16 +113,6 @@ pub struct Counts {
     pub unchanged: u64,
     /// The provider has it no more.
     pub removed: u64,
-}
-
-/// What a provider listed.
-pub struct Listed {
-    /// What the listing speaks for.
-    pub extents: Vec<Extent>,
-    /// The values.
-    pub found: Vec<(Coordinates, SecretBytes)>,
-    /// What is there and not for us.
-    pub denied: Vec<Coordinates>,
 }
 
 /// Everything at one moment; the values are shared, not copied.
@@ -251,12 +241,12 @@ impl Cache {
     /// that was edited: then each is in doubt until it is confirmed.
     pub fn replace(
         &mut self,
-        listing: Listed,
+        listing: Listing,
         ticket: Ticket,
         began: Timestamp,
         now: Timestamp,
     ) -> Counts {
-        let Listed { extents, found, denied } = listing;
+        let Listing { extents, found, denied } = listing;
         let mut counts = Counts::default();
         let known = self.within(&extents);
         let present: HashSet<&Coordinates> =

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use psi_common::SecretBytes;
 use serde_json::Value;
 
 /// A reference as podman was given it: `{"provider":"infisical","project":…,"path":…,"key":…}`.
@@ -40,6 +41,17 @@ pub struct Extent {
     pub path: String,
     /// Whether the folders below count too.
     pub recursive: bool,
+}
+
+/// What a provider listed.
+#[derive(Default)]
+pub struct Listing {
+    /// What the listing speaks for: what is in here and was not found, is gone.
+    pub extents: Vec<Extent>,
+    /// The values.
+    pub found: Vec<(Coordinates, SecretBytes)>,
+    /// What is there and not for us.
+    pub denied: Vec<Coordinates>,
 }
 
 impl Reference {

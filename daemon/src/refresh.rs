@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{Cache, Counts, Listed};
+use crate::cache::{Cache, Counts};
 use crate::clock::{self, Moment, Timestamp};
-use crate::provider::{Listing, ProviderError, Source};
+use crate::provider::{ProviderError, Source};
 use crate::reference::{Coordinates, Extent};
 use crate::registry::Registered;
 use crate::service::{self, Service};
@@ -256,20 +256,20 @@ async fn pull_one(
 ) -> Result<Counts, ProviderError> {
     let ticket = service.cache.read(Cache::ticket);
     let began = started.lately();
-    let folders = folders_below(service, &pull.extent);
+    let folders =
+        if pull.extent.recursive { folders_below(service, &pull.extent) } else { BTreeSet::new() };
     pull.upstream.health().breaker.begin_anyway(began);
     let listed = pull.upstream.provider.list(&pull.source, &folders).await;
     let now = began.lately();
     pull.upstream.note(&listed, began, now);
     let error = match listed {
-        Ok(Listing { extents, mut found, denied }) => {
+        Ok(mut listing) => {
             if let Wanted::Only(wanted) = &pull.wanted {
-                found.retain(|(at, _)| wanted.contains(at));
+                listing.found.retain(|(at, _)| wanted.contains(at));
             }
-            let hidden = denied.len();
-            let listed = Listed { extents, found, denied };
+            let hidden = listing.denied.len();
             let counts =
-                service.cache.change(|cache| cache.replace(listed, ticket, began.wall, now.wall));
+                service.cache.change(|cache| cache.replace(listing, ticket, began.wall, now.wall));
             return match hidden {
                 0 => Ok(counts),
                 many => Err(ProviderError::Denied(format!(
@@ -281,12 +281,12 @@ async fn pull_one(
         Err(error) => error,
     };
     if let Some(refusal) = service::refusal(&error) {
-        let evicted = service.cache.change_in_ram(|cache| {
+        let doubt = |cache: &mut Cache| {
             let inside = cache.within(std::slice::from_ref(&pull.extent));
             cache.doubt_all(&inside, &refusal, now.wall)
-        });
+        };
+        let evicted = service.cache.change_if(doubt, |evicted| *evicted > 0);
         if evicted > 0 {
-            service.cache.change(|_| ());
             tracing::warn!("dropped {evicted} secrets of {} from the cache: {error}", pull.source);
         }
     }
@@ -323,9 +323,7 @@ fn drop_unwanted(service: &Service, workloads: &[Extent], now: Timestamp) {
             || workloads.iter().any(|extent| extent.contains(at))
             || !knows(at)
     };
-    if service.cache.change_in_ram(|cache| cache.retain(wanted)) {
-        service.cache.change(|_| ());
-    }
+    service.cache.change_if(|cache| cache.retain(wanted), |dropped| *dropped);
 }
 
 fn summary(done: &[SourceResult], at: Timestamp) -> Summary {

@@ -332,11 +332,12 @@ async fn fetch(
         Ok(value) => return Ok(cache.change(|cache| cache.put(&at, value, ticket, now.wall))),
         Err(error) => error,
     };
-    if let Some(refusal) = refusal(&error)
-        && cache.change_in_ram(|cache| cache.doubt(&at, &refusal, now.wall)) == Verdict::Evicted
-    {
-        cache.change(|_| ());
-        tracing::warn!("dropped {reference} from the cache: {error}");
+    if let Some(refusal) = refusal(&error) {
+        let evicted = |verdict: &Verdict| *verdict == Verdict::Evicted;
+        let verdict = cache.change_if(|cache| cache.doubt(&at, &refusal, now.wall), evicted);
+        if evicted(&verdict) {
+            tracing::warn!("dropped {reference} from the cache: {error}");
+        }
     }
     Err(error)
 }

@@ -30,8 +30,19 @@ impl SharedCache {
 
     /// Changes what must be persisted.
     pub fn change<T>(&self, change: impl FnOnce(&mut Cache) -> T) -> T {
+        self.change_if(change, |_| true)
+    }
+
+    /// Changes what must be persisted when `counts` says so of the result.
+    pub fn change_if<T>(
+        &self,
+        change: impl FnOnce(&mut Cache) -> T,
+        counts: impl FnOnce(&T) -> bool,
+    ) -> T {
         let result = self.change_in_ram(change);
-        self.changes.send_modify(|count| *count += 1);
+        if counts(&result) {
+            self.changes.send_modify(|count| *count += 1);
+        }
         result
     }
 

@@ -160,9 +160,9 @@ fn a_snapshot_comes_back() {
     );
 }
 
-fn listed(found: &[(&str, &str)]) -> Listed {
+fn listed(found: &[(&str, &str)]) -> Listing {
     let found = found.iter().map(|(key, value)| (at(key), secret(value))).collect();
-    Listed { extents: vec![extent()], found, denied: Vec::new() }
+    Listing { extents: vec![extent()], found, denied: Vec::new() }
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_secret_that_is_hidden_says_nothing_of_the_others() {
         put(&mut cache, key, "1", time(Duration::ZERO));
     }
     let ticket = cache.ticket();
-    let listing = Listed { denied: vec![at("C")], ..listed(&[("A", "1"), ("B", "1")]) };
+    let listing = Listing { denied: vec![at("C")], ..listed(&[("A", "1"), ("B", "1")]) };
     let counts = cache.replace(listing, ticket, time(HOUR), time(HOUR));
     assert_eq!((counts.unchanged, counts.removed), (2, 0));
     assert_eq!((cache.len(), cache.doubted()), (3, 1));

@@ -12,11 +12,12 @@ use psi_proto::v1::{
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{status, wanted};
+use super::{no_key, secret_id, status};
 use crate::clock::{self, Timestamp};
 use crate::daemon::Daemon;
 use crate::refresh::{Progress, SourceResult};
 use crate::registry::Registered;
+use crate::service::Wanted;
 
 /// How many ids a status names.
 const NAMED: usize = 20;
@@ -82,9 +83,9 @@ impl CacheAdmin for Admin {
         request: Request<InvalidateRequest>,
     ) -> Result<Response<InvalidateResponse>, Status> {
         let wanted = match request.into_inner().key {
-            Some(invalidate_request::Key::Id(id)) => wanted(Some(&id), None)?,
-            Some(invalidate_request::Key::Name(name)) => wanted(None, Some(name))?,
-            None => wanted(None, None)?,
+            Some(invalidate_request::Key::Id(id)) => Wanted::Id(secret_id(&id)?),
+            Some(invalidate_request::Key::Name(name)) => Wanted::Name(name),
+            None => return Err(no_key()),
         };
         let existed = self.0.service.invalidate(&wanted).map_err(status)?;
         if existed

@@ -11,10 +11,10 @@ use psi_proto::v1::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{patience, secret_id, status, wanted};
+use super::{no_key, patience, secret_id, status};
 use crate::clock;
 use crate::daemon::Daemon;
-use crate::service::{Kind, ServiceError};
+use crate::service::{Kind, ServiceError, Wanted};
 
 pub(super) struct Driver(pub(super) Arc<Daemon>);
 
@@ -27,9 +27,9 @@ impl SecretDriver for Driver {
         let now = clock::now();
         let deadline = now.mono + patience(request.metadata());
         let wanted = match request.into_inner().key {
-            Some(lookup_request::Key::Id(id)) => wanted(Some(&id), None)?,
-            Some(lookup_request::Key::Name(name)) => wanted(None, Some(name))?,
-            None => wanted(None, None)?,
+            Some(lookup_request::Key::Id(id)) => Wanted::Id(secret_id(&id)?),
+            Some(lookup_request::Key::Name(name)) => Wanted::Name(name),
+            None => return Err(no_key()),
         };
         let value = self.0.service.lookup(&wanted, now, deadline).await.map_err(status)?;
         Ok(Response::new(LookupResponse { value: value.secret().expose_secret().to_vec() }))

@@ -19,7 +19,7 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
 
 use crate::daemon::Daemon;
-use crate::service::{ServiceError, Wanted};
+use crate::service::ServiceError;
 
 /// For a caller that names no deadline: psi-driver's own, which podman's lock imposes.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
@@ -78,14 +78,8 @@ fn secret_id(text: &str) -> Result<SecretId, Status> {
     })
 }
 
-fn wanted(id: Option<&str>, name: Option<String>) -> Result<Wanted, Status> {
-    match (id, name) {
-        (Some(id), _) => secret_id(id).map(Wanted::Id),
-        (None, Some(name)) => Ok(Wanted::Name(name)),
-        (None, None) => Err(status(ServiceError::Malformed(
-            "neither an id nor a name was given; give one".into(),
-        ))),
-    }
+fn no_key() -> Status {
+    status(ServiceError::Malformed("neither an id nor a name was given; give one".into()))
 }
 
 /// How long the caller waits, by the `grpc-timeout` header: digits and a unit (gRPC over HTTP/2).

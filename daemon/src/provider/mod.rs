@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use psi_common::SecretBytes;
 
-use crate::reference::{Coordinates, Extent, Realm, Reference};
+use crate::reference::{Coordinates, Extent, Listing, Realm, Reference};
 
 /// A source of secrets.
 #[async_trait]
@@ -33,17 +33,6 @@ pub trait SecretProvider: Send + Sync {
 
     /// Whether a realm is one of the config's. No I/O.
     fn knows(&self, realm: &Realm) -> bool;
-}
-
-/// A source's values.
-#[derive(Default)]
-pub struct Listing {
-    /// What the listing speaks for: what is in here and was not found, is gone.
-    pub extents: Vec<Extent>,
-    /// The values.
-    pub found: Vec<(Coordinates, SecretBytes)>,
-    /// What is there and not for us.
-    pub denied: Vec<Coordinates>,
 }
 
 /// A folder of secrets, as a workload of the config names it.

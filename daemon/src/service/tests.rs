@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::cache::Policy;
-use crate::provider::{Listing, SecretProvider, Source};
-use crate::reference::{Extent, Realm};
+use crate::provider::{SecretProvider, Source};
+use crate::reference::{Extent, Listing, Realm};
 use crate::refresh::{Progress, Refresher};
 use crate::upstream::Workload;
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use psi_common::SecretBytes;
 
-use super::{Listing, ProviderError, SecretProvider, Source};
-use crate::reference::{Coordinates, Extent, Realm, Reference};
+use super::{ProviderError, SecretProvider, Source};
+use crate::reference::{Coordinates, Extent, Listing, Realm, Reference};
 use answer::ApiError;
 use api::{Api, Folder, Secret};
 use auth::{Token, TokenSource};
