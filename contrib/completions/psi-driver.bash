@@ -55,8 +55,17 @@ _psi__driver() {
             psi__driver__subcmd__cache,invalidate)
                 cmd="psi__driver__subcmd__cache__subcmd__invalidate"
                 ;;
+            psi__driver__subcmd__cache,recover)
+                cmd="psi__driver__subcmd__cache__subcmd__recover"
+                ;;
+            psi__driver__subcmd__cache,recovery-key)
+                cmd="psi__driver__subcmd__cache__subcmd__recovery__subcmd__key"
+                ;;
             psi__driver__subcmd__cache,refresh)
                 cmd="psi__driver__subcmd__cache__subcmd__refresh"
+                ;;
+            psi__driver__subcmd__cache,rekey)
+                cmd="psi__driver__subcmd__cache__subcmd__rekey"
                 ;;
             psi__driver__subcmd__cache,status)
                 cmd="psi__driver__subcmd__cache__subcmd__status"
@@ -70,8 +79,17 @@ _psi__driver() {
             psi__driver__subcmd__cache__subcmd__help,invalidate)
                 cmd="psi__driver__subcmd__cache__subcmd__help__subcmd__invalidate"
                 ;;
+            psi__driver__subcmd__cache__subcmd__help,recover)
+                cmd="psi__driver__subcmd__cache__subcmd__help__subcmd__recover"
+                ;;
+            psi__driver__subcmd__cache__subcmd__help,recovery-key)
+                cmd="psi__driver__subcmd__cache__subcmd__help__subcmd__recovery__subcmd__key"
+                ;;
             psi__driver__subcmd__cache__subcmd__help,refresh)
                 cmd="psi__driver__subcmd__cache__subcmd__help__subcmd__refresh"
+                ;;
+            psi__driver__subcmd__cache__subcmd__help,rekey)
+                cmd="psi__driver__subcmd__cache__subcmd__help__subcmd__rekey"
                 ;;
             psi__driver__subcmd__cache__subcmd__help,status)
                 cmd="psi__driver__subcmd__cache__subcmd__help__subcmd__status"
@@ -112,8 +130,17 @@ _psi__driver() {
             psi__driver__subcmd__help__subcmd__cache,invalidate)
                 cmd="psi__driver__subcmd__help__subcmd__cache__subcmd__invalidate"
                 ;;
+            psi__driver__subcmd__help__subcmd__cache,recover)
+                cmd="psi__driver__subcmd__help__subcmd__cache__subcmd__recover"
+                ;;
+            psi__driver__subcmd__help__subcmd__cache,recovery-key)
+                cmd="psi__driver__subcmd__help__subcmd__cache__subcmd__recovery__subcmd__key"
+                ;;
             psi__driver__subcmd__help__subcmd__cache,refresh)
                 cmd="psi__driver__subcmd__help__subcmd__cache__subcmd__refresh"
+                ;;
+            psi__driver__subcmd__help__subcmd__cache,rekey)
+                cmd="psi__driver__subcmd__help__subcmd__cache__subcmd__rekey"
                 ;;
             psi__driver__subcmd__help__subcmd__cache,status)
                 cmd="psi__driver__subcmd__help__subcmd__cache__subcmd__status"
@@ -139,7 +166,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__cache)
-            opts="-h --help init status refresh invalidate help"
+            opts="-h --help init status refresh invalidate rekey recover recovery-key help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -153,7 +180,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__cache__subcmd__help)
-            opts="init status refresh invalidate help"
+            opts="init status refresh invalidate rekey recover recovery-key help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -208,7 +235,49 @@ _psi__driver() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        psi__subcmd__driver__subcmd__cache__subcmd__help__subcmd__recover)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__cache__subcmd__help__subcmd__recovery__subcmd__key)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         psi__subcmd__driver__subcmd__cache__subcmd__help__subcmd__refresh)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__cache__subcmd__help__subcmd__rekey)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -237,7 +306,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__cache__subcmd__init)
-            opts="-h --backend --seal-with --tpm2-pcrs --force --help"
+            opts="-h --backend --seal-with --tpm2-pcrs --force --no-recovery-key --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -276,6 +345,42 @@ _psi__driver() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        psi__subcmd__driver__subcmd__cache__subcmd__recover)
+            opts="-h --seal-with --tpm2-pcrs --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --seal-with)
+                    COMPREPLY=($(compgen -W "tpm2 host host+tpm2 auto" -- "${cur}"))
+                    return 0
+                    ;;
+                --tpm2-pcrs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__cache__subcmd__recovery__subcmd__key)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         psi__subcmd__driver__subcmd__cache__subcmd__refresh)
             opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -283,6 +388,28 @@ _psi__driver() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__cache__subcmd__rekey)
+            opts="-h --seal-with --tpm2-pcrs --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --seal-with)
+                    COMPREPLY=($(compgen -W "tpm2 host host+tpm2 auto" -- "${cur}"))
+                    return 0
+                    ;;
+                --tpm2-pcrs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -361,7 +488,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__help__subcmd__cache)
-            opts="init status refresh invalidate"
+            opts="init status refresh invalidate rekey recover recovery-key"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -402,7 +529,49 @@ _psi__driver() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        psi__subcmd__driver__subcmd__help__subcmd__cache__subcmd__recover)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__help__subcmd__cache__subcmd__recovery__subcmd__key)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         psi__subcmd__driver__subcmd__help__subcmd__cache__subcmd__refresh)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__help__subcmd__cache__subcmd__rekey)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -11,7 +11,7 @@ use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, InfisicalConf
 use crate::credential::Credential;
 use crate::daemon::{Daemon, Topic};
 use crate::files;
-use crate::key::{CREDENTIAL, KeyBackend, SealOptions, TpmKey};
+use crate::key::{CREDENTIAL, KeyBackend, TpmKey};
 use crate::provider::infisical::{Infisical, Project, SecretSource, UniversalAuth, token_source};
 use crate::refresh::Schedule;
 use crate::registry::Registry;
@@ -29,7 +29,7 @@ pub struct Surroundings {
 }
 
 /// Makes the daemon that `config` describes. Nothing that is broken keeps it from starting.
-pub async fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
+pub fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
     let paths = &surroundings.paths;
     let state = files::make_private_folder(&paths.state);
     let registry = Arc::new(Registry::open(&paths.state, None));
@@ -50,8 +50,9 @@ pub async fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
         );
         daemon.degrade(Topic::State, &why);
     }
+    // Before the first lookup can come.
+    daemon.service.gate.close();
     say(&daemon, config, &faults);
-    daemon.unlock().await;
     daemon
 }
 
@@ -100,7 +101,7 @@ fn schedule(config: &CacheConfig) -> Schedule {
 
 fn backend(config: &CacheConfig, surroundings: &Surroundings) -> Option<Box<dyn KeyBackend>> {
     match config.backend? {
-        BackendTag::Tpm => Some(Box::new(tpm(surroundings, SealOptions::default()))),
+        BackendTag::Tpm => Some(Box::new(tpm(surroundings))),
         BackendTag::Hsm => {
             tracing::warn!("the hsm key backend is not in this version of psid");
             None
@@ -108,12 +109,9 @@ fn backend(config: &CacheConfig, surroundings: &Surroundings) -> Option<Box<dyn 
     }
 }
 
-/// The tpm key backend; `seal` is for a key that is to be made.
-pub fn tpm(surroundings: &Surroundings, seal: SealOptions) -> TpmKey {
-    TpmKey {
-        credential: surroundings.credential(CREDENTIAL, surroundings.paths.sealed_key()),
-        seal,
-    }
+/// The tpm key backend.
+pub fn tpm(surroundings: &Surroundings) -> TpmKey {
+    TpmKey { credential: surroundings.credential(CREDENTIAL, surroundings.paths.sealed_key()) }
 }
 
 impl Surroundings {

@@ -40,6 +40,8 @@ pub struct Cache {
 pub struct Entry {
     value: SecretBytes,
     fetched_at: Timestamp,
+    /// It stays true for good, and on no disk.
+    in_ram: bool,
 }
 
 /// What the config says of age.
@@ -166,6 +168,7 @@ impl Cache {
         let servable = self.policy.max_stale.is_none_or(|limit| age <= limit);
         let fresh = match self.doubted.get(at) {
             Some(doubt) => servable && doubt.last.age(now) < self.doubt_rests(),
+            None if entry.in_ram => true,
             // Of a time to come, nothing can be told.
             None => age < self.policy.fresh_for && entry.fetched_at <= now.after(CLOCKS_DIFFER),
         };
@@ -184,14 +187,8 @@ impl Cache {
     }
 
     /// Takes a fetched value over, unless it was invalidated since the fetch began.
-    pub fn put(
-        &mut self,
-        at: &Coordinates,
-        value: SecretBytes,
-        ticket: Ticket,
-        now: Timestamp,
-    ) -> Arc<Entry> {
-        let entry = Arc::new(Entry::new(value, now));
+    pub fn put(&mut self, at: &Coordinates, entry: Entry, ticket: Ticket) -> Arc<Entry> {
+        let entry = Arc::new(entry);
         if self.policy.enabled && !self.outdated(at, ticket) {
             self.absent.remove(at);
             self.doubted.remove(at);
@@ -275,7 +272,7 @@ impl Cache {
                 }
                 Some(_) => counts.changed += 1,
             }
-            self.put(&at, value, ticket, now);
+            self.put(&at, Entry::new(value, now), ticket);
         }
         counts
     }
@@ -311,10 +308,10 @@ impl Cache {
         self.dropped.get(at).is_some_and(|dropped| *dropped > ticket.0)
     }
 
-    /// Everything, in order, to be persisted as `generation`.
+    /// Everything that may reach a disk, in order, to be persisted as `generation`.
     pub fn snapshot(&self, generation: u64) -> Snapshot {
-        let mut entries: Vec<_> =
-            self.entries.iter().map(|(at, entry)| (at.clone(), Arc::clone(entry))).collect();
+        let kept = self.entries.iter().filter(|(_, entry)| !entry.in_ram);
+        let mut entries: Vec<_> = kept.map(|(at, entry)| (at.clone(), Arc::clone(entry))).collect();
         entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         Snapshot { generation, entries }
     }
@@ -351,7 +348,12 @@ impl fmt::Display for Counts {
 impl Entry {
     /// A value that the provider gave at `fetched_at`.
     pub fn new(value: SecretBytes, fetched_at: Timestamp) -> Self {
-        Self { value, fetched_at }
+        Self { value, fetched_at, in_ram: false }
+    }
+
+    /// A value that never changes and must not reach a disk.
+    pub fn in_ram(value: SecretBytes, fetched_at: Timestamp) -> Self {
+        Self { value, fetched_at, in_ram: true }
     }
 
     /// The value.

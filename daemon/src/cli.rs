@@ -9,7 +9,7 @@ use psi_common::{Exit, Paths, Scope};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::assemble::Surroundings;
+use crate::assemble::{self, Surroundings};
 use crate::config::Config;
 use crate::key::SealOptions;
 use crate::logging::{self, Format, Verbosity};
@@ -50,6 +50,9 @@ enum Command {
         /// Replace a key or a cache that is in use
         #[arg(long)]
         force: bool,
+        /// Make no recovery key
+        #[arg(long)]
+        no_recovery_key: bool,
         /// Who speaks, in messages: psi-driver, when it runs this in its place
         #[arg(long, hide = true, default_value = "psid: init")]
         title: String,
@@ -92,9 +95,14 @@ pub fn run() -> ExitCode {
                 format!("{title}: the hsm backend is not in this version; use --backend tpm");
             return complain(Exit::BadInput, &words);
         }
-        Some(Command::Init { seal_with, tpm2_pcrs, force, title, .. }) => {
-            let seal = SealOptions { with_key: seal_with, tpm2_pcrs };
-            match runtime.block_on(init::provision_tpm(&surroundings, seal, force)) {
+        Some(Command::Init { seal_with, tpm2_pcrs, force, no_recovery_key, title, .. }) => {
+            let options = init::Options {
+                seal: SealOptions { with_key: seal_with, tpm2_pcrs },
+                force,
+                recovery: !no_recovery_key,
+            };
+            let backend = assemble::tpm(&surroundings);
+            match runtime.block_on(init::provision(&surroundings, &backend, &options)) {
                 Ok(done) => say(&done),
                 Err(error) => return complain(Exit::BadInput, &format!("{title}: {error}")),
             }

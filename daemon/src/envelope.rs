@@ -1,7 +1,7 @@
 //! The file format of what is sealed: `cache.enc` (version 2) and literals. Pure: bytes in, bytes out.
 //!
 //! ```text
-//! magic (4: "PSIC" the cache, "PSIL" a literal) · version (1: 2) · backend tag (1) · key id (16)
+//! magic (4: "PSIC" the cache, "PSIL" a literal, "PSIG" the memory of its generation) · version (1: 2) · backend tag (1) · key id (16)
 //! · length of the backend's part (2, big-endian) · the backend's part · nonce (12)
 //! · AES-256-GCM ciphertext and tag
 //! ```
@@ -10,6 +10,7 @@
 //! which keeps a file from being taken for another's. The backend's part is empty for tpm.
 
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use psi_common::{BackendTag, CacheHeader, NotACache, SecretBytes};
 
@@ -18,7 +19,8 @@ use crate::sealer::{DataKey, KEY_ID_LEN, NONCE_LEN, Sealer, TAG_LEN};
 /// The version that is written.
 pub const VERSION: u8 = 2;
 
-const MAGIC_LITERAL: &[u8; 4] = b"PSIL";
+const MAGIC_LITERAL: &[u8; MAGIC_LEN] = b"PSIL";
+const MAGIC_GENERATION: &[u8; MAGIC_LEN] = b"PSIG";
 const MAGIC_LEN: usize = 4;
 
 /// What a file holds.
@@ -28,6 +30,8 @@ pub enum Content<'a> {
     Cache,
     /// One literal, bound to the text of its id.
     Literal(&'a str),
+    /// The generation of the cache that was written last.
+    Generation,
 }
 
 /// The key backend's half of the header.
@@ -69,16 +73,48 @@ pub enum EnvelopeError {
     Payload(String),
 }
 
-/// The key in use, and the header's half that goes with it: whatever is sealed goes through here.
+/// The keys in use: whatever is sealed goes through here. There are several while a rekey is under way.
 pub struct Vault {
+    keys: RwLock<Vec<Arc<Key>>>,
+}
+
+/// A data key, and the header's half that goes with it.
+struct Key {
+    data: DataKey,
     sealer: Sealer,
     backend: BackendPart,
 }
 
 impl Vault {
-    /// A vault under `key`, which `backend` keeps.
-    pub fn new(key: &DataKey, backend: BackendPart) -> Self {
-        Self { sealer: Sealer::new(key), backend }
+    /// A vault that seals and opens under `key`, which `backend` keeps.
+    pub fn new(key: DataKey, backend: BackendPart) -> Self {
+        Self { keys: RwLock::new(vec![Arc::new(Key::new(key, backend))]) }
+    }
+
+    /// Seals under `key` from now on; what was sealed before still opens.
+    pub fn adopt(&self, key: DataKey, backend: BackendPart) {
+        self.write().insert(0, Arc::new(Key::new(key, backend)));
+    }
+
+    /// Opens what is sealed under `key` too.
+    pub fn open_with(&self, key: DataKey, backend: BackendPart) {
+        self.write().push(Arc::new(Key::new(key, backend)));
+    }
+
+    /// Opens nothing any more but what is sealed under the present key.
+    pub fn forget_former(&self) {
+        self.write().truncate(1);
+    }
+
+    /// Whether there are keys that nothing is sealed under any more.
+    pub fn has_former(&self) -> bool {
+        self.read().len() > 1
+    }
+
+    /// Looks at the keys, the present one first.
+    pub fn look<T>(&self, look: impl FnOnce(&[&DataKey]) -> T) -> T {
+        let keys = self.read().clone();
+        look(&keys.iter().map(|key| &key.data).collect::<Vec<_>>())
     }
 
     /// Seals `plaintext` into a whole file.
@@ -87,12 +123,48 @@ impl Vault {
         content: Content<'_>,
         plaintext: &SecretBytes,
     ) -> Result<Vec<u8>, getrandom::Error> {
-        seal(content, &self.backend, &self.sealer, plaintext)
+        let key = self.present();
+        seal(content, &key.backend, &key.sealer, plaintext)
     }
 
     /// Opens a whole file.
     pub fn open(&self, content: Content<'_>, file: &[u8]) -> Result<SecretBytes, EnvelopeError> {
-        Envelope::parse(content, file)?.open(content, self.backend.tag, &self.sealer)
+        let envelope = Envelope::parse(content, file)?;
+        let keys = self.read().clone();
+        match keys.iter().find(|key| key.sealer.key_id() == envelope.key_id) {
+            Some(key) => envelope.open(content, &key.sealer),
+            None if keys.iter().any(|key| key.backend.tag == envelope.backend.tag) => {
+                Err(EnvelopeError::OtherKey)
+            }
+            None => Err(EnvelopeError::OtherBackend(envelope.backend.tag)),
+        }
+    }
+
+    /// Whether a file's header is what one sealed now would have: the same key, kept in the same way.
+    pub fn is_present(&self, content: Content<'_>, file: &[u8]) -> bool {
+        let present = self.present();
+        Envelope::parse(content, file).is_ok_and(|envelope| {
+            envelope.key_id == present.sealer.key_id() && envelope.backend == present.backend
+        })
+    }
+
+    fn present(&self) -> Arc<Key> {
+        // A vault is made with a key, and the first one is never removed.
+        Arc::clone(&self.read()[0])
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Vec<Arc<Key>>> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Vec<Arc<Key>>> {
+        self.keys.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Key {
+    fn new(data: DataKey, backend: BackendPart) -> Self {
+        Self { sealer: Sealer::new(&data), data, backend }
     }
 }
 
@@ -116,8 +188,8 @@ fn header(
     nonce: [u8; NONCE_LEN],
 ) -> Vec<u8> {
     let mut header = CacheHeader { version: VERSION, backend: backend.tag }.to_bytes().to_vec();
-    if matches!(content, Content::Literal(_)) {
-        header[..MAGIC_LEN].copy_from_slice(MAGIC_LITERAL);
+    if let Some(magic) = content.magic() {
+        header[..MAGIC_LEN].copy_from_slice(magic);
     }
     header.extend_from_slice(&key_id);
     // A backend's part is a wrapped key and a signature: its maker keeps it far below the limit.
@@ -139,15 +211,15 @@ fn bound(content: Content<'_>, header: &[u8]) -> Vec<u8> {
 impl<'a> Envelope<'a> {
     /// Takes a file apart.
     pub fn parse(content: Content<'_>, file: &'a [u8]) -> Result<Self, EnvelopeError> {
-        let tag = match content {
-            Content::Cache => {
+        let tag = match content.magic() {
+            None => {
                 let header = CacheHeader::parse(file)?;
                 if header.version != VERSION {
                     return Err(EnvelopeError::Version(header.version));
                 }
                 header.backend
             }
-            Content::Literal(_) => literal_tag(file)?,
+            Some(magic) => tag_after(magic, file)?,
         };
         let rest = &file[CacheHeader::LEN..];
         let (key_id, rest) = rest.split_first_chunk().ok_or(EnvelopeError::Truncated)?;
@@ -167,19 +239,7 @@ impl<'a> Envelope<'a> {
         })
     }
 
-    /// Opens it under the key of `backend`.
-    fn open(
-        &self,
-        content: Content<'_>,
-        backend: BackendTag,
-        sealer: &Sealer,
-    ) -> Result<SecretBytes, EnvelopeError> {
-        if self.backend.tag != backend {
-            return Err(EnvelopeError::OtherBackend(self.backend.tag));
-        }
-        if self.key_id != sealer.key_id() {
-            return Err(EnvelopeError::OtherKey);
-        }
+    fn open(&self, content: Content<'_>, sealer: &Sealer) -> Result<SecretBytes, EnvelopeError> {
         sealer
             .open(self.nonce, &bound(content, self.header), self.sealed)
             .map_err(|_| EnvelopeError::NotAuthentic)
@@ -191,12 +251,30 @@ pub fn is_literal(file: &[u8]) -> bool {
     file.starts_with(MAGIC_LITERAL)
 }
 
-fn literal_tag(file: &[u8]) -> Result<BackendTag, EnvelopeError> {
-    let (magic, rest) = file.split_first_chunk::<MAGIC_LEN>().ok_or(EnvelopeError::Truncated)?;
-    if magic != MAGIC_LITERAL {
-        return Err(EnvelopeError::Foreign(
-            "no sealed literal: it does not begin with PSIL".into(),
-        ));
+/// The backend's part of a file's header, whatever its content.
+pub fn backend_part(file: &[u8]) -> Option<BackendPart> {
+    let contents = [Content::Cache, Content::Literal(""), Content::Generation];
+    contents.into_iter().find_map(|content| Some(Envelope::parse(content, file).ok()?.backend))
+}
+
+impl Content<'_> {
+    /// What the file begins with, when that is not what a cache does.
+    fn magic(self) -> Option<&'static [u8; MAGIC_LEN]> {
+        match self {
+            Self::Cache => None,
+            Self::Literal(_) => Some(MAGIC_LITERAL),
+            Self::Generation => Some(MAGIC_GENERATION),
+        }
+    }
+}
+
+fn tag_after(magic: &[u8; MAGIC_LEN], file: &[u8]) -> Result<BackendTag, EnvelopeError> {
+    let (found, rest) = file.split_first_chunk::<MAGIC_LEN>().ok_or(EnvelopeError::Truncated)?;
+    if found != magic {
+        return Err(EnvelopeError::Foreign(format!(
+            "something else: it does not begin with {}",
+            magic.escape_ascii()
+        )));
     }
     match rest {
         [VERSION, tag, ..] => {
@@ -245,6 +323,11 @@ mod tests {
         Sealer::new(&DataKey::from_secret(&SecretBytes::new(vec![byte; 32])).unwrap())
     }
 
+    fn vault(tag: BackendTag, byte: u8) -> Vault {
+        let key = DataKey::from_secret(&SecretBytes::new(vec![byte; 32])).unwrap();
+        Vault::new(key, BackendPart { tag, bytes: b"part".to_vec() })
+    }
+
     fn part(bytes: &[u8]) -> BackendPart {
         BackendPart { tag: BackendTag::Tpm, bytes: bytes.to_vec() }
     }
@@ -254,8 +337,7 @@ mod tests {
     }
 
     fn open(content: Content<'_>, file: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
-        let envelope = Envelope::parse(content, file)?;
-        envelope.open(content, BackendTag::Tpm, &sealer(1)).map(SecretBytes::into_exposed)
+        vault(BackendTag::Tpm, 1).open(content, file).map(SecretBytes::into_exposed)
     }
 
     proptest! {
@@ -308,14 +390,33 @@ mod tests {
         let file = sealed(Content::Cache, b"text");
         let envelope = Envelope::parse(Content::Cache, &file).unwrap();
         assert_eq!(envelope.backend, part(b"part"));
-        let open = |tag, key| envelope.open(Content::Cache, tag, &sealer(key)).err();
-        assert_eq!(open(BackendTag::Hsm, 1), Some(EnvelopeError::OtherBackend(BackendTag::Tpm)));
+        let open = |tag, key| vault(tag, key).open(Content::Cache, &file).err();
+        assert_eq!(open(BackendTag::Hsm, 2), Some(EnvelopeError::OtherBackend(BackendTag::Tpm)));
         assert_eq!(open(BackendTag::Tpm, 2), Some(EnvelopeError::OtherKey));
+        // A key that moved to another backend, as after a recovery, opens what it sealed before.
+        assert_eq!(open(BackendTag::Hsm, 1), None);
         let version_1 = [b"PSIC\x01\x01".as_slice(), &[0; 40]].concat();
         assert_eq!(
             Envelope::parse(Content::Cache, &version_1).err(),
             Some(EnvelopeError::Version(1))
         );
+    }
+
+    #[test]
+    fn amid_a_rekey_both_keys_open_and_the_new_one_seals() {
+        let vault = vault(BackendTag::Tpm, 1);
+        let text = SecretBytes::new(b"text".to_vec());
+        let old = vault.seal(Content::Cache, &text).unwrap();
+        assert!(vault.is_present(Content::Cache, &old) && !vault.has_former());
+        vault.adopt(DataKey::generate().unwrap(), part(b"part"));
+        let new = vault.seal(Content::Cache, &text).unwrap();
+        assert!(!vault.is_present(Content::Cache, &old) && vault.is_present(Content::Cache, &new));
+        for file in [&old, &new] {
+            assert!(vault.open(Content::Cache, file).unwrap().same_as(&text));
+        }
+        vault.forget_former();
+        assert_eq!(vault.open(Content::Cache, &old).err(), Some(EnvelopeError::OtherKey));
+        assert!(vault.open(Content::Cache, &new).is_ok());
     }
 
     #[test]

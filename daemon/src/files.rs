@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 
@@ -11,14 +12,29 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 ///
 /// One writer a file: the temporary name is fixed, so that a crash leaves one remnant, not many.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(path, bytes, None)
+}
+
+/// Likewise, and the new file is as old as `time` says.
+pub fn replace_of_time(path: &Path, bytes: &[u8], time: SystemTime) -> io::Result<()> {
+    replace_with(path, bytes, Some(time))
+}
+
+fn replace_with(path: &Path, bytes: &[u8], time: Option<SystemTime>) -> io::Result<()> {
     let temporary = temporary(path);
-    let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    let written = write_new(&temporary, bytes, time).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // A full disk needs its room back; the error that counts is the first one.
         let _ = fs::remove_file(&temporary);
     }
     written?;
     sync_folder_of(path)
+}
+
+/// Moves a file in its folder, durably, in the place of another one.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_folder_of(to)
 }
 
 /// Moves a file, durably; never over another one.
@@ -33,12 +49,15 @@ pub fn set_aside(path: &Path, time: u64) -> io::Result<PathBuf> {
     under_a_free_name(path, "bad", time, |aside| rename_to_free(path, aside))
 }
 
-/// Gives a file that is about to be replaced a second name, `NAME.old-TIME`, and tells it; nothing when
-/// there is no file.
-pub fn keep_aside(path: &Path, time: u64) -> io::Result<Option<PathBuf>> {
-    if !path.exists() {
-        return Ok(None);
-    }
+/// Gives a file that is about to be replaced a second name, `NAME.old-TIME` by the time it was written,
+/// and tells it; nothing when there is no file.
+pub fn keep_aside(path: &Path) -> io::Result<Option<PathBuf>> {
+    let written = match fs::metadata(path) {
+        Ok(file) => file.modified()?,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let time = written.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     under_a_free_name(path, "old", time, |aside| fs::hard_link(path, aside)).map(Some)
 }
 
@@ -91,7 +110,7 @@ pub fn sync_folder_of(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_new(path: &Path, bytes: &[u8], time: Option<SystemTime>) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -99,6 +118,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     give_to_owner_of_folder(&file, path)?;
     file.write_all(bytes)?;
+    time.map_or(Ok(()), |time| file.set_modified(time))?;
     file.sync_all()
 }
 

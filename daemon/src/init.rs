@@ -1,31 +1,85 @@
-//! `psid init`: makes and seals a key, proves that it opens, and writes an empty cache.
+//! `psid init`: makes and keeps a key, proves that it opens, and writes an empty cache.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::assemble::{self, Surroundings};
+use crate::assemble::Surroundings;
 use crate::cache::Snapshot;
-use crate::clock;
-use crate::envelope::{BackendPart, Content, Vault};
+use crate::envelope::{BackendPart, Vault};
 use crate::files;
-use crate::key::{KeyBackend, LoadedKey, SealOptions};
-use crate::payload;
+use crate::key::{KeyBackend, SealOptions};
+use crate::persist;
+use crate::recovery::{self, RecoveryKey};
+use crate::sealer::DataKey;
 
-/// Provisions the tpm backend; `Ok` is what was done, for people.
-pub async fn provision_tpm(
+/// What an admin asks for.
+pub struct Options {
+    /// How a key of systemd's is sealed.
+    pub seal: SealOptions,
+    /// Whether a key and a cache that are in use are replaced.
+    pub force: bool,
+    /// Whether a recovery key is made.
+    pub recovery: bool,
+}
+
+/// Provisions a key backend; `Ok` is what was done, for people.
+pub async fn provision(
     surroundings: &Surroundings,
-    seal: SealOptions,
-    force: bool,
+    backend: &dyn KeyBackend,
+    options: &Options,
 ) -> Result<String, String> {
     let paths = &surroundings.paths;
-    let backend = assemble::tpm(surroundings, seal.clone());
     let (sealed, cache) = (paths.sealed_key(), paths.cache_file());
+    let recovery = cache.with_file_name("recovery.enc");
     files::make_private_folder(&paths.state).map_err(|error| {
         format!("{}: {error}; run it as psid's user or as root", paths.state.display())
     })?;
-    if sealed.exists() && !force {
-        return Err(match backend.load(None).await {
+    if !options.force {
+        refuse_to_replace(backend, &sealed, &cache).await?;
+    }
+    // A running psid would write the cache again, under the key that it has.
+    let _owner = lock(&paths.state)?;
+    let key = DataKey::generate()
+        .map_err(|error| format!("the kernel gives no random numbers: {error}; try again"))?;
+    let kept = backend.keep(key, Some(&options.seal)).await.map_err(|error| error.to_string())?;
+    // All that is replaced is kept under another name; then the new cache, then the new key: whatever
+    // comes in between, psid opens both keys.
+    let mut done = told_of(&sealed, keep_aside(&sealed)?.as_deref());
+    done += &told_of(&cache, keep_aside(&cache)?.as_deref());
+    done += &told_of(&recovery, keep_aside(&recovery)?.as_deref());
+    let vault = Vault::new(kept.key, BackendPart { tag: backend.tag(), bytes: kept.part });
+    let empty = Snapshot { generation: 1, entries: Vec::new() };
+    persist::write(&cache, &vault, &empty)
+        .map_err(|error| format!("writing {}: {error}; check the disk", cache.display()))?;
+    backend.commit().await.map_err(|error| error.to_string())?;
+    done += &match backend.tag() {
+        psi_common::BackendTag::Tpm => format!(
+            "sealed a new key in {} (to {}), and proved that it opens\n",
+            sealed.display(),
+            options.seal
+        ),
+        psi_common::BackendTag::Hsm => {
+            "the token wrapped and signed a new key, and proved that it opens\n".into()
+        }
+    };
+    done += &format!("wrote an empty {}\n", cache.display());
+    done += &make_recovery_key(&vault, &recovery, options.recovery)?;
+    let backend = backend.tag();
+    Ok(done
+        + &format!(
+            "next: backend = \"{backend}\" in [cache] of the config, then `systemctl restart psid`\n"
+        ))
+}
+
+/// Not even with a key of its own may a key or a cache be lost by accident.
+async fn refuse_to_replace(
+    backend: &dyn KeyBackend,
+    sealed: &Path,
+    cache: &Path,
+) -> Result<(), String> {
+    if sealed.exists() && backend.tag() == psi_common::BackendTag::Tpm {
+        return Err(match backend.load(&[]).await {
             Ok(_) => format!(
                 "the key in {} is in use; --force replaces it, and what only its cache and literals hold is lost",
                 sealed.display()
@@ -35,47 +89,38 @@ pub async fn provision_tpm(
             }
         });
     }
-    if cache.exists() && !force {
+    if cache.exists() {
         return Err(format!(
             "there is a cache in {} already; --force sets it aside, and what only it holds is lost",
             cache.display()
         ));
     }
-    // A running psid would write the cache again, under the key that it has.
-    let _owner = if force { Some(lock(&paths.state)?) } else { None };
-    let old_key = keep_aside(&sealed)?;
-    let LoadedKey { key, part } = match backend.provision().await {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            let _ = old_key.as_ref().map(fs::remove_file);
-            return Err(error.to_string());
-        }
-    };
-    let mut done = told_of(&sealed, old_key.as_deref());
-    done += &format!(
-        "sealed a new key in {} ({}), and proved that it opens\n",
-        sealed.display(),
-        bound_to(&seal)
-    );
-    done += &told_of(&cache, keep_aside(&cache)?.as_deref());
-    let vault = Vault::new(&key, BackendPart { tag: backend.tag(), bytes: part });
-    let empty =
-        payload::encode(&Snapshot { generation: 1, entries: Vec::new() }, clock::now().wall);
-    vault
-        .seal(Content::Cache, &empty)
-        .map_err(|error| error.to_string())
-        .and_then(|file| files::replace(&cache, &file).map_err(|error| error.to_string()))
-        .map_err(|error| format!("writing {}: {error}; check the disk", cache.display()))?;
-    done += &format!("wrote an empty {}\n", cache.display());
-    Ok(done + "next: backend = \"tpm\" in [cache] of the config, then `systemctl restart psid`\n")
+    Ok(())
 }
 
-fn bound_to(seal: &SealOptions) -> String {
-    match (seal.with_key.as_str(), seal.tpm2_pcrs.as_str()) {
-        ("host", _) => "to this host's own key".into(),
-        (key, "") => format!("to {key}, without PCRs"),
-        (key, pcrs) => format!("to {key}, PCRs {pcrs}"),
+/// The key is shown once, and stays nowhere.
+fn make_recovery_key(vault: &Vault, path: &Path, wanted: bool) -> Result<String, String> {
+    if !wanted {
+        // One for another key is of no use.
+        return match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(format!("removing {}: {error}; check the disk", path.display()))
+            }
+            _ => Ok("made no recovery key; `psi-driver cache recovery-key` does\n".into()),
+        };
     }
+    let recovery = RecoveryKey::generate().map_err(|error| error.to_string())?;
+    vault
+        .look(|keys| recovery::wrap(&recovery, keys))
+        .map_err(|error| error.to_string())
+        .and_then(|file| files::replace(path, &file).map_err(|error| error.to_string()))
+        .map_err(|error| format!("writing {}: {error}; check the disk", path.display()))?;
+    let text = recovery.to_text();
+    Ok(format!(
+        "\nrecovery key, shown only now; keep it off this host. After a change of board or firmware,\n\
+         `psi-driver cache recover` opens the cache and the literals with it:\n\n    {}\n\n",
+        String::from_utf8_lossy(text.expose_secret())
+    ))
 }
 
 fn lock(state: &Path) -> Result<fs::File, String> {
@@ -87,7 +132,7 @@ fn lock(state: &Path) -> Result<fs::File, String> {
 
 /// Keeps what a new file will replace: sealed as it is, it harms nobody, and may be wanted.
 fn keep_aside(path: &Path) -> Result<Option<PathBuf>, String> {
-    files::keep_aside(path, clock::now().wall.as_millis() / 1_000).map_err(|error| {
+    files::keep_aside(path).map_err(|error| {
         format!("{} cannot be set aside: {error}; check the folder", path.display())
     })
 }

@@ -15,6 +15,7 @@ pub mod notify;
 
 pub mod grpc;
 
+pub mod gate;
 pub mod service;
 
 pub mod inflight;
@@ -35,6 +36,7 @@ pub mod persist;
 pub mod envelope;
 pub mod files;
 pub mod payload;
+pub mod recovery;
 pub mod sealer;
 
 pub mod credential;
@@ -61,27 +63,30 @@ pub async fn serve(
     // From here on, a hangup is a reload: before, it would end the process.
     let hangup = signal(SignalKind::hangup()).map_err(|error| format!("signals: {error}"))?;
     let _owner = own_state(surroundings)?;
-    let daemon = tokio::select! {
-        daemon = assemble::assemble(&config, surroundings) => Arc::new(daemon),
-        // A TPM may take its time; who wants psid to stop does not.
-        () = stop.cancelled() => return Ok(()),
-    };
+    let daemon = Arc::new(assemble::assemble(&config, surroundings));
     if listening.is_own {
         daemon.own_socket(surroundings.paths.socket.clone());
     }
-    let schedule = daemon.schedule.subscribe();
-    let refresher = Arc::clone(&daemon.refresher);
-    let fresh_until = stop.clone();
-    tokio::spawn(async move { refresher.keep_fresh(schedule, fresh_until).await });
+    tokio::spawn(open_and_refresh(Arc::clone(&daemon), stop.clone()));
     tokio::spawn(reload_on_hangup(hangup, Arc::clone(&daemon), surroundings.clone(), stop.clone()));
     tokio::spawn(purge(Arc::clone(&daemon), stop.clone()));
     tokio::spawn(notify::keep_alive(stop.clone()));
-    tell_ready(&daemon);
     let served = grpc::serve(Arc::clone(&daemon), listening.socket, stop.clone()).await;
     notify::stopping();
     daemon.stop_keeping().await;
     tracing::info!("stopped");
     served
+}
+
+/// The key may take half a minute to open; callers are answered meanwhile.
+async fn open_and_refresh(daemon: Arc<Daemon>, stop: CancellationToken) {
+    daemon.open(stop.clone()).await;
+    tell_ready(&daemon);
+    let schedule = daemon.schedule.subscribe();
+    tokio::join!(
+        daemon.keep_trying(stop.clone()),
+        daemon.refresher.keep_fresh(schedule, stop.clone())
+    );
 }
 
 /// Two daemons on one state folder would overwrite each other's cache.

@@ -5,6 +5,9 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 
+/// How often systemd is asked for more time.
+const ASK_EVERY: Duration = Duration::from_secs(10);
+
 /// Key and socket are ready.
 pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
@@ -14,6 +17,15 @@ pub fn ready(status: &str) {
 pub fn reloading() {
     if let Ok(since) = NotifyState::monotonic_usec_now() {
         tell(&[NotifyState::Reloading, since]);
+    }
+}
+
+/// Asks for more time to start, again and again; ends when it is dropped.
+pub async fn ask_for_time(status: &str) {
+    loop {
+        let time = u32::try_from(2 * ASK_EVERY.as_micros()).unwrap_or(u32::MAX);
+        tell(&[NotifyState::ExtendTimeoutUsec(time), NotifyState::Status(status)]);
+        let _ = tokio::time::timeout(ASK_EVERY, std::future::pending::<()>()).await;
     }
 }
 

@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use psi_common::BackendTag;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Snapshot;
 use crate::clock::{self, Timestamp};
-use crate::envelope::{Content, Envelope, Vault};
+use crate::envelope::{Content, Vault};
 use crate::files;
 use crate::payload;
 use crate::shared_cache::SharedCache;
@@ -54,12 +53,62 @@ pub enum Loaded {
     InTheWay(String),
 }
 
-/// The backend's part of the cache file's header, when there is a file of that backend: it may be what
-/// the key is found by.
-pub fn backend_part(path: &Path, tag: BackendTag) -> Option<Vec<u8>> {
-    let file = fs::read(path).ok()?;
-    let envelope = Envelope::parse(Content::Cache, &file).ok()?;
-    (envelope.backend.tag == tag).then_some(envelope.backend.bytes)
+/// What the memory of the generation says. It lies outside the cache file, so that an older one that
+/// somebody puts in its place is noticed.
+pub enum Remembered {
+    /// There is none.
+    Nothing,
+    /// The generation that was written last.
+    Generation(u64),
+    /// It cannot be used: why.
+    Unreadable(String),
+}
+
+/// Reads the memory of the generation of the cache at `path`.
+pub fn remembered(path: &Path, vault: &Vault) -> Remembered {
+    let memory = memory_of(path);
+    let generation = match fs::read(&memory) {
+        Ok(file) => vault
+            .open(Content::Generation, &file)
+            .and_then(|bytes| payload::decode_generation(&bytes))
+            .map_err(|why| why.to_string()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Remembered::Nothing,
+        Err(error) => Err(error.to_string()),
+    };
+    match generation {
+        Ok(generation) => Remembered::Generation(generation),
+        Err(why) => Remembered::Unreadable(format!("{}: {why}", memory.display())),
+    }
+}
+
+/// Writes a generation of the cache, and then its number: a crash in between leaves a file that is newer
+/// than the memory, which is no rollback.
+pub fn write(path: &Path, vault: &Vault, snapshot: &Snapshot) -> Result<(), String> {
+    let plaintext = payload::encode(snapshot, clock::now().wall);
+    let cache = vault.seal(Content::Cache, &plaintext).map_err(|error| error.to_string())?;
+    files::replace(path, &cache).map_err(|error| error.to_string())?;
+    let number = payload::encode_generation(snapshot.generation);
+    let memory = vault.seal(Content::Generation, &number).map_err(|error| error.to_string())?;
+    files::replace(&memory_of(path), &memory).map_err(|error| error.to_string())
+}
+
+/// Seals a cache file under the present key that nobody keeps up to date.
+pub fn reseal(path: &Path, vault: &Vault) -> Result<(), String> {
+    let file = match fs::read(path) {
+        Ok(file) if !vault.is_present(Content::Cache, &file) => file,
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.to_string()),
+        _ => return Ok(()),
+    };
+    // One that does not open stays for what it is.
+    let Ok(snapshot) = vault.open(Content::Cache, &file).and_then(|bytes| payload::decode(&bytes))
+    else {
+        return Ok(());
+    };
+    write(path, vault, &snapshot)
+}
+
+fn memory_of(path: &Path) -> PathBuf {
+    path.with_file_name("generation")
 }
 
 /// Reads the cache file. One that cannot be used is set aside, never overwritten.
@@ -154,10 +203,7 @@ impl Persister {
         let changes = *self.cache.changes().borrow();
         let generation = self.lock().generation + 1;
         let snapshot = self.cache.read(|cache| cache.snapshot(generation));
-        let plaintext = payload::encode(&snapshot, clock::now().wall);
-        let file =
-            self.vault.seal(Content::Cache, &plaintext).map_err(|error| error.to_string())?;
-        files::replace(&self.path, &file).map_err(|error| error.to_string())?;
+        write(&self.path, &self.vault, &snapshot)?;
         let mut state = self.lock();
         state.generation = generation;
         state.changes = changes;

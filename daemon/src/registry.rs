@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use psi_common::{SecretBytes, SecretId};
 
 use crate::clock::Timestamp;
-use crate::envelope::{self, Content, Vault};
+use crate::envelope::{self, BackendPart, Content, Vault};
 use crate::files;
 use crate::reference::Reference;
 
@@ -140,6 +140,51 @@ impl Registry {
             Ok(value) => Registered::Literal(Arc::new(value)),
             Err(why) => unusable(format!("{} does not open: {why}", path.display())),
         }
+    }
+
+    /// Seals again whatever is sealed under a former key; tells how many files that were.
+    pub async fn reseal(self: &Arc<Self>) -> Result<u64, RegistryError> {
+        let registry = Arc::clone(self);
+        blocking(move || registry.reseal_blocking()).await
+    }
+
+    fn reseal_blocking(&self) -> Result<u64, RegistryError> {
+        let _writing = lock(&self.writing);
+        self.usable()?;
+        let vault = self.vault().ok_or(RegistryError::NoKey)?;
+        let mut count = 0;
+        for path in [&self.folder, &self.deleted].into_iter().flat_map(|folder| ids_in(folder)) {
+            let file = fs::read(&path)?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let content = Content::Literal(&name);
+            if !envelope::is_literal(&file) || vault.is_present(content, &file) {
+                continue;
+            }
+            // What does not open now will not open under another key; it stays for what it is.
+            let Ok(value) = vault.open(content, &file) else { continue };
+            let sealed = vault
+                .seal(content, &value)
+                .map_err(|error| RegistryError::Storage(error.to_string()))?;
+            // A deletion's time is the file's.
+            let time = fs::metadata(&path)?.modified()?;
+            files::replace_of_time(&path, &sealed, time)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// The backend's parts that the sealed files carry, each once.
+    pub fn backend_parts(&self) -> Vec<BackendPart> {
+        let mut parts = Vec::new();
+        for path in [&self.folder, &self.deleted].into_iter().flat_map(|folder| ids_in(folder)) {
+            let part = fs::read(&path).ok().and_then(|file| envelope::backend_part(&file));
+            if let Some(part) = part
+                && !parts.contains(&part)
+            {
+                parts.push(part);
+            }
+        }
+        parts
     }
 
     fn vault(&self) -> Option<Arc<Vault>> {
@@ -294,6 +339,16 @@ impl From<io::Error> for RegistryError {
     fn from(error: io::Error) -> Self {
         Self::Storage(error.to_string())
     }
+}
+
+fn ids_in(folder: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<_> = files
+        .filter(|file| file.file_name().to_str().is_some_and(|id| id.parse::<SecretId>().is_ok()))
+        .map(|file| file.path())
+        .collect();
+    paths.sort_unstable();
+    paths
 }
 
 async fn blocking<T: Send + 'static>(

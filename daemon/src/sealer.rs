@@ -42,6 +42,13 @@ impl DataKey {
         bytes.expose_secret().try_into().ok().map(|key| Self(Zeroizing::new(key)))
     }
 
+    /// Another key, which tells nothing of this one.
+    pub fn derived_for(&self, purpose: &[u8]) -> Self {
+        Self(Zeroizing::new(
+            Sha256::new_with_prefix(purpose).chain_update(&self.0[..]).finalize().into(),
+        ))
+    }
+
     /// The key, to be handed to its backend.
     pub fn to_secret(&self) -> SecretBytes {
         SecretBytes::new(self.0.to_vec())

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use crate::cache::{Answer, Cache, Entry, Refusal, Ticket, Verdict};
 use crate::clock::{Moment, Timestamp};
+use crate::gate::Gate;
 use crate::inflight::Inflight;
-use crate::provider::ProviderError;
+use crate::provider::{Keeping, ProviderError};
 use crate::reference::{Coordinates, Reference};
 use crate::registry::{Registered, Registration, Registry, RegistryError};
 use crate::shared_cache::SharedCache;
@@ -20,12 +21,17 @@ use crate::upstream::{Upstream, Upstreams};
 /// How long a lookup that holds a servable value waits for a newer one. Podman holds its lock meanwhile.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// What is left of a lookup's time to ask a provider, when the key does not open.
+const LIVE: Duration = Duration::from_secs(4);
+
 /// The daemon's core.
 pub struct Service {
     /// What podman registered.
     pub registry: Arc<Registry>,
     /// What is known.
     pub cache: Arc<SharedCache>,
+    /// Closed while the key is being opened, without which little is known.
+    pub gate: Gate,
     upstreams: RwLock<Arc<Upstreams>>,
     inflight: Inflight<(Coordinates, Ticket), Result<Arc<Entry>, ProviderError>>,
     hits: AtomicU64,
@@ -88,6 +94,7 @@ impl Service {
         Self {
             registry,
             cache,
+            gate: Gate::default(),
             upstreams: RwLock::new(Arc::new(upstreams)),
             inflight: Inflight::default(),
             hits: AtomicU64::new(0),
@@ -102,6 +109,9 @@ impl Service {
         now: Moment,
         deadline: Instant,
     ) -> Result<Value, ServiceError> {
+        if !self.gate.is_open() && !self.is_in_ram(wanted, now) {
+            self.gate.passed(deadline - LIVE).await;
+        }
         let references = match self.resolve(wanted)? {
             Resolved::Literal(value) => return Ok(Value::Literal(value)),
             Resolved::References(references) => references,
@@ -121,6 +131,20 @@ impl Service {
             }
         }
         Err(failure)
+    }
+
+    fn is_in_ram(&self, wanted: &Wanted, now: Moment) -> bool {
+        let known = |reference: &Arc<Reference>| {
+            let at = self.coordinates(reference);
+            at.is_some_and(|at| {
+                matches!(self.cache.read(|cache| cache.get(&at, now.wall)), Answer::Fresh(_))
+            })
+        };
+        match self.resolve(wanted) {
+            Ok(Resolved::Literal(_)) => true,
+            Ok(Resolved::References(references)) => references.first().is_some_and(known),
+            Err(_) => false,
+        }
     }
 
     async fn lookup_reference(
@@ -248,14 +272,23 @@ impl Service {
         let resolves = |what: &Registered| match what {
             Registered::Literal(_) => true,
             Registered::Unusable(_) => false,
-            Registered::Reference(_) if !persisted => false,
-            Registered::Reference(reference) => self.coordinates(reference).is_some_and(|at| {
-                let answer = self.cache.read(|cache| cache.get(&at, now));
-                matches!(answer, Answer::Fresh(_) | Answer::Stale { servable: true, .. })
-            }),
+            Registered::Reference(reference) => self.survives(reference, now, persisted),
         };
         let all = self.registry.all();
         all.into_iter().filter(|(_, what)| !resolves(what)).map(|(id, _)| id).collect()
+    }
+
+    fn survives(&self, reference: &Reference, now: Timestamp, persisted: bool) -> bool {
+        let Ok(upstream) = self.upstream_of(reference) else { return false };
+        // What a token opens needs no network.
+        if upstream.provider.keeping() == Keeping::InRam {
+            return upstream.provider.accept(reference).is_ok();
+        }
+        persisted
+            && upstream.provider.accept(reference).is_ok_and(|at| {
+                let answer = self.cache.read(|cache| cache.get(&at, now));
+                matches!(answer, Answer::Fresh(_) | Answer::Stale { servable: true, .. })
+            })
     }
 
     /// Where a reference leads, if its provider is configured and takes it.
@@ -329,7 +362,15 @@ async fn fetch(
     let now = began.lately();
     upstream.note(&answer, began, now);
     let error = match answer {
-        Ok(value) => return Ok(cache.change(|cache| cache.put(&at, value, ticket, now.wall))),
+        Ok(value) => {
+            return Ok(match upstream.provider.keeping() {
+                Keeping::OnDisk => {
+                    cache.change(|cache| cache.put(&at, Entry::new(value, now.wall), ticket))
+                }
+                Keeping::InRam => cache
+                    .change_in_ram(|cache| cache.put(&at, Entry::in_ram(value, now.wall), ticket)),
+            });
+        }
         Err(error) => error,
     };
     if let Some(refusal) = refusal(&error) {

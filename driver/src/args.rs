@@ -95,6 +95,23 @@ pub(crate) enum CacheCommand {
         /// A podman secret's name or id, WORKLOAD--KEY of the config, or {"provider":…}
         target: String,
     },
+    /// Make a new data key and seal everything under it; safe to interrupt
+    Rekey(SealArgs),
+    /// Bring the key back with the recovery key, read from stdin, after a change of board or firmware
+    Recover(SealArgs),
+    /// Make a new recovery key in the place of any other one, and show it
+    RecoveryKey,
+}
+
+/// How a key is sealed; without either, as the present one.
+#[derive(Args)]
+pub(crate) struct SealArgs {
+    /// What systemd-creds seals the key to
+    #[arg(long, value_name = "KEY")]
+    pub(crate) seal_with: Option<SealWith>,
+    /// The PCRs that must be the same to unseal, as 7 or 7+11; empty for none
+    #[arg(long, value_name = "PCRS")]
+    pub(crate) tpm2_pcrs: Option<String>,
 }
 
 #[derive(Args)]
@@ -111,6 +128,9 @@ pub(crate) struct InitOptions {
     /// Replace a readable cache or a key in use: what only they hold is lost
     #[arg(long)]
     pub(crate) force: bool,
+    /// Make no recovery key
+    #[arg(long)]
+    pub(crate) no_recovery_key: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -182,6 +202,9 @@ impl Command {
                 CacheCommand::Invalidate { target } => {
                     format!("cache invalidate {}", shown(target))
                 }
+                CacheCommand::Rekey(_) => "cache rekey".into(),
+                CacheCommand::Recover(_) => "cache recover".into(),
+                CacheCommand::RecoveryKey => "cache recovery-key".into(),
             },
         }
     }

@@ -11,9 +11,10 @@ use psi_common::{Exit, Paths, SecretBytes, SecretId};
 use psi_proto::v1::cache_admin_client::CacheAdminClient;
 use psi_proto::v1::secret_driver_client::SecretDriverClient;
 use psi_proto::v1::{
-    DeleteRequest, InvalidateRequest, ListRequest, LookupRequest, RefreshEvent, RefreshRequest,
-    RestorableRequest, RestorableSecret, RestoreRequest, StatusRequest, StatusResponse, StoreKind,
-    StoreRequest, invalidate_request, lookup_request,
+    DeleteRequest, InvalidateRequest, ListRequest, LookupRequest, MakeRecoveryKeyRequest,
+    RecoverRequest, RecoverResponse, RefreshEvent, RefreshRequest, RekeyRequest, RestorableRequest,
+    RestorableSecret, RestoreRequest, Seal, StatusRequest, StatusResponse, StoreKind, StoreRequest,
+    invalidate_request, lookup_request,
 };
 use tokio::net::UnixStream;
 use tokio::time::Instant;
@@ -147,6 +148,32 @@ impl Client {
             admin(channel).invalidate(self.request(InvalidateRequest { key })).await
         })
         .map(|answer| answer.existed)
+    }
+
+    pub(crate) fn rekey(&self, seal: Option<&Seal>) -> Result<(), Failure> {
+        self.call(async |channel| {
+            admin(channel).rekey(self.request(RekeyRequest { seal: seal.cloned() })).await
+        })
+        .map(|_| ())
+    }
+
+    pub(crate) fn recover(
+        &self,
+        recovery_key: &SecretBytes,
+        seal: Option<&Seal>,
+    ) -> Result<RecoverResponse, Failure> {
+        self.call(async |channel| {
+            let recovery_key = recovery_key.expose_secret().to_vec();
+            let request = RecoverRequest { recovery_key, seal: seal.cloned() };
+            admin(channel).recover(self.request(request)).await
+        })
+    }
+
+    pub(crate) fn make_recovery_key(&self) -> Result<SecretBytes, Failure> {
+        self.call(async |channel| {
+            admin(channel).make_recovery_key(self.request(MakeRecoveryKeyRequest {})).await
+        })
+        .map(|answer| SecretBytes::new(answer.recovery_key))
     }
 
     pub(crate) fn health(&self) -> Result<(), Failure> {

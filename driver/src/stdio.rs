@@ -56,6 +56,22 @@ pub(crate) fn read_value() -> Result<SecretBytes, Failure> {
     }
 }
 
+/// Reads one line from stdin, of at most 4 KiB, without its end.
+pub(crate) fn read_line() -> Result<SecretBytes, Failure> {
+    let mut line = Vec::with_capacity(4_096);
+    // Byte by byte, past std's buffer, which would keep a copy.
+    while line.len() < line.capacity() {
+        let mut byte = [0];
+        match rustix::io::read(rustix::stdio::stdin(), &mut byte) {
+            Ok(1) if byte != *b"\n" => line.push(byte[0]),
+            Ok(_) => break,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(cause) => return Err(Failure::io("reading stdin", &cause.into(), "run it again")),
+        }
+    }
+    Ok(SecretBytes::new(line))
+}
+
 /// Writes the one line that an operator gets. It goes out in one write, so that lines of concurrent
 /// drivers on podman's stderr do not mix; a closed stderr is nobody's loss.
 pub(crate) fn complain(title: &str, failure: &Failure) {

@@ -157,6 +157,9 @@ pub struct StatusResponse {
     /// Lookups that had to ask a provider since the start.
     #[prost(uint64, tag = "21")]
     pub misses: u64,
+    /// Whether there is a recovery key.
+    #[prost(bool, tag = "22")]
+    pub has_recovery_key: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ProviderStatus {
@@ -257,6 +260,50 @@ pub struct InvalidateResponse {
     /// False when the cache had no such entry.
     #[prost(bool, tag = "1")]
     pub existed: bool,
+}
+/// How systemd-creds(1) is to seal the data key; other backends do without.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Seal {
+    /// Its --with-key: tpm2, host, host+tpm2 or auto.
+    #[prost(string, tag = "1")]
+    pub with_key: ::prost::alloc::string::String,
+    /// Its --tpm2-pcrs, as 7+11; empty for none.
+    #[prost(string, tag = "2")]
+    pub tpm2_pcrs: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RekeyRequest {
+    /// How to seal the new key; absent: as the present one.
+    #[prost(message, optional, tag = "1")]
+    pub seal: ::core::option::Option<Seal>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RekeyResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecoverRequest {
+    /// The recovery key, as it was shown.
+    #[prost(bytes = "vec", tag = "1")]
+    pub recovery_key: ::prost::alloc::vec::Vec<u8>,
+    /// How to seal the key; absent: as the one that does not open.
+    #[prost(message, optional, tag = "2")]
+    pub seal: ::core::option::Option<Seal>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecoverResponse {
+    /// Entries of the cache now.
+    #[prost(uint64, tag = "1")]
+    pub entries: u64,
+    /// Literals that open now.
+    #[prost(uint64, tag = "2")]
+    pub literals: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MakeRecoveryKeyRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MakeRecoveryKeyResponse {
+    /// The recovery key, as it is to be shown; it is nowhere else.
+    #[prost(bytes = "vec", tag = "1")]
+    pub recovery_key: ::prost::alloc::vec::Vec<u8>,
 }
 /// How the data of a Store is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1089,6 +1136,74 @@ pub mod cache_admin_client {
                 .insert(GrpcMethod::new("psi.v1.CacheAdmin", "Invalidate"));
             self.inner.unary(req, path, codec).await
         }
+        /// Makes a new data key and seals everything under it. One that was interrupted is finished first.
+        pub async fn rekey(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RekeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::RekeyResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/psi.v1.CacheAdmin/Rekey");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("psi.v1.CacheAdmin", "Rekey"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Opens the data key by the recovery key, when its backend cannot, and keeps it as the backend does now.
+        pub async fn recover(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RecoverRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RecoverResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/psi.v1.CacheAdmin/Recover",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("psi.v1.CacheAdmin", "Recover"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Makes a recovery key in the place of any other one.
+        pub async fn make_recovery_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::MakeRecoveryKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MakeRecoveryKeyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/psi.v1.CacheAdmin/MakeRecoveryKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("psi.v1.CacheAdmin", "MakeRecoveryKey"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1127,6 +1242,24 @@ pub mod cache_admin_server {
             request: tonic::Request<super::InvalidateRequest>,
         ) -> std::result::Result<
             tonic::Response<super::InvalidateResponse>,
+            tonic::Status,
+        >;
+        /// Makes a new data key and seals everything under it. One that was interrupted is finished first.
+        async fn rekey(
+            &self,
+            request: tonic::Request<super::RekeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::RekeyResponse>, tonic::Status>;
+        /// Opens the data key by the recovery key, when its backend cannot, and keeps it as the backend does now.
+        async fn recover(
+            &self,
+            request: tonic::Request<super::RecoverRequest>,
+        ) -> std::result::Result<tonic::Response<super::RecoverResponse>, tonic::Status>;
+        /// Makes a recovery key in the place of any other one.
+        async fn make_recovery_key(
+            &self,
+            request: tonic::Request<super::MakeRecoveryKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MakeRecoveryKeyResponse>,
             tonic::Status,
         >;
     }
@@ -1326,6 +1459,139 @@ pub mod cache_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = InvalidateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/psi.v1.CacheAdmin/Rekey" => {
+                    #[allow(non_camel_case_types)]
+                    struct RekeySvc<T: CacheAdmin>(pub Arc<T>);
+                    impl<T: CacheAdmin> tonic::server::UnaryService<super::RekeyRequest>
+                    for RekeySvc<T> {
+                        type Response = super::RekeyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RekeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CacheAdmin>::rekey(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RekeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/psi.v1.CacheAdmin/Recover" => {
+                    #[allow(non_camel_case_types)]
+                    struct RecoverSvc<T: CacheAdmin>(pub Arc<T>);
+                    impl<
+                        T: CacheAdmin,
+                    > tonic::server::UnaryService<super::RecoverRequest>
+                    for RecoverSvc<T> {
+                        type Response = super::RecoverResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RecoverRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CacheAdmin>::recover(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RecoverSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/psi.v1.CacheAdmin/MakeRecoveryKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct MakeRecoveryKeySvc<T: CacheAdmin>(pub Arc<T>);
+                    impl<
+                        T: CacheAdmin,
+                    > tonic::server::UnaryService<super::MakeRecoveryKeyRequest>
+                    for MakeRecoveryKeySvc<T> {
+                        type Response = super::MakeRecoveryKeyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::MakeRecoveryKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CacheAdmin>::make_recovery_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = MakeRecoveryKeySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

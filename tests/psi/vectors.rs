@@ -38,6 +38,7 @@ fn a_cache_of_version_2_opens() {
     let expected = json("expected.json");
     let world = world_of_the_vectors(&expected);
     fs::copy(vector("cache-v2-tpm.enc"), world.cache()).unwrap();
+    fs::copy(vector("generation-v2-tpm.enc"), world.state().join("generation")).unwrap();
     let psid = world.start();
     assert_eq!(psid.degraded(), "");
     let status = psid.status();

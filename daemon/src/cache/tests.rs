@@ -30,7 +30,7 @@ fn time(span: Duration) -> Timestamp {
 
 fn put(cache: &mut Cache, key: &str, value: &str, now: Timestamp) {
     let ticket = cache.ticket();
-    cache.put(&at(key), secret(value), ticket, now);
+    cache.put(&at(key), Entry::new(secret(value), now), ticket);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_fetch_that_began_before_an_invalidation_may_not_publish() {
     let mut cache = cache();
     let before = cache.ticket();
     assert!(!cache.invalidate(&at("K")));
-    cache.put(&at("K"), secret("old"), before, time(HOUR));
+    cache.put(&at("K"), Entry::new(secret("old"), time(HOUR)), before);
     assert!(matches!(cache.get(&at("K"), time(HOUR)), Answer::Missing));
     put(&mut cache, "K", "new", time(HOUR));
     assert!(cache.invalidate(&at("K")));
@@ -131,7 +131,7 @@ fn a_listing_replaces_its_extent_and_nothing_else() {
     }
     let elsewhere = Coordinates { path: "/other".into(), ..at("K") };
     let ticket = cache.ticket();
-    cache.put(&elsewhere, secret("1"), ticket, time(Duration::ZERO));
+    cache.put(&elsewhere, Entry::new(secret("1"), time(Duration::ZERO)), ticket);
     let listing = listed(&[("SAME", "1"), ("CHANGED", "2"), ("ADDED", "1")]);
     let counts = cache.replace(listing, ticket, time(HOUR), time(HOUR));
     assert_eq!(counts, Counts { added: 1, changed: 1, unchanged: 1, removed: 1 });

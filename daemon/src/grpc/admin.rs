@@ -3,11 +3,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use psi_common::CacheHeader;
+use psi_common::{CacheHeader, SecretBytes};
 use psi_proto::v1::cache_admin_server::CacheAdmin;
 use psi_proto::v1::{
-    InvalidateRequest, InvalidateResponse, ProviderStatus, RefreshEvent, RefreshRequest,
-    RefreshSummary, StatusRequest, StatusResponse, VerifyResult, invalidate_request,
+    InvalidateRequest, InvalidateResponse, MakeRecoveryKeyRequest, MakeRecoveryKeyResponse,
+    ProviderStatus, RecoverRequest, RecoverResponse, RefreshEvent, RefreshRequest, RefreshSummary,
+    RekeyRequest, RekeyResponse, Seal, StatusRequest, StatusResponse, VerifyResult,
+    invalidate_request,
 };
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, async_trait};
@@ -15,6 +17,8 @@ use tonic::{Request, Response, Status, async_trait};
 use super::{no_key, secret_id, status};
 use crate::clock::{self, Timestamp};
 use crate::daemon::Daemon;
+use crate::key::SealOptions;
+use crate::recovery::RecoveryKey;
 use crate::refresh::{Progress, SourceResult};
 use crate::registry::Registered;
 use crate::service::Wanted;
@@ -99,6 +103,56 @@ impl CacheAdmin for Admin {
         }
         Ok(Response::new(InvalidateResponse { existed }))
     }
+
+    async fn rekey(
+        &self,
+        request: Request<RekeyRequest>,
+    ) -> Result<Response<RekeyResponse>, Status> {
+        let seal = request.into_inner().seal.map(seal_options);
+        // A caller that goes away must not leave the work half done.
+        let daemon = Arc::clone(&self.0);
+        let rekeyed = tokio::spawn(async move { daemon.rekey(seal.as_ref()).await }).await;
+        done(rekeyed)?;
+        Ok(Response::new(RekeyResponse {}))
+    }
+
+    async fn recover(
+        &self,
+        request: Request<RecoverRequest>,
+    ) -> Result<Response<RecoverResponse>, Status> {
+        let RecoverRequest { recovery_key, seal } = request.into_inner();
+        let recovery = RecoveryKey::parse(&SecretBytes::new(recovery_key))
+            .map_err(|why| Status::invalid_argument(format!("{why}; type it as it was shown")))?;
+        let seal = seal.map(seal_options);
+        let daemon = Arc::clone(&self.0);
+        let recovered =
+            tokio::spawn(async move { daemon.recover_key(&recovery, seal.as_ref()).await }).await;
+        done(recovered)?;
+        let literals = self.0.service.registry.all();
+        let literals = literals.iter().filter(|(_, what)| matches!(what, Registered::Literal(_)));
+        Ok(Response::new(RecoverResponse {
+            entries: self.0.service.cache.read(|cache| cache.len() as u64),
+            literals: literals.count() as u64,
+        }))
+    }
+
+    async fn make_recovery_key(
+        &self,
+        _: Request<MakeRecoveryKeyRequest>,
+    ) -> Result<Response<MakeRecoveryKeyResponse>, Status> {
+        let key = self.0.make_recovery_key().await.map_err(Status::failed_precondition)?;
+        Ok(Response::new(MakeRecoveryKeyResponse { recovery_key: key.to_text().into_exposed() }))
+    }
+}
+
+fn seal_options(seal: Seal) -> SealOptions {
+    SealOptions { with_key: seal.with_key, tpm2_pcrs: seal.tpm2_pcrs }
+}
+
+fn done(ended: Result<Result<(), String>, tokio::task::JoinError>) -> Result<(), Status> {
+    ended
+        .map_err(|_| Status::internal("it crashed; see `journalctl -u psid`"))?
+        .map_err(Status::failed_precondition)
 }
 
 fn event(done: &SourceResult, sources: usize) -> RefreshEvent {
@@ -164,6 +218,7 @@ fn told(daemon: &Daemon, now: Timestamp) -> StatusResponse {
         verify: None,
         hits,
         misses,
+        has_recovery_key: daemon.recovery_path().exists(),
     }
 }
 

@@ -9,7 +9,8 @@ use psi_common::BackendTag;
 
 use crate::sealer::DataKey;
 
-pub use tpm::{SealOptions, TpmKey};
+pub use crate::credential::SealOptions;
+pub use tpm::TpmKey;
 
 /// The name of the systemd credential that holds the tpm backend's key.
 pub const CREDENTIAL: &str = "psi-cache-key";
@@ -20,12 +21,16 @@ pub trait KeyBackend: Send + Sync {
     /// Which backend this is.
     fn tag(&self) -> BackendTag;
 
-    /// Opens the data key; `part` is the backend's part of the present `cache.enc`, if there is one of
-    /// this backend.
-    async fn load(&self, part: Option<&[u8]>) -> Result<LoadedKey, KeyError>;
+    /// Opens the data keys: the one to seal under first, then those that a rekey has not done with.
+    /// `parts` are the backend's parts in the files of the state folder, each once, the cache's first.
+    async fn load(&self, parts: &[Vec<u8>]) -> Result<Vec<LoadedKey>, KeyError>;
 
-    /// Makes a new key, keeps it durably and proves that it opens.
-    async fn provision(&self) -> Result<LoadedKey, KeyError>;
+    /// Keeps `key` durably beside the one in use, and proves that it opens. `seal` tells a backend of
+    /// systemd's how; without it, as the key in use.
+    async fn keep(&self, key: DataKey, seal: Option<&SealOptions>) -> Result<LoadedKey, KeyError>;
+
+    /// Makes the key that was kept last the one in use.
+    async fn commit(&self) -> Result<(), KeyError>;
 }
 
 /// A data key, and what goes with it into each file that is sealed under it.

@@ -1,10 +1,14 @@
 //! A 32-byte key sealed by systemd-creds(1), as a rule to this host's TPM.
 
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
 use async_trait::async_trait;
 use psi_common::{BackendTag, SecretBytes};
 
 use super::{KeyBackend, KeyError, LoadedKey};
-use crate::credential::Credential;
+use crate::credential::{Credential, SealOptions};
 use crate::files;
 use crate::sealer::DataKey;
 
@@ -12,23 +16,6 @@ use crate::sealer::DataKey;
 pub struct TpmKey {
     /// The key, as a credential.
     pub credential: Credential,
-    /// How a new key is sealed.
-    pub seal: SealOptions,
-}
-
-/// What `systemd-creds encrypt` seals a new key to.
-#[derive(Clone, Debug)]
-pub struct SealOptions {
-    /// Its `--with-key`: tpm2, host, host+tpm2 or auto.
-    pub with_key: String,
-    /// Its `--tpm2-pcrs`; empty for none.
-    pub tpm2_pcrs: String,
-}
-
-impl Default for SealOptions {
-    fn default() -> Self {
-        Self { with_key: "tpm2".into(), tpm2_pcrs: "7".into() }
-    }
 }
 
 #[async_trait]
@@ -37,37 +24,35 @@ impl KeyBackend for TpmKey {
         BackendTag::Tpm
     }
 
-    async fn load(&self, _part: Option<&[u8]>) -> Result<LoadedKey, KeyError> {
-        let key = self.credential.read().await.map_err(|why| {
-            KeyError::new(
-                format!("the key in {why}"),
-                "if firmware or Secure Boot changed, so did the PCRs: undo that, or make a new key with \
-                 `psi-driver cache init --backend tpm --force`",
-            )
-        })?;
-        let key = key.ok_or_else(|| {
+    async fn load(&self, _parts: &[Vec<u8>]) -> Result<Vec<LoadedKey>, KeyError> {
+        let mut keys = Vec::new();
+        // What a rekey that was interrupted has kept: something may be sealed under it already.
+        keys.extend(self.open(&self.next()).await?);
+        let present = self.open(&self.credential).await?;
+        if present.is_none() && keys.is_empty() {
             let Credential { name, sealed, .. } = &self.credential;
-            KeyError::new(
+            return Err(KeyError::new(
                 format!("there is no key: no credential {name}, no {}", sealed.display()),
                 "make one with `psi-driver cache init --backend tpm`",
-            )
-        })?;
-        let key = DataKey::from_secret(&key).ok_or_else(|| {
-            KeyError::new(
-                format!("the cache key has {} bytes instead of {}", key.len(), DataKey::LEN),
-                "make a new one with `psi-driver cache init --backend tpm --force`",
-            )
-        })?;
-        Ok(LoadedKey { key, part: Vec::new() })
+            ));
+        }
+        if present.is_none() {
+            // A first key, whose making was interrupted.
+            self.commit().await?;
+        }
+        keys.extend(present);
+        Ok(keys)
     }
 
-    async fn provision(&self) -> Result<LoadedKey, KeyError> {
-        let key = DataKey::generate()
-            .map_err(|error| KeyError::new(format!("no random numbers: {error}"), "try again"))?;
-        let sealed = self.seal_and_prove(&key.to_secret()).await?;
-        let path = &self.credential.sealed;
+    async fn keep(&self, key: DataKey, seal: Option<&SealOptions>) -> Result<LoadedKey, KeyError> {
+        let seal = seal.cloned().or_else(|| self.present_seal()).unwrap_or_default();
+        let sealed = self.seal_and_prove(&key.to_secret(), &seal).await?;
+        let path = self.next_path();
+        if let Err(error) = files::keep_aside(&path) {
+            return Err(KeyError::new(format!("{}: {error}", path.display()), "check the folder"));
+        }
         let folder = path.parent().map_or(Ok(()), files::make_folder);
-        folder.and_then(|()| files::replace(path, sealed.expose_secret())).map_err(|error| {
+        folder.and_then(|()| files::replace(&path, sealed.expose_secret())).map_err(|error| {
             KeyError::new(
                 format!("writing {}: {error}", path.display()),
                 "run it as the owner of that folder",
@@ -75,12 +60,62 @@ impl KeyBackend for TpmKey {
         })?;
         Ok(LoadedKey { key, part: Vec::new() })
     }
+
+    async fn commit(&self) -> Result<(), KeyError> {
+        let (next, present) = (self.next_path(), &self.credential.sealed);
+        match files::rename(&next, present) {
+            // It was committed before: a rekey that was interrupted, and is gone through again.
+            Err(error) if error.kind() == ErrorKind::NotFound && present.exists() => Ok(()),
+            result => result.map_err(|error| {
+                KeyError::new(
+                    format!("renaming {} to {}: {error}", next.display(), present.display()),
+                    "both keys are kept; try again",
+                )
+            }),
+        }
+    }
 }
 
 impl TpmKey {
-    async fn seal_and_prove(&self, key: &SecretBytes) -> Result<SecretBytes, KeyError> {
-        let SealOptions { with_key, tpm2_pcrs } = &self.seal;
-        let sealed = self.credential.seal(key, with_key, tpm2_pcrs).await.map_err(|why| {
+    /// How the key in use is sealed, when that can be told.
+    pub fn present_seal(&self) -> Option<SealOptions> {
+        SealOptions::of(&fs::read(&self.credential.sealed).ok()?)
+    }
+
+    /// Where the next key waits to become the one in use.
+    fn next_path(&self) -> PathBuf {
+        self.credential.sealed.with_extension("key.next")
+    }
+
+    fn next(&self) -> Credential {
+        Credential { delivered: None, sealed: self.next_path(), ..self.credential.clone() }
+    }
+
+    async fn open(&self, credential: &Credential) -> Result<Option<LoadedKey>, KeyError> {
+        let key = credential.read().await.map_err(|why| {
+            KeyError::new(
+                format!("the key in {why}"),
+                "if firmware, Secure Boot or the board changed, `psi-driver cache recover` brings it back with \
+                 the recovery key; else make a new key with `psi-driver cache init --backend tpm --force`",
+            )
+        })?;
+        let Some(key) = key else { return Ok(None) };
+        let key = DataKey::from_secret(&key).ok_or_else(|| {
+            KeyError::new(
+                format!("the cache key has {} bytes instead of {}", key.len(), DataKey::LEN),
+                "make a new one with `psi-driver cache init --backend tpm --force`",
+            )
+        })?;
+        Ok(Some(LoadedKey { key, part: Vec::new() }))
+    }
+
+    async fn seal_and_prove(
+        &self,
+        key: &SecretBytes,
+        seal: &SealOptions,
+    ) -> Result<SecretBytes, KeyError> {
+        let with_key = &seal.with_key;
+        let sealed = self.credential.seal(key, seal).await.map_err(|why| {
             KeyError::new(
                 format!("sealing a key with --seal-with {with_key}: {why}"),
                 "check `systemd-creds has-tpm2`; without a TPM, --seal-with host keeps the key in \

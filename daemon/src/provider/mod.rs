@@ -33,6 +33,20 @@ pub trait SecretProvider: Send + Sync {
 
     /// Whether a realm is one of the config's. No I/O.
     fn knows(&self, realm: &Realm) -> bool;
+
+    /// How the values that it gives are kept.
+    fn keeping(&self) -> Keeping;
+}
+
+/// How a provider's values are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    /// In RAM and in `cache.enc`, and asked for again when they are old: the provider may change them,
+    /// and may be out.
+    OnDisk,
+    /// In RAM alone, for good: the reference holds the value, sealed, and who sealed it to a token did
+    /// not agree to another key.
+    InRam,
 }
 
 /// A folder of secrets, as a workload of the config names it.

@@ -8,7 +8,7 @@ const OTHER: &str = "876543210fedcba9876543210";
 
 fn vault() -> Option<Arc<Vault>> {
     let key = DataKey::from_secret(&SecretBytes::new(vec![1; 32])).unwrap();
-    Some(Arc::new(Vault::new(&key, BackendPart { tag: BackendTag::Tpm, bytes: Vec::new() })))
+    Some(Arc::new(Vault::new(key, BackendPart { tag: BackendTag::Tpm, bytes: Vec::new() })))
 }
 
 fn open(state: &Path) -> Arc<Registry> {

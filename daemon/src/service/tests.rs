@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::cache::Policy;
-use crate::provider::{SecretProvider, Source};
+use crate::provider::{Keeping, SecretProvider, Source};
 use crate::reference::{Extent, Listing, Realm};
 use crate::refresh::{Progress, Refresher};
 use crate::upstream::Workload;
@@ -87,6 +87,10 @@ impl SecretProvider for Arc<Scripted> {
 
     fn knows(&self, realm: &Realm) -> bool {
         *realm == Realm::new(&["fake"])
+    }
+
+    fn keeping(&self) -> Keeping {
+        Keeping::OnDisk
     }
 }
 

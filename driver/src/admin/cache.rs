@@ -9,7 +9,7 @@ use psi_common::{Exit, Paths};
 use psi_proto::v1::RefreshEvent;
 use serde_json::json;
 
-use super::{podman, status};
+use super::{keys, podman, status};
 use crate::args::{CacheCommand, InitOptions};
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
@@ -21,6 +21,9 @@ pub(crate) fn run(paths: &Paths, command: &CacheCommand) -> Result<(), Failure> 
         CacheCommand::Status { verify, json } => status::run(paths, *verify, *json),
         CacheCommand::Refresh { json } => refresh(paths, *json),
         CacheCommand::Invalidate { target } => invalidate(paths, target),
+        CacheCommand::Rekey(seal) => keys::rekey(paths, seal),
+        CacheCommand::Recover(seal) => keys::recover(paths, seal),
+        CacheCommand::RecoveryKey => keys::make_recovery_key(paths),
     }
 }
 
@@ -42,6 +45,9 @@ fn init(paths: &Paths, options: &InitOptions) -> Result<(), Failure> {
     command.args(["--title", "psi-driver: cache init"]);
     if options.force {
         command.arg("--force");
+    }
+    if options.no_recovery_key {
+        command.arg("--no-recovery-key");
     }
     let cause = command.exec();
     Err(Failure::io(

@@ -2,6 +2,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod install;
+mod keys;
 pub(crate) mod podman;
 pub(crate) mod restore;
 mod status;

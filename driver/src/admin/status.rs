@@ -130,6 +130,9 @@ fn as_text(status: &StatusResponse, now: SystemTime) -> String {
             _ => status.entries.to_string(),
         },
     );
+    if !status.backend.is_empty() && !status.has_recovery_key {
+        line("recovery", "no recovery key; `psi-driver cache recovery-key` makes one".into());
+    }
     line("registered", format!("{} references, {} literals", status.references, status.literals));
     line("lookups", format!("{} from RAM, {} from a provider", status.hits, status.misses));
     line(
@@ -217,6 +220,7 @@ fn as_json(status: &StatusResponse) -> String {
         "literals": status.literals,
         "hits": status.hits,
         "misses": status.misses,
+        "has_recovery_key": status.has_recovery_key,
         "survives_outage": status.survives_outage,
         "would_fail": status.would_fail,
         "would_fail_count": status.would_fail_count,

@@ -96,7 +96,7 @@ fn a_full_disk_costs_no_lookup_and_a_store_is_refused_whole() {
         assert!(line.contains("; check the disk of psid's state directory"), "{line}");
     }
     assert_eq!(names(&world.state().join("secrets")), [id(1)], "nothing half-written");
-    assert_eq!(names(&world.state()), ["cache.enc", "secrets"]);
+    assert_eq!(names(&world.state()), ["cache.enc", "generation", "secrets"]);
     assert_eq!(fs::read(world.cache()).unwrap(), before, "the last good one is whole");
     assert_eq!(world.driver(&["list"]).text(), format!("{}\n", id(1)));
     assert_eq!(psid.status()["survives_outage"], false);

@@ -71,7 +71,7 @@ fn n8_a_damaged_cache_is_set_aside_and_never_overwritten() {
 fn n20_every_byte_of_the_header_counts() {
     endure(|file| file[0] = b'X', "it is not a psi cache: it does not begin with PSIC");
     endure(|file| file[4] = 9, "it is of format version 9, and only 2 is read here");
-    endure(|file| file[5] = 2, "it was sealed under the hsm backend's key");
+    endure(|file| file[5] = 2, "it was damaged or tampered with");
     endure(|file| file[5] = 7, "it is sealed by a key backend unknown here (tag 7)");
     endure(|file| file[6] ^= 1, "it was sealed under another key");
     endure(|file| file[24] ^= 1, "it was damaged or tampered with");

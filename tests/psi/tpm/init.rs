@@ -42,8 +42,10 @@ fn a_key_is_sealed_and_proved_and_an_empty_cache_written() {
         told.contains("backend = \"tpm\"") && told.contains("systemctl restart psid"),
         "{told}"
     );
-    assert_eq!(files(&world), [sealed.clone(), world.config(), cache.clone()]);
-    for file in [&sealed, &cache] {
+    let [memory, recovery] = ["generation", "recovery.enc"].map(|name| world.state().join(name));
+    let made = [sealed.clone(), world.config(), cache.clone(), memory.clone(), recovery.clone()];
+    assert_eq!(files(&world), made);
+    for file in [&sealed, &cache, &memory, &recovery] {
         assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
     }
     assert!(fs::read(&cache).unwrap().starts_with(b"PSIC\x02\x01"));
@@ -89,7 +91,7 @@ fn force_sets_the_old_key_and_the_old_cache_aside() {
     let world = in_use(&double, &tpm);
     let old = [world.sealed_key(), world.cache()].map(|path| fs::read(path).unwrap());
     let told = init(&world, &tpm, &["--force"]).text();
-    assert_eq!(told.matches("set the present ").count(), 2, "{told}");
+    assert_eq!(told.matches("set the present ").count(), 3, "{told}");
     for bytes in old {
         let kept = files(&world).into_iter().any(|path| {
             path.to_string_lossy().contains(".old-") && fs::read(path).unwrap() == bytes

@@ -1,6 +1,7 @@
 //! The tpm backend, with the real systemd-creds and a software TPM.
 
 mod init;
+mod keys;
 mod unseal;
 
 use crate::harness::{Double, Driver, Start, Tpm, World};

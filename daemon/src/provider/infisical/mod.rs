@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use psi_common::SecretBytes;
 
-use super::{ProviderError, SecretProvider, Source};
+use super::{Keeping, ProviderError, SecretProvider, Source};
 use crate::reference::{Coordinates, Extent, Listing, Realm, Reference};
 use answer::ApiError;
 use api::{Api, Folder, Secret};
@@ -167,6 +167,10 @@ impl SecretProvider for Infisical {
 
     fn knows(&self, realm: &Realm) -> bool {
         self.projects.values().any(|project| project.realm() == *realm)
+    }
+
+    fn keeping(&self) -> Keeping {
+        Keeping::OnDisk
     }
 }
 

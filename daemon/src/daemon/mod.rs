@@ -1,4 +1,8 @@
-//! The parts of a running daemon, and how they follow a new config.
+//! The parts of a running daemon, and how they follow a new config. `unlock` brings the key to them,
+//! `rekey` replaces it.
+
+mod rekey;
+mod unlock;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -10,11 +14,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
-use crate::clock;
 use crate::config::Access;
-use crate::envelope::{BackendPart, Vault};
-use crate::key::{KeyBackend, LoadedKey};
-use crate::persist::{self, Loaded, Persister};
+use crate::envelope::Vault;
+use crate::key::KeyBackend;
+use crate::persist::Persister;
 use crate::refresh::{Refresher, Schedule};
 use crate::registry::Registered;
 use crate::service::Service;
@@ -37,6 +40,9 @@ pub struct Daemon {
     persists: bool,
     /// The socket, when it is one of our own and its mode is ours to set.
     socket: Mutex<Option<PathBuf>>,
+    /// One opening or changing of keys at a time.
+    unlocking: tokio::sync::Mutex<()>,
+    vault: Mutex<Option<Arc<Vault>>>,
     keeping: Mutex<Option<Keeping>>,
     degraded: Mutex<BTreeMap<Topic, String>>,
     stop_keeping: CancellationToken,
@@ -55,8 +61,14 @@ pub enum Topic {
     State,
     /// The data key.
     Key,
+    /// A rekey that did not come to its end.
+    Rekey,
+    /// `recovery.enc`
+    Recovery,
     /// `cache.enc`
     Cache,
+    /// An older `cache.enc` in the place of a newer one.
+    Rollback,
     /// A provider that could not be set up.
     Provider,
     /// The config file, read again.
@@ -82,50 +94,12 @@ impl Daemon {
             backend,
             persists,
             socket: Mutex::default(),
+            unlocking: tokio::sync::Mutex::default(),
+            vault: Mutex::default(),
             keeping: Mutex::default(),
             degraded: Mutex::default(),
             stop_keeping: CancellationToken::new(),
         }
-    }
-
-    /// Opens the key and what is sealed under it, and starts to persist. A failure leaves the daemon
-    /// serving live, with the reason in its status; the next reload tries again.
-    pub async fn unlock(&self) {
-        if lock(&self.keeping).is_some() {
-            return;
-        }
-        let Some(backend) = &self.backend else {
-            let why = "no key backend: live lookups only; set backend in [cache], and run `psi-driver cache init`";
-            return self.degrade(Topic::Key, why);
-        };
-        let present = persist::backend_part(&self.cache_path, backend.tag());
-        let LoadedKey { key, part } = match backend.load(present.as_deref()).await {
-            Ok(loaded) => loaded,
-            Err(error) => return self.degrade(Topic::Key, &error.to_string()),
-        };
-        self.recover(Topic::Key);
-        let vault = Arc::new(Vault::new(&key, BackendPart { tag: backend.tag(), bytes: part }));
-        self.service.registry.unlock(Arc::clone(&vault));
-        if !self.persists {
-            let off =
-                "the cache is off, enabled = false in [cache]: nothing that is fetched is kept";
-            return self.degrade(Topic::Cache, off);
-        }
-        let mut generation = 0;
-        match persist::load(&self.cache_path, &vault, clock::now().wall) {
-            Loaded::Nothing => {}
-            Loaded::Snapshot(snapshot) => {
-                generation = snapshot.generation;
-                self.service.cache.change_in_ram(|cache| cache.restore(snapshot));
-            }
-            Loaded::SetAside(why) => self.degrade(Topic::Cache, &why),
-            // To persist now would overwrite it.
-            Loaded::InTheWay(why) => return self.degrade(Topic::Cache, &why),
-        }
-        let cache = Arc::clone(&self.service.cache);
-        let persister = Arc::new(Persister::new(self.cache_path.clone(), vault, cache, generation));
-        let task = tokio::spawn(Arc::clone(&persister).run(self.stop_keeping.clone()));
-        *lock(&self.keeping) = Some(Keeping { persister, task });
     }
 
     /// Writes what is not written yet, and ends the persister.
@@ -157,10 +131,12 @@ impl Daemon {
         lock(&self.keeping).as_ref().map(|keeping| Arc::clone(&keeping.persister))
     }
 
-    /// Takes note of a degradation, and tells the log.
+    /// Takes note of a degradation, and tells the log once.
     pub fn degrade(&self, topic: Topic, why: &str) {
-        tracing::warn!(?topic, "{why}");
-        lock(&self.degraded).insert(topic, why.to_owned());
+        let known = lock(&self.degraded).insert(topic, why.to_owned());
+        if known.as_deref() != Some(why) {
+            tracing::warn!(?topic, "{why}");
+        }
     }
 
     /// Takes note that a degradation is over.

@@ -1,0 +1,210 @@
+//! The key: opened while the socket is served already, by its backend or by the recovery key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use psi_common::BackendTag;
+use tokio_util::sync::CancellationToken;
+
+use super::{Daemon, Keeping, Topic, lock};
+use crate::cache::Snapshot;
+use crate::clock;
+use crate::envelope::{self, BackendPart, Vault};
+use crate::key::{LoadedKey, SealOptions};
+use crate::notify;
+use crate::persist::{self, Loaded, Persister, Remembered};
+use crate::recovery::{self, RecoveryKey};
+
+/// How long after a key that did not open to try again: a token may be put back at any time.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+impl Daemon {
+    /// Opens the key, while lookups that need it wait and systemd is asked for time; without success,
+    /// tries again now and then until `stop`.
+    pub async fn open(&self, stop: CancellationToken) {
+        let what = self.backend.as_ref().map_or("none", |backend| backend.tag().name());
+        let told = format!("opening the key ({what})");
+        tokio::select! {
+            () = self.unlock() => {}
+            () = notify::ask_for_time(&told) => {}
+            () = stop.cancelled() => {}
+        }
+        self.service.gate.open();
+    }
+
+    /// Tries again to open a key that did not open, until it does.
+    pub async fn keep_trying(&self, stop: CancellationToken) {
+        while self.backend.is_some() && self.vault().is_none() {
+            if tokio::time::timeout(TRY_AGAIN, stop.cancelled()).await.is_ok() {
+                return;
+            }
+            self.unlock().await;
+        }
+    }
+
+    /// Opens the key and what is sealed under it, and starts to persist. A failure leaves the daemon
+    /// serving live, with the reason in its status.
+    pub async fn unlock(&self) {
+        let _one = self.unlocking.lock().await;
+        if lock(&self.keeping).is_some() {
+            return;
+        }
+        let Some(backend) = &self.backend else {
+            let why = "no key backend: live lookups only; set backend in [cache], and run `psi-driver cache init`";
+            return self.degrade(Topic::Key, why);
+        };
+        match backend.load(&self.parts(backend.tag())).await {
+            Ok(keys) => match vault_of(backend.tag(), keys) {
+                Some(vault) => self.take_over(vault).await,
+                None => self.degrade(Topic::Key, "the key backend has no key; report it"),
+            },
+            Err(error) => self.degrade(Topic::Key, &error.to_string()),
+        }
+    }
+
+    /// Opens the data keys by the recovery key, keeps them as the backend does now, and unlocks.
+    pub async fn recover_key(
+        &self,
+        recovery: &RecoveryKey,
+        seal: Option<&SealOptions>,
+    ) -> Result<(), String> {
+        let _one = self.unlocking.lock().await;
+        let backend = self.backend.as_ref().ok_or(
+            "there is no key backend to keep the key; set backend in [cache], and restart psid",
+        )?;
+        if self.vault().is_some() {
+            return Err("the key opens, and there is nothing to recover; to replace it, use \
+                        `psi-driver cache rekey`"
+                .into());
+        }
+        let path = self.recovery_path();
+        let file = std::fs::read(&path).map_err(|error| {
+            format!("{}: {error}; without it, only `psi-driver cache init` is left", path.display())
+        })?;
+        let mut keys = recovery::open(&file, recovery)
+            .map_err(|why| format!("{why}; check what you typed"))?
+            .into_iter();
+        let present = keys.next().ok_or("recovery.enc holds no key; report it")?;
+        let kept = backend.keep(present, seal).await.map_err(|error| error.to_string())?;
+        backend.commit().await.map_err(|error| error.to_string())?;
+        let part = BackendPart { tag: backend.tag(), bytes: kept.part };
+        let vault = Vault::new(kept.key, part.clone());
+        for former in keys {
+            vault.open_with(former, part.clone());
+        }
+        self.take_over(Arc::new(vault)).await;
+        // A token's wrapping is in every file: those that another one wrapped must be written again.
+        self.finish_rekey().await
+    }
+
+    /// Where the recovery key's file is.
+    pub fn recovery_path(&self) -> std::path::PathBuf {
+        self.cache_path.with_file_name("recovery.enc")
+    }
+
+    /// The keys in use, when one was opened.
+    pub fn vault(&self) -> Option<Arc<Vault>> {
+        lock(&self.vault).clone()
+    }
+
+    async fn take_over(&self, vault: Arc<Vault>) {
+        self.recover(Topic::Key);
+        *lock(&self.vault) = Some(Arc::clone(&vault));
+        self.service.registry.unlock(Arc::clone(&vault));
+        self.check_recovery(&vault);
+        self.start_to_persist(&vault);
+        if vault.has_former()
+            && let Err(why) = self.finish_rekey().await
+        {
+            self.degrade(Topic::Rekey, &format!("a rekey was interrupted and is not done: {why}"));
+        }
+    }
+
+    /// The backend's parts in the files of the state folder, each once, the cache's first.
+    fn parts(&self, tag: BackendTag) -> Vec<Vec<u8>> {
+        let cache = std::fs::read(&self.cache_path).ok();
+        let cache = cache.and_then(|file| envelope::backend_part(&file));
+        let mut parts = Vec::new();
+        for part in cache.into_iter().chain(self.service.registry.backend_parts()) {
+            if part.tag == tag && !parts.contains(&part.bytes) {
+                parts.push(part.bytes);
+            }
+        }
+        parts
+    }
+
+    fn check_recovery(&self, vault: &Vault) {
+        let checked = std::fs::read(self.recovery_path())
+            .ok()
+            .map(|file| vault.look(|keys| recovery::check(&file, keys)));
+        match checked {
+            Some(Err(why)) => self.degrade(
+                Topic::Recovery,
+                &format!("{why}: the recovery key is of no use; make a new one with `psi-driver cache recovery-key`"),
+            ),
+            _ => self.recover(Topic::Recovery),
+        }
+    }
+
+    fn start_to_persist(&self, vault: &Arc<Vault>) {
+        if !self.persists {
+            let off =
+                "the cache is off, enabled = false in [cache]: nothing that is fetched is kept";
+            return self.degrade(Topic::Cache, off);
+        }
+        let remembered = persist::remembered(&self.cache_path, vault);
+        let mut generation = match &remembered {
+            Remembered::Generation(generation) => *generation,
+            Remembered::Nothing | Remembered::Unreadable(_) => 0,
+        };
+        match persist::load(&self.cache_path, vault, clock::now().wall) {
+            Loaded::Nothing => {}
+            Loaded::Snapshot(snapshot) => {
+                self.compare(&snapshot, &remembered);
+                generation = generation.max(snapshot.generation);
+                self.service.cache.change_in_ram(|cache| cache.restore(snapshot));
+            }
+            Loaded::SetAside(why) => self.degrade(Topic::Cache, &why),
+            // To persist now would overwrite it.
+            Loaded::InTheWay(why) => return self.degrade(Topic::Cache, &why),
+        }
+        let cache = Arc::clone(&self.service.cache);
+        let path = self.cache_path.clone();
+        let persister = Arc::new(Persister::new(path, Arc::clone(vault), cache, generation));
+        let task = tokio::spawn(Arc::clone(&persister).run(self.stop_keeping.clone()));
+        *lock(&self.keeping) = Some(Keeping { persister, task });
+    }
+
+    /// Whether this is the cache that was written last.
+    fn compare(&self, found: &Snapshot, remembered: &Remembered) {
+        let (path, found) = (self.cache_path.display(), found.generation);
+        let remedy = "what it holds may be old: run `psi-driver cache refresh`, and find out who put it there";
+        match remembered {
+            Remembered::Generation(last) if *last > found => self.degrade(
+                Topic::Rollback,
+                &format!("{path} is generation {found}, and {last} was written before; {remedy}"),
+            ),
+            Remembered::Nothing if found > 1 => self.degrade(
+                Topic::Rollback,
+                &format!(
+                    "{path} is generation {found}, and the memory of the last one is gone; {remedy}"
+                ),
+            ),
+            Remembered::Unreadable(why) => self.degrade(
+                Topic::Rollback,
+                &format!("whether {path} is the last one cannot be told: {why}; {remedy}"),
+            ),
+            _ => {}
+        }
+    }
+}
+
+fn vault_of(tag: BackendTag, keys: Vec<LoadedKey>) -> Option<Arc<Vault>> {
+    let mut keys = keys.into_iter();
+    let LoadedKey { key, part } = keys.next()?;
+    let vault = Vault::new(key, BackendPart { tag, bytes: part });
+    for LoadedKey { key, part } in keys {
+        vault.open_with(key, BackendPart { tag, bytes: part });
+    }
+    Some(Arc::new(vault))
+}
