@@ -65,14 +65,18 @@ install:
 	@test -x $(DIST)/psid || { echo "run 'make build' first"; exit 1; }
 	install -D -m 0755 $(DIST)/psi-driver $(DESTDIR)$(PREFIX)/bin/psi-driver
 	install -D -m 0755 $(DIST)/psid $(DESTDIR)$(PREFIX)/bin/psid
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system contrib/systemd/psid.service contrib/systemd/psid.socket
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system contrib/systemd/psid*
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/user contrib/systemd/user/psid*
+	install -D -m 0644 contrib/sysusers.d/psi.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/psi.conf
+	install -D -m 0644 contrib/tmpfiles.d/psi.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/psi.conf
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 contrib/man/*.1
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 contrib/man/*.8
 	install -D -m 0644 contrib/completions/psi-driver.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/psi-driver
 	install -D -m 0644 contrib/completions/_psi-driver $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_psi-driver
 	install -D -m 0644 contrib/completions/psi-driver.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/psi-driver.fish
 	test -e $(DESTDIR)/etc/psi/config.toml || install -D -m 0600 contrib/config/psi.toml $(DESTDIR)/etc/psi/config.toml
-	sed -i 's,/usr/bin/,$(PREFIX)/bin/,' $(DESTDIR)$(PREFIX)/lib/systemd/system/psid.service
+	sed -i 's,/usr/bin/psid,$(PREFIX)/bin/psid,' $(DESTDIR)$(PREFIX)/lib/systemd/*/psid*.service
+	@[ -n "$(DESTDIR)" ] || { systemd-sysusers psi.conf; systemd-tmpfiles --create psi.conf; } || echo "make the user psi, and /etc/psi for it: see contrib/sysusers.d and contrib/tmpfiles.d"
 
 clean:
 	$(CARGO) clean

@@ -59,7 +59,7 @@ complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __f
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init status refresh invalidate rekey recover recovery-key help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l backend -d 'Where the key lives: tpm (sealed by systemd-creds) or hsm (wrapped by a PKCS#11 token)' -r -f -a "tpm\t''
 hsm\t''"
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l seal-with -d 'What systemd-creds seals the key to' -r -f -a "tpm2\t''
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l seal-with -d 'What systemd-creds seals the key to (default: tpm2; auto for a user\'s psid)' -r -f -a "tpm2\t''
 host\t''
 host+tpm2\t''
 auto\t''"

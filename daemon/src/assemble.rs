@@ -8,7 +8,7 @@ use psi_common::{BackendTag, Paths};
 
 use crate::cache::{Cache, Policy};
 use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, InfisicalConfig};
-use crate::credential::Credential;
+use crate::credential::{Credential, Creds};
 use crate::daemon::{Daemon, Topic};
 use crate::files;
 use crate::key::{CREDENTIAL, KeyBackend, TpmKey};
@@ -26,6 +26,8 @@ pub struct Surroundings {
     pub paths: Paths,
     /// Where systemd put the unit's credentials.
     pub credentials: Option<PathBuf>,
+    /// Who opens those that psid must open itself.
+    pub creds: Creds,
 }
 
 /// Makes the daemon that `config` describes. Nothing that is broken keeps it from starting.
@@ -117,7 +119,7 @@ pub fn tpm(surroundings: &Surroundings) -> TpmKey {
 impl Surroundings {
     fn credential(&self, name: &str, sealed: PathBuf) -> Credential {
         let delivered = self.credentials.as_ref().map(|folder| folder.join(name));
-        Credential { name: name.to_owned(), delivered, sealed }
+        Credential { name: name.to_owned(), delivered, sealed, creds: self.creds.clone() }
     }
 }
 

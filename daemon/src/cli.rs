@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::assemble::{self, Surroundings};
 use crate::config::Config;
+use crate::credential::{self, Creds};
 use crate::key::SealOptions;
 use crate::logging::{self, Format, Verbosity};
 use crate::{hardening, init, listener, serve};
@@ -36,14 +37,17 @@ struct CommandLine {
 enum Command {
     /// Check the config, name the line at fault, and exit
     Check,
+    /// Open or seal one credential, asked for on stdin (psid-creds.socket runs this)
+    #[command(hide = true)]
+    Creds,
     /// Make and seal a key, and write an empty cache (`psi-driver cache init` runs this)
     Init {
         /// Where the key lives
         #[arg(long, value_parser = ["tpm", "hsm"])]
         backend: String,
-        /// What systemd-creds seals the key to
-        #[arg(long, default_value = "tpm2", value_parser = ["tpm2", "host", "host+tpm2", "auto"])]
-        seal_with: String,
+        /// What systemd-creds seals the key to (default: tpm2; auto for a user's psid)
+        #[arg(long, value_parser = ["tpm2", "host", "host+tpm2", "auto"])]
+        seal_with: Option<String>,
         /// The PCRs that must be the same to unseal; empty for none
         #[arg(long, default_value = "7")]
         tpm2_pcrs: String,
@@ -90,6 +94,9 @@ pub fn run() -> ExitCode {
             runtime.block_on(run_daemon(line.log_format, line.log_level, &surroundings, &refused))
         }
         Some(Command::Check) => check(&surroundings),
+        Some(Command::Creds) => runtime
+            .block_on(credential::serve(tokio::io::stdin(), tokio::io::stdout()))
+            .map_err(|error| (Exit::Io, format!("creds: {error}; see psid's own log"))),
         Some(Command::Init { backend, title, .. }) if backend == "hsm" => {
             let words =
                 format!("{title}: the hsm backend is not in this version; use --backend tpm");
@@ -97,7 +104,11 @@ pub fn run() -> ExitCode {
         }
         Some(Command::Init { seal_with, tpm2_pcrs, force, no_recovery_key, title, .. }) => {
             let options = init::Options {
-                seal: SealOptions { with_key: seal_with, tpm2_pcrs },
+                seal: SealOptions {
+                    with_key: seal_with
+                        .unwrap_or_else(|| surroundings.creds.default_seal().with_key),
+                    tpm2_pcrs,
+                },
                 force,
                 recovery: !no_recovery_key,
             };
@@ -176,7 +187,21 @@ fn surroundings(config: Option<PathBuf>) -> Surroundings {
     if let (Some(runtime), None) = (folder("RUNTIME_DIRECTORY"), variable("PSI_SOCKET")) {
         paths.socket = runtime.join("psid.sock");
     }
-    Surroundings { paths, credentials: folder("CREDENTIALS_DIRECTORY") }
+    let creds = creds(&paths);
+    Surroundings { paths, credentials: folder("CREDENTIALS_DIRECTORY"), creds }
+}
+
+/// Root runs systemd-creds itself; the system's psid as a user of its own has a helper; a person's psid
+/// has credentials of that person's.
+fn creds(paths: &Paths) -> Creds {
+    let helper = paths.socket.with_file_name("creds.sock");
+    if rustix::process::geteuid().is_root() {
+        Creds::Child(credential::Scope::System)
+    } else if helper.exists() {
+        Creds::Helper(helper)
+    } else {
+        Creds::Child(credential::Scope::User)
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads systemd's variables")]

@@ -119,9 +119,9 @@ pub(crate) struct InitOptions {
     /// Where the key lives: tpm (sealed by systemd-creds) or hsm (wrapped by a PKCS#11 token)
     #[arg(long)]
     pub(crate) backend: Option<Backend>,
-    /// What systemd-creds seals the key to
-    #[arg(long, value_name = "KEY", default_value = "tpm2")]
-    pub(crate) seal_with: SealWith,
+    /// What systemd-creds seals the key to (default: tpm2; auto for a user's psid)
+    #[arg(long, value_name = "KEY")]
+    pub(crate) seal_with: Option<SealWith>,
     /// The PCRs that must be the same to unseal, as 7 or 7+11; empty for none
     #[arg(long, value_name = "PCRS", default_value = "7")]
     pub(crate) tpm2_pcrs: String,

@@ -41,7 +41,10 @@ fn init(paths: &Paths, options: &InitOptions) -> Result<(), Failure> {
     let psid = psid();
     let mut command = Command::new(&psid);
     command.arg("--config").arg(&paths.config).args(["init", "--backend", backend.name()]);
-    command.args(["--seal-with", options.seal_with.name(), "--tpm2-pcrs", &options.tpm2_pcrs]);
+    command.args(["--tpm2-pcrs", &options.tpm2_pcrs]);
+    if let Some(seal_with) = options.seal_with {
+        command.args(["--seal-with", seal_with.name()]);
+    }
     command.args(["--title", "psi-driver: cache init"]);
     if options.force {
         command.arg("--force");

@@ -1,5 +1,6 @@
 //! The tpm backend, with the real systemd-creds and a software TPM.
 
+mod helper;
 mod init;
 mod keys;
 mod unseal;

@@ -3,19 +3,18 @@
 //! A unit that loads a credential which does not open fails to start (243/CREDENTIALS), with or without
 //! `SetCredential=`; tried on systemd 257. So psid can open one itself, and start without it.
 
+mod child;
+mod helper;
+
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use psi_common::SecretBytes;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
 
-/// A TPM that is busy or being reset takes seconds; one that takes a minute is broken.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub use child::Scope;
+pub use helper::serve;
 
 /// One credential.
 #[derive(Clone, Debug)]
@@ -26,6 +25,17 @@ pub struct Credential {
     pub delivered: Option<PathBuf>,
     /// The file that holds it, sealed by systemd-creds(1).
     pub sealed: PathBuf,
+    /// Who runs systemd-creds(1).
+    pub creds: Creds,
+}
+
+/// Who runs systemd-creds(1), which wants to be root to seal for a whole system.
+#[derive(Clone, Debug)]
+pub enum Creds {
+    /// This process.
+    Child(Scope),
+    /// The helper behind this socket: psid itself is not root.
+    Helper(PathBuf),
 }
 
 /// What `systemd-creds encrypt` seals to.
@@ -71,30 +81,35 @@ impl Credential {
         opened.map_err(|why| format!("{} does not open: {why}", self.sealed.display()))
     }
 
-    /// Opens what [`Self::seal`] made.
-    pub async fn open(&self, sealed: &SecretBytes) -> Result<SecretBytes, String> {
-        let mut command = Command::new("systemd-creds");
-        command.arg("decrypt").arg(format!("--name={}", self.name)).args(["-", "-"]);
-        run(command, sealed).await
+    async fn open(&self, sealed: &SecretBytes) -> Result<SecretBytes, String> {
+        match &self.creds {
+            Creds::Child(scope) => child::open(*scope, &self.name, sealed).await,
+            Creds::Helper(socket) => helper::open(socket, &self.name, sealed).await,
+        }
     }
 
-    /// Seals `secret` for this name; the caller keeps what comes back.
+    /// Seals `secret` for this name and proves that it opens; the caller keeps what comes back.
     pub async fn seal(
         &self,
         secret: &SecretBytes,
         seal: &SealOptions,
     ) -> Result<SecretBytes, String> {
-        let SealOptions { with_key, tpm2_pcrs } = seal;
-        let mut command = Command::new("systemd-creds");
-        command
-            .arg("encrypt")
-            .arg(format!("--name={}", self.name))
-            .arg(format!("--with-key={with_key}"));
-        if with_key != "host" {
-            command.arg(format!("--tpm2-pcrs={tpm2_pcrs}"));
+        match &self.creds {
+            Creds::Child(scope) => child::seal(*scope, &self.name, secret, seal).await,
+            Creds::Helper(socket) => helper::seal(socket, &self.name, secret, seal).await,
         }
-        command.args(["-", "-"]);
-        run(command, secret).await
+    }
+}
+
+impl Creds {
+    /// How a new key is sealed. A user's credentials cannot be sealed to the TPM alone.
+    pub fn default_seal(&self) -> SealOptions {
+        match self {
+            Self::Child(Scope::User) => {
+                SealOptions { with_key: "auto".into(), tpm2_pcrs: String::new() }
+            }
+            _ => SealOptions::default(),
+        }
     }
 }
 
@@ -140,53 +155,6 @@ impl std::fmt::Display for SealOptions {
     }
 }
 
-/// Runs systemd-creds; the secret goes through pipes only. `Err` is its own last line.
-async fn run(mut command: Command, input: &SecretBytes) -> Result<SecretBytes, String> {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| format!("systemd-creds does not run: {error}"))?;
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let give = async {
-        if let Some(mut stdin) = stdin {
-            // One that fails before it reads has its reason on stderr.
-            let _ = stdin.write_all(input.expose_secret()).await;
-        }
-    };
-    let talk = async {
-        let ((), output, words) = tokio::join!(give, all_of(stdout), all_of(stderr));
-        let words = String::from_utf8_lossy(words?.expose_secret()).into_owned();
-        Ok::<_, std::io::Error>((child.wait().await?, output?, words))
-    };
-    let (status, output, words) = tokio::time::timeout(PATIENCE, talk)
-        .await
-        .map_err(|_| format!("systemd-creds did not end within {} s", PATIENCE.as_secs()))?
-        .map_err(|error| format!("talking to systemd-creds: {error}"))?;
-    if status.success() {
-        return Ok(output);
-    }
-    Err(verdict(&words).map_or_else(|| format!("systemd-creds: {status}"), str::to_owned))
-}
-
-/// At most 1 MiB of what a pipe gives.
-async fn all_of(pipe: Option<impl AsyncRead + Unpin>) -> std::io::Result<SecretBytes> {
-    let mut bytes = Vec::with_capacity(64 * 1024);
-    if let Some(pipe) = pipe {
-        pipe.take(1 << 20).read_to_end(&mut bytes).await?;
-    }
-    Ok(SecretBytes::new(bytes))
-}
-
-/// The line that tells what went wrong: the last one that is not the TPM library's own chatter.
-fn verdict(words: &str) -> Option<&str> {
-    let lines = || words.lines().map(str::trim).filter(|line| !line.is_empty());
-    let chatter = |line: &&str| line.starts_with("ERROR:") || line.starts_with("WARNING:");
-    lines().rfind(|line| !chatter(line)).or_else(|| lines().next_back())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,15 +181,5 @@ mod tests {
         assert_eq!(with(&"00".repeat(16), "8000000000000000"), None);
         assert_eq!(with(tpm2, "80"), None);
         assert_eq!(SealOptions::of(b"no base64!"), None);
-    }
-
-    #[test]
-    fn the_telling_line_is_systemd_s_own() {
-        assert_eq!(
-            verdict("Failed to unseal\nERROR:esys:x.c:1:y() z\n\n"),
-            Some("Failed to unseal")
-        );
-        assert_eq!(verdict("WARNING:esys:a\nERROR:tcti:b\n"), Some("ERROR:tcti:b"));
-        assert_eq!(verdict("\n"), None);
     }
 }
