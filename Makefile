@@ -10,7 +10,7 @@ CARGO   ?= cargo
 MUSL    := $(shell uname -m)-unknown-linux-musl
 DIST    := target/dist
 
-.PHONY: all build debug deps demo test lint deny generate install clean
+.PHONY: all build deb debug deps demo test lint deny generate install clean
 
 all: build
 
@@ -77,6 +77,10 @@ install:
 	test -e $(DESTDIR)/etc/psi/config.toml || install -D -m 0600 contrib/config/psi.toml $(DESTDIR)/etc/psi/config.toml
 	sed -i 's,/usr/bin/psid,$(PREFIX)/bin/psid,' $(DESTDIR)$(PREFIX)/lib/systemd/*/psid*.service
 	@[ -n "$(DESTDIR)" ] || { systemd-sysusers psi.conf; systemd-tmpfiles --create psi.conf; } || echo "make the user psi, and /etc/psi for it: see contrib/sysusers.d and contrib/tmpfiles.d"
+
+## A Debian package of what `make build` built, in target/.
+deb: build
+	@contrib/packaging/deb.sh
 
 clean:
 	$(CARGO) clean
