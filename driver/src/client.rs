@@ -1,30 +1,28 @@
 //! The call: connect, one request, one answer, one absolute deadline; a status becomes an exit code
 //! and a sentence with its cause.
 
-use std::cell::RefCell;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use http::Uri;
 use psi_common::{Exit, Paths, SecretBytes, SecretId};
-use psi_proto::v1::cache_admin_client::CacheAdminClient;
-use psi_proto::v1::secret_driver_client::SecretDriverClient;
+use psi_proto::Message;
+use psi_proto::health::{HealthCheckRequest, HealthCheckResponse, SERVING};
 use psi_proto::v1::{
-    DeleteRequest, InvalidateRequest, ListRequest, LookupRequest, MakeRecoveryKeyRequest,
-    RecoverRequest, RecoverResponse, RefreshEvent, RefreshRequest, RekeyRequest, RestorableRequest,
-    RestorableSecret, RestoreRequest, Seal, StatusRequest, StatusResponse, StoreKind, StoreRequest,
-    invalidate_request, lookup_request,
+    DeleteRequest, DeleteResponse, InvalidateRequest, InvalidateResponse, ListRequest,
+    ListResponse, LookupRequest, LookupResponse, MakeRecoveryKeyRequest, MakeRecoveryKeyResponse,
+    RecoverRequest, RecoverResponse, RefreshEvent, RefreshRequest, RekeyRequest, RekeyResponse,
+    RestorableRequest, RestorableResponse, RestorableSecret, RestoreRequest, RestoreResponse, Seal,
+    StatusRequest, StatusResponse, StoreKind, StoreRequest, StoreResponse, invalidate_request,
+    lookup_request,
 };
-use tokio::net::UnixStream;
-use tokio::time::Instant;
-use tonic::{Code, Request, Status};
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_client::HealthClient;
 
-use crate::connection::{Broken, Connection, Sender};
 use crate::failure::Failure;
+use crate::wire::{self, Broken, Ended};
+
+const DRIVER: &str = "/psi.v1.SecretDriver";
+const ADMIN: &str = "/psi.v1.CacheAdmin";
 
 /// Which secret a call is about.
 pub(crate) enum Key {
@@ -47,32 +45,24 @@ pub(crate) enum Patience {
 /// One daemon, one deadline.
 pub(crate) struct Client {
     socket: PathBuf,
-    runtime: tokio::runtime::Runtime,
     patience: Patience,
     deadline: Instant,
 }
 
 impl Client {
     /// Starts the clock; connects at the first call.
-    pub(crate) fn new(paths: &Paths, patience: Patience) -> Result<Self, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()
-            .map_err(|cause| Failure::io("starting", &cause, "check the limits on open files"))?;
+    pub(crate) fn new(paths: &Paths, patience: Patience) -> Self {
         let deadline = Instant::now() + patience.limit();
-        Ok(Self { socket: paths.socket.clone(), runtime, patience, deadline })
+        Self { socket: paths.socket.clone(), patience, deadline }
     }
 
     pub(crate) fn lookup(&self, key: &Key) -> Result<SecretBytes, Failure> {
-        self.call(async |channel| {
-            let key = Some(match key {
-                Key::Id(id) => lookup_request::Key::Id(id.to_string()),
-                Key::Name(name) => lookup_request::Key::Name(name.clone()),
-            });
-            driver(channel).lookup(self.request(LookupRequest { key })).await
-        })
-        .map(|answer| SecretBytes::new(answer.value))
+        let key = Some(match key {
+            Key::Id(id) => lookup_request::Key::Id(id.to_string()),
+            Key::Name(name) => lookup_request::Key::Name(name.clone()),
+        });
+        let answer: LookupResponse = self.call(DRIVER, "Lookup", &LookupRequest { key })?;
+        Ok(SecretBytes::new(answer.value))
     }
 
     pub(crate) fn store(
@@ -81,80 +71,56 @@ impl Client {
         data: &SecretBytes,
         kind: StoreKind,
     ) -> Result<(), Failure> {
-        self.call(async |channel| {
-            let request = StoreRequest {
-                id: id.to_string(),
-                data: data.expose_secret().to_vec(),
-                kind: kind.into(),
-            };
-            driver(channel).store(self.request(request)).await
-        })
-        .map(|_| ())
+        let request = StoreRequest {
+            id: id.to_string(),
+            data: data.expose_secret().to_vec(),
+            kind: kind.into(),
+        };
+        self.call::<StoreResponse>(DRIVER, "Store", &request).map(|_| ())
     }
 
     /// Whether the id was registered.
     pub(crate) fn delete(&self, id: SecretId) -> Result<bool, Failure> {
-        self.call(async |channel| {
-            driver(channel).delete(self.request(DeleteRequest { id: id.to_string() })).await
-        })
-        .map(|answer| answer.existed)
+        let request = DeleteRequest { id: id.to_string() };
+        self.call::<DeleteResponse>(DRIVER, "Delete", &request).map(|answer| answer.existed)
     }
 
     pub(crate) fn list(&self) -> Result<Vec<String>, Failure> {
-        self.call(async |channel| driver(channel).list(self.request(ListRequest {})).await)
-            .map(|answer| answer.ids)
+        self.call::<ListResponse>(DRIVER, "List", &ListRequest {}).map(|answer| answer.ids)
     }
 
     pub(crate) fn restore(&self, id: SecretId) -> Result<(), Failure> {
-        self.call(async |channel| {
-            driver(channel).restore(self.request(RestoreRequest { id: id.to_string() })).await
-        })
-        .map(|_| ())
+        let request = RestoreRequest { id: id.to_string() };
+        self.call::<RestoreResponse>(DRIVER, "Restore", &request).map(|_| ())
     }
 
     pub(crate) fn restorable(&self) -> Result<Vec<RestorableSecret>, Failure> {
-        self.call(async |channel| {
-            driver(channel).restorable(self.request(RestorableRequest {})).await
-        })
-        .map(|answer| answer.secrets)
+        self.call::<RestorableResponse>(DRIVER, "Restorable", &RestorableRequest {})
+            .map(|answer| answer.secrets)
     }
 
     pub(crate) fn status(&self, verify: bool) -> Result<StatusResponse, Failure> {
-        self.call(async |channel| {
-            admin(channel).status(self.request(StatusRequest { verify })).await
-        })
+        self.call(ADMIN, "Status", &StatusRequest { verify })
     }
 
     /// Hands each event over as it comes.
     pub(crate) fn refresh(&self, on_event: &mut dyn FnMut(RefreshEvent)) -> Result<(), Failure> {
-        let on_event = RefCell::new(on_event);
-        self.call(async |channel| {
-            let response = admin(channel).refresh(self.request(RefreshRequest {})).await?;
-            let mut events = response.into_inner();
-            while let Some(event) = events.message().await? {
-                (*on_event.borrow_mut())(event);
-            }
-            Ok(tonic::Response::new(()))
-        })
+        self.stream(ADMIN, "Refresh", &RefreshRequest {}, on_event)
     }
 
     /// Whether the cache had the entry.
     pub(crate) fn invalidate(&self, key: &Key) -> Result<bool, Failure> {
-        self.call(async |channel| {
-            let key = Some(match key {
-                Key::Id(id) => invalidate_request::Key::Id(id.to_string()),
-                Key::Name(name) => invalidate_request::Key::Name(name.clone()),
-            });
-            admin(channel).invalidate(self.request(InvalidateRequest { key })).await
-        })
-        .map(|answer| answer.existed)
+        let key = Some(match key {
+            Key::Id(id) => invalidate_request::Key::Id(id.to_string()),
+            Key::Name(name) => invalidate_request::Key::Name(name.clone()),
+        });
+        self.call::<InvalidateResponse>(ADMIN, "Invalidate", &InvalidateRequest { key })
+            .map(|answer| answer.existed)
     }
 
     pub(crate) fn rekey(&self, seal: Option<&Seal>) -> Result<(), Failure> {
-        self.call(async |channel| {
-            admin(channel).rekey(self.request(RekeyRequest { seal: seal.cloned() })).await
-        })
-        .map(|_| ())
+        let request = RekeyRequest { seal: seal.cloned() };
+        self.call::<RekeyResponse>(ADMIN, "Rekey", &request).map(|_| ())
     }
 
     pub(crate) fn recover(
@@ -162,85 +128,100 @@ impl Client {
         recovery_key: &SecretBytes,
         seal: Option<&Seal>,
     ) -> Result<RecoverResponse, Failure> {
-        self.call(async |channel| {
-            let recovery_key = recovery_key.expose_secret().to_vec();
-            let request = RecoverRequest { recovery_key, seal: seal.cloned() };
-            admin(channel).recover(self.request(request)).await
-        })
+        let recovery_key = recovery_key.expose_secret().to_vec();
+        self.call(ADMIN, "Recover", &RecoverRequest { recovery_key, seal: seal.cloned() })
     }
 
     pub(crate) fn make_recovery_key(&self) -> Result<SecretBytes, Failure> {
-        self.call(async |channel| {
-            admin(channel).make_recovery_key(self.request(MakeRecoveryKeyRequest {})).await
-        })
-        .map(|answer| SecretBytes::new(answer.recovery_key))
+        self.call::<MakeRecoveryKeyResponse>(ADMIN, "MakeRecoveryKey", &MakeRecoveryKeyRequest {})
+            .map(|answer| SecretBytes::new(answer.recovery_key))
     }
 
     pub(crate) fn health(&self) -> Result<(), Failure> {
-        let request = || self.request(HealthCheckRequest { service: String::new() });
-        let answer = self.call(async |channel| {
-            HealthClient::with_origin(channel, origin()).check(request()).await
-        })?;
-        match answer.status() {
-            ServingStatus::Serving => Ok(()),
-            other => Err(Failure::new(
-                Exit::NoDaemon,
-                format!("psid answers {}", other.as_str_name()),
-                "it is stopping, or see `journalctl -u psid`",
-            )),
+        let request = HealthCheckRequest { service: String::new() };
+        let answer: HealthCheckResponse = self.call("/grpc.health.v1.Health", "Check", &request)?;
+        if answer.status == SERVING {
+            return Ok(());
         }
+        Err(Failure::new(
+            Exit::NoDaemon,
+            "psid answers that it does not serve",
+            "it is stopping, or see `journalctl -u psid`",
+        ))
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        request.set_timeout(self.deadline.saturating_duration_since(Instant::now()));
-        request
-    }
-
-    /// Runs `attempt` on a connection until it is answered or the deadline is there. All calls may be
-    /// repeated: each leaves the same state behind when it is made twice.
-    fn call<T>(
+    /// A call that has one answer.
+    fn call<T: Message + Default>(
         &self,
-        attempt: impl AsyncFn(Sender) -> Result<tonic::Response<T>, Status>,
+        service: &str,
+        method: &str,
+        request: &impl Message,
     ) -> Result<T, Failure> {
-        let last = RefCell::new(None);
-        let attempts = async {
-            let mut pause = Duration::from_millis(5);
-            loop {
-                let broken = match self.attempt(&attempt).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(Attempt::Final(failure)) => return Err(failure),
-                    Err(Attempt::Broken(failure)) => failure,
-                };
-                if !matches!(self.patience, Patience::Podman) {
-                    return Err(broken);
-                }
-                last.replace(Some(broken));
-                pause_for(pause).await;
-                pause = (pause * 2).min(Duration::from_millis(250));
-            }
-        };
-        self.runtime
-            .block_on(async { tokio::time::timeout_at(self.deadline, attempts).await })
-            .unwrap_or_else(|_| Err(last.take().unwrap_or_else(|| self.no_answer())))
+        let mut answer = None;
+        self.stream(service, method, request, &mut |message| answer = Some(message))?;
+        answer.ok_or_else(|| self.foreign("an answer without a message"))
     }
 
-    async fn attempt<T>(
+    /// Calls until it is answered or the deadline is there. All calls may be repeated: each leaves the
+    /// same state behind when it is made twice.
+    fn stream<T: Message + Default>(
         &self,
-        attempt: &impl AsyncFn(Sender) -> Result<tonic::Response<T>, Status>,
-    ) -> Result<T, Attempt> {
-        let stream =
-            UnixStream::connect(&self.socket).await.map_err(|cause| self.no_connection(&cause))?;
-        let connection = Connection::open(stream).await.map_err(|broken| self.broken(broken))?;
-        let status = match attempt(connection.sender()).await {
-            Ok(response) => return Ok(response.into_inner()),
-            Err(status) => status,
-        };
-        // A status that the transport made up has a source; one that psid sent has none.
-        if std::error::Error::source(&status).is_some() {
-            return Err(self.broken(connection.cause().await));
+        service: &str,
+        method: &str,
+        request: &impl Message,
+        on_message: &mut dyn FnMut(T),
+    ) -> Result<(), Failure> {
+        let path = format!("{service}/{method}");
+        let request = SecretBytes::new(request.encode_to_vec());
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let attempt = self.attempt(&path, &request, on_message);
+            let Err(Attempt::Broken(broken)) = attempt else {
+                return attempt.map_err(Attempt::into_failure);
+            };
+            let late = Instant::now() + pause >= self.deadline;
+            if late || !matches!(self.patience, Patience::Podman) {
+                return Err(broken);
+            }
+            wait(pause);
+            pause = (pause * 2).min(Duration::from_millis(250));
         }
-        Err(Attempt::Final(self.judge(&status)))
+    }
+
+    fn attempt<T: Message + Default>(
+        &self,
+        path: &str,
+        request: &SecretBytes,
+        on_message: &mut dyn FnMut(T),
+    ) -> Result<(), Attempt> {
+        let stream = self.connect().map_err(|cause| self.no_connection(&cause))?;
+        let mut take = |message: &[u8]| {
+            let message =
+                T::decode(message).map_err(|error| Broken::Protocol(error.to_string()))?;
+            on_message(message);
+            Ok(())
+        };
+        let ended = wire::call(stream, self.deadline, path, request.expose_secret(), &mut take);
+        match ended.map_err(|broken| self.broken(broken))? {
+            Ended { code: 0, .. } => Ok(()),
+            status => Err(Attempt::Final(self.judge(&status))),
+        }
+    }
+
+    /// A socket whose backlog is full must not hold us beyond the deadline.
+    fn connect(&self) -> io::Result<UnixStream> {
+        use rustix::net::sockopt::{Timeout, set_socket_timeout};
+        use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+        let socket = rustix::net::socket_with(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        set_socket_timeout(&socket, Timeout::Send, Some(left.max(Duration::from_millis(1))))?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(&self.socket)?)?;
+        Ok(socket.into())
     }
 
     fn no_connection(&self, cause: &io::Error) -> Attempt {
@@ -273,41 +254,51 @@ impl Client {
         )
     }
 
-    /// The one place that turns a status into an exit code.
-    fn judge(&self, status: &Status) -> Failure {
-        let exit = match status.code() {
-            Code::InvalidArgument | Code::AlreadyExists | Code::FailedPrecondition => {
-                Exit::BadInput
-            }
-            Code::NotFound => Exit::NoSuchSecret,
-            Code::PermissionDenied => Exit::NotAllowed,
-            Code::Unavailable | Code::ResourceExhausted => Exit::TryLater,
-            Code::DeadlineExceeded | Code::Cancelled => return self.no_answer(),
-            _ => {
+    /// The one place that turns a status into an exit code; the codes are gRPC's (doc/statuscodes.md).
+    fn judge(&self, status: &Ended) -> Failure {
+        let exit = match status.code {
+            // INVALID_ARGUMENT, ALREADY_EXISTS, FAILED_PRECONDITION
+            3 | 6 | 9 => Exit::BadInput,
+            // NOT_FOUND
+            5 => Exit::NoSuchSecret,
+            // PERMISSION_DENIED
+            7 => Exit::NotAllowed,
+            // RESOURCE_EXHAUSTED, UNAVAILABLE
+            8 | 14 => Exit::TryLater,
+            // CANCELLED, DEADLINE_EXCEEDED
+            1 | 4 => return self.no_answer(),
+            code => {
                 return Failure::new(
                     Exit::Protocol,
-                    format!("psid answered {:?}: {}", status.code(), status.message()),
+                    format!("psid answered with status {code}: {}", status.message),
                     "check that psid and psi-driver are of one version, and see `journalctl -u psid`",
                 );
             }
         };
-        Failure::told(exit, status.message())
+        Failure::told(exit, status.message.as_str())
     }
 
     fn broken(&self, broken: Broken) -> Attempt {
-        let socket = self.socket.display();
         match broken {
             Broken::Gone(cause) => Attempt::Broken(Failure::new(
                 Exit::NoDaemon,
-                format!("psid at {socket} broke the connection: {cause}"),
+                format!("psid at {} broke the connection: {cause}", self.socket.display()),
                 "see `systemctl status psid`",
             )),
-            Broken::Protocol(cause) => Attempt::Final(Failure::new(
-                Exit::Protocol,
-                format!("what listens at {socket} does not speak psi's protocol: {cause}"),
-                "check PSI_SOCKET, and that psid owns the socket",
-            )),
+            Broken::Protocol(cause) => Attempt::Final(self.foreign(&cause)),
+            Broken::Late => Attempt::Final(self.no_answer()),
         }
+    }
+
+    fn foreign(&self, cause: &str) -> Failure {
+        Failure::new(
+            Exit::Protocol,
+            format!(
+                "what listens at {} does not speak psi's protocol: {cause}",
+                self.socket.display()
+            ),
+            "check PSI_SOCKET, and that psid owns the socket",
+        )
     }
 }
 
@@ -317,6 +308,14 @@ enum Attempt {
     Broken(Failure),
     /// Another attempt would end the same.
     Final(Failure),
+}
+
+impl Attempt {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::Broken(failure) | Self::Final(failure) => failure,
+        }
+    }
 }
 
 impl Patience {
@@ -329,20 +328,7 @@ impl Patience {
     }
 }
 
-fn driver(channel: Sender) -> SecretDriverClient<Sender> {
-    SecretDriverClient::with_origin(channel, origin())
-}
-
-fn admin(channel: Sender) -> CacheAdminClient<Sender> {
-    CacheAdminClient::with_origin(channel, origin())
-}
-
-/// HTTP wants an authority, and a unix socket has none.
-fn origin() -> Uri {
-    Uri::from_static("http://psid")
-}
-
 #[expect(clippy::disallowed_methods, reason = "nothing tells that a daemon will be there again")]
-async fn pause_for(pause: Duration) {
-    tokio::time::sleep(pause).await;
+fn wait(pause: Duration) {
+    std::thread::sleep(pause);
 }

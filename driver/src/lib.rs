@@ -1,15 +1,15 @@
 //! `psi-driver`: one podman call becomes one gRPC call over psid's socket; then the program exits.
 //!
 //! In reading order: `args` (what is asked), `verbs` (one verb, one call, one answer), `client` (the
-//! deadline, the retry, the exit code), `connection` (the socket), `admin` (what only people run).
+//! deadline, the retry, the exit code), `wire` (gRPC on a socket), `admin` (what only people run).
 
 mod admin;
 mod args;
 mod client;
-mod connection;
 mod failure;
 mod stdio;
 mod verbs;
+mod wire;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

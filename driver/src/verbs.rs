@@ -11,7 +11,7 @@ use crate::stdio;
 
 pub(crate) fn lookup(paths: &Paths) -> Result<(), Failure> {
     let id = secret_id()?;
-    let value = Client::new(paths, Patience::Podman)?.lookup(&Key::Id(id))?;
+    let value = Client::new(paths, Patience::Podman).lookup(&Key::Id(id))?;
     stdio::write_value(&value)
 }
 
@@ -23,7 +23,7 @@ pub(crate) fn store(paths: &Paths, kind: &Kind) -> Result<(), Failure> {
         Kind { reference: true, .. } => StoreKind::Reference,
         _ => StoreKind::Unspecified,
     };
-    Client::new(paths, Patience::Podman)?.store(id, &value, kind)
+    Client::new(paths, Patience::Podman).store(id, &value, kind)
 }
 
 /// An unknown id is no failure: podman could never remove a secret that its driver lost. An empty id
@@ -34,7 +34,7 @@ pub(crate) fn delete(paths: &Paths) -> Result<(), Failure> {
         return Err(Failure::silent(Exit::BadInput));
     }
     let id = secret_id()?;
-    let existed = Client::new(paths, Patience::Podman)?.delete(id)?;
+    let existed = Client::new(paths, Patience::Podman).delete(id)?;
     if !existed {
         stdio::note(&format!("delete {id}"), "psid had no such secret; nothing to do");
     }
@@ -43,7 +43,7 @@ pub(crate) fn delete(paths: &Paths) -> Result<(), Failure> {
 
 pub(crate) fn list(paths: &Paths) -> Result<(), Failure> {
     let mut lines = String::new();
-    for id in Client::new(paths, Patience::Podman)?.list()? {
+    for id in Client::new(paths, Patience::Podman).list()? {
         lines.push_str(&id);
         lines.push('\n');
     }
@@ -51,13 +51,13 @@ pub(crate) fn list(paths: &Paths) -> Result<(), Failure> {
 }
 
 pub(crate) fn get(paths: &Paths, name: &str) -> Result<(), Failure> {
-    let client = Client::new(paths, Patience::Podman)?;
+    let client = Client::new(paths, Patience::Podman);
     let value = podman::by_any_name(name, |key| client.lookup(key))?;
     stdio::write_value(&value)
 }
 
 pub(crate) fn health(paths: &Paths) -> Result<(), Failure> {
-    Client::new(paths, Patience::Probe)?.health()
+    Client::new(paths, Patience::Probe).health()
 }
 
 fn secret_id() -> Result<SecretId, Failure> {

@@ -3,6 +3,10 @@
 //! The code is generated and committed, so that a build needs neither protoc nor a build script;
 //! `tests/drift.rs` fails when it no longer is what the proto file says.
 
+pub use prost::Message;
+
+pub mod health;
+
 /// Version 1 of psi's interface.
 #[allow(missing_docs, unused_qualifications, clippy::all, clippy::allow_attributes_without_reason, reason = "generated")]
 #[rustfmt::skip]

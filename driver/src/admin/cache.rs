@@ -72,7 +72,7 @@ fn psid() -> PathBuf {
 fn refresh(paths: &Paths, json: bool) -> Result<(), Failure> {
     let mut events = Vec::new();
     let progress = !json && std::io::stderr().is_terminal();
-    Client::new(paths, Patience::Admin)?.refresh(&mut |event| {
+    Client::new(paths, Patience::Admin).refresh(&mut |event| {
         events.push(event);
         if progress {
             let total = events.last().map_or(0, |event: &RefreshEvent| event.sources);
@@ -150,7 +150,7 @@ fn refresh_json(events: &[RefreshEvent]) -> String {
 }
 
 fn invalidate(paths: &Paths, target: &str) -> Result<(), Failure> {
-    let client = Client::new(paths, Patience::Probe)?;
+    let client = Client::new(paths, Patience::Probe);
     let existed = podman::by_any_name(target, |key| client.invalidate(key))?;
     stdio::write_text(if existed {
         "dropped; the next lookup fetches it\n"

@@ -11,14 +11,14 @@ use crate::failure::Failure;
 use crate::stdio;
 
 pub(crate) fn rekey(paths: &Paths, seal: &SealArgs) -> Result<(), Failure> {
-    Client::new(paths, Patience::Admin)?.rekey(asked(seal).as_ref())?;
+    Client::new(paths, Patience::Admin).rekey(asked(seal).as_ref())?;
     stdio::write_text("a new data key is in use, and everything is sealed under it\n")
 }
 
 pub(crate) fn recover(paths: &Paths, seal: &SealArgs) -> Result<(), Failure> {
     let recovery_key = ask_for_key()?;
     let answer =
-        Client::new(paths, Patience::Admin)?.recover(&recovery_key, asked(seal).as_ref())?;
+        Client::new(paths, Patience::Admin).recover(&recovery_key, asked(seal).as_ref())?;
     stdio::write_text(&format!(
         "the data key is back and sealed to this host as it is now; {} cached values and {} literals open\n",
         answer.entries, answer.literals
@@ -26,7 +26,7 @@ pub(crate) fn recover(paths: &Paths, seal: &SealArgs) -> Result<(), Failure> {
 }
 
 pub(crate) fn make_recovery_key(paths: &Paths) -> Result<(), Failure> {
-    let key = Client::new(paths, Patience::Admin)?.make_recovery_key()?;
+    let key = Client::new(paths, Patience::Admin).make_recovery_key()?;
     let notes =
         "recovery key, shown only now; keep it off this host (any other one is of no use now):";
     if std::io::stdout().is_terminal() {

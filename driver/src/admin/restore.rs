@@ -9,7 +9,7 @@ use crate::stdio;
 /// Podman has forgotten a secret that it deleted, so the value comes back under its old id only; the
 /// last line says how to give it to podman again.
 pub(crate) fn run(paths: &Paths, id: Option<&str>) -> Result<(), Failure> {
-    let client = Client::new(paths, Patience::Probe)?;
+    let client = Client::new(paths, Patience::Probe);
     let Some(id) = id else {
         let lines = client
             .restorable()?

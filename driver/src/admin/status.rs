@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::stdio;
 
 pub(crate) fn run(paths: &Paths, verify: bool, json: bool) -> Result<(), Failure> {
-    match Client::new(paths, Patience::Probe)?.status(verify) {
+    match Client::new(paths, Patience::Probe).status(verify) {
         Ok(status) => {
             stdio::write_text(&if json { as_json(&status) } else { as_text(&status, now()) })?;
             verified(&status)

@@ -1,0 +1,130 @@
+//! What comes back on the stream: headers, messages, and the status at the end
+//! (grpc/doc/PROTOCOL-HTTP2.md, "Responses").
+
+use zeroize::Zeroizing;
+
+use super::frame::{self, Frame};
+use super::{Broken, Ended, hpack, protocol, unpadded};
+
+/// The largest message that is taken.
+const MAX_MESSAGE: usize = 5 << 20;
+/// The answer, as far as it came.
+#[derive(Default)]
+pub(super) struct Answer {
+    has_begun: bool,
+    body: Zeroizing<Vec<u8>>,
+    pub(super) ended: Option<Result<Ended, Broken>>,
+}
+
+impl Answer {
+    pub(super) fn headers(&mut self, fields: &[hpack::Field], is_last: bool) -> Result<(), Broken> {
+        let value = |name: &str| {
+            fields
+                .iter()
+                .find(|field| field.name == name.as_bytes())
+                .map(|field| field.value.as_slice())
+        };
+        if !self.has_begun {
+            let status = value(":status").ok_or_else(|| protocol("an answer without a status"))?;
+            if status.first() == Some(&b'1') && status.len() == 3 && !is_last {
+                return Ok(());
+            }
+            let is_grpc =
+                value("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"));
+            if status != b"200" || !is_grpc {
+                let status = status.escape_ascii();
+                return Err(protocol(&format!("HTTP {status}, and no answer of gRPC")));
+            }
+            self.has_begun = true;
+        }
+        if !is_last {
+            return if value("grpc-status").is_none() {
+                Ok(())
+            } else {
+                Err(protocol("a status that is not the end"))
+            };
+        }
+        let code =
+            value("grpc-status").and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
+        let code = code.ok_or_else(|| protocol("an answer without a status of gRPC"))?;
+        let message = percent_decoded(value("grpc-message").unwrap_or_default());
+        self.end(Ok(Ended { code, message }));
+        Ok(())
+    }
+
+    pub(super) fn data(&mut self, frame: &Frame) -> Result<(), Broken> {
+        if !self.has_begun {
+            return Err(protocol("data before headers"));
+        }
+        let data = unpadded(frame)?;
+        if self.body.len() + data.len() > MAX_MESSAGE {
+            return Err(protocol("a message larger than psi has any"));
+        }
+        if self.body.is_empty() {
+            // The whole of it at once: growing leaves copies behind.
+            let announced = data.get(1..5).map_or(0, |length| {
+                u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize
+            });
+            self.body.reserve_exact(announced.min(MAX_MESSAGE) + 5);
+        }
+        self.body.extend_from_slice(data);
+        if frame.flags & frame::END_STREAM != 0 {
+            self.end(Err(protocol("an answer without a status of gRPC")));
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, ended: Result<Ended, Broken>) {
+        self.ended = Some(ended);
+    }
+
+    /// The next whole message: a flag for compression, four bytes of length, itself.
+    pub(super) fn next_message(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, Broken> {
+        let Some((head, rest)) = self.body.split_first_chunk::<5>() else {
+            return self.complete(self.body.is_empty());
+        };
+        let [flag, length @ ..] = head;
+        if *flag != 0 {
+            return Err(protocol("a compressed message, which nobody asked for"));
+        }
+        let length = u32::from_be_bytes(*length) as usize;
+        if length > MAX_MESSAGE {
+            return Err(protocol("a message larger than psi has any"));
+        }
+        let Some(message) = rest.get(..length) else { return self.complete(false) };
+        let message = Zeroizing::new(message.to_vec());
+        // What is behind it moves up; as a rule that is nothing.
+        let rest = Zeroizing::new(self.body[5 + length..].to_vec());
+        self.body = rest;
+        Ok(Some(message))
+    }
+
+    fn complete(&self, is_whole: bool) -> Result<Option<Zeroizing<Vec<u8>>>, Broken> {
+        match &self.ended {
+            Some(Ok(Ended { code: 0, .. })) if !is_whole => {
+                Err(protocol("a message that is cut off"))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// gRPC's messages have bytes beyond printable ASCII as `%XX`.
+fn percent_decoded(text: &[u8]) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, tail)) = rest.split_first() {
+        let hex = |at: usize| char::from(*tail.get(at)?).to_digit(16);
+        match (first, hex(0), hex(1)) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push(u8::try_from(high << 4 | low).unwrap_or(b'?'));
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,139 @@
+//! Frames of HTTP/2 (RFC 9113, sections 4 and 6), over a blocking stream with one deadline.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
+
+use super::Broken;
+
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
+pub(super) const RST_STREAM: u8 = 3;
+pub(super) const SETTINGS: u8 = 4;
+pub(super) const PUSH_PROMISE: u8 = 5;
+pub(super) const PING: u8 = 6;
+pub(super) const GOAWAY: u8 = 7;
+pub(super) const WINDOW_UPDATE: u8 = 8;
+pub(super) const CONTINUATION: u8 = 9;
+
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const ACK: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
+pub(super) const PADDED: u8 = 8;
+pub(super) const PRIORITY: u8 = 32;
+
+/// The largest payload that either side may send, unless its peer's settings say otherwise.
+pub(super) const MAX_PAYLOAD: usize = 16_384;
+const HEAD: usize = 9;
+
+/// One frame; its payload is wiped when it goes.
+pub(super) struct Frame {
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
+    pub(super) payload: Zeroizing<Vec<u8>>,
+}
+
+/// Appends a frame to what is about to be sent.
+pub(super) fn append(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
+    out.extend_from_slice(&length[1..]);
+    out.extend_from_slice(&[kind, flags]);
+    out.extend_from_slice(&stream.to_be_bytes());
+    out.extend_from_slice(payload);
+}
+
+/// A stream of frames with one deadline for all.
+pub(super) struct Frames {
+    stream: UnixStream,
+    deadline: Instant,
+    /// What was read and not taken yet, from `taken` on.
+    buffer: Zeroizing<Vec<u8>>,
+    taken: usize,
+}
+
+impl Frames {
+    pub(super) fn new(stream: UnixStream, deadline: Instant) -> Self {
+        Self { stream, deadline, buffer: Zeroizing::new(Vec::new()), taken: 0 }
+    }
+
+    /// Writes all of `bytes`.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            self.stream.set_write_timeout(Some(self.left()?)).map_err(|error| gone(&error))?;
+            match self.stream.write(rest) {
+                Ok(0) => return Err(Broken::Gone("it was closed".into())),
+                Ok(written) => rest = &rest[written..],
+                Err(error) => self.endure(&error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the next frame.
+    pub(super) fn next(&mut self) -> Result<Frame, Broken> {
+        let head = self.fill(HEAD)?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let (kind, flags) = (head[3], head[4]);
+        // The first bit is reserved.
+        let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
+        if length > MAX_PAYLOAD {
+            return Err(Broken::Protocol(format!(
+                "a frame of {length} bytes, of kind {kind}: it speaks no HTTP/2"
+            )));
+        }
+        let payload = Zeroizing::new(self.fill(HEAD + length)?[HEAD..].to_vec());
+        self.taken += HEAD + length;
+        Ok(Frame { kind, flags, stream, payload })
+    }
+
+    /// The next `count` bytes, without taking them.
+    fn fill(&mut self, count: usize) -> Result<&[u8], Broken> {
+        while self.buffer.len() - self.taken < count {
+            self.read_more()?;
+        }
+        Ok(&self.buffer[self.taken..self.taken + count])
+    }
+
+    fn read_more(&mut self) -> Result<(), Broken> {
+        // Space for the largest frame, at once: growing leaves copies behind.
+        let room = 2 * (HEAD + MAX_PAYLOAD);
+        if self.buffer.is_empty() {
+            self.buffer.reserve_exact(room);
+        }
+        let rest = self.buffer.len() - self.taken;
+        self.buffer.copy_within(self.taken.., 0);
+        self.taken = 0;
+        self.buffer.resize(room, 0);
+        self.stream.set_read_timeout(Some(self.left()?)).map_err(|error| gone(&error))?;
+        let read = self.stream.read(&mut self.buffer[rest..]);
+        self.buffer.truncate(rest + *read.as_ref().unwrap_or(&0));
+        match read {
+            Ok(0) => Err(Broken::Gone("it was closed".into())),
+            Ok(_) => Ok(()),
+            Err(error) => self.endure(&error),
+        }
+    }
+
+    /// What is left of the time; never zero, which would mean no limit.
+    fn left(&self) -> Result<Duration, Broken> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(Broken::Late) } else { Ok(left.max(Duration::from_millis(1))) }
+    }
+
+    fn endure(&self, error: &io::Error) -> Result<(), Broken> {
+        match error.kind() {
+            ErrorKind::Interrupted => Ok(()),
+            // The deadline is judged where the time is told.
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => self.left().map(|_| ()),
+            _ => Err(gone(error)),
+        }
+    }
+}
+
+fn gone(error: &io::Error) -> Broken {
+    Broken::Gone(error.to_string())
+}

@@ -1,0 +1,297 @@
+//! Header compression (RFC 7541): all of it to decode, the plainest of it to encode.
+
+use std::collections::VecDeque;
+
+use super::huffman;
+
+/// What the dynamic table may hold, in the RFC's count, unless its user says otherwise.
+const TABLE_SIZE: usize = 4_096;
+/// What the RFC counts for each entry besides its text.
+const ENTRY_OVERHEAD: usize = 32;
+/// The static table (appendix A).
+const STATIC: [(&str, &str); 61] = [
+    (":authority", ""),
+    (":method", "GET"),
+    (":method", "POST"),
+    (":path", "/"),
+    (":path", "/index.html"),
+    (":scheme", "http"),
+    (":scheme", "https"),
+    (":status", "200"),
+    (":status", "204"),
+    (":status", "206"),
+    (":status", "304"),
+    (":status", "400"),
+    (":status", "404"),
+    (":status", "500"),
+    ("accept-charset", ""),
+    ("accept-encoding", "gzip, deflate"),
+    ("accept-language", ""),
+    ("accept-ranges", ""),
+    ("accept", ""),
+    ("access-control-allow-origin", ""),
+    ("age", ""),
+    ("allow", ""),
+    ("authorization", ""),
+    ("cache-control", ""),
+    ("content-disposition", ""),
+    ("content-encoding", ""),
+    ("content-language", ""),
+    ("content-length", ""),
+    ("content-location", ""),
+    ("content-range", ""),
+    ("content-type", ""),
+    ("cookie", ""),
+    ("date", ""),
+    ("etag", ""),
+    ("expect", ""),
+    ("expires", ""),
+    ("from", ""),
+    ("host", ""),
+    ("if-match", ""),
+    ("if-modified-since", ""),
+    ("if-none-match", ""),
+    ("if-range", ""),
+    ("if-unmodified-since", ""),
+    ("last-modified", ""),
+    ("link", ""),
+    ("location", ""),
+    ("max-forwards", ""),
+    ("proxy-authenticate", ""),
+    ("proxy-authorization", ""),
+    ("range", ""),
+    ("referer", ""),
+    ("refresh", ""),
+    ("retry-after", ""),
+    ("server", ""),
+    ("set-cookie", ""),
+    ("strict-transport-security", ""),
+    ("transfer-encoding", ""),
+    ("user-agent", ""),
+    ("vary", ""),
+    ("via", ""),
+    ("www-authenticate", ""),
+];
+
+/// A header field.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Field {
+    pub(super) name: Vec<u8>,
+    pub(super) value: Vec<u8>,
+}
+
+/// Decodes the header blocks of one connection, in order.
+pub(super) struct Decoder {
+    table: VecDeque<Field>,
+    size: usize,
+    limit: usize,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self { table: VecDeque::new(), size: 0, limit: TABLE_SIZE }
+    }
+}
+
+impl Decoder {
+    /// One whole block; `None` when it is malformed.
+    pub(super) fn decode(&mut self, block: &[u8]) -> Option<Vec<Field>> {
+        let mut fields = Vec::new();
+        let mut rest = block;
+        while let Some(first) = rest.first().copied() {
+            match first {
+                // An indexed field.
+                0x80.. => {
+                    let index = integer(&mut rest, 7)?;
+                    fields.push(self.field(index)?);
+                }
+                // A literal that goes into the table.
+                0x40..=0x7f => {
+                    let field = self.literal(&mut rest, 6)?;
+                    fields.push(field.clone());
+                    self.insert(field);
+                }
+                // The table's new size.
+                0x20..=0x3f => {
+                    self.limit = Some(integer(&mut rest, 5)?).filter(|size| *size <= TABLE_SIZE)?;
+                    self.evict();
+                }
+                // A literal that does not.
+                _ => fields.push(self.literal(&mut rest, 4)?),
+            }
+        }
+        Some(fields)
+    }
+
+    fn literal(&self, rest: &mut &[u8], prefix: u32) -> Option<Field> {
+        let name = match integer(rest, prefix)? {
+            0 => string(rest)?,
+            index => self.field(index)?.name,
+        };
+        Some(Field { name, value: string(rest)? })
+    }
+
+    fn field(&self, index: usize) -> Option<Field> {
+        match index {
+            0 => None,
+            1..=61 => Some(static_field(index)),
+            _ => self.table.get(index - STATIC.len() - 1).cloned(),
+        }
+    }
+
+    fn insert(&mut self, field: Field) {
+        self.size += field.size();
+        self.table.push_front(field);
+        self.evict();
+    }
+
+    fn evict(&mut self) {
+        while self.size > self.limit {
+            let Some(field) = self.table.pop_back() else { return };
+            self.size -= field.size();
+        }
+    }
+}
+
+impl Field {
+    fn size(&self) -> usize {
+        self.name.len() + self.value.len() + ENTRY_OVERHEAD
+    }
+}
+
+fn static_field(index: usize) -> Field {
+    let (name, value) = STATIC[index - 1];
+    Field { name: name.into(), value: value.into() }
+}
+
+/// An integer whose first bits share a byte with something else (RFC 7541, 5.1).
+fn integer(rest: &mut &[u8], prefix: u32) -> Option<usize> {
+    let (first, mut tail) = rest.split_first()?;
+    let mask = (1_usize << prefix) - 1;
+    let mut value = usize::from(*first) & mask;
+    if value == mask {
+        let mut shift = 0;
+        loop {
+            let (byte, more) = tail.split_first()?;
+            tail = more;
+            // Nothing here is longer than a header block.
+            value = value.checked_add(usize::from(byte & 0x7f) << shift)?;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                break;
+            }
+            if shift > 21 {
+                return None;
+            }
+        }
+    }
+    *rest = tail;
+    Some(value)
+}
+
+fn string(rest: &mut &[u8]) -> Option<Vec<u8>> {
+    let is_huffman = rest.first()? & 0x80 != 0;
+    let length = integer(rest, 7)?;
+    let (bytes, tail) = rest.split_at_checked(length)?;
+    *rest = tail;
+    if is_huffman { huffman::decode(bytes) } else { Some(bytes.to_vec()) }
+}
+
+/// The block of a gRPC request, without the table and without Huffman: a socket on one host gains
+/// nothing by either.
+pub(super) fn request(path: &str, timeout_ms: u64) -> Vec<u8> {
+    // :method POST, :scheme http.
+    let mut block = vec![0x83, 0x86];
+    block.push(0x04);
+    append(&mut block, path);
+    // :authority; HTTP wants one, and a unix socket has none.
+    block.push(0x01);
+    append(&mut block, "psid");
+    // content-type: index 31, in a prefix of four bits.
+    block.extend_from_slice(&[0x0f, 31 - 15]);
+    append(&mut block, "application/grpc");
+    let timeout = format!("{timeout_ms}m");
+    for (name, value) in [("te", "trailers"), ("grpc-timeout", timeout.as_str())] {
+        block.push(0x00);
+        append(&mut block, name);
+        append(&mut block, value);
+    }
+    block
+}
+
+fn append(block: &mut Vec<u8>, text: &str) {
+    // Every text here is ours, and shorter than 127 bytes.
+    block.push(u8::try_from(text.len().min(126)).unwrap_or(126));
+    block.extend_from_slice(&text.as_bytes()[..text.len().min(126)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        (0..hex.len() / 2)
+            .map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
+            .collect()
+    }
+
+    fn told(fields: &[Field]) -> Vec<(String, String)> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        fields.iter().map(|field| (text(&field.name), text(&field.value))).collect()
+    }
+
+    /// RFC 7541, C.6.1 to C.6.3: three answers on one connection, with a table of 256 bytes.
+    #[test]
+    fn the_rfc_s_answers_decode() {
+        let mut decoder = Decoder { limit: 256, ..Decoder::default() };
+        let first = decoder.decode(&bytes("488264025885aec3771a4b6196d07abe941054d444a8200595040b8166e082a62d1bff6e919d29ad171863c78f0b97c8e9ae82ae43d3")).unwrap();
+        assert_eq!(told(&first)[0], (":status".into(), "302".into()));
+        assert_eq!(decoder.size, 222);
+        let second = decoder.decode(&bytes("4883640effc1c0bf")).unwrap();
+        assert_eq!(told(&second)[0], (":status".into(), "307".into()));
+        assert_eq!(told(&second)[2].1, "Mon, 21 Oct 2013 20:13:21 GMT");
+        assert_eq!(decoder.size, 222);
+        let third = decoder.decode(&bytes("88c16196d07abe941054d444a8200595040b8166e084a62d1bffc05a839bd9ab77ad94e7821dd7f2e6c7b335dfdfcd5b3960d5af27087f3672c1ab270fb5291f9587316065c003ed4ee5b1063d5007")).unwrap();
+        assert_eq!(told(&third)[0], (":status".into(), "200".into()));
+        assert_eq!(decoder.size, 215);
+    }
+
+    #[test]
+    fn what_is_malformed_is_refused() {
+        for hex in [
+            "80",
+            "be",
+            "ff",
+            "ffffffffffff",
+            "3fe21f",
+            "00",
+            "0001",
+            "000161",
+            "00016102",
+            "0085ffffffff",
+            "7f",
+        ] {
+            assert_eq!(Decoder::default().decode(&bytes(hex)), None, "{hex}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_is_total(block in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut decoder = Decoder::default();
+            let _ = decoder.decode(&block);
+            let _ = decoder.decode(&block);
+            prop_assert!(decoder.size <= TABLE_SIZE);
+        }
+    }
+
+    #[test]
+    fn a_request_s_block_is_what_it_says() {
+        let fields =
+            Decoder::default().decode(&request("/psi.v1.SecretDriver/Lookup", 10_000)).unwrap();
+        let last = told(&fields)[6].clone();
+        assert_eq!(last, ("grpc-timeout".into(), "10000m".into()));
+        assert_eq!(told(&fields)[4], ("content-type".into(), "application/grpc".into()));
+    }
+}

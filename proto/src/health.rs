@@ -1,0 +1,20 @@
+//! grpc.health.v1, as far as one check needs it (grpc-proto, grpc/health/v1/health.proto).
+
+/// Asks how a service fares.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HealthCheckRequest {
+    /// Which service; empty for the whole server.
+    #[prost(string, tag = "1")]
+    pub service: String,
+}
+
+/// How it fares.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct HealthCheckResponse {
+    /// One of the ServingStatus numbers.
+    #[prost(int32, tag = "1")]
+    pub status: i32,
+}
+
+/// The ServingStatus SERVING.
+pub const SERVING: i32 = 1;
