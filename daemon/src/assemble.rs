@@ -7,11 +7,12 @@ use std::sync::Arc;
 use psi_common::{BackendTag, Paths};
 
 use crate::cache::{Cache, Policy};
-use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, InfisicalConfig};
+use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, HsmPin, InfisicalConfig};
 use crate::credential::{Credential, Creds};
 use crate::daemon::{Daemon, Topic};
 use crate::files;
 use crate::key::{CREDENTIAL, KeyBackend, TpmKey};
+use crate::pkcs11::{PinSource, Token, TokenConfig};
 use crate::provider::infisical::{Infisical, Project, SecretSource, UniversalAuth, token_source};
 use crate::refresh::Schedule;
 use crate::registry::Registry;
@@ -36,6 +37,7 @@ pub fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
     let state = files::make_private_folder(&paths.state);
     let registry = Arc::new(Registry::open(&paths.state, None));
     let cache = Arc::new(SharedCache::new(Cache::new(policy(&config.cache))));
+    let token = token_config(config, surroundings).map(Token::new);
     let (upstreams, faults) = upstreams(config, surroundings);
     let daemon = Daemon::new(
         Arc::new(Service::new(registry, cache, upstreams)),
@@ -44,6 +46,7 @@ pub fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
         paths.cache_file(),
         backend(&config.cache, surroundings),
         config.cache.enabled,
+        token,
     );
     if let Err(error) = state {
         let why = format!(
@@ -60,6 +63,7 @@ pub fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
 
 /// Makes a running daemon follow a config that was read again.
 pub async fn follow(daemon: &Daemon, config: &Config, surroundings: &Surroundings) {
+    daemon.follow_token(token_config(config, surroundings));
     let (upstreams, faults) = upstreams(config, surroundings);
     daemon.service.follow(upstreams);
     daemon.service.cache.change_in_ram(|cache| cache.follow(policy(&config.cache)));
@@ -116,7 +120,27 @@ pub fn tpm(surroundings: &Surroundings) -> TpmKey {
     TpmKey { credential: surroundings.credential(CREDENTIAL, surroundings.paths.sealed_key()) }
 }
 
+/// Where the HSM is, when the config names one.
+fn token_config(config: &Config, surroundings: &Surroundings) -> Option<TokenConfig> {
+    let hsm = config.hsm.as_ref()?;
+    let pin = match &hsm.pin {
+        HsmPin::File(path) => PinSource::File(path.clone()),
+        HsmPin::Credential(name) => PinSource::Credential(surroundings.beside_config(name)),
+    };
+    Some(TokenConfig {
+        module: hsm.module.clone(),
+        token: hsm.token.clone(),
+        key: hsm.key.clone(),
+        pin,
+    })
+}
+
 impl Surroundings {
+    /// A credential that, unless it is delivered, lies sealed beside the config.
+    fn beside_config(&self, name: &str) -> Credential {
+        self.credential(name, self.paths.config.with_file_name(format!("{name}.cred")))
+    }
+
     fn credential(&self, name: &str, sealed: PathBuf) -> Credential {
         let delivered = self.credentials.as_ref().map(|folder| folder.join(name));
         Credential { name: name.to_owned(), delivered, sealed, creds: self.creds.clone() }
@@ -164,8 +188,7 @@ fn make_infisical(config: &InfisicalConfig, surroundings: &Surroundings) -> Infi
 fn secret_source(secret: &ClientSecret, surroundings: &Surroundings) -> SecretSource {
     match secret {
         ClientSecret::Credential(name) => {
-            let sealed = surroundings.paths.config.with_file_name(format!("{name}.cred"));
-            SecretSource::Credential(surroundings.credential(name, sealed))
+            SecretSource::Credential(surroundings.beside_config(name))
         }
         ClientSecret::File(path) => SecretSource::File(path.clone()),
         ClientSecret::Inline(secret) => SecretSource::Config(secret.to_secret()),

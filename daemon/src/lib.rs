@@ -41,6 +41,8 @@ pub mod sealer;
 
 pub mod credential;
 pub mod key;
+pub mod pkcs11;
+pub mod public_key;
 
 use std::sync::Arc;
 use std::time::Duration;
