@@ -11,7 +11,7 @@ use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, HsmPin, Infis
 use crate::credential::{Credential, Creds};
 use crate::daemon::{Daemon, Topic};
 use crate::files;
-use crate::key::{CREDENTIAL, KeyBackend, TpmKey};
+use crate::key::{CREDENTIAL, HsmKey, KeyBackend, TpmKey};
 use crate::pkcs11::{PinSource, Token, TokenConfig};
 use crate::provider::infisical::{Infisical, Project, SecretSource, UniversalAuth, token_source};
 use crate::refresh::Schedule;
@@ -44,7 +44,7 @@ pub fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
         schedule(&config.cache),
         config.access.clone(),
         paths.cache_file(),
-        backend(&config.cache, surroundings),
+        backend(&config.cache, surroundings, token.as_ref()),
         config.cache.enabled,
         token,
     );
@@ -105,19 +105,26 @@ fn schedule(config: &CacheConfig) -> Schedule {
     Schedule { interval: config.refresh_interval, jitter: config.refresh_jitter }
 }
 
-fn backend(config: &CacheConfig, surroundings: &Surroundings) -> Option<Box<dyn KeyBackend>> {
+fn backend(
+    config: &CacheConfig,
+    surroundings: &Surroundings,
+    token: Option<&Token>,
+) -> Option<Box<dyn KeyBackend>> {
     match config.backend? {
         BackendTag::Tpm => Some(Box::new(tpm(surroundings))),
-        BackendTag::Hsm => {
-            tracing::warn!("the hsm key backend is not in this version of psid");
-            None
-        }
+        // The config was refused if it names no token.
+        BackendTag::Hsm => Some(Box::new(HsmKey { token: token?.clone() })),
     }
 }
 
 /// The tpm key backend.
 pub fn tpm(surroundings: &Surroundings) -> TpmKey {
     TpmKey { credential: surroundings.credential(CREDENTIAL, surroundings.paths.sealed_key()) }
+}
+
+/// The hsm key backend, when the config names a token.
+pub fn hsm(config: &Config, surroundings: &Surroundings) -> Option<HsmKey> {
+    Some(HsmKey { token: Token::new(token_config(config, surroundings)?) })
 }
 
 /// Where the HSM is, when the config names one.

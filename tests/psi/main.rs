@@ -15,6 +15,7 @@ mod access;
 mod bytes;
 mod canary;
 mod cli;
+mod contract;
 mod house;
 mod lookup;
 mod offline;

@@ -154,7 +154,7 @@ impl Connection {
                 | RvError::EncryptedDataLenRange,
             ) => Trouble::Final(not_for_this_key(&error)),
             // Some modules have no better word for a padding that does not fit.
-            Some(RvError::FunctionFailed | RvError::GeneralError) => {
+            Some(RvError::DeviceError | RvError::FunctionFailed | RvError::GeneralError) => {
                 Trouble::Lost(not_for_this_key(&error))
             }
             _ => Trouble::of_call("C_Decrypt", &error),

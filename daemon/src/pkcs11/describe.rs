@@ -220,7 +220,7 @@ impl PinStanding {
             Self::FinalTry => Some(TokenError::pin(
                 "the next wrong PIN would lock the token, so psid tries none",
                 "log in once with the right one, `pkcs11-tool --login -O`, which resets the token's \
-                 count, and put that one where psid reads it",
+                 count; put that one where psid reads it, and `systemctl reload psid`",
             )),
         }
     }
@@ -228,7 +228,8 @@ impl PinStanding {
     pub(super) fn locked() -> TokenError {
         TokenError::pin(
             "the token's user PIN is locked (CKR_PIN_LOCKED)",
-            "unlock it with the SO PIN, `pkcs11-tool --login --login-type so --init-pin`",
+            "unlock it with the SO PIN, `pkcs11-tool --login --login-type so --init-pin`, and \
+             `systemctl reload psid`",
         )
     }
 }

@@ -55,11 +55,11 @@ impl TokenError {
         Self::new(TokenErrorKind::Broken, what, remedy)
     }
 
-    /// The thread that owns the token ended in the middle of a call.
+    /// The thread that owns the token panicked, or is gone.
     pub(super) fn died() -> Self {
         Self::broken(
             "the thread that owns the token crashed",
-            "the next call starts it anew; if it crashes again, report it with psid's log",
+            "the next call opens the token anew; if that crashes again, report it with psid's log",
         )
     }
 

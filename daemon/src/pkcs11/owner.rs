@@ -1,5 +1,6 @@
 //! The thread that owns the module and the session.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
@@ -80,7 +81,12 @@ pub(super) fn start(
         let guard = PinGuard::default();
         let mut owner = Owner { orders, board, config, renewals, guard, loaded: None, line: None };
         for request in requests {
-            request(&mut owner);
+            let done = panic::catch_unwind(AssertUnwindSafe(|| request(&mut owner)));
+            if done.is_err() {
+                // Whoever asked is told by the answer that never comes. What was open is not trusted any
+                // more; which PIN was refused still is.
+                owner.hang_up();
+            }
         }
         owner.hang_up();
     };
@@ -156,10 +162,12 @@ impl Owner {
         };
         self.guard.forget();
         let before = std::mem::replace(&mut self.config, config);
-        let of = |config: &TokenConfig| {
-            (config.module.clone(), config.token.clone(), config.key.clone())
-        };
-        if of(&before) != of(&self.config) {
+        let same = before.module == self.config.module
+            && before.token == self.config.token
+            && before.key == self.config.key;
+        // Where nobody could log in, some modules remember why for as long as they are initialised.
+        let in_use = self.line.as_ref().is_some_and(|line| line.connection.is_logged_in());
+        if !(same && in_use) {
             self.hang_up();
         }
     }

@@ -14,7 +14,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("grpc", &["clock", "daemon", "key", "recovery", "refresh", "registry", "service"]),
     ("inflight", &[]),
     ("gate", &[]),
-    ("key", &["credential", "files", "sealer"]),
+    ("key", &["credential", "files", "pkcs11", "public_key", "sealer"]),
     ("notify", &[]),
     ("payload", &["cache", "clock", "envelope", "reference"]),
     ("persist", &["cache", "clock", "envelope", "files", "payload", "shared_cache"]),
