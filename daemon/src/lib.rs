@@ -76,6 +76,7 @@ pub async fn serve(
     let served = grpc::serve(Arc::clone(&daemon), listening.socket, stop.clone()).await;
     notify::stopping();
     daemon.stop_keeping().await;
+    daemon.close_token().await;
     tracing::info!("stopped");
     served
 }

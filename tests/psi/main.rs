@@ -17,6 +17,7 @@ mod canary;
 mod cli;
 mod contract;
 mod house;
+mod hsm;
 mod lookup;
 mod offline;
 mod persist;

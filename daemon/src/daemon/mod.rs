@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -140,6 +141,14 @@ impl Daemon {
             None => *present = Some(Token::new(config)),
         }
         present.clone()
+    }
+
+    /// Logs out of the token, if there is one, when the process ends.
+    pub async fn close_token(&self) {
+        let token = lock(&self.token).clone();
+        if let Some(token) = token {
+            token.within(Duration::from_secs(2)).close().await;
+        }
     }
 
     /// The persister, when there is a key.

@@ -10,7 +10,7 @@ use super::TokenConfig;
 use super::board::Board;
 use super::connection::{Connection, Trouble};
 use super::error::TokenError;
-use super::owner::{self, Access, Orders, Reply, Request};
+use super::owner::{self, Access, Orders, Owner, Reply, Request};
 
 /// How often a call may find that it takes a login: once as a rule, and once more each time that the
 /// token goes away in between.
@@ -46,6 +46,19 @@ impl Desk {
     ) -> Result<T, TokenError> {
         let answer = tokio::time::timeout(patience, self.with_login(access, Arc::new(job)));
         answer.await.unwrap_or_else(|_| Err(self.board.overdue(patience)))
+    }
+
+    /// Ends the session and the module's instance; whether that was done within `patience`.
+    pub(super) async fn close(&self, patience: Duration) -> bool {
+        if lock(&self.requests).is_none() {
+            return true;
+        }
+        let (answer, answered) = oneshot::channel();
+        let close = Box::new(move |owner: &mut Owner| {
+            owner.hang_up();
+            let _ = answer.send(());
+        });
+        self.post(close).is_ok() && tokio::time::timeout(patience, answered).await.is_ok()
     }
 
     /// The PIN is read only when the thread cannot do without, and it lives until the login.
@@ -106,6 +119,13 @@ impl Desk {
         let _ = new.send(request);
         *requests = Some(new);
         Ok(())
+    }
+}
+
+impl Drop for Desk {
+    /// The thread goes on waiting: it must not end, with what modules do then, while the process does.
+    fn drop(&mut self) {
+        std::mem::forget(lock(&self.requests).take());
     }
 }
 

@@ -66,8 +66,8 @@ pub enum KeyChoice {
     Id(Vec<u8>),
 }
 
-/// A handle on the token. Clones share its thread, which is there from the first call on until the last
-/// handle is dropped, and is made anew should it die.
+/// A handle on the token. Clones share its thread, which is there from the first call on, and is made anew
+/// should it die.
 #[derive(Clone)]
 pub struct Token {
     desk: Arc<Desk>,
@@ -89,6 +89,13 @@ impl Token {
     /// Follows a config that was read again. A PIN that was refused may be tried once more.
     pub fn follow(&self, config: TokenConfig) {
         self.desk.renew(config);
+    }
+
+    /// Logs out and lets go of the module, for the end of the process. One that hangs is left to itself.
+    pub async fn close(&self) {
+        if !self.desk.close(self.patience).await {
+            tracing::warn!("the token was not logged out: its module does not return");
+        }
     }
 
     /// How the token fares, from what is known: nothing is asked of it.

@@ -67,7 +67,7 @@ impl Orders {
     }
 }
 
-/// Starts a thread; it ends with the last sender of requests.
+/// Starts a thread; it lasts as long as the process.
 pub(super) fn start(
     orders: Arc<Mutex<Orders>>,
     board: Arc<Board>,
@@ -88,7 +88,6 @@ pub(super) fn start(
                 owner.hang_up();
             }
         }
-        owner.hang_up();
     };
     let started = thread::Builder::new().name("token".into()).spawn(serve);
     started.map(|_| sender).map_err(|error| {
@@ -199,7 +198,7 @@ impl Owner {
 
     /// Ends the session and the module's instance, for the next one to find all as it is then: only that
     /// helps after pcscd was restarted. Whether what failed on this session may do better on the next.
-    fn hang_up(&mut self) -> bool {
+    pub(super) fn hang_up(&mut self) -> bool {
         let Some(Line { connection, library }) = self.line.take() else { return false };
         let is_doubtful = connection.is_proven || connection.is_login_claimed();
         self.board.during("C_CloseSession", || drop(connection));

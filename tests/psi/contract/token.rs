@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Probe, Token, hex};
+use crate::harness::{Probe, Token, hex, repository};
 
 /// The key that is wrapped in these tests.
 pub(super) const KEY: [u8; 32] = [5; 32];
@@ -62,6 +62,18 @@ fn a_token_is_described() {
     ] {
         assert!(key.contains(words), "{words}: {key}");
     }
+}
+
+/// The wrapping in a file that the Python PSI wrote: `PSIC`, version, backend, length, and then it.
+#[test]
+fn what_the_python_psi_wrapped_is_unwrapped() {
+    let token = Token::of_the_vectors();
+    let file = repository().join("tests/vectors/python-psi/cache-hsm.enc");
+    let file = std::fs::read(file).unwrap();
+    assert_eq!(file[..8], *b"PSIC\x01\x02\x01\x00");
+    let mut probe = Probe::of_token(&token);
+    let key = probe.ok(json!({ "do": "unwrap", "wrapped": hex(&file[8..8 + 256]) }));
+    assert_eq!(key["key"].as_str().unwrap().len(), 2 * 32);
 }
 
 /// What is damaged, or was wrapped for another key, is no reason to doubt the token.

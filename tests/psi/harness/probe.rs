@@ -4,7 +4,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::process::Process;
@@ -99,11 +98,6 @@ impl Probe {
     /// Ends it as a crash does.
     pub(crate) fn kill(mut self) {
         self.process.kill();
-    }
-
-    /// Stops it where it is, or lets it go on.
-    pub(crate) fn signal(&self, signal: Signal) {
-        self.process.signal(signal);
     }
 
     /// What it wrote to stderr so far.

@@ -9,7 +9,6 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::probe::hex;
 use super::programs::{program, repository, target_folder};
 use super::psid::Start;
 
@@ -224,14 +223,6 @@ impl Token {
     pub(crate) fn user_tool(&self, args: &[&str]) -> String {
         let login = ["--token-label", "psi", "--login", "--pin", PIN];
         self.tool(&[&login[..], args].concat())
-    }
-
-    /// Signs a message by other means than psi's.
-    pub(crate) fn public_key_der(&self) -> Vec<u8> {
-        let file = self.path("public.der");
-        let path = file.to_str().unwrap();
-        self.user_tool(&["--read-object", "--type", "pubkey", "--id", KEY_ID, "-o", path]);
-        fs::read(file).unwrap()
     }
 
     fn tool(&self, args: &[&str]) -> String {

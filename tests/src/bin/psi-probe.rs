@@ -6,8 +6,9 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use psi_common::SecretBytes;
-use psi_daemon::credential::{Credential, SealOptions};
+use psi_common::{BackendTag, SecretBytes};
+use psi_daemon::credential::{Credential, Creds, Scope, SealOptions};
+use psi_daemon::envelope::{BackendPart, Content, Vault};
 use psi_daemon::key::{HsmKey, KeyBackend, KeyError, LoadedKey, TpmKey};
 use psi_daemon::pkcs11::{
     KeyChoice, PinSource, Token, TokenChoice, TokenConfig, TokenError, TokenState,
@@ -65,6 +66,7 @@ impl Probe {
                     name: "psi-cache-key".into(),
                     delivered: None,
                     sealed: path(&self.setup["sealed"]),
+                    creds: Creds::Child(Scope::System),
                 },
             }),
         }
@@ -92,6 +94,7 @@ impl Probe {
             "commit" => {
                 self.backend().commit().await.map(|()| json!({})).map_err(|error| of_key(&error))
             }
+            "forge" => Ok(forge(request)),
             _ => self.use_token(request).await,
         }
     }
@@ -119,7 +122,11 @@ impl Probe {
                 let message = bytes(&request["message"]);
                 let signature = token.sign(&message).await.map_err(|error| of_token(&error))?;
                 let public = token.public_key().await.map_err(|error| of_token(&error))?;
-                json!({ "verifies": public.verify(&message, &signature), "bits": public.bits() })
+                json!({
+                    "verifies": public.verify(&message, &signature),
+                    "bits": public.bits(),
+                    "signature": hex(&signature),
+                })
             }
             "describe" => {
                 let described = token.describe().await.map_err(|error| of_token(&error))?;
@@ -144,6 +151,21 @@ impl Probe {
         };
         Ok(done)
     }
+}
+
+/// Seals again, under the same data key, a file of the tpm backend as one of the hsm backend: what
+/// somebody can do who writes to the disk and has read this source.
+fn forge(request: &Value) -> Value {
+    let vault = |tag, bytes| {
+        let key = SecretBytes::new(self::bytes(&request["key"]));
+        Vault::new(DataKey::from_secret(&key).expect("32 bytes"), BackendPart { tag, bytes })
+    };
+    let id = request["literal"].as_str();
+    let content = id.map_or(Content::Cache, Content::Literal);
+    let inside = vault(BackendTag::Tpm, Vec::new()).open(content, &bytes(&request["file"]));
+    let forged = vault(BackendTag::Hsm, bytes(&request["part"]));
+    let file = forged.seal(content, &inside.expect("a file of the tpm backend")).expect("a nonce");
+    json!({ "file": hex(&file) })
 }
 
 fn token_config(setup: &Value) -> TokenConfig {
