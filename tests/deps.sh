@@ -1,6 +1,8 @@
 #!/bin/sh
-# Installs what the demo and the tests need and this machine lacks. Debian's packages only.
+# Installs what the demo and the tests need and this machine lacks: Debian's packages, and one token in
+# software, which is built here.
 set -eu
+cd "$(dirname "$0")/.."
 
 need=''
 # COMMAND PACKAGE...: the packages, when there is no such command
@@ -19,20 +21,35 @@ want setpriv util-linux
 want python3 python3 python3-venv
 want node nodejs
 want npm npm
+want softhsm2-util softhsm2
+want pkcs11-tool opensc
 # systemd-creds and tpm2-tools load these at run time; no command tells that they are there.
 for library in libtss2-tcti-swtpm0 libtss2-esys-3.0.2-0 libtss2-rc0 libtss2-mu0; do
     dpkg -s "$library" >/dev/null 2>&1 || dpkg -s "${library}t64" >/dev/null 2>&1 || need="$need $library"
 done
-[ -n "$need" ] || exit 0
+# tests/kryoptic is built with these: bindgen loads libclang, of whatever version, and reads the headers.
+want pkg-config pkg-config
+for library in libssl-dev libsqlite3-dev libclang-dev; do
+    dpkg -s "$library" >/dev/null 2>&1 || need="$need $library"
+done
 
-echo "installing:$need"
-if [ "$(id -u)" != 0 ]; then
-    echo "this takes root: run it as root, or 'apt-get install$need'" >&2
-    exit 1
-fi
-log=$(mktemp)
-if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $need; } >"$log" 2>&1; then
-    cat "$log" >&2
-    exit 1
-fi
-rm -f "$log"
+install_packages() {
+    echo "installing:$need"
+    if [ "$(id -u)" != 0 ]; then
+        echo "this takes root: run it as root, or 'apt-get install$need'" >&2
+        exit 1
+    fi
+    log=$(mktemp)
+    if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $need; } >"$log" 2>&1; then
+        cat "$log" >&2
+        exit 1
+    fi
+    rm -f "$log"
+}
+[ -z "$need" ] || install_packages
+
+# A PKCS#11 token that does RSA-OAEP with SHA-256, for the tests only. Cargo leaves one that is up to
+# date as it is, and has a place of its own: psi's own build must not wait for it or rebuild it.
+kryoptic=${CARGO_TARGET_DIR:-target}/kryoptic
+[ -e "$kryoptic/release/libkryoptic_pkcs11.so" ] || echo "building Kryoptic, a token for the tests: a minute or two"
+CARGO_TARGET_DIR=$kryoptic ${CARGO:-cargo} build --quiet --locked --release --manifest-path tests/kryoptic/Cargo.toml

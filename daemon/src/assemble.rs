@@ -7,11 +7,12 @@ use std::sync::Arc;
 use psi_common::{BackendTag, Paths};
 
 use crate::cache::{Cache, Policy};
-use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, InfisicalConfig};
+use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, HsmPin, InfisicalConfig};
 use crate::credential::{Credential, Creds};
 use crate::daemon::{Daemon, Topic};
 use crate::files;
-use crate::key::{CREDENTIAL, KeyBackend, TpmKey};
+use crate::key::{CREDENTIAL, HsmKey, KeyBackend, TpmKey};
+use crate::pkcs11::{PinSource, Token, TokenConfig};
 use crate::provider::infisical::{Infisical, Project, SecretSource, UniversalAuth, token_source};
 use crate::refresh::Schedule;
 use crate::registry::Registry;
@@ -36,14 +37,16 @@ pub fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
     let state = files::make_private_folder(&paths.state);
     let registry = Arc::new(Registry::open(&paths.state, None));
     let cache = Arc::new(SharedCache::new(Cache::new(policy(&config.cache))));
+    let token = token_config(config, surroundings).map(Token::new);
     let (upstreams, faults) = upstreams(config, surroundings);
     let daemon = Daemon::new(
         Arc::new(Service::new(registry, cache, upstreams)),
         schedule(&config.cache),
         config.access.clone(),
         paths.cache_file(),
-        backend(&config.cache, surroundings),
+        backend(&config.cache, surroundings, token.as_ref()),
         config.cache.enabled,
+        token,
     );
     if let Err(error) = state {
         let why = format!(
@@ -60,6 +63,7 @@ pub fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
 
 /// Makes a running daemon follow a config that was read again.
 pub async fn follow(daemon: &Daemon, config: &Config, surroundings: &Surroundings) {
+    daemon.follow_token(token_config(config, surroundings));
     let (upstreams, faults) = upstreams(config, surroundings);
     daemon.service.follow(upstreams);
     daemon.service.cache.change_in_ram(|cache| cache.follow(policy(&config.cache)));
@@ -101,13 +105,15 @@ fn schedule(config: &CacheConfig) -> Schedule {
     Schedule { interval: config.refresh_interval, jitter: config.refresh_jitter }
 }
 
-fn backend(config: &CacheConfig, surroundings: &Surroundings) -> Option<Box<dyn KeyBackend>> {
+fn backend(
+    config: &CacheConfig,
+    surroundings: &Surroundings,
+    token: Option<&Token>,
+) -> Option<Box<dyn KeyBackend>> {
     match config.backend? {
         BackendTag::Tpm => Some(Box::new(tpm(surroundings))),
-        BackendTag::Hsm => {
-            tracing::warn!("the hsm key backend is not in this version of psid");
-            None
-        }
+        // The config was refused if it names no token.
+        BackendTag::Hsm => Some(Box::new(HsmKey { token: token?.clone() })),
     }
 }
 
@@ -116,7 +122,32 @@ pub fn tpm(surroundings: &Surroundings) -> TpmKey {
     TpmKey { credential: surroundings.credential(CREDENTIAL, surroundings.paths.sealed_key()) }
 }
 
+/// The hsm key backend, when the config names a token.
+pub fn hsm(config: &Config, surroundings: &Surroundings) -> Option<HsmKey> {
+    Some(HsmKey { token: Token::new(token_config(config, surroundings)?) })
+}
+
+/// Where the HSM is, when the config names one.
+fn token_config(config: &Config, surroundings: &Surroundings) -> Option<TokenConfig> {
+    let hsm = config.hsm.as_ref()?;
+    let pin = match &hsm.pin {
+        HsmPin::File(path) => PinSource::File(path.clone()),
+        HsmPin::Credential(name) => PinSource::Credential(surroundings.beside_config(name)),
+    };
+    Some(TokenConfig {
+        module: hsm.module.clone(),
+        token: hsm.token.clone(),
+        key: hsm.key.clone(),
+        pin,
+    })
+}
+
 impl Surroundings {
+    /// A credential that, unless it is delivered, lies sealed beside the config.
+    fn beside_config(&self, name: &str) -> Credential {
+        self.credential(name, self.paths.config.with_file_name(format!("{name}.cred")))
+    }
+
     fn credential(&self, name: &str, sealed: PathBuf) -> Credential {
         let delivered = self.credentials.as_ref().map(|folder| folder.join(name));
         Credential { name: name.to_owned(), delivered, sealed, creds: self.creds.clone() }
@@ -164,8 +195,7 @@ fn make_infisical(config: &InfisicalConfig, surroundings: &Surroundings) -> Infi
 fn secret_source(secret: &ClientSecret, surroundings: &Surroundings) -> SecretSource {
     match secret {
         ClientSecret::Credential(name) => {
-            let sealed = surroundings.paths.config.with_file_name(format!("{name}.cred"));
-            SecretSource::Credential(surroundings.credential(name, sealed))
+            SecretSource::Credential(surroundings.beside_config(name))
         }
         ClientSecret::File(path) => SecretSource::File(path.clone()),
         ClientSecret::Inline(secret) => SecretSource::Config(secret.to_secret()),

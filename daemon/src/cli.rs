@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::assemble::{self, Surroundings};
 use crate::config::Config;
 use crate::credential::{self, Creds};
-use crate::key::SealOptions;
+use crate::key::{KeyBackend, SealOptions};
 use crate::logging::{self, Format, Verbosity};
 use crate::{hardening, init, listener, serve};
 
@@ -97,12 +97,7 @@ pub fn run() -> ExitCode {
         Some(Command::Creds) => runtime
             .block_on(credential::serve(tokio::io::stdin(), tokio::io::stdout()))
             .map_err(|error| (Exit::Io, format!("creds: {error}; see psid's own log"))),
-        Some(Command::Init { backend, title, .. }) if backend == "hsm" => {
-            let words =
-                format!("{title}: the hsm backend is not in this version; use --backend tpm");
-            return complain(Exit::BadInput, &words);
-        }
-        Some(Command::Init { seal_with, tpm2_pcrs, force, no_recovery_key, title, .. }) => {
+        Some(Command::Init { backend, seal_with, tpm2_pcrs, force, no_recovery_key, title }) => {
             let options = init::Options {
                 seal: SealOptions {
                     with_key: seal_with
@@ -112,8 +107,10 @@ pub fn run() -> ExitCode {
                 force,
                 recovery: !no_recovery_key,
             };
-            let backend = assemble::tpm(&surroundings);
-            match runtime.block_on(init::provision(&surroundings, &backend, &options)) {
+            let provisioned = key_backend(&backend, &surroundings).and_then(|backend| {
+                runtime.block_on(init::provision(&surroundings, &*backend, &options))
+            });
+            match provisioned {
                 Ok(done) => say(&done),
                 Err(error) => return complain(Exit::BadInput, &format!("{title}: {error}")),
             }
@@ -123,6 +120,22 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => Exit::Ok.into(),
         Err((exit, words)) => complain(exit, &format!("psid: {words}")),
+    }
+}
+
+/// The backend that a key is made for; a token is where the config says.
+fn key_backend(name: &str, surroundings: &Surroundings) -> Result<Box<dyn KeyBackend>, String> {
+    if name == "tpm" {
+        return Ok(Box::new(assemble::tpm(surroundings)));
+    }
+    let config = Config::read(&surroundings.paths.config)
+        .map_err(|error| format!("{error}; `psid check` checks it"))?;
+    match assemble::hsm(&config, surroundings) {
+        Some(backend) => Ok(Box::new(backend)),
+        None => Err(format!(
+            "{} does not name a token; say in [providers.nitrokeyhsm] which one",
+            surroundings.paths.config.display()
+        )),
     }
 }
 

@@ -45,7 +45,10 @@ pub async fn provision(
     let kept = backend.keep(key, Some(&options.seal)).await.map_err(|error| error.to_string())?;
     // All that is replaced is kept under another name; then the new cache, then the new key: whatever
     // comes in between, psid opens both keys.
-    let mut done = told_of(&sealed, keep_aside(&sealed)?.as_deref());
+    let mut done = match backend.tag() {
+        psi_common::BackendTag::Tpm => told_of(&sealed, keep_aside(&sealed)?.as_deref()),
+        psi_common::BackendTag::Hsm => String::new(),
+    };
     done += &told_of(&cache, keep_aside(&cache)?.as_deref());
     done += &told_of(&recovery, keep_aside(&recovery)?.as_deref());
     let vault = Vault::new(kept.key, BackendPart { tag: backend.tag(), bytes: kept.part });

@@ -41,6 +41,8 @@ pub mod sealer;
 
 pub mod credential;
 pub mod key;
+pub mod pkcs11;
+pub mod public_key;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +76,7 @@ pub async fn serve(
     let served = grpc::serve(Arc::clone(&daemon), listening.socket, stop.clone()).await;
     notify::stopping();
     daemon.stop_keeping().await;
+    daemon.close_token().await;
     tracing::info!("stopped");
     served
 }

@@ -34,5 +34,5 @@ fn the_shipped_config_is_understood() {
         text.lines().map(|line| format!("{}\n", line.strip_prefix("#:").unwrap_or(line))).collect();
     assert_ne!(turned_on, text);
     let config = Config::parse(&turned_on, &path).unwrap();
-    assert!(config.infisical.is_some() && !config.workloads.is_empty());
+    assert!(config.infisical.is_some() && config.hsm.is_some() && !config.workloads.is_empty());
 }

@@ -1,5 +1,6 @@
 //! The config, checked: what the rest of the daemon may rely on. `raw` is what the file says.
 
+mod hsm;
 mod raw;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use psi_common::BackendTag;
 
 use crate::upstream::Workload;
 
+pub use hsm::{HsmConfig, HsmPin};
 pub use raw::Confidential;
 
 /// A config that makes sense.
@@ -22,6 +24,8 @@ pub struct Config {
     pub access: Access,
     /// `[providers.infisical]`
     pub infisical: Option<InfisicalConfig>,
+    /// `[providers.nitrokeyhsm]`
+    pub hsm: Option<HsmConfig>,
     /// `[workloads.*]`
     pub workloads: BTreeMap<String, Workload>,
     /// What is allowed but not wise, or not in this version; one sentence each.

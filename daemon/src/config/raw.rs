@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 use zeroize::Zeroizing;
 
+use super::hsm::RawHsm;
 use super::{
     Access, AuthConfig, CacheConfig, ClientSecret, Config, InfisicalConfig, ProjectConfig,
 };
@@ -38,7 +39,7 @@ pub(super) struct RawConfig {
 #[serde(deny_unknown_fields, default)]
 struct RawCache {
     enabled: bool,
-    backend: Option<RawBackend>,
+    backend: Option<Spanned<RawBackend>>,
     refresh_interval: Option<Spanned<String>>,
     refresh_jitter: Option<Spanned<String>>,
     max_stale: Option<Spanned<String>>,
@@ -71,7 +72,7 @@ struct RawAccess {
 #[serde(deny_unknown_fields, default)]
 struct RawProviders {
     infisical: Option<RawInfisical>,
-    nitrokeyhsm: Option<RawNitrokeyHsm>,
+    nitrokeyhsm: Option<Spanned<RawHsm>>,
 }
 
 #[derive(Deserialize)]
@@ -101,20 +102,6 @@ struct RawProject {
     id: String,
     environment: String,
     auth: Option<Spanned<RawAuth>>,
-}
-
-/// Checked for its shape; the provider itself is not in this version.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "only the shape is checked")]
-struct RawNitrokeyHsm {
-    pkcs11_module: PathBuf,
-    token_label: Option<String>,
-    slot: Option<u64>,
-    key_label: Option<String>,
-    key_id: Option<String>,
-    pin_credential: Option<String>,
-    pin_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -190,8 +177,17 @@ impl RawConfig {
     pub(super) fn check(self) -> Result<Config, Fault> {
         let mut warnings = Vec::new();
         let infisical = self.providers.infisical.map(|raw| raw.check(&mut warnings)).transpose()?;
-        if self.providers.nitrokeyhsm.is_some() {
-            warnings.push("[providers.nitrokeyhsm] is not in this version of psid".into());
+        let hsm = self.providers.nitrokeyhsm;
+        let hsm = hsm
+            .map(|raw| (raw.span().start, raw))
+            .map(|(at, raw)| raw.into_inner().check(at))
+            .transpose()?;
+        if let Some(backend) = &self.cache.backend
+            && matches!(backend.get_ref(), RawBackend::Hsm)
+            && hsm.is_none()
+        {
+            let what = "backend = \"hsm\" takes [providers.nitrokeyhsm], which names the token";
+            return Err(Fault { at: Some(backend.span().start), what: what.into() });
         }
         let mut workloads = BTreeMap::new();
         for (name, raw) in self.workloads {
@@ -202,6 +198,7 @@ impl RawConfig {
             cache: self.cache.check()?,
             access: Access { uids: self.access.allow_uids, gids: self.access.allow_gids },
             infisical,
+            hsm,
             workloads,
             warnings,
         })
@@ -210,7 +207,7 @@ impl RawConfig {
 
 impl RawCache {
     fn check(self) -> Result<CacheConfig, Fault> {
-        let backend = self.backend.map(|backend| match backend {
+        let backend = self.backend.map(|backend| match backend.into_inner() {
             RawBackend::Tpm => BackendTag::Tpm,
             RawBackend::Hsm => BackendTag::Hsm,
         });
@@ -302,18 +299,7 @@ fn check_auth(raw: &Spanned<RawAuth>, warnings: &mut Vec<String>) -> Result<Auth
     let client_id =
         auth.client_id.clone().ok_or_else(|| fault("universal-auth needs a client_id"))?;
     let credential = auth.client_secret_credential.as_ref().map(|name| {
-        // It becomes a file name below the credentials folder.
-        let plain = !name.get_ref().is_empty()
-            && !name.get_ref().starts_with('.')
-            && !name.get_ref().contains('/');
-        if plain {
-            Ok(ClientSecret::Credential(name.get_ref().clone()))
-        } else {
-            Err(Fault {
-                at: Some(name.span().start),
-                what: "client_secret_credential is no credential name".into(),
-            })
-        }
+        credential_name(name, "client_secret_credential").map(ClientSecret::Credential)
     });
     let given: Vec<ClientSecret> = [
         credential.transpose()?,
@@ -332,6 +318,16 @@ fn check_auth(raw: &Spanned<RawAuth>, warnings: &mut Vec<String>) -> Result<Auth
         );
     }
     Ok(AuthConfig { client_id, client_secret })
+}
+
+/// A systemd credential's name; it becomes a file name below the credentials folder.
+pub(super) fn credential_name(name: &Spanned<String>, key: &str) -> Result<String, Fault> {
+    let text = name.get_ref();
+    if text.is_empty() || text.starts_with('.') || text.contains('/') {
+        let what = format!("{key} is no credential name");
+        return Err(Fault { at: Some(name.span().start), what });
+    }
+    Ok(text.clone())
 }
 
 impl RawWorkload {

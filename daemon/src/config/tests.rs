@@ -1,4 +1,5 @@
 use super::*;
+use crate::pkcs11::{KeyChoice, TokenChoice};
 use proptest::prelude::*;
 
 /// The config of interface.md, with the lines that this version has.
@@ -27,6 +28,11 @@ client_secret_credential = "infisical-client-secret"
 id = "project-uuid"
 environment = "prod"
 
+[providers.nitrokeyhsm]
+pkcs11_module = "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so"
+token_label = "psi"
+pin_credential = "hsm-pin"
+
 [workloads.myapp]
 provider = "infisical"
 depends_on = ["network-online.target"]
@@ -53,6 +59,11 @@ fn the_contract_s_config_is_understood() {
         ClientSecret::Credential("infisical-client-secret".into())
     );
     assert_eq!(config.workloads["worker@"].sources[0].path, "/worker");
+    let hsm = config.hsm.unwrap();
+    assert_eq!(hsm.module, Path::new("/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so"));
+    assert_eq!(hsm.token, TokenChoice::Label("psi".into()));
+    assert_eq!(hsm.key, KeyChoice::Label("podman-secrets".into()), "the default");
+    assert_eq!(hsm.pin, HsmPin::Credential("hsm-pin".into()));
     assert!(config.warnings.is_empty());
 }
 
@@ -88,12 +99,12 @@ fn a_fault_is_named_with_its_line() {
     case(
         "project = \"myproject\", path = \"/w",
         "project = \"other\", path = \"/w",
-        "config.toml:32: workload 'worker@': there is no",
+        "config.toml:37: workload 'worker@': there is no",
     );
     case(
         "path = \"/worker\"",
         "path = \"worker\"",
-        "config.toml:32: workload 'worker@': path 'worker'",
+        "config.toml:37: workload 'worker@': path 'worker'",
     );
     case(
         "client_secret_credential = \"i",
@@ -106,6 +117,48 @@ fn a_fault_is_named_with_its_line() {
         "config.toml:18: give exactly one",
     );
     case("[cache]", "[cache", "config.toml:2: ");
+}
+
+#[test]
+fn a_token_is_named_in_one_way_each() {
+    let with = |lines: &str| {
+        let text = format!("[providers.nitrokeyhsm]\n{lines}\n[cache]\nbackend = \"hsm\"\n");
+        parse(&text).map(|config| config.hsm.unwrap())
+    };
+    let module = "pkcs11_module = \"/m.so\"\n";
+    let other = with(&format!("{module}slot = 3\nkey_id = \"02fF\"\npin_file = \"/pin\"")).unwrap();
+    assert_eq!(other.token, TokenChoice::Slot(3));
+    assert_eq!(other.key, KeyChoice::Id(vec![2, 255]));
+    assert_eq!(other.pin, HsmPin::File("/pin".into()));
+    let fault = |lines: &str, expected: &str| {
+        let error = with(&format!("{module}{lines}")).unwrap_err();
+        assert!(error.starts_with(expected), "{error}");
+    };
+    let token = "config.toml:1: give exactly one of token_label and slot";
+    fault("pin_file = \"/pin\"", token);
+    fault("slot = 0\ntoken_label = \"psi\"\npin_file = \"/pin\"", token);
+    let pin = "config.toml:1: give exactly one of pin_credential and pin_file";
+    fault("slot = 0", pin);
+    fault("slot = 0\npin_file = \"/pin\"\npin_credential = \"hsm-pin\"", pin);
+    fault(
+        "slot = 0\npin_credential = \"a/b\"",
+        "config.toml:4: pin_credential is no credential name",
+    );
+    fault("slot = 0\npin = \"1234\"", "config.toml:4: unknown field `pin`");
+    for id in ["", "2", "0g", "+1", "é"] {
+        let expected = format!("config.toml:3: key_id '{id}' is not bytes in hex");
+        fault(&format!("key_id = \"{id}\"\nslot = 0\npin_file = \"/pin\""), &expected);
+    }
+    let both = "slot = 0\nkey_id = \"02\"\nkey_label = \"k\"\npin_file = \"/pin\"";
+    fault(both, "config.toml:1: give at most one of key_label and key_id");
+    let relative = with("pkcs11_module = \"m.so\"\nslot = 0\npin_file = \"/pin\"").unwrap_err();
+    assert!(relative.starts_with("config.toml:2: pkcs11_module must be an absolute path"));
+}
+
+#[test]
+fn the_hsm_backend_takes_a_token() {
+    let error = parse("[cache]\nbackend = \"hsm\"\n").unwrap_err();
+    assert!(error.starts_with("config.toml:2: backend = \"hsm\" takes [providers.nitrokeyhsm]"));
 }
 
 #[test]

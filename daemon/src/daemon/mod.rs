@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,6 +19,7 @@ use crate::config::Access;
 use crate::envelope::Vault;
 use crate::key::KeyBackend;
 use crate::persist::Persister;
+use crate::pkcs11::{Token, TokenConfig};
 use crate::refresh::{Refresher, Schedule};
 use crate::registry::Registered;
 use crate::service::Service;
@@ -38,6 +40,8 @@ pub struct Daemon {
     pub backend: Option<Box<dyn KeyBackend>>,
     /// Whether there is a cache file.
     persists: bool,
+    /// The HSM, once the config has named one: it has one thread and one session, whatever is reloaded.
+    token: Mutex<Option<Token>>,
     /// The socket, when it is one of our own and its mode is ours to set.
     socket: Mutex<Option<PathBuf>>,
     /// One opening or changing of keys at a time.
@@ -84,6 +88,7 @@ impl Daemon {
         cache_path: PathBuf,
         backend: Option<Box<dyn KeyBackend>>,
         persists: bool,
+        token: Option<Token>,
     ) -> Self {
         Self {
             refresher: Arc::new(Refresher::new(Arc::clone(&service))),
@@ -93,6 +98,7 @@ impl Daemon {
             cache_path,
             backend,
             persists,
+            token: Mutex::new(token),
             socket: Mutex::default(),
             unlocking: tokio::sync::Mutex::default(),
             vault: Mutex::default(),
@@ -123,6 +129,25 @@ impl Daemon {
         match &*lock(&self.socket) {
             Some(path) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)),
             None => Ok(()),
+        }
+    }
+
+    /// The token of a config that was read again.
+    pub fn follow_token(&self, config: Option<TokenConfig>) -> Option<Token> {
+        let config = config?;
+        let mut present = lock(&self.token);
+        match &*present {
+            Some(token) => token.follow(config),
+            None => *present = Some(Token::new(config)),
+        }
+        present.clone()
+    }
+
+    /// Logs out of the token, if there is one, when the process ends.
+    pub async fn close_token(&self) {
+        let token = lock(&self.token).clone();
+        if let Some(token) = token {
+            token.within(Duration::from_secs(2)).close().await;
         }
     }
 

@@ -1,5 +1,6 @@
 //! Where the data key lives.
 
+mod hsm;
 mod tpm;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use psi_common::BackendTag;
 use crate::sealer::DataKey;
 
 pub use crate::credential::SealOptions;
+pub use hsm::HsmKey;
 pub use tpm::TpmKey;
 
 /// The name of the systemd credential that holds the tpm backend's key.

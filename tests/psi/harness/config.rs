@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::double::{Double, PROJECT};
+use super::token::Token;
 
 /// A config for one double. What a field does not say is added by [`Config::with`].
 #[derive(Clone)]
@@ -47,6 +48,13 @@ impl Config {
     /// No key backend.
     pub(crate) fn without_backend(mut self) -> Self {
         self.cache = self.cache.replace("backend = \"tpm\"\n", "");
+        self
+    }
+
+    /// The hsm backend, with this token.
+    pub(crate) fn hsm(mut self, token: &Token) -> Self {
+        self.cache = self.cache.replace("\"tpm\"", "\"hsm\"");
+        self.rest += &token.config();
         self
     }
 

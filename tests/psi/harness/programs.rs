@@ -7,10 +7,11 @@ use std::sync::OnceLock;
 use std::time::SystemTime;
 
 /// The programs, each with the folders it is made from.
-const PROGRAMS: [(&str, &[&str]); 3] = [
+const PROGRAMS: [(&str, &[&str]); 4] = [
     ("psid", &["daemon/src", "common/src", "proto/src"]),
     ("psi-driver", &["driver/src", "common/src", "proto/src"]),
     ("infisical-double", &["tests/infisical-double/src"]),
+    ("libfaulty_token.so", &["tests/faulty-token/src"]),
 ];
 
 /// Where a program is. Cargo does not build another package's programs for a test, so they may be
@@ -40,6 +41,11 @@ pub(crate) fn repository() -> PathBuf {
 fn profile_folder() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     test.ancestors().nth(2).unwrap().to_owned()
+}
+
+/// `target`
+pub(super) fn target_folder() -> PathBuf {
+    profile_folder().parent().unwrap().to_owned()
 }
 
 fn check((name, sources): &(&str, &[&str])) -> Result<(), String> {

@@ -3,22 +3,24 @@
 use super::source::{Source, sources};
 
 /// Each room and the rooms that it may name; those that put everything together are not listed.
-const ROOMS: [(&str, &[&str]); 22] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("breaker", &["clock"]),
     ("cache", &["clock", "reference"]),
     ("clock", &[]),
-    ("config", &["provider", "upstream"]),
+    ("config", &["pkcs11", "provider", "upstream"]),
     ("credential", &[]),
     ("envelope", &["sealer"]),
     ("files", &[]),
     ("grpc", &["clock", "daemon", "key", "recovery", "refresh", "registry", "service"]),
     ("inflight", &[]),
     ("gate", &[]),
-    ("key", &["credential", "files", "sealer"]),
+    ("key", &["credential", "files", "pkcs11", "public_key", "sealer"]),
     ("notify", &[]),
     ("payload", &["cache", "clock", "envelope", "reference"]),
     ("persist", &["cache", "clock", "envelope", "files", "payload", "shared_cache"]),
+    ("pkcs11", &["credential", "public_key"]),
     ("provider", &["credential", "reference"]),
+    ("public_key", &[]),
     ("recovery", &["sealer"]),
     ("reference", &[]),
     ("refresh", &["cache", "clock", "provider", "reference", "registry", "service", "upstream"]),

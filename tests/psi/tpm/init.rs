@@ -160,11 +160,3 @@ fn a_cache_without_its_key_is_replaced_by_force_only() {
     });
     assert!(kept, "{:?}", files(&world));
 }
-
-#[test]
-fn hsm_is_named_and_refused_until_it_is_there() {
-    let line = World::empty().driver(&["cache", "init", "--backend", "hsm"]).run();
-    assert_ne!(line.code, 0);
-    assert_eq!((line.stderr.lines().count(), line.stdout.len()), (1, 0), "{}", line.stderr);
-    assert!(line.stderr.contains("hsm"), "{}", line.stderr);
-}

@@ -1,0 +1,126 @@
+//! A key backend or a token in a process of its own (`tests/src/bin/psi-probe.rs`).
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::process::Process;
+use super::token::Token;
+use super::tpm::Tpm;
+
+/// A running probe. Requests are answered in the order in which they are done.
+pub(crate) struct Probe {
+    process: Process,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    early: Vec<Value>,
+    asked: u64,
+}
+
+impl Probe {
+    /// The tpm backend, with its sealed key in this file.
+    pub(crate) fn of_tpm(tpm: &Tpm, sealed: &Path) -> Self {
+        let mut command = command(&json!({ "sealed": sealed }));
+        command.env("SYSTEMD_TPM2_DEVICE", tpm.device());
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        Self::start(command)
+    }
+
+    /// The hsm backend, and this token itself.
+    pub(crate) fn of_token(token: &Token) -> Self {
+        Self::with_tokens(token, &[token.setup()])
+    }
+
+    /// Several handles in one process, or a token that is configured otherwise.
+    pub(crate) fn with_tokens(token: &Token, setups: &[Value]) -> Self {
+        let mut command = command(&json!({ "tokens": setups }));
+        command.envs(token.environment());
+        Self::start(command)
+    }
+
+    fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = Process::start(command);
+        let requests = process.child().stdin.take().unwrap();
+        let answers = BufReader::new(process.child().stdout.take().unwrap());
+        Self { process, requests, answers, early: Vec::new(), asked: 0 }
+    }
+
+    /// Makes a request; its number is for [`Self::answer_to`].
+    pub(crate) fn begin(&mut self, mut request: Value) -> u64 {
+        self.asked += 1;
+        request["id"] = self.asked.into();
+        self.requests.write_all(format!("{request}\n").as_bytes()).unwrap();
+        self.asked
+    }
+
+    /// Waits for an answer.
+    #[track_caller]
+    pub(crate) fn answer_to(&mut self, request: u64) -> Value {
+        loop {
+            if let Some(at) = self.early.iter().position(|answer| answer["id"] == request) {
+                return self.early.swap_remove(at);
+            }
+            let mut line = String::new();
+            self.answers.read_line(&mut line).unwrap();
+            assert!(!line.is_empty(), "the probe ended:\n{}", self.process.stderr());
+            self.early.push(serde_json::from_str(&line).unwrap());
+        }
+    }
+
+    /// Makes a request and waits for the answer.
+    #[track_caller]
+    pub(crate) fn ask(&mut self, request: Value) -> Value {
+        let request = self.begin(request);
+        self.answer_to(request)
+    }
+
+    /// The same, for one that must not fail.
+    #[track_caller]
+    pub(crate) fn ok(&mut self, request: Value) -> Value {
+        let answer = self.ask(request);
+        assert!(answer["error"].is_null(), "{answer}");
+        answer
+    }
+
+    /// The same, for one that must fail: what it tells, one line with a remedy; of a token with its kind
+    /// in front.
+    #[track_caller]
+    pub(crate) fn fails(&mut self, request: Value) -> String {
+        let answer = self.ask(request);
+        let error = answer["error"].as_str().unwrap_or_else(|| panic!("{answer}"));
+        assert!(!error.contains('\n') && error.contains("; "), "{error}");
+        answer["kind"].as_str().map_or_else(|| error.to_owned(), |kind| format!("{kind}: {error}"))
+    }
+
+    /// Ends it as a crash does.
+    pub(crate) fn kill(mut self) {
+        self.process.kill();
+    }
+
+    /// What it wrote to stderr so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.process.stderr()
+    }
+}
+
+fn command(setup: &Value) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_psi-probe"));
+    command.arg(setup.to_string()).env_clear().current_dir("/");
+    command
+}
+
+/// Bytes as a probe has them.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes of a member of an answer.
+#[track_caller]
+pub(crate) fn bytes(hex: &Value) -> Vec<u8> {
+    let digits = hex.as_str().unwrap_or_else(|| panic!("no hex: {hex}")).as_bytes();
+    let pairs = digits.chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+    pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+}
