@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::Snapshot;
 use crate::clock::{self, Timestamp};
-use crate::envelope::{Content, Vault};
+use crate::envelope::{self, BackendPart, Content, Vault};
 use crate::files;
 use crate::payload;
 use crate::shared_cache::SharedCache;
@@ -51,6 +51,14 @@ pub enum Loaded {
     SetAside(String),
     /// One that cannot be used, and could not be set aside: why.
     InTheWay(String),
+}
+
+/// The backend's parts that the cache file and the memory of its generation carry, as far as they can be
+/// read: a key backend may find its key by them.
+pub fn backend_parts(path: &Path) -> Vec<BackendPart> {
+    let files =
+        [path.to_owned(), memory_of(path)].into_iter().filter_map(|path| fs::read(path).ok());
+    files.filter_map(|file| envelope::backend_part(&file)).collect()
 }
 
 /// What the memory of the generation says. It lies outside the cache file, so that an older one that

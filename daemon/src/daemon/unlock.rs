@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Daemon, Keeping, Topic, lock};
 use crate::cache::Snapshot;
 use crate::clock;
-use crate::envelope::{self, BackendPart, Vault};
+use crate::envelope::{BackendPart, Vault};
 use crate::key::{LoadedKey, SealOptions};
 use crate::notify;
 use crate::persist::{self, Loaded, Persister, Remembered};
@@ -122,10 +122,9 @@ impl Daemon {
 
     /// The backend's parts in the files of the state folder, each once, the cache's first.
     fn parts(&self, tag: BackendTag) -> Vec<Vec<u8>> {
-        let cache = std::fs::read(&self.cache_path).ok();
-        let cache = cache.and_then(|file| envelope::backend_part(&file));
+        let registered = self.service.registry.backend_parts();
         let mut parts = Vec::new();
-        for part in cache.into_iter().chain(self.service.registry.backend_parts()) {
+        for part in persist::backend_parts(&self.cache_path).into_iter().chain(registered) {
             if part.tag == tag && !parts.contains(&part.bytes) {
                 parts.push(part.bytes);
             }
