@@ -85,8 +85,8 @@ fn rule_6_clock_environment_and_sleep_have_one_owner_each() {
         assert!(!sources().iter().any(|source| source.has(word)), "{word}");
     }
     // Who may stamp the time: where calls come in, where a task of its own begins, where a file is
-    // written or named by it, and where a request is signed. Whoever is between, gets it as an
-    // argument.
+    // written or named by it, and where a proof is made or looked at. Whoever is between, gets it as
+    // an argument.
     only_in(
         "clock::now",
         &[
@@ -95,6 +95,7 @@ fn rule_6_clock_environment_and_sleep_have_one_owner_each() {
             "daemon/src/lib.rs",
             "daemon/src/persist.rs",
             "daemon/src/provider/infisical/auth/aws.rs",
+            "daemon/src/provider/infisical/auth/jwt.rs",
             "daemon/src/refresh.rs",
         ],
     );

@@ -45,6 +45,9 @@ pub struct Proof {
     pub body: Value,
     /// What in it is secret, and no error may quote; the first one is what the proof is made of.
     pub secrets: Vec<SecretBytes>,
+    /// Whether it had ended before it was sent, by this host's clock: then a refusal is no word about
+    /// the identity.
+    pub expired: bool,
     /// What a 500 may mean besides a failure, for a method whose refusals are no 401.
     pub hint_at_500: Option<&'static str>,
 }

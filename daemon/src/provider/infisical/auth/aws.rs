@@ -79,7 +79,7 @@ fn proof(identity_id: &str, headers: Map<String, Value>, session_token: SecretBy
     });
     let secrets = vec![headers.into_bytes(), signature].into_iter().map(SecretBytes::new);
     let secrets = secrets.chain([session_token]).collect();
-    Proof { route: "aws-auth", body, secrets, hint_at_500: Some(HINT) }
+    Proof { route: "aws-auth", body, secrets, expired: false, hint_at_500: Some(HINT) }
 }
 
 impl Role {

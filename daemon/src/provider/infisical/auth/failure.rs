@@ -36,7 +36,7 @@ impl Failure {
     /// The login was not answered with a token.
     pub(super) fn of_login(error: ApiError, mut proof: Proof, before: Option<&Self>) -> Self {
         let (error, pause) = judge(error, &proof, longer(before));
-        let about_secret = matches!(error, ApiError::Denied(_));
+        let about_secret = matches!(error, ApiError::Denied(_)) || proof.expired;
         let secret = about_secret.then(|| proof.secrets.swap_remove(0));
         Self { error, pause, until: Instant::now() + pause, secret }
     }
@@ -58,6 +58,11 @@ fn longer(before: Option<&Failure>) -> Duration {
 
 fn judge(error: ApiError, proof: &Proof, longer: Duration) -> (ApiError, Duration) {
     match error {
+        // Whoever is to renew it is out; the identity may be as good as ever.
+        ApiError::Token(why) | ApiError::Denied(why) if proof.expired => {
+            let why = format!("{why}; by this host's clock, what was sent has expired");
+            (ApiError::no_credential(why), AFTER_REFUSAL)
+        }
         // A 401 at login is about the credentials, not about a token.
         ApiError::Token(why) | ApiError::Denied(why) => (ApiError::Denied(why), AFTER_REFUSAL),
         ApiError::Locked(_) => (error, AFTER_LOCKOUT),
@@ -78,7 +83,8 @@ mod tests {
 
     fn proof(secret: &str, hint_at_500: Option<&'static str>) -> Proof {
         let secrets = vec![SecretBytes::new(secret.into())];
-        Proof { route: "gcp-auth", body: serde_json::Value::Null, secrets, hint_at_500 }
+        let body = serde_json::Value::Null;
+        Proof { route: "gcp-auth", body, secrets, expired: false, hint_at_500 }
     }
 
     #[test]
@@ -91,6 +97,14 @@ mod tests {
         let locked = Failure::of_login(ApiError::Locked("no".into()), proof("a", None), None);
         assert_eq!(locked.pause, AFTER_LOCKOUT);
         assert!(locked.concerns(&proof("b", None)));
+    }
+
+    #[test]
+    fn the_refusal_of_an_expired_token_is_no_word_about_the_identity() {
+        let expired = Proof { expired: true, ..proof("a", None) };
+        let refused = Failure::of_login(ApiError::Token("no".into()), expired, None);
+        assert!(matches!(refused.error, ApiError::NoCredential { .. }));
+        assert!(refused.concerns(&proof("a", None)) && !refused.concerns(&proof("b", None)));
     }
 
     #[test]

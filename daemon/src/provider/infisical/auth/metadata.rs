@@ -28,7 +28,8 @@ pub(super) struct Answer {
 /// A client for it: what it tells is not for a proxy, nor for whoever it redirects to.
 pub(in crate::provider::infisical) fn client(builder: ClientBuilder) -> reqwest::Result<Client> {
     let builder = builder.no_proxy().redirect(Policy::none()).http1_only();
-    builder.connect_timeout(CONNECT).timeout(PATIENCE).build()
+    // No connection stays, with what was told in its buffers.
+    builder.pool_max_idle_per_host(0).connect_timeout(CONNECT).timeout(PATIENCE).build()
 }
 
 /// Its answer, unless it is not there or asks to wait.
@@ -102,6 +103,55 @@ impl Answer {
         match self.refusal("it cannot answer now") {
             ApiError::NoCredential { why, .. } => ApiError::NoCredential { why, wait },
             other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::provider::infisical::api::Api;
+
+    /// What comes of an answer with these bytes.
+    async fn asked(answer: String) -> Result<Answer, ApiError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            // The client may have had enough before the end.
+            let _ = stream.write_all(answer.as_bytes()).await;
+        });
+        let api = Api::new("http://127.0.0.1:9", None, PATIENCE).unwrap();
+        let answer = ask(api.near().get(url)).await;
+        server.await.unwrap();
+        answer
+    }
+
+    fn with_body(length: usize) -> String {
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{}", "x".repeat(length))
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_as_long_as_a_token_may_be() {
+        assert_eq!(asked(with_body(LARGEST_BODY)).await.unwrap().body().len(), LARGEST_BODY);
+        let error = asked(with_body(LARGEST_BODY + 1)).await.err().unwrap().to_string();
+        assert!(error.ends_with("answers 200: it says far too much"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_it_asks_to_wait_is_obeyed_and_bounded() {
+        for (header, wait) in [
+            ("retry-after: 7", Some(Duration::from_secs(7))),
+            ("retry-after: 99999999", Some(LONGEST_WAIT)),
+            ("retry-after: soon", None),
+            ("x: y", None),
+        ] {
+            let answer = format!("HTTP/1.1 429 No\r\n{header}\r\ncontent-length: 0\r\n\r\n");
+            assert_eq!(asked(answer).await.err().unwrap().wait(), wait, "{header}");
         }
     }
 }

@@ -3,12 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use psi_common::SecretBytes;
-use serde_json::Value;
 use tokio::time::Instant;
 
+use super::jwt;
 use crate::provider::infisical::api::Login;
 
 /// For a token that says nothing of its end.
@@ -57,17 +55,18 @@ impl Token {
     }
 }
 
-/// The life that a JWT's own claims give it: unverified, for only the server can refuse it.
+/// The life that a JWT's own claims give it.
 fn life_in_jwt(token: &SecretBytes) -> Option<Duration> {
-    let claims = token.expose_secret().split(|byte| *byte == b'.').nth(1)?;
-    let claims: Value =
-        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
+    let claims = jwt::claims_in(token.expose_secret())?;
     let life = claims["exp"].as_u64()?.checked_sub(claims["iat"].as_u64()?)?;
     Some(Duration::from_secs(life))
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
     use super::*;
     use crate::provider::infisical::api::SecretText;
 

@@ -41,7 +41,8 @@ impl Method for UniversalAuth {
         let text = std::str::from_utf8(secret.expose_secret())
             .map_err(|_| ApiError::no_credential("the client secret is not UTF-8".into()))?;
         let body = json!({ "clientId": self.client_id, "clientSecret": text });
-        Ok(Proof { route: "universal-auth", body, secrets: vec![secret], hint_at_500: None })
+        let secrets = vec![secret];
+        Ok(Proof { route: "universal-auth", body, secrets, expired: false, hint_at_500: None })
     }
 }
 
