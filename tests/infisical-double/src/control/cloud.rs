@@ -26,7 +26,6 @@ impl Control {
     }
 
     /// A service account's token, as kubelet puts it into a file.
-    #[expect(clippy::needless_pass_by_value, reason = "as the other controls take their bodies")]
     pub(super) fn kubernetes_token(&self, order: Order) -> Answer {
         Ok(json!({"token": kubernetes::mint(&self.shared.lock(), &order)}))
     }
