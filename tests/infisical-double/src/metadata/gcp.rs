@@ -1,5 +1,7 @@
 //! Google's metadata server: who asks must say that it is one, by a header that no browser sends.
 
+use serde_json::json;
+
 use super::{html, parameter};
 use crate::auth::gcp;
 use crate::double::Double;
@@ -19,20 +21,28 @@ pub(super) fn answer(double: &Double, request: &Request, path: &[&str]) -> Respo
 }
 
 fn tell(double: &Double, request: &Request, path: &[&str]) -> Response {
-    let ["instance", "service-accounts", account, "identity"] = path else {
-        return html(404, "Error 404 (Not Found)!!1");
+    let (account, what) = match path {
+        [] => return typed(200, "application/text", "computeMetadata/\n"),
+        ["instance", "service-accounts", account, what @ ..] => (*account, what),
+        _ => return html(404, "Error 404 (Not Found)!!1"),
     };
     let own = double.world.cloud.gcp.service_account.as_deref();
-    let Some(email) = own.filter(|own| *account == "default" || account == own) else {
+    let Some(email) = own.filter(|own| account == "default" || account == *own) else {
         return html(404, "The service account was not found.");
     };
-    match parameter(request, "audience") {
-        Some(audience) => {
-            let token = gcp::mint(double, email, &audience);
-            Response::typed(200, "text/html", token.into_bytes())
+    match (what, parameter(request, "audience")) {
+        ([], _) => {
+            let about = json!({"aliases": ["default"], "email": email, "scopes": []});
+            Response::json(200, &about)
         }
-        None => {
-            Response::typed(400, "text/html", b"non-empty audience parameter required\n".to_vec())
+        (["identity"], Some(audience)) => {
+            typed(200, "text/html", &gcp::mint(double, email, &audience))
         }
+        (["identity"], None) => typed(400, "text/html", "non-empty audience parameter required\n"),
+        _ => html(404, "Error 404 (Not Found)!!1"),
     }
+}
+
+fn typed(status: u16, kind: &str, text: &str) -> Response {
+    Response::typed(status, kind, text.as_bytes().to_vec())
 }

@@ -18,6 +18,10 @@ pub fn answer(double: &mut Double, request: &Request) -> Response {
     match segments.as_slice() {
         ["latest", path @ ..] => aws::answer(double, request, path),
         ["computeMetadata", "v1", path @ ..] => gcp::answer(double, request, path),
+        // How Google's own clients find out where they are.
+        [""] | [] if request.header("metadata-flavor").is_some() => {
+            gcp::answer(double, request, &[])
+        }
         ["metadata", path @ ..] => azure::answer(double, request, path),
         _ => html(404, "404 - Not Found"),
     }
