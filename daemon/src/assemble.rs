@@ -13,7 +13,9 @@ use crate::daemon::{Daemon, Topic};
 use crate::files;
 use crate::key::{CREDENTIAL, HsmKey, KeyBackend, TpmKey};
 use crate::pkcs11::{PinSource, Token, TokenConfig};
-use crate::provider::infisical::{Infisical, Project, SecretSource, UniversalAuth, token_source};
+use crate::provider::infisical::{
+    Infisical, Method, Project, SecretSource, UniversalAuth, token_source,
+};
 use crate::refresh::Schedule;
 use crate::registry::Registry;
 use crate::service::Service;
@@ -179,10 +181,7 @@ fn make_infisical(config: &InfisicalConfig, surroundings: &Surroundings) -> Infi
             .find(|(auth, _)| *auth == &project.auth)
             .map(|(_, tokens)| Arc::clone(tokens));
         let tokens = known.unwrap_or_else(|| {
-            let tokens = token_source(UniversalAuth {
-                client_id: project.auth.client_id.clone(),
-                client_secret: secret_source(&project.auth.client_secret, surroundings),
-            });
+            let tokens = token_source(method(&project.auth, surroundings));
             identities.push((&project.auth, Arc::clone(&tokens)));
             tokens
         });
@@ -190,6 +189,19 @@ fn make_infisical(config: &InfisicalConfig, surroundings: &Surroundings) -> Infi
         projects.insert(name.clone(), Project { id, environment, tokens });
     }
     Infisical::new(&config.api_url, config.ca_cert.as_deref(), config.timeout, projects)
+}
+
+fn method(auth: &AuthConfig, surroundings: &Surroundings) -> Box<dyn Method> {
+    match auth {
+        AuthConfig::Universal { client_id, client_secret } => Box::new(UniversalAuth {
+            client_id: client_id.clone(),
+            client_secret: secret_source(client_secret, surroundings),
+        }),
+        AuthConfig::AwsIam(aws) => Box::new(aws.clone()),
+        AuthConfig::Gcp(gcp) => Box::new(gcp.clone()),
+        AuthConfig::Azure(azure) => Box::new(azure.clone()),
+        AuthConfig::Kubernetes(kubernetes) => Box::new(kubernetes.clone()),
+    }
 }
 
 fn secret_source(secret: &ClientSecret, surroundings: &Surroundings) -> SecretSource {

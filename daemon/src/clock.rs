@@ -54,6 +54,12 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
+impl From<Timestamp> for SystemTime {
+    fn from(time: Timestamp) -> Self {
+        Self::UNIX_EPOCH + Duration::from_millis(time.0)
+    }
+}
+
 /// This moment.
 #[expect(clippy::disallowed_methods, reason = "the one place that asks the wall clock")]
 pub fn now() -> Moment {

@@ -1,5 +1,6 @@
 //! The config, checked: what the rest of the daemon may rely on. `raw` is what the file says.
 
+mod auth;
 mod hsm;
 mod raw;
 
@@ -12,8 +13,8 @@ use psi_common::BackendTag;
 
 use crate::upstream::Workload;
 
+pub use auth::{AuthConfig, ClientSecret, Confidential};
 pub use hsm::{HsmConfig, HsmPin};
-pub use raw::Confidential;
 
 /// A config that makes sense.
 #[derive(Debug)]
@@ -82,26 +83,6 @@ pub struct ProjectConfig {
     pub auth: AuthConfig,
 }
 
-/// `auth`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthConfig {
-    /// The identity's client id.
-    pub client_id: String,
-    /// Where the client secret is.
-    pub client_secret: ClientSecret,
-}
-
-/// Where a client secret is.
-#[derive(Clone, PartialEq, Eq)]
-pub enum ClientSecret {
-    /// A systemd credential's name.
-    Credential(String),
-    /// A file.
-    File(PathBuf),
-    /// The config itself.
-    Inline(Confidential),
-}
-
 /// What is wrong with a config file, and in which line.
 #[derive(Debug)]
 pub struct ConfigError {
@@ -131,16 +112,6 @@ impl Config {
             line: fault.at.map(|at| text[..at.min(text.len())].matches('\n').count() + 1),
             what: fault.what,
         })
-    }
-}
-
-impl fmt::Debug for ClientSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Credential(name) => write!(f, "Credential({name})"),
-            Self::File(path) => write!(f, "File({})", path.display()),
-            Self::Inline(_) => f.write_str("Inline(redacted)"),
-        }
     }
 }
 

@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use psi_common::{BackendTag, SecretBytes};
-use serde::{Deserialize, Deserializer};
+use psi_common::BackendTag;
+use serde::Deserialize;
 use toml::Spanned;
-use zeroize::Zeroizing;
 
+use super::auth::{self, RawAuth};
 use super::hsm::RawHsm;
-use super::{
-    Access, AuthConfig, CacheConfig, ClientSecret, Config, InfisicalConfig, ProjectConfig,
-};
+use super::{Access, CacheConfig, Config, InfisicalConfig, ProjectConfig};
 use crate::provider::Source;
 use crate::upstream::Workload;
 
@@ -86,16 +84,6 @@ struct RawInfisical {
     projects: BTreeMap<String, Spanned<RawProject>>,
 }
 
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawAuth {
-    method: Spanned<String>,
-    client_id: Option<String>,
-    client_secret_credential: Option<Spanned<String>>,
-    client_secret_file: Option<PathBuf>,
-    client_secret: Option<Confidential>,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawProject {
@@ -125,25 +113,6 @@ struct RawSource {
 
 fn root() -> String {
     "/".into()
-}
-
-/// A text that no error and no log may quote.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Confidential(Zeroizing<String>);
-
-impl Confidential {
-    /// The text as a secret.
-    pub fn to_secret(&self) -> SecretBytes {
-        SecretBytes::new(self.0.as_bytes().to_vec())
-    }
-}
-
-impl<'de> Deserialize<'de> for Confidential {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)
-            .map(|text| Self(Zeroizing::new(text)))
-            .map_err(|_| serde::de::Error::custom("it must be a string"))
-    }
 }
 
 impl Default for RawCache {
@@ -229,12 +198,12 @@ impl RawCache {
 
 impl RawInfisical {
     fn check(self, warnings: &mut Vec<String>) -> Result<InfisicalConfig, Fault> {
-        let default = self.auth.map(|auth| check_auth(&auth, warnings)).transpose()?;
+        let default = self.auth.map(|auth| auth::check(auth, warnings)).transpose()?;
         let mut projects = BTreeMap::new();
         for (name, raw) in self.projects {
             let at = raw.span().start;
             let raw = raw.into_inner();
-            let own = raw.auth.map(|auth| check_auth(&auth, warnings)).transpose()?;
+            let own = raw.auth.map(|auth| auth::check(auth, warnings)).transpose()?;
             let auth = own.or_else(|| default.clone()).ok_or_else(|| Fault {
                 at: Some(at),
                 what: format!("project '{name}' has no auth, and [providers.infisical.auth] is not there either"),
@@ -274,50 +243,6 @@ fn check_url(text: &Spanned<String>, warnings: &mut Vec<String>) -> Result<Strin
         scheme => return Err(fault(format!("api_url must be https, not {scheme}"))),
     }
     Ok(text.get_ref().clone())
-}
-
-fn check_auth(raw: &Spanned<RawAuth>, warnings: &mut Vec<String>) -> Result<AuthConfig, Fault> {
-    let fault = |what: &str| Fault { at: Some(raw.span().start), what: what.into() };
-    let auth = raw.get_ref();
-    match auth.method.get_ref().as_str() {
-        "universal-auth" => {}
-        later @ ("aws-iam" | "gcp" | "azure" | "kubernetes") => {
-            return Err(Fault {
-                at: Some(auth.method.span().start),
-                what: format!(
-                    "auth method '{later}' is not in this version of psid; it has universal-auth"
-                ),
-            });
-        }
-        unknown => {
-            return Err(Fault {
-                at: Some(auth.method.span().start),
-                what: format!("unknown auth method '{unknown}', expected universal-auth"),
-            });
-        }
-    }
-    let client_id =
-        auth.client_id.clone().ok_or_else(|| fault("universal-auth needs a client_id"))?;
-    let credential = auth.client_secret_credential.as_ref().map(|name| {
-        credential_name(name, "client_secret_credential").map(ClientSecret::Credential)
-    });
-    let given: Vec<ClientSecret> = [
-        credential.transpose()?,
-        auth.client_secret_file.clone().map(ClientSecret::File),
-        auth.client_secret.clone().map(ClientSecret::Inline),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let [client_secret] = <[ClientSecret; 1]>::try_from(given).map_err(|_| {
-        fault("give exactly one of client_secret_credential, client_secret_file and client_secret")
-    })?;
-    if matches!(client_secret, ClientSecret::Inline(_)) {
-        warnings.push(
-            "client_secret is in the config in clear text: use client_secret_credential".into(),
-        );
-    }
-    Ok(AuthConfig { client_id, client_secret })
 }
 
 /// A systemd credential's name; it becomes a file name below the credentials folder.

@@ -9,7 +9,7 @@ use crate::dialect::Dialect;
 
 /// A faithful test double of the Infisical server.
 ///
-/// Prints one JSON line, {"url", "control", "ca"}, once both ports are bound, and serves until
+/// Prints one JSON line, {"url", "metadata", "control", "ca"}, once the ports are bound, and serves until
 /// SIGTERM or SIGINT.
 #[derive(Parser)]
 #[command(version)]
@@ -21,6 +21,10 @@ pub struct Cli {
     /// Where the control API listens
     #[arg(long, default_value = "127.0.0.1:0")]
     pub control: SocketAddr,
+
+    /// Where the metadata services of three clouds listen
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub metadata: SocketAddr,
 
     /// The world to start with; without it the world is empty
     #[arg(long, value_name = "FILE.json")]

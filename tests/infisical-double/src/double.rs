@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::dialect::Dialect;
 use crate::fault::book::FaultBook;
 use crate::journal::Journal;
+use crate::metadata::Sessions;
 use crate::settings::Settings;
 use crate::world::World;
 
@@ -19,6 +20,7 @@ pub struct Double {
     pub settings: Settings,
     pub world: World,
     pub tokens: TokenLedger,
+    pub sessions: Sessions,
     pub limiter: Limiter,
     pub faults: FaultBook,
     pub journal: Journal,
@@ -32,6 +34,7 @@ impl Double {
             settings: Settings::default(),
             world,
             tokens: TokenLedger::default(),
+            sessions: Sessions::default(),
             limiter: Limiter::default(),
             faults: FaultBook::default(),
             journal: Journal::default(),

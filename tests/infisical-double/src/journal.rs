@@ -61,7 +61,7 @@ impl Journal {
     ) -> Ticket {
         self.stats.requests += 1;
         match endpoint {
-            Some(Endpoint::Login) => self.stats.logins += 1,
+            Some(Endpoint::Login(_)) => self.stats.logins += 1,
             Some(Endpoint::GetSecret(..)) => self.stats.gets += 1,
             Some(Endpoint::ListSecrets(_)) => self.stats.lists += 1,
             _ => {}

@@ -6,6 +6,7 @@
 //!
 //! In the order a request meets them: [`net`] accepts, [`http`] reads, [`fault`] may interfere,
 //! [`api`] checks and answers from [`auth`], [`world`] and [`secrets`], and [`http`] writes.
+//! [`metadata`] is another port, on which the clouds tell a machine who it is.
 //! [`control`] is the second port, from which a test steers all of it.
 
 mod api;
@@ -19,6 +20,7 @@ mod double;
 mod fault;
 mod http;
 mod journal;
+mod metadata;
 mod net;
 mod secrets;
 mod serve;

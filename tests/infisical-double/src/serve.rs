@@ -1,4 +1,4 @@
-//! From the command line to two listening ports.
+//! From the command line to three listening ports.
 
 use std::error::Error;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::cli::Cli;
 use crate::clock::Clock;
 use crate::control::Control;
 use crate::double::{Double, Shared};
-use crate::net::{gate, tls};
+use crate::net::{Face, gate, tls};
 use crate::world::World;
 
 /// Serves until SIGTERM or SIGINT.
@@ -41,13 +41,15 @@ async fn serve(cli: Cli) -> Result<(), Box<dyn Error>> {
         _ => (None, None),
     };
     let scheme = if acceptor.is_some() { "https" } else { "http" };
-    let (gate, public) = gate::open(cli.listen, acceptor, shared.clone()).await?;
+    let (gate, public) = gate::open(cli.listen, acceptor, shared.clone(), Face::Api).await?;
+    let (near, metadata) = gate::open(cli.metadata, None, shared.clone(), Face::Metadata).await?;
     let listener = TcpListener::bind(cli.control).await?;
     let control = listener.local_addr()?;
-    tokio::spawn(Control::new(shared, gate).serve(listener));
+    tokio::spawn(Control::new(shared, gate, near).serve(listener));
 
     announce(&json!({
         "url": format!("{scheme}://{public}"),
+        "metadata": format!("http://{metadata}"),
         "control": format!("http://{control}"),
         "ca": ca,
     }))?;

@@ -15,6 +15,9 @@ pub struct Settings {
     /// An expired token is a 401, as the documentation says, not the 403 that the code sends
     #[serde(rename = "tokenExpired401")]
     pub token_expired_401: bool,
+    /// A GCP ID token that is not taken is a 500, as until 2026
+    #[serde(rename = "gcpRefusal500")]
+    pub gcp_refusal_500: bool,
     /// How far the server's wall clock is off: shifts `iat`, `exp` and the `Date` header
     pub clock_skew_seconds: i64,
     /// What an identity may describe but not read comes as a placeholder in a 200, not as a 403
@@ -30,6 +33,7 @@ impl Default for Settings {
             auth_secret: "infisical-double-auth-secret".to_owned(),
             expires_in_zero: false,
             token_expired_401: false,
+            gcp_refusal_500: false,
             clock_skew_seconds: 0,
             hidden_values: false,
             rate_limit: None,

@@ -9,7 +9,7 @@ use super::sought::{canary, holds};
 use crate::harness::{Config, Double, Psid, World, eventually, id, reference, seed};
 
 /// The mappings of psid that hold `needle`.
-fn holding(psid: &Psid, needle: &str) -> Vec<String> {
+pub(super) fn holding(psid: &Psid, needle: &str) -> Vec<String> {
     let pid = psid.process.pid();
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
@@ -39,12 +39,12 @@ fn holding(psid: &Psid, needle: &str) -> Vec<String> {
 /// Waits until no mapping holds `needle`: the buffers of a call go with its connection, and psid sees
 /// the end of that after the caller does.
 #[track_caller]
-fn await_gone(psid: &Psid, needle: &str) {
+pub(super) fn await_gone(psid: &Psid, needle: &str) {
     eventually("psid's memory to be wiped", || holding(psid, needle).is_empty().then_some(()));
 }
 
 #[track_caller]
-fn assert_found(psid: &Psid, needle: &str) {
+pub(super) fn assert_found(psid: &Psid, needle: &str) {
     assert_ne!(holding(psid, needle), [""; 0], "the search does not find what is there");
 }
 

@@ -10,4 +10,5 @@ mod sought;
 mod dumps;
 mod memory;
 mod processes;
+mod proofs;
 mod words;

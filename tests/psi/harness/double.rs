@@ -26,6 +26,7 @@ pub(crate) struct Double {
     /// Its seed and certificates.
     _folder: TempDir,
     url: String,
+    metadata: String,
     control: String,
     ca: Option<PathBuf>,
     args: Vec<String>,
@@ -59,12 +60,14 @@ impl Double {
         } else {
             args.extend(["--listen".into(), format!("{}:0", own_address())]);
         }
+        args.extend(["--metadata".into(), format!("{}:0", own_address())]);
         let (process, announced) = start(&args);
         let text = |key: &str| announced[key].as_str().map(str::to_owned);
         Self {
             process,
             _folder: folder,
             url: text("url").unwrap(),
+            metadata: text("metadata").unwrap(),
             control: text("control").unwrap(),
             ca: text("ca").map(PathBuf::from),
             args,
@@ -74,6 +77,11 @@ impl Double {
     /// What `api_url` is to be.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// What `metadata_url` is to be, in whichever cloud.
+    pub(crate) fn metadata(&self) -> &str {
+        &self.metadata
     }
 
     /// The authority to trust, for a double with TLS.
@@ -89,9 +97,10 @@ impl Double {
     /// Another double at the same address, with the world as it was at first and an empty log.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        let listen = self.url.split_once("://").unwrap().1;
-        let at = self.args.iter().position(|arg| arg == "--listen").unwrap();
-        self.args[at + 1] = listen.to_owned();
+        for (option, url) in [("--listen", &self.url), ("--metadata", &self.metadata)] {
+            let at = self.args.iter().position(|arg| arg == option).unwrap();
+            self.args[at + 1] = url.split_once("://").unwrap().1.to_owned();
+        }
         let (process, announced) = start(&self.args);
         self.process = process;
         self.control = announced["control"].as_str().unwrap().to_owned();
@@ -110,9 +119,14 @@ impl Double {
         self.await_count(method, path, 0)
     }
 
-    /// Logins so far.
+    /// Logins by universal-auth so far.
     pub(crate) fn logins(&self) -> u64 {
-        self.count("POST", "/api/v1/auth/universal-auth/login")
+        self.logins_by("universal-auth")
+    }
+
+    /// Logins by a method so far; `aws-auth`, as the route has it.
+    pub(crate) fn logins_by(&self, method: &str) -> u64 {
+        self.count("POST", &format!("/api/v1/auth/{method}/login"))
     }
 
     /// Reads so far, of one secret or of a folder.
@@ -158,6 +172,19 @@ impl Double {
     /// Moves the double's clock: its tokens grow old.
     pub(crate) fn advance(&self, seconds: u64) {
         self.control("POST", "/clock", &json!({"advanceSeconds": seconds}));
+    }
+
+    /// Changes what stands around the machine; `{"aws": {"role": null}}`.
+    pub(crate) fn cloud(&self, changes: &Value) {
+        self.control("PATCH", "/cloud", changes);
+    }
+
+    /// The token of the service account `default:psid` of the cluster, with more to its order.
+    pub(crate) fn kubernetes_token(&self, order: &Value) -> String {
+        let mut whole = json!({"namespace": "default", "name": "psid"});
+        whole.as_object_mut().unwrap().extend(order.as_object().unwrap().clone());
+        let answer = self.control("POST", "/kubernetes/token", &whole);
+        answer["token"].as_str().unwrap().to_owned()
     }
 
     /// Sets a secret, behind the API's back.

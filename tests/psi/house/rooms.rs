@@ -19,7 +19,8 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("payload", &["cache", "clock", "envelope", "reference"]),
     ("persist", &["cache", "clock", "envelope", "files", "payload", "shared_cache"]),
     ("pkcs11", &["credential", "public_key"]),
-    ("provider", &["credential", "reference"]),
+    // A proof tells its time.
+    ("provider", &["clock", "credential", "reference"]),
     ("public_key", &[]),
     ("recovery", &["sealer"]),
     ("reference", &[]),

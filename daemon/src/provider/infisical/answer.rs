@@ -16,7 +16,7 @@ const LARGEST_BODY: usize = 32 << 20;
 /// How long to leave the server alone when it says "too many requests" and not how long.
 const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 /// The longest time that is believed: it may be a proxy that says so.
-const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
 /// What an answer means (the classes of Infisical's error table).
 #[derive(Clone, Debug)]
@@ -33,19 +33,36 @@ pub enum ApiError {
     Locked(String),
     /// The server says that there is none.
     Gone(String),
-    /// There is nothing to log in with.
-    NoCredential(String),
+    /// There is nothing to log in with. `wait` is for how long, if whoever has it said so.
+    NoCredential { why: String, wait: Option<Duration> },
+    /// The server failed, in its own words.
+    Internal(String),
     /// The server does not understand the request.
     ClientBug(String),
     /// The server has no such route.
     NoRoute,
 }
 
-/// Sends a request and reads the whole body of a success. `sent` is the credential in the request,
+impl ApiError {
+    /// There is nothing to log in with.
+    pub(super) fn no_credential(why: String) -> Self {
+        Self::NoCredential { why, wait: None }
+    }
+
+    /// How long to wait for something to log in with, if whoever has it said so.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::NoCredential { wait, .. } => *wait,
+            _ => None,
+        }
+    }
+}
+
+/// Sends a request and reads the whole body of a success. `sent` are the credentials in the request,
 /// which no error may quote.
 pub(super) async fn answer(
     request: RequestBuilder,
-    sent: &SecretBytes,
+    sent: &[SecretBytes],
 ) -> Result<Vec<u8>, ApiError> {
     let response = request.send().await.map_err(|error| outage(&error))?;
     let status = response.status();
@@ -92,7 +109,7 @@ fn classify(
     status: StatusCode,
     body: &Value,
     retry_after: Option<Duration>,
-    sent: &SecretBytes,
+    sent: &[SecretBytes],
 ) -> ApiError {
     let code = status.as_u16();
     let name = quotable(body["error"].as_str().unwrap_or_default(), sent);
@@ -127,11 +144,8 @@ fn classify(
         300..=399 => ApiError::Outage(format!(
             "something redirects to another origin ({code}): is api_url right?"
         )),
-        500.. => ApiError::Outage(if its_word {
-            told
-        } else {
-            format!("a gateway in Infisical's place answers {code}")
-        }),
+        500.. if its_word => ApiError::Internal(told),
+        500.. => ApiError::Outage(format!("a gateway in Infisical's place answers {code}")),
         _ if !its_word => ApiError::Outage(format!(
             "something in Infisical's place answers {code}: a proxy or firewall?"
         )),
@@ -162,17 +176,21 @@ pub(super) fn parse<T: DeserializeOwned>(body: Vec<u8>) -> Result<T, ApiError> {
     })
 }
 
-/// The transport failed. Of the chain of causes, only its end tells something.
 fn outage(error: &reqwest::Error) -> ApiError {
+    ApiError::Outage(transport(error))
+}
+
+/// Why the transport failed. Of the chain of causes, only its end tells something.
+pub(super) fn transport(error: &reqwest::Error) -> String {
     let peer = error
         .url()
         .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)))
         .unwrap_or_else(|| "Infisical".into());
-    ApiError::Outage(match root_cause(error) {
+    match root_cause(error) {
         _ if error.is_timeout() => format!("no answer from {peer} in time"),
         cause if error.is_connect() => format!("no connection to {peer}: {cause}"),
         cause => format!("the connection to {peer} broke: {cause}"),
-    })
+    }
 }
 
 pub(super) fn root_cause(error: &dyn Error) -> String {
@@ -183,10 +201,13 @@ pub(super) fn root_cause(error: &dyn Error) -> String {
     one_line(&cause.to_string())
 }
 
-/// A text of the server's for people: unless it quotes the credential that it was sent.
-fn quotable(text: &str, sent: &SecretBytes) -> String {
-    let sent = std::str::from_utf8(sent.expose_secret()).unwrap_or_default();
-    if !sent.is_empty() && text.contains(sent) {
+/// A text of the server's for people: unless it quotes a credential that it was sent.
+fn quotable(text: &str, sent: &[SecretBytes]) -> String {
+    let quotes = |secret: &SecretBytes| {
+        let secret = std::str::from_utf8(secret.expose_secret()).unwrap_or_default();
+        !secret.is_empty() && text.contains(secret)
+    };
+    if sent.iter().any(quotes) {
         return "(it quotes our credential)".into();
     }
     one_line(text)
@@ -205,7 +226,8 @@ impl fmt::Display for ApiError {
             | Self::Denied(why)
             | Self::Locked(why)
             | Self::Gone(why)
-            | Self::NoCredential(why)
+            | Self::NoCredential { why, .. }
+            | Self::Internal(why)
             | Self::ClientBug(why) => f.write_str(why),
             Self::NoRoute => f.write_str("no such route"),
         }
@@ -217,8 +239,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn sent() -> SecretBytes {
-        SecretBytes::new(b"hunter2".to_vec())
+    fn sent() -> [SecretBytes; 2] {
+        ["hunter2", "hunter3"].map(|secret| SecretBytes::new(secret.into()))
     }
 
     fn class(status: u16, body: &Value) -> ApiError {
@@ -264,7 +286,7 @@ mod tests {
             assert!(matches!(told(status, "BadRequest", "no"), E::ClientBug(_)));
         }
         for status in [500, 502, 503, 504] {
-            assert!(matches!(told(status, "InternalServerError", "no"), E::Outage(_)));
+            assert!(matches!(told(status, "InternalServerError", "no"), E::Internal(_)));
             assert!(matches!(class(status, &Value::Null), E::Outage(_)));
         }
     }
@@ -298,8 +320,11 @@ mod tests {
 
     #[test]
     fn no_answer_quotes_our_credential() {
-        let told = told(400, "a hunter2 error", &format!("{} you sent hunter2", "x".repeat(295)));
-        assert!(!told.to_string().contains("hunt"), "{told}");
+        for secret in ["hunter2", "hunter3"] {
+            let message = format!("{} you sent {secret}", "x".repeat(295));
+            let told = told(400, &format!("a {secret} error"), &message);
+            assert!(!told.to_string().contains("hunt"), "{told}");
+        }
     }
 
     #[test]

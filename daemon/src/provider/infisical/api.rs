@@ -5,21 +5,25 @@
 //! `routes/v3/deprecated-secret-router.ts`.
 
 use std::path::Path;
+use std::slice;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use psi_common::SecretBytes;
-use reqwest::{Client, Method, Url, redirect};
+use reqwest::{Client, Url, redirect};
 use serde::{Deserialize, Deserializer};
-use serde_json::json;
+use serde_json::Value;
 
 use super::answer::{ApiError, answer, one_line, parse, root_cause};
+use super::auth::near_client;
 
 const HIDDEN: &[u8] = b"<hidden-by-infisical>";
 
 /// One Infisical instance.
 pub struct Api {
     client: Client,
+    /// For what is next to this host, and not for Infisical.
+    near: Client,
     base: Url,
     /// The server has no v4 routes.
     v3: AtomicBool,
@@ -31,6 +35,21 @@ pub struct Folder<'a> {
     pub project_id: &'a str,
     pub environment: &'a str,
     pub path: &'a str,
+}
+
+/// What a login sends.
+pub struct Proof {
+    /// The method, as the route names it.
+    pub route: &'static str,
+    /// The body.
+    pub body: Value,
+    /// What in it is secret, and no error may quote; the first one is what the proof is made of.
+    pub secrets: Vec<SecretBytes>,
+    /// Whether it had ended before it was sent, by this host's clock: then a refusal is no word about
+    /// the identity.
+    pub expired: bool,
+    /// What a 500 may mean besides a failure, for a method whose refusals are no 401.
+    pub hint_at_500: Option<&'static str>,
 }
 
 /// A login's answer.
@@ -82,8 +101,8 @@ impl Api {
     pub fn new(base: &str, ca_cert: Option<&Path>, timeout: Duration) -> Result<Self, String> {
         // One TLS provider for the process; who came second finds it in place.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .user_agent(concat!("psid/", env!("CARGO_PKG_VERSION")))
+        let agent = || Client::builder().user_agent(concat!("psid/", env!("CARGO_PKG_VERSION")));
+        let mut builder = agent()
             .timeout(timeout)
             .redirect(redirect::Policy::custom(within_origin))
             // Podman waits: one clean retry on a connection that the server closed is reqwest's own.
@@ -98,25 +117,23 @@ impl Api {
             }
             builder = builder.tls_certs_merge(certificates);
         }
-        let client =
-            builder.build().map_err(|error| format!("the TLS client: {}", root_cause(&error)))?;
+        let unusable = |error: reqwest::Error| format!("the TLS client: {}", root_cause(&error));
+        let client = builder.build().map_err(unusable)?;
+        let near = near_client(agent()).map_err(unusable)?;
         let base = base.trim_end_matches('/').trim_end_matches("/api");
         let base = Url::parse(base).map_err(|error| format!("api_url '{base}': {error}"))?;
-        Ok(Self { client, base, v3: AtomicBool::new(false) })
+        Ok(Self { client, near, base, v3: AtomicBool::new(false) })
+    }
+
+    /// A client for what is next to this host: the metadata service that knows who it is.
+    pub fn near(&self) -> &Client {
+        &self.near
     }
 
     /// Logs a machine identity in.
-    pub async fn universal_auth(
-        &self,
-        client_id: &str,
-        client_secret: &SecretBytes,
-    ) -> Result<Login, ApiError> {
-        let secret = std::str::from_utf8(client_secret.expose_secret())
-            .map_err(|_| ApiError::Denied("the client secret is not UTF-8".into()))?;
-        let url = self.url(&["api", "v1", "auth", "universal-auth", "login"]);
-        let body = json!({ "clientId": client_id, "clientSecret": secret });
-        let request = self.client.request(Method::POST, url).json(&body);
-        parse(answer(request, client_secret).await?)
+    pub async fn login(&self, proof: &Proof) -> Result<Login, ApiError> {
+        let url = below(&self.base, &["api", "v1", "auth", proof.route, "login"]);
+        parse(answer(self.client.post(url).json(&proof.body), &proof.secrets).await?)
     }
 
     /// One secret, imports included.
@@ -180,7 +197,7 @@ impl Api {
     ) -> Result<Vec<u8>, ApiError> {
         let route: &[&str] =
             if v3 { &["api", "v3", "secrets", "raw"] } else { &["api", "v4", "secrets"] };
-        let mut url = self.url(route);
+        let mut url = below(&self.base, route);
         if let (Some(key), Ok(mut segments)) = (key, url.path_segments_mut()) {
             segments.push(key);
         }
@@ -194,16 +211,24 @@ impl Api {
             .append_pair("include_imports", "true")
             .extend_pairs(query);
         let text = std::str::from_utf8(token.expose_secret()).unwrap_or_default();
-        answer(self.client.request(Method::GET, url).bearer_auth(text), token).await
+        answer(self.client.get(url).bearer_auth(text), slice::from_ref(token)).await
     }
+}
 
-    fn url(&self, segments: &[&str]) -> Url {
-        let mut url = self.base.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(segments);
-        }
-        url
+impl Proof {
+    /// Whether it is made of this secret.
+    pub fn is_made_of(&self, secret: &SecretBytes) -> bool {
+        self.secrets.first().is_some_and(|own| own.same_as(secret))
     }
+}
+
+/// The URL of a path below another one.
+pub(super) fn below(base: &Url, segments: &[&str]) -> Url {
+    let mut url = base.clone();
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(segments);
+    }
+    url
 }
 
 impl Secret {
@@ -249,12 +274,12 @@ mod tests {
         let api = |base: &str| Api::new(base, None, Duration::from_secs(1)).unwrap();
         for base in ["https://h", "https://h/", "https://h/api", "https://h/api/"] {
             assert_eq!(
-                api(base).url(&["api", "v4", "a/b ?c"]).as_str(),
+                below(&api(base).base, &["api", "v4", "a/b ?c"]).as_str(),
                 "https://h/api/v4/a%2Fb%20%3Fc"
             );
         }
         assert_eq!(
-            api("https://h/infisical/api").url(&["api"]).as_str(),
+            below(&api("https://h/infisical/api").base, &["api"]).as_str(),
             "https://h/infisical/api"
         );
     }

@@ -18,7 +18,7 @@ use answer::ApiError;
 use api::{Api, Folder, Secret};
 use auth::{Token, TokenSource};
 
-pub use auth::{SecretSource, UniversalAuth};
+pub use auth::{AwsIam, Azure, Gcp, Kubernetes, Method, SecretSource, UniversalAuth};
 
 /// The provider of `[providers.infisical]`.
 pub struct Infisical {
@@ -38,8 +38,8 @@ pub struct Project {
 }
 
 /// A token source for an identity; projects of one identity share one.
-pub fn token_source(auth: UniversalAuth) -> Arc<TokenSource> {
-    Arc::new(TokenSource::new(auth))
+pub fn token_source(method: Box<dyn Method>) -> Arc<TokenSource> {
+    Arc::new(TokenSource::new(method))
 }
 
 impl Infisical {
@@ -235,10 +235,12 @@ fn normal_path(path: &str) -> String {
 impl From<ApiError> for ProviderError {
     fn from(error: ApiError) -> Self {
         match error {
-            ApiError::Outage(why) => Self::Unreachable(why),
+            ApiError::Outage(why) | ApiError::Internal(why) => Self::Unreachable(why),
             ApiError::Throttled { why, wait } => Self::Throttled { why, wait },
             // A lockout ends by itself, and whoever knows the client id can cause one.
-            ApiError::Locked(why) | ApiError::NoCredential(why) => Self::Unauthenticated(why),
+            ApiError::Locked(why) | ApiError::NoCredential { why, .. } => {
+                Self::Unauthenticated(why)
+            }
             ApiError::Token(why) | ApiError::Denied(why) => Self::Denied(why),
             ApiError::Gone(why) => Self::NotFound(why),
             ApiError::ClientBug(why) => Self::Misbehaved(why),
@@ -256,8 +258,8 @@ mod tests {
             client_id: "id".into(),
             client_secret: SecretSource::File("/nonexistent".into()),
         };
-        let project =
-            Project { id: "uuid".into(), environment: "prod".into(), tokens: token_source(auth) };
+        let tokens = token_source(Box::new(auth));
+        let project = Project { id: "uuid".into(), environment: "prod".into(), tokens };
         Infisical::new(
             "http://127.0.0.1:1/api/",
             None,

@@ -5,8 +5,10 @@ use serde_json::json;
 use super::call::Call;
 use super::error::ApiError;
 use super::fields::Fields;
+use super::route::LoginMethod;
+use crate::auth::aws::SignedRequest;
 use crate::auth::login::{self, Credentials};
-use crate::auth::renewal;
+use crate::auth::{aws, azure, gcp, kubernetes, renewal};
 use crate::http::response::Response;
 
 pub fn login(call: Call<'_>) -> Result<Response, ApiError> {
@@ -18,6 +20,32 @@ pub fn login(call: Call<'_>) -> Result<Response, ApiError> {
     };
     body.finish()?;
     let grant = login::login(call.double, &credentials, call.from)?;
+    Ok(Response::json(200, &grant))
+}
+
+/// By any other method than universal auth.
+pub fn login_by(call: Call<'_>, method: LoginMethod) -> Result<Response, ApiError> {
+    let mut body = Fields::of_body(call.request)?;
+    let identity = body.required("identityId");
+    if method == LoginMethod::Aws {
+        let request = SignedRequest {
+            method: body.text("iamHttpRequestMethod").unwrap_or_else(|| "POST".to_owned()),
+            headers: body.required_untrimmed("iamRequestHeaders"),
+            body: body.required_untrimmed("iamRequestBody"),
+        };
+        body.finish()?;
+        aws::verify(call.double, &identity, &request)?;
+    } else {
+        let jwt = body.required("jwt");
+        body.finish()?;
+        let verify = match method {
+            LoginMethod::Gcp => gcp::verify,
+            LoginMethod::Azure => azure::verify,
+            _ => kubernetes::verify,
+        };
+        verify(call.double, &identity, &jwt)?;
+    }
+    let grant = login::admit(call.double, &identity, method.name())?;
     Ok(Response::json(200, &grant))
 }
 

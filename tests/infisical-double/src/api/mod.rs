@@ -22,7 +22,7 @@ use crate::http::request::Request;
 use crate::http::response::Response;
 use call::Call;
 use error::{ApiError, request_id, route_not_found};
-use route::Endpoint;
+use route::{Endpoint, LoginMethod};
 
 pub fn route(request: &Request, dialect: Dialect) -> Option<Endpoint> {
     let segments = request.segments();
@@ -57,7 +57,8 @@ pub fn answer(
 fn handle(endpoint: Endpoint, call: Call<'_>) -> Result<Response, ApiError> {
     match endpoint {
         Endpoint::Status => Ok(status::status(&call)),
-        Endpoint::Login => identity::login(call),
+        Endpoint::Login(LoginMethod::Universal) => identity::login(call),
+        Endpoint::Login(method) => identity::login_by(call, method),
         Endpoint::Renew => identity::renew(call),
         Endpoint::Revoke => identity::revoke(call),
         Endpoint::ListSecrets(api) => read::list(call, api),

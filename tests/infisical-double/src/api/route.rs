@@ -5,7 +5,7 @@ use crate::dialect::{Api, Dialect};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     Status,
-    Login,
+    Login(LoginMethod),
     Renew,
     Revoke,
     ListSecrets(Api),
@@ -27,6 +27,31 @@ pub enum FolderApi {
     V2,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginMethod {
+    Universal,
+    Aws,
+    Gcp,
+    Azure,
+    Kubernetes,
+}
+
+impl LoginMethod {
+    pub const ALL: [Self; 5] =
+        [Self::Universal, Self::Aws, Self::Gcp, Self::Azure, Self::Kubernetes];
+
+    /// As the route and the token have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Universal => "universal-auth",
+            Self::Aws => "aws-auth",
+            Self::Gcp => "gcp-auth",
+            Self::Azure => "azure-auth",
+            Self::Kubernetes => "kubernetes-auth",
+        }
+    }
+}
+
 /// The buckets of the rate limiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Category {
@@ -39,7 +64,7 @@ impl Endpoint {
     pub fn category(&self) -> Category {
         match self {
             Self::Status | Self::ListFolders(_) => Category::Read,
-            Self::Login | Self::Renew | Self::Revoke => Category::Write,
+            Self::Login(_) | Self::Renew | Self::Revoke => Category::Write,
             _ => Category::Secret,
         }
     }
@@ -49,9 +74,11 @@ pub fn resolve(method: &str, segments: &[&str], dialect: Dialect) -> Option<Endp
     let segments = segments.strip_prefix(&["api"])?;
     match (method, segments) {
         ("GET", ["status"]) => Some(Endpoint::Status),
-        ("POST", ["v1", "auth", "universal-auth", "login"]) => Some(Endpoint::Login),
         ("POST", ["v1", "auth", "token", "renew"]) => Some(Endpoint::Renew),
         ("POST", ["v1", "auth", "token", "revoke"]) => Some(Endpoint::Revoke),
+        ("POST", ["v1", "auth", method, "login"]) => {
+            LoginMethod::ALL.into_iter().find(|known| known.name() == *method).map(Endpoint::Login)
+        }
         ("GET", ["v1", "folders"]) => Some(Endpoint::ListFolders(FolderApi::V1)),
         ("POST", ["v1", "folders"]) => Some(Endpoint::CreateFolder(FolderApi::V1)),
         ("GET", ["v2", "folders"]) => Some(Endpoint::ListFolders(FolderApi::V2)),

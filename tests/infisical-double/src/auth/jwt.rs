@@ -18,6 +18,8 @@ pub struct Claims {
     pub org_id: String,
     pub root_org_id: String,
     pub parent_org_id: String,
+    /// None for other methods than universal auth
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub client_secret_id: String,
     pub identity_access_token_id: String,
     pub jti: String,

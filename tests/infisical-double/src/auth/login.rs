@@ -1,4 +1,4 @@
-//! Universal-auth login, in the server's order of decisions.
+//! Universal-auth login, in the server's order of decisions; and the token that any login ends in.
 
 use std::net::IpAddr;
 
@@ -64,10 +64,22 @@ pub fn login(
     secret.uses += 1;
     let secret_id = secret.id.clone();
     let identity = identity.clone();
-    Ok(issue(double, &identity, secret_id))
+    Ok(issue(double, &identity, "universal-auth", secret_id))
 }
 
-fn issue(double: &mut Double, identity: &Identity, client_secret_id: String) -> Grant {
+/// The end of a login by another method, whose proof was verified.
+pub fn admit(double: &mut Double, identity: &str, method: &'static str) -> Result<Grant, ApiError> {
+    let identity = double.world.identity(identity).cloned();
+    let identity = identity.ok_or_else(|| ApiError::unauthorized("Identity not found"))?;
+    Ok(issue(double, &identity, method, String::new()))
+}
+
+fn issue(
+    double: &mut Double,
+    identity: &Identity,
+    method: &'static str,
+    client_secret_id: String,
+) -> Grant {
     let now = renewal::server_seconds(double);
     let design = double.settings.token_design;
     let (ttl, max_ttl) = match identity.access_token_period {
@@ -83,7 +95,7 @@ fn issue(double: &mut Double, identity: &Identity, client_secret_id: String) -> 
     let claims = Claims {
         identity_id: identity.id.clone(),
         identity_name: identity.name.clone(),
-        auth_method: "universal-auth".to_owned(),
+        auth_method: method.to_owned(),
         org_id: ORGANISATION.to_owned(),
         root_org_id: ORGANISATION.to_owned(),
         parent_org_id: ORGANISATION.to_owned(),

@@ -1,10 +1,16 @@
 //! Machine identities: logging in, and what becomes of the tokens.
 
 pub mod address;
+pub mod aws;
+pub mod azure;
+pub mod gcp;
 pub mod jwt;
+pub mod kubernetes;
 pub mod lockout;
 pub mod login;
 pub mod renewal;
+pub mod rs256;
+pub mod sts;
 pub mod tokens;
 
 use serde::Serialize;

@@ -2,6 +2,7 @@
 
 use super::{Answer, Control, Mistake, done, shown};
 use crate::fault::book::Rule;
+use crate::net::Face;
 
 impl Control {
     pub(super) fn faults(&self) -> Answer {
@@ -13,12 +14,14 @@ impl Control {
         let refuses = {
             let mut double = self.shared.lock();
             double.faults.replace(rules).map_err(Mistake::bad)?;
-            double.faults.refuses()
+            [Face::Api, Face::Metadata].map(|face| double.faults.refuses(face))
         };
-        self.gate.set_open(!refuses).await.map_err(|error| Mistake {
-            status: 500,
-            message: format!("the public port: {error}"),
-        })?;
+        for (gate, refuses) in [&self.gate, &self.metadata].into_iter().zip(refuses) {
+            gate.set_open(!refuses).await.map_err(|error| Mistake {
+                status: 500,
+                message: format!("a public port: {error}"),
+            })?;
+        }
         done()
     }
 }

@@ -1,5 +1,6 @@
 //! The second port: plain HTTP and JSON, for tests only, and never struck by a fault.
 
+mod cloud;
 mod faults;
 mod log;
 mod server;
@@ -20,6 +21,7 @@ use crate::net::gate::Gate;
 pub struct Control {
     shared: Shared,
     gate: Gate,
+    metadata: Gate,
 }
 
 /// The test's own mistake, told in a sentence.
@@ -31,8 +33,8 @@ struct Mistake {
 type Answer = Result<Value, Mistake>;
 
 impl Control {
-    pub fn new(shared: Shared, gate: Gate) -> Self {
-        Self { shared, gate }
+    pub fn new(shared: Shared, gate: Gate, metadata: Gate) -> Self {
+        Self { shared, gate, metadata }
     }
 
     pub async fn serve(self, listener: TcpListener) {
@@ -78,6 +80,9 @@ impl Control {
             ("PUT", ["dialect"]) => self.change_dialect(body(request)?),
             ("POST", ["clock"]) => self.advance(body(request)?),
             ("POST", ["revoke"]) => self.revoke(body(request)?),
+            ("GET", ["cloud"]) => self.cloud(),
+            ("PATCH", ["cloud"]) => self.change_cloud(body(request)?),
+            ("POST", ["kubernetes", "token"]) => self.kubernetes_token(body(request)?),
             ("GET", ["world"]) => self.world(),
             ("PUT", ["world"]) => self.replace_world(body(request)?),
             ("PUT", ["secret"]) => self.put_secret(body(request)?),

@@ -4,10 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Fault;
 use crate::http::request::Request;
+use crate::net::Face;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rule {
+    #[serde(default)]
+    port: Face,
     #[serde(default, rename = "match")]
     matching: Matching,
     pub fault: Fault,
@@ -75,14 +78,14 @@ impl FaultBook {
         Ok(())
     }
 
-    pub fn refuses(&self) -> bool {
-        self.rules.iter().any(|a| a.rule.fault == Fault::Refuse)
+    pub fn refuses(&self, face: Face) -> bool {
+        self.rules.iter().any(|a| a.rule.port == face && a.rule.fault == Fault::Refuse)
     }
 
     /// The first rule that matches and is neither waiting nor exhausted strikes.
-    pub fn strike(&mut self, request: &Request) -> Option<Fault> {
+    pub fn strike(&mut self, request: &Request, face: Face) -> Option<Fault> {
         for armed in &mut self.rules {
-            if !armed.rule.matches(request) {
+            if armed.rule.port != face || !armed.rule.matches(request) {
                 continue;
             }
             armed.seen += 1;
@@ -120,18 +123,18 @@ mod tests {
             {"fault": {"kind": "maintenance"}},
         ]))
         .unwrap();
-        assert_eq!(book.strike(&request("GET", "/a")), None);
-        assert_eq!(book.strike(&request("GET", "/b")), None);
-        assert_eq!(book.strike(&request("GET", "/a/x")), Some(Fault::Hang));
-        assert_eq!(book.strike(&request("GET", "/a")), None);
-        assert_eq!(book.strike(&request("POST", "/a")), Some(Fault::Maintenance));
+        assert_eq!(book.strike(&request("GET", "/a"), Face::Api), None);
+        assert_eq!(book.strike(&request("GET", "/b"), Face::Api), None);
+        assert_eq!(book.strike(&request("GET", "/a/x"), Face::Api), Some(Fault::Hang));
+        assert_eq!(book.strike(&request("GET", "/a"), Face::Api), None);
+        assert_eq!(book.strike(&request("POST", "/a"), Face::Api), Some(Fault::Maintenance));
         let shown = serde_json::to_value(&book.rules).unwrap();
         assert_eq!((&shown[0]["seen"], &shown[0]["hits"]), (&json!(3), &json!(1)));
     }
 
     #[test]
     fn a_refusal_takes_no_conditions_and_typos_are_errors() {
-        assert!(book(json!([{"fault": {"kind": "refuse"}}])).unwrap().refuses());
+        assert!(book(json!([{"fault": {"kind": "refuse"}}])).unwrap().refuses(Face::Api));
         assert!(book(json!([{"fault": {"kind": "refuse"}, "times": 1}])).is_err());
         let typo = json!({"fault": {"kind": "delay", "seconds": 1}});
         assert!(serde_json::from_value::<Rule>(typo).is_err());

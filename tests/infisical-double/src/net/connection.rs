@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::Wire;
 use super::delivery::{Delivery, Parcel, deliver, hang, reset};
+use super::{Face, Wire};
 use crate::api::call::client_address;
 use crate::api::{self, etag};
 use crate::double::{Double, Shared};
@@ -11,6 +11,7 @@ use crate::fault::Fault;
 use crate::http::read::{ReadError, Reader};
 use crate::http::request::Request;
 use crate::http::response::Response;
+use crate::metadata;
 
 /// What becomes of a request.
 enum Course {
@@ -20,7 +21,7 @@ enum Course {
 }
 
 /// Request after request, until the client leaves or a fault ends it.
-pub async fn converse(mut wire: impl Wire, peer: IpAddr, shared: Shared) {
+pub async fn converse(mut wire: impl Wire, peer: IpAddr, shared: Shared, face: Face) {
     let mut reader = Reader::default();
     loop {
         let request = match reader.next(&mut wire).await {
@@ -32,7 +33,7 @@ pub async fn converse(mut wire: impl Wire, peer: IpAddr, shared: Shared) {
                 return;
             }
         };
-        let course = decide(&mut shared.lock(), &request, peer);
+        let course = decide(&mut shared.lock(), &request, peer, face);
         shared.arrivals.notify_waiters();
         match course {
             Course::Hang => return hang(&mut wire).await,
@@ -53,9 +54,12 @@ pub async fn converse(mut wire: impl Wire, peer: IpAddr, shared: Shared) {
 
 /// All that happens to a request happens here at once: it is logged, meets its fault, is
 /// answered. Only the delivery is left, so a delayed answer tells of the past.
-fn decide(double: &mut Double, request: &Request, peer: IpAddr) -> Course {
-    let fault = double.faults.strike(request);
-    let endpoint = api::route(request, double.dialect);
+fn decide(double: &mut Double, request: &Request, peer: IpAddr, face: Face) -> Course {
+    let fault = double.faults.strike(request, face);
+    let endpoint = match face {
+        Face::Api => api::route(request, double.dialect),
+        Face::Metadata => None,
+    };
     let now = double.clock.now();
     let ticket =
         double.journal.arrive(request, endpoint.as_ref(), fault.as_ref().map(Fault::name), now);
@@ -67,6 +71,7 @@ fn decide(double: &mut Double, request: &Request, peer: IpAddr) -> Course {
     let substitute = fault.as_ref().and_then(Fault::substitute);
     let response = match (substitute, &fault) {
         (Some(response), _) => response,
+        (None, _) if face == Face::Metadata => metadata::answer(double, request),
         (None, None) => {
             let from = client_address(request, peer);
             etag::apply(request, api::answer(double, request, endpoint, from))

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::Face;
 use super::connection::converse;
 use crate::double::Shared;
 
@@ -42,12 +43,14 @@ pub async fn open(
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
     shared: Shared,
+    face: Face,
 ) -> io::Result<(Gate, SocketAddr)> {
     // Sets SO_REUSEADDR, so that a double can follow another on the same port at once
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     let (commands, inbox) = mpsc::channel(1);
-    let port = Port { address, listener: Some(listener), connections: JoinSet::new(), tls, shared };
+    let port =
+        Port { address, listener: Some(listener), connections: JoinSet::new(), tls, shared, face };
     tokio::spawn(port.serve(inbox));
     Ok((Gate { commands }, address))
 }
@@ -58,6 +61,7 @@ struct Port {
     connections: JoinSet<()>,
     tls: Option<TlsAcceptor>,
     shared: Shared,
+    face: Face,
 }
 
 impl Port {
@@ -92,16 +96,16 @@ impl Port {
     }
 
     fn welcome(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let shared = self.shared.clone();
+        let (shared, face) = (self.shared.clone(), self.face);
         shared.lock().journal.stats.connections += 1;
         // Answers go out in one write; waiting for more would only slow the tests
         let _ = stream.set_nodelay(true);
         match self.tls.clone() {
-            None => self.connections.spawn(converse(stream, peer.ip(), shared)),
+            None => self.connections.spawn(converse(stream, peer.ip(), shared, face)),
             Some(tls) => self.connections.spawn(async move {
                 // A client that does not trust us leaves during the handshake
                 if let Ok(stream) = tls.accept(stream).await {
-                    converse(stream, peer.ip(), shared).await;
+                    converse(stream, peer.ip(), shared, face).await;
                 }
             }),
         };

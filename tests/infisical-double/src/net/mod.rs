@@ -5,9 +5,21 @@ pub mod delivery;
 pub mod gate;
 pub mod tls;
 
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+/// Which of the two ports that are under test.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Face {
+    /// Infisical's
+    #[default]
+    Api,
+    /// The clouds'
+    Metadata,
+}
 
 /// A connection, with or without TLS.
 pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {

@@ -1,10 +1,11 @@
-//! A machine identity with universal auth.
+//! A machine identity, and how it may log in.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::auth::lockout::{Lockout, LockoutPolicy};
 use crate::clock::Millis;
+use crate::world::method::Methods;
 
 /// 30 days, the server's default for a token's life and for its renewals.
 const DEFAULT_TOKEN_TTL: u64 = 2_592_000;
@@ -25,6 +26,8 @@ pub struct Identity {
     pub client_secret_trusted_ips: Vec<String>,
     pub access_token_trusted_ips: Vec<String>,
     pub lockout: LockoutPolicy,
+    /// Besides universal auth
+    pub methods: Methods,
     #[serde(skip)]
     pub attempts: Lockout,
 }
@@ -43,6 +46,7 @@ impl Default for Identity {
             client_secret_trusted_ips: everywhere(),
             access_token_trusted_ips: everywhere(),
             lockout: LockoutPolicy::default(),
+            methods: Methods::default(),
             attempts: Lockout::default(),
         }
     }

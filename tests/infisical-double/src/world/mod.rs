@@ -1,7 +1,9 @@
 //! What the server stores: identities and projects. The same types are the seed file, the
 //! running state and `GET /world`, so that a world can be read, edited and put back.
 
+pub mod cloud;
 pub mod identity;
+pub mod method;
 pub mod permission;
 pub mod project;
 pub mod secret;
@@ -9,6 +11,7 @@ pub mod secret;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
+use cloud::Cloud;
 use identity::Identity;
 use project::Project;
 
@@ -20,6 +23,7 @@ pub const ORGANISATION: &str = "0a0a0a0a-0000-4000-8000-000000000001";
 pub struct World {
     pub identities: Vec<Identity>,
     pub projects: Vec<Project>,
+    pub cloud: Cloud,
 }
 
 impl World {

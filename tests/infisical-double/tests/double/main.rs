@@ -1,5 +1,6 @@
 //! The double as a black box: the real program, real sockets.
 
+mod clouds;
 mod control;
 mod dialects;
 mod faults;

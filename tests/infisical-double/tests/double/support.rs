@@ -17,6 +17,7 @@ pub const SECRET_ID: &str = "6f2d1b0e-0000-4000-8000-00000000000c";
 pub struct Double {
     child: Child,
     pub public: String,
+    pub metadata: String,
     control: String,
     pub ca: Option<PathBuf>,
     _directory: TempDir,
@@ -59,6 +60,7 @@ impl Double {
         Self {
             child,
             public: address("url"),
+            metadata: address("metadata"),
             control: address("control"),
             ca: announced["ca"].as_str().map(PathBuf::from),
             _directory: directory,
@@ -75,6 +77,11 @@ impl Double {
 
     pub fn client(&self) -> Client {
         Client::connect(&self.public).unwrap()
+    }
+
+    /// A client of the metadata services.
+    pub fn machine(&self) -> Client {
+        Client::connect(&self.metadata).unwrap()
     }
 
     /// A client that has logged in.

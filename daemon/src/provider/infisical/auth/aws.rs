@@ -1,0 +1,172 @@
+//! aws-iam: a request to AWS STS for the caller's identity, signed by the instance's role. Infisical
+//! sends it, and AWS tells it who signed.
+//!
+//! Sources: Infisical's `identity-aws-auth-service.ts`, which sends to `https://sts.REGION.amazonaws.com`
+//! by the region in the signature, and needs `Authorization` in this spelling; AWS, "Create a
+//! signed AWS API request".
+
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4::SigningParams;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use psi_common::SecretBytes;
+use reqwest::{Client, Url};
+use serde_json::{Map, Value, json};
+
+use super::Method;
+use super::imds::{Imds, Role};
+use crate::clock;
+use crate::provider::infisical::answer::ApiError;
+use crate::provider::infisical::api::{Proof, SecretText};
+
+const BODY: &str = "Action=GetCallerIdentity&Version=2011-06-15";
+const CONTENT_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
+const HINT: &str =
+    "to a signature that AWS does not take it answers so too: check this host's clock and its role";
+
+/// An identity that is the role of an EC2 instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwsIam {
+    /// The identity's id.
+    pub identity_id: String,
+    /// Whose STS Infisical is to ask; none: the instance's own.
+    pub region: Option<String>,
+    /// Where the metadata service is.
+    pub metadata_url: Url,
+}
+
+impl AwsIam {
+    /// Whether Infisical takes this for a region.
+    pub fn is_region(text: &str) -> bool {
+        let part = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        (1..=20).contains(&text.len()) && text.bytes().all(part)
+    }
+}
+
+#[async_trait]
+impl Method for AwsIam {
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    async fn proof(&self, near: &Client) -> Result<Proof, ApiError> {
+        let imds = Imds::open(near, &self.metadata_url).await?;
+        let region = match &self.region {
+            Some(region) => region.clone(),
+            None => imds.region().await?,
+        };
+        let role = imds.role().await?;
+        let headers = role.sign(&region, clock::now().wall.into()).ok_or_else(|| {
+            ApiError::no_credential("the credentials of the instance's role cannot sign".into())
+        })?;
+        Ok(proof(&self.identity_id, headers, role.token.0))
+    }
+}
+
+fn proof(identity_id: &str, headers: Map<String, Value>, session_token: SecretBytes) -> Proof {
+    let authorization = headers["Authorization"].as_str().unwrap_or_default();
+    let signature = authorization.rsplit('=').next().unwrap_or_default().as_bytes().to_vec();
+    let headers = BASE64_STANDARD.encode(Value::Object(headers).to_string());
+    let body = json!({
+        "identityId": identity_id,
+        "iamHttpRequestMethod": "POST",
+        "iamRequestBody": BASE64_STANDARD.encode(BODY),
+        "iamRequestHeaders": headers,
+    });
+    let secrets = vec![headers.into_bytes(), signature].into_iter().map(SecretBytes::new);
+    let secrets = secrets.chain([session_token]).collect();
+    Proof { route: "aws-auth", body, secrets, expired: false, hint_at_500: Some(HINT) }
+}
+
+impl Role {
+    /// The headers of the signed request; `None` when the credentials are no text of headers.
+    fn sign(&self, region: &str, time: SystemTime) -> Option<Map<String, Value>> {
+        let host = format!("sts.{region}.amazonaws.com");
+        let text = |secret: &SecretText| {
+            std::str::from_utf8(secret.0.expose_secret()).map(str::to_owned).ok()
+        };
+        let (id, key) = (text(&self.access_key_id)?, text(&self.secret_access_key)?);
+        let token = text(&self.token)?;
+        let identity = Credentials::new(id, key, Some(token), None, "imds").into();
+        let params = SigningParams::builder()
+            .identity(&identity)
+            .region(region)
+            .name("sts")
+            .time(time)
+            .settings(SigningSettings::default())
+            .build()
+            .ok()?;
+        let url = format!("https://{host}/");
+        let given = [("Host", host.as_str()), ("Content-Type", CONTENT_TYPE)];
+        let body = SignableBody::Bytes(BODY.as_bytes());
+        let request = SignableRequest::new("POST", &url, given.into_iter(), body).ok()?;
+        let (signed, _) = sign(request, &params.into()).ok()?.into_parts();
+        let mut headers = Map::new();
+        for (name, value) in given.into_iter().chain(signed.headers()) {
+            let name = if name == "authorization" { "Authorization" } else { name };
+            headers.insert(name.to_owned(), value.into());
+        }
+        Some(headers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The expected signature is that of AWS's own botocore 1.44.5 for the same request. What the
+    /// library makes of AWS's test vectors, its own tests show.
+    #[test]
+    fn the_signature_is_aws_s_own() {
+        let text = |text: &str| SecretText(SecretBytes::new(text.as_bytes().to_vec()));
+        let role = Role {
+            access_key_id: text("AKIDEXAMPLE"),
+            secret_access_key: text("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),
+            token: text("the-session-token"),
+        };
+        // 2026-11-23T12:00:00Z
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_435_200);
+        let headers = role.sign("eu-central-1", time).unwrap();
+        let expected = json!({
+            "Host": "sts.eu-central-1.amazonaws.com",
+            "Content-Type": "application/x-www-form-urlencoded; charset=utf-8",
+            "x-amz-date": "20261123T120000Z",
+            "x-amz-security-token": "the-session-token",
+            "Authorization": "AWS4-HMAC-SHA256 \
+                Credential=AKIDEXAMPLE/20261123/eu-central-1/sts/aws4_request, \
+                SignedHeaders=content-type;host;x-amz-date;x-amz-security-token, \
+                Signature=a47274f7a541b874d77b07e5c15053c166bf026c2c594dc869a7bb7f21abe3df",
+        });
+        assert_eq!(Value::Object(headers.clone()), expected);
+        let proof = proof("i-1", headers, role.token.0);
+        let sent = proof.body["iamRequestHeaders"].as_str().unwrap();
+        let sent: Value = serde_json::from_slice(&BASE64_STANDARD.decode(sent).unwrap()).unwrap();
+        assert_eq!(sent, expected);
+        assert_eq!(proof.secrets[1].len(), 64);
+    }
+
+    #[test]
+    fn a_region_is_what_infisical_takes() {
+        assert!(AwsIam::is_region("us-gov-east-1") && AwsIam::is_region("eu-central-1"));
+        for text in ["", "eu central", "EU", "a.evil.example", "a-name-of-21-letters-"] {
+            assert!(!AwsIam::is_region(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn credentials_that_are_no_text_of_headers_do_not_sign() {
+        let text = |text: &str| SecretText(SecretBytes::new(text.as_bytes().to_vec()));
+        let role = Role {
+            access_key_id: text("AKID"),
+            secret_access_key: text("key"),
+            token: text("two\nlines"),
+        };
+        assert!(role.sign("eu-central-1", SystemTime::UNIX_EPOCH).is_none());
+    }
+}

@@ -1,0 +1,40 @@
+//! How a machine identity proves itself, a file each; and the access token that it gets by a login.
+
+mod aws;
+mod azure;
+mod failure;
+mod gcp;
+mod imds;
+mod jwt;
+mod kubernetes;
+mod metadata;
+mod source;
+mod token;
+mod universal;
+
+use async_trait::async_trait;
+use reqwest::Client;
+
+use super::answer::ApiError;
+use super::api::Proof;
+
+pub use aws::AwsIam;
+pub use azure::Azure;
+pub use gcp::Gcp;
+pub use kubernetes::Kubernetes;
+pub(super) use source::TokenSource;
+pub(super) use token::Token;
+pub use universal::{SecretSource, UniversalAuth};
+
+pub(super) use metadata::client as near_client;
+
+/// How a machine identity proves itself.
+#[async_trait]
+pub trait Method: Send + Sync {
+    /// Whether its secret lies on this host: it costs nothing to read, and once an admin has replaced
+    /// one that was refused, the new one is tried at once.
+    fn is_local(&self) -> bool;
+
+    /// What a login is to send. `near` is for the host's own metadata service.
+    async fn proof(&self, near: &Client) -> Result<Proof, ApiError>;
+}

@@ -1,0 +1,104 @@
+//! How an identity may log in besides universal auth: the settings of each method, of which an empty
+//! list allows everything.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Methods {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsAuth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gcp: Option<GcpAuth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub azure: Option<AzureAuth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesAuth>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct AwsAuth {
+    pub allowed_account_ids: List,
+    pub allowed_principal_arns: List,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct GcpAuth {
+    pub allowed_service_accounts: List,
+    pub allowed_projects: List,
+    pub allowed_zones: List,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct AzureAuth {
+    pub tenant_id: String,
+    pub resource: String,
+    pub allowed_service_principal_ids: List,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct KubernetesAuth {
+    pub allowed_namespaces: List,
+    pub allowed_names: List,
+    pub allowed_audience: String,
+}
+
+/// A list with commas, as the server keeps it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct List(String);
+
+impl List {
+    pub fn allows(&self, value: &str) -> bool {
+        self.allows_by(|item| item == value)
+    }
+
+    pub fn allows_by(&self, is: impl Fn(&str) -> bool) -> bool {
+        self.0.is_empty() || self.0.split(',').map(str::trim).any(is)
+    }
+}
+
+/// Whether `text` is what `pattern` says, in which `*` stands for anything.
+pub fn is_like(text: &str, pattern: &str) -> bool {
+    match pattern.split_once('*') {
+        None => text == pattern,
+        Some((before, after)) => text.strip_prefix(before).is_some_and(|rest| {
+            (0..=rest.len()).any(|at| rest.is_char_boundary(at) && is_like(&rest[at..], after))
+        }),
+    }
+}
+
+impl Default for AzureAuth {
+    fn default() -> Self {
+        Self {
+            tenant_id: "0e0e0e0e-0000-4000-8000-000000000001".to_owned(),
+            resource: "https://management.azure.com/".to_owned(),
+            allowed_service_principal_ids: List::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_anything() {
+        for (text, pattern, like) in [
+            ("abc", "abc", true),
+            ("abc", "a*", true),
+            ("abc", "*b*", true),
+            ("abc", "a*c", true),
+            ("abc", "a*b", false),
+            ("abc", "", false),
+            ("\u{e9}", "*", true),
+        ] {
+            assert_eq!(is_like(text, pattern), like, "{text} {pattern}");
+        }
+        let list = List("a, b".to_owned());
+        assert!(list.allows("b") && !list.allows("c") && List::default().allows("c"));
+    }
+}
