@@ -10,7 +10,6 @@ use crate::cache::{Cache, Policy};
 use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, HsmPin, InfisicalConfig};
 use crate::credential::{Credential, Creds};
 use crate::daemon::{Daemon, Topic};
-use crate::files;
 use crate::key::{CREDENTIAL, HsmKey, KeyBackend, TpmKey};
 use crate::pkcs11::{PinSource, Token, TokenConfig};
 use crate::provider::infisical::{
@@ -36,7 +35,6 @@ pub struct Surroundings {
 /// Makes the daemon that `config` describes. Nothing that is broken keeps it from starting.
 pub fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
     let paths = &surroundings.paths;
-    let state = files::make_private_folder(&paths.state);
     let registry = Arc::new(Registry::open(&paths.state, None));
     let cache = Arc::new(SharedCache::new(Cache::new(policy(&config.cache))));
     let token = token_config(config, surroundings).map(Token::new);
@@ -50,13 +48,6 @@ pub fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
         config.cache.enabled,
         token,
     );
-    if let Err(error) = state {
-        let why = format!(
-            "the state folder {} cannot be made: {error}; nothing is persisted",
-            paths.state.display()
-        );
-        daemon.degrade(Topic::State, &why);
-    }
     // Before the first lookup can come.
     daemon.service.gate.close();
     say(&daemon, config, &faults);

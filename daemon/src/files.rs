@@ -8,6 +8,9 @@ use std::time::SystemTime;
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 
+/// How the name of a file ends that is not whole yet; it begins with a dot.
+const TEMPORARY: &str = ".tmp";
+
 /// Replaces a file: a temporary file beside it, created 0600, fsync, rename, fsync of the folder.
 ///
 /// One writer a file: the temporary name is fixed, so that a crash leaves one remnant, not many.
@@ -81,11 +84,7 @@ fn under_a_free_name(
 
 /// Makes a folder with mode 0700, and its parents; durable, as what is put into it will be.
 pub fn make_private_folder(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    sync_folder_of(path)
+    make_durable_folder(path, fs::DirBuilder::new().mode(0o700))
 }
 
 /// Makes a folder that others may look into, and its parents.
@@ -93,9 +92,35 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    fs::DirBuilder::new().recursive(true).create(path)?;
+    make_durable_folder(path, &mut fs::DirBuilder::new())?;
     // Whatever the umask says: who may call must get to the socket.
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+}
+
+/// A folder that is there already may be so only since a try that did not get to its fsync.
+fn make_durable_folder(path: &Path, builder: &mut fs::DirBuilder) -> io::Result<()> {
+    let missing: Vec<_> = path.ancestors().take_while(|folder| !folder.is_dir()).collect();
+    if !missing.is_empty() {
+        builder.recursive(true).create(path)?;
+    }
+    sync_folder_of(path)?;
+    missing.into_iter().skip(1).try_for_each(sync_folder_of)
+}
+
+/// Removes what writes left in a folder, and in those below it, that did not come to their end. Only for
+/// who holds its lock: another writer's file is at work.
+pub fn remove_remnants(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_remnant = name.as_encoded_bytes().starts_with(b".")
+            && name.as_encoded_bytes().ends_with(TEMPORARY.as_bytes());
+        if is_remnant {
+            // One that stays is in nobody's way: the next write of that file replaces it.
+            let _ = fs::remove_file(entry.path());
+        } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_remnants(&entry.path());
+        }
+    }
 }
 
 /// Locks a folder for this process, as long as the handle lives.
@@ -134,7 +159,7 @@ fn give_to_owner_of_folder(file: &File, path: &Path) -> io::Result<()> {
 fn temporary(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
-    name.push(".tmp");
+    name.push(TEMPORARY);
     path.with_file_name(name)
 }
 
@@ -167,6 +192,19 @@ mod tests {
             assert_eq!(fs::read_to_string(aside).unwrap(), text);
         }
         assert_eq!(seen, ["cache.enc.bad-5", "cache.enc.bad-5.1", "cache.enc.bad-5.2"]);
+    }
+
+    #[test]
+    fn only_remnants_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("below");
+        make_private_folder(&below).unwrap();
+        for name in [".a.tmp", "a.tmp", ".a", "below/.b.tmp", "below/b"] {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        remove_remnants(folder.path());
+        let left = |path: &Path| fs::read_dir(path).unwrap().count();
+        assert_eq!((left(folder.path()), left(&below)), (3, 1));
     }
 
     #[test]

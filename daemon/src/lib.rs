@@ -64,8 +64,11 @@ pub async fn serve(
 ) -> Result<(), String> {
     // From here on, a hangup is a reload: before, it would end the process.
     let hangup = signal(SignalKind::hangup()).map_err(|error| format!("signals: {error}"))?;
-    let _owner = own_state(surroundings)?;
+    let owned = own_state(surroundings)?;
     let daemon = Arc::new(assemble::assemble(&config, surroundings));
+    if let Some(why) = &owned.fault {
+        daemon.degrade(Topic::State, why);
+    }
     if listening.is_own {
         daemon.own_socket(surroundings.paths.socket.clone());
     }
@@ -92,16 +95,32 @@ async fn open_and_refresh(daemon: Arc<Daemon>, stop: CancellationToken) {
     );
 }
 
+/// The state folder, as long as this lives.
+struct Owned {
+    _lock: Option<std::fs::File>,
+    /// Why nothing will last, when that is so.
+    fault: Option<String>,
+}
+
 /// Two daemons on one state folder would overwrite each other's cache.
-fn own_state(surroundings: &Surroundings) -> Result<Option<std::fs::File>, String> {
+fn own_state(surroundings: &Surroundings) -> Result<Owned, String> {
     let state = &surroundings.paths.state;
-    // A folder that cannot be made or opened is told as a degradation later.
-    let _ = files::make_private_folder(state);
+    let told = |error: std::io::Error| {
+        format!(
+            "the state folder {}: {error}; see to it and restart psid, for nothing may last",
+            state.display()
+        )
+    };
+    let made = files::make_private_folder(state);
     match files::lock_folder(state) {
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
             Err(format!("another psid uses {}; stop it first", state.display()))
         }
-        owner => Ok(owner.ok()),
+        Err(error) => Ok(Owned { _lock: None, fault: Some(told(made.err().unwrap_or(error))) }),
+        Ok(lock) => {
+            files::remove_remnants(state);
+            Ok(Owned { _lock: Some(lock), fault: made.err().map(told) })
+        }
     }
 }
 

@@ -265,10 +265,10 @@ impl Registry {
             return Ok(false);
         }
         files::make_private_folder(&self.deleted)?;
-        // The time of the deletion, by which it is purged, is the file's.
+        // The time of the deletion, by which it is purged, is the file's; an old one would be its end.
         let deleted_at = SystemTime::UNIX_EPOCH + Duration::from_millis(now.as_millis());
         let buried = fs::File::open(&path)
-            .and_then(|file| file.set_modified(deleted_at))
+            .and_then(|file| file.set_modified(deleted_at).and_then(|()| file.sync_all()))
             .and_then(|()| fs::rename(&path, &grave));
         match buried {
             // Somebody was faster, or an earlier try got that far: what is left is to make it durable.
@@ -284,25 +284,31 @@ impl Registry {
     /// Registers again what was deleted under `id` within the last ten minutes.
     pub async fn restore(self: &Arc<Self>, id: SecretId) -> Result<(), RegistryError> {
         let registry = Arc::clone(self);
-        blocking(move || {
-            let _writing = lock(&registry.writing);
-            registry.usable()?;
-            let path = registry.folder.join(id.as_str());
-            match files::rename_to_free(&registry.deleted.join(id.as_str()), &path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    Err(RegistryError::NothingDeleted)
-                }
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    Err(RegistryError::Exists)
-                }
-                result => {
-                    result?;
-                    write(&registry.known).insert(id, registry.read(id, &path));
-                    Ok(())
-                }
+        blocking(move || registry.restore_blocking(id)).await
+    }
+
+    fn restore_blocking(&self, id: SecretId) -> Result<(), RegistryError> {
+        let _writing = lock(&self.writing);
+        self.usable()?;
+        let path = self.folder.join(id.as_str());
+        let grave = self.deleted.join(id.as_str());
+        // An earlier try may have got so far and no further: what is left is to make it durable.
+        let is_moved = self.get(id).is_none() && path.exists();
+        match files::rename_to_free(&grave, &path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                return Err(RegistryError::Exists);
             }
-        })
-        .await
+            Err(error) if error.kind() == ErrorKind::NotFound && is_moved => {
+                files::sync_folder_of(&path)?;
+                files::sync_folder_of(&grave)?;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(RegistryError::NothingDeleted);
+            }
+            result => result?,
+        }
+        write(&self.known).insert(id, self.read(id, &path));
+        Ok(())
     }
 
     /// What can be restored at `now`, and for how long.

@@ -184,7 +184,7 @@ fn a_state_folder_that_cannot_be_made_is_told_and_psid_serves() {
     assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     let degraded = psid.degraded();
     assert!(
-        degraded.contains("the state folder") && degraded.contains("nothing is persisted"),
+        degraded.contains("the state folder") && degraded.contains("nothing may last"),
         "{degraded}"
     );
     world.driver(&["store"]).id(id(1)).stdin("a literal").fails(75);
