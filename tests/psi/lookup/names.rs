@@ -57,6 +57,27 @@ fn a_key_that_no_url_can_name_harms_nobody() {
     assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
 }
 
+/// A refusal travels in a header. One that quoted 17,000 bytes did not fit: psi-driver tried again for ten
+/// seconds, under podman's lock, and then said that psid broke the connection.
+#[test]
+fn a_refusal_of_something_long_is_heard() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let _psid = world.start();
+    let long = "v".repeat(50_000);
+    let reference = |member: &str, value: &str| {
+        let mut reference = json!({"provider": "infisical", "project": "myproject", "key": "K"});
+        reference[member] = json!(value);
+        reference.to_string()
+    };
+    for reference in
+        [reference("provider", &long), reference("project", &long), reference(&long, "")]
+    {
+        let line = world.driver(&["get", &reference]).fails(65);
+        assert!(line.contains("the reference is not usable: "), "{line}");
+    }
+}
+
 #[test]
 fn one_folder_written_in_many_ways_is_one_entry() {
     let double = Double::with(&json!({"/my/app": {"A": "1"}, "/": {"R": "root"}}));

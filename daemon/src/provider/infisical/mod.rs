@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use psi_common::SecretBytes;
 
 use super::{ProviderError, SecretProvider, Source};
-use crate::reference::{Coordinates, Extent, Listing, Realm, Reference};
+use crate::reference::{Coordinates, Extent, Listing, Realm, Reference, shown};
 use answer::ApiError;
 use api::{Api, Folder, Secret};
 use auth::{Token, TokenSource};
@@ -64,7 +64,7 @@ impl Infisical {
 
     fn project(&self, name: &str) -> Result<&Project, String> {
         self.projects.get(name).ok_or_else(|| {
-            format!("the config has no [providers.infisical.projects.{}]", name.escape_debug())
+            format!("the config has no [providers.infisical.projects.{}]", shown(name))
         })
     }
 
@@ -109,10 +109,7 @@ impl SecretProvider for Infisical {
         if let Some(unknown) =
             reference.members().find(|name| !["project", "path", "key"].contains(name))
         {
-            return Err(format!(
-                "\"{}\" is no member of an infisical reference",
-                unknown.escape_debug()
-            ));
+            return Err(format!("\"{}\" is no member of an infisical reference", shown(unknown)));
         }
         Ok(Coordinates { realm: project.realm(), path, key: key.to_owned() })
     }
