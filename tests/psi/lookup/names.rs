@@ -57,6 +57,23 @@ fn a_key_that_no_url_can_name_harms_nobody() {
     assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
 }
 
+/// Nor can a URL hold more than some KiB: it is told when such a reference is stored, and does not pass
+/// for an outage when it is looked up.
+#[test]
+fn a_name_that_no_url_can_hold_harms_nobody() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    let psid = world.start();
+    let long = "k".repeat(100_000);
+    for reference in [reference("/myapp", &long), reference(&long, "A")] {
+        let line = world.driver(&["store"]).id(id(1)).stdin(&reference).fails(65);
+        assert!(line.contains("more than 2000 bytes, which no URL carries"), "{line}");
+        world.driver(&["get", &reference]).fails(65);
+    }
+    assert_eq!(psid.status()["providers"][0]["up"], true);
+    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+}
+
 /// A refusal travels in a header. One that quoted 17,000 bytes did not fit: psi-driver tried again for ten
 /// seconds, under podman's lock, and then said that psid broke the connection.
 #[test]

@@ -164,6 +164,10 @@ pub(super) fn parse<T: DeserializeOwned>(body: Vec<u8>) -> Result<T, ApiError> {
 
 /// The transport failed. Of the chain of causes, only its end tells something.
 fn outage(error: &reqwest::Error) -> ApiError {
+    if error.is_builder() {
+        // Nothing was sent, and the next request may be well.
+        return ApiError::ClientBug(format!("no request can be made of it: {}", root_cause(error)));
+    }
     let peer = error
         .url()
         .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)))

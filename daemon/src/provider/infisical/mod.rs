@@ -20,6 +20,9 @@ use auth::{Token, TokenSource};
 
 pub use auth::{SecretSource, UniversalAuth};
 
+/// Of path and key together, in bytes: of which a URL makes three each, and proxies take 8 KiB.
+const LONGEST_NAME: usize = 2_000;
+
 /// The provider of `[providers.infisical]`.
 pub struct Infisical {
     /// `Err` says why there can be no client; what is cached is served all the same.
@@ -105,6 +108,11 @@ impl SecretProvider for Infisical {
         let key = member("key")?;
         if [".", ".."].contains(&key) {
             return Err(format!("no URL can name a key \"{key}\""));
+        }
+        if path.len() + key.len() > LONGEST_NAME {
+            return Err(format!(
+                "path and key have more than {LONGEST_NAME} bytes, which no URL carries"
+            ));
         }
         if let Some(unknown) =
             reference.members().find(|name| !["project", "path", "key"].contains(name))
@@ -283,5 +291,14 @@ mod tests {
         assert!(
             why(&[("key", "K"), ("project", "q")]).contains("[providers.infisical.projects.q]")
         );
+        let long = "x".repeat(100_000);
+        for members in [
+            [("project", "p"), ("key", &long)].as_slice(),
+            &[("project", "p"), ("path", &long), ("key", "K")],
+            &[("project", &long), ("key", "K")],
+            &[("project", "p"), ("key", "K"), (&long, "")],
+        ] {
+            assert!(why(members).len() < 200, "a refusal must fit into a header");
+        }
     }
 }
