@@ -131,13 +131,18 @@ impl Extent {
 /// In the words of people; a key of a sealed blob is cut.
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.provider)?;
+        f.write_str(&shown(&self.provider))?;
         for (name, value) in &self.members {
-            let value: String = value.chars().take(60).flat_map(char::escape_debug).collect();
-            write!(f, " {name}={value}")?;
+            write!(f, " {}={}", shown(name), shown(value))?;
         }
         Ok(())
     }
+}
+
+/// A text of somebody's for one line of words: a refusal that quotes it whole may be too long for the
+/// header that carries it, and then nobody reads it.
+pub fn shown(text: &str) -> String {
+    text.chars().take(60).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]

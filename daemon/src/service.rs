@@ -13,7 +13,7 @@ use crate::clock::{Moment, Timestamp};
 use crate::gate::Gate;
 use crate::inflight::Inflight;
 use crate::provider::{Keeping, ProviderError};
-use crate::reference::{Coordinates, Reference};
+use crate::reference::{Coordinates, Reference, shown};
 use crate::registry::{Registered, Registration, Registry, RegistryError};
 use crate::shared_cache::SharedCache;
 use crate::upstream::{Upstream, Upstreams};
@@ -313,9 +313,11 @@ impl Service {
 
     fn upstream_of(&self, reference: &Reference) -> Result<Arc<Upstream>, ServiceError> {
         let name = reference.provider();
-        self.upstreams().providers.get(name).cloned().ok_or_else(|| {
-            bad_reference(format!("the config has no [providers.{}]", name.escape_debug()))
-        })
+        self.upstreams()
+            .providers
+            .get(name)
+            .cloned()
+            .ok_or_else(|| bad_reference(format!("the config has no [providers.{}]", shown(name))))
     }
 
     fn resolve(&self, wanted: &Wanted) -> Result<Resolved, ServiceError> {

@@ -57,6 +57,44 @@ fn a_key_that_no_url_can_name_harms_nobody() {
     assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
 }
 
+/// Nor can a URL hold more than some KiB: it is told when such a reference is stored, and does not pass
+/// for an outage when it is looked up.
+#[test]
+fn a_name_that_no_url_can_hold_harms_nobody() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    let psid = world.start();
+    let long = "k".repeat(100_000);
+    for reference in [reference("/myapp", &long), reference(&long, "A")] {
+        let line = world.driver(&["store"]).id(id(1)).stdin(&reference).fails(65);
+        assert!(line.contains("more than 2000 bytes, which no URL carries"), "{line}");
+        world.driver(&["get", &reference]).fails(65);
+    }
+    assert_eq!(psid.status()["providers"][0]["up"], true);
+    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+}
+
+/// A refusal travels in a header. One that quoted 17,000 bytes did not fit: psi-driver tried again for ten
+/// seconds, under podman's lock, and then said that psid broke the connection.
+#[test]
+fn a_refusal_of_something_long_is_heard() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let _psid = world.start();
+    let long = "v".repeat(50_000);
+    let reference = |member: &str, value: &str| {
+        let mut reference = json!({"provider": "infisical", "project": "myproject", "key": "K"});
+        reference[member] = json!(value);
+        reference.to_string()
+    };
+    for reference in
+        [reference("provider", &long), reference("project", &long), reference(&long, "")]
+    {
+        let line = world.driver(&["get", &reference]).fails(65);
+        assert!(line.contains("the reference is not usable: "), "{line}");
+    }
+}
+
 #[test]
 fn one_folder_written_in_many_ways_is_one_entry() {
     let double = Double::with(&json!({"/my/app": {"A": "1"}, "/": {"R": "root"}}));

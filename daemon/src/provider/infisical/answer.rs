@@ -177,6 +177,10 @@ pub(super) fn parse<T: DeserializeOwned>(body: Vec<u8>) -> Result<T, ApiError> {
 }
 
 fn outage(error: &reqwest::Error) -> ApiError {
+    if error.is_builder() {
+        // Nothing was sent, and the next request may be well.
+        return ApiError::ClientBug(format!("no request can be made of it: {}", root_cause(error)));
+    }
     ApiError::Outage(transport(error))
 }
 

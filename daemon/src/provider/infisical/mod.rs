@@ -13,12 +13,15 @@ use async_trait::async_trait;
 use psi_common::SecretBytes;
 
 use super::{Keeping, ProviderError, SecretProvider, Source};
-use crate::reference::{Coordinates, Extent, Listing, Realm, Reference};
+use crate::reference::{Coordinates, Extent, Listing, Realm, Reference, shown};
 use answer::ApiError;
 use api::{Api, Folder, Secret};
 use auth::{Token, TokenSource};
 
 pub use auth::{AwsIam, Azure, Gcp, Kubernetes, Method, SecretSource, UniversalAuth};
+
+/// Of path and key together, in bytes: of which a URL makes three each, and proxies take 8 KiB.
+const LONGEST_NAME: usize = 2_000;
 
 /// The provider of `[providers.infisical]`.
 pub struct Infisical {
@@ -64,7 +67,7 @@ impl Infisical {
 
     fn project(&self, name: &str) -> Result<&Project, String> {
         self.projects.get(name).ok_or_else(|| {
-            format!("the config has no [providers.infisical.projects.{}]", name.escape_debug())
+            format!("the config has no [providers.infisical.projects.{}]", shown(name))
         })
     }
 
@@ -106,13 +109,15 @@ impl SecretProvider for Infisical {
         if [".", ".."].contains(&key) {
             return Err(format!("no URL can name a key \"{key}\""));
         }
+        if path.len() + key.len() > LONGEST_NAME {
+            return Err(format!(
+                "path and key have more than {LONGEST_NAME} bytes, which no URL carries"
+            ));
+        }
         if let Some(unknown) =
             reference.members().find(|name| !["project", "path", "key"].contains(name))
         {
-            return Err(format!(
-                "\"{}\" is no member of an infisical reference",
-                unknown.escape_debug()
-            ));
+            return Err(format!("\"{}\" is no member of an infisical reference", shown(unknown)));
         }
         Ok(Coordinates { realm: project.realm(), path, key: key.to_owned() })
     }
@@ -292,5 +297,14 @@ mod tests {
         assert!(
             why(&[("key", "K"), ("project", "q")]).contains("[providers.infisical.projects.q]")
         );
+        let long = "x".repeat(100_000);
+        for members in [
+            [("project", "p"), ("key", &long)].as_slice(),
+            &[("project", "p"), ("path", &long), ("key", "K")],
+            &[("project", &long), ("key", "K")],
+            &[("project", "p"), ("key", "K"), (&long, "")],
+        ] {
+            assert!(why(members).len() < 200, "a refusal must fit into a header");
+        }
     }
 }
