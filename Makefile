@@ -10,7 +10,7 @@ CARGO   ?= cargo
 MUSL    := $(shell uname -m)-unknown-linux-musl
 DIST    := target/dist
 
-.PHONY: all build deb debug deps demo test lint deny generate install clean
+.PHONY: all build deb debug deps demo test fuzz lint deny generate install clean
 
 all: build
 
@@ -44,6 +44,10 @@ debug:
 ## Every test, on real podman and a real (software) TPM.
 test: deps debug
 	$(CARGO) test --locked --workspace --all-targets
+
+## Hostile input, guided by coverage: TARGET="config id" for some of tests/fuzz/seeds, SECONDS for each.
+fuzz: deps
+	@tests/fuzz/run.sh $(or $(SECONDS),60) $(TARGET)
 
 ## What must be clean before each commit.
 lint:

@@ -10,6 +10,7 @@ want() {
     command -v "$1" >/dev/null 2>&1 || { shift; need="$need $*"; }
 }
 want cc gcc libc6-dev
+want c++ g++
 want podman podman conmon uidmap
 want runc runc
 want busybox busybox-static

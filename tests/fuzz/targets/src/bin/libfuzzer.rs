@@ -1,0 +1,25 @@
+//! One target under libFuzzer: the one that `PSI_FUZZ_TARGET` names. `tests/fuzz/run.sh` says how it is built.
+
+#![no_main]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "libFuzzer owns main and the command line, and a panic is what it looks for"
+)]
+
+use std::sync::Mutex;
+
+use psi_fuzz::{Body, Target};
+
+static BODY: Mutex<Option<Body>> = Mutex::new(None);
+
+fn open() -> Body {
+    let name = std::env::var("PSI_FUZZ_TARGET").expect("PSI_FUZZ_TARGET names no target");
+    let target = Target::named(&name).unwrap_or_else(|| panic!("there is no target {name}"));
+    (target.open)()
+}
+
+libfuzzer_sys::fuzz_target!(
+    init: *BODY.lock().unwrap() = Some(open()),
+    |input: &[u8]| (BODY.lock().unwrap().as_mut().unwrap())(input)
+);

@@ -1,0 +1,68 @@
+//! The config file.
+
+use std::path::Path;
+
+use psi_daemon::config::{Config, ConfigError};
+
+use crate::{Body, choice};
+
+/// A good config, up to where the client secret stands.
+const BEFORE_THE_SECRET: &str =
+    "[providers.infisical.auth]\nmethod = \"universal-auth\"\nclient_id = \"id\"\n";
+
+/// 0: the value of `client_secret`. Anything else: a whole file.
+pub(crate) fn open() -> Body {
+    Box::new(|input| match choice(input) {
+        (0, value) => confidential(&String::from_utf8_lossy(value)),
+        _ => file(&String::from_utf8_lossy(input)),
+    })
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("config.toml"))
+}
+
+/// It is good, and stays good; or what is wrong is one line that names a line of the file.
+fn file(text: &str) {
+    let config = match parse(text) {
+        Ok(config) => config,
+        Err(error) => return assert_named(&error, text),
+    };
+    let commented = parse(&format!("{text}\n# a comment\n")).unwrap();
+    assert_eq!(format!("{commented:?}"), format!("{config:?}"));
+    // Wherever the file ends: a key that nobody knows is refused in its own line.
+    let lines = text.matches('\n').count() + 1;
+    let error = parse(&format!("{text}\n[no_such_table]\n")).unwrap_err();
+    assert_eq!(error.line, Some(lines + 1), "{error}");
+    assert!(error.what.contains("no_such_table"), "{error}");
+}
+
+fn assert_named(error: &ConfigError, text: &str) {
+    let words = error.to_string();
+    assert!(words.starts_with("config.toml:") && !words.contains('\n'), "{words:?}");
+    let line = error.line.unwrap();
+    assert!((1..=text.matches('\n').count() + 1).contains(&line), "{words}");
+}
+
+/// Whatever stands where the client secret belongs: neither an error, nor a warning, nor a log of the
+/// config quotes it.
+fn confidential(value: &str) {
+    let value = value.replace(['\n', '\r'], " ");
+    let text = format!("{BEFORE_THE_SECRET}client_secret = {value}\n");
+    let told = match parse(&text) {
+        Ok(config) => format!("{config:?}"),
+        Err(error) => {
+            assert_named(&error, &text);
+            error.to_string()
+        }
+    };
+    // What psid says of its own has no word with a digit and three letters in it.
+    let telling = |word: &&str| {
+        let letters = word.chars().filter(char::is_ascii_alphabetic).count();
+        letters >= 3 && word.contains(|c: char| c.is_ascii_digit())
+    };
+    let words = value.split(|c: char| !c.is_ascii_alphanumeric());
+    for word in words.filter(telling) {
+        assert!(!told.contains(word), "{told}");
+    }
+}

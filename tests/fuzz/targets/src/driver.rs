@@ -1,0 +1,84 @@
+//! psi-driver against something that is no psid, or one that went mad.
+//!
+//! It runs in this process: its socket is where `PSI_SOCKET` says, and its words go to stdout and stderr.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use psi_common::{Exit, Paths, Scope};
+
+use crate::{Body, choice, frames};
+
+/// The commands, of which the first byte chooses one. `lookup` and `list` try again, as podman wants it,
+/// when the other end goes away.
+const COMMANDS: [&[&str]; 9] = [
+    &["health"],
+    &["cache", "status"],
+    &["cache", "status", "--json"],
+    &["cache", "refresh"],
+    &["cache", "refresh", "--json"],
+    &["cache", "invalidate", "{\"provider\":\"infisical\"}"],
+    &["restore"],
+    &["lookup"],
+    &["list"],
+];
+/// The codes of interface.md, but for usage.
+const EXITS: [Exit; 8] = [
+    Exit::Ok,
+    Exit::BadInput,
+    Exit::NoSuchSecret,
+    Exit::NoDaemon,
+    Exit::Io,
+    Exit::TryLater,
+    Exit::Protocol,
+    Exit::NotAllowed,
+];
+/// The other end hangs up at once, so no deadline is waited for.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// After the command, 1: frames after a good beginning. Anything else: raw bytes.
+pub(crate) fn open() -> Body {
+    let socket = Paths::new(Scope::of_this_process()).socket;
+    let _ = std::fs::remove_file(&socket);
+    let listener = UnixListener::bind(&socket).expect("PSI_SOCKET names no place for a socket");
+    let answer = Arc::new(Mutex::new(Vec::new()));
+    let given = Arc::clone(&answer);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut answer = given.lock().unwrap_or_else(PoisonError::into_inner);
+            // Who comes again meets something that another attempt cannot help.
+            let bytes = std::mem::replace(&mut *answer, vec![0xff; 64]);
+            drop(answer);
+            thread::spawn(move || hang_up_after(stream.unwrap(), &bytes));
+        }
+    });
+    Box::new(move |input| {
+        let (command, rest) = choice(input);
+        *answer.lock().unwrap_or_else(PoisonError::into_inner) = match choice(rest) {
+            (1, rest) => frames::answers(rest),
+            _ => rest.to_vec(),
+        };
+        run(COMMANDS[usize::from(command) % COMMANDS.len()]);
+    })
+}
+
+fn hang_up_after(mut stream: UnixStream, bytes: &[u8]) {
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(Shutdown::Write);
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+/// It ends, soon, and with a code of the contract.
+fn run(command: &[&str]) {
+    let began = Instant::now();
+    let args = std::iter::once("psi-driver").chain(command.iter().copied());
+    let code = psi_driver::run(args.map(Into::into));
+    assert!(began.elapsed() < LIMIT, "{command:?} took {:?}", began.elapsed());
+    let expected = EXITS.into_iter().any(|exit| ExitCode::from(exit) == code);
+    assert!(expected, "{command:?} ends with {code:?}");
+}

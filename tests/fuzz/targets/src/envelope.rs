@@ -1,0 +1,134 @@
+//! `cache.enc` and sealed literals: the file, and what is inside it.
+
+use std::time::Duration;
+
+use psi_common::{BackendTag, SecretBytes};
+use psi_daemon::cache::{Cache, Policy, Snapshot};
+use psi_daemon::clock::Timestamp;
+use psi_daemon::envelope::{BackendPart, Content, Envelope, EnvelopeError, Vault};
+use psi_daemon::payload;
+use psi_daemon::sealer::DataKey;
+
+use crate::{Body, assert_words, choice};
+
+/// The id of the vectors' literal.
+const ID: &str = "0f1e2d3c4b5a69788796a5b4c";
+const ID_LEN: usize = ID.len();
+
+/// 0: a payload behind a good seal. 1: a header's part in front of a good body. 2: a file under another
+/// id. Anything else is a file as it stands: those begin with a P.
+pub(crate) fn open() -> Body {
+    let sealed = Sealed { vault: vault(Vec::new()), known: crate::vectors() };
+    Box::new(move |input| match choice(input) {
+        (0, plaintext) => behind_a_good_seal(&sealed.vault, plaintext),
+        (1, part) => with_part(part),
+        (2, rest) => sealed.under_another_id(rest),
+        _ => sealed.file(input),
+    })
+}
+
+struct Sealed {
+    vault: Vault,
+    /// Every file that was ever sealed under the vectors' key.
+    known: Vec<Vec<u8>>,
+}
+
+fn vault(part: Vec<u8>) -> Vault {
+    let key = SecretBytes::new(include_bytes!("../../../vectors/key").to_vec());
+    let key = DataKey::from_secret(&key).unwrap();
+    Vault::new(&key, BackendPart { tag: BackendTag::Tpm, bytes: part })
+}
+
+impl Sealed {
+    /// No byte can be changed: what opens was sealed just so. A fuzzer has the key's files to start
+    /// from, and cannot make another one.
+    fn file(&self, file: &[u8]) {
+        for content in [Content::Cache, Content::Literal(ID)] {
+            self.judge(content, file);
+            if let Ok(envelope) = Envelope::parse(content, file) {
+                assert!(envelope.backend.bytes.len() < file.len());
+            }
+        }
+    }
+
+    fn under_another_id(&self, rest: &[u8]) {
+        let Some((id, file)) = rest.split_at_checked(ID_LEN) else { return };
+        let id = String::from_utf8_lossy(id);
+        let opened = self.judge(Content::Literal(&id), file);
+        assert!(!opened || id == ID, "the literal of {ID} opens as {id}");
+    }
+
+    fn judge(&self, content: Content<'_>, file: &[u8]) -> bool {
+        match self.vault.open(content, file) {
+            Ok(_) => {
+                assert!(self.known.iter().any(|known| known == file), "a forgery opens");
+                true
+            }
+            Err(error) => {
+                assert_words(&error.to_string());
+                false
+            }
+        }
+    }
+}
+
+/// What was sealed opens, with any part of the backend's in its header.
+fn with_part(part: &[u8]) {
+    let part = &part[..part.len().min(usize::from(u16::MAX))];
+    let text = SecretBytes::new(b"text".to_vec());
+    let vault = vault(part.to_vec());
+    for content in [Content::Cache, Content::Literal(ID)] {
+        let file = vault.seal(content, &text).unwrap();
+        assert_eq!(Envelope::parse(content, &file).unwrap().backend.bytes, part);
+        assert!(vault.open(content, &file).unwrap().same_as(&text));
+    }
+}
+
+/// Whatever a later psid, or one with a defect, sealed: it is understood and survives being written
+/// again, or is refused with a reason. Nothing is served that was not in it.
+fn behind_a_good_seal(vault: &Vault, plaintext: &[u8]) {
+    let plaintext = SecretBytes::new(plaintext.to_vec());
+    let file = vault.seal(Content::Cache, &plaintext).unwrap();
+    let opened = vault.open(Content::Cache, &file).unwrap();
+    assert!(opened.same_as(&plaintext));
+    match payload::decode(&opened) {
+        Ok(snapshot) => survives(snapshot),
+        Err(error) => {
+            assert!(matches!(error, EnvelopeError::Payload(_)), "{error}");
+            assert_words(&error.to_string());
+        }
+    }
+}
+
+fn survives(snapshot: Snapshot) {
+    let written = payload::encode(&snapshot, Timestamp::from_millis(1));
+    let read = payload::decode(&written).unwrap();
+    assert_same(&read, &snapshot);
+    let mut cache = Cache::new(Policy {
+        enabled: true,
+        fresh_for: Duration::from_secs(3_600),
+        max_stale: Some(Duration::from_secs(86_400)),
+        evict_revoked: true,
+    });
+    let generation = snapshot.generation;
+    cache.restore(snapshot);
+    for (at, entry) in &read.entries {
+        assert!(cache.contains(at));
+        for now in [0, entry.fetched_at().as_millis(), u64::MAX] {
+            let _ = cache.get(at, Timestamp::from_millis(now));
+        }
+    }
+    assert_eq!(cache.fetch_span().is_some(), !read.entries.is_empty());
+    // Of two entries for one secret, the cache keeps one, and from then on there is one.
+    let kept = cache.snapshot(generation);
+    let written = payload::encode(&kept, Timestamp::from_millis(2));
+    assert_same(&payload::decode(&written).unwrap(), &kept);
+}
+
+fn assert_same(one: &Snapshot, other: &Snapshot) {
+    assert_eq!((one.generation, one.entries.len()), (other.generation, other.entries.len()));
+    for ((at, entry), (other_at, other)) in one.entries.iter().zip(&other.entries) {
+        assert_eq!((at, entry.fetched_at()), (other_at, other.fetched_at()));
+        assert!(entry.value().same_as(other.value()));
+    }
+}

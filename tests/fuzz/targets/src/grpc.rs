@@ -1,0 +1,169 @@
+//! Raw bytes on psid's socket, and calls with any message.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use h2::client::SendRequest;
+use http::{HeaderMap, Request};
+use psi_daemon::assemble::{self, Surroundings};
+use psi_daemon::{grpc, listener};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Body, assert_words, choice, frames, world};
+
+/// Longer than any answer here takes, and shorter than a fuzzer's patience.
+const LIMIT: Duration = Duration::from_secs(8);
+/// As much as psi-driver takes (hyper's default).
+const LARGEST_HEADERS: u32 = 16 << 10;
+/// The methods, of which the first byte of a call chooses one.
+const METHODS: [&str; 11] = [
+    "psi.v1.SecretDriver/Lookup",
+    "psi.v1.SecretDriver/Store",
+    "psi.v1.SecretDriver/Delete",
+    "psi.v1.SecretDriver/List",
+    "psi.v1.SecretDriver/Restore",
+    "psi.v1.SecretDriver/Restorable",
+    "psi.v1.CacheAdmin/Status",
+    "psi.v1.CacheAdmin/Refresh",
+    "psi.v1.CacheAdmin/Invalidate",
+    "psi.v1.NoSuchService/Method",
+    "grpc.health.v1.Health/Check",
+];
+/// `LookupRequest { name: {"provider":"infisical","project":"p","path":"/app","key":"KEY"} }`
+const LOOKUP: &[u8] =
+    b"\x12\x40{\"provider\":\"infisical\",\"project\":\"p\",\"path\":\"/app\",\"key\":\"KEY\"}";
+
+/// 0: a call whose message is the rest. 1: frames after a good beginning. Anything else: raw bytes.
+pub(crate) fn open() -> Body {
+    let psid = Psid::start();
+    Box::new(move |input| {
+        match choice(input) {
+            (0, rest) => psid.call(rest),
+            (1, rest) => psid.raw(&frames::connection(rest)),
+            _ => psid.raw(input),
+        }
+        psid.assert_well();
+    })
+}
+
+/// A psid in this process, in full but for its provider.
+struct Psid {
+    runtime: Runtime,
+    folder: TempDir,
+}
+
+impl Psid {
+    fn start() -> Self {
+        let (runtime, folder) = (world::runtime(), world::folder());
+        std::fs::write(folder.path().join("psi-cache-key"), [7; 32]).unwrap();
+        let surroundings = Surroundings {
+            paths: world::paths(folder.path()),
+            credentials: Some(folder.path().to_owned()),
+        };
+        let config = world::config();
+        let listening = listener::listen(&surroundings.paths.socket, &config.access).unwrap();
+        let daemon = runtime.block_on(assemble::assemble(&config, &surroundings));
+        assert_eq!(daemon.degraded(), Vec::<String>::new());
+        daemon.service.follow(world::upstreams());
+        let stop = CancellationToken::new();
+        runtime.spawn(grpc::serve(Arc::new(daemon), listening.socket, stop));
+        Self { runtime, folder }
+    }
+
+    async fn connect(&self) -> UnixStream {
+        UnixStream::connect(self.folder.path().join("psid.sock")).await.unwrap()
+    }
+
+    /// Whatever comes, psid has an end with it once the other side has: it answers or hangs up.
+    fn raw(&self, bytes: &[u8]) {
+        let exchange = async {
+            let mut stream = self.connect().await;
+            // It may hang up before it has heard everything.
+            let _ = stream.write_all(bytes).await;
+            let _ = stream.shutdown().await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        };
+        let exchange = async { tokio::time::timeout(LIMIT, exchange).await };
+        self.runtime.block_on(exchange).expect("psid holds on to a connection that is over");
+    }
+
+    /// A well-formed call gets an answer that psi-driver can read, whatever its message is.
+    fn call(&self, input: &[u8]) {
+        let (method, message) = choice(input);
+        let method = METHODS[usize::from(method) % METHODS.len()];
+        let answer = self.answer(method, message);
+        let status = answer.header("grpc-status").expect("no status").parse::<u8>().unwrap();
+        assert!(status <= 16, "{status}");
+        // 12: there is no such method, which the router says without a word.
+        if ![0, 12].contains(&status) {
+            assert_words(&answer.header("grpc-message").expect("no words"));
+        }
+    }
+
+    /// Nobody else notices.
+    fn assert_well(&self) {
+        let answer = self.answer(METHODS[0], LOOKUP);
+        assert_eq!(answer.header("grpc-status").as_deref(), Some("0"));
+        assert!(answer.data.ends_with(world::VALUE));
+    }
+
+    fn answer(&self, method: &str, message: &[u8]) -> Answer {
+        let call = async {
+            let stream = self.connect().await;
+            let mut client = h2::client::Builder::new();
+            client.max_header_list_size(LARGEST_HEADERS);
+            let (sender, connection) = client.handshake(stream).await.unwrap();
+            tokio::select! {
+                answer = Answer::to(sender, method, message) => answer.unwrap(),
+                // The sender is there to the end, so it does not end by itself.
+                end = connection => panic!("psid hung up: {end:?}"),
+            }
+        };
+        let call = async { tokio::time::timeout(LIMIT, call).await };
+        self.runtime.block_on(call).expect("no answer")
+    }
+}
+
+struct Answer {
+    headers: HeaderMap,
+    data: Vec<u8>,
+    trailers: HeaderMap,
+}
+
+impl Answer {
+    async fn to(
+        sender: SendRequest<bytes::Bytes>,
+        method: &str,
+        message: &[u8],
+    ) -> Result<Self, h2::Error> {
+        let request = Request::post(format!("http://psid/{method}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(())
+            .unwrap();
+        let mut sender = sender.ready().await?;
+        let (response, mut stream) = sender.send_request(request, false)?;
+        let length = u32::try_from(message.len()).unwrap();
+        let body = [&[0], &length.to_be_bytes()[..], message].concat();
+        stream.send_data(body.into(), true)?;
+        let (head, mut body) = response.await?.into_parts();
+        let mut data = Vec::new();
+        while let Some(chunk) = body.data().await {
+            let chunk = chunk?;
+            body.flow_control().release_capacity(chunk.len())?;
+            data.extend_from_slice(&chunk);
+        }
+        let trailers = body.trailers().await?.unwrap_or_default();
+        Ok(Self { headers: head.headers, data, trailers })
+    }
+
+    /// A trailer, or a header of an answer that has nothing but a status.
+    fn header(&self, name: &str) -> Option<String> {
+        let value = self.trailers.get(name).or_else(|| self.headers.get(name))?;
+        Some(value.to_str().unwrap().to_owned())
+    }
+}

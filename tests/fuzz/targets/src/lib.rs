@@ -1,0 +1,92 @@
+//! What is fuzzed: one module a target. Each takes any bytes and panics when something that must hold
+//! does not; what must hold is written there.
+//!
+//! The same targets run briefly in `cargo test` (`tests/short.rs`) and as long as one wants, guided by
+//! coverage, in `make fuzz` (`../libfuzzer`).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a target ends at the first surprise: a panic is what a fuzzer looks for"
+)]
+
+mod answers;
+mod config;
+mod driver;
+mod envelope;
+mod frames;
+mod grpc;
+mod header;
+mod id;
+mod mapping;
+mod world;
+
+use std::path::{Path, PathBuf};
+
+/// One input after the other is given to it.
+pub type Body = Box<dyn FnMut(&[u8]) + Send>;
+
+/// One target.
+pub struct Target {
+    /// Its name: that of its module and of its folder of seeds.
+    pub name: &'static str,
+    /// Makes it ready.
+    pub open: fn() -> Body,
+    /// How many mutations the short run makes of its seeds, as many as take about a second; 0 for a
+    /// target that has no place in a test's process.
+    pub short: u32,
+}
+
+/// Every target.
+pub const TARGETS: [Target; 8] = [
+    Target { name: "answers", open: answers::open, short: 600 },
+    Target { name: "config", open: config::open, short: 3_000 },
+    // `tests/psi/cli/frames.rs` is its short run: with the program itself.
+    Target { name: "driver", open: driver::open, short: 0 },
+    Target { name: "envelope", open: envelope::open, short: 6_000 },
+    Target { name: "grpc", open: grpc::open, short: 1_500 },
+    Target { name: "header", open: header::open, short: 20_000 },
+    Target { name: "id", open: id::open, short: 20_000 },
+    Target { name: "mapping", open: mapping::open, short: 4_000 },
+];
+
+impl Target {
+    /// The target of a name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        TARGETS.iter().find(|target| target.name == name)
+    }
+
+    /// Its seeds, and every file of `tests/vectors`.
+    pub fn seeds(&self) -> Vec<Vec<u8>> {
+        let mut seeds = psi_mutation::files(&folder().join("seeds").join(self.name)).unwrap();
+        seeds.extend(vectors());
+        seeds
+    }
+
+    /// The words of its dictionary.
+    pub fn words(&self) -> Vec<Vec<u8>> {
+        let path = folder().join("words").join(self.name);
+        std::fs::read_to_string(path).map(|text| psi_mutation::words(&text)).unwrap_or_default()
+    }
+}
+
+/// `tests/fuzz`
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn vectors() -> Vec<Vec<u8>> {
+    psi_mutation::files(&folder().with_file_name("vectors")).unwrap()
+}
+
+/// The first byte chooses between the ways to use the rest.
+fn choice(input: &[u8]) -> (u8, &[u8]) {
+    input.split_first().map_or((0, input), |(first, rest)| (*first, rest))
+}
+
+/// Words for people fit into one line, and into the header that carries them to psi-driver.
+fn assert_words(words: &str) {
+    assert!(!words.is_empty());
+    assert!(!words.contains(char::is_control), "{words:?}");
+    assert!(words.len() <= 4_096, "{} bytes: {}…", words.len(), &words[..300]);
+}

@@ -1,0 +1,153 @@
+//! What podman stores: a reference or a literal, and what a name means.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use psi_common::{BackendTag, SecretBytes, SecretId};
+use psi_daemon::cache::{Cache, Policy};
+use psi_daemon::clock;
+use psi_daemon::envelope::{BackendPart, Vault};
+use psi_daemon::reference::Reference;
+use psi_daemon::registry::{Registered, Registry};
+use psi_daemon::sealer::DataKey;
+use psi_daemon::service::{Kind, Service, ServiceError, Wanted};
+use psi_daemon::shared_cache::SharedCache;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::{Body, assert_words, choice, world};
+
+/// 0: a name that is looked up. 1, 2: stored as a literal, as a reference. Anything else: stored as its
+/// look tells.
+pub(crate) fn open() -> Body {
+    let psi = Psi::new();
+    Box::new(move |input| match choice(input) {
+        (0, name) => psi.look_up(&String::from_utf8_lossy(name)),
+        (1, data) => psi.store(data, Kind::Literal),
+        (2, data) => psi.store(data, Kind::Reference),
+        _ => psi.store(input, Kind::Guess),
+    })
+}
+
+struct Psi {
+    runtime: Runtime,
+    folder: TempDir,
+    vault: Arc<Vault>,
+    service: Service,
+    id: SecretId,
+}
+
+impl Psi {
+    fn new() -> Self {
+        let folder = world::folder();
+        let key = DataKey::generate().unwrap();
+        let vault = Vault::new(&key, BackendPart { tag: BackendTag::Tpm, bytes: Vec::new() });
+        let vault = Arc::new(vault);
+        let registry = Arc::new(Registry::open(folder.path(), Some(Arc::clone(&vault))));
+        let cache = Arc::new(SharedCache::new(Cache::new(Policy {
+            enabled: false,
+            fresh_for: Duration::ZERO,
+            max_stale: None,
+            evict_revoked: true,
+        })));
+        let service = Service::new(registry, cache, world::upstreams());
+        let id = "0123456789abcdef012345678".parse().unwrap();
+        Self { runtime: world::runtime(), folder, vault, service, id }
+    }
+
+    /// It is told by its look alone what it is; it is what it was after a restart; and nothing but a
+    /// sealed literal keeps the bytes of one.
+    fn store(&self, data: &[u8], kind: Kind) {
+        if data.is_empty() {
+            return;
+        }
+        let stored = self.service.store(self.id, SecretBytes::new(data.to_vec()), kind);
+        let stored = self.runtime.block_on(stored);
+        let expected = Expected::of(data, kind);
+        match &stored {
+            Ok(()) => {
+                let known = self.service.registry.get(self.id).unwrap();
+                expected.assert(&known, data);
+                let again = Registry::open(self.folder.path(), Some(Arc::clone(&self.vault)));
+                expected.assert(&again.get(self.id).unwrap(), data);
+                let file = fs::read(self.file()).unwrap();
+                assert_eq!(file == data, matches!(expected, Expected::Reference));
+            }
+            Err(error) => {
+                assert!(matches!(expected, Expected::Reference), "refused: {error}");
+                assert!(matches!(error, ServiceError::Malformed(_)), "{error:?}");
+                assert_words(&error.to_string());
+                assert!(!self.file().exists());
+            }
+        }
+        self.forget();
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("secrets").join(self.id.as_str())
+    }
+
+    fn forget(&self) {
+        let now = clock::now().wall;
+        let _ = self.runtime.block_on(self.service.registry.delete(self.id, now)).unwrap();
+        self.service.registry.purge(now.after(Duration::from_secs(3_600)));
+    }
+
+    /// A reference that is taken leads to one place, however often it is asked.
+    fn look_up(&self, name: &str) {
+        let now = clock::now();
+        let deadline = now.mono + Duration::from_secs(10);
+        let wanted = Wanted::Name(name.to_owned());
+        match self.runtime.block_on(self.service.lookup(&wanted, now, deadline)) {
+            Ok(value) => assert_eq!(value.secret().expose_secret(), world::VALUE),
+            Err(error) => {
+                let expected =
+                    matches!(error, ServiceError::Malformed(_) | ServiceError::NotFound(_));
+                assert!(expected, "{error:?}");
+                assert_words(&error.to_string());
+            }
+        }
+        if let Some(reference) = Reference::parse(name.as_bytes())
+            && let Some(at) = self.service.coordinates(&reference)
+        {
+            assert!(at.path.starts_with('/') && !at.path.contains("//"), "{at:?}");
+            assert!(!at.key.is_empty(), "{at:?}");
+            let members = [("project", "p"), ("path", &at.path), ("key", &at.key)];
+            let normal = Reference::new("infisical", members);
+            assert_eq!(self.service.coordinates(&normal), Some(at));
+        }
+    }
+}
+
+/// By the contract: a JSON object whose `provider` is configured is a reference, and nothing else.
+enum Expected {
+    Reference,
+    Literal,
+}
+
+impl Expected {
+    fn of(data: &[u8], kind: Kind) -> Self {
+        let provider = serde_json::from_slice::<Value>(data).unwrap_or_default();
+        match kind {
+            Kind::Literal => Self::Literal,
+            Kind::Guess if provider["provider"] != "infisical" => Self::Literal,
+            Kind::Guess | Kind::Reference => Self::Reference,
+        }
+    }
+
+    fn assert(&self, known: &Registered, data: &[u8]) {
+        match (self, known) {
+            (Self::Reference, Registered::Reference(reference)) => {
+                assert_eq!(Reference::parse(data).as_ref(), Some(&**reference));
+            }
+            (Self::Literal, Registered::Literal(value)) => {
+                assert_eq!(value.expose_secret(), data);
+            }
+            (_, Registered::Unusable(why)) => panic!("unusable: {why}"),
+            _ => panic!("a literal was taken for a reference, or a reference for a literal"),
+        }
+    }
+}

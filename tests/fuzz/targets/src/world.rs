@@ -1,0 +1,116 @@
+//! What a psid needs around it, without a provider that would have to be asked over a network.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use psi_common::{Paths, SecretBytes};
+use psi_daemon::config::Config;
+use psi_daemon::provider::infisical::{
+    Infisical, Project, SecretSource, UniversalAuth, token_source,
+};
+use psi_daemon::provider::{ProviderError, SecretProvider, Source};
+use psi_daemon::reference::{Coordinates, Extent, Listing, Realm, Reference};
+use psi_daemon::upstream::{Upstream, Upstreams};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// The client secret, which no answer may quote.
+pub(crate) const CLIENT_SECRET: &str = "canary-client-secret";
+/// The value of every secret.
+pub(crate) const VALUE: &[u8] = b"the value";
+
+const CONFIG: &str = r#"
+[cache]
+backend = "tpm"
+[providers.infisical]
+api_url = "http://127.0.0.1:9"
+[providers.infisical.auth]
+method = "universal-auth"
+client_id = "id"
+client_secret = "canary-client-secret"
+[providers.infisical.projects.p]
+id = "uuid"
+environment = "prod"
+[workloads.app]
+provider = "infisical"
+secrets = [{ project = "p", path = "/app" }]
+"#;
+
+/// A runtime of the calling thread alone: what a target does is over when it returns.
+pub(crate) fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// A folder in memory where there is one: fsync is not what is tested.
+pub(crate) fn folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    tempfile::Builder::new().prefix("psi-fuzz-").tempdir_in(place).unwrap()
+}
+
+/// The paths of a psid that has all its files in `folder`, and its config.
+pub(crate) fn paths(folder: &Path) -> Paths {
+    Paths {
+        config: folder.join("config.toml"),
+        state: folder.join("state"),
+        socket: folder.join("psid.sock"),
+        podman_drop_in: folder.join("50-psi.conf"),
+        quadlets: folder.join("quadlets"),
+    }
+}
+
+/// A config with one provider, one project and one workload.
+pub(crate) fn config() -> Config {
+    Config::parse(CONFIG, Path::new("config.toml")).unwrap()
+}
+
+/// Infisical at `api_url`, with these projects, each of which logs in for itself.
+pub(crate) fn infisical(api_url: &str, names: impl IntoIterator<Item = String>) -> Infisical {
+    let project = |name| {
+        let client_secret = SecretSource::Config(SecretBytes::new(CLIENT_SECRET.into()));
+        let tokens = token_source(UniversalAuth { client_id: "id".into(), client_secret });
+        (name, Project { id: "uuid".into(), environment: "prod".into(), tokens })
+    };
+    let projects = names.into_iter().map(project).collect::<HashMap<_, _>>();
+    Infisical::new(api_url, None, Duration::from_secs(10), projects)
+}
+
+/// The upstreams of [`config`], with a provider that has every secret at hand.
+pub(crate) fn upstreams() -> Upstreams {
+    let provider = AtHand(infisical("http://127.0.0.1:9", ["p".to_owned()]));
+    let upstream = Arc::new(Upstream::new("infisical", Box::new(provider)));
+    Upstreams {
+        providers: BTreeMap::from([(upstream.name.clone(), upstream)]),
+        workloads: config().workloads,
+    }
+}
+
+/// Takes the references that Infisical takes, and gives [`VALUE`] for each.
+struct AtHand(Infisical);
+
+#[async_trait]
+impl SecretProvider for AtHand {
+    fn accept(&self, reference: &Reference) -> Result<Coordinates, String> {
+        self.0.accept(reference)
+    }
+
+    async fn fetch(&self, _: &Reference) -> Result<SecretBytes, ProviderError> {
+        Ok(SecretBytes::new(VALUE.to_vec()))
+    }
+
+    fn extent(&self, source: &Source) -> Result<Extent, String> {
+        self.0.extent(source)
+    }
+
+    async fn list(&self, source: &Source, _: &BTreeSet<String>) -> Result<Listing, ProviderError> {
+        let extent = self.extent(source).map_err(ProviderError::Misbehaved)?;
+        Ok(Listing { extents: vec![extent], ..Listing::default() })
+    }
+
+    fn knows(&self, realm: &Realm) -> bool {
+        self.0.knows(realm)
+    }
+}

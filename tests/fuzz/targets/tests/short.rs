@@ -1,0 +1,120 @@
+//! The short run of every target: its seeds, every file of `tests/vectors`, and as many mutations of
+//! them as take about a second. The same number makes the same inputs: `PSI_FUZZ_SEED=7` makes others.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test ends at the first surprise, and is a program of its own"
+)]
+
+use std::cell::Cell;
+use std::io::Write;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use psi_fuzz::{TARGETS, Target};
+use psi_mutation::Mutator;
+
+thread_local! {
+    /// Whether this thread has panicked: a server's task does so without telling whoever waits for it.
+    static PANICKED: Cell<bool> = const { Cell::new(false) };
+}
+/// The words of panics in threads that belong to no test.
+static ELSEWHERE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn watch_panics() {
+    let told = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        PANICKED.set(true);
+        if std::thread::current().name().is_none_or(|name| name.starts_with("tokio")) {
+            ELSEWHERE.lock().unwrap().push(info.to_string());
+        }
+        told(info);
+    }));
+}
+
+fn short(name: &str) {
+    watch_panics();
+    let target = Target::named(name).unwrap();
+    let number = std::env::var("PSI_FUZZ_SEED").map_or(1, |number| number.parse().unwrap());
+    let (seeds, mut body) = (target.seeds(), (target.open)());
+    let mut mutator = Mutator::new(number, seeds.clone(), target.words());
+    let began = Instant::now();
+    let mutations = (0..target.short).map(|_| mutator.input());
+    for (nth, input) in seeds.iter().cloned().chain(mutations).enumerate() {
+        let outcome = catch_unwind(AssertUnwindSafe(|| body(&input)));
+        let elsewhere = std::mem::take(&mut *ELSEWHERE.lock().unwrap());
+        if outcome.is_err() || PANICKED.take() || !elsewhere.is_empty() {
+            let kept =
+                Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{number}-{nth}"));
+            std::fs::write(&kept, &input).unwrap();
+            panic!(
+                "{name}: input {nth} of PSI_FUZZ_SEED={number} fails, see above {elsewhere:?}; it is \
+                 kept as {}: mend the defect, and put the input into tests/fuzz/seeds/{name}",
+                kept.display()
+            );
+        }
+    }
+    let line = format!(
+        "fuzz {name}: {} seeds and {} mutations (PSI_FUZZ_SEED={number}) in {:.1} s\n",
+        seeds.len(),
+        target.short,
+        began.elapsed().as_secs_f64()
+    );
+    // Past the test runner, which keeps to itself what a test that passes prints.
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
+#[test]
+fn answers() {
+    short("answers");
+}
+
+#[test]
+fn config() {
+    short("config");
+}
+
+#[test]
+fn envelope() {
+    short("envelope");
+}
+
+#[test]
+fn grpc() {
+    short("grpc");
+}
+
+#[test]
+fn header() {
+    short("header");
+}
+
+#[test]
+fn id() {
+    short("id");
+}
+
+#[test]
+fn mapping() {
+    short("mapping");
+}
+
+/// A target without seeds, words or a run here is a target that was forgotten.
+#[test]
+fn every_target_is_here() {
+    let this = include_str!("short.rs");
+    let mut names = Vec::new();
+    for target in &TARGETS {
+        let runs = this.contains(&format!("short(\"{}\")", target.name));
+        assert_eq!(runs, target.short > 0, "{}", target.name);
+        assert!(!target.words().is_empty(), "{}", target.name);
+        names.push(target.name);
+    }
+    let folders = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../seeds")).unwrap();
+    let mut folders: Vec<_> = folders.map(|folder| folder.unwrap().file_name()).collect();
+    folders.sort();
+    assert_eq!(folders, names);
+}
