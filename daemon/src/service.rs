@@ -423,12 +423,12 @@ fn no_answer(provider: &str, error: &ProviderError) -> ServiceError {
     }
     match error {
         ProviderError::Unauthenticated(why) => ServiceError::Unavailable(format!(
-            "psid cannot log in to {provider}, and the value is not cached: {why}; see to the identity's \
-             credentials"
+            "psid cannot log in to {provider}, and the value is not cached: {why}; see to the credentials of \
+             [providers.{provider}]"
         )),
         ProviderError::Misbehaved(why) => ServiceError::Unavailable(format!(
-            "{provider} does not understand psid, and the value is not cached: {why}; check api_url, project and \
-             environment in the config"
+            "{provider} does not give what it is asked for, and the value is not cached: {why}; check the \
+             reference, and [providers.{provider}] in the config"
         )),
         error => ServiceError::Unavailable(format!(
             "{provider} is out: {error}, and the value is not cached; try again when {provider} is back"
