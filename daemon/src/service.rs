@@ -76,7 +76,7 @@ pub enum ServiceError {
     Exists,
     /// The provider does not let psid have it.
     Denied(String),
-    /// A key backend is needed.
+    /// A key backend is needed, or the token is not as it must be.
     NoKey(String),
     /// Not now.
     Unavailable(String),

@@ -322,26 +322,23 @@ pub struct SealResponse {
 pub struct HsmStatusRequest {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HsmStatusResponse {
-    /// The PKCS#11 module's path, as the config has it.
-    #[prost(string, tag = "1")]
-    pub module: ::prost::alloc::string::String,
     /// "ready", "unused", "away", "pin-refused" or "busy".
-    #[prost(string, tag = "2")]
+    #[prost(string, tag = "1")]
     pub state: ::prost::alloc::string::String,
-    /// Why the last operation failed, with what to do; empty when it did not.
-    #[prost(string, tag = "3")]
+    /// Why the token did not tell all, with what to do; empty when it did.
+    #[prost(string, tag = "2")]
     pub last_error: ::prost::alloc::string::String,
     /// Since when the token is away, in milliseconds since 1970 UTC; absent when it is not.
-    #[prost(uint64, optional, tag = "4")]
+    #[prost(uint64, optional, tag = "3")]
     pub away_since_ms: ::core::option::Option<u64>,
-    /// "accepted" or "refused" by the token, or "untried"; and what the token says of it.
-    #[prost(string, tag = "5")]
+    /// The PIN: "accepted" by the token, "not-accepted" (missing, wrong or locked), or "untried".
+    #[prost(string, tag = "4")]
     pub pin: ::prost::alloc::string::String,
     /// The token; absent when it does not answer.
-    #[prost(message, optional, tag = "6")]
+    #[prost(message, optional, tag = "5")]
     pub token: ::core::option::Option<HsmToken>,
     /// The key; absent when the token does not answer, or has no such key.
-    #[prost(message, optional, tag = "7")]
+    #[prost(message, optional, tag = "6")]
     pub key: ::core::option::Option<HsmKey>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -361,6 +358,13 @@ pub struct HsmToken {
     /// The version of its firmware.
     #[prost(string, tag = "5")]
     pub firmware: ::prost::alloc::string::String,
+    /// The id of the slot that it is in.
+    #[prost(uint64, tag = "6")]
+    pub slot: u64,
+    /// What it says of the PIN: "good", "count-low" (a wrong one was given since the last right one),
+    /// "final-try", "locked" or "not-set".
+    #[prost(string, tag = "7")]
+    pub pin_standing: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HsmKey {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use psi_common::{Exit, Paths};
-use psi_proto::v1::{HsmKey, HsmStatusResponse};
+use psi_proto::v1::{HsmKey, HsmStatusResponse, HsmToken};
 use serde_json::json;
 
 use super::psid;
@@ -70,26 +70,36 @@ fn as_text(status: &HsmStatusResponse) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{label:<10} {words}");
     };
-    line("module", &status.module);
     line("state", &status.state);
-    line("PIN", &status.pin);
+    let standing = status.token.as_ref().map_or("", |token| pin_standing(&token.pin_standing));
+    line("PIN", &format!("{}{standing}", status.pin));
     if let Some(token) = &status.token {
+        let HsmToken { label, manufacturer, model, serial, firmware, slot, .. } = token;
         line(
             "token",
             &format!(
-                "{} ({} {}, serial {}, firmware {})",
-                token.label, token.manufacturer, token.model, token.serial, token.firmware
+                "{label} in slot {slot}: {manufacturer} {model}, serial {serial}, firmware {firmware}"
             ),
         );
     }
     if let Some(key) = &status.key {
         let HsmKey { label, id, bits, .. } = key;
-        line("key", &format!("{label} (id {id}), RSA of {bits} bits, {}", allowed(key)));
+        line("key", &format!("{label}, id {id}: RSA of {bits} bits, {}", allowed(key)));
     }
     if !status.last_error.is_empty() {
-        line("error", &status.last_error);
+        line("ERROR", &status.last_error);
     }
     text
+}
+
+fn pin_standing(name: &str) -> &'static str {
+    match name {
+        "count-low" => ", after a wrong one",
+        "final-try" => ", the last try is left",
+        "locked" => ", locked",
+        "not-set" => ", none is set",
+        _ => "",
+    }
 }
 
 fn allowed(key: &HsmKey) -> &'static str {
@@ -103,9 +113,9 @@ fn allowed(key: &HsmKey) -> &'static str {
 
 fn as_json(status: &HsmStatusResponse) -> String {
     let report = json!({
-        "module": status.module,
         "state": status.state,
         "last_error": (!status.last_error.is_empty()).then_some(&status.last_error),
+        "away_since_ms": status.away_since_ms,
         "pin": status.pin,
         "token": status.token.as_ref().map(|token| json!({
             "label": token.label,
@@ -113,6 +123,8 @@ fn as_json(status: &HsmStatusResponse) -> String {
             "model": token.model,
             "serial": token.serial,
             "firmware": token.firmware,
+            "slot": token.slot,
+            "pin_standing": token.pin_standing,
         })),
         "key": status.key.as_ref().map(|key| json!({
             "label": key.label,

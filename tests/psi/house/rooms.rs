@@ -11,7 +11,13 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("credential", &[]),
     ("envelope", &["sealer"]),
     ("files", &[]),
-    ("grpc", &["clock", "daemon", "key", "recovery", "refresh", "registry", "service"]),
+    (
+        "grpc",
+        &[
+            "clock", "daemon", "key", "pkcs11", "provider", "recovery", "refresh", "registry",
+            "service",
+        ],
+    ),
     ("hybrid", &["sealer"]),
     ("inflight", &[]),
     ("gate", &[]),
@@ -21,7 +27,7 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("persist", &["cache", "clock", "envelope", "files", "payload", "shared_cache"]),
     ("pkcs11", &["credential", "public_key"]),
     // A proof tells its time.
-    ("provider", &["clock", "credential", "reference"]),
+    ("provider", &["clock", "credential", "hybrid", "pkcs11", "public_key", "reference", "sealer"]),
     ("public_key", &[]),
     ("recovery", &["sealer"]),
     ("reference", &[]),
