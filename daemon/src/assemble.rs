@@ -122,7 +122,7 @@ pub fn hsm(config: &Config, surroundings: &Surroundings) -> Option<HsmKey> {
 }
 
 /// Where the HSM is, when the config names one.
-fn token_config(config: &Config, surroundings: &Surroundings) -> Option<TokenConfig> {
+pub fn token_config(config: &Config, surroundings: &Surroundings) -> Option<TokenConfig> {
     let hsm = config.hsm.as_ref()?;
     let pin = match &hsm.pin {
         HsmPin::File(path) => PinSource::File(path.clone()),

@@ -12,6 +12,7 @@ pub mod init;
 pub mod listener;
 pub mod logging;
 pub mod notify;
+pub mod preflight;
 
 pub mod grpc;
 
