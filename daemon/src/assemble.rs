@@ -149,7 +149,7 @@ impl Surroundings {
 }
 
 /// The providers and workloads, and what is wrong with those that are missing.
-fn upstreams(
+pub fn upstreams(
     config: &Config,
     surroundings: &Surroundings,
     token: Option<Token>,

@@ -1,7 +1,8 @@
 //! Secrets that are sealed to the RSA key of a PKCS#11 token: the reference holds the secret itself, and
 //! no more than the token is needed to open it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use psi_common::{MAX_SECRET_BYTES, SecretBytes};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use super::{Keeping, ProviderError, SecretProvider, Source};
 use crate::hybrid::{self, Hybrid, HybridError};
@@ -25,9 +27,18 @@ const BLOB: &str = "blob";
 /// How long a busy token is left alone.
 const BUSY: Duration = Duration::from_secs(1);
 
+/// How long a blob that does not open is not given to the token again. Some modules answer it with an
+/// error that takes a new session, which is half a minute on real tokens: a container that is started
+/// again and again must not keep the token from everybody else.
+const RESTS: Duration = Duration::from_secs(60);
+/// More of them than this, and those that have rested are forgotten.
+const MANY: usize = 1_024;
+
 /// The provider of `[providers.nitrokeyhsm]`.
 pub struct NitrokeyHsm {
     token: Token,
+    /// Blobs that did not open, by their key in the cache: when, and why.
+    refused: Mutex<HashMap<String, (Instant, ProviderError)>>,
 }
 
 /// Why a secret was not sealed.
@@ -54,7 +65,7 @@ enum OpenError {
 impl NitrokeyHsm {
     /// The provider that opens through `token`.
     pub fn new(token: Token) -> Self {
-        Self { token }
+        Self { token, refused: Mutex::default() }
     }
 
     /// Seals a secret to the token's key, and proves that the token opens it; the reference as JSON, which
@@ -85,6 +96,23 @@ impl NitrokeyHsm {
         })?;
         hybrid.open(&key).map_err(damaged)
     }
+
+    fn refused_lately(&self, name: &str) -> Option<ProviderError> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, error) = refused.get(name)?;
+        (since.elapsed() < RESTS).then(|| error.clone())
+    }
+
+    fn note(&self, name: String, error: &ProviderError) {
+        if !matches!(error, ProviderError::Misbehaved(_)) {
+            return;
+        }
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.len() >= MANY {
+            refused.retain(|_, (since, _)| since.elapsed() < RESTS);
+        }
+        refused.insert(name, (Instant::now(), error.clone()));
+    }
 }
 
 /// The data key is forgotten here: what opens the blob is the token alone.
@@ -100,14 +128,17 @@ impl SecretProvider for NitrokeyHsm {
         let blob = blob(reference)?;
         Hybrid::parse(&blob)
             .map_err(|why| format!("its \"{BLOB}\" was not sealed by psi: {why}"))?;
-        // Whoever has the blob twice has the secret twice, whatever podman calls it.
-        let key = Sha256::digest(&blob).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Coordinates { realm: own_realm(), path: String::new(), key })
+        Ok(Coordinates { realm: own_realm(), path: String::new(), key: name(&blob) })
     }
 
     async fn fetch(&self, reference: &Reference) -> Result<SecretBytes, ProviderError> {
         let blob = blob(reference).map_err(ProviderError::Misbehaved)?;
-        Ok(self.open(&blob).await?)
+        let name = name(&blob);
+        if let Some(error) = self.refused_lately(&name) {
+            return Err(error);
+        }
+        let opened = self.open(&blob).await.map_err(ProviderError::from);
+        opened.inspect_err(|error| self.note(name, error))
     }
 
     fn extent(&self, _: &Source) -> Result<Extent, String> {
@@ -139,6 +170,11 @@ fn blob(reference: &Reference) -> Result<Vec<u8>, String> {
     }
     let text = reference.member(BLOB).ok_or_else(|| format!("the reference has no \"{BLOB}\""))?;
     STANDARD.decode(text).map_err(|error| format!("its \"{BLOB}\" is not base64: {error}"))
+}
+
+/// One blob is one secret, whatever podman calls it.
+fn name(blob: &[u8]) -> String {
+    Sha256::digest(blob).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What podman is given; nothing in it needs escaping.
