@@ -5,6 +5,7 @@ mod report;
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use psi_common::BackendTag;
 
@@ -19,6 +20,9 @@ use crate::sealer::DataKey;
 pub use report::{Fault, Report};
 
 use report::Step;
+
+/// How long logging out may take; a module that hangs is left to itself.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What a good link hands over to the next one, and its sentence.
 type Found<T> = Result<(T, String), Fault>;
@@ -38,16 +42,18 @@ pub async fn run<'a>(
     tell: &'a dyn Fn(&str),
 ) -> Report<'a> {
     let mut report = Report::new(tell);
-    // The fault that ends the walk is in the report.
-    let _ = walk(&mut report, surroundings, pcscd).await;
+    if let Some(wanted) = report.take(Step::Config, config(surroundings)) {
+        let token = Token::new(wanted.token.clone());
+        // The fault that ends the walk is in the report.
+        let _ = walk(&mut report, &wanted, &token, pcscd).await;
+        token.within(FAREWELL).close().await;
+    }
     report.skip_rest();
     report
 }
 
-async fn walk(report: &mut Report<'_>, surroundings: &Surroundings, pcscd: &Path) -> Option<()> {
-    let wanted = report.take(Step::Config, config(surroundings))?;
-    let token = Token::new(wanted.token.clone());
-    report.take(Step::Module, module(&token, &wanted.token.module).await)?;
+async fn walk(report: &mut Report<'_>, wanted: &Wanted, token: &Token, pcscd: &Path) -> Option<()> {
+    report.take(Step::Module, module(token, &wanted.token.module).await)?;
     if uses_pcscd(&wanted.token.module) {
         report.take(Step::Socket, socket(pcscd))?;
     } else {
@@ -59,7 +65,7 @@ async fn walk(report: &mut Report<'_>, surroundings: &Surroundings, pcscd: &Path
     let key = report.take(Step::Key, key(&described, wanted.must_sign))?;
     report.take(Step::Mechanisms, mechanisms(&described, &key, wanted.must_sign))?;
     let signs = key.may_sign && described.mechanisms.sha256_rsa_pkcs;
-    report.take(Step::RoundTrip, round_trip(&token, signs).await)
+    report.take(Step::RoundTrip, round_trip(token, signs).await)
 }
 
 fn config(surroundings: &Surroundings) -> Found<Wanted> {
