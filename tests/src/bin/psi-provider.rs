@@ -106,10 +106,12 @@ fn at(place: &Coordinates) -> Value {
     json!({ "realm": place.realm.as_str(), "path": place.path, "key": place.key })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
 fn plain(error: String) -> Value {
     json!({ "error": error })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
 fn of_provider(error: ProviderError) -> Value {
     let kind = match &error {
         ProviderError::NotFound(_) => "NotFound",
