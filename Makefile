@@ -73,6 +73,7 @@ install:
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/user contrib/systemd/user/psid*
 	install -D -m 0644 contrib/sysusers.d/psi.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/psi.conf
 	install -D -m 0644 contrib/tmpfiles.d/psi.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/psi.conf
+	install -D -m 0644 contrib/polkit-1/rules.d/psi.rules $(DESTDIR)$(PREFIX)/share/polkit-1/rules.d/psi.rules
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 contrib/man/*.1
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 contrib/man/*.8
 	install -D -m 0644 contrib/completions/psi-driver.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/psi-driver

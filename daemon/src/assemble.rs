@@ -15,6 +15,7 @@ use crate::pkcs11::{PinSource, Token, TokenConfig};
 use crate::provider::infisical::{
     Infisical, Method, Project, SecretSource, UniversalAuth, token_source,
 };
+use crate::provider::nitrokeyhsm::{self, NitrokeyHsm};
 use crate::refresh::Schedule;
 use crate::registry::Registry;
 use crate::service::Service;
@@ -38,7 +39,7 @@ pub fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
     let registry = Arc::new(Registry::open(&paths.state, None));
     let cache = Arc::new(SharedCache::new(Cache::new(policy(&config.cache))));
     let token = token_config(config, surroundings).map(Token::new);
-    let (upstreams, faults) = upstreams(config, surroundings);
+    let (upstreams, faults) = upstreams(config, surroundings, token.clone());
     let daemon = Daemon::new(
         Arc::new(Service::new(registry, cache, upstreams)),
         schedule(&config.cache),
@@ -56,8 +57,8 @@ pub fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
 
 /// Makes a running daemon follow a config that was read again.
 pub async fn follow(daemon: &Daemon, config: &Config, surroundings: &Surroundings) {
-    daemon.follow_token(token_config(config, surroundings));
-    let (upstreams, faults) = upstreams(config, surroundings);
+    let token = daemon.follow_token(token_config(config, surroundings));
+    let (upstreams, faults) = upstreams(config, surroundings, token);
     daemon.service.follow(upstreams);
     daemon.service.cache.change_in_ram(|cache| cache.follow(policy(&config.cache)));
     daemon.schedule.send_if_modified(|present| {
@@ -121,7 +122,7 @@ pub fn hsm(config: &Config, surroundings: &Surroundings) -> Option<HsmKey> {
 }
 
 /// Where the HSM is, when the config names one.
-fn token_config(config: &Config, surroundings: &Surroundings) -> Option<TokenConfig> {
+pub fn token_config(config: &Config, surroundings: &Surroundings) -> Option<TokenConfig> {
     let hsm = config.hsm.as_ref()?;
     let pin = match &hsm.pin {
         HsmPin::File(path) => PinSource::File(path.clone()),
@@ -148,7 +149,11 @@ impl Surroundings {
 }
 
 /// The providers and workloads, and what is wrong with those that are missing.
-fn upstreams(config: &Config, surroundings: &Surroundings) -> (Upstreams, Vec<String>) {
+pub fn upstreams(
+    config: &Config,
+    surroundings: &Surroundings,
+    token: Option<Token>,
+) -> (Upstreams, Vec<String>) {
     let mut providers = BTreeMap::new();
     let mut faults = Vec::new();
     if let Some(infisical) = &config.infisical {
@@ -157,6 +162,10 @@ fn upstreams(config: &Config, surroundings: &Surroundings) -> (Upstreams, Vec<St
             format!("[providers.infisical] is not usable: {why}; only what is cached is served")
         }));
         let upstream = Upstream::new("infisical", Box::new(provider));
+        providers.insert(upstream.name.clone(), Arc::new(upstream));
+    }
+    if let Some(token) = token {
+        let upstream = Upstream::new(nitrokeyhsm::NAME, Box::new(NitrokeyHsm::new(token)));
         providers.insert(upstream.name.clone(), Arc::new(upstream));
     }
     (Upstreams { providers, workloads: config.workloads.clone() }, faults)

@@ -1,7 +1,7 @@
 //! psid's command line, environment and signals.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -14,7 +14,10 @@ use crate::config::Config;
 use crate::credential::{self, Creds};
 use crate::key::{KeyBackend, SealOptions};
 use crate::logging::{self, Format, Verbosity};
-use crate::{hardening, init, listener, serve};
+use crate::{hardening, init, listener, preflight, serve};
+
+/// Where pcscd listens, unless its own variable says otherwise.
+const PCSCD: &str = "/run/pcscd/pcscd.comm";
 
 /// The daemon behind psi-driver: holds the decrypted secrets in RAM, fetches and persists them.
 #[derive(Parser)]
@@ -59,6 +62,15 @@ enum Command {
         no_recovery_key: bool,
         /// Who speaks, in messages: psi-driver, when it runs this in its place
         #[arg(long, hide = true, default_value = "psid: init")]
+        title: String,
+    },
+    /// Check all that psid needs of the token, step by step (`psi-driver hsm preflight` runs this)
+    HsmPreflight {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Who speaks, as in init
+        #[arg(long, hide = true, default_value = "psid: hsm-preflight")]
         title: String,
     },
 }
@@ -115,6 +127,24 @@ pub fn run() -> ExitCode {
                 Err(error) => return complain(Exit::BadInput, &format!("{title}: {error}")),
             }
             Ok(())
+        }
+        Some(Command::HsmPreflight { json, title }) => {
+            // Where libpcsclite looks.
+            let pcscd = variable("PCSCLITE_CSOCK_NAME").unwrap_or(PCSCD.into());
+            let tell = |line: &str| {
+                if !json {
+                    say(line);
+                }
+            };
+            let walk = preflight::run(&surroundings, Path::new(&pcscd), &tell);
+            let report = runtime.block_on(walk);
+            if json {
+                say(&report.to_json());
+            }
+            return match report.fault() {
+                None => Exit::Ok.into(),
+                Some((step, fault)) => complain(fault.exit, &format!("{title}: {step}: {fault}")),
+            };
         }
     };
     match result {

@@ -12,6 +12,7 @@ pub mod init;
 pub mod listener;
 pub mod logging;
 pub mod notify;
+pub mod preflight;
 
 pub mod grpc;
 
@@ -35,6 +36,7 @@ pub mod persist;
 
 pub mod envelope;
 pub mod files;
+pub mod hybrid;
 pub mod payload;
 pub mod recovery;
 pub mod sealer;

@@ -76,7 +76,7 @@ pub enum ServiceError {
     Exists,
     /// The provider does not let psid have it.
     Denied(String),
-    /// A key backend is needed.
+    /// A key backend is needed, or the token is not as it must be.
     NoKey(String),
     /// Not now.
     Unavailable(String),
@@ -425,12 +425,12 @@ fn no_answer(provider: &str, error: &ProviderError) -> ServiceError {
     }
     match error {
         ProviderError::Unauthenticated(why) => ServiceError::Unavailable(format!(
-            "psid cannot log in to {provider}, and the value is not cached: {why}; see to the identity's \
-             credentials"
+            "psid cannot log in to {provider}, and the value is not cached: {why}; see to the credentials of \
+             [providers.{provider}]"
         )),
         ProviderError::Misbehaved(why) => ServiceError::Unavailable(format!(
-            "{provider} does not understand psid, and the value is not cached: {why}; check api_url, project and \
-             environment in the config"
+            "{provider} does not give what it is asked for, and the value is not cached: {why}; check the \
+             reference, and [providers.{provider}] in the config"
         )),
         error => ServiceError::Unavailable(format!(
             "{provider} is out: {error}, and the value is not cached; try again when {provider} is back"

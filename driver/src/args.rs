@@ -46,6 +46,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: CacheCommand,
     },
+    /// The PKCS#11 token of [providers.nitrokeyhsm]
+    Hsm {
+        #[command(subcommand)]
+        command: HsmCommand,
+    },
 }
 
 /// How stdin is taken; without either, a JSON object whose provider is configured is a reference.
@@ -112,6 +117,36 @@ pub(crate) struct SealArgs {
     /// The PCRs that must be the same to unseal, as 7 or 7+11; empty for none
     #[arg(long, value_name = "PCRS")]
     pub(crate) tpm2_pcrs: Option<String>,
+}
+
+/// What an admin does with the token.
+#[derive(Subcommand)]
+pub(crate) enum HsmCommand {
+    /// Check all that psid needs of the token, step by step; psid need not run
+    ///
+    /// The PIN is tried once at most, and not when the token says that the last try is left. The steps
+    /// are config, module, socket, token, PIN, key, mechanisms and a round trip: a key that is wrapped
+    /// here and unwrapped by the token, and a signature by the token that is verified here.
+    Preflight {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell of the token and its key, as psid sees them
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Seal stdin to the token's key, and print the command that gives it to podman
+    ///
+    /// The secret is encrypted to the token's public key, and opened once to prove that the token does
+    /// so. Nothing is kept: what is printed holds the sealed secret, `psi-driver hsm store NAME <file | sh`
+    /// registers it at once. The token must be there when the secret is first looked up after a start.
+    Store {
+        /// The podman secret's name
+        name: String,
+    },
 }
 
 #[derive(Args)]
@@ -205,6 +240,11 @@ impl Command {
                 CacheCommand::Rekey(_) => "cache rekey".into(),
                 CacheCommand::Recover(_) => "cache recover".into(),
                 CacheCommand::RecoveryKey => "cache recovery-key".into(),
+            },
+            Self::Hsm { command } => match command {
+                HsmCommand::Preflight { .. } => "hsm preflight".into(),
+                HsmCommand::Status { .. } => "hsm status".into(),
+                HsmCommand::Store { name } => format!("hsm store {}", shown(name)),
             },
         }
     }

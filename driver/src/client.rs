@@ -10,10 +10,11 @@ use psi_common::{Exit, Paths, SecretBytes, SecretId};
 use psi_proto::Message;
 use psi_proto::health::{HealthCheckRequest, HealthCheckResponse, SERVING};
 use psi_proto::v1::{
-    DeleteRequest, DeleteResponse, InvalidateRequest, InvalidateResponse, ListRequest,
-    ListResponse, LookupRequest, LookupResponse, MakeRecoveryKeyRequest, MakeRecoveryKeyResponse,
-    RecoverRequest, RecoverResponse, RefreshEvent, RefreshRequest, RekeyRequest, RekeyResponse,
-    RestorableRequest, RestorableResponse, RestorableSecret, RestoreRequest, RestoreResponse, Seal,
+    DeleteRequest, DeleteResponse, HsmStatusRequest, HsmStatusResponse, InvalidateRequest,
+    InvalidateResponse, ListRequest, ListResponse, LookupRequest, LookupResponse,
+    MakeRecoveryKeyRequest, MakeRecoveryKeyResponse, RecoverRequest, RecoverResponse, RefreshEvent,
+    RefreshRequest, RekeyRequest, RekeyResponse, RestorableRequest, RestorableResponse,
+    RestorableSecret, RestoreRequest, RestoreResponse, Seal, SealRequest, SealResponse,
     StatusRequest, StatusResponse, StoreKind, StoreRequest, StoreResponse, invalidate_request,
     lookup_request,
 };
@@ -23,6 +24,7 @@ use crate::wire::{self, Broken, Ended};
 
 const DRIVER: &str = "/psi.v1.SecretDriver";
 const ADMIN: &str = "/psi.v1.CacheAdmin";
+const HSM: &str = "/psi.v1.HsmAdmin";
 
 /// Which secret a call is about.
 pub(crate) enum Key {
@@ -135,6 +137,16 @@ impl Client {
     pub(crate) fn make_recovery_key(&self) -> Result<SecretBytes, Failure> {
         self.call::<MakeRecoveryKeyResponse>(ADMIN, "MakeRecoveryKey", &MakeRecoveryKeyRequest {})
             .map(|answer| SecretBytes::new(answer.recovery_key))
+    }
+
+    /// Seals a secret to the token's key; the reference that podman is to be given.
+    pub(crate) fn seal(&self, data: &SecretBytes) -> Result<String, Failure> {
+        let request = SealRequest { data: data.expose_secret().to_vec() };
+        self.call::<SealResponse>(HSM, "Seal", &request).map(|answer| answer.reference)
+    }
+
+    pub(crate) fn hsm_status(&self) -> Result<HsmStatusResponse, Failure> {
+        self.call(HSM, "HsmStatus", &HsmStatusRequest {})
     }
 
     pub(crate) fn health(&self) -> Result<(), Failure> {

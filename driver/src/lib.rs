@@ -49,6 +49,7 @@ fn execute(command: &Command, paths: &Paths) -> Result<(), Failure> {
         Command::Health => verbs::health(paths),
         Command::Install(options) => admin::install::run(paths, options),
         Command::Cache { command } => admin::cache::run(paths, command),
+        Command::Hsm { command } => admin::hsm::run(paths, command),
     }
 }
 

@@ -305,6 +305,85 @@ pub struct MakeRecoveryKeyResponse {
     #[prost(bytes = "vec", tag = "1")]
     pub recovery_key: ::prost::alloc::vec::Vec<u8>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SealRequest {
+    /// The secret: 1 to 511,999 bytes, and fewer than its reference may have.
+    #[prost(bytes = "vec", tag = "1")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SealResponse {
+    /// What podman is to be given, {"provider":"nitrokeyhsm","blob":…}: at most 511,999 bytes.
+    #[prost(string, tag = "1")]
+    pub reference: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HsmStatusRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HsmStatusResponse {
+    /// "ready", "unused", "away", "pin-refused" or "busy".
+    #[prost(string, tag = "1")]
+    pub state: ::prost::alloc::string::String,
+    /// Why the token did not tell all, with what to do; empty when it did.
+    #[prost(string, tag = "2")]
+    pub last_error: ::prost::alloc::string::String,
+    /// Since when the token is away, in milliseconds since 1970 UTC; absent when it is not.
+    #[prost(uint64, optional, tag = "3")]
+    pub away_since_ms: ::core::option::Option<u64>,
+    /// The PIN: "accepted" by the token, "not-accepted" (missing, wrong or locked), or "untried".
+    #[prost(string, tag = "4")]
+    pub pin: ::prost::alloc::string::String,
+    /// The token; absent when it does not answer.
+    #[prost(message, optional, tag = "5")]
+    pub token: ::core::option::Option<HsmToken>,
+    /// The key; absent when the token does not answer, or has no such key.
+    #[prost(message, optional, tag = "6")]
+    pub key: ::core::option::Option<HsmKey>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HsmToken {
+    /// The token's label.
+    #[prost(string, tag = "1")]
+    pub label: ::prost::alloc::string::String,
+    /// Who made it.
+    #[prost(string, tag = "2")]
+    pub manufacturer: ::prost::alloc::string::String,
+    /// Its model.
+    #[prost(string, tag = "3")]
+    pub model: ::prost::alloc::string::String,
+    /// Its serial number.
+    #[prost(string, tag = "4")]
+    pub serial: ::prost::alloc::string::String,
+    /// The version of its firmware.
+    #[prost(string, tag = "5")]
+    pub firmware: ::prost::alloc::string::String,
+    /// The id of the slot that it is in.
+    #[prost(uint64, tag = "6")]
+    pub slot: u64,
+    /// What it says of the PIN: "good", "count-low" (a wrong one was given since the last right one),
+    /// "final-try", "locked" or "not-set".
+    #[prost(string, tag = "7")]
+    pub pin_standing: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HsmKey {
+    /// The key's label.
+    #[prost(string, tag = "1")]
+    pub label: ::prost::alloc::string::String,
+    /// Its id, in hexadecimal digits.
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+    /// The bits of its modulus.
+    #[prost(uint32, tag = "3")]
+    pub bits: u32,
+    /// Whether it may decrypt, which opens a secret.
+    #[prost(bool, tag = "4")]
+    pub may_decrypt: bool,
+    /// Whether it may sign, which the hsm key backend needs.
+    #[prost(bool, tag = "5")]
+    pub may_sign: bool,
+}
 /// How the data of a Store is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1644,6 +1723,364 @@ pub mod cache_admin_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "psi.v1.CacheAdmin";
     impl<T> tonic::server::NamedService for CacheAdminServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated client implementations.
+pub mod hsm_admin_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// What an admin does with the token of \[providers.nitrokeyhsm\].
+    #[derive(Debug, Clone)]
+    pub struct HsmAdminClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> HsmAdminClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> HsmAdminClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            HsmAdminClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Seals a secret to the token's key, and proves that the token opens it. Nothing is registered.
+        pub async fn seal(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SealRequest>,
+        ) -> std::result::Result<tonic::Response<super::SealResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/psi.v1.HsmAdmin/Seal");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("psi.v1.HsmAdmin", "Seal"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Tells of the token and its key; the token is asked, unless it is known that it will not answer.
+        pub async fn hsm_status(
+            &mut self,
+            request: impl tonic::IntoRequest<super::HsmStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::HsmStatusResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/psi.v1.HsmAdmin/HsmStatus",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("psi.v1.HsmAdmin", "HsmStatus"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod hsm_admin_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with HsmAdminServer.
+    #[async_trait]
+    pub trait HsmAdmin: std::marker::Send + std::marker::Sync + 'static {
+        /// Seals a secret to the token's key, and proves that the token opens it. Nothing is registered.
+        async fn seal(
+            &self,
+            request: tonic::Request<super::SealRequest>,
+        ) -> std::result::Result<tonic::Response<super::SealResponse>, tonic::Status>;
+        /// Tells of the token and its key; the token is asked, unless it is known that it will not answer.
+        async fn hsm_status(
+            &self,
+            request: tonic::Request<super::HsmStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::HsmStatusResponse>,
+            tonic::Status,
+        >;
+    }
+    /// What an admin does with the token of \[providers.nitrokeyhsm\].
+    #[derive(Debug)]
+    pub struct HsmAdminServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> HsmAdminServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for HsmAdminServer<T>
+    where
+        T: HsmAdmin,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/psi.v1.HsmAdmin/Seal" => {
+                    #[allow(non_camel_case_types)]
+                    struct SealSvc<T: HsmAdmin>(pub Arc<T>);
+                    impl<T: HsmAdmin> tonic::server::UnaryService<super::SealRequest>
+                    for SealSvc<T> {
+                        type Response = super::SealResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SealRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as HsmAdmin>::seal(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SealSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/psi.v1.HsmAdmin/HsmStatus" => {
+                    #[allow(non_camel_case_types)]
+                    struct HsmStatusSvc<T: HsmAdmin>(pub Arc<T>);
+                    impl<
+                        T: HsmAdmin,
+                    > tonic::server::UnaryService<super::HsmStatusRequest>
+                    for HsmStatusSvc<T> {
+                        type Response = super::HsmStatusResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::HsmStatusRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as HsmAdmin>::hsm_status(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = HsmStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for HsmAdminServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "psi.v1.HsmAdmin";
+    impl<T> tonic::server::NamedService for HsmAdminServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

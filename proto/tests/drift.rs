@@ -16,7 +16,10 @@ fn committed_code_is_current() {
         // Each program brings a transport of its own.
         .build_transport(false)
         // Generated Debug would print values into logs and panics.
-        .skip_debug(["LookupResponse", "StoreRequest"].map(|message| format!("psi.v1.{message}")))
+        .skip_debug(
+            ["LookupResponse", "SealRequest", "StoreRequest"]
+                .map(|message| format!("psi.v1.{message}")),
+        )
         .compile_fds(files)
         .unwrap();
 

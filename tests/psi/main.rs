@@ -23,6 +23,7 @@ mod lookup;
 mod offline;
 mod persist;
 mod podman;
+mod sealed;
 mod service;
 mod store;
 mod tpm;

@@ -260,10 +260,13 @@ impl RawWorkload {
         let at = Some(self.provider.span().start);
         let provider = self.provider.into_inner();
         let Some(infisical) = infisical.filter(|_| provider == "infisical") else {
-            return Err(Fault {
-                at,
-                what: format!("workload '{name}': there is no [providers.{provider}]"),
-            });
+            let what = match provider.as_str() {
+                "nitrokeyhsm" => {
+                    "a token has no folders to list; use provider = \"infisical\"".into()
+                }
+                _ => format!("there is no [providers.{provider}]"),
+            };
+            return Err(Fault { at, what: format!("workload '{name}': {what}") });
         };
         let mut sources = Vec::new();
         for raw in self.secrets {

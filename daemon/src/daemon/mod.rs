@@ -143,10 +143,14 @@ impl Daemon {
         present.clone()
     }
 
+    /// The token, once the config has named one.
+    pub fn token(&self) -> Option<Token> {
+        lock(&self.token).clone()
+    }
+
     /// Logs out of the token, if there is one, when the process ends.
     pub async fn close_token(&self) {
-        let token = lock(&self.token).clone();
-        if let Some(token) = token {
+        if let Some(token) = self.token() {
             token.within(Duration::from_secs(2)).close().await;
         }
     }

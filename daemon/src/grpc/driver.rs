@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use psi_common::{MAX_SECRET_BYTES, SecretBytes};
+use psi_common::SecretBytes;
 use psi_proto::v1::secret_driver_server::SecretDriver;
 use psi_proto::v1::{
     DeleteRequest, DeleteResponse, ListRequest, ListResponse, LookupRequest, LookupResponse,
@@ -11,10 +11,10 @@ use psi_proto::v1::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{no_key, patience, secret_id, status};
+use super::{no_key, patience, secret_id, status, whole};
 use crate::clock;
 use crate::daemon::Daemon;
-use crate::service::{Kind, ServiceError, Wanted};
+use crate::service::{Kind, Wanted};
 
 pub(super) struct Driver(pub(super) Arc<Daemon>);
 
@@ -43,13 +43,7 @@ impl SecretDriver for Driver {
         let kind = request.kind();
         let data = SecretBytes::new(request.data);
         let id = secret_id(&request.id)?;
-        if data.is_empty() || data.len() > MAX_SECRET_BYTES {
-            let why = format!(
-                "a secret has 1 to {MAX_SECRET_BYTES} bytes, and this one {}; pass it whole",
-                data.len()
-            );
-            return Err(status(ServiceError::Malformed(why)));
-        }
+        whole(&data)?;
         let kind = match kind {
             StoreKind::Unspecified => Kind::Guess,
             StoreKind::Literal => Kind::Literal,

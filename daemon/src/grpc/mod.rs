@@ -3,6 +3,7 @@
 
 mod admin;
 mod driver;
+mod hsm;
 mod incoming;
 mod peer;
 
@@ -10,8 +11,9 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use psi_common::SecretId;
+use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId};
 use psi_proto::v1::cache_admin_server::CacheAdminServer;
+use psi_proto::v1::hsm_admin_server::HsmAdminServer;
 use psi_proto::v1::secret_driver_server::SecretDriverServer;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -45,7 +47,11 @@ pub async fn serve(
             driver::Driver(Arc::clone(&daemon)),
             judge.clone(),
         ))
-        .add_service(CacheAdminServer::with_interceptor(admin::Admin(daemon), judge))
+        .add_service(CacheAdminServer::with_interceptor(
+            admin::Admin(Arc::clone(&daemon)),
+            judge.clone(),
+        ))
+        .add_service(HsmAdminServer::with_interceptor(hsm::Hsm(daemon), judge))
         .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     let farewell = async {
         stop.cancelled().await;
@@ -76,6 +82,18 @@ fn secret_id(text: &str) -> Result<SecretId, Status> {
     text.parse().map_err(|error| {
         status(ServiceError::Malformed(format!("{error}; use an id of `psi-driver list`")))
     })
+}
+
+/// Whether podman can have given it.
+fn whole(secret: &SecretBytes) -> Result<(), Status> {
+    if (1..=MAX_SECRET_BYTES).contains(&secret.len()) {
+        return Ok(());
+    }
+    let why = format!(
+        "a secret has 1 to {MAX_SECRET_BYTES} bytes, and this one {}; pass it whole",
+        secret.len()
+    );
+    Err(status(ServiceError::Malformed(why)))
 }
 
 fn no_key() -> Status {

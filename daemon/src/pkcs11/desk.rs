@@ -48,6 +48,18 @@ impl Desk {
         answer.await.unwrap_or_else(|_| Err(self.board.overdue(patience)))
     }
 
+    /// Has the module loaded, and waits no longer than `patience`.
+    pub(super) async fn load(&self, patience: Duration) -> Result<String, TokenError> {
+        let (answer, answered) = oneshot::channel();
+        self.post(Box::new(move |owner| {
+            let _ = answer.send(owner.load());
+        }))?;
+        match tokio::time::timeout(patience, answered).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(TokenError::died())),
+            Err(_) => Err(self.board.overdue(patience)),
+        }
+    }
+
     /// Ends the session and the module's instance; whether that was done within `patience`.
     pub(super) async fn close(&self, patience: Duration) -> bool {
         if lock(&self.requests).is_none() {

@@ -57,6 +57,15 @@ impl Library {
         &self.pkcs11
     }
 
+    /// Who made it, what it is, and its version.
+    pub(super) fn describe(&self) -> Result<String, TokenError> {
+        let info = self.board.during("C_GetInfo", || self.pkcs11.get_library_info());
+        let info = info.map_err(|error| TokenError::of_call("C_GetInfo", &error))?;
+        let version = info.library_version();
+        let (maker, what) = (info.manufacturer_id(), info.library_description());
+        Ok(format!("{maker}, {what} {}.{}", version.major(), version.minor()))
+    }
+
     /// The slot of the token that is meant.
     pub(super) fn find(&self, choice: &TokenChoice) -> Result<Slot, TokenError> {
         match choice {

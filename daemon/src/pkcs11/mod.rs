@@ -103,6 +103,11 @@ impl Token {
         self.desk.board.state()
     }
 
+    /// Loads the module and no more, for who looks for the broken link; what it says that it is.
+    pub async fn load(&self) -> Result<String, TokenError> {
+        self.desk.load(self.patience).await
+    }
+
     /// The key's public half, as the token has it.
     pub async fn public_key(&self) -> Result<PublicKey, TokenError> {
         self.desk.call(self.patience, Access::User, Connection::public_key).await

@@ -180,13 +180,26 @@ impl Owner {
     }
 
     fn open(&mut self) -> Result<Line, TokenError> {
+        let library = self.library()?;
+        let connection = Connection::open(&library, &self.config, &self.board)?;
+        Ok(Line { connection, library })
+    }
+
+    fn library(&mut self) -> Result<Library, TokenError> {
         let loaded = match self.loaded.take().filter(|loaded| loaded.is_of(&self.config.module)) {
             Some(loaded) => loaded,
             None => Loaded::load(&self.config.module, &self.board)?,
         };
-        let library = self.loaded.insert(loaded).initialize(&self.board)?;
-        let connection = Connection::open(&library, &self.config, &self.board)?;
-        Ok(Line { connection, library })
+        self.loaded.insert(loaded).initialize(&self.board)
+    }
+
+    /// Loads the module, and looks for no token; what it says that it is.
+    pub(super) fn load(&mut self) -> Result<String, TokenError> {
+        self.follow_orders();
+        match &self.line {
+            Some(line) => line.library.describe(),
+            None => self.library()?.describe(),
+        }
     }
 
     fn log_in(&mut self, pin: SecretBytes) -> Result<(), Trouble> {

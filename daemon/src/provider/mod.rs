@@ -1,6 +1,7 @@
 //! Where values come from.
 
 pub mod infisical;
+pub mod nitrokeyhsm;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,15 +1,12 @@
 //! `psi-driver cache …`
 
 use std::io::{IsTerminal, Write};
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::Command;
 
 use psi_common::{Exit, Paths};
 use psi_proto::v1::RefreshEvent;
 use serde_json::json;
 
-use super::{keys, podman, status};
+use super::{keys, podman, psid, status};
 use crate::args::{CacheCommand, InitOptions};
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
@@ -38,35 +35,18 @@ fn init(paths: &Paths, options: &InitOptions) -> Result<(), Failure> {
              by a PKCS#11 token)",
         ));
     };
-    let psid = psid();
-    let mut command = Command::new(&psid);
-    command.arg("--config").arg(&paths.config).args(["init", "--backend", backend.name()]);
-    command.args(["--tpm2-pcrs", &options.tpm2_pcrs]);
+    let mut args = vec!["init", "--backend", backend.name(), "--tpm2-pcrs", &options.tpm2_pcrs];
     if let Some(seal_with) = options.seal_with {
-        command.args(["--seal-with", seal_with.name()]);
+        args.extend(["--seal-with", seal_with.name()]);
     }
-    command.args(["--title", "psi-driver: cache init"]);
+    args.extend(["--title", "psi-driver: cache init"]);
     if options.force {
-        command.arg("--force");
+        args.push("--force");
     }
     if options.no_recovery_key {
-        command.arg("--no-recovery-key");
+        args.push("--no-recovery-key");
     }
-    let cause = command.exec();
-    Err(Failure::io(
-        &format!("running {}", psid.display()),
-        &cause,
-        "install psid beside psi-driver",
-    ))
-}
-
-/// The psid that was installed with this psi-driver.
-fn psid() -> PathBuf {
-    std::env::current_exe()
-        .map(|driver| driver.with_file_name("psid"))
-        .ok()
-        .filter(|psid| psid.exists())
-        .unwrap_or_else(|| "/usr/bin/psid".into())
+    Err(psid::instead(paths, &args))
 }
 
 fn refresh(paths: &Paths, json: bool) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ mod echo;
 mod sought;
 
 mod dumps;
+mod hsm;
 mod memory;
 mod processes;
 mod proofs;

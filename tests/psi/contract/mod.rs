@@ -4,4 +4,5 @@
 mod hang;
 mod key;
 mod pin;
+mod provider;
 mod token;

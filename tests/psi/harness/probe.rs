@@ -1,7 +1,7 @@
-//! A key backend or a token in a process of its own (`tests/src/bin/psi-probe.rs`).
+//! A key backend, a token or a provider in a process of its own (`tests/src/bin`).
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::process::Process;
 use super::token::Token;
 use super::tpm::Tpm;
+use super::world::World;
 
 /// A running probe. Requests are answered in the order in which they are done.
 pub(crate) struct Probe {
@@ -37,6 +38,14 @@ impl Probe {
     pub(crate) fn with_tokens(token: &Token, setups: &[Value]) -> Self {
         let mut command = command(&json!({ "tokens": setups }));
         command.envs(token.environment());
+        Self::start(command)
+    }
+
+    /// A provider of this world's config (`tests/src/bin/psi-provider.rs`), with these variables.
+    pub(crate) fn of_provider(name: &str, world: &World, variables: &[(&str, PathBuf)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_psi-provider"));
+        command.arg(name).arg(world.config()).arg(world.credentials());
+        command.env_clear().envs(variables.iter().cloned()).current_dir("/");
         Self::start(command)
     }
 

@@ -176,6 +176,11 @@ impl Token {
         fs::write(self.pin_file(), pin).unwrap();
     }
 
+    /// Gives the token another PIN; what is made with the old one must be made before.
+    pub(crate) fn change_pin(&self, pin: &str) {
+        self.user_tool(&["--change-pin", "--new-pin", pin]);
+    }
+
     /// Out of its slot.
     pub(crate) fn pull_out(&self) {
         self.spoil("pulled", "");

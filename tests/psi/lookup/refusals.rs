@@ -54,7 +54,7 @@ fn what_infisical_does_not_understand_is_neither_an_outage_nor_an_absence() {
             "fault": {"kind": "status", "code": code, "error": error, "message": "no"},
         }]));
         let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
-        assert!(line.contains("infisical does not understand psid"), "{line}");
+        assert!(line.contains("infisical does not give what it is asked for"), "{line}");
         assert!(line.contains(&format!("Infisical answers {code} {error}: no")), "{line}");
         assert_eq!(psid.status()["providers"][0]["up"], true);
     }

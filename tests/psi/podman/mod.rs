@@ -5,3 +5,4 @@ mod host;
 mod job;
 mod lifecycle;
 mod running;
+mod sealed;

@@ -1,0 +1,154 @@
+//! `psi-driver hsm …`
+
+use std::fmt::Write;
+
+use psi_common::{Exit, Paths};
+use psi_proto::v1::{HsmKey, HsmStatusResponse, HsmToken};
+use serde_json::json;
+
+use super::psid;
+use crate::args::HsmCommand;
+use crate::client::{Client, Patience};
+use crate::failure::Failure;
+use crate::stdio;
+
+pub(crate) fn run(paths: &Paths, command: &HsmCommand) -> Result<(), Failure> {
+    match command {
+        HsmCommand::Preflight { json } => Err(preflight(paths, *json)),
+        HsmCommand::Status { json } => status(paths, *json),
+        HsmCommand::Store { name } => store(paths, name),
+    }
+}
+
+/// Only psid speaks PKCS#11, and it need not be up as a daemon: it runs in this process's place.
+fn preflight(paths: &Paths, json: bool) -> Failure {
+    let mut args = vec!["hsm-preflight", "--title", "psi-driver: hsm preflight"];
+    if json {
+        args.push("--json");
+    }
+    psid::instead(paths, &args)
+}
+
+fn store(paths: &Paths, name: &str) -> Result<(), Failure> {
+    if !is_name(name) {
+        return Err(Failure::new(
+            Exit::BadInput,
+            "podman takes no secret of that name",
+            "use 1 to 253 letters, digits and _.-, beginning with a letter or digit and not ending with - or .",
+        ));
+    }
+    let secret = stdio::read_value()?;
+    let reference = Client::new(paths, Patience::Admin).seal(&secret)?;
+    // What a shell is to be given must end where it seems to end.
+    if reference.contains('\'') {
+        return Err(Failure::new(
+            Exit::Protocol,
+            "psid answered with a reference that no shell can quote",
+            "check that psid and psi-driver are of one version",
+        ));
+    }
+    stdio::write_text(&format!("printf %s '{reference}' | podman secret create {name} -\n"))
+}
+
+/// Whether every podman takes the name: later ones take more, which a shell would have to quote.
+fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    name.len() <= 253
+        && name.bytes().all(plain)
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && !name.ends_with(['-', '.'])
+}
+
+fn status(paths: &Paths, json: bool) -> Result<(), Failure> {
+    let status = Client::new(paths, Patience::Admin).hsm_status()?;
+    stdio::write_text(&if json { as_json(&status) } else { as_text(&status) })
+}
+
+fn as_text(status: &HsmStatusResponse) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, words: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{label:<10} {words}");
+    };
+    line("state", &status.state);
+    let standing = status.token.as_ref().map_or("", |token| pin_standing(&token.pin_standing));
+    line("PIN", &format!("{}{standing}", status.pin));
+    if let Some(token) = &status.token {
+        let HsmToken { label, manufacturer, model, serial, firmware, slot, .. } = token;
+        line(
+            "token",
+            &format!(
+                "{label} in slot {slot}: {manufacturer} {model}, serial {serial}, firmware {firmware}"
+            ),
+        );
+    }
+    if let Some(key) = &status.key {
+        let HsmKey { label, id, bits, .. } = key;
+        line("key", &format!("{label}, id {id}: RSA of {bits} bits, {}", allowed(key)));
+    }
+    if !status.last_error.is_empty() {
+        line("ERROR", &status.last_error);
+    }
+    text
+}
+
+fn pin_standing(name: &str) -> &'static str {
+    match name {
+        "count-low" => ", after a wrong one",
+        "final-try" => ", the last try is left",
+        "locked" => ", locked",
+        "not-set" => ", none is set",
+        _ => "",
+    }
+}
+
+fn allowed(key: &HsmKey) -> &'static str {
+    match (key.may_decrypt, key.may_sign) {
+        (true, true) => "may decrypt and sign",
+        (true, false) => "may decrypt, NOT sign",
+        (false, true) => "may sign, NOT decrypt",
+        (false, false) => "may NEITHER decrypt nor sign",
+    }
+}
+
+fn as_json(status: &HsmStatusResponse) -> String {
+    let report = json!({
+        "state": status.state,
+        "last_error": (!status.last_error.is_empty()).then_some(&status.last_error),
+        "away_since_ms": status.away_since_ms,
+        "pin": status.pin,
+        "token": status.token.as_ref().map(|token| json!({
+            "label": token.label,
+            "manufacturer": token.manufacturer,
+            "model": token.model,
+            "serial": token.serial,
+            "firmware": token.firmware,
+            "slot": token.slot,
+            "pin_standing": token.pin_standing,
+        })),
+        "key": status.key.as_ref().map(|key| json!({
+            "label": key.label,
+            "id": key.id,
+            "bits": key.bits,
+            "may_decrypt": key.may_decrypt,
+            "may_sign": key.may_sign,
+        })),
+    });
+    format!("{report:#}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_that_every_podman_takes() {
+        for name in ["a", "db_pw_", "worker--KEY.2", &"x".repeat(253)] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["", "-a", "a-", ".a", "_a", "a b", "a,b", "a=b", "a/b", "a'b", "ä", "a\n"] {
+            assert!(!is_name(name), "{name}");
+        }
+        assert!(!is_name(&"x".repeat(254)));
+    }
+}

@@ -1,0 +1,139 @@
+//! Asks one provider of a config what psid asks it, by psid's own library: requests as lines of JSON on
+//! stdin, answers likewise and in their order. A process of its own, as psid is one: a token's module is a
+//! whole process's.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use psi_common::{Paths, Scope, SecretBytes};
+use psi_daemon::assemble::{self, Surroundings};
+use psi_daemon::config::Config;
+use psi_daemon::credential::{self, Creds};
+use psi_daemon::pkcs11::Token;
+use psi_daemon::provider::nitrokeyhsm::NitrokeyHsm;
+use psi_daemon::provider::{ProviderError, SecretProvider, Source};
+use psi_daemon::reference::{Coordinates, Realm, Reference};
+use psi_daemon::upstream::Upstream;
+use serde_json::{Value, json};
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [provider, config, credentials] = args.as_slice() else { panic!("{args:?}") };
+    let probe = Probe::new(provider, config.into(), credentials.into());
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
+    for line in std::io::stdin().lock().lines() {
+        let request: Value = serde_json::from_str(&line.expect("stdin")).expect("JSON");
+        let mut answer = runtime.block_on(probe.answer(&request)).unwrap_or_else(|error| error);
+        answer["id"] = request["id"].clone();
+        std::io::stdout().write_all(format!("{answer}\n").as_bytes()).expect("stdout");
+    }
+}
+
+struct Probe {
+    upstream: Arc<Upstream>,
+    token: Option<Token>,
+}
+
+impl Probe {
+    fn new(provider: &str, config: PathBuf, credentials: PathBuf) -> Self {
+        let paths = Paths { config, ..Paths::new(Scope::System) };
+        let creds = Creds::Child(credential::Scope::System);
+        let surroundings = Surroundings { paths, credentials: Some(credentials), creds };
+        let config = Config::read(&surroundings.paths.config).expect("a good config");
+        let token = assemble::token_config(&config, &surroundings).map(Token::new);
+        let (upstreams, faults) = assemble::upstreams(&config, &surroundings, token.clone());
+        assert!(faults.is_empty(), "{faults:?}");
+        Self { upstream: Arc::clone(&upstreams.providers[provider]), token }
+    }
+
+    async fn answer(&self, request: &Value) -> Result<Value, Value> {
+        let provider: &dyn SecretProvider = &*self.upstream.provider;
+        Ok(match text(&request["do"]).as_str() {
+            "accept" => at(&provider.accept(&self.reference(request)).map_err(plain)?),
+            "fetch" => {
+                let value = provider.fetch(&self.reference(request)).await.map_err(of_provider)?;
+                json!({ "value": hex(&value) })
+            }
+            "extent" => {
+                let extent = provider.extent(&source(request)).map_err(plain)?;
+                json!({ "realm": extent.realm.as_str(), "path": extent.path })
+            }
+            "list" => {
+                let listed = provider.list(&source(request), &BTreeSet::new()).await;
+                let found = listed.map_err(of_provider)?.found.into_iter().map(|(place, value)| {
+                    let mut found = at(&place);
+                    found["value"] = hex(&value).into();
+                    found
+                });
+                json!({ "found": found.collect::<Vec<_>>() })
+            }
+            "knows" => {
+                let realm = Realm::from_stored(text(&request["realm"]));
+                json!({ "knows": provider.knows(&realm) })
+            }
+            "keeping" => json!({ "keeping": format!("{:?}", provider.keeping()) }),
+            "seal" => self.seal(&SecretBytes::new(bytes(&request["secret"]))).await,
+            unknown => panic!("{unknown}"),
+        })
+    }
+
+    /// What is to be fetched from a token is made here; other providers have it from elsewhere.
+    async fn seal(&self, secret: &SecretBytes) -> Value {
+        let sealer = NitrokeyHsm::new(self.token.clone().expect("a token"));
+        let Ok(reference) = sealer.seal(secret).await else { panic!("it was not sealed") };
+        let mut members: Value = serde_json::from_str(&reference).expect("JSON");
+        members.as_object_mut().expect("an object").remove("provider");
+        json!({ "members": members })
+    }
+
+    fn reference(&self, request: &Value) -> Reference {
+        let members = request["members"].as_object().expect("members");
+        let members: Vec<(&str, String)> =
+            members.iter().map(|(name, value)| (name.as_str(), text(value))).collect();
+        let members = members.iter().map(|(name, value)| (*name, value.as_str()));
+        Reference::new(&self.upstream.name, members)
+    }
+}
+
+fn source(request: &Value) -> Source {
+    Source { project: text(&request["project"]), path: text(&request["path"]), recursive: false }
+}
+
+fn at(place: &Coordinates) -> Value {
+    json!({ "realm": place.realm.as_str(), "path": place.path, "key": place.key })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
+fn plain(error: String) -> Value {
+    json!({ "error": error })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
+fn of_provider(error: ProviderError) -> Value {
+    let kind = match &error {
+        ProviderError::NotFound(_) => "NotFound",
+        ProviderError::Denied(_) => "Denied",
+        ProviderError::Throttled { .. } => "Throttled",
+        ProviderError::Unauthenticated(_) => "Unauthenticated",
+        ProviderError::Unreachable(_) => "Unreachable",
+        ProviderError::Misbehaved(_) => "Misbehaved",
+    };
+    json!({ "error": error.to_string(), "kind": kind })
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+}
+
+fn hex(secret: &SecretBytes) -> String {
+    secret.expose_secret().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn bytes(hex: &Value) -> Vec<u8> {
+    let pairs = text(hex).into_bytes();
+    let pairs = pairs.chunks(2).map(|pair| std::str::from_utf8(pair).expect("hex"));
+    pairs.map(|pair| u8::from_str_radix(pair, 16).expect("hex")).collect()
+}
