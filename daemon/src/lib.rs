@@ -36,6 +36,7 @@ pub mod persist;
 pub mod envelope;
 pub mod files;
 pub mod hybrid;
+pub mod legacy;
 pub mod payload;
 pub mod recovery;
 pub mod sealer;
