@@ -4,6 +4,7 @@
 
 pub mod cli;
 
+pub mod adopt;
 pub mod assemble;
 pub mod config;
 pub mod daemon;

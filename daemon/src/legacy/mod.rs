@@ -255,18 +255,16 @@ impl fmt::Display for LegacyError {
             }
             Self::Envelope(what) => write!(f, "{what}"),
             Self::NotAuthentic => f.write_str("it was damaged, or sealed under another key"),
-            Self::NotJson => f.write_str("its content is no JSON"),
+            Self::NotJson => f.write_str("it holds no JSON"),
             Self::OtherType => {
-                f.write_str("a member of its content has another type than the Python PSI gives it")
+                f.write_str("it holds a member of another type than the Python PSI gives it")
             }
-            Self::Missing(member) => write!(f, "its content has no \"{member}\""),
+            Self::Missing(member) => write!(f, "it holds no \"{member}\""),
             Self::PayloadVersion(version) => write!(
                 f,
-                "its content is of version {version}, and only {PAYLOAD_VERSION} is read here"
+                "it holds content of version {version}, and only {PAYLOAD_VERSION} is read here"
             ),
-            Self::NotBase64(member) => {
-                write!(f, "what its content has as \"{member}\" is no base64")
-            }
+            Self::NotBase64(member) => write!(f, "it holds, as \"{member}\", what is no base64"),
         }
     }
 }

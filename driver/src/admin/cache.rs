@@ -2,7 +2,6 @@
 
 use std::io::{IsTerminal, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::Command;
 
 use psi_common::{Exit, Paths};
@@ -10,7 +9,7 @@ use psi_proto::v1::RefreshEvent;
 use serde_json::json;
 
 use super::{keys, podman, status};
-use crate::args::{CacheCommand, InitOptions};
+use crate::args::{AdoptOptions, CacheCommand, InitOptions};
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
 use crate::stdio;
@@ -18,6 +17,7 @@ use crate::stdio;
 pub(crate) fn run(paths: &Paths, command: &CacheCommand) -> Result<(), Failure> {
     match command {
         CacheCommand::Init(options) => init(paths, options),
+        CacheCommand::Adopt(options) => adopt(paths, options),
         CacheCommand::Status { verify, json } => status::run(paths, *verify, *json),
         CacheCommand::Refresh { json } => refresh(paths, *json),
         CacheCommand::Invalidate { target } => invalidate(paths, target),
@@ -38,10 +38,8 @@ fn init(paths: &Paths, options: &InitOptions) -> Result<(), Failure> {
              by a PKCS#11 token)",
         ));
     };
-    let psid = psid();
-    let mut command = Command::new(&psid);
-    command.arg("--config").arg(&paths.config).args(["init", "--backend", backend.name()]);
-    command.args(["--tpm2-pcrs", &options.tpm2_pcrs]);
+    let mut command = psid(paths, "init");
+    command.args(["--backend", backend.name(), "--tpm2-pcrs", &options.tpm2_pcrs]);
     if let Some(seal_with) = options.seal_with {
         command.args(["--seal-with", seal_with.name()]);
     }
@@ -52,21 +50,41 @@ fn init(paths: &Paths, options: &InitOptions) -> Result<(), Failure> {
     if options.no_recovery_key {
         command.arg("--no-recovery-key");
     }
-    let cause = command.exec();
-    Err(Failure::io(
-        &format!("running {}", psid.display()),
-        &cause,
-        "install psid beside psi-driver",
-    ))
+    become_psid(command)
 }
 
-/// The psid that was installed with this psi-driver.
-fn psid() -> PathBuf {
-    std::env::current_exe()
+/// Likewise: what the Python PSI left takes the key, the cipher and the file.
+fn adopt(paths: &Paths, options: &AdoptOptions) -> Result<(), Failure> {
+    let mut command = psid(paths, "adopt");
+    command.args(["--title", "psi-driver: cache adopt"]);
+    if let Some(key) = &options.key {
+        command.arg("--key").arg(key);
+    }
+    for (asked, flag) in [(options.dry_run, "--dry-run"), (options.json, "--json")] {
+        if asked {
+            command.arg(flag);
+        }
+    }
+    command.arg("--").arg(&options.dir);
+    become_psid(command)
+}
+
+/// The psid that was installed with this psi-driver, for the same config.
+fn psid(paths: &Paths, subcommand: &str) -> Command {
+    let psid = std::env::current_exe()
         .map(|driver| driver.with_file_name("psid"))
         .ok()
         .filter(|psid| psid.exists())
-        .unwrap_or_else(|| "/usr/bin/psid".into())
+        .unwrap_or_else(|| "/usr/bin/psid".into());
+    let mut command = Command::new(psid);
+    command.arg("--config").arg(&paths.config).arg(subcommand);
+    command
+}
+
+fn become_psid(mut command: Command) -> Result<(), Failure> {
+    let cause = command.exec();
+    let psid = command.get_program().display().to_string();
+    Err(Failure::io(&format!("running {psid}"), &cause, "install psid beside psi-driver"))
 }
 
 fn refresh(paths: &Paths, json: bool) -> Result<(), Failure> {
