@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use psi_common::{BackendTag, Paths};
+use async_trait::async_trait;
+use psi_common::{BackendTag, Paths, SecretBytes};
 
+use crate::adopt::{OldKeys, Unwrap, first_start};
 use crate::cache::{Cache, Policy};
 use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, HsmPin, InfisicalConfig};
 use crate::credential::{Credential, Creds};
@@ -36,23 +38,55 @@ pub struct Surroundings {
 /// Makes the daemon that `config` describes. Nothing that is broken keeps it from starting.
 pub fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
     let paths = &surroundings.paths;
-    let registry = Arc::new(Registry::open(&paths.state, None));
-    let cache = Arc::new(SharedCache::new(Cache::new(policy(&config.cache))));
-    let token = token_config(config, surroundings).map(Token::new);
-    let (upstreams, faults) = upstreams(config, surroundings, token.clone());
-    let daemon = Daemon::new(
-        Arc::new(Service::new(registry, cache, upstreams)),
+    let Parts { service, faults, backend, old_keys, token } = parts(config, surroundings);
+    let mut daemon = Daemon::new(
+        Arc::new(service),
         schedule(&config.cache),
         config.access.clone(),
         paths.cache_file(),
-        backend(&config.cache, surroundings, token.as_ref()),
+        backend,
         config.cache.enabled,
         token,
     );
+    daemon.old_keys = Some(old_keys);
     // Before the first lookup can come.
+    if let Err(why) = first_start::take_mappings(&paths.state, &daemon.service.registry) {
+        daemon.degrade(Topic::State, &why);
+    }
     daemon.service.gate.close();
     say(&daemon, config, &faults);
     daemon
+}
+
+/// What works without a daemon around it.
+pub struct Parts {
+    /// The service; it has no key yet.
+    pub service: Service,
+    /// What is wrong with its providers.
+    pub faults: Vec<String>,
+    /// The key backend.
+    pub backend: Option<Box<dyn KeyBackend>>,
+    /// What opens a cache of the Python PSI's.
+    pub old_keys: OldKeys,
+    /// The token, which they share.
+    pub token: Option<Token>,
+}
+
+/// The parts that `config` describes.
+pub fn parts(config: &Config, surroundings: &Surroundings) -> Parts {
+    let registry = Arc::new(Registry::open(&surroundings.paths.state, None));
+    let cache = Arc::new(SharedCache::new(Cache::new(policy(&config.cache))));
+    let token = token_config(config, surroundings).map(Token::new);
+    let (upstreams, faults) = upstreams(config, surroundings, token.clone());
+    let unwrap = token.clone().map(|token| Box::new(token) as Box<dyn Unwrap>);
+    Parts {
+        service: Service::new(registry, cache, upstreams),
+        faults,
+        backend: backend(&config.cache, surroundings, token.as_ref()),
+        // Python's credential has the name of ours.
+        old_keys: OldKeys { credential: tpm(surroundings).credential, token: unwrap },
+        token,
+    }
 }
 
 /// Makes a running daemon follow a config that was read again.
@@ -134,6 +168,13 @@ pub fn token_config(config: &Config, surroundings: &Surroundings) -> Option<Toke
         key: hsm.key.clone(),
         pin,
     })
+}
+
+#[async_trait]
+impl Unwrap for Token {
+    async fn unwrap_key(&self, wrapped: &[u8]) -> Result<SecretBytes, String> {
+        Self::unwrap_key(self, wrapped).await.map_err(|error| error.to_string())
+    }
 }
 
 impl Surroundings {

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::credential::{self, Creds};
 use crate::key::{KeyBackend, SealOptions};
 use crate::logging::{self, Format, Verbosity};
-use crate::{hardening, init, listener, preflight, serve};
+use crate::{adopt, hardening, init, listener, preflight, serve};
 
 /// Where pcscd listens, unless its own variable says otherwise.
 const PCSCD: &str = "/run/pcscd/pcscd.comm";
@@ -40,6 +40,23 @@ struct CommandLine {
 enum Command {
     /// Check the config, name the line at fault, and exit
     Check,
+    /// Take over what the Python PSI left, while psid is stopped (`psi-driver cache adopt` runs this)
+    Adopt {
+        /// Its state folder, or a cache file of it; nothing there is changed
+        dir: PathBuf,
+        /// The key of its tpm backend: 32 bytes, or sealed by systemd-creds as psi-cache-key (default: our own)
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// Tell what would be taken over, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Who speaks, in messages: psi-driver, when it runs this in its place
+        #[arg(long, hide = true, default_value = "psid: adopt")]
+        title: String,
+    },
     /// Open or seal one credential, asked for on stdin (psid-creds.socket runs this)
     #[command(hide = true)]
     Creds,
@@ -106,6 +123,13 @@ pub fn run() -> ExitCode {
             runtime.block_on(run_daemon(line.log_format, line.log_level, &surroundings, &refused))
         }
         Some(Command::Check) => check(&surroundings),
+        Some(Command::Adopt { dir, key, dry_run, json, title }) => {
+            let options = adopt::Options { from: dir, key, dry_run };
+            return match runtime.block_on(take_over(&surroundings, &options, json)) {
+                Ok(()) => Exit::Ok.into(),
+                Err((exit, words)) => complain(exit, &format!("{title}: {words}")),
+            };
+        }
         Some(Command::Creds) => runtime
             .block_on(credential::serve(tokio::io::stdin(), tokio::io::stdout()))
             .map_err(|error| (Exit::Io, format!("creds: {error}; see psid's own log"))),
@@ -177,6 +201,21 @@ fn check(surroundings: &Surroundings) -> Result<(), (Exit, String)> {
     words += &format!("{} is good\n", path.display());
     say(&words);
     Ok(())
+}
+
+async fn take_over(
+    surroundings: &Surroundings,
+    options: &adopt::Options,
+    json: bool,
+) -> Result<(), (Exit, String)> {
+    let config = Config::read(&surroundings.paths.config)
+        .map_err(|error| (Exit::BadInput, format!("{error}; `psid check` checks it")))?;
+    let report = adopt::adopt(&config, surroundings, options).await?;
+    say(&if json { report.to_json() } else { report.to_string() });
+    match report.values {
+        Some(Err(why)) => Err((Exit::BadInput, why)),
+        _ => Ok(()),
+    }
 }
 
 async fn run_daemon(

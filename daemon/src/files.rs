@@ -49,19 +49,29 @@ pub fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Puts a file out of the way as `NAME.bad-TIME` and tells the new path; never over another one.
 pub fn set_aside(path: &Path, time: u64) -> io::Result<PathBuf> {
-    under_a_free_name(path, "bad", time, |aside| rename_to_free(path, aside))
+    rename_as(path, "bad", time)
 }
 
 /// Gives a file that is about to be replaced a second name, `NAME.old-TIME` by the time it was written,
 /// and tells it; nothing when there is no file.
 pub fn keep_aside(path: &Path) -> io::Result<Option<PathBuf>> {
+    keep_as(path, "old")
+}
+
+/// Likewise as `NAME.WHAT-TIME`.
+pub fn keep_as(path: &Path, what: &str) -> io::Result<Option<PathBuf>> {
     let written = match fs::metadata(path) {
         Ok(file) => file.modified()?,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let time = written.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    under_a_free_name(path, "old", time, |aside| fs::hard_link(path, aside)).map(Some)
+    under_a_free_name(path, what, time, |aside| fs::hard_link(path, aside)).map(Some)
+}
+
+/// Puts a file out of the way as `NAME.WHAT-TIME` and tells the new path; never over another one.
+pub fn rename_as(path: &Path, what: &str, time: u64) -> io::Result<PathBuf> {
+    under_a_free_name(path, what, time, |aside| rename_to_free(path, aside))
 }
 
 fn under_a_free_name(
@@ -80,6 +90,53 @@ fn under_a_free_name(
         }
     }
     Err(ErrorKind::AlreadyExists.into())
+}
+
+/// Puts new files into a folder, which need not be there yet, and never one over another; all of them are
+/// durable when this returns. A folder that was not there has all of them or is not there, whenever this
+/// is interrupted.
+pub fn add_all<'a>(
+    folder: &Path,
+    files: impl IntoIterator<Item = (&'a str, &'a [u8])> + Clone,
+) -> io::Result<()> {
+    let staged = temporary(folder);
+    remove_folder(&staged)?;
+    let added = stage(&staged, files.clone()).and_then(|()| {
+        match rename_to_free(&staged, folder) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            result => return result,
+        }
+        for (name, _) in files {
+            renameat_with(CWD, staged.join(name), CWD, folder.join(name), RenameFlags::NOREPLACE)?;
+        }
+        File::open(folder)?.sync_all()
+    });
+    let removed = remove_folder(&staged);
+    added.and(removed)
+}
+
+fn stage<'a>(
+    folder: &Path,
+    files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(folder)?;
+    let handle = File::open(folder)?;
+    give_to_owner_of_folder(&handle, folder)?;
+    for (name, bytes) in files {
+        let path = folder.join(name);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        give_to_owner_of_folder(&file, &path)?;
+        file.write_all(bytes)?;
+    }
+    // Once for hundreds of files: one fsync for each takes a disk seconds.
+    Ok(rustix::fs::syncfs(&handle)?)
+}
+
+fn remove_folder(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Makes a folder with mode 0700, and its parents; durable, as what is put into it will be.
@@ -116,7 +173,7 @@ pub fn remove_remnants(folder: &Path) {
             && name.as_encoded_bytes().ends_with(TEMPORARY.as_bytes());
         if is_remnant {
             // One that stays is in nobody's way: the next write of that file replaces it.
-            let _ = fs::remove_file(entry.path());
+            let _ = fs::remove_file(entry.path()).or_else(|_| remove_folder(&entry.path()));
         } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_remnants(&entry.path());
         }
@@ -202,9 +259,30 @@ mod tests {
         for name in [".a.tmp", "a.tmp", ".a", "below/.b.tmp", "below/b"] {
             fs::write(folder.path().join(name), "x").unwrap();
         }
+        fs::create_dir(folder.path().join(".secrets.tmp")).unwrap();
+        fs::write(folder.path().join(".secrets.tmp/a"), "x").unwrap();
         remove_remnants(folder.path());
         let left = |path: &Path| fs::read_dir(path).unwrap().count();
         assert_eq!((left(folder.path()), left(&below)), (3, 1));
+    }
+
+    #[test]
+    fn many_files_are_added_and_none_is_replaced() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("secrets");
+        fs::create_dir(parent.path().join(".secrets.tmp")).unwrap();
+        fs::write(parent.path().join(".secrets.tmp/a"), "left by a crash").unwrap();
+        add_all(&folder, [("a", b"1".as_slice()), ("b", b"2")]).unwrap();
+        add_all(&folder, [("c", b"3".as_slice())]).unwrap();
+        let error = add_all(&folder, [("c", b"4".as_slice())]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        for (name, text) in [("a", "1"), ("b", "2"), ("c", "3")] {
+            let path = folder.join(name);
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
     }
 
     #[test]

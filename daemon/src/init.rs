@@ -4,6 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::adopt::first_start;
 use crate::assemble::Surroundings;
 use crate::cache::Snapshot;
 use crate::envelope::{BackendPart, Vault};
@@ -49,12 +50,9 @@ pub async fn provision(
         psi_common::BackendTag::Tpm => told_of(&sealed, keep_aside(&sealed)?.as_deref()),
         psi_common::BackendTag::Hsm => String::new(),
     };
-    done += &told_of(&cache, keep_aside(&cache)?.as_deref());
     done += &told_of(&recovery, keep_aside(&recovery)?.as_deref());
     let vault = Vault::new(kept.key, BackendPart { tag: backend.tag(), bytes: kept.part });
-    let empty = Snapshot { generation: 1, entries: Vec::new() };
-    persist::write(&cache, &vault, &empty)
-        .map_err(|error| format!("writing {}: {error}; check the disk", cache.display()))?;
+    done += &write_cache(&cache, &vault)?;
     backend.commit().await.map_err(|error| error.to_string())?;
     done += &match backend.tag() {
         psi_common::BackendTag::Tpm => format!(
@@ -66,13 +64,26 @@ pub async fn provision(
             "the token wrapped and signed a new key, and proved that it opens\n".into()
         }
     };
-    done += &format!("wrote an empty {}\n", cache.display());
     done += &make_recovery_key(&vault, &recovery, options.recovery)?;
     let backend = backend.tag();
     Ok(done
         + &format!(
             "next: backend = \"{backend}\" in [cache] of the config, then `systemctl restart psid`\n"
         ))
+}
+
+/// Writes an empty cache. The Python PSI's stays as it is: ours takes its place when psid starts, and until
+/// then the key's part is in the memory of the generation.
+fn write_cache(path: &Path, vault: &Vault) -> Result<String, String> {
+    let told = |why| format!("writing {}: {why}; check the disk", path.display());
+    if first_start::is_old(path) {
+        persist::remember(path, vault, 0).map_err(told)?;
+        return Ok(format!("left {}, the Python PSI's, for psid to take over\n", path.display()));
+    }
+    let aside = told_of(path, keep_aside(path)?.as_deref());
+    let empty = Snapshot { generation: 1, entries: Vec::new() };
+    persist::write(path, vault, &empty).map_err(told)?;
+    Ok(aside + &format!("wrote an empty {}\n", path.display()))
 }
 
 /// Not even with a key of its own may a key or a cache be lost by accident.
@@ -92,7 +103,7 @@ async fn refuse_to_replace(
             }
         });
     }
-    if cache.exists() {
+    if cache.exists() && !first_start::is_old(cache) {
         return Err(format!(
             "there is a cache in {} already; --force sets it aside, and what only it holds is lost",
             cache.display()

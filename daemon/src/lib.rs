@@ -4,6 +4,7 @@
 
 pub mod cli;
 
+pub mod adopt;
 pub mod assemble;
 pub mod config;
 pub mod daemon;
@@ -37,6 +38,7 @@ pub mod persist;
 pub mod envelope;
 pub mod files;
 pub mod hybrid;
+pub mod legacy;
 pub mod payload;
 pub mod recovery;
 pub mod sealer;

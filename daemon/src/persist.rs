@@ -95,7 +95,12 @@ pub fn write(path: &Path, vault: &Vault, snapshot: &Snapshot) -> Result<(), Stri
     let plaintext = payload::encode(snapshot, clock::now().wall);
     let cache = vault.seal(Content::Cache, &plaintext).map_err(|error| error.to_string())?;
     files::replace(path, &cache).map_err(|error| error.to_string())?;
-    let number = payload::encode_generation(snapshot.generation);
+    remember(path, vault, snapshot.generation)
+}
+
+/// Writes the number of the generation of the cache at `path` that was written last.
+pub fn remember(path: &Path, vault: &Vault, generation: u64) -> Result<(), String> {
+    let number = payload::encode_generation(generation);
     let memory = vault.seal(Content::Generation, &number).map_err(|error| error.to_string())?;
     files::replace(&memory_of(path), &memory).map_err(|error| error.to_string())
 }

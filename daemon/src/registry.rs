@@ -246,6 +246,32 @@ impl Registry {
         Ok(())
     }
 
+    /// Registers references as they came, each whose id is free, and tells which; durable when this
+    /// returns.
+    pub fn take_over<'a>(
+        &self,
+        references: impl IntoIterator<Item = (SecretId, &'a Arc<Reference>, &'a SecretBytes)>,
+    ) -> Result<Vec<SecretId>, RegistryError> {
+        let _writing = lock(&self.writing);
+        self.usable()?;
+        let free: Vec<_> = references.into_iter().filter(|(id, ..)| self.is_free(*id)).collect();
+        if free.is_empty() {
+            return Ok(Vec::new());
+        }
+        let files = free.iter().map(|(id, _, raw)| (id.as_str(), raw.expose_secret()));
+        files::add_all(&self.folder, files)?;
+        let mut known = write(&self.known);
+        for (id, reference, _) in &free {
+            known.insert(*id, Registered::Reference(Arc::clone(reference)));
+        }
+        Ok(free.into_iter().map(|(id, ..)| id).collect())
+    }
+
+    /// Whether an id is not registered, and was not a moment ago.
+    pub fn is_free(&self, id: SecretId) -> bool {
+        self.get(id).is_none() && !self.deleted.join(id.as_str()).exists()
+    }
+
     /// Forgets a secret, durably, for ten minutes restorable; false when it was not registered.
     pub async fn delete(
         self: &Arc<Self>,

@@ -80,6 +80,8 @@ pub(crate) struct InstallOptions {
 pub(crate) enum CacheCommand {
     /// Make a key, seal it, prove that it opens, and write an empty cache
     Init(InitOptions),
+    /// Take over mappings and cached values of the Python PSI, while psid is stopped
+    Adopt(AdoptOptions),
     /// Tell the cache's state, each provider's, and whether a reboot now would survive an outage
     Status {
         /// Also read cache.enc back and compare it with what the daemon holds
@@ -168,6 +170,21 @@ pub(crate) struct InitOptions {
     pub(crate) no_recovery_key: bool,
 }
 
+#[derive(Args)]
+pub(crate) struct AdoptOptions {
+    /// The state folder of the Python PSI, or a cache file of it; nothing there is changed
+    pub(crate) dir: PathBuf,
+    /// The key of its tpm backend: 32 bytes, or sealed by systemd-creds as psi-cache-key (default: our own)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Tell what would be taken over, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Backend {
     Tpm,
@@ -232,6 +249,7 @@ impl Command {
             Self::Install(_) => "install".into(),
             Self::Cache { command } => match command {
                 CacheCommand::Init(_) => "cache init".into(),
+                CacheCommand::Adopt(_) => "cache adopt".into(),
                 CacheCommand::Status { .. } => "cache status".into(),
                 CacheCommand::Refresh { .. } => "cache refresh".into(),
                 CacheCommand::Invalidate { target } => {

@@ -18,6 +18,7 @@ mod cli;
 mod contract;
 mod house;
 mod hsm;
+mod legacy;
 mod login;
 mod lookup;
 mod offline;

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::adopt::OldKeys;
 use crate::cache::Cache;
 use crate::config::Access;
 use crate::envelope::Vault;
@@ -23,6 +24,8 @@ use crate::pkcs11::{Token, TokenConfig};
 use crate::refresh::{Refresher, Schedule};
 use crate::registry::Registered;
 use crate::service::Service;
+
+pub use unlock::open_vault;
 
 /// A running daemon.
 pub struct Daemon {
@@ -38,6 +41,8 @@ pub struct Daemon {
     pub cache_path: PathBuf,
     /// Where the key lives; none: live lookups only.
     pub backend: Option<Box<dyn KeyBackend>>,
+    /// What opens a cache that the Python PSI left in its place.
+    pub old_keys: Option<OldKeys>,
     /// Whether there is a cache file.
     persists: bool,
     /// The HSM, once the config has named one: it has one thread and one session, whatever is reloaded.
@@ -97,6 +102,7 @@ impl Daemon {
             access: RwLock::new(access),
             cache_path,
             backend,
+            old_keys: None,
             persists,
             token: Mutex::new(token),
             socket: Mutex::default(),

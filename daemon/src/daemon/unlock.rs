@@ -1,5 +1,6 @@
 //! The key: opened while the socket is served already, by its backend or by the recovery key.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,13 +8,15 @@ use psi_common::BackendTag;
 use tokio_util::sync::CancellationToken;
 
 use super::{Daemon, Keeping, Topic, lock};
+use crate::adopt::first_start::{self, Conversion};
 use crate::cache::Snapshot;
 use crate::clock;
 use crate::envelope::{BackendPart, Vault};
-use crate::key::{LoadedKey, SealOptions};
+use crate::key::{KeyBackend, LoadedKey, SealOptions};
 use crate::notify;
 use crate::persist::{self, Loaded, Persister, Remembered};
 use crate::recovery::{self, RecoveryKey};
+use crate::registry::Registry;
 
 /// How long after a key that did not open to try again: a token may be put back at any time.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
@@ -53,12 +56,9 @@ impl Daemon {
             let why = "no key backend: live lookups only; set backend in [cache], and run `psi-driver cache init`";
             return self.degrade(Topic::Key, why);
         };
-        match backend.load(&self.parts(backend.tag())).await {
-            Ok(keys) => match vault_of(backend.tag(), keys) {
-                Some(vault) => self.take_over(vault).await,
-                None => self.degrade(Topic::Key, "the key backend has no key; report it"),
-            },
-            Err(error) => self.degrade(Topic::Key, &error.to_string()),
+        match open_vault(&**backend, &self.cache_path, &self.service.registry).await {
+            Ok(vault) => self.take_over(vault).await,
+            Err(why) => self.degrade(Topic::Key, &why),
         }
     }
 
@@ -112,7 +112,9 @@ impl Daemon {
         *lock(&self.vault) = Some(Arc::clone(&vault));
         self.service.registry.unlock(Arc::clone(&vault));
         self.check_recovery(&vault);
-        self.start_to_persist(&vault);
+        if self.convert_cache(&vault).await {
+            self.start_to_persist(&vault);
+        }
         if vault.has_former()
             && let Err(why) = self.finish_rekey().await
         {
@@ -120,16 +122,19 @@ impl Daemon {
         }
     }
 
-    /// The backend's parts in the files of the state folder, each once, the cache's first.
-    fn parts(&self, tag: BackendTag) -> Vec<Vec<u8>> {
-        let registered = self.service.registry.backend_parts();
-        let mut parts = Vec::new();
-        for part in persist::backend_parts(&self.cache_path).into_iter().chain(registered) {
-            if part.tag == tag && !parts.contains(&part.bytes) {
-                parts.push(part.bytes);
+    /// Takes over what the Python PSI left; false when it is in the way of a cache of ours.
+    async fn convert_cache(&self, vault: &Arc<Vault>) -> bool {
+        let Some(keys) = self.old_keys.as_ref().filter(|_| self.persists) else { return true };
+        let (path, now) = (&self.cache_path, clock::now().wall);
+        match first_start::convert_cache(path, vault, keys, &self.service, now).await {
+            Conversion::Done => return true,
+            Conversion::SetAside(why) => self.degrade(Topic::Cache, &why),
+            Conversion::InTheWay(why) => {
+                self.degrade(Topic::Cache, &why);
+                return false;
             }
         }
-        parts
+        true
     }
 
     fn check_recovery(&self, vault: &Vault) {
@@ -198,12 +203,31 @@ impl Daemon {
     }
 }
 
-fn vault_of(tag: BackendTag, keys: Vec<LoadedKey>) -> Option<Arc<Vault>> {
-    let mut keys = keys.into_iter();
-    let LoadedKey { key, part } = keys.next()?;
+/// Opens the data keys that the files of the state folder need; `Err` is what happened; what to do.
+pub async fn open_vault(
+    backend: &dyn KeyBackend,
+    cache: &Path,
+    registry: &Registry,
+) -> Result<Arc<Vault>, String> {
+    let keys = backend.load(&parts(backend.tag(), cache, registry)).await;
+    let mut keys = keys.map_err(|error| error.to_string())?.into_iter();
+    let tag = backend.tag();
+    let LoadedKey { key, part } = keys.next().ok_or("the key backend has no key; report it")?;
     let vault = Vault::new(key, BackendPart { tag, bytes: part });
     for LoadedKey { key, part } in keys {
         vault.open_with(key, BackendPart { tag, bytes: part });
     }
-    Some(Arc::new(vault))
+    Ok(Arc::new(vault))
+}
+
+/// The backend's parts in the files of the state folder, each once, the cache's first.
+fn parts(tag: BackendTag, cache: &Path, registry: &Registry) -> Vec<Vec<u8>> {
+    let registered = registry.backend_parts();
+    let mut parts = Vec::new();
+    for part in persist::backend_parts(cache).into_iter().chain(registered) {
+        if part.tag == tag && !parts.contains(&part.bytes) {
+            parts.push(part.bytes);
+        }
+    }
+    parts
 }

@@ -156,3 +156,26 @@ async fn n11_only_ids_are_secrets() {
     assert_eq!(ids, [ID]);
     assert!("cache.enc".parse::<SecretId>().is_err());
 }
+
+#[tokio::test]
+async fn references_are_taken_over_where_their_id_is_free() {
+    let state = tempfile::tempdir().unwrap();
+    let registry = open(state.path());
+    let (taken, deleted) = ("1".repeat(25), "2".repeat(25));
+    for id in [ID, &deleted] {
+        registry.store(id.parse().unwrap(), reference(r#"{"provider":"a"}"#)).await.unwrap();
+    }
+    assert!(registry.delete(deleted.parse().unwrap(), time(RESTORABLE)).await.unwrap());
+    let raw = SecretBytes::new(b" {\"provider\":\"b\"}".to_vec());
+    let other = Arc::new(Reference::parse(raw.expose_secret()).unwrap());
+    let ids = [ID, &taken, &deleted].map(|id| id.parse().unwrap());
+    let all = || ids.map(|id| (id, &other, &raw));
+    assert_eq!(registry.take_over(all()).unwrap(), [ids[1]]);
+    assert_eq!(registry.take_over(all()).unwrap(), []);
+    let read = open(state.path());
+    assert_eq!(value(&read, ID).unwrap(), b"a");
+    assert_eq!(value(&read, &taken).unwrap(), b"b");
+    assert_eq!(value(&read, &deleted), None);
+    let file = fs::read(state.path().join("secrets").join(&taken)).unwrap();
+    assert_eq!(file, raw.expose_secret());
+}

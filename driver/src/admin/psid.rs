@@ -1,5 +1,6 @@
 //! psid, run in psi-driver's place.
 
+use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,7 +10,7 @@ use psi_common::Paths;
 use crate::failure::Failure;
 
 /// Becomes psid with these arguments; comes back only when that fails.
-pub(super) fn instead(paths: &Paths, args: &[&str]) -> Failure {
+pub(super) fn instead(paths: &Paths, args: &[impl AsRef<OsStr>]) -> Failure {
     let psid = installed();
     let cause = Command::new(&psid).arg("--config").arg(&paths.config).args(args).exec();
     Failure::io(&format!("running {}", psid.display()), &cause, "install psid beside psi-driver")

@@ -21,7 +21,7 @@ struct Subject {
 }
 
 enum OtherSide {
-    Infisical(Double, #[expect(dead_code, reason = "it lives as long")] World),
+    Infisical(Box<Double>, #[expect(dead_code, reason = "it lives as long")] World),
     Token(Token, #[expect(dead_code, reason = "it lives as long")] World),
 }
 
@@ -81,7 +81,7 @@ fn infisical() -> Subject {
             json!({"project": "myproject", "key": "A", "blob": "x"}),
         ],
         realms: [realm(&["infisical", PROJECT, "prod"]), realm(&["infisical", "another", "prod"])],
-        other_side: OtherSide::Infisical(double, world),
+        other_side: OtherSide::Infisical(Box::new(double), world),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod host;
 
+mod from_python;
 mod job;
 mod lifecycle;
 mod running;

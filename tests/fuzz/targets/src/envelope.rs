@@ -36,7 +36,7 @@ struct Sealed {
 fn vault(part: Vec<u8>) -> Vault {
     let key = SecretBytes::new(include_bytes!("../../../vectors/key").to_vec());
     let key = DataKey::from_secret(&key).unwrap();
-    Vault::new(&key, BackendPart { tag: BackendTag::Tpm, bytes: part })
+    Vault::new(key, BackendPart { tag: BackendTag::Tpm, bytes: part })
 }
 
 impl Sealed {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use h2::client::SendRequest;
 use http::{HeaderMap, Request};
 use psi_daemon::assemble::{self, Surroundings};
+use psi_daemon::credential::{Creds, Scope};
 use psi_daemon::{grpc, listener};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -63,13 +64,15 @@ impl Psid {
         let surroundings = Surroundings {
             paths: world::paths(folder.path()),
             credentials: Some(folder.path().to_owned()),
+            creds: Creds::Child(Scope::System),
         };
         let config = world::config();
         let listening = listener::listen(&surroundings.paths.socket, &config.access).unwrap();
-        let daemon = runtime.block_on(assemble::assemble(&config, &surroundings));
+        let daemon = assemble::assemble(&config, &surroundings);
+        let stop = CancellationToken::new();
+        runtime.block_on(daemon.open(stop.clone()));
         assert_eq!(daemon.degraded(), Vec::<String>::new());
         daemon.service.follow(world::upstreams());
-        let stop = CancellationToken::new();
         runtime.spawn(grpc::serve(Arc::new(daemon), listening.socket, stop));
         Self { runtime, folder }
     }

@@ -44,7 +44,7 @@ impl Psi {
     fn new() -> Self {
         let folder = world::folder();
         let key = DataKey::generate().unwrap();
-        let vault = Vault::new(&key, BackendPart { tag: BackendTag::Tpm, bytes: Vec::new() });
+        let vault = Vault::new(key, BackendPart { tag: BackendTag::Tpm, bytes: Vec::new() });
         let vault = Arc::new(vault);
         let registry = Arc::new(Registry::open(folder.path(), Some(Arc::clone(&vault))));
         let cache = Arc::new(SharedCache::new(Cache::new(Policy {

@@ -11,7 +11,7 @@ use psi_daemon::config::Config;
 use psi_daemon::provider::infisical::{
     Infisical, Project, SecretSource, UniversalAuth, token_source,
 };
-use psi_daemon::provider::{ProviderError, SecretProvider, Source};
+use psi_daemon::provider::{Keeping, ProviderError, SecretProvider, Source};
 use psi_daemon::reference::{Coordinates, Extent, Listing, Realm, Reference};
 use psi_daemon::upstream::{Upstream, Upstreams};
 use tempfile::TempDir;
@@ -71,7 +71,8 @@ pub(crate) fn config() -> Config {
 pub(crate) fn infisical(api_url: &str, names: impl IntoIterator<Item = String>) -> Infisical {
     let project = |name| {
         let client_secret = SecretSource::Config(SecretBytes::new(CLIENT_SECRET.into()));
-        let tokens = token_source(UniversalAuth { client_id: "id".into(), client_secret });
+        let method = UniversalAuth { client_id: "id".into(), client_secret };
+        let tokens = token_source(Box::new(method));
         (name, Project { id: "uuid".into(), environment: "prod".into(), tokens })
     };
     let projects = names.into_iter().map(project).collect::<HashMap<_, _>>();
@@ -112,5 +113,9 @@ impl SecretProvider for AtHand {
 
     fn knows(&self, realm: &Realm) -> bool {
         self.0.knows(realm)
+    }
+
+    fn keeping(&self) -> Keeping {
+        Keeping::OnDisk
     }
 }

@@ -1,0 +1,82 @@
+//! The values of an old cache, each where a lookup will look for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use psi_common::SecretId;
+
+use crate::cache::Entry;
+use crate::clock::Timestamp;
+use crate::legacy::OldCache;
+use crate::reference::{Coordinates, Reference};
+use crate::registry::Registered;
+use crate::service::Service;
+
+/// The provider whose values are sealed in the mappings themselves.
+pub(super) const SEALED: &str = "nitrokeyhsm";
+
+/// Values for our cache, each with its provider.
+pub(super) type Values = BTreeMap<Coordinates, (Arc<Entry>, String)>;
+
+/// What became of each entry of an old cache.
+#[derive(Default)]
+pub(super) struct Placed {
+    /// What our cache may take.
+    pub(super) values: Values,
+    /// How many no mapping names.
+    pub(super) unclaimed: usize,
+    /// How many are sealed in their mappings, and belong on no disk otherwise.
+    pub(super) sealed: usize,
+    /// How many lack a section in the config, by its name.
+    pub(super) homeless: BTreeMap<String, usize>,
+}
+
+/// Gives each entry its place; `mappings` are those that may name it.
+pub(super) fn place<'r>(
+    old: OldCache,
+    mappings: impl IntoIterator<Item = &'r Reference>,
+    service: &Service,
+) -> Placed {
+    let written_at = old.written_at();
+    let claims = old.claim(mappings);
+    let mut placed = Placed { unclaimed: claims.unclaimed, ..Placed::default() };
+    for (mapping, value) in claims.found {
+        if mapping.provider() == SEALED {
+            placed.sealed += 1;
+            continue;
+        }
+        match service.coordinates(mapping) {
+            Some(at) => {
+                let entry = Arc::new(Entry::new(value, written_at));
+                placed.values.insert(at, (entry, mapping.provider().to_owned()));
+            }
+            None => *placed.homeless.entry(home(mapping)).or_default() += 1,
+        }
+    }
+    placed
+}
+
+/// The section of the config that a mapping needs.
+fn home(mapping: &Reference) -> String {
+    let project = mapping.member("project").unwrap_or_default();
+    let project: String = project.chars().take(60).flat_map(char::escape_debug).collect();
+    format!("[providers.{}.projects.{project}]", mapping.provider())
+}
+
+/// What is registered as a reference.
+pub(super) fn references(
+    registered: &[(SecretId, Registered)],
+) -> impl Iterator<Item = &Reference> {
+    registered.iter().filter_map(|(_, what)| match what {
+        Registered::Reference(reference) => Some(&**reference),
+        _ => None,
+    })
+}
+
+/// A time for people.
+pub(super) fn time(at: Timestamp) -> String {
+    // Beyond the year 9999 there is no text for it.
+    let at = Duration::from_millis(at.as_millis()).min(Duration::from_secs(253_402_300_799));
+    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + at).to_string()
+}
