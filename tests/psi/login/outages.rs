@@ -88,7 +88,7 @@ fn endure(method: Method, fault: &Value, words: &str) {
         "{line}"
     );
     assert!(line.contains(words), "{line}");
-    assert!(line.ends_with("; see to the identity's credentials"), "{line}");
+    assert!(line.ends_with("; see to the credentials of [providers.infisical]"), "{line}");
     assert!(!line.contains("canary-of-a-body"), "{line}");
     assert_eq!(known(), "1");
     let degraded = psid.degraded();
