@@ -50,6 +50,7 @@ fn opening_goes_on_for_the_next_caller() {
         assert_eq!(probe.ok(sign())["verifies"], true);
         assert_eq!(token.calls("C_Initialize"), 1, "{call}: what was begun was of use");
         assert_eq!(token.calls("C_OpenSession"), 1, "{call}");
+        assert_eq!(token.calls("C_SignInit"), 1, "{call}: who had asked first has gone");
     }
 }
 
