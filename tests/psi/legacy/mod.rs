@@ -3,6 +3,7 @@
 mod adopt;
 mod first_start;
 mod keys;
+mod token;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,0 +1,136 @@
+//! What the Python PSI left under the hsm backend, and its secrets that a token sealed.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{
+    adopt, assert_mappings_are_as_they_were, contents, expected, leave_in, numbers, python_psi,
+    traces, world_in_an_outage,
+};
+use crate::harness::{Driver, Start, Token, World};
+
+/// A world with the token that made the fixture, in an outage; its cache's key lives in `backend`.
+fn world_with(token: &Token, backend: &str) -> World {
+    let world = world_in_an_outage();
+    let config = fs::read_to_string(world.config()).unwrap();
+    let config = config.replace("backend = \"tpm\"", &format!("backend = \"{backend}\""));
+    fs::write(world.config(), config + &token.config()).unwrap();
+    world
+}
+
+fn with(token: &Token, driver: Driver) -> Driver {
+    token.environment().iter().fold(driver, |driver, (name, value)| driver.env(name, value))
+}
+
+fn psid_with(token: &Token, world: &World) -> Start {
+    token.on(world.psid())
+}
+
+/// Every value of the fixture, those of the cache and the one that the token sealed.
+#[track_caller]
+fn assert_everything_is_served(world: &World) {
+    for (id, value) in expected() {
+        assert_eq!(world.driver(&["lookup"]).id(&id).ok(), value, "{id}");
+    }
+}
+
+fn kept(world: &World) -> Vec<std::path::PathBuf> {
+    let files = fs::read_dir(world.state()).unwrap().map(|file| file.unwrap().path());
+    files.filter(|path| path.to_string_lossy().contains("cache.enc.v1-")).collect()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// `cache init` makes the key beside the old cache, and the first start opens that with the same token.
+#[test]
+fn under_the_hsm_backend_everything_comes_out_at_the_first_start() {
+    let token = Token::of_the_vectors();
+    let world = world_with(&token, "hsm");
+    leave_in(&world.state(), "cache-hsm.enc");
+    let before = contents(&world.state());
+    let told = with(&token, world.driver(&["cache", "init", "--backend", "hsm"])).text();
+    let left = format!("left {}, the Python PSI's, for psid to take over", world.cache().display());
+    assert!(told.contains(&left), "{told}");
+    let psid = psid_with(&token, &world).start();
+    assert_eq!(psid.degraded(), "");
+    assert_everything_is_served(&world);
+    let log = psid.terminate();
+    assert!(log.contains("INFO took over 7 values of the Python PSI's"), "{log}");
+
+    let after = contents(&world.state());
+    let kept = kept(&world);
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    for (name, trace) in &before {
+        let now = if name == "cache.enc" { &kept[0] } else { &world.state().join(name) };
+        assert_eq!(&after[now.file_name().unwrap().to_str().unwrap()], trace, "{name}");
+    }
+    assert_eq!(fs::read(&kept[0]).unwrap(), fs::read(python_psi("cache-hsm.enc")).unwrap());
+    assert_mappings_are_as_they_were(&world.state());
+    assert_eq!(fs::read(world.cache()).unwrap()[..6], *b"PSIC\x02\x02");
+
+    let psid = psid_with(&token, &world).start();
+    assert_eq!(psid.degraded(), "");
+    assert_everything_is_served(&world);
+}
+
+#[test]
+fn a_token_s_cache_is_taken_over_from_another_folder() {
+    let token = Token::of_the_vectors();
+    let world = world_with(&token, "tpm");
+    let old = world.folder().join("old");
+    leave_in(&old, "cache-hsm.enc");
+    let before = traces(&old);
+    let take = || with(&token, adopt(&world, &["--json", text(&old)])).json();
+    assert_eq!(numbers(&take()), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
+    assert_eq!(numbers(&take()), ([0, 8, 0, 0], [0, 7, 0, 0, 0]));
+    assert_eq!(traces(&old), before);
+    let psid = psid_with(&token, &world).start();
+    assert_eq!(psid.degraded(), "");
+    assert_everything_is_served(&world);
+    assert_eq!(psid.status()["would_fail"], json!([]));
+}
+
+/// N20: whoever has a token's public key can make such a cache. Without `cache init` beside it, it takes
+/// an admin's word.
+#[test]
+fn n20_a_token_s_cache_that_lies_there_is_not_believed_by_itself() {
+    let token = Token::of_the_vectors();
+    let world = world_with(&token, "tpm");
+    leave_in(&world.state(), "cache-hsm.enc");
+    let psid = psid_with(&token, &world).start();
+    let degraded = psid.degraded();
+    assert!(degraded.contains("its key is wrapped by a token, which anybody can do"), "{degraded}");
+    assert_eq!(psid.status()["entries"], json!(0));
+    psid.terminate();
+    let kept = kept(&world).remove(0);
+    let report = with(&token, adopt(&world, &["--json", text(&kept)])).json();
+    assert_eq!(numbers(&report), ([0; 4], [7, 0, 0, 0, 0]));
+    let psid = psid_with(&token, &world).start();
+    assert_eq!(psid.degraded(), "");
+    assert_everything_is_served(&world);
+}
+
+#[test]
+fn another_token_and_one_that_is_away_are_named() {
+    let vectors = Token::of_the_vectors();
+    let world = world_with(&vectors, "tpm");
+    let old = world.folder().join("old");
+    leave_in(&old, "cache-hsm.enc");
+    vectors.lose_storage();
+    let away = with(&vectors, adopt(&world, &[text(&old)])).run();
+    assert_eq!(away.code, 65);
+    let line = away.stderr.lines().last().unwrap();
+    assert!(line.contains("cache.enc does not open: ") && line.contains("; "), "{line}");
+    vectors.find_storage();
+    let other = Token::kryoptic();
+    let world = world_with(&other, "tpm");
+    let outcome = with(&other, adopt(&world, &[text(&old)])).run();
+    assert_eq!(outcome.code, 65);
+    let line = outcome.stderr.lines().last().unwrap();
+    assert!(line.contains("cache.enc does not open: "), "{line}");
+    assert!(!world.cache().exists());
+}
