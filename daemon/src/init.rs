@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use crate::adopt::first_start;
 use crate::assemble::Surroundings;
-use crate::cache::Snapshot;
 use crate::envelope::{BackendPart, Vault};
 use crate::files;
 use crate::key::{KeyBackend, SealOptions};
@@ -44,16 +43,19 @@ pub async fn provision(
     let key = DataKey::generate()
         .map_err(|error| format!("the kernel gives no random numbers: {error}; try again"))?;
     let kept = backend.keep(key, Some(&options.seal)).await.map_err(|error| error.to_string())?;
-    // All that is replaced is kept under another name; then the new cache, then the new key: whatever
-    // comes in between, psid opens both keys.
+    // All that is replaced is kept under another name. Up to the commit, psid opens both keys and loses
+    // nothing; from then on there is the new one, and what is not sealed under it is out of use.
     let mut done = match backend.tag() {
         psi_common::BackendTag::Tpm => told_of(&sealed, keep_aside(&sealed)?.as_deref()),
         psi_common::BackendTag::Hsm => String::new(),
     };
     done += &told_of(&recovery, keep_aside(&recovery)?.as_deref());
     let vault = Vault::new(kept.key, BackendPart { tag: backend.tag(), bytes: kept.part });
-    done += &write_cache(&cache, &vault)?;
+    // Beside the new cache, the number of the former one would tell of a rollback.
+    persist::remember(&cache, &vault, 0)
+        .map_err(|why| format!("writing beside {}: {why}; check the disk", cache.display()))?;
     backend.commit().await.map_err(|error| error.to_string())?;
+    done += &write_cache(&cache, &vault)?;
     done += &match backend.tag() {
         psi_common::BackendTag::Tpm => format!(
             "sealed a new key in {} (to {}), and proved that it opens\n",
@@ -75,14 +77,12 @@ pub async fn provision(
 /// Writes an empty cache. The Python PSI's stays as it is: ours takes its place when psid starts, and until
 /// then the key's part is in the memory of the generation.
 fn write_cache(path: &Path, vault: &Vault) -> Result<String, String> {
-    let told = |why| format!("writing {}: {why}; check the disk", path.display());
     if first_start::is_old(path) {
-        persist::remember(path, vault, 0).map_err(told)?;
         return Ok(format!("left {}, the Python PSI's, for psid to take over\n", path.display()));
     }
     let aside = told_of(path, keep_aside(path)?.as_deref());
-    let empty = Snapshot { generation: 1, entries: Vec::new() };
-    persist::write(path, vault, &empty).map_err(told)?;
+    persist::write_empty(path, vault)
+        .map_err(|why| format!("writing {}: {why}; check the disk", path.display()))?;
     Ok(aside + &format!("wrote an empty {}\n", path.display()))
 }
 

@@ -92,13 +92,22 @@ pub fn remembered(path: &Path, vault: &Vault) -> Remembered {
 /// Writes a generation of the cache, and then its number: a crash in between leaves a file that is newer
 /// than the memory, which is no rollback.
 pub fn write(path: &Path, vault: &Vault, snapshot: &Snapshot) -> Result<(), String> {
-    let plaintext = payload::encode(snapshot, clock::now().wall);
-    let cache = vault.seal(Content::Cache, &plaintext).map_err(|error| error.to_string())?;
-    files::replace(path, &cache).map_err(|error| error.to_string())?;
+    write_cache(path, vault, snapshot)?;
     remember(path, vault, snapshot.generation)
 }
 
-/// Writes the number of the generation of the cache at `path` that was written last.
+/// Writes an empty cache under a new key, whose memory says 0.
+pub fn write_empty(path: &Path, vault: &Vault) -> Result<(), String> {
+    write_cache(path, vault, &Snapshot { generation: 1, entries: Vec::new() })
+}
+
+fn write_cache(path: &Path, vault: &Vault, snapshot: &Snapshot) -> Result<(), String> {
+    let plaintext = payload::encode(snapshot, clock::now().wall);
+    let cache = vault.seal(Content::Cache, &plaintext).map_err(|error| error.to_string())?;
+    files::replace(path, &cache).map_err(|error| error.to_string())
+}
+
+/// Writes the number of the generation of the cache at `path` that was written last; 0 before the first.
 pub fn remember(path: &Path, vault: &Vault, generation: u64) -> Result<(), String> {
     let number = payload::encode_generation(generation);
     let memory = vault.seal(Content::Generation, &number).map_err(|error| error.to_string())?;

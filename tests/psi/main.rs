@@ -16,6 +16,7 @@ mod bytes;
 mod canary;
 mod cli;
 mod contract;
+mod faults;
 mod house;
 mod hsm;
 mod legacy;

@@ -20,22 +20,42 @@ impl Daemon {
             return Err("there is no key to replace; see `psi-driver cache status`".into());
         };
         if vault.has_former() {
-            self.finish_rekey().await?;
+            self.resume_rekey(&vault).await?;
         }
         let key = DataKey::generate().map_err(|error| format!("no random numbers: {error}"))?;
         let kept = backend.keep(key, seal).await.map_err(|error| error.to_string())?;
         // Before anything is sealed under the new key, the recovery key opens both.
-        self.rewrap(&vault, |file, keys| {
+        let rewrapped = self.rewrap(&vault, |file, keys| {
             let both: Vec<&DataKey> =
                 [&kept.key].into_iter().chain(keys.first().copied()).collect();
             recovery::rewrap(file, keys, &both)
-        })?;
+        });
+        // Whatever became of that: the new key is kept, and the next try must go on with it.
         vault.adopt(kept.key, BackendPart { tag: backend.tag(), bytes: kept.part });
+        rewrapped.inspect_err(|why| self.degrade_rekey(why))?;
+        self.finish_rekey().await
+    }
+
+    /// Goes on with a rekey that was interrupted after its new key was kept.
+    pub(super) async fn resume_rekey(&self, vault: &Vault) -> Result<(), String> {
+        // The interruption may have come before the recovery key opened both.
+        self.rewrap(vault, |file, keys| recovery::rewrap(file, keys, keys))
+            .inspect_err(|why| self.degrade_rekey(why))?;
         self.finish_rekey().await
     }
 
     /// Seals under the present key what is not yet, and forgets the former ones.
     pub(super) async fn finish_rekey(&self) -> Result<(), String> {
+        self.reseal_all().await.inspect_err(|why| self.degrade_rekey(why))?;
+        self.recover(Topic::Rekey);
+        Ok(())
+    }
+
+    fn degrade_rekey(&self, why: &str) {
+        self.degrade(Topic::Rekey, &format!("a rekey was interrupted and is not done: {why}"));
+    }
+
+    async fn reseal_all(&self) -> Result<(), String> {
         let (Some(vault), Some(backend)) = (self.vault(), &self.backend) else { return Ok(()) };
         self.write_cache(&vault).await?;
         self.service
@@ -48,7 +68,6 @@ impl Daemon {
         })?;
         backend.commit().await.map_err(|error| error.to_string())?;
         vault.forget_former();
-        self.recover(Topic::Rekey);
         Ok(())
     }
 

@@ -72,6 +72,10 @@ impl Daemon {
         let backend = self.backend.as_ref().ok_or(
             "there is no key backend to keep the key; set backend in [cache], and restart psid",
         )?;
+        if self.vault().is_some() && lock(&self.degraded).contains_key(&Topic::Rekey) {
+            // An earlier try recovered the key, and could not seal everything as it is kept now.
+            return self.finish_rekey().await;
+        }
         if self.vault().is_some() {
             return Err("the key opens, and there is nothing to recover; to replace it, use \
                         `psi-driver cache rekey`"
@@ -115,10 +119,9 @@ impl Daemon {
         if self.convert_cache(&vault).await {
             self.start_to_persist(&vault);
         }
-        if vault.has_former()
-            && let Err(why) = self.finish_rekey().await
-        {
-            self.degrade(Topic::Rekey, &format!("a rekey was interrupted and is not done: {why}"));
+        if vault.has_former() {
+            // What goes wrong is told as a degradation.
+            let _ = self.resume_rekey(&vault).await;
         }
     }
 

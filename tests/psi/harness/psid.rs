@@ -159,13 +159,23 @@ impl Psid {
             let Some(left) = LIMIT.checked_sub(start.elapsed()) else {
                 panic!("psid never told {line}:\n{}", self.log());
             };
-            self.hear(left);
+            assert!(self.hear(left), "psid ended:\n{}", self.process.stderr());
         }
     }
 
-    /// Takes the next message in; a panic when psid ended instead.
+    /// Waits until it is ready; false when it ended instead.
     #[track_caller]
-    fn hear(&mut self, limit: Duration) {
+    pub(crate) fn becomes_ready(&mut self) -> bool {
+        while !self.told.iter().any(|told| told.lines().any(|line| line == "READY=1")) {
+            if !self.hear(LIMIT) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes the next message in, if one comes soon; false when psid ended instead.
+    fn hear(&mut self, limit: Duration) -> bool {
         self.notify.set_nonblocking(true).unwrap();
         let limit = Timespec::try_from(limit).unwrap();
         let mut fds = [PollFd::new(&self.notify, PollFlags::IN)];
@@ -176,13 +186,9 @@ impl Psid {
             let mut buffer = [0; 4096];
             let count = self.notify.recv(&mut buffer).unwrap();
             self.told.push(String::from_utf8(buffer[..count].to_vec()).unwrap());
-        } else {
-            assert!(
-                !self.process.has_ended_within(Duration::ZERO),
-                "psid ended:\n{}",
-                self.process.stderr()
-            );
+            return true;
         }
+        !self.process.has_ended_within(Duration::ZERO)
     }
 
     /// What it logged so far.

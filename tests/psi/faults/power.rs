@@ -1,0 +1,223 @@
+//! A disk that loses its power: what was not fsynced may be there or not.
+//!
+//! The model is stricter than common file systems. A file's bytes and date are on the disk once it was
+//! fsynced; before, the old ones, the new ones or a part of the new ones may be. A name is on the disk
+//! once its folder was fsynced; before, any of the folder's changes may be missing, but none that came
+//! before one that is there. A rename between two folders is one change, in both or in neither.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::trace::Call;
+use super::tree::{Node, Tree};
+
+/// A disk with a memory in front of it.
+pub(super) struct Disk {
+    files: Vec<File>,
+    /// As running programs see it.
+    names: BTreeMap<PathBuf, usize>,
+    /// As it is without the changes below.
+    durable: BTreeMap<PathBuf, usize>,
+    /// Changes of names, in order, that no fsync has made durable.
+    pending: Vec<Change>,
+}
+
+/// A file's node as programs see it and as the disk has it; folders have none of their own.
+#[derive(Clone)]
+struct File {
+    seen: Node,
+    durable: Node,
+}
+
+#[derive(Clone)]
+struct Change {
+    removes: Option<PathBuf>,
+    adds: Option<(PathBuf, usize)>,
+}
+
+/// Which bytes a file that was not fsynced has after the power cut.
+#[derive(Clone, Copy)]
+enum Fate {
+    Old,
+    Torn,
+    New,
+}
+
+impl Disk {
+    /// A disk that has everything in `tree`.
+    pub(super) fn new(tree: &Tree) -> Self {
+        let mut disk = Self {
+            files: Vec::new(),
+            names: BTreeMap::new(),
+            durable: BTreeMap::new(),
+            pending: Vec::new(),
+        };
+        for (path, node) in &tree.0 {
+            let file = disk.add(node.clone());
+            disk.names.insert(path.clone(), file);
+        }
+        disk.durable = disk.names.clone();
+        disk
+    }
+
+    fn add(&mut self, node: Node) -> usize {
+        self.files.push(File { seen: node.clone(), durable: node });
+        self.files.len() - 1
+    }
+
+    /// Does what a call did.
+    pub(super) fn follow(&mut self, call: &Call) {
+        if !call.ok {
+            return;
+        }
+        let path = call.path.clone();
+        match call.name.as_str() {
+            "mkdir" => self.make(path, Node::Folder),
+            "create" => {
+                self.make(path, Node::File { bytes: Vec::new(), mode: 0o600, modified: now() });
+            }
+            "write" => self.write(&path, call.other.parse().unwrap(), &call.data),
+            "date" => self.date(&path, call.other.parse().unwrap()),
+            "fsync" => self.sync(&path),
+            "unlink" => self.change(Some(path), None),
+            "rename" => {
+                let file = self.names[&path];
+                assert_ne!(self.files[file].seen, Node::Folder, "{call}: not in this model");
+                self.change(Some(path), Some((call.other.clone().into(), file)));
+            }
+            "link" => self.change(None, Some((call.other.clone().into(), self.names[&path]))),
+            "chmod" | "chown" => {}
+            _ => panic!("{call}: not in this model"),
+        }
+    }
+
+    fn make(&mut self, path: PathBuf, node: Node) {
+        let file = self.add(node);
+        self.change(None, Some((path, file)));
+    }
+
+    fn write(&mut self, path: &Path, offset: usize, data: &[u8]) {
+        let Node::File { bytes, modified, .. } = &mut self.files[self.names[path]].seen else {
+            panic!("a write into the folder {}", path.display());
+        };
+        bytes.resize(bytes.len().max(offset + data.len()), 0);
+        bytes[offset..offset + data.len()].copy_from_slice(data);
+        *modified = now();
+    }
+
+    fn date(&mut self, path: &Path, seconds: u64) {
+        if let Node::File { modified, .. } = &mut self.files[self.names[path]].seen {
+            *modified = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        }
+    }
+
+    fn change(&mut self, removes: Option<PathBuf>, adds: Option<(PathBuf, usize)>) {
+        let change = Change { removes, adds };
+        change.apply(&mut self.names);
+        self.pending.push(change);
+    }
+
+    fn sync(&mut self, path: &Path) {
+        let file = self.names.get(path).copied();
+        if let Some(File { seen: Node::File { .. }, .. }) = file.map(|file| &self.files[file]) {
+            let file = &mut self.files[file.unwrap()];
+            file.durable = file.seen.clone();
+            return;
+        }
+        let mut durable = BTreeSet::<usize>::new();
+        for (at, change) in self.pending.iter().enumerate().rev() {
+            let needed = durable.iter().any(|later| self.pending[*later].follows(change));
+            if needed || change.folders().any(|folder| folder == path) {
+                durable.insert(at);
+            }
+        }
+        let pending = std::mem::take(&mut self.pending);
+        for (at, change) in pending.into_iter().enumerate() {
+            match durable.contains(&at) {
+                true => change.apply(&mut self.durable),
+                false => self.pending.push(change),
+            }
+        }
+    }
+
+    /// Every state in which the power may leave the disk now.
+    pub(super) fn after_power_cut(&self) -> BTreeSet<Tree> {
+        assert!(self.pending.len() <= 12, "{} changes without an fsync", self.pending.len());
+        let mut states = BTreeSet::new();
+        for chosen in 0..1_usize << self.pending.len() {
+            let there = |at: usize| chosen >> at & 1 == 1;
+            let changes = || self.pending.iter().enumerate();
+            let gap = changes().any(|(at, change)| {
+                there(at)
+                    && changes()
+                        .take(at)
+                        .any(|(before, earlier)| !there(before) && change.follows(earlier))
+            });
+            if gap {
+                continue;
+            }
+            let mut names = self.durable.clone();
+            for (_, change) in changes().filter(|(at, _)| there(*at)) {
+                change.apply(&mut names);
+            }
+            for fate in [Fate::Old, Fate::Torn, Fate::New] {
+                states.insert(self.tree(&names, fate));
+            }
+        }
+        states
+    }
+
+    fn tree(&self, names: &BTreeMap<PathBuf, usize>, fate: Fate) -> Tree {
+        let is_folder = |path: &Path| {
+            path.as_os_str().is_empty()
+                || names.get(path).is_some_and(|file| self.files[*file].seen == Node::Folder)
+        };
+        let reachable = |path: &Path| path.ancestors().skip(1).all(is_folder);
+        let there = names.iter().filter(|(path, _)| reachable(path));
+        Tree(there.map(|(path, file)| (path.clone(), self.files[*file].after(fate))).collect())
+    }
+}
+
+impl Change {
+    fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
+        if let Some(path) = &self.removes {
+            names.remove(path);
+        }
+        if let Some((path, file)) = &self.adds {
+            names.insert(path.clone(), *file);
+        }
+    }
+
+    fn folders(&self) -> impl Iterator<Item = &Path> {
+        let added = self.adds.as_ref().map(|(path, _)| path);
+        self.removes.iter().chain(added).filter_map(|path| path.parent())
+    }
+
+    /// Whether it cannot be on the disk without `earlier`.
+    fn follows(&self, earlier: &Self) -> bool {
+        self.folders().any(|folder| earlier.folders().any(|other| other == folder))
+    }
+}
+
+impl File {
+    fn after(&self, fate: Fate) -> Node {
+        let (Node::File { bytes: old, .. }, Node::File { bytes, mode, modified }) =
+            (&self.durable, &self.seen)
+        else {
+            return Node::Folder;
+        };
+        match fate {
+            Fate::New => self.seen.clone(),
+            Fate::Torn if old != bytes => {
+                let bytes = bytes[..bytes.len() / 2].to_vec();
+                Node::File { bytes, mode: *mode, modified: *modified }
+            }
+            Fate::Old | Fate::Torn => self.durable.clone(),
+        }
+    }
+}
+
+fn now() -> SystemTime {
+    SystemTime::now()
+}
