@@ -102,6 +102,11 @@ fn mapping() {
     short("mapping");
 }
 
+#[test]
+fn recovery() {
+    short("recovery");
+}
+
 /// A target without seeds, words or a run here is a target that was forgotten.
 #[test]
 fn every_target_is_here() {
