@@ -18,6 +18,7 @@ mod frames;
 mod grpc;
 mod header;
 mod id;
+mod legacy;
 mod mapping;
 mod recovery;
 mod world;
@@ -39,7 +40,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "answers", open: answers::open, short: 400 },
     Target { name: "config", open: config::open, short: 3_000 },
     // `tests/psi/cli/frames.rs` is its short run: with the program itself.
@@ -48,6 +49,7 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "grpc", open: grpc::open, short: 1_000 },
     Target { name: "header", open: header::open, short: 20_000 },
     Target { name: "id", open: id::open, short: 20_000 },
+    Target { name: "legacy", open: legacy::open, short: 3_000 },
     Target { name: "mapping", open: mapping::open, short: 2_500 },
     Target { name: "recovery", open: recovery::open, short: 4_000 },
 ];

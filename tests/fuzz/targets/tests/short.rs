@@ -98,6 +98,11 @@ fn id() {
 }
 
 #[test]
+fn legacy() {
+    short("legacy");
+}
+
+#[test]
 fn mapping() {
     short("mapping");
 }
