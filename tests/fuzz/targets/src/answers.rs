@@ -1,4 +1,4 @@
-//! What Infisical, or something in its place, answers over HTTP.
+//! What Infisical, a cloud's metadata service, or something in their place answers over HTTP.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use psi_common::SecretBytes;
 use psi_daemon::cache::{Cache, Policy};
 use psi_daemon::clock;
+use psi_daemon::provider::infisical::{AwsIam, Azure, Gcp, Method};
 use psi_daemon::provider::{ProviderError, SecretProvider, Source};
 use psi_daemon::reference::{Listing, Reference};
 use serde_json::Value;
@@ -14,6 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
+use url::Url;
 
 use crate::{Body, assert_words, choice, world};
 
@@ -21,33 +23,39 @@ use crate::{Body, assert_words, choice, world};
 const TOKEN: &str = "canary-access-token";
 /// Longer than anything here takes, and shorter than a fuzzer's patience.
 const LIMIT: Duration = Duration::from_secs(8);
-/// Projects of one client.
+/// Projects of one client, for each cloud.
 const SHARED: u32 = 100;
 const STATUSES: [u16; 16] =
     [200, 200, 200, 201, 204, 301, 307, 400, 401, 403, 404, 422, 429, 500, 502, 503];
 
 /// The first byte chooses what is asked, and whether the rest is a body of JSON, a body of something
-/// else, or the whole answer from its first byte on; the second one chooses the status.
+/// else, or the whole answer from its first byte on; the second one chooses the status. By its higher
+/// bits it chooses a cloud, whose metadata service then has the answer, to whatever it is asked.
 pub(crate) fn open() -> Body {
     let runtime = world::runtime();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let (mut provider, mut projects) = (None, Vec::new());
+    let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let (mut provider, mut left) = (None, 0);
     Box::new(move |input| {
         // A client takes longer to make than anything else here, and a project that has logged in is of
         // no more use: many projects share one.
-        if projects.is_empty() {
-            projects = (0..SHARED).map(|nth| format!("p{nth}")).collect();
-            provider = Some(world::infisical(&url, projects.clone()));
+        if left == 0 {
+            left = SHARED;
+            let numbers = (1..=SHARED).flat_map(|number| CLOUDS.map(|cloud| (cloud, number)));
+            let projects =
+                numbers.map(|(cloud, number)| (format!("{cloud:?}{number}"), cloud.method(&url)));
+            provider = Some(world::infisical(url.as_str(), projects));
         }
-        let (provider, project) = (provider.as_ref().unwrap(), projects.pop().unwrap());
-        Asked::new(input).run(&runtime, &listener, provider, &project);
+        Asked::new(input, left).run(&runtime, &listener, provider.as_ref().unwrap());
+        left -= 1;
     })
 }
 
 /// What is asked, and what is answered.
 struct Asked<'a> {
     what: What,
+    cloud: Cloud,
+    project: String,
     status: u16,
     is_json: bool,
     body: &'a [u8],
@@ -63,10 +71,28 @@ enum What {
     ListBelow,
 }
 
-/// What the server does: one kind of request gets the answer, the other one a good one.
+/// Where the proof for a login comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cloud {
+    None,
+    Aws,
+    Azure,
+    Gcp,
+}
+
+const CLOUDS: [Cloud; 4] = [Cloud::None, Cloud::Aws, Cloud::Azure, Cloud::Gcp];
+
+/// What the server does: one kind of request gets the answer, the others a good one.
 struct Script {
-    login: bool,
+    answered: Kind,
     answer: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Metadata,
+    Login,
+    Read,
 }
 
 /// What came of it.
@@ -76,60 +102,68 @@ enum Got {
 }
 
 impl<'a> Asked<'a> {
-    fn new(input: &'a [u8]) -> Self {
+    fn new(input: &'a [u8], number: u32) -> Self {
         let (chosen, rest) = choice(input);
         let what = [What::Login, What::Fetch, What::List, What::ListBelow][usize::from(chosen & 3)];
+        let cloud = CLOUDS[usize::from(chosen >> 4 & 3)];
+        let project = format!("{cloud:?}{number}");
         let kind = match chosen >> 2 & 3 {
             0 => {
-                return Self { what, status: 0, is_json: false, body: rest, answer: rest.to_vec() };
+                let answer = rest.to_vec();
+                return Self {
+                    what,
+                    cloud,
+                    project,
+                    status: 0,
+                    is_json: false,
+                    body: rest,
+                    answer,
+                };
             }
             1 => "text/html",
             _ => "application/json; charset=utf-8",
         };
         let (status, body) = choice(rest);
         let status = STATUSES[usize::from(status) % STATUSES.len()];
-        let mut answer = format!(
-            "HTTP/1.1 {status} Status\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+        let head = format!(
+            "HTTP/1.1 {status} Status\r\ncontent-type: {kind}\r\nmetadata-flavor: Google\r\n\
+             content-length: {}\r\n\r\n",
             body.len()
-        )
-        .into_bytes();
-        answer.extend_from_slice(body);
-        Self { what, status, is_json: kind != "text/html", body, answer }
+        );
+        let answer = [head.as_bytes(), body].concat();
+        Self { what, cloud, project, status, is_json: kind != "text/html", body, answer }
     }
 
-    fn run(
-        &self,
-        runtime: &Runtime,
-        listener: &TcpListener,
-        provider: &impl SecretProvider,
-        project: &str,
-    ) {
+    fn run(&self, runtime: &Runtime, listener: &TcpListener, provider: &impl SecretProvider) {
+        let answered = match (self.cloud, self.what) {
+            (Cloud::None, What::Login) => Kind::Login,
+            (Cloud::None, _) => Kind::Read,
+            _ => Kind::Metadata,
+        };
         let got = runtime.block_on(async {
-            let ask = tokio::time::timeout(LIMIT, self.ask(provider, project));
-            let script = Script { login: self.what == What::Login, answer: self.answer.clone() };
+            let ask = tokio::time::timeout(LIMIT, self.ask(provider));
+            let script = Script { answered, answer: self.answer.clone() };
             tokio::select! {
                 got = ask => got.expect("no end of it"),
                 never = serve(listener, Arc::new(script)) => never,
             }
         });
         match got {
+            // Whatever proved who we are, the rest is as ever.
+            Ok(_) if answered == Kind::Metadata => {}
             Ok(got) => self.judge(got),
             Err(error) => self.judge_error(&error),
         }
     }
 
-    async fn ask(
-        &self,
-        provider: &impl SecretProvider,
-        project: &str,
-    ) -> Result<Got, ProviderError> {
+    async fn ask(&self, provider: &impl SecretProvider) -> Result<Got, ProviderError> {
         if matches!(self.what, What::Login | What::Fetch) {
-            let members = [("project", project), ("path", "/app"), ("key", "KEY")];
+            let members = [("project", self.project.as_str()), ("path", "/app"), ("key", "KEY")];
             let reference = Reference::new("infisical", members);
             return provider.fetch(&reference).await.map(Got::Value);
         }
         let recursive = self.what == What::ListBelow;
-        let source = Source { project: project.into(), path: "/app".into(), recursive };
+        let source = Source { project: self.project.clone(), path: "/app".into(), recursive };
         provider.list(&source, &BTreeSet::from(["/app/sub".to_owned()])).await.map(Got::Listing)
     }
 
@@ -160,6 +194,7 @@ impl<'a> Asked<'a> {
             assert!(!words.contains(secret), "{words}");
         }
         let says_no = matches!(error, ProviderError::NotFound(_) | ProviderError::Denied(_));
+        assert!(!says_no || self.cloud == Cloud::None, "a cloud says no: {words}");
         if says_no && self.status != 0 && self.what != What::Login {
             let body = serde_json::from_slice::<Value>(self.body).unwrap_or_default();
             let signed = body["reqId"].is_string() && body["statusCode"] == self.status;
@@ -206,14 +241,13 @@ async fn serve(listener: &TcpListener, script: Arc<Script>) -> ! {
 async fn serve_one(stream: TcpStream, script: Arc<Script>) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
-        let is_login = read_request(&mut stream).await?;
-        if is_login == script.login {
+        let kind = read_request(&mut stream).await?;
+        if kind == script.answered {
             return stream.get_mut().write_all(&script.answer).await;
         }
-        let good = if is_login {
-            format!("{{\"accessToken\":\"{TOKEN}\",\"expiresIn\":900}}")
-        } else {
-            r#"{"secret":{"secretKey":"KEY","secretValue":"the value"}}"#.to_owned()
+        let good = match kind {
+            Kind::Login => format!("{{\"accessToken\":\"{TOKEN}\",\"expiresIn\":900}}"),
+            _ => r#"{"secret":{"secretKey":"KEY","secretValue":"the value"},"secrets":[]}"#.into(),
         };
         let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ";
         let good = format!("{head}{}\r\n\r\n{good}", good.len());
@@ -221,8 +255,23 @@ async fn serve_one(stream: TcpStream, script: Arc<Script>) -> std::io::Result<()
     }
 }
 
-/// Reads one request to its end; true for a login.
-async fn read_request(stream: &mut BufReader<TcpStream>) -> std::io::Result<bool> {
+impl Cloud {
+    fn method(self, metadata_url: &Url) -> Box<dyn Method> {
+        let (identity_id, metadata_url) = ("identity".to_owned(), metadata_url.clone());
+        match self {
+            Self::None => world::universal_auth(),
+            Self::Aws => Box::new(AwsIam { identity_id, region: None, metadata_url }),
+            Self::Azure => {
+                let resource = "https://management.azure.com/".into();
+                Box::new(Azure { identity_id, resource, client_id: None, metadata_url })
+            }
+            Self::Gcp => Box::new(Gcp { identity_id, metadata_url }),
+        }
+    }
+}
+
+/// Reads one request to its end.
+async fn read_request(stream: &mut BufReader<TcpStream>) -> std::io::Result<Kind> {
     let mut first = String::new();
     let (mut line, mut length) = (String::new(), 0);
     loop {
@@ -242,5 +291,9 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> std::io::Result<bool
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
-    Ok(first.starts_with("POST"))
+    Ok(match first.split_once(' ').unwrap() {
+        (_, path) if !path.starts_with("/api/") => Kind::Metadata,
+        ("POST", _) => Kind::Login,
+        _ => Kind::Read,
+    })
 }

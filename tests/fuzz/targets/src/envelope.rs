@@ -14,6 +14,7 @@ use crate::{Body, assert_words, choice};
 /// The id of the vectors' literal.
 const ID: &str = "0f1e2d3c4b5a69788796a5b4c";
 const ID_LEN: usize = ID.len();
+const CONTENTS: [Content<'_>; 3] = [Content::Cache, Content::Literal(ID), Content::Generation];
 
 /// 0: a payload behind a good seal. 1: a header's part in front of a good body. 2: a file under another
 /// id. Anything else is a file as it stands: those begin with a P.
@@ -43,7 +44,7 @@ impl Sealed {
     /// No byte can be changed: what opens was sealed just so. A fuzzer has the key's files to start
     /// from, and cannot make another one.
     fn file(&self, file: &[u8]) {
-        for content in [Content::Cache, Content::Literal(ID)] {
+        for content in CONTENTS {
             self.judge(content, file);
             if let Ok(envelope) = Envelope::parse(content, file) {
                 assert!(envelope.backend.bytes.len() < file.len());
@@ -77,7 +78,7 @@ fn with_part(part: &[u8]) {
     let part = &part[..part.len().min(usize::from(u16::MAX))];
     let text = SecretBytes::new(b"text".to_vec());
     let vault = vault(part.to_vec());
-    for content in [Content::Cache, Content::Literal(ID)] {
+    for content in CONTENTS {
         let file = vault.seal(content, &text).unwrap();
         assert_eq!(Envelope::parse(content, &file).unwrap().backend.bytes, part);
         assert!(vault.open(content, &file).unwrap().same_as(&text));

@@ -18,7 +18,9 @@ mod frames;
 mod grpc;
 mod header;
 mod id;
+mod legacy;
 mod mapping;
+mod recovery;
 mod world;
 
 use std::path::{Path, PathBuf};
@@ -38,16 +40,18 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
-    Target { name: "answers", open: answers::open, short: 600 },
+pub const TARGETS: [Target; 10] = [
+    Target { name: "answers", open: answers::open, short: 400 },
     Target { name: "config", open: config::open, short: 3_000 },
     // `tests/psi/cli/frames.rs` is its short run: with the program itself.
     Target { name: "driver", open: driver::open, short: 0 },
     Target { name: "envelope", open: envelope::open, short: 6_000 },
-    Target { name: "grpc", open: grpc::open, short: 1_500 },
+    Target { name: "grpc", open: grpc::open, short: 1_000 },
     Target { name: "header", open: header::open, short: 20_000 },
     Target { name: "id", open: id::open, short: 20_000 },
-    Target { name: "mapping", open: mapping::open, short: 4_000 },
+    Target { name: "legacy", open: legacy::open, short: 3_000 },
+    Target { name: "mapping", open: mapping::open, short: 2_500 },
+    Target { name: "recovery", open: recovery::open, short: 4_000 },
 ];
 
 impl Target {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use psi_common::{Paths, SecretBytes};
 use psi_daemon::config::Config;
 use psi_daemon::provider::infisical::{
-    Infisical, Project, SecretSource, UniversalAuth, token_source,
+    Infisical, Method, Project, SecretSource, UniversalAuth, token_source,
 };
 use psi_daemon::provider::{Keeping, ProviderError, SecretProvider, Source};
 use psi_daemon::reference::{Coordinates, Extent, Listing, Realm, Reference};
@@ -68,20 +68,27 @@ pub(crate) fn config() -> Config {
 }
 
 /// Infisical at `api_url`, with these projects, each of which logs in for itself.
-pub(crate) fn infisical(api_url: &str, names: impl IntoIterator<Item = String>) -> Infisical {
-    let project = |name| {
-        let client_secret = SecretSource::Config(SecretBytes::new(CLIENT_SECRET.into()));
-        let method = UniversalAuth { client_id: "id".into(), client_secret };
-        let tokens = token_source(Box::new(method));
+pub(crate) fn infisical(
+    api_url: &str,
+    projects: impl IntoIterator<Item = (String, Box<dyn Method>)>,
+) -> Infisical {
+    let project = |(name, method)| {
+        let tokens = token_source(method);
         (name, Project { id: "uuid".into(), environment: "prod".into(), tokens })
     };
-    let projects = names.into_iter().map(project).collect::<HashMap<_, _>>();
+    let projects = projects.into_iter().map(project).collect::<HashMap<_, _>>();
     Infisical::new(api_url, None, Duration::from_secs(10), projects)
+}
+
+/// A client id with [`CLIENT_SECRET`].
+pub(crate) fn universal_auth() -> Box<dyn Method> {
+    let client_secret = SecretSource::Config(SecretBytes::new(CLIENT_SECRET.into()));
+    Box::new(UniversalAuth { client_id: "id".into(), client_secret })
 }
 
 /// The upstreams of [`config`], with a provider that has every secret at hand.
 pub(crate) fn upstreams() -> Upstreams {
-    let provider = AtHand(infisical("http://127.0.0.1:9", ["p".to_owned()]));
+    let provider = AtHand(infisical("http://127.0.0.1:9", [("p".to_owned(), universal_auth())]));
     let upstream = Arc::new(Upstream::new("infisical", Box::new(provider)));
     Upstreams {
         providers: BTreeMap::from([(upstream.name.clone(), upstream)]),
@@ -116,6 +123,6 @@ impl SecretProvider for AtHand {
     }
 
     fn keeping(&self) -> Keeping {
-        Keeping::OnDisk
+        self.0.keeping()
     }
 }

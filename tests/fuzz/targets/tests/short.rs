@@ -98,8 +98,18 @@ fn id() {
 }
 
 #[test]
+fn legacy() {
+    short("legacy");
+}
+
+#[test]
 fn mapping() {
     short("mapping");
+}
+
+#[test]
+fn recovery() {
+    short("recovery");
 }
 
 /// A target without seeds, words or a run here is a target that was forgotten.

@@ -1,0 +1,80 @@
+//! What the Python PSI left: version 1 of `cache.enc`, the hybrid envelope in it, and mappings.
+
+use psi_common::SecretBytes;
+use psi_daemon::hybrid::Hybrid;
+use psi_daemon::legacy::{self, LegacyError, SealedCache, mapping};
+use psi_daemon::reference::Reference;
+use psi_daemon::sealer::{DataKey, Sealer};
+
+use crate::{Body, assert_words, choice};
+
+const HEADER: &[u8] = b"PSIC\x01\x01";
+const NONCE: [u8; 12] = [7; 12];
+
+/// 0: a mapping. 1: JSON behind a good seal. 2: a hybrid envelope. Anything else: a file.
+pub(crate) fn open() -> Body {
+    let key = SecretBytes::new(include_bytes!("../../../vectors/key").to_vec());
+    let key = DataKey::from_secret(&key).unwrap();
+    let known = crate::vectors();
+    Box::new(move |input| match choice(input) {
+        (0, bytes) => mapped(bytes),
+        (1, json) => behind_a_good_seal(&key, json),
+        (2, envelope) => hybrid(envelope),
+        _ => file(&key, &known, input),
+    })
+}
+
+/// What is a mapping is a reference, and its canonical form is JSON that says the same in ASCII.
+fn mapped(bytes: &[u8]) {
+    match mapping::parse(bytes) {
+        Ok(reference) => {
+            assert_eq!(Reference::parse(bytes).as_ref(), Some(&reference));
+            let canonical = mapping::canonical(&reference);
+            assert!(canonical.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{canonical}");
+            assert_eq!(Reference::parse(canonical.as_bytes()), Some(reference));
+        }
+        Err(why) => assert_words(why),
+    }
+}
+
+fn behind_a_good_seal(key: &DataKey, json: &[u8]) {
+    let mut file = [HEADER, &NONCE].concat();
+    Sealer::new(key).seal(NONCE, &[], &SecretBytes::new(json.to_vec()), &mut file);
+    assert!(legacy::is_old_cache(&file));
+    let cache = match SealedCache::parse(&file).unwrap().open(key) {
+        Ok(cache) => cache,
+        Err(error) => {
+            assert!(!matches!(error, LegacyError::Truncated | LegacyError::NotAuthentic));
+            return assert_words(&error.to_string());
+        }
+    };
+    let mapping = Reference::new("infisical", [("project", "p"), ("path", "/"), ("key", "K")]);
+    let (entries, named) = (cache.len(), cache.value(&mapping).is_some());
+    let claims = cache.claim([&mapping, &mapping]);
+    assert_eq!(
+        (claims.found.len(), claims.unclaimed),
+        (named.into(), entries - usize::from(named))
+    );
+}
+
+/// It comes apart where its lengths say, and without a byte too much.
+fn hybrid(bytes: &[u8]) {
+    match Hybrid::parse(bytes) {
+        Ok(envelope) => {
+            let length = u16::from_be_bytes([bytes[0], bytes[1]]).into();
+            assert_eq!(envelope.wrapped(), &bytes[2..][..length]);
+            assert!(envelope.open(&DataKey::generate().unwrap()).is_err());
+        }
+        Err(error) => assert_words(&error.to_string()),
+    }
+}
+
+/// Of version 1 the header is not authenticated; what follows it is.
+fn file(key: &DataKey, known: &[Vec<u8>], file: &[u8]) {
+    match SealedCache::parse(file).and_then(|sealed| sealed.open(key)) {
+        Ok(_) => {
+            assert!(known.iter().any(|known| known.get(6..) == file.get(6..)), "a forgery opens")
+        }
+        Err(error) => assert_words(&error.to_string()),
+    }
+}

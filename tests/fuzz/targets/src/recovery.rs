@@ -1,0 +1,62 @@
+//! `recovery.enc`, and the recovery key as people type it.
+
+use psi_common::SecretBytes;
+use psi_daemon::recovery::{self, RecoveryKey};
+use psi_daemon::sealer::DataKey;
+
+use crate::{Body, assert_words, choice};
+
+/// The vectors' file, and the keys that open it.
+const FILE: &[u8] = include_bytes!("../../../vectors/recovery-v1.enc");
+const KEY: &[u8] = include_bytes!("../../../vectors/key");
+const TYPED: &[u8] = include_bytes!("../../../vectors/recovery-key");
+const DIGITS: &[u8] = b"cbdefghijklnrtuv";
+
+/// 0: a recovery key as it is typed. Anything else: a file.
+pub(crate) fn open() -> Body {
+    let key = DataKey::from_secret(&SecretBytes::new(KEY.to_vec())).unwrap();
+    let recovery = RecoveryKey::parse(&SecretBytes::new(TYPED.to_vec())).unwrap();
+    Box::new(move |input| match choice(input) {
+        (0, typed) => typing(typed),
+        _ => file(&recovery, &key, input),
+    })
+}
+
+/// It is taken when it has 64 of the digits, and comes back in its proper form.
+fn typing(typed: &[u8]) {
+    let digits: Vec<u8> = typed.to_ascii_lowercase();
+    let digits = digits.iter().filter(|digit| !digit.is_ascii_whitespace() && **digit != b'-');
+    let digits: Vec<u8> = digits.copied().collect();
+    let good = digits.len() == 64 && digits.iter().all(|digit| DIGITS.contains(digit));
+    match RecoveryKey::parse(&SecretBytes::new(typed.to_vec())) {
+        Ok(key) => {
+            assert!(good);
+            let text = key.to_text();
+            assert_eq!(text.expose_secret().split(|byte| *byte == b'-').flatten().count(), 64);
+            assert!(text.expose_secret().iter().filter(|byte| **byte != b'-').eq(&digits));
+        }
+        Err(error) => {
+            assert!(!good, "{error}");
+            assert_words(&error.to_string());
+        }
+    }
+}
+
+/// Nothing opens, and nothing is said to be well, that was not written just so.
+fn file(recovery: &RecoveryKey, key: &DataKey, file: &[u8]) {
+    let outcomes = [
+        recovery::open(file, recovery).map(|keys| {
+            assert!(keys.iter().all(|found| found.to_secret().same_as(&key.to_secret())));
+        }),
+        recovery::check(file, &[key]),
+    ];
+    for outcome in outcomes {
+        match outcome {
+            Ok(()) => assert_eq!(file, FILE, "a forgery opens"),
+            Err(error) => assert_words(&error.to_string()),
+        }
+    }
+    if let Ok(again) = recovery::rewrap(file, &[key], &[key]) {
+        recovery::check(&again, &[key]).unwrap();
+    }
+}
