@@ -73,7 +73,7 @@ fn hybrid(bytes: &[u8]) {
 fn file(key: &DataKey, known: &[Vec<u8>], file: &[u8]) {
     match SealedCache::parse(file).and_then(|sealed| sealed.open(key)) {
         Ok(_) => {
-            assert!(known.iter().any(|known| known.get(6..) == file.get(6..)), "a forgery opens")
+            assert!(known.iter().any(|known| known.get(6..) == file.get(6..)), "a forgery opens");
         }
         Err(error) => assert_words(&error.to_string()),
     }
