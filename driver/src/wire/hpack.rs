@@ -6,6 +6,9 @@ use super::huffman;
 
 /// What the dynamic table may hold, in the RFC's count, unless its user says otherwise.
 const TABLE_SIZE: usize = 4_096;
+/// What one block may decode to, in the same count: a byte of a block may stand for a whole entry of the
+/// table.
+const LARGEST_LIST: usize = 64 << 10;
 /// What the RFC counts for each entry besides its text.
 const ENTRY_OVERHEAD: usize = 32;
 /// The static table (appendix A).
@@ -97,28 +100,31 @@ impl Decoder {
     /// One whole block; `None` when it is malformed.
     pub(super) fn decode(&mut self, block: &[u8]) -> Option<Vec<Field>> {
         let mut fields = Vec::new();
-        let mut rest = block;
+        let (mut rest, mut room) = (block, LARGEST_LIST);
         while let Some(first) = rest.first().copied() {
-            match first {
+            let field = match first {
                 // An indexed field.
                 0x80.. => {
                     let index = integer(&mut rest, 7)?;
-                    fields.push(self.field(index)?);
+                    self.field(index)?
                 }
                 // A literal that goes into the table.
                 0x40..=0x7f => {
                     let field = self.literal(&mut rest, 6)?;
-                    fields.push(field.clone());
-                    self.insert(field);
+                    self.insert(field.clone());
+                    field
                 }
                 // The table's new size.
                 0x20..=0x3f => {
                     self.limit = Some(integer(&mut rest, 5)?).filter(|size| *size <= TABLE_SIZE)?;
                     self.evict();
+                    continue;
                 }
                 // A literal that does not.
-                _ => fields.push(self.literal(&mut rest, 4)?),
-            }
+                _ => self.literal(&mut rest, 4)?,
+            };
+            room = room.checked_sub(field.size())?;
+            fields.push(field);
         }
         Some(fields)
     }
@@ -274,6 +280,16 @@ mod tests {
         ] {
             assert_eq!(Decoder::default().decode(&bytes(hex)), None, "{hex}");
         }
+    }
+
+    /// One entry of 4,000 bytes, and 60,000 times a byte that means it.
+    #[test]
+    fn a_small_block_does_not_decode_to_a_huge_list() {
+        let entry = [&bytes("4001617fa11e")[..], &[b'v'; 4_000]].concat();
+        let mut decoder = Decoder::default();
+        assert_eq!(decoder.decode(&entry).unwrap()[0].value.len(), 4_000);
+        assert_eq!(decoder.decode(&[0xbe; 16]).unwrap().len(), 16);
+        assert_eq!(decoder.decode(&[0xbe; 60_000]), None);
     }
 
     proptest! {

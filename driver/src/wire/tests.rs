@@ -223,6 +223,19 @@ fn an_early_end_is_an_answer() {
     assert_eq!(ended.code, 8);
 }
 
+/// While the request waits for a window, the answer piles up: 800,000 messages of nothing.
+#[test]
+fn many_small_messages_are_taken_in_time() {
+    let messages = frame(frame::DATA, 0, 1, &[0; 16_000]).repeat(250);
+    let no_window = frame(frame::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let bytes = [no_window, begin(), messages, end()].concat();
+    let answer = conversation(&[1; 400_000], Duration::from_secs(30), move |mut server| {
+        server.write_all(&bytes).unwrap();
+        let _ = server.read_to_end(&mut Vec::new());
+    });
+    assert_eq!(answer.unwrap().1.len(), 800_000);
+}
+
 #[test]
 fn a_server_that_stops_is_told_from_one_that_is_none() {
     let goaway = |last: u32, code: u32| {
