@@ -42,10 +42,10 @@ impl Failure {
     }
 }
 
-/// One line, whatever a cause holds.
+/// One line, whatever a cause holds: it may be for a terminal, which takes some characters for orders.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = |text: &str| text.replace(['\n', '\r'], " ");
+        let line = |text: &str| text.replace(char::is_control, " ");
         f.write_str(&line(&self.what))?;
         if self.remedy.is_empty() { Ok(()) } else { write!(f, "; {}", line(&self.remedy)) }
     }

@@ -91,7 +91,7 @@ fn refresh(paths: &Paths, json: bool) -> Result<(), Failure> {
 }
 
 fn sum(events: &[RefreshEvent], count: impl Fn(&RefreshEvent) -> u64) -> u64 {
-    events.iter().map(count).sum()
+    events.iter().map(count).fold(0, u64::saturating_add)
 }
 
 fn refresh_text(events: &[RefreshEvent]) -> String {

@@ -140,7 +140,7 @@ fn as_text(status: &StatusResponse, now: SystemTime) -> String {
         if status.survives_outage {
             "a reboot now, with no provider in reach, would serve every registered secret".into()
         } else {
-            let more = status.would_fail_count - status.would_fail.len() as u64;
+            let more = status.would_fail_count.saturating_sub(status.would_fail.len() as u64);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             format!(
                 "a reboot now, with no provider in reach, would NOT serve {}{more}",
