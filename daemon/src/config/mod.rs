@@ -97,12 +97,14 @@ pub struct ConfigError {
 impl Config {
     /// Reads and checks a config file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
-            path: path.to_owned(),
-            line: None,
-            what: error.to_string(),
+        let fault = |line, what: String| ConfigError { path: path.to_owned(), line, what };
+        let bytes = std::fs::read(path).map_err(|error| fault(None, error.to_string()))?;
+        let text = std::str::from_utf8(&bytes).map_err(|error| {
+            let good = &bytes[..error.valid_up_to()];
+            let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+            fault(Some(line), "it is not UTF-8".into())
         })?;
-        Self::parse(&text, path)
+        Self::parse(text, path)
     }
 
     /// Checks a config's text; `path` is for messages.
