@@ -305,7 +305,7 @@ impl fmt::Display for EnvelopeError {
             Self::OtherBackend(tag) => write!(f, "it was sealed under the {tag} backend's key"),
             Self::OtherKey => f.write_str("it was sealed under another key"),
             Self::NotAuthentic => f.write_str("it was damaged or tampered with"),
-            Self::Payload(what) => write!(f, "its content makes no sense: {what}"),
+            Self::Payload(what) => write!(f, "it opens, and its content makes no sense: {what}"),
         }
     }
 }

@@ -22,6 +22,7 @@ mod hsm;
 mod legacy;
 mod login;
 mod lookup;
+mod malformed;
 mod offline;
 mod persist;
 mod podman;
