@@ -1,5 +1,6 @@
 //! What the programs say: exit codes, words and streams, as an operator or podman meets them.
 
+mod frames;
 mod ids;
 mod install;
 mod listeners;

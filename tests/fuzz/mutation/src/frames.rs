@@ -2,16 +2,16 @@
 //! off by the first frame's length is tested for nothing else.
 
 /// What a client sends first (3.4).
-pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
 /// A client's whole connection.
-pub(crate) fn connection(input: &[u8]) -> Vec<u8> {
+pub fn connection(input: &[u8]) -> Vec<u8> {
     [PREFACE, &SETTINGS, &frames(input)].concat()
 }
 
 /// A server's whole connection.
-pub(crate) fn answers(input: &[u8]) -> Vec<u8> {
+pub fn answers(input: &[u8]) -> Vec<u8> {
     [&SETTINGS, &frames(input)[..]].concat()
 }
 

@@ -3,6 +3,7 @@
 //! It knows nothing of psi, so that the black-box tests may use it too.
 
 mod dictionary;
+pub mod frames;
 
 use std::fs;
 use std::io;

@@ -11,22 +11,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use psi_common::{Exit, Paths, Scope};
+use psi_mutation::frames;
 
-use crate::{Body, choice, frames};
+use crate::{Body, choice};
 
-/// The commands, of which the first byte chooses one. `lookup` and `list` try again, as podman wants it,
-/// when the other end goes away.
-const COMMANDS: [&[&str]; 9] = [
-    &["health"],
-    &["cache", "status"],
-    &["cache", "status", "--json"],
-    &["cache", "refresh"],
-    &["cache", "refresh", "--json"],
-    &["cache", "invalidate", "{\"provider\":\"infisical\"}"],
-    &["restore"],
-    &["lookup"],
-    &["list"],
-];
+/// The commands, of which the first byte chooses one; a tab parts their words. `lookup` and `list` try again,
+/// as podman wants it, when the other end goes away.
+const COMMANDS: &str = include_str!("../../driver-commands");
 /// The codes of interface.md, but for usage.
 const EXITS: [Exit; 8] = [
     Exit::Ok,
@@ -63,7 +54,8 @@ pub(crate) fn open() -> Body {
             (1, rest) => frames::answers(rest),
             _ => rest.to_vec(),
         };
-        run(COMMANDS[usize::from(command) % COMMANDS.len()]);
+        let nth = usize::from(command) % COMMANDS.lines().count();
+        run(&COMMANDS.lines().nth(nth).unwrap().split('\t').collect::<Vec<_>>());
     })
 }
 

@@ -8,13 +8,14 @@ use http::{HeaderMap, Request};
 use psi_daemon::assemble::{self, Surroundings};
 use psi_daemon::credential::{Creds, Scope};
 use psi_daemon::{grpc, listener};
+use psi_mutation::frames;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Body, assert_words, choice, frames, world};
+use crate::{Body, assert_words, choice, world};
 
 /// Longer than any answer here takes, and shorter than a fuzzer's patience.
 const LIMIT: Duration = Duration::from_secs(8);

@@ -14,7 +14,6 @@ mod answers;
 mod config;
 mod driver;
 mod envelope;
-mod frames;
 mod grpc;
 mod header;
 mod id;
