@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use psi_common::{BackendTag, Paths};
 
+use crate::boot;
 use crate::cache::{Cache, Policy};
 use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, HsmPin, InfisicalConfig};
 use crate::credential::{Credential, Creds};
@@ -36,7 +37,8 @@ pub fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
     let paths = &surroundings.paths;
     let state = files::make_private_folder(&paths.state);
     let registry = Arc::new(Registry::open(&paths.state, None));
-    let cache = Arc::new(SharedCache::new(Cache::new(policy(&config.cache))));
+    let boot = boot::of(paths.socket.parent().unwrap_or(&paths.state));
+    let cache = Arc::new(SharedCache::new(Cache::new(policy(&config.cache), boot)));
     let token = token_config(config, surroundings).map(Token::new);
     let (upstreams, faults) = upstreams(config, surroundings);
     let daemon = Daemon::new(

@@ -5,6 +5,7 @@
 pub mod cli;
 
 pub mod assemble;
+pub mod boot;
 pub mod config;
 pub mod daemon;
 pub mod hardening;
@@ -15,6 +16,7 @@ pub mod notify;
 
 pub mod grpc;
 
+pub mod drill;
 pub mod gate;
 pub mod service;
 
@@ -88,7 +90,8 @@ async fn open_and_refresh(daemon: Arc<Daemon>, stop: CancellationToken) {
     let schedule = daemon.schedule.subscribe();
     tokio::join!(
         daemon.keep_trying(stop.clone()),
-        daemon.refresher.keep_fresh(schedule, stop.clone())
+        daemon.keep_testing(stop.clone()),
+        daemon.refresher.keep_fresh(schedule, clock::now, stop.clone())
     );
 }
 

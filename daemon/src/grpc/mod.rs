@@ -2,9 +2,11 @@
 //! the time is stamped.
 
 mod admin;
+mod drill;
 mod driver;
 mod incoming;
 mod peer;
+mod report;
 
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
