@@ -139,7 +139,8 @@ impl Extent {
 /// In the words of people: realm, folder and key.
 impl fmt::Display for Coordinates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = |text: &str| text.chars().take(200).flat_map(char::escape_debug).collect::<String>();
+        let line =
+            |text: &str| text.chars().take(200).flat_map(char::escape_debug).collect::<String>();
         let parts: Vec<String> = serde_json::from_str(&self.realm.0).unwrap_or_default();
         let (path, key) = (line(&self.path), line(&self.key));
         write!(f, "{} {}/{key}", line(&parts.join(" ")), path.trim_end_matches('/'))

@@ -140,9 +140,9 @@ impl Refresher {
     pub fn start(&self, order: Order, now: Moment) -> watch::Receiver<Progress> {
         let mut running = lock(&self.running);
         // A run whose task is gone will never end.
-        let under_way = running.take().filter(|(_, progress)| {
-            !progress.borrow().ended && progress.has_changed().is_ok()
-        });
+        let under_way = running
+            .take()
+            .filter(|(_, progress)| !progress.borrow().ended && progress.has_changed().is_ok());
         if let Some((present, progress)) = &under_way
             && *present >= order
         {
@@ -250,11 +250,8 @@ impl Work {
             own.map(|(source, failed)| (source.clone(), failed.why.clone())).collect();
         let before = std::mem::replace(&mut *lock(&self.told), failing.clone());
         let is_new = |(source, why): &(&String, &String)| before.get(*source) != Some(*why);
-        let new: Vec<String> = failing
-            .iter()
-            .filter(is_new)
-            .map(|(source, why)| format!("{source}: {why}"))
-            .collect();
+        let new: Vec<String> =
+            failing.iter().filter(is_new).map(|(source, why)| format!("{source}: {why}")).collect();
         if !new.is_empty() {
             tracing::warn!("refreshed in part: {counts}; failed: {}", new.join("; "));
         } else if counts.is_change() || (failing.is_empty() && !before.is_empty()) {

@@ -211,8 +211,7 @@ impl Daemon {
             .service
             .cache
             .read(|cache| (Cache::doubted(cache), cache.overdue(clock::now().tick)));
-        let is_held =
-            |doubted: &&Doubted| matches!(doubted.cause, Cause::Removed | Cause::Emptied);
+        let is_held = |doubted: &&Doubted| matches!(doubted.cause, Cause::Removed | Cause::Emptied);
         let held = doubted.iter().filter(is_held).count();
         let refused = doubted.len() - held;
         let mut reasons = Vec::new();

@@ -64,9 +64,10 @@ pub(super) fn told(daemon: &Daemon, now: Moment) -> StatusResponse {
         stale,
         failed,
         overdue,
-        drill_until_ms: service.drill.until(now.mono).map(|until| {
-            now.wall.after(until.saturating_duration_since(now.mono)).as_millis()
-        }),
+        drill_until_ms: service
+            .drill
+            .until(now.mono)
+            .map(|until| now.wall.after(until.saturating_duration_since(now.mono)).as_millis()),
         write_errors: written.errors,
         pulls: Some(totals(daemon.refresher.totals())),
     }

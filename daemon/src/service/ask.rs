@@ -68,7 +68,15 @@ impl Service {
         let flight = self.inflight.join((at.clone(), ticket), || {
             let (upstream, cache) = (Arc::clone(upstream), Arc::clone(&self.cache));
             let recovered = Arc::clone(&self.recovered);
-            fetch(upstream, cache, recovered, at.clone(), Arc::clone(reference), ticket, now.lately())
+            fetch(
+                upstream,
+                cache,
+                recovered,
+                at.clone(),
+                Arc::clone(reference),
+                ticket,
+                now.lately(),
+            )
         });
         match tokio::time::timeout_at(patience, flight).await {
             Ok(Some(answer)) => answer,

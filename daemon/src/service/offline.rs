@@ -50,7 +50,8 @@ impl Service {
         }
         self.cache.read(|cache| {
             let answer = cache.get(&at, now.tick);
-            let resolves = matches!(answer, Answer::Fresh(_) | Answer::Stale { servable: true, .. });
+            let resolves =
+                matches!(answer, Answer::Fresh(_) | Answer::Stale { servable: true, .. });
             (resolves, cache.outlives_reboot(&at, now.tick))
         })
     }

@@ -170,11 +170,8 @@ impl Fixture {
         let state = tempfile::tempdir().unwrap();
         let provider = Arc::new(Scripted::default());
         provider.set("K", "one");
-        let source = |path: &&str| Source {
-            project: "p".into(),
-            path: (*path).into(),
-            recursive: false,
-        };
+        let source =
+            |path: &&str| Source { project: "p".into(), path: (*path).into(), recursive: false };
         let workload = Workload {
             provider: "fake".into(),
             depends_on: Vec::new(),

@@ -305,7 +305,10 @@ mod tests {
         let tally = upstream.health().tally;
         let Tally { given, unreachable, throttled, .. } = tally;
         assert_eq!((given, unreachable, throttled), (1, 1, 0));
-        assert_eq!((tally.gone, tally.denied, tally.unauthenticated, tally.misbehaved), (1, 1, 1, 1));
+        assert_eq!(
+            (tally.gone, tally.denied, tally.unauthenticated, tally.misbehaved),
+            (1, 1, 1, 1)
+        );
         assert_eq!(upstream.complaint().as_deref(), Some("no"));
     }
 }

@@ -1,8 +1,10 @@
 //! What only people run. Nothing here is on podman's path.
 
 pub(crate) mod cache;
+pub(crate) mod drill;
 pub(crate) mod install;
 mod keys;
+pub(crate) mod metrics;
 pub(crate) mod podman;
 pub(crate) mod restore;
 mod status;

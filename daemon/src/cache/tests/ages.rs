@@ -160,7 +160,10 @@ fn serving_makes_nothing_younger() {
         cache.doubt(&at("K"), &Refusal::Misunderstood("?".into()), time(after));
     }
     assert_eq!(cache.fetched(&at("K")), fetched);
-    assert_eq!(cache.fetch_span(), Some((moment(Duration::ZERO).wall, moment(Duration::ZERO).wall)));
+    assert_eq!(
+        cache.fetch_span(),
+        Some((moment(Duration::ZERO).wall, moment(Duration::ZERO).wall))
+    );
 }
 
 #[test]

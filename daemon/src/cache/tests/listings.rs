@@ -83,7 +83,8 @@ fn a_value_that_turns_empty_is_held_until_that_is_confirmed() {
     assert_eq!((counts.changed, counts.held), (1, 0));
     assert!(is_fresh(&cache, "B", HOUR + CONFIRM_AFTER, ""));
     // What was empty before may be so, and what is new may be too.
-    let counts = take(&mut cache, listed(&[("A", "1"), ("B", ""), ("C", "2"), ("D", "")]), 2 * HOUR);
+    let counts =
+        take(&mut cache, listed(&[("A", "1"), ("B", ""), ("C", "2"), ("D", "")]), 2 * HOUR);
     assert_eq!((counts.added, counts.unchanged, counts.held), (1, 3, 0));
 }
 
@@ -161,7 +162,8 @@ fn what_is_not_wanted_is_neither_added_nor_missed() {
     let (ticket, now) = (cache.ticket(), moment(2 * HOUR));
     let wanted = |of: &Coordinates| of.key == "A";
     let taking = Taking { ticket, began: now, now, accept: false, wanted: &wanted };
-    let listing = listed(&[("A", "1"), ("SCRIPT", "1"), ("SCRIPT_2", "1"), ("SCRIPT_3", "1"), ("B", "1")]);
+    let listing =
+        listed(&[("A", "1"), ("SCRIPT", "1"), ("SCRIPT_2", "1"), ("SCRIPT_3", "1"), ("B", "1")]);
     let (counts, _) = cache.replace(listing, &taking);
     assert_eq!(counts, Counts { unchanged: 1, ..Counts::default() });
     assert_eq!(cache.len(), 4);

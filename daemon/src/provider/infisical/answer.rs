@@ -76,9 +76,11 @@ pub(super) async fn answer_if_changed(
     };
     let response = request.send().await.map_err(|error| outage(&error))?;
     let (status, headers) = (response.status(), response.headers());
-    let is_json = text(headers, CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json"));
-    let retry_after =
-        text(headers, RETRY_AFTER).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+    let is_json =
+        text(headers, CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json"));
+    let retry_after = text(headers, RETRY_AFTER)
+        .and_then(|text| text.trim().parse().ok())
+        .map(Duration::from_secs);
     let etag = text(headers, ETAG).map(str::to_owned);
     if status == StatusCode::NOT_MODIFIED && is_answer_to(known, etag.as_deref()) {
         return Ok(Reply::Unchanged);

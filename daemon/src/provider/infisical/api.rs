@@ -13,9 +13,7 @@ use reqwest::{Client, Method, Url, redirect};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
-use super::answer::{
-    ApiError, Reply, answer, answer_if_changed, one_line, parse, root_cause,
-};
+use super::answer::{ApiError, Reply, answer, answer_if_changed, one_line, parse, root_cause};
 
 const HIDDEN: &[u8] = b"<hidden-by-infisical>";
 
