@@ -289,8 +289,10 @@ fn drop_unwanted(service: &Service, workloads: &[Extent], now: Tick) {
     let knows = |at: &Coordinates| {
         upstreams.providers.values().any(|upstream| upstream.provider.knows(&at.realm))
     };
+    // Nobody asks for what was deleted, as a script may for what was never registered.
+    let deleted = service.take_deleted();
     let wanted = |at: &Coordinates, fetched: Tick| {
-        fetched.age(now) < UNWANTED_STAYS
+        (fetched.age(now) < UNWANTED_STAYS && !deleted.contains(at))
             || registered.contains(at)
             || workloads.iter().any(|extent| extent.contains(at))
             || !knows(at)

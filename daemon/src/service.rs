@@ -4,8 +4,9 @@ mod ask;
 mod error;
 mod offline;
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use psi_common::{SecretBytes, SecretId};
@@ -52,6 +53,7 @@ pub struct Service {
     misses: AtomicU64,
     stale: AtomicU64,
     failed: AtomicU64,
+    deleted: Mutex<HashSet<Coordinates>>,
 }
 
 /// Lookups since the start.
@@ -127,6 +129,7 @@ impl Service {
             misses: AtomicU64::new(0),
             stale: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            deleted: Mutex::default(),
         }
     }
 
@@ -270,6 +273,22 @@ impl Service {
             .ok_or_else(|| bad_reference("not every member is a string".into()))?;
         self.upstream_of(&reference)?.provider.accept(&reference).map_err(bad_reference)?;
         Ok(Registration::Reference(reference, data))
+    }
+
+    /// Forgets a registration; false when there was none. Its value stays until the next refresh: podman
+    /// deletes before it stores, on `create --replace`.
+    pub async fn delete(&self, id: SecretId, now: Timestamp) -> Result<bool, ServiceError> {
+        if let Some(Registered::Reference(reference)) = self.registry.get(id)
+            && let Some(at) = self.coordinates(&reference)
+        {
+            self.deleted.lock().unwrap_or_else(PoisonError::into_inner).insert(at);
+        }
+        Ok(self.registry.delete(id, now).await?)
+    }
+
+    /// Where the references led whose registration was deleted since the last call.
+    pub fn take_deleted(&self) -> HashSet<Coordinates> {
+        std::mem::take(&mut *self.deleted.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Drops a secret from the cache; false when it was not in it.

@@ -57,6 +57,10 @@ impl Agenda {
         Self { schedule, sources: HashMap::new() }
     }
 
+    pub(super) fn interval(&self) -> Duration {
+        self.schedule.interval
+    }
+
     /// Takes over what there is to pull now. What was fetched before a restart counts: a daemon that comes
     /// back with a young cache leaves the provider alone.
     pub(super) fn plan(&mut self, planned: &[Planned<'_>], now: Tick, chance: impl Fn() -> f64) {

@@ -61,7 +61,9 @@ impl Work {
         }
         let pulls = self.plan(now.tick);
         let pauses = pulls.iter().map(|pull| self.pause_of(pull, now));
-        pauses.min().unwrap_or(GLANCE).min(GLANCE)
+        // What is registered meanwhile is seen no later than it could be due.
+        let glance = GLANCE.min(lock(&self.agenda).interval());
+        pauses.min().unwrap_or(glance).min(glance)
     }
 
     fn pause_of(&self, pull: &Pull, now: Moment) -> Duration {

@@ -87,13 +87,7 @@ fn rule_6_clock_environment_and_sleep_have_one_owner_each() {
     // is written or named by it. Whoever is between, gets it as an argument.
     only_in(
         "clock::now",
-        &[
-            "daemon/src/daemon/",
-            "daemon/src/grpc/",
-            "daemon/src/lib.rs",
-            "daemon/src/persist.rs",
-            "daemon/src/refresh.rs",
-        ],
+        &["daemon/src/daemon/", "daemon/src/grpc/", "daemon/src/lib.rs", "daemon/src/persist.rs"],
     );
 }
 
