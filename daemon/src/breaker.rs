@@ -48,6 +48,7 @@ pub struct Trouble {
     in_a_row: u32,
     /// The provider itself asked to be left alone.
     asked_to_wait: bool,
+    began: Instant,
     next_try_mono: Instant,
     last_failure: Instant,
 }
@@ -181,6 +182,7 @@ impl Trouble {
             failed: 0,
             in_a_row: 0,
             asked_to_wait: false,
+            began: now.mono,
             next_try_mono: now.mono,
             last_failure: now.mono,
         }
@@ -189,6 +191,16 @@ impl Trouble {
     /// Whether it is more than a lost packet.
     pub fn is_outage(&self) -> bool {
         self.in_a_row >= 2
+    }
+
+    /// Whether the provider itself asked to be left alone.
+    pub fn asked_to_wait(&self) -> bool {
+        self.asked_to_wait
+    }
+
+    /// How long it has lasted.
+    pub fn lasted(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.began)
     }
 
     fn pause(&self) -> Duration {

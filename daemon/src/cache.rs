@@ -118,9 +118,10 @@ impl Cache {
         }
     }
 
-    /// Follows a new config.
+    /// Follows a new config. What was absent or denied under the one before may be there now.
     pub fn follow(&mut self, policy: Policy) {
         self.policy = policy;
+        self.doubts.forget_absences();
     }
 
     /// The boot that its process belongs to.

@@ -3,6 +3,7 @@
 mod ask;
 mod error;
 mod offline;
+mod report;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +14,7 @@ use psi_common::{SecretBytes, SecretId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::cache::{Answer, Cache, Cause, Entry, Ticket};
+use crate::cache::{Answer, Entry, Ticket};
 use crate::clock::{Moment, Timestamp};
 use crate::drill::Drill;
 use crate::gate::Gate;
@@ -24,10 +25,11 @@ use crate::registry::{Registered, Registration, Registry};
 use crate::shared_cache::SharedCache;
 use crate::upstream::{Upstream, Upstreams};
 use ask::Question;
-use error::{bad_reference, no_answer, refused, too_old};
+use error::{bad_reference, is_taken_back, no_answer, refused, too_old};
 
 pub use error::{ServiceError, refusal};
 pub use offline::Offline;
+pub use report::{Held, Lookups};
 
 /// How long a lookup that holds a servable value waits for a newer one. Podman holds its lock meanwhile.
 const GRACE: Duration = Duration::from_secs(1);
@@ -54,31 +56,6 @@ pub struct Service {
     stale: AtomicU64,
     failed: AtomicU64,
     deleted: Mutex<HashSet<Coordinates>>,
-}
-
-/// Lookups since the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lookups {
-    /// Answered from RAM.
-    pub hits: u64,
-    /// Of those, with a value in place of an answer that did not come.
-    pub stale: u64,
-    /// Asked a provider.
-    pub misses: u64,
-    /// Not answered.
-    pub failed: u64,
-}
-
-/// An entry that is served although its provider took it back.
-pub struct Held {
-    /// Where it is, as people write it.
-    pub name: String,
-    /// The registered ids that refer to it.
-    pub ids: Vec<SecretId>,
-    /// Why it is in doubt.
-    pub cause: Cause,
-    /// Since when.
-    pub since: Timestamp,
 }
 
 /// Which secret is wanted.
@@ -225,9 +202,7 @@ impl Service {
                 }
                 Ok(self.hit(entry))
             }
-            Some((_, false, _)) if refusal(&error).is_none() => {
-                Err(too_old(&upstream.name, &error))
-            }
+            Some((_, false, _)) if !is_taken_back(&error) => Err(too_old(&upstream.name, &error)),
             _ => Err(no_answer(&upstream.name, &error)),
         }
     }
@@ -307,25 +282,6 @@ impl Service {
         Ok(existed)
     }
 
-    /// What is served although its provider took it back.
-    pub fn held(&self, now: Moment) -> Vec<Held> {
-        let doubted = self.cache.read(Cache::doubted);
-        if doubted.is_empty() {
-            return Vec::new();
-        }
-        let registered: Vec<_> = self.references().collect();
-        let held = doubted.into_iter().map(|doubted| {
-            let of_it = registered.iter().filter(|(_, _, at)| *at == doubted.at);
-            Held {
-                name: doubted.at.to_string(),
-                ids: of_it.map(|(id, _, _)| *id).collect(),
-                cause: doubted.cause,
-                since: now.wall_at(doubted.since),
-            }
-        });
-        held.collect()
-    }
-
     /// The registered references and where they lead.
     pub fn references(&self) -> impl Iterator<Item = (SecretId, Arc<Reference>, Coordinates)> {
         self.registry.all().into_iter().filter_map(|(id, what)| match what {
@@ -351,13 +307,6 @@ impl Service {
     /// Where a reference leads, if its provider is configured and takes it.
     pub fn coordinates(&self, reference: &Reference) -> Option<Coordinates> {
         self.upstream_of(reference).ok()?.provider.accept(reference).ok()
-    }
-
-    /// Lookups so far.
-    pub fn lookups(&self) -> Lookups {
-        let [hits, stale, misses, failed] = [&self.hits, &self.stale, &self.misses, &self.failed]
-            .map(|count| count.load(Ordering::Relaxed));
-        Lookups { hits, stale, misses, failed }
     }
 
     /// The configured providers and workloads.

@@ -164,6 +164,10 @@ impl Doubts {
         self.doubted.retain(|at, _| there_is(at));
     }
 
+    pub(super) fn forget_absences(&mut self) {
+        self.absent.clear();
+    }
+
     /// What is remembered of a secret that there is no entry of.
     pub(super) fn absence(&self, at: &Coordinates, now: Tick) -> Option<&Refusal> {
         let absence = self.absent.get(at)?;

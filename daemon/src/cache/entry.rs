@@ -68,7 +68,8 @@ impl Entry {
 
     /// Takes note that it is served; true the first time in this boot.
     pub fn serve(&self, boot: Boot) -> bool {
-        self.served_in.swap(boot.0.get(), Ordering::Relaxed) != boot.0.get()
+        !self.is_served(boot)
+            && self.served_in.swap(boot.0.get(), Ordering::Relaxed) != boot.0.get()
     }
 
     /// Takes note that the log is told of its age; true the first time.

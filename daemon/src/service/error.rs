@@ -34,6 +34,11 @@ pub fn refusal(error: &ProviderError) -> Option<Refusal> {
     }
 }
 
+/// Whether an error is the provider's word that a secret is gone, or not for us.
+pub(super) fn is_taken_back(error: &ProviderError) -> bool {
+    matches!(error, ProviderError::NotFound(_) | ProviderError::Denied(_))
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
 pub(super) fn bad_reference(why: String) -> ServiceError {
     ServiceError::Malformed(format!(
@@ -50,7 +55,7 @@ pub(super) fn refused(provider: &str, refusal: &Refusal) -> ServiceError {
             "{provider} denies it: {why}; check the identity's credentials and permissions"
         )),
         Refusal::Misunderstood(why) => ServiceError::Unavailable(format!(
-            "{provider} does not give what it is asked for, and the value is not cached: {why}; check the \
+            "{provider} does not give what it is asked for: {why}, and the value is not cached; check the \
              reference, and [providers.{provider}] in the config"
         )),
     }
@@ -58,8 +63,8 @@ pub(super) fn refused(provider: &str, refusal: &Refusal) -> ServiceError {
 
 pub(super) fn too_old(provider: &str, error: &ProviderError) -> ServiceError {
     ServiceError::Unavailable(format!(
-        "{provider} is out: {error}, and the cached value is older than max_stale; wait for {provider}, or \
-         raise max_stale"
+        "{}, and the cached value is older than max_stale; wait for {provider}, or raise max_stale",
+        trouble(provider, error)
     ))
 }
 
@@ -67,14 +72,23 @@ pub(super) fn no_answer(provider: &str, error: &ProviderError) -> ServiceError {
     if let Some(refusal) = refusal(error) {
         return refused(provider, &refusal);
     }
+    let remedy = match error {
+        ProviderError::Unauthenticated(_) => {
+            format!("see to the credentials of [providers.{provider}]")
+        }
+        _ => format!("try again when {provider} is back"),
+    };
+    let trouble = trouble(provider, error);
+    ServiceError::Unavailable(format!("{trouble}, and the value is not cached; {remedy}"))
+}
+
+fn trouble(provider: &str, error: &ProviderError) -> String {
     match error {
-        ProviderError::Unauthenticated(why) => ServiceError::Unavailable(format!(
-            "psid cannot log in to {provider}, and the value is not cached: {why}; see to the credentials of \
-             [providers.{provider}]"
-        )),
-        error => ServiceError::Unavailable(format!(
-            "{provider} is out: {error}, and the value is not cached; try again when {provider} is back"
-        )),
+        ProviderError::Unauthenticated(why) => format!("psid cannot log in to {provider}: {why}"),
+        ProviderError::Misbehaved(why) => {
+            format!("{provider} does not give what it is asked for: {why}")
+        }
+        error => format!("{provider} is out: {error}"),
     }
 }
 

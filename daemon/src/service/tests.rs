@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 
 use super::*;
-use crate::cache::{Boot, Policy};
+use crate::cache::{Boot, Cache, Cause, Policy};
 use crate::clock::Tick;
 use crate::provider::{Keeping, SecretProvider, Source};
 use crate::reference::{Extent, Listing, Realm, Tag};

@@ -112,7 +112,7 @@ impl Asking<'_> {
         let mut health = self.upstream.health();
         health.tally.count(answer);
         let why = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        let was_outage = health.breaker.trouble().is_some_and(Trouble::is_outage);
+        let before = health.breaker.trouble().map(Standing::of).unwrap_or_default();
         let mut after = After::Same;
         match answer {
             Err(ProviderError::Throttled { wait, .. }) => {
@@ -124,14 +124,20 @@ impl Asking<'_> {
             Err(ProviderError::Unauthenticated(_)) => health.breaker.unasked(&pass),
             Ok(_) | Err(_) => {
                 if let Some(trouble) = health.breaker.answered(&pass) {
-                    tell_end(name, &trouble, now);
+                    tell_end(name, &trouble, now.mono);
                     after = After::Recovered;
                 }
             }
         }
-        let is_outage = health.breaker.trouble().is_some_and(Trouble::is_outage);
-        if is_outage && !was_outage {
-            tracing::warn!("{name} is out, and what is cached is served: {why}");
+        match health.breaker.trouble().map(Standing::of).unwrap_or_default() {
+            same if same == before => {}
+            Standing::Outage => {
+                tracing::warn!("{name} is out, and what is cached is served: {why}");
+            }
+            Standing::Asked => {
+                tracing::warn!("{name} asks us to wait, and what is cached is served: {why}");
+            }
+            Standing::Well => {}
         }
         health.hear(name, answer, now.tick);
         drop(health);
@@ -178,14 +184,34 @@ impl Health {
     }
 }
 
-fn tell_end(name: &str, trouble: &Trouble, now: Moment) {
-    let lasted = trouble.since.age(now.wall).as_secs();
-    let failed = trouble.failed;
-    if trouble.is_outage() {
-        tracing::info!(failed, lasted, "{name} is back after {lasted} s; {failed} requests failed");
-    } else {
-        tracing::debug!("{name} is back after {failed} requests failed: {}", trouble.why);
+/// What the log is told of, once.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Standing {
+    /// It answers, or failed but once.
+    #[default]
+    Well,
+    /// It is out.
+    Outage,
+    /// It asked to be left alone.
+    Asked,
+}
+
+impl Standing {
+    fn of(trouble: &Trouble) -> Self {
+        match trouble {
+            trouble if trouble.is_outage() => Self::Outage,
+            trouble if trouble.asked_to_wait() => Self::Asked,
+            _ => Self::Well,
+        }
     }
+}
+
+fn tell_end(name: &str, trouble: &Trouble, now: Instant) {
+    let (failed, lasted) = (trouble.failed, trouble.lasted(now).as_secs());
+    if Standing::of(trouble) == Standing::Well {
+        return tracing::debug!("{name} is back after {failed} requests failed: {}", trouble.why);
+    }
+    tracing::info!(failed, lasted, "{name} is back after {lasted} s; {failed} requests failed");
 }
 
 /// A number from 0 to 1.
