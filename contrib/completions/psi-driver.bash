@@ -22,6 +22,9 @@ _psi__driver() {
             psi__driver,delete)
                 cmd="psi__driver__subcmd__delete"
                 ;;
+            psi__driver,drill)
+                cmd="psi__driver__subcmd__drill"
+                ;;
             psi__driver,get)
                 cmd="psi__driver__subcmd__get"
                 ;;
@@ -42,6 +45,9 @@ _psi__driver() {
                 ;;
             psi__driver,lookup)
                 cmd="psi__driver__subcmd__lookup"
+                ;;
+            psi__driver,metrics)
+                cmd="psi__driver__subcmd__metrics"
                 ;;
             psi__driver,restore)
                 cmd="psi__driver__subcmd__restore"
@@ -109,6 +115,9 @@ _psi__driver() {
             psi__driver__subcmd__help,delete)
                 cmd="psi__driver__subcmd__help__subcmd__delete"
                 ;;
+            psi__driver__subcmd__help,drill)
+                cmd="psi__driver__subcmd__help__subcmd__drill"
+                ;;
             psi__driver__subcmd__help,get)
                 cmd="psi__driver__subcmd__help__subcmd__get"
                 ;;
@@ -129,6 +138,9 @@ _psi__driver() {
                 ;;
             psi__driver__subcmd__help,lookup)
                 cmd="psi__driver__subcmd__help__subcmd__lookup"
+                ;;
+            psi__driver__subcmd__help,metrics)
+                cmd="psi__driver__subcmd__help__subcmd__metrics"
                 ;;
             psi__driver__subcmd__help,restore)
                 cmd="psi__driver__subcmd__help__subcmd__restore"
@@ -200,7 +212,7 @@ _psi__driver() {
 
     case "${cmd}" in
         psi__driver)
-            opts="-h -V --help --version lookup store delete list restore get health install cache hsm help"
+            opts="-h -V --help --version lookup store delete list restore get health install cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -462,7 +474,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__cache__subcmd__refresh)
-            opts="-h --json --help"
+            opts="-h --accept-removals --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -525,6 +537,24 @@ _psi__driver() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        psi__subcmd__driver__subcmd__drill)
+            opts="-h --for --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         psi__subcmd__driver__subcmd__get)
             opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -554,7 +584,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__help)
-            opts="lookup store delete list restore get health install cache hsm help"
+            opts="lookup store delete list restore get health install cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -707,6 +737,20 @@ _psi__driver() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        psi__subcmd__driver__subcmd__help__subcmd__drill)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         psi__subcmd__driver__subcmd__help__subcmd__get)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -834,6 +878,20 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__help__subcmd__lookup)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__help__subcmd__metrics)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1034,6 +1092,20 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__lookup)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__metrics)
             opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use psi_common::{BackendTag, Paths, SecretBytes};
 
 use crate::adopt::{OldKeys, Unwrap, first_start};
+use crate::boot;
 use crate::cache::{Cache, Policy};
 use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, HsmPin, InfisicalConfig};
 use crate::credential::{Credential, Creds};
@@ -75,7 +76,8 @@ pub struct Parts {
 /// The parts that `config` describes.
 pub fn parts(config: &Config, surroundings: &Surroundings) -> Parts {
     let registry = Arc::new(Registry::open(&surroundings.paths.state, None));
-    let cache = Arc::new(SharedCache::new(Cache::new(policy(&config.cache))));
+    let boot = boot::of(surroundings.paths.socket.parent().unwrap_or(&surroundings.paths.state));
+    let cache = Arc::new(SharedCache::new(Cache::new(policy(&config.cache), boot)));
     let token = token_config(config, surroundings).map(Token::new);
     let (upstreams, faults) = upstreams(config, surroundings, token.clone());
     let unwrap = token.clone().map(|token| Box::new(token) as Box<dyn Unwrap>);

@@ -1,4 +1,9 @@
 //! When to leave a provider alone: during an outage, an error must not be hotter than success. Pure.
+//!
+//! One failure is no outage: a packet may be lost, a connection that was kept may be dead. So after a
+//! first failure the provider is asked again after a second, once, and whoever has nothing to serve may
+//! wait for that. A second failure is an outage: one probe at a time, one in 30 s at most, later fewer,
+//! however many lookups arrive. The first answer ends it.
 
 use std::time::Duration;
 
@@ -6,104 +11,161 @@ use tokio::time::Instant;
 
 use crate::clock::{Moment, Timestamp};
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// After one failure.
+const AFTER_FIRST: Duration = Duration::from_secs(1);
+/// After two in a row; then twice as long each time.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(30);
+/// What is not cached waits so long at most for a provider that is back.
+const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+/// A pause is longer by up to this part of itself: a fleet must not come back all at once.
+const JITTER: f64 = 0.25;
 /// A call that is out for longer tells that the provider may hang, before its timeout does.
 const SLOW: Duration = Duration::from_secs(1);
 
 /// One provider's state, as its answers tell it.
 #[derive(Debug, Default)]
 pub struct Breaker {
-    outage: Option<Outage>,
+    trouble: Option<Trouble>,
+    /// Calls that are out to find out whether the provider is back: one, and those of admins.
+    probes: u32,
     /// When the oldest call that is still out began; a success clears it.
     waiting_since: Option<Instant>,
     calls_out: u32,
 }
 
-/// An outage.
+/// The last answer was none.
 #[derive(Clone, Debug)]
-pub struct Outage {
-    /// When it began.
+pub struct Trouble {
+    /// When that began.
     pub since: Timestamp,
     /// Why, in the words of the last error.
     pub why: String,
     /// When the provider may be asked again.
     pub next_try: Timestamp,
+    /// Failures so far, with those that were out together.
+    pub failed: u64,
+    /// Failures in a row; those of calls that were out together are one.
+    in_a_row: u32,
+    /// The provider itself asked to be left alone.
+    asked_to_wait: bool,
+    began: Instant,
     next_try_mono: Instant,
-    pause: Duration,
     last_failure: Instant,
 }
 
+/// A call that is out. It ends in one of four ways, whatever becomes of it.
+#[derive(Debug)]
+pub struct Pass {
+    began: Instant,
+    is_probe: bool,
+}
+
+/// Who wants to call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A lookup, or the schedule.
+    Anybody,
+    /// An admin, who wants to know now. Only what the provider asked for itself keeps him back.
+    Admin,
+}
+
+/// Whether the provider may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permit {
+    /// It may.
+    Now,
+    /// Not before then.
+    NotBefore(Instant),
+    /// Somebody is about to find out, and it was but one failure so far.
+    AwaitProbe,
+    /// Somebody is about to find out, in an outage.
+    Refused,
+}
+
 impl Breaker {
-    /// The outage that forbids to ask now, if there is one.
-    pub fn forbids(&self, now: Moment) -> Option<&Outage> {
-        self.outage.as_ref().filter(|outage| now.mono < outage.next_try_mono)
+    /// What keeps `caller` from asking now, in the words of the last error.
+    pub fn forbids(&self, caller: Caller, now: Instant) -> Option<&str> {
+        let trouble = self.trouble.as_ref()?;
+        (self.permit(caller, now) != Permit::Now).then_some(trouble.why.as_str())
     }
 
-    /// The outage, whether or not it is time for a probe.
-    pub fn outage(&self) -> Option<&Outage> {
-        self.outage.as_ref()
+    /// Whether `caller` may ask now.
+    pub fn permit(&self, caller: Caller, now: Instant) -> Permit {
+        let Some(trouble) = &self.trouble else { return Permit::Now };
+        let patient = caller == Caller::Anybody || trouble.asked_to_wait;
+        if patient && now < trouble.next_try_mono {
+            return Permit::NotBefore(trouble.next_try_mono);
+        }
+        match caller {
+            Caller::Anybody if self.probes > 0 && trouble.is_outage() => Permit::Refused,
+            Caller::Anybody if self.probes > 0 => Permit::AwaitProbe,
+            _ => Permit::Now,
+        }
+    }
+
+    /// Why the last answer was none, whether or not it is time for a probe.
+    pub fn trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_ref()
     }
 
     /// Whether a call hangs, so that who holds a servable value need not wait for another one.
-    pub fn hangs(&self, now: Moment) -> bool {
-        self.waiting_since.is_some_and(|since| now.mono.duration_since(since) >= SLOW)
+    pub fn hangs(&self, now: Instant) -> bool {
+        self.waiting_since.is_some_and(|since| now.saturating_duration_since(since) >= SLOW)
     }
 
-    /// A call goes out, unless an outage forbids it: then its reason comes back.
-    pub fn begin(&mut self, now: Moment) -> Result<(), String> {
-        if let Some(outage) = self.forbids(now) {
-            return Err(outage.why.clone());
+    /// A call goes out, unless that is forbidden: then the reason comes back.
+    pub fn begin(&mut self, caller: Caller, now: Instant) -> Result<Pass, String> {
+        if let Some(why) = self.forbids(caller, now) {
+            return Err(why.to_owned());
         }
-        self.begin_anyway(now);
-        // One probe at a time: until it is answered, nobody else asks.
-        if let Some(outage) = &mut self.outage {
-            outage.delay(now, LONGEST_PAUSE);
-        }
-        Ok(())
-    }
-
-    /// A call goes out although an outage may forbid it: an admin, or the schedule, wants to know.
-    pub fn begin_anyway(&mut self, now: Moment) {
+        let is_probe = self.trouble.is_some();
+        self.probes += u32::from(is_probe);
         self.calls_out += 1;
-        self.waiting_since.get_or_insert(now.mono);
+        self.waiting_since.get_or_insert(now);
+        Ok(Pass { began: now, is_probe })
     }
 
     /// A call ended without the provider being asked.
-    pub fn unasked(&mut self) {
-        self.end();
+    pub fn unasked(&mut self, pass: &Pass) {
+        self.end(pass);
     }
 
-    /// A call was answered, with whatever the provider had to say.
-    pub fn answered(&mut self) {
-        self.outage = None;
-        self.end();
+    /// A call was answered, with whatever the provider had to say. The trouble that this ended, if any.
+    pub fn answered(&mut self, pass: &Pass) -> Option<Trouble> {
+        self.end(pass);
         self.waiting_since = None;
+        self.trouble.take()
     }
 
-    /// A call that began at `began` failed: the provider is out. `pause` is what it asked for, if it did.
-    pub fn failed(&mut self, began: Moment, now: Moment, why: &str, pause: Option<Duration>) {
-        self.end();
-        let before = self.outage.take();
-        let back_off = match &before {
-            None => FIRST_PAUSE,
-            // Calls that were out together fail together: that is one failure, not many.
-            Some(outage) if began.mono < outage.last_failure => outage.pause,
-            Some(outage) => (outage.pause * 2).min(LONGEST_PAUSE),
-        };
-        let mut outage = Outage {
-            since: before.map_or(now.wall, |outage| outage.since),
-            why: why.to_owned(),
-            next_try: now.wall,
-            next_try_mono: now.mono,
-            pause: back_off,
-            last_failure: now.mono,
-        };
-        outage.delay(now, pause.unwrap_or(back_off));
-        self.outage = Some(outage);
+    /// A call was answered by asking us to wait. That is no evidence of an outage.
+    pub fn throttled(&mut self, pass: &Pass, now: Moment, why: &str, wait: Duration) {
+        self.end(pass);
+        let trouble = self.trouble.get_or_insert_with(|| Trouble::new(now));
+        why.clone_into(&mut trouble.why);
+        trouble.failed += 1;
+        trouble.asked_to_wait = true;
+        trouble.delay(now, wait.max(AFTER_FIRST));
     }
 
-    fn end(&mut self) {
+    /// A call failed: the provider is out. `share`, from 0 to 1, is chance.
+    pub fn failed(&mut self, pass: &Pass, now: Moment, why: &str, share: f64) {
+        self.end(pass);
+        let trouble = self.trouble.get_or_insert_with(|| Trouble::new(now));
+        why.clone_into(&mut trouble.why);
+        trouble.failed += 1;
+        // Calls that were out together fail together: that is one failure, not many.
+        if trouble.in_a_row > 0 && pass.began < trouble.last_failure {
+            return;
+        }
+        trouble.in_a_row += 1;
+        trouble.last_failure = now.mono;
+        trouble.asked_to_wait = false;
+        let pause = trouble.pause();
+        trouble.delay(now, pause + pause.mul_f64(JITTER * share.clamp(0.0, 1.0)));
+    }
+
+    fn end(&mut self, pass: &Pass) {
+        self.probes = self.probes.saturating_sub(u32::from(pass.is_probe));
         self.calls_out = self.calls_out.saturating_sub(1);
         if self.calls_out == 0 {
             self.waiting_since = None;
@@ -111,7 +173,43 @@ impl Breaker {
     }
 }
 
-impl Outage {
+impl Trouble {
+    fn new(now: Moment) -> Self {
+        Self {
+            since: now.wall,
+            why: String::new(),
+            next_try: now.wall,
+            failed: 0,
+            in_a_row: 0,
+            asked_to_wait: false,
+            began: now.mono,
+            next_try_mono: now.mono,
+            last_failure: now.mono,
+        }
+    }
+
+    /// Whether it is more than a lost packet.
+    pub fn is_outage(&self) -> bool {
+        self.in_a_row >= 2
+    }
+
+    /// Whether the provider itself asked to be left alone.
+    pub fn asked_to_wait(&self) -> bool {
+        self.asked_to_wait
+    }
+
+    /// How long it has lasted.
+    pub fn lasted(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.began)
+    }
+
+    fn pause(&self) -> Duration {
+        match self.in_a_row {
+            0 | 1 => AFTER_FIRST,
+            more => SHORTEST_PAUSE.saturating_mul(1 << (more - 2).min(8)).min(LONGEST_PAUSE),
+        }
+    }
+
     fn delay(&mut self, now: Moment, pause: Duration) {
         self.next_try_mono = now.mono + pause;
         self.next_try = now.wall.after(pause);
@@ -121,79 +219,164 @@ impl Outage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Tick;
+    use proptest::prelude::*;
 
     fn later(now: Moment, span: Duration) -> Moment {
-        Moment { wall: now.wall.after(span), mono: now.mono + span }
+        Moment { wall: now.wall.after(span), tick: now.tick.after(span), mono: now.mono + span }
     }
 
     fn start() -> Moment {
-        Moment { wall: Timestamp::from_millis(0), mono: Instant::now() }
+        Moment {
+            wall: Timestamp::from_millis(0),
+            tick: Tick::at(Duration::ZERO),
+            mono: Instant::now(),
+        }
     }
 
     const SECOND: Duration = Duration::from_secs(1);
+    const MOMENT: Duration = Duration::from_millis(1);
+    use Caller::{Admin, Anybody};
+
+    fn fail(breaker: &mut Breaker, now: Moment) {
+        let pass = breaker.begin(Anybody, now.mono).unwrap();
+        breaker.failed(&pass, now, "refused", 0.0);
+    }
 
     #[test]
-    fn an_outage_backs_off_and_one_success_ends_it() {
+    fn a_lost_packet_costs_a_second_and_an_outage_is_probed_ever_less() {
         let mut breaker = Breaker::default();
         let mut now = start();
-        assert!(breaker.forbids(now).is_none());
-        for pause in [1, 2, 4, 8, 16, 30, 30] {
-            breaker.begin_anyway(now);
-            breaker.failed(now, now, "refused", None);
+        for pause in [1, 30, 60, 120, 120] {
+            assert_eq!(breaker.permit(Anybody, now.mono), Permit::Now);
+            fail(&mut breaker, now);
+            assert_eq!(breaker.trouble().unwrap().is_outage(), pause > 1);
             assert!(
-                breaker.forbids(later(now, pause * SECOND - Duration::from_millis(1))).is_some()
+                breaker.forbids(Anybody, later(now, pause * SECOND - MOMENT).mono).is_some(),
+                "{pause}"
             );
             now = later(now, pause * SECOND);
-            assert!(breaker.forbids(now).is_none(), "{pause}");
         }
-        assert_eq!(breaker.outage().unwrap().since, start().wall);
-        breaker.begin_anyway(now);
-        breaker.answered();
-        assert!(breaker.outage().is_none());
+        assert_eq!(breaker.trouble().unwrap().since, start().wall);
+        let pass = breaker.begin(Anybody, now.mono).unwrap();
+        assert_eq!(breaker.answered(&pass).unwrap().failed, 5);
+        assert!(breaker.trouble().is_none());
+        assert_eq!(breaker.permit(Anybody, now.mono), Permit::Now);
     }
 
     #[test]
-    fn there_is_one_probe_at_a_time() {
+    fn there_is_one_probe_at_a_time_however_long_it_takes() {
         let mut breaker = Breaker::default();
-        let now = start();
-        breaker.begin_anyway(now);
-        breaker.failed(now, now, "refused", None);
-        let now = later(now, SECOND);
-        assert!(breaker.begin(now).is_ok());
-        assert!(breaker.begin(now).is_err());
+        let mut now = start();
+        fail(&mut breaker, now);
+        now = later(now, SECOND);
+        let probe = breaker.begin(Anybody, now.mono).unwrap();
+        assert_eq!(breaker.permit(Anybody, later(now, 100 * SECOND).mono), Permit::AwaitProbe);
+        breaker.failed(&probe, later(now, 100 * SECOND), "timeout", 0.0);
+        now = later(now, 130 * SECOND);
+        let probe = breaker.begin(Anybody, now.mono).unwrap();
+        assert_eq!(breaker.permit(Anybody, later(now, 100 * SECOND).mono), Permit::Refused);
+        // An admin's does not make room for another one.
+        let admins = breaker.begin(Admin, now.mono).unwrap();
+        breaker.unasked(&admins);
+        assert_eq!(breaker.permit(Anybody, now.mono), Permit::Refused);
+        // A probe that came to nothing is no probe any more.
+        breaker.unasked(&probe);
+        assert_eq!(breaker.permit(Anybody, now.mono), Permit::Now);
     }
 
     #[test]
-    fn what_the_provider_asks_for_is_obeyed() {
+    fn an_admin_need_not_wait_unless_the_provider_asked_for_it() {
         let mut breaker = Breaker::default();
         let now = start();
-        breaker.begin_anyway(now);
-        breaker.failed(now, now, "throttled", Some(100 * SECOND));
-        assert!(breaker.forbids(later(now, 99 * SECOND)).is_some());
-        assert!(breaker.forbids(later(now, 100 * SECOND)).is_none());
+        fail(&mut breaker, now);
+        assert_eq!(breaker.permit(Admin, now.mono), Permit::Now);
+        let pass = breaker.begin(Admin, now.mono).unwrap();
+        breaker.throttled(&pass, now, "slow down", 100 * SECOND);
+        for caller in [Anybody, Admin] {
+            assert!(breaker.forbids(caller, later(now, 99 * SECOND).mono).is_some());
+            assert!(breaker.forbids(caller, later(now, 100 * SECOND).mono).is_none());
+        }
+    }
+
+    #[test]
+    fn to_be_throttled_is_no_evidence_of_an_outage() {
+        let mut breaker = Breaker::default();
+        let mut now = start();
+        for _ in 0..5 {
+            let pass = breaker.begin(Anybody, now.mono).unwrap();
+            breaker.throttled(&pass, now, "slow down", 5 * SECOND);
+            now = later(now, 5 * SECOND);
+        }
+        fail(&mut breaker, now);
+        assert!(!breaker.trouble().unwrap().is_outage());
+        assert!(breaker.forbids(Anybody, later(now, SECOND).mono).is_none());
     }
 
     #[test]
     fn a_hanging_call_is_noticed_before_its_timeout() {
         let mut breaker = Breaker::default();
         let now = start();
-        breaker.begin_anyway(now);
-        assert!(!breaker.hangs(now));
-        assert!(breaker.hangs(later(now, SLOW)));
-        breaker.answered();
-        assert!(!breaker.hangs(later(now, SLOW)));
+        let pass = breaker.begin(Anybody, now.mono).unwrap();
+        assert!(!breaker.hangs(now.mono));
+        assert!(breaker.hangs(later(now, SLOW).mono));
+        breaker.answered(&pass);
+        assert!(!breaker.hangs(later(now, SLOW).mono));
     }
 
     #[test]
     fn calls_that_fail_together_are_one_failure() {
         let mut breaker = Breaker::default();
         let now = start();
-        for _ in 0..7 {
-            breaker.begin(now).unwrap();
+        let calls: Vec<_> = (0..7).map(|_| breaker.begin(Anybody, now.mono).unwrap()).collect();
+        for (late, call) in (1..).zip(&calls) {
+            breaker.failed(call, later(now, SECOND + late * MOMENT), "timeout", 0.0);
         }
-        for _ in 0..7 {
-            breaker.failed(now, later(now, SECOND), "timeout", None);
+        let trouble = breaker.trouble().unwrap();
+        assert_eq!((trouble.is_outage(), trouble.failed), (false, 7));
+        assert!(breaker.forbids(Anybody, later(now, 2 * SECOND + MOMENT).mono).is_none());
+    }
+
+    #[test]
+    fn a_fleet_comes_back_at_different_times() {
+        let pause = |share| {
+            let mut breaker = Breaker::default();
+            let now = start();
+            fail(&mut breaker, now);
+            let now = later(now, SECOND);
+            let pass = breaker.begin(Anybody, now.mono).unwrap();
+            breaker.failed(&pass, now, "refused", share);
+            breaker.trouble().unwrap().next_try
+        };
+        let spread = pause(1.0).as_millis() - pause(0.0).as_millis();
+        assert_eq!(spread, 7_500);
+    }
+
+    proptest! {
+        /// However lookups arrive and however long the answers take: once it is an outage, one call is
+        /// out at a time, and they begin 30 s apart at least.
+        #[test]
+        fn an_outage_is_never_hammered(steps in prop::collection::vec((0_u64..20_000, 0_u64..40_000, 0.0..1.0_f64), 1..200)) {
+            let mut breaker = Breaker::default();
+            let mut now = start();
+            fail(&mut breaker, now);
+            let mut out: Option<(Pass, Moment, f64)> = None;
+            let mut last_probe: Option<Instant> = None;
+            for (pause, takes, share) in steps {
+                now = later(now, Duration::from_millis(pause));
+                if let Some((_, ends, _)) = &out && ends.mono <= now.mono {
+                    let (pass, ends, share) = out.take().unwrap();
+                    breaker.failed(&pass, ends, "out", share);
+                }
+                let was_outage = breaker.trouble().is_some_and(Trouble::is_outage);
+                let Ok(pass) = breaker.begin(Anybody, now.mono) else { continue };
+                prop_assert!(out.is_none(), "two calls are out");
+                out = Some((pass, later(now, Duration::from_millis(takes)), share));
+                if was_outage {
+                    let apart = last_probe.replace(now.mono).map(|before| now.mono - before);
+                    prop_assert!(apart.is_none_or(|apart| apart >= SHORTEST_PAUSE));
+                }
+            }
         }
-        assert!(breaker.forbids(later(now, 2 * SECOND)).is_none());
     }
 }

@@ -2,17 +2,26 @@
 
 use std::time::{Duration, SystemTime};
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 /// A wall-clock time in milliseconds since 1970 UTC: it outlives a reboot, and may jump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(u64);
 
-/// One moment on both clocks: ages are told on the wall clock, waits on the monotonic one.
+/// A time in milliseconds on the boot clock (`CLOCK_BOOTTIME`): nobody sets it, and it goes on while the
+/// host is suspended. What a file remembers of the time before the boot lies below zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tick(i64);
+
+/// One moment on all clocks. Ages and schedules are told on the boot clock, which no jump of the wall
+/// clock makes older or younger; the wall clock is for files and people; tokio waits on the monotonic one.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     /// On the wall clock.
     pub wall: Timestamp,
+    /// On the boot clock.
+    pub tick: Tick,
     /// On the monotonic clock.
     pub mono: Instant,
 }
@@ -44,11 +53,44 @@ impl Timestamp {
     }
 }
 
+impl Tick {
+    /// The time at which the boot clock shows `span`.
+    pub fn at(span: Duration) -> Self {
+        Self(millis(span))
+    }
+
+    /// How long ago this was at `now`; nothing for a time to come.
+    pub fn age(self, now: Self) -> Duration {
+        Duration::from_millis(u64::try_from(now.0.saturating_sub(self.0)).unwrap_or(0))
+    }
+
+    /// The time `span` later.
+    pub fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(millis(span)))
+    }
+
+    /// The time `span` earlier.
+    pub fn before(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(span)))
+    }
+}
+
+fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
 impl Moment {
-    /// The moment now, by the monotonic clock alone: nobody sets that one.
+    /// The moment now, by the monotonic clock alone: nobody sets that one. What took place in a suspend
+    /// in between is taken for older than it is, never for younger.
     pub fn lately(self) -> Self {
         let mono = Instant::now();
-        Self { wall: self.wall.after(mono.duration_since(self.mono)), mono }
+        let gone = mono.duration_since(self.mono);
+        Self { wall: self.wall.after(gone), tick: self.tick.after(gone), mono }
+    }
+
+    /// What the wall clock, as it is set now, would have shown at `then`.
+    pub fn wall_at(self, then: Tick) -> Timestamp {
+        self.wall.before(then.age(self.tick))
     }
 }
 
@@ -68,7 +110,8 @@ impl From<Timestamp> for SystemTime {
 /// This moment.
 #[expect(clippy::disallowed_methods, reason = "the one place that asks the wall clock")]
 pub fn now() -> Moment {
-    Moment { wall: SystemTime::now().into(), mono: Instant::now() }
+    let boot = Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default();
+    Moment { wall: SystemTime::now().into(), tick: Tick::at(boot), mono: Instant::now() }
 }
 
 #[cfg(test)]
@@ -81,5 +124,23 @@ mod tests {
         assert_eq!(early.age(late), Duration::from_secs(60));
         assert_eq!(late.age(early), Duration::ZERO);
         assert_eq!(Timestamp::from_millis(u64::MAX).after(Duration::MAX).as_millis(), u64::MAX);
+    }
+
+    #[test]
+    fn a_tick_may_lie_before_the_boot() {
+        let (hour, now) = (Duration::from_secs(3_600), Tick::at(Duration::from_secs(60)));
+        let then = now.before(hour);
+        assert!(then < Tick::at(Duration::ZERO));
+        assert_eq!((then.age(now), now.age(then)), (hour, Duration::ZERO));
+        assert_eq!(then.after(hour), now);
+        assert!(now.before(Duration::MAX) < then && now.after(Duration::MAX) > now);
+    }
+
+    #[test]
+    fn the_boot_clock_runs() {
+        let earlier = now();
+        let later = now();
+        assert!(earlier.tick <= later.tick && earlier.tick > Tick::at(Duration::ZERO));
+        assert_eq!(later.wall_at(later.tick), later.wall);
     }
 }

@@ -6,6 +6,7 @@ pub mod cli;
 
 pub mod adopt;
 pub mod assemble;
+pub mod boot;
 pub mod config;
 pub mod daemon;
 pub mod hardening;
@@ -17,6 +18,7 @@ pub mod preflight;
 
 pub mod grpc;
 
+pub mod drill;
 pub mod gate;
 pub mod service;
 
@@ -95,7 +97,8 @@ async fn open_and_refresh(daemon: Arc<Daemon>, stop: CancellationToken) {
     let schedule = daemon.schedule.subscribe();
     tokio::join!(
         daemon.keep_trying(stop.clone()),
-        daemon.refresher.keep_fresh(schedule, stop.clone())
+        daemon.keep_testing(stop.clone()),
+        daemon.refresher.keep_fresh(schedule, clock::now, stop.clone())
     );
 }
 

@@ -36,6 +36,9 @@ struct StoredEntry {
     /// When the provider said so, in milliseconds since 1970 UTC.
     #[prost(uint64, tag = "5")]
     fetched_at_ms: u64,
+    /// The boot in which it was last served; 0: it never was.
+    #[prost(fixed64, tag = "6")]
+    served_in: u64,
 }
 
 impl std::fmt::Debug for StoredEntry {
@@ -56,7 +59,7 @@ pub fn encode(snapshot: &Snapshot, written_at: Timestamp) -> SecretBytes {
         .entries
         .iter()
         .map(|(at, entry)| {
-            at.realm.as_str().len() + at.path.len() + at.key.len() + entry.value().len() + 48
+            at.realm.as_str().len() + at.path.len() + at.key.len() + entry.value().len() + 57
         })
         .sum();
     let mut bytes = Vec::with_capacity(size + 40);
@@ -68,6 +71,7 @@ pub fn encode(snapshot: &Snapshot, written_at: Timestamp) -> SecretBytes {
             key: at.key.clone(),
             value: entry.value().expose_secret().to_vec(),
             fetched_at_ms: entry.fetched_at().as_millis(),
+            served_in: entry.served_in(),
         };
         prost::encoding::message::encode(3, &stored, &mut bytes);
         drop(SecretBytes::new(std::mem::take(&mut stored.value)));
@@ -84,7 +88,8 @@ pub fn decode(bytes: &SecretBytes) -> Result<Snapshot, EnvelopeError> {
         .into_iter()
         .map(|stored| {
             let fetched_at = Timestamp::from_millis(stored.fetched_at_ms);
-            let entry = Entry::new(SecretBytes::new(stored.value), fetched_at);
+            let entry = Entry::new(SecretBytes::new(stored.value), fetched_at)
+                .was_served_in(stored.served_in);
             let realm = Realm::from_stored(stored.realm);
             (Coordinates { realm, path: stored.path, key: stored.key }, entry.into())
         })
@@ -111,13 +116,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_snapshot_survives(generation: u64, entries in prop::collection::btree_map((any::<String>(), any::<String>(), any::<String>()), (prop::collection::vec(any::<u8>(), 0..50), any::<u64>()), 0..8)) {
+        fn a_snapshot_survives(generation: u64, entries in prop::collection::btree_map((any::<String>(), any::<String>(), any::<String>()), (prop::collection::vec(any::<u8>(), 0..50), any::<u64>(), any::<u64>()), 0..8)) {
             let snapshot = Snapshot {
                 generation,
                 entries: entries
                     .iter()
-                    .map(|(at, (value, ms))| {
-                        let entry = Entry::new(SecretBytes::new(value.clone()), Timestamp::from_millis(*ms));
+                    .map(|(at, (value, ms, boot))| {
+                        let entry = Entry::new(SecretBytes::new(value.clone()), Timestamp::from_millis(*ms)).was_served_in(*boot);
                         let (realm, path, key) = at.clone();
                         (Coordinates { realm: Realm::from_stored(realm), path, key }, Arc::new(entry))
                     })
@@ -126,10 +131,10 @@ mod tests {
             let read = decode(&encode(&snapshot, Timestamp::from_millis(1))).unwrap();
             prop_assert_eq!(read.generation, generation);
             prop_assert_eq!(read.entries.len(), entries.len());
-            for ((at, entry), (stored_at, (value, ms))) in read.entries.iter().zip(&entries) {
+            for ((at, entry), (stored_at, (value, ms, boot))) in read.entries.iter().zip(&entries) {
                 prop_assert_eq!((at.realm.as_str(), &at.path, &at.key), (stored_at.0.as_str(), &stored_at.1, &stored_at.2));
                 prop_assert_eq!(entry.value().expose_secret(), &value[..]);
-                prop_assert_eq!(entry.fetched_at().as_millis(), *ms);
+                prop_assert_eq!((entry.fetched_at().as_millis(), entry.served_in()), (*ms, *boot));
             }
         }
 

@@ -39,6 +39,8 @@ pub struct PersistState {
     pub changes: u64,
     /// Why the last write failed, if it did.
     pub error: Option<String>,
+    /// How many writes failed since the start.
+    pub errors: u64,
 }
 
 /// What was found in place of a cache file.
@@ -162,7 +164,7 @@ impl Persister {
     /// A persister that continues after `generation`.
     pub fn new(path: PathBuf, vault: Arc<Vault>, cache: Arc<SharedCache>, generation: u64) -> Self {
         // What was fetched before the key came is not in the file: changes count from the process's start.
-        let state = Mutex::new(PersistState { generation, changes: 0, error: None });
+        let state = Mutex::new(PersistState { generation, ..PersistState::default() });
         Self { path, vault, cache, state, writing: Mutex::default() }
     }
 
@@ -207,13 +209,15 @@ impl Persister {
             .await
             .unwrap_or_else(|_| Err("the writer crashed".into()));
         let mut state = self.lock();
-        if let Err(why) = &result
-            && state.error.is_none()
-        {
-            tracing::warn!("{} cannot be written, which is retried: {why}", self.path.display());
+        let path = self.path.display();
+        if let Err(why) = &result {
+            state.errors += 1;
+            if state.error.is_none() {
+                tracing::warn!("{path} cannot be written, which is retried: {why}");
+            }
         }
         if result.is_ok() && state.error.is_some() {
-            tracing::info!("{} is written again", self.path.display());
+            tracing::info!(errors = state.errors, "{path} is written again");
         }
         state.error = result.err();
         state.error.is_none()

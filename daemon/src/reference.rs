@@ -52,7 +52,15 @@ pub struct Listing {
     pub found: Vec<(Coordinates, SecretBytes)>,
     /// What is there and not for us.
     pub denied: Vec<Coordinates>,
+    /// Everything is as it was when the tag that was asked with was given; nothing else is told then.
+    pub unchanged: bool,
+    /// What to ask with the next time, if the provider tells.
+    pub tag: Option<Tag>,
 }
+
+/// A provider's own mark of a listing, of no meaning to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag(pub String);
 
 impl Reference {
     /// A reference to `provider` with these members.
@@ -125,6 +133,17 @@ impl Extent {
                 }
                 None => false,
             }
+    }
+}
+
+/// In the words of people: realm, folder and key.
+impl fmt::Display for Coordinates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line =
+            |text: &str| text.chars().take(200).flat_map(char::escape_debug).collect::<String>();
+        let parts: Vec<String> = serde_json::from_str(&self.realm.0).unwrap_or_default();
+        let (path, key) = (line(&self.path), line(&self.key));
+        write!(f, "{} {}/{key}", line(&parts.join(" ")), path.trim_end_matches('/'))
     }
 }
 

@@ -1,24 +1,26 @@
-//! Pulling every source: for the timer and for `cache refresh`, by one path and in one flight.
+//! Pulling sources: for the schedule and for `cache refresh`, by one path and one at a time. `plan` is
+//! what there is, `agenda` when it is due, `pull` one of it, `rounds` the schedule.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+mod agenda;
+mod plan;
+mod pull;
+mod rounds;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
-use crate::cache::{Cache, Counts};
-use crate::clock::{self, Moment, Timestamp};
-use crate::provider::{ProviderError, Source};
+use crate::breaker::Caller;
+use crate::cache::Counts;
+use crate::clock::{Moment, Tick, Timestamp};
+use crate::provider::ProviderError;
 use crate::reference::{Coordinates, Extent};
-use crate::registry::Registered;
-use crate::service::{self, Service};
-use crate::upstream::Upstream;
-
-/// How long after a start without any cache the first pull is.
-const FIRST_PULL: Duration = Duration::from_secs(30);
-/// How long after a refresh that failed in part the next one is.
-const AFTER_FAILURE: Duration = Duration::from_secs(60);
+use crate::service::Service;
+use agenda::{Agenda, Failed};
+use plan::Pull;
+use pull::{Manner, Tags};
 
 /// How long a value stays that is neither registered nor a workload's: a script may ask for it by
 /// reference, and each time that is answered by the provider counts.
@@ -26,9 +28,19 @@ const UNWANTED_STAYS: Duration = Duration::from_secs(7 * 86_400);
 
 /// Runs refreshes, one at a time.
 pub struct Refresher {
+    work: Arc<Work>,
+    running: Mutex<Option<(Order, watch::Receiver<Progress>)>>,
+}
+
+/// What all refreshes share.
+struct Work {
     service: Arc<Service>,
-    running: Mutex<Option<watch::Receiver<Progress>>>,
-    last: Arc<Mutex<Option<Summary>>>,
+    agenda: Mutex<Agenda>,
+    tags: Tags,
+    last: watch::Sender<Option<Summary>>,
+    totals: Mutex<Totals>,
+    /// The failures that the log knows.
+    told: Mutex<BTreeMap<String, String>>,
 }
 
 /// When to refresh.
@@ -38,6 +50,17 @@ pub struct Schedule {
     pub interval: Duration,
     /// How much longer it may take, at random.
     pub jitter: Duration,
+}
+
+/// What is to be refreshed; each does what those before it do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Order {
+    /// The sources that are due, as far as their providers may be asked.
+    Due,
+    /// Every source: an admin wants it.
+    All,
+    /// Every source, and whatever that takes away is confirmed.
+    AcceptAll,
 }
 
 /// A refresh, as far as it got.
@@ -67,258 +90,209 @@ pub struct Summary {
     pub at: Timestamp,
     /// Summed over the sources.
     pub counts: Counts,
-    /// The sources that failed, each with its reason.
+    /// Every source whose last pull failed, with its reason.
     pub failed: Vec<String>,
 }
 
-/// A source, its provider, and which of its secrets are wanted.
-struct Pull {
-    upstream: Arc<Upstream>,
-    source: Source,
-    extent: Extent,
-    wanted: Wanted,
-}
-
-enum Wanted {
-    /// A workload's: all of it.
-    All,
-    /// What is registered: psid need not hold what nobody asks it for.
-    Only(HashSet<Coordinates>),
+/// Pulls of sources since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Those that succeeded.
+    pub done: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Entries that they removed.
+    pub removed: u64,
+    /// Entries that they would have removed or emptied, and held.
+    pub held: u64,
 }
 
 impl Refresher {
     /// No refresh so far.
-    pub fn new(service: Arc<Service>) -> Self {
-        Self { service, running: Mutex::default(), last: Arc::default() }
+    pub fn new(service: Arc<Service>, schedule: Schedule) -> Self {
+        let work = Work {
+            service,
+            agenda: Mutex::new(Agenda::new(schedule)),
+            tags: Tags::default(),
+            last: watch::Sender::new(None),
+            totals: Mutex::default(),
+            told: Mutex::default(),
+        };
+        Self { work: Arc::new(work), running: Mutex::default() }
     }
 
     /// The last refresh.
     pub fn last(&self) -> Option<Summary> {
-        lock(&self.last).clone()
+        self.work.last.borrow().clone()
     }
 
-    /// Starts a refresh, or joins the one that runs.
-    pub fn start(&self, now: Moment) -> watch::Receiver<Progress> {
+    /// The last refresh, and each that follows.
+    pub fn ended(&self) -> watch::Receiver<Option<Summary>> {
+        self.work.last.subscribe()
+    }
+
+    /// Pulls so far.
+    pub fn totals(&self) -> Totals {
+        *lock(&self.work.totals)
+    }
+
+    /// Starts a refresh, or joins the one that runs if that does what is wanted; else the new one follows.
+    pub fn start(&self, order: Order, now: Moment) -> watch::Receiver<Progress> {
         let mut running = lock(&self.running);
-        if let Some(progress) = running.as_ref().filter(|progress| !progress.borrow().ended) {
-            // A run whose task is gone will never end.
-            if progress.has_changed().is_ok() {
-                return progress.clone();
-            }
+        // A run whose task is gone will never end.
+        let under_way = running
+            .take()
+            .filter(|(_, progress)| !progress.borrow().ended && progress.has_changed().is_ok());
+        if let Some((present, progress)) = &under_way
+            && *present >= order
+        {
+            let progress = progress.clone();
+            *running = under_way;
+            return progress;
         }
         let (report, progress) = watch::channel(Progress::default());
-        *running = Some(progress.clone());
-        tokio::spawn(run(Arc::clone(&self.service), Arc::clone(&self.last), report, now));
+        *running = Some((order, progress.clone()));
+        let work = Arc::clone(&self.work);
+        tokio::spawn(async move {
+            if let Some((_, mut before)) = under_way {
+                let _ = before.wait_for(|before| before.ended).await;
+            }
+            work.run(order, &report, now.lately()).await;
+        });
         progress
     }
+}
 
-    /// Refreshes by the schedule until `stop`. What was fetched before a restart counts: a daemon that
-    /// comes back with a young cache leaves the provider alone.
-    pub async fn keep_fresh(
-        &self,
-        mut schedule: watch::Receiver<Schedule>,
-        stop: CancellationToken,
-    ) {
-        let oldest = self.service.cache.read(|cache| cache.fetch_span().map(|(oldest, _)| oldest));
-        let Schedule { interval, jitter } = *schedule.borrow_and_update();
-        let mut pause = match oldest {
-            Some(oldest) => {
-                interval.saturating_sub(oldest.age(clock::now().wall)) + part_of(jitter)
-            }
-            // Nothing is known: as soon as a fleet that starts together is spread.
-            None => interval.min(FIRST_PULL + part_of(jitter)),
-        };
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                // A new schedule counts from now.
-                changed = schedule.changed() => if changed.is_err() { return },
-                _ = tokio::time::timeout(pause, std::future::pending::<()>()) => {
-                    let mut progress = self.start(clock::now());
-                    let _ = progress.wait_for(|progress| progress.ended).await;
+impl Work {
+    async fn run(&self, order: Order, report: &watch::Sender<Progress>, started: Moment) {
+        let (chosen, workloads) = self.choose(order, started);
+        report.send_modify(|progress| progress.sources = chosen.len());
+        let caller = if order == Order::Due { Caller::Anybody } else { Caller::Admin };
+        let manner = Manner { caller, accept: order == Order::AcceptAll };
+        // An outage is met once a provider, not once a source.
+        let mut out: HashMap<String, String> = HashMap::new();
+        for pull in chosen {
+            let result = match out.get(&pull.upstream.name) {
+                Some(why) => Err(ProviderError::Unreachable(why.clone())),
+                None => {
+                    pull::pull(&self.service, &self.tags, &pull, manner, started.lately()).await
                 }
-            }
-            let Schedule { interval, jitter } = *schedule.borrow_and_update();
-            let failed = self.last().is_some_and(|last| !last.failed.is_empty());
-            pause = part_of(jitter) + if failed { interval.min(AFTER_FAILURE) } else { interval };
-        }
-    }
-}
-
-/// A random part of `span`, which spreads a fleet.
-fn part_of(span: Duration) -> Duration {
-    let share = getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX));
-    span.mul_f64(share)
-}
-
-async fn run(
-    service: Arc<Service>,
-    last: Arc<Mutex<Option<Summary>>>,
-    report: watch::Sender<Progress>,
-    started: Moment,
-) {
-    let pulls = plan(&service);
-    let whole = |pull: &&Pull| matches!(pull.wanted, Wanted::All);
-    let workloads: Vec<Extent> =
-        pulls.iter().filter(whole).map(|pull| pull.extent.clone()).collect();
-    report.send_modify(|progress| progress.sources = pulls.len());
-    // An outage is met once a provider, not once a source.
-    let mut out: HashMap<String, String> = HashMap::new();
-    for pull in pulls {
-        let source = pull.source.to_string();
-        let result = match out.get(&pull.upstream.name) {
-            Some(why) => Err(why.clone()),
-            None => pull_one(&service, &pull, started).await.map_err(|error| {
-                let why = error.to_string();
-                if matches!(error, ProviderError::Unreachable(_) | ProviderError::Throttled { .. })
-                {
-                    out.insert(pull.upstream.name.clone(), why.clone());
-                }
-                why
-            }),
-        };
-        report.send_modify(|progress| progress.done.push(SourceResult { source, result }));
-    }
-    let summary = summary(&report.borrow().done, started.lately().wall);
-    let Counts { added, changed, unchanged, removed } = summary.counts;
-    if summary.failed.is_empty() {
-        drop_unwanted(&service, &workloads, summary.at);
-        tracing::info!(added, changed, unchanged, removed, "refreshed: {}", summary.counts);
-    } else {
-        let failed = summary.failed.join("; ");
-        tracing::warn!(
-            added,
-            changed,
-            unchanged,
-            removed,
-            "refreshed in part: {}; failed: {failed}",
-            summary.counts
-        );
-    }
-    *lock(&last) = Some(summary);
-    report.send_modify(|progress| progress.ended = true);
-}
-
-/// One request a folder: the workloads' sources, then the folders of what is registered besides.
-fn plan(service: &Service) -> Vec<Pull> {
-    let upstreams = service.upstreams();
-    let mut pulls = Vec::new();
-    let mut seen = BTreeSet::new();
-    for workload in upstreams.workloads.values() {
-        let Some(upstream) = upstreams.providers.get(&workload.provider) else { continue };
-        for source in &workload.sources {
-            if let Ok(extent) = upstream.provider.extent(source)
-                && seen.insert((workload.provider.clone(), extent.clone()))
-            {
-                pulls.push(Pull {
-                    upstream: Arc::clone(upstream),
-                    source: source.clone(),
-                    extent,
-                    wanted: Wanted::All,
-                });
-            }
-        }
-    }
-    let mut folders: BTreeMap<(String, Source), HashSet<Coordinates>> = BTreeMap::new();
-    for (_, what) in service.registry.all() {
-        let Registered::Reference(reference) = what else { continue };
-        let (Some(project), Some(at)) =
-            (reference.member("project"), service.coordinates(&reference))
-        else {
-            continue;
-        };
-        if pulls.iter().any(|pull| pull.extent.contains(&at)) {
-            continue;
-        }
-        let source =
-            Source { project: project.to_owned(), path: at.path.clone(), recursive: false };
-        folders.entry((reference.provider().to_owned(), source)).or_default().insert(at);
-    }
-    for ((provider, source), wanted) in folders {
-        if let Some(upstream) = upstreams.providers.get(&provider)
-            && let Ok(extent) = upstream.provider.extent(&source)
-        {
-            pulls.push(Pull {
-                upstream: Arc::clone(upstream),
-                source,
-                extent,
-                wanted: Wanted::Only(wanted),
-            });
-        }
-    }
-    pulls
-}
-
-async fn pull_one(
-    service: &Service,
-    pull: &Pull,
-    started: Moment,
-) -> Result<Counts, ProviderError> {
-    let ticket = service.cache.read(Cache::ticket);
-    let began = started.lately();
-    let folders =
-        if pull.extent.recursive { folders_below(service, &pull.extent) } else { BTreeSet::new() };
-    pull.upstream.health().breaker.begin_anyway(began);
-    let listed = pull.upstream.provider.list(&pull.source, &folders).await;
-    let now = began.lately();
-    pull.upstream.note(&listed, began, now);
-    let error = match listed {
-        Ok(mut listing) => {
-            if let Wanted::Only(wanted) = &pull.wanted {
-                listing.found.retain(|(at, _)| wanted.contains(at));
-            }
-            let hidden = listing.denied.len();
-            let counts =
-                service.cache.change(|cache| cache.replace(listing, ticket, began.wall, now.wall));
-            return match hidden {
-                0 => Ok(counts),
-                many => Err(ProviderError::Denied(format!(
-                    "{many} values are hidden: the identity may describe but not read them; the others are \
-                     refreshed ({counts})"
-                ))),
             };
+            if let Err(error) = &result
+                && is_outage(error)
+            {
+                out.insert(pull.upstream.name.clone(), error.to_string());
+            }
+            self.note(&pull, &result, started.lately().tick);
+            let result = result.map_err(|error| error.to_string());
+            let source = pull.name;
+            report.send_modify(|progress| progress.done.push(SourceResult { source, result }));
         }
-        Err(error) => error,
-    };
-    if let Some(refusal) = service::refusal(&error) {
-        let doubt = |cache: &mut Cache| {
-            let inside = cache.within(std::slice::from_ref(&pull.extent));
-            cache.doubt_all(&inside, &refusal, now.wall)
+        self.end(&report.borrow().done, &workloads, started.lately());
+        report.send_modify(|progress| progress.ended = true);
+    }
+
+    /// What is to be pulled now, and what the workloads want as a whole.
+    fn choose(&self, order: Order, now: Moment) -> (Vec<Pull>, Vec<Extent>) {
+        let pulls = self.plan(now.tick);
+        let whole = pulls.iter().filter(|pull| pull.wanted.is_none());
+        let workloads = whole.map(|pull| pull.extent().clone()).collect();
+        let chosen = match order {
+            Order::Due => self.due(pulls, now),
+            Order::All | Order::AcceptAll => pulls,
         };
-        let evicted = service.cache.change_if(doubt, |evicted| *evicted > 0);
-        if evicted > 0 {
-            tracing::warn!("dropped {evicted} secrets of {} from the cache: {error}", pull.source);
+        (chosen, workloads)
+    }
+
+    /// What there is to pull, with the agenda up to date.
+    fn plan(&self, now: Tick) -> Vec<Pull> {
+        let pulls = plan::plan(&self.service);
+        let planned: Vec<_> = pulls.iter().map(Pull::planned).collect();
+        lock(&self.agenda).plan(&planned, now, chance);
+        self.tags.retain(&pulls);
+        pulls
+    }
+
+    fn note(&self, pull: &Pull, result: &Result<Counts, ProviderError>, now: Tick) {
+        let mut totals = lock(&self.totals);
+        let mut agenda = lock(&self.agenda);
+        match result {
+            Ok(counts) => {
+                totals.done += 1;
+                totals.removed += counts.removed;
+                totals.held += counts.held;
+                agenda.done(&pull.key, now, chance());
+            }
+            Err(error) => {
+                totals.failed += 1;
+                let failed = Failed { why: error.to_string(), is_outage: is_outage(error) };
+                agenda.failed(&pull.key, failed, now, chance());
+            }
         }
     }
-    Err(error)
+
+    fn end(&self, done: &[SourceResult], workloads: &[Extent], now: Moment) {
+        let failing = lock(&self.agenda).failing();
+        let counts = sum(done);
+        if failing.is_empty() {
+            drop_unwanted(&self.service, workloads, now.tick);
+        }
+        self.tell(&counts, &failing);
+        let failed = failing.iter().map(|(source, failed)| format!("{source}: {}", failed.why));
+        let summary = Summary { at: now.wall, counts, failed: failed.collect() };
+        self.last.send_replace(Some(summary));
+    }
+
+    /// The log is told of what changed, and of each failure once; an outage is told by its provider.
+    fn tell(&self, counts: &Counts, failing: &BTreeMap<String, Failed>) {
+        let own = failing.iter().filter(|(_, failed)| !failed.is_outage);
+        let failing: BTreeMap<_, _> =
+            own.map(|(source, failed)| (source.clone(), failed.why.clone())).collect();
+        let before = std::mem::replace(&mut *lock(&self.told), failing.clone());
+        let is_new = |(source, why): &(&String, &String)| before.get(*source) != Some(*why);
+        let new: Vec<String> =
+            failing.iter().filter(is_new).map(|(source, why)| format!("{source}: {why}")).collect();
+        if !new.is_empty() {
+            tracing::warn!("refreshed in part: {counts}; failed: {}", new.join("; "));
+        } else if counts.is_change() || (failing.is_empty() && !before.is_empty()) {
+            let Counts { added, changed, unchanged, removed, held } = *counts;
+            tracing::info!(added, changed, unchanged, removed, held, "refreshed: {counts}");
+        } else {
+            tracing::debug!("refreshed: {counts}");
+        }
+    }
 }
 
-/// The folders of an extent of which something is registered.
-fn folders_below(service: &Service, extent: &Extent) -> BTreeSet<String> {
-    registered(service).into_iter().filter(|at| extent.contains(at)).map(|at| at.path).collect()
+fn is_outage(error: &ProviderError) -> bool {
+    matches!(error, ProviderError::Unreachable(_) | ProviderError::Throttled { .. })
 }
 
-/// Where the registered references lead.
-fn registered(service: &Service) -> HashSet<Coordinates> {
-    let all = service.registry.all().into_iter();
-    let references = all.filter_map(|(_, what)| match what {
-        Registered::Reference(reference) => service.coordinates(&reference),
-        _ => None,
-    });
-    references.collect()
+fn sum(done: &[SourceResult]) -> Counts {
+    let mut sum = Counts::default();
+    for counts in done.iter().filter_map(|done| done.result.as_ref().ok()) {
+        sum.added += counts.added;
+        sum.changed += counts.changed;
+        sum.unchanged += counts.unchanged;
+        sum.removed += counts.removed;
+        sum.held += counts.held;
+    }
+    sum
 }
 
 /// Drops what neither a workload nor a registered reference names any more, and nobody asked for in a
 /// week: psid need not hold it. Of a project that the config has not, nothing is dropped: that may be a
 /// mistake.
-fn drop_unwanted(service: &Service, workloads: &[Extent], now: Timestamp) {
-    let registered = registered(service);
+fn drop_unwanted(service: &Service, workloads: &[Extent], now: Tick) {
+    let registered: std::collections::HashSet<Coordinates> =
+        service.references().map(|(_, _, at)| at).collect();
     let upstreams = service.upstreams();
     let knows = |at: &Coordinates| {
         upstreams.providers.values().any(|upstream| upstream.provider.knows(&at.realm))
     };
-    let wanted = |at: &Coordinates, fetched_at: Timestamp| {
-        fetched_at.age(now) < UNWANTED_STAYS
+    // Nobody asks for what was deleted, as a script may for what was never registered.
+    let deleted = service.take_deleted();
+    let wanted = |at: &Coordinates, fetched: Tick| {
+        (fetched.age(now) < UNWANTED_STAYS && !deleted.contains(at))
             || registered.contains(at)
             || workloads.iter().any(|extent| extent.contains(at))
             || !knows(at)
@@ -326,22 +300,11 @@ fn drop_unwanted(service: &Service, workloads: &[Extent], now: Timestamp) {
     service.cache.change_if(|cache| cache.retain(wanted), |dropped| *dropped);
 }
 
-fn summary(done: &[SourceResult], at: Timestamp) -> Summary {
-    let mut summary = Summary { at, counts: Counts::default(), failed: Vec::new() };
-    for SourceResult { source, result } in done {
-        match result {
-            Ok(counts) => {
-                summary.counts.added += counts.added;
-                summary.counts.changed += counts.changed;
-                summary.counts.unchanged += counts.unchanged;
-                summary.counts.removed += counts.removed;
-            }
-            Err(why) => summary.failed.push(format!("{source}: {why}")),
-        }
-    }
-    summary
+/// A number from 0 to 1, which spreads a fleet.
+fn chance() -> f64 {
+    getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

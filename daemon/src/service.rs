@@ -1,22 +1,35 @@
 //! What psid does, without a word of gRPC, disk or configuration.
 
-use std::fmt;
+mod ask;
+mod error;
+mod offline;
+mod report;
+
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use psi_common::{SecretBytes, SecretId};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::cache::{Answer, Cache, Entry, Refusal, Ticket, Verdict};
+use crate::cache::{Answer, Entry, Ticket};
 use crate::clock::{Moment, Timestamp};
+use crate::drill::Drill;
 use crate::gate::Gate;
 use crate::inflight::Inflight;
-use crate::provider::{Keeping, ProviderError};
+use crate::provider::ProviderError;
 use crate::reference::{Coordinates, Reference, shown};
-use crate::registry::{Registered, Registration, Registry, RegistryError};
+use crate::registry::{Registered, Registration, Registry};
 use crate::shared_cache::SharedCache;
 use crate::upstream::{Upstream, Upstreams};
+use ask::Question;
+use error::{bad_reference, is_taken_back, no_answer, refused, too_old};
+
+pub use error::{ServiceError, refusal};
+pub use offline::Offline;
+pub use report::{Held, Lookups};
 
 /// How long a lookup that holds a servable value waits for a newer one. Podman holds its lock meanwhile.
 const GRACE: Duration = Duration::from_secs(1);
@@ -32,10 +45,17 @@ pub struct Service {
     pub cache: Arc<SharedCache>,
     /// Closed while the key is being opened, without which little is known.
     pub gate: Gate,
+    /// Told when a provider is back.
+    pub recovered: Arc<Notify>,
+    /// Whether providers are treated as out, to see what that would cost.
+    pub drill: Arc<Drill>,
     upstreams: RwLock<Arc<Upstreams>>,
     inflight: Inflight<(Coordinates, Ticket), Result<Arc<Entry>, ProviderError>>,
     hits: AtomicU64,
     misses: AtomicU64,
+    stale: AtomicU64,
+    failed: AtomicU64,
+    deleted: Mutex<HashSet<Coordinates>>,
 }
 
 /// Which secret is wanted.
@@ -65,23 +85,6 @@ pub enum Kind {
     Reference,
 }
 
-/// Why there is no answer, in words for the operator: what happened, with its cause; what to do.
-#[derive(Debug)]
-pub enum ServiceError {
-    /// The request makes no sense.
-    Malformed(String),
-    /// Not registered, or the provider says that there is none.
-    NotFound(String),
-    /// The id stands for something else.
-    Exists,
-    /// The provider does not let psid have it.
-    Denied(String),
-    /// A key backend is needed, or the token is not as it must be.
-    NoKey(String),
-    /// Not now.
-    Unavailable(String),
-}
-
 enum Resolved {
     Literal(Arc<SecretBytes>),
     /// Best first.
@@ -95,15 +98,36 @@ impl Service {
             registry,
             cache,
             gate: Gate::default(),
+            recovered: Arc::default(),
+            drill: Arc::default(),
             upstreams: RwLock::new(Arc::new(upstreams)),
             inflight: Inflight::default(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            stale: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            deleted: Mutex::default(),
         }
     }
 
     /// A secret's value: from RAM where it may, from its provider where it must, by `deadline`.
     pub async fn lookup(
+        &self,
+        wanted: &Wanted,
+        now: Moment,
+        deadline: Instant,
+    ) -> Result<Value, ServiceError> {
+        let found = self.find(wanted, now, deadline).await;
+        if found.is_err() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        let out = matches!(found, Err(ServiceError::Unavailable(_)));
+        let why = found.as_ref().err().filter(|_| out).map(ToString::to_string);
+        self.drill.note(|| self.label(wanted), why);
+        found
+    }
+
+    async fn find(
         &self,
         wanted: &Wanted,
         now: Moment,
@@ -118,7 +142,7 @@ impl Service {
         };
         let mut failure = ServiceError::unknown();
         for reference in references {
-            match self.lookup_reference(&reference, now, deadline).await {
+            match self.find_one(&reference, now, deadline).await {
                 Ok(entry) => return Ok(Value::Entry(entry)),
                 // In an outage, a later source may have what is known.
                 Err(error @ ServiceError::Unavailable(_)) => failure = error,
@@ -137,7 +161,7 @@ impl Service {
         let known = |reference: &Arc<Reference>| {
             let at = self.coordinates(reference);
             at.is_some_and(|at| {
-                matches!(self.cache.read(|cache| cache.get(&at, now.wall)), Answer::Fresh(_))
+                matches!(self.cache.read(|cache| cache.get(&at, now.tick)), Answer::Fresh(_))
             })
         };
         match self.resolve(wanted) {
@@ -147,64 +171,39 @@ impl Service {
         }
     }
 
-    async fn lookup_reference(
+    async fn find_one(
         &self,
         reference: &Arc<Reference>,
         now: Moment,
         deadline: Instant,
     ) -> Result<Arc<Entry>, ServiceError> {
-        let upstream = self.upstream_of(reference)?;
-        let at = upstream.provider.accept(reference).map_err(bad_reference)?;
-        let known = match self.cache.read(|cache| cache.get(&at, now.wall)) {
+        let upstream = &self.upstream_of(reference)?;
+        let at = &upstream.provider.accept(reference).map_err(bad_reference)?;
+        let known = match self.cache.read(|cache| cache.get(at, now.tick)) {
             Answer::Fresh(entry) => return Ok(self.hit(entry)),
-            Answer::KnownAbsent(refusal) => {
-                return Err(refused(&upstream.name, &refusal));
-            }
-            Answer::Stale { entry, servable } => Some((entry, servable)),
+            Answer::KnownAbsent(refusal) => return Err(refused(&upstream.name, &refusal)),
+            Answer::Stale { entry, servable, overdue } => Some((entry, servable, overdue)),
             Answer::Missing => None,
         };
-        let servable = matches!(known, Some((_, true)));
-        let error = match self.ask(&upstream, &at, reference, servable, now, deadline).await {
-            Ok(entry) => return Ok(entry),
+        let servable = matches!(known, Some((_, true, _)));
+        let question = Question { upstream, at, reference, servable, now, deadline };
+        let error = match self.ask(&question).await {
+            Ok(entry) => {
+                self.cache.serve(&entry);
+                return Ok(entry);
+            }
             Err(error) => error,
         };
         match known {
-            Some((entry, true)) if self.may_stand_in(&at, &error) => Ok(self.hit(entry)),
-            Some((_, false)) => Err(too_old(&upstream.name, &error)),
+            Some((entry, true, overdue)) if self.may_stand_in(at, &error) => {
+                self.stale.fetch_add(1, Ordering::Relaxed);
+                if overdue {
+                    tell_overdue(&entry, reference, &error);
+                }
+                Ok(self.hit(entry))
+            }
+            Some((_, false, _)) if !is_taken_back(&error) => Err(too_old(&upstream.name, &error)),
             _ => Err(no_answer(&upstream.name, &error)),
-        }
-    }
-
-    /// Asks the provider, or joins who asks already.
-    async fn ask(
-        &self,
-        upstream: &Arc<Upstream>,
-        at: &Coordinates,
-        reference: &Arc<Reference>,
-        servable: bool,
-        now: Moment,
-        deadline: Instant,
-    ) -> Result<Arc<Entry>, ProviderError> {
-        {
-            let health = upstream.health();
-            if let Some(outage) = health.breaker.forbids(now) {
-                return Err(ProviderError::Unreachable(outage.why.clone()));
-            }
-            if servable && health.breaker.hangs(now) {
-                return Err(ProviderError::Unreachable("it does not answer".into()));
-            }
-        }
-        self.misses.fetch_add(1, Ordering::Relaxed);
-        let patience = if servable { deadline.min(now.mono + GRACE) } else { deadline };
-        let ticket = self.cache.read(Cache::ticket);
-        let flight = self.inflight.join((at.clone(), ticket), || {
-            let (upstream, cache) = (Arc::clone(upstream), Arc::clone(&self.cache));
-            fetch(upstream, cache, at.clone(), Arc::clone(reference), ticket, now)
-        });
-        match tokio::time::timeout_at(patience, flight).await {
-            Ok(Some(answer)) => answer,
-            Ok(None) => Err(ProviderError::Misbehaved("the fetch crashed".into())),
-            Err(_) => Err(ProviderError::Unreachable("it did not answer in time".into())),
         }
     }
 
@@ -216,6 +215,7 @@ impl Service {
 
     fn hit(&self, entry: Arc<Entry>) -> Arc<Entry> {
         self.hits.fetch_add(1, Ordering::Relaxed);
+        self.cache.serve(&entry);
         entry
     }
 
@@ -250,6 +250,22 @@ impl Service {
         Ok(Registration::Reference(reference, data))
     }
 
+    /// Forgets a registration; false when there was none. Its value stays until the next refresh: podman
+    /// deletes before it stores, on `create --replace`.
+    pub async fn delete(&self, id: SecretId, now: Timestamp) -> Result<bool, ServiceError> {
+        if let Some(Registered::Reference(reference)) = self.registry.get(id)
+            && let Some(at) = self.coordinates(&reference)
+        {
+            self.deleted.lock().unwrap_or_else(PoisonError::into_inner).insert(at);
+        }
+        Ok(self.registry.delete(id, now).await?)
+    }
+
+    /// Where the references led whose registration was deleted since the last call.
+    pub fn take_deleted(&self) -> HashSet<Coordinates> {
+        std::mem::take(&mut *self.deleted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Drops a secret from the cache; false when it was not in it.
     pub fn invalidate(&self, wanted: &Wanted) -> Result<bool, ServiceError> {
         let Resolved::References(references) = self.resolve(wanted)? else {
@@ -266,39 +282,31 @@ impl Service {
         Ok(existed)
     }
 
-    /// The registered ids that would not resolve after a reboot at `now` without a provider in reach;
-    /// `persisted` says whether the cache outlives a reboot at all.
-    pub fn would_fail(&self, now: Timestamp, persisted: bool) -> Vec<SecretId> {
-        let resolves = |what: &Registered| match what {
-            Registered::Literal(_) => true,
-            Registered::Unusable(_) => false,
-            Registered::Reference(reference) => self.survives(reference, now, persisted),
-        };
-        let all = self.registry.all();
-        all.into_iter().filter(|(_, what)| !resolves(what)).map(|(id, _)| id).collect()
+    /// The registered references and where they lead.
+    pub fn references(&self) -> impl Iterator<Item = (SecretId, Arc<Reference>, Coordinates)> {
+        self.registry.all().into_iter().filter_map(|(id, what)| match what {
+            Registered::Reference(reference) => {
+                let at = self.coordinates(&reference)?;
+                Some((id, reference, at))
+            }
+            _ => None,
+        })
     }
 
-    fn survives(&self, reference: &Reference, now: Timestamp, persisted: bool) -> bool {
-        let Ok(upstream) = self.upstream_of(reference) else { return false };
-        // What a token opens needs no network.
-        if upstream.provider.keeping() == Keeping::InRam {
-            return upstream.provider.accept(reference).is_ok();
+    /// What is wanted, as people write it.
+    fn label(&self, wanted: &Wanted) -> String {
+        match wanted {
+            Wanted::Id(id) => match self.registry.get(*id) {
+                Some(Registered::Reference(reference)) => format!("{id} ({reference})"),
+                _ => id.to_string(),
+            },
+            Wanted::Name(name) => name.chars().take(200).flat_map(char::escape_debug).collect(),
         }
-        persisted
-            && upstream.provider.accept(reference).is_ok_and(|at| {
-                let answer = self.cache.read(|cache| cache.get(&at, now));
-                matches!(answer, Answer::Fresh(_) | Answer::Stale { servable: true, .. })
-            })
     }
 
     /// Where a reference leads, if its provider is configured and takes it.
     pub fn coordinates(&self, reference: &Reference) -> Option<Coordinates> {
         self.upstream_of(reference).ok()?.provider.accept(reference).ok()
-    }
-
-    /// Lookups that RAM answered, and those that asked a provider.
-    pub fn hits_and_misses(&self) -> (u64, u64) {
-        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
 
     /// The configured providers and workloads.
@@ -349,119 +357,13 @@ impl Service {
     }
 }
 
-/// One fetch: its answer goes into the cache, and its fate to the breaker.
-async fn fetch(
-    upstream: Arc<Upstream>,
-    cache: Arc<SharedCache>,
-    at: Coordinates,
-    reference: Arc<Reference>,
-    ticket: Ticket,
-    now: Moment,
-) -> Result<Arc<Entry>, ProviderError> {
-    let began = now;
-    upstream.health().breaker.begin(began).map_err(ProviderError::Unreachable)?;
-    let answer = upstream.provider.fetch(&reference).await;
-    let now = began.lately();
-    upstream.note(&answer, began, now);
-    let error = match answer {
-        Ok(value) => {
-            return Ok(match upstream.provider.keeping() {
-                Keeping::OnDisk => {
-                    cache.change(|cache| cache.put(&at, Entry::new(value, now.wall), ticket))
-                }
-                Keeping::InRam => cache
-                    .change_in_ram(|cache| cache.put(&at, Entry::in_ram(value, now.wall), ticket)),
-            });
-        }
-        Err(error) => error,
-    };
-    if let Some(refusal) = refusal(&error) {
-        let evicted = |verdict: &Verdict| *verdict == Verdict::Evicted;
-        let verdict = cache.change_if(|cache| cache.doubt(&at, &refusal, now.wall), evicted);
-        if evicted(&verdict) {
-            tracing::warn!("dropped {reference} from the cache: {error}");
-        }
-    }
-    Err(error)
-}
-
-/// Whether an error is the provider's word that there is nothing, or nothing for us.
-pub fn refusal(error: &ProviderError) -> Option<Refusal> {
-    match error {
-        ProviderError::NotFound(why) => Some(Refusal::Gone(why.as_str().into())),
-        ProviderError::Denied(why) => Some(Refusal::Denied(why.as_str().into())),
-        _ => None,
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
-fn bad_reference(why: String) -> ServiceError {
-    ServiceError::Malformed(format!(
-        "the reference is not usable: {why}; correct it, or the config and `systemctl reload psid`"
-    ))
-}
-
-fn refused(provider: &str, refusal: &Refusal) -> ServiceError {
-    match refusal {
-        Refusal::Gone(why) => ServiceError::NotFound(format!(
-            "{provider} has no such secret: {why}; check project, path and key"
-        )),
-        Refusal::Denied(why) => ServiceError::Denied(format!(
-            "{provider} denies it: {why}; check the identity's credentials and permissions"
-        )),
-    }
-}
-
-fn too_old(provider: &str, error: &ProviderError) -> ServiceError {
-    ServiceError::Unavailable(format!(
-        "{provider} is out: {error}, and the cached value is older than max_stale; wait for {provider}, or \
-         raise max_stale"
-    ))
-}
-
-fn no_answer(provider: &str, error: &ProviderError) -> ServiceError {
-    if let Some(refusal) = refusal(error) {
-        return refused(provider, &refusal);
-    }
-    match error {
-        ProviderError::Unauthenticated(why) => ServiceError::Unavailable(format!(
-            "psid cannot log in to {provider}, and the value is not cached: {why}; see to the credentials of \
-             [providers.{provider}]"
-        )),
-        ProviderError::Misbehaved(why) => ServiceError::Unavailable(format!(
-            "{provider} does not give what it is asked for, and the value is not cached: {why}; check the \
-             reference, and [providers.{provider}] in the config"
-        )),
-        error => ServiceError::Unavailable(format!(
-            "{provider} is out: {error}, and the value is not cached; try again when {provider} is back"
-        )),
-    }
-}
-
-impl ServiceError {
-    fn unknown() -> Self {
-        Self::NotFound(
-            "psid has no such secret registered; see `podman secret ls`, or create it again".into(),
-        )
-    }
-}
-
-impl From<RegistryError> for ServiceError {
-    fn from(error: RegistryError) -> Self {
-        match error {
-            RegistryError::Exists => Self::Exists,
-            RegistryError::NoKey => Self::NoKey(
-                "there is no key to seal a literal with; make one with `psi-driver cache init --backend tpm` \
-                 and restart psid"
-                    .into(),
-            ),
-            RegistryError::NothingDeleted => Self::NotFound(
-                "nothing was deleted under this id in the last ten minutes; see `psi-driver restore`".into(),
-            ),
-            RegistryError::Storage(why) => Self::Unavailable(format!(
-                "the registration cannot be changed: {why}; check the disk of psid's state directory"
-            )),
-        }
+/// A value that is too old for the config is served to a container that runs; the log is told once.
+fn tell_overdue(entry: &Entry, reference: &Reference, error: &ProviderError) {
+    if entry.tell_overdue() {
+        tracing::warn!(
+            "{reference} is older than max_stale, and served all the same: it was served since the boot, and a \
+             container may be running with it ({error})"
+        );
     }
 }
 
@@ -471,21 +373,6 @@ impl Value {
         match self {
             Self::Entry(entry) => entry.value(),
             Self::Literal(value) => value,
-        }
-    }
-}
-
-impl fmt::Display for ServiceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exists => f.write_str(
-                "the id is registered already, for something else; podman never reuses an id",
-            ),
-            Self::Malformed(why)
-            | Self::NotFound(why)
-            | Self::Denied(why)
-            | Self::NoKey(why)
-            | Self::Unavailable(why) => f.write_str(why),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{PoisonError, RwLock};
 
 use tokio::sync::watch;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Entry};
 
 /// A cache that many read and that tells the persister of changes.
 pub struct SharedCache {
@@ -44,6 +44,15 @@ impl SharedCache {
             self.changes.send_modify(|count| *count += 1);
         }
         result
+    }
+
+    /// Takes note that an entry is served. That outlives the process, but is written once, not at each
+    /// lookup; and without the lock of writers.
+    pub fn serve(&self, entry: &Entry) {
+        let boot = self.read(Cache::boot);
+        if entry.serve(boot) && !entry.is_in_ram() {
+            self.changes.send_modify(|count| *count += 1);
+        }
     }
 
     /// The count of changes, and its growing.

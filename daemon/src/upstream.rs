@@ -1,32 +1,19 @@
 //! The configured providers, each with the state of its health; and the workloads that name sources.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod health;
+mod tally;
 
-use crate::breaker::Breaker;
-use crate::clock::Moment;
-use crate::provider::{ProviderError, SecretProvider, Source};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::provider::Source;
 use crate::reference::Reference;
+
+pub use health::{After, Asking, Health, Upstream};
+pub use tally::Tally;
 
 /// Parts a workload's name from a key in the names that psi makes.
 const SEPARATOR: &str = "--";
-
-/// One provider and how it fares.
-pub struct Upstream {
-    /// Its name in the config.
-    pub name: String,
-    /// The provider.
-    pub provider: Box<dyn SecretProvider>,
-    health: Mutex<Health>,
-}
-
-/// How a provider fares.
-#[derive(Default)]
-pub struct Health {
-    /// Whether it may be asked.
-    pub breaker: Breaker,
-    complaint: Option<String>,
-}
 
 /// What the config says of providers and workloads.
 #[derive(Default)]
@@ -46,58 +33,6 @@ pub struct Workload {
     pub depends_on: Vec<String>,
     /// The folders; of two with one key, the later one wins.
     pub sources: Vec<Source>,
-}
-
-impl Upstream {
-    /// A provider that was never asked.
-    pub fn new(name: &str, provider: Box<dyn SecretProvider>) -> Self {
-        Self { name: name.to_owned(), provider, health: Mutex::default() }
-    }
-
-    /// Its health.
-    pub fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes note of the answer to a call that began at `began`. The log is told once when the provider
-    /// goes out or comes back, and once of each new complaint.
-    pub fn note<T>(&self, answer: &Result<T, ProviderError>, began: Moment, now: Moment) {
-        let mut health = self.health();
-        let was_out = health.breaker.outage().is_some();
-        let why = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        match answer {
-            Err(ProviderError::Throttled { wait, .. }) => {
-                health.breaker.failed(began, now, &why, Some(*wait));
-            }
-            Err(ProviderError::Unreachable(_)) => health.breaker.failed(began, now, &why, None),
-            Err(ProviderError::Unauthenticated(_)) => health.breaker.unasked(),
-            Err(_) | Ok(_) => health.breaker.answered(),
-        }
-        let is_out = health.breaker.outage().is_some();
-        if is_out && !was_out {
-            tracing::warn!("{} is out, and what is cached is served: {why}", self.name);
-        } else if was_out && !is_out {
-            tracing::info!("{} is back", self.name);
-        }
-        let complaint = match answer {
-            Ok(_) => None,
-            Err(
-                ProviderError::Denied(why)
-                | ProviderError::Unauthenticated(why)
-                | ProviderError::Misbehaved(why),
-            ) => Some(why.clone()),
-            Err(_) => return,
-        };
-        if complaint.is_some() && complaint != health.complaint {
-            tracing::warn!("{} does not give what it is asked for: {why}", self.name);
-        }
-        health.complaint = complaint;
-    }
-
-    /// Its last answer, when that was a refusal that an admin must see to.
-    pub fn complaint(&self) -> Option<String> {
-        self.health().complaint.clone()
-    }
 }
 
 impl Upstreams {

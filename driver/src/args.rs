@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
@@ -51,6 +52,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: HsmCommand,
     },
+    /// Treat every provider as out for a while, and tell which secrets an outage would cost
+    ///
+    /// Containers are served as they would be in an outage: from the cache. It ends by itself, with
+    /// Ctrl-C, and when psi-driver is killed. Exit status: 0 when nothing would fail, else 75.
+    Drill(DrillOptions),
+    /// Print psid's metrics in Prometheus' text format, for node_exporter's textfile collector
+    Metrics,
 }
 
 /// How stdin is taken; without either, a JSON object whose provider is configured is a reference.
@@ -63,6 +71,16 @@ pub(crate) struct Kind {
     /// Take stdin as a reference, and refuse it when it is none
     #[arg(long)]
     pub(crate) reference: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct DrillOptions {
+    /// How long, from 1s to 1h
+    #[arg(long = "for", value_name = "TIME", default_value = "1m", value_parser = humantime::parse_duration)]
+    pub(crate) span: Duration,
+    /// Print JSON, once it is over
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]
@@ -93,6 +111,9 @@ pub(crate) enum CacheCommand {
     },
     /// Pull every configured source now
     Refresh {
+        /// Believe a provider at once that has most of a source no more, or values that turned empty
+        #[arg(long)]
+        accept_removals: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -247,6 +268,8 @@ impl Command {
             Self::Get { name } => format!("get {}", shown(name)),
             Self::Health => "health".into(),
             Self::Install(_) => "install".into(),
+            Self::Drill(_) => "drill".into(),
+            Self::Metrics => "metrics".into(),
             Self::Cache { command } => match command {
                 CacheCommand::Init(_) => "cache init".into(),
                 CacheCommand::Adopt(_) => "cache adopt".into(),

@@ -10,13 +10,13 @@ use psi_common::{Exit, Paths, SecretBytes, SecretId};
 use psi_proto::Message;
 use psi_proto::health::{HealthCheckRequest, HealthCheckResponse, SERVING};
 use psi_proto::v1::{
-    DeleteRequest, DeleteResponse, HsmStatusRequest, HsmStatusResponse, InvalidateRequest,
-    InvalidateResponse, ListRequest, ListResponse, LookupRequest, LookupResponse,
-    MakeRecoveryKeyRequest, MakeRecoveryKeyResponse, RecoverRequest, RecoverResponse, RefreshEvent,
-    RefreshRequest, RekeyRequest, RekeyResponse, RestorableRequest, RestorableResponse,
-    RestorableSecret, RestoreRequest, RestoreResponse, Seal, SealRequest, SealResponse,
-    StatusRequest, StatusResponse, StoreKind, StoreRequest, StoreResponse, invalidate_request,
-    lookup_request,
+    DeleteRequest, DeleteResponse, DrillEvent, DrillRequest, HsmStatusRequest, HsmStatusResponse,
+    InvalidateRequest, InvalidateResponse, ListRequest, ListResponse, LookupRequest,
+    LookupResponse, MakeRecoveryKeyRequest, MakeRecoveryKeyResponse, RecoverRequest,
+    RecoverResponse, RefreshEvent, RefreshRequest, RekeyRequest, RekeyResponse, RestorableRequest,
+    RestorableResponse, RestorableSecret, RestoreRequest, RestoreResponse, Seal, SealRequest,
+    SealResponse, StatusRequest, StatusResponse, StoreKind, StoreRequest, StoreResponse,
+    invalidate_request, lookup_request,
 };
 
 use crate::failure::Failure;
@@ -42,6 +42,8 @@ pub(crate) enum Patience {
     Probe,
     /// Long work with progress, under a person's eyes.
     Admin,
+    /// Work that takes as long as it was asked to.
+    For(Duration),
 }
 
 /// One daemon, one deadline.
@@ -106,8 +108,22 @@ impl Client {
     }
 
     /// Hands each event over as it comes.
-    pub(crate) fn refresh(&self, on_event: &mut dyn FnMut(RefreshEvent)) -> Result<(), Failure> {
-        self.stream(ADMIN, "Refresh", &RefreshRequest {}, on_event)
+    pub(crate) fn refresh(
+        &self,
+        accept_removals: bool,
+        on_event: &mut dyn FnMut(RefreshEvent),
+    ) -> Result<(), Failure> {
+        self.stream(ADMIN, "Refresh", &RefreshRequest { accept_removals }, on_event)
+    }
+
+    /// Hands each event over as it comes. It ends with this process, however that ends.
+    pub(crate) fn drill(
+        &self,
+        span: Duration,
+        on_event: &mut dyn FnMut(DrillEvent),
+    ) -> Result<(), Failure> {
+        let for_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        self.stream(ADMIN, "Drill", &DrillRequest { for_ms }, on_event)
     }
 
     /// Whether the cache had the entry.
@@ -336,6 +352,7 @@ impl Patience {
             Self::Podman => Duration::from_secs(10),
             Self::Probe => Duration::from_secs(3),
             Self::Admin => Duration::from_secs(600),
+            Self::For(span) => span.saturating_add(Duration::from_secs(10)),
         }
     }
 }

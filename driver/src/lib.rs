@@ -50,6 +50,8 @@ fn execute(command: &Command, paths: &Paths) -> Result<(), Failure> {
         Command::Install(options) => admin::install::run(paths, options),
         Command::Cache { command } => admin::cache::run(paths, command),
         Command::Hsm { command } => admin::hsm::run(paths, command),
+        Command::Drill(options) => admin::drill::run(paths, options),
+        Command::Metrics => admin::metrics::run(paths),
     }
 }
 

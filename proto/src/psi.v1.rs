@@ -160,6 +160,69 @@ pub struct StatusResponse {
     /// Whether there is a recovery key.
     #[prost(bool, tag = "22")]
     pub has_recovery_key: bool,
+    /// The registered ids that would not resolve right now with no provider in reach, as far as 20 of them.
+    #[prost(string, repeated, tag = "30")]
+    pub would_fail_now: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How many registered ids would not.
+    #[prost(uint64, tag = "31")]
+    pub would_fail_now_count: u64,
+    /// Entries that are served although their provider took them back, as far as 20 of them.
+    #[prost(message, repeated, tag = "32")]
+    pub held: ::prost::alloc::vec::Vec<HeldSecret>,
+    /// How many there are.
+    #[prost(uint64, tag = "33")]
+    pub held_count: u64,
+    /// Lookups answered from RAM in place of a provider's answer that did not come, of the hits.
+    #[prost(uint64, tag = "34")]
+    pub stale: u64,
+    /// Lookups that were not answered since the start.
+    #[prost(uint64, tag = "35")]
+    pub failed: u64,
+    /// Entries older than max_stale that are servable all the same, for they were served since the boot.
+    #[prost(uint64, tag = "36")]
+    pub overdue: u64,
+    /// Until when a drill runs, in milliseconds since 1970 UTC; absent when there is none.
+    #[prost(uint64, optional, tag = "37")]
+    pub drill_until_ms: ::core::option::Option<u64>,
+    /// Writes of cache.enc that failed since the start.
+    #[prost(uint64, tag = "38")]
+    pub write_errors: u64,
+    /// Pulls of single sources since the start.
+    #[prost(message, optional, tag = "39")]
+    pub pulls: ::core::option::Option<PullTotals>,
+}
+/// An entry that is served although its provider took it back.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeldSecret {
+    /// Where it is, as people write it: provider, project, environment, folder and key.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The registered ids that refer to it.
+    #[prost(string, repeated, tag = "2")]
+    pub ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why it is in doubt: "gone" or "denied" (the provider said so), "removed" (a refresh would take away
+    /// more than half of its source) or "emptied" (its value turned empty).
+    #[prost(string, tag = "3")]
+    pub why: ::prost::alloc::string::String,
+    /// Since when, in milliseconds since 1970 UTC.
+    #[prost(uint64, tag = "4")]
+    pub since_ms: u64,
+}
+/// Pulls of single sources, by the schedule or by an admin.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PullTotals {
+    /// Those that succeeded.
+    #[prost(uint64, tag = "1")]
+    pub done: u64,
+    /// Those that failed.
+    #[prost(uint64, tag = "2")]
+    pub failed: u64,
+    /// Entries that they removed.
+    #[prost(uint64, tag = "3")]
+    pub removed: u64,
+    /// Entries that they would have removed or emptied, and held back.
+    #[prost(uint64, tag = "4")]
+    pub held: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ProviderStatus {
@@ -178,6 +241,34 @@ pub struct ProviderStatus {
     /// When psid tries it again, in milliseconds since 1970 UTC; absent while it is up.
     #[prost(uint64, optional, tag = "5")]
     pub next_try_ms: ::core::option::Option<u64>,
+    /// Requests that it answered with what it was asked for, since psid read its config.
+    #[prost(uint64, tag = "6")]
+    pub given: u64,
+    /// Requests that it did not, by kind.
+    #[prost(message, optional, tag = "7")]
+    pub failures: ::core::option::Option<ProviderFailures>,
+}
+/// Requests that brought nothing, since psid read the provider's config.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProviderFailures {
+    /// No answer, or one of something else in the provider's place.
+    #[prost(uint64, tag = "1")]
+    pub unreachable: u64,
+    /// The provider asked to wait.
+    #[prost(uint64, tag = "2")]
+    pub throttled: u64,
+    /// psid could not log in.
+    #[prost(uint64, tag = "3")]
+    pub unauthenticated: u64,
+    /// The provider said that it is not for psid.
+    #[prost(uint64, tag = "4")]
+    pub denied: u64,
+    /// The provider said that there is none.
+    #[prost(uint64, tag = "5")]
+    pub gone: u64,
+    /// The provider did not understand psid, or psid it.
+    #[prost(uint64, tag = "6")]
+    pub misbehaved: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerifyResult {
@@ -189,7 +280,12 @@ pub struct VerifyResult {
     pub detail: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct RefreshRequest {}
+pub struct RefreshRequest {
+    /// Take over whatever the providers have now, also where that removes most of a source or empties
+    /// values, which is otherwise held back until a second refresh confirms it.
+    #[prost(bool, tag = "1")]
+    pub accept_removals: bool,
+}
 /// One source is done.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RefreshEvent {
@@ -214,6 +310,9 @@ pub struct RefreshEvent {
     /// How many sources this refresh has in all.
     #[prost(uint32, tag = "7")]
     pub sources: u32,
+    /// Entries that the provider has no more, or has empty, and that are kept until that is confirmed.
+    #[prost(uint64, tag = "8")]
+    pub held: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RefreshSummary {
@@ -232,9 +331,69 @@ pub struct RefreshSummary {
     /// Likewise.
     #[prost(uint64, tag = "5")]
     pub removed: u64,
-    /// The sources that failed, each with its reason.
+    /// Every source whose last pull failed, each with its reason.
     #[prost(string, repeated, tag = "6")]
     pub failed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Likewise.
+    #[prost(uint64, tag = "7")]
+    pub held: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrillRequest {
+    /// How long, in milliseconds: one second to one hour.
+    #[prost(uint64, tag = "1")]
+    pub for_ms: u64,
+}
+/// What a drill finds.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrillEvent {
+    #[prost(oneof = "drill_event::Event", tags = "1, 2, 3")]
+    pub event: ::core::option::Option<drill_event::Event>,
+}
+/// Nested message and enum types in `DrillEvent`.
+pub mod drill_event {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Event {
+        /// The first one: what an outage would cost right now.
+        #[prost(message, tag = "1")]
+        Begun(super::DrillBegun),
+        /// A secret whose lookup failed: the first time.
+        #[prost(message, tag = "2")]
+        Failure(super::DrillFailure),
+        /// The last one, once the time is over.
+        #[prost(message, tag = "3")]
+        Outcome(super::DrillOutcome),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrillBegun {
+    /// Until when it runs, in milliseconds since 1970 UTC.
+    #[prost(uint64, tag = "1")]
+    pub until_ms: u64,
+    /// How many secrets are registered.
+    #[prost(uint64, tag = "2")]
+    pub registered: u64,
+    /// The registered ids that would not resolve with no provider in reach.
+    #[prost(string, repeated, tag = "3")]
+    pub would_fail: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrillFailure {
+    /// The secret, as people write it.
+    #[prost(string, tag = "1")]
+    pub secret: ::prost::alloc::string::String,
+    /// What its caller was told.
+    #[prost(string, tag = "2")]
+    pub why: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrillOutcome {
+    /// Lookups while it ran.
+    #[prost(uint64, tag = "1")]
+    pub lookups: u64,
+    /// Those that failed for want of a provider.
+    #[prost(uint64, tag = "2")]
+    pub failed: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InvalidateRequest {
@@ -1166,7 +1325,7 @@ pub mod cache_admin_client {
             self.inner.unary(req, path, codec).await
         }
         /// Pulls every configured source now: an event for each source as it is done, then the stream ends.
-        /// A refresh that is under way already is joined.
+        /// A refresh that is under way already is joined, if it does as much.
         pub async fn refresh(
             &mut self,
             request: impl tonic::IntoRequest<super::RefreshRequest>,
@@ -1188,6 +1347,29 @@ pub mod cache_admin_client {
             );
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("psi.v1.CacheAdmin", "Refresh"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Treats all providers as out for a while, and tells what that would cost. It ends at its time, or as
+        /// soon as the caller is gone. FAILED_PRECONDITION while another one runs.
+        pub async fn drill(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DrillRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::DrillEvent>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/psi.v1.CacheAdmin/Drill");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("psi.v1.CacheAdmin", "Drill"));
             self.inner.server_streaming(req, path, codec).await
         }
         /// Drops one entry of the cache and persists that. A fetch that began before may not bring it back.
@@ -1310,11 +1492,23 @@ pub mod cache_admin_server {
             + std::marker::Send
             + 'static;
         /// Pulls every configured source now: an event for each source as it is done, then the stream ends.
-        /// A refresh that is under way already is joined.
+        /// A refresh that is under way already is joined, if it does as much.
         async fn refresh(
             &self,
             request: tonic::Request<super::RefreshRequest>,
         ) -> std::result::Result<tonic::Response<Self::RefreshStream>, tonic::Status>;
+        /// Server streaming response type for the Drill method.
+        type DrillStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::DrillEvent, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Treats all providers as out for a while, and tells what that would cost. It ends at its time, or as
+        /// soon as the caller is gone. FAILED_PRECONDITION while another one runs.
+        async fn drill(
+            &self,
+            request: tonic::Request<super::DrillRequest>,
+        ) -> std::result::Result<tonic::Response<Self::DrillStream>, tonic::Status>;
         /// Drops one entry of the cache and persists that. A fetch that began before may not bring it back.
         async fn invalidate(
             &self,
@@ -1493,6 +1687,52 @@ pub mod cache_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RefreshSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/psi.v1.CacheAdmin/Drill" => {
+                    #[allow(non_camel_case_types)]
+                    struct DrillSvc<T: CacheAdmin>(pub Arc<T>);
+                    impl<
+                        T: CacheAdmin,
+                    > tonic::server::ServerStreamingService<super::DrillRequest>
+                    for DrillSvc<T> {
+                        type Response = super::DrillEvent;
+                        type ResponseStream = T::DrillStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DrillRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CacheAdmin>::drill(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DrillSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -2,6 +2,7 @@
 //! `rekey` replaces it.
 
 mod rekey;
+mod self_test;
 mod unlock;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::adopt::OldKeys;
-use crate::cache::Cache;
+use crate::cache::{Cache, Cause, Doubted};
+use crate::clock;
 use crate::config::Access;
 use crate::envelope::Vault;
 use crate::key::KeyBackend;
@@ -96,7 +98,7 @@ impl Daemon {
         token: Option<Token>,
     ) -> Self {
         Self {
-            refresher: Arc::new(Refresher::new(Arc::clone(&service))),
+            refresher: Arc::new(Refresher::new(Arc::clone(&service), schedule)),
             service,
             schedule: watch::Sender::new(schedule),
             access: RwLock::new(access),
@@ -199,12 +201,7 @@ impl Daemon {
                     .push(format!("{} does not give what it is asked for: {why}", upstream.name));
             }
         }
-        match self.service.cache.read(Cache::doubted) {
-            0 => {}
-            many => reasons.push(format!(
-                "{many} cached secrets are said to be gone or denied, and served until that is confirmed"
-            )),
-        }
+        reasons.extend(self.doubts());
         let registry = self.service.registry.all();
         let mut unusable = registry.iter().filter_map(|(id, what)| match what {
             Registered::Unusable(why) => Some(format!("secret {id} is not usable: {why}")),
@@ -214,6 +211,37 @@ impl Daemon {
         match unusable.count() {
             0 => {}
             more => reasons.push(format!("and {more} more secrets are not usable")),
+        }
+        reasons
+    }
+
+    /// What is served although the provider or the config is against it.
+    fn doubts(&self) -> Vec<String> {
+        let (doubted, overdue) = self
+            .service
+            .cache
+            .read(|cache| (Cache::doubted(cache), cache.overdue(clock::now().tick)));
+        let is_held = |doubted: &&Doubted| matches!(doubted.cause, Cause::Removed | Cause::Emptied);
+        let held = doubted.iter().filter(is_held).count();
+        let refused = doubted.len() - held;
+        let mut reasons = Vec::new();
+        if refused > 0 {
+            reasons.push(format!(
+                "{refused} cached secrets are said to be gone or denied, and served until that is confirmed"
+            ));
+        }
+        if held > 0 {
+            reasons.push(format!(
+                "a refresh would have taken away or emptied {held} cached secrets, more than it may at once: \
+                 they are kept until another refresh confirms that, or `psi-driver cache refresh \
+                 --accept-removals`"
+            ));
+        }
+        if overdue > 0 {
+            reasons.push(format!(
+                "{overdue} cached secrets are older than max_stale, and served only because they were served \
+                 since the boot: containers may be running with them"
+            ));
         }
         reasons
     }

@@ -164,12 +164,13 @@ impl Daemon {
             Remembered::Generation(generation) => *generation,
             Remembered::Nothing | Remembered::Unreadable(_) => 0,
         };
-        match persist::load(&self.cache_path, vault, clock::now().wall) {
+        let now = clock::now();
+        match persist::load(&self.cache_path, vault, now.wall) {
             Loaded::Nothing => {}
             Loaded::Snapshot(snapshot) => {
                 self.compare(&snapshot, &remembered);
                 generation = generation.max(snapshot.generation);
-                self.service.cache.change_in_ram(|cache| cache.restore(snapshot));
+                self.service.cache.change_in_ram(|cache| cache.restore(snapshot, now));
             }
             Loaded::SetAside(why) => self.degrade(Topic::Cache, &why),
             // To persist now would overwrite it.

@@ -3,28 +3,26 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use psi_common::{CacheHeader, SecretBytes};
+use psi_common::SecretBytes;
 use psi_proto::v1::cache_admin_server::CacheAdmin;
 use psi_proto::v1::{
-    InvalidateRequest, InvalidateResponse, MakeRecoveryKeyRequest, MakeRecoveryKeyResponse,
-    ProviderStatus, RecoverRequest, RecoverResponse, RefreshEvent, RefreshRequest, RefreshSummary,
+    DrillEvent, DrillRequest, InvalidateRequest, InvalidateResponse, MakeRecoveryKeyRequest,
+    MakeRecoveryKeyResponse, RecoverRequest, RecoverResponse, RefreshEvent, RefreshRequest,
     RekeyRequest, RekeyResponse, Seal, StatusRequest, StatusResponse, VerifyResult,
     invalidate_request,
 };
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{no_key, secret_id, status};
-use crate::clock::{self, Timestamp};
+use super::report::told;
+use super::{drill, no_key, secret_id, status};
+use crate::clock;
 use crate::daemon::Daemon;
 use crate::key::SealOptions;
 use crate::recovery::RecoveryKey;
-use crate::refresh::{Progress, SourceResult};
+use crate::refresh::{Order, Progress, SourceResult};
 use crate::registry::Registered;
 use crate::service::Wanted;
-
-/// How many ids a status names.
-const NAMED: usize = 20;
 
 pub(super) struct Admin(pub(super) Arc<Daemon>);
 
@@ -34,7 +32,7 @@ impl CacheAdmin for Admin {
         &self,
         request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
-        let mut answer = told(&self.0, clock::now().wall);
+        let mut answer = told(&self.0, clock::now());
         if request.into_inner().verify {
             let found = match self.0.persister() {
                 Some(persister) => persister.verify().await,
@@ -52,9 +50,11 @@ impl CacheAdmin for Admin {
 
     async fn refresh(
         &self,
-        _: Request<RefreshRequest>,
+        request: Request<RefreshRequest>,
     ) -> Result<Response<Self::RefreshStream>, Status> {
-        let mut progress = self.0.refresher.start(clock::now());
+        let accept = request.into_inner().accept_removals;
+        let order = if accept { Order::AcceptAll } else { Order::All };
+        let mut progress = self.0.refresher.start(order, clock::now());
         let (events, stream) = tokio::sync::mpsc::channel(16);
         tokio::spawn(async move {
             let mut sent = 0;
@@ -80,6 +80,16 @@ impl CacheAdmin for Admin {
             }
         });
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(stream))))
+    }
+
+    type DrillStream = Pin<Box<dyn Stream<Item = Result<DrillEvent, Status>> + Send>>;
+
+    async fn drill(
+        &self,
+        request: Request<DrillRequest>,
+    ) -> Result<Response<Self::DrillStream>, Status> {
+        let events = drill::run(&self.0, request.get_ref().for_ms, clock::now())?;
+        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(events))))
     }
 
     async fn invalidate(
@@ -167,79 +177,8 @@ fn event(done: &SourceResult, sources: usize) -> RefreshEvent {
             removed: counts.removed,
             error: String::new(),
             sources,
+            held: counts.held,
         },
         Err(why) => RefreshEvent { source, error: why.clone(), sources, ..RefreshEvent::default() },
     }
-}
-
-fn told(daemon: &Daemon, now: Timestamp) -> StatusResponse {
-    let service = &daemon.service;
-    let (hits, misses) = service.hits_and_misses();
-    let (entries, span) = service.cache.read(|cache| (cache.len() as u64, cache.fetch_span()));
-    let registered = service.registry.all();
-    let count =
-        |is: fn(&Registered) -> bool| registered.iter().filter(|(_, what)| is(what)).count() as u64;
-    let persister = daemon.persister();
-    // A change that is about to be written counts as written; one that cannot be, does not.
-    let persisted = persister.as_ref().is_some_and(|persister| persister.state().error.is_none());
-    let would_fail = service.would_fail(now, persisted);
-    let file = std::fs::metadata(&daemon.cache_path).ok();
-    StatusResponse {
-        version: env!("CARGO_PKG_VERSION").into(),
-        backend: daemon
-            .backend
-            .as_ref()
-            .map_or_else(String::new, |backend| backend.tag().to_string()),
-        path: daemon.cache_path.display().to_string(),
-        size_bytes: file.as_ref().map(std::fs::Metadata::len),
-        last_write_ms: file
-            .and_then(|file| file.modified().ok())
-            .map(|time| Timestamp::from(time).as_millis()),
-        format_version: format_version(daemon),
-        generation: persister.as_ref().map_or(0, |persister| persister.state().generation),
-        entries,
-        oldest_fetch_ms: span.map(|(oldest, _)| oldest.as_millis()),
-        newest_fetch_ms: span.map(|(_, newest)| newest.as_millis()),
-        references: count(|what| matches!(what, Registered::Reference(_))),
-        literals: count(|what| matches!(what, Registered::Literal(_))),
-        last_refresh: daemon.refresher.last().map(|last| RefreshSummary {
-            at_ms: last.at.as_millis(),
-            added: last.counts.added,
-            changed: last.counts.changed,
-            unchanged: last.counts.unchanged,
-            removed: last.counts.removed,
-            failed: last.failed,
-        }),
-        providers: providers(daemon),
-        degraded: daemon.degraded(),
-        survives_outage: would_fail.is_empty(),
-        would_fail: would_fail.iter().take(NAMED).map(ToString::to_string).collect(),
-        would_fail_count: would_fail.len() as u64,
-        verify: None,
-        hits,
-        misses,
-        has_recovery_key: daemon.recovery_path().exists(),
-    }
-}
-
-fn format_version(daemon: &Daemon) -> Option<u32> {
-    use std::io::Read;
-    let mut header = [0; CacheHeader::LEN];
-    std::fs::File::open(&daemon.cache_path).ok()?.read_exact(&mut header).ok()?;
-    CacheHeader::parse(&header).ok().map(|header| header.version.into())
-}
-
-fn providers(daemon: &Daemon) -> Vec<ProviderStatus> {
-    let upstreams = daemon.service.upstreams();
-    let all = upstreams.providers.values().map(|upstream| {
-        let outage = upstream.health().breaker.outage().cloned();
-        ProviderStatus {
-            name: upstream.name.clone(),
-            up: outage.is_none(),
-            out_since_ms: outage.as_ref().map(|outage| outage.since.as_millis()),
-            next_try_ms: outage.as_ref().map(|outage| outage.next_try.as_millis()),
-            why: outage.map_or_else(String::new, |outage| outage.why),
-        }
-    });
-    all.collect()
 }

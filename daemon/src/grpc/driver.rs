@@ -58,8 +58,7 @@ impl SecretDriver for Driver {
         request: Request<DeleteRequest>,
     ) -> Result<Response<DeleteResponse>, Status> {
         let id = secret_id(&request.into_inner().id)?;
-        let existed = self.0.service.registry.delete(id, clock::now().wall).await;
-        let existed = existed.map_err(|error| status(error.into()))?;
+        let existed = self.0.service.delete(id, clock::now().wall).await.map_err(status)?;
         Ok(Response::new(DeleteResponse { existed }))
     }
 

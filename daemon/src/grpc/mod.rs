@@ -2,10 +2,12 @@
 //! the time is stamped.
 
 mod admin;
+mod drill;
 mod driver;
 mod hsm;
 mod incoming;
 mod peer;
+mod report;
 
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;

@@ -18,7 +18,7 @@ pub(crate) fn run(paths: &Paths, command: &CacheCommand) -> Result<(), Failure> 
         CacheCommand::Init(options) => init(paths, options),
         CacheCommand::Adopt(options) => adopt(paths, options),
         CacheCommand::Status { verify, json } => status::run(paths, *verify, *json),
-        CacheCommand::Refresh { json } => refresh(paths, *json),
+        CacheCommand::Refresh { accept_removals, json } => refresh(paths, *accept_removals, *json),
         CacheCommand::Invalidate { target } => invalidate(paths, target),
         CacheCommand::Rekey(seal) => keys::rekey(paths, seal),
         CacheCommand::Recover(seal) => keys::recover(paths, seal),
@@ -65,10 +65,10 @@ fn adopt(paths: &Paths, options: &AdoptOptions) -> Result<(), Failure> {
     Err(psid::instead(paths, &args))
 }
 
-fn refresh(paths: &Paths, json: bool) -> Result<(), Failure> {
+fn refresh(paths: &Paths, accept_removals: bool, json: bool) -> Result<(), Failure> {
     let mut events = Vec::new();
     let progress = !json && std::io::stderr().is_terminal();
-    Client::new(paths, Patience::Admin).refresh(&mut |event| {
+    Client::new(paths, Patience::Admin).refresh(accept_removals, &mut |event| {
         events.push(event);
         if progress {
             let total = events.last().map_or(0, |event: &RefreshEvent| event.sources);
@@ -97,9 +97,15 @@ fn sum(events: &[RefreshEvent], count: impl Fn(&RefreshEvent) -> u64) -> u64 {
 fn refresh_text(events: &[RefreshEvent]) -> String {
     let mut text = String::new();
     for event in events {
-        let RefreshEvent { source, added, changed, unchanged, removed, error, .. } = event;
+        let RefreshEvent { source, added, changed, unchanged, removed, held, error, .. } = event;
         text.push_str(&if error.is_empty() {
-            format!("{source}: {added} added, {changed} changed, {unchanged} unchanged, {removed} removed\n")
+            let held = match held {
+                0 => String::new(),
+                many => format!(", {many} held back until it is confirmed (--accept-removals)"),
+            };
+            format!(
+                "{source}: {added} added, {changed} changed, {unchanged} unchanged, {removed} removed{held}\n"
+            )
         } else {
             format!("{source}: failed: {error}\n")
         });
@@ -130,6 +136,7 @@ fn refresh_json(events: &[RefreshEvent]) -> String {
                 "changed": event.changed,
                 "unchanged": event.unchanged,
                 "removed": event.removed,
+                "held": event.held,
                 "error": (!event.error.is_empty()).then_some(&event.error),
             })
         })
@@ -139,6 +146,7 @@ fn refresh_json(events: &[RefreshEvent]) -> String {
         "changed": sum(events, |event| event.changed),
         "unchanged": sum(events, |event| event.unchanged),
         "removed": sum(events, |event| event.removed),
+        "held": sum(events, |event| event.held),
         "failed": events.iter().filter(|event| !event.error.is_empty()).count(),
         "sources": sources,
     });

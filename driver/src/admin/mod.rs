@@ -1,9 +1,11 @@
 //! What only people run. Nothing here is on podman's path.
 
 pub(crate) mod cache;
+pub(crate) mod drill;
 pub(crate) mod hsm;
 pub(crate) mod install;
 mod keys;
+pub(crate) mod metrics;
 pub(crate) mod podman;
 mod psid;
 pub(crate) mod restore;

@@ -90,6 +90,8 @@ impl Stage {
             &["get", "myapp--A"][..],
             &["cache", "refresh", "--json"],
             &["cache", "status", "--json", "--verify"],
+            &["drill", "--for", "1s"],
+            &["metrics"],
             &["health"],
             &["list"],
             &["restore"],

@@ -109,7 +109,6 @@ fn rule_6_clock_environment_and_sleep_have_one_owner_each() {
             "daemon/src/persist.rs",
             "daemon/src/provider/infisical/auth/aws.rs",
             "daemon/src/provider/infisical/auth/jwt.rs",
-            "daemon/src/refresh.rs",
         ],
     );
 }

@@ -4,6 +4,7 @@ mod dialects;
 mod flights;
 mod hidden;
 mod names;
+mod refreshes;
 mod refusals;
 mod tokens;
 mod trust;

@@ -2,39 +2,71 @@
 
 use serde_json::json;
 
-use crate::harness::{Config, Double, World, eventually, id, reference};
+use crate::harness::{Config, Double, Psid, World, eventually, id, reference};
 
-#[test]
-fn beyond_max_stale_a_value_is_refused_and_kept() {
+const TOO_OLD: &str =
+    "the cached value is older than max_stale; wait for infisical, or raise max_stale";
+
+/// A secret that is cached, and grows too old in two seconds; the provider is out from then on.
+fn too_old_soon(is_served: bool) -> (Double, World, Psid) {
     let double = Double::with(&json!({"/myapp": {"A": "1"}}));
     let world = World::of(&double);
-    let config = Config::of(&double).short_lived();
-    world.configure(&config.clone().cache("max_stale = \"2s\""));
-    let mut psid = world.start();
+    world.configure(&Config::of(&double).short_lived().cache("max_stale = \"2s\""));
+    let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    if is_served {
+        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    } else {
+        world.driver(&["cache", "refresh"]).ok();
+    }
     double.fault(&json!({"kind": "refuse"}));
-    let line = eventually("the value to be too old", || {
-        let outcome = world.driver(&["lookup"]).id(id(1)).run();
-        if outcome.code == 0 {
-            assert_eq!(outcome.stdout, b"1");
-            return None;
-        }
-        assert_eq!((outcome.code, outcome.stdout.len()), (75, 0), "{}", outcome.stderr);
-        Some(outcome.stderr)
+    eventually("the value to be too old", || {
+        (psid.status()["survives_outage"] == false).then_some(())
     });
-    assert!(line.contains("infisical is out: "), "{line}");
-    assert!(
-        line.contains(
-            "the cached value is older than max_stale; wait for infisical, or raise max_stale"
-        ),
-        "{line}"
-    );
-    assert_eq!(psid.status()["survives_outage"], false);
+    (double, world, psid)
+}
+
+#[test]
+fn beyond_max_stale_a_value_that_nobody_was_served_is_refused_and_kept() {
+    let (double, world, mut psid) = too_old_soon(false);
+    let line = world.driver(&["lookup"]).id(id(1)).fails(75);
+    assert!(line.contains("infisical is out: ") && line.contains(TOO_OLD), "{line}");
+    let status = psid.status();
+    assert_eq!((&status["would_fail_now"], &status["overdue"]), (&json!([id(1)]), &json!(0)));
     // It is refused, not thrown away: the operator may decide otherwise.
-    world.configure(&config);
+    world.configure(&Config::of(&double).short_lived());
     psid.reload();
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+}
+
+/// Podman resolves env secrets at each exec and healthcheck, and a failed lookup can end a container that
+/// is well. So what a container may be running with is served; what no container can be, is not.
+#[test]
+fn beyond_max_stale_a_running_container_is_served_and_after_a_reboot_none_runs() {
+    let (_double, world, psid) = too_old_soon(true);
+    for _ in 0..5 {
+        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    }
+    let status = psid.status();
+    assert_eq!(
+        (&status["overdue"], &status["would_fail_now"], &status["would_fail"]),
+        (&json!(1), &json!([]), &json!([id(1)]))
+    );
+    assert!(psid.degraded().contains("1 cached secrets are older than max_stale"));
+    let log = psid.terminate();
+    let told = "older than max_stale, and served all the same: it was served since the boot";
+    assert_eq!(log.matches(told).count(), 1, "{log}");
+    // A restart of psid ends no container, nor does its end.
+    for end in [|psid: Psid| _ = psid.terminate(), Psid::crash] {
+        let psid = world.start();
+        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+        end(psid);
+    }
+    // A reboot ends all, and with them what lies in /run.
+    std::fs::remove_file(world.run().join("boot")).unwrap();
+    let _psid = world.start();
+    let line = world.driver(&["lookup"]).id(id(1)).fails(75);
+    assert!(line.contains(TOO_OLD), "{line}");
 }
 
 #[test]
@@ -54,9 +86,9 @@ fn without_max_stale_age_is_no_obstacle() {
     assert_eq!(psid.status()["survives_outage"], true);
 }
 
-/// The age that counts is that of the fetch, not that of the file or of the process.
+/// The age that counts is that of the fetch, not that of the file, of the process or of a lookup.
 #[test]
-fn a_restart_makes_no_value_younger() {
+fn neither_a_restart_nor_a_lookup_makes_a_value_younger() {
     let double = Double::with(&json!({"/myapp": {"A": "1"}}));
     let world = World::of(&double);
     let psid = world.start();
@@ -64,6 +96,9 @@ fn a_restart_makes_no_value_younger() {
     world.driver(&["lookup"]).id(id(1)).ok();
     let fetched = psid.status()["oldest_fetch_ms"].as_u64().unwrap();
     psid.terminate();
+    double.fault(&json!({"kind": "refuse"}));
     let psid = world.start();
+    world.driver(&["lookup"]).id(id(1)).ok();
+    world.driver(&["cache", "refresh"]).run();
     assert_eq!(psid.status()["oldest_fetch_ms"], fetched);
 }

@@ -3,5 +3,6 @@
 
 mod abuse;
 mod activation;
+mod metrics;
 mod notices;
 mod reload;

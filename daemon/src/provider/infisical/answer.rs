@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use psi_common::SecretBytes;
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, IF_NONE_MATCH, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -17,6 +17,8 @@ const LARGEST_BODY: usize = 32 << 20;
 const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 /// The longest time that is believed: it may be a proxy that says so.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+/// Likewise, of a server that says it is out: it may well be back before that.
+const LONGEST_OUTAGE: Duration = Duration::from_secs(300);
 
 /// What an answer means (the classes of Infisical's error table).
 #[derive(Clone, Debug)]
@@ -58,31 +60,65 @@ impl ApiError {
     }
 }
 
+/// What a request brought.
+pub(super) enum Reply {
+    /// The whole body, and the server's mark of it.
+    Whole { body: Vec<u8>, etag: Option<String> },
+    /// The body is the one that the mark we sent is of.
+    Unchanged,
+}
+
 /// Sends a request and reads the whole body of a success. `sent` are the credentials in the request,
 /// which no error may quote.
 pub(super) async fn answer(
     request: RequestBuilder,
     sent: &[SecretBytes],
 ) -> Result<Vec<u8>, ApiError> {
+    match answer_if_changed(request, None, sent).await? {
+        Reply::Whole { body, .. } => Ok(body),
+        Reply::Unchanged => Err(ApiError::Outage("an answer to a question nobody asked".into())),
+    }
+}
+
+/// Likewise, unless the body is the one that `known` is the mark of. Infisical checks the token and the
+/// permissions before it says so (`If-None-Match`, RFC 9110 13.1.2).
+pub(super) async fn answer_if_changed(
+    request: RequestBuilder,
+    known: Option<&str>,
+    sent: &[SecretBytes],
+) -> Result<Reply, ApiError> {
+    let request = match known {
+        Some(etag) => request.header(IF_NONE_MATCH, etag),
+        None => request,
+    };
     let response = request.send().await.map_err(|error| outage(&error))?;
-    let status = response.status();
-    let is_json = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|kind| kind.starts_with("application/json"));
-    let retry_after = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+    let (status, headers) = (response.status(), response.headers());
+    let is_json =
+        text(headers, CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json"));
+    let retry_after = text(headers, RETRY_AFTER)
+        .and_then(|text| text.trim().parse().ok())
         .map(Duration::from_secs);
+    let etag = text(headers, ETAG).map(str::to_owned);
+    if status == StatusCode::NOT_MODIFIED && is_answer_to(known, etag.as_deref()) {
+        return Ok(Reply::Unchanged);
+    }
     let body = body(response).await?;
     if status == StatusCode::OK && is_json {
-        return Ok(body);
+        return Ok(Reply::Whole { body, etag });
     }
     let error =
         if is_json { serde_json::from_slice(&body).unwrap_or_default() } else { Value::Null };
     Err(classify(status, &error, retry_after, sent))
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Whether a 304 is about what we know: one that is about something else would make old values young.
+fn is_answer_to(known: Option<&str>, etag: Option<&str>) -> bool {
+    let strong = |etag: &str| etag.trim_start_matches("W/").to_owned();
+    known.is_some_and(|known| etag.is_none_or(|etag| strong(etag) == strong(known)))
 }
 
 async fn body(mut response: Response) -> Result<Vec<u8>, ApiError> {
@@ -138,9 +174,15 @@ fn classify(
                 .or_else(|| seconds_in(&message))
                 .map_or(DEFAULT_WAIT, |wait| wait.min(LONGEST_WAIT) + Duration::from_secs(2)),
         },
+        // It may be back earlier than it thinks, or a proxy's clock be wrong.
+        503 if retry_after.is_some() => ApiError::Throttled {
+            why: if its_word { told } else { "a gateway in Infisical's place answers 503".into() },
+            wait: retry_after.unwrap_or_default().min(LONGEST_OUTAGE),
+        },
         ..300 => ApiError::Outage(format!(
             "something in Infisical's place answers {code} without JSON: a captive portal?"
         )),
+        304 => ApiError::Outage("something in Infisical's place answers 304 to no question".into()),
         300..=399 => ApiError::Outage(format!(
             "something redirects to another origin ({code}): is api_url right?"
         )),
@@ -320,6 +362,28 @@ mod tests {
         assert_eq!(wait(None, "Rate limit exceeded. Please try again in 9 seconds"), 11);
         assert_eq!(wait(None, "Please try again in 18446744073709551615 seconds"), 3_602);
         assert_eq!(wait(None, "slow down"), DEFAULT_WAIT.as_secs());
+    }
+
+    #[test]
+    fn an_outage_that_says_how_long_it_takes_is_believed_for_five_minutes() {
+        let wait = |seconds| {
+            let wait = Duration::from_secs(seconds);
+            match classify(StatusCode::SERVICE_UNAVAILABLE, &Value::Null, Some(wait), &sent()) {
+                ApiError::Throttled { wait, .. } => wait.as_secs(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((wait(20), wait(3_600)), (20, 300));
+    }
+
+    #[test]
+    fn not_modified_is_an_answer_to_who_asked_and_to_nobody_else() {
+        assert!(is_answer_to(Some("\"a\""), Some("\"a\"")));
+        assert!(is_answer_to(Some("\"a\""), Some("W/\"a\"")));
+        assert!(is_answer_to(Some("\"a\""), None));
+        assert!(!is_answer_to(Some("\"a\""), Some("\"b\"")));
+        assert!(!is_answer_to(None, Some("\"a\"")));
+        assert!(matches!(class(304, &Value::Null), ApiError::Outage(_)));
     }
 
     #[test]

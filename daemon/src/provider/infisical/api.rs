@@ -14,7 +14,7 @@ use reqwest::{Client, Url, redirect};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::answer::{ApiError, answer, one_line, parse, root_cause};
+use super::answer::{ApiError, Reply, answer, answer_if_changed, one_line, parse, root_cause};
 use super::auth::near_client;
 
 const HIDDEN: &[u8] = b"<hidden-by-infisical>";
@@ -50,6 +50,16 @@ pub struct Proof {
     pub expired: bool,
     /// What a 500 may mean besides a failure, for a method whose refusals are no 401.
     pub hint_at_500: Option<&'static str>,
+}
+
+/// One reading call.
+struct Call<'a> {
+    token: &'a SecretBytes,
+    folder: Folder<'a>,
+    key: Option<&'a str>,
+    query: [(&'static str, &'static str); 1],
+    /// The mark of the answer that is known.
+    known: Option<&'a str>,
 }
 
 /// A login's answer.
@@ -148,32 +158,34 @@ impl Api {
             secret: Secret,
         }
         let query = [("type", "shared")];
-        let answer: Answer = parse(self.read(token, folder, Some(key), &query).await?)?;
-        answer.secret.value()
+        let call = Call { token, folder, key: Some(key), query, known: None };
+        match self.read(&call).await? {
+            Reply::Whole { body, .. } => parse::<Answer>(body)?.secret.value(),
+            Reply::Unchanged => Err(ApiError::Outage("an answer without a secret".into())),
+        }
     }
 
-    /// Every secret of a folder, imports included.
+    /// Every secret of a folder, imports included, and the server's mark of that; nothing when `known`
+    /// is the mark already.
     pub async fn secrets(
         &self,
         token: &SecretBytes,
         folder: Folder<'_>,
         recursive: bool,
-    ) -> Result<Listing, ApiError> {
+        known: Option<&str>,
+    ) -> Result<Option<(Listing, Option<String>)>, ApiError> {
         let query = [("recursive", if recursive { "true" } else { "false" })];
-        parse(self.read(token, folder, None, &query).await?)
+        match self.read(&Call { token, folder, key: None, query, known }).await? {
+            Reply::Whole { body, etag } => Ok(Some((parse(body)?, etag))),
+            Reply::Unchanged => Ok(None),
+        }
     }
 
     /// Reads by v4, and by v3 from servers that have no v4.
-    async fn read(
-        &self,
-        token: &SecretBytes,
-        folder: Folder<'_>,
-        key: Option<&str>,
-        query: &[(&str, &str)],
-    ) -> Result<Vec<u8>, ApiError> {
+    async fn read(&self, call: &Call<'_>) -> Result<Reply, ApiError> {
         let v3_first = self.v3.load(Ordering::Relaxed);
         for v3 in [v3_first, !v3_first] {
-            match self.read_by(v3, token, folder, key, query).await {
+            match self.read_by(v3, call).await {
                 Err(ApiError::NoRoute) => {}
                 answer => {
                     self.v3.store(v3, Ordering::Relaxed);
@@ -187,14 +199,8 @@ impl Api {
         )))
     }
 
-    async fn read_by(
-        &self,
-        v3: bool,
-        token: &SecretBytes,
-        folder: Folder<'_>,
-        key: Option<&str>,
-        query: &[(&str, &str)],
-    ) -> Result<Vec<u8>, ApiError> {
+    async fn read_by(&self, v3: bool, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let Call { token, folder, key, query, known } = call;
         let route: &[&str] =
             if v3 { &["api", "v3", "secrets", "raw"] } else { &["api", "v4", "secrets"] };
         let mut url = below(&self.base, route);
@@ -211,7 +217,8 @@ impl Api {
             .append_pair("include_imports", "true")
             .extend_pairs(query);
         let text = std::str::from_utf8(token.expose_secret()).unwrap_or_default();
-        answer(self.client.get(url).bearer_auth(text), slice::from_ref(token)).await
+        let request = self.client.get(url).bearer_auth(text);
+        answer_if_changed(request, *known, slice::from_ref(token)).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use psi_common::SecretBytes;
-use psi_daemon::cache::{Cache, Policy};
+use psi_daemon::cache::{Cache, Policy, Taking};
 use psi_daemon::clock;
 use psi_daemon::provider::infisical::{AwsIam, Azure, Gcp, Method};
 use psi_daemon::provider::{ProviderError, SecretProvider, Source};
@@ -164,7 +164,10 @@ impl<'a> Asked<'a> {
         }
         let recursive = self.what == What::ListBelow;
         let source = Source { project: self.project.clone(), path: "/app".into(), recursive };
-        provider.list(&source, &BTreeSet::from(["/app/sub".to_owned()])).await.map(Got::Listing)
+        provider
+            .list(&source, &BTreeSet::from(["/app/sub".to_owned()]), None)
+            .await
+            .map(Got::Listing)
     }
 
     /// Only a JSON 200 has values, and they are those in it.
@@ -215,17 +218,22 @@ fn has(body: &Value, text: &str) -> bool {
 
 /// Whatever was listed, the cache takes it.
 fn keep(listing: Listing) {
-    let mut cache = Cache::new(Policy {
-        enabled: true,
-        fresh_for: Duration::from_secs(3_600),
-        max_stale: None,
-        evict_revoked: true,
-    });
+    let mut cache = Cache::new(
+        Policy {
+            enabled: true,
+            fresh_for: Duration::from_secs(3_600),
+            max_stale: None,
+            evict_revoked: true,
+        },
+        world::boot(),
+    );
     let found: BTreeSet<_> = listing.found.iter().map(|(at, _)| at.clone()).collect();
     assert_eq!(found.len(), listing.found.len(), "one secret, one value");
     assert!(found.iter().all(|at| at.path.starts_with('/') && !at.path.contains("//")));
-    let now = clock::now().wall;
-    let counts = cache.replace(listing, cache.ticket(), now, now);
+    let now = clock::now();
+    let taking =
+        Taking { ticket: cache.ticket(), began: now, now, accept: false, wanted: &|_| true };
+    let (counts, _) = cache.replace(listing, &taking);
     assert_eq!((counts.added, cache.len()), (found.len() as u64, found.len()));
 }
 

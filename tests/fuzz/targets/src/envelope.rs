@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use psi_common::{BackendTag, SecretBytes};
 use psi_daemon::cache::{Cache, Policy, Snapshot};
-use psi_daemon::clock::Timestamp;
+use psi_daemon::clock::{self, Timestamp};
 use psi_daemon::envelope::{BackendPart, Content, Envelope, EnvelopeError, Vault};
 use psi_daemon::payload;
 use psi_daemon::sealer::DataKey;
 
-use crate::{Body, assert_words, choice};
+use crate::{Body, assert_words, choice, world};
 
 /// The id of the vectors' literal.
 const ID: &str = "0f1e2d3c4b5a69788796a5b4c";
@@ -105,18 +105,24 @@ fn survives(snapshot: Snapshot) {
     let written = payload::encode(&snapshot, Timestamp::from_millis(1));
     let read = payload::decode(&written).unwrap();
     assert_same(&read, &snapshot);
-    let mut cache = Cache::new(Policy {
-        enabled: true,
-        fresh_for: Duration::from_secs(3_600),
-        max_stale: Some(Duration::from_secs(86_400)),
-        evict_revoked: true,
-    });
+    let mut cache = Cache::new(
+        Policy {
+            enabled: true,
+            fresh_for: Duration::from_secs(3_600),
+            max_stale: Some(Duration::from_secs(86_400)),
+            evict_revoked: true,
+        },
+        world::boot(),
+    );
     let generation = snapshot.generation;
-    cache.restore(snapshot);
+    let now = clock::now();
+    cache.restore(snapshot, now);
     for (at, entry) in &read.entries {
         assert!(cache.contains(at));
-        for now in [0, entry.fetched_at().as_millis(), u64::MAX] {
-            let _ = cache.get(at, Timestamp::from_millis(now));
+        assert_eq!(entry.value().len(), entry.value().expose_secret().len());
+        for span in [Duration::ZERO, Duration::from_secs(86_400), Duration::MAX] {
+            let _ = cache.get(at, now.tick.after(span));
+            let _ = cache.get(at, now.tick.before(span));
         }
     }
     assert_eq!(cache.fetch_span().is_some(), !read.entries.is_empty());

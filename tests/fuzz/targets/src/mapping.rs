@@ -47,12 +47,15 @@ impl Psi {
         let vault = Vault::new(key, BackendPart { tag: BackendTag::Tpm, bytes: Vec::new() });
         let vault = Arc::new(vault);
         let registry = Arc::new(Registry::open(folder.path(), Some(Arc::clone(&vault))));
-        let cache = Arc::new(SharedCache::new(Cache::new(Policy {
-            enabled: false,
-            fresh_for: Duration::ZERO,
-            max_stale: None,
-            evict_revoked: true,
-        })));
+        let cache = Arc::new(SharedCache::new(Cache::new(
+            Policy {
+                enabled: false,
+                fresh_for: Duration::ZERO,
+                max_stale: None,
+                evict_revoked: true,
+            },
+            world::boot(),
+        )));
         let service = Service::new(registry, cache, world::upstreams());
         let id = "0123456789abcdef012345678".parse().unwrap();
         Self { runtime: world::runtime(), folder, vault, service, id }

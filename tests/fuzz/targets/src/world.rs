@@ -1,18 +1,20 @@
 //! What a psid needs around it, without a provider that would have to be asked over a network.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use psi_common::{Paths, SecretBytes};
+use psi_daemon::cache::Boot;
 use psi_daemon::config::Config;
 use psi_daemon::provider::infisical::{
     Infisical, Method, Project, SecretSource, UniversalAuth, token_source,
 };
 use psi_daemon::provider::{Keeping, ProviderError, SecretProvider, Source};
-use psi_daemon::reference::{Coordinates, Extent, Listing, Realm, Reference};
+use psi_daemon::reference::{Coordinates, Extent, Listing, Realm, Reference, Tag};
 use psi_daemon::upstream::{Upstream, Upstreams};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -96,6 +98,11 @@ pub(crate) fn upstreams() -> Upstreams {
     }
 }
 
+/// A boot of the host.
+pub(crate) fn boot() -> Boot {
+    Boot(NonZeroU64::MIN)
+}
+
 /// Takes the references that Infisical takes, and gives [`VALUE`] for each.
 struct AtHand(Infisical);
 
@@ -113,7 +120,12 @@ impl SecretProvider for AtHand {
         self.0.extent(source)
     }
 
-    async fn list(&self, source: &Source, _: &BTreeSet<String>) -> Result<Listing, ProviderError> {
+    async fn list(
+        &self,
+        source: &Source,
+        _: &BTreeSet<String>,
+        _: Option<&Tag>,
+    ) -> Result<Listing, ProviderError> {
         let extent = self.extent(source).map_err(ProviderError::Misbehaved)?;
         Ok(Listing { extents: vec![extent], ..Listing::default() })
     }

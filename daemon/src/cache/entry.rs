@@ -1,0 +1,95 @@
+//! One value, and what is known of it.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use psi_common::SecretBytes;
+
+use crate::clock::Timestamp;
+
+/// One value and when the provider said so.
+pub struct Entry {
+    value: Arc<SecretBytes>,
+    fetched_at: Timestamp,
+    /// It stays true for good, and on no disk.
+    in_ram: bool,
+    /// The boot in which it was last served; 0: it never was.
+    served_in: AtomicU64,
+    /// Whether the log knows that it is served although it is too old.
+    overdue_told: AtomicBool,
+}
+
+/// One boot of the host: its containers end with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Boot(pub NonZeroU64);
+
+impl Entry {
+    /// A value that the provider gave at `fetched_at`.
+    pub fn new(value: SecretBytes, fetched_at: Timestamp) -> Self {
+        Self {
+            value: Arc::new(value),
+            fetched_at,
+            in_ram: false,
+            served_in: AtomicU64::new(0),
+            overdue_told: AtomicBool::new(false),
+        }
+    }
+
+    /// A value that never changes and must not reach a disk.
+    pub fn in_ram(value: SecretBytes, fetched_at: Timestamp) -> Self {
+        Self { in_ram: true, ..Self::new(value, fetched_at) }
+    }
+
+    /// The same, as a file remembers where it was served.
+    pub fn was_served_in(self, boot: u64) -> Self {
+        Self { served_in: AtomicU64::new(boot), ..self }
+    }
+
+    /// The value.
+    pub fn value(&self) -> &SecretBytes {
+        &self.value
+    }
+
+    /// When the provider gave it, by the wall clock of that time.
+    pub fn fetched_at(&self) -> Timestamp {
+        self.fetched_at
+    }
+
+    /// The boot in which it was last served, as a number; 0: it never was.
+    pub fn served_in(&self) -> u64 {
+        self.served_in.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was served in this boot: then a container may be running that will ask again.
+    pub fn is_served(&self, boot: Boot) -> bool {
+        self.served_in() == boot.0.get()
+    }
+
+    /// Takes note that it is served; true the first time in this boot.
+    pub fn serve(&self, boot: Boot) -> bool {
+        !self.is_served(boot)
+            && self.served_in.swap(boot.0.get(), Ordering::Relaxed) != boot.0.get()
+    }
+
+    /// Takes note that the log is told of its age; true the first time.
+    pub fn tell_overdue(&self) -> bool {
+        !self.overdue_told.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether it stays in RAM.
+    pub fn is_in_ram(&self) -> bool {
+        self.in_ram
+    }
+
+    /// The same value, which the provider gave again.
+    pub(super) fn renewed(&self, fetched_at: Timestamp) -> Self {
+        Self {
+            value: Arc::clone(&self.value),
+            fetched_at,
+            in_ram: self.in_ram,
+            served_in: AtomicU64::new(self.served_in()),
+            overdue_told: AtomicBool::new(false),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! How old an entry is, and what that means.
+
+use super::*;
+
+fn with(policy: Policy) -> Cache {
+    Cache::new(policy, boot(1))
+}
+
+/// What the file of `cache` would hold, with the wall clock ahead of the truth by so much.
+fn restored(cache: &Cache, now: Moment, into: &mut Cache) {
+    into.restore(cache.snapshot(1), now);
+}
+
+#[test]
+fn an_entry_ages_from_fresh_to_stale_to_refused() {
+    let mut cache = cache();
+    put(&mut cache, "K", "v", Duration::ZERO);
+    assert!(is_fresh(&cache, "K", HOUR / 2, "v"));
+    let stale = |after, servable, overdue| match cache.get(&at("K"), time(after)) {
+        Answer::Stale { servable: s, overdue: o, .. } => (s, o) == (servable, overdue),
+        _ => false,
+    };
+    assert!(stale(HOUR, true, false));
+    assert!(stale(24 * HOUR, true, false));
+    assert!(stale(25 * HOUR, false, true));
+    assert!(matches!(cache.get(&at("L"), time(HOUR)), Answer::Missing));
+}
+
+#[test]
+fn without_a_limit_nothing_is_too_old() {
+    let mut cache = with(Policy { max_stale: None, ..POLICY });
+    put(&mut cache, "K", "v", Duration::ZERO);
+    let answer = cache.get(&at("K"), time(10_000 * HOUR));
+    assert!(matches!(answer, Answer::Stale { servable: true, overdue: false, .. }));
+}
+
+#[test]
+fn what_was_served_in_this_boot_is_never_too_old_and_outlives_no_reboot() {
+    let mut cache = cache();
+    put(&mut cache, "K", "v", Duration::ZERO);
+    let Answer::Fresh(entry) = cache.get(&at("K"), time(HOUR / 2)) else { panic!() };
+    assert!(entry.serve(boot(1)) && !entry.serve(boot(1)), "it is written once");
+    let late = time(25 * HOUR);
+    let overdue = |cache: &Cache| match cache.get(&at("K"), late) {
+        Answer::Stale { servable, overdue: true, .. } => servable,
+        _ => panic!("it is not overdue"),
+    };
+    assert!(overdue(&cache));
+    assert_eq!(cache.overdue(late), 1);
+    assert!(cache.outlives_reboot(&at("K"), time(24 * HOUR)));
+    assert!(!cache.outlives_reboot(&at("K"), late));
+    // A restart of psid ends no container, a reboot ends all.
+    for (number, servable) in [(1, true), (2, false)] {
+        let mut next = Cache::new(POLICY, boot(number));
+        restored(&cache, moment(25 * HOUR), &mut next);
+        assert_eq!(overdue(&next), servable, "boot {number}");
+    }
+}
+
+/// A container that was served the old value asks for the new one: whichever it gets, it runs.
+#[test]
+fn a_rotated_value_is_as_served_as_the_one_before() {
+    let mut cache = cache();
+    put(&mut cache, "K", "old", Duration::ZERO);
+    let Answer::Fresh(entry) = cache.get(&at("K"), time(Duration::ZERO)) else { panic!() };
+    entry.serve(boot(1));
+    put(&mut cache, "K", "new", HOUR);
+    let answer = cache.get(&at("K"), time(26 * HOUR));
+    assert!(matches!(answer, Answer::Stale { servable: true, overdue: true, .. }));
+    // Once it is revoked, it is gone.
+    cache.doubt(&at("K"), &gone(), time(26 * HOUR));
+    cache.doubt(&at("K"), &gone(), time(27 * HOUR));
+    assert!(matches!(cache.get(&at("K"), time(27 * HOUR)), Answer::KnownAbsent(_)));
+}
+
+#[test]
+fn a_snapshot_comes_back() {
+    let mut cache = cache();
+    put(&mut cache, "B", "2", Duration::ZERO);
+    put(&mut cache, "A", "1", HOUR);
+    let snapshot = cache.snapshot(7);
+    assert_eq!(snapshot.generation, 7);
+    let keys: Vec<_> = snapshot.entries.iter().map(|(at, _)| at.key.as_str()).collect();
+    assert_eq!(keys, ["A", "B"]);
+    assert_eq!(cache.fetch_span(), Some((moment(Duration::ZERO).wall, moment(HOUR).wall)));
+    let mut other = self::cache();
+    other.restore(snapshot, moment(HOUR));
+    assert!(is_fresh(&other, "A", HOUR, "1"));
+    assert!(matches!(other.get(&at("B"), time(HOUR)), Answer::Stale { .. }));
+}
+
+#[test]
+fn a_key_that_opens_late_brings_back_nothing_older() {
+    let mut cache = cache();
+    put(&mut cache, "A", "old", Duration::ZERO);
+    put(&mut cache, "B", "old", Duration::ZERO);
+    let mut late = self::cache();
+    put(&mut late, "A", "new", HOUR);
+    late.invalidate(&at("B"));
+    restored(&cache, moment(HOUR), &mut late);
+    assert!(is_fresh(&late, "A", HOUR, "new"));
+    assert!(matches!(late.get(&at("B"), time(HOUR)), Answer::Missing));
+}
+
+/// Whatever the wall clock is set to while psid runs: what is young stays young, and what grows old does.
+#[test]
+fn a_jump_of_the_wall_clock_changes_no_age() {
+    let mut cache = cache();
+    put(&mut cache, "K", "v", Duration::ZERO);
+    // There is no wall clock in the question; the file's stamps are read once.
+    let mut next = self::cache();
+    restored(&cache, moment(HOUR / 2), &mut next);
+    for cache in [&cache, &next] {
+        assert!(is_fresh(cache, "K", HOUR - SECOND, "v"));
+        assert!(matches!(cache.get(&at("K"), time(HOUR)), Answer::Stale { .. }));
+    }
+    // An entry that was fetched while the clock was wrong is as old as it is.
+    let ticket = cache.ticket();
+    for wall in [0, u64::MAX] {
+        let now = Moment { wall: Timestamp::from_millis(wall), ..moment(HOUR) };
+        cache.put(&at("W"), Entry::new(secret("w"), now.wall), now, ticket);
+        assert!(is_fresh(&cache, "W", HOUR + HOUR / 2, "w"));
+        assert!(matches!(cache.get(&at("W"), time(2 * HOUR)), Answer::Stale { .. }));
+    }
+}
+
+/// A clock that was set back, or that is dead: how old the file's entries are is not known, so the provider
+/// is asked; in an outage they are served.
+#[test]
+fn a_stamp_of_a_time_to_come_is_a_reason_to_ask() {
+    let mut cache = cache();
+    put(&mut cache, "K", "v", 2 * HOUR);
+    let back = Moment { wall: moment(Duration::ZERO).wall, ..moment(3 * HOUR) };
+    let mut next = self::cache();
+    restored(&cache, back, &mut next);
+    assert_eq!(next.fetched(&at("K")), None);
+    let answer = next.get(&at("K"), time(3 * HOUR));
+    assert!(matches!(answer, Answer::Stale { servable: true, .. }));
+    // It does not stay so for ever, and the file keeps the stamp that it had.
+    let answer = next.get(&at("K"), time(28 * HOUR));
+    assert!(matches!(answer, Answer::Stale { servable: false, .. }));
+    assert_eq!(next.fetch_span(), cache.fetch_span());
+    // A few seconds are no matter.
+    let near = Moment { wall: moment(2 * HOUR - 30 * SECOND).wall, ..moment(3 * HOUR) };
+    let mut next = self::cache();
+    restored(&cache, near, &mut next);
+    assert!(is_fresh(&next, "K", 3 * HOUR, "v"));
+}
+
+#[test]
+fn serving_makes_nothing_younger() {
+    let mut cache = cache();
+    put(&mut cache, "K", "v", Duration::ZERO);
+    let fetched = cache.fetched(&at("K"));
+    for after in [Duration::ZERO, HOUR, 20 * HOUR] {
+        match cache.get(&at("K"), time(after)) {
+            Answer::Fresh(entry) | Answer::Stale { entry, .. } => entry.serve(boot(1)),
+            _ => panic!(),
+        };
+        cache.doubt(&at("K"), &Refusal::Misunderstood("?".into()), time(after));
+    }
+    assert_eq!(cache.fetched(&at("K")), fetched);
+    assert_eq!(
+        cache.fetch_span(),
+        Some((moment(Duration::ZERO).wall, moment(Duration::ZERO).wall))
+    );
+}
+
+#[test]
+fn one_value_is_held_once_however_often_it_is_fetched() {
+    let mut cache = cache();
+    put(&mut cache, "K", "v", Duration::ZERO);
+    let value = |cache: &Cache| match cache.get(&at("K"), time(HOUR)) {
+        Answer::Fresh(entry) | Answer::Stale { entry, .. } => std::ptr::from_ref(entry.value()),
+        _ => panic!(),
+    };
+    let first = value(&cache);
+    put(&mut cache, "K", "v", HOUR);
+    assert_eq!(value(&cache), first);
+    assert_eq!(cache.fetched(&at("K")), Some(time(HOUR)));
+}
+
+#[test]
+fn a_fetch_that_began_before_an_invalidation_may_not_publish() {
+    let mut cache = cache();
+    let (before, now) = (cache.ticket(), moment(HOUR));
+    assert!(!cache.invalidate(&at("K")));
+    cache.put(&at("K"), Entry::new(secret("old"), now.wall), now, before);
+    assert!(matches!(cache.get(&at("K"), time(HOUR)), Answer::Missing));
+    put(&mut cache, "K", "new", HOUR);
+    assert!(cache.invalidate(&at("K")));
+    assert!(cache.is_empty());
+}

@@ -1,0 +1,221 @@
+//! What a refresh may change.
+
+use super::super::doubt::CONFIRM_AFTER;
+use super::*;
+
+fn accept(cache: &mut Cache, listing: Listing, after: Duration) -> Counts {
+    let (ticket, now) = (cache.ticket(), moment(after));
+    let taking = Taking { ticket, began: now, now, accept: true, wanted: &|_| true };
+    cache.replace(listing, &taking).0
+}
+
+fn with(keys: &[&str]) -> Cache {
+    let mut cache = cache();
+    for key in keys {
+        put(&mut cache, key, "1", Duration::ZERO);
+    }
+    cache
+}
+
+fn causes(cache: &Cache) -> Vec<(String, Cause)> {
+    cache.doubted().into_iter().map(|doubted| (doubted.at.key, doubted.cause)).collect()
+}
+
+#[test]
+fn a_listing_replaces_its_extent_and_nothing_else() {
+    let mut cache = with(&["SAME", "CHANGED", "REMOVED"]);
+    let elsewhere = Coordinates { path: "/other".into(), ..at("K") };
+    let (ticket, now) = (cache.ticket(), moment(Duration::ZERO));
+    cache.put(&elsewhere, Entry::new(secret("1"), now.wall), now, ticket);
+    let listing = listed(&[("SAME", "1"), ("CHANGED", "2"), ("ADDED", "1")]);
+    let counts = take(&mut cache, listing, HOUR);
+    assert_eq!(counts, Counts { added: 1, changed: 1, unchanged: 1, removed: 1, held: 0 });
+    assert_eq!(cache.len(), 4);
+    assert!(is_fresh(&cache, "SAME", HOUR, "1") && is_fresh(&cache, "CHANGED", HOUR, "2"));
+    assert!(matches!(cache.get(&elsewhere, time(HOUR)), Answer::Stale { .. }));
+    // What is gone by a listing is not asked for by each lookup.
+    let gone = cache.get(&at("REMOVED"), time(2 * HOUR - SECOND));
+    assert!(matches!(gone, Answer::KnownAbsent(Refusal::Gone(_))));
+}
+
+#[test]
+fn a_listing_that_lacks_more_than_half_is_held_until_a_second_one_confirms_it() {
+    let mut cache = with(&["A", "B", "C"]);
+    let mut refresh = |after: Duration| {
+        let counts = take(&mut cache, listed(&[("A", "2")]), HOUR + after);
+        (counts.removed, counts.held)
+    };
+    assert_eq!(refresh(Duration::ZERO), (0, 2));
+    assert_eq!(refresh(CONFIRM_AFTER / 2), (0, 2));
+    assert_eq!(refresh(CONFIRM_AFTER), (2, 0));
+    assert_eq!(cache.len(), 1);
+    assert!(is_fresh(&cache, "A", HOUR, "2"), "the rest of it is taken over");
+}
+
+#[test]
+fn a_listing_that_would_empty_a_source_is_held_and_lookups_are_no_second_one() {
+    let mut cache = with(&["A"]);
+    assert_eq!(take(&mut cache, listed(&[]), HOUR).held, 1);
+    assert_eq!(causes(&cache), [("A".into(), Cause::Removed)]);
+    // Until the next refresh, a lookup is answered and does not ask: it would hear the same.
+    assert!(is_fresh(&cache, "A", 2 * HOUR - SECOND, "1"));
+    // What comes back was never away.
+    assert_eq!(take(&mut cache, listed(&[("A", "1")]), HOUR + SECOND).unchanged, 1);
+    assert!(causes(&cache).is_empty());
+}
+
+#[test]
+fn half_of_a_source_may_go_at_once() {
+    let mut cache = with(&["A", "B"]);
+    let counts = take(&mut cache, listed(&[("A", "1")]), HOUR);
+    assert_eq!((counts.removed, counts.held), (1, 0));
+}
+
+#[test]
+fn a_value_that_turns_empty_is_held_until_that_is_confirmed() {
+    let mut cache = with(&["A", "B", "C"]);
+    let listing = || listed(&[("A", "1"), ("B", ""), ("C", "2")]);
+    let counts = take(&mut cache, listing(), HOUR);
+    assert_eq!(counts, Counts { unchanged: 1, changed: 1, held: 1, ..Counts::default() });
+    assert_eq!(causes(&cache), [("B".into(), Cause::Emptied)]);
+    assert!(is_fresh(&cache, "B", HOUR, "1"));
+    let counts = take(&mut cache, listing(), HOUR + CONFIRM_AFTER);
+    assert_eq!((counts.changed, counts.held), (1, 0));
+    assert!(is_fresh(&cache, "B", HOUR + CONFIRM_AFTER, ""));
+    // What was empty before may be so, and what is new may be too.
+    let counts =
+        take(&mut cache, listed(&[("A", "1"), ("B", ""), ("C", "2"), ("D", "")]), 2 * HOUR);
+    assert_eq!((counts.added, counts.unchanged, counts.held), (1, 3, 0));
+}
+
+/// A lookup that finds the value empty must not go round the budget.
+#[test]
+fn a_single_fetch_that_turns_empty_is_held_too() {
+    let mut cache = with(&["A"]);
+    let (ticket, now) = (cache.ticket(), moment(2 * HOUR));
+    let served = cache.put(&at("A"), Entry::new(secret(""), now.wall), now, ticket);
+    assert!(served.value().same_as(&secret("1")));
+    assert!(is_fresh(&cache, "A", 3 * HOUR - SECOND, "1"));
+    let now = moment(3 * HOUR);
+    let served = cache.put(&at("A"), Entry::new(secret(""), now.wall), now, ticket);
+    assert!(served.value().is_empty());
+}
+
+/// An empty value does not confirm that it is gone, nor the other way round.
+#[test]
+fn two_answers_that_differ_confirm_nothing() {
+    let mut cache = with(&["A"]);
+    take(&mut cache, listed(&[("A", "")]), HOUR);
+    assert_eq!(cache.doubt(&at("A"), &gone(), time(2 * HOUR)), Verdict::Kept);
+    assert_eq!(take(&mut cache, listed(&[("A", "")]), 3 * HOUR).held, 1);
+    assert!(cache.contains(&at("A")));
+}
+
+#[test]
+fn an_admin_may_accept_what_a_listing_takes_away() {
+    let mut cache = with(&["A", "B", "C"]);
+    let counts = accept(&mut cache, listed(&[("C", "")]), HOUR);
+    assert_eq!(counts, Counts { changed: 1, removed: 2, ..Counts::default() });
+    assert_eq!(cache.len(), 1);
+}
+
+#[test]
+fn on_revoked_keep_holds_for_good_unless_an_admin_accepts() {
+    let mut cache = Cache::new(Policy { evict_revoked: false, ..POLICY }, boot(1));
+    for key in ["A", "B", "C"] {
+        put(&mut cache, key, "1", Duration::ZERO);
+    }
+    let listing = || listed(&[("A", "1"), ("B", "1")]);
+    for after in [HOUR, 2 * HOUR, 9 * HOUR] {
+        assert_eq!(take(&mut cache, listing(), after).held, 1);
+    }
+    assert_eq!(accept(&mut cache, listing(), 10 * HOUR).removed, 1);
+}
+
+#[test]
+fn a_secret_that_is_hidden_says_nothing_of_the_others() {
+    let mut cache = with(&["A", "B", "C"]);
+    let listing = Listing { denied: vec![at("C")], ..listed(&[("A", "1"), ("B", "1")]) };
+    let counts = take(&mut cache, listing, HOUR);
+    assert_eq!((counts.unchanged, counts.removed, counts.held), (2, 0, 0));
+    assert_eq!(causes(&cache), [("C".into(), Cause::Denied)]);
+}
+
+#[test]
+fn a_listing_does_not_undo_what_was_fetched_since_it_was_asked_for() {
+    let mut cache = with(&["A"]);
+    let ticket = cache.ticket();
+    put(&mut cache, "A", "new", HOUR);
+    put(&mut cache, "B", "new", HOUR);
+    let (began, now) = (moment(HOUR / 2), moment(2 * HOUR));
+    let taking = Taking { ticket, began, now, accept: false, wanted: &|_| true };
+    cache.replace(listed(&[("A", "old")]), &taking);
+    for key in ["A", "B"] {
+        assert!(is_fresh(&cache, key, HOUR, "new"), "{key}");
+    }
+}
+
+/// What nobody registered is not added; what a script asked for before is not taken for removed.
+#[test]
+fn what_is_not_wanted_is_neither_added_nor_missed() {
+    let mut cache = with(&["A", "SCRIPT", "SCRIPT_2", "SCRIPT_3"]);
+    let (ticket, now) = (cache.ticket(), moment(2 * HOUR));
+    let wanted = |of: &Coordinates| of.key == "A";
+    let taking = Taking { ticket, began: now, now, accept: false, wanted: &wanted };
+    let listing =
+        listed(&[("A", "1"), ("SCRIPT", "1"), ("SCRIPT_2", "1"), ("SCRIPT_3", "1"), ("B", "1")]);
+    let (counts, _) = cache.replace(listing, &taking);
+    assert_eq!(counts, Counts { unchanged: 1, ..Counts::default() });
+    assert_eq!(cache.len(), 4);
+    assert_eq!(cache.fetched(&at("SCRIPT")), Some(time(Duration::ZERO)), "it ages");
+}
+
+fn marked(cache: &mut Cache, listing: Listing, after: Duration) -> Option<Mark> {
+    let (ticket, now) = (cache.ticket(), moment(after));
+    let taking = Taking { ticket, began: now, now, accept: false, wanted: &|_| true };
+    cache.replace(listing, &taking).1
+}
+
+#[test]
+fn a_listing_that_is_unchanged_makes_its_entries_young() {
+    let mut cache = with(&[]);
+    let mark = marked(&mut cache, listed(&[("A", "1"), ("B", "2")]), Duration::ZERO).unwrap();
+    assert!(cache.still_has(&[extent()], &mark));
+    assert_eq!(cache.renew(&mark, moment(5 * HOUR)), 2);
+    assert!(is_fresh(&cache, "A", 6 * HOUR - SECOND, "1"));
+    assert_eq!(cache.fetch_span(), Some((moment(5 * HOUR).wall, moment(5 * HOUR).wall)));
+}
+
+/// "Nothing has changed" is of no use to who has lost what it is about, or has another value now.
+#[test]
+fn a_mark_ends_with_any_change_of_what_it_is_about() {
+    let changes: [fn(&mut Cache); 5] = [
+        |cache| _ = cache.invalidate(&at("A")),
+        |cache| put(cache, "A", "other", HOUR),
+        |cache| put(cache, "NEW", "1", HOUR),
+        |cache| _ = cache.doubt(&at("A"), &gone(), time(HOUR)),
+        |cache| _ = cache.retain(|at, _| at.key != "A"),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut cache = with(&[]);
+        let mark = marked(&mut cache, listed(&[("A", "1"), ("B", "2")]), Duration::ZERO).unwrap();
+        change(&mut cache);
+        assert!(!cache.still_has(&[extent()], &mark), "change {number}");
+        // Were it on its way already: nothing that changed meanwhile is made young by it.
+        let renewed = cache.renew(&mark, moment(5 * HOUR));
+        assert_eq!(renewed, [1, 1, 2, 2, 1][number], "change {number}");
+    }
+    let mut cache = with(&[]);
+    let mark = marked(&mut cache, listed(&[("A", "1")]), Duration::ZERO).unwrap();
+    put(&mut cache, "A", "1", HOUR);
+    assert!(cache.still_has(&[extent()], &mark), "the same value is no change");
+}
+
+#[test]
+fn a_listing_of_which_something_is_in_doubt_has_no_mark() {
+    let mut cache = with(&["A", "B", "C"]);
+    assert!(marked(&mut cache, listed(&[("A", "1")]), HOUR).is_none());
+    assert!(marked(&mut cache, listed(&[("A", ""), ("B", "1"), ("C", "1")]), HOUR).is_none());
+    let hidden = Listing { denied: vec![at("C")], ..listed(&[("A", "1"), ("B", "1")]) };
+    assert!(marked(&mut cache, hidden, HOUR).is_none());
+}

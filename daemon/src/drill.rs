@@ -1,0 +1,176 @@
+//! A drill: for a while, providers are treated as out, to see before an outage what it would cost. It is
+//! a lease: it ends at its time, or with whoever asked for it.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::provider::Keeping;
+
+/// How many secrets a drill names that failed.
+const NAMED: usize = 1_000;
+
+/// Whether there is a drill.
+#[derive(Default)]
+pub struct Drill {
+    /// For lookups, which are many: without it, nothing else is looked at.
+    is_on: AtomicBool,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    until: Instant,
+    lookups: u64,
+    failed_lookups: u64,
+    failed: BTreeSet<String>,
+    news: mpsc::UnboundedSender<Failed>,
+}
+
+/// A secret whose lookup failed in a drill: the first time, and no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Which one, as people write it.
+    pub secret: String,
+    /// What its caller was told.
+    pub why: String,
+}
+
+/// A drill under way; dropped, it is over.
+pub struct Lease {
+    drill: Arc<Drill>,
+    news: mpsc::UnboundedReceiver<Failed>,
+    until: Instant,
+}
+
+/// What a drill found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Lookups in its time.
+    pub lookups: u64,
+    /// Those that an outage would have failed.
+    pub failed: u64,
+}
+
+impl Drill {
+    /// Begins a drill until `until`; `Err` tells until when another one runs.
+    pub fn begin(self: &Arc<Self>, until: Instant, now: Instant) -> Result<Lease, Instant> {
+        let mut running = self.lock();
+        if let Some(other) = running.as_ref().filter(|other| now < other.until) {
+            return Err(other.until);
+        }
+        let (news, receiver) = mpsc::unbounded_channel();
+        let failed = BTreeSet::new();
+        *running = Some(Running { until, lookups: 0, failed_lookups: 0, failed, news });
+        self.is_on.store(true, Ordering::Relaxed);
+        Ok(Lease { drill: Arc::clone(self), news: receiver, until })
+    }
+
+    /// Why a provider that keeps its values so may not be asked now. A token is no network.
+    pub fn forbids(&self, keeping: Keeping, now: Instant) -> Option<String> {
+        let on = keeping == Keeping::OnDisk && self.until(now).is_some();
+        on.then(|| "a drill treats it as out".into())
+    }
+
+    /// Until when there is a drill, if there is one.
+    pub fn until(&self, now: Instant) -> Option<Instant> {
+        if !self.is_on.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.lock().as_ref().map(|running| running.until).filter(|until| now < *until)
+    }
+
+    /// Takes note of a lookup; `why` is what failed it, if an outage would.
+    pub fn note(&self, secret: impl FnOnce() -> String, why: Option<String>) {
+        if !self.is_on.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut running = self.lock();
+        let Some(running) = running.as_mut() else { return };
+        running.lookups += 1;
+        let Some(why) = why else { return };
+        running.failed_lookups += 1;
+        let secret = secret();
+        if running.failed.len() < NAMED && running.failed.insert(secret.clone()) {
+            // Who has gone need not be told.
+            let _ = running.news.send(Failed { secret, why });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lease {
+    /// The next secret whose lookup failed; nothing once the drill's time is over.
+    pub async fn failed(&mut self) -> Option<Failed> {
+        tokio::time::timeout_at(self.until, self.news.recv()).await.ok().flatten()
+    }
+
+    /// What it found so far.
+    pub fn outcome(&self) -> Outcome {
+        let running = self.drill.lock();
+        running.as_ref().map_or_else(Outcome::default, |running| Outcome {
+            lookups: running.lookups,
+            failed: running.failed_lookups,
+        })
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut running = self.drill.lock();
+        // One whose time was over may have been followed by another one.
+        if running.as_ref().is_some_and(|running| running.until == self.until) {
+            *running = None;
+            self.drill.is_on.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drill_ends_at_its_time_or_with_its_lease() {
+        let drill = Arc::new(Drill::default());
+        let start = Instant::now();
+        assert_eq!(drill.forbids(Keeping::OnDisk, start), None);
+        let lease = drill.begin(start + 10 * SECOND, start).unwrap_or_else(|_| panic!("no drill"));
+        assert!(drill.forbids(Keeping::OnDisk, start + 9 * SECOND).is_some());
+        assert_eq!(drill.forbids(Keeping::InRam, start), None);
+        assert_eq!(drill.begin(start + SECOND, start).err(), Some(start + 10 * SECOND));
+        // Whoever holds it may be stopped, and never drop it.
+        assert_eq!(drill.forbids(Keeping::OnDisk, start + 10 * SECOND), None);
+        drop(lease);
+        let lease = drill.begin(start + SECOND, start).unwrap_or_else(|_| panic!("no drill"));
+        drop(lease);
+        assert_eq!(drill.forbids(Keeping::OnDisk, start), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_secret_that_fails_is_told_once() {
+        let drill = Arc::new(Drill::default());
+        let start = Instant::now();
+        drill.note(|| "before".into(), Some("out".into()));
+        let mut lease = drill.begin(start + SECOND, start).unwrap_or_else(|_| panic!("no drill"));
+        for secret in ["a", "b", "a"] {
+            drill.note(|| secret.into(), Some("out".into()));
+        }
+        drill.note(|| "good".into(), None);
+        let failed = |secret: &str| Some(Failed { secret: secret.into(), why: "out".into() });
+        assert_eq!(lease.failed().await, failed("a"));
+        assert_eq!(lease.failed().await, failed("b"));
+        assert_eq!(lease.failed().await, None);
+        assert_eq!(start.elapsed(), SECOND);
+        assert_eq!(lease.outcome(), Outcome { lookups: 4, failed: 3 });
+    }
+}

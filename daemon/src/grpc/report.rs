@@ -1,0 +1,140 @@
+//! The daemon's state, for the wire.
+
+use psi_common::{CacheHeader, SecretId};
+use psi_proto::v1::{
+    HeldSecret, ProviderFailures, ProviderStatus, PullTotals, RefreshSummary, StatusResponse,
+};
+
+use crate::cache::Cause;
+use crate::clock::{Moment, Timestamp};
+use crate::daemon::Daemon;
+use crate::refresh::{Summary, Totals};
+use crate::registry::Registered;
+use crate::service::{Held, Lookups, Offline};
+use crate::upstream::{Tally, Upstream};
+
+/// How many ids a status names.
+const NAMED: usize = 20;
+
+pub(super) fn told(daemon: &Daemon, now: Moment) -> StatusResponse {
+    let service = &daemon.service;
+    let Lookups { hits, stale, misses, failed } = service.lookups();
+    let (entries, span, overdue) = service
+        .cache
+        .read(|cache| (cache.len() as u64, cache.fetch_span(), cache.overdue(now.tick) as u64));
+    let registered = service.registry.all();
+    let count =
+        |is: fn(&Registered) -> bool| registered.iter().filter(|(_, what)| is(what)).count() as u64;
+    let written = daemon.persister().map(|persister| persister.state()).unwrap_or_default();
+    let Offline { now: would_fail_now, after_reboot: would_fail } = daemon.offline(now);
+    let held = service.held(now);
+    let file = std::fs::metadata(&daemon.cache_path).ok();
+    StatusResponse {
+        version: env!("CARGO_PKG_VERSION").into(),
+        backend: daemon
+            .backend
+            .as_ref()
+            .map_or_else(String::new, |backend| backend.tag().to_string()),
+        path: daemon.cache_path.display().to_string(),
+        size_bytes: file.as_ref().map(std::fs::Metadata::len),
+        last_write_ms: file
+            .and_then(|file| file.modified().ok())
+            .map(|time| Timestamp::from(time).as_millis()),
+        format_version: format_version(daemon),
+        generation: written.generation,
+        entries,
+        oldest_fetch_ms: span.map(|(oldest, _)| oldest.as_millis()),
+        newest_fetch_ms: span.map(|(_, newest)| newest.as_millis()),
+        references: count(|what| matches!(what, Registered::Reference(_))),
+        literals: count(|what| matches!(what, Registered::Literal(_))),
+        last_refresh: daemon.refresher.last().map(summary),
+        providers: service.upstreams().providers.values().map(|one| provider(one)).collect(),
+        degraded: daemon.degraded(),
+        survives_outage: would_fail.is_empty(),
+        would_fail: named(&would_fail),
+        would_fail_count: would_fail.len() as u64,
+        verify: None,
+        hits,
+        misses,
+        has_recovery_key: daemon.recovery_path().exists(),
+        would_fail_now: named(&would_fail_now),
+        would_fail_now_count: would_fail_now.len() as u64,
+        held_count: held.len() as u64,
+        held: held.into_iter().take(NAMED).map(held_secret).collect(),
+        stale,
+        failed,
+        overdue,
+        drill_until_ms: service
+            .drill
+            .until(now.mono)
+            .map(|until| now.wall.after(until.saturating_duration_since(now.mono)).as_millis()),
+        write_errors: written.errors,
+        pulls: Some(totals(daemon.refresher.totals())),
+    }
+}
+
+fn named(ids: &[SecretId]) -> Vec<String> {
+    ids.iter().take(NAMED).map(ToString::to_string).collect()
+}
+
+fn format_version(daemon: &Daemon) -> Option<u32> {
+    use std::io::Read;
+    let mut header = [0; CacheHeader::LEN];
+    std::fs::File::open(&daemon.cache_path).ok()?.read_exact(&mut header).ok()?;
+    CacheHeader::parse(&header).ok().map(|header| header.version.into())
+}
+
+fn summary(last: Summary) -> RefreshSummary {
+    RefreshSummary {
+        at_ms: last.at.as_millis(),
+        added: last.counts.added,
+        changed: last.counts.changed,
+        unchanged: last.counts.unchanged,
+        removed: last.counts.removed,
+        failed: last.failed,
+        held: last.counts.held,
+    }
+}
+
+fn totals(Totals { done, failed, removed, held }: Totals) -> PullTotals {
+    PullTotals { done, failed, removed, held }
+}
+
+fn provider(upstream: &Upstream) -> ProviderStatus {
+    let health = upstream.health();
+    let trouble = health.breaker.trouble();
+    let Tally { given, unreachable, throttled, unauthenticated, denied, gone, misbehaved } =
+        health.tally;
+    ProviderStatus {
+        name: upstream.name.clone(),
+        up: trouble.is_none(),
+        out_since_ms: trouble.map(|trouble| trouble.since.as_millis()),
+        next_try_ms: trouble.map(|trouble| trouble.next_try.as_millis()),
+        why: trouble.map_or_else(String::new, |trouble| trouble.why.clone()),
+        given,
+        failures: Some(ProviderFailures {
+            unreachable,
+            throttled,
+            unauthenticated,
+            denied,
+            gone,
+            misbehaved,
+        }),
+    }
+}
+
+fn held_secret(held: Held) -> HeldSecret {
+    let why = match held.cause {
+        Cause::Gone => "gone",
+        Cause::Denied => "denied",
+        Cause::Removed => "removed",
+        Cause::Emptied => "emptied",
+        Cause::Misunderstood => "misunderstood",
+    };
+    HeldSecret {
+        name: held.name,
+        ids: held.ids.iter().map(ToString::to_string).collect(),
+        why: why.into(),
+        since_ms: held.since.as_millis(),
+    }
+}

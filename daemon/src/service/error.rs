@@ -1,0 +1,136 @@
+//! Why there is no answer, in words for the operator.
+
+use std::fmt;
+
+use crate::cache::Refusal;
+use crate::provider::ProviderError;
+use crate::registry::RegistryError;
+
+/// Why there is no answer: what happened, with its cause; what to do.
+#[derive(Debug)]
+pub enum ServiceError {
+    /// The request makes no sense.
+    Malformed(String),
+    /// Not registered, or the provider says that there is none.
+    NotFound(String),
+    /// The id stands for something else.
+    Exists,
+    /// The provider does not let psid have it.
+    Denied(String),
+    /// A key backend is needed, or the token is not as it must be.
+    NoKey(String),
+    /// Not now.
+    Unavailable(String),
+}
+
+/// Whether an error is the provider's answer about what it was asked for: to ask again at once would bring
+/// the same.
+pub fn refusal(error: &ProviderError) -> Option<Refusal> {
+    match error {
+        ProviderError::NotFound(why) => Some(Refusal::Gone(why.as_str().into())),
+        ProviderError::Denied(why) => Some(Refusal::Denied(why.as_str().into())),
+        ProviderError::Misbehaved(why) => Some(Refusal::Misunderstood(why.as_str().into())),
+        _ => None,
+    }
+}
+
+/// Whether an error is the provider's word that a secret is gone, or not for us.
+pub(super) fn is_taken_back(error: &ProviderError) -> bool {
+    matches!(error, ProviderError::NotFound(_) | ProviderError::Denied(_))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
+pub(super) fn bad_reference(why: String) -> ServiceError {
+    ServiceError::Malformed(format!(
+        "the reference is not usable: {why}; correct it, or the config and `systemctl reload psid`"
+    ))
+}
+
+pub(super) fn refused(provider: &str, refusal: &Refusal) -> ServiceError {
+    match refusal {
+        Refusal::Gone(why) => ServiceError::NotFound(format!(
+            "{provider} has no such secret: {why}; check project, path and key"
+        )),
+        Refusal::Denied(why) => ServiceError::Denied(format!(
+            "{provider} denies it: {why}; check the identity's credentials and permissions"
+        )),
+        Refusal::Misunderstood(why) => ServiceError::Unavailable(format!(
+            "{provider} does not give what it is asked for: {why}, and the value is not cached; check the \
+             reference, and [providers.{provider}] in the config"
+        )),
+    }
+}
+
+pub(super) fn too_old(provider: &str, error: &ProviderError) -> ServiceError {
+    ServiceError::Unavailable(format!(
+        "{}, and the cached value is older than max_stale; wait for {provider}, or raise max_stale",
+        trouble(provider, error)
+    ))
+}
+
+pub(super) fn no_answer(provider: &str, error: &ProviderError) -> ServiceError {
+    if let Some(refusal) = refusal(error) {
+        return refused(provider, &refusal);
+    }
+    ServiceError::Unavailable(match error {
+        ProviderError::Unauthenticated(why) => format!(
+            "psid cannot log in to {provider}, and the value is not cached: {why}; see to the credentials of \
+             [providers.{provider}]"
+        ),
+        error => format!(
+            "{provider} is out: {error}, and the value is not cached; try again when {provider} is back"
+        ),
+    })
+}
+
+fn trouble(provider: &str, error: &ProviderError) -> String {
+    match error {
+        ProviderError::Unauthenticated(why) => format!("psid cannot log in to {provider}: {why}"),
+        ProviderError::Misbehaved(why) => {
+            format!("{provider} does not give what it is asked for: {why}")
+        }
+        error => format!("{provider} is out: {error}"),
+    }
+}
+
+impl ServiceError {
+    pub(super) fn unknown() -> Self {
+        Self::NotFound(
+            "psid has no such secret registered; see `podman secret ls`, or create it again".into(),
+        )
+    }
+}
+
+impl From<RegistryError> for ServiceError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Exists => Self::Exists,
+            RegistryError::NoKey => Self::NoKey(
+                "there is no key to seal a literal with; make one with `psi-driver cache init --backend tpm` \
+                 and restart psid"
+                    .into(),
+            ),
+            RegistryError::NothingDeleted => Self::NotFound(
+                "nothing was deleted under this id in the last ten minutes; see `psi-driver restore`".into(),
+            ),
+            RegistryError::Storage(why) => Self::Unavailable(format!(
+                "the registration cannot be changed: {why}; check the disk of psid's state directory"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exists => f.write_str(
+                "the id is registered already, for something else; podman never reuses an id",
+            ),
+            Self::Malformed(why)
+            | Self::NotFound(why)
+            | Self::Denied(why)
+            | Self::NoKey(why)
+            | Self::Unavailable(why) => f.write_str(why),
+        }
+    }
+}

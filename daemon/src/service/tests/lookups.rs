@@ -1,0 +1,145 @@
+//! A lookup while the provider is well.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_value_is_not_asked_for_again() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.lookup(Duration::ZERO).await.unwrap(), "one");
+    fixture.provider.set("K", "two");
+    assert_eq!(fixture.lookup(HOUR / 2).await.unwrap(), "one");
+    assert_eq!(fixture.provider.fetches(), 1);
+    assert_eq!(fixture.lookup(HOUR).await.unwrap(), "two");
+    let lookups = fixture.service.lookups();
+    assert_eq!(lookups, Lookups { hits: 1, stale: 0, misses: 2, failed: 0 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_wait_for_one_value_share_one_fetch() {
+    let fixture = Arc::new(Fixture::new());
+    let gate = fixture.provider.close_gate();
+    let waiters: Vec<_> = (0..32)
+        .map(|_| {
+            let fixture = Arc::clone(&fixture);
+            tokio::spawn(async move { fixture.lookup(Duration::ZERO).await.unwrap() })
+        })
+        .collect();
+    tokio::time::advance(SECOND).await;
+    gate.notify_one();
+    for waiter in waiters {
+        assert_eq!(waiter.await.unwrap(), "one");
+    }
+    assert_eq!(fixture.provider.fetches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn gone_and_denied_act_when_they_are_confirmed() {
+    for error in [ProviderError::NotFound("gone".into()), ProviderError::Denied("no".into())] {
+        let fixture = Fixture::new();
+        fixture.lookup(Duration::ZERO).await.unwrap();
+        fixture.provider.fail(error.clone());
+        assert_eq!(fixture.lookup(HOUR).await.unwrap(), "one");
+        assert_eq!(fixture.lookup(HOUR + 59 * SECOND).await.unwrap(), "one");
+        assert_eq!(fixture.provider.fetches(), 2, "it is not asked before it can confirm it");
+        for span in [HOUR + MINUTE, HOUR + 2 * MINUTE, 2 * HOUR] {
+            let confirmed = fixture.lookup(span).await.unwrap_err();
+            let words = confirmed.to_string();
+            match error {
+                ProviderError::NotFound(_) => {
+                    assert!(matches!(confirmed, ServiceError::NotFound(_)), "{words}");
+                }
+                _ => assert!(matches!(confirmed, ServiceError::Denied(_)), "{words}"),
+            }
+        }
+        // Nor after that, at each lookup.
+        assert_eq!(fixture.provider.fetches(), 3);
+        assert!(fixture.service.cache.read(Cache::is_empty));
+    }
+}
+
+/// A value that is too old is refused in an outage; one that is revoked is refused as such.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_told_as_one_however_old_the_value_is() {
+    let fixture = Fixture::new();
+    fixture.refresh(Order::All, Duration::ZERO).await;
+    fixture.provider.fail(ProviderError::NotFound("gone".into()));
+    let error = fixture.lookup(48 * HOUR).await.unwrap_err();
+    assert!(matches!(error, ServiceError::NotFound(_)), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absent_secret_is_not_asked_for_twice_at_once() {
+    let fixture = Fixture::new();
+    fixture.provider.remove("K");
+    for _ in 0..10 {
+        assert!(matches!(fixture.lookup(Duration::ZERO).await, Err(ServiceError::NotFound(_))));
+    }
+    assert_eq!(fixture.provider.fetches(), 1);
+    fixture.provider.set("K", "new");
+    assert_eq!(fixture.lookup(10 * SECOND).await.unwrap(), "new");
+}
+
+/// Asked in a loop, a provider that does not understand would be asked more often than one that does.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_understood_is_not_repeated_at_each_lookup() {
+    let fixture = Fixture::new();
+    fixture.lookup(Duration::ZERO).await.unwrap();
+    fixture.provider.fail(ProviderError::Misbehaved("422".into()));
+    for second in 0..59 {
+        assert_eq!(fixture.lookup(2 * HOUR + second * SECOND).await.unwrap(), "one");
+    }
+    assert_eq!(fixture.provider.fetches(), 2);
+    for _ in 0..10 {
+        let error = fixture.lookup_of("UNKNOWN", 2 * HOUR).await.unwrap_err();
+        assert!(matches!(&error, ServiceError::Unavailable(why) if why.contains("422")), "{error}");
+    }
+    assert_eq!(fixture.provider.fetches(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidation_beats_the_fetch_that_began_before_it() {
+    let fixture = Arc::new(Fixture::new());
+    let gate = fixture.provider.close_gate();
+    let asking = tokio::spawn({
+        let fixture = Arc::clone(&fixture);
+        async move { fixture.lookup(Duration::ZERO).await.unwrap() }
+    });
+    tokio::time::advance(Duration::from_millis(1)).await;
+    fixture.provider.set("K", "two");
+    fixture.service.invalidate(&Wanted::Name("app--K".into())).unwrap();
+    gate.notify_one();
+    // Who asked before gets what was true then; nobody else does.
+    assert_eq!(asking.await.unwrap(), "one");
+    assert!(fixture.service.cache.read(Cache::is_empty));
+    fixture.provider.open_gate();
+    assert_eq!(fixture.lookup(Duration::ZERO).await.unwrap(), "two");
+}
+
+/// That it was served must outlive the process; that is one write, not one at each lookup.
+#[tokio::test(start_paused = true)]
+async fn a_lookup_causes_no_write_but_the_first() {
+    let fixture = Fixture::new();
+    fixture.refresh(Order::All, Duration::ZERO).await;
+    let changes = || *fixture.service.cache.changes().borrow();
+    let before = changes();
+    for _ in 0..10 {
+        fixture.lookup(Duration::ZERO).await.unwrap();
+    }
+    assert_eq!(changes(), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reference_is_told_from_a_literal_by_its_provider() {
+    let fixture = Fixture::new();
+    let judge = |text: &str, kind| fixture.service.judge(SecretBytes::new(text.into()), kind);
+    let reference = r#"{"provider":"fake","key":"K"}"#;
+    assert!(matches!(judge(reference, Kind::Guess), Ok(Registration::Reference(..))));
+    assert!(matches!(judge(reference, Kind::Literal), Ok(Registration::Literal(_))));
+    for text in ["s3cret", "{}", r#"{"provider":"other","key":"K"}"#, "[1]"] {
+        assert!(matches!(judge(text, Kind::Guess), Ok(Registration::Literal(_))));
+        assert!(matches!(judge(text, Kind::Reference), Err(ServiceError::Malformed(_))));
+    }
+    for text in [r#"{"provider":"fake"}"#, r#"{"provider":"fake","key":1}"#] {
+        assert!(matches!(judge(text, Kind::Guess), Err(ServiceError::Malformed(_))), "{text}");
+    }
+}

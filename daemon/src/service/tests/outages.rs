@@ -1,0 +1,165 @@
+//! A lookup while the provider is not well.
+
+use super::*;
+
+/// Known by a refresh, and served to nobody so far.
+#[tokio::test(start_paused = true)]
+async fn in_an_outage_the_known_value_is_served_until_max_stale() {
+    for error in [
+        out(),
+        ProviderError::Throttled { why: "slow down".into(), wait: SECOND },
+        ProviderError::Unauthenticated("locked".into()),
+    ] {
+        let fixture = Fixture::new();
+        fixture.refresh(Order::All, Duration::ZERO).await;
+        fixture.provider.fail(error);
+        let refused = fixture.lookup(25 * HOUR).await.unwrap_err();
+        assert!(matches!(refused, ServiceError::Unavailable(why) if why.contains("max_stale")));
+        assert_eq!(fixture.lookup(24 * HOUR).await.unwrap(), "one");
+        assert_eq!(fixture.service.lookups().stale, 1);
+    }
+}
+
+/// Podman asks again at each exec and healthcheck, and a failed lookup can end a healthy container.
+#[tokio::test(start_paused = true)]
+async fn a_value_that_was_served_stays_servable_past_max_stale_unless_it_is_revoked() {
+    let fixture = Fixture::new();
+    fixture.lookup(Duration::ZERO).await.unwrap();
+    fixture.provider.fail(out());
+    for days in [2, 20, 200] {
+        assert_eq!(fixture.lookup(days * 24 * HOUR).await.unwrap(), "one");
+    }
+    let now = fixture.at(200 * 24 * HOUR);
+    assert_eq!(fixture.service.cache.read(|cache| cache.overdue(now.tick)), 1);
+    // The provider is back, and its word counts.
+    tokio::time::advance(HOUR).await;
+    fixture.provider.fail(ProviderError::NotFound("gone".into()));
+    assert_eq!(fixture.lookup(201 * 24 * HOUR).await.unwrap(), "one");
+    let revoked = fixture.lookup(201 * 24 * HOUR + MINUTE).await.unwrap_err();
+    assert!(matches!(revoked, ServiceError::NotFound(_)), "{revoked}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_packet_is_noticed_by_nobody() {
+    let fixture = Arc::new(Fixture::new());
+    fixture.provider.fail(out());
+    let lookups: Vec<_> = ["K", "L"]
+        .into_iter()
+        .map(|key| {
+            fixture.provider.set(key, "one");
+            let fixture = Arc::clone(&fixture);
+            tokio::spawn(async move { fixture.lookup_of(key, Duration::ZERO).await })
+        })
+        .collect();
+    tokio::time::advance(SECOND / 2).await;
+    assert_eq!(fixture.trouble(), Some(false), "it is no outage yet");
+    fixture.provider.fail(None);
+    for lookup in lookups {
+        assert_eq!(lookup.await.unwrap().unwrap(), "one");
+    }
+    assert_eq!(fixture.trouble(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_not_hammered() {
+    let fixture = Fixture::new();
+    fixture.provider.fail(out());
+    for key in 0..100 {
+        let found = fixture.lookup_of(&format!("K{key}"), Duration::ZERO).await;
+        assert!(matches!(found, Err(ServiceError::Unavailable(_))));
+    }
+    // One that may have been a lost packet, and one to make sure.
+    assert_eq!(fixture.provider.fetches(), 2);
+    assert_eq!(fixture.trouble(), Some(true));
+    tokio::time::advance(29 * SECOND).await;
+    fixture.lookup(Duration::ZERO).await.unwrap_err();
+    assert_eq!(fixture.provider.fetches(), 2);
+    tokio::time::advance(10 * SECOND).await;
+    fixture.provider.fail(None);
+    assert_eq!(fixture.lookup(Duration::ZERO).await.unwrap(), "one");
+    assert_eq!((fixture.provider.fetches(), fixture.trouble()), (3, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_provider_asks_for_is_obeyed() {
+    let fixture = Fixture::new();
+    fixture.provider.fail(ProviderError::Throttled { why: "429".into(), wait: 600 * SECOND });
+    for _ in 0..10 {
+        fixture.lookup(Duration::ZERO).await.unwrap_err();
+        fixture.refresh(Order::All, Duration::ZERO).await;
+        fixture.refresh(Order::Due, 9 * HOUR).await;
+    }
+    assert_eq!(fixture.provider.calls(), 1);
+    tokio::time::advance(600 * SECOND).await;
+    fixture.provider.fail(None);
+    assert_eq!(fixture.lookup(Duration::ZERO).await.unwrap(), "one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_a_value_does_not_wait_for_a_provider_that_hangs() {
+    let fixture = Fixture::new();
+    fixture.lookup(Duration::ZERO).await.unwrap();
+    let gate = fixture.provider.close_gate();
+    let asked = Instant::now();
+    assert_eq!(fixture.lookup(2 * HOUR).await.unwrap(), "one");
+    assert_eq!(asked.elapsed(), GRACE);
+    // The next one knows already.
+    let asked = Instant::now();
+    assert_eq!(fixture.lookup(2 * HOUR).await.unwrap(), "one");
+    assert_eq!(asked.elapsed(), Duration::ZERO);
+    assert_eq!(fixture.provider.fetches(), 2);
+    gate.notify_one();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_none_waits_until_the_deadline_and_is_told_why() {
+    let fixture = Fixture::new();
+    let _gate = fixture.provider.close_gate();
+    let asked = Instant::now();
+    let error = fixture.lookup(Duration::ZERO).await.unwrap_err();
+    assert!(error.to_string().contains("in time"), "{error}");
+    assert_eq!(asked.elapsed(), 9 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_self_test_tells_what_an_outage_would_cost_now_and_after_a_reboot() {
+    let fixture = Fixture::new();
+    let id =
+        fixture.register("0123456789abcdef012345678", r#"{"provider":"fake","key":"K"}"#).await;
+    let test = |span, persisted| {
+        let Offline { now, after_reboot } = fixture.service.self_test(fixture.at(span), persisted);
+        (now, after_reboot)
+    };
+    let (none, one) = (Vec::new(), vec![id]);
+    assert_eq!(test(Duration::ZERO, true), (one.clone(), one.clone()));
+    fixture.refresh(Order::All, Duration::ZERO).await;
+    assert_eq!(test(HOUR, true), (none.clone(), none.clone()));
+    assert_eq!(test(HOUR, false), (none.clone(), one.clone()));
+    assert_eq!(test(25 * HOUR, true), (one.clone(), one.clone()));
+    // What was served stays servable, but no container outlives a reboot.
+    fixture.lookup(HOUR).await.unwrap();
+    assert_eq!(test(26 * HOUR, true), (none, one));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drill_is_an_outage_for_its_time_and_the_provider_is_none_the_wiser() {
+    let fixture = Fixture::new();
+    fixture.lookup(Duration::ZERO).await.unwrap();
+    let now = Instant::now();
+    let lease = fixture.service.drill.begin(now + MINUTE, now);
+    let mut lease = lease.unwrap_or_else(|_| panic!("no drill"));
+    // Stale, and served at once.
+    assert_eq!(fixture.lookup(2 * HOUR).await.unwrap(), "one");
+    let error = fixture.lookup_of("UNKNOWN", Duration::ZERO).await.unwrap_err();
+    assert!(error.to_string().contains("a drill treats it as out"), "{error}");
+    let done = fixture.refresh(Order::All, Duration::ZERO).await.done;
+    assert!(done[0].result.as_ref().unwrap_err().contains("a drill"));
+    assert_eq!((fixture.provider.calls(), fixture.trouble()), (1, None));
+    assert_eq!(now.elapsed(), Duration::ZERO);
+    assert_eq!(lease.failed().await.unwrap().secret, "app--UNKNOWN");
+    drop(lease);
+    assert!(matches!(
+        fixture.lookup_of("UNKNOWN", Duration::ZERO).await,
+        Err(ServiceError::NotFound(_))
+    ));
+}

@@ -1,0 +1,130 @@
+//! A refresh, and what it changes.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_is_one_listing_and_a_failed_one_loses_nothing() {
+    let fixture = Fixture::new();
+    fixture.provider.set("L", "two");
+    let done = fixture.refresh(Order::All, Duration::ZERO).await.done;
+    assert_eq!(done[0].result.as_ref().unwrap().added, 2);
+    assert_eq!(fixture.provider.lists(), 1);
+    fixture.provider.fail(out());
+    assert!(fixture.refresh(Order::All, HOUR).await.done[0].result.is_err());
+    assert_eq!(fixture.service.cache.read(Cache::len), 2);
+    assert_eq!(fixture.lookup(HOUR / 2).await.unwrap(), "one");
+    assert_eq!(fixture.provider.fetches(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_removes_what_the_provider_has_no_more() {
+    let fixture = Fixture::new();
+    fixture.provider.set("L", "two");
+    fixture.refresh(Order::All, Duration::ZERO).await;
+    fixture.provider.remove("L");
+    let done = fixture.refresh(Order::All, HOUR).await.done;
+    let counts = done[0].result.clone().unwrap();
+    assert_eq!((counts.unchanged, counts.removed), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_refreshes_at_once_are_one_unless_the_second_one_does_more() {
+    let fixture = Fixture::new();
+    let gate = fixture.provider.close_gate();
+    let start = |order| fixture.refresher.start(order, fixture.start);
+    let (first, second, third) = (start(Order::All), start(Order::Due), start(Order::AcceptAll));
+    tokio::time::advance(SECOND).await;
+    assert_eq!(fixture.provider.lists(), 1);
+    fixture.provider.open_gate();
+    gate.notify_one();
+    for mut progress in [first, second, third] {
+        progress.wait_for(|progress| progress.ended).await.unwrap();
+    }
+    assert_eq!(fixture.provider.lists(), 2);
+}
+
+/// The second listing is a 304: it is an answer, and what it is about is as good as fetched.
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_has_not_changed_is_not_sent_again_and_makes_its_entries_young() {
+    let fixture = Fixture::new();
+    fixture.refresh(Order::All, Duration::ZERO).await;
+    let done = fixture.refresh(Order::All, HOUR).await.done;
+    let counts = done[0].result.clone().unwrap();
+    assert_eq!((counts.unchanged, counts.changed), (1, 0));
+    let unchanged = || fixture.provider.unchanged.load(Ordering::SeqCst);
+    assert_eq!((fixture.provider.lists(), unchanged()), (2, 1));
+    assert_eq!(fixture.lookup(2 * HOUR - SECOND).await.unwrap(), "one");
+    assert_eq!(fixture.provider.fetches(), 0);
+    fixture.provider.set("K", "two");
+    fixture.refresh(Order::All, 2 * HOUR).await;
+    assert_eq!((unchanged(), fixture.lookup(2 * HOUR).await.unwrap()), (1, "two".into()));
+}
+
+/// The Kubernetes operator's issue 117: "not modified" about something that we have lost.
+#[tokio::test(start_paused = true)]
+async fn what_the_cache_has_lost_is_asked_for_in_full() {
+    let fixture = Fixture::new();
+    fixture.refresh(Order::All, Duration::ZERO).await;
+    fixture.service.invalidate(&Wanted::Name("app--K".into())).unwrap();
+    let done = fixture.refresh(Order::All, HOUR).await.done;
+    assert_eq!(done[0].result.clone().unwrap().added, 1);
+    assert_eq!(fixture.provider.unchanged.load(Ordering::SeqCst), 0);
+}
+
+/// The first listing without it was not believed. An unchanged second one must confirm it all the same.
+#[tokio::test(start_paused = true)]
+async fn what_is_held_is_confirmed_by_a_second_listing_or_accepted() {
+    for (order, after) in [(Order::All, MINUTE), (Order::AcceptAll, SECOND)] {
+        let fixture = Fixture::new();
+        let id =
+            fixture.register("0123456789abcdef012345678", r#"{"provider":"fake","key":"K"}"#).await;
+        fixture.refresh(Order::All, Duration::ZERO).await;
+        fixture.provider.remove("K");
+        let done = fixture.refresh(Order::All, HOUR).await.done;
+        assert_eq!(done[0].result.clone().unwrap().held, 1);
+        let held = fixture.service.held(fixture.at(HOUR + MINUTE));
+        assert_eq!((held.len(), held[0].cause, &held[0].ids[..]), (1, Cause::Removed, &[id][..]));
+        assert_eq!((held[0].name.as_str(), held[0].since), ("fake /app/K", fixture.at(HOUR).wall));
+        // Lookups are no reason to ask, and confirm nothing.
+        assert_eq!(fixture.lookup(HOUR + 2 * MINUTE).await.unwrap(), "one");
+        assert_eq!(fixture.provider.fetches(), 0);
+        let done = fixture.refresh(order, HOUR + after).await.done;
+        assert_eq!(done[0].result.clone().unwrap().removed, 1);
+        assert!(fixture.service.held(fixture.at(2 * HOUR)).is_empty());
+        let totals = fixture.refresher.totals();
+        assert_eq!((totals.done, totals.held, totals.removed), (3, 1, 1));
+    }
+}
+
+/// N13: one source that fails costs the others nothing, and is told until it does not.
+#[tokio::test(start_paused = true)]
+async fn n13_a_source_that_fails_leaves_the_others_done() {
+    let fixture = Fixture::with_folders(&["/a", "/app", "/z"]);
+    let gone = ProviderError::NotFound("no such folder".into());
+    fixture.provider.error_of.lock().unwrap().insert("/a".into(), gone);
+    let done = fixture.refresh(Order::All, Duration::ZERO).await.done;
+    let results: Vec<bool> = done.iter().map(|done| done.result.is_ok()).collect();
+    assert_eq!(results, [false, true, true]);
+    assert_eq!(fixture.refresher.last().unwrap().failed, ["p:/a: no such folder"]);
+    assert_eq!(fixture.lookup(Duration::ZERO).await.unwrap(), "one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_met_once_by_a_refresh_and_not_once_a_source() {
+    let fixture = Fixture::with_folders(&["/a", "/app", "/z"]);
+    fixture.provider.fail(out());
+    let done = fixture.refresh(Order::All, Duration::ZERO).await.done;
+    assert!(done.iter().all(|done| done.result.is_err()));
+    assert_eq!((done.len(), fixture.provider.lists()), (3, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_is_denied_twice_is_dropped() {
+    let fixture = Fixture::new();
+    fixture.refresh(Order::All, Duration::ZERO).await;
+    fixture.provider.fail(ProviderError::Denied("no".into()));
+    fixture.refresh(Order::All, HOUR).await;
+    assert_eq!(fixture.service.held(fixture.at(HOUR))[0].cause, Cause::Denied);
+    fixture.refresh(Order::All, HOUR + MINUTE).await;
+    assert!(fixture.service.cache.read(Cache::is_empty));
+}

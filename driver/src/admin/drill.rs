@@ -1,0 +1,94 @@
+//! `psi-driver drill`: what an outage would cost, found out before it.
+
+use psi_common::{Exit, Paths};
+use psi_proto::v1::drill_event::Event;
+use psi_proto::v1::{DrillBegun, DrillFailure, DrillOutcome};
+use serde_json::json;
+
+use crate::args::DrillOptions;
+use crate::client::{Client, Patience};
+use crate::failure::Failure;
+use crate::stdio;
+
+/// What was heard so far.
+#[derive(Default)]
+struct Heard {
+    begun: DrillBegun,
+    failures: Vec<DrillFailure>,
+    outcome: DrillOutcome,
+}
+
+pub(crate) fn run(paths: &Paths, options: &DrillOptions) -> Result<(), Failure> {
+    let mut heard = Heard::default();
+    let mut told = Ok(());
+    let client = Client::new(paths, Patience::For(options.span));
+    client.drill(options.span, &mut |event| {
+        let Some(event) = event.event else { return };
+        if !options.json && told.is_ok() {
+            told = stdio::write_text(&as_text(&event, options));
+        }
+        match event {
+            Event::Begun(begun) => heard.begun = begun,
+            Event::Failure(failure) => heard.failures.push(failure),
+            Event::Outcome(outcome) => heard.outcome = outcome,
+        }
+    })?;
+    told?;
+    if options.json {
+        stdio::write_text(&heard.as_json())?;
+    }
+    heard.judge()
+}
+
+/// A line as it happens: whoever ends the drill early has seen what there was.
+fn as_text(event: &Event, options: &DrillOptions) -> String {
+    match event {
+        Event::Begun(DrillBegun { registered, would_fail, .. }) => {
+            let span = options.span.as_secs();
+            let ids = match would_fail.len() {
+                0 => "each would be served".into(),
+                many => format!("{many} would NOT be served: {}", would_fail.join(", ")),
+            };
+            format!(
+                "drill      providers are treated as out for {span} s; Ctrl-C ends it\n\
+                 registered {registered} secrets; with no provider in reach, {ids}\n"
+            )
+        }
+        Event::Failure(DrillFailure { secret, why }) => format!("FAILED     {secret}: {why}\n"),
+        Event::Outcome(DrillOutcome { lookups, failed }) => {
+            format!("over       {lookups} lookups, {failed} failed\n")
+        }
+    }
+}
+
+impl Heard {
+    fn as_json(&self) -> String {
+        let failure =
+            |failure: &DrillFailure| json!({"secret": failure.secret, "why": failure.why});
+        let report = json!({
+            "registered": self.begun.registered,
+            "would_fail": self.begun.would_fail,
+            "lookups": self.outcome.lookups,
+            "failed_lookups": self.outcome.failed,
+            "failed": self.failures.iter().map(failure).collect::<Vec<_>>(),
+        });
+        format!("{report:#}\n")
+    }
+
+    fn judge(&self) -> Result<(), Failure> {
+        let Self { begun, outcome, .. } = self;
+        if begun.would_fail.is_empty() && outcome.failed == 0 {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Exit::TryLater,
+            format!(
+                "an outage would cost {} of {} registered secrets; in the drill, {} lookups failed",
+                begun.would_fail.len(),
+                begun.registered,
+                outcome.failed
+            ),
+            "run `psi-driver cache refresh`, and see `psi-driver cache status`",
+        ))
+    }
+}

@@ -1,0 +1,221 @@
+//! `psi-driver metrics`: the daemon's state in Prometheus' text format. There is no listener: who collects
+//! runs this, and the socket's credentials say who may.
+
+use std::fmt::{Display, Write};
+
+use psi_common::{Exit, Paths};
+use psi_proto::v1::{ProviderFailures, ProviderStatus, StatusResponse};
+
+use crate::client::{Client, Patience};
+use crate::failure::Failure;
+use crate::stdio;
+
+/// A daemon that is not there is a metric too, and a failure.
+pub(crate) fn run(paths: &Paths) -> Result<(), Failure> {
+    match Client::new(paths, Patience::Probe).status(false) {
+        Ok(status) => stdio::write_text(&as_text(&status)),
+        Err(down) => {
+            if down.exit() == Exit::NoDaemon {
+                let mut metrics = Metrics::default();
+                metrics.gauge("up", "Whether psid answers", 0);
+                stdio::write_text(&metrics.text)?;
+            }
+            Err(down)
+        }
+    }
+}
+
+/// Text exposition format 0.0.4: HELP and TYPE, and a line a sample.
+#[derive(Default)]
+struct Metrics {
+    text: String,
+}
+
+fn as_text(status: &StatusResponse) -> String {
+    let mut metrics = Metrics::default();
+    metrics.gauge("up", "Whether psid answers", 1);
+    metrics.samples(
+        "build_info",
+        "gauge",
+        "The version of psid",
+        &[(&[("version", &status.version), ("backend", &status.backend)], 1)],
+    );
+    lookups(&mut metrics, status);
+    cache(&mut metrics, status);
+    refreshes(&mut metrics, status);
+    offline(&mut metrics, status);
+    providers(&mut metrics, &status.providers);
+    metrics.text
+}
+
+fn lookups(metrics: &mut Metrics, status: &StatusResponse) {
+    metrics.samples(
+        "lookups_total",
+        "counter",
+        "Lookups of references, by where the answer was looked for",
+        &[(&[("from", "ram")], status.hits), (&[("from", "provider")], status.misses)],
+    );
+    let stale = "Lookups answered from RAM in place of an answer of the provider that did not come";
+    metrics.counter("stale_lookups_total", stale, status.stale);
+    metrics.counter("failed_lookups_total", "Lookups that were not answered", status.failed);
+}
+
+fn cache(metrics: &mut Metrics, status: &StatusResponse) {
+    metrics.gauge("cache_entries", "Values in the cache", status.entries);
+    metrics.time("cache_oldest_fetch", "When the oldest value was fetched", status.oldest_fetch_ms);
+    metrics.time("cache_newest_fetch", "When the newest value was fetched", status.newest_fetch_ms);
+    metrics.time("cache_last_write", "When cache.enc was last written", status.last_write_ms);
+    metrics.gauge("cache_generation", "The generation of cache.enc", status.generation);
+    let errors = "Writes of cache.enc that failed";
+    metrics.counter("cache_write_errors_total", errors, status.write_errors);
+    let held = "Values that are served although their provider took them back";
+    metrics.gauge("cache_held_entries", held, status.held_count);
+    let overdue = "Values older than max_stale, servable because they were served since the boot";
+    metrics.gauge("cache_overdue_entries", overdue, status.overdue);
+}
+
+fn refreshes(metrics: &mut Metrics, status: &StatusResponse) {
+    let pulls = status.pulls.unwrap_or_default();
+    metrics.samples(
+        "source_refreshes_total",
+        "counter",
+        "Refreshes of single sources, by outcome",
+        &[(&[("outcome", "done")], pulls.done), (&[("outcome", "failed")], pulls.failed)],
+    );
+    metrics.counter("removed_entries_total", "Values that refreshes removed", pulls.removed);
+    let held = "Values that refreshes would have removed or emptied, and held back";
+    metrics.counter("held_removals_total", held, pulls.held);
+    let last = status.last_refresh.as_ref();
+    metrics.time("last_refresh", "When the last refresh ended", last.map(|last| last.at_ms));
+    if let Some(last) = last {
+        let failing = "Sources whose last refresh failed";
+        metrics.gauge("failing_sources", failing, last.failed.len());
+    }
+}
+
+fn offline(metrics: &mut Metrics, status: &StatusResponse) {
+    metrics.samples(
+        "registered_secrets",
+        "gauge",
+        "Secrets that podman registered",
+        &[(&[("kind", "reference")], status.references), (&[("kind", "literal")], status.literals)],
+    );
+    metrics.samples(
+        "would_fail_secrets",
+        "gauge",
+        "Registered secrets that would not resolve with no provider in reach",
+        &[
+            (&[("when", "now")], status.would_fail_now_count),
+            (&[("when", "after_reboot")], status.would_fail_count),
+        ],
+    );
+    let reasons = "Reasons why psid is degraded; `psi-driver cache status` names them";
+    metrics.gauge("degraded_reasons", reasons, status.degraded.len());
+    let drill = "Whether a drill treats providers as out";
+    metrics.gauge("drill", drill, u8::from(status.drill_until_ms.is_some()));
+}
+
+fn providers(metrics: &mut Metrics, providers: &[ProviderStatus]) {
+    let up: Vec<_> = providers
+        .iter()
+        .map(|provider| ([("provider", provider.name.as_str())], u64::from(provider.up)))
+        .collect();
+    let up: Vec<(&[_], _)> = up.iter().map(|(labels, value)| (&labels[..], *value)).collect();
+    metrics.samples("provider_up", "gauge", "Whether the provider's last answer was one", &up);
+    let mut requests = Vec::new();
+    for provider in providers {
+        let ProviderFailures { unreachable, throttled, unauthenticated, denied, gone, misbehaved } =
+            provider.failures.unwrap_or_default();
+        for (outcome, count) in [
+            ("given", provider.given),
+            ("unreachable", unreachable),
+            ("throttled", throttled),
+            ("unauthenticated", unauthenticated),
+            ("denied", denied),
+            ("gone", gone),
+            ("misbehaved", misbehaved),
+        ] {
+            requests.push(([("provider", provider.name.as_str()), ("outcome", outcome)], count));
+        }
+    }
+    let requests: Vec<(&[_], _)> =
+        requests.iter().map(|(labels, value)| (&labels[..], *value)).collect();
+    let help = "Requests to the provider, by what came of them";
+    metrics.samples("provider_requests_total", "counter", help, &requests);
+}
+
+impl Metrics {
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.samples(name, "gauge", help, &[(&[], value)]);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.samples(name, "counter", help, &[(&[], value)]);
+    }
+
+    /// A time, where there is one: in seconds since 1970 UTC, as Prometheus wants it.
+    fn time(&mut self, name: &str, help: &str, millis: Option<u64>) {
+        if let Some(millis) = millis {
+            let seconds = format!("{}.{:03}", millis / 1_000, millis % 1_000);
+            self.gauge(&format!("{name}_timestamp_seconds"), help, seconds);
+        }
+    }
+
+    fn samples(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        samples: &[(&[(&str, &str)], impl Display)],
+    ) {
+        let text = &mut self.text;
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "# HELP psi_{name} {help}\n# TYPE psi_{name} {kind}");
+        for (labels, value) in samples {
+            let labels: Vec<String> = labels
+                .iter()
+                .map(|(label, text)| format!("{label}=\"{}\"", escaped(text)))
+                .collect();
+            let labels =
+                if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            let _ = writeln!(text, "psi_{name}{labels} {value}");
+        }
+    }
+}
+
+/// A label's value: backslash, quote and newline are escaped.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sample_is_named_helped_and_typed_and_no_label_breaks_out() {
+        let status = StatusResponse {
+            version: "1\"2\\3\n4".into(),
+            oldest_fetch_ms: Some(1_234_567),
+            providers: vec![ProviderStatus { name: "infisical".into(), ..Default::default() }],
+            ..StatusResponse::default()
+        };
+        let text = as_text(&status);
+        assert!(text.contains("psi_build_info{version=\"1\\\"2\\\\3\\n4\",backend=\"\"} 1\n"));
+        assert!(text.contains("psi_cache_oldest_fetch_timestamp_seconds 1234.567\n"), "{text}");
+        assert!(text.contains("psi_provider_up{provider=\"infisical\"} 0\n"), "{text}");
+        let mut typed = "";
+        for line in text.lines() {
+            match line.strip_prefix("# TYPE ").and_then(|line| line.split(' ').next()) {
+                Some(name) => typed = name,
+                None if line.starts_with("# HELP psi_") => {}
+                None => {
+                    let name = line.split(['{', ' ']).next().unwrap();
+                    assert_eq!(name, typed, "{line}");
+                    let value = line.rsplit(' ').next().unwrap();
+                    assert!(value.parse::<f64>().is_ok(), "{line}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The status for people: a line a topic.
+
+use std::fmt::Write;
+use std::time::{Duration, SystemTime};
+
+use psi_proto::v1::{HeldSecret, ProviderStatus, RefreshSummary, StatusResponse};
+
+/// Lines with a label each, told at one time.
+struct Lines {
+    text: String,
+    now: SystemTime,
+}
+
+pub(super) fn as_text(status: &StatusResponse, now: SystemTime) -> String {
+    let mut lines = Lines { text: String::new(), now };
+    lines.line("daemon", &format!("psid {}", status.version));
+    lines.cache(status);
+    lines.registered(status);
+    lines.outage(status);
+    if let Some(refresh) = &status.last_refresh {
+        lines.refresh(refresh);
+    }
+    lines.held(&status.held, status.held_count);
+    for provider in &status.providers {
+        lines.provider(provider);
+    }
+    if let Some(until) = status.drill_until_ms {
+        let until = lines.until(until);
+        lines.line("DRILL", &format!("providers are treated as out; it ends {until}"));
+    }
+    for reason in &status.degraded {
+        lines.line("DEGRADED", reason);
+    }
+    if let Some(verify) = &status.verify {
+        let ok = if verify.ok { "ok" } else { "FAILED" };
+        lines.line("verify", &format!("{ok}: {}", verify.detail));
+    }
+    lines.text
+}
+
+impl Lines {
+    fn line(&mut self, label: &str, words: &str) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.text, "{label:<10} {words}");
+    }
+
+    fn since(&self, ms: u64) -> String {
+        let then = SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
+        ago(self.now.duration_since(then).unwrap_or_default())
+    }
+
+    fn until(&self, ms: u64) -> String {
+        let then = SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
+        match then.duration_since(self.now).unwrap_or_default().as_secs() {
+            0 => "now".to_owned(),
+            seconds => format!("in {seconds} s"),
+        }
+    }
+
+    fn cache(&mut self, status: &StatusResponse) {
+        let path = &status.path;
+        let backend = if status.backend.is_empty() { "no backend" } else { &status.backend };
+        let cache = match (status.size_bytes, status.format_version) {
+            (Some(bytes), Some(version)) => format!(
+                "{path} ({backend}, format {version}, generation {}, {}, written {})",
+                status.generation,
+                size(bytes),
+                status.last_write_ms.map_or_else(|| "never".into(), |ms| self.since(ms)),
+            ),
+            _ if status.backend.is_empty() => "none: live lookups only".into(),
+            _ => format!("{path} ({backend}, not written yet)"),
+        };
+        self.line("cache", &cache);
+        let entries = match (status.oldest_fetch_ms, status.newest_fetch_ms) {
+            (Some(oldest), Some(newest)) => format!(
+                "{}, fetched {} (oldest) and {} (newest)",
+                status.entries,
+                self.since(oldest),
+                self.since(newest)
+            ),
+            _ => status.entries.to_string(),
+        };
+        self.line("entries", &entries);
+        if !status.backend.is_empty() && !status.has_recovery_key {
+            let none = "no recovery key; `psi-driver cache recovery-key` makes one";
+            self.line("recovery", none);
+        }
+    }
+
+    fn registered(&mut self, status: &StatusResponse) {
+        let StatusResponse { references, literals, hits, stale, misses, failed, .. } = status;
+        self.line("registered", &format!("{references} references, {literals} literals"));
+        let stale = if *stale > 0 { format!(" ({stale} of them stale)") } else { String::new() };
+        let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
+        self.line("lookups", &format!("{hits} from RAM{stale}, {misses} from a provider{failed}"));
+    }
+
+    fn outage(&mut self, status: &StatusResponse) {
+        if status.would_fail_now_count > 0 {
+            let ids = and_more(&status.would_fail_now, status.would_fail_now_count);
+            self.line(
+                "outage",
+                &format!("right now, with no provider in reach, psid would NOT serve {ids}"),
+            );
+        }
+        if status.survives_outage {
+            let all =
+                "a reboot now, with no provider in reach, would serve every registered secret";
+            return self.line("outage", all);
+        }
+        let ids = and_more(&status.would_fail, status.would_fail_count);
+        let words = format!("a reboot now, with no provider in reach, would NOT serve {ids}");
+        self.line("outage", &words);
+    }
+
+    fn refresh(&mut self, refresh: &RefreshSummary) {
+        let RefreshSummary { added, changed, unchanged, removed, held, .. } = refresh;
+        let held = if *held > 0 { format!(", {held} held back") } else { String::new() };
+        let words = format!(
+            "{}: {added} added, {changed} changed, {unchanged} unchanged, {removed} removed{held}, {} failed",
+            self.since(refresh.at_ms),
+            refresh.failed.len(),
+        );
+        self.line("refresh", &words);
+        for failed in &refresh.failed {
+            self.line("", &format!("failed: {failed}"));
+        }
+    }
+
+    fn held(&mut self, held: &[HeldSecret], count: u64) {
+        for HeldSecret { name, ids, why, since_ms } in held {
+            let ids = if ids.is_empty() { String::new() } else { format!(" ({})", ids.join(", ")) };
+            let words = format!("{name}{ids}: {why}, first said {}", self.since(*since_ms));
+            self.line("held", &words);
+        }
+        let more = count.saturating_sub(held.len() as u64);
+        if more > 0 {
+            self.line("held", &format!("and {more} more"));
+        }
+    }
+
+    fn provider(&mut self, provider: &ProviderStatus) {
+        let name = &provider.name;
+        let words = if provider.up {
+            format!("{name}: up")
+        } else {
+            format!(
+                "{name}: OUT since {}, next try {}: {}",
+                provider.out_since_ms.map_or_else(|| "?".into(), |ms| self.since(ms)),
+                provider.next_try_ms.map_or_else(|| "?".into(), |ms| self.until(ms)),
+                provider.why,
+            )
+        };
+        self.line("provider", &words);
+    }
+}
+
+fn and_more(ids: &[String], count: u64) -> String {
+    let more = count.saturating_sub(ids.len() as u64);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", ids.join(", "))
+}
+
+pub(super) fn ago(age: Duration) -> String {
+    match age.as_secs() {
+        0 => "just now".into(),
+        seconds @ 1..120 => format!("{seconds} s ago"),
+        seconds @ 120..7_200 => format!("{} min ago", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h ago", seconds / 3_600),
+        seconds => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+pub(super) fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_024 => format!("{bytes} B"),
+        1_024..1_048_576 => format!("{} KiB", bytes / 1_024),
+        _ => format!("{} MiB", bytes / 1_048_576),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_and_sizes_read_well() {
+        let told = |seconds| ago(Duration::from_secs(seconds));
+        assert_eq!(
+            [told(0), told(90), told(600), told(7_200), told(400_000)],
+            ["just now", "90 s ago", "10 min ago", "2 h ago", "4 days ago"]
+        );
+        assert_eq!([size(5), size(2_048), size(5 << 20)], ["5 B", "2 KiB", "5 MiB"]);
+    }
+}
