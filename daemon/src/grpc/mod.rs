@@ -20,15 +20,21 @@ use psi_proto::v1::secret_driver_server::SecretDriverServer;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
 use crate::daemon::Daemon;
 use crate::service::ServiceError;
+use peer::Judge;
 
 /// For a caller that names no deadline: psi-driver's own, which podman's lock imposes.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
 /// An answer must be there before the caller stops waiting.
 const MARGIN: Duration = Duration::from_millis(400);
+/// A secret, its id, and room to spare: what a caller sends is held until it is whole.
+const LARGEST_REQUEST: usize = 2 * MAX_SECRET_BYTES;
+/// Calls of one connection at once; psi-driver makes one.
+const CALLS: u32 = 16;
 /// How long callers may take to go once psid stops; a client that says nothing must not hold it.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -41,19 +47,17 @@ pub async fn serve(
     let listener =
         tokio::net::UnixListener::from_std(listener).map_err(|error| error.to_string())?;
     let (reporter, health) = tonic_health::server::health_reporter();
-    let judge = peer::Judge::new(Arc::clone(&daemon));
+    let judge = Judge::new(Arc::clone(&daemon));
     let connections = incoming::connections(listener, judge.clone(), stop.clone());
+    let driver = SecretDriverServer::new(driver::Driver(Arc::clone(&daemon)));
+    let admin = CacheAdminServer::new(admin::Admin(Arc::clone(&daemon)));
+    let hsm = HsmAdminServer::new(hsm::Hsm(daemon));
     let server = Server::builder()
-        .add_service(tonic::service::interceptor::InterceptedService::new(health, judge.clone()))
-        .add_service(SecretDriverServer::with_interceptor(
-            driver::Driver(Arc::clone(&daemon)),
-            judge.clone(),
-        ))
-        .add_service(CacheAdminServer::with_interceptor(
-            admin::Admin(Arc::clone(&daemon)),
-            judge.clone(),
-        ))
-        .add_service(HsmAdminServer::with_interceptor(hsm::Hsm(daemon), judge))
+        .max_concurrent_streams(CALLS)
+        .add_service(judged(health.max_decoding_message_size(LARGEST_REQUEST), &judge))
+        .add_service(judged(driver.max_decoding_message_size(LARGEST_REQUEST), &judge))
+        .add_service(judged(admin.max_decoding_message_size(LARGEST_REQUEST), &judge))
+        .add_service(judged(hsm.max_decoding_message_size(LARGEST_REQUEST), &judge))
         .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     let farewell = async {
         stop.cancelled().await;
@@ -64,6 +68,10 @@ pub async fn serve(
         result = server => result.map_err(|error| error.to_string()),
         () = farewell => Ok(()),
     }
+}
+
+fn judged<S>(service: S, judge: &Judge) -> InterceptedService<S, Judge> {
+    InterceptedService::new(service, judge.clone())
 }
 
 /// The one place that turns an error into a status.

@@ -152,12 +152,12 @@ fn classify(
     let message = match &body["message"] {
         Value::String(text) => quotable(text, sent),
         // A list of what did not validate; the values in it are not for a log.
-        Value::Array(issues) => issues
-            .iter()
-            .filter_map(|issue| issue["path"].as_array())
-            .map(|path| path.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("."))
-            .collect::<Vec<_>>()
-            .join(", "),
+        Value::Array(issues) => {
+            let paths = issues.iter().filter_map(|issue| issue["path"].as_array());
+            let names = paths
+                .map(|path| path.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("."));
+            quotable(&names.collect::<Vec<_>>().join(", "), sent)
+        }
         _ => String::new(),
     };
     let its_word =
@@ -401,5 +401,16 @@ mod tests {
         let body = json!({ "reqId": "r", "statusCode": 422, "error": "ValidationFailure", "message": [issue] });
         let words = class(422, &body).to_string();
         assert!(words.contains("recursive") && !words.contains("canary"), "{words}");
+        // A name is the sender's, too.
+        for name in ["a\u{1b}[2Jb\nc", "the hunter2", &"x".repeat(10_000)] {
+            let words = told_of(name).to_string();
+            assert!(!words.contains(char::is_control) && !words.contains("hunter2"), "{words}");
+            assert!(words.len() < 500);
+        }
+    }
+
+    fn told_of(name: &str) -> ApiError {
+        let body = json!({ "reqId": "r", "statusCode": 422, "error": "ValidationFailure", "message": [{ "path": [name] }] });
+        class(422, &body)
     }
 }

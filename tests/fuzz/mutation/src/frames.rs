@@ -20,7 +20,7 @@ fn frames(mut input: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     while let [kind, flags, stream, length, rest @ ..] = input {
         let (payload, after) = rest.split_at(usize::from(*length).min(rest.len()));
-        let length = u8::try_from(payload.len()).unwrap();
+        let length = u8::try_from(payload.len()).unwrap_or(*length);
         bytes.extend_from_slice(&[0, 0, length, *kind, *flags, 0, 0, 0, *stream]);
         bytes.extend_from_slice(payload);
         input = after;

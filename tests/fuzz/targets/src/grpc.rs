@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(8);
 /// As much as psi-driver takes (hyper's default).
 const LARGEST_HEADERS: u32 = 16 << 10;
 /// The methods, of which the first byte of a call chooses one.
-const METHODS: [&str; 11] = [
+const METHODS: [&str; 15] = [
     "psi.v1.SecretDriver/Lookup",
     "psi.v1.SecretDriver/Store",
     "psi.v1.SecretDriver/Delete",
@@ -34,6 +34,10 @@ const METHODS: [&str; 11] = [
     "psi.v1.CacheAdmin/Invalidate",
     "psi.v1.NoSuchService/Method",
     "grpc.health.v1.Health/Check",
+    "psi.v1.HsmAdmin/Seal",
+    "psi.v1.HsmAdmin/HsmStatus",
+    "psi.v1.CacheAdmin/Recover",
+    "psi.v1.CacheAdmin/MakeRecoveryKey",
 ];
 /// `LookupRequest { name: {"provider":"infisical","project":"p","path":"/app","key":"KEY"} }`
 const LOOKUP: &[u8] =
@@ -169,5 +173,49 @@ impl Answer {
     fn header(&self, name: &str) -> Option<String> {
         let value = self.trailers.get(name).or_else(|| self.headers.get(name))?;
         Some(value.to_str().unwrap().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a caller sends is held until it is whole, so its size and number are limited: 100 requests of
+    /// 3 MiB that never end are refused one by one.
+    #[test]
+    fn a_caller_cannot_fill_psid_s_memory() {
+        let psid = Psid::start();
+        psid.assert_well();
+        let before = peak_kib();
+        let calls = async {
+            let (sender, connection) = h2::client::handshake(psid.connect().await).await.unwrap();
+            tokio::spawn(connection);
+            for _ in 0..100 {
+                let mut sender = sender.clone().ready().await.unwrap();
+                let request = Request::post("http://psid/psi.v1.SecretDriver/Store")
+                    .header("content-type", "application/grpc")
+                    .body(())
+                    .unwrap();
+                let (response, mut stream) = sender.send_request(request, false).unwrap();
+                let head = [&[0], &(3_u32 << 20).to_be_bytes()[..]].concat();
+                stream.send_data(head.into(), false).unwrap();
+                stream.send_data(bytes::Bytes::from_static(&[0; 1 << 20]), false).unwrap();
+                let response = response.await.unwrap();
+                assert_ne!(response.headers()["grpc-status"], "0");
+                assert!(sender.current_max_send_streams() <= 16);
+            }
+        };
+        let calls = async { tokio::time::timeout(10 * LIMIT, calls).await };
+        psid.runtime.block_on(calls).expect("psid holds on to requests that are too large");
+        psid.assert_well();
+        let grown = peak_kib() - before;
+        assert!(grown < 64 << 10, "by {grown} KiB");
+    }
+
+    /// The most memory that this process ever had.
+    fn peak_kib() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }

@@ -39,11 +39,14 @@ fn short(name: &str) {
     watch_panics();
     let target = Target::named(name).unwrap();
     let number = std::env::var("PSI_FUZZ_SEED").map_or(1, |number| number.parse().unwrap());
-    let (seeds, mut body) = (target.seeds(), (target.open)());
-    let mut mutator = Mutator::new(number, seeds.clone(), target.words());
+    let (seeds, vectors, mut body) = (target.seeds(), psi_fuzz::vectors(), (target.open)());
+    // As often from a seed as from a vector, of which there are more.
+    let half = seeds.iter().cycle().take(seeds.len().max(vectors.len()));
+    let mut mutator = Mutator::new(number, half.chain(&vectors).cloned().collect(), target.words());
     let began = Instant::now();
     let mutations = (0..target.short).map(|_| mutator.input());
-    for (nth, input) in seeds.iter().cloned().chain(mutations).enumerate() {
+    let all = seeds.iter().chain(&vectors).cloned().chain(mutations);
+    for (nth, input) in all.enumerate() {
         let outcome = catch_unwind(AssertUnwindSafe(|| body(&input)));
         let elsewhere = std::mem::take(&mut *ELSEWHERE.lock().unwrap());
         if outcome.is_err() || PANICKED.take() || !elsewhere.is_empty() {
@@ -58,8 +61,9 @@ fn short(name: &str) {
         }
     }
     let line = format!(
-        "fuzz {name}: {} seeds and {} mutations (PSI_FUZZ_SEED={number}) in {:.1} s\n",
-        seeds.len(),
+        "fuzz {name}: {} executions, {} of seeds and vectors and {} of mutations (PSI_FUZZ_SEED={number}), in {:.1} s\n",
+        seeds.len() + vectors.len() + target.short as usize,
+        seeds.len() + vectors.len(),
         target.short,
         began.elapsed().as_secs_f64()
     );
