@@ -13,18 +13,24 @@ use crate::clock::{Moment, Timestamp};
 
 /// After one failure.
 const AFTER_FIRST: Duration = Duration::from_secs(1);
-/// After two in a row; then twice as long each time.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(30);
-/// What is not cached waits so long at most for a provider that is back.
-const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// A pause is longer by up to this part of itself: a fleet must not come back all at once.
 const JITTER: f64 = 0.25;
 /// A call that is out for longer tells that the provider may hang, before its timeout does.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// How often a provider is probed in an outage.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// After two failures in a row; then twice as long each time.
+    shortest: Duration,
+    /// What is not cached waits so long at most for a provider that is back.
+    longest: Duration,
+}
+
 /// One provider's state, as its answers tell it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Breaker {
+    pace: Pace,
     trouble: Option<Trouble>,
     /// Calls that are out to find out whether the provider is back: one, and those of admins.
     probes: u32,
@@ -82,7 +88,21 @@ pub enum Permit {
     Refused,
 }
 
+impl Pace {
+    /// For a server, which many ask, and which has a limit.
+    pub const SERVER: Self =
+        Self { shortest: Duration::from_secs(30), longest: Duration::from_secs(120) };
+    /// For a device of this host, which nobody else asks, and which somebody is about to plug in.
+    pub const DEVICE: Self =
+        Self { shortest: Duration::from_secs(2), longest: Duration::from_secs(30) };
+}
+
 impl Breaker {
+    /// The breaker of a provider that was never asked.
+    pub fn new(pace: Pace) -> Self {
+        Self { pace, trouble: None, probes: 0, waiting_since: None, calls_out: 0 }
+    }
+
     /// What keeps `caller` from asking now, in the words of the last error.
     pub fn forbids(&self, caller: Caller, now: Instant) -> Option<&str> {
         let trouble = self.trouble.as_ref()?;
@@ -160,7 +180,7 @@ impl Breaker {
         trouble.in_a_row += 1;
         trouble.last_failure = now.mono;
         trouble.asked_to_wait = false;
-        let pause = trouble.pause();
+        let pause = trouble.pause(self.pace);
         trouble.delay(now, pause + pause.mul_f64(JITTER * share.clamp(0.0, 1.0)));
     }
 
@@ -203,10 +223,10 @@ impl Trouble {
         now.saturating_duration_since(self.began)
     }
 
-    fn pause(&self) -> Duration {
+    fn pause(&self, pace: Pace) -> Duration {
         match self.in_a_row {
             0 | 1 => AFTER_FIRST,
-            more => SHORTEST_PAUSE.saturating_mul(1 << (more - 2).min(8)).min(LONGEST_PAUSE),
+            more => pace.shortest.saturating_mul(1 << (more - 2).min(8)).min(pace.longest),
         }
     }
 
@@ -245,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_lost_packet_costs_a_second_and_an_outage_is_probed_ever_less() {
-        let mut breaker = Breaker::default();
+        let mut breaker = Breaker::new(Pace::SERVER);
         let mut now = start();
         for pause in [1, 30, 60, 120, 120] {
             assert_eq!(breaker.permit(Anybody, now.mono), Permit::Now);
@@ -265,8 +285,19 @@ mod tests {
     }
 
     #[test]
+    fn a_device_is_looked_for_more_often() {
+        let mut breaker = Breaker::new(Pace::DEVICE);
+        let mut now = start();
+        for pause in [1, 2, 4, 8, 16, 30, 30] {
+            fail(&mut breaker, now);
+            now = later(now, pause * SECOND);
+            assert!(breaker.forbids(Anybody, now.mono).is_none(), "{pause}");
+        }
+    }
+
+    #[test]
     fn there_is_one_probe_at_a_time_however_long_it_takes() {
-        let mut breaker = Breaker::default();
+        let mut breaker = Breaker::new(Pace::SERVER);
         let mut now = start();
         fail(&mut breaker, now);
         now = later(now, SECOND);
@@ -287,7 +318,7 @@ mod tests {
 
     #[test]
     fn an_admin_need_not_wait_unless_the_provider_asked_for_it() {
-        let mut breaker = Breaker::default();
+        let mut breaker = Breaker::new(Pace::SERVER);
         let now = start();
         fail(&mut breaker, now);
         assert_eq!(breaker.permit(Admin, now.mono), Permit::Now);
@@ -301,7 +332,7 @@ mod tests {
 
     #[test]
     fn to_be_throttled_is_no_evidence_of_an_outage() {
-        let mut breaker = Breaker::default();
+        let mut breaker = Breaker::new(Pace::SERVER);
         let mut now = start();
         for _ in 0..5 {
             let pass = breaker.begin(Anybody, now.mono).unwrap();
@@ -315,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_hanging_call_is_noticed_before_its_timeout() {
-        let mut breaker = Breaker::default();
+        let mut breaker = Breaker::new(Pace::SERVER);
         let now = start();
         let pass = breaker.begin(Anybody, now.mono).unwrap();
         assert!(!breaker.hangs(now.mono));
@@ -326,7 +357,7 @@ mod tests {
 
     #[test]
     fn calls_that_fail_together_are_one_failure() {
-        let mut breaker = Breaker::default();
+        let mut breaker = Breaker::new(Pace::SERVER);
         let now = start();
         let calls: Vec<_> = (0..7).map(|_| breaker.begin(Anybody, now.mono).unwrap()).collect();
         for (late, call) in (1..).zip(&calls) {
@@ -340,7 +371,7 @@ mod tests {
     #[test]
     fn a_fleet_comes_back_at_different_times() {
         let pause = |share| {
-            let mut breaker = Breaker::default();
+            let mut breaker = Breaker::new(Pace::SERVER);
             let now = start();
             fail(&mut breaker, now);
             let now = later(now, SECOND);
@@ -357,7 +388,7 @@ mod tests {
         /// out at a time, and they begin 30 s apart at least.
         #[test]
         fn an_outage_is_never_hammered(steps in prop::collection::vec((0_u64..20_000, 0_u64..40_000, 0.0..1.0_f64), 1..200)) {
-            let mut breaker = Breaker::default();
+            let mut breaker = Breaker::new(Pace::SERVER);
             let mut now = start();
             fail(&mut breaker, now);
             let mut out: Option<(Pass, Moment, f64)> = None;
@@ -374,7 +405,7 @@ mod tests {
                 out = Some((pass, later(now, Duration::from_millis(takes)), share));
                 if was_outage {
                     let apart = last_probe.replace(now.mono).map(|before| now.mono - before);
-                    prop_assert!(apart.is_none_or(|apart| apart >= SHORTEST_PAUSE));
+                    prop_assert!(apart.is_none_or(|apart| apart >= Pace::SERVER.shortest));
                 }
             }
         }

@@ -188,7 +188,10 @@ impl Work {
             let source = pull.name;
             report.send_modify(|progress| progress.done.push(SourceResult { source, result }));
         }
-        self.end(&report.borrow().done, &workloads, started.lately());
+        // A round that found nothing to do is none.
+        if order != Order::Due || !report.borrow().done.is_empty() {
+            self.end(&report.borrow().done, &workloads, started.lately());
+        }
         report.send_modify(|progress| progress.ended = true);
     }
 

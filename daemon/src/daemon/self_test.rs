@@ -31,9 +31,10 @@ impl Daemon {
         let mut refreshes = self.refresher.ended();
         let mut told = None;
         loop {
-            let found = self.offline(clock::now());
-            if told.as_ref() != Some(&found) {
-                tell(&found, self.service.registry.all().len());
+            let (found, registered) =
+                (self.offline(clock::now()), self.service.registry.all().len());
+            if registered > 0 && told.as_ref() != Some(&found) {
+                tell(&found, registered);
                 told = Some(found);
             }
             tokio::select! {

@@ -7,9 +7,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Tally;
-use crate::breaker::{Breaker, Caller, Pass, Permit, Trouble};
+use crate::breaker::{Breaker, Caller, Pace, Pass, Permit, Trouble};
 use crate::clock::{Moment, Tick};
-use crate::provider::{ProviderError, SecretProvider};
+use crate::provider::{Keeping, ProviderError, SecretProvider};
 
 /// How long the log need not be told of the same complaint again.
 const TOLD_LASTS: Duration = Duration::from_secs(86_400);
@@ -26,7 +26,6 @@ pub struct Upstream {
 }
 
 /// How a provider fares.
-#[derive(Default)]
 pub struct Health {
     /// Whether it may be asked.
     pub breaker: Breaker,
@@ -56,8 +55,18 @@ pub enum After {
 impl Upstream {
     /// A provider that was never asked.
     pub fn new(name: &str, provider: Box<dyn SecretProvider>) -> Self {
+        let pace = match provider.keeping() {
+            Keeping::OnDisk => Pace::SERVER,
+            Keeping::InRam => Pace::DEVICE,
+        };
+        let health = Health {
+            breaker: Breaker::new(pace),
+            tally: Tally::default(),
+            complaint: None,
+            told: None,
+        };
         let answers = watch::Sender::new(0);
-        Self { name: name.to_owned(), provider, health: Mutex::default(), answers }
+        Self { name: name.to_owned(), provider, health: Mutex::new(health), answers }
     }
 
     /// Its health.
@@ -228,7 +237,7 @@ mod tests {
 
     use super::*;
     use crate::clock;
-    use crate::provider::{Keeping, Source};
+    use crate::provider::Source;
     use crate::reference::{Coordinates, Extent, Listing, Realm, Reference, Tag};
 
     struct Nobody;
