@@ -10,7 +10,7 @@ CARGO   ?= cargo
 MUSL    := $(shell uname -m)-unknown-linux-musl
 DIST    := target/dist
 
-.PHONY: all build deb debug deps demo test fuzz lint deny generate install clean
+.PHONY: all build deb debug deps demo test chaos fuzz lint deny generate install clean
 
 all: build
 
@@ -44,6 +44,12 @@ debug:
 ## Every test, on real podman and a real (software) TPM.
 test: deps debug
 	$(CARGO) test --locked --workspace --all-targets
+
+## psid with everything going wrong around it, and 32 clients that never stop: each fault in turn, then at
+## random for MINUTES. The table is target/chaos.md; a SEED comes again as it was.
+chaos: deps debug
+	PSI_CHAOS_SEED=$(SEED) PSI_CHAOS_MINUTES=$(or $(MINUTES),10) \
+	    $(CARGO) test --locked -p psi-tests --test psi chaos:: -- --nocapture
 
 ## Hostile input, guided by coverage: TARGET="config id" for some of tests/fuzz/seeds, SECONDS for each.
 fuzz: deps

@@ -19,6 +19,8 @@ want swtpm swtpm
 want tpm2_pcrextend tpm2-tools
 want strace strace
 want setpriv util-linux
+want ip iproute2
+want iptables iptables
 want python3 python3 python3-venv
 want node nodejs
 want npm npm

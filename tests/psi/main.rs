@@ -14,6 +14,7 @@ mod harness;
 mod access;
 mod bytes;
 mod canary;
+mod chaos;
 mod cli;
 mod contract;
 mod faults;

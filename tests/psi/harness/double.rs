@@ -24,7 +24,7 @@ pub(crate) const CLIENT_SECRET: &str = "the-client-secret-of-the-identity";
 pub(crate) struct Double {
     process: Process,
     /// Its seed and certificates.
-    _folder: TempDir,
+    folder: TempDir,
     url: String,
     metadata: String,
     control: String,
@@ -65,7 +65,7 @@ impl Double {
         let text = |key: &str| announced[key].as_str().map(str::to_owned);
         Self {
             process,
-            _folder: folder,
+            folder,
             url: text("url").unwrap(),
             metadata: text("metadata").unwrap(),
             control: text("control").unwrap(),
@@ -104,6 +104,18 @@ impl Double {
         let (process, announced) = start(&self.args);
         self.process = process;
         self.control = announced["control"].as_str().unwrap().to_owned();
+    }
+
+    /// The next restart finds the world as it is now.
+    pub(crate) fn keep_world(&self) {
+        let world = self.control("GET", "/world", &Value::Null);
+        std::fs::write(self.folder.path().join("seed.json"), world.to_string()).unwrap();
+    }
+
+    /// Sends it a signal: one that is stopped accepts connections, for the kernel does that, and never
+    /// answers.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
     }
 
     /// Every request so far.

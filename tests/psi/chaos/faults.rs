@@ -1,0 +1,191 @@
+//! Everything that can go wrong around psid (`facts/infisical.md` 10, and more).
+
+use serde_json::{Value, json};
+
+/// One thing that goes wrong.
+#[derive(Clone)]
+pub(super) struct Fault {
+    /// As the table has it.
+    pub(super) name: String,
+    pub(super) way: Way,
+    /// What it is to psid.
+    pub(super) class: Class,
+}
+
+#[derive(Clone)]
+pub(super) enum Way {
+    /// Rules of the double.
+    Rules(Value),
+    /// Settings of the double, and what ends them.
+    Settings(Value, Value),
+    /// The identity's rights.
+    Rights(Value),
+    /// Packets are dropped.
+    BlackHole,
+    /// The provider's process is stopped.
+    Stopped,
+    /// It is killed, and started again at the end.
+    Dead,
+    /// It is killed and started again at once.
+    Restarted,
+    /// The client secret is another one, and tokens are revoked.
+    Credentials,
+    /// Tokens are revoked; logins work.
+    TokensRevoked,
+    /// Tokens have expired.
+    TokensExpired,
+    /// Another dialect.
+    Dialect(&'static str),
+    /// psid gets SIGKILL, and is started again.
+    Crash,
+    /// psid gets SIGTERM, and is started again.
+    Stop,
+    /// psid gets SIGHUP.
+    Reload,
+    /// Two secrets are removed at the provider.
+    Removed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Nothing that comes is the provider's word: psid must leave it alone.
+    Outage,
+    /// The same, for longer: the provider asks for a pause that no admin can shorten.
+    LongPause,
+    /// The provider says no.
+    Denial,
+    /// It works, or works now and then.
+    Working,
+}
+
+impl Fault {
+    pub(super) fn all() -> Vec<Self> {
+        [outages(), refusals(), oddities(), upheavals()].concat()
+    }
+
+    /// Whether the double's control port answers meanwhile.
+    pub(super) fn reaches_control(&self) -> bool {
+        !matches!(self.way, Way::Stopped | Way::Dead)
+    }
+}
+
+fn outages() -> Vec<Fault> {
+    let plain = [
+        "refuse",
+        "hang",
+        "reset",
+        "reset-mid-body",
+        "truncate",
+        "database-error",
+        "html-502",
+        "html-503",
+        "html-404",
+        "html-403-waf",
+        "captive-portal",
+        "gzip",
+        "garbage-json",
+        "wrong-shape",
+    ];
+    let mut all: Vec<_> = plain.iter().map(|kind| fault(kind, &json!({"kind": kind}))).collect();
+    all.push(fault("slow-drip", &json!({"kind": "slow-drip", "bytesPerSecond": 1})));
+    all.push(fault(
+        "redirect",
+        &json!({"kind": "redirect", "location": "http://127.0.0.1:1/", "code": 302}),
+    ));
+    all.push(fault("delay beyond the timeout", &json!({"kind": "delay", "ms": 5000})));
+    for (code, error, message) in [
+        (500, "InternalServerError", "Something went wrong"),
+        (504, "GatewayTimeoutError", "upstream"),
+        (429, "RateLimitExceeded", "Rate limit exceeded. Please try again in 2 seconds"),
+    ] {
+        all.push(fault(&format!("{code} {error}"), &status(code, error, message)));
+    }
+    all.push(of("packets dropped", Way::BlackHole, Class::Outage));
+    all.push(of("provider stopped (SIGSTOP)", Way::Stopped, Class::Outage));
+    all.push(of("provider killed", Way::Dead, Class::Outage));
+    let locked = "This identity auth method is temporarily locked, please try again later";
+    all.push(of(
+        "identity locked",
+        Way::Rules(json!([{"fault": status(401, "UnauthorizedError", locked)}])),
+        Class::LongPause,
+    ));
+    all.push(of(
+        "20 reads a minute",
+        Way::Settings(json!({"rateLimit": {"secret": 20}}), json!({"rateLimit": null})),
+        Class::LongPause,
+    ));
+    all
+}
+
+fn refusals() -> Vec<Fault> {
+    let describe = json!([
+        {"environment": "*", "pathPrefix": "/", "describe": true, "read": false, "write": false},
+    ]);
+    let denied = status(403, "PermissionDenied", "You are not allowed to read on secrets");
+    vec![
+        of("client secret refused", Way::Credentials, Class::Denial),
+        of("denied by permission", Way::Rights(describe), Class::Denial),
+        of("403 PermissionDenied", Way::Rules(json!([{"fault": denied}])), Class::Denial),
+        of("two secrets removed", Way::Removed, Class::Working),
+    ]
+}
+
+fn oddities() -> Vec<Fault> {
+    let setting =
+        |name: &str, on: Value, off: Value| of(name, Way::Settings(on, off), Class::Working);
+    let rule = |name: &str, rules: Value| of(name, Way::Rules(rules), Class::Working);
+    vec![
+        rule("delay", json!([{"fault": {"kind": "delay", "ms": 800}}])),
+        rule("huge-list", json!([{"fault": {"kind": "huge-list", "entries": 5000}}])),
+        rule(
+            "one answer in two is reset",
+            json!([{"fault": {"kind": "reset"}, "after": 3, "times": 5}]),
+        ),
+        rule("maintenance", json!([{"fault": {"kind": "maintenance"}}])),
+        setting(
+            "clock an hour ahead",
+            json!({"clockSkewSeconds": 3600}),
+            json!({"clockSkewSeconds": 0}),
+        ),
+        setting(
+            "clock a day behind",
+            json!({"clockSkewSeconds": -86400}),
+            json!({"clockSkewSeconds": 0}),
+        ),
+        setting(
+            "tokens without expiry",
+            json!({"expiresInZero": true}),
+            json!({"expiresInZero": false}),
+        ),
+        setting(
+            "another AUTH_SECRET",
+            json!({"authSecret": "other"}),
+            json!({"authSecret": "one"}),
+        ),
+        of("v3 only", Way::Dialect("v3-only"), Class::Working),
+        of("v4 of 2025", Way::Dialect("v4-2025"), Class::Working),
+        of("tokens revoked", Way::TokensRevoked, Class::Working),
+        of("tokens expired", Way::TokensExpired, Class::Working),
+    ]
+}
+
+fn upheavals() -> Vec<Fault> {
+    vec![
+        of("provider restarted", Way::Restarted, Class::Working),
+        of("psid killed (SIGKILL)", Way::Crash, Class::Working),
+        of("psid stopped (SIGTERM)", Way::Stop, Class::Working),
+        of("psid reloaded (SIGHUP)", Way::Reload, Class::Working),
+    ]
+}
+
+fn fault(name: &str, fault: &Value) -> Fault {
+    of(name, Way::Rules(json!([{ "fault": fault }])), Class::Outage)
+}
+
+fn of(name: &str, way: Way, class: Class) -> Fault {
+    Fault { name: name.into(), way, class }
+}
+
+fn status(code: u16, error: &str, message: &str) -> Value {
+    json!({"kind": "status", "code": code, "error": error, "message": message})
+}

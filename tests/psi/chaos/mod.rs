@@ -1,0 +1,65 @@
+//! psid with everything going wrong around it, one thing after the other from a printed seed, while
+//! 32 clients never stop looking secrets up.
+//!
+//! `make chaos SEED=… MINUTES=…` runs each fault in turn and then at random; without these, in `make
+//! test`, it is a dozen of them. What psid did is in `target/chaos.md`. In reading order: what can go
+//! wrong (`faults`), one step of it (`stage`), what may be said of a secret (`truth`).
+
+mod clients;
+mod dice;
+mod faults;
+mod network;
+mod report;
+mod stage;
+mod truth;
+
+use std::time::{Duration, Instant};
+
+use dice::Dice;
+use faults::Fault;
+use stage::Stage;
+
+/// Steps of the short form.
+const FEW: usize = 12;
+
+/// The whole suite. A thread of its own, for it goes into a network of its own and cannot come back.
+#[test]
+fn whatever_happens_no_lookup_fails() {
+    std::thread::scope(|scope| {
+        let suite = std::thread::Builder::new().name("chaos".into()).spawn_scoped(scope, suite);
+        if let Err(panic) = suite.unwrap().join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+fn suite() {
+    network::enter_one_of_our_own();
+    let number = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    let seed =
+        number("PSI_CHAOS_SEED").map_or_else(dice::random_seed, |text| text.parse().unwrap());
+    let minutes = number("PSI_CHAOS_MINUTES").map(|text| text.parse::<f64>().unwrap());
+    println!("chaos: seed {seed}; again with `make chaos SEED={seed}`");
+
+    let mut dice = Dice::new(seed);
+    let mut stage = Stage::set_up(seed);
+    match minutes {
+        None => {
+            let mut deck = Fault::all();
+            dice.shuffle(&mut deck);
+            deck.truncate(FEW);
+            deck.into_iter().for_each(|fault| stage.step(&fault, &mut dice));
+        }
+        Some(minutes) => {
+            let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
+            let deck = Fault::all();
+            deck.iter().for_each(|fault| stage.step(fault, &mut dice));
+            stage.revoke_for_good(&mut dice);
+            while Instant::now() < end {
+                let fault = dice.pick(&deck);
+                stage.step(fault, &mut dice);
+            }
+        }
+    }
+    stage.finish();
+}
