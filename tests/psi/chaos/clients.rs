@@ -30,7 +30,7 @@ impl Clients {
                 while !stop.load(Ordering::Relaxed) {
                     let at = dice.below(lookups.len());
                     let asked = truth.ask(at);
-                    truth.answered(asked, &run(&lookups[at]));
+                    truth.answered(&asked, &run(&lookups[at]));
                     std::thread::sleep(Duration::from_millis(dice.below(THINKS_MS) as u64));
                 }
             })

@@ -169,7 +169,7 @@ impl Stage {
             Way::Rights(rules) => self.double.permit(rules),
             Way::Dialect(dialect) => self.dialect(dialect),
             Way::BlackHole => {
-                network::drop_packets_to(self.double.url().split_once("://").unwrap().1)
+                network::drop_packets_to(self.double.url().split_once("://").unwrap().1);
             }
             Way::Stopped => self.double.signal(Signal::STOP),
             Way::Dead => self.end_double(),

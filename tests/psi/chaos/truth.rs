@@ -96,7 +96,7 @@ impl Truth {
     }
 
     /// It ended so.
-    pub(super) fn answered(&self, asked: Asked, outcome: &Outcome) {
+    pub(super) fn answered(&self, asked: &Asked, outcome: &Outcome) {
         let took = asked.began.elapsed();
         let mut state = self.lock();
         let state = &mut *state;
