@@ -106,10 +106,10 @@ impl Truth {
             Err(format!("took {} ms, code {}", took.as_millis(), outcome.code))
         } else if outcome.code == 0 {
             state.counts.served += 1;
-            state.served(&asked, &outcome.stdout)
+            state.served(asked, &outcome.stdout)
         } else {
             state.counts.refused += 1;
-            state.refused(&asked, outcome)
+            state.refused(asked, outcome)
         };
         if let Err(why) = judged {
             state.failures.push(format!("{}: {why}", asked.before.name));

@@ -29,7 +29,9 @@ fn every_cached_value_comes_out_in_an_outage_and_again_after_a_restart() {
     assert_eq!(psid.degraded(), "");
     assert_all_are_served(&world);
     let status = psid.status();
-    assert_eq!((&status["entries"], &status["generation"]), (&json!(7), &json!(1)));
+    assert_eq!(status["entries"], 7);
+    // That a value was served is written too, a while later.
+    assert!(status["generation"].as_u64() >= Some(1), "{status}");
     assert_eq!(status["oldest_fetch_ms"], json!(1_795_434_718_000_u64));
     assert_eq!(status["would_fail"], json!([SEALED]));
     let ids: String = expected().keys().map(|id| format!("{id}\n")).collect();
