@@ -20,7 +20,7 @@ use crate::provider::infisical::{
 };
 use crate::provider::nitrokeyhsm::{self, NitrokeyHsm};
 use crate::refresh::Schedule;
-use crate::registry::Registry;
+use crate::registry::{Keys, Registry};
 use crate::service::Service;
 use crate::shared_cache::SharedCache;
 use crate::upstream::{Upstream, Upstreams};
@@ -75,7 +75,8 @@ pub struct Parts {
 
 /// The parts that `config` describes.
 pub fn parts(config: &Config, surroundings: &Surroundings) -> Parts {
-    let registry = Arc::new(Registry::open(&surroundings.paths.state, None));
+    let keys = if config.cache.backend.is_some() { Keys::Closed } else { Keys::None };
+    let registry = Arc::new(Registry::open(&surroundings.paths.state, keys));
     let boot = boot::of(surroundings.paths.socket.parent().unwrap_or(&surroundings.paths.state));
     let cache = Arc::new(SharedCache::new(Cache::new(policy(&config.cache), boot)));
     let token = token_config(config, surroundings).map(Token::new);

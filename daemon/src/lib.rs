@@ -43,6 +43,7 @@ pub mod hybrid;
 pub mod legacy;
 pub mod payload;
 pub mod recovery;
+pub mod reference_file;
 pub mod sealer;
 
 pub mod credential;

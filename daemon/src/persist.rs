@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::Snapshot;
 use crate::clock::{self, Timestamp};
-use crate::envelope::{self, BackendPart, Content, Vault};
+use crate::envelope::{self, BackendPart, Content, Envelope, Vault};
 use crate::files;
 use crate::payload;
 use crate::shared_cache::SharedCache;
@@ -68,7 +68,9 @@ pub fn backend_parts(path: &Path) -> Vec<BackendPart> {
 pub enum Remembered {
     /// There is none.
     Nothing,
-    /// The generation that was written last.
+    /// The first start with a key has begun, and is not over.
+    Begun,
+    /// The generation that was written last; 0 is what `cache init` leaves.
     Generation(u64),
     /// It cannot be used: why.
     Unreadable(String),
@@ -86,9 +88,36 @@ pub fn remembered(path: &Path, vault: &Vault) -> Remembered {
         Err(error) => Err(error.to_string()),
     };
     match generation {
-        Ok(generation) => Remembered::Generation(generation),
+        Ok(Some(generation)) => Remembered::Generation(generation),
+        Ok(None) => Remembered::Begun,
         Err(why) => Remembered::Unreadable(format!("{}: {why}", memory.display())),
     }
+}
+
+/// Whether nothing was ever written under the vault's keys: there is no memory and no cache of ours, and
+/// no registration is sealed; or the memory says so, as `cache init` leaves it.
+pub fn is_first(path: &Path, vault: &Vault, has_sealed: bool) -> bool {
+    match remembered(path, vault) {
+        Remembered::Nothing => !has_sealed && !is_begun(path),
+        // An old memory that somebody put back lies beside a cache that was written since.
+        Remembered::Begun | Remembered::Generation(0) => {
+            let opened =
+                fs::read(path).ok().and_then(|file| vault.open(Content::Cache, &file).ok());
+            let snapshot = opened.and_then(|bytes| payload::decode(&bytes).ok());
+            snapshot.is_none_or(|snapshot| snapshot.generation <= 1)
+        }
+        Remembered::Generation(_) | Remembered::Unreadable(_) => false,
+    }
+}
+
+/// Whether there is a memory or a cache of ours, whatever its key.
+pub fn is_begun(path: &Path) -> bool {
+    memory_of(path).exists() || fs::read(path).is_ok_and(|file| is_ours(&file))
+}
+
+/// Whether a file says that it is a cache of this version.
+fn is_ours(file: &[u8]) -> bool {
+    Envelope::parse(Content::Cache, file).is_ok()
 }
 
 /// Writes a generation of the cache, and then its number: a crash in between leaves a file that is newer
@@ -111,6 +140,15 @@ fn write_cache(path: &Path, vault: &Vault, snapshot: &Snapshot) -> Result<(), St
 
 /// Writes the number of the generation of the cache at `path` that was written last; 0 before the first.
 pub fn remember(path: &Path, vault: &Vault, generation: u64) -> Result<(), String> {
+    write_memory(path, vault, Some(generation))
+}
+
+/// Takes note that the first start with a key has begun.
+pub fn remember_beginning(path: &Path, vault: &Vault) -> Result<(), String> {
+    write_memory(path, vault, None)
+}
+
+fn write_memory(path: &Path, vault: &Vault, generation: Option<u64>) -> Result<(), String> {
     let number = payload::encode_generation(generation);
     let memory = vault.seal(Content::Generation, &number).map_err(|error| error.to_string())?;
     files::replace(&memory_of(path), &memory).map_err(|error| error.to_string())

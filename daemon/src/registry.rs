@@ -1,4 +1,4 @@
-//! What podman registered: one file an id, a reference as it came or a literal, sealed.
+//! What podman registered: one file an id, a reference or a literal, sealed.
 //!
 //! `secrets/ID` is the truth and RAM its copy, read once. `deleted/ID` keeps what was deleted for ten
 //! minutes, for `podman secret create --replace` deletes before it stores.
@@ -13,9 +13,12 @@ use std::time::{Duration, SystemTime};
 use psi_common::{SecretBytes, SecretId};
 
 use crate::clock::Timestamp;
-use crate::envelope::{self, BackendPart, Content, Vault};
+use crate::envelope::Vault;
 use crate::files;
 use crate::reference::Reference;
+use crate::reference_file;
+
+mod sealing;
 
 /// How long a deleted secret can be restored.
 const RESTORABLE: Duration = Duration::from_secs(600);
@@ -24,12 +27,25 @@ const RESTORABLE: Duration = Duration::from_secs(600);
 pub struct Registry {
     folder: PathBuf,
     deleted: PathBuf,
-    vault: RwLock<Option<Arc<Vault>>>,
+    keys: RwLock<Keys>,
     known: RwLock<HashMap<SecretId, Registered>>,
     /// One writer: a check and the write that follows belong together, also when who asked has gone.
     writing: Mutex<()>,
     /// Why the folder cannot be read, when it cannot.
     fault: RwLock<Option<String>>,
+}
+
+/// What registrations are sealed with.
+#[derive(Clone)]
+pub enum Keys {
+    /// There is no key backend: a reference has a checksum, and a literal cannot be kept.
+    None,
+    /// The key is not open, yet or at all: a reference is read, though not verified.
+    Closed,
+    /// The key is open: a reference without its seal is refused.
+    Open(Arc<Vault>),
+    /// The key is open for the first time: a reference from before it is believed.
+    First(Arc<Vault>),
 }
 
 /// What an id stands for.
@@ -39,7 +55,7 @@ pub enum Registered {
     Reference(Arc<Reference>),
     /// A literal, opened.
     Literal(Arc<SecretBytes>),
-    /// A file that cannot be used, and why.
+    /// A file that cannot be used: why, and what to do.
     Unusable(Arc<str>),
 }
 
@@ -56,21 +72,23 @@ pub enum Registration {
 pub enum RegistryError {
     /// The id stands for something else already.
     Exists,
-    /// A literal cannot be sealed without a key.
+    /// Nothing can be sealed without a key.
     NoKey,
     /// There is nothing to restore.
     NothingDeleted,
+    /// What is to be restored cannot be used: why, and what to do.
+    Unusable(Arc<str>),
     /// The disk or the kernel said no.
     Storage(String),
 }
 
 impl Registry {
     /// Reads what is registered under the state folder. A file that cannot be used is kept and named.
-    pub fn open(state: &Path, vault: Option<Arc<Vault>>) -> Self {
+    pub fn open(state: &Path, keys: Keys) -> Self {
         let registry = Self {
             folder: state.join("secrets"),
             deleted: state.join("deleted"),
-            vault: RwLock::new(vault),
+            keys: RwLock::new(keys),
             known: RwLock::default(),
             writing: Mutex::default(),
             fault: RwLock::default(),
@@ -82,7 +100,11 @@ impl Registry {
     /// Takes a key over, and opens what it can with it.
     pub fn unlock(&self, vault: Arc<Vault>) {
         let _writing = lock(&self.writing);
-        *write(&self.vault) = Some(vault);
+        self.take(Keys::Open(vault));
+    }
+
+    fn take(&self, keys: Keys) {
+        *write(&self.keys) = keys;
         self.read_all();
     }
 
@@ -118,79 +140,6 @@ impl Registry {
         self.fault().map_or(Ok(()), |why| Err(RegistryError::Storage(why)))
     }
 
-    fn read(&self, id: SecretId, path: &Path) -> Registered {
-        let unusable = |why: String| Registered::Unusable(why.into());
-        let file = match fs::read(path) {
-            Ok(file) => file,
-            Err(error) => return unusable(format!("reading {}: {error}", path.display())),
-        };
-        if !envelope::is_literal(&file) {
-            return match Reference::parse(&file) {
-                Some(reference) => Registered::Reference(Arc::new(reference)),
-                None => unusable(format!(
-                    "{} is neither a reference nor a sealed literal",
-                    path.display()
-                )),
-            };
-        }
-        let Some(vault) = self.vault() else {
-            return unusable("it is a sealed literal, and there is no key to open it".into());
-        };
-        match vault.open(Content::Literal(id.as_str()), &file) {
-            Ok(value) => Registered::Literal(Arc::new(value)),
-            Err(why) => unusable(format!("{} does not open: {why}", path.display())),
-        }
-    }
-
-    /// Seals again whatever is sealed under a former key; tells how many files that were.
-    pub async fn reseal(self: &Arc<Self>) -> Result<u64, RegistryError> {
-        let registry = Arc::clone(self);
-        blocking(move || registry.reseal_blocking()).await
-    }
-
-    fn reseal_blocking(&self) -> Result<u64, RegistryError> {
-        let _writing = lock(&self.writing);
-        self.usable()?;
-        let vault = self.vault().ok_or(RegistryError::NoKey)?;
-        let mut count = 0;
-        for path in [&self.folder, &self.deleted].into_iter().flat_map(|folder| ids_in(folder)) {
-            let file = fs::read(&path)?;
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let content = Content::Literal(&name);
-            if !envelope::is_literal(&file) || vault.is_present(content, &file) {
-                continue;
-            }
-            // What does not open now will not open under another key; it stays for what it is.
-            let Ok(value) = vault.open(content, &file) else { continue };
-            let sealed = vault
-                .seal(content, &value)
-                .map_err(|error| RegistryError::Storage(error.to_string()))?;
-            // A deletion's time is the file's.
-            let time = fs::metadata(&path)?.modified()?;
-            files::replace_of_time(&path, &sealed, time)?;
-            count += 1;
-        }
-        Ok(count)
-    }
-
-    /// The backend's parts that the sealed files carry, each once.
-    pub fn backend_parts(&self) -> Vec<BackendPart> {
-        let mut parts = Vec::new();
-        for path in [&self.folder, &self.deleted].into_iter().flat_map(|folder| ids_in(folder)) {
-            let part = fs::read(&path).ok().and_then(|file| envelope::backend_part(&file));
-            if let Some(part) = part
-                && !parts.contains(&part)
-            {
-                parts.push(part);
-            }
-        }
-        parts
-    }
-
-    fn vault(&self) -> Option<Arc<Vault>> {
-        read(&self.vault).clone()
-    }
-
     /// What an id stands for.
     pub fn get(&self, id: SecretId) -> Option<Registered> {
         read(&self.known).get(&id).cloned()
@@ -222,23 +171,16 @@ impl Registry {
             let same = match (&known, &what) {
                 (Registered::Literal(known), Registration::Literal(new)) => known.same_as(new),
                 (Registered::Reference(_), Registration::Reference(_, new)) => {
-                    fs::read(&path).is_ok_and(|known| known == new.expose_secret())
+                    self.text_of(id, &path).is_some_and(|known| known == new.expose_secret())
                 }
                 _ => false,
             };
             return if same { Ok(()) } else { Err(RegistryError::Exists) };
         }
-        let (file, known) = match what {
-            Registration::Reference(reference, raw) => {
-                (raw.into_exposed(), Registered::Reference(Arc::new(reference)))
-            }
-            Registration::Literal(value) => {
-                let vault = self.vault().ok_or(RegistryError::NoKey)?;
-                let sealed = vault
-                    .seal(Content::Literal(id.as_str()), &value)
-                    .map_err(|error| RegistryError::Storage(error.to_string()))?;
-                (sealed, Registered::Literal(Arc::new(value)))
-            }
+        let file = self.sealed(id, &what)?;
+        let known = match what {
+            Registration::Reference(reference, _) => Registered::Reference(Arc::new(reference)),
+            Registration::Literal(value) => Registered::Literal(Arc::new(value)),
         };
         files::make_private_folder(&self.folder)?;
         files::replace(&path, &file)?;
@@ -246,8 +188,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Registers references as they came, each whose id is free, and tells which; durable when this
-    /// returns.
+    /// Registers references from elsewhere, each whose id is free, and tells which; durable when this
+    /// returns. Without an open key, [`Self::take_over_with`] is to seal them.
     pub fn take_over<'a>(
         &self,
         references: impl IntoIterator<Item = (SecretId, &'a Arc<Reference>, &'a SecretBytes)>,
@@ -258,7 +200,12 @@ impl Registry {
         if free.is_empty() {
             return Ok(Vec::new());
         }
-        let files = free.iter().map(|(id, _, raw)| (id.as_str(), raw.expose_secret()));
+        let vault = self.vault();
+        let seal = |(id, _, raw): &(SecretId, _, &SecretBytes)| {
+            reference_file::encode(id.as_str(), raw.expose_secret(), vault.as_deref())
+        };
+        let sealed = free.iter().map(seal).collect::<Result<Vec<_>, _>>()?;
+        let files = free.iter().zip(&sealed).map(|((id, ..), file)| (id.as_str(), &file[..]));
         files::add_all(&self.folder, files)?;
         let mut known = write(&self.known);
         for (id, reference, _) in &free {
@@ -318,6 +265,12 @@ impl Registry {
         self.usable()?;
         let path = self.folder.join(id.as_str());
         let grave = self.deleted.join(id.as_str());
+        // What cannot be used stays where it is.
+        if let Registered::Unusable(why) = self.read(id, &grave)
+            && grave.exists()
+        {
+            return Err(RegistryError::Unusable(why));
+        }
         // An earlier try may have got so far and no further: what is left is to make it durable.
         let is_moved = self.get(id).is_none() && path.exists();
         match files::rename_to_free(&grave, &path) {
@@ -367,20 +320,16 @@ impl Registry {
     }
 }
 
-impl From<io::Error> for RegistryError {
-    fn from(error: io::Error) -> Self {
+impl From<getrandom::Error> for RegistryError {
+    fn from(error: getrandom::Error) -> Self {
         Self::Storage(error.to_string())
     }
 }
 
-fn ids_in(folder: &Path) -> Vec<PathBuf> {
-    let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut paths: Vec<_> = files
-        .filter(|file| file.file_name().to_str().is_some_and(|id| id.parse::<SecretId>().is_ok()))
-        .map(|file| file.path())
-        .collect();
-    paths.sort_unstable();
-    paths
+impl From<io::Error> for RegistryError {
+    fn from(error: io::Error) -> Self {
+        Self::Storage(error.to_string())
+    }
 }
 
 async fn blocking<T: Send + 'static>(

@@ -21,6 +21,7 @@ use crate::gate::Gate;
 use crate::inflight::Inflight;
 use crate::provider::ProviderError;
 use crate::reference::{Coordinates, Reference, shown};
+use crate::reference_file::{ReferenceFile, ReferenceFileError};
 use crate::registry::{Registered, Registration, Registry};
 use crate::shared_cache::SharedCache;
 use crate::upstream::{Upstream, Upstreams};
@@ -232,6 +233,7 @@ impl Service {
 
     /// A reference names a provider that is configured; anything else is a literal.
     fn judge(&self, data: SecretBytes, kind: Kind) -> Result<Registration, ServiceError> {
+        let data = if kind == Kind::Literal { data } else { text_given(data)? };
         let named = Reference::provider_named_in(data.expose_secret());
         let configured = named.is_some_and(|name| self.upstreams().providers.contains_key(&name));
         match kind {
@@ -333,11 +335,7 @@ impl Service {
             Wanted::Id(id) => match self.registry.get(*id).ok_or_else(ServiceError::unknown)? {
                 Registered::Literal(value) => return Ok(Resolved::Literal(value)),
                 Registered::Reference(reference) => vec![reference],
-                Registered::Unusable(why) => {
-                    return Err(ServiceError::NoKey(format!(
-                        "{why}; see `psi-driver cache status`"
-                    )));
-                }
+                Registered::Unusable(why) => return Err(ServiceError::NoKey(why.to_string())),
             },
             Wanted::Name(name) if name.starts_with('{') => {
                 let reference = Reference::parse(name.as_bytes()).ok_or_else(|| {
@@ -364,6 +362,15 @@ fn tell_overdue(entry: &Entry, reference: &Reference, error: &ProviderError) {
             "{reference} is older than max_stale, and served all the same: it was served since the boot, and a \
              container may be running with it ({error})"
         );
+    }
+}
+
+/// Whoever creates a secret again out of the file that psid keeps means the reference in it.
+fn text_given(data: SecretBytes) -> Result<SecretBytes, ServiceError> {
+    match ReferenceFile::parse_any(data.expose_secret()) {
+        Ok(file) => Ok(SecretBytes::new(file.text.to_vec())),
+        Err(ReferenceFileError::Foreign) => Ok(data),
+        Err(why) => Err(bad_reference(why.to_string())),
     }
 }
 

@@ -193,7 +193,8 @@ pub(crate) struct InitOptions {
 
 #[derive(Args)]
 pub(crate) struct AdoptOptions {
-    /// The state folder of the Python PSI, or a cache file of it; nothing there is changed
+    /// The state folder of the Python PSI, or a cache file of it; nothing there is changed. Of psid's own,
+    /// the references that have no seal of its key get one
     pub(crate) dir: PathBuf,
     /// The key of its tpm backend: 32 bytes, or sealed by systemd-creds as psi-cache-key (default: our own)
     #[arg(long, value_name = "FILE")]

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::daemon::open_vault;
 use crate::files;
 use crate::key::KeyBackend;
+use crate::persist;
 use crate::reference::Reference;
 use crate::registry::Registered;
 use crate::service::{Service, ServiceError};
@@ -73,6 +74,7 @@ pub async fn adopt(
         Some(file) => Some(place.merge(&source, file, &mut report).await),
         None => None,
     };
+    report.sealed = place.unlock(&source.from, options.dry_run).await?;
     if !options.dry_run {
         place.register(&source.mappings)?;
     }
@@ -154,6 +156,30 @@ impl Place<'_> {
             }
         }
         report
+    }
+
+    /// Opens the key under which mappings are registered: without its seal, psid would refuse one. In our own
+    /// folder, what is registered without a seal gets one; how many that were.
+    async fn unlock(&self, from: &Path, dry_run: bool) -> Result<u64, (Exit, String)> {
+        let Some(backend) = &self.backend else { return Ok(0) };
+        let registry = &self.service.registry;
+        let vault = match open_vault(&**backend, &self.cache, registry).await {
+            Ok(vault) => vault,
+            // Psid's first start will seal them.
+            Err(_) if !persist::is_begun(&self.cache) && !registry.has_sealed() => return Ok(0),
+            Err(why) => return Err((Exit::BadInput, why)),
+        };
+        let is_ours =
+            fs::canonicalize(self.cache.with_file_name("")).is_ok_and(|ours| ours == from);
+        match (is_ours, dry_run) {
+            (true, true) => return Ok(registry.from_before(&vault) as u64),
+            (true, false) => registry.take_over_with(vault),
+            (false, _) => {
+                registry.unlock(vault);
+                Ok(0)
+            }
+        }
+        .map_err(|error| (Exit::Io, ServiceError::from(error).to_string()))
     }
 
     fn register(&self, mappings: &Mappings) -> Result<(), (Exit, String)> {

@@ -114,10 +114,12 @@ fn is_to_be_believed(file: &[u8], remembered: &Remembered) -> Result<(), String>
     let of_a_token = SealedCache::parse(file).is_ok_and(|sealed| sealed.wrapped().is_some());
     match remembered {
         Remembered::Generation(0) => Ok(()),
-        Remembered::Nothing if !of_a_token => Ok(()),
-        Remembered::Nothing => Err("its key is wrapped by a token, which anybody can do, and no \
+        Remembered::Nothing | Remembered::Begun if !of_a_token => Ok(()),
+        Remembered::Nothing | Remembered::Begun => {
+            Err("its key is wrapped by a token, which anybody can do, and no \
                                     `psi-driver cache init` was run beside it"
-            .into()),
+                .into())
+        }
         Remembered::Generation(last) => {
             Err(format!("it is the Python PSI's, and generation {last} of ours was there before"))
         }

@@ -35,7 +35,7 @@ impl Ours {
     pub(super) fn in_place_of_an_old_one(path: &Path, vault: Arc<Vault>) -> Self {
         let generation = match persist::remembered(path, &vault) {
             Remembered::Generation(generation) => generation,
-            Remembered::Nothing | Remembered::Unreadable(_) => 0,
+            Remembered::Nothing | Remembered::Begun | Remembered::Unreadable(_) => 0,
         };
         let entries = BTreeMap::new();
         Self { path: path.to_owned(), vault, generation, entries, replaces: true, changed: false }

@@ -25,6 +25,8 @@ pub struct Report {
     pub conflicting: Vec<SecretId>,
     /// The ids whose files are no mappings, and why.
     pub strange: Vec<(SecretId, String)>,
+    /// How many references that were registered without a seal have one now.
+    pub sealed: u64,
     /// By provider.
     pub providers: BTreeMap<String, Counts>,
     /// What became of the cache; none: there was none.
@@ -94,6 +96,7 @@ impl Report {
                 "conflicting": ids(&self.conflicting),
                 "not_understood": self.strange.iter().map(strange).collect::<Vec<_>>(),
             },
+            "references_sealed": self.sealed,
             "values": values,
             "providers": providers,
         });
@@ -117,6 +120,9 @@ impl fmt::Display for Report {
         }
         for (id, why) in &self.strange {
             writeln!(f, "           {id} is left: {why}")?;
+        }
+        if self.sealed > 0 {
+            writeln!(f, "references {} that had no seal {would}sealed", self.sealed)?;
         }
         match &self.values {
             None => writeln!(f, "values     none: there is no cache")?,

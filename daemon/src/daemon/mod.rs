@@ -72,6 +72,8 @@ pub enum Topic {
     State,
     /// The data key.
     Key,
+    /// References that are not sealed.
+    Registry,
     /// A rekey that did not come to its end.
     Rekey,
     /// `recovery.enc`

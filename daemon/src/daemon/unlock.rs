@@ -16,7 +16,8 @@ use crate::key::{KeyBackend, LoadedKey, SealOptions};
 use crate::notify;
 use crate::persist::{self, Loaded, Persister, Remembered};
 use crate::recovery::{self, RecoveryKey};
-use crate::registry::Registry;
+use crate::registry::{Registry, RegistryError};
+use crate::service::ServiceError;
 
 /// How long after a key that did not open to try again: a token may be put back at any time.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
@@ -114,14 +115,63 @@ impl Daemon {
     async fn take_over(&self, vault: Arc<Vault>) {
         self.recover(Topic::Key);
         *lock(&self.vault) = Some(Arc::clone(&vault));
-        self.service.registry.unlock(Arc::clone(&vault));
+        let is_done = self.take_over_registry(&vault);
         self.check_recovery(&vault);
         if self.convert_cache(&vault).await {
+            if is_done {
+                self.end_beginning(&vault);
+            }
             self.start_to_persist(&vault);
         }
         if vault.has_former() {
             // What goes wrong is told as a degradation.
             let _ = self.resume_rekey(&vault).await;
+        }
+    }
+
+    /// Opens what is registered. At the first start with a key, what lies there from before is believed, and
+    /// sealed; false when it could not be.
+    fn take_over_registry(&self, vault: &Arc<Vault>) -> bool {
+        let (registry, path) = (&self.service.registry, &self.cache_path);
+        let is_first = persist::is_first(path, vault, registry.has_sealed());
+        if !is_first || registry.from_before(vault) == 0 {
+            registry.unlock(Arc::clone(vault));
+            return true;
+        }
+        // Interrupted from here on, it is still the first start. What `cache init` leaves says so too.
+        let begun = match persist::remembered(path, vault) {
+            Remembered::Nothing => persist::remember_beginning(path, vault),
+            _ => Ok(()),
+        };
+        match begun
+            .map_err(RegistryError::Storage)
+            .and_then(|()| registry.take_over_with(Arc::clone(vault)))
+        {
+            Ok(sealed) => {
+                tracing::info!("sealed {sealed} references from before there was a key");
+                self.recover(Topic::Registry);
+                true
+            }
+            Err(why) => {
+                registry.believe_for_now(Arc::clone(vault));
+                let why = ServiceError::from(why);
+                let words =
+                    format!("the references from before there was a key are not sealed: {why}");
+                self.degrade(Topic::Registry, &format!("{words}; then restart psid"));
+                false
+            }
+        }
+    }
+
+    /// From now on, a reference without a seal is refused.
+    fn end_beginning(&self, vault: &Vault) {
+        let path = &self.cache_path;
+        // As long as the Python PSI's cache is there, taking over is not done.
+        let remembered = persist::remembered(path, vault);
+        let is_over = matches!(remembered, Remembered::Begun | Remembered::Generation(0))
+            && !first_start::is_old(path);
+        if is_over && let Err(why) = persist::remember(path, vault, 1) {
+            tracing::warn!("beside {}: {why}; it is tried again at the next start", path.display());
         }
     }
 
@@ -162,13 +212,13 @@ impl Daemon {
         let remembered = persist::remembered(&self.cache_path, vault);
         let mut generation = match &remembered {
             Remembered::Generation(generation) => *generation,
-            Remembered::Nothing | Remembered::Unreadable(_) => 0,
+            Remembered::Nothing | Remembered::Begun | Remembered::Unreadable(_) => 0,
         };
         let now = clock::now();
         match persist::load(&self.cache_path, vault, now.wall) {
             Loaded::Nothing => {}
             Loaded::Snapshot(snapshot) => {
-                self.compare(&snapshot, &remembered);
+                self.compare(&snapshot, &remembered, vault);
                 generation = generation.max(snapshot.generation);
                 self.service.cache.change_in_ram(|cache| cache.restore(snapshot, now));
             }
@@ -184,7 +234,7 @@ impl Daemon {
     }
 
     /// Whether this is the cache that was written last.
-    fn compare(&self, found: &Snapshot, remembered: &Remembered) {
+    fn compare(&self, found: &Snapshot, remembered: &Remembered, vault: &Vault) {
         let (path, found) = (self.cache_path.display(), found.generation);
         let remedy = "what it holds may be old: run `psi-driver cache refresh`, and find out who put it there";
         match remembered {
@@ -192,7 +242,15 @@ impl Daemon {
                 Topic::Rollback,
                 &format!("{path} is generation {found}, and {last} was written before; {remedy}"),
             ),
-            Remembered::Nothing if found > 1 => self.degrade(
+            // A write ends with the number: it may lag behind by one. A rekey that was interrupted may have
+            // begun with a new number.
+            Remembered::Generation(last) if *last + 1 < found && !vault.has_former() => self.degrade(
+                Topic::Rollback,
+                &format!(
+                    "{path} is generation {found}, and the memory of the last one says {last}; {remedy}"
+                ),
+            ),
+            Remembered::Nothing | Remembered::Begun if found > 1 => self.degrade(
                 Topic::Rollback,
                 &format!(
                     "{path} is generation {found}, and the memory of the last one is gone; {remedy}"

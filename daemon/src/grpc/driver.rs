@@ -39,6 +39,7 @@ impl SecretDriver for Driver {
         &self,
         request: Request<StoreRequest>,
     ) -> Result<Response<StoreResponse>, Status> {
+        let deadline = clock::now().mono + patience(request.metadata());
         let request = request.into_inner();
         let kind = request.kind();
         let data = SecretBytes::new(request.data);
@@ -49,6 +50,8 @@ impl SecretDriver for Driver {
             StoreKind::Literal => Kind::Literal,
             StoreKind::Reference => Kind::Reference,
         };
+        // What is stored is sealed.
+        self.0.service.gate.passed(deadline).await;
         self.0.service.store(id, data, kind).await.map_err(status)?;
         Ok(Response::new(StoreResponse {}))
     }
@@ -71,7 +74,9 @@ impl SecretDriver for Driver {
         &self,
         request: Request<RestoreRequest>,
     ) -> Result<Response<RestoreResponse>, Status> {
+        let deadline = clock::now().mono + patience(request.metadata());
         let id = secret_id(&request.into_inner().id)?;
+        self.0.service.gate.passed(deadline).await;
         self.0.service.registry.restore(id).await.map_err(|error| status(error.into()))?;
         Ok(Response::new(RestoreResponse {}))
     }

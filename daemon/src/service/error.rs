@@ -106,10 +106,11 @@ impl From<RegistryError> for ServiceError {
         match error {
             RegistryError::Exists => Self::Exists,
             RegistryError::NoKey => Self::NoKey(
-                "there is no key to seal a literal with; make one with `psi-driver cache init --backend tpm` \
-                 and restart psid"
+                "there is no key to seal a literal with, nor a reference where there should be one; see \
+                 `psi-driver cache status`, or make one with `psi-driver cache init --backend tpm`"
                     .into(),
             ),
+            RegistryError::Unusable(why) => Self::NoKey(why.to_string()),
             RegistryError::NothingDeleted => Self::NotFound(
                 "nothing was deleted under this id in the last ten minutes; see `psi-driver restore`".into(),
             ),

@@ -19,6 +19,7 @@ use crate::clock::Tick;
 use crate::provider::{Keeping, SecretProvider, Source};
 use crate::reference::{Extent, Listing, Realm, Tag};
 use crate::refresh::{Order, Progress, Refresher, Schedule};
+use crate::registry::Keys;
 use crate::upstream::Workload;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -185,7 +186,7 @@ impl Fixture {
             workloads: BTreeMap::from([("app".into(), workload)]),
         };
         let service = Arc::new(Service::new(
-            Arc::new(Registry::open(state.path(), None)),
+            Arc::new(Registry::open(state.path(), Keys::None)),
             Arc::new(SharedCache::new(Cache::new(POLICY, Boot(NonZeroU64::MIN)))),
             upstreams,
         ));

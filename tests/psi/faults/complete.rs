@@ -28,6 +28,7 @@ fn class(line: &str) -> Option<&'static str> {
         "open" | "openat" | "openat2" | "creat" => "open",
         "write" | "pwrite64" => "write",
         "fsync" | "fdatasync" => "fsync",
+        "syncfs" => "sync",
         "rename" | "renameat" | "renameat2" => "rename",
         "link" | "linkat" => "link",
         "unlink" | "unlinkat" => "unlink",

@@ -80,10 +80,10 @@ impl Disk {
             "write" => self.write(&path, call.other.parse().unwrap(), &call.data),
             "date" => self.date(&path, call.other.parse().unwrap()),
             "fsync" => self.sync(&path),
+            "sync" => self.sync_all(),
             "unlink" => self.change(Some(path), None),
             "rename" => {
                 let file = self.names[&path];
-                assert_ne!(self.files[file].seen, Node::Folder, "{call}: not in this model");
                 self.change(Some(path), Some((call.other.clone().into(), file)));
             }
             "link" => self.change(None, Some((call.other.clone().into(), self.names[&path]))),
@@ -141,6 +141,14 @@ impl Disk {
         }
     }
 
+    fn sync_all(&mut self) {
+        for file in &mut self.files {
+            file.durable = file.seen.clone();
+        }
+        self.durable = self.names.clone();
+        self.pending.clear();
+    }
+
     /// Every state in which the power may leave the disk now.
     pub(super) fn after_power_cut(&self) -> BTreeSet<Tree> {
         assert!(self.pending.len() <= 12, "{} changes without an fsync", self.pending.len());
@@ -181,8 +189,18 @@ impl Disk {
 
 impl Change {
     fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
+        if let (Some(from), Some((to, _))) = (&self.removes, &self.adds) {
+            // A folder takes what is in it along.
+            let below = |path: &Path| match path.strip_prefix(from) {
+                Ok(rest) if path != from => Some(to.join(rest)),
+                _ => None,
+            };
+            let moved = names.iter().filter_map(|(path, file)| Some((below(path)?, *file)));
+            let moved: Vec<_> = moved.collect();
+            names.extend(moved);
+        }
         if let Some(path) = &self.removes {
-            names.remove(path);
+            names.retain(|name, _| !name.starts_with(path));
         }
         if let Some((path, file)) = &self.adds {
             names.insert(path.clone(), *file);

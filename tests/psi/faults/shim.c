@@ -253,6 +253,7 @@ ssize_t writev(int fd, const struct iovec *parts, int many)
 
 int fsync(int fd) { ON_DESCRIPTOR(fd, "fsync", "", syscall(SYS_fsync, fd)); }
 int fdatasync(int fd) { ON_DESCRIPTOR(fd, "fsync", "", syscall(SYS_fdatasync, fd)); }
+int syncfs(int fd) { ON_DESCRIPTOR(fd, "sync", "", syscall(SYS_syncfs, fd)); }
 int fchmod(int fd, mode_t mode) { ON_DESCRIPTOR(fd, "chmod", "", syscall(SYS_fchmod, fd, mode)); }
 int fchown(int fd, uid_t uid, gid_t gid) { ON_DESCRIPTOR(fd, "chown", "", syscall(SYS_fchown, fd, uid, gid)); }
 

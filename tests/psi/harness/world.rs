@@ -75,6 +75,16 @@ impl World {
         self.folder().join("cred")
     }
 
+    /// The text of a registered reference, as podman gave it: what follows psid's own line.
+    #[track_caller]
+    pub(crate) fn registered(&self, id: &str) -> Vec<u8> {
+        let file = fs::read(self.state().join("secrets").join(id)).unwrap();
+        let line = format!("psi-reference {id} ");
+        assert!(file.starts_with(line.as_bytes()), "{}", String::from_utf8_lossy(&file));
+        let end = file.iter().position(|byte| *byte == b'\n').unwrap();
+        file[end + 1..].to_vec()
+    }
+
     /// Sockets.
     pub(crate) fn run(&self) -> PathBuf {
         self.folder().join("run")

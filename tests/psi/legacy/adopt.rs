@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::{
-    adopt, assert_all_are_served, assert_mappings_are_as_they_were, cached, expected, leave_in,
-    leave_mappings_in, numbers, python_psi, traces, world_in_an_outage,
+    adopt, assert_all_are_served, assert_mappings_are_as_they_were, assert_mappings_are_registered,
+    cached, expected, leave_in, leave_mappings_in, numbers, python_psi, traces, world_in_an_outage,
 };
 use crate::harness::{Double, World, id, reference, repository};
 
@@ -50,7 +50,7 @@ fn all_is_taken_over_once_and_nothing_of_the_old_folder_is_touched() {
     assert_eq!(traces(&world.state()).keys().collect::<Vec<_>>(), own.keys().collect::<Vec<_>>());
     assert_eq!(traces(&old), before, "no file was written, nor its reading noted");
     assert_mappings_are_as_they_were(&old);
-    assert_mappings_are_as_they_were(&world.state().join("secrets"));
+    assert_mappings_are_registered(&world);
     let psid = world.start();
     assert_eq!(psid.degraded(), "");
     assert_all_are_served(&world);

@@ -103,6 +103,15 @@ fn assert_mappings_are_as_they_were(folder: &Path) {
     }
 }
 
+/// Asserts that the mappings are registered, with the fixture's bytes.
+#[track_caller]
+fn assert_mappings_are_registered(world: &World) {
+    for id in expected().keys() {
+        let was = fs::read(python_psi("secrets").join(id)).unwrap();
+        assert_eq!(world.registered(id), was, "{id}");
+    }
+}
+
 /// Asserts that every value of the caches comes out, byte for byte.
 #[track_caller]
 fn assert_all_are_served(world: &World) {

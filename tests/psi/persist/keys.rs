@@ -72,15 +72,18 @@ fn another_key_opens_nothing_and_destroys_nothing() {
     world.give_key(&[8; 32]);
     let psid = world.start();
     assert!(psid.degraded().contains("it was sealed under another key"), "{}", psid.degraded());
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    let line = world.driver(&["lookup"]).id(id(1)).fails(65);
+    assert!(line.contains("is not believed: it was sealed under another key"), "{line}");
+    assert!(line.contains("`psi-driver cache adopt "), "{line}");
     let line = world.driver(&["lookup"]).id(id(2)).fails(65);
     assert!(line.contains("does not open: it was sealed under another key"), "{line}");
     psid.terminate();
     let aside = world.set_aside();
     assert_eq!(fs::read(&aside[0]).unwrap(), before);
-    // Literals stay where they are: a key that comes back opens them.
+    // What is registered stays where it is: a key that comes back opens it.
     world.give_key(&[7; 32]);
     let _psid = world.start();
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
     assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
