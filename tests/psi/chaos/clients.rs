@@ -9,7 +9,8 @@ use super::dice::Dice;
 use super::truth::Truth;
 use crate::harness::{Driver, Outcome};
 
-const CLIENTS: u64 = 32;
+/// How many there are.
+pub(super) const CLIENTS: u64 = 32;
 /// Between two lookups of a client, at most: the machine has other work than starting processes.
 const THINKS_MS: usize = 300;
 

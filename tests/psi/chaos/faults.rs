@@ -110,8 +110,8 @@ fn outages() -> Vec<Fault> {
         Class::LongPause,
     ));
     all.push(of(
-        "20 reads a minute",
-        Way::Settings(json!({"rateLimit": {"secret": 20}}), json!({"rateLimit": null})),
+        "two reads a minute",
+        Way::Settings(json!({"rateLimit": {"secret": 2}}), json!({"rateLimit": null})),
         Class::LongPause,
     ));
     all
@@ -138,7 +138,7 @@ fn oddities() -> Vec<Fault> {
         rule("delay", json!([{"fault": {"kind": "delay", "ms": 800}}])),
         rule("huge-list", json!([{"fault": {"kind": "huge-list", "entries": 5000}}])),
         rule(
-            "one answer in two is reset",
+            "five answers are reset",
             json!([{"fault": {"kind": "reset"}, "after": 3, "times": 5}]),
         ),
         rule("maintenance", json!([{"fault": {"kind": "maintenance"}}])),

@@ -42,14 +42,16 @@ pub(super) fn drop_packets_to(address: &str) {
     ]);
 }
 
-/// Nothing is dropped any more. How many packets were.
-pub(super) fn drop_nothing() -> u64 {
+/// How many packets were dropped so far.
+pub(super) fn dropped() -> u64 {
     let listing = iptables(&["-L", "INPUT", "-v", "-x", "-n"]);
     let dropped = listing.lines().filter(|line| line.contains("DROP"));
-    let count =
-        dropped.filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok()).sum();
+    dropped.filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok()).sum()
+}
+
+/// Nothing is dropped any more.
+pub(super) fn drop_nothing() {
     iptables(&["-F", "INPUT"]);
-    count
 }
 
 fn iptables(args: &[&str]) -> String {

@@ -23,12 +23,18 @@ pub(super) struct Row {
 #[derive(Default)]
 pub(super) struct Report {
     rows: Vec<Row>,
+    notes: Vec<String>,
 }
 
 impl Report {
     pub(super) fn add(&mut self, row: Row) {
         println!("chaos: step {}: {}", self.rows.len() + 1, row.line(1));
         self.rows.push(row);
+    }
+
+    pub(super) fn note(&mut self, what: String) {
+        println!("chaos: {what}");
+        self.notes.push(what);
     }
 
     /// Writes it down and prints it.
@@ -45,6 +51,9 @@ impl Report {
         for rows in by_fault.values() {
             text += &sum(rows).line(rows.len());
             text.push('\n');
+        }
+        for note in &self.notes {
+            writeln!(text, "\n{note}").unwrap();
         }
         for failure in failures {
             writeln!(text, "\nFAILED {failure}").unwrap();

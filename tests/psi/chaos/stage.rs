@@ -1,28 +1,25 @@
 //! One psid, one provider, and one step of what goes wrong between them.
 
+use std::fmt::Write;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::Signal;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::clients::Clients;
+use super::clients::{CLIENTS, Clients};
 use super::dice::Dice;
 use super::faults::{Class, Fault, Way};
 use super::network;
 use super::report::{Report, Row};
-use super::truth::{CONFIRMED_AFTER, Counts, Truth, value};
-use crate::harness::{Config, Double, Driver, IDENTITY, Psid, World, eventually, id, reference};
+use super::secrets::{FOLDERS, PROBES, bound, references, register, seeded};
+use super::truth::{CONFIRMED_AFTER, Truth, value};
+use crate::harness::{Config, Double, Driver, IDENTITY, Psid, World, eventually, reference};
 
-/// Secrets of the provider, by folder; a list gets each folder.
-const FOLDERS: [(&str, u32); 3] = [("/a", 12), ("/b", 8), ("/c", 4)];
-/// Values that psid alone has.
-const LITERALS: u32 = 2;
-/// The folder of what psid never had before its step.
-const PROBES: &str = "/probes";
-/// What a psid may have in RAM beyond what it had after its first step.
-const MAY_GROW_KIB: u64 = 32 * 1024;
+/// What a psid may have in RAM beyond what it had after its first step: the allocator keeps what three
+/// lists of 5000 secrets took at their peak, in text, parsed, in the cache and on their way to the disk.
+const MAY_GROW_KIB: u64 = 48 * 1024;
 
 pub(super) struct Stage {
     seed: u64,
@@ -81,8 +78,9 @@ impl Stage {
         stage
     }
 
-    /// A fault comes, stays for a while and ends; then everything must be as if it had not been.
-    pub(super) fn step(&mut self, fault: &Fault, dice: &mut Dice) {
+    /// A fault comes, stays until each client had so many turns, and ends; then everything must be as if
+    /// it had not been.
+    pub(super) fn step(&mut self, fault: &Fault, turns: u64, dice: &mut Dice) {
         self.steps += 1;
         let probe = format!("P{}", self.steps);
         self.double.put(PROBES, &probe, &value(&probe, 1));
@@ -100,21 +98,26 @@ impl Stage {
         }
         let unknown = self.probe(&probe);
         let refresh = code(&self.world.driver(&["cache", "refresh"]));
-        self.let_clients_look_up(2);
-        let provider = self.provider();
+        self.let_clients_look_up(turns);
+        let mut provider = self.provider();
+        if matches!(fault.way, Way::BlackHole) {
+            write!(provider, " ({} packets dropped)", network::dropped()).unwrap();
+        }
         self.bring_back_control(fault);
         let calls = self.calls() - calls;
         let bound = bound(fault.class, began.elapsed(), self.starts);
         let after = self.truth.lock().counts.clone();
-        self.report.add(row(
-            fault,
-            began.elapsed(),
-            &before,
-            &after,
-            (unknown, refresh, provider),
+        self.report.add(Row {
+            fault: fault.name.clone(),
+            seconds: began.elapsed().as_secs_f64(),
+            served: after.served - before.served,
+            refused: after.refused - before.refused,
+            unknown,
+            refresh,
+            provider,
             calls,
             bound,
-        ));
+        });
         if calls > bound {
             self.fail(&format!("{calls} requests to the provider, {bound} are allowed"));
         }
@@ -141,7 +144,9 @@ impl Stage {
             self.let_clients_look_up(1);
             self.check("denied for good");
         }
-        println!("chaos: denied for good: refused after {} s", began.elapsed().as_secs());
+        let seconds = began.elapsed().as_secs();
+        self.report
+            .note(format!("Denied for good: refused by all after {seconds} s, and after a crash."));
         self.let_clients_look_up(10);
         self.crash();
         self.let_clients_look_up(10);
@@ -207,11 +212,12 @@ impl Stage {
             Way::Settings(_, off) => self.double.settings(off),
             Way::Rights(_) => self.double.permit(&Value::Null),
             Way::Dialect(_) => self.dialect("v4-2026"),
-            Way::BlackHole => println!("chaos: {} packets were dropped", network::drop_nothing()),
+            Way::BlackHole => network::drop_nothing(),
             _ => self.double.heal(),
         }
-        if fault.class == Class::LongPause {
-            // Whoever asks for a pause gets it, from an admin too; only another psid knows nothing of it.
+        if fault.class == Class::LongPause || matches!(fault.way, Way::Credentials) {
+            // Whoever asks for a pause gets it, from an admin too, and a refused login is not repeated
+            // for a minute, for three lock an identity. Only another psid knows nothing of it.
             self.restart();
         }
         if fault.class == Class::Denial {
@@ -345,8 +351,10 @@ impl Stage {
     /// Waits until every client has had its turn so often, more or less.
     fn let_clients_look_up(&self, turns: u64) {
         let lookups = || self.truth.lock().counts.lookups;
-        let enough = lookups() + 32 * turns;
-        eventually("the clients to look up", || (lookups() >= enough).then_some(()));
+        for _ in 0..turns {
+            let enough = lookups() + CLIENTS;
+            eventually("the clients to look up", || (lookups() >= enough).then_some(()));
+        }
     }
 
     fn probe(&self, key: &str) -> String {
@@ -383,78 +391,10 @@ impl Stage {
     }
 }
 
-/// What may reach the provider, however many lookups there are. Each psid may have one request out for
-/// each secret and each folder as an outage begins, and may try each once more; then it is one probe in
-/// 30 s, and one for each folder when an admin asks. While the provider works, each secret and folder is
-/// due once in a refresh interval, which is a second here. A request may take a login and a second try
-/// with the new token.
-fn bound(class: Class, span: Duration, starts: u64) -> u64 {
-    let folders = FOLDERS.len() as u64 + 1;
-    let secrets = FOLDERS.iter().map(|(_, count)| u64::from(*count)).sum::<u64>() + 1;
-    let rounds = match class {
-        Class::Outage | Class::LongPause => 2 * starts,
-        Class::Denial | Class::Working => span.as_secs() + 2 + starts,
-    };
-    let probes = span.as_secs() / 30 + 1;
-    (rounds * (secrets + folders) + folders + probes) * 4
-}
-
-fn row(
-    fault: &Fault,
-    span: Duration,
-    before: &Counts,
-    after: &Counts,
-    (unknown, refresh, provider): (String, String, String),
-    calls: u64,
-    bound: u64,
-) -> Row {
-    Row {
-        fault: fault.name.clone(),
-        seconds: span.as_secs_f64(),
-        served: after.served - before.served,
-        refused: after.refused - before.refused,
-        unknown,
-        refresh,
-        provider,
-        calls,
-        bound,
-    }
-}
-
 fn code(driver: &Driver) -> String {
     told(driver.run().code)
 }
 
 fn told(code: i32) -> String {
     if code == 0 { "live".into() } else { code.to_string() }
-}
-
-fn references() -> Vec<(&'static str, String)> {
-    let keys = |(path, count): (&'static str, u32)| {
-        (0..count).map(move |number| (path, format!("{}{number}", path[1..].to_uppercase())))
-    };
-    FOLDERS.into_iter().flat_map(keys).collect()
-}
-
-fn seeded(references: &[(&'static str, String)]) -> Value {
-    let mut folders = Map::new();
-    folders.insert(PROBES.into(), json!({}));
-    for (path, key) in references {
-        let folder = folders.entry(*path).or_insert_with(|| json!({}));
-        folder[key] = value(key, 1).into();
-    }
-    Value::Object(folders)
-}
-
-/// The lookup of each secret, and its name: first the provider's, then psid's own.
-fn register(world: &World, references: &[(&'static str, String)]) -> (Vec<Driver>, Vec<String>) {
-    let remote = references.iter().map(|(path, key)| (key.clone(), reference(path, key)));
-    let own = (0..LITERALS).map(|number| format!("L{number}"));
-    let own = own.map(|name| (name.clone(), value(&name, 1)));
-    let store = |(number, (name, data)): (usize, (String, String))| {
-        let id = id(u32::try_from(number).unwrap() + 1);
-        world.driver(&["store"]).id(&id).stdin(data).ok();
-        (world.driver(&["lookup"]).id(&id), name)
-    };
-    remote.chain(own).enumerate().map(store).unzip()
 }

@@ -247,3 +247,57 @@ fn version(name: &str, text: &str) -> Option<u64> {
     let version = text.split('#').nth(1)?.parse().ok()?;
     (text == value(name, version)).then_some(version)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(code: i32, stdout: &str) -> Outcome {
+        Outcome { code, stdout: stdout.into(), stderr: "psi-driver: no".into() }
+    }
+
+    fn said(truth: &Truth, asked: &Asked, outcome: &Outcome) -> bool {
+        truth.answered(asked, outcome);
+        truth.lock().failures.pop().is_none()
+    }
+
+    fn is_right(truth: &Truth, code: i32, stdout: &str) -> bool {
+        said(truth, &truth.ask(0), &answer(code, stdout))
+    }
+
+    #[test]
+    fn a_value_is_its_own_and_no_older_than_what_was_known() {
+        let truth = Truth::of(vec!["A".into(), "B".into()]);
+        assert!(is_right(&truth, 0, &value("A", 1)));
+        assert!(!is_right(&truth, 0, &value("B", 1)));
+        assert!(!is_right(&truth, 0, &value("A", 1)[..20]));
+        assert!(!is_right(&truth, 0, &value("A", 2)));
+        assert!(!is_right(&truth, 75, ""));
+        truth.lock().rotate(0);
+        let early = truth.ask(0);
+        assert!(is_right(&truth, 0, &value("A", 1)));
+        assert!(is_right(&truth, 0, &value("A", 2)));
+        assert!(!is_right(&truth, 0, &value("A", 1)));
+        assert!(said(&truth, &early, &answer(0, &value("A", 1))), "it began before that");
+        truth.lock().crash();
+        assert!(is_right(&truth, 0, &value("A", 1)), "version 2 was not on disk");
+    }
+
+    #[test]
+    fn what_is_revoked_is_refused_once_and_for_all() {
+        let truth = Truth::of(vec!["A".into()]);
+        truth.lock().deny(0);
+        assert!(!is_right(&truth, 77, ""), "not within a minute");
+        truth.lock().remove(0);
+        let early = truth.ask(0);
+        assert!(is_right(&truth, 0, &value("A", 1)));
+        assert!(is_right(&truth, 66, ""));
+        assert!(!is_right(&truth, 0, &value("A", 1)));
+        assert!(!is_right(&truth, 69, ""), "psid is there");
+        assert!(said(&truth, &early, &answer(0, &value("A", 1))), "it began before that");
+        truth.lock().give_back(0);
+        assert!(is_right(&truth, 66, ""));
+        truth.lock().acknowledge(&[1]);
+        assert!(!is_right(&truth, 66, ""));
+    }
+}
