@@ -26,7 +26,7 @@ use faults::Fault;
 use stage::Stage;
 
 /// Steps of the short form.
-const FEW: usize = 14;
+const FEW: usize = 8;
 
 /// The whole suite. A thread of its own, for it goes into a network of its own and cannot come back.
 #[test]
