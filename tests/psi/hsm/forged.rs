@@ -89,6 +89,8 @@ fn n20_a_cache_that_was_forged_with_the_public_key_is_refused() {
     for signature in signatures {
         let forged = forge(&mut probe, &planted, &part(&wrapped, &signature));
         put(&world, &forged);
+        // Sealed under the genuine key, which psid would find by it.
+        let _ = fs::remove_file(world.state().join("secrets").join(id(1)));
         let opened = token.calls("C_Decrypt");
         let psid = token.on(world.psid()).start();
         let degraded = psid.degraded();
