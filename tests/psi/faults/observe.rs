@@ -6,7 +6,7 @@ use std::fs;
 use super::stage::Stage;
 use super::trace::without_time;
 use super::tree::Tree;
-use crate::harness::{Outcome, id, reference};
+use crate::harness::{Outcome, eventually, id, reference};
 
 /// Each question and its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +38,12 @@ pub(super) fn observe(tree: &Tree) -> Observed {
     let restorable = world.driver(&["restore"]).text();
     let ids: Vec<_> = restorable.lines().filter_map(|line| line.split(' ').next()).collect();
     found.insert("restorable".into(), ids.join(" "));
-    // Whatever was under way when psid ended is cleaned up by the next one.
-    let state = Tree::read(&world.state(), &[]);
-    found.insert("remnants".into(), state.remnants());
+    // Whatever was under way when psid ended is cleaned up by the next one. (It may be writing itself, that
+    // a value was served, but not for long.)
+    eventually("every remnant to be gone", || {
+        Tree::read(&world.state(), &[]).remnants().is_empty().then_some(())
+    });
+    found.insert("remnants".into(), String::new());
     let degraded = stage.psid.as_ref().unwrap().degraded();
     let folder = world.folder().display().to_string();
     found.insert("degraded".into(), without_time(&degraded.replace(&folder, "")));
