@@ -221,6 +221,17 @@ impl Cache {
         self.entries.keys().filter(inside).cloned().collect()
     }
 
+    /// What is known of an extent, in no order.
+    pub fn known(&self, extent: &Extent) -> Vec<(Coordinates, Arc<Entry>)> {
+        let inside = self.entries.iter().filter(|(at, _)| extent.contains(at));
+        inside.map(|(at, known)| (at.clone(), Arc::clone(&known.entry))).collect()
+    }
+
+    /// Whether anything is kept at all.
+    pub fn keeps(&self) -> bool {
+        self.policy.enabled
+    }
+
     /// When an entry was fetched; nothing when there is none, or nobody knows.
     pub fn fetched(&self, at: &Coordinates) -> Option<Tick> {
         self.entries.get(at).filter(|known| known.dated).map(|known| known.fetched)

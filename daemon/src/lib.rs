@@ -26,6 +26,7 @@ pub mod inflight;
 pub mod refresh;
 pub mod registry;
 pub mod upstream;
+pub mod workloads;
 
 pub mod breaker;
 pub mod cache;

@@ -98,6 +98,15 @@ impl Reference {
         self.members.keys().map(String::as_str)
     }
 
+    /// The text that [`Self::parse`] takes.
+    pub fn to_json(&self) -> String {
+        let members = self.members.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let members = std::iter::once(("provider", self.provider.as_str())).chain(members);
+        let members =
+            members.map(|(name, value)| format!("{}:{}", Value::from(name), Value::from(value)));
+        format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+    }
+
     /// A member's value.
     pub fn member(&self, name: &str) -> Option<&str> {
         self.members.get(name).map(String::as_str)
@@ -200,7 +209,9 @@ mod tests {
             let mut object = members.clone();
             object.insert("provider".into(), provider.clone());
             let json = serde_json::to_vec(&object).unwrap();
-            prop_assert_eq!(Reference::parse(&json), Some(Reference { provider, members }));
+            let reference = Reference { provider, members };
+            prop_assert_eq!(Reference::parse(reference.to_json().as_bytes()), Some(reference.clone()));
+            prop_assert_eq!(Reference::parse(&json), Some(reference));
         }
 
         #[test]

@@ -74,6 +74,8 @@ pub enum RegistryError {
     Exists,
     /// Nothing can be sealed without a key.
     NoKey,
+    /// The id stands for nothing.
+    NotRegistered,
     /// There is nothing to restore.
     NothingDeleted,
     /// What is to be restored cannot be used: why, and what to do.
@@ -217,6 +219,36 @@ impl Registry {
     /// Whether an id is not registered, and was not a moment ago.
     pub fn is_free(&self, id: SecretId) -> bool {
         self.get(id).is_none() && !self.deleted.join(id.as_str()).exists()
+    }
+
+    /// Puts another reference in the place of one, durably; false when `id` stood for it already. The id is
+    /// registered all the while.
+    pub async fn repoint(
+        self: &Arc<Self>,
+        id: SecretId,
+        reference: Reference,
+        raw: SecretBytes,
+    ) -> Result<bool, RegistryError> {
+        let registry = Arc::clone(self);
+        blocking(move || {
+            let _writing = lock(&registry.writing);
+            registry.usable()?;
+            match registry.get(id) {
+                Some(Registered::Reference(known)) if *known == reference => return Ok(false),
+                Some(Registered::Reference(_)) => {}
+                // Nothing but the registration holds a literal; one that does not open may yet.
+                Some(Registered::Literal(_) | Registered::Unusable(_)) => {
+                    return Err(RegistryError::Exists);
+                }
+                None => return Err(RegistryError::NotRegistered),
+            }
+            let known = Registered::Reference(Arc::new(reference.clone()));
+            let file = registry.sealed(id, &Registration::Reference(reference, raw))?;
+            files::replace(&registry.folder.join(id.as_str()), &file)?;
+            write(&registry.known).insert(id, known);
+            Ok(true)
+        })
+        .await
     }
 
     /// Forgets a secret, durably, for ten minutes restorable; false when it was not registered.

@@ -231,6 +231,16 @@ impl Service {
         Ok(self.registry.store(id, what).await?)
     }
 
+    /// Points a registered reference elsewhere; durable when this returns. False: it led there already.
+    pub async fn repoint(&self, id: SecretId, data: SecretBytes) -> Result<bool, ServiceError> {
+        match self.judge(data, Kind::Reference)? {
+            Registration::Reference(reference, raw) => {
+                Ok(self.registry.repoint(id, reference, raw).await?)
+            }
+            Registration::Literal(_) => Err(bad_reference("it is a literal".into())),
+        }
+    }
+
     /// A reference names a provider that is configured; anything else is a literal.
     fn judge(&self, data: SecretBytes, kind: Kind) -> Result<Registration, ServiceError> {
         let data = if kind == Kind::Literal { data } else { text_given(data)? };

@@ -31,6 +31,8 @@ pub struct Workload {
     pub provider: String,
     /// Units that its unit is to start after.
     pub depends_on: Vec<String>,
+    /// The keys that are to be files in `/run/secrets`, not variables.
+    pub mount: Vec<String>,
     /// The folders; of two with one key, the later one wins.
     pub sources: Vec<Source>,
 }
@@ -41,7 +43,7 @@ impl Upstreams {
         // A workload's name may hold the separator, and so may a key: every split that fits counts.
         name.match_indices(SEPARATOR)
             .filter_map(|(at, _)| {
-                Some((self.workloads.get(&name[..at])?, &name[at + SEPARATOR.len()..]))
+                Some((self.workload_of(&name[..at])?, &name[at + SEPARATOR.len()..]))
             })
             .filter(|(_, key)| !key.is_empty())
             .flat_map(|(workload, key)| {
@@ -56,6 +58,16 @@ impl Upstreams {
             })
             .collect()
     }
+
+    fn workload_of(&self, prefix: &str) -> Option<&Workload> {
+        self.workloads.get(prefix).or_else(|| self.workloads.get(&format!("{prefix}@")))
+    }
+}
+
+/// What begins the podman names of a workload's secrets. Of a template unit, `worker@`, the sign is left
+/// out: podman before 4.7 takes it in no name.
+pub fn prefix_of(workload: &str) -> String {
+    format!("{}{SEPARATOR}", workload.strip_suffix('@').unwrap_or(workload))
 }
 
 #[cfg(test)]
@@ -69,12 +81,14 @@ mod tests {
         let workload = |paths: &[&str]| Workload {
             provider: "infisical".into(),
             depends_on: Vec::new(),
+            mount: Vec::new(),
             sources: paths.iter().map(|path| source(path)).collect(),
         };
         let upstreams = Upstreams {
             workloads: BTreeMap::from([
                 ("app".to_owned(), workload(&["/a", "/b"])),
                 ("app--two".to_owned(), workload(&["/c"])),
+                ("job@".to_owned(), workload(&["/d"])),
             ]),
             ..Upstreams::default()
         };
@@ -87,6 +101,8 @@ mod tests {
         };
         assert_eq!(paths("app--KEY"), ["/b", "/a"]);
         assert_eq!(paths("app--two--KEY"), ["/b", "/a", "/c"]);
+        assert_eq!(paths("job--KEY"), ["/d"]);
+        assert_eq!(paths("job@--KEY"), ["/d"]);
         for name in ["app", "app--", "other--KEY", "--KEY", ""] {
             assert!(paths(name).is_empty(), "{name}");
         }

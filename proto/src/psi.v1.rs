@@ -543,6 +543,121 @@ pub struct HsmKey {
     #[prost(bool, tag = "5")]
     pub may_sign: bool,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlanRequest {
+    /// Pull the sources first; without it, the plan is what psid knew before.
+    #[prost(bool, tag = "1")]
+    pub pull: bool,
+}
+/// One step of a plan's making.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PlanEvent {
+    /// Exactly one is set.
+    #[prost(oneof = "plan_event::Event", tags = "1, 2")]
+    pub event: ::core::option::Option<plan_event::Event>,
+}
+/// Nested message and enum types in `PlanEvent`.
+pub mod plan_event {
+    /// Exactly one is set.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Event {
+        /// A source was pulled.
+        #[prost(message, tag = "1")]
+        Source(super::RefreshEvent),
+        /// What a workload wants.
+        #[prost(message, tag = "2")]
+        Workload(super::PlannedWorkload),
+    }
+}
+/// A workload of the config, and what it wants registered.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PlannedWorkload {
+    /// Its name: a quadlet unit's, without its suffix.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The provider's name in the config.
+    #[prost(string, tag = "2")]
+    pub provider: ::prost::alloc::string::String,
+    /// Units that its unit is to start after.
+    #[prost(string, repeated, tag = "3")]
+    pub depends_on: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What begins the podman names of its secrets.
+    #[prost(string, tag = "4")]
+    pub prefix: ::prost::alloc::string::String,
+    /// Its secrets, sorted by key; of two sources with one key, the later one's.
+    #[prost(message, repeated, tag = "5")]
+    pub secrets: ::prost::alloc::vec::Vec<PlannedSecret>,
+    /// Why its sources are not known completely: nothing may be removed for what is not listed here. Empty
+    /// when they are.
+    #[prost(string, tag = "6")]
+    pub untrusted: ::prost::alloc::string::String,
+    /// Why nothing can be set up for it; empty when it can.
+    #[prost(string, tag = "7")]
+    pub error: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlannedSecret {
+    /// The key at the provider: the variable in the container.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// Its podman name.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// What to register, as JSON.
+    #[prost(string, tag = "3")]
+    pub reference: ::prost::alloc::string::String,
+    /// Where it comes from, as people write it: "myproject:/myapp".
+    #[prost(string, tag = "4")]
+    pub source: ::prost::alloc::string::String,
+    /// It is to be a file in /run/secrets, not a variable.
+    #[prost(bool, tag = "5")]
+    pub mount: bool,
+    /// The ids that are registered for just this secret of the provider.
+    #[prost(string, repeated, tag = "6")]
+    pub ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Whether its value would survive a reboot with no provider in reach.
+    #[prost(bool, tag = "7")]
+    pub survives_outage: bool,
+    /// What podman would do to the value, and the like; one sentence each, with what to do.
+    #[prost(string, repeated, tag = "8")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why it cannot be registered; empty when it can.
+    #[prost(string, tag = "9")]
+    pub error: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RegistrationsRequest {}
+/// What an id is registered for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Registration {
+    /// Podman's id.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// What it is.
+    #[prost(enumeration = "RegistrationKind", tag = "2")]
+    pub kind: i32,
+    /// A reference in the words of people, or why the registration is not usable; empty for a literal.
+    #[prost(string, tag = "3")]
+    pub about: ::prost::alloc::string::String,
+    /// Whether it would resolve after a reboot with no provider in reach.
+    #[prost(bool, tag = "4")]
+    pub survives_outage: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RepointRequest {
+    /// Podman's id of a registered reference. A literal is never replaced by one.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// The reference to put in its place, as JSON.
+    #[prost(string, tag = "2")]
+    pub reference: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RepointResponse {
+    /// False when the id stood for just that already.
+    #[prost(bool, tag = "1")]
+    pub changed: bool,
+}
 /// How the data of a Store is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -572,6 +687,43 @@ impl StoreKind {
             "STORE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
             "STORE_KIND_LITERAL" => Some(Self::Literal),
             "STORE_KIND_REFERENCE" => Some(Self::Reference),
+            _ => None,
+        }
+    }
+}
+/// What is registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RegistrationKind {
+    /// Never sent.
+    Unspecified = 0,
+    /// A reference.
+    Reference = 1,
+    /// A literal.
+    Literal = 2,
+    /// A file that cannot be used.
+    Unusable = 3,
+}
+impl RegistrationKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "REGISTRATION_KIND_UNSPECIFIED",
+            Self::Reference => "REGISTRATION_KIND_REFERENCE",
+            Self::Literal => "REGISTRATION_KIND_LITERAL",
+            Self::Unusable => "REGISTRATION_KIND_UNUSABLE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REGISTRATION_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "REGISTRATION_KIND_REFERENCE" => Some(Self::Reference),
+            "REGISTRATION_KIND_LITERAL" => Some(Self::Literal),
+            "REGISTRATION_KIND_UNUSABLE" => Some(Self::Unusable),
             _ => None,
         }
     }
@@ -2321,6 +2473,463 @@ pub mod hsm_admin_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "psi.v1.HsmAdmin";
     impl<T> tonic::server::NamedService for HsmAdminServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated client implementations.
+pub mod workload_admin_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// What the workloads of the config want of podman; psi-driver does podman's side.
+    #[derive(Debug, Clone)]
+    pub struct WorkloadAdminClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> WorkloadAdminClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> WorkloadAdminClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            WorkloadAdminClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Pulls every source, and tells what each workload wants registered: an event for each source as it
+        /// is done, then one for each workload. Never a value.
+        pub async fn plan(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PlanRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::PlanEvent>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/psi.v1.WorkloadAdmin/Plan",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("psi.v1.WorkloadAdmin", "Plan"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Tells every registration, sorted by id; never a value.
+        pub async fn registrations(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RegistrationsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Registration>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/psi.v1.WorkloadAdmin/Registrations",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("psi.v1.WorkloadAdmin", "Registrations"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Points a registered reference elsewhere, durably. Podman keeps its id, and need not be called.
+        pub async fn repoint(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RepointRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RepointResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/psi.v1.WorkloadAdmin/Repoint",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("psi.v1.WorkloadAdmin", "Repoint"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod workload_admin_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with WorkloadAdminServer.
+    #[async_trait]
+    pub trait WorkloadAdmin: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the Plan method.
+        type PlanStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::PlanEvent, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Pulls every source, and tells what each workload wants registered: an event for each source as it
+        /// is done, then one for each workload. Never a value.
+        async fn plan(
+            &self,
+            request: tonic::Request<super::PlanRequest>,
+        ) -> std::result::Result<tonic::Response<Self::PlanStream>, tonic::Status>;
+        /// Server streaming response type for the Registrations method.
+        type RegistrationsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Registration, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Tells every registration, sorted by id; never a value.
+        async fn registrations(
+            &self,
+            request: tonic::Request<super::RegistrationsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::RegistrationsStream>,
+            tonic::Status,
+        >;
+        /// Points a registered reference elsewhere, durably. Podman keeps its id, and need not be called.
+        async fn repoint(
+            &self,
+            request: tonic::Request<super::RepointRequest>,
+        ) -> std::result::Result<tonic::Response<super::RepointResponse>, tonic::Status>;
+    }
+    /// What the workloads of the config want of podman; psi-driver does podman's side.
+    #[derive(Debug)]
+    pub struct WorkloadAdminServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> WorkloadAdminServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for WorkloadAdminServer<T>
+    where
+        T: WorkloadAdmin,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/psi.v1.WorkloadAdmin/Plan" => {
+                    #[allow(non_camel_case_types)]
+                    struct PlanSvc<T: WorkloadAdmin>(pub Arc<T>);
+                    impl<
+                        T: WorkloadAdmin,
+                    > tonic::server::ServerStreamingService<super::PlanRequest>
+                    for PlanSvc<T> {
+                        type Response = super::PlanEvent;
+                        type ResponseStream = T::PlanStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PlanRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkloadAdmin>::plan(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PlanSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/psi.v1.WorkloadAdmin/Registrations" => {
+                    #[allow(non_camel_case_types)]
+                    struct RegistrationsSvc<T: WorkloadAdmin>(pub Arc<T>);
+                    impl<
+                        T: WorkloadAdmin,
+                    > tonic::server::ServerStreamingService<super::RegistrationsRequest>
+                    for RegistrationsSvc<T> {
+                        type Response = super::Registration;
+                        type ResponseStream = T::RegistrationsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RegistrationsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkloadAdmin>::registrations(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RegistrationsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/psi.v1.WorkloadAdmin/Repoint" => {
+                    #[allow(non_camel_case_types)]
+                    struct RepointSvc<T: WorkloadAdmin>(pub Arc<T>);
+                    impl<
+                        T: WorkloadAdmin,
+                    > tonic::server::UnaryService<super::RepointRequest>
+                    for RepointSvc<T> {
+                        type Response = super::RepointResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RepointRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkloadAdmin>::repoint(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RepointSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for WorkloadAdminServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "psi.v1.WorkloadAdmin";
+    impl<T> tonic::server::NamedService for WorkloadAdminServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -98,6 +98,8 @@ struct RawWorkload {
     provider: Spanned<String>,
     #[serde(default)]
     depends_on: Vec<String>,
+    #[serde(default)]
+    mount: Vec<String>,
     secrets: Vec<Spanned<RawSource>>,
 }
 
@@ -286,7 +288,7 @@ impl RawWorkload {
             }
             sources.push(Source { project, path, recursive });
         }
-        Ok(Workload { provider, depends_on: self.depends_on, sources })
+        Ok(Workload { provider, depends_on: self.depends_on, mount: self.mount, sources })
     }
 }
 

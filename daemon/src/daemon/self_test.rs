@@ -19,7 +19,7 @@ impl Daemon {
 
     /// Whether what is in RAM is on the disk. A change that is about to be written counts as written; one
     /// that cannot be, does not, nor does a file that somebody removed.
-    fn persists_now(&self) -> bool {
+    pub fn persists_now(&self) -> bool {
         self.persister().is_some_and(|persister| {
             persister.state().error.is_none()
                 && (self.cache_path.exists() || !persister.is_current())

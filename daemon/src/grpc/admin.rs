@@ -165,7 +165,7 @@ fn done(ended: Result<Result<(), String>, tokio::task::JoinError>) -> Result<(),
         .map_err(Status::failed_precondition)
 }
 
-fn event(done: &SourceResult, sources: usize) -> RefreshEvent {
+pub(super) fn event(done: &SourceResult, sources: usize) -> RefreshEvent {
     let source = done.source.clone();
     let sources = u32::try_from(sources).unwrap_or(u32::MAX);
     match &done.result {

@@ -8,6 +8,7 @@ mod hsm;
 mod incoming;
 mod peer;
 mod report;
+mod workloads;
 
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId};
 use psi_proto::v1::cache_admin_server::CacheAdminServer;
 use psi_proto::v1::hsm_admin_server::HsmAdminServer;
 use psi_proto::v1::secret_driver_server::SecretDriverServer;
+use psi_proto::v1::workload_admin_server::WorkloadAdminServer;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
@@ -51,13 +53,15 @@ pub async fn serve(
     let connections = incoming::connections(listener, judge.clone(), stop.clone());
     let driver = SecretDriverServer::new(driver::Driver(Arc::clone(&daemon)));
     let admin = CacheAdminServer::new(admin::Admin(Arc::clone(&daemon)));
-    let hsm = HsmAdminServer::new(hsm::Hsm(daemon));
+    let hsm = HsmAdminServer::new(hsm::Hsm(Arc::clone(&daemon)));
+    let workloads = WorkloadAdminServer::new(workloads::Workloads(daemon));
     let server = Server::builder()
         .max_concurrent_streams(CALLS)
         .add_service(judged(health.max_decoding_message_size(LARGEST_REQUEST), &judge))
         .add_service(judged(driver.max_decoding_message_size(LARGEST_REQUEST), &judge))
         .add_service(judged(admin.max_decoding_message_size(LARGEST_REQUEST), &judge))
         .add_service(judged(hsm.max_decoding_message_size(LARGEST_REQUEST), &judge))
+        .add_service(judged(workloads.max_decoding_message_size(LARGEST_REQUEST), &judge))
         .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     let farewell = async {
         stop.cancelled().await;

@@ -252,3 +252,25 @@ async fn references_are_taken_over_where_their_id_is_free() {
     let file = fs::read(state.path().join("secrets").join(&taken)).unwrap();
     assert!(file.ends_with(raw.expose_secret()));
 }
+
+#[tokio::test]
+async fn a_reference_is_repointed_in_place_and_a_literal_never() {
+    let state = tempfile::tempdir().unwrap();
+    let registry = open(state.path());
+    let (id, other) = (ID.parse().unwrap(), OTHER.parse().unwrap());
+    let repoint = async |id, key: &str| {
+        let text = format!(r#"{{"provider":"infisical","key":"{key}"}}"#);
+        let reference = Reference::parse(text.as_bytes()).unwrap();
+        registry.repoint(id, reference, SecretBytes::new(text.into_bytes())).await
+    };
+    assert!(matches!(repoint(id, "A").await, Err(RegistryError::NotRegistered)));
+    registry.store(id, reference(r#"{"provider":"infisical","key":"A"}"#)).await.unwrap();
+    registry.store(other, literal("hunter2")).await.unwrap();
+    assert!(!repoint(id, "A").await.unwrap());
+    assert!(repoint(id, "B").await.unwrap());
+    assert!(matches!(repoint(other, "B").await, Err(RegistryError::Exists)));
+    for registry in [Arc::clone(&registry), open(state.path())] {
+        assert_eq!(value(&registry, ID).unwrap(), b"infisical key=B");
+        assert_eq!(value(&registry, OTHER).unwrap(), b"hunter2");
+    }
+}

@@ -110,6 +110,7 @@ impl From<RegistryError> for ServiceError {
                  `psi-driver cache status`, or make one with `psi-driver cache init --backend tpm`"
                     .into(),
             ),
+            RegistryError::NotRegistered => Self::unknown(),
             RegistryError::Unusable(why) => Self::NoKey(why.to_string()),
             RegistryError::NothingDeleted => Self::NotFound(
                 "nothing was deleted under this id in the last ten minutes; see `psi-driver restore`".into(),

@@ -1,5 +1,7 @@
 //! The self-test: what would an outage cost, now and after a reboot?
 
+use std::sync::Arc;
+
 use psi_common::SecretId;
 
 use super::Service;
@@ -8,6 +10,7 @@ use crate::clock::Moment;
 use crate::provider::Keeping;
 use crate::reference::Reference;
 use crate::registry::Registered;
+use crate::upstream::Upstream;
 
 /// The registered ids that would not resolve with no provider in reach.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +41,13 @@ impl Service {
             }
         }
         offline
+    }
+
+    /// Whether a reference would resolve after a reboot with no provider in reach.
+    pub fn survives(&self, reference: &Reference, now: Moment, persisted: bool) -> bool {
+        let on_disk = |upstream: Arc<Upstream>| upstream.provider.keeping() == Keeping::OnDisk;
+        let needs_disk = self.upstream_of(reference).is_ok_and(on_disk);
+        (persisted || !needs_disk) && self.try_offline(reference, now).1
     }
 
     /// Whether a reference resolves without its provider: now, and from the disk.

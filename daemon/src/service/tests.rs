@@ -176,6 +176,7 @@ impl Fixture {
         let workload = Workload {
             provider: "fake".into(),
             depends_on: Vec::new(),
+            mount: Vec::new(),
             sources: folders.iter().map(source).collect(),
         };
         let upstreams = Upstreams {

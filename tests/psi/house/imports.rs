@@ -137,6 +137,8 @@ fn rule_7_a_secret_is_exposed_where_it_is_used_and_nowhere_else() {
             "daemon/src/sealer.rs",
             // What is stored is told by its look: a reference is JSON.
             "daemon/src/service.rs",
+            // What a variable cannot hold is told by its bytes.
+            "daemon/src/workloads/",
             "driver/src/client.rs",
             "driver/src/stdio.rs",
         ],

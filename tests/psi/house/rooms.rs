@@ -3,7 +3,7 @@
 use super::source::{Source, sources};
 
 /// Each room and the rooms that it may name; those that put everything together are not listed.
-const ROOMS: [(&str, &[&str]); 29] = [
+const ROOMS: [(&str, &[&str]); 30] = [
     ("boot", &["cache", "files"]),
     ("breaker", &["clock"]),
     ("cache", &["clock", "reference"]),
@@ -16,8 +16,19 @@ const ROOMS: [(&str, &[&str]); 29] = [
     (
         "grpc",
         &[
-            "cache", "clock", "daemon", "drill", "key", "pkcs11", "provider", "recovery",
-            "refresh", "registry", "service", "upstream",
+            "cache",
+            "clock",
+            "daemon",
+            "drill",
+            "key",
+            "pkcs11",
+            "provider",
+            "recovery",
+            "refresh",
+            "registry",
+            "service",
+            "upstream",
+            "workloads",
         ],
     ),
     ("hybrid", &["sealer"]),
@@ -56,6 +67,10 @@ const ROOMS: [(&str, &[&str]); 29] = [
         ],
     ),
     ("upstream", &["breaker", "clock", "provider", "reference"]),
+    (
+        "workloads",
+        &["breaker", "cache", "clock", "provider", "reference", "registry", "service", "upstream"],
+    ),
 ];
 
 fn daemon() -> impl Iterator<Item = Source> {

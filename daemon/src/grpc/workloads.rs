@@ -1,0 +1,153 @@
+//! `psi.v1.WorkloadAdmin`
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use psi_common::SecretBytes;
+use psi_proto::v1::workload_admin_server::WorkloadAdmin;
+use psi_proto::v1::{
+    PlanEvent, PlanRequest, PlannedSecret, PlannedWorkload, Registration, RegistrationKind,
+    RegistrationsRequest, RepointRequest, RepointResponse, plan_event,
+};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, async_trait};
+
+use super::admin::event;
+use super::{secret_id, status};
+use crate::clock;
+use crate::daemon::Daemon;
+use crate::refresh::{Order, Progress};
+use crate::registry::Registered;
+use crate::workloads::{self, Planned};
+
+/// How long a plan waits for a key that is being opened.
+const KEY_OPENS: Duration = Duration::from_secs(60);
+
+pub(super) struct Workloads(pub(super) Arc<Daemon>);
+
+type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type Sender = mpsc::Sender<Result<PlanEvent, Status>>;
+
+#[async_trait]
+impl WorkloadAdmin for Workloads {
+    type PlanStream = Events<PlanEvent>;
+
+    async fn plan(
+        &self,
+        request: Request<PlanRequest>,
+    ) -> Result<Response<Self::PlanStream>, Status> {
+        let pull = request.into_inner().pull;
+        let (events, stream) = mpsc::channel(16);
+        let daemon = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            // A caller that went away wants no plan.
+            let _ = tell_plan(&daemon, pull, &events).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    type RegistrationsStream = Events<Registration>;
+
+    async fn registrations(
+        &self,
+        _: Request<RegistrationsRequest>,
+    ) -> Result<Response<Self::RegistrationsStream>, Status> {
+        let (now, persisted) = (clock::now(), self.0.persists_now());
+        let service = &self.0.service;
+        let all = service.registry.all().into_iter().map(|(id, what)| {
+            Ok(Registration {
+                id: id.to_string(),
+                kind: kind(&what).into(),
+                about: workloads::about(&what),
+                survives_outage: workloads::survives(service, &what, now, persisted),
+            })
+        });
+        let all: Vec<_> = all.collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(all))))
+    }
+
+    async fn repoint(
+        &self,
+        request: Request<RepointRequest>,
+    ) -> Result<Response<RepointResponse>, Status> {
+        let RepointRequest { id, reference } = request.into_inner();
+        let reference = SecretBytes::new(reference.into_bytes());
+        let changed = self.0.service.repoint(secret_id(&id)?, reference).await.map_err(status)?;
+        Ok(Response::new(RepointResponse { changed }))
+    }
+}
+
+async fn tell_plan(
+    daemon: &Daemon,
+    pull: bool,
+    events: &Sender,
+) -> Result<(), mpsc::error::SendError<Result<PlanEvent, Status>>> {
+    let now = clock::now();
+    let service = &daemon.service;
+    service.gate.passed(now.mono + KEY_OPENS).await;
+    let mut failed = BTreeMap::new();
+    if pull || workloads::is_unknown(service) {
+        let mut progress = daemon.refresher.start(Order::All, now);
+        let mut sent = 0;
+        loop {
+            let Progress { sources, done, ended } = progress.borrow_and_update().clone();
+            for result in &done[sent..] {
+                if let Err(why) = &result.result {
+                    failed.insert(result.source.clone(), why.clone());
+                }
+                events.send(Ok(told(plan_event::Event::Source(event(result, sources))))).await?;
+            }
+            sent = done.len();
+            if ended {
+                break;
+            }
+            if progress.changed().await.is_err() {
+                let crashed = Status::internal("the refresh crashed; see `journalctl -u psid`");
+                return events.send(Err(crashed)).await;
+            }
+        }
+    }
+    for plan in workloads::plan(service, &failed, now.lately(), daemon.persists_now()).await {
+        events.send(Ok(told(plan_event::Event::Workload(workload(plan))))).await?;
+    }
+    Ok(())
+}
+
+fn told(event: plan_event::Event) -> PlanEvent {
+    PlanEvent { event: Some(event) }
+}
+
+fn workload(plan: Planned) -> PlannedWorkload {
+    let secrets = plan.secrets.into_iter().map(|(key, secret)| PlannedSecret {
+        key,
+        name: secret.name,
+        reference: secret.reference.to_json(),
+        source: secret.source,
+        mount: secret.mount,
+        ids: secret.ids.iter().map(ToString::to_string).collect(),
+        survives_outage: secret.survives_outage,
+        warnings: secret.warnings,
+        error: secret.error.unwrap_or_default(),
+    });
+    PlannedWorkload {
+        name: plan.name,
+        provider: plan.workload.provider,
+        depends_on: plan.workload.depends_on,
+        prefix: plan.prefix,
+        secrets: secrets.collect(),
+        untrusted: plan.untrusted.unwrap_or_default(),
+        error: plan.error.unwrap_or_default(),
+    }
+}
+
+fn kind(what: &Registered) -> RegistrationKind {
+    match what {
+        Registered::Reference(_) => RegistrationKind::Reference,
+        Registered::Literal(_) => RegistrationKind::Literal,
+        Registered::Unusable(_) => RegistrationKind::Unusable,
+    }
+}

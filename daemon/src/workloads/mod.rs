@@ -1,0 +1,288 @@
+//! What each workload of the config wants registered with podman: what its sources list, by key. psid
+//! tells it, and calls no podman.
+
+mod names;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use psi_common::{SecretBytes, SecretId};
+
+use crate::breaker::Caller;
+use crate::cache::{Cache, Entry};
+use crate::clock::Moment;
+use crate::provider::{ProviderError, Source};
+use crate::reference::{Coordinates, Extent, Reference};
+use crate::registry::Registered;
+use crate::service::Service;
+use crate::upstream::{Upstream, Workload, prefix_of};
+
+/// What a workload wants.
+pub struct Planned {
+    /// Its name.
+    pub name: String,
+    /// What the config says of it.
+    pub workload: Workload,
+    /// What begins the podman names of its secrets.
+    pub prefix: String,
+    /// By key.
+    pub secrets: BTreeMap<String, PlannedSecret>,
+    /// Why its sources are not known completely: what is not here may be there all the same.
+    pub untrusted: Option<String>,
+    /// Why nothing can be set up for it.
+    pub error: Option<String>,
+}
+
+/// One secret of a workload.
+pub struct PlannedSecret {
+    /// Its podman name.
+    pub name: String,
+    /// What to register.
+    pub reference: Reference,
+    /// Where it comes from, as people write it.
+    pub source: String,
+    /// It is to be a file, not a variable.
+    pub mount: bool,
+    /// The ids that are registered for just this.
+    pub ids: Vec<SecretId>,
+    /// Whether it would resolve after a reboot with no provider in reach.
+    pub survives_outage: bool,
+    /// One sentence each, with what to do.
+    pub warnings: Vec<String>,
+    /// Why it cannot be registered.
+    pub error: Option<String>,
+}
+
+/// A listed value.
+enum Value {
+    Cached(Arc<Entry>),
+    Listed(SecretBytes),
+}
+
+/// The registered ids of each secret of a provider.
+type Ids = HashMap<Coordinates, Vec<SecretId>>;
+
+/// Plans every workload, by name. `failed` has the sources whose last pull failed, as people write them, and
+/// why; `persisted` says whether the cache outlives a reboot.
+pub async fn plan(
+    service: &Service,
+    failed: &BTreeMap<String, String>,
+    now: Moment,
+    persisted: bool,
+) -> Vec<Planned> {
+    let upstreams = service.upstreams();
+    let ids = registered_ids(service);
+    let mut plans = Vec::new();
+    for (name, workload) in &upstreams.workloads {
+        let upstream = upstreams.providers.get(&workload.provider);
+        let mut plan = plan_one(service, name, workload, upstream, &ids, now).await;
+        let failed = workload.sources.iter().find_map(|source| {
+            let source = source.to_string();
+            failed.get(&source).map(|why| format!("{source}: {why}"))
+        });
+        plan.untrusted = plan.untrusted.or(failed);
+        for secret in plan.secrets.values_mut() {
+            secret.survives_outage = service.survives(&secret.reference, now, persisted);
+        }
+        plans.push(plan);
+    }
+    refuse_names_of_others(&mut plans);
+    plans
+}
+
+/// Whether there is a cache, and it knows nothing of a source of any workload.
+pub fn is_unknown(service: &Service) -> bool {
+    if !service.cache.read(Cache::keeps) {
+        return false;
+    }
+    let upstreams = service.upstreams();
+    upstreams.workloads.values().any(|workload| {
+        let upstream = upstreams.providers.get(&workload.provider);
+        workload.sources.iter().any(|source| {
+            let extent = upstream.and_then(|upstream| upstream.provider.extent(source).ok());
+            extent.is_some_and(|extent| service.cache.read(|cache| cache.known(&extent).is_empty()))
+        })
+    })
+}
+
+fn registered_ids(service: &Service) -> Ids {
+    let mut ids = Ids::new();
+    for (id, what) in service.registry.all() {
+        if let Registered::Reference(reference) = what
+            && let Some(at) = service.coordinates(&reference)
+        {
+            ids.entry(at).or_default().push(id);
+        }
+    }
+    ids
+}
+
+async fn plan_one(
+    service: &Service,
+    name: &str,
+    workload: &Workload,
+    upstream: Option<&Arc<Upstream>>,
+    ids: &Ids,
+    now: Moment,
+) -> Planned {
+    let mut plan = Planned {
+        name: name.to_owned(),
+        workload: workload.clone(),
+        prefix: prefix_of(name),
+        secrets: BTreeMap::new(),
+        untrusted: None,
+        error: names::fault(name, &workload.depends_on),
+    };
+    let Some(upstream) = upstream.filter(|_| plan.error.is_none()) else { return plan };
+    // Of two sources with one key, the later one wins.
+    for source in &workload.sources {
+        match list(service, upstream, source, now).await {
+            Ok((extent, found)) => {
+                for (at, value, shadowed) in nearest(&extent, found) {
+                    let secret = planned(&plan, workload, source, &at, &value, &shadowed, ids);
+                    plan.secrets.insert(at.key, secret);
+                }
+            }
+            Err(why) => plan.untrusted = Some(format!("{source}: {why}")),
+        }
+    }
+    plan
+}
+
+/// What is known of a source: the cache has it, when there is one.
+async fn list(
+    service: &Service,
+    upstream: &Upstream,
+    source: &Source,
+    now: Moment,
+) -> Result<(Extent, Vec<(Coordinates, Value)>), String> {
+    let extent = upstream.provider.extent(source)?;
+    if service.cache.read(Cache::keeps) {
+        let known = service.cache.read(|cache| cache.known(&extent));
+        let found = known.into_iter().map(|(at, entry)| (at, Value::Cached(entry))).collect();
+        return Ok((extent, found));
+    }
+    let told = |error: ProviderError| error.to_string();
+    let asking = upstream.ask(Caller::Admin, now).map_err(told)?;
+    let listed = upstream.provider.list(source, &BTreeSet::new(), None).await;
+    asking.end(&listed, now.lately());
+    let listing = listed.map_err(told)?;
+    let found = listing.found.into_iter().map(|(at, value)| (at, Value::Listed(value))).collect();
+    Ok((extent, found))
+}
+
+/// Each key once: below a recursive source, the folder nearest to it wins, as it does when a name is looked
+/// up. With each, the other folders that have the key.
+fn nearest(
+    extent: &Extent,
+    mut found: Vec<(Coordinates, Value)>,
+) -> Vec<(Coordinates, Value, Vec<String>)> {
+    let depth = |at: &Coordinates| at.path.matches('/').count();
+    found.retain(|(at, _)| extent.contains(at));
+    found.sort_by(|(a, _), (b, _)| (&a.key, depth(a), &a.path).cmp(&(&b.key, depth(b), &b.path)));
+    let mut kept: Vec<(Coordinates, Value, Vec<String>)> = Vec::new();
+    for (at, value) in found {
+        match kept.last_mut() {
+            Some((taken, _, shadowed)) if taken.key == at.key => shadowed.push(at.path),
+            _ => kept.push((at, value, Vec::new())),
+        }
+    }
+    kept
+}
+
+fn planned(
+    plan: &Planned,
+    workload: &Workload,
+    source: &Source,
+    at: &Coordinates,
+    value: &Value,
+    shadowed: &[String],
+    ids: &Ids,
+) -> PlannedSecret {
+    let members = [
+        ("project", source.project.as_str()),
+        ("path", at.path.as_str()),
+        ("key", at.key.as_str()),
+    ];
+    let name = format!("{}{}", plan.prefix, at.key);
+    let mount = workload.mount.contains(&at.key);
+    let mut warnings = Vec::new();
+    if !shadowed.is_empty() {
+        warnings.push(format!(
+            "{} is in {} too, and {} is taken; name the folder that is meant as a source of its own",
+            at.key,
+            shadowed.join(", "),
+            at.path
+        ));
+    }
+    let error = names::key_fault(&plan.name, &at.key, &name, mount);
+    if error.is_none() && !mount {
+        warnings.extend(names::damage(&at.key, value.secret()).map(|what| {
+            format!(
+                "{what}; add \"{}\" to mount of [workloads.\"{}\"], for a file in /run/secrets instead of a variable",
+                at.key, plan.name
+            )
+        }));
+    }
+    PlannedSecret {
+        name,
+        reference: Reference::new(&workload.provider, members),
+        source: source.to_string(),
+        mount,
+        ids: ids.get(at).cloned().unwrap_or_default(),
+        survives_outage: false,
+        warnings,
+        error,
+    }
+}
+
+impl Value {
+    fn secret(&self) -> &SecretBytes {
+        match self {
+            Self::Cached(entry) => entry.value(),
+            Self::Listed(value) => value,
+        }
+    }
+}
+
+/// `worker` and `worker@` have one prefix: a name belongs to the one that comes first.
+fn refuse_names_of_others(plans: &mut [Planned]) {
+    let mut owners: HashMap<String, String> = HashMap::new();
+    for plan in plans {
+        for secret in plan.secrets.values_mut() {
+            match owners.get(&secret.name) {
+                Some(owner) => {
+                    let why = format!(
+                        "{} is workload {owner}'s; rename one of the workloads",
+                        secret.name
+                    );
+                    secret.error.get_or_insert(why);
+                }
+                None => {
+                    owners.insert(secret.name.clone(), plan.name.clone());
+                }
+            }
+        }
+    }
+}
+
+/// What an id is registered for, in the words of people.
+pub fn about(what: &Registered) -> String {
+    match what {
+        Registered::Reference(reference) => reference.to_string(),
+        Registered::Literal(_) => String::new(),
+        Registered::Unusable(why) => why.to_string(),
+    }
+}
+
+/// Whether a registration would resolve after a reboot with no provider in reach.
+pub fn survives(service: &Service, what: &Registered, now: Moment, persisted: bool) -> bool {
+    match what {
+        Registered::Reference(reference) => service.survives(reference, now, persisted),
+        Registered::Literal(_) => true,
+        Registered::Unusable(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;
