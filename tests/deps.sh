@@ -56,3 +56,31 @@ install_packages() {
 kryoptic=${CARGO_TARGET_DIR:-target}/kryoptic
 [ -e "$kryoptic/release/libkryoptic_pkcs11.so" ] || echo "building Kryoptic, a token for the tests: a minute or two"
 CARGO_TARGET_DIR=$kryoptic ${CARGO:-cargo} build --quiet --locked --release --manifest-path tests/kryoptic/Cargo.toml
+
+# Quadlet makes units of psi's drop-ins. It comes with podman from 4.4 on, and with drop-ins from 5.0 on; the
+# one of Debian 13 needs nothing but libc, so it runs here too, without being installed.
+quadlet=${CARGO_TARGET_DIR:-target}/tools/quadlet
+fetch_quadlet() {
+    work=$(mktemp -d)
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' | head -n 1)
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$(dirname "$quadlet")"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror:-http://deb.debian.org/debian} trixie main" \
+        >"$work/sources.list"
+    cat >"$work/apt.conf" <<EOF
+Dir::Etc::sourcelist "$work/sources.list";
+Dir::Etc::sourceparts "/nonexistent";
+Dir::State::lists "$work/lists";
+Dir::State::status "/dev/null";
+Dir::Cache "$work/cache";
+APT::Sandbox::User "root";
+EOF
+    (
+        export APT_CONFIG="$work/apt.conf"
+        apt-get update -qq && cd "$work" && apt-get download -qq podman
+    ) && dpkg -x "$work"/podman_*.deb "$work/tree" && cp "$work/tree/usr/libexec/podman/quadlet" "$quadlet"
+    rm -rf "$work"
+}
+if [ ! -x "$quadlet" ]; then
+    echo "fetching quadlet (Debian 13's podman)"
+    fetch_quadlet
+fi

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Done.
     Ok = 0,
+    /// Done, and what was looked at is not as it should be: drift, or findings.
+    Drift = 1,
     /// The command line is wrong.
     Usage = 2,
     /// `SECRET_ID`, the value or the config is malformed, or asks for what the config has not.

@@ -27,6 +27,8 @@ pub struct Paths {
     pub podman_drop_in: PathBuf,
     /// The folder of quadlet units.
     pub quadlets: PathBuf,
+    /// The socket of podman's API service.
+    pub podman_socket: PathBuf,
 }
 
 impl Scope {
@@ -90,6 +92,7 @@ impl Paths {
             socket: "/run/psi/psid.sock".into(),
             podman_drop_in: "/etc/containers/containers.conf.d/50-psi.conf".into(),
             quadlets: "/etc/containers/systemd".into(),
+            podman_socket: "/run/podman/podman.sock".into(),
         }
     }
 
@@ -109,6 +112,7 @@ impl Paths {
             socket: runtime.join("psi/psid.sock"),
             podman_drop_in: config.join("containers/containers.conf.d/50-psi.conf"),
             quadlets: config.join("containers/systemd"),
+            podman_socket: runtime.join("podman/podman.sock"),
         }
     }
 }

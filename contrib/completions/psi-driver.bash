@@ -52,6 +52,9 @@ _psi__driver() {
             psi__driver,restore)
                 cmd="psi__driver__subcmd__restore"
                 ;;
+            psi__driver,setup)
+                cmd="psi__driver__subcmd__setup"
+                ;;
             psi__driver,store)
                 cmd="psi__driver__subcmd__store"
                 ;;
@@ -145,6 +148,9 @@ _psi__driver() {
             psi__driver__subcmd__help,restore)
                 cmd="psi__driver__subcmd__help__subcmd__restore"
                 ;;
+            psi__driver__subcmd__help,setup)
+                cmd="psi__driver__subcmd__help__subcmd__setup"
+                ;;
             psi__driver__subcmd__help,store)
                 cmd="psi__driver__subcmd__help__subcmd__store"
                 ;;
@@ -212,7 +218,7 @@ _psi__driver() {
 
     case "${cmd}" in
         psi__driver)
-            opts="-h -V --help --version lookup store delete list restore get health install cache hsm drill metrics help"
+            opts="-h -V --help --version lookup store delete list restore get health install setup cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -584,7 +590,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__help)
-            opts="lookup store delete list restore get health install cache hsm drill metrics help"
+            opts="lookup store delete list restore get health install setup cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -919,6 +925,20 @@ _psi__driver() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        psi__subcmd__driver__subcmd__help__subcmd__setup)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         psi__subcmd__driver__subcmd__help__subcmd__store)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1126,6 +1146,28 @@ _psi__driver() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__setup)
+            opts="-h --dry-run --prune --json --program --quadlets --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --program)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --quadlets)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -10,8 +10,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 /// Podman's secret driver, and the admin's view of psid.
 #[derive(Parser)]
 #[command(name = "psi-driver", version, arg_required_else_help = true)]
-#[command(after_help = "Exit status: 0 done, 2 usage, 65 bad input or config, 66 no such secret, \
-    69 no daemon, 74 local I/O failed, 75 try later, 76 protocol error, 77 not allowed.")]
+#[command(
+    after_help = "Exit status: 0 done, 1 drift or findings, 2 usage, 65 bad input or config, 66 no such secret, \
+    69 no daemon, 74 local I/O failed, 75 try later, 76 protocol error, 77 not allowed."
+)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -42,6 +44,8 @@ pub(crate) enum Command {
     Health,
     /// Write the podman drop-in that makes psi the secret driver
     Install(InstallOptions),
+    /// Register every workload's secrets with podman, and write the quadlet drop-ins
+    Setup(SetupOptions),
     /// The encrypted cache
     Cache {
         #[command(subcommand)]
@@ -91,6 +95,25 @@ pub(crate) struct InstallOptions {
     /// Where psi-driver stays for good: podman copies the path into every secret
     #[arg(long, value_name = "PATH", default_value = "/usr/bin/psi-driver")]
     pub(crate) program: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct SetupOptions {
+    /// Tell what would be done, and what differs; exit 0 when nothing does, else 1
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Remove what no workload lists any more: podman secrets and lines of drop-ins
+    #[arg(long)]
+    pub(crate) prune: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Where psi-driver stays for good (default: where `psi-driver install` said)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) program: Option<PathBuf>,
+    /// The folder of the quadlet units
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) quadlets: Option<PathBuf>,
 }
 
 /// What an admin does with the cache.
@@ -239,6 +262,12 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     }
 }
 
+/// A variable of podman's or the user's, for people's commands.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads podman's variables")]
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
 /// `SECRET_ID`, the one variable that podman's contract has.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads SECRET_ID")]
 pub(crate) fn secret_id() -> Option<OsString> {
@@ -271,6 +300,7 @@ impl Command {
             Self::Install(_) => "install".into(),
             Self::Drill(_) => "drill".into(),
             Self::Metrics => "metrics".into(),
+            Self::Setup(_) => "setup".into(),
             Self::Cache { command } => match command {
                 CacheCommand::Init(_) => "cache init".into(),
                 CacheCommand::Adopt(_) => "cache adopt".into(),

@@ -1,6 +1,8 @@
 //! The call: connect, one request, one answer, one absolute deadline; a status becomes an exit code
 //! and a sentence with its cause.
 
+mod workloads;
+
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;

@@ -1,12 +1,14 @@
 //! `psi-driver`: one podman call becomes one gRPC call over psid's socket; then the program exits.
 //!
 //! In reading order: `args` (what is asked), `verbs` (one verb, one call, one answer), `client` (the
-//! deadline, the retry, the exit code), `wire` (gRPC on a socket), `admin` (what only people run).
+//! deadline, the retry, the exit code), `wire` (gRPC on a socket), `admin` (what only people run), `podman`
+//! (for `admin`).
 
 mod admin;
 mod args;
 mod client;
 mod failure;
+mod podman;
 mod stdio;
 mod verbs;
 mod wire;
@@ -48,6 +50,7 @@ fn execute(command: &Command, paths: &Paths) -> Result<(), Failure> {
         Command::Get { name } => verbs::get(paths, name),
         Command::Health => verbs::health(paths),
         Command::Install(options) => admin::install::run(paths, options),
+        Command::Setup(options) => admin::setup::run(paths, options),
         Command::Cache { command } => admin::cache::run(paths, command),
         Command::Hsm { command } => admin::hsm::run(paths, command),
         Command::Drill(options) => admin::drill::run(paths, options),

@@ -3,7 +3,7 @@
 use psi_common::{Exit, InvalidSecretId, Paths, SecretId};
 use psi_proto::v1::StoreKind;
 
-use crate::admin::podman;
+use crate::admin::names;
 use crate::args::{self, Kind};
 use crate::client::{Client, Key, Patience};
 use crate::failure::Failure;
@@ -52,7 +52,7 @@ pub(crate) fn list(paths: &Paths) -> Result<(), Failure> {
 
 pub(crate) fn get(paths: &Paths, name: &str) -> Result<(), Failure> {
     let client = Client::new(paths, Patience::Podman);
-    let value = podman::by_any_name(name, |key| client.lookup(key))?;
+    let value = names::by_any_name(name, |key| client.lookup(key))?;
     stdio::write_value(&value)
 }
 

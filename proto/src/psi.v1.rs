@@ -564,7 +564,7 @@ pub mod plan_event {
         /// A source was pulled.
         #[prost(message, tag = "1")]
         Source(super::RefreshEvent),
-        /// What a workload wants.
+        /// What a workload wants; of many secrets, in parts that follow each other.
         #[prost(message, tag = "2")]
         Workload(super::PlannedWorkload),
     }

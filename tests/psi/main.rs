@@ -29,6 +29,7 @@ mod persist;
 mod podman;
 mod sealed;
 mod service;
+mod setup;
 mod store;
 mod tpm;
 mod vectors;

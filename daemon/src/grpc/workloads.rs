@@ -27,6 +27,9 @@ use crate::workloads::{self, Planned};
 /// How long a plan waits for a key that is being opened.
 const KEY_OPENS: Duration = Duration::from_secs(60);
 
+/// How many secrets of a workload one message has.
+const SECRETS_AT_ONCE: usize = 1_000;
+
 pub(super) struct Workloads(pub(super) Arc<Daemon>);
 
 type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -112,7 +115,9 @@ async fn tell_plan(
         }
     }
     for plan in workloads::plan(service, &failed, now.lately(), daemon.persists_now()).await {
-        events.send(Ok(told(plan_event::Event::Workload(workload(plan))))).await?;
+        for part in workload(plan) {
+            events.send(Ok(told(plan_event::Event::Workload(part)))).await?;
+        }
     }
     Ok(())
 }
@@ -121,7 +126,8 @@ fn told(event: plan_event::Event) -> PlanEvent {
     PlanEvent { event: Some(event) }
 }
 
-fn workload(plan: Planned) -> PlannedWorkload {
+/// In parts, each of a size that a caller takes.
+fn workload(plan: Planned) -> Vec<PlannedWorkload> {
     let secrets = plan.secrets.into_iter().map(|(key, secret)| PlannedSecret {
         key,
         name: secret.name,
@@ -133,15 +139,21 @@ fn workload(plan: Planned) -> PlannedWorkload {
         warnings: secret.warnings,
         error: secret.error.unwrap_or_default(),
     });
-    PlannedWorkload {
+    let secrets: Vec<_> = secrets.collect();
+    let whole = PlannedWorkload {
         name: plan.name,
         provider: plan.workload.provider,
         depends_on: plan.workload.depends_on,
         prefix: plan.prefix,
-        secrets: secrets.collect(),
+        secrets: Vec::new(),
         untrusted: plan.untrusted.unwrap_or_default(),
         error: plan.error.unwrap_or_default(),
+    };
+    let mut parts = secrets.chunks(SECRETS_AT_ONCE).map(<[_]>::to_vec).collect::<Vec<_>>();
+    if parts.is_empty() {
+        parts.push(Vec::new());
     }
+    parts.into_iter().map(|secrets| PlannedWorkload { secrets, ..whole.clone() }).collect()
 }
 
 fn kind(what: &Registered) -> RegistrationKind {

@@ -7,7 +7,7 @@ use psi_common::{Exit, Paths};
 use psi_proto::v1::RefreshEvent;
 use serde_json::json;
 
-use super::{keys, podman, psid, status};
+use super::{keys, names, psid, status};
 use crate::args::{AdoptOptions, CacheCommand, InitOptions};
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
@@ -155,7 +155,7 @@ fn refresh_json(events: &[RefreshEvent]) -> String {
 
 fn invalidate(paths: &Paths, target: &str) -> Result<(), Failure> {
     let client = Client::new(paths, Patience::Probe);
-    let existed = podman::by_any_name(target, |key| client.invalidate(key))?;
+    let existed = names::by_any_name(target, |key| client.invalidate(key))?;
     stdio::write_text(if existed {
         "dropped; the next lookup fetches it\n"
     } else {

@@ -2,11 +2,13 @@
 
 pub(crate) mod cache;
 pub(crate) mod drill;
+pub(crate) mod files;
 pub(crate) mod hsm;
 pub(crate) mod install;
 mod keys;
 pub(crate) mod metrics;
-pub(crate) mod podman;
+pub(crate) mod names;
 mod psid;
 pub(crate) mod restore;
+pub(crate) mod setup;
 mod status;

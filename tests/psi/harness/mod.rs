@@ -19,7 +19,7 @@ pub(crate) use driver::{Driver, Outcome, one_line, run};
 pub(crate) use ids::{id, reference};
 pub(crate) use probe::{Probe, bytes, hex};
 pub(crate) use process::Process;
-pub(crate) use programs::{copy_program, program, repository};
+pub(crate) use programs::{copy_program, program, repository, target_folder};
 pub(crate) use psid::{Psid, Start, folder_holds};
 pub(crate) use token::{PIN, Token};
 pub(crate) use tpm::Tpm;

@@ -44,7 +44,7 @@ fn profile_folder() -> PathBuf {
 }
 
 /// `target`
-pub(super) fn target_folder() -> PathBuf {
+pub(crate) fn target_folder() -> PathBuf {
     profile_folder().parent().unwrap().to_owned()
 }
 

@@ -15,17 +15,17 @@ use tempfile::TempDir;
 use crate::harness::{LIMIT, Outcome, World, program, run};
 
 /// The one image: busybox, under the names that the tests call.
-pub(super) const IMAGE: &str = "localhost/bb:1";
+pub(crate) const IMAGE: &str = "localhost/bb:1";
 
 /// The podman that is installed, with psi as its secret driver.
-pub(super) struct Podman {
+pub(crate) struct Podman {
     folder: TempDir,
     environment: BTreeMap<&'static str, OsString>,
 }
 
 impl Podman {
     /// A podman whose driver finds the psid of `world`.
-    pub(super) fn of(world: &World) -> Self {
+    pub(crate) fn of(world: &World) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "containers take root: run the tests as root"
@@ -50,17 +50,17 @@ impl Podman {
     }
 
     /// The variables with which anything else finds this podman's store.
-    pub(super) fn environment(&self) -> impl Iterator<Item = (&'static str, &OsString)> {
+    pub(crate) fn environment(&self) -> impl Iterator<Item = (&'static str, &OsString)> {
         self.environment.iter().map(|(name, value)| (*name, value))
     }
 
     /// Podman's own records of secrets.
-    pub(super) fn secrets_folder(&self) -> PathBuf {
+    pub(crate) fn secrets_folder(&self) -> PathBuf {
         self.folder.path().join("root/secrets")
     }
 
     /// A call that is not made yet.
-    pub(super) fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("podman");
         command.args(args).env_clear().envs(&self.environment).current_dir("/");
         command
@@ -68,13 +68,13 @@ impl Podman {
 
     /// Makes the call and waits for its end.
     #[track_caller]
-    pub(super) fn run(&self, args: &[&str], stdin: impl AsRef<[u8]>) -> Outcome {
+    pub(crate) fn run(&self, args: &[&str], stdin: impl AsRef<[u8]>) -> Outcome {
         run(self.command(args), stdin.as_ref())
     }
 
     /// Makes the call, which must succeed; its stdout, without the last newline.
     #[track_caller]
-    pub(super) fn ok(&self, args: &[&str]) -> String {
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
         let Outcome { code, stdout, stderr } = self.run(args, b"");
         assert_eq!(code, 0, "podman {args:?}: {stderr}");
         String::from_utf8(stdout).unwrap().trim_end_matches('\n').to_owned()
@@ -82,7 +82,7 @@ impl Podman {
 
     /// Makes the call, which must fail; its stderr.
     #[track_caller]
-    pub(super) fn fails(&self, args: &[&str], stdin: impl AsRef<[u8]>) -> String {
+    pub(crate) fn fails(&self, args: &[&str], stdin: impl AsRef<[u8]>) -> String {
         let Outcome { code, stdout, stderr } = self.run(args, stdin);
         assert_ne!(code, 0, "podman {args:?} succeeded: {}", String::from_utf8_lossy(&stdout));
         stderr
@@ -90,7 +90,7 @@ impl Podman {
 
     /// `podman secret create`; the id. Psi must add nothing to what podman prints.
     #[track_caller]
-    pub(super) fn create(&self, name: &str, data: impl AsRef<[u8]>) -> String {
+    pub(crate) fn create(&self, name: &str, data: impl AsRef<[u8]>) -> String {
         let Outcome { code, stdout, stderr } = self.run(&["secret", "create", name, "-"], data);
         assert_eq!((code, stderr.as_str()), (0, ""), "podman secret create {name}");
         let stdout = String::from_utf8(stdout).unwrap();
@@ -103,7 +103,7 @@ impl Podman {
     /// Runs `script` in a new container; what it left in `/out`, by name. Files and not the
     /// container's stdout: they are byte-exact whatever carries a stream.
     #[track_caller]
-    pub(super) fn container(&self, options: &[&str], script: &str) -> BTreeMap<String, Vec<u8>> {
+    pub(crate) fn container(&self, options: &[&str], script: &str) -> BTreeMap<String, Vec<u8>> {
         let out = tempfile::tempdir_in(self.folder.path()).unwrap();
         let volume = format!("{}:/out", out.path().display());
         let mut args = vec!["run", "--rm", "--volume", &volume];
@@ -118,7 +118,7 @@ impl Podman {
 
     /// The commands that podman copied into a secret, by name.
     #[track_caller]
-    pub(super) fn driver_options(&self, name: &str) -> BTreeMap<String, String> {
+    pub(crate) fn driver_options(&self, name: &str) -> BTreeMap<String, String> {
         let inspected: Value =
             serde_json::from_str(&self.ok(&["secret", "inspect", name])).unwrap();
         let driver = &inspected[0]["Spec"]["Driver"];
@@ -128,7 +128,7 @@ impl Podman {
 
     /// Runs a driver command as podman does: by sh, with its own environment and the id.
     #[track_caller]
-    pub(super) fn as_podman(&self, command: &str, id: &str, stdin: impl AsRef<[u8]>) -> Outcome {
+    pub(crate) fn as_podman(&self, command: &str, id: &str, stdin: impl AsRef<[u8]>) -> Outcome {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", command]).env_clear().envs(&self.environment).env("SECRET_ID", id);
         run(shell, stdin.as_ref())
@@ -136,7 +136,7 @@ impl Podman {
 
     /// Whether a command of the installed podman has an option.
     #[track_caller]
-    pub(super) fn knows(&self, command: &[&str], option: &str) -> bool {
+    pub(crate) fn knows(&self, command: &[&str], option: &str) -> bool {
         let help = self.ok(&[command, &["--help"]].concat());
         help.split_whitespace().any(|word| word.trim_end_matches(',') == option)
     }

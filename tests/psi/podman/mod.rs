@@ -1,6 +1,6 @@
 //! Real podman, real containers: what psi is for.
 
-mod host;
+pub(crate) mod host;
 
 mod from_python;
 mod job;

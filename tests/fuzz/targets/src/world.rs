@@ -61,6 +61,7 @@ pub(crate) fn paths(folder: &Path) -> Paths {
         socket: folder.join("psid.sock"),
         podman_drop_in: folder.join("50-psi.conf"),
         quadlets: folder.join("quadlets"),
+        podman_socket: folder.join("podman.sock"),
     }
 }
 

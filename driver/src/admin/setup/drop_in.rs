@@ -1,0 +1,166 @@
+//! A workload's quadlet drop-in, `WORKLOAD.container.d/50-psi.conf`: its secrets, and its order after psid.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use psi_proto::v1::PlannedSecret;
+
+/// Who wrote it: a file without this line is somebody else's, and stays.
+const MARK: &str = "# Written by `psi-driver setup`, which writes it anew; put your own lines into another drop-in.";
+const FILE: &str = "50-psi.conf";
+const FOLDER_END: &str = ".container.d";
+
+/// The lines that name secrets, by the secret's podman name.
+pub(super) type Lines = BTreeMap<String, String>;
+
+/// The place of a drop-in, and what is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DropIn {
+    pub(super) path: PathBuf,
+    pub(super) present: Present,
+}
+
+/// What is in the place of a drop-in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Present {
+    Nothing,
+    /// What a former setup wrote.
+    Ours(String),
+    /// A file that must not be overwritten, and why.
+    Foreign(String),
+}
+
+impl DropIn {
+    /// The drop-in of a workload.
+    pub(super) fn of(quadlets: &Path, workload: &str) -> Self {
+        let path = quadlets.join(format!("{workload}{FOLDER_END}")).join(FILE);
+        let present = match fs::read_to_string(&path) {
+            Ok(text) if text.lines().next() == Some(MARK) => Present::Ours(text),
+            Ok(_) => {
+                Present::Foreign("it is not psi's; remove it, or move it to another name".into())
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Present::Nothing,
+            Err(error) => Present::Foreign(format!("{error}; run it as the owner of the quadlets")),
+        };
+        Self { path, present }
+    }
+
+    /// The workloads that have a drop-in of ours, by name.
+    pub(super) fn all_of_ours(quadlets: &Path) -> BTreeMap<String, Self> {
+        let folders = fs::read_dir(quadlets).into_iter().flatten().flatten();
+        let names = folders.filter_map(|folder| {
+            Some(folder.file_name().to_str()?.strip_suffix(FOLDER_END)?.to_owned())
+        });
+        let all = names.map(|name| {
+            let drop_in = Self::of(quadlets, &name);
+            (name, drop_in)
+        });
+        all.filter(|(_, drop_in)| matches!(drop_in.present, Present::Ours(_))).collect()
+    }
+
+    /// What is there, when it is ours.
+    pub(super) fn text(&self) -> &str {
+        match &self.present {
+            Present::Ours(text) => text,
+            _ => "",
+        }
+    }
+
+    /// The secrets that it names.
+    pub(super) fn lines(&self) -> Lines {
+        lines_of(self.text())
+    }
+}
+
+/// The secrets that a text names.
+pub(super) fn lines_of(text: &str) -> Lines {
+    let secrets = text.lines().filter_map(|line| {
+        let name = line.strip_prefix("Secret=")?.split(',').next()?;
+        Some((name.to_owned(), line.to_owned()))
+    });
+    secrets.collect()
+}
+
+/// The line of a secret. psid has checked its names: nothing in them means anything to systemd.
+pub(super) fn line(secret: &PlannedSecret) -> String {
+    let kind = if secret.mount { "mount" } else { "env" };
+    format!("Secret={},type={kind},target={}", secret.name, secret.key)
+}
+
+/// The whole text. Quadlet orders nothing by itself: a container must start after what its secrets come from.
+pub(super) fn text(depends_on: &[String], lines: &Lines) -> String {
+    let more: String = depends_on.iter().map(|unit| format!(" {unit}")).collect();
+    let mut text = format!(
+        "{MARK}\n[Unit]\nWants=psid.socket{more}\nAfter=psid.socket psid.service{more}\n[Container]\n"
+    );
+    for line in lines.values() {
+        text.push_str(line);
+        text.push('\n');
+    }
+    text
+}
+
+/// How `old` becomes `new`, line by line, in the manner of diff(1).
+pub(super) fn diff(path: &Path, old: &str, new: &str) -> Vec<String> {
+    if old == new {
+        return Vec::new();
+    }
+    let path = path.display();
+    let from = if old.is_empty() { "/dev/null".into() } else { path.to_string() };
+    let to = if new.is_empty() { "/dev/null".into() } else { path.to_string() };
+    let mut diff = vec![format!("--- {from}"), format!("+++ {to}")];
+    let only_in = |text: &str, other: &str, sign: char| {
+        let other: Vec<&str> = other.lines().collect();
+        let lines = text.lines().filter(|line| !other.contains(line));
+        lines.map(|line| format!("{sign}{line}")).collect::<Vec<_>>()
+    };
+    diff.extend(only_in(old, new, '-'));
+    diff.extend(only_in(new, old, '+'));
+    diff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(name: &str, key: &str, mount: bool) -> PlannedSecret {
+        PlannedSecret { name: name.into(), key: key.into(), mount, ..PlannedSecret::default() }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_as_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let drop_in = DropIn::of(folder.path(), "worker@");
+        assert_eq!(drop_in.present, Present::Nothing);
+        assert!(drop_in.path.ends_with("worker@.container.d/50-psi.conf"));
+        let secrets = [secret("worker--B", "B", false), secret("worker--a.pem", "a.pem", true)];
+        let lines = secrets.iter().map(|secret| (secret.name.clone(), line(secret))).collect();
+        let text = text(&["network-online.target".into()], &lines);
+        assert_eq!(
+            text,
+            format!(
+                "{MARK}\n[Unit]\nWants=psid.socket network-online.target\n\
+                 After=psid.socket psid.service network-online.target\n[Container]\n\
+                 Secret=worker--B,type=env,target=B\nSecret=worker--a.pem,type=mount,target=a.pem\n"
+            )
+        );
+        fs::create_dir(drop_in.path.parent().unwrap()).unwrap();
+        fs::write(&drop_in.path, &text).unwrap();
+        let all = DropIn::all_of_ours(folder.path());
+        assert_eq!(all.keys().collect::<Vec<_>>(), ["worker@"]);
+        assert_eq!(all["worker@"].lines(), lines);
+        fs::write(&drop_in.path, text.replacen('#', "# ", 1)).unwrap();
+        assert!(DropIn::all_of_ours(folder.path()).is_empty());
+        assert!(matches!(DropIn::of(folder.path(), "worker@").present, Present::Foreign(_)));
+    }
+
+    #[test]
+    fn a_diff_has_what_goes_and_what_comes() {
+        let path = Path::new("/q");
+        assert!(diff(path, "a\n", "a\n").is_empty());
+        assert_eq!(diff(path, "a\nb\n", "a\nc\n"), ["--- /q", "+++ /q", "-b", "+c"]);
+        assert_eq!(diff(path, "", "a\n"), ["--- /dev/null", "+++ /q", "+a"]);
+    }
+}

@@ -1,0 +1,151 @@
+//! `psi-driver setup`: podman and the quadlets follow the config, and what is right already is not touched.
+//!
+//! psid tells what each workload wants (`client`), podman what it has; `reconcile` compares, `apply` does
+//! what is left, `drift` and `report` tell of it. No call of psid is open while podman is called: podman
+//! would wait for psid, and psid's caller for podman.
+
+mod apply;
+mod drift;
+mod drop_in;
+mod progress;
+mod reconcile;
+mod report;
+mod systemd;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use psi_common::{Exit, Paths};
+use psi_proto::v1::Registration;
+use rustix::fs::{FlockOperation, flock};
+
+use crate::args::SetupOptions;
+use crate::client::{Client, Patience};
+use crate::failure::Failure;
+use crate::podman::{Commands, Podman};
+use crate::stdio;
+use apply::{Done, apply};
+use drop_in::DropIn;
+use progress::Progress;
+use reconcile::{Found, Plan};
+
+const TITLE: &str = "setup";
+
+pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), Failure> {
+    let quadlets = options.quadlets.clone().unwrap_or_else(|| paths.quadlets.clone());
+    let commands = Commands::of(options.program.as_deref(), paths)?;
+    let _alone = if options.dry_run { None } else { Some(lock(&quadlets)?) };
+    let podman = Podman::find(paths)?;
+    let found = look(paths, &quadlets, commands, &podman)?;
+    let plans = found.plan();
+    if options.dry_run {
+        stdio::write_text(&report::dry_run(&found, &plans, options))?;
+        return verdict_of_dry_run(&found, &plans);
+    }
+    if !found.commands.program().exists() {
+        let note = format!(
+            "{} does not exist; install psi-driver there",
+            found.commands.program().display()
+        );
+        stdio::note(TITLE, &note);
+    }
+    let done = apply(&found, &plans, &podman, paths, options.prune)?;
+    stdio::write_text(&report::run(&plans, &done, options))?;
+    verdict(&plans, &done)
+}
+
+/// Two setups at once would undo each other's work.
+fn lock(quadlets: &Path) -> Result<File, Failure> {
+    let folder = fs::create_dir_all(quadlets).and_then(|()| File::open(quadlets));
+    let locked = folder.and_then(|folder| {
+        flock(&folder, FlockOperation::LockExclusive)?;
+        Ok(folder)
+    });
+    locked.map_err(|cause| {
+        let what = format!("the quadlets' folder {}", quadlets.display());
+        Failure::io(&what, &cause, "run it as the owner of the quadlets")
+    })
+}
+
+fn look(
+    paths: &Paths,
+    quadlets: &Path,
+    commands: Commands,
+    podman: &Podman,
+) -> Result<Found, Failure> {
+    let client = Client::new(paths, Patience::Admin);
+    let mut progress: Option<Progress> = None;
+    let mut count = 0;
+    let planned = client.plan(true, &mut |source| {
+        count += 1;
+        let total = source.sources as usize;
+        progress.get_or_insert_with(|| Progress::of("sources pulled", total)).show(count);
+    })?;
+    drop(progress);
+    let registered = client.registrations()?;
+    let has_backend = !client.status(false)?.backend.is_empty();
+    drop(client);
+    let mut drop_ins = DropIn::all_of_ours(quadlets);
+    for workload in planned.iter().filter(|workload| workload.error.is_empty()) {
+        let name = workload.name.clone();
+        drop_ins.entry(name).or_insert_with(|| DropIn::of(quadlets, &workload.name));
+    }
+    Ok(Found {
+        planned,
+        registered: by_id(registered),
+        secrets: podman.secrets()?,
+        drop_ins,
+        commands,
+        has_backend,
+    })
+}
+
+fn by_id(
+    registered: Vec<Registration>,
+) -> std::collections::BTreeMap<psi_common::SecretId, Registration> {
+    registered.into_iter().filter_map(|it| Some((it.id.parse().ok()?, it))).collect()
+}
+
+/// Errors first, then sources that did not answer; drift is what a dry run looks for.
+fn verdict_of_dry_run(found: &Found, plans: &[Plan]) -> Result<(), Failure> {
+    let is_clean = drift::drift(found, plans).is_empty();
+    if !is_clean || plans.iter().any(|plan| !plan.errors.is_empty()) {
+        return Err(Failure::silent(Exit::Drift));
+    }
+    untrusted(plans)
+}
+
+fn verdict(plans: &[Plan], done: &Done) -> Result<(), Failure> {
+    let errors = plans.iter().map(|plan| plan.errors.len()).sum::<usize>() + done.failed.len();
+    if errors > 0 {
+        let what =
+            if errors == 1 { "1 thing was".to_owned() } else { format!("{errors} things were") };
+        return Err(Failure::new(
+            Exit::BadInput,
+            format!("{what} not done, and everything else was"),
+            "see the lines that begin with `error`",
+        ));
+    }
+    untrusted(plans)
+}
+
+fn untrusted(plans: &[Plan]) -> Result<(), Failure> {
+    match plans.iter().find_map(|plan| plan.untrusted.as_ref()) {
+        Some(why) => Err(Failure::new(
+            Exit::TryLater,
+            format!("not every source answered: {why}"),
+            "what is known is set up; run it again later",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The unit of a workload's quadlet.
+fn unit_of(workload: &str) -> String {
+    format!("{workload}.service")
+}
+
+/// Paths as text.
+fn shown(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.display().to_string()).collect()
+}

@@ -1,0 +1,266 @@
+//! What there is, compared with what there should be: pure, so that a dry run and a run see the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use psi_common::SecretId;
+use psi_proto::v1::{PlannedSecret, PlannedWorkload, Registration, RegistrationKind};
+
+use super::drop_in::{self, DropIn, Lines, Present};
+use crate::podman::{Commands, Secret};
+
+/// Everything that was looked at.
+pub(super) struct Found {
+    pub(super) planned: Vec<PlannedWorkload>,
+    pub(super) registered: BTreeMap<SecretId, Registration>,
+    /// Podman's, by name.
+    pub(super) secrets: BTreeMap<String, Secret>,
+    /// By workload: of every one of the config, and of those that were.
+    pub(super) drop_ins: BTreeMap<String, DropIn>,
+    pub(super) commands: Commands,
+    /// Whether values outlive a reboot, as far as the config goes.
+    pub(super) has_backend: bool,
+}
+
+/// What is to be done for one workload.
+pub(super) struct Plan {
+    pub(super) name: String,
+    pub(super) drop_in: DropIn,
+    pub(super) depends_on: Vec<String>,
+    pub(super) steps: Vec<Step>,
+    /// Secrets of this workload that it lists no more.
+    pub(super) gone: Vec<Gone>,
+    /// Why its listing is not complete.
+    pub(super) untrusted: Option<String>,
+    pub(super) warnings: Vec<String>,
+    pub(super) errors: Vec<String>,
+    /// Nothing may be done for it.
+    pub(super) blocked: bool,
+    /// The config has it no more.
+    pub(super) is_gone: bool,
+}
+
+/// One secret that a workload wants.
+pub(super) struct Step {
+    pub(super) secret: PlannedSecret,
+    pub(super) action: Action,
+    /// Podman runs other commands for it than it should.
+    pub(super) stale: bool,
+    /// Podman's id, where it has one.
+    pub(super) id: Option<SecretId>,
+}
+
+/// What makes a secret right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Keep,
+    /// Podman has it not: one write of podman's.
+    Create,
+    /// psid has it not: podman need not know.
+    Register,
+    /// It leads elsewhere: podman need not know.
+    Repoint,
+}
+
+/// A secret that its workload lists no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Gone {
+    pub(super) name: String,
+    /// Podman has it; else only the drop-in names it.
+    pub(super) in_podman: bool,
+}
+
+impl Found {
+    /// What is to be done, workload by workload.
+    pub(super) fn plan(&self) -> Vec<Plan> {
+        let configured = self.planned.iter().map(|workload| self.plan_workload(workload));
+        let names: BTreeSet<&str> = self.planned.iter().map(|w| w.name.as_str()).collect();
+        let former = self.drop_ins.iter().filter(|(name, _)| !names.contains(name.as_str()));
+        configured.chain(former.map(|(name, drop_in)| self.plan_former(name, drop_in))).collect()
+    }
+
+    fn plan_workload(&self, workload: &PlannedWorkload) -> Plan {
+        // Of a name that makes no path, there is none.
+        let nowhere = DropIn { path: PathBuf::new(), present: Present::Nothing };
+        let drop_in = self.drop_ins.get(&workload.name).cloned().unwrap_or(nowhere);
+        let mut plan = Plan {
+            name: workload.name.clone(),
+            drop_in,
+            depends_on: workload.depends_on.clone(),
+            steps: Vec::new(),
+            gone: Vec::new(),
+            untrusted: not_empty(&workload.untrusted),
+            warnings: Vec::new(),
+            errors: not_empty(&workload.error).into_iter().collect(),
+            blocked: !workload.error.is_empty(),
+            is_gone: false,
+        };
+        if plan.blocked {
+            return plan;
+        }
+        if let Present::Foreign(why) = &plan.drop_in.present {
+            plan.errors.push(format!("{}: {why}", plan.drop_in.path.display()));
+        }
+        for secret in &workload.secrets {
+            plan.warnings
+                .extend(secret.warnings.iter().map(|why| format!("{}: {why}", secret.name)));
+            match self.step(secret) {
+                Ok(step) => plan.steps.push(step),
+                Err(why) => plan.errors.push(why),
+            }
+        }
+        plan.gone = self.gone_of(workload, &plan.drop_in);
+        plan
+    }
+
+    fn step(&self, secret: &PlannedSecret) -> Result<Step, String> {
+        if !secret.error.is_empty() {
+            return Err(secret.error.clone());
+        }
+        let Some(present) = self.secrets.get(&secret.name) else {
+            return Ok(Step {
+                secret: secret.clone(),
+                action: Action::Create,
+                stale: false,
+                id: None,
+            });
+        };
+        let registration = self.registered.get(&present.id);
+        if present.driver != "shell" {
+            return Err(format!(
+                "{} is in podman's {} driver; `psi-driver migrate --from file` moves such secrets, or remove it",
+                secret.name, present.driver
+            ));
+        }
+        if registration.is_none() && !present.names_psi() {
+            return Err(format!("{} belongs to another secret driver; remove it", secret.name));
+        }
+        let action = match registration.map(|registration| (registration.kind(), registration)) {
+            None => Action::Register,
+            Some((RegistrationKind::Reference, _)) => {
+                let is_right = secret.ids.iter().any(|id| id == present.id.as_str());
+                if is_right { Action::Keep } else { Action::Repoint }
+            }
+            Some((RegistrationKind::Literal, _)) => {
+                return Err(format!(
+                    "{} is a literal, which only psid has; remove it if the provider's value is to be used",
+                    secret.name
+                ));
+            }
+            Some((_, registration)) => {
+                return Err(format!("{}: psid cannot use it: {}", secret.name, registration.about));
+            }
+        };
+        let stale = present.options != self.commands.options();
+        Ok(Step { secret: secret.clone(), action, stale, id: Some(present.id) })
+    }
+
+    /// What begins as this workload's secrets do, and is a reference of psi's that it lists no more; and what
+    /// only its drop-in still names.
+    fn gone_of(&self, workload: &PlannedWorkload, drop_in: &DropIn) -> Vec<Gone> {
+        let listed: BTreeSet<&str> = workload.secrets.iter().map(|s| s.name.as_str()).collect();
+        let owned = |name: &str| self.owner(name) == Some(&workload.name);
+        let in_podman = self.secrets.values().filter(|secret| {
+            owned(&secret.name) && !listed.contains(secret.name.as_str()) && self.is_ours(secret)
+        });
+        let mut gone: BTreeMap<String, bool> =
+            in_podman.map(|secret| (secret.name.clone(), true)).collect();
+        for name in drop_in.lines().into_keys().filter(|name| !listed.contains(name.as_str())) {
+            let there = self.secrets.contains_key(&name);
+            gone.entry(name).or_insert(there);
+        }
+        gone.into_iter().map(|(name, in_podman)| Gone { name, in_podman }).collect()
+    }
+
+    /// A workload whose name the config has no more: its drop-in tells what was its.
+    fn plan_former(&self, name: &str, drop_in: &DropIn) -> Plan {
+        let named = drop_in.lines().into_keys();
+        let gone = named.filter(|name| self.owner(name).is_none()).map(|name| {
+            let in_podman = self.secrets.get(&name).is_some_and(|secret| self.is_ours(secret));
+            Gone { name, in_podman }
+        });
+        Plan {
+            name: name.to_owned(),
+            drop_in: drop_in.clone(),
+            depends_on: Vec::new(),
+            steps: Vec::new(),
+            gone: gone.collect(),
+            untrusted: None,
+            warnings: Vec::new(),
+            errors: Vec::new(),
+            blocked: false,
+            is_gone: true,
+        }
+    }
+
+    /// Whether podman will have a secret, when all goes well.
+    pub(super) fn will_have(&self, plan: &Plan, name: &str) -> bool {
+        self.secrets.contains_key(name) || plan.steps.iter().any(|step| step.secret.name == name)
+    }
+
+    /// The workload whose secrets are named so; of `app` and `app--two`, the longer one.
+    pub(super) fn owner(&self, name: &str) -> Option<&String> {
+        let owners = self.planned.iter().filter(|workload| name.starts_with(&workload.prefix));
+        owners.max_by_key(|workload| workload.prefix.len()).map(|workload| &workload.name)
+    }
+
+    /// Whether a setup may have made it: a literal was made by hand.
+    fn is_ours(&self, secret: &Secret) -> bool {
+        secret.driver == "shell"
+            && match self.registered.get(&secret.id) {
+                Some(registration) => registration.kind() == RegistrationKind::Reference,
+                None => secret.names_psi(),
+            }
+    }
+}
+
+impl Plan {
+    /// The lines of the drop-in to be, when `is_there` tells what podman has by then, and `pruned` whether
+    /// what is gone goes.
+    ///
+    /// No line goes without `pruned`, unless podman has its secret no more and the listing is complete:
+    /// the container could not start with it.
+    pub(super) fn lines(&self, is_there: impl Fn(&str) -> bool, pruned: bool) -> Lines {
+        let mut lines = self.drop_in.lines();
+        for gone in &self.gone {
+            if self.may_prune() && (pruned || !gone.in_podman) {
+                lines.remove(&gone.name);
+            }
+        }
+        for Step { secret, .. } in &self.steps {
+            if is_there(&secret.name) {
+                lines.insert(secret.name.clone(), drop_in::line(secret));
+            }
+        }
+        lines
+    }
+
+    /// The text of the drop-in to be; empty for none.
+    pub(super) fn text(&self, is_there: impl Fn(&str) -> bool, pruned: bool) -> String {
+        if self.is_gone {
+            return if pruned { String::new() } else { self.drop_in.text().to_owned() };
+        }
+        let lines = self.lines(is_there, pruned);
+        if lines.is_empty() && self.drop_in.text().is_empty() {
+            return String::new();
+        }
+        drop_in::text(&self.depends_on, &lines)
+    }
+
+    /// Whether what is gone may go.
+    pub(super) fn may_prune(&self) -> bool {
+        self.untrusted.is_none() && !self.blocked
+    }
+
+    /// Whether its drop-in may be written.
+    pub(super) fn may_write(&self) -> bool {
+        !self.blocked && !matches!(self.drop_in.present, Present::Foreign(_))
+    }
+}
+
+fn not_empty(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

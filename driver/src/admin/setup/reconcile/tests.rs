@@ -1,0 +1,180 @@
+use std::path::Path;
+
+use psi_common::{Paths, Scope};
+
+use super::*;
+use crate::admin::setup::drift::{self, Class};
+
+fn commands() -> Commands {
+    let paths = Paths::new(Scope::System);
+    Commands::of(Some(Path::new("/usr/bin/psi-driver")), &paths).unwrap()
+}
+
+fn id(number: u32) -> SecretId {
+    format!("{number:025x}").parse().unwrap()
+}
+
+/// A host with one workload `app` that lists A, with nothing else.
+fn found() -> Found {
+    let drop_ins =
+        BTreeMap::from([("app".to_owned(), DropIn::of(Path::new("/nonexistent"), "app"))]);
+    Found {
+        planned: vec![workload("app", &["A"])],
+        registered: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        drop_ins,
+        commands: commands(),
+        has_backend: true,
+    }
+}
+
+fn workload(name: &str, keys: &[&str]) -> PlannedWorkload {
+    let prefix = format!("{name}--");
+    let secrets = keys.iter().map(|key| PlannedSecret {
+        key: (*key).into(),
+        name: format!("{prefix}{key}"),
+        survives_outage: true,
+        ..PlannedSecret::default()
+    });
+    PlannedWorkload {
+        name: name.into(),
+        secrets: secrets.collect(),
+        prefix,
+        ..PlannedWorkload::default()
+    }
+}
+
+impl Found {
+    /// Podman has it, with psi's commands; psid has what `kind` says, if anything.
+    fn has(mut self, name: &str, number: u32, kind: Option<RegistrationKind>) -> Self {
+        let secret = Secret {
+            id: id(number),
+            name: name.into(),
+            driver: "shell".into(),
+            options: commands().options(),
+        };
+        self.secrets.insert(name.into(), secret);
+        if let Some(kind) = kind {
+            let about = Registration { kind: kind.into(), ..Registration::default() };
+            self.registered.insert(id(number), about);
+        }
+        self
+    }
+
+    /// The plan of `app`.
+    fn of_app(&self) -> Plan {
+        self.plan().into_iter().find(|plan| plan.name == "app").unwrap()
+    }
+
+    fn with_lines(mut self, names: &[&str]) -> Self {
+        let lines =
+            names.iter().map(|name| ((*name).to_owned(), format!("Secret={name},type=env")));
+        let drop_in = self.drop_ins.get_mut("app").unwrap();
+        drop_in.present = Present::Ours(drop_in::text(&[], &lines.collect()));
+        self
+    }
+}
+
+fn action(found: &Found) -> Result<(Action, bool), String> {
+    let mut plan = found.of_app();
+    match plan.steps.pop() {
+        Some(step) => Ok((step.action, step.stale)),
+        None => Err(plan.errors.remove(0)),
+    }
+}
+
+use RegistrationKind::{Literal, Reference, Unusable};
+
+#[test]
+fn each_secret_takes_the_least_that_makes_it_right() {
+    assert_eq!(action(&found()), Ok((Action::Create, false)));
+    assert_eq!(action(&found().has("app--A", 1, None)), Ok((Action::Register, false)));
+    let elsewhere = found().has("app--A", 1, Some(Reference));
+    assert_eq!(action(&elsewhere), Ok((Action::Repoint, false)));
+    let mut right = found().has("app--A", 1, Some(Reference));
+    right.planned[0].secrets[0].ids = vec![id(7).to_string(), id(1).to_string()];
+    assert_eq!(action(&right), Ok((Action::Keep, false)));
+    let options = &mut right.secrets.get_mut("app--A").unwrap().options;
+    options.insert("lookup".into(), "curl -sf --unix-socket /run/psi/psi.sock …".into());
+    assert_eq!(action(&right), Ok((Action::Keep, true)));
+}
+
+#[test]
+fn what_is_somebody_else_s_is_named_and_stays() {
+    let why = |found: Found| action(&found).unwrap_err();
+    assert!(why(found().has("app--A", 1, Some(Literal))).contains("is a literal"));
+    assert!(why(found().has("app--A", 1, Some(Unusable))).contains("psid cannot use it"));
+    let mut other = found().has("app--A", 1, None);
+    other.secrets.get_mut("app--A").unwrap().options =
+        BTreeMap::from([("lookup".into(), "pass show $SECRET_ID".into())]);
+    assert!(why(other).contains("another secret driver"));
+    let mut file = found().has("app--A", 1, None);
+    file.secrets.get_mut("app--A").unwrap().driver = "file".into();
+    assert!(why(file).contains("migrate --from file"));
+}
+
+#[test]
+fn what_is_listed_no_more_is_known_by_its_owner() {
+    let mut found = found()
+        .has("app--OLD", 1, Some(Reference))
+        .has("app--by_hand", 2, Some(Literal))
+        .has("app--two--K", 3, Some(Reference))
+        .has("other--K", 4, Some(Reference))
+        .with_lines(&["app--OLD", "app--LOST"]);
+    found.planned.push(workload("app--two", &[]));
+    let other = DropIn::of(Path::new("/nonexistent"), "app--two");
+    found.drop_ins.insert("app--two".into(), other);
+    let gone = |name: &str, in_podman| Gone { name: name.into(), in_podman };
+    assert_eq!(found.of_app().gone, [gone("app--LOST", false), gone("app--OLD", true)]);
+    let plans = found.plan();
+    assert_eq!(plans[1].gone, [gone("app--two--K", true)]);
+    let classed = drift::classify(&found, &plans);
+    let class = |name: &str| classed.iter().find(|secret| secret.name == name).unwrap().class;
+    assert_eq!(class("app--OLD"), Class::Orphaned);
+    assert_eq!(class("app--by_hand"), Class::Managed);
+    assert_eq!(class("other--K"), Class::Managed);
+}
+
+/// PR #37 of the Python PSI: keys that fell out of a fetch left the drop-in, and a container started
+/// without its variable, without a word.
+#[test]
+fn pr37_a_drop_in_loses_no_line_to_a_listing_alone() {
+    let mut found =
+        found().has("app--OLD", 1, Some(Reference)).with_lines(&["app--OLD", "app--LOST"]);
+    let names = |found: &Found, pruned| {
+        let plan = found.of_app();
+        plan.lines(|name| found.will_have(&plan, name), pruned).into_keys().collect::<Vec<_>>()
+    };
+    // What podman has no more, no container could start with.
+    assert_eq!(names(&found, false), ["app--A", "app--OLD"]);
+    assert_eq!(names(&found, true), ["app--A"]);
+    found.planned[0].untrusted = "the provider is out".into();
+    for pruned in [false, true] {
+        assert_eq!(names(&found, pruned), ["app--A", "app--LOST", "app--OLD"]);
+        assert!(!found.of_app().may_prune());
+    }
+    // Nor by a key that cannot be set up any more.
+    found.planned[0].secrets[0].error = "no name of a variable".into();
+    assert_eq!(names(&found.with_lines(&["app--A"]), true), ["app--A"]);
+}
+
+#[test]
+fn a_workload_that_the_config_has_no_more_goes_with_a_prune() {
+    let mut found = found().has("app--A", 1, Some(Reference)).with_lines(&["app--A"]);
+    found.planned.clear();
+    let plan = found.of_app();
+    assert!(plan.is_gone);
+    assert_eq!(plan.gone, [Gone { name: "app--A".into(), in_podman: true }]);
+    assert_eq!(plan.text(|_| true, false), plan.drop_in.text());
+    assert_eq!(plan.text(|_| true, true), "");
+    assert_eq!(drift::drift(&found, &found.plan()).len(), 2);
+}
+
+#[test]
+fn nothing_is_done_for_a_workload_that_cannot_be() {
+    let mut found = found();
+    found.drop_ins.clear();
+    found.planned[0].error = "'../x' names no quadlet unit".into();
+    let plan = found.of_app();
+    assert!(plan.steps.is_empty() && plan.gone.is_empty() && !plan.may_write());
+}

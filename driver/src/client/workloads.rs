@@ -1,0 +1,50 @@
+//! The calls about workloads and registrations.
+
+use psi_common::SecretId;
+use psi_proto::v1::plan_event::Event;
+use psi_proto::v1::{
+    PlanEvent, PlanRequest, PlannedWorkload, RefreshEvent, Registration, RegistrationsRequest,
+    RepointRequest, RepointResponse,
+};
+
+use super::Client;
+use crate::failure::Failure;
+
+const WORKLOADS: &str = "/psi.v1.WorkloadAdmin";
+
+impl Client {
+    /// What the workloads want registered; hands each source over as it is pulled.
+    pub(crate) fn plan(
+        &self,
+        pull: bool,
+        on_source: &mut dyn FnMut(RefreshEvent),
+    ) -> Result<Vec<PlannedWorkload>, Failure> {
+        let mut planned: Vec<PlannedWorkload> = Vec::new();
+        self.stream(WORKLOADS, "Plan", &PlanRequest { pull }, &mut |event: PlanEvent| {
+            match (event.event, planned.last_mut()) {
+                (Some(Event::Source(source)), _) => on_source(source),
+                // A workload of many secrets comes in parts.
+                (Some(Event::Workload(more)), Some(last)) if last.name == more.name => {
+                    last.secrets.extend(more.secrets);
+                }
+                (Some(Event::Workload(workload)), _) => planned.push(workload),
+                (None, _) => {}
+            }
+        })?;
+        Ok(planned)
+    }
+
+    /// Every registration, sorted by id.
+    pub(crate) fn registrations(&self) -> Result<Vec<Registration>, Failure> {
+        let mut all = Vec::new();
+        let request = RegistrationsRequest {};
+        self.stream(WORKLOADS, "Registrations", &request, &mut |one| all.push(one))?;
+        Ok(all)
+    }
+
+    /// Points a registered reference elsewhere.
+    pub(crate) fn repoint(&self, id: SecretId, reference: &str) -> Result<(), Failure> {
+        let request = RepointRequest { id: id.to_string(), reference: reference.to_owned() };
+        self.call::<RepointResponse>(WORKLOADS, "Repoint", &request).map(|_| ())
+    }
+}

@@ -1,0 +1,103 @@
+//! By the `podman` command.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use psi_common::Exit;
+use serde_json::Value;
+
+use super::{Commands, strange};
+use crate::failure::Failure;
+
+/// How many are named in one call: an argument list has its limit.
+const AT_ONCE: usize = 2_000;
+
+/// Every secret: their ids, then all in one call.
+pub(super) fn secrets() -> Result<Vec<Value>, Failure> {
+    let ids = text(&podman(["secret", "ls", "--quiet"], "")?);
+    inspect("secret", &ids)
+}
+
+/// Every container, likewise.
+pub(super) fn containers() -> Result<Vec<Value>, Failure> {
+    let ids = text(&podman(["ps", "--all", "--quiet", "--no-trunc"], "")?);
+    inspect("container", &ids)
+}
+
+pub(super) fn info() -> Result<Value, Failure> {
+    json(&podman(["info", "--format", "json"], "")?)
+}
+
+pub(super) fn create(name: &str, data: &str, commands: &Commands) -> Result<(), Failure> {
+    let mut args = vec!["secret".to_owned(), "create".into(), "--driver".into(), "shell".into()];
+    for (verb, command) in commands.all() {
+        args.extend(["--driver-opts".into(), format!("{verb}={command}")]);
+    }
+    args.extend(["--".into(), name.into(), "-".into()]);
+    podman(args, data).map(|_| ())
+}
+
+pub(super) fn remove(name: &str) -> Result<(), Failure> {
+    podman(["secret", "rm", "--", name], "").map(|_| ())
+}
+
+fn inspect(kind: &str, ids: &str) -> Result<Vec<Value>, Failure> {
+    let ids: Vec<&str> = ids.lines().map(str::trim).filter(|id| !id.is_empty()).collect();
+    let mut all = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(AT_ONCE) {
+        let mut args = vec![kind, "inspect"];
+        args.extend(ids);
+        // One that was removed meanwhile makes podman fail, once it has told of the others.
+        let output = run(&args, "")?;
+        let told = match json(&output.stdout) {
+            Ok(told) => told,
+            Err(_) => json(&checked(output)?)?,
+        };
+        let Value::Array(told) = told else { return Err(strange(&told)) };
+        all.extend(told);
+    }
+    Ok(all)
+}
+
+/// Podman's stdout; its stderr is why it failed.
+fn podman<S: AsRef<OsStr>>(
+    args: impl IntoIterator<Item = S>,
+    stdin: &str,
+) -> Result<Vec<u8>, Failure> {
+    let args: Vec<S> = args.into_iter().collect();
+    checked(run(&args, stdin)?)
+}
+
+fn run<S: AsRef<OsStr>>(args: &[S], stdin: &str) -> Result<std::process::Output, Failure> {
+    let failed = |cause| Failure::io("running podman", &cause, "install podman, or set PATH");
+    let mut command = Command::new("podman");
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    if let Some(mut pipe) = child.stdin.take() {
+        // A reference, which fits a pipe; a podman that does not read it says why on stderr.
+        let _ = pipe.write_all(stdin.as_bytes());
+    }
+    child.wait_with_output().map_err(failed)
+}
+
+fn checked(output: std::process::Output) -> Result<Vec<u8>, Failure> {
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let words = text(&output.stderr);
+    let words: Vec<&str> = words.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let why = match words.is_empty() {
+        true => output.status.to_string(),
+        false => words.join(" · "),
+    };
+    Err(Failure::told(Exit::Io, format!("podman: {why}")))
+}
+
+fn json(bytes: &[u8]) -> Result<Value, Failure> {
+    serde_json::from_slice(bytes).map_err(|_| strange(&Value::from(text(bytes))))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

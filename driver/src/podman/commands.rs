@@ -1,0 +1,105 @@
+//! The four commands that podman runs. They are permanent: podman copies them into every secret at its
+//! creation. So there is no socket, token, flag or timeout in them; `exec` spares a shell for each lookup.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use psi_common::{Exit, Paths};
+
+use crate::failure::Failure;
+
+/// Where psi-driver is, as a rule.
+const PROGRAM: &str = "/usr/bin/psi-driver";
+/// In the order in which a drop-in has them.
+const VERBS: [&str; 4] = ["lookup", "store", "delete", "list"];
+
+/// The commands that run one psi-driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Commands {
+    program: String,
+}
+
+impl Commands {
+    /// Those that run the psi-driver at `program`; without one, at the place that podman's drop-in names.
+    pub(crate) fn of(program: Option<&Path>, paths: &Paths) -> Result<Self, Failure> {
+        let Some(program) = program else {
+            let installed = fs::read_to_string(&paths.podman_drop_in).ok();
+            let installed = installed.as_deref().and_then(program_in).filter(|path| is_plain(path));
+            return Ok(Self { program: installed.unwrap_or(PROGRAM).to_owned() });
+        };
+        let plain = program.to_str().filter(|path| is_plain(path)).ok_or_else(|| {
+            Failure::new(
+                Exit::Usage,
+                format!("--program {} is no absolute path of plain characters", program.display()),
+                "podman hands it to sh: use letters, digits and ._-/ only",
+            )
+        })?;
+        Ok(Self { program: plain.to_owned() })
+    }
+
+    /// The program that they run.
+    pub(crate) fn program(&self) -> &Path {
+        Path::new(&self.program)
+    }
+
+    /// Each verb with its command.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, String)> {
+        VERBS.into_iter().map(|verb| (verb, format!("exec {} {verb}", self.program)))
+    }
+
+    /// As podman keeps them with a secret.
+    pub(crate) fn options(&self) -> BTreeMap<String, String> {
+        self.all().map(|(verb, command)| (verb.to_owned(), command)).collect()
+    }
+
+    /// Podman's drop-in that makes them its default.
+    pub(crate) fn drop_in(&self) -> String {
+        let mut text = String::from(
+            "# Written by `psi-driver install`. Podman copies these commands into each secret it creates.\n\
+             [secrets]\ndriver = \"shell\"\n[secrets.opts]\n",
+        );
+        for (verb, command) in self.all() {
+            text.push_str(&format!("{verb:6} = \"{command}\"\n"));
+        }
+        text
+    }
+}
+
+/// The program in a drop-in as [`Commands::drop_in`] writes it.
+fn program_in(drop_in: &str) -> Option<&str> {
+    drop_in
+        .lines()
+        .find_map(|line| line.strip_prefix("lookup = \"exec ")?.strip_suffix(" lookup\""))
+}
+
+/// Whether `sh`, TOML and podman's command line take the path as it is.
+fn is_plain(path: &str) -> bool {
+    path.starts_with('/')
+        && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/+".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The packaged file and the written one are one text, and that is the contract.
+    #[test]
+    fn drop_in_is_the_packaged_one() {
+        let packaged = include_str!("../../../contrib/containers.conf.d/50-psi.conf");
+        let commands = Commands { program: PROGRAM.into() };
+        assert_eq!(commands.drop_in(), packaged);
+        assert_eq!(program_in(packaged), Some(PROGRAM));
+        for verb in VERBS {
+            assert!(packaged.contains(&format!("= \"exec /usr/bin/psi-driver {verb}\"\n")));
+        }
+    }
+
+    #[test]
+    fn a_path_for_the_shell_is_plain() {
+        assert!(is_plain("/usr/local/bin/psi-driver"));
+        for path in ["psi-driver", "/a b/psi-driver", "/a;rm", "/a\"b", "/a$b", "/a\nb", "/a,b"] {
+            assert!(!is_plain(path), "{path}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Podman's secrets: over its API socket where that answers, by its command otherwise. For people's commands
+//! only: podman waits for psi-driver, so nothing that podman runs may come here.
+
+mod api;
+mod command;
+mod commands;
+mod http;
+mod store;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use psi_common::{Exit, Paths, SecretId};
+use serde_json::Value;
+
+use crate::args;
+use crate::failure::Failure;
+use api::Api;
+
+pub(crate) use commands::Commands;
+pub(crate) use store::Store;
+
+/// A podman.
+pub(crate) struct Podman(Way);
+
+enum Way {
+    Api(Api),
+    Command,
+}
+
+/// A secret as podman knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Secret {
+    pub(crate) id: SecretId,
+    pub(crate) name: String,
+    /// "shell", "file" or "pass".
+    pub(crate) driver: String,
+    /// What the driver was told when the secret was made.
+    pub(crate) options: BTreeMap<String, String>,
+}
+
+impl Podman {
+    /// The podman whose secrets containers of this scope see.
+    pub(crate) fn find(paths: &Paths) -> Result<Self, Failure> {
+        let way = match api_socket(paths) {
+            Some(socket) => Api::connect(&socket).map_or(Way::Command, Way::Api),
+            None => Way::Command,
+        };
+        Ok(Self(way))
+    }
+
+    /// Every secret, by name; with the driver's options, without a value.
+    pub(crate) fn secrets(&self) -> Result<BTreeMap<String, Secret>, Failure> {
+        let listed = match &self.0 {
+            Way::Api(api) => api.secrets()?,
+            Way::Command => command::secrets()?,
+        };
+        let secrets = listed.iter().map(|secret| parse(secret).ok_or_else(|| strange(secret)));
+        let secrets = secrets.map(|secret| secret.map(|secret| (secret.name.clone(), secret)));
+        secrets.collect()
+    }
+
+    /// Makes a secret with psi as its driver, whatever podman's config says.
+    pub(crate) fn create(
+        &self,
+        name: &str,
+        data: &str,
+        commands: &Commands,
+    ) -> Result<(), Failure> {
+        match &self.0 {
+            Way::Api(api) => api.create(name, data, commands),
+            Way::Command => command::create(name, data, commands),
+        }
+    }
+
+    /// Removes a secret.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), Failure> {
+        match &self.0 {
+            Way::Api(api) => api.remove(name),
+            Way::Command => command::remove(name),
+        }
+    }
+
+    /// What containers were made with, each with one container's name: the secrets that they mount, and every
+    /// word of the commands that made them. Podman tells nowhere else of secrets that are variables.
+    pub(crate) fn used_words(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let containers = match &self.0 {
+            Way::Api(api) => api.containers()?,
+            Way::Command => command::containers()?,
+        };
+        let mut used = BTreeMap::new();
+        for container in &containers {
+            let name = container["Name"].as_str().unwrap_or_default();
+            let config = &container["Config"];
+            let mounted = config["Secrets"].as_array().into_iter().flatten();
+            let mounted = mounted.filter_map(|secret| secret["Name"].as_str());
+            let made_by = config["CreateCommand"].as_array().into_iter().flatten();
+            let words = made_by.filter_map(Value::as_str).flat_map(|arg| arg.split(['=', ',']));
+            for word in mounted.chain(words) {
+                used.insert(word.to_owned(), name.to_owned());
+            }
+        }
+        Ok(used)
+    }
+
+    /// Where its containers, images and secrets are.
+    pub(crate) fn graph_root(&self) -> Result<PathBuf, Failure> {
+        let info = match &self.0 {
+            Way::Api(api) => api.info()?,
+            Way::Command => command::info()?,
+        };
+        info["store"]["graphRoot"].as_str().map(PathBuf::from).ok_or_else(|| strange(&info))
+    }
+}
+
+/// Podman's own variables come first: they may name another store than the socket's service has.
+fn api_socket(paths: &Paths) -> Option<PathBuf> {
+    match args::variable("CONTAINER_HOST") {
+        Some(host) => Some(Path::new(host.to_str()?.strip_prefix("unix://")?).to_owned()),
+        None => {
+            let elsewhere =
+                ["CONTAINERS_CONF", "CONTAINERS_CONF_OVERRIDE", "CONTAINERS_STORAGE_CONF"];
+            let stays = elsewhere.iter().all(|name| args::variable(name).is_none());
+            stays.then(|| paths.podman_socket.clone())
+        }
+    }
+}
+
+/// As `podman secret inspect` and the API have it.
+fn parse(secret: &Value) -> Option<Secret> {
+    let spec = &secret["Spec"];
+    let driver = &spec["Driver"];
+    let options = driver["Options"].as_object().into_iter().flatten();
+    Some(Secret {
+        id: secret["ID"].as_str()?.parse().ok()?,
+        name: spec["Name"].as_str()?.to_owned(),
+        driver: driver["Name"].as_str()?.to_owned(),
+        options: options
+            .map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+            .collect::<Option<_>>()?,
+    })
+}
+
+fn strange(answer: &Value) -> Failure {
+    let answer: String = answer.to_string().chars().take(200).collect();
+    Failure::new(
+        Exit::Protocol,
+        format!("podman answers what psi-driver does not understand: {answer}"),
+        "report it, with the version of podman",
+    )
+}
+
+impl Secret {
+    /// Whether it is psi's, this psi's or a former one's: its commands name psi.
+    pub(crate) fn names_psi(&self) -> bool {
+        let words = self.options.values();
+        let mut words = words.flat_map(|text| text.split(|c: char| !c.is_alphanumeric()));
+        self.driver == "shell" && words.any(|word| word == "psi")
+    }
+}
+
+/// The ids of some secrets.
+pub(crate) fn ids<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> BTreeSet<SecretId> {
+    secrets.into_iter().map(|secret| secret.id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn secret(driver: &str, lookup: &str) -> Secret {
+        let told = json!({
+            "ID": "0123456789abcdef012345678",
+            "Spec": {"Name": "a", "Driver": {"Name": driver, "Options": {"lookup": lookup}}},
+        });
+        parse(&told).unwrap()
+    }
+
+    #[test]
+    fn the_python_psi_s_commands_are_known_and_others_are_not() {
+        for lookup in [
+            "exec /usr/bin/psi-driver lookup",
+            "curl -sf --unix-socket /run/psi/psi.sock http://localhost/lookup/$SECRET_ID",
+            "podman run --rm ghcr.io/quickvm/psi:latest secret lookup",
+        ] {
+            assert!(secret("shell", lookup).names_psi(), "{lookup}");
+        }
+        assert!(!secret("shell", "pass show /epsilon/$SECRET_ID").names_psi());
+        assert!(!secret("file", "/var/lib/psi").names_psi());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_said() {
+        assert!(parse(&json!({"ID": "x", "Spec": {}})).is_none());
+        let words = strange(&json!({"ID": "x\ny"})).to_string();
+        assert!(words.contains(r#"{"ID":"x\ny"}"#) && !words.contains('\n'), "{words}");
+    }
+}

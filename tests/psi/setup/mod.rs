@@ -1,0 +1,10 @@
+//! `psi-driver setup`: podman and the quadlets follow the config, and what is right is not touched.
+
+mod host;
+
+mod drift;
+mod order;
+mod prune;
+mod quadlet;
+mod reconcile;
+mod units;

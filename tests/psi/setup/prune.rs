@@ -1,0 +1,82 @@
+//! What goes, and when.
+
+use serde_json::{Value, json};
+
+use super::host::{Host, workload};
+
+fn names(host: &Host) -> Vec<String> {
+    host.ids().into_keys().collect()
+}
+
+#[test]
+fn what_is_listed_no_more_goes_with_a_prune_and_not_before() {
+    let host = Host::with_myapp(&json!({"A": "1", "B": "2", "GOES": "3"}));
+    host.set_up(&[]);
+    host.podman.create("myapp--by_hand", "a literal");
+    host.double.remove("/myapp", "GOES");
+    let told = host.setup(&[]).text();
+    assert!(told.contains("myapp--GOES listed no more, and kept; --prune removes them"), "{told}");
+    assert!(host.drop_in("myapp").contains("myapp--GOES"));
+    let told = host.dry_run(1);
+    let drift = &told["drift"];
+    assert_eq!((&drift[0]["name"], &drift[0]["at"]), (&json!("myapp--GOES"), &json!("provider")));
+    let told = host.set_up(&["--prune"]);
+    assert_eq!((&told["removed"], &told["podman_writes"]), (&json!(["myapp--GOES"]), &json!(1)));
+    assert_eq!(names(&host), ["myapp--A", "myapp--B", "myapp--by_hand"]);
+    assert!(!host.drop_in("myapp").contains("myapp--GOES"));
+    host.dry_run(0);
+}
+
+/// PR #37 of the Python PSI: a listing that lacks most of what is known took the lines out of the drop-in.
+#[test]
+fn pr37_a_suspicious_listing_loses_nothing_even_with_a_prune() {
+    let host = Host::with_myapp(&json!({"A": "1", "B": "2", "C": "3"}));
+    host.set_up(&[]);
+    let (text, ids) = (host.drop_in("myapp"), host.ids());
+    for key in ["A", "B", "C"] {
+        host.double.remove("/myapp", key);
+    }
+    let told = host.set_up(&["--prune"]);
+    assert_eq!((&told["removed"], &told["drop_ins"]), (&json!([]), &json!([])), "{told}");
+    assert_eq!((host.drop_in("myapp"), host.ids()), (text, ids));
+    // Nor one that fails altogether.
+    host.double.permit(&json!([]));
+    let outcome = host.setup(&["--prune"]).run();
+    assert_eq!(outcome.code, 75, "{}", outcome.stderr);
+    assert_eq!(names(&host).len(), 3);
+}
+
+/// A container resolves its variables again at each exec and each healthcheck.
+#[test]
+fn what_a_container_still_has_stays() {
+    let host = Host::with_myapp(&json!({"A": "1", "B": "2", "GOES": "3"}));
+    host.set_up(&[]);
+    let secret = "--secret=myapp--GOES,type=env,target=GOES";
+    host.podman.ok(&["run", "-d", "--name=app", secret, "localhost/bb:1", "sleep", "1000"]);
+    host.double.remove("/myapp", "GOES");
+    let told = host.set_up(&["--prune"]);
+    let why = told["kept"]["myapp--GOES"].as_str().unwrap();
+    assert!(why.contains("container app has it"), "{told}");
+    assert!(!host.drop_in("myapp").contains("GOES"), "the next container does without");
+    host.podman.ok(&["rm", "-f", "-t", "0", "app"]);
+    assert_eq!(host.set_up(&["--prune"])["removed"], json!(["myapp--GOES"]));
+}
+
+#[test]
+fn a_workload_that_leaves_the_config_goes_with_a_prune() {
+    let both = workload("one", &[("/myapp", false)]) + &workload("two", &[("/myapp", false)]);
+    let mut host = Host::of(&json!({"/myapp": {"A": "1"}}), &both);
+    host.serve_api();
+    host.set_up(&[]);
+    host.reconfigure(&workload("one", &[("/myapp", false)]));
+    let told = host.set_up(&[]);
+    assert_eq!(told["podman_writes"], 0);
+    assert_eq!(names(&host), ["one--A", "two--A"]);
+    let drift = host.dry_run(1)["drift"].clone();
+    let at = drift.as_array().unwrap().iter().map(|drift| drift["at"].clone());
+    assert_eq!(at.collect::<Value>(), json!(["config", "drop-in"]), "{drift}");
+    host.set_up(&["--prune"]);
+    assert_eq!(names(&host), ["one--A"]);
+    assert!(!host.drop_in_path("two").parent().unwrap().exists());
+    host.dry_run(0);
+}
