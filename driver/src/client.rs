@@ -359,7 +359,8 @@ impl Patience {
     }
 }
 
+/// Waits before another look for somebody at a socket.
 #[expect(clippy::disallowed_methods, reason = "nothing tells that a daemon will be there again")]
-fn wait(pause: Duration) {
+pub(crate) fn wait(pause: Duration) {
     std::thread::sleep(pause);
 }

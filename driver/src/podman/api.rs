@@ -1,14 +1,16 @@
 //! Over podman's API socket: libpod's part of the API, in JSON. A connection a call, which on a unix socket
 //! costs nothing, and none can be stale.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use psi_common::Exit;
 use serde_json::Value;
 
 use super::http::{self, Answer};
 use super::{Commands, strange};
+use crate::client::wait;
 use crate::failure::Failure;
 
 /// The oldest API that every podman from 4.0 on serves.
@@ -17,6 +19,9 @@ const BASE: &str = "/v4.0.0/libpod";
 const PING: Duration = Duration::from_secs(3);
 /// Podman makes its callers queue for its lock, and a store waits for psid.
 const CALL: Duration = Duration::from_secs(120);
+
+/// How often a socket that nothing announces is looked for.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// A podman that answers.
 pub(super) struct Api {
@@ -28,6 +33,18 @@ impl Api {
     pub(super) fn connect(socket: &Path) -> Option<Self> {
         let api = Self { socket: socket.to_owned() };
         api.call("GET", "/_ping", "", PING).is_ok().then_some(api)
+    }
+
+    /// The API behind a socket that will be there, if it is there by `limit`.
+    pub(super) fn await_at(socket: &Path, limit: Duration) -> Option<Self> {
+        let deadline = Instant::now() + limit;
+        while UnixStream::connect(socket).is_err() {
+            if Instant::now() >= deadline {
+                return None;
+            }
+            wait(LOOK);
+        }
+        Some(Self { socket: socket.to_owned() })
     }
 
     pub(super) fn secrets(&self) -> Result<Vec<Value>, Failure> {

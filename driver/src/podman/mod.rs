@@ -5,6 +5,7 @@ mod api;
 mod command;
 mod commands;
 mod http;
+mod service;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,17 +17,21 @@ use serde_json::Value;
 use crate::args;
 use crate::failure::Failure;
 use api::Api;
+use service::Service;
 
 pub(crate) use commands::Commands;
 pub(crate) use store::Store;
 
 /// A podman.
-pub(crate) struct Podman(Way);
-
-enum Way {
-    Api(Api),
-    Command,
+pub(crate) struct Podman {
+    /// None: it is called by its command.
+    api: Option<Api>,
+    /// What serves the API, when nobody but us asked for that.
+    own: Option<Service>,
 }
+
+/// From so many calls on, a service of our own is faster than as many commands.
+const MANY: usize = 8;
 
 /// A secret as podman knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,20 +46,24 @@ pub(crate) struct Secret {
 
 impl Podman {
     /// The podman whose secrets containers of this scope see.
-    pub(crate) fn find(paths: &Paths) -> Result<Self, Failure> {
-        let way = match api_socket(paths) {
-            Some(socket) => Api::connect(&socket).map_or(Way::Command, Way::Api),
-            None => Way::Command,
-        };
-        Ok(Self(way))
+    pub(crate) fn find(paths: &Paths) -> Self {
+        let api = api_socket(paths).and_then(|socket| Api::connect(&socket));
+        Self { api, own: None }
+    }
+
+    /// Makes ready for so many calls: a service that is started for them reads podman's configuration once.
+    pub(crate) fn expect(&mut self, calls: usize) {
+        if calls >= MANY
+            && self.api.is_none()
+            && let Some((api, service)) = Service::start()
+        {
+            (self.api, self.own) = (Some(api), Some(service));
+        }
     }
 
     /// Every secret, by name; with the driver's options, without a value.
     pub(crate) fn secrets(&self) -> Result<BTreeMap<String, Secret>, Failure> {
-        let listed = match &self.0 {
-            Way::Api(api) => api.secrets()?,
-            Way::Command => command::secrets()?,
-        };
+        let listed = self.api.as_ref().map_or_else(command::secrets, Api::secrets)?;
         let secrets = listed.iter().map(|secret| parse(secret).ok_or_else(|| strange(secret)));
         let secrets = secrets.map(|secret| secret.map(|secret| (secret.name.clone(), secret)));
         secrets.collect()
@@ -67,27 +76,27 @@ impl Podman {
         data: &str,
         commands: &Commands,
     ) -> Result<(), Failure> {
-        match &self.0 {
-            Way::Api(api) => api.create(name, data, commands),
-            Way::Command => command::create(name, data, commands),
+        let made = self.api.as_ref().map(|api| api.create(name, data, commands));
+        match (made, &self.own) {
+            (None, _) => command::create(name, data, commands),
+            // What psi-driver said to a service of ours is lost; to the command, it is told.
+            (Some(Err(_)), Some(_)) => command::create(name, data, commands),
+            (Some(made), _) => made,
         }
     }
 
     /// Removes a secret.
     pub(crate) fn remove(&self, name: &str) -> Result<(), Failure> {
-        match &self.0 {
-            Way::Api(api) => api.remove(name),
-            Way::Command => command::remove(name),
+        match &self.api {
+            Some(api) => api.remove(name),
+            None => command::remove(name),
         }
     }
 
     /// What containers were made with, each with one container's name: the secrets that they mount, and every
     /// word of the commands that made them. Podman tells nowhere else of secrets that are variables.
     pub(crate) fn used_words(&self) -> Result<BTreeMap<String, String>, Failure> {
-        let containers = match &self.0 {
-            Way::Api(api) => api.containers()?,
-            Way::Command => command::containers()?,
-        };
+        let containers = self.api.as_ref().map_or_else(command::containers, Api::containers)?;
         let mut used = BTreeMap::new();
         for container in &containers {
             let name = container["Name"].as_str().unwrap_or_default();
@@ -105,10 +114,7 @@ impl Podman {
 
     /// Where its containers, images and secrets are.
     pub(crate) fn graph_root(&self) -> Result<PathBuf, Failure> {
-        let info = match &self.0 {
-            Way::Api(api) => api.info()?,
-            Way::Command => command::info()?,
-        };
+        let info = self.api.as_ref().map_or_else(command::info, Api::info)?;
         info["store"]["graphRoot"].as_str().map(PathBuf::from).ok_or_else(|| strange(&info))
     }
 }

@@ -103,7 +103,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
-    file.persist(path)?;
+    file.into_temp_path().persist(path)?;
     File::open(folder)?.sync_all()
 }
 

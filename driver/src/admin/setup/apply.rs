@@ -40,11 +40,14 @@ pub(super) struct Done {
 pub(super) fn apply(
     found: &Found,
     plans: &[Plan],
-    podman: &Podman,
+    podman: &mut Podman,
     paths: &Paths,
     prune: bool,
 ) -> Result<Done, Failure> {
     let mut done = Done::default();
+    let steps = plans.iter().flat_map(|plan| &plan.steps);
+    let gone = plans.iter().filter(|_| prune).map(|plan| plan.gone.len());
+    podman.expect(steps.filter(|step| step.action == Action::Create).count() + gone.sum::<usize>());
     done.tell_psid(plans, paths)?;
     done.create(found, plans, podman, paths)?;
     done.correct_commands(found, plans, podman);

@@ -35,7 +35,7 @@ pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), Failure> 
     let quadlets = options.quadlets.clone().unwrap_or_else(|| paths.quadlets.clone());
     let commands = Commands::of(options.program.as_deref(), paths)?;
     let _alone = if options.dry_run { None } else { Some(lock(&quadlets)?) };
-    let podman = Podman::find(paths)?;
+    let mut podman = Podman::find(paths);
     let found = look(paths, &quadlets, commands, &podman)?;
     let plans = found.plan();
     if options.dry_run {
@@ -49,7 +49,7 @@ pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), Failure> 
         );
         stdio::note(TITLE, &note);
     }
-    let done = apply(&found, &plans, &podman, paths, options.prune)?;
+    let done = apply(&found, &plans, &mut podman, paths, options.prune)?;
     stdio::write_text(&report::run(&plans, &done, options))?;
     verdict(&plans, &done)
 }

@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Times `psi-driver setup` beside the Python PSI's way (delete and create each secret, at each run), and
+counts the writes of podman's secrets.json by inotify. Needs root, and `make build` and `cargo build -p
+infisical-double` before. Everything is in one temporary folder.
+
+usage: tests/measure-setup.py [SECRETS] [cli|api]
+"""
+import ctypes, http.client, json, os, shutil, socket, struct, subprocess, sys, tempfile, time, urllib.parse
+
+COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 500
+WAY = sys.argv[2] if len(sys.argv) > 2 else "api"
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+DIST = os.environ.get("PSI_BIN", f"{ROOT}/target/dist")
+PROJECT = "6f2d1b0e-0000-4000-8000-00000000000a"
+folder = tempfile.mkdtemp(prefix="psi-m-", dir="/tmp")
+children = []
+
+
+def write(name, text, mode=0o600):
+    path = f"{folder}/{name}"
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        file.write(text)
+    os.chmod(path, mode)
+    return path
+
+
+def start(args, env, **more):
+    children.append(subprocess.Popen(args, env=env, **more))
+    return children[-1]
+
+
+def await_socket(path):
+    for _ in range(500):
+        try:
+            socket.socket(socket.AF_UNIX).connect(path)
+            return
+        except OSError:
+            time.sleep(0.02)
+    sys.exit(f"nothing at {path}")
+
+
+class Writes:
+    """Counts how often secrets.json is written: closed after a write, or replaced."""
+
+    def __init__(self, path):
+        self.libc = ctypes.CDLL(None)
+        self.fd = self.libc.inotify_init1(os.O_NONBLOCK)
+        self.libc.inotify_add_watch(self.fd, path.encode(), 0x8 | 0x80)
+
+    def count(self):
+        total = 0
+        while True:
+            try:
+                data = os.read(self.fd, 65536)
+            except BlockingIOError:
+                return total
+            at = 0
+            while at < len(data):
+                _, _, _, length = struct.unpack_from("iIII", data, at)
+                total += data[at + 16 : at + 16 + length].rstrip(b"\0") == b"secrets.json"
+                at += 16 + length
+
+
+class Podman(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(f"{folder}/podman.sock")
+
+    def call(self, method, target, body=b""):
+        self.request(method, f"/v4.0.0/libpod{target}", body, {"Content-Type": "application/octet-stream"})
+        answer = self.getresponse()
+        return answer.status, answer.read()
+
+
+def measure(what, work):
+    writes.count()
+    began = time.monotonic()
+    told = work()
+    print(f"{what:58} {time.monotonic() - began:8.2f} s {writes.count():6} writes of secrets.json  {told or ''}", flush=True)
+
+
+try:
+    secrets = {f"KEY_{number:04}": f"value {number}" for number in range(COUNT)}
+    seed = {
+        "identities": [{"id": "i", "name": "h", "clientId": "client", "clientSecrets": [{"id": "s", "secret": "hunter2"}]}],
+        "projects": [{"id": PROJECT, "slug": "p", "environments": ["prod"], "secrets": {"prod": {"/app": secrets, "/other": {"KEY_0000": "x"}}}}],
+    }
+    double = start([f"{ROOT}/target/debug/infisical-double", "--seed", write("seed.json", json.dumps(seed))], os.environ, stdout=subprocess.PIPE)
+    told = json.loads(double.stdout.readline())
+    control = urllib.parse.urlparse(told["control"]).netloc
+
+    def config(sources):
+        sources = ", ".join(f'{{ project = "p", path = "{path}" }}' for path in sources)
+        write("etc/config.toml", f"""[cache]
+backend = "tpm"
+[providers.infisical]
+api_url = "{told['url']}"
+[providers.infisical.auth]
+method = "universal-auth"
+client_id = "client"
+client_secret_credential = "infisical-client-secret"
+[providers.infisical.projects.p]
+id = "{PROJECT}"
+environment = "prod"
+[workloads.app]
+provider = "infisical"
+secrets = [{sources}]
+""")
+
+    config(["/app"])
+    os.makedirs(f"{folder}/cred")
+    with open(f"{folder}/cred/psi-cache-key", "wb") as key:
+        key.write(b"7" * 32)
+    write("cred/infisical-client-secret", "hunter2")
+    os.makedirs(f"{folder}/net")
+    env = {
+        "PATH": os.environ["PATH"], "HOME": folder, "PSI_SOCKET": f"{folder}/psid.sock", "PSI_CONFIG": f"{folder}/etc/config.toml",
+        "PSI_STATE_DIR": f"{folder}/state", "CREDENTIALS_DIRECTORY": f"{folder}/cred",
+        "CONTAINERS_STORAGE_CONF": write("storage.conf", f'[storage]\ndriver = "vfs"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'),
+        "CONTAINERS_CONF": write("containers.conf", f'[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\nlock_type = "file"\ntmp_dir = "{folder}/tmp"\n[network]\nnetwork_config_dir = "{folder}/net"\n'),
+    }
+    psid = start([f"{DIST}/psid", "--log-level", "warn"], env)
+    await_socket(f"{folder}/psid.sock")
+    start(["podman", "system", "service", "--time=0", f"unix://{folder}/podman.sock"], env, stderr=subprocess.DEVNULL)
+    await_socket(f"{folder}/podman.sock")
+    subprocess.run(["podman", "secret", "ls"], env=env, stdout=subprocess.DEVNULL, check=True)
+    os.makedirs(f"{folder}/root/secrets", exist_ok=True)
+    writes = Writes(f"{folder}/root/secrets")
+    if WAY == "api":
+        env["CONTAINER_HOST"] = f"unix://{folder}/podman.sock"
+
+    def setup(*more):
+        args = [f"{DIST}/psi-driver", "setup", "--json", "--program", f"{DIST}/psi-driver", "--quadlets", f"{folder}/quadlets", *more]
+        told = json.loads(subprocess.run(args, env=env, check=True, stdout=subprocess.PIPE).stdout)
+        return f"({told['podman_writes']} told, {told['psid_writes']} of psid's)"
+
+    options = {verb: f"exec {DIST}/psi-driver {verb}" for verb in ("lookup", "store", "delete", "list")}
+    query = urllib.parse.urlencode({"driver": "shell", "driveropts": json.dumps(options)})
+
+    def python_way(prefix):
+        podman = Podman("podman")
+        for key in secrets:
+            podman.call("DELETE", f"/secrets/{prefix}--{key}")
+            reference = json.dumps({"provider": "infisical", "project": "p", "path": "/app", "key": key})
+            status, body = podman.call("POST", f"/secrets/create?name={prefix}--{key}&{query}", reference.encode())
+            assert status == 200, body
+
+    print(f"{COUNT} secrets; {subprocess.run(['podman', '--version'], stdout=subprocess.PIPE, text=True).stdout.strip()}; psi by {WAY}", flush=True)
+    measure(f"Python PSI's way, {COUNT} new", lambda: python_way("py"))
+    measure("Python PSI's way, nothing changed", lambda: python_way("py"))
+    podman = Podman("podman")
+    for key in secrets:
+        podman.call("DELETE", f"/secrets/py--{key}")
+    measure(f"psi-driver setup, {COUNT} new", setup)
+    measure("psi-driver setup, nothing changed", setup)
+    config(["/app", "/other"])
+    psid.send_signal(1)
+    time.sleep(1)
+    measure("psi-driver setup, one leads elsewhere", setup)
+    connection = http.client.HTTPConnection(control)
+    connection.request("PUT", "/secret", json.dumps({"project": PROJECT, "environment": "prod", "path": "/app", "key": "NEW", "value": "x"}))
+    assert connection.getresponse().status == 200
+    measure("psi-driver setup, one new", setup)
+    os.symlink(f"{DIST}/psi-driver", f"{folder}/psi-driver")
+
+    def other_program():
+        args = [f"{DIST}/psi-driver", "setup", "--json", "--program", f"{folder}/psi-driver", "--quadlets", f"{folder}/quadlets"]
+        told = json.loads(subprocess.run(args, env=env, check=True, stdout=subprocess.PIPE).stdout)
+        return f"({told['podman_writes']} told)"
+
+    measure(f"psi-driver setup, {COUNT} with stale commands", other_program)
+    measure("psi-driver setup --dry-run", lambda: subprocess.run([f"{DIST}/psi-driver", "setup", "--dry-run", "--program", f"{folder}/psi-driver", "--quadlets", f"{folder}/quadlets"], env=env, check=True, stdout=subprocess.DEVNULL) and None)
+finally:
+    for child in reversed(children):
+        child.kill()
+        child.wait()
+    shutil.rmtree(folder, ignore_errors=True)
