@@ -182,7 +182,7 @@ impl Unwrap for Token {
 
 impl Surroundings {
     /// A credential that, unless it is delivered, lies sealed beside the config.
-    fn beside_config(&self, name: &str) -> Credential {
+    pub fn beside_config(&self, name: &str) -> Credential {
         self.credential(name, self.paths.config.with_file_name(format!("{name}.cred")))
     }
 

@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use crate::assemble::{self, Surroundings};
 use crate::config::Config;
 use crate::credential::{self, Creds};
+use crate::diagnose::containers_conf::Places;
 use crate::key::{KeyBackend, SealOptions};
 use crate::logging::{self, Format, Verbosity};
-use crate::{adopt, hardening, init, listener, preflight, serve};
+use crate::{adopt, diagnose, hardening, init, listener, preflight, serve};
 
 /// Where pcscd listens, unless its own variable says otherwise.
 const PCSCD: &str = "/run/pcscd/pcscd.comm";
@@ -56,6 +57,16 @@ enum Command {
         /// Who speaks, in messages: psi-driver, when it runs this in its place
         #[arg(long, hide = true, default_value = "psid: adopt")]
         title: String,
+    },
+    /// Tell what is wrong on this host, as JSON (`psi-driver doctor` runs this)
+    #[command(hide = true)]
+    Doctor {
+        /// Podman's major version
+        #[arg(long)]
+        podman: Option<u32>,
+        /// Where podman's commands find psi-driver
+        #[arg(long, default_value = "/usr/bin/psi-driver")]
+        program: String,
     },
     /// Open or seal one credential, asked for on stdin (psid-creds.socket runs this)
     #[command(hide = true)]
@@ -130,6 +141,17 @@ pub fn run() -> ExitCode {
                 Err((exit, words)) => complain(exit, &format!("{title}: {words}")),
             };
         }
+        Some(Command::Doctor { podman, program }) => {
+            let mut findings = runtime.block_on(diagnose::diagnose(&surroundings));
+            if let Some(podman) = podman {
+                let commands = ["lookup", "store", "delete", "list"]
+                    .map(|verb| (verb.to_owned(), format!("exec {program} {verb}")));
+                let places = podman_s_places(podman);
+                findings.extend(diagnose::containers_conf::judge(&places, &commands.into()));
+            }
+            say(&diagnose::to_json(&findings));
+            Ok(())
+        }
         Some(Command::Creds) => runtime
             .block_on(credential::serve(tokio::io::stdin(), tokio::io::stdout()))
             .map_err(|error| (Exit::Io, format!("creds: {error}; see psid's own log"))),
@@ -201,6 +223,21 @@ fn check(surroundings: &Surroundings) -> Result<(), (Exit, String)> {
     words += &format!("{} is good\n", path.display());
     say(&words);
     Ok(())
+}
+
+/// Where podman looks for its config, by its own variables.
+fn podman_s_places(podman: u32) -> Places {
+    let path = |name| variable(name).map(PathBuf::from);
+    let home = path("XDG_CONFIG_HOME").or_else(|| Some(path("HOME")?.join(".config")));
+    // Before version 5, root had no config of its own.
+    let has_own = podman >= 5 || Scope::of_this_process() != Scope::System;
+    Places {
+        podman,
+        user: home.filter(|_| has_own).map(|home| home.join("containers")),
+        only: path("CONTAINERS_CONF"),
+        last: path("CONTAINERS_CONF_OVERRIDE"),
+        root: "/".into(),
+    }
 }
 
 async fn take_over(

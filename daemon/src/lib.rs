@@ -9,6 +9,7 @@ pub mod assemble;
 pub mod boot;
 pub mod config;
 pub mod daemon;
+pub mod diagnose;
 pub mod hardening;
 pub mod init;
 pub mod listener;

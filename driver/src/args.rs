@@ -46,6 +46,10 @@ pub(crate) enum Command {
     Install(InstallOptions),
     /// Register every workload's secrets with podman, and write the quadlet drop-ins
     Setup(SetupOptions),
+    /// Tell what would keep a container from starting now, and where secrets are in clear
+    Doctor(DoctorOptions),
+    /// Remove what psid keeps and no podman asks for any more
+    Gc(GcOptions),
     /// The encrypted cache
     Cache {
         #[command(subcommand)]
@@ -105,6 +109,35 @@ pub(crate) struct SetupOptions {
     /// Remove what no workload lists any more: podman secrets and lines of drop-ins
     #[arg(long)]
     pub(crate) prune: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Where psi-driver stays for good (default: where `psi-driver install` said)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) program: Option<PathBuf>,
+    /// The folder of the quadlet units
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) quadlets: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct GcOptions {
+    /// Tell what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Another podman's graph root whose secrets count as known; every user's own is looked at anyway
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) store: Vec<PathBuf>,
+    /// Also when podman knows none of what psid has, as after `podman system reset`
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct DoctorOptions {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -301,6 +334,8 @@ impl Command {
             Self::Drill(_) => "drill".into(),
             Self::Metrics => "metrics".into(),
             Self::Setup(_) => "setup".into(),
+            Self::Doctor(_) => "doctor".into(),
+            Self::Gc(_) => "gc".into(),
             Self::Cache { command } => match command {
                 CacheCommand::Init(_) => "cache init".into(),
                 CacheCommand::Adopt(_) => "cache adopt".into(),

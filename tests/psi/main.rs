@@ -17,6 +17,7 @@ mod canary;
 mod chaos;
 mod cli;
 mod contract;
+mod doctor;
 mod faults;
 mod house;
 mod hsm;

@@ -1,13 +1,16 @@
 //! What only people run. Nothing here is on podman's path.
 
 pub(crate) mod cache;
+pub(crate) mod doctor;
 pub(crate) mod drill;
 pub(crate) mod files;
+pub(crate) mod gc;
 pub(crate) mod hsm;
 pub(crate) mod install;
 mod keys;
 pub(crate) mod metrics;
 pub(crate) mod names;
+mod progress;
 mod psid;
 pub(crate) mod restore;
 pub(crate) mod setup;

@@ -4,6 +4,7 @@
 mod api;
 mod command;
 mod commands;
+mod file_driver;
 mod http;
 mod service;
 mod store;
@@ -20,6 +21,7 @@ use api::Api;
 use service::Service;
 
 pub(crate) use commands::Commands;
+pub(crate) use file_driver::FileDriver;
 pub(crate) use store::Store;
 
 /// A podman.
@@ -93,30 +95,33 @@ impl Podman {
         }
     }
 
-    /// What containers were made with, each with one container's name: the secrets that they mount, and every
-    /// word of the commands that made them. Podman tells nowhere else of secrets that are variables.
-    pub(crate) fn used_words(&self) -> Result<BTreeMap<String, String>, Failure> {
+    /// Every container.
+    pub(crate) fn containers(&self) -> Result<Vec<Container>, Failure> {
         let containers = self.api.as_ref().map_or_else(command::containers, Api::containers)?;
-        let mut used = BTreeMap::new();
-        for container in &containers {
-            let name = container["Name"].as_str().unwrap_or_default();
-            let config = &container["Config"];
-            let mounted = config["Secrets"].as_array().into_iter().flatten();
-            let mounted = mounted.filter_map(|secret| secret["Name"].as_str());
-            let made_by = config["CreateCommand"].as_array().into_iter().flatten();
-            let words = made_by.filter_map(Value::as_str).flat_map(|arg| arg.split(['=', ',']));
-            for word in mounted.chain(words) {
-                used.insert(word.to_owned(), name.to_owned());
-            }
-        }
-        Ok(used)
+        Ok(containers.iter().map(Container::of).collect())
     }
 
-    /// Where its containers, images and secrets are.
-    pub(crate) fn graph_root(&self) -> Result<PathBuf, Failure> {
+    /// What podman tells of itself.
+    pub(crate) fn about(&self) -> Result<About, Failure> {
         let info = self.api.as_ref().map_or_else(command::info, Api::info)?;
-        info["store"]["graphRoot"].as_str().map(PathBuf::from).ok_or_else(|| strange(&info))
+        let root = info["store"]["graphRoot"].as_str().map(PathBuf::from);
+        let version = info["version"]["Version"].as_str();
+        let major = version.and_then(|version| version.split('.').next()?.parse().ok());
+        match (root, version, major) {
+            (Some(graph_root), Some(version), Some(major)) => {
+                Ok(About { graph_root, version: version.to_owned(), major })
+            }
+            _ => Err(strange(&info)),
+        }
     }
+}
+
+/// A podman's place and version.
+pub(crate) struct About {
+    /// Where its containers, images and secrets are.
+    pub(crate) graph_root: PathBuf,
+    pub(crate) version: String,
+    pub(crate) major: u32,
 }
 
 /// Podman's own variables come first: they may name another store than the socket's service has.
@@ -128,6 +133,33 @@ fn api_socket(paths: &Paths) -> Option<PathBuf> {
                 ["CONTAINERS_CONF", "CONTAINERS_CONF_OVERRIDE", "CONTAINERS_STORAGE_CONF"];
             let stays = elsewhere.iter().all(|name| args::variable(name).is_none());
             stays.then(|| paths.podman_socket.clone())
+        }
+    }
+}
+
+/// A container, as far as it is about secrets.
+pub(crate) struct Container {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) is_running: bool,
+    /// The secrets that it mounts, and every word of the command that made it: podman tells nowhere else of
+    /// secrets that are variables.
+    pub(crate) words: BTreeSet<String>,
+}
+
+impl Container {
+    fn of(told: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let config = &told["Config"];
+        let mounted = config["Secrets"].as_array().into_iter().flatten();
+        let mounted = mounted.filter_map(|secret| secret["Name"].as_str());
+        let made_by = config["CreateCommand"].as_array().into_iter().flatten();
+        let words = made_by.filter_map(Value::as_str).flat_map(|arg| arg.split(['=', ',']));
+        Self {
+            id: text(&told["Id"]),
+            name: text(&told["Name"]),
+            is_running: told["State"]["Running"].as_bool().unwrap_or_default(),
+            words: mounted.chain(words).map(str::to_owned).collect(),
         }
     }
 }

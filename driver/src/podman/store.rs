@@ -10,12 +10,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use psi_common::{Exit, SecretId};
+use psi_common::{Exit, SecretBytes, SecretId};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use serde_json::{Map, Value, json};
 
 use super::Commands;
 use crate::failure::Failure;
+
+const STRANGE: &str = "it has another form than podman 4.3 to 6.1 give it";
 
 /// The folder of one store's secrets.
 pub(crate) struct Store {
@@ -43,19 +45,35 @@ impl Store {
             serde_json::from_slice(&text).map_err(|cause| self.failure(&cause.to_string()))?;
         let count = hand_over(&mut record, ids, commands).map_err(|why| self.failure(why))?;
         if count > 0 {
-            replace(&path, &format!("{record:#}")).map_err(failed)?;
+            let text = SecretBytes::new(format!("{record:#}").into_bytes());
+            replace(&path, &text).map_err(failed)?;
         }
         Ok(count)
     }
 
+    /// Whether podman ever kept a secret here.
+    pub(crate) fn exists(&self) -> bool {
+        self.folder.join("secrets.json").exists()
+    }
+
+    /// The ids that podman knows here; none when it never had a secret here.
+    pub(crate) fn ids(&self) -> Result<BTreeSet<SecretId>, Failure> {
+        if !self.exists() {
+            return Ok(BTreeSet::new());
+        }
+        let path = self.folder.join("secrets.json");
+        let _podman_waits = self.lock()?;
+        let text = fs::read(&path).map_err(|cause| self.failure(&cause.to_string()))?;
+        let record: Value =
+            serde_json::from_slice(&text).map_err(|cause| self.failure(&cause.to_string()))?;
+        let secrets = record.get("secrets").and_then(Value::as_object);
+        let secrets = secrets.ok_or_else(|| self.failure(STRANGE))?;
+        Ok(secrets.keys().filter_map(|id| id.parse().ok()).collect())
+    }
+
     /// Podman takes this lock for whatever it does with secrets; lookups of its own wait meanwhile.
     fn lock(&self) -> Result<File, Failure> {
-        let path = self.folder.join("secrets.lock");
-        let lock = OpenOptions::new().read(true).write(true).open(path);
-        let lock = lock.and_then(|lock| {
-            fcntl_lock(&lock, FlockOperation::LockExclusive)?;
-            Ok(lock)
-        });
+        let lock = lock(&self.folder.join("secrets.lock"));
         lock.map_err(|cause| self.failure(&cause.to_string()))
     }
 
@@ -68,13 +86,19 @@ impl Store {
     }
 }
 
+/// Takes one of podman's locks: a POSIX one on the whole of an empty file (storage's rawfilelock).
+pub(super) fn lock(path: &Path) -> io::Result<File> {
+    let lock = OpenOptions::new().read(true).write(true).open(path)?;
+    fcntl_lock(&lock, FlockOperation::LockExclusive)?;
+    Ok(lock)
+}
+
 /// Whatever else the record holds stays as it is.
 fn hand_over(
     record: &mut Value,
     ids: &BTreeSet<SecretId>,
     commands: &Commands,
 ) -> Result<usize, &'static str> {
-    const STRANGE: &str = "it has another form than podman 4.3 to 6.1 give it";
     let secrets = record.get_mut("secrets").and_then(Value::as_object_mut).ok_or(STRANGE)?;
     let mut count = 0;
     for (id, secret) in secrets {
@@ -97,11 +121,11 @@ fn has_driver(secret: &Map<String, Value>) -> bool {
 }
 
 /// A crash leaves the old file or the new one.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn replace(path: &Path, text: &SecretBytes) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     // In its folder, for the rename and for SELinux's label; of mode 0600, as podman's.
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(text.expose_secret())?;
     file.as_file().sync_all()?;
     file.into_temp_path().persist(path)?;
     File::open(folder)?.sync_all()

@@ -77,7 +77,7 @@ fn rule_2_each_outside_world_has_one_room() {
     // The token.
     only_in("cryptoki", &["daemon/src/pkcs11/"]);
     // Config.
-    only_in("toml::from_str", &["daemon/src/config/"]);
+    only_in("toml::from_str", &["daemon/src/config/", "daemon/src/diagnose/containers_conf.rs"]);
     only_in(
         "serde",
         &["daemon/src/config/", "daemon/src/legacy/", "daemon/src/provider/infisical/"],
@@ -87,7 +87,13 @@ fn rule_2_each_outside_world_has_one_room() {
     only_in("sd_notify", &["daemon/src/notify.rs"]);
     only_in(
         "systemd-creds",
-        &["daemon/src/credential/", "daemon/src/key/", "daemon/src/pkcs11/pin.rs"],
+        &[
+            "daemon/src/credential/",
+            // Words, of what to do.
+            "daemon/src/diagnose/sealed.rs",
+            "daemon/src/key/",
+            "daemon/src/pkcs11/pin.rs",
+        ],
     );
     // The log.
     only_in("tracing_subscriber", &["daemon/src/logging.rs"]);
@@ -143,6 +149,8 @@ fn rule_7_a_secret_is_exposed_where_it_is_used_and_nowhere_else() {
             // What a variable cannot hold is told by its bytes.
             "daemon/src/workloads/",
             "driver/src/client.rs",
+            // Podman's own records; the file driver's hold values.
+            "driver/src/podman/",
             "driver/src/stdio.rs",
         ],
     );

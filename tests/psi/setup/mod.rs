@@ -1,6 +1,6 @@
 //! `psi-driver setup`: podman and the quadlets follow the config, and what is right is not touched.
 
-mod host;
+pub(crate) mod host;
 
 mod drift;
 mod order;

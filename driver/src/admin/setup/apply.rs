@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use psi_common::{Exit, Paths, Scope, SecretBytes};
 use psi_proto::v1::StoreKind;
 
-use super::progress::Progress;
 use super::reconcile::{Action, Found, Gone, Plan, Step};
 use super::systemd::{self, Reload};
 use crate::admin::files;
+use crate::admin::progress::Progress;
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
 use crate::podman::{Podman, Store, ids};
@@ -126,8 +126,8 @@ impl Done {
         }
         let stale_ids = ids(stale.iter().filter_map(|name| found.secrets.get(*name)));
         let corrected = podman
-            .graph_root()
-            .and_then(|root| Store::of(&root).hand_to_psi(&stale_ids, &found.commands));
+            .about()
+            .and_then(|it| Store::of(&it.graph_root).hand_to_psi(&stale_ids, &found.commands));
         match corrected {
             Ok(count) => self.podman_writes += usize::from(count > 0),
             Err(failure) => {
@@ -174,11 +174,12 @@ impl Done {
         if doomed.is_empty() {
             return Ok(());
         }
-        let used = podman.used_words()?;
+        let used = podman.containers()?;
         let progress = Progress::of("secrets removed from podman", doomed.len());
         for (count, name) in doomed.into_iter().enumerate() {
             progress.show(count);
-            if let Some(container) = used.get(name) {
+            if let Some(container) = used.iter().find(|container| container.words.contains(name)) {
+                let container = &container.name;
                 self.keep(
                     name,
                     &format!("container {container} has it; restart it, then prune again"),

@@ -7,7 +7,7 @@
 mod apply;
 mod drift;
 mod drop_in;
-mod progress;
+
 mod reconcile;
 mod report;
 mod systemd;
@@ -19,14 +19,14 @@ use psi_common::{Exit, Paths};
 use psi_proto::v1::Registration;
 use rustix::fs::{FlockOperation, flock};
 
+use crate::admin::progress::Progress;
 use crate::args::SetupOptions;
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
 use crate::podman::{Commands, Podman};
 use crate::stdio;
 use apply::{Done, apply};
-use drop_in::DropIn;
-use progress::Progress;
+pub(super) use drop_in::DropIn;
 use reconcile::{Found, Plan};
 
 const TITLE: &str = "setup";

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 /// Work of many steps.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     what: &'static str,
     total: usize,
     terminal: bool,
@@ -11,12 +11,12 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Silent but on a terminal.
-    pub(super) fn of(what: &'static str, total: usize) -> Self {
+    pub(crate) fn of(what: &'static str, total: usize) -> Self {
         Self { what, total, terminal: total > 1 && std::io::stderr().is_terminal() }
     }
 
     /// So many steps are done.
-    pub(super) fn show(&self, done: usize) {
+    pub(crate) fn show(&self, done: usize) {
         if self.terminal {
             let _ = write!(std::io::stderr(), "\r{done} of {} {}\x1b[K", self.total, self.what);
         }

@@ -1,0 +1,139 @@
+//! The key, and the credentials that the config names: whether they open, and what they are bound to.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use psi_common::BackendTag;
+
+use super::Finding;
+use crate::assemble::{self, Surroundings};
+use crate::config::{AuthConfig, ClientSecret, Config, HsmPin};
+use crate::credential::{Credential, SealOptions};
+
+/// What a sealed file is bound to decides what a thief of the disk gets.
+pub(super) async fn key(config: &Config, surroundings: &Surroundings) -> Vec<Finding> {
+    if !config.cache.enabled {
+        return vec![Finding::warning(
+            "the cache is off: a container starts only while its provider answers",
+            "set enabled = true in [cache] of the config",
+        )];
+    }
+    match config.cache.backend {
+        None => vec![Finding::warning(
+            "there is no key backend: nothing outlives a reboot, and no literal can be stored",
+            "set backend in [cache] of the config, and run `psi-driver cache init`",
+        )],
+        // `hsm preflight` goes through it step by step.
+        Some(BackendTag::Hsm) => Vec::new(),
+        Some(BackendTag::Tpm) => tpm_key(&assemble::tpm(surroundings).credential).await,
+    }
+}
+
+async fn tpm_key(key: &Credential) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match key.read().await {
+        Ok(Some(_)) => {}
+        Ok(None) => findings.push(Finding::error(
+            format!("there is no key in {}: only live lookups are served", key.sealed.display()),
+            "make one with `psi-driver cache init --backend tpm`, unless a drop-in of psid.service delivers it",
+        )),
+        Err(why) => findings.push(Finding::error(
+            format!("the key in {why}"),
+            "`psi-driver cache recover` brings it back with the recovery key",
+        )),
+    }
+    findings.extend(binding(key, "psi-driver cache rekey --seal-with tpm2"));
+    findings
+}
+
+/// Whether a sealed file is of use to whoever has the disk and not the TPM.
+fn binding(credential: &Credential, remedy: &str) -> Option<Finding> {
+    let path = credential.sealed.display();
+    let sealed = fs::read(&credential.sealed).ok()?;
+    match SealOptions::of(&sealed) {
+        Some(seal) if seal.with_key == "host" => Some(Finding::warning(
+            format!(
+                "{path} is not bound to the TPM: its key is on the same disk, in /var/lib/systemd"
+            ),
+            format!("seal it to the TPM: `{remedy}`"),
+        )),
+        Some(_) => None,
+        None => Some(Finding::warning(
+            format!("{path} does not tell what it is sealed to: it may be bound to no TPM"),
+            format!("seal it anew: `{remedy}`"),
+        )),
+    }
+}
+
+/// Every credential and every secret file that the config names.
+pub(super) async fn credentials(config: &Config, surroundings: &Surroundings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut credentials = Vec::new();
+    let mut files = Vec::new();
+    let projects = config.infisical.iter().flat_map(|infisical| infisical.projects.values());
+    for project in projects {
+        match &project.auth {
+            AuthConfig::Universal { client_secret: ClientSecret::Credential(name), .. } => {
+                credentials.push(name);
+            }
+            AuthConfig::Universal { client_secret: ClientSecret::File(path), .. } => {
+                files.push(path);
+            }
+            _ => {}
+        }
+    }
+    match config.hsm.as_ref().map(|hsm| &hsm.pin) {
+        Some(HsmPin::Credential(name)) => credentials.push(name),
+        Some(HsmPin::File(path)) => files.push(path),
+        None => {}
+    }
+    credentials.sort_unstable();
+    credentials.dedup();
+    for name in credentials {
+        findings.extend(credential(&surroundings.beside_config(name)).await);
+    }
+    files.sort_unstable();
+    files.dedup();
+    findings.extend(files.into_iter().filter_map(|path| file(path)));
+    findings
+}
+
+async fn credential(credential: &Credential) -> Vec<Finding> {
+    let (name, path) = (&credential.name, credential.sealed.display());
+    let seal = format!("systemd-creds encrypt --with-key=tpm2 --name={name} - {path}");
+    let unread = match credential.read().await {
+        Ok(Some(_)) => None,
+        Ok(None) => Some(Finding::warning(
+            format!("the credential {name} is not in {path}"),
+            format!("seal it there, `{seal}`, unless a drop-in of psid.service delivers it"),
+        )),
+        Err(why) => Some(Finding::error(
+            format!("the credential {name} does not open: {why}"),
+            format!("seal it again: `{seal}`"),
+        )),
+    };
+    unread.into_iter().chain(binding(credential, &seal)).collect()
+}
+
+/// A secret in a file, in clear.
+fn file(path: &Path) -> Option<Finding> {
+    let shown = path.display();
+    let meta = match fs::metadata(path) {
+        Ok(meta) => meta,
+        Err(error) => {
+            return Some(Finding::error(format!("{shown}: {error}"), "put it there again"));
+        }
+    };
+    let mode = meta.permissions().mode() & 0o077;
+    if mode == 0 {
+        return Some(Finding::note(
+            format!("{shown} holds a secret in clear"),
+            "a credential that systemd-creds seals does not",
+        ));
+    }
+    Some(Finding::warning(
+        format!("{shown} holds a secret in clear, and others than its owner may read it"),
+        format!("`chmod 600 {shown}`"),
+    ))
+}

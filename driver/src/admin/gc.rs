@@ -1,0 +1,154 @@
+//! `psi-driver gc`: what psid keeps and no podman asks for any more, and what podman's file driver keeps of
+//! secrets that are elsewhere now.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use psi_common::{Exit, Paths, Scope, SecretId};
+use psi_proto::v1::{Registration, RegistrationKind};
+use serde_json::json;
+
+use super::progress::Progress;
+use crate::args::GcOptions;
+use crate::client::{Client, Patience};
+use crate::failure::Failure;
+use crate::podman::{FileDriver, Podman, Store, ids};
+use crate::stdio;
+
+/// Where rootless podman keeps its store, unless its user says otherwise.
+const IN_A_HOME: &str = ".local/share/containers/storage";
+
+/// What was looked at, and what of it is garbage.
+struct Found {
+    /// The stores whose secrets are known.
+    stores: Vec<PathBuf>,
+    registered: usize,
+    orphans: Vec<Registration>,
+    /// Values of podman's file driver that no secret refers to.
+    left: BTreeSet<SecretId>,
+    files: FileDriver,
+}
+
+pub(crate) fn run(paths: &Paths, options: &GcOptions) -> Result<(), Failure> {
+    let found = look(paths, options)?;
+    found.guard(options)?;
+    if !options.dry_run {
+        found.remove(paths)?;
+    }
+    stdio::write_text(&if options.json { found.as_json(options) } else { found.as_text(options) })
+}
+
+/// psid first: what is registered by now, podman has recorded by the time that it answers, for it holds its
+/// lock meanwhile.
+fn look(paths: &Paths, options: &GcOptions) -> Result<Found, Failure> {
+    let registered = Client::new(paths, Patience::Admin).registrations()?;
+    let podman = Podman::find(paths);
+    let secrets = podman.secrets()?;
+    let graph_root = podman.about()?.graph_root;
+    let mut known = ids(secrets.values());
+    let mut stores = vec![graph_root.clone()];
+    for root in others(options).into_iter().filter(|root| *root != graph_root) {
+        known.extend(Store::of(&root).ids()?);
+        stores.push(root);
+    }
+    let count = registered.len();
+    let is_orphan = |one: &Registration| one.id.parse().is_ok_and(|id| !known.contains(&id));
+    let files = FileDriver::of(&graph_root);
+    let in_files = ids(secrets.values().filter(|secret| secret.driver == "file"));
+    Ok(Found {
+        stores,
+        registered: count,
+        orphans: registered.into_iter().filter(is_orphan).collect(),
+        left: files.ids()?.difference(&in_files).copied().collect(),
+        files,
+    })
+}
+
+/// The stores of other podmans that this psid may serve: every user's who has one, and those that are named.
+fn others(options: &GcOptions) -> BTreeSet<PathBuf> {
+    let mut roots: BTreeSet<PathBuf> = options.store.iter().cloned().collect();
+    if Scope::of_this_process() == Scope::System {
+        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let homes = users.lines().filter_map(|user| user.split(':').nth(5));
+        let roots_of_users = homes.map(|home| Path::new(home).join(IN_A_HOME));
+        roots.extend(roots_of_users.filter(|root| Store::of(root).exists()));
+    }
+    roots
+}
+
+impl Found {
+    /// A podman that knows nothing of what psid has is another podman, or one that was reset.
+    fn guard(&self, options: &GcOptions) -> Result<(), Failure> {
+        if options.force || options.dry_run || self.orphans.len() < self.registered.max(1) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Exit::BadInput,
+            format!(
+                "podman knows none of the {} secrets that psid has; nothing was removed",
+                self.registered
+            ),
+            "name its store with --store, or remove them all with --force",
+        ))
+    }
+
+    fn remove(&self, paths: &Paths) -> Result<(), Failure> {
+        let client = Client::new(paths, Patience::Admin);
+        let progress = Progress::of("registrations removed", self.orphans.len());
+        for (count, orphan) in self.orphans.iter().enumerate() {
+            progress.show(count);
+            if let Ok(id) = orphan.id.parse() {
+                client.delete(id)?;
+            }
+        }
+        if !self.left.is_empty() {
+            self.files.remove(&self.left)?;
+        }
+        Ok(())
+    }
+
+    fn as_text(&self, options: &GcOptions) -> String {
+        let verb = if options.dry_run { "would remove" } else { "removed" };
+        let mut text: String = self
+            .orphans
+            .iter()
+            .map(|orphan| format!("{verb} {}: {}\n", orphan.id, about(orphan)))
+            .collect();
+        if !self.left.is_empty() {
+            let (count, path) = (self.left.len(), self.files.path());
+            text += &format!("{verb} {count} values in clear from {}\n", path.display());
+        }
+        if text.is_empty() {
+            text += "nothing to remove\n";
+        } else if !self.orphans.is_empty() && !options.dry_run {
+            text += "within ten minutes, `psi-driver restore ID` brings a registration back\n";
+        }
+        let stores: Vec<_> = self.stores.iter().map(|root| root.display().to_string()).collect();
+        text + &format!(
+            "looked at {} registrations and the stores {}\n",
+            self.registered,
+            stores.join(", ")
+        )
+    }
+
+    fn as_json(&self, options: &GcOptions) -> String {
+        let orphans =
+            self.orphans.iter().map(|orphan| json!({"id": orphan.id, "about": about(orphan)}));
+        let report = json!({
+            "dry_run": options.dry_run,
+            "registered": self.registered,
+            "orphans": orphans.collect::<Vec<_>>(),
+            "values_in_clear": self.left.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "stores": self.stores.iter().map(|root| root.display().to_string()).collect::<Vec<_>>(),
+        });
+        format!("{report:#}\n")
+    }
+}
+
+fn about(registration: &Registration) -> &str {
+    match registration.kind() {
+        RegistrationKind::Literal => "a literal, which only psid has",
+        _ => &registration.about,
+    }
+}

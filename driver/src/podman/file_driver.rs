@@ -1,0 +1,99 @@
+//! The values that podman's file driver keeps, in clear: `secretsdata.json`, an object of base64 by id
+//! (vendor/go.podman.io/common/pkg/secrets/filedriver/filedriver.go).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use psi_common::{Exit, SecretBytes, SecretId};
+
+use super::store::{lock, replace};
+use crate::failure::Failure;
+
+/// One folder of the file driver.
+pub(crate) struct FileDriver {
+    folder: PathBuf,
+}
+
+impl FileDriver {
+    /// The folder that podman uses unless it is told another one.
+    pub(crate) fn of(graph_root: &Path) -> Self {
+        Self { folder: graph_root.join("secrets/filedriver") }
+    }
+
+    /// The file that holds the values.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.join("secretsdata.json")
+    }
+
+    /// Every id of which there is a value.
+    pub(crate) fn ids(&self) -> Result<BTreeSet<SecretId>, Failure> {
+        let text = self.read()?;
+        Ok(self.parse(&text)?.keys().filter_map(|id| id.parse().ok()).collect())
+    }
+
+    /// Removes values, by one write; tells how many there were. What was on the disk may stay there until it is
+    /// used again: no file system promises more.
+    pub(crate) fn remove(&self, ids: &BTreeSet<SecretId>) -> Result<usize, Failure> {
+        let failed = |cause: io::Error| self.failure(&cause.to_string());
+        let _podman_waits = lock(&self.folder.join("secretsdata.lock")).map_err(failed)?;
+        let text = self.read()?;
+        let mut values = self.parse(&text)?;
+        let before = values.len();
+        values.retain(|id, _| !id.parse().is_ok_and(|id| ids.contains(&id)));
+        if values.len() < before {
+            let text = serde_json::to_string_pretty(&values).unwrap_or_default();
+            let text = SecretBytes::new(text.into_bytes());
+            replace(&self.path(), &text).map_err(failed)?;
+        }
+        Ok(before - values.len())
+    }
+
+    fn read(&self) -> Result<SecretBytes, Failure> {
+        match fs::read(self.path()) {
+            Ok(text) => Ok(SecretBytes::new(text)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Ok(SecretBytes::new(b"{}".to_vec()))
+            }
+            Err(error) => Err(self.failure(&error.to_string())),
+        }
+    }
+
+    /// Borrowed, so that no copies of values are left behind.
+    fn parse<'a>(&self, text: &'a SecretBytes) -> Result<BTreeMap<&'a str, &'a str>, Failure> {
+        serde_json::from_slice(text.expose_secret())
+            .map_err(|_| self.failure("it has another form than podman 4.3 to 6.1 give it"))
+    }
+
+    fn failure(&self, why: &str) -> Failure {
+        Failure::new(
+            Exit::Io,
+            format!("podman's file driver in {}: {why}", self.folder.display()),
+            "nothing was changed in it; run it as podman's user",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_and_removed_one_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let driver = FileDriver { folder: folder.path().to_owned() };
+        let [a, b, c] = ["a", "b", "c"].map(|digit| digit.repeat(25).parse::<SecretId>().unwrap());
+        assert!(driver.ids().unwrap().is_empty());
+        fs::write(folder.path().join("secretsdata.lock"), "").unwrap();
+        let text = format!("{{\n  \"{a}\": \"dgo=\",\n  \"{b}\": \"AP8=\"\n}}");
+        fs::write(driver.path(), &text).unwrap();
+        assert_eq!(driver.ids().unwrap(), BTreeSet::from([a, b]));
+        assert_eq!(driver.remove(&BTreeSet::from([c])).unwrap(), 0);
+        assert_eq!(fs::read_to_string(driver.path()).unwrap(), text);
+        assert_eq!(driver.remove(&BTreeSet::from([a, c])).unwrap(), 1);
+        assert_eq!(driver.ids().unwrap(), BTreeSet::from([b]));
+        fs::write(driver.path(), "[]").unwrap();
+        assert!(driver.ids().is_err() && driver.remove(&BTreeSet::from([b])).is_err());
+    }
+}
