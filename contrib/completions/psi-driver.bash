@@ -28,6 +28,9 @@ _psi__driver() {
             psi__driver,drill)
                 cmd="psi__driver__subcmd__drill"
                 ;;
+            psi__driver,exec)
+                cmd="psi__driver__subcmd__exec"
+                ;;
             psi__driver,gc)
                 cmd="psi__driver__subcmd__gc"
                 ;;
@@ -54,6 +57,9 @@ _psi__driver() {
                 ;;
             psi__driver,metrics)
                 cmd="psi__driver__subcmd__metrics"
+                ;;
+            psi__driver,render)
+                cmd="psi__driver__subcmd__render"
                 ;;
             psi__driver,restore)
                 cmd="psi__driver__subcmd__restore"
@@ -130,6 +136,9 @@ _psi__driver() {
             psi__driver__subcmd__help,drill)
                 cmd="psi__driver__subcmd__help__subcmd__drill"
                 ;;
+            psi__driver__subcmd__help,exec)
+                cmd="psi__driver__subcmd__help__subcmd__exec"
+                ;;
             psi__driver__subcmd__help,gc)
                 cmd="psi__driver__subcmd__help__subcmd__gc"
                 ;;
@@ -156,6 +165,9 @@ _psi__driver() {
                 ;;
             psi__driver__subcmd__help,metrics)
                 cmd="psi__driver__subcmd__help__subcmd__metrics"
+                ;;
+            psi__driver__subcmd__help,render)
+                cmd="psi__driver__subcmd__help__subcmd__render"
                 ;;
             psi__driver__subcmd__help,restore)
                 cmd="psi__driver__subcmd__help__subcmd__restore"
@@ -230,7 +242,7 @@ _psi__driver() {
 
     case "${cmd}" in
         psi__driver)
-            opts="-h -V --help --version lookup store delete list restore get health install setup doctor gc cache hsm drill metrics help"
+            opts="-h -V --help --version lookup store delete list restore get health install setup doctor gc exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -595,6 +607,28 @@ _psi__driver() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        psi__subcmd__driver__subcmd__exec)
+            opts="-w -h --workload --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --workload)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         psi__subcmd__driver__subcmd__gc)
             opts="-h --dry-run --json --store --force --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -642,7 +676,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__help)
-            opts="lookup store delete list restore get health install setup doctor gc cache hsm drill metrics help"
+            opts="lookup store delete list restore get health install setup doctor gc exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -823,6 +857,20 @@ _psi__driver() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        psi__subcmd__driver__subcmd__help__subcmd__exec)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         psi__subcmd__driver__subcmd__help__subcmd__gc)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -978,6 +1026,20 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__help__subcmd__metrics)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__help__subcmd__render)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1212,6 +1274,36 @@ _psi__driver() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__render)
+            opts="-w -h --workload --force --mode --owner --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --workload)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mode)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --owner)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

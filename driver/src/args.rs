@@ -50,6 +50,10 @@ pub(crate) enum Command {
     Doctor(DoctorOptions),
     /// Remove what psid keeps and no podman asks for any more
     Gc(GcOptions),
+    /// Run a command with a workload's secrets in its environment
+    Exec(ExecOptions),
+    /// Write a workload's secrets as files into a folder in RAM
+    Render(RenderOptions),
     /// The encrypted cache
     Cache {
         #[command(subcommand)]
@@ -147,6 +151,45 @@ pub(crate) struct DoctorOptions {
     /// The folder of the quadlet units
     #[arg(long, value_name = "FOLDER")]
     pub(crate) quadlets: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct ExecOptions {
+    /// A workload of the config; of several with one key, the later one's counts
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) workload: Vec<String>,
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args)]
+pub(crate) struct RenderOptions {
+    /// A folder on a tmpfs; it is made when it is not there
+    pub(crate) folder: PathBuf,
+    /// A workload of the config; of several with one key, the later one's counts
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) workload: Vec<String>,
+    /// Also on a disk, where what is removed may stay
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// The files' mode
+    #[arg(long, value_name = "OCTAL", default_value = "0400", value_parser = octal)]
+    pub(crate) mode: u32,
+    /// The files' owner and group, by number
+    #[arg(long, value_name = "UID:GID", value_parser = owner)]
+    pub(crate) owner: Option<(u32, u32)>,
+}
+
+fn octal(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "it is no mode like 0440".into())
+}
+
+fn owner(text: &str) -> Result<(u32, u32), String> {
+    let numbers =
+        text.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+    numbers.ok_or_else(|| "it is no UID:GID like 1000:1000".into())
 }
 
 /// What an admin does with the cache.
@@ -336,6 +379,8 @@ impl Command {
             Self::Setup(_) => "setup".into(),
             Self::Doctor(_) => "doctor".into(),
             Self::Gc(_) => "gc".into(),
+            Self::Exec(_) => "exec".into(),
+            Self::Render(_) => "render".into(),
             Self::Cache { command } => match command {
                 CacheCommand::Init(_) => "cache init".into(),
                 CacheCommand::Adopt(_) => "cache adopt".into(),

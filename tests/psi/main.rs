@@ -33,4 +33,5 @@ mod service;
 mod setup;
 mod store;
 mod tpm;
+mod values;
 mod vectors;

@@ -15,3 +15,4 @@ mod psid;
 pub(crate) mod restore;
 pub(crate) mod setup;
 mod status;
+pub(crate) mod values;

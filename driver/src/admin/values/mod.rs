@@ -1,0 +1,73 @@
+//! A workload's values for what is no container of podman's: a command's environment, or files in RAM.
+
+pub(crate) mod exec;
+pub(crate) mod render;
+
+use psi_common::{Exit, Paths, SecretBytes};
+use psi_proto::v1::{PlannedSecret, PlannedWorkload};
+
+use crate::client::{Client, Key, Patience};
+use crate::failure::Failure;
+use crate::stdio;
+
+/// The workloads that are named; without a name, the only one that there is.
+fn workloads(
+    client: &Client,
+    names: &[String],
+    title: &str,
+) -> Result<Vec<PlannedWorkload>, Failure> {
+    let mut all = client.plan(false, &mut |_| {})?;
+    let known: Vec<String> = all.iter().map(|workload| workload.name.clone()).collect();
+    let known = known.join(", ");
+    if names.is_empty() && all.len() != 1 {
+        let what = if all.is_empty() {
+            "the config has no workload".into()
+        } else {
+            format!("which of {known}?")
+        };
+        return Err(Failure::new(Exit::Usage, what, "name one with --workload"));
+    }
+    if let Some(unknown) =
+        names.iter().find(|name| all.iter().all(|workload| workload.name != **name))
+    {
+        let what = format!("the config has no workload {}", unknown.escape_debug());
+        return Err(Failure::new(Exit::BadInput, what, format!("it has {known}")));
+    }
+    all.retain(|workload| names.is_empty() || names.contains(&workload.name));
+    for workload in &all {
+        check(workload, title)?;
+    }
+    Ok(all)
+}
+
+/// In an outage, what is known is served; of what is not known at all, nothing can be told.
+fn check(workload: &PlannedWorkload, title: &str) -> Result<(), Failure> {
+    let PlannedWorkload { name, error, untrusted, secrets, .. } = workload;
+    if !error.is_empty() {
+        return Err(Failure::told(Exit::BadInput, error.as_str()));
+    }
+    if untrusted.is_empty() {
+        return Ok(());
+    }
+    if secrets.is_empty() {
+        return Err(Failure::new(
+            Exit::TryLater,
+            format!("nothing is known of {name}: {untrusted}"),
+            "try again when the provider is back",
+        ));
+    }
+    stdio::note(title, &format!("{name} is as psid knew it before: {untrusted}"));
+    Ok(())
+}
+
+fn value(client: &Client, secret: &PlannedSecret) -> Result<SecretBytes, Failure> {
+    client.lookup(&Key::Name(secret.reference.clone())).map_err(|failure| {
+        let exit = failure.exit();
+        Failure::told(exit, format!("{}: {failure}", secret.key.escape_debug()))
+    })
+}
+
+/// Time for as many lookups as there are.
+fn client(paths: &Paths) -> Client {
+    Client::new(paths, Patience::Admin)
+}

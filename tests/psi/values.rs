@@ -1,0 +1,143 @@
+//! `psi-driver exec` and `psi-driver render`: secrets for what is no container of podman's.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::harness::{Config, Double, Psid, World};
+use crate::setup::host::workload;
+
+fn world(secrets: &serde_json::Value, workloads: &str) -> (Double, World, Psid) {
+    let double = Double::with(secrets);
+    let world = World::of(&double);
+    let mut config = Config::of(&double);
+    config.rest = workloads.to_owned();
+    world.configure(&config);
+    let psid = world.start();
+    (double, world, psid)
+}
+
+fn myapp(secrets: &serde_json::Value) -> (Double, World, Psid) {
+    world(&json!({"/myapp": secrets}), &workload("myapp", &[("/myapp", false)]))
+}
+
+/// A folder in RAM.
+fn ram() -> TempDir {
+    tempfile::Builder::new().prefix("psi-").tempdir_in("/dev/shm").expect("a tmpfs in /dev/shm")
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_command_gets_the_secrets_and_nothing_else_changes() {
+    let (mut double, world, _psid) = myapp(&json!({"A": "1\n", "B": "ä 'x'", "no-variable": "3"}));
+    let script = "printf '%s|%s|%s|%s' \"$A\" \"$B\" \"$MINE\" \"$*\"; exit 7";
+    let call = world.driver(&["exec", "--", "/bin/sh", "-c", script, "sh", "--dry-run", "x"]);
+    let outcome = call.env("MINE", "kept").run();
+    assert_eq!(outcome.code, 7, "it is the command's own: {}", outcome.stderr);
+    assert_eq!(String::from_utf8(outcome.stdout).unwrap(), "1\n|ä 'x'|kept|--dry-run x");
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    assert!(outcome.stderr.starts_with("psi-driver: exec: left out: the key 'no-variable'"));
+    // From RAM, and in an outage.
+    double.kill();
+    let call =
+        world.driver(&["exec", "--workload", "myapp", "--", "/bin/sh", "-c", "printf %s \"$A\""]);
+    assert_eq!(call.run().stdout, b"1\n");
+}
+
+#[test]
+fn a_workload_is_named_where_there_are_several() {
+    let both = workload("one", &[("/one", false)]) + &workload("two", &[("/two", false)]);
+    let (_double, world, _psid) =
+        world(&json!({"/one": {"A": "one", "B": "one"}, "/two": {"A": "two"}}), &both);
+    let show = ["--", "/bin/sh", "-c", "printf %s,%s \"$A\" \"$B\""];
+    let exec = |options: &[&str]| world.driver(&[&["exec"], options, &show[..]].concat());
+    assert!(exec(&[]).fails(2).contains("which of one, two?"));
+    assert!(exec(&["-w", "three"]).fails(65).contains("no workload three; it has one, two"));
+    assert_eq!(exec(&["-w", "one"]).text(), "one,one");
+    assert_eq!(exec(&["-w", "one", "-w", "two"]).text(), "two,one");
+    let line = world.driver(&["exec", "-w", "one", "--", "/nonexistent"]).fails(74);
+    assert!(line.contains("running /nonexistent: "), "{line}");
+}
+
+#[test]
+fn without_a_value_no_command_runs() {
+    let (double, world, _psid) = myapp(&json!({"A": "a\0b"}));
+    let marker = world.folder().join("ran");
+    let touch = ["exec", "--", "touch", marker.to_str().unwrap()];
+    let path = std::env::var_os("PATH").unwrap();
+    let line = world.driver(&touch).env("PATH", &path).fails(65);
+    assert!(line.contains("holds a NUL"), "{line}");
+    double.put("/myapp", "A", "fine");
+    world.driver(&["cache", "refresh"]).ok();
+    double.fault(&json!({"kind": "html-502"}));
+    let other = World::of(&double);
+    let mut config = Config::of(&double);
+    config.rest = workload("myapp", &[("/myapp", false)]);
+    other.configure(&config);
+    let _other_psid = other.start();
+    let line = other.driver(&touch).env("PATH", &path).fails(75);
+    assert!(line.contains("nothing is known of myapp: "), "{line}");
+    assert!(!marker.exists());
+    world.driver(&touch).env("PATH", &path).ok();
+    assert!(marker.exists());
+}
+
+#[test]
+fn files_are_rendered_whole_private_and_only_when_they_change() {
+    let (double, world, _psid) =
+        myapp(&json!({"A": "1\n", "tls.pem": "a\0b", "GOES": "3", "a b": "4", "../x": "5"}));
+    let ram = ram();
+    let folder = ram.path().join("secrets");
+    let render = |more: &[&str]| {
+        let args = [&["render", folder.to_str().unwrap()], more].concat();
+        world.driver(&args).run()
+    };
+    let outcome = render(&[]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("the key '../x' is no file's name"), "{}", outcome.stderr);
+    assert_eq!(names(&folder), ["A", "GOES", "a b", "tls.pem"]);
+    assert_eq!(fs::read(folder.join("A")).unwrap(), b"1\n");
+    assert_eq!(fs::read(folder.join("tls.pem")).unwrap(), b"a\0b");
+    assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    let file = |name: &str| fs::metadata(folder.join(name)).unwrap();
+    assert_eq!(file("A").permissions().mode() & 0o777, 0o400);
+    fs::write(folder.join("mine"), "stays").unwrap();
+    let before = (file("A").ino(), file("tls.pem").ino());
+    double.put("/myapp", "A", "2");
+    double.remove("/myapp", "GOES");
+    world.driver(&["cache", "refresh"]).ok();
+    let outcome = render(&["--mode", "0440", "--owner", "1234:5678"]);
+    let told = String::from_utf8(outcome.stdout).unwrap();
+    let expected = format!("3 secrets in {}, 1 of them new or changed\n", folder.display());
+    assert_eq!(told, expected);
+    assert_eq!(names(&folder), ["A", "a b", "mine", "tls.pem"]);
+    assert_eq!(fs::read(folder.join("A")).unwrap(), b"2");
+    let changed = file("A");
+    assert_eq!((changed.mode() & 0o777, changed.uid(), changed.gid()), (0o440, 1234, 5678));
+    assert!(changed.ino() != before.0 && file("tls.pem").ino() == before.1);
+}
+
+#[test]
+fn a_disk_is_refused_unless_it_is_forced() {
+    let (_double, world, _psid) = myapp(&json!({"A": "hunter2"}));
+    let disk = tempfile::tempdir_in(crate::harness::target_folder()).unwrap();
+    let folder = disk.path().join("secrets");
+    let args = ["render", folder.to_str().unwrap()];
+    let line = world.driver(&args).fails(65);
+    assert!(line.contains("is on a disk, where secrets would stay"), "{line}");
+    assert!(names(&folder).is_empty());
+    world.driver(&[&args[..], &["--force"]].concat()).ok();
+    assert_eq!(fs::read(folder.join("A")).unwrap(), b"hunter2");
+}
