@@ -243,7 +243,7 @@ impl Service {
 
     /// A reference names a provider that is configured; anything else is a literal.
     fn judge(&self, data: SecretBytes, kind: Kind) -> Result<Registration, ServiceError> {
-        let data = if kind == Kind::Literal { data } else { text_given(data)? };
+        let (data, kind) = text_given(data, kind)?;
         let named = Reference::provider_named_in(data.expose_secret());
         let configured = named.is_some_and(|name| self.upstreams().providers.contains_key(&name));
         match kind {
@@ -376,10 +376,13 @@ fn tell_overdue(entry: &Entry, reference: &Reference, error: &ProviderError) {
 }
 
 /// Whoever creates a secret again out of the file that psid keeps means the reference in it.
-fn text_given(data: SecretBytes) -> Result<SecretBytes, ServiceError> {
+fn text_given(data: SecretBytes, kind: Kind) -> Result<(SecretBytes, Kind), ServiceError> {
+    if kind == Kind::Literal {
+        return Ok((data, kind));
+    }
     match ReferenceFile::parse_any(data.expose_secret()) {
-        Ok(file) => Ok(SecretBytes::new(file.text.to_vec())),
-        Err(ReferenceFileError::Foreign) => Ok(data),
+        Ok(file) => Ok((SecretBytes::new(file.text.to_vec()), Kind::Reference)),
+        Err(ReferenceFileError::Foreign) => Ok((data, kind)),
         Err(why) => Err(bad_reference(why.to_string())),
     }
 }

@@ -20,6 +20,7 @@ mod id;
 mod legacy;
 mod mapping;
 mod recovery;
+mod registration;
 mod world;
 
 use std::path::{Path, PathBuf};
@@ -39,7 +40,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "answers", open: answers::open, short: 300 },
     Target { name: "config", open: config::open, short: 3_000 },
     // `tests/psi/cli/frames.rs` is its short run: with the program itself.
@@ -51,6 +52,7 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "legacy", open: legacy::open, short: 3_000 },
     Target { name: "mapping", open: mapping::open, short: 2_500 },
     Target { name: "recovery", open: recovery::open, short: 4_000 },
+    Target { name: "registration", open: registration::open, short: 4_000 },
 ];
 
 impl Target {

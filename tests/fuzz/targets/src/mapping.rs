@@ -10,6 +10,7 @@ use psi_daemon::cache::{Cache, Policy};
 use psi_daemon::clock;
 use psi_daemon::envelope::{BackendPart, Vault};
 use psi_daemon::reference::Reference;
+use psi_daemon::reference_file::{ReferenceFile, ReferenceFileError};
 use psi_daemon::registry::{Keys, Registered, Registry};
 use psi_daemon::sealer::DataKey;
 use psi_daemon::service::{Kind, Service, ServiceError, Wanted};
@@ -69,7 +70,13 @@ impl Psi {
         }
         let stored = self.service.store(self.id, SecretBytes::new(data.to_vec()), kind);
         let stored = self.runtime.block_on(stored);
-        let expected = Expected::of(data, kind);
+        // Out of the file that psid keeps of a reference, it is the reference again, and nothing else.
+        let (data, expected) = match ReferenceFile::parse_any(data) {
+            Err(ReferenceFileError::Foreign) => (data, Expected::of(data, kind)),
+            _ if kind == Kind::Literal => (data, Expected::Literal),
+            Ok(file) => (file.text, Expected::Reference),
+            Err(_) => (data, Expected::Reference),
+        };
         match &stored {
             Ok(()) => {
                 let known = self.service.registry.get(self.id).unwrap();

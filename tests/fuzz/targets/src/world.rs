@@ -128,7 +128,11 @@ impl SecretProvider for AtHand {
         _: Option<&Tag>,
     ) -> Result<Listing, ProviderError> {
         let extent = self.extent(source).map_err(ProviderError::Misbehaved)?;
-        Ok(Listing { extents: vec![extent], ..Listing::default() })
+        // What can be fetched is listed, too: else it would be taken for gone.
+        let (realm, path) = (extent.realm.clone(), extent.path.clone());
+        let found =
+            (Coordinates { realm, path, key: "KEY".into() }, SecretBytes::new(VALUE.into()));
+        Ok(Listing { extents: vec![extent], found: vec![found], ..Listing::default() })
     }
 
     fn knows(&self, realm: &Realm) -> bool {

@@ -116,6 +116,11 @@ fn recovery() {
     short("recovery");
 }
 
+#[test]
+fn registration() {
+    short("registration");
+}
+
 /// A target without seeds, words or a run here is a target that was forgotten.
 #[test]
 fn every_target_is_here() {
