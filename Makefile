@@ -41,9 +41,10 @@ demo: deps build
 debug:
 	$(CARGO) build --locked --workspace
 
-## Every test, on real podman and a real (software) TPM.
+## Every test, on real podman and a real (software) TPM. Whoever starts make in the background has it ignore
+## the signals that a terminal sends; tests send them.
 test: deps debug
-	$(CARGO) test --locked --workspace --all-targets
+	env --default-signal=INT,QUIT $(CARGO) test --locked --workspace --all-targets
 
 ## psid with everything going wrong around it, and 32 clients that never stop: each fault in turn, then at
 ## random for MINUTES. The table is target/chaos.md; a SEED comes again as it was.

@@ -89,10 +89,16 @@ fn traced(world: &World, name: &str) -> (Psid, PathBuf) {
 
 /// Ends it; the whole of strace's trace.
 fn end(psid: Psid, trace: &Path) -> String {
-    let last = format!("{} +++ exited with 0 +++", psid.process.pid());
+    let pid = psid.process.pid().to_string();
     psid.terminate();
     eventually("the end of the trace", || {
         let text = fs::read_to_string(trace).unwrap();
-        text.lines().any(|line| line == last).then_some(text)
+        // Strace pads a short pid.
+        let is_last = |line: &str| {
+            line.split_once(' ').is_some_and(|(who, what)| {
+                who == pid && what.trim_start() == "+++ exited with 0 +++"
+            })
+        };
+        text.lines().any(is_last).then_some(text)
     })
 }
