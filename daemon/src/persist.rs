@@ -286,8 +286,14 @@ impl Persister {
     }
 
     fn verify_blocking(&self) -> Result<String, String> {
-        let file = fs::read(&self.path)
-            .map_err(|error| format!("{} cannot be read: {error}", self.path.display()))?;
+        let file = match fs::read(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && self.has_nothing_to_keep() => {
+                return Ok("nothing is to be kept, and there is no file".into());
+            }
+            file => {
+                file.map_err(|error| format!("{} cannot be read: {error}", self.path.display()))?
+            }
+        };
         let snapshot = self
             .vault
             .open(Content::Cache, &file)
@@ -314,6 +320,11 @@ impl Persister {
         } else {
             Ok(format!("generation {} opens; RAM has changed since", snapshot.generation))
         }
+    }
+
+    /// What a token opened stays in RAM, and needs no file.
+    fn has_nothing_to_keep(&self) -> bool {
+        self.cache.read(|cache| cache.snapshot(0).entries.is_empty())
     }
 
     fn lock(&self) -> MutexGuard<'_, PersistState> {

@@ -34,6 +34,8 @@ pub(super) enum Way {
     TokensRevoked,
     /// Tokens have expired.
     TokensExpired,
+    /// It is started again with a certificate of this kind.
+    Certificate(&'static str),
     /// Another dialect.
     Dialect(&'static str),
     /// psid gets SIGKILL, and is started again.
@@ -103,6 +105,8 @@ fn outages() -> Vec<Fault> {
     all.push(of("packets dropped", Way::BlackHole, Class::Outage));
     all.push(of("provider stopped (SIGSTOP)", Way::Stopped, Class::Outage));
     all.push(of("provider killed", Way::Dead, Class::Outage));
+    all.push(of("certificate expired", Way::Certificate("expired"), Class::Outage));
+    all.push(of("certificate of another CA", Way::Certificate("wrong-ca"), Class::Outage));
     let locked = "This identity auth method is temporarily locked, please try again later";
     all.push(of(
         "identity locked",

@@ -45,7 +45,7 @@ impl Stage {
     /// Everything works, and every secret is cached and on disk.
     pub(super) fn set_up(seed: u64) -> Self {
         let references = references();
-        let double = Double::with(&seeded(&references));
+        let double = Double::with_options(&seeded(&references), &["--tls", "valid"]);
         let world = World::of(&double);
         let mut config = Config::of(&double).short_lived().timeout("2s");
         for (path, _) in FOLDERS {
@@ -182,6 +182,7 @@ impl Stage {
                 self.end_double();
                 self.double.restart();
             }
+            Way::Certificate(kind) => self.present(kind),
             Way::Credentials => {
                 let refusal = json!({"kind": "status", "code": 401, "error": "UnauthorizedError",
                                      "message": "Invalid credentials"});
@@ -213,6 +214,7 @@ impl Stage {
             Way::Rights(_) => self.double.permit(&Value::Null),
             Way::Dialect(_) => self.dialect("v4-2026"),
             Way::BlackHole => network::drop_nothing(),
+            Way::Certificate(_) => self.present("valid"),
             _ => self.double.heal(),
         }
         if fault.class == Class::LongPause || matches!(fault.way, Way::Credentials) {
@@ -333,6 +335,11 @@ impl Stage {
         self.double.keep_world();
         self.calls_before = self.calls();
         self.double.kill();
+    }
+
+    fn present(&mut self, certificate: &str) {
+        self.end_double();
+        self.double.restart_with_certificate(certificate);
     }
 
     fn revoke_tokens(&self) {

@@ -106,6 +106,13 @@ impl Double {
         self.control = announced["control"].as_str().unwrap().to_owned();
     }
 
+    /// The same, with a certificate of this kind; the authority stays.
+    pub(crate) fn restart_with_certificate(&mut self, kind: &str) {
+        let at = self.args.iter().position(|arg| arg == "--tls").unwrap();
+        kind.clone_into(&mut self.args[at + 1]);
+        self.restart();
+    }
+
     /// The next restart finds the world as it is now.
     pub(crate) fn keep_world(&self) {
         let world = self.control("GET", "/world", &Value::Null);

@@ -44,6 +44,16 @@ fn the_cache_has_its_header_and_no_value_in_clear_text() {
 }
 
 #[test]
+fn where_nothing_is_to_be_kept_no_file_is_missed() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let _psid = world.psid().start();
+    assert!(!world.cache().exists());
+    let verified = world.driver(&["cache", "status", "--verify"]).text();
+    assert!(verified.contains("verify     ok: nothing is to be kept"), "{verified}");
+}
+
+#[test]
 fn every_file_is_for_its_owner_alone_whatever_the_umask() {
     let (_double, world, _psid) = with_everything();
     let state = world.state();

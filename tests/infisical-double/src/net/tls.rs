@@ -22,14 +22,14 @@ pub fn prepare(
     certificate: Certificate,
     directory: &Path,
 ) -> Result<(TlsAcceptor, PathBuf), Box<dyn Error>> {
-    let trusted = authority("infisical-double CA")?;
-    let file = directory.join("ca.pem");
     fs::create_dir_all(directory)?;
+    let trusted = authority("infisical-double CA", kept_key(&directory.join("ca.key"))?)?;
+    let file = directory.join("ca.pem");
     fs::write(&file, trusted.pem())?;
 
     let issuer = match certificate {
         Certificate::Valid | Certificate::Expired => trusted,
-        Certificate::WrongCa => authority("somebody else's CA")?,
+        Certificate::WrongCa => authority("somebody else's CA", KeyPair::generate()?)?,
     };
     let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
     params.distinguished_name.push(DnType::CommonName, "localhost");
@@ -48,10 +48,20 @@ pub fn prepare(
     Ok((TlsAcceptor::from(Arc::new(config)), file))
 }
 
-fn authority(name: &str) -> Result<CertifiedIssuer<'static, KeyPair>, rcgen::Error> {
+/// A double that is started again on the same directory is still trusted by whoever read `ca.pem` before.
+fn kept_key(file: &Path) -> Result<KeyPair, Box<dyn Error>> {
+    if file.exists() {
+        return Ok(KeyPair::from_pem(&fs::read_to_string(file)?)?);
+    }
+    let key = KeyPair::generate()?;
+    fs::write(file, key.serialize_pem())?;
+    Ok(key)
+}
+
+fn authority(name: &str, key: KeyPair) -> Result<CertifiedIssuer<'static, KeyPair>, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    CertifiedIssuer::self_signed(params, KeyPair::generate()?)
+    CertifiedIssuer::self_signed(params, key)
 }
