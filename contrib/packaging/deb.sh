@@ -7,11 +7,13 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 arch=$(dpkg --print-architecture)
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
+# dpkg would give / the mode that mktemp gives.
+chmod 0755 "$root"
 
 make -s install DESTDIR="$root" PREFIX=/usr
 # An example, not a config: psid starts when there is one, and dpkg must not ask about ours at each upgrade.
 mkdir -p "$root/usr/share/doc/psi"
-mv "$root/etc/psi/config.toml" "$root/usr/share/doc/psi/config.toml"
+install -m 0644 "$root/etc/psi/config.toml" "$root/usr/share/doc/psi/config.toml"
 rm -r "$root/etc"
 cp LICENSE "$root/usr/share/doc/psi/copyright"
 cp README.md CHANGELOG.md "$root/usr/share/doc/psi/"
