@@ -12,7 +12,7 @@ here=$(dirname "$(readlink -f "$0")")
 image=${VM_LAB:-$here/../../target/vm}/image
 suite=trixie
 size=4G # the file is sparse
-mirror=${VM_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | grep -v security | head -n 1)}
+mirror=${VM_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | awk '!/security/ && !n++')}
 mirror=${mirror:-http://deb.debian.org/debian}
 
 # Nothing that is merely recommended is installed, so what matters is named. systemd loads the TPM's
