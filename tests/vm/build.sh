@@ -81,6 +81,7 @@ make_disk() {
     mkdir "$tree"
     tar -C "$tree" --xattrs --xattrs-include='*' -xf "$image/rootfs.tar"
     mount --bind /proc "$tree/proc"
+    # shellcheck disable=SC2064 # the tree of now
     trap "umount '$tree/proc'" EXIT
     unpack_kernel "$tree"
     set_up_guest "$tree"

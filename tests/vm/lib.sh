@@ -51,6 +51,7 @@ reaches_double() { guest "curl -fsS -m 3 $DOUBLE_SEEN_BY_GUEST/api/status" >/dev
 # --- psi in the guest ---
 status() { guest 'psi-driver cache status --json'; }
 degraded() { status | jq -r '.degraded | join("; ")'; }
+recover() { vm run "psi-driver cache recover $*" <"$recovery_key" >"$VM_LAB/recover.out"; }
 is_clean() { [ "$(status | jq '.degraded | length')" = 0 ]; }
 # The last line that a container wrote since the boot, without the time of its start.
 says() { guest "journalctl -q -b -u $1 -o cat" | sed -n 's/^up [0-9.]* //p' | tail -n 1; }
