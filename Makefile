@@ -10,7 +10,7 @@ CARGO   ?= cargo
 MUSL    := $(shell uname -m)-unknown-linux-musl
 DIST    := target/dist
 
-.PHONY: all build deb debug deps demo test chaos fuzz lint deny generate install clean
+.PHONY: all build deb debug deps demo test vm-test chaos fuzz lint deny generate install clean
 
 all: build
 
@@ -50,6 +50,12 @@ test: deps debug
 chaos: deps debug
 	PSI_CHAOS_SEED=$(SEED) PSI_CHAOS_MINUTES=$(or $(MINUTES),10) \
 	    $(CARGO) test --locked -p psi-tests --test psi chaos:: -- --nocapture
+
+## A whole host, with systemd, a TPM, podman, reboots and power cuts; the table is target/vm/story.md.
+## STEPS="a c" for some of tests/vm/steps; SEED, CUTS and KILLS for the random ones.
+vm-test: deps deb
+	$(CARGO) build --locked -p infisical-double
+	@tests/vm/story.sh
 
 ## Hostile input, guided by coverage: TARGET="config id" for some of tests/fuzz/seeds, SECONDS for each.
 fuzz: deps

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # cut-load.sh ROUND CONTROL: stores, refreshes and rekeys that never end. What is about to be done is said
 # before, and what was acknowledged after; a line is whole when it ends with a dot.
 round=$1 control=$2
