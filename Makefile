@@ -76,24 +76,32 @@ generate:
 	UPDATE_GENERATED=1 $(CARGO) test -q -p psi-proto --test drift
 	UPDATE_GENERATED=1 $(CARGO) test -q -p psi-driver -p psi-daemon --test manual
 
-## Run `make build` before, as whoever builds; an existing config is kept.
+## Run `make build` before, as whoever builds; an existing config is kept. Nothing is started, and podman's
+## secret driver stays what it is until `psi-driver install`: a driver without a config would fail each
+## `podman secret create` of the host.
+SHARE   := $(DESTDIR)$(PREFIX)/share
+LIB     := $(DESTDIR)$(PREFIX)/lib
 install:
-	@test -x $(DIST)/psid || { echo "run 'make build' first"; exit 1; }
-	install -D -m 0755 $(DIST)/psi-driver $(DESTDIR)$(PREFIX)/bin/psi-driver
-	install -D -m 0755 $(DIST)/psid $(DESTDIR)$(PREFIX)/bin/psid
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system contrib/systemd/psid*
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/user contrib/systemd/user/psid*
-	install -D -m 0644 contrib/sysusers.d/psi.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/psi.conf
-	install -D -m 0644 contrib/tmpfiles.d/psi.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/psi.conf
-	install -D -m 0644 contrib/polkit-1/rules.d/psi.rules $(DESTDIR)$(PREFIX)/share/polkit-1/rules.d/psi.rules
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 contrib/man/*.1
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 contrib/man/*.8
-	install -D -m 0644 contrib/completions/psi-driver.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/psi-driver
-	install -D -m 0644 contrib/completions/_psi-driver $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_psi-driver
-	install -D -m 0644 contrib/completions/psi-driver.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/psi-driver.fish
-	test -e $(DESTDIR)/etc/psi/config.toml || install -D -m 0600 contrib/config/psi.toml $(DESTDIR)/etc/psi/config.toml
-	sed -i 's,/usr/bin/psid,$(PREFIX)/bin/psid,' $(DESTDIR)$(PREFIX)/lib/systemd/*/psid*.service
-	@[ -n "$(DESTDIR)" ] || { systemd-sysusers psi.conf; systemd-tmpfiles --create psi.conf; } || echo "make the user psi, and /etc/psi for it: see contrib/sysusers.d and contrib/tmpfiles.d"
+	@test -x $(DIST)/psid -a -x $(DIST)/psi-driver || { echo "run 'make build' first"; exit 1; }
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(DIST)/psi-driver $(DIST)/psid
+	install -D -m 0644 -t $(LIB)/systemd/system contrib/systemd/psid*
+	install -D -m 0644 -t $(LIB)/systemd/user contrib/systemd/user/psid*
+	install -D -m 0644 -t $(LIB)/sysusers.d contrib/sysusers.d/psi.conf
+	install -D -m 0644 -t $(LIB)/tmpfiles.d contrib/tmpfiles.d/psi.conf
+	install -D -m 0644 -t $(SHARE)/polkit-1/rules.d contrib/polkit-1/rules.d/psi.rules
+	install -D -m 0644 -t $(SHARE)/man/man1 contrib/man/*.1
+	install -D -m 0644 -t $(SHARE)/man/man8 contrib/man/*.8
+	install -D -m 0644 contrib/completions/psi-driver.bash $(SHARE)/bash-completion/completions/psi-driver
+	install -D -m 0644 -t $(SHARE)/zsh/site-functions contrib/completions/_psi-driver
+	install -D -m 0644 -t $(SHARE)/fish/vendor_completions.d contrib/completions/psi-driver.fish
+	install -D -m 0644 -t $(SHARE)/psi contrib/config/psi.toml
+	install -D -m 0644 -t $(SHARE)/psi/containers.conf.d contrib/containers.conf.d/50-psi.conf
+	install -D -m 0644 -t $(SHARE)/doc/psi README.md CHANGELOG.md LICENSE contrib/design/threat-model.md
+	sed -i 's,/usr/bin/psi,$(PREFIX)/bin/psi,' $(LIB)/systemd/*/psid*.service $(SHARE)/psi/containers.conf.d/50-psi.conf
+	test -e $(DESTDIR)/etc/psi/config.toml || install -D -m 0640 contrib/config/psi.toml $(DESTDIR)/etc/psi/config.toml
+	@[ -n "$(DESTDIR)" ] || { systemd-sysusers psi.conf && systemd-tmpfiles --create psi.conf && chgrp psi /etc/psi/config.toml; } || \
+	    echo "make the user psi, and /etc/psi for it: see contrib/sysusers.d and contrib/tmpfiles.d"
+	@[ -n "$(DESTDIR)" ] || [ ! -d /run/systemd/system ] || systemctl daemon-reload
 
 ## A Debian package of what `make build` built, in target/.
 deb: build
