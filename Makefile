@@ -10,7 +10,7 @@ CARGO   ?= cargo
 MUSL    := $(shell uname -m)-unknown-linux-musl
 DIST    := target/dist
 
-.PHONY: all build deb debug deps demo test vm-test chaos fuzz lint deny generate install clean
+.PHONY: all build deb rpm debug deps demo test vm-test chaos fuzz lint deny generate install clean
 
 all: build
 
