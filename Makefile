@@ -95,6 +95,8 @@ install:
 	install -D -m 0644 -t $(SHARE)/zsh/site-functions contrib/completions/_psi-driver
 	install -D -m 0644 -t $(SHARE)/fish/vendor_completions.d contrib/completions/psi-driver.fish
 	install -D -m 0644 -t $(SHARE)/psi contrib/config/psi.toml
+	install -D -m 0644 -t $(SHARE)/psi/selinux contrib/selinux/psi.*
+	install -D -m 0644 -t $(SHARE)/psi/apparmor contrib/apparmor/psid
 	install -D -m 0644 -t $(SHARE)/psi/containers.conf.d contrib/containers.conf.d/50-psi.conf
 	install -D -m 0644 -t $(SHARE)/doc/psi README.md CHANGELOG.md LICENSE contrib/design/threat-model.md
 	sed -i 's,/usr/bin/psi,$(PREFIX)/bin/psi,' $(LIB)/systemd/*/psid*.service $(SHARE)/psi/containers.conf.d/50-psi.conf
@@ -106,6 +108,12 @@ install:
 ## A Debian package of what `make build` built, in target/.
 deb: build
 	@contrib/packaging/deb.sh
+
+## Likewise an rpm, in target/: it takes rpmbuild (Debian: rpm).
+rpm: build
+	rpmbuild -bb --quiet --define "_topdir $(CURDIR)/target/rpm" --define "psi_tree $(CURDIR)" \
+	    --define "psi_version $$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)" contrib/packaging/psi.spec
+	find target/rpm/RPMS -name '*.rpm' -exec mv -t target {} +
 
 clean:
 	$(CARGO) clean

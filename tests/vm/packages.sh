@@ -97,7 +97,7 @@ socket_of() { guest 'systemctl show psid.socket -P ActiveEnterTimestampMonotonic
 pid() { guest 'systemctl show psid -P MainPID'; }
 socket=$(socket_of) config=$(guest 'sha256sum /etc/psi/config.toml')
 upgrades=0
-for next in +1 +2 '' +1 +2; do
+for next in +1 +2 ''; do
     pid=$(pid)
     guest "dpkg -i /root/psi$next.deb >/root/dpkg.log 2>&1" || bad "dpkg -i: $(guest 'cat /root/dpkg.log')"
     same 'the version' "$(guest "dpkg-query -W -f '\${Version}' psi")" "$version$next"

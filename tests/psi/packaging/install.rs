@@ -5,7 +5,7 @@ use std::fs;
 use super::Tree;
 use crate::harness::repository;
 
-const FILES: [&str; 22] = [
+const FILES: [&str; 26] = [
     "0640 /etc/psi/config.toml",
     "0755 /usr/bin/psi-driver",
     "0755 /usr/bin/psid",
@@ -24,6 +24,10 @@ const FILES: [&str; 22] = [
     "0644 /usr/share/doc/psi/threat-model.md",
     "0644 /usr/share/fish/vendor_completions.d/psi-driver.fish",
     "0644 /usr/share/polkit-1/rules.d/psi.rules",
+    "0644 /usr/share/psi/apparmor/psid",
+    "0644 /usr/share/psi/selinux/psi.fc",
+    "0644 /usr/share/psi/selinux/psi.if",
+    "0644 /usr/share/psi/selinux/psi.te",
     "0644 /usr/share/psi/containers.conf.d/50-psi.conf",
     "0644 /usr/share/psi/psi.toml",
     "0644 /usr/share/zsh/site-functions/_psi-driver",

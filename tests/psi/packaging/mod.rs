@@ -1,5 +1,6 @@
 //! What is installed, and what the tools of systemd, SELinux and AppArmor say of it.
 
+mod confinement;
 mod install;
 mod units;
 
