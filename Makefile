@@ -10,7 +10,7 @@ CARGO   ?= cargo
 MUSL    := $(shell uname -m)-unknown-linux-musl
 DIST    := target/dist
 
-.PHONY: all build deb rpm debug deps demo test vm-test chaos fuzz lint deny generate install clean
+.PHONY: all build deb rpm image debug deps demo test vm-test chaos fuzz lint deny generate install clean
 
 all: build
 
@@ -114,6 +114,10 @@ rpm: build
 	rpmbuild -bb --quiet --define "_topdir $(CURDIR)/target/rpm" --define "psi_tree $(CURDIR)" \
 	    --define "psi_version $$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)" contrib/packaging/psi.spec
 	find target/rpm/RPMS -name '*.rpm' -exec mv -t target {} +
+
+## psid as a container, for contrib/container/psid.container; nothing is fetched.
+image: build
+	@contrib/container/build.sh
 
 clean:
 	$(CARGO) clean

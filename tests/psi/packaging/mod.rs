@@ -1,6 +1,7 @@
 //! What is installed, and what the tools of systemd, SELinux and AppArmor say of it.
 
 mod confinement;
+mod container;
 mod install;
 mod units;
 
