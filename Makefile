@@ -101,7 +101,7 @@ install:
 	install -D -m 0644 -t $(SHARE)/doc/psi README.md CHANGELOG.md LICENSE contrib/design/threat-model.md
 	sed -i 's,/usr/bin/psi,$(PREFIX)/bin/psi,' $(LIB)/systemd/*/psid*.service $(SHARE)/psi/containers.conf.d/50-psi.conf
 	test -e $(DESTDIR)/etc/psi/config.toml || install -D -m 0640 contrib/config/psi.toml $(DESTDIR)/etc/psi/config.toml
-	@[ -n "$(DESTDIR)" ] || { systemd-sysusers psi.conf && systemd-tmpfiles --create psi.conf && chgrp psi /etc/psi/config.toml; } || \
+	@[ -n "$(DESTDIR)" ] || { systemd-sysusers psi.conf && systemd-tmpfiles --create psi.conf; } || \
 	    echo "make the user psi, and /etc/psi for it: see contrib/sysusers.d and contrib/tmpfiles.d"
 	@[ -n "$(DESTDIR)" ] || [ ! -d /run/systemd/system ] || systemctl daemon-reload
 

@@ -60,7 +60,7 @@ same 'sockets wait, psid comes with the first call' \
     "$(guest 'systemctl is-active psid.socket psid-creds.socket psid.service' | xargs)" 'active active inactive'
 same 'units start at boot' \
     "$(guest 'systemctl is-enabled psid.socket psid-creds.socket psid.service' | xargs)" 'enabled enabled enabled'
-same 'config, and who reads it' "$(guest 'stat -c "%a %U %G" /etc/psi /etc/psi/config.toml' | xargs)" '750 psi psi 640 root psi'
+same 'config, and who reads it' "$(guest 'stat -c "%a %U %G" /etc/psi /etc/psi/config.toml' | xargs)" '1770 root psi 640 root psi'
 guest 'printf x | podman secret create before - >/dev/null'
 same "podman's driver is not changed" "$(guest 'podman secret inspect -f "{{.Spec.Driver.Name}}" before')" file
 guest 'printf "[cache]\nbackend = \"tpm\"\n" >/etc/psi/config.toml'

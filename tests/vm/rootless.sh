@@ -47,9 +47,11 @@ started=yes
 "$vm" start --fresh
 "$vm" push "$(ls "$top"/target/psi_*.deb | sort -V | tail -n 1)" "$work/busybox.tar" /tmp/
 guest 'chmod 644 /tmp/busybox.tar; dpkg -i /tmp/psi_*.deb >/dev/null 2>&1'
-# `tester` is of the image.
-guest 'useradd -m -s /bin/bash anna && cp -r /home/tester/.ssh /home/anna/ && chown -R anna: /home/anna/.ssh && loginctl enable-linger tester anna'
-within 30 as anna 'systemctl --user is-system-running | grep -qE "running|degraded"' || bad 'anna has no systemd'
+for user in anna ben; do
+    guest "id -u $user >/dev/null 2>&1 || useradd -m -s /bin/bash $user
+        cp -r /root/.ssh /home/$user/ && chown -R $user: /home/$user && loginctl enable-linger $user"
+    within 60 as $user 'systemctl --user is-active -q basic.target' || bad "$user has no systemd"
+done
 
 echo '# three of them'
 # The user's own credentials are bound to the host's key: systemd gives no user a TPM of one's own.
@@ -67,30 +69,30 @@ OWN
 "$vm" push "$work/own" /tmp/own
 guest 'chmod 644 /tmp/own'
 root_id=$(guest 'sh /tmp/own /etc/psi/config.toml tpm2 of-root systemctl')
-tester_id=$(as tester 'sh /tmp/own ~/.config/psi/config.toml host of-tester "systemctl --user"')
+ben_id=$(as ben 'sh /tmp/own ~/.config/psi/config.toml host of-ben "systemctl --user"')
 anna_id=$(as anna 'sh /tmp/own ~/.config/psi/config.toml host of-anna "systemctl --user"')
 container='podman run --rm --network none --secret mine,type=env,target=MINE --secret mine busybox:1 sh -c "echo \$MINE \$(cat /run/secrets/mine)"'
 same "root's container" "$(guest "$container")" 'of-root of-root'
-same "tester's container" "$(as tester "$container")" 'of-tester of-tester'
+same "ben's container" "$(as ben "$container")" 'of-ben of-ben'
 same "anna's container" "$(as anna "$container")" 'of-anna of-anna'
-for user in tester anna; do
+for user in ben anna; do
     same "$user's psid is not degraded" "$(as "$user" 'psi-driver cache status --json' | jq -c .degraded)" '[]'
 done
 
 echo '# none sees what another has'
-fails "anna's secret, for tester" 66 'no secret' tester "SECRET_ID=$anna_id psi-driver lookup"
-fails "root's secret, for tester" 66 'no secret' tester "SECRET_ID=$root_id psi-driver lookup"
-fails "tester's secret, for root" 66 'no secret' root "SECRET_ID=$tester_id psi-driver lookup"
+fails "anna's secret, for ben" 66 'no secret' ben "SECRET_ID=$anna_id psi-driver lookup"
+fails "root's secret, for ben" 66 'no secret' ben "SECRET_ID=$root_id psi-driver lookup"
+fails "ben's secret, for root" 66 'no secret' root "SECRET_ID=$ben_id psi-driver lookup"
 same 'secrets that root lists' "$(guest 'psi-driver list')" "$root_id"
 same 'secrets that anna lists' "$(as anna 'psi-driver list')" "$anna_id"
-fails "anna's socket, for tester" 77 'ermission denied' tester "PSI_SOCKET=/run/user/$(as anna 'id -u')/psi/psid.sock psi-driver list"
-fails "the system's socket, for tester" 77 'ermission denied' tester 'PSI_SOCKET=/run/psi/psid.sock psi-driver list'
+fails "anna's socket, for ben" 77 'ermission denied' ben "PSI_SOCKET=/run/user/$(as anna 'id -u')/psi/psid.sock psi-driver list"
+fails "the system's socket, for ben" 77 'ermission denied' ben 'PSI_SOCKET=/run/psi/psid.sock psi-driver list'
 for path in /etc/psi/config.toml /var/lib/psi/secrets "~anna/.local/state/psi/secrets"; do
-    ! as tester "ls $path" 2>/dev/null || bad "tester reads $path"
+    ! as ben "ls $path" 2>/dev/null || bad "ben reads $path"
 done
-same "modes of a user's state" "$(as tester 'cd ~/.local/state/psi && stat -c "%a" . secrets secrets/* cache.enc' | sort -u | xargs)" '600 700'
+same "modes of a user's state" "$(as ben 'cd ~/.local/state/psi && stat -c "%a" . secrets secrets/* cache.enc' | sort -u | xargs)" '600 700'
 ok 'no file of anybody is for another to read'
-same 'plaintext in the state' "$(guest 'grep -rlE "of-(root|tester|anna)" /var/lib/psi /home/*/.local/state/psi /home/*/.config/psi /etc/psi | wc -l')" 0
+same 'plaintext in the state' "$(guest 'grep -rlE "of-(root|ben|anna)" /var/lib/psi /home/*/.local/state/psi /home/*/.config/psi /etc/psi | wc -l')" 0
 
 echo '# where the system lets all connect, psid refuses, and says whom'
 guest 'mkdir -p /etc/systemd/system/psid.socket.d && printf "[Socket]\nSocketMode=0666\n" >/etc/systemd/system/psid.socket.d/mode.conf
@@ -116,12 +118,12 @@ WantedBy=default.target
 UNIT
 "$vm" push "$work/mine.container" /tmp/
 guest 'chmod 644 /tmp/mine.container'
-for user in tester anna; do
+for user in ben anna; do
     as "$user" 'mkdir -p ~/.config/containers/systemd && cp /tmp/mine.container ~/.config/containers/systemd/'
 done
 "$vm" net block
 "$vm" reboot
-for user in tester anna; do
+for user in ben anna; do
     within 120 as "$user" 'systemctl --user is-active mine' || bad "$user's container: $(as "$user" 'systemctl --user status mine' | tail -n 5)"
     within 20 as "$user" "podman logs mine | grep -qx 'mine is of-$user'" || bad "$user's container says $(as "$user" 'podman logs mine')"
     ok "$user's quadlet has its secret"
