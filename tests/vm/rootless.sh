@@ -80,9 +80,9 @@ for user in ben anna; do
 done
 
 echo '# none sees what another has'
-fails "anna's secret, for ben" 66 'no secret' ben "SECRET_ID=$anna_id psi-driver lookup"
-fails "root's secret, for ben" 66 'no secret' ben "SECRET_ID=$root_id psi-driver lookup"
-fails "ben's secret, for root" 66 'no secret' root "SECRET_ID=$ben_id psi-driver lookup"
+fails "anna's secret, for ben" 66 'no such secret' ben "SECRET_ID=$anna_id psi-driver lookup"
+fails "root's secret, for ben" 66 'no such secret' ben "SECRET_ID=$root_id psi-driver lookup"
+fails "ben's secret, for root" 66 'no such secret' root "SECRET_ID=$ben_id psi-driver lookup"
 same 'secrets that root lists' "$(guest 'psi-driver list')" "$root_id"
 same 'secrets that anna lists' "$(as anna 'psi-driver list')" "$anna_id"
 fails "anna's socket, for ben" 77 'ermission denied' ben "PSI_SOCKET=/run/user/$(as anna 'id -u')/psi/psid.sock psi-driver list"
