@@ -25,6 +25,7 @@ want python3 python3 python3-venv
 want node nodejs
 want npm npm
 want make make
+want rpmbuild rpm
 want checkmodule checkpolicy
 want semodule_unpackage semodule-utils
 want apparmor_parser apparmor

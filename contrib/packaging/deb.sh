@@ -1,6 +1,7 @@
 #!/bin/sh
 # Packs what `make install` installs as a Debian package, target/psi_VERSION_ARCH.deb. Binaries are built
-# already; dpkg-deb and readelf are all it takes.
+# already; dpkg-deb and readelf are all it takes. VERSION, OUT, COMPRESS (of dpkg-deb -Z) and DIST, the
+# folder of the programs, are for tests.
 set -eu
 cd "$(dirname "$0")/../.."
 version=${VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)}
@@ -14,7 +15,7 @@ trap 'rm -rf "$root"' EXIT
 # dpkg would give / the mode that mktemp gives.
 chmod 0755 "$root"
 
-make -s install DESTDIR="$root" PREFIX=/usr
+make -s install DESTDIR="$root" PREFIX=/usr DIST="${DIST:-target/dist}"
 # Not a conffile: it is a manual, and dpkg would ask at each upgrade that corrects a comment. postinst
 # makes the config of /usr/share/psi/psi.toml where there is none.
 rm -r "$root/etc"
@@ -54,5 +55,6 @@ Description: secret driver for podman that outlives an outage
  it must, and from a cache that is sealed to the host's TPM when Infisical is
  out of reach.
 CONTROL
-mkdir -p target
-dpkg-deb --build --root-owner-group -Zxz "$root" "target/psi_${version}_$arch.deb"
+out=${OUT:-target}
+mkdir -p "$out"
+dpkg-deb --build --root-owner-group "-Z${COMPRESS:-xz}" "$root" "$out/psi_${version}_$arch.deb"

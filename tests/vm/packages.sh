@@ -39,9 +39,8 @@ busybox_image() {
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$top/Cargo.toml" | head -1)
 arch=$(dpkg --print-architecture)
 for more in '' +1 +2; do
-    VERSION=$version$more "$top/contrib/packaging/deb.sh" >/dev/null
-    cp "$top/target/psi_$version${more}_$arch.deb" "$work/psi$more.deb"
-    [ -z "$more" ] || rm "$top/target/psi_$version${more}_$arch.deb"
+    VERSION=$version$more OUT=$work "$top/contrib/packaging/deb.sh" >/dev/null
+    mv "$work/psi_$version${more}_$arch.deb" "$work/psi$more.deb"
 done
 if command -v lintian >/dev/null; then
     said=$(lintian --allow-root --fail-on error,warning "$work/psi.deb" 2>&1) || bad "lintian: $said"

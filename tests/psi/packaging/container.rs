@@ -4,8 +4,8 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::succeeds;
-use crate::harness::{Double, World, copy_program, eventually, id, reference, repository};
+use super::{built, succeeds};
+use crate::harness::{Double, World, eventually, id, reference, repository};
 use crate::podman::host::Podman;
 
 #[test]
@@ -13,14 +13,7 @@ fn psid_serves_the_host_from_a_container_of_the_image() {
     let mut double = Double::with(&json!({"/myapp": {"A": "1"}}));
     let world = World::of(&double);
     let podman = Podman::of(&world);
-    let built = tempfile::tempdir().unwrap();
-    for name in ["psid", "psi-driver"] {
-        copy_program(name, &built.path().join(name));
-        // Debug symbols would be most of the image.
-        let mut strip = Command::new("strip");
-        strip.arg(built.path().join(name));
-        succeeds(strip);
-    }
+    let built = built();
     let mut build = Command::new(repository().join("contrib/container/build.sh"));
     build.envs(podman.environment()).env("DIST", built.path());
     succeeds(build);

@@ -3,6 +3,7 @@
 mod confinement;
 mod container;
 mod install;
+mod packages;
 mod units;
 
 use std::os::unix::fs::PermissionsExt;
@@ -22,11 +23,7 @@ struct Tree {
 
 impl Tree {
     fn installed(prefix: &'static str) -> Self {
-        let built = tempfile::tempdir().unwrap();
-        for name in ["psid", "psi-driver"] {
-            copy_program(name, &built.path().join(name));
-        }
-        let tree = Self { root: tempfile::tempdir().unwrap(), built, prefix };
+        let tree = Self { root: tempfile::tempdir().unwrap(), built: built(), prefix };
         tree.install();
         tree
     }
@@ -61,6 +58,19 @@ impl Tree {
         lines.sort_by(|a, b| a[5..].cmp(&b[5..]));
         lines
     }
+}
+
+/// A folder with the programs under test, without their debug symbols: those would be most of a package.
+fn built() -> TempDir {
+    let built = tempfile::tempdir().unwrap();
+    for name in ["psid", "psi-driver"] {
+        let copy = built.path().join(name);
+        copy_program(name, &copy);
+        let mut strip = Command::new("strip");
+        strip.arg(copy);
+        succeeds(strip);
+    }
+    built
 }
 
 fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
