@@ -10,7 +10,7 @@ CARGO   ?= cargo
 MUSL    := $(shell uname -m)-unknown-linux-musl
 DIST    := target/dist
 
-.PHONY: all build deb debug deps demo test chaos fuzz lint deny generate install clean
+.PHONY: all build deb rpm image debug deps demo test vm-test chaos fuzz lint deny generate install clean
 
 all: build
 
@@ -52,6 +52,12 @@ chaos: deps debug
 	PSI_CHAOS_SEED=$(SEED) PSI_CHAOS_MINUTES=$(or $(MINUTES),10) \
 	    $(CARGO) test --locked -p psi-tests --test psi chaos:: -- --nocapture
 
+## A whole host, with systemd, a TPM, podman, reboots and power cuts; the table is target/vm/story.md.
+## STEPS="a c" for some of tests/vm/steps; SEED, CUTS and KILLS for the random ones.
+vm-test: deps deb
+	$(CARGO) build --locked -p infisical-double
+	@tests/vm/story.sh
+
 ## Hostile input, guided by coverage: TARGET="config id" for some of tests/fuzz/seeds, SECONDS for each.
 fuzz: deps
 	@tests/fuzz/run.sh $(or $(SECONDS),60) $(TARGET)
@@ -71,28 +77,48 @@ generate:
 	UPDATE_GENERATED=1 $(CARGO) test -q -p psi-proto --test drift
 	UPDATE_GENERATED=1 $(CARGO) test -q -p psi-driver -p psi-daemon --test manual
 
-## Run `make build` before, as whoever builds; an existing config is kept.
+## Run `make build` before, as whoever builds; an existing config is kept. Nothing is started, and podman's
+## secret driver stays what it is until `psi-driver install`: a driver without a config would fail each
+## `podman secret create` of the host.
+SHARE   := $(DESTDIR)$(PREFIX)/share
+LIB     := $(DESTDIR)$(PREFIX)/lib
 install:
-	@test -x $(DIST)/psid || { echo "run 'make build' first"; exit 1; }
-	install -D -m 0755 $(DIST)/psi-driver $(DESTDIR)$(PREFIX)/bin/psi-driver
-	install -D -m 0755 $(DIST)/psid $(DESTDIR)$(PREFIX)/bin/psid
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system contrib/systemd/psid*
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/user contrib/systemd/user/psid*
-	install -D -m 0644 contrib/sysusers.d/psi.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/psi.conf
-	install -D -m 0644 contrib/tmpfiles.d/psi.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/psi.conf
-	install -D -m 0644 contrib/polkit-1/rules.d/psi.rules $(DESTDIR)$(PREFIX)/share/polkit-1/rules.d/psi.rules
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 contrib/man/*.1
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 contrib/man/*.8
-	install -D -m 0644 contrib/completions/psi-driver.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/psi-driver
-	install -D -m 0644 contrib/completions/_psi-driver $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_psi-driver
-	install -D -m 0644 contrib/completions/psi-driver.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/psi-driver.fish
-	test -e $(DESTDIR)/etc/psi/config.toml || install -D -m 0600 contrib/config/psi.toml $(DESTDIR)/etc/psi/config.toml
-	sed -i 's,/usr/bin/psid,$(PREFIX)/bin/psid,' $(DESTDIR)$(PREFIX)/lib/systemd/*/psid*.service
-	@[ -n "$(DESTDIR)" ] || { systemd-sysusers psi.conf; systemd-tmpfiles --create psi.conf; } || echo "make the user psi, and /etc/psi for it: see contrib/sysusers.d and contrib/tmpfiles.d"
+	@test -x $(DIST)/psid -a -x $(DIST)/psi-driver || { echo "run 'make build' first"; exit 1; }
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(DIST)/psi-driver $(DIST)/psid
+	install -D -m 0644 -t $(LIB)/systemd/system contrib/systemd/psid*
+	install -D -m 0644 -t $(LIB)/systemd/user contrib/systemd/user/psid*
+	install -D -m 0644 -t $(LIB)/sysusers.d contrib/sysusers.d/psi.conf
+	install -D -m 0644 -t $(LIB)/tmpfiles.d contrib/tmpfiles.d/psi.conf
+	install -D -m 0644 -t $(SHARE)/polkit-1/rules.d contrib/polkit-1/rules.d/psi.rules
+	install -D -m 0644 -t $(SHARE)/man/man1 contrib/man/*.1
+	install -D -m 0644 -t $(SHARE)/man/man8 contrib/man/*.8
+	install -D -m 0644 contrib/completions/psi-driver.bash $(SHARE)/bash-completion/completions/psi-driver
+	install -D -m 0644 -t $(SHARE)/zsh/site-functions contrib/completions/_psi-driver
+	install -D -m 0644 -t $(SHARE)/fish/vendor_completions.d contrib/completions/psi-driver.fish
+	install -D -m 0644 -t $(SHARE)/psi contrib/config/psi.toml
+	install -D -m 0644 -t $(SHARE)/psi/selinux contrib/selinux/psi.*
+	install -D -m 0644 -t $(SHARE)/psi/apparmor contrib/apparmor/psid
+	install -D -m 0644 -t $(SHARE)/psi/containers.conf.d contrib/containers.conf.d/50-psi.conf
+	install -D -m 0644 -t $(SHARE)/doc/psi README.md CHANGELOG.md LICENSE contrib/design/threat-model.md
+	sed -i 's,/usr/bin/psi,$(PREFIX)/bin/psi,' $(LIB)/systemd/*/psid*.service $(SHARE)/psi/containers.conf.d/50-psi.conf
+	test -e $(DESTDIR)/etc/psi/config.toml || install -D -m 0640 contrib/config/psi.toml $(DESTDIR)/etc/psi/config.toml
+	@[ -n "$(DESTDIR)" ] || { systemd-sysusers psi.conf && systemd-tmpfiles --create psi.conf; } || \
+	    echo "make the user psi, and /etc/psi for it: see contrib/sysusers.d and contrib/tmpfiles.d"
+	@[ -n "$(DESTDIR)" ] || [ ! -d /run/systemd/system ] || systemctl daemon-reload
 
 ## A Debian package of what `make build` built, in target/.
 deb: build
 	@contrib/packaging/deb.sh
+
+## Likewise an rpm, in target/: it takes rpmbuild (Debian: rpm).
+rpm: build
+	rpmbuild -bb --quiet --define "_topdir $(CURDIR)/target/rpm" --define "psi_tree $(CURDIR)" \
+	    --define "psi_version $$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)" contrib/packaging/psi.spec
+	find target/rpm/RPMS -name '*.rpm' -exec mv -t target {} +
+
+## psid as a container, for contrib/container/psid.container; nothing is fetched.
+image: build
+	@contrib/container/build.sh
 
 clean:
 	$(CARGO) clean

@@ -24,6 +24,11 @@ want iptables iptables
 want python3 python3 python3-venv
 want node nodejs
 want npm npm
+want make make
+want rpmbuild rpm
+want checkmodule checkpolicy
+want semodule_unpackage semodule-utils
+want apparmor_parser apparmor
 want softhsm2-util softhsm2
 want pkcs11-tool opensc
 # systemd-creds and tpm2-tools load it at run time, and no command tells that it is there. The other
@@ -32,7 +37,8 @@ library=libtss2-tcti-swtpm0
 dpkg -s "$library" >/dev/null 2>&1 || dpkg -s "${library}t64" >/dev/null 2>&1 || need="$need $library"
 # tests/kryoptic is built with these: bindgen loads libclang, of whatever version, and reads the headers.
 want pkg-config pkg-config
-for library in libssl-dev libsqlite3-dev libclang-dev; do
+# The policy that psi's module is compiled against has no command either.
+for library in libssl-dev libsqlite3-dev libclang-dev selinux-policy-dev; do
     dpkg -s "$library" >/dev/null 2>&1 || need="$need $library"
 done
 

@@ -1,39 +1,60 @@
 #!/bin/sh
 # Packs what `make install` installs as a Debian package, target/psi_VERSION_ARCH.deb. Binaries are built
-# already; dpkg-deb is all it takes.
+# already; dpkg-deb and readelf are all it takes. VERSION, OUT, COMPRESS (of dpkg-deb -Z) and DIST, the
+# folder of the programs, are for tests.
 set -eu
 cd "$(dirname "$0")/../.."
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+version=${VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)}
 arch=$(dpkg --print-architecture)
+maintainer=${DEB_MAINTAINER:-$(git log -1 --format='%an <%ae>' 2>/dev/null || echo 'psi developers <root@localhost>')}
+# The same sources make the same package.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
+export SOURCE_DATE_EPOCH
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
+# dpkg would give / the mode that mktemp gives.
+chmod 0755 "$root"
 
-make -s install DESTDIR="$root" PREFIX=/usr
-# An example, not a config: psid starts when there is one, and dpkg must not ask about ours at each upgrade.
-mkdir -p "$root/usr/share/doc/psi"
-mv "$root/etc/psi/config.toml" "$root/usr/share/doc/psi/config.toml"
+make -s install DESTDIR="$root" PREFIX=/usr DIST="${DIST:-target/dist}"
+# Not a conffile: it is a manual, and dpkg would ask at each upgrade that corrects a comment. postinst
+# makes the config of /usr/share/psi/psi.toml where there is none.
 rm -r "$root/etc"
-cp LICENSE "$root/usr/share/doc/psi/copyright"
-cp README.md CHANGELOG.md "$root/usr/share/doc/psi/"
-gzip -9n "$root"/usr/share/man/man*/*
+share=$root/usr/share
+mv "$share/doc/psi/LICENSE" "$share/doc/psi/copyright"
+mkdir -p "$share/lintian/overrides"
+cp contrib/packaging/deb/lintian-overrides "$share/lintian/overrides/psi"
+cat > "$share/doc/psi/changelog" <<CHANGELOG
+psi ($version) unstable; urgency=medium
 
+  * See CHANGELOG.md.
+
+ -- $maintainer  $(date -R -u -d "@$SOURCE_DATE_EPOCH")
+CHANGELOG
+gzip -9n "$share"/man/man*/* "$share/doc/psi/changelog"
+find "$root" -type d -exec chmod 0755 {} +
+
+# The newest libc of which psid wants a symbol; psi-driver is linked statically.
+libc=$(readelf --version-info --wide "$root/usr/bin/psid" | grep -o 'GLIBC_2\.[0-9]*' | sort -Vu | tail -n 1)
 mkdir "$root/DEBIAN"
 install -m 0755 contrib/packaging/deb/postinst contrib/packaging/deb/prerm contrib/packaging/deb/postrm "$root/DEBIAN/"
+(cd "$root" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum) > "$root/DEBIAN/md5sums"
+chmod 0644 "$root/DEBIAN/md5sums"
 cat > "$root/DEBIAN/control" <<CONTROL
 Package: psi
 Version: $version
 Architecture: $arch
-Maintainer: psi developers <psi@example.org>
+Maintainer: $maintainer
 Section: admin
 Priority: optional
-Depends: libc6 (>= 2.34), systemd (>= 252)
-Recommends: podman (>= 4.3), libtss2-esys-3.0.2-0 | libtss2-esys-3.0.2-0t64, libtss2-rc0 | libtss2-rc0t64, libtss2-tcti-device0 | libtss2-tcti-device0t64
+Depends: libc6 (>= ${libc#GLIBC_}), libgcc-s1, systemd (>= 252), init-system-helpers (>= 1.52)
+Recommends: podman (>= 4.3), libtss2-esys-3.0.2-0t64 | libtss2-esys-3.0.2-0, libtss2-rc0t64 | libtss2-rc0, libtss2-tcti-device0t64 | libtss2-tcti-device0
 Suggests: opensc, pcscd
-Installed-Size: $(du -sk "$root/usr" | cut -f1)
+Installed-Size: $(du -sk --apparent-size "$root/usr" | cut -f1)
 Description: secret driver for podman that outlives an outage
  Podman fetches containers' secrets from psi: out of RAM, from Infisical where
  it must, and from a cache that is sealed to the host's TPM when Infisical is
  out of reach.
 CONTROL
-mkdir -p target
-dpkg-deb --build --root-owner-group -Zxz "$root" "target/psi_${version}_$arch.deb"
+out=${OUT:-target}
+mkdir -p "$out"
+dpkg-deb --build --root-owner-group "-Z${COMPRESS:-xz}" "$root" "$out/psi_${version}_$arch.deb"

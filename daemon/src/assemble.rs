@@ -150,7 +150,10 @@ fn backend(
 
 /// The tpm key backend.
 pub fn tpm(surroundings: &Surroundings) -> TpmKey {
-    TpmKey { credential: surroundings.credential(CREDENTIAL, surroundings.paths.sealed_key()) }
+    TpmKey {
+        credential: surroundings.credential(CREDENTIAL, surroundings.paths.sealed_key()),
+        state: surroundings.paths.state.clone(),
+    }
 }
 
 /// The hsm key backend, when the config names a token.

@@ -15,17 +15,28 @@ const TEMPORARY: &str = ".tmp";
 ///
 /// One writer a file: the temporary name is fixed, so that a crash leaves one remnant, not many.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace_with(path, bytes, None)
+    replace_with(path, bytes, None, folder_of(path))
+}
+
+/// Likewise, and the file belongs to the owner of another folder than its own.
+pub fn replace_for_owner_of(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(path, bytes, None, folder)
 }
 
 /// Likewise, and the new file is as old as `time` says.
 pub fn replace_of_time(path: &Path, bytes: &[u8], time: SystemTime) -> io::Result<()> {
-    replace_with(path, bytes, Some(time))
+    replace_with(path, bytes, Some(time), folder_of(path))
 }
 
-fn replace_with(path: &Path, bytes: &[u8], time: Option<SystemTime>) -> io::Result<()> {
+fn replace_with(
+    path: &Path,
+    bytes: &[u8],
+    time: Option<SystemTime>,
+    owners: &Path,
+) -> io::Result<()> {
     let temporary = temporary(path);
-    let written = write_new(&temporary, bytes, time).and_then(|()| fs::rename(&temporary, path));
+    let written =
+        write_new(&temporary, bytes, time, owners).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // A full disk needs its room back; the error that counts is the first one.
         let _ = fs::remove_file(&temporary);
@@ -121,11 +132,11 @@ fn stage<'a>(
 ) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(folder)?;
     let handle = File::open(folder)?;
-    give_to_owner_of_folder(&handle, folder)?;
+    give_to_owner_of(folder_of(folder), &handle)?;
     for (name, bytes) in files {
         let path = folder.join(name);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        give_to_owner_of_folder(&file, &path)?;
+        give_to_owner_of(folder, &file)?;
         file.write_all(bytes)?;
     }
     // Once for hundreds of files: one fsync for each takes a disk seconds.
@@ -189,24 +200,28 @@ pub fn lock_folder(path: &Path) -> io::Result<File> {
 
 /// Makes a removal or a rename in the file's folder durable.
 pub fn sync_folder_of(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    File::open(folder_of(path))?.sync_all()
 }
 
-fn write_new(path: &Path, bytes: &[u8], time: Option<SystemTime>) -> io::Result<()> {
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+fn write_new(path: &Path, bytes: &[u8], time: Option<SystemTime>, owners: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    give_to_owner_of_folder(&file, path)?;
+    give_to_owner_of(owners, &file)?;
     file.write_all(bytes)?;
     time.map_or(Ok(()), |time| file.set_modified(time))?;
     file.sync_all()
 }
 
-/// What root provisions, a psid of another user must read: a new file belongs to its folder's owner.
-fn give_to_owner_of_folder(file: &File, path: &Path) -> io::Result<()> {
-    let folder = fs::metadata(path.parent().unwrap_or(Path::new("/")))?;
+/// What root provisions, a psid of another user must read: a new file belongs to a folder's owner.
+fn give_to_owner_of(folder: &Path, file: &File) -> io::Result<()> {
+    let folder = fs::metadata(folder)?;
     if rustix::process::geteuid().is_root() && folder.uid() != 0 {
         std::os::unix::fs::fchown(file, Some(folder.uid()), Some(folder.gid()))?;
     }

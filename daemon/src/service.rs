@@ -137,7 +137,13 @@ impl Service {
         if !self.gate.is_open() && !self.is_in_ram(wanted, now) {
             self.gate.passed(deadline - LIVE).await;
         }
-        let references = match self.resolve(wanted)? {
+        let mut resolved = self.resolve(wanted);
+        // What is sealed here has no provider that could be asked instead.
+        if !self.gate.is_open() && !matches!(resolved, Ok(_) | Err(ServiceError::NotFound(_))) {
+            self.gate.passed(deadline).await;
+            resolved = self.resolve(wanted);
+        }
+        let references = match resolved? {
             Resolved::Literal(value) => return Ok(Value::Literal(value)),
             Resolved::References(references) => references,
         };

@@ -26,6 +26,7 @@ mod login;
 mod lookup;
 mod malformed;
 mod offline;
+mod packaging;
 mod persist;
 mod podman;
 mod sealed;

@@ -33,11 +33,12 @@ impl Judge {
         let count = refused.entry(uid).or_default();
         *count += 1;
         if count.is_power_of_two() {
+            let who = name_of(uid).map_or_else(|| "somebody".into(), |name| format!("user {name}"));
             tracing::warn!(
                 uid,
                 gid,
                 count,
-                "refused uid {uid} (gid {gid}), which [access] does not allow, {count} times so far"
+                "refused {who} (uid {uid}, gid {gid}), whom [access] does not allow, {count} times so far"
             );
         }
     }
@@ -56,5 +57,32 @@ impl Interceptor for Judge {
         Err(Status::permission_denied(format!(
             "uid {uid} (gid {gid}) may not use this psid; add it to allow_uids or allow_gids in [access]"
         )))
+    }
+}
+
+/// The user's name in `/etc/passwd`. One of a directory service has a number only: psid waits for none.
+fn name_of(uid: u32) -> Option<String> {
+    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
+    name_in(&passwd, uid).map(str::to_owned)
+}
+
+fn name_in(passwd: &str, uid: u32) -> Option<&str> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, id) = (fields.next()?, fields.nth(1)?);
+        (id.parse() == Ok(uid)).then_some(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_in;
+
+    #[test]
+    fn a_user_is_found_by_the_third_field() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nanna:x:1000:7::/home/anna:/bin/sh\n";
+        assert_eq!(name_in(passwd, 0), Some("root"));
+        assert_eq!(name_in(passwd, 1000), Some("anna"));
+        assert_eq!(name_in(passwd, 7), None);
     }
 }

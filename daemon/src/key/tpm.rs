@@ -16,6 +16,9 @@ use crate::sealer::DataKey;
 pub struct TpmKey {
     /// The key, as a credential.
     pub credential: Credential,
+    /// The state folder: its owner is psid's user, who must read the key that root makes. The sealed key
+    /// lies beside the config, in a folder of root's.
+    pub state: PathBuf,
 }
 
 #[async_trait]
@@ -62,12 +65,14 @@ impl KeyBackend for TpmKey {
             return Err(KeyError::new(format!("{}: {error}", path.display()), "check the folder"));
         }
         let folder = path.parent().map_or(Ok(()), files::make_folder);
-        folder.and_then(|()| files::replace(&path, sealed.expose_secret())).map_err(|error| {
-            KeyError::new(
-                format!("writing {}: {error}", path.display()),
-                "run it as the owner of that folder",
-            )
-        })?;
+        folder
+            .and_then(|()| files::replace_for_owner_of(&self.state, &path, sealed.expose_secret()))
+            .map_err(|error| {
+                KeyError::new(
+                    format!("writing {}: {error}", path.display()),
+                    "run it as the owner of that folder",
+                )
+            })?;
         Ok(LoadedKey { key, part: Vec::new() })
     }
 

@@ -149,7 +149,7 @@ struct Fixture {
     refresher: Arc<Refresher>,
     provider: Arc<Scripted>,
     start: Moment,
-    _state: TempDir,
+    _state: Option<TempDir>,
 }
 
 const POLICY: Policy = Policy {
@@ -169,6 +169,15 @@ impl Fixture {
     /// A workload with these folders; what there is, is in `/app`.
     fn with_folders(folders: &[&str]) -> Self {
         let state = tempfile::tempdir().unwrap();
+        let registry = Arc::new(Registry::open(state.path(), Keys::None));
+        Self { _state: Some(state), ..Self::made(folders, registry) }
+    }
+
+    fn with_registry(registry: Arc<Registry>) -> Self {
+        Self::made(&["/app"], registry)
+    }
+
+    fn made(folders: &[&str], registry: Arc<Registry>) -> Self {
         let provider = Arc::new(Scripted::default());
         provider.set("K", "one");
         let source =
@@ -187,7 +196,7 @@ impl Fixture {
             workloads: BTreeMap::from([("app".into(), workload)]),
         };
         let service = Arc::new(Service::new(
-            Arc::new(Registry::open(state.path(), Keys::None)),
+            registry,
             Arc::new(SharedCache::new(Cache::new(POLICY, Boot(NonZeroU64::MIN)))),
             upstreams,
         ));
@@ -197,7 +206,7 @@ impl Fixture {
             mono: Instant::now(),
         };
         let refresher = Arc::new(Refresher::new(Arc::clone(&service), SCHEDULE));
-        Self { service, refresher, provider, start, _state: state }
+        Self { service, refresher, provider, start, _state: None }
     }
 
     /// A moment `span` after the start, on the clocks that tell ages; the monotonic one is tokio's.

@@ -68,6 +68,7 @@ impl Probe {
                     sealed: path(&self.setup["sealed"]),
                     creds: Creds::Child(Scope::System),
                 },
+                state: path(&self.setup["sealed"]).with_file_name(""),
             }),
         }
     }

@@ -143,3 +143,34 @@ async fn a_reference_is_told_from_a_literal_by_its_provider() {
         assert!(matches!(judge(text, Kind::Guess), Err(ServiceError::Malformed(_))), "{text}");
     }
 }
+
+/// A token may take as long as a caller waits; another provider could not answer for a literal.
+#[tokio::test(start_paused = true)]
+async fn a_sealed_literal_is_waited_for_to_the_end() {
+    use crate::envelope::{BackendPart, Vault};
+    use crate::sealer::DataKey;
+    let key = || DataKey::from_secret(&SecretBytes::new(vec![1; 32])).unwrap();
+    let part = BackendPart { tag: psi_common::BackendTag::Tpm, bytes: Vec::new() };
+    let vault = Arc::new(Vault::new(key(), part));
+    let state = tempfile::tempdir().unwrap();
+    let open = |keys| Arc::new(Registry::open(state.path(), keys));
+    let id: SecretId = "0123456789abcdef012345678".parse().unwrap();
+    let value = Registration::Literal(SecretBytes::new(b"sealed".to_vec()));
+    open(Keys::Open(Arc::clone(&vault))).store(id, value).await.unwrap();
+
+    for opens_after in [5, 8, 10] {
+        let fixture = Fixture::with_registry(open(Keys::Closed));
+        let service = Arc::clone(&fixture.service);
+        service.gate.close();
+        let now = fixture.at(Duration::ZERO);
+        let wanted = Wanted::Id(id);
+        let lookup = service.lookup(&wanted, now, now.mono + 9 * SECOND);
+        let opens = async {
+            tokio::time::sleep(opens_after * SECOND).await;
+            service.registry.unlock(Arc::clone(&vault));
+            service.gate.open();
+        };
+        let (found, ()) = tokio::join!(lookup, opens);
+        assert_eq!(found.is_ok(), opens_after < 9, "{opens_after} s");
+    }
+}

@@ -1,0 +1,72 @@
+//! systemd's own tools on what is installed: they find what a host would only find at its next boot.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+
+use super::{Tree, succeeds};
+
+/// The units as they are installed, in a folder where their program is where they say.
+fn units(tree: &Tree, scope: &str, to: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let program = tree.path("/usr/bin/psid").display().to_string();
+    let folder = tree.path("/usr/lib/systemd").join(scope);
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap().replace("/usr/bin/psid", &program);
+            let unit = to.join(path.file_name().unwrap());
+            fs::write(&unit, text).unwrap();
+            unit
+        })
+        .collect()
+}
+
+fn verify(scope: &str, flag: &str) {
+    let tree = Tree::installed("/usr");
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new("systemd-analyze");
+    command.args(["verify", "--man=no", flag]).args(units(&tree, scope, folder.path()));
+    command.env("SYSTEMD_UNIT_PATH", format!("{}:", folder.path().display()));
+    command.env("HOME", folder.path()).env("XDG_RUNTIME_DIR", folder.path());
+    let said = succeeds(command).stderr;
+    let of_ours: Vec<_> = said.lines().filter(|line| line.contains("psid")).collect();
+    assert!(of_ours.is_empty(), "{said}");
+}
+
+#[test]
+fn the_system_s_units_are_valid() {
+    verify("system", "--system");
+}
+
+#[test]
+fn a_user_s_units_are_valid() {
+    verify("user", "--user");
+}
+
+/// systemd-tmpfiles refuses to give away root's file in a folder of another's, and exits 73.
+#[test]
+fn the_user_and_its_folders_are_made() {
+    let tree = Tree::installed("/usr");
+    let root = format!("--root={}", tree.path("/").display());
+    let mut sysusers = Command::new("systemd-sysusers");
+    sysusers.arg(&root);
+    succeeds(sysusers);
+    let mut tmpfiles = Command::new("systemd-tmpfiles");
+    tmpfiles.args([&root, "--create", "psi.conf"]);
+    assert_eq!(succeeds(tmpfiles).stderr, "");
+    let passwd = fs::read_to_string(tree.path("/etc/passwd")).unwrap();
+    let user: Vec<_> = passwd.trim_end().split(':').collect();
+    assert_eq!((user[0], user[5], user[6]), ("psi", "/var/lib/psi", "/usr/sbin/nologin"));
+    for (path, mode, owner, group) in [
+        // psid's files there are psid's; the config is root's, and cannot be replaced by psid.
+        ("/etc/psi", 0o1770, "0", user[3]),
+        ("/etc/psi/config.toml", 0o640, "0", user[3]),
+        ("/var/lib/psi", 0o700, user[2], user[3]),
+        ("/run/psi", 0o755, "0", "0"),
+    ] {
+        let meta = fs::metadata(tree.path(path)).unwrap();
+        let (uid, gid) = (meta.uid().to_string(), meta.gid().to_string());
+        assert_eq!((meta.mode() & 0o7777, &*uid, &*gid), (mode, owner, group), "{path}");
+    }
+}

@@ -1,0 +1,81 @@
+#!/bin/bash
+# psid and its helper under AppArmor, enforced by a real kernel, and the score of their sandboxes.
+# VMTOOL drives the host (default: vm beside this file), which is started afresh; `make deb` comes before.
+# A line for each check; the first that fails ends it.
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+top=$(readlink -f "$here/../..")
+vm=${VMTOOL:-$here/vm}
+work=$(mktemp -d)
+
+ok() { echo "ok - $*"; }
+bad() { echo "NOT OK - $*"; exit 1; }
+guest() { "$vm" run "$@" </dev/null; }
+same() { if [ "$2" = "$3" ]; then ok "$1: $2"; else bad "$1: '$2' instead of '$3'"; fi; }
+started=''
+cleanup() {
+    [ -z "$started" ] || [ -n "${KEEP:-}" ] || "$vm" stop
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+# The guest's apparmor_parser, of its own Debian; nothing is installed here.
+fetch_parser() {
+    local mirror
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | awk '!/security/ && !n++')
+    mkdir -p "$work/lists/partial" "$work/archives/partial"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror:-http://deb.debian.org/debian} trixie main" >"$work/sources.list"
+    cat >"$work/apt.conf" <<CONF
+Dir::Etc::sourcelist "$work/sources.list";
+Dir::Etc::sourceparts "/nonexistent";
+Dir::State::lists "$work/lists";
+Dir::State::status "/dev/null";
+Dir::Cache "$work";
+APT::Sandbox::User "root";
+CONF
+    (export APT_CONFIG="$work/apt.conf"; apt-get update -qq && cd "$work" && apt-get download -qq apparmor)
+}
+
+fetch_parser
+started=yes
+"$vm" start --fresh
+"$vm" push "$(ls "$top"/target/psi_*.deb | sort -V | tail -n 1)" "$work"/apparmor_*.deb /root/
+guest 'dpkg -i --force-depends /root/apparmor_*.deb >/dev/null 2>&1; dpkg -i /root/psi_*.deb >/dev/null 2>&1'
+guest 'printf "[cache]\nbackend = \"tpm\"\n" >/etc/psi/config.toml && psi-driver cache init --backend tpm >/dev/null && systemctl start psid'
+
+echo '# the sandboxes'
+for unit in psid.service psid-creds@x.service; do
+    score=$(guest "systemd-analyze security $unit --no-pager" | grep -o 'level for [^:]*: [0-9.]*' | grep -o '[0-9.]*$')
+    awk -v score="$score" 'BEGIN { exit !(score != "" && score <= 2.0) }' || bad "systemd-analyze security $unit: '$score'"
+    ok "systemd-analyze security $unit: $score"
+done
+
+echo '# AppArmor'
+label() { guest "cat /proc/\$(systemctl show psid -P MainPID)/attr/current"; }
+same 'without the profiles psid goes without' "$(label)" unconfined
+guest 'install -m 0644 /usr/share/psi/apparmor/psid /etc/apparmor.d/ && apparmor_parser -r /etc/apparmor.d/psid && systemctl restart psid'
+same 'psid is confined' "$(label)" 'psid (enforce)'
+same 'its key was opened by the helper, confined too' "$(guest 'psi-driver cache status --json' | jq -c .degraded)" '[]'
+id=0123456789abcdef012345678
+guest "printf sealed | SECRET_ID=$id psi-driver store"
+helper() {
+    guest 'psi-driver cache rekey >/dev/null & while kill -0 $! 2>/dev/null; do
+        for pid in $(pgrep -f "^/usr/bin/psid creds"); do cat /proc/$pid/attr/current; done; sleep 0.02
+    done 2>/dev/null | sort -u'
+}
+same 'the helper is confined, to another profile' "$(helper)" 'psid-creds (enforce)'
+guest 'systemctl restart psid'
+same 'a literal, over a rekey and a restart' "$(guest "SECRET_ID=$id psi-driver lookup")" sealed
+same 'what psid was denied' "$(guest 'journalctl -q -b -u psid -u "psid-creds@*" -o cat | grep -ci "permission denied"' || true)" 0
+# The profile is what keeps it: the same program under it may not read what is not its own.
+try() { guest "systemd-run -q --wait -p AppArmorProfile=$1 -p StandardError=file:/root/said $2 2>/dev/null" && echo 0 || echo $?; }
+guest 'printf "[cache]\n" >/root/config.toml; printf "[cache]\n" >/etc/psi/other.toml'
+same "psid reads a config of its folder" "$(try psid '/usr/bin/psid --config /etc/psi/other.toml check')" 0
+[ "$(try psid '/usr/bin/psid --config /root/config.toml check')" != 0 ] || bad 'psid read a file of root'
+ok "psid does not read root's files: $(guest 'cat /root/said')"
+[ "$(try psid-creds '/usr/bin/psid --config /etc/psi/config.toml check')" != 0 ] || bad 'the helper read the config'
+ok 'the helper does not read the config'
+"$vm" reboot
+same 'after a reboot' "$(label)" 'psid (enforce)'
+same 'the literal' "$(guest "SECRET_ID=$id psi-driver lookup")" sealed
+echo 'all is well'

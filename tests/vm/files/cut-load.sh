@@ -1,0 +1,40 @@
+# shellcheck shell=bash
+# cut-load.sh ROUND CONTROL: stores, refreshes and rekeys that never end. What is about to be done is said
+# before, and what was acknowledged after; a line is whole when it ends with a dot.
+round=$1 control=$2
+stores() {
+    local n id value
+    for n in $(seq 1000); do
+        id=$(head -c 32 /dev/urandom | sha256sum | cut -c1-25)
+        value=$(head -c 300 /dev/urandom | base64 -w0)
+        echo "storing $id $value ."
+        printf %s "$value" | SECRET_ID=$id psi-driver store && echo "stored $id $value ."
+        if [ $((n % 3)) = 0 ]; then
+            echo "deleting $id ."
+            SECRET_ID=$id psi-driver delete && echo "deleted $id ."
+        fi
+        sleep 0.1
+    done
+}
+refreshes() {
+    local n version
+    for n in $(seq 1000); do
+        version=$((round * 1000 + n))
+        curl -fsS -X PUT -H 'content-type: application/json' "$control/secret" >/dev/null -d '{"project": "6f2d1b0e-0000-4000-8000-00000000000a",
+            "environment": "prod", "path": "/worker", "key": "STORE_KEY", "value": "'$version'"}'
+        psi-driver cache refresh >/dev/null && echo "refreshed $version ."
+        # The file holds what psid holds: a refresh is written within 100 ms, and not before it is answered.
+        psi-driver cache status --verify >/dev/null && echo "kept $version ."
+    done
+}
+rekeys() {
+    while :; do
+        sleep "0.$((RANDOM % 10))"
+        echo 'rekeying .'
+        psi-driver cache rekey >/dev/null && echo 'rekeyed .'
+    done
+}
+stores &
+refreshes &
+rekeys &
+wait

@@ -1,0 +1,70 @@
+# What the steps of the story have in common; story.sh sources it, and each step is run with it.
+# shellcheck shell=bash
+set -euo pipefail
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+top=$(readlink -f "$here/../..")
+export VM=${VM:-story} VM_LAB=${VM_LAB:-$top/target/vm}
+table=$VM_LAB/story.md
+recovery_key=$VM_LAB/recovery-key
+
+vm() { "$here/vm" "$@"; }
+# A guest's command must not eat the script's own input.
+guest() { vm run "$@" </dev/null; }
+
+# A line of the table: what was seen, and a measured value.
+row() { printf '| %s | %s | %s | %s |\n' "$STEP" "$1" "$2" "$3" | tee -a "$table"; }
+ok() { row "$1" ok "${2:-}"; }
+measured() { row "$1" measured "$2"; }
+fail() {
+    row "$1" FAILED "${2:-}"
+    exit 1
+}
+# WHAT COMMAND...: the command must succeed.
+must() {
+    local what=$1
+    shift
+    if "$@" >"$VM_LAB/must.log" 2>&1; then ok "$what"; else
+        tail -n 20 "$VM_LAB/must.log" >&2
+        fail "$what" "see the lines above"
+    fi
+}
+same() { if [ "$2" = "$3" ]; then ok "$1" "$2"; else fail "$1" "'$2' instead of '$3'"; fi; }
+# SECONDS COMMAND...: until it succeeds.
+within() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt "$end" ] || return 1
+        sleep 0.5
+    done
+}
+
+# --- the double, on this machine; DOUBLE and CONTROL are its URLs ---
+requests() { curl -fsS "$CONTROL/stats" | jq .requests; }
+put_secret() { # PATH KEY VALUE
+    jq -n --arg path "$1" --arg key "$2" --arg value "$3" \
+        '{project: "6f2d1b0e-0000-4000-8000-00000000000a", environment: "prod", path: $path, key: $key, value: $value}' |
+        curl -fsS -X PUT -H 'content-type: application/json' -d @- "$CONTROL/secret" >/dev/null
+}
+reaches_double() { guest "curl -fsS -m 3 $DOUBLE_SEEN_BY_GUEST/api/status" >/dev/null 2>&1; }
+
+# --- psi in the guest ---
+status() { guest 'psi-driver cache status --json'; }
+degraded() { status | jq -r '.degraded | join("; ")'; }
+recover() { vm run "psi-driver cache recover $*" <"$recovery_key" >"$VM_LAB/recover.out"; }
+is_clean() { [ "$(status | jq '.degraded | length')" = 0 ]; }
+# The last line that a container wrote since the boot, without the time of its start.
+says() { guest "journalctl -q -b -u $1 -o cat" | sed -n 's/^up [0-9.]* //p' | tail -n 1; }
+started() { guest "journalctl -q -b -u $1 -o cat" | sed -n 's/^up \([0-9.]*\) .*/\1/p' | tail -n 1; }
+is_active() { guest "systemctl is-active $*" >/dev/null; }
+
+WEB="pass-of-web token-of-web $(printf -- '-----BEGIN KEY-----\nbXVsdGktbGluZQ==\n-----END KEY-----\n' | sha256sum | cut -c1-16)"
+WORKER='key-of-worker store-of-worker'
+# WHAT: the three containers run, and have their values.
+containers_run() {
+    within 90 is_active web vault worker@1 || fail "$1" "$(guest 'systemctl is-active web vault worker@1' | tr '\n' ' ')"
+    # What a container writes reaches the journal a moment later.
+    within 20 containers_say || fail "$1" "$(says web) / $(says vault) / $(says worker@1)"
+    ok "$1"
+}
+containers_say() { [ "$(says web)" = "$WEB" ] && [ "$(says vault)" = 'the literal' ] && [ "$(says worker@1)" = "$WORKER" ]; }

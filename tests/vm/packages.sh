@@ -1,0 +1,150 @@
+#!/bin/bash
+# The Debian package on a real host: installed, upgraded in use, removed, installed again, purged.
+# VMTOOL drives the host (default: vm beside this file), which is started afresh; `make deb` comes before.
+# A line for each check; the first that fails ends it.
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+top=$(readlink -f "$here/../..")
+vm=${VMTOOL:-$here/vm}
+work=$(mktemp -d)
+
+ok() { echo "ok - $*"; }
+bad() { echo "NOT OK - $*"; exit 1; }
+guest() { "$vm" run "$@" </dev/null; }
+same() { if [ "$2" = "$3" ]; then ok "$1: $2"; else bad "$1: '$2' instead of '$3'"; fi; }
+within() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt "$end" ] || return 1
+        sleep 0.5
+    done
+}
+started=''
+cleanup() {
+    [ -z "$started" ] || [ -n "${KEEP:-}" ] || "$vm" stop
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+busybox_image() {
+    local applet
+    mkdir -p "$work/image/bin" "$work/image/etc" "$work/image/tmp"
+    cp "$(command -v busybox)" "$work/image/bin/busybox"
+    for applet in sh cat sleep echo test; do ln -s busybox "$work/image/bin/$applet"; done
+    tar -C "$work/image" -cf "$work/busybox.tar" .
+}
+
+# The same programs as another version, and as one later still.
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$top/Cargo.toml" | head -1)
+arch=$(dpkg --print-architecture)
+for more in '' +1 +2; do
+    VERSION=$version$more OUT=$work "$top/contrib/packaging/deb.sh" >/dev/null
+    mv "$work/psi_$version${more}_$arch.deb" "$work/psi$more.deb"
+done
+if command -v lintian >/dev/null; then
+    said=$(lintian --allow-root --fail-on error,warning "$work/psi.deb" 2>&1) || bad "lintian: $said"
+    ok 'lintian finds no error and no warning'
+fi
+
+started=yes
+"$vm" start --fresh
+busybox_image
+"$vm" push "$work"/*.deb "$work/busybox.tar" /root/
+guest 'podman import -q /root/busybox.tar localhost/busybox:1 >/dev/null'
+
+echo '# installed'
+guest 'dpkg -i /root/psi.deb >/root/dpkg.log 2>&1' || bad "dpkg -i: $(guest 'cat /root/dpkg.log')"
+same 'sockets wait, psid comes with the first call' \
+    "$(guest 'systemctl is-active psid.socket psid-creds.socket psid.service' | xargs)" 'active active inactive'
+same 'units start at boot' \
+    "$(guest 'systemctl is-enabled psid.socket psid-creds.socket psid.service' | xargs)" 'enabled enabled enabled'
+same 'config, and who reads it' "$(guest 'stat -c "%a %U %G" /etc/psi /etc/psi/config.toml' | xargs)" '1770 root psi 640 root psi'
+guest 'printf x | podman secret create before - >/dev/null'
+same "podman's driver is not changed" "$(guest 'podman secret inspect -f "{{.Spec.Driver.Name}}" before')" file
+guest 'printf "[cache]\nbackend = \"tpm\"\n" >/etc/psi/config.toml'
+guest 'psi-driver cache init --backend tpm >/dev/null && systemctl start psid && psi-driver install >/dev/null'
+guest 'printf kept-value | podman secret create kept - >/dev/null'
+id=$(guest 'podman secret inspect -f "{{.ID}}" kept')
+lookup() { guest "SECRET_ID=$id psi-driver lookup"; }
+same 'a secret of the TPM' "$(lookup)" kept-value
+
+echo '# upgraded in use'
+for n in 1 2 3 4; do
+    guest "podman run -d --name c$n --network none --secret kept,type=env,target=KEPT --health-cmd 'test \"\$KEPT\" = kept-value' \
+        --health-interval 5s --health-retries 1 --health-timeout 30s --health-on-failure kill localhost/busybox:1 sleep 1000000 >/dev/null"
+done
+containers() { guest 'podman ps --no-trunc --format "{{.Names}} {{.ID}} {{.StartedAt}}" | sort'; }
+before=$(containers)
+same 'containers that a failed healthcheck kills' "$(wc -l <<<"$before")" 4
+"$vm" run 'cat >/root/load' <<'LOAD'
+# Two clients that never stop: lookups, failures, the longest one in milliseconds.
+one() {
+    trap 'echo "$lookups $failed $longest"; exit' TERM
+    lookups=0 failed=0 longest=0
+    while :; do
+        begin=$(date +%s%N)
+        [ "$(psi-driver lookup 2>>/root/load.err)" = kept-value ] || failed=$((failed + 1))
+        took=$((($(date +%s%N) - begin) / 1000000)) lookups=$((lookups + 1))
+        [ "$took" -le "$longest" ] || longest=$took
+    done
+}
+one
+LOAD
+guest "for n in 1 2; do systemd-run -q --unit=load\$n -p Environment=SECRET_ID=$id -p StandardOutput=file:/root/load\$n.out -p KillMode=process bash /root/load; done"
+socket_of() { guest 'systemctl show psid.socket -P ActiveEnterTimestampMonotonic; stat -c %i /run/psi/psid.sock' | xargs; }
+pid() { guest 'systemctl show psid -P MainPID'; }
+socket=$(socket_of) config=$(guest 'sha256sum /etc/psi/config.toml')
+upgrades=0
+for next in +1 +2 ''; do
+    pid=$(pid)
+    guest "dpkg -i /root/psi$next.deb >/root/dpkg.log 2>&1" || bad "dpkg -i: $(guest 'cat /root/dpkg.log')"
+    same 'the version' "$(guest "dpkg-query -W -f '\${Version}' psi")" "$version$next"
+    [ "$(pid)" != "$pid" ] || bad 'psid was not restarted'
+    within 30 guest 'systemctl -q is-active psid' || bad 'psid is not up again'
+    upgrades=$((upgrades + 1))
+done
+same 'the socket was never closed' "$(socket_of)" "$socket"
+same 'the config' "$(guest 'sha256sum /etc/psi/config.toml')" "$config"
+sleep 6 # so that each container has been checked under the last version
+guest 'systemctl stop load1 load2'
+within 10 guest 'test -s /root/load1.out -a -s /root/load2.out' || bad 'the clients did not end'
+read -r lookups failed longest < <(guest 'cat /root/load1.out /root/load2.out' | awk '{a += $1; b += $2; if ($3 > c) c = $3} END {print a, b, c}')
+[ "$lookups" -gt 50 ] || bad "too few lookups to tell: $lookups"
+same "failed lookups, of $lookups during $upgrades upgrades (the longest took $longest ms)" "$failed" 0
+same 'containers died or were started again' "$(diff <(echo "$before") <(containers) | wc -l)" 0
+checks=$(guest 'journalctl -q -b -o cat | grep "container health_status" | grep -c "health_status=healthy"')
+[ "$checks" -ge 8 ] || bad "too few healthchecks to tell: $checks"
+same "failed healthchecks, of $checks" "$(guest 'journalctl -q -b -o cat | grep "container health_status" | grep -c "health_status=unhealthy"' || true)" 0
+
+echo '# removed'
+state() { guest 'cd / && find etc/psi var/lib/psi -type f | sort | xargs sha256sum'; }
+guest 'podman rm -fat0 >/dev/null; systemctl stop psid'
+kept=$(state)
+guest 'dpkg -r psi >/root/dpkg.log 2>&1' || bad "dpkg -r: $(guest 'cat /root/dpkg.log')"
+same 'nothing of it runs' "$(guest 'pgrep -c psid; ls /run/psi/*.sock 2>/dev/null | wc -l' | xargs)" '0 0'
+same 'config, keys and secrets are kept' "$(state)" "$kept"
+guest 'printf x | podman secret create after - >/dev/null'
+same 'podman is as it was before' "$(guest 'podman secret inspect -f "{{.Spec.Driver.Name}}" after')" file
+same 'no unit failed' "$(guest 'systemctl --failed --plain --no-legend | wc -l')" 0
+
+echo '# installed again'
+guest 'dpkg -i /root/psi+2.deb >/root/dpkg.log 2>&1' || bad "dpkg -i: $(guest 'cat /root/dpkg.log')"
+same 'the old secret' "$(lookup)" kept-value
+guest 'printf x | podman secret create again - >/dev/null'
+same "psi is podman's driver again" "$(guest 'podman secret inspect -f "{{.Spec.Driver.Name}}" again')" shell
+"$vm" reboot
+same 'the old secret after a reboot' "$(lookup)" kept-value
+
+echo '# what the admin disabled stays so'
+guest 'systemctl disable -q --now psid.service && dpkg -i /root/psi+1.deb >/dev/null 2>&1'
+same 'psid.service' "$(guest 'systemctl is-enabled psid.service' || true)" disabled
+guest 'systemctl enable -q psid.service'
+
+echo '# purged'
+guest 'dpkg -P psi >/root/dpkg.log 2>&1' || bad "dpkg -P: $(guest 'cat /root/dpkg.log')"
+same 'files left' "$(guest 'find / -xdev \( -path /proc -o -path /root -o -path /home \) -prune -o \( -name "*psid*" -o -name "psi" -o -name "psi.*" -o -name "psi-*" -o -name "50-psi*" \) -print' | grep -v /var/log/ || true)" ''
+same "dpkg's word" "$(guest "dpkg-query -W -f '\${Status}' psi 2>/dev/null" || true)" ''
+guest 'dpkg -i /root/psi.deb >/dev/null 2>&1'
+same 'a fresh install after it serves' "$(guest 'psi-driver list; echo $?')" 0
+echo 'all is well'

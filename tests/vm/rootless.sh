@@ -1,0 +1,133 @@
+#!/bin/bash
+# Rootless: two users and root on one host, each with a psid and a podman of one's own.
+# VMTOOL drives the host (default: vm beside this file), which is started afresh; `make deb` comes before.
+# A line for each check; the first that fails ends it.
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+top=$(readlink -f "$here/../..")
+vm=${VMTOOL:-$here/vm}
+work=$(mktemp -d)
+
+ok() { echo "ok - $*"; }
+bad() { echo "NOT OK - $*"; exit 1; }
+guest() { "$vm" run "$@" </dev/null; }
+as() { local user=$1; shift; "$vm" run -u "$user" "$@" </dev/null; }
+same() { if [ "$2" = "$3" ]; then ok "$1: $2"; else bad "$1: '$2' instead of '$3'"; fi; }
+# WHAT CODE WORDS USER COMMAND: it must fail so, and say so.
+fails() {
+    local what=$1 code=$2 words=$3 user=$4 said is
+    shift 4
+    is=0
+    said=$(as "$user" "$@" 2>&1) || is=$?
+    [ "$is" = "$code" ] || bad "$what: exit $is instead of $code: $said"
+    [[ $said == *$words* ]] || bad "$what: '$said' without '$words'"
+    ok "$what: exit $code, $said"
+}
+within() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt "$end" ] || return 1
+        sleep 0.5
+    done
+}
+started=''
+cleanup() {
+    [ -z "$started" ] || [ -n "${KEEP:-}" ] || "$vm" stop
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+mkdir -p "$work/image/bin" "$work/image/etc" "$work/image/tmp"
+cp "$(command -v busybox)" "$work/image/bin/busybox"
+for applet in sh cat sleep echo test; do ln -s busybox "$work/image/bin/$applet"; done
+tar -C "$work/image" -cf "$work/busybox.tar" .
+
+started=yes
+"$vm" start --fresh
+"$vm" push "$(ls "$top"/target/psi_*.deb | sort -V | tail -n 1)" "$work/busybox.tar" /tmp/
+guest 'chmod 644 /tmp/busybox.tar; dpkg -i /tmp/psi_*.deb >/dev/null 2>&1'
+for user in anna ben; do
+    guest "id -u $user >/dev/null 2>&1 || useradd -m -s /bin/bash $user
+        cp -r /root/.ssh /home/$user/ && chown -R $user: /home/$user && loginctl enable-linger $user"
+    within 60 as $user 'systemctl --user is-active -q basic.target' || bad "$user has no systemd"
+done
+
+echo '# three of them'
+# The user's own credentials are bound to the host's key: systemd gives no user a TPM of one's own.
+cat >"$work/own" <<'OWN'
+set -eu
+config=$1 seal=$2 value=$3 systemctl=$4
+mkdir -p "$(dirname "$config")"
+printf '[cache]\nbackend = "tpm"\n' >"$config"
+psi-driver cache init --backend tpm --seal-with "$seal" >/dev/null
+$systemctl enable -q --now psid.socket psid.service
+psi-driver install >/dev/null
+podman import -q /tmp/busybox.tar localhost/busybox:1 >/dev/null
+printf %s "$value" | podman secret create mine -
+OWN
+"$vm" push "$work/own" /tmp/own
+guest 'chmod 644 /tmp/own'
+root_id=$(guest 'sh /tmp/own /etc/psi/config.toml tpm2 of-root systemctl')
+ben_id=$(as ben 'sh /tmp/own ~/.config/psi/config.toml host of-ben "systemctl --user"')
+anna_id=$(as anna 'sh /tmp/own ~/.config/psi/config.toml host of-anna "systemctl --user"')
+container='podman run --rm --network none --secret mine,type=env,target=MINE --secret mine busybox:1 sh -c "echo \$MINE \$(cat /run/secrets/mine)"'
+same "root's container" "$(guest "$container")" 'of-root of-root'
+same "ben's container" "$(as ben "$container")" 'of-ben of-ben'
+same "anna's container" "$(as anna "$container")" 'of-anna of-anna'
+for user in ben anna; do
+    same "$user's psid is not degraded" "$(as "$user" 'psi-driver cache status --json' | jq -c .degraded)" '[]'
+done
+
+echo '# none sees what another has'
+fails "anna's secret, for ben" 66 'no such secret' ben "SECRET_ID=$anna_id psi-driver lookup"
+fails "root's secret, for ben" 66 'no such secret' ben "SECRET_ID=$root_id psi-driver lookup"
+fails "ben's secret, for root" 66 'no such secret' root "SECRET_ID=$ben_id psi-driver lookup"
+same 'secrets that root lists' "$(guest 'psi-driver list')" "$root_id"
+same 'secrets that anna lists' "$(as anna 'psi-driver list')" "$anna_id"
+fails "anna's socket, for ben" 77 'ermission denied' ben "PSI_SOCKET=/run/user/$(as anna 'id -u')/psi/psid.sock psi-driver list"
+fails "the system's socket, for ben" 77 'ermission denied' ben 'PSI_SOCKET=/run/psi/psid.sock psi-driver list'
+for path in /etc/psi/config.toml /var/lib/psi/secrets "~anna/.local/state/psi/secrets"; do
+    ! as ben "ls $path" 2>/dev/null || bad "ben reads $path"
+done
+same "modes of a user's state" "$(as ben 'cd ~/.local/state/psi && stat -c "%a" . secrets secrets/* cache.enc' | sort -u | xargs)" '600 700'
+ok 'no file of anybody is for another to read'
+same 'plaintext in the state' "$(guest 'grep -rlE "of-(root|ben|anna)" /var/lib/psi /home/*/.local/state/psi /home/*/.config/psi /etc/psi | wc -l')" 0
+
+echo '# where the system lets all connect, psid refuses, and says whom'
+guest 'mkdir -p /etc/systemd/system/psid.socket.d && printf "[Socket]\nSocketMode=0666\n" >/etc/systemd/system/psid.socket.d/mode.conf
+    systemctl daemon-reload && systemctl stop psid.service psid.socket && systemctl start psid.socket psid.service'
+fails "the system's psid, for anna" 77 'may not use this psid' anna "PSI_SOCKET=/run/psi/psid.sock SECRET_ID=$root_id psi-driver lookup"
+within 10 guest 'journalctl -q -b -u psid -o cat | grep -q "refused user anna (uid"' || bad "the log: $(guest 'journalctl -q -b -u psid -o cat | tail -n 3')"
+ok "the log: $(guest 'journalctl -q -b -u psid -o cat | grep refused | tail -n 1')"
+
+echo '# after a reboot with nothing in reach'
+cat >"$work/mine.container" <<'UNIT'
+[Unit]
+Wants=psid.socket
+After=psid.socket psid.service
+[Container]
+Image=localhost/busybox:1
+ContainerName=mine
+Network=none
+StopSignal=KILL
+Secret=mine,type=env,target=MINE
+Exec=sh -c 'echo "mine is $MINE"; exec sleep 1000000'
+[Install]
+WantedBy=default.target
+UNIT
+"$vm" push "$work/mine.container" /tmp/
+guest 'chmod 644 /tmp/mine.container'
+for user in ben anna; do
+    as "$user" 'mkdir -p ~/.config/containers/systemd && cp /tmp/mine.container ~/.config/containers/systemd/'
+done
+"$vm" net block
+"$vm" reboot
+for user in ben anna; do
+    within 120 as "$user" 'systemctl --user is-active mine' || bad "$user's container: $(as "$user" 'systemctl --user status mine' | tail -n 5)"
+    within 20 as "$user" "podman logs mine | grep -qx 'mine is of-$user'" || bad "$user's container says $(as "$user" 'podman logs mine')"
+    ok "$user's quadlet has its secret"
+    same "$user's psid is not degraded" "$(as "$user" 'psi-driver cache status --json' | jq -c .degraded)" '[]'
+done
+"$vm" net on
+echo 'all is well'

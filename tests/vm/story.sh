@@ -1,0 +1,62 @@
+#!/bin/bash
+# The whole story on one host: installed, then each of the steps a to g. STEPS="a c" takes some.
+# The table is target/vm/story.md; SEED and CUTS are those of step b, KILLS that of step f.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")"
+STEP=story
+. ./lib.sh
+steps=${STEPS:-a b c d e f g}
+export SEED=${SEED:-$RANDOM} CUTS=${CUTS:-20} KILLS=${KILLS:-50}
+
+double_on() {
+    "$top/target/debug/infisical-double" --seed files/world.json >"$VM_LAB/double.out" 2>"$VM_LAB/double.log" &
+    double=$!
+    within 10 test -s "$VM_LAB/double.out"
+    DOUBLE=$(jq -r .url "$VM_LAB/double.out") CONTROL=$(jq -r .control "$VM_LAB/double.out")
+    export DOUBLE CONTROL DOUBLE_SEEN_BY_GUEST=http://10.0.3.2:${DOUBLE##*:}
+}
+cleanup() {
+    vm cut
+    kill "$double" 2>/dev/null || true
+}
+
+./build.sh
+double_on
+trap cleanup EXIT
+printf '| step | what | | measured |\n|---|---|---|---|\n' >"$table"
+
+# FILE: one step; it tells itself what fails.
+run_step() {
+    local name begin=$SECONDS
+    name=${1##*/}
+    name=${name%.sh}
+    export STEP=${name%%-*}
+    echo "== $name" >&2
+    if bash -c '. "$0"; . "$1"' ./lib.sh "$1"; then
+        measured 'the step' "$((SECONDS - begin)) s"
+        return
+    fi
+    guest 'journalctl -b -u psid -u "psid-creds@*" --no-pager -n 40' >"$VM_LAB/failed-$STEP.log" 2>&1 || true
+    row 'the step' FAILED "$((SECONDS - begin)) s; see $VM_LAB/failed-$STEP.log"
+    return 1
+}
+
+failed=''
+is_installed=''
+for step in $steps; do
+    # A host that a step has left in disorder is no good for the next one.
+    if [ -z "$is_installed" ]; then
+        vm cut
+        run_step steps/install.sh || { failed+=' install'; break; }
+        is_installed=yes
+    fi
+    run_step steps/"$step"-*.sh || { failed+=" $step" is_installed=''; }
+done
+
+echo
+cat "$table"
+if [ -n "$failed" ]; then
+    echo "FAILED:$failed (SEED=$SEED)" >&2
+    exit 1
+fi
+echo "the table is $table"
