@@ -47,7 +47,7 @@ is_made() { [ -f "$1" ] && [ "$(cat "$1.key" 2>/dev/null)" = "$2" ]; }
 
 make_rootfs() {
     local tar=$image/rootfs.tar key
-    key=$({ echo "$suite $mirror ${packages[*]}"; declare -f make_rootfs; } | sha256sum)
+    key=$({ echo "$suite ${packages[*]}"; declare -f make_rootfs; } | sha256sum)
     ! is_made "$tar" "$key" || return 0
     say "the root file system: mmdebstrap $suite, from $mirror"
     mkdir -p "$image/debs"

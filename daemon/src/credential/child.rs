@@ -105,11 +105,16 @@ async fn all_of(pipe: Option<impl AsyncRead + Unpin>) -> std::io::Result<SecretB
     Ok(SecretBytes::new(bytes))
 }
 
-/// The line that tells what went wrong: the last one that is not the TPM library's own chatter.
+/// The line that tells what went wrong: the last one that is not the TPM library's own chatter. Of that,
+/// `ERROR:tcti:src/file.c:1:function() what happened`, the last is what happened.
 fn verdict(words: &str) -> Option<&str> {
     let lines = || words.lines().map(str::trim).filter(|line| !line.is_empty());
     let chatter = |line: &&str| line.starts_with("ERROR:") || line.starts_with("WARNING:");
-    lines().rfind(|line| !chatter(line)).or_else(|| lines().next_back())
+    lines().rfind(|line| !chatter(line)).or_else(|| lines().next_back().map(happened))
+}
+
+fn happened(line: &str) -> &str {
+    line.split_once("() ").map_or(line, |(_, what)| what)
 }
 
 #[cfg(test)]
@@ -123,6 +128,10 @@ mod tests {
             Some("Failed to unseal")
         );
         assert_eq!(verdict("WARNING:esys:a\nERROR:tcti:b\n"), Some("ERROR:tcti:b"));
+        assert_eq!(
+            verdict("ERROR:tcti:src/x.c:455:Init() no /dev/tpmrm0\n"),
+            Some("no /dev/tpmrm0")
+        );
         assert_eq!(verdict("\n"), None);
     }
 }

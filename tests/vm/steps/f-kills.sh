@@ -13,14 +13,15 @@ trap 'echo "$lookups $failed $longest"; exit' TERM
 lookups=0 failed=0 longest=0
 while :; do
     begin=$(date +%s%N)
-    [ "$(psi-driver get worker--QUEUE_KEY)" = key-of-worker ] || failed=$((failed + 1))
+    [ "$(psi-driver lookup 2>>/root/load.err)" = key-of-worker ] || failed=$((failed + 1))
     took=$((($(date +%s%N) - begin) / 1000000))
     lookups=$((lookups + 1))
     [ "$took" -le "$longest" ] || longest=$took
     sleep 0.5
 done
 LOAD
-guest 'for n in 1 2; do systemd-run -q --unit=load$n -p StandardOutput=file:/root/load$n.out -p KillMode=process bash /root/load.sh; done'
+id=$(guest 'podman secret inspect -f "{{.ID}}" worker--QUEUE_KEY')
+guest "for n in 1 2; do systemd-run -q --unit=load\$n -p Environment=SECRET_ID=$id -p StandardOutput=file:/root/load\$n.out -p KillMode=process bash /root/load.sh; done"
 # A kill, and the next one when psid has been up for a random while.
 cat <<'KILL' | vm run "bash -s $KILLS $SEED" >"$VM_LAB/kills.out"
 RANDOM=$2
@@ -28,20 +29,21 @@ for n in $(seq "$1"); do
     pid=$(systemctl show psid -P MainPID)
     kill -KILL "$pid"
     until [ "$(systemctl show psid -P MainPID)" -gt 0 ] && [ "$(systemctl show psid -P MainPID)" != "$pid" ] &&
-        systemctl -q is-active psid; do sleep 0.1; done
+        systemctl -q is-active psid; do sleep 0.3; done
     sleep "$((RANDOM % 2)).$((RANDOM % 10))"
 done
 systemctl show psid -P NRestarts
 KILL
 same 'psid was killed, and started again by systemd' "$(tail -n 1 "$VM_LAB/kills.out")" "$KILLS"
 checks=$(guest 'journalctl -q -b -o cat | grep -c "container health_status .*name=worker"')
-same 'no container died, and none was started again' "$(ids)" "$before"
+same 'containers that died or were started again' "$(diff <(echo "$before") <(ids) | wc -l)" 0
 same 'containers that are healthy' "$(guest 'podman ps --filter name=worker --filter health=healthy --format "{{.Names}}"' | wc -l)" 10
 same 'healthchecks that failed' "$(guest 'journalctl -q -b -o cat | grep "container health_status .*name=worker" | grep -c health_status=unhealthy' || true)" 0
 [ "$checks" -ge "$KILLS" ] || fail 'healthchecks meanwhile' "$checks"
 measured 'healthchecks meanwhile' "$checks"
 guest 'systemctl stop load1 load2; sleep 1'
 read -r lookups failed longest < <(guest 'cat /root/load1.out /root/load2.out' | awk '{a += $1; b += $2; if ($3 > c) c = $3} END {print a, b, c}')
-same "lookups that failed, of $lookups beside them" "$failed" 0
+[ "$failed" = 0 ] || fail "lookups that failed, of $lookups beside them" "$failed: $(guest 'tail -n 1 /root/load.err')"
+ok "lookups that failed, of $lookups beside them" 0
 measured 'the longest lookup over a kill' "$longest ms"
 guest "systemctl stop ${workers#worker@1 }"
