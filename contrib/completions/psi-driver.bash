@@ -58,6 +58,9 @@ _psi__driver() {
             psi__driver,metrics)
                 cmd="psi__driver__subcmd__metrics"
                 ;;
+            psi__driver,migrate)
+                cmd="psi__driver__subcmd__migrate"
+                ;;
             psi__driver,render)
                 cmd="psi__driver__subcmd__render"
                 ;;
@@ -166,6 +169,9 @@ _psi__driver() {
             psi__driver__subcmd__help,metrics)
                 cmd="psi__driver__subcmd__help__subcmd__metrics"
                 ;;
+            psi__driver__subcmd__help,migrate)
+                cmd="psi__driver__subcmd__help__subcmd__migrate"
+                ;;
             psi__driver__subcmd__help,render)
                 cmd="psi__driver__subcmd__help__subcmd__render"
                 ;;
@@ -242,7 +248,7 @@ _psi__driver() {
 
     case "${cmd}" in
         psi__driver)
-            opts="-h -V --help --version lookup store delete list restore get health install setup doctor gc exec render cache hsm drill metrics help"
+            opts="-h -V --help --version lookup store delete list restore get health install setup doctor gc migrate exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -676,7 +682,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__help)
-            opts="lookup store delete list restore get health install setup doctor gc exec render cache hsm drill metrics help"
+            opts="lookup store delete list restore get health install setup doctor gc migrate exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1039,6 +1045,20 @@ _psi__driver() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        psi__subcmd__driver__subcmd__help__subcmd__migrate)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         psi__subcmd__driver__subcmd__help__subcmd__render)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1274,6 +1294,32 @@ _psi__driver() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__migrate)
+            opts="-h --from --dry-run --remove-plaintext --state --json --program --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    COMPREPLY=($(compgen -W "psi file" -- "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --program)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

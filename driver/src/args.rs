@@ -1,11 +1,15 @@
 //! The command line.
 
+mod bring;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+pub(crate) use bring::{MigrateOptions, OldStore};
 
 /// Podman's secret driver, and the admin's view of psid.
 #[derive(Parser)]
@@ -50,6 +54,13 @@ pub(crate) enum Command {
     Doctor(DoctorOptions),
     /// Remove what psid keeps and no podman asks for any more
     Gc(GcOptions),
+    /// Make psi the driver of secrets that podman's file driver or the Python PSI has now
+    ///
+    /// Each secret keeps its id and its name, and there is no moment without it: psid gets its value, what
+    /// psi serves is compared with the old value byte for byte, and then podman's record is replaced under
+    /// podman's lock, by one write for all. A value in clear stays where it is without --remove-plaintext.
+    /// It may be interrupted and run again at any time.
+    Migrate(MigrateOptions),
     /// Run a command with a workload's secrets in its environment
     Exec(ExecOptions),
     /// Write a workload's secrets as files into a folder in RAM
@@ -379,6 +390,7 @@ impl Command {
             Self::Setup(_) => "setup".into(),
             Self::Doctor(_) => "doctor".into(),
             Self::Gc(_) => "gc".into(),
+            Self::Migrate(_) => "migrate".into(),
             Self::Exec(_) => "exec".into(),
             Self::Render(_) => "render".into(),
             Self::Cache { command } => match command {

@@ -53,6 +53,7 @@ fn execute(command: &Command, paths: &Paths) -> Result<(), Failure> {
         Command::Setup(options) => admin::setup::run(paths, options),
         Command::Doctor(options) => admin::doctor::run(paths, options),
         Command::Gc(options) => admin::gc::run(paths, options),
+        Command::Migrate(options) => admin::migrate::run(paths, options),
         Command::Exec(options) => admin::values::exec::run(paths, options),
         Command::Render(options) => admin::values::render::run(paths, options),
         Command::Cache { command } => admin::cache::run(paths, command),

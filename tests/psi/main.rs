@@ -25,6 +25,7 @@ mod legacy;
 mod login;
 mod lookup;
 mod malformed;
+mod migrate;
 mod offline;
 mod persist;
 mod podman;
