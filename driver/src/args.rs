@@ -3,7 +3,7 @@
 mod bring;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -44,6 +44,12 @@ pub(crate) enum Command {
         /// A podman secret's name or id, WORKLOAD--KEY of the config, or {"provider":…}
         name: String,
     },
+    /// Answer podman's coming provider API: a request in JSON on stdin, the value on stdout
+    ///
+    /// Podman names a provider's program and gives it no arguments: make a link to psi-driver by the name
+    /// podman-secret-provider-psi. {"SecretName":"WORKLOAD--KEY"} asks by the config; with "ProviderOpts", as
+    /// {"project":"myproject","path":"/myapp"}, it asks by that, and SecretName is the key.
+    Provider,
     /// Exit 0 when the daemon answers SERVING
     Health,
     /// Write the podman drop-in that makes psi the secret driver
@@ -339,6 +345,10 @@ pub fn command_line() -> clap::Command {
 
 /// Parses the arguments; `Err` is help, version or a usage error, already printed.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, ExitCode> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if is_provider(&args) {
+        return Ok(Command::Provider);
+    }
     match CommandLine::try_parse_from(args) {
         Ok(line) => Ok(line.command),
         Err(error) => {
@@ -347,6 +357,12 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             Err(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1)))
         }
     }
+}
+
+/// Podman calls a provider by its path alone.
+fn is_provider(args: &[OsString]) -> bool {
+    let name = args.first().and_then(|program| Path::new(program).file_name());
+    args.len() == 1 && name.is_some_and(|name| name == "podman-secret-provider-psi")
 }
 
 /// A variable of podman's or the user's, for people's commands.
@@ -383,6 +399,7 @@ impl Command {
                 format!("restore {}", shown(id.as_deref().unwrap_or_default())).trim_end().into()
             }
             Self::Get { name } => format!("get {}", shown(name)),
+            Self::Provider => "provider".into(),
             Self::Health => "health".into(),
             Self::Install(_) => "install".into(),
             Self::Drill(_) => "drill".into(),

@@ -153,6 +153,8 @@ fn rule_7_a_secret_is_exposed_where_it_is_used_and_nowhere_else() {
             "driver/src/admin/values/",
             // Podman's own records; the file driver's hold values.
             "driver/src/podman/",
+            // What podman asks for, which is no secret, comes the same way.
+            "driver/src/provider.rs",
             "driver/src/stdio.rs",
         ],
     );
