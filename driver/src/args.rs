@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-pub(crate) use bring::{MigrateOptions, OldStore};
+pub(crate) use bring::{ImportCommand, ImportOptions, MigrateOptions, OldStore, OnConflict};
 
 /// Podman's secret driver, and the admin's view of psid.
 #[derive(Parser)]
@@ -67,6 +67,14 @@ pub(crate) enum Command {
     /// podman's lock, by one write for all. A value in clear stays where it is without --remove-plaintext.
     /// It may be interrupted and run again at any time.
     Migrate(MigrateOptions),
+    /// Bring secrets into Infisical: out of env-files, podman secrets or quadlet units
+    ///
+    /// psid looks at what the folder has, writes what is new, and reads it back. What Infisical would not keep
+    /// byte for byte is refused by its key, and the rest is done.
+    Import {
+        #[command(subcommand)]
+        command: ImportCommand,
+    },
     /// Run a command with a workload's secrets in its environment
     Exec(ExecOptions),
     /// Write a workload's secrets as files into a folder in RAM
@@ -408,6 +416,7 @@ impl Command {
             Self::Doctor(_) => "doctor".into(),
             Self::Gc(_) => "gc".into(),
             Self::Migrate(_) => "migrate".into(),
+            Self::Import { command } => format!("import {}", command.name()),
             Self::Exec(_) => "exec".into(),
             Self::Render(_) => "render".into(),
             Self::Cache { command } => match command {

@@ -56,6 +56,7 @@ fn execute(command: &Command, paths: &Paths) -> Result<(), Failure> {
         Command::Doctor(options) => admin::doctor::run(paths, options),
         Command::Gc(options) => admin::gc::run(paths, options),
         Command::Migrate(options) => admin::migrate::run(paths, options),
+        Command::Import { command } => admin::import::run(paths, command),
         Command::Exec(options) => admin::values::exec::run(paths, options),
         Command::Render(options) => admin::values::render::run(paths, options),
         Command::Cache { command } => admin::cache::run(paths, command),

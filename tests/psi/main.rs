@@ -21,6 +21,7 @@ mod doctor;
 mod faults;
 mod house;
 mod hsm;
+mod import;
 mod legacy;
 mod login;
 mod lookup;

@@ -6,6 +6,7 @@ pub(crate) mod drill;
 pub(crate) mod files;
 pub(crate) mod gc;
 pub(crate) mod hsm;
+pub(crate) mod import;
 pub(crate) mod install;
 mod keys;
 pub(crate) mod metrics;
