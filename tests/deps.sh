@@ -18,6 +18,7 @@ want systemd-creds systemd
 want swtpm swtpm
 want tpm2_pcrextend tpm2-tools
 want strace strace
+want curl curl
 want setpriv util-linux
 want ip iproute2
 want iptables iptables

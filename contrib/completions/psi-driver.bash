@@ -46,6 +46,9 @@ _psi__driver() {
             psi__driver,hsm)
                 cmd="psi__driver__subcmd__hsm"
                 ;;
+            psi__driver,import)
+                cmd="psi__driver__subcmd__import"
+                ;;
             psi__driver,install)
                 cmd="psi__driver__subcmd__install"
                 ;;
@@ -57,6 +60,12 @@ _psi__driver() {
                 ;;
             psi__driver,metrics)
                 cmd="psi__driver__subcmd__metrics"
+                ;;
+            psi__driver,migrate)
+                cmd="psi__driver__subcmd__migrate"
+                ;;
+            psi__driver,provider)
+                cmd="psi__driver__subcmd__provider"
                 ;;
             psi__driver,render)
                 cmd="psi__driver__subcmd__render"
@@ -154,6 +163,9 @@ _psi__driver() {
             psi__driver__subcmd__help,hsm)
                 cmd="psi__driver__subcmd__help__subcmd__hsm"
                 ;;
+            psi__driver__subcmd__help,import)
+                cmd="psi__driver__subcmd__help__subcmd__import"
+                ;;
             psi__driver__subcmd__help,install)
                 cmd="psi__driver__subcmd__help__subcmd__install"
                 ;;
@@ -165,6 +177,12 @@ _psi__driver() {
                 ;;
             psi__driver__subcmd__help,metrics)
                 cmd="psi__driver__subcmd__help__subcmd__metrics"
+                ;;
+            psi__driver__subcmd__help,migrate)
+                cmd="psi__driver__subcmd__help__subcmd__migrate"
+                ;;
+            psi__driver__subcmd__help,provider)
+                cmd="psi__driver__subcmd__help__subcmd__provider"
                 ;;
             psi__driver__subcmd__help,render)
                 cmd="psi__driver__subcmd__help__subcmd__render"
@@ -211,6 +229,15 @@ _psi__driver() {
             psi__driver__subcmd__help__subcmd__hsm,store)
                 cmd="psi__driver__subcmd__help__subcmd__hsm__subcmd__store"
                 ;;
+            psi__driver__subcmd__help__subcmd__import,env-file)
+                cmd="psi__driver__subcmd__help__subcmd__import__subcmd__env__subcmd__file"
+                ;;
+            psi__driver__subcmd__help__subcmd__import,podman-secret)
+                cmd="psi__driver__subcmd__help__subcmd__import__subcmd__podman__subcmd__secret"
+                ;;
+            psi__driver__subcmd__help__subcmd__import,quadlet)
+                cmd="psi__driver__subcmd__help__subcmd__import__subcmd__quadlet"
+                ;;
             psi__driver__subcmd__hsm,help)
                 cmd="psi__driver__subcmd__hsm__subcmd__help"
                 ;;
@@ -235,6 +262,30 @@ _psi__driver() {
             psi__driver__subcmd__hsm__subcmd__help,store)
                 cmd="psi__driver__subcmd__hsm__subcmd__help__subcmd__store"
                 ;;
+            psi__driver__subcmd__import,env-file)
+                cmd="psi__driver__subcmd__import__subcmd__env__subcmd__file"
+                ;;
+            psi__driver__subcmd__import,help)
+                cmd="psi__driver__subcmd__import__subcmd__help"
+                ;;
+            psi__driver__subcmd__import,podman-secret)
+                cmd="psi__driver__subcmd__import__subcmd__podman__subcmd__secret"
+                ;;
+            psi__driver__subcmd__import,quadlet)
+                cmd="psi__driver__subcmd__import__subcmd__quadlet"
+                ;;
+            psi__driver__subcmd__import__subcmd__help,env-file)
+                cmd="psi__driver__subcmd__import__subcmd__help__subcmd__env__subcmd__file"
+                ;;
+            psi__driver__subcmd__import__subcmd__help,help)
+                cmd="psi__driver__subcmd__import__subcmd__help__subcmd__help"
+                ;;
+            psi__driver__subcmd__import__subcmd__help,podman-secret)
+                cmd="psi__driver__subcmd__import__subcmd__help__subcmd__podman__subcmd__secret"
+                ;;
+            psi__driver__subcmd__import__subcmd__help,quadlet)
+                cmd="psi__driver__subcmd__import__subcmd__help__subcmd__quadlet"
+                ;;
             *)
                 ;;
         esac
@@ -242,7 +293,7 @@ _psi__driver() {
 
     case "${cmd}" in
         psi__driver)
-            opts="-h -V --help --version lookup store delete list restore get health install setup doctor gc exec render cache hsm drill metrics help"
+            opts="-h -V --help --version lookup store delete list restore get provider health install setup doctor gc migrate import exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -676,7 +727,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__help)
-            opts="lookup store delete list restore get health install setup doctor gc exec render cache hsm drill metrics help"
+            opts="lookup store delete list restore get provider health install setup doctor gc migrate import exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -983,6 +1034,62 @@ _psi__driver() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        psi__subcmd__driver__subcmd__help__subcmd__import)
+            opts="env-file podman-secret quadlet"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__help__subcmd__import__subcmd__env__subcmd__file)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__help__subcmd__import__subcmd__podman__subcmd__secret)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__help__subcmd__import__subcmd__quadlet)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         psi__subcmd__driver__subcmd__help__subcmd__install)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1026,6 +1133,34 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__help__subcmd__metrics)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__help__subcmd__migrate)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__help__subcmd__provider)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1221,6 +1356,180 @@ _psi__driver() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        psi__subcmd__driver__subcmd__import)
+            opts="-h --help env-file podman-secret quadlet help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__import__subcmd__env__subcmd__file)
+            opts="-h --project --environment --path --conflict --dry-run --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --project)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --environment)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --conflict)
+                    COMPREPLY=($(compgen -W "fail skip overwrite" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__import__subcmd__help)
+            opts="env-file podman-secret quadlet help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__import__subcmd__help__subcmd__env__subcmd__file)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__import__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__import__subcmd__help__subcmd__podman__subcmd__secret)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__import__subcmd__help__subcmd__quadlet)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__import__subcmd__podman__subcmd__secret)
+            opts="-h --project --environment --path --conflict --dry-run --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --project)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --environment)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --conflict)
+                    COMPREPLY=($(compgen -W "fail skip overwrite" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__import__subcmd__quadlet)
+            opts="-h --project --environment --path --conflict --dry-run --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --project)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --environment)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --conflict)
+                    COMPREPLY=($(compgen -W "fail skip overwrite" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         psi__subcmd__driver__subcmd__install)
             opts="-h --stdout --program --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1268,6 +1577,46 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__metrics)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__migrate)
+            opts="-h --from --dry-run --remove-plaintext --state --json --program --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    COMPREPLY=($(compgen -W "psi file" -- "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --program)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__provider)
             opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -21,6 +21,7 @@ pub mod grpc;
 
 pub mod drill;
 pub mod gate;
+pub mod import;
 pub mod service;
 
 pub mod inflight;

@@ -1,11 +1,15 @@
 //! The command line.
 
+mod bring;
+
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+pub(crate) use bring::{ImportCommand, ImportOptions, MigrateOptions, OldStore, OnConflict};
 
 /// Podman's secret driver, and the admin's view of psid.
 #[derive(Parser)]
@@ -40,6 +44,12 @@ pub(crate) enum Command {
         /// A podman secret's name or id, WORKLOAD--KEY of the config, or {"provider":…}
         name: String,
     },
+    /// Answer podman's coming provider API: a request in JSON on stdin, the value on stdout
+    ///
+    /// Podman names a provider's program and gives it no arguments: make a link to psi-driver by the name
+    /// podman-secret-provider-psi. {"SecretName":"WORKLOAD--KEY"} asks by the config; with "ProviderOpts", as
+    /// {"project":"myproject","path":"/myapp"}, it asks by that, and SecretName is the key.
+    Provider,
     /// Exit 0 when the daemon answers SERVING
     Health,
     /// Write the podman drop-in that makes psi the secret driver
@@ -50,6 +60,21 @@ pub(crate) enum Command {
     Doctor(DoctorOptions),
     /// Remove what psid keeps and no podman asks for any more
     Gc(GcOptions),
+    /// Make psi the driver of secrets that podman's file driver or the Python PSI has now
+    ///
+    /// Each secret keeps its id and its name, and there is no moment without it: psid gets its value, what
+    /// psi serves is compared with the old value byte for byte, and then podman's record is replaced under
+    /// podman's lock, by one write for all. A value in clear stays where it is without --remove-plaintext.
+    /// It may be interrupted and run again at any time.
+    Migrate(MigrateOptions),
+    /// Bring secrets into Infisical: out of env-files, podman secrets or quadlet units
+    ///
+    /// psid looks at what the folder has, writes what is new, and reads it back. What Infisical would not keep
+    /// byte for byte is refused by its key, and the rest is done.
+    Import {
+        #[command(subcommand)]
+        command: ImportCommand,
+    },
     /// Run a command with a workload's secrets in its environment
     Exec(ExecOptions),
     /// Write a workload's secrets as files into a folder in RAM
@@ -328,6 +353,10 @@ pub fn command_line() -> clap::Command {
 
 /// Parses the arguments; `Err` is help, version or a usage error, already printed.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, ExitCode> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if is_provider(&args) {
+        return Ok(Command::Provider);
+    }
     match CommandLine::try_parse_from(args) {
         Ok(line) => Ok(line.command),
         Err(error) => {
@@ -336,6 +365,12 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             Err(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1)))
         }
     }
+}
+
+/// Podman calls a provider by its path alone.
+fn is_provider(args: &[OsString]) -> bool {
+    let name = args.first().and_then(|program| Path::new(program).file_name());
+    args.len() == 1 && name.is_some_and(|name| name == "podman-secret-provider-psi")
 }
 
 /// A variable of podman's or the user's, for people's commands.
@@ -372,6 +407,7 @@ impl Command {
                 format!("restore {}", shown(id.as_deref().unwrap_or_default())).trim_end().into()
             }
             Self::Get { name } => format!("get {}", shown(name)),
+            Self::Provider => "provider".into(),
             Self::Health => "health".into(),
             Self::Install(_) => "install".into(),
             Self::Drill(_) => "drill".into(),
@@ -379,6 +415,8 @@ impl Command {
             Self::Setup(_) => "setup".into(),
             Self::Doctor(_) => "doctor".into(),
             Self::Gc(_) => "gc".into(),
+            Self::Migrate(_) => "migrate".into(),
+            Self::Import { command } => format!("import {}", command.name()),
             Self::Exec(_) => "exec".into(),
             Self::Render(_) => "render".into(),
             Self::Cache { command } => match command {

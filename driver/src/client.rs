@@ -1,6 +1,7 @@
 //! The call: connect, one request, one answer, one absolute deadline; a status becomes an exit code
 //! and a sentence with its cause.
 
+mod import;
 mod workloads;
 
 use std::io;

@@ -439,6 +439,7 @@ pub struct RekeyRequest {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RekeyResponse {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct RecoverRequest {
     /// The recovery key, as it was shown.
     #[prost(bytes = "vec", tag = "1")]
@@ -459,6 +460,7 @@ pub struct RecoverResponse {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MakeRecoveryKeyRequest {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct MakeRecoveryKeyResponse {
     /// The recovery key, as it is to be shown; it is nowhere else.
     #[prost(bytes = "vec", tag = "1")]
@@ -658,6 +660,60 @@ pub struct RepointResponse {
     #[prost(bool, tag = "1")]
     pub changed: bool,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ImportRequest {
+    /// The project's name in the config.
+    #[prost(string, tag = "1")]
+    pub project: ::prost::alloc::string::String,
+    /// The environment's slug; empty: the project's own.
+    #[prost(string, tag = "2")]
+    pub environment: ::prost::alloc::string::String,
+    /// The folder.
+    #[prost(string, tag = "3")]
+    pub path: ::prost::alloc::string::String,
+    /// What to write; no two of one key.
+    #[prost(message, repeated, tag = "4")]
+    pub secrets: ::prost::alloc::vec::Vec<ImportedSecret>,
+    /// What to do about a key that the folder has with another value.
+    #[prost(enumeration = "ImportConflict", tag = "5")]
+    pub conflict: i32,
+    /// Only tell.
+    #[prost(bool, tag = "6")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ImportedSecret {
+    /// Its key at the provider.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// Its value.
+    #[prost(bytes = "vec", tag = "2")]
+    pub value: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ImportResponse {
+    /// Where it was written, as people write it.
+    #[prost(string, tag = "1")]
+    pub target: ::prost::alloc::string::String,
+    /// In the order of the request.
+    #[prost(message, repeated, tag = "2")]
+    pub outcomes: ::prost::alloc::vec::Vec<ImportOutcome>,
+}
+/// What became of a secret, or would.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportOutcome {
+    /// Its key.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// What became of it.
+    #[prost(enumeration = "ImportFate", tag = "2")]
+    pub fate: i32,
+    /// Why, and what to know besides; empty when there is nothing to say.
+    #[prost(string, tag = "3")]
+    pub why: ::prost::alloc::string::String,
+}
 /// How the data of a Store is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -724,6 +780,96 @@ impl RegistrationKind {
             "REGISTRATION_KIND_REFERENCE" => Some(Self::Reference),
             "REGISTRATION_KIND_LITERAL" => Some(Self::Literal),
             "REGISTRATION_KIND_UNUSABLE" => Some(Self::Unusable),
+            _ => None,
+        }
+    }
+}
+/// What to do about a key that is there with another value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ImportConflict {
+    /// As FAIL.
+    Unspecified = 0,
+    /// Write nothing of this request.
+    Fail = 1,
+    /// Leave what is there.
+    Skip = 2,
+    /// Write the new value.
+    Overwrite = 3,
+}
+impl ImportConflict {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "IMPORT_CONFLICT_UNSPECIFIED",
+            Self::Fail => "IMPORT_CONFLICT_FAIL",
+            Self::Skip => "IMPORT_CONFLICT_SKIP",
+            Self::Overwrite => "IMPORT_CONFLICT_OVERWRITE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "IMPORT_CONFLICT_UNSPECIFIED" => Some(Self::Unspecified),
+            "IMPORT_CONFLICT_FAIL" => Some(Self::Fail),
+            "IMPORT_CONFLICT_SKIP" => Some(Self::Skip),
+            "IMPORT_CONFLICT_OVERWRITE" => Some(Self::Overwrite),
+            _ => None,
+        }
+    }
+}
+/// What became of a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ImportFate {
+    /// Never sent.
+    Unspecified = 0,
+    /// It was not there.
+    Created = 1,
+    /// It was there with another value.
+    Overwritten = 2,
+    /// It was there with this value.
+    Unchanged = 3,
+    /// It is there with another value, and stays.
+    Skipped = 4,
+    /// It is there with another value, so nothing was written.
+    Conflicting = 5,
+    /// The provider cannot keep it as it is.
+    Unfit = 6,
+    /// The provider did not take it.
+    Failed = 7,
+}
+impl ImportFate {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "IMPORT_FATE_UNSPECIFIED",
+            Self::Created => "IMPORT_FATE_CREATED",
+            Self::Overwritten => "IMPORT_FATE_OVERWRITTEN",
+            Self::Unchanged => "IMPORT_FATE_UNCHANGED",
+            Self::Skipped => "IMPORT_FATE_SKIPPED",
+            Self::Conflicting => "IMPORT_FATE_CONFLICTING",
+            Self::Unfit => "IMPORT_FATE_UNFIT",
+            Self::Failed => "IMPORT_FATE_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "IMPORT_FATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "IMPORT_FATE_CREATED" => Some(Self::Created),
+            "IMPORT_FATE_OVERWRITTEN" => Some(Self::Overwritten),
+            "IMPORT_FATE_UNCHANGED" => Some(Self::Unchanged),
+            "IMPORT_FATE_SKIPPED" => Some(Self::Skipped),
+            "IMPORT_FATE_CONFLICTING" => Some(Self::Conflicting),
+            "IMPORT_FATE_UNFIT" => Some(Self::Unfit),
+            "IMPORT_FATE_FAILED" => Some(Self::Failed),
             _ => None,
         }
     }
@@ -2930,6 +3076,293 @@ pub mod workload_admin_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "psi.v1.WorkloadAdmin";
     impl<T> tonic::server::NamedService for WorkloadAdminServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated client implementations.
+pub mod import_admin_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Bringing secrets to a provider.
+    #[derive(Debug, Clone)]
+    pub struct ImportAdminClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> ImportAdminClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> ImportAdminClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            ImportAdminClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Writes secrets into a folder of a provider's, and reads them back. What cannot be kept byte for byte is
+        /// not written. NOT_FOUND: the provider has no such project, environment or folder.
+        pub async fn import(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ImportRequest>,
+        ) -> std::result::Result<tonic::Response<super::ImportResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/psi.v1.ImportAdmin/Import",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("psi.v1.ImportAdmin", "Import"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod import_admin_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with ImportAdminServer.
+    #[async_trait]
+    pub trait ImportAdmin: std::marker::Send + std::marker::Sync + 'static {
+        /// Writes secrets into a folder of a provider's, and reads them back. What cannot be kept byte for byte is
+        /// not written. NOT_FOUND: the provider has no such project, environment or folder.
+        async fn import(
+            &self,
+            request: tonic::Request<super::ImportRequest>,
+        ) -> std::result::Result<tonic::Response<super::ImportResponse>, tonic::Status>;
+    }
+    /// Bringing secrets to a provider.
+    #[derive(Debug)]
+    pub struct ImportAdminServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> ImportAdminServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for ImportAdminServer<T>
+    where
+        T: ImportAdmin,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/psi.v1.ImportAdmin/Import" => {
+                    #[allow(non_camel_case_types)]
+                    struct ImportSvc<T: ImportAdmin>(pub Arc<T>);
+                    impl<
+                        T: ImportAdmin,
+                    > tonic::server::UnaryService<super::ImportRequest>
+                    for ImportSvc<T> {
+                        type Response = super::ImportResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ImportRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ImportAdmin>::import(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ImportSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for ImportAdminServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "psi.v1.ImportAdmin";
+    impl<T> tonic::server::NamedService for ImportAdminServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

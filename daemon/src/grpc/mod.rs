@@ -5,6 +5,7 @@ mod admin;
 mod drill;
 mod driver;
 mod hsm;
+mod import;
 mod incoming;
 mod peer;
 mod report;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId};
 use psi_proto::v1::cache_admin_server::CacheAdminServer;
 use psi_proto::v1::hsm_admin_server::HsmAdminServer;
+use psi_proto::v1::import_admin_server::ImportAdminServer;
 use psi_proto::v1::secret_driver_server::SecretDriverServer;
 use psi_proto::v1::workload_admin_server::WorkloadAdminServer;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +56,7 @@ pub async fn serve(
     let driver = SecretDriverServer::new(driver::Driver(Arc::clone(&daemon)));
     let admin = CacheAdminServer::new(admin::Admin(Arc::clone(&daemon)));
     let hsm = HsmAdminServer::new(hsm::Hsm(Arc::clone(&daemon)));
+    let import = ImportAdminServer::new(import::Import(Arc::clone(&daemon)));
     let workloads = WorkloadAdminServer::new(workloads::Workloads(daemon));
     let server = Server::builder()
         .max_concurrent_streams(CALLS)
@@ -61,6 +64,7 @@ pub async fn serve(
         .add_service(judged(driver.max_decoding_message_size(LARGEST_REQUEST), &judge))
         .add_service(judged(admin.max_decoding_message_size(LARGEST_REQUEST), &judge))
         .add_service(judged(hsm.max_decoding_message_size(LARGEST_REQUEST), &judge))
+        .add_service(judged(import.max_decoding_message_size(LARGEST_REQUEST), &judge))
         .add_service(judged(workloads.max_decoding_message_size(LARGEST_REQUEST), &judge))
         .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     let farewell = async {

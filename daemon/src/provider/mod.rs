@@ -3,7 +3,7 @@
 pub mod infisical;
 pub mod nitrokeyhsm;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::time::Duration;
 
@@ -39,6 +39,53 @@ pub trait SecretProvider: Send + Sync {
 
     /// How the values that it gives are kept.
     fn keeping(&self) -> Keeping;
+
+    /// Who takes secrets for it, if it takes any.
+    fn writer(&self) -> Option<&dyn SecretWriter>;
+}
+
+/// Where secrets can be written to.
+#[async_trait]
+pub trait SecretWriter: Send + Sync {
+    /// Why a secret could not be kept byte for byte; none, when it can. No I/O.
+    fn unfit(&self, key: &str, value: &SecretBytes) -> Option<String>;
+
+    /// What a folder has of its own; without a value, where psid may not read it.
+    async fn present(
+        &self,
+        target: &Target,
+    ) -> Result<HashMap<String, Option<SecretBytes>>, ProviderError>;
+
+    /// Writes secrets, all of them or none. There are no more than [`Self::batch`] takes.
+    async fn write(
+        &self,
+        target: &Target,
+        how: Write,
+        secrets: &[&(String, SecretBytes)],
+    ) -> Result<(), ProviderError>;
+
+    /// How many of these secrets, from the first one on, fit into one write: at least one.
+    fn batch(&self, secrets: &[&(String, SecretBytes)]) -> usize;
+}
+
+/// A folder that secrets are written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The project's name in the config.
+    pub project: String,
+    /// The environment, when it is not the project's own.
+    pub environment: Option<String>,
+    /// The folder.
+    pub path: String,
+}
+
+/// How secrets are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Each is new.
+    Create,
+    /// Each is there.
+    Update,
 }
 
 /// How a provider's values are kept.
@@ -101,6 +148,16 @@ impl fmt::Display for ProviderError {
 }
 
 impl std::error::Error for ProviderError {}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.project)?;
+        if let Some(environment) = &self.environment {
+            write!(f, "{environment}:")?;
+        }
+        f.write_str(&self.path)
+    }
+}
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

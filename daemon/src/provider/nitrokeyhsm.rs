@@ -12,7 +12,7 @@ use psi_common::{MAX_SECRET_BYTES, SecretBytes};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{Keeping, ProviderError, SecretProvider, Source};
+use super::{Keeping, ProviderError, SecretProvider, SecretWriter, Source};
 use crate::hybrid::{self, Hybrid, HybridError};
 use crate::pkcs11::{Token, TokenError, TokenErrorKind};
 use crate::public_key::PublicKey;
@@ -160,6 +160,10 @@ impl SecretProvider for NitrokeyHsm {
 
     fn keeping(&self) -> Keeping {
         Keeping::InRam
+    }
+
+    fn writer(&self) -> Option<&dyn SecretWriter> {
+        None
     }
 }
 

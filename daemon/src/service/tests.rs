@@ -142,6 +142,10 @@ impl SecretProvider for Arc<Scripted> {
     fn keeping(&self) -> Keeping {
         Keeping::OnDisk
     }
+
+    fn writer(&self) -> Option<&dyn crate::provider::SecretWriter> {
+        None
+    }
 }
 
 struct Fixture {

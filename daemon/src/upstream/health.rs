@@ -272,6 +272,10 @@ mod tests {
         fn keeping(&self) -> Keeping {
             Keeping::OnDisk
         }
+
+        fn writer(&self) -> Option<&dyn crate::provider::SecretWriter> {
+            None
+        }
     }
 
     fn out() -> ProviderError {

@@ -1,7 +1,7 @@
 //! `psi-driver gc`: what psid keeps and no podman asks for any more, and what podman's file driver keeps of
 //! secrets that are elsewhere now.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,11 +9,12 @@ use psi_common::{Exit, Paths, Scope, SecretId};
 use psi_proto::v1::{Registration, RegistrationKind};
 use serde_json::json;
 
+use super::plaintext::Plaintext;
 use super::progress::Progress;
 use crate::args::GcOptions;
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
-use crate::podman::{FileDriver, Podman, Store, ids};
+use crate::podman::{FileDriver, Podman, Secret, Store, ids};
 use crate::stdio;
 
 /// Where rootless podman keeps its store, unless its user says otherwise.
@@ -27,6 +28,8 @@ struct Found {
     orphans: Vec<Registration>,
     /// Values of podman's file driver that no secret refers to.
     left: BTreeSet<SecretId>,
+    /// Likewise, but psi does not serve the same for the secret that has the id now: its name, and why.
+    only_in_clear: BTreeMap<String, String>,
     files: FileDriver,
 }
 
@@ -55,12 +58,16 @@ fn look(paths: &Paths, options: &GcOptions) -> Result<Found, Failure> {
     let count = registered.len();
     let is_orphan = |one: &Registration| one.id.parse().is_ok_and(|id| !known.contains(&id));
     let files = FileDriver::of(&graph_root);
-    let in_files = ids(secrets.values().filter(|secret| secret.driver == "file"));
+    let only_in_clear = Plaintext::look(&graph_root, &secrets)?.differing;
+    let keeps =
+        |secret: &&Secret| secret.driver == "file" || only_in_clear.contains_key(&secret.name);
+    let kept = ids(secrets.values().filter(keeps));
     Ok(Found {
         stores,
         registered: count,
         orphans: registered.into_iter().filter(is_orphan).collect(),
-        left: files.ids()?.difference(&in_files).copied().collect(),
+        left: files.ids()?.difference(&kept).copied().collect(),
+        only_in_clear,
         files,
     })
 }
@@ -119,7 +126,11 @@ impl Found {
             let (count, path) = (self.left.len(), self.files.path());
             text += &format!("{verb} {count} values in clear from {}\n", path.display());
         }
-        if text.is_empty() {
+        for (name, why) in &self.only_in_clear {
+            let path = self.files.path();
+            text += &format!("kept the value in clear of {name} in {}: {why}\n", path.display());
+        }
+        if self.orphans.is_empty() && self.left.is_empty() {
             text += "nothing to remove\n";
         } else if !self.orphans.is_empty() && !options.dry_run {
             text += "within ten minutes, `psi-driver restore ID` brings a registration back\n";
@@ -139,6 +150,7 @@ impl Found {
             "dry_run": options.dry_run,
             "registered": self.registered,
             "orphans": orphans.collect::<Vec<_>>(),
+            "only_in_clear": self.only_in_clear,
             "values_in_clear": self.left.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "stores": self.stores.iter().map(|root| root.display().to_string()).collect::<Vec<_>>(),
         });

@@ -48,6 +48,11 @@ impl Commands {
         VERBS.into_iter().map(|verb| (verb, format!("exec {} {verb}", self.program)))
     }
 
+    /// The command of a lookup.
+    pub(crate) fn lookup(&self) -> String {
+        format!("exec {} lookup", self.program)
+    }
+
     /// As podman keeps them with a secret.
     pub(crate) fn options(&self) -> BTreeMap<String, String> {
         self.all().map(|(verb, command)| (verb.to_owned(), command)).collect()

@@ -6,10 +6,15 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use psi_common::{Exit, SecretBytes, SecretId};
 
+use super::Secret;
 use super::store::{lock, replace};
 use crate::failure::Failure;
+
+const STRANGE: &str = "it has another form than podman 4.3 to 6.1 give it";
 
 /// One folder of the file driver.
 pub(crate) struct FileDriver {
@@ -22,6 +27,14 @@ impl FileDriver {
         Self { folder: graph_root.join("secrets/filedriver") }
     }
 
+    /// The folder that a secret of the file driver names; podman writes it into each.
+    pub(crate) fn of_secret(secret: &Secret, graph_root: &Path) -> Self {
+        match secret.options.get("path") {
+            Some(folder) => Self { folder: folder.into() },
+            None => Self::of(graph_root),
+        }
+    }
+
     /// The file that holds the values.
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.join("secretsdata.json")
@@ -31,6 +44,23 @@ impl FileDriver {
     pub(crate) fn ids(&self) -> Result<BTreeSet<SecretId>, Failure> {
         let text = self.read()?;
         Ok(self.parse(&text)?.keys().filter_map(|id| id.parse().ok()).collect())
+    }
+
+    /// The values of those of these ids that have one.
+    pub(crate) fn values(
+        &self,
+        ids: &BTreeSet<SecretId>,
+    ) -> Result<BTreeMap<SecretId, SecretBytes>, Failure> {
+        // Podman writes the file in place. Where it never had a lock, there is nothing to wait for.
+        let _podman_waits = lock(&self.folder.join("secretsdata.lock")).ok();
+        let text = self.read()?;
+        let mut values = BTreeMap::new();
+        for (id, value) in self.parse(&text)? {
+            let Some(id) = id.parse().ok().filter(|id| ids.contains(id)) else { continue };
+            let value = STANDARD.decode(value).map_err(|_| self.failure(STRANGE))?;
+            values.insert(id, SecretBytes::new(value));
+        }
+        Ok(values)
     }
 
     /// Removes values, by one write; tells how many there were. What was on the disk may stay there until it is
@@ -62,8 +92,7 @@ impl FileDriver {
 
     /// Borrowed, so that no copies of values are left behind.
     fn parse<'a>(&self, text: &'a SecretBytes) -> Result<BTreeMap<&'a str, &'a str>, Failure> {
-        serde_json::from_slice(text.expose_secret())
-            .map_err(|_| self.failure("it has another form than podman 4.3 to 6.1 give it"))
+        serde_json::from_slice(text.expose_secret()).map_err(|_| self.failure(STRANGE))
     }
 
     fn failure(&self, why: &str) -> Failure {
@@ -89,6 +118,9 @@ mod tests {
         let text = format!("{{\n  \"{a}\": \"dgo=\",\n  \"{b}\": \"AP8=\"\n}}");
         fs::write(driver.path(), &text).unwrap();
         assert_eq!(driver.ids().unwrap(), BTreeSet::from([a, b]));
+        let values = driver.values(&BTreeSet::from([b, c])).unwrap();
+        assert_eq!(values.len(), 1);
+        assert!(values[&b].same_as(&SecretBytes::new(vec![0, 255])));
         assert_eq!(driver.remove(&BTreeSet::from([c])).unwrap(), 0);
         assert_eq!(fs::read_to_string(driver.path()).unwrap(), text);
         assert_eq!(driver.remove(&BTreeSet::from([a, c])).unwrap(), 1);

@@ -6,6 +6,7 @@ mod command;
 mod commands;
 mod file_driver;
 mod http;
+mod lookup;
 mod service;
 mod store;
 
@@ -22,6 +23,7 @@ use service::Service;
 
 pub(crate) use commands::Commands;
 pub(crate) use file_driver::FileDriver;
+pub(crate) use lookup::resolve;
 pub(crate) use store::Store;
 
 /// A podman.

@@ -3,7 +3,7 @@
 use super::source::{Source, sources};
 
 /// Each room and the rooms that it may name; those that put everything together are not listed.
-const ROOMS: [(&str, &[&str]); 30] = [
+const ROOMS: [(&str, &[&str]); 31] = [
     ("boot", &["cache", "files"]),
     ("breaker", &["clock"]),
     ("cache", &["clock", "reference"]),
@@ -20,6 +20,7 @@ const ROOMS: [(&str, &[&str]); 30] = [
             "clock",
             "daemon",
             "drill",
+            "import",
             "key",
             "pkcs11",
             "provider",
@@ -32,6 +33,7 @@ const ROOMS: [(&str, &[&str]); 30] = [
         ],
     ),
     ("hybrid", &["sealer"]),
+    ("import", &["breaker", "clock", "provider", "service", "upstream"]),
     ("inflight", &[]),
     ("gate", &[]),
     ("key", &["credential", "files", "pkcs11", "public_key", "sealer"]),

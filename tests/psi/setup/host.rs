@@ -33,6 +33,14 @@ impl Host {
         host
     }
 
+    /// A host around a world that is configured already; psid is not started.
+    pub(crate) fn around(world: World) -> Self {
+        let double = Double::with(&json!({}));
+        let host = Self { podman: Podman::of(&world), psid: None, world, double, api: None };
+        fs::create_dir(host.quadlets()).unwrap();
+        host
+    }
+
     /// One workload `myapp` that reads `/myapp`.
     pub(crate) fn with_myapp(secrets: &Value) -> Self {
         Self::of(&json!({"/myapp": secrets}), &workload("myapp", &[("/myapp", false)]))

@@ -1,6 +1,7 @@
 //! `psi-driver setup`: podman and the quadlets follow the config, and what is right is not touched.
 
 pub(crate) mod host;
+pub(crate) mod writes;
 
 mod drift;
 mod order;

@@ -3,6 +3,7 @@
 mod answer;
 mod api;
 mod auth;
+mod write;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use psi_common::SecretBytes;
 
-use super::{Keeping, ProviderError, SecretProvider, Source};
+use super::{Keeping, ProviderError, SecretProvider, SecretWriter, Source};
 use crate::reference::{Coordinates, Extent, Listing, Realm, Reference, Tag, shown};
 use answer::ApiError;
 use api::{Api, Folder, Secret};
@@ -181,6 +182,10 @@ impl SecretProvider for Infisical {
 
     fn keeping(&self) -> Keeping {
         Keeping::OnDisk
+    }
+
+    fn writer(&self) -> Option<&dyn SecretWriter> {
+        Some(self)
     }
 }
 

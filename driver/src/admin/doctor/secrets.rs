@@ -114,8 +114,7 @@ impl Seen {
                 commands.program().display(),
                 named(moved.iter().map(|secret| secret.name.as_str()))
             );
-            let remedy =
-                "`psi-driver setup` corrects a workload's in place; create the others again";
+            let remedy = "`psi-driver migrate --from psi` corrects them in place";
             findings.push(if gone > 0 {
                 Finding::error(format!("{what}; for {gone} of them it is not there"), remedy)
             } else {

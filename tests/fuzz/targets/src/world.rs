@@ -142,4 +142,8 @@ impl SecretProvider for AtHand {
     fn keeping(&self) -> Keeping {
         self.0.keeping()
     }
+
+    fn writer(&self) -> Option<&dyn psi_daemon::provider::SecretWriter> {
+        None
+    }
 }

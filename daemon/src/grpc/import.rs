@@ -1,0 +1,58 @@
+//! `psi.v1.ImportAdmin`
+
+use std::sync::Arc;
+
+use psi_common::SecretBytes;
+use psi_proto::v1::import_admin_server::ImportAdmin;
+use psi_proto::v1::{ImportConflict, ImportFate, ImportOutcome, ImportRequest, ImportResponse};
+use tonic::{Request, Response, Status, async_trait};
+
+use super::status;
+use crate::clock;
+use crate::daemon::Daemon;
+use crate::import::{self, Conflict, Fate, Order, Outcome};
+use crate::provider::Target;
+
+pub(super) struct Import(pub(super) Arc<Daemon>);
+
+#[async_trait]
+impl ImportAdmin for Import {
+    async fn import(
+        &self,
+        request: Request<ImportRequest>,
+    ) -> Result<Response<ImportResponse>, Status> {
+        let request = request.into_inner();
+        let conflict = match request.conflict() {
+            ImportConflict::Skip => Conflict::Skip,
+            ImportConflict::Overwrite => Conflict::Overwrite,
+            ImportConflict::Fail | ImportConflict::Unspecified => Conflict::Fail,
+        };
+        let secrets = request.secrets.into_iter();
+        let order = Order {
+            target: Target {
+                project: request.project,
+                environment: Some(request.environment).filter(|slug| !slug.is_empty()),
+                path: request.path,
+            },
+            secrets: secrets.map(|one| (one.key, SecretBytes::new(one.value))).collect(),
+            conflict,
+            dry_run: request.dry_run,
+        };
+        let outcomes = import::run(&self.0.service, &order, clock::now()).await.map_err(status)?;
+        let outcomes = outcomes.into_iter().zip(&order.secrets).map(told).collect();
+        Ok(Response::new(ImportResponse { target: order.target.to_string(), outcomes }))
+    }
+}
+
+fn told((outcome, (key, _)): (Outcome, &(String, SecretBytes))) -> ImportOutcome {
+    let fate = match outcome.fate {
+        Fate::Created => ImportFate::Created,
+        Fate::Overwritten => ImportFate::Overwritten,
+        Fate::Unchanged => ImportFate::Unchanged,
+        Fate::Skipped => ImportFate::Skipped,
+        Fate::Conflicting => ImportFate::Conflicting,
+        Fate::Unfit => ImportFate::Unfit,
+        Fate::Failed => ImportFate::Failed,
+    };
+    ImportOutcome { key: key.clone(), fate: fate.into(), why: outcome.why }
+}

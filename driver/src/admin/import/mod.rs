@@ -1,0 +1,130 @@
+//! `psi-driver import`: secrets out of files and of podman's store into Infisical, through psid.
+//!
+//! A source (`env_file`, `podman_secret`, `quadlet`) gives entries; psid looks at what the folder has, writes,
+//! and reads back. Values go over psid's socket and nowhere else.
+
+mod entries;
+mod env_file;
+mod podman_secret;
+mod quadlet;
+mod report;
+
+use psi_common::{Exit, Paths};
+use psi_proto::v1::{
+    ImportConflict, ImportFate, ImportOutcome, ImportRequest, ImportResponse, ImportedSecret,
+};
+
+use super::progress::Progress;
+use crate::args::{ImportCommand, ImportOptions, OnConflict};
+use crate::client::{Client, Patience};
+use crate::failure::Failure;
+use crate::stdio;
+use entries::Entry;
+
+/// Of one call: psid takes no more than 1 MiB, and the largest secret is half of it.
+const BYTES_AT_ONCE: usize = 400_000;
+const AT_ONCE: usize = 200;
+
+pub(crate) fn run(paths: &Paths, command: &ImportCommand) -> Result<(), Failure> {
+    let options = command.options();
+    let entries = match command {
+        ImportCommand::EnvFile { files, .. } => env_file::read_all(files)?,
+        ImportCommand::PodmanSecret { names, .. } => podman_secret::read_all(paths, names)?,
+        ImportCommand::Quadlet { files, .. } => quadlet::read_all(paths, files)?,
+    };
+    for warning in &entries.warnings {
+        stdio::note(&format!("import {}", command.name()), warning);
+    }
+    if entries.list.is_empty() {
+        return Err(Failure::new(
+            Exit::BadInput,
+            "there is nothing to import",
+            "name other sources",
+        ));
+    }
+    // All is looked at before anything is written, however many calls it takes.
+    let mut told = send(paths, options, &entries.list, true)?;
+    let conflict = told.outcomes.iter().any(|one| one.fate() == ImportFate::Conflicting);
+    if !options.dry_run && !conflict {
+        told = send(paths, options, &entries.list, false)?;
+    }
+    let written = !options.dry_run && !conflict;
+    stdio::write_text(&report::of(&told, options, written))?;
+    verdict(&told.outcomes, written)
+}
+
+/// In as many calls as it takes.
+fn send(
+    paths: &Paths,
+    options: &ImportOptions,
+    entries: &[Entry],
+    dry_run: bool,
+) -> Result<ImportResponse, Failure> {
+    let mut all = ImportResponse::default();
+    let progress = Progress::of("secrets imported", if dry_run { 0 } else { entries.len() });
+    for part in parts(entries) {
+        progress.show(all.outcomes.len());
+        let request = ImportRequest {
+            project: options.project.clone(),
+            environment: options.environment.clone().unwrap_or_default(),
+            path: options.path.clone(),
+            secrets: part
+                .iter()
+                .map(|entry| ImportedSecret { key: entry.key.clone(), value: entry.copy() })
+                .collect(),
+            conflict: conflict(options.conflict).into(),
+            dry_run,
+        };
+        let answer = Client::new(paths, Patience::Admin).import(&request)?;
+        all.target = answer.target;
+        all.outcomes.extend(answer.outcomes);
+    }
+    Ok(all)
+}
+
+fn parts(entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
+    let mut rest = entries;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fit = rest.iter().take(AT_ONCE).take_while(|entry| {
+            bytes += entry.key.len() + entry.value.len();
+            bytes <= BYTES_AT_ONCE
+        });
+        let count = fit.count().max(1).min(rest.len());
+        let (part, others) = rest.split_at(count);
+        rest = others;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+fn conflict(how: OnConflict) -> ImportConflict {
+    match how {
+        OnConflict::Fail => ImportConflict::Fail,
+        OnConflict::Skip => ImportConflict::Skip,
+        OnConflict::Overwrite => ImportConflict::Overwrite,
+    }
+}
+
+fn verdict(outcomes: &[ImportOutcome], written: bool) -> Result<(), Failure> {
+    let conflicts = |one: &ImportOutcome| one.fate() == ImportFate::Conflicting;
+    if !written && outcomes.iter().any(conflicts) {
+        return Err(Failure::new(
+            Exit::BadInput,
+            "some keys are there with another value, so nothing was written",
+            "choose --conflict skip or --conflict overwrite",
+        ));
+    }
+    let bad = |one: &&ImportOutcome| {
+        // Somebody else may have written in between.
+        conflicts(one) || matches!(one.fate(), ImportFate::Unfit | ImportFate::Failed)
+    };
+    let (cannot, can) = if written { ("were not", "were") } else { ("would not be", "would be") };
+    match outcomes.iter().filter(bad).count() {
+        0 => Ok(()),
+        count => Err(Failure::new(
+            Exit::BadInput,
+            format!("{count} of {} {cannot} imported, and the others {can}", outcomes.len()),
+            "see the lines that begin with `unfit`, `failed` or `conflicting`",
+        )),
+    }
+}

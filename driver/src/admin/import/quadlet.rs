@@ -1,0 +1,311 @@
+//! Quadlet units: what `[Container]` gives as variables (podman-systemd.unit(5), pkg/systemd/quadlet).
+//!
+//! Quadlet makes a `podman run` of it, and systemd fills in specifiers and variables when it starts that: a
+//! value with such is known to systemd alone, and left out.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use psi_common::{Exit, Paths, SecretBytes};
+
+use super::entries::Entries;
+use super::env_file;
+use super::podman_secret::Secrets;
+use crate::failure::Failure;
+
+/// What a unit gives its container.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Given {
+    /// Words of `Environment=`.
+    variables: Vec<Vec<u8>>,
+    /// Of `EnvironmentFile=`.
+    files: Vec<Vec<u8>>,
+    /// Of `Secret=`.
+    secrets: Vec<Vec<u8>>,
+}
+
+/// Reads units one after the other.
+pub(super) fn read_all(paths: &Paths, files: &[PathBuf]) -> Result<Entries, Failure> {
+    let mut entries = Entries::default();
+    let mut secrets = None;
+    for file in files {
+        let text = env_file::contents(file)?;
+        let given = parse(text.expose_secret());
+        // As podman has it: variables override files, and secrets both.
+        for named in &given.files {
+            put_file(&mut entries, file, named)?;
+        }
+        for word in &given.variables {
+            put_variable(&mut entries, file, word);
+        }
+        for word in &given.secrets {
+            if secrets.is_none() {
+                secrets = Some(Secrets::of(paths)?);
+            }
+            if let Some(secrets) = &secrets {
+                put_secret(&mut entries, file, word, secrets)?;
+            }
+        }
+    }
+    Ok(entries)
+}
+
+fn put_file(entries: &mut Entries, unit: &Path, named: &[u8]) -> Result<(), Failure> {
+    let Some(named) = filled_in(named) else {
+        let unit = unit.display();
+        entries.warn(format!(
+            "an EnvironmentFile= of {unit} has what systemd fills in, and is left out"
+        ));
+        return Ok(());
+    };
+    let path = Path::new(OsStr::from_bytes(&named));
+    let path = unit.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path));
+    env_file::read(&path, entries)
+}
+
+fn put_variable(entries: &mut Entries, unit: &Path, word: &[u8]) {
+    let unit = unit.display();
+    let Some(at) = word.iter().position(|byte| *byte == b'=') else {
+        entries.warn(format!("an Environment= of {unit} has no value of its own, and is left out"));
+        return;
+    };
+    let (Ok(key), value) = (std::str::from_utf8(&word[..at]), &word[at + 1..]) else {
+        entries.warn(format!("an Environment= of {unit} has a name that is no UTF-8"));
+        return;
+    };
+    match filled_in(value) {
+        Some(value) => entries.put(key.to_owned(), SecretBytes::new(value)),
+        None => entries.warn(format!(
+            "Environment= {} of {unit} has what systemd fills in, a % or a ${{}}, and is left out",
+            key.escape_debug()
+        )),
+    }
+}
+
+/// `NAME,type=env,target=KEY`.
+fn put_secret(
+    entries: &mut Entries,
+    unit: &Path,
+    word: &[u8],
+    secrets: &Secrets,
+) -> Result<(), Failure> {
+    let text = std::str::from_utf8(word).ok().filter(|text| !text.contains(['%', '$']));
+    let Some(text) = text else {
+        let unit = unit.display();
+        entries.warn(format!("a Secret= of {unit} has what systemd fills in, and is left out"));
+        return Ok(());
+    };
+    let mut parts = text.split(',');
+    let name = parts.next().unwrap_or_default();
+    let target = parts.find_map(|part| part.strip_prefix("target=")).unwrap_or(name);
+    let key = target.rsplit('/').next().unwrap_or(target);
+    if key.is_empty() {
+        let what = format!("Secret={} of {} names no key", text.escape_debug(), unit.display());
+        return Err(Failure::new(Exit::BadInput, what, "correct the unit"));
+    }
+    entries.put(key.to_owned(), secrets.value(name)?);
+    Ok(())
+}
+
+fn parse(text: &[u8]) -> Given {
+    let mut given = Given::default();
+    let mut is_container = false;
+    for line in lines(text) {
+        let line = line.trim_ascii();
+        if line.starts_with(b"[") {
+            is_container = line == b"[Container]";
+            continue;
+        }
+        let Some(at) = line.iter().position(|byte| *byte == b'=').filter(|_| is_container) else {
+            continue;
+        };
+        let (key, value) = (line[..at].trim_ascii_end(), line[at + 1..].trim_ascii_start());
+        let list = match key {
+            b"Environment" => &mut given.variables,
+            b"EnvironmentFile" => &mut given.files,
+            b"Secret" => &mut given.secrets,
+            _ => continue,
+        };
+        if value.is_empty() {
+            list.clear();
+        }
+        list.extend(words(value));
+    }
+    given
+}
+
+/// Without comments; a line that ends with a backslash goes on in the next one (systemd.syntax(7)).
+fn lines(text: &[u8]) -> Vec<Vec<u8>> {
+    let mut lines: Vec<Vec<u8>> = Vec::new();
+    let mut goes_on = false;
+    for line in text.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if matches!(line.trim_ascii_start().first(), Some(b'#' | b';')) {
+            continue;
+        }
+        let (part, next_goes_on) = match line.strip_suffix(b"\\") {
+            Some(part) => (part, true),
+            None => (line, false),
+        };
+        match lines.last_mut().filter(|_| goes_on) {
+            Some(last) => {
+                last.push(b' ');
+                last.extend(part);
+            }
+            None => lines.push(part.to_vec()),
+        }
+        goes_on = next_goes_on;
+    }
+    lines
+}
+
+/// The words of a value: quotes hold a word together, and C's escapes count in and outside of them
+/// (`extract_first_word` of systemd, which quadlet follows, with RELAX, UNQUOTE and CUNESCAPE).
+fn words(value: &[u8]) -> Vec<Vec<u8>> {
+    let mut words = Vec::new();
+    let mut word: Option<Vec<u8>> = None;
+    let mut quote = None;
+    let mut rest = value;
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        match (*byte, quote) {
+            (b'\\', _) => {
+                let word = word.get_or_insert_default();
+                let length = unescape(rest, word);
+                if length == 0 {
+                    word.push(b'\\');
+                }
+                rest = &rest[length..];
+            }
+            (byte, Some(mark)) if byte == mark => quote = None,
+            (byte @ (b'"' | b'\''), None) => {
+                quote = Some(byte);
+                word.get_or_insert_default();
+            }
+            (b' ' | b'\t' | b'\r', None) => words.extend(word.take()),
+            (byte, _) => word.get_or_insert_default().push(byte),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// Takes what follows a backslash; how many bytes that were, none if it is no escape.
+fn unescape(rest: &[u8], word: &mut Vec<u8>) -> usize {
+    let Some(first) = rest.first() else { return 0 };
+    let plain = match first {
+        b'a' => 7,
+        b'b' => 8,
+        b'f' => 12,
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        b'v' => 11,
+        b's' => b' ',
+        b'\\' | b'"' | b'\'' => *first,
+        b'x' => return coded(rest, 1, 2, 16, word),
+        b'u' => return coded(rest, 1, 4, 16, word),
+        b'U' => return coded(rest, 1, 8, 16, word),
+        b'0'..=b'7' => return coded(rest, 0, 3, 8, word),
+        _ => return 0,
+    };
+    word.push(plain);
+    1
+}
+
+/// A byte (`x`, octal) or a character (`u`, `U`) by its number, of just so many digits.
+fn coded(rest: &[u8], skip: usize, digits: usize, radix: u32, word: &mut Vec<u8>) -> usize {
+    let text = rest.get(skip..skip + digits).and_then(|digits| std::str::from_utf8(digits).ok());
+    let plain = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let number = plain.and_then(|text| u32::from_str_radix(text, radix).ok());
+    // systemd takes no NUL.
+    let Some(number) = number.filter(|number| *number != 0) else { return 0 };
+    match (digits, u8::try_from(number), char::from_u32(number)) {
+        (2 | 3, Ok(byte), _) => word.push(byte),
+        (4 | 8, _, Some(character)) => {
+            word.extend(character.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        _ => return 0,
+    }
+    skip + digits
+}
+
+/// What systemd makes of a word in a command line, when it needs nothing but the word for it.
+fn filled_in(value: &[u8]) -> Option<Vec<u8>> {
+    let mut filled = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let [byte, after @ ..] = rest {
+        rest = match (byte, after) {
+            (b'%', [b'%', after @ ..]) | (b'$', [b'$', after @ ..]) => after,
+            (b'%', _) | (b'$', [b'{', ..]) => return None,
+            _ => after,
+        };
+        filled.push(*byte);
+    }
+    Some(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn texts(words: &[Vec<u8>]) -> Vec<String> {
+        words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    }
+
+    #[test]
+    fn words_are_systemd_s() {
+        for (value, expected) in [
+            ("A=1 B=2", vec!["A=1", "B=2"]),
+            (r#""A=two words" 'B=it is "so"'"#, vec!["A=two words", r#"B=it is "so""#]),
+            (r#"A="two words" C"#, vec!["A=two words", "C"]),
+            (r#"A=\"x\" B=a\sb"#, vec![r#"A="x""#, "B=a b"]),
+            (r"A=\x41\102\u00e4\q", vec!["A=ABä\\q"]),
+            (r#"A="open"#, vec!["A=open"]),
+            ("  \t", vec![]),
+            (r#"A="" ''"#, vec!["A=", ""]),
+        ] {
+            assert_eq!(texts(&words(value.as_bytes())), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn only_the_container_s_own_lines_count() {
+        let unit = b"[Unit]\nEnvironment=NO=1\n[Container]\n# Environment=NO=2\n Environment = A=1 \\\n; no\n  B=2\n\
+            EnvironmentFile=./x.env\nSecret=app--K,type=env,target=K\n[Service]\nEnvironment=NO=3\n";
+        let given = parse(unit);
+        assert_eq!(texts(&given.variables), ["A=1", "B=2"]);
+        assert_eq!(texts(&given.files), ["./x.env"]);
+        assert_eq!(texts(&given.secrets), ["app--K,type=env,target=K"]);
+        let given = parse(b"[Container]\nEnvironment=A=1\nEnvironment=\nEnvironment=B=2");
+        assert_eq!(texts(&given.variables), ["B=2"]);
+    }
+
+    #[test]
+    fn what_systemd_fills_in_is_not_guessed() {
+        assert_eq!(filled_in(b"100%% $$HOME $HOME").unwrap(), b"100% $HOME $HOME");
+        for value in ["%h/x", "50%", "a${HOME}b"] {
+            assert_eq!(filled_in(value.as_bytes()), None, "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_quoted_value_is_read_as_it_was(value in "[^\0\n\r]{0,20}") {
+            let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
+            let unit = format!("[Container]\nEnvironment=\"A={escaped}\"\n");
+            prop_assert_eq!(texts(&parse(unit.as_bytes()).variables), [format!("A={value}")]);
+        }
+
+        #[test]
+        fn reading_is_total(text in prop::collection::vec(any::<u8>(), 0..200)) {
+            let text = [b"[Container]\nEnvironment=".as_slice(), &text].concat();
+            for word in parse(&text).variables {
+                let _ = filled_in(&word);
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The Python PSI: its podman secrets run its commands, and its mappings are references that psid understands.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use psi_common::{MAX_SECRET_BYTES, Paths, SecretBytes};
+use psi_proto::v1::StoreKind;
+
+use super::{Data, Host, Old, Plan};
+use crate::args::MigrateOptions;
+use crate::podman::{Secret, resolve};
+
+/// The Python PSI, or a psi-driver at another place.
+pub(super) struct PythonPsi<'a> {
+    host: &'a Host,
+    /// The folder of its mappings.
+    state: PathBuf,
+}
+
+impl<'a> PythonPsi<'a> {
+    pub(super) fn open(paths: &Paths, host: &'a Host, options: &MigrateOptions) -> Self {
+        let state = options.state.clone().unwrap_or_else(|| paths.state.clone());
+        Self { host, state }
+    }
+
+    /// What it kept for a secret: a mapping, which is no secret; or a value that its HSM sealed.
+    fn mapping(&self, secret: &Secret) -> Result<SecretBytes, String> {
+        let id = secret.id.as_str();
+        for path in [self.state.join(id), self.state.join("secrets").join(id)] {
+            match fs::read(&path) {
+                Ok(text) if text.len() <= MAX_SECRET_BYTES => return Ok(SecretBytes::new(text)),
+                Ok(_) => return Err(format!("{} is no mapping", path.display())),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(format!("{}: {error}; run it as root", path.display())),
+            }
+        }
+        Err(format!(
+            "psid does not know it, and {} has no mapping of it; name the Python PSI's folder with --state",
+            self.state.display()
+        ))
+    }
+}
+
+impl Old for PythonPsi<'_> {
+    fn has(&self, secret: &Secret) -> bool {
+        secret.names_psi() && secret.options != self.host.commands.options()
+    }
+
+    fn plan(&self, secret: &Secret) -> Result<Plan<'_>, String> {
+        if let Some(known) = self.host.registered.get(&secret.id) {
+            return Ok(Plan { what: known.about.clone(), data: None });
+        }
+        let mapping = self.mapping(secret)?;
+        let what = format!("the mapping in {}", self.state.display());
+        Ok(Plan { what, data: Some((Data::Owned(mapping), StoreKind::Reference)) })
+    }
+
+    /// Its own command gives it, as long as it runs.
+    fn gives(&self, secret: &Secret, value: &SecretBytes) -> Option<bool> {
+        let lookup = secret.options.get("lookup")?;
+        resolve(lookup, secret.id).ok().map(|own| own.same_as(value))
+    }
+}

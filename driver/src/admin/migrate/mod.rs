@@ -1,0 +1,236 @@
+//! `psi-driver migrate`: psi becomes the driver of secrets that another store has now.
+//!
+//! First psid learns of each (`from_file`, `from_psi`), under podman's own id. Then the very command that
+//! podman is to run is run, and what it gives is compared with what the old store gives. Only then podman's
+//! record changes, by one rename under podman's lock: a start before it asks the old store, one after it psi,
+//! and a crash leaves the one or the other. The old store is not touched.
+
+mod from_file;
+mod from_psi;
+mod report;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use psi_common::{Exit, Paths, SecretBytes, SecretId};
+use psi_proto::v1::{Registration, StoreKind};
+
+use super::plaintext::Plaintext;
+use super::progress::Progress;
+use crate::args::{MigrateOptions, OldStore};
+use crate::client::{Client, Patience};
+use crate::failure::Failure;
+use crate::podman::{About, Commands, Podman, Secret, Store, ids, resolve};
+use crate::stdio;
+
+/// What there is.
+struct Host {
+    /// Podman's, by name.
+    secrets: BTreeMap<String, Secret>,
+    registered: BTreeMap<SecretId, Registration>,
+    about: About,
+    commands: Commands,
+}
+
+/// A store that secrets are taken from.
+trait Old {
+    /// Whether a secret is to be taken.
+    fn has(&self, secret: &Secret) -> bool;
+
+    /// What psid is to know of it.
+    fn plan(&self, secret: &Secret) -> Result<Plan<'_>, String>;
+
+    /// Whether it gives this value for it; none, when nobody can tell any more.
+    fn gives(&self, secret: &Secret, value: &SecretBytes) -> Option<bool>;
+}
+
+/// What psid is to know of a secret.
+struct Plan<'a> {
+    /// In words.
+    what: String,
+    /// What it is to be told; none, when it knows.
+    data: Option<(Data<'a>, StoreKind)>,
+}
+
+/// What psid is told.
+enum Data<'a> {
+    Borrowed(&'a SecretBytes),
+    Owned(SecretBytes),
+}
+
+/// What became of a secret.
+struct Moved {
+    name: String,
+    /// What it is to psid.
+    what: String,
+    /// Whether the old store could be asked for its value.
+    compared: bool,
+}
+
+/// What was done.
+#[derive(Default)]
+struct Done {
+    moved: Vec<Moved>,
+    /// By name, and why.
+    failed: BTreeMap<String, String>,
+    /// Values in clear, when the old store has such.
+    plaintext: Option<Plaintext>,
+}
+
+pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), Failure> {
+    let podman = Podman::find(paths);
+    let host = Host::look(paths, options, &podman)?;
+    let old: Box<dyn Old + '_> = match options.from {
+        OldStore::File => Box::new(from_file::FileStore::open(paths, &host)?),
+        OldStore::Psi => Box::new(from_psi::PythonPsi::open(paths, &host, options)),
+    };
+    let chosen = host.chosen(&*old, &options.names)?;
+    let mut done = if options.dry_run {
+        plan(&*old, &chosen)
+    } else {
+        let done = prepare(paths, &host, &*old, &chosen);
+        host.hand_over(done)?
+    };
+    if options.from == OldStore::File {
+        done.plaintext = Some(clear(&host, &podman, options)?);
+    }
+    stdio::write_text(&report::of(&done, options))?;
+    verdict(&done)
+}
+
+impl Host {
+    fn look(paths: &Paths, options: &MigrateOptions, podman: &Podman) -> Result<Self, Failure> {
+        let registered = Client::new(paths, Patience::Admin).registrations()?;
+        Ok(Self {
+            secrets: podman.secrets()?,
+            registered: registered
+                .into_iter()
+                .filter_map(|one| Some((one.id.parse().ok()?, one)))
+                .collect(),
+            about: podman.about()?,
+            commands: Commands::of(options.program.as_deref(), paths)?,
+        })
+    }
+
+    /// The named ones of the old store, or all.
+    fn chosen<'a>(&'a self, old: &dyn Old, names: &[String]) -> Result<Vec<&'a Secret>, Failure> {
+        let all = || self.secrets.values().filter(|secret| old.has(secret));
+        if names.is_empty() {
+            return Ok(all().collect());
+        }
+        if let Some(unknown) = names.iter().find(|name| !self.secrets.contains_key(*name)) {
+            return Err(Failure::new(
+                Exit::NoSuchSecret,
+                format!("podman has no secret {}", unknown.escape_debug()),
+                "see `podman secret ls`",
+            ));
+        }
+        Ok(all().filter(|secret| names.contains(&secret.name)).collect())
+    }
+
+    /// By one write. What was removed meanwhile is nobody's any more, and not missed.
+    fn hand_over(&self, mut done: Done) -> Result<Done, Failure> {
+        let ready = done.moved.iter().filter_map(|moved| self.secrets.get(&moved.name));
+        let ready: BTreeSet<SecretId> = ids(ready);
+        if ready.is_empty() {
+            return Ok(done);
+        }
+        let store = Store::of(&self.about.graph_root);
+        let before = store.ids()?;
+        store.hand_to_psi(&ready, &self.commands)?;
+        let gone = done.moved.extract_if(.., |moved| {
+            self.secrets.get(&moved.name).is_some_and(|secret| !before.contains(&secret.id))
+        });
+        let why = "podman has it no more; `psi-driver gc` removes what psid has of it";
+        done.failed.extend(gone.map(|moved| (moved.name, why.to_owned())));
+        Ok(done)
+    }
+}
+
+fn plan(old: &dyn Old, chosen: &[&Secret]) -> Done {
+    let mut done = Done::default();
+    for secret in chosen {
+        done.note(secret, old.plan(secret).map(|plan| (plan.what, false)));
+    }
+    done
+}
+
+/// Everything but podman's part.
+fn prepare(paths: &Paths, host: &Host, old: &dyn Old, chosen: &[&Secret]) -> Done {
+    let mut done = Done::default();
+    let progress = Progress::of("secrets compared", chosen.len());
+    for (count, secret) in chosen.iter().enumerate() {
+        progress.show(count);
+        done.note(secret, one(paths, host, old, secret));
+    }
+    done
+}
+
+fn one(
+    paths: &Paths,
+    host: &Host,
+    old: &dyn Old,
+    secret: &Secret,
+) -> Result<(String, bool), String> {
+    let Plan { what, data } = old.plan(secret)?;
+    if let Some((data, kind)) = data {
+        let stored = Client::new(paths, Patience::Admin).store(secret.id, data.bytes(), kind);
+        stored.map_err(|failure| failure.to_string())?;
+    }
+    let ours = resolve(&host.commands.lookup(), secret.id)
+        .map_err(|why| format!("it does not resolve through psi: {why}"))?;
+    match old.gives(secret, &ours) {
+        Some(false) => Err(
+            "psi gives another value than the old store; see which one is right, `psi-driver get` gives psi's"
+                .into(),
+        ),
+        same => Ok((what, same.is_some())),
+    }
+}
+
+/// Looks again at what is in clear by now, and removes what is to be removed.
+fn clear(host: &Host, podman: &Podman, options: &MigrateOptions) -> Result<Plaintext, Failure> {
+    let secrets = if options.dry_run { host.secrets.clone() } else { podman.secrets()? };
+    let mut plaintext = Plaintext::look(&host.about.graph_root, &secrets)?;
+    if options.remove_plaintext && !options.dry_run {
+        plaintext.remove()?;
+    }
+    Ok(plaintext)
+}
+
+impl Data<'_> {
+    fn bytes(&self) -> &SecretBytes {
+        match self {
+            Self::Borrowed(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl Done {
+    fn note(&mut self, secret: &Secret, fate: Result<(String, bool), String>) {
+        let name = secret.name.clone();
+        match fate {
+            Ok((what, compared)) => self.moved.push(Moved { name, what, compared }),
+            Err(why) => {
+                self.failed.insert(name, why);
+            }
+        }
+    }
+}
+
+fn verdict(done: &Done) -> Result<(), Failure> {
+    let differing = done.plaintext.as_ref().map_or(0, |plaintext| plaintext.differing.len());
+    match done.failed.len() + differing {
+        0 => Ok(()),
+        1 => Err(Failure::new(
+            Exit::BadInput,
+            "1 secret was left as it is",
+            "see the line that begins with `left`",
+        )),
+        count => Err(Failure::new(
+            Exit::BadInput,
+            format!("{count} secrets were left as they are"),
+            "see the lines that begin with `left`",
+        )),
+    }
+}

@@ -1,0 +1,65 @@
+//! Values in clear that podman's file driver keeps of secrets that are psi's by now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use psi_common::SecretId;
+
+use crate::failure::Failure;
+use crate::podman::{FileDriver, Secret, ids, resolve};
+
+/// What the file driver keeps of such secrets.
+pub(super) struct Plaintext {
+    files: FileDriver,
+    /// Of those that psi serves just the same.
+    pub(super) proven: BTreeSet<SecretId>,
+    /// Of those that it does not, by name, and why.
+    pub(super) differing: BTreeMap<String, String>,
+    /// How many were removed.
+    pub(super) removed: usize,
+}
+
+impl Plaintext {
+    /// Compares each with what podman's own command for the secret gives.
+    pub(super) fn look(
+        graph_root: &Path,
+        secrets: &BTreeMap<String, Secret>,
+    ) -> Result<Self, Failure> {
+        let files = FileDriver::of(graph_root);
+        let of_psi = || secrets.values().filter(|secret| secret.names_psi());
+        let values = files.values(&ids(of_psi()))?;
+        let mut found =
+            Self { files, proven: BTreeSet::new(), differing: BTreeMap::new(), removed: 0 };
+        for secret in of_psi() {
+            let Some(value) = values.get(&secret.id) else { continue };
+            let lookup = secret.options.get("lookup").map_or("", String::as_str);
+            match resolve(lookup, secret.id) {
+                Ok(now) if now.same_as(value) => {
+                    found.proven.insert(secret.id);
+                }
+                Ok(_) => {
+                    let why = "psi gives another value";
+                    found.differing.insert(secret.name.clone(), why.into());
+                }
+                Err(why) => {
+                    let why = format!("it does not resolve through psi: {why}");
+                    found.differing.insert(secret.name.clone(), why);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The file that holds them.
+    pub(super) fn path(&self) -> PathBuf {
+        self.files.path()
+    }
+
+    /// Removes those that psi serves, by one write.
+    pub(super) fn remove(&mut self) -> Result<(), Failure> {
+        if !self.proven.is_empty() {
+            self.removed = self.files.remove(&self.proven)?;
+        }
+        Ok(())
+    }
+}
