@@ -293,7 +293,9 @@ impl Stage {
 
     fn rotate(&self, dice: &mut Dice) {
         let some: Vec<usize> = (0..3).map(|_| dice.below(self.references.len())).collect();
-        self.rotate_at(&some);
+        // A new value would bring back what was removed.
+        let is_there = |at: &usize| self.truth.lock().is_there(*at);
+        self.rotate_at(&some.into_iter().filter(is_there).collect::<Vec<_>>());
     }
 
     fn rotate_at(&self, secrets: &[usize]) {

@@ -221,6 +221,11 @@ impl State {
         self.secrets[at].standing == Standing::Revoked
     }
 
+    /// Whether the provider has it, as far as the stage goes.
+    pub(super) fn is_there(&self, at: usize) -> bool {
+        !matches!(self.secrets[at].standing, Standing::Gone | Standing::Revoked)
+    }
+
     fn turn(&mut self, at: usize, standing: Standing) {
         let secret = &mut self.secrets[at];
         secret.turn += 1;
