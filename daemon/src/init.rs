@@ -57,11 +57,15 @@ pub async fn provision(
     backend.commit().await.map_err(|error| error.to_string())?;
     done += &write_cache(&cache, &vault)?;
     done += &match backend.tag() {
-        psi_common::BackendTag::Tpm => format!(
-            "sealed a new key in {} (to {}), and proved that it opens\n",
-            sealed.display(),
-            options.seal
-        ),
+        psi_common::BackendTag::Tpm => {
+            // `auto` is a wish; the file tells what became of it.
+            let seal = fs::read(&sealed).ok().and_then(|sealed| SealOptions::of(&sealed));
+            format!(
+                "sealed a new key in {} (to {}), and proved that it opens\n",
+                sealed.display(),
+                seal.as_ref().unwrap_or(&options.seal)
+            )
+        }
         psi_common::BackendTag::Hsm => {
             "the token wrapped and signed a new key, and proved that it opens\n".into()
         }

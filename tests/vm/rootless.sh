@@ -79,6 +79,15 @@ for user in ben anna; do
     same "$user's psid is not degraded" "$(as "$user" 'psi-driver cache status --json' | jq -c .degraded)" '[]'
 done
 
+echo '# the TPM of root'
+fails 'a user asks for the TPM' 65 "this host's own key alone" anna \
+    'rm -rf /tmp/try && mkdir /tmp/try && PSI_CONFIG=/tmp/try/config.toml PSI_STATE_DIR=/tmp/try psi-driver cache init --backend tpm --seal-with host+tpm2'
+warned() { as anna 'psi-driver doctor' | grep -c 'not bound to the TPM' || true; }
+same 'doctor warns anna of a key that is on her disk' "$(warned)" 1
+guest 'cd /home/anna/.config/psi && systemd-creds --uid=anna --name=psi-cache-key decrypt cache.key - |
+    systemd-creds --uid=anna --name=psi-cache-key --with-key=host+tpm2 --tpm2-pcrs=7 encrypt - sealed 2>/dev/null && cat sealed >cache.key && rm sealed'
+same 'root sealed it to the TPM: doctor warns' "$(warned)" 0
+
 echo '# none sees what another has'
 fails "anna's secret, for ben" 66 'no such secret' ben "SECRET_ID=$anna_id psi-driver lookup"
 fails "root's secret, for ben" 66 'no such secret' ben "SECRET_ID=$root_id psi-driver lookup"

@@ -48,12 +48,27 @@ pub(super) async fn seal(
     }
     command.args(["-", "-"]);
     let sealed = run(command, secret).await?;
+    is_as_asked(seal, &sealed)?;
     let why = match open(scope, name, &sealed).await {
         Ok(opened) if opened.same_as(secret) => return Ok(sealed),
         Ok(_) => "it opens to another key".into(),
         Err(why) => why,
     };
     Err(format!("what was just sealed does not open: {why}"))
+}
+
+/// Asked by a user for `host+tpm2`, systemd 257 seals to the host's key alone and says nothing: only root may
+/// have the TPM seal for a user.
+fn is_as_asked(seal: &SealOptions, sealed: &SecretBytes) -> Result<(), String> {
+    let is = SealOptions::of(sealed.expose_secret());
+    if seal.with_key.contains("tpm2") && is.is_some_and(|is| is.with_key == "host") {
+        return Err(
+            "systemd sealed it to this host's own key alone, as it does for users: seal it with \
+                    `--seal-with host`, and have root seal it to the TPM: Rootless in the README"
+                .into(),
+        );
+    }
+    Ok(())
 }
 
 fn systemd_creds(scope: Scope, verb: &str, name: &str) -> Command {

@@ -51,6 +51,11 @@ const SEALED_BY_HOST: [u8; 16] = 0x5a1c_6a86_df9d_4096_b1d5_a65e_0862_f19a_u128.
 const SEALED_BY_TPM2: [u8; 16] = 0x0c7c_c07b_1176_4591_9c4b_0bea_08bc_20fe_u128.to_be_bytes();
 const SEALED_BY_HOST_AND_TPM2: [u8; 16] =
     0x93a8_9409_4874_4490_90ca_f2fc_93ca_b553_u128.to_be_bytes();
+/// A user's own (systemd 256 or newer).
+const SEALED_FOR_USER_BY_HOST: [u8; 16] =
+    0x55b9_ed1d_3859_4d43_a831_9d2e_bb33_2ac6_u128.to_be_bytes();
+const SEALED_FOR_USER_BY_HOST_AND_TPM2: [u8; 16] =
+    0xef4a_c136_79a9_480e_a7db_6889_7f9f_165d_u128.to_be_bytes();
 
 impl Credential {
     /// The credential; `None` when it is nowhere, `Err` when it does not open.
@@ -129,9 +134,11 @@ impl SealOptions {
         let bytes = BASE64_STANDARD.decode(text).ok()?;
         let (kind, _) = bytes.split_first_chunk::<16>()?;
         let with_key = match *kind {
-            SEALED_BY_HOST => return Some(Self { with_key: "host".into(), tpm2_pcrs: "".into() }),
+            SEALED_BY_HOST | SEALED_FOR_USER_BY_HOST => {
+                return Some(Self { with_key: "host".into(), tpm2_pcrs: "".into() });
+            }
             SEALED_BY_TPM2 => "tpm2",
-            SEALED_BY_HOST_AND_TPM2 => "host+tpm2",
+            SEALED_BY_HOST_AND_TPM2 | SEALED_FOR_USER_BY_HOST_AND_TPM2 => "host+tpm2",
             _ => return None,
         };
         let number = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
@@ -178,6 +185,10 @@ mod tests {
         assert_eq!(with(both, "8000000000000000").as_deref(), Some("host+tpm2, PCRs 7"));
         let host = "5a1c6a86df9d4096b1d5a65e0862f19a";
         assert_eq!(with(host, "").as_deref(), Some("this host's own key"));
+        let of_user = "55b9ed1d38594d43a8319d2ebb332ac6";
+        assert_eq!(with(of_user, "").as_deref(), Some("this host's own key"));
+        let of_user = "ef4ac13679a9480ea7db68897f9f165d";
+        assert_eq!(with(of_user, "8000000000000000").as_deref(), Some("host+tpm2, PCRs 7"));
         assert_eq!(with(&"00".repeat(16), "8000000000000000"), None);
         assert_eq!(with(tpm2, "80"), None);
         assert_eq!(SealOptions::of(b"no base64!"), None);

@@ -9,7 +9,7 @@ use psi_common::BackendTag;
 use super::Finding;
 use crate::assemble::{self, Surroundings};
 use crate::config::{AuthConfig, ClientSecret, Config, HsmPin};
-use crate::credential::{Credential, SealOptions};
+use crate::credential::{Credential, Creds, Scope, SealOptions};
 
 /// What a sealed file is bound to decides what a thief of the disk gets.
 pub(super) async fn key(config: &Config, surroundings: &Surroundings) -> Vec<Finding> {
@@ -43,7 +43,7 @@ async fn tpm_key(key: &Credential) -> Vec<Finding> {
             "`psi-driver cache recover` brings it back with the recovery key",
         )),
     }
-    findings.extend(binding(key, "psi-driver cache rekey --seal-with tpm2"));
+    findings.extend(binding(key, "`psi-driver cache rekey --seal-with tpm2`"));
     findings
 }
 
@@ -51,17 +51,20 @@ async fn tpm_key(key: &Credential) -> Vec<Finding> {
 fn binding(credential: &Credential, remedy: &str) -> Option<Finding> {
     let path = credential.sealed.display();
     let sealed = fs::read(&credential.sealed).ok()?;
+    // A user's own commands could not do it.
+    let is_user_s = matches!(credential.creds, Creds::Child(Scope::User));
+    let remedy = if is_user_s { "have root do it, see Rootless in the README" } else { remedy };
     match SealOptions::of(&sealed) {
         Some(seal) if seal.with_key == "host" => Some(Finding::warning(
             format!(
                 "{path} is not bound to the TPM: its key is on the same disk, in /var/lib/systemd"
             ),
-            format!("seal it to the TPM: `{remedy}`"),
+            format!("seal it to the TPM: {remedy}"),
         )),
         Some(_) => None,
         None => Some(Finding::warning(
             format!("{path} does not tell what it is sealed to: it may be bound to no TPM"),
-            format!("seal it anew: `{remedy}`"),
+            format!("seal it anew: {remedy}"),
         )),
     }
 }
@@ -113,7 +116,7 @@ async fn credential(credential: &Credential) -> Vec<Finding> {
             format!("seal it again: `{seal}`"),
         )),
     };
-    unread.into_iter().chain(binding(credential, &seal)).collect()
+    unread.into_iter().chain(binding(credential, &format!("`{seal}`"))).collect()
 }
 
 /// A secret in a file, in clear.
