@@ -1371,7 +1371,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__import__subcmd__env__subcmd__file)
-            opts="-h --project --environment --path --conflict --dry-run --json --help"
+            opts="-h --project --environment --path --make-folder --conflict --dry-run --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1471,7 +1471,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__import__subcmd__podman__subcmd__secret)
-            opts="-h --project --environment --path --conflict --dry-run --json --help"
+            opts="-h --project --environment --path --make-folder --conflict --dry-run --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1501,7 +1501,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__import__subcmd__quadlet)
-            opts="-h --project --environment --path --conflict --dry-run --json --help"
+            opts="-h --project --environment --path --make-folder --conflict --dry-run --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -90,28 +90,31 @@ complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and not __
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and not __fish_seen_subcommand_from env-file podman-secret quadlet help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from env-file" -l project -d 'The project\'s name in the config' -r
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from env-file" -l environment -d 'The environment\'s slug (default: the project\'s in the config)' -r
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from env-file" -l path -d 'The folder; it must be there' -r
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from env-file" -l path -d 'The folder' -r
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from env-file" -l conflict -d 'What to do when a key is there with another value: fail writes nothing at all' -r -f -a "fail\t''
 skip\t''
 overwrite\t''"
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from env-file" -l make-folder -d 'Make the folder, and those above it, where they are missing'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from env-file" -l dry-run -d 'Tell what would be done, and write nothing'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from env-file" -l json -d 'Print JSON'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from env-file" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from podman-secret" -l project -d 'The project\'s name in the config' -r
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from podman-secret" -l environment -d 'The environment\'s slug (default: the project\'s in the config)' -r
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from podman-secret" -l path -d 'The folder; it must be there' -r
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from podman-secret" -l path -d 'The folder' -r
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from podman-secret" -l conflict -d 'What to do when a key is there with another value: fail writes nothing at all' -r -f -a "fail\t''
 skip\t''
 overwrite\t''"
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from podman-secret" -l make-folder -d 'Make the folder, and those above it, where they are missing'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from podman-secret" -l dry-run -d 'Tell what would be done, and write nothing'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from podman-secret" -l json -d 'Print JSON'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from podman-secret" -s h -l help -d 'Print help'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from quadlet" -l project -d 'The project\'s name in the config' -r
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from quadlet" -l environment -d 'The environment\'s slug (default: the project\'s in the config)' -r
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from quadlet" -l path -d 'The folder; it must be there' -r
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from quadlet" -l path -d 'The folder' -r
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from quadlet" -l conflict -d 'What to do when a key is there with another value: fail writes nothing at all' -r -f -a "fail\t''
 skip\t''
 overwrite\t''"
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from quadlet" -l make-folder -d 'Make the folder, and those above it, where they are missing'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from quadlet" -l dry-run -d 'Tell what would be done, and write nothing'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from quadlet" -l json -d 'Print JSON'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from quadlet" -s h -l help -d 'Print help'

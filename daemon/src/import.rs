@@ -21,6 +21,8 @@ pub struct Order {
     pub conflict: Conflict,
     /// Only tell.
     pub dry_run: bool,
+    /// Make the folder where it is missing.
+    pub make_folder: bool,
 }
 
 /// What to do about a key that is there with another value.
@@ -84,7 +86,7 @@ pub async fn run(
         )));
     }
     let import = Import { upstream, writer, order, now };
-    let present = import.present().await.map_err(|error| import.told(&error))?;
+    let present = import.present_or_made().await.map_err(|error| import.told(&error))?;
     let mut outcomes: Vec<Outcome> =
         order.secrets.iter().map(|secret| import.judge(secret, &present)).collect();
     let conflict = outcomes.iter().any(|outcome| outcome.fate == Fate::Conflicting);
@@ -116,6 +118,19 @@ impl Import<'_> {
 
     async fn present(&self) -> Result<Present, ProviderError> {
         self.ask(self.writer.present(&self.order.target)).await
+    }
+
+    /// Likewise; a folder that is missing is made, if that was asked for.
+    async fn present_or_made(&self) -> Result<Present, ProviderError> {
+        match self.present().await {
+            Err(ProviderError::NotFound(_)) if self.order.make_folder => {}
+            answer => return answer,
+        }
+        if self.order.dry_run {
+            return Ok(Present::new());
+        }
+        self.ask(self.writer.make_folder(&self.order.target)).await?;
+        self.present().await
     }
 
     fn judge(&self, (key, value): &(String, SecretBytes), present: &Present) -> Outcome {
@@ -189,7 +204,7 @@ impl Import<'_> {
         let name = &self.upstream.name;
         match error {
             ProviderError::NotFound(why) => ServiceError::NotFound(format!(
-                "{name} has no such place: {why}; make the folder {} there first",
+                "{name} has no such place: {why}; make the folder {} with --make-folder",
                 self.order.target
             )),
             ProviderError::Denied(why) => ServiceError::Denied(format!(

@@ -681,6 +681,9 @@ pub struct ImportRequest {
     /// Only tell.
     #[prost(bool, tag = "6")]
     pub dry_run: bool,
+    /// Make the folder, and those above it, where they are missing.
+    #[prost(bool, tag = "7")]
+    pub make_folder: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]

@@ -37,6 +37,7 @@ impl ImportAdmin for Import {
             secrets: secrets.map(|one| (one.key, SecretBytes::new(one.value))).collect(),
             conflict,
             dry_run: request.dry_run,
+            make_folder: request.make_folder,
         };
         let outcomes = import::run(&self.0.service, &order, clock::now()).await.map_err(status)?;
         let outcomes = outcomes.into_iter().zip(&order.secrets).map(told).collect();

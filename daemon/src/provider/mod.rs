@@ -56,6 +56,9 @@ pub trait SecretWriter: Send + Sync {
         target: &Target,
     ) -> Result<HashMap<String, Option<SecretBytes>>, ProviderError>;
 
+    /// Makes a folder, and those above it; one that is there is no error.
+    async fn make_folder(&self, target: &Target) -> Result<(), ProviderError>;
+
     /// Writes secrets, all of them or none. There are no more than [`Self::batch`] takes.
     async fn write(
         &self,

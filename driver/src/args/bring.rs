@@ -76,9 +76,12 @@ pub(crate) struct ImportOptions {
     /// The environment's slug (default: the project's in the config)
     #[arg(long, value_name = "SLUG")]
     pub(crate) environment: Option<String>,
-    /// The folder; it must be there
+    /// The folder
     #[arg(long, value_name = "PATH")]
     pub(crate) path: String,
+    /// Make the folder, and those above it, where they are missing
+    #[arg(long)]
+    pub(crate) make_folder: bool,
     /// What to do when a key is there with another value: fail writes nothing at all
     #[arg(long, value_name = "HOW", default_value = "fail")]
     pub(crate) conflict: OnConflict,

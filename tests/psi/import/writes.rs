@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{fates, import, value, world};
-use crate::harness::{Config, Double, World};
+use crate::harness::{Config, Double, World, reference};
 
 const BATCH: &str = "/api/v4/secrets/batch";
 
@@ -118,7 +118,7 @@ fn a_provider_s_no_is_told_in_its_words() {
     let none =
         world.driver(&["import", "env-file", "-", "--project", "myproject", "--path", "/none"]);
     let line = none.stdin("B=1\n").fails(66);
-    assert!(line.contains("make the folder myproject:/none there first"), "{line}");
+    assert!(line.contains("make the folder myproject:/none with --make-folder"), "{line}");
     let other = ["--environment", "staging"];
     assert!(import(&world, "B=1\n", &other).fails(66).contains("myproject:staging:/app"));
     let line = world
@@ -186,4 +186,44 @@ fn a_config_without_a_provider_that_takes_secrets_is_told() {
     assert!(line.contains("no provider that takes secrets; add [providers.infisical]"), "{line}");
     let line = import(&world, "# nothing\n", &[]).fails(65);
     assert!(line.contains("there is nothing to import"), "{line}");
+}
+
+#[test]
+fn a_folder_that_is_missing_is_made_when_that_is_asked_for() {
+    for dialect in ["v3-only", "v4-2026"] {
+        let (double, world, _psid) = world(&json!({"/app": {"A": "1"}}), &["--dialect", dialect]);
+        let place =
+            ["--project", "myproject", "--path", "app/new//deep/", "--make-folder", "--json"];
+        let import = |more: &[&str]| {
+            let args = [&["import", "env-file", "-"], &place[..], more].concat();
+            world.driver(&args).stdin("A=2\n").json()
+        };
+        assert_eq!(fates(&import(&["--dry-run"])), ["created A"]);
+        assert_eq!(double.count("POST", "/api/v2/folders"), 0, "a dry run makes nothing");
+        assert_eq!(fates(&import(&[])), ["created A"], "{dialect}");
+        assert_eq!(fates(&import(&[])), ["unchanged A"]);
+        assert_eq!(world.driver(&["get", &reference("/app/new/deep", "A")]).text(), "2");
+        assert_eq!(value(&world, "A"), "1");
+    }
+    let (_double, world, _psid) = world(&json!({"/app": {}}), &[]);
+    let odd =
+        ["import", "env-file", "-", "--project", "myproject", "--path", "/a b", "--make-folder"];
+    let line = world.driver(&odd).stdin("A=1\n").fails(65);
+    assert!(line.contains("infisical does not take it"), "{line}");
+}
+
+/// Other users see every argument and, as root, every environment.
+#[test]
+fn no_value_is_in_an_argument_or_an_environment() {
+    let (_double, world, _psid) = world(&json!({"/app": {}}), &[]);
+    let trace = world.folder().join("trace");
+    let strace =
+        format!("exec strace -f -v -s 4096 -e trace=execve,execveat -o {} \"$@\"", trace.display());
+    let import =
+        import(&world, "A=hunter2-one\n", &[]).env("PATH", std::env::var_os("PATH").unwrap());
+    let outcome = import.through_shell(&strace);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let trace = std::fs::read_to_string(trace).unwrap();
+    assert!(trace.contains("execve(") && !trace.contains("hunter2"), "{trace}");
+    assert!(!String::from_utf8(outcome.stdout).unwrap().contains("hunter2"));
 }

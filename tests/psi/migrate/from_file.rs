@@ -235,3 +235,21 @@ fn a_podman_behind_its_api_is_migrated_too() {
     assert_eq!(names(&migrated(&host, "file", &["--remove-plaintext"])), ["a"]);
     assert_eq!(looked_up(&host, "a"), b"1");
 }
+
+/// Other users see every argument and, as root, every environment.
+#[test]
+fn no_value_is_in_an_argument_an_environment_or_a_word() {
+    let host = Host::with_myapp(&json!({}));
+    create(&host, "a", b"hunter2-plain");
+    let trace = host.world.folder().join("trace");
+    let strace =
+        format!("exec strace -f -v -s 4096 -e trace=execve,execveat -o {} \"$@\"", trace.display());
+    let outcome = migrate(&host, "file", &["--remove-plaintext"]).through_shell(&strace);
+    let told = String::from_utf8(outcome.stdout).unwrap() + &outcome.stderr;
+    assert_eq!(outcome.code, 0, "{told}");
+    let trace = fs::read_to_string(trace).unwrap();
+    assert!(trace.contains("psi-driver lookup"), "{trace}");
+    for secret in ["hunter2", "aHVudGVyMi1wbGFpbg"] {
+        assert!(!trace.contains(secret) && !told.contains(secret), "{trace}{told}");
+    }
+}

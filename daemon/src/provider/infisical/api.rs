@@ -215,6 +215,35 @@ impl Api {
         }
     }
 
+    /// Makes the folder `name` in a folder; one that is there is no error. By v1 from servers of v3.
+    pub async fn make_folder(
+        &self,
+        token: &SecretBytes,
+        parent: Folder<'_>,
+        name: &str,
+    ) -> Result<(), ApiError> {
+        let make = |v1| async move {
+            let url = below(&self.base, &["api", if v1 { "v1" } else { "v2" }, "folders"]);
+            let text = std::str::from_utf8(token.expose_secret()).unwrap_or_default();
+            let body = json!({
+                (if v1 { "workspaceId" } else { "projectId" }): parent.project_id,
+                "environment": parent.environment,
+                "path": parent.path,
+                "name": name,
+            });
+            let request = self.client.post(url).bearer_auth(text).json(&body);
+            answer(request, slice::from_ref(token)).await
+        };
+        let made = match make(false).await {
+            Err(ApiError::NoRoute) => make(true).await,
+            made => made,
+        };
+        match made {
+            Err(ApiError::ClientBug(why)) if why.contains("already exists") => Ok(()),
+            made => made.map(|_| ()),
+        }
+    }
+
     /// Reads by v4, and by v3 from servers that have no v4.
     async fn read(&self, call: &Call<'_>) -> Result<Reply, ApiError> {
         self.by_version(|v3| self.read_by(v3, call)).await

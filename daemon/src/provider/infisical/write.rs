@@ -61,6 +61,27 @@ impl SecretWriter for Infisical {
         Ok(own.into_iter().map(|secret| (secret.secret_key.clone(), secret.value().ok())).collect())
     }
 
+    async fn make_folder(&self, target: &Target) -> Result<(), ProviderError> {
+        let project = self.project(&target.project).map_err(ProviderError::Misbehaved)?;
+        let path = normal_path(&target.path);
+        let environment = target.environment.as_deref().unwrap_or(&project.environment);
+        let api = self.api()?;
+        for (at, _) in path.match_indices('/') {
+            let name = path[at + 1..].split('/').next().unwrap_or_default();
+            if name.is_empty() {
+                continue;
+            }
+            let parent = normal_path(&path[..at]);
+            let parent = Folder { project_id: &project.id, environment, path: &parent };
+            self.call(
+                project,
+                |token| async move { api.make_folder(token.text(), parent, name).await },
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
     async fn write(
         &self,
         target: &Target,

@@ -74,6 +74,7 @@ fn send(
                 .collect(),
             conflict: conflict(options.conflict).into(),
             dry_run,
+            make_folder: options.make_folder,
         };
         let answer = Client::new(paths, Patience::Admin).import(&request)?;
         all.target = answer.target;

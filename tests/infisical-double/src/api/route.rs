@@ -81,8 +81,13 @@ pub fn resolve(method: &str, segments: &[&str], dialect: Dialect) -> Option<Endp
         }
         ("GET", ["v1", "folders"]) => Some(Endpoint::ListFolders(FolderApi::V1)),
         ("POST", ["v1", "folders"]) => Some(Endpoint::CreateFolder(FolderApi::V1)),
-        ("GET", ["v2", "folders"]) => Some(Endpoint::ListFolders(FolderApi::V2)),
-        ("POST", ["v2", "folders"]) => Some(Endpoint::CreateFolder(FolderApi::V2)),
+        // They say `projectId`, as v4 does, and are taken to have come with it.
+        ("GET", ["v2", "folders"]) if dialect.has_v4() => {
+            Some(Endpoint::ListFolders(FolderApi::V2))
+        }
+        ("POST", ["v2", "folders"]) if dialect.has_v4() => {
+            Some(Endpoint::CreateFolder(FolderApi::V2))
+        }
         (_, ["v3", "secrets", "raw", rest @ ..]) => secrets(method, rest, Api::V3),
         (_, ["v4", "secrets", rest @ ..]) if dialect.has_v4() => secrets(method, rest, Api::V4),
         _ => None,
