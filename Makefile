@@ -10,7 +10,7 @@ CARGO   ?= cargo
 MUSL    := $(shell uname -m)-unknown-linux-musl
 DIST    := target/dist
 
-.PHONY: all build deb rpm image debug deps demo test vm-test chaos fuzz lint deny generate install clean
+.PHONY: all build deb rpm image debug deps demo test vm-test vm-host chaos fuzz lint deny generate install clean
 
 all: build
 
@@ -57,6 +57,12 @@ chaos: deps debug
 vm-test: deps deb
 	$(CARGO) build --locked -p infisical-double
 	@tests/vm/story.sh
+
+## On such a host: the package installed, upgraded in use, removed and purged; rootless; AppArmor.
+## PARTS=container for psid as a container, after `make image`.
+vm-host: deps deb
+	@tests/vm/build.sh
+	@for part in $(or $(PARTS),packages rootless apparmor); do VM=host tests/vm/$$part.sh || exit 1; done
 
 ## Hostile input, guided by coverage: TARGET="config id" for some of tests/fuzz/seeds, SECONDS for each.
 fuzz: deps
