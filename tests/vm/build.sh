@@ -32,7 +32,7 @@ say() { printf '[%4s s] %s\n' "$SECONDS" "$*" >&2; }
 install_tools() {
     local need=() pair
     for pair in mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils \
-        swtpm:swtpm socat:socat ssh:openssh-client ssh-keygen:openssh-client curl:curl jq:jq xz:xz-utils \
+        swtpm:swtpm socat:socat ssh:openssh-client ssh-keygen:openssh-client curl:curl jq:jq bc:bc xz:xz-utils \
         busybox:busybox-static; do
         command -v "${pair%%:*}" >/dev/null || need+=("${pair##*:}")
     done

@@ -107,13 +107,10 @@ impl TpmKey {
     }
 
     async fn open(&self, credential: &Credential) -> Result<Option<LoadedKey>, KeyError> {
-        let key = credential.read().await.map_err(|why| {
-            KeyError::new(
-                format!("the key in {why}"),
-                "if firmware, Secure Boot or the board changed, `psi-driver cache recover` brings it back with \
-                 the recovery key; else make a new key with `psi-driver cache init --backend tpm --force`",
-            )
-        })?;
+        let key = credential
+            .read()
+            .await
+            .map_err(|why| KeyError::new(format!("the key in {why}"), remedy(&why)))?;
         let Some(key) = key else { return Ok(None) };
         let key = DataKey::from_secret(&key).ok_or_else(|| {
             KeyError::new(
@@ -122,5 +119,29 @@ impl TpmKey {
             )
         })?;
         Ok(Some(LoadedKey { key, part: Vec::new() }))
+    }
+}
+
+/// What to do about a key that does not open. A TPM takes a loss of power after a key was opened for a guess
+/// at it (TPM 2.0, part 1, 19.8), and refuses all keys for a while after some: ENOLCK, in systemd's words.
+fn remedy(why: &str) -> &'static str {
+    if why.contains("No locks available") {
+        return "the TPM has locked itself, as it does after some losses of power: it opens by itself within \
+                minutes or hours, and psid tries again; `tpm2_dictionarylockout --clear-lockout` opens it now";
+    }
+    "if firmware, Secure Boot or the board changed, `psi-driver cache recover` brings it back with the \
+     recovery key; else make a new key with `psi-driver cache init --backend tpm --force`"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tpm_that_is_locked_is_no_reason_for_a_new_key() {
+        let locked =
+            remedy("it does not open: Failed to unseal secret using TPM2: No locks available");
+        assert!(!locked.contains("--force") && locked.contains("by itself"));
+        assert!(remedy("it does not open: Operation not permitted").contains("cache recover"));
     }
 }
