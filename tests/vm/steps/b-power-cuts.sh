@@ -5,13 +5,13 @@ said=$VM_LAB/cuts.out
 : >"$said"
 guest 'psi-driver list' | sort >"$VM_LAB/before.ids"
 # The containers have no part in this, and take time to start.
-guest 'systemctl stop web vault worker@1; mv /etc/containers/systemd /root/quadlets; mkdir /etc/containers/systemd; systemctl daemon-reload'
+guest 'mv /etc/containers/systemd /root/quadlets; systemctl stop web vault worker@1; systemctl daemon-reload'
 vm push "$here/files/cut-load.sh" /root/
 control=http://10.0.3.2:${CONTROL##*:}
 
 # VERB: what was said to be done, one a line.
 of() { sed -n "s/^$1 \(.*\) \.\$/\1/p" "$said" | sort; }
-all_values() { guest 'for id in $(psi-driver list); do echo "$id $(SECRET_ID=$id psi-driver lookup | tr "\n" " ")"; done' | sort; }
+all_values() { guest 'for id in $(psi-driver list); do echo "$id $(SECRET_ID=$id psi-driver lookup)"; done' | sort; }
 # ROUND: what must hold after a cut.
 judge() {
     local round=$1 kept found
@@ -32,7 +32,7 @@ judge() {
 RANDOM=$SEED
 rekeys_cut=0
 for round in $(seq "$CUTS"); do
-    pause=$((RANDOM % 12 + 2)).$((RANDOM % 10))
+    pause=$((RANDOM % 8 + 1)).$((RANDOM % 10))
     vm run "bash /root/cut-load.sh $round $control" </dev/null >"$VM_LAB/cut.out" 2>"$VM_LAB/cut.log" &
     load=$!
     sleep "$pause"
