@@ -23,6 +23,7 @@ want setpriv util-linux
 want ip iproute2
 want iptables iptables
 want python3 python3 python3-venv
+want valgrind valgrind
 want node nodejs
 want npm npm
 want make make

@@ -233,7 +233,7 @@ fn make_infisical(config: &InfisicalConfig, surroundings: &Surroundings) -> Infi
             tokens
         });
         let (id, environment) = (project.id.clone(), project.environment.clone());
-        projects.insert(name.clone(), Project { id, environment, tokens });
+        projects.insert(name.clone(), Project::new(id, environment, tokens));
     }
     Infisical::new(&config.api_url, config.ca_cert.as_deref(), config.timeout, projects)
 }

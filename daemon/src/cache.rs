@@ -84,8 +84,16 @@ pub struct Ticket(u64);
 pub struct Snapshot {
     /// Grows by one with each write.
     pub generation: u64,
-    /// In the order of their coordinates.
+    /// In no order.
     pub entries: Vec<(Coordinates, Arc<Entry>)>,
+}
+
+impl Snapshot {
+    /// The same, in the order of coordinates.
+    pub fn sorted(mut self) -> Self {
+        self.entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        self
+    }
 }
 
 impl Cache {
@@ -263,12 +271,12 @@ impl Cache {
         self.dropped.get(at).is_some_and(|dropped| *dropped > ticket.0)
     }
 
-    /// Everything that may reach a disk, in order, to be persisted as `generation`.
+    /// Everything that may reach a disk, to be persisted as `generation`.
     pub fn snapshot(&self, generation: u64) -> Snapshot {
+        // Lookups wait behind a change that waits for this: nothing is done here that can be done later.
+        let mut entries = Vec::with_capacity(self.entries.len());
         let kept = self.entries.iter().filter(|(_, known)| !known.entry.is_in_ram());
-        let mut entries: Vec<_> =
-            kept.map(|(at, known)| (at.clone(), Arc::clone(&known.entry))).collect();
-        entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        entries.extend(kept.map(|(at, known)| (at.clone(), Arc::clone(&known.entry))));
         Snapshot { generation, entries }
     }
 

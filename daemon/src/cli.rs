@@ -15,7 +15,7 @@ use crate::credential::{self, Creds};
 use crate::diagnose::containers_conf::Places;
 use crate::key::{KeyBackend, SealOptions};
 use crate::logging::{self, Format, Verbosity};
-use crate::{adopt, diagnose, hardening, init, listener, preflight, serve};
+use crate::{adopt, diagnose, hardening, init, listener, memory, preflight, serve};
 
 /// Where pcscd listens, unless its own variable says otherwise.
 const PCSCD: &str = "/run/pcscd/pcscd.comm";
@@ -118,6 +118,7 @@ pub fn run() -> ExitCode {
         }
     };
     let refused = hardening::harden();
+    memory::keep_no_large_block();
     let runtime =
         match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
             Ok(runtime) => runtime,

@@ -136,6 +136,25 @@ impl Vault {
         seal(content, &key.backend, &key.sealer, plaintext)
     }
 
+    /// Seals the `size` bytes at most that `write` appends, where they lie: many megabytes are in RAM once,
+    /// and never in clear but there.
+    pub fn seal_written(
+        &self,
+        content: Content<'_>,
+        size: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Vec<u8>, getrandom::Error> {
+        let key = self.present();
+        let nonce = Sealer::nonce()?;
+        let mut file = header(content, &key.backend, key.sealer.key_id(), nonce);
+        let bound = bound(content, &file);
+        let start = file.len();
+        file.reserve_exact(size + TAG_LEN);
+        write(&mut file);
+        key.sealer.seal_in_place(nonce, &bound, &mut file, start);
+        Ok(file)
+    }
+
     /// Opens a whole file.
     pub fn open(&self, content: Content<'_>, file: &[u8]) -> Result<SecretBytes, EnvelopeError> {
         let envelope = Envelope::parse(content, file)?;

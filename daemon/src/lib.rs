@@ -14,6 +14,7 @@ pub mod hardening;
 pub mod init;
 pub mod listener;
 pub mod logging;
+pub mod memory;
 pub mod notify;
 pub mod preflight;
 
@@ -84,7 +85,7 @@ pub async fn serve(
     }
     tokio::spawn(open_and_refresh(Arc::clone(&daemon), stop.clone()));
     tokio::spawn(reload_on_hangup(hangup, Arc::clone(&daemon), surroundings.clone(), stop.clone()));
-    tokio::spawn(purge(Arc::clone(&daemon), stop.clone()));
+    tokio::spawn(tidy(Arc::clone(&daemon), stop.clone()));
     tokio::spawn(notify::keep_alive(stop.clone()));
     let served = grpc::serve(Arc::clone(&daemon), listening.socket, stop.clone()).await;
     notify::stopping();
@@ -172,11 +173,15 @@ async fn reload_on_hangup(
     }
 }
 
-/// Removes what was deleted, once it is restorable no more.
-async fn purge(daemon: Arc<Daemon>, stop: CancellationToken) {
+/// Removes what was deleted, once it is restorable no more, and gives back memory that is free.
+async fn tidy(daemon: Arc<Daemon>, stop: CancellationToken) {
     loop {
         let registry = Arc::clone(&daemon.service.registry);
-        let _ = tokio::task::spawn_blocking(move || registry.purge(clock::now().wall)).await;
+        let work = move || {
+            registry.purge(clock::now().wall);
+            memory::give_back();
+        };
+        let _ = tokio::task::spawn_blocking(work).await;
         if tokio::time::timeout(Duration::from_secs(60), stop.cancelled()).await.is_ok() {
             return;
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Snapshot;
@@ -15,8 +16,13 @@ use crate::files;
 use crate::payload;
 use crate::shared_cache::SharedCache;
 
-/// Changes within this time become one write.
+/// Changes within this time become one write…
 const GATHER: Duration = Duration::from_millis(50);
+/// … and those within so many times what the last write took, counted from its end: while one miss after the
+/// other comes, a large cache is written for a small share of the time…
+const REST: u32 = 8;
+/// … but as often as this.
+const LATEST: Duration = Duration::from_millis(500);
 /// How long after a write that failed to try again, when nothing else changes.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -133,8 +139,10 @@ pub fn write_empty(path: &Path, vault: &Vault) -> Result<(), String> {
 }
 
 fn write_cache(path: &Path, vault: &Vault, snapshot: &Snapshot) -> Result<(), String> {
-    let plaintext = payload::encode(snapshot, clock::now().wall);
-    let cache = vault.seal(Content::Cache, &plaintext).map_err(|error| error.to_string())?;
+    let write = |out: &mut Vec<u8>| payload::encode(snapshot, clock::now().wall, out);
+    let cache = vault
+        .seal_written(Content::Cache, payload::room(snapshot), write)
+        .map_err(|error| error.to_string())?;
     files::replace(path, &cache).map_err(|error| error.to_string())
 }
 
@@ -219,6 +227,7 @@ impl Persister {
     /// Writes after changes until `stop`, and then what is left.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut changes = self.cache.changes();
+        let mut rested = Instant::now();
         while !stop.is_cancelled() {
             if self.is_current() {
                 tokio::select! {
@@ -226,9 +235,14 @@ impl Persister {
                     _ = changes.changed() => {}
                 }
             }
-            let _ = tokio::time::timeout(GATHER, stop.cancelled()).await;
+            let gathered = Instant::now() + GATHER;
+            let _ = tokio::time::timeout_at(gathered.max(rested), stop.cancelled()).await;
             changes.mark_unchanged();
-            if !self.write().await {
+            let began = Instant::now();
+            let is_durable = self.write().await;
+            let ended = Instant::now();
+            rested = ended + LATEST.min(REST * (ended - began));
+            if !is_durable {
                 tokio::select! {
                     () = stop.cancelled() => {}
                     _ = tokio::time::timeout(RETRY, changes.changed()) => {}
@@ -298,8 +312,9 @@ impl Persister {
             .vault
             .open(Content::Cache, &file)
             .and_then(|bytes| payload::decode(&bytes))
-            .map_err(|why| format!("{} is not usable: {why}", self.path.display()))?;
-        let ram = self.cache.read(|cache| cache.snapshot(snapshot.generation));
+            .map_err(|why| format!("{} is not usable: {why}", self.path.display()))?
+            .sorted();
+        let ram = self.cache.read(|cache| cache.snapshot(snapshot.generation)).sorted();
         let same = ram.entries.len() == snapshot.entries.len()
             && ram.entries.iter().zip(&snapshot.entries).all(
                 |((at, entry), (stored_at, stored))| {

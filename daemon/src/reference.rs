@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use psi_common::SecretBytes;
 use serde_json::Value;
@@ -18,19 +20,25 @@ pub struct Reference {
 /// Where a value really is, as its provider tells it. It is the cache's key, so a secret that podman
 /// re-creates under another id, or that two ids share, is one entry; and a project that the config
 /// points elsewhere is another entry.
+///
+/// Shared, not copied: the cache, a listing's mark and a snapshot on its way to the disk have the same ones.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Coordinates {
+pub struct Coordinates(Arc<Place>);
+
+/// What [`Coordinates`] say.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
     /// The provider, and what it needs to tell its own realms apart.
     pub realm: Realm,
     /// The folder within the realm.
-    pub path: String,
+    pub path: Arc<str>,
     /// The secret's name in the folder.
-    pub key: String,
+    pub key: Box<str>,
 }
 
 /// One provider's project and environment, or what plays that part.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Realm(String);
+pub struct Realm(Arc<str>);
 
 /// The part of a realm that a listing speaks for: what is in here and not in the listing, is gone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,15 +121,30 @@ impl Reference {
     }
 }
 
+impl Coordinates {
+    /// The coordinates of `key` in a folder of a realm.
+    pub fn new(realm: Realm, path: impl Into<Arc<str>>, key: impl Into<Box<str>>) -> Self {
+        Self(Arc::new(Place { realm, path: path.into(), key: key.into() }))
+    }
+}
+
+impl Deref for Coordinates {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.0
+    }
+}
+
 impl Realm {
     /// A realm from parts, which may hold any character.
     pub fn new(parts: &[&str]) -> Self {
         // JSON, for it keeps parts apart that hold the separator.
-        Self(Value::from(parts).to_string())
+        Self(Value::from(parts).to_string().into())
     }
 
     /// A realm as it stands in a file.
-    pub fn from_stored(text: String) -> Self {
+    pub fn from_stored(text: Arc<str>) -> Self {
         Self(text)
     }
 
@@ -223,11 +246,7 @@ mod tests {
 
     #[test]
     fn an_extent_ends_at_a_folder() {
-        let at = |path: &str| Coordinates {
-            realm: Realm::new(&["r"]),
-            path: path.into(),
-            key: "K".into(),
-        };
+        let at = |path: &str| Coordinates::new(Realm::new(&["r"]), path, "K");
         let extent = |path: &str, recursive| Extent {
             realm: Realm::new(&["r"]),
             path: path.into(),

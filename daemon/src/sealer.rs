@@ -89,6 +89,17 @@ impl Sealer {
         let start = out.len();
         out.reserve(plaintext.len() + TAG_LEN);
         out.extend_from_slice(plaintext.expose_secret());
+        self.seal_in_place(nonce, bound, out, start);
+    }
+
+    /// Encrypts what `out` holds from `start` on where it lies, and appends the rest.
+    pub fn seal_in_place(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        bound: &[u8],
+        out: &mut Vec<u8>,
+        start: usize,
+    ) {
         let tag = self.cipher.encrypt_inout_detached(
             &Nonce::from(nonce),
             bound,

@@ -354,8 +354,8 @@ pub fn command_line() -> clap::Command {
 /// Parses the arguments; `Err` is help, version or a usage error, already printed.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, ExitCode> {
     let args: Vec<OsString> = args.into_iter().collect();
-    if is_provider(&args) {
-        return Ok(Command::Provider);
+    if let Some(command) = as_podman_calls(&args) {
+        return Ok(command);
     }
     match CommandLine::try_parse_from(args) {
         Ok(line) => Ok(line.command),
@@ -367,10 +367,22 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     }
 }
 
-/// Podman calls a provider by its path alone.
-fn is_provider(args: &[OsString]) -> bool {
-    let name = args.first().and_then(|program| Path::new(program).file_name());
-    args.len() == 1 && name.is_some_and(|name| name == "podman-secret-provider-psi")
+/// Podman's four commands, and a provider by its path alone. Clap would make all commands first, which takes
+/// several times as long as the call.
+fn as_podman_calls(args: &[OsString]) -> Option<Command> {
+    match args {
+        [program] if Path::new(program).file_name()? == "podman-secret-provider-psi" => {
+            Some(Command::Provider)
+        }
+        [_, verb] => match verb.to_str()? {
+            "lookup" => Some(Command::Lookup),
+            "store" => Some(Command::Store(Kind { literal: false, reference: false })),
+            "delete" => Some(Command::Delete),
+            "list" => Some(Command::List),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// A variable of podman's or the user's, for people's commands.
@@ -472,5 +484,23 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         command_line().debug_assert();
+    }
+
+    /// The short way and clap's are one command line.
+    #[test]
+    fn podman_s_commands_are_what_clap_takes_them_for() {
+        for verb in ["lookup", "store", "delete", "list"] {
+            let args = ["psi-driver", verb].map(OsString::from);
+            let short = as_podman_calls(&args).unwrap();
+            let long = CommandLine::try_parse_from(args).ok().unwrap().command;
+            assert_eq!(std::mem::discriminant(&short), std::mem::discriminant(&long));
+            if let (Command::Store(short), Command::Store(long)) = (short, long) {
+                assert_eq!((short.literal, short.reference), (long.literal, long.reference));
+            }
+        }
+        for args in [&["psi-driver"][..], &["psi-driver", "lookup", "-h"], &["psi-driver", "get"]] {
+            let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+            assert!(as_podman_calls(&args).is_none(), "{args:?}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 pub use prost::Message;
 
+pub mod codec;
 pub mod health;
 
 /// Version 1 of psi's interface.

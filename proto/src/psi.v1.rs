@@ -971,7 +971,7 @@ pub mod secret_driver_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/psi.v1.SecretDriver/Lookup",
             );
@@ -993,7 +993,7 @@ pub mod secret_driver_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/psi.v1.SecretDriver/Store",
             );
@@ -1014,7 +1014,7 @@ pub mod secret_driver_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/psi.v1.SecretDriver/Delete",
             );
@@ -1036,7 +1036,7 @@ pub mod secret_driver_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/psi.v1.SecretDriver/List");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("psi.v1.SecretDriver", "List"));
@@ -1058,7 +1058,7 @@ pub mod secret_driver_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/psi.v1.SecretDriver/Restore",
             );
@@ -1083,7 +1083,7 @@ pub mod secret_driver_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/psi.v1.SecretDriver/Restorable",
             );
@@ -1248,7 +1248,7 @@ pub mod secret_driver_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = LookupSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1292,7 +1292,7 @@ pub mod secret_driver_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StoreSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1337,7 +1337,7 @@ pub mod secret_driver_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeleteSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1380,7 +1380,7 @@ pub mod secret_driver_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1425,7 +1425,7 @@ pub mod secret_driver_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RestoreSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1470,7 +1470,7 @@ pub mod secret_driver_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RestorableSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1619,7 +1619,7 @@ pub mod cache_admin_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/psi.v1.CacheAdmin/Status");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("psi.v1.CacheAdmin", "Status"));
@@ -1642,7 +1642,7 @@ pub mod cache_admin_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/psi.v1.CacheAdmin/Refresh",
             );
@@ -1667,7 +1667,7 @@ pub mod cache_admin_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/psi.v1.CacheAdmin/Drill");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("psi.v1.CacheAdmin", "Drill"));
@@ -1689,7 +1689,7 @@ pub mod cache_admin_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/psi.v1.CacheAdmin/Invalidate",
             );
@@ -1711,7 +1711,7 @@ pub mod cache_admin_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/psi.v1.CacheAdmin/Rekey");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("psi.v1.CacheAdmin", "Rekey"));
@@ -1733,7 +1733,7 @@ pub mod cache_admin_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/psi.v1.CacheAdmin/Recover",
             );
@@ -1757,7 +1757,7 @@ pub mod cache_admin_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/psi.v1.CacheAdmin/MakeRecoveryKey",
             );
@@ -1942,7 +1942,7 @@ pub mod cache_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StatusSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1988,7 +1988,7 @@ pub mod cache_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RefreshSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2034,7 +2034,7 @@ pub mod cache_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DrillSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2079,7 +2079,7 @@ pub mod cache_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = InvalidateSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2122,7 +2122,7 @@ pub mod cache_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RekeySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2167,7 +2167,7 @@ pub mod cache_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RecoverSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2212,7 +2212,7 @@ pub mod cache_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = MakeRecoveryKeySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2361,7 +2361,7 @@ pub mod hsm_admin_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/psi.v1.HsmAdmin/Seal");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("psi.v1.HsmAdmin", "Seal"));
@@ -2383,7 +2383,7 @@ pub mod hsm_admin_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/psi.v1.HsmAdmin/HsmStatus",
             );
@@ -2525,7 +2525,7 @@ pub mod hsm_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SealSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2570,7 +2570,7 @@ pub mod hsm_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HsmStatusSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2723,7 +2723,7 @@ pub mod workload_admin_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/psi.v1.WorkloadAdmin/Plan",
             );
@@ -2747,7 +2747,7 @@ pub mod workload_admin_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/psi.v1.WorkloadAdmin/Registrations",
             );
@@ -2772,7 +2772,7 @@ pub mod workload_admin_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/psi.v1.WorkloadAdmin/Repoint",
             );
@@ -2936,7 +2936,7 @@ pub mod workload_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PlanSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2982,7 +2982,7 @@ pub mod workload_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RegistrationsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3027,7 +3027,7 @@ pub mod workload_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RepointSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3177,7 +3177,7 @@ pub mod import_admin_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/psi.v1.ImportAdmin/Import",
             );
@@ -3314,7 +3314,7 @@ pub mod import_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ImportSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

@@ -15,6 +15,7 @@ fn committed_code_is_current() {
         .out_dir(out.path())
         // Each program brings a transport of its own.
         .build_transport(false)
+        .codec_path("crate::codec::Codec")
         // Generated Debug would print values into logs and panics.
         .skip_debug(
             [

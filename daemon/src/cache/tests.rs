@@ -31,7 +31,7 @@ fn cache() -> Cache {
 }
 
 fn at(key: &str) -> Coordinates {
-    Coordinates { realm: Realm::new(&["p"]), path: "/app".into(), key: key.into() }
+    Coordinates::new(Realm::new(&["p"]), "/app", key)
 }
 
 fn extent() -> Extent {

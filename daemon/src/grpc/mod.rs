@@ -22,6 +22,7 @@ use psi_proto::v1::import_admin_server::ImportAdminServer;
 use psi_proto::v1::secret_driver_server::SecretDriverServer;
 use psi_proto::v1::workload_admin_server::WorkloadAdminServer;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tonic::service::interceptor::InterceptedService;
@@ -39,6 +40,10 @@ const MARGIN: Duration = Duration::from_millis(400);
 const LARGEST_REQUEST: usize = 2 * MAX_SECRET_BYTES;
 /// Calls of one connection at once; psi-driver makes one.
 const CALLS: u32 = 16;
+/// Who has said nothing for so long is asked whether it is there…
+const SILENCE: Duration = Duration::from_secs(20);
+/// … and cut off when it does not answer: it has gone, or does not read what it asked for.
+const PONG: Duration = Duration::from_secs(10);
 /// How long callers may take to go once psid stops; a client that says nothing must not hold it.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -60,6 +65,8 @@ pub async fn serve(
     let workloads = WorkloadAdminServer::new(workloads::Workloads(daemon));
     let server = Server::builder()
         .max_concurrent_streams(CALLS)
+        .http2_keepalive_interval(Some(SILENCE))
+        .http2_keepalive_timeout(Some(PONG))
         .add_service(judged(health.max_decoding_message_size(LARGEST_REQUEST), &judge))
         .add_service(judged(driver.max_decoding_message_size(LARGEST_REQUEST), &judge))
         .add_service(judged(admin.max_decoding_message_size(LARGEST_REQUEST), &judge))
@@ -72,8 +79,14 @@ pub async fn serve(
         reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
         let _ = tokio::time::timeout(FAREWELL, std::future::pending::<()>()).await;
     };
+    // By a worker, which goes on with the call itself: between the thread that waits in `main` and the
+    // workers, each connection would cost two wake-ups of another thread.
+    let server = AbortOnDropHandle::new(tokio::spawn(server));
     tokio::select! {
-        result = server => result.map_err(|error| error.to_string()),
+        result = server => match result {
+            Ok(served) => served.map_err(|error| error.to_string()),
+            Err(crashed) => Err(crashed.to_string()),
+        },
         () = farewell => Ok(()),
     }
 }

@@ -128,7 +128,7 @@ impl SecretProvider for NitrokeyHsm {
         let blob = blob(reference)?;
         Hybrid::parse(&blob)
             .map_err(|why| format!("its \"{BLOB}\" was not sealed by psi: {why}"))?;
-        Ok(Coordinates { realm: own_realm(), path: String::new(), key: name(&blob) })
+        Ok(Coordinates::new(own_realm(), "", name(&blob)))
     }
 
     async fn fetch(&self, reference: &Reference) -> Result<SecretBytes, ProviderError> {
@@ -250,8 +250,8 @@ mod tests {
         let mapping =
             include_str!("../../../tests/vectors/python-psi/secrets/36f34945849c779b9bfe26588");
         let at = accept(mapping).unwrap();
-        assert_eq!((at.realm.as_str(), at.path.as_str()), (r#"["nitrokeyhsm"]"#, ""));
-        assert_eq!(at.key, "0b335b4ec81a04460259e322e2dfb67fe68308d728fc0387f265569d533ecf3f");
+        assert_eq!((at.realm.as_str(), &*at.path), (r#"["nitrokeyhsm"]"#, ""));
+        assert_eq!(&*at.key, "0b335b4ec81a04460259e322e2dfb67fe68308d728fc0387f265569d533ecf3f");
         assert!(provider().knows(&at.realm));
         assert!(!provider().knows(&Realm::new(&["infisical", "uuid", "prod"])));
     }

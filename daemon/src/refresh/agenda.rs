@@ -155,11 +155,7 @@ mod tests {
     }
 
     fn wanted(keys: &[&str]) -> HashSet<Coordinates> {
-        let at = |key: &&str| Coordinates {
-            realm: Realm::new(&["p"]),
-            path: "/a".into(),
-            key: (*key).into(),
-        };
+        let at = |key: &&str| Coordinates::new(Realm::new(&["p"]), "/a", *key);
         keys.iter().map(at).collect()
     }
 

@@ -61,7 +61,7 @@ fn of_registered(service: &Service, workloads: &[Pull]) -> Vec<Pull> {
             continue;
         }
         let source =
-            Source { project: project.to_owned(), path: at.path.clone(), recursive: false };
+            Source { project: project.to_owned(), path: at.path.to_string(), recursive: false };
         folders.entry((reference.provider().to_owned(), source)).or_default().insert(at);
     }
     let mut pulls: Vec<Pull> = Vec::new();
@@ -125,6 +125,6 @@ impl Pull {
             return BTreeSet::new();
         }
         let registered = service.references().map(|(_, _, at)| at);
-        registered.filter(|at| self.extent().contains(at)).map(|at| at.path).collect()
+        registered.filter(|at| self.extent().contains(at)).map(|at| at.path.to_string()).collect()
     }
 }

@@ -84,7 +84,7 @@ impl Scripted {
 }
 
 fn coordinates(key: &str) -> Coordinates {
-    Coordinates { realm: Realm::new(&["fake"]), path: "/app".into(), key: key.into() }
+    Coordinates::new(Realm::new(&["fake"]), "/app", key)
 }
 
 #[async_trait]

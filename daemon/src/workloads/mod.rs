@@ -140,7 +140,7 @@ async fn plan_one(
             Ok((extent, found)) => {
                 for (at, value, shadowed) in nearest(&extent, found) {
                     let secret = planned(&plan, workload, source, &at, &value, &shadowed, ids);
-                    plan.secrets.insert(at.key, secret);
+                    plan.secrets.insert(at.key.to_string(), secret);
                 }
             }
             Err(why) => plan.untrusted = Some(format!("{source}: {why}")),
@@ -183,7 +183,7 @@ fn nearest(
     let mut kept: Vec<(Coordinates, Value, Vec<String>)> = Vec::new();
     for (at, value) in found {
         match kept.last_mut() {
-            Some((taken, _, shadowed)) if taken.key == at.key => shadowed.push(at.path),
+            Some((taken, _, shadowed)) if taken.key == at.key => shadowed.push(at.path.to_string()),
             _ => kept.push((at, value, Vec::new())),
         }
     }
@@ -199,13 +199,9 @@ fn planned(
     shadowed: &[String],
     ids: &Ids,
 ) -> PlannedSecret {
-    let members = [
-        ("project", source.project.as_str()),
-        ("path", at.path.as_str()),
-        ("key", at.key.as_str()),
-    ];
+    let members = [("project", source.project.as_str()), ("path", &*at.path), ("key", &*at.key)];
     let name = format!("{}{}", plan.prefix, at.key);
-    let mount = workload.mount.contains(&at.key);
+    let mount = workload.mount.iter().any(|key| **key == *at.key);
     let mut warnings = Vec::new();
     if !shadowed.is_empty() {
         warnings.push(format!(

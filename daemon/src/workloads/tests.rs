@@ -2,7 +2,7 @@ use super::*;
 use crate::reference::Realm;
 
 fn at(path: &str, key: &str) -> Coordinates {
-    Coordinates { realm: Realm::new(&["r"]), path: path.into(), key: key.into() }
+    Coordinates::new(Realm::new(&["r"]), path, key)
 }
 
 fn value() -> Value {
@@ -17,7 +17,7 @@ fn the_folder_nearest_to_a_recursive_source_wins() {
     let found = found.map(|(path, key)| (at(path, key), value())).into();
     let kept: Vec<_> = nearest(&extent, found)
         .into_iter()
-        .map(|(at, _, others)| (at.path, at.key, others))
+        .map(|(at, _, others)| (at.path.to_string(), at.key.to_string(), others))
         .collect();
     let others = vec!["/svc/a".to_owned(), "/svc/b".to_owned()];
     assert_eq!(

@@ -27,6 +27,8 @@ pub(super) const PRIORITY: u8 = 32;
 /// The largest payload that either side may send, unless its peer's settings say otherwise.
 pub(super) const MAX_PAYLOAD: usize = 16_384;
 const HEAD: usize = 9;
+/// What is read at once, until a frame is larger.
+const SMALL: usize = 2_048;
 
 /// One frame; its payload is wiped when it goes.
 pub(super) struct Frame {
@@ -49,14 +51,15 @@ pub(super) fn append(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payloa
 pub(super) struct Frames {
     stream: UnixStream,
     deadline: Instant,
-    /// What was read and not taken yet, from `taken` on.
+    /// What was read and not taken yet is from `taken` to `held`.
     buffer: Zeroizing<Vec<u8>>,
     taken: usize,
+    held: usize,
 }
 
 impl Frames {
     pub(super) fn new(stream: UnixStream, deadline: Instant) -> Self {
-        Self { stream, deadline, buffer: Zeroizing::new(Vec::new()), taken: 0 }
+        Self { stream, deadline, buffer: Zeroizing::new(Vec::new()), taken: 0, held: 0 }
     }
 
     /// Writes all of `bytes`.
@@ -92,28 +95,33 @@ impl Frames {
 
     /// The next `count` bytes, without taking them.
     fn fill(&mut self, count: usize) -> Result<&[u8], Broken> {
-        while self.buffer.len() - self.taken < count {
-            self.read_more()?;
+        while self.held - self.taken < count {
+            self.read_more(count)?;
         }
         Ok(&self.buffer[self.taken..self.taken + count])
     }
 
-    fn read_more(&mut self) -> Result<(), Broken> {
-        // Space for the largest frame, at once: growing leaves copies behind.
-        let room = 2 * (HEAD + MAX_PAYLOAD);
-        if self.buffer.is_empty() {
-            self.buffer.reserve_exact(room);
+    /// Reads more, into a buffer that can hold `count` bytes.
+    fn read_more(&mut self, count: usize) -> Result<(), Broken> {
+        // Most answers are small, and each page that is touched for the first time costs a fault.
+        let room = if count > SMALL { 2 * (HEAD + MAX_PAYLOAD) } else { SMALL };
+        let rest = self.taken..self.held;
+        if self.buffer.len() < room {
+            // The old one is wiped: growing in place would leave a copy behind.
+            let mut larger = Zeroizing::new(vec![0; room]);
+            larger[..rest.len()].copy_from_slice(&self.buffer[rest.clone()]);
+            self.buffer = larger;
+        } else {
+            self.buffer.copy_within(rest.clone(), 0);
         }
-        let rest = self.buffer.len() - self.taken;
-        self.buffer.copy_within(self.taken.., 0);
-        self.taken = 0;
-        self.buffer.resize(room, 0);
+        (self.taken, self.held) = (0, rest.len());
         self.stream.set_read_timeout(Some(self.left()?)).map_err(|error| gone(&error))?;
-        let read = self.stream.read(&mut self.buffer[rest..]);
-        self.buffer.truncate(rest + *read.as_ref().unwrap_or(&0));
-        match read {
+        match self.stream.read(&mut self.buffer[self.held..]) {
             Ok(0) => Err(Broken::Gone("it was closed".into())),
-            Ok(_) => Ok(()),
+            Ok(read) => {
+                self.held += read;
+                Ok(())
+            }
             Err(error) => self.endure(&error),
         }
     }

@@ -71,7 +71,7 @@ impl Probe {
                 json!({ "found": found.collect::<Vec<_>>() })
             }
             "knows" => {
-                let realm = Realm::from_stored(text(&request["realm"]));
+                let realm = Realm::from_stored(text(&request["realm"]).into());
                 json!({ "knows": provider.knows(&realm) })
             }
             "keeping" => json!({ "keeping": format!("{:?}", provider.keeping()) }),
@@ -103,7 +103,7 @@ fn source(request: &Value) -> Source {
 }
 
 fn at(place: &Coordinates) -> Value {
-    json!({ "realm": place.realm.as_str(), "path": place.path, "key": place.key })
+    json!({ "realm": place.realm.as_str(), "path": *place.path, "key": *place.key })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]

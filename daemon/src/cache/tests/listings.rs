@@ -18,13 +18,13 @@ fn with(keys: &[&str]) -> Cache {
 }
 
 fn causes(cache: &Cache) -> Vec<(String, Cause)> {
-    cache.doubted().into_iter().map(|doubted| (doubted.at.key, doubted.cause)).collect()
+    cache.doubted().into_iter().map(|doubted| (doubted.at.key.to_string(), doubted.cause)).collect()
 }
 
 #[test]
 fn a_listing_replaces_its_extent_and_nothing_else() {
     let mut cache = with(&["SAME", "CHANGED", "REMOVED"]);
-    let elsewhere = Coordinates { path: "/other".into(), ..at("K") };
+    let elsewhere = Coordinates::new(at("K").realm.clone(), "/other", "K");
     let (ticket, now) = (cache.ticket(), moment(Duration::ZERO));
     cache.put(&elsewhere, Entry::new(secret("1"), now.wall), now, ticket);
     let listing = listed(&[("SAME", "1"), ("CHANGED", "2"), ("ADDED", "1")]);
@@ -160,7 +160,7 @@ fn a_listing_does_not_undo_what_was_fetched_since_it_was_asked_for() {
 fn what_is_not_wanted_is_neither_added_nor_missed() {
     let mut cache = with(&["A", "SCRIPT", "SCRIPT_2", "SCRIPT_3"]);
     let (ticket, now) = (cache.ticket(), moment(2 * HOUR));
-    let wanted = |of: &Coordinates| of.key == "A";
+    let wanted = |of: &Coordinates| &*of.key == "A";
     let taking = Taking { ticket, began: now, now, accept: false, wanted: &wanted };
     let listing =
         listed(&[("A", "1"), ("SCRIPT", "1"), ("SCRIPT_2", "1"), ("SCRIPT_3", "1"), ("B", "1")]);
@@ -194,7 +194,7 @@ fn a_mark_ends_with_any_change_of_what_it_is_about() {
         |cache| put(cache, "A", "other", HOUR),
         |cache| put(cache, "NEW", "1", HOUR),
         |cache| _ = cache.doubt(&at("A"), &gone(), time(HOUR)),
-        |cache| _ = cache.retain(|at, _| at.key != "A"),
+        |cache| _ = cache.retain(|at, _| &*at.key != "A"),
     ];
     for (number, change) in changes.into_iter().enumerate() {
         let mut cache = with(&[]);

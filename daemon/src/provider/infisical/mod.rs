@@ -33,12 +33,11 @@ pub struct Infisical {
 
 /// A project of the config, as the API knows it.
 pub struct Project {
-    /// The project's UUID.
-    pub id: String,
-    /// The environment's slug.
-    pub environment: String,
-    /// Whose token reads it.
-    pub tokens: Arc<TokenSource>,
+    id: String,
+    environment: String,
+    tokens: Arc<TokenSource>,
+    /// Made once: each lookup has it.
+    realm: Realm,
 }
 
 /// A token source for an identity; projects of one identity share one.
@@ -120,7 +119,7 @@ impl SecretProvider for Infisical {
         {
             return Err(format!("\"{}\" is no member of an infisical reference", shown(unknown)));
         }
-        Ok(Coordinates { realm: project.realm(), path, key: key.to_owned() })
+        Ok(Coordinates::new(project.realm.clone(), path, key))
     }
 
     async fn fetch(&self, reference: &Reference) -> Result<SecretBytes, ProviderError> {
@@ -128,14 +127,14 @@ impl SecretProvider for Infisical {
         let project = self
             .project(reference.member("project").unwrap_or_default())
             .map_err(ProviderError::Misbehaved)?;
-        let (api, folder, key) = (self.api()?, project.folder(&at.path), at.key.as_str());
+        let (api, folder, key) = (self.api()?, project.folder(&at.path), &*at.key);
         self.call(project, |token| async move { api.secret(token.text(), folder, key).await }).await
     }
 
     fn extent(&self, source: &Source) -> Result<Extent, String> {
         let project = self.project(&source.project)?;
         Ok(Extent {
-            realm: project.realm(),
+            realm: project.realm.clone(),
             path: normal_path(&source.path),
             recursive: source.recursive,
         })
@@ -160,7 +159,8 @@ impl SecretProvider for Infisical {
         }
         // A recursive listing names what is imported and not which of its folders import it: each is
         // asked for its own. No tag then: one answer does not tell whether all are the same.
-        let mut paths: BTreeSet<String> = secrets.drain().map(|(at, _)| at.path).collect();
+        let mut paths: BTreeSet<String> =
+            secrets.drain().map(|(at, _)| at.path.to_string()).collect();
         paths.extend(folders.iter().cloned());
         paths.insert(whole.path.clone());
         let mut extents = Vec::new();
@@ -177,7 +177,7 @@ impl SecretProvider for Infisical {
     }
 
     fn knows(&self, realm: &Realm) -> bool {
-        self.projects.values().any(|project| project.realm() == *realm)
+        self.projects.values().any(|project| project.realm == *realm)
     }
 
     fn keeping(&self) -> Keeping {
@@ -213,10 +213,16 @@ impl Infisical {
         let imported = listing.imports.into_iter().flat_map(|import| import.secrets);
         let imported = imported.map(|secret| (None, secret));
         let own = listing.secrets.into_iter().map(|mut secret| (secret.secret_path.take(), secret));
+        // One text for all secrets of a folder, which come one after the other.
+        let mut folder: Arc<str> = extent.path.as_str().into();
         for (path, secret) in imported.chain(own) {
             let path = path.map_or_else(|| extent.path.clone(), |path| normal_path(&path));
-            let key = secret.secret_key.clone();
-            secrets.insert(Coordinates { realm: extent.realm.clone(), path, key }, secret);
+            if *folder != *path {
+                folder = path.into();
+            }
+            let key = secret.secret_key.as_str();
+            let at = Coordinates::new(extent.realm.clone(), Arc::clone(&folder), key);
+            secrets.insert(at, secret);
         }
         Ok(Part::Listed { imports, tag: etag.map(Tag) })
     }
@@ -243,8 +249,10 @@ fn listing(extents: Vec<Extent>, secrets: HashMap<Coordinates, Secret>) -> Listi
 }
 
 impl Project {
-    fn realm(&self) -> Realm {
-        Realm::new(&["infisical", &self.id, &self.environment])
+    /// A project, by its UUID, the slug of its environment, and whose token reads it.
+    pub fn new(id: String, environment: String, tokens: Arc<TokenSource>) -> Self {
+        let realm = Realm::new(&["infisical", &id, &environment]);
+        Self { id, environment, tokens, realm }
     }
 
     fn folder<'a>(&'a self, path: &'a str) -> Folder<'a> {
@@ -285,7 +293,7 @@ mod tests {
             client_secret: SecretSource::File("/nonexistent".into()),
         };
         let tokens = token_source(Box::new(auth));
-        let project = Project { id: "uuid".into(), environment: "prod".into(), tokens };
+        let project = Project::new("uuid".into(), "prod".into(), tokens);
         Infisical::new(
             "http://127.0.0.1:1/api/",
             None,
@@ -301,11 +309,11 @@ mod tests {
             let members = [("project", "p"), ("path", path), ("key", "K")];
             provider.accept(&Reference::new("infisical", members)).unwrap()
         };
-        assert_eq!(at("/app/sub").path, "/app/sub");
+        assert_eq!(&*at("/app/sub").path, "/app/sub");
         for path in ["app/sub", "/app/sub/", "//app//sub"] {
             assert_eq!(at(path), at("/app/sub"));
         }
-        assert_eq!(at("").path, "/");
+        assert_eq!(&*at("").path, "/");
     }
 
     #[test]

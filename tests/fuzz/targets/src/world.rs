@@ -77,7 +77,7 @@ pub(crate) fn infisical(
 ) -> Infisical {
     let project = |(name, method)| {
         let tokens = token_source(method);
-        (name, Project { id: "uuid".into(), environment: "prod".into(), tokens })
+        (name, Project::new("uuid".into(), "prod".into(), tokens))
     };
     let projects = projects.into_iter().map(project).collect::<HashMap<_, _>>();
     Infisical::new(api_url, None, Duration::from_secs(10), projects)
@@ -130,8 +130,7 @@ impl SecretProvider for AtHand {
         let extent = self.extent(source).map_err(ProviderError::Misbehaved)?;
         // What can be fetched is listed, too: else it would be taken for gone.
         let (realm, path) = (extent.realm.clone(), extent.path.clone());
-        let found =
-            (Coordinates { realm, path, key: "KEY".into() }, SecretBytes::new(VALUE.into()));
+        let found = (Coordinates::new(realm, path, "KEY"), SecretBytes::new(VALUE.into()));
         Ok(Listing { extents: vec![extent], found: vec![found], ..Listing::default() })
     }
 

@@ -1,0 +1,276 @@
+//! What lasts: a large cache, one miss in it, and many misses.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+
+use super::Bench;
+use super::start::until_ready;
+use crate::load::{self, Call, Connection};
+use crate::report::{Row, Side, Target, Unit};
+use crate::stage::{Double, World, reference};
+use crate::stats::{Samples, alternate};
+use crate::{Failure, Result};
+
+/// Changes within this time become one write: psid waits for so long before it begins.
+const GATHER: f64 = 50.0;
+/// Within this time psid gives back memory that is free.
+const TIDIED: Duration = Duration::from_secs(62);
+const MIB: f64 = 1_048_576.0;
+
+pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
+    let folders = bench.rounds(100);
+    let entries = folders * 1_000;
+    // One more folder than there are workloads: what is in it is fetched one by one.
+    let double = Double::start(&bench.programs, folders + 1, 1_000)?;
+    let world = World::of(&bench.programs, &double, folders)?;
+    let empty = World::of(&bench.programs, &double, 0)?;
+    let (psid, _) = world.start()?;
+    psid.refresh()?;
+    psid.process.terminate()?;
+    double.forget()?;
+
+    rows.push(load_all(bench, &world, &empty)?);
+    rows.push(in_ram(&world, &empty, entries)?);
+    let strange = format!("/f{folders}");
+    rows.extend(one_miss(bench, &world, &strange)?);
+    drop(world);
+    rows.extend(many_misses(bench)?);
+    Ok(())
+}
+
+fn load_all(bench: &Bench, full: &World, empty: &World) -> Result<Row> {
+    let mut with_all = || until_ready(full);
+    let mut with_none = || until_ready(empty);
+    let [with_all, with_none] = alternate(bench.rounds(16), [&mut with_all, &mut with_none])?;
+    let load = with_all.median() - with_none.median();
+    Ok(Row {
+        figure: "load of 100,000 entries",
+        target: Target::AtMost(250.0, Unit::Millis),
+        measured: load,
+        ours: Side::new("start to READY", Unit::Millis, with_all),
+        beside: Side::new("with none", Unit::Millis, with_none),
+    })
+}
+
+/// A minute after a start and a refresh, which is what a daemon has behind it for most of its life: until
+/// then the allocator may keep what is free.
+fn in_ram(full: &World, empty: &World, entries: usize) -> Result<Row> {
+    let (with_all, _) = full.start()?;
+    let (with_none, _) = empty.start()?;
+    with_all.refresh()?;
+    std::thread::sleep(TIDIED);
+    let taken = with_all.process.resident()? - with_none.process.resident()?;
+    // Names and values: a name is its folder and its key.
+    let bytes = (entries * ("/f00".len() + 64 + 100)) as f64 / MIB;
+    Ok(Row {
+        figure: "100,000 entries in RAM, to their bytes",
+        target: Target::AtMost(3.0, Unit::Times),
+        measured: taken / bytes,
+        ours: Side::new("RSS beyond an empty psid's", Unit::MiB, Samples::one(taken)),
+        beside: Side::new("names and values", Unit::MiB, Samples::one(bytes)),
+    })
+}
+
+/// From the answer of a lookup that was fetched to its durability; and what hits notice meanwhile.
+fn one_miss(bench: &Bench, world: &World, strange: &str) -> Result<Vec<Row>> {
+    let (_psid, _) = world.start()?;
+    let writes = Writes::of(&world.state())?;
+    let size = world.cache_size()? as usize;
+    let beside = world.folder().join("beside");
+    fs::create_dir(&beside)?;
+    let bytes: Vec<u8> = (0..size).map(|at| (at * 31 % 251) as u8).collect();
+    let (mut misses, mut number) = (Vec::new(), 0);
+    let mut one = || {
+        // A miss by itself: after one that was written just now, psid waits longer.
+        std::thread::sleep(Duration::from_millis(600));
+        let call = Call::lookup_by_reference(&reference(strange, &Double::key(number)));
+        number += 1;
+        // A fetched value is taken over before it is answered.
+        let start = Instant::now();
+        load::run(async { Connection::open(&world.socket()).await?.call(&call).await })?;
+        let answered = Instant::now();
+        misses.push((answered - start).as_secs_f64() * 1e3);
+        writes.wait("generation")?;
+        Ok(answered.elapsed().as_secs_f64() * 1e3 - GATHER)
+    };
+    let mut plain = || write_durably(&beside.join("cache.enc"), &bytes);
+    let [ours, plain] = alternate(bench.rounds(24), [&mut one, &mut plain])?;
+    let misses = Samples::of(misses);
+    let figure = Row::median(
+        "one miss among 100,000 entries, persisted",
+        Target::AtMost(60.0, Unit::Millis),
+        Side::new("answer to durable, less the 50 ms of gathering", Unit::Millis, ours),
+        Side::new(
+            format!(
+                "as many bytes written as durably (a miss is answered in {:.1} ms)",
+                misses.median()
+            ),
+            Unit::Millis,
+            plain,
+        ),
+    );
+    Ok(vec![figure, hits_meanwhile(bench, world, strange)?])
+}
+
+/// Hits while one miss after the other is taken over and written, alternating with hits while nothing is.
+fn hits_meanwhile(bench: &Bench, world: &World, strange: &str) -> Result<Row> {
+    let known = Call::lookup_by_reference(&reference("/f0", &Double::key(1)));
+    let rounds = bench.rounds(16).max(4);
+    let strangers: Vec<Call> = (0..rounds * 40)
+        .map(|number| Call::lookup_by_reference(&reference(strange, &Double::key(100 + number))))
+        .collect();
+    let (busy, quiet) = load::run(async {
+        let connection = Connection::open(&world.socket()).await?;
+        let other = Connection::open(&world.socket()).await?;
+        let (mut busy, mut quiet) = (Vec::new(), Vec::new());
+        for strangers in strangers.chunks(40) {
+            // What was gathered is written, so that the round begins quietly.
+            tokio::time::sleep(Duration::from_millis(800)).await;
+            latencies(&connection, &known, &mut quiet, || false).await?;
+            let (other, strangers) = (other.clone(), strangers.to_vec());
+            // A miss every 10 ms: there is one for each moment of a write.
+            let misses = tokio::task::spawn_local(async move {
+                for miss in &strangers {
+                    other.call(miss).await?;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Ok::<_, Failure>(())
+            });
+            latencies(&connection, &known, &mut busy, || misses.is_finished()).await?;
+            misses.await??;
+        }
+        Ok((Samples::of(busy), Samples::of(quiet)))
+    })?;
+    Ok(Row {
+        figure: "p99.9 of hits while misses are persisted, to p99.9 without",
+        target: Target::AtMost(5.0, Unit::Times),
+        measured: busy.quantile(0.999) / quiet.quantile(0.999),
+        ours: Side::new(worst("with misses", &busy), Unit::Micros, busy),
+        beside: Side::new(worst("without", &quiet), Unit::Micros, quiet),
+    })
+}
+
+fn worst(what: &str, samples: &Samples) -> String {
+    let (p999, worst) = (samples.quantile(0.999), samples.quantile(1.0));
+    format!("{what} (p99.9 {p999:.0} µs, worst {worst:.0} µs)")
+}
+
+/// One hit after another, for half a second or until `end`.
+async fn latencies(
+    connection: &Connection,
+    call: &Call,
+    into: &mut Vec<f64>,
+    end: impl Fn() -> bool,
+) -> Result<()> {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(500) && !end() {
+        let start = Instant::now();
+        connection.call(call).await?;
+        into.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(())
+}
+
+/// Cold misses as fast as they come, and what is written for them.
+fn many_misses(bench: &Bench) -> Result<[Row; 2]> {
+    let few = misses(bench, bench.rounds(2))?;
+    let many = misses(bench, bench.rounds(10))?;
+    let count = |what: &str, number| Side::new(what, Unit::Count, Samples::one(number));
+    let bytes = |taken: &Taken| taken.written / taken.misses;
+    Ok([
+        Row {
+            figure: "writes of the cache for 10,000 cold misses",
+            target: Target::AtMost(many.seconds * 1e3 / GATHER + 2.0, Unit::Count),
+            measured: many.writes,
+            ours: count("writes", many.writes),
+            beside: count(&format!("misses in {:.1} s", many.seconds), many.misses),
+        },
+        Row {
+            figure: "bytes written for a miss, 10,000 to 2,000",
+            // Five times as many entries: the square would be 5.
+            target: Target::AtMost(3.0, Unit::Times),
+            measured: bytes(&many) / bytes(&few),
+            ours: Side::new(
+                format!("of {:.0}", many.misses),
+                Unit::Bytes,
+                Samples::one(bytes(&many)),
+            ),
+            beside: Side::new(
+                format!("of {:.0}", few.misses),
+                Unit::Bytes,
+                Samples::one(bytes(&few)),
+            ),
+        },
+    ])
+}
+
+struct Taken {
+    misses: f64,
+    writes: f64,
+    written: f64,
+    seconds: f64,
+}
+
+fn misses(bench: &Bench, folders: usize) -> Result<Taken> {
+    let double = Double::start(&bench.programs, folders, 1_000)?;
+    let world = World::of(&bench.programs, &double, 0)?;
+    let (psid, _) = world.start()?;
+    let calls: Rc<[Call]> = (0..folders * 1_000)
+        .map(|number| reference(&format!("/f{}", number / 1_000), &Double::key(number % 1_000)))
+        .map(|reference| Call::lookup_by_reference(&reference))
+        .collect();
+    let before = (psid.settle()?, psid.process.written()?);
+    let start = Instant::now();
+    load::run(async { load::all(&Connection::open(&world.socket()).await?, &calls, 16).await })?;
+    let seconds = start.elapsed().as_secs_f64();
+    let writes = (psid.settle()? - before.0) as f64;
+    let written = psid.process.written()? - before.1;
+    Ok(Taken { misses: calls.len() as f64, writes, written, seconds })
+}
+
+/// Writes bytes as psid does: another file, synced, moved into place, and the folder synced; in ms.
+fn write_durably(path: &Path, bytes: &[u8]) -> Result<f64> {
+    let start = Instant::now();
+    let temporary: PathBuf = path.with_extension("tmp");
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    File::open(path.parent().ok_or("no folder")?)?.sync_all()?;
+    Ok(start.elapsed().as_secs_f64() * 1e3)
+}
+
+/// Files that are moved into a folder.
+struct Writes(OwnedFd);
+
+impl Writes {
+    fn of(folder: &Path) -> Result<Self> {
+        let watch = inotify::init(CreateFlags::CLOEXEC)?;
+        inotify::add_watch(&watch, folder, WatchFlags::MOVED_TO)?;
+        Ok(Self(watch))
+    }
+
+    /// Waits until a file of this name is moved into place.
+    fn wait(&self, name: &str) -> Result<()> {
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(&self.0, &mut buffer);
+        loop {
+            let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
+            let mut watched = [PollFd::new(&self.0, PollFlags::IN)];
+            if poll(&mut watched, Some(&limit))? == 0 {
+                return Err(format!("{name} is never written").into());
+            }
+            let event = events.next()?;
+            if event.file_name().is_some_and(|found| found.to_bytes() == name.as_bytes()) {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Hits while others hold connections, do not read what they asked for, or send what is no HTTP/2.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::Bench;
+use crate::Result;
+use crate::load::{self, Call, Connection};
+use crate::report::{Row, Side, Target, Unit};
+use crate::stage::{Double, World, id};
+use crate::stats::Samples;
+
+const SILENT: usize = 1_000;
+/// Who asks for values of half a megabyte, and does not read them.
+const SLOW: usize = 50;
+/// Who announces a frame of 16 MiB, and comes again once it is cut off.
+const OVERSIZED: usize = 50;
+/// How long a client may do nothing of use.
+const CUT_OFF: f64 = 60.0;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const OVERSIZED_FRAME: &[u8] = &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1];
+
+pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
+    let double = Double::start(&bench.programs, 1, 1)?;
+    let world = World::of(&bench.programs, &double, 0)?;
+    let (_psid, _) = world.start()?;
+    load::run(async {
+        let connection = Connection::open(&world.socket()).await?;
+        connection.call(&Call::store(&id(0), &[b'x'; 100])).await?;
+        connection.call(&Call::store(&id(1), &[b'x'; 500_000])).await
+    })?;
+    let (mut quiet, mut besieged) = (Vec::new(), Vec::new());
+    for _ in 0..bench.rounds(16).max(3) {
+        hits(&world.socket(), 500, &mut quiet)?;
+        let siege = Siege::begin(&world.socket())?;
+        hits(&world.socket(), 500, &mut besieged)?;
+        siege.end()?;
+    }
+    let (quiet, besieged) = (Samples::of(quiet), Samples::of(besieged));
+    rows.push(Row {
+        figure: "p99 of hits under 1,100 bad clients, to without",
+        target: Target::AtMost(2.0, Unit::Times),
+        measured: besieged.p99() / quiet.p99(),
+        ours: Side::new("connect and hit, besieged", Unit::Micros, besieged),
+        beside: Side::new("quiet", Unit::Micros, quiet),
+    });
+    rows.push(cut_off(&world.socket())?);
+    Ok(())
+}
+
+/// Hits as drivers make them: each with a connection of its own; in µs.
+fn hits(socket: &Path, count: usize, into: &mut Vec<f64>) -> Result<()> {
+    let call = Call::lookup(&id(0));
+    load::run(async {
+        for _ in 0..count {
+            let start = Instant::now();
+            Connection::open(socket).await?.call(&call).await?;
+            into.push(start.elapsed().as_secs_f64() * 1e6);
+        }
+        Ok(())
+    })
+}
+
+/// Clients of no good, until it is ended.
+struct Siege {
+    _silent: Vec<UnixStream>,
+    over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Siege {
+    fn begin(socket: &Path) -> Result<Self> {
+        let silent: std::io::Result<_> = (0..SILENT).map(|_| UnixStream::connect(socket)).collect();
+        let over = Arc::new(AtomicBool::new(false));
+        let (for_slow, for_oversized) = (Arc::clone(&over), Arc::clone(&over));
+        let slow = open_slow(socket)?;
+        let path = socket.to_owned();
+        let threads = vec![
+            std::thread::spawn(move || read_slowly(slow, &for_slow)),
+            std::thread::spawn(move || oversize(&path, &for_oversized)),
+        ];
+        // The first blow is not what is measured: 1,000 connections are accepted one after another.
+        std::thread::sleep(Duration::from_millis(300));
+        Ok(Self { _silent: silent?, over, threads })
+    }
+
+    fn end(self) -> Result<()> {
+        self.over.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().map_err(|_| "a besieger crashed")?;
+        }
+        Ok(())
+    }
+}
+
+/// Connections on which 16 large values were asked for.
+fn open_slow(socket: &Path) -> Result<Vec<UnixStream>> {
+    let mut request = Vec::from(PREFACE);
+    // SETTINGS with windows of 1 MiB, and as much for the connection.
+    request.extend([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0x10, 0, 0]);
+    request.extend([0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0x0f, 0, 0]);
+    for stream in (1..32).step_by(2) {
+        // :method POST, :scheme http, :path, content-type, te; none of them into the table.
+        let path = b"/psi.v1.SecretDriver/Lookup";
+        let mut block = vec![0x83, 0x86, 0x04, path.len() as u8];
+        block.extend(path);
+        block.extend([0x0f, 0x10, 16]);
+        block.extend(b"application/grpc");
+        block.extend([0x00, 2]);
+        block.extend(b"te");
+        block.push(8);
+        block.extend(b"trailers");
+        frame(&mut request, 1, 4, stream, &block);
+        let id = id(1);
+        let mut message = vec![0, 0, 0, 0, 2 + id.len() as u8, 0x0a, id.len() as u8];
+        message.extend(id.as_bytes());
+        frame(&mut request, 0, 1, stream, &message);
+    }
+    let mut clients = Vec::new();
+    for _ in 0..SLOW {
+        let mut client = UnixStream::connect(socket)?;
+        client.set_nonblocking(true)?;
+        // What does not fit is not sent.
+        let _ = client.write(&request)?;
+        clients.push(client);
+    }
+    Ok(clients)
+}
+
+fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u8, payload: &[u8]) {
+    let length = (payload.len() as u32).to_be_bytes();
+    out.extend(&length[1..]);
+    out.extend([kind, flags, 0, 0, 0, stream]);
+    out.extend(payload);
+}
+
+/// Now and then a byte.
+fn read_slowly(mut clients: Vec<UnixStream>, over: &AtomicBool) {
+    while !over.load(Ordering::Relaxed) {
+        for client in &mut clients {
+            let _ = client.read(&mut [0]);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Each time that one is cut off, another one comes, at most 200 a second.
+fn oversize(socket: &Path, over: &AtomicBool) {
+    let socket: PathBuf = socket.to_owned();
+    let open = || {
+        let mut client = UnixStream::connect(&socket).ok()?;
+        client.write_all(PREFACE).and_then(|()| client.write_all(OVERSIZED_FRAME)).ok()?;
+        client.set_nonblocking(true).ok()?;
+        Some(client)
+    };
+    let mut clients: Vec<_> = (0..OVERSIZED).map(|_| open()).collect();
+    for turn in 0.. {
+        if over.load(Ordering::Relaxed) {
+            return;
+        }
+        let client = &mut clients[turn % OVERSIZED];
+        if client.as_ref().is_none_or(is_cut_off) {
+            *client = open();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether the other end has closed it; what it sent before is read and forgotten.
+fn is_cut_off(mut client: &UnixStream) -> bool {
+    let mut buffer = [0; 4096];
+    loop {
+        match client.read(&mut buffer) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+/// How long until all of them are cut off: who says nothing, who begins and goes on no further, and who
+/// reads nothing.
+fn cut_off(socket: &Path) -> Result<Row> {
+    let start = Instant::now();
+    let mut silent: Vec<UnixStream> =
+        (0..SILENT).map(|_| UnixStream::connect(socket)).collect::<std::io::Result<_>>()?;
+    for client in silent.iter_mut().step_by(2) {
+        client.write_all(&PREFACE[..12])?;
+    }
+    let mut greeted: Vec<UnixStream> = Vec::new();
+    for _ in 0..SLOW {
+        let mut client = UnixStream::connect(socket)?;
+        client.write_all(PREFACE)?;
+        client.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])?;
+        greeted.push(client);
+    }
+    let slow = open_slow(socket)?;
+    let left = |clients: &mut Vec<UnixStream>| {
+        for client in clients.iter() {
+            let _ = client.set_nonblocking(true);
+        }
+        clients.retain(|client| !is_cut_off(client));
+        clients.is_empty()
+    };
+    // Slow readers never read: whether they are cut off is seen by writing.
+    let mut slow = slow;
+    let mut times = Vec::new();
+    let mut all = [false; 3];
+    while start.elapsed().as_secs_f64() < 2.0 * CUT_OFF && !all.iter().all(|done| *done) {
+        let now = [left(&mut silent), left(&mut greeted), is_broken(&mut slow)];
+        for (before, now) in all.iter_mut().zip(now) {
+            if now && !*before {
+                times.push(start.elapsed().as_secs_f64());
+            }
+            *before = now;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    times.resize(3, f64::INFINITY);
+    let quick = times[0];
+    let last = times.into_iter().fold(0.0, f64::max);
+    Ok(Row::median(
+        "until all bad clients are cut off",
+        Target::AtMost(CUT_OFF, Unit::Seconds),
+        Side::new("the last kind of them", Unit::Seconds, Samples::one(last)),
+        Side::new("the first kind of them", Unit::Seconds, Samples::one(quick)),
+    ))
+}
+
+/// Whether none of these can be written to any more.
+fn is_broken(clients: &mut Vec<UnixStream>) -> bool {
+    clients.retain_mut(|client| match client.write(&[]) {
+        Ok(_) => rustix::event::poll(
+            &mut [rustix::event::PollFd::new(client, rustix::event::PollFlags::empty())],
+            Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }),
+        )
+        .is_ok_and(|hung_up| hung_up == 0),
+        Err(_) => false,
+    });
+    clients.is_empty()
+}

@@ -1,0 +1,86 @@
+//! How many instructions a lookup takes, by callgrind: they repeat where times do not, and are held to a
+//! committed budget.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::Bench;
+use crate::Result;
+use crate::report::{Row, Side, Target, Unit};
+use crate::repository;
+use crate::stage::{Double, Programs, World, id, reference};
+use crate::stats::Samples;
+
+pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
+    let (ours, version) = count_both(&bench.programs, bench.rounds(40))?;
+    rows.push(Row::median(
+        "instructions of a lookup",
+        Target::AtMost(budget()?, Unit::Count),
+        Side::new("psi-driver lookup", Unit::Count, ours),
+        Side::new("psi-driver without SECRET_ID", Unit::Count, version),
+    ));
+    Ok(())
+}
+
+/// Fails when a lookup takes more than `budget.toml` allows.
+pub fn check(target: &Path) -> Result<()> {
+    let programs = Programs::below(target)?;
+    let (ours, _) = count_both(&programs, 5)?;
+    let (taken, budget) = (ours.median(), budget()?);
+    let (taken_words, budget_words) = (Unit::Count.show(taken), Unit::Count.show(budget));
+    println!("a lookup takes {taken_words} instructions, of {budget_words}");
+    if taken <= budget {
+        return Ok(());
+    }
+    Err(format!(
+        "a lookup takes {taken_words} instructions, more than the {budget_words} of tests/bench/budget.toml; \
+         see what it does more than before, or raise the budget and say why"
+    )
+    .into())
+}
+
+/// The budget of the target for which psi-driver is built here.
+fn budget() -> Result<f64> {
+    let path = repository().join("tests/bench/budget.toml");
+    let budget: toml::Table = toml::from_str(&std::fs::read_to_string(&path)?)?;
+    let arch = std::env::consts::ARCH;
+    let lookup = budget.get("lookup").and_then(|lookup| lookup.get(arch)?.as_integer());
+    Ok(lookup.ok_or_else(|| format!("{}: no [lookup] {arch}", path.display()))? as f64)
+}
+
+/// A lookup, and what psi-driver takes to start and to find that there is nothing to do.
+fn count_both(programs: &Programs, rounds: usize) -> Result<(Samples, Samples)> {
+    let double = Double::start(programs, 1, 1)?;
+    let world = World::of(programs, &double, 1)?;
+    let (psid, _) = world.start()?;
+    psid.refresh()?;
+    crate::load::run(async {
+        let connection = crate::load::Connection::open(&world.socket()).await?;
+        let store = crate::load::Call::store(&id(0), reference("/f0", &Double::key(0)).as_bytes());
+        connection.call(&store).await.map(|_| ())
+    })?;
+    let counts = |id: Option<&str>| {
+        let counts: Result<Vec<f64>> = (0..rounds).map(|_| count(programs, &world, id)).collect();
+        counts.map(Samples::of)
+    };
+    Ok((counts(Some(&id(0)))?, counts(None)?))
+}
+
+/// Instructions of one psi-driver in user space.
+fn count(programs: &Programs, world: &World, id: Option<&str>) -> Result<f64> {
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
+    command.arg(&programs.driver).arg("lookup");
+    command.env_clear().envs(world.environment()).stdin(Stdio::null());
+    if let Some(id) = id {
+        command.env("SECRET_ID", id);
+    }
+    let output = command.output().map_err(|error| format!("valgrind: {error}; install it"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() != id.is_some() {
+        return Err(format!("psi-driver under callgrind: {said}").into());
+    }
+    let collected = said.lines().find_map(|line| line.split_once("Collected : "));
+    let (_, count) = collected.ok_or_else(|| format!("callgrind counted nothing: {said}"))?;
+    Ok(count.trim().parse()?)
+}

@@ -1,0 +1,73 @@
+//! Resident memory, and whether it grows.
+
+use super::Bench;
+use super::rate::{lookups, register};
+use crate::Result;
+use crate::load::{self, Connection};
+use crate::report::{Row, Side, Target, Unit};
+use crate::stage::{Double, Psid, World};
+use crate::stats::Samples;
+
+const SECRETS: usize = 500;
+
+pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
+    let double = Double::start(&bench.programs, 1, SECRETS)?;
+    let world = World::of(&bench.programs, &double, 1)?;
+    let empty = World::of(&bench.programs, &double, 0)?;
+    let (psid, _) = world.start()?;
+    let (none, _) = empty.start()?;
+    psid.refresh()?;
+    load::run(register(&world, SECRETS))?;
+    let (lookups, refreshes) = if bench.quick { (100_000, 50) } else { (1_000_000, 1_000) };
+    load::run(look_up(&world, 10_000))?;
+    let side = |what: &str, mib| Side::new(what, Unit::MiB, Samples::one(mib));
+    rows.push(Row::median(
+        "psid's RSS with 500 secrets",
+        Target::AtMost(12.0, Unit::MiB),
+        side("500 secrets", psid.process.resident()?),
+        side("none", none.process.resident()?),
+    ));
+    load::run(look_up(&world, lookups / 10))?;
+    let before = psid.process.resident()?;
+    load::run(look_up(&world, lookups))?;
+    let after = psid.process.resident()?;
+    rows.push(Row::ratio(
+        "RSS after a million lookups, to before",
+        // What is not the allocator's and the kernel's way of counting would be far more.
+        Target::AtMost(1.02, Unit::Times),
+        side("after", after),
+        side("before", before),
+    ));
+    refresh(&psid, &double, refreshes / 10)?;
+    let before = psid.process.resident()?;
+    refresh(&psid, &double, refreshes)?;
+    let after = psid.process.resident()?;
+    rows.push(Row::ratio(
+        "RSS after 1,000 refreshes, to before",
+        Target::AtMost(1.02, Unit::Times),
+        side("after", after),
+        side("before", before),
+    ));
+    Ok(())
+}
+
+async fn look_up(world: &World, times: usize) -> Result<()> {
+    let connection = Connection::open(&world.socket()).await?;
+    let calls = lookups(SECRETS);
+    for _ in 0..times / SECRETS {
+        load::all(&connection, &calls, 16).await?;
+    }
+    Ok(())
+}
+
+/// Each refresh finds another value: one that finds nothing new would not be asked for a listing.
+fn refresh(psid: &Psid<'_>, double: &Double, times: usize) -> Result<()> {
+    for round in 0..times {
+        double.put("/f0", &Double::key(round % SECRETS), &format!("{round:0100}"))?;
+        psid.refresh()?;
+        if round % 50 == 0 {
+            double.forget()?;
+        }
+    }
+    Ok(())
+}
