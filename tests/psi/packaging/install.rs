@@ -5,7 +5,7 @@ use std::fs;
 use super::Tree;
 use crate::harness::repository;
 
-const FILES: [&str; 26] = [
+const FILES: [&str; 29] = [
     "0640 /etc/psi/config.toml",
     "0755 /usr/bin/psi-driver",
     "0755 /usr/bin/psid",
@@ -21,6 +21,9 @@ const FILES: [&str; 26] = [
     "0644 /usr/share/doc/psi/CHANGELOG.md",
     "0644 /usr/share/doc/psi/LICENSE",
     "0644 /usr/share/doc/psi/README.md",
+    "0644 /usr/share/doc/psi/docs/hsm.md",
+    "0644 /usr/share/doc/psi/docs/migrating.md",
+    "0644 /usr/share/doc/psi/docs/operations.md",
     "0644 /usr/share/doc/psi/threat-model.md",
     "0644 /usr/share/fish/vendor_completions.d/psi-driver.fish",
     "0644 /usr/share/polkit-1/rules.d/psi.rules",
