@@ -8,8 +8,10 @@ guest 'psi-driver list' | sort >"$VM_LAB/before.ids"
 # software one after 3, until 1000 s have passed. Others take 32 or so.
 guest 'tpm2_dictionarylockout --setup-parameters --max-tries=1000 --recovery-time=1 --lockout-recovery-time=1'
 # The containers have no part in this, and take time to start.
-guest 'systemctl stop web vault worker@1; mv /etc/containers/systemd /root/quadlets; mkdir /etc/containers/systemd; systemctl daemon-reload; sync'
+guest 'systemctl stop web vault worker@1; mv /etc/containers/systemd /root/quadlets; mkdir /etc/containers/systemd; systemctl daemon-reload'
 vm push "$here/files/cut-load.sh" /root/
+# Or the first cut takes it away.
+guest sync
 control=http://10.0.3.2:${CONTROL##*:}
 
 # VERB: what was said to be done, one a line.
