@@ -1,5 +1,5 @@
 //! What the allocator keeps for itself. A refresh, or a cache that is read, needs many times for a moment what
-//! stays of it; glibc would keep most of that for good (measured: 2.5 times what 100,000 entries take).
+//! stays of it; glibc would keep most of that for good (measured: with 100,000 entries, 110 MiB after a start in place of 55).
 
 /// Larger blocks than this are the kernel's as soon as they are freed. Without being told, glibc raises the
 /// limit to the largest block that was ever freed, up to 32 MiB.

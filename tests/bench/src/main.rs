@@ -102,12 +102,14 @@ fn publish(rows: &[Row], options: &Options) -> Result<()> {
     let path = options.target.join("bench.json");
     std::fs::write(&path, serde_json::to_string_pretty(&report::json(rows, &about))?)?;
     println!("{}", path.display());
+    let title = format!("What psi takes of its targets ({date}, {revision})");
+    let plot = plot::svg(rows, &title);
+    std::fs::write(options.target.join("bench.svg"), &plot)?;
     if options.quick {
         return Ok(());
     }
     let docs = repository().join("docs");
-    let title = format!("What psi takes of its targets ({date}, {revision})");
-    std::fs::write(docs.join("performance.svg"), plot::svg(rows, &title))?;
+    std::fs::write(docs.join("performance.svg"), plot)?;
     let page = docs.join("performance.md");
     let head = format!("`make bench` at {revision}, {date}, {}:\n\n", said_by("uname", &["-srm"]));
     let text = between_marks(&std::fs::read_to_string(&page)?, &(head + &report::markdown(rows)))?;

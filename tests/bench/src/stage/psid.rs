@@ -144,9 +144,7 @@ impl Psid<'_> {
     /// Waits until nothing is left to be written; the generation that is on the disk.
     pub fn settle(&self) -> Result<u64> {
         // This writes first what is not written yet.
-        if self.world.cache().exists() {
-            self.world.driver(&["cache", "status", "--verify"])?;
-        }
+        self.world.driver(&["cache", "status", "--verify"])?;
         let status = self.world.driver(&["cache", "status", "--json"])?;
         let status: Value = serde_json::from_slice(&status)?;
         Ok(status["generation"].as_u64().ok_or("no generation")?)
