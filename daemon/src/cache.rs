@@ -20,6 +20,9 @@ pub use entry::{Boot, Entry};
 /// A clock that was set back may make entries of a time to come; so far that is no reason to ask.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
+/// More invalidated entries than this, and what is remembered of them is one number.
+const MANY_DROPPED: usize = 1_024;
+
 /// What is known, by coordinates.
 pub struct Cache {
     policy: Policy,
@@ -28,6 +31,8 @@ pub struct Cache {
     doubts: Doubts,
     /// For each entry that was invalidated, the count of invalidations then.
     dropped: HashMap<Coordinates, u64>,
+    /// Fetches that began before so many invalidations may publish nothing at all.
+    dropped_all: u64,
     invalidations: u64,
     revisions: u64,
 }
@@ -105,6 +110,7 @@ impl Cache {
             entries: HashMap::new(),
             doubts: Doubts::default(),
             dropped: HashMap::new(),
+            dropped_all: 0,
             invalidations: 0,
             revisions: 0,
         }
@@ -235,6 +241,12 @@ impl Cache {
         inside.map(|(at, known)| (at.clone(), Arc::clone(&known.entry))).collect()
     }
 
+    /// Whether a folder is known, and has no such key, as far as anybody knows.
+    pub fn is_known_without(&self, at: &Coordinates) -> bool {
+        let in_folder = |other: &Coordinates| other.realm == at.realm && other.path == at.path;
+        !self.contains(at) && !self.dropped.contains_key(at) && self.entries.keys().any(in_folder)
+    }
+
     /// Whether anything is kept at all.
     pub fn keeps(&self) -> bool {
         self.policy.enabled
@@ -261,6 +273,11 @@ impl Cache {
     /// Drops an entry; true when there was one. A fetch that began before may not bring it back.
     pub fn invalidate(&mut self, at: &Coordinates) -> bool {
         self.invalidations += 1;
+        // Any name can be invalidated, and psid's memory is not for all of them.
+        if self.dropped.len() >= MANY_DROPPED {
+            self.dropped.clear();
+            self.dropped_all = self.invalidations;
+        }
         self.dropped.insert(at.clone(), self.invalidations);
         let existed = self.contains(at);
         self.remove(at);
@@ -268,7 +285,8 @@ impl Cache {
     }
 
     fn outdated(&self, at: &Coordinates, ticket: Ticket) -> bool {
-        self.dropped.get(at).is_some_and(|dropped| *dropped > ticket.0)
+        ticket.0 < self.dropped_all
+            || self.dropped.get(at).is_some_and(|dropped| *dropped > ticket.0)
     }
 
     /// Everything that may reach a disk, to be persisted as `generation`.

@@ -6,7 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat_with};
+use rustix::process::geteuid;
 
 /// How the name of a file ends that is not whole yet; it begins with a dot.
 const TEMPORARY: &str = ".tmp";
@@ -131,12 +132,17 @@ fn stage<'a>(
     files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
 ) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(folder)?;
-    let handle = File::open(folder)?;
+    // Root does this in a folder of another user's, who may put a link in the place of what was made just now.
+    let no_link = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let handle = File::from(openat(CWD, folder, no_link | OFlags::DIRECTORY, Mode::empty())?);
+    if handle.metadata()?.uid() != geteuid().as_raw() {
+        return Err(ErrorKind::PermissionDenied.into());
+    }
     give_to_owner_of(folder_of(folder), &handle)?;
     for (name, bytes) in files {
-        let path = folder.join(name);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        give_to_owner_of(folder, &file)?;
+        let new = no_link | OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+        let mut file = File::from(openat(&handle, name, new, Mode::RUSR | Mode::WUSR)?);
+        give_to_owner_of(folder_of(folder), &file)?;
         file.write_all(bytes)?;
     }
     // Once for hundreds of files: one fsync for each takes a disk seconds.
@@ -204,7 +210,11 @@ pub fn sync_folder_of(path: &Path) -> io::Result<()> {
 }
 
 fn folder_of(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("/"))
+    match path.parent() {
+        // Of a bare name.
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        parent => parent.unwrap_or(Path::new("/")),
+    }
 }
 
 fn write_new(path: &Path, bytes: &[u8], time: Option<SystemTime>, owners: &Path) -> io::Result<()> {
@@ -222,7 +232,7 @@ fn write_new(path: &Path, bytes: &[u8], time: Option<SystemTime>, owners: &Path)
 /// What root provisions, a psid of another user must read: a new file belongs to a folder's owner.
 fn give_to_owner_of(folder: &Path, file: &File) -> io::Result<()> {
     let folder = fs::metadata(folder)?;
-    if rustix::process::geteuid().is_root() && folder.uid() != 0 {
+    if geteuid().is_root() && folder.uid() != 0 {
         std::os::unix::fs::fchown(file, Some(folder.uid()), Some(folder.gid()))?;
     }
     Ok(())

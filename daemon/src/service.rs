@@ -151,7 +151,11 @@ impl Service {
         for reference in references {
             match self.find_one(&reference, now, deadline).await {
                 Ok(entry) => return Ok(Value::Entry(entry)),
-                // In an outage, a later source may have what is known.
+                // Another source's value in the place of this one's would be a wrong one. In an outage, a later
+                // source counts where this one is known not to have the key.
+                Err(error @ ServiceError::Unavailable(_)) if !self.is_known_without(&reference) => {
+                    return Err(error);
+                }
                 Err(error @ ServiceError::Unavailable(_)) => failure = error,
                 Err(error @ ServiceError::NotFound(_)) => {
                     if !matches!(failure, ServiceError::Unavailable(_)) {
@@ -162,6 +166,11 @@ impl Service {
             }
         }
         Err(failure)
+    }
+
+    fn is_known_without(&self, reference: &Reference) -> bool {
+        let at = self.coordinates(reference);
+        at.is_some_and(|at| self.cache.read(|cache| cache.is_known_without(&at)))
     }
 
     fn is_in_ram(&self, wanted: &Wanted, now: Moment) -> bool {

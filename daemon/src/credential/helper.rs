@@ -10,6 +10,7 @@ use std::path::Path;
 use psi_common::SecretBytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
 
 use super::{Scope, SealOptions, child};
 
@@ -43,6 +44,9 @@ pub(super) async fn seal(
 }
 
 async fn ask(socket: &Path, line: &str, bytes: &SecretBytes) -> Result<SecretBytes, String> {
+    /// A TPM does one thing at a time, and systemd cuts off whoever is one connection too many.
+    static TURNS: Semaphore = Semaphore::const_new(4);
+    let _turn = TURNS.acquire().await;
     let failed =
         |error: std::io::Error| format!("{}: {error}; is psid-creds.socket up?", socket.display());
     let mut stream = UnixStream::connect(socket).await.map_err(failed)?;

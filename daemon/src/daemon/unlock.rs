@@ -19,8 +19,11 @@ use crate::recovery::{self, RecoveryKey};
 use crate::registry::{Registry, RegistryError};
 use crate::service::ServiceError;
 
-/// How long after a key that did not open to try again: a token may be put back at any time.
-const TRY_AGAIN: Duration = Duration::from_secs(30);
+/// How long after a key that did not open to try again; then twice as long each time. A TPM's device may come
+/// a moment after psid at a boot.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// A token may be put back at any time.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 impl Daemon {
     /// Opens the key, while lookups that need it wait and systemd is asked for time; without success,
@@ -38,10 +41,12 @@ impl Daemon {
 
     /// Tries again to open a key that did not open, until it does.
     pub async fn keep_trying(&self, stop: CancellationToken) {
+        let mut pause = FIRST_PAUSE;
         while self.backend.is_some() && self.vault().is_none() {
-            if tokio::time::timeout(TRY_AGAIN, stop.cancelled()).await.is_ok() {
+            if tokio::time::timeout(pause, stop.cancelled()).await.is_ok() {
                 return;
             }
+            pause = (pause * 2).min(LONGEST_PAUSE);
             self.unlock().await;
         }
     }
@@ -91,7 +96,11 @@ impl Daemon {
             .into_iter();
         let present = keys.next().ok_or("recovery.enc holds no key; report it")?;
         let kept = backend.keep(present, seal).await.map_err(|error| error.to_string())?;
-        backend.commit().await.map_err(|error| error.to_string())?;
+        // Of a rekey that was interrupted, the former key is in recovery.enc alone, as far as anybody can open
+        // it. Until nothing needs it, which is when the rekey commits, a restart must be able to recover again.
+        if keys.len() == 0 {
+            backend.commit().await.map_err(|error| error.to_string())?;
+        }
         let part = BackendPart { tag: backend.tag(), bytes: kept.part };
         let vault = Vault::new(kept.key, part.clone());
         for former in keys {

@@ -94,6 +94,25 @@ fn a_refresh_follows_the_provider_and_tells_what_changed() {
     );
 }
 
+/// A failure is better than another secret: a database's password must not turn into another one's.
+#[test]
+fn what_an_earlier_source_has_does_not_stand_in_for_a_later_one_s_in_an_outage() {
+    let common = json!({"B": "common", "ONLY": "common"});
+    let mut double = Double::with(&json!({"/common": common, "/myapp": {"A": "1", "B": "mine"}}));
+    let world = World::of(&double);
+    let mut config = Config::of(&double);
+    config.rest += "[workloads.myapp]\nprovider = \"infisical\"\nsecrets = [{ project = \"myproject\", path = \"/common\" }, { project = \"myproject\", path = \"/myapp\" }]\n";
+    world.configure(&config);
+    let _psid = world.start();
+    world.driver(&["cache", "refresh"]).ok();
+    assert_eq!(world.driver(&["get", "myapp--B"]).text(), "mine");
+    world.driver(&["cache", "invalidate", &reference("/myapp", "B")]).ok();
+    double.kill();
+    world.driver(&["get", "myapp--B"]).fails(75);
+    // The later one is known not to have this.
+    assert_eq!(world.driver(&["get", "myapp--ONLY"]).text(), "common");
+}
+
 /// N3: the Python PSI never evicted what was deleted upstream. A listing is authoritative.
 #[test]
 fn n3_what_a_listing_has_no_more_is_gone() {

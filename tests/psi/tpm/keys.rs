@@ -109,6 +109,41 @@ fn the_recovery_key_brings_cache_and_literals_back() {
     has_everything(&world, &psid);
 }
 
+/// Two keys are needed, and neither opens; the recovery is cut short, too.
+#[test]
+fn a_recovery_amid_a_rekey_forgets_no_key_before_its_time() {
+    let mut tpm = Tpm::start();
+    let double = one();
+    let (world, recovery) = filled(&double, &tpm);
+    let literal = world.state().join("secrets").join(id(2));
+    let under_the_former = fs::read(&literal).unwrap();
+    let in_the_way = world.state().join("secrets").join(id(9));
+    let psid = psid_on(&world, &tpm).start();
+    fs::create_dir(&in_the_way).unwrap();
+    let rekey = world.driver(&["cache", "rekey"]).run();
+    assert_ne!(rekey.code, 0, "a folder cannot be sealed");
+    psid.terminate();
+    fs::write(&literal, under_the_former).unwrap();
+
+    tpm.power_cycle();
+    tpm.extend(7);
+    let recover = || world.driver(&["cache", "recover"]).stdin(format!("{recovery}\n"));
+    let psid = psid_on(&world, &tpm).start();
+    tpm.flush();
+    assert_ne!(recover().run().code, 0, "it is still in the way");
+    psid.terminate();
+    fs::remove_dir(&in_the_way).unwrap();
+    for _ in 0..2 {
+        let psid = psid_on(&world, &tpm).start();
+        tpm.flush();
+        if psid.degraded().contains("`psi-driver cache recover`") {
+            recover().ok();
+        }
+        has_everything(&world, &psid);
+        psid.terminate();
+    }
+}
+
 #[test]
 fn a_new_recovery_key_takes_the_place_of_a_lost_or_damaged_one() {
     let mut tpm = Tpm::start();

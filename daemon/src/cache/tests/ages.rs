@@ -191,3 +191,18 @@ fn a_fetch_that_began_before_an_invalidation_may_not_publish() {
     assert!(cache.invalidate(&at("K")));
     assert!(cache.is_empty());
 }
+
+/// Whoever may look up may also invalidate whatever name: that must not fill psid's memory.
+#[test]
+fn many_invalidations_are_remembered_as_one() {
+    let mut cache = cache();
+    let (before, now) = (cache.ticket(), moment(HOUR));
+    for number in 0..3 * MANY_DROPPED {
+        cache.invalidate(&at(&format!("K{number}")));
+    }
+    assert!(cache.dropped.len() <= MANY_DROPPED);
+    cache.put(&at("K0"), Entry::new(secret("old"), now.wall), now, before);
+    assert!(matches!(cache.get(&at("K0"), time(HOUR)), Answer::Missing));
+    put(&mut cache, "K0", "new", HOUR);
+    assert!(matches!(cache.get(&at("K0"), time(HOUR)), Answer::Fresh(_)));
+}
