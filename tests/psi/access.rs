@@ -74,6 +74,27 @@ fn every_call_is_judged() {
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "nothing was changed");
 }
 
+/// Who may use secrets has no business with the keys, nor with an outage on purpose.
+#[test]
+fn what_the_whole_host_depends_on_is_for_root_and_psid_s_own_user() {
+    let (_double, world, psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
+    let calls: [&[&str]; 5] = [
+        &["cache", "rekey"],
+        &["cache", "recover"],
+        &["cache", "recovery-key"],
+        &["cache", "refresh", "--accept-removals"],
+        &["drill", "--for", "1h"],
+    ];
+    for args in calls {
+        let typed = "cbdefghi-".repeat(8);
+        let call = world.driver(args).stdin(typed.trim_end_matches('-'));
+        let line = call.user(&world, FRIEND, FRIEND).fails(77);
+        assert!(line.contains("this is for root and psid's own user"), "{line}");
+    }
+    world.driver(&["cache", "refresh"]).user(&world, FRIEND, FRIEND).ok();
+    assert_eq!(psid.status()["has_recovery_key"], false);
+}
+
 /// GHSA-6gp8-pp9v-gx45, of another daemon: it believed the identity that its caller claimed.
 #[test]
 fn no_variable_makes_a_caller_somebody_else() {

@@ -14,6 +14,7 @@ use psi_proto::v1::{
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, async_trait};
 
+use super::peer::owner_only;
 use super::report::told;
 use super::{drill, no_key, secret_id, status};
 use crate::clock;
@@ -52,7 +53,10 @@ impl CacheAdmin for Admin {
         &self,
         request: Request<RefreshRequest>,
     ) -> Result<Response<Self::RefreshStream>, Status> {
-        let accept = request.into_inner().accept_removals;
+        let accept = request.get_ref().accept_removals;
+        if accept {
+            owner_only(&request)?;
+        }
         let order = if accept { Order::AcceptAll } else { Order::All };
         let mut progress = self.0.refresher.start(order, clock::now());
         let (events, stream) = tokio::sync::mpsc::channel(16);
@@ -88,6 +92,7 @@ impl CacheAdmin for Admin {
         &self,
         request: Request<DrillRequest>,
     ) -> Result<Response<Self::DrillStream>, Status> {
+        owner_only(&request)?;
         let events = drill::run(&self.0, request.get_ref().for_ms, clock::now())?;
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(events))))
     }
@@ -118,6 +123,7 @@ impl CacheAdmin for Admin {
         &self,
         request: Request<RekeyRequest>,
     ) -> Result<Response<RekeyResponse>, Status> {
+        owner_only(&request)?;
         let seal = request.into_inner().seal.map(seal_options);
         // A caller that goes away must not leave the work half done.
         let daemon = Arc::clone(&self.0);
@@ -130,6 +136,7 @@ impl CacheAdmin for Admin {
         &self,
         request: Request<RecoverRequest>,
     ) -> Result<Response<RecoverResponse>, Status> {
+        owner_only(&request)?;
         let RecoverRequest { recovery_key, seal } = request.into_inner();
         let recovery = RecoveryKey::parse(&SecretBytes::new(recovery_key))
             .map_err(|why| Status::invalid_argument(format!("{why}; type it as it was shown")))?;
@@ -148,8 +155,9 @@ impl CacheAdmin for Admin {
 
     async fn make_recovery_key(
         &self,
-        _: Request<MakeRecoveryKeyRequest>,
+        request: Request<MakeRecoveryKeyRequest>,
     ) -> Result<Response<MakeRecoveryKeyResponse>, Status> {
+        owner_only(&request)?;
         let key = self.0.make_recovery_key().await.map_err(Status::failed_precondition)?;
         Ok(Response::new(MakeRecoveryKeyResponse { recovery_key: key.to_text().into_exposed() }))
     }

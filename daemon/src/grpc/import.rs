@@ -7,6 +7,7 @@ use psi_proto::v1::import_admin_server::ImportAdmin;
 use psi_proto::v1::{ImportConflict, ImportFate, ImportOutcome, ImportRequest, ImportResponse};
 use tonic::{Request, Response, Status, async_trait};
 
+use super::peer::owner_only;
 use super::status;
 use crate::clock;
 use crate::daemon::Daemon;
@@ -21,6 +22,7 @@ impl ImportAdmin for Import {
         &self,
         request: Request<ImportRequest>,
     ) -> Result<Response<ImportResponse>, Status> {
+        owner_only(&request)?;
         let request = request.into_inner();
         let conflict = match request.conflict() {
             ImportConflict::Skip => Conflict::Skip,

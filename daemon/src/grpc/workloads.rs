@@ -17,6 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::admin::event;
+use super::peer::owner_only;
 use super::{secret_id, status};
 use crate::clock;
 use crate::daemon::Daemon;
@@ -77,6 +78,7 @@ impl WorkloadAdmin for Workloads {
         &self,
         request: Request<RepointRequest>,
     ) -> Result<Response<RepointResponse>, Status> {
+        owner_only(&request)?;
         let RepointRequest { id, reference } = request.into_inner();
         let reference = SecretBytes::new(reference.into_bytes());
         let changed = self.0.service.repoint(secret_id(&id)?, reference).await.map_err(status)?;
