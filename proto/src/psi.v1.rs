@@ -596,6 +596,10 @@ pub struct PlannedWorkload {
     /// Why nothing can be set up for it; empty when it can.
     #[prost(string, tag = "7")]
     pub error: ::prost::alloc::string::String,
+    /// Whether two of its folders may have one key: then what one of them gives is not sure while another one
+    /// did not answer.
+    #[prost(bool, tag = "8")]
+    pub overlaps: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PlannedSecret {
