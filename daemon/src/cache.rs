@@ -5,7 +5,7 @@ mod budget;
 mod doubt;
 mod entry;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub struct Cache {
     doubts: Doubts,
     /// For each entry that was invalidated, the count of invalidations then.
     dropped: HashMap<Coordinates, u64>,
+    /// What was invalidated, as long as no listing speaks for it since.
+    unsettled: HashSet<Coordinates>,
     invalidations: u64,
     revisions: u64,
 }
@@ -105,6 +107,7 @@ impl Cache {
             entries: HashMap::new(),
             doubts: Doubts::default(),
             dropped: HashMap::new(),
+            unsettled: HashSet::new(),
             invalidations: 0,
             revisions: 0,
         }
@@ -235,6 +238,11 @@ impl Cache {
         inside.map(|(at, known)| (at.clone(), Arc::clone(&known.entry))).collect()
     }
 
+    /// An entry of an extent that was invalidated, and that nothing was heard of since.
+    pub fn unsettled(&self, extent: &Extent) -> Option<&Coordinates> {
+        self.unsettled.iter().find(|at| extent.contains(at) && !self.contains(at))
+    }
+
     /// Whether anything is kept at all.
     pub fn keeps(&self) -> bool {
         self.policy.enabled
@@ -262,6 +270,7 @@ impl Cache {
     pub fn invalidate(&mut self, at: &Coordinates) -> bool {
         self.invalidations += 1;
         self.dropped.insert(at.clone(), self.invalidations);
+        self.unsettled.insert(at.clone());
         let existed = self.contains(at);
         self.remove(at);
         existed

@@ -600,6 +600,9 @@ pub struct PlannedWorkload {
     /// did not answer.
     #[prost(bool, tag = "8")]
     pub overlaps: bool,
+    /// What psid lacks of its sources, as far as it can tell without the provider; empty when it has them.
+    #[prost(string, tag = "9")]
+    pub missing: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PlannedSecret {

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::harness::{Config, Double, Psid, World};
+use crate::harness::{Config, Double, Driver, Psid, World, reference};
 use crate::setup::host::workload;
 
 fn world(secrets: &serde_json::Value, workloads: &str) -> (Double, World, Psid) {
@@ -27,6 +27,14 @@ fn myapp(secrets: &serde_json::Value) -> (Double, World, Psid) {
 /// A folder in RAM.
 fn ram() -> TempDir {
     tempfile::Builder::new().prefix("psi-").tempdir_in("/dev/shm").expect("a tmpfs in /dev/shm")
+}
+
+/// What a call tells, whatever it notes besides.
+#[track_caller]
+fn stdout(call: &Driver) -> String {
+    let outcome = call.run();
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    String::from_utf8(outcome.stdout).unwrap()
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -90,8 +98,55 @@ fn without_a_value_no_command_runs() {
     let line = other.driver(&touch).env("PATH", &path).fails(75);
     assert!(line.contains("nothing is known of myapp: "), "{line}");
     assert!(!marker.exists());
-    world.driver(&touch).env("PATH", &path).ok();
+    // What is known whole is served, and the outage is told.
+    stdout(&world.driver(&touch).env("PATH", &path));
     assert!(marker.exists());
+}
+
+/// What was invalidated is asked for; what another source has under its name is not taken instead.
+#[test]
+fn a_key_that_psid_lacks_is_neither_left_out_nor_replaced_by_another_s() {
+    let sources = workload("myapp", &[("/common", false), ("/myapp", false)]);
+    let (mut double, world, _psid) = world(
+        &json!({"/common": {"B": "common"}, "/myapp": {"A": "mine", "B": "mine", "GOES": "1"}}),
+        &sources,
+    );
+    let ram = ram();
+    let folder = ram.path().join("secrets");
+    let render = world.driver(&["render", folder.to_str().unwrap()]);
+    let exec = world.driver(&["exec", "--", "/bin/sh", "-c", "printf %s,%s \"$A\" \"$B\""]);
+    let invalidate = |key: &str| {
+        let name = world.driver(&["cache", "invalidate", &reference("/myapp", key)]);
+        name.ok();
+    };
+    render.ok();
+    assert_eq!(names(&folder), ["A", "B", "GOES"]);
+    invalidate("A");
+    invalidate("B");
+    assert_eq!(exec.text(), "mine,mine");
+    invalidate("A");
+    invalidate("B");
+    render.ok();
+    assert_eq!(names(&folder), ["A", "B", "GOES"]);
+    assert_eq!(fs::read(folder.join("B")).unwrap(), b"mine");
+    // In an outage, it is served when all of it is known, and no file goes.
+    double.remove("/myapp", "GOES");
+    world.driver(&["cache", "refresh"]).ok();
+    double.keep_world();
+    double.kill();
+    assert_eq!(stdout(&exec), "mine,mine");
+    render.run();
+    assert_eq!(names(&folder), ["A", "B", "GOES"]);
+    invalidate("B");
+    for call in [&exec, &render] {
+        let line = call.fails(75);
+        assert!(line.contains("psid lacks the key B of myproject:/myapp"), "{line}");
+    }
+    assert_eq!(fs::read(folder.join("B")).unwrap(), b"mine");
+    double.restart();
+    assert_eq!(stdout(&exec), "mine,mine");
+    render.ok();
+    assert_eq!(names(&folder), ["A", "B"]);
 }
 
 #[test]

@@ -151,6 +151,7 @@ fn workload(plan: Planned) -> Vec<PlannedWorkload> {
         untrusted: plan.untrusted.unwrap_or_default(),
         error: plan.error.unwrap_or_default(),
         overlaps,
+        missing: plan.missing.unwrap_or_default(),
     };
     let mut parts = secrets.chunks(SECRETS_AT_ONCE).map(<[_]>::to_vec).collect::<Vec<_>>();
     if parts.is_empty() {

@@ -1,6 +1,6 @@
 //! `psi-driver render FOLDER`: a workload's secrets as files, in RAM.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, fchown};
@@ -31,8 +31,8 @@ pub(crate) fn run(paths: &Paths, options: &RenderOptions) -> Result<(), Failure>
             "take a folder below /run or on another tmpfs, or --force",
         ));
     }
-    let values = fetch(paths, options)?;
-    let written = write(folder, &values, options).map_err(failed)?;
+    let Fetched { values, is_whole } = fetch(paths, options)?;
+    let written = write(folder, &values, is_whole, options).map_err(failed)?;
     stdio::write_text(&format!(
         "{} secrets in {}, {written} of them new or changed\n",
         values.len(),
@@ -40,11 +40,21 @@ pub(crate) fn run(paths: &Paths, options: &RenderOptions) -> Result<(), Failure>
     ))
 }
 
+/// What is to be in the folder.
+struct Fetched {
+    /// By the file's name.
+    values: BTreeMap<String, SecretBytes>,
+    /// Whether every source answered: else what is not here may be there all the same.
+    is_whole: bool,
+}
+
 /// All of them, before any file is touched.
-fn fetch(paths: &Paths, options: &RenderOptions) -> Result<BTreeMap<String, SecretBytes>, Failure> {
+fn fetch(paths: &Paths, options: &RenderOptions) -> Result<Fetched, Failure> {
     let client = client(paths);
     let mut values = BTreeMap::new();
-    for workload in workloads(&client, &options.workload, TITLE)? {
+    let workloads = workloads(&client, &options.workload, TITLE)?;
+    let is_whole = workloads.iter().all(|workload| workload.untrusted.is_empty());
+    for workload in workloads {
         for secret in &workload.secrets {
             if is_file_name(&secret.key) {
                 values.insert(secret.key.clone(), value(&client, secret)?);
@@ -54,7 +64,7 @@ fn fetch(paths: &Paths, options: &RenderOptions) -> Result<BTreeMap<String, Secr
             }
         }
     }
-    Ok(values)
+    Ok(Fetched { values, is_whole })
 }
 
 fn is_file_name(key: &str) -> bool {
@@ -76,6 +86,7 @@ fn is_in_ram(folder: &Path) -> io::Result<bool> {
 fn write(
     folder: &Path,
     values: &BTreeMap<String, SecretBytes>,
+    is_whole: bool,
     options: &RenderOptions,
 ) -> io::Result<usize> {
     let manifest = folder.join(MANIFEST);
@@ -92,13 +103,18 @@ fn write(
             written += 1;
         }
     }
+    let mut names: BTreeSet<&str> = values.keys().map(String::as_str).collect();
     for gone in before.lines().filter(|name| !values.contains_key(*name) && is_file_name(name)) {
+        if !is_whole {
+            names.insert(gone);
+            continue;
+        }
         match fs::remove_file(folder.join(gone)) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
-    let names: String = values.keys().map(|key| format!("{key}\n")).collect();
+    let names: String = names.into_iter().map(|name| format!("{name}\n")).collect();
     if names != before {
         replace(&manifest, names.as_bytes(), options)?;
     }
