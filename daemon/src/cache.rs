@@ -5,7 +5,7 @@ mod budget;
 mod doubt;
 mod entry;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub struct Cache {
     dropped: HashMap<Coordinates, u64>,
     /// Fetches that began before so many invalidations may publish nothing at all.
     dropped_all: u64,
+    /// What was invalidated, as long as no listing speaks for it since.
+    unsettled: HashSet<Coordinates>,
     invalidations: u64,
     revisions: u64,
 }
@@ -111,6 +113,7 @@ impl Cache {
             doubts: Doubts::default(),
             dropped: HashMap::new(),
             dropped_all: 0,
+            unsettled: HashSet::new(),
             invalidations: 0,
             revisions: 0,
         }
@@ -244,7 +247,12 @@ impl Cache {
     /// Whether a folder is known, and has no such key, as far as anybody knows.
     pub fn is_known_without(&self, at: &Coordinates) -> bool {
         let in_folder = |other: &Coordinates| other.realm == at.realm && other.path == at.path;
-        !self.contains(at) && !self.dropped.contains_key(at) && self.entries.keys().any(in_folder)
+        !self.contains(at) && !self.unsettled.contains(at) && self.entries.keys().any(in_folder)
+    }
+
+    /// An entry of an extent that was invalidated, and that nothing was heard of since.
+    pub fn unsettled(&self, extent: &Extent) -> Option<&Coordinates> {
+        self.unsettled.iter().find(|at| extent.contains(at) && !self.contains(at))
     }
 
     /// Whether anything is kept at all.
@@ -280,6 +288,9 @@ impl Cache {
         }
         self.dropped.insert(at.clone(), self.invalidations);
         let existed = self.contains(at);
+        if existed {
+            self.unsettled.insert(at.clone());
+        }
         self.remove(at);
         existed
     }

@@ -596,6 +596,13 @@ pub struct PlannedWorkload {
     /// Why nothing can be set up for it; empty when it can.
     #[prost(string, tag = "7")]
     pub error: ::prost::alloc::string::String,
+    /// Whether two of its folders may have one key: then what one of them gives is not sure while another one
+    /// did not answer.
+    #[prost(bool, tag = "8")]
+    pub overlaps: bool,
+    /// What psid lacks of its sources, as far as it can tell without the provider; empty when it has them.
+    #[prost(string, tag = "9")]
+    pub missing: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PlannedSecret {

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::harness::{Config, Double, Psid, World};
+use crate::harness::{Config, Double, Driver, Psid, World, reference};
 use crate::setup::host::workload;
 
 fn world(secrets: &serde_json::Value, workloads: &str) -> (Double, World, Psid) {
@@ -27,6 +27,14 @@ fn myapp(secrets: &serde_json::Value) -> (Double, World, Psid) {
 /// A folder in RAM.
 fn ram() -> TempDir {
     tempfile::Builder::new().prefix("psi-").tempdir_in("/dev/shm").expect("a tmpfs in /dev/shm")
+}
+
+/// What a call tells, whatever it notes besides.
+#[track_caller]
+fn stdout(call: &Driver) -> String {
+    let outcome = call.run();
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    String::from_utf8(outcome.stdout).unwrap()
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -90,8 +98,55 @@ fn without_a_value_no_command_runs() {
     let line = other.driver(&touch).env("PATH", &path).fails(75);
     assert!(line.contains("nothing is known of myapp: "), "{line}");
     assert!(!marker.exists());
-    world.driver(&touch).env("PATH", &path).ok();
+    // What is known whole is served, and the outage is told.
+    stdout(&world.driver(&touch).env("PATH", &path));
     assert!(marker.exists());
+}
+
+/// What was invalidated is asked for; what another source has under its name is not taken instead.
+#[test]
+fn a_key_that_psid_lacks_is_neither_left_out_nor_replaced_by_another_s() {
+    let sources = workload("myapp", &[("/common", false), ("/myapp", false)]);
+    let (mut double, world, _psid) = world(
+        &json!({"/common": {"B": "common"}, "/myapp": {"A": "mine", "B": "mine", "GOES": "1"}}),
+        &sources,
+    );
+    let ram = ram();
+    let folder = ram.path().join("secrets");
+    let render = world.driver(&["render", folder.to_str().unwrap()]);
+    let exec = world.driver(&["exec", "--", "/bin/sh", "-c", "printf %s,%s \"$A\" \"$B\""]);
+    let invalidate = |key: &str| {
+        let name = world.driver(&["cache", "invalidate", &reference("/myapp", key)]);
+        name.ok();
+    };
+    render.ok();
+    assert_eq!(names(&folder), ["A", "B", "GOES"]);
+    invalidate("A");
+    invalidate("B");
+    assert_eq!(exec.text(), "mine,mine");
+    invalidate("A");
+    invalidate("B");
+    render.ok();
+    assert_eq!(names(&folder), ["A", "B", "GOES"]);
+    assert_eq!(fs::read(folder.join("B")).unwrap(), b"mine");
+    // In an outage, it is served when all of it is known, and no file goes.
+    double.remove("/myapp", "GOES");
+    world.driver(&["cache", "refresh"]).ok();
+    double.keep_world();
+    double.kill();
+    assert_eq!(stdout(&exec), "mine,mine");
+    render.run();
+    assert_eq!(names(&folder), ["A", "B", "GOES"]);
+    invalidate("B");
+    for call in [&exec, &render] {
+        let line = call.fails(75);
+        assert!(line.contains("psid lacks the key B of myproject:/myapp"), "{line}");
+    }
+    assert_eq!(fs::read(folder.join("B")).unwrap(), b"mine");
+    double.restart();
+    assert_eq!(stdout(&exec), "mine,mine");
+    render.ok();
+    assert_eq!(names(&folder), ["A", "B"]);
 }
 
 #[test]
@@ -115,18 +170,54 @@ fn files_are_rendered_whole_private_and_only_when_they_change() {
     assert_eq!(file("A").permissions().mode() & 0o777, 0o400);
     fs::write(folder.join("mine"), "stays").unwrap();
     let before = (file("A").ino(), file("tls.pem").ino());
+    render(&[]);
+    assert_eq!((file("A").ino(), file("tls.pem").ino()), before);
     double.put("/myapp", "A", "2");
     double.remove("/myapp", "GOES");
     world.driver(&["cache", "refresh"]).ok();
     let outcome = render(&["--mode", "0440", "--owner", "1234:5678"]);
     let told = String::from_utf8(outcome.stdout).unwrap();
-    let expected = format!("3 secrets in {}, 1 of them new or changed\n", folder.display());
+    let expected = format!("3 secrets in {}, 3 of them new or changed\n", folder.display());
     assert_eq!(told, expected);
     assert_eq!(names(&folder), ["A", "a b", "mine", "tls.pem"]);
     assert_eq!(fs::read(folder.join("A")).unwrap(), b"2");
-    let changed = file("A");
-    assert_eq!((changed.mode() & 0o777, changed.uid(), changed.gid()), (0o440, 1234, 5678));
-    assert!(changed.ino() != before.0 && file("tls.pem").ino() == before.1);
+    // The value is another one, or the mode and the owner alone.
+    for name in ["A", "tls.pem"] {
+        let changed = file(name);
+        assert_eq!((changed.mode() & 0o777, changed.uid(), changed.gid()), (0o440, 1234, 5678));
+    }
+}
+
+#[test]
+fn what_is_no_file_of_render_s_is_replaced_and_a_folder_of_others_refused() {
+    let (_double, world, _psid) = myapp(&json!({"A": "1", "B": "2"}));
+    let ram = ram();
+    let folder = ram.path().join("secrets");
+    let render = world.driver(&["render", folder.to_str().unwrap()]);
+    render.ok();
+    // A link to the right value, a pipe that nobody writes to, and a pipe for the list.
+    let elsewhere = ram.path().join("elsewhere");
+    fs::rename(folder.join("A"), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, folder.join("A")).unwrap();
+    for name in ["B", ".psi-rendered"] {
+        fs::remove_file(folder.join(name)).unwrap();
+        let fifo = std::process::Command::new("mkfifo").arg(folder.join(name)).status();
+        assert!(fifo.unwrap().success());
+    }
+    render.ok();
+    for (name, value) in [("A", "1"), ("B", "2"), (".psi-rendered", "A\nB\n")] {
+        assert!(fs::symlink_metadata(folder.join(name)).unwrap().is_file(), "{name}");
+        assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), value);
+    }
+    let refused = || {
+        let line = render.fails(65);
+        assert!(line.contains("belongs to somebody else, or others may write to it"), "{line}");
+    };
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777)).unwrap();
+    refused();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::chown(&folder, Some(1234), None).unwrap();
+    refused();
 }
 
 #[test]

@@ -54,6 +54,7 @@ impl Cache {
     /// Makes a whole listing the truth of its extents. The mark is there when nothing of it is in doubt.
     pub fn replace(&mut self, listing: Listing, taking: &Taking<'_>) -> (Counts, Option<Mark>) {
         let Listing { extents, found, denied, .. } = listing;
+        self.settle(&extents, taking.ticket);
         let present: HashSet<Coordinates> =
             found.iter().map(|(at, _)| at).chain(&denied).cloned().collect();
         let mut counts = self.take_away(&extents, &present, taking);
@@ -69,6 +70,15 @@ impl Cache {
         }
         let sure = denied.is_empty() && counts.held == 0;
         (counts, sure.then_some(Mark { present, revisions }))
+    }
+
+    /// What was invalidated before a listing was asked for is as the listing says.
+    fn settle(&mut self, extents: &[Extent], ticket: Ticket) {
+        let mut unsettled = std::mem::take(&mut self.unsettled);
+        unsettled.retain(|at| {
+            self.outdated(at, ticket) || !extents.iter().any(|extent| extent.contains(at))
+        });
+        self.unsettled = unsettled;
     }
 
     /// Drops what is known of these extents and not present any more, or holds it back.

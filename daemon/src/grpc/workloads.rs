@@ -142,6 +142,8 @@ fn workload(plan: Planned) -> Vec<PlannedWorkload> {
         error: secret.error.unwrap_or_default(),
     });
     let secrets: Vec<_> = secrets.collect();
+    let sources = &plan.workload.sources;
+    let overlaps = sources.len() > 1 || sources.iter().any(|source| source.recursive);
     let whole = PlannedWorkload {
         name: plan.name,
         provider: plan.workload.provider,
@@ -150,6 +152,8 @@ fn workload(plan: Planned) -> Vec<PlannedWorkload> {
         secrets: Vec::new(),
         untrusted: plan.untrusted.unwrap_or_default(),
         error: plan.error.unwrap_or_default(),
+        overlaps,
+        missing: plan.missing.unwrap_or_default(),
     };
     let mut parts = secrets.chunks(SECRETS_AT_ONCE).map(<[_]>::to_vec).collect::<Vec<_>>();
     if parts.is_empty() {

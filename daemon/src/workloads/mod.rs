@@ -9,7 +9,7 @@ use std::sync::Arc;
 use psi_common::{SecretBytes, SecretId};
 
 use crate::breaker::Caller;
-use crate::cache::{Cache, Entry};
+use crate::cache::{Answer, Cache, Entry};
 use crate::clock::Moment;
 use crate::provider::{ProviderError, Source};
 use crate::reference::{Coordinates, Extent, Reference};
@@ -29,6 +29,8 @@ pub struct Planned {
     pub secrets: BTreeMap<String, PlannedSecret>,
     /// Why its sources are not known completely: what is not here may be there all the same.
     pub untrusted: Option<String>,
+    /// What psid lacks of its sources, as far as it can tell without the provider.
+    pub missing: Option<String>,
     /// Why nothing can be set up for it.
     pub error: Option<String>,
 }
@@ -131,6 +133,7 @@ async fn plan_one(
         prefix: prefix_of(name),
         secrets: BTreeMap::new(),
         untrusted: None,
+        missing: None,
         error: names::fault(name, &workload.depends_on),
     };
     let Some(upstream) = upstream.filter(|_| plan.error.is_none()) else { return plan };
@@ -138,12 +141,17 @@ async fn plan_one(
     for source in &workload.sources {
         match list(service, upstream, source, now).await {
             Ok((extent, found)) => {
+                let missing = missing(service, &extent, found.is_empty(), ids, now);
+                plan.missing = plan.missing.or(missing.map(|what| format!("{what} of {source}")));
                 for (at, value, shadowed) in nearest(&extent, found) {
                     let secret = planned(&plan, workload, source, &at, &value, &shadowed, ids);
                     plan.secrets.insert(at.key.to_string(), secret);
                 }
             }
-            Err(why) => plan.untrusted = Some(format!("{source}: {why}")),
+            Err(why) => {
+                plan.untrusted = Some(format!("{source}: {why}"));
+                plan.missing.get_or_insert_with(|| format!("everything of {source}"));
+            }
         }
     }
     plan
@@ -169,6 +177,30 @@ async fn list(
     let listing = listed.map_err(told)?;
     let found = listing.found.into_iter().map(|(at, value)| (at, Value::Listed(value))).collect();
     Ok((extent, found))
+}
+
+/// What the cache lacks of a source: everything, what was invalidated, or what is registered and was not
+/// found to be gone.
+fn missing(
+    service: &Service,
+    extent: &Extent,
+    is_empty: bool,
+    ids: &Ids,
+    now: Moment,
+) -> Option<String> {
+    service.cache.read(|cache| {
+        if !cache.keeps() {
+            return None;
+        }
+        if is_empty {
+            return Some("everything".to_owned());
+        }
+        let is_lacking = |at: &&Coordinates| {
+            extent.contains(at) && matches!(cache.get(at, now.tick), Answer::Missing)
+        };
+        let lacking = cache.unsettled(extent).or_else(|| ids.keys().find(is_lacking));
+        lacking.map(|at| format!("the key {}", at.key.escape_debug()))
+    })
 }
 
 /// Each key once: below a recursive source, the folder nearest to it wins, as it does when a name is looked

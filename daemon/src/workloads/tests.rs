@@ -42,6 +42,7 @@ fn plan_of(name: &str, keys: &[&str]) -> Planned {
         workload: workload.clone(),
         secrets: BTreeMap::new(),
         untrusted: None,
+        missing: None,
         error: None,
     };
     let source = Source { project: "p".into(), path: "/".into(), recursive: false };

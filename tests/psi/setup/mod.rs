@@ -8,4 +8,5 @@ mod order;
 mod prune;
 mod quadlet;
 mod reconcile;
+mod shadows;
 mod units;

@@ -105,6 +105,7 @@ impl Found {
             plan.warnings
                 .extend(secret.warnings.iter().map(|why| format!("{}: {why}", secret.name)));
             match self.step(secret) {
+                Ok(step) if is_unsure(workload, step.action) => plan.withhold(step),
                 Ok(step) => plan.steps.push(step),
                 Err(why) => plan.errors.push(why),
             }
@@ -215,6 +216,21 @@ impl Found {
 }
 
 impl Plan {
+    /// Leaves a secret as it is, until every source has answered.
+    fn withhold(&mut self, step: Step) {
+        let Step { secret: PlannedSecret { name, source, .. }, action, .. } = &step;
+        let (state, next) = match action {
+            Action::Create | Action::Register => ("is not registered", "be in"),
+            Action::Repoint | Action::Keep => ("stays as it is", "still come from"),
+        };
+        self.warnings.push(format!(
+            "{name} {state}: {source} has it, but it may {next} a source that did not answer; run setup again when all do"
+        ));
+        if *action != Action::Create {
+            self.steps.push(Step { action: Action::Keep, ..step });
+        }
+    }
+
     /// The lines of the drop-in to be, when `is_there` tells what podman has by then, and `pruned` whether
     /// what is gone goes.
     ///
@@ -256,6 +272,17 @@ impl Plan {
     pub(super) fn may_write(&self) -> bool {
         !self.blocked && !matches!(self.drop_in.present, Present::Foreign(_))
     }
+}
+
+/// Whether a source that did not answer may have what an action would take from another one. A registration
+/// outlives the outage, so none is made of such a guess.
+fn is_unsure(workload: &PlannedWorkload, action: Action) -> bool {
+    let may_lead_astray = match action {
+        Action::Keep => false,
+        Action::Repoint => true,
+        Action::Create | Action::Register => workload.overlaps,
+    };
+    may_lead_astray && !workload.untrusted.is_empty()
 }
 
 fn not_empty(text: &str) -> Option<String> {

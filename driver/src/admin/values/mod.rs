@@ -16,7 +16,7 @@ fn workloads(
     names: &[String],
     title: &str,
 ) -> Result<Vec<PlannedWorkload>, Failure> {
-    let mut all = client.plan(false, &mut |_| {})?;
+    let mut all = client.plan(true, &mut |_| {})?;
     let known: Vec<String> = all.iter().map(|workload| workload.name.clone()).collect();
     let known = known.join(", ");
     if names.is_empty() && all.len() != 1 {
@@ -40,9 +40,10 @@ fn workloads(
     Ok(all)
 }
 
-/// In an outage, what is known is served; of what is not known at all, nothing can be told.
+/// In an outage, what is known is served, unless something of it is known to be missing: a key of one source
+/// may shadow another one's.
 fn check(workload: &PlannedWorkload, title: &str) -> Result<(), Failure> {
-    let PlannedWorkload { name, error, untrusted, secrets, .. } = workload;
+    let PlannedWorkload { name, error, untrusted, missing, secrets, .. } = workload;
     if !error.is_empty() {
         return Err(Failure::told(Exit::BadInput, error.as_str()));
     }
@@ -53,6 +54,13 @@ fn check(workload: &PlannedWorkload, title: &str) -> Result<(), Failure> {
         return Err(Failure::new(
             Exit::TryLater,
             format!("nothing is known of {name}: {untrusted}"),
+            "try again when the provider is back",
+        ));
+    }
+    if !missing.is_empty() {
+        return Err(Failure::new(
+            Exit::TryLater,
+            format!("psid lacks {missing}, which {name} needs: {untrusted}"),
             "try again when the provider is back",
         ));
     }

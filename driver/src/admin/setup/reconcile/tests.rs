@@ -99,6 +99,26 @@ fn each_secret_takes_the_least_that_makes_it_right() {
     assert_eq!(action(&right), Ok((Action::Keep, true)));
 }
 
+/// What another source would give may be shadowed by the one that did not answer.
+#[test]
+fn while_a_source_is_out_no_secret_is_pointed_to_another() {
+    let of = |mut found: Found, overlaps| {
+        found.planned[0].untrusted = "the provider is out".into();
+        found.planned[0].overlaps = overlaps;
+        let plan = found.of_app();
+        let actions: Vec<_> = plan.steps.iter().map(|step| step.action).collect();
+        (actions, plan.warnings.len())
+    };
+    let elsewhere = || found().has("app--A", 1, Some(Reference));
+    assert_eq!(of(elsewhere(), true), (vec![Action::Keep], 1));
+    assert_eq!(of(elsewhere(), false), (vec![Action::Keep], 1));
+    assert_eq!(of(found(), true), (Vec::new(), 1));
+    assert_eq!(of(found().has("app--A", 1, None), true), (vec![Action::Keep], 1));
+    // What can be in one folder only is not in doubt.
+    assert_eq!(of(found(), false), (vec![Action::Create], 0));
+    assert_eq!(of(found().has("app--A", 1, None), false), (vec![Action::Register], 0));
+}
+
 #[test]
 fn what_is_somebody_else_s_is_named_and_stays() {
     let why = |found: Found| action(&found).unwrap_err();
