@@ -42,13 +42,16 @@ pub(crate) fn run(paths: &Paths, options: &GcOptions) -> Result<(), Failure> {
     stdio::write_text(&if options.json { found.as_json(options) } else { found.as_text(options) })
 }
 
-/// psid first: what is registered by now, podman has recorded by the time that it answers, for it holds its
-/// lock meanwhile.
+/// What psid and the file driver have first: podman has recorded each of it by the time that it answers, for it
+/// holds its lock from before it hands a value over. The other way round, a secret that is made meanwhile would
+/// be nobody's, and be destroyed.
 fn look(paths: &Paths, options: &GcOptions) -> Result<Found, Failure> {
     let registered = Client::new(paths, Patience::Admin).registrations()?;
     let podman = Podman::find(paths);
-    let secrets = podman.secrets()?;
     let graph_root = podman.about()?.graph_root;
+    let files = FileDriver::of(&graph_root);
+    let in_clear = files.ids()?;
+    let secrets = podman.secrets()?;
     let mut known = ids(secrets.values());
     let mut stores = vec![graph_root.clone()];
     for root in others(options).into_iter().filter(|root| *root != graph_root) {
@@ -57,7 +60,6 @@ fn look(paths: &Paths, options: &GcOptions) -> Result<Found, Failure> {
     }
     let count = registered.len();
     let is_orphan = |one: &Registration| one.id.parse().is_ok_and(|id| !known.contains(&id));
-    let files = FileDriver::of(&graph_root);
     let only_in_clear = Plaintext::look(&graph_root, &secrets)?.differing;
     let keeps =
         |secret: &&Secret| secret.driver == "file" || only_in_clear.contains_key(&secret.name);
@@ -66,7 +68,7 @@ fn look(paths: &Paths, options: &GcOptions) -> Result<Found, Failure> {
         stores,
         registered: count,
         orphans: registered.into_iter().filter(is_orphan).collect(),
-        left: files.ids()?.difference(&kept).copied().collect(),
+        left: in_clear.difference(&kept).copied().collect(),
         only_in_clear,
         files,
     })

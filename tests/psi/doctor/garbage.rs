@@ -1,5 +1,8 @@
 //! `psi-driver gc`
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::json;
 
 use crate::harness::{id, reference};
@@ -55,4 +58,36 @@ fn a_podman_that_knows_none_of_it_removes_nothing_without_force() {
     host.driver(&["gc", "--force"]).ok();
     assert_eq!(host.world.driver(&["list"]).text(), "");
     assert!(host.driver(&["gc"]).text().starts_with("nothing to remove\n"));
+}
+
+/// Podman holds no lock between its answers: secrets are made all the while, psi's and the file driver's.
+#[test]
+fn what_is_made_while_gc_looks_is_no_garbage() {
+    let host = Host::with_myapp(&json!({"A": "1"}));
+    host.set_up(&[]);
+    let bin = host.world.folder().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let clear = host.podman.secrets_folder().join("filedriver");
+    // A podman beside which others make secrets, before and after each of its answers.
+    let script = format!(
+        "#!/bin/sh\nPATH='{path}'\n\
+         made() {{ printf hunter2 | podman secret create --driver=file --driver-opts=path={clear} \"$1-file\" -\n\
+         printf literal | podman secret create \"$1-psi\" -; }}\n\
+         made \"before-$$\" >&2\npodman \"$@\"\ncode=$?\nmade \"after-$$\" >&2\nexit $code\n",
+        clear = clear.display(),
+    );
+    fs::write(bin.join("podman"), script).unwrap();
+    fs::set_permissions(bin.join("podman"), fs::Permissions::from_mode(0o755)).unwrap();
+    let told = host.driver(&["gc"]).env("PATH", format!("{}:{path}", bin.display())).text();
+    assert!(told.starts_with("nothing to remove\n"), "{told}");
+    let made: Vec<String> = host.ids().into_keys().filter(|name| name.contains('-')).collect();
+    assert!(made.iter().filter(|name| name.starts_with("after")).count() >= 4, "{made:?}");
+    for name in made.iter().filter(|name| name.ends_with("-file")) {
+        let found = host.podman.container(&[&format!("--secret={name}")], "cp /run/secrets/* /out");
+        assert_eq!(found[name], b"hunter2", "{name}");
+    }
+    for name in made.iter().filter(|name| name.ends_with("-psi")) {
+        assert_eq!(host.lookup(name), "literal", "{name}");
+    }
 }
