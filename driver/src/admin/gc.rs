@@ -60,7 +60,7 @@ fn look(paths: &Paths, options: &GcOptions) -> Result<Found, Failure> {
     }
     let count = registered.len();
     let is_orphan = |one: &Registration| one.id.parse().is_ok_and(|id| !known.contains(&id));
-    let only_in_clear = Plaintext::look(&graph_root, &secrets)?.differing;
+    let only_in_clear = Plaintext::look(FileDriver::of(&graph_root), &secrets)?.differing;
     let keeps =
         |secret: &&Secret| secret.driver == "file" || only_in_clear.contains_key(&secret.name);
     let kept = ids(secrets.values().filter(keeps));
