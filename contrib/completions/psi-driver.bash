@@ -1591,7 +1591,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__migrate)
-            opts="-h --from --dry-run --remove-plaintext --state --json --program --help"
+            opts="-h --from --dry-run --remove-plaintext --plaintext --state --json --program --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1599,6 +1599,10 @@ _psi__driver() {
             case "${prev}" in
                 --from)
                     COMPREPLY=($(compgen -W "psi file" -- "${cur}"))
+                    return 0
+                    ;;
+                --plaintext)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --state)

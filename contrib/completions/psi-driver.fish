@@ -73,10 +73,11 @@ complete -c psi-driver -n "__fish_psi_driver_using_subcommand doctor" -s h -l he
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand gc" -l store -d 'Another podman\'s graph root whose secrets count as known; every user\'s own is looked at anyway' -r -F
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand gc" -l dry-run -d 'Tell what would be removed'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand gc" -l json -d 'Print JSON'
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand gc" -l force -d 'Also when podman knows none of what psid has, as after `podman system reset`'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand gc" -l force -d 'Also when podman knows none of what psid has, as after `podman system reset`, or a user\'s store cannot be read'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand gc" -s h -l help -d 'Print help'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand migrate" -l from -d 'The store that has them now: podman\'s file driver, or the Python PSI' -r -f -a "psi\t''
 file\t''"
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand migrate" -l plaintext -d 'With file: look for values in clear in this folder too; needed for one that podman\'s `path=` option named, once its secrets are psi\'s' -r -F
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand migrate" -l state -d 'With psi: the folder of its mappings, for those that psid has not taken over (default: psid\'s own)' -r -F
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand migrate" -l program -d 'Where psi-driver stays for good (default: where `psi-driver install` said)' -r -F
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand migrate" -l dry-run -d 'Tell what would be done, and change nothing'

@@ -160,7 +160,7 @@ pub(crate) struct GcOptions {
     /// Another podman's graph root whose secrets count as known; every user's own is looked at anyway
     #[arg(long, value_name = "FOLDER")]
     pub(crate) store: Vec<PathBuf>,
-    /// Also when podman knows none of what psid has, as after `podman system reset`
+    /// Also when podman knows none of what psid has, as after `podman system reset`, or a user's store cannot be read
     #[arg(long)]
     pub(crate) force: bool,
 }

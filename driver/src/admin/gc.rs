@@ -14,16 +14,17 @@ use super::progress::Progress;
 use crate::args::GcOptions;
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
-use crate::podman::{FileDriver, Podman, Secret, Store, ids};
+use crate::podman::{FileDriver, IN_A_HOME, Podman, Secret, Store, ids, ids_in_home};
 use crate::stdio;
 
-/// Where rootless podman keeps its store, unless its user says otherwise.
-const IN_A_HOME: &str = ".local/share/containers/storage";
+const TITLE: &str = "gc";
 
 /// What was looked at, and what of it is garbage.
 struct Found {
     /// The stores whose secrets are known.
     stores: Vec<PathBuf>,
+    /// Those of users that could not be read, and why.
+    unread: BTreeMap<String, String>,
     registered: usize,
     orphans: Vec<Registration>,
     /// Values of podman's file driver that no secret refers to.
@@ -33,8 +34,19 @@ struct Found {
     files: FileDriver,
 }
 
+/// What podmans besides this one know.
+#[derive(Default)]
+struct Others {
+    known: BTreeSet<SecretId>,
+    stores: BTreeSet<PathBuf>,
+    unread: BTreeMap<String, String>,
+}
+
 pub(crate) fn run(paths: &Paths, options: &GcOptions) -> Result<(), Failure> {
     let found = look(paths, options)?;
+    for (root, why) in &found.unread {
+        stdio::note(TITLE, &format!("the store {root} is left out: {why}"));
+    }
     found.guard(options)?;
     if !options.dry_run {
         found.remove(paths)?;
@@ -42,52 +54,90 @@ pub(crate) fn run(paths: &Paths, options: &GcOptions) -> Result<(), Failure> {
     stdio::write_text(&if options.json { found.as_json(options) } else { found.as_text(options) })
 }
 
-/// psid first: what is registered by now, podman has recorded by the time that it answers, for it holds its
-/// lock meanwhile.
+/// What psid and the file driver have first: podman has recorded each of it by the time that it answers, for it
+/// holds its lock from before it hands a value over. The other way round, a secret that is made meanwhile would
+/// be nobody's, and be destroyed.
 fn look(paths: &Paths, options: &GcOptions) -> Result<Found, Failure> {
     let registered = Client::new(paths, Patience::Admin).registrations()?;
     let podman = Podman::find(paths);
-    let secrets = podman.secrets()?;
     let graph_root = podman.about()?.graph_root;
-    let mut known = ids(secrets.values());
-    let mut stores = vec![graph_root.clone()];
-    for root in others(options).into_iter().filter(|root| *root != graph_root) {
-        known.extend(Store::of(&root).ids()?);
-        stores.push(root);
-    }
+    let files = FileDriver::of(&graph_root);
+    let in_clear = files.ids()?;
+    let secrets = podman.secrets()?;
+    let Others { mut known, stores, unread } = others(options, &graph_root)?;
+    known.extend(ids(secrets.values()));
     let count = registered.len();
     let is_orphan = |one: &Registration| one.id.parse().is_ok_and(|id| !known.contains(&id));
-    let files = FileDriver::of(&graph_root);
-    let only_in_clear = Plaintext::look(&graph_root, &secrets)?.differing;
+    let only_in_clear = Plaintext::look(FileDriver::of(&graph_root), &secrets)?.differing;
     let keeps =
         |secret: &&Secret| secret.driver == "file" || only_in_clear.contains_key(&secret.name);
     let kept = ids(secrets.values().filter(keeps));
     Ok(Found {
-        stores,
+        stores: [graph_root].into_iter().chain(stores).collect(),
+        unread,
         registered: count,
         orphans: registered.into_iter().filter(is_orphan).collect(),
-        left: files.ids()?.difference(&kept).copied().collect(),
+        left: in_clear.difference(&kept).copied().collect(),
         only_in_clear,
         files,
     })
 }
 
-/// The stores of other podmans that this psid may serve: every user's who has one, and those that are named.
-fn others(options: &GcOptions) -> BTreeSet<PathBuf> {
-    let mut roots: BTreeSet<PathBuf> = options.store.iter().cloned().collect();
-    if Scope::of_this_process() == Scope::System {
-        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let homes = users.lines().filter_map(|user| user.split(':').nth(5));
-        let roots_of_users = homes.map(|home| Path::new(home).join(IN_A_HOME));
-        roots.extend(roots_of_users.filter(|root| Store::of(root).exists()));
+/// What other podmans that this psid may serve know: those that are named, and every user's who has one. Only
+/// a named one must be readable: nobody's home is to keep gc from looking at the rest.
+fn others(options: &GcOptions, graph_root: &Path) -> Result<Others, Failure> {
+    let mut others = Others::default();
+    for root in options.store.iter().filter(|root| *root != graph_root) {
+        others.known.extend(Store::of(root).ids()?);
+        others.stores.insert(root.clone());
     }
-    roots
+    for home in homes() {
+        let root = home.join(IN_A_HOME);
+        if root == graph_root || others.stores.contains(&root) {
+            continue;
+        }
+        match ids_in_home(&home) {
+            Ok(None) => {}
+            Ok(Some(ids)) => {
+                others.known.extend(ids);
+                others.stores.insert(root);
+            }
+            Err(cause) => {
+                others.unread.insert(root.display().to_string(), cause.to_string());
+            }
+        }
+    }
+    Ok(others)
+}
+
+/// Every user's, where this psid serves them.
+fn homes() -> BTreeSet<PathBuf> {
+    if Scope::of_this_process() != Scope::System {
+        return BTreeSet::new();
+    }
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let homes = users.lines().filter_map(|user| user.split(':').nth(5)).map(PathBuf::from);
+    homes.filter(|home| home.is_absolute()).collect()
 }
 
 impl Found {
-    /// A podman that knows nothing of what psid has is another podman, or one that was reset.
+    /// What a store that could not be read knows is no orphan. A podman that knows nothing of what psid has is
+    /// another podman, or one that was reset.
     fn guard(&self, options: &GcOptions) -> Result<(), Failure> {
-        if options.force || options.dry_run || self.orphans.len() < self.registered.max(1) {
+        if options.force || options.dry_run || self.orphans.is_empty() {
+            return Ok(());
+        }
+        if let Some(root) = self.unread.keys().next() {
+            return Err(Failure::new(
+                Exit::BadInput,
+                format!(
+                    "{} registrations that no other podman knows may be those of {root}; nothing was removed",
+                    self.orphans.len()
+                ),
+                "correct the store, name it with --store if it is behind a link, or remove them all with --force",
+            ));
+        }
+        if self.orphans.len() < self.registered {
             return Ok(());
         }
         Err(Failure::new(
@@ -152,6 +202,7 @@ impl Found {
             "orphans": orphans.collect::<Vec<_>>(),
             "only_in_clear": self.only_in_clear,
             "values_in_clear": self.left.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "unread": self.unread,
             "stores": self.stores.iter().map(|root| root.display().to_string()).collect::<Vec<_>>(),
         });
         format!("{report:#}\n")

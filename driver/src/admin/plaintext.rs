@@ -8,7 +8,7 @@ use psi_common::SecretId;
 use crate::failure::Failure;
 use crate::podman::{FileDriver, Secret, ids, resolve};
 
-/// What the file driver keeps of such secrets.
+/// What one folder of the file driver keeps of such secrets.
 pub(super) struct Plaintext {
     files: FileDriver,
     /// Of those that psi serves just the same.
@@ -22,10 +22,9 @@ pub(super) struct Plaintext {
 impl Plaintext {
     /// Compares each with what podman's own command for the secret gives.
     pub(super) fn look(
-        graph_root: &Path,
+        files: FileDriver,
         secrets: &BTreeMap<String, Secret>,
     ) -> Result<Self, Failure> {
-        let files = FileDriver::of(graph_root);
         let of_psi = || secrets.values().filter(|secret| secret.names_psi());
         let values = files.values(&ids(of_psi()))?;
         let mut found =
@@ -48,6 +47,11 @@ impl Plaintext {
             }
         }
         Ok(found)
+    }
+
+    /// The folder that holds them.
+    pub(super) fn folder(&self) -> &Path {
+        self.files.folder()
     }
 
     /// The file that holds them.

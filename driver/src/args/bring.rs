@@ -18,6 +18,10 @@ pub(crate) struct MigrateOptions {
     /// With file: remove the values in clear of every secret that psi serves the same by now
     #[arg(long)]
     pub(crate) remove_plaintext: bool,
+    /// With file: look for values in clear in this folder too; needed for one that podman's `path=` option named,
+    /// once its secrets are psi's
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) plaintext: Vec<PathBuf>,
     /// With psi: the folder of its mappings, for those that psid has not taken over (default: psid's own)
     #[arg(long, value_name = "FOLDER")]
     pub(crate) state: Option<PathBuf>,

@@ -22,6 +22,11 @@ pub(crate) struct FileDriver {
 }
 
 impl FileDriver {
+    /// A folder that somebody named.
+    pub(crate) fn at(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
     /// The folder that podman uses unless it is told another one.
     pub(crate) fn of(graph_root: &Path) -> Self {
         Self { folder: graph_root.join("secrets/filedriver") }
@@ -30,9 +35,29 @@ impl FileDriver {
     /// The folder that a secret of the file driver names; podman writes it into each.
     pub(crate) fn of_secret(secret: &Secret, graph_root: &Path) -> Self {
         match secret.options.get("path") {
-            Some(folder) => Self { folder: folder.into() },
+            Some(folder) => Self::at(Path::new(folder)),
             None => Self::of(graph_root),
         }
+    }
+
+    /// The folders that podman can be known to use: its own, those that these secrets name, and more.
+    pub(crate) fn all<'a>(
+        graph_root: &Path,
+        secrets: impl IntoIterator<Item = &'a Secret>,
+        more: &[PathBuf],
+    ) -> Vec<Self> {
+        let of_files = secrets.into_iter().filter(|secret| secret.driver == "file");
+        let mut all = vec![Self::of(graph_root)];
+        all.extend(of_files.map(|secret| Self::of_secret(secret, graph_root)));
+        all.extend(more.iter().map(|folder| Self::at(folder)));
+        let mut seen = BTreeSet::new();
+        all.retain(|files| seen.insert(files.folder.clone()));
+        all
+    }
+
+    /// The folder, as podman was told it.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The file that holds the values.

@@ -5,6 +5,7 @@ mod api;
 mod command;
 mod commands;
 mod file_driver;
+mod guarded;
 mod http;
 mod lookup;
 mod service;
@@ -23,6 +24,7 @@ use service::Service;
 
 pub(crate) use commands::Commands;
 pub(crate) use file_driver::FileDriver;
+pub(crate) use guarded::{IN_A_HOME, ids_in_home};
 pub(crate) use lookup::resolve;
 pub(crate) use store::Store;
 

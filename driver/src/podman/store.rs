@@ -15,9 +15,10 @@ use rustix::fs::{FlockOperation, fcntl_lock};
 use serde_json::{Map, Value, json};
 
 use super::Commands;
+use super::guarded::ids_in_folder;
 use crate::failure::Failure;
 
-const STRANGE: &str = "it has another form than podman 4.3 to 6.1 give it";
+pub(super) const STRANGE: &str = "it has another form than podman 4.3 to 6.1 give it";
 
 /// The folder of one store's secrets.
 pub(crate) struct Store {
@@ -51,24 +52,10 @@ impl Store {
         Ok(count)
     }
 
-    /// Whether podman ever kept a secret here.
-    pub(crate) fn exists(&self) -> bool {
-        self.folder.join("secrets.json").exists()
-    }
-
     /// The ids that podman knows here; none when it never had a secret here.
     pub(crate) fn ids(&self) -> Result<BTreeSet<SecretId>, Failure> {
-        if !self.exists() {
-            return Ok(BTreeSet::new());
-        }
-        let path = self.folder.join("secrets.json");
-        let _podman_waits = self.lock()?;
-        let text = fs::read(&path).map_err(|cause| self.failure(&cause.to_string()))?;
-        let record: Value =
-            serde_json::from_slice(&text).map_err(|cause| self.failure(&cause.to_string()))?;
-        let secrets = record.get("secrets").and_then(Value::as_object);
-        let secrets = secrets.ok_or_else(|| self.failure(STRANGE))?;
-        Ok(secrets.keys().filter_map(|id| id.parse().ok()).collect())
+        let ids = ids_in_folder(&self.folder).map_err(|cause| self.failure(&cause.to_string()))?;
+        Ok(ids.unwrap_or_default())
     }
 
     /// Podman takes this lock for whatever it does with secrets; lookups of its own wait meanwhile.

@@ -89,7 +89,7 @@ fn every_value_is_psi_s_afterwards_by_its_id_and_name_and_byte_for_byte() {
     for (name, value) in &values {
         assert_eq!(&looked_up(&host, name), value, "{name}");
     }
-    assert_eq!(migrated(&host, "file", &[])["plaintext"]["served"], json!([]));
+    assert_eq!(migrated(&host, "file", &[])["plaintext"][0]["served"], json!([]));
 }
 
 /// Containers start all the while with a secret that is being moved, and with one that was.
@@ -224,6 +224,44 @@ fn a_value_in_clear_that_psi_does_not_serve_is_kept() {
     let told = host.driver(&["gc"]).text();
     assert!(told.contains("removed 1 values in clear"), "{told}");
     assert_eq!(folder_holds(&host.podman.secrets_folder(), b"aHVudGVyMi1i"), None);
+}
+
+/// The driver option `path=` names another folder, and podman's record forgets it when the secret becomes psi's.
+#[test]
+fn values_in_clear_in_another_folder_are_not_forgotten() {
+    let host = Host::with_myapp(&json!({}));
+    let elsewhere = host.world.folder().join("elsewhere");
+    let clear = elsewhere.join("secretsdata.json");
+    let create_there = |name: &str, value: &[u8]| {
+        let path = format!("path={}", elsewhere.display());
+        let create = ["secret", "create", "--driver=file", "--driver-opts", &path, name, "-"];
+        assert_eq!(host.podman.run(&create, value).code, 0);
+    };
+    let in_clear = || fs::read_to_string(&clear).unwrap();
+    create(&host, "a", b"hunter2-a");
+    create_there("b", b"hunter2-b");
+    let told = migrate(&host, "file", &["--remove-plaintext"]).text();
+    assert!(
+        told.contains(&format!("removed 1 values in clear from {}", clear.display())),
+        "{told}"
+    );
+    assert_eq!((in_clear().as_str(), looked_up(&host, "b")), ("{}", b"hunter2-b".to_vec()));
+    assert_eq!(folder_holds(&host.podman.secrets_folder(), b"aHVudGVyMi"), None);
+
+    // Later, and by the hint alone.
+    create_there("c", b"hunter2-c");
+    create_there("d", b"hunter2-d");
+    let told = migrate(&host, "file", &["c"]).text();
+    let hint = format!("--remove-plaintext --plaintext {}\n", elsewhere.display());
+    assert!(told.ends_with(&hint), "{told}");
+    migrate(&host, "file", &["d"]).ok();
+    let args: Vec<&str> = hint.trim_end().split(' ').collect();
+    let told = migrate(&host, "file", &args).text();
+    assert!(
+        told.contains(&format!("removed 2 values in clear from {}", clear.display())),
+        "{told}"
+    );
+    assert_eq!((in_clear().as_str(), looked_up(&host, "c")), ("{}", b"hunter2-c".to_vec()));
 }
 
 /// The API of podman's is enough to find the secrets by; its own files are where it says.

@@ -19,7 +19,7 @@ use super::progress::Progress;
 use crate::args::{MigrateOptions, OldStore};
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
-use crate::podman::{About, Commands, Podman, Secret, Store, ids, resolve};
+use crate::podman::{About, Commands, FileDriver, Podman, Secret, Store, ids, resolve};
 use crate::stdio;
 
 /// What there is.
@@ -72,8 +72,8 @@ struct Done {
     moved: Vec<Moved>,
     /// By name, and why.
     failed: BTreeMap<String, String>,
-    /// Values in clear, when the old store has such.
-    plaintext: Option<Plaintext>,
+    /// Values in clear, by folder, when the old store has such.
+    plaintext: Vec<Plaintext>,
 }
 
 pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), Failure> {
@@ -91,7 +91,7 @@ pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), Failure
         host.hand_over(done)?
     };
     if options.from == OldStore::File {
-        done.plaintext = Some(clear(&host, &podman, options)?);
+        done.plaintext = clear(&host, &podman, options)?;
     }
     stdio::write_text(&report::of(&done, options))?;
     verdict(&done)
@@ -187,14 +187,22 @@ fn one(
     }
 }
 
-/// Looks again at what is in clear by now, and removes what is to be removed.
-fn clear(host: &Host, podman: &Podman, options: &MigrateOptions) -> Result<Plaintext, Failure> {
-    let secrets = if options.dry_run { host.secrets.clone() } else { podman.secrets()? };
-    let mut plaintext = Plaintext::look(&host.about.graph_root, &secrets)?;
+/// Looks again at what is in clear by now, and removes what is to be removed. Which folders hold it, podman's
+/// record told before: of a secret that was handed over it tells no more.
+fn clear(
+    host: &Host,
+    podman: &Podman,
+    options: &MigrateOptions,
+) -> Result<Vec<Plaintext>, Failure> {
+    let secrets = if options.dry_run { &host.secrets } else { &podman.secrets()? };
+    let folders =
+        FileDriver::all(&host.about.graph_root, host.secrets.values(), &options.plaintext);
+    let looks = folders.into_iter().map(|files| Plaintext::look(files, secrets));
+    let mut all = looks.collect::<Result<Vec<_>, _>>()?;
     if options.remove_plaintext && !options.dry_run {
-        plaintext.remove()?;
+        all.iter_mut().try_for_each(Plaintext::remove)?;
     }
-    Ok(plaintext)
+    Ok(all)
 }
 
 impl Data<'_> {
@@ -219,7 +227,7 @@ impl Done {
 }
 
 fn verdict(done: &Done) -> Result<(), Failure> {
-    let differing = done.plaintext.as_ref().map_or(0, |plaintext| plaintext.differing.len());
+    let differing: usize = done.plaintext.iter().map(|folder| folder.differing.len()).sum();
     match done.failed.len() + differing {
         0 => Ok(()),
         1 => Err(Failure::new(

@@ -1,5 +1,7 @@
 //! What a migration did or would do. Names, never a value.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::{Done, Moved};
@@ -32,14 +34,13 @@ fn as_text(done: &Done, options: &MigrateOptions) -> String {
         text +=
             &format!("{count} moved, {} left; ids and names are as they were\n", done.failed.len());
     }
-    text + &done
-        .plaintext
-        .as_ref()
-        .map(|plaintext| of_plaintext(plaintext, options))
-        .unwrap_or_default()
+    let own = done.plaintext.first().map(Plaintext::folder);
+    text.extend(done.plaintext.iter().map(|folder| of_plaintext(folder, own, options)));
+    text
 }
 
-fn of_plaintext(plaintext: &Plaintext, options: &MigrateOptions) -> String {
+/// Podman's `own` folder is looked at anyway; any other one has to be named from now on.
+fn of_plaintext(plaintext: &Plaintext, own: Option<&Path>, options: &MigrateOptions) -> String {
     let path = plaintext.path();
     let path = path.display();
     let mut text = String::new();
@@ -55,8 +56,13 @@ fn of_plaintext(plaintext: &Plaintext, options: &MigrateOptions) -> String {
         _ if options.remove_plaintext => {
             format!("would remove {proven} values in clear from {path}\n")
         }
-        _ => format!(
+        _ if own == Some(plaintext.folder()) => format!(
             "{proven} values that psi serves are still in clear in {path}: run it with --remove-plaintext\n"
+        ),
+        _ => format!(
+            "{proven} values that psi serves are still in clear in {path}, a folder that their record names no more: \
+             run it with --remove-plaintext --plaintext {}\n",
+            plaintext.folder().display()
         ),
     }
 }
@@ -65,19 +71,19 @@ fn as_json(done: &Done, options: &MigrateOptions) -> String {
     let moved = done.moved.iter().map(
         |Moved { name, what, compared }| json!({"name": name, "to": what, "compared": compared}),
     );
-    let plaintext = done.plaintext.as_ref().map(|plaintext| {
+    let plaintext = done.plaintext.iter().map(|folder| {
         json!({
-            "path": plaintext.path().display().to_string(),
-            "served": plaintext.proven.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "differing": plaintext.differing,
-            "removed": plaintext.removed,
+            "path": folder.path().display().to_string(),
+            "served": folder.proven.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "differing": folder.differing,
+            "removed": folder.removed,
         })
     });
     let report = json!({
         "dry_run": options.dry_run,
         "moved": moved.collect::<Vec<_>>(),
         "left": done.failed,
-        "plaintext": plaintext,
+        "plaintext": plaintext.collect::<Vec<_>>(),
     });
     format!("{report:#}\n")
 }
