@@ -186,6 +186,9 @@ impl Daemon {
     /// Why the daemon is degraded, one sentence each.
     pub fn degraded(&self) -> Vec<String> {
         let mut reasons: Vec<String> = lock(&self.degraded).values().cloned().collect();
+        if !self.service.gate.is_open() {
+            reasons.insert(0, "the key is being opened; what needs it waits".into());
+        }
         if let Some(why) = self.persister().and_then(|persister| persister.state().error) {
             reasons.push(format!(
                 "{} cannot be written: {why}; psid keeps trying, and a restart now would lose what it fetched",
