@@ -19,11 +19,9 @@ use crate::recovery::{self, RecoveryKey};
 use crate::registry::{Registry, RegistryError};
 use crate::service::ServiceError;
 
-/// How long after a key that did not open to try again; then twice as long each time. A TPM's device may come
-/// a moment after psid at a boot.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// A token may be put back at any time.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long after a key that did not open to try again: a token may be put back at any time. Not sooner: a
+/// recovery whose last fsync failed is done again first, and only then is its key sure to survive a power cut.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 impl Daemon {
     /// Opens the key, while lookups that need it wait and systemd is asked for time; without success,
@@ -41,12 +39,10 @@ impl Daemon {
 
     /// Tries again to open a key that did not open, until it does.
     pub async fn keep_trying(&self, stop: CancellationToken) {
-        let mut pause = FIRST_PAUSE;
         while self.backend.is_some() && self.vault().is_none() {
-            if tokio::time::timeout(pause, stop.cancelled()).await.is_ok() {
+            if tokio::time::timeout(TRY_AGAIN, stop.cancelled()).await.is_ok() {
                 return;
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
             self.unlock().await;
         }
     }
