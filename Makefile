@@ -10,7 +10,7 @@ CARGO   ?= cargo
 MUSL    := $(shell uname -m)-unknown-linux-musl
 DIST    := target/dist
 
-.PHONY: all build deb rpm image debug deps demo test vm-test chaos bench bench-programs budget fuzz lint deny generate install clean
+.PHONY: all build deb rpm image debug deps demo test vm-test vm-host chaos bench bench-programs budget fuzz lint deny generate install clean
 
 all: build
 
@@ -57,6 +57,12 @@ chaos: deps debug
 vm-test: deps deb
 	$(CARGO) build --locked -p infisical-double
 	@tests/vm/story.sh
+
+## On such a host: the package installed, upgraded in use, removed and purged; rootless; AppArmor.
+## PARTS=container for psid as a container, after `make image`.
+vm-host: deps deb
+	@tests/vm/build.sh
+	@for part in $(or $(PARTS),packages rootless apparmor); do VM=host tests/vm/$$part.sh || exit 1; done
 
 ## Each figure that psi promises, beside its target: a table, target/bench.json, and docs/performance.{md,svg}
 ## after a full run (a quarter of an hour). QUICK=1: two minutes. ONLY="rate disk": some of them.

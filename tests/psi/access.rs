@@ -54,7 +54,18 @@ fn an_allowed_gid_may_call() {
 fn every_call_is_judged() {
     let (_double, world, _psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
     let reference = reference("/myapp", "A");
-    let calls: [&[&str]; 10] = [
+    let import = [
+        "import",
+        "env-file",
+        "-",
+        "--project",
+        "myproject",
+        "--path",
+        "/myapp",
+        "--conflict=skip",
+    ];
+    let request = format!("{{\"SecretName\":{reference:?}}}");
+    let calls: [&[&str]; 14] = [
         &["lookup"],
         &["store"],
         &["delete"],
@@ -65,9 +76,14 @@ fn every_call_is_judged() {
         &["cache", "status"],
         &["cache", "refresh"],
         &["cache", "invalidate", &reference],
+        &["exec", "--", "true"],
+        &["gc", "--dry-run"],
+        &import,
+        &["provider"],
     ];
     for args in calls {
-        let call = world.driver(args).id(id(1)).stdin("x").user(&world, STRANGER, STRANGER);
+        let stdin = if args[0] == "import" { "B=2\n" } else { &request };
+        let call = world.driver(args).id(id(1)).stdin(stdin).user(&world, STRANGER, STRANGER);
         let line = call.fails(77);
         assert!(line.contains(&format!("uid {STRANGER} ")), "{line}");
     }

@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(8);
 /// As much as psi-driver takes (hyper's default).
 const LARGEST_HEADERS: u32 = 16 << 10;
 /// The methods, of which the first byte of a call chooses one.
-const METHODS: [&str; 15] = [
+const METHODS: [&str; 19] = [
     "psi.v1.SecretDriver/Lookup",
     "psi.v1.SecretDriver/Store",
     "psi.v1.SecretDriver/Delete",
@@ -38,6 +38,10 @@ const METHODS: [&str; 15] = [
     "psi.v1.HsmAdmin/HsmStatus",
     "psi.v1.CacheAdmin/Recover",
     "psi.v1.CacheAdmin/MakeRecoveryKey",
+    "psi.v1.ImportAdmin/Import",
+    "psi.v1.WorkloadAdmin/Plan",
+    "psi.v1.WorkloadAdmin/Registrations",
+    "psi.v1.WorkloadAdmin/Repoint",
 ];
 /// `LookupRequest { name: {"provider":"infisical","project":"p","path":"/app","key":"KEY"} }`
 const LOOKUP: &[u8] =
