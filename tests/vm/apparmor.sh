@@ -1,23 +1,7 @@
 #!/bin/bash
 # psid and its helper under AppArmor, enforced by a real kernel, and the score of their sandboxes.
-# VMTOOL drives the host (default: vm beside this file), which is started afresh; `make deb` comes before.
-# A line for each check; the first that fails ends it.
-set -euo pipefail
-here=$(dirname "$(readlink -f "$0")")
-top=$(readlink -f "$here/../..")
-vm=${VMTOOL:-$here/vm}
-work=$(mktemp -d)
-
-ok() { echo "ok - $*"; }
-bad() { echo "NOT OK - $*"; exit 1; }
-guest() { "$vm" run "$@" </dev/null; }
-same() { if [ "$2" = "$3" ]; then ok "$1: $2"; else bad "$1: '$2' instead of '$3'"; fi; }
-started=''
-cleanup() {
-    [ -z "$started" ] || [ -n "${KEEP:-}" ] || "$vm" stop
-    rm -rf "$work"
-}
-trap cleanup EXIT
+# `make deb` comes before.
+. "$(dirname "$(readlink -f "$0")")/host.sh"
 
 # The guest's apparmor_parser, of its own Debian; nothing is installed here.
 fetch_parser() {
@@ -37,9 +21,8 @@ CONF
 }
 
 fetch_parser
-started=yes
-"$vm" start --fresh
-"$vm" push "$(ls "$top"/target/psi_*.deb | sort -V | tail -n 1)" "$work"/apparmor_*.deb /root/
+start_afresh
+"$vm" push "$(the_package)" "$work"/apparmor_*.deb /root/
 guest 'dpkg -i --force-depends /root/apparmor_*.deb >/dev/null 2>&1; dpkg -i /root/psi_*.deb >/dev/null 2>&1'
 guest 'printf "[cache]\nbackend = \"tpm\"\n" >/etc/psi/config.toml && psi-driver cache init --backend tpm >/dev/null && systemctl start psid'
 

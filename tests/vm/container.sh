@@ -1,29 +1,11 @@
 #!/bin/bash
 # psid as a container on a real host: its quadlet behind psid.socket, with a key of the TPM.
-# VMTOOL drives the host (default: vm beside this file), which is started afresh; `make deb` and `make image`
-# come before, and PODMAN is the podman that has the image.
-# A line for each check; the first that fails ends it.
-set -euo pipefail
-here=$(dirname "$(readlink -f "$0")")
-top=$(readlink -f "$here/../..")
-vm=${VMTOOL:-$here/vm}
-work=$(mktemp -d)
-
-ok() { echo "ok - $*"; }
-bad() { echo "NOT OK - $*"; exit 1; }
-guest() { "$vm" run "$@" </dev/null; }
-same() { if [ "$2" = "$3" ]; then ok "$1: $2"; else bad "$1: '$2' instead of '$3'"; fi; }
-started=''
-cleanup() {
-    [ -z "$started" ] || [ -n "${KEEP:-}" ] || "$vm" stop
-    rm -rf "$work"
-}
-trap cleanup EXIT
+# `make deb` and `make image` come before; PODMAN is the podman that has the image.
+. "$(dirname "$(readlink -f "$0")")/host.sh"
 
 ${PODMAN:-podman} save -q -o "$work/psi.tar" localhost/psi:latest
-started=yes
-"$vm" start --fresh
-"$vm" push "$(ls "$top"/target/psi_*.deb | sort -V | tail -n 1)" "$work/psi.tar" "$top/contrib/container/psid.container" /root/
+start_afresh
+"$vm" push "$(the_package)" "$work/psi.tar" "$top/contrib/container/psid.container" /root/
 # psi-driver and psid.socket are the package's; the quadlet takes the place of its psid.service.
 guest 'dpkg -i /root/psi_*.deb >/dev/null 2>&1 && podman load -q -i /root/psi.tar >/dev/null
     mkdir -p /etc/containers/systemd && cp /root/psid.container /etc/containers/systemd/

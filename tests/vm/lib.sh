@@ -1,8 +1,6 @@
 # What the steps of the story have in common; story.sh sources it, and each step is run with it.
 # shellcheck shell=bash
-set -euo pipefail
-here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
-top=$(readlink -f "$here/../..")
+. "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/common.sh"
 export VM=${VM:-story} VM_LAB=${VM_LAB:-$top/target/vm}
 table=$VM_LAB/story.md
 recovery_key=$VM_LAB/recovery-key
@@ -29,15 +27,6 @@ must() {
     fi
 }
 same() { if [ "$2" = "$3" ]; then ok "$1" "$2"; else fail "$1" "'$2' instead of '$3'"; fi; }
-# SECONDS COMMAND...: until it succeeds.
-within() {
-    local end=$((SECONDS + $1))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt "$end" ] || return 1
-        sleep 0.5
-    done
-}
 
 # --- the double, on this machine; DOUBLE and CONTROL are its URLs ---
 requests() { curl -fsS "$CONTROL/stats" | jq .requests; }

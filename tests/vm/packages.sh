@@ -1,39 +1,7 @@
 #!/bin/bash
 # The Debian package on a real host: installed, upgraded in use, removed, installed again, purged.
-# VMTOOL drives the host (default: vm beside this file), which is started afresh; `make deb` comes before.
-# A line for each check; the first that fails ends it.
-set -euo pipefail
-here=$(dirname "$(readlink -f "$0")")
-top=$(readlink -f "$here/../..")
-vm=${VMTOOL:-$here/vm}
-work=$(mktemp -d)
-
-ok() { echo "ok - $*"; }
-bad() { echo "NOT OK - $*"; exit 1; }
-guest() { "$vm" run "$@" </dev/null; }
-same() { if [ "$2" = "$3" ]; then ok "$1: $2"; else bad "$1: '$2' instead of '$3'"; fi; }
-within() {
-    local end=$((SECONDS + $1))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt "$end" ] || return 1
-        sleep 0.5
-    done
-}
-started=''
-cleanup() {
-    [ -z "$started" ] || [ -n "${KEEP:-}" ] || "$vm" stop
-    rm -rf "$work"
-}
-trap cleanup EXIT
-
-busybox_image() {
-    local applet
-    mkdir -p "$work/image/bin" "$work/image/etc" "$work/image/tmp"
-    cp "$(command -v busybox)" "$work/image/bin/busybox"
-    for applet in sh cat sleep echo test; do ln -s busybox "$work/image/bin/$applet"; done
-    tar -C "$work/image" -cf "$work/busybox.tar" .
-}
+# `make deb` comes before.
+. "$(dirname "$(readlink -f "$0")")/host.sh"
 
 # The same programs as another version, and as one later still.
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$top/Cargo.toml" | head -1)
@@ -47,8 +15,7 @@ if command -v lintian >/dev/null; then
     ok 'lintian finds no error and no warning'
 fi
 
-started=yes
-"$vm" start --fresh
+start_afresh
 busybox_image
 "$vm" push "$work"/*.deb "$work/busybox.tar" /root/
 guest 'podman import -q /root/busybox.tar localhost/busybox:1 >/dev/null'

@@ -1,18 +1,9 @@
 #!/bin/bash
 # Rootless: two users and root on one host, each with a psid and a podman of one's own.
-# VMTOOL drives the host (default: vm beside this file), which is started afresh; `make deb` comes before.
-# A line for each check; the first that fails ends it.
-set -euo pipefail
-here=$(dirname "$(readlink -f "$0")")
-top=$(readlink -f "$here/../..")
-vm=${VMTOOL:-$here/vm}
-work=$(mktemp -d)
+# `make deb` comes before.
+. "$(dirname "$(readlink -f "$0")")/host.sh"
 
-ok() { echo "ok - $*"; }
-bad() { echo "NOT OK - $*"; exit 1; }
-guest() { "$vm" run "$@" </dev/null; }
 as() { local user=$1; shift; "$vm" run -u "$user" "$@" </dev/null; }
-same() { if [ "$2" = "$3" ]; then ok "$1: $2"; else bad "$1: '$2' instead of '$3'"; fi; }
 # WHAT CODE WORDS USER COMMAND: it must fail so, and say so.
 fails() {
     local what=$1 code=$2 words=$3 user=$4 said is
@@ -23,29 +14,11 @@ fails() {
     [[ $said == *$words* ]] || bad "$what: '$said' without '$words'"
     ok "$what: exit $code, $said"
 }
-within() {
-    local end=$((SECONDS + $1))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt "$end" ] || return 1
-        sleep 0.5
-    done
-}
-started=''
-cleanup() {
-    [ -z "$started" ] || [ -n "${KEEP:-}" ] || "$vm" stop
-    rm -rf "$work"
-}
-trap cleanup EXIT
 
-mkdir -p "$work/image/bin" "$work/image/etc" "$work/image/tmp"
-cp "$(command -v busybox)" "$work/image/bin/busybox"
-for applet in sh cat sleep echo test; do ln -s busybox "$work/image/bin/$applet"; done
-tar -C "$work/image" -cf "$work/busybox.tar" .
+busybox_image
 
-started=yes
-"$vm" start --fresh
-"$vm" push "$(ls "$top"/target/psi_*.deb | sort -V | tail -n 1)" "$work/busybox.tar" /tmp/
+start_afresh
+"$vm" push "$(the_package)" "$work/busybox.tar" /tmp/
 guest 'chmod 644 /tmp/busybox.tar; dpkg -i /tmp/psi_*.deb >/dev/null 2>&1'
 for user in anna ben; do
     guest "id -u $user >/dev/null 2>&1 || useradd -m -s /bin/bash $user

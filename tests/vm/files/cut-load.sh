@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # cut-load.sh ROUND CONTROL: stores, refreshes and rekeys that never end. What is about to be done is said
-# before, and what was acknowledged after; a line is whole when it ends with a dot.
+# before, and what was acknowledged after; a line is whole when it ends with a dot. Each rests between two, for
+# the host's processor is an emulated one, and a rekey would not come to its turn.
 round=$1 control=$2
 stores() {
     local n id value
@@ -13,7 +14,7 @@ stores() {
             echo "deleting $id ."
             SECRET_ID=$id psi-driver delete && echo "deleted $id ."
         fi
-        sleep 0.1
+        sleep 0.3
     done
 }
 refreshes() {
@@ -25,6 +26,7 @@ refreshes() {
         psi-driver cache refresh >/dev/null && echo "refreshed $version ."
         # The file holds what psid holds: a refresh is written within 100 ms, and not before it is answered.
         psi-driver cache status --verify >/dev/null && echo "kept $version ."
+        sleep 0.5
     done
 }
 rekeys() {

@@ -35,6 +35,7 @@ judge() {
 }
 
 has_said() { [ "$(wc -l <"$VM_LAB/cut.out")" -ge "$1" ]; }
+is_rekeying() { [ "$(grep '^rekey.* \.$' "$VM_LAB/cut.out" | tail -n 1)" = 'rekeying .' ]; }
 
 RANDOM=$SEED
 rekeys_cut=0
@@ -44,6 +45,8 @@ for round in $(seq "$CUTS"); do
     load=$!
     # So much was said, and a moment more: a machine that is busy does less in a second.
     within 180 has_said "$lines" || fail "cut $round: something to interrupt" "$(tail -n 3 "$VM_LAB/cut.log")"
+    # Every third one while a rekey is under way, which a moment of all would rarely meet.
+    [ $((round % 3)) != 0 ] || within 60 is_rekeying || fail "cut $round: a rekey to interrupt" "$(tail -n 3 "$VM_LAB/cut.log")"
     sleep "$pause"
     vm cut
     wait "$load" || true
