@@ -50,6 +50,14 @@ struct Known {
     revision: u64,
 }
 
+impl Known {
+    /// The provider gave the same value again.
+    fn renew(&mut self, at: Timestamp, fetched: Tick) {
+        self.entry.renew(at);
+        (self.fetched, self.dated) = (fetched, true);
+    }
+}
+
 /// What the config says of age.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
@@ -209,19 +217,17 @@ impl Cache {
             return Arc::new(entry);
         }
         self.doubts.settle(at);
-        let (entry, revision) = match self.entries.get(at) {
+        let entry = match self.entries.get_mut(at) {
             // One copy of a value in RAM, however often it is fetched.
             Some(known) if known.entry.value().same_as(entry.value()) => {
-                (known.entry.renewed(entry.fetched_at()), known.revision)
+                known.renew(entry.fetched_at(), fetched);
+                return Arc::clone(&known.entry);
             }
             // A container that was served the one will ask for the other.
-            Some(known) => {
-                let served_in = known.entry.served_in();
-                (entry.was_served_in(served_in), self.next_revision())
-            }
-            None => (entry, self.next_revision()),
+            Some(known) => entry.was_served_in(known.entry.served_in()),
+            None => entry,
         };
-        let entry = Arc::new(entry);
+        let (entry, revision) = (Arc::new(entry), self.next_revision());
         let known = Known { entry: Arc::clone(&entry), fetched, dated: true, revision };
         self.entries.insert(at.clone(), known);
         entry

@@ -7,8 +7,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use psi_common::SecretBytes;
+
 use super::doubt::{Cause, Refusal};
-use super::{Cache, Entry, Known, Ticket};
+use super::{Cache, Entry, Ticket};
 use crate::clock::Moment;
 use crate::reference::{Coordinates, Extent, Listing};
 
@@ -44,16 +46,17 @@ pub struct Counts {
 /// What a listing left in the cache: as long as that is unchanged, a listing that is unchanged too need
 /// not be sent again.
 pub struct Mark {
-    /// Everything that was listed, wanted or not.
-    present: HashSet<Coordinates>,
     /// What is in the cache of it, and which value that is.
     revisions: Vec<(Coordinates, u64)>,
+    /// What was listed besides, and not wanted.
+    unwanted: HashSet<Coordinates>,
 }
 
 impl Cache {
     /// Makes a whole listing the truth of its extents. The mark is there when nothing of it is in doubt.
     pub fn replace(&mut self, listing: Listing, taking: &Taking<'_>) -> (Counts, Option<Mark>) {
-        let Listing { extents, found, denied, .. } = listing;
+        let Listing { extents, mut found, denied, .. } = listing;
+        self.share_names(&mut found);
         self.settle(&extents, taking.ticket);
         let present: HashSet<Coordinates> =
             found.iter().map(|(at, _)| at).chain(&denied).cloned().collect();
@@ -61,15 +64,28 @@ impl Cache {
         let hidden = Refusal::Denied("a listing hides its value".into());
         let now = taking.now.tick;
         counts.removed += self.doubt_all(&denied, &hidden, now);
-        let mut revisions = Vec::new();
+        let mut mark =
+            Mark { revisions: Vec::with_capacity(found.len()), unwanted: HashSet::new() };
         for (at, value) in found {
             if (taking.wanted)(&at) {
                 self.take(&at, Entry::new(value, taking.now.wall), taking, &mut counts);
-                revisions.extend(self.revision(&at).map(|revision| (at, revision)));
+                mark.revisions.extend(self.revision(&at).map(|revision| (at, revision)));
+            } else {
+                mark.unwanted.insert(at);
             }
         }
         let sure = denied.is_empty() && counts.held == 0;
-        (counts, sure.then_some(Mark { present, revisions }))
+        (counts, sure.then_some(mark))
+    }
+
+    /// Has a listing name what is known as the cache does: the mark keeps the names, and each once more,
+    /// between what a listing leaves free, would be a hole in each page of it.
+    fn share_names(&self, found: &mut [(Coordinates, SecretBytes)]) {
+        for (at, _) in found {
+            if let Some((known, _)) = self.entries.get_key_value(at) {
+                at.clone_from(known);
+            }
+        }
     }
 
     /// What was invalidated before a listing was asked for is as the listing says.
@@ -161,8 +177,10 @@ impl Cache {
         let same = |(at, revision): &(Coordinates, u64)| {
             self.revision(at) == Some(*revision) && self.doubts.of(at).is_none()
         };
+        // All of the mark is there; when there is as much as that, there is nothing else.
         mark.revisions.iter().all(same)
-            && self.within(extents).iter().all(|at| mark.present.contains(at))
+            && self.within(extents).iter().filter(|at| !mark.unwanted.contains(at)).count()
+                == mark.revisions.len()
     }
 
     /// The listing that left `mark` is still the truth: its entries are as good as fetched now. Tells how
@@ -174,8 +192,7 @@ impl Cache {
             if let Some(known) = self.entries.get_mut(at)
                 && known.revision == *revision
             {
-                let entry = Arc::new(known.entry.renewed(now.wall));
-                *known = Known { entry, fetched: now.tick, dated: true, revision: *revision };
+                known.renew(now.wall, now.tick);
                 renewed += 1;
             }
         }

@@ -1,17 +1,18 @@
 //! One value, and what is known of it.
 
 use std::num::NonZeroU64;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use psi_common::SecretBytes;
 
 use crate::clock::Timestamp;
 
-/// One value and when the provider said so.
+/// One value and when the provider said so. What changes without the value changes in place: a refresh that
+/// replaced what it found unchanged would leave holes between what others keep.
 pub struct Entry {
-    value: Arc<SecretBytes>,
-    fetched_at: Timestamp,
+    value: SecretBytes,
+    /// When the provider gave it, in milliseconds since the epoch.
+    fetched_at: AtomicU64,
     /// It stays true for good, and on no disk.
     in_ram: bool,
     /// The boot in which it was last served; 0: it never was.
@@ -28,8 +29,8 @@ impl Entry {
     /// A value that the provider gave at `fetched_at`.
     pub fn new(value: SecretBytes, fetched_at: Timestamp) -> Self {
         Self {
-            value: Arc::new(value),
-            fetched_at,
+            value,
+            fetched_at: AtomicU64::new(fetched_at.as_millis()),
             in_ram: false,
             served_in: AtomicU64::new(0),
             overdue_told: AtomicBool::new(false),
@@ -53,7 +54,7 @@ impl Entry {
 
     /// When the provider gave it, by the wall clock of that time.
     pub fn fetched_at(&self) -> Timestamp {
-        self.fetched_at
+        Timestamp::from_millis(self.fetched_at.load(Ordering::Relaxed))
     }
 
     /// The boot in which it was last served, as a number; 0: it never was.
@@ -82,14 +83,9 @@ impl Entry {
         self.in_ram
     }
 
-    /// The same value, which the provider gave again.
-    pub(super) fn renewed(&self, fetched_at: Timestamp) -> Self {
-        Self {
-            value: Arc::clone(&self.value),
-            fetched_at,
-            in_ram: self.in_ram,
-            served_in: AtomicU64::new(self.served_in()),
-            overdue_told: AtomicBool::new(false),
-        }
+    /// Takes note that the provider gave the same value again.
+    pub(super) fn renew(&self, fetched_at: Timestamp) {
+        self.fetched_at.store(fetched_at.as_millis(), Ordering::Relaxed);
+        self.overdue_told.store(false, Ordering::Relaxed);
     }
 }
