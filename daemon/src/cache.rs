@@ -9,6 +9,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use indexmap::IndexMap;
+
 use crate::clock::{Moment, Tick, Timestamp};
 use crate::reference::{Coordinates, Extent};
 use doubt::Doubts;
@@ -27,7 +29,8 @@ const MANY_DROPPED: usize = 1_024;
 pub struct Cache {
     policy: Policy,
     boot: Boot,
-    entries: HashMap<Coordinates, Known>,
+    /// In the order in which they came, which is that of their memory: all of them are read for each write.
+    entries: IndexMap<Coordinates, Known>,
     doubts: Doubts,
     /// For each entry that was invalidated, the count of invalidations then.
     dropped: HashMap<Coordinates, u64>,
@@ -117,7 +120,7 @@ impl Cache {
         Self {
             policy,
             boot,
-            entries: HashMap::new(),
+            entries: IndexMap::new(),
             doubts: Doubts::default(),
             dropped: HashMap::new(),
             dropped_all: 0,
@@ -280,7 +283,7 @@ impl Cache {
     }
 
     fn remove(&mut self, at: &Coordinates) {
-        self.entries.remove(at);
+        self.entries.swap_remove(at);
         self.doubts.settle(at);
     }
 

@@ -20,7 +20,7 @@ use crate::shared_cache::SharedCache;
 const GATHER: Duration = Duration::from_millis(50);
 /// … and those within so many times what the last write took, counted from its end: while one miss after the
 /// other comes, a large cache is written for a small share of the time…
-const REST: u32 = 8;
+const REST: u32 = 12;
 /// … but as often as this.
 const LATEST: Duration = Duration::from_millis(500);
 /// How long after a write that failed to try again, when nothing else changes.
@@ -129,21 +129,23 @@ fn is_ours(file: &[u8]) -> bool {
 /// Writes a generation of the cache, and then its number: a crash in between leaves a file that is newer
 /// than the memory, which is no rollback.
 pub fn write(path: &Path, vault: &Vault, snapshot: &Snapshot) -> Result<(), String> {
-    write_cache(path, vault, snapshot)?;
+    let _freed_last = write_cache(path, vault, snapshot)?;
     remember(path, vault, snapshot.generation)
 }
 
 /// Writes an empty cache under a new key, whose memory says 0.
 pub fn write_empty(path: &Path, vault: &Vault) -> Result<(), String> {
-    write_cache(path, vault, &Snapshot { generation: 1, entries: Vec::new() })
+    write_cache(path, vault, &Snapshot { generation: 1, entries: Vec::new() }).map(drop)
 }
 
-fn write_cache(path: &Path, vault: &Vault, snapshot: &Snapshot) -> Result<(), String> {
+/// The bytes come back: to wipe and free those of a large cache takes as long as to write some.
+fn write_cache(path: &Path, vault: &Vault, snapshot: &Snapshot) -> Result<Vec<u8>, String> {
     let write = |out: &mut Vec<u8>| payload::encode(snapshot, clock::now().wall, out);
     let cache = vault
         .seal_written(Content::Cache, payload::room(snapshot), write)
         .map_err(|error| error.to_string())?;
-    files::replace(path, &cache).map_err(|error| error.to_string())
+    files::replace(path, &cache).map_err(|error| error.to_string())?;
+    Ok(cache)
 }
 
 /// Writes the number of the generation of the cache at `path` that was written last; 0 before the first.
