@@ -203,7 +203,8 @@ impl Service {
         };
         let servable = matches!(known, Some((_, true, _)));
         let question = Question { upstream, at, reference, servable, now, deadline };
-        let error = match self.ask(&question).await {
+        // In a box of its own: each lookup is as large as all that it may have to do, and most are hits.
+        let error = match Box::pin(self.ask(&question)).await {
             Ok(entry) => {
                 self.cache.serve(&entry);
                 return Ok(entry);
