@@ -1,14 +1,16 @@
 //! What `psi-driver` and `psid` must agree on, apart from the wire: ids, secret bytes, paths, exit
-//! codes and the first six bytes of `cache.enc`.
+//! codes, what a host is found to lack, and the first six bytes of `cache.enc`.
 
 mod cache_header;
 mod exit;
+mod finding;
 mod paths;
 mod secret_bytes;
 mod secret_id;
 
 pub use cache_header::{BackendTag, CacheHeader, NotACache};
 pub use exit::Exit;
+pub use finding::{Finding, Severity};
 pub use paths::{Paths, Scope};
 pub use secret_bytes::SecretBytes;
 pub use secret_id::{InvalidSecretId, SecretId};

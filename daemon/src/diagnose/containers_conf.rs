@@ -6,9 +6,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use psi_common::Finding;
 use toml::{Table, Value};
-
-use super::Finding;
 
 /// Where podman looks.
 pub struct Places {

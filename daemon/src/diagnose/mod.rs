@@ -5,34 +5,11 @@ pub mod containers_conf;
 mod sealed;
 mod socket;
 
-use std::fmt;
-
+use psi_common::Finding;
 use serde_json::{Value, json};
 
 use crate::assemble::Surroundings;
 use crate::config::Config;
-
-/// Something that is not as it should be.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// How bad it is.
-    pub severity: Severity,
-    /// What happened, with its cause.
-    pub what: String,
-    /// What to do.
-    pub remedy: String,
-}
-
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
-    /// A container would not start, or a secret could not be made.
-    Error,
-    /// Nothing fails now.
-    Warning,
-    /// As it must be, and good to know.
-    Note,
-}
 
 /// Everything that config, files and credentials tell.
 pub async fn diagnose(surroundings: &Surroundings) -> Vec<Finding> {
@@ -54,34 +31,10 @@ pub async fn diagnose(surroundings: &Surroundings) -> Vec<Finding> {
     findings
 }
 
-impl Finding {
-    fn error(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, what: what.into(), remedy: remedy.into() }
-    }
-
-    fn warning(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, what: what.into(), remedy: remedy.into() }
-    }
-
-    fn note(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { severity: Severity::Note, what: what.into(), remedy: remedy.into() }
-    }
-}
-
 /// As psi-driver reads them.
 pub fn to_json(findings: &[Finding]) -> String {
     let all = findings.iter().map(|Finding { severity, what, remedy }| {
-        json!({"severity": severity.to_string(), "what": what, "remedy": remedy})
+        json!({"severity": severity.name(), "what": what, "remedy": remedy})
     });
     format!("{:#}\n", all.collect::<Value>())
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Error => "error",
-            Self::Warning => "warning",
-            Self::Note => "note",
-        })
-    }
 }

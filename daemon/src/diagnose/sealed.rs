@@ -4,9 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use psi_common::BackendTag;
+use psi_common::{BackendTag, Finding};
 
-use super::Finding;
 use crate::assemble::{self, Surroundings};
 use crate::config::{AuthConfig, ClientSecret, Config, HsmPin};
 use crate::credential::{Credential, Creds, Scope, SealOptions};

@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
-use super::Finding;
+use psi_common::Finding;
+
 use crate::config::Access;
 
 /// Compares the socket's mode with who may call.

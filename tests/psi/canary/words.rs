@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::echo::{Answer, Echo, Shape, quoting};
 use super::sought::{Canaries, canary};
 use crate::harness::{
-    Config, Double, Outcome, Start, World, id, program, reference, repository, run, seed,
+    BROKEN_ANSWERS, Config, Double, Outcome, Start, World, id, program, reference, repository, run,
+    seed,
 };
 
 /// A world full of canaries, and all that was said in it.
@@ -132,22 +133,8 @@ impl Stage {
 
 /// The faults of the double, none of which takes its time.
 fn faults() -> Vec<Value> {
-    let plain = [
-        "reset",
-        "reset-mid-body",
-        "truncate",
-        "database-error",
-        "maintenance",
-        "html-502",
-        "html-503",
-        "html-404",
-        "html-403-waf",
-        "captive-portal",
-        "gzip",
-        "garbage-json",
-        "wrong-shape",
-    ];
-    let mut faults: Vec<Value> = plain.iter().map(|kind| json!({"kind": kind})).collect();
+    let plain = BROKEN_ANSWERS.iter().chain(&["maintenance"]);
+    let mut faults: Vec<Value> = plain.map(|kind| json!({"kind": kind})).collect();
     for code in [400, 401, 403, 404, 422, 429, 500] {
         let fault = json!({"kind": "status", "code": code, "error": "Oops", "message": "No."});
         faults.push(fault);

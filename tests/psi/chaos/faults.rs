@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::harness::BROKEN_ANSWERS;
+
 /// One thing that goes wrong.
 #[derive(Clone)]
 pub(super) struct Fault {
@@ -72,23 +74,8 @@ impl Fault {
 }
 
 fn outages() -> Vec<Fault> {
-    let plain = [
-        "refuse",
-        "hang",
-        "reset",
-        "reset-mid-body",
-        "truncate",
-        "database-error",
-        "html-502",
-        "html-503",
-        "html-404",
-        "html-403-waf",
-        "captive-portal",
-        "gzip",
-        "garbage-json",
-        "wrong-shape",
-    ];
-    let mut all: Vec<_> = plain.iter().map(|kind| fault(kind, &json!({"kind": kind}))).collect();
+    let plain = ["refuse", "hang"].iter().chain(&BROKEN_ANSWERS);
+    let mut all: Vec<_> = plain.map(|kind| fault(kind, &json!({"kind": kind}))).collect();
     all.push(fault("slow-drip", &json!({"kind": "slow-drip", "bytesPerSecond": 1})));
     all.push(fault(
         "redirect",

@@ -13,6 +13,21 @@ use tempfile::TempDir;
 use super::process::Process;
 use super::programs::program;
 
+/// The double's kinds of fault that answer, and not as Infisical would, without taking their time.
+pub(crate) const BROKEN_ANSWERS: [&str; 12] = [
+    "reset",
+    "reset-mid-body",
+    "truncate",
+    "database-error",
+    "html-502",
+    "html-503",
+    "html-404",
+    "html-403-waf",
+    "captive-portal",
+    "gzip",
+    "garbage-json",
+    "wrong-shape",
+];
 /// The project's id at the double.
 pub(crate) const PROJECT: &str = "6f2d1b0e-0000-4000-8000-00000000000a";
 /// The identity's id at the double.

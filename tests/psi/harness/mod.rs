@@ -14,7 +14,7 @@ mod wait;
 mod world;
 
 pub(crate) use config::Config;
-pub(crate) use double::{CLIENT_SECRET, Double, IDENTITY, PROJECT, seed};
+pub(crate) use double::{BROKEN_ANSWERS, CLIENT_SECRET, Double, IDENTITY, PROJECT, seed};
 pub(crate) use driver::{Driver, Outcome, one_line, run};
 pub(crate) use ids::{id, reference};
 pub(crate) use probe::{Probe, bytes, hex};

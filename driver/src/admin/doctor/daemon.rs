@@ -1,10 +1,10 @@
 //! What psid tells: as a program of its own, of config, files and credentials; and as the running daemon.
 
-use psi_common::Paths;
+use psi_common::{Finding, Paths, Severity};
 use psi_proto::v1::StatusResponse;
 use serde_json::Value;
 
-use super::{Finding, Severity, counted, named};
+use super::{counted, named};
 use crate::admin::psid;
 use crate::client::{Client, Patience};
 use crate::podman::{About, Commands};

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use psi_common::Finding;
 use rustix::fs::statfs;
 
 use super::secrets::Seen;
-use super::{Finding, counted, named};
+use super::{counted, named};
 use crate::podman::{About, Container, FileDriver, Podman};
 
 /// linux/magic.h

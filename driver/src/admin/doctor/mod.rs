@@ -6,9 +6,7 @@ mod disk;
 mod secrets;
 mod units;
 
-use std::fmt;
-
-use psi_common::{Exit, Paths};
+use psi_common::{Exit, Finding, Paths, Severity};
 use serde_json::json;
 
 use crate::args::DoctorOptions;
@@ -18,26 +16,6 @@ use crate::stdio;
 
 /// A line of names is cut after so many.
 const NAMED: usize = 10;
-
-/// Something that is not as it should be.
-#[derive(Debug, PartialEq, Eq)]
-struct Finding {
-    severity: Severity,
-    what: String,
-    /// Empty, when `what` has it already.
-    remedy: String,
-}
-
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Severity {
-    /// A container would not start, or a secret could not be made.
-    Error,
-    /// Nothing fails now.
-    Warning,
-    /// As it must be, and good to know.
-    Note,
-}
 
 pub(crate) fn run(paths: &Paths, options: &DoctorOptions) -> Result<(), Failure> {
     let quadlets = options.quadlets.clone().unwrap_or_else(|| paths.quadlets.clone());
@@ -65,7 +43,7 @@ fn is_well(findings: &[Finding]) -> bool {
 }
 
 fn as_text(findings: &[Finding]) -> String {
-    let mut text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+    let mut text: String = findings.iter().map(line).collect();
     if is_well(findings) {
         text.push_str("nothing is wrong\n");
     }
@@ -80,42 +58,9 @@ fn as_json(findings: &[Finding]) -> String {
     format!("{report:#}\n")
 }
 
-impl Finding {
-    fn error(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, what: what.into(), remedy: remedy.into() }
-    }
-
-    fn warning(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, what: what.into(), remedy: remedy.into() }
-    }
-
-    fn note(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { severity: Severity::Note, what: what.into(), remedy: remedy.into() }
-    }
-}
-
-impl Severity {
-    const ALL: [Self; 3] = [Self::Error, Self::Warning, Self::Note];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warning => "warning",
-            Self::Note => "note",
-        }
-    }
-
-    fn of(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|severity| severity.name() == name)
-    }
-}
-
 /// One line, as a failure is.
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = Failure::new(Exit::Ok, self.what.as_str(), self.remedy.as_str());
-        write!(f, "{}: {line}", self.severity.name())
-    }
+fn line(Finding { severity, what, remedy }: &Finding) -> String {
+    format!("{}: {}\n", severity.name(), Failure::new(Exit::Ok, what.as_str(), remedy.as_str()))
 }
 
 /// Some names, and how many more there are.

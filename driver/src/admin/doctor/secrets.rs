@@ -5,10 +5,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use psi_common::{Paths, SecretId};
+use psi_common::{Finding, Paths, SecretId};
 use psi_proto::v1::{Registration, RegistrationKind};
 
-use super::{Finding, counted, named};
+use super::{counted, named};
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
 use crate::podman::{Commands, Podman, Secret};

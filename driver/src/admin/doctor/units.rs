@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use psi_common::Finding;
+
 use super::secrets::Seen;
-use super::{Finding, counted, named};
+use super::{counted, named};
 use crate::admin::setup::DropIn;
 
 /// What the Python PSI called its drop-ins.
