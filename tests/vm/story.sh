@@ -9,6 +9,8 @@ steps=${STEPS:-a b c d f g e}
 export SEED=${SEED:-$RANDOM} CUTS=${CUTS:-20} KILLS=${KILLS:-50}
 
 double_on() {
+    # Or the last run's is read, before this one's is begun.
+    rm -f "$VM_LAB/double.out"
     "$top/target/debug/infisical-double" --seed files/world.json >"$VM_LAB/double.out" 2>"$VM_LAB/double.log" &
     double=$!
     within 10 test -s "$VM_LAB/double.out"
