@@ -65,7 +65,7 @@ vm-host: deps deb
 	@for part in $(or $(PARTS),packages rootless apparmor); do VM=host tests/vm/$$part.sh || exit 1; done
 
 ## Each figure that psi promises, beside its target: a table, target/bench.json, and docs/performance.{md,svg}
-## after a full run (a quarter of an hour). QUICK=1: two minutes. ONLY="rate disk": some of them.
+## after a full run (five minutes). QUICK=1: two. ONLY="rate disk": some of them.
 bench: deps build bench-programs
 	target/release/psi-bench $(if $(QUICK),--quick) $(foreach name,$(ONLY),--only $(name))
 
