@@ -28,18 +28,30 @@ packages=(
 
 say() { printf '[%4s s] %s\n' "$SECONDS" "$*" >&2; }
 
-# What this script and ./vm call.
-install_tools() {
-    local need=() pair
-    for pair in mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils \
-        swtpm:swtpm socat:socat ssh:openssh-client ssh-keygen:openssh-client curl:curl jq:jq bc:bc xz:xz-utils \
-        busybox:busybox-static; do
-        command -v "${pair%%:*}" >/dev/null || need+=("${pair##*:}")
+# What this script and ./vm call, as COMMAND:PACKAGE.
+tools=(
+    mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils swtpm:swtpm
+    socat:socat ssh:openssh-client ssh-keygen:openssh-client curl:curl jq:jq bc:bc xz:xz-utils busybox:busybox-static
+)
+missing_tools() {
+    local pair
+    for pair in "${tools[@]}"; do
+        command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
     done
-    [ ${#need[@]} != 0 ] || return 0
-    say "installing: ${need[*]}"
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
+}
+# A second time for what the first one removed: qemu-system-x86 replaces a qemu-utils of the backports.
+install_tools() {
+    local need
+    for _ in 1 2; do
+        mapfile -t need < <(missing_tools)
+        [ ${#need[@]} != 0 ] || return 0
+        say "installing: ${need[*]}"
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
+    done
+    hash -r
+    mapfile -t need < <(missing_tools)
+    [ ${#need[@]} = 0 ] || { say "still missing: ${need[*]}"; return 1; }
 }
 
 # is_made FILE KEY: whether FILE is there, made of what KEY says.
