@@ -69,7 +69,7 @@ impl Client {
             Key::Name(name) => lookup_request::Key::Name(name.clone()),
         });
         let answer: LookupResponse = self.call(DRIVER, "Lookup", &LookupRequest { key })?;
-        Ok(SecretBytes::new(answer.value))
+        Ok(SecretBytes::new(answer.value.into()))
     }
 
     pub(crate) fn store(
@@ -86,10 +86,9 @@ impl Client {
         self.call::<StoreResponse>(DRIVER, "Store", &request).map(|_| ())
     }
 
-    /// Whether the id was registered.
-    pub(crate) fn delete(&self, id: SecretId) -> Result<bool, Failure> {
+    pub(crate) fn delete(&self, id: SecretId) -> Result<(), Failure> {
         let request = DeleteRequest { id: id.to_string() };
-        self.call::<DeleteResponse>(DRIVER, "Delete", &request).map(|answer| answer.existed)
+        self.call::<DeleteResponse>(DRIVER, "Delete", &request).map(|_| ())
     }
 
     pub(crate) fn list(&self) -> Result<Vec<String>, Failure> {

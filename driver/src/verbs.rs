@@ -34,11 +34,7 @@ pub(crate) fn delete(paths: &Paths) -> Result<(), Failure> {
         return Err(Failure::silent(Exit::BadInput));
     }
     let id = secret_id()?;
-    let existed = Client::new(paths, Patience::Podman).delete(id)?;
-    if !existed {
-        stdio::note(&format!("delete {id}"), "psid had no such secret; nothing to do");
-    }
-    Ok(())
+    Client::new(paths, Patience::Podman).delete(id)
 }
 
 pub(crate) fn list(paths: &Paths) -> Result<(), Failure> {

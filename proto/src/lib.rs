@@ -4,6 +4,7 @@
 //! `tests/drift.rs` fails when it no longer is what the proto file says.
 
 pub use prost::Message;
+pub use prost::bytes::Bytes;
 
 pub mod codec;
 pub mod health;

@@ -23,8 +23,8 @@ pub mod lookup_request {
 #[prost(skip_debug)]
 pub struct LookupResponse {
     /// The value, byte for byte: 0 to 4 MiB less the message's overhead.
-    #[prost(bytes = "vec", tag = "1")]
-    pub value: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub value: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use psi_common::SecretBytes;
+use psi_proto::Bytes;
 use psi_proto::v1::secret_driver_server::SecretDriver;
 use psi_proto::v1::{
     DeleteRequest, DeleteResponse, ListRequest, ListResponse, LookupRequest, LookupResponse,
@@ -14,9 +15,18 @@ use tonic::{Request, Response, Status, async_trait};
 use super::{no_key, patience, secret_id, status, whole};
 use crate::clock;
 use crate::daemon::Daemon;
-use crate::service::{Kind, Wanted};
+use crate::service::{Kind, Value, Wanted};
 
 pub(super) struct Driver(pub(super) Arc<Daemon>);
+
+/// A value for the wire, in the memory that it is kept in: it is copied once, into what is sent.
+struct Kept(Value);
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        self.0.secret().expose_secret()
+    }
+}
 
 #[async_trait]
 impl SecretDriver for Driver {
@@ -32,7 +42,7 @@ impl SecretDriver for Driver {
             None => return Err(no_key()),
         };
         let value = self.0.service.lookup(&wanted, now, deadline).await.map_err(status)?;
-        Ok(Response::new(LookupResponse { value: value.secret().expose_secret().to_vec() }))
+        Ok(Response::new(LookupResponse { value: Bytes::from_owner(Kept(value)) }))
     }
 
     async fn store(

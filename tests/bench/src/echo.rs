@@ -20,7 +20,7 @@ type Answer<T> = std::result::Result<Response<T>, Status>;
 #[async_trait]
 impl SecretDriver for Echo {
     async fn lookup(&self, _: Request<LookupRequest>) -> Answer<LookupResponse> {
-        Ok(Response::new(LookupResponse { value: vec![b'x'; 100] }))
+        Ok(Response::new(LookupResponse { value: vec![b'x'; 100].into() }))
     }
 
     async fn store(&self, _: Request<StoreRequest>) -> Answer<StoreResponse> {
