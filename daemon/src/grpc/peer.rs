@@ -19,7 +19,7 @@ pub(super) struct Judge {
 
 impl Judge {
     pub(super) fn new(daemon: Arc<Daemon>) -> Self {
-        Self { daemon, own_uid: rustix::process::geteuid().as_raw(), refused: Arc::default() }
+        Self { daemon, own_uid: own_uid(), refused: Arc::default() }
     }
 
     pub(super) fn allows(&self, uid: u32, gid: u32) -> bool {
@@ -44,31 +44,33 @@ impl Judge {
     }
 }
 
-/// Marks a call of root's or of psid's own user.
-#[derive(Clone, Copy)]
-struct Owner;
+/// Who calls, as the kernel says: uid and gid.
+fn peer<T>(request: &Request<T>) -> Option<(u32, u32)> {
+    let peer = request.extensions().get::<UdsConnectInfo>()?.peer_cred?;
+    Some((peer.uid(), peer.gid()))
+}
 
 /// Refuses whoever may use secrets, and is neither root nor psid's own user: keys, every workload's
 /// registrations, and what the whole host depends on are no affair of theirs.
 pub(super) fn owner_only<T>(request: &Request<T>) -> Result<(), Status> {
-    match request.extensions().get::<Owner>() {
-        Some(Owner) => Ok(()),
-        None => Err(Status::permission_denied(
+    match peer(request) {
+        Some((uid, _)) if uid == 0 || uid == own_uid() => Ok(()),
+        _ => Err(Status::permission_denied(
             "[access] lets you use secrets, and this is for root and psid's own user; ask root",
         )),
     }
 }
 
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 impl Interceptor for Judge {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-        let (uid, gid) = peer.map(|peer| (peer.uid(), peer.gid())).ok_or_else(|| {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let (uid, gid) = peer(&request).ok_or_else(|| {
             Status::permission_denied("the kernel does not say who you are; use the unix socket")
         })?;
         if self.allows(uid, gid) {
-            if uid == 0 || uid == self.own_uid {
-                request.extensions_mut().insert(Owner);
-            }
             return Ok(request);
         }
         self.tell(uid, gid);
