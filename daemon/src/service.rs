@@ -193,8 +193,7 @@ impl Service {
         now: Moment,
         deadline: Instant,
     ) -> Result<Arc<Entry>, ServiceError> {
-        let upstream = &self.upstream_of(reference)?;
-        let at = &upstream.provider.accept(reference).map_err(bad_reference)?;
+        let (upstream, at) = &self.place(reference)?;
         let known = match self.cache.read(|cache| cache.get(at, now.tick)) {
             Answer::Fresh(entry) => return Ok(self.hit(entry)),
             Answer::KnownAbsent(refusal) => return Err(refused(&upstream.name, &refusal)),
@@ -274,7 +273,7 @@ impl Service {
         }
         let reference = Reference::parse(data.expose_secret())
             .ok_or_else(|| bad_reference("not every member is a string".into()))?;
-        self.upstream_of(&reference)?.provider.accept(&reference).map_err(bad_reference)?;
+        self.place(&reference)?;
         Ok(Registration::Reference(reference, data))
     }
 
@@ -303,8 +302,7 @@ impl Service {
         };
         let mut existed = false;
         for reference in references {
-            let at =
-                self.upstream_of(&reference)?.provider.accept(&reference).map_err(bad_reference)?;
+            let (_, at) = self.place(&reference)?;
             existed |= self.cache.change(|cache| cache.invalidate(&at));
         }
         Ok(existed)
@@ -334,7 +332,7 @@ impl Service {
 
     /// Where a reference leads, if its provider is configured and takes it.
     pub fn coordinates(&self, reference: &Reference) -> Option<Coordinates> {
-        self.upstream_of(reference).ok()?.provider.accept(reference).ok()
+        self.place(reference).ok().map(|(_, at)| at)
     }
 
     /// The configured providers and workloads.
@@ -347,13 +345,16 @@ impl Service {
         *self.upstreams.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(upstreams);
     }
 
-    fn upstream_of(&self, reference: &Reference) -> Result<Arc<Upstream>, ServiceError> {
-        let name = reference.provider();
-        self.upstreams()
-            .providers
-            .get(name)
-            .cloned()
-            .ok_or_else(|| bad_reference(format!("the config has no [providers.{}]", shown(name))))
+    /// Whose a reference is, and where it leads there.
+    fn place(&self, reference: &Reference) -> Result<(Arc<Upstream>, Coordinates), ServiceError> {
+        let (name, upstreams) = (reference.provider(), self.upstreams());
+        let upstream = upstreams.providers.get(name).ok_or_else(|| {
+            bad_reference(format!("the config has no [providers.{}]", shown(name)))
+        })?;
+        let at = reference
+            .leads(upstreams.epoch, |reference| upstream.provider.accept(reference))
+            .map_err(bad_reference)?;
+        Ok((Arc::clone(upstream), at))
     }
 
     fn resolve(&self, wanted: &Wanted) -> Result<Resolved, ServiceError> {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::provider::Source;
-use crate::reference::Reference;
+use crate::reference::{Epoch, Reference};
 
 pub use health::{After, Asking, Health, Upstream};
 pub use tally::Tally;
@@ -22,6 +22,8 @@ pub struct Upstreams {
     pub providers: BTreeMap<String, Arc<Upstream>>,
     /// By name.
     pub workloads: BTreeMap<String, Workload>,
+    /// Whose config they are of.
+    pub epoch: Epoch,
 }
 
 /// A quadlet unit, and the folders that its secrets come from.

@@ -1,7 +1,5 @@
 //! The self-test: what would an outage cost, now and after a reboot?
 
-use std::sync::Arc;
-
 use psi_common::SecretId;
 
 use super::Service;
@@ -10,7 +8,6 @@ use crate::clock::Moment;
 use crate::provider::Keeping;
 use crate::reference::Reference;
 use crate::registry::Registered;
-use crate::upstream::Upstream;
 
 /// The registered ids that would not resolve with no provider in reach.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +32,9 @@ impl Service {
             if !resolves {
                 offline.now.push(id);
             }
-            let on_disk = persisted || !self.needs_disk(&what);
+            let needs_disk =
+                matches!(&what, Registered::Reference(reference) if self.needs_disk(reference));
+            let on_disk = persisted || !needs_disk;
             if !(survives && on_disk) {
                 offline.after_reboot.push(id);
             }
@@ -45,15 +44,12 @@ impl Service {
 
     /// Whether a reference would resolve after a reboot with no provider in reach.
     pub fn survives(&self, reference: &Reference, now: Moment, persisted: bool) -> bool {
-        let on_disk = |upstream: Arc<Upstream>| upstream.provider.keeping() == Keeping::OnDisk;
-        let needs_disk = self.upstream_of(reference).is_ok_and(on_disk);
-        (persisted || !needs_disk) && self.try_offline(reference, now).1
+        (persisted || !self.needs_disk(reference)) && self.try_offline(reference, now).1
     }
 
     /// Whether a reference resolves without its provider: now, and from the disk.
     fn try_offline(&self, reference: &Reference, now: Moment) -> (bool, bool) {
-        let Ok(upstream) = self.upstream_of(reference) else { return (false, false) };
-        let Ok(at) = upstream.provider.accept(reference) else { return (false, false) };
+        let Ok((upstream, at)) = self.place(reference) else { return (false, false) };
         // What a token opens needs no network.
         if upstream.provider.keeping() == Keeping::InRam {
             return (true, true);
@@ -66,9 +62,8 @@ impl Service {
         })
     }
 
-    fn needs_disk(&self, what: &Registered) -> bool {
-        let Registered::Reference(reference) = what else { return false };
-        self.upstream_of(reference)
-            .is_ok_and(|upstream| upstream.provider.keeping() == Keeping::OnDisk)
+    fn needs_disk(&self, reference: &Reference) -> bool {
+        self.place(reference)
+            .is_ok_and(|(upstream, _)| upstream.provider.keeping() == Keeping::OnDisk)
     }
 }
