@@ -103,7 +103,7 @@ LIB     := $(DESTDIR)$(PREFIX)/lib
 install:
 	@test -x $(DIST)/psid -a -x $(DIST)/psi-driver || { echo "run 'make build' first"; exit 1; }
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(DIST)/psi-driver $(DIST)/psid
-	install -D -m 0644 -t $(LIB)/systemd/system contrib/systemd/psid*
+	install -D -m 0644 -t $(LIB)/systemd/system contrib/systemd/*.service contrib/systemd/*.socket
 	install -D -m 0644 -t $(LIB)/systemd/user contrib/systemd/user/psid*
 	install -D -m 0644 -t $(LIB)/sysusers.d contrib/sysusers.d/psi.conf
 	install -D -m 0644 -t $(LIB)/tmpfiles.d contrib/tmpfiles.d/psi.conf
@@ -114,6 +114,7 @@ install:
 	install -D -m 0644 -t $(SHARE)/zsh/site-functions contrib/completions/_psi-driver
 	install -D -m 0644 -t $(SHARE)/fish/vendor_completions.d contrib/completions/psi-driver.fish
 	install -D -m 0644 -t $(SHARE)/psi contrib/config/psi.toml
+	install -D -m 0644 -t $(SHARE)/psi/psid.service.d contrib/systemd/psid.service.d/hsm.conf
 	install -D -m 0644 -t $(SHARE)/psi/selinux contrib/selinux/psi.*
 	install -D -m 0644 -t $(SHARE)/psi/apparmor contrib/apparmor/psid
 	install -D -m 0644 -t $(SHARE)/psi/containers.conf.d contrib/containers.conf.d/50-psi.conf

@@ -341,7 +341,7 @@ fn a_client_secret_in_the_config_is_not_shown() {
 fn the_shipped_units_have_no_place_for_a_secret() {
     let units = repository().join("contrib/systemd");
     let mut seen = 0;
-    let folders = [units.join("user"), units];
+    let folders = [units.join("user"), units.join("psid.service.d"), units];
     for unit in folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()) {
         let path = unit.unwrap().path();
         if path.is_dir() {

@@ -5,7 +5,7 @@ use std::fs;
 use super::Tree;
 use crate::harness::repository;
 
-const FILES: [&str; 29] = [
+const FILES: [&str; 30] = [
     "0640 /etc/psi/config.toml",
     "0755 /usr/bin/psi-driver",
     "0755 /usr/bin/psid",
@@ -33,6 +33,7 @@ const FILES: [&str; 29] = [
     "0644 /usr/share/psi/selinux/psi.te",
     "0644 /usr/share/psi/containers.conf.d/50-psi.conf",
     "0644 /usr/share/psi/psi.toml",
+    "0644 /usr/share/psi/psid.service.d/hsm.conf",
     "0644 /usr/share/zsh/site-functions/_psi-driver",
     "0644 /usr/share/man/man8/psid.8",
 ];
