@@ -59,6 +59,15 @@ impl Known {
         self.entry.renew(at);
         (self.fetched, self.dated) = (fetched, true);
     }
+
+    /// Has it served without asking, as long as `policy` says; there must be no doubt about it.
+    fn settle(&self, policy: &Policy) {
+        self.entry.set_fresh(match self.dated {
+            _ if self.entry.is_in_ram() => Tick::LAST,
+            true => self.fetched.after(policy.fresh_for),
+            false => Tick::FIRST,
+        });
+    }
 }
 
 /// What the config says of age.
@@ -141,7 +150,11 @@ impl Cache {
             let newer = self.entries.get(&at).is_some_and(|known| known.fetched >= fetched);
             if !newer && !self.dropped.contains_key(&at) {
                 let revision = self.next_revision();
-                self.entries.insert(at, Known { entry, fetched, dated, revision });
+                let known = Known { entry, fetched, dated, revision };
+                if self.doubts.of(&at).is_none() {
+                    known.settle(&self.policy);
+                }
+                self.keep(at, known);
             }
         }
     }
@@ -150,6 +163,11 @@ impl Cache {
     pub fn follow(&mut self, policy: Policy) {
         self.policy = policy;
         self.doubts.forget_absences();
+        for (at, known) in &self.entries {
+            if self.doubts.of(at).is_none() {
+                known.settle(&self.policy);
+            }
+        }
     }
 
     /// The boot that its process belongs to.
@@ -163,13 +181,12 @@ impl Cache {
             let absence = self.doubts.absence(at, now).cloned();
             return absence.map_or(Answer::Missing, Answer::KnownAbsent);
         };
-        let (entry, age) = (&known.entry, known.fetched.age(now));
+        let entry = &known.entry;
         let overdue = self.is_overdue(known, now);
         let servable = !overdue || entry.is_served(self.boot);
         let fresh = match self.doubts.of(at) {
             Some(doubt) => servable && doubt.rests(now),
-            None if entry.is_in_ram() => true,
-            None => known.dated && age < self.policy.fresh_for,
+            None => entry.is_fresh(now),
         };
         let entry = Arc::clone(entry);
         if fresh { Answer::Fresh(entry) } else { Answer::Stale { entry, servable, overdue } }
@@ -224,6 +241,7 @@ impl Cache {
             // One copy of a value in RAM, however often it is fetched.
             Some(known) if known.entry.value().same_as(entry.value()) => {
                 known.renew(entry.fetched_at(), fetched);
+                known.settle(&self.policy);
                 return Arc::clone(&known.entry);
             }
             // A container that was served the one will ask for the other.
@@ -232,8 +250,15 @@ impl Cache {
         };
         let (entry, revision) = (Arc::new(entry), self.next_revision());
         let known = Known { entry: Arc::clone(&entry), fetched, dated: true, revision };
-        self.entries.insert(at.clone(), known);
+        known.settle(&self.policy);
+        self.keep(at.clone(), known);
         entry
+    }
+
+    fn keep(&mut self, at: Coordinates, known: Known) {
+        if let Some(before) = self.entries.insert(at, known) {
+            before.entry.take_back();
+        }
     }
 
     fn next_revision(&mut self) -> u64 {
@@ -277,13 +302,21 @@ impl Cache {
     /// Drops the entries that nobody wants; tells whether there were any.
     pub fn retain(&mut self, wanted: impl Fn(&Coordinates, Tick) -> bool) -> bool {
         let before = self.entries.len();
-        self.entries.retain(|at, known| wanted(at, known.fetched));
+        self.entries.retain(|at, known| {
+            let keep = wanted(at, known.fetched);
+            if !keep {
+                known.entry.take_back();
+            }
+            keep
+        });
         self.doubts.retain(|at| self.entries.contains_key(at));
         self.entries.len() < before
     }
 
     fn remove(&mut self, at: &Coordinates) {
-        self.entries.swap_remove(at);
+        if let Some(known) = self.entries.swap_remove(at) {
+            known.entry.take_back();
+        }
         self.doubts.settle(at);
     }
 

@@ -1,5 +1,6 @@
 //! Time, which everything below the gRPC server gets as an argument.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -54,6 +55,10 @@ impl Timestamp {
 }
 
 impl Tick {
+    /// Before this, and after, there is no time.
+    pub(crate) const FIRST: Self = Self(i64::MIN);
+    pub(crate) const LAST: Self = Self(i64::MAX);
+
     /// The time at which the boot clock shows `span`.
     pub fn at(span: Duration) -> Self {
         Self(millis(span))
@@ -72,6 +77,27 @@ impl Tick {
     /// The time `span` earlier.
     pub fn before(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(millis(span)))
+    }
+}
+
+/// A time that many read and one sets.
+#[derive(Debug)]
+pub struct AtomicTick(AtomicI64);
+
+impl AtomicTick {
+    /// One that shows `tick`.
+    pub fn new(tick: Tick) -> Self {
+        Self(AtomicI64::new(tick.0))
+    }
+
+    /// What it shows: what was set before something that this thread has seen since.
+    pub fn get(&self) -> Tick {
+        Tick(self.0.load(Ordering::Acquire))
+    }
+
+    /// Sets it.
+    pub fn set(&self, tick: Tick) {
+        self.0.store(tick.0, Ordering::Release);
     }
 }
 

@@ -26,6 +26,7 @@ pub mod import;
 pub mod service;
 
 pub mod inflight;
+pub mod link;
 pub mod refresh;
 pub mod registry;
 pub mod upstream;

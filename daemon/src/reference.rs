@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use psi_common::SecretBytes;
 use serde_json::Value;
@@ -16,16 +15,7 @@ use serde_json::Value;
 pub struct Reference {
     provider: String,
     members: BTreeMap<String, String>,
-    led: Led,
 }
-
-/// Where a reference led under which config: every hit asks, and a provider may have to hash to tell.
-#[derive(Debug, Default)]
-struct Led(RwLock<Option<(Epoch, Coordinates)>>);
-
-/// One config's time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Epoch(u64);
 
 /// Where a value really is, as its provider tells it. It is the cache's key, so a secret that podman
 /// re-creates under another id, or that two ids share, is one entry; and a project that the config
@@ -85,7 +75,7 @@ impl Reference {
     pub fn new<'a>(provider: &str, members: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let members =
             members.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        Self { provider: provider.into(), members, led: Led::default() }
+        Self { provider: provider.into(), members }
     }
 
     /// Reads a reference; `None` when `bytes` are no JSON object of strings with a `provider`.
@@ -97,7 +87,7 @@ impl Reference {
             members.insert(name, value);
         }
         let provider = members.remove("provider")?;
-        Some(Self { provider, members, led: Led::default() })
+        Some(Self { provider, members })
     }
 
     /// What a JSON object says its provider is, whatever else is in it.
@@ -125,47 +115,9 @@ impl Reference {
         format!("{{{}}}", members.collect::<Vec<_>>().join(","))
     }
 
-    /// Where it leads under a config, as `accept` tells once.
-    pub fn leads(
-        &self,
-        under: Epoch,
-        accept: impl FnOnce(&Self) -> Result<Coordinates, String>,
-    ) -> Result<Coordinates, String> {
-        match &*self.led.0.read().unwrap_or_else(PoisonError::into_inner) {
-            Some((epoch, at)) if *epoch == under => return Ok(at.clone()),
-            _ => {}
-        }
-        let at = accept(self)?;
-        *self.led.0.write().unwrap_or_else(PoisonError::into_inner) = Some((under, at.clone()));
-        Ok(at)
-    }
-
     /// A member's value.
     pub fn member(&self, name: &str) -> Option<&str> {
         self.members.get(name).map(String::as_str)
-    }
-}
-
-/// What was found out of a reference makes it no other one.
-impl PartialEq for Led {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Led {}
-
-impl Clone for Led {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
-/// One that never was before.
-impl Default for Epoch {
-    fn default() -> Self {
-        static BEGUN: AtomicU64 = AtomicU64::new(0);
-        Self(BEGUN.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -280,7 +232,7 @@ mod tests {
             let mut object = members.clone();
             object.insert("provider".into(), provider.clone());
             let json = serde_json::to_vec(&object).unwrap();
-            let reference = Reference { provider, members, led: Led::default() };
+            let reference = Reference { provider, members };
             prop_assert_eq!(Reference::parse(reference.to_json().as_bytes()), Some(reference.clone()));
             prop_assert_eq!(Reference::parse(&json), Some(reference));
         }
@@ -290,19 +242,6 @@ mod tests {
             let of = |parts: &[String]| Realm::new(&parts.iter().map(String::as_str).collect::<Vec<_>>());
             prop_assert_eq!(of(&a) == of(&b), a == b);
         }
-    }
-
-    #[test]
-    fn where_a_reference_leads_is_asked_once_a_config() {
-        let reference = Reference::new("p", [("key", "K")]);
-        let at = |realm: &str| Coordinates::new(Realm::new(&[realm]), "/", "K");
-        let (before, after) = (Epoch::default(), Epoch::default());
-        let bad = |_: &Reference| Err("no such project".to_owned());
-        assert_eq!(reference.leads(before, bad), Err("no such project".into()));
-        assert_eq!(reference.leads(before, |_| Ok(at("a"))), Ok(at("a")));
-        assert_eq!(reference.leads(before, bad), Ok(at("a")));
-        assert_eq!(reference.leads(after, |_| Ok(at("b"))), Ok(at("b")));
-        assert_eq!(reference.leads(before, bad), Err("no such project".into()));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use psi_common::{SecretBytes, SecretId};
 use crate::clock::Timestamp;
 use crate::envelope::Vault;
 use crate::files;
+use crate::link::Link;
 use crate::reference::Reference;
 use crate::reference_file;
 
@@ -52,7 +53,7 @@ pub enum Keys {
 #[derive(Clone)]
 pub enum Registered {
     /// A reference.
-    Reference(Arc<Reference>),
+    Reference(Arc<Link>),
     /// A literal, opened.
     Literal(Arc<SecretBytes>),
     /// A file that cannot be used: why, and what to do.
@@ -82,6 +83,12 @@ pub enum RegistryError {
     Unusable(Arc<str>),
     /// The disk or the kernel said no.
     Storage(String),
+}
+
+impl Registered {
+    fn reference(reference: Reference) -> Self {
+        Self::Reference(Arc::new(Link::new(reference)))
+    }
 }
 
 impl Registry {
@@ -181,7 +188,7 @@ impl Registry {
         }
         let file = self.sealed(id, &what)?;
         let known = match what {
-            Registration::Reference(reference, _) => Registered::Reference(Arc::new(reference)),
+            Registration::Reference(reference, _) => Registered::reference(reference),
             Registration::Literal(value) => Registered::Literal(Arc::new(value)),
         };
         files::make_private_folder(&self.folder)?;
@@ -211,7 +218,7 @@ impl Registry {
         files::add_all(&self.folder, files)?;
         let mut known = write(&self.known);
         for (id, reference, _) in &free {
-            known.insert(*id, Registered::Reference(Arc::clone(reference)));
+            known.insert(*id, Registered::reference(Reference::clone(reference)));
         }
         Ok(free.into_iter().map(|(id, ..)| id).collect())
     }
@@ -234,7 +241,7 @@ impl Registry {
             let _writing = lock(&registry.writing);
             registry.usable()?;
             match registry.get(id) {
-                Some(Registered::Reference(known)) if *known == reference => return Ok(false),
+                Some(Registered::Reference(known)) if **known == reference => return Ok(false),
                 Some(Registered::Reference(_)) => {}
                 // Nothing but the registration holds a literal; one that does not open may yet.
                 Some(Registered::Literal(_) | Registered::Unusable(_)) => {
@@ -242,7 +249,7 @@ impl Registry {
                 }
                 None => return Err(RegistryError::NotRegistered),
             }
-            let known = Registered::Reference(Arc::new(reference.clone()));
+            let known = Registered::reference(reference.clone());
             let file = registry.sealed(id, &Registration::Reference(reference, raw))?;
             files::replace(&registry.folder.join(id.as_str()), &file)?;
             write(&registry.known).insert(id, known);

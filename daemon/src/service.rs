@@ -19,6 +19,7 @@ use crate::clock::{Moment, Timestamp};
 use crate::drill::Drill;
 use crate::gate::Gate;
 use crate::inflight::Inflight;
+use crate::link::Link;
 use crate::provider::ProviderError;
 use crate::reference::{Coordinates, Reference, shown};
 use crate::reference_file::{ReferenceFile, ReferenceFileError};
@@ -89,7 +90,7 @@ pub enum Kind {
 enum Resolved {
     Literal(Arc<SecretBytes>),
     /// Best first.
-    References(Vec<Arc<Reference>>),
+    References(Vec<Arc<Link>>),
 }
 
 impl Service {
@@ -148,12 +149,12 @@ impl Service {
             Resolved::References(references) => references,
         };
         let mut failure = ServiceError::unknown();
-        for reference in references {
-            match self.find_one(&reference, now, deadline).await {
+        for link in references {
+            match self.find_one(&link, now, deadline).await {
                 Ok(entry) => return Ok(Value::Entry(entry)),
                 // Another source's value in the place of this one's would be a wrong one. In an outage, a later
                 // source counts where this one is known not to have the key.
-                Err(error @ ServiceError::Unavailable(_)) if !self.is_known_without(&reference) => {
+                Err(error @ ServiceError::Unavailable(_)) if !self.is_known_without(&link) => {
                     return Err(error);
                 }
                 Err(error @ ServiceError::Unavailable(_)) => failure = error,
@@ -168,14 +169,14 @@ impl Service {
         Err(failure)
     }
 
-    fn is_known_without(&self, reference: &Reference) -> bool {
-        let at = self.coordinates(reference);
+    fn is_known_without(&self, link: &Link) -> bool {
+        let at = self.coordinates(link);
         at.is_some_and(|at| self.cache.read(|cache| cache.is_known_without(&at)))
     }
 
     fn is_in_ram(&self, wanted: &Wanted, now: Moment) -> bool {
-        let known = |reference: &Arc<Reference>| {
-            let at = self.coordinates(reference);
+        let known = |link: &Arc<Link>| {
+            let at = self.coordinates(link);
             at.is_some_and(|at| {
                 matches!(self.cache.read(|cache| cache.get(&at, now.tick)), Answer::Fresh(_))
             })
@@ -189,19 +190,26 @@ impl Service {
 
     async fn find_one(
         &self,
-        reference: &Arc<Reference>,
+        link: &Arc<Link>,
         now: Moment,
         deadline: Instant,
     ) -> Result<Arc<Entry>, ServiceError> {
-        let (upstream, at) = &self.place(reference)?;
+        let upstreams = self.upstreams();
+        if let Some(entry) = link.fresh(upstreams.epoch, now.tick) {
+            return Ok(self.hit(entry));
+        }
+        let (upstream, at) = &place(&upstreams, link)?;
         let known = match self.cache.read(|cache| cache.get(at, now.tick)) {
-            Answer::Fresh(entry) => return Ok(self.hit(entry)),
+            Answer::Fresh(entry) => {
+                link.lead(upstreams.epoch, at, &entry);
+                return Ok(self.hit(entry));
+            }
             Answer::KnownAbsent(refusal) => return Err(refused(&upstream.name, &refusal)),
             Answer::Stale { entry, servable, overdue } => Some((entry, servable, overdue)),
             Answer::Missing => None,
         };
         let servable = matches!(known, Some((_, true, _)));
-        let question = Question { upstream, at, reference, servable, now, deadline };
+        let question = Question { upstream, at, link, servable, now, deadline };
         // In a box of its own: each lookup is as large as all that it may have to do, and most are hits.
         let error = match Box::pin(self.ask(&question)).await {
             Ok(entry) => {
@@ -214,7 +222,7 @@ impl Service {
             Some((entry, true, overdue)) if self.may_stand_in(at, &error) => {
                 self.stale.fetch_add(1, Ordering::Relaxed);
                 if overdue {
-                    tell_overdue(&entry, reference, &error);
+                    tell_overdue(&entry, link, &error);
                 }
                 Ok(self.hit(entry))
             }
@@ -273,7 +281,7 @@ impl Service {
         }
         let reference = Reference::parse(data.expose_secret())
             .ok_or_else(|| bad_reference("not every member is a string".into()))?;
-        self.place(&reference)?;
+        accepted(&self.upstreams(), &reference)?;
         Ok(Registration::Reference(reference, data))
     }
 
@@ -295,25 +303,25 @@ impl Service {
 
     /// Drops a secret from the cache; false when it was not in it.
     pub fn invalidate(&self, wanted: &Wanted) -> Result<bool, ServiceError> {
-        let Resolved::References(references) = self.resolve(wanted)? else {
+        let Resolved::References(links) = self.resolve(wanted)? else {
             return Err(ServiceError::Malformed(
                 "it is a literal, which no provider could bring back; to remove it, use `podman secret rm`".into(),
             ));
         };
         let mut existed = false;
-        for reference in references {
-            let (_, at) = self.place(&reference)?;
+        for link in links {
+            let (_, at) = place(&self.upstreams(), &link)?;
             existed |= self.cache.change(|cache| cache.invalidate(&at));
         }
         Ok(existed)
     }
 
     /// The registered references and where they lead.
-    pub fn references(&self) -> impl Iterator<Item = (SecretId, Arc<Reference>, Coordinates)> {
+    pub fn references(&self) -> impl Iterator<Item = (SecretId, Arc<Link>, Coordinates)> {
         self.registry.all().into_iter().filter_map(|(id, what)| match what {
-            Registered::Reference(reference) => {
-                let at = self.coordinates(&reference)?;
-                Some((id, reference, at))
+            Registered::Reference(link) => {
+                let (_, at) = place(&self.upstreams(), &link).ok()?;
+                Some((id, link, at))
             }
             _ => None,
         })
@@ -323,7 +331,7 @@ impl Service {
     fn label(&self, wanted: &Wanted) -> String {
         match wanted {
             Wanted::Id(id) => match self.registry.get(*id) {
-                Some(Registered::Reference(reference)) => format!("{id} ({reference})"),
+                Some(Registered::Reference(link)) => format!("{id} ({})", **link),
                 _ => id.to_string(),
             },
             Wanted::Name(name) => name.chars().take(200).flat_map(char::escape_debug).collect(),
@@ -332,7 +340,7 @@ impl Service {
 
     /// Where a reference leads, if its provider is configured and takes it.
     pub fn coordinates(&self, reference: &Reference) -> Option<Coordinates> {
-        self.place(reference).ok().map(|(_, at)| at)
+        accepted(&self.upstreams(), reference).ok().map(|(_, at)| at)
     }
 
     /// The configured providers and workloads.
@@ -345,34 +353,25 @@ impl Service {
         *self.upstreams.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(upstreams);
     }
 
-    /// Whose a reference is, and where it leads there.
-    fn place(&self, reference: &Reference) -> Result<(Arc<Upstream>, Coordinates), ServiceError> {
-        let (name, upstreams) = (reference.provider(), self.upstreams());
-        let upstream = upstreams.providers.get(name).ok_or_else(|| {
-            bad_reference(format!("the config has no [providers.{}]", shown(name)))
-        })?;
-        let at = reference
-            .leads(upstreams.epoch, |reference| upstream.provider.accept(reference))
-            .map_err(bad_reference)?;
-        Ok((Arc::clone(upstream), at))
-    }
-
     fn resolve(&self, wanted: &Wanted) -> Result<Resolved, ServiceError> {
         let references = match wanted {
             Wanted::Id(id) => match self.registry.get(*id).ok_or_else(ServiceError::unknown)? {
                 Registered::Literal(value) => return Ok(Resolved::Literal(value)),
-                Registered::Reference(reference) => vec![reference],
+                Registered::Reference(link) => vec![link],
                 Registered::Unusable(why) => return Err(ServiceError::NoKey(why.to_string())),
             },
             Wanted::Name(name) if name.starts_with('{') => {
                 let reference = Reference::parse(name.as_bytes()).ok_or_else(|| {
                     bad_reference("it is no JSON object of strings with a \"provider\"".into())
                 })?;
-                vec![Arc::new(reference)]
+                vec![Arc::new(Link::new(reference))]
             }
-            Wanted::Name(name) => {
-                self.upstreams().by_name(name).into_iter().map(Arc::new).collect()
-            }
+            Wanted::Name(name) => self
+                .upstreams()
+                .by_name(name)
+                .into_iter()
+                .map(|one| Arc::new(Link::new(one)))
+                .collect(),
         };
         if references.is_empty() {
             Err(ServiceError::unknown())
@@ -380,6 +379,35 @@ impl Service {
             Ok(Resolved::References(references))
         }
     }
+}
+
+fn upstream_of<'a>(
+    upstreams: &'a Upstreams,
+    reference: &Reference,
+) -> Result<&'a Arc<Upstream>, ServiceError> {
+    let name = reference.provider();
+    upstreams
+        .providers
+        .get(name)
+        .ok_or_else(|| bad_reference(format!("the config has no [providers.{}]", shown(name))))
+}
+
+/// Whose a reference is, and where it leads there.
+fn accepted(
+    upstreams: &Upstreams,
+    reference: &Reference,
+) -> Result<(Arc<Upstream>, Coordinates), ServiceError> {
+    let upstream = upstream_of(upstreams, reference)?;
+    let at = upstream.provider.accept(reference).map_err(bad_reference)?;
+    Ok((Arc::clone(upstream), at))
+}
+
+/// Likewise, found out once.
+fn place(upstreams: &Upstreams, link: &Link) -> Result<(Arc<Upstream>, Coordinates), ServiceError> {
+    let upstream = upstream_of(upstreams, link)?;
+    let accept = |reference: &Reference| upstream.provider.accept(reference);
+    let at = link.leads(upstreams.epoch, accept).map_err(bad_reference)?;
+    Ok((Arc::clone(upstream), at))
 }
 
 /// A value that is too old for the config is served to a container that runs; the log is told once.

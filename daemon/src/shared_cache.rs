@@ -4,18 +4,19 @@ use std::sync::{PoisonError, RwLock};
 
 use tokio::sync::watch;
 
-use crate::cache::{Cache, Entry};
+use crate::cache::{Boot, Cache, Entry};
 
 /// A cache that many read and that tells the persister of changes.
 pub struct SharedCache {
     cache: RwLock<Cache>,
+    boot: Boot,
     changes: watch::Sender<u64>,
 }
 
 impl SharedCache {
     /// Shares a cache.
     pub fn new(cache: Cache) -> Self {
-        Self { cache: RwLock::new(cache), changes: watch::Sender::new(0) }
+        Self { boot: cache.boot(), cache: RwLock::new(cache), changes: watch::Sender::new(0) }
     }
 
     /// Looks.
@@ -47,10 +48,9 @@ impl SharedCache {
     }
 
     /// Takes note that an entry is served. That outlives the process, but is written once, not at each
-    /// lookup; and without the lock of writers.
+    /// lookup; and without the cache's lock.
     pub fn serve(&self, entry: &Entry) {
-        let boot = self.read(Cache::boot);
-        if entry.serve(boot) && !entry.is_in_ram() {
+        if entry.serve(self.boot) && !entry.is_in_ram() {
             self.changes.send_modify(|count| *count += 1);
         }
     }

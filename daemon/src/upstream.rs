@@ -6,8 +6,9 @@ mod tally;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::link::Epoch;
 use crate::provider::Source;
-use crate::reference::{Epoch, Reference};
+use crate::reference::Reference;
 
 pub use health::{After, Asking, Health, Upstream};
 pub use tally::Tally;

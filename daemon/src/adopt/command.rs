@@ -143,7 +143,7 @@ impl Place<'_> {
             let provider = mapping.reference.provider().to_owned();
             report.providers.entry(provider).or_default().mappings += 1;
             match registry.get(mapping.id) {
-                Some(Registered::Reference(known)) if known == mapping.reference => {
+                Some(Registered::Reference(known)) if **known == *mapping.reference => {
                     report.present.push(mapping.id);
                 }
                 Some(_) => report.conflicting.push(mapping.id),

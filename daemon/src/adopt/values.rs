@@ -69,7 +69,7 @@ pub(super) fn references(
     registered: &[(SecretId, Registered)],
 ) -> impl Iterator<Item = &Reference> {
     registered.iter().filter_map(|(_, what)| match what {
-        Registered::Reference(reference) => Some(&**reference),
+        Registered::Reference(link) => Some(&***link),
         _ => None,
     })
 }

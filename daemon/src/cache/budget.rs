@@ -193,6 +193,9 @@ impl Cache {
                 && known.revision == *revision
             {
                 known.renew(now.wall, now.tick);
+                if self.doubts.of(at).is_none() {
+                    known.settle(&self.policy);
+                }
                 renewed += 1;
             }
         }

@@ -95,10 +95,11 @@ impl Cache {
     /// Takes note that the provider refuses a secret. An entry is believed over one such answer: a
     /// permission being edited, or a proxy, must not empty a fleet's caches.
     pub fn doubt(&mut self, at: &Coordinates, refusal: &Refusal, now: Tick) -> Verdict {
-        if !self.contains(at) {
+        let Some(known) = self.entries.get(at) else {
             self.doubts.note_absence(at, refusal, now);
             return Verdict::Absent;
-        }
+        };
+        known.entry.take_back();
         let doubt = self.doubts.note(at, refusal.cause(), now);
         let confirmed = doubt.is_confirmed(now) && doubt.cause != Cause::Misunderstood;
         if !confirmed || !self.policy.evict_revoked {
@@ -124,6 +125,9 @@ impl Cache {
     /// the next refresh, lookups are no reason to ask: the answer would be the same.
     pub(super) fn hold(&mut self, at: &Coordinates, cause: Cause, now: Tick) -> bool {
         let rests = self.policy.fresh_for;
+        if let Some(known) = self.entries.get(at) {
+            known.entry.take_back();
+        }
         let doubt = self.doubts.note(at, cause, now);
         doubt.rests = rests;
         doubt.is_confirmed(now)

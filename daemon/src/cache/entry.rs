@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use psi_common::SecretBytes;
 
-use crate::clock::Timestamp;
+use crate::clock::{AtomicTick, Tick, Timestamp};
 
 /// One value and when the provider said so. What changes without the value changes in place: a refresh that
 /// replaced what it found unchanged would leave holes between what others keep.
@@ -19,6 +19,9 @@ pub struct Entry {
     served_in: AtomicU64,
     /// Whether the log knows that it is served although it is too old.
     overdue_told: AtomicBool,
+    /// Until when it is served without asking the cache. The cache, which alone sets it, takes it back with
+    /// whatever makes that wrong.
+    fresh_until: AtomicTick,
 }
 
 /// One boot of the host: its containers end with it.
@@ -34,6 +37,7 @@ impl Entry {
             in_ram: false,
             served_in: AtomicU64::new(0),
             overdue_told: AtomicBool::new(false),
+            fresh_until: AtomicTick::new(Tick::FIRST),
         }
     }
 
@@ -76,6 +80,20 @@ impl Entry {
     /// Takes note that the log is told of its age; true the first time.
     pub fn tell_overdue(&self) -> bool {
         !self.overdue_told.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether it is served at `now` without asking the cache, or anybody.
+    pub fn is_fresh(&self, now: Tick) -> bool {
+        now < self.fresh_until.get()
+    }
+
+    pub(super) fn set_fresh(&self, until: Tick) {
+        self.fresh_until.set(until);
+    }
+
+    /// From now on the cache is asked, which has something to say of it, or has it no more.
+    pub(super) fn take_back(&self) {
+        self.fresh_until.set(Tick::FIRST);
     }
 
     /// Whether it stays in RAM.

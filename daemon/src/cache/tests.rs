@@ -3,6 +3,7 @@
 mod ages;
 mod doubts;
 mod listings;
+mod shortcut;
 
 use std::num::NonZeroU64;
 

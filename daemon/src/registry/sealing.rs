@@ -71,7 +71,7 @@ impl Registry {
         let text = self.believed(id.as_str(), file).map_err(Unusable::Reference)?;
         let reference = Reference::parse(text);
         let reference = reference.ok_or(Unusable::Reference(ReferenceFileError::Foreign))?;
-        Ok(Registered::Reference(Arc::new(reference)))
+        Ok(Registered::reference(reference))
     }
 
     fn believed<'a>(&self, id: &str, file: &'a [u8]) -> Result<&'a [u8], ReferenceFileError> {

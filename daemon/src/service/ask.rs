@@ -12,8 +12,9 @@ use super::{GRACE, Service};
 use crate::breaker::Caller;
 use crate::cache::{Answer, Cache, Entry, Ticket, Verdict};
 use crate::clock::Moment;
+use crate::link::Link;
 use crate::provider::{Keeping, ProviderError};
-use crate::reference::{Coordinates, Reference};
+use crate::reference::Coordinates;
 use crate::shared_cache::SharedCache;
 use crate::upstream::{After, Upstream};
 
@@ -21,7 +22,7 @@ use crate::upstream::{After, Upstream};
 pub(super) struct Question<'a> {
     pub(super) upstream: &'a Arc<Upstream>,
     pub(super) at: &'a Coordinates,
-    pub(super) reference: &'a Arc<Reference>,
+    pub(super) link: &'a Arc<Link>,
     /// Whether there is a value to serve without an answer.
     pub(super) servable: bool,
     pub(super) now: Moment,
@@ -62,21 +63,13 @@ impl Service {
 
     /// Asks, or joins who asks already.
     async fn ask_once(&self, question: &Question<'_>) -> Result<Arc<Entry>, ProviderError> {
-        let Question { upstream, at, reference, servable, now, deadline } = *question;
+        let Question { upstream, at, link, servable, now, deadline } = *question;
         let patience = if servable { deadline.min(now.mono + GRACE) } else { deadline };
         let ticket = self.cache.read(Cache::ticket);
         let flight = self.inflight.join((at.clone(), ticket), || {
             let (upstream, cache) = (Arc::clone(upstream), Arc::clone(&self.cache));
             let recovered = Arc::clone(&self.recovered);
-            fetch(
-                upstream,
-                cache,
-                recovered,
-                at.clone(),
-                Arc::clone(reference),
-                ticket,
-                now.lately(),
-            )
+            fetch(upstream, cache, recovered, at.clone(), Arc::clone(link), ticket, now.lately())
         });
         match tokio::time::timeout_at(patience, flight).await {
             Ok(Some(answer)) => answer,
@@ -101,12 +94,12 @@ async fn fetch(
     cache: Arc<SharedCache>,
     recovered: Arc<Notify>,
     at: Coordinates,
-    reference: Arc<Reference>,
+    link: Arc<Link>,
     ticket: Ticket,
     began: Moment,
 ) -> Result<Arc<Entry>, ProviderError> {
     let asking = upstream.ask(Caller::Anybody, began)?;
-    let answer = upstream.provider.fetch(&reference).await;
+    let answer = upstream.provider.fetch(&link).await;
     let now = began.lately();
     if asking.end(&answer, now) == After::Recovered {
         recovered.notify_one();
@@ -128,7 +121,7 @@ async fn fetch(
         let evicted = |verdict: &Verdict| *verdict == Verdict::Evicted;
         let verdict = cache.change_if(|cache| cache.doubt(&at, &refusal, now.tick), evicted);
         if evicted(&verdict) {
-            tracing::warn!("dropped {reference} from the cache: {error}");
+            tracing::warn!("dropped {} from the cache: {error}", **link);
         }
     }
     Err(error)

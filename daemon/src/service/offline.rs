@@ -2,12 +2,13 @@
 
 use psi_common::SecretId;
 
-use super::Service;
+use super::{Service, accepted, place};
 use crate::cache::Answer;
 use crate::clock::Moment;
 use crate::provider::Keeping;
-use crate::reference::Reference;
+use crate::reference::{Coordinates, Reference};
 use crate::registry::Registered;
+use crate::upstream::Upstream;
 
 /// The registered ids that would not resolve with no provider in reach.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,24 +19,33 @@ pub struct Offline {
     pub after_reboot: Vec<SecretId>,
 }
 
+/// Whether a secret resolves without its provider.
+#[derive(Default)]
+struct Outlook {
+    /// Now.
+    resolves: bool,
+    /// After a reboot.
+    survives: bool,
+}
+
 impl Service {
     /// Tries every registered secret without a network; `persisted` says whether the cache outlives a
     /// reboot at all.
     pub fn self_test(&self, now: Moment, persisted: bool) -> Offline {
         let mut offline = Offline::default();
+        let upstreams = self.upstreams();
         for (id, what) in self.registry.all() {
-            let (resolves, survives) = match &what {
-                Registered::Literal(_) => (true, true),
-                Registered::Unusable(_) => (false, false),
-                Registered::Reference(reference) => self.try_offline(reference, now),
+            let Outlook { resolves, survives } = match &what {
+                Registered::Literal(_) => Outlook { resolves: true, survives: true },
+                Registered::Unusable(_) => Outlook::default(),
+                Registered::Reference(link) => place(&upstreams, link)
+                    .map(|(upstream, at)| self.outlook(&upstream, &at, now, persisted))
+                    .unwrap_or_default(),
             };
             if !resolves {
                 offline.now.push(id);
             }
-            let needs_disk =
-                matches!(&what, Registered::Reference(reference) if self.needs_disk(reference));
-            let on_disk = persisted || !needs_disk;
-            if !(survives && on_disk) {
+            if !survives {
                 offline.after_reboot.push(id);
             }
         }
@@ -44,26 +54,27 @@ impl Service {
 
     /// Whether a reference would resolve after a reboot with no provider in reach.
     pub fn survives(&self, reference: &Reference, now: Moment, persisted: bool) -> bool {
-        (persisted || !self.needs_disk(reference)) && self.try_offline(reference, now).1
+        accepted(&self.upstreams(), reference)
+            .is_ok_and(|(upstream, at)| self.outlook(&upstream, &at, now, persisted).survives)
     }
 
-    /// Whether a reference resolves without its provider: now, and from the disk.
-    fn try_offline(&self, reference: &Reference, now: Moment) -> (bool, bool) {
-        let Ok((upstream, at)) = self.place(reference) else { return (false, false) };
-        // What a token opens needs no network.
+    fn outlook(
+        &self,
+        upstream: &Upstream,
+        at: &Coordinates,
+        now: Moment,
+        persisted: bool,
+    ) -> Outlook {
+        // What a token opens needs no network, and no disk.
         if upstream.provider.keeping() == Keeping::InRam {
-            return (true, true);
+            return Outlook { resolves: true, survives: true };
         }
         self.cache.read(|cache| {
-            let answer = cache.get(&at, now.tick);
-            let resolves =
-                matches!(answer, Answer::Fresh(_) | Answer::Stale { servable: true, .. });
-            (resolves, cache.outlives_reboot(&at, now.tick))
+            let answer = cache.get(at, now.tick);
+            Outlook {
+                resolves: matches!(answer, Answer::Fresh(_) | Answer::Stale { servable: true, .. }),
+                survives: persisted && cache.outlives_reboot(at, now.tick),
+            }
         })
-    }
-
-    fn needs_disk(&self, reference: &Reference) -> bool {
-        self.place(reference)
-            .is_ok_and(|(upstream, _)| upstream.provider.keeping() == Keeping::OnDisk)
     }
 }

@@ -14,6 +14,37 @@ async fn a_fresh_value_is_not_asked_for_again() {
     assert_eq!(lookups, Lookups { hits: 1, stale: 0, misses: 2, failed: 0 });
 }
 
+/// A refresh of a huge source changes the cache for some time; a healthcheck must not wait for that.
+#[tokio::test(start_paused = true)]
+async fn a_hit_does_not_wait_for_who_changes_the_cache() {
+    let fixture = Fixture::new();
+    let reference = r#"{"provider":"fake","path":"/app","key":"K"}"#;
+    let wanted = Wanted::Id(fixture.register("0123456789abcdef012345678", reference).await);
+    let now = fixture.at(Duration::ZERO);
+    let lookup = || fixture.service.lookup(&wanted, now, now.mono + 9 * SECOND);
+    // The first one fetches it, the second one finds it.
+    for _ in 0..2 {
+        lookup().await.unwrap();
+    }
+    let (change, changing) = std::sync::mpsc::channel();
+    let (answer, answered) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let cache = Arc::clone(&fixture.service.cache);
+        let changer = scope.spawn(move || {
+            cache.change_in_ram(|_| {
+                change.send(()).unwrap();
+                answered.recv_timeout(Duration::from_secs(20))
+            })
+        });
+        changing.recv().unwrap();
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(std::pin::pin!(lookup()).poll(&mut context).is_ready());
+        // Who changed it may be gone already, if the hit did wait.
+        let _ = answer.send(());
+        assert_eq!(changer.join().unwrap(), Ok(()), "the hit waited");
+    });
+}
+
 #[tokio::test(start_paused = true)]
 async fn all_who_wait_for_one_value_share_one_fetch() {
     let fixture = Arc::new(Fixture::new());

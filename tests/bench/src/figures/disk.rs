@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
-use super::Bench;
 use super::start::until_ready;
+use super::{Bench, meanwhile};
 use crate::load::{self, Call, Connection};
 use crate::report::{Row, Side, Target, Unit};
 use crate::stage::{Double, World, reference};
@@ -44,6 +44,7 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     let strange = format!("/f{folders}");
     rows.extend(one_miss(bench, &world, &strange)?);
     drop(world);
+    rows.push(meanwhile::listings(bench)?);
     rows.extend(many_misses(bench)?);
     Ok(())
 }
@@ -86,7 +87,7 @@ fn in_ram(full: &World, empty: &World, entries: usize) -> Result<[Row; 2]> {
     ])
 }
 
-/// From the answer of a lookup that was fetched to its durability; and what hits notice meanwhile.
+/// From the answer of a lookup that was fetched to its durability; and what hits notice of that.
 fn one_miss(bench: &Bench, world: &World, strange: &str) -> Result<Vec<Row>> {
     let (_psid, _) = world.start()?;
     let writes = Writes::of(&world.state())?;
@@ -124,66 +125,7 @@ fn one_miss(bench: &Bench, world: &World, strange: &str) -> Result<Vec<Row>> {
             plain,
         ),
     );
-    Ok(vec![figure, hits_meanwhile(bench, world, strange)?])
-}
-
-/// Hits while one miss after the other is taken over and written, alternating with hits while nothing is.
-fn hits_meanwhile(bench: &Bench, world: &World, strange: &str) -> Result<Row> {
-    let known = Call::lookup_by_reference(&reference("/f0", &Double::key(1)));
-    let rounds = bench.rounds(16).max(4);
-    let strangers: Vec<Call> = (0..rounds * 40)
-        .map(|number| Call::lookup_by_reference(&reference(strange, &Double::key(100 + number))))
-        .collect();
-    let (busy, quiet) = load::run(async {
-        let connection = Connection::open(&world.socket()).await?;
-        let other = Connection::open(&world.socket()).await?;
-        let (mut busy, mut quiet) = (Vec::new(), Vec::new());
-        for strangers in strangers.chunks(40) {
-            // What was gathered is written, so that the round begins quietly.
-            tokio::time::sleep(Duration::from_millis(800)).await;
-            latencies(&connection, &known, &mut quiet, || false).await?;
-            let (other, strangers) = (other.clone(), strangers.to_vec());
-            // A miss every 10 ms: there is one for each moment of a write.
-            let misses = tokio::task::spawn_local(async move {
-                for miss in &strangers {
-                    other.call(miss).await?;
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                Ok::<_, Failure>(())
-            });
-            latencies(&connection, &known, &mut busy, || misses.is_finished()).await?;
-            misses.await??;
-        }
-        Ok((Samples::of(busy), Samples::of(quiet)))
-    })?;
-    Ok(Row {
-        figure: "p99.9 of hits while misses are persisted, to p99.9 without",
-        target: Target::AtMost(5.0, Unit::Times),
-        measured: busy.quantile(0.999) / quiet.quantile(0.999),
-        ours: Side::new(worst("with misses", &busy), Unit::Micros, busy),
-        beside: Side::new(worst("without", &quiet), Unit::Micros, quiet),
-    })
-}
-
-fn worst(what: &str, samples: &Samples) -> String {
-    let (p999, worst) = (samples.quantile(0.999), samples.quantile(1.0));
-    format!("{what} (p99.9 {p999:.0} µs, worst {worst:.0} µs)")
-}
-
-/// One hit after another, for half a second or until `end`.
-async fn latencies(
-    connection: &Connection,
-    call: &Call,
-    into: &mut Vec<f64>,
-    end: impl Fn() -> bool,
-) -> Result<()> {
-    let begin = Instant::now();
-    while begin.elapsed() < Duration::from_millis(500) && !end() {
-        let start = Instant::now();
-        connection.call(call).await?;
-        into.push(start.elapsed().as_secs_f64() * 1e6);
-    }
-    Ok(())
+    Ok(vec![figure, meanwhile::misses(bench, world, strange)?])
 }
 
 /// Cold misses as fast as they come, and what is written for them.

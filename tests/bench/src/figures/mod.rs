@@ -5,6 +5,7 @@ mod disk;
 mod hostile;
 pub mod instructions;
 mod lookup;
+mod meanwhile;
 mod memory;
 mod rate;
 mod start;

@@ -1,0 +1,149 @@
+//! An entry that says that it is fresh is served without asking the cache: it must never say more than the
+//! cache would, whatever was done to either.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const KEYS: [&str; 3] = ["A", "B", "C"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Wait(u64),
+    Put(usize, &'static str),
+    Doubt(usize, u8),
+    Invalidate(usize),
+    /// Which keys are listed, with which value; and whether what it takes away is accepted.
+    List([Option<&'static str>; 3], bool),
+    /// The last listing is still true.
+    Renew,
+    Drop(usize),
+    Follow {
+        fresh_minutes: u64,
+        evict_revoked: bool,
+    },
+    /// A file gives a value of so many minutes ago, or of a time to come.
+    Restore(usize, i64),
+}
+
+fn value() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["", "one", "two"])
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let key = 0..KEYS.len();
+    prop_oneof![
+        (0_u64..100).prop_map(Step::Wait),
+        (key.clone(), value()).prop_map(|(key, value)| Step::Put(key, value)),
+        (key.clone(), 0_u8..3).prop_map(|(key, how)| Step::Doubt(key, how)),
+        key.clone().prop_map(Step::Invalidate),
+        (prop::array::uniform3(prop::option::of(value())), any::<bool>())
+            .prop_map(|(found, accept)| Step::List(found, accept)),
+        Just(Step::Renew),
+        key.clone().prop_map(Step::Drop),
+        (1_u64..120, any::<bool>()).prop_map(|(fresh_minutes, evict_revoked)| Step::Follow {
+            fresh_minutes,
+            evict_revoked
+        }),
+        (key, -60_i64..120).prop_map(|(key, ago)| Step::Restore(key, ago)),
+    ]
+}
+
+/// A cache, each entry that it ever had, and the time.
+struct Played {
+    cache: Cache,
+    mark: Option<Mark>,
+    seen: Vec<(Coordinates, Arc<Entry>)>,
+    minutes: u64,
+}
+
+impl Played {
+    fn now(&self, minutes: u64) -> Moment {
+        moment(Duration::from_secs(60 * (self.minutes + minutes)))
+    }
+
+    fn play(&mut self, step: Step) {
+        let now = self.now(0);
+        match step {
+            Step::Wait(minutes) => self.minutes += minutes,
+            Step::Put(key, value) => {
+                let ticket = self.cache.ticket();
+                let entry = Entry::new(secret(value), now.wall);
+                let served = self.cache.put(&at(KEYS[key]), entry, now, ticket);
+                self.seen.push((at(KEYS[key]), served));
+            }
+            Step::Doubt(key, how) => {
+                let why = "it says so".into();
+                let refusal =
+                    [Refusal::Gone, Refusal::Denied, Refusal::Misunderstood][usize::from(how)](why);
+                self.cache.doubt(&at(KEYS[key]), &refusal, now.tick);
+            }
+            Step::Invalidate(key) => {
+                self.cache.invalidate(&at(KEYS[key]));
+            }
+            Step::List(found, accept) => {
+                let found = KEYS.iter().zip(found).filter_map(|(key, value)| Some((*key, value?)));
+                let ticket = self.cache.ticket();
+                let taking = Taking { ticket, began: now, now, accept, wanted: &|_| true };
+                let listing = listed(&found.collect::<Vec<_>>());
+                self.mark = self.cache.replace(listing, &taking).1;
+            }
+            Step::Renew => {
+                if let Some(mark) = &self.mark {
+                    self.cache.renew(mark, now);
+                }
+            }
+            Step::Drop(key) => {
+                self.cache.retain(|other, _| *other != at(KEYS[key]));
+            }
+            Step::Follow { fresh_minutes, evict_revoked } => {
+                let fresh_for = Duration::from_secs(60 * fresh_minutes);
+                self.cache.follow(Policy { fresh_for, evict_revoked, ..POLICY });
+            }
+            Step::Restore(key, ago) => {
+                let span = Duration::from_secs(60 * ago.unsigned_abs());
+                let then = if ago < 0 { now.wall.after(span) } else { now.wall.before(span) };
+                let entry = Arc::new(Entry::new(secret("restored"), then));
+                let entries = vec![(at(KEYS[key]), entry)];
+                self.cache.restore(Snapshot { generation: 1, entries }, now);
+            }
+        }
+        self.seen.extend(self.cache.known(&extent()));
+    }
+
+    fn judge(&self) {
+        for later in [0, 1, 30, 90] {
+            let tick = self.now(later).tick;
+            for (at, entry) in self.seen.iter().filter(|(_, entry)| entry.is_fresh(tick)) {
+                let Answer::Fresh(known) = self.cache.get(at, tick) else {
+                    panic!("{at} is served {later} min later without the cache, which would not");
+                };
+                assert!(Arc::ptr_eq(&known, entry), "{at} is served with what it was before");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_entry_never_says_more_than_the_cache(steps in prop::collection::vec(step(), 0..40)) {
+        let mut played = Played { cache: cache(), mark: None, seen: Vec::new(), minutes: 0 };
+        for step in steps {
+            played.play(step);
+            played.judge();
+        }
+    }
+}
+
+#[test]
+fn a_fetched_value_needs_no_cache_until_it_is_old() {
+    let mut cache = cache();
+    put(&mut cache, "A", "one", Duration::ZERO);
+    let Answer::Fresh(entry) = cache.get(&at("A"), time(SECOND)) else { panic!("it is not fresh") };
+    assert!(entry.is_fresh(time(HOUR - SECOND)));
+    assert!(!entry.is_fresh(time(HOUR)));
+    put(&mut cache, "A", "one", HOUR);
+    assert!(entry.is_fresh(time(HOUR + SECOND)), "it was given again");
+    put(&mut cache, "A", "two", HOUR);
+    assert!(!entry.is_fresh(time(HOUR + SECOND)), "it was replaced");
+}

@@ -1,0 +1,116 @@
+//! Hits of a registered secret while psid has other work to do, alternating with hits while it has none.
+
+use std::time::{Duration, Instant};
+
+use super::Bench;
+use crate::load::{self, Call, Connection};
+use crate::report::{Row, Side, Target, Unit};
+use crate::stage::{Double, World, id, reference};
+use crate::stats::Samples;
+use crate::{Failure, Result};
+
+/// One miss after the other is taken over and written, among 100,000 entries.
+pub fn misses(bench: &Bench, world: &World, strange: &str) -> Result<Row> {
+    let rounds = bench.rounds(16).max(4);
+    let strangers: Vec<Call> = (0..rounds * 40)
+        .map(|number| Call::lookup_by_reference(&reference(strange, &Double::key(100 + number))))
+        .collect();
+    let (busy, quiet) = load::run(async {
+        let connection = Connection::open(&world.socket()).await?;
+        let other = Connection::open(&world.socket()).await?;
+        let known = register(&connection).await?;
+        let (mut busy, mut quiet) = (Vec::new(), Vec::new());
+        for strangers in strangers.chunks(40) {
+            // What was gathered is written, so that the round begins quietly.
+            tokio::time::sleep(Duration::from_millis(800)).await;
+            latencies(&connection, &known, &mut quiet, || false).await?;
+            let (other, strangers) = (other.clone(), strangers.to_vec());
+            // A miss every 10 ms: there is one for each moment of a write.
+            let misses = tokio::task::spawn_local(async move {
+                for miss in &strangers {
+                    other.call(miss).await?;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Ok::<_, Failure>(())
+            });
+            latencies(&connection, &known, &mut busy, || misses.is_finished()).await?;
+            misses.await??;
+        }
+        Ok((Samples::of(busy), Samples::of(quiet)))
+    })?;
+    Ok(row("p99.9 of hits while misses are persisted, to p99.9 without", 0.999, busy, quiet))
+}
+
+/// A folder of 40,000 secrets, about as many as psid takes in one answer, of which one is another one each time, is listed, taken over and written.
+pub fn listings(bench: &Bench) -> Result<Row> {
+    let double = Double::start(&bench.programs, 1, bench.rounds(40) * 1_000)?;
+    let world = World::of(&bench.programs, &double, 1)?;
+    let (psid, _) = world.start()?;
+    psid.refresh()?;
+    let (mut busy, mut quiet) = (Vec::new(), Vec::new());
+    for round in 0..bench.rounds(16).max(3) {
+        psid.settle()?;
+        double.put("/f0", &Double::key(1), &format!("value {round}"))?;
+        load::run(async {
+            let connection = Connection::open(&world.socket()).await?;
+            let known = register(&connection).await?;
+            latencies(&connection, &known, &mut quiet, || false).await
+        })?;
+        std::thread::scope(|scope| {
+            let refresh = scope.spawn(|| world.driver(&["cache", "refresh"]));
+            load::run(async {
+                let connection = Connection::open(&world.socket()).await?;
+                let known = Call::lookup(&id(0));
+                while !refresh.is_finished() {
+                    latencies(&connection, &known, &mut busy, || refresh.is_finished()).await?;
+                }
+                Ok(())
+            })?;
+            refresh.join().map_err(|_| "the refresh crashed")??;
+            Ok::<_, Failure>(())
+        })?;
+    }
+    // Not p99.9: three programs share two cores then, and that is no affair of psid's locks.
+    let figure = "the longest hit while 40,000 entries are listed, to the longest without";
+    Ok(row(figure, 1.0, Samples::of(busy), Samples::of(quiet)))
+}
+
+/// A reference of the first folder, as podman's id 0: its value is known from now on.
+async fn register(connection: &Connection) -> Result<Call> {
+    let store = Call::store(&id(0), reference("/f0", &Double::key(0)).as_bytes());
+    connection.call(&store).await?;
+    let lookup = Call::lookup(&id(0));
+    connection.call(&lookup).await?;
+    Ok(lookup)
+}
+
+fn row(figure: &'static str, quantile: f64, busy: Samples, quiet: Samples) -> Row {
+    Row {
+        figure,
+        target: Target::AtMost(5.0, Unit::Times),
+        measured: busy.quantile(quantile) / quiet.quantile(quantile),
+        ours: Side::new(worst("with", &busy), Unit::Micros, busy),
+        beside: Side::new(worst("without", &quiet), Unit::Micros, quiet),
+    }
+}
+
+fn worst(what: &str, samples: &Samples) -> String {
+    let (p999, worst) = (samples.quantile(0.999), samples.quantile(1.0));
+    format!("{what} (p99.9 {p999:.0} µs, worst {worst:.0} µs)")
+}
+
+/// One hit after another, for half a second or until `end`.
+async fn latencies(
+    connection: &Connection,
+    call: &Call,
+    into: &mut Vec<f64>,
+    end: impl Fn() -> bool,
+) -> Result<()> {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(500) && !end() {
+        let start = Instant::now();
+        connection.call(call).await?;
+        into.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(())
+}
