@@ -7,7 +7,7 @@ use super::*;
 
 const KEYS: [&str; 3] = ["A", "B", "C"];
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Wait(u64),
     Put(usize, &'static str),

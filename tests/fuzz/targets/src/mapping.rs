@@ -152,7 +152,7 @@ impl Expected {
     fn assert(&self, known: &Registered, data: &[u8]) {
         match (self, known) {
             (Self::Reference, Registered::Reference(reference)) => {
-                assert_eq!(Reference::parse(data).as_ref(), Some(&**reference));
+                assert_eq!(Reference::parse(data).as_ref(), Some(&***reference));
             }
             (Self::Literal, Registered::Literal(value)) => {
                 assert_eq!(value.expose_secret(), data);
