@@ -215,7 +215,7 @@ pub fn upstreams(
         let upstream = Upstream::new(nitrokeyhsm::NAME, Box::new(NitrokeyHsm::new(token)));
         providers.insert(upstream.name.clone(), Arc::new(upstream));
     }
-    (Upstreams { providers, workloads: config.workloads.clone(), ..Upstreams::default() }, faults)
+    (Upstreams { providers, workloads: config.workloads.clone() }, faults)
 }
 
 fn make_infisical(config: &InfisicalConfig, surroundings: &Surroundings) -> Infisical {

@@ -13,7 +13,7 @@ use indexmap::IndexMap;
 
 use crate::clock::{Moment, Tick, Timestamp};
 use crate::reference::{Coordinates, Extent};
-use doubt::Doubts;
+use doubt::{Doubt, Doubts};
 
 pub use budget::{Counts, Mark, Taking};
 pub use doubt::{Cause, Doubted, Refusal, Verdict};
@@ -60,12 +60,13 @@ impl Known {
         (self.fetched, self.dated) = (fetched, true);
     }
 
-    /// Has it served without asking, as long as `policy` says; there must be no doubt about it.
-    fn settle(&self, policy: &Policy) {
-        self.entry.set_fresh(match self.dated {
-            _ if self.entry.is_in_ram() => Tick::LAST,
-            true => self.fetched.after(policy.fresh_for),
-            false => Tick::FIRST,
+    /// Says until when it is served without asking the cache: not at all while it is in doubt.
+    fn vouch(&self, doubt: Option<&Doubt>, policy: &Policy) {
+        self.entry.set_fresh(match doubt {
+            Some(_) => Tick::FIRST,
+            None if self.entry.is_in_ram() => Tick::LAST,
+            None if self.dated => self.fetched.after(policy.fresh_for),
+            None => Tick::FIRST,
         });
     }
 }
@@ -150,11 +151,7 @@ impl Cache {
             let newer = self.entries.get(&at).is_some_and(|known| known.fetched >= fetched);
             if !newer && !self.dropped.contains_key(&at) {
                 let revision = self.next_revision();
-                let known = Known { entry, fetched, dated, revision };
-                if self.doubts.of(&at).is_none() {
-                    known.settle(&self.policy);
-                }
-                self.keep(at, known);
+                self.keep(at, Known { entry, fetched, dated, revision });
             }
         }
     }
@@ -164,9 +161,7 @@ impl Cache {
         self.policy = policy;
         self.doubts.forget_absences();
         for (at, known) in &self.entries {
-            if self.doubts.of(at).is_none() {
-                known.settle(&self.policy);
-            }
+            known.vouch(self.doubts.of(at), &self.policy);
         }
     }
 
@@ -241,7 +236,7 @@ impl Cache {
             // One copy of a value in RAM, however often it is fetched.
             Some(known) if known.entry.value().same_as(entry.value()) => {
                 known.renew(entry.fetched_at(), fetched);
-                known.settle(&self.policy);
+                known.vouch(self.doubts.of(at), &self.policy);
                 return Arc::clone(&known.entry);
             }
             // A container that was served the one will ask for the other.
@@ -250,12 +245,12 @@ impl Cache {
         };
         let (entry, revision) = (Arc::new(entry), self.next_revision());
         let known = Known { entry: Arc::clone(&entry), fetched, dated: true, revision };
-        known.settle(&self.policy);
         self.keep(at.clone(), known);
         entry
     }
 
     fn keep(&mut self, at: Coordinates, known: Known) {
+        known.vouch(self.doubts.of(&at), &self.policy);
         if let Some(before) = self.entries.insert(at, known) {
             before.entry.take_back();
         }

@@ -80,7 +80,7 @@ impl Tick {
     }
 }
 
-/// A time that many read and one sets.
+/// A time that many read and one sets. It says nothing of other memory, so no order is asked for.
 #[derive(Debug)]
 pub struct AtomicTick(AtomicI64);
 
@@ -90,14 +90,14 @@ impl AtomicTick {
         Self(AtomicI64::new(tick.0))
     }
 
-    /// What it shows: what was set before something that this thread has seen since.
+    /// What it shows.
     pub fn get(&self) -> Tick {
-        Tick(self.0.load(Ordering::Acquire))
+        Tick(self.0.load(Ordering::Relaxed))
     }
 
     /// Sets it.
     pub fn set(&self, tick: Tick) {
-        self.0.store(tick.0, Ordering::Release);
+        self.0.store(tick.0, Ordering::Relaxed);
     }
 }
 

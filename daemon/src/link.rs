@@ -3,30 +3,27 @@
 //! disk holds while it works.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use crate::cache::Entry;
 use crate::clock::Tick;
 use crate::reference::{Coordinates, Reference};
+use crate::upstream::Upstreams;
 
 /// A reference, with where it led and what was there.
 pub struct Link {
     reference: Reference,
-    /// Its lock is held for the copy of two pointers.
+    /// Its lock is held for the copy of a pointer.
     found: RwLock<Option<Found>>,
 }
 
 struct Found {
-    under: Epoch,
+    /// Under another config, it may lead elsewhere.
+    under: Weak<Upstreams>,
     at: Coordinates,
     /// The cache alone keeps a value alive.
     entry: Weak<Entry>,
 }
-
-/// One config's time: under another one, a reference may lead elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Epoch(u64);
 
 impl Link {
     /// Nothing is found out yet.
@@ -35,33 +32,35 @@ impl Link {
     }
 
     /// Its value, as long as the cache has it served without asking.
-    pub fn fresh(&self, under: Epoch, now: Tick) -> Option<Arc<Entry>> {
+    pub fn fresh(&self, under: &Arc<Upstreams>, now: Tick) -> Option<Arc<Entry>> {
         let entry = self.look(under, |found| found.entry.upgrade())??;
         entry.is_fresh(now).then_some(entry)
     }
 
-    /// Where it leads under a config: `accept` tells, once.
-    pub fn leads(
+    /// Where it leads: `accept` tells, once a config.
+    pub fn coordinates(
         &self,
-        under: Epoch,
+        under: &Arc<Upstreams>,
         accept: impl FnOnce(&Reference) -> Result<Coordinates, String>,
     ) -> Result<Coordinates, String> {
         if let Some(at) = self.look(under, |found| found.at.clone()) {
             return Ok(at);
         }
         let at = accept(&self.reference)?;
-        self.note(Found { under, at: at.clone(), entry: Weak::new() });
+        self.note(Found { under: Arc::downgrade(under), at: at.clone(), entry: Weak::new() });
         Ok(at)
     }
 
-    /// Takes note of what the cache has for it.
-    pub fn lead(&self, under: Epoch, at: &Coordinates, entry: &Arc<Entry>) {
-        self.note(Found { under, at: at.clone(), entry: Arc::downgrade(entry) });
+    /// Takes note of what the cache has where it leads.
+    pub fn remember(&self, under: &Arc<Upstreams>, at: &Coordinates, entry: &Arc<Entry>) {
+        let (under, entry) = (Arc::downgrade(under), Arc::downgrade(entry));
+        self.note(Found { under, at: at.clone(), entry });
     }
 
-    fn look<T>(&self, under: Epoch, look: impl FnOnce(&Found) -> T) -> Option<T> {
+    fn look<T>(&self, under: &Arc<Upstreams>, look: impl FnOnce(&Found) -> T) -> Option<T> {
         let found = self.found.read().unwrap_or_else(PoisonError::into_inner);
-        found.as_ref().filter(|found| found.under == under).map(look)
+        let same = |found: &&Found| std::ptr::eq(found.under.as_ptr(), Arc::as_ptr(under));
+        found.as_ref().filter(same).map(look)
     }
 
     fn note(&self, found: Found) {
@@ -77,29 +76,59 @@ impl Deref for Link {
     }
 }
 
-/// One that never was before.
-impl Default for Epoch {
-    fn default() -> Self {
-        static BEGUN: AtomicU64 = AtomicU64::new(0);
-        Self(BEGUN.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+    use std::time::Duration;
+
+    use psi_common::SecretBytes;
+
     use super::*;
+    use crate::cache::{Answer, Boot, Cache, Policy};
+    use crate::clock;
     use crate::reference::Realm;
+
+    fn at(realm: &str) -> Coordinates {
+        Coordinates::new(Realm::new(&[realm]), "/", "K")
+    }
+
+    fn configs() -> [Arc<Upstreams>; 2] {
+        [Arc::default(), Arc::default()]
+    }
 
     #[test]
     fn where_it_leads_is_asked_once_a_config() {
         let link = Link::new(Reference::new("p", [("key", "K")]));
-        let at = |realm: &str| Coordinates::new(Realm::new(&[realm]), "/", "K");
-        let (before, after) = (Epoch::default(), Epoch::default());
+        let [before, after] = configs();
         let bad = |_: &Reference| Err("no such project".to_owned());
-        assert_eq!(link.leads(before, bad), Err("no such project".into()));
-        assert_eq!(link.leads(before, |_| Ok(at("a"))), Ok(at("a")));
-        assert_eq!(link.leads(before, bad), Ok(at("a")));
-        assert_eq!(link.leads(after, |_| Ok(at("b"))), Ok(at("b")));
-        assert_eq!(link.leads(before, bad), Err("no such project".into()));
+        assert_eq!(link.coordinates(&before, bad), Err("no such project".into()));
+        assert_eq!(link.coordinates(&before, |_| Ok(at("a"))), Ok(at("a")));
+        assert_eq!(link.coordinates(&before, bad), Ok(at("a")));
+        assert_eq!(link.coordinates(&after, |_| Ok(at("b"))), Ok(at("b")));
+        assert_eq!(link.coordinates(&before, bad), Err("no such project".into()));
+    }
+
+    /// After a reload, the project of its name may be another one.
+    #[test]
+    fn what_was_found_under_one_config_is_not_served_under_another() {
+        let policy = Policy {
+            enabled: true,
+            fresh_for: Duration::from_secs(3_600),
+            max_stale: None,
+            evict_revoked: true,
+        };
+        let mut cache = Cache::new(policy, Boot(NonZeroU64::MIN));
+        let (ticket, now) = (cache.ticket(), clock::now());
+        let value = Entry::new(SecretBytes::new(b"one".to_vec()), now.wall);
+        cache.put(&at("a"), value, now, ticket);
+        let Answer::Fresh(entry) = cache.get(&at("a"), now.tick) else { panic!("it is not fresh") };
+        let link = Link::new(Reference::new("p", [("key", "K")]));
+        let [before, after] = configs();
+        link.remember(&before, &at("a"), &entry);
+        assert!(link.fresh(&before, now.tick).is_some());
+        assert!(link.fresh(&after, now.tick).is_none());
+        drop(entry);
+        cache.invalidate(&at("a"));
+        assert!(link.fresh(&before, now.tick).is_none(), "a link keeps no value alive");
     }
 }

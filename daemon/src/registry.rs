@@ -201,7 +201,7 @@ impl Registry {
     /// returns. Without an open key, [`Self::take_over_with`] is to seal them.
     pub fn take_over<'a>(
         &self,
-        references: impl IntoIterator<Item = (SecretId, &'a Arc<Reference>, &'a SecretBytes)>,
+        references: impl IntoIterator<Item = (SecretId, &'a Reference, &'a SecretBytes)>,
     ) -> Result<Vec<SecretId>, RegistryError> {
         let _writing = lock(&self.writing);
         self.usable()?;
@@ -218,7 +218,7 @@ impl Registry {
         files::add_all(&self.folder, files)?;
         let mut known = write(&self.known);
         for (id, reference, _) in &free {
-            known.insert(*id, Registered::reference(Reference::clone(reference)));
+            known.insert(*id, Registered::reference((*reference).clone()));
         }
         Ok(free.into_iter().map(|(id, ..)| id).collect())
     }

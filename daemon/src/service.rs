@@ -195,13 +195,13 @@ impl Service {
         deadline: Instant,
     ) -> Result<Arc<Entry>, ServiceError> {
         let upstreams = self.upstreams();
-        if let Some(entry) = link.fresh(upstreams.epoch, now.tick) {
+        if let Some(entry) = link.fresh(&upstreams, now.tick) {
             return Ok(self.hit(entry));
         }
         let (upstream, at) = &place(&upstreams, link)?;
         let known = match self.cache.read(|cache| cache.get(at, now.tick)) {
             Answer::Fresh(entry) => {
-                link.lead(upstreams.epoch, at, &entry);
+                link.remember(&upstreams, at, &entry);
                 return Ok(self.hit(entry));
             }
             Answer::KnownAbsent(refusal) => return Err(refused(&upstream.name, &refusal)),
@@ -403,10 +403,13 @@ fn accepted(
 }
 
 /// Likewise, found out once.
-fn place(upstreams: &Upstreams, link: &Link) -> Result<(Arc<Upstream>, Coordinates), ServiceError> {
+fn place(
+    upstreams: &Arc<Upstreams>,
+    link: &Link,
+) -> Result<(Arc<Upstream>, Coordinates), ServiceError> {
     let upstream = upstream_of(upstreams, link)?;
     let accept = |reference: &Reference| upstream.provider.accept(reference);
-    let at = link.leads(upstreams.epoch, accept).map_err(bad_reference)?;
+    let at = link.coordinates(upstreams, accept).map_err(bad_reference)?;
     Ok((Arc::clone(upstream), at))
 }
 

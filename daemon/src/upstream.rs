@@ -6,7 +6,6 @@ mod tally;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::link::Epoch;
 use crate::provider::Source;
 use crate::reference::Reference;
 
@@ -23,8 +22,6 @@ pub struct Upstreams {
     pub providers: BTreeMap<String, Arc<Upstream>>,
     /// By name.
     pub workloads: BTreeMap<String, Workload>,
-    /// Whose config they are of.
-    pub epoch: Epoch,
 }
 
 /// A quadlet unit, and the folders that its secrets come from.

@@ -143,7 +143,7 @@ impl Place<'_> {
             let provider = mapping.reference.provider().to_owned();
             report.providers.entry(provider).or_default().mappings += 1;
             match registry.get(mapping.id) {
-                Some(Registered::Reference(known)) if **known == *mapping.reference => {
+                Some(Registered::Reference(known)) if **known == mapping.reference => {
                     report.present.push(mapping.id);
                 }
                 Some(_) => report.conflicting.push(mapping.id),
@@ -206,7 +206,7 @@ impl Place<'_> {
         let written_at = old.written_at();
         let registered = self.service.registry.all();
         let understood = &source.mappings.understood;
-        let named = understood.iter().map(|found| &*found.reference);
+        let named = understood.iter().map(|found| &found.reference);
         let mappings = named.chain(values::references(&registered));
         let Placed { values, unclaimed, sealed, homeless } =
             values::place(old, mappings, &self.service);

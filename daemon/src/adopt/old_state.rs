@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId};
 use rustix::fs::{Mode, OFlags};
@@ -19,7 +18,7 @@ pub(super) struct Mapping {
     /// Podman's id.
     pub(super) id: SecretId,
     /// What the mapping says.
-    pub(super) reference: Arc<Reference>,
+    pub(super) reference: Reference,
     /// The file's bytes.
     pub(super) raw: SecretBytes,
 }
@@ -68,12 +67,12 @@ fn ids_in(folder: &Path) -> io::Result<Vec<(SecretId, PathBuf)>> {
     Ok(found)
 }
 
-fn read_mapping(path: &Path) -> Result<(Arc<Reference>, SecretBytes), String> {
+fn read_mapping(path: &Path) -> Result<(Reference, SecretBytes), String> {
     let raw = read(path, MAX_SECRET_BYTES).map_err(|error| error.to_string())?;
     let reference = mapping::parse(&raw);
     // What is no mapping may be a secret, so it is wiped too.
     let raw = SecretBytes::new(raw);
-    Ok((Arc::new(reference?), raw))
+    Ok((reference?, raw))
 }
 
 /// Reads the Python PSI's `cache.enc`; `None` when there is no such file.

@@ -193,9 +193,7 @@ impl Cache {
                 && known.revision == *revision
             {
                 known.renew(now.wall, now.tick);
-                if self.doubts.of(at).is_none() {
-                    known.settle(&self.policy);
-                }
+                known.vouch(self.doubts.of(at), &self.policy);
                 renewed += 1;
             }
         }

@@ -39,7 +39,7 @@ const MARGIN: Duration = Duration::from_millis(400);
 /// A secret, its id, and room to spare: what a caller sends is held until it is whole.
 const LARGEST_REQUEST: usize = 2 * MAX_SECRET_BYTES;
 /// Calls of one connection at once. psi-driver makes one; who makes many gets them answered in fewer turns.
-const CALLS: u32 = 64;
+const CALLS: u32 = 32;
 /// Who has said nothing for so long is asked whether it is there…
 const SILENCE: Duration = Duration::from_secs(20);
 /// … and cut off when it does not answer: it has gone, or does not read what it asked for.

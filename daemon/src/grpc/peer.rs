@@ -13,18 +13,17 @@ use crate::daemon::Daemon;
 #[derive(Clone)]
 pub(super) struct Judge {
     daemon: Arc<Daemon>,
-    own_uid: u32,
     refused: Arc<Mutex<HashMap<u32, u64>>>,
 }
 
 impl Judge {
     pub(super) fn new(daemon: Arc<Daemon>) -> Self {
-        Self { daemon, own_uid: own_uid(), refused: Arc::default() }
+        Self { daemon, refused: Arc::default() }
     }
 
     pub(super) fn allows(&self, uid: u32, gid: u32) -> bool {
         let access = self.daemon.access.read().unwrap_or_else(PoisonError::into_inner);
-        uid == self.own_uid || access.uids.contains(&uid) || access.gids.contains(&gid)
+        uid == own_uid() || access.uids.contains(&uid) || access.gids.contains(&gid)
     }
 
     /// The log is told of the first refusal, the second, the fourth and so on: nobody can flood it.

@@ -240,7 +240,7 @@ async fn references_are_taken_over_where_their_id_is_free() {
     }
     assert!(registry.delete(deleted.parse().unwrap(), time(RESTORABLE)).await.unwrap());
     let raw = SecretBytes::new(b" {\"provider\":\"b\"}".to_vec());
-    let other = Arc::new(Reference::parse(raw.expose_secret()).unwrap());
+    let other = Reference::parse(raw.expose_secret()).unwrap();
     let ids = [ID, &taken, &deleted].map(|id| id.parse().unwrap());
     let all = || ids.map(|id| (id, &other, &raw));
     assert_eq!(registry.take_over(all()).unwrap(), [ids[1]]);

@@ -198,7 +198,6 @@ impl Fixture {
                 Arc::new(Upstream::new("fake", Box::new(Arc::clone(&provider)))),
             )]),
             workloads: BTreeMap::from([("app".into(), workload)]),
-            ..Upstreams::default()
         };
         let service = Arc::new(Service::new(
             registry,

@@ -3,7 +3,7 @@
 use super::source::{Source, sources};
 
 /// Each room and the rooms that it may name; those that put everything together are not listed.
-const ROOMS: [(&str, &[&str]); 31] = [
+const ROOMS: [(&str, &[&str]); 32] = [
     ("boot", &["cache", "files"]),
     ("breaker", &["clock"]),
     ("cache", &["clock", "reference"]),
@@ -38,6 +38,8 @@ const ROOMS: [(&str, &[&str]); 31] = [
     ("gate", &[]),
     ("key", &["credential", "files", "pkcs11", "public_key", "sealer"]),
     ("legacy", &["clock", "hybrid", "reference", "sealer"]),
+    // Not the shared cache: a hit waits for nobody.
+    ("link", &["cache", "clock", "reference", "upstream"]),
     ("notify", &[]),
     ("payload", &["cache", "clock", "envelope", "reference"]),
     ("persist", &["cache", "clock", "envelope", "files", "payload", "shared_cache"]),
@@ -49,7 +51,7 @@ const ROOMS: [(&str, &[&str]); 31] = [
     ("reference", &[]),
     ("reference_file", &["envelope"]),
     ("refresh", &["breaker", "cache", "clock", "provider", "reference", "service", "upstream"]),
-    ("registry", &["clock", "envelope", "files", "reference", "reference_file"]),
+    ("registry", &["clock", "envelope", "files", "link", "reference", "reference_file"]),
     ("sealer", &[]),
     (
         "service",
@@ -60,6 +62,7 @@ const ROOMS: [(&str, &[&str]); 31] = [
             "drill",
             "gate",
             "inflight",
+            "link",
             "provider",
             "reference",
             "reference_file",

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::harness::{Config, Double, World, id, reference};
+use crate::harness::{Config, Double, World, id, reference, seed};
 
 /// Until a handler is in place a SIGHUP ends a process, so it must be there before READY is told.
 #[test]
@@ -30,6 +30,34 @@ fn a_changed_config_is_followed_without_a_restart() {
     // What is cached stays: the project is the same one.
     assert_eq!(world.driver(&["get", "app--A"]).text(), "old server");
     assert_eq!(old.reads(), 1);
+}
+
+/// Of a registered secret psid remembers what it found: under another config that may be another secret.
+#[test]
+fn a_project_that_is_pointed_elsewhere_takes_its_secrets_along() {
+    let mut world_seed = seed(&json!({"/myapp": {"A": "of the one project"}}));
+    let mut other = world_seed["projects"][0].clone();
+    other["id"] = json!("6f2d1b0e-0000-4000-8000-0000000000bb");
+    other["secrets"]["prod"] = json!({"/myapp": {"A": "of the other"}});
+    world_seed["projects"].as_array_mut().unwrap().push(other);
+    let double = Double::launch(&world_seed, &[]);
+    let world = World::of(&double);
+    let mut psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    for _ in 0..3 {
+        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "of the one project");
+    }
+    let config = fs::read_to_string(world.config()).unwrap();
+    let elsewhere = config.replace("00000000000a", "0000000000bb");
+    assert_ne!(config, elsewhere);
+    for (text, value) in [(elsewhere, "of the other"), (config, "of the one project")] {
+        fs::write(world.config(), text).unwrap();
+        psid.reload();
+        for _ in 0..3 {
+            assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), value);
+        }
+    }
+    assert_eq!(double.reads(), 2, "what is cached of either project stays");
 }
 
 #[test]

@@ -120,6 +120,13 @@ impl Played {
                 };
                 assert!(Arc::ptr_eq(&known, entry), "{at} is served with what it was before");
             }
+            // And it says no less: what nobody doubts is served until it is old.
+            for (at, entry) in self.cache.known(&extent()) {
+                let age = self.cache.fetched(&at).map(|fetched| fetched.age(tick));
+                let is_young = age.is_some_and(|age| age < self.cache.policy.fresh_for);
+                let is_doubted = self.cache.doubts.of(&at).is_some();
+                assert_eq!(entry.is_fresh(tick), is_young && !is_doubted, "{at} {later} min later");
+            }
         }
     }
 }

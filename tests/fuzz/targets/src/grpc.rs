@@ -206,7 +206,7 @@ mod tests {
                 stream.send_data(bytes::Bytes::from_static(&[0; 1 << 20]), false).unwrap();
                 let response = response.await.unwrap();
                 assert_ne!(response.headers()["grpc-status"], "0");
-                assert!(sender.current_max_send_streams() <= 16);
+                assert!(sender.current_max_send_streams() <= 32);
             }
         };
         let calls = async { tokio::time::timeout(10 * LIMIT, calls).await };

@@ -96,7 +96,6 @@ pub(crate) fn upstreams() -> Upstreams {
     Upstreams {
         providers: BTreeMap::from([(upstream.name.clone(), upstream)]),
         workloads: config().workloads,
-        ..Upstreams::default()
     }
 }
 
