@@ -23,9 +23,11 @@ build:
 	    install -D target/$(MUSL)/driver/psi-driver $(DIST)/psi-driver; \
 	else \
 	    echo "no target $(MUSL): linking psi-driver statically against glibc"; \
-	    RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --profile driver -p psi-driver \
-	        --target $$(rustc -vV | sed -n 's/^host: //p') && \
-	    install -D target/$$(rustc -vV | sed -n 's/^host: //p')/driver/psi-driver $(DIST)/psi-driver; \
+	    host=$$(rustc -vV | sed -n 's/^host: //p'); \
+	    RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --profile driver -p psi-driver --target $$host || \
+	        { echo "no static glibc (Fedora: glibc-static): linking psi-driver dynamically, and each lookup costs more"; \
+	          $(CARGO) build --locked --profile driver -p psi-driver --target $$host; } && \
+	    install -D target/$$host/driver/psi-driver $(DIST)/psi-driver; \
 	fi
 	install -D target/release/psid $(DIST)/psid
 
@@ -100,6 +102,8 @@ generate:
 ## `podman secret create` of the host.
 SHARE   := $(DESTDIR)$(PREFIX)/share
 LIB     := $(DESTDIR)$(PREFIX)/lib
+# polkit looks below /usr/share and /etc, and nowhere else.
+POLKIT  := $(DESTDIR)$(if $(filter /usr,$(PREFIX)),/usr/share,/etc)
 install:
 	@test -x $(DIST)/psid -a -x $(DIST)/psi-driver || { echo "run 'make build' first"; exit 1; }
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(DIST)/psi-driver $(DIST)/psid
@@ -107,7 +111,7 @@ install:
 	install -D -m 0644 -t $(LIB)/systemd/user contrib/systemd/user/psid*
 	install -D -m 0644 -t $(LIB)/sysusers.d contrib/sysusers.d/psi.conf
 	install -D -m 0644 -t $(LIB)/tmpfiles.d contrib/tmpfiles.d/psi.conf
-	install -D -m 0644 -t $(SHARE)/polkit-1/rules.d contrib/polkit-1/rules.d/psi.rules
+	install -D -m 0644 -t $(POLKIT)/polkit-1/rules.d contrib/polkit-1/rules.d/psi.rules
 	install -D -m 0644 -t $(SHARE)/man/man1 contrib/man/*.1
 	install -D -m 0644 -t $(SHARE)/man/man8 contrib/man/*.8
 	install -D -m 0644 contrib/completions/psi-driver.bash $(SHARE)/bash-completion/completions/psi-driver
@@ -118,8 +122,8 @@ install:
 	install -D -m 0644 -t $(SHARE)/psi/selinux contrib/selinux/psi.*
 	install -D -m 0644 -t $(SHARE)/psi/apparmor contrib/apparmor/psid
 	install -D -m 0644 -t $(SHARE)/psi/containers.conf.d contrib/containers.conf.d/50-psi.conf
-	install -D -m 0644 -t $(SHARE)/doc/psi README.md CHANGELOG.md LICENSE contrib/design/threat-model.md
-	install -D -m 0644 -t $(SHARE)/doc/psi/docs docs/operations.md docs/migrating.md docs/hsm.md
+	install -D -m 0644 -t $(SHARE)/doc/psid README.md CHANGELOG.md LICENSE contrib/design/threat-model.md
+	install -D -m 0644 -t $(SHARE)/doc/psid/docs docs/operations.md docs/migrating.md docs/hsm.md
 	sed -i 's,/usr/bin/psi,$(PREFIX)/bin/psi,' $(LIB)/systemd/*/psid*.service $(SHARE)/psi/containers.conf.d/50-psi.conf
 	test -e $(DESTDIR)/etc/psi/config.toml || install -D -m 0640 contrib/config/psi.toml $(DESTDIR)/etc/psi/config.toml
 	@[ -n "$(DESTDIR)" ] || { systemd-sysusers psi.conf && systemd-tmpfiles --create psi.conf; } || \
@@ -133,7 +137,7 @@ deb: build
 ## Likewise an rpm, in target/: it takes rpmbuild (Debian: rpm).
 rpm: build
 	rpmbuild -bb --quiet --define "_topdir $(CURDIR)/target/rpm" --define "psi_tree $(CURDIR)" \
-	    --define "psi_version $$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)" contrib/packaging/psi.spec
+	    --define "psi_version $$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)" contrib/packaging/psid.spec
 	find target/rpm/RPMS -name '*.rpm' -exec mv -t target {} +
 
 ## psid as a container, for contrib/container/psid.container; nothing is fetched.

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Packs what `make install` installs as a Debian package, target/psi_VERSION_ARCH.deb. Binaries are built
-# already; dpkg-deb and readelf are all it takes. VERSION, OUT, COMPRESS (of dpkg-deb -Z) and DIST, the
+# Packs what `make install` installs as a Debian package, target/psid_VERSION_ARCH.deb. Binaries are built
+# already; dpkg-deb and readelf are all it takes. Its name is psid: Debian's and Fedora's own psi is an XMPP client,
+# of a higher version. VERSION, OUT, COMPRESS (of dpkg-deb -Z) and DIST, the
 # folder of the programs, are for tests.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -20,17 +21,17 @@ make -s install DESTDIR="$root" PREFIX=/usr DIST="${DIST:-target/dist}"
 # makes the config of /usr/share/psi/psi.toml where there is none.
 rm -r "$root/etc"
 share=$root/usr/share
-mv "$share/doc/psi/LICENSE" "$share/doc/psi/copyright"
+mv "$share/doc/psid/LICENSE" "$share/doc/psid/copyright"
 mkdir -p "$share/lintian/overrides"
-cp contrib/packaging/deb/lintian-overrides "$share/lintian/overrides/psi"
-cat > "$share/doc/psi/changelog" <<CHANGELOG
-psi ($version) unstable; urgency=medium
+cp contrib/packaging/deb/lintian-overrides "$share/lintian/overrides/psid"
+cat > "$share/doc/psid/changelog" <<CHANGELOG
+psid ($version) unstable; urgency=medium
 
   * See CHANGELOG.md.
 
  -- $maintainer  $(date -R -u -d "@$SOURCE_DATE_EPOCH")
 CHANGELOG
-gzip -9n "$share"/man/man*/* "$share/doc/psi/changelog"
+gzip -9n "$share"/man/man*/* "$share/doc/psid/changelog"
 find "$root" -type d -exec chmod 0755 {} +
 
 # The newest libc of which psid wants a symbol; psi-driver is linked statically.
@@ -40,7 +41,7 @@ install -m 0755 contrib/packaging/deb/postinst contrib/packaging/deb/prerm contr
 (cd "$root" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum) > "$root/DEBIAN/md5sums"
 chmod 0644 "$root/DEBIAN/md5sums"
 cat > "$root/DEBIAN/control" <<CONTROL
-Package: psi
+Package: psid
 Version: $version
 Architecture: $arch
 Maintainer: $maintainer
@@ -57,4 +58,4 @@ Description: secret driver for podman that outlives an outage
 CONTROL
 out=${OUT:-target}
 mkdir -p "$out"
-dpkg-deb --build --root-owner-group "-Z${COMPRESS:-xz}" "$root" "$out/psi_${version}_$arch.deb"
+dpkg-deb --build --root-owner-group "-Z${COMPRESS:-xz}" "$root" "$out/psid_${version}_$arch.deb"

@@ -23,7 +23,7 @@ CONF
 fetch_parser
 start_afresh
 "$vm" push "$(the_package)" "$work"/apparmor_*.deb /root/
-guest 'dpkg -i --force-depends /root/apparmor_*.deb >/dev/null 2>&1; dpkg -i /root/psi_*.deb >/dev/null 2>&1'
+guest 'dpkg -i --force-depends /root/apparmor_*.deb >/dev/null 2>&1; dpkg -i /root/psid_*.deb >/dev/null 2>&1'
 guest 'printf "[cache]\nbackend = \"tpm\"\n" >/etc/psi/config.toml && psi-driver cache init --backend tpm >/dev/null && systemctl start psid'
 
 echo '# the sandboxes'

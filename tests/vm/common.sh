@@ -4,6 +4,8 @@ set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 top=$(readlink -f "$here/../..")
 
+the_package() { find "$top/target" -maxdepth 1 -name 'psid_*.deb' | sort -V | tail -n 1; }
+
 # SECONDS COMMAND...: until it succeeds.
 within() {
     local end=$((SECONDS + $1))

@@ -25,7 +25,6 @@ start_afresh() {
     started=yes
     "$vm" start --fresh
 }
-the_package() { find "$top/target" -maxdepth 1 -name 'psi_*.deb' | sort -V | tail -n 1; }
 # An image of this machine's busybox, in $work/busybox.tar: a host needs no registry for it.
 busybox_image() {
     local applet

@@ -8,7 +8,7 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$top/Cargo.toml" | head -1)
 arch=$(dpkg --print-architecture)
 for more in '' +1 +2; do
     VERSION=$version$more OUT=$work "$top/contrib/packaging/deb.sh" >/dev/null
-    mv "$work/psi_$version${more}_$arch.deb" "$work/psi$more.deb"
+    mv "$work/psid_$version${more}_$arch.deb" "$work/psi$more.deb"
 done
 if command -v lintian >/dev/null; then
     said=$(lintian --allow-root --fail-on error,warning "$work/psi.deb" 2>&1) || bad "lintian: $said"
@@ -66,7 +66,7 @@ upgrades=0
 for next in +1 +2 ''; do
     pid=$(pid)
     guest "dpkg -i /root/psi$next.deb >/root/dpkg.log 2>&1" || bad "dpkg -i: $(guest 'cat /root/dpkg.log')"
-    same 'the version' "$(guest "dpkg-query -W -f '\${Version}' psi")" "$version$next"
+    same 'the version' "$(guest "dpkg-query -W -f '\${Version}' psid")" "$version$next"
     [ "$(pid)" != "$pid" ] || bad 'psid was not restarted'
     within 30 guest 'systemctl -q is-active psid' || bad 'psid is not up again'
     upgrades=$((upgrades + 1))
@@ -88,7 +88,7 @@ echo '# removed'
 state() { guest 'cd / && find etc/psi var/lib/psi -type f | sort | xargs sha256sum'; }
 guest 'podman rm -fat0 >/dev/null; systemctl stop psid'
 kept=$(state)
-guest 'dpkg -r psi >/root/dpkg.log 2>&1' || bad "dpkg -r: $(guest 'cat /root/dpkg.log')"
+guest 'dpkg -r psid >/root/dpkg.log 2>&1' || bad "dpkg -r: $(guest 'cat /root/dpkg.log')"
 same 'nothing of it runs' "$(guest 'pgrep -c psid; ls /run/psi/*.sock 2>/dev/null | wc -l' | xargs)" '0 0'
 same 'config, keys and secrets are kept' "$(state)" "$kept"
 guest 'printf x | podman secret create after - >/dev/null'
@@ -109,9 +109,9 @@ same 'psid.service' "$(guest 'systemctl is-enabled psid.service' || true)" disab
 guest 'systemctl enable -q psid.service'
 
 echo '# purged'
-guest 'dpkg -P psi >/root/dpkg.log 2>&1' || bad "dpkg -P: $(guest 'cat /root/dpkg.log')"
+guest 'dpkg -P psid >/root/dpkg.log 2>&1' || bad "dpkg -P: $(guest 'cat /root/dpkg.log')"
 same 'files left' "$(guest 'find / -xdev \( -path /proc -o -path /root -o -path /home \) -prune -o \( -name "*psid*" -o -name "psi" -o -name "psi.*" -o -name "psi-*" -o -name "50-psi*" \) -print' | grep -v /var/log/ || true)" ''
-same "dpkg's word" "$(guest "dpkg-query -W -f '\${Status}' psi 2>/dev/null" || true)" ''
+same "dpkg's word" "$(guest "dpkg-query -W -f '\${Status}' psid 2>/dev/null" || true)" ''
 guest 'dpkg -i /root/psi.deb >/dev/null 2>&1'
 same 'a fresh install after it serves' "$(guest 'psi-driver list; echo $?')" 0
 echo 'all is well'

@@ -19,7 +19,7 @@ busybox_image
 
 start_afresh
 "$vm" push "$(the_package)" "$work/busybox.tar" /tmp/
-guest 'chmod 644 /tmp/busybox.tar; dpkg -i /tmp/psi_*.deb >/dev/null 2>&1'
+guest 'chmod 644 /tmp/busybox.tar; dpkg -i /tmp/psid_*.deb >/dev/null 2>&1'
 for user in anna ben; do
     guest "id -u $user >/dev/null 2>&1 || useradd -m -s /bin/bash $user
         cp -r /root/.ssh /home/$user/ && chown -R $user: /home/$user && loginctl enable-linger $user"

@@ -46,7 +46,7 @@ fn the_deb_has_what_is_installed_and_no_conffile() {
     assert_eq!(compared(files.iter().map(String::as_str)), compared(installed));
 
     let control = output("dpkg-deb", &["--info"], &deb);
-    for line in ["Package: psi", "Version: 9.8.7", "Depends: libc6 (>= 2."] {
+    for line in ["Package: psid", "Version: 9.8.7", "Depends: libc6 (>= 2."] {
         assert!(control.contains(line), "{control}");
     }
     assert!(!control.contains("conffiles"), "{control}");
@@ -59,7 +59,7 @@ fn the_deb_has_what_is_installed_and_no_conffile() {
 }
 
 #[test]
-fn the_rpm_has_what_is_installed_and_keeps_an_edited_config() {
+fn the_rpm_has_what_is_installed_and_no_config() {
     let (built, top) = (built(), tempfile::tempdir().unwrap());
     let mut rpmbuild = Command::new("rpmbuild");
     rpmbuild.env_remove("MAKEFLAGS").env_remove("MFLAGS").args(["-bb", "--quiet"]);
@@ -72,7 +72,7 @@ fn the_rpm_has_what_is_installed_and_keeps_an_edited_config() {
     ] {
         rpmbuild.arg("--define").arg(format!("{name} {}", value.display()));
     }
-    rpmbuild.arg(repository().join("contrib/packaging/psi.spec"));
+    rpmbuild.arg(repository().join("contrib/packaging/psid.spec"));
     succeeds(rpmbuild);
     let folder = fs::read_dir(top.path().join("RPMS")).unwrap().next().unwrap().unwrap().path();
     let rpm = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
@@ -81,11 +81,9 @@ fn the_rpm_has_what_is_installed_and_keeps_an_edited_config() {
     let files = listed.lines().filter(|line| !line.starts_with('d'));
     let files = files.map(|line| line.split_once(' ').unwrap().1);
     let tree = Tree::installed("/usr").files();
-    assert_eq!(compared(files), compared(tree.iter().map(|line| &line[5..])));
-    assert_eq!(output("rpm", &["-qp", "--configfiles"], &rpm), "/etc/psi/config.toml\n");
-    // CONFIG is 1 and NOREPLACE 16 (rpmfiles.h).
-    let flags = output("rpm", &["-qp", "--qf", "[%{FILEFLAGS} %{FILENAMES}\n]"], &rpm);
-    assert!(flags.contains("17 /etc/psi/config.toml\n"), "{flags}");
+    let installed = tree.iter().map(|line| &line[5..]).filter(|path| !path.starts_with("/etc/"));
+    assert_eq!(compared(files), compared(installed));
+    assert_eq!(output("rpm", &["-qp", "--configfiles"], &rpm), "");
     let scripts = output("rpm", &["-qp", "--scripts"], &rpm);
     for part in ["preinstall", "postinstall", "preuninstall", "postuninstall"] {
         assert!(scripts.contains(part), "{scripts}");

@@ -14,11 +14,12 @@ begin=$EPOCHREALTIME
 vm start --fresh
 measured 'power on to ready' "$(bc <<<"scale=1; ($EPOCHREALTIME - $begin) / 1") s"
 busybox_image >"$VM_LAB/busybox.tar"
-vm push "$top"/target/psi_*.deb "$VM_LAB/busybox.tar" /root/
+cp "$(the_package)" "$VM_LAB/psid.deb"
+vm push "$VM_LAB/psid.deb" "$VM_LAB/busybox.tar" /root/
 guest 'mkdir -p /etc/containers/systemd && podman import -q /root/busybox.tar localhost/busybox:vm' >/dev/null
 vm push "$here"/files/*.container /etc/containers/systemd/
 
-must 'the package installs' guest 'dpkg -i /root/psi_*.deb'
+must 'the package installs' guest 'dpkg -i /root/psid.deb'
 sed "s,http://10.0.3.2:PORT,$DOUBLE_SEEN_BY_GUEST," "$here/files/config.toml" | vm run 'cat >/etc/psi/config.toml'
 # Not bound to PCR 7: a host whose PCR 7 has changed must still get at Infisical.
 guest 'printf vm-client-secret | systemd-creds encrypt --with-key=tpm2 --tpm2-pcrs= --name=infisical-client-secret - /etc/psi/infisical-client-secret.cred'
