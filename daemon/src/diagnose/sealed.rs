@@ -1,7 +1,7 @@
 //! The key, and the credentials that the config names: whether they open, and what they are bound to.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use psi_common::{BackendTag, Finding};
@@ -93,7 +93,8 @@ pub(super) async fn credentials(config: &Config, surroundings: &Surroundings) ->
     credentials.sort_unstable();
     credentials.dedup();
     for name in credentials {
-        findings.extend(credential(&surroundings.beside_config(name)).await);
+        let sealed = surroundings.beside_config(name);
+        findings.extend(credential(&sealed, &surroundings.paths.state).await);
     }
     files.sort_unstable();
     files.dedup();
@@ -101,9 +102,9 @@ pub(super) async fn credentials(config: &Config, surroundings: &Surroundings) ->
     findings
 }
 
-async fn credential(credential: &Credential) -> Vec<Finding> {
+async fn credential(credential: &Credential, state: &Path) -> Vec<Finding> {
     let (name, path) = (&credential.name, credential.sealed.display());
-    let seal = format!("systemd-creds encrypt --with-key=tpm2 --name={name} - {path}");
+    let seal = format!("systemd-creds encrypt --with-key=tpm2 --tpm2-pcrs= --name={name} - {path}");
     let unread = match credential.read().await {
         Ok(Some(_)) => None,
         Ok(None) => Some(Finding::warning(
@@ -115,7 +116,32 @@ async fn credential(credential: &Credential) -> Vec<Finding> {
             format!("seal it again: `{seal}`"),
         )),
     };
-    unread.into_iter().chain(binding(credential, &format!("`{seal}`"))).collect()
+    let hidden = hidden(&credential.sealed, state);
+    unread.into_iter().chain(hidden).chain(binding(credential, &format!("`{seal}`"))).collect()
+}
+
+/// Whether psid cannot read a sealed file that root made, under a umask of 027, say.
+fn hidden(sealed: &Path, state: &Path) -> Option<Finding> {
+    let file = fs::metadata(sealed).ok()?;
+    // Whose the state folder is, that is psid.
+    let psid = fs::metadata(state).ok()?;
+    let (uid, gid) = (psid.uid(), psid.gid());
+    (!may_read(file.mode(), (file.uid(), file.gid()), (uid, gid))).then(|| {
+        Finding::error(
+            format!("psid, which is uid {uid}, may not read {}", sealed.display()),
+            format!("`chmod 0644 {}`: it is sealed", sealed.display()),
+        )
+    })
+}
+
+/// As the kernel judges: the first that fits counts.
+fn may_read(mode: u32, owner: (u32, u32), who: (u32, u32)) -> bool {
+    match who {
+        (0, _) => true,
+        (uid, _) if uid == owner.0 => mode & 0o400 != 0,
+        (_, gid) if gid == owner.1 => mode & 0o040 != 0,
+        _ => mode & 0o004 != 0,
+    }
 }
 
 /// A secret in a file, in clear.
@@ -138,4 +164,21 @@ fn file(path: &Path) -> Option<Finding> {
         format!("{shown} holds a secret in clear, and others than its owner may read it"),
         format!("`chmod 600 {shown}`"),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_read;
+
+    #[test]
+    fn who_may_read_a_file_is_judged_as_the_kernel_does() {
+        let (root, psid) = ((0, 0), (64, 65));
+        assert!(may_read(0o644, root, psid));
+        assert!(!may_read(0o640, root, psid), "root's umask was 027");
+        assert!(may_read(0o640, (0, 65), psid));
+        assert!(!may_read(0o604, (0, 65), psid), "the group comes first");
+        assert!(may_read(0o400, (64, 0), psid));
+        assert!(!may_read(0o044, (64, 0), psid));
+        assert!(may_read(0o600, (7, 7), (0, 0)));
+    }
 }
