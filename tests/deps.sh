@@ -13,7 +13,6 @@ want cc gcc libc6-dev
 want c++ g++
 want podman podman conmon uidmap
 want runc runc
-want busybox busybox-static
 want systemd-creds systemd
 want swtpm swtpm
 want tpm2_pcrextend tpm2-tools
@@ -39,6 +38,8 @@ library=libtss2-tcti-swtpm0
 dpkg -s "$library" >/dev/null 2>&1 || dpkg -s "${library}t64" >/dev/null 2>&1 || need="$need $library"
 # tests/kryoptic is built with these: bindgen loads libclang, of whatever version, and reads the headers.
 want pkg-config pkg-config
+# Debian's busybox is linked with libc, and an image of it alone runs nothing.
+dpkg -s busybox-static >/dev/null 2>&1 || need="$need busybox-static"
 # The policy that psi's module is compiled against has no command either.
 for library in libssl-dev libsqlite3-dev libclang-dev selinux-policy-dev; do
     dpkg -s "$library" >/dev/null 2>&1 || need="$need $library"
