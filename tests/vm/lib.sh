@@ -29,7 +29,6 @@ must() {
 same() { if [ "$2" = "$3" ]; then ok "$1" "$2"; else fail "$1" "'$2' instead of '$3'"; fi; }
 
 # --- the double, on this machine; DOUBLE and CONTROL are its URLs ---
-requests() { curl -fsS "$CONTROL/stats" | jq .requests; }
 put_secret() { # PATH KEY VALUE
     jq -n --arg path "$1" --arg key "$2" --arg value "$3" \
         '{project: "6f2d1b0e-0000-4000-8000-00000000000a", environment: "prod", path: $path, key: $key, value: $value}' |
@@ -42,9 +41,13 @@ status() { guest 'psi-driver cache status --json'; }
 degraded() { status | jq -r '.degraded | join("; ")'; }
 recover() { vm run "psi-driver cache recover $*" <"$recovery_key" >"$VM_LAB/recover.out"; }
 is_clean() { [ "$(status | jq '.degraded | length')" = 0 ]; }
-# The last line that a container wrote since the boot, without the time of its start.
-says() { guest "journalctl -q -b -u $1 -o cat" | sed -n 's/^up [0-9.]* //p' | tail -n 1; }
-started() { guest "journalctl -q -b -u $1 -o cat" | sed -n 's/^up \([0-9.]*\) .*/\1/p' | tail -n 1; }
+# Lookups that RAM did not answer, by psid's own count.
+asked() { jq '.misses + .stale + .failed'; }
+# What a container wrote since its unit was started last.
+output() { guest "journalctl -q -o cat _SYSTEMD_INVOCATION_ID=\$(systemctl show $1 -P InvocationID)"; }
+# The last line of it, without the time of the container's start.
+says() { output "$1" | sed -n 's/^up [0-9.]* //p' | tail -n 1; }
+started() { output "$1" | sed -n 's/^up \([0-9.]*\) .*/\1/p' | tail -n 1; }
 is_active() { guest "systemctl is-active $*" >/dev/null; }
 
 WEB="pass-of-web token-of-web $(printf -- '-----BEGIN KEY-----\nbXVsdGktbGluZQ==\n-----END KEY-----\n' | sha256sum | cut -c1-16)"

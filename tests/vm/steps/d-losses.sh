@@ -8,9 +8,11 @@ within 60 is_active psid || fail 'psid starts without a TPM'
 why=$(degraded)
 [[ $why == *cache.key* ]] || fail 'psid says that it cannot open the key' "$why"
 ok 'no TPM: psid starts degraded, and says why' "$why"
-begin=$EPOCHREALTIME
-! said=$(guest 'psi-driver get web--API_TOKEN 2>&1') || fail 'a lookup of what nobody has' "$said"
-ok 'a lookup is refused, not hung' "$(bc <<<"scale=1; ($EPOCHREALTIME - $begin) / 1") s: $said"
+# In the guest's own seconds.
+read -r code seconds < <(guest 'SECONDS=0; psi-driver get web--API_TOKEN >/dev/null 2>/root/said; echo $? $SECONDS')
+same 'a lookup of what nobody has is refused, for later' "$code" 75
+[ "$seconds" -lt 5 ] || fail 'and does not hang' "$seconds s"
+ok 'and does not hang' "$seconds s: $(guest 'cat /root/said')"
 recover --seal-with host || fail 'cache recover --seal-with host' "$(cat "$VM_LAB/recover.out")"
 guest 'systemctl reset-failed; systemctl start web vault worker@1'
 containers_run 'cache recover --seal-with host: every container starts'
