@@ -110,7 +110,7 @@ guest 'systemctl enable -q psid.service'
 
 echo '# purged'
 guest 'dpkg -P psid >/root/dpkg.log 2>&1' || bad "dpkg -P: $(guest 'cat /root/dpkg.log')"
-same 'files left' "$(guest 'find / -xdev \( -path /proc -o -path /root -o -path /home \) -prune -o \( -name "*psid*" -o -name "psi" -o -name "psi.*" -o -name "psi-*" -o -name "50-psi*" \) -print' | grep -v /var/log/ || true)" ''
+same 'files left' "$(guest 'find / -xdev \( -path /proc -o -path /root -o -path /home \) -prune -o \( -name "*psid*" -o -name "psi" -o -name "psi.*" -o -name "psi-*" -o -name "50-psi*" \) -print' | grep -v -e /var/log/ -e psi-vm || true)" ''
 same "dpkg's word" "$(guest "dpkg-query -W -f '\${Status}' psid 2>/dev/null" || true)" ''
 guest 'dpkg -i /root/psi.deb >/dev/null 2>&1'
 same 'a fresh install after it serves' "$(guest 'psi-driver list; echo $?')" 0
