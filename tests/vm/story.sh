@@ -64,7 +64,7 @@ if [ -n "$failed" ]; then
     exit 1
 fi
 echo "the table is $table"
-# What a full run has seen stands in the docs, for those who have no half hour.
+# What a full run has seen stands in the docs, for those who have no hour.
 if [ -z "${STEPS:-}" ]; then
     page=$top/docs/host.md
     {
