@@ -1,8 +1,8 @@
 #!/bin/sh
 # Packs what `make install` installs as a Debian package, target/psid_VERSION_ARCH.deb. Binaries are built
-# already; dpkg-deb and readelf are all it takes. Its name is psid: Debian's and Fedora's own psi is an XMPP client,
-# of a higher version. VERSION, OUT, COMPRESS (of dpkg-deb -Z) and DIST, the
-# folder of the programs, are for tests.
+# already; dpkg-deb and readelf are all it takes. VERSION, OUT, COMPRESS (of dpkg-deb -Z) and DIST, the folder of
+# the programs, are for tests. Its name is psid: Debian's and Fedora's own psi is an XMPP client, of a higher
+# version.
 set -eu
 cd "$(dirname "$0")/../.."
 version=${VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)}

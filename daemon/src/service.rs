@@ -170,13 +170,13 @@ impl Service {
     }
 
     fn is_known_without(&self, link: &Link) -> bool {
-        let at = self.coordinates(link);
+        let at = self.led(link);
         at.is_some_and(|at| self.cache.read(|cache| cache.is_known_without(&at)))
     }
 
     fn is_in_ram(&self, wanted: &Wanted, now: Moment) -> bool {
         let known = |link: &Arc<Link>| {
-            let at = self.coordinates(link);
+            let at = self.led(link);
             at.is_some_and(|at| {
                 matches!(self.cache.read(|cache| cache.get(&at, now.tick)), Answer::Fresh(_))
             })
@@ -288,8 +288,8 @@ impl Service {
     /// Forgets a registration; false when there was none. Its value stays until the next refresh: podman
     /// deletes before it stores, on `create --replace`.
     pub async fn delete(&self, id: SecretId, now: Timestamp) -> Result<bool, ServiceError> {
-        if let Some(Registered::Reference(reference)) = self.registry.get(id)
-            && let Some(at) = self.coordinates(&reference)
+        if let Some(Registered::Reference(link)) = self.registry.get(id)
+            && let Some(at) = self.led(&link)
         {
             self.deleted.lock().unwrap_or_else(PoisonError::into_inner).insert(at);
         }
@@ -320,7 +320,7 @@ impl Service {
     pub fn references(&self) -> impl Iterator<Item = (SecretId, Arc<Link>, Coordinates)> {
         self.registry.all().into_iter().filter_map(|(id, what)| match what {
             Registered::Reference(link) => {
-                let (_, at) = place(&self.upstreams(), &link).ok()?;
+                let at = self.led(&link)?;
                 Some((id, link, at))
             }
             _ => None,
@@ -341,6 +341,11 @@ impl Service {
     /// Where a reference leads, if its provider is configured and takes it.
     pub fn coordinates(&self, reference: &Reference) -> Option<Coordinates> {
         accepted(&self.upstreams(), reference).ok().map(|(_, at)| at)
+    }
+
+    /// Likewise, found out once.
+    fn led(&self, link: &Link) -> Option<Coordinates> {
+        place(&self.upstreams(), link).ok().map(|(_, at)| at)
     }
 
     /// The configured providers and workloads.

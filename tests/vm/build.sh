@@ -49,7 +49,6 @@ install_tools() {
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
     done
-    hash -r
     mapfile -t need < <(missing_tools)
     [ ${#need[@]} = 0 ] || { say "still missing: ${need[*]}"; return 1; }
 }

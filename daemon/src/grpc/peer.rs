@@ -23,7 +23,8 @@ impl Judge {
 
     pub(super) fn allows(&self, uid: u32, gid: u32) -> bool {
         let access = self.daemon.access.read().unwrap_or_else(PoisonError::into_inner);
-        uid == own_uid() || access.uids.contains(&uid) || access.gids.contains(&gid)
+        // The system call last: most callers are named.
+        access.uids.contains(&uid) || access.gids.contains(&gid) || uid == own_uid()
     }
 
     /// The log is told of the first refusal, the second, the fourth and so on: nobody can flood it.
