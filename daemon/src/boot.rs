@@ -12,8 +12,11 @@ use crate::files;
 /// The boot that the mark in `runtime` tells of. Without a mark, it is a new one.
 pub fn of(runtime: &Path) -> Boot {
     let mark = runtime.join("boot");
-    let known = match std::fs::read_to_string(&mark) {
-        Ok(text) => u64::from_str_radix(text.trim_end(), 16).ok().and_then(NonZeroU64::new),
+    let known = match files::read_small(&mark, 64) {
+        Ok(bytes) => std::str::from_utf8(&bytes)
+            .ok()
+            .and_then(|text| u64::from_str_radix(text.trim_end(), 16).ok())
+            .and_then(NonZeroU64::new),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => {
             tracing::debug!("{}: {error}", mark.display());

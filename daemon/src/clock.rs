@@ -64,6 +64,11 @@ impl Tick {
         Self(millis(span))
     }
 
+    /// Milliseconds on the boot clock.
+    pub fn as_millis(self) -> i64 {
+        self.0
+    }
+
     /// How long ago this was at `now`; nothing for a time to come.
     pub fn age(self, now: Self) -> Duration {
         Duration::from_millis(u64::try_from(now.0.saturating_sub(self.0)).unwrap_or(0))

@@ -1,7 +1,7 @@
 //! Durable files: a reader or a crash sees the old file or the new one, never neither.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -44,6 +44,23 @@ fn replace_with(
     }
     written?;
     sync_folder_of(path)
+}
+
+/// Reads a regular file of at most `max` bytes. In the directory of another user, root neither follows a
+/// link nor waits for a FIFO.
+pub fn read_small(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(openat(CWD, path, flags, Mode::empty())?);
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if metadata.len() > max {
+        return Err(io::Error::other(format!("it has more than {max} bytes")));
+    }
+    let mut bytes = Vec::new();
+    file.take(max).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Moves a file in its folder, durably, in the place of another one.

@@ -42,6 +42,8 @@ pub mod provider;
 
 pub mod persist;
 
+pub mod refusals;
+
 pub mod envelope;
 pub mod files;
 pub mod hybrid;

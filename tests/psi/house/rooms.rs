@@ -3,7 +3,7 @@
 use super::source::{Source, sources};
 
 /// Each room and the rooms that it may name; those that put everything together are not listed.
-const ROOMS: [(&str, &[&str]); 32] = [
+const ROOMS: [(&str, &[&str]); 33] = [
     ("boot", &["cache", "files"]),
     ("breaker", &["clock"]),
     ("cache", &["clock", "reference"]),
@@ -43,13 +43,26 @@ const ROOMS: [(&str, &[&str]); 32] = [
     ("notify", &[]),
     ("payload", &["cache", "clock", "envelope", "reference"]),
     ("persist", &["cache", "clock", "envelope", "files", "payload", "shared_cache"]),
-    ("pkcs11", &["credential", "public_key"]),
+    ("pkcs11", &["credential", "public_key", "refusals"]),
     // A proof tells its time.
-    ("provider", &["clock", "credential", "hybrid", "pkcs11", "public_key", "reference", "sealer"]),
+    (
+        "provider",
+        &[
+            "clock",
+            "credential",
+            "hybrid",
+            "pkcs11",
+            "public_key",
+            "reference",
+            "refusals",
+            "sealer",
+        ],
+    ),
     ("public_key", &[]),
     ("recovery", &["sealer"]),
     ("reference", &[]),
     ("reference_file", &["envelope"]),
+    ("refusals", &["boot", "clock", "files"]),
     ("refresh", &["breaker", "cache", "clock", "provider", "reference", "service", "upstream"]),
     ("registry", &["clock", "envelope", "files", "link", "reference", "reference_file"]),
     ("sealer", &[]),
