@@ -3,7 +3,7 @@
 //! `secrets/ID` is the truth and RAM its copy, read once. `deleted/ID` keeps what was deleted for ten
 //! minutes, for `podman secret create --replace` deletes before it stores.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,10 @@ use crate::link::Link;
 use crate::reference::Reference;
 use crate::reference_file;
 
+mod names;
 mod sealing;
+
+use names::Names;
 
 /// How long a deleted secret can be restored.
 const RESTORABLE: Duration = Duration::from_secs(600);
@@ -32,6 +35,7 @@ pub struct Registry {
     known: RwLock<HashMap<SecretId, Registered>>,
     /// One writer: a check and the write that follows belong together, also when who asked has gone.
     writing: Mutex<()>,
+    names: Names,
     /// Why the folder cannot be read, when it cannot.
     fault: RwLock<Option<String>>,
 }
@@ -100,6 +104,7 @@ impl Registry {
             keys: RwLock::new(keys),
             known: RwLock::default(),
             writing: Mutex::default(),
+            names: Names::open(state.join("names")),
             fault: RwLock::default(),
         };
         registry.read_all();
@@ -342,6 +347,14 @@ impl Registry {
         found
     }
 
+    /// What a restorable id referred to, in the words of people; empty when it was no reference.
+    pub fn about_deleted(&self, id: SecretId) -> String {
+        match self.read(id, &self.deleted.join(id.as_str())) {
+            Registered::Reference(reference) => reference.to_string(),
+            Registered::Literal(_) | Registered::Unusable(_) => String::new(),
+        }
+    }
+
     /// Removes for good what was deleted ten minutes before `now`.
     pub fn purge(&self, now: Timestamp) {
         for (id, deleted_at) in self.graves() {
@@ -349,6 +362,25 @@ impl Registry {
                 let _ = fs::remove_file(self.deleted.join(id.as_str()));
             }
         }
+    }
+
+    /// What podman calls the registered and the restorable ids, as far as it was noted.
+    pub fn names(&self) -> BTreeMap<SecretId, String> {
+        self.names.all()
+    }
+
+    /// Notes what podman calls ids, and returns how many names changed; durable when this returns.
+    pub async fn note_names(
+        self: &Arc<Self>,
+        names: Vec<(SecretId, String)>,
+    ) -> Result<u64, RegistryError> {
+        let registry = Arc::clone(self);
+        blocking(move || {
+            let _writing = lock(&registry.writing);
+            registry.usable()?;
+            Ok(registry.names.note(names, |id| !registry.is_free(id))?)
+        })
+        .await
     }
 
     fn graves(&self) -> impl Iterator<Item = (SecretId, Timestamp)> {

@@ -87,7 +87,7 @@ impl Client {
     }
 
     pub(crate) fn delete(&self, id: SecretId) -> Result<(), Failure> {
-        let request = DeleteRequest { id: id.to_string() };
+        let request = DeleteRequest { id: id.to_string(), force: false };
         self.call::<DeleteResponse>(DRIVER, "Delete", &request).map(|_| ())
     }
 

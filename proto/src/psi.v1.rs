@@ -46,6 +46,10 @@ pub struct DeleteRequest {
     /// Podman's id: 25 lower-case hexadecimal digits.
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
+    /// Delete also while nothing can be stored. Without it, such a delete is refused as UNAVAILABLE: podman
+    /// deletes before it stores on `create --replace`, and the secret would be lost.
+    #[prost(bool, tag = "2")]
+    pub force: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteResponse {
@@ -85,6 +89,12 @@ pub struct RestorableSecret {
     /// For how long it can be restored, in seconds.
     #[prost(uint64, tag = "2")]
     pub seconds_left: u64,
+    /// Its podman name, as far as NoteNames noted it; else empty.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// A reference in the words of people; empty for a literal, and for a file that cannot be used.
+    #[prost(string, tag = "4")]
+    pub about: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatusRequest {
@@ -651,6 +661,31 @@ pub struct Registration {
     /// Whether it would resolve after a reboot with no provider in reach.
     #[prost(bool, tag = "4")]
     pub survives_outage: bool,
+    /// Its podman name, as far as NoteNames noted it; else empty.
+    #[prost(string, tag = "5")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NoteNamesRequest {
+    /// The names of any number of ids; ids that are not listed keep the name that was noted.
+    #[prost(message, repeated, tag = "1")]
+    pub names: ::prost::alloc::vec::Vec<SecretName>,
+}
+/// What podman calls an id.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SecretName {
+    /// Podman's id.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Podman's name; empty: it has none, and a noted one is forgotten.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NoteNamesResponse {
+    /// How many noted names changed.
+    #[prost(uint64, tag = "1")]
+    pub changed: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RepointRequest {
@@ -728,7 +763,9 @@ pub struct ImportOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum StoreKind {
-    /// A JSON object whose "provider" names a configured provider is a reference, anything else a literal.
+    /// By its look. What begins with `{` (after a byte order mark and blanks) and is a JSON object with a
+    /// "provider" is a reference, refused unless that is a configured provider's; what begins so, is no JSON
+    /// and contains the word provider is refused; anything else is a literal.
     Unspecified = 0,
     /// A literal whatever it looks like: sealed before it touches the disk.
     Literal = 1,
@@ -2788,6 +2825,32 @@ pub mod workload_admin_client {
                 .insert(GrpcMethod::new("psi.v1.WorkloadAdmin", "Repoint"));
             self.inner.unary(req, path, codec).await
         }
+        /// Notes the podman names of ids, as a hint for people: Registrations and Restorable report them. Names of
+        /// ids that are neither registered nor restorable are ignored. Durable when this returns.
+        pub async fn note_names(
+            &mut self,
+            request: impl tonic::IntoRequest<super::NoteNamesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::NoteNamesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::Codec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/psi.v1.WorkloadAdmin/NoteNames",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("psi.v1.WorkloadAdmin", "NoteNames"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2834,6 +2897,15 @@ pub mod workload_admin_server {
             &self,
             request: tonic::Request<super::RepointRequest>,
         ) -> std::result::Result<tonic::Response<super::RepointResponse>, tonic::Status>;
+        /// Notes the podman names of ids, as a hint for people: Registrations and Restorable report them. Names of
+        /// ids that are neither registered nor restorable are ignored. Durable when this returns.
+        async fn note_names(
+            &self,
+            request: tonic::Request<super::NoteNamesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::NoteNamesResponse>,
+            tonic::Status,
+        >;
     }
     /// What the workloads of the config want of podman; psi-driver does podman's side.
     #[derive(Debug)]
@@ -3034,6 +3106,51 @@ pub mod workload_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RepointSvc(inner);
+                        let codec = crate::codec::Codec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/psi.v1.WorkloadAdmin/NoteNames" => {
+                    #[allow(non_camel_case_types)]
+                    struct NoteNamesSvc<T: WorkloadAdmin>(pub Arc<T>);
+                    impl<
+                        T: WorkloadAdmin,
+                    > tonic::server::UnaryService<super::NoteNamesRequest>
+                    for NoteNamesSvc<T> {
+                        type Response = super::NoteNamesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::NoteNamesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkloadAdmin>::note_names(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = NoteNamesSvc(inner);
                         let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -95,10 +95,14 @@ impl SecretDriver for Driver {
         &self,
         _: Request<RestorableRequest>,
     ) -> Result<Response<RestorableResponse>, Status> {
-        let secrets = self.0.service.registry.restorable(clock::now().wall).into_iter();
+        let registry = &self.0.service.registry;
+        let names = registry.names();
+        let secrets = registry.restorable(clock::now().wall).into_iter();
         let secrets = secrets.map(|(id, left)| RestorableSecret {
             id: id.to_string(),
             seconds_left: left.as_secs(),
+            name: names.get(&id).cloned().unwrap_or_default(),
+            about: registry.about_deleted(id),
         });
         Ok(Response::new(RestorableResponse { secrets: secrets.collect() }))
     }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use psi_common::SecretBytes;
 use psi_proto::v1::workload_admin_server::WorkloadAdmin;
 use psi_proto::v1::{
-    PlanEvent, PlanRequest, PlannedSecret, PlannedWorkload, Registration, RegistrationKind,
-    RegistrationsRequest, RepointRequest, RepointResponse, plan_event,
+    NoteNamesRequest, NoteNamesResponse, PlanEvent, PlanRequest, PlannedSecret, PlannedWorkload,
+    Registration, RegistrationKind, RegistrationsRequest, RepointRequest, RepointResponse,
+    SecretName, plan_event,
 };
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -62,8 +63,10 @@ impl WorkloadAdmin for Workloads {
     ) -> Result<Response<Self::RegistrationsStream>, Status> {
         let (now, persisted) = (clock::now(), self.0.persists_now());
         let service = &self.0.service;
+        let names = service.registry.names();
         let all = service.registry.all().into_iter().map(|(id, what)| {
             Ok(Registration {
+                name: names.get(&id).cloned().unwrap_or_default(),
                 id: id.to_string(),
                 kind: kind(&what).into(),
                 about: workloads::about(&what),
@@ -83,6 +86,19 @@ impl WorkloadAdmin for Workloads {
         let reference = SecretBytes::new(reference.into_bytes());
         let changed = self.0.service.repoint(secret_id(&id)?, reference).await.map_err(status)?;
         Ok(Response::new(RepointResponse { changed }))
+    }
+
+    async fn note_names(
+        &self,
+        request: Request<NoteNamesRequest>,
+    ) -> Result<Response<NoteNamesResponse>, Status> {
+        owner_only(&request)?;
+        let names = request.into_inner().names.into_iter();
+        let names = names.map(|SecretName { id, name }| Ok((secret_id(&id)?, name)));
+        let names = names.collect::<Result<_, Status>>()?;
+        let noted = self.0.service.registry.note_names(names).await;
+        let changed = noted.map_err(|error| status(error.into()))?;
+        Ok(Response::new(NoteNamesResponse { changed }))
     }
 }
 
