@@ -267,7 +267,7 @@ impl Work {
 }
 
 fn is_outage(error: &ProviderError) -> bool {
-    matches!(error, ProviderError::Unreachable(_) | ProviderError::Throttled { .. })
+    error.is_passing()
 }
 
 fn sum(done: &[SourceResult]) -> Counts {

@@ -42,6 +42,11 @@ pub trait SecretProvider: Send + Sync {
 
     /// Who takes secrets for it, if it takes any.
     fn writer(&self) -> Option<&dyn SecretWriter>;
+
+    /// Asks whether the host as a whole is well, by the cheapest request there is and without a login.
+    async fn status(&self) -> Result<(), ProviderError> {
+        Ok(())
+    }
 }
 
 /// Where secrets can be written to.
@@ -113,28 +118,66 @@ pub struct Source {
     pub recursive: bool,
 }
 
-/// Why there is no value. Each variant selects one behaviour of the cache.
+/// Why there is no value. Each variant selects one behaviour of the cache and of the circuit breaker.
+///
+/// | says something of | variants | effect |
+/// | --- | --- | --- |
+/// | the secret, or its whole source | `NotFound`, `Denied` | may evict, once it is confirmed |
+/// | one request | `Failed`, `TimedOut`, `Misbehaved` | pauses this source or key, no other |
+/// | the identity | `Throttled`, `Unauthenticated` | pauses this identity, no other |
+/// | the host | `Unreachable`, `Unavailable` | the circuit breaker counts it |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProviderError {
     /// The provider says that there is none: not an outage.
     NotFound(String),
     /// The provider says that psid may not have it: not an outage.
     Denied(String),
-    /// The provider asks to wait. What is known is served meanwhile.
+    /// The identity used up its rate limit. Other identities are not concerned.
     Throttled {
         /// What it said.
         why: String,
         /// How long it asked to wait.
         wait: Duration,
     },
-    /// psid has nothing to log in with, or is locked out. The provider may be well, and its other
-    /// projects too. What is known is served.
+    /// The login was refused, or there is nothing to log in with. That says nothing of any secret, and
+    /// nothing of other identities.
     Unauthenticated(String),
-    /// The provider is out, or something else answers in its place. What is known is served.
-    Unreachable(String),
+    /// This request failed: the server's own 500, or an answer that is not the server's word (a
+    /// gateway's 403 page, a 200 that is no JSON). The next directory or key may be well.
+    Failed(String),
+    /// This request had no answer in time. The breaker counts it only if several directories time out.
+    TimedOut(String),
     /// The provider does not understand psid, or psid it: asking again does not help. What is known
     /// is served.
     Misbehaved(String),
+    /// The host is out of reach for everybody: no connection, no TLS, a gateway's 502, 503 or 504.
+    Unreachable(String),
+    /// The host is out for everybody, and says for how long (503 with `Retry-After`).
+    Unavailable {
+        /// What it said.
+        why: String,
+        /// How long it asked to wait.
+        wait: Duration,
+    },
+}
+
+impl ProviderError {
+    /// Whether it concerns everybody who asks this provider: only such errors count for the breaker.
+    pub fn is_host_wide(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Unavailable { .. })
+    }
+
+    /// Whether the same request may well be answered if it is sent again soon.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Failed(_) | Self::TimedOut(_) | Self::Throttled { .. } => true,
+            Self::NotFound(_)
+            | Self::Denied(_)
+            | Self::Misbehaved(_)
+            | Self::Unauthenticated(_) => false,
+            Self::Unreachable(_) | Self::Unavailable { .. } => true,
+        }
+    }
 }
 
 impl fmt::Display for ProviderError {
@@ -144,7 +187,10 @@ impl fmt::Display for ProviderError {
             | Self::Denied(why)
             | Self::Throttled { why, .. }
             | Self::Unauthenticated(why)
+            | Self::Failed(why)
+            | Self::TimedOut(why)
             | Self::Unreachable(why)
+            | Self::Unavailable { why, .. }
             | Self::Misbehaved(why) => f.write_str(why),
         }
     }

@@ -43,10 +43,7 @@ impl Service {
         self.misses.fetch_add(1, Ordering::Relaxed);
         loop {
             let answer = self.ask_once(question).await;
-            let may_pass = matches!(
-                answer,
-                Err(ProviderError::Unreachable(_) | ProviderError::Throttled { .. })
-            );
+            let may_pass = answer.as_ref().is_err_and(ProviderError::is_passing);
             if !may_pass || servable || Instant::now() >= deadline {
                 return answer;
             }

@@ -124,10 +124,16 @@ impl Asking<'_> {
         let before = health.breaker.trouble().map(Standing::of).unwrap_or_default();
         let mut after = After::Same;
         match answer {
-            Err(ProviderError::Throttled { wait, .. }) => {
+            Err(
+                ProviderError::Throttled { wait, .. } | ProviderError::Unavailable { wait, .. },
+            ) => {
                 health.breaker.throttled(&pass, now, &why, *wait);
             }
-            Err(ProviderError::Unreachable(_)) => {
+            Err(
+                ProviderError::Unreachable(_)
+                | ProviderError::TimedOut(_)
+                | ProviderError::Failed(_),
+            ) => {
                 health.breaker.failed(&pass, now, &why, chance());
             }
             Err(ProviderError::Unauthenticated(_)) => health.breaker.unasked(&pass),

@@ -7,7 +7,7 @@ use crate::provider::ProviderError;
 pub struct Tally {
     /// It gave what it was asked for.
     pub given: u64,
-    /// It did not answer, or something else did in its place.
+    /// It did not answer, or failed, or something else answered in its place.
     pub unreachable: u64,
     /// It asked to wait.
     pub throttled: u64,
@@ -26,7 +26,12 @@ impl Tally {
     pub(super) fn count<T>(&mut self, answer: &Result<T, ProviderError>) {
         let count = match answer {
             Ok(_) => &mut self.given,
-            Err(ProviderError::Unreachable(_)) => &mut self.unreachable,
+            Err(
+                ProviderError::Unreachable(_)
+                | ProviderError::Unavailable { .. }
+                | ProviderError::TimedOut(_)
+                | ProviderError::Failed(_),
+            ) => &mut self.unreachable,
             Err(ProviderError::Throttled { .. }) => &mut self.throttled,
             Err(ProviderError::Unauthenticated(_)) => &mut self.unauthenticated,
             Err(ProviderError::Denied(_)) => &mut self.denied,

@@ -23,8 +23,14 @@ const LONGEST_OUTAGE: Duration = Duration::from_secs(300);
 /// What an answer means (the classes of Infisical's error table).
 #[derive(Clone, Debug)]
 pub enum ApiError {
-    /// The server is out, or something else answered in its place.
+    /// The host is out of reach: no connection, or a gateway says that there is nothing behind it.
     Outage(String),
+    /// The host is out, and says for how long.
+    Busy { why: String, wait: Duration },
+    /// There was no answer to this request in time.
+    TimedOut(String),
+    /// Something else answered this request in the server's place.
+    Odd(String),
     /// Too many requests.
     Throttled { why: String, wait: Duration },
     /// The access token is not taken.
@@ -127,7 +133,7 @@ async fn body(mut response: Response) -> Result<Vec<u8>, ApiError> {
             .content_length()
             .map_or(0, |length| usize::try_from(length).unwrap_or(LARGEST_BODY).min(LARGEST_BODY)),
     );
-    while let Some(chunk) = response.chunk().await.map_err(|error| outage(&error))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| cut_short(&error))? {
         if body.len() + chunk.len() > LARGEST_BODY {
             return Err(ApiError::ClientBug(format!(
                 "the answer is larger than {} MiB",
@@ -175,20 +181,21 @@ fn classify(
                 .map_or(DEFAULT_WAIT, |wait| wait.min(LONGEST_WAIT) + Duration::from_secs(2)),
         },
         // It may be back earlier than it thinks, or a proxy's clock be wrong.
-        503 if retry_after.is_some() => ApiError::Throttled {
-            why: if its_word { told } else { "a gateway in Infisical's place answers 503".into() },
+        503 if retry_after.is_some() && !its_word => ApiError::Busy {
+            why: "a gateway in Infisical's place answers 503".into(),
             wait: retry_after.unwrap_or_default().min(LONGEST_OUTAGE),
         },
-        ..300 => ApiError::Outage(format!(
+        ..300 => ApiError::Odd(format!(
             "something in Infisical's place answers {code} without JSON: a captive portal?"
         )),
-        304 => ApiError::Outage("something in Infisical's place answers 304 to no question".into()),
-        300..=399 => ApiError::Outage(format!(
+        304 => ApiError::Odd("something in Infisical's place answers 304 to no question".into()),
+        300..=399 => ApiError::Odd(format!(
             "something redirects to another origin ({code}): is api_url right?"
         )),
         500.. if its_word => ApiError::Internal(told),
-        500.. => ApiError::Outage(format!("a gateway in Infisical's place answers {code}")),
-        _ if !its_word => ApiError::Outage(format!(
+        502..=504 => ApiError::Outage(format!("a gateway in Infisical's place answers {code}")),
+        500.. => ApiError::Odd(format!("a gateway in Infisical's place answers {code}")),
+        _ if !its_word => ApiError::Odd(format!(
             "something in Infisical's place answers {code}: a proxy or firewall?"
         )),
         401 if message.contains("temporarily locked") => ApiError::Locked(told),
@@ -210,7 +217,7 @@ pub(super) fn parse<T: DeserializeOwned>(body: Vec<u8>) -> Result<T, ApiError> {
     let body = SecretBytes::new(body);
     serde_json::from_slice(body.expose_secret()).map_err(|error| {
         // Not the error's own words: they may quote a value.
-        ApiError::Outage(format!(
+        ApiError::Odd(format!(
             "a 200 answer is not what Infisical's API says (line {} column {})",
             error.line(),
             error.column()
@@ -223,7 +230,18 @@ fn outage(error: &reqwest::Error) -> ApiError {
         // Nothing was sent, and the next request may be well.
         return ApiError::ClientBug(format!("no request can be made of it: {}", root_cause(error)));
     }
+    if error.is_timeout() && !error.is_connect() {
+        return ApiError::TimedOut(transport(error));
+    }
     ApiError::Outage(transport(error))
+}
+
+/// The body broke off. The host answered, so that this says something of this request alone.
+fn cut_short(error: &reqwest::Error) -> ApiError {
+    match outage(error) {
+        ApiError::Outage(why) => ApiError::Odd(why),
+        other => other,
+    }
 }
 
 /// Why the transport failed. Of the chain of causes, only its end tells something.
@@ -267,6 +285,9 @@ impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Outage(why)
+            | Self::Busy { why, .. }
+            | Self::TimedOut(why)
+            | Self::Odd(why)
             | Self::Throttled { why, .. }
             | Self::Token(why)
             | Self::Denied(why)
@@ -333,18 +354,21 @@ mod tests {
         }
         for status in [500, 502, 503, 504] {
             assert!(matches!(told(status, "InternalServerError", "no"), E::Internal(_)));
+        }
+        for status in [502, 503, 504] {
             assert!(matches!(class(status, &Value::Null), E::Outage(_)));
         }
+        assert!(matches!(class(500, &Value::Null), E::Odd(_)));
     }
 
     #[test]
     fn only_infisical_itself_can_say_no() {
         for status in [200, 301, 401, 403, 404] {
-            assert!(matches!(class(status, &Value::Null), ApiError::Outage(_)), "{status}");
+            assert!(matches!(class(status, &Value::Null), ApiError::Odd(_)), "{status}");
         }
         let other_status =
             json!({ "reqId": "req-1", "statusCode": 200, "error": "NotFound", "message": "" });
-        assert!(matches!(class(404, &other_status), ApiError::Outage(_)));
+        assert!(matches!(class(404, &other_status), ApiError::Odd(_)));
         let bare = json!({ "statusCode": 404, "error": "Not Found", "message": "Route GET:/api/v4/secrets not found" });
         assert!(matches!(class(404, &bare), ApiError::NoRoute));
     }
@@ -369,7 +393,7 @@ mod tests {
         let wait = |seconds| {
             let wait = Duration::from_secs(seconds);
             match classify(StatusCode::SERVICE_UNAVAILABLE, &Value::Null, Some(wait), &sent()) {
-                ApiError::Throttled { wait, .. } => wait.as_secs(),
+                ApiError::Busy { wait, .. } => wait.as_secs(),
                 other => panic!("{other:?}"),
             }
         };
@@ -383,7 +407,7 @@ mod tests {
         assert!(is_answer_to(Some("\"a\""), None));
         assert!(!is_answer_to(Some("\"a\""), Some("\"b\"")));
         assert!(!is_answer_to(None, Some("\"a\"")));
-        assert!(matches!(class(304, &Value::Null), ApiError::Outage(_)));
+        assert!(matches!(class(304, &Value::Null), ApiError::Odd(_)));
     }
 
     #[test]

@@ -115,6 +115,8 @@ impl Api {
         let agent = || Client::builder().user_agent(concat!("psid/", env!("CARGO_PKG_VERSION")));
         let mut builder = agent()
             .timeout(timeout)
+            // A host that cannot be connected to is told from a directory that is slow.
+            .connect_timeout(timeout.mul_f64(0.75))
             .redirect(redirect::Policy::custom(within_origin))
             // Podman waits: one clean retry on a connection that the server closed is reqwest's own.
             .pool_idle_timeout(Duration::from_secs(60));
@@ -139,6 +141,12 @@ impl Api {
     /// A client for what is next to this host: the metadata service that knows who it is.
     pub fn near(&self) -> &Client {
         &self.near
+    }
+
+    /// Asks whether the server is up, as anybody may: the route has no rate limit and no login.
+    pub async fn status(&self) -> Result<(), ApiError> {
+        let url = below(&self.base, &["api", "status"]);
+        parse::<IgnoredAny>(answer(self.client.get(url), &[]).await?).map(|_| ())
     }
 
     /// Logs a machine identity in.

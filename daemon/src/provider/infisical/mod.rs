@@ -187,6 +187,10 @@ impl SecretProvider for Infisical {
     fn writer(&self) -> Option<&dyn SecretWriter> {
         Some(self)
     }
+
+    async fn status(&self) -> Result<(), ProviderError> {
+        Ok(self.api()?.status().await?)
+    }
 }
 
 impl Infisical {
@@ -269,16 +273,19 @@ fn normal_path(path: &str) -> String {
 impl From<ApiError> for ProviderError {
     fn from(error: ApiError) -> Self {
         match error {
-            ApiError::Outage(why) | ApiError::Internal(why) => Self::Unreachable(why),
+            ApiError::Outage(why) => Self::Unreachable(why),
+            ApiError::Busy { why, wait } => Self::Unavailable { why, wait },
+            ApiError::TimedOut(why) => Self::TimedOut(why),
+            ApiError::Odd(why) | ApiError::Internal(why) => Self::Failed(why),
+            ApiError::NoRoute => Self::Failed("Infisical has no such route".into()),
             ApiError::Throttled { why, wait } => Self::Throttled { why, wait },
-            // A lockout ends by itself, and whoever knows the client id can cause one.
-            ApiError::Locked(why) | ApiError::NoCredential { why, .. } => {
+            // A token that is not taken is a matter of the login, and says nothing of any secret.
+            ApiError::Token(why) | ApiError::Locked(why) | ApiError::NoCredential { why, .. } => {
                 Self::Unauthenticated(why)
             }
-            ApiError::Token(why) | ApiError::Denied(why) => Self::Denied(why),
+            ApiError::Denied(why) => Self::Denied(why),
             ApiError::Gone(why) => Self::NotFound(why),
             ApiError::ClientBug(why) => Self::Misbehaved(why),
-            ApiError::NoRoute => Self::Unreachable("Infisical has no such route".into()),
         }
     }
 }
