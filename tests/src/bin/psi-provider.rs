@@ -119,7 +119,10 @@ fn of_provider(error: ProviderError) -> Value {
         ProviderError::Throttled { .. } => "Throttled",
         ProviderError::Unauthenticated(_) => "Unauthenticated",
         ProviderError::Unreachable(_) => "Unreachable",
+        ProviderError::Failed(_) => "Failed",
+        ProviderError::TimedOut(_) => "TimedOut",
         ProviderError::Misbehaved(_) => "Misbehaved",
+        ProviderError::Unavailable { .. } => "Unavailable",
     };
     json!({ "error": error.to_string(), "kind": kind })
 }
