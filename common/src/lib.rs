@@ -1,9 +1,11 @@
 //! What `psi-driver` and `psid` must agree on, apart from the wire: ids, secret bytes, paths, exit
-//! codes, what a host is found to lack, and the first six bytes of `cache.enc`.
+//! codes, checks of what crosses the socket, what a host is found to lack, and the first six bytes of `cache.enc`.
 
 mod cache_header;
+pub mod check;
 mod exit;
 mod finding;
+mod loader_variables;
 mod paths;
 mod secret_bytes;
 mod secret_id;
@@ -11,6 +13,7 @@ mod secret_id;
 pub use cache_header::{BackendTag, CacheHeader, NotACache};
 pub use exit::Exit;
 pub use finding::{Finding, Severity};
+pub use loader_variables::chooses_code;
 pub use paths::{Paths, Scope};
 pub use secret_bytes::SecretBytes;
 pub use secret_id::{InvalidSecretId, SecretId};
