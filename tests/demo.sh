@@ -28,7 +28,7 @@ until_true() { for _ in $(seq 200); do "$@" >/dev/null 2>&1 && return; sleep 0.0
 
 # --- the stage --------------------------------------------------------------------------------------
 # Read by psi-driver, psid and systemd-creds; on a real host none of these is set.
-export PSI_CONFIG=$W/config.toml PSI_STATE_DIR=$W/state PSI_SOCKET=$W/psid.sock
+export PSI_CONFIG=$W/config.toml PSI_STATE_DIR=$W/state PSI_SOCKET=$W/psid.sock PSI_RUN_DIR=$W/psid
 export SYSTEMD_TPM2_DEVICE=swtpm:path=$W/tpm.sock CONTAINERS_CONF=$W/containers.conf
 P() { podman --root "$W/root" --runroot "$W/run" --cgroup-manager cgroupfs --events-backend file --runtime runc "$@"; }
 run() { P run --rm --network none --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 "$@"; }

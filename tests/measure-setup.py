@@ -116,7 +116,7 @@ secrets = [{sources}]
     os.makedirs(f"{folder}/net")
     env = {
         "PATH": os.environ["PATH"], "HOME": folder, "PSI_SOCKET": f"{folder}/psid.sock", "PSI_CONFIG": f"{folder}/etc/config.toml",
-        "PSI_STATE_DIR": f"{folder}/state", "CREDENTIALS_DIRECTORY": f"{folder}/cred",
+        "PSI_STATE_DIR": f"{folder}/state", "PSI_RUN_DIR": f"{folder}/psid", "CREDENTIALS_DIRECTORY": f"{folder}/cred",
         "CONTAINERS_STORAGE_CONF": write("storage.conf", f'[storage]\ndriver = "vfs"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'),
         "CONTAINERS_CONF": write("containers.conf", f'[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\nlock_type = "file"\ntmp_dir = "{folder}/tmp"\n[network]\nnetwork_config_dir = "{folder}/net"\n'),
     }

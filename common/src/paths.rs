@@ -23,6 +23,9 @@ pub struct Paths {
     pub state: PathBuf,
     /// The daemon's socket; `PSI_SOCKET` overrides it.
     pub socket: PathBuf,
+    /// psid's own directory in RAM, for what outlives a restart and not a boot: the boot's mark, refused logins;
+    /// `PSI_RUN_DIR` overrides it.
+    pub run: PathBuf,
     /// Podman's drop-in that names psi as the secret driver.
     pub podman_drop_in: PathBuf,
     /// The folder of quadlet units.
@@ -67,6 +70,7 @@ impl Paths {
             ("PSI_CONFIG", &mut paths.config),
             ("PSI_STATE_DIR", &mut paths.state),
             ("PSI_SOCKET", &mut paths.socket),
+            ("PSI_RUN_DIR", &mut paths.run),
         ] {
             if let Some(given) = variable(name) {
                 *path = PathBuf::from(given);
@@ -90,6 +94,7 @@ impl Paths {
             config: "/etc/psi/config.toml".into(),
             state: "/var/lib/psi".into(),
             socket: "/run/psi/psid.sock".into(),
+            run: "/run/psid".into(),
             podman_drop_in: "/etc/containers/containers.conf.d/50-psi.conf".into(),
             quadlets: "/etc/containers/systemd".into(),
             podman_socket: "/run/podman/podman.sock".into(),
@@ -110,6 +115,7 @@ impl Paths {
             config: config.join("psi/config.toml"),
             state: base("XDG_STATE_HOME", ".local/state").join("psi"),
             socket: runtime.join("psi/psid.sock"),
+            run: runtime.join("psid"),
             podman_drop_in: config.join("containers/containers.conf.d/50-psi.conf"),
             quadlets: config.join("containers/systemd"),
             podman_socket: runtime.join("podman/podman.sock"),

@@ -13,6 +13,7 @@ use crate::cache::{Cache, Policy};
 use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, HsmPin, InfisicalConfig};
 use crate::credential::{Credential, Creds};
 use crate::daemon::{Daemon, Topic};
+use crate::files;
 use crate::key::{CREDENTIAL, HsmKey, KeyBackend, TpmKey};
 use crate::pkcs11::{PinSource, Token, TokenConfig};
 use crate::provider::infisical::{
@@ -77,7 +78,11 @@ pub struct Parts {
 pub fn parts(config: &Config, surroundings: &Surroundings) -> Parts {
     let keys = if config.cache.backend.is_some() { Keys::Closed } else { Keys::None };
     let registry = Arc::new(Registry::open(&surroundings.paths.state, keys));
-    let boot = boot::of(surroundings.paths.socket.parent().unwrap_or(&surroundings.paths.state));
+    let run = &surroundings.paths.run;
+    if let Err(error) = files::make_run_directory(&surroundings.paths) {
+        tracing::debug!("{} cannot be made: {error}", run.display());
+    }
+    let boot = boot::of(run);
     let cache = Arc::new(SharedCache::new(Cache::new(policy(&config.cache), boot)));
     let token = token_config(config, surroundings).map(Token::new);
     let (upstreams, faults) = upstreams(config, surroundings, token.clone());

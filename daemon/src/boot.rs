@@ -1,4 +1,4 @@
-//! Which boot of the host this is. Its mark lies in the runtime folder, which is in RAM: it outlives a
+//! Which boot of the host this is. Its mark lies in the run directory, which is in RAM: it outlives a
 //! restart of psid, as containers do, and ends with the boot, as they do too. (The kernel's own boot id is
 //! in a part of /proc that the unit does not see.)
 

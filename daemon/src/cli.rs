@@ -304,8 +304,8 @@ fn surroundings(config: Option<PathBuf>) -> Surroundings {
     if let (Some(state), None) = (folder("STATE_DIRECTORY"), variable("PSI_STATE_DIR")) {
         paths.state = state;
     }
-    if let (Some(runtime), None) = (folder("RUNTIME_DIRECTORY"), variable("PSI_SOCKET")) {
-        paths.socket = runtime.join("psid.sock");
+    if let (Some(runtime), None) = (folder("RUNTIME_DIRECTORY"), variable("PSI_RUN_DIR")) {
+        paths.run = runtime;
     }
     let creds = creds(&paths);
     Surroundings { paths, credentials: folder("CREDENTIALS_DIRECTORY"), creds }

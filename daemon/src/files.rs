@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use psi_common::Paths;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat_with};
 use rustix::process::geteuid;
 
@@ -188,6 +189,19 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
 
+/// Makes the run directory with mode 0700. What root's commands make there is psid's: it belongs to the owner
+/// of the state, as the service manager has it.
+pub fn make_run_directory(paths: &Paths) -> io::Result<()> {
+    if paths.run.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().mode(0o700).recursive(true).create(&paths.run)?;
+    if paths.state.is_dir() {
+        give_to_owner_of(&paths.state, &File::open(&paths.run)?)?;
+    }
+    Ok(())
+}
+
 /// A folder that is there already may be so only since a try that did not get to its fsync.
 fn make_durable_folder(path: &Path, builder: &mut fs::DirBuilder) -> io::Result<()> {
     let missing: Vec<_> = path.ancestors().take_while(|folder| !folder.is_dir()).collect();
@@ -325,6 +339,24 @@ mod tests {
         }
         assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_run_directory_is_private_and_belongs_to_the_owner_of_the_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut paths = Paths::new(psi_common::Scope::System);
+        paths.state = folder.path().join("state");
+        paths.run = folder.path().join("psid");
+        fs::create_dir(&paths.state).unwrap();
+        let owner = if geteuid().is_root() { 1234 } else { geteuid().as_raw() };
+        std::os::unix::fs::chown(&paths.state, Some(owner), None).unwrap();
+        make_run_directory(&paths).unwrap();
+        let about = fs::metadata(&paths.run).unwrap();
+        assert_eq!((about.permissions().mode() & 0o777, about.uid()), (0o700, owner));
+        let file = paths.run.join("boot");
+        replace(&file, b"1").unwrap();
+        let about = fs::metadata(&file).unwrap();
+        assert_eq!((about.permissions().mode() & 0o777, about.uid()), (0o600, owner));
     }
 
     #[test]

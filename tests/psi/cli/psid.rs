@@ -103,10 +103,11 @@ fn the_service_manager_s_folders_are_honoured() {
     let psid = world
         .psid()
         .without("PSI_STATE_DIR")
-        .without("PSI_SOCKET")
+        .without("PSI_RUN_DIR")
         .env("STATE_DIRECTORY", world.state())
-        .env("RUNTIME_DIRECTORY", world.run())
+        .env("RUNTIME_DIRECTORY", world.run().join("psid"))
         .start();
+    assert!(world.run().join("psid/boot").exists());
     world.driver(&["store"]).id(id(1)).stdin("literal").ok();
     assert!(world.state().join("secrets").join(id(1)).exists());
     psid.terminate();

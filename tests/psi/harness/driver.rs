@@ -45,6 +45,7 @@ impl Driver {
         };
         driver
             .env("PSI_SOCKET", world.socket())
+            .env("PSI_RUN_DIR", world.run_directory())
             .env("PSI_CONFIG", world.config())
             .env("PSI_STATE_DIR", world.state())
     }

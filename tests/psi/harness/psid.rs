@@ -57,6 +57,7 @@ impl Start {
             .env("PSI_CONFIG", world.config())
             .env("PSI_STATE_DIR", world.state())
             .env("PSI_SOCKET", world.socket())
+            .env("PSI_RUN_DIR", world.run_directory())
             .env("CREDENTIALS_DIRECTORY", world.credentials())
             .env("NOTIFY_SOCKET", address)
     }

@@ -90,6 +90,11 @@ impl World {
         self.folder().join("run")
     }
 
+    /// What psid keeps in RAM; psid makes it.
+    pub(crate) fn run_directory(&self) -> PathBuf {
+        self.folder().join("psid")
+    }
+
     /// The daemon's socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.run().join("psid.sock")

@@ -42,6 +42,7 @@ impl Podman {
             ("CONTAINERS_CONF", path("containers.conf").into()),
             ("CONTAINERS_STORAGE_CONF", path("storage.conf").into()),
             ("PSI_SOCKET", world.socket().into()),
+            ("PSI_RUN_DIR", world.run_directory().into()),
             ("PSI_CONFIG", world.config().into()),
         ]);
         let podman = Self { folder, environment };

@@ -113,6 +113,7 @@ impl World {
         vec![
             ("PATH", std::env::var_os("PATH").unwrap_or_default()),
             ("PSI_SOCKET", self.socket().into()),
+            ("PSI_RUN_DIR", self.folder.path().join("psid").into()),
             ("PSI_CONFIG", self.config().into()),
         ]
     }

@@ -59,6 +59,7 @@ pub(crate) fn paths(folder: &Path) -> Paths {
         config: folder.join("config.toml"),
         state: folder.join("state"),
         socket: folder.join("psid.sock"),
+        run: folder.join("psid"),
         podman_drop_in: folder.join("50-psi.conf"),
         quadlets: folder.join("quadlets"),
         podman_socket: folder.join("podman.sock"),
