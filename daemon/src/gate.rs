@@ -2,9 +2,19 @@
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Open unless somebody opens a key.
 pub struct Gate(watch::Sender<bool>);
+
+/// Opens the gate when it is dropped.
+pub struct Opening<'a>(&'a Gate);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
 
 impl Default for Gate {
     fn default() -> Self {
@@ -26,6 +36,20 @@ impl Gate {
     /// Whether nobody is held.
     pub fn is_open(&self) -> bool {
         *self.0.borrow()
+    }
+
+    /// Lets everybody through once the guard is dropped, however that comes.
+    pub fn open_at_end(&self) -> Opening<'_> {
+        Opening(self)
+    }
+
+    /// Waits until it is open; false when `stop` comes first.
+    pub async fn opened(&self, stop: &CancellationToken) -> bool {
+        let mut state = self.0.subscribe();
+        tokio::select! {
+            opened = state.wait_for(|open| *open) => opened.is_ok(),
+            () = stop.cancelled() => false,
+        }
     }
 
     /// Waits until it is open, at most until `limit`.

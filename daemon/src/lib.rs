@@ -17,6 +17,7 @@ pub mod logging;
 pub mod memory;
 pub mod notify;
 pub mod preflight;
+pub mod tasks;
 
 pub mod grpc;
 
@@ -58,16 +59,22 @@ pub mod key;
 pub mod pkcs11;
 pub mod public_key;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use assemble::Surroundings;
 use config::Config;
 use daemon::{Daemon, Topic};
 use listener::Listening;
+use tasks::Task;
+
+/// One run of a task.
+type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Serves until `stop`, then writes what is not written yet.
 pub async fn serve(
@@ -86,10 +93,7 @@ pub async fn serve(
     if listening.is_own {
         daemon.own_socket(surroundings.paths.socket.clone());
     }
-    tokio::spawn(open_and_refresh(Arc::clone(&daemon), stop.clone()));
-    tokio::spawn(reload_on_hangup(hangup, Arc::clone(&daemon), surroundings.clone(), stop.clone()));
-    tokio::spawn(tidy(Arc::clone(&daemon), stop.clone()));
-    tokio::spawn(notify::keep_alive(stop.clone()));
+    start_tasks(&daemon, hangup, surroundings, &stop);
     let served = grpc::serve(Arc::clone(&daemon), listening.socket, stop.clone()).await;
     notify::stopping();
     daemon.stop_keeping().await;
@@ -98,16 +102,76 @@ pub async fn serve(
     served
 }
 
-/// The key may take half a minute to open; callers are answered meanwhile.
-async fn open_and_refresh(daemon: Arc<Daemon>, stop: CancellationToken) {
-    daemon.open(stop.clone()).await;
-    tell_ready(&daemon);
-    let schedule = daemon.schedule.subscribe();
-    tokio::join!(
-        daemon.keep_trying(stop.clone()),
-        daemon.keep_testing(stop.clone()),
-        daemon.refresher.keep_fresh(schedule, clock::now, stop.clone())
+/// Starts what runs beside the calls. If the server itself ends, so does psid, and systemd starts it again.
+fn start_tasks(
+    daemon: &Arc<Daemon>,
+    hangup: Signal,
+    surroundings: &Surroundings,
+    stop: &CancellationToken,
+) {
+    let spawn =
+        |task: Task, run: Box<dyn Fn(Arc<Daemon>, CancellationToken) -> Run + Send + Sync>| {
+            let (each, until) = (Arc::clone(daemon), stop.clone());
+            let run = move || run(Arc::clone(&each), until.clone());
+            daemon.service.tasks.supervise(task, stop.clone(), run);
+        };
+    let (hangup, surroundings) = (Arc::new(Mutex::new(hangup)), surroundings.clone());
+    spawn(Task::Key, Box::new(|daemon, stop| Box::pin(keep_key(daemon, stop))));
+    spawn(Task::Refresh, Box::new(|daemon, stop| Box::pin(keep_fresh(daemon, stop))));
+    spawn(Task::SelfTest, Box::new(|daemon, stop| Box::pin(keep_testing(daemon, stop))));
+    spawn(Task::Tidy, Box::new(|daemon, stop| Box::pin(tidy(daemon, stop))));
+    spawn(
+        Task::Reload,
+        Box::new(move |daemon, stop| {
+            let (hangup, surroundings) = (Arc::clone(&hangup), surroundings.clone());
+            Box::pin(async move {
+                reload_on_hangup(&mut *hangup.lock().await, &daemon, &surroundings, stop).await;
+            })
+        }),
     );
+    spawn(
+        Task::Watchdog,
+        Box::new(|daemon, stop| {
+            Box::pin(async move {
+                notify::keep_alive(stop, || {
+                    let daemon = Arc::clone(&daemon);
+                    async move { tasks::blocking(move || daemon.touch()).await.is_some() }
+                })
+                .await;
+            })
+        }),
+    );
+}
+
+/// The key may take half a minute to open; callers are answered meanwhile.
+async fn keep_key(daemon: Arc<Daemon>, stop: CancellationToken) {
+    let ready = Ready(&daemon);
+    daemon.open(stop.clone()).await;
+    drop(ready);
+    daemon.keep_trying(stop).await;
+}
+
+/// What is refreshed before the key is there would be taken for new.
+async fn keep_fresh(daemon: Arc<Daemon>, stop: CancellationToken) {
+    if daemon.service.gate.opened(&stop).await {
+        let schedule = daemon.schedule.subscribe();
+        daemon.refresher.keep_fresh(schedule, clock::now, stop).await;
+    }
+}
+
+async fn keep_testing(daemon: Arc<Daemon>, stop: CancellationToken) {
+    if daemon.service.gate.opened(&stop).await {
+        daemon.keep_testing(stop).await;
+    }
+}
+
+/// Tells systemd when it is dropped that psid is ready, also when what came before crashed: psid serves.
+struct Ready<'a>(&'a Daemon);
+
+impl Drop for Ready<'_> {
+    fn drop(&mut self) {
+        tell_ready(self.0);
+    }
 }
 
 /// The state folder, as long as this lives.
@@ -153,9 +217,9 @@ fn tell_ready(daemon: &Daemon) {
 
 /// SIGHUP: the config is read again. A bad one is named, and the good one stays.
 async fn reload_on_hangup(
-    mut hangup: Signal,
-    daemon: Arc<Daemon>,
-    surroundings: Surroundings,
+    hangup: &mut Signal,
+    daemon: &Daemon,
+    surroundings: &Surroundings,
     stop: CancellationToken,
 ) {
     loop {
@@ -164,15 +228,15 @@ async fn reload_on_hangup(
             _ = hangup.recv() => {}
         }
         notify::reloading();
+        let _ready = Ready(daemon);
         match Config::read(&surroundings.paths.config) {
             Ok(config) => {
-                assemble::follow(&daemon, &config, &surroundings).await;
+                assemble::follow(daemon, &config, surroundings).await;
                 tracing::info!("the config was read again");
             }
             Err(error) => daemon
                 .degrade(Topic::Config, &format!("{error}; the config before it stays in force")),
         }
-        tell_ready(&daemon);
     }
 }
 
@@ -184,7 +248,7 @@ async fn tidy(daemon: Arc<Daemon>, stop: CancellationToken) {
             registry.purge(clock::now().wall);
             memory::give_back();
         };
-        let _ = tokio::task::spawn_blocking(work).await;
+        tasks::blocking(work).await;
         if tokio::time::timeout(Duration::from_secs(60), stop.cancelled()).await.is_ok() {
             return;
         }

@@ -63,7 +63,7 @@ pub fn start(format: Format, verbosity: Verbosity, journal_stream: Option<&str>)
     let _ = tracing_subscriber::registry().with(layer.with_filter(ours)).try_init();
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!("a defect of psid at {place} ended one call; please report it");
+        tracing::error!("a defect of psid at {place} ended a call or a task; please report it");
     }));
 }
 

@@ -34,15 +34,21 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("writing the cache and stopping")]);
 }
 
-/// Tells systemd at half of its interval that the runtime still runs tasks, until `stop`.
-pub async fn keep_alive(stop: CancellationToken) {
+/// Feeds systemd's watchdog at half of its interval until `stop`, while psid `answers`. An answer that does not
+/// come is waited for, and systemd ends what cannot give it.
+pub async fn keep_alive<F: Future<Output = bool>>(
+    stop: CancellationToken,
+    answers: impl Fn() -> F,
+) {
     let Some(interval) =
         sd_notify::watchdog_enabled().filter(|interval| *interval > Duration::ZERO)
     else {
         return;
     };
     while tokio::time::timeout(interval / 2, stop.cancelled()).await.is_err() {
-        tell(&[NotifyState::Watchdog]);
+        if answers().await {
+            tell(&[NotifyState::Watchdog]);
+        }
     }
 }
 

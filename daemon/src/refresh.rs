@@ -18,6 +18,7 @@ use crate::clock::{Moment, Tick, Timestamp};
 use crate::provider::ProviderError;
 use crate::reference::{Coordinates, Extent};
 use crate::service::Service;
+use crate::tasks::{Task, caught};
 use agenda::{Agenda, Failed};
 use plan::Pull;
 use pull::{Manner, Tags};
@@ -174,9 +175,7 @@ impl Work {
         for pull in chosen {
             let result = match out.get(&pull.upstream.name) {
                 Some(why) => Err(ProviderError::Unreachable(why.clone())),
-                None => {
-                    pull::pull(&self.service, &self.tags, &pull, manner, started.lately()).await
-                }
+                None => self.pull_one(&pull, manner, started.lately()).await,
             };
             if let Err(error) = &result
                 && is_outage(error)
@@ -193,6 +192,21 @@ impl Work {
             self.end(&report.borrow().done, &workloads, started.lately());
         }
         report.send_modify(|progress| progress.ended = true);
+    }
+
+    /// Pulls one source. A defect that one source brings out is not the end of the others.
+    async fn pull_one(
+        &self,
+        pull: &Pull,
+        manner: Manner,
+        now: Moment,
+    ) -> Result<Counts, ProviderError> {
+        let _step = self.service.tasks.step(Task::Refresh);
+        let pulled = caught(pull::pull(&self.service, &self.tags, pull, manner, now)).await;
+        pulled.unwrap_or_else(|| {
+            self.service.tasks.note_crash(Task::Refresh);
+            Err(ProviderError::Misbehaved("psid crashed over it, which is a defect".into()))
+        })
     }
 
     /// What is to be pulled now, and what the workloads want as a whole.

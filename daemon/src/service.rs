@@ -25,6 +25,7 @@ use crate::reference::{Coordinates, Reference, shown};
 use crate::reference_file::{ReferenceFile, ReferenceFileError};
 use crate::registry::{Registered, Registration, Registry};
 use crate::shared_cache::SharedCache;
+use crate::tasks::Tasks;
 use crate::upstream::{Upstream, Upstreams};
 use ask::Question;
 use error::{bad_reference, is_taken_back, no_answer, refused, too_old};
@@ -51,6 +52,8 @@ pub struct Service {
     pub recovered: Arc<Notify>,
     /// Whether providers are treated as out, to see what that would cost.
     pub drill: Arc<Drill>,
+    /// What runs beside the lookups.
+    pub tasks: Arc<Tasks>,
     upstreams: RwLock<Arc<Upstreams>>,
     inflight: Inflight<(Coordinates, Ticket), Result<Arc<Entry>, ProviderError>>,
     hits: AtomicU64,
@@ -102,6 +105,7 @@ impl Service {
             gate: Gate::default(),
             recovered: Arc::default(),
             drill: Arc::default(),
+            tasks: Arc::default(),
             upstreams: RwLock::new(Arc::new(upstreams)),
             inflight: Inflight::default(),
             hits: AtomicU64::new(0),

@@ -170,6 +170,18 @@ impl Daemon {
         lock(&self.keeping).as_ref().map(|keeping| Arc::clone(&keeping.persister))
     }
 
+    /// Goes through what every lookup goes through; it never returns when one of these is held for ever.
+    pub fn touch(&self) {
+        self.service.cache.read(Cache::len);
+        self.service.registry.fault();
+        for upstream in self.service.upstreams().providers.values() {
+            drop(upstream.health());
+        }
+        drop(self.access.read());
+        drop(lock(&self.degraded));
+        self.service.tasks.reports(clock::now().mono);
+    }
+
     /// Takes note of a degradation, and tells the log once.
     pub fn degrade(&self, topic: Topic, why: &str) {
         let known = lock(&self.degraded).insert(topic, why.to_owned());
@@ -189,6 +201,7 @@ impl Daemon {
         if !self.service.gate.is_open() {
             reasons.insert(0, "the key is being opened; what needs it waits".into());
         }
+        reasons.extend(self.service.tasks.degraded(clock::now().mono));
         if let Some(why) = self.persister().and_then(|persister| persister.state().error) {
             reasons.push(format!(
                 "{} cannot be written: {why}; psid keeps trying, and a restart now would lose what it fetched",

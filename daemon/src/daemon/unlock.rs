@@ -18,6 +18,7 @@ use crate::persist::{self, Loaded, Persister, Remembered};
 use crate::recovery::{self, RecoveryKey};
 use crate::registry::{Registry, RegistryError};
 use crate::service::ServiceError;
+use crate::tasks::Task;
 
 /// How long after a key that did not open to try again: a token may be put back at any time. Not sooner: a
 /// recovery whose last fsync failed is done again first, and only then is its key sure to survive a power cut.
@@ -29,12 +30,12 @@ impl Daemon {
     pub async fn open(&self, stop: CancellationToken) {
         let what = self.backend.as_ref().map_or("none", |backend| backend.tag().name());
         let told = format!("opening the key ({what})");
+        let _opening = self.service.gate.open_at_end();
         tokio::select! {
             () = self.unlock() => {}
             () = notify::ask_for_time(&told) => {}
             () = stop.cancelled() => {}
         }
-        self.service.gate.open();
     }
 
     /// Tries again to open a key that did not open, until it does.
@@ -234,7 +235,11 @@ impl Daemon {
         let cache = Arc::clone(&self.service.cache);
         let path = self.cache_path.clone();
         let persister = Arc::new(Persister::new(path, Arc::clone(vault), cache, generation));
-        let task = tokio::spawn(Arc::clone(&persister).run(self.stop_keeping.clone()));
+        let (each, stop) = (Arc::clone(&persister), self.stop_keeping.clone());
+        let task =
+            self.service.tasks.supervise(Task::Persist, self.stop_keeping.clone(), move || {
+                Arc::clone(&each).run(stop.clone())
+            });
         *lock(&self.keeping) = Some(Keeping { persister, task });
     }
 

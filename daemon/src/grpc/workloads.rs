@@ -24,6 +24,7 @@ use crate::clock;
 use crate::daemon::Daemon;
 use crate::refresh::{Order, Progress};
 use crate::registry::Registered;
+use crate::tasks::caught;
 use crate::workloads::{self, Planned};
 
 /// How long a plan waits for a key that is being opened.
@@ -49,8 +50,11 @@ impl WorkloadAdmin for Workloads {
         let (events, stream) = mpsc::channel(16);
         let daemon = Arc::clone(&self.0);
         tokio::spawn(async move {
-            // A caller that went away wants no plan.
-            let _ = tell_plan(&daemon, pull, &events).await;
+            // A caller that went away wants no plan. One that stays must not take half of one for the whole.
+            if caught(tell_plan(&daemon, pull, &events)).await.is_none() {
+                let crashed = Status::internal("the plan crashed; see `journalctl -u psid`");
+                let _ = events.send(Err(crashed)).await;
+            }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }

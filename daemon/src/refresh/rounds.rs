@@ -18,7 +18,8 @@ const GLANCE: Duration = Duration::from_secs(30);
 const BREATH: Duration = Duration::from_secs(1);
 
 impl Refresher {
-    /// Refreshes by the schedule until `stop`, and at once what a provider that is back has missed.
+    /// Refreshes by the schedule until `stop`, and at once what a provider that is back has missed. Returns
+    /// before when a refresh crashed.
     pub async fn keep_fresh(
         &self,
         mut schedule: watch::Receiver<Schedule>,
@@ -46,7 +47,10 @@ impl Refresher {
             pause = Duration::ZERO;
             if self.work.pause(clock()).is_zero() {
                 let mut progress = self.start(Order::Due, clock());
-                let _ = progress.wait_for(|progress| progress.ended).await;
+                if progress.wait_for(|progress| progress.ended).await.is_err() {
+                    // It crashed: the supervisor reports that, and starts the next one later.
+                    return;
+                }
                 pause = BREATH;
             }
         }

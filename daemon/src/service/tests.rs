@@ -33,6 +33,8 @@ struct Scripted {
     error: Mutex<Option<ProviderError>>,
     /// Of the listing of one folder alone.
     error_of: Mutex<HashMap<String, ProviderError>>,
+    /// The folder whose listing meets a defect.
+    panics_over: Mutex<Option<String>>,
     gate: Mutex<Option<Arc<Notify>>>,
     fetches: AtomicU32,
     lists: AtomicU32,
@@ -114,6 +116,8 @@ impl SecretProvider for Arc<Scripted> {
         known: Option<&Tag>,
     ) -> Result<Listing, ProviderError> {
         self.lists.fetch_add(1, Ordering::SeqCst);
+        let panics = self.panics_over.lock().unwrap().as_ref() == Some(&source.path);
+        assert!(!panics, "injected");
         self.answer().await?;
         if let Some(error) = self.error_of.lock().unwrap().get(&source.path) {
             return Err(error.clone());

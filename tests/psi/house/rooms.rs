@@ -3,7 +3,7 @@
 use super::source::{Source, sources};
 
 /// Each room and the rooms that it may name; those that put everything together are not listed.
-const ROOMS: [(&str, &[&str]); 33] = [
+const ROOMS: [(&str, &[&str]); 34] = [
     ("boot", &["cache", "files"]),
     ("breaker", &["clock"]),
     ("cache", &["clock", "reference"]),
@@ -28,6 +28,7 @@ const ROOMS: [(&str, &[&str]); 33] = [
             "refresh",
             "registry",
             "service",
+            "tasks",
             "upstream",
             "workloads",
         ],
@@ -63,7 +64,10 @@ const ROOMS: [(&str, &[&str]); 33] = [
     ("reference", &[]),
     ("reference_file", &["envelope"]),
     ("refusals", &["boot", "clock", "files"]),
-    ("refresh", &["breaker", "cache", "clock", "provider", "reference", "service", "upstream"]),
+    (
+        "refresh",
+        &["breaker", "cache", "clock", "provider", "reference", "service", "tasks", "upstream"],
+    ),
     ("registry", &["clock", "envelope", "files", "link", "reference", "reference_file"]),
     ("sealer", &[]),
     (
@@ -81,9 +85,11 @@ const ROOMS: [(&str, &[&str]); 33] = [
             "reference_file",
             "registry",
             "shared_cache",
+            "tasks",
             "upstream",
         ],
     ),
+    ("tasks", &[]),
     ("upstream", &["breaker", "clock", "provider", "reference"]),
     (
         "workloads",

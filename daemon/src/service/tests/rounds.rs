@@ -173,3 +173,22 @@ async fn a_drill_keeps_the_schedule_from_the_provider() {
     drop(lease);
     assert_eq!(rounds.lists_in(2 * MINUTE).await, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_crashes_psid_fails_alone_and_the_status_names_the_crash() {
+    let rounds = Rounds::begin(Fixture::with_folders(&["/broken", "/app"]));
+    *rounds.fixture.provider.panics_over.lock().unwrap() = Some("/broken".into());
+    rounds.lists_in(40 * SECOND).await;
+    let fixture = &rounds.fixture;
+    assert_eq!(fixture.lookup(40 * SECOND).await.unwrap(), "one");
+    assert_eq!(fixture.provider.fetches(), 0, "the other folder was not listed");
+    let failed = fixture.refresher.last().unwrap().failed;
+    assert!(failed[0].contains("psid crashed over it"), "{failed:?}");
+    let degraded = fixture.service.tasks.degraded(Instant::now());
+    assert!(degraded[0].contains("refresh task crashed"), "{degraded:?}");
+    // It is tried again, and all is well once the defect is gone.
+    *rounds.fixture.provider.panics_over.lock().unwrap() = None;
+    rounds.lists_in(10 * MINUTE).await;
+    assert_eq!(fixture.refresher.last().unwrap().failed, Vec::<String>::new());
+    assert_eq!(fixture.service.tasks.degraded(Instant::now()), Vec::<String>::new());
+}
