@@ -9,6 +9,7 @@ mod loader_variables;
 mod paths;
 mod secret_bytes;
 mod secret_id;
+pub mod walk;
 
 pub use cache_header::{BackendTag, CacheHeader, NotACache};
 pub use exit::Exit;
