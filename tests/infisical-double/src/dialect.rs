@@ -22,7 +22,7 @@ pub enum Dialect {
 }
 
 /// Which of the two secrets APIs a request addresses. `v3` is the same on every server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Api {
     V3,
     V4,
@@ -53,7 +53,7 @@ impl Dialect {
             imports: if current { "includeImports" } else { "include_imports" },
             imports_by_default: current,
             expand_by_default: current,
-            native_etag: current,
+            native_etag: self == Self::V4Current,
         }
     }
 }
@@ -67,7 +67,8 @@ mod tests {
         for dialect in [Dialect::V3Only, Dialect::V4First, Dialect::V4Current] {
             let v3 = dialect.spelling(Api::V3);
             assert_eq!(v3.imports, "include_imports");
-            assert!(!v3.imports_by_default && !v3.expand_by_default && !v3.native_etag);
+            assert!(!v3.imports_by_default && !v3.expand_by_default);
+            assert_eq!(v3.native_etag, dialect == Dialect::V4Current);
         }
         let first = Dialect::V4First.spelling(Api::V4);
         assert_eq!((first.imports, first.imports_by_default), ("include_imports", false));

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::api::limiter::Limiter;
+use crate::api::tags::Etags;
+use crate::auth::permissions::PermissionCache;
 use crate::auth::tokens::TokenLedger;
 use crate::clock::Clock;
 use crate::dialect::Dialect;
@@ -22,6 +24,8 @@ pub struct Double {
     pub tokens: TokenLedger,
     pub sessions: Sessions,
     pub limiter: Limiter,
+    pub permissions: PermissionCache,
+    pub etags: Etags,
     pub faults: FaultBook,
     pub journal: Journal,
 }
@@ -36,6 +40,8 @@ impl Double {
             tokens: TokenLedger::default(),
             sessions: Sessions::default(),
             limiter: Limiter::default(),
+            permissions: PermissionCache::default(),
+            etags: Etags::default(),
             faults: FaultBook::default(),
             journal: Journal::default(),
         }

@@ -32,7 +32,8 @@ async fn serve(cli: Cli) -> Result<(), Box<dyn Error>> {
         Some(file) => read_seed(file)?,
         None => World::default(),
     };
-    let shared = Shared::new(Double::new(cli.dialect, world.settle(Clock::default().now())));
+    let world = without_circles(world.settle(Clock::default().now()))?;
+    let shared = Shared::new(Double::new(cli.dialect, world));
     let (acceptor, ca) = match (cli.tls, &cli.tls_dir) {
         (Some(certificate), Some(directory)) => {
             let (acceptor, ca) = tls::prepare(certificate, directory)?;
@@ -58,6 +59,13 @@ async fn serve(cli: Cli) -> Result<(), Box<dyn Error>> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+fn without_circles(world: World) -> Result<World, Box<dyn Error>> {
+    match world.projects.iter().find(|project| project.circles()) {
+        Some(project) => Err(format!("the imports of project {} circle", project.id).into()),
+        None => Ok(world),
+    }
 }
 
 fn read_seed(file: &Path) -> Result<World, Box<dyn Error>> {

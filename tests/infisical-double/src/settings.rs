@@ -22,8 +22,17 @@ pub struct Settings {
     pub clock_skew_seconds: i64,
     /// What an identity may describe but not read comes as a placeholder in a 200, not as a 403
     pub hidden_values: bool,
-    /// Requests per minute and client address, as in the cloud; none when self-hosted
+    /// Requests per minute, route and client address, as in the cloud; none when self-hosted
     pub rate_limit: Option<RateLimit>,
+    /// How long a change of permissions goes unnoticed. The server has 10; 0 makes changes act at once
+    pub permission_cache_seconds: u64,
+    /// How long the tag of a listing is kept after the project's last 200
+    pub etag_seconds: u64,
+    /// What becomes of a reference that leads nowhere, or to an empty value. By default the
+    /// dialect decides
+    pub unresolved_references: Option<Unresolved>,
+    /// v3's batch route knows `projectSlug` alone, as in 2024
+    pub batch_by_slug: bool,
 }
 
 impl Default for Settings {
@@ -37,8 +46,22 @@ impl Default for Settings {
             clock_skew_seconds: 0,
             hidden_values: false,
             rate_limit: None,
+            permission_cache_seconds: 0,
+            etag_seconds: 900,
+            unresolved_references: None,
+            batch_by_slug: false,
         }
     }
+}
+
+/// What a reference that leads nowhere turns into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unresolved {
+    /// Nothing: the server of July 2026
+    Empty,
+    /// Itself, as it is written: older and newer servers
+    Text,
 }
 
 /// How the server keeps access tokens.
@@ -51,11 +74,16 @@ pub enum TokenDesign {
     Old,
 }
 
-/// Each category has its own window; one that is not named is unlimited.
+/// Each route has its own window, of its category's size unless it has one of its own; what is
+/// named by neither is unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RateLimit {
     pub read: Option<u32>,
     pub write: Option<u32>,
     pub secret: Option<u32>,
+    pub list: Option<u32>,
+    pub get: Option<u32>,
+    pub login: Option<u32>,
+    pub imports: Option<u32>,
 }

@@ -204,7 +204,10 @@ impl Api {
         }
         let sent = &quotable_by_nobody(token, secrets);
         let write = |v3| async move {
-            let url = below(&self.base, &[route(v3), &["batch"]].concat());
+            // In v3, `raw/batch` would be the secret of that name.
+            let api = if v3 { "v3" } else { "v4" };
+            let below_batch: &[&str] = if v3 { &["raw"] } else { &[] };
+            let url = below(&self.base, &[&["api", api, "secrets", "batch"], below_batch].concat());
             let text = std::str::from_utf8(token.expose_secret()).unwrap_or_default();
             let body = json!({
                 (if v3 { "workspaceId" } else { "projectId" }): folder.project_id,

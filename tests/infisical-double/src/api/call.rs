@@ -46,13 +46,16 @@ pub fn client_address(request: &Request, peer: IpAddr) -> IpAddr {
 
 /// The project and what the identity may do in it: first 404, then 403.
 pub fn membership<'w>(
-    world: &'w World,
+    double: &'w Double,
     project: &str,
     identity: &str,
 ) -> Result<(&'w Project, Permission), ApiError> {
-    let project = world.project(project).ok_or_else(|| ApiError::project_not_found(project))?;
-    let permission =
-        project.permission_of(identity).ok_or_else(|| ApiError::not_a_member(&project.id))?;
+    let project = known_project(&double.world, project)?;
+    let keep = double.settings.permission_cache_seconds.saturating_mul(1000);
+    let permission = double
+        .permissions
+        .of(project, identity, double.clock.now(), keep)
+        .ok_or_else(|| ApiError::not_a_member(&project.id))?;
     if !project.holds_secrets() {
         return Err(ApiError::bad_request(format!(
             "The project is of type {}. Operations of type secret-manager are not allowed.",
@@ -60,6 +63,10 @@ pub fn membership<'w>(
         )));
     }
     Ok((project, permission))
+}
+
+pub fn known_project<'w>(world: &'w World, project: &str) -> Result<&'w Project, ApiError> {
+    world.project(project).ok_or_else(|| ApiError::project_not_found(project))
 }
 
 /// How a request names its project; `v4` takes no slugs.

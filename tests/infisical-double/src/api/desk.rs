@@ -106,7 +106,7 @@ impl<'a> Desk<'a> {
             .project
             .resolve(&call.double.world)?
             .ok_or_else(|| ApiError::bad_request("You must provide projectSlug or workspaceId"))?;
-        let (_, permission) = membership(&call.double.world, &project, &claims.identity_id)?;
+        let (_, permission) = membership(call.double, &project, &claims.identity_id)?;
         Ok(Self {
             double: call.double,
             claims,
@@ -161,6 +161,7 @@ impl<'a> Desk<'a> {
             now: self.double.clock.now(),
             may_read: self.permission.allows(Action::ReadValue, &self.environment, &self.path),
         };
+        self.double.etags.forget(&self.project);
         let project = self.double.world.project_mut(&self.project);
         match project.and_then(|p| p.folder_mut(&self.environment, &self.path)) {
             Some(folder) => Ok(change(&pen, folder)),

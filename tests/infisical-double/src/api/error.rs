@@ -76,7 +76,7 @@ impl ApiError {
     }
 
     pub fn permission_denied(action: Action, permission: &Permission) -> Self {
-        let message = format!("You are not allowed to {} on secrets", action.name());
+        let message = format!("You are not allowed to {} on {}", action.name(), action.subject());
         Self::new(403, "PermissionDenied", message).with_details(permission.rules_for(action))
     }
 
@@ -105,6 +105,11 @@ impl ApiError {
     pub fn rate_limited(seconds: u64) -> Self {
         let message = format!("Rate limit exceeded. Please try again in {seconds} seconds");
         Self { retry_after: Some(seconds), ..Self::new(429, "RateLimitExceeded", message) }
+    }
+
+    /// Three tries for the lock of an identity's failures were in vain.
+    pub fn lock_contended() -> Self {
+        Self::new(429, "RateLimitExceeded", "Failed to acquire lock: rate limit exceeded")
     }
 
     pub fn database() -> Self {

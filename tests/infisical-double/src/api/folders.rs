@@ -22,7 +22,7 @@ pub fn list(mut call: Call<'_>, api: FolderApi) -> Result<Response, ApiError> {
     };
     let recursive = api == FolderApi::V2 && is_truthy(fields.text("recursive"));
     fields.finish()?;
-    let (project, _) = membership(&call.double.world, &project, &claims.identity_id)?;
+    let (project, _) = membership(call.double, &project, &claims.identity_id)?;
     known_environment(project, &environment)?;
 
     let below = project.folders_within(&environment, &path);
@@ -56,7 +56,7 @@ pub fn create(mut call: Call<'_>, api: FolderApi) -> Result<Response, ApiError> 
         );
     }
     fields.finish()?;
-    let (stored, permission) = membership(&call.double.world, &project, &claims.identity_id)?;
+    let (stored, permission) = membership(call.double, &project, &claims.identity_id)?;
     let full_path = normal_path(&format!("{path}/{name}"));
     if !permission.allows(Action::Create, &environment, &full_path) {
         return Err(ApiError::permission_denied(Action::Create, &permission));
@@ -69,6 +69,7 @@ pub fn create(mut call: Call<'_>, api: FolderApi) -> Result<Response, ApiError> 
     }
 
     let now = call.double.clock.now();
+    call.double.etags.forget(&project);
     let stored = call.double.world.project_mut(&project).ok_or_else(ApiError::internal)?;
     stored.make_folder(&environment, &full_path, now).description = description;
     let folder = stored.folder(&environment, &full_path).ok_or_else(ApiError::internal)?;
@@ -79,7 +80,7 @@ pub fn create(mut call: Call<'_>, api: FolderApi) -> Result<Response, ApiError> 
     Ok(Response::json(200, &json!({ "folder": shown })))
 }
 
-fn project_key(api: FolderApi) -> &'static str {
+pub fn project_key(api: FolderApi) -> &'static str {
     match api {
         FolderApi::V1 => "workspaceId",
         FolderApi::V2 => "projectId",

@@ -1,9 +1,9 @@
-//! Fixed windows of one minute for each client address, as `@fastify/rate-limit` keeps them.
+//! Fixed windows of one minute for each route and client address, as `@fastify/rate-limit` keeps them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::route::Category;
+use super::route::{Category, Endpoint, Route};
 use crate::clock::Millis;
 use crate::http::response::Response;
 use crate::settings::RateLimit;
@@ -12,7 +12,7 @@ const WINDOW: Millis = 60_000;
 
 #[derive(Default)]
 pub struct Limiter {
-    windows: HashMap<(IpAddr, Category), (Millis, u32)>,
+    windows: HashMap<(IpAddr, Endpoint), (Millis, u32)>,
 }
 
 pub struct Window {
@@ -23,21 +23,16 @@ pub struct Window {
 }
 
 impl Limiter {
-    /// Counts one request; `None` where its category is not limited.
+    /// Counts one request; `None` where its route is not limited.
     pub fn hit(
         &mut self,
         limits: Option<&RateLimit>,
-        category: Category,
+        endpoint: &Endpoint,
         from: IpAddr,
         now: Millis,
     ) -> Option<Window> {
-        let limits = limits?;
-        let limit = match category {
-            Category::Read => limits.read,
-            Category::Write => limits.write,
-            Category::Secret => limits.secret,
-        }?;
-        let (opened, count) = self.windows.entry((from, category)).or_insert((now, 0));
+        let limit = limit(limits?, endpoint)?;
+        let (opened, count) = self.windows.entry((from, endpoint.pattern())).or_insert((now, 0));
         if now >= *opened + WINDOW {
             (*opened, *count) = (now, 0);
         }
@@ -49,6 +44,22 @@ impl Limiter {
             exceeded: *count > limit,
         })
     }
+}
+
+/// The route's own limit, else its category's.
+fn limit(limits: &RateLimit, endpoint: &Endpoint) -> Option<u32> {
+    let own = match endpoint.route() {
+        Route::List => limits.list,
+        Route::Get => limits.get,
+        Route::Login => limits.login,
+        Route::Imports => limits.imports,
+        _ => None,
+    };
+    own.or(match endpoint.category()? {
+        Category::Read => limits.read,
+        Category::Write => limits.write,
+        Category::Secret => limits.secret,
+    })
 }
 
 impl Window {
@@ -63,19 +74,33 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::Api;
 
     #[test]
-    fn a_window_fills_and_reopens() {
+    fn window_fills_and_reopens_and_each_route_has_its_own() {
         let limits = RateLimit { secret: Some(2), ..RateLimit::default() };
         let from: IpAddr = "127.0.0.1".parse().unwrap();
         let mut limiter = Limiter::default();
-        let mut hit = |category, now| limiter.hit(Some(&limits), category, from, now);
-        assert!(!hit(Category::Secret, 0).unwrap().exceeded);
-        assert!(!hit(Category::Secret, 1).unwrap().exceeded);
-        let third = hit(Category::Secret, 30_500).unwrap();
+        let list = Endpoint::ListSecrets(Api::V4);
+        let get = |key: &str| Endpoint::GetSecret(Api::V4, key.to_owned());
+        let mut hit = |endpoint: &Endpoint, now| limiter.hit(Some(&limits), endpoint, from, now);
+        assert!(!hit(&list, 0).unwrap().exceeded);
+        assert!(!hit(&list, 1).unwrap().exceeded);
+        let third = hit(&list, 30_500).unwrap();
         assert!(third.exceeded);
         assert_eq!(third.reset_seconds, 30);
-        assert!(hit(Category::Read, 2).is_none());
-        assert!(!hit(Category::Secret, 60_000).unwrap().exceeded);
+        assert!(!hit(&get("A"), 30_501).unwrap().exceeded);
+        assert!(!hit(&get("B"), 30_502).unwrap().exceeded);
+        assert!(hit(&get("C"), 30_503).unwrap().exceeded, "one bucket whatever the name");
+        assert!(hit(&Endpoint::Status, 2).is_none());
+        assert!(!hit(&list, 60_000).unwrap().exceeded);
+    }
+
+    #[test]
+    fn route_limit_beats_category_limit() {
+        let limits = RateLimit { secret: Some(9), list: Some(1), ..RateLimit::default() };
+        assert_eq!(limit(&limits, &Endpoint::ListSecrets(Api::V3)), Some(1));
+        assert_eq!(limit(&limits, &Endpoint::CreateBatch(Api::V3)), Some(9));
+        assert_eq!(limit(&limits, &Endpoint::Renew), None);
     }
 }

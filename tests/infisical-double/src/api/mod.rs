@@ -8,10 +8,12 @@ pub mod etag;
 pub mod fields;
 pub mod folders;
 pub mod identity;
+pub mod imports;
 pub mod limiter;
 pub mod read;
 pub mod route;
 pub mod status;
+pub mod tags;
 pub mod write;
 
 use std::net::IpAddr;
@@ -42,7 +44,7 @@ pub fn answer(
     };
     let limits = double.settings.rate_limit;
     let now = double.clock.now();
-    let window = double.limiter.hit(limits.as_ref(), endpoint.category(), from, now);
+    let window = double.limiter.hit(limits.as_ref(), &endpoint, from, now);
     let outcome = match &window {
         Some(window) if window.exceeded => Err(ApiError::rate_limited(window.reset_seconds)),
         _ => handle(endpoint, Call::new(double, request, from)),
@@ -71,5 +73,7 @@ fn handle(endpoint: Endpoint, call: Call<'_>) -> Result<Response, ApiError> {
         Endpoint::DeleteBatch(api) => batch::delete(call, api),
         Endpoint::ListFolders(api) => folders::list(call, api),
         Endpoint::CreateFolder(api) => folders::create(call, api),
+        Endpoint::ListImports(api) => imports::list(call, api),
+        Endpoint::CreateImport(api) => imports::create(call, api),
     }
 }

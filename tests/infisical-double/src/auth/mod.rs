@@ -8,6 +8,7 @@ pub mod jwt;
 pub mod kubernetes;
 pub mod lockout;
 pub mod login;
+pub mod permissions;
 pub mod renewal;
 pub mod rs256;
 pub mod sts;

@@ -30,7 +30,8 @@ pub fn clamped_ttl(ttl: u64, max_ttl: u64, created: u64, now: u64) -> u64 {
 /// Takes one use of the token, and answers for whom it speaks.
 pub fn authenticate(double: &mut Double, token: &str, from: IpAddr) -> Result<Claims, ApiError> {
     let claims = verify(double, token)?;
-    if let Some(revoked) = revocation(double, &claims) {
+    belongs(double, &claims)?;
+    if let Some(revoked) = double.tokens.revocation(&claims) {
         return Err(refused(double, revoked, "Failed to authorize"));
     }
     if double.tokens.is_used_up(&claims) {
@@ -53,7 +54,7 @@ pub fn authenticate(double: &mut Double, token: &str, from: IpAddr) -> Result<Cl
 /// A new string for the same token: revoking one revokes the other.
 pub fn renew(double: &mut Double, token: &str) -> Result<Grant, ApiError> {
     let claims = verify(double, token)?;
-    if let Some(revoked) = revocation(double, &claims) {
+    if let Some(revoked) = double.tokens.revocation(&claims) {
         return Err(refused(double, revoked, "Cannot renew"));
     }
     if double.tokens.is_used_up(&claims) {
@@ -124,12 +125,26 @@ fn verify(double: &Double, token: &str) -> Result<Claims, ApiError> {
     })
 }
 
-/// An identity that is gone has had its tokens revoked with it.
-fn revocation(double: &Double, claims: &Claims) -> Option<Revoked> {
-    double.tokens.revocation(claims).or_else(|| {
+/// Asked at each use of a token, though not at its renewal: is the identity still one of the
+/// organisation's, and the token not one of those that never expire?
+fn belongs(double: &Double, claims: &Claims) -> Result<(), ApiError> {
+    if double.settings.token_design == TokenDesign::Old {
         let known = double.world.identity(&claims.identity_id).is_some();
-        (!known).then_some(Revoked::Identity)
-    })
+        let gone = || ApiError::unauthorized("No identity access token found");
+        return known.then_some(()).ok_or_else(gone);
+    }
+    if claims.exp.is_none() && server_seconds(double) > claims.iat + OLDEST_TOKEN {
+        return Err(ApiError::unauthorized(
+            "Identity access token exceeded max age, please re-authenticate",
+        ));
+    }
+    match double.world.identity(&claims.identity_id) {
+        None => Err(ApiError::unauthorized("Identity is not a member of the organization")),
+        Some(identity) if !identity.active => {
+            Err(ApiError::unauthorized("Identity organization membership is inactive"))
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 fn refused(double: &Double, revoked: Revoked, prefix: &str) -> ApiError {

@@ -87,6 +87,10 @@ impl Control {
             ("PUT", ["world"]) => self.replace_world(body(request)?),
             ("PUT", ["secret"]) => self.put_secret(body(request)?),
             ("DELETE", ["secret"]) => self.delete_secret(body(request)?),
+            ("PUT", ["import"]) => self.put_import(body(request)?),
+            ("DELETE", ["import"]) => self.delete_import(body(request)?),
+            ("PUT", ["identity"]) => self.put_identity(body(request)?),
+            ("DELETE", ["identity"]) => self.delete_identity(body(request)?),
             ("PUT", ["permission"]) => self.put_permission(body(request)?),
             _ => Err(Mistake::not_found(format!(
                 "no such control: {} {}",

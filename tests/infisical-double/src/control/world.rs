@@ -6,8 +6,9 @@ use serde::Deserialize;
 
 use super::{Answer, Control, Mistake, done, shown};
 use crate::world::World;
+use crate::world::identity::Identity;
 use crate::world::permission::{Permission, Rule};
-use crate::world::project::{Project, normal_path};
+use crate::world::project::{Import, Project, normal_path};
 use crate::world::secret::Secret;
 
 #[derive(Deserialize)]
@@ -18,6 +19,22 @@ pub(super) struct PutSecret {
     path: String,
     key: String,
     value: String,
+    /// A listing overlapped the write, and stored the old payload's tag after it
+    #[serde(default)]
+    overlapped: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProjectImport {
+    project: String,
+    import: Import,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct IdentityId {
+    identity: String,
 }
 
 #[derive(Deserialize)]
@@ -54,7 +71,13 @@ impl Control {
     pub(super) fn replace_world(&self, world: World) -> Answer {
         let mut double = self.shared.lock();
         let now = double.clock.now();
-        double.world = world.settle(now);
+        let world = world.settle(now);
+        if let Some(project) = world.projects.iter().find(|project| project.circles()) {
+            return Err(Mistake::bad(format!("the imports of project {} circle", project.id)));
+        }
+        double.world = world;
+        double.etags.clear();
+        double.permissions.clear();
         done()
     }
 
@@ -62,6 +85,9 @@ impl Control {
     pub(super) fn put_secret(&self, put: PutSecret) -> Answer {
         let mut double = self.shared.lock();
         let now = double.clock.now();
+        if !put.overlapped {
+            double.etags.forget(&put.project);
+        }
         let project = find(&mut double.world, &put.project)?;
         if !project.has_environment(&put.environment) {
             project.environments.push(put.environment.clone());
@@ -79,11 +105,60 @@ impl Control {
 
     pub(super) fn delete_secret(&self, delete: DeleteSecret) -> Answer {
         let mut double = self.shared.lock();
+        double.etags.forget(&delete.project);
         let project = find(&mut double.world, &delete.project)?;
         let folder = project.folder_mut(&delete.environment, &normal_path(&delete.path));
         folder
             .and_then(|folder| folder.secrets.remove(&delete.key))
             .ok_or_else(|| Mistake::not_found("no such secret"))?;
+        done()
+    }
+
+    pub(super) fn put_import(&self, put: ProjectImport) -> Answer {
+        let mut double = self.shared.lock();
+        let now = double.clock.now();
+        double.etags.forget(&put.project);
+        let project = find(&mut double.world, &put.project)?;
+        let import = put.import.settled();
+        if project.would_circle(&import) {
+            return Err(Mistake::bad("the imports would circle"));
+        }
+        project.make_folder(&import.environment, &import.path, now);
+        project.imports.push(import);
+        done()
+    }
+
+    pub(super) fn delete_import(&self, delete: ProjectImport) -> Answer {
+        let mut double = self.shared.lock();
+        double.etags.forget(&delete.project);
+        let project = find(&mut double.world, &delete.project)?;
+        let wanted = delete.import.settled();
+        let at = project.imports.iter().position(|import| *import == wanted);
+        project.imports.remove(at.ok_or_else(|| Mistake::not_found("no such import"))?);
+        done()
+    }
+
+    /// A new identity, or another form of one that is there.
+    pub(super) fn put_identity(&self, mut identity: Identity) -> Answer {
+        let mut double = self.shared.lock();
+        identity.settle(double.clock.now());
+        let identities = &mut double.world.identities;
+        match identities.iter_mut().find(|known| known.id == identity.id) {
+            Some(known) => *known = identity,
+            None => identities.push(identity),
+        }
+        done()
+    }
+
+    /// The identity is gone, and its memberships with it.
+    pub(super) fn delete_identity(&self, delete: IdentityId) -> Answer {
+        let mut double = self.shared.lock();
+        let identities = &mut double.world.identities;
+        let at = identities.iter().position(|identity| identity.id == delete.identity);
+        identities.remove(at.ok_or_else(|| Mistake::not_found("no such identity"))?);
+        for members in double.world.projects.iter_mut().filter_map(|p| p.members.as_mut()) {
+            members.remove(&delete.identity);
+        }
         done()
     }
 

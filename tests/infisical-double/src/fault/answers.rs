@@ -7,7 +7,9 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
 use super::Fault;
-use crate::api::error::{ApiError, request_id};
+use super::subject::Subject;
+use crate::api::error::{ApiError, request_id, route_not_found};
+use crate::api::route::Route;
 use crate::http::response::Response;
 
 const BAD_GATEWAY: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
@@ -28,12 +30,27 @@ const LOAD_BEARING: [&str; 4] = ["accessToken", "expiresIn", "secretKey", "secre
 
 impl Fault {
     /// An answer that comes instead of the server's, which never sees the request.
-    pub fn substitute(&self) -> Option<Response> {
+    pub fn substitute(&self, subject: &Subject<'_>) -> Option<Response> {
         match self {
-            Self::Status { code, error, message } => {
-                Some(ApiError::new(*code, error.clone(), message).respond(request_id()))
+            Self::Status { code, error, message, details, retry_after } => {
+                let mut refusal = ApiError::new(*code, error.clone(), message);
+                if let Some(details) = details {
+                    refusal = refusal.with_details(details.clone());
+                }
+                let response = refusal.respond(request_id());
+                Some(match retry_after {
+                    Some(seconds) => response.with_header("retry-after", seconds.to_string()),
+                    None => response,
+                })
             }
             Self::DatabaseError => Some(ApiError::database().respond(request_id())),
+            Self::PostgresDown => {
+                let refusal = ApiError::new(500, database_call(subject), "Something went wrong");
+                Some(refusal.respond(request_id()))
+            }
+            Self::LockContended => Some(ApiError::lock_contended().respond(request_id())),
+            Self::RouteNotFound => Some(route_not_found(subject.request)),
+            Self::EmptyListing => Some(Response::json(200, &json!({"secrets": [], "imports": []}))),
             Self::Maintenance => Some(ApiError::internal().respond(request_id())),
             Self::Html502 => Some(Response::html(502, BAD_GATEWAY)),
             Self::Html503 => Some(Response::html(503, UNAVAILABLE)),
@@ -83,6 +100,15 @@ impl Fault {
         let zipped = encoder.write_all(&response.body).and_then(|()| encoder.finish());
         response.body = zipped.expect("a Vec takes every byte");
         response.with_header("content-encoding", "gzip")
+    }
+}
+
+/// The call that a route makes first.
+fn database_call(subject: &Subject<'_>) -> &'static str {
+    match subject.route {
+        Some(Route::Login) => "FindOne",
+        Some(Route::Renew | Route::Revoke) => "IdAccessTokenFindOne",
+        _ => "FindMembership",
     }
 }
 

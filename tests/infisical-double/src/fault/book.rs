@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Fault;
-use crate::http::request::Request;
+use super::subject::Subject;
+use crate::api::route::Route;
 use crate::net::Face;
+use crate::world::project::normal_path;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -22,34 +24,50 @@ pub struct Rule {
     after: Option<u32>,
 }
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 struct Matching {
     #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_prefix: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<Route>,
+    /// The directory that is read or written: this one, not those below it
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_path: Option<String>,
+    /// The secret that is asked for by name
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    /// The id of the identity that logs in, or that the token speaks for
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<String>,
 }
 
 impl Matching {
-    fn is_everything(&self) -> bool {
-        self.method.is_none() && self.path_prefix.is_none()
+    fn admits(&self, subject: &Subject<'_>) -> bool {
+        let request = subject.request;
+        let is =
+            |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+        let path = self.secret_path.as_deref().map(normal_path);
+        self.method.as_ref().is_none_or(|method| method.eq_ignore_ascii_case(&request.method))
+            && request.path.starts_with(self.path_prefix.as_deref().unwrap_or_default())
+            && (self.route.is_none() || self.route == subject.route)
+            && is(&path, &subject.secret_path)
+            && is(&self.key, &subject.key)
+            && is(&self.identity, &subject.identity)
     }
 }
 
 impl Rule {
-    fn matches(&self, request: &Request) -> bool {
-        let method = self.matching.method.as_deref();
-        let prefix = self.matching.path_prefix.as_deref().unwrap_or_default();
-        method.is_none_or(|method| method.eq_ignore_ascii_case(&request.method))
-            && request.path.starts_with(prefix)
-            && self.fault.concerns(&request.method)
+    fn matches(&self, subject: &Subject<'_>) -> bool {
+        self.port == subject.face && self.matching.admits(subject) && self.fault.concerns(subject)
     }
 
     /// A closed port knows nothing of requests, so it can neither choose nor count them.
     fn is_sound(&self) -> bool {
         let unconditional =
-            self.matching.is_everything() && self.times.is_none() && self.after.is_none();
+            self.matching == Matching::default() && self.times.is_none() && self.after.is_none();
         self.fault != Fault::Refuse || unconditional
     }
 }
@@ -83,9 +101,9 @@ impl FaultBook {
     }
 
     /// The first rule that matches and is neither waiting nor exhausted strikes.
-    pub fn strike(&mut self, request: &Request, face: Face) -> Option<Fault> {
+    pub fn strike(&mut self, subject: &Subject<'_>) -> Option<Fault> {
         for armed in &mut self.rules {
-            if armed.rule.port != face || !armed.rule.matches(request) {
+            if !armed.rule.matches(subject) {
                 continue;
             }
             armed.seen += 1;
@@ -103,6 +121,7 @@ impl FaultBook {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::request::Request;
     use serde_json::json;
 
     fn book(rules: serde_json::Value) -> Result<FaultBook, String> {
@@ -115,6 +134,33 @@ mod tests {
         Request { method: method.to_owned(), path: path.to_owned(), ..Request::default() }
     }
 
+    fn strike(book: &mut FaultBook, request: &Request) -> Option<Fault> {
+        book.strike(&Subject {
+            request,
+            face: Face::Api,
+            route: Some(Route::List),
+            secret_path: Some("/b".to_owned()),
+            key: None,
+            identity: Some("i".to_owned()),
+        })
+    }
+
+    #[test]
+    fn rule_chooses_by_directory_route_and_identity() {
+        let list = request("GET", "/api/v4/secrets");
+        for (matching, strikes) in [
+            (json!({"secretPath": "/b/"}), true),
+            (json!({"secretPath": "/"}), false),
+            (json!({"route": "list", "identity": "i"}), true),
+            (json!({"route": "get"}), false),
+            (json!({"identity": "j"}), false),
+            (json!({"key": "K"}), false),
+        ] {
+            let rule = json!([{"match": matching, "fault": {"kind": "hang"}}]);
+            assert_eq!(strike(&mut book(rule).unwrap(), &list).is_some(), strikes, "{matching}");
+        }
+    }
+
     #[test]
     fn rules_wait_strike_and_run_out() {
         let mut book = book(json!([
@@ -123,11 +169,11 @@ mod tests {
             {"fault": {"kind": "maintenance"}},
         ]))
         .unwrap();
-        assert_eq!(book.strike(&request("GET", "/a"), Face::Api), None);
-        assert_eq!(book.strike(&request("GET", "/b"), Face::Api), None);
-        assert_eq!(book.strike(&request("GET", "/a/x"), Face::Api), Some(Fault::Hang));
-        assert_eq!(book.strike(&request("GET", "/a"), Face::Api), None);
-        assert_eq!(book.strike(&request("POST", "/a"), Face::Api), Some(Fault::Maintenance));
+        assert_eq!(strike(&mut book, &request("GET", "/a")), None);
+        assert_eq!(strike(&mut book, &request("GET", "/b")), None);
+        assert_eq!(strike(&mut book, &request("GET", "/a/x")), Some(Fault::Hang));
+        assert_eq!(strike(&mut book, &request("GET", "/a")), None);
+        assert_eq!(strike(&mut book, &request("POST", "/a")), Some(Fault::Maintenance));
         let shown = serde_json::to_value(&book.rules).unwrap();
         assert_eq!((&shown[0]["seen"], &shown[0]["hits"]), (&json!(3), &json!(1)));
     }

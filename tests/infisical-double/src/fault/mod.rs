@@ -2,8 +2,13 @@
 
 pub mod answers;
 pub mod book;
+pub mod subject;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::api::route::Route;
+use subject::Subject;
 
 /// What befalls a request. Those without a note do what their name says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +47,21 @@ pub enum Fault {
         error: String,
         #[serde(default = "default_message")]
         message: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        details: Option<Value>,
+        /// Seconds, in the header of that name
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after: Option<u64>,
     },
     DatabaseError,
+    /// Postgres is out: each route is a 500 that names its database call, but for `/api/status`
+    PostgresDown,
+    /// A login finds its lock taken: 429 without `retry-after`
+    LockContended,
+    /// Fastify's bare 404, as if the server had no such route
+    RouteNotFound,
+    /// 200, and a listing without a secret or an import
+    EmptyListing,
     #[serde(rename = "html-502")]
     Html502,
     #[serde(rename = "html-503")]
@@ -84,6 +102,10 @@ impl Fault {
             Self::Delay { .. } => "delay",
             Self::Status { .. } => "status",
             Self::DatabaseError => "database-error",
+            Self::PostgresDown => "postgres-down",
+            Self::LockContended => "lock-contended",
+            Self::RouteNotFound => "route-not-found",
+            Self::EmptyListing => "empty-listing",
             Self::Html502 => "html-502",
             Self::Html503 => "html-503",
             Self::Html404 => "html-404",
@@ -98,10 +120,14 @@ impl Fault {
         }
     }
 
-    /// Maintenance lets reads through, and that is the point of it.
-    fn concerns(&self, method: &str) -> bool {
+    /// Some let requests through by their nature: maintenance lets reads, and `/api/status` asks
+    /// no database.
+    fn concerns(&self, subject: &Subject<'_>) -> bool {
         match self {
-            Self::Maintenance => method != "GET",
+            Self::Maintenance => subject.request.method != "GET",
+            Self::PostgresDown => subject.route.is_some_and(|route| route != Route::Status),
+            Self::LockContended => subject.route == Some(Route::Login),
+            Self::EmptyListing => subject.route == Some(Route::List),
             _ => true,
         }
     }

@@ -8,6 +8,7 @@ use crate::api::call::client_address;
 use crate::api::{self, etag};
 use crate::double::{Double, Shared};
 use crate::fault::Fault;
+use crate::fault::subject::Subject;
 use crate::http::read::{ReadError, Reader};
 use crate::http::request::Request;
 use crate::http::response::Response;
@@ -55,11 +56,12 @@ pub async fn converse(mut wire: impl Wire, peer: IpAddr, shared: Shared, face: F
 /// All that happens to a request happens here at once: it is logged, meets its fault, is
 /// answered. Only the delivery is left, so a delayed answer tells of the past.
 fn decide(double: &mut Double, request: &Request, peer: IpAddr, face: Face) -> Course {
-    let fault = double.faults.strike(request, face);
     let endpoint = match face {
         Face::Api => api::route(request, double.dialect),
         Face::Metadata => None,
     };
+    let subject = Subject::of(double, request, endpoint.as_ref(), face);
+    let fault = double.faults.strike(&subject);
     let now = double.clock.now();
     let ticket =
         double.journal.arrive(request, endpoint.as_ref(), fault.as_ref().map(Fault::name), now);
@@ -68,7 +70,7 @@ fn decide(double: &mut Double, request: &Request, peer: IpAddr, face: Face) -> C
         Some(Fault::Reset) => return Course::Reset,
         _ => {}
     }
-    let substitute = fault.as_ref().and_then(Fault::substitute);
+    let substitute = fault.as_ref().and_then(|fault| fault.substitute(&subject));
     let response = match (substitute, &fault) {
         (Some(response), _) => response,
         (None, _) if face == Face::Metadata => metadata::answer(double, request),

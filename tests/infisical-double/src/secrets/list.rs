@@ -10,6 +10,7 @@ use crate::world::permission::Action;
 use crate::world::project::{Folder, Place};
 use crate::world::secret::Secret;
 
+#[derive(Debug)]
 pub struct ListQuery {
     pub environment: String,
     pub path: String,
@@ -38,6 +39,7 @@ struct ImportView {
 }
 
 /// `key=a,value=b|key=c,value=d`: secrets that have one of these.
+#[derive(Debug)]
 pub struct MetadataFilter(Vec<(String, String)>);
 
 impl MetadataFilter {

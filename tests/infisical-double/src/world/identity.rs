@@ -26,6 +26,8 @@ pub struct Identity {
     pub client_secret_trusted_ips: Vec<String>,
     pub access_token_trusted_ips: Vec<String>,
     pub lockout: LockoutPolicy,
+    /// False: its membership in the organisation was made inactive
+    pub active: bool,
     /// Besides universal auth
     pub methods: Methods,
     #[serde(skip)]
@@ -46,6 +48,7 @@ impl Default for Identity {
             client_secret_trusted_ips: everywhere(),
             access_token_trusted_ips: everywhere(),
             lockout: LockoutPolicy::default(),
+            active: true,
             methods: Methods::default(),
             attempts: Lockout::default(),
         }

@@ -9,17 +9,24 @@ use super::project::is_within;
 pub enum Action {
     Describe,
     ReadValue,
+    ReadImports,
     Create,
     Edit,
     Delete,
 }
 
 impl Action {
+    /// The last word of "You are not allowed to … on secrets".
+    pub fn subject(self) -> &'static str {
+        if self == Self::ReadImports { "secret-imports" } else { "secrets" }
+    }
+
     /// The word in "You are not allowed to … on secrets".
     pub fn name(self) -> &'static str {
         match self {
             Self::Describe => "describeSecret",
             Self::ReadValue => "readValue",
+            Self::ReadImports => "read",
             Self::Create => "create",
             Self::Edit => "edit",
             Self::Delete => "delete",
@@ -37,6 +44,8 @@ pub struct Rule {
     pub describe: bool,
     pub read: bool,
     pub write: bool,
+    /// May ask which imports a folder has
+    pub imports: bool,
 }
 
 impl Default for Rule {
@@ -47,6 +56,7 @@ impl Default for Rule {
             describe: true,
             read: true,
             write: true,
+            imports: true,
         }
     }
 }
@@ -56,6 +66,7 @@ impl Rule {
         match action {
             Action::Describe => self.describe,
             Action::ReadValue => self.read,
+            Action::ReadImports => self.imports,
             Action::Create | Action::Edit | Action::Delete => self.write,
         }
     }
@@ -92,7 +103,7 @@ impl Permission {
                 json!({
                     "action": [action.name()],
                     "inverted": false,
-                    "subject": ["secrets"],
+                    "subject": [action.subject()],
                     "conditions": {
                         "environment": rule.environment,
                         "secretPath": {"$glob": glob},

@@ -1,6 +1,6 @@
 //! A project: environments, folders, secrets, imports and members.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -59,6 +59,13 @@ pub struct Place {
     pub path: String,
 }
 
+impl Import {
+    pub fn settled(self) -> Self {
+        let from = Place { path: normal_path(&self.from.path), ..self.from };
+        Self { path: normal_path(&self.path), from, ..self }
+    }
+}
+
 impl Default for Project {
     fn default() -> Self {
         Self {
@@ -87,10 +94,7 @@ impl Project {
         if self.environments.is_empty() {
             self.environments = ["dev", "staging", "prod"].map(str::to_owned).to_vec();
         }
-        for import in &mut self.imports {
-            import.path = normal_path(&import.path);
-            import.from.path = normal_path(&import.from.path);
-        }
+        self.imports = std::mem::take(&mut self.imports).into_iter().map(Import::settled).collect();
         for (environment, folders) in std::mem::take(&mut self.secrets) {
             for (path, mut folder) in folders {
                 for secret in folder.secrets.values_mut() {
@@ -160,6 +164,27 @@ impl Project {
     pub fn imports_into(&self, environment: &str, path: &str) -> Vec<Place> {
         let own = |import: &&Import| import.environment == environment && import.path == path;
         self.imports.iter().filter(own).map(|import| import.from.clone()).collect()
+    }
+
+    /// Whether the folder that is to be imported has the importing one among its own imports.
+    pub fn would_circle(&self, import: &Import) -> bool {
+        let into = Place { environment: import.environment.clone(), path: import.path.clone() };
+        let mut met = HashSet::new();
+        let mut stack = vec![import.from.clone()];
+        while let Some(place) = stack.pop() {
+            if place == into {
+                return true;
+            }
+            if met.insert(place.clone()) {
+                stack.extend(self.imports_into(&place.environment, &place.path));
+            }
+        }
+        false
+    }
+
+    /// Whether a folder imports itself, which the server refuses to make.
+    pub fn circles(&self) -> bool {
+        self.imports.iter().any(|import| self.would_circle(import))
     }
 
     /// Folders need no stored id: where they are is who they are.

@@ -1,0 +1,40 @@
+//! Permissions as the server remembers them: for some seconds it goes by what it read before.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use crate::clock::Millis;
+use crate::world::permission::Permission;
+use crate::world::project::Project;
+
+/// By project and identity; `None` is no member.
+#[derive(Default)]
+pub struct PermissionCache {
+    read: RefCell<HashMap<(String, String), (Millis, Option<Permission>)>>,
+}
+
+impl PermissionCache {
+    /// What the identity may do in the project, by what was read in the last `keep` milliseconds.
+    pub fn of(
+        &self,
+        project: &Project,
+        identity: &str,
+        now: Millis,
+        keep: Millis,
+    ) -> Option<Permission> {
+        let mut read = self.read.borrow_mut();
+        let key = (project.id.clone(), identity.to_owned());
+        match read.get(&key) {
+            Some((at, permission)) if now < at + keep => permission.clone(),
+            _ => {
+                let permission = project.permission_of(identity);
+                read.insert(key, (now, permission.clone()));
+                permission
+            }
+        }
+    }
+
+    pub fn clear(&self) {
+        self.read.borrow_mut().clear();
+    }
+}
