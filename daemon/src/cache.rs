@@ -15,7 +15,7 @@ use crate::clock::{Moment, Tick, Timestamp};
 use crate::reference::{Coordinates, Extent};
 use doubt::{Doubt, Doubts};
 
-pub use budget::{Counts, Mark, Taking};
+pub use budget::{Counts, Taking};
 pub use doubt::{Cause, Doubted, Refusal, Verdict};
 pub use entry::{Boot, Entry};
 
@@ -39,7 +39,6 @@ pub struct Cache {
     /// What was invalidated, as long as no listing speaks for it since.
     unsettled: HashSet<Coordinates>,
     invalidations: u64,
-    revisions: u64,
 }
 
 /// One entry and its age.
@@ -49,8 +48,6 @@ struct Known {
     fetched: Tick,
     /// Whether that is known: a file may name a time to come.
     dated: bool,
-    /// Another one for each value.
-    revision: u64,
 }
 
 impl Known {
@@ -136,7 +133,6 @@ impl Cache {
             dropped_all: 0,
             unsettled: HashSet::new(),
             invalidations: 0,
-            revisions: 0,
         }
     }
 
@@ -150,8 +146,7 @@ impl Cache {
             let fetched = now.tick.before(entry.fetched_at().age(now.wall));
             let newer = self.entries.get(&at).is_some_and(|known| known.fetched >= fetched);
             if !newer && !self.dropped.contains_key(&at) {
-                let revision = self.next_revision();
-                self.keep(at, Known { entry, fetched, dated, revision });
+                self.keep(at, Known { entry, fetched, dated });
             }
         }
     }
@@ -243,8 +238,8 @@ impl Cache {
             Some(known) => entry.was_served_in(known.entry.served_in()),
             None => entry,
         };
-        let (entry, revision) = (Arc::new(entry), self.next_revision());
-        let known = Known { entry: Arc::clone(&entry), fetched, dated: true, revision };
+        let entry = Arc::new(entry);
+        let known = Known { entry: Arc::clone(&entry), fetched, dated: true };
         self.keep(at.clone(), known);
         entry
     }
@@ -254,11 +249,6 @@ impl Cache {
         if let Some(before) = self.entries.insert(at, known) {
             before.entry.take_back();
         }
-    }
-
-    fn next_revision(&mut self) -> u64 {
-        self.revisions += 1;
-        self.revisions
     }
 
     /// The entries of some extents.

@@ -21,7 +21,7 @@ pub struct Reference {
 /// re-creates under another id, or that two ids share, is one entry; and a project that the config
 /// points elsewhere is another entry.
 ///
-/// Shared, not copied: the cache, a listing's mark and a snapshot on its way to the disk have the same ones.
+/// Shared, not copied: the cache and a snapshot on its way to the disk have the same ones.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Coordinates(Arc<Place>);
 
@@ -60,15 +60,7 @@ pub struct Listing {
     pub found: Vec<(Coordinates, SecretBytes)>,
     /// What is there and not for us.
     pub denied: Vec<Coordinates>,
-    /// Everything is as it was when the tag that was asked with was given; nothing else is told then.
-    pub unchanged: bool,
-    /// What to ask with the next time, if the provider tells.
-    pub tag: Option<Tag>,
 }
-
-/// A provider's own mark of a listing, of no meaning to us.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tag(pub String);
 
 impl Reference {
     /// A reference to `provider` with these members.

@@ -21,7 +21,7 @@ use crate::service::Service;
 use crate::tasks::{Task, caught};
 use agenda::{Agenda, Failed};
 use plan::Pull;
-use pull::{Manner, Tags};
+use pull::Manner;
 
 /// How long a value stays that is neither registered nor a workload's: a script may ask for it by
 /// reference, and each time that is answered by the provider counts.
@@ -37,7 +37,6 @@ pub struct Refresher {
 struct Work {
     service: Arc<Service>,
     agenda: Mutex<Agenda>,
-    tags: Tags,
     last: watch::Sender<Option<Summary>>,
     totals: Mutex<Totals>,
     /// The failures that the log knows.
@@ -114,7 +113,6 @@ impl Refresher {
         let work = Work {
             service,
             agenda: Mutex::new(Agenda::new(schedule)),
-            tags: Tags::default(),
             last: watch::Sender::new(None),
             totals: Mutex::default(),
             told: Mutex::default(),
@@ -202,7 +200,7 @@ impl Work {
         now: Moment,
     ) -> Result<Counts, ProviderError> {
         let _step = self.service.tasks.step(Task::Refresh);
-        let pulled = caught(pull::pull(&self.service, &self.tags, pull, manner, now)).await;
+        let pulled = caught(pull::pull(&self.service, pull, manner, now)).await;
         pulled.unwrap_or_else(|| {
             self.service.tasks.note_crash(Task::Refresh);
             Err(ProviderError::Misbehaved("psid crashed over it, which is a defect".into()))
@@ -226,7 +224,6 @@ impl Work {
         let pulls = plan::plan(&self.service);
         let planned: Vec<_> = pulls.iter().map(Pull::planned).collect();
         lock(&self.agenda).plan(&planned, now, chance);
-        self.tags.retain(&pulls);
         pulls
     }
 

@@ -7,8 +7,6 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use psi_common::SecretBytes;
-
 use super::doubt::{Cause, Refusal};
 use super::{Cache, Entry, Ticket};
 use crate::clock::Moment;
@@ -43,20 +41,10 @@ pub struct Counts {
     pub held: u64,
 }
 
-/// What a listing left in the cache: as long as that is unchanged, a listing that is unchanged too need
-/// not be sent again.
-pub struct Mark {
-    /// What is in the cache of it, and which value that is.
-    revisions: Vec<(Coordinates, u64)>,
-    /// What was listed besides, and not wanted.
-    unwanted: HashSet<Coordinates>,
-}
-
 impl Cache {
-    /// Makes a whole listing the truth of its extents. The mark is there when nothing of it is in doubt.
-    pub fn replace(&mut self, listing: Listing, taking: &Taking<'_>) -> (Counts, Option<Mark>) {
-        let Listing { extents, mut found, denied, .. } = listing;
-        self.share_names(&mut found);
+    /// Makes a whole listing the truth of its extents.
+    pub fn replace(&mut self, listing: Listing, taking: &Taking<'_>) -> Counts {
+        let Listing { extents, found, denied } = listing;
         self.settle(&extents, taking.ticket);
         let present: HashSet<Coordinates> =
             found.iter().map(|(at, _)| at).chain(&denied).cloned().collect();
@@ -64,28 +52,12 @@ impl Cache {
         let hidden = Refusal::Denied("a listing hides its value".into());
         let now = taking.now.tick;
         counts.removed += self.doubt_all(&denied, &hidden, now);
-        let mut mark =
-            Mark { revisions: Vec::with_capacity(found.len()), unwanted: HashSet::new() };
         for (at, value) in found {
             if (taking.wanted)(&at) {
                 self.take(&at, Entry::new(value, taking.now.wall), taking, &mut counts);
-                mark.revisions.extend(self.revision(&at).map(|revision| (at, revision)));
-            } else {
-                mark.unwanted.insert(at);
             }
         }
-        let sure = denied.is_empty() && counts.held == 0;
-        (counts, sure.then_some(mark))
-    }
-
-    /// Has a listing name what is known as the cache does: the mark keeps the names, and each once more,
-    /// between what a listing leaves free, would be a hole in each page of it.
-    fn share_names(&self, found: &mut [(Coordinates, SecretBytes)]) {
-        for (at, _) in found {
-            if let Some((known, _)) = self.entries.get_key_value(at) {
-                at.clone_from(known);
-            }
-        }
+        counts
     }
 
     /// What was invalidated before a listing was asked for is as the listing says.
@@ -166,38 +138,6 @@ impl Cache {
 
     fn is_newer(&self, at: &Coordinates, taking: &Taking<'_>) -> bool {
         self.entries.get(at).is_some_and(|known| known.fetched > taking.began.tick)
-    }
-
-    fn revision(&self, at: &Coordinates) -> Option<u64> {
-        self.entries.get(at).map(|known| known.revision)
-    }
-
-    /// Whether the cache still has what a listing left in it, and nothing else of these extents.
-    pub fn still_has(&self, extents: &[Extent], mark: &Mark) -> bool {
-        let same = |(at, revision): &(Coordinates, u64)| {
-            self.revision(at) == Some(*revision) && self.doubts.of(at).is_none()
-        };
-        // All of the mark is there; when there is as much as that, there is nothing else.
-        mark.revisions.iter().all(same)
-            && self.within(extents).iter().filter(|at| !mark.unwanted.contains(at)).count()
-                == mark.revisions.len()
-    }
-
-    /// The listing that left `mark` is still the truth: its entries are as good as fetched now. Tells how
-    /// many they are.
-    pub fn renew(&mut self, mark: &Mark, now: Moment) -> u64 {
-        let mut renewed = 0;
-        for (at, revision) in &mark.revisions {
-            // What was changed or dropped since it was asked for is not what the answer is about.
-            if let Some(known) = self.entries.get_mut(at)
-                && known.revision == *revision
-            {
-                known.renew(now.wall, now.tick);
-                known.vouch(self.doubts.of(at), &self.policy);
-                renewed += 1;
-            }
-        }
-        renewed
     }
 }
 

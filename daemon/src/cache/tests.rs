@@ -63,7 +63,7 @@ fn put(cache: &mut Cache, key: &str, value: &str, after: Duration) {
 fn take(cache: &mut Cache, listing: Listing, after: Duration) -> Counts {
     let (ticket, now) = (cache.ticket(), moment(after));
     let taking = Taking { ticket, began: now, now, accept: false, wanted: &|_| true };
-    cache.replace(listing, &taking).0
+    cache.replace(listing, &taking)
 }
 
 fn is_fresh(cache: &Cache, key: &str, after: Duration, value: &str) -> bool {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use psi_common::SecretBytes;
 
-use crate::reference::{Coordinates, Extent, Listing, Realm, Reference, Tag};
+use crate::reference::{Coordinates, Extent, Listing, Realm, Reference};
 
 /// A source of secrets.
 #[async_trait]
@@ -25,13 +25,11 @@ pub trait SecretProvider: Send + Sync {
     fn extent(&self, source: &Source) -> Result<Extent, String>;
 
     /// Fetches every value of a source, in as few requests as the provider can. `folders` are those
-    /// below the source of which something is registered. `known` is the tag of an earlier listing that
-    /// need not be sent again if nothing has changed since.
+    /// below the source of which something is registered.
     async fn list(
         &self,
         source: &Source,
         folders: &BTreeSet<String>,
-        known: Option<&Tag>,
     ) -> Result<Listing, ProviderError>;
 
     /// Whether a realm is one of the config's. No I/O.

@@ -16,7 +16,7 @@ use super::{Keeping, ProviderError, SecretProvider, SecretWriter, Source};
 use crate::hybrid::{self, Hybrid, HybridError};
 use crate::pkcs11::{Token, TokenError, TokenErrorKind};
 use crate::public_key::PublicKey;
-use crate::reference::{Coordinates, Extent, Listing, Realm, Reference, Tag};
+use crate::reference::{Coordinates, Extent, Listing, Realm, Reference};
 use crate::sealer::DataKey;
 
 /// The provider's name in references and in the config.
@@ -145,12 +145,7 @@ impl SecretProvider for NitrokeyHsm {
         Err(NO_FOLDERS.into())
     }
 
-    async fn list(
-        &self,
-        _: &Source,
-        _: &BTreeSet<String>,
-        _: Option<&Tag>,
-    ) -> Result<Listing, ProviderError> {
+    async fn list(&self, _: &Source, _: &BTreeSet<String>) -> Result<Listing, ProviderError> {
         Err(ProviderError::Misbehaved(NO_FOLDERS.into()))
     }
 

@@ -17,7 +17,7 @@ use super::*;
 use crate::cache::{Boot, Cache, Cause, Policy};
 use crate::clock::Tick;
 use crate::provider::{Keeping, SecretProvider, Source};
-use crate::reference::{Extent, Listing, Realm, Tag};
+use crate::reference::{Extent, Listing, Realm};
 use crate::refresh::{Order, Progress, Refresher, Schedule};
 use crate::registry::Keys;
 use crate::upstream::Workload;
@@ -38,7 +38,6 @@ struct Scripted {
     gate: Mutex<Option<Arc<Notify>>>,
     fetches: AtomicU32,
     lists: AtomicU32,
-    unchanged: AtomicU32,
 }
 
 impl Scripted {
@@ -109,12 +108,7 @@ impl SecretProvider for Arc<Scripted> {
         Ok(Extent { realm: Realm::new(&["fake"]), path: source.path.clone(), recursive: false })
     }
 
-    async fn list(
-        &self,
-        source: &Source,
-        _: &BTreeSet<String>,
-        known: Option<&Tag>,
-    ) -> Result<Listing, ProviderError> {
+    async fn list(&self, source: &Source, _: &BTreeSet<String>) -> Result<Listing, ProviderError> {
         self.lists.fetch_add(1, Ordering::SeqCst);
         let panics = self.panics_over.lock().unwrap().as_ref() == Some(&source.path);
         assert!(!panics, "injected");
@@ -123,18 +117,12 @@ impl SecretProvider for Arc<Scripted> {
             return Err(error.clone());
         }
         let values: BTreeMap<_, _> = self.values.lock().unwrap().clone().into_iter().collect();
-        let tag = Tag(format!("{values:?}"));
-        if known == Some(&tag) {
-            self.unchanged.fetch_add(1, Ordering::SeqCst);
-            return Ok(Listing { unchanged: true, ..Listing::default() });
-        }
         let found = values.into_iter().filter(|_| source.path == "/app");
         let found =
             found.map(|(key, value)| (coordinates(&key), SecretBytes::new(value.into_bytes())));
         Ok(Listing {
             extents: vec![self.extent(source).unwrap()],
             found: found.collect(),
-            tag: Some(tag),
             ..Listing::default()
         })
     }

@@ -244,7 +244,7 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::provider::Source;
-    use crate::reference::{Coordinates, Extent, Listing, Realm, Reference, Tag};
+    use crate::reference::{Coordinates, Extent, Listing, Realm, Reference};
 
     struct Nobody;
 
@@ -262,12 +262,7 @@ mod tests {
             Err("nobody".into())
         }
 
-        async fn list(
-            &self,
-            _: &Source,
-            _: &BTreeSet<String>,
-            _: Option<&Tag>,
-        ) -> Result<Listing, ProviderError> {
+        async fn list(&self, _: &Source, _: &BTreeSet<String>) -> Result<Listing, ProviderError> {
             Err(out())
         }
 

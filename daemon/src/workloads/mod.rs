@@ -172,7 +172,7 @@ async fn list(
     }
     let told = |error: ProviderError| error.to_string();
     let asking = upstream.ask(Caller::Admin, now).map_err(told)?;
-    let listed = upstream.provider.list(source, &BTreeSet::new(), None).await;
+    let listed = upstream.provider.list(source, &BTreeSet::new()).await;
     asking.end(&listed, now.lately());
     let listing = listed.map_err(told)?;
     let found = listing.found.into_iter().map(|(at, value)| (at, Value::Listed(value))).collect();

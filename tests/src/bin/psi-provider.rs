@@ -62,7 +62,7 @@ impl Probe {
                 json!({ "realm": extent.realm.as_str(), "path": extent.path })
             }
             "list" => {
-                let listed = provider.list(&source(request), &BTreeSet::new(), None).await;
+                let listed = provider.list(&source(request), &BTreeSet::new()).await;
                 let found = listed.map_err(of_provider)?.found.into_iter().map(|(place, value)| {
                     let mut found = at(&place);
                     found["value"] = hex(&value).into();

@@ -6,7 +6,7 @@ use super::*;
 fn accept(cache: &mut Cache, listing: Listing, after: Duration) -> Counts {
     let (ticket, now) = (cache.ticket(), moment(after));
     let taking = Taking { ticket, began: now, now, accept: true, wanted: &|_| true };
-    cache.replace(listing, &taking).0
+    cache.replace(listing, &taking)
 }
 
 fn with(keys: &[&str]) -> Cache {
@@ -164,58 +164,16 @@ fn what_is_not_wanted_is_neither_added_nor_missed() {
     let taking = Taking { ticket, began: now, now, accept: false, wanted: &wanted };
     let listing =
         listed(&[("A", "1"), ("SCRIPT", "1"), ("SCRIPT_2", "1"), ("SCRIPT_3", "1"), ("B", "1")]);
-    let (counts, _) = cache.replace(listing, &taking);
+    let counts = cache.replace(listing, &taking);
     assert_eq!(counts, Counts { unchanged: 1, ..Counts::default() });
     assert_eq!(cache.len(), 4);
     assert_eq!(cache.fetched(&at("SCRIPT")), Some(time(Duration::ZERO)), "it ages");
 }
 
-fn marked(cache: &mut Cache, listing: Listing, after: Duration) -> Option<Mark> {
-    let (ticket, now) = (cache.ticket(), moment(after));
-    let taking = Taking { ticket, began: now, now, accept: false, wanted: &|_| true };
-    cache.replace(listing, &taking).1
-}
-
 #[test]
-fn a_listing_that_is_unchanged_makes_its_entries_young() {
-    let mut cache = with(&[]);
-    let mark = marked(&mut cache, listed(&[("A", "1"), ("B", "2")]), Duration::ZERO).unwrap();
-    assert!(cache.still_has(&[extent()], &mark));
-    assert_eq!(cache.renew(&mark, moment(5 * HOUR)), 2);
+fn a_listing_with_the_same_values_makes_its_entries_young() {
+    let mut cache = with(&["A", "B"]);
+    assert_eq!(take(&mut cache, listed(&[("A", "1"), ("B", "1")]), 5 * HOUR).unchanged, 2);
     assert!(is_fresh(&cache, "A", 6 * HOUR - SECOND, "1"));
     assert_eq!(cache.fetch_span(), Some((moment(5 * HOUR).wall, moment(5 * HOUR).wall)));
-}
-
-/// "Nothing has changed" is of no use to who has lost what it is about, or has another value now.
-#[test]
-fn a_mark_ends_with_any_change_of_what_it_is_about() {
-    let changes: [fn(&mut Cache); 5] = [
-        |cache| _ = cache.invalidate(&at("A")),
-        |cache| put(cache, "A", "other", HOUR),
-        |cache| put(cache, "NEW", "1", HOUR),
-        |cache| _ = cache.doubt(&at("A"), &gone(), time(HOUR)),
-        |cache| _ = cache.retain(|at, _| &*at.key != "A"),
-    ];
-    for (number, change) in changes.into_iter().enumerate() {
-        let mut cache = with(&[]);
-        let mark = marked(&mut cache, listed(&[("A", "1"), ("B", "2")]), Duration::ZERO).unwrap();
-        change(&mut cache);
-        assert!(!cache.still_has(&[extent()], &mark), "change {number}");
-        // Were it on its way already: nothing that changed meanwhile is made young by it.
-        let renewed = cache.renew(&mark, moment(5 * HOUR));
-        assert_eq!(renewed, [1, 1, 2, 2, 1][number], "change {number}");
-    }
-    let mut cache = with(&[]);
-    let mark = marked(&mut cache, listed(&[("A", "1")]), Duration::ZERO).unwrap();
-    put(&mut cache, "A", "1", HOUR);
-    assert!(cache.still_has(&[extent()], &mark), "the same value is no change");
-}
-
-#[test]
-fn a_listing_of_which_something_is_in_doubt_has_no_mark() {
-    let mut cache = with(&["A", "B", "C"]);
-    assert!(marked(&mut cache, listed(&[("A", "1")]), HOUR).is_none());
-    assert!(marked(&mut cache, listed(&[("A", ""), ("B", "1"), ("C", "1")]), HOUR).is_none());
-    let hidden = Listing { denied: vec![at("C")], ..listed(&[("A", "1"), ("B", "1")]) };
-    assert!(marked(&mut cache, hidden, HOUR).is_none());
 }

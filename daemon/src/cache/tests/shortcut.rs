@@ -15,8 +15,6 @@ enum Step {
     Invalidate(usize),
     /// Which keys are listed, with which value; and whether what it takes away is accepted.
     List([Option<&'static str>; 3], bool),
-    /// The last listing is still true.
-    Renew,
     Drop(usize),
     Follow {
         fresh_minutes: u64,
@@ -39,7 +37,6 @@ fn step() -> impl Strategy<Value = Step> {
         key.clone().prop_map(Step::Invalidate),
         (prop::array::uniform3(prop::option::of(value())), any::<bool>())
             .prop_map(|(found, accept)| Step::List(found, accept)),
-        Just(Step::Renew),
         key.clone().prop_map(Step::Drop),
         (1_u64..120, any::<bool>()).prop_map(|(fresh_minutes, evict_revoked)| Step::Follow {
             fresh_minutes,
@@ -52,7 +49,6 @@ fn step() -> impl Strategy<Value = Step> {
 /// A cache, each entry that it ever had, and the time.
 struct Played {
     cache: Cache,
-    mark: Option<Mark>,
     seen: Vec<(Coordinates, Arc<Entry>)>,
     minutes: u64,
 }
@@ -86,12 +82,7 @@ impl Played {
                 let ticket = self.cache.ticket();
                 let taking = Taking { ticket, began: now, now, accept, wanted: &|_| true };
                 let listing = listed(&found.collect::<Vec<_>>());
-                self.mark = self.cache.replace(listing, &taking).1;
-            }
-            Step::Renew => {
-                if let Some(mark) = &self.mark {
-                    self.cache.renew(mark, now);
-                }
+                self.cache.replace(listing, &taking);
             }
             Step::Drop(key) => {
                 self.cache.retain(|other, _| *other != at(KEYS[key]));
@@ -134,7 +125,7 @@ impl Played {
 proptest! {
     #[test]
     fn an_entry_never_says_more_than_the_cache(steps in prop::collection::vec(step(), 0..40)) {
-        let mut played = Played { cache: cache(), mark: None, seen: Vec::new(), minutes: 0 };
+        let mut played = Played { cache: cache(), seen: Vec::new(), minutes: 0 };
         for step in steps {
             played.play(step);
             played.judge();

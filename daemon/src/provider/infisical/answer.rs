@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use psi_common::SecretBytes;
-use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, IF_NONE_MATCH, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -66,37 +66,12 @@ impl ApiError {
     }
 }
 
-/// What a request brought.
-pub(super) enum Reply {
-    /// The whole body, and the server's mark of it.
-    Whole { body: Vec<u8>, etag: Option<String> },
-    /// The body is the one that the mark we sent is of.
-    Unchanged,
-}
-
 /// Sends a request and reads the whole body of a success. `sent` are the credentials in the request,
 /// which no error may quote.
 pub(super) async fn answer(
     request: RequestBuilder,
     sent: &[SecretBytes],
 ) -> Result<Vec<u8>, ApiError> {
-    match answer_if_changed(request, None, sent).await? {
-        Reply::Whole { body, .. } => Ok(body),
-        Reply::Unchanged => Err(ApiError::Outage("an answer to a question nobody asked".into())),
-    }
-}
-
-/// Likewise, unless the body is the one that `known` is the mark of. Infisical checks the token and the
-/// permissions before it says so (`If-None-Match`, RFC 9110 13.1.2).
-pub(super) async fn answer_if_changed(
-    request: RequestBuilder,
-    known: Option<&str>,
-    sent: &[SecretBytes],
-) -> Result<Reply, ApiError> {
-    let request = match known {
-        Some(etag) => request.header(IF_NONE_MATCH, etag),
-        None => request,
-    };
     let response = request.send().await.map_err(|error| outage(&error))?;
     let (status, headers) = (response.status(), response.headers());
     let is_json =
@@ -104,13 +79,9 @@ pub(super) async fn answer_if_changed(
     let retry_after = text(headers, RETRY_AFTER)
         .and_then(|text| text.trim().parse().ok())
         .map(Duration::from_secs);
-    let etag = text(headers, ETAG).map(str::to_owned);
-    if status == StatusCode::NOT_MODIFIED && is_answer_to(known, etag.as_deref()) {
-        return Ok(Reply::Unchanged);
-    }
     let body = body(response).await?;
     if status == StatusCode::OK && is_json {
-        return Ok(Reply::Whole { body, etag });
+        return Ok(body);
     }
     let error =
         if is_json { serde_json::from_slice(&body).unwrap_or_default() } else { Value::Null };
@@ -119,12 +90,6 @@ pub(super) async fn answer_if_changed(
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
-}
-
-/// Whether a 304 is about what we know: one that is about something else would make old values young.
-fn is_answer_to(known: Option<&str>, etag: Option<&str>) -> bool {
-    let strong = |etag: &str| etag.trim_start_matches("W/").to_owned();
-    known.is_some_and(|known| etag.is_none_or(|etag| strong(etag) == strong(known)))
 }
 
 async fn body(mut response: Response) -> Result<Vec<u8>, ApiError> {
@@ -188,7 +153,9 @@ fn classify(
         ..300 => ApiError::Odd(format!(
             "something in Infisical's place answers {code} without JSON: a captive portal?"
         )),
-        304 => ApiError::Odd("something in Infisical's place answers 304 to no question".into()),
+        304 => ApiError::Odd(
+            "something in Infisical's place answers 304 to a request without If-None-Match".into(),
+        ),
         300..=399 => ApiError::Odd(format!(
             "something redirects to another origin ({code}): is api_url right?"
         )),
@@ -400,13 +367,9 @@ mod tests {
         assert_eq!((wait(20), wait(3_600)), (20, 300));
     }
 
+    /// psid makes no conditional request: nothing of it may be taken for "nothing has changed".
     #[test]
-    fn not_modified_is_an_answer_to_who_asked_and_to_nobody_else() {
-        assert!(is_answer_to(Some("\"a\""), Some("\"a\"")));
-        assert!(is_answer_to(Some("\"a\""), Some("W/\"a\"")));
-        assert!(is_answer_to(Some("\"a\""), None));
-        assert!(!is_answer_to(Some("\"a\""), Some("\"b\"")));
-        assert!(!is_answer_to(None, Some("\"a\"")));
+    fn a_304_is_no_answer() {
         assert!(matches!(class(304, &Value::Null), ApiError::Odd(_)));
     }
 

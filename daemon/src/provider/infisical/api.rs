@@ -15,7 +15,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use super::answer::{ApiError, Reply, answer, answer_if_changed, one_line, parse, root_cause};
+use super::answer::{ApiError, answer, one_line, parse, root_cause};
 use super::auth::near_client;
 
 const HIDDEN: &[u8] = b"<hidden-by-infisical>";
@@ -59,8 +59,6 @@ struct Call<'a> {
     folder: Folder<'a>,
     key: Option<&'a str>,
     query: [(&'static str, &'static str); 1],
-    /// The mark of the answer that is known.
-    known: Option<&'a str>,
 }
 
 /// A login's answer.
@@ -167,27 +165,19 @@ impl Api {
             secret: Secret,
         }
         let query = [("type", "shared")];
-        let call = Call { token, folder, key: Some(key), query, known: None };
-        match self.read(&call).await? {
-            Reply::Whole { body, .. } => parse::<Answer>(body)?.secret.value(),
-            Reply::Unchanged => Err(ApiError::Outage("an answer without a secret".into())),
-        }
+        let call = Call { token, folder, key: Some(key), query };
+        parse::<Answer>(self.read(&call).await?)?.secret.value()
     }
 
-    /// Every secret of a folder, imports included, and the server's mark of that; nothing when `known`
-    /// is the mark already.
+    /// Every secret of a folder, imports included.
     pub async fn secrets(
         &self,
         token: &SecretBytes,
         folder: Folder<'_>,
         recursive: bool,
-        known: Option<&str>,
-    ) -> Result<Option<(Listing, Option<String>)>, ApiError> {
+    ) -> Result<Listing, ApiError> {
         let query = [("recursive", if recursive { "true" } else { "false" })];
-        match self.read(&Call { token, folder, key: None, query, known }).await? {
-            Reply::Whole { body, etag } => Ok(Some((parse(body)?, etag))),
-            Reply::Unchanged => Ok(None),
-        }
+        parse(self.read(&Call { token, folder, key: None, query }).await?)
     }
 
     /// Writes secrets into a folder by one request, which the server does whole or not at all.
@@ -256,7 +246,7 @@ impl Api {
     }
 
     /// Reads by v4, and by v3 from servers that have no v4.
-    async fn read(&self, call: &Call<'_>) -> Result<Reply, ApiError> {
+    async fn read(&self, call: &Call<'_>) -> Result<Vec<u8>, ApiError> {
         self.by_version(|v3| self.read_by(v3, call)).await
     }
 
@@ -281,8 +271,8 @@ impl Api {
         )))
     }
 
-    async fn read_by(&self, v3: bool, call: &Call<'_>) -> Result<Reply, ApiError> {
-        let Call { token, folder, key, query, known } = call;
+    async fn read_by(&self, v3: bool, call: &Call<'_>) -> Result<Vec<u8>, ApiError> {
+        let Call { token, folder, key, query } = call;
         let mut url = below(&self.base, route(v3));
         if let (Some(key), Ok(mut segments)) = (key, url.path_segments_mut()) {
             segments.push(key);
@@ -298,7 +288,7 @@ impl Api {
             .extend_pairs(query);
         let text = std::str::from_utf8(token.expose_secret()).unwrap_or_default();
         let request = self.client.get(url).bearer_auth(text);
-        answer_if_changed(request, *known, slice::from_ref(token)).await
+        answer(request, slice::from_ref(token)).await
     }
 }
 

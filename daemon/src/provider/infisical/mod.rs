@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use psi_common::SecretBytes;
 
 use super::{Keeping, ProviderError, SecretProvider, SecretWriter, Source};
-use crate::reference::{Coordinates, Extent, Listing, Realm, Reference, Tag, shown};
+use crate::reference::{Coordinates, Extent, Listing, Realm, Reference, shown};
 use answer::ApiError;
 use api::{Api, Folder, Secret};
 use auth::{Token, TokenSource};
@@ -144,21 +144,16 @@ impl SecretProvider for Infisical {
         &self,
         source: &Source,
         folders: &BTreeSet<String>,
-        known: Option<&Tag>,
     ) -> Result<Listing, ProviderError> {
         let whole = self.extent(source).map_err(ProviderError::Misbehaved)?;
         let project = self.project(&source.project).map_err(ProviderError::Misbehaved)?;
         let mut secrets = HashMap::new();
-        let Part::Listed { imports, tag } =
-            self.list_into(&mut secrets, project, &whole, known).await?
-        else {
-            return Ok(Listing { unchanged: true, ..Listing::default() });
-        };
+        let imports = self.list_into(&mut secrets, project, &whole).await?;
         if !(whole.recursive && imports) {
-            return Ok(Listing { tag, ..listing(vec![whole], secrets) });
+            return Ok(listing(vec![whole], secrets));
         }
         // A recursive listing names what is imported and not which of its folders import it: each is
-        // asked for its own. No tag then: one answer does not tell whether all are the same.
+        // asked for its own.
         let mut paths: BTreeSet<String> =
             secrets.drain().map(|(at, _)| at.path.to_string()).collect();
         paths.extend(folders.iter().cloned());
@@ -166,7 +161,7 @@ impl SecretProvider for Infisical {
         let mut extents = Vec::new();
         for path in paths {
             let folder = Extent { path, recursive: false, ..whole.clone() };
-            match self.list_into(&mut secrets, project, &folder, None).await {
+            match self.list_into(&mut secrets, project, &folder).await {
                 Ok(_) => extents.push(folder),
                 // What is known of a folder that is gone waits to be confirmed, one by one.
                 Err(ProviderError::NotFound(_)) => {}
@@ -194,23 +189,20 @@ impl SecretProvider for Infisical {
 }
 
 impl Infisical {
-    /// Lists one extent.
+    /// Lists one extent. Returns whether anything in it is imported.
     async fn list_into(
         &self,
         secrets: &mut HashMap<Coordinates, Secret>,
         project: &Project,
         extent: &Extent,
-        known: Option<&Tag>,
-    ) -> Result<Part, ProviderError> {
+    ) -> Result<bool, ProviderError> {
         let (api, folder, recursive) =
             (self.api()?, project.folder(&extent.path), extent.recursive);
-        let etag = known.map(|tag| tag.0.as_str());
-        let answer = self
-            .call(project, |token| async move {
-                api.secrets(token.text(), folder, recursive, etag).await
+        let listing =
+            self.call(project, |token| async move {
+                api.secrets(token.text(), folder, recursive).await
             })
             .await?;
-        let Some((listing, etag)) = answer else { return Ok(Part::Unchanged) };
         let imports = !listing.imports.is_empty();
         // In the order of precedence, lowest first: imports, of which the last one wins, then the
         // folder's own.
@@ -228,16 +220,8 @@ impl Infisical {
             let at = Coordinates::new(extent.realm.clone(), Arc::clone(&folder), key);
             secrets.insert(at, secret);
         }
-        Ok(Part::Listed { imports, tag: etag.map(Tag) })
+        Ok(imports)
     }
-}
-
-/// What one request for a listing brought.
-enum Part {
-    /// The same as before.
-    Unchanged,
-    /// Secrets; whether any of them is imported, and the server's mark.
-    Listed { imports: bool, tag: Option<Tag> },
 }
 
 /// One secret that is hidden from us says nothing of the others.

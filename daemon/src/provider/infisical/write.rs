@@ -52,13 +52,11 @@ impl SecretWriter for Infisical {
         let environment = target.environment.as_deref().unwrap_or(&project.environment);
         let folder = Folder { project_id: &project.id, environment, path: &path };
         let api = self.api()?;
-        let listed =
-            self.call(project, |token| async move {
-                api.secrets(token.text(), folder, false, None).await
-            })
+        let listed = self
+            .call(project, |token| async move { api.secrets(token.text(), folder, false).await })
             .await?;
-        let own = listed.map(|(listing, _)| listing.secrets).unwrap_or_default();
-        Ok(own.into_iter().map(|secret| (secret.secret_key.clone(), secret.value().ok())).collect())
+        let own = listed.secrets.into_iter();
+        Ok(own.map(|secret| (secret.secret_key.clone(), secret.value().ok())).collect())
     }
 
     async fn make_folder(&self, target: &Target) -> Result<(), ProviderError> {

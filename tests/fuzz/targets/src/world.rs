@@ -14,7 +14,7 @@ use psi_daemon::provider::infisical::{
     Infisical, Method, Project, SecretSource, UniversalAuth, token_source,
 };
 use psi_daemon::provider::{Keeping, ProviderError, SecretProvider, Source};
-use psi_daemon::reference::{Coordinates, Extent, Listing, Realm, Reference, Tag};
+use psi_daemon::reference::{Coordinates, Extent, Listing, Realm, Reference};
 use psi_daemon::upstream::{Upstream, Upstreams};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -122,12 +122,7 @@ impl SecretProvider for AtHand {
         self.0.extent(source)
     }
 
-    async fn list(
-        &self,
-        source: &Source,
-        _: &BTreeSet<String>,
-        _: Option<&Tag>,
-    ) -> Result<Listing, ProviderError> {
+    async fn list(&self, source: &Source, _: &BTreeSet<String>) -> Result<Listing, ProviderError> {
         let extent = self.extent(source).map_err(ProviderError::Misbehaved)?;
         // What can be fetched is listed, too: else it would be taken for gone.
         let (realm, path) = (extent.realm.clone(), extent.path.clone());
