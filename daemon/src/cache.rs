@@ -102,7 +102,7 @@ pub enum Answer {
 }
 
 /// Proof of when a fetch began: what was invalidated since, it may not bring back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ticket(u64);
 
 /// Everything at one moment; the values are shared, not copied.

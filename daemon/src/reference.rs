@@ -58,8 +58,10 @@ pub struct Listing {
     pub extents: Vec<Extent>,
     /// The values.
     pub found: Vec<(Coordinates, SecretBytes)>,
-    /// What is there and not for us.
-    pub denied: Vec<Coordinates>,
+    /// What is there and not for us, and why.
+    pub denied: Vec<(Coordinates, String)>,
+    /// What is there and has no value that can be taken, and why. What is known of it stays as it is.
+    pub unread: Vec<(Coordinates, String)>,
 }
 
 impl Reference {

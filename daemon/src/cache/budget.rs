@@ -44,14 +44,18 @@ pub struct Counts {
 impl Cache {
     /// Makes a whole listing the truth of its extents.
     pub fn replace(&mut self, listing: Listing, taking: &Taking<'_>) -> Counts {
-        let Listing { extents, found, denied } = listing;
+        let Listing { extents, found, denied, unread } = listing;
         self.settle(&extents, taking.ticket);
-        let present: HashSet<Coordinates> =
-            found.iter().map(|(at, _)| at).chain(&denied).cloned().collect();
+        let present: HashSet<Coordinates> = found
+            .iter()
+            .map(|(at, _)| at)
+            .chain(denied.iter().chain(&unread).map(|(at, _)| at))
+            .cloned()
+            .collect();
         let mut counts = self.take_away(&extents, &present, taking);
-        let hidden = Refusal::Denied("a listing hides its value".into());
-        let now = taking.now.tick;
-        counts.removed += self.doubt_all(&denied, &hidden, now);
+        for (at, why) in denied {
+            counts.removed += self.doubt_all(&[at], &Refusal::Denied(why.into()), taking.now.tick);
+        }
         for (at, value) in found {
             if (taking.wanted)(&at) {
                 self.take(&at, Entry::new(value, taking.now.wall), taking, &mut counts);

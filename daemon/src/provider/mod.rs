@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use psi_common::SecretBytes;
 
+use crate::cache::Ticket;
 use crate::reference::{Coordinates, Extent, Listing, Realm, Reference};
 
 /// A source of secrets.
@@ -18,19 +19,21 @@ pub trait SecretProvider: Send + Sync {
     /// Where a reference leads; `Err` says what is wrong with it. No I/O.
     fn accept(&self, reference: &Reference) -> Result<Coordinates, String>;
 
-    /// Fetches one value.
-    async fn fetch(&self, reference: &Reference) -> Result<SecretBytes, ProviderError>;
+    /// Fetches one value: the same that a listing of its directory has. Fetches of one epoch may share a
+    /// request; one that began before an invalidation may not answer one that began after it.
+    async fn fetch(&self, reference: &Reference, epoch: Ticket) -> Result<Fetched, ProviderError>;
 
     /// What a source covers; `Err` says what is wrong with it. No I/O.
     fn extent(&self, source: &Source) -> Result<Extent, String>;
 
     /// Fetches every value of a source, in as few requests as the provider can. `folders` are those
-    /// below the source of which something is registered.
+    /// below the source of which something is registered. A source that was listed in part is gone on
+    /// with, if that is not long ago.
     async fn list(
         &self,
         source: &Source,
         folders: &BTreeSet<String>,
-    ) -> Result<Listing, ProviderError>;
+    ) -> Result<Listed, ProviderError>;
 
     /// Whether a realm is one of the config's. No I/O.
     fn knows(&self, realm: &Realm) -> bool;
@@ -44,6 +47,38 @@ pub trait SecretProvider: Send + Sync {
     /// Asks whether the host as a whole is well, by the cheapest request there is and without a login.
     async fn status(&self) -> Result<(), ProviderError> {
         Ok(())
+    }
+}
+
+/// One value, and what came with it.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The value.
+    pub value: SecretBytes,
+    /// Values of the same directory that the same request brought; who shared a request has none.
+    pub beside: Vec<(Coordinates, SecretBytes)>,
+}
+
+/// What became of a source's listing.
+#[derive(Default)]
+pub struct Listed {
+    /// What was listed. It speaks for its own extents only, which may be a part of the source.
+    pub listing: Listing,
+    /// Directories of the source that were refused or are gone, and why. No other one is concerned.
+    pub refused: Vec<(Extent, ProviderError)>,
+    /// Why the rest of the source is not listed. The next listing goes on there.
+    pub incomplete: Option<ProviderError>,
+}
+
+impl From<SecretBytes> for Fetched {
+    fn from(value: SecretBytes) -> Self {
+        Self { value, beside: Vec::new() }
+    }
+}
+
+impl From<Listing> for Listed {
+    fn from(listing: Listing) -> Self {
+        Self { listing, ..Self::default() }
     }
 }
 
@@ -163,6 +198,22 @@ impl ProviderError {
     /// Whether it concerns everybody who asks this provider: only such errors count for the breaker.
     pub fn is_host_wide(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Unavailable { .. })
+    }
+
+    /// The same error in other words.
+    #[must_use]
+    pub fn map_why(mut self, f: impl FnOnce(String) -> String) -> Self {
+        let (Self::NotFound(why)
+        | Self::Denied(why)
+        | Self::Throttled { why, .. }
+        | Self::Unauthenticated(why)
+        | Self::Failed(why)
+        | Self::TimedOut(why)
+        | Self::Misbehaved(why)
+        | Self::Unreachable(why)
+        | Self::Unavailable { why, .. }) = &mut self;
+        *why = f(std::mem::take(why));
+        self
     }
 
     /// Whether the same request may well be answered if it is sent again soon.

@@ -12,11 +12,12 @@ use psi_common::{MAX_SECRET_BYTES, SecretBytes};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{Keeping, ProviderError, SecretProvider, SecretWriter, Source};
+use super::{Fetched, Keeping, Listed, ProviderError, SecretProvider, SecretWriter, Source};
+use crate::cache::Ticket;
 use crate::hybrid::{self, Hybrid, HybridError};
 use crate::pkcs11::{Token, TokenError, TokenErrorKind};
 use crate::public_key::PublicKey;
-use crate::reference::{Coordinates, Extent, Listing, Realm, Reference};
+use crate::reference::{Coordinates, Extent, Realm, Reference};
 use crate::sealer::DataKey;
 
 /// The provider's name in references and in the config.
@@ -131,21 +132,21 @@ impl SecretProvider for NitrokeyHsm {
         Ok(Coordinates::new(own_realm(), "", name(&blob)))
     }
 
-    async fn fetch(&self, reference: &Reference) -> Result<SecretBytes, ProviderError> {
+    async fn fetch(&self, reference: &Reference, _: Ticket) -> Result<Fetched, ProviderError> {
         let blob = blob(reference).map_err(ProviderError::Misbehaved)?;
         let name = name(&blob);
         if let Some(error) = self.refused_lately(&name) {
             return Err(error);
         }
         let opened = self.open(&blob).await.map_err(ProviderError::from);
-        opened.inspect_err(|error| self.note(name, error))
+        opened.inspect_err(|error| self.note(name, error)).map(Fetched::from)
     }
 
     fn extent(&self, _: &Source) -> Result<Extent, String> {
         Err(NO_FOLDERS.into())
     }
 
-    async fn list(&self, _: &Source, _: &BTreeSet<String>) -> Result<Listing, ProviderError> {
+    async fn list(&self, _: &Source, _: &BTreeSet<String>) -> Result<Listed, ProviderError> {
         Err(ProviderError::Misbehaved(NO_FOLDERS.into()))
     }
 

@@ -4,12 +4,14 @@ use super::plan::Pull;
 use crate::breaker::Caller;
 use crate::cache::{Cache, Cause, Counts, Doubted, Refusal, Taking};
 use crate::clock::Moment;
-use crate::provider::ProviderError;
-use crate::reference::{Coordinates, Listing};
+use crate::provider::{Listed, ProviderError};
+use crate::reference::{Coordinates, Extent};
 use crate::service::{self, Service};
 
 /// How many secrets the log names.
 const NAMED: usize = 10;
+/// How many faults of one source a message names.
+const TOLD: usize = 3;
 
 /// How a pull is meant.
 #[derive(Clone, Copy)]
@@ -35,36 +37,62 @@ pub(super) async fn pull(
     let asking = upstream.ask(manner.caller, began)?;
     let listed = upstream.provider.list(&pull.source, &folders).await;
     let now = began.lately();
-    asking.end(&listed, now);
+    asking.end(&answer_of(&listed), now);
     let wanted = |at: &Coordinates| pull.wanted.as_ref().is_none_or(|wanted| wanted.contains(at));
     let taking = Taking { ticket, began, now, accept: manner.accept, wanted: &wanted };
     match listed {
-        Ok(listing) => take_over(service, pull, listing, &taking),
+        Ok(listed) => take_over(service, pull, listed, &taking),
         Err(error) => {
-            doubt(service, pull, &error, now);
+            doubt(service, pull, pull.extent(), &error, now);
             Err(error)
         }
+    }
+}
+
+/// What a listing says of the provider's health: a part of a source is no whole one.
+fn answer_of(listed: &Result<Listed, ProviderError>) -> Result<(), ProviderError> {
+    match listed {
+        Ok(Listed { incomplete: Some(error), .. }) | Err(error) => Err(error.clone()),
+        Ok(_) => Ok(()),
     }
 }
 
 fn take_over(
     service: &Service,
     pull: &Pull,
-    listing: Listing,
+    listed: Listed,
     taking: &Taking<'_>,
 ) -> Result<Counts, ProviderError> {
-    let hidden = listing.denied.len();
+    let Listed { listing, refused, incomplete } = listed;
+    let wanted = |(at, _): &&(Coordinates, String)| (taking.wanted)(at);
+    let denied: Vec<_> = listing.denied.iter().filter(wanted).cloned().collect();
+    let unread: Vec<_> = listing.unread.iter().filter(wanted).cloned().collect();
     let counts = service.cache.change(|cache| cache.replace(listing, taking));
     if counts.held > 0 {
         tell_held(service, pull, taking.now);
     }
-    match hidden {
-        0 => Ok(counts),
-        many => Err(ProviderError::Denied(format!(
-            "{many} values are hidden: the identity may describe but not read them; the others are refreshed \
-             ({counts})"
-        ))),
+    for (extent, error) in &refused {
+        doubt(service, pull, extent, error, taking.now);
     }
+    if let Some(error) = incomplete {
+        return Err(
+            error.map_why(|why| format!("{why}; the rest of it is listed later ({counts} so far)"))
+        );
+    }
+    let directories = refused.iter().map(|(extent, error)| format!("{}: {error}", extent.path));
+    let keys = denied.iter().chain(&unread).map(|(at, why)| format!("{at}: {why}"));
+    let faults: Vec<String> = directories.chain(keys).collect();
+    if faults.is_empty() {
+        return Ok(counts);
+    }
+    let told = faults.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join("; ");
+    let more = match faults.len().saturating_sub(TOLD) {
+        0 => String::new(),
+        many => format!("; {many} more"),
+    };
+    let why = format!("{told}{more}; the others are refreshed ({counts})");
+    let is_refusal = refused.len() + denied.len() > 0;
+    Err(if is_refusal { ProviderError::Denied(why) } else { ProviderError::Misbehaved(why) })
 }
 
 /// What this listing would take away, told once: not again by those that follow.
@@ -89,13 +117,13 @@ fn tell_held(service: &Service, pull: &Pull, now: Moment) {
     );
 }
 
-/// The provider's word that a whole source is gone, or denied, is its word on each of its secrets.
-fn doubt(service: &Service, pull: &Pull, error: &ProviderError, now: Moment) {
+/// The provider's word that a whole directory is gone, or denied, is its word on each of its secrets.
+fn doubt(service: &Service, pull: &Pull, extent: &Extent, error: &ProviderError, now: Moment) {
     let Some(refusal @ (Refusal::Gone(_) | Refusal::Denied(_))) = service::refusal(error) else {
         return;
     };
     let doubt = |cache: &mut Cache| {
-        let inside = cache.within(std::slice::from_ref(pull.extent()));
+        let inside = cache.within(std::slice::from_ref(extent));
         cache.doubt_all(&inside, &refusal, now.tick)
     };
     let evicted = service.cache.change_if(doubt, |evicted| *evicted > 0);

@@ -13,7 +13,7 @@ use crate::breaker::Caller;
 use crate::cache::{Answer, Cache, Entry, Ticket, Verdict};
 use crate::clock::Moment;
 use crate::link::Link;
-use crate::provider::{Keeping, ProviderError};
+use crate::provider::{Fetched, Keeping, ProviderError};
 use crate::reference::Coordinates;
 use crate::shared_cache::SharedCache;
 use crate::upstream::{After, Upstream};
@@ -96,13 +96,13 @@ async fn fetch(
     began: Moment,
 ) -> Result<Arc<Entry>, ProviderError> {
     let asking = upstream.ask(Caller::Anybody, began)?;
-    let answer = upstream.provider.fetch(&link).await;
+    let answer = upstream.provider.fetch(&link, ticket).await;
     let now = began.lately();
     if asking.end(&answer, now) == After::Recovered {
         recovered.notify_one();
     }
     let error = match answer {
-        Ok(value) => {
+        Ok(Fetched { value, .. }) => {
             return Ok(match upstream.provider.keeping() {
                 Keeping::OnDisk => {
                     cache.change(|cache| cache.put(&at, Entry::new(value, now.wall), now, ticket))

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::cache::{Boot, Cache, Cause, Policy};
 use crate::clock::Tick;
-use crate::provider::{Keeping, SecretProvider, Source};
+use crate::provider::{Fetched, Keeping, Listed, SecretProvider, Source};
 use crate::reference::{Extent, Listing, Realm};
 use crate::refresh::{Order, Progress, Refresher, Schedule};
 use crate::registry::Keys;
@@ -94,21 +94,21 @@ impl SecretProvider for Arc<Scripted> {
         Ok(coordinates(reference.member("key").ok_or("no key")?))
     }
 
-    async fn fetch(&self, reference: &Reference) -> Result<SecretBytes, ProviderError> {
+    async fn fetch(&self, reference: &Reference, _: Ticket) -> Result<Fetched, ProviderError> {
         self.fetches.fetch_add(1, Ordering::SeqCst);
         let key = reference.member("key").unwrap();
         // The answer is made when the request arrives, and may be long on its way.
         let value = self.values.lock().unwrap().get(key).cloned();
         self.answer().await?;
         let value = value.ok_or_else(|| ProviderError::NotFound("no such key".into()))?;
-        Ok(SecretBytes::new(value.into_bytes()))
+        Ok(SecretBytes::new(value.into_bytes()).into())
     }
 
     fn extent(&self, source: &Source) -> Result<Extent, String> {
         Ok(Extent { realm: Realm::new(&["fake"]), path: source.path.clone(), recursive: false })
     }
 
-    async fn list(&self, source: &Source, _: &BTreeSet<String>) -> Result<Listing, ProviderError> {
+    async fn list(&self, source: &Source, _: &BTreeSet<String>) -> Result<Listed, ProviderError> {
         self.lists.fetch_add(1, Ordering::SeqCst);
         let panics = self.panics_over.lock().unwrap().as_ref() == Some(&source.path);
         assert!(!panics, "injected");
@@ -124,7 +124,8 @@ impl SecretProvider for Arc<Scripted> {
             extents: vec![self.extent(source).unwrap()],
             found: found.collect(),
             ..Listing::default()
-        })
+        }
+        .into())
     }
 
     fn knows(&self, realm: &Realm) -> bool {

@@ -239,12 +239,12 @@ mod tests {
     use std::collections::BTreeSet;
 
     use async_trait::async_trait;
-    use psi_common::SecretBytes;
 
     use super::*;
+    use crate::cache::Ticket;
     use crate::clock;
-    use crate::provider::Source;
-    use crate::reference::{Coordinates, Extent, Listing, Realm, Reference};
+    use crate::provider::{Fetched, Listed, Source};
+    use crate::reference::{Coordinates, Extent, Realm, Reference};
 
     struct Nobody;
 
@@ -254,7 +254,7 @@ mod tests {
             Err("nobody".into())
         }
 
-        async fn fetch(&self, _: &Reference) -> Result<SecretBytes, ProviderError> {
+        async fn fetch(&self, _: &Reference, _: Ticket) -> Result<Fetched, ProviderError> {
             Err(out())
         }
 
@@ -262,7 +262,7 @@ mod tests {
             Err("nobody".into())
         }
 
-        async fn list(&self, _: &Source, _: &BTreeSet<String>) -> Result<Listing, ProviderError> {
+        async fn list(&self, _: &Source, _: &BTreeSet<String>) -> Result<Listed, ProviderError> {
             Err(out())
         }
 

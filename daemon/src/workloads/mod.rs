@@ -174,7 +174,7 @@ async fn list(
     let asking = upstream.ask(Caller::Admin, now).map_err(told)?;
     let listed = upstream.provider.list(source, &BTreeSet::new()).await;
     asking.end(&listed, now.lately());
-    let listing = listed.map_err(told)?;
+    let listing = listed.map_err(told)?.listing;
     let found = listing.found.into_iter().map(|(at, value)| (at, Value::Listed(value))).collect();
     Ok((extent, found))
 }

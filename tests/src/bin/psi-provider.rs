@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use psi_common::{Paths, Scope, SecretBytes};
 use psi_daemon::assemble::{self, Surroundings};
+use psi_daemon::cache::Ticket;
 use psi_daemon::config::Config;
 use psi_daemon::credential::{self, Creds};
 use psi_daemon::pkcs11::Token;
@@ -54,8 +55,8 @@ impl Probe {
         Ok(match text(&request["do"]).as_str() {
             "accept" => at(&provider.accept(&self.reference(request)).map_err(plain)?),
             "fetch" => {
-                let value = provider.fetch(&self.reference(request)).await.map_err(of_provider)?;
-                json!({ "value": hex(&value) })
+                let fetched = provider.fetch(&self.reference(request), Ticket::default()).await;
+                json!({ "value": hex(&fetched.map_err(of_provider)?.value) })
             }
             "extent" => {
                 let extent = provider.extent(&source(request)).map_err(plain)?;
@@ -63,11 +64,12 @@ impl Probe {
             }
             "list" => {
                 let listed = provider.list(&source(request), &BTreeSet::new()).await;
-                let found = listed.map_err(of_provider)?.found.into_iter().map(|(place, value)| {
-                    let mut found = at(&place);
-                    found["value"] = hex(&value).into();
-                    found
-                });
+                let found =
+                    listed.map_err(of_provider)?.listing.found.into_iter().map(|(place, value)| {
+                        let mut found = at(&place);
+                        found["value"] = hex(&value).into();
+                        found
+                    });
                 json!({ "found": found.collect::<Vec<_>>() })
             }
             "knows" => {

@@ -135,7 +135,10 @@ fn on_revoked_keep_holds_for_good_unless_an_admin_accepts() {
 #[test]
 fn a_secret_that_is_hidden_says_nothing_of_the_others() {
     let mut cache = with(&["A", "B", "C"]);
-    let listing = Listing { denied: vec![at("C")], ..listed(&[("A", "1"), ("B", "1")]) };
+    let listing = Listing {
+        denied: vec![(at("C"), "it is hidden".into())],
+        ..listed(&[("A", "1"), ("B", "1")])
+    };
     let counts = take(&mut cache, listing, HOUR);
     assert_eq!((counts.unchanged, counts.removed, counts.held), (2, 0, 0));
     assert_eq!(causes(&cache), [("C".into(), Cause::Denied)]);

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use psi_common::SecretBytes;
 
-use super::{Keeping, ProviderError, SecretProvider, SecretWriter, Source};
+use super::{Fetched, Keeping, Listed, ProviderError, SecretProvider, SecretWriter, Source};
+use crate::cache::Ticket;
 use crate::reference::{Coordinates, Extent, Listing, Realm, Reference, shown};
 use answer::ApiError;
 use api::{Api, Folder, Secret};
@@ -122,13 +122,15 @@ impl SecretProvider for Infisical {
         Ok(Coordinates::new(project.realm.clone(), path, key))
     }
 
-    async fn fetch(&self, reference: &Reference) -> Result<SecretBytes, ProviderError> {
+    async fn fetch(&self, reference: &Reference, _: Ticket) -> Result<Fetched, ProviderError> {
         let at = self.accept(reference).map_err(ProviderError::Misbehaved)?;
         let project = self
             .project(reference.member("project").unwrap_or_default())
             .map_err(ProviderError::Misbehaved)?;
         let (api, folder, key) = (self.api()?, project.folder(&at.path), &*at.key);
-        self.call(project, |token| async move { api.secret(token.text(), folder, key).await }).await
+        let secret =
+            self.call(project, |token| async move { api.secret(token.text(), folder, key).await });
+        Ok(secret.await?.into())
     }
 
     fn extent(&self, source: &Source) -> Result<Extent, String> {
@@ -144,13 +146,13 @@ impl SecretProvider for Infisical {
         &self,
         source: &Source,
         folders: &BTreeSet<String>,
-    ) -> Result<Listing, ProviderError> {
+    ) -> Result<Listed, ProviderError> {
         let whole = self.extent(source).map_err(ProviderError::Misbehaved)?;
         let project = self.project(&source.project).map_err(ProviderError::Misbehaved)?;
         let mut secrets = HashMap::new();
         let imports = self.list_into(&mut secrets, project, &whole).await?;
         if !(whole.recursive && imports) {
-            return Ok(listing(vec![whole], secrets));
+            return Ok(listing(vec![whole], secrets).into());
         }
         // A recursive listing names what is imported and not which of its folders import it: each is
         // asked for its own.
@@ -168,7 +170,7 @@ impl SecretProvider for Infisical {
                 Err(error) => return Err(error),
             }
         }
-        Ok(listing(extents, secrets))
+        Ok(listing(extents, secrets).into())
     }
 
     fn knows(&self, realm: &Realm) -> bool {
@@ -230,7 +232,7 @@ fn listing(extents: Vec<Extent>, secrets: HashMap<Coordinates, Secret>) -> Listi
     for (at, secret) in secrets {
         match secret.value() {
             Ok(value) => listing.found.push((at, value)),
-            Err(_) => listing.denied.push(at),
+            Err(why) => listing.denied.push((at, why.to_string())),
         }
     }
     listing

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use psi_common::SecretBytes;
-use psi_daemon::cache::{Cache, Policy, Taking};
+use psi_daemon::cache::{Cache, Policy, Taking, Ticket};
 use psi_daemon::clock;
 use psi_daemon::provider::infisical::{AwsIam, Azure, Gcp, Method};
 use psi_daemon::provider::{ProviderError, SecretProvider, Source};
@@ -160,11 +160,17 @@ impl<'a> Asked<'a> {
         if matches!(self.what, What::Login | What::Fetch) {
             let members = [("project", self.project.as_str()), ("path", "/app"), ("key", "KEY")];
             let reference = Reference::new("infisical", members);
-            return provider.fetch(&reference).await.map(Got::Value);
+            return provider
+                .fetch(&reference, Ticket::default())
+                .await
+                .map(|fetched| Got::Value(fetched.value));
         }
         let recursive = self.what == What::ListBelow;
         let source = Source { project: self.project.clone(), path: "/app".into(), recursive };
-        provider.list(&source, &BTreeSet::from(["/app/sub".to_owned()])).await.map(Got::Listing)
+        provider
+            .list(&source, &BTreeSet::from(["/app/sub".to_owned()]))
+            .await
+            .map(|listed| Got::Listing(listed.listing))
     }
 
     /// Only a JSON 200 has values, and they are those in it.

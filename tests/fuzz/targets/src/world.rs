@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use psi_common::{Paths, SecretBytes};
-use psi_daemon::cache::Boot;
+use psi_daemon::cache::{Boot, Ticket};
 use psi_daemon::config::Config;
 use psi_daemon::provider::infisical::{
     Infisical, Method, Project, SecretSource, UniversalAuth, token_source,
 };
-use psi_daemon::provider::{Keeping, ProviderError, SecretProvider, Source};
+use psi_daemon::provider::{Fetched, Keeping, Listed, ProviderError, SecretProvider, Source};
 use psi_daemon::reference::{Coordinates, Extent, Listing, Realm, Reference};
 use psi_daemon::upstream::{Upstream, Upstreams};
 use tempfile::TempDir;
@@ -114,20 +114,20 @@ impl SecretProvider for AtHand {
         self.0.accept(reference)
     }
 
-    async fn fetch(&self, _: &Reference) -> Result<SecretBytes, ProviderError> {
-        Ok(SecretBytes::new(VALUE.to_vec()))
+    async fn fetch(&self, _: &Reference, _: Ticket) -> Result<Fetched, ProviderError> {
+        Ok(SecretBytes::new(VALUE.to_vec()).into())
     }
 
     fn extent(&self, source: &Source) -> Result<Extent, String> {
         self.0.extent(source)
     }
 
-    async fn list(&self, source: &Source, _: &BTreeSet<String>) -> Result<Listing, ProviderError> {
+    async fn list(&self, source: &Source, _: &BTreeSet<String>) -> Result<Listed, ProviderError> {
         let extent = self.extent(source).map_err(ProviderError::Misbehaved)?;
         // What can be fetched is listed, too: else it would be taken for gone.
         let (realm, path) = (extent.realm.clone(), extent.path.clone());
         let found = (Coordinates::new(realm, path, "KEY"), SecretBytes::new(VALUE.into()));
-        Ok(Listing { extents: vec![extent], found: vec![found], ..Listing::default() })
+        Ok(Listing { extents: vec![extent], found: vec![found], ..Listing::default() }.into())
     }
 
     fn knows(&self, realm: &Realm) -> bool {
