@@ -25,6 +25,7 @@ mod net;
 mod secrets;
 mod serve;
 mod settings;
+mod text;
 mod world;
 
 pub use serve::run;

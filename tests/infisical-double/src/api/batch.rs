@@ -14,7 +14,7 @@ pub fn create(mut call: Call<'_>, api: Api) -> Result<Response, ApiError> {
     let claims = call.authenticate()?;
     let dialect = call.double.dialect;
     let mut body = Fields::of_body(call.request)?;
-    let place = Place::read(&mut body, api);
+    let place = Place::of_batch(&mut body, api, call.double.settings.batch_by_slug);
     let writes = read_batch(&mut body, Requirement::Value, dialect);
     body.finish()?;
 
@@ -38,7 +38,7 @@ pub fn update(mut call: Call<'_>, api: Api) -> Result<Response, ApiError> {
     let claims = call.authenticate()?;
     let dialect = call.double.dialect;
     let mut body = Fields::of_body(call.request)?;
-    let place = Place::read(&mut body, api);
+    let place = Place::of_batch(&mut body, api, call.double.settings.batch_by_slug);
     let modes = ["failOnNotFound", "upsert", "ignore"];
     let mode = body.choice("mode", &modes, "failOnNotFound");
     let writes = read_batch(&mut body, Requirement::Nothing, dialect);
@@ -73,7 +73,7 @@ pub fn update(mut call: Call<'_>, api: Api) -> Result<Response, ApiError> {
 pub fn delete(mut call: Call<'_>, api: Api) -> Result<Response, ApiError> {
     let claims = call.authenticate()?;
     let mut body = Fields::of_body(call.request)?;
-    let place = Place::read(&mut body, api);
+    let place = Place::of_batch(&mut body, api, call.double.settings.batch_by_slug);
     let mut names = Vec::new();
     for mut item in body.objects("secrets") {
         names.push(item.required("secretKey"));

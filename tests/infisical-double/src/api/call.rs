@@ -27,10 +27,18 @@ impl<'a> Call<'a> {
     /// Comes before anything in the query or body is looked at, as the server's `onRequest` does.
     pub fn authenticate(&mut self) -> Result<Claims, ApiError> {
         let header = self.request.header("authorization").unwrap_or_default();
-        let token = match header.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-            _ => return Err(ApiError::unauthorized("Token missing")),
-        };
+        if header.is_empty() {
+            return Err(ApiError::unauthorized("Token missing"));
+        }
+        // The server cuts the length of "Bearer " off, whatever stands there
+        let token = header.get("Bearer ".len()..).unwrap_or_default().trim();
+        if token.is_empty() {
+            return Err(ApiError::token(403, "jwt must be provided"));
+        }
+        if let Some(service_token) = token.strip_prefix("st.") {
+            let id = service_token.split('.').next().unwrap_or_default();
+            return Err(ApiError::not_found(format!("Service token with ID '{id}' not found")));
+        }
         renewal::authenticate(self.double, token, self.from)
     }
 }

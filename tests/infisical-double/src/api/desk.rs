@@ -3,6 +3,7 @@
 use super::call::{Call, ProjectReference, membership};
 use super::error::ApiError;
 use super::fields::Fields;
+use super::read::plain_path;
 use crate::auth::jwt::Claims;
 use crate::dialect::{Api, Dialect};
 use crate::double::Double;
@@ -19,6 +20,18 @@ pub struct Place {
 }
 
 impl Place {
+    /// Of a batch, whose v3 form knew slugs alone at first.
+    pub fn of_batch(body: &mut Fields, api: Api, by_slug: bool) -> Self {
+        if api != Api::V3 || !by_slug {
+            return Self::read(body, api);
+        }
+        Self {
+            project: ProjectReference::Slug(body.required("projectSlug")),
+            environment: body.required("environment"),
+            path: body.folder("secretPath"),
+        }
+    }
+
     pub fn read(body: &mut Fields, api: Api) -> Self {
         Self {
             project: match api {
@@ -29,6 +42,17 @@ impl Place {
             path: body.folder("secretPath"),
         }
     }
+}
+
+/// What Postgres's index takes of a key.
+const LONGEST_KEY: usize = 2704;
+
+/// A key that the schema allows and the database does not.
+pub fn storable(key: &str) -> Result<(), ApiError> {
+    if key.len() > LONGEST_KEY || key.contains('\0') {
+        return Err(ApiError::database());
+    }
+    Ok(())
 }
 
 /// Must a write bring a value?
@@ -77,7 +101,9 @@ impl Write {
 
 /// Names are judged where one is given; older servers allow fewer.
 pub fn judge_name(fields: &mut Fields, field: &str, name: &str, dialect: Dialect) {
-    if name.contains([':', '/']) {
+    if name.is_empty() {
+        fields.refuse(field, "Secret name cannot be empty.");
+    } else if name.contains([':', '/']) {
         fields.refuse(field, "Secret name cannot contain colon or forward slash.");
     } else if name.contains(' ') && !dialect.allows_spaces_in_names() {
         fields.refuse(field, "Secret name cannot contain spaces.");
@@ -102,6 +128,7 @@ impl<'a> Desk<'a> {
         place: Place,
         operation: &'static str,
     ) -> Result<Self, ApiError> {
+        plain_path(&place.path)?;
         let project = place
             .project
             .resolve(&call.double.world)?
@@ -133,6 +160,7 @@ impl<'a> Desk<'a> {
     }
 
     pub fn draft(&self, write: &Write) -> Result<Draft, ApiError> {
+        storable(write.draft.new_name.as_deref().unwrap_or(&write.key))?;
         let project = self.double.world.project(&self.project);
         let tags = match (&write.tag_ids, project) {
             (Some(ids), Some(project)) => Some(known_tags(project, ids)?),
@@ -141,9 +169,17 @@ impl<'a> Desk<'a> {
         Ok(Draft { tags, ..write.draft.clone() })
     }
 
+    /// Of two writes to one key the later one counts.
     pub fn drafts(&self, writes: &[Write]) -> Result<Vec<(String, Draft)>, ApiError> {
-        let draft = |write: &Write| Ok((write.key.clone(), self.draft(write)?));
-        writes.iter().map(draft).collect()
+        let mut drafts: Vec<(String, Draft)> = Vec::new();
+        for write in writes {
+            let draft = self.draft(write)?;
+            match drafts.iter_mut().find(|(key, _)| *key == write.key) {
+                Some((_, earlier)) => *earlier = draft,
+                None => drafts.push((write.key.clone(), draft)),
+            }
+        }
+        Ok(drafts)
     }
 
     pub fn change<T>(

@@ -147,6 +147,18 @@ impl ApiError {
     }
 }
 
+/// Fastify's answer to a path that cannot be decoded; no hook of the server's sees it.
+pub fn bad_url(request: &Request) -> Response {
+    let message = format!("'{}' is not a valid url component", request.target);
+    let body = json!({
+        "error": "Bad Request",
+        "code": "FST_ERR_BAD_URL",
+        "message": message,
+        "statusCode": 400,
+    });
+    Response::json(400, &body)
+}
+
 /// Fastify's own answer, recognisable by the missing `reqId`: it says nothing about a secret.
 pub fn route_not_found(request: &Request) -> Response {
     let message = format!("Route {}:{} not found", request.method, request.target);

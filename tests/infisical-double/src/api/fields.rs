@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::error::ApiError;
 use crate::http::read::LARGEST_BODY;
 use crate::http::request::Request;
+use crate::text::js_trim;
 use crate::world::project::normal_path;
 
 pub struct Fields {
@@ -20,13 +21,22 @@ impl Fields {
         Self::new(request.query_map(), Vec::new())
     }
 
-    /// A body that Fastify cannot parse ends in the server's catch-all: a 500.
+    /// A body that Fastify cannot parse ends in the server's catch-all, a 500; none, or one that is
+    /// text or a form to it, ends in the schema.
     pub fn of_body(request: &Request) -> Result<Self, ApiError> {
-        let content_type = request.header("content-type").unwrap_or_default();
-        let is_json =
-            content_type.split(';').next().unwrap_or_default().trim() == "application/json";
-        if !is_json || request.body_bytes > LARGEST_BODY {
+        if request.body_bytes > LARGEST_BODY {
             return Err(ApiError::internal());
+        }
+        if request.body_bytes == 0 {
+            return Err(ApiError::invalid(vec![no_body()]));
+        }
+        let content_type = request.header("content-type").unwrap_or_default();
+        match content_type.split(';').next().unwrap_or_default().trim() {
+            "application/json" => {}
+            "text/plain" | "application/x-www-form-urlencoded" => {
+                return Err(ApiError::invalid(vec![wrong_type("object", &json!(""), &[])]));
+            }
+            _ => return Err(ApiError::internal()),
         }
         match serde_json::from_slice(&request.body) {
             Ok(Value::Object(map)) => Ok(Self::new(map, Vec::new())),
@@ -45,7 +55,7 @@ impl Fields {
     }
 
     pub fn text(&mut self, key: &str) -> Option<String> {
-        self.untrimmed(key).map(|text| text.trim().to_owned())
+        self.untrimmed(key).map(|text| js_trim(&text).to_owned())
     }
 
     pub fn untrimmed(&mut self, key: &str) -> Option<String> {
@@ -60,7 +70,7 @@ impl Fields {
     }
 
     pub fn required(&mut self, key: &str) -> String {
-        self.required_untrimmed(key).trim().to_owned()
+        js_trim(&self.required_untrimmed(key)).to_owned()
     }
 
     pub fn required_untrimmed(&mut self, key: &str) -> String {
@@ -72,7 +82,12 @@ impl Fields {
 
     /// A folder: `/` unless told otherwise, with or without a trailing slash.
     pub fn folder(&mut self, key: &str) -> String {
-        normal_path(&self.text(key).unwrap_or_default())
+        normal_path(&self.sent_folder(key))
+    }
+
+    /// The same, as it was sent.
+    pub fn sent_folder(&mut self, key: &str) -> String {
+        self.text(key).filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned())
     }
 
     /// The literal words `true` and `false`; anything else is an error, also `1`.
@@ -199,6 +214,16 @@ impl Fields {
     fn path_to(&self, key: &str) -> Vec<Value> {
         [self.path.as_slice(), &[json!(key)]].concat()
     }
+}
+
+fn no_body() -> Value {
+    json!({
+        "code": "invalid_type",
+        "expected": "object",
+        "received": "undefined",
+        "path": [],
+        "message": "Required",
+    })
 }
 
 fn wrong_type(expected: &str, value: &Value, path: &[Value]) -> Value {

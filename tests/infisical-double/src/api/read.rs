@@ -6,7 +6,7 @@ use super::call::{Call, ProjectReference, known_project, membership};
 use super::error::ApiError;
 use super::etag;
 use super::fields::Fields;
-use crate::dialect::Api;
+use crate::dialect::{Api, Dialect};
 use crate::http::response::Response;
 use crate::secrets::Access;
 use crate::secrets::get::{self, GetQuery};
@@ -21,6 +21,8 @@ pub fn list(mut call: Call<'_>, api: Api) -> Result<Response, ApiError> {
     let query = ListQuery {
         environment,
         path: fields.folder("secretPath"),
+        sent_path: fields.sent_folder("secretPath"),
+        near: api == Api::V4 && call.double.dialect == Dialect::V4Current,
         recursive: fields.flag("recursive", false),
         view_values: fields.flag("viewSecretValue", true),
         expand: fields.flag("expandSecretReferences", spelling.expand_by_default),
@@ -36,18 +38,21 @@ pub fn list(mut call: Call<'_>, api: Api) -> Result<Response, ApiError> {
         fields.refuse("metadataFilter", "You can only filter by up to 10 metadata fields");
     }
     fields.finish()?;
+    plain_path(&query.path)?;
 
+    let project = reference.resolve(&call.double.world)?;
+    let project = match api {
+        Api::V3 => Some(project.ok_or_else(no_project)?),
+        Api::V4 => project,
+    };
     let missing = || ApiError::bad_request("Missing project id or environment");
-    let project = reference
-        .resolve(&call.double.world)?
-        .filter(|_| !query.environment.is_empty())
-        .ok_or_else(missing)?;
-    let asked = format!("{} {project} {query:?}", claims.identity_id);
+    let project = project.filter(|_| !query.environment.is_empty()).ok_or_else(missing)?;
+    let asked = format!("{} {project} {}", claims.identity_id, query.name());
     let now = call.double.clock.now();
     // Before any permission is checked, but under what the permissions are now
     let permission =
         known_project(&call.double.world, &project)?.permission_of(&claims.identity_id);
-    let key = format!("{asked} {permission:?}");
+    let key = format!("{asked} {api:?} {permission:?}");
     let kept = call.double.etags.of(&project, &key, now).filter(|_| spelling.native_etag);
     if let Some(tag) = kept.filter(|tag| etag::matches(call.request, tag)) {
         return Ok(etag::not_modified(Response::json(200, &"")).with_header("etag", tag));
@@ -77,6 +82,7 @@ pub fn get(mut call: Call<'_>, api: Api, name: &str) -> Result<Response, ApiErro
         name: name.trim().to_owned(),
         environment: fields.text("environment").unwrap_or_default(),
         path: fields.folder("secretPath"),
+        sent_path: fields.sent_folder("secretPath"),
         version: fields.number("version"),
         personal: fields.choice("type", &["shared", "personal"], "shared") == "personal",
         view_values: fields.flag("viewSecretValue", true),
@@ -84,21 +90,32 @@ pub fn get(mut call: Call<'_>, api: Api, name: &str) -> Result<Response, ApiErro
         imports: fields.flag(spelling.imports, spelling.imports_by_default),
     };
     fields.finish()?;
+    plain_path(&query.path)?;
 
     let project = reference.resolve(&call.double.world)?;
+    if api == Api::V3 && project.is_none() {
+        return Err(no_project());
+    }
     if query.environment.is_empty() {
         return Err(ApiError::bad_request("Missing environment"));
     }
-    let project = project.ok_or_else(|| {
-        ApiError::bad_request(match api {
-            Api::V3 => "You must provide workspaceSlug or workspaceId",
-            Api::V4 => "You must provide  workspaceId",
-        })
-    })?;
+    let project = project.ok_or_else(no_project)?;
     let (project, permission) = membership(call.double, &project, &claims.identity_id)?;
     let access = Access::new(call.double, project, &permission);
     let secret = get::get(&access, &query)?;
     Ok(Response::json(200, &serde_json::json!({ "secret": secret })))
+}
+
+fn no_project() -> ApiError {
+    ApiError::bad_request("You must provide projectSlug or workspaceId")
+}
+
+/// No folder's name has a control character, and the server says so before it looks.
+pub fn plain_path(path: &str) -> Result<(), ApiError> {
+    if path.chars().any(|c| c.is_ascii_control()) {
+        return Err(ApiError::bad_request("Invalid secret path"));
+    }
+    Ok(())
 }
 
 fn comma_list(list: Option<String>) -> Vec<String> {

@@ -73,7 +73,7 @@ pub fn delete(mut call: Call<'_>, api: Api, name: &str) -> Result<Response, ApiE
     refuse_personal(personal)?;
     let secret = desk
         .change(|pen, folder| pen.delete(folder, name))?
-        .ok_or_else(|| ApiError::not_found(format!("Secret with name '{name}' not found")))?;
+        .ok_or_else(|| ApiError::not_found("Secret not found"))?;
     Ok(Response::json(200, &json!({ "secret": secret })))
 }
 

@@ -7,10 +7,16 @@ use crate::clock::Millis;
 use crate::world::permission::Permission;
 use crate::world::project::Project;
 
-/// By project and identity; `None` is no member.
+/// By project and identity.
 #[derive(Default)]
 pub struct PermissionCache {
-    read: RefCell<HashMap<(String, String), (Millis, Option<Permission>)>>,
+    read: RefCell<HashMap<(String, String), Remembered>>,
+}
+
+struct Remembered {
+    at: Millis,
+    /// `None` is no member
+    permission: Option<Permission>,
 }
 
 impl PermissionCache {
@@ -25,10 +31,10 @@ impl PermissionCache {
         let mut read = self.read.borrow_mut();
         let key = (project.id.clone(), identity.to_owned());
         match read.get(&key) {
-            Some((at, permission)) if now < at + keep => permission.clone(),
+            Some(known) if now < known.at + keep => known.permission.clone(),
             _ => {
                 let permission = project.permission_of(identity);
-                read.insert(key, (now, permission.clone()));
+                read.insert(key, Remembered { at: now, permission: permission.clone() });
                 permission
             }
         }

@@ -34,6 +34,17 @@ impl Request {
             .collect()
     }
 
+    /// Whether `decodeURIComponent` would take the path.
+    pub fn is_decodable(&self) -> bool {
+        let bytes = self.path.as_bytes();
+        let escaped = |at: usize| {
+            let digits = bytes.get(at + 1..at + 3);
+            digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+        };
+        let mut percents = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'%');
+        percents.all(|(at, _)| escaped(at)) && percent_decode_str(&self.path).decode_utf8().is_ok()
+    }
+
     /// The query as the server's validation sees it: a repeated key is an array, hence invalid.
     pub fn query_map(&self) -> Map<String, Value> {
         let query = self.target.split_once('?').map_or("", |(_, query)| query);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::delivery::{Delivery, Parcel, deliver, hang, reset};
 use super::{Face, Wire};
 use crate::api::call::client_address;
+use crate::api::error::bad_url;
 use crate::api::{self, etag};
 use crate::double::{Double, Shared};
 use crate::fault::Fault;
@@ -69,6 +70,10 @@ fn decide(double: &mut Double, request: &Request, peer: IpAddr, face: Face) -> C
         Some(Fault::Hang) => return Course::Hang,
         Some(Fault::Reset) => return Course::Reset,
         _ => {}
+    }
+    if face == Face::Api && !request.is_decodable() {
+        double.journal.answered(ticket, 400);
+        return Course::Send(pack(double, request, bad_url(request)), Delivery::Whole);
     }
     let substitute = fault.as_ref().and_then(|fault| fault.substitute(&subject));
     let response = match (substitute, &fault) {

@@ -1,9 +1,12 @@
-//! References: `${KEY}` in the same folder, `${env.folder.KEY}` anywhere in the project.
+//! References: `${KEY}` nearby, `${env.folder.KEY}` anywhere in the project, `${@slug.env.folder.KEY}`
+//! in another one that grants its folder.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use super::Access;
+use super::{Access, Found};
+use crate::settings::Unresolved;
 use crate::world::permission::Action;
+use crate::world::project::Project;
 use crate::world::secret::Secret;
 
 /// How deep references are followed, and how often the result is scanned anew.
@@ -12,122 +15,196 @@ const DEEPEST: usize = 10;
 /// Where a secret lies, as the reference sees it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Target {
+    /// Another project's slug
+    project: Option<String>,
     environment: String,
     path: String,
     key: String,
 }
 
+/// What `${KEY}` may be, besides a secret of the same folder: by key, where each lies. v4's listing has
+/// the folder that was listed, and its imports; a get by name has nothing.
+#[derive(Default)]
+pub struct Nearby<'w> {
+    keys: HashMap<&'w str, (String, String)>,
+}
+
+impl<'w> Nearby<'w> {
+    /// One that has the key already keeps it.
+    pub fn add(&mut self, found: &Found<'w>) {
+        let place = || (found.environment.clone(), found.path.clone());
+        self.keys.entry(found.key).or_insert_with(place);
+    }
+}
+
 struct Frame {
     value: String,
     at: Target,
+    /// Whether `at` is where the expansion began, or near it
+    near: bool,
     depth: usize,
     visited: HashSet<Target>,
 }
 
+/// One expansion: where it began, and what is near there.
+struct Expansion<'a, 'w> {
+    access: &'a Access<'w>,
+    nearby: &'a Nearby<'w>,
+    root: Target,
+    expanded: String,
+    stack: Vec<Frame>,
+    /// A chain was longer than the server follows: what is left of it stays
+    cut: bool,
+}
+
 impl Access<'_> {
-    /// The value with its references replaced. One that leads nowhere, or to an empty value,
-    /// stays as it is written; one that may not be read is the error.
+    /// The value with its references replaced; one that may not be read is the error.
     pub fn expand(
         &self,
-        environment: &str,
-        path: &str,
+        place: (&str, &str),
         key: &str,
         secret: &Secret,
+        nearby: &Nearby<'_>,
     ) -> Result<String, String> {
         let value = secret.value.as_str();
         if references(value).is_empty() {
             return Ok(value.to_owned());
         }
         let root = Target {
-            environment: environment.to_owned(),
-            path: path.to_owned(),
+            project: None,
+            environment: place.0.to_owned(),
+            path: place.1.to_owned(),
             key: key.to_owned(),
         };
         if !self.readable(&root) {
             return Err(format!("You do not have permission to read {root}."));
         }
-        let frame = |value: &str| Frame {
-            value: value.to_owned(),
-            at: root.clone(),
-            depth: 0,
-            visited: HashSet::from([root.clone()]),
+        let expansion = Expansion {
+            access: self,
+            nearby,
+            root,
+            expanded: value.to_owned(),
+            stack: Vec::new(),
+            cut: false,
         };
-        let mut expanded = value.to_owned();
-        let mut seen = references(value);
-        let mut passes = 0;
-        let mut stack = vec![frame(value)];
-        while let Some(current) = stack.pop() {
-            self.substitute(&current, &root, &mut expanded, &mut stack)?;
-            if stack.is_empty() && passes < DEEPEST {
-                // A replacement may have put a new reference together: ${dev.${NAME}.KEY}
-                let now = references(&expanded);
-                if now.iter().any(|reference| !seen.contains(reference)) {
-                    seen = now;
-                    passes += 1;
-                    stack.push(frame(&expanded));
-                }
-            }
-        }
+        let expanded = expansion.run()?;
         Ok(if secret.skip_multiline_encoding { quote_lines(expanded) } else { expanded })
     }
 
-    fn substitute(
-        &self,
-        current: &Frame,
-        root: &Target,
-        expanded: &mut String,
-        stack: &mut Vec<Frame>,
-    ) -> Result<(), String> {
+    fn readable(&self, target: &Target) -> bool {
+        target.project.is_some() || self.may(Action::ReadValue, &target.environment, &target.path)
+    }
+
+    fn secret_at(&self, target: &Target) -> Option<&Secret> {
+        let Target { environment, path, key, .. } = target;
+        let project = match &target.project {
+            None => self.project,
+            Some(slug) => self.granting(slug, environment, path)?,
+        };
+        project.folder(environment, path)?.secrets.get(key)
+    }
+
+    fn granting(&self, slug: &str, environment: &str, path: &str) -> Option<&Project> {
+        let project = self.world.project_by_slug(slug)?;
+        project.grants_to(&self.project.id, environment, path).then_some(project)
+    }
+}
+
+impl Expansion<'_, '_> {
+    fn run(mut self) -> Result<String, String> {
+        let mut seen = references(&self.expanded);
+        let mut passes = 0;
+        self.begin();
+        while let Some(current) = self.stack.pop() {
+            self.substitute(&current)?;
+            if self.stack.is_empty() && passes < DEEPEST && !self.cut {
+                // A replacement may have put a new reference together: ${dev.${NAME}.KEY}
+                let now = references(&self.expanded);
+                if now.iter().any(|reference| !seen.contains(reference)) {
+                    seen = now;
+                    passes += 1;
+                    self.begin();
+                }
+            }
+        }
+        Ok(self.expanded)
+    }
+
+    fn begin(&mut self) {
+        self.stack.push(Frame {
+            value: self.expanded.clone(),
+            at: self.root.clone(),
+            near: true,
+            depth: 0,
+            visited: HashSet::from([self.root.clone()]),
+        });
+    }
+
+    fn substitute(&mut self, current: &Frame) -> Result<(), String> {
         if current.depth > DEEPEST {
+            self.cut = true;
             return Ok(());
         }
         for reference in references(&current.value) {
-            let target = self.locate(&reference, &current.at);
-            if !self.readable(&target) {
+            let (target, near) = self.locate(&reference, current);
+            if !self.access.readable(&target) {
                 return Err(format!(
                     "You do not have permission to read {target}, \
-                     which is referenced by {root}."
+                     which is referenced by {}.",
+                    self.root
                 ));
             }
-            let folder = self.project.folder(&target.environment, &target.path);
-            let secret = folder.and_then(|folder| folder.secrets.get(&target.key));
+            let text = format!("${{{reference}}}");
+            let secret = self.access.secret_at(&target);
             let Some(secret) = secret.filter(|secret| !secret.value.is_empty()) else {
+                if self.access.unresolved == Unresolved::Empty {
+                    self.expanded = self.expanded.replace(&text, "");
+                }
                 continue;
             };
             if !references(&secret.value).is_empty() && !current.visited.contains(&target) {
                 let mut visited = current.visited.clone();
                 visited.insert(target.clone());
-                stack.push(Frame {
+                self.stack.push(Frame {
                     value: secret.value.clone(),
                     at: target,
+                    near,
                     depth: current.depth + 1,
                     visited,
                 });
             }
-            *expanded = expanded.replace(&format!("${{{reference}}}"), &secret.value);
+            self.expanded = self.expanded.replace(&text, &secret.value);
         }
         Ok(())
     }
 
-    fn locate(&self, reference: &str, at: &Target) -> Target {
-        let local = || Target { key: reference.to_owned(), ..at.clone() };
-        let Some((environment, rest)) = reference.split_once('.') else {
-            return local();
+    /// Where the reference leads, and whether that is still near where the expansion began.
+    fn locate(&self, reference: &str, from: &Frame) -> (Target, bool) {
+        let (project, rest) = match reference.strip_prefix('@') {
+            Some(rest) => match rest.split_once('.') {
+                Some((slug, rest)) => (Some(slug.to_owned()), rest),
+                None => (Some(rest.to_owned()), ""),
+            },
+            None => (from.at.project.clone(), reference),
         };
-        let folder = self.project.folder(&at.environment, &at.path);
-        if self.dotted_names && folder.is_some_and(|f| f.secrets.contains_key(reference)) {
-            return local();
+        if let Some((environment, rest)) = rest.split_once('.') {
+            let (folders, key) = rest.rsplit_once('.').unwrap_or(("", rest));
+            let target = Target {
+                project,
+                environment: environment.to_owned(),
+                path: format!("/{}", folders.replace('.', "/")),
+                key: key.to_owned(),
+            };
+            return (target, false);
         }
-        let (folders, key) = rest.rsplit_once('.').unwrap_or(("", rest));
-        Target {
-            environment: environment.to_owned(),
-            path: format!("/{}", folders.replace('.', "/")),
-            key: key.to_owned(),
+        let own = Target { key: rest.to_owned(), project, ..from.at.clone() };
+        match self.nearby.keys.get(rest).filter(|_| from.near) {
+            Some((environment, path)) => {
+                let (environment, path) = (environment.clone(), path.clone());
+                (Target { environment, path, ..own }, true)
+            }
+            None => (own, from.near),
         }
-    }
-
-    fn readable(&self, target: &Target) -> bool {
-        self.may(Action::ReadValue, &target.environment, &target.path)
     }
 }
 
@@ -148,7 +225,8 @@ fn references(value: &str) -> Vec<String> {
         .match_indices("${")
         .filter_map(|(at, _)| {
             let (inner, _) = value[at + 2..].split_once('}')?;
-            (!inner.is_empty() && inner.chars().all(allowed)).then(|| inner.to_owned())
+            let letters = inner.strip_prefix('@').unwrap_or(inner);
+            (!letters.is_empty() && letters.chars().all(allowed)).then(|| inner.to_owned())
         })
         .collect()
 }
@@ -161,32 +239,42 @@ fn quote_lines(value: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::World;
     use crate::world::permission::{Permission, Rule};
-    use crate::world::project::Project;
     use serde_json::json;
 
-    fn expand_as(permission: Permission, value: &str) -> Result<String, String> {
-        let mut project: Project = serde_json::from_value(json!({"secrets": {
+    fn project(secrets: &serde_json::Value) -> Project {
+        let mut project: Project = serde_json::from_value(json!({"secrets": secrets})).unwrap();
+        project.settle(0);
+        project
+    }
+
+    fn expand_in(
+        project: &Project,
+        permission: &Permission,
+        unresolved: Unresolved,
+        value: &str,
+    ) -> Result<String, String> {
+        let world = World::default();
+        let access =
+            Access { world: &world, project, permission, hidden_values: false, unresolved };
+        access.expand(("prod", "/"), "X", &Secret::new(value, 0), &Nearby::default())
+    }
+
+    fn expand_as(permission: &Permission, value: &str) -> Result<String, String> {
+        let project = project(&json!({
             "prod": {
                 "/": {"A": "a", "B": "<${A}>", "EMPTY": "", "LOOP": "${POOL}", "POOL": "${LOOP}",
                       "dev.b.K": "local", "WHERE": "b"},
                 "/deep": {"A": "deep", "UP": "${A}+${prod.A}"},
             },
             "dev": {"/b": {"K": "remote"}},
-        }}))
-        .unwrap();
-        project.settle(0);
-        let access = Access {
-            project: &project,
-            permission: &permission,
-            hidden_values: false,
-            dotted_names: false,
-        };
-        access.expand("prod", "/", "X", &Secret::new(value, 0))
+        }));
+        expand_in(&project, permission, Unresolved::Empty, value)
     }
 
     fn expand(value: &str) -> String {
-        expand_as(Permission(None), value).unwrap()
+        expand_as(&Permission(None), value).unwrap()
     }
 
     #[test]
@@ -198,38 +286,41 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_nowhere_stays_literal() {
-        assert_eq!(expand("${NONE}-${EMPTY}-${no.such.KEY}"), "${NONE}-${EMPTY}-${no.such.KEY}");
+    fn unresolved_reference_becomes_empty_or_stays_as_text() {
+        let value = "${NONE}-[${EMPTY}]-${no.such.KEY}-${@other.prod.K}";
+        assert_eq!(expand(value), "-[]--");
+        let project = project(&json!({"prod": {"/": {"EMPTY": ""}}}));
+        let kept = expand_in(&project, &Permission(None), Unresolved::Text, value);
+        assert_eq!(kept.unwrap(), value);
     }
 
     #[test]
-    fn a_cycle_ends_with_one_of_its_own_references() {
+    fn cycle_ends_with_one_of_its_own_references() {
         assert!(["${LOOP}", "${POOL}"].contains(&expand("${LOOP}").as_str()));
     }
 
     #[test]
-    fn a_chain_is_followed_ten_deep_and_no_further() {
-        let chain: serde_json::Map<_, _> =
-            (0..40).map(|n| (format!("K{n}"), json!(format!("${{K{}}}", n + 1)))).collect();
-        let mut project: Project =
-            serde_json::from_value(json!({"secrets": {"prod": {"/": chain}}})).unwrap();
-        project.settle(0);
-        let access = Access {
-            project: &project,
-            permission: &Permission(None),
-            hidden_values: false,
-            dotted_names: false,
+    fn chain_of_twelve_is_followed_and_of_thirteen_is_left_at_its_end() {
+        let chain = |length: usize| {
+            let mut chain: serde_json::Map<_, _> =
+                (1..length).map(|n| (format!("K{n}"), json!(format!("${{K{}}}", n + 1)))).collect();
+            chain.insert(format!("K{length}"), json!("end"));
+            project(&json!({"prod": {"/": chain}}))
         };
-        let end = access.expand("prod", "/", "K0", &Secret::new("${K1}", 0)).unwrap();
-        assert!(end.starts_with("${K"), "left over: {end}");
+        let expand = |length| {
+            expand_in(&chain(length), &Permission(None), Unresolved::Empty, "${K2}").unwrap()
+        };
+        assert_eq!(expand(12), "end");
+        assert_eq!(expand(13), "${K13}");
+        assert_eq!(expand(40), "${K13}");
     }
 
     #[test]
-    fn an_unreadable_reference_is_an_error() {
+    fn unreadable_reference_is_an_error() {
         let only_prod =
             Permission(Some(vec![Rule { environment: "prod".to_owned(), ..Rule::default() }]));
         assert_eq!(
-            expand_as(only_prod, "${dev.b.K}").unwrap_err(),
+            expand_as(&only_prod, "${dev.b.K}").unwrap_err(),
             "You do not have permission to read secret 'K' in environment 'dev' at path '/b', \
              which is referenced by secret 'X' in environment 'prod' at path '/'."
         );

@@ -1,5 +1,6 @@
 //! One secret by its name.
 
+use super::expand::Nearby;
 use super::imports::ImportReading;
 use super::view::{SecretView, Shape};
 use super::{Access, Found};
@@ -11,6 +12,8 @@ pub struct GetQuery {
     pub name: String,
     pub environment: String,
     pub path: String,
+    /// The path as it was sent, which is how it is answered
+    pub sent_path: String,
     pub version: Option<u64>,
     /// Only people have personal secrets, so a machine finds none
     pub personal: bool,
@@ -34,11 +37,12 @@ pub fn get(access: &Access<'_>, query: &GetQuery) -> Result<SecretView, ApiError
         Some(version) => own.and_then(|secret| secret.at_version(version)),
     };
     let found = match &own {
-        Some(secret) => read(access, query, secret)?,
+        Some(secret) => Found { path: query.sent_path.clone(), ..read(access, query, secret)? },
         None if query.imports => from_imports(access, query)?,
         None => return Err(not_found(name)),
     };
-    Ok(SecretView::new(&access.project.id, &found, Shape::Read))
+    let shape = if query.version.is_some() { Shape::Version } else { Shape::Read };
+    Ok(SecretView::new(&access.project.id, &found, shape))
 }
 
 fn read<'w>(
@@ -54,8 +58,9 @@ fn read<'w>(
         return Ok(found);
     }
     if query.expand {
-        found.value =
-            access.expand(environment, path, name, secret).map_err(ApiError::forbidden)?;
+        found.value = access
+            .expand((environment, path), name, secret, &Nearby::default())
+            .map_err(ApiError::forbidden)?;
     }
     if !readable {
         return Err(unreadable("secret value", name));

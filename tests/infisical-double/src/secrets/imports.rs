@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::expand::Nearby;
 use super::{Access, Found};
 use crate::world::permission::Action;
 use crate::world::project::Place;
@@ -19,9 +20,10 @@ pub struct Imported<'w> {
 /// How imports are to be read.
 #[derive(Clone, Copy)]
 pub struct ImportReading {
-    /// The permissions without which an import is silently left out
+    /// The permissions without which an import has no secrets
     pub needs: &'static [Action],
     pub view_values: bool,
+    /// By name: relative to each import itself
     pub expand: bool,
 }
 
@@ -50,13 +52,12 @@ impl<'w> Access<'w> {
             }
             for place in fresh {
                 let secrets = self.secrets_at(&place, reading);
-                let into = match (level.into, secrets) {
-                    (Some(entry), secrets) => {
-                        entries[entry].secrets.extend(secrets.unwrap_or_default());
+                let into = match level.into {
+                    Some(entry) => {
+                        entries[entry].secrets.extend(secrets);
                         entry
                     }
-                    (None, None) => continue,
-                    (None, Some(secrets)) => {
+                    None => {
                         entries.push(self.entry(place.clone(), secrets));
                         entries.len() - 1
                     }
@@ -68,8 +69,10 @@ impl<'w> Access<'w> {
                 });
             }
         }
-        if reading.expand {
-            for entry in &mut entries {
+        for entry in &mut entries {
+            let mut keys = HashSet::new();
+            entry.secrets.retain(|found| keys.insert(found.key));
+            if reading.expand {
                 self.expand_entry(entry);
             }
         }
@@ -90,23 +93,19 @@ impl<'w> Access<'w> {
         self.project.folder(&place.environment, &place.path).is_some()
     }
 
-    /// `None` where the identity lacks a permission.
-    fn secrets_at(&self, place: &Place, reading: ImportReading) -> Option<Vec<Found<'w>>> {
+    /// None where the identity lacks a permission.
+    fn secrets_at(&self, place: &Place, reading: ImportReading) -> Vec<Found<'w>> {
         let permitted =
             reading.needs.iter().all(|action| self.may(*action, &place.environment, &place.path));
         if !permitted {
-            return None;
+            return Vec::new();
         }
         let folder = self.project.folder(&place.environment, &place.path);
         let secrets = folder.into_iter().flat_map(|folder| &folder.secrets);
         let hidden = !reading.view_values;
-        Some(
-            secrets
-                .map(|(key, secret)| {
-                    Found::new(&place.environment, &place.path, key, secret, hidden)
-                })
-                .collect(),
-        )
+        secrets
+            .map(|(key, secret)| Found::new(&place.environment, &place.path, key, secret, hidden))
+            .collect()
     }
 
     fn entry(&self, place: Place, secrets: Vec<Found<'w>>) -> Imported<'w> {
@@ -115,14 +114,21 @@ impl<'w> Access<'w> {
         Imported { place, folder_id, secrets }
     }
 
-    /// As the server does: relative to the entry, each key once, and a reference that may not be
-    /// read is left as it is, without an error.
+    /// Relative to the entry; a reference that may not be read is left as it is, without an error.
     fn expand_entry(&self, entry: &mut Imported<'w>) {
-        let mut keys = HashSet::new();
-        entry.secrets.retain(|found| keys.insert(found.key));
         for found in entry.secrets.iter_mut().filter(|found| !found.hidden) {
-            let Place { environment, path } = &entry.place;
-            if let Ok(value) = self.expand(environment, path, found.key, found.secret) {
+            let place = (entry.place.environment.as_str(), entry.place.path.as_str());
+            if let Ok(value) = self.expand(place, found.key, found.secret, &Nearby::default()) {
+                found.value = value;
+            }
+        }
+    }
+
+    /// Relative to the folder that was listed, whose imports these are.
+    pub fn expand_near(&self, entry: &mut Imported<'w>, nearby: &Nearby<'w>) {
+        for found in entry.secrets.iter_mut().filter(|found| !found.hidden) {
+            let place = (found.environment.as_str(), found.path.as_str());
+            if let Ok(value) = self.expand(place, found.key, found.secret, nearby) {
                 found.value = value;
             }
         }
@@ -132,6 +138,8 @@ impl<'w> Access<'w> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Unresolved;
+    use crate::world::World;
     use crate::world::permission::{Permission, Rule};
     use crate::world::project::Project;
     use serde_json::{Value, json};
@@ -150,7 +158,14 @@ mod tests {
     }
 
     fn keys(project: &Project, permission: &Permission) -> Vec<(String, Vec<String>)> {
-        let access = Access { project, permission, hidden_values: false, dotted_names: false };
+        let world = World::default();
+        let access = Access {
+            world: &world,
+            project,
+            permission,
+            hidden_values: false,
+            unresolved: Unresolved::Empty,
+        };
         let reading = ImportReading { needs: READ, view_values: true, expand: true };
         access
             .imported(project.imports_into("prod", "/app"), reading)
@@ -198,14 +213,21 @@ mod tests {
     }
 
     #[test]
-    fn unreadable_and_missing_imports_vanish() {
+    fn unreadable_and_missing_imports_have_no_secrets() {
         let project = project(
             json!([import("/app", "/closed"), import("/app", "/open"), import("/app", "/missing")]),
             json!({"prod": {"/app": {}, "/closed": {"A": "1"}, "/open": {"B": "2"}}}),
         );
         let open_only =
             Permission(Some(vec![Rule { path_prefix: "/open".to_owned(), ..Rule::default() }]));
-        assert_eq!(keys(&project, &open_only), [("/open".to_owned(), vec!["B".into()])]);
+        assert_eq!(
+            keys(&project, &open_only),
+            [
+                ("/closed".to_owned(), vec![]),
+                ("/open".to_owned(), vec!["B".into()]),
+                ("/missing".to_owned(), vec![]),
+            ]
+        );
         let everything = keys(&project, &Permission(None));
         assert_eq!(everything[2], ("/missing".to_owned(), vec![]));
     }

@@ -1,7 +1,10 @@
 //! The list of a folder's secrets, the server's main read.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use super::expand::Nearby;
 use super::imports::ImportReading;
 use super::view::{SecretView, Shape};
 use super::{Access, Found};
@@ -10,13 +13,17 @@ use crate::world::permission::Action;
 use crate::world::project::{Folder, Place};
 use crate::world::secret::Secret;
 
-#[derive(Debug)]
 pub struct ListQuery {
     pub environment: String,
     pub path: String,
+    /// The path as it was sent, which is how it is answered
+    pub sent_path: String,
     pub recursive: bool,
     pub view_values: bool,
     pub expand: bool,
+    /// References are resolved as v4's listing does: in the folder that is listed, through its
+    /// imports. Otherwise as by name
+    pub near: bool,
     pub imports: bool,
     pub tags: Vec<String>,
     pub metadata: MetadataFilter,
@@ -72,6 +79,25 @@ impl MetadataFilter {
     }
 }
 
+impl ListQuery {
+    /// All that was asked for, whichever API asked: v3 and v4 have the same tag for the same payload.
+    pub fn name(&self) -> String {
+        let Self { environment, sent_path, recursive, view_values, expand, imports, .. } = self;
+        format!(
+            "{environment} {sent_path} {recursive} {view_values} {expand} {imports} {:?} {:?}",
+            self.tags, self.metadata
+        )
+    }
+
+    /// A path at or below the one that was asked for, as the answer spells it.
+    fn as_sent(&self, path: &str) -> String {
+        match path.strip_prefix(self.path.trim_end_matches('/')) {
+            Some("" | "/") | None => self.sent_path.clone(),
+            Some(below) => format!("{}{below}", self.sent_path.trim_end_matches('/')),
+        }
+    }
+}
+
 /// Absence speaks: what may not be described is left out without a word.
 pub fn list(access: &Access<'_>, query: &ListQuery) -> Result<Listing, ApiError> {
     if !access.permission.allows_somewhere(Action::Describe) {
@@ -82,12 +108,35 @@ pub fn list(access: &Access<'_>, query: &ListQuery) -> Result<Listing, ApiError>
     for (path, folder) in &folders {
         found.extend(visible(access, query, path, folder)?);
     }
+    let near = match query.near {
+        true => folders.iter().map(|(path, _)| (*path, nearby(access, query, path))).collect(),
+        false => BTreeMap::new(),
+    };
     if query.expand {
-        expand(access, &mut found)?;
+        expand(access, &mut found, &near)?;
     }
-    let view = |found: &Found<'_>, shape| SecretView::new(&access.project.id, found, shape);
-    let imports = if query.imports { imports(access, query, &folders) } else { Vec::new() };
-    Ok(Listing { secrets: found.iter().map(|f| view(f, Shape::Read)).collect(), imports })
+    for found in &mut found {
+        found.path = query.as_sent(&found.path);
+    }
+    let view = |found: &Found<'_>| SecretView::new(&access.project.id, found, Shape::Read);
+    let imports = if query.imports { imports(access, query, &near, &folders) } else { Vec::new() };
+    Ok(Listing { secrets: found.iter().map(view).collect(), imports })
+}
+
+/// What `${KEY}` is in this folder: its own secrets, then those of its imports, the last one first.
+fn nearby<'w>(access: &Access<'w>, query: &ListQuery, path: &str) -> Nearby<'w> {
+    let mut nearby = Nearby::default();
+    let own = access.project.folder(&query.environment, path);
+    for (key, secret) in own.into_iter().flat_map(|folder| &folder.secrets) {
+        nearby.add(&Found::new(&query.environment, path, key, secret, false));
+    }
+    let needs = &[Action::Describe, Action::ReadValue];
+    let reading = ImportReading { needs, view_values: true, expand: false };
+    let places = access.project.imports_into(&query.environment, path);
+    for entry in access.imported(places, reading).iter().rev() {
+        entry.secrets.iter().for_each(|found| nearby.add(found));
+    }
+    nearby
 }
 
 fn folders<'w>(
@@ -149,10 +198,17 @@ fn visible<'w>(
     Ok(found.collect())
 }
 
-fn expand(access: &Access<'_>, found: &mut [Found<'_>]) -> Result<(), ApiError> {
+fn expand(
+    access: &Access<'_>,
+    found: &mut [Found<'_>],
+    near: &BTreeMap<&str, Nearby<'_>>,
+) -> Result<(), ApiError> {
+    let by_name = Nearby::default();
     let mut refused = Vec::new();
     for found in found.iter_mut().filter(|found| !found.hidden) {
-        match access.expand(&found.environment, &found.path, found.key, found.secret) {
+        let nearby = near.get(found.path.as_str()).unwrap_or(&by_name);
+        let place = (found.environment.as_str(), found.path.as_str());
+        match access.expand(place, found.key, found.secret, nearby) {
             Ok(value) => found.value = value,
             Err(message) => refused.push(message),
         }
@@ -164,7 +220,12 @@ fn expand(access: &Access<'_>, found: &mut [Found<'_>]) -> Result<(), ApiError> 
     Err(error.with_details(refused.into()))
 }
 
-fn imports(access: &Access<'_>, query: &ListQuery, folders: &[(&str, &Folder)]) -> Vec<ImportView> {
+fn imports<'w>(
+    access: &Access<'w>,
+    query: &ListQuery,
+    near: &BTreeMap<&str, Nearby<'w>>,
+    folders: &[(&str, &Folder)],
+) -> Vec<ImportView> {
     let places: Vec<Place> = folders
         .iter()
         .flat_map(|(path, _)| access.project.imports_into(&query.environment, path))
@@ -174,9 +235,21 @@ fn imports(access: &Access<'_>, query: &ListQuery, folders: &[(&str, &Folder)]) 
     } else {
         &[Action::Describe]
     };
-    let reading = ImportReading { needs, view_values: query.view_values, expand: query.expand };
-    let entries = access.imported(places, reading).into_iter();
+    let by_name = query.expand && !query.near;
+    let reading = ImportReading { needs, view_values: query.view_values, expand: by_name };
+    let mut entries = access.imported(places, reading);
+    if query.expand && query.near {
+        for entry in &mut entries {
+            let importing = |path: &&&str| {
+                access.project.imports_into(&query.environment, path).contains(&entry.place)
+            };
+            if let Some(nearby) = near.keys().find(importing).and_then(|path| near.get(path)) {
+                access.expand_near(entry, nearby);
+            }
+        }
+    }
     entries
+        .into_iter()
         .map(|entry| ImportView {
             secret_path: entry.place.path,
             environment: entry.place.environment,

@@ -9,6 +9,8 @@ pub mod write;
 
 use crate::dialect::Dialect;
 use crate::double::Double;
+use crate::settings::Unresolved;
+use crate::world::World;
 use crate::world::permission::{Action, Permission};
 use crate::world::project::Project;
 use crate::world::secret::Secret;
@@ -18,21 +20,26 @@ pub const PLACEHOLDER: &str = "<hidden-by-infisical>";
 
 /// A project as one identity may see it.
 pub struct Access<'w> {
+    world: &'w World,
     pub project: &'w Project,
     pub permission: &'w Permission,
     /// Unreadable values come as a placeholder instead of a 403
     hidden_values: bool,
-    /// Newer servers try `${a.b}` as a local name before they take it for a path
-    dotted_names: bool,
+    unresolved: Unresolved,
 }
 
 impl<'w> Access<'w> {
-    pub fn new(double: &Double, project: &'w Project, permission: &'w Permission) -> Self {
+    pub fn new(double: &'w Double, project: &'w Project, permission: &'w Permission) -> Self {
+        let by_dialect = match double.dialect {
+            Dialect::V4Current => Unresolved::Empty,
+            Dialect::V3Only | Dialect::V4First => Unresolved::Text,
+        };
         Self {
+            world: &double.world,
             project,
             permission,
             hidden_values: double.settings.hidden_values,
-            dotted_names: double.dialect == Dialect::V4Current,
+            unresolved: double.settings.unresolved_references.unwrap_or(by_dialect),
         }
     }
 

@@ -11,8 +11,10 @@ use crate::world::secret::{Metadata, Tag};
 pub enum Shape {
     /// In a list, or one by name: everything
     Read,
-    /// Inside `imports`: no dates, no path, no tags, and no project
+    /// Inside `imports`: no dates, no path, no tags, no reminders, and no project
     Imported,
+    /// One by name and version: no tags, no metadata, no rotation
+    Version,
     /// The answer to a creation: the bare schema
     Created,
     /// The answer to an update or a deletion
@@ -38,15 +40,19 @@ pub struct SecretView {
     #[serde(skip_serializing_if = "Option::is_none")]
     secret_path: Option<String>,
     /// Null on every secret: reminders live in a table of their own
-    secret_reminder_note: Option<String>,
-    secret_reminder_repeat_days: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_reminder_note: Option<()>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_reminder_repeat_days: Option<()>,
     skip_multiline_encoding: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     created_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     updated_at: Option<String>,
-    is_rotated_secret: bool,
-    rotation_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    is_rotated_secret: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotation_id: Option<()>,
     #[serde(skip_serializing_if = "Option::is_none")]
     actor: Option<ActorView>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,6 +76,7 @@ impl SecretView {
         let secret = found.secret;
         let imported = shape == Shape::Imported;
         let whole = shape == Shape::Read;
+        let rotation = shape != Shape::Version;
         let author = secret.author.as_ref().filter(|_| !imported);
         Self {
             id: secret.id.clone(),
@@ -83,14 +90,14 @@ impl SecretView {
             secret_value: found.value.clone(),
             secret_value_hidden: (shape != Shape::Created).then_some(found.hidden),
             secret_comment: secret.comment.clone(),
-            secret_path: whole.then(|| found.path.clone()),
-            secret_reminder_note: None,
-            secret_reminder_repeat_days: None,
+            secret_path: matches!(shape, Shape::Read | Shape::Version).then(|| found.path.clone()),
+            secret_reminder_note: (!imported).then_some(()),
+            secret_reminder_repeat_days: (!imported).then_some(()),
             skip_multiline_encoding: secret.skip_multiline_encoding,
             created_at: (!imported).then(|| iso8601(secret.created_at)),
             updated_at: (!imported).then(|| iso8601(secret.updated_at)),
-            is_rotated_secret: false,
-            rotation_id: None,
+            is_rotated_secret: rotation.then_some(false),
+            rotation_id: rotation.then_some(()),
             actor: author.map(|author| ActorView {
                 actor_id: author.id.clone(),
                 actor_type: "identity",

@@ -3,6 +3,7 @@
 use super::Found;
 use super::view::{SecretView, Shape};
 use crate::clock::Millis;
+use crate::text::js_trim;
 use crate::world::project::Folder;
 use crate::world::secret::{Author, Metadata, Secret, Tag};
 
@@ -40,11 +41,11 @@ impl Pen<'_> {
         view
     }
 
-    /// Answers with the value that was sent, or with none, as the server does.
+    /// Answers with the value that was sent, or else with the old one.
     pub fn update(&self, folder: &mut Folder, key: &str, draft: Draft) -> Option<SecretView> {
         let mut secret = folder.secrets.remove(key)?;
         let key = draft.new_name.clone().unwrap_or_else(|| key.to_owned());
-        let echoed = draft.value.clone().unwrap_or_default();
+        let echoed = draft.value.clone().unwrap_or_else(|| secret.value.clone());
         secret.revise(draft.value.clone(), self.now);
         self.apply(&mut secret, draft);
         folder.touched_at = self.now;
@@ -87,7 +88,7 @@ impl Pen<'_> {
 
 /// The server's trim: no blanks around, and at most one newline at the end, kept only if there.
 pub fn trimmed(value: &str) -> String {
-    let inner = value.trim();
+    let inner = js_trim(value);
     if value.ends_with('\n') { format!("{inner}\n") } else { inner.to_owned() }
 }
 
@@ -102,6 +103,7 @@ mod tests {
         assert_eq!(trimmed("a\n "), "a");
         assert_eq!(trimmed("l1\nl2\n"), "l1\nl2\n");
         assert_eq!(trimmed(""), "");
+        assert_eq!(trimmed("\u{feff}a\u{85}"), "a\u{85}");
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub struct Project {
     /// Environment, then folder, then key. A folder exists by being named here.
     pub secrets: BTreeMap<String, BTreeMap<String, Folder>>,
     pub imports: Vec<Import>,
+    /// Folders that other projects may refer to
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -59,6 +62,15 @@ pub struct Place {
     pub path: String,
 }
 
+/// Lets a project refer to one folder of this one, as `${@slug.environment.folder.KEY}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// The other project's id
+    pub to: String,
+    pub folder: Place,
+}
+
 impl Import {
     pub fn settled(self) -> Self {
         let from = Place { path: normal_path(&self.from.path), ..self.from };
@@ -77,6 +89,7 @@ impl Default for Project {
             members: None,
             secrets: BTreeMap::new(),
             imports: Vec::new(),
+            grants: Vec::new(),
         }
     }
 }
@@ -185,6 +198,15 @@ impl Project {
     /// Whether a folder imports itself, which the server refuses to make.
     pub fn circles(&self) -> bool {
         self.imports.iter().any(|import| self.would_circle(import))
+    }
+
+    pub fn grants_to(&self, project: &str, environment: &str, path: &str) -> bool {
+        self.grants.iter().any(|grant| {
+            let folder = &grant.folder;
+            grant.to == project
+                && folder.environment == environment
+                && normal_path(&folder.path) == path
+        })
     }
 
     /// Folders need no stored id: where they are is who they are.

@@ -18,7 +18,7 @@ fn status_is_open_and_a_trailing_slash_is_nothing() {
 }
 
 #[test]
-fn bodies_that_are_no_json_or_too_large_end_in_500() {
+fn broken_json_and_a_body_above_1_mib_are_500_and_no_object_is_422() {
     let double = Double::start(&[]);
     let mut client = double.client();
     let login = "/api/v1/auth/universal-auth/login";
@@ -28,19 +28,29 @@ fn bodies_that_are_no_json_or_too_large_end_in_500() {
     let large = vec![b' '; (1 << 20) + 1];
     for (headers, body) in [
         (&json[..], &b"{\"clientId\":"[..]),
-        (&json, b""),
         (&json, &large),
-        (&[("content-type", "text/plain")], b"{}"),
+        (&[("content-type", "application/octet-stream")], b"{}"),
     ] {
         let answer = client.send_raw("POST", login, headers, body).unwrap();
         assert_eq!(answer.error(), internal(500));
+    }
+    for (headers, body) in [
+        (&json[..], &b""[..]),
+        (&[], b""),
+        (&[("content-type", "text/plain")], b"{}"),
+        (&[("content-type", "application/x-www-form-urlencoded")], b"clientId=a"),
+    ] {
+        let answer = client.send_raw("POST", login, headers, body).unwrap();
+        let (status, error, _) = answer.error();
+        assert_eq!((status, error.as_str()), (422, "ValidationFailure"));
+        assert_eq!(answer.json()["message"][0]["path"], json!([]));
     }
     // A token is asked for before the body is looked at
     let target = format!("/api/v4/secrets/K?projectId={PROJECT}");
     let answer = client.send_raw("POST", &target, &json, b"{").unwrap();
     assert_eq!(answer.error().2, "Token missing");
     let log = double.control("GET", "/log", &Value::Null);
-    assert_eq!((&log[2]["bodyBytes"], &log[2]["body"]), (&json!(large.len()), &json!("")));
+    assert_eq!((&log[1]["bodyBytes"], &log[1]["body"]), (&json!(large.len()), &json!("")));
 }
 
 #[test]
@@ -61,7 +71,7 @@ fn wrong_types_are_a_list_of_issues() {
 }
 
 #[test]
-fn rate_limits_are_off_until_set_and_then_per_address_and_category() {
+fn rate_limit_is_off_until_set_and_then_per_route_and_address() {
     let double = Double::start(&[]);
     let mut client = double.member();
     assert!(!client.get(&myapp("", "")).headers.contains_key("x-ratelimit-limit"));
@@ -84,12 +94,50 @@ fn rate_limits_are_off_until_set_and_then_per_address_and_category() {
         )
     );
     assert_eq!(third.header("x-ratelimit-reset"), seconds);
-    assert_eq!(client.get("/api/status").status, 200);
+    assert_eq!(client.get(&myapp("/DB_HOST", "")).status, 200, "a get has a window of its own");
+    let status = client.get("/api/status");
+    assert_eq!(status.status, 200);
+    assert!(!status.headers.contains_key("x-ratelimit-limit"));
     let elsewhere = [("x-forwarded-for", "10.1.1.1")];
     let answer = client.send("GET", &myapp("", ""), &elsewhere, None).unwrap();
     assert_eq!(answer.status, 200);
     double.advance(60);
     assert_eq!(client.get(&myapp("", "")).status, 200);
+
+    double.settings(json!({"rateLimit": {"login": 200, "list": 40}}));
+    assert_eq!(client.login("hunter2").header("x-ratelimit-limit"), "200");
+    let statuses: Vec<_> = (0..41).map(|_| client.get(&myapp("", "")).status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 39, "one came before");
+    assert!(!client.get(&myapp("/DB_HOST", "")).headers.contains_key("x-ratelimit-limit"));
+}
+
+#[test]
+fn path_that_cannot_be_decoded_is_fastifys_400() {
+    let double = Double::start(&[]);
+    let mut client = double.member();
+    for target in ["/api/v4/secrets/%ZZ", "/api/v4/secrets/%4", "/api/v4/secrets/%FF"] {
+        let answer = client.get(target);
+        assert_eq!(answer.status, 400, "{target}");
+        assert_eq!(answer.json().get("reqId"), None);
+        assert!(!answer.headers.contains_key("etag"));
+    }
+    let log = double.control("GET", "/log", &Value::Null);
+    assert_eq!(log[1]["status"], 400);
+}
+
+#[test]
+fn path_with_a_control_character_is_a_bad_request() {
+    let double = Double::start(&[]);
+    let mut client = double.member();
+    for name in ["", "/K"] {
+        let target =
+            format!("/api/v4/secrets{name}?projectId={PROJECT}&environment=prod&secretPath=/a%09b");
+        let (status, error, _) = client.get(&target).error();
+        assert_eq!((status, error.as_str()), (400, "BadRequest"));
+    }
+    let body = json!({"projectId": PROJECT, "environment": "prod", "secretPath": "/a\u{1b}b",
+                      "secretValue": "v"});
+    assert_eq!(client.write("POST", "/api/v4/secrets/K", &body).error().0, 400);
 }
 
 #[test]

@@ -118,6 +118,18 @@ fn bad_tokens_are_told_apart() {
     let (status, error, message) = client.get(&myapp("", "")).error();
     assert_eq!((status, error.as_str()), (403, "TokenError"));
     assert!(message.starts_with("The provided access token is malformed."));
+    client.token = Some("st.abc.def.ghi".to_owned());
+    assert_eq!(
+        client.get(&myapp("", "")).error(),
+        (404, "NotFound".into(), "Service token with ID 'abc' not found".into())
+    );
+    client.token = None;
+    for header in ["Basic dXNlcjpwYXNzd29yZA==", "Bearer", "Bearer "] {
+        let sent = [("authorization", header)];
+        let answer = client.send("GET", &myapp("", ""), &sent, None).unwrap();
+        let (status, error, _) = answer.error();
+        assert_eq!((status, error.as_str()), (403, "TokenError"), "{header}");
+    }
 
     let mut member = double.member();
     double.settings(json!({"authSecret": "rotated"}));
@@ -229,4 +241,56 @@ fn odd_lifetimes() {
     assert_eq!(grant.json()["expiresIn"], 0);
     assert_eq!(claims(&grant).get("exp"), None);
     assert_eq!(double.member().get(&myapp("", "")).status, 200);
+}
+
+#[test]
+fn deleted_identity_renews_a_token_that_is_then_refused() {
+    let double = Double::start(&[]);
+    let mut client = double.member();
+    let world = double.control("GET", "/world", &Value::Null);
+    double.control("DELETE", "/identity", &json!({"identity": IDENTITY}));
+    let no_member = unauthorized("Identity is not a member of the organization");
+    assert_eq!(client.get(&myapp("", "")).error(), no_member);
+    let renewed = renew(&mut client);
+    assert_eq!(renewed.status, 200);
+    client.token = renewed.json()["accessToken"].as_str().map(str::to_owned);
+    assert_eq!(client.get(&myapp("", "")).error(), no_member);
+    assert_eq!(client.login("hunter2").error(), unauthorized("Invalid credentials"));
+
+    double.control("PUT", "/identity", &world["identities"][0]);
+    assert_eq!(double.member().get(&myapp("", "")).status, 200);
+}
+
+#[test]
+fn inactive_membership_refuses_the_token_and_not_the_login() {
+    let double = with_identity(|identity| identity["active"] = json!(false));
+    assert_eq!(
+        double.member().get(&myapp("", "")).error(),
+        unauthorized("Identity organization membership is inactive")
+    );
+}
+
+#[test]
+fn token_without_an_expiry_ends_after_90_days() {
+    let double = Double::start(&[]);
+    double.settings(json!({"expiresInZero": true}));
+    let mut client = double.member();
+    double.advance(7_776_000);
+    assert_eq!(client.get(&myapp("", "")).status, 200);
+    double.advance(1);
+    assert_eq!(
+        client.get(&myapp("", "")).error(),
+        unauthorized("Identity access token exceeded max age, please re-authenticate")
+    );
+}
+
+#[test]
+fn contended_lock_is_a_429_without_retry_after() {
+    let double = Double::start(&[]);
+    double.fault(json!({"kind": "lock-contended"}));
+    let answer = double.client().login("hunter2");
+    assert!(!answer.headers.contains_key("retry-after"));
+    let message = "Failed to acquire lock: rate limit exceeded".to_owned();
+    assert_eq!(answer.error(), (429, "RateLimitExceeded".into(), message));
+    assert_eq!(double.client().get("/api/status").status, 200);
 }

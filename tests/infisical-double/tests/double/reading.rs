@@ -43,7 +43,15 @@ fn a_listed_secret_has_every_field_and_an_imported_one_fewer() {
     let import = &answer["imports"][0];
     assert_eq!(keys(import), ["environment", "folderId", "secretPath", "secrets"]);
     let imported = &import["secrets"][0];
-    for absent in ["createdAt", "updatedAt", "secretPath", "tags"] {
+    let absent = [
+        "createdAt",
+        "updatedAt",
+        "secretPath",
+        "tags",
+        "secretReminderNote",
+        "secretReminderRepeatDays",
+    ];
+    for absent in absent {
         assert!(imported.get(absent).is_none(), "{absent}");
     }
 }
@@ -194,7 +202,9 @@ fn permissions_filter_refuse_or_hide() {
     // Any describe rule keeps the list a 200, and empty
     double.permit(json!([{"pathPrefix": "/elsewhere"}]));
     let empty = client.get(&myapp("", "")).json();
-    assert_eq!(empty, json!({"secrets": [], "imports": []}));
+    assert_eq!(empty["secrets"], json!([]));
+    let imports = empty["imports"].as_array().unwrap();
+    assert!(imports.iter().all(|import| import["secrets"] == json!([])));
     double.permit(json!([]));
     assert_eq!(client.get(&myapp("", "")).error().1, "PermissionDenied");
     let body = json!({"project": PROJECT, "identity": crate::support::IDENTITY, "member": false});
@@ -223,8 +233,66 @@ fn unreadable_folders_vanish_below_and_unreadable_references_do_not() {
     assert_eq!(message, "Failed to expand one or more secret references");
     assert!(answer.json()["details"][0].as_str().unwrap().contains("'PORT'"));
     let imports = client.get(&myapp("", "&expandSecretReferences=false")).json()["imports"].clone();
-    assert_eq!(imports.as_array().unwrap().len(), 1);
+    assert_eq!(imports.as_array().unwrap().len(), 2);
     assert_eq!(imports[0]["secretPath"], "/other");
+    assert_eq!(
+        (&imports[1]["secretPath"], &imports[1]["secrets"]),
+        (&json!("/shared"), &json!([]))
+    );
+}
+
+#[test]
+fn earlier_version_by_name_has_fewer_fields() {
+    let double = Double::start(&[]);
+    let mut client = double.member();
+    let secret = client.get(&myapp("/TAGGED", "&version=1")).json()["secret"].clone();
+    for absent in ["tags", "secretMetadata", "isRotatedSecret", "rotationId"] {
+        assert!(secret.get(absent).is_none(), "{absent}");
+    }
+    assert_eq!((&secret["secretValue"], &secret["secretPath"]), (&json!("t"), &json!("/myapp")));
+}
+
+#[test]
+fn path_is_answered_as_it_was_sent() {
+    let double = Double::start(&[]);
+    let mut client = double.member();
+    for (sent, below) in
+        [("/myapp", "/myapp/deep"), ("/myapp/", "/myapp/deep"), ("myapp", "myapp/deep")]
+    {
+        let at = |name: &str| {
+            format!("/api/v4/secrets{name}?projectId={PROJECT}&environment=prod&secretPath={sent}")
+        };
+        let listed = client.get(&format!("{}&recursive=true", at(""))).json();
+        let paths: Vec<_> = listed["secrets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|secret| secret["secretPath"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(paths, [sent, sent, sent, below]);
+        assert_eq!(client.get(&at("/DB_HOST")).json()["secret"]["secretPath"], sent);
+        // An import's is the import's
+        assert_eq!(client.get(&at("/PORT")).json()["secret"]["secretPath"], "/shared");
+    }
+    let root = format!("/api/v4/secrets?projectId={PROJECT}&environment=prod&recursive=true");
+    let listed = client.get(&root).json();
+    let has = |path: &str| {
+        listed["secrets"].as_array().unwrap().iter().any(|secret| secret["secretPath"] == path)
+    };
+    assert!(has("/") && has("/myapp/deep"));
+}
+
+#[test]
+fn v3_without_a_project_names_both_ways_to_say_it() {
+    let double = Double::start(&["--dialect", "v3-only"]);
+    let mut client = double.member();
+    let message = "You must provide projectSlug or workspaceId".to_owned();
+    for name in ["", "/K"] {
+        let target = format!("/api/v3/secrets/raw{name}?environment=prod");
+        assert_eq!(client.get(&target).error(), (400, "BadRequest".into(), message.clone()));
+    }
+    let body = json!({"environment": "prod", "secretValue": "v"});
+    assert_eq!(client.write("POST", "/api/v3/secrets/raw/K", &body).error().2, message);
 }
 
 #[test]

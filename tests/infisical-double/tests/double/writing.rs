@@ -29,6 +29,8 @@ fn a_secret_lives_changes_and_dies() {
         (&changed["secretKey"], &changed["version"], &changed["id"]),
         (&json!("NEWER"), &json!(2), &created["id"])
     );
+    let kept = client.write("PATCH", "/api/v4/secrets/NEWER", &body(json!({"secretComment": "c"})));
+    assert_eq!(kept.json()["secret"]["secretValue"], "b", "the old value is answered");
     let first = client.get(&myapp("/NEWER", "&version=1")).json();
     assert_eq!(first["secret"]["secretValue"], "a\n");
 
@@ -39,7 +41,10 @@ fn a_secret_lives_changes_and_dies() {
         client.write("PATCH", renamed, &change).error(),
         (404, "NotFound".into(), "Secret with name NEWER not found".into())
     );
-    assert_eq!(client.write("DELETE", renamed, &body(json!({}))).status, 404);
+    assert_eq!(
+        client.write("DELETE", renamed, &body(json!({}))).error(),
+        (404, "NotFound".into(), "Secret not found".into())
+    );
     let reborn = client.write("POST", renamed, &body(json!({"secretValue": ""})));
     let reborn = reborn.json()["secret"].clone();
     assert_eq!((&reborn["version"], &reborn["secretValue"]), (&json!(1), &json!("")));
@@ -128,4 +133,105 @@ fn batches_are_all_or_nothing() {
     let one = body(json!({"secrets": [{"secretKey": "A"}]}));
     assert_eq!(client.write("DELETE", target, &one).status, 200);
     assert_eq!(client.write("DELETE", target, &body(json!({"secrets": []}))).status, 422);
+}
+
+#[test]
+fn v3_has_its_batch_route_elsewhere_and_batch_is_a_name() {
+    let double = Double::start(&["--dialect", "v3-only"]);
+    let mut client = double.member();
+    let mut two = body(json!({"secrets": [{"secretKey": "A", "secretValue": "1"}]}));
+    two["workspaceId"] = json!(PROJECT);
+    let created = client.write("POST", "/api/v3/secrets/batch/raw", &two);
+    assert_eq!(created.listed(), map(&[("A", "1")]));
+    assert_eq!(client.write("PATCH", "/api/v3/secrets/raw/batch", &two).error().0, 404);
+    two["secretValue"] = json!("a stranger's");
+    let name = client.write("POST", "/api/v3/secrets/raw/batch", &two);
+    assert_eq!(name.json()["secret"]["secretKey"], "batch");
+
+    double.settings(json!({"batchBySlug": true}));
+    let refused = client.write("PATCH", "/api/v3/secrets/batch/raw", &two);
+    assert_eq!(refused.json()["message"][0]["path"], json!(["projectSlug"]));
+    two["projectSlug"] = json!("my-project");
+    assert_eq!(client.write("PATCH", "/api/v3/secrets/batch/raw", &two).status, 200);
+}
+
+#[test]
+fn batch_refuses_no_key_takes_the_last_of_two_and_fails_on_what_the_database_cannot_hold() {
+    let double = Double::start(&[]);
+    let mut client = double.member();
+    let target = "/api/v4/secrets/batch";
+    let of = |keys: &[(&str, &str)]| {
+        let secrets: Vec<_> = keys
+            .iter()
+            .map(|(key, value)| json!({"secretKey": key, "secretValue": value}))
+            .collect();
+        body(json!({ "secrets": secrets }))
+    };
+    assert_eq!(client.write("POST", target, &of(&[("", "v")])).error().0, 422);
+    let twice = client.write("POST", target, &of(&[("K", "first"), ("K", "last")]));
+    assert_eq!(twice.listed(), map(&[("K", "last")]));
+    assert_eq!(client.get(&myapp("/K", "")).json()["secret"]["secretValue"], "last");
+    for key in ["k".repeat(3000), "a\0b".to_owned()] {
+        let refused = client.write("POST", target, &of(&[("FINE", "v"), (&key, "v")]));
+        assert_eq!(refused.error().0, 500);
+    }
+    assert_eq!(client.get(&myapp("/FINE", "")).status, 404, "all or nothing");
+}
+
+#[test]
+fn values_lose_a_byte_order_mark_and_keep_nel() {
+    let double = Double::start(&[]);
+    let mut client = double.member();
+    let value = body(json!({"secretValue": "\u{feff}a\u{85}"}));
+    let created = client.write("POST", "/api/v4/secrets/MARKED", &value);
+    assert_eq!(created.json()["secret"]["secretValue"], "a\u{85}");
+}
+
+#[test]
+fn imports_are_listed_by_a_right_of_their_own_and_never_circle() {
+    let double = Double::start(&[]);
+    let mut client = double.member();
+    let of = |path: &str| {
+        format!("/api/v2/secret-imports?projectId={PROJECT}&environment=prod&path={path}")
+    };
+    let listed = client.get(&of("/myapp")).json();
+    let imports = listed["secretImports"].as_array().unwrap().clone();
+    let paths: Vec<_> =
+        imports.iter().map(|import| import["importPath"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["/other", "/shared"]);
+    assert_eq!(
+        (&imports[0]["importEnv"]["slug"], &imports[1]["position"]),
+        (&json!("prod"), &json!(2))
+    );
+    assert_eq!(client.get(&of("/empty")).json()["secretImports"], json!([]));
+    assert_eq!(client.get(&of("/no")).error().0, 404);
+
+    let import = |path: &str, from: &str| {
+        json!({"projectId": PROJECT, "environment": "prod", "path": path,
+               "import": {"environment": "prod", "path": from}})
+    };
+    let route = "/api/v2/secret-imports";
+    // /myapp imports /shared, which imports /base
+    for path in ["/shared", "/myapp", "/base"] {
+        let refused = client.write("POST", route, &import("/base", path));
+        assert_eq!(refused.error().1, "BadRequest", "{path}");
+    }
+    assert_eq!(client.write("POST", route, &import("/empty", "/base")).status, 200);
+    assert_eq!(client.get(&of("/empty")).json()["secretImports"][0]["importPath"], "/base");
+
+    double.permit(json!([{"imports": false}]));
+    let (status, error, message) = client.get(&of("/myapp")).error();
+    assert_eq!((status, error.as_str()), (403, "PermissionDenied"));
+    assert_eq!(message, "You are not allowed to read on secret-imports");
+    assert_eq!(client.get(&myapp("", "")).status, 200);
+}
+
+#[test]
+fn world_whose_imports_circle_is_no_world() {
+    let double = Double::start(&[]);
+    let mut world = crate::support::world();
+    let imports = world["projects"][0]["imports"].as_array_mut().unwrap();
+    imports.push(json!({"environment": "prod", "path": "/base",
+                        "from": {"environment": "prod", "path": "/myapp"}}));
+    assert_eq!(double.try_control("PUT", "/world", &world).status, 400);
 }
