@@ -3,12 +3,11 @@
 counts the writes of podman's secrets.json by inotify. Needs root, and `make build` and `cargo build -p
 infisical-double` before. Everything is in one temporary folder.
 
-usage: tests/measure-setup.py [SECRETS] [cli|api]
+usage: tests/measure-setup.py [SECRETS]
 """
 import ctypes, http.client, json, os, shutil, socket, struct, subprocess, sys, tempfile, time, urllib.parse
 
 COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 500
-WAY = sys.argv[2] if len(sys.argv) > 2 else "api"
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DIST = os.environ.get("PSI_BIN", f"{ROOT}/target/dist")
 PROJECT = "6f2d1b0e-0000-4000-8000-00000000000a"
@@ -127,8 +126,6 @@ secrets = [{sources}]
     subprocess.run(["podman", "secret", "ls"], env=env, stdout=subprocess.DEVNULL, check=True)
     os.makedirs(f"{folder}/root/secrets", exist_ok=True)
     writes = Writes(f"{folder}/root/secrets")
-    if WAY == "api":
-        env["CONTAINER_HOST"] = f"unix://{folder}/podman.sock"
 
     def setup(*more):
         args = [f"{DIST}/psi-driver", "setup", "--json", "--program", f"{DIST}/psi-driver", "--quadlets", f"{folder}/quadlets", *more]
@@ -146,7 +143,7 @@ secrets = [{sources}]
             status, body = podman.call("POST", f"/secrets/create?name={prefix}--{key}&{query}", reference.encode())
             assert status == 200, body
 
-    print(f"{COUNT} secrets; {subprocess.run(['podman', '--version'], stdout=subprocess.PIPE, text=True).stdout.strip()}; psi by {WAY}", flush=True)
+    print(f"{COUNT} secrets; {subprocess.run(['podman', '--version'], stdout=subprocess.PIPE, text=True).stdout.strip()}", flush=True)
     measure(f"Python PSI's way, {COUNT} new", lambda: python_way("py"))
     measure("Python PSI's way, nothing changed", lambda: python_way("py"))
     podman = Podman("podman")

@@ -30,8 +30,6 @@ pub struct Paths {
     pub podman_drop_in: PathBuf,
     /// The folder of quadlet units.
     pub quadlets: PathBuf,
-    /// The socket of podman's API service.
-    pub podman_socket: PathBuf,
 }
 
 impl Scope {
@@ -97,7 +95,6 @@ impl Paths {
             run: "/run/psid".into(),
             podman_drop_in: "/etc/containers/containers.conf.d/50-psi.conf".into(),
             quadlets: "/etc/containers/systemd".into(),
-            podman_socket: "/run/podman/podman.sock".into(),
         }
     }
 
@@ -118,7 +115,6 @@ impl Paths {
             run: runtime.join("psid"),
             podman_drop_in: config.join("containers/containers.conf.d/50-psi.conf"),
             quadlets: config.join("containers/systemd"),
-            podman_socket: runtime.join("podman/podman.sock"),
         }
     }
 }

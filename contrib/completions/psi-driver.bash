@@ -64,9 +64,6 @@ _psi__driver() {
             psi__driver,migrate)
                 cmd="psi__driver__subcmd__migrate"
                 ;;
-            psi__driver,provider)
-                cmd="psi__driver__subcmd__provider"
-                ;;
             psi__driver,render)
                 cmd="psi__driver__subcmd__render"
                 ;;
@@ -181,9 +178,6 @@ _psi__driver() {
             psi__driver__subcmd__help,migrate)
                 cmd="psi__driver__subcmd__help__subcmd__migrate"
                 ;;
-            psi__driver__subcmd__help,provider)
-                cmd="psi__driver__subcmd__help__subcmd__provider"
-                ;;
             psi__driver__subcmd__help,render)
                 cmd="psi__driver__subcmd__help__subcmd__render"
                 ;;
@@ -293,7 +287,7 @@ _psi__driver() {
 
     case "${cmd}" in
         psi__driver)
-            opts="-h -V --help --version lookup store delete list restore get provider health install setup doctor gc migrate import exec render cache hsm drill metrics help"
+            opts="-h -V --help --version lookup store delete list restore get health install setup doctor gc migrate import exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -727,7 +721,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__help)
-            opts="lookup store delete list restore get provider health install setup doctor gc migrate import exec render cache hsm drill metrics help"
+            opts="lookup store delete list restore get health install setup doctor gc migrate import exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1147,20 +1141,6 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__help__subcmd__migrate)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        psi__subcmd__driver__subcmd__help__subcmd__provider)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1613,20 +1593,6 @@ _psi__driver() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        psi__subcmd__driver__subcmd__provider)
-            opts="-h --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

@@ -3,7 +3,7 @@
 mod bring;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -44,12 +44,6 @@ pub(crate) enum Command {
         /// A podman secret's name or id, WORKLOAD--KEY of the config, or {"provider":…}
         name: String,
     },
-    /// Answer podman's coming provider API: a request in JSON on stdin, the value on stdout
-    ///
-    /// Podman names a provider's program and gives it no arguments: make a link to psi-driver by the name
-    /// podman-secret-provider-psi. {"SecretName":"WORKLOAD--KEY"} asks by the config; with "ProviderOpts", as
-    /// {"project":"myproject","path":"/myapp"}, it asks by that, and SecretName is the key.
-    Provider,
     /// Exit 0 when the daemon answers SERVING
     Health,
     /// Write the podman drop-in that makes psi the secret driver
@@ -367,13 +361,10 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     }
 }
 
-/// Podman's four commands, and a provider by its path alone. Clap would make all commands first, which takes
+/// Podman's four commands. Clap would make all commands first, which takes
 /// several times as long as the call.
 fn as_podman_calls(args: &[OsString]) -> Option<Command> {
     match args {
-        [program] if Path::new(program).file_name()? == "podman-secret-provider-psi" => {
-            Some(Command::Provider)
-        }
         [_, verb] => match verb.to_str()? {
             "lookup" => Some(Command::Lookup),
             "store" => Some(Command::Store(Kind { literal: false, reference: false })),
@@ -383,12 +374,6 @@ fn as_podman_calls(args: &[OsString]) -> Option<Command> {
         },
         _ => None,
     }
-}
-
-/// A variable of podman's or the user's, for people's commands.
-#[expect(clippy::disallowed_methods, reason = "the one place that reads podman's variables")]
-pub(crate) fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// `SECRET_ID`, the one variable that podman's contract has.
@@ -419,7 +404,6 @@ impl Command {
                 format!("restore {}", shown(id.as_deref().unwrap_or_default())).trim_end().into()
             }
             Self::Get { name } => format!("get {}", shown(name)),
-            Self::Provider => "provider".into(),
             Self::Health => "health".into(),
             Self::Install(_) => "install".into(),
             Self::Drill(_) => "drill".into(),

@@ -1,15 +1,14 @@
 //! `psi-driver`: one podman call becomes one gRPC call over psid's socket; then the program exits.
 //!
 //! In reading order: `args` (what is asked), `verbs` (one verb, one call, one answer), `client` (the
-//! deadline, the retry, the exit code), `wire` (gRPC on a socket), `provider` (podman's API to come), `admin`
-//! (what only people run), `podman` (for `admin`).
+//! deadline, the retry, the exit code), `wire` (gRPC on a socket), `admin` (what only people run), `podman`
+//! (for `admin`).
 
 mod admin;
 mod args;
 mod client;
 mod failure;
 mod podman;
-mod provider;
 mod stdio;
 mod verbs;
 mod wire;
@@ -49,7 +48,6 @@ fn execute(command: &Command, paths: &Paths) -> Result<(), Failure> {
         Command::List => verbs::list(paths),
         Command::Restore { id } => admin::restore::run(paths, id.as_deref()),
         Command::Get { name } => verbs::get(paths, name),
-        Command::Provider => verbs::provider(paths),
         Command::Health => verbs::health(paths),
         Command::Install(options) => admin::install::run(paths, options),
         Command::Setup(options) => admin::setup::run(paths, options),

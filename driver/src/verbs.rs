@@ -7,7 +7,7 @@ use crate::admin::names;
 use crate::args::{self, Kind};
 use crate::client::{Client, Key, Patience};
 use crate::failure::Failure;
-use crate::{provider, stdio};
+use crate::stdio;
 
 pub(crate) fn lookup(paths: &Paths) -> Result<(), Failure> {
     let id = secret_id()?;
@@ -49,13 +49,6 @@ pub(crate) fn list(paths: &Paths) -> Result<(), Failure> {
 pub(crate) fn get(paths: &Paths, name: &str) -> Result<(), Failure> {
     let client = Client::new(paths, Patience::Podman);
     let value = names::by_any_name(name, |key| client.lookup(key))?;
-    stdio::write_value(&value)
-}
-
-/// Podman asks by name, in JSON; a failure is told on stderr, which podman shows.
-pub(crate) fn provider(paths: &Paths) -> Result<(), Failure> {
-    let name = provider::name(&stdio::read_value()?)?;
-    let value = Client::new(paths, Patience::Podman).lookup(&Key::Name(name))?;
     stdio::write_value(&value)
 }
 

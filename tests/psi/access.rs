@@ -65,7 +65,7 @@ fn every_call_is_judged() {
         "--conflict=skip",
     ];
     let request = format!("{{\"SecretName\":{reference:?}}}");
-    let calls: [&[&str]; 14] = [
+    let calls: [&[&str]; 13] = [
         &["lookup"],
         &["store"],
         &["delete"],
@@ -79,7 +79,6 @@ fn every_call_is_judged() {
         &["exec", "--", "true"],
         &["gc", "--dry-run"],
         &import,
-        &["provider"],
     ];
     for args in calls {
         let stdin = if args[0] == "import" { "B=2\n" } else { &request };

@@ -14,7 +14,7 @@ use super::progress::Progress;
 use crate::args::GcOptions;
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
-use crate::podman::{FileDriver, IN_A_HOME, Podman, Secret, Store, ids, ids_in_home};
+use crate::podman::{self, FileDriver, IN_A_HOME, Secret, Store, ids, ids_in_home};
 use crate::stdio;
 
 const TITLE: &str = "gc";
@@ -59,19 +59,18 @@ pub(crate) fn run(paths: &Paths, options: &GcOptions) -> Result<(), Failure> {
 /// be nobody's, and be destroyed.
 fn look(paths: &Paths, options: &GcOptions) -> Result<Found, Failure> {
     let registered = Client::new(paths, Patience::Admin).registrations()?;
-    let podman = Podman::find(paths);
-    let graph_root = podman.about()?.graph_root;
+    let graph_root = podman::about()?.graph_root;
     let files = FileDriver::of(&graph_root);
     let in_clear = files.ids()?;
-    let secrets = podman.secrets()?;
+    let secrets = podman::secrets()?;
     let Others { mut known, stores, unread } = others(options, &graph_root)?;
-    known.extend(ids(secrets.values()));
+    known.extend(ids(secrets.iter()));
     let count = registered.len();
     let is_orphan = |one: &Registration| one.id.parse().is_ok_and(|id| !known.contains(&id));
     let only_in_clear = Plaintext::look(FileDriver::of(&graph_root), &secrets)?.differing;
     let keeps =
         |secret: &&Secret| secret.driver == "file" || only_in_clear.contains_key(&secret.name);
-    let kept = ids(secrets.values().filter(keeps));
+    let kept = ids(secrets.iter().filter(keeps));
     Ok(Found {
         stores: [graph_root].into_iter().chain(stores).collect(),
         unread,

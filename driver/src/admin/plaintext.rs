@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use psi_common::SecretId;
 
 use crate::failure::Failure;
-use crate::podman::{FileDriver, Secret, ids, resolve};
+use crate::podman::{FileDriver, Secrets, ids, resolve};
 
 /// What one folder of the file driver keeps of such secrets.
 pub(super) struct Plaintext {
@@ -21,11 +21,8 @@ pub(super) struct Plaintext {
 
 impl Plaintext {
     /// Compares each with what podman's own command for the secret gives.
-    pub(super) fn look(
-        files: FileDriver,
-        secrets: &BTreeMap<String, Secret>,
-    ) -> Result<Self, Failure> {
-        let of_psi = || secrets.values().filter(|secret| secret.names_psi());
+    pub(super) fn look(files: FileDriver, secrets: &Secrets) -> Result<Self, Failure> {
+        let of_psi = || secrets.iter().filter(|secret| secret.names_psi());
         let values = files.values(&ids(of_psi()))?;
         let mut found =
             Self { files, proven: BTreeSet::new(), differing: BTreeMap::new(), removed: 0 };

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use psi_common::Exit;
 use serde_json::Value;
@@ -12,6 +12,17 @@ use crate::failure::Failure;
 
 /// How many are named in one call: an argument list has its limit.
 const AT_ONCE: usize = 2_000;
+
+/// A podman at work.
+pub(crate) struct Running(Child);
+
+impl Running {
+    /// Waits for its end.
+    pub(crate) fn finish(self) -> Result<(), Failure> {
+        let output = self.0.wait_with_output().map_err(|cause| not_run(&cause))?;
+        checked(output).map(|_| ())
+    }
+}
 
 /// Every secret: their ids, then all in one call.
 pub(super) fn secrets() -> Result<Vec<Value>, Failure> {
@@ -29,16 +40,18 @@ pub(super) fn info() -> Result<Value, Failure> {
     json(&podman(["info", "--format", "json"], "")?)
 }
 
-pub(super) fn create(name: &str, data: &str, commands: &Commands) -> Result<(), Failure> {
+/// Starts to make a secret with psi as its driver, whatever podman's config says.
+pub(crate) fn create(name: &str, data: &str, commands: &Commands) -> Result<Running, Failure> {
     let mut args = vec!["secret".to_owned(), "create".into(), "--driver".into(), "shell".into()];
     for (verb, command) in commands.all() {
         args.extend(["--driver-opts".into(), format!("{verb}={command}")]);
     }
     args.extend(["--".into(), name.into(), "-".into()]);
-    podman(args, data).map(|_| ())
+    start(&args, data).map(Running)
 }
 
-pub(super) fn remove(name: &str) -> Result<(), Failure> {
+/// Removes a secret, by its name or id.
+pub(crate) fn remove(name: &str) -> Result<(), Failure> {
     podman(["secret", "rm", "--", name], "").map(|_| ())
 }
 
@@ -69,19 +82,26 @@ fn podman<S: AsRef<OsStr>>(
     checked(run(&args, stdin)?)
 }
 
-fn run<S: AsRef<OsStr>>(args: &[S], stdin: &str) -> Result<std::process::Output, Failure> {
-    let failed = |cause| Failure::io("running podman", &cause, "install podman, or set PATH");
+fn run<S: AsRef<OsStr>>(args: &[S], stdin: &str) -> Result<Output, Failure> {
+    start(args, stdin)?.wait_with_output().map_err(|cause| not_run(&cause))
+}
+
+fn not_run(cause: &std::io::Error) -> Failure {
+    Failure::io("running podman", cause, "install podman, or set PATH")
+}
+
+fn start<S: AsRef<OsStr>>(args: &[S], stdin: &str) -> Result<Child, Failure> {
     let mut command = Command::new("podman");
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(failed)?;
+    let mut child = command.spawn().map_err(|cause| not_run(&cause))?;
     if let Some(mut pipe) = child.stdin.take() {
         // A reference, which fits a pipe; a podman that does not read it says why on stderr.
         let _ = pipe.write_all(stdin.as_bytes());
     }
-    child.wait_with_output().map_err(failed)
+    Ok(child)
 }
 
-fn checked(output: std::process::Output) -> Result<Vec<u8>, Failure> {
+fn checked(output: Output) -> Result<Vec<u8>, Failure> {
     if output.status.success() {
         return Ok(output.stdout);
     }

@@ -31,25 +31,25 @@ impl Store {
         Self { folder: graph_root.join("secrets") }
     }
 
-    /// Makes psi the driver of these secrets, by one write for all; each keeps its id and its name. Tells how
-    /// many of them there were.
+    /// Makes psi the driver of these secrets, by one write for all; each keeps its id and its name. The ids
+    /// of those that were there.
     pub(crate) fn hand_to_psi(
         &self,
         ids: &BTreeSet<SecretId>,
         commands: &Commands,
-    ) -> Result<usize, Failure> {
+    ) -> Result<BTreeSet<SecretId>, Failure> {
         let _podman_waits = self.lock()?;
         let path = self.folder.join("secrets.json");
         let failed = |cause: io::Error| self.failure(&cause.to_string());
         let text = fs::read(&path).map_err(failed)?;
         let mut record: Value =
             serde_json::from_slice(&text).map_err(|cause| self.failure(&cause.to_string()))?;
-        let count = hand_over(&mut record, ids, commands).map_err(|why| self.failure(why))?;
-        if count > 0 {
+        let handed = hand_over(&mut record, ids, commands).map_err(|why| self.failure(why))?;
+        if !handed.is_empty() {
             let text = SecretBytes::new(format!("{record:#}").into_bytes());
             replace(&path, &text).map_err(failed)?;
         }
-        Ok(count)
+        Ok(handed)
     }
 
     /// The ids that podman knows here; none when it never had a secret here.
@@ -85,19 +85,17 @@ fn hand_over(
     record: &mut Value,
     ids: &BTreeSet<SecretId>,
     commands: &Commands,
-) -> Result<usize, &'static str> {
+) -> Result<BTreeSet<SecretId>, &'static str> {
     let secrets = record.get_mut("secrets").and_then(Value::as_object_mut).ok_or(STRANGE)?;
-    let mut count = 0;
+    let mut handed = BTreeSet::new();
     for (id, secret) in secrets {
-        if !id.parse().is_ok_and(|id| ids.contains(&id)) {
-            continue;
-        }
+        let Some(id) = id.parse().ok().filter(|id| ids.contains(id)) else { continue };
         let secret = secret.as_object_mut().filter(|secret| has_driver(secret)).ok_or(STRANGE)?;
         secret.insert("driver".into(), "shell".into());
         secret.insert("driverOptions".into(), json!(commands.options()));
-        count += 1;
+        handed.insert(id);
     }
-    Ok(count)
+    Ok(handed)
 }
 
 fn has_driver(secret: &Map<String, Value>) -> bool {
@@ -149,7 +147,10 @@ mod tests {
         fs::write(secrets.join("secrets.lock"), "").unwrap();
         fs::write(secrets.join("secrets.json"), record().to_string()).unwrap();
         let ids = BTreeSet::from([PYTHON.parse().unwrap(), "3".repeat(25).parse().unwrap()]);
-        assert_eq!(Store::of(folder.path()).hand_to_psi(&ids, &commands()).unwrap(), 1);
+        assert_eq!(
+            Store::of(folder.path()).hand_to_psi(&ids, &commands()).unwrap(),
+            BTreeSet::from([PYTHON.parse().unwrap()])
+        );
         let path = secrets.join("secrets.json");
         let after: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         let mut expected = record();

@@ -55,9 +55,7 @@ fn well(secrets: &Value) -> Host {
 
 #[test]
 fn a_host_that_is_well_is_told_so() {
-    let mut host = well(&json!({"A": "1"}));
-    host.serve_api();
-    assert_eq!(doctor(&host), (0, Vec::new()));
+    let host = well(&json!({"A": "1"}));
     let (program, quadlets) = (program("psi-driver"), host.quadlets());
     let args = [
         "doctor",

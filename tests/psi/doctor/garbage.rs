@@ -34,12 +34,11 @@ fn what_no_podman_knows_is_removed_and_can_be_brought_back() {
 /// Several podmans may use one psid.
 #[test]
 fn what_another_store_knows_stays() {
-    let mut host = Host::with_myapp(&json!({"A": "1"}));
+    let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
     let other = crate::podman::host::Podman::of(&host.world);
     let theirs = other.create("theirs", "a literal");
     let root = other.secrets_folder().parent().unwrap().display().to_string();
-    host.serve_api();
     assert_eq!(host.driver(&["gc", "--dry-run", "--json"]).json()["orphans"][0]["id"], theirs);
     let told = host.driver(&["gc", "--store", &root]).text();
     assert!(told.starts_with("nothing to remove\n") && told.contains(&root), "{told}");

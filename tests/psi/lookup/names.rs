@@ -161,33 +161,3 @@ fn a_name_that_nobody_knows_is_no_such_secret() {
     let line = world.driver(&["lookup"]).id(id(9)).fails(66);
     assert!(line.contains("no such secret registered; see `podman secret ls`"), "{line}");
 }
-
-/// Podman's provider API to come (podman's pull request 28144): JSON on stdin, the raw bytes out, and why not on
-/// stderr.
-#[test]
-fn a_provider_is_asked_in_json_and_answers_in_bytes() {
-    let double = Double::with(&json!({"/myapp": {"A": "1\n"}, "/other": {"A": "2", "B": "3"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
-    let _psid = world.start();
-    let ask = |request: serde_json::Value| world.driver(&["provider"]).stdin(request.to_string());
-    assert_eq!(ask(json!({"SecretName": "myapp--A", "ProviderOpts": {}})).text(), "1\n");
-    let other = json!({"project": "myproject", "path": "/other"});
-    let request = json!({"SecretName": "A", "ProviderOpts": other, "ToCome": true});
-    assert_eq!(ask(request).text(), "2");
-    let other =
-        json!({"provider": "infisical", "project": "myproject", "path": "/other", "key": "B"});
-    assert_eq!(ask(json!({"SecretName": "A", "ProviderOpts": other})).text(), "3");
-    let line = ask(json!({"SecretName": "myapp--NONE"})).fails(66);
-    assert!(line.starts_with("psi-driver: provider: "), "{line}");
-    ask(json!({"SecretName": "A", "ProviderOpts": {"project": "myproject", "x": "y"}})).fails(65);
-    ask(json!({"ProviderOpts": {}})).fails(65);
-    let no_json = world.driver(&["provider"]).stdin("A").fails(65);
-    assert!(no_json.contains("it is no JSON"), "{no_json}");
-    // Podman names the program by its path alone.
-    let link = world.run().join("podman-secret-provider-psi");
-    std::os::unix::fs::symlink(crate::harness::program("psi-driver"), &link).unwrap();
-    let request = ask(json!({"SecretName": "myapp--A"}));
-    let outcome = request.through_shell(&format!("exec {}", link.display()));
-    assert_eq!((outcome.code, outcome.stdout.as_slice()), (0, &b"1\n"[..]), "{}", outcome.stderr);
-}

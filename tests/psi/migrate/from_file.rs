@@ -264,16 +264,6 @@ fn values_in_clear_in_another_folder_are_not_forgotten() {
     assert_eq!((in_clear().as_str(), looked_up(&host, "c")), ("{}", b"hunter2-c".to_vec()));
 }
 
-/// The API of podman's is enough to find the secrets by; its own files are where it says.
-#[test]
-fn a_podman_behind_its_api_is_migrated_too() {
-    let mut host = Host::with_myapp(&json!({}));
-    create(&host, "a", b"1");
-    host.serve_api();
-    assert_eq!(names(&migrated(&host, "file", &["--remove-plaintext"])), ["a"]);
-    assert_eq!(looked_up(&host, "a"), b"1");
-}
-
 /// Other users see every argument and, as root, every environment.
 #[test]
 fn no_value_is_in_an_argument_an_environment_or_a_word() {

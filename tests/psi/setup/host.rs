@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Double, Driver, Process, Psid, World, eventually, program, run};
+use crate::harness::{Double, Driver, Psid, World, program, run};
 use crate::podman::host::Podman;
 
 /// Everything that a setup works on.
@@ -16,8 +16,6 @@ pub(crate) struct Host {
     pub(crate) double: Double,
     pub(crate) world: World,
     pub(crate) psid: Option<Psid>,
-    /// Podman's API, when it is served; it ends before its podman is cleaned up.
-    api: Option<(Process, PathBuf)>,
     pub(crate) podman: Podman,
 }
 
@@ -26,7 +24,7 @@ impl Host {
     pub(crate) fn of(secrets: &Value, workloads: &str) -> Self {
         let double = Double::with(secrets);
         let world = World::of(&double);
-        let mut host = Self { podman: Podman::of(&world), psid: None, world, double, api: None };
+        let mut host = Self { podman: Podman::of(&world), psid: None, world, double };
         fs::create_dir(host.quadlets()).unwrap();
         host.configure(workloads);
         host.start_psid();
@@ -36,7 +34,7 @@ impl Host {
     /// A host around a world that is configured already; psid is not started.
     pub(crate) fn around(world: World) -> Self {
         let double = Double::with(&json!({}));
-        let host = Self { podman: Podman::of(&world), psid: None, world, double, api: None };
+        let host = Self { podman: Podman::of(&world), psid: None, world, double };
         fs::create_dir(host.quadlets()).unwrap();
         host
     }
@@ -44,15 +42,6 @@ impl Host {
     /// One workload `myapp` that reads `/myapp`.
     pub(crate) fn with_myapp(secrets: &Value) -> Self {
         Self::of(&json!({"/myapp": secrets}), &workload("myapp", &[("/myapp", false)]))
-    }
-
-    /// Gives podman's API to whoever asks from now on.
-    pub(crate) fn serve_api(&mut self) {
-        let socket = self.world.run().join("podman.sock");
-        let url = format!("unix://{}", socket.display());
-        let service = Process::start(self.podman.command(&["system", "service", "--time=0", &url]));
-        eventually("podman's API", || std::os::unix::net::UnixStream::connect(&socket).ok());
-        self.api = Some((service, socket));
     }
 
     /// Writes a config with these workloads.
@@ -84,16 +73,8 @@ impl Host {
 
     /// A call of psi-driver that finds this host's podman.
     pub(crate) fn driver(&self, args: &[&str]) -> Driver {
-        let driver = self
-            .podman
-            .environment()
-            .fold(self.world.driver(args), |driver, (name, value)| driver.env(name, value));
-        match &self.api {
-            Some((_, socket)) => {
-                driver.env("CONTAINER_HOST", format!("unix://{}", socket.display()))
-            }
-            None => driver,
-        }
+        let environment = self.podman.environment();
+        environment.fold(self.world.driver(args), |driver, (name, value)| driver.env(name, value))
     }
 
     /// `psi-driver setup`.

@@ -66,7 +66,6 @@ fn what_a_container_still_has_stays() {
 fn a_workload_that_leaves_the_config_goes_with_a_prune() {
     let both = workload("one", &[("/myapp", false)]) + &workload("two", &[("/myapp", false)]);
     let mut host = Host::of(&json!({"/myapp": {"A": "1"}}), &both);
-    host.serve_api();
     host.set_up(&[]);
     host.reconfigure(&workload("one", &[("/myapp", false)]));
     let told = host.set_up(&[]);

@@ -10,61 +10,43 @@ use crate::harness::{program, reference};
 
 #[test]
 fn a_setup_registers_what_the_provider_lists_and_writes_the_drop_in() {
-    let mut host = Host::with_myapp(&json!({"DB_HOST": "db.example", "DB_PW": "hunter2"}));
-    for api in [false, true] {
-        if api {
-            host.serve_api();
-            host.podman.ok(&["secret", "rm", "--all"]);
-        }
-        let told = host.set_up(&[]);
-        assert_eq!(told["podman_writes"], 2, "{told}");
-        assert_eq!(told["workloads"][0]["created"], json!(["myapp--DB_HOST", "myapp--DB_PW"]));
-        assert_eq!(host.lookup("myapp--DB_HOST"), "db.example");
-        assert_eq!(host.lookup("myapp--DB_PW"), "hunter2");
-        let options = host.podman.driver_options("myapp--DB_PW");
-        assert!(
-            options.len() == 4 && options["store"].ends_with("psi-driver store"),
-            "{options:?}"
-        );
-        let text = host.drop_in("myapp");
-        let lines: Vec<_> = text.lines().skip(1).collect();
-        assert_eq!(
-            lines,
-            [
-                "[Unit]",
-                "Wants=psid.socket",
-                "After=psid.socket psid.service",
-                "[Container]",
-                "Secret=myapp--DB_HOST,type=env,target=DB_HOST",
-                "Secret=myapp--DB_PW,type=env,target=DB_PW",
-            ]
-        );
-    }
+    let host = Host::with_myapp(&json!({"DB_HOST": "db.example", "DB_PW": "hunter2"}));
+    let told = host.set_up(&[]);
+    assert_eq!(told["podman_writes"], 2, "{told}");
+    assert_eq!(told["workloads"][0]["created"], json!(["myapp--DB_HOST", "myapp--DB_PW"]));
+    assert_eq!(host.lookup("myapp--DB_HOST"), "db.example");
+    assert_eq!(host.lookup("myapp--DB_PW"), "hunter2");
+    let options = host.podman.driver_options("myapp--DB_PW");
+    assert!(options.len() == 4 && options["store"].ends_with("psi-driver store"), "{options:?}");
+    let text = host.drop_in("myapp");
+    let lines: Vec<_> = text.lines().skip(1).collect();
+    assert_eq!(
+        lines,
+        [
+            "[Unit]",
+            "Wants=psid.socket",
+            "After=psid.socket psid.service",
+            "[Container]",
+            "Secret=myapp--DB_HOST,type=env,target=DB_HOST",
+            "Secret=myapp--DB_PW,type=env,target=DB_PW",
+        ]
+    );
 }
 
 /// N18: the Python PSI removed and made every secret of podman's anew, each hour, changed or not.
 #[test]
 fn n18_without_a_change_podman_is_not_written() {
-    let mut host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
+    let host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
     host.set_up(&[]);
     let (ids, record) = (host.ids(), host.record());
     let written = host.drop_in_path("myapp").metadata().unwrap().modified().unwrap();
-    for api in [false, true] {
-        if api {
-            host.serve_api();
-        }
-        // A new value is no new secret.
-        host.double.put("/myapp", "A", if api { "3" } else { "4" });
-        let told = host.set_up(&[]);
-        assert_eq!(
-            (&told["podman_writes"], &told["psid_writes"]),
-            (&json!(0), &json!(0)),
-            "{told}"
-        );
-        assert_eq!((&told["drop_ins"], &told["reload"]), (&json!([]), &json!("not needed")));
-        assert_eq!(host.record(), record);
-        assert_eq!(host.ids(), ids);
-    }
+    // A new value is no new secret.
+    host.double.put("/myapp", "A", "3");
+    let told = host.set_up(&[]);
+    assert_eq!((&told["podman_writes"], &told["psid_writes"]), (&json!(0), &json!(0)), "{told}");
+    assert_eq!((&told["drop_ins"], &told["reload"]), (&json!([]), &json!("not needed")));
+    assert_eq!(host.record(), record);
+    assert_eq!(host.ids(), ids);
     assert_eq!(host.drop_in_path("myapp").metadata().unwrap().modified().unwrap(), written);
     assert_eq!(host.lookup("myapp--A"), "3");
 }

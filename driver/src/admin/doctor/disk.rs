@@ -8,19 +8,18 @@ use rustix::fs::statfs;
 
 use super::secrets::Seen;
 use super::{counted, named};
-use crate::podman::{About, Container, FileDriver, Podman};
+use crate::podman::{self, About, Container, FileDriver};
 
 /// linux/magic.h
 const TMPFS: u64 = 0x0102_1994;
 const RAMFS: u64 = 0x8584_58f6;
 
-pub(super) fn findings(podman: &Podman, about: &About, seen: &Seen) -> Vec<Finding> {
+pub(super) fn findings(about: &About, seen: &Seen) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(left_by_file_driver(about, seen));
-    match podman.containers() {
+    match podman::containers() {
         Ok(containers) => {
-            let uses =
-                |it: &&Container| it.words.iter().any(|word| seen.secrets.contains_key(word));
+            let uses = |it: &&Container| it.words.iter().any(|word| seen.secrets.has(word));
             let using: Vec<&Container> = containers.iter().filter(uses).collect();
             findings.extend(copies(&about.graph_root, &using));
             findings.extend(shown(about, &using));
@@ -33,8 +32,8 @@ pub(super) fn findings(podman: &Podman, about: &About, seen: &Seen) -> Vec<Findi
 /// `podman secret create --replace` deletes by the new driver, so the file driver keeps the old value for ever.
 fn left_by_file_driver(about: &About, seen: &Seen) -> Option<Finding> {
     let files = FileDriver::of(&about.graph_root);
-    let of_files = seen.secrets.values().filter(|secret| secret.driver == "file");
-    let known = crate::podman::ids(of_files);
+    let of_files = seen.secrets.iter().filter(|secret| secret.driver == "file");
+    let known = podman::ids(of_files);
     let left = match files.ids() {
         Ok(ids) => ids.difference(&known).count(),
         Err(failure) => return Some(Finding::warning(failure.to_string(), "")),

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::args::DoctorOptions;
 use crate::failure::Failure;
-use crate::podman::{Commands, Podman};
+use crate::podman::{self, Commands};
 use crate::stdio;
 
 /// A line of names is cut after so many.
@@ -20,15 +20,14 @@ const NAMED: usize = 10;
 pub(crate) fn run(paths: &Paths, options: &DoctorOptions) -> Result<(), Failure> {
     let quadlets = options.quadlets.clone().unwrap_or_else(|| paths.quadlets.clone());
     let commands = Commands::of(options.program.as_deref(), paths)?;
-    let podman = Podman::find(paths);
-    let about = podman.about();
+    let about = podman::about();
     let mut findings = daemon::of_psid(paths, &commands, about.as_ref().ok());
     findings.extend(daemon::running(paths));
     match &about {
         Ok(about) => {
-            let seen = secrets::Seen::look(paths, &podman);
+            let seen = secrets::Seen::look(paths);
             findings.extend(seen.findings(&commands));
-            findings.extend(disk::findings(&podman, about, &seen));
+            findings.extend(disk::findings(about, &seen));
             findings.extend(units::findings(&quadlets, &seen));
         }
         Err(failure) => findings.push(Finding::error(failure.to_string(), "")),

@@ -11,25 +11,26 @@ use psi_proto::v1::{Registration, RegistrationKind};
 use super::{counted, named};
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
-use crate::podman::{Commands, Podman, Secret};
+use crate::podman::{self, Commands, Secret, Secrets};
 
 /// What podman and psid know.
 pub(super) struct Seen {
-    /// Podman's, by name.
-    pub(super) secrets: BTreeMap<String, Secret>,
+    pub(super) secrets: Secrets,
     /// None: psid does not answer.
     registered: Option<BTreeMap<SecretId, Registration>>,
     failure: Option<Failure>,
 }
 
 impl Seen {
-    pub(super) fn look(paths: &Paths, podman: &Podman) -> Self {
+    pub(super) fn look(paths: &Paths) -> Self {
         let registered = Client::new(paths, Patience::Probe).registrations().ok().map(|all| {
             all.into_iter().filter_map(|one| Some((one.id.parse().ok()?, one))).collect()
         });
-        match podman.secrets() {
+        match podman::secrets() {
             Ok(secrets) => Self { secrets, registered, failure: None },
-            Err(failure) => Self { secrets: BTreeMap::new(), registered, failure: Some(failure) },
+            Err(failure) => {
+                Self { secrets: Secrets::default(), registered, failure: Some(failure) }
+            }
         }
     }
 
@@ -47,7 +48,7 @@ impl Seen {
     }
 
     fn of_psi(&self) -> impl Iterator<Item = &Secret> {
-        self.secrets.values().filter(|secret| secret.names_psi())
+        self.secrets.iter().filter(|secret| secret.names_psi())
     }
 
     /// PR #29 of the Python PSI: what podman asks for by its id must be known by its id.
@@ -125,7 +126,7 @@ impl Seen {
     }
 
     fn in_clear(&self) -> Option<Finding> {
-        let of_files = self.secrets.values().filter(|secret| secret.driver == "file");
+        let of_files = self.secrets.iter().filter(|secret| secret.driver == "file");
         let names: Vec<&str> = of_files.map(|secret| secret.name.as_str()).collect();
         (!names.is_empty()).then(|| {
             Finding::warning(
@@ -141,7 +142,7 @@ impl Seen {
 
     /// Other podmans may have them: gc looks further.
     fn orphans(&self) -> Option<Finding> {
-        let known: BTreeSet<SecretId> = crate::podman::ids(self.secrets.values());
+        let known: BTreeSet<SecretId> = podman::ids(self.secrets.iter());
         let orphans = self.registered.as_ref()?.keys().filter(|id| !known.contains(id)).count();
         (orphans > 0).then(|| {
             Finding::note(

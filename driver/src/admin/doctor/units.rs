@@ -18,11 +18,8 @@ pub(super) fn findings(quadlets: &Path, seen: &Seen) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (workload, drop_in) in DropIn::all_of_ours(quadlets) {
         let lines = drop_in.lines();
-        let missing: Vec<&str> = lines
-            .keys()
-            .map(String::as_str)
-            .filter(|name| !seen.secrets.contains_key(*name))
-            .collect();
+        let missing: Vec<&str> =
+            lines.keys().map(String::as_str).filter(|name| !seen.secrets.has(name)).collect();
         if !missing.is_empty() {
             findings.push(Finding::error(
                 format!(

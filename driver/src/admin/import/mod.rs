@@ -29,8 +29,8 @@ pub(crate) fn run(paths: &Paths, command: &ImportCommand) -> Result<(), Failure>
     let options = command.options();
     let entries = match command {
         ImportCommand::EnvFile { files, .. } => env_file::read_all(files)?,
-        ImportCommand::PodmanSecret { names, .. } => podman_secret::read_all(paths, names)?,
-        ImportCommand::Quadlet { files, .. } => quadlet::read_all(paths, files)?,
+        ImportCommand::PodmanSecret { names, .. } => podman_secret::read_all(names)?,
+        ImportCommand::Quadlet { files, .. } => quadlet::read_all(files)?,
     };
     for warning in &entries.warnings {
         stdio::note(&format!("import {}", command.name()), warning);

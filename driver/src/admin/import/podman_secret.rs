@@ -1,23 +1,22 @@
 //! Podman's own secrets, by the way that their driver has.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use psi_common::{Exit, Paths, SecretBytes};
+use psi_common::{Exit, SecretBytes};
 
 use super::entries::Entries;
 use crate::failure::Failure;
-use crate::podman::{FileDriver, Podman, Secret, ids, resolve};
+use crate::podman::{self, FileDriver, Secrets, ids, resolve};
 
 /// A podman whose secrets can be read.
-pub(super) struct Secrets {
-    by_name: BTreeMap<String, Secret>,
+pub(super) struct Source {
+    secrets: Secrets,
     graph_root: PathBuf,
 }
 
 /// Reads secrets, each `NAME` or `NAME=KEY`.
-pub(super) fn read_all(paths: &Paths, names: &[String]) -> Result<Entries, Failure> {
-    let secrets = Secrets::of(paths)?;
+pub(super) fn read_all(names: &[String]) -> Result<Entries, Failure> {
+    let secrets = Source::look()?;
     let mut entries = Entries::default();
     for given in names {
         let (name, key) = given.split_once('=').unwrap_or((given, given));
@@ -26,19 +25,22 @@ pub(super) fn read_all(paths: &Paths, names: &[String]) -> Result<Entries, Failu
     Ok(entries)
 }
 
-impl Secrets {
-    pub(super) fn of(paths: &Paths) -> Result<Self, Failure> {
-        let podman = Podman::find(paths);
-        Ok(Self { by_name: podman.secrets()?, graph_root: podman.about()?.graph_root })
+impl Source {
+    pub(super) fn look() -> Result<Self, Failure> {
+        Ok(Self { secrets: podman::secrets()?, graph_root: podman::about()?.graph_root })
     }
 
     /// A secret's value; podman before 4.7 has no command for it.
     pub(super) fn value(&self, name: &str) -> Result<SecretBytes, Failure> {
         let shown = name.escape_debug();
-        let secret = self.by_name.get(name).ok_or_else(|| {
-            let what = format!("podman has no secret {shown}");
-            Failure::new(Exit::NoSuchSecret, what, "see `podman secret ls`")
-        })?;
+        let secret = match self.secrets.named(name) {
+            [secret] => secret,
+            [] => {
+                let what = format!("podman has no secret {shown}");
+                return Err(Failure::new(Exit::NoSuchSecret, what, "see `podman secret ls`"));
+            }
+            several => return Err(Failure::told(Exit::BadInput, podman::doubled(several))),
+        };
         let none = |why: String| {
             Failure::new(
                 Exit::BadInput,

@@ -7,11 +7,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use psi_common::{Exit, Paths, SecretBytes};
+use psi_common::{Exit, SecretBytes};
 
 use super::entries::Entries;
 use super::env_file;
-use super::podman_secret::Secrets;
+use super::podman_secret::Source;
 use crate::failure::Failure;
 
 /// What a unit gives its container.
@@ -26,7 +26,7 @@ struct Given {
 }
 
 /// Reads units one after the other.
-pub(super) fn read_all(paths: &Paths, files: &[PathBuf]) -> Result<Entries, Failure> {
+pub(super) fn read_all(files: &[PathBuf]) -> Result<Entries, Failure> {
     let mut entries = Entries::default();
     let mut secrets = None;
     for file in files {
@@ -41,7 +41,7 @@ pub(super) fn read_all(paths: &Paths, files: &[PathBuf]) -> Result<Entries, Fail
         }
         for word in &given.secrets {
             if secrets.is_none() {
-                secrets = Some(Secrets::of(paths)?);
+                secrets = Some(Source::look()?);
             }
             if let Some(secrets) = &secrets {
                 put_secret(&mut entries, file, word, secrets)?;
@@ -88,7 +88,7 @@ fn put_secret(
     entries: &mut Entries,
     unit: &Path,
     word: &[u8],
-    secrets: &Secrets,
+    secrets: &Source,
 ) -> Result<(), Failure> {
     let text = std::str::from_utf8(word).ok().filter(|text| !text.contains(['%', '$']));
     let Some(text) = text else {

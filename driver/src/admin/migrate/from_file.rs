@@ -24,7 +24,7 @@ impl<'a> FileStore<'a> {
     /// Reads the values; a psid that can seal none is told of before anything is done.
     pub(super) fn open(paths: &'a Paths, host: &'a Host) -> Result<Self, Failure> {
         let mut folders: BTreeMap<_, (FileDriver, Vec<&Secret>)> = BTreeMap::new();
-        for secret in host.secrets.values().filter(|secret| secret.driver == "file") {
+        for secret in host.secrets.iter().filter(|secret| secret.driver == "file") {
             let files = FileDriver::of_secret(secret, &host.about.graph_root);
             folders.entry(files.path()).or_insert_with(|| (files, Vec::new())).1.push(secret);
         }

@@ -19,13 +19,12 @@ use super::progress::Progress;
 use crate::args::{MigrateOptions, OldStore};
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
-use crate::podman::{About, Commands, FileDriver, Podman, Secret, Store, ids, resolve};
+use crate::podman::{self, About, Commands, FileDriver, Secret, Secrets, Store, resolve};
 use crate::stdio;
 
 /// What there is.
 struct Host {
-    /// Podman's, by name.
-    secrets: BTreeMap<String, Secret>,
+    secrets: Secrets,
     registered: BTreeMap<SecretId, Registration>,
     about: About,
     commands: Commands,
@@ -59,6 +58,7 @@ enum Data<'a> {
 
 /// What became of a secret.
 struct Moved {
+    id: SecretId,
     name: String,
     /// What it is to psid.
     what: String,
@@ -77,8 +77,7 @@ struct Done {
 }
 
 pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), Failure> {
-    let podman = Podman::find(paths);
-    let host = Host::look(paths, options, &podman)?;
+    let host = Host::look(paths, options)?;
     let old: Box<dyn Old + '_> = match options.from {
         OldStore::File => Box::new(from_file::FileStore::open(paths, &host)?),
         OldStore::Psi => Box::new(from_psi::PythonPsi::open(paths, &host, options)),
@@ -91,33 +90,33 @@ pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), Failure
         host.hand_over(done)?
     };
     if options.from == OldStore::File {
-        done.plaintext = clear(&host, &podman, options)?;
+        done.plaintext = clear(&host, options)?;
     }
     stdio::write_text(&report::of(&done, options))?;
     verdict(&done)
 }
 
 impl Host {
-    fn look(paths: &Paths, options: &MigrateOptions, podman: &Podman) -> Result<Self, Failure> {
+    fn look(paths: &Paths, options: &MigrateOptions) -> Result<Self, Failure> {
         let registered = Client::new(paths, Patience::Admin).registrations()?;
         Ok(Self {
-            secrets: podman.secrets()?,
+            secrets: podman::secrets()?,
             registered: registered
                 .into_iter()
                 .filter_map(|one| Some((one.id.parse().ok()?, one)))
                 .collect(),
-            about: podman.about()?,
+            about: podman::about()?,
             commands: Commands::of(options.program.as_deref(), paths)?,
         })
     }
 
     /// The named ones of the old store, or all.
     fn chosen<'a>(&'a self, old: &dyn Old, names: &[String]) -> Result<Vec<&'a Secret>, Failure> {
-        let all = || self.secrets.values().filter(|secret| old.has(secret));
+        let all = || self.secrets.iter().filter(|secret| old.has(secret));
         if names.is_empty() {
             return Ok(all().collect());
         }
-        if let Some(unknown) = names.iter().find(|name| !self.secrets.contains_key(*name)) {
+        if let Some(unknown) = names.iter().find(|name| !self.secrets.has(name)) {
             return Err(Failure::new(
                 Exit::NoSuchSecret,
                 format!("podman has no secret {}", unknown.escape_debug()),
@@ -129,17 +128,13 @@ impl Host {
 
     /// By one write. What was removed meanwhile is nobody's any more, and not missed.
     fn hand_over(&self, mut done: Done) -> Result<Done, Failure> {
-        let ready = done.moved.iter().filter_map(|moved| self.secrets.get(&moved.name));
-        let ready: BTreeSet<SecretId> = ids(ready);
+        let ready: BTreeSet<SecretId> = done.moved.iter().map(|moved| moved.id).collect();
         if ready.is_empty() {
             return Ok(done);
         }
         let store = Store::of(&self.about.graph_root);
-        let before = store.ids()?;
-        store.hand_to_psi(&ready, &self.commands)?;
-        let gone = done.moved.extract_if(.., |moved| {
-            self.secrets.get(&moved.name).is_some_and(|secret| !before.contains(&secret.id))
-        });
+        let handed = store.hand_to_psi(&ready, &self.commands)?;
+        let gone = done.moved.extract_if(.., |moved| !handed.contains(&moved.id));
         let why = "podman has it no more; `psi-driver gc` removes what psid has of it";
         done.failed.extend(gone.map(|moved| (moved.name, why.to_owned())));
         Ok(done)
@@ -189,14 +184,9 @@ fn one(
 
 /// Looks again at what is in clear by now, and removes what is to be removed. Which folders hold it, podman's
 /// record told before: of a secret that was handed over it tells no more.
-fn clear(
-    host: &Host,
-    podman: &Podman,
-    options: &MigrateOptions,
-) -> Result<Vec<Plaintext>, Failure> {
-    let secrets = if options.dry_run { &host.secrets } else { &podman.secrets()? };
-    let folders =
-        FileDriver::all(&host.about.graph_root, host.secrets.values(), &options.plaintext);
+fn clear(host: &Host, options: &MigrateOptions) -> Result<Vec<Plaintext>, Failure> {
+    let secrets = if options.dry_run { &host.secrets } else { &podman::secrets()? };
+    let folders = FileDriver::all(&host.about.graph_root, host.secrets.iter(), &options.plaintext);
     let looks = folders.into_iter().map(|files| Plaintext::look(files, secrets));
     let mut all = looks.collect::<Result<Vec<_>, _>>()?;
     if options.remove_plaintext && !options.dry_run {
@@ -218,7 +208,7 @@ impl Done {
     fn note(&mut self, secret: &Secret, fate: Result<(String, bool), String>) {
         let name = secret.name.clone();
         match fate {
-            Ok((what, compared)) => self.moved.push(Moved { name, what, compared }),
+            Ok((what, compared)) => self.moved.push(Moved { id: secret.id, name, what, compared }),
             Err(why) => {
                 self.failed.insert(name, why);
             }

@@ -16,7 +16,7 @@ pub(super) fn of(done: &Done, options: &MigrateOptions) -> String {
 fn as_text(done: &Done, options: &MigrateOptions) -> String {
     let verb = if options.dry_run { "would move" } else { "moved" };
     let mut text = String::new();
-    for Moved { name, what, compared } in &done.moved {
+    for Moved { name, what, compared, .. } in &done.moved {
         let alone =
             if *compared || options.dry_run { "" } else { "; the old store does not answer" };
         text += &format!("{verb} {name}: {what}{alone}\n");
@@ -69,7 +69,7 @@ fn of_plaintext(plaintext: &Plaintext, own: Option<&Path>, options: &MigrateOpti
 
 fn as_json(done: &Done, options: &MigrateOptions) -> String {
     let moved = done.moved.iter().map(
-        |Moved { name, what, compared }| json!({"name": name, "to": what, "compared": compared}),
+        |Moved { name, what, compared, .. }| json!({"name": name, "to": what, "compared": compared}),
     );
     let plaintext = done.plaintext.iter().map(|folder| {
         json!({

@@ -1,7 +1,7 @@
 //! The plan, done: psid first, then podman, then the drop-ins; what is removed goes last. A failure costs the
 //! secret that it is about, and no other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use psi_common::{Exit, Paths, Scope, SecretBytes};
@@ -13,7 +13,10 @@ use crate::admin::files;
 use crate::admin::progress::Progress;
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
-use crate::podman::{Podman, Store, ids};
+use crate::podman::{self, Store, ids};
+
+/// Podmans at once: one starts while another is under podman's lock.
+const AT_ONCE: usize = 2;
 
 /// What became of a plan.
 #[derive(Default)]
@@ -40,17 +43,13 @@ pub(super) struct Done {
 pub(super) fn apply(
     found: &Found,
     plans: &[Plan],
-    podman: &mut Podman,
     paths: &Paths,
     prune: bool,
 ) -> Result<Done, Failure> {
     let mut done = Done::default();
-    let steps = plans.iter().flat_map(|plan| &plan.steps);
-    let gone = plans.iter().filter(|_| prune).map(|plan| plan.gone.len());
-    podman.expect(steps.filter(|step| step.action == Action::Create).count() + gone.sum::<usize>());
     done.tell_psid(plans, paths)?;
-    done.create(found, plans, podman, paths)?;
-    done.correct_commands(found, plans, podman);
+    done.create(found, plans, paths)?;
+    done.correct_commands(found, plans);
     for plan in plans {
         done.write_drop_in(found, plan, prune);
     }
@@ -58,7 +57,7 @@ pub(super) fn apply(
         done.reload = systemd::reload(Scope::of_this_process());
     }
     if prune {
-        done.remove(plans, podman)?;
+        done.remove(plans)?;
     }
     Ok(done)
 }
@@ -89,47 +88,57 @@ impl Done {
     }
 
     /// Podman writes its record once for each new secret; there is no way to make several at once.
-    fn create(
-        &mut self,
-        found: &Found,
-        plans: &[Plan],
-        podman: &Podman,
-        paths: &Paths,
-    ) -> Result<(), Failure> {
+    fn create(&mut self, found: &Found, plans: &[Plan], paths: &Paths) -> Result<(), Failure> {
         let steps = plans.iter().flat_map(|plan| &plan.steps);
         let new: Vec<_> = steps.filter(|step| step.action == Action::Create).collect();
         let progress = Progress::of("secrets registered with podman", new.len());
+        let mut running = VecDeque::new();
         for (count, Step { secret, .. }) in new.into_iter().enumerate() {
+            if running.len() >= AT_ONCE
+                && let Some((name, made)) = running.pop_front()
+            {
+                self.note_created(name, made, paths)?;
+            }
             progress.show(count);
-            match podman.create(&secret.name, &secret.reference, &found.commands) {
-                Ok(()) => {
-                    self.podman_writes += 1;
-                    self.created.insert(secret.name.clone());
-                }
-                Err(failure) => {
-                    self.failed.insert(secret.name.clone(), failure.to_string());
-                    // Without psid, each of the others would take podman ten seconds.
-                    Client::new(paths, Patience::Probe).health()?;
-                }
+            let made = podman::create(&secret.name, &secret.reference, &found.commands);
+            running.push_back((&secret.name, made));
+        }
+        running.into_iter().try_for_each(|(name, made)| self.note_created(name, made, paths))
+    }
+
+    fn note_created(
+        &mut self,
+        name: &str,
+        made: Result<podman::Running, Failure>,
+        paths: &Paths,
+    ) -> Result<(), Failure> {
+        match made.and_then(podman::Running::finish) {
+            Ok(()) => {
+                self.podman_writes += 1;
+                self.created.insert(name.to_owned());
+            }
+            Err(failure) => {
+                self.failed.insert(name.to_owned(), failure.to_string());
+                // Without psid, each of the others would take podman ten seconds.
+                Client::new(paths, Patience::Probe).health()?;
             }
         }
         Ok(())
     }
 
     /// One write for all: podman has no update, so its record is corrected under its lock.
-    fn correct_commands(&mut self, found: &Found, plans: &[Plan], podman: &Podman) {
+    fn correct_commands(&mut self, found: &Found, plans: &[Plan]) {
         let steps = plans.iter().flat_map(|plan| &plan.steps);
         let right = |step: &&Step| step.stale && !self.failed.contains_key(&step.secret.name);
         let stale: Vec<_> = steps.filter(right).map(|step| step.secret.name.as_str()).collect();
         if stale.is_empty() {
             return;
         }
-        let stale_ids = ids(stale.iter().filter_map(|name| found.secrets.get(*name)));
-        let corrected = podman
-            .about()
+        let stale_ids = ids(stale.iter().filter_map(|name| found.secrets.only(name)));
+        let corrected = podman::about()
             .and_then(|it| Store::of(&it.graph_root).hand_to_psi(&stale_ids, &found.commands));
         match corrected {
-            Ok(count) => self.podman_writes += usize::from(count > 0),
+            Ok(corrected) => self.podman_writes += usize::from(!corrected.is_empty()),
             Err(failure) => {
                 let why = failure.to_string();
                 self.failed.extend(stale.into_iter().map(|name| (name.to_owned(), why.clone())));
@@ -138,7 +147,7 @@ impl Done {
     }
 
     fn write_drop_in(&mut self, found: &Found, plan: &Plan, prune: bool) {
-        let there = |name: &str| found.secrets.contains_key(name) || self.created.contains(name);
+        let there = |name: &str| found.secrets.has(name) || self.created.contains(name);
         let text = plan.text(there, prune);
         if !plan.may_write() || text == plan.drop_in.text() {
             return;
@@ -156,7 +165,7 @@ impl Done {
     }
 
     /// What a container still has is needed at its next exec or healthcheck, so it stays.
-    fn remove(&mut self, plans: &[Plan], podman: &Podman) -> Result<(), Failure> {
+    fn remove(&mut self, plans: &[Plan]) -> Result<(), Failure> {
         let mut doomed: Vec<&str> = Vec::new();
         for plan in plans {
             let path = plan.drop_in.path.display().to_string();
@@ -174,7 +183,7 @@ impl Done {
         if doomed.is_empty() {
             return Ok(());
         }
-        let used = podman.containers()?;
+        let used = podman::containers()?;
         let progress = Progress::of("secrets removed from podman", doomed.len());
         for (count, name) in doomed.into_iter().enumerate() {
             progress.show(count);
@@ -186,7 +195,7 @@ impl Done {
                 );
                 continue;
             }
-            match podman.remove(name) {
+            match podman::remove(name) {
                 Ok(()) => {
                     self.podman_writes += 1;
                     self.removed.insert(name.to_owned());

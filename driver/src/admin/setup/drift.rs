@@ -52,7 +52,7 @@ impl Class {
 
 /// Every shell-driver secret of podman, by name.
 pub(super) fn classify(found: &Found, plans: &[Plan]) -> Vec<Classed> {
-    let shell = found.secrets.values().filter(|secret| secret.driver == "shell");
+    let shell = found.secrets.iter().filter(|secret| secret.driver == "shell");
     let classed = shell.map(|secret| {
         let (class, why) = class_of(found, plans, secret);
         Classed { name: secret.name.clone(), id: secret.id.to_string(), class, why }

@@ -23,7 +23,7 @@ use crate::admin::progress::Progress;
 use crate::args::SetupOptions;
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
-use crate::podman::{Commands, Podman};
+use crate::podman::{self, Commands};
 use crate::stdio;
 use apply::{Done, apply};
 pub(super) use drop_in::DropIn;
@@ -35,8 +35,7 @@ pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), Failure> 
     let quadlets = options.quadlets.clone().unwrap_or_else(|| paths.quadlets.clone());
     let commands = Commands::of(options.program.as_deref(), paths)?;
     let _alone = if options.dry_run { None } else { Some(lock(&quadlets)?) };
-    let mut podman = Podman::find(paths);
-    let found = look(paths, &quadlets, commands, &podman)?;
+    let found = look(paths, &quadlets, commands)?;
     let plans = found.plan();
     if options.dry_run {
         stdio::write_text(&report::dry_run(&found, &plans, options))?;
@@ -49,7 +48,7 @@ pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), Failure> 
         );
         stdio::note(TITLE, &note);
     }
-    let done = apply(&found, &plans, &mut podman, paths, options.prune)?;
+    let done = apply(&found, &plans, paths, options.prune)?;
     stdio::write_text(&report::run(&plans, &done, options))?;
     verdict(&plans, &done)
 }
@@ -67,12 +66,7 @@ fn lock(quadlets: &Path) -> Result<File, Failure> {
     })
 }
 
-fn look(
-    paths: &Paths,
-    quadlets: &Path,
-    commands: Commands,
-    podman: &Podman,
-) -> Result<Found, Failure> {
+fn look(paths: &Paths, quadlets: &Path, commands: Commands) -> Result<Found, Failure> {
     let client = Client::new(paths, Patience::Admin);
     let mut progress: Option<Progress> = None;
     let mut count = 0;
@@ -93,7 +87,7 @@ fn look(
     Ok(Found {
         planned,
         registered: by_id(registered),
-        secrets: podman.secrets()?,
+        secrets: podman::secrets()?,
         drop_ins,
         commands,
         has_backend,

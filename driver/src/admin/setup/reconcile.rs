@@ -7,14 +7,13 @@ use psi_common::SecretId;
 use psi_proto::v1::{PlannedSecret, PlannedWorkload, Registration, RegistrationKind};
 
 use super::drop_in::{self, DropIn, Lines, Present};
-use crate::podman::{Commands, Secret};
+use crate::podman::{self, Commands, Secret, Secrets};
 
 /// Everything that was looked at.
 pub(super) struct Found {
     pub(super) planned: Vec<PlannedWorkload>,
     pub(super) registered: BTreeMap<SecretId, Registration>,
-    /// Podman's, by name.
-    pub(super) secrets: BTreeMap<String, Secret>,
+    pub(super) secrets: Secrets,
     /// By workload: of every one of the config, and of those that were.
     pub(super) drop_ins: BTreeMap<String, DropIn>,
     pub(super) commands: Commands,
@@ -111,6 +110,14 @@ impl Found {
             }
         }
         plan.gone = self.gone_of(workload, &plan.drop_in);
+        // Of those that it lists, a step tells.
+        let listed = |name: &str| workload.secrets.iter().any(|secret| secret.name == name);
+        let doubled = self.secrets.doubled().filter(|same| {
+            same.first().is_some_and(|secret| {
+                self.owner(&secret.name) == Some(&workload.name) && !listed(&secret.name)
+            })
+        });
+        plan.errors.extend(doubled.map(podman::doubled));
         plan
     }
 
@@ -118,13 +125,17 @@ impl Found {
         if !secret.error.is_empty() {
             return Err(secret.error.clone());
         }
-        let Some(present) = self.secrets.get(&secret.name) else {
-            return Ok(Step {
-                secret: secret.clone(),
-                action: Action::Create,
-                stale: false,
-                id: None,
-            });
+        let present = match self.secrets.named(&secret.name) {
+            [] => {
+                return Ok(Step {
+                    secret: secret.clone(),
+                    action: Action::Create,
+                    stale: false,
+                    id: None,
+                });
+            }
+            [present] => present,
+            several => return Err(podman::doubled(several)),
         };
         let registration = self.registered.get(&present.id);
         if present.driver != "shell" {
@@ -161,13 +172,16 @@ impl Found {
     fn gone_of(&self, workload: &PlannedWorkload, drop_in: &DropIn) -> Vec<Gone> {
         let listed: BTreeSet<&str> = workload.secrets.iter().map(|s| s.name.as_str()).collect();
         let owned = |name: &str| self.owner(name) == Some(&workload.name);
-        let in_podman = self.secrets.values().filter(|secret| {
-            owned(&secret.name) && !listed.contains(secret.name.as_str()) && self.is_ours(secret)
+        let in_podman = self.secrets.iter().filter(|secret| {
+            owned(&secret.name)
+                && !listed.contains(secret.name.as_str())
+                && self.is_ours(secret)
+                && self.secrets.only(&secret.name).is_some()
         });
         let mut gone: BTreeMap<String, bool> =
             in_podman.map(|secret| (secret.name.clone(), true)).collect();
         for name in drop_in.lines().into_keys().filter(|name| !listed.contains(name.as_str())) {
-            let there = self.secrets.contains_key(&name);
+            let there = self.secrets.has(&name);
             gone.entry(name).or_insert(there);
         }
         gone.into_iter().map(|(name, in_podman)| Gone { name, in_podman }).collect()
@@ -177,7 +191,7 @@ impl Found {
     fn plan_former(&self, name: &str, drop_in: &DropIn) -> Plan {
         let named = drop_in.lines().into_keys();
         let gone = named.filter(|name| self.owner(name).is_none()).map(|name| {
-            let in_podman = self.secrets.get(&name).is_some_and(|secret| self.is_ours(secret));
+            let in_podman = self.secrets.only(&name).is_some_and(|secret| self.is_ours(secret));
             Gone { name, in_podman }
         });
         Plan {
@@ -196,7 +210,7 @@ impl Found {
 
     /// Whether podman will have a secret, when all goes well.
     pub(super) fn will_have(&self, plan: &Plan, name: &str) -> bool {
-        self.secrets.contains_key(name) || plan.steps.iter().any(|step| step.secret.name == name)
+        self.secrets.has(name) || plan.steps.iter().any(|step| step.secret.name == name)
     }
 
     /// The workload whose secrets are named so; of `app` and `app--two`, the longer one.

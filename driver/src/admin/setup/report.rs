@@ -71,7 +71,7 @@ fn diff(found: &Found, plan: &Plan, prune: bool) -> Vec<String> {
             Action::Keep => {}
         }
         if step.stale
-            && let Some(present) = found.secrets.get(name)
+            && let Some(present) = found.secrets.only(name)
         {
             let lookup = present.options.get("lookup").map_or("", String::as_str);
             diff.push(format!("- commands of {name}: {}", without_credentials(lookup)));

@@ -62,7 +62,6 @@ pub(crate) fn paths(folder: &Path) -> Paths {
         run: folder.join("psid"),
         podman_drop_in: folder.join("50-psi.conf"),
         quadlets: folder.join("quadlets"),
-        podman_socket: folder.join("podman.sock"),
     }
 }
 

@@ -21,7 +21,7 @@ fn found() -> Found {
     Found {
         planned: vec![workload("app", &["A"])],
         registered: BTreeMap::new(),
-        secrets: BTreeMap::new(),
+        secrets: Secrets::default(),
         drop_ins,
         commands: commands(),
         has_backend: true,
@@ -53,7 +53,7 @@ impl Found {
             driver: "shell".into(),
             options: commands().options(),
         };
-        self.secrets.insert(name.into(), secret);
+        self.secrets = self.secrets.iter().cloned().chain([secret]).collect();
         if let Some(kind) = kind {
             let about = Registration { kind: kind.into(), ..Registration::default() };
             self.registered.insert(id(number), about);
@@ -64,6 +64,13 @@ impl Found {
     /// The plan of `app`.
     fn of_app(&self) -> Plan {
         self.plan().into_iter().find(|plan| plan.name == "app").unwrap()
+    }
+
+    /// Changes what podman has.
+    fn change(&mut self, how: impl Fn(&mut Secret)) {
+        let mut all: Vec<Secret> = self.secrets.iter().cloned().collect();
+        all.iter_mut().for_each(how);
+        self.secrets = all.into_iter().collect();
     }
 
     fn with_lines(mut self, names: &[&str]) -> Self {
@@ -94,8 +101,10 @@ fn each_secret_takes_the_least_that_makes_it_right() {
     let mut right = found().has("app--A", 1, Some(Reference));
     right.planned[0].secrets[0].ids = vec![id(7).to_string(), id(1).to_string()];
     assert_eq!(action(&right), Ok((Action::Keep, false)));
-    let options = &mut right.secrets.get_mut("app--A").unwrap().options;
-    options.insert("lookup".into(), "curl -sf --unix-socket /run/psi/psi.sock …".into());
+    right.change(|secret| {
+        let lookup = "curl -sf --unix-socket /run/psi/psi.sock …";
+        secret.options.insert("lookup".into(), lookup.into());
+    });
     assert_eq!(action(&right), Ok((Action::Keep, true)));
 }
 
@@ -125,12 +134,26 @@ fn what_is_somebody_else_s_is_named_and_stays() {
     assert!(why(found().has("app--A", 1, Some(Literal))).contains("is a literal"));
     assert!(why(found().has("app--A", 1, Some(Unusable))).contains("psid cannot use it"));
     let mut other = found().has("app--A", 1, None);
-    other.secrets.get_mut("app--A").unwrap().options =
-        BTreeMap::from([("lookup".into(), "pass show $SECRET_ID".into())]);
+    other.change(|secret| {
+        secret.options = BTreeMap::from([("lookup".into(), "pass show $SECRET_ID".into())]);
+    });
     assert!(why(other).contains("another secret driver"));
     let mut file = found().has("app--A", 1, None);
-    file.secrets.get_mut("app--A").unwrap().driver = "file".into();
+    file.change(|secret| secret.driver = "file".into());
     assert!(why(file).contains("migrate --from file"));
+}
+
+/// A `--replace` that was cut in two left both: neither is taken for the other.
+#[test]
+fn two_secrets_of_one_name_are_an_error_with_their_ids() {
+    let twice = found().has("app--A", 1, Some(Reference)).has("app--A", 2, Some(Reference));
+    let why = action(&twice).unwrap_err();
+    let command = format!("podman secret rm {} {}", id(1), id(2));
+    assert!(why.contains("2 secrets of the name app--A") && why.contains(&command), "{why}");
+    // And nothing of them is pruned by its name, which means only one of them.
+    let gone = found().has("app--B", 1, Some(Reference)).has("app--B", 2, Some(Reference));
+    let plan = gone.of_app();
+    assert!(plan.gone.is_empty() && plan.errors[0].contains("2 secrets of the name app--B"));
 }
 
 #[test]
