@@ -64,6 +64,7 @@ pub struct Trouble {
 pub struct Pass {
     began: Instant,
     is_probe: bool,
+    caller: Caller,
 }
 
 /// Who wants to call.
@@ -133,6 +134,11 @@ impl Breaker {
         self.waiting_since.is_some_and(|since| now.saturating_duration_since(since) >= SLOW)
     }
 
+    /// Whether no call is out.
+    pub fn is_idle(&self) -> bool {
+        self.calls_out == 0
+    }
+
     /// A call goes out, unless that is forbidden: then the reason comes back.
     pub fn begin(&mut self, caller: Caller, now: Instant) -> Result<Pass, String> {
         if let Some(why) = self.forbids(caller, now) {
@@ -142,7 +148,7 @@ impl Breaker {
         self.probes += u32::from(is_probe);
         self.calls_out += 1;
         self.waiting_since.get_or_insert(now);
-        Ok(Pass { began: now, is_probe })
+        Ok(Pass { began: now, is_probe, caller })
     }
 
     /// A call ended without the provider being asked.
@@ -175,6 +181,10 @@ impl Breaker {
         trouble.failed += 1;
         // Calls that were out together fail together: that is one failure, not many.
         if trouble.in_a_row > 0 && pass.began < trouble.last_failure {
+            return;
+        }
+        // An admin may ask as often as he likes: that makes the pause of the others no longer.
+        if pass.caller == Caller::Admin && trouble.is_outage() && now.mono < trouble.next_try_mono {
             return;
         }
         trouble.in_a_row += 1;
@@ -328,6 +338,25 @@ mod tests {
             assert!(breaker.forbids(caller, later(now, 99 * SECOND).mono).is_some());
             assert!(breaker.forbids(caller, later(now, 100 * SECOND).mono).is_none());
         }
+    }
+
+    #[test]
+    fn refreshes_of_an_admin_do_not_prolong_the_pause_of_an_outage() {
+        let mut breaker = Breaker::new(Pace::SERVER);
+        let mut now = start();
+        for _ in 0..2 {
+            fail(&mut breaker, now);
+            now = later(now, SECOND);
+        }
+        let next_try = breaker.trouble().unwrap().next_try;
+        for _ in 0..5 {
+            let pass = breaker.begin(Admin, now.mono).unwrap();
+            breaker.failed(&pass, now, "still out", 0.0);
+            now = later(now, SECOND);
+        }
+        let trouble = breaker.trouble().unwrap();
+        assert_eq!((trouble.next_try, trouble.failed), (next_try, 7));
+        assert_eq!(trouble.why, "still out");
     }
 
     #[test]

@@ -7,9 +7,9 @@ use psi_common::SecretBytes;
 
 use crate::breaker::Caller;
 use crate::clock::Moment;
-use crate::provider::{ProviderError, SecretWriter, Target, Write};
+use crate::provider::{ProviderError, SecretWriter, Source, Target, Write};
 use crate::service::{Service, ServiceError};
-use crate::upstream::Upstream;
+use crate::upstream::{Call, CallError, Route, Upstream};
 
 /// What is to be brought where.
 pub struct Order {
@@ -85,7 +85,16 @@ pub async fn run(
             "nothing was imported: {why}; try again later"
         )));
     }
-    let import = Import { upstream, writer, order, now };
+    let source = Source {
+        project: order.target.project.clone(),
+        path: order.target.path.clone(),
+        recursive: false,
+    };
+    let extent = upstream.provider.extent(&source).map_err(|why| {
+        ServiceError::Malformed(format!("nothing was imported: {why}; check the project's name"))
+    })?;
+    let call = upstream.call_for_directory(&extent, Route::Write, Caller::Admin);
+    let import = Import { upstream, call, writer, order, now };
     let present = import.present_or_made().await.map_err(|error| import.told(&error))?;
     let mut outcomes: Vec<Outcome> =
         order.secrets.iter().map(|secret| import.judge(secret, &present)).collect();
@@ -99,6 +108,7 @@ pub async fn run(
 
 struct Import<'a> {
     upstream: &'a Arc<Upstream>,
+    call: Call,
     writer: &'a dyn SecretWriter,
     order: &'a Order,
     now: Moment,
@@ -110,10 +120,7 @@ impl Import<'_> {
         &self,
         call: impl Future<Output = Result<T, ProviderError>>,
     ) -> Result<T, ProviderError> {
-        let asking = self.upstream.ask(Caller::Admin, self.now.lately())?;
-        let answer = call.await;
-        asking.end(&answer, self.now.lately());
-        answer
+        self.upstream.call(&self.call, self.now.lately(), call).await.map_err(CallError::error)
     }
 
     async fn present(&self) -> Result<Present, ProviderError> {

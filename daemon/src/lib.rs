@@ -244,8 +244,10 @@ async fn reload_on_hangup(
 async fn tidy(daemon: Arc<Daemon>, stop: CancellationToken) {
     loop {
         let registry = Arc::clone(&daemon.service.registry);
+        let refresher = Arc::clone(&daemon.refresher);
         let work = move || {
             registry.purge(clock::now().wall);
+            refresher.drop_deleted(clock::now());
             memory::give_back();
         };
         tasks::blocking(work).await;

@@ -6,7 +6,7 @@ mod plan;
 mod pull;
 mod rounds;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,13 +19,18 @@ use crate::provider::ProviderError;
 use crate::reference::{Coordinates, Extent};
 use crate::service::Service;
 use crate::tasks::{Task, caught};
-use agenda::{Agenda, Failed};
+use crate::upstream::CallError;
+use agenda::{Agenda, Failed, Kind};
 use plan::Pull;
 use pull::Manner;
 
 /// How long a value stays that is neither registered nor a workload's: a script may ask for it by
 /// reference, and each time that is answered by the provider counts.
 const UNWANTED_STAYS: Duration = Duration::from_secs(7 * 86_400);
+
+/// How long the value of a deleted registration stays: podman deletes before it stores, on
+/// `create --replace`.
+const DELETED_STAYS: Duration = Duration::from_secs(10);
 
 /// Runs refreshes, one at a time.
 pub struct Refresher {
@@ -135,6 +140,24 @@ impl Refresher {
         *lock(&self.work.totals)
     }
 
+    /// Drops the values of registrations that were deleted a while ago, and that nothing else names.
+    pub fn drop_deleted(&self, now: Moment) {
+        let deleted = self.work.service.take_deleted(now.wall, DELETED_STAYS);
+        if deleted.is_empty() {
+            return;
+        }
+        let workloads = plan::extents_of_workloads(&self.work.service);
+        let registered: HashSet<Coordinates> =
+            self.work.service.references().map(|(_, _, at)| at).collect();
+        let is_named = |at: &Coordinates| {
+            registered.contains(at) || workloads.iter().any(|extent| extent.contains(at))
+        };
+        self.work.service.cache.change_if(
+            |cache| cache.retain(|at, _| !deleted.contains(at) || is_named(at)),
+            |dropped| *dropped,
+        );
+    }
+
     /// Starts a refresh, or joins the one that runs if that does what is wanted; else the new one follows.
     pub fn start(&self, order: Order, now: Moment) -> watch::Receiver<Progress> {
         let mut running = lock(&self.running);
@@ -169,19 +192,23 @@ impl Work {
         let caller = if order == Order::Due { Caller::Anybody } else { Caller::Admin };
         let manner = Manner { caller, accept: order == Order::AcceptAll };
         // An outage is met once a provider, not once a source.
-        let mut out: HashMap<String, String> = HashMap::new();
+        let mut out: HashMap<String, ProviderError> = HashMap::new();
         for pull in chosen {
             let result = match out.get(&pull.upstream.name) {
-                Some(why) => Err(ProviderError::Unreachable(why.clone())),
+                Some(error) => Err(CallError::NotAsked(error.clone())),
                 None => self.pull_one(&pull, manner, started.lately()).await,
             };
-            if let Err(error) = &result
-                && is_outage(error)
+            if let Err(CallError::Answered(error) | CallError::NotAsked(error)) = &result
+                && error.is_host_wide()
+                && (order == Order::Due || pull.upstream.is_out())
             {
-                out.insert(pull.upstream.name.clone(), error.to_string());
+                out.insert(pull.upstream.name.clone(), error.clone());
             }
             self.note(&pull, &result, started.lately().tick);
-            let result = result.map_err(|error| error.to_string());
+            let result = result.map_err(|error| match error {
+                CallError::Answered(error) => error.to_string(),
+                CallError::NotAsked(error) => format!("not asked: {}", in_words(&pull, &error)),
+            });
             let source = pull.name;
             report.send_modify(|progress| progress.done.push(SourceResult { source, result }));
         }
@@ -198,12 +225,13 @@ impl Work {
         pull: &Pull,
         manner: Manner,
         now: Moment,
-    ) -> Result<Counts, ProviderError> {
+    ) -> Result<Counts, CallError> {
         let _step = self.service.tasks.step(Task::Refresh);
         let pulled = caught(pull::pull(&self.service, pull, manner, now)).await;
         pulled.unwrap_or_else(|| {
             self.service.tasks.note_crash(Task::Refresh);
-            Err(ProviderError::Misbehaved("psid crashed over it, which is a defect".into()))
+            let why = "psid crashed over it, which is a defect".into();
+            Err(CallError::Answered(ProviderError::Misbehaved(why)))
         })
     }
 
@@ -212,10 +240,13 @@ impl Work {
         let pulls = self.plan(now.tick);
         let whole = pulls.iter().filter(|pull| pull.wanted.is_none());
         let workloads = whole.map(|pull| pull.extent().clone()).collect();
-        let chosen = match order {
+        let mut chosen = match order {
             Order::Due => self.due(pulls, now),
             Order::All | Order::AcceptAll => pulls,
         };
+        // The sort is stable: among equals, the order of the config.
+        let agenda = lock(&self.agenda);
+        chosen.sort_by_key(|pull| agenda.rank(&pull.key));
         (chosen, workloads)
     }
 
@@ -227,7 +258,7 @@ impl Work {
         pulls
     }
 
-    fn note(&self, pull: &Pull, result: &Result<Counts, ProviderError>, now: Tick) {
+    fn note(&self, pull: &Pull, result: &Result<Counts, CallError>, now: Tick) {
         let mut totals = lock(&self.totals);
         let mut agenda = lock(&self.agenda);
         match result {
@@ -237,29 +268,33 @@ impl Work {
                 totals.held += counts.held;
                 agenda.done(&pull.key, now, chance());
             }
-            Err(error) => {
+            Err(CallError::NotAsked(error)) => {
+                agenda.unasked(&pull.key, Failed::of(error), now, chance());
+            }
+            Err(CallError::Answered(error)) => {
                 totals.failed += 1;
-                let failed = Failed { why: error.to_string(), is_outage: is_outage(error) };
-                agenda.failed(&pull.key, failed, now, chance());
+                agenda.failed(&pull.key, Failed::of(error), now, chance());
             }
         }
     }
 
     fn end(&self, done: &[SourceResult], workloads: &[Extent], now: Moment) {
-        let failing = lock(&self.agenda).failing();
+        let (failing, failing_extents) = {
+            let agenda = lock(&self.agenda);
+            (agenda.failing(), agenda.failing_extents())
+        };
         let counts = sum(done);
-        if failing.is_empty() {
-            drop_unwanted(&self.service, workloads, now.tick);
-        }
+        let deleted = self.service.take_deleted(now.wall, Duration::ZERO);
+        drop_unwanted(&self.service, workloads, &failing_extents, &deleted, now.tick);
         self.tell(&counts, &failing);
         let failed = failing.iter().map(|(source, failed)| format!("{source}: {}", failed.why));
         let summary = Summary { at: now.wall, counts, failed: failed.collect() };
         self.last.send_replace(Some(summary));
     }
 
-    /// The log is told of what changed, and of each failure once; an outage is told by its provider.
+    /// Logs what changed, and each failure once; an outage or a refused login is logged by its provider.
     fn tell(&self, counts: &Counts, failing: &BTreeMap<String, Failed>) {
-        let own = failing.iter().filter(|(_, failed)| !failed.is_outage);
+        let own = failing.iter().filter(|(_, failed)| failed.kind == Kind::Own);
         let failing: BTreeMap<_, _> =
             own.map(|(source, failed)| (source.clone(), failed.why.clone())).collect();
         let before = std::mem::replace(&mut *lock(&self.told), failing.clone());
@@ -277,8 +312,12 @@ impl Work {
     }
 }
 
-fn is_outage(error: &ProviderError) -> bool {
-    error.is_passing()
+/// Why a source was not asked.
+fn in_words(pull: &Pull, error: &ProviderError) -> String {
+    match error {
+        error if error.is_host_wide() => format!("{} is out ({error})", pull.upstream.name),
+        error => error.to_string(),
+    }
 }
 
 fn sum(done: &[SourceResult]) -> Counts {
@@ -293,23 +332,29 @@ fn sum(done: &[SourceResult]) -> Counts {
     sum
 }
 
-/// Drops what neither a workload nor a registered reference names any more, and nobody asked for in a
-/// week: psid need not hold it. Of a project that the config has not, nothing is dropped: that may be a
-/// mistake.
-fn drop_unwanted(service: &Service, workloads: &[Extent], now: Tick) {
-    let registered: std::collections::HashSet<Coordinates> =
-        service.references().map(|(_, _, at)| at).collect();
+/// Drops what was deleted on purpose; and what neither a workload nor a registered reference names any more
+/// and nobody asked for in a week, for psid need not hold it. The week is suspended in a realm of which a
+/// source fails, and for a project that the config has not: that may be a mistake.
+fn drop_unwanted(
+    service: &Service,
+    workloads: &[Extent],
+    failing: &[Extent],
+    deleted: &HashSet<Coordinates>,
+    now: Tick,
+) {
+    let registered: HashSet<Coordinates> = service.references().map(|(_, _, at)| at).collect();
     let upstreams = service.upstreams();
     let knows = |at: &Coordinates| {
         upstreams.providers.values().any(|upstream| upstream.provider.knows(&at.realm))
     };
-    // Nobody asks for what was deleted, as a script may for what was never registered.
-    let deleted = service.take_deleted();
+    let is_suspended = |at: &Coordinates| failing.iter().any(|extent| extent.realm == at.realm);
     let wanted = |at: &Coordinates, fetched: Tick| {
-        (fetched.age(now) < UNWANTED_STAYS && !deleted.contains(at))
-            || registered.contains(at)
-            || workloads.iter().any(|extent| extent.contains(at))
-            || !knows(at)
+        let is_named =
+            registered.contains(at) || workloads.iter().any(|extent| extent.contains(at));
+        // Nobody asks for what was deleted, as a script may for what was never registered.
+        let is_spared = !deleted.contains(at)
+            && (fetched.age(now) < UNWANTED_STAYS || is_suspended(at) || !knows(at));
+        is_named || is_spared
     };
     service.cache.change_if(|cache| cache.retain(wanted), |dropped| *dropped);
 }

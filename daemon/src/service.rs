@@ -5,7 +5,7 @@ mod error;
 mod offline;
 mod report;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -60,7 +60,8 @@ pub struct Service {
     misses: AtomicU64,
     stale: AtomicU64,
     failed: AtomicU64,
-    deleted: Mutex<HashSet<Coordinates>>,
+    /// Where deleted registrations led, and when they were deleted.
+    deleted: Mutex<HashMap<Coordinates, Timestamp>>,
 }
 
 /// Which secret is wanted.
@@ -99,11 +100,13 @@ enum Resolved {
 impl Service {
     /// A service without a request so far.
     pub fn new(registry: Arc<Registry>, cache: Arc<SharedCache>, upstreams: Upstreams) -> Self {
+        let recovered = Arc::default();
+        upstreams.providers.values().for_each(|one| one.notify_recovery(&recovered));
         Self {
             registry,
             cache,
             gate: Gate::default(),
-            recovered: Arc::default(),
+            recovered,
             drill: Arc::default(),
             tasks: Arc::default(),
             upstreams: RwLock::new(Arc::new(upstreams)),
@@ -289,20 +292,22 @@ impl Service {
         Ok(Registration::Reference(reference, data))
     }
 
-    /// Forgets a registration; false when there was none. Its value stays until the next refresh: podman
-    /// deletes before it stores, on `create --replace`.
+    /// Forgets a registration; false when there was none. Its value stays for some seconds: podman deletes
+    /// before it stores, on `create --replace`.
     pub async fn delete(&self, id: SecretId, now: Timestamp) -> Result<bool, ServiceError> {
         if let Some(Registered::Reference(link)) = self.registry.get(id)
             && let Some(at) = self.led(&link)
         {
-            self.deleted.lock().unwrap_or_else(PoisonError::into_inner).insert(at);
+            self.deleted.lock().unwrap_or_else(PoisonError::into_inner).insert(at, now);
         }
         Ok(self.registry.delete(id, now).await?)
     }
 
-    /// Where the references led whose registration was deleted since the last call.
-    pub fn take_deleted(&self) -> HashSet<Coordinates> {
-        std::mem::take(&mut *self.deleted.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Where the references led whose registration was deleted `age` ago or earlier; each once.
+    pub fn take_deleted(&self, now: Timestamp, age: Duration) -> HashSet<Coordinates> {
+        let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = |_: &Coordinates, since: &mut Timestamp| since.age(now) >= age;
+        deleted.extract_if(is_due).map(|(at, _)| at).collect()
     }
 
     /// Drops a secret from the cache; false when it was not in it.
@@ -359,6 +364,13 @@ impl Service {
 
     /// Follows a new config.
     pub fn follow(&self, upstreams: Upstreams) {
+        let before = self.upstreams();
+        for (name, upstream) in &upstreams.providers {
+            upstream.notify_recovery(&self.recovered);
+            if let Some(before) = before.providers.get(name) {
+                upstream.inherit(before);
+            }
+        }
         *self.upstreams.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(upstreams);
     }
 

@@ -1,6 +1,7 @@
 //! The configured providers, each with the state of its health; and the workloads that name sources.
 
 mod health;
+mod scopes;
 mod tally;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,8 @@ use std::sync::Arc;
 use crate::provider::Source;
 use crate::reference::Reference;
 
-pub use health::{After, Asking, Health, Upstream};
+pub use health::{CallError, Health, Upstream};
+pub use scopes::{Call, Route};
 pub use tally::Tally;
 
 /// Parts a workload's name from a key in the names that psi makes.

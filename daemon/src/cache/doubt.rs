@@ -14,6 +14,8 @@ use crate::reference::Coordinates;
 /// said again, it is believed for twice as long.
 pub(super) const ABSENCE_LASTS: Duration = Duration::from_secs(5);
 const ABSENCE_LASTS_AT_MOST: Duration = Duration::from_secs(300);
+/// How long a failure that may pass is remembered at most, as long as an outage's longest pause.
+const FAILURE_LASTS_AT_MOST: Duration = Duration::from_secs(120);
 /// More absences than this, and those that are over are forgotten.
 const MANY_ABSENT: usize = 1_024;
 /// How far apart two answers must be that say gone or denied, before `on_revoked` acts. In between, the
@@ -29,6 +31,8 @@ pub enum Refusal {
     Denied(Arc<str>),
     /// It does not understand what it is asked: that says nothing of the secret.
     Misunderstood(Arc<str>),
+    /// It failed at this one: that says nothing of the secret, and may pass.
+    Failed(Arc<str>),
 }
 
 /// What the provider's refusing does to an entry.
@@ -202,9 +206,11 @@ impl Doubts {
             self.absent.remove(&oldest);
         }
         let before = self.absent.get(at).filter(|absence| absence.is_remembered(now));
-        let lasts = before.map_or(ABSENCE_LASTS, |absence| {
-            (absence.lasts * 2).min(ABSENCE_LASTS_AT_MOST.max(absence.lasts))
-        });
+        let at_most = match refusal {
+            Refusal::Failed(_) => FAILURE_LASTS_AT_MOST,
+            _ => ABSENCE_LASTS_AT_MOST.max(before.map_or(Duration::ZERO, |absence| absence.lasts)),
+        };
+        let lasts = before.map_or(ABSENCE_LASTS, |absence| (absence.lasts * 2).min(at_most));
         let absence = Absence { refusal: refusal.clone(), since: now, lasts };
         self.absent.insert(at.clone(), absence);
     }
@@ -233,7 +239,7 @@ impl Refusal {
         match self {
             Self::Gone(_) => Cause::Gone,
             Self::Denied(_) => Cause::Denied,
-            Self::Misunderstood(_) => Cause::Misunderstood,
+            Self::Misunderstood(_) | Self::Failed(_) => Cause::Misunderstood,
         }
     }
 }

@@ -214,7 +214,10 @@ impl Daemon {
             ));
         }
         for upstream in self.service.upstreams().providers.values() {
-            if let Some(why) = upstream.complaint() {
+            let faults = upstream.provider.login_faults();
+            if !faults.is_empty() {
+                reasons.extend(faults);
+            } else if let Some(why) = upstream.complaint() {
                 reasons
                     .push(format!("{} does not give what it is asked for: {why}", upstream.name));
             }

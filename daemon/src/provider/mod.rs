@@ -44,6 +44,20 @@ pub trait SecretProvider: Send + Sync {
     /// Who takes secrets for it, if it takes any.
     fn writer(&self) -> Option<&dyn SecretWriter>;
 
+    /// The identity that a realm is asked as: a rate limit and a login are its own. No I/O.
+    fn identity(&self, _realm: &Realm) -> String {
+        String::new()
+    }
+
+    /// An admin asks: pauses that protect nobody but psid end. With `retry`, so does the pause after a
+    /// refused login, for one try.
+    fn end_pauses(&self, _retry: bool) {}
+
+    /// The identities that cannot log in, a sentence each: which one, why, and what to do about it. No I/O.
+    fn login_faults(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Asks whether the host as a whole is well, by the cheapest request there is and without a login.
     async fn status(&self) -> Result<(), ProviderError> {
         Ok(())
@@ -174,7 +188,12 @@ pub enum ProviderError {
     },
     /// The login was refused, or there is nothing to log in with. That says nothing of any secret, and
     /// nothing of other identities.
-    Unauthenticated(String),
+    Unauthenticated {
+        /// What is wrong, and what to do about it.
+        why: String,
+        /// How long no login is tried; none: the login is well, and its token was refused.
+        wait: Option<Duration>,
+    },
     /// This request failed: the server's own 500, or an answer that is not the server's word (a
     /// gateway's 403 page, a 200 that is no JSON). The next directory or key may be well.
     Failed(String),
@@ -206,7 +225,7 @@ impl ProviderError {
         let (Self::NotFound(why)
         | Self::Denied(why)
         | Self::Throttled { why, .. }
-        | Self::Unauthenticated(why)
+        | Self::Unauthenticated { why, .. }
         | Self::Failed(why)
         | Self::TimedOut(why)
         | Self::Misbehaved(why)
@@ -214,18 +233,6 @@ impl ProviderError {
         | Self::Unavailable { why, .. }) = &mut self;
         *why = f(std::mem::take(why));
         self
-    }
-
-    /// Whether the same request may well be answered if it is sent again soon.
-    pub fn is_passing(&self) -> bool {
-        match self {
-            Self::Failed(_) | Self::TimedOut(_) | Self::Throttled { .. } => true,
-            Self::NotFound(_)
-            | Self::Denied(_)
-            | Self::Misbehaved(_)
-            | Self::Unauthenticated(_) => false,
-            Self::Unreachable(_) | Self::Unavailable { .. } => true,
-        }
     }
 }
 
@@ -235,7 +242,7 @@ impl fmt::Display for ProviderError {
             Self::NotFound(why)
             | Self::Denied(why)
             | Self::Throttled { why, .. }
-            | Self::Unauthenticated(why)
+            | Self::Unauthenticated { why, .. }
             | Self::Failed(why)
             | Self::TimedOut(why)
             | Self::Unreachable(why)

@@ -208,7 +208,7 @@ impl From<OpenError> for ProviderError {
             // What is in RAM is served, and the token is looked for again after a pause that grows.
             TokenErrorKind::Absent | TokenErrorKind::Broken => Self::Unreachable(why),
             TokenErrorKind::Busy => Self::Throttled { why, wait: BUSY },
-            TokenErrorKind::Pin => Self::Unauthenticated(why),
+            TokenErrorKind::Pin => Self::Unauthenticated { why, wait: None },
             // A blob for another key, or a damaged one, as above; or a token that cannot open any.
             TokenErrorKind::Refused => Self::Misbehaved(why),
         }

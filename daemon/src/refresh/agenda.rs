@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Schedule;
 use crate::clock::Tick;
+use crate::provider::ProviderError;
 use crate::reference::{Coordinates, Extent};
 
 /// How long after a start without any cache the first pull is.
@@ -38,8 +39,32 @@ struct State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failed {
     pub(super) why: String,
-    /// The provider is out, which is told of it and not of each source.
-    pub(super) is_outage: bool,
+    pub(super) kind: Kind,
+}
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The source itself, or a key in it.
+    Own,
+    /// The provider is out for everybody.
+    Host,
+    /// The identity is asked to wait for so long.
+    Throttled(Duration),
+    /// The identity cannot log in; it tries again after so long.
+    Login(Duration),
+}
+
+impl Failed {
+    pub(super) fn of(error: &ProviderError) -> Self {
+        let kind = match error {
+            error if error.is_host_wide() => Kind::Host,
+            ProviderError::Throttled { wait, .. } => Kind::Throttled(*wait),
+            ProviderError::Unauthenticated { wait: Some(wait), .. } => Kind::Login(*wait),
+            _ => Kind::Own,
+        };
+        Self { why: error.to_string(), kind }
+    }
 }
 
 /// A source, as the agenda needs to know it.
@@ -111,19 +136,60 @@ impl Agenda {
         }
     }
 
-    /// A source was not pulled, or in part. While its provider is out it stays due: the breaker tells when
-    /// to try again.
+    /// A source was asked, and not pulled, or in part. While its provider is out it stays due: the breaker
+    /// decides when to try again.
     pub(super) fn failed(&mut self, key: &Key, failed: Failed, now: Tick, chance: f64) {
         let interval = self.schedule.interval;
         let Some(state) = self.sources.get_mut(key) else { return };
-        if failed.is_outage {
-            state.due = state.due.min(now);
-        } else {
+        if failed.kind == Kind::Own {
             let pause = AFTER_FAILURE.saturating_mul(1 << state.failures.min(16)).min(interval);
             state.due = now.after(pause + pause.mul_f64(0.1 * chance));
             state.failures += 1;
+            state.failed = Some(failed);
+        } else {
+            self.unasked(key, failed, now, chance);
+        }
+    }
+
+    /// A source was not asked, for a reason that is not its own: that is no failure of it.
+    pub(super) fn unasked(&mut self, key: &Key, failed: Failed, now: Tick, chance: f64) {
+        let Some(state) = self.sources.get_mut(key) else { return };
+        match failed.kind {
+            Kind::Host | Kind::Own => state.due = state.due.min(now),
+            Kind::Throttled(wait) => state.due = now.after(wait + wait.mul_f64(0.1 * chance)),
+            // To look whether there is another secret to log in with costs no login.
+            Kind::Login(wait) => {
+                let wait = wait.min(AFTER_FAILURE);
+                state.due = now.after(wait + wait.mul_f64(0.1 * chance));
+            }
         }
         state.failed = Some(failed);
+    }
+
+    /// A provider or an identity is back: what failed with it is due.
+    pub(super) fn recovered(&mut self, now: Tick) {
+        for state in self.sources.values_mut() {
+            let kind = state.failed.as_ref().map(|failed| failed.kind);
+            if let Some(Kind::Host | Kind::Login(_)) = kind {
+                state.due = state.due.min(now);
+            }
+        }
+    }
+
+    /// The order in which sources are asked: those that a rate limit kept waiting, those that were well,
+    /// then those that failed.
+    pub(super) fn rank(&self, key: &Key) -> u8 {
+        match self.sources.get(key).and_then(|state| state.failed.as_ref()) {
+            Some(Failed { kind: Kind::Throttled(_), .. }) => 0,
+            None | Some(Failed { kind: Kind::Host, .. }) => 1,
+            Some(_) => 2,
+        }
+    }
+
+    /// What the sources cover whose last pull failed.
+    pub(super) fn failing_extents(&self) -> Vec<Extent> {
+        let failing = self.sources.iter().filter(|(_, state)| state.failed.is_some());
+        failing.map(|((_, extent), _)| extent.clone()).collect()
     }
 
     /// The sources whose last pull failed, by name.
@@ -201,7 +267,7 @@ mod tests {
         plan(&mut agenda, None, time(Duration::ZERO), 0.0);
         agenda.done(&key("/a"), time(MINUTE), 1.0);
         assert_eq!(agenda.due(&key("/a")), Some(time(MINUTE + HOUR + 5 * MINUTE)));
-        let out = Failed { why: "out".into(), is_outage: true };
+        let out = Failed { why: "out".into(), kind: Kind::Host };
         agenda.failed(&key("/a"), out.clone(), time(2 * HOUR), 0.0);
         assert_eq!(agenda.due(&key("/a")), Some(time(HOUR + 6 * MINUTE)));
         assert_eq!(agenda.failing(), BTreeMap::from([("p:/a".into(), out)]));
@@ -213,7 +279,7 @@ mod tests {
         plan(&mut agenda, None, time(Duration::ZERO), 0.0);
         let mut now = time(Duration::ZERO);
         for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
-            let gone = Failed { why: "gone".into(), is_outage: false };
+            let gone = Failed { why: "gone".into(), kind: Kind::Own };
             agenda.failed(&key("/a"), gone, now, 0.0);
             let due = agenda.due(&key("/a")).unwrap();
             assert_eq!(due, now.after(minutes * MINUTE));
@@ -221,6 +287,29 @@ mod tests {
         }
         agenda.done(&key("/a"), now, 0.0);
         assert!(agenda.failing().is_empty());
+    }
+
+    #[test]
+    fn a_rate_limit_and_a_refused_login_are_no_failures_of_the_source() {
+        let mut agenda = agenda();
+        let now = time(Duration::ZERO);
+        plan(&mut agenda, None, now, 0.0);
+        let failed = |kind| Failed { why: "no".into(), kind };
+        for _ in 0..5 {
+            agenda.failed(&key("/a"), failed(Kind::Throttled(5 * MINUTE)), now, 0.0);
+            assert_eq!(agenda.due(&key("/a")), Some(now.after(5 * MINUTE)));
+            assert_eq!(agenda.rank(&key("/a")), 0);
+            agenda.failed(&key("/a"), failed(Kind::Login(HOUR)), now, 0.0);
+            assert_eq!(agenda.due(&key("/a")), Some(now.after(MINUTE)));
+            assert_eq!(agenda.rank(&key("/a")), 2);
+        }
+        agenda.recovered(now);
+        assert_eq!(agenda.due(&key("/a")), Some(now));
+        assert_eq!(agenda.failing_extents(), [key("/a").1]);
+        // What fails by itself waits for its own pause.
+        agenda.failed(&key("/a"), failed(Kind::Own), now, 0.0);
+        agenda.recovered(now);
+        assert_eq!(agenda.due(&key("/a")), Some(now.after(MINUTE)));
     }
 
     #[test]
@@ -245,7 +334,7 @@ mod tests {
         plan(&mut agenda, None, time(Duration::ZERO), 0.0);
         agenda.failed(
             &key("/a"),
-            Failed { why: "gone".into(), is_outage: false },
+            Failed { why: "gone".into(), kind: Kind::Own },
             time(MINUTE),
             0.0,
         );

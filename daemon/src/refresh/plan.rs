@@ -31,6 +31,11 @@ pub(super) fn plan(service: &Service) -> Vec<Pull> {
     pulls
 }
 
+/// The extents of all workloads' sources.
+pub(super) fn extents_of_workloads(service: &Service) -> Vec<Extent> {
+    of_workloads(service).into_iter().map(|pull| pull.key.1).collect()
+}
+
 fn of_workloads(service: &Service) -> Vec<Pull> {
     let upstreams = service.upstreams();
     let mut pulls = Vec::new();

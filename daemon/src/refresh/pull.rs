@@ -7,6 +7,7 @@ use crate::clock::Moment;
 use crate::provider::{Listed, ProviderError};
 use crate::reference::{Coordinates, Extent};
 use crate::service::{self, Service};
+use crate::upstream::{CallError, Route};
 
 /// How many secrets the log names.
 const NAMED: usize = 10;
@@ -27,33 +28,29 @@ pub(super) async fn pull(
     pull: &Pull,
     manner: Manner,
     began: Moment,
-) -> Result<Counts, ProviderError> {
+) -> Result<Counts, CallError> {
     let upstream = &pull.upstream;
     if let Some(why) = service.drill.forbids(upstream.provider.keeping(), began.mono) {
-        return Err(ProviderError::Unreachable(why));
+        return Err(CallError::NotAsked(ProviderError::Unreachable(why)));
     }
     let ticket = service.cache.read(Cache::ticket);
     let folders = pull.folders(service);
-    let asking = upstream.ask(manner.caller, began)?;
-    let listed = upstream.provider.list(&pull.source, &folders).await;
+    let call = upstream.call_for_directory(pull.extent(), Route::List, manner.caller);
+    let list = upstream.provider.list(&pull.source, &folders);
+    // A part of a source is no whole one.
+    let incomplete = |listed: &Listed| listed.incomplete.clone();
+    let listed = upstream.call_in_part(&call, began, list, incomplete).await;
     let now = began.lately();
-    asking.end(&answer_of(&listed), now);
     let wanted = |at: &Coordinates| pull.wanted.as_ref().is_none_or(|wanted| wanted.contains(at));
     let taking = Taking { ticket, began, now, accept: manner.accept, wanted: &wanted };
     match listed {
-        Ok(listed) => take_over(service, pull, listed, &taking),
+        Ok(listed) => take_over(service, pull, listed, &taking).map_err(CallError::Answered),
         Err(error) => {
-            doubt(service, pull, pull.extent(), &error, now);
+            if let CallError::Answered(error) = &error {
+                doubt(service, pull, pull.extent(), error, now);
+            }
             Err(error)
         }
-    }
-}
-
-/// What a listing says of the provider's health: a part of a source is no whole one.
-fn answer_of(listed: &Result<Listed, ProviderError>) -> Result<(), ProviderError> {
-    match listed {
-        Ok(Listed { incomplete: Some(error), .. }) | Err(error) => Err(error.clone()),
-        Ok(_) => Ok(()),
     }
 }
 

@@ -41,7 +41,9 @@ impl Refresher {
                     pause = Duration::ZERO;
                     continue;
                 }
-                () = self.work.service.recovered.notified() => {}
+                () = self.work.service.recovered.notified() => {
+                    lock(&self.work.agenda).recovered(clock().tick);
+                }
                 _ = tokio::time::timeout(pause, std::future::pending::<()>()) => {}
             }
             pause = Duration::ZERO;

@@ -3,20 +3,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::error::refusal;
 use super::{GRACE, Service};
-use crate::breaker::Caller;
 use crate::cache::{Answer, Cache, Entry, Ticket, Verdict};
 use crate::clock::Moment;
 use crate::link::Link;
 use crate::provider::{Fetched, Keeping, ProviderError};
 use crate::reference::Coordinates;
 use crate::shared_cache::SharedCache;
-use crate::upstream::{After, Upstream};
+use crate::upstream::{Call, CallError, Upstream};
+
+/// How long after a failed request a lookup without a servable value asks again, once.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// What is asked for, and by when.
 pub(super) struct Question<'a> {
@@ -30,25 +32,38 @@ pub(super) struct Question<'a> {
 }
 
 impl Service {
-    /// Asks the provider. Who has a value to serve is not kept waiting; who has none may wait out a lost
-    /// packet, for one failure is no outage.
+    /// Asks the provider. If a servable value exists, the lookup does not wait for a provider that is known
+    /// to be in trouble; else it waits out one failure, for a single failure is no outage.
     pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Arc<Entry>, ProviderError> {
         let Question { upstream, at, servable, now, deadline, .. } = *question;
         if let Some(why) = self.drill.forbids(upstream.provider.keeping(), now.mono) {
             return Err(ProviderError::Unreachable(why));
         }
-        if servable && let Some(why) = out_of_reach(upstream, now.mono) {
-            return Err(ProviderError::Unreachable(why));
+        let call = upstream.call_for_key(at);
+        if servable && let Some(error) = upstream.out_of_reach(&call, now.mono) {
+            return Err(error);
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
+        let mut tried_again = false;
         loop {
-            let answer = self.ask_once(question).await;
-            let may_pass = answer.as_ref().is_err_and(ProviderError::is_passing);
-            if !may_pass || servable || Instant::now() >= deadline {
+            let answer = self.ask_once(question, &call).await;
+            let Err(error) = &answer else { return answer };
+            if servable || Instant::now() >= deadline {
                 return answer;
             }
-            if !upstream.admits(deadline).await {
-                return answer;
+            match error {
+                ProviderError::Failed(_) if !tried_again => {
+                    tried_again = true;
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                }
+                error
+                    if error.is_host_wide() || matches!(error, ProviderError::Throttled { .. }) =>
+                {
+                    if !upstream.admits(&call, deadline).await {
+                        return answer;
+                    }
+                }
+                _ => return answer,
             }
             // Somebody else may have got it meanwhile.
             let known = self.cache.read(|cache| cache.get(at, now.lately().tick));
@@ -59,67 +74,66 @@ impl Service {
     }
 
     /// Asks, or joins who asks already.
-    async fn ask_once(&self, question: &Question<'_>) -> Result<Arc<Entry>, ProviderError> {
+    async fn ask_once(
+        &self,
+        question: &Question<'_>,
+        call: &Call,
+    ) -> Result<Arc<Entry>, ProviderError> {
         let Question { upstream, at, link, servable, now, deadline } = *question;
         let patience = if servable { deadline.min(now.mono + GRACE) } else { deadline };
         let ticket = self.cache.read(Cache::ticket);
         let flight = self.inflight.join((at.clone(), ticket), || {
             let (upstream, cache) = (Arc::clone(upstream), Arc::clone(&self.cache));
-            let recovered = Arc::clone(&self.recovered);
-            fetch(upstream, cache, recovered, at.clone(), Arc::clone(link), ticket, now.lately())
+            let fetch =
+                Fetch { call: call.clone(), at: at.clone(), link: Arc::clone(link), ticket };
+            fetch.run(upstream, cache, now.lately())
         });
         match tokio::time::timeout_at(patience, flight).await {
             Ok(Some(answer)) => answer,
             Ok(None) => Err(ProviderError::Misbehaved("the fetch crashed".into())),
-            Err(_) => Err(ProviderError::Unreachable("it did not answer in time".into())),
+            Err(_) => Err(ProviderError::TimedOut("it did not answer in time".into())),
         }
     }
 }
 
-/// Why who has something to serve need not ask.
-fn out_of_reach(upstream: &Upstream, now: Instant) -> Option<String> {
-    let health = upstream.health();
-    match health.breaker.forbids(Caller::Anybody, now) {
-        Some(why) => Some(why.to_owned()),
-        None => health.breaker.hangs(now).then(|| "it does not answer".into()),
-    }
-}
-
-/// One fetch: its answer goes into the cache, and its fate to the breaker.
-async fn fetch(
-    upstream: Arc<Upstream>,
-    cache: Arc<SharedCache>,
-    recovered: Arc<Notify>,
+/// One fetch: its answer goes into the cache, and its fate to the provider's health.
+struct Fetch {
+    call: Call,
     at: Coordinates,
     link: Arc<Link>,
     ticket: Ticket,
-    began: Moment,
-) -> Result<Arc<Entry>, ProviderError> {
-    let asking = upstream.ask(Caller::Anybody, began)?;
-    let answer = upstream.provider.fetch(&link, ticket).await;
-    let now = began.lately();
-    if asking.end(&answer, now) == After::Recovered {
-        recovered.notify_one();
-    }
-    let error = match answer {
-        Ok(Fetched { value, .. }) => {
-            return Ok(match upstream.provider.keeping() {
-                Keeping::OnDisk => {
-                    cache.change(|cache| cache.put(&at, Entry::new(value, now.wall), now, ticket))
-                }
-                Keeping::InRam => cache.change_in_ram(|cache| {
-                    cache.put(&at, Entry::in_ram(value, now.wall), now, ticket)
-                }),
-            });
+}
+
+impl Fetch {
+    async fn run(
+        self,
+        upstream: Arc<Upstream>,
+        cache: Arc<SharedCache>,
+        began: Moment,
+    ) -> Result<Arc<Entry>, ProviderError> {
+        let Self { call, at, link, ticket } = self;
+        let answer = upstream.call(&call, began, upstream.provider.fetch(&link, ticket)).await;
+        let now = began.lately();
+        let error = match answer {
+            Ok(Fetched { value, .. }) => {
+                return Ok(match upstream.provider.keeping() {
+                    Keeping::OnDisk => cache
+                        .change(|cache| cache.put(&at, Entry::new(value, now.wall), now, ticket)),
+                    Keeping::InRam => cache.change_in_ram(|cache| {
+                        cache.put(&at, Entry::in_ram(value, now.wall), now, ticket)
+                    }),
+                });
+            }
+            Err(CallError::NotAsked(error)) => return Err(error),
+            Err(CallError::Answered(error)) => error,
+        };
+        if let Some(refusal) = refusal(&error) {
+            let evicted = |verdict: &Verdict| *verdict == Verdict::Evicted;
+            let verdict = cache.change_if(|cache| cache.doubt(&at, &refusal, now.tick), evicted);
+            if evicted(&verdict) {
+                tracing::warn!("dropped {} from the cache: {error}", **link);
+            }
         }
-        Err(error) => error,
-    };
-    if let Some(refusal) = refusal(&error) {
-        let evicted = |verdict: &Verdict| *verdict == Verdict::Evicted;
-        let verdict = cache.change_if(|cache| cache.doubt(&at, &refusal, now.tick), evicted);
-        if evicted(&verdict) {
-            tracing::warn!("dropped {} from the cache: {error}", **link);
-        }
+        Err(error)
     }
-    Err(error)
 }

@@ -30,6 +30,7 @@ pub fn refusal(error: &ProviderError) -> Option<Refusal> {
         ProviderError::NotFound(why) => Some(Refusal::Gone(why.as_str().into())),
         ProviderError::Denied(why) => Some(Refusal::Denied(why.as_str().into())),
         ProviderError::Misbehaved(why) => Some(Refusal::Misunderstood(why.as_str().into())),
+        ProviderError::Failed(why) => Some(Refusal::Failed(why.as_str().into())),
         _ => None,
     }
 }
@@ -54,6 +55,10 @@ pub(super) fn refused(provider: &str, refusal: &Refusal) -> ServiceError {
         Refusal::Denied(why) => ServiceError::Denied(format!(
             "{provider} denies it: {why}; check the identity's credentials and permissions"
         )),
+        Refusal::Failed(why) => ServiceError::Unavailable(format!(
+            "{provider} fails to answer for it: {why}, and the value is not cached; try again in a minute, and \
+             look into the provider's log if that lasts"
+        )),
         Refusal::Misunderstood(why) => ServiceError::Unavailable(format!(
             "{provider} does not give what it is asked for: {why}, and the value is not cached; check the \
              reference, and [providers.{provider}] in the config"
@@ -72,22 +77,28 @@ pub(super) fn no_answer(provider: &str, error: &ProviderError) -> ServiceError {
     if let Some(refusal) = refusal(error) {
         return refused(provider, &refusal);
     }
+    let why = trouble(provider, error);
     ServiceError::Unavailable(match error {
-        ProviderError::Unauthenticated(why) => format!(
-            "psid cannot log in to {provider}, and the value is not cached: {why}; see to the credentials of \
-             [providers.{provider}]"
-        ),
-        error => format!(
-            "{provider} is out: {error}, and the value is not cached; try again when {provider} is back"
-        ),
+        // It names its own remedy.
+        ProviderError::Unauthenticated { .. } => format!("the value is not cached, and {why}"),
+        ProviderError::Throttled { .. } => {
+            format!("{why}, and the value is not cached; try again when the wait is over")
+        }
+        _ => format!("{why}, and the value is not cached; try again when {provider} is back"),
     })
 }
 
 fn trouble(provider: &str, error: &ProviderError) -> String {
     match error {
-        ProviderError::Unauthenticated(why) => format!("psid cannot log in to {provider}: {why}"),
+        ProviderError::Unauthenticated { why, .. } => {
+            format!("psid cannot log in to {provider}: {why}")
+        }
         ProviderError::Misbehaved(why) => {
             format!("{provider} does not give what it is asked for: {why}")
+        }
+        ProviderError::Throttled { why, .. } => format!("{provider} asks psid to wait: {why}"),
+        ProviderError::TimedOut(why) | ProviderError::Failed(why) => {
+            format!("{provider} does not answer for this directory: {why}")
         }
         error => format!("{provider} is out: {error}"),
     }

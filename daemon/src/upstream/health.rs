@@ -1,18 +1,29 @@
-//! How a provider fares: each call to it begins and ends here, whatever becomes of it.
+//! How a provider fares: each call to it begins and ends here, whatever becomes of it. The circuit breaker
+//! counts what concerns the host; `scopes` keeps what concerns one directory or one identity.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Tally;
+use super::scopes::{Call, Directories, Pauses, Route, Suspects};
 use crate::breaker::{Breaker, Caller, Pace, Pass, Permit, Trouble};
 use crate::clock::{Moment, Tick};
 use crate::provider::{Keeping, ProviderError, SecretProvider};
+use crate::reference::{Coordinates, Extent};
 
 /// How long the log need not be told of the same complaint again.
 const TOLD_LASTS: Duration = Duration::from_secs(86_400);
+/// How long the host's own status may take: a lookup may wait for it.
+const STATUS_TAKES: Duration = Duration::from_secs(2);
+/// How far apart the host is asked for its status, while it seems to be well and while it is out.
+const STATUS_RESTS: Duration = Duration::from_secs(30);
+const STATUS_RESTS_IN_OUTAGE: Duration = Duration::from_secs(1);
+/// How long a failed login is no reason to read the secret again for whoever has a value to serve.
+const LOGIN_RESTS: Duration = Duration::from_secs(10);
 
 /// One provider and how it fares.
 pub struct Upstream {
@@ -23,33 +34,42 @@ pub struct Upstream {
     health: Mutex<Health>,
     /// Grows with each answer, for those who wait for one.
     answers: watch::Sender<u64>,
+    /// Notified when the provider, or one of its identities, is back.
+    recovered: OnceLock<Arc<Notify>>,
 }
 
 /// How a provider fares.
 pub struct Health {
-    /// Whether it may be asked.
+    /// Whether its host may be asked.
     pub breaker: Breaker,
     /// What its answers were.
     pub tally: Tally,
+    directories: Directories,
+    suspects: Suspects,
+    pauses: Pauses,
+    /// Identities whose login failed since they were last served, and when it did last.
+    unauthenticated: BTreeMap<String, Instant>,
+    status_asked: Option<Instant>,
     complaint: Option<String>,
     /// The complaint that the log knows, and since when.
     told: Option<(String, Tick)>,
 }
 
-/// A call that is out.
-pub struct Asking<'a> {
-    upstream: &'a Upstream,
-    pass: Option<Pass>,
-    began: Moment,
+/// Why a call brought nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallError {
+    /// It did not go out: this was known before.
+    NotAsked(ProviderError),
+    /// The provider's answer.
+    Answered(ProviderError),
 }
 
-/// What an answer changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum After {
-    /// Nothing that others wait for.
-    Same,
-    /// The provider is back: what grew old meanwhile can be refreshed.
-    Recovered,
+/// A call that is out.
+struct CallGuard<'a> {
+    upstream: &'a Upstream,
+    call: &'a Call,
+    /// The host's, and the directory's.
+    passes: Option<(Pass, Option<Pass>)>,
 }
 
 impl Upstream {
@@ -62,11 +82,27 @@ impl Upstream {
         let health = Health {
             breaker: Breaker::new(pace),
             tally: Tally::default(),
+            directories: Directories::default(),
+            suspects: Suspects::default(),
+            pauses: Pauses::default(),
+            unauthenticated: BTreeMap::new(),
+            status_asked: None,
             complaint: None,
             told: None,
         };
         let answers = watch::Sender::new(0);
-        Self { name: name.to_owned(), provider, health: Mutex::new(health), answers }
+        let (name, health) = (name.to_owned(), Mutex::new(health));
+        Self { name, provider, health, answers, recovered: OnceLock::new() }
+    }
+
+    /// Whom to notify when the provider is back.
+    pub fn notify_recovery(&self, recovered: &Arc<Notify>) {
+        let _ = self.recovered.set(Arc::clone(recovered));
+    }
+
+    /// Takes over what outlives a reload: how long the provider asked its identities to wait.
+    pub fn inherit(&self, before: &Self) {
+        self.health().pauses.inherit(&before.health().pauses);
     }
 
     /// Its health.
@@ -74,22 +110,113 @@ impl Upstream {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A lookup of one key.
+    pub fn call_for_key(&self, at: &Coordinates) -> Call {
+        Call::for_key(at, self.provider.identity(&at.realm))
+    }
+
+    /// A call about a whole directory.
+    pub fn call_for_directory(&self, extent: &Extent, route: Route, caller: Caller) -> Call {
+        Call::for_directory(extent, self.provider.identity(&extent.realm), route, caller)
+    }
+
+    /// Makes a call, unless that is forbidden now, and takes note of its answer.
+    pub async fn call<T>(
+        &self,
+        call: &Call,
+        began: Moment,
+        work: impl Future<Output = Result<T, ProviderError>>,
+    ) -> Result<T, CallError> {
+        self.call_in_part(call, began, work, |_| None).await
+    }
+
+    /// Makes a call that may bring a part: `incomplete` says why the rest is missing, which is what the
+    /// call says of the provider.
+    pub async fn call_in_part<T>(
+        &self,
+        call: &Call,
+        began: Moment,
+        work: impl Future<Output = Result<T, ProviderError>>,
+        incomplete: impl Fn(&T) -> Option<ProviderError>,
+    ) -> Result<T, CallError> {
+        let guard = self.begin(call, began).map_err(CallError::NotAsked)?;
+        let brought = work.await;
+        let answer = match &brought {
+            Ok(value) => incomplete(value).map_or(Ok(()), Err),
+            Err(error) => Err(error.clone()),
+        };
+        let status = if guard.wants_status(&answer, began.lately().mono) {
+            let status = tokio::time::timeout(STATUS_TAKES, self.provider.status()).await;
+            Some(status.unwrap_or_else(|_| Err(ProviderError::TimedOut("it hangs".into()))))
+        } else {
+            None
+        };
+        guard.end(&answer, status, began.lately());
+        brought.map_err(CallError::Answered)
+    }
+
+    /// Whether its host is out, and it was more than one failure.
+    pub fn is_out(&self) -> bool {
+        self.health().breaker.trouble().is_some_and(Trouble::is_outage)
+    }
+
     /// Begins a call, unless that is forbidden now.
-    pub fn ask(&self, caller: Caller, began: Moment) -> Result<Asking<'_>, ProviderError> {
-        let pass = self.health().breaker.begin(caller, began.mono);
+    fn begin<'a>(&'a self, call: &'a Call, began: Moment) -> Result<CallGuard<'a>, ProviderError> {
+        let mut health = self.health();
+        if let Some((until, why)) = health.pauses.of(call, began.mono) {
+            let wait = until.saturating_duration_since(began.mono);
+            let why = format!("the rate limit is used up for another {} s ({why})", wait.as_secs());
+            return Err(ProviderError::Throttled { why, wait });
+        }
+        if (call.route, call.caller) == (Route::Get, Caller::Anybody)
+            && let Some(why) = health.directories.is_too_slow(&call.directory, began.mono)
+        {
+            return Err(ProviderError::TimedOut(why.to_owned()));
+        }
+        let pass = health.breaker.begin(call.caller, began.mono);
         let pass = pass.map_err(ProviderError::Unreachable)?;
-        Ok(Asking { upstream: self, pass: Some(pass), began })
+        let passes = Some((pass, health.directories.begin(call, began.mono)));
+        Ok(CallGuard { upstream: self, call, passes })
+    }
+
+    /// Why whoever has something to serve need not ask.
+    pub fn out_of_reach(&self, call: &Call, now: Instant) -> Option<ProviderError> {
+        let health = self.health();
+        if let Some(why) = health.breaker.forbids(call.caller, now) {
+            return Some(ProviderError::Unreachable(why.to_owned()));
+        }
+        if let Some((until, why)) = health.pauses.of(call, now) {
+            let wait = until.saturating_duration_since(now);
+            return Some(ProviderError::Throttled { why: why.to_owned(), wait });
+        }
+        let login = health.unauthenticated.get(&call.identity);
+        if login.is_some_and(|failed| now.saturating_duration_since(*failed) < LOGIN_RESTS) {
+            let why = "its login failed a moment ago".into();
+            return Some(ProviderError::Unauthenticated { why, wait: Some(LOGIN_RESTS) });
+        }
+        if health.directories.hanging(now) > 1 {
+            return Some(ProviderError::Unreachable("it does not answer".into()));
+        }
+        health.directories.rests(&call.directory, now).map(ProviderError::Failed)
     }
 
     /// Waits until it may be asked; false when that will not be before `limit`, or in an outage. For those
     /// who have nothing to serve: one lost packet need not be their end, and podman holds a lock meanwhile.
-    pub async fn admits(&self, limit: Instant) -> bool {
+    pub async fn admits(&self, call: &Call, limit: Instant) -> bool {
         loop {
             let mut answers = self.answers.subscribe();
             let (permit, is_outage) = {
-                let breaker = &self.health().breaker;
-                let is_outage = breaker.trouble().is_some_and(Trouble::is_outage);
-                (breaker.permit(Caller::Anybody, Instant::now()), is_outage)
+                let health = self.health();
+                let is_outage = health.breaker.trouble().is_some_and(Trouble::is_outage);
+                let now = Instant::now();
+                let permit = match health.breaker.permit(Caller::Anybody, now) {
+                    Permit::Now => health
+                        .pauses
+                        .of(call, now)
+                        .map_or(Permit::Now, |(until, _)| Permit::NotBefore(until)),
+                    other => other,
+                };
+                (permit, is_outage)
             };
             let until = match permit {
                 Permit::Now => return true,
@@ -110,40 +237,63 @@ impl Upstream {
     pub fn complaint(&self) -> Option<String> {
         self.health().complaint.clone()
     }
+
+    fn tell_recovered(&self) {
+        if let Some(recovered) = self.recovered.get() {
+            recovered.notify_one();
+        }
+    }
 }
 
-impl Asking<'_> {
+impl CallGuard<'_> {
+    /// Whether only the host's own status can tell what the answer says of the host: several directories
+    /// failed, or one answers strangely while the host seems to be out. Never one request per failure.
+    fn wants_status<T>(&self, answer: &Result<T, ProviderError>, now: Instant) -> bool {
+        let Err(error) = answer else { return false };
+        if !is_unclear(error) {
+            return false;
+        }
+        let mut health = self.upstream.health();
+        let is_slow = matches!(error, ProviderError::TimedOut(_));
+        let rests = if health.breaker.trouble().is_some() {
+            STATUS_RESTS_IN_OUTAGE
+        } else if is_of_directory(error)
+            && health.suspects.would_be_many(&self.call.directory, is_slow)
+        {
+            STATUS_RESTS
+        } else {
+            return false;
+        };
+        let is_due =
+            health.status_asked.is_none_or(|asked| now.saturating_duration_since(asked) >= rests);
+        if is_due {
+            health.status_asked = Some(now);
+        }
+        is_due
+    }
+
     /// Takes note of the answer. The log is told once when the provider goes out or comes back, and once
     /// of each new complaint.
-    pub fn end<T>(mut self, answer: &Result<T, ProviderError>, now: Moment) -> After {
-        let Some(pass) = self.pass.take() else { return After::Same };
-        let name = &self.upstream.name;
+    fn end<T>(
+        mut self,
+        answer: &Result<T, ProviderError>,
+        status: Option<Result<(), ProviderError>>,
+        now: Moment,
+    ) {
+        let Some((pass, of_directory)) = self.passes.take() else { return };
+        let (name, call) = (&self.upstream.name, self.call);
         let mut health = self.upstream.health();
         health.tally.count(answer);
-        let why = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
         let before = health.breaker.trouble().map(Standing::of).unwrap_or_default();
-        let mut after = After::Same;
-        match answer {
-            Err(
-                ProviderError::Throttled { wait, .. } | ProviderError::Unavailable { wait, .. },
-            ) => {
-                health.breaker.throttled(&pass, now, &why, *wait);
-            }
-            Err(
-                ProviderError::Unreachable(_)
-                | ProviderError::TimedOut(_)
-                | ProviderError::Failed(_),
-            ) => {
-                health.breaker.failed(&pass, now, &why, chance());
-            }
-            Err(ProviderError::Unauthenticated(_)) => health.breaker.unasked(&pass),
-            Ok(_) | Err(_) => {
-                if let Some(trouble) = health.breaker.answered(&pass) {
-                    tell_end(name, &trouble, now.mono);
-                    after = After::Recovered;
-                }
-            }
+        let ended = health.note_host(call, &pass, answer, status, now);
+        let is_back = health.note_identity(call, answer, now.mono) || ended.is_some();
+        if let Some(trouble) = ended {
+            tell_end(name, &trouble, now.mono);
         }
+        if let Some(of_directory) = &of_directory {
+            health.directories.end(call, of_directory, answer, now, chance());
+        }
+        let why = health.breaker.trouble().map_or_else(String::new, |trouble| trouble.why.clone());
         match health.breaker.trouble().map(Standing::of).unwrap_or_default() {
             same if same == before => {}
             Standing::Outage => {
@@ -157,32 +307,121 @@ impl Asking<'_> {
         health.hear(name, answer, now.tick);
         drop(health);
         self.upstream.answers.send_modify(|count| *count += 1);
-        after
-    }
-
-    /// When it began.
-    pub fn began(&self) -> Moment {
-        self.began
+        if is_back {
+            self.upstream.tell_recovered();
+        }
     }
 }
 
-impl Drop for Asking<'_> {
+/// Whether an error may be the host's or not.
+fn is_unclear(error: &ProviderError) -> bool {
+    is_of_directory(error) || matches!(error, ProviderError::Unauthenticated { .. })
+}
+
+fn is_of_directory(error: &ProviderError) -> bool {
+    matches!(error, ProviderError::Failed(_) | ProviderError::TimedOut(_))
+}
+
+impl Drop for CallGuard<'_> {
     /// Who was about to ask has gone, or crashed.
     fn drop(&mut self) {
-        if let Some(pass) = self.pass.take() {
-            self.upstream.health().breaker.unasked(&pass);
+        if let Some((pass, of_directory)) = self.passes.take() {
+            let mut health = self.upstream.health();
+            health.breaker.unasked(&pass);
+            if let Some(of_directory) = &of_directory {
+                health.directories.unasked(self.call, of_directory);
+            }
+            drop(health);
             self.upstream.answers.send_modify(|count| *count += 1);
         }
     }
 }
 
+impl CallError {
+    /// What is wrong, asked or not.
+    pub fn error(self) -> ProviderError {
+        match self {
+            Self::NotAsked(error) | Self::Answered(error) => error,
+        }
+    }
+}
+
 impl Health {
+    /// What the answer says of the host; the trouble that it ended, if any.
+    fn note_host<T>(
+        &mut self,
+        call: &Call,
+        pass: &Pass,
+        answer: &Result<T, ProviderError>,
+        status: Option<Result<(), ProviderError>>,
+        now: Moment,
+    ) -> Option<Trouble> {
+        let error = match answer {
+            Err(error) if error.is_host_wide() || is_unclear(error) => error,
+            Ok(_) | Err(_) => {
+                self.suspects.clear();
+                return self.breaker.answered(pass);
+            }
+        };
+        let is_out = self.breaker.trouble().is_some();
+        match (error, status) {
+            (ProviderError::Unavailable { why, wait }, _) => {
+                self.breaker.throttled(pass, now, why, *wait);
+            }
+            (ProviderError::Unreachable(why), _) => self.breaker.failed(pass, now, why, chance()),
+            (error, Some(Err(status))) => {
+                let why = format!("its status: {status}; and a request: {error}");
+                self.breaker.failed(pass, now, &why, chance());
+            }
+            (_, Some(Ok(()))) => {
+                self.suspects.clear();
+                return self.breaker.answered(pass);
+            }
+            (error, None) if is_out => {
+                self.breaker.failed(pass, now, &error.to_string(), chance());
+            }
+            (error, None) if is_of_directory(error) => {
+                let is_slow = matches!(error, ProviderError::TimedOut(_));
+                if self.suspects.note(&call.directory, is_slow) {
+                    let why = format!("several directories are too slow: {error}");
+                    self.breaker.failed(pass, now, &why, chance());
+                } else {
+                    self.breaker.unasked(pass);
+                }
+            }
+            (_, None) => self.breaker.unasked(pass),
+        }
+        None
+    }
+
+    /// What the answer says of the identity; true when it is served again.
+    fn note_identity<T>(
+        &mut self,
+        call: &Call,
+        answer: &Result<T, ProviderError>,
+        now: Instant,
+    ) -> bool {
+        match answer {
+            Err(ProviderError::Throttled { why, wait }) => {
+                tracing::warn!("a rate limit is used up, and what is cached is served: {why}");
+                self.pauses.note(call, why, *wait, now);
+                false
+            }
+            Err(ProviderError::Unauthenticated { wait: Some(_), .. }) => {
+                self.unauthenticated.insert(call.identity.clone(), now);
+                false
+            }
+            Ok(_) => self.unauthenticated.remove(&call.identity).is_some(),
+            Err(_) => false,
+        }
+    }
+
     fn hear<T>(&mut self, name: &str, answer: &Result<T, ProviderError>, now: Tick) {
         let complaint = match answer {
             Ok(_) => None,
             Err(
                 ProviderError::Denied(why)
-                | ProviderError::Unauthenticated(why)
+                | ProviderError::Unauthenticated { why, .. }
                 | ProviderError::Misbehaved(why),
             ) => Some(why.clone()),
             Err(_) => return,
@@ -235,120 +474,4 @@ fn chance() -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use async_trait::async_trait;
-
-    use super::*;
-    use crate::cache::Ticket;
-    use crate::clock;
-    use crate::provider::{Fetched, Listed, Source};
-    use crate::reference::{Coordinates, Extent, Realm, Reference};
-
-    struct Nobody;
-
-    #[async_trait]
-    impl SecretProvider for Nobody {
-        fn accept(&self, _: &Reference) -> Result<Coordinates, String> {
-            Err("nobody".into())
-        }
-
-        async fn fetch(&self, _: &Reference, _: Ticket) -> Result<Fetched, ProviderError> {
-            Err(out())
-        }
-
-        fn extent(&self, _: &Source) -> Result<Extent, String> {
-            Err("nobody".into())
-        }
-
-        async fn list(&self, _: &Source, _: &BTreeSet<String>) -> Result<Listed, ProviderError> {
-            Err(out())
-        }
-
-        fn knows(&self, _: &Realm) -> bool {
-            false
-        }
-
-        fn keeping(&self) -> Keeping {
-            Keeping::OnDisk
-        }
-
-        fn writer(&self) -> Option<&dyn crate::provider::SecretWriter> {
-            None
-        }
-    }
-
-    fn out() -> ProviderError {
-        ProviderError::Unreachable("refused".into())
-    }
-
-    fn ask(upstream: &Upstream) -> Asking<'_> {
-        upstream.ask(Caller::Anybody, clock::now()).unwrap()
-    }
-
-    fn answer(upstream: &Upstream, answer: &Result<(), ProviderError>) -> After {
-        ask(upstream).end(answer, clock::now())
-    }
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    #[tokio::test(start_paused = true)]
-    async fn who_has_nothing_waits_out_a_lost_packet_and_not_an_outage() {
-        let upstream = Upstream::new("nobody", Box::new(Nobody));
-        let start = Instant::now();
-        assert!(upstream.admits(start).await);
-        answer(&upstream, &Err(out()));
-        assert!(!upstream.admits(start + SECOND / 2).await);
-        assert!(upstream.admits(start + 9 * SECOND).await);
-        assert!(start.elapsed() >= SECOND && start.elapsed() < 2 * SECOND);
-        answer(&upstream, &Err(out()));
-        let asked = Instant::now();
-        assert!(!upstream.admits(asked + 9 * SECOND).await);
-        assert_eq!(asked.elapsed(), Duration::ZERO);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_waits_for_a_probe_goes_on_with_its_answer() {
-        let upstream = Upstream::new("nobody", Box::new(Nobody));
-        answer(&upstream, &Err(out()));
-        tokio::time::advance(2 * SECOND).await;
-        let probe = ask(&upstream);
-        let start = Instant::now();
-        let answers = async {
-            tokio::time::advance(SECOND).await;
-            probe.end(&Ok(()), clock::now())
-        };
-        let (admitted, after) = tokio::join!(upstream.admits(start + 9 * SECOND), answers);
-        assert!(admitted);
-        assert_eq!((start.elapsed(), after), (SECOND, After::Recovered));
-        // A probe whose task crashed lets the next one through.
-        answer(&upstream, &Err(out()));
-        tokio::time::advance(2 * SECOND).await;
-        drop(ask(&upstream));
-        assert!(upstream.admits(Instant::now()).await);
-    }
-
-    #[test]
-    fn answers_are_counted_by_what_they_were() {
-        let upstream = Upstream::new("nobody", Box::new(Nobody));
-        answer(&upstream, &Ok(()));
-        for error in [
-            ProviderError::NotFound("no".into()),
-            ProviderError::Denied("no".into()),
-            ProviderError::Unauthenticated("no".into()),
-            ProviderError::Misbehaved("no".into()),
-            out(),
-        ] {
-            answer(&upstream, &Err(error));
-        }
-        let tally = upstream.health().tally;
-        let Tally { given, unreachable, throttled, .. } = tally;
-        assert_eq!((given, unreachable, throttled), (1, 1, 0));
-        assert_eq!(
-            (tally.gone, tally.denied, tally.unauthenticated, tally.misbehaved),
-            (1, 1, 1, 1)
-        );
-        assert_eq!(upstream.complaint().as_deref(), Some("no"));
-    }
-}
+mod tests;

@@ -33,7 +33,7 @@ impl Tally {
                 | ProviderError::Failed(_),
             ) => &mut self.unreachable,
             Err(ProviderError::Throttled { .. }) => &mut self.throttled,
-            Err(ProviderError::Unauthenticated(_)) => &mut self.unauthenticated,
+            Err(ProviderError::Unauthenticated { .. }) => &mut self.unauthenticated,
             Err(ProviderError::Denied(_)) => &mut self.denied,
             Err(ProviderError::NotFound(_)) => &mut self.gone,
             Err(ProviderError::Misbehaved(_)) => &mut self.misbehaved,

@@ -11,11 +11,11 @@ use psi_common::{SecretBytes, SecretId};
 use crate::breaker::Caller;
 use crate::cache::{Answer, Cache, Entry};
 use crate::clock::Moment;
-use crate::provider::{ProviderError, Source};
+use crate::provider::Source;
 use crate::reference::{Coordinates, Extent, Reference};
 use crate::registry::Registered;
 use crate::service::Service;
-use crate::upstream::{Upstream, Workload, prefix_of};
+use crate::upstream::{CallError, Route, Upstream, Workload, prefix_of};
 
 /// What a workload wants.
 pub struct Planned {
@@ -170,11 +170,16 @@ async fn list(
         let found = known.into_iter().map(|(at, entry)| (at, Value::Cached(entry))).collect();
         return Ok((extent, found));
     }
-    let told = |error: ProviderError| error.to_string();
-    let asking = upstream.ask(Caller::Admin, now).map_err(told)?;
-    let listed = upstream.provider.list(source, &BTreeSet::new()).await;
-    asking.end(&listed, now.lately());
-    let listing = listed.map_err(told)?.listing;
+    let call = upstream.call_for_directory(&extent, Route::List, Caller::Admin);
+    let folders = BTreeSet::new();
+    let list = upstream.provider.list(source, &folders);
+    let listed = upstream.call(&call, now, list).await;
+    let listed = listed.map_err(|error| CallError::error(error).to_string())?;
+    let refused = listed.refused.into_iter().next().map(|(_, error)| error);
+    if let Some(error) = listed.incomplete.or(refused) {
+        return Err(error.to_string());
+    }
+    let listing = listed.listing;
     let found = listing.found.into_iter().map(|(at, value)| (at, Value::Listed(value))).collect();
     Ok((extent, found))
 }

@@ -119,7 +119,7 @@ fn of_provider(error: ProviderError) -> Value {
         ProviderError::NotFound(_) => "NotFound",
         ProviderError::Denied(_) => "Denied",
         ProviderError::Throttled { .. } => "Throttled",
-        ProviderError::Unauthenticated(_) => "Unauthenticated",
+        ProviderError::Unauthenticated { .. } => "Unauthenticated",
         ProviderError::Unreachable(_) => "Unreachable",
         ProviderError::Failed(_) => "Failed",
         ProviderError::TimedOut(_) => "TimedOut",

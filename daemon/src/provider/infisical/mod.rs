@@ -24,6 +24,9 @@ pub use auth::{AwsIam, Azure, Gcp, Kubernetes, Method, SecretSource, UniversalAu
 /// Of path and key together, in bytes: of which a URL makes three each, and proxies take 8 KiB.
 const LONGEST_NAME: usize = 2_000;
 
+/// How long the schedule waits for something to log in with. To look for it costs no login.
+const LOGIN_RESTS: Duration = Duration::from_secs(60);
+
 /// The provider of `[providers.infisical]`.
 pub struct Infisical {
     /// `Err` says why there can be no client; what is cached is served all the same.
@@ -266,8 +269,10 @@ impl From<ApiError> for ProviderError {
             ApiError::NoRoute => Self::Failed("Infisical has no such route".into()),
             ApiError::Throttled { why, wait } => Self::Throttled { why, wait },
             // A token that is not taken is a matter of the login, and says nothing of any secret.
-            ApiError::Token(why) | ApiError::Locked(why) | ApiError::NoCredential { why, .. } => {
-                Self::Unauthenticated(why)
+            ApiError::Token(why) => Self::Unauthenticated { why, wait: None },
+            ApiError::Locked(why) => Self::Unauthenticated { why, wait: Some(LOGIN_RESTS) },
+            ApiError::NoCredential { why, wait } => {
+                Self::Unauthenticated { why, wait: Some(wait.unwrap_or(LOGIN_RESTS)) }
             }
             ApiError::Denied(why) => Self::Denied(why),
             ApiError::Gone(why) => Self::NotFound(why),

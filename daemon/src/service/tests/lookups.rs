@@ -205,3 +205,43 @@ async fn a_sealed_literal_is_waited_for_to_the_end() {
         assert_eq!(found.is_ok(), opens_after < 9, "{opens_after} s");
     }
 }
+
+/// B1: one key's 500 is its own; asked again once, then left alone as long as a good one would be.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_fails_is_served_from_the_cache_and_stops_no_other() {
+    let fixture = Fixture::new();
+    fixture.provider.set("GOOD", "good");
+    fixture.lookup(Duration::ZERO).await.unwrap();
+    fixture.provider.fail(ProviderError::Failed("Infisical answers 500".into()));
+    for _ in 0..50 {
+        assert_eq!(fixture.lookup(2 * HOUR).await.unwrap(), "one");
+    }
+    assert_eq!(fixture.provider.fetches(), 2);
+    fixture.provider.fail(None);
+    assert_eq!(fixture.lookup_of("GOOD", 2 * HOUR).await.unwrap(), "good");
+    assert_eq!(fixture.trouble(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_uncached_key_that_fails_is_tried_twice_and_then_left_alone() {
+    let fixture = Fixture::new();
+    fixture.provider.fail(ProviderError::Failed("Infisical answers 500".into()));
+    for _ in 0..50 {
+        let error = fixture.lookup(Duration::ZERO).await.unwrap_err();
+        let ServiceError::Unavailable(why) = error else { panic!("{error}") };
+        assert!(why.contains("Infisical answers 500"), "{why}");
+    }
+    assert_eq!(fixture.provider.fetches(), 2);
+    fixture.provider.fail(None);
+    assert_eq!(fixture.lookup(MINUTE).await.unwrap(), "one");
+    // One that passes is noticed by nobody.
+    let fixture = Arc::new(Fixture::new());
+    fixture.provider.fail(ProviderError::Failed("Infisical answers 500".into()));
+    let lookup = {
+        let fixture = Arc::clone(&fixture);
+        tokio::spawn(async move { fixture.lookup(Duration::ZERO).await })
+    };
+    tokio::time::advance(SECOND / 2).await;
+    fixture.provider.fail(None);
+    assert_eq!(lookup.await.unwrap().unwrap(), "one");
+}

@@ -105,8 +105,97 @@ async fn an_outage_is_met_once_by_a_refresh_and_not_once_a_source() {
     let fixture = Fixture::with_folders(&["/a", "/app", "/z"]);
     fixture.provider.fail(out());
     let done = fixture.refresh(Order::All, Duration::ZERO).await.done;
-    assert!(done.iter().all(|done| done.result.is_err()));
-    assert_eq!((done.len(), fixture.provider.lists()), (3, 1));
+    let why: Vec<_> = done.iter().map(|done| done.result.clone().unwrap_err()).collect();
+    // One that may have been a lost packet, and one to make sure.
+    assert_eq!(
+        why,
+        ["connection refused", "connection refused", "not asked: fake is out (connection refused)"]
+    );
+    assert_eq!(fixture.provider.lists(), 2);
+    // What was not asked has not failed.
+    assert_eq!(fixture.refresher.totals().failed, 2);
+}
+
+/// A6: each refresh of an admin asks, and none makes the others wait longer.
+#[tokio::test(start_paused = true)]
+async fn a_refresh_of_an_admin_always_asks() {
+    let fixture = Fixture::new();
+    fixture.provider.fail(out());
+    for lists in 1..=5 {
+        fixture.refresh(Order::All, Duration::ZERO).await;
+        assert_eq!(fixture.provider.lists(), lists);
+    }
+    fixture.provider.fail(None);
+    let done = fixture.refresh(Order::All, Duration::ZERO).await.done;
+    assert!(done[0].result.is_ok());
+}
+
+/// B1: errors of one source, of whichever kind, leave the others refreshed, rotated and revoked.
+#[tokio::test(start_paused = true)]
+async fn one_failing_source_never_stops_the_others() {
+    for error in [
+        ProviderError::Failed("Infisical answers 500".into()),
+        ProviderError::Failed("a firewall's page".into()),
+        ProviderError::TimedOut("no answer in time".into()),
+        ProviderError::Unauthenticated { why: "the token is refused".into(), wait: None },
+    ] {
+        let fixture = Fixture::with_folders(&["/a", "/app", "/z"]);
+        fixture.provider.set("L", "one");
+        fixture.provider.set("M", "one");
+        fixture.refresh(Order::All, Duration::ZERO).await;
+        fixture.provider.error_of.lock().unwrap().insert("/a".into(), error.clone());
+        for round in 1..20 {
+            fixture.provider.set("K", &format!("{round}"));
+            let order = if round % 2 == 0 { Order::All } else { Order::Due };
+            let done = fixture.refresh(order, (2 * round) * HOUR).await.done;
+            let failed: Vec<_> = done.iter().filter(|done| done.result.is_err()).collect();
+            assert_eq!(failed.len(), 1, "round {round} of {error}");
+            assert_eq!(failed[0].result.clone().unwrap_err(), error.to_string());
+            assert_eq!(failed[0].source, "p:/a");
+            assert_eq!(fixture.lookup((2 * round) * HOUR).await.unwrap(), format!("{round}"));
+            assert_eq!(fixture.trouble(), None);
+            if round > 1 {
+                assert_eq!(done[2].source, "p:/a", "what was well is asked first");
+            }
+        }
+        // Uncached, good, and in another directory.
+        fixture.provider.set("NEW", "two");
+        assert_eq!(fixture.lookup_of("NEW", 40 * HOUR).await.unwrap(), "two");
+        fixture.provider.remove("L");
+        let done = fixture.refresh(Order::All, 42 * HOUR).await.done;
+        assert_eq!(done[0].result.clone().unwrap().removed, 1);
+    }
+}
+
+/// B5: what was deleted on purpose goes, whatever fails; the rest stays only where something fails.
+#[tokio::test(start_paused = true)]
+async fn a_failing_source_does_not_keep_what_was_deleted() {
+    let fixture = Fixture::with_folders(&["/a"]);
+    let id =
+        fixture.register("0123456789abcdef012345678", r#"{"provider":"fake","key":"K"}"#).await;
+    fixture.lookup(Duration::ZERO).await.unwrap();
+    let gone = ProviderError::NotFound("no such project".into());
+    fixture.provider.error_of.lock().unwrap().insert("/a".into(), gone);
+    let delete = |span| fixture.service.delete(id, fixture.at(span).wall);
+    delete(HOUR).await.unwrap();
+    // A `create --replace` stores it again at once.
+    fixture.refresher.drop_deleted(fixture.at(HOUR + SECOND));
+    assert_eq!(fixture.service.cache.read(Cache::len), 1);
+    fixture.register(&id.to_string(), r#"{"provider":"fake","key":"K"}"#).await;
+    fixture.refresher.drop_deleted(fixture.at(HOUR + MINUTE));
+    assert_eq!(fixture.service.cache.read(Cache::len), 1);
+    // Deleted for good, it goes without a refresh.
+    delete(2 * HOUR).await.unwrap();
+    fixture.refresher.drop_deleted(fixture.at(2 * HOUR + MINUTE));
+    assert_eq!(fixture.service.cache.read(Cache::len), 0);
+    assert!(fixture.service.take_deleted(fixture.at(3 * HOUR).wall, Duration::ZERO).is_empty());
+    // What was never registered stays longer than a week as long as its realm has a failing source.
+    fixture.lookup(3 * HOUR).await.unwrap();
+    fixture.refresh(Order::All, 9 * 24 * HOUR).await;
+    assert_eq!(fixture.service.cache.read(Cache::len), 1);
+    fixture.provider.error_of.lock().unwrap().clear();
+    fixture.refresh(Order::All, 9 * 24 * HOUR + MINUTE).await;
+    assert_eq!(fixture.service.cache.read(Cache::len), 0);
 }
 
 #[tokio::test(start_paused = true)]
