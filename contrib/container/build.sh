@@ -9,7 +9,7 @@ context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 chmod 0755 "$context"
 root=$context/rootfs
-mkdir -p "$root/etc/psi" "$root/run/psi" "$root/var/lib/psi" "$root/tmp"
+mkdir -p "$root/etc/psi" "$root/run/psi" "$root/run/psid" "$root/var/lib/psi" "$root/tmp"
 
 install -D -m 0755 -t "$root/usr/bin" "$dist/psid" "$dist/psi-driver"
 # What psid is linked with, the loader included, and what libc loads to resolve names.

@@ -22,6 +22,7 @@ guest 'systemctl restart psid'
 same 'after a restart' "$(guest "SECRET_ID=$id psi-driver lookup")" of-the-container
 "$vm" reboot
 same 'after a reboot' "$(guest "SECRET_ID=$id psi-driver lookup")" of-the-container
+same 'what it keeps for a boot' "$(guest 'stat -c %a /run/psid /run/psid/boot' | xargs)" '700 600'
 same 'what is degraded' "$(guest 'psi-driver cache status --json' | jq -c .degraded)" '[]'
 same 'plaintext in the state' "$(guest 'grep -rl of-the-container /var/lib/psi | wc -l')" 0
 echo 'all is well'

@@ -26,6 +26,8 @@ same 'sockets wait, psid comes with the first call' \
     "$(guest 'systemctl is-active psid.socket psid-creds.socket psid.service' | xargs)" 'active active inactive'
 same 'units start at boot' \
     "$(guest 'systemctl is-enabled psid.socket psid-creds.socket psid.service' | xargs)" 'enabled enabled enabled'
+same 'the sockets are in a directory of root, and psid has its own' \
+    "$(guest 'stat -c "%n %U:%G %a" /run/psi /run/psid' | xargs)" '/run/psi root:root 755 /run/psid psi:psi 700'
 same 'config, and who reads it' "$(guest 'stat -c "%a %U %G" /etc/psi /etc/psi/config.toml' | xargs)" '1770 root psi 640 root psi'
 guest 'printf x | podman secret create before - >/dev/null'
 same "podman's driver is not changed" "$(guest 'podman secret inspect -f "{{.Spec.Driver.Name}}" before')" file
@@ -35,6 +37,8 @@ guest 'printf kept-value | podman secret create kept - >/dev/null'
 id=$(guest 'podman secret inspect -f "{{.ID}}" kept')
 lookup() { guest "SECRET_ID=$id psi-driver lookup"; }
 same 'a secret of the TPM' "$(lookup)" kept-value
+same "the boot's mark" "$(guest 'stat -c "%U:%G %a" /run/psid/boot')" 'psi:psi 600'
+same 'psid writes to /run/psi' "$(guest 'setpriv --reuid psi --regid psi --clear-groups touch /run/psi/x 2>/dev/null' || echo no)" no
 
 echo '# upgraded in use'
 for n in 1 2 3 4; do
@@ -111,6 +115,7 @@ guest 'systemctl enable -q psid.service'
 echo '# purged'
 guest 'dpkg -P psid >/root/dpkg.log 2>&1' || bad "dpkg -P: $(guest 'cat /root/dpkg.log')"
 same 'files left' "$(guest 'find / -xdev \( -path /proc -o -path /root -o -path /home \) -prune -o \( -name "*psid*" -o -name "psi" -o -name "psi.*" -o -name "psi-*" -o -name "50-psi*" \) -print' | grep -v -e /var/log/ -e psi-vm || true)" ''
+same 'directories left in /run' "$(guest 'ls -d /run/psi /run/psid 2>/dev/null' || true)" ''
 same "dpkg's word" "$(guest "dpkg-query -W -f '\${Status}' psid 2>/dev/null" || true)" ''
 guest 'dpkg -i /root/psi.deb >/dev/null 2>&1'
 same 'a fresh install after it serves' "$(guest 'psi-driver list; echo $?')" 0

@@ -30,7 +30,12 @@ fn the_selinux_module_compiles_and_labels_what_is_installed() {
     let label = |path: &str| {
         let line = labels.lines().find(|line| {
             let pattern = line.split_whitespace().next().unwrap_or_default();
-            let stem = pattern.trim_end_matches("(/.*)?").trim_end_matches(".*");
+            if let Some(directory) = pattern.strip_suffix("(/.*)?") {
+                return path
+                    .strip_prefix(directory)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            }
+            let stem = pattern.trim_end_matches(".*");
             path == stem || (stem != pattern && path.starts_with(stem))
         });
         line.and_then(|line| line.split(':').nth(2)).map(str::to_owned)
@@ -40,7 +45,8 @@ fn the_selinux_module_compiles_and_labels_what_is_installed() {
         ("/usr/bin/psi-driver", "psi_driver_exec_t"),
         ("/etc/psi/config.toml", "psi_etc_t"),
         ("/var/lib/psi/cache.enc", "psid_var_lib_t"),
-        ("/run/psi/psid.sock", "psid_runtime_t"),
+        ("/run/psi/psid.sock", "psi_runtime_t"),
+        ("/run/psid/boot", "psid_runtime_t"),
     ] {
         assert_eq!(label(path).as_deref(), Some(kind), "{path}\n{labels}");
     }

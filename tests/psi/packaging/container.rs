@@ -18,7 +18,7 @@ fn psid_serves_the_host_from_a_container_of_the_image() {
     build.envs(podman.environment()).env("DIST", built.path());
     succeeds(build);
 
-    for folder in [world.state(), world.run()] {
+    for folder in [world.state(), world.run(), world.run_directory()] {
         std::fs::create_dir_all(folder).unwrap();
     }
     let mut options = Vec::new();
@@ -26,6 +26,7 @@ fn psid_serves_the_host_from_a_container_of_the_image() {
         (world.config().parent().unwrap().to_owned(), "/etc/psi:ro"),
         (world.state(), "/var/lib/psi"),
         (world.run(), "/run/psi"),
+        (world.run_directory(), "/run/psid"),
         (world.credentials(), "/run/credentials/psid:ro"),
     ] {
         options.push(format!("--volume={}:{inside}", on_host.display()));

@@ -64,6 +64,7 @@ fn the_user_and_its_folders_are_made() {
         ("/etc/psi/config.toml", 0o640, "0", user[3]),
         ("/var/lib/psi", 0o700, user[2], user[3]),
         ("/run/psi", 0o755, "0", "0"),
+        ("/run/psid", 0o700, user[2], user[3]),
     ] {
         let meta = fs::metadata(tree.path(path)).unwrap();
         let (uid, gid) = (meta.uid().to_string(), meta.gid().to_string());
