@@ -71,9 +71,9 @@ CARGO_TARGET_DIR=$kryoptic ${CARGO:-cargo} build --quiet --locked --release --ma
 quadlet=${CARGO_TARGET_DIR:-target}/tools/quadlet
 fetch_quadlet() {
     work=$(mktemp -d)
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' | head -n 1)
+    mirror=$(tests/mirror.sh)
     mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$(dirname "$quadlet")"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror:-http://deb.debian.org/debian} trixie main" \
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" \
         >"$work/sources.list"
     cat >"$work/apt.conf" <<EOF
 Dir::Etc::sourcelist "$work/sources.list";

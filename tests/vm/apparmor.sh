@@ -6,9 +6,9 @@
 # The guest's apparmor_parser, of its own Debian; nothing is installed here.
 fetch_parser() {
     local mirror
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | awk '!/security/ && !n++')
+    mirror=$("$top/tests/mirror.sh")
     mkdir -p "$work/lists/partial" "$work/archives/partial"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror:-http://deb.debian.org/debian} trixie main" >"$work/sources.list"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" >"$work/sources.list"
     cat >"$work/apt.conf" <<CONF
 Dir::Etc::sourcelist "$work/sources.list";
 Dir::Etc::sourceparts "/nonexistent";

@@ -12,8 +12,7 @@ here=$(dirname "$(readlink -f "$0")")
 image=${VM_LAB:-$here/../../target/vm}/image
 suite=trixie
 size=4G # the file is sparse
-mirror=${VM_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | awk '!/security/ && !n++')}
-mirror=${mirror:-http://deb.debian.org/debian}
+mirror=${VM_MIRROR:-$("$here/../mirror.sh")}
 
 # Nothing that is merely recommended is installed, so what matters is named. systemd loads the TPM's
 # libraries at run time; rootless podman takes passt, uidmap and the user's bus.
