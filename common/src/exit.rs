@@ -26,6 +26,10 @@ pub enum Exit {
     Protocol = 76,
     /// Not allowed.
     NotAllowed = 77,
+    /// `exec`: the command cannot be run, as shells have it.
+    NotExecutable = 126,
+    /// `exec`: there is no such command, as shells have it.
+    NoSuchCommand = 127,
 }
 
 impl From<Exit> for ExitCode {

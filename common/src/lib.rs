@@ -21,3 +21,6 @@ pub use secret_id::{InvalidSecretId, SecretId};
 
 /// The largest secret that podman accepts, in bytes (`0 < len < 512000` in its secrets.go).
 pub const MAX_SECRET_BYTES: usize = 511_999;
+
+/// Linux's longest `NAME=VALUE` of a variable, with the NUL at its end (MAX_ARG_STRLEN).
+pub const MAX_VARIABLE_BYTES: usize = 128 * 1024;

@@ -177,6 +177,9 @@ pub(crate) struct ExecOptions {
     /// A workload of the config; of several with one key, the later one's counts
     #[arg(long, short, value_name = "NAME")]
     pub(crate) workload: Vec<String>,
+    /// Set this variable although it chooses what programs load or run, as PATH and LD_PRELOAD do
+    #[arg(long, value_name = "VARIABLE")]
+    pub(crate) allow: Vec<String>,
     /// The command and its arguments
     #[arg(last = true, required = true)]
     pub(crate) command: Vec<OsString>,
@@ -380,6 +383,12 @@ fn as_podman_calls(args: &[OsString]) -> Option<Command> {
 #[expect(clippy::disallowed_methods, reason = "the one place that reads SECRET_ID")]
 pub(crate) fn secret_id() -> Option<OsString> {
     std::env::var_os("SECRET_ID")
+}
+
+/// Where the caller looks for programs.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads PATH")]
+pub(crate) fn search_path() -> Option<OsString> {
+    std::env::var_os("PATH")
 }
 
 impl Command {

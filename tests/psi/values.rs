@@ -75,8 +75,69 @@ fn a_workload_is_named_where_there_are_several() {
     assert!(exec(&["-w", "three"]).fails(65).contains("no workload three; it has one, two"));
     assert_eq!(exec(&["-w", "one"]).text(), "one,one");
     assert_eq!(exec(&["-w", "one", "-w", "two"]).text(), "two,one");
-    let line = world.driver(&["exec", "-w", "one", "--", "/nonexistent"]).fails(74);
-    assert!(line.contains("running /nonexistent: "), "{line}");
+}
+
+/// As shells have it; and before a secret is asked for.
+#[test]
+fn a_command_that_cannot_run_has_the_status_of_shells() {
+    let world = World::empty();
+    let plain = world.folder().join("plain");
+    fs::write(&plain, "no program").unwrap();
+    let exec = |program: &str| world.driver(&["exec", "--", program]);
+    let line = exec("/nonexistent").fails(127);
+    assert!(line.contains("running /nonexistent: No such file"), "{line}");
+    let line = exec("no-such-program").env("PATH", "/bin:/usr/bin").fails(127);
+    assert!(line.contains("there is no program no-such-program in PATH"), "{line}");
+    exec(plain.to_str().unwrap()).fails(126);
+    exec("/etc").fails(126);
+}
+
+/// Code as root, by whoever may write to the provider's directory.
+#[test]
+fn a_key_that_chooses_what_is_loaded_or_run_is_refused_by_name() {
+    let (double, world, _psid) = myapp(&json!({"A": "1"}));
+    let marker = world.folder().join("ran");
+    let path = std::env::var_os("PATH").unwrap();
+    let run = |allow: &[&str]| {
+        let args = [&["exec"], allow, &["--", "touch", marker.to_str().unwrap()]].concat();
+        world.driver(&args).env("PATH", &path)
+    };
+    // What the provider's PATH would find instead of touch.
+    let planted = world.folder().join("touch");
+    fs::write(&planted, "#!/bin/sh\necho planted >&2\n").unwrap();
+    fs::set_permissions(&planted, fs::Permissions::from_mode(0o755)).unwrap();
+    for key in [
+        "PATH",
+        "LD_PRELOAD",
+        "BASH_ENV",
+        "GCONV_PATH",
+        "NODE_OPTIONS",
+        "PYTHONSTARTUP",
+        "LESSOPEN",
+    ] {
+        double.put("/myapp", key, world.folder().to_str().unwrap());
+        world.driver(&["cache", "refresh"]).ok();
+        let line = run(&[]).fails(65);
+        let expected = format!("{key} of the workload myapp chooses what a program loads or runs");
+        assert!(line.contains(&expected) && line.contains(&format!("`--allow {key}`")), "{line}");
+        assert!(!marker.exists(), "{key}");
+        double.remove("/myapp", key);
+    }
+    double.put("/myapp", "PATH", world.folder().to_str().unwrap());
+    world.driver(&["cache", "refresh"]).ok();
+    // Allowed, it is the command's; the command itself is still found by the caller's.
+    run(&["--allow", "PATH"]).ok();
+    assert!(marker.exists());
+}
+
+#[test]
+fn a_value_over_128_kib_names_its_key() {
+    let (_double, world, _psid) = myapp(&json!({"A": "1", "HUGE": "x".repeat(131_072)}));
+    let exec = world.driver(&["exec", "--", "/bin/true"]);
+    let outcome = exec.run();
+    assert_eq!(outcome.code, 65, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("HUGE"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("128 KiB"), "{}", outcome.stderr);
 }
 
 #[test]
@@ -86,7 +147,7 @@ fn without_a_value_no_command_runs() {
     let touch = ["exec", "--", "touch", marker.to_str().unwrap()];
     let path = std::env::var_os("PATH").unwrap();
     let line = world.driver(&touch).env("PATH", &path).fails(65);
-    assert!(line.contains("holds a NUL"), "{line}");
+    assert!(line.contains("contains a NUL"), "{line}");
     double.put("/myapp", "A", "fine");
     world.driver(&["cache", "refresh"]).ok();
     double.fault(&json!({"kind": "html-502"}));
@@ -160,7 +221,7 @@ fn files_are_rendered_whole_private_and_only_when_they_change() {
         world.driver(&args).run()
     };
     let outcome = render(&[]);
-    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert_eq!(outcome.code, 1, "something was left out: {}", outcome.stderr);
     assert!(outcome.stderr.contains("the key '../x' is no file's name"), "{}", outcome.stderr);
     assert_eq!(names(&folder), ["A", "GOES", "a b", "tls.pem"]);
     assert_eq!(fs::read(folder.join("A")).unwrap(), b"1\n");
@@ -211,13 +272,37 @@ fn what_is_no_file_of_render_s_is_replaced_and_a_folder_of_others_refused() {
     }
     let refused = || {
         let line = render.fails(65);
-        assert!(line.contains("belongs to somebody else, or others may write to it"), "{line}");
+        line
     };
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777)).unwrap();
-    refused();
+    assert!(refused().contains("is writable for others (mode 1777)"));
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
     std::os::unix::fs::chown(&folder, Some(1234), None).unwrap();
-    refused();
+    assert!(refused().contains("belongs to uid 1234"));
+}
+
+/// Its owner could put another directory in its place between the check and the write.
+#[test]
+fn render_refuses_a_directory_below_one_of_another_user_s() {
+    let (_double, world, _psid) = myapp(&json!({"A": "hunter2"}));
+    let ram = ram();
+    let (home, elsewhere) = (ram.path().join("home"), ram.path().join("elsewhere"));
+    for folder in [&home, &elsewhere, &home.join("mine")] {
+        fs::create_dir(folder).unwrap();
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let render = |path: &Path| world.driver(&["render", path.to_str().unwrap()]).fails(65);
+    std::os::unix::fs::chown(&home, Some(1234), None).unwrap();
+    assert!(render(&home.join("mine")).contains("home belongs to uid 1234"));
+    // A link of that user's, as the last component and before it.
+    std::os::unix::fs::symlink(&elsewhere, home.join("link")).unwrap();
+    render(&home.join("link"));
+    std::os::unix::fs::chown(&home, Some(0), None).unwrap();
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(render(&home.join("mine")).contains("home is writable for others"));
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o1777)).unwrap();
+    assert!(render(&home.join("link/below")).contains("link is a symbolic link"));
+    assert!(names(&elsewhere).is_empty() && names(&home.join("mine")).is_empty());
 }
 
 #[test]

@@ -1,0 +1,101 @@
+//! The program that `exec` becomes.
+
+use std::ffi::OsStr;
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use psi_common::Exit;
+
+use crate::failure::Failure;
+
+/// What shells and execvp(3) take where PATH is not set.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// Finds a program as execvp(3) does. A name with a slash is a path.
+pub(super) fn find(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> {
+    let shown = name.to_string_lossy();
+    if name.as_bytes().contains(&b'/') {
+        let program = PathBuf::from(name);
+        return match usable(&program) {
+            Ok(()) => Ok(program),
+            Err(cause) => Err(refused(&program, &cause)),
+        };
+    }
+    let mut denied = None;
+    for directory in path.unwrap_or(DEFAULT_PATH.as_ref()).as_bytes().split(|byte| *byte == b':') {
+        // An empty entry is the working directory.
+        let directory = if directory.is_empty() { b"." } else { directory };
+        let candidate = Path::new(OsStr::from_bytes(directory)).join(name);
+        match usable(&candidate) {
+            Ok(()) => return Ok(candidate),
+            Err(cause) if cause.kind() == ErrorKind::PermissionDenied => {
+                denied.get_or_insert(refused(&candidate, &cause));
+            }
+            Err(_) => {}
+        }
+    }
+    Err(denied.unwrap_or_else(|| {
+        Failure::new(
+            Exit::NoSuchCommand,
+            format!("there is no program {shown} in PATH"),
+            "give its path, or install it",
+        )
+    }))
+}
+
+/// Why a program did not run: 127 where it is missing, 126 where it is no program for the caller.
+pub(super) fn refused(program: &Path, cause: &io::Error) -> Failure {
+    let (exit, remedy) = match cause.kind() {
+        ErrorKind::NotFound => {
+            (Exit::NoSuchCommand, "check its path, and the interpreter that its first line names")
+        }
+        ErrorKind::PermissionDenied => {
+            (Exit::NotExecutable, "make it executable, on a file system without noexec")
+        }
+        ErrorKind::ArgumentListTooLong => {
+            (Exit::NotExecutable, "give it fewer arguments, or use `psi-driver render`")
+        }
+        _ => (Exit::NotExecutable, "check that it is a program for this machine"),
+    };
+    Failure::new(exit, format!("running {}: {cause}", program.display()), remedy)
+}
+
+/// Whether a file can be tried: it is regular, and someone may execute it. The kernel has the last word.
+fn usable(program: &Path) -> io::Result<()> {
+    let about = std::fs::metadata(program)?;
+    if about.is_file() && about.permissions().mode() & 0o111 != 0 {
+        return Ok(());
+    }
+    Err(rustix::io::Errno::ACCESS.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+
+    use super::*;
+
+    #[test]
+    fn programs_are_found_in_the_caller_s_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+        for (directory, mode) in [(&first, 0o644), (&second, 0o755)] {
+            fs::create_dir(directory).unwrap();
+            fs::write(directory.join("tool"), "").unwrap();
+            fs::set_permissions(directory.join("tool"), Permissions::from_mode(mode)).unwrap();
+        }
+        fs::create_dir(first.join("directory")).unwrap();
+        let path = format!("/nonexistent:{}:{}", first.display(), second.display());
+        let find = |name: &str, path: &str| super::find(name.as_ref(), Some(path.as_ref()));
+        assert_eq!(find("tool", &path).unwrap(), second.join("tool"));
+        assert_eq!(find("tool", first.to_str().unwrap()).unwrap_err().exit(), Exit::NotExecutable);
+        assert_eq!(find("directory", &path).unwrap_err().exit(), Exit::NotExecutable);
+        assert_eq!(find("other", &path).unwrap_err().exit(), Exit::NoSuchCommand);
+        assert_eq!(find("/nonexistent/tool", &path).unwrap_err().exit(), Exit::NoSuchCommand);
+        let by_path = second.join("tool");
+        assert_eq!(find(by_path.to_str().unwrap(), "").unwrap(), by_path);
+        assert!(super::find("sh".as_ref(), None).is_ok());
+    }
+}
