@@ -2,6 +2,7 @@
 
 pub(crate) mod exec;
 pub(crate) mod render;
+mod rendered;
 
 use psi_common::{Exit, Paths, SecretBytes};
 use psi_proto::v1::{PlannedSecret, PlannedWorkload};

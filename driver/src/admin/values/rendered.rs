@@ -1,0 +1,226 @@
+//! The directory of `render`: every file in it is opened, written and replaced relative to one descriptor.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, Permissions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+
+use psi_common::SecretBytes;
+use rustix::fs::{AtFlags, Mode, OFlags, fstatfs, openat, renameat, unlinkat};
+use rustix::io::Errno;
+use rustix::process::{getegid, geteuid};
+
+use super::render::is_file_name;
+
+/// The names that a former run wrote: what of them is listed no more is removed, and nothing else.
+const MANIFEST: &str = ".psi-rendered";
+/// More names than a provider has.
+const LARGEST_MANIFEST: u64 = 16 << 20;
+/// linux/magic.h: tmpfs, ramfs.
+const IN_RAM: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+/// A regular file; a link is not followed, and a FIFO not waited for.
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+const CREATE: OFlags = OFlags::WRONLY
+    .union(OFlags::CREATE)
+    .union(OFlags::EXCL)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// A directory, and how its files are to be.
+pub(super) struct Rendered {
+    directory: OwnedFd,
+    mode: u32,
+    owner: (u32, u32),
+}
+
+impl Rendered {
+    /// Files of `mode` in `directory`; they belong to the caller unless `owner` says otherwise.
+    pub(super) fn new(directory: OwnedFd, mode: u32, owner: Option<(u32, u32)>) -> Self {
+        let own = || (geteuid().as_raw(), getegid().as_raw());
+        Self { directory, mode, owner: owner.unwrap_or_else(own) }
+    }
+
+    pub(super) fn is_in_ram(&self) -> io::Result<bool> {
+        let kind = fstatfs(&self.directory)?.f_type;
+        Ok(IN_RAM.contains(&u64::try_from(kind).unwrap_or_default()))
+    }
+
+    /// Returns how many files were new or changed; a reader sees a file as it was or as it is. What the
+    /// provider no longer lists is removed if the listing `is_whole`.
+    pub(super) fn write(
+        &self,
+        values: &BTreeMap<String, SecretBytes>,
+        is_whole: bool,
+    ) -> io::Result<usize> {
+        let before = self.manifest()?;
+        let mut written = 0;
+        for (key, value) in values {
+            if !self.is_right(key, value)? {
+                self.replace(key, value.expose_secret())?;
+                written += 1;
+            }
+        }
+        let mut names: BTreeSet<&str> = values.keys().map(String::as_str).collect();
+        for gone in before.lines().filter(|name| !values.contains_key(*name) && is_file_name(name))
+        {
+            if !is_whole {
+                names.insert(gone);
+                continue;
+            }
+            match unlinkat(&self.directory, gone, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let names: String = names.into_iter().map(|name| format!("{name}\n")).collect();
+        if names != before {
+            self.replace(MANIFEST, names.as_bytes())?;
+        }
+        Ok(written)
+    }
+
+    fn manifest(&self) -> io::Result<String> {
+        let mut text = String::new();
+        if let Some(file) = self.open(MANIFEST)? {
+            file.take(LARGEST_MANIFEST).read_to_string(&mut text)?;
+        }
+        Ok(text)
+    }
+
+    /// A regular file; none where there is none, or something else.
+    fn open(&self, name: &str) -> io::Result<Option<File>> {
+        match openat(&self.directory, name, READ, Mode::empty()) {
+            Ok(file) => {
+                let file = File::from(file);
+                Ok(file.metadata()?.is_file().then_some(file))
+            }
+            // A link or a socket.
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a file is as a run would write it: its value, its mode and its owner.
+    fn is_right(&self, name: &str, value: &SecretBytes) -> io::Result<bool> {
+        let mut file = match self.open(name) {
+            // What the caller may not read, it may replace.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(false),
+            file => match file? {
+                Some(file) => file,
+                None => return Ok(false),
+            },
+        };
+        let about = file.metadata()?;
+        let size = value.expose_secret().len();
+        if (about.mode() & 0o7777, (about.uid(), about.gid())) != (self.mode, self.owner)
+            || about.len() != size as u64
+        {
+            return Ok(false);
+        }
+        let mut present = Vec::with_capacity(size + 1);
+        let read = (&mut file).take(size as u64 + 1).read_to_end(&mut present);
+        let present = SecretBytes::new(present);
+        read.map(|_| present.same_as(value))
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = Temporary::new(&self.directory)?;
+        let mut file = &temporary.file;
+        file.write_all(bytes)?;
+        fchown(file, Some(self.owner.0), Some(self.owner.1))?;
+        file.set_permissions(Permissions::from_mode(self.mode))?;
+        temporary.rename(name)
+    }
+}
+
+/// A file that goes unless it is renamed.
+struct Temporary<'a> {
+    directory: &'a OwnedFd,
+    name: String,
+    file: File,
+}
+
+impl<'a> Temporary<'a> {
+    fn new(directory: &'a OwnedFd) -> io::Result<Self> {
+        // Another render of the same process id, in another namespace, may be at work here.
+        for attempt in 0..1_000 {
+            let name = format!(".psi-render.{}.{attempt}", std::process::id());
+            match openat(directory, &name, CREATE, Mode::RUSR | Mode::WUSR) {
+                Ok(file) => return Ok(Self { directory, name, file: File::from(file) }),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ErrorKind::AlreadyExists.into())
+    }
+
+    fn rename(self, to: &str) -> io::Result<()> {
+        // What was renamed is not found by the drop, nor is a later file of that name: the drop comes at once.
+        Ok(renameat(self.directory, &self.name, self.directory, to)?)
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        let _ = unlinkat(self.directory, &self.name, AtFlags::empty());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn rendered(folder: &tempfile::TempDir) -> Rendered {
+        Rendered::new(File::open(folder.path()).unwrap().into(), 0o400, None)
+    }
+
+    fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, SecretBytes> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(key, value)| ((*key).into(), SecretBytes::new(value.as_bytes().into())))
+            .collect()
+    }
+
+    #[test]
+    fn writes_go_to_the_directory_that_was_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let (checked, moved) = (folder.path().join("a"), folder.path().join("b"));
+        fs::create_dir(&checked).unwrap();
+        let rendered = Rendered::new(File::open(&checked).unwrap().into(), 0o400, None);
+        // Somebody puts another directory in its place between the check and the write.
+        fs::rename(&checked, &moved).unwrap();
+        fs::create_dir(&checked).unwrap();
+        assert_eq!(rendered.write(&values(&[("A", "1")]), true).unwrap(), 1);
+        assert_eq!(fs::read_dir(&checked).unwrap().count(), 0);
+        assert_eq!(fs::read_to_string(moved.join("A")).unwrap(), "1");
+    }
+
+    #[test]
+    fn a_manifest_removes_nothing_outside_the_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let inside = folder.path().join("a");
+        fs::create_dir(&inside).unwrap();
+        fs::write(folder.path().join("precious"), "").unwrap();
+        fs::write(inside.join(MANIFEST), "../precious\n.\n..\nGONE\n").unwrap();
+        fs::write(inside.join("GONE"), "").unwrap();
+        let rendered = Rendered::new(File::open(&inside).unwrap().into(), 0o400, None);
+        rendered.write(&values(&[("A", "1")]), true).unwrap();
+        assert!(folder.path().join("precious").exists() && !inside.join("GONE").exists());
+    }
+
+    #[test]
+    fn a_failed_write_leaves_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("A")).unwrap();
+        assert!(rendered(&folder).write(&values(&[("A", "1")]), true).is_err());
+        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+    }
+}
