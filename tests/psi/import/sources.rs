@@ -28,12 +28,13 @@ fn given(host: &Host, key: &str) -> String {
 fn an_env_file_is_read_as_podman_reads_it() {
     let host = host();
     let file = host.world.folder().join("app.env");
-    let text = "# comment\n\n  A=one two\nQ=\"in quotes\"\nHASH=a#b\nEQ=a=b\nE=\n\tT=tab\r\nA=three\nPASSED\n";
+    let text =
+        "# comment\n\n  A=one two\nQ=\"in quotes\"\nHASH=a#b\nEQ=a=b\nE=\n\tT=tab\r\nA=three\n";
     fs::write(&file, text).unwrap();
     let path = file.to_str().unwrap();
     let outcome = import(&host, &["env-file", path]).run();
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("line 10 of "), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("line 4 of "), "{}", outcome.stderr);
     let keys = ["A", "Q", "HASH", "EQ", "E", "T"];
     let script =
         format!("for k in {}; do eval \"printf %s \\\"\\$$k\\\"\" >/out/$k; done", keys.join(" "));
@@ -48,6 +49,42 @@ fn an_env_file_is_read_as_podman_reads_it() {
         host.podman.run(&["run", "--rm", "--env-file", path, crate::podman::host::IMAGE], b"").code,
         0
     );
+}
+
+/// Not one of its lines reaches the provider, the terminal or the log, the last one's base64 least of all.
+#[test]
+fn an_env_file_with_a_private_key_over_several_lines_is_refused_whole() {
+    let host = host();
+    let file = host.world.folder().join("app.env");
+    let base64 = ["MC4CAQAwBQYDK2VwBCIEIEhunter2", "QWxsWW91ckJhc2VBcmVCZWxvbmdUb1Vz=="];
+    let body = base64.join("\n");
+    for (text, number) in [
+        (
+            format!(
+                "FIRST=1\nKEY=\"-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\"\n"
+            ),
+            2,
+        ),
+        (
+            format!(
+                "FIRST=1\nKEY=-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n"
+            ),
+            3,
+        ),
+        (format!("FIRST=1\n{}\n-----END PRIVATE KEY-----\n", base64[1]), 3),
+    ] {
+        fs::write(&file, text).unwrap();
+        let outcome = import(&host, &["env-file", file.to_str().unwrap()]).run();
+        assert_eq!((outcome.code, outcome.stdout.len()), (65, 0), "{}", outcome.stderr);
+        let line = format!("line {number} of {}", file.display());
+        assert!(outcome.stderr.contains(&line), "{}", outcome.stderr);
+        for part in base64.iter().copied().chain(["BEGIN", "END"]) {
+            assert!(!outcome.stderr.contains(&part[..3]), "{}", outcome.stderr);
+        }
+    }
+    // Nothing of the good lines either.
+    host.driver(&["cache", "refresh"]).ok();
+    host.driver(&["get", &reference("/myapp", "FIRST")]).fails(66);
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! Env-files, by podman's rules (`ParseFile` in pkg/env/env.go, the same from podman 4.0 to 6.1): a line is a
 //! name, `=` and all of the rest; blanks before the name go, nothing else does; `#` begins a comment line.
+//!
+//! Podman takes more than that: a line without `=` names a variable of its own environment, and any text is a
+//! name. In a file of secrets such a line is part of a value that spans lines, a private key as a rule. So the
+//! whole file is refused, by the line's number alone: the text may be the secret.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use psi_common::{Exit, SecretBytes};
+use psi_common::{Exit, SecretBytes, check};
 
 use super::entries::Entries;
 use crate::failure::Failure;
@@ -13,11 +17,17 @@ use crate::failure::Failure;
 /// No env-file is larger.
 const LARGEST: u64 = 64 << 20;
 
-/// A line that podman refuses, with the whole file; by its number, for the line may be a secret.
+/// The remedy for a line that is part of a longer value.
+const NOT_ONE_LINE: &str = "an env-file holds one NAME=VALUE a line: give a value of several lines to `podman secret \
+    create` as a file of its own, and import it with `psi-driver import podman-secret`";
+const CORRECT_IT: &str = "correct the line";
+
+/// A line that is refused, with the whole file; by its number, for the line may be a secret.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BadLine {
     number: usize,
     why: &'static str,
+    remedy: &'static str,
 }
 
 /// Reads files one after the other.
@@ -32,12 +42,12 @@ pub(super) fn read_all(files: &[PathBuf]) -> Result<Entries, Failure> {
 /// Reads one file.
 pub(super) fn read(path: &Path, entries: &mut Entries) -> Result<(), Failure> {
     let text = contents(path)?;
-    parse(text.expose_secret(), path, entries).map_err(|BadLine { number, why }| {
+    parse(text.expose_secret(), path, entries).map_err(|BadLine { number, why, remedy }| {
         let path = path.display();
         Failure::new(
             Exit::BadInput,
-            format!("line {number} of {path} {why}"),
-            "podman does not take the file either; correct it",
+            format!("line {number} of {path} {why}; nothing was imported"),
+            remedy,
         )
     })
 }
@@ -48,47 +58,76 @@ pub(super) fn contents(path: &Path) -> Result<SecretBytes, Failure> {
         |cause| Failure::io(&format!("reading {}", path.display()), &cause, "check the path");
     let mut text = Vec::new();
     let read = if path == Path::new("-") {
-        std::io::stdin().lock().take(LARGEST).read_to_end(&mut text)
+        std::io::stdin().lock().take(LARGEST + 1).read_to_end(&mut text)
     } else {
         let file = File::open(path).map_err(failed)?;
         // The whole buffer at once: growing would leave copies of secrets behind.
         let length = file.metadata().map_or(0, |about| about.len().min(LARGEST));
         text.reserve_exact(usize::try_from(length).unwrap_or_default() + 1);
-        file.take(LARGEST).read_to_end(&mut text)
+        file.take(LARGEST + 1).read_to_end(&mut text)
     };
+    let text = SecretBytes::new(text);
     read.map_err(failed)?;
-    Ok(SecretBytes::new(text))
+    if text.len() as u64 > LARGEST {
+        return Err(Failure::new(
+            Exit::BadInput,
+            format!("{} has more than 64 MiB", path.display()),
+            "import it in parts",
+        ));
+    }
+    Ok(text)
 }
 
 fn parse(text: &[u8], path: &Path, entries: &mut Entries) -> Result<(), BadLine> {
     for (index, line) in lines(text).enumerate() {
         let number = index + 1;
-        let bad = |why| BadLine { number, why };
         let line = without_blanks(line);
         if line.is_empty() || line.starts_with(b"#") {
             continue;
         }
-        let Some(at) = line.iter().position(|byte| *byte == b'=') else {
-            entries.warn(format!(
-                "line {number} of {} names a variable of podman's own environment, and is left out",
-                path.display()
-            ));
-            continue;
-        };
-        let (name, value) = (&line[..at], &line[at + 1..]);
-        if name.is_empty() {
-            return Err(bad("has no name before its ="));
-        }
-        let name = std::str::from_utf8(name).map_err(|_| bad("has a name that is no UTF-8"))?;
+        let (name, value) =
+            assignment(line).map_err(|(why, remedy)| BadLine { number, why, remedy })?;
         if is_quoted(value) {
-            let name = name.escape_debug();
             entries.warn(format!(
-                "the value of {name} is in quotes, which podman takes for a part of it, and so does this"
+                "the value of {name} in line {number} of {} is in quotes, which podman takes for a part of it, \
+                 and so does this",
+                path.display()
             ));
         }
         entries.put(name.to_owned(), SecretBytes::new(value.to_vec()));
     }
     Ok(())
+}
+
+/// The name and the value of a line, or what is wrong with it and what helps.
+fn assignment(line: &[u8]) -> Result<(&str, &[u8]), (&'static str, &'static str)> {
+    let Some(at) = line.iter().position(|byte| *byte == b'=') else {
+        return Err(("is no assignment", NOT_ONE_LINE));
+    };
+    let (name, value) = (&line[..at], &line[at + 1..]);
+    if name.is_empty() {
+        return Err(("has no name before its =", CORRECT_IT));
+    }
+    if name.starts_with(b"export ") {
+        return Err((
+            "begins with export, which podman takes for a part of the name",
+            "remove that word",
+        ));
+    }
+    let name = std::str::from_utf8(name).ok().filter(|name| check::variable(name).is_ok());
+    let Some(name) = name else {
+        return Err(("has no variable's name before its =", NOT_ONE_LINE));
+    };
+    if value.contains(&0) {
+        return Err((
+            "has a NUL in its value",
+            "remove it: neither a variable nor Infisical can hold one",
+        ));
+    }
+    if opens_a_quote(value) {
+        return Err(("begins a value in quotes that does not end on it", NOT_ONE_LINE));
+    }
+    Ok((name, value))
 }
 
 /// As Go's `bufio.ScanLines` has them: without the newline, and without one carriage return before it.
@@ -100,6 +139,13 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn without_blanks(line: &[u8]) -> &[u8] {
     let blanks = line.iter().take_while(|byte| b" \t".contains(byte)).count();
     &line[blanks..]
+}
+
+/// Whether a value begins with a quote, and has no other one.
+fn opens_a_quote(value: &[u8]) -> bool {
+    let value = value.trim_ascii_start();
+    let Some((quote @ (b'"' | b'\''), rest)) = value.split_first() else { return false };
+    !rest.contains(quote)
 }
 
 fn is_quoted(value: &[u8]) -> bool {
@@ -130,7 +176,7 @@ mod tests {
     #[test]
     fn a_value_is_all_that_follows() {
         let text = b"apple=red\n  facebook=red#blue\n\n# c=1\n \t#d=2\ngoogle=\na=b=c\nb= x \r\n\
-            q=\"two words\"\nexport E=1\napple=green\nlast=no newline";
+            q=\"two words\"\napple=green\nlast=no newline";
         let (found, warnings) = parsed(text).unwrap();
         assert_eq!(
             found,
@@ -141,39 +187,86 @@ mod tests {
                 ("a", "b=c"),
                 ("b", " x "),
                 ("q", "\"two words\""),
-                ("export E", "1"),
                 ("last", "no newline"),
             ])
         );
         assert_eq!(warnings.len(), 2, "{warnings:?}");
         assert!(
-            warnings[0].contains("of q is in quotes")
+            warnings[0].contains("of q in line 9 of f is in quotes")
                 && warnings[1].contains("apple is there twice")
         );
     }
 
+    /// A line by its number and what is wrong with it; the entries of the file stay unread.
     #[test]
-    fn what_podman_refuses_is_refused_by_its_number() {
-        assert_eq!(parsed(b"A=1\n=hunter2\n").unwrap_err().number, 2);
-        assert_eq!(parsed(b"=").unwrap_err().number, 1);
-        assert_eq!(parsed(b"\xff=1").unwrap_err().why, "has a name that is no UTF-8");
-        let (found, warnings) = parsed(b"PASSED\nALL*\nA=1").unwrap();
-        assert_eq!(found, pairs(&[("A", "1")]));
-        assert!(warnings[0].contains("line 1") && warnings[1].contains("line 2"), "{warnings:?}");
-        assert!(!warnings[0].contains("PASSED"), "it may be a secret on a line of its own");
+    fn parse_refuses_a_file_by_the_line_that_is_no_assignment() {
+        for (text, number, why) in [
+            (&b"A=1\n=hunter2\n"[..], 2, "has no name before its ="),
+            (b"=", 1, "has no name before its ="),
+            (b"\xff=1", 1, "has no variable's name before its ="),
+            (b"A=1\nPASSED\nB=2", 2, "is no assignment"),
+            (b"ALL*", 1, "is no assignment"),
+            (
+                b"A=1\nexport E=1",
+                2,
+                "begins with export, which podman takes for a part of the name",
+            ),
+            (b"\xef\xbb\xbfA=1", 1, "has no variable's name before its ="),
+            (b"a.b=1", 1, "has no variable's name before its ="),
+            (b"1A=1", 1, "has no variable's name before its ="),
+            (b"A=1\x00", 1, "has a NUL in its value"),
+            (b"A='it", 1, "begins a value in quotes that does not end on it"),
+            (b"A= \"", 1, "begins a value in quotes that does not end on it"),
+        ] {
+            let bad = parsed(text).unwrap_err();
+            assert_eq!((bad.number, bad.why), (number, why), "{}", text.escape_ascii());
+        }
+    }
+
+    /// Neither the key's lines nor its base64, whose last line has the form of an assignment, are taken.
+    #[test]
+    fn parse_refuses_a_private_key_over_several_lines() {
+        const LAST: &str = "MC4CAQAwBQYDK2VwBCIEIEabcdefghijklmnopqrstuvwxyz0123456789ABCD==";
+        for (text, number) in [
+            (
+                format!(
+                    "A=1\nKEY=\"-----BEGIN PRIVATE KEY-----\n{LAST}\n-----END PRIVATE KEY-----\"\n"
+                ),
+                2,
+            ),
+            (
+                format!(
+                    "KEY='-----BEGIN PRIVATE KEY-----\r\n{LAST}\r\n-----END PRIVATE KEY-----'\r\n"
+                ),
+                1,
+            ),
+            (format!("KEY=-----BEGIN PRIVATE KEY-----\n{LAST}\n-----END PRIVATE KEY-----\n"), 3),
+            (format!("KEY=\"\n-----BEGIN PRIVATE KEY-----\n{LAST}\n"), 1),
+            (
+                format!("KEY=-----BEGIN PRIVATE KEY-----\\\n{LAST}\\\n-----END PRIVATE KEY-----\n"),
+                3,
+            ),
+        ] {
+            let mut entries = Entries::default();
+            let bad = parse(text.as_bytes(), Path::new("f"), &mut entries).unwrap_err();
+            assert_eq!(bad.number, number, "{text}");
+            let told = format!("{} {} {:?}", bad.why, bad.remedy, entries.warnings);
+            assert!(!told.contains("BEGIN") && !told.contains(&LAST[..8]), "{told}");
+        }
     }
 
     proptest! {
         #[test]
         fn what_is_written_is_read(
-            pairs in prop::collection::btree_map("[^\0-\x20#=][^\n\r=]{0,8}", prop::collection::vec(any::<u8>(), 0..20), 0..8),
+            pairs in prop::collection::btree_map("[A-Za-z_][A-Za-z0-9_]{0,8}", prop::collection::vec(any::<u8>(), 0..20), 0..8),
             crlf in any::<bool>(),
         ) {
             let end: &[u8] = if crlf { b"\r\n" } else { b"\n" };
             let mut text = Vec::new();
             let mut expected = Vec::new();
             for (name, value) in pairs {
-                let value: Vec<u8> = value.into_iter().filter(|byte| !b"\n\r".contains(byte)).collect();
+                let value: Vec<u8> =
+                    value.into_iter().filter(|byte| !b"\n\r\0\"'".contains(byte)).collect();
                 text.extend([b" \t".as_slice(), name.as_bytes(), b"=", &value, end].concat());
                 expected.push((name, value));
             }
@@ -181,7 +274,25 @@ mod tests {
         }
 
         #[test]
-        fn reading_is_total(text in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn keys_are_variables_and_refusals_show_nothing_of_the_file(
+            lines in prop::collection::vec("[ \t]?[A-Z_a-z0-9+/.\"'-]{0,6}=?[a-z0-9+/=\"' \0]{0,6}", 0..6),
+        ) {
+            let text = lines.join("\n");
+            match parsed(text.as_bytes()) {
+                Ok((found, _)) => {
+                    for (key, value) in found {
+                        prop_assert!(check::variable(&key).is_ok(), "{}", key);
+                        prop_assert!(!value.contains(&0));
+                    }
+                    let assignments = lines.iter().filter(|line| !line.trim_start().is_empty());
+                    prop_assert!(assignments.clone().all(|line| line.contains('=')));
+                }
+                Err(bad) => prop_assert!((1..=lines.len()).contains(&bad.number)),
+            }
+        }
+
+        #[test]
+        fn parse_never_panics(text in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = parsed(&text);
         }
     }
