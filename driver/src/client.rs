@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use psi_common::{Exit, Paths, SecretBytes, SecretId};
+use psi_common::{Exit, Paths, Scope, SecretBytes, SecretId};
 use psi_proto::Message;
 use psi_proto::health::{HealthCheckRequest, HealthCheckResponse, SERVING};
 use psi_proto::v1::{
@@ -28,6 +28,10 @@ use crate::wire::{self, Broken, Ended};
 const DRIVER: &str = "/psi.v1.SecretDriver";
 const ADMIN: &str = "/psi.v1.CacheAdmin";
 const HSM: &str = "/psi.v1.HsmAdmin";
+
+/// How long podman waits where nothing listens. With a socket unit something always does, also while psid is
+/// restarted; without one, a psid that is restarted is back by then.
+const NOBODY: Duration = Duration::from_secs(1);
 
 /// Which secret a call is about.
 pub(crate) enum Key {
@@ -204,14 +208,24 @@ impl Client {
         let path = format!("{service}/{method}");
         let request = SecretBytes::new(request.encode_to_vec());
         let mut pause = Duration::from_millis(5);
+        // Since when nobody has listened.
+        let mut nobody_since = None;
         loop {
-            let attempt = self.attempt(&path, &request, on_message);
-            let Err(Attempt::Broken(broken)) = attempt else {
-                return attempt.map_err(Attempt::into_failure);
+            let failure = match self.attempt(&path, &request, on_message) {
+                Ok(()) => return Ok(()),
+                Err(Attempt::Final(failure)) => return Err(failure),
+                Err(Attempt::Broken(failure)) => {
+                    nobody_since = None;
+                    failure
+                }
+                Err(Attempt::Nobody(failure)) => {
+                    nobody_since.get_or_insert_with(Instant::now);
+                    failure
+                }
             };
-            let late = Instant::now() + pause >= self.deadline;
-            if late || !matches!(self.patience, Patience::Podman) {
-                return Err(broken);
+            let end = nobody_since.map_or(self.deadline, |since| self.deadline.min(since + NOBODY));
+            if Instant::now() + pause >= end || !matches!(self.patience, Patience::Podman) {
+                return Err(failure);
             }
             wait(pause);
             pause = (pause * 2).min(Duration::from_millis(250));
@@ -258,11 +272,13 @@ impl Client {
         use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied, WouldBlock};
         let what = format!("no connection to psid at {}: {cause}", self.socket.display());
         match cause.kind() {
-            ConnectionRefused | NotFound | WouldBlock => Attempt::Broken(Failure::new(
+            ConnectionRefused | NotFound => Attempt::Nobody(Failure::new(
                 Exit::NoDaemon,
                 what,
-                "start it with `systemctl start psid`",
+                format!("start it with `{} start psid`", systemctl()),
             )),
+            // Its backlog is full.
+            WouldBlock => Attempt::Broken(self.no_answer()),
             PermissionDenied => Attempt::Final(Failure::new(
                 Exit::NotAllowed,
                 what,
@@ -280,7 +296,7 @@ impl Client {
                 self.socket.display(),
                 self.patience.limit().as_secs()
             ),
-            "see `systemctl status psid`",
+            format!("see `{} status psid`", systemctl()),
         )
     }
 
@@ -313,7 +329,7 @@ impl Client {
             Broken::Gone(cause) => Attempt::Broken(Failure::new(
                 Exit::NoDaemon,
                 format!("psid at {} broke the connection: {cause}", self.socket.display()),
-                "see `systemctl status psid`",
+                format!("see `{} status psid`", systemctl()),
             )),
             Broken::Protocol(cause) => Attempt::Final(self.foreign(&cause)),
             Broken::Late => Attempt::Final(self.no_answer()),
@@ -334,18 +350,12 @@ impl Client {
 
 /// How an attempt ended without an answer.
 enum Attempt {
-    /// The daemon was not there, or went away: another attempt may find it.
+    /// Nothing listens at the socket's path.
+    Nobody(Failure),
+    /// The daemon went away, or is busy: another attempt may find it.
     Broken(Failure),
     /// Another attempt would end the same.
     Final(Failure),
-}
-
-impl Attempt {
-    fn into_failure(self) -> Failure {
-        match self {
-            Self::Broken(failure) | Self::Final(failure) => failure,
-        }
-    }
 }
 
 impl Patience {
@@ -357,6 +367,11 @@ impl Patience {
             Self::For(span) => span.saturating_add(Duration::from_secs(10)),
         }
     }
+}
+
+/// The command that manages this caller's psid.
+fn systemctl() -> &'static str {
+    Scope::of_this_process().systemctl()
 }
 
 /// Waits before another look for somebody at a socket.

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -51,14 +52,54 @@ fn a_socket_without_a_listener_is_no_daemon() {
     }
 }
 
-/// Podman holds its lock meanwhile, so there is an end to patience; a daemon that restarts meanwhile
-/// is waited for (`reload`).
+/// Podman holds a lock of the whole host meanwhile: `rm --all` of ten secrets took 100 s.
 #[test]
-fn a_lookup_waits_for_a_daemon_but_not_for_ever() {
+fn where_nothing_listens_each_of_podman_s_calls_ends_within_a_second() {
     let world = World::empty();
-    let line = world.driver(&["lookup"]).id(id(1)).fails(69);
-    assert!(line.starts_with(&format!("psi-driver: lookup {}: no connection to psid at ", id(1))));
-    assert!(line.contains("No such file") && line.contains("systemctl start psid"), "{line}");
+    for (case, cause) in ["No such file", "Connection refused"].iter().enumerate() {
+        if case == 1 {
+            drop(UnixListener::bind(world.socket()).unwrap());
+        }
+        for verb in ["lookup", "store", "delete", "list"] {
+            let start = Instant::now();
+            let line = world.driver(&[verb]).id(id(1)).stdin("x").fails(69);
+            let took = start.elapsed();
+            // The machine may be busy; what it was is ten seconds.
+            assert!(took < Duration::from_secs(4), "{verb}: {took:?}");
+            assert!(took > Duration::from_millis(500), "{verb} waits for a restart: {took:?}");
+            assert!(line.contains("no connection to psid at ") && line.contains(cause), "{line}");
+            assert!(line.contains("systemctl start psid"), "{line}");
+        }
+    }
+}
+
+/// A socket unit holds the path while psid is restarted, however long that takes.
+#[test]
+fn behind_a_held_socket_a_lookup_waits_longer_than_a_second() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let listener = UnixListener::bind(world.socket()).unwrap();
+    let start = Instant::now();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| (world.driver(&["list"]).text(), start.elapsed()));
+        thread::sleep(Duration::from_secs(3));
+        let _psid = world.psid().activated_by(&listener).start();
+        let (list, took) = call.join().unwrap();
+        assert_eq!(list, "");
+        assert!(took > Duration::from_secs(3), "{took:?}");
+    });
+}
+
+/// The one deadline counts the retries: psid is killed again and again behind its socket.
+#[test]
+fn connect_retries_end_with_the_deadline() {
+    let world = World::empty();
+    let listener = UnixListener::bind(world.socket()).unwrap();
+    thread::spawn(move || listener.incoming().for_each(drop));
+    let start = Instant::now();
+    world.driver(&["lookup"]).id(id(1)).fails(69);
+    let took = start.elapsed();
+    assert!(Duration::from_secs(8) < took && took < Duration::from_secs(12), "{took:?}");
 }
 
 #[test]

@@ -100,7 +100,7 @@ fn exec_waits_for_a_psid_that_restarts_behind_its_socket() {
     }
 }
 
-/// Without systemd's socket the driver waits too, as long as its one deadline lets it.
+/// Without systemd's socket the driver waits too, for a second.
 #[test]
 fn exec_waits_for_a_psid_that_restarts_with_its_socket() {
     let (_double, world) = world();
