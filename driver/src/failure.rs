@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use psi_common::Exit;
+use psi_common::{Exit, check};
 
 /// A failure: an exit code, what happened with its cause, and what to do.
 #[derive(Debug)]
@@ -45,8 +45,10 @@ impl Failure {
 /// One line, whatever a cause holds: it may be for a terminal, which takes some characters for orders.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = |text: &str| text.replace(char::is_control, " ");
-        f.write_str(&line(&self.what))?;
-        if self.remedy.is_empty() { Ok(()) } else { write!(f, "; {}", line(&self.remedy)) }
+        f.write_str(&check::printable(&self.what))?;
+        if self.remedy.is_empty() {
+            return Ok(());
+        }
+        write!(f, "; {}", check::printable(&self.remedy))
     }
 }

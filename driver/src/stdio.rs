@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use psi_common::{Exit, MAX_SECRET_BYTES, SecretBytes};
+use psi_common::{Exit, MAX_SECRET_BYTES, SecretBytes, check};
 
 use crate::failure::Failure;
 
@@ -11,9 +11,9 @@ pub(crate) fn write_value(value: &SecretBytes) -> Result<(), Failure> {
     write_out(value.expose_secret())
 }
 
-/// Writes text to stdout.
+/// Writes lines of text to stdout. Whatever a name in them holds, no terminal takes it for an order.
 pub(crate) fn write_text(text: &str) -> Result<(), Failure> {
-    write_out(text.as_bytes())
+    write_out(check::printable_lines(text).as_bytes())
 }
 
 fn write_out(bytes: &[u8]) -> Result<(), Failure> {
@@ -76,6 +76,7 @@ pub(crate) fn read_line() -> Result<SecretBytes, Failure> {
 /// drivers on podman's stderr do not mix; a closed stderr is nobody's loss.
 pub(crate) fn complain(title: &str, failure: &Failure) {
     if !failure.is_silent() {
+        let title = check::printable(title);
         let line = format!("psi-driver: {title}: {failure}\n");
         let _ = std::io::stderr().write_all(line.as_bytes());
     }

@@ -226,9 +226,25 @@ pub(super) fn request(path: &str, timeout_ms: u64) -> Vec<u8> {
 }
 
 fn append(block: &mut Vec<u8>, text: &str) {
-    // Every text here is ours, and shorter than 127 bytes.
-    block.push(u8::try_from(text.len().min(126)).unwrap_or(126));
-    block.extend_from_slice(&text.as_bytes()[..text.len().min(126)]);
+    append_integer(block, text.len());
+    block.extend_from_slice(text.as_bytes());
+}
+
+/// An integer in a prefix of seven bits (RFC 7541, 5.1), below a zero bit: no Huffman.
+fn append_integer(block: &mut Vec<u8>, value: usize) {
+    const PREFIX: usize = 0x7f;
+    let low_bits = |value: usize| (value & 0x7f) as u8;
+    if value < PREFIX {
+        block.push(low_bits(value));
+        return;
+    }
+    block.push(0x7f);
+    let mut rest = value - PREFIX;
+    while rest > 0x7f {
+        block.push(0x80 | low_bits(rest));
+        rest >>= 7;
+    }
+    block.push(low_bits(rest));
 }
 
 #[cfg(test)]
@@ -290,6 +306,17 @@ mod tests {
         assert_eq!(decoder.decode(&entry).unwrap()[0].value.len(), 4_000);
         assert_eq!(decoder.decode(&[0xbe; 16]).unwrap().len(), 16);
         assert_eq!(decoder.decode(&[0xbe; 60_000]), None);
+    }
+
+    /// The decoder's own reading, for a path of any length: none is cut.
+    #[test]
+    fn request_keeps_a_path_of_any_length() {
+        for length in [1, 125, 126, 127, 128, 254, 255, 16_000] {
+            let path = "p".repeat(length);
+            let fields = told(&Decoder::default().decode(&request(&path, 10_000)).unwrap());
+            assert!(fields.contains(&(":path".into(), path)), "{length}");
+            assert!(fields.contains(&("grpc-timeout".into(), "10000m".into())), "{length}");
+        }
     }
 
     proptest! {
