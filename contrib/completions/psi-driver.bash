@@ -653,7 +653,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__exec)
-            opts="-w -h --workload --help"
+            opts="-w -h --workload --allow --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -664,6 +664,10 @@ _psi__driver() {
                     return 0
                     ;;
                 -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

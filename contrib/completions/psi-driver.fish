@@ -122,6 +122,7 @@ complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from help" -f -a "quadlet" -d 'What quadlet units give their containers: Environment=, EnvironmentFile= and Secret= of [Container]'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand exec" -s w -l workload -d 'A workload of the config; of several with one key, the later one\'s counts' -r
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand exec" -l allow -d 'Set this variable although it chooses what programs load or run, as PATH and LD_PRELOAD do' -r
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand exec" -s h -l help -d 'Print help'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand render" -s w -l workload -d 'A workload of the config; of several with one key, the later one\'s counts' -r
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand render" -l mode -d 'The files\' mode' -r
