@@ -88,14 +88,17 @@ mod tests {
         }
         fs::create_dir(first.join("directory")).unwrap();
         let path = format!("/nonexistent:{}:{}", first.display(), second.display());
-        let find = |name: &str, path: &str| super::find(name.as_ref(), Some(path.as_ref()));
-        assert_eq!(find("tool", &path).unwrap(), second.join("tool"));
-        assert_eq!(find("tool", first.to_str().unwrap()).unwrap_err().exit(), Exit::NotExecutable);
-        assert_eq!(find("directory", &path).unwrap_err().exit(), Exit::NotExecutable);
-        assert_eq!(find("other", &path).unwrap_err().exit(), Exit::NoSuchCommand);
-        assert_eq!(find("/nonexistent/tool", &path).unwrap_err().exit(), Exit::NoSuchCommand);
+        let in_path = |name: &str, path: &str| find(name.as_ref(), Some(path.as_ref()));
+        assert_eq!(in_path("tool", &path).unwrap(), second.join("tool"));
+        assert_eq!(
+            in_path("tool", first.to_str().unwrap()).unwrap_err().exit(),
+            Exit::NotExecutable
+        );
+        assert_eq!(in_path("directory", &path).unwrap_err().exit(), Exit::NotExecutable);
+        assert_eq!(in_path("other", &path).unwrap_err().exit(), Exit::NoSuchCommand);
+        assert_eq!(in_path("/nonexistent/tool", &path).unwrap_err().exit(), Exit::NoSuchCommand);
         let by_path = second.join("tool");
-        assert_eq!(find(by_path.to_str().unwrap(), "").unwrap(), by_path);
-        assert!(super::find("sh".as_ref(), None).is_ok());
+        assert_eq!(in_path(by_path.to_str().unwrap(), "").unwrap(), by_path);
+        assert!(find("sh".as_ref(), None).is_ok());
     }
 }
