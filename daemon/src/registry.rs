@@ -23,6 +23,7 @@ mod names;
 mod sealing;
 
 use names::Names;
+pub use names::Noted;
 
 /// How long a deleted secret can be restored.
 const RESTORABLE: Duration = Duration::from_secs(600);
@@ -365,14 +366,14 @@ impl Registry {
     }
 
     /// What podman calls the registered and the restorable ids, as far as it was noted.
-    pub fn names(&self) -> BTreeMap<SecretId, String> {
+    pub fn names(&self) -> BTreeMap<SecretId, Noted> {
         self.names.all()
     }
 
     /// Notes what podman calls ids, and returns how many names changed; durable when this returns.
     pub async fn note_names(
         self: &Arc<Self>,
-        names: Vec<(SecretId, String)>,
+        names: Vec<(SecretId, Noted)>,
     ) -> Result<u64, RegistryError> {
         let registry = Arc::clone(self);
         blocking(move || {

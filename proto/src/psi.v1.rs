@@ -664,6 +664,9 @@ pub struct Registration {
     /// Its podman name, as far as NoteNames noted it; else empty.
     #[prost(string, tag = "5")]
     pub name: ::prost::alloc::string::String,
+    /// The podman store that has it, as far as NoteNames noted it; else empty.
+    #[prost(string, tag = "6")]
+    pub store: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NoteNamesRequest {
@@ -677,9 +680,12 @@ pub struct SecretName {
     /// Podman's id.
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
-    /// Podman's name; empty: it has none, and a noted one is forgotten.
+    /// Podman's name; empty: it has none, and what was noted of the id is forgotten.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
+    /// The podman store that has it, by its graph root. Only a look at that store proves an id unused.
+    #[prost(string, tag = "3")]
+    pub store: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NoteNamesResponse {

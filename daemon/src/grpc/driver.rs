@@ -101,7 +101,7 @@ impl SecretDriver for Driver {
         let secrets = secrets.map(|(id, left)| RestorableSecret {
             id: id.to_string(),
             seconds_left: left.as_secs(),
-            name: names.get(&id).cloned().unwrap_or_default(),
+            name: names.get(&id).map(|noted| noted.name.clone()).unwrap_or_default(),
             about: registry.about_deleted(id),
         });
         Ok(Response::new(RestorableResponse { secrets: secrets.collect() }))

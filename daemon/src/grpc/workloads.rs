@@ -23,7 +23,7 @@ use super::{secret_id, status};
 use crate::clock;
 use crate::daemon::Daemon;
 use crate::refresh::{Order, Progress};
-use crate::registry::Registered;
+use crate::registry::{Noted, Registered};
 use crate::tasks::caught;
 use crate::workloads::{self, Planned};
 
@@ -69,8 +69,10 @@ impl WorkloadAdmin for Workloads {
         let service = &self.0.service;
         let names = service.registry.names();
         let all = service.registry.all().into_iter().map(|(id, what)| {
+            let Noted { name, store } = names.get(&id).cloned().unwrap_or_default();
             Ok(Registration {
-                name: names.get(&id).cloned().unwrap_or_default(),
+                name,
+                store,
                 id: id.to_string(),
                 kind: kind(&what).into(),
                 about: workloads::about(&what),
@@ -98,7 +100,8 @@ impl WorkloadAdmin for Workloads {
     ) -> Result<Response<NoteNamesResponse>, Status> {
         owner_only(&request)?;
         let names = request.into_inner().names.into_iter();
-        let names = names.map(|SecretName { id, name }| Ok((secret_id(&id)?, name)));
+        let names = names
+            .map(|SecretName { id, name, store }| Ok((secret_id(&id)?, Noted { name, store })));
         let names = names.collect::<Result<_, Status>>()?;
         let noted = self.0.service.registry.note_names(names).await;
         let changed = noted.map_err(|error| status(error.into()))?;

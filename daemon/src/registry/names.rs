@@ -1,7 +1,7 @@
 //! Podman's names of ids: hints for people, which no lookup needs.
 //!
 //! ```text
-//! psi-names 1 ⏎ ID NAME ⏎ ID NAME ⏎ …
+//! psi-names 1 ⏎ ID TAB NAME TAB STORE ⏎ ID TAB NAME TAB STORE ⏎ …
 //! ```
 
 use std::collections::BTreeMap;
@@ -18,12 +18,23 @@ const FIRST_LINE: &str = "psi-names 1";
 
 /// The longest name that podman takes.
 const LONGEST: usize = 253;
+/// Linux's PATH_MAX.
+const LONGEST_PATH: usize = 4_096;
+
+/// What is noted of an id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// Podman's name.
+    pub name: String,
+    /// The graph root of the podman store that has it; empty where nobody reported it.
+    pub store: String,
+}
 
 /// The noted names, in RAM and in one file.
 pub(super) struct Names {
     path: PathBuf,
     /// None: the file could not be read so far.
-    known: Mutex<Option<BTreeMap<SecretId, String>>>,
+    known: Mutex<Option<BTreeMap<SecretId, Noted>>>,
 }
 
 impl Names {
@@ -40,7 +51,7 @@ impl Names {
     }
 
     /// The noted names; none while the file cannot be read.
-    pub(super) fn all(&self) -> BTreeMap<SecretId, String> {
+    pub(super) fn all(&self) -> BTreeMap<SecretId, Noted> {
         self.loaded().ok().and_then(|known| known.clone()).unwrap_or_default()
     }
 
@@ -48,18 +59,18 @@ impl Names {
     /// durable when this returns.
     pub(super) fn note(
         &self,
-        names: impl IntoIterator<Item = (SecretId, String)>,
+        names: impl IntoIterator<Item = (SecretId, Noted)>,
         is_kept: impl Fn(SecretId) -> bool,
     ) -> io::Result<u64> {
         let mut known = self.loaded()?;
         let before = known.clone().unwrap_or_default();
         let mut after = before.clone();
         let mut changed = 0;
-        for (id, name) in names {
-            let is_new = match name.is_empty() {
+        for (id, noted) in names {
+            let is_new = match noted.name.is_empty() {
                 true => after.remove(&id).is_some(),
-                false if !is_name(&name) || !is_kept(id) => false,
-                false => after.insert(id, name.clone()) != Some(name),
+                false if !noted.is_valid() || !is_kept(id) => false,
+                false => after.insert(id, noted.clone()) != Some(noted),
             };
             changed += u64::from(is_new);
         }
@@ -72,7 +83,7 @@ impl Names {
     }
 
     /// A file that could not be read is read again; it is not overwritten before.
-    fn loaded(&self) -> io::Result<MutexGuard<'_, Option<BTreeMap<SecretId, String>>>> {
+    fn loaded(&self) -> io::Result<MutexGuard<'_, Option<BTreeMap<SecretId, Noted>>>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_none() {
             *known = Some(match fs::read(&self.path) {
@@ -85,27 +96,35 @@ impl Names {
     }
 }
 
-/// Whether it is a name that podman takes and a line can show.
-fn is_name(name: &str) -> bool {
-    let is_allowed = |c: char| !c.is_control() && !"/,=".contains(c);
-    name.len() <= LONGEST && name.chars().all(is_allowed)
+impl Noted {
+    /// Whether podman takes the name, the store can be a path, and a line can show both.
+    fn is_valid(&self) -> bool {
+        let is_allowed = |c: char| !c.is_control() && !"/,=".contains(c);
+        let is_name = self.name.len() <= LONGEST && self.name.chars().all(is_allowed);
+        let is_path = self.store.starts_with('/')
+            && self.store.len() <= LONGEST_PATH
+            && !self.store.contains(char::is_control);
+        is_name && (self.store.is_empty() || is_path)
+    }
 }
 
-fn encode(names: &BTreeMap<SecretId, String>) -> Vec<u8> {
-    let lines = names.iter().map(|(id, name)| format!("{id} {name}\n"));
+fn encode(names: &BTreeMap<SecretId, Noted>) -> Vec<u8> {
+    let lines = names.iter().map(|(id, Noted { name, store })| format!("{id}\t{name}\t{store}\n"));
     format!("{FIRST_LINE}\n{}", lines.collect::<String>()).into_bytes()
 }
 
 /// A damaged line loses one hint.
-fn decode(file: &[u8]) -> BTreeMap<SecretId, String> {
+fn decode(file: &[u8]) -> BTreeMap<SecretId, Noted> {
     let text = String::from_utf8_lossy(file);
     let mut lines = text.lines();
     if lines.next() != Some(FIRST_LINE) {
         return BTreeMap::new();
     }
     let pairs = lines.filter_map(|line| {
-        let (id, name) = line.split_once(' ')?;
-        Some((id.parse().ok()?, name.to_owned())).filter(|_| !name.is_empty() && is_name(name))
+        let (id, rest) = line.split_once('\t')?;
+        let (name, store) = rest.split_once('\t')?;
+        let noted = Noted { name: name.to_owned(), store: store.to_owned() };
+        Some((id.parse().ok()?, noted)).filter(|(_, noted)| !name.is_empty() && noted.is_valid())
     });
     pairs.collect()
 }
@@ -114,6 +133,10 @@ fn decode(file: &[u8]) -> BTreeMap<SecretId, String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn noted(name: &str) -> Noted {
+        Noted { name: name.to_owned(), store: "/var/lib/containers/storage".to_owned() }
+    }
 
     fn id(digit: char) -> SecretId {
         digit.to_string().repeat(25).parse().unwrap()
@@ -124,13 +147,13 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join("names");
         let names = Names::open(path.clone());
-        let given = [(id('a'), "db".to_owned()), (id('b'), "web--KEY".to_owned())];
+        let given = [(id('a'), noted("db")), (id('b'), noted("web--KEY"))];
         assert_eq!(names.note(given.clone(), |_| true).unwrap(), 2);
         assert_eq!(names.note(given.clone(), |_| true).unwrap(), 0);
         assert_eq!(Names::open(path.clone()).all(), given.into());
-        assert_eq!(names.note([(id('a'), String::new())], |_| true).unwrap(), 1);
-        assert_eq!(names.note([(id('c'), "c".to_owned())], |id| id != self::id('b')).unwrap(), 1);
-        let left = [(id('c'), "c".to_owned())].into();
+        assert_eq!(names.note([(id('a'), Noted::default())], |_| true).unwrap(), 1);
+        assert_eq!(names.note([(id('c'), noted("c"))], |id| id != self::id('b')).unwrap(), 1);
+        let left = [(id('c'), noted("c"))].into();
         assert_eq!(names.all(), left);
         assert_eq!(Names::open(path).all(), left);
     }
@@ -142,18 +165,27 @@ mod tests {
         fs::create_dir(&path).unwrap();
         let names = Names::open(path.clone());
         assert!(names.all().is_empty());
-        assert!(names.note([(id('a'), "db".to_owned())], |_| true).is_err());
+        assert!(names.note([(id('a'), noted("db"))], |_| true).is_err());
         fs::remove_dir(&path).unwrap();
-        fs::write(&path, format!("{FIRST_LINE}\n{} old\n", id('b'))).unwrap();
-        names.note([(id('a'), "db".to_owned())], |_| true).unwrap();
-        assert_eq!(names.all(), [(id('a'), "db".to_owned()), (id('b'), "old".to_owned())].into());
+        fs::write(&path, format!("{FIRST_LINE}\n{}\told\t\n", id('b'))).unwrap();
+        names.note([(id('a'), noted("db"))], |_| true).unwrap();
+        assert_eq!(
+            names.all(),
+            [(id('a'), noted("db")), (id('b'), Noted { store: String::new(), ..noted("old") })]
+                .into()
+        );
     }
 
     #[test]
     fn a_damaged_line_loses_one_name() {
-        let file =
-            format!("{FIRST_LINE}\n{} a\nno line\n{} \x1b[2J\n{} c\n", id('a'), id('b'), id('c'));
-        assert_eq!(decode(file.as_bytes()), [(id('a'), "a".into()), (id('c'), "c".into())].into());
+        let file = format!(
+            "{FIRST_LINE}\n{}\ta\t/s\nno line\n{}\t\x1b[2J\t/s\n{}\tc\t../s\n",
+            id('a'),
+            id('b'),
+            id('c')
+        );
+        let a = Noted { name: "a".into(), store: "/s".into() };
+        assert_eq!(decode(file.as_bytes()), [(id('a'), a)].into());
         assert!(decode(b"something else\n").is_empty());
     }
 
