@@ -36,6 +36,7 @@ pub mod workloads;
 pub mod breaker;
 pub mod cache;
 pub mod clock;
+pub mod reach;
 pub mod reference;
 pub mod shared_cache;
 

@@ -6,7 +6,6 @@ mod offline;
 mod report;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -31,7 +30,8 @@ use ask::Question;
 use error::{bad_reference, is_taken_back, no_answer, refused, too_old};
 
 pub use error::{ServiceError, refusal};
-pub use offline::Offline;
+pub use offline::{Circumstances, Failing, Offline, Verdict};
+use report::Counters;
 pub use report::{Held, Lookups};
 
 /// How long a lookup that holds a servable value waits for a newer one. Podman holds its lock meanwhile.
@@ -56,10 +56,7 @@ pub struct Service {
     pub tasks: Arc<Tasks>,
     upstreams: RwLock<Arc<Upstreams>>,
     inflight: Inflight<(Coordinates, Ticket), Result<Arc<Entry>, ProviderError>>,
-    hits: AtomicU64,
-    misses: AtomicU64,
-    stale: AtomicU64,
-    failed: AtomicU64,
+    lookups: Counters,
     /// Where deleted registrations led, and when they were deleted.
     deleted: Mutex<HashMap<Coordinates, Timestamp>>,
 }
@@ -91,6 +88,17 @@ pub enum Kind {
     Reference,
 }
 
+/// Where a lookup's answer came from: each lookup is counted once, by this or as failed.
+#[derive(Clone, Copy)]
+enum Served {
+    /// RAM, where a literal always is.
+    Ram,
+    /// The provider.
+    Provider,
+    /// RAM, in place of the provider's answer.
+    Stale,
+}
+
 enum Resolved {
     Literal(Arc<SecretBytes>),
     /// Best first.
@@ -111,10 +119,7 @@ impl Service {
             tasks: Arc::default(),
             upstreams: RwLock::new(Arc::new(upstreams)),
             inflight: Inflight::default(),
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
-            stale: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
+            lookups: Counters::default(),
             deleted: Mutex::default(),
         }
     }
@@ -127,13 +132,11 @@ impl Service {
         deadline: Instant,
     ) -> Result<Value, ServiceError> {
         let found = self.find(wanted, now, deadline).await;
-        if found.is_err() {
-            self.failed.fetch_add(1, Ordering::Relaxed);
-        }
+        self.lookups.count(found.as_ref().map(|(_, served)| *served).ok());
         let out = matches!(found, Err(ServiceError::Unavailable(_)));
         let why = found.as_ref().err().filter(|_| out).map(ToString::to_string);
         self.drill.note(|| self.label(wanted), why);
-        found
+        found.map(|(value, _)| value)
     }
 
     async fn find(
@@ -141,7 +144,7 @@ impl Service {
         wanted: &Wanted,
         now: Moment,
         deadline: Instant,
-    ) -> Result<Value, ServiceError> {
+    ) -> Result<(Value, Served), ServiceError> {
         if !self.gate.is_open() && !self.is_in_ram(wanted, now) {
             self.gate.passed(deadline - LIVE).await;
         }
@@ -152,13 +155,13 @@ impl Service {
             resolved = self.resolve(wanted);
         }
         let references = match resolved? {
-            Resolved::Literal(value) => return Ok(Value::Literal(value)),
+            Resolved::Literal(value) => return Ok((Value::Literal(value), Served::Ram)),
             Resolved::References(references) => references,
         };
         let mut failure = ServiceError::unknown();
         for link in references {
             match self.find_one(&link, now, deadline).await {
-                Ok(entry) => return Ok(Value::Entry(entry)),
+                Ok((entry, served)) => return Ok((Value::Entry(entry), served)),
                 // Another source's value in the place of this one's would be a wrong one. In an outage, a later
                 // source counts where this one is known not to have the key.
                 Err(error @ ServiceError::Unavailable(_)) if !self.is_known_without(&link) => {
@@ -200,16 +203,16 @@ impl Service {
         link: &Arc<Link>,
         now: Moment,
         deadline: Instant,
-    ) -> Result<Arc<Entry>, ServiceError> {
+    ) -> Result<(Arc<Entry>, Served), ServiceError> {
         let upstreams = self.upstreams();
         if let Some(entry) = link.fresh(&upstreams, now.tick) {
-            return Ok(self.hit(entry));
+            return Ok(self.serve(entry, Served::Ram));
         }
         let (upstream, at) = &place(&upstreams, link)?;
         let known = match self.cache.read(|cache| cache.get(at, now.tick)) {
             Answer::Fresh(entry) => {
                 link.remember(&upstreams, at, &entry);
-                return Ok(self.hit(entry));
+                return Ok(self.serve(entry, Served::Ram));
             }
             Answer::KnownAbsent(refusal) => return Err(refused(&upstream.name, &refusal)),
             Answer::Stale { entry, servable, overdue } => Some((entry, servable, overdue)),
@@ -219,19 +222,15 @@ impl Service {
         let question = Question { upstream, at, link, servable, now, deadline };
         // In a box of its own: each lookup is as large as all that it may have to do, and most are hits.
         let error = match Box::pin(self.ask(&question)).await {
-            Ok(entry) => {
-                self.cache.serve(&entry);
-                return Ok(entry);
-            }
+            Ok(entry) => return Ok(self.serve(entry, Served::Provider)),
             Err(error) => error,
         };
         match known {
             Some((entry, true, overdue)) if self.may_stand_in(at, &error) => {
-                self.stale.fetch_add(1, Ordering::Relaxed);
                 if overdue {
                     tell_overdue(&entry, link, &error);
                 }
-                Ok(self.hit(entry))
+                Ok(self.serve(entry, Served::Stale))
             }
             Some((_, false, _)) if !is_taken_back(&error) => Err(too_old(&upstream.name, &error)),
             _ => Err(no_answer(&upstream.name, &error)),
@@ -244,10 +243,9 @@ impl Service {
         refusal(error).is_none() || self.cache.read(|cache| cache.contains(at))
     }
 
-    fn hit(&self, entry: Arc<Entry>) -> Arc<Entry> {
-        self.hits.fetch_add(1, Ordering::Relaxed);
+    fn serve(&self, entry: Arc<Entry>, served: Served) -> (Arc<Entry>, Served) {
         self.cache.serve(&entry);
-        entry
+        (entry, served)
     }
 
     /// Registers a secret; durable when this returns.

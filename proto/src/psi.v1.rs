@@ -149,9 +149,11 @@ pub struct StatusResponse {
     /// Why psid is degraded, one sentence each, with what to do; empty when all is well.
     #[prost(string, repeated, tag = "15")]
     pub degraded: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Whether every registered secret would resolve after a reboot with no provider in reach.
-    #[prost(bool, tag = "16")]
-    pub survives_outage: bool,
+    /// Whether every registered secret would resolve after a reboot with no provider in reach. Not known as
+    /// long as the key is being opened, while the registered secrets cannot be read, of a token that was not
+    /// asked, and where nothing is registered.
+    #[prost(enumeration = "Verdict", tag = "16")]
+    pub survives_outage: i32,
     /// The registered ids that would not, as far as 20 of them.
     #[prost(string, repeated, tag = "17")]
     pub would_fail: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
@@ -161,10 +163,11 @@ pub struct StatusResponse {
     /// What the verification found; absent when it was not asked for.
     #[prost(message, optional, tag = "19")]
     pub verify: ::core::option::Option<VerifyResult>,
-    /// Lookups answered from RAM since the start.
+    /// Lookups since the start, each counted once, when it ends: hits + stale + misses + failed is their
+    /// number. Answered from RAM, literals included.
     #[prost(uint64, tag = "20")]
     pub hits: u64,
-    /// Lookups that had to ask a provider since the start.
+    /// Answered by a provider.
     #[prost(uint64, tag = "21")]
     pub misses: u64,
     /// Whether there is a recovery key.
@@ -182,10 +185,10 @@ pub struct StatusResponse {
     /// How many there are.
     #[prost(uint64, tag = "33")]
     pub held_count: u64,
-    /// Lookups answered from RAM in place of a provider's answer that did not come, of the hits.
+    /// Answered from RAM in place of a provider's answer that did not come.
     #[prost(uint64, tag = "34")]
     pub stale: u64,
-    /// Lookups that were not answered since the start.
+    /// Not answered.
     #[prost(uint64, tag = "35")]
     pub failed: u64,
     /// Entries older than max_stale that are servable all the same, for they were served since the boot.
@@ -200,6 +203,37 @@ pub struct StatusResponse {
     /// Pulls of single sources since the start.
     #[prost(message, optional, tag = "39")]
     pub pulls: ::core::option::Option<PullTotals>,
+    /// Of how many registered ids psid does not know whether they would resolve right now.
+    #[prost(uint64, tag = "40")]
+    pub unknown_now_count: u64,
+    /// Of how many it does not know that after a reboot.
+    #[prost(uint64, tag = "41")]
+    pub unknown_count: u64,
+    /// These ids, as far as 20 of them.
+    #[prost(string, repeated, tag = "42")]
+    pub unknown: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why it does not know, one sentence for each cause, with what to do.
+    #[prost(string, repeated, tag = "43")]
+    pub unknown_why: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Each background task.
+    #[prost(message, repeated, tag = "44")]
+    pub tasks: ::prost::alloc::vec::Vec<TaskStatus>,
+    /// Whether every registered secret would resolve right now with no provider in reach.
+    #[prost(enumeration = "Verdict", tag = "45")]
+    pub serves_now: i32,
+}
+/// A background task of psid's.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskStatus {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// How often it crashed since the start, and was started again.
+    #[prost(uint64, tag = "2")]
+    pub crashes: u64,
+    /// For how long one step of it has been under way, in milliseconds; absent unless that is too long.
+    #[prost(uint64, optional, tag = "3")]
+    pub stalled_ms: ::core::option::Option<u64>,
 }
 /// An entry that is served although its provider took it back.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -239,16 +273,16 @@ pub struct ProviderStatus {
     /// The provider's name in the config.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Whether its last answer was one; a provider that was never asked counts as up.
-    #[prost(bool, tag = "2")]
-    pub up: bool,
-    /// When it went out, in milliseconds since 1970 UTC; absent while it is up.
+    /// Whether it answers; not known before it was asked.
+    #[prost(enumeration = "Verdict", tag = "2")]
+    pub up: i32,
+    /// When it went out, in milliseconds since 1970 UTC; absent unless it is out.
     #[prost(uint64, optional, tag = "3")]
     pub out_since_ms: ::core::option::Option<u64>,
-    /// Why it is out; empty while it is up.
+    /// Why it is out; empty unless it is.
     #[prost(string, tag = "4")]
     pub why: ::prost::alloc::string::String,
-    /// When psid tries it again, in milliseconds since 1970 UTC; absent while it is up.
+    /// When psid tries it again, in milliseconds since 1970 UTC; absent unless it is out.
     #[prost(uint64, optional, tag = "5")]
     pub next_try_ms: ::core::option::Option<u64>,
     /// Requests that it answered with what it was asked for, since psid read its config.
@@ -386,6 +420,12 @@ pub struct DrillBegun {
     /// The registered ids that would not resolve with no provider in reach.
     #[prost(string, repeated, tag = "3")]
     pub would_fail: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The registered ids of which psid does not know that.
+    #[prost(string, repeated, tag = "4")]
+    pub unknown: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why not, one sentence for each cause, with what to do.
+    #[prost(string, repeated, tag = "5")]
+    pub unknown_why: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DrillFailure {
@@ -635,8 +675,8 @@ pub struct PlannedSecret {
     #[prost(string, repeated, tag = "6")]
     pub ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Whether its value would survive a reboot with no provider in reach.
-    #[prost(bool, tag = "7")]
-    pub survives_outage: bool,
+    #[prost(enumeration = "Verdict", tag = "7")]
+    pub survives_outage: i32,
     /// What podman would do to the value, and the like; one sentence each, with what to do.
     #[prost(string, repeated, tag = "8")]
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
@@ -659,8 +699,8 @@ pub struct Registration {
     #[prost(string, tag = "3")]
     pub about: ::prost::alloc::string::String,
     /// Whether it would resolve after a reboot with no provider in reach.
-    #[prost(bool, tag = "4")]
-    pub survives_outage: bool,
+    #[prost(enumeration = "Verdict", tag = "4")]
+    pub survives_outage: i32,
     /// Its podman name, as far as NoteNames noted it; else empty.
     #[prost(string, tag = "5")]
     pub name: ::prost::alloc::string::String,
@@ -796,6 +836,39 @@ impl StoreKind {
             "STORE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
             "STORE_KIND_LITERAL" => Some(Self::Literal),
             "STORE_KIND_REFERENCE" => Some(Self::Reference),
+            _ => None,
+        }
+    }
+}
+/// Whether something is so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Verdict {
+    /// It is not known.
+    Unspecified = 0,
+    /// It is.
+    Yes = 1,
+    /// It is not.
+    No = 2,
+}
+impl Verdict {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "VERDICT_UNSPECIFIED",
+            Self::Yes => "VERDICT_YES",
+            Self::No => "VERDICT_NO",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "VERDICT_UNSPECIFIED" => Some(Self::Unspecified),
+            "VERDICT_YES" => Some(Self::Yes),
+            "VERDICT_NO" => Some(Self::No),
             _ => None,
         }
     }

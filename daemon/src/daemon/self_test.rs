@@ -6,20 +6,32 @@ use tokio_util::sync::CancellationToken;
 
 use super::Daemon;
 use crate::clock::{self, Moment};
-use crate::service::Offline;
+use crate::reach::Reach;
+use crate::service::{Circumstances, Offline, Verdict};
 
 /// How many ids the log names.
 const NAMED: usize = 10;
 
 impl Daemon {
-    /// The registered ids that would not resolve with no provider in reach.
+    /// What would not resolve with no provider in reach, and what psid does not know of that.
     pub fn offline(&self, now: Moment) -> Offline {
-        self.service.self_test(now, self.persists_now())
+        self.service.self_test(now, &self.circumstances())
+    }
+
+    /// What decides beside the cache whether a secret would resolve.
+    pub fn circumstances(&self) -> Circumstances {
+        let opening = "the key is still being opened, and what needs it is not known yet; ask again in a moment";
+        let unsettled = (!self.service.gate.is_open()).then(|| opening.to_owned());
+        let key = match (&self.backend, self.vault()) {
+            (Some(backend), Some(_)) => backend.reach(),
+            _ => unsettled.clone().map_or(Reach::Out, Reach::Unknown),
+        };
+        Circumstances { persisted: self.persists_now(), key, unsettled }
     }
 
     /// Whether what is in RAM is on the disk. A change that is about to be written counts as written; one
     /// that cannot be, does not, nor does a file that somebody removed.
-    pub fn persists_now(&self) -> bool {
+    fn persists_now(&self) -> bool {
         self.persister().is_some_and(|persister| {
             persister.state().error.is_none()
                 && (self.cache_path.exists() || !persister.is_current())
@@ -31,10 +43,9 @@ impl Daemon {
         let mut refreshes = self.refresher.ended();
         let mut told = None;
         loop {
-            let (found, registered) =
-                (self.offline(clock::now()), self.service.registry.all().len());
-            if registered > 0 && told.as_ref() != Some(&found) {
-                tell(&found, registered);
+            let found = self.offline(clock::now());
+            if found.registered > 0 && told.as_ref() != Some(&found) {
+                tell(&found);
                 told = Some(found);
             }
             tokio::select! {
@@ -45,26 +56,35 @@ impl Daemon {
     }
 }
 
-fn tell(found: &Offline, registered: usize) {
-    let Offline { now, after_reboot } = found;
-    if now.is_empty() && after_reboot.is_empty() {
-        return tracing::info!(
+fn tell(found: &Offline) {
+    let Offline { registered, now, after_reboot, unknown_why } = found;
+    let unknown = now.perhaps.len().max(after_reboot.perhaps.len());
+    match (now.verdict(), after_reboot.verdict()) {
+        (Verdict::Yes, Verdict::Yes) => tracing::info!(
             registered,
             "self-test: with no provider in reach, each of the {registered} registered secrets would \
              resolve, now and after a reboot"
-        );
+        ),
+        (Verdict::No, _) | (_, Verdict::No) => tracing::warn!(
+            registered,
+            would_fail_now = now.surely.len(),
+            would_fail_after_reboot = after_reboot.surely.len(),
+            unknown,
+            "self-test: with no provider in reach, of the {registered} registered secrets {} would not resolve now{} \
+             and {} would not after a reboot{}; try `psi-driver cache refresh`, and see `psi-driver cache status`",
+            now.surely.len(),
+            named(&now.surely),
+            after_reboot.surely.len(),
+            named(&after_reboot.surely)
+        ),
+        _ => tracing::info!(
+            registered,
+            unknown,
+            "self-test: of {unknown} of the {registered} registered secrets psid does not know whether they would \
+             resolve with no provider in reach: {}",
+            unknown_why.iter().map(String::as_str).collect::<Vec<_>>().join("; ")
+        ),
     }
-    tracing::warn!(
-        registered,
-        would_fail_now = now.len(),
-        would_fail_after_reboot = after_reboot.len(),
-        "self-test: with no provider in reach, of the {registered} registered secrets {} would not resolve now{} \
-         and {} would not after a reboot{}; try `psi-driver cache refresh`, and see `psi-driver cache status`",
-        now.len(),
-        named(now),
-        after_reboot.len(),
-        named(after_reboot)
-    );
 }
 
 fn named(ids: &[SecretId]) -> String {

@@ -30,14 +30,18 @@ pub(super) fn run(daemon: &Arc<Daemon>, millis: u64, now: Moment) -> Result<Even
             "another drill runs for {left} s; wait for its end, or end it where it was begun"
         ))
     })?;
-    let would_fail = daemon.offline(now).now;
+    let offline = daemon.offline(now);
+    let (would_fail, unknown) = (offline.now.surely, offline.now.perhaps);
     let begun = DrillBegun {
         until_ms: now.wall.after(span).as_millis(),
-        registered: daemon.service.registry.all().len() as u64,
+        registered: offline.registered as u64,
         would_fail: would_fail.iter().map(ToString::to_string).collect(),
+        unknown: unknown.iter().map(ToString::to_string).collect(),
+        unknown_why: offline.unknown_why.into_iter().collect(),
     };
     tracing::warn!(
         would_fail = would_fail.len(),
+        unknown = unknown.len(),
         "a drill: for {} s at most, providers are treated as out",
         span.as_secs()
     );

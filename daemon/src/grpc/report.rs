@@ -3,14 +3,17 @@
 use psi_common::{CacheHeader, SecretId};
 use psi_proto::v1::{
     HeldSecret, ProviderFailures, ProviderStatus, PullTotals, RefreshSummary, StatusResponse,
+    TaskStatus, Verdict as Told,
 };
 
 use crate::cache::Cause;
 use crate::clock::{Moment, Timestamp};
 use crate::daemon::Daemon;
+use crate::provider::Keeping;
 use crate::refresh::{Summary, Totals};
 use crate::registry::Registered;
-use crate::service::{Held, Lookups, Offline};
+use crate::service::{Held, Lookups, Offline, Verdict};
+use crate::tasks::TaskReport;
 use crate::upstream::{Tally, Upstream};
 
 /// How many ids a status names.
@@ -26,7 +29,7 @@ pub(super) fn told(daemon: &Daemon, now: Moment) -> StatusResponse {
     let count =
         |is: fn(&Registered) -> bool| registered.iter().filter(|(_, what)| is(what)).count() as u64;
     let written = daemon.persister().map(|persister| persister.state()).unwrap_or_default();
-    let Offline { now: would_fail_now, after_reboot: would_fail } = daemon.offline(now);
+    let Offline { now: at_once, after_reboot, unknown_why, .. } = daemon.offline(now);
     let held = service.held(now);
     let file = std::fs::metadata(&daemon.cache_path).ok();
     StatusResponse {
@@ -50,15 +53,15 @@ pub(super) fn told(daemon: &Daemon, now: Moment) -> StatusResponse {
         last_refresh: daemon.refresher.last().map(summary),
         providers: service.upstreams().providers.values().map(|one| provider(one)).collect(),
         degraded: daemon.degraded(),
-        survives_outage: would_fail.is_empty(),
-        would_fail: named(&would_fail),
-        would_fail_count: would_fail.len() as u64,
+        survives_outage: verdict(after_reboot.verdict()).into(),
+        would_fail: named(&after_reboot.surely),
+        would_fail_count: after_reboot.surely.len() as u64,
         verify: None,
         hits,
         misses,
         has_recovery_key: daemon.recovery_path().exists(),
-        would_fail_now: named(&would_fail_now),
-        would_fail_now_count: would_fail_now.len() as u64,
+        would_fail_now: named(&at_once.surely),
+        would_fail_now_count: at_once.surely.len() as u64,
         held_count: held.len() as u64,
         held: held.into_iter().take(NAMED).map(held_secret).collect(),
         stale,
@@ -70,7 +73,26 @@ pub(super) fn told(daemon: &Daemon, now: Moment) -> StatusResponse {
             .map(|until| now.wall.after(until.saturating_duration_since(now.mono)).as_millis()),
         write_errors: written.errors,
         pulls: Some(totals(daemon.refresher.totals())),
+        unknown_now_count: at_once.perhaps.len() as u64,
+        unknown_count: after_reboot.perhaps.len() as u64,
+        unknown: named(&after_reboot.perhaps),
+        unknown_why: unknown_why.into_iter().collect(),
+        tasks: service.tasks.reports(now.mono).into_iter().map(task).collect(),
+        serves_now: verdict(at_once.verdict()).into(),
     }
+}
+
+pub(super) fn verdict(verdict: Verdict) -> Told {
+    match verdict {
+        Verdict::Unknown => Told::Unspecified,
+        Verdict::Yes => Told::Yes,
+        Verdict::No => Told::No,
+    }
+}
+
+fn task(TaskReport { task, crashes, stalled }: TaskReport) -> TaskStatus {
+    let stalled_ms = stalled.and_then(|stalled| u64::try_from(stalled.as_millis()).ok());
+    TaskStatus { name: task.name().into(), crashes, stalled_ms }
 }
 
 fn named(ids: &[SecretId]) -> Vec<String> {
@@ -105,12 +127,25 @@ fn provider(upstream: &Upstream) -> ProviderStatus {
     let trouble = health.breaker.trouble();
     let Tally { given, unreachable, throttled, unauthenticated, denied, gone, misbehaved } =
         health.tally;
+    let is_asked =
+        given + unreachable + throttled + unauthenticated + denied + gone + misbehaved > 0;
+    let up = match (trouble, upstream.provider.keeping()) {
+        (Some(_), _) => Verdict::No,
+        (None, Keeping::InRam) => Verdict::from(&upstream.provider.reach()),
+        (None, Keeping::OnDisk) if is_asked => Verdict::Yes,
+        (None, Keeping::OnDisk) => Verdict::Unknown,
+    };
+    let why = match (trouble, up) {
+        (Some(trouble), _) => trouble.why.clone(),
+        (None, Verdict::No) => health.complaint().unwrap_or("the token is away").to_owned(),
+        (None, _) => String::new(),
+    };
     ProviderStatus {
         name: upstream.name.clone(),
-        up: trouble.is_none(),
+        up: verdict(up).into(),
         out_since_ms: trouble.map(|trouble| trouble.since.as_millis()),
         next_try_ms: trouble.map(|trouble| trouble.next_try.as_millis()),
-        why: trouble.map_or_else(String::new, |trouble| trouble.why.clone()),
+        why,
         given,
         failures: Some(ProviderFailures {
             unreachable,

@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::admin::event;
 use super::peer::owner_only;
+use super::report::verdict;
 use super::{secret_id, status};
 use crate::clock;
 use crate::daemon::Daemon;
@@ -65,7 +66,7 @@ impl WorkloadAdmin for Workloads {
         &self,
         _: Request<RegistrationsRequest>,
     ) -> Result<Response<Self::RegistrationsStream>, Status> {
-        let (now, persisted) = (clock::now(), self.0.persists_now());
+        let (now, around) = (clock::now(), self.0.circumstances());
         let service = &self.0.service;
         let names = service.registry.names();
         let all = service.registry.all().into_iter().map(|(id, what)| {
@@ -76,7 +77,7 @@ impl WorkloadAdmin for Workloads {
                 id: id.to_string(),
                 kind: kind(&what).into(),
                 about: workloads::about(&what),
-                survives_outage: workloads::survives(service, &what, now, persisted),
+                survives_outage: verdict(service.registration_survives(&what, now, &around)).into(),
             })
         });
         let all: Vec<_> = all.collect();
@@ -139,7 +140,7 @@ async fn tell_plan(
             }
         }
     }
-    for plan in workloads::plan(service, &failed, now.lately(), daemon.persists_now()).await {
+    for plan in workloads::plan(service, &failed, now.lately(), &daemon.circumstances()).await {
         for part in workload(plan) {
             events.send(Ok(told(plan_event::Event::Workload(part)))).await?;
         }
@@ -160,7 +161,7 @@ fn workload(plan: Planned) -> Vec<PlannedWorkload> {
         source: secret.source,
         mount: secret.mount,
         ids: secret.ids.iter().map(ToString::to_string).collect(),
-        survives_outage: secret.survives_outage,
+        survives_outage: verdict(secret.survives_outage).into(),
         warnings: secret.warnings,
         error: secret.error.unwrap_or_default(),
     });

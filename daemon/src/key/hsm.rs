@@ -15,6 +15,7 @@ use super::{KeyBackend, KeyError, LoadedKey};
 use crate::credential::SealOptions;
 use crate::pkcs11::{Token, TokenError};
 use crate::public_key::PublicKey;
+use crate::reach::Reach;
 use crate::sealer::DataKey;
 
 /// What precedes the wrapping in what is signed: no other signature of the key is taken for one of these.
@@ -37,6 +38,10 @@ struct Part<'a> {
 impl KeyBackend for HsmKey {
     fn tag(&self) -> BackendTag {
         BackendTag::Hsm
+    }
+
+    fn reach(&self) -> Reach {
+        self.token.reach()
     }
 
     async fn load(&self, parts: &[Vec<u8>]) -> Result<Vec<LoadedKey>, KeyError> {

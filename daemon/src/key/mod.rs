@@ -8,6 +8,7 @@ use std::fmt;
 use async_trait::async_trait;
 use psi_common::BackendTag;
 
+use crate::reach::Reach;
 use crate::sealer::DataKey;
 
 pub use crate::credential::SealOptions;
@@ -26,6 +27,9 @@ pub trait KeyBackend: Send + Sync {
     /// Opens the data keys: the one to seal under first, then those that a rekey has not done with.
     /// `parts` are the backend's parts in the files of the state folder, each once, the cache's first.
     async fn load(&self, parts: &[Vec<u8>]) -> Result<Vec<LoadedKey>, KeyError>;
+
+    /// Whether the key that is open would open again, as far as a look tells that asks neither TPM nor token.
+    fn reach(&self) -> Reach;
 
     /// Keeps `key` durably beside the one in use, and proves that it opens. `seal` tells a backend of
     /// systemd's how; without it, as the key in use.

@@ -10,6 +10,7 @@ use psi_common::BackendTag;
 use super::{KeyBackend, KeyError, LoadedKey};
 use crate::credential::{Credential, SealOptions};
 use crate::files;
+use crate::reach::Reach;
 use crate::sealer::DataKey;
 
 /// The key that systemd hands over as a credential, or that `systemd-creds` opens for us.
@@ -45,6 +46,23 @@ impl KeyBackend for TpmKey {
         }
         keys.extend(present);
         Ok(keys)
+    }
+
+    fn reach(&self) -> Reach {
+        let Credential { sealed, delivered, .. } = &self.credential;
+        let is_delivered = delivered.as_ref().is_some_and(|path| path.exists());
+        match (sealed.try_exists(), self.next_path().exists()) {
+            (Ok(true), _) | (_, true) => Reach::Ready,
+            (Ok(false), false) if is_delivered => Reach::Unknown(format!(
+                "systemd delivered the key, and {} is not there: the next start tells whether it does so again",
+                sealed.display()
+            )),
+            (Ok(false), false) => Reach::Out,
+            (Err(error), false) => Reach::Unknown(format!(
+                "whether the key would open again cannot be seen: {}: {error}",
+                sealed.display()
+            )),
+        }
     }
 
     async fn keep(&self, key: DataKey, seal: Option<&SealOptions>) -> Result<LoadedKey, KeyError> {

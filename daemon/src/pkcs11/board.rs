@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::desk::lock;
 use super::error::{TokenError, TokenErrorKind};
+use crate::reach::Reach;
 
 /// How the token fares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,9 @@ pub enum TokenState {
     },
 }
 
+/// A call that takes longer may be one that hangs.
+const LONG: Duration = Duration::from_secs(10);
+
 /// The thread writes it, everybody reads it.
 #[derive(Default)]
 pub(super) struct Board(Mutex<Notes>);
@@ -60,6 +64,26 @@ impl Board {
         match notes.call {
             Some((call, since)) => TokenState::Busy { call, since },
             None => notes.last.clone().unwrap_or(TokenState::Unused),
+        }
+    }
+
+    /// Whether the token would open something now. A call that is short says nothing: it is another caller's.
+    pub(super) fn reach(&self) -> Reach {
+        let notes = lock(&self.0);
+        if let Some((call, since)) = notes.call
+            && since.elapsed() > LONG
+        {
+            let lasted = in_words(since.elapsed());
+            return Reach::Unknown(format!(
+                "the PKCS#11 module has not returned from {call} for {lasted}; check the token's reader and pcscd"
+            ));
+        }
+        match &notes.last {
+            Some(TokenState::Ready) => Reach::Ready,
+            Some(TokenState::Away { .. } | TokenState::PinRefused { .. }) => Reach::Out,
+            Some(TokenState::Unused | TokenState::Busy { .. }) | None => Reach::Unknown(
+                "the token was not asked since the start; `psi-driver hsm status` asks it".into(),
+            ),
         }
     }
 

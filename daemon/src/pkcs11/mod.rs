@@ -22,6 +22,7 @@ use std::time::Duration;
 use psi_common::SecretBytes;
 
 use crate::public_key::PublicKey;
+use crate::reach::Reach;
 
 pub use board::TokenState;
 pub use describe::{KeyDescription, Mechanisms, PinStanding, TokenDescription, Unwrapping};
@@ -101,6 +102,11 @@ impl Token {
     /// How the token fares, from what is known: nothing is asked of it.
     pub fn state(&self) -> TokenState {
         self.desk.board.state()
+    }
+
+    /// Whether it would open something now, from what is known: nothing is asked of it.
+    pub fn reach(&self) -> Reach {
+        self.desk.board.reach()
     }
 
     /// Loads the module and no more, for who looks for the broken link; what it says that it is.

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use psi_common::SecretBytes;
 
 use crate::cache::Ticket;
+use crate::reach::Reach;
 use crate::reference::{Coordinates, Extent, Listing, Realm, Reference};
 
 /// A source of secrets.
@@ -40,6 +41,11 @@ pub trait SecretProvider: Send + Sync {
 
     /// How the values that it gives are kept.
     fn keeping(&self) -> Keeping;
+
+    /// Whether what is kept in RAM alone could be had once more.
+    fn reach(&self) -> Reach {
+        Reach::Unknown("a lookup tells".into())
+    }
 
     /// Who takes secrets for it, if it takes any.
     fn writer(&self) -> Option<&dyn SecretWriter>;

@@ -17,6 +17,7 @@ use crate::cache::Ticket;
 use crate::hybrid::{self, Hybrid, HybridError};
 use crate::pkcs11::{Token, TokenError, TokenErrorKind};
 use crate::public_key::PublicKey;
+use crate::reach::Reach;
 use crate::reference::{Coordinates, Extent, Realm, Reference};
 use crate::sealer::DataKey;
 
@@ -156,6 +157,10 @@ impl SecretProvider for NitrokeyHsm {
 
     fn keeping(&self) -> Keeping {
         Keeping::InRam
+    }
+
+    fn reach(&self) -> Reach {
+        self.token.reach()
     }
 
     fn writer(&self) -> Option<&dyn SecretWriter> {

@@ -2,7 +2,6 @@
 //! and not while it is out.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -43,7 +42,6 @@ impl Service {
         if servable && let Some(error) = upstream.out_of_reach(&call, now.mono) {
             return Err(error);
         }
-        self.misses.fetch_add(1, Ordering::Relaxed);
         let mut tried_again = false;
         loop {
             let answer = self.ask_once(question, &call).await;

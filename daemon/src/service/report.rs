@@ -1,24 +1,46 @@
 //! What the service tells of itself.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use psi_common::SecretId;
 
-use super::Service;
+use super::{Served, Service};
 use crate::cache::{Cache, Cause};
 use crate::clock::{Moment, Timestamp};
 
-/// Lookups since the start.
+/// Lookups since the start; each is in one of the counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lookups {
-    /// Answered from RAM.
+    /// Answered from RAM, literals included.
     pub hits: u64,
-    /// Of those, with a value in place of an answer that did not come.
+    /// Answered from RAM in place of a provider's answer that did not come.
     pub stale: u64,
-    /// Asked a provider.
+    /// Answered by a provider.
     pub misses: u64,
     /// Not answered.
     pub failed: u64,
+}
+
+/// The same, while it is counted.
+#[derive(Default)]
+pub(super) struct Counters {
+    hits: AtomicU64,
+    stale: AtomicU64,
+    misses: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Counters {
+    /// Counts one lookup, at its end; without an answer, it failed.
+    pub(super) fn count(&self, served: Option<Served>) {
+        let count = match served {
+            Some(Served::Ram) => &self.hits,
+            Some(Served::Stale) => &self.stale,
+            Some(Served::Provider) => &self.misses,
+            None => &self.failed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// An entry that is served although its provider took it back.
@@ -36,8 +58,9 @@ pub struct Held {
 impl Service {
     /// Lookups so far.
     pub fn lookups(&self) -> Lookups {
-        let [hits, stale, misses, failed] = [&self.hits, &self.stale, &self.misses, &self.failed]
-            .map(|count| count.load(Ordering::Relaxed));
+        let Counters { hits, stale, misses, failed } = &self.lookups;
+        let [hits, stale, misses, failed] =
+            [hits, stale, misses, failed].map(|count| count.load(Ordering::Relaxed));
         Lookups { hits, stale, misses, failed }
     }
 

@@ -8,7 +8,7 @@ mod rounds;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use tempfile::TempDir;
@@ -17,6 +17,7 @@ use super::*;
 use crate::cache::{Boot, Cache, Cause, Policy};
 use crate::clock::Tick;
 use crate::provider::{Fetched, Keeping, Listed, SecretProvider, Source};
+use crate::reach::Reach;
 use crate::reference::{Extent, Listing, Realm};
 use crate::refresh::{Order, Progress, Refresher, Schedule};
 use crate::registry::Keys;

@@ -347,6 +347,11 @@ impl CallError {
 }
 
 impl Health {
+    /// Its last answer, when that was a refusal that an admin must see to.
+    pub fn complaint(&self) -> Option<&str> {
+        self.complaint.as_deref()
+    }
+
     /// What the answer says of the host; the trouble that it ended, if any.
     fn note_host<T>(
         &mut self,

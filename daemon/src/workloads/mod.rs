@@ -14,7 +14,7 @@ use crate::clock::Moment;
 use crate::provider::Source;
 use crate::reference::{Coordinates, Extent, Reference};
 use crate::registry::Registered;
-use crate::service::Service;
+use crate::service::{Circumstances, Service, Verdict};
 use crate::upstream::{CallError, Route, Upstream, Workload, prefix_of};
 
 /// What a workload wants.
@@ -48,7 +48,7 @@ pub struct PlannedSecret {
     /// The ids that are registered for just this.
     pub ids: Vec<SecretId>,
     /// Whether it would resolve after a reboot with no provider in reach.
-    pub survives_outage: bool,
+    pub survives_outage: Verdict,
     /// One sentence each, with what to do.
     pub warnings: Vec<String>,
     /// Why it cannot be registered.
@@ -65,12 +65,12 @@ enum Value {
 type Ids = HashMap<Coordinates, Vec<SecretId>>;
 
 /// Plans every workload, by name. `failed` has the sources whose last pull failed, as people write them, and
-/// why; `persisted` says whether the cache outlives a reboot.
+/// why.
 pub async fn plan(
     service: &Service,
     failed: &BTreeMap<String, String>,
     now: Moment,
-    persisted: bool,
+    around: &Circumstances,
 ) -> Vec<Planned> {
     let upstreams = service.upstreams();
     let ids = registered_ids(service);
@@ -84,7 +84,7 @@ pub async fn plan(
         });
         plan.untrusted = plan.untrusted.or(failed);
         for secret in plan.secrets.values_mut() {
-            secret.survives_outage = service.survives(&secret.reference, now, persisted);
+            secret.survives_outage = service.survives(&secret.reference, now, around);
         }
         plans.push(plan);
     }
@@ -263,7 +263,7 @@ fn planned(
         source: source.to_string(),
         mount,
         ids: ids.get(at).cloned().unwrap_or_default(),
-        survives_outage: false,
+        survives_outage: Verdict::Unknown,
         warnings,
         error,
     }
@@ -305,15 +305,6 @@ pub fn about(what: &Registered) -> String {
         Registered::Reference(reference) => reference.to_string(),
         Registered::Literal(_) => String::new(),
         Registered::Unusable(why) => why.to_string(),
-    }
-}
-
-/// Whether a registration would resolve after a reboot with no provider in reach.
-pub fn survives(service: &Service, what: &Registered, now: Moment, persisted: bool) -> bool {
-    match what {
-        Registered::Reference(reference) => service.survives(reference, now, persisted),
-        Registered::Literal(_) => true,
-        Registered::Unusable(_) => false,
     }
 }
 

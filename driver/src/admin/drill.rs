@@ -43,21 +43,40 @@ pub(crate) fn run(paths: &Paths, options: &DrillOptions) -> Result<(), Failure> 
 /// A line as it happens: whoever ends the drill early has seen what there was.
 fn as_text(event: &Event, options: &DrillOptions) -> String {
     match event {
-        Event::Begun(DrillBegun { registered, would_fail, .. }) => {
+        Event::Begun(begun) => {
             let span = options.span.as_secs();
-            let ids = match would_fail.len() {
-                0 => "each would be served".into(),
-                many => format!("{many} would NOT be served: {}", would_fail.join(", ")),
-            };
-            format!(
+            let mut text = format!(
                 "drill      providers are treated as out for {span} s; Ctrl-C ends it\n\
-                 registered {registered} secrets; with no provider in reach, {ids}\n"
-            )
+                 registered {} secrets; with no provider in reach, {}\n",
+                begun.registered,
+                expected(begun)
+            );
+            for why in &begun.unknown_why {
+                text += &format!("NOT KNOWN  {why}\n");
+            }
+            text
         }
         Event::Failure(DrillFailure { secret, why }) => format!("FAILED     {secret}: {why}\n"),
         Event::Outcome(DrillOutcome { lookups, failed }) => {
             format!("over       {lookups} lookups, {failed} failed\n")
         }
+    }
+}
+
+fn expected(
+    DrillBegun { registered, would_fail, unknown, unknown_why, .. }: &DrillBegun,
+) -> String {
+    let mut parts = Vec::new();
+    if !would_fail.is_empty() {
+        parts.push(format!("{} would NOT be served: {}", would_fail.len(), would_fail.join(", ")));
+    }
+    if !unknown.is_empty() {
+        parts.push(format!("it is not known of {}: {}", unknown.len(), unknown.join(", ")));
+    }
+    match parts.is_empty() {
+        true if *registered > 0 && unknown_why.is_empty() => "each would be served".into(),
+        true => "nothing is tested".into(),
+        false => parts.join("; "),
     }
 }
 
@@ -68,6 +87,8 @@ impl Heard {
         let report = json!({
             "registered": self.begun.registered,
             "would_fail": self.begun.would_fail,
+            "unknown": self.begun.unknown,
+            "unknown_why": self.begun.unknown_why,
             "lookups": self.outcome.lookups,
             "failed_lookups": self.outcome.failed,
             "failed": self.failures.iter().map(failure).collect::<Vec<_>>(),
@@ -78,7 +99,14 @@ impl Heard {
     fn judge(&self) -> Result<(), Failure> {
         let Self { begun, outcome, .. } = self;
         if begun.would_fail.is_empty() && outcome.failed == 0 {
-            return Ok(());
+            if begun.unknown_why.is_empty() {
+                return Ok(());
+            }
+            return Err(Failure::new(
+                Exit::Drift,
+                "what an outage would cost is not known in full",
+                begun.unknown_why.join("; "),
+            ));
         }
         Err(Failure::new(
             Exit::TryLater,

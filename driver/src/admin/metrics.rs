@@ -4,7 +4,7 @@
 use std::fmt::{Display, Write};
 
 use psi_common::{Exit, Paths};
-use psi_proto::v1::{ProviderFailures, ProviderStatus, StatusResponse};
+use psi_proto::v1::{ProviderFailures, ProviderStatus, StatusResponse, TaskStatus, Verdict};
 
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
@@ -45,6 +45,7 @@ fn as_text(status: &StatusResponse) -> String {
     refreshes(&mut metrics, status);
     offline(&mut metrics, status);
     providers(&mut metrics, &status.providers);
+    tasks(&mut metrics, &status.tasks);
     metrics.text
 }
 
@@ -52,12 +53,14 @@ fn lookups(metrics: &mut Metrics, status: &StatusResponse) {
     metrics.samples(
         "lookups_total",
         "counter",
-        "Lookups of references, by where the answer was looked for",
-        &[(&[("from", "ram")], status.hits), (&[("from", "provider")], status.misses)],
+        "Lookups, by what answered them; stale: RAM, in place of a provider's answer that did not come",
+        &[
+            (&[("from", "ram")], status.hits),
+            (&[("from", "provider")], status.misses),
+            (&[("from", "stale")], status.stale),
+            (&[("from", "nothing")], status.failed),
+        ],
     );
-    let stale = "Lookups answered from RAM in place of an answer of the provider that did not come";
-    metrics.counter("stale_lookups_total", stale, status.stale);
-    metrics.counter("failed_lookups_total", "Lookups that were not answered", status.failed);
 }
 
 fn cache(metrics: &mut Metrics, status: &StatusResponse) {
@@ -103,10 +106,28 @@ fn offline(metrics: &mut Metrics, status: &StatusResponse) {
     metrics.samples(
         "would_fail_secrets",
         "gauge",
-        "Registered secrets that would not resolve with no provider in reach",
+        "Registered secrets that would not resolve with no provider in reach; NaN where that is not known",
         &[
-            (&[("when", "now")], status.would_fail_now_count),
-            (&[("when", "after_reboot")], status.would_fail_count),
+            (&[("when", "now")], unless_blind(status, status.would_fail_now_count)),
+            (&[("when", "after_reboot")], unless_blind(status, status.would_fail_count)),
+        ],
+    );
+    metrics.samples(
+        "unknown_secrets",
+        "gauge",
+        "Registered secrets of which psid does not know that",
+        &[
+            (&[("when", "now")], unless_blind(status, status.unknown_now_count)),
+            (&[("when", "after_reboot")], unless_blind(status, status.unknown_count)),
+        ],
+    );
+    metrics.samples(
+        "survives_outage",
+        "gauge",
+        "Whether every registered secret would resolve with no provider in reach; NaN: not known",
+        &[
+            (&[("when", "now")], verdict(status.serves_now())),
+            (&[("when", "after_reboot")], verdict(status.survives_outage())),
         ],
     );
     let reasons = "Reasons why psid is degraded; `psi-driver cache status` names them";
@@ -115,13 +136,44 @@ fn offline(metrics: &mut Metrics, status: &StatusResponse) {
     metrics.gauge("drill", drill, u8::from(status.drill_until_ms.is_some()));
 }
 
+/// Nothing is registered, or what is cannot be read: no count is right.
+fn unless_blind(status: &StatusResponse, count: u64) -> String {
+    let is_blind = status.survives_outage() == Verdict::Unspecified && status.unknown_count == 0;
+    if is_blind { "NaN".into() } else { count.to_string() }
+}
+
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Unspecified => "NaN",
+        Verdict::Yes => "1",
+        Verdict::No => "0",
+    }
+}
+
+fn tasks(metrics: &mut Metrics, tasks: &[TaskStatus]) {
+    let labels: Vec<_> = tasks.iter().map(|task| [("task", task.name.as_str())]).collect();
+    let samples = |value: fn(&TaskStatus) -> u64| -> Vec<(&[(&str, &str)], u64)> {
+        labels.iter().map(<[_; 1]>::as_slice).zip(tasks.iter().map(value)).collect()
+    };
+    let crashes = "Crashes of psid's background tasks, each of which was started again";
+    metrics.samples("task_crashes_total", "counter", crashes, &samples(|task| task.crashes));
+    let stalled = "Whether a step of a background task has been under way for too long";
+    let is_stalled = samples(|task| u64::from(task.stalled_ms.is_some()));
+    metrics.samples("task_stalled", "gauge", stalled, &is_stalled);
+}
+
 fn providers(metrics: &mut Metrics, providers: &[ProviderStatus]) {
     let up: Vec<_> = providers
         .iter()
-        .map(|provider| ([("provider", provider.name.as_str())], u64::from(provider.up)))
+        .map(|provider| ([("provider", provider.name.as_str())], verdict(provider.up())))
         .collect();
     let up: Vec<(&[_], _)> = up.iter().map(|(labels, value)| (&labels[..], *value)).collect();
-    metrics.samples("provider_up", "gauge", "Whether the provider's last answer was one", &up);
+    metrics.samples(
+        "provider_up",
+        "gauge",
+        "Whether the provider answers; NaN before it was asked",
+        &up,
+    );
     let mut requests = Vec::new();
     for provider in providers {
         let ProviderFailures { unreachable, throttled, unauthenticated, denied, gone, misbehaved } =
@@ -203,7 +255,7 @@ mod tests {
         let text = as_text(&status);
         assert!(text.contains("psi_build_info{version=\"1\\\"2\\\\3\\n4\",backend=\"\"} 1\n"));
         assert!(text.contains("psi_cache_oldest_fetch_timestamp_seconds 1234.567\n"), "{text}");
-        assert!(text.contains("psi_provider_up{provider=\"infisical\"} 0\n"), "{text}");
+        assert!(text.contains("psi_provider_up{provider=\"infisical\"} NaN\n"), "{text}");
         let mut typed = "";
         for line in text.lines() {
             match line.strip_prefix("# TYPE ").and_then(|line| line.split(' ').next()) {

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::time::SystemTime;
 
 use psi_common::{CacheHeader, Exit, Paths};
-use psi_proto::v1::StatusResponse;
+use psi_proto::v1::{StatusResponse, Verdict};
 use serde_json::json;
 
 use crate::client::{Client, Patience};
@@ -21,7 +21,8 @@ pub(crate) fn run(paths: &Paths, verify: bool, json: bool) -> Result<(), Failure
     match Client::new(paths, Patience::Probe).status(verify) {
         Ok(status) => {
             stdio::write_text(&if json { as_json(&status) } else { as_text(&status, now()) })?;
-            verified(&status)
+            verified(&status)?;
+            if is_well(&status) { Ok(()) } else { Err(Failure::silent(Exit::Drift)) }
         }
         Err(down) if down.exit() == Exit::NoDaemon && !verify => from_header(paths, json, down),
         Err(failure) => Err(failure),
@@ -33,10 +34,18 @@ fn now() -> SystemTime {
     SystemTime::now()
 }
 
+/// What is not known yet is no degradation; a look that failed is one, and among its reasons.
+fn is_well(status: &StatusResponse) -> bool {
+    status.degraded.is_empty()
+        && status.serves_now() != Verdict::No
+        && status.survives_outage() != Verdict::No
+        && status.providers.iter().all(|provider| provider.up() != Verdict::No)
+}
+
 fn verified(status: &StatusResponse) -> Result<(), Failure> {
     match &status.verify {
         Some(result) if !result.ok => Err(Failure::new(
-            Exit::BadInput,
+            Exit::Drift,
             format!("verification failed: {}", result.detail),
             "psid keeps serving from RAM and writes the file anew at the next change",
         )),
@@ -54,7 +63,7 @@ fn from_header(paths: &Paths, json: bool, down: Failure) -> Result<(), Failure> 
     let meta = file.metadata().map_err(read)?;
     let header = CacheHeader::parse(&begin).map_err(|error| {
         Failure::new(
-            Exit::BadInput,
+            Exit::NoDaemon,
             format!("psid is down, and {} is {error}", path.display()),
             "start psid: it serves live and sets the file aside",
         )
@@ -83,5 +92,6 @@ fn from_header(paths: &Paths, json: bool, down: Failure) -> Result<(), Failure> 
             header.version,
             size(meta.len()),
         )
-    })
+    })?;
+    Err(Failure::silent(Exit::NoDaemon))
 }

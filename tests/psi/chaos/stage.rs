@@ -241,7 +241,7 @@ impl Stage {
     fn settle(&mut self, what: &str) {
         self.refreshed(what);
         let floors = self.truth.lock().floors();
-        let status = self.world.driver(&["cache", "status", "--verify", "--json"]).json();
+        let status = self.world.driver(&["cache", "status", "--verify", "--json"]).report_json();
         assert_eq!(status["verify"]["ok"], true, "{}: {}", self.place(what), status["verify"]);
         self.truth.lock().keep(&floors);
     }
@@ -375,7 +375,7 @@ impl Stage {
     }
 
     fn provider(&self) -> String {
-        let status = self.world.driver(&["cache", "status", "--json"]).json();
+        let status = self.world.driver(&["cache", "status", "--json"]).report_json();
         let provider = &status["providers"][0];
         provider["why"].as_str().unwrap_or("up").to_owned()
     }

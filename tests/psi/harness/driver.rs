@@ -128,6 +128,21 @@ impl Driver {
         serde_json::from_slice(&self.ok()).unwrap()
     }
 
+    /// Makes a call that reports: with code 0, or 1 where something is not well. Its stdout.
+    #[track_caller]
+    pub(crate) fn report(&self) -> String {
+        let outcome = self.run();
+        assert!(matches!(outcome.code, 0 | 1), "{:?}: {outcome:?}", self.args);
+        assert_eq!(outcome.stderr, "", "{:?}", self.args);
+        String::from_utf8(outcome.stdout).unwrap()
+    }
+
+    /// The same as JSON.
+    #[track_caller]
+    pub(crate) fn report_json(&self) -> Value {
+        serde_json::from_str(&self.report()).unwrap()
+    }
+
     /// Makes the call, which must fail with this code and one line on stderr, and nothing on stdout.
     /// The line, without its end.
     #[track_caller]

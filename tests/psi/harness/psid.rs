@@ -206,7 +206,7 @@ impl Psid {
     /// `psi-driver cache status --json`.
     #[track_caller]
     pub(crate) fn status(&self) -> Value {
-        self.status.json()
+        self.status.report_json()
     }
 
     /// The reasons for its degradation, in one text.

@@ -136,6 +136,6 @@ fn a_killed_psid_leaves_nothing_in_the_next_one_s_way() {
     assert_eq!(psid.degraded(), "");
     assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
     // And while psid has the token, others may use it.
-    assert!(on(&token, world.driver(&["cache", "status"])).text().contains("hsm"));
+    assert!(on(&token, world.driver(&["cache", "status"])).report().contains("hsm"));
     token.user_tool(&["--list-objects"]);
 }

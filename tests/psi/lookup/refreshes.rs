@@ -94,7 +94,7 @@ fn what_a_refresh_would_take_away_is_held_and_told_until_an_admin_accepts_it() {
     assert_eq!((&held["ids"], &held["why"]), (&json!([id(1)]), &json!("removed")));
     assert!(held["name"].as_str().unwrap().ends_with(" prod /myapp/B"), "{held}");
     assert!(psid.degraded().contains("cache refresh --accept-removals"));
-    let text = world.driver(&["cache", "status"]).text();
+    let text = world.driver(&["cache", "status"]).report();
     assert!(text.contains(&format!("/myapp/B ({}): removed, first said ", id(1))), "{text}");
     // Nobody asks about what is held, and another refresh within the minute confirms nothing.
     double.clear_log();

@@ -72,7 +72,7 @@ fn a_drill_ends_with_whoever_began_it() {
     let (_double, world, psid) = one_of_two_is_cached();
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
         let mut drill = begin(&world, &psid, "1h");
-        let text = world.driver(&["cache", "status"]).text();
+        let text = world.driver(&["cache", "status"]).report();
         assert!(text.contains("DRILL      providers are treated as out; it ends in "), "{text}");
         drill.signal(signal);
         eventually("the drill to end", || is_over(&psid));

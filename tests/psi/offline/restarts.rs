@@ -94,7 +94,7 @@ fn status_tells_before_an_outage_which_secrets_would_fail() {
         (&status["survives_outage"], &status["would_fail"]),
         (&json!(false), &json!([id(1)]))
     );
-    let text = world.driver(&["cache", "status"]).text();
+    let text = world.driver(&["cache", "status"]).report();
     assert!(text.contains(&format!("would NOT serve {}", id(1))), "{text}");
     lookup(&world);
     assert_eq!(psid.status()["survives_outage"], true);

@@ -39,7 +39,7 @@ fn the_cache_has_its_header_and_no_value_in_clear_text() {
         assert!(!cache.windows(text.len()).any(|window| window == text.as_bytes()), "{text}");
     }
     assert_eq!(folder_holds(&world.state(), b"the value of A"), None);
-    let verified = world.driver(&["cache", "status", "--verify"]).text();
+    let verified = world.driver(&["cache", "status", "--verify"]).report();
     assert!(verified.contains("verify     ok: generation "), "{verified}");
 }
 
@@ -49,7 +49,7 @@ fn where_nothing_is_to_be_kept_no_file_is_missed() {
     let world = World::of(&double);
     let _psid = world.psid().start();
     assert!(!world.cache().exists());
-    let verified = world.driver(&["cache", "status", "--verify"]).text();
+    let verified = world.driver(&["cache", "status", "--verify"]).report();
     assert!(verified.contains("verify     ok: nothing is to be kept"), "{verified}");
 }
 
@@ -115,7 +115,7 @@ fn the_file_is_whole_at_every_moment() {
     world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
     let _psid = world.start();
     world.driver(&["cache", "refresh"]).ok();
-    world.driver(&["cache", "status", "--verify"]).ok();
+    world.driver(&["cache", "status", "--verify"]).report();
     let mut generations = Vec::new();
     std::thread::scope(|scope| {
         let refreshing = scope.spawn(|| {
@@ -124,7 +124,7 @@ fn the_file_is_whole_at_every_moment() {
             }
         });
         while !refreshing.is_finished() {
-            let status = world.driver(&["cache", "status", "--verify", "--json"]).json();
+            let status = world.driver(&["cache", "status", "--verify", "--json"]).report_json();
             assert_eq!(status["verify"]["ok"], true, "{}", status["verify"]["detail"]);
             generations.push(status["generation"].as_u64().unwrap());
             // Other programs read it too, a backup for one: never a half.

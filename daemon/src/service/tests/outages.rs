@@ -128,8 +128,10 @@ async fn the_self_test_tells_what_an_outage_would_cost_now_and_after_a_reboot() 
     let id =
         fixture.register("0123456789abcdef012345678", r#"{"provider":"fake","key":"K"}"#).await;
     let test = |span, persisted| {
-        let Offline { now, after_reboot } = fixture.service.self_test(fixture.at(span), persisted);
-        (now, after_reboot)
+        let around = Circumstances { persisted, key: Reach::Ready, unsettled: None };
+        let found = fixture.service.self_test(fixture.at(span), &around);
+        assert_eq!((found.registered, found.unknown_why.len()), (1, 0));
+        (found.now.surely, found.after_reboot.surely)
     };
     let (none, one) = (Vec::new(), vec![id]);
     assert_eq!(test(Duration::ZERO, true), (one.clone(), one.clone()));
@@ -140,6 +142,60 @@ async fn the_self_test_tells_what_an_outage_would_cost_now_and_after_a_reboot() 
     // What was served stays servable, but no container outlives a reboot.
     fixture.lookup(HOUR).await.unwrap();
     assert_eq!(test(26 * HOUR, true), (none, one));
+}
+
+/// No verdict of "well" without knowledge: A4.
+#[tokio::test(start_paused = true)]
+async fn the_self_test_does_not_know_what_it_cannot_see() {
+    let fixture = Fixture::new();
+    let test = |key: Reach, unsettled: Option<&str>| {
+        let unsettled = unsettled.map(str::to_owned);
+        let around = Circumstances { persisted: true, key, unsettled };
+        let found = fixture.service.self_test(fixture.at(HOUR), &around);
+        let why = found.unknown_why.into_iter().collect::<Vec<_>>().join("; ");
+        (found.now.verdict(), found.after_reboot.verdict(), why)
+    };
+    let unknown = || Reach::Unknown("the key was only delivered".into());
+    // Nothing is registered: podman may have secrets all the same.
+    let (now, after_reboot, why) = test(Reach::Ready, None);
+    assert_eq!((now, after_reboot), (Verdict::Unknown, Verdict::Unknown));
+    assert!(why.contains("no secret is registered"), "{why}");
+    fixture.register("0123456789abcdef012345678", r#"{"provider":"fake","key":"K"}"#).await;
+    // The key is being opened: what is not there now may be there in a moment.
+    let (now, after_reboot, why) = test(unknown(), Some("the key is being opened"));
+    assert_eq!((now, after_reboot), (Verdict::Unknown, Verdict::Unknown));
+    assert_eq!(why, "the key is being opened");
+    let (now, after_reboot, _) = test(Reach::Ready, None);
+    assert_eq!((now, after_reboot), (Verdict::No, Verdict::No));
+    fixture.refresh(Order::All, HOUR).await;
+    assert_eq!(test(Reach::Ready, None), (Verdict::Yes, Verdict::Yes, String::new()));
+    // What is on the disk is of no use without its key.
+    let (now, after_reboot, _) = test(Reach::Out, None);
+    assert_eq!((now, after_reboot), (Verdict::Yes, Verdict::No));
+    let (now, after_reboot, why) = test(unknown(), None);
+    assert_eq!((now, after_reboot), (Verdict::Yes, Verdict::Unknown));
+    assert_eq!(why, "the key was only delivered");
+}
+
+/// H7: what comes from where adds up, whatever is looked up.
+#[tokio::test(start_paused = true)]
+async fn each_lookup_is_counted_once_where_it_ended() {
+    let fixture = Fixture::new();
+    let counts = || fixture.service.lookups();
+    fixture.lookup(Duration::ZERO).await.unwrap();
+    fixture.lookup(Duration::ZERO).await.unwrap();
+    assert_eq!(counts(), Lookups { hits: 1, stale: 0, misses: 1, failed: 0 });
+    fixture.lookup_of("UNKNOWN", Duration::ZERO).await.unwrap_err();
+    let name = Wanted::Name("nobody--K".into());
+    let now = fixture.at(Duration::ZERO);
+    assert!(fixture.service.lookup(&name, now, now.mono + SECOND).await.is_err());
+    assert_eq!(counts(), Lookups { hits: 1, stale: 0, misses: 1, failed: 2 });
+    // Stale and asked for in vain: one lookup, neither a hit nor a miss.
+    fixture.provider.fail(out());
+    fixture.lookup(2 * HOUR).await.unwrap();
+    assert_eq!(counts(), Lookups { hits: 1, stale: 1, misses: 1, failed: 2 });
+    fixture.lookup_of("UNKNOWN2", Duration::ZERO).await.unwrap_err();
+    assert_eq!(counts(), Lookups { hits: 1, stale: 1, misses: 1, failed: 3 });
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! What psid tells: as a program of its own, of config, files and credentials; and as the running daemon.
 
 use psi_common::{Finding, Paths, Severity};
-use psi_proto::v1::StatusResponse;
+use psi_proto::v1::{StatusResponse, Verdict};
 use serde_json::Value;
 
 use super::{counted, named};
@@ -42,14 +42,14 @@ fn of_status(status: &StatusResponse) -> Vec<Finding> {
     // Single secrets are told of by name, where podman's are.
     let reasons = status.degraded.iter().filter(|why| !why.contains(" not usable"));
     let mut findings: Vec<Finding> = reasons.map(|why| Finding::warning(why.clone(), "")).collect();
-    for provider in status.providers.iter().filter(|provider| !provider.up) {
+    for provider in status.providers.iter().filter(|provider| provider.up() == Verdict::No) {
         findings.push(Finding::warning(
             format!("{} is out, and what is cached is served: {}", provider.name, provider.why),
             "psid tries again by itself",
         ));
     }
     // Without a backend that is so by design, and told already.
-    if !status.survives_outage && !status.backend.is_empty() {
+    if status.survives_outage() == Verdict::No && !status.backend.is_empty() {
         let count = usize::try_from(status.would_fail_count).unwrap_or(usize::MAX);
         let ids = named(status.would_fail.iter().map(String::as_str));
         findings.push(Finding::warning(

@@ -1,6 +1,6 @@
 //! What differs between config, provider, podman, drop-in and cache, by name; and whose each secret is.
 
-use psi_proto::v1::RegistrationKind;
+use psi_proto::v1::{RegistrationKind, Verdict};
 
 use super::drop_in::{self, Present};
 use super::reconcile::{Action, Found, Plan, Step};
@@ -131,7 +131,7 @@ fn step_drift(found: &Found, step: &Step) -> Vec<Drift> {
     if step.stale {
         all.push(drift("podman", "podman runs other commands for it than it should".into()));
     }
-    if found.has_backend && !step.secret.survives_outage {
+    if found.has_backend && step.secret.survives_outage() == Verdict::No {
         let what = "the cache has it not: a reboot in an outage would not serve it";
         all.push(drift("cache", what.into()));
     }

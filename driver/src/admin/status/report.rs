@@ -1,6 +1,6 @@
 //! The status as JSON.
 
-use psi_proto::v1::{HeldSecret, ProviderFailures, StatusResponse};
+use psi_proto::v1::{HeldSecret, ProviderFailures, StatusResponse, TaskStatus, Verdict};
 use serde_json::{Value, json};
 
 pub(super) fn as_json(status: &StatusResponse) -> String {
@@ -10,16 +10,16 @@ pub(super) fn as_json(status: &StatusResponse) -> String {
         .map(|provider| {
             json!({
                 "name": provider.name,
-                "up": provider.up,
+                "up": verdict(provider.up()),
                 "out_since_ms": provider.out_since_ms,
-                "why": (!provider.up).then_some(&provider.why),
+                "why": (provider.up() == Verdict::No).then_some(&provider.why),
                 "next_try_ms": provider.next_try_ms,
                 "given": provider.given,
                 "failures": provider.failures.as_ref().map(failures),
             })
         })
         .collect();
-    let report = json!({
+    let mut report = json!({
         "daemon": "up",
         "version": status.version,
         "backend": (!status.backend.is_empty()).then_some(&status.backend),
@@ -38,11 +38,16 @@ pub(super) fn as_json(status: &StatusResponse) -> String {
         "misses": status.misses,
         "failed": status.failed,
         "has_recovery_key": status.has_recovery_key,
-        "survives_outage": status.survives_outage,
+        "serves_now": verdict(status.serves_now()),
+        "survives_outage": verdict(status.survives_outage()),
         "would_fail_now": status.would_fail_now,
         "would_fail_now_count": status.would_fail_now_count,
         "would_fail": status.would_fail,
         "would_fail_count": status.would_fail_count,
+        "unknown_now_count": status.unknown_now_count,
+        "unknown": status.unknown,
+        "unknown_count": status.unknown_count,
+        "unknown_why": status.unknown_why,
         "last_refresh": status.last_refresh.as_ref().map(|refresh| json!({
             "at_ms": refresh.at_ms,
             "added": refresh.added,
@@ -65,12 +70,25 @@ pub(super) fn as_json(status: &StatusResponse) -> String {
             "held": pulls.held,
         })),
         "degraded": status.degraded,
-        "verify": status.verify.as_ref().map(|verify| json!({
-            "ok": verify.ok,
-            "detail": verify.detail,
-        })),
     });
+    report["verify"] = json!(
+        status.verify.as_ref().map(|verify| { json!({"ok": verify.ok, "detail": verify.detail}) })
+    );
+    report["tasks"] = status.tasks.iter().map(task).collect();
     format!("{report:#}\n")
+}
+
+fn task(task: &TaskStatus) -> Value {
+    json!({"name": task.name, "crashes": task.crashes, "stalled_ms": task.stalled_ms})
+}
+
+/// `null`: psid does not know.
+fn verdict(verdict: Verdict) -> Option<bool> {
+    match verdict {
+        Verdict::Unspecified => None,
+        Verdict::Yes => Some(true),
+        Verdict::No => Some(false),
+    }
 }
 
 fn failures(failures: &ProviderFailures) -> Value {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
-use psi_proto::v1::{HeldSecret, ProviderStatus, RefreshSummary, StatusResponse};
+use psi_proto::v1::{HeldSecret, ProviderStatus, RefreshSummary, StatusResponse, Verdict};
 
 /// Lines with a label each, told at one time.
 struct Lines {
@@ -90,9 +90,9 @@ impl Lines {
     fn registered(&mut self, status: &StatusResponse) {
         let StatusResponse { references, literals, hits, stale, misses, failed, .. } = status;
         self.line("registered", &format!("{references} references, {literals} literals"));
-        let stale = if *stale > 0 { format!(" ({stale} of them stale)") } else { String::new() };
+        let stale = if *stale > 0 { format!(", {stale} stale") } else { String::new() };
         let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
-        self.line("lookups", &format!("{hits} from RAM{stale}, {misses} from a provider{failed}"));
+        self.line("lookups", &format!("{hits} from RAM, {misses} from a provider{stale}{failed}"));
     }
 
     fn outage(&mut self, status: &StatusResponse) {
@@ -103,14 +103,30 @@ impl Lines {
                 &format!("right now, with no provider in reach, psid would NOT serve {ids}"),
             );
         }
-        if status.survives_outage {
-            let all =
-                "a reboot now, with no provider in reach, would serve every registered secret";
-            return self.line("outage", all);
+        match status.survives_outage() {
+            Verdict::Yes => self.line(
+                "outage",
+                "a reboot now, with no provider in reach, would serve every registered secret",
+            ),
+            Verdict::No => {
+                let ids = and_more(&status.would_fail, status.would_fail_count);
+                let words =
+                    format!("a reboot now, with no provider in reach, would NOT serve {ids}");
+                self.line("outage", &words);
+            }
+            Verdict::Unspecified => {}
         }
-        let ids = and_more(&status.would_fail, status.would_fail_count);
-        let words = format!("a reboot now, with no provider in reach, would NOT serve {ids}");
-        self.line("outage", &words);
+        if !status.unknown_why.is_empty() {
+            let of = match status.unknown_count.max(status.unknown_now_count) {
+                0 => String::new(),
+                _ if status.unknown.is_empty() => " of some secrets".into(),
+                count => format!(" of {}", and_more(&status.unknown, count)),
+            };
+            self.line("outage", &format!("NOT KNOWN{of}, with no provider in reach:"));
+            for why in &status.unknown_why {
+                self.line("", why);
+            }
+        }
     }
 
     fn refresh(&mut self, refresh: &RefreshSummary) {
@@ -141,15 +157,16 @@ impl Lines {
 
     fn provider(&mut self, provider: &ProviderStatus) {
         let name = &provider.name;
-        let words = if provider.up {
-            format!("{name}: up")
-        } else {
-            format!(
+        let words = match (provider.up(), provider.out_since_ms) {
+            (Verdict::Yes, _) => format!("{name}: up"),
+            (Verdict::Unspecified, _) => format!("{name}: not asked yet"),
+            (Verdict::No, None) => format!("{name}: OUT: {}", provider.why),
+            (Verdict::No, Some(since)) => format!(
                 "{name}: OUT since {}, next try {}: {}",
-                provider.out_since_ms.map_or_else(|| "?".into(), |ms| self.since(ms)),
+                self.since(since),
                 provider.next_try_ms.map_or_else(|| "?".into(), |ms| self.until(ms)),
                 provider.why,
-            )
+            ),
         };
         self.line("provider", &words);
     }

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use psi_common::{Paths, Scope};
+use psi_proto::v1::Verdict;
 
 use super::*;
 use crate::admin::setup::drift::{self, Class};
@@ -33,7 +34,7 @@ fn workload(name: &str, keys: &[&str]) -> PlannedWorkload {
     let secrets = keys.iter().map(|key| PlannedSecret {
         key: (*key).into(),
         name: format!("{prefix}{key}"),
-        survives_outage: true,
+        survives_outage: Verdict::Yes.into(),
         ..PlannedSecret::default()
     });
     PlannedWorkload {
