@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::assemble::{self, Surroundings};
 use crate::config::Config;
 use crate::credential::{self, Creds};
-use crate::diagnose::containers_conf::Places;
+use crate::diagnose::containers_conf::{Places, Version};
 use crate::key::{KeyBackend, SealOptions};
 use crate::logging::{self, Format, Verbosity};
 use crate::{adopt, diagnose, hardening, init, listener, memory, preflight, serve};
@@ -61,9 +61,9 @@ enum Command {
     /// Tell what is wrong on this host, as JSON (`psi-driver doctor` runs this)
     #[command(hide = true)]
     Doctor {
-        /// Podman's major version
+        /// Podman's version
         #[arg(long)]
-        podman: Option<u32>,
+        podman: Option<Version>,
         /// Where podman's commands find psi-driver
         #[arg(long, default_value = "/usr/bin/psi-driver")]
         program: String,
@@ -227,13 +227,18 @@ fn check(surroundings: &Surroundings) -> Result<(), (Exit, String)> {
 }
 
 /// Where podman looks for its config, by its own variables.
-fn podman_s_places(podman: u32) -> Places {
+fn podman_s_places(podman: Version) -> Places {
     let path = |name| variable(name).map(PathBuf::from);
     let home = path("XDG_CONFIG_HOME").or_else(|| Some(path("HOME")?.join(".config")));
+    let uid = match Scope::of_this_process() {
+        Scope::System => 0,
+        Scope::User { uid } => uid,
+    };
     // Before version 5, root had no config of its own.
-    let has_own = podman >= 5 || Scope::of_this_process() != Scope::System;
+    let has_own = podman >= Version(5, 0, 0) || uid != 0;
     Places {
         podman,
+        uid,
         user: home.filter(|_| has_own).map(|home| home.join("containers")),
         only: path("CONTAINERS_CONF"),
         last: path("CONTAINERS_CONF_OVERRIDE"),

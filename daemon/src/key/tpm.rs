@@ -50,15 +50,13 @@ impl KeyBackend for TpmKey {
 
     fn reach(&self) -> Reach {
         let Credential { sealed, delivered, .. } = &self.credential;
-        let is_delivered = delivered.as_ref().is_some_and(|path| path.exists());
-        match (sealed.try_exists(), self.next_path().exists()) {
-            (Ok(true), _) | (_, true) => Reach::Ready,
-            (Ok(false), false) if is_delivered => Reach::Unknown(format!(
-                "systemd delivered the key, and {} is not there: the next start tells whether it does so again",
-                sealed.display()
-            )),
-            (Ok(false), false) => Reach::Out,
-            (Err(error), false) => Reach::Unknown(format!(
+        if delivered.as_ref().is_some_and(|path| path.exists()) || self.next_path().exists() {
+            return Reach::Ready;
+        }
+        match sealed.try_exists() {
+            Ok(true) => Reach::Ready,
+            Ok(false) => Reach::Out,
+            Err(error) => Reach::Unknown(format!(
                 "whether the key would open again cannot be seen: {}: {error}",
                 sealed.display()
             )),

@@ -42,10 +42,9 @@ pub(crate) fn about() -> Result<About, Failure> {
     let info = command::info()?;
     let root = info["store"]["graphRoot"].as_str().map(PathBuf::from);
     let version = info["version"]["Version"].as_str();
-    let major = version.and_then(|version| version.split('.').next()?.parse().ok());
-    match (root, version, major) {
-        (Some(graph_root), Some(version), Some(major)) => {
-            Ok(About { graph_root, version: version.to_owned(), major })
+    match (root, version) {
+        (Some(graph_root), Some(version)) => {
+            Ok(About { graph_root, version: version.to_owned() })
         }
         _ => Err(strange(&info)),
     }
@@ -56,7 +55,6 @@ pub(crate) struct About {
     /// Where its containers, images and secrets are.
     pub(crate) graph_root: PathBuf,
     pub(crate) version: String,
-    pub(crate) major: u32,
 }
 
 /// A container, as far as it is about secrets.

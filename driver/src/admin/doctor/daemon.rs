@@ -14,7 +14,7 @@ pub(super) fn of_psid(paths: &Paths, commands: &Commands, podman: Option<&About>
     let mut args = vec!["doctor".to_owned(), "--program".into()];
     args.push(commands.program().display().to_string());
     if let Some(podman) = podman {
-        args.extend(["--podman".into(), podman.major.to_string()]);
+        args.extend(["--podman".into(), podman.version.clone()]);
     }
     let told = match psid::output(paths, &args) {
         Ok(told) => told,
