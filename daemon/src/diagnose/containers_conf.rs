@@ -103,7 +103,11 @@ impl Places {
         let mut files = match &self.only {
             Some(only) => vec![only.clone()],
             None => {
-                if self.podman < Version(6, 0, 0) { self.before_6() } else { self.from_6() }
+                if self.podman < Version(6, 0, 0) {
+                    self.before_6()
+                } else {
+                    self.from_6()
+                }
             }
         };
         files.extend(self.last.clone());
@@ -368,7 +372,11 @@ mod tests {
         ] {
             let found = told_to(uid, podman, files);
             let path = files[0].0;
-            assert_eq!(found.iter().any(|it| it.contains(path)), is_found, "{podman} {uid} {path}: {found:?}");
+            assert_eq!(
+                found.iter().any(|it| it.contains(path)),
+                is_found,
+                "{podman} {uid} {path}: {found:?}"
+            );
         }
         // By its name it comes before psi's.
         let early = [("etc/containers/containers.rootful.conf.d/10-x.conf", FILE)];
@@ -403,7 +411,8 @@ mod tests {
     fn a_variable_that_names_no_file_keeps_podman_from_starting() {
         let judged = |podman, only: Option<&str>, last: Option<&str>| {
             let (only, last) = (only.map(PathBuf::from), last.map(PathBuf::from));
-            let places = Places { podman, uid: 0, user: None, only, last, root: "/nonexistent".into() };
+            let places =
+                Places { podman, uid: 0, user: None, only, last, root: "/nonexistent".into() };
             judge(&places, &commands()).iter().any(|it| it.what.contains("podman does not start"))
         };
         assert!(judged(Version(4, 3, 1), Some("/nonexistent/c"), None));
@@ -417,7 +426,9 @@ mod tests {
         let service = |version: &str| broken_service(version.parse().unwrap());
         for version in ["4.3.1", "5.4.2", "5.8.1"] {
             let found = service(version).unwrap();
-            assert!(found.what.contains("invalid shell driver option") && found.what.contains(version));
+            assert!(
+                found.what.contains("invalid shell driver option") && found.what.contains(version)
+            );
             assert!(found.remedy.contains("systemctl restart podman.service"));
         }
         for version in ["5.8.2", "5.8.6", "6.0.0-dev"] {

@@ -43,9 +43,7 @@ pub(crate) fn about() -> Result<About, Failure> {
     let root = info["store"]["graphRoot"].as_str().map(PathBuf::from);
     let version = info["version"]["Version"].as_str();
     match (root, version) {
-        (Some(graph_root), Some(version)) => {
-            Ok(About { graph_root, version: version.to_owned() })
-        }
+        (Some(graph_root), Some(version)) => Ok(About { graph_root, version: version.to_owned() }),
         _ => Err(strange(&info)),
     }
 }
