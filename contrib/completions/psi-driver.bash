@@ -473,7 +473,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__cache__subcmd__init)
-            opts="-h --backend --seal-with --tpm2-pcrs --force --no-recovery-key --help"
+            opts="-h --backend --seal-with --tpm2-pcrs --force --no-recovery-key --retry --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1299,7 +1299,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__hsm__subcmd__preflight)
-            opts="-h --json --help"
+            opts="-h --json --retry --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -139,15 +139,16 @@ complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __f
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init adopt status refresh invalidate rekey recover recovery-key help" -f -a "recover" -d 'Bring the key back with the recovery key, read from stdin, after a change of board or firmware'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init adopt status refresh invalidate rekey recover recovery-key help" -f -a "recovery-key" -d 'Make a new recovery key in the place of any other one, and show it'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init adopt status refresh invalidate rekey recover recovery-key help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l backend -d 'Where the key lives: tpm (sealed by systemd-creds) or hsm (wrapped by a PKCS#11 token)' -r -f -a "tpm\t''
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l backend -d 'Where the key lives: tpm (sealed by systemd-creds) or hsm (wrapped by a PKCS#11 token); default: as backend in the config' -r -f -a "tpm\t''
 hsm\t''"
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l seal-with -d 'What systemd-creds seals the key to (default: tpm2; auto for a user\'s psid)' -r -f -a "tpm2\t''
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l seal-with -d 'What systemd-creds seals the key to; where the config demands another, its line seal_with is changed (default: as the config demands)' -r -f -a "tpm2\t''
 host\t''
 host+tpm2\t''
 auto\t''"
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l tpm2-pcrs -d 'The PCRs that must be the same to unseal, as 7 or 7+11; empty for none' -r
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l force -d 'Replace a readable cache or a key in use: what only they hold is lost'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l no-recovery-key -d 'Make no recovery key'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l retry -d 'Try the token\'s PIN once, though it was refused'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -s h -l help -d 'Print help'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from adopt" -l key -d 'The key of its tpm backend: 32 bytes, or sealed by systemd-creds as psi-cache-key (default: our own)' -r -F
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from adopt" -l dry-run -d 'Tell what would be taken over, and change nothing'
@@ -188,6 +189,7 @@ complete -c psi-driver -n "__fish_psi_driver_using_subcommand hsm; and not __fis
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand hsm; and not __fish_seen_subcommand_from preflight status store help" -f -a "store" -d 'Seal stdin to the token\'s key, and print the command that gives it to podman'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand hsm; and not __fish_seen_subcommand_from preflight status store help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand hsm; and __fish_seen_subcommand_from preflight" -l json -d 'Print JSON'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand hsm; and __fish_seen_subcommand_from preflight" -l retry -d 'Try the PIN once, though it was refused'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand hsm; and __fish_seen_subcommand_from preflight" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand hsm; and __fish_seen_subcommand_from status" -l json -d 'Print JSON'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand hsm; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'

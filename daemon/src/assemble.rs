@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use psi_common::{BackendTag, Paths, SecretBytes};
@@ -14,13 +14,14 @@ use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, HsmPin, Infis
 use crate::credential::{Credential, Creds};
 use crate::daemon::{Daemon, Topic};
 use crate::files;
-use crate::key::{CREDENTIAL, HsmKey, KeyBackend, TpmKey};
+use crate::key::{CREDENTIAL, HsmKey, KeyBackend, SealWith, TpmKey};
 use crate::pkcs11::{PinSource, Token, TokenConfig};
 use crate::provider::infisical::{
     Infisical, Method, Project, SecretSource, UniversalAuth, token_source,
 };
 use crate::provider::nitrokeyhsm::{self, NitrokeyHsm};
 use crate::refresh::Schedule;
+use crate::refusals::Refusals;
 use crate::registry::{Keys, Registry};
 use crate::service::Service;
 use crate::shared_cache::SharedCache;
@@ -35,6 +36,8 @@ pub struct Surroundings {
     pub credentials: Option<PathBuf>,
     /// Who opens those that psid must open itself.
     pub creds: Creds,
+    /// Which logins and PINs were refused.
+    pub refusals: Refusals,
 }
 
 /// Makes the daemon that `config` describes. Nothing that is broken keeps it from starting.
@@ -92,7 +95,7 @@ pub fn parts(config: &Config, surroundings: &Surroundings) -> Parts {
         faults,
         backend: backend(&config.cache, surroundings, token.as_ref()),
         // Python's credential has the name of ours.
-        old_keys: OldKeys { credential: tpm(surroundings).credential, token: unwrap },
+        old_keys: OldKeys { credential: surroundings.cache_key(), token: unwrap },
         token,
     }
 }
@@ -113,8 +116,19 @@ pub async fn follow(daemon: &Daemon, config: &Config, surroundings: &Surrounding
         tracing::warn!("the socket keeps its mode: {error}");
     }
     daemon.recover(Topic::Config);
+    follow_seal(daemon, seal_with(&config.cache, surroundings)).await;
     say(daemon, config, &faults);
     daemon.unlock().await;
+}
+
+/// A key in use that is not sealed as the config demands now is named; it is refused at the next start.
+async fn follow_seal(daemon: &Daemon, seal_with: SealWith) {
+    let Some(backend) = &daemon.backend else { return };
+    match backend.follow(seal_with).await {
+        Err(why) => daemon.degrade(Topic::Key, &why.to_string()),
+        Ok(()) if daemon.vault().is_some() => daemon.recover(Topic::Key),
+        Ok(()) => {}
+    }
 }
 
 fn say(daemon: &Daemon, config: &Config, faults: &[String]) {
@@ -147,23 +161,31 @@ fn backend(
     token: Option<&Token>,
 ) -> Option<Box<dyn KeyBackend>> {
     match config.backend? {
-        BackendTag::Tpm => Some(Box::new(tpm(surroundings))),
+        BackendTag::Tpm => Some(Box::new(tpm(config, surroundings))),
         // The config was refused if it names no token.
         BackendTag::Hsm => Some(Box::new(HsmKey { token: token?.clone() })),
     }
 }
 
 /// The tpm key backend.
-pub fn tpm(surroundings: &Surroundings) -> TpmKey {
+pub fn tpm(config: &CacheConfig, surroundings: &Surroundings) -> TpmKey {
     TpmKey {
-        credential: surroundings.credential(CREDENTIAL, surroundings.paths.sealed_key()),
+        credential: surroundings.cache_key(),
         state: surroundings.paths.state.clone(),
+        config: surroundings.paths.config.clone(),
+        seal_with: Mutex::new(seal_with(config, surroundings)),
     }
 }
 
-/// The hsm key backend, when the config names a token.
-pub fn hsm(config: &Config, surroundings: &Surroundings) -> Option<HsmKey> {
-    Some(HsmKey { token: Token::new(token_config(config, surroundings)?) })
+/// What the key must be sealed to.
+pub fn seal_with(config: &CacheConfig, surroundings: &Surroundings) -> SealWith {
+    config.seal_with.unwrap_or_else(|| surroundings.default_seal_with())
+}
+
+/// The hsm key backend, when the config names a token; `retry` tries a PIN once more that was refused.
+pub fn hsm(config: &Config, surroundings: &Surroundings, retry: bool) -> Option<HsmKey> {
+    let token = TokenConfig { retry, ..token_config(config, surroundings)? };
+    Some(HsmKey { token: Token::new(token) })
 }
 
 /// Where the HSM is, when the config names one.
@@ -178,6 +200,9 @@ pub fn token_config(config: &Config, surroundings: &Surroundings) -> Option<Toke
         token: hsm.token.clone(),
         key: hsm.key.clone(),
         pin,
+        refusals: surroundings.refusals.clone(),
+        retry: false,
+        systemctl: surroundings.systemctl(),
     })
 }
 
@@ -189,6 +214,27 @@ impl Unwrap for Token {
 }
 
 impl Surroundings {
+    /// Those of a psid with these paths.
+    pub fn new(paths: Paths, credentials: Option<PathBuf>, creds: Creds) -> Self {
+        let refusals = Refusals::open(&paths);
+        Self { paths, credentials, creds, refusals }
+    }
+
+    /// How psid's own unit is reached.
+    pub fn systemctl(&self) -> &'static str {
+        if self.creds.is_user() { "systemctl --user" } else { "systemctl" }
+    }
+
+    /// What a key must be sealed to where the config does not say: a user's cannot be sealed to the TPM alone.
+    pub fn default_seal_with(&self) -> SealWith {
+        if self.creds.is_user() { SealWith::Host } else { SealWith::Tpm2 }
+    }
+
+    /// The key of the tpm backend.
+    pub fn cache_key(&self) -> Credential {
+        self.credential(CREDENTIAL, self.paths.sealed_key())
+    }
+
     /// A credential that, unless it is delivered, lies sealed beside the config.
     pub fn beside_config(&self, name: &str) -> Credential {
         self.credential(name, self.paths.config.with_file_name(format!("{name}.cred")))

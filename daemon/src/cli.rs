@@ -9,11 +9,10 @@ use psi_common::{Exit, Paths, Scope};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::assemble::{self, Surroundings};
+use crate::assemble::Surroundings;
 use crate::config::Config;
 use crate::credential::{self, Creds};
 use crate::diagnose::containers_conf::{Places, Version};
-use crate::key::{KeyBackend, SealOptions};
 use crate::logging::{self, Format, Verbosity};
 use crate::{adopt, diagnose, hardening, init, listener, memory, preflight, serve};
 
@@ -73,10 +72,11 @@ enum Command {
     Creds,
     /// Make and seal a key, and write an empty cache (`psi-driver cache init` runs this)
     Init {
-        /// Where the key lives
+        /// Where the key lives (default: as backend in the config)
         #[arg(long, value_parser = ["tpm", "hsm"])]
-        backend: String,
-        /// What systemd-creds seals the key to (default: tpm2; auto for a user's psid)
+        backend: Option<String>,
+        /// What systemd-creds seals the key to; where it is less than the config demands, the config is changed
+        /// (default: as seal_with in the config)
         #[arg(long, value_parser = ["tpm2", "host", "host+tpm2", "auto"])]
         seal_with: Option<String>,
         /// The PCRs that must be the same to unseal; empty for none
@@ -88,6 +88,9 @@ enum Command {
         /// Make no recovery key
         #[arg(long)]
         no_recovery_key: bool,
+        /// Try the token's PIN once, though it was refused
+        #[arg(long)]
+        retry: bool,
         /// Who speaks, in messages: psi-driver, when it runs this in its place
         #[arg(long, hide = true, default_value = "psid: init")]
         title: String,
@@ -97,6 +100,9 @@ enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Try the PIN once, though it was refused
+        #[arg(long)]
+        retry: bool,
         /// Who speaks, as in init
         #[arg(long, hide = true, default_value = "psid: hsm-preflight")]
         title: String,
@@ -153,29 +159,37 @@ pub fn run() -> ExitCode {
             say(&diagnose::to_json(&findings));
             Ok(())
         }
-        Some(Command::Creds) => runtime
-            .block_on(credential::serve(tokio::io::stdin(), tokio::io::stdout()))
-            .map_err(|error| (Exit::Io, format!("creds: {error}; see psid's own log"))),
-        Some(Command::Init { backend, seal_with, tpm2_pcrs, force, no_recovery_key, title }) => {
+        Some(Command::Creds) => {
+            let config = &surroundings.paths.config;
+            let serving = credential::serve(tokio::io::stdin(), tokio::io::stdout(), config);
+            runtime
+                .block_on(serving)
+                .map_err(|error| (Exit::Io, format!("creds: {error}; see psid's own log")))
+        }
+        Some(Command::Init {
+            backend,
+            seal_with,
+            tpm2_pcrs,
+            force,
+            no_recovery_key,
+            retry,
+            title,
+        }) => {
             let options = init::Options {
-                seal: SealOptions {
-                    with_key: seal_with
-                        .unwrap_or_else(|| surroundings.creds.default_seal().with_key),
-                    tpm2_pcrs,
-                },
+                backend,
+                seal_with,
+                tpm2_pcrs,
                 force,
                 recovery: !no_recovery_key,
+                retry,
             };
-            let provisioned = key_backend(&backend, &surroundings).and_then(|backend| {
-                runtime.block_on(init::provision(&surroundings, &*backend, &options))
-            });
-            match provisioned {
+            match runtime.block_on(init::run(&surroundings, &options)) {
                 Ok(done) => say(&done),
                 Err(error) => return complain(Exit::BadInput, &format!("{title}: {error}")),
             }
             Ok(())
         }
-        Some(Command::HsmPreflight { json, title }) => {
+        Some(Command::HsmPreflight { json, retry, title }) => {
             // Where libpcsclite looks.
             let pcscd = variable("PCSCLITE_CSOCK_NAME").unwrap_or(PCSCD.into());
             let tell = |line: &str| {
@@ -183,7 +197,7 @@ pub fn run() -> ExitCode {
                     say(line);
                 }
             };
-            let walk = preflight::run(&surroundings, Path::new(&pcscd), &tell);
+            let walk = preflight::run(&surroundings, Path::new(&pcscd), retry, &tell);
             let report = runtime.block_on(walk);
             if json {
                 say(&report.to_json());
@@ -197,22 +211,6 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => Exit::Ok.into(),
         Err((exit, words)) => complain(exit, &format!("psid: {words}")),
-    }
-}
-
-/// The backend that a key is made for; a token is where the config says.
-fn key_backend(name: &str, surroundings: &Surroundings) -> Result<Box<dyn KeyBackend>, String> {
-    if name == "tpm" {
-        return Ok(Box::new(assemble::tpm(surroundings)));
-    }
-    let config = Config::read(&surroundings.paths.config)
-        .map_err(|error| format!("{error}; `psid check` checks it"))?;
-    match assemble::hsm(&config, surroundings) {
-        Some(backend) => Ok(Box::new(backend)),
-        None => Err(format!(
-            "{} does not name a token; say in [providers.nitrokeyhsm] which one",
-            surroundings.paths.config.display()
-        )),
     }
 }
 
@@ -299,7 +297,10 @@ fn on_signal(stop: CancellationToken) -> std::io::Result<()> {
 /// The folders that systemd sets for a unit are honoured here and by the daemon alone: podman's
 /// driver may inherit those of another unit.
 fn surroundings(config: Option<PathBuf>) -> Surroundings {
-    let mut paths = Paths::new(Scope::of_this_process());
+    // The system's psid is a user of its own, and no person's.
+    let system = Paths::new(Scope::System);
+    let is_system = config.as_ref().is_some_and(|config| *config == system.config);
+    let mut paths = if is_system { system } else { Paths::new(Scope::of_this_process()) };
     if let Some(config) = config {
         paths.config = config;
     }
@@ -312,17 +313,17 @@ fn surroundings(config: Option<PathBuf>) -> Surroundings {
     if let (Some(runtime), None) = (folder("RUNTIME_DIRECTORY"), variable("PSI_RUN_DIR")) {
         paths.run = runtime;
     }
-    let creds = creds(&paths);
-    Surroundings { paths, credentials: folder("CREDENTIALS_DIRECTORY"), creds }
+    let creds = creds(&paths, is_system);
+    Surroundings::new(paths, folder("CREDENTIALS_DIRECTORY"), creds)
 }
 
 /// Root runs systemd-creds itself; the system's psid as a user of its own has a helper; a person's psid
 /// has credentials of that person's.
-fn creds(paths: &Paths) -> Creds {
+fn creds(paths: &Paths, is_system: bool) -> Creds {
     let helper = paths.socket.with_file_name("creds.sock");
     if rustix::process::geteuid().is_root() {
         Creds::Child(credential::Scope::System)
-    } else if helper.exists() {
+    } else if is_system || helper.exists() {
         Creds::Helper(helper)
     } else {
         Creds::Child(credential::Scope::User)

@@ -30,6 +30,26 @@ pub fn replace_of_time(path: &Path, bytes: &[u8], time: SystemTime) -> io::Resul
     replace_with(path, bytes, Some(time), folder_of(path))
 }
 
+/// Replaces a file of somebody else's by one with the same owner and mode.
+pub fn rewrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // Not the link that it may be reached by.
+    let path = fs::canonicalize(path)?;
+    let about = fs::metadata(&path)?;
+    let temporary = temporary(&path);
+    let written = write_new(&temporary, bytes, None, folder_of(&path)).and_then(|()| {
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(&temporary, Some(about.uid()), Some(about.gid()))?;
+        }
+        fs::set_permissions(&temporary, fs::Permissions::from_mode(about.mode() & 0o7777))?;
+        fs::rename(&temporary, &path)
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    sync_folder_of(&path)
+}
+
 fn replace_with(
     path: &Path,
     bytes: &[u8],

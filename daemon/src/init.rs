@@ -3,32 +3,108 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use psi_common::BackendTag;
 
 use crate::adopt::first_start;
-use crate::assemble::Surroundings;
+use crate::assemble::{self, Surroundings};
+use crate::config::{Config, with_seal_line};
 use crate::envelope::{BackendPart, Vault};
 use crate::files;
-use crate::key::{KeyBackend, SealOptions};
+use crate::key::{KeyBackend, SealOptions, SealWith, TpmKey};
 use crate::persist;
 use crate::recovery::{self, RecoveryKey};
 use crate::sealer::DataKey;
 
 /// What an admin asks for.
 pub struct Options {
-    /// How a key of systemd's is sealed.
-    pub seal: SealOptions,
+    /// Where the key lives: tpm or hsm; none: as the config says.
+    pub backend: Option<String>,
+    /// What systemd-creds seals the key to; none: what the config demands.
+    pub seal_with: Option<String>,
+    /// The PCRs of a key that is sealed to the TPM.
+    pub tpm2_pcrs: String,
     /// Whether a key and a cache that are in use are replaced.
     pub force: bool,
     /// Whether a recovery key is made.
     pub recovery: bool,
+    /// Whether the PIN is tried once more after a refusal.
+    pub retry: bool,
 }
 
-/// Provisions a key backend; `Ok` is what was done, for people.
-pub async fn provision(
-    surroundings: &Surroundings,
-    backend: &dyn KeyBackend,
-    options: &Options,
-) -> Result<String, String> {
+/// What is to be done, as options and config have it.
+struct Plan<'a> {
+    surroundings: &'a Surroundings,
+    options: &'a Options,
+    tag: BackendTag,
+    backend: Box<dyn KeyBackend>,
+    seal: SealOptions,
+    /// What the config says now; none without a readable one.
+    config: Option<Config>,
+}
+
+/// Makes a key and an empty cache; `Ok` is what was done, for people.
+pub async fn run(surroundings: &Surroundings, options: &Options) -> Result<String, String> {
+    provision(&plan(surroundings, options)?).await
+}
+
+fn plan<'a>(surroundings: &'a Surroundings, options: &'a Options) -> Result<Plan<'a>, String> {
+    let path = &surroundings.paths.config;
+    let config = match Config::read(path) {
+        Ok(config) => Some(config),
+        // The key may be made before the config is written.
+        Err(error) if error.is_missing => None,
+        Err(error) => return Err(format!("{error}; `psid check` checks it")),
+    };
+    let named = config.as_ref().and_then(|config| config.cache.backend);
+    let tag = match options.backend.as_deref() {
+        Some("hsm") => BackendTag::Hsm,
+        Some(_) => BackendTag::Tpm,
+        None => named.ok_or_else(|| {
+            format!(
+                "which key backend? {} names none; choose --backend tpm (a key sealed to this host's TPM) or \
+                 --backend hsm (a key wrapped by a PKCS#11 token)",
+                path.display()
+            )
+        })?,
+    };
+    let demand = config.as_ref().map_or_else(
+        || surroundings.default_seal_with(),
+        |config| assemble::seal_with(&config.cache, surroundings),
+    );
+    let seal = SealOptions {
+        with_key: options
+            .seal_with
+            .clone()
+            .unwrap_or_else(|| surroundings.creds.seal_for(demand).with_key),
+        tpm2_pcrs: options.tpm2_pcrs.clone(),
+    };
+    let backend: Box<dyn KeyBackend> = match tag {
+        BackendTag::Tpm => Box::new(TpmKey {
+            credential: surroundings.cache_key(),
+            state: surroundings.paths.state.clone(),
+            config: path.clone(),
+            // What is asked for here counts, and the config follows it.
+            seal_with: Mutex::new(if options.seal_with.is_some() { SealWith::Any } else { demand }),
+        }),
+        BackendTag::Hsm => {
+            let hsm = config
+                .as_ref()
+                .and_then(|config| assemble::hsm(config, surroundings, options.retry));
+            Box::new(hsm.ok_or_else(|| {
+                format!(
+                    "{} does not name a token; say in [providers.nitrokeyhsm] which one",
+                    path.display()
+                )
+            })?)
+        }
+    };
+    Ok(Plan { surroundings, options, tag, backend, seal, config })
+}
+
+async fn provision(plan: &Plan<'_>) -> Result<String, String> {
+    let Plan { surroundings, options, tag, backend, .. } = plan;
     let paths = &surroundings.paths;
     let (sealed, cache) = (paths.sealed_key(), paths.cache_file());
     let recovery = cache.with_file_name("recovery.enc");
@@ -36,46 +112,92 @@ pub async fn provision(
         format!("{}: {error}; run it as psid's user or as root", paths.state.display())
     })?;
     if !options.force {
-        refuse_to_replace(backend, &sealed, &cache).await?;
+        refuse_to_replace(&**backend, &sealed, &cache).await?;
     }
     // A running psid would write the cache again, under the key that it has.
-    let _owner = lock(&paths.state)?;
+    let _owner = lock(surroundings)?;
     let key = DataKey::generate()
         .map_err(|error| format!("the kernel gives no random numbers: {error}; try again"))?;
-    let kept = backend.keep(key, Some(&options.seal)).await.map_err(|error| error.to_string())?;
+    let kept = backend.keep(key, Some(&plan.seal)).await.map_err(|error| error.to_string())?;
     // All that is replaced is kept under another name. Up to the commit, psid opens both keys and loses
     // nothing; from then on there is the new one, and what is not sealed under it is out of use.
-    let mut done = match backend.tag() {
-        psi_common::BackendTag::Tpm => told_of(&sealed, keep_aside(&sealed)?.as_deref()),
-        psi_common::BackendTag::Hsm => String::new(),
+    let mut done = match tag {
+        BackendTag::Tpm => told_of(&sealed, keep_aside(&sealed)?.as_deref()),
+        BackendTag::Hsm => String::new(),
     };
     done += &told_of(&recovery, keep_aside(&recovery)?.as_deref());
-    let vault = Vault::new(kept.key, BackendPart { tag: backend.tag(), bytes: kept.part });
+    let vault = Vault::new(kept.key, BackendPart { tag: *tag, bytes: kept.part });
     // Beside the new cache, the number of the former one would tell of a rollback.
     persist::remember(&cache, &vault, 0)
         .map_err(|why| format!("writing beside {}: {why}; check the disk", cache.display()))?;
     backend.commit().await.map_err(|error| error.to_string())?;
     done += &write_cache(&cache, &vault)?;
-    done += &match backend.tag() {
-        psi_common::BackendTag::Tpm => {
-            // `auto` is a wish; the file tells what became of it.
-            let seal = fs::read(&sealed).ok().and_then(|sealed| SealOptions::of(&sealed));
-            format!(
-                "sealed a new key in {} (to {}), and proved that it opens\n",
-                sealed.display(),
-                seal.as_ref().unwrap_or(&options.seal)
-            )
-        }
-        psi_common::BackendTag::Hsm => {
+    done += &match tag {
+        BackendTag::Tpm => sealed_words(plan, &sealed),
+        BackendTag::Hsm => {
             "the token wrapped and signed a new key, and proved that it opens\n".into()
         }
     };
     done += &make_recovery_key(&vault, &recovery, options.recovery)?;
-    let backend = backend.tag();
-    Ok(done
-        + &format!(
-            "next: backend = \"{backend}\" in [cache] of the config, then `systemctl restart psid`\n"
-        ))
+    Ok(done + &next_words(plan))
+}
+
+/// What the key was sealed to, and what became of the config's demand.
+fn sealed_words(plan: &Plan<'_>, sealed: &Path) -> String {
+    // `auto` is a wish; the file tells what became of it.
+    let seal = fs::read(sealed).ok().and_then(|sealed| SealOptions::of(&sealed));
+    let seal = seal.as_ref().unwrap_or(&plan.seal);
+    let words =
+        format!("sealed a new key in {} (to {seal}), and proved that it opens\n", sealed.display());
+    if plan.options.seal_with.is_none() {
+        return words;
+    }
+    let demand = SealWith::met_by(seal);
+    match demand_in_config(plan, demand) {
+        Ok(true) => {
+            let path = plan.surroundings.paths.config.display();
+            words + &format!("wrote seal_with = \"{}\" to [cache] of {path}\n", demand.name())
+        }
+        Ok(false) => words,
+        Err(why) => {
+            words
+                + &format!(
+                    "psid refuses this key until [cache] has seal_with = \"{}\": {why}; write that line there\n",
+                    demand.name()
+                )
+        }
+    }
+}
+
+/// Writes the demand that the new key meets; false when the config says so already.
+fn demand_in_config(plan: &Plan<'_>, demand: SealWith) -> Result<bool, String> {
+    let (surroundings, path) = (plan.surroundings, &plan.surroundings.paths.config);
+    let default = surroundings.default_seal_with();
+    if plan.config.is_none() {
+        return if demand == default {
+            Ok(false)
+        } else {
+            Err(format!("there is no {}", path.display()))
+        };
+    }
+    let told = |error: std::io::Error| format!("{}: {error}", path.display());
+    let text = fs::read_to_string(path).map_err(told)?;
+    let changed = with_seal_line(&text, path, demand, default)?;
+    if changed == text {
+        return Ok(false);
+    }
+    files::rewrite(path, changed.as_bytes()).map_err(told)?;
+    Ok(true)
+}
+
+fn next_words(plan: &Plan<'_>) -> String {
+    let tag = plan.tag;
+    let systemctl = plan.surroundings.systemctl();
+    let named = plan.config.as_ref().and_then(|config| config.cache.backend);
+    if named == Some(tag) {
+        return format!("next: `{systemctl} restart psid`\n");
+    }
+    format!("next: backend = \"{tag}\" in [cache] of the config, then `{systemctl} restart psid`\n")
 }
 
 /// Writes an empty cache. The Python PSI's stays as it is: ours takes its place when psid starts, and until
@@ -96,15 +218,16 @@ async fn refuse_to_replace(
     sealed: &Path,
     cache: &Path,
 ) -> Result<(), String> {
-    if sealed.exists() && backend.tag() == psi_common::BackendTag::Tpm {
+    if sealed.exists() && backend.tag() == BackendTag::Tpm {
         return Err(match backend.load(&[]).await {
             Ok(_) => format!(
                 "the key in {} is in use; --force replaces it, and what only its cache and literals hold is lost",
                 sealed.display()
             ),
-            Err(error) => {
+            Err(error) if error.is_lasting => {
                 format!("{error}; --force sets the old key aside, with what is sealed under it")
             }
+            Err(error) => error.to_string(),
         });
     }
     if cache.exists() && !first_start::is_old(cache) {
@@ -141,9 +264,12 @@ fn make_recovery_key(vault: &Vault, path: &Path, wanted: bool) -> Result<String,
     ))
 }
 
-fn lock(state: &Path) -> Result<fs::File, String> {
+fn lock(surroundings: &Surroundings) -> Result<fs::File, String> {
+    let state = &surroundings.paths.state;
     files::lock_folder(state).map_err(|error| match error.kind() {
-        ErrorKind::WouldBlock => "psid is running; stop it first, `systemctl stop psid`".into(),
+        ErrorKind::WouldBlock => {
+            format!("psid is running; stop it first, `{} stop psid`", surroundings.systemctl())
+        }
         _ => format!("{}: {error}; run it as psid's user or as root", state.display()),
     })
 }

@@ -1,4 +1,4 @@
-//! The memory of refused logins and PINs, in the runtime directory.
+//! The memory of refused logins and PINs, in the run directory.
 //!
 //! Some failures in a row lock a token's PIN or a machine identity, whichever process makes them. So what
 //! was refused is remembered across restarts and across psid's programs. Of a secret only a hash under a
@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
+use psi_common::Paths;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
@@ -37,8 +38,8 @@ pub struct Refusals(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// None: in RAM only.
-    directory: Option<PathBuf>,
+    /// Whose run directory it is; none: in RAM only.
+    paths: Option<Paths>,
     clock: fn() -> Tick,
     boot: OnceLock<NonZeroU64>,
     state: Mutex<State>,
@@ -116,10 +117,10 @@ struct Wait {
 }
 
 impl Refusals {
-    /// The memory in `directory`, which is made when it is first needed. Where that cannot be written, it
-    /// lasts as long as the process.
-    pub fn open(directory: &Path) -> Self {
-        Self::with(Some(directory.to_owned()), || clock::now().tick)
+    /// The memory in the run directory, which is made when it is first needed. Where that cannot be written,
+    /// it lasts as long as the process.
+    pub fn open(paths: &Paths) -> Self {
+        Self::with(Some(paths.clone()), || clock::now().tick)
     }
 
     /// A memory that lasts as long as the process.
@@ -127,8 +128,8 @@ impl Refusals {
         Self::with(None, || clock::now().tick)
     }
 
-    fn with(directory: Option<PathBuf>, clock: fn() -> Tick) -> Self {
-        Self(Arc::new(Shared { directory, clock, boot: OnceLock::new(), state: Mutex::default() }))
+    fn with(paths: Option<Paths>, clock: fn() -> Tick) -> Self {
+        Self(Arc::new(Shared { paths, clock, boot: OnceLock::new(), state: Mutex::default() }))
     }
 
     /// The refusal that holds for this secret of this subject (an identity or a token): it must not be
@@ -141,6 +142,14 @@ impl Refusals {
         let known = table.subjects.get(subject)?;
         let of_secret = known.secrets.iter().find(|refused| refused.hash == hash);
         known.identity.iter().chain(of_secret).find_map(|refused| refused.holds(now, boot))
+    }
+
+    /// How often this secret was refused, whether that still holds or not.
+    pub fn count(&self, subject: &str, secret: &[u8]) -> u32 {
+        let table = self.0.table(&mut self.0.lock());
+        let (Some(key), Some(known)) = (table.key(), table.subjects.get(subject)) else { return 0 };
+        let hash = hash(&key, subject, secret);
+        known.secrets.iter().find(|refused| refused.hash == hash).map_or(0, |refused| refused.count)
     }
 
     /// Remembers a refusal, and returns how long it holds.
@@ -181,21 +190,18 @@ impl Shared {
     }
 
     fn file(&self) -> Option<PathBuf> {
-        Some(self.directory.as_ref()?.join("refusals.json"))
+        Some(self.paths.as_ref()?.run.join("refusals.json"))
     }
 
     fn boot(&self) -> NonZeroU64 {
-        *self.boot.get_or_init(|| match &self.directory {
-            Some(directory) => boot::of(directory).0,
+        *self.boot.get_or_init(|| match &self.paths {
+            Some(paths) => boot::of(&paths.run).0,
             None => NonZeroU64::MIN,
         })
     }
 
     fn make_directory(&self) -> io::Result<()> {
-        match &self.directory {
-            Some(directory) if !directory.is_dir() => files::make_private_folder(directory),
-            _ => Ok(()),
-        }
+        self.paths.as_ref().map_or(Ok(()), files::make_run_directory)
     }
 
     /// The file, and what could not be written to it.
@@ -261,7 +267,7 @@ impl Shared {
 
     /// The lock of the file among processes; none after a while: a login must not wait for long.
     fn lock_file(&self) -> Option<File> {
-        let directory = self.directory.as_deref()?;
+        let directory = &self.paths.as_ref()?.run;
         for _ in 0..LOCK_TRIES {
             match files::lock_folder(directory) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {

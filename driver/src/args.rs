@@ -268,13 +268,16 @@ pub(crate) struct SealArgs {
 pub(crate) enum HsmCommand {
     /// Check all that psid needs of the token, step by step; psid need not run
     ///
-    /// The PIN is tried once at most, and not when the token says that the last try is left. The steps
-    /// are config, module, socket, token, PIN, key, mechanisms and a round trip: a key that is wrapped
+    /// The PIN is tried once at most, not when it was refused before, by whichever process of psi's, and not
+    /// when the token says that the last try is left. The steps are config, module, socket, token, PIN, key, mechanisms and a round trip: a key that is wrapped
     /// here and unwrapped by the token, and a signature by the token that is verified here.
     Preflight {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Try the PIN once, though it was refused
+        #[arg(long)]
+        retry: bool,
     },
     /// Tell of the token and its key, as psid sees them
     Status {
@@ -295,10 +298,12 @@ pub(crate) enum HsmCommand {
 
 #[derive(Args)]
 pub(crate) struct InitOptions {
-    /// Where the key lives: tpm (sealed by systemd-creds) or hsm (wrapped by a PKCS#11 token)
+    /// Where the key lives: tpm (sealed by systemd-creds) or hsm (wrapped by a PKCS#11 token); default: as
+    /// backend in the config
     #[arg(long)]
     pub(crate) backend: Option<Backend>,
-    /// What systemd-creds seals the key to (default: tpm2; auto for a user's psid)
+    /// What systemd-creds seals the key to; where the config demands another, its line seal_with is changed
+    /// (default: as the config demands)
     #[arg(long, value_name = "KEY")]
     pub(crate) seal_with: Option<SealWith>,
     /// The PCRs that must be the same to unseal, as 7 or 7+11; empty for none
@@ -310,6 +315,9 @@ pub(crate) struct InitOptions {
     /// Make no recovery key
     #[arg(long)]
     pub(crate) no_recovery_key: bool,
+    /// Try the token's PIN once, though it was refused
+    #[arg(long)]
+    pub(crate) retry: bool,
 }
 
 #[derive(Args)]

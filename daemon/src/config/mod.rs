@@ -3,6 +3,7 @@
 mod auth;
 mod hsm;
 mod raw;
+mod seal_line;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,10 +12,12 @@ use std::time::Duration;
 
 use psi_common::BackendTag;
 
+use crate::credential::SealWith;
 use crate::upstream::Workload;
 
 pub use auth::{AuthConfig, ClientSecret, Confidential};
 pub use hsm::{HsmConfig, HsmPin};
+pub use seal_line::with_seal_line;
 
 /// A config that makes sense.
 #[derive(Debug)]
@@ -46,6 +49,8 @@ pub struct CacheConfig {
     pub refresh_jitter: Duration,
     /// How old a value may be that is served in an outage; none: no limit.
     pub max_stale: Option<Duration>,
+    /// What the key must be sealed to; none: the default, which differs for a user's psid.
+    pub seal_with: Option<SealWith>,
     /// Whether a value is dropped once the provider has confirmed that it is gone or denied.
     pub evict_revoked: bool,
 }
@@ -92,13 +97,19 @@ pub struct ConfigError {
     pub line: Option<usize>,
     /// What is wrong.
     pub what: String,
+    /// Whether there is no such file.
+    pub is_missing: bool,
 }
 
 impl Config {
     /// Reads and checks a config file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let fault = |line, what: String| ConfigError { path: path.to_owned(), line, what };
-        let bytes = std::fs::read(path).map_err(|error| fault(None, error.to_string()))?;
+        let fault =
+            |line, what| ConfigError { path: path.to_owned(), line, what, is_missing: false };
+        let bytes = std::fs::read(path).map_err(|error| ConfigError {
+            is_missing: error.kind() == std::io::ErrorKind::NotFound,
+            ..fault(None, error.to_string())
+        })?;
         let text = std::str::from_utf8(&bytes).map_err(|error| {
             let good = &bytes[..error.valid_up_to()];
             let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -113,6 +124,7 @@ impl Config {
             path: path.to_owned(),
             line: fault.at.map(|at| text[..at.min(text.len())].matches('\n').count() + 1),
             what: fault.what,
+            is_missing: false,
         })
     }
 }

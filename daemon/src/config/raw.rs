@@ -11,6 +11,7 @@ use toml::Spanned;
 use super::auth::{self, RawAuth};
 use super::hsm::RawHsm;
 use super::{Access, CacheConfig, Config, InfisicalConfig, ProjectConfig};
+use crate::credential::SealWith;
 use crate::provider::Source;
 use crate::upstream::Workload;
 
@@ -41,7 +42,16 @@ struct RawCache {
     refresh_interval: Option<Spanned<String>>,
     refresh_jitter: Option<Spanned<String>>,
     max_stale: Option<Spanned<String>>,
+    seal_with: Option<RawSealWith>,
     on_revoked: RawOnRevoked,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawSealWith {
+    Tpm2,
+    Host,
+    Any,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -125,6 +135,7 @@ impl Default for RawCache {
             refresh_interval: None,
             refresh_jitter: None,
             max_stale: None,
+            seal_with: None,
             on_revoked: RawOnRevoked::default(),
         }
     }
@@ -193,6 +204,11 @@ impl RawCache {
             refresh_interval,
             refresh_jitter: span(self.refresh_jitter, Duration::from_secs(300))?,
             max_stale: self.max_stale.map(|text| parse_span(&text)).transpose()?,
+            seal_with: self.seal_with.map(|seal_with| match seal_with {
+                RawSealWith::Tpm2 => SealWith::Tpm2,
+                RawSealWith::Host => SealWith::Host,
+                RawSealWith::Any => SealWith::Any,
+            }),
             evict_revoked: matches!(self.on_revoked, RawOnRevoked::Evict),
         })
     }

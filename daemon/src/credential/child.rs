@@ -7,7 +7,7 @@ use psi_common::SecretBytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-use super::SealOptions;
+use super::{CredsError, SealOptions};
 
 /// A TPM that is busy or being reset takes seconds; one that takes a minute is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,7 +26,7 @@ pub(super) async fn open(
     scope: Scope,
     name: &str,
     sealed: &SecretBytes,
-) -> Result<SecretBytes, String> {
+) -> Result<SecretBytes, CredsError> {
     let mut command = systemd_creds(scope, "decrypt", name);
     command.args(["-", "-"]);
     run(command, sealed).await
@@ -38,7 +38,7 @@ pub(super) async fn seal(
     name: &str,
     secret: &SecretBytes,
     seal: &SealOptions,
-) -> Result<SecretBytes, String> {
+) -> Result<SecretBytes, CredsError> {
     let SealOptions { with_key, tpm2_pcrs } = seal;
     let mut command = systemd_creds(scope, "encrypt", name);
     command.arg(format!("--with-key={with_key}"));
@@ -49,24 +49,24 @@ pub(super) async fn seal(
     command.args(["-", "-"]);
     let sealed = run(command, secret).await?;
     is_as_asked(seal, &sealed)?;
-    let why = match open(scope, name, &sealed).await {
-        Ok(opened) if opened.same_as(secret) => return Ok(sealed),
-        Ok(_) => "it opens to another key".into(),
-        Err(why) => why,
-    };
-    Err(format!("what was just sealed does not open: {why}"))
+    match open(scope, name, &sealed).await {
+        Ok(opened) if opened.same_as(secret) => Ok(sealed),
+        Ok(_) => Err(CredsError::failed("what was just sealed opens to something else")),
+        Err(CredsError { kind, why }) => {
+            Err(CredsError::new(kind, format!("what was just sealed does not open: {why}")))
+        }
+    }
 }
 
 /// Asked by a user for `host+tpm2`, systemd 257 seals to the host's key alone and says nothing: only root may
 /// have the TPM seal for a user.
-fn is_as_asked(seal: &SealOptions, sealed: &SecretBytes) -> Result<(), String> {
+fn is_as_asked(seal: &SealOptions, sealed: &SecretBytes) -> Result<(), CredsError> {
     let is = SealOptions::of(sealed.expose_secret());
     if seal.with_key.contains("tpm2") && is.is_some_and(|is| is.with_key == "host") {
-        return Err(
+        return Err(CredsError::failed(
             "systemd sealed it to this host's own key alone, as it does for users: seal it with \
-                    `--seal-with host`, and have root seal it to the TPM: Rootless in the README"
-                .into(),
-        );
+             `--seal-with host`, and have root seal it to the TPM: Rootless in the README",
+        ));
     }
     Ok(())
 }
@@ -80,15 +80,15 @@ fn systemd_creds(scope: Scope, verb: &str, name: &str) -> Command {
     command
 }
 
-/// `Err` is its own last line.
-async fn run(mut command: Command, input: &SecretBytes) -> Result<SecretBytes, String> {
+/// Of a failure, systemd-creds' own last line.
+async fn run(mut command: Command, input: &SecretBytes) -> Result<SecretBytes, CredsError> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| format!("systemd-creds does not run: {error}"))?;
+        .map_err(|error| CredsError::not_done(format!("systemd-creds does not run: {error}")))?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let give = async {
         if let Some(mut stdin) = stdin {
@@ -103,12 +103,17 @@ async fn run(mut command: Command, input: &SecretBytes) -> Result<SecretBytes, S
     };
     let (status, output, words) = tokio::time::timeout(PATIENCE, talk)
         .await
-        .map_err(|_| format!("systemd-creds did not end within {} s", PATIENCE.as_secs()))?
-        .map_err(|error| format!("talking to systemd-creds: {error}"))?;
+        .map_err(|_| {
+            let why = format!("systemd-creds did not end within {} s", PATIENCE.as_secs());
+            CredsError::not_done(why)
+        })?
+        .map_err(|error| CredsError::not_done(format!("talking to systemd-creds: {error}")))?;
     if status.success() {
         return Ok(output);
     }
-    Err(verdict(&words).map_or_else(|| format!("systemd-creds: {status}"), str::to_owned))
+    let why = verdict(&words).map_or_else(|| format!("systemd-creds: {status}"), str::to_owned);
+    // One that was killed has no verdict.
+    Err(if status.code().is_some() { CredsError::failed(why) } else { CredsError::not_done(why) })
 }
 
 /// At most 1 MiB of what a pipe gives.

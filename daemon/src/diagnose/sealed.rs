@@ -6,7 +6,7 @@ use std::path::Path;
 
 use psi_common::{BackendTag, Finding};
 
-use crate::assemble::{self, Surroundings};
+use crate::assemble::Surroundings;
 use crate::config::{AuthConfig, ClientSecret, Config, HsmPin};
 use crate::credential::{Credential, Creds, Scope, SealOptions};
 
@@ -25,7 +25,7 @@ pub(super) async fn key(config: &Config, surroundings: &Surroundings) -> Vec<Fin
         )],
         // `hsm preflight` goes through it step by step.
         Some(BackendTag::Hsm) => Vec::new(),
-        Some(BackendTag::Tpm) => tpm_key(&assemble::tpm(surroundings).credential).await,
+        Some(BackendTag::Tpm) => tpm_key(&surroundings.cache_key()).await,
     }
 }
 

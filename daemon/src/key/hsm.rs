@@ -105,8 +105,9 @@ impl HsmKey {
                     secret.len(),
                     DataKey::LEN
                 ),
-                "make a new one with `psi-driver cache init --backend hsm --force`",
+                "`psi-driver cache recover` brings it back with the recovery key",
             )
+            .lasting()
         })?;
         Ok(LoadedKey { key, part: part.to_vec() })
     }

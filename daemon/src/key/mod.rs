@@ -11,12 +11,9 @@ use psi_common::BackendTag;
 use crate::reach::Reach;
 use crate::sealer::DataKey;
 
-pub use crate::credential::SealOptions;
+pub use crate::credential::{CACHE_KEY as CREDENTIAL, SealOptions, SealWith};
 pub use hsm::HsmKey;
 pub use tpm::TpmKey;
-
-/// The name of the systemd credential that holds the tpm backend's key.
-pub const CREDENTIAL: &str = "psi-cache-key";
 
 /// Keeps the data key where a stolen disk has it not.
 #[async_trait]
@@ -37,6 +34,11 @@ pub trait KeyBackend: Send + Sync {
 
     /// Makes the key that was kept last the one in use.
     async fn commit(&self) -> Result<(), KeyError>;
+
+    /// Follows a config that was read again; `Err` when the key in use is not sealed as it demands.
+    async fn follow(&self, _seal_with: SealWith) -> Result<(), KeyError> {
+        Ok(())
+    }
 }
 
 /// A data key, and what goes with it into each file that is sealed under it.
@@ -54,11 +56,17 @@ pub struct KeyError {
     pub what: String,
     /// What to do.
     pub remedy: String,
+    /// Whether it is known that waiting does not help.
+    pub is_lasting: bool,
 }
 
 impl KeyError {
     fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: what.into(), remedy: remedy.into() }
+        Self { what: what.into(), remedy: remedy.into(), is_lasting: false }
+    }
+
+    fn lasting(self) -> Self {
+        Self { is_lasting: true, ..self }
     }
 }
 

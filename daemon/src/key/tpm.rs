@@ -1,14 +1,16 @@
 //! A 32-byte key sealed by systemd-creds(1), as a rule to this host's TPM.
 
-use std::fs;
+mod fault;
+
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use psi_common::BackendTag;
+use psi_common::{BackendTag, SecretBytes};
 
 use super::{KeyBackend, KeyError, LoadedKey};
-use crate::credential::{Credential, SealOptions};
+use crate::credential::{Credential, CredsError, SealOptions, SealWith};
 use crate::files;
 use crate::reach::Reach;
 use crate::sealer::DataKey;
@@ -20,6 +22,10 @@ pub struct TpmKey {
     /// The state folder: its owner is psid's user, who must read the key that root makes. The sealed key
     /// lies beside the config, in a folder of root's.
     pub state: PathBuf,
+    /// The config, for messages.
+    pub config: PathBuf,
+    /// What the key must be sealed to.
+    pub seal_with: Mutex<SealWith>,
 }
 
 #[async_trait]
@@ -64,37 +70,35 @@ impl KeyBackend for TpmKey {
     }
 
     async fn keep(&self, key: DataKey, seal: Option<&SealOptions>) -> Result<LoadedKey, KeyError> {
-        let seal = seal
-            .cloned()
-            .or_else(|| self.present_seal())
-            .unwrap_or_else(|| self.credential.creds.default_seal());
-        let with_key = &seal.with_key;
-        let sealed = self.credential.seal(&key.to_secret(), &seal).await.map_err(|why| {
-            KeyError::new(
-                format!("sealing a key with --seal-with {with_key}: {why}"),
-                "nothing was changed; check `systemd-creds has-tpm2` and the PCRs; without a TPM, \
-                 --seal-with host keeps the key in /var/lib/systemd/credential.secret, on the same disk",
-            )
-        })?;
-        let path = self.next_path();
-        if let Err(error) = files::keep_aside(&path) {
-            return Err(KeyError::new(format!("{}: {error}", path.display()), "check the folder"));
+        let demand = self.demand();
+        let present = self.present_seal().await.filter(|seal| demand.accepts(Some(seal)));
+        let seal =
+            seal.cloned().or(present).unwrap_or_else(|| self.credential.creds.seal_for(demand));
+        let sealed = match self.credential.seal(&key.to_secret(), &seal).await {
+            Ok(sealed) => sealed,
+            Err(error) => return Err(self.not_sealed(&seal, &error).await),
+        };
+        if let Some(objection) = self.objection("the new key", &sealed) {
+            return Err(objection);
         }
-        let folder = path.parent().map_or(Ok(()), files::make_folder);
-        folder
-            .and_then(|()| files::replace_for_owner_of(&self.state, &path, sealed.expose_secret()))
-            .map_err(|error| {
-                KeyError::new(
-                    format!("writing {}: {error}", path.display()),
-                    "run it as the owner of that folder",
-                )
-            })?;
+        let (path, state) = (self.next_path(), self.state.clone());
+        on_disk(move || {
+            let told = |error: std::io::Error, remedy: &str| {
+                KeyError::new(format!("writing {}: {error}", path.display()), remedy)
+            };
+            files::keep_aside(&path).map_err(|error| told(error, "nothing was changed"))?;
+            path.parent()
+                .map_or(Ok(()), files::make_folder)
+                .and_then(|()| files::replace_for_owner_of(&state, &path, sealed.expose_secret()))
+                .map_err(|error| told(error, "run it as the owner of that folder"))
+        })
+        .await?;
         Ok(LoadedKey { key, part: Vec::new() })
     }
 
     async fn commit(&self) -> Result<(), KeyError> {
-        let (next, present) = (self.next_path(), &self.credential.sealed);
-        match files::rename(&next, present) {
+        let (next, present) = (self.next_path(), self.credential.sealed.clone());
+        on_disk(move || match files::rename(&next, &present) {
             // It was committed before: a rekey that was interrupted, and is gone through again.
             Err(error) if error.kind() == ErrorKind::NotFound && present.exists() => Ok(()),
             result => result.map_err(|error| {
@@ -103,14 +107,29 @@ impl KeyBackend for TpmKey {
                     "both keys are kept; try again",
                 )
             }),
+        })
+        .await
+    }
+
+    async fn follow(&self, seal_with: SealWith) -> Result<(), KeyError> {
+        *self.seal_with.lock().unwrap_or_else(PoisonError::into_inner) = seal_with;
+        if self.credential.delivered().await.is_ok_and(|delivered| delivered.is_some()) {
+            return Ok(());
         }
+        let sealed = self.credential.sealed().await.ok().flatten();
+        let objection = sealed.and_then(|sealed| self.objection("the key in use", &sealed));
+        objection.map_or(Ok(()), Err)
     }
 }
 
 impl TpmKey {
+    fn demand(&self) -> SealWith {
+        *self.seal_with.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How the key in use is sealed, when that can be told.
-    pub fn present_seal(&self) -> Option<SealOptions> {
-        SealOptions::of(&fs::read(&self.credential.sealed).ok()?)
+    async fn present_seal(&self) -> Option<SealOptions> {
+        SealOptions::of(self.credential.sealed().await.ok()??.expose_secret())
     }
 
     /// Where the next key waits to become the one in use.
@@ -123,41 +142,94 @@ impl TpmKey {
     }
 
     async fn open(&self, credential: &Credential) -> Result<Option<LoadedKey>, KeyError> {
-        let key = credential
-            .read()
-            .await
-            .map_err(|why| KeyError::new(format!("the key in {why}"), remedy(&why)))?;
-        let Some(key) = key else { return Ok(None) };
+        let key = match credential.delivered().await {
+            // A unit's credential is root's doing.
+            Ok(Some(key)) => key,
+            Ok(None) => match credential.sealed().await {
+                Ok(Some(sealed)) => self.unseal(credential, &sealed).await?,
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(self.unread(&error)),
+            },
+            Err(error) => return Err(self.unread(&error)),
+        };
         let key = DataKey::from_secret(&key).ok_or_else(|| {
             KeyError::new(
                 format!("the cache key has {} bytes instead of {}", key.len(), DataKey::LEN),
-                "make a new one with `psi-driver cache init --backend tpm --force`",
+                "`psi-driver cache recover` brings it back with the recovery key",
             )
+            .lasting()
         })?;
         Ok(Some(LoadedKey { key, part: Vec::new() }))
     }
+
+    async fn unseal(
+        &self,
+        credential: &Credential,
+        sealed: &SecretBytes,
+    ) -> Result<SecretBytes, KeyError> {
+        let what = format!("the key in {}", credential.sealed.display());
+        if let Some(objection) = self.objection(&what, sealed) {
+            return Err(objection);
+        }
+        match credential.open(sealed).await {
+            Ok(key) => Ok(key),
+            Err(error) => {
+                let seal = SealOptions::of(sealed.expose_secret());
+                Err(fault::of_opening(&self.credential.creds, seal.as_ref(), &error).await)
+            }
+        }
+    }
+
+    /// Why a sealed key is not what the config demands.
+    fn objection(&self, what: &str, sealed: &SecretBytes) -> Option<KeyError> {
+        let demand = self.demand();
+        let seal = SealOptions::of(sealed.expose_secret());
+        if demand.accepts(seal.as_ref()) {
+            return None;
+        }
+        let (named, enough) = match &seal {
+            Some(seal) => (seal.to_string(), SealWith::met_by(seal)),
+            None => ("something that psid does not know".into(), SealWith::Any),
+        };
+        Some(KeyError::new(
+            format!(
+                "{what} is sealed to {named}, and seal_with = \"{}\" in [cache] of {} demands more",
+                demand.name(),
+                self.config.display()
+            ),
+            format!(
+                "`psi-driver cache recover --seal-with {}` seals it anew with the recovery key; if it is meant to \
+                 be so, set seal_with = \"{}\" there",
+                self.credential.creds.seal_for(demand).with_key,
+                enough.name()
+            ),
+        ))
+    }
+
+    /// The file cannot be read: that says nothing of the key.
+    fn unread(&self, error: &CredsError) -> KeyError {
+        KeyError::new(
+            format!("the key cannot be opened: {error}"),
+            format!(
+                "psid tries again by itself; if psid may not read the file, `chown --reference={} {}`",
+                self.state.display(),
+                self.credential.sealed.display()
+            ),
+        )
+    }
+
+    async fn not_sealed(&self, seal: &SealOptions, error: &CredsError) -> KeyError {
+        let what = format!("sealing a key with --seal-with {}: {error}", seal.with_key);
+        let remedy = fault::of_sealing(&self.credential.creds, seal, error).await;
+        KeyError::new(what, format!("nothing was changed; {remedy}"))
+    }
 }
 
-/// What to do about a key that does not open. A TPM takes a loss of power after a key was opened for a guess
-/// at it (TPM 2.0, part 1, 19.8), and refuses all keys for a while after some: ENOLCK, in systemd's words.
-fn remedy(why: &str) -> &'static str {
-    if why.contains("No locks available") {
-        return "the TPM has locked itself, as it does after some losses of power: it opens by itself within \
-                minutes or hours, and psid tries again; `tpm2_dictionarylockout --clear-lockout` opens it now";
-    }
-    "if firmware, Secure Boot or the board changed, `psi-driver cache recover` brings it back with the \
-     recovery key; else make a new key with `psi-driver cache init --backend tpm --force`"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tpm_that_is_locked_is_no_reason_for_a_new_key() {
-        let locked =
-            remedy("it does not open: Failed to unseal secret using TPM2: No locks available");
-        assert!(!locked.contains("--force") && locked.contains("by itself"));
-        assert!(remedy("it does not open: Operation not permitted").contains("cache recover"));
-    }
+/// File operations with an fsync, off the threads that answer lookups.
+async fn on_disk(
+    work: impl FnOnce() -> Result<(), KeyError> + Send + 'static,
+) -> Result<(), KeyError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(KeyError::new(format!("keeping the key: {error}"), "nothing was changed; report it"))
+    })
 }

@@ -14,8 +14,8 @@ use psi_common::SecretBytes;
 use super::board::Board;
 use super::describe::{PinStanding, Unwrapping};
 use super::error::{TokenError, cause, is_loss, return_value};
-use super::library::Library;
-use super::pin::{PinGuard, PinSource};
+use super::library::{Library, label_of};
+use super::pin::{AFTER_REFUSAL, PinGuard, PinSource};
 use super::{KeyChoice, TokenConfig};
 
 /// A session with the token.
@@ -94,43 +94,50 @@ impl Connection {
     pub(super) fn log_in(
         &mut self,
         pin: SecretBytes,
-        source: &PinSource,
+        config: &TokenConfig,
         guard: &mut PinGuard,
     ) -> Result<(), Trouble> {
-        if let Some(refusal) = guard.refusal_of(&pin) {
-            return Err(Trouble::Final(refusal.clone()));
-        }
-        if let Some(objection) = PinStanding::of(&self.token_info()?).objection() {
+        let info = self.token_info()?;
+        let subject = subject_of(&info);
+        let standing = PinStanding::of(&info);
+        let objection = length_fault(&pin, &info, &config.pin)
+            .or_else(|| guard.objection(&subject, &pin))
+            .or_else(|| standing.objection(config.systemctl));
+        if let Some(objection) = objection {
             return Err(Trouble::Final(objection));
         }
-        let hash = guard.hash(&pin);
-        let pin = RawAuthPin::new(Box::new(pin.into_exposed()));
-        let login = self.during("C_Login", |session| session.login_with_raw(UserType::User, &pin));
-        drop(pin);
-        match login {
-            Ok(()) => {
-                self.login = Login::Yes;
-                guard.forget();
+        let copy = RawAuthPin::new(Box::new(pin.expose_secret().to_vec()));
+        let login = self.during("C_Login", |session| session.login_with_raw(UserType::User, &copy));
+        drop(copy);
+        let Err(error) = login else {
+            self.login = Login::Yes;
+            guard.accept(&subject);
+            return Ok(());
+        };
+        match LoginFailure::of(return_value(&error)) {
+            LoginFailure::LoggedIn => {
+                self.login = Login::Claimed;
                 Ok(())
             }
-            Err(error) => match return_value(&error) {
-                Some(RvError::UserAlreadyLoggedIn) => {
-                    self.login = Login::Claimed;
-                    Ok(())
+            LoginFailure::NotSent => Err(Trouble::of_call("C_Login", &error)),
+            LoginFailure::Refused => {
+                let refusal = refusal(&error, &config.pin);
+                guard.refuse(&subject, &pin, &refusal.what);
+                Err(Trouble::Final(refusal))
+            }
+            LoginFailure::Unclear => {
+                // The token's own count decides; without one, a second such failure does.
+                if standing == PinStanding::CountLow || guard.has_failed(&subject, &pin) {
+                    let refusal = refusal(&error, &config.pin);
+                    guard.refuse(&subject, &pin, &refusal.what);
+                    return Err(Trouble::Final(refusal));
                 }
-                Some(
-                    RvError::PinExpired
-                    | RvError::PinIncorrect
-                    | RvError::PinInvalid
-                    | RvError::PinLenRange
-                    | RvError::PinLocked,
-                ) => {
-                    let refusal = refusal(&error, source);
-                    guard.refuse(hash, refusal.clone());
-                    Err(Trouble::Final(refusal))
-                }
-                _ => Err(Trouble::of_call("C_Login", &error)),
-            },
+                guard.suspend(&subject, &pin, &cause(&error));
+                let failed = guard.objection(&subject, &pin);
+                Err(Trouble::Final(
+                    failed.unwrap_or_else(|| TokenError::of_call("C_Login", &error)),
+                ))
+            }
         }
     }
 
@@ -221,6 +228,114 @@ fn refusal(error: &Error, source: &PinSource) -> TokenError {
             "the token refused the PIN in {source} ({}), and psid does not try it again",
             cause(error)
         ),
-        "put the right one there; or, if it is right, `systemctl reload psid` to try it once more",
+        AFTER_REFUSAL,
     )
+}
+
+/// A token, by what stays the same in whichever slot and process it is.
+fn subject_of(info: &TokenInfo) -> String {
+    let name = format!(
+        "PIN of the token '{}', {} {}, serial {}",
+        label_of(info),
+        info.manufacturer_id(),
+        info.model(),
+        info.serial_number()
+    );
+    name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A PIN of a length that the token does not take, as far as it says which it takes.
+fn length_fault(pin: &SecretBytes, info: &TokenInfo, source: &PinSource) -> Option<TokenError> {
+    let (shortest, longest) = (info.min_pin_length(), info.max_pin_length());
+    // Some modules say nothing, or something impossible.
+    let says = longest > 0 && shortest <= longest;
+    if pin.len() <= LONGEST_PIN && (!says || (shortest..=longest).contains(&pin.len())) {
+        return None;
+    }
+    let takes = if says { (shortest, longest.min(LONGEST_PIN)) } else { (1, LONGEST_PIN) };
+    Some(TokenError::pin(
+        format!(
+            "the PIN in {source} has a length that the token does not take: {} to {} bytes",
+            takes.0, takes.1
+        ),
+        "put the right one there; it was not tried",
+    ))
+}
+
+/// Longer than any PIN: another file was taken for it.
+const LONGEST_PIN: usize = 255;
+
+/// What a failure of C_Login says of the tries that the token counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LoginFailure {
+    /// The user is logged in already.
+    LoggedIn,
+    /// The module gave up before the PIN was sent to the token.
+    NotSent,
+    /// The token refused the PIN, or it is locked.
+    Refused,
+    /// It may have cost a try. Some modules answer so to a wrong PIN.
+    Unclear,
+}
+
+impl LoginFailure {
+    fn of(value: Option<RvError>) -> Self {
+        let Some(value) = value else { return Self::Unclear };
+        match value {
+            RvError::UserAlreadyLoggedIn => Self::LoggedIn,
+            // There is no instance of the module, or it has no such function.
+            RvError::CryptokiNotInitialized | RvError::FunctionNotSupported
+            // There is no session, or one that is not of this slot.
+            | RvError::SessionHandleInvalid | RvError::SessionClosed | RvError::SlotIdInvalid
+            // There is nothing in the slot. (DeviceRemoved says that it went during the call.)
+            | RvError::TokenNotPresent | RvError::TokenNotRecognized
+            // The module refuses the kind of login, whatever the PIN is.
+            | RvError::UserAnotherAlreadyLoggedIn | RvError::UserTooManyTypes
+            | RvError::UserTypeInvalid | RvError::SessionReadOnlyExists
+            // There is no PIN that a wrong one could be compared with.
+            | RvError::UserPinNotInitialized => Self::NotSent,
+            RvError::PinExpired
+            | RvError::PinIncorrect
+            | RvError::PinInvalid
+            | RvError::PinLenRange
+            | RvError::PinLocked => Self::Refused,
+            _ => Self::Unclear,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn login_failures_count_as_tries_unless_the_pin_was_not_sent() {
+        let of = |value| LoginFailure::of(Some(value));
+        for value in [
+            RvError::GeneralError,
+            RvError::FunctionFailed,
+            RvError::DeviceError,
+            RvError::DeviceRemoved,
+            RvError::DeviceMemory,
+            RvError::HostMemory,
+            RvError::ArgumentsBad,
+            RvError::FunctionCanceled,
+            RvError::OperationActive,
+            RvError::VendorDefined(7),
+            RvError::UnknownErrorCode(7),
+        ] {
+            assert_eq!(of(value), LoginFailure::Unclear, "{value:?}");
+        }
+        for value in
+            [RvError::TokenNotPresent, RvError::SessionHandleInvalid, RvError::UserTypeInvalid]
+        {
+            assert_eq!(of(value), LoginFailure::NotSent, "{value:?}");
+        }
+        for value in [RvError::PinIncorrect, RvError::PinLenRange, RvError::PinLocked] {
+            assert_eq!(of(value), LoginFailure::Refused, "{value:?}");
+        }
+        assert_eq!(of(RvError::UserAlreadyLoggedIn), LoginFailure::LoggedIn);
+        // A failure of the crate's own, after the call.
+        assert_eq!(LoginFailure::of(None), LoginFailure::Unclear);
+    }
 }

@@ -209,7 +209,7 @@ impl PinStanding {
     }
 
     /// Why no PIN may be tried now.
-    pub(super) fn objection(self) -> Option<TokenError> {
+    pub(super) fn objection(self, systemctl: &str) -> Option<TokenError> {
         match self {
             Self::Good | Self::CountLow => None,
             Self::Locked => Some(Self::locked()),
@@ -219,8 +219,10 @@ impl PinStanding {
             )),
             Self::FinalTry => Some(TokenError::pin(
                 "the next wrong PIN would lock the token, so psid tries none",
-                "log in once with the right one, `pkcs11-tool --login -O`, which resets the token's \
-                 count; put that one where psid reads it, and `systemctl reload psid`",
+                format!(
+                    "log in once with the right one, `pkcs11-tool --login -O`, which resets the token's \
+                     count; put that one where psid reads it, and `{systemctl} reload psid`"
+                ),
             )),
         }
     }
@@ -228,8 +230,8 @@ impl PinStanding {
     pub(super) fn locked() -> TokenError {
         TokenError::pin(
             "the token's user PIN is locked (CKR_PIN_LOCKED)",
-            "unlock it with the SO PIN, `pkcs11-tool --login --login-type so --init-pin`, and \
-             `systemctl reload psid`",
+            "unlock it with the SO PIN, `pkcs11-tool --login --login-type so --init-pin`; then \
+             `psi-driver hsm preflight --retry`",
         )
     }
 }

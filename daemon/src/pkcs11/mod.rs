@@ -23,6 +23,7 @@ use psi_common::SecretBytes;
 
 use crate::public_key::PublicKey;
 use crate::reach::Reach;
+use crate::refusals::Refusals;
 
 pub use board::TokenState;
 pub use describe::{KeyDescription, Mechanisms, PinStanding, TokenDescription, Unwrapping};
@@ -47,6 +48,12 @@ pub struct TokenConfig {
     pub key: KeyChoice,
     /// Where the user PIN is.
     pub pin: PinSource,
+    /// Which PINs were refused.
+    pub refusals: Refusals,
+    /// Whether a refused PIN gets one more try.
+    pub retry: bool,
+    /// How psid's own unit is reached: `systemctl`, or with `--user`.
+    pub systemctl: &'static str,
 }
 
 /// A token of a module.
@@ -87,7 +94,7 @@ impl Token {
         Self { desk: Arc::clone(&self.desk), patience }
     }
 
-    /// Follows a config that was read again. A PIN that was refused may be tried once more.
+    /// Follows a config that was read again. A refused PIN is not tried again for that.
     pub fn follow(&self, config: TokenConfig) {
         self.desk.renew(config);
     }

@@ -78,13 +78,13 @@ pub(super) fn start(
             let orders = lock(&orders);
             (orders.config.clone(), orders.renewals)
         };
-        let guard = PinGuard::default();
+        let guard = PinGuard::new(config.refusals.clone(), config.retry);
         let mut owner = Owner { orders, board, config, renewals, guard, loaded: None, line: None };
         for request in requests {
             let done = panic::catch_unwind(AssertUnwindSafe(|| request(&mut owner)));
             if done.is_err() {
                 // Whoever asked is told by the answer that never comes. What was open is not trusted any
-                // more; which PIN was refused still is.
+                // more.
                 owner.hang_up();
             }
         }
@@ -149,7 +149,7 @@ impl Owner {
         }
     }
 
-    /// A config that was read again holds from here on, and a refused PIN may be tried once more.
+    /// A config that was read again holds from here on.
     fn follow_orders(&mut self) {
         let config = {
             let orders = lock(&self.orders);
@@ -159,7 +159,6 @@ impl Owner {
             self.renewals = orders.renewals;
             orders.config.clone()
         };
-        self.guard.forget();
         let before = std::mem::replace(&mut self.config, config);
         let same = before.module == self.config.module
             && before.token == self.config.token
@@ -204,7 +203,7 @@ impl Owner {
 
     fn log_in(&mut self, pin: SecretBytes) -> Result<(), Trouble> {
         match &mut self.line {
-            Some(line) => line.connection.log_in(pin, &self.config.pin, &mut self.guard),
+            Some(line) => line.connection.log_in(pin, &self.config, &mut self.guard),
             None => Ok(()),
         }
     }

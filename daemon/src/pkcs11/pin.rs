@@ -1,13 +1,15 @@
-//! The PIN: read only for a login, dropped at once, and never tried twice once it was refused, for three
-//! wrong ones lock a token.
+//! The PIN: read only for a login, dropped at once, and not tried again once it was refused, by whichever
+//! process: three wrong ones lock a token.
 
-use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use psi_common::SecretBytes;
 
+use super::describe::PinStanding;
 use super::error::TokenError;
-use crate::credential::Credential;
+use crate::credential::{self, Credential};
+use crate::refusals::{Hold, Refusals};
 
 /// Where the user PIN is.
 #[derive(Clone, Debug)]
@@ -22,7 +24,7 @@ impl PinSource {
     /// The PIN, without the newline that editors and `echo` leave at its end.
     pub(super) async fn read(&self) -> Result<SecretBytes, TokenError> {
         let read = match self {
-            Self::Credential(credential) => credential.read().await,
+            Self::Credential(credential) => credential.read().await.map_err(|error| error.why),
             Self::File(path) => match tokio::fs::read(path).await {
                 Ok(bytes) => Ok(Some(SecretBytes::new(bytes))),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -33,8 +35,12 @@ impl PinSource {
             .map_err(|why| TokenError::pin(format!("the PIN in {why}"), self.remedy()))?
             .map(|pin| SecretBytes::new(pin.expose_secret().trim_ascii_end().to_vec()));
         match pin {
-            Some(pin) if !pin.is_empty() => Ok(pin),
-            Some(_) => Err(TokenError::pin(format!("the PIN in {self} is empty"), self.remedy())),
+            Some(pin) => match credential::form_fault(pin.expose_secret()) {
+                None => Ok(pin),
+                Some(fault) => {
+                    Err(TokenError::pin(format!("the PIN in {self} {fault}"), self.remedy()))
+                }
+            },
             None => Err(TokenError::pin(
                 format!("the PIN is missing: {}", self.absence()),
                 self.remedy(),
@@ -70,39 +76,76 @@ impl std::fmt::Display for PinSource {
     }
 }
 
-/// Remembers the PIN that was refused: as a hash under a key of this process, for it may be the right one
-/// but for a digit.
-#[derive(Default)]
+/// The tries of a PIN at one token, and what is remembered of them.
 pub(super) struct PinGuard {
-    hasher: RandomState,
-    refused: Option<(u64, TokenError)>,
+    refusals: Refusals,
+    /// An admin asked for one try of a PIN that was refused.
+    retry: bool,
 }
 
 impl PinGuard {
-    /// The refusal of this very PIN, if there was one.
-    pub(super) fn refusal_of(&self, pin: &SecretBytes) -> Option<&TokenError> {
-        let (hash, error) = self.refused.as_ref()?;
-        (*hash == self.hash(pin)).then_some(error)
+    pub(super) fn new(refusals: Refusals, retry: bool) -> Self {
+        Self { refusals, retry }
     }
 
-    /// Remembers the PIN with this hash.
-    pub(super) fn refuse(&mut self, hash: u64, error: TokenError) {
-        self.refused = Some((hash, error));
+    /// Why this PIN must not be tried at the token that calls itself `subject`.
+    pub(super) fn objection(&mut self, subject: &str, pin: &SecretBytes) -> Option<TokenError> {
+        if std::mem::take(&mut self.retry) {
+            return None;
+        }
+        let refusal = self.refusals.look_up(subject, pin.expose_secret())?;
+        Some(match refusal.wait_left {
+            Some(wait) => TokenError::broken(
+                format!(
+                    "a login with this PIN failed, and the token may have counted it as a wrong one: {}; \
+                     psid tries it once more in {}",
+                    refusal.why,
+                    in_minutes(wait)
+                ),
+                "check the token, its reader and pcscd with `pkcs11-tool -L`; `psi-driver hsm preflight --retry` \
+                 tries it at once",
+            ),
+            None => Some(PinStanding::locked())
+                .filter(|locked| locked.what == refusal.why)
+                .unwrap_or_else(|| TokenError::pin(refusal.why, AFTER_REFUSAL)),
+        })
     }
 
-    /// Somebody said that it may be tried again.
-    pub(super) fn forget(&mut self) {
-        self.refused = None;
+    /// Whether a login with this PIN has failed before.
+    pub(super) fn has_failed(&self, subject: &str, pin: &SecretBytes) -> bool {
+        self.refusals.count(subject, pin.expose_secret()) > 0
     }
 
-    /// What is kept of a PIN.
-    pub(super) fn hash(&self, pin: &SecretBytes) -> u64 {
-        self.hasher.hash_one(pin.expose_secret())
+    /// Remembers that the token refused the PIN, or was asked too often without a clear answer.
+    pub(super) fn refuse(&self, subject: &str, pin: &SecretBytes, why: &str) {
+        self.refusals.record(subject, pin.expose_secret(), why, Hold::UntilChanged);
+    }
+
+    /// Remembers a failure that may have cost a try; it is tried once more, and not at once.
+    pub(super) fn suspend(&self, subject: &str, pin: &SecretBytes, why: &str) {
+        self.refusals.record(subject, pin.expose_secret(), why, Hold::Paced);
+    }
+
+    /// The token accepted a PIN.
+    pub(super) fn accept(&self, subject: &str) {
+        self.refusals.clear(subject);
+    }
+}
+
+/// What to do about a PIN that was refused.
+pub(super) const AFTER_REFUSAL: &str = "put the right one there; if it is right, `psi-driver hsm preflight --retry` \
+     tries it once more";
+
+fn in_minutes(wait: Duration) -> String {
+    match wait.as_secs().div_ceil(60) {
+        1 => "1 minute".into(),
+        minutes => format!("{minutes} minutes"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::TokenErrorKind;
     use super::*;
 
     fn secret(text: &str) -> SecretBytes {
@@ -110,15 +153,31 @@ mod tests {
     }
 
     #[test]
-    fn only_the_refused_pin_is_held_back_until_that_is_lifted() {
-        let mut guard = PinGuard::default();
-        assert_eq!(guard.refusal_of(&secret("1234")), None);
-        let wrong = TokenError::pin("wrong", "right it");
-        guard.refuse(guard.hash(&secret("1234")), wrong.clone());
-        assert_eq!(guard.refusal_of(&secret("1234")), Some(&wrong));
-        assert_eq!(guard.refusal_of(&secret("1235")), None);
-        guard.forget();
-        assert_eq!(guard.refusal_of(&secret("1234")), None);
+    fn refused_pin_is_held_back_until_it_changes_or_one_retry() {
+        let refusals = Refusals::in_ram();
+        let mut guard = PinGuard::new(refusals.clone(), false);
+        assert_eq!(guard.objection("token", &secret("1234")), None);
+        guard.refuse("token", &secret("1234"), "wrong");
+        let told = guard.objection("token", &secret("1234")).unwrap();
+        assert_eq!((told.what.as_str(), told.kind), ("wrong", TokenErrorKind::Pin));
+        assert_eq!(guard.objection("token", &secret("1235")), None);
+        assert_eq!(guard.objection("another token", &secret("1234")), None);
+        let mut retry = PinGuard::new(refusals, true);
+        assert_eq!(retry.objection("token", &secret("1234")), None, "one try");
+        assert!(retry.objection("token", &secret("1234")).is_some(), "no more");
+        retry.accept("token");
+        assert_eq!(guard.objection("token", &secret("1234")), None);
+    }
+
+    #[test]
+    fn unclear_failure_holds_a_pin_back_for_minutes() {
+        let mut guard = PinGuard::new(Refusals::in_ram(), false);
+        assert!(!guard.has_failed("token", &secret("1234")));
+        guard.suspend("token", &secret("1234"), "CKR_DEVICE_ERROR");
+        assert!(guard.has_failed("token", &secret("1234")));
+        let told = guard.objection("token", &secret("1234")).unwrap();
+        assert!(told.what.contains("once more in ") && told.what.contains(" minutes"), "{told}");
+        assert_eq!(told.kind, TokenErrorKind::Broken);
     }
 
     #[tokio::test]
@@ -133,6 +192,9 @@ mod tests {
         std::fs::write(&path, "\n").unwrap();
         let empty = source.read().await.unwrap_err();
         assert!(empty.what.ends_with("pin is empty"), "{empty}");
-        assert_eq!(empty.kind, super::super::TokenErrorKind::Pin);
+        assert_eq!(empty.kind, TokenErrorKind::Pin);
+        std::fs::write(&path, "\"1234\"\n").unwrap();
+        let quoted = source.read().await.unwrap_err();
+        assert!(quoted.what.ends_with("is in quotes: write it without them"), "{quoted}");
     }
 }

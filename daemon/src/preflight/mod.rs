@@ -35,14 +35,16 @@ struct Wanted {
 }
 
 /// Walks the chain, and has each step told as it is done: a token takes its time. `pcscd` is where
-/// pcscd's socket is, if that matters.
+/// pcscd's socket is, if that matters; `retry` tries a PIN once more that was refused.
 pub async fn run<'a>(
     surroundings: &Surroundings,
     pcscd: &Path,
+    retry: bool,
     tell: &'a dyn Fn(&str),
 ) -> Report<'a> {
     let mut report = Report::new(tell);
-    if let Some(wanted) = report.take(Step::Config, config(surroundings)) {
+    if let Some(mut wanted) = report.take(Step::Config, config(surroundings)) {
+        wanted.token.retry = retry;
         let token = Token::new(wanted.token.clone());
         // The fault that ends the walk is in the report.
         let _ = walk(&mut report, &wanted, &token, pcscd).await;
@@ -59,7 +61,7 @@ async fn walk(report: &mut Report<'_>, wanted: &Wanted, token: &Token, pcscd: &P
     } else {
         report.skip(Step::Socket, "not needed: the module does without pcscd");
     }
-    // Here the PIN is tried, once; a wrong one is not tried again in this process.
+    // Here the PIN is tried, unless it was refused before.
     let described = report.take(Step::Token, found(token.describe().await))?;
     report.take(Step::Pin, pin(&described, &wanted.token))?;
     let key = report.take(Step::Key, key(&described, wanted.must_sign))?;

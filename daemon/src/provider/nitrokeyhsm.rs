@@ -234,6 +234,9 @@ mod tests {
             token: TokenChoice::Slot(0),
             key: KeyChoice::Label("key".into()),
             pin: PinSource::File("/nonexistent".into()),
+            refusals: crate::refusals::Refusals::in_ram(),
+            retry: false,
+            systemctl: "systemctl",
         }))
     }
 

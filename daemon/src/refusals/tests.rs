@@ -5,6 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// Places whose run directory is this one.
+fn run(directory: &Path) -> Paths {
+    let state = directory.to_owned();
+    Paths { run: state.clone(), state, ..Paths::new(psi_common::Scope::System) }
+}
+
 const SUBJECT: &str = "infisical https://example.org client-1";
 
 /// A clock for one test: each `clock!` has a time of its own.
@@ -22,7 +28,7 @@ macro_rules! clock {
 fn login_pauses_double_up_to_an_hour_and_outlast_a_restart() {
     clock!(advance, clock);
     let directory = tempfile::tempdir().unwrap();
-    let open = || Refusals::with(Some(directory.path().to_owned()), clock);
+    let open = || Refusals::with(Some(run(directory.path())), clock);
     for (count, minutes) in [(1, 5), (2, 10), (3, 20), (4, 40), (5, 60), (6, 60)] {
         assert_eq!(open().look_up(SUBJECT, b"wrong"), None);
         let refusal = open().record(SUBJECT, b"wrong", "401", Hold::Paced);
@@ -43,7 +49,7 @@ fn login_pauses_double_up_to_an_hour_and_outlast_a_restart() {
 #[test]
 fn refused_pins_are_held_until_they_change_even_when_two_alternate() {
     let directory = tempfile::tempdir().unwrap();
-    let open = || Refusals::open(directory.path());
+    let open = || Refusals::open(&run(directory.path()));
     for pin in [b"1111", b"2222"] {
         open().record("token", pin, "CKR_PIN_INCORRECT", Hold::UntilChanged);
     }
@@ -60,7 +66,7 @@ fn refused_pins_are_held_until_they_change_even_when_two_alternate() {
 fn locked_identity_waits_whatever_the_secret() {
     clock!(advance, clock);
     let directory = tempfile::tempdir().unwrap();
-    let open = || Refusals::with(Some(directory.path().to_owned()), clock);
+    let open = || Refusals::with(Some(run(directory.path())), clock);
     open().record(SUBJECT, b"a", "temporarily locked", Hold::Identity(MINUTE));
     let refusal = open().look_up(SUBJECT, b"b").unwrap();
     assert_eq!(refusal.wait_left, Some(MINUTE));
@@ -71,11 +77,11 @@ fn locked_identity_waits_whatever_the_secret() {
 #[test]
 fn waits_end_with_the_boot_but_pins_stay_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let refusals = Refusals::open(directory.path());
+    let refusals = Refusals::open(&run(directory.path()));
     refusals.record(SUBJECT, b"a", "401", Hold::Paced);
     refusals.record("token", b"a", "wrong", Hold::UntilChanged);
     fs::remove_file(directory.path().join("boot")).unwrap();
-    let rebooted = Refusals::open(directory.path());
+    let rebooted = Refusals::open(&run(directory.path()));
     assert_eq!(rebooted.look_up(SUBJECT, b"a"), None);
     assert!(rebooted.look_up("token", b"a").is_some());
 }
@@ -83,7 +89,7 @@ fn waits_end_with_the_boot_but_pins_stay_refused() {
 #[test]
 fn file_is_private_and_holds_no_secret() {
     let directory = tempfile::tempdir().unwrap();
-    let refusals = Refusals::open(&directory.path().join("psid"));
+    let refusals = Refusals::open(&run(&directory.path().join("psid")));
     refusals.record("token", b"87654321", "two\nlines", Hold::UntilChanged);
     let path = directory.path().join("psid/refusals.json");
     let text = fs::read_to_string(&path).unwrap();
@@ -95,7 +101,7 @@ fn file_is_private_and_holds_no_secret() {
 fn damaged_file_is_an_empty_memory() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("refusals.json");
-    let refusals = Refusals::open(directory.path());
+    let refusals = Refusals::open(&run(directory.path()));
     for damage in [
         "",
         "{",
@@ -106,7 +112,10 @@ fn damaged_file_is_an_empty_memory() {
         fs::write(&path, damage).unwrap();
         assert_eq!(refusals.look_up("token", b"a"), None, "{damage}");
         refusals.record("token", b"a", "wrong", Hold::UntilChanged);
-        assert!(Refusals::open(directory.path()).look_up("token", b"a").is_some(), "{damage}");
+        assert!(
+            Refusals::open(&run(directory.path())).look_up("token", b"a").is_some(),
+            "{damage}"
+        );
     }
 }
 
@@ -116,17 +125,17 @@ fn what_is_no_regular_file_is_not_waited_for() {
     let path = directory.path().join("refusals.json");
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    assert_eq!(Refusals::open(directory.path()).look_up("token", b"a"), None);
+    assert_eq!(Refusals::open(&run(directory.path())).look_up("token", b"a"), None);
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
-    assert_eq!(Refusals::open(directory.path()).look_up("token", b"a"), None);
+    assert_eq!(Refusals::open(&run(directory.path())).look_up("token", b"a"), None);
 }
 
 #[test]
 fn without_a_directory_the_memory_lasts_as_long_as_the_process() {
     // Not even root makes a directory below a file.
     let file = tempfile::NamedTempFile::new().unwrap();
-    for refusals in [Refusals::open(&file.path().join("psid")), Refusals::in_ram()] {
+    for refusals in [Refusals::open(&run(&file.path().join("psid"))), Refusals::in_ram()] {
         refusals.record("token", b"a", "wrong", Hold::UntilChanged);
         assert!(refusals.clone().look_up("token", b"a").is_some());
         assert_eq!(refusals.look_up("token", b"b"), None);
@@ -140,18 +149,18 @@ fn what_could_not_be_written_is_written_later() {
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("psid");
     fs::write(&directory, "in the way").unwrap();
-    let refusals = Refusals::open(&directory);
+    let refusals = Refusals::open(&run(&directory));
     refusals.record("one", b"a", "wrong", Hold::UntilChanged);
     fs::remove_file(&directory).unwrap();
     refusals.record("two", b"a", "wrong", Hold::UntilChanged);
-    let other = Refusals::open(&directory);
+    let other = Refusals::open(&run(&directory));
     assert!(other.look_up("one", b"a").is_some() && other.look_up("two", b"a").is_some());
 }
 
 #[test]
 fn the_file_stays_small() {
     let directory = tempfile::tempdir().unwrap();
-    let refusals = Refusals::open(directory.path());
+    let refusals = Refusals::open(&run(directory.path()));
     for number in 0..MAX_SUBJECTS + 5 {
         let secret = number.to_string();
         refusals.record(&format!("subject {number:04}"), b"a", "no", Hold::UntilChanged);

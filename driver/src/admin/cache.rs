@@ -29,25 +29,20 @@ pub(crate) fn run(paths: &Paths, command: &CacheCommand) -> Result<(), Failure> 
 /// Provisioning needs the key, the cipher and the file, which only psid knows: it is psid that runs
 /// here, in this process's place, and no daemon need be up.
 fn init(paths: &Paths, options: &InitOptions) -> Result<(), Failure> {
-    let Some(backend) = options.backend else {
-        return Err(Failure::new(
-            Exit::Usage,
-            "which key backend?",
-            "choose --backend tpm (a key sealed to this host's TPM) or --backend hsm (a key wrapped \
-             by a PKCS#11 token)",
-        ));
-    };
-    let mut args = vec!["init", "--backend", backend.name(), "--tpm2-pcrs", &options.tpm2_pcrs];
+    let mut args = vec!["init", "--tpm2-pcrs", &options.tpm2_pcrs];
+    if let Some(backend) = options.backend {
+        args.extend(["--backend", backend.name()]);
+    }
     if let Some(seal_with) = options.seal_with {
         args.extend(["--seal-with", seal_with.name()]);
     }
     args.extend(["--title", "psi-driver: cache init"]);
-    if options.force {
-        args.push("--force");
-    }
-    if options.no_recovery_key {
-        args.push("--no-recovery-key");
-    }
+    let flags = [
+        (options.force, "--force"),
+        (options.no_recovery_key, "--no-recovery-key"),
+        (options.retry, "--retry"),
+    ];
+    args.extend(flags.into_iter().filter_map(|(asked, flag)| asked.then_some(flag)));
     Err(psid::instead(paths, &args))
 }
 

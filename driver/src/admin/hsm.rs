@@ -14,18 +14,17 @@ use crate::stdio;
 
 pub(crate) fn run(paths: &Paths, command: &HsmCommand) -> Result<(), Failure> {
     match command {
-        HsmCommand::Preflight { json } => Err(preflight(paths, *json)),
+        HsmCommand::Preflight { json, retry } => Err(preflight(paths, *json, *retry)),
         HsmCommand::Status { json } => status(paths, *json),
         HsmCommand::Store { name } => store(paths, name),
     }
 }
 
 /// Only psid speaks PKCS#11, and it need not be up as a daemon: it runs in this process's place.
-fn preflight(paths: &Paths, json: bool) -> Failure {
+fn preflight(paths: &Paths, json: bool, retry: bool) -> Failure {
     let mut args = vec!["hsm-preflight", "--title", "psi-driver: hsm preflight"];
-    if json {
-        args.push("--json");
-    }
+    let flags = [(json, "--json"), (retry, "--retry")];
+    args.extend(flags.into_iter().filter_map(|(asked, flag)| asked.then_some(flag)));
     psid::instead(paths, &args)
 }
 

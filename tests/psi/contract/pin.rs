@@ -37,7 +37,7 @@ fn a_wrong_pin_is_tried_once() {
                 error.contains("(CKR_PIN_INCORRECT), and psid does not try it again; "),
                 "{error}"
             );
-            assert!(error.contains("systemctl reload psid"), "{error}");
+            assert!(error.contains("psi-driver hsm preflight --retry"), "{error}");
             assert_eq!(state(&mut probe), "pin refused");
         }
         probe.ok(json!({ "do": "describe" }));
@@ -63,39 +63,125 @@ fn the_token_saw_one_attempt() {
 }
 
 #[test]
-fn a_reload_lets_a_refused_pin_be_tried_once_more() {
-    let token = Token::kryoptic();
-    token.give_pin("11111111");
-    let mut probe = Probe::of_token(&token);
-    probe.fails(sign());
-    for logins in [2, 3] {
-        probe.ok(json!({ "do": "reload" }));
-        probe.fails(sign());
-        probe.fails(sign());
-        assert_eq!(token.calls("C_Login"), logins);
+fn a_reload_and_a_restart_cost_no_try() {
+    for token in [Token::kryoptic(), Token::softhsm()] {
+        token.give_pin("11111111");
+        for _ in 0..5 {
+            let mut probe = Probe::of_token(&token);
+            let error = probe.fails(sign());
+            assert!(
+                error.contains("(CKR_PIN_INCORRECT), and psid does not try it again"),
+                "{error}"
+            );
+            probe.ok(json!({ "do": "reload" }));
+            probe.fails(sign());
+        }
+        assert_eq!(token.calls("C_Login"), 1);
+        // Another wrong one is another try; the first one stays refused.
+        for pin in ["22222222", "11111111", "22222222"] {
+            token.give_pin(pin);
+            Probe::of_token(&token).fails(sign());
+        }
+        assert_eq!(token.calls("C_Login"), 2);
+        token.give_pin(PIN);
+        assert_eq!(Probe::of_token(&token).ok(sign())["verifies"], true);
     }
 }
 
-/// Restarts forget what was refused, the token does not: Kryoptic locks itself at the tenth wrong PIN.
+/// The token's own PIN was changed back: the one that was refused is right again.
 #[test]
-fn no_number_of_restarts_locks_the_token() {
+fn a_retry_makes_one_try_and_its_success_ends_the_refusal_for_all() {
     let token = Token::kryoptic();
     token.give_pin("11111111");
-    let mut last = String::new();
-    for _ in 0..12 {
-        last = Probe::of_token(&token).fails(sign());
-    }
-    assert!(
-        last.starts_with("Pin: the next wrong PIN would lock the token, so psid tries none; "),
-        "{last}"
-    );
-    assert!(token.calls("C_Login") < 10);
-    // The right one is not tried either: psid cannot know that it is right.
-    token.give_pin(PIN);
-    let mut probe = Probe::of_token(&token);
+    let mut running = Probe::of_token(&token);
+    running.fails(sign());
+    let mut setup = token.setup();
+    setup["retry"] = true.into();
+    let retry = || Probe::with_tokens(&token, &[setup.clone()]);
+    let mut probe = retry();
     probe.fails(sign());
-    token.user_tool(&["--list-objects"]);
-    probe.ok(json!({ "do": "reload" }));
+    probe.fails(sign());
+    assert_eq!(token.calls("C_Login"), 2, "one more");
+    token.change_pin("11111111");
+    running.fails(sign());
+    assert_eq!(token.calls("C_Login"), 2);
+    assert_eq!(retry().ok(sign())["verifies"], true);
+    assert_eq!(running.ok(sign())["verifies"], true);
+    assert_eq!(token.calls("C_Login"), 4);
+}
+
+/// `CKR_GENERAL_ERROR`, `CKR_FUNCTION_FAILED`, `CKR_DEVICE_ERROR`, `CKR_DEVICE_REMOVED`, and a vendor's own.
+#[test]
+fn a_login_that_fails_without_a_clear_reason_counts_as_a_try() {
+    for value in ["5", "6", "48", "50", "2147483656"] {
+        let token = Token::kryoptic();
+        token.spoil("fail-C_Login", value);
+        for _ in 0..3 {
+            let mut probe = Probe::of_token(&token);
+            for _ in 0..3 {
+                let error = probe.fails(sign());
+                assert!(error.contains("psid tries it once more in "), "{error}");
+                assert!(error.contains("preflight --retry"), "{error}");
+            }
+        }
+        assert_eq!(token.calls("C_Login"), 1, "{value}");
+        // Nobody has to wait who has another PIN, or who asks for a retry.
+        token.mend("fail-C_Login");
+        let mut setup = token.setup();
+        setup["retry"] = true.into();
+        assert_eq!(Probe::with_tokens(&token, &[setup]).ok(sign())["verifies"], true);
+        assert_eq!(Probe::of_token(&token).ok(sign())["verifies"], true);
+    }
+}
+
+/// A token that counted the try says so: then there is no second one.
+#[test]
+fn an_unclear_failure_with_a_low_count_is_a_refusal() {
+    let token = Token::kryoptic();
+    // CKF_USER_PIN_COUNT_LOW, CKR_FUNCTION_FAILED
+    token.spoil("flags", "65536");
+    token.spoil("fail-C_Login", "6");
+    for _ in 0..3 {
+        let error = Probe::of_token(&token).fails(sign());
+        assert!(error.starts_with("Pin: ") && error.contains("does not try it again"), "{error}");
+    }
+    assert_eq!(token.calls("C_Login"), 1);
+}
+
+/// `CKR_TOKEN_NOT_PRESENT`, `CKR_SESSION_HANDLE_INVALID`, `CKR_USER_ANOTHER_ALREADY_LOGGED_IN`: the PIN was not sent.
+#[test]
+fn a_login_that_never_reached_the_token_costs_no_try() {
+    for value in ["224", "179", "260"] {
+        let token = Token::kryoptic();
+        token.spoil("fail-C_Login", value);
+        let mut probe = Probe::of_token(&token);
+        let error = probe.fails(sign());
+        assert!(!error.starts_with("Pin: "), "{error}");
+        token.mend("fail-C_Login");
+        assert_eq!(probe.ok(sign())["verifies"], true, "{value}");
+    }
+}
+
+#[test]
+fn what_no_token_takes_for_a_pin_is_not_sent() {
+    // The one of the two that says which lengths it takes.
+    let token = Token::softhsm();
+    let mut probe = Probe::of_token(&token);
+    for (pin, words) in [
+        (b"\xef\xbb\xbf12345678".as_slice(), "byte order mark"),
+        (b"\xff\xfe1\x002\x003\x004\x00", "UTF-16"),
+        (b"12345678\x00", "NUL"),
+        (b"\"12345678\"\n", "quotes"),
+        (b"12345678\n87654321\n", "more than one line"),
+        (b"12", "length that the token does not take"),
+        (&[b'1'; 300], "length that the token does not take"),
+    ] {
+        fs::write(token.pin_file(), pin).unwrap();
+        let error = probe.fails(sign());
+        assert!(error.starts_with("Pin: the PIN in ") && error.contains(words), "{error}");
+    }
+    assert_eq!(token.calls("C_Login"), 0);
+    token.give_pin(PIN);
     assert_eq!(probe.ok(sign())["verifies"], true);
 }
 
@@ -129,7 +215,9 @@ fn a_locked_pin_is_told_and_not_tried() {
     }
     assert_eq!(token.calls("C_Login"), 1);
     token.mend("fail-C_Login");
-    probe.ok(json!({ "do": "reload" }));
+    let mut setup = token.setup();
+    setup["retry"] = true.into();
+    assert_eq!(Probe::with_tokens(&token, &[setup]).ok(sign())["verifies"], true);
     assert_eq!(probe.ok(sign())["verifies"], true);
 }
 

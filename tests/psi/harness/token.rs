@@ -145,7 +145,7 @@ impl Token {
 
     /// The same for a probe.
     pub(crate) fn setup(&self) -> Value {
-        json!({ "module": module(), "label": "psi", "pin_file": self.pin_file() })
+        json!({ "module": module(), "label": "psi", "pin_file": self.pin_file(), "run": self.path("run") })
     }
 
     /// What a process needs in its environment to have this token.

@@ -59,6 +59,25 @@ impl Tpm {
         self.tool("tpm2_pcrextend", &[&format!("{pcr}:sha256={}", "ab".repeat(32))]);
     }
 
+    /// Refuses all authorizations from now on: one failure is enough, and a loss of power is one.
+    pub(crate) fn lock_out(&mut self) {
+        let set = ["--setup-parameters", "--max-tries=1", "--recovery-time=1000"];
+        self.tool(
+            "tpm2_dictionarylockout",
+            &[&set[..], &["--lockout-recovery-time=1000"]].concat(),
+        );
+        self.process.kill();
+        for left in ["pid", "s", "s.ctrl"] {
+            let _ = std::fs::remove_file(self.folder.path().join(left));
+        }
+        self.power_on();
+    }
+
+    /// Ends that.
+    pub(crate) fn unlock(&self) {
+        self.tool("tpm2_dictionarylockout", &["--clear-lockout"]);
+    }
+
     fn tool(&self, name: &str, args: &[&str]) {
         let output = Command::new(name)
             .args(["-T", &self.device()])

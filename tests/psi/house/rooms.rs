@@ -8,7 +8,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("breaker", &["clock"]),
     ("cache", &["clock", "reference"]),
     ("clock", &[]),
-    ("config", &["pkcs11", "provider", "upstream"]),
+    ("config", &["credential", "pkcs11", "provider", "upstream"]),
     ("credential", &[]),
     ("drill", &["provider"]),
     ("envelope", &["sealer"]),

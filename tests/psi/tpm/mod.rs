@@ -1,8 +1,10 @@
 //! The tpm backend, with the real systemd-creds and a software TPM.
 
+mod binding;
 mod helper;
 mod init;
 mod keys;
+mod lockout;
 mod unseal;
 
 use crate::harness::{Double, Driver, Start, Tpm, World};

@@ -6,13 +6,14 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use psi_common::{BackendTag, SecretBytes};
+use psi_common::{BackendTag, Paths, Scope as UserScope, SecretBytes};
 use psi_daemon::credential::{Credential, Creds, Scope, SealOptions};
 use psi_daemon::envelope::{BackendPart, Content, Vault};
-use psi_daemon::key::{HsmKey, KeyBackend, KeyError, LoadedKey, TpmKey};
+use psi_daemon::key::{HsmKey, KeyBackend, KeyError, LoadedKey, SealWith, TpmKey};
 use psi_daemon::pkcs11::{
     KeyChoice, PinSource, Token, TokenChoice, TokenConfig, TokenError, TokenState,
 };
+use psi_daemon::refusals::Refusals;
 use psi_daemon::sealer::DataKey;
 use serde_json::{Value, json};
 
@@ -69,6 +70,8 @@ impl Probe {
                     creds: Creds::Child(Scope::System),
                 },
                 state: path(&self.setup["sealed"]).with_file_name(""),
+                config: "/etc/psi/config.toml".into(),
+                seal_with: SealWith::Tpm2.into(),
             }),
         }
     }
@@ -181,7 +184,16 @@ fn token_config(setup: &Value) -> TokenConfig {
             _ => KeyChoice::Label(setup["key_label"].as_str().unwrap_or("podman-secrets").into()),
         },
         pin: PinSource::File(path(&setup["pin_file"])),
+        refusals: refusals(setup),
+        retry: setup["retry"] == true,
+        systemctl: "systemctl",
     }
+}
+
+/// Of the run directory that a token brings; a clone for all handles of this process.
+fn refusals(setup: &Value) -> Refusals {
+    let Some(run) = setup["run"].as_str() else { return Refusals::in_ram() };
+    Refusals::open(&Paths { run: run.into(), ..Paths::new(UserScope::System) })
 }
 
 fn told(key: &LoadedKey) -> Value {

@@ -42,7 +42,7 @@ impl Probe {
     fn new(provider: &str, config: PathBuf, credentials: PathBuf) -> Self {
         let paths = Paths { config, ..Paths::new(Scope::System) };
         let creds = Creds::Child(credential::Scope::System);
-        let surroundings = Surroundings { paths, credentials: Some(credentials), creds };
+        let surroundings = Surroundings::new(paths, Some(credentials), creds);
         let config = Config::read(&surroundings.paths.config).expect("a good config");
         let token = assemble::token_config(&config, &surroundings).map(Token::new);
         let (upstreams, faults) = assemble::upstreams(&config, &surroundings, token.clone());

@@ -70,11 +70,11 @@ impl Psid {
     fn start() -> Self {
         let (runtime, folder) = (world::runtime(), world::folder());
         std::fs::write(folder.path().join("psi-cache-key"), [7; 32]).unwrap();
-        let surroundings = Surroundings {
-            paths: world::paths(folder.path()),
-            credentials: Some(folder.path().to_owned()),
-            creds: Creds::Child(Scope::System),
-        };
+        let surroundings = Surroundings::new(
+            world::paths(folder.path()),
+            Some(folder.path().to_owned()),
+            Creds::Child(Scope::System),
+        );
         let config = world::config();
         let listening = listener::listen(&surroundings.paths.socket, &config.access).unwrap();
         let daemon = assemble::assemble(&config, &surroundings);
