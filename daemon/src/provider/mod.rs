@@ -86,6 +86,8 @@ pub struct Listed {
     pub listing: Listing,
     /// Directories of the source that were refused or are gone, and why. No other one is concerned.
     pub refused: Vec<(Extent, ProviderError)>,
+    /// Whether this is the rest of a source of which an earlier listing had the first part.
+    pub continued: bool,
     /// Why the rest of the source is not listed. The next listing goes on there.
     pub incomplete: Option<ProviderError>,
 }

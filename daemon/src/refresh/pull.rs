@@ -60,7 +60,7 @@ fn take_over(
     listed: Listed,
     taking: &Taking<'_>,
 ) -> Result<Counts, ProviderError> {
-    let Listed { listing, refused, incomplete } = listed;
+    let Listed { listing, refused, incomplete, .. } = listed;
     let wanted = |(at, _): &&(Coordinates, String)| (taking.wanted)(at);
     let denied: Vec<_> = listing.denied.iter().filter(wanted).cloned().collect();
     let unread: Vec<_> = listing.unread.iter().filter(wanted).cloned().collect();

@@ -11,8 +11,8 @@ use psi_common::{SecretBytes, SecretId};
 use crate::breaker::Caller;
 use crate::cache::{Answer, Cache, Entry};
 use crate::clock::Moment;
-use crate::provider::Source;
-use crate::reference::{Coordinates, Extent, Reference};
+use crate::provider::{Listed, Source};
+use crate::reference::{Coordinates, Extent, Listing, Reference};
 use crate::registry::Registered;
 use crate::service::{Circumstances, Service, Verdict};
 use crate::upstream::{CallError, Route, Upstream, Workload, prefix_of};
@@ -174,14 +174,27 @@ async fn list(
     let folders = BTreeSet::new();
     let list = upstream.provider.list(source, &folders);
     let listed = upstream.call(&call, now, list).await;
-    let listed = listed.map_err(|error| CallError::error(error).to_string())?;
-    let refused = listed.refused.into_iter().next().map(|(_, error)| error);
-    if let Some(error) = listed.incomplete.or(refused) {
-        return Err(error.to_string());
-    }
-    let listing = listed.listing;
+    let listing = whole(listed.map_err(|error| CallError::error(error).to_string())?)?;
     let found = listing.found.into_iter().map(|(at, value)| (at, Value::Listed(value))).collect();
     Ok((extent, found))
+}
+
+/// A listing of all of a source. What a part of it lacks may be there.
+fn whole(listed: Listed) -> Result<Listing, String> {
+    let Listed { listing, refused, continued, incomplete } = listed;
+    if let Some(error) = incomplete {
+        return Err(error.to_string());
+    }
+    if continued {
+        return Err("only the rest of it was listed; ask again".into());
+    }
+    if let Some((extent, error)) = refused.first() {
+        return Err(format!("{}: {error}", extent.path));
+    }
+    match listing.denied.iter().chain(&listing.unread).next() {
+        Some((at, why)) => Err(format!("{at}: {why}")),
+        None => Ok(listing),
+    }
 }
 
 /// What the cache lacks of a source: everything, what was invalidated, or what is registered and was not

@@ -3,6 +3,10 @@
 mod answer;
 mod api;
 mod auth;
+mod directory;
+mod flights;
+mod references;
+mod source;
 mod write;
 
 use std::collections::{BTreeSet, HashMap};
@@ -11,13 +15,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use psi_common::{SecretBytes, check};
 
 use super::{Fetched, Keeping, Listed, ProviderError, SecretProvider, SecretWriter, Source};
 use crate::cache::Ticket;
-use crate::reference::{Coordinates, Extent, Listing, Realm, Reference, shown};
+use crate::reference::{Coordinates, Extent, Realm, Reference, shown};
 use answer::ApiError;
-use api::{Api, Folder, Secret};
+use api::{Api, Folder, View};
 use auth::{Token, TokenSource};
+use directory::{Contents, Slot};
+use flights::Flights;
+use source::Rests;
 
 pub use auth::{AwsIam, Azure, Gcp, Kubernetes, Method, SecretSource, UniversalAuth};
 
@@ -32,6 +40,8 @@ pub struct Infisical {
     /// `Err` says why there can be no client; what is cached is served all the same.
     api: Result<Api, String>,
     projects: HashMap<String, Project>,
+    flights: Flights,
+    rests: Rests,
 }
 
 /// A project of the config, as the API knows it.
@@ -56,7 +66,8 @@ impl Infisical {
         timeout: Duration,
         projects: HashMap<String, Project>,
     ) -> Self {
-        Self { api: Api::new(api_url, ca_cert, timeout), projects }
+        let api = Api::new(api_url, ca_cert, timeout);
+        Self { api, projects, flights: Flights::default(), rests: Rests::default() }
     }
 
     /// What keeps it from asking anything: a wrong URL, a missing CA file.
@@ -106,12 +117,13 @@ impl SecretProvider for Infisical {
                 .filter(|text| !text.is_empty())
                 .ok_or_else(|| format!("the reference has no \"{name}\""))
         };
-        let project = self.project(member("project")?)?;
+        let project = member("project")?;
+        check::project(project).map_err(|why| why.to_string())?;
+        let project = self.project(project)?;
         let path = normal_path(reference.member("path").unwrap_or("/"));
+        check::path(&path).map_err(|why| why.to_string())?;
         let key = member("key")?;
-        if [".", ".."].contains(&key) {
-            return Err(format!("no URL can name a key \"{key}\""));
-        }
+        check::key(key).map_err(|why| why.to_string())?;
         if path.len() + key.len() > LONGEST_NAME {
             return Err(format!(
                 "path and key have more than {LONGEST_NAME} bytes, which no URL carries"
@@ -125,24 +137,42 @@ impl SecretProvider for Infisical {
         Ok(Coordinates::new(project.realm.clone(), path, key))
     }
 
-    async fn fetch(&self, reference: &Reference, _: Ticket) -> Result<Fetched, ProviderError> {
+    async fn fetch(&self, reference: &Reference, epoch: Ticket) -> Result<Fetched, ProviderError> {
         let at = self.accept(reference).map_err(ProviderError::Misbehaved)?;
         let project = self
             .project(reference.member("project").unwrap_or_default())
             .map_err(ProviderError::Misbehaved)?;
-        let (api, folder, key) = (self.api()?, project.folder(&at.path), &*at.key);
-        let secret =
-            self.call(project, |token| async move { api.secret(token.text(), folder, key).await });
-        Ok(secret.await?.into())
+        if self.is_paused(&at.realm)
+            && let Some(value) = self.unreferring(project, &at).await
+        {
+            return Ok(value.into());
+        }
+        let directory =
+            Extent { realm: at.realm.clone(), path: at.path.to_string(), recursive: false };
+        let (read, is_own) = self.read_shared(project, &directory, epoch).await;
+        match read {
+            Ok(contents) => {
+                let value = self.value_in(project, &at, &contents).await?;
+                let beside = if is_own { beside(&at, &contents) } else { Vec::new() };
+                Ok(Fetched { value, beside })
+            }
+            // The identity may read this one all the same.
+            Err(ProviderError::Denied(_)) => {
+                Ok(self.by_name(project, &at, View::Expanded).await?.into())
+            }
+            // A get has a rate limit of its own.
+            Err(error @ ProviderError::Throttled { .. }) => {
+                self.unreferring(project, &at).await.map(Fetched::from).ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn extent(&self, source: &Source) -> Result<Extent, String> {
         let project = self.project(&source.project)?;
-        Ok(Extent {
-            realm: project.realm.clone(),
-            path: normal_path(&source.path),
-            recursive: source.recursive,
-        })
+        let path = normal_path(&source.path);
+        check::path(&path).map_err(|why| why.to_string())?;
+        Ok(Extent { realm: project.realm.clone(), path, recursive: source.recursive })
     }
 
     async fn list(
@@ -150,30 +180,9 @@ impl SecretProvider for Infisical {
         source: &Source,
         folders: &BTreeSet<String>,
     ) -> Result<Listed, ProviderError> {
-        let whole = self.extent(source).map_err(ProviderError::Misbehaved)?;
+        let extent = self.extent(source).map_err(ProviderError::Misbehaved)?;
         let project = self.project(&source.project).map_err(ProviderError::Misbehaved)?;
-        let mut secrets = HashMap::new();
-        let imports = self.list_into(&mut secrets, project, &whole).await?;
-        if !(whole.recursive && imports) {
-            return Ok(listing(vec![whole], secrets).into());
-        }
-        // A recursive listing names what is imported and not which of its folders import it: each is
-        // asked for its own.
-        let mut paths: BTreeSet<String> =
-            secrets.drain().map(|(at, _)| at.path.to_string()).collect();
-        paths.extend(folders.iter().cloned());
-        paths.insert(whole.path.clone());
-        let mut extents = Vec::new();
-        for path in paths {
-            let folder = Extent { path, recursive: false, ..whole.clone() };
-            match self.list_into(&mut secrets, project, &folder).await {
-                Ok(_) => extents.push(folder),
-                // What is known of a folder that is gone waits to be confirmed, one by one.
-                Err(ProviderError::NotFound(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(listing(extents, secrets).into())
+        self.list_source(project, extent, folders).await
     }
 
     fn knows(&self, realm: &Realm) -> bool {
@@ -194,51 +203,46 @@ impl SecretProvider for Infisical {
 }
 
 impl Infisical {
-    /// Lists one extent. Returns whether anything in it is imported.
-    async fn list_into(
+    /// A secret's value, as its directory has it.
+    async fn value_in(
         &self,
-        secrets: &mut HashMap<Coordinates, Secret>,
         project: &Project,
-        extent: &Extent,
-    ) -> Result<bool, ProviderError> {
-        let (api, folder, recursive) =
-            (self.api()?, project.folder(&extent.path), extent.recursive);
-        let listing =
-            self.call(project, |token| async move {
-                api.secrets(token.text(), folder, recursive).await
-            })
-            .await?;
-        let imports = !listing.imports.is_empty();
-        // In the order of precedence, lowest first: imports, of which the last one wins, then the
-        // folder's own.
-        let imported = listing.imports.into_iter().flat_map(|import| import.secrets);
-        let imported = imported.map(|secret| (None, secret));
-        let own = listing.secrets.into_iter().map(|mut secret| (secret.secret_path.take(), secret));
-        // One text for all secrets of a folder, which come one after the other.
-        let mut folder: Arc<str> = extent.path.as_str().into();
-        for (path, secret) in imported.chain(own) {
-            let path = path.map_or_else(|| extent.path.clone(), |path| normal_path(&path));
-            if *folder != *path {
-                folder = path.into();
-            }
-            let key = secret.secret_key.as_str();
-            let at = Coordinates::new(extent.realm.clone(), Arc::clone(&folder), key);
-            secrets.insert(at, secret);
+        at: &Coordinates,
+        contents: &Contents,
+    ) -> Result<SecretBytes, ProviderError> {
+        match contents.slots.get(at) {
+            Some(Slot::Value(value)) => Ok(copy_of(value)),
+            Some(Slot::ByName) => self.by_name(project, at, View::Expanded).await,
+            Some(Slot::Denied(why)) => Err(ProviderError::Denied(why.clone())),
+            Some(Slot::Unread(why)) => Err(ProviderError::Misbehaved(why.clone())),
+            None => Err(ProviderError::NotFound(format!(
+                "Infisical's listing of {} has no '{}'",
+                shown(&at.path),
+                shown(&at.key)
+            ))),
         }
-        Ok(imports)
+    }
+
+    /// A value by name, if there is no reference in it: then a listing has the same.
+    async fn unreferring(&self, project: &Project, at: &Coordinates) -> Option<SecretBytes> {
+        let value = self.by_name(project, at, View::Unexpanded).await.ok()?;
+        let text = std::str::from_utf8(value.expose_secret()).unwrap_or_default();
+        (!references::has_any(text)).then_some(value)
     }
 }
 
-/// One secret that is hidden from us says nothing of the others.
-fn listing(extents: Vec<Extent>, secrets: HashMap<Coordinates, Secret>) -> Listing {
-    let mut listing = Listing { extents, ..Listing::default() };
-    for (at, secret) in secrets {
-        match secret.value() {
-            Ok(value) => listing.found.push((at, value)),
-            Err(why) => listing.denied.push((at, why.to_string())),
-        }
-    }
-    listing
+/// The other values of a secret's directory.
+fn beside(at: &Coordinates, contents: &Contents) -> Vec<(Coordinates, SecretBytes)> {
+    let others = contents.slots.iter().filter(|(other, _)| *other != at);
+    let values = others.filter_map(|(other, slot)| match slot {
+        Slot::Value(value) => Some((other.clone(), copy_of(value))),
+        Slot::ByName | Slot::Denied(_) | Slot::Unread(_) => None,
+    });
+    values.collect()
+}
+
+fn copy_of(value: &SecretBytes) -> SecretBytes {
+    SecretBytes::new(value.expose_secret().to_vec())
 }
 
 impl Project {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use psi_common::SecretBytes;
+use psi_common::{SecretBytes, check};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -22,11 +22,14 @@ impl SecretWriter for Infisical {
     /// `backend/src/server/lib/schemas.ts` for names; a value is trimmed where it is written
     /// (`secret-v2-bridge`), but for one newline at its end.
     fn unfit(&self, key: &str, value: &SecretBytes) -> Option<String> {
-        if key.is_empty() || js_trimmed(key) != key {
+        if let Err(why) = check::key(key) {
+            return Some(why.to_string());
+        }
+        if js_trimmed(key) != key {
             return Some("a key begins and ends with no blank, and is not empty".into());
         }
-        if key.contains([':', '/']) || [".", ".."].contains(&key) {
-            return Some("no key of Infisical's has a colon or a slash, or only dots".into());
+        if key.contains([':', '/']) {
+            return Some("no key of Infisical's has a colon or a slash".into());
         }
         let Ok(text) = std::str::from_utf8(value.expose_secret()) else {
             return Some("the value is no UTF-8, and Infisical keeps text only; encode it".into());
@@ -52,10 +55,10 @@ impl SecretWriter for Infisical {
         let environment = target.environment.as_deref().unwrap_or(&project.environment);
         let folder = Folder { project_id: &project.id, environment, path: &path };
         let api = self.api()?;
-        let listed = self
-            .call(project, |token| async move { api.secrets(token.text(), folder, false).await })
-            .await?;
-        let own = listed.secrets.into_iter();
+        let own = self
+            .call(project, |token| async move { api.own_secrets(token.text(), folder).await })
+            .await?
+            .into_iter();
         Ok(own.map(|secret| (secret.secret_key.clone(), secret.value().ok())).collect())
     }
 

@@ -48,7 +48,7 @@ impl Method for Azure {
     }
 
     async fn proof(&self, near: &Client) -> Result<Proof, ApiError> {
-        let mut url = below(&self.metadata_url, &PATH);
+        let mut url = below(&self.metadata_url, &PATH)?;
         url.query_pairs_mut()
             .append_pair("api-version", "2018-02-01")
             .append_pair("resource", &self.resource)

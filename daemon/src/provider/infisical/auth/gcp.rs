@@ -33,7 +33,7 @@ impl Method for Gcp {
     }
 
     async fn proof(&self, near: &Client) -> Result<Proof, ApiError> {
-        let mut url = below(&self.metadata_url, &PATH);
+        let mut url = below(&self.metadata_url, &PATH)?;
         url.query_pairs_mut()
             .append_pair("audience", &self.identity_id)
             .append_pair("format", "full");

@@ -42,7 +42,7 @@ struct Outcome {
 impl<'a> Imds<'a> {
     /// Opens a session.
     pub(super) async fn open(near: &'a Client, base: &'a Url) -> Result<Self, ApiError> {
-        let request = near.put(below(base, &["latest", "api", "token"]));
+        let request = near.put(below(base, &["latest", "api", "token"])?);
         let answer =
             ask(request.header("X-aws-ec2-metadata-token-ttl-seconds", SESSION_SECONDS)).await?;
         let none = "it opens no session (IMDSv2)";
@@ -87,7 +87,7 @@ impl<'a> Imds<'a> {
     }
 
     async fn get(&self, path: &[&str]) -> Result<Answer, ApiError> {
-        let url = below(self.base, &[&["latest", "meta-data"], path].concat());
+        let url = below(self.base, &[&["latest", "meta-data"], path].concat())?;
         ask(self.near.get(url).header("X-aws-ec2-metadata-token", &self.token)).await
     }
 }

@@ -1,0 +1,81 @@
+//! References in values as they were written: `${KEY}` names a secret of the same directory,
+//! `${environment.directory.KEY}` one anywhere.
+
+use std::collections::{HashMap, HashSet};
+
+/// Secrets of their own directories, as they were written: by directory and key.
+pub(super) struct Written<'a>(HashMap<(&'a str, &'a str), &'a str>);
+
+/// Whether a value may hold a reference.
+pub(super) fn has_any(text: &str) -> bool {
+    text.contains("${")
+}
+
+impl<'a> Written<'a> {
+    /// Of secrets by directory, key and value.
+    pub(super) fn of(secrets: impl Iterator<Item = (&'a str, &'a str, &'a str)>) -> Self {
+        Self(secrets.map(|(path, key, text)| ((path, key), text)).collect())
+    }
+
+    /// Whether what a value names without a directory is a secret of this directory itself, and so on with
+    /// what that names. An imported value, which has no directory here, names none of it.
+    pub(super) fn resolves_in(&self, path: Option<&'a str>, text: &'a str) -> bool {
+        let (mut seen, mut texts) = (HashSet::new(), vec![text]);
+        while let Some(text) = texts.pop() {
+            for key in names_without_directory(text) {
+                let Some(found) = path.and_then(|path| self.0.get(&(path, key))) else {
+                    return false;
+                };
+                if seen.insert(key) {
+                    texts.push(found);
+                }
+            }
+        }
+        true
+    }
+}
+
+/// The names in `${…}` without a dot. Of what is no name, the server makes no reference.
+fn names_without_directory(text: &str) -> impl Iterator<Item = &str> {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || ['-', '_'].contains(&c);
+    let inside = text.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
+    inside
+        .map(|(name, _)| name)
+        .filter(move |name| !name.is_empty() && name.chars().all(is_of_name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_resolves_in_its_directory_if_all_that_it_names_is_there() {
+        let secrets = [
+            ("/app", "HOST", "db"),
+            ("/app", "URL", "x://${HOST}"),
+            ("/app", "CIRCLE", "${CIRCLE}"),
+            ("/app", "THROUGH", "${IMPORTED}"),
+            ("/other", "ELSEWHERE", "1"),
+        ];
+        let written = Written::of(secrets.into_iter());
+        for (text, resolves) in [
+            ("${HOST}", true),
+            ("a${URL}b${HOST}", true),
+            ("${CIRCLE}", true),
+            ("${prod.other.X}", true),
+            ("${@project.prod.X}", true),
+            ("${}", true),
+            ("${a b}", true),
+            ("${HOST", true),
+            ("${THROUGH}", false),
+            ("${IMPORTED}", false),
+            ("${ELSEWHERE}", false),
+            ("${HOST}${IMPORTED}", false),
+            ("${prod.other.X}${IMPORTED}", false),
+        ] {
+            assert_eq!(written.resolves_in(Some("/app"), text), resolves, "{text}");
+        }
+        assert!(written.resolves_in(None, "${prod.other.X}"));
+        assert!(!written.resolves_in(None, "${HOST}"));
+    }
+}
