@@ -1,6 +1,7 @@
 //! What psid does, without a word of gRPC, disk or configuration.
 
 mod ask;
+mod beside;
 mod error;
 mod offline;
 mod report;

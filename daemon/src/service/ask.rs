@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::beside::Siblings;
 use super::error::refusal;
 use super::{GRACE, Service};
 use crate::cache::{Answer, Cache, Entry, Ticket, Verdict};
@@ -82,8 +83,13 @@ impl Service {
         let ticket = self.cache.read(Cache::ticket);
         let flight = self.inflight.join((at.clone(), ticket), || {
             let (upstream, cache) = (Arc::clone(upstream), Arc::clone(&self.cache));
-            let fetch =
-                Fetch { call: call.clone(), at: at.clone(), link: Arc::clone(link), ticket };
+            let fetch = Fetch {
+                call: call.clone(),
+                at: at.clone(),
+                link: Arc::clone(link),
+                siblings: self.siblings(at),
+                ticket,
+            };
             fetch.run(upstream, cache, now.lately())
         });
         match tokio::time::timeout_at(patience, flight).await {
@@ -99,6 +105,7 @@ struct Fetch {
     call: Call,
     at: Coordinates,
     link: Arc<Link>,
+    siblings: Siblings,
     ticket: Ticket,
 }
 
@@ -109,11 +116,12 @@ impl Fetch {
         cache: Arc<SharedCache>,
         began: Moment,
     ) -> Result<Arc<Entry>, ProviderError> {
-        let Self { call, at, link, ticket } = self;
+        let Self { call, at, link, siblings, ticket } = self;
         let answer = upstream.call(&call, began, upstream.provider.fetch(&link, ticket)).await;
         let now = began.lately();
         let error = match answer {
-            Ok(Fetched { value, .. }) => {
+            Ok(Fetched { value, beside }) => {
+                siblings.keep(&cache, beside, (began, now), ticket);
                 return Ok(match upstream.provider.keeping() {
                     Keeping::OnDisk => cache
                         .change(|cache| cache.put(&at, Entry::new(value, now.wall), now, ticket)),
