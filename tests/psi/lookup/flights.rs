@@ -29,7 +29,7 @@ fn all_who_want_the_same_secret_share_one_fetch() {
 }
 
 #[test]
-fn different_secrets_share_one_login() {
+fn different_secrets_of_a_directory_share_one_listing_and_one_login() {
     let keys: Vec<_> = (0..12).map(|number| format!("KEY_{number}")).collect();
     let folder: serde_json::Map<_, _> =
         keys.iter().map(|key| (key.clone(), json!(format!("value of {key}")))).collect();
@@ -43,7 +43,7 @@ fn different_secrets_share_one_login() {
             scope.spawn(move || assert_eq!(get.text(), format!("value of {key}")));
         }
     });
-    assert_eq!((double.reads(), double.logins()), (12, 1));
+    assert_eq!((double.reads(), double.logins()), (1, 1));
 }
 
 #[test]

@@ -65,9 +65,14 @@ fn a_name_that_no_url_can_hold_harms_nobody() {
     let world = World::of(&double);
     let psid = world.start();
     let long = "k".repeat(100_000);
-    for reference in [reference("/myapp", &long), reference(&long, "A")] {
+    let too_long = "k".repeat(2_500);
+    for (reference, why) in [
+        (reference("/myapp", &long), "is longer than 2600 bytes"),
+        (reference("/myapp", &too_long), "more than 2000 bytes, which no URL carries"),
+        (reference(&long, "A"), "is longer than 4096 bytes"),
+    ] {
         let line = world.driver(&["store"]).id(id(1)).stdin(&reference).fails(65);
-        assert!(line.contains("more than 2000 bytes, which no URL carries"), "{line}");
+        assert!(line.contains(why), "{line}");
         world.driver(&["get", &reference]).fails(65);
     }
     assert_eq!(psid.status()["providers"][0]["up"], true);
@@ -153,7 +158,7 @@ fn a_name_that_nobody_knows_is_no_such_secret() {
         assert!(line.starts_with(&format!("psi-driver: get {name}: ")), "{line}");
     }
     let line = world.driver(&["get", "myapp--NONE"]).env("PATH", "/nowhere").fails(66);
-    assert!(line.contains("Secret with name 'NONE' not found"), "{line}");
+    assert!(line.contains("Infisical has no secret 'NONE' in /myapp"), "{line}");
     let line = world.driver(&["get", "{broken"]).fails(65);
     assert!(line.contains("no JSON object of strings with a \"provider\""), "{line}");
     let line = world.driver(&["get", "{\"provider\":\"vault\"}"]).fails(65);

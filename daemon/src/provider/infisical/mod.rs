@@ -216,9 +216,9 @@ impl Infisical {
             Some(Slot::Denied(why)) => Err(ProviderError::Denied(why.clone())),
             Some(Slot::Unread(why)) => Err(ProviderError::Misbehaved(why.clone())),
             None => Err(ProviderError::NotFound(format!(
-                "Infisical's listing of {} has no '{}'",
-                shown(&at.path),
-                shown(&at.key)
+                "Infisical has no secret '{}' in {}",
+                shown(&at.key),
+                shown(&at.path)
             ))),
         }
     }
