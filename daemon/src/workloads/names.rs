@@ -1,11 +1,6 @@
 //! What podman, systemd and Linux take as names, and as the value of a variable.
 
-use psi_common::SecretBytes;
-
-/// Podman's longest name of a secret, from 4.6 on; it was 64 before.
-const LONGEST_NAME: usize = 253;
-/// Linux takes no longer `NAME=VALUE` than this, with the NUL at its end (MAX_ARG_STRLEN).
-const LONGEST_VARIABLE: usize = 128 * 1024;
+use psi_common::{MAX_VARIABLE_BYTES, SecretBytes, check};
 
 /// What podman would do to the value as a variable.
 pub(super) fn damage(key: &str, value: &SecretBytes) -> Option<&'static str> {
@@ -15,7 +10,7 @@ pub(super) fn damage(key: &str, value: &SecretBytes) -> Option<&'static str> {
             "the value holds a NUL: as a variable, runc refuses it and crun cuts it there",
         );
     }
-    if key.len() + 1 + bytes.len() >= LONGEST_VARIABLE {
+    if key.len() + 1 + bytes.len() >= MAX_VARIABLE_BYTES {
         return Some("the value is over 128 KiB: no container starts with such a variable");
     }
     if std::str::from_utf8(bytes).is_err() {
@@ -26,56 +21,35 @@ pub(super) fn damage(key: &str, value: &SecretBytes) -> Option<&'static str> {
 
 /// The names become a path, a unit's name and lines of a unit: nothing else than a name may be in them.
 pub(super) fn fault(name: &str, depends_on: &[String]) -> Option<String> {
-    if !is_secret_name(name.strip_suffix('@').unwrap_or(name)) {
+    if check::workload(name).is_err() {
         return Some(format!(
             "'{}' names no quadlet unit whose secrets podman could name; use letters, digits and _.-, and @ at \
              the end for a template",
-            name.escape_debug()
+            check::excerpt(name)
         ));
     }
-    let bad = depends_on.iter().find(|unit| !is_unit_name(unit))?;
+    let bad = depends_on.iter().find(|unit| check::unit(unit).is_err())?;
     Some(format!(
         "depends_on names '{}', which is no unit; give its full name, as network-online.target",
-        bad.escape_debug()
+        check::excerpt(bad)
     ))
 }
 
 /// Why a key cannot be set up.
 pub(super) fn key_fault(workload: &str, key: &str, name: &str, mount: bool) -> Option<String> {
-    let shown = key.escape_debug();
-    if !is_secret_name(name) {
+    let shown = check::excerpt(key);
+    if check::secret_name(name).is_err() {
         return Some(format!(
             "the key '{shown}' makes no name of a podman secret; rename it at the provider: letters, digits and \
-             _.- are good, and at most {LONGEST_NAME} characters with the workload's name"
+             _.- are good, and at most 253 characters with the workload's name"
         ));
     }
-    (!mount && !is_variable(key)).then(|| {
+    (!mount && check::variable(key).is_err()).then(|| {
         format!(
             "the key '{shown}' is no name of a variable; rename it at the provider, or add it to mount of \
              [workloads.\"{workload}\"], for a file in /run/secrets"
         )
     })
-}
-
-/// As podman 4.3 has it, the strictest one: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
-fn is_secret_name(name: &str) -> bool {
-    let part = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    name.len() <= LONGEST_NAME
-        && name.bytes().all(part)
-        && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
-}
-
-fn is_variable(key: &str) -> bool {
-    key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        && key.bytes().next().is_some_and(|first| !first.is_ascii_digit())
-}
-
-/// As systemd.unit(5) has it.
-fn is_unit_name(name: &str) -> bool {
-    let part = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
-    name.len() < 256
-        && name.bytes().all(part)
-        && name.rsplit_once('.').is_some_and(|(stem, end)| !stem.is_empty() && !end.is_empty())
 }
 
 #[cfg(test)]
@@ -107,7 +81,16 @@ mod tests {
         for name in ["", "@", "a b", "../etc", "a/b", "a\n[Service]", "-a", "a%i", "a@b@", "ä"] {
             assert!(fault(name, &[]).is_some(), "{name}");
         }
-        for unit in ["", "network", "a b.service", "a.service\nExecStart=x", ".service", "a."] {
+        for unit in [
+            "",
+            "network",
+            "a.exe",
+            "@.service",
+            "a b.service",
+            "a.service\nExecStart=x",
+            ".service",
+            "a.",
+        ] {
             assert!(fault("app", &[unit.into()]).is_some(), "{unit}");
         }
         assert_eq!(key_fault("app", "DB_HOST", "app--DB_HOST", false), None);
