@@ -161,6 +161,17 @@ pub fn variable(text: &str) -> Result<(), InvalidText> {
     )
 }
 
+/// Checks the name of a file that no shell, unit or command line has to quote: `[a-zA-Z0-9_.-]+`, not a dot
+/// segment.
+pub fn file_name(text: &str) -> Result<(), InvalidText> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let is_dots = matches!(text, "." | "..");
+    if !text.is_empty() && text.len() <= LONGEST_FILE_NAME && text.bytes().all(plain) && !is_dots {
+        return Ok(());
+    }
+    refusal("the file name", text)("is not letters, digits and _.-, at most 255 of them")
+}
+
 /// Checks the name of a systemd credential, which is a file's name below the credentials directory.
 pub fn credential(text: &str) -> Result<(), InvalidText> {
     if text.len() <= LONGEST_FILE_NAME && is_plain_name(text) {
@@ -270,7 +281,7 @@ mod tests {
 
     type Check = fn(&str) -> Result<(), InvalidText>;
 
-    const ALL: [Check; 9] = [
+    const ALL: [Check; 10] = [
         secret_name,
         foreign_secret_name,
         key,
@@ -279,10 +290,11 @@ mod tests {
         unit,
         workload,
         variable,
+        file_name,
         credential,
     ];
     /// Those whose texts become a line of a unit, an argument or a file's name without quotes.
-    const PLAIN: [Check; 5] = [secret_name, unit, workload, variable, credential];
+    const PLAIN: [Check; 6] = [secret_name, unit, workload, variable, file_name, credential];
 
     /// Any text, mostly near a valid one, often with one bad character in it.
     fn near() -> impl Strategy<Value = String> {
@@ -316,6 +328,7 @@ mod tests {
             ),
             (workload, &["app", "worker@", "a.b"]),
             (variable, &["A", "_", "a1", "DB_HOST"]),
+            (file_name, &["tls.pem", ".a", "-a", "..."]),
             (credential, &["psi-cache-key", "hsm.pin"]),
         ] {
             for text in texts {
@@ -372,6 +385,7 @@ mod tests {
                 &["", "@", "a@b@", "a@@", "../etc", "a/b", "a\n[Service]", "-a", "a%i", "ä"],
             ),
             (variable, &["", "1a", "a-b", "a=b", "a b", "A\n", "BASH_FUNC_x%%", "ä"]),
+            (file_name, &["", ".", "..", "a/b", "a b", "a\n"]),
             (credential, &["", ".", "..", ".a", "a/b", "a:b", "a\n"]),
         ] {
             for text in texts {

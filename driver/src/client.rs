@@ -1,6 +1,7 @@
 //! The call: connect, one request, one answer, one absolute deadline; a status becomes an exit code
 //! and a sentence with its cause.
 
+mod checked;
 mod import;
 mod workloads;
 
@@ -22,6 +23,7 @@ use psi_proto::v1::{
     invalidate_request, lookup_request,
 };
 
+use self::checked::Checked;
 use crate::failure::Failure;
 use crate::wire::{self, Broken, Ended};
 
@@ -185,7 +187,7 @@ impl Client {
     }
 
     /// A call that has one answer.
-    fn call<T: Message + Default>(
+    fn call<T: Message + Default + Checked>(
         &self,
         service: &str,
         method: &str,
@@ -198,7 +200,7 @@ impl Client {
 
     /// Calls until it is answered or the deadline is there. All calls may be repeated: each leaves the
     /// same state behind when it is made twice.
-    fn stream<T: Message + Default>(
+    fn stream<T: Message + Default + Checked>(
         &self,
         service: &str,
         method: &str,
@@ -232,7 +234,7 @@ impl Client {
         }
     }
 
-    fn attempt<T: Message + Default>(
+    fn attempt<T: Message + Default + Checked>(
         &self,
         path: &str,
         request: &SecretBytes,
@@ -242,7 +244,7 @@ impl Client {
         let mut take = |message: &[u8]| {
             let message =
                 T::decode(message).map_err(|error| Broken::Protocol(error.to_string()))?;
-            on_message(message);
+            on_message(message.checked().map_err(Broken::Protocol)?);
             Ok(())
         };
         let ended = wire::call(stream, self.deadline, path, request.expose_secret(), &mut take);

@@ -276,6 +276,8 @@ pub(super) fn credential_name(name: &Spanned<String>, key: &str) -> Result<Strin
 impl RawWorkload {
     fn check(self, name: &str, infisical: Option<&InfisicalConfig>) -> Result<Workload, Fault> {
         let at = Some(self.provider.span().start);
+        psi_common::check::without_controls("the workload", name)
+            .map_err(|error| Fault { at, what: error.to_string() })?;
         let provider = self.provider.into_inner();
         let Some(infisical) = infisical.filter(|_| provider == "infisical") else {
             let what = match provider.as_str() {
@@ -296,12 +298,8 @@ impl RawWorkload {
                 );
                 return Err(Fault { at, what });
             }
-            if !path.starts_with('/') {
-                return Err(Fault {
-                    at,
-                    what: format!("workload '{name}': path '{path}' does not begin with /"),
-                });
-            }
+            psi_common::check::path(&path)
+                .map_err(|error| Fault { at, what: format!("workload '{name}': {error}") })?;
             sources.push(Source { project, path, recursive });
         }
         Ok(Workload { provider, depends_on: self.depends_on, mount: self.mount, sources })

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use psi_common::SecretBytes;
+use psi_common::{SecretBytes, check};
 use psi_proto::v1::workload_admin_server::WorkloadAdmin;
 use psi_proto::v1::{
     NoteNamesRequest, NoteNamesResponse, PlanEvent, PlanRequest, PlannedSecret, PlannedWorkload,
@@ -23,6 +23,7 @@ use super::report::verdict;
 use super::{secret_id, status};
 use crate::clock;
 use crate::daemon::Daemon;
+use crate::reference::Reference;
 use crate::refresh::{Order, Progress};
 use crate::registry::{Noted, Registered};
 use crate::tasks::caught;
@@ -152,12 +153,19 @@ fn told(event: plan_event::Event) -> PlanEvent {
     PlanEvent { event: Some(event) }
 }
 
+/// What to register for a key; empty for a key that no reference can name.
+fn reference(key: &str, reference: &Reference) -> String {
+    let json = reference.to_json();
+    let is_good = check::key(key).and(check::without_controls("the reference", &json)).is_ok();
+    if is_good { json } else { String::new() }
+}
+
 /// In parts, each of a size that a caller takes.
 fn workload(plan: Planned) -> Vec<PlannedWorkload> {
     let secrets = plan.secrets.into_iter().map(|(key, secret)| PlannedSecret {
-        key,
+        reference: reference(&key, &secret.reference),
+        key: check::printable(&key).into_owned(),
         name: secret.name,
-        reference: secret.reference.to_json(),
         source: secret.source,
         mount: secret.mount,
         ids: secret.ids.iter().map(ToString::to_string).collect(),

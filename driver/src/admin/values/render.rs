@@ -76,7 +76,7 @@ fn fetch(paths: &Paths, options: &RenderOptions) -> Result<Fetched, Failure> {
     let is_whole = workloads.iter().all(|workload| workload.untrusted.is_empty());
     for workload in workloads {
         for secret in &workload.secrets {
-            if is_file_name(&secret.key) {
+            if is_file_name(&secret.key) && !secret.reference.is_empty() {
                 values.insert(secret.key.clone(), value(&client, secret)?);
             } else {
                 left_out += 1;
