@@ -11,6 +11,7 @@
 )]
 
 mod answers;
+mod checks;
 mod config;
 mod driver;
 mod envelope;
@@ -40,8 +41,9 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "answers", open: answers::open, short: 300 },
+    Target { name: "checks", open: checks::open, short: 4_000 },
     Target { name: "config", open: config::open, short: 3_000 },
     // `tests/psi/cli/frames.rs` is its short run: with the program itself.
     Target { name: "driver", open: driver::open, short: 0 },

@@ -77,6 +77,11 @@ fn answers() {
 }
 
 #[test]
+fn checks() {
+    short("checks");
+}
+
+#[test]
 fn config() {
     short("config");
 }
