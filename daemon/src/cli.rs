@@ -337,11 +337,11 @@ fn variable(name: &str) -> Option<String> {
 
 fn say(words: &str) {
     // Nobody is left to be told that stdout is gone.
-    let _ = std::io::stdout().write_all(words.as_bytes());
+    let _ = std::io::stdout().write_all(for_own_scope(words).as_bytes());
 }
 
 fn complain(exit: Exit, words: &str) -> ExitCode {
-    let line = format!("{}\n", words.replace('\n', " "));
+    let line = format!("{}\n", for_own_scope(words).replace('\n', " "));
     let _ = std::io::stderr().write_all(line.as_bytes());
     exit.into()
 }

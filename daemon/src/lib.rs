@@ -210,7 +210,7 @@ fn tell_ready(daemon: &Daemon) {
     let degraded = daemon.degraded();
     let status = match degraded.first() {
         None => format!("serving {secrets} secrets, {entries} values cached"),
-        Some(why) => format!("serving {secrets} secrets, DEGRADED: {why}"),
+        Some(why) => format!("serving {secrets} secrets, DEGRADED: {}", why.why),
     };
     tracing::info!(secrets, entries, "ready: {status}");
     notify::ready(&status);

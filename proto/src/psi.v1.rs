@@ -221,6 +221,9 @@ pub struct StatusResponse {
     /// Whether every registered secret would resolve right now with no provider in reach.
     #[prost(enumeration = "Verdict", tag = "45")]
     pub serves_now: i32,
+    /// The cause of each sentence of `degraded`, in the same order: a word that stays the same.
+    #[prost(string, repeated, tag = "46")]
+    pub degraded_causes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A background task of psid's.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -707,6 +710,9 @@ pub struct Registration {
     /// The podman store that has it, as far as NoteNames noted it; else empty.
     #[prost(string, tag = "6")]
     pub store: ::prost::alloc::string::String,
+    /// Whether a key is all that it lacks: a literal that is sealed, and no key is open.
+    #[prost(bool, tag = "7")]
+    pub needs_key: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NoteNamesRequest {

@@ -65,6 +65,14 @@ struct Keeping {
     task: JoinHandle<()>,
 }
 
+/// Why the daemon is degraded.
+pub struct Reason {
+    /// A word for the cause that stays the same.
+    pub cause: &'static str,
+    /// What happened, with its cause; what to do.
+    pub why: String,
+}
+
 /// What a sentence about degradation is about: a later one replaces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
@@ -196,48 +204,63 @@ impl Daemon {
     }
 
     /// Why the daemon is degraded, one sentence each.
-    pub fn degraded(&self) -> Vec<String> {
-        let mut reasons: Vec<String> = lock(&self.degraded).values().cloned().collect();
+    pub fn degraded(&self) -> Vec<Reason> {
+        let noted = lock(&self.degraded);
+        let noted = noted.iter().map(|(topic, why)| Reason { cause: topic.cause(), why: why.clone() });
+        let mut reasons: Vec<Reason> = noted.collect();
+        let mut add = |cause, why| reasons.push(Reason { cause, why });
         if !self.service.gate.is_open() {
-            reasons.insert(0, "the key is being opened; what needs it waits".into());
+            add("key-opening", "the key is being opened; what needs it waits".into());
         }
-        reasons.extend(self.service.tasks.degraded(clock::now().mono));
+        for why in self.service.tasks.degraded(clock::now().mono) {
+            add("task", why);
+        }
         if let Some(why) = self.persister().and_then(|persister| persister.state().error) {
-            reasons.push(format!(
-                "{} cannot be written: {why}; psid keeps trying, and a restart now would lose what it fetched",
-                self.cache_path.display()
-            ));
+            let path = self.cache_path.display();
+            add(
+                "cache-write",
+                format!(
+                    "{path} cannot be written: {why}; psid keeps trying, and a restart now would lose what it fetched"
+                ),
+            );
         }
         if let Some(why) = self.service.registry.fault() {
-            reasons.push(format!(
-                "the registered secrets cannot be read: {why}; check the state folder"
-            ));
+            let why = format!("the registered secrets cannot be read: {why}; check the state folder");
+            add("registry-unreadable", why);
         }
         for upstream in self.service.upstreams().providers.values() {
             let faults = upstream.provider.login_faults();
-            if !faults.is_empty() {
-                reasons.extend(faults);
-            } else if let Some(why) = upstream.complaint() {
-                reasons
-                    .push(format!("{} does not give what it is asked for: {why}", upstream.name));
+            for why in &faults {
+                add("login", why.clone());
+            }
+            if faults.is_empty()
+                && let Some(why) = upstream.complaint()
+            {
+                add(
+                    "provider-refuses",
+                    format!("{} does not give what it is asked for: {why}", upstream.name),
+                );
             }
         }
-        reasons.extend(self.doubts());
+        self.doubts(&mut add);
         let registry = self.service.registry.all();
         let mut unusable = registry.iter().filter_map(|(id, what)| match what {
             Registered::Unusable(why) => Some(format!("secret {id} is not usable: {why}")),
             _ => None,
         });
-        reasons.extend(unusable.by_ref().take(5));
+        for why in unusable.by_ref().take(5) {
+            add("secret", why);
+        }
         match unusable.count() {
             0 => {}
-            more => reasons.push(format!("and {more} more secrets are not usable")),
+            1 => add("secret", "and 1 more secret is not usable".into()),
+            more => add("secret", format!("and {more} more secrets are not usable")),
         }
         reasons
     }
 
     /// What is served although the provider or the config is against it.
-    fn doubts(&self) -> Vec<String> {
+    fn doubts(&self, add: &mut impl FnMut(&'static str, String)) {
         let (doubted, overdue) = self
             .service
             .cache
@@ -245,26 +268,55 @@ impl Daemon {
         let is_held = |doubted: &&Doubted| matches!(doubted.cause, Cause::Removed | Cause::Emptied);
         let held = doubted.iter().filter(is_held).count();
         let refused = doubted.len() - held;
-        let mut reasons = Vec::new();
         if refused > 0 {
-            reasons.push(format!(
-                "{refused} cached secrets are said to be gone or denied, and served until that is confirmed"
-            ));
+            let secrets = secrets(refused);
+            add(
+                "taken-back",
+                format!("of {secrets} the provider says that it is gone or denied; it is served until that is confirmed"),
+            );
         }
         if held > 0 {
-            reasons.push(format!(
-                "a refresh would have taken away or emptied {held} cached secrets, more than it may at once: \
-                 they are kept until another refresh confirms that, or `psi-driver cache refresh \
-                 --accept-removals`"
-            ));
+            let secrets = secrets(held);
+            add(
+                "held",
+                format!(
+                    "a refresh would have taken away or emptied {secrets}, more than it may at once: kept until \
+                     another refresh confirms that, or `psi-driver cache refresh --accept-removals`"
+                ),
+            );
         }
         if overdue > 0 {
-            reasons.push(format!(
-                "{overdue} cached secrets are older than max_stale, and served only because they were served \
-                 since the boot: containers may be running with them"
-            ));
+            let secrets = secrets(overdue);
+            add(
+                "overdue",
+                format!(
+                    "{secrets} older than max_stale, and served only because of a use since the boot: containers may \
+                     be running with them; `psi-driver cache refresh` says why there is no newer value"
+                ),
+            );
         }
-        reasons
+    }
+}
+
+/// "1 cached secret", "2 cached secrets".
+fn secrets(count: usize) -> String {
+    if count == 1 { "1 cached secret".into() } else { format!("{count} cached secrets") }
+}
+
+impl Topic {
+    /// A word for it that stays the same.
+    fn cause(self) -> &'static str {
+        match self {
+            Self::State => "state-directory",
+            Self::Key => "key",
+            Self::Registry => "registry",
+            Self::Rekey => "rekey",
+            Self::Recovery => "recovery-key",
+            Self::Cache => "cache-file",
+            Self::Rollback => "rollback",
+            Self::Provider => "provider-config",
+            Self::Config => "config",
+        }
     }
 }
 

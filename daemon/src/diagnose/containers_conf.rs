@@ -74,8 +74,9 @@ pub fn judge(places: &Places, commands: &Commands) -> Vec<Finding> {
         }
     }
     findings.extend(secrets.judge(commands));
-    findings.extend(broken_service(places.podman));
-    findings
+    let findings = findings.into_iter().map(|finding| finding.of("containers-conf"));
+    let service = broken_service(places.podman).map(|finding| finding.of("podman-defect"));
+    findings.chain(service).collect()
 }
 
 /// What one create by the file driver leaves in a process of `podman system service` (podman pull request 28408).

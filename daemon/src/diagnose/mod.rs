@@ -16,25 +16,37 @@ pub async fn diagnose(surroundings: &Surroundings) -> Vec<Finding> {
     let config = match Config::read(&surroundings.paths.config) {
         Ok(config) => config,
         Err(error) => {
-            return vec![Finding::error(error.to_string(), "correct it; `psid check` checks it")];
+            let remedy = "correct it; `psid check` checks it";
+            return vec![Finding::error(error.to_string(), remedy).of("config")];
         }
     };
     let mut findings: Vec<Finding> = config
         .warnings
         .iter()
-        .map(|warning| Finding::warning(warning.clone(), "see the comments of the packaged config"))
+        .map(|warning| {
+            let remedy = "see the comments of the packaged config";
+            Finding::warning(warning.clone(), remedy).of("config-warning")
+        })
         .collect();
     findings.extend(sealed::key(&config, surroundings).await);
     findings.extend(sealed::credentials(&config, surroundings).await);
-    findings.extend(socket::judge(&config.access, &surroundings.paths.socket));
-    findings.extend(socket::private("the state folder", &surroundings.paths.state));
+    let socket = socket::judge(&config.access, &surroundings.paths.socket);
+    findings.extend(socket.into_iter().map(|finding| finding.of("socket-mode")));
+    let state = socket::private("the state directory", &surroundings.paths.state);
+    findings.extend(state.map(|finding| finding.of("state-directory-mode")));
     findings
 }
 
 /// As psi-driver reads them.
 pub fn to_json(findings: &[Finding]) -> String {
-    let all = findings.iter().map(|Finding { severity, what, remedy }| {
-        json!({"severity": severity.name(), "what": what, "remedy": remedy})
+    let all = findings.iter().map(|Finding { severity, cause, what, remedy, affects }| {
+        json!({
+            "severity": severity.name(),
+            "cause": cause,
+            "what": what,
+            "remedy": remedy,
+            "affects": affects,
+        })
     });
     format!("{:#}\n", all.collect::<Value>())
 }

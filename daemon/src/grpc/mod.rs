@@ -15,7 +15,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId};
+use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId, for_own_scope};
 use psi_proto::v1::cache_admin_server::CacheAdminServer;
 use psi_proto::v1::hsm_admin_server::HsmAdminServer;
 use psi_proto::v1::import_admin_server::ImportAdminServer;
@@ -98,7 +98,7 @@ fn judged<S>(service: S, judge: &Judge) -> InterceptedService<S, Judge> {
 /// The one place that turns an error into a status.
 #[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
 fn status(error: ServiceError) -> Status {
-    let words = error.to_string();
+    let words = for_own_scope(&error.to_string()).into_owned();
     match error {
         ServiceError::Malformed(_) => Status::invalid_argument(words),
         ServiceError::NotFound(_) => Status::not_found(words),

@@ -9,11 +9,33 @@ use tonic::{Request, Status};
 
 use crate::daemon::Daemon;
 
+/// More users than this are counted together: a user with subordinate uids has 65,536 of them.
+const COUNTED: usize = 1_024;
+
 /// Judges each call's peer.
 #[derive(Clone)]
 pub(super) struct Judge {
     daemon: Arc<Daemon>,
-    refused: Arc<Mutex<HashMap<u32, u64>>>,
+    refused: Arc<Mutex<Refused>>,
+}
+
+/// How often each user was refused.
+#[derive(Default)]
+struct Refused {
+    users: HashMap<u32, u64>,
+    /// All users beyond the first so many.
+    others: u64,
+}
+
+impl Refused {
+    /// Counts a refusal; how often that user was refused, or all others were.
+    fn count(&mut self, uid: u32) -> u64 {
+        let is_counted = self.users.len() < COUNTED || self.users.contains_key(&uid);
+        let count =
+            if is_counted { self.users.entry(uid).or_default() } else { &mut self.others };
+        *count += 1;
+        *count
+    }
 }
 
 impl Judge {
@@ -29,18 +51,21 @@ impl Judge {
 
     /// The log is told of the first refusal, the second, the fourth and so on: nobody can flood it.
     fn tell(&self, uid: u32, gid: u32) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = refused.entry(uid).or_default();
-        *count += 1;
-        if count.is_power_of_two() {
+        let count = self.refused.lock().unwrap_or_else(PoisonError::into_inner).count(uid);
+        if !count.is_power_of_two() {
+            return;
+        }
+        // The name is in a file, and a worker of the runtime must not wait for a disk.
+        tokio::task::spawn_blocking(move || {
             let who = name_of(uid).map_or_else(|| "somebody".into(), |name| format!("user {name}"));
+            let times = if count == 1 { "once".into() } else { format!("{count} times") };
             tracing::warn!(
                 uid,
                 gid,
                 count,
-                "refused {who} (uid {uid}, gid {gid}), whom [access] does not allow, {count} times so far"
+                "refused {who} (uid {uid}, gid {gid}), whom [access] does not allow, {times} so far"
             );
-        }
+        });
     }
 }
 
@@ -96,7 +121,17 @@ fn name_in(passwd: &str, uid: u32) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::name_in;
+    use super::{COUNTED, Refused, name_in};
+
+    #[test]
+    fn refusals_of_ever_new_users_take_no_more_memory() {
+        let mut refused = Refused::default();
+        for uid in 0..100_000 {
+            refused.count(uid);
+        }
+        assert_eq!(refused.users.len(), COUNTED);
+        assert_eq!((refused.count(0), refused.count(99_999)), (2, 100_000 - COUNTED as u64 + 1));
+    }
 
     #[test]
     fn a_user_is_found_by_the_third_field() {

@@ -1,6 +1,6 @@
 //! The daemon's state, for the wire.
 
-use psi_common::{CacheHeader, SecretId};
+use psi_common::{CacheHeader, SecretId, for_own_scope};
 use psi_proto::v1::{
     HeldSecret, ProviderFailures, ProviderStatus, PullTotals, RefreshSummary, StatusResponse,
     TaskStatus, Verdict as Told,
@@ -31,6 +31,7 @@ pub(super) fn told(daemon: &Daemon, now: Moment) -> StatusResponse {
     let written = daemon.persister().map(|persister| persister.state()).unwrap_or_default();
     let Offline { now: at_once, after_reboot, unknown_why, .. } = daemon.offline(now);
     let held = service.held(now);
+    let degraded = daemon.degraded();
     let file = std::fs::metadata(&daemon.cache_path).ok();
     StatusResponse {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -52,7 +53,8 @@ pub(super) fn told(daemon: &Daemon, now: Moment) -> StatusResponse {
         literals: count(|what| matches!(what, Registered::Literal(_))),
         last_refresh: daemon.refresher.last().map(summary),
         providers: service.upstreams().providers.values().map(|one| provider(one)).collect(),
-        degraded: daemon.degraded(),
+        degraded_causes: degraded.iter().map(|reason| reason.cause.into()).collect(),
+        degraded: degraded.iter().map(|reason| for_own_scope(&reason.why).into_owned()).collect(),
         survives_outage: verdict(after_reboot.verdict()).into(),
         would_fail: named(&after_reboot.surely),
         would_fail_count: after_reboot.surely.len() as u64,

@@ -77,6 +77,7 @@ impl WorkloadAdmin for Workloads {
                 store,
                 id: id.to_string(),
                 kind: kind(&what).into(),
+                needs_key: needs_key(&what),
                 about: workloads::about(&what),
                 survives_outage: verdict(service.registration_survives(&what, now, &around)).into(),
             })
@@ -192,6 +193,11 @@ fn workload(plan: Planned) -> Vec<PlannedWorkload> {
         parts.push(Vec::new());
     }
     parts.into_iter().map(|secrets| PlannedWorkload { secrets, ..whole.clone() }).collect()
+}
+
+/// The registry says so in these words, and in no other case.
+fn needs_key(what: &Registered) -> bool {
+    matches!(what, Registered::Unusable(why) if why.contains("there is no key to open it"))
 }
 
 fn kind(what: &Registered) -> RegistrationKind {

@@ -33,7 +33,7 @@ const BUSY: Duration = Duration::from_secs(1);
 /// error that takes a new session, which is half a minute on real tokens: a container that is started
 /// again and again must not keep the token from everybody else.
 const RESTS: Duration = Duration::from_secs(60);
-/// More of them than this, and those that have rested are forgotten.
+/// There are no more of them than this.
 const MANY: usize = 1_024;
 
 /// The provider of `[providers.nitrokeyhsm]`.
@@ -112,6 +112,13 @@ impl NitrokeyHsm {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if refused.len() >= MANY {
             refused.retain(|_, (since, _)| since.elapsed() < RESTS);
+        }
+        // All of them are young: the oldest one goes, for its rest is over first.
+        if refused.len() >= MANY
+            && let Some(oldest) =
+                refused.iter().min_by_key(|(_, (since, _))| *since).map(|(name, _)| name.clone())
+        {
+            refused.remove(&oldest);
         }
         refused.insert(name, (Instant::now(), error.clone()));
     }
@@ -247,6 +254,18 @@ mod tests {
 
     fn accept(reference: &str) -> Result<Coordinates, String> {
         provider().accept(&Reference::parse(reference.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn refused_blobs_are_bounded_and_the_oldest_is_forgotten_first() {
+        let provider = provider();
+        let error = ProviderError::Misbehaved("damaged".into());
+        for number in 0..3 * MANY {
+            provider.note(number.to_string(), &error);
+        }
+        assert_eq!(provider.refused.lock().unwrap().len(), MANY);
+        assert!(provider.refused_lately(&(3 * MANY - 1).to_string()).is_some());
+        assert!(provider.refused_lately("0").is_none());
     }
 
     #[test]

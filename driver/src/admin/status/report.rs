@@ -74,6 +74,7 @@ pub(super) fn as_json(status: &StatusResponse) -> String {
     report["verify"] = json!(
         status.verify.as_ref().map(|verify| { json!({"ok": verify.ok, "detail": verify.detail}) })
     );
+    report["degraded_causes"] = json!(status.degraded_causes);
     report["tasks"] = status.tasks.iter().map(task).collect();
     format!("{report:#}\n")
 }
