@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use psi_common::{Exit, check};
+use psi_common::{Exit, check, for_own_scope};
 
 /// A failure: an exit code, what happened with its cause, and what to do.
 #[derive(Debug)]
@@ -15,7 +15,8 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure with its remedy.
     pub(crate) fn new(exit: Exit, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), remedy: remedy.into() }
+        let (what, remedy) = (what.into(), remedy.into());
+        Self { exit, what, remedy: for_own_scope(&remedy).into_owned() }
     }
 
     /// A failure in the daemon's words, which hold the remedy already.

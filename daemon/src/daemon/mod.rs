@@ -206,7 +206,8 @@ impl Daemon {
     /// Why the daemon is degraded, one sentence each.
     pub fn degraded(&self) -> Vec<Reason> {
         let noted = lock(&self.degraded);
-        let noted = noted.iter().map(|(topic, why)| Reason { cause: topic.cause(), why: why.clone() });
+        let noted =
+            noted.iter().map(|(topic, why)| Reason { cause: topic.cause(), why: why.clone() });
         let mut reasons: Vec<Reason> = noted.collect();
         let mut add = |cause, why| reasons.push(Reason { cause, why });
         if !self.service.gate.is_open() {
@@ -225,7 +226,8 @@ impl Daemon {
             );
         }
         if let Some(why) = self.service.registry.fault() {
-            let why = format!("the registered secrets cannot be read: {why}; check the state folder");
+            let why =
+                format!("the registered secrets cannot be read: {why}; check the state folder");
             add("registry-unreadable", why);
         }
         for upstream in self.service.upstreams().providers.values() {
@@ -272,7 +274,9 @@ impl Daemon {
             let secrets = secrets(refused);
             add(
                 "taken-back",
-                format!("of {secrets} the provider says that it is gone or denied; it is served until that is confirmed"),
+                format!(
+                    "of {secrets} the provider says that it is gone or denied; it is served until that is confirmed"
+                ),
             );
         }
         if held > 0 {

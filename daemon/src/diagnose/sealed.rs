@@ -6,44 +6,44 @@ use std::path::Path;
 
 use psi_common::{BackendTag, Finding};
 
-use crate::assemble::Surroundings;
+use crate::assemble::{self, Surroundings};
 use crate::config::{AuthConfig, ClientSecret, Config, HsmPin};
-use crate::credential::{Credential, Creds, Scope, SealOptions};
+use crate::credential::{
+    Credential, Creds, CredsError, CredsErrorKind, Scope, SealOptions, TpmState,
+};
+use crate::key::{KeyBackend, TpmKey};
 
 /// What a sealed file is bound to decides what a thief of the disk gets.
 pub(super) async fn key(config: &Config, surroundings: &Surroundings) -> Vec<Finding> {
     if !config.cache.enabled {
-        return vec![Finding::warning(
-            "the cache is off: a container starts only while its provider answers",
-            "set enabled = true in [cache] of the config",
-        )];
+        return vec![
+            Finding::warning(
+                "the cache is off: a container starts only while its provider answers",
+                "set enabled = true in [cache] of the config",
+            )
+            .of("cache-off"),
+        ];
     }
     match config.cache.backend {
-        None => vec![Finding::warning(
+        None => {
+            vec![Finding::warning(
             "there is no key backend: nothing outlives a reboot, and no literal can be stored",
             "set backend in [cache] of the config, and run `psi-driver cache init`",
-        )],
+        )
+        .of("key")]
+        }
         // `hsm preflight` goes through it step by step.
         Some(BackendTag::Hsm) => Vec::new(),
-        Some(BackendTag::Tpm) => tpm_key(&surroundings.cache_key()).await,
+        Some(BackendTag::Tpm) => tpm_key(&assemble::tpm(&config.cache, surroundings)).await,
     }
 }
 
-async fn tpm_key(key: &Credential) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    match key.read().await {
-        Ok(Some(_)) => {}
-        Ok(None) => findings.push(Finding::error(
-            format!("there is no key in {}: only live lookups are served", key.sealed.display()),
-            "make one with `psi-driver cache init --backend tpm`, unless a drop-in of psid.service delivers it",
-        )),
-        Err(why) => findings.push(Finding::error(
-            format!("the key in {why}"),
-            "`psi-driver cache recover` brings it back with the recovery key",
-        )),
-    }
-    findings.extend(binding(key, "`psi-driver cache rekey --seal-with tpm2`"));
-    findings
+/// What psid itself would say of the key: one cause has one remedy.
+async fn tpm_key(key: &TpmKey) -> Vec<Finding> {
+    let opened = key.load(&[]).await;
+    let closed = opened.err().map(|error| Finding::error(error.what, error.remedy).of("key"));
+    let bound = binding(&key.credential, "`psi-driver cache rekey --seal-with tpm2`");
+    closed.into_iter().chain(bound).collect()
 }
 
 /// Whether a sealed file is of use to whoever has the disk and not the TPM.
@@ -59,12 +59,14 @@ fn binding(credential: &Credential, remedy: &str) -> Option<Finding> {
                 "{path} is not bound to the TPM: its key is on the same disk, in /var/lib/systemd"
             ),
             format!("seal it to the TPM: {remedy}"),
-        )),
+        )
+        .of("not-bound-to-tpm")),
         Some(_) => None,
         None => Some(Finding::warning(
             format!("{path} does not tell what it is sealed to: it may be bound to no TPM"),
             format!("seal it anew: {remedy}"),
-        )),
+        )
+        .of("not-bound-to-tpm")),
     }
 }
 
@@ -98,7 +100,8 @@ pub(super) async fn credentials(config: &Config, surroundings: &Surroundings) ->
     }
     files.sort_unstable();
     files.dedup();
-    findings.extend(files.into_iter().filter_map(|path| file(path)));
+    let in_clear = files.into_iter().filter_map(|path| file(path));
+    findings.extend(in_clear.map(|finding| finding.of("secret-in-file")));
     findings
 }
 
@@ -111,13 +114,42 @@ async fn credential(credential: &Credential, state: &Path) -> Vec<Finding> {
             format!("the credential {name} is not in {path}"),
             format!("seal it there, `{seal}`, unless a drop-in of psid.service delivers it"),
         )),
-        Err(why) => Some(Finding::error(
-            format!("the credential {name} does not open: {why}"),
-            format!("seal it again: `{seal}`"),
-        )),
+        Err(error) => {
+            let remedy = match passing(&credential.creds, &error).await {
+                Some(remedy) => remedy.to_owned(),
+                None => format!("seal it again: `{seal}`"),
+            };
+            Some(Finding::error(format!("the credential {name} does not open: {error}"), remedy))
+        }
     };
+    let unread = unread.map(|finding| finding.of("credential"));
     let hidden = hidden(&credential.sealed, state);
     unread.into_iter().chain(hidden).chain(binding(credential, &format!("`{seal}`"))).collect()
+}
+
+/// What helps where the credential itself may be good: a condition that passes is not answered with a new
+/// one.
+async fn passing(creds: &Creds, error: &CredsError) -> Option<&'static str> {
+    match error.kind {
+        CredsErrorKind::NoHelper => Some("`systemctl start psid-creds.socket`"),
+        CredsErrorKind::NotDone => Some("try again; `journalctl -u 'psid-creds@*'` has more"),
+        CredsErrorKind::Forbidden => Some("name it in the config as a credential, and try again"),
+        CredsErrorKind::Unreadable => Some("check the owner and the mode of its file"),
+        CredsErrorKind::Failed => match creds.tpm().await {
+            TpmState::Locked(_) => Some(
+                "the TPM has locked itself and unlocks by itself; `tpm2_dictionarylockout --clear-lockout` \
+                 unlocks it now",
+            ),
+            TpmState::Missing(_) => Some("switch the TPM on in the firmware, or load its driver"),
+            TpmState::Busy(_) => {
+                Some("try again; `fuser /dev/tpm0 /dev/tpmrm0` names what uses the TPM")
+            }
+            TpmState::Silent(_) | TpmState::Broken(_) => {
+                Some("try again; if it stays so, a power cycle resets the TPM")
+            }
+            TpmState::Ready(_) | TpmState::Unknown(_) => None,
+        },
+    }
 }
 
 /// Whether psid cannot read a sealed file that root made, under a umask of 027, say.
@@ -131,6 +163,7 @@ fn hidden(sealed: &Path, state: &Path) -> Option<Finding> {
             format!("psid, which is uid {uid}, may not read {}", sealed.display()),
             format!("`chmod 0644 {}`: it is sealed", sealed.display()),
         )
+        .of("credential-unreadable")
     })
 }
 

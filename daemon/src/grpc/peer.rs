@@ -31,8 +31,7 @@ impl Refused {
     /// Counts a refusal; how often that user was refused, or all others were.
     fn count(&mut self, uid: u32) -> u64 {
         let is_counted = self.users.len() < COUNTED || self.users.contains_key(&uid);
-        let count =
-            if is_counted { self.users.entry(uid).or_default() } else { &mut self.others };
+        let count = if is_counted { self.users.entry(uid).or_default() } else { &mut self.others };
         *count += 1;
         *count
     }

@@ -10,6 +10,20 @@ use crate::setup::host::Host;
 
 /// Podman's config of these tests holds psi's drop-in, and its container runtime's options besides.
 fn doctor(host: &Host) -> (i32, Vec<(String, String)>) {
+    let told = report(host);
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let all = told["findings"].as_array().unwrap().iter();
+    let line = |finding: &Value| {
+        let cause = text(&finding["cause"]);
+        assert!(cause != "other" && !cause.is_empty(), "no cause: {finding}");
+        let names: Vec<String> = finding["affects"].as_array().unwrap().iter().map(text).collect();
+        format!("{}; {} {names:?}", text(&finding["what"]), text(&finding["remedy"]))
+    };
+    let code = i32::from(told["well"] != true);
+    (code, all.map(|finding| (text(&finding["severity"]), line(finding))).collect())
+}
+
+fn report(host: &Host) -> Value {
     let (program, quadlets) = (program("psi-driver"), host.quadlets());
     let args = ["doctor", "--json", "--program", program.to_str().unwrap(), "--quadlets"];
     let call = host.driver(&[&args[..], &[quadlets.to_str().unwrap()]].concat());
@@ -18,11 +32,7 @@ fn doctor(host: &Host) -> (i32, Vec<(String, String)>) {
     assert_eq!(stderr, "");
     let told: Value = serde_json::from_slice(&stdout).unwrap();
     assert_eq!(told["well"], code == 0, "{told}");
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let all = told["findings"].as_array().unwrap().iter();
-    let line =
-        |finding: &Value| format!("{}; {}", text(&finding["what"]), text(&finding["remedy"]));
-    (code, all.map(|finding| (text(&finding["severity"]), line(finding))).collect())
+    told
 }
 
 /// The one finding that has these words, and its severity.
@@ -87,7 +97,86 @@ fn what_keeps_a_container_from_starting_is_an_error() {
     host.stop_psid();
     fs::write(host.world.state().join("secrets").join(id), "garbage").unwrap();
     host.start_psid();
-    is_error(&host, "is neither a reference nor a sealed literal");
+    let (severity, line) = found(&host, "is neither a reference nor a sealed literal");
+    assert_eq!(severity, "error");
+    assert!(line.contains("1 secret: ") && line.contains("myapp--B"), "{line}");
+    assert_eq!(units(&host), [("myapp.service".to_owned(), vec!["secret-unusable".to_owned()])]);
+}
+
+/// The units that do not start, with the causes.
+fn units(host: &Host) -> Vec<(String, Vec<String>)> {
+    let told = report(host);
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let all = told["units"].as_array().unwrap().iter().map(|unit| {
+        (text(&unit["unit"]), unit["causes"].as_array().unwrap().iter().map(text).collect())
+    });
+    all.collect()
+}
+
+/// F: thirteen lines for one cause before. The remedy is the key's, never "create it again" for a literal that
+/// comes back with the key.
+#[test]
+fn a_key_that_is_gone_is_one_finding_with_all_literals_and_units_that_it_costs() {
+    let mut host = well(&json!({"A": "1"}));
+    for number in 0..12 {
+        host.podman.create(&format!("literal-{number}"), "a literal");
+    }
+    host.stop_psid();
+    host.world.take_key();
+    host.start_psid();
+    let (_, findings) = doctor(&host);
+    let of_key: Vec<_> = findings.iter().filter(|(_, line)| line.contains("key")).collect();
+    assert_eq!(of_key.len(), 1, "{findings:#?}");
+    let (severity, line) = of_key[0];
+    assert_eq!(severity, "error");
+    assert!(line.contains("literal-0") && line.contains("literal-11"), "{line}");
+    assert!(findings.iter().all(|(_, line)| !line.contains("create it again")), "{findings:#?}");
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+}
+
+/// A1, H4: what podman does not tell is not taken for gone.
+#[test]
+fn a_podman_that_knows_nothing_of_psid_s_secrets_is_no_reason_for_gc() {
+    let host = well(&json!({"A": "1", "B": "2"}));
+    let record = host.podman.secrets_folder().join("secrets.json");
+    let saved = fs::read(&record).unwrap();
+    fs::remove_file(&record).unwrap();
+    let (severity, line) = found(&host, "podman knows none of the 2 secrets that psid has");
+    assert_eq!(severity, "warning");
+    assert!(!line.contains("psi-driver gc"), "{line}");
+    fs::write(&record, saved).unwrap();
+    assert_eq!(doctor(&host), (0, Vec::new()));
+}
+
+/// H4
+#[test]
+fn two_secrets_of_one_name_are_told() {
+    let host = well(&json!({"A": "1"}));
+    host.podman.create("twice", "one");
+    let record = host.podman.secrets_folder().join("secrets.json");
+    let mut value: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    let secrets = value["secrets"].as_object_mut().unwrap();
+    let (_, one) = secrets.iter().find(|(_, one)| one["name"] == "twice").unwrap();
+    let mut other = one.clone();
+    let id = crate::harness::id(7);
+    other["id"] = json!(id);
+    secrets.insert(id, other);
+    fs::write(&record, value.to_string()).unwrap();
+    is_warning(&host, "podman has 2 secrets of the name twice");
+}
+
+/// A psid that was killed by a delete within ten minutes knows the way back.
+#[test]
+fn a_secret_that_was_deleted_behind_podman_s_back_is_brought_back_by_restore() {
+    let host = well(&json!({"A": "1"}));
+    let id = host.ids()["myapp--A"].clone();
+    host.world.driver(&["delete"]).id(&id).ok();
+    let (severity, line) = found(&host, "deleted at psid within the last ten minutes");
+    assert_eq!(severity, "error");
+    assert!(line.contains(&format!("`psi-driver restore {id}`")), "{line}");
+    assert_eq!(units(&host), [("myapp.service".to_owned(), vec!["secret-deleted".to_owned()])]);
+    host.world.driver(&["restore", &id]).ok();
+    assert_eq!(doctor(&host), (0, Vec::new()));
 }
 
 #[test]
@@ -97,7 +186,16 @@ fn a_provider_that_is_out_and_a_cache_that_would_not_survive_are_told() {
     host.setup(&[]).run();
     is_warning(&host, "infisical is out");
     host.podman.create("other", reference("/elsewhere", "K"));
-    is_warning(&host, "a reboot now, with no provider in reach, would not serve 1 secret");
+    let (severity, line) = found(&host, "infisical is out");
+    assert_eq!(severity, "error", "a container with it does not start");
+    assert!(line.contains("[\"other\"]"), "{line}");
+}
+
+#[test]
+fn what_is_not_cached_yet_is_told_before_an_outage() {
+    let host = well(&json!({"A": "1"}));
+    host.podman.create("other", reference("/elsewhere", "K"));
+    is_warning(&host, "a reboot now, with no provider in reach, would not serve 1 secret: other");
 }
 
 /// What podman copied into secrets stays: the Python PSI's commands, with its token, or a psi-driver that was

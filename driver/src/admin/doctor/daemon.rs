@@ -1,13 +1,17 @@
 //! What psid tells: as a program of its own, of config, files and credentials; and as the running daemon.
 
 use psi_common::{Finding, Paths, Severity};
-use psi_proto::v1::{StatusResponse, Verdict};
+use psi_proto::v1::{ProviderStatus, StatusResponse, Verdict};
 use serde_json::Value;
 
+use super::secrets::Seen;
 use super::{counted, named};
 use crate::admin::psid;
-use crate::client::{Client, Patience};
+use crate::failure::Failure;
 use crate::podman::{About, Commands};
+
+/// Reasons for a degradation that stop lookups or stores now.
+const STOPPING: [&str; 2] = ["registry-unreadable", "state-directory"];
 
 /// `psid doctor`, which works without a daemon.
 pub(super) fn of_psid(paths: &Paths, commands: &Commands, podman: Option<&About>) -> Vec<Finding> {
@@ -16,49 +20,104 @@ pub(super) fn of_psid(paths: &Paths, commands: &Commands, podman: Option<&About>
     if let Some(podman) = podman {
         args.extend(["--podman".into(), podman.version.clone()]);
     }
+    let failed = |what: String| vec![Finding::error(what, "").of("psid-doctor")];
     let told = match psid::output(paths, &args) {
         Ok(told) => told,
-        Err(failure) => return vec![Finding::error(failure.to_string(), "")],
+        Err(failure) => return failed(failure.to_string()),
     };
-    let told: Value = serde_json::from_slice(&told).unwrap_or_default();
+    let Ok(Value::Array(all)) = serde_json::from_slice(&told) else {
+        return failed("`psid doctor` told nothing that psi-driver understands; install the psid of its version".into());
+    };
+    all.iter().map(parsed).collect()
+}
+
+fn parsed(finding: &Value) -> Finding {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let all = told.as_array().into_iter().flatten().map(|finding| Finding {
+    let affects = finding["affects"].as_array().into_iter().flatten();
+    Finding {
         severity: Severity::of(&text(&finding["severity"])).unwrap_or(Severity::Warning),
+        cause: text(&finding["cause"]),
         what: text(&finding["what"]),
         remedy: text(&finding["remedy"]),
-    });
-    all.collect()
+        affects: affects.map(text).collect(),
+    }
 }
 
 /// The daemon itself.
-pub(super) fn running(paths: &Paths) -> Vec<Finding> {
-    match Client::new(paths, Patience::Probe).status(false) {
-        Ok(status) => of_status(&status),
-        Err(failure) => vec![Finding::error(failure.to_string(), "")],
+pub(super) fn running(status: &Result<StatusResponse, Failure>, seen: &Seen) -> Vec<Finding> {
+    match status {
+        Ok(status) => of_status(status, seen),
+        Err(failure) => {
+            let down = Finding::error(failure.to_string(), "").of("psid-down");
+            vec![down.affecting(seen.of_psi().map(|secret| secret.name.as_str()))]
+        }
     }
 }
 
-fn of_status(status: &StatusResponse) -> Vec<Finding> {
-    // Single secrets are told of by name, where podman's are.
-    let reasons = status.degraded.iter().filter(|why| !why.contains(" not usable"));
-    let mut findings: Vec<Finding> = reasons.map(|why| Finding::warning(why.clone(), "")).collect();
-    for provider in status.providers.iter().filter(|provider| provider.up() == Verdict::No) {
-        findings.push(Finding::warning(
-            format!("{} is out, and what is cached is served: {}", provider.name, provider.why),
-            "psid tries again by itself",
-        ));
+fn of_status(status: &StatusResponse, seen: &Seen) -> Vec<Finding> {
+    let out: Vec<&ProviderStatus> =
+        status.providers.iter().filter(|provider| provider.up() == Verdict::No).collect();
+    let causes = status.degraded_causes.iter().map(String::as_str);
+    let reasons = causes.zip(&status.degraded).filter(|(cause, why)| {
+        // Single secrets are told of by name, where podman's are, and a provider that is out below.
+        *cause != "secret" && !out.iter().any(|provider| is_same(why, &provider.why))
+    });
+    let mut findings: Vec<Finding> =
+        reasons.map(|(cause, why)| of_reason(cause, why, seen)).collect();
+    findings.extend(out.iter().map(|provider| of_provider(provider, status, seen)));
+    let is_explained = findings.iter().any(|it| {
+        ["key", "key-opening", "registry-unreadable", "provider-out"].contains(&it.cause.as_str())
+    });
+    if status.survives_outage() == Verdict::No && !is_explained {
+        findings.push(not_cached(status, seen));
     }
-    // Without a backend that is so by design, and told already.
-    if status.survives_outage() == Verdict::No && !status.backend.is_empty() {
-        let count = usize::try_from(status.would_fail_count).unwrap_or(usize::MAX);
-        let ids = named(status.would_fail.iter().map(String::as_str));
-        findings.push(Finding::warning(
-            format!(
-                "a reboot now, with no provider in reach, would not serve {}: {ids}",
-                counted(count, "secret")
-            ),
-            "`psi-driver cache refresh` fetches them, or says why not",
-        ));
-    }
+    let unknown = status.unknown_why.iter().filter(|_| !is_explained && seen.is_used());
+    findings.extend(unknown.map(|why| {
+        let what = format!("whether an outage would be survived is not known in full: {why}");
+        Finding::note(what, "").of("not-known")
+    }));
     findings
+}
+
+fn is_same(why: &str, of_provider: &str) -> bool {
+    !of_provider.is_empty() && why.ends_with(of_provider)
+}
+
+fn of_reason(cause: &str, why: &str, seen: &Seen) -> Finding {
+    let closed = seen.closed();
+    let stops = STOPPING.contains(&cause) || (cause == "key" && !closed.is_empty());
+    let finding = if stops { Finding::error(why, "") } else { Finding::warning(why, "") }.of(cause);
+    match cause {
+        "key" => finding.affecting(closed.iter().map(String::as_str)),
+        "registry-unreadable" => {
+            finding.affecting(seen.of_psi().map(|secret| secret.name.as_str()))
+        }
+        _ => finding,
+    }
+}
+
+/// A provider that is out costs what is not cached, and explains why nothing is fetched.
+fn of_provider(provider: &ProviderStatus, status: &StatusResponse, seen: &Seen) -> Finding {
+    let what = format!("{} is out, and what is cached is served: {}", provider.name, provider.why);
+    // A token that refuses a PIN, say, tells by itself what helps.
+    let remedy = if provider.out_since_ms.is_some() { "psid tries again by itself" } else { "" };
+    let affects = seen.names(&status.would_fail_now);
+    let finding = if affects.is_empty() {
+        Finding::warning(what, remedy)
+    } else {
+        Finding::error(what, remedy)
+    };
+    finding.of("provider-out").affecting(affects.iter().map(String::as_str))
+}
+
+fn not_cached(status: &StatusResponse, seen: &Seen) -> Finding {
+    let count = usize::try_from(status.would_fail_count).unwrap_or(usize::MAX);
+    let names = seen.names(&status.would_fail);
+    let what = format!(
+        "a reboot now, with no provider in reach, would not serve {}: {}",
+        counted(count, "secret"),
+        named(names.iter().map(String::as_str))
+    );
+    let remedy = "`psi-driver cache refresh` fetches them, or says why not";
+    Finding::warning(what, remedy).of("not-cached").affecting(names.iter().map(String::as_str))
 }

@@ -24,7 +24,7 @@ pub(super) fn findings(about: &About, seen: &Seen) -> Vec<Finding> {
             findings.extend(copies(&about.graph_root, &using));
             findings.extend(shown(about, &using));
         }
-        Err(failure) => findings.push(Finding::warning(failure.to_string(), "")),
+        Err(failure) => findings.push(Finding::warning(failure.to_string(), "").of("podman")),
     }
     findings
 }
@@ -36,18 +36,25 @@ fn left_by_file_driver(about: &About, seen: &Seen) -> Option<Finding> {
     let known = podman::ids(of_files);
     let left = match files.ids() {
         Ok(ids) => ids.difference(&known).count(),
-        Err(failure) => return Some(Finding::warning(failure.to_string(), "")),
+        Err(failure) => {
+            return Some(Finding::warning(failure.to_string(), "").of("file-driver-unreadable"));
+        }
     };
-    (left > 0).then(|| {
-        Finding::warning(
-            format!(
-                "{} holds {} in clear of secrets that are elsewhere or gone",
-                files.path().display(),
-                counted(left, "value")
-            ),
-            "`psi-driver gc` removes them",
-        )
-    })
+    if left == 0 || !seen.sees_podman {
+        return None;
+    }
+    let (file, values) = (files.path(), counted(left, "value"));
+    let path = file.display();
+    if seen.secrets.iter().next().is_none() {
+        let what = format!(
+            "{path} holds {values} in clear, and podman knows no secret at all: its secrets.json may be lost"
+        );
+        let remedy =
+            "bring secrets.json back from a backup, or move that file away once nothing needs it";
+        return Some(Finding::warning(what, remedy).of("podman-empty"));
+    }
+    let what = format!("{path} holds {values} in clear of secrets that are elsewhere or gone");
+    Some(Finding::warning(what, "`psi-driver gc` removes them").of("file-driver-left"))
 }
 
 /// `userdata/secrets/NAME` of what is mounted, `userdata/config.json` of what is a variable, from a container's
@@ -73,11 +80,11 @@ fn copies(graph_root: &Path, using: &[&Container]) -> Vec<Finding> {
     if !stopped.is_empty() {
         let remedy =
             "`podman rm` removes the copies too; quadlet's containers are removed when they stop";
-        findings.push(Finding::warning(told(&stopped, "stopped"), remedy));
+        findings.push(Finding::warning(told(&stopped, "stopped"), remedy).of("plaintext-copies"));
     }
     if !running.is_empty() {
         let remedy = "podman with --transient-store, and a tmpfs on that folder, keep them in RAM";
-        findings.push(Finding::note(told(&running, "running"), remedy));
+        findings.push(Finding::note(told(&running, "running"), remedy).of("plaintext-copies"));
     }
     findings
 }
@@ -113,5 +120,6 @@ fn shown(about: &About, using: &[&Container]) -> Option<Finding> {
             ),
             "mount them, or upgrade podman to 5.3",
         )
+        .of("shown-by-inspect")
     })
 }

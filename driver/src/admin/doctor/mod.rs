@@ -3,16 +3,21 @@
 
 mod daemon;
 mod disk;
+mod group;
 mod secrets;
 mod units;
 
-use psi_common::{Exit, Finding, Paths, Severity};
+use std::collections::{BTreeMap, BTreeSet};
+
+use psi_common::{Exit, Finding, Paths, Severity, check};
 use serde_json::json;
 
 use crate::args::DoctorOptions;
+use crate::client::{Client, Patience};
 use crate::failure::Failure;
 use crate::podman::{self, Commands};
 use crate::stdio;
+use secrets::Seen;
 
 /// A line of names is cut after so many.
 const NAMED: usize = 10;
@@ -21,19 +26,20 @@ pub(crate) fn run(paths: &Paths, options: &DoctorOptions) -> Result<(), Failure>
     let quadlets = options.quadlets.clone().unwrap_or_else(|| paths.quadlets.clone());
     let commands = Commands::of(options.program.as_deref(), paths)?;
     let about = podman::about();
+    let status = Client::new(paths, Patience::Probe).status(false);
+    let seen = Seen::look(paths, &status);
     let mut findings = daemon::of_psid(paths, &commands, about.as_ref().ok());
-    findings.extend(daemon::running(paths));
+    findings.extend(daemon::running(&status, &seen));
+    findings.extend(seen.findings(&commands));
     match &about {
-        Ok(about) => {
-            let seen = secrets::Seen::look(paths);
-            findings.extend(seen.findings(&commands));
-            findings.extend(disk::findings(about, &seen));
-            findings.extend(units::findings(&quadlets, &seen));
-        }
-        Err(failure) => findings.push(Finding::error(failure.to_string(), "")),
+        Ok(about) => findings.extend(disk::findings(about, &seen)),
+        Err(failure) => findings.push(Finding::error(failure.to_string(), "").of("podman")),
     }
-    findings.sort_by_key(|finding| finding.severity);
-    stdio::write_text(&if options.json { as_json(&findings) } else { as_text(&findings) })?;
+    findings.extend(units::findings(&quadlets, &seen));
+    let findings = group::by_cause(findings);
+    let stopped = group::stopped(&units::secrets(&quadlets), &findings);
+    let report = if options.json { as_json } else { as_text };
+    stdio::write_text(&report(&findings, &stopped))?;
     if is_well(&findings) { Ok(()) } else { Err(Failure::silent(Exit::Drift)) }
 }
 
@@ -41,25 +47,55 @@ fn is_well(findings: &[Finding]) -> bool {
     findings.iter().all(|finding| finding.severity == Severity::Note)
 }
 
-fn as_text(findings: &[Finding]) -> String {
+/// The units that do not start, and the causes of that.
+type Stopped = BTreeMap<String, BTreeSet<String>>;
+
+fn as_text(findings: &[Finding], stopped: &Stopped) -> String {
     let mut text: String = findings.iter().map(line).collect();
+    for (unit, causes) in stopped {
+        let causes: Vec<&str> = causes.iter().map(String::as_str).collect();
+        let what = format!("{unit} does not start [{}]", causes.join(", "));
+        text += &format!("unit: {}\n", check::printable(&what));
+    }
     if is_well(findings) {
         text.push_str("nothing is wrong\n");
     }
     text
 }
 
-fn as_json(findings: &[Finding]) -> String {
-    let all = findings.iter().map(|Finding { severity, what, remedy }| {
-        json!({"severity": severity.name(), "what": what, "remedy": remedy})
+fn as_json(findings: &[Finding], stopped: &Stopped) -> String {
+    let all = findings.iter().map(|Finding { severity, cause, what, remedy, affects }| {
+        json!({
+            "severity": severity.name(),
+            "cause": cause,
+            "what": what,
+            "remedy": remedy,
+            "affects": affects,
+        })
     });
-    let report = json!({"well": is_well(findings), "findings": all.collect::<Vec<_>>()});
+    let units = stopped.iter().map(|(unit, causes)| json!({"unit": unit, "causes": causes}));
+    let report = json!({
+        "well": is_well(findings),
+        "findings": all.collect::<Vec<_>>(),
+        "units": units.collect::<Vec<_>>(),
+    });
     format!("{report:#}\n")
 }
 
-/// One line, as a failure is.
-fn line(Finding { severity, what, remedy }: &Finding) -> String {
-    format!("{}: {}\n", severity.name(), Failure::new(Exit::Ok, what.as_str(), remedy.as_str()))
+/// One line, as a failure is, with the cause by which units name it; and one more with the secrets that it
+/// concerns, unless it names them itself.
+fn line(Finding { severity, cause, what, remedy, affects }: &Finding) -> String {
+    let failure = Failure::new(Exit::Ok, what.as_str(), remedy.as_str());
+    let mut text = format!("{}: {failure} [{cause}]\n", severity.name());
+    if affects.iter().any(|name| !what.contains(name.as_str())) {
+        let names = named(affects.iter().map(String::as_str));
+        text += &format!(
+            "    it concerns {}: {}\n",
+            counted(affects.len(), "secret"),
+            check::printable(&names)
+        );
+    }
+    text
 }
 
 /// Some names, and how many more there are.

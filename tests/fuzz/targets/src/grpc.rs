@@ -80,7 +80,9 @@ impl Psid {
         let daemon = assemble::assemble(&config, &surroundings);
         let stop = CancellationToken::new();
         runtime.block_on(daemon.open(stop.clone()));
-        assert_eq!(daemon.degraded(), Vec::<String>::new());
+        let degraded: Vec<String> =
+            daemon.degraded().into_iter().map(|reason| reason.why).collect();
+        assert_eq!(degraded, Vec::<String>::new());
         daemon.service.follow(world::upstreams());
         runtime.spawn(grpc::serve(Arc::new(daemon), listening.socket, stop));
         Self { runtime, folder }
