@@ -1,6 +1,8 @@
 //! The self-test: at the start and after each refresh, every registered secret is tried without a
 //! network. A cache that would be of no use in an outage must not be found out in the outage.
 
+use std::time::Duration;
+
 use psi_common::SecretId;
 use tokio_util::sync::CancellationToken;
 
@@ -11,11 +13,25 @@ use crate::service::{Circumstances, Offline, Verdict};
 
 /// How many ids the log names.
 const NAMED: usize = 10;
+/// How long a token may take for the answer that it is there; a monitor gives up after 3 s.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// What would not resolve with no provider in reach, and what psid does not know of that.
-    pub fn offline(&self, now: Moment) -> Offline {
+    pub async fn offline(&self, now: Moment) -> Offline {
+        self.look_at_token().await;
         self.service.self_test(now, &self.circumstances())
+    }
+
+    /// Whether a token that is open still is there, with its key. One that was never asked is left alone: to
+    /// open it is a try of the PIN.
+    async fn look_at_token(&self) {
+        if let Some(token) = self.token()
+            && token.reach() == Reach::Ready
+        {
+            // What it finds is noted where the verdict is taken from.
+            let _ = token.within(LOOK).public_key().await;
+        }
     }
 
     /// What decides beside the cache whether a secret would resolve.
@@ -43,7 +59,7 @@ impl Daemon {
         let mut refreshes = self.refresher.ended();
         let mut told = None;
         loop {
-            let found = self.offline(clock::now());
+            let found = self.offline(clock::now()).await;
             if found.registered > 0 && told.as_ref() != Some(&found) {
                 tell(&found);
                 told = Some(found);

@@ -39,7 +39,7 @@ impl CacheAdmin for Admin {
     ) -> Result<Response<StatusResponse>, Status> {
         // Who asks right after a start means what psid has, and not what it is about to have.
         self.0.service.gate.passed(clock::now().mono + KEY_OPENS).await;
-        let mut answer = told(&self.0, clock::now());
+        let mut answer = told(&self.0, clock::now()).await;
         if request.into_inner().verify {
             let found = match self.0.persister() {
                 Some(persister) => persister.verify().await,
@@ -99,7 +99,7 @@ impl CacheAdmin for Admin {
         request: Request<DrillRequest>,
     ) -> Result<Response<Self::DrillStream>, Status> {
         owner_only(&request)?;
-        let events = drill::run(&self.0, request.get_ref().for_ms, clock::now())?;
+        let events = drill::run(&self.0, request.get_ref().for_ms, clock::now()).await?;
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(events))))
     }
 

@@ -17,7 +17,7 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 type Events = mpsc::Receiver<Result<DrillEvent, Status>>;
 
 /// Begins a drill of `millis` at `now`; its events.
-pub(super) fn run(daemon: &Arc<Daemon>, millis: u64, now: Moment) -> Result<Events, Status> {
+pub(super) async fn run(daemon: &Arc<Daemon>, millis: u64, now: Moment) -> Result<Events, Status> {
     let span = Duration::from_millis(millis);
     if !(SHORTEST..=LONGEST).contains(&span) {
         return Err(Status::invalid_argument(
@@ -30,7 +30,7 @@ pub(super) fn run(daemon: &Arc<Daemon>, millis: u64, now: Moment) -> Result<Even
             "another drill runs for {left} s; wait for its end, or end it where it was begun"
         ))
     })?;
-    let offline = daemon.offline(now);
+    let offline = daemon.offline(now).await;
     let (would_fail, unknown) = (offline.now.surely, offline.now.perhaps);
     let begun = DrillBegun {
         until_ms: now.wall.after(span).as_millis(),

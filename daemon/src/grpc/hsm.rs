@@ -92,7 +92,7 @@ fn named(state: &TokenState) -> &'static str {
 /// The key is looked for once the PIN was accepted.
 fn pin(key: &Result<KeyDescription, TokenError>) -> &'static str {
     match key.as_ref().map_err(|error| error.kind) {
-        Ok(_) | Err(TokenErrorKind::Refused) => "accepted",
+        Ok(_) | Err(TokenErrorKind::Refused | TokenErrorKind::NoKey) => "accepted",
         Err(TokenErrorKind::Pin) => "not-accepted",
         Err(TokenErrorKind::Absent | TokenErrorKind::Busy | TokenErrorKind::Broken) => "untried",
     }
@@ -138,7 +138,9 @@ impl From<SealError> for ServiceError {
                 TokenErrorKind::Absent | TokenErrorKind::Busy | TokenErrorKind::Broken => {
                     Self::Unavailable(error.to_string())
                 }
-                TokenErrorKind::Pin | TokenErrorKind::Refused => Self::NoKey(error.to_string()),
+                TokenErrorKind::Pin | TokenErrorKind::Refused | TokenErrorKind::NoKey => {
+                    Self::NoKey(error.to_string())
+                }
             },
             SealError::Unproven(why) => Self::NoKey(format!(
                 "what was sealed does not open again: {why}; nothing was stored, see `psi-driver hsm preflight`"

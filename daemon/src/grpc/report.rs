@@ -19,7 +19,7 @@ use crate::upstream::{Tally, Upstream};
 /// How many ids a status names.
 const NAMED: usize = 20;
 
-pub(super) fn told(daemon: &Daemon, now: Moment) -> StatusResponse {
+pub(super) async fn told(daemon: &Daemon, now: Moment) -> StatusResponse {
     let service = &daemon.service;
     let Lookups { hits, stale, misses, failed } = service.lookups();
     let (entries, span, overdue) = service
@@ -29,7 +29,7 @@ pub(super) fn told(daemon: &Daemon, now: Moment) -> StatusResponse {
     let count =
         |is: fn(&Registered) -> bool| registered.iter().filter(|(_, what)| is(what)).count() as u64;
     let written = daemon.persister().map(|persister| persister.state()).unwrap_or_default();
-    let Offline { now: at_once, after_reboot, unknown_why, .. } = daemon.offline(now);
+    let Offline { now: at_once, after_reboot, unknown_why, .. } = daemon.offline(now).await;
     let held = service.held(now);
     let degraded = daemon.degraded();
     let file = std::fs::metadata(&daemon.cache_path).ok();

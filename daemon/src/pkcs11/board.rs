@@ -46,6 +46,8 @@ pub(super) struct Board(Mutex<Notes>);
 struct Notes {
     call: Option<(&'static str, Instant)>,
     last: Option<TokenState>,
+    /// Whether the token was found without the key that the config names.
+    lacks_key: bool,
 }
 
 /// Takes the note of a call off the board, also when the call panics.
@@ -79,6 +81,7 @@ impl Board {
             ));
         }
         match &notes.last {
+            _ if notes.lacks_key => Reach::Out,
             Some(TokenState::Ready) => Reach::Ready,
             Some(TokenState::Away { .. } | TokenState::PinRefused { .. }) => Reach::Out,
             Some(TokenState::Unused | TokenState::Busy { .. }) | None => Reach::Unknown(
@@ -90,13 +93,20 @@ impl Board {
     /// Takes note of how a request ended; the log is told when that is news.
     pub(super) fn note(&self, end: Result<(), &TokenError>) {
         let mut notes = lock(&self.0);
+        match end.map_err(|error| error.kind) {
+            Ok(()) => notes.lacks_key = false,
+            Err(TokenErrorKind::NoKey) => notes.lacks_key = true,
+            Err(_) => {}
+        }
         let last = notes.last.take().unwrap_or(TokenState::Unused);
         let next = match end {
             Ok(()) => TokenState::Ready,
             Err(error) => match error.kind {
                 TokenErrorKind::Pin => TokenState::PinRefused { why: error.to_string() },
                 // The token is there, and whoever asked is told.
-                TokenErrorKind::Refused | TokenErrorKind::Busy => last.clone(),
+                TokenErrorKind::Refused | TokenErrorKind::NoKey | TokenErrorKind::Busy => {
+                    last.clone()
+                }
                 TokenErrorKind::Absent | TokenErrorKind::Broken => {
                     let since = match &last {
                         TokenState::Away { since, .. } => *since,
@@ -175,6 +185,28 @@ mod tests {
         assert!(matches!(board.state(), TokenState::Away { .. }), "it says nothing of the token");
         board.note(Err(&TokenError::pin("wrong", "right it")));
         assert_eq!(board.state(), TokenState::PinRefused { why: "wrong; right it".into() });
+    }
+
+    #[test]
+    fn what_is_known_of_the_token_is_never_more_than_the_last_request_found() {
+        let board = Board::default();
+        assert!(matches!(board.reach(), Reach::Unknown(_)), "it was not asked");
+        board.note(Ok(()));
+        assert_eq!(board.reach(), Reach::Ready);
+        for error in [
+            absent(),
+            TokenError::pin("wrong", "right it"),
+            TokenError::no_key("no such key", "make one"),
+        ] {
+            board.note(Err(&error));
+            assert_eq!(board.reach(), Reach::Out, "{error}");
+            board.note(Ok(()));
+            assert_eq!(board.reach(), Reach::Ready);
+        }
+        // A blob for another key says nothing of the others, and a call that has just begun nothing at all.
+        board.note(Err(&TokenError::refused("not this", "do that")));
+        assert_eq!(board.reach(), Reach::Ready);
+        board.during("C_Decrypt", || assert_eq!(board.reach(), Reach::Ready));
     }
 
     #[test]

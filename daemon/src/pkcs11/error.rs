@@ -26,6 +26,8 @@ pub enum TokenErrorKind {
     Busy,
     /// The token is there, and will not do this.
     Refused,
+    /// The token is there, and has not the key that the config names.
+    NoKey,
     /// The token, its module or the thread that owns it failed in a way that it should not.
     Broken,
 }
@@ -49,6 +51,10 @@ impl TokenError {
 
     pub(super) fn refused(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(TokenErrorKind::Refused, what, remedy)
+    }
+
+    pub(super) fn no_key(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(TokenErrorKind::NoKey, what, remedy)
     }
 
     pub(super) fn broken(what: impl Into<String>, remedy: impl Into<String>) -> Self {

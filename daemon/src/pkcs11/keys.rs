@@ -28,7 +28,7 @@ impl Connection {
                 let hidden = self.is_login_claimed();
                 Err(if hidden { Trouble::Lost(error) } else { Trouble::Final(error) })
             }
-            _ => Err(Trouble::Final(TokenError::refused(
+            _ => Err(Trouble::Final(TokenError::no_key(
                 format!("more than one private key of the token has the {}", self.named()),
                 "name it by its key_id; `pkcs11-tool --login -O` lists them",
             ))),
@@ -96,7 +96,7 @@ impl Connection {
             [] => "it has no RSA key".to_owned(),
             names => format!("its RSA keys are {}", names.join(", ")),
         };
-        Ok(TokenError::refused(
+        Ok(TokenError::no_key(
             format!("the token has no private key with the {}: {others}", self.named()),
             "make one with `pkcs11-tool --login --keypairgen --key-type rsa:2048 --usage-sign \
              --usage-decrypt --label podman-secrets --id 02`, or correct [providers.nitrokeyhsm]",

@@ -127,7 +127,9 @@ fn found(described: Result<TokenDescription, TokenError>) -> Found<TokenDescript
 fn pin(token: &TokenDescription, config: &TokenConfig) -> Found<()> {
     match &token.key {
         // The key is looked for once the PIN was accepted.
-        Err(error) if error.kind != TokenErrorKind::Refused => return Err(error.clone().into()),
+        Err(error) if !matches!(error.kind, TokenErrorKind::Refused | TokenErrorKind::NoKey) => {
+            return Err(error.clone().into());
+        }
         _ => {}
     }
     let before = match token.pin {

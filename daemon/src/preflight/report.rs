@@ -162,7 +162,7 @@ impl From<TokenError> for Fault {
             TokenErrorKind::Absent | TokenErrorKind::Busy | TokenErrorKind::Broken => {
                 Self::of_absence(error.what, error.remedy)
             }
-            TokenErrorKind::Pin | TokenErrorKind::Refused => {
+            TokenErrorKind::Pin | TokenErrorKind::Refused | TokenErrorKind::NoKey => {
                 Self::of_config(error.what, error.remedy)
             }
         }

@@ -222,7 +222,7 @@ impl From<OpenError> for ProviderError {
             TokenErrorKind::Busy => Self::Throttled { why, wait: BUSY },
             TokenErrorKind::Pin => Self::Unauthenticated { why, wait: None },
             // A blob for another key, or a damaged one, as above; or a token that cannot open any.
-            TokenErrorKind::Refused => Self::Misbehaved(why),
+            TokenErrorKind::Refused | TokenErrorKind::NoKey => Self::Misbehaved(why),
         }
     }
 }

@@ -12,7 +12,9 @@ use crate::setup::host::Host;
 fn doctor(host: &Host) -> (i32, Vec<(String, String)>) {
     let told = report(host);
     let text = |value: &Value| value.as_str().unwrap().to_owned();
+    // Of the podman that the tests run on, and not of the host: H9 has a test of its own.
     let all = told["findings"].as_array().unwrap().iter();
+    let all = all.filter(|finding| finding["cause"] != "podman-defect");
     let line = |finding: &Value| {
         let cause = text(&finding["cause"]);
         assert!(cause != "other" && !cause.is_empty(), "no cause: {finding}");
@@ -75,7 +77,9 @@ fn a_host_that_is_well_is_told_so() {
         quadlets.to_str().unwrap(),
     ];
     let call = host.driver(&args).env("CREDENTIALS_DIRECTORY", host.world.credentials());
-    assert_eq!(call.text(), "nothing is wrong\n");
+    let told = call.text();
+    assert!(told.ends_with("nothing is wrong\n"), "{told}");
+    assert_eq!(report(&host)["units"], json!([]));
 }
 
 #[test]

@@ -9,11 +9,11 @@ use crate::harness::{Double, Process, Psid, World, eventually, id, reference};
 
 /// One secret that is cached and one that is not.
 fn one_of_two_is_cached() -> (Double, World, Psid) {
-    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let double = Double::with(&json!({"/myapp": {"A": "1"}, "/other": {"B": "2"}}));
     let world = World::of(&double);
     let psid = world.start();
-    for (number, key) in [(1, "A"), (2, "B")] {
-        world.driver(&["store"]).id(id(number)).stdin(reference("/myapp", key)).ok();
+    for (number, path, key) in [(1, "/myapp", "A"), (2, "/other", "B")] {
+        world.driver(&["store"]).id(id(number)).stdin(reference(path, key)).ok();
     }
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
     double.clear_log();

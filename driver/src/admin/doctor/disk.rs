@@ -47,10 +47,10 @@ fn left_by_file_driver(about: &About, seen: &Seen) -> Option<Finding> {
     let path = file.display();
     if seen.secrets.iter().next().is_none() {
         let what = format!(
-            "{path} holds {values} in clear, and podman knows no secret at all: its secrets.json may be lost"
+            "{path} holds {values} in clear, and podman knows no secret at all: its record of them may be lost"
         );
         let remedy =
-            "bring secrets.json back from a backup, or move that file away once nothing needs it";
+            "bring that record back from a backup, or move the file away once nothing needs it";
         return Some(Finding::warning(what, remedy).of("podman-empty"));
     }
     let what = format!("{path} holds {values} in clear of secrets that are elsewhere or gone");

@@ -242,7 +242,7 @@ impl Seen {
         }
         if orphans == registered.len() {
             let what = format!(
-                "podman knows none of the {} that psid has: it is another podman's store, or its secrets.json was \
+                "podman knows none of the {} that psid has: it is another podman's store, or its record of secrets was \
                  lost",
                 counted(orphans, "secret")
             );

@@ -89,7 +89,9 @@ impl Lines {
 
     fn registered(&mut self, status: &StatusResponse) {
         let StatusResponse { references, literals, hits, stale, misses, failed, .. } = status;
-        self.line("registered", &format!("{references} references, {literals} literals"));
+        let (references, literals) =
+            (counted(*references, "reference"), counted(*literals, "literal"));
+        self.line("registered", &format!("{references}, {literals}"));
         let stale = if *stale > 0 { format!(", {stale} stale") } else { String::new() };
         let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
         self.line("lookups", &format!("{hits} from RAM, {misses} from a provider{stale}{failed}"));
@@ -170,6 +172,11 @@ impl Lines {
         };
         self.line("provider", &words);
     }
+}
+
+/// "1 literal", "2 literals".
+fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 fn and_more(ids: &[String], count: u64) -> String {
