@@ -173,7 +173,7 @@ pub fn tpm(config: &CacheConfig, surroundings: &Surroundings) -> TpmKey {
         credential: surroundings.cache_key(),
         state: surroundings.paths.state.clone(),
         config: surroundings.paths.config.clone(),
-        seal_with: Mutex::new(seal_with(config, surroundings)),
+        demand: Mutex::new(seal_with(config, surroundings)),
     }
 }
 

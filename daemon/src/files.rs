@@ -70,7 +70,16 @@ fn replace_with(
 /// Reads a regular file of at most `max` bytes. In the directory of another user, root neither follows a
 /// link nor waits for a FIFO.
 pub fn read_small(path: &Path, max: u64) -> io::Result<Vec<u8>> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    read_regular(path, max, OFlags::NOFOLLOW)
+}
+
+/// Reads a regular file of at most `max` bytes, which a link may lead to; waits for no FIFO.
+pub fn read_linked(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    read_regular(path, max, OFlags::empty())
+}
+
+fn read_regular(path: &Path, max: u64, flags: OFlags) -> io::Result<Vec<u8>> {
+    let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(openat(CWD, path, flags, Mode::empty())?);
     let metadata = file.metadata()?;
     if !metadata.is_file() {

@@ -86,7 +86,7 @@ fn plan<'a>(surroundings: &'a Surroundings, options: &'a Options) -> Result<Plan
             state: surroundings.paths.state.clone(),
             config: path.clone(),
             // What is asked for here counts, and the config follows it.
-            seal_with: Mutex::new(if options.seal_with.is_some() { SealWith::Any } else { demand }),
+            demand: Mutex::new(if options.seal_with.is_some() { SealWith::Any } else { demand }),
         }),
         BackendTag::Hsm => {
             let hsm = config

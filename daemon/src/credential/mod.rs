@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 use psi_common::SecretBytes;
 
+use crate::files;
+
 pub use child::Scope;
 pub use error::{CredsError, CredsErrorKind};
 pub use form::fault as form_fault;
@@ -23,6 +25,9 @@ pub use helper::serve;
 pub use names::CACHE_KEY;
 pub use seal::{SealOptions, SealWith};
 pub use tpm::{Lockout, TpmState};
+
+/// systemd takes no larger credential, and seals it with 128 KiB at most around it, in base64.
+const MAX_FILE: u64 = 2 << 20;
 
 /// One credential.
 #[derive(Clone, Debug)]
@@ -96,9 +101,12 @@ impl Credential {
     }
 }
 
-/// A file; `None` when there is none. That it cannot be read says nothing of what it holds.
+/// A file; `None` when there is none. That it cannot be read says nothing of what it holds. Off the threads
+/// that answer lookups, for a disk may take its time.
 async fn read(path: &Path) -> Result<Option<Vec<u8>>, CredsError> {
-    match tokio::fs::read(path).await {
+    let file = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || files::read_linked(&file, MAX_FILE)).await;
+    match read.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => {
@@ -132,6 +140,49 @@ impl Creds {
         match self {
             Self::Child(_) => tpm::ask().await,
             Self::Helper(socket) => helper::tpm(socket).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credential(sealed: &Path) -> Credential {
+        let (name, sealed) = ("psi-cache-key".into(), sealed.to_owned());
+        Credential { name, delivered: None, sealed, creds: Creds::Child(Scope::System) }
+    }
+
+    #[tokio::test]
+    async fn only_a_file_that_is_not_there_is_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cache.key");
+        assert!(credential(&path).sealed().await.unwrap().is_none());
+        // Whoever may write the directory must not make root wait.
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        for path in [path.clone(), directory.path().to_owned(), path.join("below")] {
+            let error = credential(&path).sealed().await.unwrap_err();
+            assert_eq!(error.kind, CredsErrorKind::Unreadable, "{error}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(directory.path().join("elsewhere"), "sealed").unwrap();
+        std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+        let sealed = credential(&path).sealed().await.unwrap().unwrap();
+        assert_eq!(sealed.expose_secret(), b"sealed", "a link of root's");
+    }
+
+    #[test]
+    fn a_new_key_is_sealed_to_what_the_config_demands() {
+        let system = Creds::Helper("/run/psi/creds.sock".into());
+        for (creds, demand, with_key) in [
+            (&system, SealWith::Tpm2, "tpm2"),
+            (&system, SealWith::Host, "host"),
+            (&system, SealWith::Any, "auto"),
+            (&Creds::Child(Scope::User), SealWith::Tpm2, "host+tpm2"),
+            (&Creds::Child(Scope::User), SealWith::Host, "auto"),
+        ] {
+            assert_eq!(creds.seal_for(demand).with_key, with_key);
         }
     }
 }

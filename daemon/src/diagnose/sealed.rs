@@ -9,9 +9,9 @@ use psi_common::{BackendTag, Finding};
 use crate::assemble::{self, Surroundings};
 use crate::config::{AuthConfig, ClientSecret, Config, HsmPin};
 use crate::credential::{
-    Credential, Creds, CredsError, CredsErrorKind, Scope, SealOptions, TpmState,
+    Credential, Creds, CredsError, CredsErrorKind, SealOptions, SealWith, TpmState,
 };
-use crate::key::{KeyBackend, TpmKey};
+use crate::key::TpmKey;
 
 /// What a sealed file is bound to decides what a thief of the disk gets.
 pub(super) async fn key(config: &Config, surroundings: &Surroundings) -> Vec<Finding> {
@@ -38,36 +38,48 @@ pub(super) async fn key(config: &Config, surroundings: &Surroundings) -> Vec<Fin
     }
 }
 
-/// What psid itself would say of the key: one cause has one remedy.
 async fn tpm_key(key: &TpmKey) -> Vec<Finding> {
-    let opened = key.load(&[]).await;
-    let closed = opened.err().map(|error| Finding::error(error.what, error.remedy).of("key"));
-    let bound = binding(&key.credential, "`psi-driver cache rekey --seal-with tpm2`");
-    closed.into_iter().chain(bound).collect()
+    let mut findings = Vec::new();
+    // One cause, in the words that psid has for it.
+    if let Err(error) = key.check().await {
+        findings.push(Finding::error(error.what, error.remedy).of("key"));
+    }
+    let credential = &key.credential;
+    let remedy = "`psi-driver cache rekey --seal-with tpm2`";
+    findings.extend(binding(credential, remedy).map(|finding| match key.seal_with() {
+        SealWith::Tpm2 => finding,
+        // The config says that it is meant to be so.
+        SealWith::Host | SealWith::Any => {
+            Finding::note(finding.what, finding.remedy).of("not-bound-to-tpm")
+        }
+    }));
+    findings
 }
 
 /// Whether a sealed file is of use to whoever has the disk and not the TPM.
 fn binding(credential: &Credential, remedy: &str) -> Option<Finding> {
     let path = credential.sealed.display();
     let sealed = fs::read(&credential.sealed).ok()?;
-    // A user's own commands could not do it.
-    let is_user_s = matches!(credential.creds, Creds::Child(Scope::User));
-    let remedy = if is_user_s { "have root do it, see Rootless in the README" } else { remedy };
-    match SealOptions::of(&sealed) {
-        Some(seal) if seal.with_key == "host" => Some(Finding::warning(
+    let remedy = if credential.creds.is_user() {
+        // A user's own commands could not do it.
+        "have root do it, see Rootless in the README"
+    } else {
+        remedy
+    };
+    let seal = SealOptions::of(&sealed);
+    if SealWith::Tpm2.accepts(seal.as_ref()) {
+        return None;
+    }
+    let what = match seal.map(|seal| seal.with_key).as_deref() {
+        Some("host") => {
             format!(
                 "{path} is not bound to the TPM: its key is on the same disk, in /var/lib/systemd"
-            ),
-            format!("seal it to the TPM: {remedy}"),
-        )
-        .of("not-bound-to-tpm")),
-        Some(_) => None,
-        None => Some(Finding::warning(
-            format!("{path} does not tell what it is sealed to: it may be bound to no TPM"),
-            format!("seal it anew: {remedy}"),
-        )
-        .of("not-bound-to-tpm")),
-    }
+            )
+        }
+        Some(_) => format!("{path} is sealed to nothing: whoever has the file can open it"),
+        None => format!("{path} does not tell what it is sealed to: it may be bound to no TPM"),
+    };
+    Some(Finding::warning(what, format!("seal it to the TPM: {remedy}")).of("not-bound-to-tpm"))
 }
 
 /// Every credential and every secret file that the config names.

@@ -25,7 +25,7 @@ pub struct TpmKey {
     /// The config, for messages.
     pub config: PathBuf,
     /// What the key must be sealed to.
-    pub seal_with: Mutex<SealWith>,
+    pub demand: Mutex<SealWith>,
 }
 
 #[async_trait]
@@ -40,11 +40,7 @@ impl KeyBackend for TpmKey {
         keys.extend(self.open(&self.next()).await?);
         let present = self.open(&self.credential).await?;
         if present.is_none() && keys.is_empty() {
-            let Credential { name, sealed, .. } = &self.credential;
-            return Err(KeyError::new(
-                format!("there is no key: no credential {name}, no {}", sealed.display()),
-                "make one with `psi-driver cache init --backend tpm`",
-            ));
+            return Err(self.absent());
         }
         if present.is_none() {
             // A first key, whose making was interrupted.
@@ -70,7 +66,7 @@ impl KeyBackend for TpmKey {
     }
 
     async fn keep(&self, key: DataKey, seal: Option<&SealOptions>) -> Result<LoadedKey, KeyError> {
-        let demand = self.demand();
+        let demand = self.seal_with();
         let present = self.present_seal().await.filter(|seal| demand.accepts(Some(seal)));
         let seal =
             seal.cloned().or(present).unwrap_or_else(|| self.credential.creds.seal_for(demand));
@@ -112,7 +108,7 @@ impl KeyBackend for TpmKey {
     }
 
     async fn follow(&self, seal_with: SealWith) -> Result<(), KeyError> {
-        *self.seal_with.lock().unwrap_or_else(PoisonError::into_inner) = seal_with;
+        *self.demand.lock().unwrap_or_else(PoisonError::into_inner) = seal_with;
         if self.credential.delivered().await.is_ok_and(|delivered| delivered.is_some()) {
             return Ok(());
         }
@@ -123,8 +119,25 @@ impl KeyBackend for TpmKey {
 }
 
 impl TpmKey {
-    fn demand(&self) -> SealWith {
-        *self.seal_with.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether there is a key, and it opens; nothing is changed.
+    pub async fn check(&self) -> Result<(), KeyError> {
+        match self.open(&self.credential).await? {
+            Some(_) => Ok(()),
+            None => Err(self.absent()),
+        }
+    }
+
+    /// What the key must be sealed to.
+    pub fn seal_with(&self) -> SealWith {
+        *self.demand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn absent(&self) -> KeyError {
+        let Credential { name, sealed, .. } = &self.credential;
+        KeyError::new(
+            format!("there is no key: no credential {name}, no {}", sealed.display()),
+            "make one with `psi-driver cache init --backend tpm`",
+        )
     }
 
     /// How the key in use is sealed, when that can be told.
@@ -182,7 +195,7 @@ impl TpmKey {
 
     /// Why a sealed key is not what the config demands.
     fn objection(&self, what: &str, sealed: &SecretBytes) -> Option<KeyError> {
-        let demand = self.demand();
+        let demand = self.seal_with();
         let seal = SealOptions::of(sealed.expose_secret());
         if demand.accepts(seal.as_ref()) {
             return None;

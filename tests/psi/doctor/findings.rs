@@ -323,7 +323,7 @@ fn permissions_and_credentials_are_judged() {
         "{about:?}"
     );
     host.world.take_key();
-    is_error(&host, "there is no key in");
+    is_error(&host, "there is no key: no credential psi-cache-key, no /");
 }
 
 #[test]

@@ -59,7 +59,8 @@ impl Tpm {
         self.tool("tpm2_pcrextend", &[&format!("{pcr}:sha256={}", "ab".repeat(32))]);
     }
 
-    /// Refuses all authorizations from now on: one failure is enough, and a loss of power is one.
+    /// Refuses all authorizations from now on: one failure is enough, and a loss of power after a key was opened
+    /// is one.
     pub(crate) fn lock_out(&mut self) {
         let set = ["--setup-parameters", "--max-tries=1", "--recovery-time=1000"];
         self.tool(

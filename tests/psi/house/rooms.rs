@@ -9,7 +9,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cache", &["clock", "reference"]),
     ("clock", &[]),
     ("config", &["credential", "pkcs11", "provider", "upstream"]),
-    ("credential", &[]),
+    ("credential", &["files"]),
     ("drill", &["provider"]),
     ("envelope", &["sealer"]),
     ("files", &[]),

@@ -17,7 +17,7 @@ fn a_key_is_wrapped_and_proved_and_an_empty_cache_written() {
     );
     assert!(told.contains(&format!("wrote an empty {}", world.cache().display())), "{told}");
     assert!(told.contains("recovery key, shown only now"), "{told}");
-    assert!(told.contains("backend = \"hsm\""), "{told}");
+    assert!(told.contains("\nnext: `systemctl restart psid`\n"), "{told}");
     let cache = fs::read(world.cache()).unwrap();
     assert!(cache.starts_with(b"PSIC\x02\x02"), "version 2, backend 2");
     assert_eq!(fs::metadata(world.cache()).unwrap().permissions().mode() & 0o777, 0o600);

@@ -71,7 +71,7 @@ impl Probe {
                 },
                 state: path(&self.setup["sealed"]).with_file_name(""),
                 config: "/etc/psi/config.toml".into(),
-                seal_with: SealWith::Tpm2.into(),
+                demand: SealWith::Tpm2.into(),
             }),
         }
     }
