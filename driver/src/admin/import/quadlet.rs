@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use psi_common::{Exit, SecretBytes};
+use psi_common::{Exit, SecretBytes, check};
 
 use super::entries::Entries;
 use super::env_file;
@@ -37,7 +37,7 @@ pub(super) fn read_all(files: &[PathBuf]) -> Result<Entries, Failure> {
             put_file(&mut entries, file, named)?;
         }
         for word in &given.variables {
-            put_variable(&mut entries, file, word);
+            put_variable(&mut entries, file, word)?;
         }
         for word in &given.secrets {
             if secrets.is_none() {
@@ -64,23 +64,32 @@ fn put_file(entries: &mut Entries, unit: &Path, named: &[u8]) -> Result<(), Fail
     env_file::read(&path, entries)
 }
 
-fn put_variable(entries: &mut Entries, unit: &Path, word: &[u8]) {
+/// A word that is no assignment to a variable may be a part of a secret that spans lines: the unit is refused,
+/// and the word is not shown.
+fn put_variable(entries: &mut Entries, unit: &Path, word: &[u8]) -> Result<(), Failure> {
     let unit = unit.display();
-    let Some(at) = word.iter().position(|byte| *byte == b'=') else {
+    let at = word.iter().position(|byte| *byte == b'=');
+    let name = std::str::from_utf8(&word[..at.unwrap_or(word.len())]).ok();
+    let Some(name) = name.filter(|name| check::variable(name).is_ok()) else {
+        return Err(Failure::new(
+            Exit::BadInput,
+            format!(
+                "an Environment= of {unit} has a word that names no variable; nothing was imported"
+            ),
+            "put a value with blanks into quotes, \"NAME=a value\"",
+        ));
+    };
+    let Some(at) = at else {
         entries.warn(format!("an Environment= of {unit} has no value of its own, and is left out"));
-        return;
+        return Ok(());
     };
-    let (Ok(key), value) = (std::str::from_utf8(&word[..at]), &word[at + 1..]) else {
-        entries.warn(format!("an Environment= of {unit} has a name that is no UTF-8"));
-        return;
-    };
-    match filled_in(value) {
-        Some(value) => entries.put(key.to_owned(), SecretBytes::new(value)),
+    match filled_in(&word[at + 1..]) {
+        Some(value) => entries.put(name.to_owned(), SecretBytes::new(value)),
         None => entries.warn(format!(
-            "Environment= {} of {unit} has what systemd fills in, a % or a ${{}}, and is left out",
-            key.escape_debug()
+            "Environment= {name} of {unit} has what systemd fills in, a % or a ${{}}, and is left out"
         )),
     }
+    Ok(())
 }
 
 /// `NAME,type=env,target=KEY`.
@@ -254,6 +263,22 @@ mod tests {
 
     fn texts(words: &[Vec<u8>]) -> Vec<String> {
         words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    }
+
+    /// Its last line has the form of an assignment; the words before it have not.
+    #[test]
+    fn a_private_key_over_several_words_is_refused_and_not_shown() {
+        let unit = b"[Container]\nEnvironment=KEY=-----BEGIN PRIVATE KEY----- \\\n\
+            MC4CAQAwBQYDK2VwBCIEIE== -----END PRIVATE KEY-----\n";
+        let mut entries = Entries::default();
+        let words = parse(unit).variables;
+        let mut put = words.iter().map(|word| put_variable(&mut entries, Path::new("u"), word));
+        let failure = put.find_map(Result::err).unwrap().to_string();
+        assert!(failure.starts_with("an Environment= of u has a word"), "{failure}");
+        assert!(!failure.contains("MC4") && !failure.contains("BEGIN"), "{failure}");
+        let name = b"A=1".as_slice();
+        put_variable(&mut Entries::default(), Path::new("u"), name).unwrap();
+        put_variable(&mut Entries::default(), Path::new("u"), b"PASSED").unwrap();
     }
 
     #[test]
