@@ -69,7 +69,7 @@ pub struct Access {
 pub struct InfisicalConfig {
     /// The instance's URL.
     pub api_url: String,
-    /// A PEM file of more CAs.
+    /// A PEM file of the only CAs to trust; none: the system's.
     pub ca_cert: Option<PathBuf>,
     /// For one request.
     pub timeout: Duration,

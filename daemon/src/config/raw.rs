@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use psi_common::BackendTag;
+use psi_common::{BackendTag, check};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -87,6 +87,8 @@ struct RawProviders {
 #[serde(deny_unknown_fields)]
 struct RawInfisical {
     api_url: Option<Spanned<String>>,
+    #[serde(default)]
+    allow_http: bool,
     ca_cert: Option<PathBuf>,
     timeout: Option<Spanned<String>>,
     auth: Option<Spanned<RawAuth>>,
@@ -221,6 +223,13 @@ impl RawInfisical {
         for (name, raw) in self.projects {
             let at = raw.span().start;
             let raw = raw.into_inner();
+            for check in [
+                check::project(&name),
+                check::without_controls("id", &raw.id),
+                check::without_controls("environment", &raw.environment),
+            ] {
+                check.map_err(|why| Fault { at: Some(at), what: why.to_string() })?;
+            }
             let own = raw.auth.map(|auth| auth::check(auth, warnings)).transpose()?;
             let auth = own.or_else(|| default.clone()).ok_or_else(|| Fault {
                 at: Some(at),
@@ -232,7 +241,7 @@ impl RawInfisical {
         Ok(InfisicalConfig {
             api_url: self.api_url.map_or_else(
                 || Ok("https://app.infisical.com".into()),
-                |url| check_url(&url, warnings),
+                |url| check_url(&url, self.allow_http, warnings),
             )?,
             ca_cert: self.ca_cert,
             timeout,
@@ -241,7 +250,11 @@ impl RawInfisical {
     }
 }
 
-fn check_url(text: &Spanned<String>, warnings: &mut Vec<String>) -> Result<String, Fault> {
+fn check_url(
+    text: &Spanned<String>,
+    allow_http: bool,
+    warnings: &mut Vec<String>,
+) -> Result<String, Fault> {
     let fault = |what: String| Fault { at: Some(text.span().start), what };
     let url = url::Url::parse(text.get_ref())
         .map_err(|error| fault(format!("api_url is no URL: {error}")))?;
@@ -250,17 +263,30 @@ fn check_url(text: &Spanned<String>, warnings: &mut Vec<String>) -> Result<Strin
     }
     match url.scheme() {
         "https" => {}
+        "http" if is_this_host(&url) => {}
+        "http" if allow_http => {
+            warnings.push("api_url is http: every secret crosses the network in clear text".into());
+        }
         "http" => {
-            let local =
-                url.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127."));
-            if !local {
-                warnings
-                    .push("api_url is http: every secret crosses the network in clear text".into());
-            }
+            return Err(fault(
+                "api_url is http to another host, and every secret would cross the network in clear text; \
+                 make it https, or set allow_http = true"
+                    .into(),
+            ));
         }
         scheme => return Err(fault(format!("api_url must be https, not {scheme}"))),
     }
     Ok(text.get_ref().clone())
+}
+
+/// Whether a URL stays on this host: by an address or `localhost`, for any other name is what a DNS says.
+fn is_this_host(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
 }
 
 /// A systemd credential's name; it becomes a file name below the credentials folder.
@@ -276,7 +302,7 @@ pub(super) fn credential_name(name: &Spanned<String>, key: &str) -> Result<Strin
 impl RawWorkload {
     fn check(self, name: &str, infisical: Option<&InfisicalConfig>) -> Result<Workload, Fault> {
         let at = Some(self.provider.span().start);
-        psi_common::check::without_controls("the workload", name)
+        check::without_controls("the workload", name)
             .map_err(|error| Fault { at, what: error.to_string() })?;
         let provider = self.provider.into_inner();
         let Some(infisical) = infisical.filter(|_| provider == "infisical") else {
@@ -298,7 +324,7 @@ impl RawWorkload {
                 );
                 return Err(Fault { at, what });
             }
-            psi_common::check::path(&path)
+            check::path(&path)
                 .map_err(|error| Fault { at, what: format!("workload '{name}': {error}") })?;
             sources.push(Source { project, path, recursive });
         }

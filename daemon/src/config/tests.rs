@@ -274,14 +274,82 @@ fn what_is_not_wise_is_said() {
     let config = parse(&inline).unwrap();
     assert!(config.warnings[0].contains("clear text"));
     assert!(!format!("{config:?}").contains("hunter2"));
-    let http = parse(&FULL.replace("https://app", "http://app")).unwrap();
-    assert!(http.warnings[0].contains("clear text"));
-    assert!(
-        parse(&FULL.replace("https://app.infisical.com", "http://127.0.0.1:80"))
-            .unwrap()
-            .warnings
-            .is_empty()
-    );
+    let http = FULL.replace("https://app", "http://app");
+    let http = http.replace("api_url =", "allow_http = true\napi_url =");
+    assert!(parse(&http).unwrap().warnings[0].contains("clear text"));
+}
+
+/// A name that begins like an address is a name.
+#[test]
+fn plain_http_leaves_this_host_only_if_the_config_allows_it() {
+    let with = |url: &str| parse(&FULL.replace("https://app.infisical.com", url));
+    for url in [
+        "http://127.0.0.1:80",
+        "http://127.9.8.7",
+        "http://[::1]:8080/x",
+        "http://localhost:3000",
+        "http://LOCALHOST",
+        // The URL's own rules make an address of these.
+        "http://127.1",
+        "http://2130706433",
+    ] {
+        assert!(with(url).unwrap().warnings.is_empty(), "{url}");
+    }
+    for url in [
+        "http://127.evil.example",
+        "http://127.0.0.1.evil.example",
+        "http://localhost.evil.example",
+        "http://localhost.",
+        "http://evil.example/127.0.0.1",
+        "http://10.0.0.1",
+        "http://128.0.0.1",
+        "http://[::ffff:127.0.0.1]",
+        "http://[fe80::1]",
+        "http://0.0.0.0",
+    ] {
+        let error = with(url).unwrap_err();
+        assert!(
+            error.starts_with("config.toml:15: api_url is http to another host"),
+            "{url}: {error}"
+        );
+        assert!(error.contains("allow_http = true"), "{error}");
+    }
+}
+
+/// TOML writes any character: what is no line of a report, or another directory, is refused by its line.
+#[test]
+fn control_characters_and_dot_segments_are_refused_in_names_and_paths() {
+    for (from, to, expected) in [
+        (
+            "path = \"/worker\"",
+            "path = \"/w\\t/x\"",
+            "config.toml:37: workload 'worker@': the path",
+        ),
+        (
+            "path = \"/worker\"",
+            "path = \"/a/../b\"",
+            "config.toml:37: workload 'worker@': the path",
+        ),
+        (
+            "path = \"/worker\"",
+            "path = \"/a/.\\t./b\"",
+            "config.toml:37: workload 'worker@': the path",
+        ),
+        (
+            "path = \"/worker\"",
+            "path = \"/\\u009b1m\"",
+            "config.toml:37: workload 'worker@': the path",
+        ),
+        ("id = \"project-uuid\"", "id = \"a\\nb\"", "config.toml:22: id"),
+        ("environment = \"prod\"", "environment = \"\\u001b[2J\"", "config.toml:22: environment"),
+        ("projects.myproject]", "projects.\"my\\tproject\"]", "config.toml:22: the project"),
+    ] {
+        let text = FULL.replace(from, to);
+        assert_ne!(text, FULL, "{from}");
+        let error = parse(&text).unwrap_err();
+        assert!(error.starts_with(expected), "{error}");
+        assert!(!error.contains(char::is_control), "{error:?}");
+    }
 }
 
 #[test]
@@ -308,7 +376,7 @@ proptest! {
 
     #[test]
     fn an_unknown_key_is_always_refused(key in "[a-z_]{1,12}", table in prop::sample::select(vec!["cache", "access", "providers", "providers.infisical"])) {
-        let known = ["enabled", "backend", "refresh_interval", "refresh_jitter", "max_stale", "on_revoked", "allow_uids", "allow_gids", "infisical", "nitrokeyhsm", "api_url", "ca_cert", "timeout", "auth", "projects"];
+        let known = ["enabled", "backend", "refresh_interval", "refresh_jitter", "max_stale", "on_revoked", "allow_uids", "allow_gids", "infisical", "nitrokeyhsm", "api_url", "allow_http", "ca_cert", "timeout", "auth", "projects"];
         prop_assume!(!known.contains(&key.as_str()));
         let error = parse(&format!("\n[{table}]\n{key} = 1\n")).unwrap_err();
         prop_assert!(error.starts_with("config.toml:3: unknown field"), "{error}");
