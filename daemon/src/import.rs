@@ -200,10 +200,7 @@ impl Import<'_> {
                     _ => "it was written, and the provider gives another value".into(),
                 },
             };
-            // A reference is expanded where it is read.
-            if outcome.why.is_empty() {
-                *outcome = Outcome { fate: Fate::Failed, why };
-            }
+            *outcome = Outcome { fate: Fate::Failed, why };
         }
     }
 
