@@ -74,6 +74,9 @@ use daemon::{Daemon, Topic};
 use listener::Listening;
 use tasks::Task;
 
+/// How long psid tries to revoke its access tokens when it ends.
+const REVOKING_TAKES: Duration = Duration::from_secs(2);
+
 /// One run of a task.
 type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -97,10 +100,25 @@ pub async fn serve(
     start_tasks(&daemon, hangup, surroundings, &stop);
     let served = grpc::serve(Arc::clone(&daemon), listening.socket, stop.clone()).await;
     notify::stopping();
-    daemon.stop_keeping().await;
+    let (closing, kept) = (close_providers(&daemon), daemon.stop_keeping());
+    tokio::join!(closing, kept);
     daemon.close_token().await;
     tracing::info!("stopped");
     served
+}
+
+/// Revokes what providers gave psid. One that is out, or slow, does not keep psid from ending.
+async fn close_providers(daemon: &Daemon) {
+    let upstreams = daemon.service.upstreams();
+    let close = async {
+        for upstream in upstreams.providers.values() {
+            let is_well = upstream.health().breaker.trouble().is_none();
+            if is_well {
+                upstream.provider.close().await;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(REVOKING_TAKES, close).await;
 }
 
 /// Starts what runs beside the calls. If the server itself ends, so does psid, and systemd starts it again.

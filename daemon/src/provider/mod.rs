@@ -64,6 +64,9 @@ pub trait SecretProvider: Send + Sync {
         Vec::new()
     }
 
+    /// Ends what psid holds at the provider, before psid itself ends. A failure is of no consequence.
+    async fn close(&self) {}
+
     /// Asks whether the host as a whole is well, by the cheapest request there is and without a login.
     async fn status(&self) -> Result<(), ProviderError> {
         Ok(())

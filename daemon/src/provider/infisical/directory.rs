@@ -146,7 +146,9 @@ pub(super) fn too_much(extent: &Extent) -> ProviderError {
 /// In the order of precedence, lowest first: imports, of which the last one wins, then the folder's own.
 /// What is not in the extent was not asked for.
 fn in_order(extent: &Extent, listing: api::Listing) -> Vec<Found> {
-    let imported = listing.imports.into_iter().flat_map(|import| import.secrets);
+    // Of a directory and those below it, nothing says which one imports.
+    let imports = if extent.recursive { Vec::new() } else { listing.imports };
+    let imported = imports.into_iter().flat_map(|import| import.secrets);
     let imported = imported.map(|secret| (None, secret, true));
     let own =
         listing.secrets.into_iter().map(|mut secret| (secret.secret_path.take(), secret, false));

@@ -197,6 +197,22 @@ impl SecretProvider for Infisical {
         Some(self)
     }
 
+    /// An access token that psid leaves behind is good for hours or days.
+    async fn close(&self) {
+        let Ok(api) = self.api() else { return };
+        let mut sources: Vec<&Arc<TokenSource>> = Vec::new();
+        for project in self.projects.values() {
+            if !sources.iter().any(|source| Arc::ptr_eq(source, &project.tokens)) {
+                sources.push(&project.tokens);
+            }
+        }
+        for source in sources {
+            if let Err(error) = source.revoke(api).await {
+                tracing::debug!("the access token is not revoked: {error}");
+            }
+        }
+    }
+
     async fn status(&self) -> Result<(), ProviderError> {
         Ok(self.api()?.status().await?)
     }

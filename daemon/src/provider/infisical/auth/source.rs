@@ -81,6 +81,15 @@ impl TokenSource {
         self.login(api, &mut state).await
     }
 
+    /// Ends the present token, if there is one.
+    pub async fn revoke(&self, api: &Api) -> Result<(), ApiError> {
+        let token = self.state.lock().await.token.take();
+        match token {
+            Some(token) => api.revoke(token.text()).await,
+            None => Ok(()),
+        }
+    }
+
     async fn login(&self, api: &Api, state: &mut State) -> Result<Arc<Token>, ApiError> {
         let failure = state.failure.as_ref().filter(|failure| failure.lasts());
         if let Some(failure) = failure
