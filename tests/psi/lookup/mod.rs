@@ -1,6 +1,7 @@
 //! Lookups that a provider answers: which value, by how many requests, and with whose trust.
 
 mod dialects;
+mod directories;
 mod flights;
 mod hidden;
 mod names;

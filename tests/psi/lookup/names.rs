@@ -53,8 +53,8 @@ fn a_key_that_no_url_can_name_harms_nobody() {
         let outcome = world.driver(&["get", &reference("/myapp", key)]).run();
         assert!([65, 66].contains(&outcome.code), "{}: {}", outcome.code, outcome.stderr);
     }
-    assert_eq!(psid.status()["providers"][0]["up"], true);
     assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    assert_eq!(psid.status()["providers"][0]["up"], true);
 }
 
 /// Nor can a URL hold more than some KiB: it is told when such a reference is stored, and does not pass
@@ -75,8 +75,8 @@ fn a_name_that_no_url_can_hold_harms_nobody() {
         assert!(line.contains(why), "{line}");
         world.driver(&["get", &reference]).fails(65);
     }
-    assert_eq!(psid.status()["providers"][0]["up"], true);
     assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    assert_eq!(psid.status()["providers"][0]["up"], true);
 }
 
 /// A refusal travels in a header. One that quoted 17,000 bytes did not fit: psi-driver tried again for ten
@@ -165,4 +165,64 @@ fn a_name_that_nobody_knows_is_no_such_secret() {
     assert!(line.contains("no [providers.vault]"), "{line}");
     let line = world.driver(&["lookup"]).id(id(9)).fails(66);
     assert!(line.contains("no such secret registered; see `podman secret ls`"), "{line}");
+}
+
+/// The `url` crate drops tabs and line feeds: `.\t.` was the directory above, which chose the route.
+#[test]
+fn control_characters_and_dot_segments_reach_no_url() {
+    let double = Double::with(&json!({"/myapp": {"A": "1", "ab": "2"}}));
+    let world = World::of(&double);
+    let psid = world.start();
+    world.driver(&["get", &reference("/myapp", "A")]).ok();
+    double.clear_log();
+    for key in [
+        ".\t.",
+        "\t",
+        "a\tb",
+        "a\nb",
+        "\r\n",
+        "A\u{0}",
+        "\u{1b}[2J",
+        "\u{7f}",
+        "\u{85}",
+        "\u{9b}1m",
+        "..",
+        ".",
+    ] {
+        let reference = reference("/myapp", key);
+        let line = world.driver(&["get", &reference]).fails(65);
+        assert!(!line.contains(char::is_control), "{line:?}");
+        let line = world.driver(&["store"]).id(id(1)).stdin(&reference).fails(65);
+        assert!(line.contains("the key '"), "{line}");
+    }
+    for path in ["/my\tapp", "/a/../b", "/a/./b", "/..", "/\n", "/a\u{1b}b", "/a/.\t./b", "/\u{85}"]
+    {
+        let reference = reference(path, "A");
+        world.driver(&["get", &reference]).fails(65);
+        let line = world.driver(&["store"]).id(id(1)).stdin(&reference).fails(65);
+        assert!(line.contains("the path '"), "{line}");
+    }
+    for project in ["my\tproject", "\u{0}", "..", "\u{9d}"] {
+        let reference =
+            json!({"provider": "infisical", "project": project, "path": "/", "key": "A"});
+        world.driver(&["get", &reference.to_string()]).fails(65);
+    }
+    assert!(double.log().is_empty(), "{:?}", double.log());
+    assert_eq!(psid.status()["providers"][0]["up"], true);
+}
+
+/// A server, or whoever plays one, lists what no reference can name.
+#[test]
+fn a_listed_name_with_control_characters_is_not_taken() {
+    let double =
+        Double::with(&json!({"/myapp": {"A": "1", "B\n[Service]": "2", "C\u{9b}1m": "3"}}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let psid = world.start();
+    let outcome = world.driver(&["cache", "refresh"]).run();
+    let told = String::from_utf8(outcome.stdout).unwrap() + &outcome.stderr;
+    assert!(outcome.code != 0 && told.contains("contains a control character"), "{told}");
+    assert!(!told.chars().any(|c| c.is_control() && c != '\n'), "{told:?}");
+    assert_eq!(psid.status()["entries"], 1);
+    assert_eq!(world.driver(&["get", "myapp--A"]).text(), "1");
 }

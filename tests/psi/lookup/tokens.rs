@@ -143,3 +143,45 @@ fn n10_no_token_and_no_client_secret_is_written_anywhere() {
         assert!(!log.contains(secret));
     }
 }
+
+fn revoked(double: &Double) -> u64 {
+    double.count("POST", "/api/v1/auth/token/revoke")
+}
+
+#[test]
+fn a_clean_stop_revokes_the_access_token_and_a_reload_does_not() {
+    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&double);
+    let mut psid = world.start();
+    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    psid.reload();
+    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    assert_eq!(revoked(&double), 0);
+    psid.terminate();
+    assert_eq!(revoked(&double), 1);
+    let log = double.log();
+    let request = log.iter().find(|request| request.text("path").ends_with("/revoke")).unwrap();
+    assert_eq!(request.0["status"], 200, "{request:?}");
+    // Nobody logged in: there is nothing to revoke.
+    double.clear_log();
+    world.start().terminate();
+    assert_eq!(double.log().len(), 0);
+}
+
+/// An admin who stops psid because Infisical hangs does not wait for Infisical.
+#[test]
+fn a_server_that_hangs_or_is_gone_keeps_psid_from_no_stop() {
+    for gone in [false, true] {
+        let mut double = Double::with(&json!({"/myapp": {"A": "1"}}));
+        let world = World::of(&double);
+        let psid = world.start();
+        world.driver(&["get", &reference("/myapp", "A")]).ok();
+        match gone {
+            true => double.kill(),
+            false => double.signal(rustix::process::Signal::STOP),
+        }
+        let start = std::time::Instant::now();
+        psid.terminate();
+        assert!(start.elapsed() < std::time::Duration::from_secs(4), "{:?}", start.elapsed());
+    }
+}

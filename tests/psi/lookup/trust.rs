@@ -48,6 +48,34 @@ fn a_private_ca_is_not_trusted_by_itself() {
     refused("valid", false, "unknownissuer");
 }
 
+/// What the host trusts is not trusted where the config names a CA.
+#[test]
+fn the_ca_of_the_config_is_the_only_one() {
+    let double = Double::with_options(&json!({"/myapp": {"A": "1"}}), &["--tls", "valid"]);
+    let another = Double::with_options(&json!({}), &["--tls", "valid"]);
+    let world = World::of(&double);
+    let get = || world.driver(&["get", &reference("/myapp", "A")]);
+    let config = |ca: Option<&Double>| {
+        let mut config = Config::of(&double);
+        let lines = config.infisical.lines().filter(|line| !line.starts_with("ca_cert"));
+        let lines: String = lines.map(|line| format!("{line}\n")).collect();
+        let ca = ca.and_then(Double::ca);
+        let ca = ca.map(|ca| format!("ca_cert = \"{}\"\n", ca.display()));
+        config.infisical = lines + &ca.unwrap_or_default();
+        config
+    };
+    // The host trusts the double's CA.
+    let start = || world.psid().env("SSL_CERT_FILE", double.ca().unwrap()).start();
+    world.configure(&config(None));
+    let psid = start();
+    assert_eq!(get().text(), "1");
+    psid.terminate();
+    world.configure(&config(Some(&another)));
+    let _psid = start();
+    let line = world.driver(&["get", &reference("/myapp", "NEVER")]).fails(75);
+    assert!(line.contains("invalid peer certificate"), "{line}");
+}
+
 #[test]
 fn a_ca_file_that_is_missing_or_holds_none_is_told_and_psid_starts() {
     let double = Double::with(&json!({}));
