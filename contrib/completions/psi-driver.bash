@@ -549,7 +549,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__cache__subcmd__refresh)
-            opts="-h --accept-removals --json --help"
+            opts="-h --accept-removals --retry --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

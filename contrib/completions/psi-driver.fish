@@ -158,6 +158,7 @@ complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from status" -l json -d 'Print JSON'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from refresh" -l accept-removals -d 'Believe a provider at once that has most of a source no more, or values that turned empty'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from refresh" -l retry -d 'Try a refused login once more now: too many refused ones lock an identity for every host'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from refresh" -l json -d 'Print JSON'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from refresh" -s h -l help -d 'Print help'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from invalidate" -s h -l help -d 'Print help'

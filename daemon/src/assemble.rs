@@ -271,6 +271,7 @@ pub fn upstreams(
 
 fn make_infisical(config: &InfisicalConfig, surroundings: &Surroundings) -> Infisical {
     // Projects of one identity share its token: each login is counted and rate-limited.
+    let refusals = Refusals::open(&surroundings.paths);
     let mut identities: Vec<(&AuthConfig, _)> = Vec::new();
     let mut projects = HashMap::new();
     for (name, project) in &config.projects {
@@ -279,7 +280,11 @@ fn make_infisical(config: &InfisicalConfig, surroundings: &Surroundings) -> Infi
             .find(|(auth, _)| *auth == &project.auth)
             .map(|(_, tokens)| Arc::clone(tokens));
         let tokens = known.unwrap_or_else(|| {
-            let tokens = token_source(method(&project.auth, surroundings));
+            let tokens = token_source(
+                method(&project.auth, surroundings),
+                &config.api_url,
+                refusals.clone(),
+            );
             identities.push((&project.auth, Arc::clone(&tokens)));
             tokens
         });

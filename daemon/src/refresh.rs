@@ -191,6 +191,10 @@ impl Work {
         report.send_modify(|progress| progress.sources = chosen.len());
         let caller = if order == Order::Due { Caller::Anybody } else { Caller::Admin };
         let manner = Manner { caller, accept: order == Order::AcceptAll };
+        if caller == Caller::Admin {
+            let upstreams = self.service.upstreams();
+            upstreams.providers.values().for_each(|one| one.provider.end_pauses(false));
+        }
         // An outage is met once a provider, not once a source.
         let mut out: HashMap<String, ProviderError> = HashMap::new();
         for pull in chosen {

@@ -235,6 +235,9 @@ pub(crate) enum CacheCommand {
         /// Believe a provider at once that has most of a source no more, or values that turned empty
         #[arg(long)]
         accept_removals: bool,
+        /// Try a refused login once more now: too many refused ones lock an identity for every host
+        #[arg(long)]
+        retry: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,

@@ -118,10 +118,10 @@ impl Client {
     /// Hands each event over as it comes.
     pub(crate) fn refresh(
         &self,
-        accept_removals: bool,
+        request: &RefreshRequest,
         on_event: &mut dyn FnMut(RefreshEvent),
     ) -> Result<(), Failure> {
-        self.stream(ADMIN, "Refresh", &RefreshRequest { accept_removals }, on_event)
+        self.stream(ADMIN, "Refresh", request, on_event)
     }
 
     /// Hands each event over as it comes. It ends with this process, however that ends.

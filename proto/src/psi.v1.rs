@@ -332,6 +332,9 @@ pub struct RefreshRequest {
     /// values, which is otherwise held back until a second refresh confirms it.
     #[prost(bool, tag = "1")]
     pub accept_removals: bool,
+    /// Try a login that was refused once more, before its pause is over.
+    #[prost(bool, tag = "2")]
+    pub retry: bool,
 }
 /// One source is done.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -59,9 +59,13 @@ impl CacheAdmin for Admin {
         &self,
         request: Request<RefreshRequest>,
     ) -> Result<Response<Self::RefreshStream>, Status> {
-        let accept = request.get_ref().accept_removals;
-        if accept {
+        let RefreshRequest { accept_removals: accept, retry } = *request.get_ref();
+        if accept || retry {
             owner_only(&request)?;
+        }
+        if retry {
+            let upstreams = self.0.service.upstreams();
+            upstreams.providers.values().for_each(|one| one.provider.end_pauses(true));
         }
         let order = if accept { Order::AcceptAll } else { Order::All };
         let mut progress = self.0.refresher.start(order, clock::now());

@@ -97,9 +97,8 @@ fn trouble(provider: &str, error: &ProviderError) -> String {
             format!("{provider} does not give what it is asked for: {why}")
         }
         ProviderError::Throttled { why, .. } => format!("{provider} asks psid to wait: {why}"),
-        ProviderError::TimedOut(why) | ProviderError::Failed(why) => {
-            format!("{provider} does not answer for this directory: {why}")
-        }
+        ProviderError::TimedOut(why) => format!("{provider} does not answer: {why}"),
+        ProviderError::Failed(why) => format!("{provider} fails to answer for it: {why}"),
         error => format!("{provider} is out: {error}"),
     }
 }

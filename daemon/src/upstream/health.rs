@@ -246,20 +246,17 @@ impl Upstream {
 }
 
 impl CallGuard<'_> {
-    /// Whether only the host's own status can tell what the answer says of the host: several directories
-    /// failed, or one answers strangely while the host seems to be out. Never one request per failure.
+    /// Whether only the host's own status can tell what the answer says of the host: several requests in a
+    /// row failed, or one does while the host seems to be out. Never one request per failure.
     fn wants_status<T>(&self, answer: &Result<T, ProviderError>, now: Instant) -> bool {
         let Err(error) = answer else { return false };
         if !is_unclear(error) {
             return false;
         }
         let mut health = self.upstream.health();
-        let is_slow = matches!(error, ProviderError::TimedOut(_));
         let rests = if health.breaker.trouble().is_some() {
             STATUS_RESTS_IN_OUTAGE
-        } else if is_of_directory(error)
-            && health.suspects.would_be_many(&self.call.directory, is_slow)
-        {
+        } else if is_of_directory(error) && health.suspects.would_be_many() {
             STATUS_RESTS
         } else {
             return false;
@@ -369,6 +366,8 @@ impl Health {
             }
         };
         let is_out = self.breaker.trouble().is_some();
+        let is_slow = matches!(error, ProviderError::TimedOut(_));
+        let are_slow = is_of_directory(error) && self.suspects.note(&call.directory, is_slow);
         match (error, status) {
             (ProviderError::Unavailable { why, wait }, _) => {
                 self.breaker.throttled(pass, now, why, *wait);
@@ -378,21 +377,16 @@ impl Health {
                 let why = format!("its status: {status}; and a request: {error}");
                 self.breaker.failed(pass, now, &why, chance());
             }
+            (error, _) if are_slow => {
+                let why = format!("several directories are too slow: {error}");
+                self.breaker.failed(pass, now, &why, chance());
+            }
             (_, Some(Ok(()))) => {
-                self.suspects.clear();
+                self.suspects.clear_failed();
                 return self.breaker.answered(pass);
             }
             (error, None) if is_out => {
                 self.breaker.failed(pass, now, &error.to_string(), chance());
-            }
-            (error, None) if is_of_directory(error) => {
-                let is_slow = matches!(error, ProviderError::TimedOut(_));
-                if self.suspects.note(&call.directory, is_slow) {
-                    let why = format!("several directories are too slow: {error}");
-                    self.breaker.failed(pass, now, &why, chance());
-                } else {
-                    self.breaker.unasked(pass);
-                }
             }
             (_, None) => self.breaker.unasked(pass),
         }

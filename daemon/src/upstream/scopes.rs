@@ -211,10 +211,9 @@ fn is_of_identity(error: &ProviderError) -> bool {
 }
 
 impl Suspects {
-    /// Whether the host may be out with this failure: several directories failed, or one was too slow twice.
-    pub(super) fn would_be_many(&self, directory: &Directory, is_slow: bool) -> bool {
-        self.failed.iter().any(|other| other != directory)
-            || (is_slow && self.slow.contains(directory))
+    /// Whether the host may be out with this failure: it is not the first one since the last answer.
+    pub(super) fn would_be_many(&self) -> bool {
+        !self.failed.is_empty()
     }
 
     /// Takes note of a failure; true when several directories have been too slow.
@@ -226,6 +225,11 @@ impl Suspects {
             self.slow.insert(directory.clone());
         }
         self.slow.len() > 1
+    }
+
+    /// The host says that it is well. What was too slow is so all the same.
+    pub(super) fn clear_failed(&mut self) {
+        self.failed.clear();
     }
 
     /// The provider answered somebody.
@@ -339,17 +343,19 @@ mod tests {
     }
 
     #[test]
-    fn the_host_is_suspected_when_several_directories_fail() {
+    fn the_host_is_suspected_when_requests_fail_in_a_row() {
         let mut suspects = Suspects::default();
         let [a, b] = ["/a", "/b"].map(|path| get(path, "K").directory);
-        assert!(!suspects.would_be_many(&a, true));
+        assert!(!suspects.would_be_many());
         assert!(!suspects.note(&a, true));
-        assert!(suspects.would_be_many(&a, true) && !suspects.would_be_many(&a, false));
-        assert!(suspects.would_be_many(&b, false));
+        assert!(suspects.would_be_many());
         assert!(!suspects.note(&b, false));
         assert!(suspects.note(&b, true), "two were too slow");
+        suspects.clear_failed();
+        assert!(!suspects.would_be_many());
+        assert!(suspects.note(&a, false));
         suspects.clear();
-        assert!(!suspects.would_be_many(&b, true));
+        assert!(!suspects.note(&b, true));
     }
 
     #[test]

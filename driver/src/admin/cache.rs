@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 
 use psi_common::{Exit, Paths};
-use psi_proto::v1::RefreshEvent;
+use psi_proto::v1::{RefreshEvent, RefreshRequest};
 use serde_json::json;
 
 use super::{keys, names, psid, status};
@@ -18,7 +18,10 @@ pub(crate) fn run(paths: &Paths, command: &CacheCommand) -> Result<(), Failure> 
         CacheCommand::Init(options) => init(paths, options),
         CacheCommand::Adopt(options) => adopt(paths, options),
         CacheCommand::Status { verify, json } => status::run(paths, *verify, *json),
-        CacheCommand::Refresh { accept_removals, json } => refresh(paths, *accept_removals, *json),
+        CacheCommand::Refresh { accept_removals, retry, json } => {
+            let request = RefreshRequest { accept_removals: *accept_removals, retry: *retry };
+            refresh(paths, &request, *json)
+        }
         CacheCommand::Invalidate { target } => invalidate(paths, target),
         CacheCommand::Rekey(seal) => keys::rekey(paths, seal),
         CacheCommand::Recover(seal) => keys::recover(paths, seal),
@@ -60,10 +63,10 @@ fn adopt(paths: &Paths, options: &AdoptOptions) -> Result<(), Failure> {
     Err(psid::instead(paths, &args))
 }
 
-fn refresh(paths: &Paths, accept_removals: bool, json: bool) -> Result<(), Failure> {
+fn refresh(paths: &Paths, request: &RefreshRequest, json: bool) -> Result<(), Failure> {
     let mut events = Vec::new();
     let progress = !json && std::io::stderr().is_terminal();
-    Client::new(paths, Patience::Admin).refresh(accept_removals, &mut |event| {
+    Client::new(paths, Patience::Admin).refresh(request, &mut |event| {
         events.push(event);
         if progress {
             let total = events.last().map_or(0, |event: &RefreshEvent| event.sources);

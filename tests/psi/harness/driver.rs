@@ -34,6 +34,13 @@ pub(crate) struct Outcome {
     pub(crate) stderr: String,
 }
 
+impl Outcome {
+    /// All of stdout, for people.
+    pub(crate) fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
 impl Driver {
     pub(super) fn new(world: &World, args: &[&str]) -> Self {
         let driver = Self {

@@ -1,8 +1,9 @@
-//! Logins by what a cloud or a cluster vouches for, instead of by a client secret.
+//! Logins: by what a cloud or a cluster vouches for, and what becomes of those that are refused.
 
 pub(crate) mod machine;
 
 mod clouds;
 mod outages;
 mod refusals;
+mod refused;
 mod service_accounts;

@@ -36,15 +36,14 @@ fn a_refused_token_is_tried_once_and_its_successor_at_once() {
     let machine = machine();
     machine.give_token(&json!({"namespace": "elsewhere"}));
     let _psid = machine.world.start();
-    // What was denied is remembered for a while: each asks for another one.
     let lookup = |key| machine.world.driver(&["get", &reference("/myapp", key)]);
     for key in ["A", "B"] {
-        let line = lookup(key).fails(77);
+        let line = lookup(key).fails(75);
         assert!(line.contains("Access denied: K8s namespace not allowed."), "{line}");
     }
     assert_eq!(machine.logins(), 1);
     machine.give_token(&json!({"forged": true}));
-    let line = lookup("C").fails(77);
+    let line = lookup("C").fails(75);
     assert!(line.contains("error in cryptographic primitive"), "{line}");
     machine.give_token(&json!({}));
     assert_eq!(lookup("D").text(), "4");

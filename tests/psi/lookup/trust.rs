@@ -131,7 +131,8 @@ fn a_redirect_within_the_origin_is_followed_but_not_in_circles() {
     double.clear_log();
     double.faults(&json!([{"match": {"method": "GET"}, "fault": redirect}]));
     world.driver(&["get", &reference("/myapp", "B")]).fails(75);
-    assert!(double.reads() < 10, "{}", double.reads());
+    // It is asked twice: an answer that is not Infisical's may be gone a second later.
+    assert!(double.reads() <= 16, "{}", double.reads());
 }
 
 /// URLs end in the logs of proxies and servers.

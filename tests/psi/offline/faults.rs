@@ -34,7 +34,7 @@ fn n12_whatever_becomes_of_the_connection_it_is_an_outage() {
     ]);
 }
 
-/// N12: 429, 500 and 504 were final for the Python PSI.
+/// N12: 500 and 504 were final for the Python PSI.
 #[test]
 fn n12_whatever_infisical_fails_with_it_is_an_outage() {
     endure_all(&[
@@ -44,12 +44,7 @@ fn n12_whatever_infisical_fails_with_it_is_an_outage() {
             "Infisical answers 504 GatewayTimeoutError",
         ),
         (kind("database-error"), "Infisical answers 500 DatabaseError"),
-        (
-            status(429, "RateLimitExceeded", "Rate limit exceeded. Please try again in 2 seconds"),
-            "Infisical answers 429 RateLimitExceeded",
-        ),
         (kind("garbage-json"), "a 200 answer is not what Infisical's API says"),
-        (kind("wrong-shape"), "a 200 answer is not what Infisical's API says"),
         (kind("gzip"), "a 200 answer is not what Infisical's API says"),
     ]);
 }
@@ -100,9 +95,12 @@ fn endure(fault: &Value, words: &str) {
     assert_eq!(outage["up"], false, "{fault}");
     assert!(outage["why"].as_str().unwrap().contains(words), "{fault}: {outage}");
     let line = world.driver(&["get", &reference("/myapp", "UNKNOWN")]).fails(75);
-    assert!(line.contains("infisical is out: "), "{fault}: {line}");
+    // The host, or this request alone, for it is tried again at times.
+    let is_told =
+        ["infisical is out: ", "infisical does not answer: ", "infisical fails to answer "];
+    assert!(is_told.iter().any(|told| line.contains(told)), "{fault}: {line}");
     assert!(line.contains(words), "{fault}: {line}");
-    assert!(line.contains("the value is not cached; try again when infisical is back"), "{line}");
+    assert!(line.contains("the value is not cached; try again "), "{line}");
     psid.terminate();
     let _psid = world.start();
     assert_eq!(known(), "1", "{fault}: after a restart");
@@ -133,15 +131,19 @@ fn a_locked_identity_is_an_outage_and_is_left_alone() {
     assert_eq!(double.logins(), 1);
 }
 
-/// Reads work in a maintenance, logins do not: who has no token yet has an outage.
+/// Reads work in a maintenance, logins do not. Whoever has a token is served.
 #[test]
-fn a_login_in_a_maintenance_is_an_outage() {
+fn a_login_in_a_maintenance_says_so_and_is_no_outage_of_others() {
     let double = Double::with(&json!({"/myapp": {"A": "1"}}));
     let world = World::of(&double);
     let _psid = world.start();
     double.fault(&json!({"kind": "maintenance"}));
     let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
-    assert!(line.contains("infisical is out: Infisical answers 500"), "{line}");
+    assert!(line.contains("psid cannot log in to infisical"), "{line}");
+    assert!(line.contains("failed: Infisical answers 500"), "{line}");
+    double.heal();
+    world.driver(&["cache", "refresh"]).ok();
+    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
 }
 
 /// A list of several MiB is a folder of some size, and is taken.

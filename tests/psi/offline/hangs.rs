@@ -50,7 +50,7 @@ fn n17_a_hanging_provider_does_not_freeze_podman() {
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     double.fault(&json!({"kind": "hang"}));
     let line = world.driver(&["lookup"]).id(id(1)).fails(75);
-    assert!(line.contains("infisical is out: it did not answer in time"), "{line}");
+    assert!(line.contains("infisical does not answer: it did not answer in time"), "{line}");
 }
 
 /// The network swallows every packet: no refusal, no answer, as behind a broken firewall.

@@ -6,4 +6,5 @@ mod faults;
 mod hangs;
 mod probes;
 mod restarts;
+mod scoped;
 mod staleness;

@@ -63,7 +63,7 @@ fn beyond_max_stale_a_running_container_is_served_and_after_a_reboot_none_runs()
         end(psid);
     }
     // A reboot ends all, and with them what lies in /run.
-    std::fs::remove_file(world.run().join("boot")).unwrap();
+    std::fs::remove_file(world.run_directory().join("boot")).unwrap();
     let _psid = world.start();
     let line = world.driver(&["lookup"]).id(id(1)).fails(75);
     assert!(line.contains(TOO_OLD), "{line}");

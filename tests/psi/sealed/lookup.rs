@@ -241,7 +241,7 @@ fn a_token_that_hangs_keeps_nobody_waiting_who_does_not_need_it() {
     assert_eq!(stage.lookup(1).ok(), SECRET);
     stage.token.spoil("hang-C_Decrypt", "");
     let line = stage.lookup(2).fails(75);
-    assert!(line.contains("nitrokeyhsm is out: "), "{line}");
+    assert!(line.contains("nitrokeyhsm does not answer: "), "{line}");
     assert_eq!(stage.lookup(1).ok(), SECRET);
     assert_eq!(stage.lookup(3).ok(), b"a literal");
     assert_eq!(psid.status()["daemon"], "up");

@@ -41,6 +41,12 @@ pub enum ApiError {
     Locked(String),
     /// The server says that there is none.
     Gone(String),
+    /// The login was refused, now or before, or fails: what happened, and what to do about it.
+    Login {
+        why: String,
+        /// How long no login is tried.
+        wait: Duration,
+    },
     /// There is nothing to log in with. `wait` is for how long, if whoever has it said so.
     NoCredential { why: String, wait: Option<Duration> },
     /// The server failed, in its own words.
@@ -55,14 +61,6 @@ impl ApiError {
     /// There is nothing to log in with.
     pub(super) fn no_credential(why: String) -> Self {
         Self::NoCredential { why, wait: None }
-    }
-
-    /// How long to wait for something to log in with, if whoever has it said so.
-    pub(super) fn wait(&self) -> Option<Duration> {
-        match self {
-            Self::NoCredential { wait, .. } => *wait,
-            _ => None,
-        }
     }
 }
 
@@ -167,6 +165,16 @@ fn classify(
         )),
         401 if message.contains("temporarily locked") => ApiError::Locked(told),
         401 => ApiError::Token(told),
+        // Of a token that is none: this says nothing of a secret.
+        404 if message.starts_with("Service token with ID") => ApiError::Token(told),
+        // An identity outside of its organization, as older servers put it; and the lists of trusted
+        // addresses, which are an identity's too.
+        400 if message.contains("does not belong to this organization") => ApiError::Token(told),
+        403 if message
+            .starts_with("You are not allowed to access this resource from the current") =>
+        {
+            ApiError::Token(told)
+        }
         403 if name == "TokenError" => ApiError::Token(told),
         403 => ApiError::Denied(told),
         404 => ApiError::Gone(told),
@@ -260,6 +268,7 @@ impl fmt::Display for ApiError {
             | Self::Denied(why)
             | Self::Locked(why)
             | Self::Gone(why)
+            | Self::Login { why, .. }
             | Self::NoCredential { why, .. }
             | Self::Internal(why)
             | Self::ClientBug(why) => f.write_str(why),
@@ -305,6 +314,24 @@ mod tests {
             told(403, "TokenError", "Your token has expired. Please re-authenticate."),
             E::Token(_)
         ));
+        for (status, error, message) in [
+            (401, "UnauthorizedError", "Identity is not a member of the organization"),
+            (401, "UnauthorizedError", "Identity organization membership is inactive"),
+            (
+                401,
+                "UnauthorizedError",
+                "Identity access token exceeded max age, please re-authenticate",
+            ),
+            (400, "BadRequest", "Identity does not belong to this organization"),
+            (404, "NotFound", "Service token with ID 'a' not found"),
+            (
+                403,
+                "ForbiddenError",
+                "You are not allowed to access this resource from the current IP address",
+            ),
+        ] {
+            assert!(matches!(told(status, error, message), E::Token(_)), "{message}");
+        }
         for name in [
             "ForbiddenError",
             "PermissionDenied",

@@ -9,7 +9,7 @@ mod references;
 mod source;
 mod write;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use psi_common::{SecretBytes, check};
 use super::{Fetched, Keeping, Listed, ProviderError, SecretProvider, SecretWriter, Source};
 use crate::cache::Ticket;
 use crate::reference::{Coordinates, Extent, Realm, Reference, shown};
+use crate::refusals::Refusals;
 use answer::ApiError;
 use api::{Api, Folder, View};
 use auth::{Token, TokenSource};
@@ -54,8 +55,12 @@ pub struct Project {
 }
 
 /// A token source for an identity; projects of one identity share one.
-pub fn token_source(method: Box<dyn Method>) -> Arc<TokenSource> {
-    Arc::new(TokenSource::new(method))
+pub fn token_source(
+    method: Box<dyn Method>,
+    api_url: &str,
+    refusals: Refusals,
+) -> Arc<TokenSource> {
+    Arc::new(TokenSource::new(method, api_url, refusals))
 }
 
 impl Infisical {
@@ -79,6 +84,14 @@ impl Infisical {
         self.api.as_ref().map_err(|why| ProviderError::Unreachable(why.clone()))
     }
 
+    /// Each identity once, in the order of their names.
+    fn identities(&self) -> Vec<&TokenSource> {
+        let all = self.projects.values().map(|project| &*project.tokens);
+        let by_name: BTreeMap<&str, &TokenSource> =
+            all.map(|tokens| (tokens.identity(), tokens)).collect();
+        by_name.into_values().collect()
+    }
+
     fn project(&self, name: &str) -> Result<&Project, String> {
         self.projects.get(name).ok_or_else(|| {
             format!("the config has no [providers.infisical.projects.{}]", shown(name))
@@ -95,15 +108,22 @@ impl Infisical {
         F: Future<Output = Result<T, ApiError>>,
     {
         let api = self.api()?;
-        let token = project.tokens.token(api).await?;
+        let mut token = project.tokens.token(api).await?;
         let answer = match call(Arc::clone(&token)).await {
             Err(why @ ApiError::Token(_)) => {
-                let token = project.tokens.instead_of(&token, api, why).await?;
+                token = project.tokens.instead_of(&token, api, why).await?;
                 let answer = call(Arc::clone(&token)).await;
-                answer.inspect(|_| token.prove())
+                if let Err(error @ ApiError::Token(_)) = &answer {
+                    project.tokens.refused_at_once(error).await;
+                }
+                answer
             }
-            answer => answer.inspect(|_| token.prove()),
+            answer => answer,
         };
+        // An answer about a secret says that the token is taken.
+        if let Ok(_) | Err(ApiError::Denied(_) | ApiError::Gone(_)) = &answer {
+            project.tokens.served(&token);
+        }
         Ok(answer?)
     }
 }
@@ -160,8 +180,8 @@ impl SecretProvider for Infisical {
             Err(ProviderError::Denied(_)) => {
                 Ok(self.by_name(project, &at, View::Expanded).await?.into())
             }
-            // A get has a rate limit of its own.
-            Err(error @ ProviderError::Throttled { .. }) => {
+            // A get has a rate limit of its own, and may be well where the listing fails.
+            Err(error @ (ProviderError::Throttled { .. } | ProviderError::Failed(_))) => {
                 self.unreferring(project, &at).await.map(Fetched::from).ok_or(error)
             }
             Err(error) => Err(error),
@@ -200,21 +220,40 @@ impl SecretProvider for Infisical {
     /// An access token that psid leaves behind is good for hours or days.
     async fn close(&self) {
         let Ok(api) = self.api() else { return };
-        let mut sources: Vec<&Arc<TokenSource>> = Vec::new();
-        for project in self.projects.values() {
-            if !sources.iter().any(|source| Arc::ptr_eq(source, &project.tokens)) {
-                sources.push(&project.tokens);
-            }
-        }
-        for source in sources {
-            if let Err(error) = source.revoke(api).await {
+        for tokens in self.identities() {
+            if let Err(error) = tokens.revoke(api).await {
                 tracing::debug!("the access token is not revoked: {error}");
             }
         }
     }
 
+    fn identity(&self, realm: &Realm) -> String {
+        let project = self.projects.values().find(|project| project.realm == *realm);
+        project.map_or_else(String::new, |project| project.tokens.identity().to_owned())
+    }
+
+    fn end_pauses(&self, retry: bool) {
+        self.identities().into_iter().for_each(|tokens| tokens.end_pauses(retry));
+    }
+
+    fn login_faults(&self) -> Vec<String> {
+        self.identities().into_iter().filter_map(TokenSource::fault).collect()
+    }
+
     async fn status(&self) -> Result<(), ProviderError> {
-        Ok(self.api()?.status().await?)
+        match self.api()?.status().await {
+            // Whatever the server itself says, it is there.
+            Ok(())
+            | Err(
+                ApiError::Token(_)
+                | ApiError::Denied(_)
+                | ApiError::Gone(_)
+                | ApiError::ClientBug(_)
+                | ApiError::Throttled { .. }
+                | ApiError::NoRoute,
+            ) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -291,6 +330,7 @@ impl From<ApiError> for ProviderError {
             // A token that is not taken is a matter of the login, and says nothing of any secret.
             ApiError::Token(why) => Self::Unauthenticated { why, wait: None },
             ApiError::Locked(why) => Self::Unauthenticated { why, wait: Some(LOGIN_RESTS) },
+            ApiError::Login { why, wait } => Self::Unauthenticated { why, wait: Some(wait) },
             ApiError::NoCredential { why, wait } => {
                 Self::Unauthenticated { why, wait: Some(wait.unwrap_or(LOGIN_RESTS)) }
             }
@@ -310,7 +350,7 @@ mod tests {
             client_id: "id".into(),
             client_secret: SecretSource::File("/nonexistent".into()),
         };
-        let tokens = token_source(Box::new(auth));
+        let tokens = token_source(Box::new(auth), "http://127.0.0.1:1", Refusals::in_ram());
         let project = Project::new("uuid".into(), "prod".into(), tokens);
         Infisical::new(
             "http://127.0.0.1:1/api/",

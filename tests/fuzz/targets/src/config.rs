@@ -56,25 +56,13 @@ fn confidential(value: &str) {
             error.to_string()
         }
     };
-    // Words that psid says of its own, of a good value and of a bad one, tell nothing.
-    let own = own_words();
+    // What psid says of its own has no word with a digit and three letters in it.
     let telling = |word: &&str| {
         let letters = word.chars().filter(char::is_ascii_alphabetic).count();
-        letters >= 3 && word.contains(|c: char| c.is_ascii_digit()) && !own.contains(word)
+        letters >= 3 && word.contains(|c: char| c.is_ascii_digit())
     };
     let words = value.split(|c: char| !c.is_ascii_alphanumeric());
     for word in words.filter(telling) {
         assert!(!told.contains(word), "{told}");
     }
-}
-
-/// What is said of a config whose client secret is empty, or nothing at all.
-fn own_words() -> String {
-    let said = ["\"\"", "", "1", "[]"].map(|value| {
-        match parse(&format!("{BEFORE_THE_SECRET}client_secret = {value}\n")) {
-            Ok(config) => format!("{config:?}"),
-            Err(error) => error.to_string(),
-        }
-    });
-    said.join(" ")
 }

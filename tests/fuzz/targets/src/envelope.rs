@@ -121,8 +121,9 @@ fn survives(snapshot: Snapshot) {
     let generation = snapshot.generation;
     let now = clock::now();
     cache.restore(snapshot, now);
-    for (at, _) in &read.entries {
+    for (at, entry) in &read.entries {
         assert!(cache.contains(at));
+        assert_eq!(entry.value().len(), entry.value().expose_secret().len());
         for span in [Duration::ZERO, Duration::from_secs(86_400), Duration::MAX] {
             let _ = cache.get(at, now.tick.after(span));
             let _ = cache.get(at, now.tick.before(span));

@@ -11,7 +11,6 @@
 )]
 
 mod answers;
-mod checks;
 mod config;
 mod driver;
 mod envelope;
@@ -41,9 +40,8 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "answers", open: answers::open, short: 300 },
-    Target { name: "checks", open: checks::open, short: 4_000 },
     Target { name: "config", open: config::open, short: 3_000 },
     // `tests/psi/cli/frames.rs` is its short run: with the program itself.
     Target { name: "driver", open: driver::open, short: 0 },

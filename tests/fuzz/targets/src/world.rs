@@ -15,6 +15,7 @@ use psi_daemon::provider::infisical::{
 };
 use psi_daemon::provider::{Fetched, Keeping, Listed, ProviderError, SecretProvider, Source};
 use psi_daemon::reference::{Coordinates, Extent, Listing, Realm, Reference};
+use psi_daemon::refusals::Refusals;
 use psi_daemon::upstream::{Upstream, Upstreams};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -76,7 +77,7 @@ pub(crate) fn infisical(
     projects: impl IntoIterator<Item = (String, Box<dyn Method>)>,
 ) -> Infisical {
     let project = |(name, method)| {
-        let tokens = token_source(method);
+        let tokens = token_source(method, "http://127.0.0.1:1", Refusals::in_ram());
         (name, Project::new("uuid".into(), "prod".into(), tokens))
     };
     let projects = projects.into_iter().map(project).collect::<HashMap<_, _>>();

@@ -77,11 +77,6 @@ fn answers() {
 }
 
 #[test]
-fn checks() {
-    short("checks");
-}
-
-#[test]
 fn config() {
     short("config");
 }

@@ -49,7 +49,7 @@ pub struct Proof {
     pub route: &'static str,
     /// The body.
     pub body: Value,
-    /// What in it is secret, and no error may quote; the first one is what the proof is made of.
+    /// What in it is secret, and no error may quote; the first one is what the memory of refusals knows.
     pub secrets: Vec<SecretBytes>,
     /// Whether it had ended before it was sent, by this host's clock: then a refusal is no word about
     /// the identity.
@@ -162,13 +162,6 @@ impl Api {
             "{} has neither /api/v4/secrets nor /api/v3/secrets/raw: is api_url right?",
             self.base
         )))
-    }
-}
-
-impl Proof {
-    /// Whether it is made of this secret.
-    pub fn is_made_of(&self, secret: &SecretBytes) -> bool {
-        self.secrets.first().is_some_and(|own| own.same_as(secret))
     }
 }
 

@@ -53,6 +53,16 @@ impl Method for AwsIam {
         false
     }
 
+    fn identity(&self) -> String {
+        format!("aws-iam identity {}", self.identity_id)
+    }
+
+    fn remedy(&self) -> String {
+        "give the identity's AWS auth in Infisical this role's account id and principal ARN: newer servers \
+         refuse an identity without them"
+            .into()
+    }
+
     async fn proof(&self, near: &Client) -> Result<Proof, ApiError> {
         let imds = Imds::open(near, &self.metadata_url).await?;
         let region = match &self.region {

@@ -47,6 +47,16 @@ impl Method for Azure {
         false
     }
 
+    fn identity(&self) -> String {
+        format!("azure identity {}", self.identity_id)
+    }
+
+    fn remedy(&self) -> String {
+        "give the identity's Azure auth in Infisical this machine's tenant and managed identity, and the \
+         resource of the config"
+            .into()
+    }
+
     async fn proof(&self, near: &Client) -> Result<Proof, ApiError> {
         let mut url = below(&self.metadata_url, &PATH)?;
         url.query_pairs_mut()

@@ -32,6 +32,16 @@ impl Method for Gcp {
         false
     }
 
+    fn identity(&self) -> String {
+        format!("gcp identity {}", self.identity_id)
+    }
+
+    fn remedy(&self) -> String {
+        "give the identity's GCP auth in Infisical this machine's service account, project and zone: newer \
+         servers refuse an identity without them"
+            .into()
+    }
+
     async fn proof(&self, near: &Client) -> Result<Proof, ApiError> {
         let mut url = below(&self.metadata_url, &PATH)?;
         url.query_pairs_mut()

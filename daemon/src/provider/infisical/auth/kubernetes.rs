@@ -27,11 +27,26 @@ impl Method for Kubernetes {
         true
     }
 
+    fn identity(&self) -> String {
+        format!("kubernetes identity {}", self.identity_id)
+    }
+
+    fn remedy(&self) -> String {
+        "give the identity's Kubernetes auth in Infisical this service account, its namespace and audience, \
+         and a token reviewer that works"
+            .into()
+    }
+
+    fn supply(&self) -> String {
+        format!("have kubelet project the service account's token to {}", self.token_file.display())
+    }
+
     async fn proof(&self, _: &Client) -> Result<Proof, ApiError> {
         let path = self.token_file.display();
-        let token = std::fs::read(&self.token_file).map(SecretBytes::new).map_err(|error| {
-            ApiError::no_credential(format!("the service account's token in {path}: {error}"))
-        })?;
+        let token =
+            tokio::fs::read(&self.token_file).await.map(SecretBytes::new).map_err(|error| {
+                ApiError::no_credential(format!("the service account's token in {path}: {error}"))
+            })?;
         let origin = path.to_string();
         jwt::proof("kubernetes-auth", &self.identity_id, token.expose_secret(), &origin, None)
     }

@@ -151,7 +151,10 @@ mod tests {
             ("x: y", None),
         ] {
             let answer = format!("HTTP/1.1 429 No\r\n{header}\r\ncontent-length: 0\r\n\r\n");
-            assert_eq!(asked(answer).await.err().unwrap().wait(), wait, "{header}");
+            match asked(answer).await.err().unwrap() {
+                ApiError::NoCredential { wait: told, .. } => assert_eq!(told, wait, "{header}"),
+                other => panic!("{header}: {other}"),
+            }
         }
     }
 }

@@ -35,6 +35,18 @@ pub trait Method: Send + Sync {
     /// one that was refused, the new one is tried at once.
     fn is_local(&self) -> bool;
 
+    /// The identity in words: by which method, and its id.
+    fn identity(&self) -> String;
+
+    /// What an admin does about a refused login: one sentence.
+    fn remedy(&self) -> String;
+
+    /// What an admin does where there is nothing on this host to log in with: one sentence. A method that
+    /// asks a metadata service has its words instead.
+    fn supply(&self) -> String {
+        self.remedy()
+    }
+
     /// What a login is to send. `near` is for the host's own metadata service.
     async fn proof(&self, near: &Client) -> Result<Proof, ApiError>;
 }

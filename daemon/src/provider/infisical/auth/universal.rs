@@ -36,10 +36,32 @@ impl Method for UniversalAuth {
         true
     }
 
+    fn identity(&self) -> String {
+        format!("universal-auth client {}", self.client_id)
+    }
+
+    fn remedy(&self) -> String {
+        match &self.client_secret {
+            SecretSource::Credential(credential) => format!(
+                "seal a new client secret with `systemd-creds encrypt --name={} - {}`, then `systemctl \
+                 restart psid`",
+                credential.name,
+                credential.sealed.display()
+            ),
+            SecretSource::File(path) => {
+                format!("write a new client secret to {}", path.display())
+            }
+            SecretSource::Config(_) => {
+                "write a new client_secret to the config, then `systemctl reload psid`".into()
+            }
+        }
+    }
+
     async fn proof(&self, _: &Client) -> Result<Proof, ApiError> {
         let secret = self.client_secret.read().await.map_err(ApiError::no_credential)?;
-        let text = std::str::from_utf8(secret.expose_secret())
-            .map_err(|_| ApiError::no_credential("the client secret is not UTF-8".into()))?;
+        let text = checked(&secret).map_err(|what| {
+            ApiError::no_credential(format!("the client secret {what}, and was not sent"))
+        })?;
         let body = json!({ "clientId": self.client_id, "clientSecret": text });
         let secrets = vec![secret];
         Ok(Proof { route: "universal-auth", body, secrets, expired: false, hint_at_500: None })
@@ -51,9 +73,10 @@ impl SecretSource {
         match self {
             Self::Config(secret) => Ok(trimmed(secret)),
             Self::File(path) => {
-                std::fs::read(path).map(|bytes| trimmed(&SecretBytes::new(bytes))).map_err(
-                    |error| format!("the client secret in {} is missing: {error}", path.display()),
-                )
+                let read = tokio::fs::read(path).await;
+                read.map(|bytes| trimmed(&SecretBytes::new(bytes))).map_err(|error| {
+                    format!("the client secret in {} is missing: {error}", path.display())
+                })
             }
             Self::Credential(credential) => match credential.read().await {
                 Ok(Some(secret)) => Ok(trimmed(&secret)),
@@ -71,4 +94,70 @@ impl SecretSource {
 /// A secret without the newline that editors and `echo` leave at its end.
 fn trimmed(secret: &SecretBytes) -> SecretBytes {
     SecretBytes::new(secret.expose_secret().trim_ascii_end().to_vec())
+}
+
+/// The secret's text, unless the server would refuse it for sure: three refusals lock the identity.
+fn checked(secret: &SecretBytes) -> Result<&str, &'static str> {
+    let bytes = secret.expose_secret();
+    match bytes {
+        [] => return Err("is empty"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Err("is UTF-16; it must be plain text"),
+        [0xef, 0xbb, 0xbf, ..] => return Err("begins with a byte order mark"),
+        [first, .., last] if first == last && b"\"'".contains(first) => {
+            return Err("has quotes around it");
+        }
+        _ => {}
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| "is not UTF-8")?;
+    if text.contains('\0') {
+        return Err("has a NUL in it: is it UTF-16?");
+    }
+    if text.contains(['\n', '\r']) {
+        return Err("has more than one line");
+    }
+    match text.starts_with(char::is_whitespace) || text.contains(char::is_control) {
+        true => Err("begins with a blank or has a control character in it"),
+        false => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(bytes: &[u8]) -> Result<String, &'static str> {
+        let secret = trimmed(&SecretBytes::new(bytes.to_vec()));
+        checked(&secret).map(str::to_owned)
+    }
+
+    #[test]
+    fn a_secret_is_taken_with_the_newline_of_an_editor() {
+        for text in ["s3cret", "s3cret\n", "s3cret\r\n", "s3cret \n\n", "a b"] {
+            assert_eq!(check(text.as_bytes()).as_deref(), Ok(text.trim_end()), "{text:?}");
+        }
+        assert_eq!(check(b"\"").as_deref(), Ok("\""), "one quote may be a secret");
+    }
+
+    #[test]
+    fn a_secret_that_no_server_takes_is_not_sent() {
+        let utf16: Vec<u8> = "s3cret".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let with_mark = [b"\xff\xfe".as_slice(), &utf16].concat();
+        for (bytes, what) in [
+            (b"".as_slice(), "is empty"),
+            (b" \n\n", "is empty"),
+            (b"\xef\xbb\xbfs3cret", "byte order mark"),
+            (b"s3\0cret", "NUL"),
+            (&utf16, "NUL"),
+            (&with_mark, "UTF-16"),
+            (b"\"s3cret\"", "quotes"),
+            (b"'s3cret'\n", "quotes"),
+            (b"s3cret\ns3cret\n", "more than one line"),
+            (b"s3\x1bcret", "control character"),
+            (b" s3cret", "blank"),
+            (b"s3\xffcret", "not UTF-8"),
+        ] {
+            let found = check(bytes).unwrap_err();
+            assert!(found.contains(what), "{bytes:?}: {found}");
+        }
+    }
 }
