@@ -16,6 +16,9 @@ _psi__driver() {
             ",$1")
                 cmd="psi__driver"
                 ;;
+            psi__driver,add)
+                cmd="psi__driver__subcmd__add"
+                ;;
             psi__driver,cache)
                 cmd="psi__driver__subcmd__cache"
                 ;;
@@ -129,6 +132,9 @@ _psi__driver() {
                 ;;
             psi__driver__subcmd__cache__subcmd__help,status)
                 cmd="psi__driver__subcmd__cache__subcmd__help__subcmd__status"
+                ;;
+            psi__driver__subcmd__help,add)
+                cmd="psi__driver__subcmd__help__subcmd__add"
                 ;;
             psi__driver__subcmd__help,cache)
                 cmd="psi__driver__subcmd__help__subcmd__cache"
@@ -287,12 +293,30 @@ _psi__driver() {
 
     case "${cmd}" in
         psi__driver)
-            opts="-h -V --help --version lookup store delete list restore get health install setup doctor gc migrate import exec render cache hsm drill metrics help"
+            opts="-h -V --help --version lookup store delete list restore add get health install setup doctor gc migrate import exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__add)
+            opts="-h --literal --program --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --program)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -599,7 +623,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__delete)
-            opts="-h --help"
+            opts="-h --force --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -679,7 +703,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__gc)
-            opts="-h --dry-run --json --store --force --help"
+            opts="-h --dry-run --json --store --accept-removals --remove-plaintext --force --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -725,8 +749,22 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__help)
-            opts="lookup store delete list restore get health install setup doctor gc migrate import exec render cache hsm drill metrics help"
+            opts="lookup store delete list restore add get health install setup doctor gc migrate import exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psi__subcmd__driver__subcmd__help__subcmd__add)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1635,7 +1673,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__restore)
-            opts="-h --help"
+            opts="-h --all --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1649,7 +1687,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__setup)
-            opts="-h --dry-run --prune --json --program --quadlets --help"
+            opts="-h --dry-run --prune --accept-removals --json --program --quadlets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -30,15 +30,31 @@ pub(crate) enum Command {
     Lookup,
     /// Store stdin under $SECRET_ID (podman calls this)
     Store(Kind),
-    /// Forget $SECRET_ID (podman calls this)
-    Delete,
+    /// Forget $SECRET_ID (podman calls this), or the secret of an id
+    Delete {
+        /// The id, in the place of $SECRET_ID
+        id: Option<String>,
+        /// Also while psid can store nothing, which it refuses podman: `podman secret rm` passes after it
+        #[arg(long, requires = "id")]
+        force: bool,
+    },
     /// List the registered ids, one a line, sorted
     List,
     /// Bring back what podman deleted within the last ten minutes; without an id, list it
     Restore {
         /// The id under which it was deleted
+        #[arg(conflicts_with = "all")]
         id: Option<String>,
+        /// Bring back all of it
+        #[arg(long)]
+        all: bool,
     },
+    /// Make a podman secret that psi keeps: sealed, whatever the text looks like
+    ///
+    /// The value is read from stdin, or asked for without an echo at a terminal, where its one line is taken without
+    /// its end. Podman calls `psi-driver store --literal` for this secret, so that a text that looks like a
+    /// reference is stored as it is.
+    Add(AddOptions),
     /// Write a secret's value to stdout, by podman name, WORKLOAD--KEY, id or reference
     Get {
         /// A podman secret's name or id, WORKLOAD--KEY of the config, or {"provider":…}
@@ -105,6 +121,18 @@ pub(crate) struct Kind {
 }
 
 #[derive(Args)]
+pub(crate) struct AddOptions {
+    /// Its podman name
+    pub(crate) name: String,
+    /// Take the text as it is
+    #[arg(long, required = true)]
+    pub(crate) literal: bool,
+    /// Where psi-driver stays for good (default: where `psi-driver install` said)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) program: Option<PathBuf>,
+}
+
+#[derive(Args)]
 pub(crate) struct DrillOptions {
     /// How long, from 1s to 1h
     #[arg(long = "for", value_name = "TIME", default_value = "1m", value_parser = humantime::parse_duration)]
@@ -132,6 +160,9 @@ pub(crate) struct SetupOptions {
     /// Remove what no workload lists any more: podman secrets and lines of drop-ins
     #[arg(long)]
     pub(crate) prune: bool,
+    /// With --prune: also when most of a folder's secrets, or all workloads, are gone at once
+    #[arg(long, requires = "prune")]
+    pub(crate) accept_removals: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -151,10 +182,16 @@ pub(crate) struct GcOptions {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Another podman's graph root whose secrets count as known; every user's own is looked at anyway
+    /// Another podman's graph root to look at; every user's own, and those that psid has a note of, are looked at anyway
     #[arg(long, value_name = "FOLDER")]
     pub(crate) store: Vec<PathBuf>,
-    /// Also when podman knows none of what psid has, as after `podman system reset`, or a user's store cannot be read
+    /// Also when a store lost more than half of its secrets, or more than 50
+    #[arg(long)]
+    pub(crate) accept_removals: bool,
+    /// Remove from podman's file driver, for good, values that no secret refers to and that psid does not serve
+    #[arg(long)]
+    pub(crate) remove_plaintext: bool,
+    /// Remove what no podman that was looked at has, proven to be unused or not, as after `podman system reset`
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -382,10 +419,13 @@ fn as_podman_calls(args: &[OsString]) -> Option<Command> {
         [_, verb] => match verb.to_str()? {
             "lookup" => Some(Command::Lookup),
             "store" => Some(Command::Store(Kind { literal: false, reference: false })),
-            "delete" => Some(Command::Delete),
+            "delete" => Some(Command::Delete { id: None, force: false }),
             "list" => Some(Command::List),
             _ => None,
         },
+        [_, verb, flag] if verb == "store" && flag == "--literal" => {
+            Some(Command::Store(Kind { literal: true, reference: false }))
+        }
         _ => None,
     }
 }
@@ -418,9 +458,11 @@ impl Command {
         match self {
             Self::Lookup => with_id("lookup"),
             Self::Store(_) => with_id("store"),
-            Self::Delete => with_id("delete"),
+            Self::Delete { id: None, .. } => with_id("delete"),
+            Self::Delete { id: Some(id), .. } => format!("delete {}", shown(id)),
             Self::List => "list".into(),
-            Self::Restore { id } => {
+            Self::Add(AddOptions { name, .. }) => format!("add {}", shown(name)),
+            Self::Restore { id, .. } => {
                 format!("restore {}", shown(id.as_deref().unwrap_or_default())).trim_end().into()
             }
             Self::Get { name } => format!("get {}", shown(name)),

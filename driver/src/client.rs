@@ -92,8 +92,9 @@ impl Client {
         self.call::<StoreResponse>(DRIVER, "Store", &request).map(|_| ())
     }
 
-    pub(crate) fn delete(&self, id: SecretId) -> Result<(), Failure> {
-        let request = DeleteRequest { id: id.to_string(), force: false };
+    /// With `force` also while psid can store nothing, which it refuses podman.
+    pub(crate) fn delete(&self, id: SecretId, force: bool) -> Result<(), Failure> {
+        let request = DeleteRequest { id: id.to_string(), force };
         self.call::<DeleteResponse>(DRIVER, "Delete", &request).map(|_| ())
     }
 

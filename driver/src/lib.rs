@@ -44,9 +44,11 @@ fn execute(command: &Command, paths: &Paths) -> Result<(), Failure> {
     match command {
         Command::Lookup => verbs::lookup(paths),
         Command::Store(kind) => verbs::store(paths, kind),
-        Command::Delete => verbs::delete(paths),
+        Command::Delete { id: None, .. } => verbs::delete(paths),
+        Command::Delete { id: Some(id), force } => admin::delete::run(paths, id, *force),
         Command::List => verbs::list(paths),
-        Command::Restore { id } => admin::restore::run(paths, id.as_deref()),
+        Command::Restore { id, all } => admin::restore::run(paths, id.as_deref(), *all),
+        Command::Add(options) => admin::add::run(paths, options),
         Command::Get { name } => verbs::get(paths, name),
         Command::Health => verbs::health(paths),
         Command::Install(options) => admin::install::run(paths, options),

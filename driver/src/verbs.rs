@@ -34,7 +34,7 @@ pub(crate) fn delete(paths: &Paths) -> Result<(), Failure> {
         return Err(Failure::silent(Exit::BadInput));
     }
     let id = secret_id()?;
-    Client::new(paths, Patience::Podman).delete(id)
+    Client::new(paths, Patience::Podman).delete(id, false)
 }
 
 pub(crate) fn list(paths: &Paths) -> Result<(), Failure> {

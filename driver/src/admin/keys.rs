@@ -70,10 +70,10 @@ fn ask_for_key() -> Result<SecretBytes, Failure> {
 }
 
 /// A terminal that does not echo, until this is dropped.
-struct Quiet(Option<rustix::termios::Termios>);
+pub(super) struct Quiet(Option<rustix::termios::Termios>);
 
 impl Quiet {
-    fn begin() -> Self {
+    pub(super) fn begin() -> Self {
         use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
         let stdin = rustix::stdio::stdin();
         let before = tcgetattr(stdin).ok();

@@ -1,6 +1,8 @@
 //! What only people run. Nothing here is on podman's path.
 
+pub(crate) mod add;
 pub(crate) mod cache;
+pub(crate) mod delete;
 pub(crate) mod doctor;
 pub(crate) mod drill;
 pub(crate) mod files;

@@ -1,11 +1,18 @@
 //! Names that only podman knows.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use psi_common::{Exit, SecretId};
+use psi_common::{Exit, Paths, SecretId};
+use psi_proto::v1::SecretName;
 
-use crate::client::Key;
+use crate::client::{Client, Key, Patience};
 use crate::failure::Failure;
+use crate::podman::{Record, Secrets};
+
+/// Of one call: psid takes no more than 1 MiB, and a path has up to 4 KiB.
+const AT_ONCE: usize = 200;
 
 /// Calls with the key that `name` means: an id as it is; a name as psid knows it (WORKLOAD--KEY, a
 /// reference); else the id that podman has for the name.
@@ -35,4 +42,29 @@ fn podman_id(name: &str) -> Option<SecretId> {
         .output()
         .ok()?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
+
+/// Tells psid the names of what stores have, and the stores. It is a hint, for people and for gc, so that nothing
+/// depends on whether psid takes it.
+pub(super) fn note(paths: &Paths, stores: &BTreeMap<PathBuf, Record>) {
+    let all = stores.iter().flat_map(|(root, record)| {
+        record.iter().map(|(id, name)| SecretName {
+            id: id.to_string(),
+            name: name.clone(),
+            store: root.display().to_string(),
+        })
+    });
+    let names: Vec<SecretName> = all.collect();
+    for names in names.chunks(AT_ONCE) {
+        if Client::new(paths, Patience::Probe).note_names(names.to_vec()).is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells psid the names of one podman's secrets.
+pub(super) fn note_secrets(paths: &Paths, secrets: &Secrets, graph_root: &Path) {
+    let of_psi = secrets.iter().filter(|secret| secret.names_psi());
+    let record = of_psi.map(|secret| (secret.id, secret.name.clone())).collect();
+    note(paths, &BTreeMap::from([(graph_root.to_owned(), record)]));
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use psi_common::SecretId;
+use psi_common::{SecretBytes, SecretId};
 
 use crate::failure::Failure;
-use crate::podman::{FileDriver, Secrets, ids, resolve};
+use crate::podman::{FileDriver, Secret, Secrets, ids, resolve};
 
 /// What one folder of the file driver keeps of such secrets.
 pub(super) struct Plaintext {
@@ -22,6 +22,11 @@ pub(super) struct Plaintext {
 impl Plaintext {
     /// Compares each with what podman's own command for the secret gives.
     pub(super) fn look(files: FileDriver, secrets: &Secrets) -> Result<Self, Failure> {
+        // Of several with one name, each is told by its id.
+        let key = |secret: &Secret| match secrets.only(&secret.name) {
+            Some(_) => secret.name.clone(),
+            None => format!("{} ({})", secret.name, secret.id),
+        };
         let of_psi = || secrets.iter().filter(|secret| secret.names_psi());
         let values = files.values(&ids(of_psi()))?;
         let mut found =
@@ -35,15 +40,28 @@ impl Plaintext {
                 }
                 Ok(_) => {
                     let why = "psi gives another value";
-                    found.differing.insert(secret.name.clone(), why.into());
+                    found.differing.insert(key(secret), why.into());
                 }
                 Err(why) => {
                     let why = format!("it does not resolve through psi: {why}");
-                    found.differing.insert(secret.name.clone(), why);
+                    found.differing.insert(key(secret), why);
                 }
             }
         }
         Ok(found)
+    }
+
+    /// The values of those of these ids that have one.
+    pub(super) fn values(
+        &self,
+        ids: &BTreeSet<SecretId>,
+    ) -> Result<BTreeMap<SecretId, SecretBytes>, Failure> {
+        self.files.values(ids)
+    }
+
+    /// Notes a value that psi does not serve the same, of a secret without a name.
+    pub(super) fn differ(&mut self, id: SecretId, why: &str) {
+        self.differing.insert(id.to_string(), why.to_owned());
     }
 
     /// The folder that holds them.
@@ -56,11 +74,17 @@ impl Plaintext {
         self.files.path()
     }
 
-    /// Removes those that psi serves, by one write.
-    pub(super) fn remove(&mut self) -> Result<(), Failure> {
-        if !self.proven.is_empty() {
-            self.removed = self.files.remove(&self.proven)?;
+    /// Removes values, by one write.
+    pub(super) fn remove(&mut self, ids: &BTreeSet<SecretId>) -> Result<(), Failure> {
+        if !ids.is_empty() {
+            self.removed = self.files.remove(ids)?;
         }
         Ok(())
+    }
+
+    /// Removes those that psi serves.
+    pub(super) fn remove_proven(&mut self) -> Result<(), Failure> {
+        let proven = self.proven.clone();
+        self.remove(&proven)
     }
 }

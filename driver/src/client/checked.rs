@@ -5,6 +5,7 @@
 //! printable: in a report of several lines, a text of one field stays on its line.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 use psi_common::{SecretId, check};
 use psi_proto::health::HealthCheckResponse;
@@ -18,6 +19,7 @@ use psi_proto::v1::{
     RepointResponse, RestorableResponse, RestorableSecret, RestoreResponse, SealResponse,
     StatusResponse, StoreResponse, TaskStatus, VerifyResult,
 };
+use serde_json::Value;
 
 /// A message of psid's.
 pub(super) trait Checked: Printable {
@@ -174,7 +176,12 @@ impl Checked for RestorableResponse {
 impl Checked for Registration {
     fn check(&self) -> Result<(), String> {
         is_id(&self.id)?;
-        is_name_or_none(&self.name)
+        is_name_or_none(&self.name)?;
+        // `gc` looks there, as root.
+        if !self.store.is_empty() && !Path::new(&self.store).is_absolute() {
+            return Err("the store of an id is no absolute path".to_owned());
+        }
+        told(check::without_controls("the store", &self.store))
     }
 }
 
@@ -200,12 +207,16 @@ fn is_workload(workload: &PlannedWorkload) -> Result<(), String> {
         return told(check::without_controls("the workload", &workload.name));
     }
     told(check::workload(&workload.name))?;
-    told(check::secret_name(&workload.prefix))?;
+    // A shorter one would make other secrets of podman's the workload's, to be pruned.
+    let prefix = format!("{}--", workload.name.trim_end_matches('@'));
+    if workload.prefix != prefix {
+        return Err(format!("the names of {}'s secrets do not begin with {prefix}", workload.name));
+    }
     workload.depends_on.iter().try_for_each(|unit| told(check::unit(unit)))?;
-    workload.secrets.iter().try_for_each(is_secret)
+    workload.secrets.iter().try_for_each(|secret| is_secret(secret, &prefix))
 }
 
-fn is_secret(secret: &PlannedSecret) -> Result<(), String> {
+fn is_secret(secret: &PlannedSecret, prefix: &str) -> Result<(), String> {
     secret.ids.iter().try_for_each(|id| is_id(id))?;
     told(check::without_controls("the key", &secret.key))?;
     told(check::without_controls("the reference", &secret.reference))?;
@@ -213,6 +224,14 @@ fn is_secret(secret: &PlannedSecret) -> Result<(), String> {
         return Ok(());
     }
     told(check::secret_name(&secret.name))?;
+    if secret.name.strip_prefix(prefix) != Some(secret.key.as_str()) {
+        return Err(format!("the secret {} is not {prefix} and its key", secret.name));
+    }
+    // Podman would store anything else as the value.
+    let reference = serde_json::from_str::<Value>(&secret.reference);
+    if !reference.is_ok_and(|reference| reference["provider"].is_string()) {
+        return Err(format!("the reference of {} names no provider", secret.name));
+    }
     // A line of a unit has both: `Secret=NAME,type=env,target=KEY`.
     told(if secret.mount { check::file_name(&secret.key) } else { check::variable(&secret.key) })
 }
@@ -244,7 +263,7 @@ mod tests {
         PlannedSecret {
             key: "A".into(),
             name: "app--A".into(),
-            reference: "{}".into(),
+            reference: r#"{"provider":"infisical"}"#.into(),
             source: "p:/app".into(),
             ids: vec![ID.into()],
             ..PlannedSecret::default()
@@ -258,7 +277,12 @@ mod tests {
             depends_on: vec!["network-online.target".into()],
             secrets: vec![
                 secret(),
-                PlannedSecret { key: "tls.pem".into(), mount: true, ..secret() },
+                PlannedSecret {
+                    key: "tls.pem".into(),
+                    name: "app--tls.pem".into(),
+                    mount: true,
+                    ..secret()
+                },
             ],
             ..PlannedWorkload::default()
         };
@@ -290,6 +314,12 @@ mod tests {
             }
         }
         plan(|workload| workload.secrets[0].ids.push("../x".into())).unwrap_err();
+        // Each of these is a name, and another one than it has to be.
+        plan(|workload| workload.prefix = "a".into()).unwrap_err();
+        plan(|workload| workload.secrets[0].name = "web--A".into()).unwrap_err();
+        for reference in ["hunter2", "{}", "[]", ""] {
+            plan(|workload| workload.secrets[0].reference = reference.into()).unwrap_err();
+        }
         // What cannot be set up is told to people all the same, on one line.
         plan(|workload| {
             workload.secrets[0].key = "a b".into();
@@ -312,6 +342,13 @@ mod tests {
         registration(ID, "a name of podman's").unwrap();
         registration("../../etc", "").unwrap_err();
         registration(ID, "\x1b]0;x\x07").unwrap_err();
+        let of_store = |store: &str| {
+            Registration { id: ID.into(), store: store.into(), ..Registration::default() }.check()
+        };
+        of_store("/var/lib/containers/storage").unwrap();
+        for store in ["../etc", "/a\nb", "etc"] {
+            of_store(store).unwrap_err();
+        }
         ListResponse { ids: vec![ID.into()] }.check().unwrap();
         ListResponse { ids: vec![ID.into(), "a\nb".into()] }.check().unwrap_err();
         SealResponse { reference: "{}\n".into() }.check().unwrap_err();

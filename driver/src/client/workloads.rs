@@ -3,8 +3,8 @@
 use psi_common::SecretId;
 use psi_proto::v1::plan_event::Event;
 use psi_proto::v1::{
-    PlanEvent, PlanRequest, PlannedWorkload, RefreshEvent, Registration, RegistrationsRequest,
-    RepointRequest, RepointResponse,
+    NoteNamesRequest, NoteNamesResponse, PlanEvent, PlanRequest, PlannedWorkload, RefreshEvent,
+    Registration, RegistrationsRequest, RepointRequest, RepointResponse, SecretName,
 };
 
 use super::Client;
@@ -40,6 +40,12 @@ impl Client {
         let request = RegistrationsRequest {};
         self.stream(WORKLOADS, "Registrations", &request, &mut |one| all.push(one))?;
         Ok(all)
+    }
+
+    /// Notes the podman names of ids, and the store that has them.
+    pub(crate) fn note_names(&self, names: Vec<SecretName>) -> Result<(), Failure> {
+        let request = NoteNamesRequest { names };
+        self.call::<NoteNamesResponse>(WORKLOADS, "NoteNames", &request).map(|_| ())
     }
 
     /// Points a registered reference elsewhere.

@@ -1,5 +1,6 @@
 //! By the `podman` command.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
@@ -7,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use psi_common::Exit;
 use serde_json::Value;
 
-use super::{Commands, strange};
+use super::strange;
 use crate::failure::Failure;
 
 /// How many are named in one call: an argument list has its limit.
@@ -26,24 +27,28 @@ impl Running {
 
 /// Every secret: their ids, then all in one call.
 pub(super) fn secrets() -> Result<Vec<Value>, Failure> {
-    let ids = text(&podman(["secret", "ls", "--quiet"], "")?);
+    let ids = text(&podman(["secret", "ls", "--quiet"], b"")?);
     inspect("secret", &ids)
 }
 
 /// Every container, likewise.
 pub(super) fn containers() -> Result<Vec<Value>, Failure> {
-    let ids = text(&podman(["ps", "--all", "--quiet", "--no-trunc"], "")?);
+    let ids = text(&podman(["ps", "--all", "--quiet", "--no-trunc"], b"")?);
     inspect("container", &ids)
 }
 
 pub(super) fn info() -> Result<Value, Failure> {
-    json(&podman(["info", "--format", "json"], "")?)
+    json(&podman(["info", "--format", "json"], b"")?)
 }
 
-/// Starts to make a secret with psi as its driver, whatever podman's config says.
-pub(crate) fn create(name: &str, data: &str, commands: &Commands) -> Result<Running, Failure> {
+/// Starts to make a secret with psi as its driver and these commands, whatever podman's config says.
+pub(crate) fn create(
+    name: &str,
+    data: &[u8],
+    options: &BTreeMap<String, String>,
+) -> Result<Running, Failure> {
     let mut args = vec!["secret".to_owned(), "create".into(), "--driver".into(), "shell".into()];
-    for (verb, command) in commands.all() {
+    for (verb, command) in options {
         args.extend(["--driver-opts".into(), format!("{verb}={command}")]);
     }
     args.extend(["--".into(), name.into(), "-".into()]);
@@ -52,7 +57,7 @@ pub(crate) fn create(name: &str, data: &str, commands: &Commands) -> Result<Runn
 
 /// Removes a secret, by its name or id.
 pub(crate) fn remove(name: &str) -> Result<(), Failure> {
-    podman(["secret", "rm", "--", name], "").map(|_| ())
+    podman(["secret", "rm", "--", name], b"").map(|_| ())
 }
 
 fn inspect(kind: &str, ids: &str) -> Result<Vec<Value>, Failure> {
@@ -62,7 +67,7 @@ fn inspect(kind: &str, ids: &str) -> Result<Vec<Value>, Failure> {
         let mut args = vec![kind, "inspect"];
         args.extend(ids);
         // One that was removed meanwhile makes podman fail, once it has told of the others.
-        let output = run(&args, "")?;
+        let output = run(&args, b"")?;
         let told = match json(&output.stdout) {
             Ok(told) => told,
             Err(_) => json(&checked(output)?)?,
@@ -76,13 +81,13 @@ fn inspect(kind: &str, ids: &str) -> Result<Vec<Value>, Failure> {
 /// Podman's stdout; its stderr is why it failed.
 fn podman<S: AsRef<OsStr>>(
     args: impl IntoIterator<Item = S>,
-    stdin: &str,
+    stdin: &[u8],
 ) -> Result<Vec<u8>, Failure> {
     let args: Vec<S> = args.into_iter().collect();
     checked(run(&args, stdin)?)
 }
 
-fn run<S: AsRef<OsStr>>(args: &[S], stdin: &str) -> Result<Output, Failure> {
+fn run<S: AsRef<OsStr>>(args: &[S], stdin: &[u8]) -> Result<Output, Failure> {
     start(args, stdin)?.wait_with_output().map_err(|cause| not_run(&cause))
 }
 
@@ -90,13 +95,13 @@ fn not_run(cause: &std::io::Error) -> Failure {
     Failure::io("running podman", cause, "install podman, or set PATH")
 }
 
-fn start<S: AsRef<OsStr>>(args: &[S], stdin: &str) -> Result<Child, Failure> {
+fn start<S: AsRef<OsStr>>(args: &[S], stdin: &[u8]) -> Result<Child, Failure> {
     let mut command = Command::new("podman");
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|cause| not_run(&cause))?;
     if let Some(mut pipe) = child.stdin.take() {
-        // A reference, which fits a pipe; a podman that does not read it says why on stderr.
-        let _ = pipe.write_all(stdin.as_bytes());
+        // A podman that does not read it says why on stderr.
+        let _ = pipe.write_all(stdin);
     }
     Ok(child)
 }

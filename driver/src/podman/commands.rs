@@ -58,6 +58,18 @@ impl Commands {
         self.all().map(|(verb, command)| (verb.to_owned(), command)).collect()
     }
 
+    /// Those of a secret that is a literal whatever it looks like.
+    pub(crate) fn literal_options(&self) -> BTreeMap<String, String> {
+        let mut options = self.options();
+        options.insert("store".to_owned(), format!("exec {} store --literal", self.program));
+        options
+    }
+
+    /// Whether these are the commands that podman is to run for a secret.
+    pub(crate) fn are(&self, options: &BTreeMap<String, String>) -> bool {
+        *options == self.options() || *options == self.literal_options()
+    }
+
     /// Podman's drop-in that makes them its default.
     pub(crate) fn drop_in(&self) -> String {
         let mut text = String::from(
@@ -98,6 +110,17 @@ mod tests {
         for verb in VERBS {
             assert!(packaged.contains(&format!("= \"exec /usr/bin/psi-driver {verb}\"\n")));
         }
+    }
+
+    #[test]
+    fn a_literal_s_commands_are_right_too_and_differ_in_one_word() {
+        let commands = Commands { program: PROGRAM.into() };
+        let literal = commands.literal_options();
+        assert_eq!(literal["store"], "exec /usr/bin/psi-driver store --literal");
+        assert!(commands.are(&literal) && commands.are(&commands.options()));
+        let mut other = commands.options();
+        other.insert("delete".into(), "exec /usr/bin/psi-driver delete --force".into());
+        assert!(!commands.are(&other));
     }
 
     #[test]

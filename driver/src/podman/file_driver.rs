@@ -2,19 +2,24 @@
 //! (vendor/go.podman.io/common/pkg/secrets/filedriver/filedriver.go).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use psi_common::{Exit, SecretBytes, SecretId};
+use psi_common::{SecretBytes, SecretId};
 
 use super::Secret;
-use super::store::{lock, replace};
+use super::directory::Directory;
+use super::lock::{self, Kind};
+use super::store::changed_nothing;
 use crate::failure::Failure;
 
 const STRANGE: &str = "it has another form than podman 4.3 to 6.1 give it";
+const VALUES: &str = "secretsdata.json";
+const LOCK: &str = "secretsdata.lock";
+/// Some hundred values of the largest size that podman takes.
+const LARGEST: u64 = 64 << 20;
 
 /// One folder of the file driver.
 pub(crate) struct FileDriver {
@@ -62,13 +67,15 @@ impl FileDriver {
 
     /// The file that holds the values.
     pub(crate) fn path(&self) -> PathBuf {
-        self.folder.join("secretsdata.json")
+        self.folder.join(VALUES)
     }
 
     /// Every id of which there is a value.
     pub(crate) fn ids(&self) -> Result<BTreeSet<SecretId>, Failure> {
-        let text = self.read()?;
-        Ok(self.parse(&text)?.keys().filter_map(|id| id.parse().ok()).collect())
+        self.with(|text| {
+            let ids = parse(text)?.into_keys().filter_map(|id| id.parse().ok());
+            Ok(ids.collect())
+        })
     }
 
     /// The values of those of these ids that have one.
@@ -76,61 +83,65 @@ impl FileDriver {
         &self,
         ids: &BTreeSet<SecretId>,
     ) -> Result<BTreeMap<SecretId, SecretBytes>, Failure> {
-        // Podman writes the file in place. Where it never had a lock, there is nothing to wait for.
-        let _podman_waits = lock(&self.folder.join("secretsdata.lock")).ok();
-        let text = self.read()?;
-        let mut values = BTreeMap::new();
-        for (id, value) in self.parse(&text)? {
-            let Some(id) = id.parse().ok().filter(|id| ids.contains(id)) else { continue };
-            let value = STANDARD.decode(value).map_err(|_| self.failure(STRANGE))?;
-            values.insert(id, SecretBytes::new(value));
-        }
-        Ok(values)
+        self.with(|text| {
+            let mut values = BTreeMap::new();
+            for (id, value) in parse(text)? {
+                let Some(id) = id.parse().ok().filter(|id| ids.contains(id)) else { continue };
+                let value = STANDARD.decode(value).map_err(|_| io::Error::other(STRANGE))?;
+                values.insert(id, SecretBytes::new(value));
+            }
+            Ok(values)
+        })
     }
 
-    /// Removes values, by one write; tells how many there were. What was on the disk may stay there until it is
-    /// used again: no file system promises more.
+    /// Removes values, by one write, and returns how many there were. What was on the disk may stay there until
+    /// it is used again: no file system promises more.
     pub(crate) fn remove(&self, ids: &BTreeSet<SecretId>) -> Result<usize, Failure> {
-        let failed = |cause: io::Error| self.failure(&cause.to_string());
-        let _podman_waits = lock(&self.folder.join("secretsdata.lock")).map_err(failed)?;
-        let text = self.read()?;
-        let mut values = self.parse(&text)?;
+        self.removed(ids).map_err(|cause| self.failure(&cause))
+    }
+
+    fn removed(&self, ids: &BTreeSet<SecretId>) -> io::Result<usize> {
+        let Some(directory) = Directory::open(&self.folder)? else { return Ok(0) };
+        let lock = lock::take(&directory, LOCK, Kind::Exclusive, lock::LIMIT)?;
+        let _podman_waits = lock.ok_or_else(|| io::Error::other(format!("{LOCK} is missing")))?;
+        let Some(text) = directory.read(VALUES, LARGEST)? else { return Ok(0) };
+        let mut values = parse(&text)?;
         let before = values.len();
         values.retain(|id, _| !id.parse().is_ok_and(|id| ids.contains(&id)));
         if values.len() < before {
-            let text = serde_json::to_string_pretty(&values).unwrap_or_default();
-            let text = SecretBytes::new(text.into_bytes());
-            replace(&self.path(), &text).map_err(failed)?;
+            let text = serde_json::to_string_pretty(&values)?;
+            directory.replace(VALUES, &SecretBytes::new(text.into_bytes()))?;
         }
         Ok(before - values.len())
     }
 
-    fn read(&self) -> Result<SecretBytes, Failure> {
-        match fs::read(self.path()) {
-            Ok(text) => Ok(SecretBytes::new(text)),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                Ok(SecretBytes::new(b"{}".to_vec()))
-            }
-            Err(error) => Err(self.failure(&error.to_string())),
-        }
+    /// Reads the file. Podman writes it in place; where it never had a lock, there is nothing to wait for.
+    fn with<T: Default>(
+        &self,
+        how: impl FnOnce(&SecretBytes) -> io::Result<T>,
+    ) -> Result<T, Failure> {
+        let read = || {
+            let Some(directory) = Directory::open(&self.folder)? else { return Ok(T::default()) };
+            let _podman_waits = lock::take(&directory, LOCK, Kind::Shared, lock::LIMIT)?;
+            directory.read(VALUES, LARGEST)?.map_or_else(|| Ok(T::default()), |text| how(&text))
+        };
+        read().map_err(|cause| self.failure(&cause))
     }
 
-    /// Borrowed, so that no copies of values are left behind.
-    fn parse<'a>(&self, text: &'a SecretBytes) -> Result<BTreeMap<&'a str, &'a str>, Failure> {
-        serde_json::from_slice(text.expose_secret()).map_err(|_| self.failure(STRANGE))
+    fn failure(&self, cause: &io::Error) -> Failure {
+        changed_nothing(&format!("podman's file driver in {}", self.folder.display()), cause)
     }
+}
 
-    fn failure(&self, why: &str) -> Failure {
-        Failure::new(
-            Exit::Io,
-            format!("podman's file driver in {}: {why}", self.folder.display()),
-            "nothing was changed in it; run it as podman's user",
-        )
-    }
+/// Borrowed, so that no copies of values are left behind.
+fn parse(text: &SecretBytes) -> io::Result<BTreeMap<&str, &str>> {
+    serde_json::from_slice(text.expose_secret()).map_err(|_| io::Error::other(STRANGE))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -4,33 +4,44 @@
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::client::wait;
+
 /// Podman itself would wait for ever; the Python PSI's curl does, when its server hangs.
 const LIMIT: Duration = Duration::from_secs(30);
+/// How often an end is looked for, once the command has closed its output.
+const LOOK: Duration = Duration::from_millis(5);
 /// Of what a command says on stderr.
 const WORDS: usize = 4_096;
 
 /// What `command` gives for `id`; `Err` says why it gives nothing.
 pub(crate) fn resolve(command: &str, id: SecretId) -> Result<SecretBytes, String> {
+    resolve_within(command, id, LIMIT)
+}
+
+fn resolve_within(command: &str, id: SecretId, limit: Duration) -> Result<SecretBytes, String> {
+    let deadline = Instant::now() + limit;
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", command]).env("SECRET_ID", id.as_str());
     shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let child = shell.spawn().map_err(|cause| format!("running sh: {cause}"))?;
-    let group = Pid::from_child(&child);
-    let (tell, told) = mpsc::channel();
-    thread::spawn(move || tell.send(finish(child)));
-    let Ok(ended) = told.recv_timeout(LIMIT) else {
-        // With the curl that the shell waits for.
-        let _ = kill_process_group(group, Signal::KILL);
-        return Err(format!("it gave no answer in {} s", LIMIT.as_secs()));
+    let mut child = shell.spawn().map_err(|cause| format!("running sh: {cause}"))?;
+    // The whole buffer at once: growing would leave copies of the secret behind.
+    let value = read(child.stdout.take(), MAX_SECRET_BYTES + 1);
+    let words = read(child.stderr.take(), WORDS);
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let late = || format!("it gave no answer in {} s", limit.as_secs());
+    let value = value.recv_timeout(left()).map(SecretBytes::new);
+    let (Ok(value), Ok(words)) = (value, words.recv_timeout(left())) else {
+        kill(&mut child);
+        return Err(late());
     };
-    let (status, value, words) = ended.map_err(|cause| format!("reading its answer: {cause}"))?;
+    let status = end(&mut child, deadline).ok_or_else(late)?;
     if status.success() {
         return Ok(value);
     }
@@ -41,24 +52,37 @@ pub(crate) fn resolve(command: &str, id: SecretId) -> Result<SecretBytes, String
     })
 }
 
-fn finish(mut child: Child) -> std::io::Result<(ExitStatus, SecretBytes, Vec<u8>)> {
-    let stderr = child.stderr.take();
-    let words = thread::spawn(move || {
-        let mut words = Vec::new();
-        let mut pipe = stderr?;
-        pipe.by_ref().take(WORDS as u64).read_to_end(&mut words).ok()?;
-        // A pipe that nobody reads would hold the command.
+/// Reads so much, and the rest to nowhere: a pipe that nobody reads would hold the command.
+fn read(pipe: Option<impl Read + Send + 'static>, limit: usize) -> Receiver<Vec<u8>> {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::with_capacity(limit + 1);
+        let mut pipe = pipe?;
+        pipe.by_ref().take(limit as u64).read_to_end(&mut bytes).ok()?;
         std::io::copy(&mut pipe, &mut std::io::sink()).ok()?;
-        Some(words)
+        tell.send(bytes).ok()
     });
-    // The whole buffer at once: growing would leave copies of the secret behind.
-    let mut value = Vec::with_capacity(MAX_SECRET_BYTES + 2);
-    if let Some(mut pipe) = child.stdout.take() {
-        pipe.by_ref().take(MAX_SECRET_BYTES as u64 + 1).read_to_end(&mut value)?;
+    told
+}
+
+/// How the command ended; none, when it was killed at the deadline.
+fn end(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() < deadline => wait(LOOK),
+            _ => {
+                kill(child);
+                return None;
+            }
+        }
     }
-    let value = SecretBytes::new(value);
-    let status = child.wait()?;
-    Ok((status, value, words.join().ok().flatten().unwrap_or_default()))
+}
+
+/// With the curl that the shell waits for. The shell has not been waited for, so that the group's number is its.
+fn kill(child: &mut Child) {
+    let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+    let _ = child.wait();
 }
 
 #[cfg(test)]
@@ -85,5 +109,21 @@ mod tests {
         assert_eq!(why, "it failed without a word (exit status: 7)");
         let loud = "head -c 300000 /dev/zero | tr '\\0' x >&2; exit 1";
         assert!(resolve(loud, id()).unwrap_err().starts_with('x'));
+    }
+    #[test]
+    fn a_command_that_hangs_is_killed_with_what_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let pid = folder.path().join("pid");
+        let script = format!("sleep 600 & echo $! >{}; wait", pid.display());
+        let why = resolve_within(&script, id(), Duration::from_secs(1)).unwrap_err();
+        assert_eq!(why, "it gave no answer in 1 s");
+        let pid = std::fs::read_to_string(pid).unwrap();
+        let status = std::path::PathBuf::from(format!("/proc/{}/stat", pid.trim()));
+        // Nobody of ours waits for it, so a zombie may be left.
+        let gone = (0..200).any(|_| {
+            wait(Duration::from_millis(10));
+            std::fs::read_to_string(&status).map_or(true, |stat| stat.contains(") Z "))
+        });
+        assert!(gone);
     }
 }

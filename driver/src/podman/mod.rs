@@ -3,9 +3,11 @@
 
 mod command;
 mod commands;
+mod directory;
 mod file_driver;
-mod guarded;
+mod lock;
 mod lookup;
+mod record;
 mod secrets;
 mod store;
 
@@ -19,9 +21,10 @@ use crate::failure::Failure;
 
 pub(crate) use command::{Running, create, remove};
 pub(crate) use commands::Commands;
+pub(crate) use directory::Directory;
 pub(crate) use file_driver::FileDriver;
-pub(crate) use guarded::{IN_A_HOME, ids_in_home};
 pub(crate) use lookup::resolve;
+pub(crate) use record::{IN_A_HOME, Record, record_in_home, record_of};
 pub(crate) use secrets::{Secret, Secrets, doubled, ids};
 pub(crate) use store::Store;
 

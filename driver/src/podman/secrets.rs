@@ -34,6 +34,10 @@ impl Secrets {
         self.0.iter()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// All of one name.
     pub(crate) fn named(&self, name: &str) -> &[Secret] {
         let from = self.0.partition_point(|secret| secret.name.as_str() < name);

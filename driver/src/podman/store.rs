@@ -6,19 +6,21 @@
 //! Format: vendor/go.podman.io/common/pkg/secrets/secretsdb.go, the same from podman 4.3 to 6.1.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use psi_common::{Exit, SecretBytes, SecretId};
-use rustix::fs::{FlockOperation, fcntl_lock};
 use serde_json::{Map, Value, json};
 
 use super::Commands;
-use super::guarded::ids_in_folder;
+use super::directory::Directory;
+use super::lock::{self, Kind};
 use crate::failure::Failure;
 
 pub(super) const STRANGE: &str = "it has another form than podman 4.3 to 6.1 give it";
+pub(super) const RECORD: &str = "secrets.json";
+/// Some 15,000 secrets. The record is parsed into a tree, which takes several times as much.
+pub(super) const LARGEST: u64 = 8 << 20;
 
 /// The folder of one store's secrets.
 pub(crate) struct Store {
@@ -38,46 +40,38 @@ impl Store {
         ids: &BTreeSet<SecretId>,
         commands: &Commands,
     ) -> Result<BTreeSet<SecretId>, Failure> {
-        let _podman_waits = self.lock()?;
-        let path = self.folder.join("secrets.json");
-        let failed = |cause: io::Error| self.failure(&cause.to_string());
-        let text = fs::read(&path).map_err(failed)?;
-        let mut record: Value =
-            serde_json::from_slice(&text).map_err(|cause| self.failure(&cause.to_string()))?;
-        let handed = hand_over(&mut record, ids, commands).map_err(|why| self.failure(why))?;
-        if !handed.is_empty() {
-            let text = SecretBytes::new(format!("{record:#}").into_bytes());
-            replace(&path, &text).map_err(failed)?;
-        }
-        Ok(handed)
-    }
-
-    /// The ids that podman knows here; none when it never had a secret here.
-    pub(crate) fn ids(&self) -> Result<BTreeSet<SecretId>, Failure> {
-        let ids = ids_in_folder(&self.folder).map_err(|cause| self.failure(&cause.to_string()))?;
-        Ok(ids.unwrap_or_default())
+        self.change(|record| hand_over(record, ids, commands)).map_err(|cause| {
+            changed_nothing(&format!("podman's record in {}", self.folder.display()), &cause)
+        })
     }
 
     /// Podman takes this lock for whatever it does with secrets; lookups of its own wait meanwhile.
-    fn lock(&self) -> Result<File, Failure> {
-        let lock = lock(&self.folder.join("secrets.lock"));
-        lock.map_err(|cause| self.failure(&cause.to_string()))
-    }
-
-    fn failure(&self, why: &str) -> Failure {
-        Failure::new(
-            Exit::Io,
-            format!("podman's record in {}: {why}", self.folder.display()),
-            "nothing was changed in it; run it as podman's user",
-        )
+    fn change(
+        &self,
+        how: impl FnOnce(&mut Value) -> Result<BTreeSet<SecretId>, &'static str>,
+    ) -> io::Result<BTreeSet<SecretId>> {
+        let missing = || io::Error::from(ErrorKind::NotFound);
+        let directory = Directory::open(&self.folder)?.ok_or_else(missing)?;
+        let lock = lock::take(&directory, "secrets.lock", Kind::Exclusive, lock::LIMIT)?;
+        let _podman_waits = lock.ok_or_else(missing)?;
+        let text = directory.read(RECORD, LARGEST)?.ok_or_else(missing)?;
+        let mut record: Value = serde_json::from_slice(text.expose_secret())?;
+        let changed = how(&mut record).map_err(io::Error::other)?;
+        if !changed.is_empty() {
+            let text = SecretBytes::new(format!("{record:#}").into_bytes());
+            directory.replace(RECORD, &text)?;
+        }
+        Ok(changed)
     }
 }
 
-/// Takes one of podman's locks: a POSIX one on the whole of an empty file (storage's rawfilelock).
-pub(super) fn lock(path: &Path) -> io::Result<File> {
-    let lock = OpenOptions::new().read(true).write(true).open(path)?;
-    fcntl_lock(&lock, FlockOperation::LockExclusive)?;
-    Ok(lock)
+/// A file of podman's that could not be read or changed; a lock that somebody keeps is given back some day.
+pub(super) fn changed_nothing(what: &str, cause: &io::Error) -> Failure {
+    let what = format!("{what}: {cause}");
+    if cause.kind() == ErrorKind::TimedOut {
+        return Failure::new(Exit::TryLater, what, "nothing was changed; run it again later");
+    }
+    Failure::new(Exit::Io, what, "nothing was changed in it; run it as podman's user")
 }
 
 /// Whatever else the record holds stays as it is.
@@ -105,21 +99,11 @@ fn has_driver(secret: &Map<String, Value>) -> bool {
             .is_some_and(|options| options.is_object() || options.is_null())
 }
 
-/// A crash leaves the old file or the new one.
-pub(super) fn replace(path: &Path, text: &SecretBytes) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    // In its folder, for the rename and for SELinux's label; of mode 0600, as podman's.
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(text.expose_secret())?;
-    file.as_file().sync_all()?;
-    file.into_temp_path().persist(path)?;
-    File::open(folder)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use psi_common::Paths;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     const PYTHON: &str = "1111111111111111111111111";

@@ -243,8 +243,8 @@ fn plaintext_of_the_file_driver_is_told_and_removed() {
     let left = text.replace("{", &format!("{{\"{}\": \"aHVudGVyMg==\",", "0".repeat(25)));
     fs::write(&data, left).unwrap();
     is_warning(&host, "holds 1 value in clear of secrets that are elsewhere or gone");
-    let told = host.driver(&["gc"]).text();
-    assert!(told.starts_with("removed 1 values in clear from "), "{told}");
+    let told = host.driver(&["gc", "--remove-plaintext"]).text();
+    assert!(told.starts_with("removed 1 value in plaintext from "), "{told}");
     assert_eq!(doctor(&host).1.len(), 1);
     let value: Value = serde_json::from_slice(&fs::read(&data).unwrap()).unwrap();
     assert_eq!(value, serde_json::from_str::<Value>(&text).unwrap());

@@ -5,5 +5,7 @@ pub(crate) mod host;
 mod from_python;
 mod job;
 mod lifecycle;
+mod literal;
+mod locks;
 mod running;
 mod sealed;

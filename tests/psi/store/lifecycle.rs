@@ -111,7 +111,10 @@ fn what_was_deleted_can_be_restored() {
     assert_eq!(lines.len(), 2);
     assert!(lines[0].starts_with(&format!("{} (for ", id(1))), "{restorable}");
     let told = world.driver(&["restore", &id(1)]).text();
-    assert!(told.contains(&format!("psi-driver get {} | podman secret create", id(1))), "{told}");
+    assert!(
+        told.contains(&format!("psi-driver get {} | psi-driver add NAME --literal", id(1))),
+        "{told}"
+    );
     world.driver(&["restore", &id(2)]).ok();
     assert_eq!(world.driver(&["lookup"]).id(id(1)).ok(), b"literal\0");
     assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "2");

@@ -54,7 +54,8 @@ fn left_by_file_driver(about: &About, seen: &Seen) -> Option<Finding> {
         return Some(Finding::warning(what, remedy).of("podman-empty"));
     }
     let what = format!("{path} holds {values} in clear of secrets that are elsewhere or gone");
-    Some(Finding::warning(what, "`psi-driver gc` removes them").of("file-driver-left"))
+    let remedy = "`psi-driver gc` removes those that psi serves the same, and with --remove-plaintext the others";
+    Some(Finding::warning(what, remedy).of("file-driver-left"))
 }
 
 /// `userdata/secrets/NAME` of what is mounted, `userdata/config.json` of what is a variable, from a container's

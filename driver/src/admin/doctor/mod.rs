@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use psi_common::{Exit, Finding, Paths, Severity, check};
 use serde_json::json;
 
+use crate::admin::names;
 use crate::args::DoctorOptions;
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
@@ -32,7 +33,10 @@ pub(crate) fn run(paths: &Paths, options: &DoctorOptions) -> Result<(), Failure>
     findings.extend(daemon::running(&status, &seen));
     findings.extend(seen.findings(&commands));
     match &about {
-        Ok(about) => findings.extend(disk::findings(about, &seen)),
+        Ok(about) => {
+            names::note_secrets(paths, &seen.secrets, &about.graph_root);
+            findings.extend(disk::findings(about, &seen));
+        }
         Err(failure) => findings.push(Finding::error(failure.to_string(), "").of("podman")),
     }
     findings.extend(units::findings(&quadlets, &seen));

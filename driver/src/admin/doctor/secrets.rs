@@ -170,8 +170,8 @@ impl Seen {
     /// What podman copied into a secret at its creation stays, whatever its config says since.
     fn frozen(&self, commands: &Commands) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let wanted = commands.options();
-        let stale: Vec<&Secret> = self.of_psi().filter(|secret| secret.options != wanted).collect();
+        let stale: Vec<&Secret> =
+            self.of_psi().filter(|secret| !commands.are(&secret.options)).collect();
         let (python, moved): (Vec<&Secret>, Vec<&Secret>) =
             stale.into_iter().partition(|secret| is_python_s(secret));
         if !python.is_empty() {

@@ -1,7 +1,5 @@
 //! The Python PSI: its podman secrets run its commands, and its mappings are references that psid understands.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use psi_common::{MAX_SECRET_BYTES, Paths, SecretBytes};
@@ -9,7 +7,7 @@ use psi_proto::v1::StoreKind;
 
 use super::{Data, Host, Old, Plan};
 use crate::args::MigrateOptions;
-use crate::podman::{Secret, resolve};
+use crate::podman::{Directory, Secret, resolve};
 
 /// The Python PSI, or a psi-driver at another place.
 pub(super) struct PythonPsi<'a> {
@@ -26,13 +24,17 @@ impl<'a> PythonPsi<'a> {
 
     /// What it kept for a secret: a mapping, which is no secret; or a value that its HSM sealed.
     fn mapping(&self, secret: &Secret) -> Result<SecretBytes, String> {
-        let id = secret.id.as_str();
-        for path in [self.state.join(id), self.state.join("secrets").join(id)] {
-            match fs::read(&path) {
-                Ok(text) if text.len() <= MAX_SECRET_BYTES => return Ok(SecretBytes::new(text)),
-                Ok(_) => return Err(format!("{} is no mapping", path.display())),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(format!("{}: {error}; run it as root", path.display())),
+        // It may be another user's: a link or a FIFO there is no mapping.
+        for folder in [self.state.clone(), self.state.join("secrets")] {
+            let directory = Directory::open(&folder);
+            let mapping = directory.and_then(|directory| match directory {
+                Some(directory) => directory.read(secret.id.as_str(), MAX_SECRET_BYTES as u64),
+                None => Ok(None),
+            });
+            match mapping {
+                Ok(Some(mapping)) => return Ok(mapping),
+                Ok(None) => {}
+                Err(error) => return Err(format!("{}: {error}; run it as root", folder.display())),
             }
         }
         Err(format!(
@@ -44,7 +46,7 @@ impl<'a> PythonPsi<'a> {
 
 impl Old for PythonPsi<'_> {
     fn has(&self, secret: &Secret) -> bool {
-        secret.names_psi() && secret.options != self.host.commands.options()
+        secret.names_psi() && !self.host.commands.are(&secret.options)
     }
 
     fn plan(&self, secret: &Secret) -> Result<Plan<'_>, String> {

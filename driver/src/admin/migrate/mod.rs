@@ -86,8 +86,11 @@ pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), Failure
     let mut done = if options.dry_run {
         plan(&*old, &chosen)
     } else {
-        let done = prepare(paths, &host, &*old, &chosen);
-        host.hand_over(done)?
+        let done = host.hand_over(prepare(paths, &host, &*old, &chosen))?;
+        let moved = done.moved.iter().map(|moved| (moved.id, moved.name.clone())).collect();
+        let store = host.about.graph_root.clone();
+        super::names::note(paths, &BTreeMap::from([(store, moved)]));
+        done
     };
     if options.from == OldStore::File {
         done.plaintext = clear(&host, options)?;
@@ -190,7 +193,7 @@ fn clear(host: &Host, options: &MigrateOptions) -> Result<Vec<Plaintext>, Failur
     let looks = folders.into_iter().map(|files| Plaintext::look(files, secrets));
     let mut all = looks.collect::<Result<Vec<_>, _>>()?;
     if options.remove_plaintext && !options.dry_run {
-        all.iter_mut().try_for_each(Plaintext::remove)?;
+        all.iter_mut().try_for_each(Plaintext::remove_proven)?;
     }
     Ok(all)
 }

@@ -63,6 +63,10 @@ pub(super) fn apply(
 }
 
 impl Done {
+    pub(super) fn has_created(&self) -> bool {
+        !self.created.is_empty()
+    }
+
     /// Registrations change in psid alone: podman keeps the id, and the name is there all the while.
     fn tell_psid(&mut self, plans: &[Plan], paths: &Paths) -> Result<(), Failure> {
         let client = Client::new(paths, Patience::Admin);
@@ -92,6 +96,7 @@ impl Done {
         let steps = plans.iter().flat_map(|plan| &plan.steps);
         let new: Vec<_> = steps.filter(|step| step.action == Action::Create).collect();
         let progress = Progress::of("secrets registered with podman", new.len());
+        let options = found.commands.options();
         let mut running = VecDeque::new();
         for (count, Step { secret, .. }) in new.into_iter().enumerate() {
             if running.len() >= AT_ONCE
@@ -100,7 +105,7 @@ impl Done {
                 self.note_created(name, made, paths)?;
             }
             progress.show(count);
-            let made = podman::create(&secret.name, &secret.reference, &found.commands);
+            let made = podman::create(&secret.name, secret.reference.as_bytes(), &options);
             running.push_back((&secret.name, made));
         }
         running.into_iter().try_for_each(|(name, made)| self.note_created(name, made, paths))
@@ -174,6 +179,7 @@ impl Done {
             for Gone { name, .. } in in_podman {
                 match &plan.untrusted {
                     Some(_) => self.keep(name, "its sources are not known completely"),
+                    None if plan.doubted.is_some() => {}
                     None if is_named => self.keep(name, "its unit still names it"),
                     None if plan.may_prune() => doomed.push(name),
                     None => {}

@@ -34,11 +34,13 @@ pub(super) enum Class {
     Orphaned,
     /// It is another driver's.
     Foreign,
+    /// Who has it is not known: a source did not answer, or psid reports nothing.
+    Unknown,
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 4] =
-        [Self::Managed, Self::StaleOptions, Self::Orphaned, Self::Foreign];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Managed, Self::StaleOptions, Self::Orphaned, Self::Foreign, Self::Unknown];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -46,6 +48,7 @@ impl Class {
             Self::StaleOptions => "stale options",
             Self::Orphaned => "orphaned",
             Self::Foreign => "foreign",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -69,13 +72,23 @@ fn class_of(found: &Found, plans: &[Plan], secret: &Secret) -> (Class, String) {
         plans.iter().flat_map(|plan| &plan.steps).any(|step| step.secret.name == secret.name);
     let gone = plans.iter().find(|plan| plan.gone.iter().any(|gone| gone.name == secret.name));
     if let Some(plan) = gone {
-        return (Class::Orphaned, format!("{} lists it no more", plan.name));
+        return match &plan.untrusted {
+            Some(why) => (Class::Unknown, format!("{} does not list it, but {why}", plan.name)),
+            None => (Class::Orphaned, format!("{} no longer lists it", plan.name)),
+        };
     }
     let Some(registration) = registration else {
-        let next = if planned { "; a setup registers it again" } else { "; remove it" };
+        if found.registered.is_empty() {
+            let why = "psid reports no registration at all; see `psi-driver doctor`";
+            return (Class::Unknown, why.into());
+        }
+        let next = match planned {
+            true => "; a setup registers it again",
+            false => "; `psi-driver restore` lists what can be brought back, else create it again",
+        };
         return (Class::Orphaned, format!("psid has no such registration: a lookup fails{next}"));
     };
-    if secret.options != found.commands.options() {
+    if !found.commands.are(&secret.options) {
         let next = if planned { "; a setup corrects that" } else { "; create it again" };
         return (
             Class::StaleOptions,
@@ -97,15 +110,19 @@ pub(super) fn drift(found: &Found, plans: &[Plan]) -> Vec<Drift> {
 
 fn drift_of(found: &Found, plan: &Plan) -> Vec<Drift> {
     let mut all: Vec<Drift> = plan.steps.iter().flat_map(|step| step_drift(found, step)).collect();
-    let lists_no_more = if plan.is_gone {
-        "its workload is not in the config any more"
-    } else {
-        "its workload lists it no more; --prune removes it"
+    let lists_no_more = match &plan.doubted {
+        _ if plan.is_gone => "its workload is not in the config any more".to_owned(),
+        Some(why) => format!(
+            "its workload no longer lists it, and {why}; --prune --accept-removals removes it"
+        ),
+        None => "its workload no longer lists it; --prune removes it".to_owned(),
     };
-    all.extend(plan.gone.iter().filter(|gone| gone.in_podman).map(|gone| Drift {
+    // What is not listed is not gone, as long as a source did not answer.
+    let gone = plan.gone.iter().filter(|gone| gone.in_podman && plan.untrusted.is_none());
+    all.extend(gone.map(|gone| Drift {
         name: gone.name.clone(),
         at: if plan.is_gone { "config" } else { "provider" },
-        what: lists_no_more.into(),
+        what: lists_no_more.clone(),
     }));
     all.extend(drop_in_drift(found, plan));
     all

@@ -16,9 +16,10 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use psi_common::{Exit, Paths};
-use psi_proto::v1::Registration;
+use psi_proto::v1::{RefreshEvent, Registration};
 use rustix::fs::{FlockOperation, flock};
 
+use crate::admin::names;
 use crate::admin::progress::Progress;
 use crate::args::SetupOptions;
 use crate::client::{Client, Patience};
@@ -35,7 +36,7 @@ pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), Failure> 
     let quadlets = options.quadlets.clone().unwrap_or_else(|| paths.quadlets.clone());
     let commands = Commands::of(options.program.as_deref(), paths)?;
     let _alone = if options.dry_run { None } else { Some(lock(&quadlets)?) };
-    let found = look(paths, &quadlets, commands)?;
+    let found = look(paths, &quadlets, commands, options.accept_removals)?;
     let plans = found.plan();
     if options.dry_run {
         stdio::write_text(&report::dry_run(&found, &plans, options))?;
@@ -49,8 +50,9 @@ pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), Failure> 
         stdio::note(TITLE, &note);
     }
     let done = apply(&found, &plans, paths, options.prune)?;
-    stdio::write_text(&report::run(&plans, &done, options))?;
-    verdict(&plans, &done)
+    note_names(paths, &found, &done);
+    stdio::write_text(&report::run(&found, &plans, &done, options))?;
+    verdict(&found, &plans, &done, options.prune)
 }
 
 /// Two setups at once would undo each other's work.
@@ -66,12 +68,20 @@ fn lock(quadlets: &Path) -> Result<File, Failure> {
     })
 }
 
-fn look(paths: &Paths, quadlets: &Path, commands: Commands) -> Result<Found, Failure> {
+fn look(
+    paths: &Paths,
+    quadlets: &Path,
+    commands: Commands,
+    accept_removals: bool,
+) -> Result<Found, Failure> {
     let client = Client::new(paths, Patience::Admin);
     let mut progress: Option<Progress> = None;
-    let mut count = 0;
+    let (mut count, mut held) = (0, Vec::new());
     let planned = client.plan(true, &mut |source| {
         count += 1;
+        if source.held > 0 {
+            held.push(held_back(&source));
+        }
         let total = source.sources as usize;
         progress.get_or_insert_with(|| Progress::of("sources pulled", total)).show(count);
     })?;
@@ -91,13 +101,34 @@ fn look(paths: &Paths, quadlets: &Path, commands: Commands) -> Result<Found, Fai
         drop_ins,
         commands,
         has_backend,
+        held,
+        accept_removals,
     })
+}
+
+/// What the last answer of a source lacked, or had empty.
+fn held_back(source: &RefreshEvent) -> String {
+    format!(
+        "{} lacks {} that it had, or has them empty, and they stay until that is confirmed; `psi-driver cache refresh --accept-removals` confirms it",
+        source.source, source.held
+    )
 }
 
 fn by_id(
     registered: Vec<Registration>,
 ) -> std::collections::BTreeMap<psi_common::SecretId, Registration> {
     registered.into_iter().filter_map(|it| Some((it.id.parse().ok()?, it))).collect()
+}
+
+/// Podman's names are psid's from now on, for people and for gc.
+fn note_names(paths: &Paths, found: &Found, done: &Done) {
+    let Ok(about) = podman::about() else { return };
+    if !done.has_created() {
+        return names::note_secrets(paths, &found.secrets, &about.graph_root);
+    }
+    if let Ok(secrets) = podman::secrets() {
+        names::note_secrets(paths, &secrets, &about.graph_root);
+    }
 }
 
 /// Errors first, then sources that did not answer; drift is what a dry run looks for.
@@ -109,7 +140,7 @@ fn verdict_of_dry_run(found: &Found, plans: &[Plan]) -> Result<(), Failure> {
     untrusted(plans)
 }
 
-fn verdict(plans: &[Plan], done: &Done) -> Result<(), Failure> {
+fn verdict(found: &Found, plans: &[Plan], done: &Done, prune: bool) -> Result<(), Failure> {
     let errors = plans.iter().map(|plan| plan.errors.len()).sum::<usize>() + done.failed.len();
     if errors > 0 {
         let what =
@@ -120,7 +151,26 @@ fn verdict(plans: &[Plan], done: &Done) -> Result<(), Failure> {
             "see the lines that begin with `error`",
         ));
     }
-    untrusted(plans)
+    untrusted(plans)?;
+    if !prune {
+        return Ok(());
+    }
+    if let Some(held) = found.held.first() {
+        return Err(Failure::told(Exit::TryLater, held));
+    }
+    let doubted = plans.iter().find_map(|plan| Some((plan, plan.doubted.as_ref()?)));
+    if let Some((plan, why)) = doubted {
+        return Err(Failure::new(
+            Exit::Drift,
+            format!("nothing of {} was pruned: {why}", plan.name),
+            "if that is right, run it again with --accept-removals",
+        ));
+    }
+    if !done.kept.is_empty() {
+        let what = "not everything that is gone was removed";
+        return Err(Failure::new(Exit::Drift, what, "see the lines that begin with `kept`"));
+    }
+    Ok(())
 }
 
 fn untrusted(plans: &[Plan]) -> Result<(), Failure> {

@@ -19,7 +19,16 @@ pub(super) struct Found {
     pub(super) commands: Commands,
     /// Whether values outlive a reboot, as far as the config goes.
     pub(super) has_backend: bool,
+    /// What a source lacked, until a second answer confirms it; by source.
+    pub(super) held: Vec<String>,
+    /// Whether an admin confirms whatever is gone.
+    pub(super) accept_removals: bool,
 }
+
+/// Of one workload, no more goes at once without a confirmation, nor more than half of a directory.
+const MOST: usize = 50;
+/// psid cuts a member of a reference after so many characters.
+const SHOWN: usize = 60;
 
 /// What is to be done for one workload.
 pub(super) struct Plan {
@@ -31,6 +40,8 @@ pub(super) struct Plan {
     pub(super) gone: Vec<Gone>,
     /// Why its listing is not complete.
     pub(super) untrusted: Option<String>,
+    /// Why what is gone stays until an admin confirms it.
+    pub(super) doubted: Option<String>,
     pub(super) warnings: Vec<String>,
     pub(super) errors: Vec<String>,
     /// Nothing may be done for it.
@@ -89,6 +100,7 @@ impl Found {
             steps: Vec::new(),
             gone: Vec::new(),
             untrusted: not_empty(&workload.untrusted),
+            doubted: None,
             warnings: Vec::new(),
             errors: not_empty(&workload.error).into_iter().collect(),
             blocked: !workload.error.is_empty(),
@@ -110,6 +122,7 @@ impl Found {
             }
         }
         plan.gone = self.gone_of(workload, &plan.drop_in);
+        plan.doubted = self.doubt(workload, &plan.gone);
         // Of those that it lists, a step tells.
         let listed = |name: &str| workload.secrets.iter().any(|secret| secret.name == name);
         let doubled = self.secrets.doubled().filter(|same| {
@@ -163,7 +176,7 @@ impl Found {
                 return Err(format!("{}: psid cannot use it: {}", secret.name, registration.about));
             }
         };
-        let stale = present.options != self.commands.options();
+        let stale = !self.commands.are(&present.options);
         Ok(Step { secret: secret.clone(), action, stale, id: Some(present.id) })
     }
 
@@ -187,6 +200,36 @@ impl Found {
         gone.into_iter().map(|(name, in_podman)| Gone { name, in_podman }).collect()
     }
 
+    /// Why so much may not go at once: a directory that lost most of its secrets may be one that was emptied by
+    /// mistake, or that a role hides. A secret's directory is its reference without its key.
+    fn doubt(&self, workload: &PlannedWorkload, gone: &[Gone]) -> Option<String> {
+        let gone: BTreeSet<&str> =
+            gone.iter().filter(|one| one.in_podman).map(|one| one.name.as_str()).collect();
+        if self.accept_removals || gone.is_empty() {
+            return None;
+        }
+        let mut directories: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        let owned = self.secrets.iter().filter(|secret| {
+            self.owner(&secret.name) == Some(&workload.name) && self.is_ours(secret)
+        });
+        for secret in owned {
+            let about = self.registered.get(&secret.id).map_or("", |it| it.about.as_str());
+            let key = secret.name.strip_prefix(&workload.prefix).unwrap_or_default();
+            let key: String = key.chars().take(SHOWN).collect();
+            let directory = about.replacen(&format!(" key={key}"), "", 1);
+            let (lost, all) = directories.entry(directory).or_default();
+            *lost += usize::from(gone.contains(secret.name.as_str()));
+            *all += 1;
+        }
+        if gone.len() > MOST {
+            return Some(format!("{} secrets are gone at once", gone.len()));
+        }
+        let emptied = directories.iter().find(|(_, (lost, all))| lost * 2 > *all);
+        emptied.map(|(directory, (lost, all))| {
+            format!("{lost} of the {all} secrets of {directory} are gone at once")
+        })
+    }
+
     /// A workload whose name the config has no more: its drop-in tells what was its.
     fn plan_former(&self, name: &str, drop_in: &DropIn) -> Plan {
         let named = drop_in.lines().into_keys();
@@ -201,6 +244,8 @@ impl Found {
             steps: Vec::new(),
             gone: gone.collect(),
             untrusted: None,
+            doubted: (self.planned.is_empty() && !self.accept_removals)
+                .then(|| "psid has no workload at all in its config".to_owned()),
             warnings: Vec::new(),
             errors: Vec::new(),
             blocked: false,
@@ -224,7 +269,8 @@ impl Found {
         secret.driver == "shell"
             && match self.registered.get(&secret.id) {
                 Some(registration) => registration.kind() == RegistrationKind::Reference,
-                None => secret.names_psi(),
+                // A psid that reports no registration at all may be one that cannot read them.
+                None => secret.names_psi() && !self.registered.is_empty(),
             }
     }
 }
@@ -253,7 +299,8 @@ impl Plan {
     pub(super) fn lines(&self, is_there: impl Fn(&str) -> bool, pruned: bool) -> Lines {
         let mut lines = self.drop_in.lines();
         for gone in &self.gone {
-            if self.may_prune() && (pruned || !gone.in_podman) {
+            let goes = if gone.in_podman { pruned && self.may_prune() } else { self.is_known() };
+            if goes {
                 lines.remove(&gone.name);
             }
         }
@@ -268,7 +315,11 @@ impl Plan {
     /// The text of the drop-in to be; empty for none.
     pub(super) fn text(&self, is_there: impl Fn(&str) -> bool, pruned: bool) -> String {
         if self.is_gone {
-            return if pruned { String::new() } else { self.drop_in.text().to_owned() };
+            return if pruned && self.may_prune() {
+                String::new()
+            } else {
+                self.drop_in.text().to_owned()
+            };
         }
         let lines = self.lines(is_there, pruned);
         if lines.is_empty() && self.drop_in.text().is_empty() {
@@ -279,6 +330,11 @@ impl Plan {
 
     /// Whether what is gone may go.
     pub(super) fn may_prune(&self) -> bool {
+        self.is_known() && self.doubted.is_none()
+    }
+
+    /// Whether its sources are known completely.
+    fn is_known(&self) -> bool {
         self.untrusted.is_none() && !self.blocked
     }
 

@@ -33,8 +33,9 @@ pub(super) fn dry_run(found: &Found, plans: &[Plan], options: &SetupOptions) -> 
         text += &indented("warning: ", &plan.warnings);
         text += &indented("error: ", &plan.errors);
     }
+    text += &indented("warning: ", &found.held);
     text += &format!("secrets of the shell driver: {}\n", counts(&classed));
-    for class in [Class::StaleOptions, Class::Orphaned, Class::Foreign] {
+    for class in [Class::StaleOptions, Class::Orphaned, Class::Foreign, Class::Unknown] {
         let of_class = classed.iter().filter(|secret| secret.class == class);
         for Classed { name, why, .. } in of_class {
             text += &format!("  {}: {name}: {why}\n", class.name());
@@ -52,7 +53,8 @@ pub(super) fn dry_run(found: &Found, plans: &[Plan], options: &SetupOptions) -> 
 
 fn counts(classed: &[Classed]) -> String {
     let count = |class| classed.iter().filter(|secret| secret.class == class).count();
-    Class::ALL.map(|class| format!("{} {}", count(class), class.name())).join(", ")
+    let told = Class::ALL.into_iter().filter(|class| *class != Class::Unknown || count(*class) > 0);
+    told.map(|class| format!("{} {}", count(class), class.name())).collect::<Vec<_>>().join(", ")
 }
 
 /// Podman's secrets and the drop-in, before and after.
@@ -114,6 +116,7 @@ fn dry_run_json(
             "name": plan.name,
             "diff": diff(found, plan, prune),
             "untrusted": plan.untrusted,
+            "doubted": plan.doubted,
             "warnings": plan.warnings,
             "errors": plan.errors,
         })
@@ -134,11 +137,11 @@ fn dry_run_json(
 }
 
 /// What was done.
-pub(super) fn run(plans: &[Plan], done: &Done, options: &SetupOptions) -> String {
+pub(super) fn run(found: &Found, plans: &[Plan], done: &Done, options: &SetupOptions) -> String {
     if options.json {
-        return run_json(plans, done);
+        return run_json(found, plans, done);
     }
-    let mut text = String::new();
+    let mut text: String = found.held.iter().map(|line| format!("warning: {line}\n")).collect();
     for plan in plans {
         text += &summary(plan, done);
         text += &indented("warning: ", &plan.warnings);
@@ -205,7 +208,12 @@ fn unlisted(plan: &Plan, done: &Done) -> Vec<String> {
     let names = names[..names.len().min(NAMED)].join(", ");
     vec![match &plan.untrusted {
         Some(why) => format!("{names}{more} not listed, and kept: {why}"),
-        None => format!("{names}{more} listed no more, and kept; --prune removes them"),
+        None => match &plan.doubted {
+            Some(why) => format!(
+                "{names}{more} no longer listed, and kept: {why}; --prune --accept-removals removes them"
+            ),
+            None => format!("{names}{more} no longer listed, and kept; --prune removes them"),
+        },
     }]
 }
 
@@ -220,7 +228,7 @@ fn restarts(plans: &[Plan], done: &Done) -> String {
     format!("to take that up: systemctl restart {}\n", units.join(" "))
 }
 
-fn run_json(plans: &[Plan], done: &Done) -> String {
+fn run_json(found: &Found, plans: &[Plan], done: &Done) -> String {
     let names = |plan: &Plan, action| {
         let steps = plan.steps.iter().filter(|step| step.action == action);
         let steps = steps.map(|step| step.secret.name.clone());
@@ -236,6 +244,7 @@ fn run_json(plans: &[Plan], done: &Done) -> String {
             "unchanged": names(plan, Action::Keep),
             "gone": gone.filter(|name| !done.removed.contains(*name)).collect::<Vec<_>>(),
             "untrusted": plan.untrusted,
+            "doubted": plan.doubted,
             "warnings": plan.warnings,
             "errors": plan.errors,
         })
@@ -252,6 +261,7 @@ fn run_json(plans: &[Plan], done: &Done) -> String {
         "drop_ins": shown(&done.drop_ins),
         "removed": done.removed,
         "kept": done.kept,
+        "held": found.held,
         "failed": done.failed,
         "reload": reload,
         "workloads": workloads.collect::<Vec<_>>(),

@@ -26,6 +26,8 @@ fn found() -> Found {
         drop_ins,
         commands: commands(),
         has_backend: true,
+        held: Vec::new(),
+        accept_removals: true,
     }
 }
 
@@ -200,6 +202,69 @@ fn pr37_a_drop_in_loses_no_line_to_a_listing_alone() {
     // Nor by a key that cannot be set up any more.
     found.planned[0].secrets[0].error = "no name of a variable".into();
     assert_eq!(names(&found.with_lines(&["app--A"]), true), ["app--A"]);
+}
+
+/// A directory that is there and empty, where it was not.
+#[test]
+fn most_of_a_directory_does_not_go_without_a_confirmation() {
+    let about = |found: &mut Found, number, key: &str, path: &str| {
+        let words = format!("infisical key={key} path={path} project=p");
+        found.registered.get_mut(&id(number)).unwrap().about = words;
+    };
+    let mut found = (2..8).fold(found(), |found, number| {
+        found.has(&format!("app--K{number}"), number, Some(Reference))
+    });
+    found = found.has("app--A", 1, Some(Reference)).has("app--DB", 9, Some(Reference));
+    found.planned[0].secrets.extend(workload("app", &["K2", "K3", "K4", "K5"]).secrets);
+    about(&mut found, 1, "A", "/app");
+    for number in 2..8 {
+        about(&mut found, number, &format!("K{number}"), "/app");
+    }
+    about(&mut found, 9, "DB", "/app");
+    found.accept_removals = false;
+    // 3 of 8 of one directory.
+    assert_eq!((found.of_app().gone.len(), found.of_app().doubted), (3, None));
+    assert!(found.of_app().may_prune());
+    // The one of another directory, which gives nothing any more.
+    about(&mut found, 9, "DB", "/db");
+    let plan = found.of_app();
+    let why = plan.doubted.clone().unwrap();
+    assert!(why.starts_with("1 of the 1 secrets of infisical path=/db"), "{why}");
+    assert!(!plan.may_prune());
+    let drift = drift::drift(&found, &found.plan());
+    let gone = drift.iter().filter(|one| one.at == "provider");
+    assert!(
+        gone.clone().count() == 3 && gone.clone().all(|one| one.what.contains("--accept-removals"))
+    );
+    found.accept_removals = true;
+    assert!(found.of_app().may_prune());
+}
+
+/// Of a source that did not answer, it is not known what it has.
+#[test]
+fn what_a_silent_source_does_not_list_is_no_drift_and_no_orphan() {
+    let mut found = found().has("app--A", 1, Some(Reference)).has("app--B", 2, Some(Reference));
+    found.planned[0].untrusted = "p:/app: the provider answered 404".into();
+    found.planned[0].secrets[0].ids = vec![id(1).to_string()];
+    let plans = found.plan();
+    assert!(drift::drift(&found, &plans).iter().all(|one| one.at != "provider"));
+    let classed = drift::classify(&found, &plans);
+    let of_b = classed.iter().find(|secret| secret.name == "app--B").unwrap();
+    assert!(of_b.class == Class::Unknown && of_b.why.contains("answered 404"), "{}", of_b.why);
+}
+
+/// A psid that cannot read its registrations, or a config without workloads that was meant to have some.
+#[test]
+fn a_psid_that_reports_nothing_makes_nothing_an_orphan() {
+    let mut found = found().has("app--A", 1, None).has("app--B", 2, None).with_lines(&["app--A"]);
+    found.accept_removals = false;
+    assert!(found.of_app().gone.is_empty());
+    let classed = drift::classify(&found, &found.plan());
+    assert!(classed.iter().all(|secret| secret.class == Class::Unknown));
+    found.planned.clear();
+    let plan = found.of_app();
+    assert!(plan.is_gone && !plan.may_prune());
+    assert_eq!(plan.text(|_| true, true), plan.drop_in.text());
 }
 
 #[test]

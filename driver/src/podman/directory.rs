@@ -1,0 +1,170 @@
+//! A directory of podman's that somebody else may write to. Root reads every user's store, and in a home there
+//! may be anything: a FIFO, a link to a device, another user's file, a lock that is never given back. So the
+//! directory is held open, and its files are opened, read and replaced relative to the descriptor.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use psi_common::SecretBytes;
+use psi_common::walk::{Trust, open_directory};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, fchmod, fstat, fsync, openat, renameat, unlinkat,
+};
+use rustix::io::Errno;
+
+/// Neither through a link nor waiting for the other end of a FIFO.
+const PLAIN: OFlags =
+    OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+
+/// A directory, held open.
+pub(crate) struct Directory {
+    fd: OwnedFd,
+    owner: u32,
+}
+
+impl Directory {
+    /// Opens a directory that belongs to whoever it belongs to; none, when it is missing.
+    pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
+        match fs::metadata(path) {
+            Ok(about) => Self::open_of(path, about.uid()),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a directory of one user's: no directory on the way belongs to another user than root.
+    pub(super) fn open_of(path: &Path, owner: u32) -> io::Result<Option<Self>> {
+        match open_directory(path, Trust { owner, is_private: false }) {
+            Ok(fd) => {
+                let owner = fstat(&fd)?.st_uid;
+                Ok(Some(Self { fd, owner }))
+            }
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The whole of a file of at most `limit` bytes; none, when it is missing.
+    pub(crate) fn read(&self, name: &str, limit: u64) -> io::Result<Option<SecretBytes>> {
+        let Some(file) = self.file(name, OFlags::RDONLY)? else { return Ok(None) };
+        let length = file.metadata()?.len();
+        let too_large = || Err(of(name, &format!("is larger than {limit} bytes")));
+        if length > limit {
+            return too_large();
+        }
+        // The whole buffer at once: growing would leave copies of secrets behind.
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1);
+        file.take(limit + 1).read_to_end(&mut bytes)?;
+        let bytes = SecretBytes::new(bytes);
+        if bytes.len() as u64 > limit { too_large() } else { Ok(Some(bytes)) }
+    }
+
+    /// A regular file of the directory's owner; none, when it is missing.
+    pub(super) fn file(&self, name: &str, access: OFlags) -> io::Result<Option<File>> {
+        let file = match openat(&self.fd, name, PLAIN | access, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP) => return Err(of(name, "is a symbolic link")),
+            // What a FIFO without a reader and a socket answer.
+            Err(Errno::NXIO) => return Err(of(name, "is not a regular file")),
+            Err(error) => return Err(of(name, &format!("cannot be opened: {error}"))),
+        };
+        let about = fstat(&file)?;
+        if FileType::from_raw_mode(about.st_mode) != FileType::RegularFile {
+            return Err(of(name, "is not a regular file"));
+        }
+        if about.st_uid != self.owner {
+            return Err(of(name, "belongs to another user than its directory"));
+        }
+        Ok(Some(File::from(file)))
+    }
+
+    /// Replaces a file by one of mode 0600: a crash leaves the old file or the new one. The new one begins in
+    /// the same directory, for the rename and for SELinux's label, and belongs to the old one's owner.
+    pub(super) fn replace(&self, name: &str, bytes: &SecretBytes) -> io::Result<()> {
+        let temporary = format!(".{name}.psi-{}", std::process::id());
+        let flags = PLAIN | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        // One that a crash left has a number that is used again some day.
+        let _ = unlinkat(&self.fd, &temporary, AtFlags::empty());
+        let file = File::from(openat(&self.fd, &temporary, flags, Mode::RUSR | Mode::WUSR)?);
+        let written = self.write(file, bytes).and_then(|()| {
+            renameat(&self.fd, &temporary, &self.fd, name)?;
+            Ok(fsync(&self.fd)?)
+        });
+        if written.is_err() {
+            let _ = unlinkat(&self.fd, &temporary, AtFlags::empty());
+        }
+        written
+    }
+
+    /// Whoever watches the directory sees one change: the file is closed before it gets its name.
+    fn write(&self, mut file: File, bytes: &SecretBytes) -> io::Result<()> {
+        fchmod(&file, Mode::RUSR | Mode::WUSR)?;
+        if file.metadata()?.uid() != self.owner {
+            std::os::unix::fs::fchown(&file, Some(self.owner), None)?;
+        }
+        file.write_all(bytes.expose_secret())?;
+        file.sync_all()
+    }
+}
+
+pub(super) fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+fn of(name: &str, what: &str) -> io::Error {
+    io::Error::other(format!("{name} {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use rustix::fs::{CWD, mkfifoat};
+
+    use super::*;
+
+    fn refusal(directory: &Directory, name: &str) -> String {
+        directory.read(name, 4).map(drop).expect_err("it must not be read").to_string()
+    }
+
+    #[test]
+    fn only_regular_files_of_a_bounded_size_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("whole"), "abcd").unwrap();
+        fs::write(at("large"), "abcde").unwrap();
+        symlink("whole", at("link")).unwrap();
+        mkfifoat(CWD, at("fifo"), 0o600.into()).unwrap();
+        fs::create_dir(at("directory")).unwrap();
+        let directory = Directory::open(folder.path()).unwrap().unwrap();
+        let whole = directory.read("whole", 4).unwrap().unwrap();
+        assert_eq!(whole.expose_secret(), b"abcd");
+        assert!(directory.read("missing", 4).unwrap().is_none());
+        assert_eq!(refusal(&directory, "large"), "large is larger than 4 bytes");
+        assert_eq!(refusal(&directory, "link"), "link is a symbolic link");
+        assert_eq!(refusal(&directory, "fifo"), "fifo is not a regular file");
+        assert_eq!(refusal(&directory, "directory"), "directory is not a regular file");
+        assert!(Directory::open(&at("none")).unwrap().is_none());
+        assert!(Directory::open(&at("whole")).is_err());
+    }
+
+    #[test]
+    fn a_file_is_replaced_and_a_link_in_its_place_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("other"), "theirs").unwrap();
+        symlink("other", at("record")).unwrap();
+        symlink("other", at(&format!(".record.psi-{}", std::process::id()))).unwrap();
+        let directory = Directory::open(folder.path()).unwrap().unwrap();
+        directory.replace("record", &SecretBytes::new(b"new".to_vec())).unwrap();
+        assert_eq!(fs::read(at("other")).unwrap(), b"theirs");
+        let about = fs::symlink_metadata(at("record")).unwrap();
+        assert!(about.is_file() && about.permissions().mode() & 0o777 == 0o600);
+        assert_eq!(fs::read(at("record")).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+}

@@ -1,0 +1,75 @@
+//! What a store of podman's records of its secrets, read without podman: of users' stores, and of stores that
+//! are not the caller's.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use psi_common::SecretId;
+use serde_json::Value;
+
+use super::directory::{Directory, is_missing};
+use super::lock::{self, Kind};
+use super::store::{LARGEST, RECORD, STRANGE};
+
+/// Where rootless podman keeps its store, unless its user says otherwise.
+pub(crate) const IN_A_HOME: &str = ".local/share/containers/storage";
+/// How long a user may hold the lock of a home's store.
+const IN_A_HOME_LOCKED: Duration = Duration::from_secs(5);
+
+/// The names of a store's secrets, by id.
+pub(crate) type Record = BTreeMap<SecretId, String>;
+
+/// The record of the store at `graph_root`; none, when podman never had a secret there.
+pub(crate) fn record_of(graph_root: &Path) -> io::Result<Option<Record>> {
+    match Directory::open(&graph_root.join("secrets"))? {
+        Some(directory) => read(&directory, lock::LIMIT),
+        None => Ok(None),
+    }
+}
+
+/// The record of the store in a user's home; none, when podman never had a secret there. Below the home no link
+/// is followed.
+pub(crate) fn record_in_home(home: &Path) -> io::Result<Option<Record>> {
+    let owner = match fs::metadata(home) {
+        Ok(about) => about.uid(),
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let secrets = home.join(IN_A_HOME).join("secrets");
+    match Directory::open_of(&secrets, owner) {
+        Ok(Some(directory)) => read(&directory, IN_A_HOME_LOCKED),
+        Ok(None) => Ok(None),
+        // A home whose `.local` is a link is no reason to complain as long as podman has nothing there.
+        Err(refused) => match fs::metadata(secrets.join(RECORD)) {
+            Err(error) if is_missing(&error) => Ok(None),
+            _ => Err(refused),
+        },
+    }
+}
+
+fn read(directory: &Directory, limit: Duration) -> io::Result<Option<Record>> {
+    if directory.file(RECORD, rustix::fs::OFlags::RDONLY)?.is_none() {
+        return Ok(None);
+    }
+    // Podman writes the record in place.
+    let lock = lock::take(directory, "secrets.lock", Kind::Shared, limit)?;
+    let _podman_waits = lock.ok_or_else(|| io::Error::other("secrets.lock is missing"))?;
+    let Some(text) = directory.read(RECORD, LARGEST)? else { return Ok(None) };
+    parse(text.expose_secret()).map(Some)
+}
+
+fn parse(text: &[u8]) -> io::Result<Record> {
+    let record: Value = serde_json::from_slice(text)
+        .map_err(|error| io::Error::other(format!("{RECORD} is not whole: {error}")))?;
+    let secrets = record.get("secrets").and_then(Value::as_object);
+    let secrets = secrets.ok_or_else(|| io::Error::other(STRANGE))?;
+    let named = secrets.iter().filter_map(|(id, secret)| {
+        let name = secret.get("name").and_then(Value::as_str).unwrap_or_default();
+        Some((id.parse().ok()?, name.to_owned()))
+    });
+    Ok(named.collect())
+}
