@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::BROKEN_ANSWERS;
+use super::secrets::SECOND;
+use crate::harness::{BROKEN_ANSWERS, fault as say, rule};
 
 /// One thing that goes wrong.
 #[derive(Clone)]
@@ -12,6 +13,9 @@ pub(super) struct Fault {
     pub(super) way: Way,
     /// What it is to psid.
     pub(super) class: Class,
+    /// The one folder that suffers from it; none: all of them. In a [`Class::Partial`] that has none,
+    /// no secret that the clients look up suffers.
+    pub(super) hurts: Option<&'static str>,
 }
 
 #[derive(Clone)]
@@ -30,8 +34,20 @@ pub(super) enum Way {
     Dead,
     /// It is killed and started again at once.
     Restarted,
-    /// The client secret is another one, and tokens are revoked.
-    Credentials,
+    /// Logins of this identity, or of both, get this answer, and tokens are revoked.
+    Login(Option<&'static str>, Value),
+    /// An identity is gone.
+    IdentityDeleted,
+    /// Its membership in the project ends, which acts after 10 s.
+    MembershipEnds,
+    /// One request for this route finds it unknown.
+    RouteLost(&'static str),
+    /// A secret refers to one that may not be read.
+    Unreadable,
+    /// A secret is larger than any may be.
+    Oversized,
+    /// A source of many directories is there besides, and these rules.
+    Wide(Value),
     /// Tokens are revoked; logins work.
     TokensRevoked,
     /// Tokens have expired.
@@ -46,8 +62,8 @@ pub(super) enum Way {
     Stop,
     /// psid gets SIGHUP.
     Reload,
-    /// Two secrets are removed at the provider.
-    Removed,
+    /// Two secrets are removed at the provider, and there are these rules.
+    Removed(Value),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,15 +72,25 @@ pub(super) enum Class {
     Outage,
     /// The same, for longer: the provider asks for a pause that no admin can shorten.
     LongPause,
+    /// The provider refuses the login, which says nothing of any secret.
+    LoginRefused,
     /// The provider says no.
     Denial,
+    /// It concerns one directory, key or identity: all others are refreshed, rotated, revoked, and
+    /// those that psid never had are served.
+    Partial,
     /// It works, or works now and then.
     Working,
 }
 
 impl Fault {
     pub(super) fn all() -> Vec<Self> {
-        [outages(), refusals(), oddities(), upheavals()].concat()
+        [outages(), refusals(), partials(), oddities(), upheavals()].concat()
+    }
+
+    /// Nothing goes wrong.
+    pub(super) fn none(name: &str) -> Self {
+        of(name, Way::Rules(json!([])), Class::Outage)
     }
 
     /// Whether the double's control port answers meanwhile.
@@ -94,12 +120,7 @@ fn outages() -> Vec<Fault> {
     all.push(of("provider killed", Way::Dead, Class::Outage));
     all.push(of("certificate expired", Way::Certificate("expired"), Class::Outage));
     all.push(of("certificate of another CA", Way::Certificate("wrong-ca"), Class::Outage));
-    let locked = "This identity auth method is temporarily locked, please try again later";
-    all.push(of(
-        "identity locked",
-        Way::Rules(json!([{"fault": status(401, "UnauthorizedError", locked)}])),
-        Class::LongPause,
-    ));
+    all.push(fault("Postgres down", &say::postgres_down()));
     all.push(of(
         "two reads a minute",
         Way::Settings(json!({"rateLimit": {"secret": 2}}), json!({"rateLimit": null})),
@@ -113,11 +134,62 @@ fn refusals() -> Vec<Fault> {
         {"environment": "*", "pathPrefix": "/", "describe": true, "read": false, "write": false},
     ]);
     let denied = status(403, "PermissionDenied", "You are not allowed to read on secrets");
+    let login =
+        |name: &str, refusal: Value| of(name, Way::Login(None, refusal), Class::LoginRefused);
+    let unauthorized = |message: &str| say::refusal(401, "UnauthorizedError", message);
     vec![
-        of("client secret refused", Way::Credentials, Class::Denial),
+        login("client secret refused", unauthorized("Invalid credentials")),
+        login("client secret expired", unauthorized("Access denied due to expired client secret")),
+        login(
+            "trust binding missing",
+            say::refusal(403, "ForbiddenError", "Access denied: no trust binding"),
+        ),
+        login("identity locked", say::locked()),
+        login("login's lock contended", say::lock_contended()),
+        of("identity deleted", Way::IdentityDeleted, Class::LoginRefused),
         of("denied by permission", Way::Rights(describe), Class::Denial),
         of("403 PermissionDenied", Way::Rules(json!([{"fault": denied}])), Class::Denial),
-        of("two secrets removed", Way::Removed, Class::Working),
+        of("membership ended", Way::MembershipEnds, Class::Denial),
+        of("two secrets removed", Way::Removed(json!([])), Class::Working),
+    ]
+}
+
+/// Each is one thing's, and no other's.
+fn partials() -> Vec<Fault> {
+    let partial = |name: &str, way: Way, hurts| Fault { hurts, ..of(name, way, Class::Partial) };
+    let directory = |what: &str, fault: Value| {
+        let rules = json!([rule(&json!({"secretPath": "/b"}), &fault)]);
+        partial(&format!("one directory: {what}"), Way::Rules(rules), Some("/b"))
+    };
+    let other = |what: &str, fault: Value| {
+        let name = format!("another identity: {what}");
+        partial(&name, Way::Login(Some("other"), fault), Some(SECOND))
+    };
+    let key = rule(&json!({"secretPath": "/b", "key": "B1"}), &say::server_error());
+    let limit = json!([
+        {"match": {"route": "list"}, "fault": say::too_many(1), "after": 20, "times": 3},
+        {"match": {"route": "list"}, "fault": say::too_many(1), "after": 50, "times": 3},
+    ]);
+    let beside = json!([rule(&json!({"secretPath": "/b"}), &say::server_error())]);
+    let empty = Fault {
+        class: Class::Denial,
+        ..directory("an empty 200", json!({"kind": "empty-listing"}))
+    };
+    vec![
+        directory("500", say::server_error()),
+        directory("a gateway's 403 page", say::gateway_page()),
+        directory("an odd 200", say::odd_200()),
+        directory("a portal's 200", json!({"kind": "captive-portal"})),
+        directory("slow", say::slow(5000)),
+        empty,
+        partial("one key: 500", Way::Rules(json!([key])), None),
+        other("429", say::too_many(2)),
+        other("login refused", say::refusal(401, "UnauthorizedError", "Invalid credentials")),
+        partial("one unreadable reference", Way::Unreadable, None),
+        partial("one value too large", Way::Oversized, None),
+        partial("two removed while one directory fails", Way::Removed(beside), Some("/b")),
+        of("route unknown once", Way::RouteLost("list"), Class::Working),
+        of("wide source, throttled", Way::Wide(limit), Class::Working),
     ]
 }
 
@@ -174,7 +246,7 @@ fn fault(name: &str, fault: &Value) -> Fault {
 }
 
 fn of(name: &str, way: Way, class: Class) -> Fault {
-    Fault { name: name.into(), way, class }
+    Fault { name: name.into(), way, class, hurts: None }
 }
 
 fn status(code: u16, error: &str, message: &str) -> Value {

@@ -3,19 +3,24 @@
 use std::fmt::Write;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::apply::{TRY_AGAIN, WIDE, refresh};
 use super::clients::{CLIENTS, Clients};
 use super::dice::Dice;
 use super::faults::{Class, Fault, Way};
 use super::network;
 use super::report::{Report, Row};
-use super::secrets::{FOLDERS, PROBES, bound, references, register, seeded};
+use super::secrets::{PROBES, bound, config, references, references_in, register, seeded};
 use super::truth::{CONFIRMED_AFTER, Truth, value};
-use crate::harness::{Config, Double, Driver, IDENTITY, Psid, World, eventually, reference};
+use crate::harness::{Double, Driver, Psid, World, eventually, reference};
+
+/// Each project has one.
+const IDENTITIES: u64 = 2;
+/// How long psid may take to be as it was: a provider may have asked it to wait for a minute.
+const RECOVERS_IN: Duration = Duration::from_secs(100);
 
 /// What a psid may have in RAM beyond what it had after its first step: the allocator keeps what three
 /// lists of 5000 secrets took at their peak, in text, parsed, in the cache and on their way to the disk.
@@ -24,20 +29,20 @@ const MAY_GROW_KIB: u64 = 48 * 1024;
 pub(super) struct Stage {
     seed: u64,
     steps: u32,
-    world: World,
-    listener: UnixListener,
-    double: Double,
-    psid: Option<Psid>,
+    pub(super) world: World,
+    pub(super) listener: UnixListener,
+    pub(super) double: Double,
+    pub(super) psid: Option<Psid>,
     /// psid's, since the step began.
-    starts: u64,
+    pub(super) starts: u64,
     clients: Clients,
-    truth: Arc<Truth>,
+    pub(super) truth: Arc<Truth>,
     /// Where each secret is, as [`Truth`] counts them.
-    references: Vec<(&'static str, String)>,
+    pub(super) references: Vec<(&'static str, String)>,
     /// Requests to doubles that are gone.
-    calls_before: u64,
+    pub(super) calls_before: u64,
     /// psid's at its first sample, and the most that it ever had beyond that.
-    memory: (Option<u64>, u64, u64),
+    pub(super) memory: (Option<u64>, u64, u64),
     report: Report,
 }
 
@@ -45,13 +50,9 @@ impl Stage {
     /// Everything works, and every secret is cached and on disk.
     pub(super) fn set_up(seed: u64) -> Self {
         let references = references();
-        let double = Double::with_options(&seeded(&references), &["--tls", "valid"]);
+        let double = Double::launch(&seeded(&references), &["--tls", "valid"]);
         let world = World::of(&double);
-        let mut config = Config::of(&double).short_lived().timeout("2s");
-        for (path, _) in FOLDERS {
-            config = config.workload(&path[1..], path, false);
-        }
-        world.configure(&config);
+        world.configure(&config(&double));
         // As systemd has it: who comes while psid is not there waits in the socket.
         let listener = UnixListener::bind(world.socket()).unwrap();
         let psid = world.psid().activated_by(&listener).start();
@@ -74,7 +75,7 @@ impl Stage {
             memory: (None, 0, 0),
             report: Report::default(),
         };
-        stage.settle("at first");
+        stage.settle(&Fault::none("at first"));
         stage
     }
 
@@ -89,15 +90,22 @@ impl Stage {
         let (calls, began) = (self.calls(), Instant::now());
         let before = self.truth.lock().counts.clone();
         let removed = self.apply(fault, dice);
-        if fault.reaches_control() {
+        let logins = if fault.class == Class::LoginRefused { self.logins() } else { 0 };
+        if fault.class == Class::Partial {
+            self.rotate_everywhere(dice);
+        } else if fault.reaches_control() {
             self.rotate(dice);
         }
         self.let_clients_look_up(2);
-        if fault.class == Class::Outage && dice.once_in(3) {
+        if matches!(fault.class, Class::Outage | Class::LoginRefused) && dice.once_in(3) {
             self.crash();
         }
         let unknown = self.probe(&probe);
+        let newest = self.truth.lock().newest();
         let refresh = code(&self.world.driver(&["cache", "refresh"]));
+        if fault.class == Class::Partial {
+            self.others_are_well(fault, &newest, &unknown);
+        }
         self.let_clients_look_up(turns);
         let mut provider = self.provider();
         if matches!(fault.way, Way::BlackHole) {
@@ -105,7 +113,8 @@ impl Stage {
         }
         self.bring_back_control(fault);
         let calls = self.calls() - calls;
-        let bound = bound(fault.class, began.elapsed(), self.starts);
+        let wide = if matches!(fault.way, Way::Wide(_)) { 2 * u64::from(WIDE) } else { 0 };
+        let bound = bound(fault.class, began.elapsed(), self.starts, wide);
         let after = self.truth.lock().counts.clone();
         self.report.add(Row {
             fault: fault.name.clone(),
@@ -121,17 +130,43 @@ impl Stage {
         if calls > bound {
             self.fail(&format!("{calls} requests to the provider, {bound} are allowed"));
         }
+        if fault.class == Class::LoginRefused {
+            self.logins_are_few(logins);
+        }
         self.heal(fault, &removed);
-        self.settle(&fault.name);
+        self.settle(fault);
         self.world.driver(&["cache", "invalidate", &reference(PROBES, &probe)]).run();
         self.weigh();
         self.check(&fault.name);
     }
 
+    /// The admin's refresh has just been answered: what the fault does not hurt is up to date from now
+    /// on, and a secret that psid never had was served.
+    fn others_are_well(&mut self, fault: &Fault, newest: &[u64], unknown: &str) {
+        let hurt = fault.hurts.map(|_| self.hurt(fault)).unwrap_or_default();
+        self.truth.lock().acknowledge(newest, |at| !hurt.contains(&at));
+        if unknown != "live" {
+            self.fail(&format!("{}: a new secret beside it got {unknown}", fault.name));
+        }
+        let provider = self.provider();
+        if provider != "up" {
+            self.fail(&format!("{}: psid says of its provider: {provider}", fault.name));
+        }
+    }
+
+    /// A refused login is tried once, whoever asks and however often psid is started again: three
+    /// failures lock an identity, for each host that has it.
+    fn logins_are_few(&mut self, before: u64) {
+        let logins = self.logins() - before;
+        if logins > IDENTITIES {
+            self.fail(&format!("{logins} logins that were refused, for {IDENTITIES} identities"));
+        }
+    }
+
     /// Denied for longer than a minute: refused at last, and back as soon as the provider says so.
     pub(super) fn revoke_for_good(&mut self, dice: &mut Dice) {
         self.steps += 1;
-        let denied: Vec<usize> = self.at("/c").collect();
+        let denied: Vec<usize> = references_in(&self.references, "/c").collect();
         let allowed = |path| json!({"environment": "*", "pathPrefix": path, "describe": true, "read": true, "write": true});
         let described = json!({"environment": "*", "pathPrefix": "/c", "describe": true, "read": false, "write": false});
         self.double.permit(&json!([allowed("/a"), allowed("/b"), allowed(PROBES), described]));
@@ -152,7 +187,7 @@ impl Stage {
         self.let_clients_look_up(10);
         self.double.permit(&Value::Null);
         denied.iter().for_each(|at| self.truth.lock().give_back(*at));
-        self.settle("denied for good");
+        self.settle(&Fault::none("denied for good"));
         self.check("denied for good");
     }
 
@@ -164,95 +199,41 @@ impl Stage {
         drop(self.psid.take().map(Psid::terminate));
     }
 
-    fn apply(&mut self, fault: &Fault, dice: &mut Dice) -> Vec<usize> {
-        if fault.class == Class::Denial {
-            (0..self.references.len()).for_each(|at| self.truth.lock().deny(at));
-        }
-        match &fault.way {
-            Way::Rules(rules) => self.double.faults(rules),
-            Way::Settings(on, _) => self.double.settings(on),
-            Way::Rights(rules) => self.double.permit(rules),
-            Way::Dialect(dialect) => self.dialect(dialect),
-            Way::BlackHole => {
-                network::drop_packets_to(self.double.url().split_once("://").unwrap().1);
-            }
-            Way::Stopped => self.double.signal(Signal::STOP),
-            Way::Dead => self.end_double(),
-            Way::Restarted => {
-                self.end_double();
-                self.double.restart();
-            }
-            Way::Certificate(kind) => self.present(kind),
-            Way::Credentials => {
-                let refusal = json!({"kind": "status", "code": 401, "error": "UnauthorizedError",
-                                     "message": "Invalid credentials"});
-                self.double.faults(&json!([{"match": {"method": "POST"}, "fault": refusal}]));
-                self.revoke_tokens();
-            }
-            Way::TokensRevoked => self.revoke_tokens(),
-            Way::TokensExpired => self.double.advance(40 * 24 * 3600),
-            Way::Crash => self.crash(),
-            Way::Stop => self.restart(),
-            Way::Reload => self.psid.as_mut().unwrap().reload(),
-            Way::Removed => return self.remove_two(dice),
-        }
-        Vec::new()
-    }
-
-    /// What a fault took away from the stage itself, before it counts.
-    fn bring_back_control(&mut self, fault: &Fault) {
-        match fault.way {
-            Way::Stopped => self.double.signal(Signal::CONT),
-            Way::Dead => self.double.restart(),
-            _ => {}
-        }
-    }
-
-    fn heal(&mut self, fault: &Fault, removed: &[usize]) {
-        match &fault.way {
-            Way::Settings(_, off) => self.double.settings(off),
-            Way::Rights(_) => self.double.permit(&Value::Null),
-            Way::Dialect(_) => self.dialect("v4-2026"),
-            Way::BlackHole => network::drop_nothing(),
-            Way::Certificate(_) => self.present("valid"),
-            _ => self.double.heal(),
-        }
-        if fault.class == Class::LongPause || matches!(fault.way, Way::Credentials) {
-            // Whoever asks for a pause gets it, from an admin too, and a refused login is not repeated
-            // for a minute, for three lock an identity. Only another psid knows nothing of it.
-            self.restart();
-        }
-        if fault.class == Class::Denial {
-            (0..self.references.len()).for_each(|at| self.truth.lock().give_back(at));
-        }
-        if removed.is_empty() {
-            return;
-        }
-        // Its listing has told psid of it: from now on a value would be a revoked one.
-        self.refreshed("removal");
-        self.let_clients_look_up(4);
-        for at in removed {
-            self.truth.lock().give_back(*at);
-        }
-        self.rotate_at(removed);
-    }
-
     /// A refresh succeeds, and its outcome is on disk.
-    fn settle(&mut self, what: &str) {
-        self.refreshed(what);
+    fn settle(&mut self, fault: &Fault) {
+        self.refreshed(fault, &fault.name);
         let floors = self.truth.lock().floors();
         let status = self.world.driver(&["cache", "status", "--verify", "--json"]).report_json();
-        assert_eq!(status["verify"]["ok"], true, "{}: {}", self.place(what), status["verify"]);
+        let place = self.place(&fault.name);
+        assert_eq!(status["verify"]["ok"], true, "{place}: {}", status["verify"]);
         self.truth.lock().keep(&floors);
+        if !matches!(fault.way, Way::RouteLost(_)) {
+            return;
+        }
+        self.double.clear_log();
+        self.refreshed(fault, &fault.name);
+        let reads =
+            ["v3", "v4"].map(|api| self.double.count("GET", &format!("/api/{api}/secrets")));
+        if reads[0] > 0 || reads[1] == 0 {
+            self.fail(&format!(
+                "{}: read {} times by v3, {} by v4",
+                fault.name, reads[0], reads[1]
+            ));
+        }
     }
 
-    fn refreshed(&mut self, what: &str) {
-        let place = self.place(what);
-        eventually(&format!("a refresh to succeed, {place}"), || {
+    /// A refresh succeeds, in the end.
+    pub(super) fn refreshed(&mut self, fault: &Fault, what: &str) {
+        let began = Instant::now();
+        loop {
             let newest = self.truth.lock().newest();
-            let outcome = self.world.driver(&["cache", "refresh"]).run();
-            (outcome.code == 0).then(|| self.truth.lock().acknowledge(&newest))
-        });
+            if refresh(&self.world, fault) == 0 {
+                return self.truth.lock().acknowledge(&newest, |_| true);
+            }
+            let place = self.place(what);
+            assert!(began.elapsed() < RECOVERS_IN, "no refresh succeeded, {place}");
+            std::thread::sleep(TRY_AGAIN);
+        }
     }
 
     fn check(&mut self, what: &str) {
@@ -277,7 +258,7 @@ impl Stage {
     }
 
     /// What a failure is told with.
-    fn place(&self, what: &str) -> String {
+    pub(super) fn place(&self, what: &str) -> String {
         format!("seed {}, step {} ({what})", self.seed, self.steps)
     }
 
@@ -291,74 +272,8 @@ impl Stage {
         self.report.write(self.seed, &state.counts, &memory, &state.failures);
     }
 
-    fn rotate(&self, dice: &mut Dice) {
-        let some: Vec<usize> = (0..3).map(|_| dice.below(self.references.len())).collect();
-        // A new value would bring back what was removed.
-        let is_there = |at: &usize| self.truth.lock().is_there(*at);
-        self.rotate_at(&some.into_iter().filter(is_there).collect::<Vec<_>>());
-    }
-
-    fn rotate_at(&self, secrets: &[usize]) {
-        for at in secrets {
-            let (name, value) = self.truth.lock().rotate(*at);
-            self.double.put(self.references[*at].0, &name, &value);
-        }
-    }
-
-    fn remove_two(&mut self, dice: &mut Dice) -> Vec<usize> {
-        let first = dice.below(11);
-        for at in [first, first + 1] {
-            self.truth.lock().remove(at);
-            self.double.remove(self.references[at].0, &self.references[at].1);
-        }
-        vec![first, first + 1]
-    }
-
-    fn crash(&mut self) {
-        // Before and after: what the dying one says counts for neither.
-        self.truth.lock().crash();
-        self.psid.take().unwrap().crash();
-        self.truth.lock().crash();
-        self.start();
-    }
-
-    fn restart(&mut self) {
-        self.psid.take().unwrap().terminate();
-        self.start();
-    }
-
-    fn start(&mut self) {
-        self.psid = Some(self.world.psid().activated_by(&self.listener).start());
-        self.starts += 1;
-        self.memory.0 = None;
-    }
-
-    fn end_double(&mut self) {
-        self.double.keep_world();
-        self.calls_before = self.calls();
-        self.double.kill();
-    }
-
-    fn present(&mut self, certificate: &str) {
-        self.end_double();
-        self.double.restart_with_certificate(certificate);
-    }
-
-    fn revoke_tokens(&self) {
-        self.double.control("POST", "/revoke", &json!({"identityId": IDENTITY}));
-    }
-
-    fn dialect(&self, dialect: &str) {
-        self.double.control("PUT", "/dialect", &json!({"dialect": dialect}));
-    }
-
-    fn calls(&self) -> u64 {
-        let stats = self.double.control("GET", "/stats", &Value::Null);
-        self.calls_before + stats["requests"].as_u64().unwrap()
-    }
-
     /// Waits until every client has had its turn so often, more or less.
-    fn let_clients_look_up(&self, turns: u64) {
+    pub(super) fn let_clients_look_up(&self, turns: u64) {
         let lookups = || self.truth.lock().counts.lookups;
         for _ in 0..turns {
             let enough = lookups() + CLIENTS;
@@ -392,11 +307,6 @@ impl Stage {
         if grown > MAY_GROW_KIB {
             self.fail(&format!("psid has {now} KiB, and had {first} after its first step"));
         }
-    }
-
-    fn at(&self, folder: &'static str) -> impl Iterator<Item = usize> {
-        let all = self.references.iter().enumerate();
-        all.filter(move |(_, (path, _))| *path == folder).map(|(at, _)| at)
     }
 }
 

@@ -164,9 +164,10 @@ impl State {
         self.secrets.iter().map(|secret| secret.newest).collect()
     }
 
-    /// A refresh that began when these were the newest has succeeded.
-    pub(super) fn acknowledge(&mut self, newest: &[u64]) {
-        for (secret, newest) in self.secrets.iter_mut().zip(newest) {
+    /// A refresh that began when these were the newest has succeeded, for those that are counted.
+    pub(super) fn acknowledge(&mut self, newest: &[u64], counts: impl Fn(usize) -> bool) {
+        let secrets = self.secrets.iter_mut().zip(newest).enumerate();
+        for (_, (secret, newest)) in secrets.filter(|(at, _)| counts(*at)) {
             match secret.standing {
                 Standing::Live => secret.floor = secret.floor.max(*newest),
                 Standing::Returning => {
@@ -302,7 +303,7 @@ mod tests {
         assert!(said(&truth, &early, &answer(0, &value("A", 1))), "it began before that");
         truth.lock().give_back(0);
         assert!(is_right(&truth, 66, ""));
-        truth.lock().acknowledge(&[1]);
+        truth.lock().acknowledge(&[1], |_| true);
         assert!(!is_right(&truth, 66, ""));
     }
 }
