@@ -49,9 +49,10 @@ test: deps debug
 	env --default-signal=INT,QUIT $(CARGO) test --locked --workspace --all-targets
 
 ## psid with everything going wrong around it, and 32 clients that never stop: each fault in turn, then at
-## random for MINUTES. The table is target/chaos.md; a SEED comes again as it was.
+## random for MINUTES. The table is target/chaos.md; a SEED comes again as it was; ONLY="one directory" takes the
+## faults with that in their names.
 chaos: deps debug
-	PSI_CHAOS_SEED=$(SEED) PSI_CHAOS_MINUTES=$(or $(MINUTES),10) \
+	PSI_CHAOS_SEED=$(SEED) PSI_CHAOS_MINUTES=$(or $(MINUTES),10) PSI_CHAOS_ONLY="$(ONLY)" \
 	    $(CARGO) test --locked -p psi-tests --test psi chaos:: -- --nocapture
 
 ## A whole host, with systemd, a TPM, podman, reboots and power cuts; the table is target/vm/story.md.

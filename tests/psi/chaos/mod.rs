@@ -50,14 +50,15 @@ fn suite() {
     let minutes = number("PSI_CHAOS_MINUTES").map(|text| text.parse::<f64>().unwrap());
     let any = || if minutes.is_some() { dice::random_seed() } else { SEED };
     let seed = number("PSI_CHAOS_SEED").map_or_else(any, |text| text.parse().unwrap());
+    let only = number("PSI_CHAOS_ONLY").unwrap_or_default();
+    let all = || Fault::all().into_iter().filter(|fault| fault.name.contains(&only));
     println!("chaos: seed {seed}; again with `make chaos SEED={seed}`");
 
     let mut dice = Dice::new(seed);
     let mut stage = Stage::set_up(seed);
     match minutes {
         None => {
-            let (partial, mut others): (Vec<_>, Vec<_>) =
-                Fault::all().into_iter().partition(|fault| is_always_there(fault));
+            let (partial, mut others): (Vec<_>, Vec<_>) = all().partition(is_always_there);
             dice.shuffle(&mut others);
             others.truncate(FEW);
             let deck = [partial, others].concat();
@@ -65,7 +66,7 @@ fn suite() {
         }
         Some(minutes) => {
             let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
-            let deck = Fault::all();
+            let deck: Vec<_> = all().collect();
             deck.iter().for_each(|fault| stage.step(fault, 3, &mut dice));
             stage.revoke_for_good(&mut dice);
             while Instant::now() < end {
