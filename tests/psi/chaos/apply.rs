@@ -244,6 +244,7 @@ pub(super) const TRY_AGAIN: Duration = Duration::from_millis(300);
 
 /// The world's psid-driver, refreshing; an admin may say that a refused login is to be tried again.
 pub(super) fn refresh(world: &World, fault: &Fault) -> i32 {
-    let retry: &[&str] = if fault.class == Class::LoginRefused { &["--retry"] } else { &[] };
+    let was_refused = matches!(fault.way, Way::Login(..) | Way::IdentityDeleted);
+    let retry: &[&str] = if was_refused { &["--retry"] } else { &[] };
     world.driver(&[&["cache", "refresh"], retry].concat()).run().code
 }
