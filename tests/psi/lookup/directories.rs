@@ -294,3 +294,43 @@ fn a_value_that_is_too_large_is_refused_by_its_name_and_the_others_are_served() 
     assert!(line.code != 0 && line.stderr.contains("512001 bytes"), "{}", line.stderr);
     assert_eq!(world.driver(&["get", "myapp--FITS"]).text().len(), 512_000);
 }
+
+/// A listing that was asked for before an invalidation does not answer a lookup that came after it.
+#[test]
+fn a_lookup_after_an_invalidation_joins_no_listing_from_before() {
+    let double = Double::with(&json!({"/app": {"A": "old", "B": "old"}}));
+    let world = World::of(&double);
+    let _psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/app", "A")).ok();
+    world.driver(&["store"]).id(id(2)).stdin(reference("/app", "B")).ok();
+    // The fake makes its answer at once, and sends it late.
+    double.faults(&json!([{"match": {"route": "list"}, "fault": fault::slow(3_000), "times": 1}]));
+    std::thread::scope(|scope| {
+        let early = world.driver(&["lookup"]).id(id(1));
+        scope.spawn(move || early.run());
+        double.await_count("GET", "/api/v4/secrets", 1);
+        double.put("/app", "B", "new");
+        world.driver(&["cache", "invalidate", &reference("/app", "B")]).run();
+        assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "new");
+    });
+    assert_eq!(lists(&double), 2);
+    // The late answer has not undone it.
+    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "new");
+}
+
+#[test]
+fn a_source_of_more_than_a_thousand_directories_is_refused_and_nothing_is_lost() {
+    let mut secrets = Map::new();
+    for number in 0..1_001 {
+        secrets.insert(format!("/wide/d{number}"), json!({"K": "1"}));
+    }
+    let double = Double::with(&Value::Object(secrets));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).workload("wide", "/wide", true));
+    let psid = world.start();
+    let told = failing_refresh(&world);
+    assert!(told.contains("it has 1001 directories, more than 1000"), "{told}");
+    assert_eq!(psid.status()["entries"], 0);
+    double.remove("/wide/d7", "K");
+    assert!(refresh(&world).contains("1000 added"));
+}

@@ -144,6 +144,37 @@ fn a_secret_that_is_hidden_says_nothing_of_the_others() {
     assert_eq!(causes(&cache), [("C".into(), Cause::Denied)]);
 }
 
+/// Its value could not be got: that says neither that it is gone nor that it is denied.
+#[test]
+fn a_secret_without_a_value_that_can_be_taken_stays_as_it_is() {
+    let mut cache = with(&["A", "B", "C"]);
+    for hours in 1..4 {
+        let unread =
+            vec![(at("B"), "it is too large".into()), (at("NEW"), "it is too large".into())];
+        let listing = Listing { unread, ..listed(&[("A", "1"), ("C", "1")]) };
+        let counts = take(&mut cache, listing, hours * HOUR);
+        assert_eq!(counts, Counts { unchanged: 2, ..Counts::default() });
+    }
+    assert!(cache.contains(&at("B")) && !cache.contains(&at("NEW")));
+    assert_eq!(cache.fetched(&at("B")), Some(time(Duration::ZERO)), "it ages");
+    assert!(causes(&cache).is_empty());
+}
+
+/// The server refuses a whole listing because of one reference. Confirmed as often as may be, that takes
+/// away the one secret that has it.
+#[test]
+fn a_secret_that_is_denied_twice_takes_no_other_one_with_it() {
+    let mut cache = with(&["A", "B", "C", "R"]);
+    for hours in 1..4 {
+        let denied = vec![(at("R"), "its reference leads to what is not ours".into())];
+        let listing = Listing { denied, ..listed(&[("A", "1"), ("B", "1"), ("C", "1")]) };
+        let counts = take(&mut cache, listing, hours * HOUR);
+        assert_eq!((counts.unchanged, counts.held), (3, 0));
+    }
+    assert_eq!(cache.len(), 3);
+    assert!(!cache.contains(&at("R")));
+}
+
 #[test]
 fn a_listing_does_not_undo_what_was_fetched_since_it_was_asked_for() {
     let mut cache = with(&["A"]);
