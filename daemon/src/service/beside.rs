@@ -49,7 +49,7 @@ impl Siblings {
         }
         cache.change(|cache| {
             for (at, value) in wanted {
-                if !cache.fetched(&at).is_some_and(|fetched| fetched > began.tick) {
+                if cache.fetched(&at).is_none_or(|fetched| fetched <= began.tick) {
                     cache.put(&at, Entry::new(value, now.wall), now, ticket);
                 }
             }
