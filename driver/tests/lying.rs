@@ -54,6 +54,7 @@ fn answers(method: &str, text: &str) -> Vec<Vec<u8>> {
                 id: ID.into(),
                 about: text.clone(),
                 name: text.clone(),
+                store: text.clone(),
                 ..Default::default()
             }
             .encode_to_vec()
@@ -94,7 +95,7 @@ fn plans(text: &str) -> Vec<PlanEvent> {
     let secret = PlannedSecret {
         key: text.into(),
         name: format!("app--{text}"),
-        reference: "{}".into(),
+        reference: r#"{"provider":"infisical"}"#.into(),
         ..Default::default()
     };
     let workload = PlannedWorkload {
@@ -104,6 +105,38 @@ fn plans(text: &str) -> Vec<PlanEvent> {
         ..Default::default()
     };
     vec![PlanEvent { event: Some(plan_event::Event::Workload(workload)) }]
+}
+
+/// A plan with one bad text in each of the fields that root writes into a unit or passes to podman.
+fn plans_of_units(text: &str) -> Vec<PlanEvent> {
+    let changes: [fn(&mut PlannedWorkload, &str); 7] = [
+        |workload, text| workload.secrets[0].key = text.into(),
+        |workload, text| workload.secrets[0].name = text.into(),
+        |workload, text| workload.secrets[0].reference = text.into(),
+        |workload, text| workload.secrets[0].ids = vec![text.into()],
+        |workload, text| workload.name = text.into(),
+        |workload, text| workload.prefix = text.into(),
+        |workload, text| workload.depends_on = vec![text.into()],
+    ];
+    let plans = changes.iter().map(|change| {
+        let secret = PlannedSecret {
+            key: "A".into(),
+            name: "app--A".into(),
+            reference: r#"{"provider":"infisical"}"#.into(),
+            source: text.into(),
+            warnings: vec![text.into()],
+            ..Default::default()
+        };
+        let mut workload = PlannedWorkload {
+            name: "app".into(),
+            prefix: "app--".into(),
+            secrets: vec![secret],
+            ..Default::default()
+        };
+        change(&mut workload, text);
+        PlanEvent { event: Some(plan_event::Event::Workload(workload)) }
+    });
+    plans.collect()
 }
 
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
@@ -119,7 +152,15 @@ fn method_of(request: &[u8]) -> Option<String> {
     Some(method.chars().take_while(char::is_ascii_alphanumeric).collect())
 }
 
-fn serve(mut stream: UnixStream, text: &str, asked: &Mutex<BTreeSet<String>>) {
+fn serve(stream: UnixStream, text: &str, asked: &Mutex<BTreeSet<String>>) {
+    serve_with(stream, asked, |method| answers(method, text));
+}
+
+fn serve_with(
+    mut stream: UnixStream,
+    asked: &Mutex<BTreeSet<String>>,
+    answers: impl Fn(&str) -> Vec<Vec<u8>>,
+) {
     let mut request = Vec::new();
     let method = loop {
         let mut part = [0; 4_096];
@@ -133,7 +174,7 @@ fn serve(mut stream: UnixStream, text: &str, asked: &Mutex<BTreeSet<String>>) {
     asked.lock().unwrap().insert(method.clone());
     let mut answer = frame(4, 0, 0, &[]);
     answer.extend(frame(1, 4, 1, b"\x88\x0f\x10\x10application/grpc"));
-    for message in answers(&method, text) {
+    for message in answers(&method) {
         let length = u32::try_from(message.len()).unwrap().to_be_bytes();
         answer.extend(frame(0, 0, 1, &[&[0], &length[..], &message].concat()));
     }
@@ -148,7 +189,8 @@ fn printed(folder: &Path, args: &[&str]) -> Vec<u8> {
     fs::write(folder.join("stdin"), "a value").unwrap();
     command.args(args).env_clear().current_dir(folder);
     command.stdin(fs::File::open(folder.join("stdin")).unwrap());
-    command.env("PATH", "/usr/bin:/bin").env("HOME", folder).env("SECRET_ID", ID);
+    let path = format!("{}:/usr/bin:/bin", folder.join("bin").display());
+    command.env("PATH", path).env("HOME", folder).env("SECRET_ID", ID);
     command.env("PSI_SOCKET", folder.join("psid.sock")).env("PSI_STATE_DIR", folder.join("state"));
     command.env("PSI_CONFIG", folder.join("config.toml")).env("PSI_RUN_DIR", folder.join("psid"));
     let output = command.output().unwrap();
@@ -216,4 +258,126 @@ fn no_text_of_a_lying_psid_reaches_a_terminal_a_file_or_a_command() {
     for method in ["List", "Restorable", "Status", "Refresh", "HsmStatus", "Plan", "Seal"] {
         assert!(asked.contains(method), "{method} was never asked: {asked:?}");
     }
+}
+
+/// A podman that logs its arguments and its stdin, and has one secret of psi's and one of nobody's.
+fn podman(folder: &Path) {
+    let (bin, root) = (folder.join("bin"), folder.join("root"));
+    fs::create_dir_all(&bin).unwrap();
+    fs::create_dir_all(root.join("secrets")).unwrap();
+    let options = r#"{"lookup":"exec /usr/bin/psi-driver lookup"}"#;
+    let secret = |id: &str, name: &str| {
+        format!(
+            r#"{{"ID":"{id}","Spec":{{"Name":"{name}","Driver":{{"Name":"shell","Options":{options}}}}}}}"#
+        )
+    };
+    let (calls, other) = (folder.join("calls"), "f".repeat(25));
+    let secrets = [secret(ID, "app--OLD"), secret(&other, "theirs")].join(",");
+    let root = root.display();
+    let script = format!(
+        "#!/bin/sh\nprintf '%s\\n' \"$@\" >>{calls}\ncase \"$1 $2\" in\n\
+         'info '*) echo '{{\"store\":{{\"graphRoot\":\"{root}\"}},\"version\":{{\"Version\":\"5.8.6\"}}}}';;\n\
+         'secret ls') printf '{ID}\\n{other}\\n';;\n'secret inspect') echo '[{secrets}]';;\n\
+         'secret create') cat >>{calls};;\nesac\n",
+        calls = calls.display(),
+    );
+    let path = bin.join("podman");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+/// Every name and every byte of the files below a directory.
+fn written(folder: &Path, all: &mut Vec<u8>) {
+    for file in fs::read_dir(folder).into_iter().flatten().map(|file| file.unwrap().path()) {
+        all.extend_from_slice(file.as_os_str().as_encoded_bytes());
+        if file.is_dir() {
+            written(&file, all);
+        } else {
+            all.extend(fs::read(&file).unwrap());
+        }
+    }
+}
+
+/// `setup` writes root's units, and it and `gc` run podman: no byte of a lying psid's is in either.
+#[test]
+fn no_text_of_a_lying_psid_reaches_a_unit_or_podman() {
+    let commands: [&[&str]; 8] = [
+        &["setup", "--quadlets", "quadlets", "--prune", "--accept-removals"],
+        &["setup", "--quadlets", "quadlets", "--dry-run"],
+        &["setup", "--quadlets", "quadlets", "--dry-run", "--json"],
+        &["gc", "--dry-run"],
+        &["gc", "--force", "--json"],
+        &["doctor", "--quadlets", "quadlets"],
+        &["restore", "--all"],
+        &["add", "name", "--literal"],
+    ];
+    for text in ORDERS {
+        for number in 0..plans_of_units(text).len() {
+            let folder = tempfile::tempdir().unwrap();
+            podman(folder.path());
+            let quadlets = folder.path().join("quadlets");
+            let listener = UnixListener::bind(folder.path().join("psid.sock")).unwrap();
+            thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let stream = stream.unwrap();
+                    thread::spawn(move || {
+                        serve_with(stream, &Mutex::default(), |method| match method {
+                            "Plan" => vec![plans_of_units(text)[number].encode_to_vec()],
+                            method => answers(method, text),
+                        });
+                    });
+                }
+            });
+            for args in commands {
+                let args: Vec<&str> = args
+                    .iter()
+                    .map(|arg| if *arg == "quadlets" { quadlets.to_str().unwrap() } else { arg })
+                    .collect();
+                let printed = printed(folder.path(), &args);
+                let shown = String::from_utf8_lossy(&printed);
+                let bad = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+                assert!(!shown.contains(bad), "{args:?}: {shown:?}");
+                for line in shown.lines() {
+                    let forged = ["[Service]", "ExecStartPre", "psi-driver: all is well"];
+                    assert!(!forged.iter().any(|text| line.starts_with(text)), "{args:?}: {shown}");
+                }
+            }
+            let mut bytes = fs::read(folder.path().join("calls")).unwrap();
+            let calls = String::from_utf8_lossy(&bytes).into_owned();
+            // The greedy prefix and the gc of a stranger's registrations cost podman nothing.
+            assert!(!calls.lines().any(|line| line == "theirs" || line == "rm"), "{calls}");
+            written(&quadlets, &mut bytes);
+            let bytes = String::from_utf8_lossy(&bytes);
+            assert!(!bytes.contains(text), "{number}: {bytes}");
+            for order in ["ExecStartPre", "[Service]", "owned", "/etc/cron.d", "\u{1b}", "\u{9b}"] {
+                assert!(!bytes.contains(order), "{number}: {bytes}");
+            }
+        }
+    }
+}
+
+/// That the same calls write a unit and call podman when psid says what can be.
+#[test]
+fn an_honest_plan_of_the_same_form_is_set_up() {
+    let folder = tempfile::tempdir().unwrap();
+    podman(folder.path());
+    let quadlets = folder.path().join("quadlets");
+    let listener = UnixListener::bind(folder.path().join("psid.sock")).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            serve_with(stream.unwrap(), &Mutex::default(), |method| match method {
+                "Plan" => plans_of_units("network-online.target")[6..]
+                    .iter()
+                    .map(Message::encode_to_vec)
+                    .collect(),
+                "Registrations" => Vec::new(),
+                method => answers(method, "x"),
+            });
+        }
+    });
+    printed(folder.path(), &["setup", "--quadlets", quadlets.to_str().unwrap()]);
+    let calls = fs::read_to_string(folder.path().join("calls")).unwrap();
+    assert!(calls.contains("app--A") && calls.contains(r#"{"provider":"infisical"}"#), "{calls}");
+    let unit = fs::read_to_string(quadlets.join("app.container.d/50-psi.conf")).unwrap();
+    assert!(unit.contains("network-online.target"), "{unit}");
 }

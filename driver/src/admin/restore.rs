@@ -48,8 +48,8 @@ fn restore_all(client: &Client, restorable: &[RestorableSecret]) -> Result<(), F
         let Ok(id) = secret.id.parse::<SecretId>() else { continue };
         match client.restore(id) {
             Ok(()) => {
-                text +=
-                    &format!("restored {id}{}; {}\n", label(secret), next(id, Some(secret), &known))
+                let next = next(id, Some(secret), &known);
+                text += &format!("restored {id}{}; {next}\n", label(secret));
             }
             Err(failure) => {
                 failed += 1;

@@ -63,7 +63,7 @@ pub(super) fn look(paths: &Paths, options: &GcOptions) -> Result<Found, Failure>
     looks.doubt_empty_ones(&registered);
     let Looks { stores, unread } = looks;
     let mut plaintext = Plaintext::look(FileDriver::of(&graph_root), &secrets)?;
-    let leftover = leftover(paths, &secrets, in_clear, &registered, &mut plaintext)?;
+    let leftover = leftover(paths, &secrets, &in_clear, &registered, &mut plaintext)?;
     let is_known = |one: &Registration| {
         let known = |id| stores.values().any(|store| store.contains_key(&id));
         one.id.parse().map_or(true, known)
@@ -227,7 +227,7 @@ impl<'a> Verdicts<'a> {
 fn leftover(
     paths: &Paths,
     secrets: &Secrets,
-    in_clear: BTreeSet<SecretId>,
+    in_clear: &BTreeSet<SecretId>,
     registered: &[Registration],
     plaintext: &mut Plaintext,
 ) -> Result<BTreeSet<SecretId>, Failure> {
