@@ -107,7 +107,7 @@ texts! {
     SealResponse {}
     StatusResponse {
         version, backend, path, last_refresh, providers, degraded, would_fail, verify, would_fail_now,
-        held, unknown, unknown_why, tasks
+        held, unknown, unknown_why, tasks, degraded_causes
     }
     StoreResponse {}
     TaskStatus { name }

@@ -24,7 +24,7 @@ pub(crate) use commands::Commands;
 pub(crate) use directory::Directory;
 pub(crate) use file_driver::FileDriver;
 pub(crate) use lookup::resolve;
-pub(crate) use record::{IN_A_HOME, Record, record_in_home, record_of};
+pub(crate) use record::{IN_A_HOME, Record, nameless, record_in_home, record_of};
 pub(crate) use secrets::{Secret, Secrets, doubled, ids};
 pub(crate) use store::Store;
 

@@ -1,7 +1,7 @@
 //! What a store of podman's records of its secrets, read without podman: of users' stores, and of stores that
 //! are not the caller's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::directory::{Directory, is_missing};
 use super::lock::{self, Kind};
-use super::store::{LARGEST, RECORD, STRANGE};
+use super::store::{LARGEST, LOCK, RECORD, STRANGE};
 
 /// Where rootless podman keeps its store, unless its user says otherwise.
 pub(crate) const IN_A_HOME: &str = ".local/share/containers/storage";
@@ -29,6 +29,27 @@ pub(crate) fn record_of(graph_root: &Path) -> io::Result<Option<Record>> {
         Some(directory) => read(&directory, lock::LIMIT),
         None => Ok(None),
     }
+}
+
+/// The ids that podman lists and does not find by their names: of two secrets of one name, one was removed, and
+/// the name with it.
+pub(crate) fn nameless(graph_root: &Path) -> io::Result<BTreeSet<SecretId>> {
+    let directory = Directory::open(&graph_root.join("secrets"))?;
+    let text = match directory {
+        Some(directory) => {
+            let _podman_waits = lock::take(&directory, LOCK, Kind::Shared, lock::LIMIT)?;
+            directory.read(RECORD, LARGEST)?
+        }
+        None => None,
+    };
+    text.map_or_else(|| Ok(BTreeSet::new()), |text| nameless_in(text.expose_secret()))
+}
+
+fn nameless_in(text: &[u8]) -> io::Result<BTreeSet<SecretId>> {
+    let record: Value = serde_json::from_slice(text)?;
+    let found = |name: &str| record["nameToID"][name].is_string();
+    let secrets = parse(text)?;
+    Ok(secrets.into_iter().filter(|(_, name)| !found(name)).map(|(id, _)| id).collect())
 }
 
 /// The record of the store in a user's home; none, when podman never had a secret there. Below the home no link
@@ -56,8 +77,8 @@ fn read(directory: &Directory, limit: Duration) -> io::Result<Option<Record>> {
         return Ok(None);
     }
     // Podman writes the record in place.
-    let lock = lock::take(directory, "secrets.lock", Kind::Shared, limit)?;
-    let _podman_waits = lock.ok_or_else(|| io::Error::other("secrets.lock is missing"))?;
+    let lock = lock::take(directory, LOCK, Kind::Shared, limit)?;
+    let _podman_waits = lock.ok_or_else(|| io::Error::other(format!("{LOCK} is missing")))?;
     let Some(text) = directory.read(RECORD, LARGEST)? else { return Ok(None) };
     parse(text.expose_secret()).map(Some)
 }
@@ -72,4 +93,23 @@ fn parse(text: &[u8]) -> io::Result<Record> {
         Some((id.parse().ok()?, name.to_owned()))
     });
     Ok(named.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_secret_that_podman_does_not_find_by_its_name_is_nameless() {
+        let [a, b] = ["a", "b"].map(|digit| digit.repeat(25));
+        let record = json!({
+            "secrets": {a.as_str(): {"name": "one"}, b.as_str(): {"name": "two"}},
+            "nameToID": {"one": a},
+            "idToName": {},
+        });
+        let found = nameless_in(record.to_string().as_bytes()).unwrap();
+        assert_eq!(found, BTreeSet::from([b.parse().unwrap()]));
+        assert!(nameless_in(b"").is_err() && nameless_in(b"{}").is_err());
+    }
 }

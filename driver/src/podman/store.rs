@@ -19,6 +19,7 @@ use crate::failure::Failure;
 
 pub(super) const STRANGE: &str = "it has another form than podman 4.3 to 6.1 give it";
 pub(super) const RECORD: &str = "secrets.json";
+pub(super) const LOCK: &str = "secrets.lock";
 /// Some 15,000 secrets. The record is parsed into a tree, which takes several times as much.
 pub(super) const LARGEST: u64 = 8 << 20;
 
@@ -52,7 +53,7 @@ impl Store {
     ) -> io::Result<BTreeSet<SecretId>> {
         let missing = || io::Error::from(ErrorKind::NotFound);
         let directory = Directory::open(&self.folder)?.ok_or_else(missing)?;
-        let lock = lock::take(&directory, "secrets.lock", Kind::Exclusive, lock::LIMIT)?;
+        let lock = lock::take(&directory, LOCK, Kind::Exclusive, lock::LIMIT)?;
         let _podman_waits = lock.ok_or_else(missing)?;
         let text = directory.read(RECORD, LARGEST)?.ok_or_else(missing)?;
         let mut record: Value = serde_json::from_slice(text.expose_secret())?;

@@ -164,7 +164,8 @@ fn two_secrets_of_one_name_are_told() {
     let mut other = one.clone();
     let id = crate::harness::id(7);
     other["id"] = json!(id);
-    secrets.insert(id, other);
+    secrets.insert(id.clone(), other);
+    value["idToName"][&id] = json!("twice");
     fs::write(&record, value.to_string()).unwrap();
     is_warning(&host, "podman has 2 secrets of the name twice");
 }

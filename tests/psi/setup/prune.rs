@@ -101,8 +101,14 @@ fn two_secrets_of_one_name_are_told_with_their_ids_and_both_stay() {
     let told = outcome_text(&outcome);
     assert_eq!(outcome.code, 65, "{told}");
     assert!(told.contains("2 secrets of the name myapp--A") && told.contains(&command), "{told}");
+    // Of the one that is left, podman has lost the name.
+    host.podman.ok(&["secret", "rm", &ids[0]]);
+    let outcome = host.setup(&[]).run();
+    let told = outcome_text(&outcome);
+    let command = format!("podman secret rm {}", ids[1]);
+    assert!(outcome.code == 65 && told.contains(&command), "{told}");
     // The command helps.
-    host.podman.ok(&["secret", "rm", &ids[0], &ids[1]]);
+    host.podman.ok(&["secret", "rm", &ids[1]]);
     host.set_up(&[]);
     assert_eq!(names(&host), ["myapp--A", "myapp--B"]);
     assert_eq!((host.lookup("myapp--A"), host.lookup("myapp--B")), ("1".into(), "2".into()));

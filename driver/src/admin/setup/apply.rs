@@ -140,8 +140,8 @@ impl Done {
             return;
         }
         let stale_ids = ids(stale.iter().filter_map(|name| found.secrets.only(name)));
-        let corrected = podman::about()
-            .and_then(|it| Store::of(&it.graph_root).hand_to_psi(&stale_ids, &found.commands));
+        let store = Store::of(&found.graph_root);
+        let corrected = store.hand_to_psi(&stale_ids, &found.commands);
         match corrected {
             Ok(corrected) => self.podman_writes += usize::from(!corrected.is_empty()),
             Err(failure) => {

@@ -89,6 +89,11 @@ fn look(
     let registered = client.registrations()?;
     let has_backend = !client.status(false)?.backend.is_empty();
     drop(client);
+    let graph_root = podman::about()?.graph_root;
+    let nameless = podman::nameless(&graph_root).map_err(|cause| {
+        let what = format!("podman's record in {}", graph_root.display());
+        Failure::io(&what, &cause, "run it again, as podman's user")
+    })?;
     let mut drop_ins = DropIn::all_of_ours(quadlets);
     for workload in planned.iter().filter(|workload| workload.error.is_empty()) {
         let name = workload.name.clone();
@@ -98,6 +103,8 @@ fn look(
         planned,
         registered: by_id(registered),
         secrets: podman::secrets()?,
+        nameless,
+        graph_root,
         drop_ins,
         commands,
         has_backend,
@@ -122,12 +129,11 @@ fn by_id(
 
 /// Podman's names are psid's from now on, for people and for gc.
 fn note_names(paths: &Paths, found: &Found, done: &Done) {
-    let Ok(about) = podman::about() else { return };
     if !done.has_created() {
-        return names::note_secrets(paths, &found.secrets, &about.graph_root);
+        return names::note_secrets(paths, &found.secrets, &found.graph_root);
     }
     if let Ok(secrets) = podman::secrets() {
-        names::note_secrets(paths, &secrets, &about.graph_root);
+        names::note_secrets(paths, &secrets, &found.graph_root);
     }
 }
 

@@ -14,6 +14,10 @@ pub(super) struct Found {
     pub(super) planned: Vec<PlannedWorkload>,
     pub(super) registered: BTreeMap<SecretId, Registration>,
     pub(super) secrets: Secrets,
+    /// Those that podman does not find by their names.
+    pub(super) nameless: BTreeSet<SecretId>,
+    /// Where podman's store is.
+    pub(super) graph_root: PathBuf,
     /// By workload: of every one of the config, and of those that were.
     pub(super) drop_ins: BTreeMap<String, DropIn>,
     pub(super) commands: Commands,
@@ -146,6 +150,13 @@ impl Found {
                     stale: false,
                     id: None,
                 });
+            }
+            [present] if self.nameless.contains(&present.id) => {
+                return Err(format!(
+                    "podman has {} and does not find it by its name, as after one of two of that name was removed; \
+                     remove it with `podman secret rm {}`, and run setup again",
+                    secret.name, present.id
+                ));
             }
             [present] => present,
             several => return Err(podman::doubled(several)),

@@ -23,6 +23,8 @@ fn found() -> Found {
         planned: vec![workload("app", &["A"])],
         registered: BTreeMap::new(),
         secrets: Secrets::default(),
+        nameless: BTreeSet::new(),
+        graph_root: PathBuf::new(),
         drop_ins,
         commands: commands(),
         has_backend: true,
@@ -153,6 +155,10 @@ fn two_secrets_of_one_name_are_an_error_with_their_ids() {
     let why = action(&twice).unwrap_err();
     let command = format!("podman secret rm {} {}", id(1), id(2));
     assert!(why.contains("2 secrets of the name app--A") && why.contains(&command), "{why}");
+    let mut nameless = found().has("app--A", 1, Some(Reference));
+    nameless.nameless.insert(id(1));
+    let why = action(&nameless).unwrap_err();
+    assert!(why.contains(&format!("podman secret rm {}`", id(1))), "{why}");
     // And nothing of them is pruned by its name, which means only one of them.
     let gone = found().has("app--B", 1, Some(Reference)).has("app--B", 2, Some(Reference));
     let plan = gone.of_app();
