@@ -78,14 +78,24 @@ fn refresh(paths: &Paths, request: &RefreshRequest, json: bool) -> Result<(), Fa
     }
     let failed = events.iter().filter(|event| !event.error.is_empty()).count();
     stdio::write_text(&if json { refresh_json(&events) } else { refresh_text(&events) })?;
-    if failed == 0 {
-        return Ok(());
+    let withheld = sum(&events, |event| event.held);
+    match (failed, withheld) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(Failure::new(
+            Exit::Drift,
+            format!(
+                "{withheld} {} that the provider has no more, or has empty, {} kept",
+                if withheld == 1 { "value" } else { "values" },
+                if withheld == 1 { "is" } else { "are" },
+            ),
+            "if that is right, run `psi-driver cache refresh --accept-removals`",
+        )),
+        _ => Err(Failure::new(
+            Exit::TryLater,
+            format!("{failed} of {} sources failed; their entries are kept", events.len()),
+            "see the lines above, then run it again",
+        )),
     }
-    Err(Failure::new(
-        Exit::TryLater,
-        format!("{failed} of {} sources failed; their entries are kept", events.len()),
-        "see the lines above, then run it again",
-    ))
 }
 
 fn sum(events: &[RefreshEvent], count: impl Fn(&RefreshEvent) -> u64) -> u64 {

@@ -1,7 +1,7 @@
 //! The double of Infisical, and what a test asks of it over its control port.
 //!
 //! Faults of one directory, key, route or identity, rate limits, delayed permissions, deleted
-//! identities and the like are in [`super::knobs`]: `fault_directory`, `fault_listing`, `fault_key`,
+//! identities and the like are in [`super::knobs`]: `fault_directory`, `fault_listing`,
 //! `fault_login`, `fault_identity`, `lose_route_once`, `limit`, `cache_permissions`,
 //! `end_membership`, `delete_identity`, `put_identity`, `change_client_secret`, `import`; the faults
 //! themselves in `knobs::fault`.

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::double::{CLIENT_SECRET, Double, IDENTITY, PROJECT};
 
 /// Faults by name, for [`rule`] and the methods below.
-#[allow(dead_code, reason = "the tests of each part of the issue land one by one")]
 pub(crate) mod fault {
     use serde_json::{Value, json};
 
@@ -79,11 +78,10 @@ pub(crate) fn rule(matching: &Value, fault: &Value) -> Value {
 }
 
 /// The same, for the first such requests alone.
-pub(crate) fn rule_times(times: u32, matching: &Value, fault: &Value) -> Value {
+fn rule_times(times: u32, matching: &Value, fault: &Value) -> Value {
     json!({"match": matching, "fault": fault, "times": times})
 }
 
-#[allow(dead_code, reason = "the tests of each part of the issue land one by one")]
 impl Double {
     /// Each read of this directory meets the fault, by listing or by name; other directories are well.
     pub(crate) fn fault_directory(&self, path: &str, fault: &Value) {
@@ -93,11 +91,6 @@ impl Double {
     /// The listing of this directory meets the fault; gets by name in it are well.
     pub(crate) fn fault_listing(&self, path: &str, fault: &Value) {
         self.faults(&json!([rule(&json!({"secretPath": path, "route": "list"}), fault)]));
-    }
-
-    /// A get of this key by name meets the fault; the listing is well.
-    pub(crate) fn fault_key(&self, path: &str, key: &str, fault: &Value) {
-        self.faults(&json!([rule(&json!({"secretPath": path, "key": key}), fault)]));
     }
 
     /// Logins of this identity meet the fault; what has a token goes on.
@@ -120,11 +113,6 @@ impl Double {
     /// all others `read`, `write`, `secret`. Each route has its own window. 429 has `retry-after`.
     pub(crate) fn limit(&self, limits: &Value) {
         self.settings(&json!({"rateLimit": limits}));
-    }
-
-    /// No limit any more.
-    pub(crate) fn unlimited(&self) {
-        self.settings(&json!({"rateLimit": null}));
     }
 
     /// How long the fake goes by permissions as they were; the server has 10 s. 0, the default, makes
@@ -161,13 +149,6 @@ impl Double {
                             "from": {"environment": "prod", "path": from}});
         self.control("PUT", "/import", &json!({"project": PROJECT, "import": import}));
     }
-
-    /// Sets a secret while a listing is under way, which stores the old payload's tag after the write.
-    pub(crate) fn put_overlapped(&self, path: &str, key: &str, value: &str) {
-        let body = json!({"project": PROJECT, "environment": "prod", "path": path, "key": key,
-                          "value": value, "overlapped": true});
-        self.control("PUT", "/secret", &body);
-    }
 }
 
 /// An identity that logs in with this client id and secret.
@@ -177,7 +158,6 @@ pub(crate) fn identity(id: &str, client: &str, secret: &str) -> Value {
 }
 
 /// [`super::seed`] with a second identity, id `other`, client id `other-client`, of the same secret.
-#[allow(dead_code, reason = "the tests of each part of the issue land one by one")]
 pub(crate) fn seed_with_two_identities(secrets: &Value) -> Value {
     let mut world = super::double::seed(secrets);
     let identities = world["identities"].as_array_mut().unwrap();

@@ -18,8 +18,7 @@ pub(crate) use config::Config;
 pub(crate) use double::{BROKEN_ANSWERS, CLIENT_SECRET, Double, IDENTITY, PROJECT, seed};
 pub(crate) use driver::{Driver, Outcome, one_line, run};
 pub(crate) use ids::{id, reference};
-#[allow(unused_imports, reason = "the tests of each part of the issue land one by one")]
-pub(crate) use knobs::{fault, identity, rule, rule_times, seed_with_two_identities};
+pub(crate) use knobs::{fault, identity, rule, seed_with_two_identities};
 pub(crate) use probe::{Probe, bytes, hex};
 pub(crate) use process::Process;
 pub(crate) use programs::{copy_program, program, repository, target_folder};
