@@ -18,7 +18,7 @@ pub(crate) fn run(paths: &Paths, options: &AddOptions) -> Result<(), Failure> {
     })?;
     let commands = Commands::of(options.program.as_deref(), paths)?;
     let value = value(name)?;
-    podman::create(name, value.expose_secret(), &commands.literal_options())?.finish()?;
+    podman::create(name, &value, &commands.literal_options())?.finish()?;
     if let (Ok(secrets), Ok(about)) = (podman::secrets(), podman::about()) {
         names::note_secrets(paths, &secrets, &about.graph_root);
     }

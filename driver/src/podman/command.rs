@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
 
-use psi_common::Exit;
+use psi_common::{Exit, SecretBytes};
 use serde_json::Value;
 
 use super::strange;
@@ -44,7 +44,7 @@ pub(super) fn info() -> Result<Value, Failure> {
 /// Starts to make a secret with psi as its driver and these commands, whatever podman's config says.
 pub(crate) fn create(
     name: &str,
-    data: &[u8],
+    data: &SecretBytes,
     options: &BTreeMap<String, String>,
 ) -> Result<Running, Failure> {
     let mut args = vec!["secret".to_owned(), "create".into(), "--driver".into(), "shell".into()];
@@ -52,7 +52,7 @@ pub(crate) fn create(
         args.extend(["--driver-opts".into(), format!("{verb}={command}")]);
     }
     args.extend(["--".into(), name.into(), "-".into()]);
-    start(&args, data).map(Running)
+    start(&args, data.expose_secret()).map(Running)
 }
 
 /// Removes a secret, by its name or id.

@@ -105,7 +105,8 @@ impl Done {
                 self.note_created(name, made, paths)?;
             }
             progress.show(count);
-            let made = podman::create(&secret.name, secret.reference.as_bytes(), &options);
+            let data = SecretBytes::new(secret.reference.clone().into_bytes());
+            let made = podman::create(&secret.name, &data, &options);
             running.push_back((&secret.name, made));
         }
         running.into_iter().try_for_each(|(name, made)| self.note_created(name, made, paths))
