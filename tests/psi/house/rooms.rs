@@ -49,6 +49,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "provider",
         &[
+            "cache",
             "clock",
             "credential",
             "hybrid",
