@@ -53,7 +53,8 @@ impl Service {
             match error {
                 ProviderError::Failed(_) if !tried_again => {
                     tried_again = true;
-                    tokio::time::sleep(AFTER_FAILURE).await;
+                    let until = deadline.min(Instant::now() + AFTER_FAILURE);
+                    let _ = tokio::time::timeout_at(until, std::future::pending::<()>()).await;
                 }
                 error
                     if error.is_host_wide() || matches!(error, ProviderError::Throttled { .. }) =>

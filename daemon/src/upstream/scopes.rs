@@ -172,7 +172,7 @@ impl Directories {
     }
 
     fn forget_if_well(&mut self, directory: &Directory) {
-        if self.0.get(directory).is_some_and(|state| state.is_well()) {
+        if self.0.get(directory).is_some_and(State::is_well) {
             self.0.remove(directory);
         }
     }

@@ -184,9 +184,9 @@ fn a_malformed_client_secret_costs_no_login() {
     let psid = world.start();
     for (secret, words) in [
         (format!("\u{feff}{CLIENT_SECRET}"), "byte order mark"),
-        (format!("\"{CLIENT_SECRET}\""), "has quotes around it"),
+        (format!("\"{CLIENT_SECRET}\""), "is in quotes"),
         (format!("{CLIENT_SECRET}\n{CLIENT_SECRET}\n"), "more than one line"),
-        (CLIENT_SECRET.chars().flat_map(|c| [c, '\0']).collect(), "has a NUL in it"),
+        (CLIENT_SECRET.chars().flat_map(|c| [c, '\0']).collect(), "contains a NUL byte"),
         ("\n".to_owned(), "is empty"),
     ] {
         world.give_client_secret(&secret);

@@ -165,7 +165,7 @@ async fn who_waits_for_a_probe_goes_on_with_its_answer_and_the_recovery_is_notif
     tokio::time::advance(2 * SECOND).await;
     let start = Instant::now();
     let probe = fixture.upstream.call(&call, clock::now(), async {
-        tokio::time::sleep(SECOND).await;
+        tokio::time::advance(SECOND).await;
         Ok(())
     });
     let (admitted, answer) = tokio::join!(fixture.admits(start + 9 * SECOND), probe);
