@@ -105,6 +105,9 @@ pub enum Answer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ticket(u64);
 
+/// What was written before the process began: whatever was invalidated since may not come back by it.
+const BEFORE_ALL: Ticket = Ticket(0);
+
 /// Everything at one moment; the values are shared, not copied.
 pub struct Snapshot {
     /// Grows by one with each write.
@@ -145,7 +148,7 @@ impl Cache {
             let dated = entry.fetched_at() <= now.wall.after(CLOCKS_DIFFER);
             let fetched = now.tick.before(entry.fetched_at().age(now.wall));
             let newer = self.entries.get(&at).is_some_and(|known| known.fetched >= fetched);
-            if !newer && !self.dropped.contains_key(&at) {
+            if !newer && !self.outdated(&at, BEFORE_ALL) {
                 self.keep(at, Known { entry, fetched, dated });
             }
         }

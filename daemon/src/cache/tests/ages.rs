@@ -192,6 +192,25 @@ fn a_fetch_that_began_before_an_invalidation_may_not_publish() {
     assert!(cache.is_empty());
 }
 
+/// A key that opens late restores what was written before; an admin took something back meanwhile.
+#[test]
+fn what_was_invalidated_before_the_key_opened_stays_gone_however_many_there_were() {
+    for invalidated in [1, MANY_DROPPED, MANY_DROPPED + 1, 3 * MANY_DROPPED] {
+        let mut cache = cache();
+        for number in 0..invalidated {
+            cache.invalidate(&at(&format!("K{number}")));
+        }
+        let entry = |key: &str| (at(key), Arc::new(Entry::new(secret("old"), moment(HOUR).wall)));
+        let last = format!("K{}", invalidated - 1);
+        let entries = vec![entry("K0"), entry(&last)];
+        cache.restore(Snapshot { generation: 1, entries }, moment(HOUR));
+        for key in ["K0", &last] {
+            let found = cache.get(&at(key), time(HOUR));
+            assert!(matches!(found, Answer::Missing), "{key} of {invalidated}");
+        }
+    }
+}
+
 /// Whoever may look up may also invalidate whatever name: that must not fill psid's memory.
 #[test]
 fn many_invalidations_are_remembered_as_one() {
