@@ -79,9 +79,6 @@ _psi__driver() {
             psi__driver,store)
                 cmd="psi__driver__subcmd__store"
                 ;;
-            psi__driver__subcmd__cache,adopt)
-                cmd="psi__driver__subcmd__cache__subcmd__adopt"
-                ;;
             psi__driver__subcmd__cache,help)
                 cmd="psi__driver__subcmd__cache__subcmd__help"
                 ;;
@@ -105,9 +102,6 @@ _psi__driver() {
                 ;;
             psi__driver__subcmd__cache,status)
                 cmd="psi__driver__subcmd__cache__subcmd__status"
-                ;;
-            psi__driver__subcmd__cache__subcmd__help,adopt)
-                cmd="psi__driver__subcmd__cache__subcmd__help__subcmd__adopt"
                 ;;
             psi__driver__subcmd__cache__subcmd__help,help)
                 cmd="psi__driver__subcmd__cache__subcmd__help__subcmd__help"
@@ -195,9 +189,6 @@ _psi__driver() {
                 ;;
             psi__driver__subcmd__help,store)
                 cmd="psi__driver__subcmd__help__subcmd__store"
-                ;;
-            psi__driver__subcmd__help__subcmd__cache,adopt)
-                cmd="psi__driver__subcmd__help__subcmd__cache__subcmd__adopt"
                 ;;
             psi__driver__subcmd__help__subcmd__cache,init)
                 cmd="psi__driver__subcmd__help__subcmd__cache__subcmd__init"
@@ -325,7 +316,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__cache)
-            opts="-h --help init adopt status refresh invalidate rekey recover recovery-key help"
+            opts="-h --help init status refresh invalidate rekey recover recovery-key help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -338,41 +329,9 @@ _psi__driver() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        psi__subcmd__driver__subcmd__cache__subcmd__adopt)
-            opts="-h --key --dry-run --json --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --key)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         psi__subcmd__driver__subcmd__cache__subcmd__help)
-            opts="init adopt status refresh invalidate rekey recover recovery-key help"
+            opts="init status refresh invalidate rekey recover recovery-key help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        psi__subcmd__driver__subcmd__cache__subcmd__help__subcmd__adopt)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -777,22 +736,8 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__help__subcmd__cache)
-            opts="init adopt status refresh invalidate rekey recover recovery-key"
+            opts="init status refresh invalidate rekey recover recovery-key"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        psi__subcmd__driver__subcmd__help__subcmd__cache__subcmd__adopt)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1613,7 +1558,7 @@ _psi__driver() {
             return 0
             ;;
         psi__subcmd__driver__subcmd__migrate)
-            opts="-h --from --dry-run --remove-plaintext --plaintext --state --json --program --help"
+            opts="-h --from --dry-run --remove-plaintext --plaintext --state --cache --key --json --program --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1628,6 +1573,10 @@ _psi__driver() {
                     return 0
                     ;;
                 --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -85,10 +85,12 @@ complete -c psi-driver -n "__fish_psi_driver_using_subcommand gc" -s h -l help -
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand migrate" -l from -d 'The store that has them now: podman\'s file driver, or the Python PSI' -r -f -a "psi\t''
 file\t''"
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand migrate" -l plaintext -d 'With file: look for values in clear in this folder too; needed for one that podman\'s `path=` option named, once its secrets are psi\'s' -r -F
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand migrate" -l state -d 'With psi: the folder of its mappings, for those that psid has not taken over (default: psid\'s own)' -r -F
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand migrate" -l state -d 'With psi: the directory of its state (default: psid\'s own)' -r -F
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand migrate" -l key -d 'With --cache: the key of its tpm backend, 32 bytes or sealed by systemd-creds as psi-cache-key (default: our own)' -r -F
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand migrate" -l program -d 'Where psi-driver stays for good (default: where `psi-driver install` said)' -r -F
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand migrate" -l dry-run -d 'Tell what would be done, and change nothing'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand migrate" -l remove-plaintext -d 'With file: remove the values in clear of every secret that psi serves the same by now'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand migrate" -l cache -d 'With psi: take over the mappings and cached values in --state, or in that cache file, while psid is stopped; then start psid and run this again without it'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand migrate" -l json -d 'Print JSON'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand migrate" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand import; and not __fish_seen_subcommand_from env-file podman-secret quadlet help" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -138,16 +140,15 @@ complete -c psi-driver -n "__fish_psi_driver_using_subcommand render" -l mode -d
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand render" -l owner -d 'The files\' owner and group, by number' -r
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand render" -l force -d 'Also on a disk, where what is removed may stay'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand render" -s h -l help -d 'Print help'
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init adopt status refresh invalidate rekey recover recovery-key help" -s h -l help -d 'Print help'
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init adopt status refresh invalidate rekey recover recovery-key help" -f -a "init" -d 'Make a key, seal it, prove that it opens, and write an empty cache'
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init adopt status refresh invalidate rekey recover recovery-key help" -f -a "adopt" -d 'Take over mappings and cached values of the Python PSI, while psid is stopped'
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init adopt status refresh invalidate rekey recover recovery-key help" -f -a "status" -d 'Tell the cache\'s state, each provider\'s, and whether a reboot now would survive an outage'
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init adopt status refresh invalidate rekey recover recovery-key help" -f -a "refresh" -d 'Pull every configured source now'
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init adopt status refresh invalidate rekey recover recovery-key help" -f -a "invalidate" -d 'Drop one entry, so that the next lookup fetches it'
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init adopt status refresh invalidate rekey recover recovery-key help" -f -a "rekey" -d 'Make a new data key and seal everything under it; safe to interrupt'
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init adopt status refresh invalidate rekey recover recovery-key help" -f -a "recover" -d 'Bring the key back with the recovery key, read from stdin, after a change of board or firmware'
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init adopt status refresh invalidate rekey recover recovery-key help" -f -a "recovery-key" -d 'Make a new recovery key in the place of any other one, and show it'
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init adopt status refresh invalidate rekey recover recovery-key help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init status refresh invalidate rekey recover recovery-key help" -s h -l help -d 'Print help'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init status refresh invalidate rekey recover recovery-key help" -f -a "init" -d 'Make a key, seal it, prove that it opens, and write an empty cache'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init status refresh invalidate rekey recover recovery-key help" -f -a "status" -d 'Tell the cache\'s state, each provider\'s, and whether a reboot now would survive an outage'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init status refresh invalidate rekey recover recovery-key help" -f -a "refresh" -d 'Pull every configured source now'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init status refresh invalidate rekey recover recovery-key help" -f -a "invalidate" -d 'Drop one entry, so that the next lookup fetches it'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init status refresh invalidate rekey recover recovery-key help" -f -a "rekey" -d 'Make a new data key and seal everything under it; safe to interrupt'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init status refresh invalidate rekey recover recovery-key help" -f -a "recover" -d 'Bring the key back with the recovery key, read from stdin, after a change of board or firmware'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init status refresh invalidate rekey recover recovery-key help" -f -a "recovery-key" -d 'Make a new recovery key in the place of any other one, and show it'
+complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and not __fish_seen_subcommand_from init status refresh invalidate rekey recover recovery-key help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l backend -d 'Where the key lives: tpm (sealed by systemd-creds) or hsm (wrapped by a PKCS#11 token); default: as backend in the config' -r -f -a "tpm\t''
 hsm\t''"
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l seal-with -d 'What systemd-creds seals the key to; where the config demands another, its line seal_with is changed (default: as the config demands)' -r -f -a "tpm2\t''
@@ -159,10 +160,6 @@ complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l no-recovery-key -d 'Make no recovery key'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -l retry -d 'Try the token\'s PIN once, though it was refused'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from init" -s h -l help -d 'Print help'
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from adopt" -l key -d 'The key of its tpm backend: 32 bytes, or sealed by systemd-creds as psi-cache-key (default: our own)' -r -F
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from adopt" -l dry-run -d 'Tell what would be taken over, and change nothing'
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from adopt" -l json -d 'Print JSON'
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from adopt" -s h -l help -d 'Print help'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from status" -l verify -d 'Also read cache.enc back and compare it with what the daemon holds'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from status" -l json -d 'Print JSON'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
@@ -185,7 +182,6 @@ complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from recover" -s h -l help -d 'Print help'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from recovery-key" -s h -l help -d 'Print help'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "init" -d 'Make a key, seal it, prove that it opens, and write an empty cache'
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "adopt" -d 'Take over mappings and cached values of the Python PSI, while psid is stopped'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "status" -d 'Tell the cache\'s state, each provider\'s, and whether a reboot now would survive an outage'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "refresh" -d 'Pull every configured source now'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "invalidate" -d 'Drop one entry, so that the next lookup fetches it'
@@ -237,7 +233,6 @@ complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and __fish_s
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and __fish_seen_subcommand_from import" -f -a "podman-secret" -d 'Podman secrets, of whatever driver but pass'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and __fish_seen_subcommand_from import" -f -a "quadlet" -d 'What quadlet units give their containers: Environment=, EnvironmentFile= and Secret= of [Container]'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "init" -d 'Make a key, seal it, prove that it opens, and write an empty cache'
-complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "adopt" -d 'Take over mappings and cached values of the Python PSI, while psid is stopped'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "status" -d 'Tell the cache\'s state, each provider\'s, and whether a reboot now would survive an outage'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "refresh" -d 'Pull every configured source now'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "invalidate" -d 'Drop one entry, so that the next lookup fetches it'

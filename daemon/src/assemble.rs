@@ -1,13 +1,11 @@
 //! From config to daemon: the only file that names concrete key backends and providers.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use async_trait::async_trait;
-use psi_common::{BackendTag, Paths, SecretBytes};
+use psi_common::{BackendTag, Paths};
 
-use crate::adopt::{OldKeys, Unwrap, first_start};
 use crate::boot;
 use crate::cache::{Cache, Policy};
 use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, HsmPin, InfisicalConfig};
@@ -43,8 +41,8 @@ pub struct Surroundings {
 /// Makes the daemon that `config` describes. Nothing that is broken keeps it from starting.
 pub fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
     let paths = &surroundings.paths;
-    let Parts { service, faults, backend, old_keys, token } = parts(config, surroundings);
-    let mut daemon = Daemon::new(
+    let Parts { service, faults, backend, token } = parts(config, surroundings);
+    let daemon = Daemon::new(
         Arc::new(service),
         schedule(&config.cache),
         config.access.clone(),
@@ -53,14 +51,24 @@ pub fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
         config.cache.enabled,
         token,
     );
-    daemon.old_keys = Some(old_keys);
-    // Before the first lookup can come.
-    if let Err(why) = first_start::take_mappings(&paths.state, &daemon.service.registry) {
+    if let Some(why) = left_by_the_python_psi(&paths.state) {
         daemon.degrade(Topic::State, &why);
     }
     daemon.service.gate.close();
     say(&daemon, config, &faults);
     daemon
+}
+
+/// Mappings in the state folder itself are the Python PSI's, and mean nothing here until they are taken over.
+fn left_by_the_python_psi(state: &Path) -> Option<String> {
+    let left = files::ids_in(state).ok().filter(|_| !state.join("secrets").exists())?.len();
+    (left > 0).then(|| {
+        let at = state.display();
+        format!(
+            "{at} has {left} mappings of the Python PSI, and nothing is registered; stop psid and run \
+             `psid migrate --from psi {at}`"
+        )
+    })
 }
 
 /// What works without a daemon around it.
@@ -71,8 +79,6 @@ pub struct Parts {
     pub faults: Vec<String>,
     /// The key backend.
     pub backend: Option<Box<dyn KeyBackend>>,
-    /// What opens a cache of the Python PSI's.
-    pub old_keys: OldKeys,
     /// The token, which they share.
     pub token: Option<Token>,
 }
@@ -89,13 +95,10 @@ pub fn parts(config: &Config, surroundings: &Surroundings) -> Parts {
     let cache = Arc::new(SharedCache::new(Cache::new(policy(&config.cache), boot)));
     let token = token_config(config, surroundings).map(Token::new);
     let (upstreams, faults) = upstreams(config, surroundings, token.clone());
-    let unwrap = token.clone().map(|token| Box::new(token) as Box<dyn Unwrap>);
     Parts {
         service: Service::new(registry, cache, upstreams),
         faults,
         backend: backend(&config.cache, surroundings, token.as_ref()),
-        // Python's credential has the name of ours.
-        old_keys: OldKeys { credential: surroundings.cache_key(), token: unwrap },
         token,
     }
 }
@@ -204,13 +207,6 @@ pub fn token_config(config: &Config, surroundings: &Surroundings) -> Option<Toke
         retry: false,
         systemctl: surroundings.systemctl(),
     })
-}
-
-#[async_trait]
-impl Unwrap for Token {
-    async fn unwrap_key(&self, wrapped: &[u8]) -> Result<SecretBytes, String> {
-        Self::unwrap_key(self, wrapped).await.map_err(|error| error.to_string())
-    }
 }
 
 impl Surroundings {

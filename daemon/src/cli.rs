@@ -40,8 +40,11 @@ struct CommandLine {
 enum Command {
     /// Check the config, name the line at fault, and exit
     Check,
-    /// Take over what the Python PSI left, while psid is stopped (`psi-driver cache adopt` runs this)
-    Adopt {
+    /// Take over what another program left, while psid is stopped (`psi-driver migrate --from psi --state` runs this)
+    Migrate {
+        /// The program: the Python PSI
+        #[arg(long, value_parser = ["psi"])]
+        from: String,
         /// Its state folder, or a cache file of it; nothing there is changed
         dir: PathBuf,
         /// The key of its tpm backend: 32 bytes, or sealed by systemd-creds as psi-cache-key (default: our own)
@@ -54,7 +57,7 @@ enum Command {
         #[arg(long)]
         json: bool,
         /// Who speaks, in messages: psi-driver, when it runs this in its place
-        #[arg(long, hide = true, default_value = "psid: adopt")]
+        #[arg(long, hide = true, default_value = "psid: migrate")]
         title: String,
     },
     /// Tell what is wrong on this host, as JSON (`psi-driver doctor` runs this)
@@ -141,7 +144,7 @@ pub fn run() -> ExitCode {
             runtime.block_on(run_daemon(line.log_format, line.log_level, &surroundings, &refused))
         }
         Some(Command::Check) => check(&surroundings),
-        Some(Command::Adopt { dir, key, dry_run, json, title }) => {
+        Some(Command::Migrate { from: _, dir, key, dry_run, json, title }) => {
             let options = adopt::Options { from: dir, key, dry_run };
             return match runtime.block_on(take_over(&surroundings, &options, json)) {
                 Ok(()) => Exit::Ok.into(),

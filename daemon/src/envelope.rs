@@ -1,14 +1,13 @@
 //! The file format of what is sealed: `cache.enc` (version 2) and literals. Pure: bytes in, bytes out.
 //!
 //! ```text
-//! magic (4: "PSIC" the cache, "PSIG" the memory of its generation, "PSIL" a literal, "PSIP" the seal of a
-//! reference) · version (1: 2) · backend tag (1) · key id (16)
+//! magic (4: "PSIC" the cache, "PSIL" a literal) · version (1: 2) · backend tag (1) · key id (16)
 //! · length of the backend's part (2, big-endian) · the backend's part · nonce (12)
 //! · AES-256-GCM ciphertext and tag
 //! ```
 //!
-//! Every byte before the ciphertext is authenticated with it, and so is the context: a literal's id, a
-//! reference's id and text, which keep a file from being taken for another's. The backend's part is empty for tpm.
+//! Every byte before the ciphertext is authenticated with it, and so is the context: a literal's id, which
+//! keeps a file from being taken for another's. The backend's part is empty for tpm.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -21,8 +20,6 @@ use crate::sealer::{DataKey, KEY_ID_LEN, NONCE_LEN, Sealer, TAG_LEN};
 pub const VERSION: u8 = 2;
 
 const MAGIC_LITERAL: &[u8; MAGIC_LEN] = b"PSIL";
-const MAGIC_GENERATION: &[u8; MAGIC_LEN] = b"PSIG";
-const MAGIC_REFERENCE: &[u8; MAGIC_LEN] = b"PSIP";
 const MAGIC_LEN: usize = 4;
 
 /// What a file holds.
@@ -32,15 +29,6 @@ pub enum Content<'a> {
     Cache,
     /// One literal, bound to the text of its id.
     Literal(&'a str),
-    /// Nothing: the seal of a reference, bound to the text of its id and to its own.
-    Reference {
-        /// Podman's id.
-        id: &'a str,
-        /// What podman was given.
-        text: &'a [u8],
-    },
-    /// The generation of the cache that was written last.
-    Generation,
 }
 
 /// The key backend's half of the header.
@@ -230,10 +218,8 @@ fn header(
 
 fn bound(content: Content<'_>, header: &[u8]) -> Vec<u8> {
     match content {
-        Content::Cache | Content::Generation => header.to_vec(),
+        Content::Cache => header.to_vec(),
         Content::Literal(id) => [header, id.as_bytes()].concat(),
-        // An id has one length: no part of a text is taken for one.
-        Content::Reference { id, text } => [header, id.as_bytes(), text].concat(),
     }
 }
 
@@ -282,8 +268,7 @@ pub fn is_literal(file: &[u8]) -> bool {
 
 /// The backend's part of a file's header, whatever its content.
 pub fn backend_part(file: &[u8]) -> Option<BackendPart> {
-    let reference = Content::Reference { id: "", text: b"" };
-    let contents = [Content::Cache, Content::Literal(""), reference, Content::Generation];
+    let contents = [Content::Cache, Content::Literal("")];
     contents.into_iter().find_map(|content| Some(Envelope::parse(content, file).ok()?.backend))
 }
 
@@ -293,8 +278,6 @@ impl Content<'_> {
         match self {
             Self::Cache => None,
             Self::Literal(_) => Some(MAGIC_LITERAL),
-            Self::Reference { .. } => Some(MAGIC_REFERENCE),
-            Self::Generation => Some(MAGIC_GENERATION),
         }
     }
 }

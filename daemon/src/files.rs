@@ -6,8 +6,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use psi_common::Paths;
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat_with};
+use psi_common::{Paths, SecretId};
+use rustix::fs::{
+    CWD, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags, fallocate, flock, openat,
+    renameat_with,
+};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 
 /// How the name of a file ends that is not whole yet; it begins with a dot.
@@ -203,6 +207,55 @@ fn remove_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
+/// The ids that name files of a folder, sorted. A folder that is not there has none.
+pub fn ids_in(folder: &Path) -> io::Result<Vec<SecretId>> {
+    let files = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        files => files?,
+    };
+    let mut ids = Vec::new();
+    for file in files {
+        ids.extend(file?.file_name().to_str().and_then(|name| name.parse::<SecretId>().ok()));
+    }
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// Finds out whether a file of `room` bytes could be written into a folder now, and leaves none.
+pub fn try_to_write(folder: &Path, room: usize) -> io::Result<()> {
+    let path = folder.join(format!(".room{TEMPORARY}"));
+    let written = write_room(&path, room);
+    let removed = fs::remove_file(&path);
+    written.and(removed)
+}
+
+fn write_room(path: &Path, room: usize) -> io::Result<()> {
+    let mut file = create_new(path)?;
+    match fallocate(&file, FallocateFlags::empty(), 0, room as u64) {
+        Err(Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => file.write_all(&vec![0; room])?,
+        reserved => reserved?,
+    }
+    file.sync_all()
+}
+
+/// What happened to a file or folder, and what helps: by the error alone, for a passing one passes.
+pub fn told(path: &Path, error: &io::Error) -> String {
+    let at = path.display();
+    let remedy = match Errno::from_io_error(error) {
+        Some(Errno::ACCESS | Errno::PERM) => {
+            format!("`chown -hR --reference={} {at}`", folder_of(path).display())
+        }
+        Some(Errno::MFILE | Errno::NFILE) => "raise LimitNOFILE= of psid's unit".into(),
+        Some(Errno::NOMEM) => "free memory".into(),
+        Some(Errno::NOSPC | Errno::DQUOT) => "free space on its file system".into(),
+        Some(Errno::ROFS) => "mount its file system read-write".into(),
+        Some(Errno::ISDIR) => "move that directory away".into(),
+        Some(Errno::NOTDIR) => "move away what is there in place of a directory".into(),
+        _ => "`journalctl -k` shows what the kernel says of the disk".into(),
+    };
+    format!("{at}: {error}; {remedy}")
+}
+
 /// Makes a folder with mode 0700, and its parents; durable, as what is put into it will be.
 pub fn make_private_folder(path: &Path) -> io::Result<()> {
     make_durable_folder(path, fs::DirBuilder::new().mode(0o700))
@@ -236,6 +289,9 @@ fn make_durable_folder(path: &Path, builder: &mut fs::DirBuilder) -> io::Result<
     let missing: Vec<_> = path.ancestors().take_while(|folder| !folder.is_dir()).collect();
     if !missing.is_empty() {
         builder.recursive(true).create(path)?;
+    }
+    for made in missing.iter().rev() {
+        give_folder_to_owner_of(folder_of(made), made)?;
     }
     sync_folder_of(path)?;
     missing.into_iter().skip(1).try_for_each(sync_folder_of)
@@ -278,15 +334,33 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 fn write_new(path: &Path, bytes: &[u8], time: Option<SystemTime>, owners: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = create_new(path)?;
     give_to_owner_of(owners, &file)?;
     file.write_all(bytes)?;
     time.map_or(Ok(()), |time| file.set_modified(time))?;
     file.sync_all()
+}
+
+/// A new file in the place of a remnant.
+fn create_new(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => OpenOptions::new().write(true).create_new(true).mode(0o600).open(path),
+    }
+}
+
+/// Likewise a folder that was made just now. Its parent may be another user's, who may have put something
+/// else in its place.
+fn give_folder_to_owner_of(parent: &Path, folder: &Path) -> io::Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::DIRECTORY;
+    let handle = File::from(openat(CWD, folder, flags, Mode::empty())?);
+    if handle.metadata()?.uid() != 0 {
+        return Ok(());
+    }
+    give_to_owner_of(parent, &handle)
 }
 
 /// What root provisions, a psid of another user must read: a new file belongs to a folder's owner.

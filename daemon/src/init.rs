@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use psi_common::BackendTag;
 
-use crate::adopt::first_start;
+use crate::adopt::is_old;
 use crate::assemble::{self, Surroundings};
 use crate::config::{Config, with_seal_line};
 use crate::envelope::{BackendPart, Vault};
@@ -127,9 +127,6 @@ async fn provision(plan: &Plan<'_>) -> Result<String, String> {
     };
     done += &told_of(&recovery, keep_aside(&recovery)?.as_deref());
     let vault = Vault::new(kept.key, BackendPart { tag: *tag, bytes: kept.part });
-    // Beside the new cache, the number of the former one would tell of a rollback.
-    persist::remember(&cache, &vault, 0)
-        .map_err(|why| format!("writing beside {}: {why}; check the disk", cache.display()))?;
     backend.commit().await.map_err(|error| error.to_string())?;
     done += &write_cache(&cache, &vault)?;
     done += &match tag {
@@ -200,16 +197,21 @@ fn next_words(plan: &Plan<'_>) -> String {
     format!("next: backend = \"{tag}\" in [cache] of the config, then `{systemctl} restart psid`\n")
 }
 
-/// Writes an empty cache. The Python PSI's stays as it is: ours takes its place when psid starts, and until
-/// then the key's part is in the memory of the generation.
+/// Writes an empty cache. What lies there gets another name.
 fn write_cache(path: &Path, vault: &Vault) -> Result<String, String> {
-    if first_start::is_old(path) {
-        return Ok(format!("left {}, the Python PSI's, for psid to take over\n", path.display()));
-    }
-    let aside = told_of(path, keep_aside(path)?.as_deref());
+    let mut aside = if is_of_the_python_psi(path)? {
+        let kept = files::keep_as(path, persist::OLD).map_err(|error| files::told(path, &error))?;
+        let folder = path.parent().unwrap_or(path).display();
+        let next =
+            format!("it is the Python PSI's: `psid migrate --from psi {folder}` takes it over\n");
+        told_of(path, kept.as_deref()) + &next
+    } else {
+        told_of(path, keep_aside(path)?.as_deref())
+    };
     persist::write_empty(path, vault)
         .map_err(|why| format!("writing {}: {why}; check the disk", path.display()))?;
-    Ok(aside + &format!("wrote an empty {}\n", path.display()))
+    aside += &format!("wrote an empty {}\n", path.display());
+    Ok(aside)
 }
 
 /// Not even with a key of its own may a key or a cache be lost by accident.
@@ -230,13 +232,17 @@ async fn refuse_to_replace(
             Err(error) => error.to_string(),
         });
     }
-    if cache.exists() && !first_start::is_old(cache) {
+    if cache.exists() && !is_of_the_python_psi(cache)? {
         return Err(format!(
             "there is a cache in {} already; --force sets it aside, and what only it holds is lost",
             cache.display()
         ));
     }
     Ok(())
+}
+
+fn is_of_the_python_psi(cache: &Path) -> Result<bool, String> {
+    is_old(cache).map_err(|error| files::told(cache, &error))
 }
 
 /// The key is shown once, and stays nowhere.

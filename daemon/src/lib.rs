@@ -265,7 +265,7 @@ async fn tidy(daemon: Arc<Daemon>, stop: CancellationToken) {
         let registry = Arc::clone(&daemon.service.registry);
         let refresher = Arc::clone(&daemon.refresher);
         let work = move || {
-            registry.purge(clock::now().wall);
+            registry.purge(clock::now());
             refresher.drop_deleted(clock::now());
             memory::give_back();
         };

@@ -155,20 +155,6 @@ impl Texts {
     }
 }
 
-/// The bytes of the memory of a generation: 8, big-endian; none when the first start is not over.
-pub fn encode_generation(generation: Option<u64>) -> SecretBytes {
-    SecretBytes::new(generation.map_or_else(Vec::new, |number| number.to_be_bytes().to_vec()))
-}
-
-/// Reads what [`encode_generation`] wrote.
-pub fn decode_generation(bytes: &SecretBytes) -> Result<Option<u64>, EnvelopeError> {
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let number = bytes.expose_secret().try_into().map(u64::from_be_bytes);
-    number.map(Some).map_err(|_| EnvelopeError::Payload("it is no number".into()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::Snapshot;
 use crate::clock::{self, Timestamp};
-use crate::envelope::{self, BackendPart, Content, Envelope, Vault};
+use crate::envelope::{self, BackendPart, Content, EnvelopeError, Vault};
 use crate::files;
 use crate::payload;
 use crate::shared_cache::SharedCache;
@@ -25,6 +25,9 @@ const REST: u32 = 12;
 const LATEST: Duration = Duration::from_millis(500);
 /// How long after a write that failed to try again, when nothing else changes.
 const RETRY: Duration = Duration::from_secs(30);
+
+/// What follows the name of a cache of version 1 that made way: `cache.enc.v1-TIME`.
+pub const OLD: &str = "v1";
 
 /// Writes the cache file.
 pub struct Persister {
@@ -57,111 +60,31 @@ pub enum Loaded {
     Snapshot(Snapshot),
     /// One that cannot be used, and is out of the way now: why, and where it is.
     SetAside(String),
-    /// One that cannot be used, and could not be set aside: why.
-    InTheWay(String),
+    /// One that could not be read, or not be set aside: why. It stays as it is, and is to be tried again.
+    Blocked(String),
 }
 
-/// The backend's parts that the cache file and the memory of its generation carry, as far as they can be
-/// read: a key backend may find its key by them.
-pub fn backend_parts(path: &Path) -> Vec<BackendPart> {
-    let files =
-        [path.to_owned(), memory_of(path)].into_iter().filter_map(|path| fs::read(path).ok());
-    files.filter_map(|file| envelope::backend_part(&file)).collect()
-}
-
-/// What the memory of the generation says. It lies outside the cache file, so that an older one that
-/// somebody puts in its place is noticed.
-pub enum Remembered {
-    /// There is none.
-    Nothing,
-    /// The first start with a key has begun, and is not over.
-    Begun,
-    /// The generation that was written last; 0 is what `cache init` leaves.
-    Generation(u64),
-    /// It cannot be used: why.
-    Unreadable(String),
-}
-
-/// Reads the memory of the generation of the cache at `path`.
-pub fn remembered(path: &Path, vault: &Vault) -> Remembered {
-    let memory = memory_of(path);
-    let generation = match fs::read(&memory) {
-        Ok(file) => vault
-            .open(Content::Generation, &file)
-            .and_then(|bytes| payload::decode_generation(&bytes))
-            .map_err(|why| why.to_string()),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Remembered::Nothing,
-        Err(error) => Err(error.to_string()),
-    };
-    match generation {
-        Ok(Some(generation)) => Remembered::Generation(generation),
-        Ok(None) => Remembered::Begun,
-        Err(why) => Remembered::Unreadable(format!("{}: {why}", memory.display())),
+/// The backend's part that the cache file carries, if there is one: a key backend may find its key by it.
+pub fn backend_part(path: &Path) -> Result<Option<BackendPart>, String> {
+    match fs::read(path) {
+        Ok(file) => Ok(envelope::backend_part(&file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(files::told(path, &error)),
     }
 }
 
-/// Whether nothing was ever written under the vault's keys: there is no memory and no cache of ours, and
-/// no registration is sealed; or the memory says so, as `cache init` leaves it.
-pub fn is_first(path: &Path, vault: &Vault, has_sealed: bool) -> bool {
-    match remembered(path, vault) {
-        Remembered::Nothing => !has_sealed && !is_begun(path),
-        // An old memory that somebody put back lies beside a cache that was written since.
-        Remembered::Begun | Remembered::Generation(0) => {
-            let opened =
-                fs::read(path).ok().and_then(|file| vault.open(Content::Cache, &file).ok());
-            let snapshot = opened.and_then(|bytes| payload::decode(&bytes).ok());
-            snapshot.is_none_or(|snapshot| snapshot.generation <= 1)
-        }
-        Remembered::Generation(_) | Remembered::Unreadable(_) => false,
-    }
-}
-
-/// Whether there is a memory or a cache of ours, whatever its key.
-pub fn is_begun(path: &Path) -> bool {
-    memory_of(path).exists() || fs::read(path).is_ok_and(|file| is_ours(&file))
-}
-
-/// Whether a file says that it is a cache of this version.
-fn is_ours(file: &[u8]) -> bool {
-    Envelope::parse(Content::Cache, file).is_ok()
-}
-
-/// Writes a generation of the cache, and then its number: a crash in between leaves a file that is newer
-/// than the memory, which is no rollback.
+/// Writes a generation of the cache.
 pub fn write(path: &Path, vault: &Vault, snapshot: &Snapshot) -> Result<(), String> {
-    let _freed_last = write_cache(path, vault, snapshot)?;
-    remember(path, vault, snapshot.generation)
-}
-
-/// Writes an empty cache under a new key, whose memory says 0.
-pub fn write_empty(path: &Path, vault: &Vault) -> Result<(), String> {
-    write_cache(path, vault, &Snapshot { generation: 1, entries: Vec::new() }).map(drop)
-}
-
-/// The bytes come back: to wipe and free those of a large cache takes as long as to write some.
-fn write_cache(path: &Path, vault: &Vault, snapshot: &Snapshot) -> Result<Vec<u8>, String> {
     let write = |out: &mut Vec<u8>| payload::encode(snapshot, clock::now().wall, out);
     let cache = vault
         .seal_written(Content::Cache, payload::room(snapshot), write)
         .map_err(|error| error.to_string())?;
-    files::replace(path, &cache).map_err(|error| error.to_string())?;
-    Ok(cache)
+    files::replace(path, &cache).map_err(|error| error.to_string())
 }
 
-/// Writes the number of the generation of the cache at `path` that was written last; 0 before the first.
-pub fn remember(path: &Path, vault: &Vault, generation: u64) -> Result<(), String> {
-    write_memory(path, vault, Some(generation))
-}
-
-/// Takes note that the first start with a key has begun.
-pub fn remember_beginning(path: &Path, vault: &Vault) -> Result<(), String> {
-    write_memory(path, vault, None)
-}
-
-fn write_memory(path: &Path, vault: &Vault, generation: Option<u64>) -> Result<(), String> {
-    let number = payload::encode_generation(generation);
-    let memory = vault.seal(Content::Generation, &number).map_err(|error| error.to_string())?;
-    files::replace(&memory_of(path), &memory).map_err(|error| error.to_string())
+/// Writes an empty cache, under a new key.
+pub fn write_empty(path: &Path, vault: &Vault) -> Result<(), String> {
+    write(path, vault, &Snapshot { generation: 1, entries: Vec::new() })
 }
 
 /// Seals a cache file under the present key that nobody keeps up to date.
@@ -172,38 +95,46 @@ pub fn reseal(path: &Path, vault: &Vault) -> Result<(), String> {
         _ => return Ok(()),
     };
     // One that does not open stays for what it is.
-    let Ok(snapshot) = vault.open(Content::Cache, &file).and_then(|bytes| payload::decode(&bytes))
-    else {
-        return Ok(());
-    };
+    let Ok(snapshot) = open(&file, vault) else { return Ok(()) };
     write(path, vault, &snapshot)
 }
 
-fn memory_of(path: &Path) -> PathBuf {
-    path.with_file_name("generation")
+fn open(file: &[u8], vault: &Vault) -> Result<Snapshot, EnvelopeError> {
+    vault.open(Content::Cache, file).and_then(|bytes| payload::decode(&bytes))
 }
 
-/// Reads the cache file. One that cannot be used is set aside, never overwritten.
+/// Reads the cache file. One that decodes wrongly is set aside, never overwritten; one that cannot be read
+/// may be a good one, and stays.
 pub fn load(path: &Path, vault: &Vault, now: Timestamp) -> Loaded {
-    let why = match fs::read(path) {
-        Ok(file) => {
-            match vault.open(Content::Cache, &file).and_then(|bytes| payload::decode(&bytes)) {
-                Ok(snapshot) => return Loaded::Snapshot(snapshot),
-                Err(why) => why.to_string(),
-            }
-        }
+    let file = match fs::read(path) {
+        Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Loaded::Nothing,
-        Err(error) => error.to_string(),
+        Err(error) => {
+            return Loaded::Blocked(format!(
+                "the cache cannot be read, which is tried again: {}",
+                files::told(path, &error)
+            ));
+        }
     };
-    match files::set_aside(path, now.as_millis() / 1_000) {
-        Ok(aside) => Loaded::SetAside(format!(
-            "{} is not usable: {why}; it was set aside as {}, and the cache fills anew",
-            path.display(),
-            aside.display()
-        )),
-        Err(error) => Loaded::InTheWay(format!(
-            "{} is not usable: {why}; it could not be set aside ({error}), so nothing is persisted",
-            path.display()
+    let why = match open(&file, vault) {
+        Ok(snapshot) => return Loaded::Snapshot(snapshot),
+        Err(why) => why,
+    };
+    let (what, why, then) = if why == EnvelopeError::Version(1) {
+        let folder = path.parent().unwrap_or(path).display();
+        let then = format!("to take it over, stop psid and run `psid migrate --from psi {folder}`");
+        (OLD, "it is the Python PSI's".to_owned(), then)
+    } else {
+        ("bad", why.to_string(), "the cache fills anew".to_owned())
+    };
+    let unusable = format!("{} is not usable: {why}", path.display());
+    match files::rename_as(path, what, now.as_millis() / 1_000) {
+        Ok(aside) => {
+            Loaded::SetAside(format!("{unusable}; it was set aside as {}; {then}", aside.display()))
+        }
+        Err(error) => Loaded::Blocked(format!(
+            "{unusable}; it cannot be set aside, which is tried again: {}",
+            files::told(path, &error)
         )),
     }
 }
@@ -259,35 +190,42 @@ impl Persister {
     /// Writes one generation; true when it is durable.
     pub async fn write(self: &Arc<Self>) -> bool {
         let this = Arc::clone(self);
-        let result = tokio::task::spawn_blocking(move || this.write_blocking())
-            .await
-            .unwrap_or_else(|_| Err("the writer crashed".into()));
-        let mut state = self.lock();
-        let path = self.path.display();
-        if let Err(why) = &result {
-            state.errors += 1;
-            if state.error.is_none() {
-                tracing::warn!("{path} cannot be written, which is retried: {why}");
-            }
-        }
-        if result.is_ok() && state.error.is_some() {
-            tracing::info!(errors = state.errors, "{path} is written again");
-        }
-        state.error = result.err();
-        state.error.is_none()
+        let written = tokio::task::spawn_blocking(move || this.write_blocking()).await;
+        written.unwrap_or_else(|_| self.note(Err("the writer crashed".into())))
     }
 
-    fn write_blocking(&self) -> Result<(), String> {
+    fn write_blocking(&self) -> bool {
+        // What became of a write is noted before the next one begins: of two at once, the later one counts.
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         // The count first: a change in between is written again, never missed.
         let changes = *self.cache.changes().borrow();
         let generation = self.lock().generation + 1;
         let snapshot = self.cache.read(|cache| cache.snapshot(generation));
-        write(&self.path, &self.vault, &snapshot)?;
+        let written = write(&self.path, &self.vault, &snapshot);
+        self.note(written.map(|()| (generation, changes)))
+    }
+
+    /// Takes note of what became of a write; true when it is durable.
+    fn note(&self, written: Result<(u64, u64), String>) -> bool {
         let mut state = self.lock();
-        state.generation = generation;
-        state.changes = changes;
-        Ok(())
+        let path = self.path.display();
+        match written {
+            Ok((generation, changes)) => {
+                if state.error.take().is_some() {
+                    tracing::info!(errors = state.errors, "{path} is written again");
+                }
+                (state.generation, state.changes) = (generation, changes);
+                true
+            }
+            Err(why) => {
+                state.errors += 1;
+                if state.error.is_none() {
+                    tracing::warn!("{path} cannot be written, which is retried: {why}");
+                }
+                state.error = Some(why);
+                false
+            }
+        }
     }
 
     /// Reads the file back and compares it with RAM; the sentence says what was found.
@@ -310,10 +248,7 @@ impl Persister {
                 file.map_err(|error| format!("{} cannot be read: {error}", self.path.display()))?
             }
         };
-        let snapshot = self
-            .vault
-            .open(Content::Cache, &file)
-            .and_then(|bytes| payload::decode(&bytes))
+        let snapshot = open(&file, &self.vault)
             .map_err(|why| format!("{} is not usable: {why}", self.path.display()))?
             .sorted();
         let ram = self.cache.read(|cache| cache.snapshot(snapshot.generation)).sorted();

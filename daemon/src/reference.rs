@@ -72,9 +72,12 @@ impl Reference {
         Self { provider: provider.into(), members }
     }
 
-    /// Reads a reference; `None` when `bytes` are no JSON object of strings with a `provider`.
+    /// Reads a reference, a byte order mark and blanks before it or not; `None` when `bytes` are no JSON object
+    /// of strings with a `provider`.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let Value::Object(object) = serde_json::from_slice(bytes).ok()? else { return None };
+        let Value::Object(object) = serde_json::from_slice(without_blanks(bytes)).ok()? else {
+            return None;
+        };
         let mut members = BTreeMap::new();
         for (name, value) in object {
             let Value::String(value) = value else { return None };
@@ -82,12 +85,6 @@ impl Reference {
         }
         let provider = members.remove("provider")?;
         Some(Self { provider, members })
-    }
-
-    /// What a JSON object says its provider is, whatever else is in it.
-    pub fn provider_named_in(bytes: &[u8]) -> Option<String> {
-        let object: Value = serde_json::from_slice(bytes).ok()?;
-        object.get("provider")?.as_str().map(str::to_owned)
     }
 
     /// The provider's name in the config.
@@ -182,6 +179,16 @@ impl fmt::Display for Reference {
         }
         Ok(())
     }
+}
+
+/// What follows a byte order mark and blanks.
+pub fn without_blanks(data: &[u8]) -> &[u8] {
+    let valid = match std::str::from_utf8(data) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&data[..error.valid_up_to()]).unwrap_or_default(),
+    };
+    let is_blank = |c: char| c.is_whitespace() || c == '\u{feff}';
+    &data[valid.len() - valid.trim_start_matches(is_blank).len()..]
 }
 
 /// A text of somebody's for one line of words: a refusal that quotes it whole may be too long for the

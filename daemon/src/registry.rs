@@ -1,18 +1,19 @@
-//! What podman registered: one file an id, a reference or a literal, sealed.
+//! What podman registered: one file an id, a reference or a sealed literal.
 //!
 //! `secrets/ID` is the truth and RAM its copy, read once. `deleted/ID` keeps what was deleted for ten
-//! minutes, for `podman secret create --replace` deletes before it stores.
+//! minutes, for `podman secret create --replace` deletes before it stores. What cannot be read says nothing
+//! of what is registered: it is read again until it can be.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use psi_common::{SecretBytes, SecretId};
+use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId};
+use tokio::time::Instant;
 
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::envelope::Vault;
 use crate::files;
 use crate::link::Link;
@@ -21,37 +22,53 @@ use crate::reference_file;
 
 mod names;
 mod sealing;
+mod trash;
 
 use names::Names;
 pub use names::Noted;
+pub use sealing::SealedUnder;
+use trash::Trash;
 
-/// How long a deleted secret can be restored.
-const RESTORABLE: Duration = Duration::from_secs(600);
+/// After a delete that was refused, stores are refused for so long: podman goes on with the store of
+/// `secret create --replace`, and would keep two secrets of one name.
+const STORES_REST: Duration = Duration::from_secs(2);
+
+/// How long after a delete a store may belong to it: it may wait for a key that is being opened.
+const ONE_REPLACE: Duration = Duration::from_secs(15);
+
+/// What a store needs on the disk at most.
+const ROOM: usize = MAX_SECRET_BYTES + 64 * 1_024;
 
 /// The registered secrets.
 pub struct Registry {
     folder: PathBuf,
-    deleted: PathBuf,
+    trash: Trash,
     keys: RwLock<Keys>,
-    known: RwLock<HashMap<SecretId, Registered>>,
+    known: RwLock<Known>,
     /// One writer: a check and the write that follows belong together, also when who asked has gone.
     writing: Mutex<()>,
     names: Names,
-    /// Why the folder cannot be read, when it cannot.
-    fault: RwLock<Option<String>>,
+    refused_delete: Mutex<Option<Instant>>,
+    last_delete: Mutex<Option<(SecretId, Instant)>>,
 }
 
-/// What registrations are sealed with.
+/// What was read of the folder.
+#[derive(Default)]
+struct Known {
+    secrets: HashMap<SecretId, Registered>,
+    /// Why the folder cannot be read, when it cannot.
+    fault: Option<String>,
+}
+
+/// What literals are sealed with.
 #[derive(Clone)]
 pub enum Keys {
-    /// There is no key backend: a reference has a checksum, and a literal cannot be kept.
+    /// There is no key backend: a literal cannot be kept.
     None,
-    /// The key is not open, yet or at all: a reference is read, though not verified.
+    /// The key is not open, yet or at all.
     Closed,
-    /// The key is open: a reference without its seal is refused.
+    /// The key is open.
     Open(Arc<Vault>),
-    /// The key is open for the first time: a reference from before it is believed.
-    First(Arc<Vault>),
 }
 
 /// What an id stands for.
@@ -63,6 +80,8 @@ pub enum Registered {
     Literal(Arc<SecretBytes>),
     /// A file that cannot be used: why, and what to do.
     Unusable(Arc<str>),
+    /// A file that cannot be read now: why, and what to do.
+    Unreadable(Arc<str>),
 }
 
 /// What is to be registered.
@@ -73,19 +92,29 @@ pub enum Registration {
     Literal(SecretBytes),
 }
 
-/// Why a registration was not changed.
+/// Why a registration was not found, or not changed.
 #[derive(Debug)]
 pub enum RegistryError {
     /// The id stands for something else already.
     Exists,
-    /// Nothing can be sealed without a key.
+    /// A literal cannot be sealed: there is no key backend.
+    NoBackend,
+    /// A literal cannot be sealed: the key is not open.
     NoKey,
     /// The id stands for nothing.
     NotRegistered,
+    /// The id stands for nothing since a while ago.
+    Deleted(SecretId),
     /// There is nothing to restore.
     NothingDeleted,
     /// What is to be restored cannot be used: why, and what to do.
     Unusable(Arc<str>),
+    /// What is registered cannot be read now: why, and what to do.
+    Unreadable(Arc<str>),
+    /// Nothing could be stored in place of what is to be deleted: why.
+    Irreplaceable(SecretId, String),
+    /// A delete was refused a moment ago.
+    Resting,
     /// The disk or the kernel said no.
     Storage(String),
 }
@@ -94,6 +123,10 @@ impl Registered {
     fn reference(reference: Reference) -> Self {
         Self::Reference(Arc::new(Link::new(reference)))
     }
+
+    fn is_usable(&self) -> bool {
+        matches!(self, Self::Reference(_) | Self::Literal(_))
+    }
 }
 
 impl Registry {
@@ -101,12 +134,13 @@ impl Registry {
     pub fn open(state: &Path, keys: Keys) -> Self {
         let registry = Self {
             folder: state.join("secrets"),
-            deleted: state.join("deleted"),
+            trash: Trash::open(state.join("deleted")),
             keys: RwLock::new(keys),
             known: RwLock::default(),
             writing: Mutex::default(),
             names: Names::open(state.join("names")),
-            fault: RwLock::default(),
+            refused_delete: Mutex::default(),
+            last_delete: Mutex::default(),
         };
         registry.read_all();
         registry
@@ -115,57 +149,93 @@ impl Registry {
     /// Takes a key over, and opens what it can with it.
     pub fn unlock(&self, vault: Arc<Vault>) {
         let _writing = lock(&self.writing);
-        self.take(Keys::Open(vault));
+        *write(&self.keys) = Keys::Open(vault);
+        self.read_all();
     }
 
-    fn take(&self, keys: Keys) {
-        *write(&self.keys) = keys;
-        self.read_all();
+    /// Whether something could not be read, and is to be read again.
+    pub fn is_unread(&self) -> bool {
+        let known = read(&self.known);
+        let is_unreadable = |what: &Registered| matches!(what, Registered::Unreadable(_));
+        known.fault.is_some()
+            || self.trash.fault().is_some()
+            || known.secrets.values().any(is_unreadable)
+    }
+
+    /// Reads again what could not be read.
+    pub fn read_again(&self) {
+        let _writing = lock(&self.writing);
+        if self.trash.fault().is_some() {
+            self.trash.read_again();
+        }
+        if self.is_unread() {
+            self.read_all();
+        }
     }
 
     /// An unreadable folder is not an empty one: what is known stays, and nothing may be changed.
     fn read_all(&self) {
-        let ids = match fs::read_dir(&self.folder) {
-            Ok(folder) => folder.map(|file| Ok(file?.file_name())).collect::<io::Result<Vec<_>>>(),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(error),
-        };
-        let ids = match ids {
+        let ids = match files::ids_in(&self.folder) {
             Ok(ids) => ids,
             Err(error) => {
-                *write(&self.fault) = Some(format!("{}: {error}", self.folder.display()));
+                write(&self.known).fault = Some(files::told(&self.folder, &error));
                 return;
             }
         };
-        let known = ids
-            .iter()
-            .filter_map(|name| name.to_str()?.parse::<SecretId>().ok())
-            .map(|id| (id, self.read(id, &self.folder.join(id.as_str()))))
-            .collect();
-        *write(&self.known) = known;
-        *write(&self.fault) = None;
+        let secrets = ids.into_iter().map(|id| {
+            let found = self.read(id, &self.folder.join(id.as_str()));
+            match (found, self.get(id)) {
+                (Registered::Unreadable(_), Some(known)) if known.is_usable() => (id, known),
+                (found, _) => (id, found),
+            }
+        });
+        let secrets = secrets.collect();
+        *write(&self.known) = Known { secrets, fault: None };
     }
 
-    /// Why the registered secrets cannot be read, when they cannot.
+    /// Why the registered secrets cannot be read, when they cannot, and what to do.
     pub fn fault(&self) -> Option<String> {
-        read(&self.fault).clone()
+        read(&self.known).fault.clone()
+    }
+
+    /// Why the deleted secrets cannot be read, when they cannot, and what to do.
+    pub fn trash_fault(&self) -> Option<String> {
+        self.trash.fault()
     }
 
     fn usable(&self) -> Result<(), RegistryError> {
-        self.fault().map_or(Ok(()), |why| Err(RegistryError::Storage(why)))
+        self.fault().map_or(Ok(()), |why| Err(RegistryError::Unreadable(why.into())))
     }
 
-    /// What an id stands for.
+    /// What an id stands for, as far as that is known.
     pub fn get(&self, id: SecretId) -> Option<Registered> {
-        read(&self.known).get(&id).cloned()
+        read(&self.known).secrets.get(&id).cloned()
     }
 
-    /// Every registered id and what it stands for, sorted by id.
+    /// What an id stands for, or why nobody can tell, or since when it stands for nothing.
+    pub fn find(&self, id: SecretId) -> Result<Registered, RegistryError> {
+        if let Some(known) = self.get(id) {
+            return Ok(known);
+        }
+        self.usable()?;
+        if self.trash.holds(id) {
+            return Err(RegistryError::Deleted(id));
+        }
+        Err(RegistryError::NotRegistered)
+    }
+
+    /// Every registered id and what it stands for, sorted by id, as far as that is known.
     pub fn all(&self) -> Vec<(SecretId, Registered)> {
-        let mut all: Vec<_> =
-            read(&self.known).iter().map(|(id, what)| (*id, what.clone())).collect();
+        let known = read(&self.known);
+        let mut all: Vec<_> = known.secrets.iter().map(|(id, what)| (*id, what.clone())).collect();
         all.sort_unstable_by_key(|(id, _)| *id);
         all
+    }
+
+    /// Likewise; refused while the folder cannot be read, for then there may be more.
+    pub fn list(&self) -> Result<Vec<(SecretId, Registered)>, RegistryError> {
+        self.usable()?;
+        Ok(self.all())
     }
 
     /// Registers a secret; it is durable when this returns. The same bytes again are no error.
@@ -174,6 +244,10 @@ impl Registry {
         id: SecretId,
         what: Registration,
     ) -> Result<(), RegistryError> {
+        let refused = *lock(&self.refused_delete);
+        if refused.is_some_and(|at| Instant::now() < at + STORES_REST) {
+            return Err(RegistryError::Resting);
+        }
         let registry = Arc::clone(self);
         blocking(move || registry.store_blocking(id, what)).await
     }
@@ -188,6 +262,9 @@ impl Registry {
                 (Registered::Reference(_), Registration::Reference(_, new)) => {
                     self.text_of(id, &path).is_some_and(|known| known == new.expose_secret())
                 }
+                (Registered::Unreadable(why), _) => {
+                    return Err(RegistryError::Unreadable(Arc::clone(why)));
+                }
                 _ => false,
             };
             return if same { Ok(()) } else { Err(RegistryError::Exists) };
@@ -199,39 +276,39 @@ impl Registry {
         };
         files::make_private_folder(&self.folder)?;
         files::replace(&path, &file)?;
-        write(&self.known).insert(id, known);
+        write(&self.known).secrets.insert(id, known);
         Ok(())
     }
 
     /// Registers references from elsewhere, each whose id is free, and tells which; durable when this
-    /// returns. Without an open key, [`Self::take_over_with`] is to seal them.
+    /// returns.
     pub fn take_over<'a>(
         &self,
         references: impl IntoIterator<Item = (SecretId, &'a Reference, &'a SecretBytes)>,
     ) -> Result<Vec<SecretId>, RegistryError> {
         let _writing = lock(&self.writing);
         self.usable()?;
+        self.trash.usable()?;
         let free: Vec<_> = references.into_iter().filter(|(id, ..)| self.is_free(*id)).collect();
         if free.is_empty() {
             return Ok(Vec::new());
         }
-        let vault = self.vault();
-        let seal = |(id, _, raw): &(SecretId, _, &SecretBytes)| {
-            reference_file::encode(id.as_str(), raw.expose_secret(), vault.as_deref())
+        let encode = |(id, _, raw): &(SecretId, _, &SecretBytes)| {
+            reference_file::encode(id.as_str(), raw.expose_secret())
         };
-        let sealed = free.iter().map(seal).collect::<Result<Vec<_>, _>>()?;
-        let files = free.iter().zip(&sealed).map(|((id, ..), file)| (id.as_str(), &file[..]));
+        let encoded: Vec<_> = free.iter().map(encode).collect();
+        let files = free.iter().zip(&encoded).map(|((id, ..), file)| (id.as_str(), &file[..]));
         files::add_all(&self.folder, files)?;
         let mut known = write(&self.known);
         for (id, reference, _) in &free {
-            known.insert(*id, Registered::reference((*reference).clone()));
+            known.secrets.insert(*id, Registered::reference((*reference).clone()));
         }
         Ok(free.into_iter().map(|(id, ..)| id).collect())
     }
 
     /// Whether an id is not registered, and was not a moment ago.
     pub fn is_free(&self, id: SecretId) -> bool {
-        self.get(id).is_none() && !self.deleted.join(id.as_str()).exists()
+        self.get(id).is_none() && !self.trash.holds(id)
     }
 
     /// Puts another reference in the place of one, durably; false when `id` stood for it already. The id is
@@ -253,50 +330,65 @@ impl Registry {
                 Some(Registered::Literal(_) | Registered::Unusable(_)) => {
                     return Err(RegistryError::Exists);
                 }
+                Some(Registered::Unreadable(why)) => return Err(RegistryError::Unreadable(why)),
                 None => return Err(RegistryError::NotRegistered),
             }
             let known = Registered::reference(reference.clone());
             let file = registry.sealed(id, &Registration::Reference(reference, raw))?;
             files::replace(&registry.folder.join(id.as_str()), &file)?;
-            write(&registry.known).insert(id, known);
+            write(&registry.known).secrets.insert(id, known);
             Ok(true)
         })
         .await
     }
 
-    /// Forgets a secret, durably, for ten minutes restorable; false when it was not registered.
+    /// Forgets a secret, durably, for ten minutes restorable; false when it was not registered. Without
+    /// `force`, nothing is deleted while nothing could be stored in its place.
     pub async fn delete(
         self: &Arc<Self>,
         id: SecretId,
-        now: Timestamp,
+        now: Moment,
+        force: bool,
     ) -> Result<bool, RegistryError> {
         let registry = Arc::clone(self);
-        blocking(move || registry.delete_blocking(id, now)).await
+        let deleted = blocking(move || registry.delete_blocking(id, now, force)).await;
+        match &deleted {
+            Ok(true) => *lock(&self.last_delete) = Some((id, Instant::now())),
+            // Whatever kept podman from deleting must keep it from storing too.
+            Err(_) if !force => *lock(&self.refused_delete) = Some(Instant::now()),
+            Ok(false) | Err(_) => {}
+        }
+        deleted
     }
 
-    fn delete_blocking(&self, id: SecretId, now: Timestamp) -> Result<bool, RegistryError> {
+    fn delete_blocking(
+        &self,
+        id: SecretId,
+        now: Moment,
+        force: bool,
+    ) -> Result<bool, RegistryError> {
         let _writing = lock(&self.writing);
-        self.usable()?;
-        let path = self.folder.join(id.as_str());
-        let grave = self.deleted.join(id.as_str());
-        if self.get(id).is_none() {
-            return Ok(false);
+        let is_known = self.get(id).is_some();
+        if !is_known {
+            return self.usable().map(|()| false);
         }
-        files::make_private_folder(&self.deleted)?;
-        // The time of the deletion, by which it is purged, is the file's; an old one would be its end.
-        let deleted_at = SystemTime::UNIX_EPOCH + Duration::from_millis(now.as_millis());
-        let buried = fs::File::open(&path)
-            .and_then(|file| file.set_modified(deleted_at).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(&path, &grave));
-        match buried {
-            // Somebody was faster, or an earlier try got that far: what is left is to make it durable.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            result => result?,
+        if !force {
+            self.usable()?;
+            self.can_store().map_err(|why| RegistryError::Irreplaceable(id, why))?;
         }
-        files::sync_folder_of(&grave)?;
-        files::sync_folder_of(&path)?;
-        write(&self.known).remove(&id);
+        self.trash.take(id, &self.folder.join(id.as_str()), now)?;
+        write(&self.known).secrets.remove(&id);
         Ok(true)
+    }
+
+    /// Whether a secret could be stored now, a literal too if any can be; if not, why.
+    fn can_store(&self) -> Result<(), String> {
+        if matches!(&*read(&self.keys), Keys::Closed) {
+            return Err("there is no key to seal a literal with".into());
+        }
+        files::make_private_folder(&self.folder)
+            .and_then(|()| files::try_to_write(&self.folder, ROOM))
+            .map_err(|error| format!("{}: {error}", self.folder.display()))
     }
 
     /// Registers again what was deleted under `id` within the last ten minutes.
@@ -309,60 +401,44 @@ impl Registry {
         let _writing = lock(&self.writing);
         self.usable()?;
         let path = self.folder.join(id.as_str());
-        let grave = self.deleted.join(id.as_str());
-        // What cannot be used stays where it is.
-        if let Registered::Unusable(why) = self.read(id, &grave)
-            && grave.exists()
-        {
-            return Err(RegistryError::Unusable(why));
+        // It is not there if an earlier try got as far as to move it.
+        if self.trash.path(id).exists() {
+            // What cannot be used stays where it is.
+            match self.read(id, &self.trash.path(id)) {
+                Registered::Unusable(why) => return Err(RegistryError::Unusable(why)),
+                Registered::Unreadable(why) => return Err(RegistryError::Unreadable(why)),
+                Registered::Reference(_) | Registered::Literal(_) => {}
+            }
         }
-        // An earlier try may have got so far and no further: what is left is to make it durable.
-        let is_moved = self.get(id).is_none() && path.exists();
-        match files::rename_to_free(&grave, &path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                return Err(RegistryError::Exists);
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound && is_moved => {
-                files::sync_folder_of(&path)?;
-                files::sync_folder_of(&grave)?;
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(RegistryError::NothingDeleted);
-            }
-            result => result?,
-        }
-        write(&self.known).insert(id, self.read(id, &path));
+        self.trash.give_back(id, &path, self.get(id).is_none())?;
+        write(&self.known).secrets.insert(id, self.read(id, &path));
         Ok(())
     }
 
     /// What can be restored at `now`, and for how long.
-    pub fn restorable(&self, now: Timestamp) -> Vec<(SecretId, Duration)> {
-        let mut found: Vec<_> = self
-            .graves()
-            .filter_map(|(id, deleted_at)| {
-                let left = RESTORABLE.checked_sub(deleted_at.age(now))?;
-                Some((id, left))
-            })
-            .collect();
-        found.sort_unstable();
-        found
+    pub fn restorable(&self, now: Moment) -> Result<Vec<(SecretId, Duration)>, RegistryError> {
+        self.trash.usable()?;
+        Ok(self.trash.restorable(now))
+    }
+
+    /// What was deleted last, if that may be a part of the same `podman secret create --replace`.
+    pub fn deleted_just_now(&self) -> Option<SecretId> {
+        let last = *lock(&self.last_delete);
+        last.filter(|(_, at)| at.elapsed() < ONE_REPLACE).map(|(id, _)| id)
     }
 
     /// What a restorable id referred to, in the words of people; empty when it was no reference.
     pub fn about_deleted(&self, id: SecretId) -> String {
-        match self.read(id, &self.deleted.join(id.as_str())) {
+        match self.read(id, &self.trash.path(id)) {
             Registered::Reference(reference) => reference.to_string(),
-            Registered::Literal(_) | Registered::Unusable(_) => String::new(),
+            _ => String::new(),
         }
     }
 
     /// Removes for good what was deleted ten minutes before `now`.
-    pub fn purge(&self, now: Timestamp) {
-        for (id, deleted_at) in self.graves() {
-            if deleted_at.age(now) > RESTORABLE {
-                let _ = fs::remove_file(self.deleted.join(id.as_str()));
-            }
-        }
+    pub fn purge(&self, now: Moment) {
+        let _writing = lock(&self.writing);
+        self.trash.purge(now);
     }
 
     /// What podman calls the registered and the restorable ids, as far as it was noted.
@@ -379,16 +455,10 @@ impl Registry {
         blocking(move || {
             let _writing = lock(&registry.writing);
             registry.usable()?;
+            registry.trash.usable()?;
             Ok(registry.names.note(names, |id| !registry.is_free(id))?)
         })
         .await
-    }
-
-    fn graves(&self) -> impl Iterator<Item = (SecretId, Timestamp)> {
-        fs::read_dir(&self.deleted).into_iter().flatten().flatten().filter_map(|file| {
-            let id = file.file_name().to_str()?.parse().ok()?;
-            Some((id, file.metadata().ok()?.modified().ok()?.into()))
-        })
     }
 }
 

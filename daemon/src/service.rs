@@ -2,6 +2,7 @@
 
 mod ask;
 mod beside;
+mod classify;
 mod error;
 mod offline;
 mod report;
@@ -23,11 +24,12 @@ use crate::link::Link;
 use crate::provider::ProviderError;
 use crate::reference::{Coordinates, Reference, shown};
 use crate::reference_file::{ReferenceFile, ReferenceFileError};
-use crate::registry::{Registered, Registration, Registry};
+use crate::registry::{Registered, Registration, Registry, RegistryError};
 use crate::shared_cache::SharedCache;
 use crate::tasks::Tasks;
 use crate::upstream::{Upstream, Upstreams};
 use ask::Question;
+use classify::Look;
 use error::{bad_reference, is_taken_back, no_answer, refused, too_old};
 
 pub use error::{ServiceError, refusal};
@@ -256,8 +258,17 @@ impl Service {
         data: SecretBytes,
         kind: Kind,
     ) -> Result<(), ServiceError> {
-        let what = self.judge(data, kind)?;
-        Ok(self.registry.store(id, what).await?)
+        let stored = match self.judge(data, kind) {
+            Ok(what) => self.registry.store(id, what).await.map_err(ServiceError::from),
+            Err(refused) => Err(refused),
+        };
+        // Podman has deleted the one that this is to replace.
+        stored.map_err(|error| match self.registry.deleted_just_now() {
+            Some(deleted) => error.with_remedy(&format!(
+                "if it was to replace a secret, `psi-driver restore {deleted}` brings that back"
+            )),
+            None => error,
+        })
     }
 
     /// Points a registered reference elsewhere; durable when this returns. False: it led there already.
@@ -270,36 +281,45 @@ impl Service {
         }
     }
 
-    /// A reference names a provider that is configured; anything else is a literal.
+    /// A reference or a literal, by its look; what only resembles a reference is refused.
     fn judge(&self, data: SecretBytes, kind: Kind) -> Result<Registration, ServiceError> {
         let (data, kind) = text_given(data, kind)?;
-        let named = Reference::provider_named_in(data.expose_secret());
-        let configured = named.is_some_and(|name| self.upstreams().providers.contains_key(&name));
-        match kind {
-            Kind::Literal => return Ok(Registration::Literal(data)),
-            Kind::Guess if !configured => return Ok(Registration::Literal(data)),
-            Kind::Reference if !configured => {
-                return Err(bad_reference(
-                    "it is no JSON object whose \"provider\" is one of the config's".into(),
-                ));
+        let provider = match classify::look(data.expose_secret()) {
+            _ if kind == Kind::Literal => return Ok(Registration::Literal(data)),
+            Look::Literal if kind == Kind::Guess => return Ok(Registration::Literal(data)),
+            Look::Literal => {
+                return Err(refused_as(kind, "it is no JSON object with a \"provider\"".into()));
             }
-            Kind::Guess | Kind::Reference => {}
+            Look::Mistake(why) => return Err(refused_as(kind, why)),
+            Look::Reference(provider) => provider,
+        };
+        let upstreams = self.upstreams();
+        if !upstreams.providers.contains_key(&provider) {
+            let why = format!("the config has no [providers.{}]", shown(&provider));
+            return Err(refused_as(kind, why));
         }
         let reference = Reference::parse(data.expose_secret())
-            .ok_or_else(|| bad_reference("not every member is a string".into()))?;
-        accepted(&self.upstreams(), &reference)?;
+            .ok_or_else(|| refused_as(kind, "not every member is a string".into()))?;
+        let upstream = upstream_of(&upstreams, &reference)?;
+        upstream.provider.accept(&reference).map_err(|why| refused_as(kind, why))?;
         Ok(Registration::Reference(reference, data))
     }
 
-    /// Forgets a registration; false when there was none. Its value stays for some seconds: podman deletes
-    /// before it stores, on `create --replace`.
-    pub async fn delete(&self, id: SecretId, now: Timestamp) -> Result<bool, ServiceError> {
+    /// Forgets a registration; false when there was none. Its value stays for some seconds: podman
+    /// deletes before it stores, on `create --replace`. Without `force`, it is refused while nothing could be
+    /// stored in its place.
+    pub async fn delete(
+        &self,
+        id: SecretId,
+        now: Moment,
+        force: bool,
+    ) -> Result<bool, ServiceError> {
         if let Some(Registered::Reference(link)) = self.registry.get(id)
             && let Some(at) = self.led(&link)
         {
-            self.deleted.lock().unwrap_or_else(PoisonError::into_inner).insert(at, now);
+            self.deleted.lock().unwrap_or_else(PoisonError::into_inner).insert(at, now.wall);
         }
-        Ok(self.registry.delete(id, now).await?)
+        Ok(self.registry.delete(id, now, force).await?)
     }
 
     /// Where the references led whose registration was deleted `age` ago or earlier; each once.
@@ -348,7 +368,12 @@ impl Service {
 
     /// Where a reference leads, if its provider is configured and takes it.
     pub fn coordinates(&self, reference: &Reference) -> Option<Coordinates> {
-        accepted(&self.upstreams(), reference).ok().map(|(_, at)| at)
+        self.place_of(reference).ok()
+    }
+
+    /// Likewise, or why it leads nowhere.
+    pub fn place_of(&self, reference: &Reference) -> Result<Coordinates, ServiceError> {
+        accepted(&self.upstreams(), reference).map(|(_, at)| at)
     }
 
     /// Likewise, found out once.
@@ -375,10 +400,11 @@ impl Service {
 
     fn resolve(&self, wanted: &Wanted) -> Result<Resolved, ServiceError> {
         let references = match wanted {
-            Wanted::Id(id) => match self.registry.get(*id).ok_or_else(ServiceError::unknown)? {
+            Wanted::Id(id) => match self.registry.find(*id)? {
                 Registered::Literal(value) => return Ok(Resolved::Literal(value)),
                 Registered::Reference(link) => vec![link],
                 Registered::Unusable(why) => return Err(ServiceError::NoKey(why.to_string())),
+                Registered::Unreadable(why) => return Err(RegistryError::Unreadable(why).into()),
             },
             Wanted::Name(name) if name.starts_with('{') => {
                 let reference = Reference::parse(name.as_bytes()).ok_or_else(|| {
@@ -440,6 +466,17 @@ fn tell_overdue(entry: &Entry, reference: &Reference, error: &ProviderError) {
             "{reference} is older than max_stale, and served all the same: it was served since the boot, and a \
              container may be running with it ({error})"
         );
+    }
+}
+
+/// What looks like a reference is none: why. It may be meant as a literal all the same.
+fn refused_as(kind: Kind, why: String) -> ServiceError {
+    let refused = bad_reference(why);
+    match kind {
+        Kind::Guess => {
+            refused.with_remedy("`psi-driver add NAME --literal` stores it as a literal")
+        }
+        Kind::Literal | Kind::Reference => refused,
     }
 }
 

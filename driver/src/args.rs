@@ -256,8 +256,6 @@ fn owner(text: &str) -> Result<(u32, u32), String> {
 pub(crate) enum CacheCommand {
     /// Make a key, seal it, prove that it opens, and write an empty cache
     Init(InitOptions),
-    /// Take over mappings and cached values of the Python PSI, while psid is stopped
-    Adopt(AdoptOptions),
     /// Tell the cache's state, each provider's, and whether a reboot now would survive an outage
     Status {
         /// Also read cache.enc back and compare it with what the daemon holds
@@ -358,22 +356,6 @@ pub(crate) struct InitOptions {
     /// Try the token's PIN once, though it was refused
     #[arg(long)]
     pub(crate) retry: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct AdoptOptions {
-    /// The state folder of the Python PSI, or a cache file of it; nothing there is changed. Of psid's own,
-    /// the references that have no seal of its key get one
-    pub(crate) dir: PathBuf,
-    /// The key of its tpm backend: 32 bytes, or sealed by systemd-creds as psi-cache-key (default: our own)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key: Option<PathBuf>,
-    /// Tell what would be taken over, and change nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -479,7 +461,6 @@ impl Command {
             Self::Render(_) => "render".into(),
             Self::Cache { command } => match command {
                 CacheCommand::Init(_) => "cache init".into(),
-                CacheCommand::Adopt(_) => "cache adopt".into(),
                 CacheCommand::Status { .. } => "cache status".into(),
                 CacheCommand::Refresh { .. } => "cache refresh".into(),
                 CacheCommand::Invalidate { target } => {

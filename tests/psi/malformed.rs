@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use psi_daemon::reference_file;
 use serde_json::Value;
 
 use crate::harness::{Config, Double, World, id, repository};
@@ -60,7 +61,9 @@ fn every_malformed_reference_is_refused_with_its_own_words() {
     fs::create_dir_all(&secrets).unwrap();
     let numbered = || (1..).zip(&all);
     for (number, (_, file, _)) in numbered() {
-        fs::copy(file, secrets.join(id(number))).unwrap();
+        let id = id(number);
+        let registered = reference_file::encode(&id, &fs::read(file).unwrap());
+        fs::write(secrets.join(&id), registered).unwrap();
     }
     let psid = world.start();
     for (number, (name, file, words)) in numbered() {

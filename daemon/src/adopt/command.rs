@@ -1,4 +1,4 @@
-//! `psid adopt`: takes over from another folder, while psid is stopped.
+//! `psid migrate --from psi DIR`: takes over from a folder, its own too, while psid is stopped.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use psi_common::Exit;
 
-use super::first_start::is_old;
-use super::old_key::{NotOpened, OldKeys};
-use super::old_state::{self, Mappings};
+use super::old_key::{NotOpened, OldKeys, Unwrap};
+use super::old_state::{self, Mappings, is_old};
 use super::ours::Ours;
 use super::report::{Report, Values};
 use super::values::{self, Placed, SEALED};
@@ -17,7 +16,6 @@ use crate::config::Config;
 use crate::daemon::open_vault;
 use crate::files;
 use crate::key::KeyBackend;
-use crate::persist;
 use crate::reference::Reference;
 use crate::registry::Registered;
 use crate::service::{Service, ServiceError};
@@ -63,7 +61,11 @@ pub async fn adopt(
     let state = &surroundings.paths.state;
     let source = Source::find(&options.from, state)?;
     let _owner = own(state, options.dry_run).map_err(|why| (Exit::BadInput, why))?;
-    let Parts { service, backend, mut old_keys, .. } = assemble::parts(config, surroundings);
+    let Parts { service, backend, token, .. } = assemble::parts(config, surroundings);
+    // Python's credential has the name of ours.
+    let credential = surroundings.cache_key();
+    let token = token.map(|token| Box::new(token) as Box<dyn Unwrap>);
+    let mut old_keys = OldKeys { credential, token };
     if let Some(key) = &options.key {
         old_keys = old_keys.with_key_in(key);
     }
@@ -74,7 +76,6 @@ pub async fn adopt(
         Some(file) => Some(place.merge(&source, file, &mut report).await),
         None => None,
     };
-    report.sealed = place.unlock(&source.from, options.dry_run).await?;
     if !options.dry_run {
         place.register(&source.mappings)?;
     }
@@ -121,14 +122,15 @@ impl Source {
             let (file, mappings) = (old_state::cache(&from)?, Mappings::default());
             return Ok(Self { cache: from.clone(), file, mappings, from });
         }
-        let (cache, below) = (from.join("cache.enc"), from.join("secrets"));
-        let is_ours = fs::canonicalize(state).is_ok_and(|state| state == from);
-        if is_ours && !is_old(&cache) {
-            return Ok(Self { mappings: old_state::mappings(&[&from])?, cache, file: None, from });
+        if fs::canonicalize(state).is_ok_and(|state| state == from) {
+            let cache = old_state::cache_among_ours(&from)?;
+            let file = cache.as_deref().map(old_state::cache).transpose()?.flatten();
+            let cache = cache.unwrap_or_else(|| from.join("cache.enc"));
+            // What lies below is registered, and not all of it is a mapping.
+            return Ok(Self { mappings: old_state::mappings(&[&from])?, cache, file, from });
         }
-        // In our own folder, what lies below is registered, and not all of it is a mapping.
-        let folders = [from.as_path(), &below];
-        let mappings = old_state::mappings(if is_ours { &folders[..1] } else { &folders })?;
+        let (cache, below) = (from.join("cache.enc"), from.join("secrets"));
+        let mappings = old_state::mappings(&[&from, &below])?;
         Ok(Self { file: old_state::cache(&cache)?, cache, mappings, from })
     }
 }
@@ -156,30 +158,6 @@ impl Place<'_> {
             }
         }
         report
-    }
-
-    /// Opens the key under which mappings are registered: without its seal, psid would refuse one. In our own
-    /// folder, what is registered without a seal gets one; how many that were.
-    async fn unlock(&self, from: &Path, dry_run: bool) -> Result<u64, (Exit, String)> {
-        let Some(backend) = &self.backend else { return Ok(0) };
-        let registry = &self.service.registry;
-        let vault = match open_vault(&**backend, &self.cache, registry).await {
-            Ok(vault) => vault,
-            // Psid's first start will seal them.
-            Err(_) if !persist::is_begun(&self.cache) && !registry.has_sealed() => return Ok(0),
-            Err(why) => return Err((Exit::BadInput, why)),
-        };
-        let is_ours =
-            fs::canonicalize(self.cache.with_file_name("")).is_ok_and(|ours| ours == from);
-        match (is_ours, dry_run) {
-            (true, true) => return Ok(registry.from_before(&vault) as u64),
-            (true, false) => registry.take_over_with(vault),
-            (false, _) => {
-                registry.unlock(vault);
-                Ok(0)
-            }
-        }
-        .map_err(|error| (Exit::Io, ServiceError::from(error).to_string()))
     }
 
     fn register(&self, mappings: &Mappings) -> Result<(), (Exit, String)> {
@@ -240,7 +218,7 @@ impl Place<'_> {
         )?;
         let path = &self.cache;
         let vault = open_vault(&**backend, path, &self.service.registry).await?;
-        if !is_old(path) {
+        if !is_old(path).map_err(|error| files::told(path, &error))? {
             return Ours::open(path, vault);
         }
         if fs::canonicalize(path).is_ok_and(|path| path == old) {
@@ -248,7 +226,7 @@ impl Place<'_> {
         }
         let path = path.display();
         Err(format!(
-            "{path} is the Python PSI's too; take that over first, `psi-driver cache adopt {path}`"
+            "{path} is the Python PSI's too; take that over first, `psid migrate --from psi {path}`"
         ))
     }
 }

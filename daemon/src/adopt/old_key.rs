@@ -8,26 +8,34 @@ use psi_common::SecretBytes;
 
 use crate::credential::Credential;
 use crate::legacy::{LegacyError, OldCache, SealedCache};
+use crate::pkcs11::Token;
 use crate::sealer::DataKey;
 
 /// What opens an old cache.
-pub struct OldKeys {
+pub(super) struct OldKeys {
     /// The key of the tpm backend.
-    pub credential: Credential,
+    pub(super) credential: Credential,
     /// The token of the hsm backend, when the config names one.
-    pub token: Option<Box<dyn Unwrap>>,
+    pub(super) token: Option<Box<dyn Unwrap>>,
 }
 
 /// A token that holds an RSA key.
 #[async_trait]
-pub trait Unwrap: Send + Sync {
+pub(super) trait Unwrap: Send + Sync {
     /// Unwraps a data key (RSA-OAEP, SHA-256); `Err` is what happened; what to do.
     async fn unwrap_key(&self, wrapped: &[u8]) -> Result<SecretBytes, String>;
 }
 
+#[async_trait]
+impl Unwrap for Token {
+    async fn unwrap_key(&self, wrapped: &[u8]) -> Result<SecretBytes, String> {
+        Self::unwrap_key(self, wrapped).await.map_err(|error| error.to_string())
+    }
+}
+
 /// Why an old cache was not opened.
 #[derive(Debug)]
-pub enum NotOpened {
+pub(super) enum NotOpened {
     /// There is no key for it: why.
     NoKey(String),
     /// The token does not give its key now: what happened; what to do.
@@ -38,7 +46,7 @@ pub enum NotOpened {
 
 impl OldKeys {
     /// With the key of the tpm backend in a file: 32 bytes, or sealed by systemd-creds.
-    pub fn with_key_in(self, path: &Path) -> Self {
+    pub(super) fn with_key_in(self, path: &Path) -> Self {
         let is_raw = path.metadata().is_ok_and(|about| about.len() == DataKey::LEN as u64);
         let (delivered, sealed) =
             if is_raw { (Some(path.to_owned()), PathBuf::new()) } else { (None, path.to_owned()) };
@@ -46,7 +54,7 @@ impl OldKeys {
     }
 
     /// Opens a file.
-    pub async fn open(&self, file: &[u8]) -> Result<OldCache, NotOpened> {
+    pub(super) async fn open(&self, file: &[u8]) -> Result<OldCache, NotOpened> {
         let sealed = SealedCache::parse(file).map_err(NotOpened::Unusable)?;
         let key = match sealed.wrapped() {
             None => self.of_systemd().await.map_err(NotOpened::NoKey),
@@ -93,10 +101,10 @@ mod tests {
     /// What OpenSSL unwraps with the fixture's `hsm-key.pem`.
     const UNWRAPPED: &str = "29d6afea6258a5179b8455db64fb539fca90bbe758ab1c5083005976d6b5903e";
 
-    struct Token(Result<usize, &'static str>);
+    struct FakeToken(Result<usize, &'static str>);
 
     #[async_trait]
-    impl Unwrap for Token {
+    impl Unwrap for FakeToken {
         async fn unwrap_key(&self, wrapped: &[u8]) -> Result<SecretBytes, String> {
             assert_eq!(wrapped.len(), 256);
             let length = self.0?;
@@ -106,7 +114,7 @@ mod tests {
         }
     }
 
-    fn keys(token: Option<Token>) -> OldKeys {
+    fn keys(token: Option<FakeToken>) -> OldKeys {
         let credential = Credential {
             name: "psi-cache-key".into(),
             delivered: None,
@@ -125,10 +133,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_opens_the_cache_of_the_hsm_backend() {
-        assert_eq!(keys(Some(Token(Ok(32)))).open(CACHE).await.unwrap().len(), 7);
-        let short = why(&keys(Some(Token(Ok(16)))), CACHE).await;
+        assert_eq!(keys(Some(FakeToken(Ok(32)))).open(CACHE).await.unwrap().len(), 7);
+        let short = why(&keys(Some(FakeToken(Ok(16)))), CACHE).await;
         assert!(short.contains("the token unwrapped 16 bytes instead of 32"), "{short}");
-        let away = why(&keys(Some(Token(Err("it is away; put it in")))), CACHE).await;
+        let away = why(&keys(Some(FakeToken(Err("it is away; put it in")))), CACHE).await;
         assert_eq!(away, "it is away; put it in");
         assert!(why(&keys(None), CACHE).await.contains("[providers.nitrokeyhsm]"));
     }

@@ -1,16 +1,18 @@
 //! A state folder of the Python PSI: read, and left as it is.
 //!
-//! Its mappings lie in the folder itself, each under its podman id, and `cache.enc` among them.
+//! Its mappings lie in the folder itself, each under its podman id, and `cache.enc` among them. Where psid or
+//! `cache init` put that aside, it is `cache.enc.v1-TIME`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId};
+use psi_common::{CacheHeader, MAX_SECRET_BYTES, SecretBytes, SecretId};
 use rustix::fs::{Mode, OFlags};
 
-use crate::legacy::mapping;
+use crate::legacy::{self, mapping};
+use crate::persist::OLD;
 use crate::reference::Reference;
 
 /// A mapping, as its file has it.
@@ -73,6 +75,35 @@ fn read_mapping(path: &Path) -> Result<(Reference, SecretBytes), String> {
     // What is no mapping may be a secret, so it is wiped too.
     let raw = SecretBytes::new(raw);
     Ok((reference?, raw))
+}
+
+/// Whether a file says that it is the Python PSI's cache.
+pub fn is_old(path: &Path) -> io::Result<bool> {
+    let mut header = [0; CacheHeader::LEN];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    match read {
+        Ok(()) => Ok(legacy::is_old_cache(&header)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Where the Python PSI's cache is in our own state folder; none, when there is none.
+pub(super) fn cache_among_ours(folder: &Path) -> io::Result<Option<PathBuf>> {
+    let cache = folder.join("cache.enc");
+    if is_old(&cache)? {
+        return Ok(Some(cache));
+    }
+    let mut newest = None;
+    for file in fs::read_dir(folder)? {
+        let file = file?;
+        if file.file_name().to_string_lossy().starts_with(&format!("cache.enc.{OLD}-")) {
+            newest = newest.max(Some((file.metadata()?.modified()?, file.path())));
+        }
+    }
+    Ok(newest.map(|(_, path)| path))
 }
 
 /// Reads the Python PSI's `cache.enc`; `None` when there is no such file.

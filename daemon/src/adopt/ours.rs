@@ -11,11 +11,8 @@ use crate::cache::{Entry, Snapshot};
 use crate::envelope::{Content, Vault};
 use crate::files;
 use crate::payload;
-use crate::persist::{self, Remembered};
+use crate::persist;
 use crate::reference::Coordinates;
-
-/// What follows the name of a cache of version 1 that made way for one of ours.
-pub(super) const KEPT: &str = "v1";
 
 /// Our own cache.
 pub(super) struct Ours {
@@ -33,12 +30,15 @@ pub(super) struct Ours {
 impl Ours {
     /// Ours, empty, in the place of an old one.
     pub(super) fn in_place_of_an_old_one(path: &Path, vault: Arc<Vault>) -> Self {
-        let generation = match persist::remembered(path, &vault) {
-            Remembered::Generation(generation) => generation,
-            Remembered::Nothing | Remembered::Begun | Remembered::Unreadable(_) => 0,
-        };
         let entries = BTreeMap::new();
-        Self { path: path.to_owned(), vault, generation, entries, replaces: true, changed: false }
+        Self {
+            path: path.to_owned(),
+            vault,
+            generation: 0,
+            entries,
+            replaces: true,
+            changed: false,
+        }
     }
 
     /// Ours as it is on the disk; empty when there is none.
@@ -54,7 +54,6 @@ impl Ours {
                 let path = path.display();
                 format!("our own {path} is not usable: {why}; start psid once, which sets it aside")
             })?;
-        let generation = generation.max(empty.generation);
         Ok(Self { generation, entries: entries.into_iter().collect(), ..empty })
     }
 
@@ -85,13 +84,14 @@ impl Ours {
         self.changed || self.replaces
     }
 
-    /// Writes it. An old one in its place keeps its bytes, and gets another name: that.
-    pub(super) fn write(self) -> Result<Option<PathBuf>, String> {
-        let kept = if self.replaces { files::keep_as(&self.path, KEPT) } else { Ok(None) };
-        let kept = kept.map_err(|error| format!("a second name for the old one: {error}"))?;
+    /// Writes it. An old one in its place keeps its bytes, and gets another name.
+    pub(super) fn write(self) -> Result<(), String> {
+        if self.replaces {
+            files::keep_as(&self.path, persist::OLD)
+                .map_err(|error| format!("a second name for the old one: {error}"))?;
+        }
         let entries = self.entries.into_iter().collect();
         let snapshot = Snapshot { generation: self.generation + 1, entries };
-        persist::write(&self.path, &self.vault, &snapshot)?;
-        Ok(kept)
+        persist::write(&self.path, &self.vault, &snapshot)
     }
 }

@@ -1,4 +1,4 @@
-//! What `psid adopt` tells: for people, and as JSON.
+//! What `psid migrate` tells: for people, and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Formatter};
@@ -25,8 +25,6 @@ pub struct Report {
     pub conflicting: Vec<SecretId>,
     /// The ids whose files are no mappings, and why.
     pub strange: Vec<(SecretId, String)>,
-    /// How many references that were registered without a seal have one now.
-    pub sealed: u64,
     /// By provider.
     pub providers: BTreeMap<String, Counts>,
     /// What became of the cache; none: there was none.
@@ -57,7 +55,7 @@ pub struct Values {
     pub unclaimed: usize,
     /// Those that are sealed in their mappings.
     pub sealed: usize,
-    /// Those that lack a section of the config, by its name.
+    /// Those that lead nowhere under this config, by the cause.
     pub homeless: BTreeMap<String, usize>,
     /// The ids whose value our cache has not.
     pub missing: Vec<SecretId>,
@@ -96,7 +94,6 @@ impl Report {
                 "conflicting": ids(&self.conflicting),
                 "not_understood": self.strange.iter().map(strange).collect::<Vec<_>>(),
             },
-            "references_sealed": self.sealed,
             "values": values,
             "providers": providers,
         });
@@ -120,9 +117,6 @@ impl fmt::Display for Report {
         }
         for (id, why) in &self.strange {
             writeln!(f, "           {id} is left: {why}")?;
-        }
-        if self.sealed > 0 {
-            writeln!(f, "references {} that had no seal {would}sealed", self.sealed)?;
         }
         match &self.values {
             None => writeln!(f, "values     none: there is no cache")?,
@@ -154,11 +148,8 @@ impl Values {
             self.cache.display(),
             values::time(self.written_at)
         )?;
-        for (section, count) in &self.homeless {
-            writeln!(
-                f,
-                "           {count} left: add {section} to the config, and run this again"
-            )?;
+        for (why, count) in &self.homeless {
+            writeln!(f, "           {count} left: {why}, and run this again")?;
         }
         for id in &self.missing {
             writeln!(f, "           {id} has none: its first lookup asks the provider")?;

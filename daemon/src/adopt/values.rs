@@ -28,7 +28,7 @@ pub(super) struct Placed {
     pub(super) unclaimed: usize,
     /// How many are sealed in their mappings, and belong on no disk otherwise.
     pub(super) sealed: usize,
-    /// How many lack a section in the config, by its name.
+    /// How many lead nowhere under this config, by the cause.
     pub(super) homeless: BTreeMap<String, usize>,
 }
 
@@ -46,22 +46,15 @@ pub(super) fn place<'r>(
             placed.sealed += 1;
             continue;
         }
-        match service.coordinates(mapping) {
-            Some(at) => {
+        match service.place_of(mapping) {
+            Ok(at) => {
                 let entry = Arc::new(Entry::new(value, written_at));
                 placed.values.insert(at, (entry, mapping.provider().to_owned()));
             }
-            None => *placed.homeless.entry(home(mapping)).or_default() += 1,
+            Err(why) => *placed.homeless.entry(why.to_string()).or_default() += 1,
         }
     }
     placed
-}
-
-/// The section of the config that a mapping needs.
-fn home(mapping: &Reference) -> String {
-    let project = mapping.member("project").unwrap_or_default();
-    let project: String = project.chars().take(60).flat_map(char::escape_debug).collect();
-    format!("[providers.{}.projects.{project}]", mapping.provider())
 }
 
 /// What is registered as a reference.

@@ -8,6 +8,7 @@ mod unlock;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -15,7 +16,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::adopt::OldKeys;
 use crate::cache::{Cache, Cause, Doubted};
 use crate::clock;
 use crate::config::Access;
@@ -43,8 +43,6 @@ pub struct Daemon {
     pub cache_path: PathBuf,
     /// Where the key lives; none: live lookups only.
     pub backend: Option<Box<dyn KeyBackend>>,
-    /// What opens a cache that the Python PSI left in its place.
-    pub old_keys: Option<OldKeys>,
     /// Whether there is a cache file.
     persists: bool,
     /// The HSM, once the config has named one: it has one thread and one session, whatever is reloaded.
@@ -54,6 +52,8 @@ pub struct Daemon {
     /// One opening or changing of keys at a time.
     unlocking: tokio::sync::Mutex<()>,
     vault: Mutex<Option<Arc<Vault>>>,
+    /// Whether the cache file could not be read, and is to be tried again.
+    is_blocked: AtomicBool,
     keeping: Mutex<Option<Keeping>>,
     degraded: Mutex<BTreeMap<Topic, String>>,
     stop_keeping: CancellationToken,
@@ -80,16 +80,12 @@ pub enum Topic {
     State,
     /// The data key.
     Key,
-    /// References that are not sealed.
-    Registry,
     /// A rekey that did not come to its end.
     Rekey,
     /// `recovery.enc`
     Recovery,
     /// `cache.enc`
     Cache,
-    /// An older `cache.enc` in the place of a newer one.
-    Rollback,
     /// A provider that could not be set up.
     Provider,
     /// The config file, read again.
@@ -114,12 +110,12 @@ impl Daemon {
             access: RwLock::new(access),
             cache_path,
             backend,
-            old_keys: None,
             persists,
             token: Mutex::new(token),
             socket: Mutex::default(),
             unlocking: tokio::sync::Mutex::default(),
             vault: Mutex::default(),
+            is_blocked: AtomicBool::new(false),
             keeping: Mutex::default(),
             degraded: Mutex::default(),
             stop_keeping: CancellationToken::new(),
@@ -226,8 +222,11 @@ impl Daemon {
             );
         }
         if let Some(why) = self.service.registry.fault() {
-            let why =
-                format!("the registered secrets cannot be read: {why}; check the state folder");
+            let why = format!("the registered secrets cannot be read, which is tried again: {why}");
+            add("registry-unreadable", why);
+        }
+        if let Some(why) = self.service.registry.trash_fault() {
+            let why = format!("what was deleted cannot be read, which is tried again: {why}");
             add("registry-unreadable", why);
         }
         for upstream in self.service.upstreams().providers.values() {
@@ -248,6 +247,9 @@ impl Daemon {
         let registry = self.service.registry.all();
         let mut unusable = registry.iter().filter_map(|(id, what)| match what {
             Registered::Unusable(why) => Some(format!("secret {id} is not usable: {why}")),
+            Registered::Unreadable(why) => {
+                Some(format!("secret {id} cannot be read, which is tried again: {why}"))
+            }
             _ => None,
         });
         for why in unusable.by_ref().take(5) {
@@ -313,11 +315,9 @@ impl Topic {
         match self {
             Self::State => "state-directory",
             Self::Key => "key",
-            Self::Registry => "registry",
             Self::Rekey => "rekey",
             Self::Recovery => "recovery-key",
             Self::Cache => "cache-file",
-            Self::Rollback => "rollback",
             Self::Provider => "provider-config",
             Self::Config => "config",
         }

@@ -1,9 +1,10 @@
 //! A new data key in the place of the present one. Whenever it is interrupted, both keys are at hand at
 //! the next start, every file opens under one of them, and the rest is done then.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::{Daemon, Topic, lock};
+use super::{Daemon, Topic};
 use crate::envelope::{BackendPart, Vault};
 use crate::files;
 use crate::key::SealOptions;
@@ -107,9 +108,13 @@ impl Daemon {
         rewrap: impl FnOnce(&[u8], &[&DataKey]) -> Result<Vec<u8>, RecoveryError>,
     ) -> Result<(), String> {
         let path = self.recovery_path();
+        let file = match std::fs::read(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(files::told(&path, &error)),
+        };
         // One that is damaged is told at each start, and no reason to keep an old data key.
-        let Ok(file) = std::fs::read(&path) else { return Ok(()) };
-        if lock(&self.degraded).contains_key(&Topic::Recovery) {
+        if vault.look(|keys| recovery::check(&file, keys)).is_err() {
             return Ok(());
         }
         vault

@@ -1,28 +1,32 @@
 //! The key: opened while the socket is served already, by its backend or by the recovery key.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use psi_common::BackendTag;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Daemon, Keeping, Topic, lock};
-use crate::adopt::first_start::{self, Conversion};
-use crate::cache::Snapshot;
 use crate::clock;
 use crate::envelope::{BackendPart, Vault};
+use crate::files;
 use crate::key::{KeyBackend, LoadedKey, SealOptions};
 use crate::notify;
-use crate::persist::{self, Loaded, Persister, Remembered};
+use crate::persist::{self, Loaded, Persister};
 use crate::recovery::{self, RecoveryKey};
-use crate::registry::{Registry, RegistryError};
-use crate::service::ServiceError;
-use crate::tasks::Task;
+use crate::registry::{Registry, SealedUnder};
+use crate::tasks::{Task, blocking};
 
 /// How long after a key that did not open to try again: a token may be put back at any time. Not sooner: a
 /// recovery whose last fsync failed is done again first, and only then is its key sure to survive a power cut.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+/// How long after something that could not be read to try again.
+const READ_AGAIN: Duration = Duration::from_secs(5);
 
 impl Daemon {
     /// Opens the key, while lookups that need it wait and systemd is asked for time; without success,
@@ -38,13 +42,21 @@ impl Daemon {
         }
     }
 
-    /// Tries again to open a key that did not open, until it does.
+    /// Tries again what did not succeed, until `stop`: to read what could not be read, and to open a key that
+    /// did not open.
     pub async fn keep_trying(&self, stop: CancellationToken) {
-        while self.backend.is_some() && self.vault().is_none() {
-            if tokio::time::timeout(TRY_AGAIN, stop.cancelled()).await.is_ok() {
-                return;
+        let mut key_tried = Instant::now();
+        while tokio::time::timeout(READ_AGAIN, stop.cancelled()).await.is_err() {
+            if self.service.registry.is_unread() {
+                let registry = Arc::clone(&self.service.registry);
+                blocking(move || registry.read_again()).await;
             }
-            self.unlock().await;
+            let is_blocked = self.is_blocked.load(Ordering::Relaxed);
+            let is_closed = self.backend.is_some() && self.vault().is_none();
+            if is_blocked || (is_closed && key_tried.elapsed() >= TRY_AGAIN) {
+                self.unlock().await;
+                key_tried = Instant::now();
+            }
         }
     }
 
@@ -54,6 +66,9 @@ impl Daemon {
         let _one = self.unlocking.lock().await;
         if lock(&self.keeping).is_some() {
             return;
+        }
+        if let Some(vault) = self.vault() {
+            return self.start_to_persist(&vault).await;
         }
         let Some(backend) = &self.backend else {
             let why = "no key backend: live lookups only; set backend in [cache], and run `psi-driver cache init`";
@@ -85,8 +100,12 @@ impl Daemon {
                 .into());
         }
         let path = self.recovery_path();
-        let file = std::fs::read(&path).map_err(|error| {
-            format!("{}: {error}; without it, only `psi-driver cache init` is left", path.display())
+        let file = tokio::fs::read(&path).await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => format!(
+                "there is no {}; put it back from a backup: without it, only `psi-driver cache init` is left",
+                path.display()
+            ),
+            _ => files::told(&path, &error),
         })?;
         let mut keys = recovery::open(&file, recovery)
             .map_err(|why| format!("{why}; check what you typed"))?
@@ -121,116 +140,65 @@ impl Daemon {
     async fn take_over(&self, vault: Arc<Vault>) {
         self.recover(Topic::Key);
         *lock(&self.vault) = Some(Arc::clone(&vault));
-        let is_done = self.take_over_registry(&vault);
-        self.check_recovery(&vault);
-        if self.convert_cache(&vault).await {
-            if is_done {
-                self.end_beginning(&vault);
-            }
-            self.start_to_persist(&vault);
-        }
+        let (registry, opened) = (Arc::clone(&self.service.registry), Arc::clone(&vault));
+        blocking(move || registry.unlock(opened)).await;
+        self.check_recovery(&vault).await;
+        self.start_to_persist(&vault).await;
         if vault.has_former() {
             // What goes wrong is told as a degradation.
             let _ = self.resume_rekey(&vault).await;
         }
     }
 
-    /// Opens what is registered. At the first start with a key, what lies there from before is believed, and
-    /// sealed; false when it could not be.
-    fn take_over_registry(&self, vault: &Arc<Vault>) -> bool {
-        let (registry, path) = (&self.service.registry, &self.cache_path);
-        let is_first = persist::is_first(path, vault, registry.has_sealed());
-        if !is_first || registry.from_before(vault) == 0 {
-            registry.unlock(Arc::clone(vault));
-            return true;
-        }
-        // Interrupted from here on, it is still the first start. What `cache init` leaves says so too.
-        let begun = match persist::remembered(path, vault) {
-            Remembered::Nothing => persist::remember_beginning(path, vault),
-            _ => Ok(()),
+    async fn check_recovery(&self, vault: &Vault) {
+        let path = self.recovery_path();
+        let why = match tokio::fs::read(&path).await {
+            Ok(file) => match vault.look(|keys| recovery::check(&file, keys)) {
+                Ok(()) => return self.recover(Topic::Recovery),
+                Err(why) => format!(
+                    "{why}: the recovery key is of no use; make a new one with `psi-driver cache recovery-key`"
+                ),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return self.recover(Topic::Recovery);
+            }
+            Err(error) => {
+                format!(
+                    "whether the recovery key is good, nobody can tell: {}",
+                    files::told(&path, &error)
+                )
+            }
         };
-        match begun
-            .map_err(RegistryError::Storage)
-            .and_then(|()| registry.take_over_with(Arc::clone(vault)))
-        {
-            Ok(sealed) => {
-                tracing::info!("sealed {sealed} references from before there was a key");
-                self.recover(Topic::Registry);
-                true
-            }
-            Err(why) => {
-                registry.believe_for_now(Arc::clone(vault));
-                let why = ServiceError::from(why);
-                let words =
-                    format!("the references from before there was a key are not sealed: {why}");
-                self.degrade(Topic::Registry, &format!("{words}; then restart psid"));
-                false
-            }
-        }
+        self.degrade(Topic::Recovery, &why);
     }
 
-    /// From now on, a reference without a seal is refused.
-    fn end_beginning(&self, vault: &Vault) {
-        let path = &self.cache_path;
-        // As long as the Python PSI's cache is there, taking over is not done.
-        let remembered = persist::remembered(path, vault);
-        let is_over = matches!(remembered, Remembered::Begun | Remembered::Generation(0))
-            && !first_start::is_old(path);
-        if is_over && let Err(why) = persist::remember(path, vault, 1) {
-            tracing::warn!("beside {}: {why}; it is tried again at the next start", path.display());
-        }
-    }
-
-    /// Takes over what the Python PSI left; false when it is in the way of a cache of ours.
-    async fn convert_cache(&self, vault: &Arc<Vault>) -> bool {
-        let Some(keys) = self.old_keys.as_ref().filter(|_| self.persists) else { return true };
-        let (path, now) = (&self.cache_path, clock::now().wall);
-        match first_start::convert_cache(path, vault, keys, &self.service, now).await {
-            Conversion::Done => return true,
-            Conversion::SetAside(why) => self.degrade(Topic::Cache, &why),
-            Conversion::InTheWay(why) => {
-                self.degrade(Topic::Cache, &why);
-                return false;
-            }
-        }
-        true
-    }
-
-    fn check_recovery(&self, vault: &Vault) {
-        let checked = std::fs::read(self.recovery_path())
-            .ok()
-            .map(|file| vault.look(|keys| recovery::check(&file, keys)));
-        match checked {
-            Some(Err(why)) => self.degrade(
-                Topic::Recovery,
-                &format!("{why}: the recovery key is of no use; make a new one with `psi-driver cache recovery-key`"),
-            ),
-            _ => self.recover(Topic::Recovery),
-        }
-    }
-
-    fn start_to_persist(&self, vault: &Arc<Vault>) {
+    /// Reads the cache file, and keeps it from then on. One that cannot be read stays, and is tried again.
+    async fn start_to_persist(&self, vault: &Arc<Vault>) {
         if !self.persists {
             let off =
                 "the cache is off, enabled = false in [cache]: nothing that is fetched is kept";
             return self.degrade(Topic::Cache, off);
         }
-        let remembered = persist::remembered(&self.cache_path, vault);
-        let mut generation = match &remembered {
-            Remembered::Generation(generation) => *generation,
-            Remembered::Nothing | Remembered::Begun | Remembered::Unreadable(_) => 0,
+        let (path, opened, now) = (self.cache_path.clone(), Arc::clone(vault), clock::now());
+        let Some(loaded) = blocking(move || persist::load(&path, &opened, now.wall)).await else {
+            return self.degrade(Topic::Cache, "the reader of the cache crashed; report it");
         };
-        let now = clock::now();
-        match persist::load(&self.cache_path, vault, now.wall) {
+        if self.is_blocked.swap(false, Ordering::Relaxed) {
+            self.recover(Topic::Cache);
+        }
+        let mut generation = 0;
+        match loaded {
             Loaded::Nothing => {}
             Loaded::Snapshot(snapshot) => {
-                self.compare(&snapshot, &remembered, vault);
-                generation = generation.max(snapshot.generation);
+                generation = snapshot.generation;
                 self.service.cache.change_in_ram(|cache| cache.restore(snapshot, now));
             }
             Loaded::SetAside(why) => self.degrade(Topic::Cache, &why),
             // To persist now would overwrite it.
-            Loaded::InTheWay(why) => return self.degrade(Topic::Cache, &why),
+            Loaded::Blocked(why) => {
+                self.is_blocked.store(true, Ordering::Relaxed);
+                return self.degrade(Topic::Cache, &why);
+            }
         }
         let cache = Arc::clone(&self.service.cache);
         let path = self.cache_path.clone();
@@ -242,48 +210,26 @@ impl Daemon {
             });
         *lock(&self.keeping) = Some(Keeping { persister, task });
     }
-
-    /// Whether this is the cache that was written last.
-    fn compare(&self, found: &Snapshot, remembered: &Remembered, vault: &Vault) {
-        let (path, found) = (self.cache_path.display(), found.generation);
-        let remedy = "what it holds may be old: run `psi-driver cache refresh`, and find out who put it there";
-        match remembered {
-            Remembered::Generation(last) if *last > found => self.degrade(
-                Topic::Rollback,
-                &format!("{path} is generation {found}, and {last} was written before; {remedy}"),
-            ),
-            // A write ends with the number: it may lag behind by one. A rekey that was interrupted may have
-            // begun with a new number.
-            Remembered::Generation(last) if *last + 1 < found && !vault.has_former() => self.degrade(
-                Topic::Rollback,
-                &format!(
-                    "{path} is generation {found}, and the memory of the last one says {last}; {remedy}"
-                ),
-            ),
-            Remembered::Nothing | Remembered::Begun if found > 1 => self.degrade(
-                Topic::Rollback,
-                &format!(
-                    "{path} is generation {found}, and the memory of the last one is gone; {remedy}"
-                ),
-            ),
-            Remembered::Unreadable(why) => self.degrade(
-                Topic::Rollback,
-                &format!("whether {path} is the last one cannot be told: {why}; {remedy}"),
-            ),
-            _ => {}
-        }
-    }
 }
 
 /// Opens the data keys that the files of the state folder need; `Err` is what happened; what to do.
 pub async fn open_vault(
     backend: &dyn KeyBackend,
     cache: &Path,
-    registry: &Registry,
+    registry: &Arc<Registry>,
 ) -> Result<Arc<Vault>, String> {
-    let keys = backend.load(&parts(backend.tag(), cache, registry)).await;
-    let mut keys = keys.map_err(|error| error.to_string())?.into_iter();
     let tag = backend.tag();
+    let (cache, registry) = (cache.to_owned(), Arc::clone(registry));
+    let Parts { parts, unread } =
+        blocking(move || parts(tag, &cache, &registry)).await.unwrap_or_default();
+    let keys = backend.load(&parts).await.map_err(|error| match unread {
+        // A token's key lies in the files that were sealed under it.
+        Some(unread) if tag == BackendTag::Hsm => {
+            format!("a file that may hold the wrapped key cannot be read, which is tried again: {unread}")
+        }
+        _ => error.to_string(),
+    })?;
+    let mut keys = keys.into_iter();
     let LoadedKey { key, part } = keys.next().ok_or("the key backend has no key; report it")?;
     let vault = Vault::new(key, BackendPart { tag, bytes: part });
     for LoadedKey { key, part } in keys {
@@ -292,14 +238,26 @@ pub async fn open_vault(
     Ok(Arc::new(vault))
 }
 
-/// The backend's parts in the files of the state folder, each once, the cache's first.
-fn parts(tag: BackendTag, cache: &Path, registry: &Registry) -> Vec<Vec<u8>> {
-    let registered = registry.backend_parts();
+/// The backend's parts in the files of the state folder.
+#[derive(Default)]
+struct Parts {
+    /// Each once, the cache's first.
+    parts: Vec<Vec<u8>>,
+    /// What could not be read: why, and what to do.
+    unread: Option<String>,
+}
+
+fn parts(tag: BackendTag, cache: &Path, registry: &Registry) -> Parts {
+    let SealedUnder { parts: registered, mut unread } = registry.sealed_under();
+    let cached = persist::backend_part(cache).unwrap_or_else(|why| {
+        unread = Some(why);
+        None
+    });
     let mut parts = Vec::new();
-    for part in persist::backend_parts(cache).into_iter().chain(registered) {
+    for part in cached.into_iter().chain(registered) {
         if part.tag == tag && !parts.contains(&part.bytes) {
             parts.push(part.bytes);
         }
     }
-    parts
+    Parts { parts, unread }
 }

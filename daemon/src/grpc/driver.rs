@@ -15,7 +15,9 @@ use tonic::{Request, Response, Status, async_trait};
 use super::{no_key, patience, secret_id, status, whole};
 use crate::clock;
 use crate::daemon::Daemon;
+use crate::registry::{Registry, RegistryError};
 use crate::service::{Kind, Value, Wanted};
+use crate::tasks;
 
 pub(super) struct Driver(pub(super) Arc<Daemon>);
 
@@ -70,13 +72,19 @@ impl SecretDriver for Driver {
         &self,
         request: Request<DeleteRequest>,
     ) -> Result<Response<DeleteResponse>, Status> {
-        let id = secret_id(&request.into_inner().id)?;
-        let existed = self.0.service.delete(id, clock::now().wall).await.map_err(status)?;
+        let deadline = clock::now().mono + patience(request.metadata());
+        let DeleteRequest { id, force } = request.into_inner();
+        let id = secret_id(&id)?;
+        if !force {
+            self.0.service.gate.passed(deadline).await;
+        }
+        let existed = self.0.service.delete(id, clock::now(), force).await.map_err(status)?;
         Ok(Response::new(DeleteResponse { existed }))
     }
 
     async fn list(&self, _: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
-        let ids = self.0.service.registry.all().into_iter().map(|(id, _)| id.to_string()).collect();
+        let all = self.0.service.registry.list().map_err(|error| status(error.into()))?;
+        let ids = all.into_iter().map(|(id, _)| id.to_string()).collect();
         Ok(Response::new(ListResponse { ids }))
     }
 
@@ -95,15 +103,22 @@ impl SecretDriver for Driver {
         &self,
         _: Request<RestorableRequest>,
     ) -> Result<Response<RestorableResponse>, Status> {
-        let registry = &self.0.service.registry;
-        let names = registry.names();
-        let secrets = registry.restorable(clock::now().wall).into_iter();
-        let secrets = secrets.map(|(id, left)| RestorableSecret {
-            id: id.to_string(),
-            seconds_left: left.as_secs(),
-            name: names.get(&id).map(|noted| noted.name.clone()).unwrap_or_default(),
-            about: registry.about_deleted(id),
-        });
-        Ok(Response::new(RestorableResponse { secrets: secrets.collect() }))
+        let registry = Arc::clone(&self.0.service.registry);
+        let secrets = tasks::blocking(move || restorable(&registry)).await;
+        let secrets = secrets.transpose().map_err(|error| status(error.into()))?;
+        Ok(Response::new(RestorableResponse { secrets: secrets.unwrap_or_default() }))
     }
+}
+
+/// Reads what each deleted reference referred to.
+fn restorable(registry: &Registry) -> Result<Vec<RestorableSecret>, RegistryError> {
+    let names = registry.names();
+    let secrets = registry.restorable(clock::now())?.into_iter();
+    let secrets = secrets.map(|(id, left)| RestorableSecret {
+        id: id.to_string(),
+        seconds_left: left.as_secs(),
+        name: names.get(&id).map(|noted| noted.name.clone()).unwrap_or_default(),
+        about: registry.about_deleted(id),
+    });
+    Ok(secrets.collect())
 }

@@ -70,7 +70,8 @@ impl WorkloadAdmin for Workloads {
         let (now, around) = (clock::now(), self.0.circumstances());
         let service = &self.0.service;
         let names = service.registry.names();
-        let all = service.registry.all().into_iter().map(|(id, what)| {
+        let all = service.registry.list().map_err(|error| status(error.into()))?;
+        let all = all.into_iter().map(|(id, what)| {
             let Noted { name, store } = names.get(&id).cloned().unwrap_or_default();
             Ok(Registration {
                 name,
@@ -204,6 +205,6 @@ fn kind(what: &Registered) -> RegistrationKind {
     match what {
         Registered::Reference(_) => RegistrationKind::Reference,
         Registered::Literal(_) => RegistrationKind::Literal,
-        Registered::Unusable(_) => RegistrationKind::Unusable,
+        Registered::Unusable(_) | Registered::Unreadable(_) => RegistrationKind::Unusable,
     }
 }

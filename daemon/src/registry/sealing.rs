@@ -1,6 +1,7 @@
 //! How a registration lies on the disk, and under which key.
 
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,12 +13,21 @@ use crate::files;
 use crate::reference::Reference;
 use crate::reference_file::{self, ReferenceFile, ReferenceFileError};
 
+/// The backend's parts that sealed files carry.
+#[derive(Default)]
+pub struct SealedUnder {
+    /// Each once.
+    pub parts: Vec<BackendPart>,
+    /// A file or folder that could not be read and may carry another one: why, and what to do.
+    pub unread: Option<String>,
+}
+
 impl Registry {
     /// The key, when it is open.
-    pub(super) fn vault(&self) -> Option<Arc<Vault>> {
+    fn vault(&self) -> Option<Arc<Vault>> {
         match &*read(&self.keys) {
             Keys::None | Keys::Closed => None,
-            Keys::Open(vault) | Keys::First(vault) => Some(Arc::clone(vault)),
+            Keys::Open(vault) => Some(Arc::clone(vault)),
         }
     }
 
@@ -27,37 +37,35 @@ impl Registry {
         id: SecretId,
         what: &Registration,
     ) -> Result<Vec<u8>, RegistryError> {
-        let keys = read(&self.keys).clone();
-        Ok(match (what, keys) {
-            (Registration::Reference(_, raw), Keys::None) => {
-                reference_file::encode(id.as_str(), raw.expose_secret(), None)?
+        match (what, &*read(&self.keys)) {
+            (Registration::Reference(_, raw), _) => {
+                Ok(reference_file::encode(id.as_str(), raw.expose_secret()))
             }
-            (_, Keys::None | Keys::Closed) => return Err(RegistryError::NoKey),
-            (Registration::Reference(_, raw), Keys::Open(vault) | Keys::First(vault)) => {
-                reference_file::encode(id.as_str(), raw.expose_secret(), Some(&vault))?
+            (Registration::Literal(_), Keys::None) => Err(RegistryError::NoBackend),
+            (Registration::Literal(_), Keys::Closed) => Err(RegistryError::NoKey),
+            (Registration::Literal(value), Keys::Open(vault)) => {
+                Ok(vault.seal(Content::Literal(id.as_str()), value)?)
             }
-            (Registration::Literal(value), Keys::Open(vault) | Keys::First(vault)) => {
-                vault.seal(Content::Literal(id.as_str()), value)?
-            }
-        })
+        }
     }
 
     /// What the file of `id` holds, when that can be used.
     pub(super) fn read(&self, id: SecretId, path: &Path) -> Registered {
         let file = match fs::read(path) {
             Ok(file) => file,
-            Err(error) => {
-                let why = format!("reading {}: {error}; check the disk", path.display());
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let why = format!("{} is gone; {FROM_A_BACKUP}", path.display());
                 return Registered::Unusable(why.into());
             }
+            Err(error) => return Registered::Unreadable(files::told(path, &error).into()),
         };
         let read = match envelope::is_literal(&file) {
             true => self.read_literal(id, &file),
-            false => self.read_reference(id, &file),
+            false => read_reference(id, &file),
         };
         read.unwrap_or_else(|why| {
-            let remedy = why.remedy(self.folder.parent().unwrap_or(&self.folder));
-            Registered::Unusable(format!("{} {}; {remedy}", path.display(), why.words()).into())
+            let (what, remedy) = (why.words(), why.remedy());
+            Registered::Unusable(format!("{} {what}; {remedy}", path.display()).into())
         })
     }
 
@@ -67,71 +75,10 @@ impl Registry {
         Ok(Registered::Literal(Arc::new(value)))
     }
 
-    fn read_reference(&self, id: SecretId, file: &[u8]) -> Result<Registered, Unusable> {
-        let text = self.believed(id.as_str(), file).map_err(Unusable::Reference)?;
-        let reference = Reference::parse(text);
-        let reference = reference.ok_or(Unusable::Reference(ReferenceFileError::Foreign))?;
-        Ok(Registered::reference(reference))
-    }
-
-    fn believed<'a>(&self, id: &str, file: &'a [u8]) -> Result<&'a [u8], ReferenceFileError> {
-        let keys = read(&self.keys).clone();
-        if let Keys::First(vault) = &keys
-            && let Some(text) = text_from_before(id, file, vault)
-        {
-            return Ok(text);
-        }
-        let found = match ReferenceFile::parse(id, file) {
-            // As the Python PSI wrote it.
-            Err(ReferenceFileError::Foreign) if Reference::parse(file).is_some() => {
-                return match keys {
-                    Keys::None | Keys::Closed => Ok(file),
-                    Keys::Open(_) | Keys::First(_) => Err(ReferenceFileError::Unsealed),
-                };
-            }
-            found => found?,
-        };
-        if let Keys::Open(vault) | Keys::First(vault) = &keys {
-            found.verify(vault)?;
-        }
-        Ok(found.text)
-    }
-
     /// The text of a registered reference, as podman was given it.
     pub(super) fn text_of(&self, id: SecretId, path: &Path) -> Option<Vec<u8>> {
         let file = fs::read(path).ok()?;
-        let text = ReferenceFile::parse(id.as_str(), &file).map(|found| found.text.to_vec());
-        Some(text.unwrap_or(file))
-    }
-
-    /// How many references are from before the vault's keys.
-    pub fn from_before(&self, vault: &Vault) -> usize {
-        let is_from_before = |path: &PathBuf| {
-            let id = path.file_name().unwrap_or_default().to_string_lossy();
-            fs::read(path).is_ok_and(|file| text_from_before(&id, &file, vault).is_some())
-        };
-        self.paths().into_iter().filter(is_from_before).count()
-    }
-
-    /// Takes a key over for the first time: references from before it are believed, and sealed. Tells how
-    /// many that were.
-    pub fn take_over_with(&self, vault: Arc<Vault>) -> Result<u64, RegistryError> {
-        let _writing = lock(&self.writing);
-        self.usable()?;
-        let sealed = self.seal_again(|id, file| {
-            let text = text_from_before(id, file, &vault);
-            let seal = |text| reference_file::encode(id, text, Some(&vault));
-            Ok(text.map(seal).transpose()?)
-        })?;
-        self.take(Keys::Open(vault));
-        Ok(sealed)
-    }
-
-    /// Takes a key over, and believes references from before it though they are not sealed, until the end
-    /// of the process.
-    pub fn believe_for_now(&self, vault: Arc<Vault>) {
-        let _writing = lock(&self.writing);
-        self.take(Keys::First(vault));
+        Some(ReferenceFile::parse(id.as_str(), &file).ok()?.text.to_vec())
     }
 
     /// Seals again whatever is sealed under a former key; tells how many files that were.
@@ -144,93 +91,59 @@ impl Registry {
         let _writing = lock(&self.writing);
         self.usable()?;
         let vault = self.vault().ok_or(RegistryError::NoKey)?;
-        // What does not open now will not open under another key; it stays for what it is.
-        self.seal_again(|id, file| {
-            if !envelope::is_literal(file) {
-                let Ok(found) = ReferenceFile::parse(id, file) else { return Ok(None) };
-                let is_former = found.verify(&vault).is_ok() && !found.is_present(&vault);
-                let seal = || reference_file::encode(id, found.text, Some(&vault));
-                return Ok(is_former.then(seal).transpose()?);
-            }
-            let content = Content::Literal(id);
-            if vault.is_present(content, file) {
-                return Ok(None);
-            }
-            let Ok(value) = vault.open(content, file) else { return Ok(None) };
-            Ok(Some(vault.seal(content, &value)?))
-        })
-    }
-
-    /// Replaces each file for which `seal` has another one.
-    fn seal_again(
-        &self,
-        seal: impl Fn(&str, &[u8]) -> Result<Option<Vec<u8>>, RegistryError>,
-    ) -> Result<u64, RegistryError> {
         let mut count = 0;
-        for path in self.paths() {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let Some(sealed) = seal(&name, &fs::read(&path)?)? else { continue };
+        for (id, path) in self.paths()? {
+            let content = Content::Literal(id.as_str());
+            let file = fs::read(&path)?;
+            if !envelope::is_literal(&file) || vault.is_present(content, &file) {
+                continue;
+            }
+            // What does not open now will not open under another key; it stays for what it is.
+            let Ok(value) = vault.open(content, &file) else { continue };
             // A deletion's time is the file's.
             let time = fs::metadata(&path)?.modified()?;
-            files::replace_of_time(&path, &sealed, time)?;
+            files::replace_of_time(&path, &vault.seal(content, &value)?, time)?;
             count += 1;
         }
         Ok(count)
     }
 
-    /// The backend's parts that the sealed files carry, each once.
-    pub fn backend_parts(&self) -> Vec<BackendPart> {
-        let mut parts = Vec::new();
-        for path in self.paths() {
-            if let Some(part) = part_in(&path)
-                && !parts.contains(&part)
-            {
-                parts.push(part);
+    /// The backend's parts that the sealed files carry.
+    pub fn sealed_under(&self) -> SealedUnder {
+        let mut found = SealedUnder::default();
+        let paths = self.paths().unwrap_or_else(|error| {
+            found.unread = Some(files::told(&self.folder, &error));
+            Vec::new()
+        });
+        for (_, path) in paths {
+            match fs::read(&path) {
+                Ok(file) => {
+                    let part = envelope::backend_part(&file);
+                    found.parts.extend(part.filter(|part| !found.parts.contains(part)));
+                }
+                Err(error) => found.unread = Some(files::told(&path, &error)),
             }
         }
-        parts
-    }
-
-    /// Whether anything is sealed, under whatever key.
-    pub fn has_sealed(&self) -> bool {
-        self.paths().iter().any(|path| part_in(path).is_some())
+        found
     }
 
     /// Every file of a registered and of a deleted secret.
-    fn paths(&self) -> Vec<PathBuf> {
-        [&self.folder, &self.deleted].into_iter().flat_map(|folder| ids_in(folder)).collect()
+    fn paths(&self) -> io::Result<Vec<(SecretId, PathBuf)>> {
+        let registered = files::ids_in(&self.folder)?.into_iter();
+        let registered = registered.map(|id| (id, self.folder.join(id.as_str())));
+        let deleted = self.trash.ids()?.into_iter().map(|id| (id, self.trash.path(id)));
+        Ok(registered.chain(deleted).collect())
     }
 }
 
-/// The text of a reference that was there before these keys: it has no seal, or that of another one, or is
-/// as the Python PSI wrote it.
-fn text_from_before<'a>(id: &str, file: &'a [u8], vault: &Vault) -> Option<&'a [u8]> {
-    let found = match ReferenceFile::parse(id, file) {
-        Ok(found) => found,
-        Err(ReferenceFileError::Foreign) => return Reference::parse(file).map(|_| file),
-        Err(_) => return None,
-    };
-    found.verify(vault).is_err_and(|why| why.is_from_before()).then_some(found.text)
+fn read_reference(id: SecretId, file: &[u8]) -> Result<Registered, Unusable> {
+    let found = ReferenceFile::parse(id.as_str(), file).map_err(Unusable::Reference)?;
+    let reference = Reference::parse(found.text);
+    let reference = reference.ok_or(Unusable::Reference(ReferenceFileError::Foreign))?;
+    Ok(Registered::reference(reference))
 }
 
-fn part_in(path: &Path) -> Option<BackendPart> {
-    let file = fs::read(path).ok()?;
-    if envelope::is_literal(&file) {
-        return envelope::backend_part(&file);
-    }
-    let id = path.file_name()?.to_str()?;
-    ReferenceFile::parse(id, &file).ok()?.backend_part()
-}
-
-fn ids_in(folder: &Path) -> Vec<PathBuf> {
-    let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut paths: Vec<_> = files
-        .filter(|file| file.file_name().to_str().is_some_and(|id| id.parse::<SecretId>().is_ok()))
-        .map(|file| file.path())
-        .collect();
-    paths.sort_unstable();
-    paths
-}
+const FROM_A_BACKUP: &str = "put it back from a backup, or create the secret again";
 
 /// Why a file is not used.
 enum Unusable {
@@ -238,7 +151,7 @@ enum Unusable {
     Closed,
     /// A literal that does not open.
     Literal(EnvelopeError),
-    /// A reference that is not believed.
+    /// A reference that is not good.
     Reference(ReferenceFileError),
 }
 
@@ -248,24 +161,17 @@ impl Unusable {
         match self {
             Self::Closed => "is a sealed literal, and there is no key to open it".into(),
             Self::Literal(why) => format!("does not open: {why}"),
-            Self::Reference(why) => format!("is not believed: {why}"),
+            Self::Reference(why) => format!("is not usable: {why}"),
         }
     }
 
-    fn remedy(&self, state: &Path) -> String {
+    fn remedy(&self) -> &'static str {
         match self {
-            Self::Closed => "see `psi-driver cache status`".into(),
-            Self::Reference(why) if why.is_from_before() => format!(
-                "if it is yours, stop psid and run `psi-driver cache adopt {}`, which seals it",
-                state.display()
-            ),
+            Self::Closed => "see `psi-driver cache status`",
             Self::Literal(EnvelopeError::OtherKey | EnvelopeError::OtherBackend(_)) => {
                 "bring that key back with `psi-driver cache recover`, or create the secret again"
-                    .into()
             }
-            Self::Literal(_) | Self::Reference(_) => {
-                "put it back from a backup, or create the secret again".into()
-            }
+            Self::Literal(_) | Self::Reference(_) => FROM_A_BACKUP,
         }
     }
 }

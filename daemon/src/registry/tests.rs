@@ -1,4 +1,8 @@
+use std::fs;
+
+use super::trash::RESTORABLE;
 use super::*;
+use crate::clock::{Tick, Timestamp};
 use crate::envelope::BackendPart;
 use crate::sealer::DataKey;
 use psi_common::BackendTag;
@@ -34,12 +38,18 @@ fn value(registry: &Registry, id: &str) -> Option<Vec<u8>> {
     match registry.get(id.parse().unwrap())? {
         Registered::Literal(value) => Some(value.expose_secret().to_vec()),
         Registered::Reference(reference) => Some(reference.to_string().into_bytes()),
-        Registered::Unusable(why) => panic!("{why}"),
+        Registered::Unusable(why) | Registered::Unreadable(why) => panic!("{why}"),
     }
 }
 
-fn time(span: Duration) -> Timestamp {
-    Timestamp::from(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000)).after(span)
+fn time(span: Duration) -> Moment {
+    let wall = Timestamp::from_millis(1_000_000_000).after(span);
+    Moment { wall, tick: Tick::at(Duration::from_secs(1_000)).after(span), mono: Instant::now() }
+}
+
+/// Deletes as podman does.
+async fn delete(registry: &Arc<Registry>, id: SecretId, at: Moment) -> Result<bool, RegistryError> {
+    registry.delete(id, at, false).await
 }
 
 #[tokio::test]
@@ -61,56 +71,47 @@ async fn a_reference_is_kept_as_it_is() {
     assert_eq!(value(&open(state.path()), ID).unwrap(), b"infisical key=K");
 }
 
-/// Each reference, as it lies there, and whether it is believed without a backend, with a key that is not
-/// open, with an open key, and at the first start with a key.
+/// Each reference file, and whether it is read; the key has no part in it.
 #[tokio::test]
-async fn a_reference_is_believed_by_its_seal_or_from_before_the_key() {
+async fn a_reference_is_read_if_its_checksum_is_right() {
     let text = r#"{"provider":"infisical","key":"K"}"#;
-    let other_key = DataKey::generate().unwrap();
-    let other = Vault::new(other_key, BackendPart { tag: BackendTag::Tpm, bytes: Vec::new() });
-    let file = |vault: Option<&Vault>| reference_file::encode(ID, text.as_bytes(), vault).unwrap();
-    let (ours, other) = (vault(), &other);
-    let mut damaged = file(Some(&ours));
+    let good = reference_file::encode(ID, text.as_bytes());
+    let mut damaged = good.clone();
     damaged[20] ^= 1;
-    let of_another_id = reference_file::encode(OTHER, text.as_bytes(), Some(&vault())).unwrap();
-    for (name, bytes, believed) in [
-        ("sealed", file(Some(&ours)), [true, true, true, true]),
-        ("sealed under another key", file(Some(other)), [true, true, false, true]),
-        ("without a seal", file(None), [true, true, false, true]),
-        ("as the Python PSI wrote it", text.into(), [true, true, false, true]),
-        ("damaged", damaged, [false; 4]),
-        ("of another id", of_another_id, [false; 4]),
+    let of_another_id = reference_file::encode(OTHER, text.as_bytes());
+    for (name, bytes, is_read) in [
+        ("good", good, true),
+        ("as the Python PSI wrote it", text.into(), false),
+        ("damaged", damaged, false),
+        ("of another id", of_another_id, false),
     ] {
         let state = tempfile::tempdir().unwrap();
         let folder = state.path().join("secrets");
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join(ID), &bytes).unwrap();
-        let keys = [Keys::None, Keys::Closed, Keys::Open(vault()), Keys::First(vault())];
-        for (keys, believed) in keys.into_iter().zip(believed) {
-            let found = open_with(state.path(), keys).get(ID.parse().unwrap());
-            assert_eq!(matches!(found, Some(Registered::Reference(_))), believed, "{name}");
+        fs::write(folder.join(OTHER), reference_file::encode(OTHER, text.as_bytes())).unwrap();
+        for keys in [Keys::None, Keys::Closed, Keys::Open(vault())] {
+            let registry = open_with(state.path(), keys);
+            let is_reference = |id: &str| {
+                matches!(registry.get(id.parse().unwrap()), Some(Registered::Reference(_)))
+            };
+            assert_eq!(is_reference(ID), is_read, "{name}");
+            assert!(is_reference(OTHER), "{name}: one damaged file refuses one secret");
         }
         assert_eq!(fs::read(folder.join(ID)).unwrap(), bytes, "{name}: reading changes nothing");
-        // Taken over: from now on the open key believes what it believed at first.
-        let registry = open_with(state.path(), Keys::Closed);
-        let is_from_before = believed == [true, true, false, true];
-        assert_eq!(registry.take_over_with(vault()).unwrap(), u64::from(is_from_before), "{name}");
-        let found = open(state.path()).get(ID.parse().unwrap());
-        assert_eq!(matches!(found, Some(Registered::Reference(_))), believed[3], "{name}");
     }
 }
 
 #[tokio::test]
-async fn with_a_key_that_is_not_open_nothing_is_stored_that_would_be_refused_later() {
-    let state = tempfile::tempdir().unwrap();
+async fn a_reference_is_stored_without_a_key() {
     let text = r#"{"provider":"infisical","key":"K"}"#;
-    let closed = open_with(state.path(), Keys::Closed);
-    let stored = closed.store(ID.parse().unwrap(), reference(text)).await;
-    assert!(matches!(stored, Err(RegistryError::NoKey)));
-    // Without a backend there is nobody to refuse it.
-    let without = open_with(state.path(), Keys::None);
-    without.store(ID.parse().unwrap(), reference(text)).await.unwrap();
-    without.store(ID.parse().unwrap(), reference(text)).await.unwrap();
+    for keys in [Keys::None, Keys::Closed] {
+        let state = tempfile::tempdir().unwrap();
+        let registry = open_with(state.path(), keys);
+        registry.store(ID.parse().unwrap(), reference(text)).await.unwrap();
+        registry.store(ID.parse().unwrap(), reference(text)).await.unwrap();
+        assert!(value(&open(state.path()), ID).is_some());
+    }
 }
 
 #[tokio::test]
@@ -119,7 +120,7 @@ async fn what_was_deleted_and_damaged_is_not_restored() {
     let registry = open(state.path());
     let id = ID.parse().unwrap();
     registry.store(id, literal("hunter2")).await.unwrap();
-    registry.delete(id, time(Duration::ZERO)).await.unwrap();
+    delete(&registry, id, time(Duration::ZERO)).await.unwrap();
     let grave = state.path().join("deleted").join(ID);
     let mut file = fs::read(&grave).unwrap();
     file[30] ^= 1;
@@ -147,7 +148,7 @@ async fn without_a_key_a_literal_is_refused_and_nothing_is_written() {
     let state = tempfile::tempdir().unwrap();
     let registry = Arc::new(Registry::open(state.path(), Keys::None));
     let stored = registry.store(ID.parse().unwrap(), literal("hunter2")).await;
-    assert!(matches!(stored, Err(RegistryError::NoKey)));
+    assert!(matches!(stored, Err(RegistryError::NoBackend)));
     assert!(!state.path().join("secrets").exists());
 }
 
@@ -177,31 +178,208 @@ async fn what_was_deleted_is_restorable_for_ten_minutes() {
     let registry = open(state.path());
     let id = ID.parse().unwrap();
     registry.store(id, literal("hunter2")).await.unwrap();
-    assert!(registry.delete(id, time(Duration::ZERO)).await.unwrap());
-    assert!(!registry.delete(id, time(Duration::ZERO)).await.unwrap());
+    assert!(delete(&registry, id, time(Duration::ZERO)).await.unwrap());
+    assert!(!delete(&registry, id, time(Duration::ZERO)).await.unwrap());
     assert!(value(&registry, ID).is_none());
     let minute = Duration::from_secs(60);
     registry.purge(time(minute));
-    assert_eq!(registry.restorable(time(minute)), [(id, 9 * minute)]);
+    assert_eq!(registry.restorable(time(minute)).unwrap(), [(id, 9 * minute)]);
     registry.restore(id).await.unwrap();
     assert_eq!(value(&registry, ID).unwrap(), b"hunter2");
-    registry.delete(id, time(Duration::ZERO)).await.unwrap();
+    delete(&registry, id, time(Duration::ZERO)).await.unwrap();
     registry.purge(time(11 * minute));
     assert!(matches!(registry.restore(id).await, Err(RegistryError::NothingDeleted)));
 }
 
 #[tokio::test]
-async fn an_unreadable_folder_is_not_an_empty_one() {
+async fn an_unreadable_folder_is_not_an_empty_one_and_heals() {
     let state = tempfile::tempdir().unwrap();
-    fs::write(state.path().join("secrets"), "no folder").unwrap();
-    let registry = open(state.path());
-    assert!(registry.fault().is_some());
     let id = ID.parse().unwrap();
-    assert!(matches!(registry.store(id, literal("one")).await, Err(RegistryError::Storage(_))));
-    assert!(matches!(
-        registry.delete(id, time(Duration::ZERO)).await,
-        Err(RegistryError::Storage(_))
-    ));
+    open(state.path()).store(id, literal("one")).await.unwrap();
+    let (folder, away) = (state.path().join("secrets"), state.path().join("away"));
+    fs::rename(&folder, &away).unwrap();
+    fs::write(&folder, "no folder").unwrap();
+    let registry = open(state.path());
+    assert!(registry.fault().is_some() && registry.is_unread());
+    let unreadable = |result: Result<(), RegistryError>| {
+        assert!(matches!(result, Err(RegistryError::Unreadable(_))), "{result:?}");
+    };
+    unreadable(registry.find(id).map(drop));
+    unreadable(registry.list().map(drop));
+    unreadable(registry.store(id, literal("one")).await);
+    unreadable(delete(&registry, id, time(Duration::ZERO)).await.map(drop));
+    unreadable(registry.restore(id).await);
+    fs::remove_file(&folder).unwrap();
+    fs::rename(&away, &folder).unwrap();
+    registry.read_again();
+    assert!(!registry.is_unread());
+    assert_eq!(value(&registry, ID).unwrap(), b"one");
+    // What was read once is served whatever becomes of the folder.
+    fs::rename(&folder, &away).unwrap();
+    fs::write(&folder, "no folder").unwrap();
+    registry.unlock(vault());
+    assert!(registry.find(id).is_ok());
+    unreadable(registry.find(OTHER.parse().unwrap()).map(drop));
+}
+
+/// The same for `deleted`, and for a single file.
+#[tokio::test]
+async fn an_unreadable_trash_or_file_proves_nothing() {
+    let state = tempfile::tempdir().unwrap();
+    let (id, other): (SecretId, SecretId) = (ID.parse().unwrap(), OTHER.parse().unwrap());
+    let registry = open(state.path());
+    registry.store(id, literal("one")).await.unwrap();
+    registry.store(other, literal("two")).await.unwrap();
+    assert!(delete(&registry, id, time(Duration::ZERO)).await.unwrap());
+    let (trash, file) = (state.path().join("deleted"), state.path().join("secrets").join(OTHER));
+    for path in [&trash, &file] {
+        fs::rename(path, state.path().join("away")).unwrap();
+        // A file in place of a folder, and a folder in place of a file.
+        match path == &trash {
+            true => fs::write(path, "").unwrap(),
+            false => fs::create_dir(path).unwrap(),
+        }
+        let registry = open(state.path());
+        assert!(registry.is_unread());
+        if path == &trash {
+            assert!(matches!(
+                registry.restorable(time(Duration::ZERO)),
+                Err(RegistryError::Unreadable(_))
+            ));
+            assert!(matches!(
+                registry.restore(id).await,
+                Err(RegistryError::Unreadable(_) | RegistryError::Storage(_))
+            ));
+        } else {
+            assert!(matches!(registry.get(other), Some(Registered::Unreadable(_))));
+            assert!(matches!(
+                registry.store(other, literal("two")).await,
+                Err(RegistryError::Unreadable(_))
+            ));
+        }
+        let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
+        fs::rename(state.path().join("away"), path).unwrap();
+        registry.read_again();
+        assert!(!registry.is_unread());
+    }
+    let registry = open(state.path());
+    registry.restore(id).await.unwrap();
+    assert_eq!(
+        (value(&registry, ID).unwrap(), value(&registry, OTHER).unwrap()),
+        (b"one".into(), b"two".into())
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_again_does_not_take_a_known_secret_away() {
+    let state = tempfile::tempdir().unwrap();
+    let id = ID.parse().unwrap();
+    let registry = open(state.path());
+    registry.store(id, literal("one")).await.unwrap();
+    let path = state.path().join("secrets").join(ID);
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    registry.unlock(vault());
+    assert_eq!(value(&registry, ID).unwrap(), b"one");
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_while_nothing_could_be_stored() {
+    let state = tempfile::tempdir().unwrap();
+    let (id, other) = (ID.parse().unwrap(), OTHER.parse().unwrap());
+    let text = r#"{"provider":"infisical","key":"K"}"#;
+    open(state.path()).store(id, reference(text)).await.unwrap();
+    let closed = open_with(state.path(), Keys::Closed);
+    let refused = delete(&closed, id, time(Duration::ZERO)).await;
+    assert!(matches!(refused, Err(RegistryError::Irreplaceable(kept, _)) if kept == id));
+    // Podman goes on with the store of `secret create --replace`.
+    let stored = closed.store(other, reference(text)).await;
+    assert!(matches!(stored, Err(RegistryError::Resting)), "{stored:?}");
+    assert!(value(&open(state.path()), ID).is_some());
+    assert!(
+        !delete(&closed, other, time(Duration::ZERO)).await.unwrap(),
+        "an unknown id is no error"
+    );
+    assert!(closed.delete(id, time(Duration::ZERO), true).await.unwrap(), "force deletes");
+    // Without a backend nobody waits for a key.
+    let without = open_with(state.path(), Keys::None);
+    without.store(other, reference(text)).await.unwrap();
+    assert!(delete(&without, other, time(Duration::ZERO)).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn stores_rest_for_two_seconds_after_a_refused_delete() {
+    let state = tempfile::tempdir().unwrap();
+    let (id, other) = (ID.parse().unwrap(), OTHER.parse().unwrap());
+    let text = r#"{"provider":"infisical","key":"K"}"#;
+    let closed = open_with(state.path(), Keys::Closed);
+    closed.store(id, reference(text)).await.unwrap();
+    assert!(delete(&closed, id, time(Duration::ZERO)).await.is_err());
+    tokio::time::advance(Duration::from_millis(1_900)).await;
+    assert!(matches!(closed.store(other, reference(text)).await, Err(RegistryError::Resting)));
+    tokio::time::advance(Duration::from_millis(200)).await;
+    closed.store(other, reference(text)).await.unwrap();
+}
+
+/// Somebody sets the wall clock forward by a day, and back: neither ends the ten minutes, nor prolongs them.
+#[tokio::test]
+async fn a_step_of_the_wall_clock_neither_empties_nor_keeps_the_trash() {
+    let state = tempfile::tempdir().unwrap();
+    let registry = open(state.path());
+    let id = ID.parse().unwrap();
+    registry.store(id, literal("hunter2")).await.unwrap();
+    let deleted_at = time(Duration::ZERO);
+    assert!(delete(&registry, id, deleted_at).await.unwrap());
+    let minute = Duration::from_secs(60);
+    let day = Duration::from_secs(86_400);
+    let stepped = Moment { wall: deleted_at.wall.after(day), ..time(minute) };
+    registry.purge(stepped);
+    assert_eq!(registry.restorable(stepped).unwrap(), [(id, 9 * minute)]);
+    registry.purge(Moment { wall: deleted_at.wall.before(day), ..time(11 * minute) });
+    assert!(!state.path().join("deleted").join(ID).exists());
+}
+
+#[tokio::test]
+async fn what_was_deleted_a_moment_ago_is_told_from_what_never_was() {
+    let state = tempfile::tempdir().unwrap();
+    let registry = open(state.path());
+    let id = ID.parse().unwrap();
+    registry.store(id, literal("hunter2")).await.unwrap();
+    assert!(delete(&registry, id, time(Duration::ZERO)).await.unwrap());
+    for registry in [&registry, &open(state.path())] {
+        assert!(matches!(registry.find(id), Err(RegistryError::Deleted(_))));
+        let unknown = registry.find(OTHER.parse().unwrap());
+        assert!(matches!(unknown, Err(RegistryError::NotRegistered)));
+    }
+}
+
+/// Root runs psid's commands by hand, in the state directory of another user.
+#[tokio::test]
+async fn what_root_makes_belongs_to_the_owner_of_the_state() {
+    use std::os::unix::fs::MetadataExt;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let state = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(state.path(), Some(1234), Some(1234)).unwrap();
+    let registry = open(state.path());
+    let (id, other): (SecretId, SecretId) = (ID.parse().unwrap(), OTHER.parse().unwrap());
+    registry.store(id, literal("one")).await.unwrap();
+    registry.store(other, literal("two")).await.unwrap();
+    registry.delete(id, time(Duration::ZERO), false).await.unwrap();
+    let noted = Noted { name: "two".into(), store: String::new() };
+    registry.note_names(vec![(other, noted)]).await.unwrap();
+    let secrets = state.path().join("secrets");
+    for path in [
+        secrets.clone(),
+        secrets.join(OTHER),
+        state.path().join("deleted"),
+        state.path().join("deleted").join(ID),
+        state.path().join("names"),
+    ] {
+        let about = fs::metadata(&path).unwrap();
+        assert_eq!((about.uid(), about.gid()), (1234, 1234), "{}", path.display());
+    }
 }
 
 #[tokio::test]
@@ -211,7 +389,7 @@ async fn a_secret_whose_file_is_lost_can_be_deleted() {
     let id = ID.parse().unwrap();
     registry.store(id, literal("one")).await.unwrap();
     fs::remove_file(state.path().join("secrets").join(ID)).unwrap();
-    assert!(registry.delete(id, time(Duration::ZERO)).await.unwrap());
+    assert!(delete(&registry, id, time(Duration::ZERO)).await.unwrap());
     assert!(registry.get(id).is_none());
 }
 
@@ -238,7 +416,7 @@ async fn references_are_taken_over_where_their_id_is_free() {
     for id in [ID, &deleted] {
         registry.store(id.parse().unwrap(), reference(r#"{"provider":"a"}"#)).await.unwrap();
     }
-    assert!(registry.delete(deleted.parse().unwrap(), time(RESTORABLE)).await.unwrap());
+    assert!(delete(&registry, deleted.parse().unwrap(), time(RESTORABLE)).await.unwrap());
     let raw = SecretBytes::new(b" {\"provider\":\"b\"}".to_vec());
     let other = Reference::parse(raw.expose_secret()).unwrap();
     let ids = [ID, &taken, &deleted].map(|id| id.parse().unwrap());

@@ -104,6 +104,19 @@ fn trouble(provider: &str, error: &ProviderError) -> String {
 }
 
 impl ServiceError {
+    /// The same, with one more way out.
+    pub(super) fn with_remedy(self, remedy: &str) -> Self {
+        let with = |why: String| format!("{why}; {remedy}");
+        match self {
+            Self::Malformed(why) => Self::Malformed(with(why)),
+            Self::NotFound(why) => Self::NotFound(with(why)),
+            Self::Denied(why) => Self::Denied(with(why)),
+            Self::NoKey(why) => Self::NoKey(with(why)),
+            Self::Unavailable(why) => Self::Unavailable(with(why)),
+            Self::Exists => Self::Exists,
+        }
+    }
+
     pub(super) fn unknown() -> Self {
         Self::NotFound(
             "psid has no such secret registered; see `podman secret ls`, or create it again".into(),
@@ -115,13 +128,31 @@ impl From<RegistryError> for ServiceError {
     fn from(error: RegistryError) -> Self {
         match error {
             RegistryError::Exists => Self::Exists,
-            RegistryError::NoKey => Self::NoKey(
-                "there is no key to seal a literal with, nor a reference where there should be one; see \
-                 `psi-driver cache status`, or make one with `psi-driver cache init --backend tpm`"
+            RegistryError::NoBackend => Self::NoKey(
+                "there is no key backend to seal a literal with; set backend in [cache], and run \
+                 `psi-driver cache init`"
                     .into(),
             ),
+            RegistryError::NoKey => Self::NoKey(
+                "there is no key to seal a literal with; `psi-driver cache status` says why".into(),
+            ),
             RegistryError::NotRegistered => Self::unknown(),
+            RegistryError::Deleted(id) => Self::NotFound(format!(
+                "it was deleted less than ten minutes ago; `psi-driver restore {id}` brings it back"
+            )),
             RegistryError::Unusable(why) => Self::NoKey(why.to_string()),
+            RegistryError::Unreadable(why) => Self::Unavailable(format!(
+                "what is registered cannot be read, which is tried again: {why}"
+            )),
+            RegistryError::Irreplaceable(id, why) => Self::Unavailable(format!(
+                "{id} is kept, for nothing could be stored in its place now: {why}; `psi-driver delete {id} \
+                 --force` deletes it all the same"
+            )),
+            RegistryError::Resting => Self::Unavailable(
+                "psid refused to delete a secret a moment ago, and podman would keep two of one name; run it \
+                 again"
+                    .into(),
+            ),
             RegistryError::NothingDeleted => Self::NotFound(
                 "nothing was deleted under this id in the last ten minutes; see `psi-driver restore`".into(),
             ),

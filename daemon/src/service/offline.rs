@@ -149,6 +149,11 @@ impl Service {
             Registered::Literal(_) => {
                 Outlook { now: Reach::Ready, after_reboot: around.key.clone() }
             }
+            // Nobody can tell what is in it.
+            Registered::Unreadable(why) => {
+                let why = format!("a registered secret cannot be read: {why}");
+                Outlook { now: Reach::Unknown(why.clone()), after_reboot: Reach::Unknown(why) }
+            }
             Registered::Unusable(_) => {
                 Outlook { now: around.missing(), after_reboot: around.missing() }
             }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::cache::{Boot, Cache, Cause, Policy};
-use crate::clock::Tick;
+use crate::clock::{Tick, Timestamp};
 use crate::provider::{Fetched, Keeping, Listed, SecretProvider, Source};
 use crate::reach::Reach;
 use crate::reference::{Extent, Listing, Realm};

@@ -317,7 +317,7 @@ pub fn about(what: &Registered) -> String {
     match what {
         Registered::Reference(reference) => reference.to_string(),
         Registered::Literal(_) => String::new(),
-        Registered::Unusable(why) => why.to_string(),
+        Registered::Unusable(why) | Registered::Unreadable(why) => why.to_string(),
     }
 }
 

@@ -1,6 +1,5 @@
 //! `psi-driver cache …`
 
-use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 
 use psi_common::{Exit, Paths};
@@ -8,7 +7,7 @@ use psi_proto::v1::{RefreshEvent, RefreshRequest};
 use serde_json::json;
 
 use super::{keys, names, psid, status};
-use crate::args::{AdoptOptions, CacheCommand, InitOptions};
+use crate::args::{CacheCommand, InitOptions};
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
 use crate::stdio;
@@ -16,7 +15,6 @@ use crate::stdio;
 pub(crate) fn run(paths: &Paths, command: &CacheCommand) -> Result<(), Failure> {
     match command {
         CacheCommand::Init(options) => init(paths, options),
-        CacheCommand::Adopt(options) => adopt(paths, options),
         CacheCommand::Status { verify, json } => status::run(paths, *verify, *json),
         CacheCommand::Refresh { accept_removals, retry, json } => {
             let request = RefreshRequest { accept_removals: *accept_removals, retry: *retry };
@@ -46,20 +44,6 @@ fn init(paths: &Paths, options: &InitOptions) -> Result<(), Failure> {
         (options.retry, "--retry"),
     ];
     args.extend(flags.into_iter().filter_map(|(asked, flag)| asked.then_some(flag)));
-    Err(psid::instead(paths, &args))
-}
-
-/// Likewise: what the Python PSI left takes the key, the cipher and the file.
-fn adopt(paths: &Paths, options: &AdoptOptions) -> Result<(), Failure> {
-    let mut args: Vec<&OsStr> =
-        ["adopt", "--title", "psi-driver: cache adopt"].map(OsStr::new).to_vec();
-    if let Some(key) = &options.key {
-        args.extend([OsStr::new("--key"), key.as_os_str()]);
-    }
-    for (asked, flag) in [(options.dry_run, "--dry-run"), (options.json, "--json")] {
-        args.extend(asked.then_some(OsStr::new(flag)));
-    }
-    args.extend([OsStr::new("--"), options.dir.as_os_str()]);
     Err(psid::instead(paths, &args))
 }
 

@@ -22,9 +22,17 @@ pub(crate) struct MigrateOptions {
     /// once its secrets are psi's
     #[arg(long, value_name = "FOLDER")]
     pub(crate) plaintext: Vec<PathBuf>,
-    /// With psi: the folder of its mappings, for those that psid has not taken over (default: psid's own)
-    #[arg(long, value_name = "FOLDER")]
+    /// With psi: the directory of its state (default: psid's own)
+    #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
+    /// With psi: take over the mappings and cached values in --state, or in that cache file, while psid is
+    /// stopped; then start psid and run this again without it
+    #[arg(long)]
+    pub(crate) cache: bool,
+    /// With --cache: the key of its tpm backend, 32 bytes or sealed by systemd-creds as psi-cache-key (default:
+    /// our own)
+    #[arg(long, value_name = "FILE", requires = "cache")]
+    pub(crate) key: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -79,7 +79,7 @@ impl World {
     #[track_caller]
     pub(crate) fn registered(&self, id: &str) -> Vec<u8> {
         let file = fs::read(self.state().join("secrets").join(id)).unwrap();
-        let line = format!("psi-reference {id} ");
+        let line = format!("psi-reference 1 {id} ");
         assert!(file.starts_with(line.as_bytes()), "{}", String::from_utf8_lossy(&file));
         let end = file.iter().position(|byte| *byte == b'\n').unwrap();
         file[end + 1..].to_vec()

@@ -5,8 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use super::{
-    SEALED, adopt, assert_all_are_served, contents, leave_in, numbers, python_psi,
-    world_in_an_outage,
+    SEALED, adopt, assert_all_are_served, kept, leave_in, numbers, python_psi, world_in_an_outage,
 };
 use crate::harness::{Tpm, World};
 
@@ -16,20 +15,21 @@ fn psid_on(world: &World, tpm: &Tpm) -> crate::harness::Start {
 }
 
 #[test]
-fn without_a_key_the_old_cache_waits_for_it() {
+fn without_a_key_nothing_but_the_mappings_is_taken_over() {
     let world = world_in_an_outage();
     leave_in(&world.state(), "cache-tpm.enc");
     let key = fs::read(python_psi("psi-cache-key")).unwrap();
     world.take_key();
-    let before = contents(&world.state());
+    let state = world.state();
+    let outcome = adopt(&world, &[state.to_str().unwrap()]).run();
+    assert_eq!(outcome.code, 65);
+    assert!(outcome.stderr.contains("there is no key"), "{}", outcome.stderr);
     let psid = world.start();
-    assert!(psid.degraded().contains("there is no key"), "{}", psid.degraded());
     assert_eq!(world.driver(&["list"]).text().lines().count(), 8, "the mappings need no key");
     psid.terminate();
-    let mut after = contents(&world.state());
-    after.remove("secrets");
-    assert_eq!(after, before);
+    assert_eq!(fs::read(world.cache()).unwrap(), fs::read(python_psi("cache-tpm.enc")).unwrap());
     world.give_key(&key);
+    adopt(&world, &[state.to_str().unwrap()]).ok();
     let psid = world.start();
     assert_eq!(psid.degraded(), "");
     assert_all_are_served(&world);
@@ -37,56 +37,24 @@ fn without_a_key_the_old_cache_waits_for_it() {
 
 /// The file does not tell another key from damage: both are named, and the way back too.
 #[test]
-fn under_another_key_it_is_set_aside_and_taken_over_when_the_key_is_found() {
+fn under_another_key_it_is_taken_over_when_the_key_is_found() {
     let world = world_in_an_outage();
     leave_in(&world.state(), "cache-tpm.enc");
     world.give_key(&[8; 32]);
-    let psid = world.start();
-    let degraded = psid.degraded();
-    let aside = world.set_aside().remove(0);
-    let (cache, at) = (world.cache().display().to_string(), aside.display());
-    let told = format!(
-        "{cache} is not usable: it was damaged, or sealed under another key; it was set aside as {at}; while psid is \
-         stopped, `psi-driver cache adopt {at}` takes it over, with --key FILE under another key than ours"
-    );
-    assert!(degraded.contains(&told), "{degraded}");
-    let old = fs::read(python_psi("cache-tpm.enc")).unwrap();
-    assert_eq!(fs::read(&aside).unwrap(), old, "not a byte of it is changed");
-    psid.terminate();
+    let state = world.state();
+    let outcome = adopt(&world, &[state.to_str().unwrap()]).run();
+    assert_eq!(outcome.code, 65);
+    let told =
+        "it was damaged, or sealed under another key; name another cache, or its key with --key";
+    assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
     let key = python_psi("psi-cache-key");
-    let args = ["--json", "--key", key.to_str().unwrap(), aside.to_str().unwrap()];
-    assert_eq!(numbers(&adopt(&world, &args).json()), ([0; 4], [7, 0, 0, 0, 0]));
+    let args = ["--json", "--key", key.to_str().unwrap(), state.to_str().unwrap()];
+    assert_eq!(numbers(&adopt(&world, &args).json()), ([0, 8, 0, 0], [7, 0, 0, 0, 0]));
     let psid = world.start();
     assert_eq!(psid.degraded(), "");
     assert_all_are_served(&world);
-    assert_eq!(fs::read(&aside).unwrap(), old);
-}
-
-/// Whoever can write to the disk can make a cache under a token's public key (N20), and put an old one
-/// back: neither is believed unless an admin says so.
-#[test]
-fn n20_what_anybody_could_have_put_there_is_not_believed() {
-    let world = world_in_an_outage();
-    leave_in(&world.state(), "cache-hsm.enc");
-    let psid = world.start();
-    let degraded = psid.degraded();
-    assert!(degraded.contains("its key is wrapped by a token, which anybody can do"), "{degraded}");
-    psid.terminate();
-    fs::copy(python_psi("cache-tpm.enc"), world.cache()).unwrap();
-    world.start().terminate();
-    fs::copy(python_psi("cache-tpm.enc"), world.cache()).unwrap();
-    let psid = world.start();
-    let degraded = psid.degraded();
-    let told = "it is the Python PSI's, and generation 1 of ours was there before";
-    assert!(degraded.contains(told), "{degraded}");
-    assert_eq!(psid.status()["entries"], json!(0));
-    assert!(world.set_aside().is_empty(), "neither is bad");
-    let files = fs::read_dir(world.state()).unwrap().map(|file| file.unwrap().path());
-    let kept = files.filter(|path| path.to_string_lossy().contains("cache.enc.v1-"));
-    let kept: Vec<_> = kept.map(|path| fs::read(path).unwrap()).collect();
-    for name in ["cache-hsm.enc", "cache-tpm.enc"] {
-        assert!(kept.contains(&fs::read(python_psi(name)).unwrap()), "{name}");
-    }
+    let old = fs::read(python_psi("cache-tpm.enc")).unwrap();
+    assert_eq!(fs::read(&kept(&world)[0]).unwrap(), old, "not a byte of it is changed");
 }
 
 #[test]
@@ -115,6 +83,8 @@ fn a_key_that_the_tpm_sealed_opens_the_old_cache() {
         .unwrap();
     assert!(sealed.success());
     leave_in(&world.state(), "cache-tpm.enc");
+    let state = world.state();
+    adopt(&world, &[state.to_str().unwrap()]).env("SYSTEMD_TPM2_DEVICE", tpm.device()).ok();
     let psid = psid_on(&world, &tpm).start();
     assert_eq!(psid.degraded(), "");
     assert_all_are_served(&world);
@@ -134,9 +104,9 @@ fn a_key_that_the_tpm_sealed_opens_the_old_cache() {
     assert_all_are_served(&other);
 }
 
-/// A new key, made where the old cache lies: that stays, and psid or `cache adopt` takes it over.
+/// A new key, made where the old cache lies: that is kept, and the command that takes it over named.
 #[test]
-fn cache_init_leaves_the_old_cache_in_its_place() {
+fn cache_init_keeps_the_old_cache_under_another_name() {
     let tpm = Tpm::start();
     let world = world_in_an_outage();
     world.take_key();
@@ -145,11 +115,12 @@ fn cache_init_leaves_the_old_cache_in_its_place() {
     let init = world.driver(&["cache", "init", "--backend", "tpm"]);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let told = init.env("SYSTEMD_TPM2_DEVICE", tpm.device()).env("PATH", path).text();
-    let left = format!("left {}, the Python PSI's, for psid to take over", world.cache().display());
-    assert!(told.contains(&left), "{told}");
-    assert_eq!(fs::read(world.cache()).unwrap(), old);
+    let state = world.state();
+    let next = format!("`psid migrate --from psi {}` takes it over", state.display());
+    assert!(told.contains(&next), "{told}");
+    assert_eq!(fs::read(&kept(&world)[0]).unwrap(), old);
     tpm.flush();
-    let (key, state) = (python_psi("psi-cache-key"), world.state());
+    let key = python_psi("psi-cache-key");
     let args = ["--json", "--key", key.to_str().unwrap(), state.to_str().unwrap()];
     let report = adopt(&world, &args).env("SYSTEMD_TPM2_DEVICE", tpm.device()).json();
     assert_eq!(numbers(&report), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));

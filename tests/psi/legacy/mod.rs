@@ -1,8 +1,8 @@
 //! Coming from the Python PSI: what it left is taken over, and left as it was.
 
 mod adopt;
-mod first_start;
 mod keys;
+mod start;
 mod token;
 
 use std::collections::BTreeMap;
@@ -94,6 +94,12 @@ fn contents(folder: &Path) -> BTreeMap<String, Trace> {
     traces(folder).into_iter().map(unread).collect()
 }
 
+/// The files that are kept of old caches.
+fn kept(world: &World) -> Vec<PathBuf> {
+    let files = fs::read_dir(world.state()).unwrap().map(|file| file.unwrap().path());
+    files.filter(|path| path.to_string_lossy().contains("cache.enc.v1-")).collect()
+}
+
 /// Asserts that the mappings in a folder have the fixture's bytes.
 #[track_caller]
 fn assert_mappings_are_as_they_were(folder: &Path) {
@@ -120,13 +126,12 @@ fn assert_all_are_served(world: &World) {
     }
 }
 
-/// `psi-driver cache adopt`, with the world's credentials at hand.
-fn adopt(world: &World, args: &[&str]) -> Driver {
+/// `psi-driver migrate --from psi --cache`, with the world's credentials at hand; the last argument is the folder.
+pub(crate) fn adopt(world: &World, args: &[&str]) -> Driver {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    world
-        .driver(&[&["cache", "adopt"], args].concat())
-        .env("CREDENTIALS_DIRECTORY", world.credentials())
-        .env("PATH", path)
+    let (folder, args) = args.split_last().unwrap();
+    let call = [&["migrate", "--from", "psi", "--cache"], args, &["--state", folder]].concat();
+    world.driver(&call).env("CREDENTIALS_DIRECTORY", world.credentials()).env("PATH", path)
 }
 
 /// The numbers of a report: of the mappings, then of the values.

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{migrate, migrated, names};
 use crate::harness::{folder_holds, reference};
-use crate::legacy::{cached, leave_in, world_in_an_outage};
+use crate::legacy::{adopt, cached, leave_in, world_in_an_outage};
 use crate::setup::host::Host;
 
 /// Its server: `GET /lookup/ID` by the values that it has. It is gone with the test's process.
@@ -76,8 +76,7 @@ fn assert_all_are_served(host: &Host, values: &BTreeMap<String, Vec<u8>>) {
     }
 }
 
-/// A host of the Python PSI's in an outage: psid took its state over at its first start, and podman still
-/// calls curl.
+/// A host of the Python PSI's in an outage: its state was taken over by command, and podman still calls curl.
 fn host_in_an_outage() -> (Host, PathBuf, BTreeMap<String, Vec<u8>>) {
     let world = world_in_an_outage();
     let state = world.state();
@@ -85,6 +84,7 @@ fn host_in_an_outage() -> (Host, PathBuf, BTreeMap<String, Vec<u8>>) {
     let mut host = Host::around(world);
     let socket = host.world.run().join("python.sock");
     let values = python_host(&host, &state, &socket);
+    adopt(&host.world, &[state.to_str().unwrap()]).ok();
     host.start_psid();
     (host, socket, values)
 }

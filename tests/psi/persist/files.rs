@@ -69,7 +69,7 @@ fn every_file_is_for_its_owner_alone_whatever_the_umask() {
     }
     let names: Vec<_> =
         fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names.len(), 4, "no remnant: {names:?}");
+    assert_eq!(names.len(), 3, "no remnant: {names:?}");
 }
 
 /// N14: the Python PSI bound its socket and changed its mode later. (That it appears with its mode is

@@ -6,3 +6,4 @@ mod keys;
 mod rivals;
 mod spoiled;
 mod syscalls;
+mod unreadable;

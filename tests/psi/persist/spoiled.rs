@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::harness::{Double, World, id, reference};
+use crate::harness::{Double, World, eventually, id, reference};
 
 /// A world whose cache holds the value of one registered reference.
 fn filled() -> (Double, World) {
@@ -135,17 +135,24 @@ fn a_damaged_registration_costs_its_own_secret_only() {
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
 }
 
-/// Not a bad file, but none that can be read.
+/// Not a bad file, but none that can be read: it stays, and what comes in its place is taken.
 #[test]
-fn a_folder_in_the_cache_s_place_is_told_and_psid_serves() {
-    let (_double, world) = filled();
+fn a_folder_in_the_cache_s_place_is_told_and_left_and_what_is_good_is_loaded_without_a_restart() {
+    let (mut double, world) = filled();
+    let good = fs::read(world.cache()).unwrap();
     fs::remove_file(world.cache()).unwrap();
     fs::create_dir(world.cache()).unwrap();
+    double.kill();
     let psid = world.start();
     let degraded = psid.degraded();
-    assert!(degraded.contains("cache.enc"), "{degraded}");
+    assert!(degraded.contains("the cache cannot be read, which is tried again"), "{degraded}");
+    assert!(degraded.contains("cache.enc: Is a directory"), "{degraded}");
+    assert!(world.cache().is_dir() && world.set_aside().is_empty());
+    world.driver(&["lookup"]).id(id(1)).fails(75);
+    fs::remove_dir(world.cache()).unwrap();
+    fs::write(world.cache(), &good).unwrap();
+    eventually("the cache to be read", || psid.degraded().is_empty().then_some(()));
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    assert!(world.set_aside()[0].is_dir());
 }
 
 /// Somebody else's tampering while psid runs: RAM is served, and `--verify` tells.

@@ -39,10 +39,10 @@ fn a_key_is_sealed_and_proved_and_an_empty_cache_written() {
     assert!(told.contains("tpm2, PCRs 7") && told.contains("proved that it opens"), "{told}");
     assert!(told.contains(&format!("wrote an empty {}", cache.display())), "{told}");
     assert!(told.contains("\nnext: `systemctl restart psid`\n"), "the config names it: {told}");
-    let [memory, recovery] = ["generation", "recovery.enc"].map(|name| world.state().join(name));
-    let made = [sealed.clone(), world.config(), cache.clone(), memory.clone(), recovery.clone()];
+    let recovery = world.state().join("recovery.enc");
+    let made = [sealed.clone(), world.config(), cache.clone(), recovery.clone()];
     assert_eq!(files(&world), made);
-    for file in [&sealed, &cache, &memory, &recovery] {
+    for file in [&sealed, &cache, &recovery] {
         assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
     }
     assert!(fs::read(&cache).unwrap().starts_with(b"PSIC\x02\x01"));

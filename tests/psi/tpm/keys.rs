@@ -46,7 +46,6 @@ fn a_rekey_replaces_the_key_of_every_file_and_loses_nothing() {
     double.kill();
     let sealed = [
         world.cache(),
-        world.state().join("generation"),
         world.state().join("secrets").join(id(2)),
         world.state().join("deleted").join(id(3)),
     ];
@@ -167,36 +166,4 @@ fn a_new_recovery_key_takes_the_place_of_a_lost_or_damaged_one() {
     world.driver(&["cache", "recover"]).stdin(first).fails(65);
     world.driver(&["cache", "recover"]).stdin(second).ok();
     has_everything(&world, &psid);
-}
-
-/// A file that somebody put back: it opens, and what is in it was true once.
-#[test]
-fn an_older_cache_is_told() {
-    let tpm = Tpm::start();
-    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let (world, _) = filled(&double, &tpm);
-    let older = fs::read(world.cache()).unwrap();
-    let psid = psid_on(&world, &tpm).start();
-    let generation = psid.generation();
-    world.driver(&["get", &reference("/myapp", "B")]).ok();
-    let newer = psid.await_generation_after(generation);
-    psid.terminate();
-    fs::write(world.cache(), older).unwrap();
-    let psid = psid_on(&world, &tpm).start();
-    let told = format!("is generation {generation}, and {newer} was written before");
-    assert!(psid.degraded().contains(&told), "{}", psid.degraded());
-    assert!(psid.degraded().contains("psi-driver cache refresh"), "{}", psid.degraded());
-    assert_eq!(
-        world.driver(&["lookup"]).id(id(1)).text(),
-        "1",
-        "served, for it may be all there is"
-    );
-    // What is written next is newer than both.
-    world.driver(&["get", &reference("/myapp", "B")]).ok();
-    assert!(psid.await_generation_after(newer) > newer);
-    psid.terminate();
-    tpm.flush();
-    fs::remove_file(world.state().join("generation")).unwrap();
-    let psid = psid_on(&world, &tpm).start();
-    assert!(psid.degraded().contains("the memory of the last one is gone"), "{}", psid.degraded());
 }

@@ -166,13 +166,30 @@ async fn a_reference_is_told_from_a_literal_by_its_provider() {
     let reference = r#"{"provider":"fake","key":"K"}"#;
     assert!(matches!(judge(reference, Kind::Guess), Ok(Registration::Reference(..))));
     assert!(matches!(judge(reference, Kind::Literal), Ok(Registration::Literal(_))));
-    for text in ["s3cret", "{}", r#"{"provider":"other","key":"K"}"#, "[1]"] {
+    for text in ["s3cret", "{}", r#"{"provider":1}"#, "[1]"] {
         assert!(matches!(judge(text, Kind::Guess), Ok(Registration::Literal(_))));
         assert!(matches!(judge(text, Kind::Reference), Err(ServiceError::Malformed(_))));
     }
-    for text in [r#"{"provider":"fake"}"#, r#"{"provider":"fake","key":1}"#] {
-        assert!(matches!(judge(text, Kind::Guess), Err(ServiceError::Malformed(_))), "{text}");
+    for text in [
+        r#"{"provider":"fake"}"#,
+        r#"{"provider":"fake","key":1}"#,
+        r#"{"provider":"other","key":"K"}"#,
+        r#"{"provider":"infisical","key":"K"}"#,
+        r#"{"provider":"fake","key":"K",}"#,
+        r#"{'provider':'fake','key':'K'}"#,
+    ] {
+        let Err(ServiceError::Malformed(why)) = judge(text, Kind::Guess) else { panic!("{text}") };
+        assert!(why.contains("`psi-driver add NAME --literal`"), "{why}");
+        assert!(matches!(judge(text, Kind::Literal), Ok(Registration::Literal(_))), "{text}");
+        let Err(ServiceError::Malformed(why)) = judge(text, Kind::Reference) else {
+            panic!("{text}")
+        };
+        assert!(!why.contains("--literal"), "{why}");
     }
+    let with_a_mark = format!("\u{feff} {reference}");
+    let Ok(Registration::Reference(_, text)) = judge(&with_a_mark, Kind::Guess) else { panic!() };
+    assert_eq!(text.expose_secret(), with_a_mark.as_bytes(), "byte for byte");
+    assert_eq!(Reference::parse(with_a_mark.as_bytes()), Reference::parse(reference.as_bytes()));
 }
 
 /// A token may take as long as a caller waits; another provider could not answer for a literal.

@@ -176,7 +176,7 @@ async fn a_failing_source_does_not_keep_what_was_deleted() {
     fixture.lookup(Duration::ZERO).await.unwrap();
     let gone = ProviderError::NotFound("no such project".into());
     fixture.provider.error_of.lock().unwrap().insert("/a".into(), gone);
-    let delete = |span| fixture.service.delete(id, fixture.at(span).wall);
+    let delete = |span| fixture.service.delete(id, fixture.at(span), false);
     delete(HOUR).await.unwrap();
     // A `create --replace` stores it again at once.
     fixture.refresher.drop_deleted(fixture.at(HOUR + SECOND));

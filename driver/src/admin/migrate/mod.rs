@@ -10,12 +10,14 @@ mod from_psi;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 
 use psi_common::{Exit, Paths, SecretBytes, SecretId};
 use psi_proto::v1::{Registration, StoreKind};
 
 use super::plaintext::Plaintext;
 use super::progress::Progress;
+use super::psid;
 use crate::args::{MigrateOptions, OldStore};
 use crate::client::{Client, Patience};
 use crate::failure::Failure;
@@ -77,6 +79,9 @@ struct Done {
 }
 
 pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), Failure> {
+    if options.cache {
+        return Err(take_over(paths, options));
+    }
     let host = Host::look(paths, options)?;
     let old: Box<dyn Old + '_> = match options.from {
         OldStore::File => Box::new(from_file::FileStore::open(paths, &host)?),
@@ -97,6 +102,26 @@ pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), Failure
     }
     stdio::write_text(&report::of(&done, options))?;
     verdict(&done)
+}
+
+/// The Python PSI's cache takes the key, the cipher and the file, which only psid knows: it is psid that runs
+/// here, in this process's place.
+fn take_over(paths: &Paths, options: &MigrateOptions) -> Failure {
+    if options.from != OldStore::Psi || !options.names.is_empty() {
+        let words = "--cache takes over all of the Python PSI's state, and nothing else";
+        return Failure::new(Exit::Usage, words, "use it with --from psi, and without names");
+    }
+    let mut args: Vec<&OsStr> =
+        ["migrate", "--from", "psi", "--title", "psi-driver: migrate"].map(OsStr::new).to_vec();
+    if let Some(key) = &options.key {
+        args.extend([OsStr::new("--key"), key.as_os_str()]);
+    }
+    for (asked, flag) in [(options.dry_run, "--dry-run"), (options.json, "--json")] {
+        args.extend(asked.then_some(OsStr::new(flag)));
+    }
+    let state = options.state.as_deref().unwrap_or(&paths.state);
+    args.extend([OsStr::new("--"), state.as_os_str()]);
+    psid::instead(paths, &args)
 }
 
 impl Host {

@@ -14,12 +14,7 @@ use crate::{Body, assert_words, choice, world};
 /// The id of the vectors' literal.
 const ID: &str = "0f1e2d3c4b5a69788796a5b4c";
 const ID_LEN: usize = ID.len();
-const CONTENTS: [Content<'_>; 4] = [
-    Content::Cache,
-    Content::Literal(ID),
-    Content::Generation,
-    Content::Reference { id: ID, text: b"{}" },
-];
+const CONTENTS: [Content<'_>; 2] = [Content::Cache, Content::Literal(ID)];
 
 /// 0: a payload behind a good seal. 1: a header's part in front of a good body. 2: a file under another
 /// id. Anything else is a file as it stands: those begin with a P.

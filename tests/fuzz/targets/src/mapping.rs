@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use psi_common::{BackendTag, SecretBytes, SecretId};
 use psi_daemon::cache::{Cache, Policy};
-use psi_daemon::clock;
+use psi_daemon::clock::{self, Moment};
 use psi_daemon::envelope::{BackendPart, Vault};
 use psi_daemon::reference::Reference;
 use psi_daemon::reference_file::{ReferenceFile, ReferenceFileError};
@@ -79,6 +79,7 @@ impl Psi {
         };
         match &stored {
             Ok(()) => {
+                assert!(!matches!(expected, Expected::Refused), "taken");
                 let known = self.service.registry.get(self.id).unwrap();
                 expected.assert(&known, data);
                 let keys = Keys::Open(Arc::clone(&self.vault));
@@ -88,7 +89,7 @@ impl Psi {
                 assert_eq!(file.ends_with(data), matches!(expected, Expected::Reference));
             }
             Err(error) => {
-                assert!(matches!(expected, Expected::Reference), "refused: {error}");
+                assert!(!matches!(expected, Expected::Literal), "refused: {error}");
                 assert!(matches!(error, ServiceError::Malformed(_)), "{error:?}");
                 assert_words(&error.to_string());
                 assert!(!self.file().exists());
@@ -102,9 +103,10 @@ impl Psi {
     }
 
     fn forget(&self) {
-        let now = clock::now().wall;
-        let _ = self.runtime.block_on(self.service.registry.delete(self.id, now)).unwrap();
-        self.service.registry.purge(now.after(Duration::from_secs(3_600)));
+        let now = clock::now();
+        let _ = self.runtime.block_on(self.service.registry.delete(self.id, now, true)).unwrap();
+        let hour = Duration::from_secs(3_600);
+        self.service.registry.purge(Moment { tick: now.tick.after(hour), ..now });
     }
 
     /// A reference that is taken leads to one place, however often it is asked.
@@ -133,19 +135,39 @@ impl Psi {
     }
 }
 
-/// By the contract: a JSON object whose `provider` is configured is a reference, and nothing else.
+/// By the contract.
 enum Expected {
+    /// If the provider takes it.
     Reference,
     Literal,
+    Refused,
+    /// A literal, or refused.
+    Unclear,
+}
+
+fn without_blanks(data: &[u8]) -> &[u8] {
+    let valid = data.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    let rest = valid.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    &data[valid.len() - rest.len()..]
 }
 
 impl Expected {
     fn of(data: &[u8], kind: Kind) -> Self {
-        let provider = serde_json::from_slice::<Value>(data).unwrap_or_default();
+        let text = without_blanks(data);
+        let json = serde_json::from_slice::<Value>(text);
+        let has_word = || String::from_utf8_lossy(text).to_lowercase().contains("provider");
+        let is_utf16 = data.starts_with(&[0xff, 0xfe]) || data.starts_with(&[0xfe, 0xff]);
         match kind {
             Kind::Literal => Self::Literal,
-            Kind::Guess if provider["provider"] != "infisical" => Self::Literal,
-            Kind::Guess | Kind::Reference => Self::Reference,
+            _ if json.as_ref().is_ok_and(|json| json["provider"] == "infisical") => Self::Reference,
+            Kind::Reference => Self::Refused,
+            Kind::Guess if is_utf16 => Self::Unclear,
+            Kind::Guess if !text.starts_with(b"{") => Self::Literal,
+            Kind::Guess => match json {
+                Ok(json) if json["provider"].is_string() => Self::Refused,
+                Err(_) if has_word() => Self::Unclear,
+                _ => Self::Literal,
+            },
         }
     }
 
@@ -154,10 +176,12 @@ impl Expected {
             (Self::Reference, Registered::Reference(reference)) => {
                 assert_eq!(Reference::parse(data).as_ref(), Some(&***reference));
             }
-            (Self::Literal, Registered::Literal(value)) => {
+            (Self::Literal | Self::Unclear, Registered::Literal(value)) => {
                 assert_eq!(value.expose_secret(), data);
             }
-            (_, Registered::Unusable(why)) => panic!("unusable: {why}"),
+            (_, Registered::Unusable(why) | Registered::Unreadable(why)) => {
+                panic!("unusable: {why}")
+            }
             _ => panic!("a literal was taken for a reference, or a reference for a literal"),
         }
     }

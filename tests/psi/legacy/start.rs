@@ -1,130 +1,123 @@
-//! psid is started on the state folder of the Python PSI.
+//! psid on the state folder of the Python PSI: a start takes nothing over, and names the command that does.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::{
-    SEALED, assert_all_are_served, assert_mappings_are_as_they_were,
-    assert_mappings_are_registered, cached, contents, expected, leave_in, leave_mappings_in,
-    python_psi, world_in_an_outage,
+    SEALED, adopt, assert_all_are_served, assert_mappings_are_as_they_were,
+    assert_mappings_are_registered, cached, contents, expected, kept, leave_in, leave_mappings_in,
+    numbers, python_psi, world_in_an_outage,
 };
 use crate::harness::{Config, Double, World, id, reference, repository};
 
-/// The files that are kept of old caches.
-fn kept(world: &World) -> Vec<PathBuf> {
-    let files = fs::read_dir(world.state()).unwrap().map(|file| file.unwrap().path());
-    files.filter(|path| path.to_string_lossy().contains("cache.enc.v1-")).collect()
+/// `psid migrate` of the state folder itself.
+fn take_over(world: &World) -> Value {
+    adopt(world, &["--json", world.state().to_str().unwrap()]).json()
+}
+
+fn command(world: &World) -> String {
+    format!("stop psid and run `psid migrate --from psi {}`", world.state().display())
 }
 
 #[test]
-fn every_cached_value_comes_out_in_an_outage_and_again_after_a_restart() {
+fn a_start_sets_the_old_cache_aside_and_names_the_command_that_takes_all_over() {
     let world = world_in_an_outage();
     leave_in(&world.state(), "cache-tpm.enc");
     let before = contents(&world.state());
+    let psid = world.start();
+    let degraded = psid.degraded();
+    let aside = kept(&world).remove(0);
+    let cache = format!("it is the Python PSI's; it was set aside as {}", aside.display());
+    for words in [cache, command(&world), "has 8 mappings of the Python PSI".into()] {
+        assert!(degraded.contains(&words), "{degraded}");
+    }
+    assert_eq!(world.driver(&["list"]).text(), "");
+    assert_eq!(psid.status()["entries"], 0);
+    psid.terminate();
+
+    assert_eq!(numbers(&take_over(&world)), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
     let psid = world.start();
     assert_eq!(psid.degraded(), "");
     assert_all_are_served(&world);
     let status = psid.status();
     assert_eq!(status["entries"], 7);
-    // That a value was served is written too, a while later.
-    assert!(status["generation"].as_u64() >= Some(1), "{status}");
     assert_eq!(status["oldest_fetch_ms"], json!(1_795_434_718_000_u64));
     assert_eq!(status["would_fail"], json!([SEALED]));
-    let ids: String = expected().keys().map(|id| format!("{id}\n")).collect();
-    assert_eq!(world.driver(&["list"]).text(), ids);
-    let log = psid.terminate();
-    let told = |words: &str| log.lines().filter(|line| line.contains(words)).count();
-    assert_eq!(told("INFO took over 8 mappings of the Python PSI"), 1, "{log}");
-    assert_eq!(told("INFO took over 7 values of the Python PSI's"), 1, "{log}");
-    assert_eq!(
-        told("written at 2026-11-23T11:51:58Z; dropped 0 that no mapping names"),
-        1,
-        "{log}"
-    );
+    psid.terminate();
 
     // The old files are as they were; that of the cache has another name.
     let after = contents(&world.state());
-    let kept = kept(&world);
-    assert_eq!(kept.len(), 1, "{kept:?}");
     for (name, trace) in &before {
-        let now = if name == "cache.enc" { &kept[0] } else { &world.state().join(name) };
+        let now = if name == "cache.enc" { &aside } else { &world.state().join(name) };
         assert_eq!(&after[now.file_name().unwrap().to_str().unwrap()], trace, "{name}");
     }
-    assert_eq!(fs::read(&kept[0]).unwrap(), fs::read(python_psi("cache-tpm.enc")).unwrap());
+    assert_eq!(fs::read(&aside).unwrap(), fs::read(python_psi("cache-tpm.enc")).unwrap());
     assert_mappings_are_as_they_were(&world.state());
     assert_mappings_are_registered(&world);
     assert_eq!(fs::read(world.cache()).unwrap()[..6], *b"PSIC\x02\x01");
-
-    let psid = world.start();
-    assert_eq!(psid.degraded(), "");
-    assert_all_are_served(&world);
-    assert!(!psid.terminate().contains("took over"));
+    assert_eq!(numbers(&take_over(&world)), ([0, 8, 0, 0], [0, 7, 0, 0, 0]), "once is enough");
 }
 
+/// psid was never started there: the command alone is enough, and the file keeps its bytes.
 #[test]
-fn mappings_that_lie_in_secrets_already_are_as_good() {
+fn the_state_folder_itself_is_taken_over_before_a_start() {
     let world = world_in_an_outage();
-    leave_mappings_in(&world.state().join("secrets"));
-    fs::copy(python_psi("cache-tpm.enc"), world.cache()).unwrap();
+    leave_in(&world.state(), "cache-tpm.enc");
+    assert_eq!(numbers(&take_over(&world)), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
+    let old = fs::read(python_psi("cache-tpm.enc")).unwrap();
+    assert_eq!(fs::read(&kept(&world)[0]).unwrap(), old);
     let psid = world.start();
     assert_eq!(psid.degraded(), "");
     assert_all_are_served(&world);
-    assert!(!psid.terminate().contains("mappings of the Python PSI"));
-    assert_mappings_are_registered(&world);
+    assert!(world.set_aside().is_empty());
 }
 
 /// Without a cache, the mappings are worth it: lookups are live.
 #[test]
-fn mappings_are_taken_over_once() {
+fn a_mapping_whose_secret_was_deleted_does_not_come_back_by_a_start() {
     let double = Double::with(&json!({"/app": {"SHARED_1": "live"}}));
     let world = World::of(&double);
     leave_mappings_in(&world.state());
+    take_over(&world);
     let taken = "1ee330a75e00f545b7c84b3d7";
     let psid = world.start();
     assert_eq!(world.driver(&["lookup"]).id(taken).text(), "live");
     world.driver(&["delete"]).id(taken).ok();
     psid.terminate();
     fs::remove_dir_all(world.state().join("deleted")).unwrap();
-    let psid = world.start();
+    let _psid = world.start();
     let list = world.driver(&["list"]).text();
     assert_eq!(list.lines().count(), expected().len() - 1);
     assert!(!list.contains(taken), "what was deleted does not come back");
-    assert!(!psid.terminate().contains("took over"));
     assert_mappings_are_as_they_were(&world.state());
 }
 
 #[test]
 fn what_is_registered_stays_and_what_is_no_mapping_is_named_and_not_shown() {
     let world = world_in_an_outage();
-    leave_in(&world.state(), "cache-tpm.enc");
     let mut ids = cached().into_keys();
     let (registered, deleted) = (ids.next().unwrap(), ids.next().unwrap());
-    for (folder, id) in [("secrets", &registered), ("deleted", &deleted)] {
-        let folder = world.state().join(folder);
-        fs::create_dir(&folder).unwrap();
-        fs::write(folder.join(id), reference("/own", "OWN")).unwrap();
+    let psid = world.start();
+    for id in [&registered, &deleted] {
+        world.driver(&["store"]).id(id).stdin(reference("/own", "OWN")).ok();
     }
+    world.driver(&["delete"]).id(&deleted).ok();
+    psid.terminate();
+    leave_in(&world.state(), "cache-tpm.enc");
     fs::write(world.state().join(id(1)), "hunter2 in the clear").unwrap();
     fs::write(world.state().join(id(2)), r#"{"provider":"vault","path":"hunter2"}"#).unwrap();
-    let psid = world.start();
+    let told = take_over(&world);
+    assert_eq!(told["mappings"]["conflicting"], json!([registered]));
+    assert_eq!(told["mappings"]["not_understood"].as_array().unwrap().len(), 3, "{told}");
+    assert!(!told.to_string().contains("hunter2"), "{told}");
+    let _psid = world.start();
     let list = world.driver(&["list"]).text();
     assert_eq!(list.lines().count(), expected().len() - 1);
     assert!(!list.contains(&deleted) && !list.contains(&id(1)) && !list.contains(&id(2)));
     assert_eq!(world.registered(&registered), reference("/own", "OWN").as_bytes());
-    let log = psid.terminate();
-    assert!(log.contains("took over 5 values of the Python PSI's"), "{log}");
-    assert!(log.contains("dropped 2 that no mapping names"), "{log}");
-    for id in [id(1), id(2)] {
-        let path = world.state().join(id);
-        assert!(log.contains(&format!("WARN {} was not taken over: ", path.display())), "{log}");
-        assert!(path.exists());
-    }
-    assert!(!log.contains("hunter2"), "{log}");
 }
 
 /// Keys that Python escapes, other paths, empty values; and what does not go into our cache.
@@ -142,25 +135,24 @@ fn every_kind_of_entry_finds_its_place() {
     for (number, row) in (1..).zip(rows) {
         fs::write(world.state().join(id(number)), text(row, "mapping")).unwrap();
     }
+    // One key has a control character, which no reference may have any more; one project is not in the config.
+    let told = take_over(&world);
+    assert_eq!(numbers(&told).1, [3, 0, 1, 1, 2]);
+    let left = told["values"]["without_config"].to_string();
+    assert!(left.contains("[providers.infisical.projects.elsewhere]"), "{left}");
     let psid = world.start();
-    assert_eq!(psid.status()["entries"], json!(4));
-    for (number, row) in (1..).zip(rows).take(4) {
+    assert_eq!(psid.status()["entries"], json!(3));
+    for (number, row) in (1..).zip(rows).take(4).filter(|(number, _)| *number != 2) {
         let value = STANDARD.decode(text(row, "value")).unwrap();
         assert_eq!(world.driver(&["lookup"]).id(id(number)).ok(), value, "{row}");
     }
-    let log = psid.terminate();
-    assert!(log.contains("took over 4 values"), "{log}");
-    assert!(log.contains("dropped 1 that no mapping names and 1 that are sealed"), "{log}");
-    let needs = "1 values of the Python PSI's cache need [providers.infisical.projects.elsewhere]";
-    assert!(log.contains(needs), "{log}");
+    psid.terminate();
     // What the config lacked is not lost.
     let more =
         "[providers.infisical.projects.elsewhere]\nid = \"another\"\nenvironment = \"prod\"\n";
     let config = fs::read_to_string(world.config()).unwrap();
     fs::write(world.config(), config + more).unwrap();
-    let kept = kept(&world).remove(0);
-    let report = super::adopt(&world, &["--json", kept.to_str().unwrap()]).json();
-    assert_eq!(super::numbers(&report), ([0; 4], [1, 4, 1, 1, 0]));
+    assert_eq!(numbers(&take_over(&world)).1, [1, 3, 1, 1, 1]);
     let _psid = world.start();
     assert_eq!(world.driver(&["lookup"]).id(id(5)).text(), "1");
 }
@@ -173,8 +165,18 @@ fn a_cache_that_is_off_leaves_the_old_one_alone() {
     leave_in(&world.state(), "cache-tpm.enc");
     let before = contents(&world.state());
     world.start().terminate();
-    let mut after = contents(&world.state());
-    after.retain(|name, _| name != "secrets" && name != "generation");
-    assert_eq!(after, before);
-    assert_eq!(fs::metadata(world.cache()).unwrap().nlink(), 1);
+    assert_eq!(contents(&world.state()), before);
+}
+
+/// The Python PSI's cache put in the place of ours, which is how an old one came back: it is another's file.
+#[test]
+fn an_old_cache_put_back_is_never_read_by_a_start() {
+    let world = world_in_an_outage();
+    leave_in(&world.state(), "cache-tpm.enc");
+    take_over(&world);
+    world.start().terminate();
+    fs::copy(python_psi("cache-tpm.enc"), world.cache()).unwrap();
+    let psid = world.start();
+    assert!(psid.degraded().contains(&command(&world)), "{}", psid.degraded());
+    assert_eq!(psid.status()["entries"], 0);
 }

@@ -1,0 +1,177 @@
+//! What was deleted, and can be restored for ten minutes.
+//!
+//! A deletion's age is told on the boot clock, which nobody sets; after a restart, by the file's time.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::RwLock;
+use std::time::{Duration, SystemTime};
+
+use psi_common::SecretId;
+
+use super::{RegistryError, read, write};
+use crate::clock::{Moment, Tick, Timestamp};
+use crate::files;
+
+/// How long a deleted secret can be restored.
+pub(super) const RESTORABLE: Duration = Duration::from_secs(600);
+
+/// The folder of what was deleted; RAM has its copy.
+pub(super) struct Trash {
+    folder: PathBuf,
+    known: RwLock<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    deleted: HashMap<SecretId, Deletion>,
+    /// Why the folder cannot be read, when it cannot.
+    fault: Option<String>,
+}
+
+/// When something was deleted.
+#[derive(Clone, Copy)]
+enum Deletion {
+    /// Since the start.
+    Here(Tick),
+    /// Before it, as the file says.
+    Before(Timestamp),
+}
+
+impl Deletion {
+    fn age(self, now: Moment) -> Duration {
+        match self {
+            Self::Here(at) => at.age(now.tick),
+            Self::Before(at) => at.age(now.wall),
+        }
+    }
+}
+
+impl Trash {
+    pub(super) fn open(folder: PathBuf) -> Self {
+        let trash = Self { folder, known: RwLock::default() };
+        trash.read_again();
+        trash
+    }
+
+    /// What is known stays where the folder cannot be read.
+    pub(super) fn read_again(&self) {
+        let found = self.look();
+        let mut known = write(&self.known);
+        match found {
+            Ok(found) => {
+                known.deleted = found
+                    .into_iter()
+                    .map(|(id, at)| (id, known.deleted.get(&id).copied().unwrap_or(at)))
+                    .collect();
+                known.fault = None;
+            }
+            Err(error) => known.fault = Some(files::told(&self.folder, &error)),
+        }
+    }
+
+    fn look(&self) -> io::Result<Vec<(SecretId, Deletion)>> {
+        let times = self.ids()?.into_iter().map(|id| {
+            let deleted_at = fs::symlink_metadata(self.path(id))?.modified()?;
+            Ok((id, Deletion::Before(deleted_at.into())))
+        });
+        times.collect()
+    }
+
+    /// The ids of the files that are here.
+    pub(super) fn ids(&self) -> io::Result<Vec<SecretId>> {
+        files::ids_in(&self.folder)
+    }
+
+    /// Where the file of a deleted secret is.
+    pub(super) fn path(&self, id: SecretId) -> PathBuf {
+        self.folder.join(id.as_str())
+    }
+
+    pub(super) fn fault(&self) -> Option<String> {
+        read(&self.known).fault.clone()
+    }
+
+    pub(super) fn usable(&self) -> Result<(), RegistryError> {
+        self.fault().map_or(Ok(()), |why| Err(RegistryError::Unreadable(why.into())))
+    }
+
+    pub(super) fn holds(&self, id: SecretId) -> bool {
+        read(&self.known).deleted.contains_key(&id)
+    }
+
+    /// Moves a file here, durably.
+    pub(super) fn take(&self, id: SecretId, path: &Path, now: Moment) -> io::Result<()> {
+        files::make_private_folder(&self.folder)?;
+        let here = self.path(id);
+        // The time of the deletion, by which it is purged after a restart, is the file's; an old one would be
+        // its end.
+        let deleted_at = SystemTime::from(now.wall);
+        let moved = fs::File::open(path)
+            .and_then(|file| file.set_modified(deleted_at).and_then(|()| file.sync_all()))
+            .and_then(|()| fs::rename(path, &here));
+        match moved {
+            // Somebody was faster, or an earlier try got that far: what is left is to make it durable.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            result => result?,
+        }
+        files::sync_folder_of(&here)?;
+        files::sync_folder_of(path)?;
+        if here.exists() {
+            write(&self.known).deleted.insert(id, Deletion::Here(now.tick));
+        }
+        Ok(())
+    }
+
+    /// Moves a file back, durably; `is_free` says whether nothing is registered under its id.
+    pub(super) fn give_back(
+        &self,
+        id: SecretId,
+        path: &Path,
+        is_free: bool,
+    ) -> Result<(), RegistryError> {
+        let here = self.path(id);
+        // An earlier try may have got so far and no further: what is left is to make it durable.
+        let is_moved = is_free && path.exists();
+        match files::rename_to_free(&here, path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                return Err(RegistryError::Exists);
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound && is_moved => {
+                files::sync_folder_of(path)?;
+                files::sync_folder_of(&here)?;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.usable()?;
+                return Err(RegistryError::NothingDeleted);
+            }
+            result => result?,
+        }
+        write(&self.known).deleted.remove(&id);
+        Ok(())
+    }
+
+    /// What can be restored, sorted by id, and for how long.
+    pub(super) fn restorable(&self, now: Moment) -> Vec<(SecretId, Duration)> {
+        let known = read(&self.known);
+        let left = known
+            .deleted
+            .iter()
+            .filter_map(|(id, deletion)| Some((*id, RESTORABLE.checked_sub(deletion.age(now))?)));
+        let mut left: Vec<_> = left.collect();
+        left.sort_unstable();
+        left
+    }
+
+    /// Removes for good what can be restored no more.
+    pub(super) fn purge(&self, now: Moment) {
+        let mut known = write(&self.known);
+        known.deleted.retain(|id, deletion| {
+            let is_over = deletion.age(now) > RESTORABLE;
+            // One that cannot be removed is tried again.
+            !is_over || matches!(fs::remove_file(self.path(*id)), Err(error) if error.kind() != ErrorKind::NotFound)
+        });
+    }
+}
