@@ -103,7 +103,7 @@ fn a_fault_is_named_with_its_line() {
     case(
         "path = \"/worker\"",
         "path = \"worker\"",
-        "config.toml:37: workload 'worker@': path 'worker'",
+        "config.toml:37: workload 'worker@': the path 'worker'",
     );
     case(
         "client_secret_credential = \"i",
