@@ -205,9 +205,20 @@ impl<'a> Asked<'a> {
             let body = serde_json::from_slice::<Value>(self.body).unwrap_or_default();
             let signed = body["reqId"].is_string() && body["statusCode"] == self.status;
             let hides = self.status == 200 && words.contains("hides the value");
-            assert!(self.is_json && (signed || hides), "{} {words}", self.status);
+            let lacks = self.status == 200 && words.contains("has no secret 'KEY'");
+            assert!(self.is_json && (signed || hides || lacks), "{} {words}", self.status);
+            assert!(!lacks || lists_no_key(&body), "{body}");
         }
     }
+}
+
+/// Whether a listing's own secrets lack the one that is asked for.
+fn lists_no_key(body: &Value) -> bool {
+    let is_asked = |secret: &Value| {
+        let path = secret["secretPath"].as_str().unwrap_or("/app");
+        secret["secretKey"] == "KEY" && path == "/app"
+    };
+    !body["secrets"].as_array().is_some_and(|secrets| secrets.iter().any(is_asked))
 }
 
 fn has(body: &Value, text: &str) -> bool {
@@ -258,7 +269,9 @@ async fn serve_one(stream: TcpStream, script: Arc<Script>) -> std::io::Result<()
         }
         let good = match kind {
             Kind::Login => format!("{{\"accessToken\":\"{TOKEN}\",\"expiresIn\":900}}"),
-            _ => r#"{"secret":{"secretKey":"KEY","secretValue":"the value"},"secrets":[]}"#.into(),
+            _ => r#"{"secret":{"secretKey":"KEY","secretValue":"the value"},
+                    "secrets":[{"secretKey":"KEY","secretValue":"the value"}]}"#
+                .into(),
         };
         let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ";
         let good = format!("{head}{}\r\n\r\n{good}", good.len());
