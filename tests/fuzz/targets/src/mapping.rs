@@ -86,7 +86,11 @@ impl Psi {
                 let again = Registry::open(self.folder.path(), keys);
                 expected.assert(&again.get(self.id).unwrap(), data);
                 let file = fs::read(self.file()).unwrap();
-                assert_eq!(file.ends_with(data), matches!(expected, Expected::Reference));
+                let is_reference = matches!(expected, Expected::Reference);
+                // The end of a ciphertext is a few given bytes by chance.
+                if is_reference || data.len() >= 8 {
+                    assert_eq!(file.ends_with(data), is_reference);
+                }
             }
             Err(error) => {
                 assert!(!matches!(expected, Expected::Literal), "refused: {error}");
