@@ -165,7 +165,9 @@ fn two_secrets_of_one_name_are_told() {
     let id = crate::harness::id(7);
     other["id"] = json!(id);
     secrets.insert(id.clone(), other);
+    // As a `--replace` leaves them whose delete was refused.
     value["idToName"][&id] = json!("twice");
+    value["nameToID"]["twice"] = json!(id);
     fs::write(&record, value.to_string()).unwrap();
     is_warning(&host, "podman has 2 secrets of the name twice");
 }

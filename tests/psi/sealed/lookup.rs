@@ -73,7 +73,49 @@ fn the_token_opens_it_once_and_ram_serves_it_from_then_on() {
     let status = psid.status();
     assert_eq!((&status["hits"], &status["misses"]), (&1.into(), &1.into()));
     assert_eq!(status["degraded"], serde_json::json!([]));
-    assert_eq!(status["survives_outage"], true, "no network is needed for it");
+    // No network is needed for it now; but after a reboot, the token.
+    assert_eq!((&status["serves_now"], &status["survives_outage"]), (&true.into(), &false.into()));
+    stage.token.put_back();
+    assert_eq!(stage.lookup(1).ok(), SECRET);
+}
+
+/// A4: a token that was not asked, or that serves nothing, is not reported as one that would.
+#[test]
+fn what_a_token_would_serve_is_known_only_once_it_was_asked() {
+    let stage = Stage::new();
+    let psid = stage.start();
+    stage.register(1, &stage.seal(SECRET));
+    assert_eq!(stage.lookup(1).ok(), SECRET);
+    let status = psid.status();
+    assert_eq!((&status["serves_now"], &status["survives_outage"]), (&true.into(), &true.into()));
+    psid.terminate();
+    let psid = stage.start();
+    let status = psid.status();
+    let null = serde_json::Value::Null;
+    assert_eq!((&status["serves_now"], &status["survives_outage"]), (&null, &null));
+    assert_eq!((&status["unknown_count"], &status["providers"][0]["up"]), (&1.into(), &null));
+    let why = status["unknown_why"][0].as_str().unwrap();
+    assert!(why.contains("`psi-driver hsm status` asks it"), "{why}");
+    let text = stage.world.driver(&["cache", "status"]).report();
+    assert!(text.contains("NOT KNOWN of ") && !text.contains("would serve every"), "{text}");
+    let drill = stage.world.driver(&["drill", "--for", "1s"]).run();
+    assert_eq!(drill.code, 1, "{}", drill.stderr);
+    let metrics = stage.world.driver(&["metrics"]).text();
+    for line in [
+        "psi_survives_outage{when=\"after_reboot\"} NaN",
+        "psi_unknown_secrets{when=\"now\"} 1",
+        "psi_would_fail_secrets{when=\"now\"} 0",
+        "psi_provider_up{provider=\"nitrokeyhsm\"} NaN",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
+    }
+    psid.terminate();
+    stage.token.pull_out();
+    let psid = stage.start();
+    stage.lookup(1).fails(75);
+    let status = psid.status();
+    assert_eq!((&status["serves_now"], &status["survives_outage"]), (&false.into(), &false.into()));
+    assert_eq!(stage.world.driver(&["cache", "status"]).run().code, 1);
 }
 
 /// Who sealed it to the token did not agree to the TPM: the cache's key must not be enough to read it.
