@@ -51,17 +51,28 @@ enum Cause {
 
 /// Opens a directory. A symbolic link on the way is followed only where root alone could have put it.
 pub fn open_directory(path: &Path, trust: Trust) -> Result<OwnedFd, WalkError> {
-    Walk::to(path, trust, false)
+    Walk::to(path, Some(trust), false)
+}
+
+/// Opens a directory of any owner's, for root's work in the directory of a user whom it does not trust: no
+/// link of that user's leads elsewhere. None if root alone can change the path, which is as good then.
+pub fn open_directory_of_any_owner(path: &Path) -> Result<Option<OwnedFd>, WalkError> {
+    let walk = Walk::along(path, None, false)?;
+    if walk.passed.iter().all(|(_, about)| about.st_uid == 0 && keeps_names(about)) {
+        return Ok(None);
+    }
+    walk.arrive().map(Some)
 }
 
 /// Opens a directory as [`open_directory`] does, and makes it with mode 0700 where it is missing; its parent
 /// must be there.
 pub fn make_directory(path: &Path, trust: Trust) -> Result<OwnedFd, WalkError> {
-    Walk::to(path, trust, true)
+    Walk::to(path, Some(trust), true)
 }
 
 struct Walk {
-    trust: Trust,
+    /// None: the directory of any owner.
+    trust: Option<Trust>,
     /// The directories from the root on, each open.
     passed: Vec<(OwnedFd, Stat)>,
     shown: PathBuf,
@@ -69,7 +80,12 @@ struct Walk {
 }
 
 impl Walk {
-    fn to(path: &Path, trust: Trust, makes_last: bool) -> Result<OwnedFd, WalkError> {
+    fn to(path: &Path, trust: Option<Trust>, makes_last: bool) -> Result<OwnedFd, WalkError> {
+        Self::along(path, trust, makes_last)?.arrive()
+    }
+
+    /// The walk as far as the last directory.
+    fn along(path: &Path, trust: Option<Trust>, makes_last: bool) -> Result<Self, WalkError> {
         let absolute = std::path::absolute(path)
             .map_err(|error| WalkError { path: path.into(), cause: Cause::Io(error) })?;
         let mut walk = Self { trust, passed: Vec::new(), shown: "/".into(), links: 0 };
@@ -79,7 +95,7 @@ impl Walk {
         while let Some(name) = rest.pop() {
             walk.step(&name, &mut rest, makes_last)?;
         }
-        walk.arrive()
+        Ok(walk)
     }
 
     fn step(
@@ -128,12 +144,13 @@ impl Walk {
     /// Checks a directory and goes on from it.
     fn pass(&mut self, directory: OwnedFd) -> Result<(), WalkError> {
         let about = fstat(&directory).map_err(|error| self.failed(error))?;
-        if about.st_uid != 0 && about.st_uid != self.trust.owner {
-            return Err(self.refused(Cause::Owner(about.st_uid)));
-        }
-        let is_sticky = about.st_mode & 0o1000 != 0;
-        if self.trust.is_private && about.st_mode & 0o022 != 0 && !is_sticky {
-            return Err(self.refused(Cause::Writable(about.st_mode & 0o7777)));
+        if let Some(trust) = self.trust {
+            if about.st_uid != 0 && about.st_uid != trust.owner {
+                return Err(self.refused(Cause::Owner(about.st_uid)));
+            }
+            if trust.is_private && !keeps_names(&about) {
+                return Err(self.refused(Cause::Writable(about.st_mode & 0o7777)));
+            }
         }
         self.passed.push((directory, about));
         Ok(())
@@ -144,7 +161,8 @@ impl Walk {
         let Some((directory, about)) = self.passed.last() else {
             return Err(self.failed(Errno::NOENT));
         };
-        if self.trust.is_private && about.st_mode & 0o022 != 0 {
+        let is_private = self.trust.is_some_and(|trust| trust.is_private);
+        if is_private && about.st_mode & 0o022 != 0 {
             return Err(self.refused(Cause::Writable(about.st_mode & 0o7777)));
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -172,6 +190,11 @@ fn reversed(path: &Path) -> Vec<OsString> {
 fn is_link(parent: &OwnedFd, name: &OsStr) -> bool {
     statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|about| FileType::from_raw_mode(about.st_mode) == FileType::Symlink)
+}
+
+/// Whether none but its owner can replace what lies in this directory.
+fn keeps_names(directory: &Stat) -> bool {
+    directory.st_mode & 0o022 == 0 || directory.st_mode & 0o1000 != 0
 }
 
 /// Whether root alone can make or change a link in this directory.
@@ -309,6 +332,13 @@ mod tests {
             assert!(line.ends_with(&format!("{name} is a symbolic link")), "{line}");
         }
         open_directory(&base.join("real/last"), trust).unwrap();
+        // Nor for root's work in that user's directory.
+        if geteuid().is_root() {
+            assert!(open_directory_of_any_owner(&base.join("real/last")).unwrap().is_some());
+            assert!(open_directory_of_any_owner(Path::new("/etc")).unwrap().is_none());
+            let error = open_directory_of_any_owner(&base.join("relative/last")).unwrap_err();
+            assert!(error.to_string().ends_with("relative is a symbolic link"), "{error}");
+        }
     }
 
     #[test]

@@ -14,6 +14,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
+use crate::place::reach;
+
 /// How the name of a file ends that is not whole yet; it begins with a dot.
 const TEMPORARY: &str = ".tmp";
 
@@ -60,15 +62,17 @@ fn replace_with(
     time: Option<SystemTime>,
     owners: &Path,
 ) -> io::Result<()> {
-    let temporary = temporary(path);
-    let written =
-        write_new(&temporary, bytes, time, owners).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // A full disk needs its room back; the error that counts is the first one.
-        let _ = fs::remove_file(&temporary);
-    }
-    written?;
-    sync_folder_of(path)
+    reach(path, |path| {
+        let temporary = temporary(path);
+        let written =
+            write_new(&temporary, bytes, time, owners).and_then(|()| fs::rename(&temporary, path));
+        if written.is_err() {
+            // A full disk needs its room back; the error that counts is the first one.
+            let _ = fs::remove_file(&temporary);
+        }
+        written?;
+        sync_folder_of(path)
+    })
 }
 
 /// Reads a regular file of at most `max` bytes. In the directory of another user, root neither follows a
@@ -99,13 +103,15 @@ fn read_regular(path: &Path, max: u64, flags: OFlags) -> io::Result<Vec<u8>> {
 
 /// Moves a file in its folder, durably, in the place of another one.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to)?;
+    reach(from, |from| reach(to, |to| fs::rename(from, to)))?;
     sync_folder_of(to)
 }
 
 /// Moves a file, durably; never over another one.
 pub fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
-    renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?;
+    reach(from, |from| {
+        reach(to, |to| Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?))
+    })?;
     sync_folder_of(to)?;
     sync_folder_of(from)
 }
@@ -129,7 +135,10 @@ pub fn keep_as(path: &Path, what: &str) -> io::Result<Option<PathBuf>> {
         Err(error) => return Err(error),
     };
     let time = written.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    under_a_free_name(path, what, time, |aside| fs::hard_link(path, aside)).map(Some)
+    under_a_free_name(path, what, time, |aside| {
+        reach(path, |path| reach(aside, |aside| fs::hard_link(path, aside)))
+    })
+    .map(Some)
 }
 
 /// Puts a file out of the way as `NAME.WHAT-TIME` and tells the new path; never over another one.
@@ -162,20 +171,39 @@ pub fn add_all<'a>(
     folder: &Path,
     files: impl IntoIterator<Item = (&'a str, &'a [u8])> + Clone,
 ) -> io::Result<()> {
-    let staged = temporary(folder);
-    remove_folder(&staged)?;
-    let added = stage(&staged, files.clone()).and_then(|()| {
-        match rename_to_free(&staged, folder) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            result => return result,
+    reach(folder, |folder| {
+        let staged = temporary(folder);
+        remove_folder(&staged)?;
+        let added =
+            stage(&staged, files.clone()).and_then(|()| move_staged(&staged, folder, files));
+        let removed = remove_folder(&staged);
+        added.and(removed)
+    })
+}
+
+fn move_staged<'a>(
+    staged: &Path,
+    folder: &Path,
+    files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+) -> io::Result<()> {
+    match renameat_with(CWD, staged, CWD, folder, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => {}
+        renamed => {
+            renamed?;
+            return sync_folder_of(folder);
         }
-        for (name, _) in files {
-            renameat_with(CWD, staged.join(name), CWD, folder.join(name), RenameFlags::NOREPLACE)?;
-        }
-        File::open(folder)?.sync_all()
-    });
-    let removed = remove_folder(&staged);
-    added.and(removed)
+    }
+    let into = open_folder(folder)?;
+    for (name, _) in files {
+        renameat_with(CWD, staged.join(name), &into, name, RenameFlags::NOREPLACE)?;
+    }
+    into.sync_all()
+}
+
+/// A folder that is none by a link.
+fn open_folder(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::DIRECTORY;
+    Ok(File::from(openat(CWD, path, flags, Mode::empty())?))
 }
 
 fn stage<'a>(
@@ -185,7 +213,7 @@ fn stage<'a>(
     fs::DirBuilder::new().mode(0o700).create(folder)?;
     // Root does this in a folder of another user's, who may put a link in the place of what was made just now.
     let no_link = OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let handle = File::from(openat(CWD, folder, no_link | OFlags::DIRECTORY, Mode::empty())?);
+    let handle = open_folder(folder)?;
     if handle.metadata()?.uid() != geteuid().as_raw() {
         return Err(ErrorKind::PermissionDenied.into());
     }
@@ -266,9 +294,9 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    make_durable_folder(path, &mut fs::DirBuilder::new())?;
+    make_durable_folder(path, &fs::DirBuilder::new())?;
     // Whatever the umask says: who may call must get to the socket.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+    open_folder(path)?.set_permissions(fs::Permissions::from_mode(0o755))
 }
 
 /// Makes the run directory with mode 0700. What root's commands make there is psid's: it belongs to the owner
@@ -285,10 +313,14 @@ pub fn make_run_directory(paths: &Paths) -> io::Result<()> {
 }
 
 /// A folder that is there already may be so only since a try that did not get to its fsync.
-fn make_durable_folder(path: &Path, builder: &mut fs::DirBuilder) -> io::Result<()> {
-    let missing: Vec<_> = path.ancestors().take_while(|folder| !folder.is_dir()).collect();
-    if !missing.is_empty() {
-        builder.recursive(true).create(path)?;
+fn make_durable_folder(path: &Path, builder: &fs::DirBuilder) -> io::Result<()> {
+    let missing = path.ancestors().take_while(|folder| !folder.is_dir());
+    let missing: Vec<_> = missing.filter(|folder| !folder.as_os_str().is_empty()).collect();
+    for folder in missing.iter().rev() {
+        match reach(folder, |folder| builder.create(folder)) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => {}
+            made => made?,
+        }
     }
     for made in missing.iter().rev() {
         give_folder_to_owner_of(folder_of(made), made)?;

@@ -58,6 +58,7 @@ pub mod sealer;
 pub mod credential;
 pub mod key;
 pub mod pkcs11;
+mod place;
 pub mod public_key;
 
 use std::pin::Pin;

@@ -12,7 +12,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("credential", &["files"]),
     ("drill", &["provider"]),
     ("envelope", &["sealer"]),
-    ("files", &[]),
+    ("files", &["place"]),
     (
         "grpc",
         &[
@@ -43,6 +43,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("link", &["cache", "clock", "reference", "upstream"]),
     ("notify", &[]),
     ("payload", &["cache", "clock", "envelope", "reference"]),
+    ("place", &[]),
     ("persist", &["cache", "clock", "envelope", "files", "payload", "shared_cache"]),
     ("pkcs11", &["credential", "public_key", "reach", "refusals"]),
     // A proof tells its time.
