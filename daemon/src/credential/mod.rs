@@ -5,6 +5,7 @@
 
 mod child;
 mod error;
+mod fault;
 mod form;
 mod helper;
 mod names;
@@ -20,6 +21,7 @@ use crate::files;
 
 pub use child::Scope;
 pub use error::{CredsError, CredsErrorKind};
+pub use fault::Fault;
 pub use form::fault as form_fault;
 pub use helper::serve;
 pub use names::CACHE_KEY;
@@ -86,6 +88,23 @@ impl Credential {
             why: format!("{} does not open: {}", self.sealed.display(), error.why),
             ..error
         })
+    }
+
+    /// The cause of a failure to open it.
+    pub async fn fault(&self, error: &CredsError) -> Fault {
+        let sealed = self.sealed().await.ok().flatten();
+        let seal = sealed.and_then(|sealed| SealOptions::of(sealed.expose_secret()));
+        fault::find(&self.creds, seal.as_ref(), error).await
+    }
+
+    /// The cause of a failure to seal it.
+    pub async fn sealing_fault(&self, seal: &SealOptions, error: &CredsError) -> Fault {
+        fault::find(&self.creds, Some(seal), error).await
+    }
+
+    /// The command that seals it, for messages.
+    pub fn command(&self) -> String {
+        format!("systemd-creds encrypt --name={} - {}", self.name, self.sealed.display())
     }
 
     /// Seals `secret` for this name and proves that it opens; the caller keeps what comes back.

@@ -8,9 +8,7 @@ use psi_common::{BackendTag, Finding};
 
 use crate::assemble::{self, Surroundings};
 use crate::config::{AuthConfig, ClientSecret, Config, HsmPin};
-use crate::credential::{
-    Credential, Creds, CredsError, CredsErrorKind, SealOptions, SealWith, TpmState,
-};
+use crate::credential::{Credential, SealOptions, SealWith};
 use crate::key::TpmKey;
 
 /// What a sealed file is bound to decides what a thief of the disk gets.
@@ -127,41 +125,17 @@ async fn credential(credential: &Credential, state: &Path) -> Vec<Finding> {
             format!("seal it there, `{seal}`, unless a drop-in of psid.service delivers it"),
         )),
         Err(error) => {
-            let remedy = match passing(&credential.creds, &error).await {
-                Some(remedy) => remedy.to_owned(),
-                None => format!("seal it again: `{seal}`"),
-            };
-            Some(Finding::error(format!("the credential {name} does not open: {error}"), remedy))
+            let fault = credential.fault(&error).await;
+            let again = format!("seal it again: `{seal}`");
+            Some(Finding::error(
+                format!("the credential {name} does not open: {}", fault.what),
+                fault.remedy(&again, &again),
+            ))
         }
     };
     let unread = unread.map(|finding| finding.of("credential"));
     let hidden = hidden(&credential.sealed, state);
     unread.into_iter().chain(hidden).chain(binding(credential, &format!("`{seal}`"))).collect()
-}
-
-/// What helps where the credential itself may be good: a condition that passes is not answered with a new
-/// one.
-async fn passing(creds: &Creds, error: &CredsError) -> Option<&'static str> {
-    match error.kind {
-        CredsErrorKind::NoHelper => Some("`systemctl start psid-creds.socket`"),
-        CredsErrorKind::NotDone => Some("try again; `journalctl -u 'psid-creds@*'` has more"),
-        CredsErrorKind::Forbidden => Some("name it in the config as a credential, and try again"),
-        CredsErrorKind::Unreadable => Some("check the owner and the mode of its file"),
-        CredsErrorKind::Failed => match creds.tpm().await {
-            TpmState::Locked(_) => Some(
-                "the TPM has locked itself and unlocks by itself; `tpm2_dictionarylockout --clear-lockout` \
-                 unlocks it now",
-            ),
-            TpmState::Missing(_) => Some("switch the TPM on in the firmware, or load its driver"),
-            TpmState::Busy(_) => {
-                Some("try again; `fuser /dev/tpm0 /dev/tpmrm0` names what uses the TPM")
-            }
-            TpmState::Silent(_) | TpmState::Broken(_) => {
-                Some("try again; if it stays so, a power cycle resets the TPM")
-            }
-            TpmState::Ready(_) | TpmState::Unknown(_) => None,
-        },
-    }
 }
 
 /// Whether psid cannot read a sealed file that root made, under a umask of 027, say.

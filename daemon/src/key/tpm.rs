@@ -1,7 +1,5 @@
 //! A 32-byte key sealed by systemd-creds(1), as a rule to this host's TPM.
 
-mod fault;
-
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -187,8 +185,12 @@ impl TpmKey {
         match credential.open(sealed).await {
             Ok(key) => Ok(key),
             Err(error) => {
-                let seal = SealOptions::of(sealed.expose_secret());
-                Err(fault::of_opening(&self.credential.creds, seal.as_ref(), &error).await)
+                let fault = credential.fault(&error).await;
+                let told = KeyError::new(
+                    format!("the key in {}", fault.what),
+                    fault.remedy(LOST, UNCLEAR),
+                );
+                Err(if fault.is_lasting() { told.lasting() } else { told })
             }
         }
     }
@@ -232,11 +234,29 @@ impl TpmKey {
     }
 
     async fn not_sealed(&self, seal: &SealOptions, error: &CredsError) -> KeyError {
-        let what = format!("sealing a key with --seal-with {}: {error}", seal.with_key);
-        let remedy = fault::of_sealing(&self.credential.creds, seal, error).await;
-        KeyError::new(what, format!("nothing was changed; {remedy}"))
+        let fault = self.credential.sealing_fault(seal, error).await;
+        let host = "--seal-with host keeps the key in /var/lib/systemd/credential.secret, on the same disk";
+        let remedy = if fault.has_no_tpm() {
+            format!("switch the TPM on in the firmware; without one, {host}")
+        } else {
+            let check =
+                format!("check `systemd-creds has-tpm2` and the PCRs; without a TPM, {host}");
+            fault.remedy(&check, &check)
+        };
+        KeyError::new(
+            format!("sealing a key with --seal-with {}: {}", seal.with_key, fault.what),
+            format!("nothing was changed; {remedy}"),
+        )
     }
 }
+
+/// What helps where waiting does not.
+const LOST: &str = "if firmware, Secure Boot, the board or the TPM changed, `psi-driver cache recover` brings it back \
+     with the recovery key; only without one, `psi-driver cache init --backend tpm --force` makes a new key, and \
+     what the old one sealed is lost";
+/// What helps where nothing is known.
+const UNCLEAR: &str = "psid tries again by itself; if it stays so, `psi-driver cache recover` brings the key back with \
+     the recovery key";
 
 /// File operations with an fsync, off the threads that answer lookups.
 async fn on_disk(

@@ -8,7 +8,7 @@ use psi_common::SecretBytes;
 
 use super::describe::PinStanding;
 use super::error::TokenError;
-use crate::credential::{self, Credential};
+use crate::credential::{self, Credential, CredsError};
 use crate::refusals::{Hold, Refusals};
 
 /// Where the user PIN is.
@@ -23,17 +23,21 @@ pub enum PinSource {
 impl PinSource {
     /// The PIN, without the newline that editors and `echo` leave at its end.
     pub(super) async fn read(&self) -> Result<SecretBytes, TokenError> {
-        let read = match self {
-            Self::Credential(credential) => credential.read().await.map_err(|error| error.why),
+        let pin = match self {
+            Self::Credential(credential) => match credential.read().await {
+                Ok(pin) => pin,
+                Err(error) => return Err(unopened(credential, &error).await),
+            },
             Self::File(path) => match tokio::fs::read(path).await {
-                Ok(bytes) => Ok(Some(SecretBytes::new(bytes))),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(format!("{}: {error}", path.display())),
+                Ok(bytes) => Some(SecretBytes::new(bytes)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+                Err(error) => {
+                    let what = format!("the PIN in {} cannot be read: {error}", path.display());
+                    return Err(TokenError::absent(what, "check the file's owner and mode"));
+                }
             },
         };
-        let pin = read
-            .map_err(|why| TokenError::pin(format!("the PIN in {why}"), self.remedy()))?
-            .map(|pin| SecretBytes::new(pin.expose_secret().trim_ascii_end().to_vec()));
+        let pin = pin.map(|pin| SecretBytes::new(pin.expose_secret().trim_ascii_end().to_vec()));
         match pin {
             Some(pin) => match credential::form_fault(pin.expose_secret()) {
                 None => Ok(pin),
@@ -59,12 +63,18 @@ impl PinSource {
 
     fn remedy(&self) -> String {
         match self {
-            Self::Credential(Credential { name, sealed, .. }) => {
-                format!("seal it with `systemd-creds encrypt --name={name} - {}`", sealed.display())
-            }
+            Self::Credential(credential) => format!("seal it with `{}`", credential.command()),
             Self::File(path) => format!("write it to {}, mode 0600", path.display()),
         }
     }
+}
+
+/// A PIN that is not to be had for a while says nothing of the PIN.
+async fn unopened(credential: &Credential, error: &CredsError) -> TokenError {
+    let fault = credential.fault(error).await;
+    let again = format!("seal it again with `{}`", credential.command());
+    let (what, remedy) = (format!("the PIN in {}", fault.what), fault.remedy(&again, &again));
+    if fault.passes() { TokenError::absent(what, remedy) } else { TokenError::pin(what, remedy) }
 }
 
 impl std::fmt::Display for PinSource {

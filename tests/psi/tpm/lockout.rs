@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::json;
 
 use super::{init, psid_on, world_on};
-use crate::harness::{Double, Tpm, World, eventually, id};
+use crate::harness::{Config, Double, PIN, Token, Tpm, World, eventually, id};
 
 /// A world with a literal that is sealed under a key of this TPM.
 fn filled(tpm: &Tpm) -> World {
@@ -126,4 +126,41 @@ fn a_systemd_creds_that_is_killed_says_nothing_of_the_key() {
         eventually("the failure", || Some(psid.degraded()).filter(|told| !told.is_empty()));
     assert!(degraded.contains("tries again by itself"), "{degraded}");
     assert!(!degraded.contains("--force") && !degraded.contains("cache init"), "{degraded}");
+}
+
+/// A PIN or a client secret that the TPM does not open for a while is not sealed anew for that.
+#[test]
+fn a_pin_that_a_locked_tpm_keeps_is_not_asked_for_again() {
+    let mut tpm = Tpm::start();
+    let token = Token::kryoptic();
+    let world = filled(&tpm);
+    let double = Double::with(&json!({}));
+    let file = format!("pin_file = \"{}\"", token.pin_file().display());
+    let config = Config::of(&double).hsm(&token);
+    let rest = config.rest.replace(&file, "pin_credential = \"pin\"");
+    world.configure(&Config { rest, ..config });
+    let sealed = world.config().with_file_name("pin.cred");
+    tpm.flush();
+    let mut creds = Command::new("systemd-creds");
+    creds.args(["encrypt", "--with-key=tpm2", "--tpm2-pcrs=7", "--name=pin"]);
+    creds.arg(token.pin_file()).arg(&sealed).env("SYSTEMD_TPM2_DEVICE", tpm.device());
+    assert_eq!(fs::read_to_string(token.pin_file()).unwrap(), PIN);
+    assert!(creds.status().unwrap().success());
+    let outcome = tpm_preflight(&world, &token, &tpm);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    tpm.lock_out();
+    let outcome = tpm_preflight(&world, &token, &tpm);
+    assert_eq!(outcome.code, 69, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("the TPM is locked"), "{}", outcome.stderr);
+    assert!(!outcome.stderr.contains("systemd-creds encrypt"), "{}", outcome.stderr);
+    tpm.unlock();
+    assert_eq!(tpm_preflight(&world, &token, &tpm).code, 0);
+}
+
+fn tpm_preflight(world: &World, token: &Token, tpm: &Tpm) -> crate::harness::Outcome {
+    tpm.flush();
+    let driver = world.driver(&["hsm", "preflight"]).env("SYSTEMD_TPM2_DEVICE", tpm.device());
+    let driver = driver.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let environment = token.environment();
+    environment.iter().fold(driver, |driver, (name, value)| driver.env(name, value)).run()
 }

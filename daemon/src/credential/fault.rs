@@ -1,12 +1,19 @@
-//! Why a sealed key does not open, and what helps: by what the TPM says of itself, and by systemd-creds' own
+//! Why a credential does not open, and what helps: by what the TPM says of itself, and by systemd-creds' own
 //! words where the TPM has nothing to say.
 //!
-//! A condition that passes is never answered with a new key, which closes every literal.
+//! A condition that passes is never answered with a new key or credential: a new key closes every literal.
 
-use crate::credential::{Creds, CredsError, CredsErrorKind, Lockout, SealOptions, TpmState};
-use crate::key::KeyError;
+use super::{Creds, CredsError, CredsErrorKind, Lockout, SealOptions, TpmState};
 
-/// What a failure to open says of the key.
+/// Why a credential did not open or was not sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What happened, with what the TPM says.
+    pub what: String,
+    cause: Cause,
+}
+
+/// What a failure to open says of the credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Cause {
     /// Nobody reached the helper.
@@ -15,9 +22,11 @@ enum Cause {
     Forbidden,
     /// systemd-creds(1) did not run to its end.
     NotDone,
+    /// The file cannot be read.
+    Unreadable,
     /// What the TPM says.
     Tpm(TpmState),
-    /// The key does not fit this TPM, this firmware or this host, or its file is damaged.
+    /// The credential does not fit this TPM, this firmware or this host, or its file is damaged.
     Lost,
     /// It is not known.
     Unclear,
@@ -41,33 +50,37 @@ const LASTING: [&str; 10] = [
 /// A lockout, by 252, by 257, and as errno (ENOLCK).
 const LOCKED: [&str; 3] = ["attack lockout mode", "attack lock-out mode", "No locks available"];
 
-/// Why the key does not open.
-pub(super) async fn of_opening(
-    creds: &Creds,
-    seal: Option<&SealOptions>,
-    error: &CredsError,
-) -> KeyError {
+/// Finds the cause of a failure; `seal` is what the credential is, or was to be, sealed to.
+pub(super) async fn find(creds: &Creds, seal: Option<&SealOptions>, error: &CredsError) -> Fault {
     let state = if asks_the_tpm(seal, error) { Some(creds.tpm().await) } else { None };
     let cause = judge(state, error, creds.is_user());
-    let what = format!("the key in {error}{}", in_addition(&cause));
-    let told = KeyError::new(what, remedy(&cause));
-    if cause == Cause::Lost { told.lasting() } else { told }
+    Fault { what: format!("{error}{}", in_addition(&cause)), cause }
 }
 
-/// What helps where a key was not sealed.
-pub(super) async fn of_sealing(creds: &Creds, seal: &SealOptions, error: &CredsError) -> String {
-    let state = if asks_the_tpm(Some(seal), error) { Some(creds.tpm().await) } else { None };
-    let host =
-        "--seal-with host keeps the key in /var/lib/systemd/credential.secret, on the same disk";
-    match judge(state, error, creds.is_user()) {
-        Cause::Tpm(TpmState::Missing(why)) => {
-            format!("there is no TPM ({why}): switch it on in the firmware; without one, {host}")
-        }
-        cause @ (Cause::Tpm(_) | Cause::NoHelper | Cause::Forbidden | Cause::NotDone) => {
-            remedy(&cause)
-        }
-        Cause::Lost | Cause::Unclear => {
-            format!("check `systemd-creds has-tpm2` and the PCRs; without a TPM, {host}")
+impl Fault {
+    /// Whether it is known that waiting does not help.
+    pub fn is_lasting(&self) -> bool {
+        self.cause == Cause::Lost
+    }
+
+    /// Whether it says nothing of the credential itself.
+    pub fn passes(&self) -> bool {
+        !matches!(self.cause, Cause::Lost | Cause::Unclear)
+    }
+
+    /// Whether there is no TPM.
+    pub fn has_no_tpm(&self) -> bool {
+        matches!(self.cause, Cause::Tpm(TpmState::Missing(_)))
+    }
+
+    /// What helps: `lost` where waiting does not, `unclear` where nothing is known.
+    pub fn remedy(&self, lost: &str, unclear: &str) -> String {
+        match &self.cause {
+            Cause::Lost => lost.into(),
+            Cause::Unclear | Cause::Tpm(TpmState::Ready(_) | TpmState::Unknown(_)) => {
+                unclear.into()
+            }
+            cause => passing_remedy(cause),
         }
     }
 }
@@ -82,7 +95,8 @@ fn judge(state: Option<TpmState>, error: &CredsError, is_user: bool) -> Cause {
     match error.kind {
         CredsErrorKind::NoHelper => return Cause::NoHelper,
         CredsErrorKind::Forbidden => return Cause::Forbidden,
-        CredsErrorKind::Failed | CredsErrorKind::NotDone | CredsErrorKind::Unreadable => {}
+        CredsErrorKind::Unreadable => return Cause::Unreadable,
+        CredsErrorKind::Failed | CredsErrorKind::NotDone => {}
     }
     match state {
         // A user's TPM is asked by a service of systemd's; the device is not a user's to open.
@@ -118,11 +132,15 @@ fn in_addition(cause: &Cause) -> String {
     }
 }
 
-fn remedy(cause: &Cause) -> String {
+/// What helps where waiting does.
+fn passing_remedy(cause: &Cause) -> String {
     match cause {
         Cause::NoHelper => "`systemctl start psid-creds.socket`; psid tries again by itself".into(),
-        Cause::Forbidden => "the helper of this version opens the key always: `systemctl daemon-reload`".into(),
+        Cause::Forbidden => {
+            "name it in a key of the config that ends in _credential; the config must be root's".into()
+        }
         Cause::NotDone => "psid tries again by itself; `journalctl -u 'psid-creds@*'` has more".into(),
+        Cause::Unreadable => "psid tries again by itself; check the file's owner and mode".into(),
         Cause::Tpm(TpmState::Locked(lockout)) => {
             let interval = match lockout.interval {
                 0 => "within minutes or hours".into(),
@@ -134,8 +152,8 @@ fn remedy(cause: &Cause) -> String {
             )
         }
         Cause::Tpm(TpmState::Missing(_)) => {
-            "switch the TPM on in the firmware or load its driver, and psid opens the key by itself; on another \
-             board, `psi-driver cache recover` brings it back with the recovery key"
+            "switch the TPM on in the firmware or load its driver, and psid goes on by itself; on another board, \
+             `psi-driver cache recover` brings the key back with the recovery key"
                 .into()
         }
         Cause::Tpm(TpmState::Busy(_)) => {
@@ -147,16 +165,8 @@ fn remedy(cause: &Cause) -> String {
         Cause::Tpm(TpmState::Broken(_)) => {
             "switch the host off and on, which resets the TPM; psid tries again by itself".into()
         }
-        Cause::Tpm(TpmState::Ready(_) | TpmState::Unknown(_)) | Cause::Unclear => {
-            "psid tries again by itself; if it stays so, `psi-driver cache recover` brings the key back with the \
-             recovery key"
-                .into()
-        }
-        Cause::Lost => {
-            "if firmware, Secure Boot, the board or the TPM changed, `psi-driver cache recover` brings it back \
-             with the recovery key; only without one, `psi-driver cache init --backend tpm --force` makes a new \
-             key, and what the old one sealed is lost"
-                .into()
+        Cause::Tpm(TpmState::Ready(_) | TpmState::Unknown(_)) | Cause::Unclear | Cause::Lost => {
+            "psid tries again by itself".into()
         }
     }
 }
@@ -181,12 +191,12 @@ mod tests {
 
     fn told(state: Option<TpmState>, error: &CredsError) -> (Cause, String) {
         let cause = judge(state, error, false);
-        let remedy = remedy(&cause);
-        (cause, remedy)
+        let fault = Fault { what: String::new(), cause: cause.clone() };
+        (cause, fault.remedy("recover; then --force", "cache recover"))
     }
 
     #[test]
-    fn only_a_lasting_cause_names_a_new_key_and_recovery_comes_first() {
+    fn only_a_lasting_cause_has_the_lasting_remedy() {
         for words in [
             // 252
             "Current policy digest does not match stored policy digest, cancelling TPM2 authentication attempt.",
@@ -203,8 +213,7 @@ mod tests {
             for state in [Some(READY), None, Some(TpmState::Unknown("x".into()))] {
                 let (cause, remedy) = told(state, &failed(words));
                 assert_eq!(cause, Cause::Lost, "{words}");
-                let (recover, force) = (remedy.find("cache recover"), remedy.find("--force"));
-                assert!(recover.is_some() && recover < force, "{remedy}");
+                assert_eq!(remedy, "recover; then --force");
             }
         }
     }
@@ -244,7 +253,12 @@ mod tests {
                 assert!(!remedy.contains("--force"), "{state:?}: {remedy}");
             }
         }
-        for kind in [CredsErrorKind::NotDone, CredsErrorKind::NoHelper, CredsErrorKind::Forbidden] {
+        for kind in [
+            CredsErrorKind::NotDone,
+            CredsErrorKind::NoHelper,
+            CredsErrorKind::Forbidden,
+            CredsErrorKind::Unreadable,
+        ] {
             let error = CredsError { kind, why: "Operation not permitted".into() };
             let (_, remedy) = told(Some(READY), &error);
             assert!(!remedy.contains("--force"), "{kind:?}: {remedy}");
