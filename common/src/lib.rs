@@ -16,7 +16,7 @@ pub use cache_header::{BackendTag, CacheHeader, NotACache};
 pub use exit::Exit;
 pub use finding::{Finding, Severity};
 pub use loader_variables::chooses_code;
-pub use own_scope::for_own_scope;
+pub use own_scope::{for_own_scope, set_own_scope};
 pub use paths::{Paths, Scope};
 pub use secret_bytes::SecretBytes;
 pub use secret_id::{InvalidSecretId, SecretId};

@@ -7,6 +7,12 @@ use crate::Scope;
 
 static IS_USER: OnceLock<bool> = OnceLock::new();
 
+/// Says whose this process is, where its uid does not: the system's psid is a user of its own, and no person's.
+pub fn set_own_scope(is_user: bool) {
+    // The first word counts; a process has one scope.
+    let _ = IS_USER.set(is_user);
+}
+
 /// A message whose `systemctl` and `journalctl` reach the units of this process's own scope: a user's psid is
 /// a unit of that user's manager.
 pub fn for_own_scope(message: &str) -> Cow<'_, str> {
@@ -14,11 +20,28 @@ pub fn for_own_scope(message: &str) -> Cow<'_, str> {
     if is_user { for_user(message).into() } else { message.into() }
 }
 
+/// Only psid's own unit is a user's; its helper and the units of others are the system's.
 fn for_user(message: &str) -> String {
-    let mut text = message.to_owned();
-    for command in ["`systemctl ", "`journalctl "] {
-        let with = format!("{command}--user ");
-        text = text.replace(&with, command).replace(command, &with);
+    let of_psid = |command: &str| {
+        let mut words = command.split_whitespace();
+        let is_manager = matches!(words.next(), Some("systemctl" | "journalctl"));
+        let mut units = words.filter(|word| !word.starts_with('-'));
+        is_manager && units.any(|word| ["psid", "psid.service", "psid.socket"].contains(&word))
+    };
+    let mut text = String::with_capacity(message.len() + 16);
+    for (number, part) in message.split('`').enumerate() {
+        if number > 0 {
+            text.push('`');
+        }
+        match part.split_once(' ') {
+            // Every second part is between backticks.
+            Some((command, rest))
+                if number % 2 == 1 && of_psid(part) && !rest.starts_with("--user ") =>
+            {
+                text.extend([command, " --user ", rest]);
+            }
+            _ => text.push_str(part),
+        }
     }
     text
 }
@@ -34,6 +57,9 @@ mod tests {
             ("`systemctl --user start psid`", "`systemctl --user start psid`"),
             ("see `journalctl -u psid`, run it", "see `journalctl --user -u psid`, run it"),
             ("the systemctl of others", "the systemctl of others"),
+            ("`systemctl start psid-creds.socket`", "`systemctl start psid-creds.socket`"),
+            ("`systemctl enable --now pcscd.socket`", "`systemctl enable --now pcscd.socket`"),
+            ("`a`, `systemctl reload psid` and `", "`a`, `systemctl --user reload psid` and `"),
         ] {
             assert_eq!(for_user(given), wanted);
         }

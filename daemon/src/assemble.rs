@@ -205,7 +205,6 @@ pub fn token_config(config: &Config, surroundings: &Surroundings) -> Option<Toke
         pin,
         refusals: surroundings.refusals.clone(),
         retry: false,
-        systemctl: surroundings.systemctl(),
     })
 }
 
@@ -214,11 +213,6 @@ impl Surroundings {
     pub fn new(paths: Paths, credentials: Option<PathBuf>, creds: Creds) -> Self {
         let refusals = Refusals::open(&paths);
         Self { paths, credentials, creds, refusals }
-    }
-
-    /// How psid's own unit is reached.
-    pub fn systemctl(&self) -> &'static str {
-        if self.creds.is_user() { "systemctl --user" } else { "systemctl" }
     }
 
     /// What a key must be sealed to where the config does not say: a user's cannot be sealed to the TPM alone.

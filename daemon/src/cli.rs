@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use psi_common::{Exit, Paths, Scope, for_own_scope};
+use psi_common::{Exit, Paths, Scope, for_own_scope, set_own_scope};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -317,6 +317,7 @@ fn surroundings(config: Option<PathBuf>) -> Surroundings {
         paths.run = runtime;
     }
     let creds = creds(&paths, is_system);
+    set_own_scope(creds.is_user());
     Surroundings::new(paths, folder("CREDENTIALS_DIRECTORY"), creds)
 }
 

@@ -189,12 +189,11 @@ fn demand_in_config(plan: &Plan<'_>, demand: SealWith) -> Result<bool, String> {
 
 fn next_words(plan: &Plan<'_>) -> String {
     let tag = plan.tag;
-    let systemctl = plan.surroundings.systemctl();
     let named = plan.config.as_ref().and_then(|config| config.cache.backend);
     if named == Some(tag) {
-        return format!("next: `{systemctl} restart psid`\n");
+        return "next: `systemctl restart psid`\n".into();
     }
-    format!("next: backend = \"{tag}\" in [cache] of the config, then `{systemctl} restart psid`\n")
+    format!("next: backend = \"{tag}\" in [cache] of the config, then `systemctl restart psid`\n")
 }
 
 /// Writes an empty cache. What lies there gets another name.
@@ -273,9 +272,7 @@ fn make_recovery_key(vault: &Vault, path: &Path, wanted: bool) -> Result<String,
 fn lock(surroundings: &Surroundings) -> Result<fs::File, String> {
     let state = &surroundings.paths.state;
     files::lock_folder(state).map_err(|error| match error.kind() {
-        ErrorKind::WouldBlock => {
-            format!("psid is running; stop it first, `{} stop psid`", surroundings.systemctl())
-        }
+        ErrorKind::WouldBlock => "psid is running; stop it first, `systemctl stop psid`".into(),
         _ => format!("{}: {error}; run it as psid's user or as root", state.display()),
     })
 }

@@ -102,7 +102,7 @@ impl Connection {
         let standing = PinStanding::of(&info);
         let objection = length_fault(&pin, &info, &config.pin)
             .or_else(|| guard.objection(&subject, &pin))
-            .or_else(|| standing.objection(config.systemctl));
+            .or_else(|| standing.objection());
         if let Some(objection) = objection {
             return Err(Trouble::Final(objection));
         }

@@ -209,7 +209,7 @@ impl PinStanding {
     }
 
     /// Why no PIN may be tried now.
-    pub(super) fn objection(self, systemctl: &str) -> Option<TokenError> {
+    pub(super) fn objection(self) -> Option<TokenError> {
         match self {
             Self::Good | Self::CountLow => None,
             Self::Locked => Some(Self::locked()),
@@ -219,10 +219,8 @@ impl PinStanding {
             )),
             Self::FinalTry => Some(TokenError::pin(
                 "the next wrong PIN would lock the token, so psid tries none",
-                format!(
-                    "log in once with the right one, `pkcs11-tool --login -O`, which resets the token's \
-                     count; put that one where psid reads it, and `{systemctl} reload psid`"
-                ),
+                "log in once with the right one, `pkcs11-tool --login -O`, which resets the token's \
+                 count; put that one where psid reads it, and `systemctl reload psid`",
             )),
         }
     }

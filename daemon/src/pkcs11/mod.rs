@@ -52,8 +52,6 @@ pub struct TokenConfig {
     pub refusals: Refusals,
     /// Whether a refused PIN gets one more try.
     pub retry: bool,
-    /// How psid's own unit is reached: `systemctl`, or with `--user`.
-    pub systemctl: &'static str,
 }
 
 /// A token of a module.

@@ -243,7 +243,6 @@ mod tests {
             pin: PinSource::File("/nonexistent".into()),
             refusals: crate::refusals::Refusals::in_ram(),
             retry: false,
-            systemctl: "systemctl",
         }))
     }
 

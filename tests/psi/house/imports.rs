@@ -99,7 +99,6 @@ fn rule_2_each_outside_world_has_one_room() {
             // Words, of what to do.
             "daemon/src/diagnose/sealed.rs",
             "daemon/src/key/",
-            "daemon/src/pkcs11/pin.rs",
         ],
     );
     // The log.

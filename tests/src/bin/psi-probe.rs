@@ -186,7 +186,6 @@ fn token_config(setup: &Value) -> TokenConfig {
         pin: PinSource::File(path(&setup["pin_file"])),
         refusals: refusals(setup),
         retry: setup["retry"] == true,
-        systemctl: "systemctl",
     }
 }
 
