@@ -91,7 +91,7 @@ fn what_a_token_would_serve_is_known_only_once_it_was_asked() {
     psid.terminate();
     let psid = stage.start();
     let status = psid.status();
-    let null = serde_json::Value::Null;
+    let null = Value::Null;
     assert_eq!((&status["serves_now"], &status["survives_outage"]), (&null, &null));
     assert_eq!((&status["unknown_count"], &status["providers"][0]["up"]), (&1.into(), &null));
     let why = status["unknown_why"][0].as_str().unwrap();
