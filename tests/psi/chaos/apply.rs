@@ -52,7 +52,8 @@ impl Stage {
             Way::TokensRevoked => identities().into_iter().for_each(|id| self.revoke_tokens(id)),
             Way::TokensExpired => self.double.advance(40 * 24 * 3600),
             Way::RouteLost(route) => self.double.lose_route_once(route),
-            Way::Unreadable => {
+            Way::Unreadable(rules) => {
+                self.double.faults(rules);
                 self.double.put("/locked", "L1", "locked");
                 self.double.put("/b", "R", "${prod.locked.L1}");
                 let readable = |path| json!({"pathPrefix": path});
@@ -99,7 +100,8 @@ impl Stage {
                 self.double.cache_permissions(0);
                 self.double.permit(&Value::Null);
             }
-            Way::Unreadable => {
+            Way::Unreadable(_) => {
+                self.double.heal();
                 self.double.permit(&Value::Null);
                 self.double.remove("/b", "R");
             }
@@ -133,7 +135,12 @@ impl Stage {
     pub(super) fn hurt(&self, fault: &Fault) -> Vec<usize> {
         match fault.hurts {
             None => (0..self.references.len()).collect(),
-            Some(folder) => references_in(&self.references, folder).collect(),
+            Some(place) => {
+                let all = self.references.iter().enumerate();
+                all.filter(|(_, (path, key))| *path == place || format!("{path}/{key}") == place)
+                    .map(|(at, _)| at)
+                    .collect()
+            }
         }
     }
 

@@ -13,7 +13,7 @@ pub(super) struct Fault {
     pub(super) way: Way,
     /// What it is to psid.
     pub(super) class: Class,
-    /// The one folder that suffers from it; none: all of them. In a [`Class::Partial`] that has none,
+    /// The one folder, or `/folder/KEY`, that suffers from it; none: all of them. In a [`Class::Partial`] that has none,
     /// no secret that the clients look up suffers.
     pub(super) hurts: Option<&'static str>,
 }
@@ -42,8 +42,9 @@ pub(super) enum Way {
     MembershipEnds,
     /// One request for this route finds it unknown.
     RouteLost(&'static str),
-    /// A secret refers to one that may not be read.
-    Unreadable,
+    /// A secret refers to one that may not be read, so that its neighbours are asked for by name; and
+    /// there are these rules.
+    Unreadable(Value),
     /// A secret is larger than any may be.
     Oversized,
     /// A source of many directories is there besides, and these rules.
@@ -182,10 +183,10 @@ fn partials() -> Vec<Fault> {
         directory("a portal's 200", json!({"kind": "captive-portal"})),
         directory("slow", say::slow(5000)),
         empty,
-        partial("one key: 500", Way::Rules(json!([key])), None),
+        partial("one key: 500", Way::Unreadable(json!([key])), Some("/b/B1")),
         other("429", say::too_many(2)),
         other("login refused", say::refusal(401, "UnauthorizedError", "Invalid credentials")),
-        partial("one unreadable reference", Way::Unreadable, None),
+        partial("one unreadable reference", Way::Unreadable(json!([])), None),
         partial("one value too large", Way::Oversized, None),
         partial("two removed while one directory fails", Way::Removed(beside), Some("/b")),
         of("route unknown once", Way::RouteLost("list"), Class::Working),

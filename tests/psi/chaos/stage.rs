@@ -97,6 +97,10 @@ impl Stage {
             self.rotate(dice);
         }
         self.let_clients_look_up(2);
+        if matches!(fault.way, Way::MembershipEnds) {
+            // Until now the provider went by what it remembered.
+            self.double.advance(10);
+        }
         if matches!(fault.class, Class::Outage | Class::LoginRefused) && dice.once_in(3) {
             self.crash();
         }
