@@ -22,7 +22,7 @@ use crate::tasks::{Task, caught};
 use crate::upstream::CallError;
 use agenda::{Agenda, Failed, Kind};
 use plan::Pull;
-use pull::Manner;
+use pull::{Manner, Room};
 
 /// How long a value stays that is neither registered nor a workload's: a script may ask for it by
 /// reference, and each time that is answered by the provider counts.
@@ -190,7 +190,8 @@ impl Work {
         let (chosen, workloads) = self.choose(order, started);
         report.send_modify(|progress| progress.sources = chosen.len());
         let caller = if order == Order::Due { Caller::Anybody } else { Caller::Admin };
-        let manner = Manner { caller, accept: order == Order::AcceptAll };
+        let room = Room::of_a_refresh();
+        let manner = Manner { caller, accept: order == Order::AcceptAll, room: &room };
         if caller == Caller::Admin {
             let upstreams = self.service.upstreams();
             upstreams.providers.values().for_each(|one| one.provider.end_pauses(false));
@@ -227,7 +228,7 @@ impl Work {
     async fn pull_one(
         &self,
         pull: &Pull,
-        manner: Manner,
+        manner: Manner<'_>,
         now: Moment,
     ) -> Result<Counts, CallError> {
         let _step = self.service.tasks.step(Task::Refresh);

@@ -1,5 +1,7 @@
 //! One source: asked for, and taken over.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::plan::Pull;
 use crate::breaker::Caller;
 use crate::cache::{Cache, Cause, Counts, Doubted, Refusal, Taking};
@@ -14,19 +16,55 @@ const NAMED: usize = 10;
 /// How many faults of one source a message names.
 const TOLD: usize = 3;
 
+/// What the values of one refresh may have at most: psid holds all of them in RAM.
+const MAX_REFRESH_BYTES: usize = 256 << 20;
+
 /// How a pull is meant.
 #[derive(Clone, Copy)]
-pub(super) struct Manner {
+pub(super) struct Manner<'a> {
     pub(super) caller: Caller,
     /// Whether what it takes away is confirmed by an admin.
     pub(super) accept: bool,
+    /// What the values of its refresh may still have.
+    pub(super) room: &'a Room,
+}
+
+/// The bytes that are left for the values of one refresh.
+pub(super) struct Room(AtomicUsize);
+
+impl Room {
+    pub(super) fn of_a_refresh() -> Self {
+        Self(AtomicUsize::new(MAX_REFRESH_BYTES))
+    }
+
+    /// Takes what a listing needs, all of it or nothing.
+    fn take(
+        &self,
+        listed: &Listed,
+        wanted: impl Fn(&Coordinates) -> bool,
+    ) -> Result<(), ProviderError> {
+        let found = listed.listing.found.iter().filter(|(at, _)| wanted(at));
+        let bytes: usize = found.map(|(_, value)| value.len()).sum();
+        let left = self.0.load(Ordering::Relaxed);
+        match left.checked_sub(bytes) {
+            Some(rest) => {
+                self.0.store(rest, Ordering::Relaxed);
+                Ok(())
+            }
+            None => Err(ProviderError::Misbehaved(format!(
+                "its values have {bytes} bytes, and a refresh takes {} MiB altogether; name fewer or narrower \
+                 sources",
+                MAX_REFRESH_BYTES >> 20
+            ))),
+        }
+    }
 }
 
 /// Pulls one source; what the provider has no more is gone.
 pub(super) async fn pull(
     service: &Service,
     pull: &Pull,
-    manner: Manner,
+    manner: Manner<'_>,
     began: Moment,
 ) -> Result<Counts, CallError> {
     let upstream = &pull.upstream;
@@ -44,7 +82,12 @@ pub(super) async fn pull(
     let wanted = |at: &Coordinates| pull.wanted.as_ref().is_none_or(|wanted| wanted.contains(at));
     let taking = Taking { ticket, began, now, accept: manner.accept, wanted: &wanted };
     match listed {
-        Ok(listed) => take_over(service, pull, listed, &taking).map_err(CallError::Answered),
+        Ok(listed) => {
+            let taken = manner.room.take(&listed, wanted);
+            taken
+                .and_then(|()| take_over(service, pull, listed, &taking))
+                .map_err(CallError::Answered)
+        }
         Err(error) => {
             if let CallError::Answered(error) = &error {
                 doubt(service, pull, pull.extent(), error, now);
@@ -126,5 +169,33 @@ fn doubt(service: &Service, pull: &Pull, extent: &Extent, error: &ProviderError,
     let evicted = service.cache.change_if(doubt, |evicted| *evicted > 0);
     if evicted > 0 {
         tracing::warn!("dropped {evicted} secrets of {} from the cache: {error}", pull.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use psi_common::SecretBytes;
+
+    use super::*;
+    use crate::reference::{Listing, Realm};
+
+    fn listed(bytes: usize) -> Listed {
+        let found = ["A", "B"].map(|key| {
+            let at = Coordinates::new(Realm::new(&["r"]), "/", key);
+            (at, SecretBytes::new(vec![b'x'; bytes]))
+        });
+        Listing { found: found.into(), ..Listing::default() }.into()
+    }
+
+    #[test]
+    fn a_source_that_does_not_fit_leaves_the_room_to_the_others() {
+        let room = Room(AtomicUsize::new(100));
+        assert!(room.take(&listed(30), |_| true).is_ok());
+        let error = room.take(&listed(21), |_| true).unwrap_err().to_string();
+        assert!(error.contains("42 bytes") && error.contains("256 MiB"), "{error}");
+        // What nobody wants takes no room.
+        assert!(room.take(&listed(21), |at| &*at.key == "A").is_ok());
+        assert!(room.take(&listed(10), |_| true).is_err());
+        assert!(room.take(&listed(9), |_| true).is_ok());
     }
 }

@@ -334,3 +334,35 @@ fn a_source_of_more_than_a_thousand_directories_is_refused_and_nothing_is_lost()
     double.remove("/wide/d7", "K");
     assert!(refresh(&world).contains("1000 added"));
 }
+
+/// Each secret with a reference is got by name then: that has a rate limit, too, and goes on where it was.
+#[test]
+fn gets_by_name_go_on_after_a_429() {
+    let (double, world, psid) = with_unreadable_reference();
+    for number in 0..10 {
+        double.put("/app", &format!("REF{number}"), "x${A}y");
+    }
+    refresh(&world);
+    assert_eq!(psid.status()["entries"], 14);
+    double.put("/app", "R", "${prod.locked.L1}");
+    double.put("/app", "A", "new");
+    double.clear_log();
+    double.faults(
+        &json!([{"match": {"route": "get"}, "fault": fault::too_many(1), "after": 5, "times": 1}]),
+    );
+    let told = failing_refresh(&world);
+    assert!(told.contains("429") && told.contains("listed later"), "{told}");
+    assert_eq!((lists(&double), gets(&double)), (2, 6));
+    let told = eventually("the rest of the source", || {
+        let told = failing_refresh(&world);
+        told.contains("/app/R: ").then_some(told)
+    });
+    assert!(told.contains("403"), "{told}");
+    // OWN, the ten and R: twelve by name, one of them twice.
+    assert_eq!((lists(&double), gets(&double)), (2, 13));
+    assert_eq!(psid.status()["entries"], 14);
+    for number in 0..10 {
+        let value = world.driver(&["get", &format!("myapp--REF{number}")]).text();
+        assert_eq!(value, "xnewy");
+    }
+}
