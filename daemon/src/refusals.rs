@@ -266,12 +266,16 @@ impl Shared {
     }
 
     /// The lock of the file among processes; none after a while: a login must not wait for long.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "another process frees the lock, and nothing reports that"
+    )]
     fn lock_file(&self) -> Option<File> {
         let directory = &self.paths.as_ref()?.run;
         for _ in 0..LOCK_TRIES {
             match files::lock_folder(directory) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    std::thread::sleep(LOCK_PAUSE)
+                    std::thread::sleep(LOCK_PAUSE);
                 }
                 result => return result.ok(),
             }

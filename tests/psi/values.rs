@@ -270,10 +270,7 @@ fn what_is_no_file_of_render_s_is_replaced_and_a_folder_of_others_refused() {
         assert!(fs::symlink_metadata(folder.join(name)).unwrap().is_file(), "{name}");
         assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), value);
     }
-    let refused = || {
-        let line = render.fails(65);
-        line
-    };
+    let refused = || render.fails(65);
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777)).unwrap();
     assert!(refused().contains("is writable for others (mode 1777)"));
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();

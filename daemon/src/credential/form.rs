@@ -38,9 +38,9 @@ mod tests {
     fn fault_finds_what_editors_and_shells_add() {
         for (secret, words) in [
             (b"".as_slice(), "empty"),
-            (b"\xff\xfe1\02\0", "UTF-16"),
-            (b"\xfe\xff\01\02", "UTF-16"),
-            (b"1\02\0", "NUL"),
+            (b"\xff\xfe1\x002\x00", "UTF-16"),
+            (b"\xfe\xff\x001\x002", "UTF-16"),
+            (b"1\x002\x00", "NUL"),
             (b"\xef\xbb\xbf1234", "byte order mark"),
             (b"1234\n5678", "more than one line"),
             (b"1234\r5678", "more than one line"),

@@ -107,7 +107,7 @@ impl Places {
                 if self.podman < Version(6, 0, 0) {
                     self.before_6()
                 } else {
-                    self.from_6()
+                    self.files_of_podman_6()
                 }
             }
         };
@@ -152,7 +152,7 @@ impl Places {
 
     /// One file, then the drop-ins of all directories by their names; of two with one name, the later
     /// directory's (storage/pkg/configfile/parse.go). A drop-in that is a link is not read.
-    fn from_6(&self) -> Vec<PathBuf> {
+    fn files_of_podman_6(&self) -> Vec<PathBuf> {
         let (vendor, admin) = (self.vendor(), self.admin());
         let mains = self.user.iter().chain([&admin, &vendor]).map(|directory| directory.join(MAIN));
         let mut files: Vec<_> = mains.filter(|path| path.exists()).take(1).collect();

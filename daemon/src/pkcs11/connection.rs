@@ -90,18 +90,18 @@ impl Connection {
         self.login == Login::Claimed
     }
 
-    /// Logs in, unless that could lock the token; the PIN ends here.
+    /// Logs in, unless that could lock the token.
     pub(super) fn log_in(
         &mut self,
-        pin: SecretBytes,
+        pin: &SecretBytes,
         config: &TokenConfig,
         guard: &mut PinGuard,
     ) -> Result<(), Trouble> {
         let info = self.token_info()?;
         let subject = subject_of(&info);
         let standing = PinStanding::of(&info);
-        let objection = length_fault(&pin, &info, &config.pin)
-            .or_else(|| guard.objection(&subject, &pin))
+        let objection = length_fault(pin, &info, &config.pin)
+            .or_else(|| guard.objection(&subject, pin))
             .or_else(|| standing.objection());
         if let Some(objection) = objection {
             return Err(Trouble::Final(objection));
@@ -122,18 +122,18 @@ impl Connection {
             LoginFailure::NotSent => Err(Trouble::of_call("C_Login", &error)),
             LoginFailure::Refused => {
                 let refusal = refusal(&error, &config.pin);
-                guard.refuse(&subject, &pin, &refusal.what);
+                guard.refuse(&subject, pin, &refusal.what);
                 Err(Trouble::Final(refusal))
             }
             LoginFailure::Unclear => {
                 // The token's own count decides; without one, a second such failure does.
-                if standing == PinStanding::CountLow || guard.has_failed(&subject, &pin) {
+                if standing == PinStanding::CountLow || guard.has_failed(&subject, pin) {
                     let refusal = refusal(&error, &config.pin);
-                    guard.refuse(&subject, &pin, &refusal.what);
+                    guard.refuse(&subject, pin, &refusal.what);
                     return Err(Trouble::Final(refusal));
                 }
-                guard.suspend(&subject, &pin, &cause(&error));
-                let failed = guard.objection(&subject, &pin);
+                guard.suspend(&subject, pin, &cause(&error));
+                let failed = guard.objection(&subject, pin);
                 Err(Trouble::Final(
                     failed.unwrap_or_else(|| TokenError::of_call("C_Login", &error)),
                 ))

@@ -119,7 +119,7 @@ impl Owner {
                     let Some(pin) = pin.take() else {
                         return Some(Ok(Reply::NeedsPin(self.config.pin.clone())));
                     };
-                    self.log_in(pin)
+                    self.log_in(&pin)
                 }
                 Ok(connection) => match job(connection) {
                     Ok(done) => {
@@ -201,7 +201,7 @@ impl Owner {
         }
     }
 
-    fn log_in(&mut self, pin: SecretBytes) -> Result<(), Trouble> {
+    fn log_in(&mut self, pin: &SecretBytes) -> Result<(), Trouble> {
         match &mut self.line {
             Some(line) => line.connection.log_in(pin, &self.config, &mut self.guard),
             None => Ok(()),

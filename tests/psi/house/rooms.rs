@@ -25,6 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "pkcs11",
             "provider",
             "recovery",
+            "reference",
             "refresh",
             "registry",
             "service",
