@@ -29,6 +29,9 @@ const RETRY: Duration = Duration::from_secs(30);
 /// What follows the name of a cache of version 1 that made way: `cache.enc.v1-TIME`.
 pub const OLD: &str = "v1";
 
+/// A write that takes longer is reported like one that failed.
+const HANGS: Duration = Duration::from_secs(30);
+
 /// Writes the cache file.
 pub struct Persister {
     path: PathBuf,
@@ -50,6 +53,8 @@ pub struct PersistState {
     pub error: Option<String>,
     /// How many writes failed since the start.
     pub errors: u64,
+    /// Since when a write is under way.
+    writing_since: Option<Instant>,
 }
 
 /// What was found in place of a cache file.
@@ -149,7 +154,15 @@ impl Persister {
 
     /// How the file fares.
     pub fn state(&self) -> PersistState {
-        self.lock().clone()
+        let mut state = self.lock().clone();
+        // A disk that hangs gives no error, and yet nothing gets there.
+        if let Some(lasted) = state.writing_since.map(|since| since.elapsed())
+            && lasted > HANGS
+        {
+            let seconds = lasted.as_secs();
+            state.error.get_or_insert(format!("a write has been under way for {seconds} s"));
+        }
+        state
     }
 
     /// Whether the file holds every change.
@@ -197,6 +210,7 @@ impl Persister {
     fn write_blocking(&self) -> bool {
         // What became of a write is noted before the next one begins: of two at once, the later one counts.
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.lock().writing_since = Some(Instant::now());
         // The count first: a change in between is written again, never missed.
         let changes = *self.cache.changes().borrow();
         let generation = self.lock().generation + 1;
@@ -208,6 +222,7 @@ impl Persister {
     /// Takes note of what became of a write; true when it is durable.
     fn note(&self, written: Result<(u64, u64), String>) -> bool {
         let mut state = self.lock();
+        state.writing_since = None;
         let path = self.path.display();
         match written {
             Ok((generation, changes)) => {
@@ -281,5 +296,38 @@ impl Persister {
 
     fn lock(&self) -> MutexGuard<'_, PersistState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use psi_common::BackendTag;
+
+    use super::*;
+    use crate::cache::{Boot, Cache, Policy};
+    use crate::envelope::BackendPart;
+    use crate::sealer::DataKey;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_hangs_is_reported_until_it_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let part = BackendPart { tag: BackendTag::Tpm, bytes: Vec::new() };
+        let vault = Arc::new(Vault::new(DataKey::generate().unwrap(), part));
+        let policy =
+            Policy { enabled: true, fresh_for: HANGS, max_stale: None, evict_revoked: true };
+        let cache = Cache::new(policy, Boot(NonZeroU64::MIN));
+        let cache = Arc::new(SharedCache::new(cache));
+        let path = directory.path().join("cache.enc");
+        let persister = Persister::new(path, vault, cache, 0);
+        persister.lock().writing_since = Some(Instant::now());
+        tokio::time::advance(HANGS).await;
+        assert_eq!(persister.state().error, None);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let error = persister.state().error;
+        assert_eq!(error.as_deref(), Some("a write has been under way for 31 s"));
+        assert!(persister.write_blocking());
+        assert_eq!(persister.state().error, None);
     }
 }

@@ -227,7 +227,7 @@ impl Daemon {
         }
         if let Some(why) = self.service.registry.trash_fault() {
             let why = format!("what was deleted cannot be read, which is tried again: {why}");
-            add("registry-unreadable", why);
+            add("trash-unreadable", why);
         }
         for upstream in self.service.upstreams().providers.values() {
             let faults = upstream.provider.login_faults();
