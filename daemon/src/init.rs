@@ -118,6 +118,7 @@ async fn provision(plan: &Plan<'_>) -> Result<String, String> {
     let _owner = lock(surroundings)?;
     let key = DataKey::generate()
         .map_err(|error| format!("the kernel gives no random numbers: {error}; try again"))?;
+    let is_lowered = lower_demand(plan);
     let kept = backend.keep(key, Some(&plan.seal)).await.map_err(|error| error.to_string())?;
     // All that is replaced is kept under another name. Up to the commit, psid opens both keys and loses
     // nothing; from then on there is the new one, and what is not sealed under it is out of use.
@@ -130,7 +131,7 @@ async fn provision(plan: &Plan<'_>) -> Result<String, String> {
     backend.commit().await.map_err(|error| error.to_string())?;
     done += &write_cache(&cache, &vault)?;
     done += &match tag {
-        BackendTag::Tpm => sealed_words(plan, &sealed),
+        BackendTag::Tpm => sealed_words(plan, &sealed, is_lowered),
         BackendTag::Hsm => {
             "the token wrapped and signed a new key, and proved that it opens\n".into()
         }
@@ -139,8 +140,21 @@ async fn provision(plan: &Plan<'_>) -> Result<String, String> {
     Ok(done + &next_words(plan))
 }
 
+/// Writes a weaker demand before the key is there, and returns whether it did: after a crash in between, psid
+/// refuses no key. A stronger demand is written last, for the same reason.
+fn lower_demand(plan: &Plan<'_>) -> bool {
+    let is_asked = plan.options.seal_with.as_deref().is_some_and(|with_key| with_key != "auto");
+    let Some(config) = &plan.config else { return false };
+    let present = assemble::seal_with(&config.cache, plan.surroundings);
+    if !is_asked || plan.tag != BackendTag::Tpm || present.accepts(Some(&plan.seal)) {
+        return false;
+    }
+    // What keeps it from being written is reported once the key is there.
+    demand_in_config(plan, SealWith::met_by(&plan.seal)).is_ok_and(|written| written)
+}
+
 /// What the key was sealed to, and what became of the config's demand.
-fn sealed_words(plan: &Plan<'_>, sealed: &Path) -> String {
+fn sealed_words(plan: &Plan<'_>, sealed: &Path, is_lowered: bool) -> String {
     // `auto` is a wish; the file tells what became of it.
     let seal = fs::read(sealed).ok().and_then(|sealed| SealOptions::of(&sealed));
     let seal = seal.as_ref().unwrap_or(&plan.seal);
@@ -151,11 +165,11 @@ fn sealed_words(plan: &Plan<'_>, sealed: &Path) -> String {
     }
     let demand = SealWith::met_by(seal);
     match demand_in_config(plan, demand) {
-        Ok(true) => {
+        Ok(written) if written || is_lowered => {
             let path = plan.surroundings.paths.config.display();
             words + &format!("wrote seal_with = \"{}\" to [cache] of {path}\n", demand.name())
         }
-        Ok(false) => words,
+        Ok(_) => words,
         Err(why) => {
             words
                 + &format!(

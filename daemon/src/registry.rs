@@ -353,7 +353,11 @@ impl Registry {
         let registry = Arc::clone(self);
         let deleted = blocking(move || registry.delete_blocking(id, now, force)).await;
         match &deleted {
-            Ok(true) => *lock(&self.last_delete) = Some((id, Instant::now())),
+            Ok(true) => {
+                *lock(&self.last_delete) = Some((id, Instant::now()));
+                // podman stores next, in the place of what it deleted just now.
+                *lock(&self.refused_delete) = None;
+            }
             // Whatever kept podman from deleting must keep it from storing too.
             Err(_) if !force => *lock(&self.refused_delete) = Some(Instant::now()),
             Ok(false) | Err(_) => {}

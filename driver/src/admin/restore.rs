@@ -11,14 +11,14 @@ use crate::podman;
 use crate::stdio;
 
 pub(crate) fn run(paths: &Paths, id: Option<&str>, all: bool) -> Result<(), Failure> {
+    let id = id.map(str::parse::<SecretId>).transpose().map_err(|error: InvalidSecretId| {
+        Failure::new(Exit::BadInput, error.to_string(), "take an id of `psi-driver restore`")
+    })?;
     let client = Client::new(paths, Patience::Admin);
     let restorable = client.restorable()?;
     let Some(id) = id else {
         return if all { restore_all(&client, &restorable) } else { list(&restorable) };
     };
-    let id: SecretId = id.parse().map_err(|error: InvalidSecretId| {
-        Failure::new(Exit::BadInput, error.to_string(), "take an id of `psi-driver restore`")
-    })?;
     client.restore(id)?;
     let deleted = restorable.iter().find(|secret| secret.id == id.as_str());
     stdio::write_text(&format!("restored; {}\n", next(id, deleted, &names_of_podman())))

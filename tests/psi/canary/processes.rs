@@ -59,7 +59,7 @@ fn open_key(world: &World, tpm: &Tpm) -> Vec<u8> {
 #[test]
 fn no_process_shows_a_secret_and_a_sealed_key_is_nowhere_open() {
     let [value, literal, client_secret] = ["value", "literal", "client"].map(canary);
-    let mut infisical = seed(&json!({"/myapp": {"A": value, "B": value}}));
+    let mut infisical = seed(&json!({"/myapp": {"A": value}, "/other": {"B": value}}));
     infisical["identities"][0]["clientSecrets"][0]["secret"] = json!(client_secret);
     let double = Double::launch(&infisical, &[]);
     let tpm = Tpm::start();
@@ -82,7 +82,7 @@ fn no_process_shows_a_secret_and_a_sealed_key_is_nowhere_open() {
     let start = world.psid().env("SYSTEMD_TPM2_DEVICE", tpm.device());
     let psid = start.env("PATH", &recorder.path).start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "B")).ok();
+    world.driver(&["store"]).id(id(2)).stdin(reference("/other", "B")).ok();
     world.driver(&["store"]).id(id(3)).stdin(&literal).ok();
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), value);
     let log = double.log();

@@ -120,12 +120,14 @@ fn a_whole_life(method: Method) {
     assert_eq!(stage.canaries.shown_by(psid.process.pid()), None);
     for fault in faults() {
         for port in ["api", "metadata"] {
+            stage.machine.world.forget_refusals();
             psid.reload();
             stage.machine.double.faults(&json!([{"port": port, "fault": fault}]));
             stage.ask();
             stage.machine.double.heal();
         }
     }
+    stage.machine.world.forget_refusals();
     psid.reload();
     stage.ask();
     stage.learn();
@@ -155,6 +157,7 @@ fn a_quoted_login_is_not_quoted() {
         }
         let mut psid = stage.machine.world.start();
         for answer in answers {
+            stage.machine.world.forget_refusals();
             psid.reload();
             echo.answers(true, &answer);
             stage.ask();

@@ -172,13 +172,15 @@ fn a_whole_life(format: &str, faults: &[Value]) {
 
     for fault in faults {
         for method in ["POST", "GET"] {
-            // A config read again has no memory of the last fault: this one is met.
+            // Without a memory of the last fault, this one is met.
+            stage.world.forget_refusals();
             psid.reload();
             stage.double.faults(&json!([{"match": {"method": method}, "fault": fault}]));
             stage.ask();
             stage.double.heal();
         }
     }
+    stage.world.forget_refusals();
     let wrong = canary("wrong");
     stage.canaries.add("the wrong client secret", wrong.as_bytes());
     stage.world.give_client_secret(&wrong);
@@ -238,6 +240,7 @@ fn meet(answers: &[Answer]) -> String {
     stage.looks_up(1, &value);
     for answer in answers {
         for logins in [true, false] {
+            stage.world.forget_refusals();
             psid.reload();
             echo.answers(logins, answer);
             stage.call(&["cache", "invalidate", &reference("/myapp", "A")], 1, "");

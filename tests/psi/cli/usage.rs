@@ -24,11 +24,15 @@ fn a_command_line_that_makes_no_sense_is_2_and_leaves_stdout_alone() {
 
 #[test]
 fn cache_init_without_a_backend_names_the_two() {
-    let line = World::empty().driver(&["cache", "init"]).fails(2);
+    let world = World::empty();
+    let line = world.driver(&["cache", "init"]).fails(65);
+    let config = world.config().display().to_string();
     assert_eq!(
         line,
-        "psi-driver: cache init: which key backend?; choose --backend tpm (a key sealed to this \
-         host's TPM) or --backend hsm (a key wrapped by a PKCS#11 token)"
+        format!(
+            "psi-driver: cache init: which key backend? {config} names none; choose --backend tpm (a key sealed \
+             to this host's TPM) or --backend hsm (a key wrapped by a PKCS#11 token)"
+        )
     );
 }
 

@@ -122,7 +122,7 @@ fn a_key_may_be_chosen_by_its_id_and_a_token_by_its_slot() {
     let unwrap = wrap(&mut probe);
     unwraps(&mut probe, &unwrap);
     let error = probe.fails(json!({ "do": "sign", "message": "", "token": 1 }));
-    let told = "Refused: more than one private key of the token has the label 'podman-secrets'; ";
+    let told = "NoKey: more than one private key of the token has the label 'podman-secrets'; ";
     assert!(error.starts_with(told) && error.contains("key_id"), "{error}");
 }
 
@@ -131,7 +131,7 @@ fn a_key_that_is_not_there_is_told_with_those_that_are() {
     let token = Token::without_key();
     let mut probe = Probe::of_token(&token);
     let error = probe.fails(sign());
-    let told = "Refused: the token has no private key with the label 'podman-secrets': ";
+    let told = "NoKey: the token has no private key with the label 'podman-secrets': ";
     assert!(error.starts_with(&format!("{told}it has no RSA key; ")), "{error}");
     assert!(error.contains("--keypairgen"), "{error}");
     token.generate_key("other", "07", &["--usage-sign"]);

@@ -24,7 +24,10 @@ macro_rules! operations {
 operations! {
     cache_write: running("write of the cache", in_use, &[fetch]);
     shutdown_write: stopped("write of the cache at the end", in_use, &[fetch_and_stop]);
-    start_on_a_bad_cache: stopped("start on a bad cache", with_bad_cache, &[start]);
+    start_on_a_bad_cache: Operation {
+        bears: &["it was set aside"],
+        ..stopped("start on a bad cache", with_bad_cache, &[start])
+    };
     first_store: stopped("first start and store", new, &[start_and_store]);
     store_of_a_literal: running("store of a literal", in_use, &[store_literal]);
     store_of_a_reference: running("store of a reference", in_use, &[store_reference]);

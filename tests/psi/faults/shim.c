@@ -268,6 +268,21 @@ static int truncated(int fd, off_t size)
 int ftruncate(int fd, off_t size) { return truncated(fd, size); }
 int ftruncate64(int fd, off64_t size) { return truncated(fd, size); }
 
+/* A file system without it: the caller writes instead, and each write is tried. */
+static int reserved(int fd, int mode, off_t from, off_t size)
+{
+    char path[PATH_MAX];
+
+    path_of(fd, path);
+    if (!counts(path))
+        return (int)syscall(SYS_fallocate, fd, mode, from, size);
+    errno = EOPNOTSUPP;
+    return -1;
+}
+
+int fallocate(int fd, int mode, off_t from, off_t size) { return reserved(fd, mode, from, size); }
+int fallocate64(int fd, int mode, off64_t from, off64_t size) { return reserved(fd, mode, from, size); }
+
 static int dated(int folder, const char *path, const struct timespec times[2], int flags)
 {
     char full[PATH_MAX], place[32];

@@ -90,6 +90,14 @@ impl World {
         self.folder().join("run")
     }
 
+    /// Ends the memory of refused logins and PINs, as a reboot does.
+    pub(crate) fn forget_refusals(&self) {
+        match std::fs::remove_file(self.run_directory().join("refusals.json")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+            _ => {}
+        }
+    }
+
     /// What psid keeps in RAM; psid makes it.
     pub(crate) fn run_directory(&self) -> PathBuf {
         self.folder().join("psid")

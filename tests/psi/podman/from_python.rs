@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::host::Podman;
-use crate::legacy::{cached, leave_in, world_in_an_outage};
+use crate::legacy::{adopt, cached, leave_in, world_in_an_outage};
 
 /// Podman keeps in each secret the commands of the driver that it was created with, so each is created
 /// again, out of what psid took over; its value was cached for the old one.
@@ -27,6 +27,7 @@ fn secrets_that_are_created_again_are_served_from_the_old_cache() {
         assert_eq!(podman.run(&args, mapping).code, 0);
         values.push((name, value));
     }
+    adopt(&world, &[&state.display().to_string()]).ok();
     let psid = world.start();
     assert_eq!(psid.degraded(), "");
     let replaces = podman.knows(&["secret", "create"], "--replace");

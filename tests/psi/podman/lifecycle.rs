@@ -155,7 +155,7 @@ fn a_refused_store_leaves_nothing_behind() {
     let _psid = world.start();
     let podman = Podman::of(&world);
     for (data, words) in [
-        ("a literal", "there is no key to seal a literal with"),
+        ("a literal", "there is no key backend to seal a literal with"),
         (r#"{"provider":"infisical","project":"none","key":"A"}"#, "projects.none]"),
     ] {
         let Outcome { code, stdout, stderr } = podman.run(&["secret", "create", "app", "-"], data);
