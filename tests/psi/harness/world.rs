@@ -92,7 +92,7 @@ impl World {
 
     /// Ends the memory of refused logins and PINs, as a reboot does.
     pub(crate) fn forget_refusals(&self) {
-        match std::fs::remove_file(self.run_directory().join("refusals.json")) {
+        match fs::remove_file(self.run_directory().join("refusals.json")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
             _ => {}
         }
