@@ -180,7 +180,10 @@ fn a_whole_life(format: &str, faults: &[Value]) {
             stage.double.heal();
         }
     }
+    // A new psid has no memory of a rate limit either, and asks at once.
     stage.world.forget_refusals();
+    let faulty = psid.terminate();
+    let mut psid = stage.psid(format).start();
     let wrong = canary("wrong");
     stage.canaries.add("the wrong client secret", wrong.as_bytes());
     stage.world.give_client_secret(&wrong);
@@ -192,7 +195,7 @@ fn a_whole_life(format: &str, faults: &[Value]) {
     stage.go_round();
     stage.looks_up(1, &format!("{value} changed"));
     stage.learn_tokens();
-    let log = psid.log();
+    let log = faulty + &psid.log();
     // The faults were met, and the wrong secret too.
     assert!(log.contains("captive portal") && log.contains("Invalid credentials"), "{log}");
     stage.nothing_is_on_disk();
