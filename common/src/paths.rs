@@ -44,14 +44,6 @@ impl Scope {
         Self::judge(uid, rootless, &map, |uid| runtime_dir(uid).exists())
     }
 
-    /// The command that manages this scope's units.
-    pub fn systemctl(self) -> &'static str {
-        match self {
-            Self::System => "systemctl",
-            Self::User { .. } => "systemctl --user",
-        }
-    }
-
     fn judge(uid: u32, rootless: Option<u32>, map: &str, lives_here: impl Fn(u32) -> bool) -> Self {
         if let Some(uid) = rootless.filter(|uid| *uid != 0) {
             return Self::User { uid };

@@ -224,12 +224,7 @@ impl Shared {
                 ..Table::default()
             };
         }
-        for (subject, change) in &state.pending {
-            match change {
-                Some(known) => table.subjects.insert(subject.clone(), known.clone()),
-                None => table.subjects.remove(subject),
-            };
-        }
+        state.merge_into(&mut table);
         table
     }
 
@@ -239,12 +234,7 @@ impl Shared {
             state.pending.retain(|_, change| change.is_some());
             return;
         };
-        for (subject, change) in &state.pending {
-            match change {
-                Some(known) => table.subjects.insert(subject.clone(), known.clone()),
-                None => table.subjects.remove(subject),
-            };
-        }
+        state.merge_into(&mut table);
         while table.subjects.len() > MAX_SUBJECTS {
             table.subjects.pop_first();
         }
@@ -285,6 +275,16 @@ impl Shared {
 }
 
 impl State {
+    /// Applies what could not be written yet.
+    fn merge_into(&self, table: &mut Table) {
+        for (subject, change) in &self.pending {
+            match change {
+                Some(known) => table.subjects.insert(subject.clone(), known.clone()),
+                None => table.subjects.remove(subject),
+            };
+        }
+    }
+
     fn log(&mut self, failure: String) {
         if self.failure.as_ref() != Some(&failure) {
             tracing::warn!("{failure}");

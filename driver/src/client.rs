@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use psi_common::{Exit, Paths, Scope, SecretBytes, SecretId};
+use psi_common::{Exit, Paths, SecretBytes, SecretId};
 use psi_proto::Message;
 use psi_proto::health::{HealthCheckRequest, HealthCheckResponse, SERVING};
 use psi_proto::v1::{
@@ -278,7 +278,7 @@ impl Client {
             ConnectionRefused | NotFound => Attempt::Nobody(Failure::new(
                 Exit::NoDaemon,
                 what,
-                format!("start it with `{} start psid`", systemctl()),
+                "start it with `systemctl start psid`",
             )),
             // Its backlog is full.
             WouldBlock => Attempt::Broken(self.no_answer()),
@@ -299,7 +299,7 @@ impl Client {
                 self.socket.display(),
                 self.patience.limit().as_secs()
             ),
-            format!("see `{} status psid`", systemctl()),
+            "see `systemctl status psid`",
         )
     }
 
@@ -332,7 +332,7 @@ impl Client {
             Broken::Gone(cause) => Attempt::Broken(Failure::new(
                 Exit::NoDaemon,
                 format!("psid at {} broke the connection: {cause}", self.socket.display()),
-                format!("see `{} status psid`", systemctl()),
+                "see `systemctl status psid`",
             )),
             Broken::Protocol(cause) => Attempt::Final(self.foreign(&cause)),
             Broken::Late => Attempt::Final(self.no_answer()),
@@ -370,11 +370,6 @@ impl Patience {
             Self::For(span) => span.saturating_add(Duration::from_secs(10)),
         }
     }
-}
-
-/// The command that manages this caller's psid.
-fn systemctl() -> &'static str {
-    Scope::of_this_process().systemctl()
 }
 
 /// Waits before another look for somebody at a socket.

@@ -197,6 +197,18 @@ fn printed(folder: &Path, args: &[&str]) -> Vec<u8> {
     [output.stdout, output.stderr].concat()
 }
 
+/// Asserts that what a command printed moves no terminal's cursor, and that no text of a field begins a line.
+#[track_caller]
+fn gives_no_orders(args: &[&str], printed: &[u8]) {
+    let shown = String::from_utf8_lossy(printed);
+    let bad = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    assert!(!shown.contains(bad), "{args:?}: {shown:?}");
+    for line in shown.lines() {
+        let forged = ["[Service]", "ExecStartPre", "psi-driver: all is well", "LD_PRELOAD="];
+        assert!(!forged.iter().any(|text| line.starts_with(text)), "{args:?}: {shown}");
+    }
+}
+
 #[test]
 fn no_text_of_a_lying_psid_reaches_a_terminal_a_file_or_a_command() {
     let commands: [&[&str]; 13] = [
@@ -236,15 +248,7 @@ fn no_text_of_a_lying_psid_reaches_a_terminal_a_file_or_a_command() {
                 )
                 .collect();
             let printed = printed(folder.path(), &args);
-            let shown = String::from_utf8_lossy(&printed);
-            let bad = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
-            assert!(!shown.contains(bad), "{args:?}: {shown:?}");
-            // A text of one field is on one line, with what is before it.
-            for line in shown.lines() {
-                let forged =
-                    ["[Service]", "ExecStartPre", "psi-driver: all is well", "LD_PRELOAD="];
-                assert!(!forged.iter().any(|text| line.starts_with(text)), "{args:?}: {shown}");
-            }
+            gives_no_orders(&args, &printed);
         }
         let files: Vec<_> =
             fs::read_dir(&rendered).into_iter().flatten().map(|f| f.unwrap()).collect();
@@ -334,13 +338,7 @@ fn no_text_of_a_lying_psid_reaches_a_unit_or_podman() {
                     .map(|arg| if *arg == "quadlets" { quadlets.to_str().unwrap() } else { arg })
                     .collect();
                 let printed = printed(folder.path(), &args);
-                let shown = String::from_utf8_lossy(&printed);
-                let bad = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
-                assert!(!shown.contains(bad), "{args:?}: {shown:?}");
-                for line in shown.lines() {
-                    let forged = ["[Service]", "ExecStartPre", "psi-driver: all is well"];
-                    assert!(!forged.iter().any(|text| line.starts_with(text)), "{args:?}: {shown}");
-                }
+                gives_no_orders(&args, &printed);
             }
             let mut bytes = fs::read(folder.path().join("calls")).unwrap();
             let calls = String::from_utf8_lossy(&bytes).into_owned();
