@@ -114,25 +114,33 @@ fn take_over(
     for (extent, error) in &refused {
         doubt(service, pull, extent, error, taking.now);
     }
-    if let Some(error) = incomplete {
-        return Err(
-            error.map_why(|why| format!("{why}; the rest of it is listed later ({counts} so far)"))
-        );
-    }
     let directories = refused.iter().map(|(extent, error)| format!("{}: {error}", extent.path));
-    let keys = denied.iter().chain(&unread).map(|(at, why)| format!("{at}: {why}"));
-    let faults: Vec<String> = directories.chain(keys).collect();
+    let keys = denied.iter().map(|(at, why)| format!("{at}: {why}"));
+    let mut faults: Vec<String> = directories.chain(keys).collect();
+    if let Some(error) = incomplete {
+        // The next listing does not read these again, so this is the only report of them.
+        let faults =
+            if faults.is_empty() { String::new() } else { format!("; {}", named(&faults)) };
+        return Err(error.map_why(|why| {
+            format!("{why}; the rest of it is listed later ({counts} so far){faults}")
+        }));
+    }
+    faults.extend(unread.iter().map(|(at, why)| format!("{at}: {why}")));
     if faults.is_empty() {
         return Ok(counts);
     }
-    let told = faults.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join("; ");
-    let more = match faults.len().saturating_sub(TOLD) {
-        0 => String::new(),
-        many => format!("; {many} more"),
-    };
-    let why = format!("{told}{more}; the others are refreshed ({counts})");
+    let why = format!("{}; the others are refreshed ({counts})", named(&faults));
     let is_refusal = refused.len() + denied.len() > 0;
     Err(if is_refusal { ProviderError::Denied(why) } else { ProviderError::Misbehaved(why) })
+}
+
+/// The first faults, and the number of the others.
+fn named(faults: &[String]) -> String {
+    let first = faults.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join("; ");
+    match faults.len().saturating_sub(TOLD) {
+        0 => first,
+        more => format!("{first}; {more} more"),
+    }
 }
 
 /// What this listing would take away, told once: not again by those that follow.
