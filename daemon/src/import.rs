@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use psi_common::SecretBytes;
 
-use crate::breaker::Caller;
-use crate::clock::Moment;
+use crate::lookup::{Service, ServiceError};
+use crate::model::clock::Moment;
+use crate::provider::circuit_breaker::Caller;
+use crate::provider::upstream::{Call, CallError, Route, Upstream};
 use crate::provider::{ProviderError, SecretWriter, Source, Target, Write};
-use crate::service::{Service, ServiceError};
-use crate::upstream::{Call, CallError, Route, Upstream};
 
 /// What is to be brought where.
 pub struct Order {

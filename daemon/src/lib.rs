@@ -1,278 +1,38 @@
-//! psid, in the order that a lookup takes: `grpc` (the peer, the wire), `service` (what is done),
-//! `registry` (what podman registered), `cache` (what is known), `provider` (where values come from),
-//! `persist` (what outlives the process), with `sealer` and `envelope` below it and `key` beside it.
+//! psid, the daemon. Each directory is a layer and imports only the layers below it:
+//!
+//! ```text
+//! main → cli → runtime → grpc → { refresh, workloads, import, legacy } → lookup
+//!      → { config, registry } → provider → keys → storage → cache → { crypto, model } → sys
+//! ```
+//!
+//! A lookup passes `grpc` (messages and authorization), `lookup` (the service), `registry` (the resolved
+//! reference), `cache`, and on a miss `provider`.
 
 pub mod cli;
 
-pub mod adopt;
-pub mod assemble;
-pub mod boot;
-pub mod config;
-pub mod daemon;
-pub mod diagnose;
-pub mod hardening;
-pub mod init;
-pub mod listener;
-pub mod logging;
-pub mod memory;
-pub mod notify;
-pub mod preflight;
-pub mod tasks;
+pub mod runtime;
 
 pub mod grpc;
 
-pub mod drill;
-pub mod gate;
 pub mod import;
-pub mod service;
-
-pub mod inflight;
-pub mod link;
+pub mod legacy;
 pub mod refresh;
-pub mod registry;
-pub mod upstream;
 pub mod workloads;
 
-pub mod breaker;
-pub mod cache;
-pub mod clock;
-pub mod reach;
-pub mod reference;
-pub mod shared_cache;
+pub mod lookup;
+
+pub mod config;
+pub mod registry;
 
 pub mod provider;
 
-pub mod persist;
+pub mod keys;
 
-pub mod refusals;
+pub mod storage;
 
-pub mod envelope;
-pub mod files;
-pub mod hybrid;
-pub mod legacy;
-pub mod payload;
-pub mod recovery;
-pub mod reference_file;
-pub mod sealer;
+pub mod cache;
 
-pub mod credential;
-pub mod key;
-pub mod pkcs11;
-mod place;
-pub mod public_key;
+pub mod crypto;
+pub mod model;
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
-
-use assemble::Surroundings;
-use config::Config;
-use daemon::{Daemon, Topic};
-use listener::Listening;
-use tasks::Task;
-
-/// How long psid tries to revoke its access tokens when it ends.
-const REVOKING_TAKES: Duration = Duration::from_secs(2);
-
-/// One run of a task.
-type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// Serves until `stop`, then writes what is not written yet.
-pub async fn serve(
-    config: Config,
-    surroundings: &Surroundings,
-    listening: Listening,
-    stop: CancellationToken,
-) -> Result<(), String> {
-    // From here on, a hangup is a reload: before, it would end the process.
-    let hangup = signal(SignalKind::hangup()).map_err(|error| format!("signals: {error}"))?;
-    let owned = own_state(surroundings)?;
-    let daemon = Arc::new(assemble::assemble(&config, surroundings));
-    if let Some(why) = &owned.fault {
-        daemon.degrade(Topic::State, why);
-    }
-    if listening.is_own {
-        daemon.own_socket(surroundings.paths.socket.clone());
-    }
-    start_tasks(&daemon, hangup, surroundings, &stop);
-    let served = grpc::serve(Arc::clone(&daemon), listening.socket, stop.clone()).await;
-    notify::stopping();
-    let (closing, kept) = (close_providers(&daemon), daemon.stop_keeping());
-    tokio::join!(closing, kept);
-    daemon.close_token().await;
-    tracing::info!("stopped");
-    served
-}
-
-/// Revokes what providers gave psid. One that is out, or slow, does not keep psid from ending.
-async fn close_providers(daemon: &Daemon) {
-    let upstreams = daemon.service.upstreams();
-    let close = async {
-        for upstream in upstreams.providers.values() {
-            let is_well = upstream.health().breaker.trouble().is_none();
-            if is_well {
-                upstream.provider.close().await;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(REVOKING_TAKES, close).await;
-}
-
-/// Starts what runs beside the calls. If the server itself ends, so does psid, and systemd starts it again.
-fn start_tasks(
-    daemon: &Arc<Daemon>,
-    hangup: Signal,
-    surroundings: &Surroundings,
-    stop: &CancellationToken,
-) {
-    let spawn =
-        |task: Task, run: Box<dyn Fn(Arc<Daemon>, CancellationToken) -> Run + Send + Sync>| {
-            let (each, until) = (Arc::clone(daemon), stop.clone());
-            let run = move || run(Arc::clone(&each), until.clone());
-            daemon.service.tasks.supervise(task, stop.clone(), run);
-        };
-    let (hangup, surroundings) = (Arc::new(Mutex::new(hangup)), surroundings.clone());
-    spawn(Task::Key, Box::new(|daemon, stop| Box::pin(keep_key(daemon, stop))));
-    spawn(Task::Refresh, Box::new(|daemon, stop| Box::pin(keep_fresh(daemon, stop))));
-    spawn(Task::SelfTest, Box::new(|daemon, stop| Box::pin(keep_testing(daemon, stop))));
-    spawn(Task::Tidy, Box::new(|daemon, stop| Box::pin(tidy(daemon, stop))));
-    spawn(
-        Task::Reload,
-        Box::new(move |daemon, stop| {
-            let (hangup, surroundings) = (Arc::clone(&hangup), surroundings.clone());
-            Box::pin(async move {
-                reload_on_hangup(&mut *hangup.lock().await, &daemon, &surroundings, stop).await;
-            })
-        }),
-    );
-    spawn(
-        Task::Watchdog,
-        Box::new(|daemon, stop| {
-            Box::pin(async move {
-                notify::keep_alive(stop, || {
-                    let daemon = Arc::clone(&daemon);
-                    async move { tasks::blocking(move || daemon.touch()).await.is_some() }
-                })
-                .await;
-            })
-        }),
-    );
-}
-
-/// The key may take half a minute to open; callers are answered meanwhile.
-async fn keep_key(daemon: Arc<Daemon>, stop: CancellationToken) {
-    let ready = Ready(&daemon);
-    daemon.open(stop.clone()).await;
-    drop(ready);
-    daemon.keep_trying(stop).await;
-}
-
-/// What is refreshed before the key is there would be taken for new.
-async fn keep_fresh(daemon: Arc<Daemon>, stop: CancellationToken) {
-    if daemon.service.gate.opened(&stop).await {
-        let schedule = daemon.schedule.subscribe();
-        daemon.refresher.keep_fresh(schedule, clock::now, stop).await;
-    }
-}
-
-async fn keep_testing(daemon: Arc<Daemon>, stop: CancellationToken) {
-    if daemon.service.gate.opened(&stop).await {
-        daemon.keep_testing(stop).await;
-    }
-}
-
-/// Tells systemd when it is dropped that psid is ready, also when what came before crashed: psid serves.
-struct Ready<'a>(&'a Daemon);
-
-impl Drop for Ready<'_> {
-    fn drop(&mut self) {
-        tell_ready(self.0);
-    }
-}
-
-/// The state folder, as long as this lives.
-struct Owned {
-    _lock: Option<std::fs::File>,
-    /// Why nothing will last, when that is so.
-    fault: Option<String>,
-}
-
-/// Two daemons on one state folder would overwrite each other's cache.
-fn own_state(surroundings: &Surroundings) -> Result<Owned, String> {
-    let state = &surroundings.paths.state;
-    let told = |error: std::io::Error| {
-        format!(
-            "the state folder {}: {error}; see to it and restart psid, for nothing may last",
-            state.display()
-        )
-    };
-    let made = files::make_private_folder(state);
-    match files::lock_folder(state) {
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-            Err(format!("another psid uses {}; stop it first", state.display()))
-        }
-        Err(error) => Ok(Owned { _lock: None, fault: Some(told(made.err().unwrap_or(error))) }),
-        Ok(lock) => {
-            files::remove_remnants(state);
-            Ok(Owned { _lock: Some(lock), fault: made.err().map(told) })
-        }
-    }
-}
-
-fn tell_ready(daemon: &Daemon) {
-    let entries = daemon.service.cache.read(cache::Cache::len);
-    let secrets = daemon.service.registry.all().len();
-    let degraded = daemon.degraded();
-    let status = match degraded.first() {
-        None => format!("serving {secrets} secrets, {entries} values cached"),
-        Some(why) => format!("serving {secrets} secrets, DEGRADED: {}", why.why),
-    };
-    tracing::info!(secrets, entries, "ready: {status}");
-    notify::ready(&status);
-}
-
-/// SIGHUP: the config is read again. A bad one is named, and the good one stays.
-async fn reload_on_hangup(
-    hangup: &mut Signal,
-    daemon: &Daemon,
-    surroundings: &Surroundings,
-    stop: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = hangup.recv() => {}
-        }
-        notify::reloading();
-        let _ready = Ready(daemon);
-        match Config::read(&surroundings.paths.config) {
-            Ok(config) => {
-                assemble::follow(daemon, &config, surroundings).await;
-                tracing::info!("the config was read again");
-            }
-            Err(error) => daemon
-                .degrade(Topic::Config, &format!("{error}; the config before it stays in force")),
-        }
-    }
-}
-
-/// Removes what was deleted, once it is restorable no more, and gives back memory that is free.
-async fn tidy(daemon: Arc<Daemon>, stop: CancellationToken) {
-    loop {
-        let registry = Arc::clone(&daemon.service.registry);
-        let refresher = Arc::clone(&daemon.refresher);
-        let work = move || {
-            registry.purge(clock::now());
-            refresher.drop_deleted(clock::now());
-            memory::give_back();
-        };
-        tasks::blocking(work).await;
-        if tokio::time::timeout(Duration::from_secs(60), stop.cancelled()).await.is_ok() {
-            return;
-        }
-    }
-}
+pub mod sys;

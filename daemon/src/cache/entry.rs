@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use psi_common::SecretBytes;
 
-use crate::clock::{AtomicTick, Tick, Timestamp};
+use crate::model::clock::{AtomicTick, Tick, Timestamp};
 
 /// One value and when the provider said so. What changes without the value changes in place: a refresh that
 /// replaced what it found unchanged would leave holes between what others keep.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::raw::{Fault, credential_name};
-use crate::pkcs11::{KeyChoice, TokenChoice};
+use crate::keys::pkcs11::{KeyChoice, TokenChoice};
 
 /// `[providers.nitrokeyhsm]`
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use psi_common::BackendTag;
 
-use crate::credential::SealWith;
-use crate::upstream::Workload;
+use crate::keys::credential::SealWith;
+use crate::provider::upstream::Workload;
 
 pub use auth::{AuthConfig, ClientSecret, Confidential};
 pub use hsm::{HsmConfig, HsmPin};

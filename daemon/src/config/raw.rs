@@ -11,9 +11,9 @@ use toml::Spanned;
 use super::auth::{self, RawAuth};
 use super::hsm::RawHsm;
 use super::{Access, CacheConfig, Config, InfisicalConfig, ProjectConfig};
-use crate::credential::SealWith;
+use crate::keys::credential::SealWith;
 use crate::provider::Source;
-use crate::upstream::Workload;
+use crate::provider::upstream::Workload;
 
 /// What is wrong, and at which byte.
 pub(super) struct Fault {

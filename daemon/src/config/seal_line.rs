@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::Config;
-use crate::credential::SealWith;
+use crate::keys::credential::SealWith;
 
 /// The config's text with this demand, which is `default` without a line; the same text when it says so already.
 /// `Err` is the reason that the text cannot be changed by lines.

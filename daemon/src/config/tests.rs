@@ -1,5 +1,5 @@
 use super::*;
-use crate::pkcs11::{KeyChoice, TokenChoice};
+use crate::keys::pkcs11::{KeyChoice, TokenChoice};
 use crate::provider::infisical::{AwsIam, Azure, Gcp, Kubernetes};
 use proptest::prelude::*;
 

@@ -18,13 +18,13 @@ use tonic::{Request, Response, Status, async_trait};
 use super::peer::owner_only;
 use super::report::told;
 use super::{drill, no_key, secret_id, status};
-use crate::clock;
-use crate::daemon::Daemon;
-use crate::key::SealOptions;
-use crate::recovery::RecoveryKey;
+use crate::crypto::recovery_key::RecoveryKey;
+use crate::keys::SealOptions;
+use crate::lookup::Wanted;
+use crate::model::clock;
 use crate::refresh::{Order, Progress, SourceResult};
 use crate::registry::Registered;
-use crate::service::Wanted;
+use crate::runtime::Daemon;
 
 /// How long a status waits for the key; a monitor gives up after 3 s.
 const KEY_OPENS: Duration = Duration::from_secs(1);

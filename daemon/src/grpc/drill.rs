@@ -7,9 +7,9 @@ use psi_proto::v1::{DrillBegun, DrillEvent, DrillFailure, DrillOutcome, drill_ev
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::clock::Moment;
-use crate::daemon::Daemon;
-use crate::drill::{Failed, Lease};
+use crate::lookup::outage_drill::{Failed, Lease};
+use crate::model::clock::Moment;
+use crate::runtime::Daemon;
 
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(3_600);

@@ -13,11 +13,11 @@ use psi_proto::v1::{
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{no_key, patience, secret_id, status, whole};
-use crate::clock;
-use crate::daemon::Daemon;
+use crate::lookup::{Kind, Value, Wanted};
+use crate::model::clock;
 use crate::registry::{Registry, RegistryError};
-use crate::service::{Kind, Value, Wanted};
-use crate::tasks;
+use crate::runtime::Daemon;
+use crate::runtime::tasks;
 
 pub(super) struct Driver(pub(super) Arc<Daemon>);
 

@@ -10,13 +10,13 @@ use psi_proto::v1::{
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{status, whole};
-use crate::clock::{self, Timestamp};
-use crate::daemon::Daemon;
-use crate::pkcs11::{
+use crate::keys::pkcs11::{
     KeyDescription, PinStanding, Token, TokenDescription, TokenError, TokenErrorKind, TokenState,
 };
-use crate::provider::nitrokeyhsm::{NAME, NitrokeyHsm, SealError};
-use crate::service::ServiceError;
+use crate::lookup::ServiceError;
+use crate::model::clock::{self, Timestamp};
+use crate::provider::pkcs11_sealed::{NAME, NitrokeyHsm, SealError};
+use crate::runtime::Daemon;
 
 pub(super) struct Hsm(pub(super) Arc<Daemon>);
 

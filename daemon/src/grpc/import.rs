@@ -9,10 +9,10 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::peer::owner_only;
 use super::status;
-use crate::clock;
-use crate::daemon::Daemon;
 use crate::import::{self, Conflict, Fate, Order, Outcome};
+use crate::model::clock;
 use crate::provider::Target;
+use crate::runtime::Daemon;
 
 pub(super) struct Import(pub(super) Arc<Daemon>);
 

@@ -28,8 +28,8 @@ use tonic::metadata::MetadataMap;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
-use crate::daemon::Daemon;
-use crate::service::ServiceError;
+use crate::lookup::ServiceError;
+use crate::runtime::Daemon;
 use peer::Judge;
 
 /// For a caller that names no deadline: psi-driver's own, which podman's lock imposes.

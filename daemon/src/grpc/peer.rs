@@ -7,7 +7,7 @@ use tonic::service::Interceptor;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
 
-use crate::daemon::Daemon;
+use crate::runtime::Daemon;
 
 /// More users than this are counted together: a user with subordinate uids has 65,536 of them.
 const COUNTED: usize = 1_024;

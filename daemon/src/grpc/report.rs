@@ -7,14 +7,14 @@ use psi_proto::v1::{
 };
 
 use crate::cache::Cause;
-use crate::clock::{Moment, Timestamp};
-use crate::daemon::Daemon;
+use crate::lookup::{Held, Lookups, Offline, Verdict};
+use crate::model::clock::{Moment, Timestamp};
 use crate::provider::Keeping;
+use crate::provider::upstream::{Tally, Upstream};
 use crate::refresh::{Summary, Totals};
 use crate::registry::Registered;
-use crate::service::{Held, Lookups, Offline, Verdict};
-use crate::tasks::TaskReport;
-use crate::upstream::{Tally, Upstream};
+use crate::runtime::Daemon;
+use crate::runtime::tasks::TaskReport;
 
 /// How many ids a status names.
 const NAMED: usize = 20;

@@ -21,12 +21,12 @@ use super::admin::event;
 use super::peer::owner_only;
 use super::report::verdict;
 use super::{secret_id, status};
-use crate::clock;
-use crate::daemon::Daemon;
-use crate::reference::Reference;
+use crate::model::clock;
+use crate::model::reference::Reference;
 use crate::refresh::{Order, Progress};
 use crate::registry::{Noted, Registered};
-use crate::tasks::caught;
+use crate::runtime::Daemon;
+use crate::runtime::tasks::caught;
 use crate::workloads::{self, Planned};
 
 /// How long a plan waits for a key that is being opened.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::reference::Reference;
+use crate::model::reference::Reference;
 
 /// Reads a mapping; `Err` says why it is none. It tells nothing of the text: the Python PSI stored
 /// whatever it was given, so that may be a secret in the clear.

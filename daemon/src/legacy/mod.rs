@@ -10,6 +10,7 @@
 //! `{"version":2,"written_at":seconds,"hmac_key":base64,"entries":{name:base64}}`, and an entry's name is
 //! the hex HMAC-SHA256, under `hmac_key`, of its mapping as [`mapping::canonical`] writes it.
 
+pub mod adopt;
 pub mod mapping;
 
 use std::collections::HashMap;
@@ -23,10 +24,10 @@ use serde::Deserialize;
 use serde_json::error::Category;
 use sha2::Sha256;
 
-use crate::clock::Timestamp;
-use crate::hybrid::{Hybrid, HybridError};
-use crate::reference::Reference;
-use crate::sealer::{DataKey, NONCE_LEN, Sealer, TAG_LEN};
+use crate::crypto::aead::{DataKey, NONCE_LEN, Sealer, TAG_LEN};
+use crate::crypto::hybrid::{Hybrid, HybridError};
+use crate::model::clock::Timestamp;
+use crate::model::reference::Reference;
 
 /// The version of the file that is read here.
 const VERSION: u8 = 1;

@@ -1,7 +1,9 @@
 //! Where values come from.
 
+pub mod circuit_breaker;
 pub mod infisical;
-pub mod nitrokeyhsm;
+pub mod pkcs11_sealed;
+pub mod upstream;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -11,8 +13,8 @@ use async_trait::async_trait;
 use psi_common::SecretBytes;
 
 use crate::cache::Ticket;
-use crate::reach::Reach;
-use crate::reference::{Coordinates, Extent, Listing, Realm, Reference};
+use crate::model::reach::Reach;
+use crate::model::reference::{Coordinates, Extent, Listing, Realm, Reference};
 
 /// A source of secrets.
 #[async_trait]

@@ -2,14 +2,14 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::plan::Pull;
-use crate::breaker::Caller;
+use super::targets::Pull;
 use crate::cache::{Cache, Cause, Counts, Doubted, Refusal, Taking};
-use crate::clock::Moment;
+use crate::lookup::{self, Service};
+use crate::model::clock::Moment;
+use crate::model::reference::{Coordinates, Extent};
+use crate::provider::circuit_breaker::Caller;
+use crate::provider::upstream::{CallError, Route};
 use crate::provider::{Listed, ProviderError};
-use crate::reference::{Coordinates, Extent};
-use crate::service::{self, Service};
-use crate::upstream::{CallError, Route};
 
 /// How many secrets the log names.
 const NAMED: usize = 10;
@@ -167,7 +167,7 @@ fn tell_held(service: &Service, pull: &Pull, now: Moment) {
 
 /// The provider's word that a whole directory is gone, or denied, is its word on each of its secrets.
 fn doubt(service: &Service, pull: &Pull, extent: &Extent, error: &ProviderError, now: Moment) {
-    let Some(refusal @ (Refusal::Gone(_) | Refusal::Denied(_))) = service::refusal(error) else {
+    let Some(refusal @ (Refusal::Gone(_) | Refusal::Denied(_))) = lookup::refusal(error) else {
         return;
     };
     let doubt = |cache: &mut Cache| {
@@ -185,7 +185,7 @@ mod tests {
     use psi_common::SecretBytes;
 
     use super::*;
-    use crate::reference::{Listing, Realm};
+    use crate::model::reference::{Listing, Realm};
 
     fn listed(bytes: usize) -> Listed {
         let found = ["A", "B"].map(|key| {

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use psi_common::SecretId;
 
-use crate::files;
+use crate::sys::files;
 
 const FIRST_LINE: &str = "psi-names 1";
 

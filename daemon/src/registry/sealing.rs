@@ -8,10 +8,10 @@ use std::sync::Arc;
 use psi_common::SecretId;
 
 use super::{Keys, Registered, Registration, Registry, RegistryError, blocking, lock, read};
-use crate::envelope::{self, BackendPart, Content, EnvelopeError, Vault};
-use crate::files;
-use crate::reference::Reference;
-use crate::reference_file::{self, ReferenceFile, ReferenceFileError};
+use crate::crypto::envelope::{self, BackendPart, Content, EnvelopeError, Vault};
+use crate::model::reference::Reference;
+use crate::registry::reference_file::{self, ReferenceFile, ReferenceFileError};
+use crate::sys::files;
 
 /// The backend's parts that sealed files carry.
 #[derive(Default)]

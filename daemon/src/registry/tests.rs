@@ -2,9 +2,9 @@ use std::fs;
 
 use super::trash::RESTORABLE;
 use super::*;
-use crate::clock::{Tick, Timestamp};
-use crate::envelope::BackendPart;
-use crate::sealer::DataKey;
+use crate::crypto::aead::DataKey;
+use crate::crypto::envelope::BackendPart;
+use crate::model::clock::{Tick, Timestamp};
 use psi_common::BackendTag;
 
 const ID: &str = "0123456789abcdef012345678";

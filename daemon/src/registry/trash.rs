@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use psi_common::SecretId;
 
 use super::{RegistryError, read, write};
-use crate::clock::{Moment, Tick, Timestamp};
-use crate::files;
+use crate::model::clock::{Moment, Tick, Timestamp};
+use crate::sys::files;
 
 /// How long a deleted secret can be restored.
 pub(super) const RESTORABLE: Duration = Duration::from_secs(600);

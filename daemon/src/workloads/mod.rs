@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use psi_common::{SecretBytes, SecretId};
 
-use crate::breaker::Caller;
 use crate::cache::{Answer, Cache, Entry};
-use crate::clock::Moment;
+use crate::lookup::{Circumstances, Service, Verdict};
+use crate::model::clock::Moment;
+use crate::model::reference::{Coordinates, Extent, Listing, Reference};
+use crate::provider::circuit_breaker::Caller;
+use crate::provider::upstream::{CallError, Route, Upstream, Workload, prefix_of};
 use crate::provider::{Listed, Source};
-use crate::reference::{Coordinates, Extent, Listing, Reference};
 use crate::registry::Registered;
-use crate::service::{Circumstances, Service, Verdict};
-use crate::upstream::{CallError, Route, Upstream, Workload, prefix_of};
 
 /// What a workload wants.
 pub struct Planned {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::reference::Realm;
+use crate::model::reference::Realm;
 
 fn at(path: &str, key: &str) -> Coordinates {
     Coordinates::new(Realm::new(&["r"]), path, key)

@@ -53,73 +53,73 @@ fn rule_2_each_outside_world_has_one_room() {
     // Podman, by its command and its files; one lookup of a name besides.
     only_in("Command::new(\"podman\")", &["driver/src/admin/names.rs", "driver/src/podman/"]);
     only_in("secrets.json", &["driver/src/podman/store.rs"]);
-    only_in("prost", &["daemon/src/payload.rs", "proto/src/"]);
+    only_in("prost", &["daemon/src/storage/payload.rs", "proto/src/"]);
     // HTTP and TLS.
     only_in("reqwest", &["daemon/src/provider/infisical/"]);
     only_in("rustls", &["daemon/src/provider/infisical/"]);
     only_in("aws_sigv4", &["daemon/src/provider/infisical/auth/aws.rs"]);
     // The cipher.
-    only_in("aes_gcm", &["daemon/src/sealer.rs"]);
+    only_in("aes_gcm", &["daemon/src/crypto/aead.rs"]);
     only_in(
         "sha2",
         &[
             "daemon/src/legacy/",
             // The coordinates of what has no name but its bytes.
-            "daemon/src/provider/nitrokeyhsm.rs",
-            "daemon/src/public_key.rs",
+            "daemon/src/provider/pkcs11_sealed.rs",
+            "daemon/src/crypto/rsa.rs",
             // A checksum for whoever has no key.
-            "daemon/src/reference_file.rs",
+            "daemon/src/registry/reference_file.rs",
             // What is kept of a refused secret.
-            "daemon/src/refusals.rs",
-            "daemon/src/sealer.rs",
+            "daemon/src/storage/refusals/mod.rs",
+            "daemon/src/crypto/aead.rs",
         ],
     );
-    only_in("hmac", &["daemon/src/legacy/", "daemon/src/refusals.rs"]);
-    only_in("use rsa", &["daemon/src/public_key.rs"]);
+    only_in("hmac", &["daemon/src/legacy/", "daemon/src/storage/refusals/mod.rs"]);
+    only_in("use rsa", &["daemon/src/crypto/rsa.rs"]);
     // The token.
-    only_in("cryptoki", &["daemon/src/pkcs11/"]);
+    only_in("cryptoki", &["daemon/src/keys/pkcs11/"]);
     // Config.
-    only_in("toml::from_str", &["daemon/src/config/", "daemon/src/diagnose/containers_conf.rs"]);
+    only_in("toml::from_str", &["daemon/src/config/", "daemon/src/cli/doctor/containers_conf.rs"]);
     only_in(
         "serde",
         &[
             "daemon/src/config/",
             "daemon/src/legacy/",
             "daemon/src/provider/infisical/",
-            "daemon/src/refusals.rs",
+            "daemon/src/storage/refusals/mod.rs",
         ],
     );
     // The service manager.
-    only_in("libsystemd", &["daemon/src/listener.rs"]);
-    only_in("sd_notify", &["daemon/src/notify.rs"]);
+    only_in("libsystemd", &["daemon/src/runtime/listener.rs"]);
+    only_in("sd_notify", &["daemon/src/sys/notify.rs"]);
     only_in(
         "systemd-creds",
         &[
-            "daemon/src/credential/",
+            "daemon/src/keys/credential/",
             // Words, of what to do.
-            "daemon/src/diagnose/sealed.rs",
-            "daemon/src/key/",
+            "daemon/src/cli/doctor/sealed.rs",
+            "daemon/src/keys/",
             "daemon/src/provider/infisical/auth/universal.rs",
         ],
     );
     // The log.
-    only_in("tracing_subscriber", &["daemon/src/logging.rs"]);
+    only_in("tracing_subscriber", &["daemon/src/sys/logging.rs"]);
 }
 
 #[test]
 fn rule_6_clock_environment_and_sleep_have_one_owner_each() {
-    only_in("SystemTime::now", &["daemon/src/clock.rs", "driver/src/admin/status.rs"]);
+    only_in("SystemTime::now", &["daemon/src/model/clock.rs", "driver/src/admin/status/mod.rs"]);
     only_in(
         "env::var",
         &[
             "common/src/paths.rs",
-            "daemon/src/cli.rs",
+            "daemon/src/cli/mod.rs",
             // systemd's own variable for the TPM, as its programs read it.
-            "daemon/src/credential/tpm.rs",
+            "daemon/src/keys/credential/tpm.rs",
         ],
     );
-    only_in("env::var_os", &["driver/src/args.rs"]);
-    only_in("thread::sleep", &["daemon/src/refusals.rs", "driver/src/client.rs"]);
+    only_in("env::var_os", &["driver/src/args/mod.rs"]);
+    only_in("thread::sleep", &["daemon/src/storage/refusals/mod.rs", "driver/src/client/mod.rs"]);
     for word in ["process::exit", "time::sleep", "env::vars", "set_var", "std::env::args"] {
         assert!(!sources().iter().any(|source| source.has(word)), "{word}");
     }
@@ -129,13 +129,13 @@ fn rule_6_clock_environment_and_sleep_have_one_owner_each() {
     only_in(
         "clock::now",
         &[
-            "daemon/src/daemon/",
+            "daemon/src/runtime/",
             "daemon/src/grpc/",
-            "daemon/src/lib.rs",
-            "daemon/src/persist.rs",
+            "daemon/src/runtime/serve.rs",
+            "daemon/src/storage/cache_file.rs",
             "daemon/src/provider/infisical/auth/aws.rs",
             "daemon/src/provider/infisical/auth/jwt.rs",
-            "daemon/src/refusals.rs",
+            "daemon/src/storage/refusals/mod.rs",
         ],
     );
 }
@@ -146,27 +146,27 @@ fn rule_7_a_secret_is_exposed_where_it_is_used_and_nowhere_else() {
         "expose_secret",
         &[
             "common/src/secret_bytes.rs",
-            "daemon/src/credential/",
+            "daemon/src/keys/credential/",
             "daemon/src/grpc/driver.rs",
             // The recovery key is shown, once.
-            "daemon/src/init.rs",
+            "daemon/src/cli/init.rs",
             // What a provider would expand is told by its bytes.
             "daemon/src/import.rs",
-            "daemon/src/key/",
+            "daemon/src/keys/",
             "daemon/src/legacy/",
-            "daemon/src/payload.rs",
-            "daemon/src/pkcs11/",
+            "daemon/src/storage/payload.rs",
+            "daemon/src/keys/pkcs11/",
             "daemon/src/provider/",
-            "daemon/src/public_key.rs",
-            "daemon/src/recovery.rs",
-            "daemon/src/registry.rs",
+            "daemon/src/crypto/rsa.rs",
+            "daemon/src/crypto/recovery_key.rs",
+            "daemon/src/registry/mod.rs",
             "daemon/src/registry/sealing.rs",
-            "daemon/src/sealer.rs",
+            "daemon/src/crypto/aead.rs",
             // What is stored is told by its look: a reference is JSON.
-            "daemon/src/service.rs",
+            "daemon/src/lookup/mod.rs",
             // What a variable cannot hold is told by its bytes.
             "daemon/src/workloads/",
-            "driver/src/client.rs",
+            "driver/src/client/mod.rs",
             // What is to be imported is parsed.
             "driver/src/admin/import/",
             // A command's environment, and files in RAM.
@@ -184,8 +184,8 @@ fn rule_7_a_secret_is_exposed_where_it_is_used_and_nowhere_else() {
 #[test]
 fn unsafe_code_is_where_it_was_agreed_on() {
     let agreed = [
-        "daemon/src/listener.rs",
-        "daemon/src/memory.rs",
+        "daemon/src/runtime/listener.rs",
+        "daemon/src/sys/malloc.rs",
         "driver/src/podman/lock.rs",
         "driver/src/stdio.rs",
     ];

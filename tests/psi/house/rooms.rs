@@ -159,7 +159,7 @@ fn rule_4_what_is_pure_has_no_tasks_no_disk_no_clock_and_no_environment() {
             }
         }
     }
-    let agenda = daemon().find(|source| source.path == "daemon/src/refresh/agenda.rs").unwrap();
+    let agenda = daemon().find(|source| source.path == "daemon/src/refresh/schedule.rs").unwrap();
     for word in ["tokio", "async", "Instant", "getrandom", "tracing"] {
         assert!(!agenda.has(word), "{} has `{word}`", agenda.path);
     }

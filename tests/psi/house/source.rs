@@ -107,7 +107,7 @@ fn first_name(path: &str) -> String {
 fn a_source_is_read_as_its_rules_need_it() {
     let text = "//! crate::doc\nuse crate::{cache::{A, B}, clock, key::tpm};\nfn f() { crate::files::g(); }\n\
                 // crate::comment\nlet not_reqwest = reqwests;\n#[cfg(test)]\nmod tests { use crate::service; }\n";
-    let source = Source { path: "daemon/src/key/tpm.rs".into(), code: production(text) };
+    let source = Source { path: "daemon/src/keys/tpm.rs".into(), code: production(text) };
     let rooms: Vec<_> = source.rooms().into_iter().collect();
     assert_eq!(rooms, ["cache", "clock", "files", "key"]);
     assert_eq!(source.room(), "key");

@@ -8,15 +8,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use psi_common::{Paths, Scope, SecretBytes};
-use psi_daemon::assemble::{self, Surroundings};
 use psi_daemon::cache::Ticket;
 use psi_daemon::config::Config;
-use psi_daemon::credential::{self, Creds};
-use psi_daemon::pkcs11::Token;
-use psi_daemon::provider::nitrokeyhsm::NitrokeyHsm;
+use psi_daemon::keys::credential::{self, Creds};
+use psi_daemon::keys::pkcs11::Token;
+use psi_daemon::model::reference::{Coordinates, Realm, Reference};
+use psi_daemon::provider::pkcs11_sealed::NitrokeyHsm;
+use psi_daemon::provider::upstream::Upstream;
 use psi_daemon::provider::{ProviderError, SecretProvider, Source};
-use psi_daemon::reference::{Coordinates, Realm, Reference};
-use psi_daemon::upstream::Upstream;
+use psi_daemon::runtime::build::{self, Surroundings};
 use serde_json::{Value, json};
 
 fn main() {
@@ -44,8 +44,8 @@ impl Probe {
         let creds = Creds::Child(credential::Scope::System);
         let surroundings = Surroundings::new(paths, Some(credentials), creds);
         let config = Config::read(&surroundings.paths.config).expect("a good config");
-        let token = assemble::token_config(&config, &surroundings).map(Token::new);
-        let (upstreams, faults) = assemble::upstreams(&config, &surroundings, token.clone());
+        let token = build::token_config(&config, &surroundings).map(Token::new);
+        let (upstreams, faults) = build::upstreams(&config, &surroundings, token.clone());
         assert!(faults.is_empty(), "{faults:?}");
         Self { upstream: Arc::clone(&upstreams.providers[provider]), token }
     }

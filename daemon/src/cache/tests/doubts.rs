@@ -1,7 +1,7 @@
 //! What the provider takes back.
 
-use super::super::doubt::{ABSENCE_LASTS, CONFIRM_AFTER};
 use super::*;
+use crate::cache::negative::{ABSENCE_LASTS, CONFIRM_AFTER};
 
 fn keeping() -> Cache {
     Cache::new(Policy { evict_revoked: false, ..POLICY }, boot(1))

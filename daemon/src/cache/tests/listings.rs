@@ -1,7 +1,7 @@
 //! What a refresh may change.
 
-use super::super::doubt::CONFIRM_AFTER;
 use super::*;
+use crate::cache::negative::CONFIRM_AFTER;
 
 fn accept(cache: &mut Cache, listing: Listing, after: Duration) -> Counts {
     let (ticket, now) = (cache.ticket(), moment(after));

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use psi_common::{SecretBytes, check};
 
-use super::api::{self, Secret, View};
+use super::client::{self, Secret, View};
 use super::references::{self, Written};
 use super::{Infisical, Project, normal_path};
+use crate::model::reference::{Coordinates, Extent};
 use crate::provider::ProviderError;
-use crate::reference::{Coordinates, Extent};
 
 /// What is read of one source at most.
 pub(super) const MAX_SOURCE_BYTES: usize = 64 << 20;
@@ -79,7 +79,7 @@ impl Infisical {
         project: &Project,
         extent: &Extent,
         view: View,
-    ) -> Result<api::Listing, ProviderError> {
+    ) -> Result<client::Listing, ProviderError> {
         let (api, folder) = (self.api()?, project.folder(&extent.path));
         let recursive = extent.recursive;
         let listed = self
@@ -123,7 +123,11 @@ impl Infisical {
 type Slots = fn(Vec<Found>, bool) -> HashMap<Coordinates, Slot>;
 
 /// What a listing has of an extent, within bounds.
-fn whole(extent: &Extent, listing: api::Listing, slots: Slots) -> Result<Contents, ProviderError> {
+fn whole(
+    extent: &Extent,
+    listing: client::Listing,
+    slots: Slots,
+) -> Result<Contents, ProviderError> {
     let has_imports = !listing.imports.is_empty();
     let found = in_order(extent, listing);
     let bytes: usize =
@@ -145,7 +149,7 @@ pub(super) fn too_much(extent: &Extent) -> ProviderError {
 
 /// In the order of precedence, lowest first: imports, of which the last one wins, then the folder's own.
 /// What is not in the extent was not asked for.
-fn in_order(extent: &Extent, listing: api::Listing) -> Vec<Found> {
+fn in_order(extent: &Extent, listing: client::Listing) -> Vec<Found> {
     // Of a directory and those below it, nothing says which one imports.
     let imports = if extent.recursive { Vec::new() } else { listing.imports };
     let imported = imports.into_iter().flat_map(|import| import.secrets);

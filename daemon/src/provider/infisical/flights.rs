@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::directory::Contents;
 use super::{Infisical, Project};
 use crate::cache::Ticket;
+use crate::model::reference::{Extent, Realm};
 use crate::provider::ProviderError;
-use crate::reference::{Extent, Realm};
 
 type Reading = OnceCell<Result<Arc<Contents>, ProviderError>>;
 /// Whose token asks, for which directory, in which epoch.

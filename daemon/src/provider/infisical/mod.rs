@@ -1,11 +1,11 @@
 //! Infisical: projects, environments and folders of secrets behind an HTTP API.
 
-mod answer;
-mod api;
 mod auth;
+mod client;
 mod directory;
 mod flights;
 mod references;
+mod response;
 mod source;
 mod write;
 
@@ -19,13 +19,13 @@ use psi_common::{SecretBytes, check};
 
 use super::{Fetched, Keeping, Listed, ProviderError, SecretProvider, SecretWriter, Source};
 use crate::cache::Ticket;
-use crate::reference::{Coordinates, Extent, Realm, Reference, shown};
-use crate::refusals::Refusals;
-use answer::ApiError;
-use api::{Api, Folder, View};
+use crate::model::reference::{Coordinates, Extent, Realm, Reference, shown};
+use crate::storage::refusals::Refusals;
 use auth::{Token, TokenSource};
+use client::{Api, Folder, View};
 use directory::{Contents, Slot};
 use flights::Flights;
+use response::ApiError;
 use source::Rests;
 
 pub use auth::{AwsIam, Azure, Gcp, Kubernetes, Method, SecretSource, UniversalAuth};

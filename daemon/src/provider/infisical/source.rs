@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::api::View;
+use super::client::View;
 use super::directory::{Contents, MAX_DIRECTORIES, MAX_SOURCE_BYTES, Slot, too_much};
 use super::{Infisical, Project};
+use crate::model::reference::{Coordinates, Extent};
 use crate::provider::{Listed, ProviderError};
-use crate::reference::{Coordinates, Extent};
 
 /// How long the rest of a source is remembered. After that, all of it is listed anew.
 const REST_LASTS: Duration = Duration::from_secs(900);

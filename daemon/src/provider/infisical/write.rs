@@ -7,7 +7,7 @@ use psi_common::{SecretBytes, check};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::api::Folder;
+use super::client::Folder;
 use super::{Infisical, normal_path};
 use crate::provider::{ProviderError, SecretWriter, Target, Write};
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use psi_common::SecretBytes;
 use psi_daemon::cache::{Cache, Policy, Taking, Ticket};
-use psi_daemon::clock;
+use psi_daemon::model::clock;
+use psi_daemon::model::reference::{Listing, Reference};
 use psi_daemon::provider::infisical::{AwsIam, Azure, Gcp, Method};
 use psi_daemon::provider::{ProviderError, SecretProvider, Source};
-use psi_daemon::reference::{Listing, Reference};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};

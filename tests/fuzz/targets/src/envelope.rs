@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use psi_common::{BackendTag, SecretBytes};
 use psi_daemon::cache::{Cache, Policy, Snapshot};
-use psi_daemon::clock::{self, Timestamp};
-use psi_daemon::envelope::{BackendPart, Content, Envelope, EnvelopeError, Vault};
-use psi_daemon::payload;
-use psi_daemon::sealer::DataKey;
+use psi_daemon::crypto::aead::DataKey;
+use psi_daemon::crypto::envelope::{BackendPart, Content, Envelope, EnvelopeError, Vault};
+use psi_daemon::model::clock::{self, Timestamp};
+use psi_daemon::storage::payload;
 
 use crate::{Body, assert_words, choice, world};
 

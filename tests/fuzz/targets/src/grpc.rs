@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use h2::client::SendRequest;
 use http::{HeaderMap, Request};
-use psi_daemon::assemble::{self, Surroundings};
-use psi_daemon::credential::{Creds, Scope};
-use psi_daemon::{grpc, listener};
+use psi_daemon::keys::credential::{Creds, Scope};
+use psi_daemon::runtime::build::{self, Surroundings};
+use psi_daemon::{grpc, runtime::listener};
 use psi_mutation::frames;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -77,7 +77,7 @@ impl Psid {
         );
         let config = world::config();
         let listening = listener::listen(&surroundings.paths.socket, &config.access).unwrap();
-        let daemon = assemble::assemble(&config, &surroundings);
+        let daemon = build::assemble(&config, &surroundings);
         let stop = CancellationToken::new();
         runtime.block_on(daemon.open(stop.clone()));
         let degraded: Vec<String> =

@@ -1,8 +1,8 @@
 //! `recovery.enc`, and the recovery key as people type it.
 
 use psi_common::SecretBytes;
-use psi_daemon::recovery::{self, RecoveryKey};
-use psi_daemon::sealer::DataKey;
+use psi_daemon::crypto::aead::DataKey;
+use psi_daemon::crypto::recovery_key::{self, RecoveryKey};
 
 use crate::{Body, assert_words, choice};
 
@@ -45,10 +45,10 @@ fn typing(typed: &[u8]) {
 /// Nothing opens, and nothing is said to be well, that was not written just so.
 fn file(recovery: &RecoveryKey, key: &DataKey, file: &[u8]) {
     let outcomes = [
-        recovery::open(file, recovery).map(|keys| {
+        recovery_key::open(file, recovery).map(|keys| {
             assert!(keys.iter().all(|found| found.to_secret().same_as(&key.to_secret())));
         }),
-        recovery::check(file, &[key]),
+        recovery_key::check(file, &[key]),
     ];
     for outcome in outcomes {
         match outcome {
@@ -56,7 +56,7 @@ fn file(recovery: &RecoveryKey, key: &DataKey, file: &[u8]) {
             Err(error) => assert_words(&error.to_string()),
         }
     }
-    if let Ok(again) = recovery::rewrap(file, &[key], &[key]) {
-        recovery::check(&again, &[key]).unwrap();
+    if let Ok(again) = recovery_key::rewrap(file, &[key], &[key]) {
+        recovery_key::check(&again, &[key]).unwrap();
     }
 }

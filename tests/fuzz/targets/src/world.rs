@@ -10,13 +10,13 @@ use async_trait::async_trait;
 use psi_common::{Paths, SecretBytes};
 use psi_daemon::cache::{Boot, Ticket};
 use psi_daemon::config::Config;
+use psi_daemon::model::reference::{Coordinates, Extent, Listing, Realm, Reference};
 use psi_daemon::provider::infisical::{
     Infisical, Method, Project, SecretSource, UniversalAuth, token_source,
 };
+use psi_daemon::provider::upstream::{Upstream, Upstreams};
 use psi_daemon::provider::{Fetched, Keeping, Listed, ProviderError, SecretProvider, Source};
-use psi_daemon::reference::{Coordinates, Extent, Listing, Realm, Reference};
-use psi_daemon::refusals::Refusals;
-use psi_daemon::upstream::{Upstream, Upstreams};
+use psi_daemon::storage::refusals::Refusals;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 

@@ -19,9 +19,9 @@ use serde_json::{Map, Value, json};
 
 use super::Method;
 use super::imds::{Imds, Role};
-use crate::clock;
-use crate::provider::infisical::answer::ApiError;
-use crate::provider::infisical::api::{Proof, SecretText};
+use crate::model::clock;
+use crate::provider::infisical::client::{Proof, SecretText};
+use crate::provider::infisical::response::ApiError;
 
 const BODY: &str = "Action=GetCallerIdentity&Version=2011-06-15";
 const CONTENT_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";

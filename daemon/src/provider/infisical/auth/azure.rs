@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::metadata::{Answer, ask};
 use super::{Method, jwt};
-use crate::provider::infisical::answer::{ApiError, one_line};
-use crate::provider::infisical::api::{Proof, SecretText, below};
+use crate::provider::infisical::client::{Proof, SecretText, below};
+use crate::provider::infisical::response::{ApiError, one_line};
 
 const PATH: [&str; 4] = ["metadata", "identity", "oauth2", "token"];
 const NONE: &str = "it gives no access token";

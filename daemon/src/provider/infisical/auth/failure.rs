@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::provider::infisical::answer::ApiError;
-use crate::provider::infisical::api::Proof;
-use crate::refusals::Hold;
+use crate::provider::infisical::client::Proof;
+use crate::provider::infisical::response::ApiError;
+use crate::storage::refusals::Hold;
 
 /// The default length of a lockout. Whoever tries during it may prolong it.
 const AFTER_LOCKOUT: Duration = Duration::from_secs(300);

@@ -7,8 +7,8 @@ use reqwest::{Client, StatusCode, Url};
 
 use super::metadata::ask;
 use super::{Method, jwt};
-use crate::provider::infisical::answer::ApiError;
-use crate::provider::infisical::api::{Proof, below};
+use crate::provider::infisical::client::{Proof, below};
+use crate::provider::infisical::response::ApiError;
 
 /// A server must say by this header that it is a metadata server, and so must who asks it.
 const FLAVOR: (&str, &str) = ("Metadata-Flavor", "Google");

@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::AwsIam;
 use super::metadata::{Answer, ask};
-use crate::provider::infisical::answer::ApiError;
-use crate::provider::infisical::api::{SecretText, below};
+use crate::provider::infisical::client::{SecretText, below};
+use crate::provider::infisical::response::ApiError;
 
 /// The session is for one login.
 const SESSION_SECONDS: &str = "60";

@@ -5,9 +5,9 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use psi_common::SecretBytes;
 use serde_json::{Value, json};
 
-use crate::clock::{self, Timestamp};
-use crate::provider::infisical::answer::ApiError;
-use crate::provider::infisical::api::Proof;
+use crate::model::clock::{self, Timestamp};
+use crate::provider::infisical::client::Proof;
+use crate::provider::infisical::response::ApiError;
 
 /// A login by a JWT. What is none is not sent: whatever answered may be no metadata service.
 pub(super) fn proof(

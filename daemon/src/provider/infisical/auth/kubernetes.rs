@@ -9,8 +9,8 @@ use psi_common::SecretBytes;
 use reqwest::Client;
 
 use super::{Method, jwt};
-use crate::provider::infisical::answer::ApiError;
-use crate::provider::infisical::api::Proof;
+use crate::provider::infisical::client::Proof;
+use crate::provider::infisical::response::ApiError;
 
 /// An identity that is a service account.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, RequestBuilder, StatusCode};
 
-use crate::provider::infisical::answer::{ApiError, LONGEST_WAIT, transport};
+use crate::provider::infisical::response::{ApiError, LONGEST_WAIT, transport};
 
 /// It is on the machine, or one hop away: it connects at once or it is not there.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -113,7 +113,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::provider::infisical::api::Api;
+    use crate::provider::infisical::client::Api;
 
     /// What comes of an answer with these bytes.
     async fn asked(answer: String) -> Result<Answer, ApiError> {

@@ -15,8 +15,8 @@ mod universal;
 use async_trait::async_trait;
 use reqwest::Client;
 
-use super::answer::ApiError;
-use super::api::Proof;
+use super::client::Proof;
+use super::response::ApiError;
 
 pub use aws::AwsIam;
 pub use azure::Azure;

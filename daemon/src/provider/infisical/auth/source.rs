@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::failure::{LoginFailure, Pause, chance, judge, span};
 use super::{Method, Token};
-use crate::provider::infisical::answer::ApiError;
-use crate::provider::infisical::api::{Api, Proof};
-use crate::refusals::{Hold, Refusal, Refusals};
+use crate::provider::infisical::client::{Api, Proof};
+use crate::provider::infisical::response::ApiError;
+use crate::storage::refusals::{Hold, Refusal, Refusals};
 
 /// How long a login may take, and how often it is tried, while the present token is still good.
 const RENEWAL_TAKES: Duration = Duration::from_secs(2);

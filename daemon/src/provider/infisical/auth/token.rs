@@ -7,7 +7,7 @@ use psi_common::SecretBytes;
 use tokio::time::Instant;
 
 use super::jwt;
-use crate::provider::infisical::api::Login;
+use crate::provider::infisical::client::Login;
 
 /// For a token that says nothing of its end.
 const DEFAULT_LIFE: Duration = Duration::from_secs(3_600);
@@ -68,7 +68,7 @@ mod tests {
     use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
     use super::*;
-    use crate::provider::infisical::api::SecretText;
+    use crate::provider::infisical::client::SecretText;
 
     fn token(text: &str, expires_in: u64) -> (Token, Instant) {
         let now = Instant::now();

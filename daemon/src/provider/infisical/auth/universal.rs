@@ -8,9 +8,9 @@ use reqwest::Client;
 use serde_json::json;
 
 use super::Method;
-use crate::credential::{Credential, form_fault};
-use crate::provider::infisical::answer::ApiError;
-use crate::provider::infisical::api::Proof;
+use crate::keys::credential::{Credential, form_fault};
+use crate::provider::infisical::client::Proof;
+use crate::provider::infisical::response::ApiError;
 
 /// An identity that has a client secret.
 pub struct UniversalAuth {

@@ -1,0 +1,80 @@
+//! Time is an argument: on the boot clock alone where that is all that counts.
+
+mod ages;
+mod doubts;
+mod listings;
+mod shortcut;
+
+use std::num::NonZeroU64;
+
+use psi_common::SecretBytes;
+use tokio::time::Instant;
+
+use super::*;
+use crate::model::reference::{Listing, Realm};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+const POLICY: Policy = Policy {
+    enabled: true,
+    fresh_for: HOUR,
+    max_stale: Some(Duration::from_secs(86_400)),
+    evict_revoked: true,
+};
+
+fn boot(number: u64) -> Boot {
+    Boot(NonZeroU64::new(number).unwrap())
+}
+
+fn cache() -> Cache {
+    Cache::new(POLICY, boot(1))
+}
+
+fn at(key: &str) -> Coordinates {
+    Coordinates::new(Realm::new(&["p"]), "/app", key)
+}
+
+fn extent() -> Extent {
+    Extent { realm: Realm::new(&["p"]), path: "/app".into(), recursive: false }
+}
+
+fn secret(text: &str) -> SecretBytes {
+    SecretBytes::new(text.as_bytes().to_vec())
+}
+
+/// So long after the start, on the boot clock.
+fn time(span: Duration) -> Tick {
+    Tick::at(HOUR + span)
+}
+
+/// The same on all clocks.
+fn moment(span: Duration) -> Moment {
+    let wall = Timestamp::from_millis(1_000_000_000_000).after(span);
+    Moment { wall, tick: time(span), mono: Instant::now() }
+}
+
+fn put(cache: &mut Cache, key: &str, value: &str, after: Duration) {
+    let (ticket, now) = (cache.ticket(), moment(after));
+    cache.put(&at(key), Entry::new(secret(value), now.wall), now, ticket);
+}
+
+/// Takes a listing over that was asked for and came at the same time.
+fn take(cache: &mut Cache, listing: Listing, after: Duration) -> Counts {
+    let (ticket, now) = (cache.ticket(), moment(after));
+    let taking = Taking { ticket, began: now, now, accept: false, wanted: &|_| true };
+    cache.replace(listing, &taking)
+}
+
+fn is_fresh(cache: &Cache, key: &str, after: Duration, value: &str) -> bool {
+    matches!(cache.get(&at(key), time(after)), Answer::Fresh(entry) if entry.value().same_as(&secret(value)))
+}
+
+fn gone() -> Refusal {
+    Refusal::Gone("it says so".into())
+}
+
+fn listed(found: &[(&str, &str)]) -> Listing {
+    let found = found.iter().map(|(key, value)| (at(key), secret(value))).collect();
+    Listing { extents: vec![extent()], found, ..Listing::default() }
+}

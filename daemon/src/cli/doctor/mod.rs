@@ -1,0 +1,52 @@
+//! `psid doctor`: what is wrong on this host that psid can tell without being up. psi-driver runs it, and adds
+//! what podman and the daemon tell.
+
+pub mod containers_conf;
+mod sealed;
+mod socket;
+
+use psi_common::Finding;
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::runtime::build::Surroundings;
+
+/// Everything that config, files and credentials tell.
+pub async fn diagnose(surroundings: &Surroundings) -> Vec<Finding> {
+    let config = match Config::read(&surroundings.paths.config) {
+        Ok(config) => config,
+        Err(error) => {
+            let remedy = "correct it; `psid check` checks it";
+            return vec![Finding::error(error.to_string(), remedy).of("config")];
+        }
+    };
+    let mut findings: Vec<Finding> = config
+        .warnings
+        .iter()
+        .map(|warning| {
+            let remedy = "see the comments of the packaged config";
+            Finding::warning(warning.clone(), remedy).of("config-warning")
+        })
+        .collect();
+    findings.extend(sealed::key(&config, surroundings).await);
+    findings.extend(sealed::credentials(&config, surroundings).await);
+    let socket = socket::judge(&config.access, &surroundings.paths.socket);
+    findings.extend(socket.into_iter().map(|finding| finding.of("socket-mode")));
+    let state = socket::private("the state directory", &surroundings.paths.state);
+    findings.extend(state.map(|finding| finding.of("state-directory-mode")));
+    findings
+}
+
+/// As psi-driver reads them.
+pub fn to_json(findings: &[Finding]) -> String {
+    let all = findings.iter().map(|Finding { severity, cause, what, remedy, affects }| {
+        json!({
+            "severity": severity.name(),
+            "cause": cause,
+            "what": what,
+            "remedy": remedy,
+            "affects": affects,
+        })
+    });
+    format!("{:#}\n", all.collect::<Value>())
+}

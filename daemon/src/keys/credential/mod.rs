@@ -1,0 +1,207 @@
+//! Credentials as systemd keeps them: delivered to the unit, or sealed in a file that psid opens itself.
+//!
+//! A unit that loads a credential which does not open fails to start (243/CREDENTIALS), with or without
+//! `SetCredential=`; tried on systemd 257. So psid can open one itself, and start without it.
+
+mod child;
+mod error;
+mod fault;
+mod form;
+mod helper;
+mod names;
+mod seal;
+mod tpm;
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use psi_common::SecretBytes;
+
+use crate::sys::files;
+
+pub use child::Scope;
+pub use error::{CredsError, CredsErrorKind};
+pub use fault::Fault;
+pub use form::fault as form_fault;
+pub use helper::serve;
+pub use names::CACHE_KEY;
+pub use seal::{SealOptions, SealWith};
+pub use tpm::{Lockout, TpmState};
+
+/// systemd takes no larger credential, and seals it with 128 KiB at most around it, in base64.
+const MAX_FILE: u64 = 2 << 20;
+
+/// One credential.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// Its name, which it is sealed with.
+    pub name: String,
+    /// Where systemd puts it, when it runs psid as a unit with credentials.
+    pub delivered: Option<PathBuf>,
+    /// The file that holds it, sealed by systemd-creds(1).
+    pub sealed: PathBuf,
+    /// Who runs systemd-creds(1).
+    pub creds: Creds,
+}
+
+/// Who runs systemd-creds(1), which wants to be root to seal for a whole system.
+#[derive(Clone, Debug)]
+pub enum Creds {
+    /// This process.
+    Child(Scope),
+    /// The helper behind this socket: psid itself is not root.
+    Helper(PathBuf),
+}
+
+impl Credential {
+    /// The credential; `None` when it is nowhere, `Err` when it does not open.
+    pub async fn read(&self) -> Result<Option<SecretBytes>, CredsError> {
+        if let Some(secret) = self.delivered().await? {
+            return Ok(Some(secret));
+        }
+        match self.sealed().await? {
+            Some(sealed) => self.open(&sealed).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The credential as systemd delivered it to the unit; `None` if it did not.
+    pub async fn delivered(&self) -> Result<Option<SecretBytes>, CredsError> {
+        let Some(path) = &self.delivered else { return Ok(None) };
+        let bytes = read(path).await?.filter(|bytes| !bytes.is_empty());
+        // An empty one is the default that a unit sets for a credential that is not there.
+        Ok(bytes.map(SecretBytes::new))
+    }
+
+    /// The file that holds it sealed; `None` when there is none.
+    pub async fn sealed(&self) -> Result<Option<SecretBytes>, CredsError> {
+        Ok(read(&self.sealed).await?.map(SecretBytes::new))
+    }
+
+    /// Opens what [`Self::sealed`] gave.
+    pub async fn open(&self, sealed: &SecretBytes) -> Result<SecretBytes, CredsError> {
+        let opened = match &self.creds {
+            Creds::Child(scope) => child::open(*scope, &self.name, sealed).await,
+            Creds::Helper(socket) => helper::open(socket, &self.name, sealed).await,
+        };
+        opened.map_err(|error| CredsError {
+            why: format!("{} does not open: {}", self.sealed.display(), error.why),
+            ..error
+        })
+    }
+
+    /// The cause of a failure to open it.
+    pub async fn fault(&self, error: &CredsError) -> Fault {
+        let sealed = self.sealed().await.ok().flatten();
+        let seal = sealed.and_then(|sealed| SealOptions::of(sealed.expose_secret()));
+        fault::find(&self.creds, seal.as_ref(), error).await
+    }
+
+    /// The cause of a failure to seal it.
+    pub async fn sealing_fault(&self, seal: &SealOptions, error: &CredsError) -> Fault {
+        fault::find(&self.creds, Some(seal), error).await
+    }
+
+    /// The command that seals it, for messages.
+    pub fn command(&self) -> String {
+        format!("systemd-creds encrypt --name={} - {}", self.name, self.sealed.display())
+    }
+
+    /// Seals `secret` for this name and proves that it opens; the caller keeps what comes back.
+    pub async fn seal(
+        &self,
+        secret: &SecretBytes,
+        seal: &SealOptions,
+    ) -> Result<SecretBytes, CredsError> {
+        match &self.creds {
+            Creds::Child(scope) => child::seal(*scope, &self.name, secret, seal).await,
+            Creds::Helper(socket) => helper::seal(socket, &self.name, secret, seal).await,
+        }
+    }
+}
+
+/// A file; `None` when there is none. That it cannot be read says nothing of what it holds. Off the threads
+/// that answer lookups, for a disk may take its time.
+async fn read(path: &Path) -> Result<Option<Vec<u8>>, CredsError> {
+    let file = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || files::read_linked(&file, MAX_FILE)).await;
+    match read.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let why = format!("{} cannot be read: {error}", path.display());
+            Err(CredsError::new(CredsErrorKind::Unreadable, why))
+        }
+    }
+}
+
+impl Creds {
+    /// Whether the credentials are a user's own, and not the system's.
+    pub fn is_user(&self) -> bool {
+        matches!(self, Self::Child(Scope::User))
+    }
+
+    /// How a new key is sealed, to meet what the config demands. A user's credentials cannot be sealed to the
+    /// TPM alone.
+    pub fn seal_for(&self, demand: SealWith) -> SealOptions {
+        let (with_key, tpm2_pcrs) = match (demand, self.is_user()) {
+            (SealWith::Tpm2, false) => return SealOptions::default(),
+            (SealWith::Tpm2, true) => ("host+tpm2", ""),
+            (SealWith::Host, false) => ("host", ""),
+            (SealWith::Any, false) => ("auto", "7"),
+            (SealWith::Host | SealWith::Any, true) => ("auto", ""),
+        };
+        SealOptions { with_key: with_key.into(), tpm2_pcrs: tpm2_pcrs.into() }
+    }
+
+    /// How the TPM fares, as it says itself.
+    pub async fn tpm(&self) -> TpmState {
+        match self {
+            Self::Child(_) => tpm::ask().await,
+            Self::Helper(socket) => helper::tpm(socket).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credential(sealed: &Path) -> Credential {
+        let (name, sealed) = ("psi-cache-key".into(), sealed.to_owned());
+        Credential { name, delivered: None, sealed, creds: Creds::Child(Scope::System) }
+    }
+
+    #[tokio::test]
+    async fn only_a_file_that_is_not_there_is_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cache.key");
+        assert!(credential(&path).sealed().await.unwrap().is_none());
+        // Whoever may write the directory must not make root wait.
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        for path in [path.clone(), directory.path().to_owned(), path.join("below")] {
+            let error = credential(&path).sealed().await.unwrap_err();
+            assert_eq!(error.kind, CredsErrorKind::Unreadable, "{error}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(directory.path().join("elsewhere"), "sealed").unwrap();
+        std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+        let sealed = credential(&path).sealed().await.unwrap().unwrap();
+        assert_eq!(sealed.expose_secret(), b"sealed", "a link of root's");
+    }
+
+    #[test]
+    fn a_new_key_is_sealed_to_what_the_config_demands() {
+        let system = Creds::Helper("/run/psi/creds.sock".into());
+        for (creds, demand, with_key) in [
+            (&system, SealWith::Tpm2, "tpm2"),
+            (&system, SealWith::Host, "host"),
+            (&system, SealWith::Any, "auto"),
+            (&Creds::Child(Scope::User), SealWith::Tpm2, "host+tpm2"),
+            (&Creds::Child(Scope::User), SealWith::Host, "auto"),
+        ] {
+            assert_eq!(creds.seal_for(demand).with_key, with_key);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The objects of the token: the private key that is meant, and its public half.
+
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+
+use super::KeyChoice;
+use super::connection::{Connection, Trouble};
+use super::error::TokenError;
+use crate::crypto::rsa::PublicKey;
+
+impl Connection {
+    /// The private key that is meant.
+    pub(super) fn private_key(&mut self) -> Result<ObjectHandle, Trouble> {
+        if let Some(key) = self.key {
+            return Ok(key);
+        }
+        let chosen = match &self.choice {
+            KeyChoice::Label(label) => Attribute::Label(label.clone().into_bytes()),
+            KeyChoice::Id(id) => Attribute::Id(id.clone()),
+        };
+        match self.find(&[Attribute::Class(ObjectClass::PRIVATE_KEY), chosen])?.as_slice() {
+            [key] => {
+                self.key = Some(*key);
+                Ok(*key)
+            }
+            [] => {
+                let error = self.no_key()?;
+                // Private keys are hidden from those who are not logged in.
+                let hidden = self.is_login_claimed();
+                Err(if hidden { Trouble::Lost(error) } else { Trouble::Final(error) })
+            }
+            _ => Err(Trouble::Final(TokenError::no_key(
+                format!("more than one private key of the token has the {}", self.named()),
+                "name it by its key_id; `pkcs11-tool --login -O` lists them",
+            ))),
+        }
+    }
+
+    /// The key's public half. The private key's own attributes come first: a public key object may be
+    /// of somebody else's making.
+    pub(super) fn public_key(&mut self) -> Result<PublicKey, Trouble> {
+        let private = self.private_key()?;
+        let (mut modulus, mut exponent) = self.rsa_numbers(private)?;
+        if modulus.is_empty() || exponent.is_empty() {
+            let (of_object, and_exponent) = self.rsa_numbers(self.public_object(private)?)?;
+            modulus = if modulus.is_empty() { of_object } else { modulus };
+            exponent = if exponent.is_empty() { and_exponent } else { exponent };
+        }
+        PublicKey::from_parts(&modulus, &exponent).map_err(|why| {
+            let what = format!("the token's key with the {}: {why}", self.named());
+            Trouble::Final(TokenError::refused(what, "use an RSA key of 2048 bits or more"))
+        })
+    }
+
+    fn public_object(&self, private: ObjectHandle) -> Result<ObjectHandle, Trouble> {
+        let mut template = self.attributes(private, &[AttributeType::Id])?;
+        let has_id = !template.is_empty();
+        template.push(Attribute::Class(ObjectClass::PUBLIC_KEY));
+        match self.find(&template)?.as_slice() {
+            [key] if has_id => Ok(*key),
+            _ => Err(Trouble::Final(TokenError::refused(
+                format!(
+                    "the token does not tell the public half of its key with the {}",
+                    self.named()
+                ),
+                "write the public key there, with the same id: `pkcs11-tool --login --write-object … --type pubkey --id …`",
+            ))),
+        }
+    }
+
+    /// Modulus and public exponent, each empty when the object does not have it.
+    fn rsa_numbers(&self, key: ObjectHandle) -> Result<(Vec<u8>, Vec<u8>), Trouble> {
+        let (mut modulus, mut exponent) = (Vec::new(), Vec::new());
+        let wanted = [AttributeType::Modulus, AttributeType::PublicExponent];
+        for attribute in self.attributes(key, &wanted)? {
+            match attribute {
+                Attribute::Modulus(bytes) => modulus = bytes,
+                Attribute::PublicExponent(bytes) => exponent = bytes,
+                _ => {}
+            }
+        }
+        Ok((modulus, exponent))
+    }
+
+    /// What there is instead of the key.
+    fn no_key(&self) -> Result<TokenError, Trouble> {
+        let rsa = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::KeyType(KeyType::RSA)];
+        let mut names = Vec::new();
+        for key in self.find(&rsa)? {
+            for attribute in self.attributes(key, &[AttributeType::Label])? {
+                if let Attribute::Label(label) = attribute {
+                    names.push(format!("'{}'", String::from_utf8_lossy(&label)));
+                }
+            }
+        }
+        let others = match names.as_slice() {
+            [] => "it has no RSA key".to_owned(),
+            names => format!("its RSA keys are {}", names.join(", ")),
+        };
+        Ok(TokenError::no_key(
+            format!("the token has no private key with the {}: {others}", self.named()),
+            "make one with `pkcs11-tool --login --keypairgen --key-type rsa:2048 --usage-sign \
+             --usage-decrypt --label podman-secrets --id 02`, or correct [providers.nitrokeyhsm]",
+        ))
+    }
+
+    /// What the config calls the key.
+    pub(super) fn named(&self) -> String {
+        match &self.choice {
+            KeyChoice::Label(label) => format!("label '{label}'"),
+            KeyChoice::Id(id) => format!("id {}", hex(id)),
+        }
+    }
+
+    fn find(&self, template: &[Attribute]) -> Result<Vec<ObjectHandle>, Trouble> {
+        self.during("C_FindObjects", |session| session.find_objects(template))
+            .map_err(|error| Trouble::of_call("C_FindObjects", &error))
+    }
+
+    pub(super) fn attributes(
+        &self,
+        object: ObjectHandle,
+        wanted: &[AttributeType],
+    ) -> Result<Vec<Attribute>, Trouble> {
+        self.during("C_GetAttributeValue", |session| session.get_attributes(object, wanted))
+            .map_err(|error| Trouble::of_call("C_GetAttributeValue", &error))
+    }
+}
+
+/// Bytes as `key_id` and `pkcs11-tool --id` have them.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,58 @@
+//! What a fetch brings besides the one value that was asked for: the values of its directory that the next
+//! lookups will ask for.
+
+use std::collections::HashSet;
+
+use psi_common::SecretBytes;
+
+use super::Service;
+use crate::cache::shared::SharedCache;
+use crate::cache::{Entry, Ticket};
+use crate::model::clock::Moment;
+use crate::model::reference::Coordinates;
+
+/// Which secrets of a directory are kept.
+pub(super) struct Siblings {
+    /// A workload wants all of them.
+    all: bool,
+    registered: HashSet<Coordinates>,
+}
+
+impl Service {
+    /// The secrets beside one that psid has a use for.
+    pub(super) fn siblings(&self, at: &Coordinates) -> Siblings {
+        let upstreams = self.upstreams();
+        let mut sources = upstreams.workloads.values().flat_map(|workload| {
+            let upstream = upstreams.providers.get(&workload.provider);
+            workload.sources.iter().filter_map(move |source| upstream?.provider.extent(source).ok())
+        });
+        let all = sources.any(|extent| extent.contains(at));
+        let is_beside = |other: &Coordinates| other.realm == at.realm && other.path == at.path;
+        let others = self.references().map(|(_, _, other)| other);
+        Siblings { all, registered: others.filter(is_beside).collect() }
+    }
+}
+
+impl Siblings {
+    /// Keeps what is wanted. A value that was fetched since `began` is newer than these.
+    pub(super) fn keep(
+        &self,
+        cache: &SharedCache,
+        beside: Vec<(Coordinates, SecretBytes)>,
+        (began, now): (Moment, Moment),
+        ticket: Ticket,
+    ) {
+        let wanted = |at: &Coordinates| self.all || self.registered.contains(at);
+        let wanted: Vec<_> = beside.into_iter().filter(|(at, _)| wanted(at)).collect();
+        if wanted.is_empty() {
+            return;
+        }
+        cache.change(|cache| {
+            for (at, value) in wanted {
+                if cache.fetched(&at).is_none_or(|fetched| fetched <= began.tick) {
+                    cache.put(&at, Entry::new(value, now.wall), now, ticket);
+                }
+            }
+        });
+    }
+}

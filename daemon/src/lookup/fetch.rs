@@ -1,0 +1,146 @@
+//! A lookup that RAM does not answer: the provider is asked, once for all who wait for the same thing,
+//! and not while it is out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::beside::Siblings;
+use super::error::refusal;
+use super::{GRACE, Service};
+use crate::cache::shared::SharedCache;
+use crate::cache::{Answer, Cache, Entry, Ticket, Verdict};
+use crate::model::clock::Moment;
+use crate::model::reference::Coordinates;
+use crate::provider::upstream::{Call, CallError, Upstream};
+use crate::provider::{Fetched, Keeping, ProviderError};
+use crate::registry::resolved::Link;
+
+/// How long after a failed request a lookup without a servable value asks again, once.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// What is asked for, and by when.
+pub(super) struct Question<'a> {
+    pub(super) upstream: &'a Arc<Upstream>,
+    pub(super) at: &'a Coordinates,
+    pub(super) link: &'a Arc<Link>,
+    /// Whether there is a value to serve without an answer.
+    pub(super) servable: bool,
+    pub(super) now: Moment,
+    pub(super) deadline: Instant,
+}
+
+impl Service {
+    /// Asks the provider. If a servable value exists, the lookup does not wait for a provider that is known
+    /// to be in trouble; else it waits out one failure, for a single failure is no outage.
+    pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Arc<Entry>, ProviderError> {
+        let Question { upstream, at, servable, now, deadline, .. } = *question;
+        if let Some(why) = self.drill.forbids(upstream.provider.keeping(), now.mono) {
+            return Err(ProviderError::Unreachable(why));
+        }
+        let call = upstream.call_for_key(at);
+        if servable && let Some(error) = upstream.out_of_reach(&call, now.mono) {
+            return Err(error);
+        }
+        let mut tried_again = false;
+        loop {
+            let answer = self.ask_once(question, &call).await;
+            let Err(error) = &answer else { return answer };
+            if servable || Instant::now() >= deadline {
+                return answer;
+            }
+            match error {
+                ProviderError::Failed(_) if !tried_again => {
+                    tried_again = true;
+                    let until = deadline.min(Instant::now() + AFTER_FAILURE);
+                    let _ = tokio::time::timeout_at(until, std::future::pending::<()>()).await;
+                }
+                error
+                    if error.is_host_wide() || matches!(error, ProviderError::Throttled { .. }) =>
+                {
+                    if !upstream.admits(&call, deadline).await {
+                        return answer;
+                    }
+                }
+                _ => return answer,
+            }
+            // Somebody else may have got it meanwhile.
+            let known = self.cache.read(|cache| cache.get(at, now.lately().tick));
+            if let Answer::Fresh(entry) = known {
+                return Ok(entry);
+            }
+        }
+    }
+
+    /// Asks, or joins who asks already.
+    async fn ask_once(
+        &self,
+        question: &Question<'_>,
+        call: &Call,
+    ) -> Result<Arc<Entry>, ProviderError> {
+        let Question { upstream, at, link, servable, now, deadline } = *question;
+        let patience = if servable { deadline.min(now.mono + GRACE) } else { deadline };
+        let ticket = self.cache.read(Cache::ticket);
+        let flight = self.inflight.join((at.clone(), ticket), || {
+            let (upstream, cache) = (Arc::clone(upstream), Arc::clone(&self.cache));
+            let fetch = Fetch {
+                call: call.clone(),
+                at: at.clone(),
+                link: Arc::clone(link),
+                siblings: self.siblings(at),
+                ticket,
+            };
+            fetch.run(upstream, cache, now.lately())
+        });
+        match tokio::time::timeout_at(patience, flight).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => Err(ProviderError::Misbehaved("the fetch crashed".into())),
+            Err(_) => Err(ProviderError::TimedOut("it did not answer in time".into())),
+        }
+    }
+}
+
+/// One fetch: its answer goes into the cache, and its fate to the provider's health.
+struct Fetch {
+    call: Call,
+    at: Coordinates,
+    link: Arc<Link>,
+    siblings: Siblings,
+    ticket: Ticket,
+}
+
+impl Fetch {
+    async fn run(
+        self,
+        upstream: Arc<Upstream>,
+        cache: Arc<SharedCache>,
+        began: Moment,
+    ) -> Result<Arc<Entry>, ProviderError> {
+        let Self { call, at, link, siblings, ticket } = self;
+        let answer = upstream.call(&call, began, upstream.provider.fetch(&link, ticket)).await;
+        let now = began.lately();
+        let error = match answer {
+            Ok(Fetched { value, beside }) => {
+                siblings.keep(&cache, beside, (began, now), ticket);
+                return Ok(match upstream.provider.keeping() {
+                    Keeping::OnDisk => cache
+                        .change(|cache| cache.put(&at, Entry::new(value, now.wall), now, ticket)),
+                    Keeping::InRam => cache.change_in_ram(|cache| {
+                        cache.put(&at, Entry::in_ram(value, now.wall), now, ticket)
+                    }),
+                });
+            }
+            Err(CallError::NotAsked(error)) => return Err(error),
+            Err(CallError::Answered(error)) => error,
+        };
+        if let Some(refusal) = refusal(&error) {
+            let evicted = |verdict: &Verdict| *verdict == Verdict::Evicted;
+            let verdict = cache.change_if(|cache| cache.doubt(&at, &refusal, now.tick), evicted);
+            if evicted(&verdict) {
+                tracing::warn!("dropped {} from the cache: {error}", **link);
+            }
+        }
+        Err(error)
+    }
+}

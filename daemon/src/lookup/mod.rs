@@ -1,0 +1,509 @@
+//! What psid does, without a word of gRPC, disk or configuration.
+
+mod beside;
+mod classify;
+mod error;
+mod fetch;
+mod offline;
+pub mod outage_drill;
+pub mod readiness;
+mod report;
+pub mod single_flight;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use psi_common::{SecretBytes, SecretId};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::cache::shared::SharedCache;
+use crate::cache::{Answer, Entry, Ticket};
+use crate::lookup::outage_drill::Drill;
+use crate::lookup::readiness::Gate;
+use crate::lookup::single_flight::Inflight;
+use crate::model::clock::{Moment, Timestamp};
+use crate::model::reference::{Coordinates, Reference, shown};
+use crate::provider::ProviderError;
+use crate::provider::upstream::{Upstream, Upstreams};
+use crate::registry::reference_file::{ReferenceFile, ReferenceFileError};
+use crate::registry::resolved::Link;
+use crate::registry::{Registered, Registration, Registry, RegistryError};
+use crate::runtime::tasks::Tasks;
+use classify::Look;
+use error::{bad_reference, is_taken_back, no_answer, refused, too_old};
+use fetch::Question;
+
+pub use error::{ServiceError, refusal};
+pub use offline::{Circumstances, Failing, Offline, Verdict};
+use report::Counters;
+pub use report::{Held, Lookups};
+
+/// How long a lookup that holds a servable value waits for a newer one. Podman holds its lock meanwhile.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What is left of a lookup's time to ask a provider, when the key does not open.
+const LIVE: Duration = Duration::from_secs(4);
+
+/// The daemon's core.
+pub struct Service {
+    /// What podman registered.
+    pub registry: Arc<Registry>,
+    /// What is known.
+    pub cache: Arc<SharedCache>,
+    /// Closed while the key is being opened, without which little is known.
+    pub gate: Gate,
+    /// Told when a provider is back.
+    pub recovered: Arc<Notify>,
+    /// Whether providers are treated as out, to see what that would cost.
+    pub drill: Arc<Drill>,
+    /// What runs beside the lookups.
+    pub tasks: Arc<Tasks>,
+    upstreams: RwLock<Arc<Upstreams>>,
+    inflight: Inflight<(Coordinates, Ticket), Result<Arc<Entry>, ProviderError>>,
+    lookups: Counters,
+    /// Where deleted registrations led, and when they were deleted.
+    deleted: Mutex<HashMap<Coordinates, Timestamp>>,
+}
+
+/// Which secret is wanted.
+pub enum Wanted {
+    /// Podman's id.
+    Id(SecretId),
+    /// `WORKLOAD--KEY`, or a reference as JSON.
+    Name(String),
+}
+
+/// A value, shared with whoever keeps it.
+pub enum Value {
+    /// Out of the cache.
+    Entry(Arc<Entry>),
+    /// Out of the registry.
+    Literal(Arc<SecretBytes>),
+}
+
+/// How the bytes of a store are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// By their look.
+    Guess,
+    /// A literal whatever they look like.
+    Literal,
+    /// A reference, or refused.
+    Reference,
+}
+
+/// Where a lookup's answer came from: each lookup is counted once, by this or as failed.
+#[derive(Clone, Copy)]
+enum Served {
+    /// RAM, where a literal always is.
+    Ram,
+    /// The provider.
+    Provider,
+    /// RAM, in place of the provider's answer.
+    Stale,
+}
+
+enum Resolved {
+    Literal(Arc<SecretBytes>),
+    /// Best first.
+    References(Vec<Arc<Link>>),
+}
+
+impl Service {
+    /// A service without a request so far.
+    pub fn new(registry: Arc<Registry>, cache: Arc<SharedCache>, upstreams: Upstreams) -> Self {
+        let recovered = Arc::default();
+        upstreams.providers.values().for_each(|one| one.notify_recovery(&recovered));
+        Self {
+            registry,
+            cache,
+            gate: Gate::default(),
+            recovered,
+            drill: Arc::default(),
+            tasks: Arc::default(),
+            upstreams: RwLock::new(Arc::new(upstreams)),
+            inflight: Inflight::default(),
+            lookups: Counters::default(),
+            deleted: Mutex::default(),
+        }
+    }
+
+    /// A secret's value: from RAM where it may, from its provider where it must, by `deadline`.
+    pub async fn lookup(
+        &self,
+        wanted: &Wanted,
+        now: Moment,
+        deadline: Instant,
+    ) -> Result<Value, ServiceError> {
+        let found = self.find(wanted, now, deadline).await;
+        self.lookups.count(found.as_ref().map(|(_, served)| *served).ok());
+        let out = matches!(found, Err(ServiceError::Unavailable(_)));
+        let why = found.as_ref().err().filter(|_| out).map(ToString::to_string);
+        self.drill.note(|| self.label(wanted), why);
+        found.map(|(value, _)| value)
+    }
+
+    async fn find(
+        &self,
+        wanted: &Wanted,
+        now: Moment,
+        deadline: Instant,
+    ) -> Result<(Value, Served), ServiceError> {
+        if !self.gate.is_open() && !self.is_in_ram(wanted, now) {
+            self.gate.passed(deadline - LIVE).await;
+        }
+        let mut resolved = self.resolve(wanted);
+        // What is sealed here has no provider that could be asked instead.
+        if !self.gate.is_open() && !matches!(resolved, Ok(_) | Err(ServiceError::NotFound(_))) {
+            self.gate.passed(deadline).await;
+            resolved = self.resolve(wanted);
+        }
+        let references = match resolved? {
+            Resolved::Literal(value) => return Ok((Value::Literal(value), Served::Ram)),
+            Resolved::References(references) => references,
+        };
+        let mut failure = ServiceError::unknown();
+        for link in references {
+            match self.find_one(&link, now, deadline).await {
+                Ok((entry, served)) => return Ok((Value::Entry(entry), served)),
+                // Another source's value in the place of this one's would be a wrong one. In an outage, a later
+                // source counts where this one is known not to have the key.
+                Err(error @ ServiceError::Unavailable(_)) if !self.is_known_without(&link) => {
+                    return Err(error);
+                }
+                Err(error @ ServiceError::Unavailable(_)) => failure = error,
+                Err(error @ ServiceError::NotFound(_)) => {
+                    if !matches!(failure, ServiceError::Unavailable(_)) {
+                        failure = error;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failure)
+    }
+
+    fn is_known_without(&self, link: &Link) -> bool {
+        let at = self.led(link);
+        at.is_some_and(|at| self.cache.read(|cache| cache.is_known_without(&at)))
+    }
+
+    fn is_in_ram(&self, wanted: &Wanted, now: Moment) -> bool {
+        let known = |link: &Arc<Link>| {
+            let at = self.led(link);
+            at.is_some_and(|at| {
+                matches!(self.cache.read(|cache| cache.get(&at, now.tick)), Answer::Fresh(_))
+            })
+        };
+        match self.resolve(wanted) {
+            Ok(Resolved::Literal(_)) => true,
+            Ok(Resolved::References(references)) => references.first().is_some_and(known),
+            Err(_) => false,
+        }
+    }
+
+    async fn find_one(
+        &self,
+        link: &Arc<Link>,
+        now: Moment,
+        deadline: Instant,
+    ) -> Result<(Arc<Entry>, Served), ServiceError> {
+        let upstreams = self.upstreams();
+        if let Some(entry) = link.fresh(&upstreams, now.tick) {
+            return Ok(self.serve(entry, Served::Ram));
+        }
+        let (upstream, at) = &place(&upstreams, link)?;
+        let known = match self.cache.read(|cache| cache.get(at, now.tick)) {
+            Answer::Fresh(entry) => {
+                link.remember(&upstreams, at, &entry);
+                return Ok(self.serve(entry, Served::Ram));
+            }
+            Answer::KnownAbsent(refusal) => return Err(refused(&upstream.name, &refusal)),
+            Answer::Stale { entry, servable, overdue } => Some((entry, servable, overdue)),
+            Answer::Missing => None,
+        };
+        let servable = matches!(known, Some((_, true, _)));
+        let question = Question { upstream, at, link, servable, now, deadline };
+        // In a box of its own: each lookup is as large as all that it may have to do, and most are hits.
+        let error = match Box::pin(self.ask(&question)).await {
+            Ok(entry) => return Ok(self.serve(entry, Served::Provider)),
+            Err(error) => error,
+        };
+        match known {
+            Some((entry, true, overdue)) if self.may_stand_in(at, &error) => {
+                if overdue {
+                    tell_overdue(&entry, link, &error);
+                }
+                Ok(self.serve(entry, Served::Stale))
+            }
+            Some((_, false, _)) if !is_taken_back(&error) => Err(too_old(&upstream.name, &error)),
+            _ => Err(no_answer(&upstream.name, &error)),
+        }
+    }
+
+    /// Whether a known value is served in place of an answer: in an outage, and as long as the provider
+    /// has not confirmed that the secret is gone or denied.
+    fn may_stand_in(&self, at: &Coordinates, error: &ProviderError) -> bool {
+        refusal(error).is_none() || self.cache.read(|cache| cache.contains(at))
+    }
+
+    fn serve(&self, entry: Arc<Entry>, served: Served) -> (Arc<Entry>, Served) {
+        self.cache.serve(&entry);
+        (entry, served)
+    }
+
+    /// Registers a secret; durable when this returns.
+    pub async fn store(
+        &self,
+        id: SecretId,
+        data: SecretBytes,
+        kind: Kind,
+    ) -> Result<(), ServiceError> {
+        let stored = match self.judge(data, kind) {
+            Ok(what) => self.registry.store(id, what).await.map_err(ServiceError::from),
+            Err(refused) => Err(refused),
+        };
+        // Podman has deleted the one that this is to replace.
+        stored.map_err(|error| match self.registry.deleted_just_now() {
+            Some(deleted) => error.with_remedy(&format!(
+                "if it was to replace a secret, `psi-driver restore {deleted}` brings that back"
+            )),
+            None => error,
+        })
+    }
+
+    /// Points a registered reference elsewhere; durable when this returns. False: it led there already.
+    pub async fn repoint(&self, id: SecretId, data: SecretBytes) -> Result<bool, ServiceError> {
+        match self.judge(data, Kind::Reference)? {
+            Registration::Reference(reference, raw) => {
+                Ok(self.registry.repoint(id, reference, raw).await?)
+            }
+            Registration::Literal(_) => Err(bad_reference("it is a literal".into())),
+        }
+    }
+
+    /// A reference or a literal, by its look; what only resembles a reference is refused.
+    fn judge(&self, data: SecretBytes, kind: Kind) -> Result<Registration, ServiceError> {
+        let (data, kind) = text_given(data, kind)?;
+        let provider = match classify::look(data.expose_secret()) {
+            _ if kind == Kind::Literal => return Ok(Registration::Literal(data)),
+            Look::Literal if kind == Kind::Guess => return Ok(Registration::Literal(data)),
+            Look::Literal => {
+                return Err(refused_as(kind, "it is no JSON object with a \"provider\"".into()));
+            }
+            Look::Mistake(why) => return Err(refused_as(kind, why)),
+            Look::Reference(provider) => provider,
+        };
+        let upstreams = self.upstreams();
+        if !upstreams.providers.contains_key(&provider) {
+            let why = format!("the config has no [providers.{}]", shown(&provider));
+            return Err(refused_as(kind, why));
+        }
+        let reference = Reference::parse(data.expose_secret())
+            .ok_or_else(|| refused_as(kind, "not every member is a string".into()))?;
+        let upstream = upstream_of(&upstreams, &reference)?;
+        upstream.provider.accept(&reference).map_err(|why| refused_as(kind, why))?;
+        Ok(Registration::Reference(reference, data))
+    }
+
+    /// Forgets a registration; false when there was none. Its value stays for some seconds: podman
+    /// deletes before it stores, on `create --replace`. Without `force`, it is refused while nothing could be
+    /// stored in its place.
+    pub async fn delete(
+        &self,
+        id: SecretId,
+        now: Moment,
+        force: bool,
+    ) -> Result<bool, ServiceError> {
+        if let Some(Registered::Reference(link)) = self.registry.get(id)
+            && let Some(at) = self.led(&link)
+        {
+            self.deleted.lock().unwrap_or_else(PoisonError::into_inner).insert(at, now.wall);
+        }
+        Ok(self.registry.delete(id, now, force).await?)
+    }
+
+    /// Where the references led whose registration was deleted `age` ago or earlier; each once.
+    pub fn take_deleted(&self, now: Timestamp, age: Duration) -> HashSet<Coordinates> {
+        let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = |_: &Coordinates, since: &mut Timestamp| since.age(now) >= age;
+        deleted.extract_if(is_due).map(|(at, _)| at).collect()
+    }
+
+    /// Drops a secret from the cache; false when it was not in it.
+    pub fn invalidate(&self, wanted: &Wanted) -> Result<bool, ServiceError> {
+        let Resolved::References(links) = self.resolve(wanted)? else {
+            return Err(ServiceError::Malformed(
+                "it is a literal, which no provider could bring back; to remove it, use `podman secret rm`".into(),
+            ));
+        };
+        let mut existed = false;
+        for link in links {
+            let (_, at) = place(&self.upstreams(), &link)?;
+            existed |= self.cache.change(|cache| cache.invalidate(&at));
+        }
+        Ok(existed)
+    }
+
+    /// The registered references and where they lead.
+    pub fn references(&self) -> impl Iterator<Item = (SecretId, Arc<Link>, Coordinates)> {
+        self.registry.all().into_iter().filter_map(|(id, what)| match what {
+            Registered::Reference(link) => {
+                let at = self.led(&link)?;
+                Some((id, link, at))
+            }
+            _ => None,
+        })
+    }
+
+    /// What is wanted, as people write it.
+    fn label(&self, wanted: &Wanted) -> String {
+        match wanted {
+            Wanted::Id(id) => match self.registry.get(*id) {
+                Some(Registered::Reference(link)) => format!("{id} ({})", **link),
+                _ => id.to_string(),
+            },
+            Wanted::Name(name) => name.chars().take(200).flat_map(char::escape_debug).collect(),
+        }
+    }
+
+    /// Where a reference leads, if its provider is configured and takes it.
+    pub fn coordinates(&self, reference: &Reference) -> Option<Coordinates> {
+        self.place_of(reference).ok()
+    }
+
+    /// Likewise, or why it leads nowhere.
+    pub fn place_of(&self, reference: &Reference) -> Result<Coordinates, ServiceError> {
+        accepted(&self.upstreams(), reference).map(|(_, at)| at)
+    }
+
+    /// Likewise, found out once.
+    fn led(&self, link: &Link) -> Option<Coordinates> {
+        place(&self.upstreams(), link).ok().map(|(_, at)| at)
+    }
+
+    /// The configured providers and workloads.
+    pub fn upstreams(&self) -> Arc<Upstreams> {
+        Arc::clone(&self.upstreams.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Follows a new config.
+    pub fn follow(&self, upstreams: Upstreams) {
+        let before = self.upstreams();
+        for (name, upstream) in &upstreams.providers {
+            upstream.notify_recovery(&self.recovered);
+            if let Some(before) = before.providers.get(name) {
+                upstream.inherit(before);
+            }
+        }
+        *self.upstreams.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(upstreams);
+    }
+
+    fn resolve(&self, wanted: &Wanted) -> Result<Resolved, ServiceError> {
+        let references = match wanted {
+            Wanted::Id(id) => match self.registry.find(*id)? {
+                Registered::Literal(value) => return Ok(Resolved::Literal(value)),
+                Registered::Reference(link) => vec![link],
+                Registered::Unusable(why) => return Err(ServiceError::NoKey(why.to_string())),
+                Registered::Unreadable(why) => return Err(RegistryError::Unreadable(why).into()),
+            },
+            Wanted::Name(name) if name.starts_with('{') => {
+                let reference = Reference::parse(name.as_bytes()).ok_or_else(|| {
+                    bad_reference("it is no JSON object of strings with a \"provider\"".into())
+                })?;
+                vec![Arc::new(Link::new(reference))]
+            }
+            Wanted::Name(name) => self
+                .upstreams()
+                .by_name(name)
+                .into_iter()
+                .map(|one| Arc::new(Link::new(one)))
+                .collect(),
+        };
+        if references.is_empty() {
+            Err(ServiceError::unknown())
+        } else {
+            Ok(Resolved::References(references))
+        }
+    }
+}
+
+fn upstream_of<'a>(
+    upstreams: &'a Upstreams,
+    reference: &Reference,
+) -> Result<&'a Arc<Upstream>, ServiceError> {
+    let name = reference.provider();
+    upstreams
+        .providers
+        .get(name)
+        .ok_or_else(|| bad_reference(format!("the config has no [providers.{}]", shown(name))))
+}
+
+/// Whose a reference is, and where it leads there.
+fn accepted(
+    upstreams: &Upstreams,
+    reference: &Reference,
+) -> Result<(Arc<Upstream>, Coordinates), ServiceError> {
+    let upstream = upstream_of(upstreams, reference)?;
+    let at = upstream.provider.accept(reference).map_err(bad_reference)?;
+    Ok((Arc::clone(upstream), at))
+}
+
+/// Likewise, found out once.
+fn place(
+    upstreams: &Arc<Upstreams>,
+    link: &Link,
+) -> Result<(Arc<Upstream>, Coordinates), ServiceError> {
+    let upstream = upstream_of(upstreams, link)?;
+    let accept = |reference: &Reference| upstream.provider.accept(reference);
+    let at = link.coordinates(upstreams, accept).map_err(bad_reference)?;
+    Ok((Arc::clone(upstream), at))
+}
+
+/// A value that is too old for the config is served to a container that runs; the log is told once.
+fn tell_overdue(entry: &Entry, reference: &Reference, error: &ProviderError) {
+    if entry.tell_overdue() {
+        tracing::warn!(
+            "{reference} is older than max_stale, and served all the same: it was served since the boot, and a \
+             container may be running with it ({error})"
+        );
+    }
+}
+
+/// What looks like a reference is none: why. It may be meant as a literal all the same.
+fn refused_as(kind: Kind, why: String) -> ServiceError {
+    let refused = bad_reference(why);
+    match kind {
+        Kind::Guess => {
+            refused.with_remedy("`psi-driver add NAME --literal` stores it as a literal")
+        }
+        Kind::Literal | Kind::Reference => refused,
+    }
+}
+
+/// Whoever creates a secret again out of the file that psid keeps means the reference in it.
+fn text_given(data: SecretBytes, kind: Kind) -> Result<(SecretBytes, Kind), ServiceError> {
+    if kind == Kind::Literal {
+        return Ok((data, kind));
+    }
+    match ReferenceFile::parse_any(data.expose_secret()) {
+        Ok(file) => Ok((SecretBytes::new(file.text.to_vec()), Kind::Reference)),
+        Err(ReferenceFileError::Foreign) => Ok((data, kind)),
+        Err(why) => Err(bad_reference(why.to_string())),
+    }
+}
+
+impl Value {
+    /// The bytes, shared.
+    pub fn secret(&self) -> &SecretBytes {
+        match self {
+            Self::Entry(entry) => entry.value(),
+            Self::Literal(value) => value,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! The self-test: what an outage would cost, now and after a reboot. What psid does not know, it does not
+//! report as well.
+
+use std::collections::BTreeSet;
+
+use psi_common::SecretId;
+
+use super::{Service, accepted, place};
+use crate::cache::Answer;
+use crate::model::clock::Moment;
+use crate::model::reach::Reach;
+use crate::model::reference::{Coordinates, Reference};
+use crate::provider::Keeping;
+use crate::provider::upstream::Upstream;
+use crate::registry::Registered;
+use crate::registry::resolved::Link;
+
+/// Whether something is so, as far as psid knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is not known.
+    #[default]
+    Unknown,
+    /// It is.
+    Yes,
+    /// It is not.
+    No,
+}
+
+/// The registered ids that would not resolve with no provider in reach, and those of which that is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offline {
+    /// How many secrets are registered.
+    pub registered: usize,
+    /// Right now.
+    pub now: Failing,
+    /// After a reboot.
+    pub after_reboot: Failing,
+    /// Why something is not known, one sentence for each cause, with what to do.
+    pub unknown_why: BTreeSet<String>,
+}
+
+/// The ids that do not resolve, for sure or perhaps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failing {
+    /// These would not.
+    pub surely: Vec<SecretId>,
+    /// Of these it is not known.
+    pub perhaps: Vec<SecretId>,
+    /// Not even the ids are known.
+    pub is_blind: bool,
+}
+
+/// What the self-test takes from around the service.
+pub struct Circumstances {
+    /// Whether what is in RAM is on the disk.
+    pub persisted: bool,
+    /// Whether the data key would open again after a reboot.
+    pub key: Reach,
+    /// Why what is not there may be there in a moment.
+    pub unsettled: Option<String>,
+}
+
+/// Whether a secret resolves without its provider.
+struct Outlook {
+    /// Now.
+    now: Reach,
+    /// After a reboot.
+    after_reboot: Reach,
+}
+
+impl Failing {
+    /// Whether all resolve.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self { surely, .. } if !surely.is_empty() => Verdict::No,
+            Self { perhaps, is_blind, .. } if *is_blind || !perhaps.is_empty() => Verdict::Unknown,
+            _ => Verdict::Yes,
+        }
+    }
+
+    fn note(&mut self, id: SecretId, reach: Reach, unknown_why: &mut BTreeSet<String>) {
+        match reach {
+            Reach::Ready => {}
+            Reach::Out => self.surely.push(id),
+            Reach::Unknown(why) => {
+                self.perhaps.push(id);
+                unknown_why.insert(why);
+            }
+        }
+    }
+}
+
+impl From<&Reach> for Verdict {
+    fn from(reach: &Reach) -> Self {
+        match reach {
+            Reach::Ready => Self::Yes,
+            Reach::Out => Self::No,
+            Reach::Unknown(_) => Self::Unknown,
+        }
+    }
+}
+
+impl Service {
+    /// Tries every registered secret without a network.
+    pub fn self_test(&self, now: Moment, around: &Circumstances) -> Offline {
+        let all = self.registry.all();
+        let mut offline = Offline { registered: all.len(), ..Offline::default() };
+        let Offline { now: at_once, after_reboot, unknown_why, .. } = &mut offline;
+        if let Some(why) = self.registry.fault() {
+            unknown_why.insert(format!("the registered secrets cannot be read: {why}"));
+        } else if all.is_empty() {
+            unknown_why.insert(
+                "no secret is registered; `psi-driver doctor` compares with what podman has".into(),
+            );
+        }
+        at_once.is_blind = !unknown_why.is_empty();
+        after_reboot.is_blind = at_once.is_blind;
+        for (id, what) in all {
+            let outlook = self.outlook(&what, now, around);
+            at_once.note(id, outlook.now, unknown_why);
+            after_reboot.note(id, outlook.after_reboot, unknown_why);
+        }
+        offline
+    }
+
+    /// Whether a reference would resolve after a reboot with no provider in reach.
+    pub fn survives(&self, reference: &Reference, now: Moment, around: &Circumstances) -> Verdict {
+        match accepted(&self.upstreams(), reference) {
+            Ok((upstream, at)) => {
+                Verdict::from(&self.outlook_at(&upstream, &at, now, around).after_reboot)
+            }
+            Err(_) => Verdict::No,
+        }
+    }
+
+    /// Whether a registration would resolve after a reboot with no provider in reach.
+    pub fn registration_survives(
+        &self,
+        what: &Registered,
+        now: Moment,
+        around: &Circumstances,
+    ) -> Verdict {
+        Verdict::from(&self.outlook(what, now, around).after_reboot)
+    }
+
+    fn outlook(&self, what: &Registered, now: Moment, around: &Circumstances) -> Outlook {
+        match what {
+            Registered::Literal(_) => {
+                Outlook { now: Reach::Ready, after_reboot: around.key.clone() }
+            }
+            // Nobody can tell what is in it.
+            Registered::Unreadable(why) => {
+                let why = format!("a registered secret cannot be read: {why}");
+                Outlook { now: Reach::Unknown(why.clone()), after_reboot: Reach::Unknown(why) }
+            }
+            Registered::Unusable(_) => {
+                Outlook { now: around.missing(), after_reboot: around.missing() }
+            }
+            Registered::Reference(link) => self.outlook_of(link, now, around),
+        }
+    }
+
+    fn outlook_of(&self, link: &Link, now: Moment, around: &Circumstances) -> Outlook {
+        match place(&self.upstreams(), link) {
+            Ok((upstream, at)) => self.outlook_at(&upstream, &at, now, around),
+            Err(_) => Outlook { now: Reach::Out, after_reboot: Reach::Out },
+        }
+    }
+
+    fn outlook_at(
+        &self,
+        upstream: &Upstream,
+        at: &Coordinates,
+        now: Moment,
+        around: &Circumstances,
+    ) -> Outlook {
+        let (is_here, is_refused, outlives) = self.cache.read(|cache| {
+            let answer = cache.get(at, now.tick);
+            let is_here = matches!(answer, Answer::Fresh(_) | Answer::Stale { servable: true, .. });
+            let is_refused = matches!(answer, Answer::KnownAbsent(_));
+            (is_here, is_refused, cache.outlives_reboot(at, now.tick))
+        });
+        if upstream.provider.keeping() == Keeping::InRam {
+            return of_token(upstream.provider.reach(), is_here, is_refused);
+        }
+        Outlook {
+            now: if is_here { Reach::Ready } else { around.missing() },
+            after_reboot: match outlives {
+                true if around.persisted => around.key.clone(),
+                true => Reach::Out,
+                false => around.missing(),
+            },
+        }
+    }
+}
+
+/// What a token opened stays in RAM; after a reboot it takes the token, and nothing else.
+fn of_token(token: Reach, is_here: bool, is_refused: bool) -> Outlook {
+    let unopened = || {
+        Reach::Unknown(
+            "a sealed secret was not opened since the start, and only a lookup tells whether the token opens it"
+                .into(),
+        )
+    };
+    let opens = match token {
+        Reach::Ready if is_here => Reach::Ready,
+        Reach::Ready if is_refused => Reach::Out,
+        Reach::Ready => unopened(),
+        other => other,
+    };
+    Outlook { now: if is_here { Reach::Ready } else { opens.clone() }, after_reboot: opens }
+}
+
+impl Circumstances {
+    /// What is not there.
+    fn missing(&self) -> Reach {
+        self.unsettled.clone().map_or(Reach::Out, Reach::Unknown)
+    }
+}

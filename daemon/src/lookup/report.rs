@@ -1,0 +1,85 @@
+//! What the service tells of itself.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use psi_common::SecretId;
+
+use super::{Served, Service};
+use crate::cache::{Cache, Cause};
+use crate::model::clock::{Moment, Timestamp};
+
+/// Lookups since the start; each is in one of the counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lookups {
+    /// Answered from RAM, literals included.
+    pub hits: u64,
+    /// Answered from RAM in place of a provider's answer that did not come.
+    pub stale: u64,
+    /// Answered by a provider.
+    pub misses: u64,
+    /// Not answered.
+    pub failed: u64,
+}
+
+/// The same, while it is counted.
+#[derive(Default)]
+pub(super) struct Counters {
+    hits: AtomicU64,
+    stale: AtomicU64,
+    misses: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Counters {
+    /// Counts one lookup, at its end; without an answer, it failed.
+    pub(super) fn count(&self, served: Option<Served>) {
+        let count = match served {
+            Some(Served::Ram) => &self.hits,
+            Some(Served::Stale) => &self.stale,
+            Some(Served::Provider) => &self.misses,
+            None => &self.failed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// An entry that is served although its provider took it back.
+pub struct Held {
+    /// Where it is, as people write it.
+    pub name: String,
+    /// The registered ids that refer to it.
+    pub ids: Vec<SecretId>,
+    /// Why it is in doubt.
+    pub cause: Cause,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl Service {
+    /// Lookups so far.
+    pub fn lookups(&self) -> Lookups {
+        let Counters { hits, stale, misses, failed } = &self.lookups;
+        let [hits, stale, misses, failed] =
+            [hits, stale, misses, failed].map(|count| count.load(Ordering::Relaxed));
+        Lookups { hits, stale, misses, failed }
+    }
+
+    /// What is served although its provider took it back.
+    pub fn held(&self, now: Moment) -> Vec<Held> {
+        let doubted = self.cache.read(Cache::doubted);
+        if doubted.is_empty() {
+            return Vec::new();
+        }
+        let registered: Vec<_> = self.references().collect();
+        let held = doubted.into_iter().map(|doubted| {
+            let of_it = registered.iter().filter(|(_, _, at)| *at == doubted.at);
+            Held {
+                name: doubted.at.to_string(),
+                ids: of_it.map(|(id, _, _)| *id).collect(),
+                cause: doubted.cause,
+                since: now.wall_at(doubted.since),
+            }
+        });
+        held.collect()
+    }
+}

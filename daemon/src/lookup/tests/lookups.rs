@@ -1,0 +1,264 @@
+//! A lookup while the provider is well.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_value_is_not_asked_for_again() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.lookup(Duration::ZERO).await.unwrap(), "one");
+    fixture.provider.set("K", "two");
+    assert_eq!(fixture.lookup(HOUR / 2).await.unwrap(), "one");
+    assert_eq!(fixture.provider.fetches(), 1);
+    assert_eq!(fixture.lookup(HOUR).await.unwrap(), "two");
+    let lookups = fixture.service.lookups();
+    assert_eq!(lookups, Lookups { hits: 1, stale: 0, misses: 2, failed: 0 });
+}
+
+/// A refresh of a huge source changes the cache for some time; a healthcheck must not wait for that.
+#[tokio::test(start_paused = true)]
+async fn a_hit_does_not_wait_for_who_changes_the_cache() {
+    let fixture = Fixture::new();
+    let reference = r#"{"provider":"fake","path":"/app","key":"K"}"#;
+    let wanted = Wanted::Id(fixture.register("0123456789abcdef012345678", reference).await);
+    let now = fixture.at(Duration::ZERO);
+    let lookup = || fixture.service.lookup(&wanted, now, now.mono + 9 * SECOND);
+    // The first one fetches it, the second one finds it.
+    for _ in 0..2 {
+        lookup().await.unwrap();
+    }
+    let (change, changing) = std::sync::mpsc::channel();
+    let (answer, answered) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let cache = Arc::clone(&fixture.service.cache);
+        let changer = scope.spawn(move || {
+            cache.change_in_ram(|_| {
+                change.send(()).unwrap();
+                answered.recv_timeout(Duration::from_secs(20))
+            })
+        });
+        changing.recv().unwrap();
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(std::pin::pin!(lookup()).poll(&mut context).is_ready());
+        // Who changed it may be gone already, if the hit did wait.
+        let _ = answer.send(());
+        assert_eq!(changer.join().unwrap(), Ok(()), "the hit waited");
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_wait_for_one_value_share_one_fetch() {
+    let fixture = Arc::new(Fixture::new());
+    let gate = fixture.provider.close_gate();
+    let waiters: Vec<_> = (0..32)
+        .map(|_| {
+            let fixture = Arc::clone(&fixture);
+            tokio::spawn(async move { fixture.lookup(Duration::ZERO).await.unwrap() })
+        })
+        .collect();
+    tokio::time::advance(SECOND).await;
+    gate.notify_one();
+    for waiter in waiters {
+        assert_eq!(waiter.await.unwrap(), "one");
+    }
+    assert_eq!(fixture.provider.fetches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn gone_and_denied_act_when_they_are_confirmed() {
+    for error in [ProviderError::NotFound("gone".into()), ProviderError::Denied("no".into())] {
+        let fixture = Fixture::new();
+        fixture.lookup(Duration::ZERO).await.unwrap();
+        fixture.provider.fail(error.clone());
+        assert_eq!(fixture.lookup(HOUR).await.unwrap(), "one");
+        assert_eq!(fixture.lookup(HOUR + 59 * SECOND).await.unwrap(), "one");
+        assert_eq!(fixture.provider.fetches(), 2, "it is not asked before it can confirm it");
+        for span in [HOUR + MINUTE, HOUR + 2 * MINUTE, 2 * HOUR] {
+            let confirmed = fixture.lookup(span).await.unwrap_err();
+            let words = confirmed.to_string();
+            match error {
+                ProviderError::NotFound(_) => {
+                    assert!(matches!(confirmed, ServiceError::NotFound(_)), "{words}");
+                }
+                _ => assert!(matches!(confirmed, ServiceError::Denied(_)), "{words}"),
+            }
+        }
+        // Nor after that, at each lookup.
+        assert_eq!(fixture.provider.fetches(), 3);
+        assert!(fixture.service.cache.read(Cache::is_empty));
+    }
+}
+
+/// A value that is too old is refused in an outage; one that is revoked is refused as such.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_told_as_one_however_old_the_value_is() {
+    let fixture = Fixture::new();
+    fixture.refresh(Order::All, Duration::ZERO).await;
+    fixture.provider.fail(ProviderError::NotFound("gone".into()));
+    let error = fixture.lookup(48 * HOUR).await.unwrap_err();
+    assert!(matches!(error, ServiceError::NotFound(_)), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absent_secret_is_not_asked_for_twice_at_once() {
+    let fixture = Fixture::new();
+    fixture.provider.remove("K");
+    for _ in 0..10 {
+        assert!(matches!(fixture.lookup(Duration::ZERO).await, Err(ServiceError::NotFound(_))));
+    }
+    assert_eq!(fixture.provider.fetches(), 1);
+    fixture.provider.set("K", "new");
+    assert_eq!(fixture.lookup(10 * SECOND).await.unwrap(), "new");
+}
+
+/// Asked in a loop, a provider that does not understand would be asked more often than one that does.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_understood_is_not_repeated_at_each_lookup() {
+    let fixture = Fixture::new();
+    fixture.lookup(Duration::ZERO).await.unwrap();
+    fixture.provider.fail(ProviderError::Misbehaved("422".into()));
+    for second in 0..59 {
+        assert_eq!(fixture.lookup(2 * HOUR + second * SECOND).await.unwrap(), "one");
+    }
+    assert_eq!(fixture.provider.fetches(), 2);
+    for _ in 0..10 {
+        let error = fixture.lookup_of("UNKNOWN", 2 * HOUR).await.unwrap_err();
+        assert!(matches!(&error, ServiceError::Unavailable(why) if why.contains("422")), "{error}");
+    }
+    assert_eq!(fixture.provider.fetches(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidation_beats_the_fetch_that_began_before_it() {
+    let fixture = Arc::new(Fixture::new());
+    let gate = fixture.provider.close_gate();
+    let asking = tokio::spawn({
+        let fixture = Arc::clone(&fixture);
+        async move { fixture.lookup(Duration::ZERO).await.unwrap() }
+    });
+    tokio::time::advance(Duration::from_millis(1)).await;
+    fixture.provider.set("K", "two");
+    fixture.service.invalidate(&Wanted::Name("app--K".into())).unwrap();
+    gate.notify_one();
+    // Who asked before gets what was true then; nobody else does.
+    assert_eq!(asking.await.unwrap(), "one");
+    assert!(fixture.service.cache.read(Cache::is_empty));
+    fixture.provider.open_gate();
+    assert_eq!(fixture.lookup(Duration::ZERO).await.unwrap(), "two");
+}
+
+/// That it was served must outlive the process; that is one write, not one at each lookup.
+#[tokio::test(start_paused = true)]
+async fn a_lookup_causes_no_write_but_the_first() {
+    let fixture = Fixture::new();
+    fixture.refresh(Order::All, Duration::ZERO).await;
+    let changes = || *fixture.service.cache.changes().borrow();
+    let before = changes();
+    for _ in 0..10 {
+        fixture.lookup(Duration::ZERO).await.unwrap();
+    }
+    assert_eq!(changes(), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reference_is_told_from_a_literal_by_its_provider() {
+    let fixture = Fixture::new();
+    let judge = |text: &str, kind| fixture.service.judge(SecretBytes::new(text.into()), kind);
+    let reference = r#"{"provider":"fake","key":"K"}"#;
+    assert!(matches!(judge(reference, Kind::Guess), Ok(Registration::Reference(..))));
+    assert!(matches!(judge(reference, Kind::Literal), Ok(Registration::Literal(_))));
+    for text in ["s3cret", "{}", r#"{"provider":1}"#, "[1]"] {
+        assert!(matches!(judge(text, Kind::Guess), Ok(Registration::Literal(_))));
+        assert!(matches!(judge(text, Kind::Reference), Err(ServiceError::Malformed(_))));
+    }
+    for text in [
+        r#"{"provider":"fake"}"#,
+        r#"{"provider":"fake","key":1}"#,
+        r#"{"provider":"other","key":"K"}"#,
+        r#"{"provider":"infisical","key":"K"}"#,
+        r#"{"provider":"fake","key":"K",}"#,
+        r#"{'provider':'fake','key':'K'}"#,
+    ] {
+        let Err(ServiceError::Malformed(why)) = judge(text, Kind::Guess) else { panic!("{text}") };
+        assert!(why.contains("`psi-driver add NAME --literal`"), "{why}");
+        assert!(matches!(judge(text, Kind::Literal), Ok(Registration::Literal(_))), "{text}");
+        let Err(ServiceError::Malformed(why)) = judge(text, Kind::Reference) else {
+            panic!("{text}")
+        };
+        assert!(!why.contains("--literal"), "{why}");
+    }
+    let with_a_mark = format!("\u{feff} {reference}");
+    let Ok(Registration::Reference(_, text)) = judge(&with_a_mark, Kind::Guess) else { panic!() };
+    assert_eq!(text.expose_secret(), with_a_mark.as_bytes(), "byte for byte");
+    assert_eq!(Reference::parse(with_a_mark.as_bytes()), Reference::parse(reference.as_bytes()));
+}
+
+/// A token may take as long as a caller waits; another provider could not answer for a literal.
+#[tokio::test(start_paused = true)]
+async fn a_sealed_literal_is_waited_for_to_the_end() {
+    use crate::crypto::aead::DataKey;
+    use crate::crypto::envelope::{BackendPart, Vault};
+    let key = || DataKey::from_secret(&SecretBytes::new(vec![1; 32])).unwrap();
+    let part = BackendPart { tag: psi_common::BackendTag::Tpm, bytes: Vec::new() };
+    let vault = Arc::new(Vault::new(key(), part));
+    let state = tempfile::tempdir().unwrap();
+    let open = |keys| Arc::new(Registry::open(state.path(), keys));
+    let id: SecretId = "0123456789abcdef012345678".parse().unwrap();
+    let value = Registration::Literal(SecretBytes::new(b"sealed".to_vec()));
+    open(Keys::Open(Arc::clone(&vault))).store(id, value).await.unwrap();
+
+    for opens_after in [5, 8, 10] {
+        let fixture = Fixture::with_registry(open(Keys::Closed));
+        let service = Arc::clone(&fixture.service);
+        service.gate.close();
+        let now = fixture.at(Duration::ZERO);
+        let wanted = Wanted::Id(id);
+        let lookup = service.lookup(&wanted, now, now.mono + 9 * SECOND);
+        let opens = async {
+            let _ = tokio::time::timeout(opens_after * SECOND, std::future::pending::<()>()).await;
+            service.registry.unlock(Arc::clone(&vault));
+            service.gate.open();
+        };
+        let (found, ()) = tokio::join!(lookup, opens);
+        assert_eq!(found.is_ok(), opens_after < 9, "{opens_after} s");
+    }
+}
+
+/// B1: one key's 500 is its own; asked again once, then left alone as long as a good one would be.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_fails_is_served_from_the_cache_and_stops_no_other() {
+    let fixture = Fixture::new();
+    fixture.provider.set("GOOD", "good");
+    fixture.lookup(Duration::ZERO).await.unwrap();
+    fixture.provider.fail(ProviderError::Failed("Infisical answers 500".into()));
+    for _ in 0..50 {
+        assert_eq!(fixture.lookup(2 * HOUR).await.unwrap(), "one");
+    }
+    assert_eq!(fixture.provider.fetches(), 2);
+    fixture.provider.fail(None);
+    assert_eq!(fixture.lookup_of("GOOD", 2 * HOUR).await.unwrap(), "good");
+    assert_eq!(fixture.trouble(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_uncached_key_that_fails_is_tried_twice_and_then_left_alone() {
+    let fixture = Fixture::new();
+    fixture.provider.fail(ProviderError::Failed("Infisical answers 500".into()));
+    for _ in 0..50 {
+        let error = fixture.lookup(Duration::ZERO).await.unwrap_err();
+        let ServiceError::Unavailable(why) = error else { panic!("{error}") };
+        assert!(why.contains("Infisical answers 500"), "{why}");
+    }
+    assert_eq!(fixture.provider.fetches(), 2);
+    fixture.provider.fail(None);
+    assert_eq!(fixture.lookup(MINUTE).await.unwrap(), "one");
+    // One that passes is noticed by nobody.
+    let fixture = Arc::new(Fixture::new());
+    fixture.provider.fail(ProviderError::Failed("Infisical answers 500".into()));
+    let lookup = {
+        let fixture = Arc::clone(&fixture);
+        tokio::spawn(async move { fixture.lookup(Duration::ZERO).await })
+    };
+    tokio::time::advance(SECOND / 2).await;
+    fixture.provider.fail(None);
+    assert_eq!(lookup.await.unwrap().unwrap(), "one");
+}

@@ -1,0 +1,252 @@
+//! The behaviour over a provider that answers as it is told. Time is the test's.
+
+mod lookups;
+mod outages;
+mod refreshes;
+mod rounds;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU64;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+
+use super::*;
+use crate::cache::{Boot, Cache, Cause, Policy};
+use crate::model::clock::{Tick, Timestamp};
+use crate::model::reach::Reach;
+use crate::model::reference::{Extent, Listing, Realm};
+use crate::provider::upstream::Workload;
+use crate::provider::{Fetched, Keeping, Listed, SecretProvider, Source};
+use crate::refresh::{Order, Progress, Refresher, Schedule};
+use crate::registry::Keys;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Answers by script; hangs when there is a gate, until it is opened.
+#[derive(Default)]
+struct Scripted {
+    values: Mutex<HashMap<String, String>>,
+    error: Mutex<Option<ProviderError>>,
+    /// Of the listing of one folder alone.
+    error_of: Mutex<HashMap<String, ProviderError>>,
+    /// The folder whose listing meets a defect.
+    panics_over: Mutex<Option<String>>,
+    gate: Mutex<Option<Arc<Notify>>>,
+    fetches: AtomicU32,
+    lists: AtomicU32,
+}
+
+impl Scripted {
+    async fn answer(&self) -> Result<(), ProviderError> {
+        let gate = self.gate.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            gate.notified().await;
+        }
+        self.error.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    fn set(&self, key: &str, value: &str) {
+        self.values.lock().unwrap().insert(key.into(), value.into());
+    }
+
+    fn remove(&self, key: &str) {
+        self.values.lock().unwrap().remove(key);
+    }
+
+    fn fail(&self, error: impl Into<Option<ProviderError>>) {
+        *self.error.lock().unwrap() = error.into();
+    }
+
+    fn close_gate(&self) -> Arc<Notify> {
+        let gate = Arc::new(Notify::new());
+        *self.gate.lock().unwrap() = Some(Arc::clone(&gate));
+        gate
+    }
+
+    fn open_gate(&self) {
+        *self.gate.lock().unwrap() = None;
+    }
+
+    fn fetches(&self) -> u32 {
+        self.fetches.load(Ordering::SeqCst)
+    }
+
+    fn lists(&self) -> u32 {
+        self.lists.load(Ordering::SeqCst)
+    }
+
+    fn calls(&self) -> u32 {
+        self.fetches() + self.lists()
+    }
+}
+
+fn coordinates(key: &str) -> Coordinates {
+    Coordinates::new(Realm::new(&["fake"]), "/app", key)
+}
+
+#[async_trait]
+impl SecretProvider for Arc<Scripted> {
+    fn accept(&self, reference: &Reference) -> Result<Coordinates, String> {
+        Ok(coordinates(reference.member("key").ok_or("no key")?))
+    }
+
+    async fn fetch(&self, reference: &Reference, _: Ticket) -> Result<Fetched, ProviderError> {
+        self.fetches.fetch_add(1, Ordering::SeqCst);
+        let key = reference.member("key").unwrap();
+        // The answer is made when the request arrives, and may be long on its way.
+        let value = self.values.lock().unwrap().get(key).cloned();
+        self.answer().await?;
+        let value = value.ok_or_else(|| ProviderError::NotFound("no such key".into()))?;
+        Ok(SecretBytes::new(value.into_bytes()).into())
+    }
+
+    fn extent(&self, source: &Source) -> Result<Extent, String> {
+        Ok(Extent { realm: Realm::new(&["fake"]), path: source.path.clone(), recursive: false })
+    }
+
+    async fn list(&self, source: &Source, _: &BTreeSet<String>) -> Result<Listed, ProviderError> {
+        self.lists.fetch_add(1, Ordering::SeqCst);
+        let panics = self.panics_over.lock().unwrap().as_ref() == Some(&source.path);
+        assert!(!panics, "injected");
+        self.answer().await?;
+        if let Some(error) = self.error_of.lock().unwrap().get(&source.path) {
+            return Err(error.clone());
+        }
+        let values: BTreeMap<_, _> = self.values.lock().unwrap().clone().into_iter().collect();
+        let found = values.into_iter().filter(|_| source.path == "/app");
+        let found =
+            found.map(|(key, value)| (coordinates(&key), SecretBytes::new(value.into_bytes())));
+        Ok(Listing {
+            extents: vec![self.extent(source).unwrap()],
+            found: found.collect(),
+            ..Listing::default()
+        }
+        .into())
+    }
+
+    fn knows(&self, realm: &Realm) -> bool {
+        *realm == Realm::new(&["fake"])
+    }
+
+    fn keeping(&self) -> Keeping {
+        Keeping::OnDisk
+    }
+
+    fn writer(&self) -> Option<&dyn crate::provider::SecretWriter> {
+        None
+    }
+}
+
+struct Fixture {
+    service: Arc<Service>,
+    refresher: Arc<Refresher>,
+    provider: Arc<Scripted>,
+    start: Moment,
+    _state: Option<TempDir>,
+}
+
+const POLICY: Policy = Policy {
+    enabled: true,
+    fresh_for: HOUR,
+    max_stale: Some(Duration::from_secs(86_400)),
+    evict_revoked: true,
+};
+
+const SCHEDULE: Schedule = Schedule { interval: HOUR, jitter: Duration::ZERO };
+
+impl Fixture {
+    fn new() -> Self {
+        Self::with_folders(&["/app"])
+    }
+
+    /// A workload with these folders; what there is, is in `/app`.
+    fn with_folders(folders: &[&str]) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let registry = Arc::new(Registry::open(state.path(), Keys::None));
+        Self { _state: Some(state), ..Self::made(folders, registry) }
+    }
+
+    fn with_registry(registry: Arc<Registry>) -> Self {
+        Self::made(&["/app"], registry)
+    }
+
+    fn made(folders: &[&str], registry: Arc<Registry>) -> Self {
+        let provider = Arc::new(Scripted::default());
+        provider.set("K", "one");
+        let source =
+            |path: &&str| Source { project: "p".into(), path: (*path).into(), recursive: false };
+        let workload = Workload {
+            provider: "fake".into(),
+            depends_on: Vec::new(),
+            mount: Vec::new(),
+            sources: folders.iter().map(source).collect(),
+        };
+        let upstreams = Upstreams {
+            providers: BTreeMap::from([(
+                "fake".into(),
+                Arc::new(Upstream::new("fake", Box::new(Arc::clone(&provider)))),
+            )]),
+            workloads: BTreeMap::from([("app".into(), workload)]),
+        };
+        let service = Arc::new(Service::new(
+            registry,
+            Arc::new(SharedCache::new(Cache::new(POLICY, Boot(NonZeroU64::MIN)))),
+            upstreams,
+        ));
+        let start = Moment {
+            wall: Timestamp::from_millis(1_000_000_000),
+            tick: Tick::at(HOUR),
+            mono: Instant::now(),
+        };
+        let refresher = Arc::new(Refresher::new(Arc::clone(&service), SCHEDULE));
+        Self { service, refresher, provider, start, _state: None }
+    }
+
+    /// A moment `span` after the start, on the clocks that tell ages; the monotonic one is tokio's.
+    fn at(&self, span: Duration) -> Moment {
+        Moment {
+            wall: self.start.wall.after(span),
+            tick: self.start.tick.after(span),
+            mono: Instant::now(),
+        }
+    }
+
+    /// A lookup `span` after the start.
+    async fn lookup(&self, span: Duration) -> Result<String, ServiceError> {
+        self.lookup_of("K", span).await
+    }
+
+    async fn lookup_of(&self, key: &str, span: Duration) -> Result<String, ServiceError> {
+        let now = self.at(span);
+        let wanted = Wanted::Name(format!("app--{key}"));
+        let value = self.service.lookup(&wanted, now, now.mono + 9 * SECOND).await?;
+        Ok(String::from_utf8(value.secret().expose_secret().to_vec()).unwrap())
+    }
+
+    async fn refresh(&self, order: Order, span: Duration) -> Progress {
+        let mut progress = self.refresher.start(order, self.at(span));
+        progress.wait_for(|progress| progress.ended).await.unwrap().clone()
+    }
+
+    fn trouble(&self) -> Option<bool> {
+        let upstreams = self.service.upstreams();
+        let health = upstreams.providers["fake"].health();
+        health.breaker.trouble().map(crate::provider::circuit_breaker::Trouble::is_outage)
+    }
+
+    async fn register(&self, id: &str, reference: &str) -> SecretId {
+        let id: SecretId = id.parse().unwrap();
+        let data = SecretBytes::new(reference.as_bytes().to_vec());
+        self.service.store(id, data, Kind::Guess).await.unwrap();
+        id
+    }
+}
+
+fn out() -> ProviderError {
+    ProviderError::Unreachable("connection refused".into())
+}

@@ -1,0 +1,112 @@
+//! The configured providers, each with the state of its health; and the workloads that name sources.
+
+mod counters;
+mod health;
+mod scopes;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::reference::Reference;
+use crate::provider::Source;
+
+pub use counters::Tally;
+pub use health::{CallError, Health, Upstream};
+pub use scopes::{Call, Route};
+
+/// Parts a workload's name from a key in the names that psi makes.
+const SEPARATOR: &str = "--";
+
+/// What the config says of providers and workloads.
+#[derive(Default)]
+pub struct Upstreams {
+    /// By name.
+    pub providers: BTreeMap<String, Arc<Upstream>>,
+    /// By name.
+    pub workloads: BTreeMap<String, Workload>,
+}
+
+/// A quadlet unit, and the folders that its secrets come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// The provider's name.
+    pub provider: String,
+    /// Units that its unit is to start after.
+    pub depends_on: Vec<String>,
+    /// The keys that are to be files in `/run/secrets`, not variables.
+    pub mount: Vec<String>,
+    /// The folders; of two with one key, the later one wins.
+    pub sources: Vec<Source>,
+}
+
+impl Upstreams {
+    /// The references that `WORKLOAD--KEY` may mean, best first.
+    pub fn by_name(&self, name: &str) -> Vec<Reference> {
+        // A workload's name may hold the separator, and so may a key: every split that fits counts.
+        name.match_indices(SEPARATOR)
+            .filter_map(|(at, _)| {
+                Some((self.workload_of(&name[..at])?, &name[at + SEPARATOR.len()..]))
+            })
+            .filter(|(_, key)| !key.is_empty())
+            .flat_map(|(workload, key)| {
+                workload.sources.iter().rev().map(move |source| {
+                    let members = [
+                        ("project", source.project.as_str()),
+                        ("path", &source.path),
+                        ("key", key),
+                    ];
+                    Reference::new(&workload.provider, members)
+                })
+            })
+            .collect()
+    }
+
+    fn workload_of(&self, prefix: &str) -> Option<&Workload> {
+        self.workloads.get(prefix).or_else(|| self.workloads.get(&format!("{prefix}@")))
+    }
+}
+
+/// What begins the podman names of a workload's secrets. Of a template unit, `worker@`, the sign is left
+/// out: podman before 4.7 takes it in no name.
+pub fn prefix_of(workload: &str) -> String {
+    format!("{}{SEPARATOR}", workload.strip_suffix('@').unwrap_or(workload))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_means_the_later_source_first() {
+        let source =
+            |path: &str| Source { project: "p".into(), path: path.into(), recursive: false };
+        let workload = |paths: &[&str]| Workload {
+            provider: "infisical".into(),
+            depends_on: Vec::new(),
+            mount: Vec::new(),
+            sources: paths.iter().map(|path| source(path)).collect(),
+        };
+        let upstreams = Upstreams {
+            workloads: BTreeMap::from([
+                ("app".to_owned(), workload(&["/a", "/b"])),
+                ("app--two".to_owned(), workload(&["/c"])),
+                ("job@".to_owned(), workload(&["/d"])),
+            ]),
+            ..Upstreams::default()
+        };
+        let paths = |name| {
+            let found = upstreams.by_name(name);
+            found
+                .iter()
+                .map(|reference| reference.member("path").unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(paths("app--KEY"), ["/b", "/a"]);
+        assert_eq!(paths("app--two--KEY"), ["/b", "/a", "/c"]);
+        assert_eq!(paths("job--KEY"), ["/d"]);
+        assert_eq!(paths("job@--KEY"), ["/d"]);
+        for name in ["app", "app--", "other--KEY", "--KEY", ""] {
+            assert!(paths(name).is_empty(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Pulling sources: for the schedule and for `cache refresh`, by one path and one at a time. `plan` is
+//! what there is, `agenda` when it is due, `pull` one of it, `rounds` the schedule.
+
+mod pull;
+mod schedule;
+mod scheduler;
+mod targets;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::cache::Counts;
+use crate::lookup::Service;
+use crate::model::clock::{Moment, Tick, Timestamp};
+use crate::model::reference::{Coordinates, Extent};
+use crate::provider::ProviderError;
+use crate::provider::circuit_breaker::Caller;
+use crate::provider::upstream::CallError;
+use crate::runtime::tasks::{Task, caught};
+use pull::{Manner, Room};
+use schedule::{Agenda, Failed, Kind};
+use targets::Pull;
+
+/// How long a value stays that is neither registered nor a workload's: a script may ask for it by
+/// reference, and each time that is answered by the provider counts.
+const UNWANTED_STAYS: Duration = Duration::from_secs(7 * 86_400);
+
+/// How long the value of a deleted registration stays: podman deletes before it stores, on
+/// `create --replace`.
+const DELETED_STAYS: Duration = Duration::from_secs(10);
+
+/// Runs refreshes, one at a time.
+pub struct Refresher {
+    work: Arc<Work>,
+    running: Mutex<Option<(Order, watch::Receiver<Progress>)>>,
+}
+
+/// What all refreshes share.
+struct Work {
+    service: Arc<Service>,
+    agenda: Mutex<Agenda>,
+    last: watch::Sender<Option<Summary>>,
+    totals: Mutex<Totals>,
+    /// The failures that the log knows.
+    told: Mutex<BTreeMap<String, String>>,
+}
+
+/// When to refresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// How long a value is fresh.
+    pub interval: Duration,
+    /// How much longer it may take, at random.
+    pub jitter: Duration,
+}
+
+/// What is to be refreshed; each does what those before it do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Order {
+    /// The sources that are due, as far as their providers may be asked.
+    Due,
+    /// Every source: an admin wants it.
+    All,
+    /// Every source, and whatever that takes away is confirmed.
+    AcceptAll,
+}
+
+/// A refresh, as far as it got.
+#[derive(Clone, Default)]
+pub struct Progress {
+    /// How many sources there are.
+    pub sources: usize,
+    /// Those that are done.
+    pub done: Vec<SourceResult>,
+    /// Whether all are.
+    pub ended: bool,
+}
+
+/// One source is done.
+#[derive(Clone)]
+pub struct SourceResult {
+    /// The source, as people write it.
+    pub source: String,
+    /// What changed; `Err` is why it failed.
+    pub result: Result<Counts, String>,
+}
+
+/// A refresh that ended.
+#[derive(Clone)]
+pub struct Summary {
+    /// When.
+    pub at: Timestamp,
+    /// Summed over the sources.
+    pub counts: Counts,
+    /// Every source whose last pull failed, with its reason.
+    pub failed: Vec<String>,
+}
+
+/// Pulls of sources since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Those that succeeded.
+    pub done: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Entries that they removed.
+    pub removed: u64,
+    /// Entries that they would have removed or emptied, and held.
+    pub held: u64,
+}
+
+impl Refresher {
+    /// No refresh so far.
+    pub fn new(service: Arc<Service>, schedule: Schedule) -> Self {
+        let work = Work {
+            service,
+            agenda: Mutex::new(Agenda::new(schedule)),
+            last: watch::Sender::new(None),
+            totals: Mutex::default(),
+            told: Mutex::default(),
+        };
+        Self { work: Arc::new(work), running: Mutex::default() }
+    }
+
+    /// The last refresh.
+    pub fn last(&self) -> Option<Summary> {
+        self.work.last.borrow().clone()
+    }
+
+    /// The last refresh, and each that follows.
+    pub fn ended(&self) -> watch::Receiver<Option<Summary>> {
+        self.work.last.subscribe()
+    }
+
+    /// Pulls so far.
+    pub fn totals(&self) -> Totals {
+        *lock(&self.work.totals)
+    }
+
+    /// Drops the values of registrations that were deleted a while ago, and that nothing else names.
+    pub fn drop_deleted(&self, now: Moment) {
+        let deleted = self.work.service.take_deleted(now.wall, DELETED_STAYS);
+        if deleted.is_empty() {
+            return;
+        }
+        let workloads = targets::extents_of_workloads(&self.work.service);
+        let registered: HashSet<Coordinates> =
+            self.work.service.references().map(|(_, _, at)| at).collect();
+        let is_named = |at: &Coordinates| {
+            registered.contains(at) || workloads.iter().any(|extent| extent.contains(at))
+        };
+        self.work.service.cache.change_if(
+            |cache| cache.retain(|at, _| !deleted.contains(at) || is_named(at)),
+            |dropped| *dropped,
+        );
+    }
+
+    /// Starts a refresh, or joins the one that runs if that does what is wanted; else the new one follows.
+    pub fn start(&self, order: Order, now: Moment) -> watch::Receiver<Progress> {
+        let mut running = lock(&self.running);
+        // A run whose task is gone will never end.
+        let under_way = running
+            .take()
+            .filter(|(_, progress)| !progress.borrow().ended && progress.has_changed().is_ok());
+        if let Some((present, progress)) = &under_way
+            && *present >= order
+        {
+            let progress = progress.clone();
+            *running = under_way;
+            return progress;
+        }
+        let (report, progress) = watch::channel(Progress::default());
+        *running = Some((order, progress.clone()));
+        let work = Arc::clone(&self.work);
+        tokio::spawn(async move {
+            if let Some((_, mut before)) = under_way {
+                let _ = before.wait_for(|before| before.ended).await;
+            }
+            work.run(order, &report, now.lately()).await;
+        });
+        progress
+    }
+}
+
+impl Work {
+    async fn run(&self, order: Order, report: &watch::Sender<Progress>, started: Moment) {
+        let (chosen, workloads) = self.choose(order, started);
+        report.send_modify(|progress| progress.sources = chosen.len());
+        let caller = if order == Order::Due { Caller::Anybody } else { Caller::Admin };
+        let room = Room::of_a_refresh();
+        let manner = Manner { caller, accept: order == Order::AcceptAll, room: &room };
+        if caller == Caller::Admin {
+            let upstreams = self.service.upstreams();
+            upstreams.providers.values().for_each(|one| one.provider.end_pauses(false));
+        }
+        // An outage is met once a provider, not once a source.
+        let mut out: HashMap<String, ProviderError> = HashMap::new();
+        for pull in chosen {
+            let result = match out.get(&pull.upstream.name) {
+                Some(error) => Err(CallError::NotAsked(error.clone())),
+                None => self.pull_one(&pull, manner, started.lately()).await,
+            };
+            if let Err(CallError::Answered(error) | CallError::NotAsked(error)) = &result
+                && error.is_host_wide()
+                && (order == Order::Due || pull.upstream.is_out())
+            {
+                out.insert(pull.upstream.name.clone(), error.clone());
+            }
+            self.note(&pull, &result, started.lately().tick);
+            let result = result.map_err(|error| match error {
+                CallError::Answered(error) => error.to_string(),
+                CallError::NotAsked(error) => format!("not asked: {}", in_words(&pull, &error)),
+            });
+            let source = pull.name;
+            report.send_modify(|progress| progress.done.push(SourceResult { source, result }));
+        }
+        // A round that found nothing to do is none.
+        if order != Order::Due || !report.borrow().done.is_empty() {
+            self.end(&report.borrow().done, &workloads, started.lately());
+        }
+        report.send_modify(|progress| progress.ended = true);
+    }
+
+    /// Pulls one source. A defect that one source brings out is not the end of the others.
+    async fn pull_one(
+        &self,
+        pull: &Pull,
+        manner: Manner<'_>,
+        now: Moment,
+    ) -> Result<Counts, CallError> {
+        let _step = self.service.tasks.step(Task::Refresh);
+        let pulled = caught(pull::pull(&self.service, pull, manner, now)).await;
+        pulled.unwrap_or_else(|| {
+            self.service.tasks.note_crash(Task::Refresh);
+            let why = "psid crashed over it, which is a defect".into();
+            Err(CallError::Answered(ProviderError::Misbehaved(why)))
+        })
+    }
+
+    /// What is to be pulled now, and what the workloads want as a whole.
+    fn choose(&self, order: Order, now: Moment) -> (Vec<Pull>, Vec<Extent>) {
+        let pulls = self.plan(now.tick);
+        let whole = pulls.iter().filter(|pull| pull.wanted.is_none());
+        let workloads = whole.map(|pull| pull.extent().clone()).collect();
+        let mut chosen = match order {
+            Order::Due => self.due(pulls, now),
+            Order::All | Order::AcceptAll => pulls,
+        };
+        // The sort is stable: among equals, the order of the config.
+        let agenda = lock(&self.agenda);
+        chosen.sort_by_key(|pull| agenda.rank(&pull.key));
+        (chosen, workloads)
+    }
+
+    /// What there is to pull, with the agenda up to date.
+    fn plan(&self, now: Tick) -> Vec<Pull> {
+        let pulls = targets::plan(&self.service);
+        let planned: Vec<_> = pulls.iter().map(Pull::planned).collect();
+        lock(&self.agenda).plan(&planned, now, chance);
+        pulls
+    }
+
+    fn note(&self, pull: &Pull, result: &Result<Counts, CallError>, now: Tick) {
+        let mut totals = lock(&self.totals);
+        let mut agenda = lock(&self.agenda);
+        match result {
+            Ok(counts) => {
+                totals.done += 1;
+                totals.removed += counts.removed;
+                totals.held += counts.held;
+                agenda.done(&pull.key, now, chance());
+            }
+            Err(CallError::NotAsked(error)) => {
+                agenda.unasked(&pull.key, Failed::of(error), now, chance());
+            }
+            Err(CallError::Answered(error)) => {
+                totals.failed += 1;
+                agenda.failed(&pull.key, Failed::of(error), now, chance());
+            }
+        }
+    }
+
+    fn end(&self, done: &[SourceResult], workloads: &[Extent], now: Moment) {
+        let (failing, failing_extents) = {
+            let agenda = lock(&self.agenda);
+            (agenda.failing(), agenda.failing_extents())
+        };
+        let counts = sum(done);
+        let deleted = self.service.take_deleted(now.wall, Duration::ZERO);
+        drop_unwanted(&self.service, workloads, &failing_extents, &deleted, now.tick);
+        self.tell(&counts, &failing);
+        let failed = failing.iter().map(|(source, failed)| format!("{source}: {}", failed.why));
+        let summary = Summary { at: now.wall, counts, failed: failed.collect() };
+        self.last.send_replace(Some(summary));
+    }
+
+    /// Logs what changed, and each failure once; an outage or a refused login is logged by its provider.
+    fn tell(&self, counts: &Counts, failing: &BTreeMap<String, Failed>) {
+        let own = failing.iter().filter(|(_, failed)| failed.kind == Kind::Own);
+        let failing: BTreeMap<_, _> =
+            own.map(|(source, failed)| (source.clone(), failed.why.clone())).collect();
+        let before = std::mem::replace(&mut *lock(&self.told), failing.clone());
+        let is_new = |(source, why): &(&String, &String)| before.get(*source) != Some(*why);
+        let new: Vec<String> =
+            failing.iter().filter(is_new).map(|(source, why)| format!("{source}: {why}")).collect();
+        if !new.is_empty() {
+            tracing::warn!("refreshed in part: {counts}; failed: {}", new.join("; "));
+        } else if counts.is_change() || (failing.is_empty() && !before.is_empty()) {
+            let Counts { added, changed, unchanged, removed, held } = *counts;
+            tracing::info!(added, changed, unchanged, removed, held, "refreshed: {counts}");
+        } else {
+            tracing::debug!("refreshed: {counts}");
+        }
+    }
+}
+
+/// Why a source was not asked.
+fn in_words(pull: &Pull, error: &ProviderError) -> String {
+    match error {
+        error if error.is_host_wide() => format!("{} is out ({error})", pull.upstream.name),
+        error => error.to_string(),
+    }
+}
+
+fn sum(done: &[SourceResult]) -> Counts {
+    let mut sum = Counts::default();
+    for counts in done.iter().filter_map(|done| done.result.as_ref().ok()) {
+        sum.added += counts.added;
+        sum.changed += counts.changed;
+        sum.unchanged += counts.unchanged;
+        sum.removed += counts.removed;
+        sum.held += counts.held;
+    }
+    sum
+}
+
+/// Drops what was deleted on purpose; and what neither a workload nor a registered reference names any more
+/// and nobody asked for in a week, for psid need not hold it. The week is suspended in a realm of which a
+/// source fails, and for a project that the config has not: that may be a mistake.
+fn drop_unwanted(
+    service: &Service,
+    workloads: &[Extent],
+    failing: &[Extent],
+    deleted: &HashSet<Coordinates>,
+    now: Tick,
+) {
+    let registered: HashSet<Coordinates> = service.references().map(|(_, _, at)| at).collect();
+    let upstreams = service.upstreams();
+    let knows = |at: &Coordinates| {
+        upstreams.providers.values().any(|upstream| upstream.provider.knows(&at.realm))
+    };
+    let is_suspended = |at: &Coordinates| failing.iter().any(|extent| extent.realm == at.realm);
+    let wanted = |at: &Coordinates, fetched: Tick| {
+        let is_named =
+            registered.contains(at) || workloads.iter().any(|extent| extent.contains(at));
+        // Nobody asks for what was deleted, as a script may for what was never registered.
+        let is_spared = !deleted.contains(at)
+            && (fetched.age(now) < UNWANTED_STAYS || is_suspended(at) || !knows(at));
+        is_named || is_spared
+    };
+    service.cache.change_if(|cache| cache.retain(wanted), |dropped| *dropped);
+}
+
+/// A number from 0 to 1, which spreads a fleet.
+fn chance() -> f64 {
+    getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,354 @@
+//! When each source is due. Pure: time and chance are arguments. The time is the boot clock's, so that a
+//! host that was suspended is due when it wakes up, and no jump of the wall clock matters.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use super::Schedule;
+use crate::model::clock::Tick;
+use crate::model::reference::{Coordinates, Extent};
+use crate::provider::ProviderError;
+
+/// How long after a start without any cache the first pull is.
+const FIRST_PULL: Duration = Duration::from_secs(30);
+/// How long after a pull that failed the next one is; then twice as long each time, up to the interval: a
+/// source that is gone for good must not be hotter than one that is there. A refusal is confirmed by then.
+const AFTER_FAILURE: Duration = Duration::from_secs(60);
+
+/// Which source: of which provider, and what it covers.
+pub(super) type Key = (String, Extent);
+
+/// When to pull what.
+pub(super) struct Agenda {
+    schedule: Schedule,
+    sources: HashMap<Key, State>,
+}
+
+struct State {
+    /// As people write it.
+    name: String,
+    due: Tick,
+    /// Failures in a row; an outage is the provider's affair, and counts as none.
+    failures: u32,
+    failed: Option<Failed>,
+    /// What was wanted of it when it was pulled last.
+    wanted: Option<HashSet<Coordinates>>,
+}
+
+/// Why a source was not pulled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failed {
+    pub(super) why: String,
+    pub(super) kind: Kind,
+}
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The source itself, or a key in it.
+    Own,
+    /// The provider is out for everybody.
+    Host,
+    /// The identity is asked to wait for so long.
+    Throttled(Duration),
+    /// The identity cannot log in; it tries again after so long.
+    Login(Duration),
+}
+
+impl Failed {
+    pub(super) fn of(error: &ProviderError) -> Self {
+        let kind = match error {
+            error if error.is_host_wide() => Kind::Host,
+            ProviderError::Throttled { wait, .. } => Kind::Throttled(*wait),
+            ProviderError::Unauthenticated { wait: Some(wait), .. } => Kind::Login(*wait),
+            _ => Kind::Own,
+        };
+        Self { why: error.to_string(), kind }
+    }
+}
+
+/// A source, as the agenda needs to know it.
+pub(super) struct Planned<'a> {
+    pub(super) key: &'a Key,
+    pub(super) name: &'a str,
+    /// What is wanted of it; none: all of it.
+    pub(super) wanted: Option<&'a HashSet<Coordinates>>,
+    /// When the oldest of what is known of it was fetched; none: something is missing.
+    pub(super) oldest: Option<Tick>,
+}
+
+impl Agenda {
+    pub(super) fn new(schedule: Schedule) -> Self {
+        Self { schedule, sources: HashMap::new() }
+    }
+
+    pub(super) fn interval(&self) -> Duration {
+        self.schedule.interval
+    }
+
+    /// Takes over what there is to pull now. What was fetched before a restart counts: a daemon that comes
+    /// back with a young cache leaves the provider alone.
+    pub(super) fn plan(&mut self, planned: &[Planned<'_>], now: Tick, chance: impl Fn() -> f64) {
+        let present: HashSet<&Key> = planned.iter().map(|planned| planned.key).collect();
+        self.sources.retain(|key, _| present.contains(key));
+        let Schedule { interval, jitter } = self.schedule;
+        // As soon as a fleet that starts together is spread.
+        let soon = |chance: f64| now.after(interval.min(FIRST_PULL + jitter.mul_f64(chance)));
+        for Planned { key, name, wanted, oldest } in planned {
+            if let Some(state) = self.sources.get_mut(key) {
+                if is_wider(state.wanted.as_ref(), *wanted) {
+                    state.due = state.due.min(soon(chance()));
+                    state.wanted = wanted.cloned();
+                }
+                continue;
+            }
+            let due = match oldest {
+                Some(oldest) => oldest.after(interval).max(now).after(jitter.mul_f64(chance())),
+                None => soon(chance()),
+            };
+            let wanted = wanted.cloned();
+            let state = State { name: (*name).into(), due, failures: 0, failed: None, wanted };
+            self.sources.insert((*key).clone(), state);
+        }
+    }
+
+    /// When a source is due.
+    pub(super) fn due(&self, key: &Key) -> Option<Tick> {
+        self.sources.get(key).map(|state| state.due)
+    }
+
+    /// Follows a new schedule: it counts from now.
+    pub(super) fn follow(&mut self, schedule: Schedule, now: Tick, chance: impl Fn() -> f64) {
+        self.schedule = schedule;
+        for state in self.sources.values_mut() {
+            let next = now.after(schedule.interval + schedule.jitter.mul_f64(chance()));
+            state.due = state.due.min(next);
+        }
+    }
+
+    /// A source was pulled at `now`.
+    pub(super) fn done(&mut self, key: &Key, now: Tick, chance: f64) {
+        let Schedule { interval, jitter } = self.schedule;
+        if let Some(state) = self.sources.get_mut(key) {
+            state.due = now.after(interval + jitter.mul_f64(chance));
+            state.failures = 0;
+            state.failed = None;
+        }
+    }
+
+    /// A source was asked, and not pulled, or in part. While its provider is out it stays due: the breaker
+    /// decides when to try again.
+    pub(super) fn failed(&mut self, key: &Key, failed: Failed, now: Tick, chance: f64) {
+        let interval = self.schedule.interval;
+        let Some(state) = self.sources.get_mut(key) else { return };
+        if failed.kind == Kind::Own {
+            let pause = AFTER_FAILURE.saturating_mul(1 << state.failures.min(16)).min(interval);
+            state.due = now.after(pause + pause.mul_f64(0.1 * chance));
+            state.failures += 1;
+            state.failed = Some(failed);
+        } else {
+            self.unasked(key, failed, now, chance);
+        }
+    }
+
+    /// A source was not asked, for a reason that is not its own: that is no failure of it.
+    pub(super) fn unasked(&mut self, key: &Key, failed: Failed, now: Tick, chance: f64) {
+        let Some(state) = self.sources.get_mut(key) else { return };
+        match failed.kind {
+            Kind::Host | Kind::Own => state.due = state.due.min(now),
+            Kind::Throttled(wait) => state.due = now.after(wait + wait.mul_f64(0.1 * chance)),
+            // To look whether there is another secret to log in with costs no login.
+            Kind::Login(wait) => {
+                let wait = wait.min(AFTER_FAILURE);
+                state.due = now.after(wait + wait.mul_f64(0.1 * chance));
+            }
+        }
+        state.failed = Some(failed);
+    }
+
+    /// A provider or an identity is back: what failed with it is due.
+    pub(super) fn recovered(&mut self, now: Tick) {
+        for state in self.sources.values_mut() {
+            let kind = state.failed.as_ref().map(|failed| failed.kind);
+            if let Some(Kind::Host | Kind::Login(_)) = kind {
+                state.due = state.due.min(now);
+            }
+        }
+    }
+
+    /// The order in which sources are asked: those that a rate limit kept waiting, those that were well,
+    /// then those that failed.
+    pub(super) fn rank(&self, key: &Key) -> u8 {
+        match self.sources.get(key).and_then(|state| state.failed.as_ref()) {
+            Some(Failed { kind: Kind::Throttled(_), .. }) => 0,
+            None | Some(Failed { kind: Kind::Host, .. }) => 1,
+            Some(_) => 2,
+        }
+    }
+
+    /// What the sources cover whose last pull failed.
+    pub(super) fn failing_extents(&self) -> Vec<Extent> {
+        let failing = self.sources.iter().filter(|(_, state)| state.failed.is_some());
+        failing.map(|((_, extent), _)| extent.clone()).collect()
+    }
+
+    /// The sources whose last pull failed, by name.
+    pub(super) fn failing(&self) -> BTreeMap<String, Failed> {
+        let states = self.sources.values();
+        states.filter_map(|state| Some((state.name.clone(), state.failed.clone()?))).collect()
+    }
+}
+
+/// Whether more is wanted than before.
+fn is_wider(before: Option<&HashSet<Coordinates>>, now: Option<&HashSet<Coordinates>>) -> bool {
+    match (before, now) {
+        (Some(before), Some(now)) => !now.is_subset(before),
+        (before, now) => before.is_some() && now.is_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::reference::Realm;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn key(path: &str) -> Key {
+        let realm = Realm::new(&["p"]);
+        ("infisical".into(), Extent { realm, path: path.into(), recursive: false })
+    }
+
+    fn wanted(keys: &[&str]) -> HashSet<Coordinates> {
+        let at = |key: &&str| Coordinates::new(Realm::new(&["p"]), "/a", *key);
+        keys.iter().map(at).collect()
+    }
+
+    fn agenda() -> Agenda {
+        Agenda::new(Schedule { interval: HOUR, jitter: 5 * MINUTE })
+    }
+
+    fn time(span: Duration) -> Tick {
+        Tick::at(100 * HOUR + span)
+    }
+
+    fn plan(agenda: &mut Agenda, oldest: Option<Tick>, now: Tick, chance: f64) -> Tick {
+        let key = key("/a");
+        let planned = Planned { key: &key, name: "p:/a", wanted: None, oldest };
+        agenda.plan(&[planned], now, || chance);
+        agenda.due(&key).unwrap()
+    }
+
+    #[test]
+    fn a_young_cache_leaves_the_provider_alone_and_an_old_one_is_spread() {
+        let now = time(Duration::ZERO);
+        let young = now.before(20 * MINUTE);
+        assert_eq!(plan(&mut agenda(), Some(young), now, 0.0), now.after(40 * MINUTE));
+        let old = now.before(9 * HOUR);
+        assert_eq!(plan(&mut agenda(), Some(old), now, 0.5), now.after(5 * MINUTE / 2));
+        assert_eq!(plan(&mut agenda(), None, now, 0.0), now.after(FIRST_PULL));
+        assert_eq!(plan(&mut agenda(), None, now, 1.0), now.after(FIRST_PULL + 5 * MINUTE));
+    }
+
+    /// The boot clock goes on in a suspend: a pull that fell into it is due when the host wakes up.
+    #[test]
+    fn after_a_suspend_what_was_missed_is_due_at_once() {
+        let mut agenda = agenda();
+        let due = plan(&mut agenda, Some(time(Duration::ZERO)), time(Duration::ZERO), 0.0);
+        let awake = time(8 * HOUR);
+        assert_eq!(plan(&mut agenda, Some(time(Duration::ZERO)), awake, 0.0), due);
+        assert!(due < awake);
+    }
+
+    #[test]
+    fn a_success_counts_from_its_end_and_an_outage_leaves_it_due() {
+        let mut agenda = agenda();
+        plan(&mut agenda, None, time(Duration::ZERO), 0.0);
+        agenda.done(&key("/a"), time(MINUTE), 1.0);
+        assert_eq!(agenda.due(&key("/a")), Some(time(MINUTE + HOUR + 5 * MINUTE)));
+        let out = Failed { why: "out".into(), kind: Kind::Host };
+        agenda.failed(&key("/a"), out.clone(), time(2 * HOUR), 0.0);
+        assert_eq!(agenda.due(&key("/a")), Some(time(HOUR + 6 * MINUTE)));
+        assert_eq!(agenda.failing(), BTreeMap::from([("p:/a".into(), out)]));
+    }
+
+    #[test]
+    fn a_source_that_fails_for_good_is_never_hotter_than_one_that_does_not() {
+        let mut agenda = agenda();
+        plan(&mut agenda, None, time(Duration::ZERO), 0.0);
+        let mut now = time(Duration::ZERO);
+        for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let gone = Failed { why: "gone".into(), kind: Kind::Own };
+            agenda.failed(&key("/a"), gone, now, 0.0);
+            let due = agenda.due(&key("/a")).unwrap();
+            assert_eq!(due, now.after(minutes * MINUTE));
+            now = due;
+        }
+        agenda.done(&key("/a"), now, 0.0);
+        assert!(agenda.failing().is_empty());
+    }
+
+    #[test]
+    fn a_rate_limit_and_a_refused_login_are_no_failures_of_the_source() {
+        let mut agenda = agenda();
+        let now = time(Duration::ZERO);
+        plan(&mut agenda, None, now, 0.0);
+        let failed = |kind| Failed { why: "no".into(), kind };
+        for _ in 0..5 {
+            agenda.failed(&key("/a"), failed(Kind::Throttled(5 * MINUTE)), now, 0.0);
+            assert_eq!(agenda.due(&key("/a")), Some(now.after(5 * MINUTE)));
+            assert_eq!(agenda.rank(&key("/a")), 0);
+            agenda.failed(&key("/a"), failed(Kind::Login(HOUR)), now, 0.0);
+            assert_eq!(agenda.due(&key("/a")), Some(now.after(MINUTE)));
+            assert_eq!(agenda.rank(&key("/a")), 2);
+        }
+        agenda.recovered(now);
+        assert_eq!(agenda.due(&key("/a")), Some(now));
+        assert_eq!(agenda.failing_extents(), [key("/a").1]);
+        // What fails by itself waits for its own pause.
+        agenda.failed(&key("/a"), failed(Kind::Own), now, 0.0);
+        agenda.recovered(now);
+        assert_eq!(agenda.due(&key("/a")), Some(now.after(MINUTE)));
+    }
+
+    #[test]
+    fn what_is_newly_registered_is_pulled_soon() {
+        let mut agenda = agenda();
+        let (key, now) = (key("/a"), time(Duration::ZERO));
+        let mut plan = |keys: &[&str]| {
+            let wanted = wanted(keys);
+            let oldest = Some(now);
+            let planned = Planned { key: &key, name: "p:/a", wanted: Some(&wanted), oldest };
+            agenda.plan(&[planned], now, || 0.0);
+            agenda.due(&key).unwrap()
+        };
+        assert_eq!(plan(&["A", "B"]), now.after(HOUR));
+        assert_eq!(plan(&["A"]), now.after(HOUR));
+        assert_eq!(plan(&["A", "C"]), now.after(FIRST_PULL));
+    }
+
+    #[test]
+    fn what_is_planned_no_more_is_forgotten() {
+        let mut agenda = agenda();
+        plan(&mut agenda, None, time(Duration::ZERO), 0.0);
+        agenda.failed(
+            &key("/a"),
+            Failed { why: "gone".into(), kind: Kind::Own },
+            time(MINUTE),
+            0.0,
+        );
+        agenda.plan(&[], time(MINUTE), || 0.0);
+        assert_eq!(agenda.due(&key("/a")), None);
+        assert!(agenda.failing().is_empty());
+    }
+
+    #[test]
+    fn a_shorter_schedule_counts_from_now() {
+        let mut agenda = agenda();
+        plan(&mut agenda, Some(time(Duration::ZERO)), time(Duration::ZERO), 0.0);
+        let schedule = Schedule { interval: MINUTE, jitter: Duration::ZERO };
+        agenda.follow(schedule, time(MINUTE), || 0.0);
+        assert_eq!(agenda.due(&key("/a")), Some(time(2 * MINUTE)));
+    }
+}

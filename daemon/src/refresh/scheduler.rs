@@ -1,0 +1,114 @@
+//! The schedule: what is due is pulled, and a provider that is out is probed, with or without lookups.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::targets::Pull;
+use super::{Order, Refresher, Schedule, Work, chance, lock};
+use crate::model::clock::Moment;
+use crate::provider::circuit_breaker::{Caller, Permit};
+
+/// How often the clock is looked at, at least. Tokio's waits stand still while the host is suspended, and
+/// what became due meanwhile must come soon after.
+const GLANCE: Duration = Duration::from_secs(30);
+/// Whatever goes wrong, rounds do not follow each other faster.
+const BREATH: Duration = Duration::from_secs(1);
+
+impl Refresher {
+    /// Refreshes by the schedule until `stop`, and at once what a provider that is back has missed. Returns
+    /// before when a refresh crashed.
+    pub async fn keep_fresh(
+        &self,
+        mut schedule: watch::Receiver<Schedule>,
+        clock: impl Fn() -> Moment,
+        stop: CancellationToken,
+    ) {
+        let mut pause = Duration::ZERO;
+        loop {
+            pause = pause.max(self.work.pause(clock()));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                changed = schedule.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let schedule = *schedule.borrow_and_update();
+                    lock(&self.work.agenda).follow(schedule, clock().tick, chance);
+                    pause = Duration::ZERO;
+                    continue;
+                }
+                () = self.work.service.recovered.notified() => {
+                    lock(&self.work.agenda).recovered(clock().tick);
+                }
+                _ = tokio::time::timeout(pause, std::future::pending::<()>()) => {}
+            }
+            pause = Duration::ZERO;
+            if self.work.pause(clock()).is_zero() {
+                let mut progress = self.start(Order::Due, clock());
+                if progress.wait_for(|progress| progress.ended).await.is_err() {
+                    // It crashed: the supervisor reports that, and starts the next one later.
+                    return;
+                }
+                pause = BREATH;
+            }
+        }
+    }
+}
+
+impl Work {
+    /// How long there is nothing to do.
+    fn pause(&self, now: Moment) -> Duration {
+        if self.service.drill.until(now.mono).is_some() {
+            return GLANCE;
+        }
+        let pulls = self.plan(now.tick);
+        let pauses = pulls.iter().map(|pull| self.pause_of(pull, now));
+        // What is registered meanwhile is seen no later than it could be due.
+        let glance = GLANCE.min(lock(&self.agenda).interval());
+        pauses.min().unwrap_or(glance).min(glance)
+    }
+
+    fn pause_of(&self, pull: &Pull, now: Moment) -> Duration {
+        let health = pull.upstream.health();
+        match health.breaker.permit(Caller::Anybody, now.mono) {
+            // A provider that may be back is to be asked, due or not: its state must be true.
+            Permit::Now if health.breaker.trouble().is_some() => Duration::ZERO,
+            Permit::Now => {
+                drop(health);
+                let due = lock(&self.agenda).due(&pull.key);
+                due.map_or(GLANCE, |due| now.tick.age(due))
+            }
+            Permit::NotBefore(time) => time.saturating_duration_since(now.mono),
+            Permit::AwaitProbe | Permit::Refused => GLANCE,
+        }
+    }
+
+    /// Those that are due now; of a provider that may be back, one at least.
+    pub(super) fn due(&self, pulls: Vec<Pull>, now: Moment) -> Vec<Pull> {
+        if self.service.drill.until(now.mono).is_some() {
+            return Vec::new();
+        }
+        let agenda = lock(&self.agenda);
+        let is_due = |pull: &Pull| agenda.due(&pull.key).is_some_and(|due| due <= now.tick);
+        let (mut chosen, rest): (Vec<Pull>, Vec<Pull>) = pulls
+            .into_iter()
+            .filter(|pull| {
+                let permit = pull.upstream.health().breaker.permit(Caller::Anybody, now.mono);
+                permit == Permit::Now
+            })
+            .partition(is_due);
+        let mut probed: HashSet<String> =
+            chosen.iter().map(|pull| pull.upstream.name.clone()).collect();
+        for pull in rest {
+            let in_trouble = pull.upstream.health().breaker.trouble().is_some();
+            if in_trouble && probed.insert(pull.upstream.name.clone()) {
+                chosen.push(pull);
+            }
+        }
+        chosen
+    }
+}

@@ -1,0 +1,135 @@
+//! What there is to pull: one request a folder, the workloads' sources first, then the folders of what is
+//! registered besides.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use super::schedule::{Key, Planned};
+use crate::lookup::Service;
+use crate::model::clock::Tick;
+use crate::model::reference::{Coordinates, Extent};
+use crate::provider::Source;
+use crate::provider::upstream::Upstream;
+
+/// A source, its provider, and which of its secrets are wanted.
+pub(super) struct Pull {
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) source: Source,
+    pub(super) key: Key,
+    /// As people write it.
+    pub(super) name: String,
+    /// A workload's is wanted as a whole; else psid need not hold what nobody asks it for.
+    pub(super) wanted: Option<HashSet<Coordinates>>,
+    /// When the oldest of what is known of it was fetched; none: something is missing.
+    oldest: Option<Tick>,
+}
+
+/// Everything there is to pull.
+pub(super) fn plan(service: &Service) -> Vec<Pull> {
+    let mut pulls = of_workloads(service);
+    pulls.extend(of_registered(service, &pulls));
+    pulls
+}
+
+/// The extents of all workloads' sources.
+pub(super) fn extents_of_workloads(service: &Service) -> Vec<Extent> {
+    of_workloads(service).into_iter().map(|pull| pull.key.1).collect()
+}
+
+fn of_workloads(service: &Service) -> Vec<Pull> {
+    let upstreams = service.upstreams();
+    let mut pulls = Vec::new();
+    let mut seen = BTreeSet::new();
+    for workload in upstreams.workloads.values() {
+        let Some(upstream) = upstreams.providers.get(&workload.provider) else { continue };
+        for source in &workload.sources {
+            if let Ok(extent) = upstream.provider.extent(source)
+                && seen.insert((workload.provider.clone(), extent.clone()))
+            {
+                let known = service
+                    .cache
+                    .read(|cache| cache.within(std::slice::from_ref(&extent)))
+                    .into_iter();
+                pulls.push(Pull::new(service, upstream, source.clone(), extent, None, known));
+            }
+        }
+    }
+    pulls
+}
+
+fn of_registered(service: &Service, workloads: &[Pull]) -> Vec<Pull> {
+    let upstreams = service.upstreams();
+    let mut folders: BTreeMap<(String, Source), HashSet<Coordinates>> = BTreeMap::new();
+    for (_, reference, at) in service.references() {
+        let Some(project) = reference.member("project") else { continue };
+        if workloads.iter().any(|pull| pull.extent().contains(&at)) {
+            continue;
+        }
+        let source =
+            Source { project: project.to_owned(), path: at.path.to_string(), recursive: false };
+        folders.entry((reference.provider().to_owned(), source)).or_default().insert(at);
+    }
+    let mut pulls: Vec<Pull> = Vec::new();
+    for ((provider, source), wanted) in folders {
+        let Some(upstream) = upstreams.providers.get(&provider) else { continue };
+        let Ok(extent) = upstream.provider.extent(&source) else { continue };
+        // Two names of the config may mean one project: that is one folder, and one request.
+        let same = |pull: &&mut Pull| *pull.extent() == extent && pull.key.0 == provider;
+        let others = pulls.iter_mut().find(same).and_then(|pull| pull.wanted.as_mut());
+        match others {
+            Some(others) => others.extend(wanted),
+            None => {
+                let known = wanted.clone().into_iter();
+                let wanted = Some(wanted);
+                pulls.push(Pull::new(service, upstream, source, extent, wanted, known));
+            }
+        }
+    }
+    pulls
+}
+
+impl Pull {
+    fn new(
+        service: &Service,
+        upstream: &Arc<Upstream>,
+        source: Source,
+        extent: Extent,
+        wanted: Option<HashSet<Coordinates>>,
+        known: impl Iterator<Item = Coordinates>,
+    ) -> Self {
+        let known: Vec<_> = known.collect();
+        let fetched = service
+            .cache
+            .read(|cache| known.iter().map(|at| cache.fetched(at)).collect::<Option<Vec<_>>>());
+        Self {
+            upstream: Arc::clone(upstream),
+            name: source.to_string(),
+            source,
+            key: (upstream.name.clone(), extent),
+            wanted,
+            oldest: fetched.and_then(|fetched| fetched.into_iter().min()),
+        }
+    }
+
+    pub(super) fn extent(&self) -> &Extent {
+        &self.key.1
+    }
+
+    pub(super) fn planned(&self) -> Planned<'_> {
+        Planned {
+            key: &self.key,
+            name: &self.name,
+            wanted: self.wanted.as_ref(),
+            oldest: self.oldest,
+        }
+    }
+
+    /// Its folders of which something is registered, for a provider that must be asked for each.
+    pub(super) fn folders(&self, service: &Service) -> BTreeSet<String> {
+        if !self.extent().recursive {
+            return BTreeSet::new();
+        }
+        let registered = service.references().map(|(_, _, at)| at);
+        registered.filter(|at| self.extent().contains(at)).map(|at| at.path.to_string()).collect()
+    }
+}

@@ -1,0 +1,308 @@
+//! From config to daemon: the only file that names concrete key backends and providers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use psi_common::{BackendTag, Paths};
+
+use crate::cache::shared::SharedCache;
+use crate::cache::{Cache, Policy};
+use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, HsmPin, InfisicalConfig};
+use crate::keys::credential::{Credential, Creds};
+use crate::keys::pkcs11::{PinSource, Token, TokenConfig};
+use crate::keys::{CREDENTIAL, HsmKey, KeyBackend, SealWith, TpmKey};
+use crate::lookup::Service;
+use crate::provider::infisical::{
+    Infisical, Method, Project, SecretSource, UniversalAuth, token_source,
+};
+use crate::provider::pkcs11_sealed::{self, NitrokeyHsm};
+use crate::provider::upstream::{Upstream, Upstreams};
+use crate::refresh::Schedule;
+use crate::registry::{Keys, Registry};
+use crate::runtime::{Daemon, Topic};
+use crate::storage::boot_id;
+use crate::storage::refusals::Refusals;
+use crate::sys::files;
+
+/// What the daemon takes from its surroundings.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Where things are.
+    pub paths: Paths,
+    /// Where systemd put the unit's credentials.
+    pub credentials: Option<PathBuf>,
+    /// Who opens those that psid must open itself.
+    pub creds: Creds,
+    /// Which logins and PINs were refused.
+    pub refusals: Refusals,
+}
+
+/// Makes the daemon that `config` describes. Nothing that is broken keeps it from starting.
+pub fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
+    let paths = &surroundings.paths;
+    let Parts { service, faults, backend, token } = parts(config, surroundings);
+    let daemon = Daemon::new(
+        Arc::new(service),
+        schedule(&config.cache),
+        config.access.clone(),
+        paths.cache_file(),
+        backend,
+        config.cache.enabled,
+        token,
+    );
+    if let Some(why) = left_by_the_python_psi(&paths.state) {
+        daemon.degrade(Topic::State, &why);
+    }
+    daemon.service.gate.close();
+    say(&daemon, config, &faults);
+    daemon
+}
+
+/// Mappings in the state folder itself are the Python PSI's, and mean nothing here until they are taken over.
+fn left_by_the_python_psi(state: &Path) -> Option<String> {
+    let left = files::ids_in(state).ok().filter(|_| !state.join("secrets").exists())?.len();
+    (left > 0).then(|| {
+        let at = state.display();
+        format!(
+            "{at} has {left} mappings of the Python PSI, and nothing is registered; stop psid and run \
+             `psid migrate --from psi {at}`"
+        )
+    })
+}
+
+/// What works without a daemon around it.
+pub struct Parts {
+    /// The service; it has no key yet.
+    pub service: Service,
+    /// What is wrong with its providers.
+    pub faults: Vec<String>,
+    /// The key backend.
+    pub backend: Option<Box<dyn KeyBackend>>,
+    /// The token, which they share.
+    pub token: Option<Token>,
+}
+
+/// The parts that `config` describes.
+pub fn parts(config: &Config, surroundings: &Surroundings) -> Parts {
+    let keys = if config.cache.backend.is_some() { Keys::Closed } else { Keys::None };
+    let registry = Arc::new(Registry::open(&surroundings.paths.state, keys));
+    let run = &surroundings.paths.run;
+    if let Err(error) = files::make_run_directory(&surroundings.paths) {
+        tracing::debug!("{} cannot be made: {error}", run.display());
+    }
+    let boot = boot_id::of(run);
+    let cache = Arc::new(SharedCache::new(Cache::new(policy(&config.cache), boot)));
+    let token = token_config(config, surroundings).map(Token::new);
+    let (upstreams, faults) = upstreams(config, surroundings, token.clone());
+    Parts {
+        service: Service::new(registry, cache, upstreams),
+        faults,
+        backend: backend(&config.cache, surroundings, token.as_ref()),
+        token,
+    }
+}
+
+/// Makes a running daemon follow a config that was read again.
+pub async fn follow(daemon: &Daemon, config: &Config, surroundings: &Surroundings) {
+    let token = daemon.follow_token(token_config(config, surroundings));
+    let (upstreams, faults) = upstreams(config, surroundings, token);
+    daemon.service.follow(upstreams);
+    daemon.service.cache.change_in_ram(|cache| cache.follow(policy(&config.cache)));
+    daemon.schedule.send_if_modified(|present| {
+        std::mem::replace(present, schedule(&config.cache)) != schedule(&config.cache)
+    });
+    if config.cache.backend != daemon.backend.as_ref().map(|backend| backend.tag()) {
+        tracing::warn!("another key backend takes a restart; the present one stays until then");
+    }
+    if let Err(error) = daemon.follow_access(config.access.clone()) {
+        tracing::warn!("the socket keeps its mode: {error}");
+    }
+    daemon.recover(Topic::Config);
+    follow_seal(daemon, seal_with(&config.cache, surroundings)).await;
+    say(daemon, config, &faults);
+    daemon.unlock().await;
+}
+
+/// A key in use that is not sealed as the config demands now is named; it is refused at the next start.
+async fn follow_seal(daemon: &Daemon, seal_with: SealWith) {
+    let Some(backend) = &daemon.backend else { return };
+    match backend.follow(seal_with).await {
+        Err(why) => daemon.degrade(Topic::Key, &why.to_string()),
+        Ok(()) if daemon.vault().is_some() => daemon.recover(Topic::Key),
+        Ok(()) => {}
+    }
+}
+
+fn say(daemon: &Daemon, config: &Config, faults: &[String]) {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    daemon.recover(Topic::Provider);
+    for fault in faults {
+        daemon.degrade(Topic::Provider, fault);
+    }
+}
+
+fn policy(config: &CacheConfig) -> Policy {
+    Policy {
+        enabled: config.enabled,
+        // A refresh may come as late as its jitter says; until then its entries are no reason to ask.
+        fresh_for: config.refresh_interval + config.refresh_jitter,
+        max_stale: config.max_stale,
+        evict_revoked: config.evict_revoked,
+    }
+}
+
+fn schedule(config: &CacheConfig) -> Schedule {
+    Schedule { interval: config.refresh_interval, jitter: config.refresh_jitter }
+}
+
+fn backend(
+    config: &CacheConfig,
+    surroundings: &Surroundings,
+    token: Option<&Token>,
+) -> Option<Box<dyn KeyBackend>> {
+    match config.backend? {
+        BackendTag::Tpm => Some(Box::new(tpm(config, surroundings))),
+        // The config was refused if it names no token.
+        BackendTag::Hsm => Some(Box::new(HsmKey { token: token?.clone() })),
+    }
+}
+
+/// The tpm key backend.
+pub fn tpm(config: &CacheConfig, surroundings: &Surroundings) -> TpmKey {
+    TpmKey {
+        credential: surroundings.cache_key(),
+        state: surroundings.paths.state.clone(),
+        config: surroundings.paths.config.clone(),
+        demand: Mutex::new(seal_with(config, surroundings)),
+    }
+}
+
+/// What the key must be sealed to.
+pub fn seal_with(config: &CacheConfig, surroundings: &Surroundings) -> SealWith {
+    config.seal_with.unwrap_or_else(|| surroundings.default_seal_with())
+}
+
+/// The hsm key backend, when the config names a token; `retry` tries a PIN once more that was refused.
+pub fn hsm(config: &Config, surroundings: &Surroundings, retry: bool) -> Option<HsmKey> {
+    let token = TokenConfig { retry, ..token_config(config, surroundings)? };
+    Some(HsmKey { token: Token::new(token) })
+}
+
+/// Where the HSM is, when the config names one.
+pub fn token_config(config: &Config, surroundings: &Surroundings) -> Option<TokenConfig> {
+    let hsm = config.hsm.as_ref()?;
+    let pin = match &hsm.pin {
+        HsmPin::File(path) => PinSource::File(path.clone()),
+        HsmPin::Credential(name) => PinSource::Credential(surroundings.beside_config(name)),
+    };
+    Some(TokenConfig {
+        module: hsm.module.clone(),
+        token: hsm.token.clone(),
+        key: hsm.key.clone(),
+        pin,
+        refusals: surroundings.refusals.clone(),
+        retry: false,
+    })
+}
+
+impl Surroundings {
+    /// Those of a psid with these paths.
+    pub fn new(paths: Paths, credentials: Option<PathBuf>, creds: Creds) -> Self {
+        let refusals = Refusals::open(&paths);
+        Self { paths, credentials, creds, refusals }
+    }
+
+    /// What a key must be sealed to where the config does not say: a user's cannot be sealed to the TPM alone.
+    pub fn default_seal_with(&self) -> SealWith {
+        if self.creds.is_user() { SealWith::Host } else { SealWith::Tpm2 }
+    }
+
+    /// The key of the tpm backend.
+    pub fn cache_key(&self) -> Credential {
+        self.credential(CREDENTIAL, self.paths.sealed_key())
+    }
+
+    /// A credential that, unless it is delivered, lies sealed beside the config.
+    pub fn beside_config(&self, name: &str) -> Credential {
+        self.credential(name, self.paths.config.with_file_name(format!("{name}.cred")))
+    }
+
+    fn credential(&self, name: &str, sealed: PathBuf) -> Credential {
+        let delivered = self.credentials.as_ref().map(|folder| folder.join(name));
+        Credential { name: name.to_owned(), delivered, sealed, creds: self.creds.clone() }
+    }
+}
+
+/// The providers and workloads, and what is wrong with those that are missing.
+pub fn upstreams(
+    config: &Config,
+    surroundings: &Surroundings,
+    token: Option<Token>,
+) -> (Upstreams, Vec<String>) {
+    let mut providers = BTreeMap::new();
+    let mut faults = Vec::new();
+    if let Some(infisical) = &config.infisical {
+        let provider = make_infisical(infisical, surroundings);
+        faults.extend(provider.fault().map(|why| {
+            format!("[providers.infisical] is not usable: {why}; only what is cached is served")
+        }));
+        let upstream = Upstream::new("infisical", Box::new(provider));
+        providers.insert(upstream.name.clone(), Arc::new(upstream));
+    }
+    if let Some(token) = token {
+        let upstream = Upstream::new(pkcs11_sealed::NAME, Box::new(NitrokeyHsm::new(token)));
+        providers.insert(upstream.name.clone(), Arc::new(upstream));
+    }
+    (Upstreams { providers, workloads: config.workloads.clone() }, faults)
+}
+
+fn make_infisical(config: &InfisicalConfig, surroundings: &Surroundings) -> Infisical {
+    // Projects of one identity share its token: each login is counted and rate-limited.
+    let refusals = Refusals::open(&surroundings.paths);
+    let mut identities: Vec<(&AuthConfig, _)> = Vec::new();
+    let mut projects = HashMap::new();
+    for (name, project) in &config.projects {
+        let known = identities
+            .iter()
+            .find(|(auth, _)| *auth == &project.auth)
+            .map(|(_, tokens)| Arc::clone(tokens));
+        let tokens = known.unwrap_or_else(|| {
+            let tokens = token_source(
+                method(&project.auth, surroundings),
+                &config.api_url,
+                refusals.clone(),
+            );
+            identities.push((&project.auth, Arc::clone(&tokens)));
+            tokens
+        });
+        let (id, environment) = (project.id.clone(), project.environment.clone());
+        projects.insert(name.clone(), Project::new(id, environment, tokens));
+    }
+    Infisical::new(&config.api_url, config.ca_cert.as_deref(), config.timeout, projects)
+}
+
+fn method(auth: &AuthConfig, surroundings: &Surroundings) -> Box<dyn Method> {
+    match auth {
+        AuthConfig::Universal { client_id, client_secret } => Box::new(UniversalAuth {
+            client_id: client_id.clone(),
+            client_secret: secret_source(client_secret, surroundings),
+        }),
+        AuthConfig::AwsIam(aws) => Box::new(aws.clone()),
+        AuthConfig::Gcp(gcp) => Box::new(gcp.clone()),
+        AuthConfig::Azure(azure) => Box::new(azure.clone()),
+        AuthConfig::Kubernetes(kubernetes) => Box::new(kubernetes.clone()),
+    }
+}
+
+fn secret_source(secret: &ClientSecret, surroundings: &Surroundings) -> SecretSource {
+    match secret {
+        ClientSecret::Credential(name) => {
+            SecretSource::Credential(surroundings.beside_config(name))
+        }
+        ClientSecret::File(path) => SecretSource::File(path.clone()),
+        ClientSecret::Inline(secret) => SecretSource::Config(secret.to_secret()),
+    }
+}

@@ -1,0 +1,126 @@
+//! A new data key in the place of the present one. Whenever it is interrupted, both keys are at hand at
+//! the next start, every file opens under one of them, and the rest is done then.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use super::{Daemon, Topic};
+use crate::crypto::aead::DataKey;
+use crate::crypto::envelope::{BackendPart, Vault};
+use crate::crypto::recovery_key::{self, RecoveryError, RecoveryKey};
+use crate::keys::SealOptions;
+use crate::lookup::ServiceError;
+use crate::storage::cache_file;
+use crate::sys::files;
+
+impl Daemon {
+    /// Makes a new data key and seals everything under it.
+    pub async fn rekey(&self, seal: Option<&SealOptions>) -> Result<(), String> {
+        let _one = self.unlocking.lock().await;
+        let (Some(vault), Some(backend)) = (self.vault(), &self.backend) else {
+            return Err("there is no key to replace; see `psi-driver cache status`".into());
+        };
+        if vault.has_former() {
+            self.resume_rekey(&vault).await?;
+        }
+        let key = DataKey::generate().map_err(|error| format!("no random numbers: {error}"))?;
+        let kept = backend.keep(key, seal).await.map_err(|error| error.to_string())?;
+        // Before anything is sealed under the new key, the recovery key opens both.
+        let rewrapped = self.rewrap(&vault, |file, keys| {
+            let both: Vec<&DataKey> =
+                [&kept.key].into_iter().chain(keys.first().copied()).collect();
+            recovery_key::rewrap(file, keys, &both)
+        });
+        // Whatever became of that: the new key is kept, and the next try must go on with it.
+        vault.adopt(kept.key, BackendPart { tag: backend.tag(), bytes: kept.part });
+        rewrapped.inspect_err(|why| self.degrade_rekey(why))?;
+        self.finish_rekey().await
+    }
+
+    /// Goes on with a rekey that was interrupted after its new key was kept.
+    pub(super) async fn resume_rekey(&self, vault: &Vault) -> Result<(), String> {
+        // The interruption may have come before the recovery key opened both.
+        self.rewrap(vault, |file, keys| recovery_key::rewrap(file, keys, keys))
+            .inspect_err(|why| self.degrade_rekey(why))?;
+        self.finish_rekey().await
+    }
+
+    /// Seals under the present key what is not yet, and forgets the former ones.
+    pub(super) async fn finish_rekey(&self) -> Result<(), String> {
+        self.reseal_all().await.inspect_err(|why| self.degrade_rekey(why))?;
+        self.recover(Topic::Rekey);
+        Ok(())
+    }
+
+    fn degrade_rekey(&self, why: &str) {
+        self.degrade(Topic::Rekey, &format!("a rekey was interrupted and is not done: {why}"));
+    }
+
+    async fn reseal_all(&self) -> Result<(), String> {
+        let (Some(vault), Some(backend)) = (self.vault(), &self.backend) else { return Ok(()) };
+        self.write_cache(&vault).await?;
+        self.service
+            .registry
+            .reseal()
+            .await
+            .map_err(|error| ServiceError::from(error).to_string())?;
+        self.rewrap(&vault, |file, keys| {
+            recovery_key::rewrap(file, keys, &keys.iter().take(1).copied().collect::<Vec<_>>())
+        })?;
+        backend.commit().await.map_err(|error| error.to_string())?;
+        vault.forget_former();
+        Ok(())
+    }
+
+    /// Makes a recovery key; only its wrapping stays here.
+    pub async fn make_recovery_key(&self) -> Result<RecoveryKey, String> {
+        let _one = self.unlocking.lock().await;
+        let vault = self
+            .vault()
+            .ok_or("there is no key that could be recovered; see `psi-driver cache status`")?;
+        let recovery = RecoveryKey::generate().map_err(|error| error.to_string())?;
+        let file = vault
+            .look(|keys| recovery_key::wrap(&recovery, keys))
+            .map_err(|error| error.to_string())?;
+        let path = self.recovery_path();
+        files::replace(&path, &file)
+            .map_err(|error| format!("writing {}: {error}; check the disk", path.display()))?;
+        self.recover(Topic::Recovery);
+        Ok(recovery)
+    }
+
+    async fn write_cache(&self, vault: &Arc<Vault>) -> Result<(), String> {
+        let remedy = "see to the disk, and run `psi-driver cache rekey`";
+        match self.persister() {
+            Some(persister) if persister.write().await => Ok(()),
+            Some(persister) => {
+                let why = persister.state().error.unwrap_or_default();
+                Err(format!("writing {}: {why}; {remedy}", self.cache_path.display()))
+            }
+            None => cache_file::reseal(&self.cache_path, vault)
+                .map_err(|why| format!("writing {}: {why}; {remedy}", self.cache_path.display())),
+        }
+    }
+
+    fn rewrap(
+        &self,
+        vault: &Vault,
+        rewrap: impl FnOnce(&[u8], &[&DataKey]) -> Result<Vec<u8>, RecoveryError>,
+    ) -> Result<(), String> {
+        let path = self.recovery_path();
+        let file = match std::fs::read(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(files::told(&path, &error)),
+        };
+        // One that is damaged is told at each start, and no reason to keep an old data key.
+        if vault.look(|keys| recovery_key::check(&file, keys)).is_err() {
+            return Ok(());
+        }
+        vault
+            .look(|keys| rewrap(&file, keys))
+            .map_err(|why| why.to_string())
+            .and_then(|file| files::replace(&path, &file).map_err(|error| error.to_string()))
+            .map_err(|why| format!("writing {}: {why}; both keys are kept", path.display()))
+    }
+}

@@ -1,0 +1,195 @@
+//! What is inside `cache.enc`: protobuf, so that later versions can add fields. Pure.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use prost::encoding::{
+    DecodeContext, WireType, check_wire_type, decode_key, encode_key, encode_varint,
+    encoded_len_varint, fixed64, skip_field, uint64,
+};
+use prost::{DecodeError, Message};
+use psi_common::SecretBytes;
+
+use crate::cache::{Entry, Snapshot};
+use crate::crypto::envelope::EnvelopeError;
+use crate::model::clock::Timestamp;
+use crate::model::reference::{Coordinates, Realm};
+
+/// The payload of version 2 is a protobuf message of these fields: its generation, which grows by one with
+/// each write; when it was written, in milliseconds since 1970 UTC; and [`StoredEntry`], repeated.
+const GENERATION: u32 = 1;
+const WRITTEN_AT: u32 = 2;
+const ENTRY: u32 = 3;
+
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+struct StoredEntry {
+    /// The text of the [`Realm`].
+    #[prost(string, tag = "1")]
+    realm: String,
+    #[prost(string, tag = "2")]
+    path: String,
+    #[prost(string, tag = "3")]
+    key: String,
+    #[prost(bytes = "vec", tag = "4")]
+    value: Vec<u8>,
+    /// When the provider said so, in milliseconds since 1970 UTC.
+    #[prost(uint64, tag = "5")]
+    fetched_at_ms: u64,
+    /// The boot in which it was last served; 0: it never was.
+    #[prost(fixed64, tag = "6")]
+    served_in: u64,
+}
+
+impl std::fmt::Debug for StoredEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StoredEntry(redacted)")
+    }
+}
+
+/// How many bytes [`encode`] appends at most.
+pub fn room(snapshot: &Snapshot) -> usize {
+    // The head is two numbers.
+    40 + snapshot.entries.iter().map(|(at, entry)| room_for(at, entry)).sum::<usize>()
+}
+
+/// Appends the bytes that are sealed.
+pub fn encode(snapshot: &Snapshot, written_at: Timestamp, out: &mut Vec<u8>) {
+    uint64::encode(GENERATION, &snapshot.generation, out);
+    uint64::encode(WRITTEN_AT, &written_at.as_millis(), out);
+    for (at, entry) in &snapshot.entries {
+        encode_entry(at, entry, out);
+    }
+}
+
+/// What an entry takes at most: the texts, with a tag and a length for each and for the whole, and two
+/// numbers.
+fn room_for(at: &Coordinates, entry: &Entry) -> usize {
+    at.realm.as_str().len() + at.path.len() + at.key.len() + entry.value().len() + 57
+}
+
+/// A [`StoredEntry`] as prost writes it, out of what is shared: a `StoredEntry` would hold a second copy of
+/// each text and value.
+fn encode_entry(at: &Coordinates, entry: &Entry, out: &mut Vec<u8>) {
+    let texts = [
+        (1, at.realm.as_str().as_bytes()),
+        (2, at.path.as_bytes()),
+        (3, at.key.as_bytes()),
+        (4, entry.value().expose_secret()),
+    ];
+    // Absent is empty, in protobuf.
+    let texts = texts.into_iter().filter(|(_, text)| !text.is_empty());
+    let (fetched_at, served_in) = (entry.fetched_at().as_millis(), entry.served_in());
+    let mut length: usize =
+        texts.clone().map(|(_, text)| 1 + encoded_len_varint(text.len() as u64) + text.len()).sum();
+    if fetched_at != 0 {
+        length += 1 + encoded_len_varint(fetched_at);
+    }
+    if served_in != 0 {
+        length += 1 + size_of::<u64>();
+    }
+    encode_key(ENTRY, WireType::LengthDelimited, out);
+    encode_varint(length as u64, out);
+    for (tag, text) in texts {
+        encode_key(tag, WireType::LengthDelimited, out);
+        encode_varint(text.len() as u64, out);
+        out.extend_from_slice(text);
+    }
+    if fetched_at != 0 {
+        uint64::encode(5, &fetched_at, out);
+    }
+    if served_in != 0 {
+        fixed64::encode(6, &served_in, out);
+    }
+}
+
+/// Reads what [`encode`] wrote.
+pub fn decode(bytes: &SecretBytes) -> Result<Snapshot, EnvelopeError> {
+    decode_all(bytes.expose_secret()).map_err(|error| EnvelopeError::Payload(error.to_string()))
+}
+
+/// Entry by entry: all [`StoredEntry`]s at once would leave as many holes in the memory behind.
+fn decode_all(mut rest: &[u8]) -> Result<Snapshot, DecodeError> {
+    let mut snapshot = Snapshot { generation: 0, entries: Vec::new() };
+    let mut texts = Texts::default();
+    while !rest.is_empty() {
+        let (tag, wire) = decode_key(&mut rest)?;
+        match tag {
+            GENERATION => {
+                let context = DecodeContext::default();
+                uint64::merge(wire, &mut snapshot.generation, &mut rest, context)?;
+            }
+            ENTRY => {
+                check_wire_type(WireType::LengthDelimited, wire)?;
+                let stored = StoredEntry::decode_length_delimited(&mut rest)?;
+                snapshot.entries.push(stored.into_entry(&mut texts));
+            }
+            _ => skip_field(wire, tag, &mut rest, DecodeContext::default())?,
+        }
+    }
+    Ok(snapshot)
+}
+
+impl StoredEntry {
+    fn into_entry(self, texts: &mut Texts) -> (Coordinates, Arc<Entry>) {
+        let realm = Realm::from_stored(texts.shared(&self.realm));
+        let at = Coordinates::new(realm, texts.shared(&self.path), self.key);
+        let fetched_at = Timestamp::from_millis(self.fetched_at_ms);
+        let entry = Entry::new(SecretBytes::new(self.value), fetched_at);
+        (at, entry.was_served_in(self.served_in).into())
+    }
+}
+
+/// Realms and folders, once each: thousands of entries have the same.
+#[derive(Default)]
+struct Texts(HashSet<Arc<str>>);
+
+impl Texts {
+    fn shared(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = text.into();
+        self.0.insert(Arc::clone(&new));
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_snapshot_survives(generation: u64, entries in prop::collection::btree_map((any::<String>(), any::<String>(), any::<String>()), (prop::collection::vec(any::<u8>(), 0..50), any::<u64>(), any::<u64>()), 0..8)) {
+            let snapshot = Snapshot {
+                generation,
+                entries: entries
+                    .iter()
+                    .map(|(at, (value, ms, boot))| {
+                        let entry = Entry::new(SecretBytes::new(value.clone()), Timestamp::from_millis(*ms)).was_served_in(*boot);
+                        let (realm, path, key) = at.clone();
+                        (Coordinates::new(Realm::from_stored(realm.into()), path, key), Arc::new(entry))
+                    })
+                    .collect(),
+            };
+            let mut bytes = Vec::new();
+            encode(&snapshot, Timestamp::from_millis(1), &mut bytes);
+            prop_assert!(bytes.len() <= room(&snapshot));
+            let read = decode(&SecretBytes::new(bytes)).unwrap();
+            prop_assert_eq!(read.generation, generation);
+            prop_assert_eq!(read.entries.len(), entries.len());
+            for ((at, entry), (stored_at, (value, ms, boot))) in read.entries.iter().zip(&entries) {
+                prop_assert_eq!((at.realm.as_str(), &*at.path, &*at.key), (&*stored_at.0, &*stored_at.1, &*stored_at.2));
+                prop_assert_eq!(entry.value().expose_secret(), &value[..]);
+                prop_assert_eq!((entry.fetched_at().as_millis(), entry.served_in()), (*ms, *boot));
+            }
+        }
+
+        #[test]
+        fn decoding_is_total(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&SecretBytes::new(bytes));
+        }
+    }
+}
