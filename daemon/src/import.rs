@@ -6,7 +6,7 @@ use std::sync::Arc;
 use psi_common::SecretBytes;
 
 use crate::lookup::{Service, ServiceError};
-use crate::model::clock::Moment;
+use crate::model::clock::Now;
 use crate::provider::circuit_breaker::Caller;
 use crate::provider::upstream::{Call, CallError, Route, Upstream};
 use crate::provider::{ProviderError, SecretWriter, Source, Target, Write};
@@ -67,11 +67,7 @@ pub enum Fate {
 type Present = HashMap<String, Option<SecretBytes>>;
 
 /// Brings the secrets; an outcome for each, in their order.
-pub async fn run(
-    service: &Service,
-    order: &Order,
-    now: Moment,
-) -> Result<Vec<Outcome>, ServiceError> {
+pub async fn run(service: &Service, order: &Order, now: Now) -> Result<Vec<Outcome>, ServiceError> {
     let upstreams = service.upstreams();
     let mut writers =
         upstreams.providers.values().filter_map(|one| Some((one, one.provider.writer()?)));
@@ -111,7 +107,7 @@ struct Import<'a> {
     call: Call,
     writer: &'a dyn SecretWriter,
     order: &'a Order,
-    now: Moment,
+    now: Now,
 }
 
 impl Import<'_> {

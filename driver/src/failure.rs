@@ -6,13 +6,13 @@ use psi_common::{Exit, check, for_own_scope};
 
 /// A failure: an exit code, what happened with its cause, and what to do.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct CliError {
     exit: Exit,
     what: String,
     remedy: String,
 }
 
-impl Failure {
+impl CliError {
     /// A failure with its remedy.
     pub(crate) fn new(exit: Exit, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         let (what, remedy) = (what.into(), remedy.into());
@@ -44,7 +44,7 @@ impl Failure {
 }
 
 /// One line, whatever a cause holds: it may be for a terminal, which takes some characters for orders.
-impl fmt::Display for Failure {
+impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&check::printable(&self.what))?;
         if self.remedy.is_empty() {

@@ -21,7 +21,7 @@ use psi_common::{Exit, Paths, Scope};
 pub use args::command_line;
 
 use args::Command;
-use failure::Failure;
+use failure::CliError;
 
 /// Runs one command; a failure is one line on stderr and a code of [`Exit`].
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -40,7 +40,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn execute(command: &Command, paths: &Paths) -> Result<(), Failure> {
+fn execute(command: &Command, paths: &Paths) -> Result<(), CliError> {
     match command {
         Command::Lookup => verbs::lookup(paths),
         Command::Store(kind) => verbs::store(paths, kind),

@@ -4,21 +4,21 @@ use std::io::{Read, Write};
 
 use psi_common::{Exit, MAX_SECRET_BYTES, SecretBytes, check};
 
-use crate::failure::Failure;
+use crate::failure::CliError;
 
 /// Writes a value to stdout in one checked write.
-pub(crate) fn write_value(value: &SecretBytes) -> Result<(), Failure> {
+pub(crate) fn write_value(value: &SecretBytes) -> Result<(), CliError> {
     write_out(value.expose_secret())
 }
 
 /// Writes lines of text to stdout. Whatever a name in them holds, no terminal takes it for an order.
-pub(crate) fn write_text(text: &str) -> Result<(), Failure> {
+pub(crate) fn write_text(text: &str) -> Result<(), CliError> {
     write_out(check::printable_lines(text).as_bytes())
 }
 
-fn write_out(bytes: &[u8]) -> Result<(), Failure> {
+fn write_out(bytes: &[u8]) -> Result<(), CliError> {
     let failed =
-        |cause| Failure::io("writing to stdout", &cause, "the reader went away: run it again");
+        |cause| CliError::io("writing to stdout", &cause, "the reader went away: run it again");
     if at_start::stdout_was_closed() {
         return Err(failed(std::io::Error::from(rustix::io::Errno::BADF)));
     }
@@ -35,7 +35,7 @@ fn write_out(bytes: &[u8]) -> Result<(), Failure> {
 }
 
 /// Reads stdin to its end: 1 to [`MAX_SECRET_BYTES`] bytes.
-pub(crate) fn read_value() -> Result<SecretBytes, Failure> {
+pub(crate) fn read_value() -> Result<SecretBytes, CliError> {
     let limit = MAX_SECRET_BYTES + 1;
     // The whole buffer at once: growing would leave copies of the secret behind.
     let mut bytes = Vec::with_capacity(limit + 1);
@@ -43,11 +43,11 @@ pub(crate) fn read_value() -> Result<SecretBytes, Failure> {
         .lock()
         .take(limit as u64)
         .read_to_end(&mut bytes)
-        .map_err(|cause| Failure::io("reading stdin", &cause, "run it again"))?;
+        .map_err(|cause| CliError::io("reading stdin", &cause, "run it again"))?;
     let value = SecretBytes::new(bytes);
     match value.len() {
-        0 => Err(Failure::new(Exit::BadInput, "stdin holds nothing", "pass the secret on stdin")),
-        len if len > MAX_SECRET_BYTES => Err(Failure::new(
+        0 => Err(CliError::new(Exit::BadInput, "stdin holds nothing", "pass the secret on stdin")),
+        len if len > MAX_SECRET_BYTES => Err(CliError::new(
             Exit::BadInput,
             format!("stdin holds more than {MAX_SECRET_BYTES} bytes, podman's limit for a secret"),
             "split it, or mount a file instead",
@@ -57,7 +57,7 @@ pub(crate) fn read_value() -> Result<SecretBytes, Failure> {
 }
 
 /// Reads one line from stdin, of at most 4 KiB, without its end.
-pub(crate) fn read_line() -> Result<SecretBytes, Failure> {
+pub(crate) fn read_line() -> Result<SecretBytes, CliError> {
     let mut line = Vec::with_capacity(4_096);
     // Byte by byte, past std's buffer, which would keep a copy.
     while line.len() < line.capacity() {
@@ -66,7 +66,7 @@ pub(crate) fn read_line() -> Result<SecretBytes, Failure> {
             Ok(1) if byte != *b"\n" => line.push(byte[0]),
             Ok(_) => break,
             Err(rustix::io::Errno::INTR) => {}
-            Err(cause) => return Err(Failure::io("reading stdin", &cause.into(), "run it again")),
+            Err(cause) => return Err(CliError::io("reading stdin", &cause.into(), "run it again")),
         }
     }
     Ok(SecretBytes::new(line))
@@ -74,7 +74,7 @@ pub(crate) fn read_line() -> Result<SecretBytes, Failure> {
 
 /// Writes the one line that an operator gets. It goes out in one write, so that lines of concurrent
 /// drivers on podman's stderr do not mix; a closed stderr is nobody's loss.
-pub(crate) fn complain(title: &str, failure: &Failure) {
+pub(crate) fn complain(title: &str, failure: &CliError) {
     if !failure.is_silent() {
         let title = check::printable(title);
         let line = format!("psi-driver: {title}: {failure}\n");
@@ -84,7 +84,7 @@ pub(crate) fn complain(title: &str, failure: &Failure) {
 
 /// A note beside a success, in the same form.
 pub(crate) fn note(title: &str, text: &str) {
-    complain(title, &Failure::told(Exit::Ok, text));
+    complain(title, &CliError::told(Exit::Ok, text));
 }
 
 /// Before `main`, Rust's runtime opens `/dev/null` in place of a closed standard descriptor. A value

@@ -5,17 +5,17 @@ use psi_proto::v1::StoreKind;
 
 use crate::admin::names;
 use crate::args::{self, Kind};
-use crate::client::{Client, Key, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline, Key};
+use crate::failure::CliError;
 use crate::stdio;
 
-pub(crate) fn lookup(paths: &Paths) -> Result<(), Failure> {
+pub(crate) fn lookup(paths: &Paths) -> Result<(), CliError> {
     let id = secret_id()?;
-    let value = Client::new(paths, Patience::Podman).lookup(&Key::Id(id))?;
+    let value = Client::new(paths, Deadline::Podman).lookup(&Key::Id(id))?;
     stdio::write_value(&value)
 }
 
-pub(crate) fn store(paths: &Paths, kind: &Kind) -> Result<(), Failure> {
+pub(crate) fn store(paths: &Paths, kind: &Kind) -> Result<(), CliError> {
     let id = secret_id()?;
     let value = stdio::read_value()?;
     let kind = match kind {
@@ -23,42 +23,42 @@ pub(crate) fn store(paths: &Paths, kind: &Kind) -> Result<(), Failure> {
         Kind { reference: true, .. } => StoreKind::Reference,
         _ => StoreKind::Unspecified,
     };
-    Client::new(paths, Patience::Podman).store(id, &value, kind)
+    Client::new(paths, Deadline::Podman).store(id, &value, kind)
 }
 
 /// An unknown id is no failure: podman could never remove a secret that its driver lost. An empty id
 /// is one, and a silent one: podman ≥ 5.1 asks for that on `create --replace` of a missing name, goes
 /// on after the failure, and would drop another secret after a success.
-pub(crate) fn delete(paths: &Paths) -> Result<(), Failure> {
+pub(crate) fn delete(paths: &Paths) -> Result<(), CliError> {
     if args::secret_id().is_some_and(|id| id.is_empty()) {
-        return Err(Failure::silent(Exit::BadInput));
+        return Err(CliError::silent(Exit::BadInput));
     }
     let id = secret_id()?;
-    Client::new(paths, Patience::Podman).delete(id, false)
+    Client::new(paths, Deadline::Podman).delete(id, false)
 }
 
-pub(crate) fn list(paths: &Paths) -> Result<(), Failure> {
+pub(crate) fn list(paths: &Paths) -> Result<(), CliError> {
     let mut lines = String::new();
-    for id in Client::new(paths, Patience::Podman).list()? {
+    for id in Client::new(paths, Deadline::Podman).list()? {
         lines.push_str(&id);
         lines.push('\n');
     }
     stdio::write_text(&lines)
 }
 
-pub(crate) fn get(paths: &Paths, name: &str) -> Result<(), Failure> {
-    let client = Client::new(paths, Patience::Podman);
+pub(crate) fn get(paths: &Paths, name: &str) -> Result<(), CliError> {
+    let client = Client::new(paths, Deadline::Podman);
     let value = names::by_any_name(name, |key| client.lookup(key))?;
     stdio::write_value(&value)
 }
 
-pub(crate) fn health(paths: &Paths) -> Result<(), Failure> {
-    Client::new(paths, Patience::Probe).health()
+pub(crate) fn health(paths: &Paths) -> Result<(), CliError> {
+    Client::new(paths, Deadline::Probe).health()
 }
 
-fn secret_id() -> Result<SecretId, Failure> {
+fn secret_id() -> Result<SecretId, CliError> {
     let bad = |what: String| {
-        Failure::new(
+        CliError::new(
             Exit::BadInput,
             what,
             "podman sets SECRET_ID; by hand, take an id of `psi-driver list`",

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use psi_common::SecretBytes;
 
-use crate::model::clock::{AtomicTick, Tick, Timestamp};
+use crate::model::clock::{AtomicBootInstant, BootInstant, Timestamp};
 
 /// One value and when the provider said so. What changes without the value changes in place: a refresh that
 /// replaced what it found unchanged would leave holes between what others keep.
@@ -16,17 +16,17 @@ pub struct Entry {
     /// It stays true for good, and on no disk.
     in_ram: bool,
     /// The boot in which it was last served; 0: it never was.
-    served_in: AtomicU64,
+    last_served_boot: AtomicU64,
     /// Whether the log knows that it is served although it is too old.
-    overdue_told: AtomicBool,
+    warned_past_max_stale: AtomicBool,
     /// Until when it is served without asking the cache. The cache, which alone sets it, takes it back with
     /// whatever makes that wrong.
-    fresh_until: AtomicTick,
+    fresh_until: AtomicBootInstant,
 }
 
 /// One boot of the host: its containers end with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Boot(pub NonZeroU64);
+pub struct BootId(pub NonZeroU64);
 
 impl Entry {
     /// A value that the provider gave at `fetched_at`.
@@ -35,9 +35,9 @@ impl Entry {
             value,
             fetched_at: AtomicU64::new(fetched_at.as_millis()),
             in_ram: false,
-            served_in: AtomicU64::new(0),
-            overdue_told: AtomicBool::new(false),
-            fresh_until: AtomicTick::new(Tick::FIRST),
+            last_served_boot: AtomicU64::new(0),
+            warned_past_max_stale: AtomicBool::new(false),
+            fresh_until: AtomicBootInstant::new(BootInstant::FIRST),
         }
     }
 
@@ -48,7 +48,7 @@ impl Entry {
 
     /// The same, as a file remembers where it was served.
     pub fn was_served_in(self, boot: u64) -> Self {
-        Self { served_in: AtomicU64::new(boot), ..self }
+        Self { last_served_boot: AtomicU64::new(boot), ..self }
     }
 
     /// The value.
@@ -62,38 +62,38 @@ impl Entry {
     }
 
     /// The boot in which it was last served, as a number; 0: it never was.
-    pub fn served_in(&self) -> u64 {
-        self.served_in.load(Ordering::Relaxed)
+    pub fn last_served_boot(&self) -> u64 {
+        self.last_served_boot.load(Ordering::Relaxed)
     }
 
     /// Whether it was served in this boot: then a container may be running that will ask again.
-    pub fn is_served(&self, boot: Boot) -> bool {
-        self.served_in() == boot.0.get()
+    pub fn is_served(&self, boot: BootId) -> bool {
+        self.last_served_boot() == boot.0.get()
     }
 
     /// Takes note that it is served; true the first time in this boot.
-    pub fn serve(&self, boot: Boot) -> bool {
+    pub fn serve(&self, boot: BootId) -> bool {
         !self.is_served(boot)
-            && self.served_in.swap(boot.0.get(), Ordering::Relaxed) != boot.0.get()
+            && self.last_served_boot.swap(boot.0.get(), Ordering::Relaxed) != boot.0.get()
     }
 
     /// Takes note that the log is told of its age; true the first time.
-    pub fn tell_overdue(&self) -> bool {
-        !self.overdue_told.swap(true, Ordering::Relaxed)
+    pub fn warn_past_max_stale(&self) -> bool {
+        !self.warned_past_max_stale.swap(true, Ordering::Relaxed)
     }
 
     /// Whether it is served at `now` without asking the cache, or anybody.
-    pub fn is_fresh(&self, now: Tick) -> bool {
+    pub fn is_fresh(&self, now: BootInstant) -> bool {
         now < self.fresh_until.get()
     }
 
-    pub(super) fn set_fresh(&self, until: Tick) {
+    pub(super) fn set_fresh(&self, until: BootInstant) {
         self.fresh_until.set(until);
     }
 
     /// From now on the cache is asked, which has something to say of it, or has it no more.
-    pub(super) fn take_back(&self) {
-        self.fresh_until.set(Tick::FIRST);
+    pub(super) fn expire(&self) {
+        self.fresh_until.set(BootInstant::FIRST);
     }
 
     /// Whether it stays in RAM.
@@ -104,6 +104,6 @@ impl Entry {
     /// Takes note that the provider gave the same value again.
     pub(super) fn renew(&self, fetched_at: Timestamp) {
         self.fetched_at.store(fetched_at.as_millis(), Ordering::Relaxed);
-        self.overdue_told.store(false, Ordering::Relaxed);
+        self.warned_past_max_stale.store(false, Ordering::Relaxed);
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Cache;
-use crate::model::clock::Tick;
-use crate::model::reference::Coordinates;
+use crate::model::clock::BootInstant;
+use crate::model::reference::CacheKey;
 
 /// How long "there is no such secret" is believed at first without asking again. Each time that it is
 /// said again, it is believed for twice as long.
@@ -24,7 +24,7 @@ pub(super) const CONFIRM_AFTER: Duration = Duration::from_secs(60);
 
 /// How a provider refuses a secret, when it does answer; with its words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum NegativeReason {
     /// There is none.
     Gone(Arc<str>),
     /// It is not for us.
@@ -37,7 +37,7 @@ pub enum Refusal {
 
 /// What the provider's refusing does to an entry.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum EvictionDecision {
     /// It stays, for the answer is not confirmed yet, or the config says keep.
     Kept,
     /// It was dropped.
@@ -48,7 +48,7 @@ pub enum Verdict {
 
 /// Why an entry is in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cause {
+pub enum RemovalReason {
     /// The provider said that it is gone.
     Gone,
     /// The provider said that it is not for us.
@@ -62,75 +62,87 @@ pub enum Cause {
 }
 
 /// An entry that is served although the provider took it back.
-pub struct Doubted {
+pub struct PendingChange {
     /// Which one.
-    pub at: Coordinates,
+    pub at: CacheKey,
     /// Why.
-    pub cause: Cause,
+    pub cause: RemovalReason,
     /// Since when.
-    pub since: Tick,
+    pub since: BootInstant,
 }
 
 /// What the provider last said against an entry.
-pub(super) struct Doubt {
-    first: Tick,
-    last: Tick,
-    cause: Cause,
+pub(super) struct PendingRemoval {
+    first: BootInstant,
+    last: BootInstant,
+    cause: RemovalReason,
     times: u32,
     /// How long after the last answer the provider is left alone.
     rests: Duration,
 }
 
 /// A secret that the provider did not give.
-pub(super) struct Absence {
-    refusal: Refusal,
-    since: Tick,
+pub(super) struct NegativeEntry {
+    refusal: NegativeReason,
+    since: BootInstant,
     lasts: Duration,
 }
 
 /// Everything that the provider takes back.
 #[derive(Default)]
-pub(super) struct Doubts {
-    doubted: HashMap<Coordinates, Doubt>,
-    absent: HashMap<Coordinates, Absence>,
+pub(super) struct NegativeCache {
+    doubted: HashMap<CacheKey, PendingRemoval>,
+    absent: HashMap<CacheKey, NegativeEntry>,
 }
 
 impl Cache {
     /// Takes note that the provider refuses a secret. An entry is believed over one such answer: a
     /// permission being edited, or a proxy, must not empty a fleet's caches.
-    pub fn doubt(&mut self, at: &Coordinates, refusal: &Refusal, now: Tick) -> Verdict {
+    pub fn doubt(
+        &mut self,
+        at: &CacheKey,
+        refusal: &NegativeReason,
+        now: BootInstant,
+    ) -> EvictionDecision {
         let Some(known) = self.entries.get(at) else {
             self.doubts.note_absence(at, refusal, now);
-            return Verdict::Absent;
+            return EvictionDecision::Absent;
         };
-        known.entry.take_back();
+        known.entry.expire();
         let doubt = self.doubts.note(at, refusal.cause(), now);
-        let confirmed = doubt.is_confirmed(now) && doubt.cause != Cause::Misunderstood;
+        let confirmed = doubt.is_confirmed(now) && doubt.cause != RemovalReason::Misunderstood;
         if !confirmed || !self.policy.evict_revoked {
             // What is kept in any case need not be confirmed soon.
             let again = CONFIRM_AFTER.saturating_mul(1 << doubt.times.saturating_sub(1).min(16));
-            doubt.rests = if confirmed || doubt.cause == Cause::Misunderstood {
+            doubt.rests = if confirmed || doubt.cause == RemovalReason::Misunderstood {
                 again.min(self.policy.fresh_for).max(ABSENCE_LASTS)
             } else {
                 CONFIRM_AFTER
             };
-            return Verdict::Kept;
+            return EvictionDecision::Kept;
         }
         self.evict(at, refusal.clone(), now);
-        Verdict::Evicted
+        EvictionDecision::Evicted
     }
 
     /// Takes note that the provider refuses many; tells how many that evicted.
-    pub fn doubt_all(&mut self, at: &[Coordinates], refusal: &Refusal, now: Tick) -> u64 {
-        at.iter().map(|at| u64::from(self.doubt(at, refusal, now) == Verdict::Evicted)).sum()
+    pub fn doubt_all(
+        &mut self,
+        at: &[CacheKey],
+        refusal: &NegativeReason,
+        now: BootInstant,
+    ) -> u64 {
+        at.iter()
+            .map(|at| u64::from(self.doubt(at, refusal, now) == EvictionDecision::Evicted))
+            .sum()
     }
 
     /// Takes note that a refresh would take a secret away; true when it is confirmed by this one. Until
     /// the next refresh, lookups are no reason to ask: the answer would be the same.
-    pub(super) fn hold(&mut self, at: &Coordinates, cause: Cause, now: Tick) -> bool {
+    pub(super) fn hold(&mut self, at: &CacheKey, cause: RemovalReason, now: BootInstant) -> bool {
         let rests = self.policy.fresh_for;
         if let Some(known) = self.entries.get(at) {
-            known.entry.take_back();
+            known.entry.expire();
         }
         let doubt = self.doubts.note(at, cause, now);
         doubt.rests = rests;
@@ -139,62 +151,72 @@ impl Cache {
 
     /// Drops an entry that the provider took back for good. That is remembered as long as an entry is
     /// fresh: a container that goes on asking does not reach the provider each time.
-    pub(super) fn evict(&mut self, at: &Coordinates, refusal: Refusal, now: Tick) {
+    pub(super) fn evict(&mut self, at: &CacheKey, refusal: NegativeReason, now: BootInstant) {
         self.remove(at);
         let lasts = self.policy.fresh_for.max(ABSENCE_LASTS);
-        self.doubts.absent.insert(at.clone(), Absence { refusal, since: now, lasts });
+        self.doubts.absent.insert(at.clone(), NegativeEntry { refusal, since: now, lasts });
     }
 
     /// The entries that the provider took back, and that are served all the same; in order.
-    pub fn doubted(&self) -> Vec<Doubted> {
+    pub fn doubted(&self) -> Vec<PendingChange> {
         let real = self.doubts.doubted.iter().filter(|(_, doubt)| doubt.cause.is_taken_back());
         let mut all: Vec<_> = real
-            .map(|(at, doubt)| Doubted { at: at.clone(), cause: doubt.cause, since: doubt.first })
+            .map(|(at, doubt)| PendingChange {
+                at: at.clone(),
+                cause: doubt.cause,
+                since: doubt.first,
+            })
             .collect();
         all.sort_unstable_by(|a, b| a.at.cmp(&b.at));
         all
     }
 }
 
-impl Doubts {
-    pub(super) fn of(&self, at: &Coordinates) -> Option<&Doubt> {
+impl NegativeCache {
+    pub(super) fn of(&self, at: &CacheKey) -> Option<&PendingRemoval> {
         self.doubted.get(at)
     }
 
     /// The provider gave it, or nobody is to remember.
-    pub(super) fn settle(&mut self, at: &Coordinates) {
+    pub(super) fn settle(&mut self, at: &CacheKey) {
         self.doubted.remove(at);
         self.absent.remove(at);
     }
 
     /// Keeps the doubts about what there is.
-    pub(super) fn retain(&mut self, there_is: impl Fn(&Coordinates) -> bool) {
+    pub(super) fn retain(&mut self, there_is: impl Fn(&CacheKey) -> bool) {
         self.doubted.retain(|at, _| there_is(at));
     }
 
-    pub(super) fn forget_absences(&mut self) {
+    pub(super) fn clear_negative(&mut self) {
         self.absent.clear();
     }
 
     /// What is remembered of a secret that there is no entry of.
-    pub(super) fn absence(&self, at: &Coordinates, now: Tick) -> Option<&Refusal> {
+    pub(super) fn absence(&self, at: &CacheKey, now: BootInstant) -> Option<&NegativeReason> {
         let absence = self.absent.get(at)?;
         (absence.since.age(now) < absence.lasts).then_some(&absence.refusal)
     }
 
-    fn note(&mut self, at: &Coordinates, cause: Cause, now: Tick) -> &mut Doubt {
-        let new = Doubt { first: now, last: now, cause, times: 0, rests: Duration::ZERO };
+    fn note(
+        &mut self,
+        at: &CacheKey,
+        cause: RemovalReason,
+        now: BootInstant,
+    ) -> &mut PendingRemoval {
+        let new = PendingRemoval { first: now, last: now, cause, times: 0, rests: Duration::ZERO };
         let doubt = self.doubted.entry(at.clone()).or_insert(new);
         // Two answers confirm each other when they say the same; one that was not understood says nothing.
-        if cause != Cause::Misunderstood && !cause.agrees_with(doubt.cause) {
-            *doubt = Doubt { first: now, last: now, cause, times: 0, rests: Duration::ZERO };
+        if cause != RemovalReason::Misunderstood && !cause.agrees_with(doubt.cause) {
+            *doubt =
+                PendingRemoval { first: now, last: now, cause, times: 0, rests: Duration::ZERO };
         }
         doubt.last = now;
         doubt.times = doubt.times.saturating_add(1);
         doubt
     }
 
-    fn note_absence(&mut self, at: &Coordinates, refusal: &Refusal, now: Tick) {
+    fn note_absence(&mut self, at: &CacheKey, refusal: &NegativeReason, now: BootInstant) {
         if self.absent.len() >= MANY_ABSENT {
             self.absent.retain(|_, absence| absence.is_remembered(now));
         }
@@ -207,44 +229,44 @@ impl Doubts {
         }
         let before = self.absent.get(at).filter(|absence| absence.is_remembered(now));
         let at_most = match refusal {
-            Refusal::Failed(_) => FAILURE_LASTS_AT_MOST,
+            NegativeReason::Failed(_) => FAILURE_LASTS_AT_MOST,
             _ => ABSENCE_LASTS_AT_MOST.max(before.map_or(Duration::ZERO, |absence| absence.lasts)),
         };
         let lasts = before.map_or(ABSENCE_LASTS, |absence| (absence.lasts * 2).min(at_most));
-        let absence = Absence { refusal: refusal.clone(), since: now, lasts };
+        let absence = NegativeEntry { refusal: refusal.clone(), since: now, lasts };
         self.absent.insert(at.clone(), absence);
     }
 }
 
-impl Doubt {
+impl PendingRemoval {
     /// Whether the provider is left alone about it.
-    pub(super) fn rests(&self, now: Tick) -> bool {
+    pub(super) fn rests(&self, now: BootInstant) -> bool {
         self.last.age(now) < self.rests
     }
 
-    fn is_confirmed(&self, now: Tick) -> bool {
+    fn is_confirmed(&self, now: BootInstant) -> bool {
         self.first.age(now) >= CONFIRM_AFTER
     }
 }
 
-impl Absence {
+impl NegativeEntry {
     /// Beyond its end, so that who goes on asking is known.
-    fn is_remembered(&self, now: Tick) -> bool {
+    fn is_remembered(&self, now: BootInstant) -> bool {
         self.since.age(now) < self.lasts * 2
     }
 }
 
-impl Refusal {
-    fn cause(&self) -> Cause {
+impl NegativeReason {
+    fn cause(&self) -> RemovalReason {
         match self {
-            Self::Gone(_) => Cause::Gone,
-            Self::Denied(_) => Cause::Denied,
-            Self::Misunderstood(_) | Self::Failed(_) => Cause::Misunderstood,
+            Self::Gone(_) => RemovalReason::Gone,
+            Self::Denied(_) => RemovalReason::Denied,
+            Self::Misunderstood(_) | Self::Failed(_) => RemovalReason::Misunderstood,
         }
     }
 }
 
-impl Cause {
+impl RemovalReason {
     /// Whether the provider took the secret back.
     fn is_taken_back(self) -> bool {
         self != Self::Misunderstood

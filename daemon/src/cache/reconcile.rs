@@ -7,23 +7,23 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::negative::{Cause, Refusal};
-use super::{Cache, Entry, Ticket};
-use crate::model::clock::Moment;
-use crate::model::reference::{Coordinates, Extent, Listing};
+use super::negative::{NegativeReason, RemovalReason};
+use super::{Cache, Entry, FetchEpoch};
+use crate::model::clock::Now;
+use crate::model::reference::{CacheKey, Listing, ListingScope};
 
 /// How a listing is taken over.
-pub struct Taking<'a> {
-    /// Proof of when it was asked for: what was invalidated since, it may not bring back.
-    pub ticket: Ticket,
+pub struct ReconcileOptions<'a> {
+    /// LoginRequest of when it was asked for: what was invalidated since, it may not bring back.
+    pub epoch: FetchEpoch,
     /// When it was asked for.
-    pub began: Moment,
+    pub began: Now,
     /// When it came.
-    pub now: Moment,
+    pub now: Now,
     /// Whether an admin confirms whatever it takes away.
     pub accept: bool,
     /// Which of its secrets are to be kept.
-    pub wanted: &'a (dyn Fn(&Coordinates) -> bool + Sync),
+    pub wanted: &'a (dyn Fn(&CacheKey) -> bool + Sync),
 }
 
 /// What a listing changed.
@@ -43,10 +43,10 @@ pub struct Counts {
 
 impl Cache {
     /// Makes a whole listing the truth of its extents.
-    pub fn replace(&mut self, listing: Listing, taking: &Taking<'_>) -> Counts {
+    pub fn replace(&mut self, listing: Listing, taking: &ReconcileOptions<'_>) -> Counts {
         let Listing { extents, found, denied, unread } = listing;
-        self.settle(&extents, taking.ticket);
-        let present: HashSet<Coordinates> = found
+        self.settle(&extents, taking.epoch);
+        let present: HashSet<CacheKey> = found
             .iter()
             .map(|(at, _)| at)
             .chain(denied.iter().chain(&unread).map(|(at, _)| at))
@@ -54,7 +54,8 @@ impl Cache {
             .collect();
         let mut counts = self.take_away(&extents, &present, taking);
         for (at, why) in denied {
-            counts.removed += self.doubt_all(&[at], &Refusal::Denied(why.into()), taking.now.tick);
+            counts.removed +=
+                self.doubt_all(&[at], &NegativeReason::Denied(why.into()), taking.now.tick);
         }
         for (at, value) in found {
             if (taking.wanted)(&at) {
@@ -65,42 +66,48 @@ impl Cache {
     }
 
     /// What was invalidated before a listing was asked for is as the listing says.
-    fn settle(&mut self, extents: &[Extent], ticket: Ticket) {
-        let mut unsettled = std::mem::take(&mut self.unsettled);
-        unsettled.retain(|at| {
-            self.outdated(at, ticket) || !extents.iter().any(|extent| extent.contains(at))
+    fn settle(&mut self, extents: &[ListingScope], epoch: FetchEpoch) {
+        let mut invalidated_unconfirmed = std::mem::take(&mut self.invalidated_unconfirmed);
+        invalidated_unconfirmed.retain(|at| {
+            self.outdated(at, epoch) || !extents.iter().any(|extent| extent.contains(at))
         });
-        self.unsettled = unsettled;
+        self.invalidated_unconfirmed = invalidated_unconfirmed;
     }
 
     /// Drops what is known of these extents and not present any more, or holds it back.
     fn take_away(
         &mut self,
-        extents: &[Extent],
-        present: &HashSet<Coordinates>,
-        taking: &Taking<'_>,
+        extents: &[ListingScope],
+        present: &HashSet<CacheKey>,
+        taking: &ReconcileOptions<'_>,
     ) -> Counts {
         let mut counts = Counts::default();
         let known = self.within(extents);
-        let gone: Vec<&Coordinates> =
+        let gone: Vec<&CacheKey> =
             known.iter().filter(|at| !present.contains(at) && !self.is_newer(at, taking)).collect();
         let over_budget = gone.len() * 2 > known.len() || !self.policy.evict_revoked;
         let now = taking.now.tick;
         for at in gone {
             if !taking.accept && over_budget {
-                let confirmed = self.hold(at, Cause::Removed, now);
+                let confirmed = self.hold(at, RemovalReason::Removed, now);
                 if !confirmed || !self.policy.evict_revoked {
                     counts.held += 1;
                     continue;
                 }
             }
-            self.evict(at, Refusal::Gone("a listing has it no more".into()), now);
+            self.evict(at, NegativeReason::Gone("a listing has it no more".into()), now);
             counts.removed += 1;
         }
         counts
     }
 
-    fn take(&mut self, at: &Coordinates, new: Entry, taking: &Taking<'_>, counts: &mut Counts) {
+    fn take(
+        &mut self,
+        at: &CacheKey,
+        new: Entry,
+        taking: &ReconcileOptions<'_>,
+        counts: &mut Counts,
+    ) {
         let is_newer = self.is_newer(at, taking);
         let count = match self.entries.get(at) {
             None => &mut counts.added,
@@ -112,7 +119,7 @@ impl Cache {
             }
             Some(_) => &mut counts.changed,
         };
-        match self.put_unless_held(at, new, taking.now, taking.ticket, taking.accept) {
+        match self.put_unless_held(at, new, taking.now, taking.epoch, taking.accept) {
             Ok(_) => *count += 1,
             Err(_) => counts.held += 1,
         }
@@ -122,25 +129,25 @@ impl Cache {
     /// the one that stays.
     pub(super) fn put_unless_held(
         &mut self,
-        at: &Coordinates,
+        at: &CacheKey,
         new: Entry,
-        now: Moment,
-        ticket: Ticket,
+        now: Now,
+        epoch: FetchEpoch,
         accept: bool,
     ) -> Result<Arc<Entry>, Arc<Entry>> {
         let good = self.entries.get(at).filter(|known| !known.entry.value().is_empty());
         if let Some(good) = good.map(|known| Arc::clone(&known.entry))
             && new.value().is_empty()
             && !accept
-            && !self.outdated(at, ticket)
-            && !self.hold(at, Cause::Emptied, now.tick)
+            && !self.outdated(at, epoch)
+            && !self.hold(at, RemovalReason::Emptied, now.tick)
         {
             return Err(good);
         }
-        Ok(self.insert(at, new, now.tick, ticket))
+        Ok(self.insert(at, new, now.tick, epoch))
     }
 
-    fn is_newer(&self, at: &Coordinates, taking: &Taking<'_>) -> bool {
+    fn is_newer(&self, at: &CacheKey, taking: &ReconcileOptions<'_>) -> bool {
         self.entries.get(at).is_some_and(|known| known.fetched > taking.began.tick)
     }
 }

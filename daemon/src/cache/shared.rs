@@ -4,12 +4,12 @@ use std::sync::{PoisonError, RwLock};
 
 use tokio::sync::watch;
 
-use crate::cache::{Boot, Cache, Entry};
+use crate::cache::{BootId, Cache, Entry};
 
 /// A cache that many read and that tells the persister of changes.
 pub struct SharedCache {
     cache: RwLock<Cache>,
-    boot: Boot,
+    boot: BootId,
     changes: watch::Sender<u64>,
 }
 

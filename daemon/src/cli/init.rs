@@ -9,11 +9,11 @@ use psi_common::BackendTag;
 
 use crate::config::{Config, with_seal_line};
 use crate::crypto::aead::DataKey;
-use crate::crypto::envelope::{BackendPart, Vault};
+use crate::crypto::envelope::{Keyring, WrappedKeyHeader};
 use crate::crypto::recovery_key::{self, RecoveryKey};
 use crate::keys::{KeyBackend, SealOptions, SealWith, TpmKey};
 use crate::legacy::adopt::is_old;
-use crate::runtime::build::{self, Surroundings};
+use crate::runtime::build::{self, Environment};
 use crate::storage::cache_file;
 use crate::sys::files;
 
@@ -35,7 +35,7 @@ pub struct Options {
 
 /// What is to be done, as options and config have it.
 struct Plan<'a> {
-    surroundings: &'a Surroundings,
+    surroundings: &'a Environment,
     options: &'a Options,
     tag: BackendTag,
     backend: Box<dyn KeyBackend>,
@@ -45,11 +45,11 @@ struct Plan<'a> {
 }
 
 /// Makes a key and an empty cache; `Ok` is what was done, for people.
-pub async fn run(surroundings: &Surroundings, options: &Options) -> Result<String, String> {
+pub async fn run(surroundings: &Environment, options: &Options) -> Result<String, String> {
     provision(&plan(surroundings, options)?).await
 }
 
-fn plan<'a>(surroundings: &'a Surroundings, options: &'a Options) -> Result<Plan<'a>, String> {
+fn plan<'a>(surroundings: &'a Environment, options: &'a Options) -> Result<Plan<'a>, String> {
     let path = &surroundings.paths.config;
     let config = match Config::read(path) {
         Ok(config) => Some(config),
@@ -126,7 +126,7 @@ async fn provision(plan: &Plan<'_>) -> Result<String, String> {
         BackendTag::Hsm => String::new(),
     };
     done += &told_of(&recovery, keep_aside(&recovery)?.as_deref());
-    let vault = Vault::new(kept.key, BackendPart { tag: *tag, bytes: kept.part });
+    let vault = Keyring::new(kept.key, WrappedKeyHeader { tag: *tag, bytes: kept.part });
     backend.commit().await.map_err(|error| error.to_string())?;
     done += &write_cache(&cache, &vault)?;
     done += &match tag {
@@ -210,7 +210,7 @@ fn next_words(plan: &Plan<'_>) -> String {
 }
 
 /// Writes an empty cache. What lies there gets another name.
-fn write_cache(path: &Path, vault: &Vault) -> Result<String, String> {
+fn write_cache(path: &Path, vault: &Keyring) -> Result<String, String> {
     let mut aside = if is_of_the_python_psi(path)? {
         let kept =
             files::keep_as(path, cache_file::OLD).map_err(|error| files::told(path, &error))?;
@@ -259,7 +259,7 @@ fn is_of_the_python_psi(cache: &Path) -> Result<bool, String> {
 }
 
 /// The key is shown once, and stays nowhere.
-fn make_recovery_key(vault: &Vault, path: &Path, wanted: bool) -> Result<String, String> {
+fn make_recovery_key(vault: &Keyring, path: &Path, wanted: bool) -> Result<String, String> {
     if !wanted {
         // One for another key is of no use.
         return match fs::remove_file(path) {
@@ -283,7 +283,7 @@ fn make_recovery_key(vault: &Vault, path: &Path, wanted: bool) -> Result<String,
     ))
 }
 
-fn lock(surroundings: &Surroundings) -> Result<fs::File, String> {
+fn lock(surroundings: &Environment) -> Result<fs::File, String> {
     let state = &surroundings.paths.state;
     files::lock_folder(state).map_err(|error| match error.kind() {
         ErrorKind::WouldBlock => "psid is running; stop it first, `systemctl stop psid`".into(),

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::doctor::containers_conf::{Places, Version};
 use crate::config::Config;
 use crate::keys::credential::{self, Creds};
-use crate::runtime::build::Surroundings;
+use crate::runtime::build::Environment;
 use crate::runtime::{listener, serve::serve};
 use crate::sys::logging::{self, Format, Verbosity};
 use crate::sys::{hardening, malloc};
@@ -223,7 +223,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn check(surroundings: &Surroundings) -> Result<(), (Exit, String)> {
+fn check(surroundings: &Environment) -> Result<(), (Exit, String)> {
     let path = &surroundings.paths.config;
     let config = Config::read(path).map_err(|error| (Exit::BadInput, error.to_string()))?;
     let mut words: String =
@@ -254,7 +254,7 @@ fn podman_s_places(podman: Version) -> Places {
 }
 
 async fn take_over(
-    surroundings: &Surroundings,
+    surroundings: &Environment,
     options: &migrate::Options,
     json: bool,
 ) -> Result<(), (Exit, String)> {
@@ -271,7 +271,7 @@ async fn take_over(
 async fn run_daemon(
     format: Format,
     verbosity: Verbosity,
-    surroundings: &Surroundings,
+    surroundings: &Environment,
     refused: &[String],
 ) -> Result<(), (Exit, String)> {
     logging::start(format, verbosity, variable("JOURNAL_STREAM").as_deref());
@@ -305,7 +305,7 @@ fn on_signal(stop: CancellationToken) -> std::io::Result<()> {
 
 /// The folders that systemd sets for a unit are honoured here and by the daemon alone: podman's
 /// driver may inherit those of another unit.
-fn surroundings(config: Option<PathBuf>) -> Surroundings {
+fn surroundings(config: Option<PathBuf>) -> Environment {
     // The system's psid is a user of its own, and no person's.
     let system = Paths::new(Scope::System);
     let is_system = config.as_ref().is_some_and(|config| *config == system.config);
@@ -324,7 +324,7 @@ fn surroundings(config: Option<PathBuf>) -> Surroundings {
     }
     let creds = creds(&paths, is_system);
     set_own_scope(creds.is_user());
-    Surroundings::new(paths, folder("CREDENTIALS_DIRECTORY"), creds)
+    Environment::new(paths, folder("CREDENTIALS_DIRECTORY"), creds)
 }
 
 /// Root runs systemd-creds itself; the system's psid as a user of its own has a helper; a person's psid

@@ -17,7 +17,7 @@ pub const KEY_ID_LEN: usize = 16;
 pub struct DataKey(Zeroizing<[u8; Self::LEN]>);
 
 /// Seals and opens.
-pub struct Sealer {
+pub struct Aead {
     cipher: Aes256Gcm,
     key_id: [u8; KEY_ID_LEN],
 }
@@ -55,7 +55,7 @@ impl DataKey {
     }
 }
 
-impl Sealer {
+impl Aead {
     /// A sealer under `key`.
     pub fn new(key: &DataKey) -> Self {
         // The key is random, so a hash of it gives nothing away; it tells "another key" from "damaged".
@@ -138,8 +138,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn sealer(byte: u8) -> Sealer {
-        Sealer::new(&DataKey::from_secret(&SecretBytes::new(vec![byte; 32])).unwrap())
+    fn sealer(byte: u8) -> Aead {
+        Aead::new(&DataKey::from_secret(&SecretBytes::new(vec![byte; 32])).unwrap())
     }
 
     fn sealed(text: &[u8], bound: &[u8]) -> Vec<u8> {

@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use psi_common::{BackendTag, CacheHeader, NotACache, SecretBytes};
 
-use crate::crypto::aead::{DataKey, KEY_ID_LEN, NONCE_LEN, Sealer, TAG_LEN};
+use crate::crypto::aead::{Aead, DataKey, KEY_ID_LEN, NONCE_LEN, TAG_LEN};
 
 /// The version that is written.
 pub const VERSION: u8 = 2;
@@ -24,7 +24,7 @@ const MAGIC_LEN: usize = 4;
 
 /// What a file holds.
 #[derive(Clone, Copy, Debug)]
-pub enum Content<'a> {
+pub enum AadContext<'a> {
     /// The whole cache.
     Cache,
     /// One literal, bound to the text of its id.
@@ -33,7 +33,7 @@ pub enum Content<'a> {
 
 /// The key backend's half of the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BackendPart {
+pub struct WrappedKeyHeader {
     /// Which backend.
     pub tag: BackendTag,
     /// What it needs to find the data key again: at most 65,535 bytes.
@@ -44,7 +44,7 @@ pub struct BackendPart {
 #[derive(Debug)]
 pub struct Envelope<'a> {
     /// The backend's half of the header.
-    pub backend: BackendPart,
+    pub backend: WrappedKeyHeader,
     key_id: [u8; KEY_ID_LEN],
     nonce: [u8; NONCE_LEN],
     header: &'a [u8],
@@ -71,30 +71,30 @@ pub enum EnvelopeError {
 }
 
 /// The keys in use: whatever is sealed goes through here. There are several while a rekey is under way.
-pub struct Vault {
+pub struct Keyring {
     keys: RwLock<Vec<Arc<Key>>>,
 }
 
 /// A data key, and the header's half that goes with it.
 struct Key {
     data: DataKey,
-    sealer: Sealer,
-    backend: BackendPart,
+    sealer: Aead,
+    backend: WrappedKeyHeader,
 }
 
-impl Vault {
+impl Keyring {
     /// A vault that seals and opens under `key`, which `backend` keeps.
-    pub fn new(key: DataKey, backend: BackendPart) -> Self {
+    pub fn new(key: DataKey, backend: WrappedKeyHeader) -> Self {
         Self { keys: RwLock::new(vec![Arc::new(Key::new(key, backend))]) }
     }
 
     /// Seals under `key` from now on; what was sealed before still opens.
-    pub fn adopt(&self, key: DataKey, backend: BackendPart) {
+    pub fn adopt(&self, key: DataKey, backend: WrappedKeyHeader) {
         self.write().insert(0, Arc::new(Key::new(key, backend)));
     }
 
     /// Opens what is sealed under `key` too.
-    pub fn open_with(&self, key: DataKey, backend: BackendPart) {
+    pub fn open_with(&self, key: DataKey, backend: WrappedKeyHeader) {
         self.write().push(Arc::new(Key::new(key, backend)));
     }
 
@@ -117,7 +117,7 @@ impl Vault {
     /// Seals `plaintext` into a whole file.
     pub fn seal(
         &self,
-        content: Content<'_>,
+        content: AadContext<'_>,
         plaintext: &SecretBytes,
     ) -> Result<Vec<u8>, getrandom::Error> {
         let key = self.present();
@@ -128,12 +128,12 @@ impl Vault {
     /// and never in clear but there.
     pub fn seal_written(
         &self,
-        content: Content<'_>,
+        content: AadContext<'_>,
         size: usize,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<Vec<u8>, getrandom::Error> {
         let key = self.present();
-        let nonce = Sealer::nonce()?;
+        let nonce = Aead::nonce()?;
         let mut file = header(content, &key.backend, key.sealer.key_id(), nonce);
         let bound = bound(content, &file);
         let start = file.len();
@@ -144,7 +144,7 @@ impl Vault {
     }
 
     /// Opens a whole file.
-    pub fn open(&self, content: Content<'_>, file: &[u8]) -> Result<SecretBytes, EnvelopeError> {
+    pub fn open(&self, content: AadContext<'_>, file: &[u8]) -> Result<SecretBytes, EnvelopeError> {
         let envelope = Envelope::parse(content, file)?;
         let keys = self.read().clone();
         match keys.iter().find(|key| key.sealer.key_id() == envelope.key_id) {
@@ -157,7 +157,7 @@ impl Vault {
     }
 
     /// Whether a file's header is what one sealed now would have: the same key, kept in the same way.
-    pub fn is_present(&self, content: Content<'_>, file: &[u8]) -> bool {
+    pub fn is_present(&self, content: AadContext<'_>, file: &[u8]) -> bool {
         let present = self.present();
         Envelope::parse(content, file).is_ok_and(|envelope| {
             envelope.key_id == present.sealer.key_id() && envelope.backend == present.backend
@@ -179,18 +179,18 @@ impl Vault {
 }
 
 impl Key {
-    fn new(data: DataKey, backend: BackendPart) -> Self {
-        Self { sealer: Sealer::new(&data), data, backend }
+    fn new(data: DataKey, backend: WrappedKeyHeader) -> Self {
+        Self { sealer: Aead::new(&data), data, backend }
     }
 }
 
 fn seal(
-    content: Content<'_>,
-    backend: &BackendPart,
-    sealer: &Sealer,
+    content: AadContext<'_>,
+    backend: &WrappedKeyHeader,
+    sealer: &Aead,
     plaintext: &SecretBytes,
 ) -> Result<Vec<u8>, getrandom::Error> {
-    let nonce = Sealer::nonce()?;
+    let nonce = Aead::nonce()?;
     let mut file = header(content, backend, sealer.key_id(), nonce);
     let bound = bound(content, &file);
     sealer.seal(nonce, &bound, plaintext, &mut file);
@@ -198,8 +198,8 @@ fn seal(
 }
 
 fn header(
-    content: Content<'_>,
-    backend: &BackendPart,
+    content: AadContext<'_>,
+    backend: &WrappedKeyHeader,
     key_id: [u8; KEY_ID_LEN],
     nonce: [u8; NONCE_LEN],
 ) -> Vec<u8> {
@@ -216,16 +216,16 @@ fn header(
     header
 }
 
-fn bound(content: Content<'_>, header: &[u8]) -> Vec<u8> {
+fn bound(content: AadContext<'_>, header: &[u8]) -> Vec<u8> {
     match content {
-        Content::Cache => header.to_vec(),
-        Content::Literal(id) => [header, id.as_bytes()].concat(),
+        AadContext::Cache => header.to_vec(),
+        AadContext::Literal(id) => [header, id.as_bytes()].concat(),
     }
 }
 
 impl<'a> Envelope<'a> {
     /// Takes a file apart.
-    pub fn parse(content: Content<'_>, file: &'a [u8]) -> Result<Self, EnvelopeError> {
+    pub fn parse(content: AadContext<'_>, file: &'a [u8]) -> Result<Self, EnvelopeError> {
         let tag = match content.magic() {
             None => {
                 let header = CacheHeader::parse(file)?;
@@ -246,7 +246,7 @@ impl<'a> Envelope<'a> {
             return Err(EnvelopeError::Truncated);
         }
         Ok(Self {
-            backend: BackendPart { tag, bytes: part.to_vec() },
+            backend: WrappedKeyHeader { tag, bytes: part.to_vec() },
             key_id: *key_id,
             nonce: *nonce,
             header: &file[..file.len() - sealed.len()],
@@ -254,7 +254,7 @@ impl<'a> Envelope<'a> {
         })
     }
 
-    fn open(&self, content: Content<'_>, sealer: &Sealer) -> Result<SecretBytes, EnvelopeError> {
+    fn open(&self, content: AadContext<'_>, sealer: &Aead) -> Result<SecretBytes, EnvelopeError> {
         sealer
             .open(self.nonce, &bound(content, self.header), self.sealed)
             .map_err(|_| EnvelopeError::NotAuthentic)
@@ -267,12 +267,12 @@ pub fn is_literal(file: &[u8]) -> bool {
 }
 
 /// The backend's part of a file's header, whatever its content.
-pub fn backend_part(file: &[u8]) -> Option<BackendPart> {
-    let contents = [Content::Cache, Content::Literal("")];
+pub fn backend_part(file: &[u8]) -> Option<WrappedKeyHeader> {
+    let contents = [AadContext::Cache, AadContext::Literal("")];
     contents.into_iter().find_map(|content| Some(Envelope::parse(content, file).ok()?.backend))
 }
 
-impl Content<'_> {
+impl AadContext<'_> {
     /// What the file begins with, when that is not what a cache does.
     fn magic(self) -> Option<&'static [u8; MAGIC_LEN]> {
         match self {
@@ -333,38 +333,38 @@ mod tests {
 
     const ID: &str = "0123456789abcdef012345678";
 
-    fn sealer(byte: u8) -> Sealer {
-        Sealer::new(&DataKey::from_secret(&SecretBytes::new(vec![byte; 32])).unwrap())
+    fn sealer(byte: u8) -> Aead {
+        Aead::new(&DataKey::from_secret(&SecretBytes::new(vec![byte; 32])).unwrap())
     }
 
-    fn vault(tag: BackendTag, byte: u8) -> Vault {
+    fn vault(tag: BackendTag, byte: u8) -> Keyring {
         let key = DataKey::from_secret(&SecretBytes::new(vec![byte; 32])).unwrap();
-        Vault::new(key, BackendPart { tag, bytes: b"part".to_vec() })
+        Keyring::new(key, WrappedKeyHeader { tag, bytes: b"part".to_vec() })
     }
 
-    fn part(bytes: &[u8]) -> BackendPart {
-        BackendPart { tag: BackendTag::Tpm, bytes: bytes.to_vec() }
+    fn part(bytes: &[u8]) -> WrappedKeyHeader {
+        WrappedKeyHeader { tag: BackendTag::Tpm, bytes: bytes.to_vec() }
     }
 
-    fn sealed(content: Content<'_>, text: &[u8]) -> Vec<u8> {
+    fn sealed(content: AadContext<'_>, text: &[u8]) -> Vec<u8> {
         seal(content, &part(b"part"), &sealer(1), &SecretBytes::new(text.to_vec())).unwrap()
     }
 
-    fn open(content: Content<'_>, file: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+    fn open(content: AadContext<'_>, file: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
         vault(BackendTag::Tpm, 1).open(content, file).map(SecretBytes::into_exposed)
     }
 
     proptest! {
         #[test]
         fn what_was_sealed_opens(text in prop::collection::vec(any::<u8>(), 0..100)) {
-            for content in [Content::Cache, Content::Literal(ID)] {
+            for content in [AadContext::Cache, AadContext::Literal(ID)] {
                 prop_assert_eq!(open(content, &sealed(content, &text)), Ok(text.clone()));
             }
         }
 
         #[test]
         fn any_flipped_bit_is_refused(text in prop::collection::vec(any::<u8>(), 0..40), at in any::<prop::sample::Index>(), bit in 0..8u8) {
-            for content in [Content::Cache, Content::Literal(ID)] {
+            for content in [AadContext::Cache, AadContext::Literal(ID)] {
                 let mut file = sealed(content, &text);
                 let at = at.index(file.len());
                 file[at] ^= 1u8 << bit;
@@ -374,7 +374,7 @@ mod tests {
 
         #[test]
         fn any_truncation_is_refused(text in prop::collection::vec(any::<u8>(), 0..40), at in any::<prop::sample::Index>()) {
-            for content in [Content::Cache, Content::Literal(ID)] {
+            for content in [AadContext::Cache, AadContext::Literal(ID)] {
                 let file = sealed(content, &text);
                 prop_assert!(open(content, &file[..at.index(file.len())]).is_err());
             }
@@ -382,36 +382,36 @@ mod tests {
 
         #[test]
         fn parsing_is_total(file in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = open(Content::Cache, &file);
-            let _ = open(Content::Cache, &[b"PSIC\x02\x01".as_slice(), &file].concat());
-            let _ = open(Content::Literal(ID), &[b"PSIL\x02\x01".as_slice(), &file].concat());
+            let _ = open(AadContext::Cache, &file);
+            let _ = open(AadContext::Cache, &[b"PSIC\x02\x01".as_slice(), &file].concat());
+            let _ = open(AadContext::Literal(ID), &[b"PSIL\x02\x01".as_slice(), &file].concat());
         }
     }
 
     #[test]
     fn a_literal_of_another_id_or_kind_is_refused() {
-        let file = sealed(Content::Literal(ID), b"text");
-        let other = Content::Literal("876543210fedcba9876543210");
+        let file = sealed(AadContext::Literal(ID), b"text");
+        let other = AadContext::Literal("876543210fedcba9876543210");
         assert_eq!(open(other, &file), Err(EnvelopeError::NotAuthentic));
-        assert!(matches!(open(Content::Cache, &file), Err(EnvelopeError::Foreign(_))));
+        assert!(matches!(open(AadContext::Cache, &file), Err(EnvelopeError::Foreign(_))));
         let mut disguised = file.clone();
         disguised[..MAGIC_LEN].copy_from_slice(b"PSIC");
-        assert_eq!(open(Content::Cache, &disguised), Err(EnvelopeError::NotAuthentic));
+        assert_eq!(open(AadContext::Cache, &disguised), Err(EnvelopeError::NotAuthentic));
     }
 
     #[test]
     fn the_cause_is_named() {
-        let file = sealed(Content::Cache, b"text");
-        let envelope = Envelope::parse(Content::Cache, &file).unwrap();
+        let file = sealed(AadContext::Cache, b"text");
+        let envelope = Envelope::parse(AadContext::Cache, &file).unwrap();
         assert_eq!(envelope.backend, part(b"part"));
-        let open = |tag, key| vault(tag, key).open(Content::Cache, &file).err();
+        let open = |tag, key| vault(tag, key).open(AadContext::Cache, &file).err();
         assert_eq!(open(BackendTag::Hsm, 2), Some(EnvelopeError::OtherBackend(BackendTag::Tpm)));
         assert_eq!(open(BackendTag::Tpm, 2), Some(EnvelopeError::OtherKey));
         // A key that moved to another backend, as after a recovery, opens what it sealed before.
         assert_eq!(open(BackendTag::Hsm, 1), None);
         let version_1 = [b"PSIC\x01\x01".as_slice(), &[0; 40]].concat();
         assert_eq!(
-            Envelope::parse(Content::Cache, &version_1).err(),
+            Envelope::parse(AadContext::Cache, &version_1).err(),
             Some(EnvelopeError::Version(1))
         );
     }
@@ -420,21 +420,23 @@ mod tests {
     fn amid_a_rekey_both_keys_open_and_the_new_one_seals() {
         let vault = vault(BackendTag::Tpm, 1);
         let text = SecretBytes::new(b"text".to_vec());
-        let old = vault.seal(Content::Cache, &text).unwrap();
-        assert!(vault.is_present(Content::Cache, &old) && !vault.has_former());
+        let old = vault.seal(AadContext::Cache, &text).unwrap();
+        assert!(vault.is_present(AadContext::Cache, &old) && !vault.has_former());
         vault.adopt(DataKey::generate().unwrap(), part(b"part"));
-        let new = vault.seal(Content::Cache, &text).unwrap();
-        assert!(!vault.is_present(Content::Cache, &old) && vault.is_present(Content::Cache, &new));
+        let new = vault.seal(AadContext::Cache, &text).unwrap();
+        assert!(
+            !vault.is_present(AadContext::Cache, &old) && vault.is_present(AadContext::Cache, &new)
+        );
         for file in [&old, &new] {
-            assert!(vault.open(Content::Cache, file).unwrap().same_as(&text));
+            assert!(vault.open(AadContext::Cache, file).unwrap().same_as(&text));
         }
         vault.forget_former();
-        assert_eq!(vault.open(Content::Cache, &old).err(), Some(EnvelopeError::OtherKey));
-        assert!(vault.open(Content::Cache, &new).is_ok());
+        assert_eq!(vault.open(AadContext::Cache, &old).err(), Some(EnvelopeError::OtherKey));
+        assert!(vault.open(AadContext::Cache, &new).is_ok());
     }
 
     #[test]
     fn each_write_has_a_nonce_of_its_own() {
-        assert_ne!(sealed(Content::Cache, b"text"), sealed(Content::Cache, b"text"));
+        assert_ne!(sealed(AadContext::Cache, b"text"), sealed(AadContext::Cache, b"text"));
     }
 }

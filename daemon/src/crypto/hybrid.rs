@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 
 use psi_common::SecretBytes;
 
-use crate::crypto::aead::{DataKey, NONCE_LEN, Sealer, TAG_LEN};
+use crate::crypto::aead::{Aead, DataKey, NONCE_LEN, TAG_LEN};
 
 /// Bytes that a wrapped key may have: those of an RSA modulus, of 1,024 to 16,384 bits.
 const WRAPPED_LEN: RangeInclusive<usize> = 128..=2_048;
@@ -60,7 +60,7 @@ impl<'a> Hybrid<'a> {
 
     /// Opens it with the data key that the token unwrapped.
     pub fn open(&self, key: &DataKey) -> Result<SecretBytes, HybridError> {
-        let opened = Sealer::new(key).open(self.nonce, &[], self.sealed);
+        let opened = Aead::new(key).open(self.nonce, &[], self.sealed);
         opened.map_err(|_| HybridError::NotAuthentic)
     }
 }
@@ -71,13 +71,13 @@ pub fn seal(
     key: &DataKey,
     wrapped: &[u8],
 ) -> Result<Vec<u8>, getrandom::Error> {
-    let nonce = Sealer::nonce()?;
+    let nonce = Aead::nonce()?;
     // RSA's moduli keep far below the limit.
     let length = u16::try_from(wrapped.len()).unwrap_or(u16::MAX);
     let mut out = length.to_be_bytes().to_vec();
     out.extend_from_slice(&wrapped[..usize::from(length)]);
     out.extend_from_slice(&nonce);
-    Sealer::new(key).seal(nonce, &[], plaintext, &mut out);
+    Aead::new(key).seal(nonce, &[], plaintext, &mut out);
     Ok(out)
 }
 

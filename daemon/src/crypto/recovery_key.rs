@@ -15,7 +15,7 @@ use std::fmt;
 use psi_common::SecretBytes;
 use zeroize::Zeroizing;
 
-use crate::crypto::aead::{DataKey, KEY_ID_LEN, NONCE_LEN, Sealer, TAG_LEN};
+use crate::crypto::aead::{Aead, DataKey, KEY_ID_LEN, NONCE_LEN, TAG_LEN};
 
 const MAGIC: &[u8; 4] = b"PSIR";
 const VERSION: u8 = 1;
@@ -135,7 +135,7 @@ pub fn check(file: &[u8], keys: &[&DataKey]) -> Result<(), RecoveryError> {
 }
 
 fn encode(wrapping: &DataKey, keys: &[&DataKey]) -> Result<Vec<u8>, RecoveryError> {
-    let present = Sealer::new(keys.first().ok_or(RecoveryError::NotAuthentic)?);
+    let present = Aead::new(keys.first().ok_or(RecoveryError::NotAuthentic)?);
     let mut file = MAGIC.to_vec();
     file.push(VERSION);
     file.extend_from_slice(&present.key_id());
@@ -144,16 +144,12 @@ fn encode(wrapping: &DataKey, keys: &[&DataKey]) -> Result<Vec<u8>, RecoveryErro
     for key in keys.iter().take(MOST_KEYS) {
         all.extend_from_slice(key.to_secret().expose_secret());
     }
-    append(&mut file, &Sealer::new(wrapping), &SecretBytes::new(std::mem::take(&mut *all)))?;
+    append(&mut file, &Aead::new(wrapping), &SecretBytes::new(std::mem::take(&mut *all)))?;
     Ok(file)
 }
 
-fn append(
-    file: &mut Vec<u8>,
-    sealer: &Sealer,
-    plaintext: &SecretBytes,
-) -> Result<(), RecoveryError> {
-    let nonce = Sealer::nonce().map_err(|_| RecoveryError::NoRandomNumbers)?;
+fn append(file: &mut Vec<u8>, sealer: &Aead, plaintext: &SecretBytes) -> Result<(), RecoveryError> {
+    let nonce = Aead::nonce().map_err(|_| RecoveryError::NoRandomNumbers)?;
     file.extend_from_slice(&nonce);
     let bound = file.clone();
     sealer.seal(nonce, &bound, plaintext, file);
@@ -162,7 +158,7 @@ fn append(
 
 fn wrapping_key_in(file: &[u8], keys: &[&DataKey]) -> Result<DataKey, RecoveryError> {
     let parts = Parts::parse(file)?;
-    let sealers = keys.iter().map(|key| Sealer::new(key));
+    let sealers = keys.iter().map(|key| Aead::new(key));
     let sealer = sealers
         .into_iter()
         .find(|sealer| sealer.key_id() == parts.key_id)
@@ -197,7 +193,7 @@ impl<'a> Parts<'a> {
 
     fn data_keys(&self, wrapping: &DataKey) -> Result<Vec<DataKey>, RecoveryError> {
         let (nonce, bound, sealed) = self.keys;
-        let opened = Sealer::new(wrapping)
+        let opened = Aead::new(wrapping)
             .open(nonce, bound, sealed)
             .map_err(|_| RecoveryError::NotAuthentic)?;
         let keys: Option<Vec<DataKey>> = opened

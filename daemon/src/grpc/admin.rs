@@ -15,21 +15,21 @@ use psi_proto::v1::{
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::peer::owner_only;
+use super::peer::require_admin;
 use super::report::told;
 use super::{drill, no_key, secret_id, status};
 use crate::crypto::recovery_key::RecoveryKey;
 use crate::keys::SealOptions;
-use crate::lookup::Wanted;
+use crate::lookup::SecretSelector;
 use crate::model::clock;
 use crate::refresh::{Order, Progress, SourceResult};
 use crate::registry::Registered;
-use crate::runtime::Daemon;
+use crate::runtime::Runtime;
 
 /// How long a status waits for the key; a monitor gives up after 3 s.
 const KEY_OPENS: Duration = Duration::from_secs(1);
 
-pub(super) struct Admin(pub(super) Arc<Daemon>);
+pub(super) struct Admin(pub(super) Arc<Runtime>);
 
 #[async_trait]
 impl CacheAdmin for Admin {
@@ -61,7 +61,7 @@ impl CacheAdmin for Admin {
     ) -> Result<Response<Self::RefreshStream>, Status> {
         let RefreshRequest { accept_removals: accept, retry } = *request.get_ref();
         if accept || retry {
-            owner_only(&request)?;
+            require_admin(&request)?;
         }
         if retry {
             let upstreams = self.0.service.upstreams();
@@ -102,7 +102,7 @@ impl CacheAdmin for Admin {
         &self,
         request: Request<DrillRequest>,
     ) -> Result<Response<Self::DrillStream>, Status> {
-        owner_only(&request)?;
+        require_admin(&request)?;
         let events = drill::run(&self.0, request.get_ref().for_ms, clock::now()).await?;
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(events))))
     }
@@ -112,8 +112,8 @@ impl CacheAdmin for Admin {
         request: Request<InvalidateRequest>,
     ) -> Result<Response<InvalidateResponse>, Status> {
         let wanted = match request.into_inner().key {
-            Some(invalidate_request::Key::Id(id)) => Wanted::Id(secret_id(&id)?),
-            Some(invalidate_request::Key::Name(name)) => Wanted::Name(name),
+            Some(invalidate_request::Key::Id(id)) => SecretSelector::Id(secret_id(&id)?),
+            Some(invalidate_request::Key::Name(name)) => SecretSelector::Name(name),
             None => return Err(no_key()),
         };
         let existed = self.0.service.invalidate(&wanted).map_err(status)?;
@@ -133,7 +133,7 @@ impl CacheAdmin for Admin {
         &self,
         request: Request<RekeyRequest>,
     ) -> Result<Response<RekeyResponse>, Status> {
-        owner_only(&request)?;
+        require_admin(&request)?;
         let seal = request.into_inner().seal.map(seal_options);
         // A caller that goes away must not leave the work half done.
         let daemon = Arc::clone(&self.0);
@@ -146,7 +146,7 @@ impl CacheAdmin for Admin {
         &self,
         request: Request<RecoverRequest>,
     ) -> Result<Response<RecoverResponse>, Status> {
-        owner_only(&request)?;
+        require_admin(&request)?;
         let RecoverRequest { recovery_key, seal } = request.into_inner();
         let recovery = RecoveryKey::parse(&SecretBytes::new(recovery_key))
             .map_err(|why| Status::invalid_argument(format!("{why}; type it as it was shown")))?;
@@ -167,7 +167,7 @@ impl CacheAdmin for Admin {
         &self,
         request: Request<MakeRecoveryKeyRequest>,
     ) -> Result<Response<MakeRecoveryKeyResponse>, Status> {
-        owner_only(&request)?;
+        require_admin(&request)?;
         let key = self.0.make_recovery_key().await.map_err(Status::failed_precondition)?;
         Ok(Response::new(MakeRecoveryKeyResponse { recovery_key: key.to_text().into_exposed() }))
     }

@@ -7,9 +7,9 @@ use psi_proto::v1::{DrillBegun, DrillEvent, DrillFailure, DrillOutcome, drill_ev
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::lookup::outage_drill::{Failed, Lease};
-use crate::model::clock::Moment;
-use crate::runtime::Daemon;
+use crate::lookup::outage_drill::{Failed, OutageGuard};
+use crate::model::clock::Now;
+use crate::runtime::Runtime;
 
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(3_600);
@@ -17,7 +17,7 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 type Events = mpsc::Receiver<Result<DrillEvent, Status>>;
 
 /// Begins a drill of `millis` at `now`; its events.
-pub(super) async fn run(daemon: &Arc<Daemon>, millis: u64, now: Moment) -> Result<Events, Status> {
+pub(super) async fn run(daemon: &Arc<Runtime>, millis: u64, now: Now) -> Result<Events, Status> {
     let span = Duration::from_millis(millis);
     if !(SHORTEST..=LONGEST).contains(&span) {
         return Err(Status::invalid_argument(
@@ -51,7 +51,7 @@ pub(super) async fn run(daemon: &Arc<Daemon>, millis: u64, now: Moment) -> Resul
 }
 
 async fn tell(
-    mut lease: Lease,
+    mut lease: OutageGuard,
     begun: DrillBegun,
     events: mpsc::Sender<Result<DrillEvent, Status>>,
 ) {

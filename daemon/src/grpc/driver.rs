@@ -13,13 +13,13 @@ use psi_proto::v1::{
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{no_key, patience, secret_id, status, whole};
-use crate::lookup::{Kind, Value, Wanted};
+use crate::lookup::{Kind, SecretSelector, Value};
 use crate::model::clock;
 use crate::registry::{Registry, RegistryError};
-use crate::runtime::Daemon;
+use crate::runtime::Runtime;
 use crate::runtime::tasks;
 
-pub(super) struct Driver(pub(super) Arc<Daemon>);
+pub(super) struct Driver(pub(super) Arc<Runtime>);
 
 /// A value for the wire, in the memory that it is kept in: it is copied once, into what is sent.
 struct Kept(Value);
@@ -39,8 +39,8 @@ impl SecretDriver for Driver {
         let now = clock::now();
         let deadline = now.mono + patience(request.metadata());
         let wanted = match request.into_inner().key {
-            Some(lookup_request::Key::Id(id)) => Wanted::Id(secret_id(&id)?),
-            Some(lookup_request::Key::Name(name)) => Wanted::Name(name),
+            Some(lookup_request::Key::Id(id)) => SecretSelector::Id(secret_id(&id)?),
+            Some(lookup_request::Key::Name(name)) => SecretSelector::Name(name),
             None => return Err(no_key()),
         };
         let value = self.0.service.lookup(&wanted, now, deadline).await.map_err(status)?;

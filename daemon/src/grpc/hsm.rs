@@ -11,21 +11,21 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::{status, whole};
 use crate::keys::pkcs11::{
-    KeyDescription, PinStanding, Token, TokenDescription, TokenError, TokenErrorKind, TokenState,
+    KeyDescription, PinStatus, Token, TokenDescription, TokenError, TokenErrorKind, TokenState,
 };
 use crate::lookup::ServiceError;
 use crate::model::clock::{self, Timestamp};
-use crate::provider::pkcs11_sealed::{NAME, NitrokeyHsm, SealError};
-use crate::runtime::Daemon;
+use crate::provider::pkcs11_sealed::{NAME, Pkcs11Sealed, SealError};
+use crate::runtime::Runtime;
 
-pub(super) struct Hsm(pub(super) Arc<Daemon>);
+pub(super) struct Hsm(pub(super) Arc<Runtime>);
 
 #[async_trait]
 impl HsmAdmin for Hsm {
     async fn seal(&self, request: Request<SealRequest>) -> Result<Response<SealResponse>, Status> {
         let data = SecretBytes::new(request.into_inner().data);
         whole(&data)?;
-        let provider = NitrokeyHsm::new(self.token()?);
+        let provider = Pkcs11Sealed::new(self.token()?);
         let reference = provider.seal(&data).await.map_err(|error| status(error.into()))?;
         Ok(Response::new(SealResponse { reference }))
     }
@@ -100,11 +100,11 @@ fn pin(key: &Result<KeyDescription, TokenError>) -> &'static str {
 
 fn told_token(token: TokenDescription) -> HsmToken {
     let pin_standing = match token.pin {
-        PinStanding::Good => "good",
-        PinStanding::CountLow => "count-low",
-        PinStanding::FinalTry => "final-try",
-        PinStanding::Locked => "locked",
-        PinStanding::NotSet => "not-set",
+        PinStatus::Good => "good",
+        PinStatus::CountLow => "count-low",
+        PinStatus::FinalTry => "final-try",
+        PinStatus::Locked => "locked",
+        PinStatus::NotSet => "not-set",
     };
     HsmToken {
         label: token.label,

@@ -7,14 +7,14 @@ use psi_proto::v1::import_admin_server::ImportAdmin;
 use psi_proto::v1::{ImportConflict, ImportFate, ImportOutcome, ImportRequest, ImportResponse};
 use tonic::{Request, Response, Status, async_trait};
 
-use super::peer::owner_only;
+use super::peer::require_admin;
 use super::status;
 use crate::import::{self, Conflict, Fate, Order, Outcome};
 use crate::model::clock;
 use crate::provider::Target;
-use crate::runtime::Daemon;
+use crate::runtime::Runtime;
 
-pub(super) struct Import(pub(super) Arc<Daemon>);
+pub(super) struct Import(pub(super) Arc<Runtime>);
 
 #[async_trait]
 impl ImportAdmin for Import {
@@ -22,7 +22,7 @@ impl ImportAdmin for Import {
         &self,
         request: Request<ImportRequest>,
     ) -> Result<Response<ImportResponse>, Status> {
-        owner_only(&request)?;
+        require_admin(&request)?;
         let request = request.into_inner();
         let conflict = match request.conflict() {
             ImportConflict::Skip => Conflict::Skip,

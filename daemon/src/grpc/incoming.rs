@@ -16,18 +16,18 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, UdsConnectInfo};
 
-use super::peer::Judge;
+use super::peer::Authorizer;
 
 /// Connections of callers that `[access]` does not allow, at once.
-const STRANGERS: usize = 8;
+const MAX_UNAUTHENTICATED: usize = 8;
 /// How long a client may take to begin: psi-driver does at once.
-const FIRST_WORDS: Duration = Duration::from_secs(10);
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may leave unread what it was sent.
-const UNREAD: Duration = Duration::from_secs(20);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// What an HTTP/2 client begins with has so many bytes (RFC 9113, 3.4).
 const PREFACE: usize = 24;
 /// After an accept that failed, as when descriptors run out.
-const PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
 /// One connection, with the place it takes.
 pub(super) struct Connection {
@@ -61,7 +61,7 @@ impl Connection {
         if self.heard >= PREFACE {
             return false;
         }
-        let until = self.accepted + FIRST_WORDS;
+        let until = self.accepted + PREFACE_TIMEOUT;
         let limit = self.limit.get_or_insert_with(|| Box::pin(sleep_until(until)));
         limit.as_mut().poll(context).is_ready()
     }
@@ -76,8 +76,9 @@ impl Connection {
             self.unread = None;
             return result;
         }
-        let limit =
-            self.unread.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + UNREAD)));
+        let limit = self
+            .unread
+            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + WRITE_TIMEOUT)));
         limit.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -85,11 +86,11 @@ impl Connection {
 /// The connections of a socket, until `stop`.
 pub(super) fn connections(
     listener: UnixListener,
-    judge: Judge,
+    judge: Authorizer,
     stop: CancellationToken,
 ) -> ReceiverStream<io::Result<Connection>> {
     let (accepted, connections) = mpsc::channel(1);
-    let strangers = Arc::new(Semaphore::new(STRANGERS));
+    let strangers = Arc::new(Semaphore::new(MAX_UNAUTHENTICATED));
     tokio::spawn(async move {
         loop {
             let stream = tokio::select! {
@@ -97,7 +98,7 @@ pub(super) fn connections(
                 stream = listener.accept() => stream,
             };
             let Ok((stream, _)) = stream else {
-                let _ = tokio::time::timeout(PAUSE, stop.cancelled()).await;
+                let _ = tokio::time::timeout(ACCEPT_BACKOFF, stop.cancelled()).await;
                 continue;
             };
             let allowed = stream.peer_cred().is_ok_and(|peer| judge.allows(peer.uid(), peer.gid()));
@@ -193,12 +194,12 @@ mod tests {
         if !first.is_empty() {
             assert_eq!(connection.read(&mut buffer).await.unwrap(), first.len());
         }
-        let more = tokio::time::timeout(10 * FIRST_WORDS, connection.read(&mut buffer)).await;
+        let more = tokio::time::timeout(10 * PREFACE_TIMEOUT, connection.read(&mut buffer)).await;
         match more {
             Err(_) => false,
             Ok(result) => {
                 assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
-                assert_eq!(connection.accepted.elapsed(), FIRST_WORDS);
+                assert_eq!(connection.accepted.elapsed(), PREFACE_TIMEOUT);
                 true
             }
         }
@@ -219,10 +220,10 @@ mod tests {
         let start = Instant::now();
         let sent = tokio::spawn(async move { connection.write_all(&vec![0; 8 << 20]).await });
         // Whoever reads a little has a little more time.
-        tokio::time::advance(UNREAD / 2).await;
+        tokio::time::advance(WRITE_TIMEOUT / 2).await;
         theirs.read_exact(&mut vec![0; 1 << 20]).await.unwrap();
         let error = sent.await.unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(start.elapsed() > UNREAD);
+        assert!(start.elapsed() > WRITE_TIMEOUT);
     }
 }

@@ -29,8 +29,8 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
 use crate::lookup::ServiceError;
-use crate::runtime::Daemon;
-use peer::Judge;
+use crate::runtime::Runtime;
+use peer::Authorizer;
 
 /// For a caller that names no deadline: psi-driver's own, which podman's lock imposes.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
@@ -41,22 +41,22 @@ const LARGEST_REQUEST: usize = 2 * MAX_SECRET_BYTES;
 /// Calls of one connection at once. psi-driver makes one; who makes many gets them answered in fewer turns.
 const CALLS: u32 = 32;
 /// Who has said nothing for so long is asked whether it is there…
-const SILENCE: Duration = Duration::from_secs(20);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// … and cut off when it does not answer: it has gone, or does not read what it asked for.
-const PONG: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long callers may take to go once psid stops; a client that says nothing must not hold it.
-const FAREWELL: Duration = Duration::from_secs(3);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 /// Serves the socket until `stop`, and ends the calls that are under way.
 pub async fn serve(
-    daemon: Arc<Daemon>,
+    daemon: Arc<Runtime>,
     listener: UnixListener,
     stop: CancellationToken,
 ) -> Result<(), String> {
     let listener =
         tokio::net::UnixListener::from_std(listener).map_err(|error| error.to_string())?;
     let (reporter, health) = tonic_health::server::health_reporter();
-    let judge = Judge::new(Arc::clone(&daemon));
+    let judge = Authorizer::new(Arc::clone(&daemon));
     let connections = incoming::connections(listener, judge.clone(), stop.clone());
     let driver = SecretDriverServer::new(driver::Driver(Arc::clone(&daemon)));
     let admin = CacheAdminServer::new(admin::Admin(Arc::clone(&daemon)));
@@ -65,8 +65,8 @@ pub async fn serve(
     let workloads = WorkloadAdminServer::new(workloads::Workloads(daemon));
     let server = Server::builder()
         .max_concurrent_streams(CALLS)
-        .http2_keepalive_interval(Some(SILENCE))
-        .http2_keepalive_timeout(Some(PONG))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_service(judged(health.max_decoding_message_size(LARGEST_REQUEST), &judge))
         .add_service(judged(driver.max_decoding_message_size(LARGEST_REQUEST), &judge))
         .add_service(judged(admin.max_decoding_message_size(LARGEST_REQUEST), &judge))
@@ -77,7 +77,7 @@ pub async fn serve(
     let farewell = async {
         stop.cancelled().await;
         reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-        let _ = tokio::time::timeout(FAREWELL, std::future::pending::<()>()).await;
+        let _ = tokio::time::timeout(SHUTDOWN_GRACE, std::future::pending::<()>()).await;
     };
     // By a worker, which goes on with the call itself: between the thread that waits in `main` and the
     // workers, each connection would cost two wake-ups of another thread.
@@ -91,7 +91,7 @@ pub async fn serve(
     }
 }
 
-fn judged<S>(service: S, judge: &Judge) -> InterceptedService<S, Judge> {
+fn judged<S>(service: S, judge: &Authorizer) -> InterceptedService<S, Authorizer> {
     InterceptedService::new(service, judge.clone())
 }
 

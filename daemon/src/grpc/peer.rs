@@ -7,15 +7,15 @@ use tonic::service::Interceptor;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
 
-use crate::runtime::Daemon;
+use crate::runtime::Runtime;
 
 /// More users than this are counted together: a user with subordinate uids has 65,536 of them.
 const COUNTED: usize = 1_024;
 
 /// Judges each call's peer.
 #[derive(Clone)]
-pub(super) struct Judge {
-    daemon: Arc<Daemon>,
+pub(super) struct Authorizer {
+    daemon: Arc<Runtime>,
     refused: Arc<Mutex<Refused>>,
 }
 
@@ -37,8 +37,8 @@ impl Refused {
     }
 }
 
-impl Judge {
-    pub(super) fn new(daemon: Arc<Daemon>) -> Self {
+impl Authorizer {
+    pub(super) fn new(daemon: Arc<Runtime>) -> Self {
         Self { daemon, refused: Arc::default() }
     }
 
@@ -76,7 +76,7 @@ fn peer<T>(request: &Request<T>) -> Option<(u32, u32)> {
 
 /// Refuses whoever may use secrets, and is neither root nor psid's own user: keys, every workload's
 /// registrations, and what the whole host depends on are no affair of theirs.
-pub(super) fn owner_only<T>(request: &Request<T>) -> Result<(), Status> {
+pub(super) fn require_admin<T>(request: &Request<T>) -> Result<(), Status> {
     match peer(request) {
         Some((uid, _)) if uid == 0 || uid == own_uid() => Ok(()),
         _ => Err(Status::permission_denied(
@@ -89,7 +89,7 @@ fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-impl Interceptor for Judge {
+impl Interceptor for Authorizer {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
         let (uid, gid) = peer(&request).ok_or_else(|| {
             Status::permission_denied("the kernel does not say who you are; use the unix socket")

@@ -6,30 +6,30 @@ use psi_proto::v1::{
     TaskStatus, Verdict as Told,
 };
 
-use crate::cache::Cause;
-use crate::lookup::{Held, Lookups, Offline, Verdict};
-use crate::model::clock::{Moment, Timestamp};
+use crate::cache::RemovalReason;
+use crate::lookup::{Held, Lookups, OutageReport, Verdict};
+use crate::model::clock::{Now, Timestamp};
 use crate::provider::Keeping;
-use crate::provider::upstream::{Tally, Upstream};
+use crate::provider::upstream::{ProviderCounters, Upstream};
 use crate::refresh::{Summary, Totals};
 use crate::registry::Registered;
-use crate::runtime::Daemon;
+use crate::runtime::Runtime;
 use crate::runtime::tasks::TaskReport;
 
 /// How many ids a status names.
 const NAMED: usize = 20;
 
-pub(super) async fn told(daemon: &Daemon, now: Moment) -> StatusResponse {
+pub(super) async fn told(daemon: &Runtime, now: Now) -> StatusResponse {
     let service = &daemon.service;
     let Lookups { hits, stale, misses, failed } = service.lookups();
-    let (entries, span, overdue) = service
-        .cache
-        .read(|cache| (cache.len() as u64, cache.fetch_span(), cache.overdue(now.tick) as u64));
+    let (entries, span, overdue) = service.cache.read(|cache| {
+        (cache.len() as u64, cache.fetch_span(), cache.past_max_stale(now.tick) as u64)
+    });
     let registered = service.registry.all();
     let count =
         |is: fn(&Registered) -> bool| registered.iter().filter(|(_, what)| is(what)).count() as u64;
     let written = daemon.persister().map(|persister| persister.state()).unwrap_or_default();
-    let Offline { now: at_once, after_reboot, unknown_why, .. } = daemon.offline(now).await;
+    let OutageReport { now: at_once, after_reboot, unknown_why, .. } = daemon.offline(now).await;
     let held = service.held(now);
     let degraded = daemon.degraded();
     let file = std::fs::metadata(&daemon.cache_path).ok();
@@ -101,7 +101,7 @@ fn named(ids: &[SecretId]) -> Vec<String> {
     ids.iter().take(NAMED).map(ToString::to_string).collect()
 }
 
-fn format_version(daemon: &Daemon) -> Option<u32> {
+fn format_version(daemon: &Runtime) -> Option<u32> {
     use std::io::Read;
     let mut header = [0; CacheHeader::LEN];
     std::fs::File::open(&daemon.cache_path).ok()?.read_exact(&mut header).ok()?;
@@ -127,8 +127,15 @@ fn totals(Totals { done, failed, removed, held }: Totals) -> PullTotals {
 fn provider(upstream: &Upstream) -> ProviderStatus {
     let health = upstream.health();
     let trouble = health.breaker.trouble();
-    let Tally { given, unreachable, throttled, unauthenticated, denied, gone, misbehaved } =
-        health.tally;
+    let ProviderCounters {
+        given,
+        unreachable,
+        throttled,
+        unauthenticated,
+        denied,
+        gone,
+        misbehaved,
+    } = health.tally;
     let is_asked =
         given + unreachable + throttled + unauthenticated + denied + gone + misbehaved > 0;
     let up = match (trouble, upstream.provider.keeping()) {
@@ -162,11 +169,11 @@ fn provider(upstream: &Upstream) -> ProviderStatus {
 
 fn held_secret(held: Held) -> HeldSecret {
     let why = match held.cause {
-        Cause::Gone => "gone",
-        Cause::Denied => "denied",
-        Cause::Removed => "removed",
-        Cause::Emptied => "emptied",
-        Cause::Misunderstood => "misunderstood",
+        RemovalReason::Gone => "gone",
+        RemovalReason::Denied => "denied",
+        RemovalReason::Removed => "removed",
+        RemovalReason::Emptied => "emptied",
+        RemovalReason::Misunderstood => "misunderstood",
     };
     HeldSecret {
         name: held.name,

@@ -18,14 +18,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::admin::event;
-use super::peer::owner_only;
+use super::peer::require_admin;
 use super::report::verdict;
 use super::{secret_id, status};
 use crate::model::clock;
 use crate::model::reference::Reference;
 use crate::refresh::{Order, Progress};
 use crate::registry::{Noted, Registered};
-use crate::runtime::Daemon;
+use crate::runtime::Runtime;
 use crate::runtime::tasks::caught;
 use crate::workloads::{self, Planned};
 
@@ -35,7 +35,7 @@ const KEY_OPENS: Duration = Duration::from_secs(60);
 /// How many secrets of a workload one message has.
 const SECRETS_AT_ONCE: usize = 1_000;
 
-pub(super) struct Workloads(pub(super) Arc<Daemon>);
+pub(super) struct Workloads(pub(super) Arc<Runtime>);
 
 type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 type Sender = mpsc::Sender<Result<PlanEvent, Status>>;
@@ -91,7 +91,7 @@ impl WorkloadAdmin for Workloads {
         &self,
         request: Request<RepointRequest>,
     ) -> Result<Response<RepointResponse>, Status> {
-        owner_only(&request)?;
+        require_admin(&request)?;
         let RepointRequest { id, reference } = request.into_inner();
         let reference = SecretBytes::new(reference.into_bytes());
         let changed = self.0.service.repoint(secret_id(&id)?, reference).await.map_err(status)?;
@@ -102,7 +102,7 @@ impl WorkloadAdmin for Workloads {
         &self,
         request: Request<NoteNamesRequest>,
     ) -> Result<Response<NoteNamesResponse>, Status> {
-        owner_only(&request)?;
+        require_admin(&request)?;
         let names = request.into_inner().names.into_iter();
         let names = names
             .map(|SecretName { id, name, store }| Ok((secret_id(&id)?, Noted { name, store })));
@@ -114,7 +114,7 @@ impl WorkloadAdmin for Workloads {
 }
 
 async fn tell_plan(
-    daemon: &Daemon,
+    daemon: &Runtime,
     pull: bool,
     events: &Sender,
 ) -> Result<(), mpsc::error::SendError<Result<PlanEvent, Status>>> {

@@ -251,7 +251,7 @@ impl TpmKey {
 }
 
 /// What helps where waiting does not.
-const LOST: &str = "if firmware, Secure Boot, the board or the TPM changed, `psi-driver cache recover` brings it back \
+const LOST: &str = "if firmware, Secure BootId, the board or the TPM changed, `psi-driver cache recover` brings it back \
      with the recovery key; only without one, `psi-driver cache init --backend tpm --force` makes a new key, and \
      what the old one sealed is lost";
 /// What helps where nothing is known.

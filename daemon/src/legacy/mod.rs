@@ -24,7 +24,7 @@ use serde::Deserialize;
 use serde_json::error::Category;
 use sha2::Sha256;
 
-use crate::crypto::aead::{DataKey, NONCE_LEN, Sealer, TAG_LEN};
+use crate::crypto::aead::{Aead, DataKey, NONCE_LEN, TAG_LEN};
 use crate::crypto::hybrid::{Hybrid, HybridError};
 use crate::model::clock::Timestamp;
 use crate::model::reference::Reference;
@@ -139,7 +139,7 @@ impl<'a> SealedCache<'a> {
     pub fn open(&self, key: &DataKey) -> Result<OldCache, LegacyError> {
         let plaintext = match &self.0 {
             Envelope::Tpm { nonce, sealed } => {
-                Sealer::new(key).open(*nonce, &[], sealed).map_err(|_| LegacyError::NotAuthentic)?
+                Aead::new(key).open(*nonce, &[], sealed).map_err(|_| LegacyError::NotAuthentic)?
             }
             Envelope::Hsm(hybrid) => hybrid.open(key)?,
         };

@@ -28,7 +28,7 @@ fn sealed(text: &[u8]) -> Vec<u8> {
     let nonce = [3; NONCE_LEN];
     let mut file = [b"PSIC\x01\x01".as_slice(), &nonce].concat();
     let text = SecretBytes::new(text.to_vec());
-    Sealer::new(&data_key(&[1; 32])).seal(nonce, &[], &text, &mut file);
+    Aead::new(&data_key(&[1; 32])).seal(nonce, &[], &text, &mut file);
     file
 }
 

@@ -7,27 +7,27 @@ use psi_common::SecretBytes;
 
 use super::Service;
 use crate::cache::shared::SharedCache;
-use crate::cache::{Entry, Ticket};
-use crate::model::clock::Moment;
-use crate::model::reference::Coordinates;
+use crate::cache::{Entry, FetchEpoch};
+use crate::model::clock::Now;
+use crate::model::reference::CacheKey;
 
 /// Which secrets of a directory are kept.
 pub(super) struct Siblings {
     /// A workload wants all of them.
     all: bool,
-    registered: HashSet<Coordinates>,
+    registered: HashSet<CacheKey>,
 }
 
 impl Service {
     /// The secrets beside one that psid has a use for.
-    pub(super) fn siblings(&self, at: &Coordinates) -> Siblings {
+    pub(super) fn siblings(&self, at: &CacheKey) -> Siblings {
         let upstreams = self.upstreams();
         let mut sources = upstreams.workloads.values().flat_map(|workload| {
             let upstream = upstreams.providers.get(&workload.provider);
             workload.sources.iter().filter_map(move |source| upstream?.provider.extent(source).ok())
         });
         let all = sources.any(|extent| extent.contains(at));
-        let is_beside = |other: &Coordinates| other.realm == at.realm && other.path == at.path;
+        let is_beside = |other: &CacheKey| other.realm == at.realm && other.path == at.path;
         let others = self.references().map(|(_, _, other)| other);
         Siblings { all, registered: others.filter(is_beside).collect() }
     }
@@ -38,11 +38,11 @@ impl Siblings {
     pub(super) fn keep(
         &self,
         cache: &SharedCache,
-        beside: Vec<(Coordinates, SecretBytes)>,
-        (began, now): (Moment, Moment),
-        ticket: Ticket,
+        beside: Vec<(CacheKey, SecretBytes)>,
+        (began, now): (Now, Now),
+        epoch: FetchEpoch,
     ) {
-        let wanted = |at: &Coordinates| self.all || self.registered.contains(at);
+        let wanted = |at: &CacheKey| self.all || self.registered.contains(at);
         let wanted: Vec<_> = beside.into_iter().filter(|(at, _)| wanted(at)).collect();
         if wanted.is_empty() {
             return;
@@ -50,7 +50,7 @@ impl Siblings {
         cache.change(|cache| {
             for (at, value) in wanted {
                 if cache.fetched(&at).is_none_or(|fetched| fetched <= began.tick) {
-                    cache.put(&at, Entry::new(value, now.wall), now, ticket);
+                    cache.put(&at, Entry::new(value, now.wall), now, epoch);
                 }
             }
         });

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::cache::Refusal;
+use crate::cache::NegativeReason;
 use crate::provider::ProviderError;
 use crate::registry::RegistryError;
 
@@ -25,12 +25,12 @@ pub enum ServiceError {
 
 /// Whether an error is the provider's answer about what it was asked for: to ask again at once would bring
 /// the same.
-pub fn refusal(error: &ProviderError) -> Option<Refusal> {
+pub fn refusal(error: &ProviderError) -> Option<NegativeReason> {
     match error {
-        ProviderError::NotFound(why) => Some(Refusal::Gone(why.as_str().into())),
-        ProviderError::Denied(why) => Some(Refusal::Denied(why.as_str().into())),
-        ProviderError::Misbehaved(why) => Some(Refusal::Misunderstood(why.as_str().into())),
-        ProviderError::Failed(why) => Some(Refusal::Failed(why.as_str().into())),
+        ProviderError::NotFound(why) => Some(NegativeReason::Gone(why.as_str().into())),
+        ProviderError::Denied(why) => Some(NegativeReason::Denied(why.as_str().into())),
+        ProviderError::Misbehaved(why) => Some(NegativeReason::Misunderstood(why.as_str().into())),
+        ProviderError::Failed(why) => Some(NegativeReason::Failed(why.as_str().into())),
         _ => None,
     }
 }
@@ -47,19 +47,19 @@ pub(super) fn bad_reference(why: String) -> ServiceError {
     ))
 }
 
-pub(super) fn refused(provider: &str, refusal: &Refusal) -> ServiceError {
+pub(super) fn refused(provider: &str, refusal: &NegativeReason) -> ServiceError {
     match refusal {
-        Refusal::Gone(why) => ServiceError::NotFound(format!(
+        NegativeReason::Gone(why) => ServiceError::NotFound(format!(
             "{provider} has no such secret: {why}; check project, path and key"
         )),
-        Refusal::Denied(why) => ServiceError::Denied(format!(
+        NegativeReason::Denied(why) => ServiceError::Denied(format!(
             "{provider} denies it: {why}; check the identity's credentials and permissions"
         )),
-        Refusal::Failed(why) => ServiceError::Unavailable(format!(
+        NegativeReason::Failed(why) => ServiceError::Unavailable(format!(
             "{provider} fails to answer for it: {why}, and the value is not cached; try again in a minute, and \
              look into the provider's log if that lasts"
         )),
-        Refusal::Misunderstood(why) => ServiceError::Unavailable(format!(
+        NegativeReason::Misunderstood(why) => ServiceError::Unavailable(format!(
             "{provider} does not give what it is asked for: {why}, and the value is not cached; check the \
              reference, and [providers.{provider}] in the config"
         )),

@@ -8,34 +8,37 @@ use tokio::time::Instant;
 
 use super::beside::Siblings;
 use super::error::refusal;
-use super::{GRACE, Service};
+use super::{STALE_WAIT, Service};
 use crate::cache::shared::SharedCache;
-use crate::cache::{Answer, Cache, Entry, Ticket, Verdict};
-use crate::model::clock::Moment;
-use crate::model::reference::Coordinates;
+use crate::cache::{Answer, Cache, Entry, EvictionDecision, FetchEpoch};
+use crate::model::clock::Now;
+use crate::model::reference::CacheKey;
 use crate::provider::upstream::{Call, CallError, Upstream};
 use crate::provider::{Fetched, Keeping, ProviderError};
-use crate::registry::resolved::Link;
+use crate::registry::resolved::ResolvedReference;
 
 /// How long after a failed request a lookup without a servable value asks again, once.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// What is asked for, and by when.
-pub(super) struct Question<'a> {
+pub(super) struct FetchRequest<'a> {
     pub(super) upstream: &'a Arc<Upstream>,
-    pub(super) at: &'a Coordinates,
-    pub(super) link: &'a Arc<Link>,
+    pub(super) at: &'a CacheKey,
+    pub(super) link: &'a Arc<ResolvedReference>,
     /// Whether there is a value to serve without an answer.
     pub(super) servable: bool,
-    pub(super) now: Moment,
+    pub(super) now: Now,
     pub(super) deadline: Instant,
 }
 
 impl Service {
     /// Asks the provider. If a servable value exists, the lookup does not wait for a provider that is known
     /// to be in trouble; else it waits out one failure, for a single failure is no outage.
-    pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Arc<Entry>, ProviderError> {
-        let Question { upstream, at, servable, now, deadline, .. } = *question;
+    pub(super) async fn ask(
+        &self,
+        question: &FetchRequest<'_>,
+    ) -> Result<Arc<Entry>, ProviderError> {
+        let FetchRequest { upstream, at, servable, now, deadline, .. } = *question;
         if let Some(why) = self.drill.forbids(upstream.provider.keeping(), now.mono) {
             return Err(ProviderError::Unreachable(why));
         }
@@ -76,20 +79,20 @@ impl Service {
     /// Asks, or joins who asks already.
     async fn ask_once(
         &self,
-        question: &Question<'_>,
+        question: &FetchRequest<'_>,
         call: &Call,
     ) -> Result<Arc<Entry>, ProviderError> {
-        let Question { upstream, at, link, servable, now, deadline } = *question;
-        let patience = if servable { deadline.min(now.mono + GRACE) } else { deadline };
-        let ticket = self.cache.read(Cache::ticket);
-        let flight = self.inflight.join((at.clone(), ticket), || {
+        let FetchRequest { upstream, at, link, servable, now, deadline } = *question;
+        let patience = if servable { deadline.min(now.mono + STALE_WAIT) } else { deadline };
+        let epoch = self.cache.read(Cache::begin_fetch);
+        let flight = self.inflight.join((at.clone(), epoch), || {
             let (upstream, cache) = (Arc::clone(upstream), Arc::clone(&self.cache));
             let fetch = Fetch {
                 call: call.clone(),
                 at: at.clone(),
                 link: Arc::clone(link),
                 siblings: self.siblings(at),
-                ticket,
+                epoch,
             };
             fetch.run(upstream, cache, now.lately())
         });
@@ -104,10 +107,10 @@ impl Service {
 /// One fetch: its answer goes into the cache, and its fate to the provider's health.
 struct Fetch {
     call: Call,
-    at: Coordinates,
-    link: Arc<Link>,
+    at: CacheKey,
+    link: Arc<ResolvedReference>,
     siblings: Siblings,
-    ticket: Ticket,
+    epoch: FetchEpoch,
 }
 
 impl Fetch {
@@ -115,19 +118,19 @@ impl Fetch {
         self,
         upstream: Arc<Upstream>,
         cache: Arc<SharedCache>,
-        began: Moment,
+        began: Now,
     ) -> Result<Arc<Entry>, ProviderError> {
-        let Self { call, at, link, siblings, ticket } = self;
-        let answer = upstream.call(&call, began, upstream.provider.fetch(&link, ticket)).await;
+        let Self { call, at, link, siblings, epoch } = self;
+        let answer = upstream.call(&call, began, upstream.provider.fetch(&link, epoch)).await;
         let now = began.lately();
         let error = match answer {
             Ok(Fetched { value, beside }) => {
-                siblings.keep(&cache, beside, (began, now), ticket);
+                siblings.keep(&cache, beside, (began, now), epoch);
                 return Ok(match upstream.provider.keeping() {
                     Keeping::OnDisk => cache
-                        .change(|cache| cache.put(&at, Entry::new(value, now.wall), now, ticket)),
+                        .change(|cache| cache.put(&at, Entry::new(value, now.wall), now, epoch)),
                     Keeping::InRam => cache.change_in_ram(|cache| {
-                        cache.put(&at, Entry::in_ram(value, now.wall), now, ticket)
+                        cache.put(&at, Entry::in_ram(value, now.wall), now, epoch)
                     }),
                 });
             }
@@ -135,7 +138,7 @@ impl Fetch {
             Err(CallError::Answered(error)) => error,
         };
         if let Some(refusal) = refusal(&error) {
-            let evicted = |verdict: &Verdict| *verdict == Verdict::Evicted;
+            let evicted = |verdict: &EvictionDecision| *verdict == EvictionDecision::Evicted;
             let verdict = cache.change_if(|cache| cache.doubt(&at, &refusal, now.tick), evicted);
             if evicted(&verdict) {
                 tracing::warn!("dropped {} from the cache: {error}", **link);

@@ -19,32 +19,32 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::cache::shared::SharedCache;
-use crate::cache::{Answer, Entry, Ticket};
+use crate::cache::{Answer, Entry, FetchEpoch};
 use crate::lookup::outage_drill::Drill;
-use crate::lookup::readiness::Gate;
-use crate::lookup::single_flight::Inflight;
-use crate::model::clock::{Moment, Timestamp};
-use crate::model::reference::{Coordinates, Reference, shown};
+use crate::lookup::readiness::Readiness;
+use crate::lookup::single_flight::SingleFlight;
+use crate::model::clock::{Now, Timestamp};
+use crate::model::reference::{CacheKey, Reference, shown};
 use crate::provider::ProviderError;
 use crate::provider::upstream::{Upstream, Upstreams};
 use crate::registry::reference_file::{ReferenceFile, ReferenceFileError};
-use crate::registry::resolved::Link;
+use crate::registry::resolved::ResolvedReference;
 use crate::registry::{Registered, Registration, Registry, RegistryError};
 use crate::runtime::tasks::Tasks;
 use classify::Look;
 use error::{bad_reference, is_taken_back, no_answer, refused, too_old};
-use fetch::Question;
+use fetch::FetchRequest;
 
 pub use error::{ServiceError, refusal};
-pub use offline::{Circumstances, Failing, Offline, Verdict};
+pub use offline::{Circumstances, Failing, OutageReport, Verdict};
 use report::Counters;
 pub use report::{Held, Lookups};
 
 /// How long a lookup that holds a servable value waits for a newer one. Podman holds its lock meanwhile.
-const GRACE: Duration = Duration::from_secs(1);
+const STALE_WAIT: Duration = Duration::from_secs(1);
 
 /// What is left of a lookup's time to ask a provider, when the key does not open.
-const LIVE: Duration = Duration::from_secs(4);
+const FETCH_RESERVE: Duration = Duration::from_secs(4);
 
 /// The daemon's core.
 pub struct Service {
@@ -53,7 +53,7 @@ pub struct Service {
     /// What is known.
     pub cache: Arc<SharedCache>,
     /// Closed while the key is being opened, without which little is known.
-    pub gate: Gate,
+    pub gate: Readiness,
     /// Told when a provider is back.
     pub recovered: Arc<Notify>,
     /// Whether providers are treated as out, to see what that would cost.
@@ -61,14 +61,14 @@ pub struct Service {
     /// What runs beside the lookups.
     pub tasks: Arc<Tasks>,
     upstreams: RwLock<Arc<Upstreams>>,
-    inflight: Inflight<(Coordinates, Ticket), Result<Arc<Entry>, ProviderError>>,
+    inflight: SingleFlight<(CacheKey, FetchEpoch), Result<Arc<Entry>, ProviderError>>,
     lookups: Counters,
     /// Where deleted registrations led, and when they were deleted.
-    deleted: Mutex<HashMap<Coordinates, Timestamp>>,
+    deleted: Mutex<HashMap<CacheKey, Timestamp>>,
 }
 
 /// Which secret is wanted.
-pub enum Wanted {
+pub enum SecretSelector {
     /// Podman's id.
     Id(SecretId),
     /// `WORKLOAD--KEY`, or a reference as JSON.
@@ -108,7 +108,7 @@ enum Served {
 enum Resolved {
     Literal(Arc<SecretBytes>),
     /// Best first.
-    References(Vec<Arc<Link>>),
+    References(Vec<Arc<ResolvedReference>>),
 }
 
 impl Service {
@@ -119,12 +119,12 @@ impl Service {
         Self {
             registry,
             cache,
-            gate: Gate::default(),
+            gate: Readiness::default(),
             recovered,
             drill: Arc::default(),
             tasks: Arc::default(),
             upstreams: RwLock::new(Arc::new(upstreams)),
-            inflight: Inflight::default(),
+            inflight: SingleFlight::default(),
             lookups: Counters::default(),
             deleted: Mutex::default(),
         }
@@ -133,8 +133,8 @@ impl Service {
     /// A secret's value: from RAM where it may, from its provider where it must, by `deadline`.
     pub async fn lookup(
         &self,
-        wanted: &Wanted,
-        now: Moment,
+        wanted: &SecretSelector,
+        now: Now,
         deadline: Instant,
     ) -> Result<Value, ServiceError> {
         let found = self.find(wanted, now, deadline).await;
@@ -147,12 +147,12 @@ impl Service {
 
     async fn find(
         &self,
-        wanted: &Wanted,
-        now: Moment,
+        wanted: &SecretSelector,
+        now: Now,
         deadline: Instant,
     ) -> Result<(Value, Served), ServiceError> {
         if !self.gate.is_open() && !self.is_in_ram(wanted, now) {
-            self.gate.passed(deadline - LIVE).await;
+            self.gate.passed(deadline - FETCH_RESERVE).await;
         }
         let mut resolved = self.resolve(wanted);
         // What is sealed here has no provider that could be asked instead.
@@ -185,13 +185,13 @@ impl Service {
         Err(failure)
     }
 
-    fn is_known_without(&self, link: &Link) -> bool {
+    fn is_known_without(&self, link: &ResolvedReference) -> bool {
         let at = self.led(link);
         at.is_some_and(|at| self.cache.read(|cache| cache.is_known_without(&at)))
     }
 
-    fn is_in_ram(&self, wanted: &Wanted, now: Moment) -> bool {
-        let known = |link: &Arc<Link>| {
+    fn is_in_ram(&self, wanted: &SecretSelector, now: Now) -> bool {
+        let known = |link: &Arc<ResolvedReference>| {
             let at = self.led(link);
             at.is_some_and(|at| {
                 matches!(self.cache.read(|cache| cache.get(&at, now.tick)), Answer::Fresh(_))
@@ -206,8 +206,8 @@ impl Service {
 
     async fn find_one(
         &self,
-        link: &Arc<Link>,
-        now: Moment,
+        link: &Arc<ResolvedReference>,
+        now: Now,
         deadline: Instant,
     ) -> Result<(Arc<Entry>, Served), ServiceError> {
         let upstreams = self.upstreams();
@@ -220,21 +220,23 @@ impl Service {
                 link.remember(&upstreams, at, &entry);
                 return Ok(self.serve(entry, Served::Ram));
             }
-            Answer::KnownAbsent(refusal) => return Err(refused(&upstream.name, &refusal)),
-            Answer::Stale { entry, servable, overdue } => Some((entry, servable, overdue)),
+            Answer::NegativeHit(refusal) => return Err(refused(&upstream.name, &refusal)),
+            Answer::Stale { entry, servable, past_max_stale } => {
+                Some((entry, servable, past_max_stale))
+            }
             Answer::Missing => None,
         };
         let servable = matches!(known, Some((_, true, _)));
-        let question = Question { upstream, at, link, servable, now, deadline };
+        let question = FetchRequest { upstream, at, link, servable, now, deadline };
         // In a box of its own: each lookup is as large as all that it may have to do, and most are hits.
         let error = match Box::pin(self.ask(&question)).await {
             Ok(entry) => return Ok(self.serve(entry, Served::Provider)),
             Err(error) => error,
         };
         match known {
-            Some((entry, true, overdue)) if self.may_stand_in(at, &error) => {
-                if overdue {
-                    tell_overdue(&entry, link, &error);
+            Some((entry, true, past_max_stale)) if self.may_stand_in(at, &error) => {
+                if past_max_stale {
+                    warn_past_max_stale(&entry, link, &error);
                 }
                 Ok(self.serve(entry, Served::Stale))
             }
@@ -245,7 +247,7 @@ impl Service {
 
     /// Whether a known value is served in place of an answer: in an outage, and as long as the provider
     /// has not confirmed that the secret is gone or denied.
-    fn may_stand_in(&self, at: &Coordinates, error: &ProviderError) -> bool {
+    fn may_stand_in(&self, at: &CacheKey, error: &ProviderError) -> bool {
         refusal(error).is_none() || self.cache.read(|cache| cache.contains(at))
     }
 
@@ -311,12 +313,7 @@ impl Service {
     /// Forgets a registration; false when there was none. Its value stays for some seconds: podman
     /// deletes before it stores, on `create --replace`. Without `force`, it is refused while nothing could be
     /// stored in its place.
-    pub async fn delete(
-        &self,
-        id: SecretId,
-        now: Moment,
-        force: bool,
-    ) -> Result<bool, ServiceError> {
+    pub async fn delete(&self, id: SecretId, now: Now, force: bool) -> Result<bool, ServiceError> {
         if let Some(Registered::Reference(link)) = self.registry.get(id)
             && let Some(at) = self.led(&link)
         {
@@ -326,14 +323,14 @@ impl Service {
     }
 
     /// Where the references led whose registration was deleted `age` ago or earlier; each once.
-    pub fn take_deleted(&self, now: Timestamp, age: Duration) -> HashSet<Coordinates> {
+    pub fn take_deleted(&self, now: Timestamp, age: Duration) -> HashSet<CacheKey> {
         let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = |_: &Coordinates, since: &mut Timestamp| since.age(now) >= age;
+        let is_due = |_: &CacheKey, since: &mut Timestamp| since.age(now) >= age;
         deleted.extract_if(is_due).map(|(at, _)| at).collect()
     }
 
     /// Drops a secret from the cache; false when it was not in it.
-    pub fn invalidate(&self, wanted: &Wanted) -> Result<bool, ServiceError> {
+    pub fn invalidate(&self, wanted: &SecretSelector) -> Result<bool, ServiceError> {
         let Resolved::References(links) = self.resolve(wanted)? else {
             return Err(ServiceError::Malformed(
                 "it is a literal, which no provider could bring back; to remove it, use `podman secret rm`".into(),
@@ -348,7 +345,7 @@ impl Service {
     }
 
     /// The registered references and where they lead.
-    pub fn references(&self) -> impl Iterator<Item = (SecretId, Arc<Link>, Coordinates)> {
+    pub fn references(&self) -> impl Iterator<Item = (SecretId, Arc<ResolvedReference>, CacheKey)> {
         self.registry.all().into_iter().filter_map(|(id, what)| match what {
             Registered::Reference(link) => {
                 let at = self.led(&link)?;
@@ -359,28 +356,30 @@ impl Service {
     }
 
     /// What is wanted, as people write it.
-    fn label(&self, wanted: &Wanted) -> String {
+    fn label(&self, wanted: &SecretSelector) -> String {
         match wanted {
-            Wanted::Id(id) => match self.registry.get(*id) {
+            SecretSelector::Id(id) => match self.registry.get(*id) {
                 Some(Registered::Reference(link)) => format!("{id} ({})", **link),
                 _ => id.to_string(),
             },
-            Wanted::Name(name) => name.chars().take(200).flat_map(char::escape_debug).collect(),
+            SecretSelector::Name(name) => {
+                name.chars().take(200).flat_map(char::escape_debug).collect()
+            }
         }
     }
 
     /// Where a reference leads, if its provider is configured and takes it.
-    pub fn coordinates(&self, reference: &Reference) -> Option<Coordinates> {
+    pub fn coordinates(&self, reference: &Reference) -> Option<CacheKey> {
         self.place_of(reference).ok()
     }
 
     /// Likewise, or why it leads nowhere.
-    pub fn place_of(&self, reference: &Reference) -> Result<Coordinates, ServiceError> {
+    pub fn place_of(&self, reference: &Reference) -> Result<CacheKey, ServiceError> {
         accepted(&self.upstreams(), reference).map(|(_, at)| at)
     }
 
     /// Likewise, found out once.
-    fn led(&self, link: &Link) -> Option<Coordinates> {
+    fn led(&self, link: &ResolvedReference) -> Option<CacheKey> {
         place(&self.upstreams(), link).ok().map(|(_, at)| at)
     }
 
@@ -401,25 +400,25 @@ impl Service {
         *self.upstreams.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(upstreams);
     }
 
-    fn resolve(&self, wanted: &Wanted) -> Result<Resolved, ServiceError> {
+    fn resolve(&self, wanted: &SecretSelector) -> Result<Resolved, ServiceError> {
         let references = match wanted {
-            Wanted::Id(id) => match self.registry.find(*id)? {
+            SecretSelector::Id(id) => match self.registry.find(*id)? {
                 Registered::Literal(value) => return Ok(Resolved::Literal(value)),
                 Registered::Reference(link) => vec![link],
                 Registered::Unusable(why) => return Err(ServiceError::NoKey(why.to_string())),
                 Registered::Unreadable(why) => return Err(RegistryError::Unreadable(why).into()),
             },
-            Wanted::Name(name) if name.starts_with('{') => {
+            SecretSelector::Name(name) if name.starts_with('{') => {
                 let reference = Reference::parse(name.as_bytes()).ok_or_else(|| {
                     bad_reference("it is no JSON object of strings with a \"provider\"".into())
                 })?;
-                vec![Arc::new(Link::new(reference))]
+                vec![Arc::new(ResolvedReference::new(reference))]
             }
-            Wanted::Name(name) => self
+            SecretSelector::Name(name) => self
                 .upstreams()
                 .by_name(name)
                 .into_iter()
-                .map(|one| Arc::new(Link::new(one)))
+                .map(|one| Arc::new(ResolvedReference::new(one)))
                 .collect(),
         };
         if references.is_empty() {
@@ -445,7 +444,7 @@ fn upstream_of<'a>(
 fn accepted(
     upstreams: &Upstreams,
     reference: &Reference,
-) -> Result<(Arc<Upstream>, Coordinates), ServiceError> {
+) -> Result<(Arc<Upstream>, CacheKey), ServiceError> {
     let upstream = upstream_of(upstreams, reference)?;
     let at = upstream.provider.accept(reference).map_err(bad_reference)?;
     Ok((Arc::clone(upstream), at))
@@ -454,8 +453,8 @@ fn accepted(
 /// Likewise, found out once.
 fn place(
     upstreams: &Arc<Upstreams>,
-    link: &Link,
-) -> Result<(Arc<Upstream>, Coordinates), ServiceError> {
+    link: &ResolvedReference,
+) -> Result<(Arc<Upstream>, CacheKey), ServiceError> {
     let upstream = upstream_of(upstreams, link)?;
     let accept = |reference: &Reference| upstream.provider.accept(reference);
     let at = link.coordinates(upstreams, accept).map_err(bad_reference)?;
@@ -463,8 +462,8 @@ fn place(
 }
 
 /// A value that is too old for the config is served to a container that runs; the log is told once.
-fn tell_overdue(entry: &Entry, reference: &Reference, error: &ProviderError) {
-    if entry.tell_overdue() {
+fn warn_past_max_stale(entry: &Entry, reference: &Reference, error: &ProviderError) {
+    if entry.warn_past_max_stale() {
         tracing::warn!(
             "{reference} is older than max_stale, and served all the same: it was served since the boot, and a \
              container may be running with it ({error})"

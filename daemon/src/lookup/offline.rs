@@ -7,13 +7,13 @@ use psi_common::SecretId;
 
 use super::{Service, accepted, place};
 use crate::cache::Answer;
-use crate::model::clock::Moment;
+use crate::model::clock::Now;
 use crate::model::reach::Reach;
-use crate::model::reference::{Coordinates, Reference};
+use crate::model::reference::{CacheKey, Reference};
 use crate::provider::Keeping;
 use crate::provider::upstream::Upstream;
 use crate::registry::Registered;
-use crate::registry::resolved::Link;
+use crate::registry::resolved::ResolvedReference;
 
 /// Whether something is so, as far as psid knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Verdict {
 
 /// The registered ids that would not resolve with no provider in reach, and those of which that is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Offline {
+pub struct OutageReport {
     /// How many secrets are registered.
     pub registered: usize,
     /// Right now.
@@ -58,11 +58,11 @@ pub struct Circumstances {
     /// Whether the data key would open again after a reboot.
     pub key: Reach,
     /// Why what is not there may be there in a moment.
-    pub unsettled: Option<String>,
+    pub invalidated_unconfirmed: Option<String>,
 }
 
 /// Whether a secret resolves without its provider.
-struct Outlook {
+struct OutageReadiness {
     /// Now.
     now: Reach,
     /// After a reboot.
@@ -103,10 +103,10 @@ impl From<&Reach> for Verdict {
 
 impl Service {
     /// Tries every registered secret without a network.
-    pub fn self_test(&self, now: Moment, around: &Circumstances) -> Offline {
+    pub fn self_test(&self, now: Now, around: &Circumstances) -> OutageReport {
         let all = self.registry.all();
-        let mut offline = Offline { registered: all.len(), ..Offline::default() };
-        let Offline { now: at_once, after_reboot, unknown_why, .. } = &mut offline;
+        let mut offline = OutageReport { registered: all.len(), ..OutageReport::default() };
+        let OutageReport { now: at_once, after_reboot, unknown_why, .. } = &mut offline;
         if let Some(why) = self.registry.fault() {
             unknown_why.insert(format!("the registered secrets cannot be read: {why}"));
         } else if all.is_empty() {
@@ -125,7 +125,7 @@ impl Service {
     }
 
     /// Whether a reference would resolve after a reboot with no provider in reach.
-    pub fn survives(&self, reference: &Reference, now: Moment, around: &Circumstances) -> Verdict {
+    pub fn survives(&self, reference: &Reference, now: Now, around: &Circumstances) -> Verdict {
         match accepted(&self.upstreams(), reference) {
             Ok((upstream, at)) => {
                 Verdict::from(&self.outlook_at(&upstream, &at, now, around).after_reboot)
@@ -138,53 +138,61 @@ impl Service {
     pub fn registration_survives(
         &self,
         what: &Registered,
-        now: Moment,
+        now: Now,
         around: &Circumstances,
     ) -> Verdict {
         Verdict::from(&self.outlook(what, now, around).after_reboot)
     }
 
-    fn outlook(&self, what: &Registered, now: Moment, around: &Circumstances) -> Outlook {
+    fn outlook(&self, what: &Registered, now: Now, around: &Circumstances) -> OutageReadiness {
         match what {
             Registered::Literal(_) => {
-                Outlook { now: Reach::Ready, after_reboot: around.key.clone() }
+                OutageReadiness { now: Reach::Ready, after_reboot: around.key.clone() }
             }
             // Nobody can tell what is in it.
             Registered::Unreadable(why) => {
                 let why = format!("a registered secret cannot be read: {why}");
-                Outlook { now: Reach::Unknown(why.clone()), after_reboot: Reach::Unknown(why) }
+                OutageReadiness {
+                    now: Reach::Unknown(why.clone()),
+                    after_reboot: Reach::Unknown(why),
+                }
             }
             Registered::Unusable(_) => {
-                Outlook { now: around.missing(), after_reboot: around.missing() }
+                OutageReadiness { now: around.missing(), after_reboot: around.missing() }
             }
             Registered::Reference(link) => self.outlook_of(link, now, around),
         }
     }
 
-    fn outlook_of(&self, link: &Link, now: Moment, around: &Circumstances) -> Outlook {
+    fn outlook_of(
+        &self,
+        link: &ResolvedReference,
+        now: Now,
+        around: &Circumstances,
+    ) -> OutageReadiness {
         match place(&self.upstreams(), link) {
             Ok((upstream, at)) => self.outlook_at(&upstream, &at, now, around),
-            Err(_) => Outlook { now: Reach::Out, after_reboot: Reach::Out },
+            Err(_) => OutageReadiness { now: Reach::Out, after_reboot: Reach::Out },
         }
     }
 
     fn outlook_at(
         &self,
         upstream: &Upstream,
-        at: &Coordinates,
-        now: Moment,
+        at: &CacheKey,
+        now: Now,
         around: &Circumstances,
-    ) -> Outlook {
+    ) -> OutageReadiness {
         let (is_here, is_refused, outlives) = self.cache.read(|cache| {
             let answer = cache.get(at, now.tick);
             let is_here = matches!(answer, Answer::Fresh(_) | Answer::Stale { servable: true, .. });
-            let is_refused = matches!(answer, Answer::KnownAbsent(_));
+            let is_refused = matches!(answer, Answer::NegativeHit(_));
             (is_here, is_refused, cache.outlives_reboot(at, now.tick))
         });
         if upstream.provider.keeping() == Keeping::InRam {
             return of_token(upstream.provider.reach(), is_here, is_refused);
         }
-        Outlook {
+        OutageReadiness {
             now: if is_here { Reach::Ready } else { around.missing() },
             after_reboot: match outlives {
                 true if around.persisted => around.key.clone(),
@@ -196,7 +204,7 @@ impl Service {
 }
 
 /// What a token opened stays in RAM; after a reboot it takes the token, and nothing else.
-fn of_token(token: Reach, is_here: bool, is_refused: bool) -> Outlook {
+fn of_token(token: Reach, is_here: bool, is_refused: bool) -> OutageReadiness {
     let unopened = || {
         Reach::Unknown(
             "a sealed secret was not opened since the start, and only a lookup tells whether the token opens it"
@@ -209,12 +217,12 @@ fn of_token(token: Reach, is_here: bool, is_refused: bool) -> Outlook {
         Reach::Ready => unopened(),
         other => other,
     };
-    Outlook { now: if is_here { Reach::Ready } else { opens.clone() }, after_reboot: opens }
+    OutageReadiness { now: if is_here { Reach::Ready } else { opens.clone() }, after_reboot: opens }
 }
 
 impl Circumstances {
     /// What is not there.
     fn missing(&self) -> Reach {
-        self.unsettled.clone().map_or(Reach::Out, Reach::Unknown)
+        self.invalidated_unconfirmed.clone().map_or(Reach::Out, Reach::Unknown)
     }
 }

@@ -39,7 +39,7 @@ pub struct Failed {
 }
 
 /// A drill under way; dropped, it is over.
-pub struct Lease {
+pub struct OutageGuard {
     drill: Arc<Drill>,
     news: mpsc::UnboundedReceiver<Failed>,
     until: Instant,
@@ -56,7 +56,7 @@ pub struct Outcome {
 
 impl Drill {
     /// Begins a drill until `until`; `Err` tells until when another one runs.
-    pub fn begin(self: &Arc<Self>, until: Instant, now: Instant) -> Result<Lease, Instant> {
+    pub fn begin(self: &Arc<Self>, until: Instant, now: Instant) -> Result<OutageGuard, Instant> {
         let mut running = self.lock();
         if let Some(other) = running.as_ref().filter(|other| now < other.until) {
             return Err(other.until);
@@ -65,7 +65,7 @@ impl Drill {
         let failed = BTreeSet::new();
         *running = Some(Running { until, lookups: 0, failed_lookups: 0, failed, news });
         self.is_on.store(true, Ordering::Relaxed);
-        Ok(Lease { drill: Arc::clone(self), news: receiver, until })
+        Ok(OutageGuard { drill: Arc::clone(self), news: receiver, until })
     }
 
     /// Why a provider that keeps its values so may not be asked now. A token is no network.
@@ -104,7 +104,7 @@ impl Drill {
     }
 }
 
-impl Lease {
+impl OutageGuard {
     /// The next secret whose lookup failed; nothing once the drill's time is over.
     pub async fn failed(&mut self) -> Option<Failed> {
         tokio::time::timeout_at(self.until, self.news.recv()).await.ok().flatten()
@@ -120,7 +120,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for OutageGuard {
     fn drop(&mut self) {
         let mut running = self.drill.lock();
         // One whose time was over may have been followed by another one.

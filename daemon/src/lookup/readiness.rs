@@ -5,10 +5,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Open unless somebody opens a key.
-pub struct Gate(watch::Sender<bool>);
+pub struct Readiness(watch::Sender<bool>);
 
 /// Opens the gate when it is dropped.
-pub struct Opening<'a>(&'a Gate);
+pub struct Opening<'a>(&'a Readiness);
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
@@ -16,13 +16,13 @@ impl Drop for Opening<'_> {
     }
 }
 
-impl Default for Gate {
+impl Default for Readiness {
     fn default() -> Self {
         Self(watch::Sender::new(true))
     }
 }
 
-impl Gate {
+impl Readiness {
     /// Lets everybody through.
     pub fn open(&self) {
         self.0.send_replace(true);
@@ -66,7 +66,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_comes_waits_until_it_opens_or_the_limit() {
-        let gate = Gate::default();
+        let gate = Readiness::default();
         let start = Instant::now();
         let limit = start + Duration::from_secs(5);
         gate.passed(limit).await;

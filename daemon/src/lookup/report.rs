@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use psi_common::SecretId;
 
 use super::{Served, Service};
-use crate::cache::{Cache, Cause};
-use crate::model::clock::{Moment, Timestamp};
+use crate::cache::{Cache, RemovalReason};
+use crate::model::clock::{Now, Timestamp};
 
 /// Lookups since the start; each is in one of the counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub struct Held {
     /// The registered ids that refer to it.
     pub ids: Vec<SecretId>,
     /// Why it is in doubt.
-    pub cause: Cause,
+    pub cause: RemovalReason,
     /// Since when.
     pub since: Timestamp,
 }
@@ -65,7 +65,7 @@ impl Service {
     }
 
     /// What is served although its provider took it back.
-    pub fn held(&self, now: Moment) -> Vec<Held> {
+    pub fn held(&self, now: Now) -> Vec<Held> {
         let doubted = self.cache.read(Cache::doubted);
         if doubted.is_empty() {
             return Vec::new();

@@ -7,23 +7,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 /// The fetches that are out, by what they fetch.
-pub struct Inflight<K, T> {
+pub struct SingleFlight<K, T> {
     flights: Arc<Mutex<HashMap<K, watch::Receiver<Option<T>>>>>,
 }
 
 /// Removes a flight when it ends, however it ends.
-struct Landing<K: Eq + Hash, T> {
+struct FlightGuard<K: Eq + Hash, T> {
     flights: Arc<Mutex<HashMap<K, watch::Receiver<Option<T>>>>>,
     key: K,
 }
 
-impl<K, T> Default for Inflight<K, T> {
+impl<K, T> Default for SingleFlight<K, T> {
     fn default() -> Self {
         Self { flights: Arc::default() }
     }
 }
 
-impl<K, T> Inflight<K, T>
+impl<K, T> SingleFlight<K, T>
 where
     K: Eq + Hash + Clone + Send + 'static,
     T: Clone + Send + Sync + 'static,
@@ -41,7 +41,7 @@ where
                 None => {
                     let (land, flight) = watch::channel(None);
                     flights.insert(key.clone(), flight.clone());
-                    let landing = Landing { flights: Arc::clone(&self.flights), key };
+                    let landing = FlightGuard { flights: Arc::clone(&self.flights), key };
                     let fetch = fetch();
                     tokio::spawn(async move {
                         let result = fetch.await;
@@ -56,7 +56,7 @@ where
     }
 }
 
-impl<K: Eq + Hash, T> Drop for Landing<K, T> {
+impl<K: Eq + Hash, T> Drop for FlightGuard<K, T> {
     fn drop(&mut self) {
         lock(&self.flights).remove(&self.key);
     }
@@ -74,7 +74,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_wait_share_one_fetch() {
-        let inflight = Arc::new(Inflight::<&str, u32>::default());
+        let inflight = Arc::new(SingleFlight::<&str, u32>::default());
         let (fetches, gate) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::default()));
         let waiters: Vec<_> = (0..32)
             .map(|_| {
@@ -98,7 +98,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_flight_lands_although_its_caller_went_away() {
-        let inflight = Inflight::<&str, u32>::default();
+        let inflight = SingleFlight::<&str, u32>::default();
         let (gate, landed) = (Arc::new(Notify::default()), Arc::new(Notify::default()));
         let (open, done) = (gate.clone(), landed.clone());
         let flight = inflight.join("key", || async move {
@@ -113,7 +113,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_flight_that_crashes_leaves_no_one_waiting() {
-        let inflight = Inflight::<&str, u32>::default();
+        let inflight = SingleFlight::<&str, u32>::default();
         assert_eq!(inflight.join("key", || async { panic!("crash") }).await, None);
         assert_eq!(inflight.join("key", || async { 2 }).await, Some(2));
     }

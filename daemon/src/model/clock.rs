@@ -13,16 +13,16 @@ pub struct Timestamp(u64);
 /// A time in milliseconds on the boot clock (`CLOCK_BOOTTIME`): nobody sets it, and it goes on while the
 /// host is suspended. What a file remembers of the time before the boot lies below zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Tick(i64);
+pub struct BootInstant(i64);
 
 /// One moment on all clocks. Ages and schedules are told on the boot clock, which no jump of the wall
 /// clock makes older or younger; the wall clock is for files and people; tokio waits on the monotonic one.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub struct Now {
     /// On the wall clock.
     pub wall: Timestamp,
     /// On the boot clock.
-    pub tick: Tick,
+    pub tick: BootInstant,
     /// On the monotonic clock.
     pub mono: Instant,
 }
@@ -54,7 +54,7 @@ impl Timestamp {
     }
 }
 
-impl Tick {
+impl BootInstant {
     /// Before this, and after, there is no time.
     pub(crate) const FIRST: Self = Self(i64::MIN);
     pub(crate) const LAST: Self = Self(i64::MAX);
@@ -87,21 +87,21 @@ impl Tick {
 
 /// A time that many read and one sets. It says nothing of other memory, so no order is asked for.
 #[derive(Debug)]
-pub struct AtomicTick(AtomicI64);
+pub struct AtomicBootInstant(AtomicI64);
 
-impl AtomicTick {
+impl AtomicBootInstant {
     /// One that shows `tick`.
-    pub fn new(tick: Tick) -> Self {
+    pub fn new(tick: BootInstant) -> Self {
         Self(AtomicI64::new(tick.0))
     }
 
     /// What it shows.
-    pub fn get(&self) -> Tick {
-        Tick(self.0.load(Ordering::Relaxed))
+    pub fn get(&self) -> BootInstant {
+        BootInstant(self.0.load(Ordering::Relaxed))
     }
 
     /// Sets it.
-    pub fn set(&self, tick: Tick) {
+    pub fn set(&self, tick: BootInstant) {
         self.0.store(tick.0, Ordering::Relaxed);
     }
 }
@@ -110,7 +110,7 @@ fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
-impl Moment {
+impl Now {
     /// The moment now, by the monotonic clock alone: nobody sets that one. What took place in a suspend
     /// in between is taken for older than it is, never for younger.
     pub fn lately(self) -> Self {
@@ -120,7 +120,7 @@ impl Moment {
     }
 
     /// What the wall clock, as it is set now, would have shown at `then`.
-    pub fn wall_at(self, then: Tick) -> Timestamp {
+    pub fn wall_at(self, then: BootInstant) -> Timestamp {
         self.wall.before(then.age(self.tick))
     }
 }
@@ -140,9 +140,9 @@ impl From<Timestamp> for SystemTime {
 
 /// This moment.
 #[expect(clippy::disallowed_methods, reason = "the one place that asks the wall clock")]
-pub fn now() -> Moment {
+pub fn now() -> Now {
     let boot = Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default();
-    Moment { wall: SystemTime::now().into(), tick: Tick::at(boot), mono: Instant::now() }
+    Now { wall: SystemTime::now().into(), tick: BootInstant::at(boot), mono: Instant::now() }
 }
 
 #[cfg(test)]
@@ -159,9 +159,9 @@ mod tests {
 
     #[test]
     fn a_tick_may_lie_before_the_boot() {
-        let (hour, now) = (Duration::from_secs(3_600), Tick::at(Duration::from_secs(60)));
+        let (hour, now) = (Duration::from_secs(3_600), BootInstant::at(Duration::from_secs(60)));
         let then = now.before(hour);
-        assert!(then < Tick::at(Duration::ZERO));
+        assert!(then < BootInstant::at(Duration::ZERO));
         assert_eq!((then.age(now), now.age(then)), (hour, Duration::ZERO));
         assert_eq!(then.after(hour), now);
         assert!(now.before(Duration::MAX) < then && now.after(Duration::MAX) > now);
@@ -171,7 +171,7 @@ mod tests {
     fn the_boot_clock_runs() {
         let earlier = now();
         let later = now();
-        assert!(earlier.tick <= later.tick && earlier.tick > Tick::at(Duration::ZERO));
+        assert!(earlier.tick <= later.tick && earlier.tick > BootInstant::at(Duration::ZERO));
         assert_eq!(later.wall_at(later.tick), later.wall);
     }
 }

@@ -23,13 +23,13 @@ pub struct Reference {
 ///
 /// Shared, not copied: the cache and a snapshot on its way to the disk have the same ones.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Coordinates(Arc<Place>);
+pub struct CacheKey(Arc<Place>);
 
-/// What [`Coordinates`] say.
+/// What [`CacheKey`] say.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// The provider, and what it needs to tell its own realms apart.
-    pub realm: Realm,
+    pub realm: Namespace,
     /// The folder within the realm.
     pub path: Arc<str>,
     /// The secret's name in the folder.
@@ -38,13 +38,13 @@ pub struct Place {
 
 /// One provider's project and environment, or what plays that part.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Realm(Arc<str>);
+pub struct Namespace(Arc<str>);
 
 /// The part of a realm that a listing speaks for: what is in here and not in the listing, is gone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Extent {
+pub struct ListingScope {
     /// The realm.
-    pub realm: Realm,
+    pub realm: Namespace,
     /// The folder: absolute, without a slash at its end unless it is the root.
     pub path: String,
     /// Whether the folders below count too.
@@ -55,13 +55,13 @@ pub struct Extent {
 #[derive(Default)]
 pub struct Listing {
     /// What the listing speaks for: what is in here and was not found, is gone.
-    pub extents: Vec<Extent>,
+    pub extents: Vec<ListingScope>,
     /// The values.
-    pub found: Vec<(Coordinates, SecretBytes)>,
+    pub found: Vec<(CacheKey, SecretBytes)>,
     /// What is there and not for us, and why.
-    pub denied: Vec<(Coordinates, String)>,
+    pub denied: Vec<(CacheKey, String)>,
     /// What is there and has no value that can be taken, and why. What is known of it stays as it is.
-    pub unread: Vec<(Coordinates, String)>,
+    pub unread: Vec<(CacheKey, String)>,
 }
 
 impl Reference {
@@ -112,14 +112,14 @@ impl Reference {
     }
 }
 
-impl Coordinates {
+impl CacheKey {
     /// The coordinates of `key` in a folder of a realm.
-    pub fn new(realm: Realm, path: impl Into<Arc<str>>, key: impl Into<Box<str>>) -> Self {
+    pub fn new(realm: Namespace, path: impl Into<Arc<str>>, key: impl Into<Box<str>>) -> Self {
         Self(Arc::new(Place { realm, path: path.into(), key: key.into() }))
     }
 }
 
-impl Deref for Coordinates {
+impl Deref for CacheKey {
     type Target = Place;
 
     fn deref(&self) -> &Place {
@@ -127,7 +127,7 @@ impl Deref for Coordinates {
     }
 }
 
-impl Realm {
+impl Namespace {
     /// A realm from parts, which may hold any character.
     pub fn new(parts: &[&str]) -> Self {
         // JSON, for it keeps parts apart that hold the separator.
@@ -145,9 +145,9 @@ impl Realm {
     }
 }
 
-impl Extent {
+impl ListingScope {
     /// Whether the listing speaks for `at`.
-    pub fn contains(&self, at: &Coordinates) -> bool {
+    pub fn contains(&self, at: &CacheKey) -> bool {
         self.realm == at.realm
             && match at.path.strip_prefix(self.path.as_str()) {
                 Some("") => true,
@@ -160,7 +160,7 @@ impl Extent {
 }
 
 /// In the words of people: realm, folder and key.
-impl fmt::Display for Coordinates {
+impl fmt::Display for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line =
             |text: &str| text.chars().take(200).flat_map(char::escape_debug).collect::<String>();
@@ -240,16 +240,16 @@ mod tests {
 
         #[test]
         fn different_parts_are_different_realms(a in prop::collection::vec(any::<String>(), 1..4), b in prop::collection::vec(any::<String>(), 1..4)) {
-            let of = |parts: &[String]| Realm::new(&parts.iter().map(String::as_str).collect::<Vec<_>>());
+            let of = |parts: &[String]| Namespace::new(&parts.iter().map(String::as_str).collect::<Vec<_>>());
             prop_assert_eq!(of(&a) == of(&b), a == b);
         }
     }
 
     #[test]
     fn an_extent_ends_at_a_folder() {
-        let at = |path: &str| Coordinates::new(Realm::new(&["r"]), path, "K");
-        let extent = |path: &str, recursive| Extent {
-            realm: Realm::new(&["r"]),
+        let at = |path: &str| CacheKey::new(Namespace::new(&["r"]), path, "K");
+        let extent = |path: &str, recursive| ListingScope {
+            realm: Namespace::new(&["r"]),
             path: path.into(),
             recursive,
         };
@@ -259,7 +259,8 @@ mod tests {
         assert!(!extent("/app", true).contains(&at("/apple")));
         assert!(extent("/", true).contains(&at("/app")));
         assert!(!extent("/", false).contains(&at("/app")));
-        let elsewhere = Extent { realm: Realm::new(&["s"]), path: "/".into(), recursive: true };
+        let elsewhere =
+            ListingScope { realm: Namespace::new(&["s"]), path: "/".into(), recursive: true };
         assert!(!elsewhere.contains(&at("/app")));
     }
 }

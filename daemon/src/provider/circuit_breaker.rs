@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::clock::{Moment, Timestamp};
+use crate::model::clock::{Now, Timestamp};
 
 /// After one failure.
 const AFTER_FIRST: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ const SLOW: Duration = Duration::from_secs(1);
 
 /// How often a provider is probed in an outage.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct BackoffPolicy {
     /// After two failures in a row; then twice as long each time.
     shortest: Duration,
     /// What is not cached waits so long at most for a provider that is back.
@@ -29,9 +29,9 @@ pub struct Pace {
 
 /// One provider's state, as its answers tell it.
 #[derive(Debug)]
-pub struct Breaker {
-    pace: Pace,
-    trouble: Option<Trouble>,
+pub struct CircuitBreaker {
+    pace: BackoffPolicy,
+    trouble: Option<Outage>,
     /// Calls that are out to find out whether the provider is back: one, and those of admins.
     probes: u32,
     /// When the oldest call that is still out began; a success clears it.
@@ -41,7 +41,7 @@ pub struct Breaker {
 
 /// The last answer was none.
 #[derive(Clone, Debug)]
-pub struct Trouble {
+pub struct Outage {
     /// When that began.
     pub since: Timestamp,
     /// Why, in the words of the last error.
@@ -61,7 +61,7 @@ pub struct Trouble {
 
 /// A call that is out. It ends in one of four ways, whatever becomes of it.
 #[derive(Debug)]
-pub struct Pass {
+pub struct CallPermit {
     began: Instant,
     is_probe: bool,
     caller: Caller,
@@ -89,7 +89,7 @@ pub enum Permit {
     Refused,
 }
 
-impl Pace {
+impl BackoffPolicy {
     /// For a server, which many ask, and which has a limit.
     pub const SERVER: Self =
         Self { shortest: Duration::from_secs(30), longest: Duration::from_secs(120) };
@@ -98,9 +98,9 @@ impl Pace {
         Self { shortest: Duration::from_secs(2), longest: Duration::from_secs(30) };
 }
 
-impl Breaker {
+impl CircuitBreaker {
     /// The breaker of a provider that was never asked.
-    pub fn new(pace: Pace) -> Self {
+    pub fn new(pace: BackoffPolicy) -> Self {
         Self { pace, trouble: None, probes: 0, waiting_since: None, calls_out: 0 }
     }
 
@@ -125,7 +125,7 @@ impl Breaker {
     }
 
     /// Why the last answer was none, whether or not it is time for a probe.
-    pub fn trouble(&self) -> Option<&Trouble> {
+    pub fn trouble(&self) -> Option<&Outage> {
         self.trouble.as_ref()
     }
 
@@ -140,7 +140,7 @@ impl Breaker {
     }
 
     /// A call goes out, unless that is forbidden: then the reason comes back.
-    pub fn begin(&mut self, caller: Caller, now: Instant) -> Result<Pass, String> {
+    pub fn begin(&mut self, caller: Caller, now: Instant) -> Result<CallPermit, String> {
         if let Some(why) = self.forbids(caller, now) {
             return Err(why.to_owned());
         }
@@ -148,25 +148,25 @@ impl Breaker {
         self.probes += u32::from(is_probe);
         self.calls_out += 1;
         self.waiting_since.get_or_insert(now);
-        Ok(Pass { began: now, is_probe, caller })
+        Ok(CallPermit { began: now, is_probe, caller })
     }
 
     /// A call ended without the provider being asked.
-    pub fn unasked(&mut self, pass: &Pass) {
+    pub fn unasked(&mut self, pass: &CallPermit) {
         self.end(pass);
     }
 
     /// A call was answered, with whatever the provider had to say. The trouble that this ended, if any.
-    pub fn answered(&mut self, pass: &Pass) -> Option<Trouble> {
+    pub fn answered(&mut self, pass: &CallPermit) -> Option<Outage> {
         self.end(pass);
         self.waiting_since = None;
         self.trouble.take()
     }
 
     /// A call was answered by asking us to wait. That is no evidence of an outage.
-    pub fn throttled(&mut self, pass: &Pass, now: Moment, why: &str, wait: Duration) {
+    pub fn throttled(&mut self, pass: &CallPermit, now: Now, why: &str, wait: Duration) {
         self.end(pass);
-        let trouble = self.trouble.get_or_insert_with(|| Trouble::new(now));
+        let trouble = self.trouble.get_or_insert_with(|| Outage::new(now));
         why.clone_into(&mut trouble.why);
         trouble.failed += 1;
         trouble.asked_to_wait = true;
@@ -174,9 +174,9 @@ impl Breaker {
     }
 
     /// A call failed: the provider is out. `share`, from 0 to 1, is chance.
-    pub fn failed(&mut self, pass: &Pass, now: Moment, why: &str, share: f64) {
+    pub fn failed(&mut self, pass: &CallPermit, now: Now, why: &str, share: f64) {
         self.end(pass);
-        let trouble = self.trouble.get_or_insert_with(|| Trouble::new(now));
+        let trouble = self.trouble.get_or_insert_with(|| Outage::new(now));
         why.clone_into(&mut trouble.why);
         trouble.failed += 1;
         // Calls that were out together fail together: that is one failure, not many.
@@ -194,7 +194,7 @@ impl Breaker {
         trouble.delay(now, pause + pause.mul_f64(JITTER * share.clamp(0.0, 1.0)));
     }
 
-    fn end(&mut self, pass: &Pass) {
+    fn end(&mut self, pass: &CallPermit) {
         self.probes = self.probes.saturating_sub(u32::from(pass.is_probe));
         self.calls_out = self.calls_out.saturating_sub(1);
         if self.calls_out == 0 {
@@ -203,8 +203,8 @@ impl Breaker {
     }
 }
 
-impl Trouble {
-    fn new(now: Moment) -> Self {
+impl Outage {
+    fn new(now: Now) -> Self {
         Self {
             since: now.wall,
             why: String::new(),
@@ -233,14 +233,14 @@ impl Trouble {
         now.saturating_duration_since(self.began)
     }
 
-    fn pause(&self, pace: Pace) -> Duration {
+    fn pause(&self, pace: BackoffPolicy) -> Duration {
         match self.in_a_row {
             0 | 1 => AFTER_FIRST,
             more => pace.shortest.saturating_mul(1 << (more - 2).min(8)).min(pace.longest),
         }
     }
 
-    fn delay(&mut self, now: Moment, pause: Duration) {
+    fn delay(&mut self, now: Now, pause: Duration) {
         self.next_try_mono = now.mono + pause;
         self.next_try = now.wall.after(pause);
     }
@@ -249,17 +249,17 @@ impl Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::clock::Tick;
+    use crate::model::clock::BootInstant;
     use proptest::prelude::*;
 
-    fn later(now: Moment, span: Duration) -> Moment {
-        Moment { wall: now.wall.after(span), tick: now.tick.after(span), mono: now.mono + span }
+    fn later(now: Now, span: Duration) -> Now {
+        Now { wall: now.wall.after(span), tick: now.tick.after(span), mono: now.mono + span }
     }
 
-    fn start() -> Moment {
-        Moment {
+    fn start() -> Now {
+        Now {
             wall: Timestamp::from_millis(0),
-            tick: Tick::at(Duration::ZERO),
+            tick: BootInstant::at(Duration::ZERO),
             mono: Instant::now(),
         }
     }
@@ -268,14 +268,14 @@ mod tests {
     const MOMENT: Duration = Duration::from_millis(1);
     use Caller::{Admin, Anybody};
 
-    fn fail(breaker: &mut Breaker, now: Moment) {
+    fn fail(breaker: &mut CircuitBreaker, now: Now) {
         let pass = breaker.begin(Anybody, now.mono).unwrap();
         breaker.failed(&pass, now, "refused", 0.0);
     }
 
     #[test]
     fn a_lost_packet_costs_a_second_and_an_outage_is_probed_ever_less() {
-        let mut breaker = Breaker::new(Pace::SERVER);
+        let mut breaker = CircuitBreaker::new(BackoffPolicy::SERVER);
         let mut now = start();
         for pause in [1, 30, 60, 120, 120] {
             assert_eq!(breaker.permit(Anybody, now.mono), Permit::Now);
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_device_is_looked_for_more_often() {
-        let mut breaker = Breaker::new(Pace::DEVICE);
+        let mut breaker = CircuitBreaker::new(BackoffPolicy::DEVICE);
         let mut now = start();
         for pause in [1, 2, 4, 8, 16, 30, 30] {
             fail(&mut breaker, now);
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn there_is_one_probe_at_a_time_however_long_it_takes() {
-        let mut breaker = Breaker::new(Pace::SERVER);
+        let mut breaker = CircuitBreaker::new(BackoffPolicy::SERVER);
         let mut now = start();
         fail(&mut breaker, now);
         now = later(now, SECOND);
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn an_admin_need_not_wait_unless_the_provider_asked_for_it() {
-        let mut breaker = Breaker::new(Pace::SERVER);
+        let mut breaker = CircuitBreaker::new(BackoffPolicy::SERVER);
         let now = start();
         fail(&mut breaker, now);
         assert_eq!(breaker.permit(Admin, now.mono), Permit::Now);
@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn refreshes_of_an_admin_do_not_prolong_the_pause_of_an_outage() {
-        let mut breaker = Breaker::new(Pace::SERVER);
+        let mut breaker = CircuitBreaker::new(BackoffPolicy::SERVER);
         let mut now = start();
         for _ in 0..2 {
             fail(&mut breaker, now);
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn to_be_throttled_is_no_evidence_of_an_outage() {
-        let mut breaker = Breaker::new(Pace::SERVER);
+        let mut breaker = CircuitBreaker::new(BackoffPolicy::SERVER);
         let mut now = start();
         for _ in 0..5 {
             let pass = breaker.begin(Anybody, now.mono).unwrap();
@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_hanging_call_is_noticed_before_its_timeout() {
-        let mut breaker = Breaker::new(Pace::SERVER);
+        let mut breaker = CircuitBreaker::new(BackoffPolicy::SERVER);
         let now = start();
         let pass = breaker.begin(Anybody, now.mono).unwrap();
         assert!(!breaker.hangs(now.mono));
@@ -386,7 +386,7 @@ mod tests {
 
     #[test]
     fn calls_that_fail_together_are_one_failure() {
-        let mut breaker = Breaker::new(Pace::SERVER);
+        let mut breaker = CircuitBreaker::new(BackoffPolicy::SERVER);
         let now = start();
         let calls: Vec<_> = (0..7).map(|_| breaker.begin(Anybody, now.mono).unwrap()).collect();
         for (late, call) in (1..).zip(&calls) {
@@ -400,7 +400,7 @@ mod tests {
     #[test]
     fn a_fleet_comes_back_at_different_times() {
         let pause = |share| {
-            let mut breaker = Breaker::new(Pace::SERVER);
+            let mut breaker = CircuitBreaker::new(BackoffPolicy::SERVER);
             let now = start();
             fail(&mut breaker, now);
             let now = later(now, SECOND);
@@ -417,10 +417,10 @@ mod tests {
         /// out at a time, and they begin 30 s apart at least.
         #[test]
         fn an_outage_is_never_hammered(steps in prop::collection::vec((0_u64..20_000, 0_u64..40_000, 0.0..1.0_f64), 1..200)) {
-            let mut breaker = Breaker::new(Pace::SERVER);
+            let mut breaker = CircuitBreaker::new(BackoffPolicy::SERVER);
             let mut now = start();
             fail(&mut breaker, now);
-            let mut out: Option<(Pass, Moment, f64)> = None;
+            let mut out: Option<(CallPermit, Now, f64)> = None;
             let mut last_probe: Option<Instant> = None;
             for (pause, takes, share) in steps {
                 now = later(now, Duration::from_millis(pause));
@@ -428,13 +428,13 @@ mod tests {
                     let (pass, ends, share) = out.take().unwrap();
                     breaker.failed(&pass, ends, "out", share);
                 }
-                let was_outage = breaker.trouble().is_some_and(Trouble::is_outage);
+                let was_outage = breaker.trouble().is_some_and(Outage::is_outage);
                 let Ok(pass) = breaker.begin(Anybody, now.mono) else { continue };
                 prop_assert!(out.is_none(), "two calls are out");
                 out = Some((pass, later(now, Duration::from_millis(takes)), share));
                 if was_outage {
                     let apart = last_probe.replace(now.mono).map(|before| now.mono - before);
-                    prop_assert!(apart.is_none_or(|apart| apart >= Pace::SERVER.shortest));
+                    prop_assert!(apart.is_none_or(|apart| apart >= BackoffPolicy::SERVER.shortest));
                 }
             }
         }

@@ -12,22 +12,26 @@ use std::time::Duration;
 use async_trait::async_trait;
 use psi_common::SecretBytes;
 
-use crate::cache::Ticket;
+use crate::cache::FetchEpoch;
 use crate::model::reach::Reach;
-use crate::model::reference::{Coordinates, Extent, Listing, Realm, Reference};
+use crate::model::reference::{CacheKey, Listing, ListingScope, Namespace, Reference};
 
 /// A source of secrets.
 #[async_trait]
 pub trait SecretProvider: Send + Sync {
     /// Where a reference leads; `Err` says what is wrong with it. No I/O.
-    fn accept(&self, reference: &Reference) -> Result<Coordinates, String>;
+    fn accept(&self, reference: &Reference) -> Result<CacheKey, String>;
 
     /// Fetches one value: the same that a listing of its directory has. Fetches of one epoch may share a
     /// request; one that began before an invalidation may not answer one that began after it.
-    async fn fetch(&self, reference: &Reference, epoch: Ticket) -> Result<Fetched, ProviderError>;
+    async fn fetch(
+        &self,
+        reference: &Reference,
+        epoch: FetchEpoch,
+    ) -> Result<Fetched, ProviderError>;
 
     /// What a source covers; `Err` says what is wrong with it. No I/O.
-    fn extent(&self, source: &Source) -> Result<Extent, String>;
+    fn extent(&self, source: &Source) -> Result<ListingScope, String>;
 
     /// Fetches every value of a source, in as few requests as the provider can. `folders` are those
     /// below the source of which something is registered. A source that was listed in part is gone on
@@ -39,7 +43,7 @@ pub trait SecretProvider: Send + Sync {
     ) -> Result<Listed, ProviderError>;
 
     /// Whether a realm is one of the config's. No I/O.
-    fn knows(&self, realm: &Realm) -> bool;
+    fn knows(&self, realm: &Namespace) -> bool;
 
     /// How the values that it gives are kept.
     fn keeping(&self) -> Keeping;
@@ -53,7 +57,7 @@ pub trait SecretProvider: Send + Sync {
     fn writer(&self) -> Option<&dyn SecretWriter>;
 
     /// The identity that a realm is asked as: a rate limit and a login are its own. No I/O.
-    fn identity(&self, _realm: &Realm) -> String {
+    fn identity(&self, _realm: &Namespace) -> String {
         String::new()
     }
 
@@ -81,7 +85,7 @@ pub struct Fetched {
     /// The value.
     pub value: SecretBytes,
     /// Values of the same directory that the same request brought; who shared a request has none.
-    pub beside: Vec<(Coordinates, SecretBytes)>,
+    pub beside: Vec<(CacheKey, SecretBytes)>,
 }
 
 /// What became of a source's listing.
@@ -90,7 +94,7 @@ pub struct Listed {
     /// What was listed. It speaks for its own extents only, which may be a part of the source.
     pub listing: Listing,
     /// Directories of the source that were refused or are gone, and why. No other one is concerned.
-    pub refused: Vec<(Extent, ProviderError)>,
+    pub refused: Vec<(ListingScope, ProviderError)>,
     /// Whether this is the rest of a source of which an earlier listing had the first part.
     pub continued: bool,
     /// Why the rest of the source is not listed. The next listing goes on there.

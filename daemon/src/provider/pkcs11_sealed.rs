@@ -13,13 +13,13 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{Fetched, Keeping, Listed, ProviderError, SecretProvider, SecretWriter, Source};
-use crate::cache::Ticket;
+use crate::cache::FetchEpoch;
 use crate::crypto::aead::DataKey;
 use crate::crypto::hybrid::{self, Hybrid, HybridError};
 use crate::crypto::rsa::PublicKey;
 use crate::keys::pkcs11::{Token, TokenError, TokenErrorKind};
 use crate::model::reach::Reach;
-use crate::model::reference::{Coordinates, Extent, Realm, Reference};
+use crate::model::reference::{CacheKey, ListingScope, Namespace, Reference};
 
 /// The provider's name in references and in the config.
 pub const NAME: &str = "nitrokeyhsm";
@@ -32,12 +32,12 @@ const BUSY: Duration = Duration::from_secs(1);
 /// How long a blob that does not open is not given to the token again. Some modules answer it with an
 /// error that takes a new session, which is half a minute on real tokens: a container that is started
 /// again and again must not keep the token from everybody else.
-const RESTS: Duration = Duration::from_secs(60);
+const NEGATIVE_TTL: Duration = Duration::from_secs(60);
 /// There are no more of them than this.
 const MANY: usize = 1_024;
 
 /// The provider of `[providers.nitrokeyhsm]`.
-pub struct NitrokeyHsm {
+pub struct Pkcs11Sealed {
     token: Token,
     /// Blobs that did not open, by their key in the cache: when, and why.
     refused: Mutex<HashMap<String, (Instant, ProviderError)>>,
@@ -64,7 +64,7 @@ enum OpenError {
     Damaged(String),
 }
 
-impl NitrokeyHsm {
+impl Pkcs11Sealed {
     /// The provider that opens through `token`.
     pub fn new(token: Token) -> Self {
         Self { token, refused: Mutex::default() }
@@ -102,7 +102,7 @@ impl NitrokeyHsm {
     fn refused_lately(&self, name: &str) -> Option<ProviderError> {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, error) = refused.get(name)?;
-        (since.elapsed() < RESTS).then(|| error.clone())
+        (since.elapsed() < NEGATIVE_TTL).then(|| error.clone())
     }
 
     fn note(&self, name: String, error: &ProviderError) {
@@ -111,7 +111,7 @@ impl NitrokeyHsm {
         }
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if refused.len() >= MANY {
-            refused.retain(|_, (since, _)| since.elapsed() < RESTS);
+            refused.retain(|_, (since, _)| since.elapsed() < NEGATIVE_TTL);
         }
         // All of them are young: the oldest one goes, for its rest is over first.
         if refused.len() >= MANY
@@ -132,15 +132,15 @@ fn sealed(secret: &SecretBytes, public: &PublicKey) -> Result<Vec<u8>, String> {
 }
 
 #[async_trait]
-impl SecretProvider for NitrokeyHsm {
-    fn accept(&self, reference: &Reference) -> Result<Coordinates, String> {
+impl SecretProvider for Pkcs11Sealed {
+    fn accept(&self, reference: &Reference) -> Result<CacheKey, String> {
         let blob = blob(reference)?;
         Hybrid::parse(&blob)
             .map_err(|why| format!("its \"{BLOB}\" was not sealed by psi: {why}"))?;
-        Ok(Coordinates::new(own_realm(), "", name(&blob)))
+        Ok(CacheKey::new(own_realm(), "", name(&blob)))
     }
 
-    async fn fetch(&self, reference: &Reference, _: Ticket) -> Result<Fetched, ProviderError> {
+    async fn fetch(&self, reference: &Reference, _: FetchEpoch) -> Result<Fetched, ProviderError> {
         let blob = blob(reference).map_err(ProviderError::Misbehaved)?;
         let name = name(&blob);
         if let Some(error) = self.refused_lately(&name) {
@@ -150,7 +150,7 @@ impl SecretProvider for NitrokeyHsm {
         opened.inspect_err(|error| self.note(name, error)).map(Fetched::from)
     }
 
-    fn extent(&self, _: &Source) -> Result<Extent, String> {
+    fn extent(&self, _: &Source) -> Result<ListingScope, String> {
         Err(NO_FOLDERS.into())
     }
 
@@ -158,7 +158,7 @@ impl SecretProvider for NitrokeyHsm {
         Err(ProviderError::Misbehaved(NO_FOLDERS.into()))
     }
 
-    fn knows(&self, realm: &Realm) -> bool {
+    fn knows(&self, realm: &Namespace) -> bool {
         *realm == own_realm()
     }
 
@@ -177,8 +177,8 @@ impl SecretProvider for NitrokeyHsm {
 
 const NO_FOLDERS: &str = "a token has no folders: each reference holds its own secret";
 
-fn own_realm() -> Realm {
-    Realm::new(&[NAME])
+fn own_realm() -> Namespace {
+    Namespace::new(&[NAME])
 }
 
 fn blob(reference: &Reference) -> Result<Vec<u8>, String> {
@@ -235,8 +235,8 @@ mod tests {
     use crate::keys::pkcs11::{KeyChoice, PinSource, TokenChoice, TokenConfig};
 
     /// A provider whose token is nowhere.
-    fn provider() -> NitrokeyHsm {
-        NitrokeyHsm::new(Token::new(TokenConfig {
+    fn provider() -> Pkcs11Sealed {
+        Pkcs11Sealed::new(Token::new(TokenConfig {
             module: "/nonexistent".into(),
             token: TokenChoice::Slot(0),
             key: KeyChoice::Label("key".into()),
@@ -251,7 +251,7 @@ mod tests {
         hybrid::seal(&SecretBytes::new(text.to_vec()), &key, &vec![7; wrapped]).unwrap()
     }
 
-    fn accept(reference: &str) -> Result<Coordinates, String> {
+    fn accept(reference: &str) -> Result<CacheKey, String> {
         provider().accept(&Reference::parse(reference.as_bytes()).unwrap())
     }
 
@@ -275,7 +275,7 @@ mod tests {
         assert_eq!((at.realm.as_str(), &*at.path), (r#"["nitrokeyhsm"]"#, ""));
         assert_eq!(&*at.key, "0b335b4ec81a04460259e322e2dfb67fe68308d728fc0387f265569d533ecf3f");
         assert!(provider().knows(&at.realm));
-        assert!(!provider().knows(&Realm::new(&["infisical", "uuid", "prod"])));
+        assert!(!provider().knows(&Namespace::new(&["infisical", "uuid", "prod"])));
     }
 
     #[test]

@@ -14,15 +14,15 @@ use tokio::sync::watch;
 
 use crate::cache::Counts;
 use crate::lookup::Service;
-use crate::model::clock::{Moment, Tick, Timestamp};
-use crate::model::reference::{Coordinates, Extent};
+use crate::model::clock::{BootInstant, Now, Timestamp};
+use crate::model::reference::{CacheKey, ListingScope};
 use crate::provider::ProviderError;
 use crate::provider::circuit_breaker::Caller;
 use crate::provider::upstream::CallError;
 use crate::runtime::tasks::{Task, caught};
-use pull::{Manner, Room};
-use schedule::{Agenda, Failed, Kind};
-use targets::Pull;
+use pull::{PullOptions, Room};
+use schedule::{Failed, Kind, RefreshSchedule};
+use targets::PullTarget;
 
 /// How long a value stays that is neither registered nor a workload's: a script may ask for it by
 /// reference, and each time that is answered by the provider counts.
@@ -41,7 +41,7 @@ pub struct Refresher {
 /// What all refreshes share.
 struct Work {
     service: Arc<Service>,
-    agenda: Mutex<Agenda>,
+    agenda: Mutex<RefreshSchedule>,
     last: watch::Sender<Option<Summary>>,
     totals: Mutex<Totals>,
     /// The failures that the log knows.
@@ -117,7 +117,7 @@ impl Refresher {
     pub fn new(service: Arc<Service>, schedule: Schedule) -> Self {
         let work = Work {
             service,
-            agenda: Mutex::new(Agenda::new(schedule)),
+            agenda: Mutex::new(RefreshSchedule::new(schedule)),
             last: watch::Sender::new(None),
             totals: Mutex::default(),
             told: Mutex::default(),
@@ -141,15 +141,15 @@ impl Refresher {
     }
 
     /// Drops the values of registrations that were deleted a while ago, and that nothing else names.
-    pub fn drop_deleted(&self, now: Moment) {
+    pub fn drop_deleted(&self, now: Now) {
         let deleted = self.work.service.take_deleted(now.wall, DELETED_STAYS);
         if deleted.is_empty() {
             return;
         }
         let workloads = targets::extents_of_workloads(&self.work.service);
-        let registered: HashSet<Coordinates> =
+        let registered: HashSet<CacheKey> =
             self.work.service.references().map(|(_, _, at)| at).collect();
-        let is_named = |at: &Coordinates| {
+        let is_named = |at: &CacheKey| {
             registered.contains(at) || workloads.iter().any(|extent| extent.contains(at))
         };
         self.work.service.cache.change_if(
@@ -159,7 +159,7 @@ impl Refresher {
     }
 
     /// Starts a refresh, or joins the one that runs if that does what is wanted; else the new one follows.
-    pub fn start(&self, order: Order, now: Moment) -> watch::Receiver<Progress> {
+    pub fn start(&self, order: Order, now: Now) -> watch::Receiver<Progress> {
         let mut running = lock(&self.running);
         // A run whose task is gone will never end.
         let under_way = running
@@ -186,12 +186,12 @@ impl Refresher {
 }
 
 impl Work {
-    async fn run(&self, order: Order, report: &watch::Sender<Progress>, started: Moment) {
+    async fn run(&self, order: Order, report: &watch::Sender<Progress>, started: Now) {
         let (chosen, workloads) = self.choose(order, started);
         report.send_modify(|progress| progress.sources = chosen.len());
         let caller = if order == Order::Due { Caller::Anybody } else { Caller::Admin };
         let room = Room::of_a_refresh();
-        let manner = Manner { caller, accept: order == Order::AcceptAll, room: &room };
+        let manner = PullOptions { caller, accept: order == Order::AcceptAll, room: &room };
         if caller == Caller::Admin {
             let upstreams = self.service.upstreams();
             upstreams.providers.values().for_each(|one| one.provider.end_pauses(false));
@@ -227,9 +227,9 @@ impl Work {
     /// Pulls one source. A defect that one source brings out is not the end of the others.
     async fn pull_one(
         &self,
-        pull: &Pull,
-        manner: Manner<'_>,
-        now: Moment,
+        pull: &PullTarget,
+        manner: PullOptions<'_>,
+        now: Now,
     ) -> Result<Counts, CallError> {
         let _step = self.service.tasks.step(Task::Refresh);
         let pulled = caught(pull::pull(&self.service, pull, manner, now)).await;
@@ -241,7 +241,7 @@ impl Work {
     }
 
     /// What is to be pulled now, and what the workloads want as a whole.
-    fn choose(&self, order: Order, now: Moment) -> (Vec<Pull>, Vec<Extent>) {
+    fn choose(&self, order: Order, now: Now) -> (Vec<PullTarget>, Vec<ListingScope>) {
         let pulls = self.plan(now.tick);
         let whole = pulls.iter().filter(|pull| pull.wanted.is_none());
         let workloads = whole.map(|pull| pull.extent().clone()).collect();
@@ -256,14 +256,14 @@ impl Work {
     }
 
     /// What there is to pull, with the agenda up to date.
-    fn plan(&self, now: Tick) -> Vec<Pull> {
+    fn plan(&self, now: BootInstant) -> Vec<PullTarget> {
         let pulls = targets::plan(&self.service);
-        let planned: Vec<_> = pulls.iter().map(Pull::planned).collect();
+        let planned: Vec<_> = pulls.iter().map(PullTarget::planned).collect();
         lock(&self.agenda).plan(&planned, now, chance);
         pulls
     }
 
-    fn note(&self, pull: &Pull, result: &Result<Counts, CallError>, now: Tick) {
+    fn note(&self, pull: &PullTarget, result: &Result<Counts, CallError>, now: BootInstant) {
         let mut totals = lock(&self.totals);
         let mut agenda = lock(&self.agenda);
         match result {
@@ -283,7 +283,7 @@ impl Work {
         }
     }
 
-    fn end(&self, done: &[SourceResult], workloads: &[Extent], now: Moment) {
+    fn end(&self, done: &[SourceResult], workloads: &[ListingScope], now: Now) {
         let (failing, failing_extents) = {
             let agenda = lock(&self.agenda);
             (agenda.failing(), agenda.failing_extents())
@@ -318,7 +318,7 @@ impl Work {
 }
 
 /// Why a source was not asked.
-fn in_words(pull: &Pull, error: &ProviderError) -> String {
+fn in_words(pull: &PullTarget, error: &ProviderError) -> String {
     match error {
         error if error.is_host_wide() => format!("{} is out ({error})", pull.upstream.name),
         error => error.to_string(),
@@ -342,18 +342,18 @@ fn sum(done: &[SourceResult]) -> Counts {
 /// source fails, and for a project that the config has not: that may be a mistake.
 fn drop_unwanted(
     service: &Service,
-    workloads: &[Extent],
-    failing: &[Extent],
-    deleted: &HashSet<Coordinates>,
-    now: Tick,
+    workloads: &[ListingScope],
+    failing: &[ListingScope],
+    deleted: &HashSet<CacheKey>,
+    now: BootInstant,
 ) {
-    let registered: HashSet<Coordinates> = service.references().map(|(_, _, at)| at).collect();
+    let registered: HashSet<CacheKey> = service.references().map(|(_, _, at)| at).collect();
     let upstreams = service.upstreams();
-    let knows = |at: &Coordinates| {
+    let knows = |at: &CacheKey| {
         upstreams.providers.values().any(|upstream| upstream.provider.knows(&at.realm))
     };
-    let is_suspended = |at: &Coordinates| failing.iter().any(|extent| extent.realm == at.realm);
-    let wanted = |at: &Coordinates, fetched: Tick| {
+    let is_suspended = |at: &CacheKey| failing.iter().any(|extent| extent.realm == at.realm);
+    let wanted = |at: &CacheKey, fetched: BootInstant| {
         let is_named =
             registered.contains(at) || workloads.iter().any(|extent| extent.contains(at));
         // Nobody asks for what was deleted, as a script may for what was never registered.

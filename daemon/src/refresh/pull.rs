@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::targets::Pull;
-use crate::cache::{Cache, Cause, Counts, Doubted, Refusal, Taking};
+use super::targets::PullTarget;
+use crate::cache::{Cache, Counts, NegativeReason, PendingChange, ReconcileOptions, RemovalReason};
 use crate::lookup::{self, Service};
-use crate::model::clock::Moment;
-use crate::model::reference::{Coordinates, Extent};
+use crate::model::clock::Now;
+use crate::model::reference::{CacheKey, ListingScope};
 use crate::provider::circuit_breaker::Caller;
 use crate::provider::upstream::{CallError, Route};
 use crate::provider::{Listed, ProviderError};
@@ -21,7 +21,7 @@ const MAX_REFRESH_BYTES: usize = 256 << 20;
 
 /// How a pull is meant.
 #[derive(Clone, Copy)]
-pub(super) struct Manner<'a> {
+pub(super) struct PullOptions<'a> {
     pub(super) caller: Caller,
     /// Whether what it takes away is confirmed by an admin.
     pub(super) accept: bool,
@@ -41,7 +41,7 @@ impl Room {
     fn take(
         &self,
         listed: &Listed,
-        wanted: impl Fn(&Coordinates) -> bool,
+        wanted: impl Fn(&CacheKey) -> bool,
     ) -> Result<(), ProviderError> {
         let found = listed.listing.found.iter().filter(|(at, _)| wanted(at));
         let bytes: usize = found.map(|(_, value)| value.len()).sum();
@@ -63,15 +63,15 @@ impl Room {
 /// Pulls one source; what the provider has no more is gone.
 pub(super) async fn pull(
     service: &Service,
-    pull: &Pull,
-    manner: Manner<'_>,
-    began: Moment,
+    pull: &PullTarget,
+    manner: PullOptions<'_>,
+    began: Now,
 ) -> Result<Counts, CallError> {
     let upstream = &pull.upstream;
     if let Some(why) = service.drill.forbids(upstream.provider.keeping(), began.mono) {
         return Err(CallError::NotAsked(ProviderError::Unreachable(why)));
     }
-    let ticket = service.cache.read(Cache::ticket);
+    let epoch = service.cache.read(Cache::begin_fetch);
     let folders = pull.folders(service);
     let call = upstream.call_for_directory(pull.extent(), Route::List, manner.caller);
     let list = upstream.provider.list(&pull.source, &folders);
@@ -79,8 +79,8 @@ pub(super) async fn pull(
     let incomplete = |listed: &Listed| listed.incomplete.clone();
     let listed = upstream.call_in_part(&call, began, list, incomplete).await;
     let now = began.lately();
-    let wanted = |at: &Coordinates| pull.wanted.as_ref().is_none_or(|wanted| wanted.contains(at));
-    let taking = Taking { ticket, began, now, accept: manner.accept, wanted: &wanted };
+    let wanted = |at: &CacheKey| pull.wanted.as_ref().is_none_or(|wanted| wanted.contains(at));
+    let taking = ReconcileOptions { epoch, began, now, accept: manner.accept, wanted: &wanted };
     match listed {
         Ok(listed) => {
             let taken = manner.room.take(&listed, wanted);
@@ -99,12 +99,12 @@ pub(super) async fn pull(
 
 fn take_over(
     service: &Service,
-    pull: &Pull,
+    pull: &PullTarget,
     listed: Listed,
-    taking: &Taking<'_>,
+    taking: &ReconcileOptions<'_>,
 ) -> Result<Counts, ProviderError> {
     let Listed { listing, refused, incomplete, .. } = listed;
-    let wanted = |(at, _): &&(Coordinates, String)| (taking.wanted)(at);
+    let wanted = |(at, _): &&(CacheKey, String)| (taking.wanted)(at);
     let denied: Vec<_> = listing.denied.iter().filter(wanted).cloned().collect();
     let unread: Vec<_> = listing.unread.iter().filter(wanted).cloned().collect();
     let counts = service.cache.change(|cache| cache.replace(listing, taking));
@@ -144,15 +144,16 @@ fn named(faults: &[String]) -> String {
 }
 
 /// What this listing would take away, told once: not again by those that follow.
-fn tell_held(service: &Service, pull: &Pull, now: Moment) {
-    let new = |doubted: &Doubted| {
-        doubted.since == now.tick && matches!(doubted.cause, Cause::Removed | Cause::Emptied)
+fn tell_held(service: &Service, pull: &PullTarget, now: Now) {
+    let new = |doubted: &PendingChange| {
+        doubted.since == now.tick
+            && matches!(doubted.cause, RemovalReason::Removed | RemovalReason::Emptied)
     };
     let held: Vec<_> = service.cache.read(Cache::doubted).into_iter().filter(new).collect();
     if held.is_empty() {
         return;
     }
-    let name = |doubted: &Doubted| doubted.at.to_string();
+    let name = |doubted: &PendingChange| doubted.at.to_string();
     let names: Vec<String> = held.iter().take(NAMED).map(name).collect();
     tracing::warn!(
         held = held.len(),
@@ -166,8 +167,16 @@ fn tell_held(service: &Service, pull: &Pull, now: Moment) {
 }
 
 /// The provider's word that a whole directory is gone, or denied, is its word on each of its secrets.
-fn doubt(service: &Service, pull: &Pull, extent: &Extent, error: &ProviderError, now: Moment) {
-    let Some(refusal @ (Refusal::Gone(_) | Refusal::Denied(_))) = lookup::refusal(error) else {
+fn doubt(
+    service: &Service,
+    pull: &PullTarget,
+    extent: &ListingScope,
+    error: &ProviderError,
+    now: Now,
+) {
+    let Some(refusal @ (NegativeReason::Gone(_) | NegativeReason::Denied(_))) =
+        lookup::refusal(error)
+    else {
         return;
     };
     let doubt = |cache: &mut Cache| {
@@ -185,11 +194,11 @@ mod tests {
     use psi_common::SecretBytes;
 
     use super::*;
-    use crate::model::reference::{Listing, Realm};
+    use crate::model::reference::{Listing, Namespace};
 
     fn listed(bytes: usize) -> Listed {
         let found = ["A", "B"].map(|key| {
-            let at = Coordinates::new(Realm::new(&["r"]), "/", key);
+            let at = CacheKey::new(Namespace::new(&["r"]), "/", key);
             (at, SecretBytes::new(vec![b'x'; bytes]))
         });
         Listing { found: found.into(), ..Listing::default() }.into()

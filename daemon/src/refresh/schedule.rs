@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::Schedule;
-use crate::model::clock::Tick;
-use crate::model::reference::{Coordinates, Extent};
+use crate::model::clock::BootInstant;
+use crate::model::reference::{CacheKey, ListingScope};
 use crate::provider::ProviderError;
 
 /// How long after a start without any cache the first pull is.
@@ -16,10 +16,10 @@ const FIRST_PULL: Duration = Duration::from_secs(30);
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
 /// Which source: of which provider, and what it covers.
-pub(super) type Key = (String, Extent);
+pub(super) type Key = (String, ListingScope);
 
 /// When to pull what.
-pub(super) struct Agenda {
+pub(super) struct RefreshSchedule {
     schedule: Schedule,
     sources: HashMap<Key, State>,
 }
@@ -27,12 +27,12 @@ pub(super) struct Agenda {
 struct State {
     /// As people write it.
     name: String,
-    due: Tick,
+    due: BootInstant,
     /// Failures in a row; an outage is the provider's affair, and counts as none.
     failures: u32,
     failed: Option<Failed>,
     /// What was wanted of it when it was pulled last.
-    wanted: Option<HashSet<Coordinates>>,
+    wanted: Option<HashSet<CacheKey>>,
 }
 
 /// Why a source was not pulled.
@@ -72,12 +72,12 @@ pub(super) struct Planned<'a> {
     pub(super) key: &'a Key,
     pub(super) name: &'a str,
     /// What is wanted of it; none: all of it.
-    pub(super) wanted: Option<&'a HashSet<Coordinates>>,
+    pub(super) wanted: Option<&'a HashSet<CacheKey>>,
     /// When the oldest of what is known of it was fetched; none: something is missing.
-    pub(super) oldest: Option<Tick>,
+    pub(super) oldest: Option<BootInstant>,
 }
 
-impl Agenda {
+impl RefreshSchedule {
     pub(super) fn new(schedule: Schedule) -> Self {
         Self { schedule, sources: HashMap::new() }
     }
@@ -88,7 +88,12 @@ impl Agenda {
 
     /// Takes over what there is to pull now. What was fetched before a restart counts: a daemon that comes
     /// back with a young cache leaves the provider alone.
-    pub(super) fn plan(&mut self, planned: &[Planned<'_>], now: Tick, chance: impl Fn() -> f64) {
+    pub(super) fn plan(
+        &mut self,
+        planned: &[Planned<'_>],
+        now: BootInstant,
+        chance: impl Fn() -> f64,
+    ) {
         let present: HashSet<&Key> = planned.iter().map(|planned| planned.key).collect();
         self.sources.retain(|key, _| present.contains(key));
         let Schedule { interval, jitter } = self.schedule;
@@ -113,12 +118,17 @@ impl Agenda {
     }
 
     /// When a source is due.
-    pub(super) fn due(&self, key: &Key) -> Option<Tick> {
+    pub(super) fn due(&self, key: &Key) -> Option<BootInstant> {
         self.sources.get(key).map(|state| state.due)
     }
 
     /// Follows a new schedule: it counts from now.
-    pub(super) fn follow(&mut self, schedule: Schedule, now: Tick, chance: impl Fn() -> f64) {
+    pub(super) fn follow(
+        &mut self,
+        schedule: Schedule,
+        now: BootInstant,
+        chance: impl Fn() -> f64,
+    ) {
         self.schedule = schedule;
         for state in self.sources.values_mut() {
             let next = now.after(schedule.interval + schedule.jitter.mul_f64(chance()));
@@ -127,7 +137,7 @@ impl Agenda {
     }
 
     /// A source was pulled at `now`.
-    pub(super) fn done(&mut self, key: &Key, now: Tick, chance: f64) {
+    pub(super) fn done(&mut self, key: &Key, now: BootInstant, chance: f64) {
         let Schedule { interval, jitter } = self.schedule;
         if let Some(state) = self.sources.get_mut(key) {
             state.due = now.after(interval + jitter.mul_f64(chance));
@@ -138,7 +148,7 @@ impl Agenda {
 
     /// A source was asked, and not pulled, or in part. While its provider is out it stays due: the breaker
     /// decides when to try again.
-    pub(super) fn failed(&mut self, key: &Key, failed: Failed, now: Tick, chance: f64) {
+    pub(super) fn failed(&mut self, key: &Key, failed: Failed, now: BootInstant, chance: f64) {
         let interval = self.schedule.interval;
         let Some(state) = self.sources.get_mut(key) else { return };
         if failed.kind == Kind::Own {
@@ -152,7 +162,7 @@ impl Agenda {
     }
 
     /// A source was not asked, for a reason that is not its own: that is no failure of it.
-    pub(super) fn unasked(&mut self, key: &Key, failed: Failed, now: Tick, chance: f64) {
+    pub(super) fn unasked(&mut self, key: &Key, failed: Failed, now: BootInstant, chance: f64) {
         let Some(state) = self.sources.get_mut(key) else { return };
         match failed.kind {
             Kind::Host | Kind::Own => state.due = state.due.min(now),
@@ -167,7 +177,7 @@ impl Agenda {
     }
 
     /// A provider or an identity is back: what failed with it is due.
-    pub(super) fn recovered(&mut self, now: Tick) {
+    pub(super) fn recovered(&mut self, now: BootInstant) {
         for state in self.sources.values_mut() {
             let kind = state.failed.as_ref().map(|failed| failed.kind);
             if let Some(Kind::Host | Kind::Login(_)) = kind {
@@ -187,7 +197,7 @@ impl Agenda {
     }
 
     /// What the sources cover whose last pull failed.
-    pub(super) fn failing_extents(&self) -> Vec<Extent> {
+    pub(super) fn failing_extents(&self) -> Vec<ListingScope> {
         let failing = self.sources.iter().filter(|(_, state)| state.failed.is_some());
         failing.map(|((_, extent), _)| extent.clone()).collect()
     }
@@ -200,7 +210,7 @@ impl Agenda {
 }
 
 /// Whether more is wanted than before.
-fn is_wider(before: Option<&HashSet<Coordinates>>, now: Option<&HashSet<Coordinates>>) -> bool {
+fn is_wider(before: Option<&HashSet<CacheKey>>, now: Option<&HashSet<CacheKey>>) -> bool {
     match (before, now) {
         (Some(before), Some(now)) => !now.is_subset(before),
         (before, now) => before.is_some() && now.is_none(),
@@ -210,30 +220,35 @@ fn is_wider(before: Option<&HashSet<Coordinates>>, now: Option<&HashSet<Coordina
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::reference::Realm;
+    use crate::model::reference::Namespace;
 
     const MINUTE: Duration = Duration::from_secs(60);
     const HOUR: Duration = Duration::from_secs(3_600);
 
     fn key(path: &str) -> Key {
-        let realm = Realm::new(&["p"]);
-        ("infisical".into(), Extent { realm, path: path.into(), recursive: false })
+        let realm = Namespace::new(&["p"]);
+        ("infisical".into(), ListingScope { realm, path: path.into(), recursive: false })
     }
 
-    fn wanted(keys: &[&str]) -> HashSet<Coordinates> {
-        let at = |key: &&str| Coordinates::new(Realm::new(&["p"]), "/a", *key);
+    fn wanted(keys: &[&str]) -> HashSet<CacheKey> {
+        let at = |key: &&str| CacheKey::new(Namespace::new(&["p"]), "/a", *key);
         keys.iter().map(at).collect()
     }
 
-    fn agenda() -> Agenda {
-        Agenda::new(Schedule { interval: HOUR, jitter: 5 * MINUTE })
+    fn agenda() -> RefreshSchedule {
+        RefreshSchedule::new(Schedule { interval: HOUR, jitter: 5 * MINUTE })
     }
 
-    fn time(span: Duration) -> Tick {
-        Tick::at(100 * HOUR + span)
+    fn time(span: Duration) -> BootInstant {
+        BootInstant::at(100 * HOUR + span)
     }
 
-    fn plan(agenda: &mut Agenda, oldest: Option<Tick>, now: Tick, chance: f64) -> Tick {
+    fn plan(
+        agenda: &mut RefreshSchedule,
+        oldest: Option<BootInstant>,
+        now: BootInstant,
+        chance: f64,
+    ) -> BootInstant {
         let key = key("/a");
         let planned = Planned { key: &key, name: "p:/a", wanted: None, oldest };
         agenda.plan(&[planned], now, || chance);

@@ -6,16 +6,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::targets::Pull;
+use super::targets::PullTarget;
 use super::{Order, Refresher, Schedule, Work, chance, lock};
-use crate::model::clock::Moment;
+use crate::model::clock::Now;
 use crate::provider::circuit_breaker::{Caller, Permit};
 
 /// How often the clock is looked at, at least. Tokio's waits stand still while the host is suspended, and
 /// what became due meanwhile must come soon after.
-const GLANCE: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// Whatever goes wrong, rounds do not follow each other faster.
-const BREATH: Duration = Duration::from_secs(1);
+const MIN_CYCLE_GAP: Duration = Duration::from_secs(1);
 
 impl Refresher {
     /// Refreshes by the schedule until `stop`, and at once what a provider that is back has missed. Returns
@@ -23,7 +23,7 @@ impl Refresher {
     pub async fn keep_fresh(
         &self,
         mut schedule: watch::Receiver<Schedule>,
-        clock: impl Fn() -> Moment,
+        clock: impl Fn() -> Now,
         stop: CancellationToken,
     ) {
         let mut pause = Duration::ZERO;
@@ -53,7 +53,7 @@ impl Refresher {
                     // It crashed: the supervisor reports that, and starts the next one later.
                     return;
                 }
-                pause = BREATH;
+                pause = MIN_CYCLE_GAP;
             }
         }
     }
@@ -61,18 +61,18 @@ impl Refresher {
 
 impl Work {
     /// How long there is nothing to do.
-    fn pause(&self, now: Moment) -> Duration {
+    fn pause(&self, now: Now) -> Duration {
         if self.service.drill.until(now.mono).is_some() {
-            return GLANCE;
+            return POLL_INTERVAL;
         }
         let pulls = self.plan(now.tick);
         let pauses = pulls.iter().map(|pull| self.pause_of(pull, now));
         // What is registered meanwhile is seen no later than it could be due.
-        let glance = GLANCE.min(lock(&self.agenda).interval());
+        let glance = POLL_INTERVAL.min(lock(&self.agenda).interval());
         pauses.min().unwrap_or(glance).min(glance)
     }
 
-    fn pause_of(&self, pull: &Pull, now: Moment) -> Duration {
+    fn pause_of(&self, pull: &PullTarget, now: Now) -> Duration {
         let health = pull.upstream.health();
         match health.breaker.permit(Caller::Anybody, now.mono) {
             // A provider that may be back is to be asked, due or not: its state must be true.
@@ -80,21 +80,21 @@ impl Work {
             Permit::Now => {
                 drop(health);
                 let due = lock(&self.agenda).due(&pull.key);
-                due.map_or(GLANCE, |due| now.tick.age(due))
+                due.map_or(POLL_INTERVAL, |due| now.tick.age(due))
             }
             Permit::NotBefore(time) => time.saturating_duration_since(now.mono),
-            Permit::AwaitProbe | Permit::Refused => GLANCE,
+            Permit::AwaitProbe | Permit::Refused => POLL_INTERVAL,
         }
     }
 
     /// Those that are due now; of a provider that may be back, one at least.
-    pub(super) fn due(&self, pulls: Vec<Pull>, now: Moment) -> Vec<Pull> {
+    pub(super) fn due(&self, pulls: Vec<PullTarget>, now: Now) -> Vec<PullTarget> {
         if self.service.drill.until(now.mono).is_some() {
             return Vec::new();
         }
         let agenda = lock(&self.agenda);
-        let is_due = |pull: &Pull| agenda.due(&pull.key).is_some_and(|due| due <= now.tick);
-        let (mut chosen, rest): (Vec<Pull>, Vec<Pull>) = pulls
+        let is_due = |pull: &PullTarget| agenda.due(&pull.key).is_some_and(|due| due <= now.tick);
+        let (mut chosen, rest): (Vec<PullTarget>, Vec<PullTarget>) = pulls
             .into_iter()
             .filter(|pull| {
                 let permit = pull.upstream.health().breaker.permit(Caller::Anybody, now.mono);

@@ -6,37 +6,37 @@ use std::sync::Arc;
 
 use super::schedule::{Key, Planned};
 use crate::lookup::Service;
-use crate::model::clock::Tick;
-use crate::model::reference::{Coordinates, Extent};
+use crate::model::clock::BootInstant;
+use crate::model::reference::{CacheKey, ListingScope};
 use crate::provider::Source;
 use crate::provider::upstream::Upstream;
 
 /// A source, its provider, and which of its secrets are wanted.
-pub(super) struct Pull {
+pub(super) struct PullTarget {
     pub(super) upstream: Arc<Upstream>,
     pub(super) source: Source,
     pub(super) key: Key,
     /// As people write it.
     pub(super) name: String,
     /// A workload's is wanted as a whole; else psid need not hold what nobody asks it for.
-    pub(super) wanted: Option<HashSet<Coordinates>>,
+    pub(super) wanted: Option<HashSet<CacheKey>>,
     /// When the oldest of what is known of it was fetched; none: something is missing.
-    oldest: Option<Tick>,
+    oldest: Option<BootInstant>,
 }
 
 /// Everything there is to pull.
-pub(super) fn plan(service: &Service) -> Vec<Pull> {
+pub(super) fn plan(service: &Service) -> Vec<PullTarget> {
     let mut pulls = of_workloads(service);
     pulls.extend(of_registered(service, &pulls));
     pulls
 }
 
 /// The extents of all workloads' sources.
-pub(super) fn extents_of_workloads(service: &Service) -> Vec<Extent> {
+pub(super) fn extents_of_workloads(service: &Service) -> Vec<ListingScope> {
     of_workloads(service).into_iter().map(|pull| pull.key.1).collect()
 }
 
-fn of_workloads(service: &Service) -> Vec<Pull> {
+fn of_workloads(service: &Service) -> Vec<PullTarget> {
     let upstreams = service.upstreams();
     let mut pulls = Vec::new();
     let mut seen = BTreeSet::new();
@@ -50,16 +50,16 @@ fn of_workloads(service: &Service) -> Vec<Pull> {
                     .cache
                     .read(|cache| cache.within(std::slice::from_ref(&extent)))
                     .into_iter();
-                pulls.push(Pull::new(service, upstream, source.clone(), extent, None, known));
+                pulls.push(PullTarget::new(service, upstream, source.clone(), extent, None, known));
             }
         }
     }
     pulls
 }
 
-fn of_registered(service: &Service, workloads: &[Pull]) -> Vec<Pull> {
+fn of_registered(service: &Service, workloads: &[PullTarget]) -> Vec<PullTarget> {
     let upstreams = service.upstreams();
-    let mut folders: BTreeMap<(String, Source), HashSet<Coordinates>> = BTreeMap::new();
+    let mut folders: BTreeMap<(String, Source), HashSet<CacheKey>> = BTreeMap::new();
     for (_, reference, at) in service.references() {
         let Some(project) = reference.member("project") else { continue };
         if workloads.iter().any(|pull| pull.extent().contains(&at)) {
@@ -69,33 +69,33 @@ fn of_registered(service: &Service, workloads: &[Pull]) -> Vec<Pull> {
             Source { project: project.to_owned(), path: at.path.to_string(), recursive: false };
         folders.entry((reference.provider().to_owned(), source)).or_default().insert(at);
     }
-    let mut pulls: Vec<Pull> = Vec::new();
+    let mut pulls: Vec<PullTarget> = Vec::new();
     for ((provider, source), wanted) in folders {
         let Some(upstream) = upstreams.providers.get(&provider) else { continue };
         let Ok(extent) = upstream.provider.extent(&source) else { continue };
         // Two names of the config may mean one project: that is one folder, and one request.
-        let same = |pull: &&mut Pull| *pull.extent() == extent && pull.key.0 == provider;
+        let same = |pull: &&mut PullTarget| *pull.extent() == extent && pull.key.0 == provider;
         let others = pulls.iter_mut().find(same).and_then(|pull| pull.wanted.as_mut());
         match others {
             Some(others) => others.extend(wanted),
             None => {
                 let known = wanted.clone().into_iter();
                 let wanted = Some(wanted);
-                pulls.push(Pull::new(service, upstream, source, extent, wanted, known));
+                pulls.push(PullTarget::new(service, upstream, source, extent, wanted, known));
             }
         }
     }
     pulls
 }
 
-impl Pull {
+impl PullTarget {
     fn new(
         service: &Service,
         upstream: &Arc<Upstream>,
         source: Source,
-        extent: Extent,
-        wanted: Option<HashSet<Coordinates>>,
-        known: impl Iterator<Item = Coordinates>,
+        extent: ListingScope,
+        wanted: Option<HashSet<CacheKey>>,
+        known: impl Iterator<Item = CacheKey>,
     ) -> Self {
         let known: Vec<_> = known.collect();
         let fetched = service
@@ -111,7 +111,7 @@ impl Pull {
         }
     }
 
-    pub(super) fn extent(&self) -> &Extent {
+    pub(super) fn extent(&self) -> &ListingScope {
         &self.key.1
     }
 

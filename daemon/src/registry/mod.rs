@@ -16,10 +16,10 @@ use std::time::Duration;
 use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId};
 use tokio::time::Instant;
 
-use crate::crypto::envelope::Vault;
-use crate::model::clock::Moment;
+use crate::crypto::envelope::Keyring;
+use crate::model::clock::Now;
 use crate::model::reference::Reference;
-use crate::registry::resolved::Link;
+use crate::registry::resolved::ResolvedReference;
 use crate::sys::files;
 
 mod names;
@@ -70,14 +70,14 @@ pub enum Keys {
     /// The key is not open, yet or at all.
     Closed,
     /// The key is open.
-    Open(Arc<Vault>),
+    Open(Arc<Keyring>),
 }
 
 /// What an id stands for.
 #[derive(Clone)]
 pub enum Registered {
     /// A reference.
-    Reference(Arc<Link>),
+    Reference(Arc<ResolvedReference>),
     /// A literal, opened.
     Literal(Arc<SecretBytes>),
     /// A file that cannot be used: why, and what to do.
@@ -123,7 +123,7 @@ pub enum RegistryError {
 
 impl Registered {
     fn reference(reference: Reference) -> Self {
-        Self::Reference(Arc::new(Link::new(reference)))
+        Self::Reference(Arc::new(ResolvedReference::new(reference)))
     }
 
     fn is_usable(&self) -> bool {
@@ -149,7 +149,7 @@ impl Registry {
     }
 
     /// Takes a key over, and opens what it can with it.
-    pub fn unlock(&self, vault: Arc<Vault>) {
+    pub fn unlock(&self, vault: Arc<Keyring>) {
         let _writing = lock(&self.writing);
         *write(&self.keys) = Keys::Open(vault);
         self.read_all();
@@ -349,7 +349,7 @@ impl Registry {
     pub async fn delete(
         self: &Arc<Self>,
         id: SecretId,
-        now: Moment,
+        now: Now,
         force: bool,
     ) -> Result<bool, RegistryError> {
         let registry = Arc::clone(self);
@@ -367,12 +367,7 @@ impl Registry {
         deleted
     }
 
-    fn delete_blocking(
-        &self,
-        id: SecretId,
-        now: Moment,
-        force: bool,
-    ) -> Result<bool, RegistryError> {
+    fn delete_blocking(&self, id: SecretId, now: Now, force: bool) -> Result<bool, RegistryError> {
         let _writing = lock(&self.writing);
         let is_known = self.get(id).is_some();
         if !is_known {
@@ -422,7 +417,7 @@ impl Registry {
     }
 
     /// What can be restored at `now`, and for how long.
-    pub fn restorable(&self, now: Moment) -> Result<Vec<(SecretId, Duration)>, RegistryError> {
+    pub fn restorable(&self, now: Now) -> Result<Vec<(SecretId, Duration)>, RegistryError> {
         self.trash.usable()?;
         Ok(self.trash.restorable(now))
     }
@@ -442,7 +437,7 @@ impl Registry {
     }
 
     /// Removes for good what was deleted ten minutes before `now`.
-    pub fn purge(&self, now: Moment) {
+    pub fn purge(&self, now: Now) {
         let _writing = lock(&self.writing);
         self.trash.purge(now);
     }

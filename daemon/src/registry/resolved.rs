@@ -6,12 +6,12 @@ use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use crate::cache::Entry;
-use crate::model::clock::Tick;
-use crate::model::reference::{Coordinates, Reference};
+use crate::model::clock::BootInstant;
+use crate::model::reference::{CacheKey, Reference};
 use crate::provider::upstream::Upstreams;
 
 /// A reference, with where it led and what was there.
-pub struct Link {
+pub struct ResolvedReference {
     reference: Reference,
     /// Its lock is held for the copy of a pointer.
     found: RwLock<Option<Found>>,
@@ -20,19 +20,19 @@ pub struct Link {
 struct Found {
     /// Under another config, it may lead elsewhere.
     under: Weak<Upstreams>,
-    at: Coordinates,
+    at: CacheKey,
     /// The cache alone keeps a value alive.
     entry: Weak<Entry>,
 }
 
-impl Link {
+impl ResolvedReference {
     /// Nothing is found out yet.
     pub fn new(reference: Reference) -> Self {
         Self { reference, found: RwLock::default() }
     }
 
     /// Its value, as long as the cache has it served without asking.
-    pub fn fresh(&self, under: &Arc<Upstreams>, now: Tick) -> Option<Arc<Entry>> {
+    pub fn fresh(&self, under: &Arc<Upstreams>, now: BootInstant) -> Option<Arc<Entry>> {
         let entry = self.look(under, |found| found.entry.upgrade())??;
         entry.is_fresh(now).then_some(entry)
     }
@@ -41,8 +41,8 @@ impl Link {
     pub fn coordinates(
         &self,
         under: &Arc<Upstreams>,
-        accept: impl FnOnce(&Reference) -> Result<Coordinates, String>,
-    ) -> Result<Coordinates, String> {
+        accept: impl FnOnce(&Reference) -> Result<CacheKey, String>,
+    ) -> Result<CacheKey, String> {
         if let Some(at) = self.look(under, |found| found.at.clone()) {
             return Ok(at);
         }
@@ -52,7 +52,7 @@ impl Link {
     }
 
     /// Takes note of what the cache has where it leads.
-    pub fn remember(&self, under: &Arc<Upstreams>, at: &Coordinates, entry: &Arc<Entry>) {
+    pub fn remember(&self, under: &Arc<Upstreams>, at: &CacheKey, entry: &Arc<Entry>) {
         let (under, entry) = (Arc::downgrade(under), Arc::downgrade(entry));
         self.note(Found { under, at: at.clone(), entry });
     }
@@ -68,7 +68,7 @@ impl Link {
     }
 }
 
-impl Deref for Link {
+impl Deref for ResolvedReference {
     type Target = Reference;
 
     fn deref(&self) -> &Reference {
@@ -84,12 +84,12 @@ mod tests {
     use psi_common::SecretBytes;
 
     use super::*;
-    use crate::cache::{Answer, Boot, Cache, Policy};
+    use crate::cache::{Answer, BootId, Cache, Policy};
     use crate::model::clock;
-    use crate::model::reference::Realm;
+    use crate::model::reference::Namespace;
 
-    fn at(realm: &str) -> Coordinates {
-        Coordinates::new(Realm::new(&[realm]), "/", "K")
+    fn at(realm: &str) -> CacheKey {
+        CacheKey::new(Namespace::new(&[realm]), "/", "K")
     }
 
     fn configs() -> [Arc<Upstreams>; 2] {
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn where_it_leads_is_asked_once_a_config() {
-        let link = Link::new(Reference::new("p", [("key", "K")]));
+        let link = ResolvedReference::new(Reference::new("p", [("key", "K")]));
         let [before, after] = configs();
         let bad = |_: &Reference| Err("no such project".to_owned());
         assert_eq!(link.coordinates(&before, bad), Err("no such project".into()));
@@ -117,12 +117,12 @@ mod tests {
             max_stale: None,
             evict_revoked: true,
         };
-        let mut cache = Cache::new(policy, Boot(NonZeroU64::MIN));
-        let (ticket, now) = (cache.ticket(), clock::now());
+        let mut cache = Cache::new(policy, BootId(NonZeroU64::MIN));
+        let (epoch, now) = (cache.begin_fetch(), clock::now());
         let value = Entry::new(SecretBytes::new(b"one".to_vec()), now.wall);
-        cache.put(&at("a"), value, now, ticket);
+        cache.put(&at("a"), value, now, epoch);
         let Answer::Fresh(entry) = cache.get(&at("a"), now.tick) else { panic!("it is not fresh") };
-        let link = Link::new(Reference::new("p", [("key", "K")]));
+        let link = ResolvedReference::new(Reference::new("p", [("key", "K")]));
         let [before, after] = configs();
         link.remember(&before, &at("a"), &entry);
         assert!(link.fresh(&before, now.tick).is_some());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use psi_common::SecretId;
 
 use super::{Keys, Registered, Registration, Registry, RegistryError, blocking, lock, read};
-use crate::crypto::envelope::{self, BackendPart, Content, EnvelopeError, Vault};
+use crate::crypto::envelope::{self, AadContext, EnvelopeError, Keyring, WrappedKeyHeader};
 use crate::model::reference::Reference;
 use crate::registry::reference_file::{self, ReferenceFile, ReferenceFileError};
 use crate::sys::files;
@@ -17,14 +17,14 @@ use crate::sys::files;
 #[derive(Default)]
 pub struct SealedUnder {
     /// Each once.
-    pub parts: Vec<BackendPart>,
+    pub parts: Vec<WrappedKeyHeader>,
     /// A file or folder that could not be read and may carry another one: why, and what to do.
     pub unread: Option<String>,
 }
 
 impl Registry {
     /// The key, when it is open.
-    fn vault(&self) -> Option<Arc<Vault>> {
+    fn vault(&self) -> Option<Arc<Keyring>> {
         match &*read(&self.keys) {
             Keys::None | Keys::Closed => None,
             Keys::Open(vault) => Some(Arc::clone(vault)),
@@ -44,7 +44,7 @@ impl Registry {
             (Registration::Literal(_), Keys::None) => Err(RegistryError::NoBackend),
             (Registration::Literal(_), Keys::Closed) => Err(RegistryError::NoKey),
             (Registration::Literal(value), Keys::Open(vault)) => {
-                Ok(vault.seal(Content::Literal(id.as_str()), value)?)
+                Ok(vault.seal(AadContext::Literal(id.as_str()), value)?)
             }
         }
     }
@@ -71,7 +71,8 @@ impl Registry {
 
     fn read_literal(&self, id: SecretId, file: &[u8]) -> Result<Registered, Unusable> {
         let vault = self.vault().ok_or(Unusable::Closed)?;
-        let value = vault.open(Content::Literal(id.as_str()), file).map_err(Unusable::Literal)?;
+        let value =
+            vault.open(AadContext::Literal(id.as_str()), file).map_err(Unusable::Literal)?;
         Ok(Registered::Literal(Arc::new(value)))
     }
 
@@ -93,7 +94,7 @@ impl Registry {
         let vault = self.vault().ok_or(RegistryError::NoKey)?;
         let mut count = 0;
         for (id, path) in self.paths()? {
-            let content = Content::Literal(id.as_str());
+            let content = AadContext::Literal(id.as_str());
             let file = fs::read(&path)?;
             if !envelope::is_literal(&file) || vault.is_present(content, &file) {
                 continue;

@@ -3,16 +3,16 @@ use std::fs;
 use super::trash::RESTORABLE;
 use super::*;
 use crate::crypto::aead::DataKey;
-use crate::crypto::envelope::BackendPart;
-use crate::model::clock::{Tick, Timestamp};
+use crate::crypto::envelope::WrappedKeyHeader;
+use crate::model::clock::{BootInstant, Timestamp};
 use psi_common::BackendTag;
 
 const ID: &str = "0123456789abcdef012345678";
 const OTHER: &str = "876543210fedcba9876543210";
 
-fn vault() -> Arc<Vault> {
+fn vault() -> Arc<Keyring> {
     let key = DataKey::from_secret(&SecretBytes::new(vec![1; 32])).unwrap();
-    Arc::new(Vault::new(key, BackendPart { tag: BackendTag::Tpm, bytes: Vec::new() }))
+    Arc::new(Keyring::new(key, WrappedKeyHeader { tag: BackendTag::Tpm, bytes: Vec::new() }))
 }
 
 fn open(state: &Path) -> Arc<Registry> {
@@ -42,13 +42,17 @@ fn value(registry: &Registry, id: &str) -> Option<Vec<u8>> {
     }
 }
 
-fn time(span: Duration) -> Moment {
+fn time(span: Duration) -> Now {
     let wall = Timestamp::from_millis(1_000_000_000).after(span);
-    Moment { wall, tick: Tick::at(Duration::from_secs(1_000)).after(span), mono: Instant::now() }
+    Now {
+        wall,
+        tick: BootInstant::at(Duration::from_secs(1_000)).after(span),
+        mono: Instant::now(),
+    }
 }
 
 /// Deletes as podman does.
-async fn delete(registry: &Arc<Registry>, id: SecretId, at: Moment) -> Result<bool, RegistryError> {
+async fn delete(registry: &Arc<Registry>, id: SecretId, at: Now) -> Result<bool, RegistryError> {
     registry.delete(id, at, false).await
 }
 
@@ -332,10 +336,10 @@ async fn a_step_of_the_wall_clock_neither_empties_nor_keeps_the_trash() {
     assert!(delete(&registry, id, deleted_at).await.unwrap());
     let minute = Duration::from_secs(60);
     let day = Duration::from_secs(86_400);
-    let stepped = Moment { wall: deleted_at.wall.after(day), ..time(minute) };
+    let stepped = Now { wall: deleted_at.wall.after(day), ..time(minute) };
     registry.purge(stepped);
     assert_eq!(registry.restorable(stepped).unwrap(), [(id, 9 * minute)]);
-    registry.purge(Moment { wall: deleted_at.wall.before(day), ..time(11 * minute) });
+    registry.purge(Now { wall: deleted_at.wall.before(day), ..time(11 * minute) });
     assert!(!state.path().join("deleted").join(ID).exists());
 }
 

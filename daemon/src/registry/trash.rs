@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use psi_common::SecretId;
 
 use super::{RegistryError, read, write};
-use crate::model::clock::{Moment, Tick, Timestamp};
+use crate::model::clock::{BootInstant, Now, Timestamp};
 use crate::sys::files;
 
 /// How long a deleted secret can be restored.
@@ -35,13 +35,13 @@ struct Known {
 #[derive(Clone, Copy)]
 enum Deletion {
     /// Since the start.
-    Here(Tick),
+    Here(BootInstant),
     /// Before it, as the file says.
     Before(Timestamp),
 }
 
 impl Deletion {
-    fn age(self, now: Moment) -> Duration {
+    fn age(self, now: Now) -> Duration {
         match self {
             Self::Here(at) => at.age(now.tick),
             Self::Before(at) => at.age(now.wall),
@@ -103,7 +103,7 @@ impl Trash {
     }
 
     /// Moves a file here, durably.
-    pub(super) fn take(&self, id: SecretId, path: &Path, now: Moment) -> io::Result<()> {
+    pub(super) fn take(&self, id: SecretId, path: &Path, now: Now) -> io::Result<()> {
         files::make_private_folder(&self.folder)?;
         let here = self.path(id);
         // The time of the deletion, by which it is purged after a restart, is the file's; an old one would be
@@ -154,7 +154,7 @@ impl Trash {
     }
 
     /// What can be restored, sorted by id, and for how long.
-    pub(super) fn restorable(&self, now: Moment) -> Vec<(SecretId, Duration)> {
+    pub(super) fn restorable(&self, now: Now) -> Vec<(SecretId, Duration)> {
         let known = read(&self.known);
         let left = known
             .deleted
@@ -166,7 +166,7 @@ impl Trash {
     }
 
     /// Removes for good what can be restored no more.
-    pub(super) fn purge(&self, now: Moment) {
+    pub(super) fn purge(&self, now: Now) {
         let mut known = write(&self.known);
         known.deleted.retain(|id, deletion| {
             let is_over = deletion.age(now) > RESTORABLE;

@@ -16,18 +16,18 @@ use crate::lookup::Service;
 use crate::provider::infisical::{
     Infisical, Method, Project, SecretSource, UniversalAuth, token_source,
 };
-use crate::provider::pkcs11_sealed::{self, NitrokeyHsm};
+use crate::provider::pkcs11_sealed::{self, Pkcs11Sealed};
 use crate::provider::upstream::{Upstream, Upstreams};
 use crate::refresh::Schedule;
 use crate::registry::{Keys, Registry};
-use crate::runtime::{Daemon, Topic};
+use crate::runtime::{DegradedReason, Runtime};
 use crate::storage::boot_id;
 use crate::storage::refusals::Refusals;
 use crate::sys::files;
 
 /// What the daemon takes from its surroundings.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub struct Environment {
     /// Where things are.
     pub paths: Paths,
     /// Where systemd put the unit's credentials.
@@ -39,10 +39,10 @@ pub struct Surroundings {
 }
 
 /// Makes the daemon that `config` describes. Nothing that is broken keeps it from starting.
-pub fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
+pub fn assemble(config: &Config, surroundings: &Environment) -> Runtime {
     let paths = &surroundings.paths;
-    let Parts { service, faults, backend, token } = parts(config, surroundings);
-    let daemon = Daemon::new(
+    let Components { service, faults, backend, token } = parts(config, surroundings);
+    let daemon = Runtime::new(
         Arc::new(service),
         schedule(&config.cache),
         config.access.clone(),
@@ -52,7 +52,7 @@ pub fn assemble(config: &Config, surroundings: &Surroundings) -> Daemon {
         token,
     );
     if let Some(why) = left_by_the_python_psi(&paths.state) {
-        daemon.degrade(Topic::State, &why);
+        daemon.degrade(DegradedReason::State, &why);
     }
     daemon.service.gate.close();
     say(&daemon, config, &faults);
@@ -72,7 +72,7 @@ fn left_by_the_python_psi(state: &Path) -> Option<String> {
 }
 
 /// What works without a daemon around it.
-pub struct Parts {
+pub struct Components {
     /// The service; it has no key yet.
     pub service: Service,
     /// What is wrong with its providers.
@@ -84,7 +84,7 @@ pub struct Parts {
 }
 
 /// The parts that `config` describes.
-pub fn parts(config: &Config, surroundings: &Surroundings) -> Parts {
+pub fn parts(config: &Config, surroundings: &Environment) -> Components {
     let keys = if config.cache.backend.is_some() { Keys::Closed } else { Keys::None };
     let registry = Arc::new(Registry::open(&surroundings.paths.state, keys));
     let run = &surroundings.paths.run;
@@ -95,7 +95,7 @@ pub fn parts(config: &Config, surroundings: &Surroundings) -> Parts {
     let cache = Arc::new(SharedCache::new(Cache::new(policy(&config.cache), boot)));
     let token = token_config(config, surroundings).map(Token::new);
     let (upstreams, faults) = upstreams(config, surroundings, token.clone());
-    Parts {
+    Components {
         service: Service::new(registry, cache, upstreams),
         faults,
         backend: backend(&config.cache, surroundings, token.as_ref()),
@@ -104,7 +104,7 @@ pub fn parts(config: &Config, surroundings: &Surroundings) -> Parts {
 }
 
 /// Makes a running daemon follow a config that was read again.
-pub async fn follow(daemon: &Daemon, config: &Config, surroundings: &Surroundings) {
+pub async fn follow(daemon: &Runtime, config: &Config, surroundings: &Environment) {
     let token = daemon.follow_token(token_config(config, surroundings));
     let (upstreams, faults) = upstreams(config, surroundings, token);
     daemon.service.follow(upstreams);
@@ -118,29 +118,29 @@ pub async fn follow(daemon: &Daemon, config: &Config, surroundings: &Surrounding
     if let Err(error) = daemon.follow_access(config.access.clone()) {
         tracing::warn!("the socket keeps its mode: {error}");
     }
-    daemon.recover(Topic::Config);
+    daemon.recover(DegradedReason::Config);
     follow_seal(daemon, seal_with(&config.cache, surroundings)).await;
     say(daemon, config, &faults);
     daemon.unlock().await;
 }
 
 /// A key in use that is not sealed as the config demands now is named; it is refused at the next start.
-async fn follow_seal(daemon: &Daemon, seal_with: SealWith) {
+async fn follow_seal(daemon: &Runtime, seal_with: SealWith) {
     let Some(backend) = &daemon.backend else { return };
     match backend.follow(seal_with).await {
-        Err(why) => daemon.degrade(Topic::Key, &why.to_string()),
-        Ok(()) if daemon.vault().is_some() => daemon.recover(Topic::Key),
+        Err(why) => daemon.degrade(DegradedReason::Key, &why.to_string()),
+        Ok(()) if daemon.vault().is_some() => daemon.recover(DegradedReason::Key),
         Ok(()) => {}
     }
 }
 
-fn say(daemon: &Daemon, config: &Config, faults: &[String]) {
+fn say(daemon: &Runtime, config: &Config, faults: &[String]) {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    daemon.recover(Topic::Provider);
+    daemon.recover(DegradedReason::Provider);
     for fault in faults {
-        daemon.degrade(Topic::Provider, fault);
+        daemon.degrade(DegradedReason::Provider, fault);
     }
 }
 
@@ -160,7 +160,7 @@ fn schedule(config: &CacheConfig) -> Schedule {
 
 fn backend(
     config: &CacheConfig,
-    surroundings: &Surroundings,
+    surroundings: &Environment,
     token: Option<&Token>,
 ) -> Option<Box<dyn KeyBackend>> {
     match config.backend? {
@@ -171,7 +171,7 @@ fn backend(
 }
 
 /// The tpm key backend.
-pub fn tpm(config: &CacheConfig, surroundings: &Surroundings) -> TpmKey {
+pub fn tpm(config: &CacheConfig, surroundings: &Environment) -> TpmKey {
     TpmKey {
         credential: surroundings.cache_key(),
         state: surroundings.paths.state.clone(),
@@ -181,18 +181,18 @@ pub fn tpm(config: &CacheConfig, surroundings: &Surroundings) -> TpmKey {
 }
 
 /// What the key must be sealed to.
-pub fn seal_with(config: &CacheConfig, surroundings: &Surroundings) -> SealWith {
+pub fn seal_with(config: &CacheConfig, surroundings: &Environment) -> SealWith {
     config.seal_with.unwrap_or_else(|| surroundings.default_seal_with())
 }
 
 /// The hsm key backend, when the config names a token; `retry` tries a PIN once more that was refused.
-pub fn hsm(config: &Config, surroundings: &Surroundings, retry: bool) -> Option<HsmKey> {
+pub fn hsm(config: &Config, surroundings: &Environment, retry: bool) -> Option<HsmKey> {
     let token = TokenConfig { retry, ..token_config(config, surroundings)? };
     Some(HsmKey { token: Token::new(token) })
 }
 
 /// Where the HSM is, when the config names one.
-pub fn token_config(config: &Config, surroundings: &Surroundings) -> Option<TokenConfig> {
+pub fn token_config(config: &Config, surroundings: &Environment) -> Option<TokenConfig> {
     let hsm = config.hsm.as_ref()?;
     let pin = match &hsm.pin {
         HsmPin::File(path) => PinSource::File(path.clone()),
@@ -208,7 +208,7 @@ pub fn token_config(config: &Config, surroundings: &Surroundings) -> Option<Toke
     })
 }
 
-impl Surroundings {
+impl Environment {
     /// Those of a psid with these paths.
     pub fn new(paths: Paths, credentials: Option<PathBuf>, creds: Creds) -> Self {
         let refusals = Refusals::open(&paths);
@@ -239,7 +239,7 @@ impl Surroundings {
 /// The providers and workloads, and what is wrong with those that are missing.
 pub fn upstreams(
     config: &Config,
-    surroundings: &Surroundings,
+    surroundings: &Environment,
     token: Option<Token>,
 ) -> (Upstreams, Vec<String>) {
     let mut providers = BTreeMap::new();
@@ -253,13 +253,13 @@ pub fn upstreams(
         providers.insert(upstream.name.clone(), Arc::new(upstream));
     }
     if let Some(token) = token {
-        let upstream = Upstream::new(pkcs11_sealed::NAME, Box::new(NitrokeyHsm::new(token)));
+        let upstream = Upstream::new(pkcs11_sealed::NAME, Box::new(Pkcs11Sealed::new(token)));
         providers.insert(upstream.name.clone(), Arc::new(upstream));
     }
     (Upstreams { providers, workloads: config.workloads.clone() }, faults)
 }
 
-fn make_infisical(config: &InfisicalConfig, surroundings: &Surroundings) -> Infisical {
+fn make_infisical(config: &InfisicalConfig, surroundings: &Environment) -> Infisical {
     // Projects of one identity share its token: each login is counted and rate-limited.
     let refusals = Refusals::open(&surroundings.paths);
     let mut identities: Vec<(&AuthConfig, _)> = Vec::new();
@@ -284,7 +284,7 @@ fn make_infisical(config: &InfisicalConfig, surroundings: &Surroundings) -> Infi
     Infisical::new(&config.api_url, config.ca_cert.as_deref(), config.timeout, projects)
 }
 
-fn method(auth: &AuthConfig, surroundings: &Surroundings) -> Box<dyn Method> {
+fn method(auth: &AuthConfig, surroundings: &Environment) -> Box<dyn Method> {
     match auth {
         AuthConfig::Universal { client_id, client_secret } => Box::new(UniversalAuth {
             client_id: client_id.clone(),
@@ -297,7 +297,7 @@ fn method(auth: &AuthConfig, surroundings: &Surroundings) -> Box<dyn Method> {
     }
 }
 
-fn secret_source(secret: &ClientSecret, surroundings: &Surroundings) -> SecretSource {
+fn secret_source(secret: &ClientSecret, surroundings: &Environment) -> SecretSource {
     match secret {
         ClientSecret::Credential(name) => {
             SecretSource::Credential(surroundings.beside_config(name))

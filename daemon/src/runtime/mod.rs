@@ -20,9 +20,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{Cache, Cause, Doubted};
+use crate::cache::{Cache, PendingChange, RemovalReason};
 use crate::config::Access;
-use crate::crypto::envelope::Vault;
+use crate::crypto::envelope::Keyring;
 use crate::keys::KeyBackend;
 use crate::keys::pkcs11::{Token, TokenConfig};
 use crate::lookup::Service;
@@ -34,7 +34,7 @@ use crate::storage::cache_file::Persister;
 pub use unlock::open_vault;
 
 /// A running daemon.
-pub struct Daemon {
+pub struct Runtime {
     /// What it does.
     pub service: Arc<Service>,
     /// What pulls every source.
@@ -55,11 +55,11 @@ pub struct Daemon {
     socket: Mutex<Option<PathBuf>>,
     /// One opening or changing of keys at a time.
     unlocking: tokio::sync::Mutex<()>,
-    vault: Mutex<Option<Arc<Vault>>>,
+    vault: Mutex<Option<Arc<Keyring>>>,
     /// Whether the cache file could not be read, and is to be tried again.
     is_blocked: AtomicBool,
     keeping: Mutex<Option<Keeping>>,
-    degraded: Mutex<BTreeMap<Topic, String>>,
+    degraded: Mutex<BTreeMap<DegradedReason, String>>,
     stop_keeping: CancellationToken,
 }
 
@@ -79,7 +79,7 @@ pub struct Reason {
 
 /// What a sentence about degradation is about: a later one replaces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Topic {
+pub enum DegradedReason {
     /// The state folder.
     State,
     /// The data key.
@@ -96,7 +96,7 @@ pub enum Topic {
     Config,
 }
 
-impl Daemon {
+impl Runtime {
     /// A daemon that has no key yet.
     pub fn new(
         service: Arc<Service>,
@@ -191,7 +191,7 @@ impl Daemon {
     }
 
     /// Takes note of a degradation, and tells the log once.
-    pub fn degrade(&self, topic: Topic, why: &str) {
+    pub fn degrade(&self, topic: DegradedReason, why: &str) {
         let known = lock(&self.degraded).insert(topic, why.to_owned());
         if known.as_deref() != Some(why) {
             tracing::warn!(?topic, "{why}");
@@ -199,7 +199,7 @@ impl Daemon {
     }
 
     /// Takes note that a degradation is over.
-    pub fn recover(&self, topic: Topic) {
+    pub fn recover(&self, topic: DegradedReason) {
         lock(&self.degraded).remove(&topic);
     }
 
@@ -272,8 +272,10 @@ impl Daemon {
         let (doubted, overdue) = self
             .service
             .cache
-            .read(|cache| (Cache::doubted(cache), cache.overdue(clock::now().tick)));
-        let is_held = |doubted: &&Doubted| matches!(doubted.cause, Cause::Removed | Cause::Emptied);
+            .read(|cache| (Cache::doubted(cache), cache.past_max_stale(clock::now().tick)));
+        let is_held = |doubted: &&PendingChange| {
+            matches!(doubted.cause, RemovalReason::Removed | RemovalReason::Emptied)
+        };
         let held = doubted.iter().filter(is_held).count();
         let refused = doubted.len() - held;
         if refused > 0 {
@@ -313,7 +315,7 @@ fn secrets(count: usize) -> String {
     if count == 1 { "1 cached secret".into() } else { format!("{count} cached secrets") }
 }
 
-impl Topic {
+impl DegradedReason {
     /// A word for it that stays the same.
     fn cause(self) -> &'static str {
         match self {

@@ -4,16 +4,16 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::{Daemon, Topic};
+use super::{DegradedReason, Runtime};
 use crate::crypto::aead::DataKey;
-use crate::crypto::envelope::{BackendPart, Vault};
+use crate::crypto::envelope::{Keyring, WrappedKeyHeader};
 use crate::crypto::recovery_key::{self, RecoveryError, RecoveryKey};
 use crate::keys::SealOptions;
 use crate::lookup::ServiceError;
 use crate::storage::cache_file;
 use crate::sys::files;
 
-impl Daemon {
+impl Runtime {
     /// Makes a new data key and seals everything under it.
     pub async fn rekey(&self, seal: Option<&SealOptions>) -> Result<(), String> {
         let _one = self.unlocking.lock().await;
@@ -32,13 +32,13 @@ impl Daemon {
             recovery_key::rewrap(file, keys, &both)
         });
         // Whatever became of that: the new key is kept, and the next try must go on with it.
-        vault.adopt(kept.key, BackendPart { tag: backend.tag(), bytes: kept.part });
+        vault.adopt(kept.key, WrappedKeyHeader { tag: backend.tag(), bytes: kept.part });
         rewrapped.inspect_err(|why| self.degrade_rekey(why))?;
         self.finish_rekey().await
     }
 
     /// Goes on with a rekey that was interrupted after its new key was kept.
-    pub(super) async fn resume_rekey(&self, vault: &Vault) -> Result<(), String> {
+    pub(super) async fn resume_rekey(&self, vault: &Keyring) -> Result<(), String> {
         // The interruption may have come before the recovery key opened both.
         self.rewrap(vault, |file, keys| recovery_key::rewrap(file, keys, keys))
             .inspect_err(|why| self.degrade_rekey(why))?;
@@ -48,12 +48,15 @@ impl Daemon {
     /// Seals under the present key what is not yet, and forgets the former ones.
     pub(super) async fn finish_rekey(&self) -> Result<(), String> {
         self.reseal_all().await.inspect_err(|why| self.degrade_rekey(why))?;
-        self.recover(Topic::Rekey);
+        self.recover(DegradedReason::Rekey);
         Ok(())
     }
 
     fn degrade_rekey(&self, why: &str) {
-        self.degrade(Topic::Rekey, &format!("a rekey was interrupted and is not done: {why}"));
+        self.degrade(
+            DegradedReason::Rekey,
+            &format!("a rekey was interrupted and is not done: {why}"),
+        );
     }
 
     async fn reseal_all(&self) -> Result<(), String> {
@@ -85,11 +88,11 @@ impl Daemon {
         let path = self.recovery_path();
         files::replace(&path, &file)
             .map_err(|error| format!("writing {}: {error}; check the disk", path.display()))?;
-        self.recover(Topic::Recovery);
+        self.recover(DegradedReason::Recovery);
         Ok(recovery)
     }
 
-    async fn write_cache(&self, vault: &Arc<Vault>) -> Result<(), String> {
+    async fn write_cache(&self, vault: &Arc<Keyring>) -> Result<(), String> {
         let remedy = "see to the disk, and run `psi-driver cache rekey`";
         match self.persister() {
             Some(persister) if persister.write().await => Ok(()),
@@ -104,7 +107,7 @@ impl Daemon {
 
     fn rewrap(
         &self,
-        vault: &Vault,
+        vault: &Keyring,
         rewrap: impl FnOnce(&[u8], &[&DataKey]) -> Result<Vec<u8>, RecoveryError>,
     ) -> Result<(), String> {
         let path = self.recovery_path();

@@ -6,9 +6,9 @@ use std::time::Duration;
 use psi_common::SecretId;
 use tokio_util::sync::CancellationToken;
 
-use super::Daemon;
-use crate::lookup::{Circumstances, Offline, Verdict};
-use crate::model::clock::{self, Moment};
+use super::Runtime;
+use crate::lookup::{Circumstances, OutageReport, Verdict};
+use crate::model::clock::{self, Now};
 use crate::model::reach::Reach;
 
 /// How many ids the log names.
@@ -16,9 +16,9 @@ const NAMED: usize = 10;
 /// How long a token may take for the answer that it is there; a monitor gives up after 3 s.
 const LOOK: Duration = Duration::from_secs(1);
 
-impl Daemon {
+impl Runtime {
     /// What would not resolve with no provider in reach, and what psid does not know of that.
-    pub async fn offline(&self, now: Moment) -> Offline {
+    pub async fn offline(&self, now: Now) -> OutageReport {
         self.look_at_token().await;
         self.service.self_test(now, &self.circumstances())
     }
@@ -37,12 +37,12 @@ impl Daemon {
     /// What decides beside the cache whether a secret would resolve.
     pub fn circumstances(&self) -> Circumstances {
         let opening = "the key is still being opened, and what needs it is not known yet; ask again in a moment";
-        let unsettled = (!self.service.gate.is_open()).then(|| opening.to_owned());
+        let invalidated_unconfirmed = (!self.service.gate.is_open()).then(|| opening.to_owned());
         let key = match (&self.backend, self.vault()) {
             (Some(backend), Some(_)) => backend.reach(),
-            _ => unsettled.clone().map_or(Reach::Out, Reach::Unknown),
+            _ => invalidated_unconfirmed.clone().map_or(Reach::Out, Reach::Unknown),
         };
-        Circumstances { persisted: self.persists_now(), key, unsettled }
+        Circumstances { persisted: self.persists_now(), key, invalidated_unconfirmed }
     }
 
     /// Whether what is in RAM is on the disk. A change that is about to be written counts as written; one
@@ -72,8 +72,8 @@ impl Daemon {
     }
 }
 
-fn tell(found: &Offline) {
-    let Offline { registered, now, after_reboot, unknown_why } = found;
+fn tell(found: &OutageReport) {
+    let OutageReport { registered, now, after_reboot, unknown_why } = found;
     let unknown = now.perhaps.len().max(after_reboot.perhaps.len());
     match (now.verdict(), after_reboot.verdict()) {
         (Verdict::Yes, Verdict::Yes) => tracing::info!(

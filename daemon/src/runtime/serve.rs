@@ -12,10 +12,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::build::Surroundings;
+use super::build::Environment;
 use super::listener::Listening;
 use super::tasks::Task;
-use super::{Daemon, Topic};
+use super::{DegradedReason, Runtime};
 use crate::config::Config;
 
 /// How long psid tries to revoke its access tokens when it ends.
@@ -27,7 +27,7 @@ type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Serves until `stop`, then writes what is not written yet.
 pub async fn serve(
     config: Config,
-    surroundings: &Surroundings,
+    surroundings: &Environment,
     listening: Listening,
     stop: CancellationToken,
 ) -> Result<(), String> {
@@ -36,7 +36,7 @@ pub async fn serve(
     let owned = own_state(surroundings)?;
     let daemon = Arc::new(build::assemble(&config, surroundings));
     if let Some(why) = &owned.fault {
-        daemon.degrade(Topic::State, why);
+        daemon.degrade(DegradedReason::State, why);
     }
     if listening.is_own {
         daemon.own_socket(surroundings.paths.socket.clone());
@@ -52,7 +52,7 @@ pub async fn serve(
 }
 
 /// Revokes what providers gave psid. One that is out, or slow, does not keep psid from ending.
-async fn close_providers(daemon: &Daemon) {
+async fn close_providers(daemon: &Runtime) {
     let upstreams = daemon.service.upstreams();
     let close = async {
         for upstream in upstreams.providers.values() {
@@ -67,13 +67,13 @@ async fn close_providers(daemon: &Daemon) {
 
 /// Starts what runs beside the calls. If the server itself ends, so does psid, and systemd starts it again.
 fn start_tasks(
-    daemon: &Arc<Daemon>,
+    daemon: &Arc<Runtime>,
     hangup: Signal,
-    surroundings: &Surroundings,
+    surroundings: &Environment,
     stop: &CancellationToken,
 ) {
     let spawn =
-        |task: Task, run: Box<dyn Fn(Arc<Daemon>, CancellationToken) -> Run + Send + Sync>| {
+        |task: Task, run: Box<dyn Fn(Arc<Runtime>, CancellationToken) -> Run + Send + Sync>| {
             let (each, until) = (Arc::clone(daemon), stop.clone());
             let run = move || run(Arc::clone(&each), until.clone());
             daemon.service.tasks.supervise(task, stop.clone(), run);
@@ -107,7 +107,7 @@ fn start_tasks(
 }
 
 /// The key may take half a minute to open; callers are answered meanwhile.
-async fn keep_key(daemon: Arc<Daemon>, stop: CancellationToken) {
+async fn keep_key(daemon: Arc<Runtime>, stop: CancellationToken) {
     let ready = Ready(&daemon);
     daemon.open(stop.clone()).await;
     drop(ready);
@@ -115,21 +115,21 @@ async fn keep_key(daemon: Arc<Daemon>, stop: CancellationToken) {
 }
 
 /// What is refreshed before the key is there would be taken for new.
-async fn keep_fresh(daemon: Arc<Daemon>, stop: CancellationToken) {
+async fn keep_fresh(daemon: Arc<Runtime>, stop: CancellationToken) {
     if daemon.service.gate.opened(&stop).await {
         let schedule = daemon.schedule.subscribe();
         daemon.refresher.keep_fresh(schedule, clock::now, stop).await;
     }
 }
 
-async fn keep_testing(daemon: Arc<Daemon>, stop: CancellationToken) {
+async fn keep_testing(daemon: Arc<Runtime>, stop: CancellationToken) {
     if daemon.service.gate.opened(&stop).await {
         daemon.keep_testing(stop).await;
     }
 }
 
 /// Tells systemd when it is dropped that psid is ready, also when what came before crashed: psid serves.
-struct Ready<'a>(&'a Daemon);
+struct Ready<'a>(&'a Runtime);
 
 impl Drop for Ready<'_> {
     fn drop(&mut self) {
@@ -145,7 +145,7 @@ struct Owned {
 }
 
 /// Two daemons on one state folder would overwrite each other's cache.
-fn own_state(surroundings: &Surroundings) -> Result<Owned, String> {
+fn own_state(surroundings: &Environment) -> Result<Owned, String> {
     let state = &surroundings.paths.state;
     let told = |error: std::io::Error| {
         format!(
@@ -166,7 +166,7 @@ fn own_state(surroundings: &Surroundings) -> Result<Owned, String> {
     }
 }
 
-fn tell_ready(daemon: &Daemon) {
+fn tell_ready(daemon: &Runtime) {
     let entries = daemon.service.cache.read(cache::Cache::len);
     let secrets = daemon.service.registry.all().len();
     let degraded = daemon.degraded();
@@ -181,8 +181,8 @@ fn tell_ready(daemon: &Daemon) {
 /// SIGHUP: the config is read again. A bad one is named, and the good one stays.
 async fn reload_on_hangup(
     hangup: &mut Signal,
-    daemon: &Daemon,
-    surroundings: &Surroundings,
+    daemon: &Runtime,
+    surroundings: &Environment,
     stop: CancellationToken,
 ) {
     loop {
@@ -197,14 +197,16 @@ async fn reload_on_hangup(
                 build::follow(daemon, &config, surroundings).await;
                 tracing::info!("the config was read again");
             }
-            Err(error) => daemon
-                .degrade(Topic::Config, &format!("{error}; the config before it stays in force")),
+            Err(error) => daemon.degrade(
+                DegradedReason::Config,
+                &format!("{error}; the config before it stays in force"),
+            ),
         }
     }
 }
 
 /// Removes what was deleted, once it is restorable no more, and gives back memory that is free.
-async fn tidy(daemon: Arc<Daemon>, stop: CancellationToken) {
+async fn tidy(daemon: Arc<Runtime>, stop: CancellationToken) {
     loop {
         let registry = Arc::clone(&daemon.service.registry);
         let refresher = Arc::clone(&daemon.refresher);

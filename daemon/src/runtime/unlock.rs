@@ -10,8 +10,8 @@ use psi_common::BackendTag;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Daemon, Keeping, Topic, lock};
-use crate::crypto::envelope::{BackendPart, Vault};
+use super::{DegradedReason, Keeping, Runtime, lock};
+use crate::crypto::envelope::{Keyring, WrappedKeyHeader};
 use crate::crypto::recovery_key::{self, RecoveryKey};
 use crate::keys::{KeyBackend, LoadedKey, SealOptions};
 use crate::model::clock;
@@ -28,7 +28,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(30);
 /// How long after something that could not be read to try again.
 const READ_AGAIN: Duration = Duration::from_secs(5);
 
-impl Daemon {
+impl Runtime {
     /// Opens the key, while lookups that need it wait and systemd is asked for time; without success,
     /// tries again now and then until `stop`.
     pub async fn open(&self, stop: CancellationToken) {
@@ -72,11 +72,11 @@ impl Daemon {
         }
         let Some(backend) = &self.backend else {
             let why = "no key backend: live lookups only; set backend in [cache], and run `psi-driver cache init`";
-            return self.degrade(Topic::Key, why);
+            return self.degrade(DegradedReason::Key, why);
         };
         match open_vault(&**backend, &self.cache_path, &self.service.registry).await {
             Ok(vault) => self.take_over(vault).await,
-            Err(why) => self.degrade(Topic::Key, &why),
+            Err(why) => self.degrade(DegradedReason::Key, &why),
         }
     }
 
@@ -90,7 +90,7 @@ impl Daemon {
         let backend = self.backend.as_ref().ok_or(
             "there is no key backend to keep the key; set backend in [cache], and restart psid",
         )?;
-        if self.vault().is_some() && lock(&self.degraded).contains_key(&Topic::Rekey) {
+        if self.vault().is_some() && lock(&self.degraded).contains_key(&DegradedReason::Rekey) {
             // An earlier try recovered the key, and could not seal everything as it is kept now.
             return self.finish_rekey().await;
         }
@@ -117,8 +117,8 @@ impl Daemon {
         if keys.len() == 0 {
             backend.commit().await.map_err(|error| error.to_string())?;
         }
-        let part = BackendPart { tag: backend.tag(), bytes: kept.part };
-        let vault = Vault::new(kept.key, part.clone());
+        let part = WrappedKeyHeader { tag: backend.tag(), bytes: kept.part };
+        let vault = Keyring::new(kept.key, part.clone());
         for former in keys {
             vault.open_with(former, part.clone());
         }
@@ -133,12 +133,12 @@ impl Daemon {
     }
 
     /// The keys in use, when one was opened.
-    pub fn vault(&self) -> Option<Arc<Vault>> {
+    pub fn vault(&self) -> Option<Arc<Keyring>> {
         lock(&self.vault).clone()
     }
 
-    async fn take_over(&self, vault: Arc<Vault>) {
-        self.recover(Topic::Key);
+    async fn take_over(&self, vault: Arc<Keyring>) {
+        self.recover(DegradedReason::Key);
         *lock(&self.vault) = Some(Arc::clone(&vault));
         let (registry, opened) = (Arc::clone(&self.service.registry), Arc::clone(&vault));
         blocking(move || registry.unlock(opened)).await;
@@ -150,17 +150,17 @@ impl Daemon {
         }
     }
 
-    async fn check_recovery(&self, vault: &Vault) {
+    async fn check_recovery(&self, vault: &Keyring) {
         let path = self.recovery_path();
         let why = match tokio::fs::read(&path).await {
             Ok(file) => match vault.look(|keys| recovery_key::check(&file, keys)) {
-                Ok(()) => return self.recover(Topic::Recovery),
+                Ok(()) => return self.recover(DegradedReason::Recovery),
                 Err(why) => format!(
                     "{why}: the recovery key is of no use; make a new one with `psi-driver cache recovery-key`"
                 ),
             },
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return self.recover(Topic::Recovery);
+                return self.recover(DegradedReason::Recovery);
             }
             Err(error) => {
                 format!(
@@ -169,23 +169,24 @@ impl Daemon {
                 )
             }
         };
-        self.degrade(Topic::Recovery, &why);
+        self.degrade(DegradedReason::Recovery, &why);
     }
 
     /// Reads the cache file, and keeps it from then on. One that cannot be read stays, and is tried again.
-    async fn start_to_persist(&self, vault: &Arc<Vault>) {
+    async fn start_to_persist(&self, vault: &Arc<Keyring>) {
         if !self.persists {
             let off =
                 "the cache is off, enabled = false in [cache]: nothing that is fetched is kept";
-            return self.degrade(Topic::Cache, off);
+            return self.degrade(DegradedReason::Cache, off);
         }
         let (path, opened, now) = (self.cache_path.clone(), Arc::clone(vault), clock::now());
         let Some(loaded) = blocking(move || cache_file::load(&path, &opened, now.wall)).await
         else {
-            return self.degrade(Topic::Cache, "the reader of the cache crashed; report it");
+            return self
+                .degrade(DegradedReason::Cache, "the reader of the cache crashed; report it");
         };
         if self.is_blocked.swap(false, Ordering::Relaxed) {
-            self.recover(Topic::Cache);
+            self.recover(DegradedReason::Cache);
         }
         let mut generation = 0;
         match loaded {
@@ -194,11 +195,11 @@ impl Daemon {
                 generation = snapshot.generation;
                 self.service.cache.change_in_ram(|cache| cache.restore(snapshot, now));
             }
-            Loaded::SetAside(why) => self.degrade(Topic::Cache, &why),
+            Loaded::Quarantined(why) => self.degrade(DegradedReason::Cache, &why),
             // To persist now would overwrite it.
             Loaded::Blocked(why) => {
                 self.is_blocked.store(true, Ordering::Relaxed);
-                return self.degrade(Topic::Cache, &why);
+                return self.degrade(DegradedReason::Cache, &why);
             }
         }
         let cache = Arc::clone(&self.service.cache);
@@ -218,10 +219,10 @@ pub async fn open_vault(
     backend: &dyn KeyBackend,
     cache: &Path,
     registry: &Arc<Registry>,
-) -> Result<Arc<Vault>, String> {
+) -> Result<Arc<Keyring>, String> {
     let tag = backend.tag();
     let (cache, registry) = (cache.to_owned(), Arc::clone(registry));
-    let Parts { parts, unread } =
+    let Components { parts, unread } =
         blocking(move || parts(tag, &cache, &registry)).await.unwrap_or_default();
     let keys = backend.load(&parts).await.map_err(|error| match unread {
         // A token's key lies in the files that were sealed under it.
@@ -232,23 +233,23 @@ pub async fn open_vault(
     })?;
     let mut keys = keys.into_iter();
     let LoadedKey { key, part } = keys.next().ok_or("the key backend has no key; report it")?;
-    let vault = Vault::new(key, BackendPart { tag, bytes: part });
+    let vault = Keyring::new(key, WrappedKeyHeader { tag, bytes: part });
     for LoadedKey { key, part } in keys {
-        vault.open_with(key, BackendPart { tag, bytes: part });
+        vault.open_with(key, WrappedKeyHeader { tag, bytes: part });
     }
     Ok(Arc::new(vault))
 }
 
 /// The backend's parts in the files of the state folder.
 #[derive(Default)]
-struct Parts {
+struct Components {
     /// Each once, the cache's first.
     parts: Vec<Vec<u8>>,
     /// What could not be read: why, and what to do.
     unread: Option<String>,
 }
 
-fn parts(tag: BackendTag, cache: &Path, registry: &Registry) -> Parts {
+fn parts(tag: BackendTag, cache: &Path, registry: &Registry) -> Components {
     let SealedUnder { parts: registered, mut unread } = registry.sealed_under();
     let cached = cache_file::backend_part(cache).unwrap_or_else(|why| {
         unread = Some(why);
@@ -260,5 +261,5 @@ fn parts(tag: BackendTag, cache: &Path, registry: &Registry) -> Parts {
             parts.push(part.bytes);
         }
     }
-    Parts { parts, unread }
+    Components { parts, unread }
 }

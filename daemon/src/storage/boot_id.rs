@@ -6,11 +6,11 @@ use std::io::ErrorKind;
 use std::num::NonZeroU64;
 use std::path::Path;
 
-use crate::cache::Boot;
+use crate::cache::BootId;
 use crate::sys::files;
 
 /// The boot that the mark in `runtime` tells of. Without a mark, it is a new one.
-pub fn of(runtime: &Path) -> Boot {
+pub fn of(runtime: &Path) -> BootId {
     let mark = runtime.join("boot");
     let known = match files::read_small(&mark, 64) {
         Ok(bytes) => std::str::from_utf8(&bytes)
@@ -23,16 +23,16 @@ pub fn of(runtime: &Path) -> Boot {
             None
         }
     };
-    known.map_or_else(|| begin(&mark), Boot)
+    known.map_or_else(|| begin(&mark), BootId)
 }
 
 /// A mark that cannot be written is found by nobody: after a restart, nothing counts as served.
-fn begin(mark: &Path) -> Boot {
+fn begin(mark: &Path) -> BootId {
     let number = getrandom::u64().ok().and_then(NonZeroU64::new).unwrap_or(NonZeroU64::MIN);
     if let Err(error) = files::replace(mark, format!("{number:016x}\n").as_bytes()) {
         tracing::debug!("{} cannot be written: {error}", mark.display());
     }
-    Boot(number)
+    BootId(number)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::Snapshot;
 use crate::cache::shared::SharedCache;
-use crate::crypto::envelope::{self, BackendPart, Content, EnvelopeError, Vault};
+use crate::crypto::envelope::{self, AadContext, EnvelopeError, Keyring, WrappedKeyHeader};
 use crate::model::clock::{self, Timestamp};
 use crate::storage::payload;
 use crate::sys::files;
@@ -35,7 +35,7 @@ const HANGS: Duration = Duration::from_secs(30);
 /// Writes the cache file.
 pub struct Persister {
     path: PathBuf,
-    vault: Arc<Vault>,
+    vault: Arc<Keyring>,
     cache: Arc<SharedCache>,
     state: Mutex<PersistState>,
     /// The file has one writer at a time, also when who asked for a write has gone.
@@ -64,13 +64,13 @@ pub enum Loaded {
     /// A good one.
     Snapshot(Snapshot),
     /// One that cannot be used, and is out of the way now: why, and where it is.
-    SetAside(String),
+    Quarantined(String),
     /// One that could not be read, or not be set aside: why. It stays as it is, and is to be tried again.
     Blocked(String),
 }
 
 /// The backend's part that the cache file carries, if there is one: a key backend may find its key by it.
-pub fn backend_part(path: &Path) -> Result<Option<BackendPart>, String> {
+pub fn backend_part(path: &Path) -> Result<Option<WrappedKeyHeader>, String> {
     match fs::read(path) {
         Ok(file) => Ok(envelope::backend_part(&file)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -79,23 +79,23 @@ pub fn backend_part(path: &Path) -> Result<Option<BackendPart>, String> {
 }
 
 /// Writes a generation of the cache.
-pub fn write(path: &Path, vault: &Vault, snapshot: &Snapshot) -> Result<(), String> {
+pub fn write(path: &Path, vault: &Keyring, snapshot: &Snapshot) -> Result<(), String> {
     let write = |out: &mut Vec<u8>| payload::encode(snapshot, clock::now().wall, out);
     let cache = vault
-        .seal_written(Content::Cache, payload::room(snapshot), write)
+        .seal_written(AadContext::Cache, payload::room(snapshot), write)
         .map_err(|error| error.to_string())?;
     files::replace(path, &cache).map_err(|error| error.to_string())
 }
 
 /// Writes an empty cache, under a new key.
-pub fn write_empty(path: &Path, vault: &Vault) -> Result<(), String> {
+pub fn write_empty(path: &Path, vault: &Keyring) -> Result<(), String> {
     write(path, vault, &Snapshot { generation: 1, entries: Vec::new() })
 }
 
 /// Seals a cache file under the present key that nobody keeps up to date.
-pub fn reseal(path: &Path, vault: &Vault) -> Result<(), String> {
+pub fn reseal(path: &Path, vault: &Keyring) -> Result<(), String> {
     let file = match fs::read(path) {
-        Ok(file) if !vault.is_present(Content::Cache, &file) => file,
+        Ok(file) if !vault.is_present(AadContext::Cache, &file) => file,
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.to_string()),
         _ => return Ok(()),
     };
@@ -104,13 +104,13 @@ pub fn reseal(path: &Path, vault: &Vault) -> Result<(), String> {
     write(path, vault, &snapshot)
 }
 
-fn open(file: &[u8], vault: &Vault) -> Result<Snapshot, EnvelopeError> {
-    vault.open(Content::Cache, file).and_then(|bytes| payload::decode(&bytes))
+fn open(file: &[u8], vault: &Keyring) -> Result<Snapshot, EnvelopeError> {
+    vault.open(AadContext::Cache, file).and_then(|bytes| payload::decode(&bytes))
 }
 
 /// Reads the cache file. One that decodes wrongly is set aside, never overwritten; one that cannot be read
 /// may be a good one, and stays.
-pub fn load(path: &Path, vault: &Vault, now: Timestamp) -> Loaded {
+pub fn load(path: &Path, vault: &Keyring, now: Timestamp) -> Loaded {
     let file = match fs::read(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Loaded::Nothing,
@@ -134,9 +134,10 @@ pub fn load(path: &Path, vault: &Vault, now: Timestamp) -> Loaded {
     };
     let unusable = format!("{} is not usable: {why}", path.display());
     match files::rename_as(path, what, now.as_millis() / 1_000) {
-        Ok(aside) => {
-            Loaded::SetAside(format!("{unusable}; it was set aside as {}; {then}", aside.display()))
-        }
+        Ok(aside) => Loaded::Quarantined(format!(
+            "{unusable}; it was set aside as {}; {then}",
+            aside.display()
+        )),
         Err(error) => Loaded::Blocked(format!(
             "{unusable}; it cannot be set aside, which is tried again: {}",
             files::told(path, &error)
@@ -146,7 +147,12 @@ pub fn load(path: &Path, vault: &Vault, now: Timestamp) -> Loaded {
 
 impl Persister {
     /// A persister that continues after `generation`.
-    pub fn new(path: PathBuf, vault: Arc<Vault>, cache: Arc<SharedCache>, generation: u64) -> Self {
+    pub fn new(
+        path: PathBuf,
+        vault: Arc<Keyring>,
+        cache: Arc<SharedCache>,
+        generation: u64,
+    ) -> Self {
         // What was fetched before the key came is not in the file: changes count from the process's start.
         let state = Mutex::new(PersistState { generation, ..PersistState::default() });
         Self { path, vault, cache, state, writing: Mutex::default() }
@@ -306,18 +312,18 @@ mod tests {
     use psi_common::BackendTag;
 
     use super::*;
-    use crate::cache::{Boot, Cache, Policy};
+    use crate::cache::{BootId, Cache, Policy};
     use crate::crypto::aead::DataKey;
-    use crate::crypto::envelope::BackendPart;
+    use crate::crypto::envelope::WrappedKeyHeader;
 
     #[tokio::test(start_paused = true)]
     async fn a_write_that_hangs_is_reported_until_it_ends() {
         let directory = tempfile::tempdir().unwrap();
-        let part = BackendPart { tag: BackendTag::Tpm, bytes: Vec::new() };
-        let vault = Arc::new(Vault::new(DataKey::generate().unwrap(), part));
+        let part = WrappedKeyHeader { tag: BackendTag::Tpm, bytes: Vec::new() };
+        let vault = Arc::new(Keyring::new(DataKey::generate().unwrap(), part));
         let policy =
             Policy { enabled: true, fresh_for: HANGS, max_stale: None, evict_revoked: true };
-        let cache = Cache::new(policy, Boot(NonZeroU64::MIN));
+        let cache = Cache::new(policy, BootId(NonZeroU64::MIN));
         let cache = Arc::new(SharedCache::new(cache));
         let path = directory.path().join("cache.enc");
         let persister = Persister::new(path, vault, cache, 0);

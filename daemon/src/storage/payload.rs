@@ -13,7 +13,7 @@ use psi_common::SecretBytes;
 use crate::cache::{Entry, Snapshot};
 use crate::crypto::envelope::EnvelopeError;
 use crate::model::clock::Timestamp;
-use crate::model::reference::{Coordinates, Realm};
+use crate::model::reference::{CacheKey, Namespace};
 
 /// The payload of version 2 is a protobuf message of these fields: its generation, which grows by one with
 /// each write; when it was written, in milliseconds since 1970 UTC; and [`StoredEntry`], repeated.
@@ -24,7 +24,7 @@ const ENTRY: u32 = 3;
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
 struct StoredEntry {
-    /// The text of the [`Realm`].
+    /// The text of the [`Namespace`].
     #[prost(string, tag = "1")]
     realm: String,
     #[prost(string, tag = "2")]
@@ -38,7 +38,7 @@ struct StoredEntry {
     fetched_at_ms: u64,
     /// The boot in which it was last served; 0: it never was.
     #[prost(fixed64, tag = "6")]
-    served_in: u64,
+    last_served_boot: u64,
 }
 
 impl std::fmt::Debug for StoredEntry {
@@ -64,13 +64,13 @@ pub fn encode(snapshot: &Snapshot, written_at: Timestamp, out: &mut Vec<u8>) {
 
 /// What an entry takes at most: the texts, with a tag and a length for each and for the whole, and two
 /// numbers.
-fn room_for(at: &Coordinates, entry: &Entry) -> usize {
+fn room_for(at: &CacheKey, entry: &Entry) -> usize {
     at.realm.as_str().len() + at.path.len() + at.key.len() + entry.value().len() + 57
 }
 
 /// A [`StoredEntry`] as prost writes it, out of what is shared: a `StoredEntry` would hold a second copy of
 /// each text and value.
-fn encode_entry(at: &Coordinates, entry: &Entry, out: &mut Vec<u8>) {
+fn encode_entry(at: &CacheKey, entry: &Entry, out: &mut Vec<u8>) {
     let texts = [
         (1, at.realm.as_str().as_bytes()),
         (2, at.path.as_bytes()),
@@ -79,13 +79,13 @@ fn encode_entry(at: &Coordinates, entry: &Entry, out: &mut Vec<u8>) {
     ];
     // Absent is empty, in protobuf.
     let texts = texts.into_iter().filter(|(_, text)| !text.is_empty());
-    let (fetched_at, served_in) = (entry.fetched_at().as_millis(), entry.served_in());
+    let (fetched_at, last_served_boot) = (entry.fetched_at().as_millis(), entry.last_served_boot());
     let mut length: usize =
         texts.clone().map(|(_, text)| 1 + encoded_len_varint(text.len() as u64) + text.len()).sum();
     if fetched_at != 0 {
         length += 1 + encoded_len_varint(fetched_at);
     }
-    if served_in != 0 {
+    if last_served_boot != 0 {
         length += 1 + size_of::<u64>();
     }
     encode_key(ENTRY, WireType::LengthDelimited, out);
@@ -98,8 +98,8 @@ fn encode_entry(at: &Coordinates, entry: &Entry, out: &mut Vec<u8>) {
     if fetched_at != 0 {
         uint64::encode(5, &fetched_at, out);
     }
-    if served_in != 0 {
-        fixed64::encode(6, &served_in, out);
+    if last_served_boot != 0 {
+        fixed64::encode(6, &last_served_boot, out);
     }
 }
 
@@ -131,12 +131,12 @@ fn decode_all(mut rest: &[u8]) -> Result<Snapshot, DecodeError> {
 }
 
 impl StoredEntry {
-    fn into_entry(self, texts: &mut Texts) -> (Coordinates, Arc<Entry>) {
-        let realm = Realm::from_stored(texts.shared(&self.realm));
-        let at = Coordinates::new(realm, texts.shared(&self.path), self.key);
+    fn into_entry(self, texts: &mut Texts) -> (CacheKey, Arc<Entry>) {
+        let realm = Namespace::from_stored(texts.shared(&self.realm));
+        let at = CacheKey::new(realm, texts.shared(&self.path), self.key);
         let fetched_at = Timestamp::from_millis(self.fetched_at_ms);
         let entry = Entry::new(SecretBytes::new(self.value), fetched_at);
-        (at, entry.was_served_in(self.served_in).into())
+        (at, entry.was_served_in(self.last_served_boot).into())
     }
 }
 
@@ -170,7 +170,7 @@ mod tests {
                     .map(|(at, (value, ms, boot))| {
                         let entry = Entry::new(SecretBytes::new(value.clone()), Timestamp::from_millis(*ms)).was_served_in(*boot);
                         let (realm, path, key) = at.clone();
-                        (Coordinates::new(Realm::from_stored(realm.into()), path, key), Arc::new(entry))
+                        (CacheKey::new(Namespace::from_stored(realm.into()), path, key), Arc::new(entry))
                     })
                     .collect(),
             };
@@ -183,7 +183,7 @@ mod tests {
             for ((at, entry), (stored_at, (value, ms, boot))) in read.entries.iter().zip(&entries) {
                 prop_assert_eq!((at.realm.as_str(), &*at.path, &*at.key), (&*stored_at.0, &*stored_at.1, &*stored_at.2));
                 prop_assert_eq!(entry.value().expose_secret(), &value[..]);
-                prop_assert_eq!((entry.fetched_at().as_millis(), entry.served_in()), (*ms, *boot));
+                prop_assert_eq!((entry.fetched_at().as_millis(), entry.last_served_boot()), (*ms, *boot));
             }
         }
 

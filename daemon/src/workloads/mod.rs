@@ -10,8 +10,8 @@ use psi_common::{SecretBytes, SecretId};
 
 use crate::cache::{Answer, Cache, Entry};
 use crate::lookup::{Circumstances, Service, Verdict};
-use crate::model::clock::Moment;
-use crate::model::reference::{Coordinates, Extent, Listing, Reference};
+use crate::model::clock::Now;
+use crate::model::reference::{CacheKey, Listing, ListingScope, Reference};
 use crate::provider::circuit_breaker::Caller;
 use crate::provider::upstream::{CallError, Route, Upstream, Workload, prefix_of};
 use crate::provider::{Listed, Source};
@@ -62,14 +62,14 @@ enum Value {
 }
 
 /// The registered ids of each secret of a provider.
-type Ids = HashMap<Coordinates, Vec<SecretId>>;
+type Ids = HashMap<CacheKey, Vec<SecretId>>;
 
 /// Plans every workload, by name. `failed` has the sources whose last pull failed, as people write them, and
 /// why.
 pub async fn plan(
     service: &Service,
     failed: &BTreeMap<String, String>,
-    now: Moment,
+    now: Now,
     around: &Circumstances,
 ) -> Vec<Planned> {
     let upstreams = service.upstreams();
@@ -125,7 +125,7 @@ async fn plan_one(
     workload: &Workload,
     upstream: Option<&Arc<Upstream>>,
     ids: &Ids,
-    now: Moment,
+    now: Now,
 ) -> Planned {
     let mut plan = Planned {
         name: name.to_owned(),
@@ -162,8 +162,8 @@ async fn list(
     service: &Service,
     upstream: &Upstream,
     source: &Source,
-    now: Moment,
-) -> Result<(Extent, Vec<(Coordinates, Value)>), String> {
+    now: Now,
+) -> Result<(ListingScope, Vec<(CacheKey, Value)>), String> {
     let extent = upstream.provider.extent(source)?;
     if service.cache.read(Cache::keeps) {
         let known = service.cache.read(|cache| cache.known(&extent));
@@ -201,10 +201,10 @@ fn whole(listed: Listed) -> Result<Listing, String> {
 /// found to be gone.
 fn missing(
     service: &Service,
-    extent: &Extent,
+    extent: &ListingScope,
     is_empty: bool,
     ids: &Ids,
-    now: Moment,
+    now: Now,
 ) -> Option<String> {
     service.cache.read(|cache| {
         if !cache.keeps() {
@@ -213,10 +213,10 @@ fn missing(
         if is_empty {
             return Some("everything".to_owned());
         }
-        let is_lacking = |at: &&Coordinates| {
+        let is_lacking = |at: &&CacheKey| {
             extent.contains(at) && matches!(cache.get(at, now.tick), Answer::Missing)
         };
-        let lacking = cache.unsettled(extent).or_else(|| ids.keys().find(is_lacking));
+        let lacking = cache.invalidated_unconfirmed(extent).or_else(|| ids.keys().find(is_lacking));
         lacking.map(|at| format!("the key {}", at.key.escape_debug()))
     })
 }
@@ -224,13 +224,13 @@ fn missing(
 /// Each key once: below a recursive source, the folder nearest to it wins, as it does when a name is looked
 /// up. With each, the other folders that have the key.
 fn nearest(
-    extent: &Extent,
-    mut found: Vec<(Coordinates, Value)>,
-) -> Vec<(Coordinates, Value, Vec<String>)> {
-    let depth = |at: &Coordinates| at.path.matches('/').count();
+    extent: &ListingScope,
+    mut found: Vec<(CacheKey, Value)>,
+) -> Vec<(CacheKey, Value, Vec<String>)> {
+    let depth = |at: &CacheKey| at.path.matches('/').count();
     found.retain(|(at, _)| extent.contains(at));
     found.sort_by(|(a, _), (b, _)| (&a.key, depth(a), &a.path).cmp(&(&b.key, depth(b), &b.path)));
-    let mut kept: Vec<(Coordinates, Value, Vec<String>)> = Vec::new();
+    let mut kept: Vec<(CacheKey, Value, Vec<String>)> = Vec::new();
     for (at, value) in found {
         match kept.last_mut() {
             Some((taken, _, shadowed)) if taken.key == at.key => shadowed.push(at.path.to_string()),
@@ -244,7 +244,7 @@ fn planned(
     plan: &Planned,
     workload: &Workload,
     source: &Source,
-    at: &Coordinates,
+    at: &CacheKey,
     value: &Value,
     shadowed: &[String],
     ids: &Ids,

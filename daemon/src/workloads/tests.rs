@@ -1,8 +1,8 @@
 use super::*;
-use crate::model::reference::Realm;
+use crate::model::reference::Namespace;
 
-fn at(path: &str, key: &str) -> Coordinates {
-    Coordinates::new(Realm::new(&["r"]), path, key)
+fn at(path: &str, key: &str) -> CacheKey {
+    CacheKey::new(Namespace::new(&["r"]), path, key)
 }
 
 fn value() -> Value {
@@ -11,7 +11,8 @@ fn value() -> Value {
 
 #[test]
 fn the_folder_nearest_to_a_recursive_source_wins() {
-    let extent = Extent { realm: Realm::new(&["r"]), path: "/svc".into(), recursive: true };
+    let extent =
+        ListingScope { realm: Namespace::new(&["r"]), path: "/svc".into(), recursive: true };
     let found =
         [("/svc/b", "K"), ("/svc", "K"), ("/svc/a/deep", "ONLY"), ("/svc/a", "K"), ("/x", "K")];
     let found = found.map(|(path, key)| (at(path, key), value())).into();

@@ -4,17 +4,17 @@ use std::io::{IsTerminal, Write};
 
 use psi_common::{Exit, Paths, SecretBytes, check};
 
-use super::keys::Quiet;
+use super::keys::EchoOff;
 use super::names;
 use crate::args::AddOptions;
-use crate::failure::Failure;
+use crate::failure::CliError;
 use crate::podman::{self, Commands};
 use crate::stdio;
 
-pub(crate) fn run(paths: &Paths, options: &AddOptions) -> Result<(), Failure> {
+pub(crate) fn run(paths: &Paths, options: &AddOptions) -> Result<(), CliError> {
     let name = &options.name;
     check::foreign_secret_name(name).map_err(|refused| {
-        Failure::new(Exit::BadInput, refused.to_string(), "take another name")
+        CliError::new(Exit::BadInput, refused.to_string(), "take another name")
     })?;
     let commands = Commands::of(options.program.as_deref(), paths)?;
     let value = value(name)?;
@@ -26,18 +26,18 @@ pub(crate) fn run(paths: &Paths, options: &AddOptions) -> Result<(), Failure> {
 }
 
 /// Stdin to its end; at a terminal one line, without an echo.
-fn value(name: &str) -> Result<SecretBytes, Failure> {
+fn value(name: &str) -> Result<SecretBytes, CliError> {
     if !std::io::stdin().is_terminal() {
         return stdio::read_value();
     }
-    let quiet = Quiet::begin();
+    let quiet = EchoOff::begin();
     let _ = write!(std::io::stderr(), "value of {}: ", check::printable(name));
     let value = stdio::read_line();
     let _ = writeln!(std::io::stderr());
     drop(quiet);
     let value = value?;
     if value.is_empty() {
-        return Err(Failure::new(
+        return Err(CliError::new(
             Exit::BadInput,
             "no value was given",
             "type it, or pass it on stdin",

@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::{keys, names, psid, status};
 use crate::args::{CacheCommand, InitOptions};
-use crate::client::{Client, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline};
+use crate::failure::CliError;
 use crate::stdio;
 
-pub(crate) fn run(paths: &Paths, command: &CacheCommand) -> Result<(), Failure> {
+pub(crate) fn run(paths: &Paths, command: &CacheCommand) -> Result<(), CliError> {
     match command {
         CacheCommand::Init(options) => init(paths, options),
         CacheCommand::Status { verify, json } => status::run(paths, *verify, *json),
@@ -29,7 +29,7 @@ pub(crate) fn run(paths: &Paths, command: &CacheCommand) -> Result<(), Failure> 
 
 /// Provisioning needs the key, the cipher and the file, which only psid knows: it is psid that runs
 /// here, in this process's place, and no daemon need be up.
-fn init(paths: &Paths, options: &InitOptions) -> Result<(), Failure> {
+fn init(paths: &Paths, options: &InitOptions) -> Result<(), CliError> {
     let mut args = vec!["init", "--tpm2-pcrs", &options.tpm2_pcrs];
     if let Some(backend) = options.backend {
         args.extend(["--backend", backend.name()]);
@@ -47,10 +47,10 @@ fn init(paths: &Paths, options: &InitOptions) -> Result<(), Failure> {
     Err(psid::instead(paths, &args))
 }
 
-fn refresh(paths: &Paths, request: &RefreshRequest, json: bool) -> Result<(), Failure> {
+fn refresh(paths: &Paths, request: &RefreshRequest, json: bool) -> Result<(), CliError> {
     let mut events = Vec::new();
     let progress = !json && std::io::stderr().is_terminal();
-    Client::new(paths, Patience::Admin).refresh(request, &mut |event| {
+    Client::new(paths, Deadline::Admin).refresh(request, &mut |event| {
         events.push(event);
         if progress {
             let total = events.last().map_or(0, |event: &RefreshEvent| event.sources);
@@ -65,7 +65,7 @@ fn refresh(paths: &Paths, request: &RefreshRequest, json: bool) -> Result<(), Fa
     let withheld = sum(&events, |event| event.held);
     match (failed, withheld) {
         (0, 0) => Ok(()),
-        (0, _) => Err(Failure::new(
+        (0, _) => Err(CliError::new(
             Exit::Drift,
             format!(
                 "{withheld} {} that the provider has no more, or has empty, {} kept",
@@ -74,7 +74,7 @@ fn refresh(paths: &Paths, request: &RefreshRequest, json: bool) -> Result<(), Fa
             ),
             "if that is right, run `psi-driver cache refresh --accept-removals`",
         )),
-        _ => Err(Failure::new(
+        _ => Err(CliError::new(
             Exit::TryLater,
             format!("{failed} of {} sources failed; their entries are kept", events.len()),
             "see the lines above, then run it again",
@@ -145,8 +145,8 @@ fn refresh_json(events: &[RefreshEvent]) -> String {
     format!("{report:#}\n")
 }
 
-fn invalidate(paths: &Paths, target: &str) -> Result<(), Failure> {
-    let client = Client::new(paths, Patience::Probe);
+fn invalidate(paths: &Paths, target: &str) -> Result<(), CliError> {
+    let client = Client::new(paths, Deadline::Probe);
     let existed = names::by_any_name(target, |key| client.invalidate(key))?;
     stdio::write_text(if existed {
         "dropped; the next lookup fetches it\n"

@@ -2,12 +2,12 @@
 
 use psi_common::{Exit, InvalidSecretId, Paths};
 
-use crate::client::{Client, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline};
+use crate::failure::CliError;
 
-pub(crate) fn run(paths: &Paths, id: &str, force: bool) -> Result<(), Failure> {
+pub(crate) fn run(paths: &Paths, id: &str, force: bool) -> Result<(), CliError> {
     let id = id.parse().map_err(|error: InvalidSecretId| {
-        Failure::new(Exit::BadInput, error.to_string(), "take an id of `psi-driver list`")
+        CliError::new(Exit::BadInput, error.to_string(), "take an id of `psi-driver list`")
     })?;
-    Client::new(paths, Patience::Podman).delete(id, force)
+    Client::new(paths, Deadline::Podman).delete(id, force)
 }

@@ -6,22 +6,22 @@ use psi_proto::v1::{DrillBegun, DrillFailure, DrillOutcome};
 use serde_json::json;
 
 use crate::args::DrillOptions;
-use crate::client::{Client, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline};
+use crate::failure::CliError;
 use crate::stdio;
 
 /// What was heard so far.
 #[derive(Default)]
-struct Heard {
+struct Output {
     begun: DrillBegun,
     failures: Vec<DrillFailure>,
     outcome: DrillOutcome,
 }
 
-pub(crate) fn run(paths: &Paths, options: &DrillOptions) -> Result<(), Failure> {
-    let mut heard = Heard::default();
+pub(crate) fn run(paths: &Paths, options: &DrillOptions) -> Result<(), CliError> {
+    let mut heard = Output::default();
     let mut told = Ok(());
-    let client = Client::new(paths, Patience::For(options.span));
+    let client = Client::new(paths, Deadline::For(options.span));
     client.drill(options.span, &mut |event| {
         let Some(event) = event.event else { return };
         if !options.json && told.is_ok() {
@@ -80,7 +80,7 @@ fn expected(
     }
 }
 
-impl Heard {
+impl Output {
     fn as_json(&self) -> String {
         let failure =
             |failure: &DrillFailure| json!({"secret": failure.secret, "why": failure.why});
@@ -96,19 +96,19 @@ impl Heard {
         format!("{report:#}\n")
     }
 
-    fn judge(&self) -> Result<(), Failure> {
+    fn judge(&self) -> Result<(), CliError> {
         let Self { begun, outcome, .. } = self;
         if begun.would_fail.is_empty() && outcome.failed == 0 {
             if begun.unknown_why.is_empty() {
                 return Ok(());
             }
-            return Err(Failure::new(
+            return Err(CliError::new(
                 Exit::Drift,
                 "what an outage would cost is not known in full",
                 begun.unknown_why.join("; "),
             ));
         }
-        Err(Failure::new(
+        Err(CliError::new(
             Exit::TryLater,
             format!(
                 "an outage would cost {} of {} registered secrets; in the drill, {} lookups failed",

@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::psid;
 use crate::args::HsmCommand;
-use crate::client::{Client, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline};
+use crate::failure::CliError;
 use crate::stdio;
 
-pub(crate) fn run(paths: &Paths, command: &HsmCommand) -> Result<(), Failure> {
+pub(crate) fn run(paths: &Paths, command: &HsmCommand) -> Result<(), CliError> {
     match command {
         HsmCommand::Preflight { json, retry } => Err(preflight(paths, *json, *retry)),
         HsmCommand::Status { json } => status(paths, *json),
@@ -21,26 +21,26 @@ pub(crate) fn run(paths: &Paths, command: &HsmCommand) -> Result<(), Failure> {
 }
 
 /// Only psid speaks PKCS#11, and it need not be up as a daemon: it runs in this process's place.
-fn preflight(paths: &Paths, json: bool, retry: bool) -> Failure {
+fn preflight(paths: &Paths, json: bool, retry: bool) -> CliError {
     let mut args = vec!["hsm-preflight", "--title", "psi-driver: hsm preflight"];
     let flags = [(json, "--json"), (retry, "--retry")];
     args.extend(flags.into_iter().filter_map(|(asked, flag)| asked.then_some(flag)));
     psid::instead(paths, &args)
 }
 
-fn store(paths: &Paths, name: &str) -> Result<(), Failure> {
+fn store(paths: &Paths, name: &str) -> Result<(), CliError> {
     if !is_name(name) {
-        return Err(Failure::new(
+        return Err(CliError::new(
             Exit::BadInput,
             "podman takes no secret of that name",
             "use 1 to 253 letters, digits and _.-, beginning with a letter or digit and not ending with - or .",
         ));
     }
     let secret = stdio::read_value()?;
-    let reference = Client::new(paths, Patience::Admin).seal(&secret)?;
+    let reference = Client::new(paths, Deadline::Admin).seal(&secret)?;
     // What a shell is to be given must end where it seems to end.
     if reference.contains('\'') {
-        return Err(Failure::new(
+        return Err(CliError::new(
             Exit::Protocol,
             "psid answered with a reference that no shell can quote",
             "check that psid and psi-driver are of one version",
@@ -58,8 +58,8 @@ fn is_name(name: &str) -> bool {
         && !name.ends_with(['-', '.'])
 }
 
-fn status(paths: &Paths, json: bool) -> Result<(), Failure> {
-    let status = Client::new(paths, Patience::Admin).hsm_status()?;
+fn status(paths: &Paths, json: bool) -> Result<(), CliError> {
+    let status = Client::new(paths, Deadline::Admin).hsm_status()?;
     stdio::write_text(&if json { as_json(&status) } else { as_text(&status) })
 }
 

@@ -6,13 +6,13 @@ use psi_common::Paths;
 
 use super::files;
 use crate::args::InstallOptions;
-use crate::failure::Failure;
+use crate::failure::CliError;
 use crate::podman::Commands;
 use crate::stdio;
 
 const TITLE: &str = "install";
 
-pub(crate) fn run(paths: &Paths, options: &InstallOptions) -> Result<(), Failure> {
+pub(crate) fn run(paths: &Paths, options: &InstallOptions) -> Result<(), CliError> {
     let commands = Commands::of(Some(&options.program), paths)?;
     let text = commands.drop_in();
     if options.stdout {
@@ -23,7 +23,7 @@ pub(crate) fn run(paths: &Paths, options: &InstallOptions) -> Result<(), Failure
         return stdio::write_text(&format!("{} is in place already\n", target.display()));
     }
     files::replace(target, &text).map_err(|cause| {
-        Failure::io(
+        CliError::io(
             &format!("writing {}", target.display()),
             &cause,
             "run it as the owner of podman's config",

@@ -6,27 +6,27 @@ use psi_common::{Exit, Paths, SecretBytes};
 use psi_proto::v1::Seal;
 
 use crate::args::SealArgs;
-use crate::client::{Client, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline};
+use crate::failure::CliError;
 use crate::stdio;
 
-pub(crate) fn rekey(paths: &Paths, seal: &SealArgs) -> Result<(), Failure> {
-    Client::new(paths, Patience::Admin).rekey(asked(seal).as_ref())?;
+pub(crate) fn rekey(paths: &Paths, seal: &SealArgs) -> Result<(), CliError> {
+    Client::new(paths, Deadline::Admin).rekey(asked(seal).as_ref())?;
     stdio::write_text("a new data key is in use, and everything is sealed under it\n")
 }
 
-pub(crate) fn recover(paths: &Paths, seal: &SealArgs) -> Result<(), Failure> {
+pub(crate) fn recover(paths: &Paths, seal: &SealArgs) -> Result<(), CliError> {
     let recovery_key = ask_for_key()?;
     let answer =
-        Client::new(paths, Patience::Admin).recover(&recovery_key, asked(seal).as_ref())?;
+        Client::new(paths, Deadline::Admin).recover(&recovery_key, asked(seal).as_ref())?;
     stdio::write_text(&format!(
         "the data key is back and sealed to this host as it is now; {} cached values and {} literals open\n",
         answer.entries, answer.literals
     ))
 }
 
-pub(crate) fn make_recovery_key(paths: &Paths) -> Result<(), Failure> {
-    let key = Client::new(paths, Patience::Admin).make_recovery_key()?;
+pub(crate) fn make_recovery_key(paths: &Paths) -> Result<(), CliError> {
+    let key = Client::new(paths, Deadline::Admin).make_recovery_key()?;
     let notes =
         "recovery key, shown only now; keep it off this host (any other one is of no use now):";
     if std::io::stdout().is_terminal() {
@@ -47,9 +47,9 @@ fn asked(seal: &SealArgs) -> Option<Seal> {
 }
 
 /// From stdin, for a script; with a prompt and without an echo, for people.
-fn ask_for_key() -> Result<SecretBytes, Failure> {
+fn ask_for_key() -> Result<SecretBytes, CliError> {
     let terminal = std::io::stdin().is_terminal();
-    let quiet = terminal.then(Quiet::begin);
+    let quiet = terminal.then(EchoOff::begin);
     if terminal {
         let _ = write!(std::io::stderr(), "recovery key: ");
     }
@@ -60,7 +60,7 @@ fn ask_for_key() -> Result<SecretBytes, Failure> {
     drop(quiet);
     let key = key?;
     if key.is_empty() {
-        return Err(Failure::new(
+        return Err(CliError::new(
             Exit::BadInput,
             "no recovery key was given",
             "type it, or pass it on stdin",
@@ -70,9 +70,9 @@ fn ask_for_key() -> Result<SecretBytes, Failure> {
 }
 
 /// A terminal that does not echo, until this is dropped.
-pub(super) struct Quiet(Option<rustix::termios::Termios>);
+pub(super) struct EchoOff(Option<rustix::termios::Termios>);
 
-impl Quiet {
+impl EchoOff {
     pub(super) fn begin() -> Self {
         use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
         let stdin = rustix::stdio::stdin();
@@ -86,7 +86,7 @@ impl Quiet {
     }
 }
 
-impl Drop for Quiet {
+impl Drop for EchoOff {
     fn drop(&mut self) {
         if let Some(before) = &self.0 {
             let now = rustix::termios::OptionalActions::Now;

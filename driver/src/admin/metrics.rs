@@ -6,13 +6,13 @@ use std::fmt::{Display, Write};
 use psi_common::{Exit, Paths};
 use psi_proto::v1::{ProviderFailures, ProviderStatus, StatusResponse, TaskStatus, Verdict};
 
-use crate::client::{Client, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline};
+use crate::failure::CliError;
 use crate::stdio;
 
 /// A daemon that is not there is a metric too, and a failure.
-pub(crate) fn run(paths: &Paths) -> Result<(), Failure> {
-    match Client::new(paths, Patience::Probe).status(false) {
+pub(crate) fn run(paths: &Paths) -> Result<(), CliError> {
+    match Client::new(paths, Deadline::Probe).status(false) {
         Ok(status) => stdio::write_text(&as_text(&status)),
         Err(down) => {
             if down.exit() == Exit::NoDaemon {

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use psi_common::{Exit, Paths, SecretId};
 use psi_proto::v1::SecretName;
 
-use crate::client::{Client, Key, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline, Key};
+use crate::failure::CliError;
 use crate::podman::{Record, Secrets};
 
 /// Of one call: psid takes no more than 1 MiB, and a path has up to 4 KiB.
@@ -21,8 +21,8 @@ const AT_ONCE: usize = 200;
 /// for people and scripts: podman itself must never be made to wait for it.
 pub(crate) fn by_any_name<T>(
     name: &str,
-    call: impl Fn(&Key) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+    call: impl Fn(&Key) -> Result<T, CliError>,
+) -> Result<T, CliError> {
     if let Ok(id) = name.parse::<SecretId>() {
         return call(&Key::Id(id));
     }
@@ -56,7 +56,7 @@ pub(super) fn note(paths: &Paths, stores: &BTreeMap<PathBuf, Record>) {
     });
     let names: Vec<SecretName> = all.collect();
     for names in names.chunks(AT_ONCE) {
-        if Client::new(paths, Patience::Probe).note_names(names.to_vec()).is_err() {
+        if Client::new(paths, Deadline::Probe).note_names(names.to_vec()).is_err() {
             return;
         }
     }

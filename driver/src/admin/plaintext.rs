@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use psi_common::{SecretBytes, SecretId};
 
-use crate::failure::Failure;
+use crate::failure::CliError;
 use crate::podman::{FileDriver, Secret, Secrets, ids, resolve};
 
 /// What one folder of the file driver keeps of such secrets.
@@ -21,7 +21,7 @@ pub(super) struct Plaintext {
 
 impl Plaintext {
     /// Compares each with what podman's own command for the secret gives.
-    pub(super) fn look(files: FileDriver, secrets: &Secrets) -> Result<Self, Failure> {
+    pub(super) fn look(files: FileDriver, secrets: &Secrets) -> Result<Self, CliError> {
         // Of several with one name, each is told by its id.
         let key = |secret: &Secret| match secrets.only(&secret.name) {
             Some(_) => secret.name.clone(),
@@ -55,7 +55,7 @@ impl Plaintext {
     pub(super) fn values(
         &self,
         ids: &BTreeSet<SecretId>,
-    ) -> Result<BTreeMap<SecretId, SecretBytes>, Failure> {
+    ) -> Result<BTreeMap<SecretId, SecretBytes>, CliError> {
         self.files.values(ids)
     }
 
@@ -75,7 +75,7 @@ impl Plaintext {
     }
 
     /// Removes values, by one write.
-    pub(super) fn remove(&mut self, ids: &BTreeSet<SecretId>) -> Result<(), Failure> {
+    pub(super) fn remove(&mut self, ids: &BTreeSet<SecretId>) -> Result<(), CliError> {
         if !ids.is_empty() {
             self.removed = self.files.remove(ids)?;
         }
@@ -83,7 +83,7 @@ impl Plaintext {
     }
 
     /// Removes those that psi serves.
-    pub(super) fn remove_proven(&mut self) -> Result<(), Failure> {
+    pub(super) fn remove_proven(&mut self) -> Result<(), CliError> {
         let proven = self.proven.clone();
         self.remove(&proven)
     }

@@ -7,30 +7,30 @@ use std::process::Command;
 
 use psi_common::{Exit, Paths};
 
-use crate::failure::Failure;
+use crate::failure::CliError;
 
 /// Becomes psid with these arguments; comes back only when that fails.
-pub(super) fn instead(paths: &Paths, args: &[impl AsRef<OsStr>]) -> Failure {
+pub(super) fn instead(paths: &Paths, args: &[impl AsRef<OsStr>]) -> CliError {
     let psid = installed();
     let cause = Command::new(&psid).arg("--config").arg(&paths.config).args(args).exec();
-    Failure::io(&format!("running {}", psid.display()), &cause, "install psid beside psi-driver")
+    CliError::io(&format!("running {}", psid.display()), &cause, "install psid beside psi-driver")
 }
 
 /// What psid writes to stdout with these arguments; when it fails, its own words are why.
-pub(super) fn output(paths: &Paths, args: &[impl AsRef<OsStr>]) -> Result<Vec<u8>, Failure> {
+pub(super) fn output(paths: &Paths, args: &[impl AsRef<OsStr>]) -> Result<Vec<u8>, CliError> {
     let psid = installed();
     let mut command = Command::new(&psid);
     command.arg("--config").arg(&paths.config).args(args);
     let output = command.output().map_err(|cause| {
         let running = format!("running {}", psid.display());
-        Failure::io(&running, &cause, "install psid beside psi-driver")
+        CliError::io(&running, &cause, "install psid beside psi-driver")
     })?;
     if output.status.success() {
         return Ok(output.stdout);
     }
     let words = String::from_utf8_lossy(&output.stderr);
     let last = words.lines().last().unwrap_or("psid failed without a word");
-    Err(Failure::told(Exit::BadInput, last))
+    Err(CliError::told(Exit::BadInput, last))
 }
 
 /// The psid that was installed with this psi-driver.

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use psi_common::{Exit, InvalidSecretId, Paths, SecretId};
 use psi_proto::v1::RestorableSecret;
 
-use crate::client::{Client, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline};
+use crate::failure::CliError;
 use crate::podman;
 use crate::stdio;
 
-pub(crate) fn run(paths: &Paths, id: Option<&str>, all: bool) -> Result<(), Failure> {
+pub(crate) fn run(paths: &Paths, id: Option<&str>, all: bool) -> Result<(), CliError> {
     let id = id.map(str::parse::<SecretId>).transpose().map_err(|error: InvalidSecretId| {
-        Failure::new(Exit::BadInput, error.to_string(), "take an id of `psi-driver restore`")
+        CliError::new(Exit::BadInput, error.to_string(), "take an id of `psi-driver restore`")
     })?;
-    let client = Client::new(paths, Patience::Admin);
+    let client = Client::new(paths, Deadline::Admin);
     let restorable = client.restorable()?;
     let Some(id) = id else {
         return if all { restore_all(&client, &restorable) } else { list(&restorable) };
@@ -24,7 +24,7 @@ pub(crate) fn run(paths: &Paths, id: Option<&str>, all: bool) -> Result<(), Fail
     stdio::write_text(&format!("restored; {}\n", next(id, deleted, &names_of_podman())))
 }
 
-fn list(restorable: &[RestorableSecret]) -> Result<(), Failure> {
+fn list(restorable: &[RestorableSecret]) -> Result<(), CliError> {
     let lines = restorable.iter().map(|secret| {
         let label = label(secret);
         format!("{} (for {} s more){label}\n", secret.id, secret.seconds_left)
@@ -41,7 +41,7 @@ fn label(secret: &RestorableSecret) -> String {
     }
 }
 
-fn restore_all(client: &Client, restorable: &[RestorableSecret]) -> Result<(), Failure> {
+fn restore_all(client: &Client, restorable: &[RestorableSecret]) -> Result<(), CliError> {
     let known = names_of_podman();
     let (mut text, mut failed) = (String::new(), 0);
     for secret in restorable {
@@ -63,7 +63,7 @@ fn restore_all(client: &Client, restorable: &[RestorableSecret]) -> Result<(), F
     stdio::write_text(&text)?;
     if failed > 0 {
         let what = format!("{failed} of {} were not restored", restorable.len());
-        return Err(Failure::new(Exit::Drift, what, "see the lines that begin with `left`"));
+        return Err(CliError::new(Exit::Drift, what, "see the lines that begin with `left`"));
     }
     Ok(())
 }

@@ -3,11 +3,11 @@
 use psi_proto::v1::{ImportRequest, ImportResponse};
 
 use super::Client;
-use crate::failure::Failure;
+use crate::failure::CliError;
 
 impl Client {
     /// Writes secrets into a folder; an outcome for each, in their order.
-    pub(crate) fn import(&self, request: &ImportRequest) -> Result<ImportResponse, Failure> {
+    pub(crate) fn import(&self, request: &ImportRequest) -> Result<ImportResponse, CliError> {
         self.call("/psi.v1.ImportAdmin", "Import", request)
     }
 }

@@ -24,8 +24,8 @@ use psi_proto::v1::{
 };
 
 use self::checked::Checked;
-use crate::failure::Failure;
-use crate::wire::{self, Broken, Ended};
+use crate::failure::CliError;
+use crate::wire::{self, GrpcStatus, TransportError};
 
 const DRIVER: &str = "/psi.v1.SecretDriver";
 const ADMIN: &str = "/psi.v1.CacheAdmin";
@@ -43,7 +43,7 @@ pub(crate) enum Key {
 
 /// How long a call may take, and whether it waits for a daemon that is not there yet.
 #[derive(Clone, Copy)]
-pub(crate) enum Patience {
+pub(crate) enum Deadline {
     /// Podman holds a host-wide lock meanwhile, and a failed lookup can end a healthy container: wait
     /// for a daemon that is restarting, but not for ever.
     Podman,
@@ -58,18 +58,18 @@ pub(crate) enum Patience {
 /// One daemon, one deadline.
 pub(crate) struct Client {
     socket: PathBuf,
-    patience: Patience,
+    patience: Deadline,
     deadline: Instant,
 }
 
 impl Client {
     /// Starts the clock; connects at the first call.
-    pub(crate) fn new(paths: &Paths, patience: Patience) -> Self {
+    pub(crate) fn new(paths: &Paths, patience: Deadline) -> Self {
         let deadline = Instant::now() + patience.limit();
         Self { socket: paths.socket.clone(), patience, deadline }
     }
 
-    pub(crate) fn lookup(&self, key: &Key) -> Result<SecretBytes, Failure> {
+    pub(crate) fn lookup(&self, key: &Key) -> Result<SecretBytes, CliError> {
         let key = Some(match key {
             Key::Id(id) => lookup_request::Key::Id(id.to_string()),
             Key::Name(name) => lookup_request::Key::Name(name.clone()),
@@ -83,7 +83,7 @@ impl Client {
         id: SecretId,
         data: &SecretBytes,
         kind: StoreKind,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliError> {
         let request = StoreRequest {
             id: id.to_string(),
             data: data.expose_secret().to_vec(),
@@ -93,26 +93,26 @@ impl Client {
     }
 
     /// With `force` also while psid can store nothing, which it refuses podman.
-    pub(crate) fn delete(&self, id: SecretId, force: bool) -> Result<(), Failure> {
+    pub(crate) fn delete(&self, id: SecretId, force: bool) -> Result<(), CliError> {
         let request = DeleteRequest { id: id.to_string(), force };
         self.call::<DeleteResponse>(DRIVER, "Delete", &request).map(|_| ())
     }
 
-    pub(crate) fn list(&self) -> Result<Vec<String>, Failure> {
+    pub(crate) fn list(&self) -> Result<Vec<String>, CliError> {
         self.call::<ListResponse>(DRIVER, "List", &ListRequest {}).map(|answer| answer.ids)
     }
 
-    pub(crate) fn restore(&self, id: SecretId) -> Result<(), Failure> {
+    pub(crate) fn restore(&self, id: SecretId) -> Result<(), CliError> {
         let request = RestoreRequest { id: id.to_string() };
         self.call::<RestoreResponse>(DRIVER, "Restore", &request).map(|_| ())
     }
 
-    pub(crate) fn restorable(&self) -> Result<Vec<RestorableSecret>, Failure> {
+    pub(crate) fn restorable(&self) -> Result<Vec<RestorableSecret>, CliError> {
         self.call::<RestorableResponse>(DRIVER, "Restorable", &RestorableRequest {})
             .map(|answer| answer.secrets)
     }
 
-    pub(crate) fn status(&self, verify: bool) -> Result<StatusResponse, Failure> {
+    pub(crate) fn status(&self, verify: bool) -> Result<StatusResponse, CliError> {
         self.call(ADMIN, "Status", &StatusRequest { verify })
     }
 
@@ -121,7 +121,7 @@ impl Client {
         &self,
         request: &RefreshRequest,
         on_event: &mut dyn FnMut(RefreshEvent),
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliError> {
         self.stream(ADMIN, "Refresh", request, on_event)
     }
 
@@ -130,13 +130,13 @@ impl Client {
         &self,
         span: Duration,
         on_event: &mut dyn FnMut(DrillEvent),
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliError> {
         let for_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         self.stream(ADMIN, "Drill", &DrillRequest { for_ms }, on_event)
     }
 
     /// Whether the cache had the entry.
-    pub(crate) fn invalidate(&self, key: &Key) -> Result<bool, Failure> {
+    pub(crate) fn invalidate(&self, key: &Key) -> Result<bool, CliError> {
         let key = Some(match key {
             Key::Id(id) => invalidate_request::Key::Id(id.to_string()),
             Key::Name(name) => invalidate_request::Key::Name(name.clone()),
@@ -145,7 +145,7 @@ impl Client {
             .map(|answer| answer.existed)
     }
 
-    pub(crate) fn rekey(&self, seal: Option<&Seal>) -> Result<(), Failure> {
+    pub(crate) fn rekey(&self, seal: Option<&Seal>) -> Result<(), CliError> {
         let request = RekeyRequest { seal: seal.cloned() };
         self.call::<RekeyResponse>(ADMIN, "Rekey", &request).map(|_| ())
     }
@@ -154,33 +154,33 @@ impl Client {
         &self,
         recovery_key: &SecretBytes,
         seal: Option<&Seal>,
-    ) -> Result<RecoverResponse, Failure> {
+    ) -> Result<RecoverResponse, CliError> {
         let recovery_key = recovery_key.expose_secret().to_vec();
         self.call(ADMIN, "Recover", &RecoverRequest { recovery_key, seal: seal.cloned() })
     }
 
-    pub(crate) fn make_recovery_key(&self) -> Result<SecretBytes, Failure> {
+    pub(crate) fn make_recovery_key(&self) -> Result<SecretBytes, CliError> {
         self.call::<MakeRecoveryKeyResponse>(ADMIN, "MakeRecoveryKey", &MakeRecoveryKeyRequest {})
             .map(|answer| SecretBytes::new(answer.recovery_key))
     }
 
     /// Seals a secret to the token's key; the reference that podman is to be given.
-    pub(crate) fn seal(&self, data: &SecretBytes) -> Result<String, Failure> {
+    pub(crate) fn seal(&self, data: &SecretBytes) -> Result<String, CliError> {
         let request = SealRequest { data: data.expose_secret().to_vec() };
         self.call::<SealResponse>(HSM, "Seal", &request).map(|answer| answer.reference)
     }
 
-    pub(crate) fn hsm_status(&self) -> Result<HsmStatusResponse, Failure> {
+    pub(crate) fn hsm_status(&self) -> Result<HsmStatusResponse, CliError> {
         self.call(HSM, "HsmStatus", &HsmStatusRequest {})
     }
 
-    pub(crate) fn health(&self) -> Result<(), Failure> {
+    pub(crate) fn health(&self) -> Result<(), CliError> {
         let request = HealthCheckRequest { service: String::new() };
         let answer: HealthCheckResponse = self.call("/grpc.health.v1.Health", "Check", &request)?;
         if answer.status == SERVING {
             return Ok(());
         }
-        Err(Failure::new(
+        Err(CliError::new(
             Exit::NoDaemon,
             "psid answers that it does not serve",
             "it is stopping, or see `journalctl -u psid`",
@@ -193,7 +193,7 @@ impl Client {
         service: &str,
         method: &str,
         request: &impl Message,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, CliError> {
         let mut answer = None;
         self.stream(service, method, request, &mut |message| answer = Some(message))?;
         answer.ok_or_else(|| self.foreign("an answer without a message"))
@@ -207,7 +207,7 @@ impl Client {
         method: &str,
         request: &impl Message,
         on_message: &mut dyn FnMut(T),
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliError> {
         let path = format!("{service}/{method}");
         let request = SecretBytes::new(request.encode_to_vec());
         let mut pause = Duration::from_millis(5);
@@ -217,7 +217,7 @@ impl Client {
             let failure = match self.attempt(&path, &request, on_message) {
                 Ok(()) => return Ok(()),
                 Err(Attempt::Final(failure)) => return Err(failure),
-                Err(Attempt::Broken(failure)) => {
+                Err(Attempt::TransportError(failure)) => {
                     nobody_since = None;
                     failure
                 }
@@ -227,7 +227,7 @@ impl Client {
                 }
             };
             let end = nobody_since.map_or(self.deadline, |since| self.deadline.min(since + NOBODY));
-            if Instant::now() + pause >= end || !matches!(self.patience, Patience::Podman) {
+            if Instant::now() + pause >= end || !matches!(self.patience, Deadline::Podman) {
                 return Err(failure);
             }
             wait(pause);
@@ -244,13 +244,13 @@ impl Client {
         let stream = self.connect().map_err(|cause| self.no_connection(&cause))?;
         let mut take = |message: &[u8]| {
             let message =
-                T::decode(message).map_err(|error| Broken::Protocol(error.to_string()))?;
-            on_message(message.checked().map_err(Broken::Protocol)?);
+                T::decode(message).map_err(|error| TransportError::Protocol(error.to_string()))?;
+            on_message(message.checked().map_err(TransportError::Protocol)?);
             Ok(())
         };
         let ended = wire::call(stream, self.deadline, path, request.expose_secret(), &mut take);
         match ended.map_err(|broken| self.broken(broken))? {
-            Ended { code: 0, .. } => Ok(()),
+            GrpcStatus { code: 0, .. } => Ok(()),
             status => Err(Attempt::Final(self.judge(&status))),
         }
     }
@@ -275,24 +275,24 @@ impl Client {
         use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied, WouldBlock};
         let what = format!("no connection to psid at {}: {cause}", self.socket.display());
         match cause.kind() {
-            ConnectionRefused | NotFound => Attempt::Nobody(Failure::new(
+            ConnectionRefused | NotFound => Attempt::Nobody(CliError::new(
                 Exit::NoDaemon,
                 what,
                 "start it with `systemctl start psid`",
             )),
             // Its backlog is full.
-            WouldBlock => Attempt::Broken(self.no_answer()),
-            PermissionDenied => Attempt::Final(Failure::new(
+            WouldBlock => Attempt::TransportError(self.no_answer()),
+            PermissionDenied => Attempt::Final(CliError::new(
                 Exit::NotAllowed,
                 what,
                 "run it as a user that [access] allows",
             )),
-            _ => Attempt::Final(Failure::new(Exit::NoDaemon, what, "check the socket's path")),
+            _ => Attempt::Final(CliError::new(Exit::NoDaemon, what, "check the socket's path")),
         }
     }
 
-    fn no_answer(&self) -> Failure {
-        Failure::new(
+    fn no_answer(&self) -> CliError {
+        CliError::new(
             Exit::NoDaemon,
             format!(
                 "psid at {} did not answer within {} s",
@@ -304,7 +304,7 @@ impl Client {
     }
 
     /// The one place that turns a status into an exit code; the codes are gRPC's (doc/statuscodes.md).
-    fn judge(&self, status: &Ended) -> Failure {
+    fn judge(&self, status: &GrpcStatus) -> CliError {
         let exit = match status.code {
             // INVALID_ARGUMENT, ALREADY_EXISTS, FAILED_PRECONDITION
             3 | 6 | 9 => Exit::BadInput,
@@ -317,30 +317,30 @@ impl Client {
             // CANCELLED, DEADLINE_EXCEEDED
             1 | 4 => return self.no_answer(),
             code => {
-                return Failure::new(
+                return CliError::new(
                     Exit::Protocol,
                     format!("psid answered with status {code}: {}", status.message),
                     "check that psid and psi-driver are of one version, and see `journalctl -u psid`",
                 );
             }
         };
-        Failure::told(exit, status.message.as_str())
+        CliError::told(exit, status.message.as_str())
     }
 
-    fn broken(&self, broken: Broken) -> Attempt {
+    fn broken(&self, broken: TransportError) -> Attempt {
         match broken {
-            Broken::Gone(cause) => Attempt::Broken(Failure::new(
+            TransportError::Gone(cause) => Attempt::TransportError(CliError::new(
                 Exit::NoDaemon,
                 format!("psid at {} broke the connection: {cause}", self.socket.display()),
                 "see `systemctl status psid`",
             )),
-            Broken::Protocol(cause) => Attempt::Final(self.foreign(&cause)),
-            Broken::Late => Attempt::Final(self.no_answer()),
+            TransportError::Protocol(cause) => Attempt::Final(self.foreign(&cause)),
+            TransportError::Late => Attempt::Final(self.no_answer()),
         }
     }
 
-    fn foreign(&self, cause: &str) -> Failure {
-        Failure::new(
+    fn foreign(&self, cause: &str) -> CliError {
+        CliError::new(
             Exit::Protocol,
             format!(
                 "what listens at {} does not speak psi's protocol: {cause}",
@@ -354,14 +354,14 @@ impl Client {
 /// How an attempt ended without an answer.
 enum Attempt {
     /// Nothing listens at the socket's path.
-    Nobody(Failure),
+    Nobody(CliError),
     /// The daemon went away, or is busy: another attempt may find it.
-    Broken(Failure),
+    TransportError(CliError),
     /// Another attempt would end the same.
-    Final(Failure),
+    Final(CliError),
 }
 
-impl Patience {
+impl Deadline {
     fn limit(self) -> Duration {
         match self {
             Self::Podman => Duration::from_secs(10),

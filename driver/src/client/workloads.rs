@@ -8,7 +8,7 @@ use psi_proto::v1::{
 };
 
 use super::Client;
-use crate::failure::Failure;
+use crate::failure::CliError;
 
 const WORKLOADS: &str = "/psi.v1.WorkloadAdmin";
 
@@ -18,7 +18,7 @@ impl Client {
         &self,
         pull: bool,
         on_source: &mut dyn FnMut(RefreshEvent),
-    ) -> Result<Vec<PlannedWorkload>, Failure> {
+    ) -> Result<Vec<PlannedWorkload>, CliError> {
         let mut planned: Vec<PlannedWorkload> = Vec::new();
         self.stream(WORKLOADS, "Plan", &PlanRequest { pull }, &mut |event: PlanEvent| {
             match (event.event, planned.last_mut()) {
@@ -35,7 +35,7 @@ impl Client {
     }
 
     /// Every registration, sorted by id.
-    pub(crate) fn registrations(&self) -> Result<Vec<Registration>, Failure> {
+    pub(crate) fn registrations(&self) -> Result<Vec<Registration>, CliError> {
         let mut all = Vec::new();
         let request = RegistrationsRequest {};
         self.stream(WORKLOADS, "Registrations", &request, &mut |one| all.push(one))?;
@@ -43,13 +43,13 @@ impl Client {
     }
 
     /// Notes the podman names of ids, and the store that has them.
-    pub(crate) fn note_names(&self, names: Vec<SecretName>) -> Result<(), Failure> {
+    pub(crate) fn note_names(&self, names: Vec<SecretName>) -> Result<(), CliError> {
         let request = NoteNamesRequest { names };
         self.call::<NoteNamesResponse>(WORKLOADS, "NoteNames", &request).map(|_| ())
     }
 
     /// Points a registered reference elsewhere.
-    pub(crate) fn repoint(&self, id: SecretId, reference: &str) -> Result<(), Failure> {
+    pub(crate) fn repoint(&self, id: SecretId, reference: &str) -> Result<(), CliError> {
         let request = RepointRequest { id: id.to_string(), reference: reference.to_owned() };
         self.call::<RepointResponse>(WORKLOADS, "Repoint", &request).map(|_| ())
     }

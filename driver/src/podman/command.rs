@@ -9,7 +9,7 @@ use psi_common::{Exit, SecretBytes};
 use serde_json::Value;
 
 use super::strange;
-use crate::failure::Failure;
+use crate::failure::CliError;
 
 /// How many are named in one call: an argument list has its limit.
 const AT_ONCE: usize = 2_000;
@@ -19,25 +19,25 @@ pub(crate) struct Running(Child);
 
 impl Running {
     /// Waits for its end.
-    pub(crate) fn finish(self) -> Result<(), Failure> {
+    pub(crate) fn finish(self) -> Result<(), CliError> {
         let output = self.0.wait_with_output().map_err(|cause| not_run(&cause))?;
         checked(output).map(|_| ())
     }
 }
 
 /// Every secret: their ids, then all in one call.
-pub(super) fn secrets() -> Result<Vec<Value>, Failure> {
+pub(super) fn secrets() -> Result<Vec<Value>, CliError> {
     let ids = text(&podman(["secret", "ls", "--quiet"], b"")?);
     inspect("secret", &ids)
 }
 
 /// Every container, likewise.
-pub(super) fn containers() -> Result<Vec<Value>, Failure> {
+pub(super) fn containers() -> Result<Vec<Value>, CliError> {
     let ids = text(&podman(["ps", "--all", "--quiet", "--no-trunc"], b"")?);
     inspect("container", &ids)
 }
 
-pub(super) fn info() -> Result<Value, Failure> {
+pub(super) fn info() -> Result<Value, CliError> {
     json(&podman(["info", "--format", "json"], b"")?)
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn create(
     name: &str,
     data: &SecretBytes,
     options: &BTreeMap<String, String>,
-) -> Result<Running, Failure> {
+) -> Result<Running, CliError> {
     let mut args = vec!["secret".to_owned(), "create".into(), "--driver".into(), "shell".into()];
     for (verb, command) in options {
         args.extend(["--driver-opts".into(), format!("{verb}={command}")]);
@@ -56,11 +56,11 @@ pub(crate) fn create(
 }
 
 /// Removes a secret, by its name or id.
-pub(crate) fn remove(name: &str) -> Result<(), Failure> {
+pub(crate) fn remove(name: &str) -> Result<(), CliError> {
     podman(["secret", "rm", "--", name], b"").map(|_| ())
 }
 
-fn inspect(kind: &str, ids: &str) -> Result<Vec<Value>, Failure> {
+fn inspect(kind: &str, ids: &str) -> Result<Vec<Value>, CliError> {
     let ids: Vec<&str> = ids.lines().map(str::trim).filter(|id| !id.is_empty()).collect();
     let mut all = Vec::with_capacity(ids.len());
     for ids in ids.chunks(AT_ONCE) {
@@ -82,20 +82,20 @@ fn inspect(kind: &str, ids: &str) -> Result<Vec<Value>, Failure> {
 fn podman<S: AsRef<OsStr>>(
     args: impl IntoIterator<Item = S>,
     stdin: &[u8],
-) -> Result<Vec<u8>, Failure> {
+) -> Result<Vec<u8>, CliError> {
     let args: Vec<S> = args.into_iter().collect();
     checked(run(&args, stdin)?)
 }
 
-fn run<S: AsRef<OsStr>>(args: &[S], stdin: &[u8]) -> Result<Output, Failure> {
+fn run<S: AsRef<OsStr>>(args: &[S], stdin: &[u8]) -> Result<Output, CliError> {
     start(args, stdin)?.wait_with_output().map_err(|cause| not_run(&cause))
 }
 
-fn not_run(cause: &std::io::Error) -> Failure {
-    Failure::io("running podman", cause, "install podman, or set PATH")
+fn not_run(cause: &std::io::Error) -> CliError {
+    CliError::io("running podman", cause, "install podman, or set PATH")
 }
 
-fn start<S: AsRef<OsStr>>(args: &[S], stdin: &[u8]) -> Result<Child, Failure> {
+fn start<S: AsRef<OsStr>>(args: &[S], stdin: &[u8]) -> Result<Child, CliError> {
     let mut command = Command::new("podman");
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|cause| not_run(&cause))?;
@@ -106,7 +106,7 @@ fn start<S: AsRef<OsStr>>(args: &[S], stdin: &[u8]) -> Result<Child, Failure> {
     Ok(child)
 }
 
-fn checked(output: Output) -> Result<Vec<u8>, Failure> {
+fn checked(output: Output) -> Result<Vec<u8>, CliError> {
     if output.status.success() {
         return Ok(output.stdout);
     }
@@ -116,10 +116,10 @@ fn checked(output: Output) -> Result<Vec<u8>, Failure> {
         true => output.status.to_string(),
         false => words.join(" · "),
     };
-    Err(Failure::told(Exit::Io, format!("podman: {why}")))
+    Err(CliError::told(Exit::Io, format!("podman: {why}")))
 }
 
-fn json(bytes: &[u8]) -> Result<Value, Failure> {
+fn json(bytes: &[u8]) -> Result<Value, CliError> {
     serde_json::from_slice(bytes).map_err(|_| strange(&Value::from(text(bytes))))
 }
 

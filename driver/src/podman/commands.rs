@@ -7,7 +7,7 @@ use std::path::Path;
 
 use psi_common::{Exit, Paths};
 
-use crate::failure::Failure;
+use crate::failure::CliError;
 
 /// Where psi-driver is, as a rule.
 const PROGRAM: &str = "/usr/bin/psi-driver";
@@ -22,14 +22,14 @@ pub(crate) struct Commands {
 
 impl Commands {
     /// Those that run the psi-driver at `program`; without one, at the place that podman's drop-in names.
-    pub(crate) fn of(program: Option<&Path>, paths: &Paths) -> Result<Self, Failure> {
+    pub(crate) fn of(program: Option<&Path>, paths: &Paths) -> Result<Self, CliError> {
         let Some(program) = program else {
             let installed = fs::read_to_string(&paths.podman_drop_in).ok();
             let installed = installed.as_deref().and_then(program_in).filter(|path| is_plain(path));
             return Ok(Self { program: installed.unwrap_or(PROGRAM).to_owned() });
         };
         let plain = program.to_str().filter(|path| is_plain(path)).ok_or_else(|| {
-            Failure::new(
+            CliError::new(
                 Exit::Usage,
                 format!("--program {} is no absolute path of plain characters", program.display()),
                 "podman hands it to sh: use letters, digits and ._-/ only",

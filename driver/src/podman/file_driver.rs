@@ -13,7 +13,7 @@ use super::Secret;
 use super::directory::Directory;
 use super::lock::{self, Kind};
 use super::store::changed_nothing;
-use crate::failure::Failure;
+use crate::failure::CliError;
 
 const STRANGE: &str = "it has another form than podman 4.3 to 6.1 give it";
 const VALUES: &str = "secretsdata.json";
@@ -71,7 +71,7 @@ impl FileDriver {
     }
 
     /// Every id of which there is a value.
-    pub(crate) fn ids(&self) -> Result<BTreeSet<SecretId>, Failure> {
+    pub(crate) fn ids(&self) -> Result<BTreeSet<SecretId>, CliError> {
         self.with(|text| {
             let ids = parse(text)?.into_keys().filter_map(|id| id.parse().ok());
             Ok(ids.collect())
@@ -82,7 +82,7 @@ impl FileDriver {
     pub(crate) fn values(
         &self,
         ids: &BTreeSet<SecretId>,
-    ) -> Result<BTreeMap<SecretId, SecretBytes>, Failure> {
+    ) -> Result<BTreeMap<SecretId, SecretBytes>, CliError> {
         self.with(|text| {
             let mut values = BTreeMap::new();
             for (id, value) in parse(text)? {
@@ -96,7 +96,7 @@ impl FileDriver {
 
     /// Removes values, by one write, and returns how many there were. What was on the disk may stay there until
     /// it is used again: no file system promises more.
-    pub(crate) fn remove(&self, ids: &BTreeSet<SecretId>) -> Result<usize, Failure> {
+    pub(crate) fn remove(&self, ids: &BTreeSet<SecretId>) -> Result<usize, CliError> {
         self.removed(ids).map_err(|cause| self.failure(&cause))
     }
 
@@ -119,7 +119,7 @@ impl FileDriver {
     fn with<T: Default>(
         &self,
         how: impl FnOnce(&SecretBytes) -> io::Result<T>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, CliError> {
         let read = || {
             let Some(directory) = Directory::open(&self.folder)? else { return Ok(T::default()) };
             let _podman_waits = lock::take(&directory, LOCK, Kind::Shared, lock::LIMIT)?;
@@ -128,7 +128,7 @@ impl FileDriver {
         read().map_err(|cause| self.failure(&cause))
     }
 
-    fn failure(&self, cause: &io::Error) -> Failure {
+    fn failure(&self, cause: &io::Error) -> CliError {
         changed_nothing(&format!("podman's file driver in {}", self.folder.display()), cause)
     }
 }

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use psi_common::Exit;
 use serde_json::Value;
 
-use crate::failure::Failure;
+use crate::failure::CliError;
 
 pub(crate) use command::{Running, create, remove};
 pub(crate) use commands::Commands;
@@ -29,19 +29,19 @@ pub(crate) use secrets::{Secret, Secrets, doubled, ids};
 pub(crate) use store::Store;
 
 /// Every secret; with the driver's options, without a value.
-pub(crate) fn secrets() -> Result<Secrets, Failure> {
+pub(crate) fn secrets() -> Result<Secrets, CliError> {
     let listed = command::secrets()?;
     let parsed = listed.iter().map(|secret| secrets::parse(secret).ok_or_else(|| strange(secret)));
     parsed.collect()
 }
 
 /// Every container.
-pub(crate) fn containers() -> Result<Vec<Container>, Failure> {
+pub(crate) fn containers() -> Result<Vec<Container>, CliError> {
     Ok(command::containers()?.iter().map(Container::of).collect())
 }
 
 /// Where podman keeps its store, and its version.
-pub(crate) fn about() -> Result<About, Failure> {
+pub(crate) fn about() -> Result<About, CliError> {
     let info = command::info()?;
     let root = info["store"]["graphRoot"].as_str().map(PathBuf::from);
     let version = info["version"]["Version"].as_str();
@@ -85,9 +85,9 @@ impl Container {
     }
 }
 
-fn strange(answer: &Value) -> Failure {
+fn strange(answer: &Value) -> CliError {
     let answer: String = answer.to_string().chars().take(200).collect();
-    Failure::new(
+    CliError::new(
         Exit::Protocol,
         format!("podman answers what psi-driver does not understand: {answer}"),
         "report it, with the version of podman",

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::Commands;
 use super::directory::Directory;
 use super::lock::{self, Kind};
-use crate::failure::Failure;
+use crate::failure::CliError;
 
 pub(super) const STRANGE: &str = "it has another form than podman 4.3 to 6.1 give it";
 pub(super) const RECORD: &str = "secrets.json";
@@ -40,7 +40,7 @@ impl Store {
         &self,
         ids: &BTreeSet<SecretId>,
         commands: &Commands,
-    ) -> Result<BTreeSet<SecretId>, Failure> {
+    ) -> Result<BTreeSet<SecretId>, CliError> {
         self.change(|record| hand_over(record, ids, commands)).map_err(|cause| {
             changed_nothing(&format!("podman's record in {}", self.folder.display()), &cause)
         })
@@ -67,12 +67,12 @@ impl Store {
 }
 
 /// A file of podman's that could not be read or changed; a lock that somebody keeps is given back some day.
-pub(super) fn changed_nothing(what: &str, cause: &io::Error) -> Failure {
+pub(super) fn changed_nothing(what: &str, cause: &io::Error) -> CliError {
     let what = format!("{what}: {cause}");
     if cause.kind() == ErrorKind::TimedOut {
-        return Failure::new(Exit::TryLater, what, "nothing was changed; run it again later");
+        return CliError::new(Exit::TryLater, what, "nothing was changed; run it again later");
     }
-    Failure::new(Exit::Io, what, "nothing was changed in it; run it as podman's user")
+    CliError::new(Exit::Io, what, "nothing was changed in it; run it as podman's user")
 }
 
 /// Whatever else the record holds stays as it is.

@@ -4,7 +4,7 @@
 use zeroize::Zeroizing;
 
 use super::frame::{self, Frame};
-use super::{Broken, Ended, hpack, protocol, unpadded};
+use super::{GrpcStatus, TransportError, hpack, protocol, unpadded};
 
 /// The largest message that is taken.
 const MAX_MESSAGE: usize = 5 << 20;
@@ -16,11 +16,15 @@ pub(super) struct Answer {
     /// What came and was not taken yet, from `taken` on.
     body: Zeroizing<Vec<u8>>,
     taken: usize,
-    pub(super) ended: Option<Result<Ended, Broken>>,
+    pub(super) ended: Option<Result<GrpcStatus, TransportError>>,
 }
 
 impl Answer {
-    pub(super) fn headers(&mut self, fields: &[hpack::Field], is_last: bool) -> Result<(), Broken> {
+    pub(super) fn headers(
+        &mut self,
+        fields: &[hpack::Field],
+        is_last: bool,
+    ) -> Result<(), TransportError> {
         let value = |name: &str| {
             fields
                 .iter()
@@ -51,11 +55,11 @@ impl Answer {
             value("grpc-status").and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
         let code = code.ok_or_else(|| protocol("an answer without a status of gRPC"))?;
         let message = percent_decoded(value("grpc-message").unwrap_or_default());
-        self.end(Ok(Ended { code, message }));
+        self.end(Ok(GrpcStatus { code, message }));
         Ok(())
     }
 
-    pub(super) fn data(&mut self, frame: &Frame) -> Result<(), Broken> {
+    pub(super) fn data(&mut self, frame: &Frame) -> Result<(), TransportError> {
         if !self.has_begun {
             return Err(protocol("data before headers"));
         }
@@ -81,12 +85,12 @@ impl Answer {
         Ok(())
     }
 
-    fn end(&mut self, ended: Result<Ended, Broken>) {
+    fn end(&mut self, ended: Result<GrpcStatus, TransportError>) {
         self.ended = Some(ended);
     }
 
     /// The next whole message: a flag for compression, four bytes of length, itself.
-    pub(super) fn next_message(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, Broken> {
+    pub(super) fn next_message(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, TransportError> {
         let pending = &self.body[self.taken..];
         let Some((head, rest)) = pending.split_first_chunk::<5>() else {
             return self.complete(pending.is_empty());
@@ -107,9 +111,9 @@ impl Answer {
         Ok(Some(message))
     }
 
-    fn complete(&self, is_whole: bool) -> Result<Option<Zeroizing<Vec<u8>>>, Broken> {
+    fn complete(&self, is_whole: bool) -> Result<Option<Zeroizing<Vec<u8>>>, TransportError> {
         match &self.ended {
-            Some(Ok(Ended { code: 0, .. })) if !is_whole => {
+            Some(Ok(GrpcStatus { code: 0, .. })) if !is_whole => {
                 Err(protocol("a message that is cut off"))
             }
             _ => Ok(None),

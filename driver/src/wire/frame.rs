@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
-use super::Broken;
+use super::TransportError;
 
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
@@ -63,28 +63,28 @@ impl Frames {
     }
 
     /// Writes all of `bytes`.
-    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), TransportError> {
         let mut rest = bytes;
         while !rest.is_empty() {
             self.stream.set_write_timeout(Some(self.left()?)).map_err(|error| gone(&error))?;
             match self.stream.write(rest) {
-                Ok(0) => return Err(Broken::Gone("it was closed".into())),
+                Ok(0) => return Err(TransportError::Gone("it was closed".into())),
                 Ok(written) => rest = &rest[written..],
-                Err(error) => self.endure(&error)?,
+                Err(error) => self.on_io_error(&error)?,
             }
         }
         Ok(())
     }
 
     /// Reads the next frame.
-    pub(super) fn next(&mut self) -> Result<Frame, Broken> {
+    pub(super) fn next(&mut self) -> Result<Frame, TransportError> {
         let head = self.fill(HEAD)?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
         let (kind, flags) = (head[3], head[4]);
         // The first bit is reserved.
         let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
         if length > MAX_PAYLOAD {
-            return Err(Broken::Protocol(format!(
+            return Err(TransportError::Protocol(format!(
                 "a frame of {length} bytes, of kind {kind}: it speaks no HTTP/2"
             )));
         }
@@ -94,7 +94,7 @@ impl Frames {
     }
 
     /// The next `count` bytes, without taking them.
-    fn fill(&mut self, count: usize) -> Result<&[u8], Broken> {
+    fn fill(&mut self, count: usize) -> Result<&[u8], TransportError> {
         while self.held - self.taken < count {
             self.read_more(count)?;
         }
@@ -102,7 +102,7 @@ impl Frames {
     }
 
     /// Reads more, into a buffer that can hold `count` bytes.
-    fn read_more(&mut self, count: usize) -> Result<(), Broken> {
+    fn read_more(&mut self, count: usize) -> Result<(), TransportError> {
         // Most answers are small, and each page that is touched for the first time costs a fault.
         let room = if count > SMALL { 2 * (HEAD + MAX_PAYLOAD) } else { SMALL };
         let rest = self.taken..self.held;
@@ -117,22 +117,26 @@ impl Frames {
         (self.taken, self.held) = (0, rest.len());
         self.stream.set_read_timeout(Some(self.left()?)).map_err(|error| gone(&error))?;
         match self.stream.read(&mut self.buffer[self.held..]) {
-            Ok(0) => Err(Broken::Gone("it was closed".into())),
+            Ok(0) => Err(TransportError::Gone("it was closed".into())),
             Ok(read) => {
                 self.held += read;
                 Ok(())
             }
-            Err(error) => self.endure(&error),
+            Err(error) => self.on_io_error(&error),
         }
     }
 
     /// What is left of the time; never zero, which would mean no limit.
-    fn left(&self) -> Result<Duration, Broken> {
+    fn left(&self) -> Result<Duration, TransportError> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(Broken::Late) } else { Ok(left.max(Duration::from_millis(1))) }
+        if left.is_zero() {
+            Err(TransportError::Late)
+        } else {
+            Ok(left.max(Duration::from_millis(1)))
+        }
     }
 
-    fn endure(&self, error: &io::Error) -> Result<(), Broken> {
+    fn on_io_error(&self, error: &io::Error) -> Result<(), TransportError> {
         match error.kind() {
             ErrorKind::Interrupted => Ok(()),
             // The deadline is judged where the time is told.
@@ -142,6 +146,6 @@ impl Frames {
     }
 }
 
-fn gone(error: &io::Error) -> Broken {
-    Broken::Gone(error.to_string())
+fn gone(error: &io::Error) -> TransportError {
+    TransportError::Gone(error.to_string())
 }

@@ -32,7 +32,7 @@ const MAX_IDLE_FRAMES: u32 = 10_000;
 
 /// Why there is no answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Broken {
+pub(crate) enum TransportError {
     /// The other end went away: another attempt may find it again.
     Gone(String),
     /// The other end speaks something else.
@@ -43,7 +43,7 @@ pub(crate) enum Broken {
 
 /// How a call ended: gRPC's status code, 0 for success, and its message.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Ended {
+pub(crate) struct GrpcStatus {
     pub(crate) code: u32,
     pub(crate) message: String,
 }
@@ -54,8 +54,8 @@ pub(crate) fn call(
     deadline: Instant,
     path: &str,
     request: &[u8],
-    on_message: &mut dyn FnMut(&[u8]) -> Result<(), Broken>,
-) -> Result<Ended, Broken> {
+    on_message: &mut dyn FnMut(&[u8]) -> Result<(), TransportError>,
+) -> Result<GrpcStatus, TransportError> {
     let mut call = Call {
         frames: Frames::new(stream, deadline),
         headers: hpack::Decoder::default(),
@@ -98,7 +98,12 @@ struct Windows {
 }
 
 impl Call {
-    fn send(&mut self, deadline: Instant, path: &str, request: &[u8]) -> Result<(), Broken> {
+    fn send(
+        &mut self,
+        deadline: Instant,
+        path: &str,
+        request: &[u8],
+    ) -> Result<(), TransportError> {
         let left = deadline.saturating_duration_since(Instant::now()).as_millis();
         let block =
             hpack::request(path, u64::try_from(left).unwrap_or(u64::MAX).clamp(1, 99_999_999));
@@ -147,7 +152,7 @@ impl Call {
     }
 
     /// Reads one frame, and does what it asks for.
-    fn step(&mut self) -> Result<(), Broken> {
+    fn step(&mut self) -> Result<(), TransportError> {
         let frame = self.frames.next()?;
         if !self.greeted && (frame.kind != frame::SETTINGS || frame.flags & frame::ACK != 0) {
             return Err(protocol("it does not begin as an HTTP/2 server does"));
@@ -171,7 +176,7 @@ impl Call {
             (frame::SETTINGS, false) => self.settings(&frame),
             (frame::PING, false) => self.pong(&frame),
             (frame::GOAWAY, false) => self.goaway(&frame),
-            (frame::WINDOW_UPDATE, _) => self.widen(&frame),
+            (frame::WINDOW_UPDATE, _) => self.on_window_update(&frame),
             (frame::DATA | frame::HEADERS | frame::RST_STREAM, false)
             | (frame::SETTINGS | frame::PING | frame::GOAWAY, true)
             | (frame::PUSH_PROMISE | frame::CONTINUATION, _) => {
@@ -183,7 +188,7 @@ impl Call {
     }
 
     /// A block of headers, with the frames that continue it.
-    fn whole_block(&mut self, first: &Frame) -> Result<Vec<u8>, Broken> {
+    fn whole_block(&mut self, first: &Frame) -> Result<Vec<u8>, TransportError> {
         let mut block = unpadded(first)?.to_vec();
         if first.flags & frame::PRIORITY != 0 {
             if block.len() < 5 {
@@ -207,7 +212,7 @@ impl Call {
         Ok(block)
     }
 
-    fn settings(&mut self, frame: &Frame) -> Result<(), Broken> {
+    fn settings(&mut self, frame: &Frame) -> Result<(), TransportError> {
         self.idle()?;
         if frame.flags & frame::ACK != 0 {
             return Ok(());
@@ -230,7 +235,7 @@ impl Call {
         self.reply(frame::SETTINGS, &[])
     }
 
-    fn pong(&mut self, frame: &Frame) -> Result<(), Broken> {
+    fn pong(&mut self, frame: &Frame) -> Result<(), TransportError> {
         self.idle()?;
         if frame.payload.len() != 8 {
             return Err(protocol("a ping of an odd length"));
@@ -240,26 +245,26 @@ impl Call {
 
     /// Answers with the same kind of frame. Who ended the stream may be gone already, with an answer for
     /// us on its way.
-    fn reply(&mut self, kind: u8, payload: &[u8]) -> Result<(), Broken> {
+    fn reply(&mut self, kind: u8, payload: &[u8]) -> Result<(), TransportError> {
         let mut out = Vec::new();
         frame::append(&mut out, kind, frame::ACK, 0, payload);
         match self.frames.send(&out) {
-            Err(Broken::Gone(_)) => Ok(()),
+            Err(TransportError::Gone(_)) => Ok(()),
             sent => sent,
         }
     }
 
     /// A server that is stopping: it ends the calls that it took, and takes no others.
-    fn goaway(&mut self, frame: &Frame) -> Result<(), Broken> {
+    fn goaway(&mut self, frame: &Frame) -> Result<(), TransportError> {
         let last = error_code(&frame.payload, 0)? & 0x7fff_ffff;
         match error_code(&frame.payload, 4)? {
             0 if last >= STREAM => self.idle(),
-            0 => Err(Broken::Gone("it is stopping".into())),
+            0 => Err(TransportError::Gone("it is stopping".into())),
             code => Err(protocol(&format!("it ended the connection with error {code}"))),
         }
     }
 
-    fn widen(&mut self, frame: &Frame) -> Result<(), Broken> {
+    fn on_window_update(&mut self, frame: &Frame) -> Result<(), TransportError> {
         self.idle()?;
         let more = i64::from(error_code(&frame.payload, 0)? & 0x7fff_ffff);
         let window =
@@ -271,14 +276,14 @@ impl Call {
         Ok(())
     }
 
-    fn idle(&mut self) -> Result<(), Broken> {
+    fn idle(&mut self) -> Result<(), TransportError> {
         self.idle += 1;
         if self.idle > MAX_IDLE_FRAMES { Err(protocol("nothing but idle frames")) } else { Ok(()) }
     }
 }
 
 /// A frame's payload without its padding (RFC 9113, 6.1).
-fn unpadded(frame: &Frame) -> Result<&[u8], Broken> {
+fn unpadded(frame: &Frame) -> Result<&[u8], TransportError> {
     if frame.flags & frame::PADDED == 0 {
         return Ok(&frame.payload);
     }
@@ -289,21 +294,21 @@ fn unpadded(frame: &Frame) -> Result<&[u8], Broken> {
 }
 
 /// Four bytes of a frame's payload.
-fn error_code(payload: &[u8], at: usize) -> Result<u32, Broken> {
+fn error_code(payload: &[u8], at: usize) -> Result<u32, TransportError> {
     let bytes = payload.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
     bytes.map(u32::from_be_bytes).ok_or_else(|| protocol("a frame that is too short"))
 }
 
 /// A stream that was reset. Refused and cancelled ones (RFC 9113, 7) are a server's that is stopping.
-fn reset(code: u32) -> Broken {
+fn reset(code: u32) -> TransportError {
     match code {
-        0 | 7 | 8 => Broken::Gone("it dropped the call".into()),
+        0 | 7 | 8 => TransportError::Gone("it dropped the call".into()),
         code => protocol(&format!("it reset the call with error {code}")),
     }
 }
 
-fn protocol(what: &str) -> Broken {
-    Broken::Protocol(what.to_owned())
+fn protocol(what: &str) -> TransportError {
+    TransportError::Protocol(what.to_owned())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 /// What the server sends, before it reads anything; it keeps the connection until the client is done.
-fn answered_by(bytes: &[u8]) -> Result<(Ended, Vec<Vec<u8>>), Broken> {
+fn answered_by(bytes: &[u8]) -> Result<(GrpcStatus, Vec<Vec<u8>>), TransportError> {
     let bytes = bytes.to_vec();
     conversation(b"request", Duration::from_secs(10), move |mut server| {
         let _ = server.write_all(&bytes);
@@ -19,7 +19,7 @@ fn conversation(
     request: &[u8],
     patience: Duration,
     serve: impl FnOnce(UnixStream) + Send + 'static,
-) -> Result<(Ended, Vec<Vec<u8>>), Broken> {
+) -> Result<(GrpcStatus, Vec<Vec<u8>>), TransportError> {
     let (client, server) = UnixStream::pair().unwrap();
     let served = std::thread::spawn(move || serve(server));
     let mut messages = Vec::new();
@@ -69,14 +69,14 @@ fn whole(value: &[u8]) -> Vec<u8> {
 #[track_caller]
 fn gives(bytes: &[u8], messages: &[&[u8]]) {
     let (ended, found) = answered_by(bytes).unwrap();
-    assert_eq!(ended, Ended { code: 0, message: String::new() });
+    assert_eq!(ended, GrpcStatus { code: 0, message: String::new() });
     assert!(found.iter().map(Vec::as_slice).eq(messages.iter().copied()));
 }
 
 #[track_caller]
 fn is_no_protocol(bytes: &[u8], words: &str) {
     match answered_by(bytes) {
-        Err(Broken::Protocol(why)) => assert!(why.contains(words), "{why}"),
+        Err(TransportError::Protocol(why)) => assert!(why.contains(words), "{why}"),
         other => panic!("{other:?}"),
     }
 }
@@ -84,7 +84,7 @@ fn is_no_protocol(bytes: &[u8], words: &str) {
 #[track_caller]
 fn is_gone(bytes: &[u8]) {
     let answer = answered_by(bytes);
-    assert!(matches!(answer, Err(Broken::Gone(_))), "{answer:?}");
+    assert!(matches!(answer, Err(TransportError::Gone(_))), "{answer:?}");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_status_alone_is_an_answer() {
     let flags = frame::END_HEADERS | frame::END_STREAM;
     let bytes = [settings(), frame(frame::HEADERS, flags, 1, trailers)].concat();
     let (ended, messages) = answered_by(&bytes).unwrap();
-    assert_eq!(ended, Ended { code: 5, message: "no such\none%".into() });
+    assert_eq!(ended, GrpcStatus { code: 5, message: "no such\none%".into() });
     assert!(messages.is_empty());
 }
 
@@ -262,7 +262,7 @@ fn a_connection_that_ends_early_is_gone() {
             server.shutdown(std::net::Shutdown::Write).unwrap();
             let _ = server.read_to_end(&mut Vec::new());
         });
-        assert!(matches!(answer, Err(Broken::Gone(_))), "{length}: {answer:?}");
+        assert!(matches!(answer, Err(TransportError::Gone(_))), "{length}: {answer:?}");
     }
 }
 
@@ -273,7 +273,7 @@ fn silence_ends_at_the_deadline() {
         server.write_all(&settings()).unwrap();
         let _ = server.read_to_end(&mut Vec::new());
     });
-    assert_eq!(answer.unwrap_err(), Broken::Late);
+    assert_eq!(answer.unwrap_err(), TransportError::Late);
     assert!(start.elapsed() >= Duration::from_millis(50));
 }
 
@@ -284,7 +284,7 @@ fn a_slow_server_does_not_stretch_the_deadline() {
         server.write_all(&settings()).unwrap();
         while server.write_all(&frame(frame::PING, 0, 0, &[0; 8])).is_ok() {}
     });
-    let is_end = matches!(&answer, Err(Broken::Late | Broken::Protocol(_)));
+    let is_end = matches!(&answer, Err(TransportError::Late | TransportError::Protocol(_)));
     assert!(is_end, "{answer:?}");
 }
 
@@ -332,11 +332,11 @@ proptest! {
             let _ = server.shutdown(std::net::Shutdown::Write);
             let _ = server.read_to_end(&mut Vec::new());
         });
-        prop_assert_ne!(ended(bytes.clone()), Err(Broken::Late));
-        prop_assert_ne!(ended([settings(), bytes].concat()), Err(Broken::Late));
+        prop_assert_ne!(ended(bytes.clone()), Err(TransportError::Late));
+        prop_assert_ne!(ended([settings(), bytes].concat()), Err(TransportError::Late));
         let mut good = whole(b"value");
         let at = at.index(good.len());
         good[at] ^= flip;
-        prop_assert_ne!(ended(good), Err(Broken::Late));
+        prop_assert_ne!(ended(good), Err(TransportError::Late));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use psi_common::{BackendTag, Paths, Scope as UserScope, SecretBytes};
 use psi_daemon::crypto::aead::DataKey;
-use psi_daemon::crypto::envelope::{BackendPart, Content, Vault};
+use psi_daemon::crypto::envelope::{AadContext, Keyring, WrappedKeyHeader};
 use psi_daemon::keys::credential::{Credential, Creds, Scope, SealOptions};
 use psi_daemon::keys::pkcs11::{
     KeyChoice, PinSource, Token, TokenChoice, TokenConfig, TokenError, TokenState,
@@ -162,10 +162,10 @@ impl Probe {
 fn forge(request: &Value) -> Value {
     let vault = |tag, bytes| {
         let key = SecretBytes::new(self::bytes(&request["key"]));
-        Vault::new(DataKey::from_secret(&key).expect("32 bytes"), BackendPart { tag, bytes })
+        Keyring::new(DataKey::from_secret(&key).expect("32 bytes"), WrappedKeyHeader { tag, bytes })
     };
     let id = request["literal"].as_str();
-    let content = id.map_or(Content::Cache, Content::Literal);
+    let content = id.map_or(AadContext::Cache, AadContext::Literal);
     let inside = vault(BackendTag::Tpm, Vec::new()).open(content, &bytes(&request["file"]));
     let forged = vault(BackendTag::Hsm, bytes(&request["part"]));
     let file = forged.seal(content, &inside.expect("a file of the tpm backend")).expect("a nonce");

@@ -8,15 +8,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use psi_common::{Paths, Scope, SecretBytes};
-use psi_daemon::cache::Ticket;
+use psi_daemon::cache::FetchEpoch;
 use psi_daemon::config::Config;
 use psi_daemon::keys::credential::{self, Creds};
 use psi_daemon::keys::pkcs11::Token;
-use psi_daemon::model::reference::{Coordinates, Realm, Reference};
-use psi_daemon::provider::pkcs11_sealed::NitrokeyHsm;
+use psi_daemon::model::reference::{CacheKey, Namespace, Reference};
+use psi_daemon::provider::pkcs11_sealed::Pkcs11Sealed;
 use psi_daemon::provider::upstream::Upstream;
 use psi_daemon::provider::{ProviderError, SecretProvider, Source};
-use psi_daemon::runtime::build::{self, Surroundings};
+use psi_daemon::runtime::build::{self, Environment};
 use serde_json::{Value, json};
 
 fn main() {
@@ -42,7 +42,7 @@ impl Probe {
     fn new(provider: &str, config: PathBuf, credentials: PathBuf) -> Self {
         let paths = Paths { config, ..Paths::new(Scope::System) };
         let creds = Creds::Child(credential::Scope::System);
-        let surroundings = Surroundings::new(paths, Some(credentials), creds);
+        let surroundings = Environment::new(paths, Some(credentials), creds);
         let config = Config::read(&surroundings.paths.config).expect("a good config");
         let token = build::token_config(&config, &surroundings).map(Token::new);
         let (upstreams, faults) = build::upstreams(&config, &surroundings, token.clone());
@@ -55,7 +55,7 @@ impl Probe {
         Ok(match text(&request["do"]).as_str() {
             "accept" => at(&provider.accept(&self.reference(request)).map_err(plain)?),
             "fetch" => {
-                let fetched = provider.fetch(&self.reference(request), Ticket::default()).await;
+                let fetched = provider.fetch(&self.reference(request), FetchEpoch::default()).await;
                 json!({ "value": hex(&fetched.map_err(of_provider)?.value) })
             }
             "extent" => {
@@ -73,7 +73,7 @@ impl Probe {
                 json!({ "found": found.collect::<Vec<_>>() })
             }
             "knows" => {
-                let realm = Realm::from_stored(text(&request["realm"]).into());
+                let realm = Namespace::from_stored(text(&request["realm"]).into());
                 json!({ "knows": provider.knows(&realm) })
             }
             "keeping" => json!({ "keeping": format!("{:?}", provider.keeping()) }),
@@ -84,7 +84,7 @@ impl Probe {
 
     /// What is to be fetched from a token is made here; other providers have it from elsewhere.
     async fn seal(&self, secret: &SecretBytes) -> Value {
-        let sealer = NitrokeyHsm::new(self.token.clone().expect("a token"));
+        let sealer = Pkcs11Sealed::new(self.token.clone().expect("a token"));
         let Ok(reference) = sealer.seal(secret).await else { panic!("it was not sealed") };
         let mut members: Value = serde_json::from_str(&reference).expect("JSON");
         members.as_object_mut().expect("an object").remove("provider");
@@ -104,7 +104,7 @@ fn source(request: &Value) -> Source {
     Source { project: text(&request["project"]), path: text(&request["path"]), recursive: false }
 }
 
-fn at(place: &Coordinates) -> Value {
+fn at(place: &CacheKey) -> Value {
     json!({ "realm": place.realm.as_str(), "path": *place.path, "key": *place.key })
 }
 

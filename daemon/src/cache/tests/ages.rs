@@ -7,7 +7,7 @@ fn with(policy: Policy) -> Cache {
 }
 
 /// What the file of `cache` would hold, with the wall clock ahead of the truth by so much.
-fn restored(cache: &Cache, now: Moment, into: &mut Cache) {
+fn restored(cache: &Cache, now: Now, into: &mut Cache) {
     into.restore(cache.snapshot(1), now);
 }
 
@@ -16,8 +16,10 @@ fn an_entry_ages_from_fresh_to_stale_to_refused() {
     let mut cache = cache();
     put(&mut cache, "K", "v", Duration::ZERO);
     assert!(is_fresh(&cache, "K", HOUR / 2, "v"));
-    let stale = |after, servable, overdue| match cache.get(&at("K"), time(after)) {
-        Answer::Stale { servable: s, overdue: o, .. } => (s, o) == (servable, overdue),
+    let stale = |after, servable, past_max_stale| match cache.get(&at("K"), time(after)) {
+        Answer::Stale { servable: s, past_max_stale: o, .. } => {
+            (s, o) == (servable, past_max_stale)
+        }
         _ => false,
     };
     assert!(stale(HOUR, true, false));
@@ -31,7 +33,7 @@ fn without_a_limit_nothing_is_too_old() {
     let mut cache = with(Policy { max_stale: None, ..POLICY });
     put(&mut cache, "K", "v", Duration::ZERO);
     let answer = cache.get(&at("K"), time(10_000 * HOUR));
-    assert!(matches!(answer, Answer::Stale { servable: true, overdue: false, .. }));
+    assert!(matches!(answer, Answer::Stale { servable: true, past_max_stale: false, .. }));
 }
 
 #[test]
@@ -41,19 +43,19 @@ fn what_was_served_in_this_boot_is_never_too_old_and_outlives_no_reboot() {
     let Answer::Fresh(entry) = cache.get(&at("K"), time(HOUR / 2)) else { panic!() };
     assert!(entry.serve(boot(1)) && !entry.serve(boot(1)), "it is written once");
     let late = time(25 * HOUR);
-    let overdue = |cache: &Cache| match cache.get(&at("K"), late) {
-        Answer::Stale { servable, overdue: true, .. } => servable,
-        _ => panic!("it is not overdue"),
+    let past_max_stale = |cache: &Cache| match cache.get(&at("K"), late) {
+        Answer::Stale { servable, past_max_stale: true, .. } => servable,
+        _ => panic!("it is not past_max_stale"),
     };
-    assert!(overdue(&cache));
-    assert_eq!(cache.overdue(late), 1);
+    assert!(past_max_stale(&cache));
+    assert_eq!(cache.past_max_stale(late), 1);
     assert!(cache.outlives_reboot(&at("K"), time(24 * HOUR)));
     assert!(!cache.outlives_reboot(&at("K"), late));
     // A restart of psid ends no container, a reboot ends all.
     for (number, servable) in [(1, true), (2, false)] {
         let mut next = Cache::new(POLICY, boot(number));
         restored(&cache, moment(25 * HOUR), &mut next);
-        assert_eq!(overdue(&next), servable, "boot {number}");
+        assert_eq!(past_max_stale(&next), servable, "boot {number}");
     }
 }
 
@@ -66,11 +68,11 @@ fn a_rotated_value_is_as_served_as_the_one_before() {
     entry.serve(boot(1));
     put(&mut cache, "K", "new", HOUR);
     let answer = cache.get(&at("K"), time(26 * HOUR));
-    assert!(matches!(answer, Answer::Stale { servable: true, overdue: true, .. }));
+    assert!(matches!(answer, Answer::Stale { servable: true, past_max_stale: true, .. }));
     // Once it is revoked, it is gone.
     cache.doubt(&at("K"), &gone(), time(26 * HOUR));
     cache.doubt(&at("K"), &gone(), time(27 * HOUR));
-    assert!(matches!(cache.get(&at("K"), time(27 * HOUR)), Answer::KnownAbsent(_)));
+    assert!(matches!(cache.get(&at("K"), time(27 * HOUR)), Answer::NegativeHit(_)));
 }
 
 #[test]
@@ -115,10 +117,10 @@ fn a_jump_of_the_wall_clock_changes_no_age() {
         assert!(matches!(cache.get(&at("K"), time(HOUR)), Answer::Stale { .. }));
     }
     // An entry that was fetched while the clock was wrong is as old as it is.
-    let ticket = cache.ticket();
+    let epoch = cache.begin_fetch();
     for wall in [0, u64::MAX] {
-        let now = Moment { wall: Timestamp::from_millis(wall), ..moment(HOUR) };
-        cache.put(&at("W"), Entry::new(secret("w"), now.wall), now, ticket);
+        let now = Now { wall: Timestamp::from_millis(wall), ..moment(HOUR) };
+        cache.put(&at("W"), Entry::new(secret("w"), now.wall), now, epoch);
         assert!(is_fresh(&cache, "W", HOUR + HOUR / 2, "w"));
         assert!(matches!(cache.get(&at("W"), time(2 * HOUR)), Answer::Stale { .. }));
     }
@@ -130,7 +132,7 @@ fn a_jump_of_the_wall_clock_changes_no_age() {
 fn a_stamp_of_a_time_to_come_is_a_reason_to_ask() {
     let mut cache = cache();
     put(&mut cache, "K", "v", 2 * HOUR);
-    let back = Moment { wall: moment(Duration::ZERO).wall, ..moment(3 * HOUR) };
+    let back = Now { wall: moment(Duration::ZERO).wall, ..moment(3 * HOUR) };
     let mut next = self::cache();
     restored(&cache, back, &mut next);
     assert_eq!(next.fetched(&at("K")), None);
@@ -141,7 +143,7 @@ fn a_stamp_of_a_time_to_come_is_a_reason_to_ask() {
     assert!(matches!(answer, Answer::Stale { servable: false, .. }));
     assert_eq!(next.fetch_span(), cache.fetch_span());
     // A few seconds are no matter.
-    let near = Moment { wall: moment(2 * HOUR - 30 * SECOND).wall, ..moment(3 * HOUR) };
+    let near = Now { wall: moment(2 * HOUR - 30 * SECOND).wall, ..moment(3 * HOUR) };
     let mut next = self::cache();
     restored(&cache, near, &mut next);
     assert!(is_fresh(&next, "K", 3 * HOUR, "v"));
@@ -157,7 +159,7 @@ fn serving_makes_nothing_younger() {
             Answer::Fresh(entry) | Answer::Stale { entry, .. } => entry.serve(boot(1)),
             _ => panic!(),
         };
-        cache.doubt(&at("K"), &Refusal::Misunderstood("?".into()), time(after));
+        cache.doubt(&at("K"), &NegativeReason::Misunderstood("?".into()), time(after));
     }
     assert_eq!(cache.fetched(&at("K")), fetched);
     assert_eq!(
@@ -183,7 +185,7 @@ fn one_value_is_held_once_however_often_it_is_fetched() {
 #[test]
 fn a_fetch_that_began_before_an_invalidation_may_not_publish() {
     let mut cache = cache();
-    let (before, now) = (cache.ticket(), moment(HOUR));
+    let (before, now) = (cache.begin_fetch(), moment(HOUR));
     assert!(!cache.invalidate(&at("K")));
     cache.put(&at("K"), Entry::new(secret("old"), now.wall), now, before);
     assert!(matches!(cache.get(&at("K"), time(HOUR)), Answer::Missing));
@@ -215,7 +217,7 @@ fn what_was_invalidated_before_the_key_opened_stays_gone_however_many_there_were
 #[test]
 fn many_invalidations_are_remembered_as_one() {
     let mut cache = cache();
-    let (before, now) = (cache.ticket(), moment(HOUR));
+    let (before, now) = (cache.begin_fetch(), moment(HOUR));
     for number in 0..3 * MANY_DROPPED {
         cache.invalidate(&at(&format!("K{number}")));
     }

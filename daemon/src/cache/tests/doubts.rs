@@ -12,10 +12,10 @@ fn an_absence_is_remembered_for_a_moment_and_longer_each_time() {
     let mut cache = cache();
     let mut now = Duration::ZERO;
     for seconds in [5, 10, 20, 40, 80, 160, 300, 300] {
-        assert_eq!(cache.doubt(&at("K"), &gone(), time(now)), Verdict::Absent);
+        assert_eq!(cache.doubt(&at("K"), &gone(), time(now)), EvictionDecision::Absent);
         let lasts = seconds * SECOND;
         let known = cache.get(&at("K"), time(now + lasts - Duration::from_millis(1)));
-        assert!(matches!(known, Answer::KnownAbsent(_)), "{seconds}");
+        assert!(matches!(known, Answer::NegativeHit(_)), "{seconds}");
         assert!(matches!(cache.get(&at("K"), time(now + lasts)), Answer::Missing), "{seconds}");
         now += lasts;
     }
@@ -37,7 +37,7 @@ fn many_absences_take_little_room() {
     }
     let known = |number: u64| {
         let key = format!("K{number}");
-        matches!(cache.get(&at(&key), time(SECOND)), Answer::KnownAbsent(_))
+        matches!(cache.get(&at(&key), time(SECOND)), Answer::NegativeHit(_))
     };
     assert_eq!((0..5_000).filter(|number| known(*number)).count(), 1_024);
     assert!(known(4_999) && !known(0));
@@ -47,14 +47,14 @@ fn many_absences_take_little_room() {
 fn gone_must_be_said_twice_and_a_minute_apart() {
     let mut cache = cache();
     put(&mut cache, "K", "v", Duration::ZERO);
-    assert_eq!(cache.doubt(&at("K"), &gone(), time(HOUR)), Verdict::Kept);
+    assert_eq!(cache.doubt(&at("K"), &gone(), time(HOUR)), EvictionDecision::Kept);
     assert_eq!(cache.doubted().len(), 1);
     // It is served meanwhile, and the provider left alone about it until it can confirm it.
     assert!(is_fresh(&cache, "K", HOUR + CONFIRM_AFTER - SECOND, "v"));
     let confirmable = time(HOUR + CONFIRM_AFTER);
     assert!(matches!(cache.get(&at("K"), confirmable), Answer::Stale { servable: true, .. }));
-    assert_eq!(cache.doubt(&at("K"), &gone(), time(HOUR + 59 * SECOND)), Verdict::Kept);
-    assert_eq!(cache.doubt(&at("K"), &gone(), confirmable), Verdict::Evicted);
+    assert_eq!(cache.doubt(&at("K"), &gone(), time(HOUR + 59 * SECOND)), EvictionDecision::Kept);
+    assert_eq!(cache.doubt(&at("K"), &gone(), confirmable), EvictionDecision::Evicted);
     assert!(cache.is_empty() && cache.doubted().is_empty());
 }
 
@@ -68,7 +68,7 @@ fn a_tombstone_keeps_lookups_off_the_provider_for_an_interval() {
     let mut buried = CONFIRM_AFTER;
     for _ in 0..3 {
         let known = cache.get(&at("K"), time(buried + HOUR - SECOND));
-        assert!(matches!(known, Answer::KnownAbsent(Refusal::Gone(_))));
+        assert!(matches!(known, Answer::NegativeHit(NegativeReason::Gone(_))));
         assert!(matches!(cache.get(&at("K"), time(buried + HOUR)), Answer::Missing));
         buried += HOUR;
         cache.doubt(&at("K"), &gone(), time(buried));
@@ -84,7 +84,7 @@ fn one_good_answer_ends_the_doubt() {
     cache.doubt(&at("K"), &gone(), time(HOUR));
     put(&mut cache, "K", "v", HOUR);
     assert!(cache.doubted().is_empty());
-    assert_eq!(cache.doubt(&at("K"), &gone(), time(3 * HOUR)), Verdict::Kept);
+    assert_eq!(cache.doubt(&at("K"), &gone(), time(3 * HOUR)), EvictionDecision::Kept);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn on_revoked_keep_keeps_and_asks_ever_less() {
     put(&mut cache, "K", "v", Duration::ZERO);
     let mut now = 2 * HOUR;
     for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
-        assert_eq!(cache.doubt(&at("K"), &gone(), time(now)), Verdict::Kept);
+        assert_eq!(cache.doubt(&at("K"), &gone(), time(now)), EvictionDecision::Kept);
         let rests = minutes * 60 * SECOND;
         assert!(is_fresh(&cache, "K", now + rests - SECOND, "v"), "{minutes}");
         assert!(!is_fresh(&cache, "K", now + rests, "v"), "{minutes}");
@@ -106,18 +106,21 @@ fn on_revoked_keep_keeps_and_asks_ever_less() {
 fn what_is_not_understood_is_asked_ever_less_and_takes_nothing_away() {
     let mut cache = cache();
     put(&mut cache, "K", "v", Duration::ZERO);
-    let puzzled = Refusal::Misunderstood("422".into());
+    let puzzled = NegativeReason::Misunderstood("422".into());
     let mut now = 2 * HOUR;
     for minutes in [1, 2, 4] {
-        assert_eq!(cache.doubt(&at("K"), &puzzled, time(now)), Verdict::Kept);
+        assert_eq!(cache.doubt(&at("K"), &puzzled, time(now)), EvictionDecision::Kept);
         assert!(is_fresh(&cache, "K", now + minutes * 60 * SECOND - SECOND, "v"));
         now += minutes * 60 * SECOND;
         assert!(!is_fresh(&cache, "K", now, "v"));
     }
     assert!(cache.doubted().is_empty(), "nobody took it back");
     // It is no first half of a confirmation.
-    assert_eq!(cache.doubt(&at("K"), &gone(), time(now)), Verdict::Kept);
+    assert_eq!(cache.doubt(&at("K"), &gone(), time(now)), EvictionDecision::Kept);
     // Nor does it undo one.
     cache.doubt(&at("K"), &puzzled, time(now + 30 * SECOND));
-    assert_eq!(cache.doubt(&at("K"), &gone(), time(now + CONFIRM_AFTER)), Verdict::Evicted);
+    assert_eq!(
+        cache.doubt(&at("K"), &gone(), time(now + CONFIRM_AFTER)),
+        EvictionDecision::Evicted
+    );
 }

@@ -4,8 +4,8 @@ use super::*;
 use crate::cache::negative::CONFIRM_AFTER;
 
 fn accept(cache: &mut Cache, listing: Listing, after: Duration) -> Counts {
-    let (ticket, now) = (cache.ticket(), moment(after));
-    let taking = Taking { ticket, began: now, now, accept: true, wanted: &|_| true };
+    let (epoch, now) = (cache.begin_fetch(), moment(after));
+    let taking = ReconcileOptions { epoch, began: now, now, accept: true, wanted: &|_| true };
     cache.replace(listing, &taking)
 }
 
@@ -17,16 +17,16 @@ fn with(keys: &[&str]) -> Cache {
     cache
 }
 
-fn causes(cache: &Cache) -> Vec<(String, Cause)> {
+fn causes(cache: &Cache) -> Vec<(String, RemovalReason)> {
     cache.doubted().into_iter().map(|doubted| (doubted.at.key.to_string(), doubted.cause)).collect()
 }
 
 #[test]
 fn a_listing_replaces_its_extent_and_nothing_else() {
     let mut cache = with(&["SAME", "CHANGED", "REMOVED"]);
-    let elsewhere = Coordinates::new(at("K").realm.clone(), "/other", "K");
-    let (ticket, now) = (cache.ticket(), moment(Duration::ZERO));
-    cache.put(&elsewhere, Entry::new(secret("1"), now.wall), now, ticket);
+    let elsewhere = CacheKey::new(at("K").realm.clone(), "/other", "K");
+    let (epoch, now) = (cache.begin_fetch(), moment(Duration::ZERO));
+    cache.put(&elsewhere, Entry::new(secret("1"), now.wall), now, epoch);
     let listing = listed(&[("SAME", "1"), ("CHANGED", "2"), ("ADDED", "1")]);
     let counts = take(&mut cache, listing, HOUR);
     assert_eq!(counts, Counts { added: 1, changed: 1, unchanged: 1, removed: 1, held: 0 });
@@ -35,7 +35,7 @@ fn a_listing_replaces_its_extent_and_nothing_else() {
     assert!(matches!(cache.get(&elsewhere, time(HOUR)), Answer::Stale { .. }));
     // What is gone by a listing is not asked for by each lookup.
     let gone = cache.get(&at("REMOVED"), time(2 * HOUR - SECOND));
-    assert!(matches!(gone, Answer::KnownAbsent(Refusal::Gone(_))));
+    assert!(matches!(gone, Answer::NegativeHit(NegativeReason::Gone(_))));
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_listing_that_lacks_more_than_half_is_held_until_a_second_one_confirms_it() 
 fn a_listing_that_would_empty_a_source_is_held_and_lookups_are_no_second_one() {
     let mut cache = with(&["A"]);
     assert_eq!(take(&mut cache, listed(&[]), HOUR).held, 1);
-    assert_eq!(causes(&cache), [("A".into(), Cause::Removed)]);
+    assert_eq!(causes(&cache), [("A".into(), RemovalReason::Removed)]);
     // Until the next refresh, a lookup is answered and does not ask: it would hear the same.
     assert!(is_fresh(&cache, "A", 2 * HOUR - SECOND, "1"));
     // What comes back was never away.
@@ -77,7 +77,7 @@ fn a_value_that_turns_empty_is_held_until_that_is_confirmed() {
     let listing = || listed(&[("A", "1"), ("B", ""), ("C", "2")]);
     let counts = take(&mut cache, listing(), HOUR);
     assert_eq!(counts, Counts { unchanged: 1, changed: 1, held: 1, ..Counts::default() });
-    assert_eq!(causes(&cache), [("B".into(), Cause::Emptied)]);
+    assert_eq!(causes(&cache), [("B".into(), RemovalReason::Emptied)]);
     assert!(is_fresh(&cache, "B", HOUR, "1"));
     let counts = take(&mut cache, listing(), HOUR + CONFIRM_AFTER);
     assert_eq!((counts.changed, counts.held), (1, 0));
@@ -92,12 +92,12 @@ fn a_value_that_turns_empty_is_held_until_that_is_confirmed() {
 #[test]
 fn a_single_fetch_that_turns_empty_is_held_too() {
     let mut cache = with(&["A"]);
-    let (ticket, now) = (cache.ticket(), moment(2 * HOUR));
-    let served = cache.put(&at("A"), Entry::new(secret(""), now.wall), now, ticket);
+    let (epoch, now) = (cache.begin_fetch(), moment(2 * HOUR));
+    let served = cache.put(&at("A"), Entry::new(secret(""), now.wall), now, epoch);
     assert!(served.value().same_as(&secret("1")));
     assert!(is_fresh(&cache, "A", 3 * HOUR - SECOND, "1"));
     let now = moment(3 * HOUR);
-    let served = cache.put(&at("A"), Entry::new(secret(""), now.wall), now, ticket);
+    let served = cache.put(&at("A"), Entry::new(secret(""), now.wall), now, epoch);
     assert!(served.value().is_empty());
 }
 
@@ -106,7 +106,7 @@ fn a_single_fetch_that_turns_empty_is_held_too() {
 fn two_answers_that_differ_confirm_nothing() {
     let mut cache = with(&["A"]);
     take(&mut cache, listed(&[("A", "")]), HOUR);
-    assert_eq!(cache.doubt(&at("A"), &gone(), time(2 * HOUR)), Verdict::Kept);
+    assert_eq!(cache.doubt(&at("A"), &gone(), time(2 * HOUR)), EvictionDecision::Kept);
     assert_eq!(take(&mut cache, listed(&[("A", "")]), 3 * HOUR).held, 1);
     assert!(cache.contains(&at("A")));
 }
@@ -141,7 +141,7 @@ fn a_secret_that_is_hidden_says_nothing_of_the_others() {
     };
     let counts = take(&mut cache, listing, HOUR);
     assert_eq!((counts.unchanged, counts.removed, counts.held), (2, 0, 0));
-    assert_eq!(causes(&cache), [("C".into(), Cause::Denied)]);
+    assert_eq!(causes(&cache), [("C".into(), RemovalReason::Denied)]);
 }
 
 /// Its value could not be got: that says neither that it is gone nor that it is denied.
@@ -178,11 +178,11 @@ fn a_secret_that_is_denied_twice_takes_no_other_one_with_it() {
 #[test]
 fn a_listing_does_not_undo_what_was_fetched_since_it_was_asked_for() {
     let mut cache = with(&["A"]);
-    let ticket = cache.ticket();
+    let epoch = cache.begin_fetch();
     put(&mut cache, "A", "new", HOUR);
     put(&mut cache, "B", "new", HOUR);
     let (began, now) = (moment(HOUR / 2), moment(2 * HOUR));
-    let taking = Taking { ticket, began, now, accept: false, wanted: &|_| true };
+    let taking = ReconcileOptions { epoch, began, now, accept: false, wanted: &|_| true };
     cache.replace(listed(&[("A", "old")]), &taking);
     for key in ["A", "B"] {
         assert!(is_fresh(&cache, key, HOUR, "new"), "{key}");
@@ -193,9 +193,9 @@ fn a_listing_does_not_undo_what_was_fetched_since_it_was_asked_for() {
 #[test]
 fn what_is_not_wanted_is_neither_added_nor_missed() {
     let mut cache = with(&["A", "SCRIPT", "SCRIPT_2", "SCRIPT_3"]);
-    let (ticket, now) = (cache.ticket(), moment(2 * HOUR));
-    let wanted = |of: &Coordinates| &*of.key == "A";
-    let taking = Taking { ticket, began: now, now, accept: false, wanted: &wanted };
+    let (epoch, now) = (cache.begin_fetch(), moment(2 * HOUR));
+    let wanted = |of: &CacheKey| &*of.key == "A";
+    let taking = ReconcileOptions { epoch, began: now, now, accept: false, wanted: &wanted };
     let listing =
         listed(&[("A", "1"), ("SCRIPT", "1"), ("SCRIPT_2", "1"), ("SCRIPT_3", "1"), ("B", "1")]);
     let counts = cache.replace(listing, &taking);

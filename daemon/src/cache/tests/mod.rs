@@ -11,7 +11,7 @@ use psi_common::SecretBytes;
 use tokio::time::Instant;
 
 use super::*;
-use crate::model::reference::{Listing, Realm};
+use crate::model::reference::{Listing, Namespace};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -23,20 +23,20 @@ const POLICY: Policy = Policy {
     evict_revoked: true,
 };
 
-fn boot(number: u64) -> Boot {
-    Boot(NonZeroU64::new(number).unwrap())
+fn boot(number: u64) -> BootId {
+    BootId(NonZeroU64::new(number).unwrap())
 }
 
 fn cache() -> Cache {
     Cache::new(POLICY, boot(1))
 }
 
-fn at(key: &str) -> Coordinates {
-    Coordinates::new(Realm::new(&["p"]), "/app", key)
+fn at(key: &str) -> CacheKey {
+    CacheKey::new(Namespace::new(&["p"]), "/app", key)
 }
 
-fn extent() -> Extent {
-    Extent { realm: Realm::new(&["p"]), path: "/app".into(), recursive: false }
+fn extent() -> ListingScope {
+    ListingScope { realm: Namespace::new(&["p"]), path: "/app".into(), recursive: false }
 }
 
 fn secret(text: &str) -> SecretBytes {
@@ -44,25 +44,25 @@ fn secret(text: &str) -> SecretBytes {
 }
 
 /// So long after the start, on the boot clock.
-fn time(span: Duration) -> Tick {
-    Tick::at(HOUR + span)
+fn time(span: Duration) -> BootInstant {
+    BootInstant::at(HOUR + span)
 }
 
 /// The same on all clocks.
-fn moment(span: Duration) -> Moment {
+fn moment(span: Duration) -> Now {
     let wall = Timestamp::from_millis(1_000_000_000_000).after(span);
-    Moment { wall, tick: time(span), mono: Instant::now() }
+    Now { wall, tick: time(span), mono: Instant::now() }
 }
 
 fn put(cache: &mut Cache, key: &str, value: &str, after: Duration) {
-    let (ticket, now) = (cache.ticket(), moment(after));
-    cache.put(&at(key), Entry::new(secret(value), now.wall), now, ticket);
+    let (epoch, now) = (cache.begin_fetch(), moment(after));
+    cache.put(&at(key), Entry::new(secret(value), now.wall), now, epoch);
 }
 
 /// Takes a listing over that was asked for and came at the same time.
 fn take(cache: &mut Cache, listing: Listing, after: Duration) -> Counts {
-    let (ticket, now) = (cache.ticket(), moment(after));
-    let taking = Taking { ticket, began: now, now, accept: false, wanted: &|_| true };
+    let (epoch, now) = (cache.begin_fetch(), moment(after));
+    let taking = ReconcileOptions { epoch, began: now, now, accept: false, wanted: &|_| true };
     cache.replace(listing, &taking)
 }
 
@@ -70,8 +70,8 @@ fn is_fresh(cache: &Cache, key: &str, after: Duration, value: &str) -> bool {
     matches!(cache.get(&at(key), time(after)), Answer::Fresh(entry) if entry.value().same_as(&secret(value)))
 }
 
-fn gone() -> Refusal {
-    Refusal::Gone("it says so".into())
+fn gone() -> NegativeReason {
+    NegativeReason::Gone("it says so".into())
 }
 
 fn listed(found: &[(&str, &str)]) -> Listing {

@@ -11,7 +11,7 @@ const KEYS: [&str; 3] = ["A", "B", "C"];
 enum Step {
     Wait(u64),
     Put(usize, &'static str),
-    Doubt(usize, u8),
+    PendingRemoval(usize, u8),
     Invalidate(usize),
     /// Which keys are listed, with which value; and whether what it takes away is accepted.
     List([Option<&'static str>; 3], bool),
@@ -33,7 +33,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0_u64..100).prop_map(Step::Wait),
         (key.clone(), value()).prop_map(|(key, value)| Step::Put(key, value)),
-        (key.clone(), 0_u8..3).prop_map(|(key, how)| Step::Doubt(key, how)),
+        (key.clone(), 0_u8..3).prop_map(|(key, how)| Step::PendingRemoval(key, how)),
         key.clone().prop_map(Step::Invalidate),
         (prop::array::uniform3(prop::option::of(value())), any::<bool>())
             .prop_map(|(found, accept)| Step::List(found, accept)),
@@ -49,12 +49,12 @@ fn step() -> impl Strategy<Value = Step> {
 /// A cache, each entry that it ever had, and the time.
 struct Played {
     cache: Cache,
-    seen: Vec<(Coordinates, Arc<Entry>)>,
+    seen: Vec<(CacheKey, Arc<Entry>)>,
     minutes: u64,
 }
 
 impl Played {
-    fn now(&self, minutes: u64) -> Moment {
+    fn now(&self, minutes: u64) -> Now {
         moment(Duration::from_secs(60 * (self.minutes + minutes)))
     }
 
@@ -63,15 +63,16 @@ impl Played {
         match step {
             Step::Wait(minutes) => self.minutes += minutes,
             Step::Put(key, value) => {
-                let ticket = self.cache.ticket();
+                let epoch = self.cache.begin_fetch();
                 let entry = Entry::new(secret(value), now.wall);
-                let served = self.cache.put(&at(KEYS[key]), entry, now, ticket);
+                let served = self.cache.put(&at(KEYS[key]), entry, now, epoch);
                 self.seen.push((at(KEYS[key]), served));
             }
-            Step::Doubt(key, how) => {
+            Step::PendingRemoval(key, how) => {
                 let why = "it says so".into();
                 let refusal =
-                    [Refusal::Gone, Refusal::Denied, Refusal::Misunderstood][usize::from(how)](why);
+                    [NegativeReason::Gone, NegativeReason::Denied, NegativeReason::Misunderstood]
+                        [usize::from(how)](why);
                 self.cache.doubt(&at(KEYS[key]), &refusal, now.tick);
             }
             Step::Invalidate(key) => {
@@ -79,8 +80,8 @@ impl Played {
             }
             Step::List(found, accept) => {
                 let found = KEYS.iter().zip(found).filter_map(|(key, value)| Some((*key, value?)));
-                let ticket = self.cache.ticket();
-                let taking = Taking { ticket, began: now, now, accept, wanted: &|_| true };
+                let epoch = self.cache.begin_fetch();
+                let taking = ReconcileOptions { epoch, began: now, now, accept, wanted: &|_| true };
                 let listing = listed(&found.collect::<Vec<_>>());
                 self.cache.replace(listing, &taking);
             }

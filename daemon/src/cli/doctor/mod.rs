@@ -9,10 +9,10 @@ use psi_common::Finding;
 use serde_json::{Value, json};
 
 use crate::config::Config;
-use crate::runtime::build::Surroundings;
+use crate::runtime::build::Environment;
 
 /// Everything that config, files and credentials tell.
-pub async fn diagnose(surroundings: &Surroundings) -> Vec<Finding> {
+pub async fn diagnose(surroundings: &Environment) -> Vec<Finding> {
     let config = match Config::read(&surroundings.paths.config) {
         Ok(config) => config,
         Err(error) => {

@@ -9,10 +9,10 @@ use psi_common::{BackendTag, Finding};
 use crate::config::{AuthConfig, ClientSecret, Config, HsmPin};
 use crate::keys::TpmKey;
 use crate::keys::credential::{Credential, SealOptions, SealWith};
-use crate::runtime::build::{self, Surroundings};
+use crate::runtime::build::{self, Environment};
 
 /// What a sealed file is bound to decides what a thief of the disk gets.
-pub(super) async fn key(config: &Config, surroundings: &Surroundings) -> Vec<Finding> {
+pub(super) async fn key(config: &Config, surroundings: &Environment) -> Vec<Finding> {
     if !config.cache.enabled {
         return vec![
             Finding::warning(
@@ -81,7 +81,7 @@ fn binding(credential: &Credential, remedy: &str) -> Option<Finding> {
 }
 
 /// Every credential and every secret file that the config names.
-pub(super) async fn credentials(config: &Config, surroundings: &Surroundings) -> Vec<Finding> {
+pub(super) async fn credentials(config: &Config, surroundings: &Environment) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut credentials = Vec::new();
     let mut files = Vec::new();

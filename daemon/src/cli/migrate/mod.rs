@@ -18,7 +18,7 @@ use crate::legacy::adopt::values::{self, Placed, SEALED};
 use crate::lookup::{Service, ServiceError};
 use crate::model::reference::Reference;
 use crate::registry::Registered;
-use crate::runtime::build::{self, Parts, Surroundings};
+use crate::runtime::build::{self, Components, Environment};
 use crate::runtime::open_vault;
 use crate::sys::files;
 
@@ -57,13 +57,13 @@ struct Place<'a> {
 /// mapping from being taken over.
 pub(crate) async fn adopt(
     config: &Config,
-    surroundings: &Surroundings,
+    surroundings: &Environment,
     options: &Options,
 ) -> Result<Report, (Exit, String)> {
     let state = &surroundings.paths.state;
     let source = Source::find(&options.from, state)?;
     let _owner = own(state, options.dry_run).map_err(|why| (Exit::BadInput, why))?;
-    let Parts { service, backend, token, .. } = build::parts(config, surroundings);
+    let Components { service, backend, token, .. } = build::parts(config, surroundings);
     // Python's credential has the name of ours.
     let credential = surroundings.cache_key();
     let token = token.map(|token| Box::new(token) as Box<dyn Unwrap>);

@@ -12,17 +12,17 @@ use psi_common::BackendTag;
 use crate::config::Config;
 use crate::crypto::aead::DataKey;
 use crate::keys::pkcs11::{
-    KeyDescription, PinStanding, Token, TokenConfig, TokenDescription, TokenError, TokenErrorKind,
+    KeyDescription, PinStatus, Token, TokenConfig, TokenDescription, TokenError, TokenErrorKind,
     Unwrapping,
 };
-use crate::runtime::build::{self, Surroundings};
+use crate::runtime::build::{self, Environment};
 
 pub use report::{Fault, Report};
 
 use report::Step;
 
 /// How long logging out may take; a module that hangs is left to itself.
-const FAREWELL: Duration = Duration::from_secs(2);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
 /// What a good link hands over to the next one, and its sentence.
 type Found<T> = Result<(T, String), Fault>;
@@ -37,7 +37,7 @@ struct Wanted {
 /// Walks the chain, and has each step told as it is done: a token takes its time. `pcscd` is where
 /// pcscd's socket is, if that matters; `retry` tries a PIN once more that was refused.
 pub async fn run<'a>(
-    surroundings: &Surroundings,
+    surroundings: &Environment,
     pcscd: &Path,
     retry: bool,
     tell: &'a dyn Fn(&str),
@@ -48,7 +48,7 @@ pub async fn run<'a>(
         let token = Token::new(wanted.token.clone());
         // The fault that ends the walk is in the report.
         let _ = walk(&mut report, &wanted, &token, pcscd).await;
-        token.within(FAREWELL).close().await;
+        token.within(SHUTDOWN_GRACE).close().await;
     }
     report.skip_rest();
     report
@@ -70,7 +70,7 @@ async fn walk(report: &mut Report<'_>, wanted: &Wanted, token: &Token, pcscd: &P
     report.take(Step::RoundTrip, round_trip(token, signs).await)
 }
 
-fn config(surroundings: &Surroundings) -> Found<Wanted> {
+fn config(surroundings: &Environment) -> Found<Wanted> {
     let path = &surroundings.paths.config;
     let config = Config::read(path).map_err(|error| {
         Fault::of_config(error.to_string(), "correct it; `psid check` checks it")
@@ -133,7 +133,7 @@ fn pin(token: &TokenDescription, config: &TokenConfig) -> Found<()> {
         _ => {}
     }
     let before = match token.pin {
-        PinStanding::CountLow => "; a wrong one was given before it",
+        PinStatus::CountLow => "; a wrong one was given before it",
         _ => "",
     };
     Ok(((), format!("the token accepts the PIN in {}{before}", config.pin)))

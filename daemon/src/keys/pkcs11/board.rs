@@ -40,10 +40,10 @@ const LONG: Duration = Duration::from_secs(10);
 
 /// The thread writes it, everybody reads it.
 #[derive(Default)]
-pub(super) struct Board(Mutex<Notes>);
+pub(super) struct CallMonitor(Mutex<CallGuard>);
 
 #[derive(Default)]
-struct Notes {
+struct CallGuard {
     call: Option<(&'static str, Instant)>,
     last: Option<TokenState>,
     /// Whether the token was found without the key that the config names.
@@ -51,13 +51,13 @@ struct Notes {
 }
 
 /// Takes the note of a call off the board, also when the call panics.
-struct InCall<'a>(&'a Board);
+struct ActiveCall<'a>(&'a CallMonitor);
 
-impl Board {
+impl CallMonitor {
     /// Makes a call into the module, with a note of it while it lasts.
     pub(super) fn during<T>(&self, call: &'static str, make: impl FnOnce() -> T) -> T {
         lock(&self.0).call = Some((call, Instant::now()));
-        let _note = InCall(self);
+        let _note = ActiveCall(self);
         make()
     }
 
@@ -149,7 +149,7 @@ impl Board {
     }
 }
 
-impl Drop for InCall<'_> {
+impl Drop for ActiveCall<'_> {
     fn drop(&mut self) {
         lock(&self.0.0).call = None;
     }
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_state_is_what_the_last_request_found() {
-        let board = Board::default();
+        let board = CallMonitor::default();
         assert_eq!(board.state(), TokenState::Unused);
         board.note(Ok(()));
         assert_eq!(board.state(), TokenState::Ready);
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_is_known_of_the_token_is_never_more_than_the_last_request_found() {
-        let board = Board::default();
+        let board = CallMonitor::default();
         assert!(matches!(board.reach(), Reach::Unknown(_)), "it was not asked");
         board.note(Ok(()));
         assert_eq!(board.reach(), Reach::Ready);
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_call_is_on_the_board_while_it_lasts_and_also_when_it_panics() {
-        let board = Board::default();
+        let board = CallMonitor::default();
         let told = board.during("C_Login", || {
             assert!(matches!(board.state(), TokenState::Busy { call: "C_Login", .. }));
             board.overdue(Duration::from_secs(9)).to_string()

@@ -11,8 +11,8 @@ use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::RawAuthPin;
 use psi_common::SecretBytes;
 
-use super::board::Board;
-use super::describe::{PinStanding, Unwrapping};
+use super::board::CallMonitor;
+use super::describe::{PinStatus, Unwrapping};
 use super::error::{TokenError, cause, is_loss, return_value};
 use super::library::{Library, label_of};
 use super::pin::{AFTER_REFUSAL, PinGuard, PinSource};
@@ -22,7 +22,7 @@ use super::{KeyChoice, TokenConfig};
 pub(super) struct Connection {
     pub(super) pkcs11: Pkcs11,
     pub(super) slot: Slot,
-    pub(super) board: Arc<Board>,
+    pub(super) board: Arc<CallMonitor>,
     pub(super) choice: KeyChoice,
     /// The private key, once it was found; a handle holds as long as the session.
     pub(super) key: Option<ObjectHandle>,
@@ -62,7 +62,7 @@ impl Connection {
     pub(super) fn open(
         library: &Library,
         config: &TokenConfig,
-        board: &Arc<Board>,
+        board: &Arc<CallMonitor>,
     ) -> Result<Self, TokenError> {
         let slot = library.find(&config.token)?;
         let pkcs11 = library.pkcs11().clone();
@@ -99,7 +99,7 @@ impl Connection {
     ) -> Result<(), Trouble> {
         let info = self.token_info()?;
         let subject = subject_of(&info);
-        let standing = PinStanding::of(&info);
+        let standing = PinStatus::of(&info);
         let objection = length_fault(pin, &info, &config.pin)
             .or_else(|| guard.objection(&subject, pin))
             .or_else(|| standing.objection());
@@ -127,7 +127,7 @@ impl Connection {
             }
             LoginFailure::Unclear => {
                 // The token's own count decides; without one, a second such failure does.
-                if standing == PinStanding::CountLow || guard.has_failed(&subject, pin) {
+                if standing == PinStatus::CountLow || guard.has_failed(&subject, pin) {
                     let refusal = refusal(&error, &config.pin);
                     guard.refuse(&subject, pin, &refusal.what);
                     return Err(Trouble::Final(refusal));
@@ -221,7 +221,7 @@ fn not_for_this_key(error: &Error) -> TokenError {
 
 fn refusal(error: &Error, source: &PinSource) -> TokenError {
     if return_value(error) == Some(RvError::PinLocked) {
-        return PinStanding::locked();
+        return PinStatus::locked();
     }
     TokenError::pin(
         format!(

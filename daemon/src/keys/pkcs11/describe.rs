@@ -28,7 +28,7 @@ pub struct TokenDescription {
     /// The id of the slot that it is in.
     pub slot: u64,
     /// How near its PIN is to being locked.
-    pub pin: PinStanding,
+    pub pin: PinStatus,
     /// What it lists of what psi uses.
     pub mechanisms: Mechanisms,
     /// The key; or why it cannot be seen, as when there is no login.
@@ -78,7 +78,7 @@ pub enum Unwrapping {
 
 /// What the token says of its user PIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PinStanding {
+pub enum PinStatus {
     /// Nothing.
     Good,
     /// A wrong one was given since the last right one.
@@ -103,7 +103,7 @@ impl Connection {
             serial: info.serial_number().into(),
             firmware: format!("{}.{}", version.major(), version.minor()),
             slot: self.slot.id(),
-            pin: PinStanding::of(&info),
+            pin: PinStatus::of(&info),
             mechanisms: self.mechanisms()?,
             key: Err(TokenError::absent("nobody is logged in", "log in")),
         })
@@ -193,7 +193,7 @@ impl fmt::Display for Unwrapping {
     }
 }
 
-impl PinStanding {
+impl PinStatus {
     pub(super) fn of(info: &TokenInfo) -> Self {
         if info.user_pin_locked() {
             Self::Locked

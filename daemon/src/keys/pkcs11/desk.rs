@@ -7,27 +7,27 @@ use psi_common::SecretBytes;
 use tokio::sync::oneshot;
 
 use super::TokenConfig;
-use super::board::Board;
+use super::board::CallMonitor;
 use super::connection::{Connection, Trouble};
 use super::error::TokenError;
-use super::owner::{self, Access, Orders, Owner, Reply, Request};
+use super::owner::{self, Access, PendingConfig, Reply, Request, TokenWorker};
 
 /// How often a call may find that it takes a login: once as a rule, and once more each time that the
 /// token goes away in between.
 const LOGINS: usize = 3;
 
 /// What the handles share.
-pub(super) struct Desk {
-    pub(super) board: Arc<Board>,
-    orders: Arc<Mutex<Orders>>,
+pub(super) struct TokenHandle {
+    pub(super) board: Arc<CallMonitor>,
+    orders: Arc<Mutex<PendingConfig>>,
     requests: Mutex<Option<mpsc::Sender<Request>>>,
 }
 
-impl Desk {
+impl TokenHandle {
     pub(super) fn new(config: TokenConfig) -> Self {
         Self {
             board: Arc::default(),
-            orders: Arc::new(Mutex::new(Orders::new(config))),
+            orders: Arc::new(Mutex::new(PendingConfig::new(config))),
             requests: Mutex::default(),
         }
     }
@@ -66,8 +66,8 @@ impl Desk {
             return true;
         }
         let (answer, answered) = oneshot::channel();
-        let close = Box::new(move |owner: &mut Owner| {
-            owner.hang_up();
+        let close = Box::new(move |owner: &mut TokenWorker| {
+            owner.close_session();
             let _ = answer.send(());
         });
         self.post(close).is_ok() && tokio::time::timeout(patience, answered).await.is_ok()
@@ -134,7 +134,7 @@ impl Desk {
     }
 }
 
-impl Drop for Desk {
+impl Drop for TokenHandle {
     /// The thread goes on waiting: it must not end, with what modules do then, while the process does.
     fn drop(&mut self) {
         std::mem::forget(lock(&self.requests).take());

@@ -8,13 +8,13 @@ use cryptoki::error::RvError;
 use cryptoki::slot::{Slot, TokenInfo};
 
 use super::TokenChoice;
-use super::board::Board;
+use super::board::CallMonitor;
 use super::error::{TokenError, cause, return_value};
 
 /// A module that is loaded and initialised; dropped, it is finalised.
 pub(super) struct Library {
     pkcs11: Pkcs11,
-    board: Arc<Board>,
+    board: Arc<CallMonitor>,
 }
 
 /// Modules that were loaded stay so: they have threads and at-exit hooks that would jump into nothing.
@@ -24,7 +24,7 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    pub(super) fn load(path: &Path, board: &Board) -> Result<Self, TokenError> {
+    pub(super) fn load(path: &Path, board: &CallMonitor) -> Result<Self, TokenError> {
         let loaded = board.during("dlopen", || Pkcs11::new(path)).map_err(|error| {
             TokenError::absent(
                 format!("the PKCS#11 module {} cannot be loaded: {}", path.display(), cause(&error)),
@@ -40,7 +40,7 @@ impl Loaded {
     }
 
     /// Initialises it, which also makes it look for readers anew.
-    pub(super) fn initialize(&self, board: &Arc<Board>) -> Result<Library, TokenError> {
+    pub(super) fn initialize(&self, board: &Arc<CallMonitor>) -> Result<Library, TokenError> {
         let args = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
         match board.during("C_Initialize", || self.pkcs11.initialize(args)) {
             Ok(()) => {}

@@ -26,12 +26,12 @@ use crate::model::reach::Reach;
 use crate::storage::refusals::Refusals;
 
 pub use board::TokenState;
-pub use describe::{KeyDescription, Mechanisms, PinStanding, TokenDescription, Unwrapping};
+pub use describe::{KeyDescription, Mechanisms, PinStatus, TokenDescription, Unwrapping};
 pub use error::{TokenError, TokenErrorKind};
 pub use pin::PinSource;
 
 use connection::Connection;
-use desk::Desk;
+use desk::TokenHandle;
 use owner::Access;
 
 /// Opening a session takes 20 to 30 s on real tokens, and there may be a queue.
@@ -76,14 +76,14 @@ pub enum KeyChoice {
 /// should it die.
 #[derive(Clone)]
 pub struct Token {
-    desk: Arc<Desk>,
+    desk: Arc<TokenHandle>,
     patience: Duration,
 }
 
 impl Token {
     /// A token that is not touched before the first call.
     pub fn new(config: TokenConfig) -> Self {
-        Self { desk: Arc::new(Desk::new(config)), patience: PATIENCE }
+        Self { desk: Arc::new(TokenHandle::new(config)), patience: PATIENCE }
     }
 
     /// The same token, for a caller who waits so long for an answer and then gets

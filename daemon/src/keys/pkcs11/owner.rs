@@ -7,7 +7,7 @@ use std::thread;
 use psi_common::SecretBytes;
 
 use super::TokenConfig;
-use super::board::Board;
+use super::board::CallMonitor;
 use super::connection::{Connection, Trouble};
 use super::desk::lock;
 use super::error::TokenError;
@@ -15,7 +15,7 @@ use super::library::{Library, Loaded};
 use super::pin::{PinGuard, PinSource};
 
 /// What is put before the thread.
-pub(super) type Request = Box<dyn FnOnce(&mut Owner) + Send>;
+pub(super) type Request = Box<dyn FnOnce(&mut TokenWorker) + Send>;
 
 /// What a job takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,29 +34,29 @@ pub(super) enum Reply<T> {
 }
 
 /// What the thread is to follow.
-pub(super) struct Orders {
+pub(super) struct PendingConfig {
     config: TokenConfig,
     renewals: u64,
 }
 
 /// The thread's own.
-pub(super) struct Owner {
-    orders: Arc<Mutex<Orders>>,
-    board: Arc<Board>,
+pub(super) struct TokenWorker {
+    orders: Arc<Mutex<PendingConfig>>,
+    board: Arc<CallMonitor>,
     config: TokenConfig,
     renewals: u64,
     guard: PinGuard,
     loaded: Option<Loaded>,
-    line: Option<Line>,
+    line: Option<Session>,
 }
 
 /// What is open; the session is closed before the module is finalised.
-struct Line {
+struct Session {
     connection: Connection,
     library: Library,
 }
 
-impl Orders {
+impl PendingConfig {
     pub(super) fn new(config: TokenConfig) -> Self {
         Self { config, renewals: 0 }
     }
@@ -69,8 +69,8 @@ impl Orders {
 
 /// Starts a thread; it lasts as long as the process.
 pub(super) fn start(
-    orders: Arc<Mutex<Orders>>,
-    board: Arc<Board>,
+    orders: Arc<Mutex<PendingConfig>>,
+    board: Arc<CallMonitor>,
 ) -> Result<mpsc::Sender<Request>, TokenError> {
     let (sender, requests) = mpsc::channel::<Request>();
     let serve = move || {
@@ -79,13 +79,14 @@ pub(super) fn start(
             (orders.config.clone(), orders.renewals)
         };
         let guard = PinGuard::new(config.refusals.clone(), config.retry);
-        let mut owner = Owner { orders, board, config, renewals, guard, loaded: None, line: None };
+        let mut owner =
+            TokenWorker { orders, board, config, renewals, guard, loaded: None, line: None };
         for request in requests {
             let done = panic::catch_unwind(AssertUnwindSafe(|| request(&mut owner)));
             if done.is_err() {
                 // Whoever asked is told by the answer that never comes. What was open is not trusted any
                 // more.
-                owner.hang_up();
+                owner.close_session();
             }
         }
     };
@@ -98,7 +99,7 @@ pub(super) fn start(
     })
 }
 
-impl Owner {
+impl TokenWorker {
     /// Does `job`, connected and, where that is needed, logged in; nothing for somebody who has gone.
     pub(super) fn perform<T>(
         &mut self,
@@ -137,7 +138,7 @@ impl Owner {
                 Ok(()) => continue,
                 Err(Trouble::Final(error)) => error,
                 Err(Trouble::Lost(error)) => {
-                    if self.hang_up() {
+                    if self.close_session() {
                         tracing::debug!("a new session with the token is opened: {}", error.what);
                         continue;
                     }
@@ -166,7 +167,7 @@ impl Owner {
         // Where nobody could log in, some modules remember why for as long as they are initialised.
         let in_use = self.line.as_ref().is_some_and(|line| line.connection.is_logged_in());
         if !(same && in_use) {
-            self.hang_up();
+            self.close_session();
         }
     }
 
@@ -178,10 +179,10 @@ impl Owner {
         Ok(&mut self.line.insert(line).connection)
     }
 
-    fn open(&mut self) -> Result<Line, TokenError> {
+    fn open(&mut self) -> Result<Session, TokenError> {
         let library = self.library()?;
         let connection = Connection::open(&library, &self.config, &self.board)?;
-        Ok(Line { connection, library })
+        Ok(Session { connection, library })
     }
 
     fn library(&mut self) -> Result<Library, TokenError> {
@@ -210,8 +211,8 @@ impl Owner {
 
     /// Ends the session and the module's instance, for the next one to find all as it is then: only that
     /// helps after pcscd was restarted. Whether what failed on this session may do better on the next.
-    pub(super) fn hang_up(&mut self) -> bool {
-        let Some(Line { connection, library }) = self.line.take() else { return false };
+    pub(super) fn close_session(&mut self) -> bool {
+        let Some(Session { connection, library }) = self.line.take() else { return false };
         let is_doubtful = connection.is_proven || connection.is_login_claimed();
         self.board.during("C_CloseSession", || drop(connection));
         drop(library);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use psi_common::SecretBytes;
 
-use super::describe::PinStanding;
+use super::describe::PinStatus;
 use super::error::TokenError;
 use crate::keys::credential::{self, Credential, CredsError};
 use crate::storage::refusals::{Hold, Refusals};
@@ -115,7 +115,7 @@ impl PinGuard {
                 "check the token, its reader and pcscd with `pkcs11-tool -L`; `psi-driver hsm preflight --retry` \
                  tries it at once",
             ),
-            None => Some(PinStanding::locked())
+            None => Some(PinStatus::locked())
                 .filter(|locked| locked.what == refusal.why)
                 .unwrap_or_else(|| TokenError::pin(refusal.why, AFTER_REFUSAL)),
         })

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::values::Values;
 use crate::cache::{Entry, Snapshot};
-use crate::crypto::envelope::{Content, Vault};
-use crate::model::reference::Coordinates;
+use crate::crypto::envelope::{AadContext, Keyring};
+use crate::model::reference::CacheKey;
 use crate::storage::cache_file;
 use crate::storage::payload;
 use crate::sys::files;
@@ -17,10 +17,10 @@ use crate::sys::files;
 /// Our own cache.
 pub(crate) struct Ours {
     path: PathBuf,
-    vault: Arc<Vault>,
+    vault: Arc<Keyring>,
     /// The last one that was written.
     generation: u64,
-    entries: BTreeMap<Coordinates, Arc<Entry>>,
+    entries: BTreeMap<CacheKey, Arc<Entry>>,
     /// Whether an old cache lies in its place.
     replaces: bool,
     /// Whether anything was put into it.
@@ -29,7 +29,7 @@ pub(crate) struct Ours {
 
 impl Ours {
     /// Ours, empty, in the place of an old one.
-    pub(crate) fn in_place_of_an_old_one(path: &Path, vault: Arc<Vault>) -> Self {
+    pub(crate) fn in_place_of_an_old_one(path: &Path, vault: Arc<Keyring>) -> Self {
         let entries = BTreeMap::new();
         Self {
             path: path.to_owned(),
@@ -42,13 +42,13 @@ impl Ours {
     }
 
     /// Ours as it is on the disk; empty when there is none.
-    pub(crate) fn open(path: &Path, vault: Arc<Vault>) -> Result<Self, String> {
+    pub(crate) fn open(path: &Path, vault: Arc<Keyring>) -> Result<Self, String> {
         let empty = Self { replaces: false, ..Self::in_place_of_an_old_one(path, vault) };
         let file = match fs::read(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(empty),
             file => file.map_err(|error| format!("{}: {error}; run it as root", path.display()))?,
         };
-        let opened = empty.vault.open(Content::Cache, &file);
+        let opened = empty.vault.open(AadContext::Cache, &file);
         let Snapshot { generation, entries } =
             opened.and_then(|bytes| payload::decode(&bytes)).map_err(|why| {
                 let path = path.display();
@@ -75,7 +75,7 @@ impl Ours {
     }
 
     /// Whether there is a value.
-    pub(crate) fn holds(&self, at: &Coordinates) -> bool {
+    pub(crate) fn holds(&self, at: &CacheKey) -> bool {
         self.entries.contains_key(at)
     }
 

@@ -10,14 +10,14 @@ use crate::cache::Entry;
 use crate::legacy::OldCache;
 use crate::lookup::Service;
 use crate::model::clock::Timestamp;
-use crate::model::reference::{Coordinates, Reference};
+use crate::model::reference::{CacheKey, Reference};
 use crate::registry::Registered;
 
 /// The provider whose values are sealed in the mappings themselves.
 pub(crate) const SEALED: &str = "nitrokeyhsm";
 
 /// Values for our cache, each with its provider.
-pub(crate) type Values = BTreeMap<Coordinates, (Arc<Entry>, String)>;
+pub(crate) type Values = BTreeMap<CacheKey, (Arc<Entry>, String)>;
 
 /// What became of each entry of an old cache.
 #[derive(Default)]

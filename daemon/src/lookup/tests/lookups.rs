@@ -19,7 +19,7 @@ async fn a_fresh_value_is_not_asked_for_again() {
 async fn a_hit_does_not_wait_for_who_changes_the_cache() {
     let fixture = Fixture::new();
     let reference = r#"{"provider":"fake","path":"/app","key":"K"}"#;
-    let wanted = Wanted::Id(fixture.register("0123456789abcdef012345678", reference).await);
+    let wanted = SecretSelector::Id(fixture.register("0123456789abcdef012345678", reference).await);
     let now = fixture.at(Duration::ZERO);
     let lookup = || fixture.service.lookup(&wanted, now, now.mono + 9 * SECOND);
     // The first one fetches it, the second one finds it.
@@ -137,7 +137,7 @@ async fn an_invalidation_beats_the_fetch_that_began_before_it() {
     });
     tokio::time::advance(Duration::from_millis(1)).await;
     fixture.provider.set("K", "two");
-    fixture.service.invalidate(&Wanted::Name("app--K".into())).unwrap();
+    fixture.service.invalidate(&SecretSelector::Name("app--K".into())).unwrap();
     gate.notify_one();
     // Who asked before gets what was true then; nobody else does.
     assert_eq!(asking.await.unwrap(), "one");
@@ -196,10 +196,10 @@ async fn a_reference_is_told_from_a_literal_by_its_provider() {
 #[tokio::test(start_paused = true)]
 async fn a_sealed_literal_is_waited_for_to_the_end() {
     use crate::crypto::aead::DataKey;
-    use crate::crypto::envelope::{BackendPart, Vault};
+    use crate::crypto::envelope::{Keyring, WrappedKeyHeader};
     let key = || DataKey::from_secret(&SecretBytes::new(vec![1; 32])).unwrap();
-    let part = BackendPart { tag: psi_common::BackendTag::Tpm, bytes: Vec::new() };
-    let vault = Arc::new(Vault::new(key(), part));
+    let part = WrappedKeyHeader { tag: psi_common::BackendTag::Tpm, bytes: Vec::new() };
+    let vault = Arc::new(Keyring::new(key(), part));
     let state = tempfile::tempdir().unwrap();
     let open = |keys| Arc::new(Registry::open(state.path(), keys));
     let id: SecretId = "0123456789abcdef012345678".parse().unwrap();
@@ -211,7 +211,7 @@ async fn a_sealed_literal_is_waited_for_to_the_end() {
         let service = Arc::clone(&fixture.service);
         service.gate.close();
         let now = fixture.at(Duration::ZERO);
-        let wanted = Wanted::Id(id);
+        let wanted = SecretSelector::Id(id);
         let lookup = service.lookup(&wanted, now, now.mono + 9 * SECOND);
         let opens = async {
             let _ = tokio::time::timeout(opens_after * SECOND, std::future::pending::<()>()).await;

@@ -14,10 +14,10 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 
 use super::*;
-use crate::cache::{Boot, Cache, Cause, Policy};
-use crate::model::clock::{Tick, Timestamp};
+use crate::cache::{BootId, Cache, Policy, RemovalReason};
+use crate::model::clock::{BootInstant, Timestamp};
 use crate::model::reach::Reach;
-use crate::model::reference::{Extent, Listing, Realm};
+use crate::model::reference::{Listing, ListingScope, Namespace};
 use crate::provider::upstream::Workload;
 use crate::provider::{Fetched, Keeping, Listed, SecretProvider, Source};
 use crate::refresh::{Order, Progress, Refresher, Schedule};
@@ -85,17 +85,17 @@ impl Scripted {
     }
 }
 
-fn coordinates(key: &str) -> Coordinates {
-    Coordinates::new(Realm::new(&["fake"]), "/app", key)
+fn coordinates(key: &str) -> CacheKey {
+    CacheKey::new(Namespace::new(&["fake"]), "/app", key)
 }
 
 #[async_trait]
 impl SecretProvider for Arc<Scripted> {
-    fn accept(&self, reference: &Reference) -> Result<Coordinates, String> {
+    fn accept(&self, reference: &Reference) -> Result<CacheKey, String> {
         Ok(coordinates(reference.member("key").ok_or("no key")?))
     }
 
-    async fn fetch(&self, reference: &Reference, _: Ticket) -> Result<Fetched, ProviderError> {
+    async fn fetch(&self, reference: &Reference, _: FetchEpoch) -> Result<Fetched, ProviderError> {
         self.fetches.fetch_add(1, Ordering::SeqCst);
         let key = reference.member("key").unwrap();
         // The answer is made when the request arrives, and may be long on its way.
@@ -105,8 +105,12 @@ impl SecretProvider for Arc<Scripted> {
         Ok(SecretBytes::new(value.into_bytes()).into())
     }
 
-    fn extent(&self, source: &Source) -> Result<Extent, String> {
-        Ok(Extent { realm: Realm::new(&["fake"]), path: source.path.clone(), recursive: false })
+    fn extent(&self, source: &Source) -> Result<ListingScope, String> {
+        Ok(ListingScope {
+            realm: Namespace::new(&["fake"]),
+            path: source.path.clone(),
+            recursive: false,
+        })
     }
 
     async fn list(&self, source: &Source, _: &BTreeSet<String>) -> Result<Listed, ProviderError> {
@@ -129,8 +133,8 @@ impl SecretProvider for Arc<Scripted> {
         .into())
     }
 
-    fn knows(&self, realm: &Realm) -> bool {
-        *realm == Realm::new(&["fake"])
+    fn knows(&self, realm: &Namespace) -> bool {
+        *realm == Namespace::new(&["fake"])
     }
 
     fn keeping(&self) -> Keeping {
@@ -146,7 +150,7 @@ struct Fixture {
     service: Arc<Service>,
     refresher: Arc<Refresher>,
     provider: Arc<Scripted>,
-    start: Moment,
+    start: Now,
     _state: Option<TempDir>,
 }
 
@@ -195,12 +199,12 @@ impl Fixture {
         };
         let service = Arc::new(Service::new(
             registry,
-            Arc::new(SharedCache::new(Cache::new(POLICY, Boot(NonZeroU64::MIN)))),
+            Arc::new(SharedCache::new(Cache::new(POLICY, BootId(NonZeroU64::MIN)))),
             upstreams,
         ));
-        let start = Moment {
+        let start = Now {
             wall: Timestamp::from_millis(1_000_000_000),
-            tick: Tick::at(HOUR),
+            tick: BootInstant::at(HOUR),
             mono: Instant::now(),
         };
         let refresher = Arc::new(Refresher::new(Arc::clone(&service), SCHEDULE));
@@ -208,8 +212,8 @@ impl Fixture {
     }
 
     /// A moment `span` after the start, on the clocks that tell ages; the monotonic one is tokio's.
-    fn at(&self, span: Duration) -> Moment {
-        Moment {
+    fn at(&self, span: Duration) -> Now {
+        Now {
             wall: self.start.wall.after(span),
             tick: self.start.tick.after(span),
             mono: Instant::now(),
@@ -223,7 +227,7 @@ impl Fixture {
 
     async fn lookup_of(&self, key: &str, span: Duration) -> Result<String, ServiceError> {
         let now = self.at(span);
-        let wanted = Wanted::Name(format!("app--{key}"));
+        let wanted = SecretSelector::Name(format!("app--{key}"));
         let value = self.service.lookup(&wanted, now, now.mono + 9 * SECOND).await?;
         Ok(String::from_utf8(value.secret().expose_secret().to_vec()).unwrap())
     }
@@ -236,7 +240,7 @@ impl Fixture {
     fn trouble(&self) -> Option<bool> {
         let upstreams = self.service.upstreams();
         let health = upstreams.providers["fake"].health();
-        health.breaker.trouble().map(crate::provider::circuit_breaker::Trouble::is_outage)
+        health.breaker.trouble().map(crate::provider::circuit_breaker::Outage::is_outage)
     }
 
     async fn register(&self, id: &str, reference: &str) -> SecretId {

@@ -30,7 +30,7 @@ async fn a_value_that_was_served_stays_servable_past_max_stale_unless_it_is_revo
         assert_eq!(fixture.lookup(days * 24 * HOUR).await.unwrap(), "one");
     }
     let now = fixture.at(200 * 24 * HOUR);
-    assert_eq!(fixture.service.cache.read(|cache| cache.overdue(now.tick)), 1);
+    assert_eq!(fixture.service.cache.read(|cache| cache.past_max_stale(now.tick)), 1);
     // The provider is back, and its word counts.
     tokio::time::advance(HOUR).await;
     fixture.provider.fail(ProviderError::NotFound("gone".into()));
@@ -103,7 +103,7 @@ async fn who_has_a_value_does_not_wait_for_a_provider_that_hangs() {
     let gate = fixture.provider.close_gate();
     let asked = Instant::now();
     assert_eq!(fixture.lookup(2 * HOUR).await.unwrap(), "one");
-    assert_eq!(asked.elapsed(), GRACE);
+    assert_eq!(asked.elapsed(), STALE_WAIT);
     // The next one knows already.
     let asked = Instant::now();
     assert_eq!(fixture.lookup(2 * HOUR).await.unwrap(), "one");
@@ -128,7 +128,7 @@ async fn the_self_test_tells_what_an_outage_would_cost_now_and_after_a_reboot() 
     let id =
         fixture.register("0123456789abcdef012345678", r#"{"provider":"fake","key":"K"}"#).await;
     let test = |span, persisted| {
-        let around = Circumstances { persisted, key: Reach::Ready, unsettled: None };
+        let around = Circumstances { persisted, key: Reach::Ready, invalidated_unconfirmed: None };
         let found = fixture.service.self_test(fixture.at(span), &around);
         assert_eq!((found.registered, found.unknown_why.len()), (1, 0));
         (found.now.surely, found.after_reboot.surely)
@@ -148,9 +148,9 @@ async fn the_self_test_tells_what_an_outage_would_cost_now_and_after_a_reboot() 
 #[tokio::test(start_paused = true)]
 async fn the_self_test_does_not_know_what_it_cannot_see() {
     let fixture = Fixture::new();
-    let test = |key: Reach, unsettled: Option<&str>| {
-        let unsettled = unsettled.map(str::to_owned);
-        let around = Circumstances { persisted: true, key, unsettled };
+    let test = |key: Reach, invalidated_unconfirmed: Option<&str>| {
+        let invalidated_unconfirmed = invalidated_unconfirmed.map(str::to_owned);
+        let around = Circumstances { persisted: true, key, invalidated_unconfirmed };
         let found = fixture.service.self_test(fixture.at(HOUR), &around);
         let why = found.unknown_why.into_iter().collect::<Vec<_>>().join("; ");
         (found.now.verdict(), found.after_reboot.verdict(), why)
@@ -186,7 +186,7 @@ async fn each_lookup_is_counted_once_where_it_ended() {
     fixture.lookup(Duration::ZERO).await.unwrap();
     assert_eq!(counts(), Lookups { hits: 1, stale: 0, misses: 1, failed: 0 });
     fixture.lookup_of("UNKNOWN", Duration::ZERO).await.unwrap_err();
-    let name = Wanted::Name("nobody--K".into());
+    let name = SecretSelector::Name("nobody--K".into());
     let now = fixture.at(Duration::ZERO);
     assert!(fixture.service.lookup(&name, now, now.mono + SECOND).await.is_err());
     assert_eq!(counts(), Lookups { hits: 1, stale: 0, misses: 1, failed: 2 });

@@ -58,7 +58,7 @@ async fn a_refresh_with_the_same_values_makes_the_entries_young() {
 async fn a_refresh_brings_back_what_was_invalidated() {
     let fixture = Fixture::new();
     fixture.refresh(Order::All, Duration::ZERO).await;
-    fixture.service.invalidate(&Wanted::Name("app--K".into())).unwrap();
+    fixture.service.invalidate(&SecretSelector::Name("app--K".into())).unwrap();
     let done = fixture.refresh(Order::All, HOUR).await.done;
     assert_eq!(done[0].result.clone().unwrap().added, 1);
 }
@@ -74,7 +74,10 @@ async fn what_is_held_is_confirmed_by_a_second_listing_or_accepted() {
         let done = fixture.refresh(Order::All, HOUR).await.done;
         assert_eq!(done[0].result.clone().unwrap().held, 1);
         let held = fixture.service.held(fixture.at(HOUR + MINUTE));
-        assert_eq!((held.len(), held[0].cause, &held[0].ids[..]), (1, Cause::Removed, &[id][..]));
+        assert_eq!(
+            (held.len(), held[0].cause, &held[0].ids[..]),
+            (1, RemovalReason::Removed, &[id][..])
+        );
         assert_eq!((held[0].name.as_str(), held[0].since), ("fake /app/K", fixture.at(HOUR).wall));
         // Lookups are no reason to ask, and confirm nothing.
         assert_eq!(fixture.lookup(HOUR + 2 * MINUTE).await.unwrap(), "one");
@@ -204,7 +207,7 @@ async fn a_source_that_is_denied_twice_is_dropped() {
     fixture.refresh(Order::All, Duration::ZERO).await;
     fixture.provider.fail(ProviderError::Denied("no".into()));
     fixture.refresh(Order::All, HOUR).await;
-    assert_eq!(fixture.service.held(fixture.at(HOUR))[0].cause, Cause::Denied);
+    assert_eq!(fixture.service.held(fixture.at(HOUR))[0].cause, RemovalReason::Denied);
     fixture.refresh(Order::All, HOUR + MINUTE).await;
     assert!(fixture.service.cache.read(Cache::is_empty));
 }

@@ -27,13 +27,13 @@ impl Rounds {
     }
 
     /// The boot clock goes on in a suspend, and tokio's does not. The wall clock says what it likes.
-    fn clock(&self) -> impl Fn() -> Moment + Send + use<> {
+    fn clock(&self) -> impl Fn() -> Now + Send + use<> {
         let (start, suspended) = (self.fixture.start, Arc::clone(&self.suspended));
         move || {
             let mono = Instant::now();
             let gone = mono.duration_since(start.mono) + *suspended.lock().unwrap();
             let wall = Timestamp::from_millis(u64::from(getrandom::u32().unwrap()));
-            Moment { wall, tick: start.tick.after(gone), mono }
+            Now { wall, tick: start.tick.after(gone), mono }
         }
     }
 

@@ -13,7 +13,7 @@ use psi_common::{SecretBytes, check};
 use super::client::{self, Secret, View};
 use super::references::{self, Written};
 use super::{Infisical, Project, normal_path};
-use crate::model::reference::{Coordinates, Extent};
+use crate::model::reference::{CacheKey, ListingScope};
 use crate::provider::ProviderError;
 
 /// What is read of one source at most.
@@ -40,14 +40,14 @@ pub(super) enum Slot {
 
 /// What a directory has.
 pub(super) struct Contents {
-    pub(super) slots: HashMap<Coordinates, Slot>,
+    pub(super) slots: HashMap<CacheKey, Slot>,
     /// Whether anything is imported into it, or into one below it.
     pub(super) has_imports: bool,
 }
 
 /// A secret as it was listed.
 struct Found {
-    at: Coordinates,
+    at: CacheKey,
     secret: Secret,
     is_imported: bool,
 }
@@ -57,7 +57,7 @@ impl Infisical {
     pub(super) async fn read(
         &self,
         project: &Project,
-        extent: &Extent,
+        extent: &ListingScope,
     ) -> Result<Contents, ProviderError> {
         let why = match self.listing(project, extent, View::Expanded).await {
             Err(ProviderError::Denied(why)) => why,
@@ -77,7 +77,7 @@ impl Infisical {
     async fn listing(
         &self,
         project: &Project,
-        extent: &Extent,
+        extent: &ListingScope,
         view: View,
     ) -> Result<client::Listing, ProviderError> {
         let (api, folder) = (self.api()?, project.folder(&extent.path));
@@ -95,7 +95,7 @@ impl Infisical {
     pub(super) async fn by_name(
         &self,
         project: &Project,
-        at: &Coordinates,
+        at: &CacheKey,
         view: View,
     ) -> Result<SecretBytes, ProviderError> {
         let (api, folder, key) = (self.api()?, project.folder(&at.path), &*at.key);
@@ -120,11 +120,11 @@ impl Infisical {
 }
 
 /// Makes slots of what was listed.
-type Slots = fn(Vec<Found>, bool) -> HashMap<Coordinates, Slot>;
+type Slots = fn(Vec<Found>, bool) -> HashMap<CacheKey, Slot>;
 
 /// What a listing has of an extent, within bounds.
 fn whole(
-    extent: &Extent,
+    extent: &ListingScope,
     listing: client::Listing,
     slots: Slots,
 ) -> Result<Contents, ProviderError> {
@@ -139,7 +139,7 @@ fn whole(
 }
 
 /// That a source is larger than psid holds.
-pub(super) fn too_much(extent: &Extent) -> ProviderError {
+pub(super) fn too_much(extent: &ListingScope) -> ProviderError {
     ProviderError::Misbehaved(format!(
         "{} has more than {} MiB of values; name a narrower path",
         check::excerpt(&extent.path),
@@ -149,7 +149,7 @@ pub(super) fn too_much(extent: &Extent) -> ProviderError {
 
 /// In the order of precedence, lowest first: imports, of which the last one wins, then the folder's own.
 /// What is not in the extent was not asked for.
-fn in_order(extent: &Extent, listing: client::Listing) -> Vec<Found> {
+fn in_order(extent: &ListingScope, listing: client::Listing) -> Vec<Found> {
     // Of a directory and those below it, nothing says which one imports.
     let imports = if extent.recursive { Vec::new() } else { listing.imports };
     let imported = imports.into_iter().flat_map(|import| import.secrets);
@@ -164,18 +164,18 @@ fn in_order(extent: &Extent, listing: client::Listing) -> Vec<Found> {
             folder = path.into();
         }
         let key = secret.secret_key.as_str();
-        let at = Coordinates::new(extent.realm.clone(), Arc::clone(&folder), key);
+        let at = CacheKey::new(extent.realm.clone(), Arc::clone(&folder), key);
         Found { at, secret, is_imported }
     };
     imported.chain(own).map(&mut placed).filter(|found| extent.contains(&found.at)).collect()
 }
 
-fn expanded(found: Vec<Found>, _: bool) -> HashMap<Coordinates, Slot> {
+fn expanded(found: Vec<Found>, _: bool) -> HashMap<CacheKey, Slot> {
     found.into_iter().map(|Found { at, secret, .. }| (at, slot(secret))).collect()
 }
 
 /// Values with a reference are got by name, if that gives what the listing would.
-fn unexpanded(found: Vec<Found>, has_imports: bool) -> HashMap<Coordinates, Slot> {
+fn unexpanded(found: Vec<Found>, has_imports: bool) -> HashMap<CacheKey, Slot> {
     let own = found.iter().filter(|found| !found.is_imported);
     let written = Written::of(own.map(|found| (&*found.at.path, &*found.at.key, found.text())));
     let judge = |found: &Found| {
@@ -192,8 +192,8 @@ fn unexpanded(found: Vec<Found>, has_imports: bool) -> HashMap<Coordinates, Slot
 }
 
 /// Only the names are known.
-fn names(found: Vec<Found>, _: bool) -> HashMap<Coordinates, Slot> {
-    let by_name = |at: &Coordinates| match check::key(&at.key) {
+fn names(found: Vec<Found>, _: bool) -> HashMap<CacheKey, Slot> {
+    let by_name = |at: &CacheKey| match check::key(&at.key) {
         Err(why) => Slot::Unread(why.to_string()),
         Ok(()) => Slot::ByName,
     };

@@ -9,23 +9,23 @@ use tokio::time::Instant;
 
 use super::directory::Contents;
 use super::{Infisical, Project};
-use crate::cache::Ticket;
-use crate::model::reference::{Extent, Realm};
+use crate::cache::FetchEpoch;
+use crate::model::reference::{ListingScope, Namespace};
 use crate::provider::ProviderError;
 
 type Reading = OnceCell<Result<Arc<Contents>, ProviderError>>;
 /// Whose token asks, for which directory, in which epoch.
-type Key = (usize, Extent, Ticket);
+type Key = (usize, ListingScope, FetchEpoch);
 
 /// The readings that are under way, and where the provider takes no listing for a while.
 #[derive(Default)]
 pub(super) struct Flights {
     readings: Mutex<HashMap<Key, Arc<Reading>>>,
-    paused: Mutex<HashMap<Realm, Instant>>,
+    paused: Mutex<HashMap<Namespace, Instant>>,
 }
 
 /// Removes a reading when whoever made it has it, or has gone.
-struct Landing<'a> {
+struct FlightGuard<'a> {
     flights: &'a Flights,
     key: Key,
     reading: Arc<Reading>,
@@ -36,8 +36,8 @@ impl Infisical {
     pub(super) async fn read_shared(
         &self,
         project: &Project,
-        extent: &Extent,
-        epoch: Ticket,
+        extent: &ListingScope,
+        epoch: FetchEpoch,
     ) -> (Result<Arc<Contents>, ProviderError>, bool) {
         let key = (Arc::as_ptr(&project.tokens).addr(), extent.clone(), epoch);
         let reading = Arc::clone(self.flights.readings().entry(key.clone()).or_default());
@@ -45,7 +45,7 @@ impl Infisical {
         let contents = reading
             .get_or_init(|| {
                 let (flights, reading) = (&self.flights, Arc::clone(&reading));
-                landing = Some(Landing { flights, key, reading });
+                landing = Some(FlightGuard { flights, key, reading });
                 async { self.read(project, extent).await.map(Arc::new) }
             })
             .await;
@@ -53,7 +53,7 @@ impl Infisical {
     }
 
     /// Takes note that the provider takes no listing of a realm for a while.
-    pub(super) fn note_pause<T>(&self, realm: &Realm, listed: &Result<T, ProviderError>) {
+    pub(super) fn note_pause<T>(&self, realm: &Namespace, listed: &Result<T, ProviderError>) {
         if let Err(ProviderError::Throttled { wait, .. }) = listed {
             let mut paused = self.flights.paused();
             paused.retain(|_, until| *until > Instant::now());
@@ -62,7 +62,7 @@ impl Infisical {
     }
 
     /// Whether the provider takes no listing of a realm now.
-    pub(super) fn is_paused(&self, realm: &Realm) -> bool {
+    pub(super) fn is_paused(&self, realm: &Namespace) -> bool {
         self.flights.paused().get(realm).is_some_and(|until| *until > Instant::now())
     }
 }
@@ -72,12 +72,12 @@ impl Flights {
         self.readings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn paused(&self) -> MutexGuard<'_, HashMap<Realm, Instant>> {
+    fn paused(&self) -> MutexGuard<'_, HashMap<Namespace, Instant>> {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Landing<'_> {
+impl Drop for FlightGuard<'_> {
     fn drop(&mut self) {
         let mut readings = self.flights.readings();
         if readings.get(&self.key).is_some_and(|reading| Arc::ptr_eq(reading, &self.reading)) {

@@ -18,8 +18,8 @@ use async_trait::async_trait;
 use psi_common::{SecretBytes, check};
 
 use super::{Fetched, Keeping, Listed, ProviderError, SecretProvider, SecretWriter, Source};
-use crate::cache::Ticket;
-use crate::model::reference::{Coordinates, Extent, Realm, Reference, shown};
+use crate::cache::FetchEpoch;
+use crate::model::reference::{CacheKey, ListingScope, Namespace, Reference, shown};
 use crate::storage::refusals::Refusals;
 use auth::{Token, TokenSource};
 use client::{Api, Folder, View};
@@ -51,7 +51,7 @@ pub struct Project {
     environment: String,
     tokens: Arc<TokenSource>,
     /// Made once: each lookup has it.
-    realm: Realm,
+    realm: Namespace,
 }
 
 /// A token source for an identity; projects of one identity share one.
@@ -111,7 +111,7 @@ impl Infisical {
         let mut token = project.tokens.token(api).await?;
         let answer = match call(Arc::clone(&token)).await {
             Err(why @ ApiError::Token(_)) => {
-                token = project.tokens.instead_of(&token, api, why).await?;
+                token = project.tokens.replace_rejected(&token, api, why).await?;
                 let answer = call(Arc::clone(&token)).await;
                 if let Err(error @ ApiError::Token(_)) = &answer {
                     project.tokens.refused_at_once(error).await;
@@ -130,7 +130,7 @@ impl Infisical {
 
 #[async_trait]
 impl SecretProvider for Infisical {
-    fn accept(&self, reference: &Reference) -> Result<Coordinates, String> {
+    fn accept(&self, reference: &Reference) -> Result<CacheKey, String> {
         let member = |name: &str| {
             reference
                 .member(name)
@@ -154,10 +154,14 @@ impl SecretProvider for Infisical {
         {
             return Err(format!("\"{}\" is no member of an infisical reference", shown(unknown)));
         }
-        Ok(Coordinates::new(project.realm.clone(), path, key))
+        Ok(CacheKey::new(project.realm.clone(), path, key))
     }
 
-    async fn fetch(&self, reference: &Reference, epoch: Ticket) -> Result<Fetched, ProviderError> {
+    async fn fetch(
+        &self,
+        reference: &Reference,
+        epoch: FetchEpoch,
+    ) -> Result<Fetched, ProviderError> {
         let at = self.accept(reference).map_err(ProviderError::Misbehaved)?;
         let project = self
             .project(reference.member("project").unwrap_or_default())
@@ -168,7 +172,7 @@ impl SecretProvider for Infisical {
             return Ok(value.into());
         }
         let directory =
-            Extent { realm: at.realm.clone(), path: at.path.to_string(), recursive: false };
+            ListingScope { realm: at.realm.clone(), path: at.path.to_string(), recursive: false };
         let (read, is_own) = self.read_shared(project, &directory, epoch).await;
         match read {
             Ok(contents) => {
@@ -188,11 +192,11 @@ impl SecretProvider for Infisical {
         }
     }
 
-    fn extent(&self, source: &Source) -> Result<Extent, String> {
+    fn extent(&self, source: &Source) -> Result<ListingScope, String> {
         let project = self.project(&source.project)?;
         let path = normal_path(&source.path);
         check::path(&path).map_err(|why| why.to_string())?;
-        Ok(Extent { realm: project.realm.clone(), path, recursive: source.recursive })
+        Ok(ListingScope { realm: project.realm.clone(), path, recursive: source.recursive })
     }
 
     async fn list(
@@ -205,7 +209,7 @@ impl SecretProvider for Infisical {
         self.list_source(project, extent, folders).await
     }
 
-    fn knows(&self, realm: &Realm) -> bool {
+    fn knows(&self, realm: &Namespace) -> bool {
         self.projects.values().any(|project| project.realm == *realm)
     }
 
@@ -227,7 +231,7 @@ impl SecretProvider for Infisical {
         }
     }
 
-    fn identity(&self, realm: &Realm) -> String {
+    fn identity(&self, realm: &Namespace) -> String {
         let project = self.projects.values().find(|project| project.realm == *realm);
         project.map_or_else(String::new, |project| project.tokens.identity().to_owned())
     }
@@ -262,7 +266,7 @@ impl Infisical {
     async fn value_in(
         &self,
         project: &Project,
-        at: &Coordinates,
+        at: &CacheKey,
         contents: &Contents,
     ) -> Result<SecretBytes, ProviderError> {
         match contents.slots.get(at) {
@@ -279,7 +283,7 @@ impl Infisical {
     }
 
     /// A value by name, if there is no reference in it: then a listing has the same.
-    async fn unreferring(&self, project: &Project, at: &Coordinates) -> Option<SecretBytes> {
+    async fn unreferring(&self, project: &Project, at: &CacheKey) -> Option<SecretBytes> {
         let value = self.by_name(project, at, View::Unexpanded).await.ok()?;
         let text = std::str::from_utf8(value.expose_secret()).unwrap_or_default();
         (!references::has_any(text)).then_some(value)
@@ -287,7 +291,7 @@ impl Infisical {
 }
 
 /// The other values of a secret's directory.
-fn beside(at: &Coordinates, contents: &Contents) -> Vec<(Coordinates, SecretBytes)> {
+fn beside(at: &CacheKey, contents: &Contents) -> Vec<(CacheKey, SecretBytes)> {
     let others = contents.slots.iter().filter(|(other, _)| *other != at);
     let values = others.filter_map(|(other, slot)| match slot {
         Slot::Value(value) => Some((other.clone(), copy_of(value))),
@@ -303,7 +307,7 @@ fn copy_of(value: &SecretBytes) -> SecretBytes {
 impl Project {
     /// A project, by its UUID, the slug of its environment, and whose token reads it.
     pub fn new(id: String, environment: String, tokens: Arc<TokenSource>) -> Self {
-        let realm = Realm::new(&["infisical", &id, &environment]);
+        let realm = Namespace::new(&["infisical", &id, &environment]);
         Self { id, environment, tokens, realm }
     }
 

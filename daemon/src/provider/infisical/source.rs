@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::client::View;
 use super::directory::{Contents, MAX_DIRECTORIES, MAX_SOURCE_BYTES, Slot, too_much};
 use super::{Infisical, Project};
-use crate::model::reference::{Coordinates, Extent};
+use crate::model::reference::{CacheKey, ListingScope};
 use crate::provider::{Listed, ProviderError};
 
 /// How long the rest of a source is remembered. After that, all of it is listed anew.
@@ -20,7 +20,7 @@ const TIMEOUTS: usize = 2;
 
 /// What is left of sources that were listed in part.
 #[derive(Default)]
-pub(super) struct Rests(Mutex<HashMap<Extent, (Instant, Rest)>>);
+pub(super) struct Rests(Mutex<HashMap<ListingScope, (Instant, Rest)>>);
 
 /// What is left of one source.
 #[derive(Default)]
@@ -28,14 +28,14 @@ struct Rest {
     /// Directories that are to be listed.
     directories: VecDeque<String>,
     /// Secrets that are to be got by name.
-    keys: VecDeque<Coordinates>,
+    keys: VecDeque<CacheKey>,
 }
 
 /// One listing of a source.
 struct Round<'a> {
     provider: &'a Infisical,
     project: &'a Project,
-    source: Extent,
+    source: ListingScope,
     listed: Listed,
     rest: Rest,
     bytes: usize,
@@ -47,7 +47,7 @@ impl Infisical {
     pub(super) async fn list_source(
         &self,
         project: &Project,
-        source: Extent,
+        source: ListingScope,
         folders: &BTreeSet<String>,
     ) -> Result<Listed, ProviderError> {
         let listed = Listed::default();
@@ -80,7 +80,7 @@ impl Round<'_> {
             return self.take(self.source.clone(), contents.slots);
         }
         let has_imports = contents.has_imports;
-        let mut directories: BTreeMap<String, HashMap<Coordinates, Slot>> = BTreeMap::new();
+        let mut directories: BTreeMap<String, HashMap<CacheKey, Slot>> = BTreeMap::new();
         for (at, slot) in contents.slots {
             directories.entry(at.path.to_string()).or_default().insert(at, slot);
         }
@@ -104,7 +104,7 @@ impl Round<'_> {
     /// without an import are as it has them.
     async fn begin_with_imports(
         &mut self,
-        directories: BTreeMap<String, HashMap<Coordinates, Slot>>,
+        directories: BTreeMap<String, HashMap<CacheKey, Slot>>,
     ) -> Result<(), ProviderError> {
         // Reading imports is a right of its own, and a rate limit of its own.
         let mut may_ask = true;
@@ -149,7 +149,7 @@ impl Round<'_> {
         Ok(())
     }
 
-    async fn get(&mut self, at: Coordinates) -> Result<(), ProviderError> {
+    async fn get(&mut self, at: CacheKey) -> Result<(), ProviderError> {
         match self.provider.by_name(self.project, &at, View::Expanded).await {
             Ok(value) => {
                 self.bytes += value.expose_secret().len();
@@ -169,8 +169,8 @@ impl Round<'_> {
     /// Takes over what an extent has.
     fn take(
         &mut self,
-        extent: Extent,
-        slots: HashMap<Coordinates, Slot>,
+        extent: ListingScope,
+        slots: HashMap<CacheKey, Slot>,
     ) -> Result<(), ProviderError> {
         let listing = &mut self.listed.listing;
         listing.extents.push(extent);
@@ -203,8 +203,8 @@ impl Round<'_> {
             )
     }
 
-    fn directory(&self, path: &str) -> Extent {
-        Extent { path: path.to_owned(), recursive: false, ..self.source.clone() }
+    fn directory(&self, path: &str) -> ListingScope {
+        ListingScope { path: path.to_owned(), recursive: false, ..self.source.clone() }
     }
 
     /// What was listed. What is known of the rest stays as it is.
@@ -220,18 +220,18 @@ impl Round<'_> {
 
 impl Rests {
     /// The rest of a source, once.
-    fn take(&self, source: &Extent) -> Option<Rest> {
+    fn take(&self, source: &ListingScope) -> Option<Rest> {
         let (since, rest) = self.lock().remove(source)?;
         (since.elapsed() < REST_LASTS).then_some(rest)
     }
 
-    fn keep(&self, source: Extent, rest: Rest) {
+    fn keep(&self, source: ListingScope, rest: Rest) {
         let mut rests = self.lock();
         rests.retain(|_, (since, _)| since.elapsed() < REST_LASTS);
         rests.insert(source, (Instant::now(), rest));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Extent, (Instant, Rest)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ListingScope, (Instant, Rest)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

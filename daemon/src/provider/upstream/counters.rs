@@ -4,7 +4,7 @@ use crate::provider::ProviderError;
 
 /// Counts of answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct ProviderCounters {
     /// It gave what it was asked for.
     pub given: u64,
     /// It did not answer, or failed, or something else answered in its place.
@@ -21,7 +21,7 @@ pub struct Tally {
     pub misbehaved: u64,
 }
 
-impl Tally {
+impl ProviderCounters {
     /// Counts one answer.
     pub(super) fn count<T>(&mut self, answer: &Result<T, ProviderError>) {
         let count = match answer {

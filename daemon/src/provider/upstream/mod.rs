@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::model::reference::Reference;
 use crate::provider::Source;
 
-pub use counters::Tally;
+pub use counters::ProviderCounters;
 pub use health::{CallError, Health, Upstream};
 pub use scopes::{Call, Route};
 

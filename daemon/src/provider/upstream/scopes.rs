@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::clock::Moment;
-use crate::model::reference::{Coordinates, Extent, Realm};
+use crate::model::clock::Now;
+use crate::model::reference::{CacheKey, ListingScope, Namespace};
 use crate::provider::ProviderError;
-use crate::provider::circuit_breaker::{Breaker, Caller, Pace, Pass, Trouble};
+use crate::provider::circuit_breaker::{BackoffPolicy, CallPermit, Caller, CircuitBreaker, Outage};
 
 /// More directories than this in trouble, and those that were tried longest ago are forgotten.
 const MAX_DIRECTORIES: usize = 1_024;
@@ -31,7 +31,7 @@ pub struct Call {
 }
 
 /// A directory of a realm.
-pub(super) type Directory = (Realm, Arc<str>);
+pub(super) type Directory = (Namespace, Arc<str>);
 
 /// Providers count listings and single values apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,7 +50,7 @@ pub(super) struct Directories(HashMap<Directory, State>);
 
 #[derive(Debug)]
 struct State {
-    breaker: Breaker,
+    breaker: CircuitBreaker,
     /// Its last failure was no answer in time: then whoever has nothing to serve need not wait for
     /// another one.
     is_slow: bool,
@@ -77,7 +77,7 @@ struct Pause {
 
 impl Call {
     /// A lookup of one key.
-    pub fn for_key(at: &Coordinates, identity: String) -> Self {
+    pub fn for_key(at: &CacheKey, identity: String) -> Self {
         Self {
             caller: Caller::Anybody,
             identity,
@@ -88,7 +88,12 @@ impl Call {
     }
 
     /// A call about a whole directory.
-    pub fn for_directory(extent: &Extent, identity: String, route: Route, caller: Caller) -> Self {
+    pub fn for_directory(
+        extent: &ListingScope,
+        identity: String,
+        route: Route,
+        caller: Caller,
+    ) -> Self {
         let directory = (extent.realm.clone(), Arc::from(extent.path.as_str()));
         Self { caller, identity, route, directory, key: None }
     }
@@ -96,10 +101,10 @@ impl Call {
 
 impl Directories {
     /// A call to the directory goes out.
-    pub(super) fn begin(&mut self, call: &Call, now: Instant) -> Option<Pass> {
+    pub(super) fn begin(&mut self, call: &Call, now: Instant) -> Option<CallPermit> {
         self.make_room();
         let state = self.0.entry(call.directory.clone()).or_insert_with(|| State {
-            breaker: Breaker::new(Pace::SERVER),
+            breaker: CircuitBreaker::new(BackoffPolicy::SERVER),
             is_slow: false,
             failed_key: None,
         });
@@ -108,7 +113,7 @@ impl Directories {
     }
 
     /// A call ended without the directory being asked.
-    pub(super) fn unasked(&mut self, call: &Call, pass: &Pass) {
+    pub(super) fn unasked(&mut self, call: &Call, pass: &CallPermit) {
         if let Some(state) = self.0.get_mut(&call.directory) {
             state.breaker.unasked(pass);
         }
@@ -119,9 +124,9 @@ impl Directories {
     pub(super) fn end<T>(
         &mut self,
         call: &Call,
-        pass: &Pass,
+        pass: &CallPermit,
         answer: &Result<T, ProviderError>,
-        now: Moment,
+        now: Now,
         share: f64,
     ) {
         let Some(state) = self.0.get_mut(&call.directory) else { return };
@@ -162,7 +167,7 @@ impl Directories {
     /// Why whoever has no value need not wait for the directory now: it was too slow, more than once.
     pub(super) fn is_too_slow(&self, directory: &Directory, now: Instant) -> Option<&str> {
         let state = self.0.get(directory)?;
-        let is_outage = state.breaker.trouble().is_some_and(Trouble::is_outage);
+        let is_outage = state.breaker.trouble().is_some_and(Outage::is_outage);
         if state.is_slow && is_outage { state.breaker.forbids(Caller::Anybody, now) } else { None }
     }
 
@@ -261,27 +266,27 @@ impl Pauses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::clock::{Tick, Timestamp};
+    use crate::model::clock::{BootInstant, Timestamp};
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn start() -> Moment {
-        Moment {
+    fn start() -> Now {
+        Now {
             wall: Timestamp::from_millis(0),
-            tick: Tick::at(Duration::ZERO),
+            tick: BootInstant::at(Duration::ZERO),
             mono: Instant::now(),
         }
     }
 
-    fn later(now: Moment, span: Duration) -> Moment {
-        Moment { wall: now.wall.after(span), tick: now.tick.after(span), mono: now.mono + span }
+    fn later(now: Now, span: Duration) -> Now {
+        Now { wall: now.wall.after(span), tick: now.tick.after(span), mono: now.mono + span }
     }
 
     fn get(path: &str, key: &str) -> Call {
-        Call::for_key(&Coordinates::new(Realm::new(&["r"]), path, key), "i".into())
+        Call::for_key(&CacheKey::new(Namespace::new(&["r"]), path, key), "i".into())
     }
 
-    fn end(all: &mut Directories, call: &Call, answer: &Result<(), ProviderError>, now: Moment) {
+    fn end(all: &mut Directories, call: &Call, answer: &Result<(), ProviderError>, now: Now) {
         let pass = all.begin(call, now.mono).unwrap();
         all.end(call, &pass, answer, now, 0.0);
     }

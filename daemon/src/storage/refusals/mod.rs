@@ -17,7 +17,7 @@ use psi_common::Paths;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::model::clock::{self, Tick};
+use crate::model::clock::{self, BootInstant};
 use crate::storage::boot_id;
 use crate::sys::files;
 
@@ -40,7 +40,7 @@ pub struct Refusals(Arc<Shared>);
 struct Shared {
     /// Whose run directory it is; none: in RAM only.
     paths: Option<Paths>,
-    clock: fn() -> Tick,
+    clock: fn() -> BootInstant,
     boot: OnceLock<NonZeroU64>,
     state: Mutex<State>,
 }
@@ -128,7 +128,7 @@ impl Refusals {
         Self::with(None, || clock::now().tick)
     }
 
-    fn with(paths: Option<Paths>, clock: fn() -> Tick) -> Self {
+    fn with(paths: Option<Paths>, clock: fn() -> BootInstant) -> Self {
         Self(Arc::new(Shared { paths, clock, boot: OnceLock::new(), state: Mutex::default() }))
     }
 
@@ -348,7 +348,7 @@ impl Subject {
 
 impl Refused {
     /// The refusal, while it holds.
-    fn holds(&self, now: Tick, boot: NonZeroU64) -> Option<Refusal> {
+    fn holds(&self, now: BootInstant, boot: NonZeroU64) -> Option<Refusal> {
         let Some(wait) = &self.wait else {
             return Some(Refusal { why: self.why.clone(), wait_left: None, count: self.count });
         };
@@ -363,12 +363,16 @@ impl Refused {
 }
 
 impl Wait {
-    fn new(boot: NonZeroU64, now: Tick, pause: Duration) -> Self {
-        Self { boot, until_ms: now.after(pause).as_millis(), pause_ms: Tick::at(pause).as_millis() }
+    fn new(boot: NonZeroU64, now: BootInstant, pause: Duration) -> Self {
+        Self {
+            boot,
+            until_ms: now.after(pause).as_millis(),
+            pause_ms: BootInstant::at(pause).as_millis(),
+        }
     }
 
     /// Nothing in another boot, whose clock says nothing here.
-    fn left(&self, now: Tick, boot: NonZeroU64) -> Duration {
+    fn left(&self, now: BootInstant, boot: NonZeroU64) -> Duration {
         if self.boot != boot {
             return Duration::ZERO;
         }

@@ -20,7 +20,8 @@ macro_rules! clock {
         let $set = |span: Duration| {
             SECONDS.fetch_add(span.as_secs(), Ordering::SeqCst);
         };
-        let $clock: fn() -> Tick = || Tick::at(Duration::from_secs(SECONDS.load(Ordering::SeqCst)));
+        let $clock: fn() -> BootInstant =
+            || BootInstant::at(Duration::from_secs(SECONDS.load(Ordering::SeqCst)));
     };
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::secrets::Seen;
 use super::{counted, named};
 use crate::admin::psid;
-use crate::failure::Failure;
+use crate::failure::CliError;
 use crate::podman::{About, Commands};
 
 /// Reasons for a degradation that stop lookups or stores now.
@@ -44,7 +44,7 @@ fn parsed(finding: &Value) -> Finding {
 }
 
 /// The daemon itself.
-pub(super) fn running(status: &Result<StatusResponse, Failure>, seen: &Seen) -> Vec<Finding> {
+pub(super) fn running(status: &Result<StatusResponse, CliError>, seen: &Seen) -> Vec<Finding> {
     match status {
         Ok(status) => of_status(status, seen),
         Err(failure) => {

@@ -14,8 +14,8 @@ use serde_json::json;
 
 use crate::admin::names;
 use crate::args::DoctorOptions;
-use crate::client::{Client, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline};
+use crate::failure::CliError;
 use crate::podman::{self, Commands};
 use crate::stdio;
 use secrets::Seen;
@@ -23,11 +23,11 @@ use secrets::Seen;
 /// A line of names is cut after so many.
 const NAMED: usize = 10;
 
-pub(crate) fn run(paths: &Paths, options: &DoctorOptions) -> Result<(), Failure> {
+pub(crate) fn run(paths: &Paths, options: &DoctorOptions) -> Result<(), CliError> {
     let quadlets = options.quadlets.clone().unwrap_or_else(|| paths.quadlets.clone());
     let commands = Commands::of(options.program.as_deref(), paths)?;
     let about = podman::about();
-    let status = Client::new(paths, Patience::Probe).status(false);
+    let status = Client::new(paths, Deadline::Probe).status(false);
     let seen = Seen::look(paths, &status);
     let mut findings = daemon::of_psid(paths, &commands, about.as_ref().ok());
     findings.extend(daemon::running(&status, &seen));
@@ -44,7 +44,7 @@ pub(crate) fn run(paths: &Paths, options: &DoctorOptions) -> Result<(), Failure>
     let stopped = group::stopped(&units::secrets(&quadlets), &findings);
     let report = if options.json { as_json } else { as_text };
     stdio::write_text(&report(&findings, &stopped))?;
-    if is_well(&findings) { Ok(()) } else { Err(Failure::silent(Exit::Drift)) }
+    if is_well(&findings) { Ok(()) } else { Err(CliError::silent(Exit::Drift)) }
 }
 
 fn is_well(findings: &[Finding]) -> bool {
@@ -89,7 +89,7 @@ fn as_json(findings: &[Finding], stopped: &Stopped) -> String {
 /// One line, as a failure is, with the cause by which units name it; and one more with the secrets that it
 /// concerns, unless it names them itself.
 fn line(Finding { severity, cause, what, remedy, affects }: &Finding) -> String {
-    let failure = Failure::new(Exit::Ok, what.as_str(), remedy.as_str());
+    let failure = CliError::new(Exit::Ok, what.as_str(), remedy.as_str());
     let mut text = format!("{}: {failure} [{cause}]\n", severity.name());
     if affects.iter().any(|name| !what.contains(name.as_str())) {
         let names = named(affects.iter().map(String::as_str));

@@ -9,8 +9,8 @@ use psi_common::{Finding, Paths, SecretId};
 use psi_proto::v1::{Registration, RegistrationKind, StatusResponse};
 
 use super::{counted, named};
-use crate::client::{Client, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline};
+use crate::failure::CliError;
 use crate::podman::{self, Commands, Secret, Secrets};
 
 /// What podman and psid know. A look that failed is none: nothing is concluded from it.
@@ -26,7 +26,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn look(paths: &Paths, status: &Result<StatusResponse, Failure>) -> Self {
+    pub(super) fn look(paths: &Paths, status: &Result<StatusResponse, CliError>) -> Self {
         let mut failures = Vec::new();
         let is_readable = |status: &StatusResponse| {
             status.degraded_causes.iter().all(|cause| cause != "registry-unreadable")
@@ -35,7 +35,7 @@ impl Seen {
         let mut restorable = BTreeSet::new();
         // A psid that is down is told of by its status.
         if status.as_ref().is_ok_and(is_readable) {
-            let client = Client::new(paths, Patience::Probe);
+            let client = Client::new(paths, Deadline::Probe);
             match client.registrations() {
                 Ok(all) => {
                     let parsed =

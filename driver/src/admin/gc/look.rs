@@ -9,8 +9,8 @@ use psi_proto::v1::Registration;
 
 use crate::admin::plaintext::Plaintext;
 use crate::args::GcOptions;
-use crate::client::{Client, Key, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline, Key};
+use crate::failure::CliError;
 use crate::podman::{self, FileDriver, IN_A_HOME, Record, Secrets, record_in_home, record_of};
 
 /// Of one store, no more goes at once, nor more than half.
@@ -52,8 +52,8 @@ impl Found {
 /// What psid and the file driver have first: podman has recorded each of it by the time that it answers, for it
 /// holds its lock from before it hands a value over. The other way round, a secret that is made meanwhile would
 /// be nobody's, and be destroyed.
-pub(super) fn look(paths: &Paths, options: &GcOptions) -> Result<Found, Failure> {
-    let registered = Client::new(paths, Patience::Admin).registrations()?;
+pub(super) fn look(paths: &Paths, options: &GcOptions) -> Result<Found, CliError> {
+    let registered = Client::new(paths, Deadline::Admin).registrations()?;
     let graph_root = podman::about()?.graph_root;
     let in_clear = FileDriver::of(&graph_root).ids()?;
     let secrets = podman::secrets()?;
@@ -230,14 +230,14 @@ fn leftover(
     in_clear: &BTreeSet<SecretId>,
     registered: &[Registration],
     plaintext: &mut Plaintext,
-) -> Result<BTreeSet<SecretId>, Failure> {
+) -> Result<BTreeSet<SecretId>, CliError> {
     let used = secrets.iter().filter(|secret| secret.driver == "file" || secret.names_psi());
     let used = podman::ids(used);
     let unused: BTreeSet<SecretId> = in_clear.difference(&used).copied().collect();
     let of_psid = |id: &&SecretId| registered.iter().any(|one| one.id == id.as_str());
     let served: BTreeSet<SecretId> = unused.iter().filter(of_psid).copied().collect();
     for (id, value) in plaintext.values(&served)? {
-        match Client::new(paths, Patience::Admin).lookup(&Key::Id(id)) {
+        match Client::new(paths, Deadline::Admin).lookup(&Key::Id(id)) {
             Ok(now) if now.same_as(&value) => {
                 plaintext.proven.insert(id);
             }

@@ -12,12 +12,12 @@ use psi_common::{Exit, Paths};
 use super::names;
 use super::progress::Progress;
 use crate::args::GcOptions;
-use crate::client::{Client, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline};
+use crate::failure::CliError;
 use crate::stdio;
 use look::Found;
 
-pub(crate) fn run(paths: &Paths, options: &GcOptions) -> Result<(), Failure> {
+pub(crate) fn run(paths: &Paths, options: &GcOptions) -> Result<(), CliError> {
     let mut found = look::look(paths, options)?;
     if !options.dry_run {
         // So that the next run can prove more.
@@ -32,8 +32,8 @@ pub(crate) fn run(paths: &Paths, options: &GcOptions) -> Result<(), Failure> {
     verdict(&found)
 }
 
-fn remove(found: &mut Found, paths: &Paths) -> Result<(), Failure> {
-    let client = Client::new(paths, Patience::Admin);
+fn remove(found: &mut Found, paths: &Paths) -> Result<(), CliError> {
+    let client = Client::new(paths, Deadline::Admin);
     let progress = Progress::of("registrations removed", found.unused.len());
     for (count, unused) in found.unused.iter().enumerate() {
         progress.show(count);
@@ -48,13 +48,13 @@ fn remove(found: &mut Found, paths: &Paths) -> Result<(), Failure> {
     Ok(())
 }
 
-fn verdict(found: &Found) -> Result<(), Failure> {
+fn verdict(found: &Found) -> Result<(), CliError> {
     let values = found.plaintext.differing.len() + found.left_values();
     let kept = found.kept.len() + values + found.unread.len();
     if kept == 0 {
         return Ok(());
     }
-    Err(Failure::new(
+    Err(CliError::new(
         Exit::Drift,
         "not everything was looked at, or is proven to be unused",
         "the lines that begin with `kept` and `not looked at` tell what and why",

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use psi_common::{Exit, SecretBytes, check};
 
 use super::entries::Entries;
-use crate::failure::Failure;
+use crate::failure::CliError;
 
 /// No env-file is larger.
 const LARGEST: u64 = 64 << 20;
@@ -31,7 +31,7 @@ pub(super) struct BadLine {
 }
 
 /// Reads files one after the other.
-pub(super) fn read_all(files: &[PathBuf]) -> Result<Entries, Failure> {
+pub(super) fn read_all(files: &[PathBuf]) -> Result<Entries, CliError> {
     let mut entries = Entries::default();
     for file in files {
         read(file, &mut entries)?;
@@ -40,11 +40,11 @@ pub(super) fn read_all(files: &[PathBuf]) -> Result<Entries, Failure> {
 }
 
 /// Reads one file.
-pub(super) fn read(path: &Path, entries: &mut Entries) -> Result<(), Failure> {
+pub(super) fn read(path: &Path, entries: &mut Entries) -> Result<(), CliError> {
     let text = contents(path)?;
     parse(text.expose_secret(), path, entries).map_err(|BadLine { number, why, remedy }| {
         let path = path.display();
-        Failure::new(
+        CliError::new(
             Exit::BadInput,
             format!("line {number} of {path} {why}; nothing was imported"),
             remedy,
@@ -53,9 +53,9 @@ pub(super) fn read(path: &Path, entries: &mut Entries) -> Result<(), Failure> {
 }
 
 /// A file's bytes, or stdin's.
-pub(super) fn contents(path: &Path) -> Result<SecretBytes, Failure> {
+pub(super) fn contents(path: &Path) -> Result<SecretBytes, CliError> {
     let failed =
-        |cause| Failure::io(&format!("reading {}", path.display()), &cause, "check the path");
+        |cause| CliError::io(&format!("reading {}", path.display()), &cause, "check the path");
     let mut text = Vec::new();
     let read = if path == Path::new("-") {
         std::io::stdin().lock().take(LARGEST + 1).read_to_end(&mut text)
@@ -69,7 +69,7 @@ pub(super) fn contents(path: &Path) -> Result<SecretBytes, Failure> {
     let text = SecretBytes::new(text);
     read.map_err(failed)?;
     if text.len() as u64 > LARGEST {
-        return Err(Failure::new(
+        return Err(CliError::new(
             Exit::BadInput,
             format!("{} has more than 64 MiB", path.display()),
             "import it in parts",

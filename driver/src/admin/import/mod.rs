@@ -16,8 +16,8 @@ use psi_proto::v1::{
 
 use super::progress::Progress;
 use crate::args::{ImportCommand, ImportOptions, OnConflict};
-use crate::client::{Client, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline};
+use crate::failure::CliError;
 use crate::stdio;
 use entries::Entry;
 
@@ -25,7 +25,7 @@ use entries::Entry;
 const BYTES_AT_ONCE: usize = 400_000;
 const AT_ONCE: usize = 200;
 
-pub(crate) fn run(paths: &Paths, command: &ImportCommand) -> Result<(), Failure> {
+pub(crate) fn run(paths: &Paths, command: &ImportCommand) -> Result<(), CliError> {
     let options = command.options();
     let entries = match command {
         ImportCommand::EnvFile { files, .. } => env_file::read_all(files)?,
@@ -36,7 +36,7 @@ pub(crate) fn run(paths: &Paths, command: &ImportCommand) -> Result<(), Failure>
         stdio::note(&format!("import {}", command.name()), warning);
     }
     if entries.list.is_empty() {
-        return Err(Failure::new(
+        return Err(CliError::new(
             Exit::BadInput,
             "there is nothing to import",
             "name other sources",
@@ -59,7 +59,7 @@ fn send(
     options: &ImportOptions,
     entries: &[Entry],
     dry_run: bool,
-) -> Result<ImportResponse, Failure> {
+) -> Result<ImportResponse, CliError> {
     let mut all = ImportResponse::default();
     let progress = Progress::of("secrets imported", if dry_run { 0 } else { entries.len() });
     for part in parts(entries) {
@@ -76,7 +76,7 @@ fn send(
             dry_run,
             make_folder: options.make_folder,
         };
-        let answer = Client::new(paths, Patience::Admin).import(&request)?;
+        let answer = Client::new(paths, Deadline::Admin).import(&request)?;
         all.target = answer.target;
         all.outcomes.extend(answer.outcomes);
     }
@@ -106,10 +106,10 @@ fn conflict(how: OnConflict) -> ImportConflict {
     }
 }
 
-fn verdict(outcomes: &[ImportOutcome], written: bool) -> Result<(), Failure> {
+fn verdict(outcomes: &[ImportOutcome], written: bool) -> Result<(), CliError> {
     let conflicts = |one: &ImportOutcome| one.fate() == ImportFate::Conflicting;
     if !written && outcomes.iter().any(conflicts) {
-        return Err(Failure::new(
+        return Err(CliError::new(
             Exit::BadInput,
             "some keys are there with another value, so nothing was written",
             "choose --conflict skip or --conflict overwrite",
@@ -122,7 +122,7 @@ fn verdict(outcomes: &[ImportOutcome], written: bool) -> Result<(), Failure> {
     let (cannot, can) = if written { ("were not", "were") } else { ("would not be", "would be") };
     match outcomes.iter().filter(bad).count() {
         0 => Ok(()),
-        count => Err(Failure::new(
+        count => Err(CliError::new(
             Exit::BadInput,
             format!("{count} of {} {cannot} imported, and the others {can}", outcomes.len()),
             "see the lines that begin with `unfit`, `failed` or `conflicting`",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use psi_common::{Exit, SecretBytes};
 
 use super::entries::Entries;
-use crate::failure::Failure;
+use crate::failure::CliError;
 use crate::podman::{self, FileDriver, Secrets, ids, resolve};
 
 /// A podman whose secrets can be read.
@@ -15,7 +15,7 @@ pub(super) struct Source {
 }
 
 /// Reads secrets, each `NAME` or `NAME=KEY`.
-pub(super) fn read_all(names: &[String]) -> Result<Entries, Failure> {
+pub(super) fn read_all(names: &[String]) -> Result<Entries, CliError> {
     let secrets = Source::look()?;
     let mut entries = Entries::default();
     for given in names {
@@ -26,23 +26,23 @@ pub(super) fn read_all(names: &[String]) -> Result<Entries, Failure> {
 }
 
 impl Source {
-    pub(super) fn look() -> Result<Self, Failure> {
+    pub(super) fn look() -> Result<Self, CliError> {
         Ok(Self { secrets: podman::secrets()?, graph_root: podman::about()?.graph_root })
     }
 
     /// A secret's value; podman before 4.7 has no command for it.
-    pub(super) fn value(&self, name: &str) -> Result<SecretBytes, Failure> {
+    pub(super) fn value(&self, name: &str) -> Result<SecretBytes, CliError> {
         let shown = name.escape_debug();
         let secret = match self.secrets.named(name) {
             [secret] => secret,
             [] => {
                 let what = format!("podman has no secret {shown}");
-                return Err(Failure::new(Exit::NoSuchSecret, what, "see `podman secret ls`"));
+                return Err(CliError::new(Exit::NoSuchSecret, what, "see `podman secret ls`"));
             }
-            several => return Err(Failure::told(Exit::BadInput, podman::doubled(several))),
+            several => return Err(CliError::told(Exit::BadInput, podman::doubled(several))),
         };
         let none = |why: String| {
-            Failure::new(
+            CliError::new(
                 Exit::BadInput,
                 format!("{shown} has no value: {why}"),
                 "leave it out, or create it again",

@@ -12,7 +12,7 @@ use psi_common::{Exit, SecretBytes, check};
 use super::entries::Entries;
 use super::env_file;
 use super::podman_secret::Source;
-use crate::failure::Failure;
+use crate::failure::CliError;
 
 /// What a unit gives its container.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -26,7 +26,7 @@ struct Given {
 }
 
 /// Reads units one after the other.
-pub(super) fn read_all(files: &[PathBuf]) -> Result<Entries, Failure> {
+pub(super) fn read_all(files: &[PathBuf]) -> Result<Entries, CliError> {
     let mut entries = Entries::default();
     let mut secrets = None;
     for file in files {
@@ -51,7 +51,7 @@ pub(super) fn read_all(files: &[PathBuf]) -> Result<Entries, Failure> {
     Ok(entries)
 }
 
-fn put_file(entries: &mut Entries, unit: &Path, named: &[u8]) -> Result<(), Failure> {
+fn put_file(entries: &mut Entries, unit: &Path, named: &[u8]) -> Result<(), CliError> {
     let Some(named) = filled_in(named) else {
         let unit = unit.display();
         entries.warn(format!(
@@ -66,12 +66,12 @@ fn put_file(entries: &mut Entries, unit: &Path, named: &[u8]) -> Result<(), Fail
 
 /// A word that is no assignment to a variable may be a part of a secret that spans lines: the unit is refused,
 /// and the word is not shown.
-fn put_variable(entries: &mut Entries, unit: &Path, word: &[u8]) -> Result<(), Failure> {
+fn put_variable(entries: &mut Entries, unit: &Path, word: &[u8]) -> Result<(), CliError> {
     let unit = unit.display();
     let at = word.iter().position(|byte| *byte == b'=');
     let name = std::str::from_utf8(&word[..at.unwrap_or(word.len())]).ok();
     let Some(name) = name.filter(|name| check::variable(name).is_ok()) else {
-        return Err(Failure::new(
+        return Err(CliError::new(
             Exit::BadInput,
             format!(
                 "an Environment= of {unit} has a word that names no variable; nothing was imported"
@@ -98,7 +98,7 @@ fn put_secret(
     unit: &Path,
     word: &[u8],
     secrets: &Source,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let text = std::str::from_utf8(word).ok().filter(|text| !text.contains(['%', '$']));
     let Some(text) = text else {
         let unit = unit.display();
@@ -111,7 +111,7 @@ fn put_secret(
     let key = target.rsplit('/').next().unwrap_or(target);
     if key.is_empty() {
         let what = format!("Secret={} of {} names no key", text.escape_debug(), unit.display());
-        return Err(Failure::new(Exit::BadInput, what, "correct the unit"));
+        return Err(CliError::new(Exit::BadInput, what, "correct the unit"));
     }
     entries.put(key.to_owned(), secrets.value(name)?);
     Ok(())

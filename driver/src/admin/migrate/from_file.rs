@@ -7,8 +7,8 @@ use psi_common::{Exit, Paths, SecretBytes, SecretId};
 use psi_proto::v1::{PlannedSecret, StoreKind};
 
 use super::{Data, Host, Old, Plan};
-use crate::client::{Client, Key, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline, Key};
+use crate::failure::CliError;
 use crate::podman::{FileDriver, Secret};
 
 /// The values of podman's file driver, and what else psid may know them as.
@@ -22,16 +22,16 @@ pub(super) struct FileStore<'a> {
 
 impl<'a> FileStore<'a> {
     /// Reads the values; a psid that can seal none is told of before anything is done.
-    pub(super) fn open(paths: &'a Paths, host: &'a Host) -> Result<Self, Failure> {
+    pub(super) fn open(paths: &'a Paths, host: &'a Host) -> Result<Self, CliError> {
         let mut folders: BTreeMap<_, (FileDriver, Vec<&Secret>)> = BTreeMap::new();
         for secret in host.secrets.iter().filter(|secret| secret.driver == "file") {
             let files = FileDriver::of_secret(secret, &host.about.graph_root);
             folders.entry(files.path()).or_insert_with(|| (files, Vec::new())).1.push(secret);
         }
         if !folders.is_empty()
-            && Client::new(paths, Patience::Probe).status(false)?.backend.is_empty()
+            && Client::new(paths, Deadline::Probe).status(false)?.backend.is_empty()
         {
-            return Err(Failure::new(
+            return Err(CliError::new(
                 Exit::BadInput,
                 "psid has no key to seal values with",
                 "set backend in [cache] of the config, and run `psi-driver cache init`",
@@ -48,13 +48,13 @@ impl<'a> FileStore<'a> {
     /// only keep it from following the provider.
     fn equal_at_provider(&self, secret: &Secret) -> Option<&PlannedSecret> {
         let planned = self.planned.get_or_init(|| {
-            let plan = Client::new(self.paths, Patience::Admin).plan(false, &mut |_| {});
+            let plan = Client::new(self.paths, Deadline::Admin).plan(false, &mut |_| {});
             let secrets = plan.unwrap_or_default().into_iter().flat_map(|plan| plan.secrets);
             secrets.map(|secret| (secret.name.clone(), secret)).collect()
         });
         let wanted = planned.get(&secret.name).filter(|wanted| wanted.error.is_empty())?;
         let key = Key::Name(wanted.reference.clone());
-        let given = Client::new(self.paths, Patience::Admin).lookup(&key).ok()?;
+        let given = Client::new(self.paths, Deadline::Admin).lookup(&key).ok()?;
         self.values.get(&secret.id)?.same_as(&given).then_some(wanted)
     }
 }

@@ -19,8 +19,8 @@ use super::plaintext::Plaintext;
 use super::progress::Progress;
 use super::psid;
 use crate::args::{MigrateOptions, OldStore};
-use crate::client::{Client, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline};
+use crate::failure::CliError;
 use crate::podman::{self, About, Commands, FileDriver, Secret, Secrets, Store, resolve};
 use crate::stdio;
 
@@ -78,7 +78,7 @@ struct Done {
     plaintext: Vec<Plaintext>,
 }
 
-pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), Failure> {
+pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), CliError> {
     if options.cache {
         return Err(take_over(paths, options));
     }
@@ -106,10 +106,10 @@ pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), Failure
 
 /// The Python PSI's cache takes the key, the cipher and the file, which only psid knows: it is psid that runs
 /// here, in this process's place.
-fn take_over(paths: &Paths, options: &MigrateOptions) -> Failure {
+fn take_over(paths: &Paths, options: &MigrateOptions) -> CliError {
     if options.from != OldStore::Psi || !options.names.is_empty() {
         let words = "--cache takes over all of the Python PSI's state, and nothing else";
-        return Failure::new(Exit::Usage, words, "use it with --from psi, and without names");
+        return CliError::new(Exit::Usage, words, "use it with --from psi, and without names");
     }
     let mut args: Vec<&OsStr> =
         ["migrate", "--from", "psi", "--title", "psi-driver: migrate"].map(OsStr::new).to_vec();
@@ -125,8 +125,8 @@ fn take_over(paths: &Paths, options: &MigrateOptions) -> Failure {
 }
 
 impl Host {
-    fn look(paths: &Paths, options: &MigrateOptions) -> Result<Self, Failure> {
-        let registered = Client::new(paths, Patience::Admin).registrations()?;
+    fn look(paths: &Paths, options: &MigrateOptions) -> Result<Self, CliError> {
+        let registered = Client::new(paths, Deadline::Admin).registrations()?;
         Ok(Self {
             secrets: podman::secrets()?,
             registered: registered
@@ -139,13 +139,13 @@ impl Host {
     }
 
     /// The named ones of the old store, or all.
-    fn chosen<'a>(&'a self, old: &dyn Old, names: &[String]) -> Result<Vec<&'a Secret>, Failure> {
+    fn chosen<'a>(&'a self, old: &dyn Old, names: &[String]) -> Result<Vec<&'a Secret>, CliError> {
         let all = || self.secrets.iter().filter(|secret| old.has(secret));
         if names.is_empty() {
             return Ok(all().collect());
         }
         if let Some(unknown) = names.iter().find(|name| !self.secrets.has(name)) {
-            return Err(Failure::new(
+            return Err(CliError::new(
                 Exit::NoSuchSecret,
                 format!("podman has no secret {}", unknown.escape_debug()),
                 "see `podman secret ls`",
@@ -155,7 +155,7 @@ impl Host {
     }
 
     /// By one write. What was removed meanwhile is nobody's any more, and not missed.
-    fn hand_over(&self, mut done: Done) -> Result<Done, Failure> {
+    fn hand_over(&self, mut done: Done) -> Result<Done, CliError> {
         let ready: BTreeSet<SecretId> = done.moved.iter().map(|moved| moved.id).collect();
         if ready.is_empty() {
             return Ok(done);
@@ -196,7 +196,7 @@ fn one(
 ) -> Result<(String, bool), String> {
     let Plan { what, data } = old.plan(secret)?;
     if let Some((data, kind)) = data {
-        let stored = Client::new(paths, Patience::Admin).store(secret.id, data.bytes(), kind);
+        let stored = Client::new(paths, Deadline::Admin).store(secret.id, data.bytes(), kind);
         stored.map_err(|failure| failure.to_string())?;
     }
     let ours = resolve(&host.commands.lookup(), secret.id)
@@ -212,7 +212,7 @@ fn one(
 
 /// Looks again at what is in clear by now, and removes what is to be removed. Which folders hold it, podman's
 /// record told before: of a secret that was handed over it tells no more.
-fn clear(host: &Host, options: &MigrateOptions) -> Result<Vec<Plaintext>, Failure> {
+fn clear(host: &Host, options: &MigrateOptions) -> Result<Vec<Plaintext>, CliError> {
     let secrets = if options.dry_run { &host.secrets } else { &podman::secrets()? };
     let folders = FileDriver::all(&host.about.graph_root, host.secrets.iter(), &options.plaintext);
     let looks = folders.into_iter().map(|files| Plaintext::look(files, secrets));
@@ -244,16 +244,16 @@ impl Done {
     }
 }
 
-fn verdict(done: &Done) -> Result<(), Failure> {
+fn verdict(done: &Done) -> Result<(), CliError> {
     let differing: usize = done.plaintext.iter().map(|folder| folder.differing.len()).sum();
     match done.failed.len() + differing {
         0 => Ok(()),
-        1 => Err(Failure::new(
+        1 => Err(CliError::new(
             Exit::BadInput,
             "1 secret was left as it is",
             "see the line that begins with `left`",
         )),
-        count => Err(Failure::new(
+        count => Err(CliError::new(
             Exit::BadInput,
             format!("{count} secrets were left as they are"),
             "see the lines that begin with `left`",

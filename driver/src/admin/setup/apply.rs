@@ -11,8 +11,8 @@ use super::reconcile::{Action, Found, Gone, Plan, Step};
 use super::systemd::{self, Reload};
 use crate::admin::files;
 use crate::admin::progress::Progress;
-use crate::client::{Client, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline};
+use crate::failure::CliError;
 use crate::podman::{self, Store, ids};
 
 /// Podmans at once: one starts while another is under podman's lock.
@@ -45,7 +45,7 @@ pub(super) fn apply(
     plans: &[Plan],
     paths: &Paths,
     prune: bool,
-) -> Result<Done, Failure> {
+) -> Result<Done, CliError> {
     let mut done = Done::default();
     done.tell_psid(plans, paths)?;
     done.create(found, plans, paths)?;
@@ -68,8 +68,8 @@ impl Done {
     }
 
     /// Registrations change in psid alone: podman keeps the id, and the name is there all the while.
-    fn tell_psid(&mut self, plans: &[Plan], paths: &Paths) -> Result<(), Failure> {
-        let client = Client::new(paths, Patience::Admin);
+    fn tell_psid(&mut self, plans: &[Plan], paths: &Paths) -> Result<(), CliError> {
+        let client = Client::new(paths, Deadline::Admin);
         for Step { secret, action, id, .. } in plans.iter().flat_map(|plan| &plan.steps) {
             let Some(id) = *id else { continue };
             let told = match action {
@@ -92,7 +92,7 @@ impl Done {
     }
 
     /// Podman writes its record once for each new secret; there is no way to make several at once.
-    fn create(&mut self, found: &Found, plans: &[Plan], paths: &Paths) -> Result<(), Failure> {
+    fn create(&mut self, found: &Found, plans: &[Plan], paths: &Paths) -> Result<(), CliError> {
         let steps = plans.iter().flat_map(|plan| &plan.steps);
         let new: Vec<_> = steps.filter(|step| step.action == Action::Create).collect();
         let progress = Progress::of("secrets registered with podman", new.len());
@@ -115,9 +115,9 @@ impl Done {
     fn note_created(
         &mut self,
         name: &str,
-        made: Result<podman::Running, Failure>,
+        made: Result<podman::Running, CliError>,
         paths: &Paths,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliError> {
         match made.and_then(podman::Running::finish) {
             Ok(()) => {
                 self.podman_writes += 1;
@@ -126,7 +126,7 @@ impl Done {
             Err(failure) => {
                 self.failed.insert(name.to_owned(), failure.to_string());
                 // Without psid, each of the others would take podman ten seconds.
-                Client::new(paths, Patience::Probe).health()?;
+                Client::new(paths, Deadline::Probe).health()?;
             }
         }
         Ok(())
@@ -171,7 +171,7 @@ impl Done {
     }
 
     /// What a container still has is needed at its next exec or healthcheck, so it stays.
-    fn remove(&mut self, plans: &[Plan]) -> Result<(), Failure> {
+    fn remove(&mut self, plans: &[Plan]) -> Result<(), CliError> {
         let mut doomed: Vec<&str> = Vec::new();
         for plan in plans {
             let path = plan.drop_in.path.display().to_string();

@@ -22,8 +22,8 @@ use rustix::fs::{FlockOperation, flock};
 use crate::admin::names;
 use crate::admin::progress::Progress;
 use crate::args::SetupOptions;
-use crate::client::{Client, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline};
+use crate::failure::CliError;
 use crate::podman::{self, Commands};
 use crate::stdio;
 use apply::{Done, apply};
@@ -32,7 +32,7 @@ use reconcile::{Found, Plan};
 
 const TITLE: &str = "setup";
 
-pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), Failure> {
+pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), CliError> {
     let quadlets = options.quadlets.clone().unwrap_or_else(|| paths.quadlets.clone());
     let commands = Commands::of(options.program.as_deref(), paths)?;
     let _alone = if options.dry_run { None } else { Some(lock(&quadlets)?) };
@@ -56,7 +56,7 @@ pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), Failure> 
 }
 
 /// Two setups at once would undo each other's work.
-fn lock(quadlets: &Path) -> Result<File, Failure> {
+fn lock(quadlets: &Path) -> Result<File, CliError> {
     let folder = fs::create_dir_all(quadlets).and_then(|()| File::open(quadlets));
     let locked = folder.and_then(|folder| {
         flock(&folder, FlockOperation::LockExclusive)?;
@@ -64,7 +64,7 @@ fn lock(quadlets: &Path) -> Result<File, Failure> {
     });
     locked.map_err(|cause| {
         let what = format!("the quadlets' folder {}", quadlets.display());
-        Failure::io(&what, &cause, "run it as the owner of the quadlets")
+        CliError::io(&what, &cause, "run it as the owner of the quadlets")
     })
 }
 
@@ -73,8 +73,8 @@ fn look(
     quadlets: &Path,
     commands: Commands,
     accept_removals: bool,
-) -> Result<Found, Failure> {
-    let client = Client::new(paths, Patience::Admin);
+) -> Result<Found, CliError> {
+    let client = Client::new(paths, Deadline::Admin);
     let mut progress: Option<Progress> = None;
     let (mut count, mut held) = (0, Vec::new());
     let planned = client.plan(true, &mut |source| {
@@ -92,7 +92,7 @@ fn look(
     let graph_root = podman::about()?.graph_root;
     let nameless = podman::nameless(&graph_root).map_err(|cause| {
         let what = format!("podman's record in {}", graph_root.display());
-        Failure::io(&what, &cause, "run it again, as podman's user")
+        CliError::io(&what, &cause, "run it again, as podman's user")
     })?;
     let mut drop_ins = DropIn::all_of_ours(quadlets);
     for workload in planned.iter().filter(|workload| workload.error.is_empty()) {
@@ -138,20 +138,20 @@ fn note_names(paths: &Paths, found: &Found, done: &Done) {
 }
 
 /// Errors first, then sources that did not answer; drift is what a dry run looks for.
-fn verdict_of_dry_run(found: &Found, plans: &[Plan]) -> Result<(), Failure> {
+fn verdict_of_dry_run(found: &Found, plans: &[Plan]) -> Result<(), CliError> {
     let is_clean = drift::drift(found, plans).is_empty();
     if !is_clean || plans.iter().any(|plan| !plan.errors.is_empty()) {
-        return Err(Failure::silent(Exit::Drift));
+        return Err(CliError::silent(Exit::Drift));
     }
     untrusted(plans)
 }
 
-fn verdict(found: &Found, plans: &[Plan], done: &Done, prune: bool) -> Result<(), Failure> {
+fn verdict(found: &Found, plans: &[Plan], done: &Done, prune: bool) -> Result<(), CliError> {
     let errors = plans.iter().map(|plan| plan.errors.len()).sum::<usize>() + done.failed.len();
     if errors > 0 {
         let what =
             if errors == 1 { "1 thing was".to_owned() } else { format!("{errors} things were") };
-        return Err(Failure::new(
+        return Err(CliError::new(
             Exit::BadInput,
             format!("{what} not done, and everything else was"),
             "see the lines that begin with `error`",
@@ -162,11 +162,11 @@ fn verdict(found: &Found, plans: &[Plan], done: &Done, prune: bool) -> Result<()
         return Ok(());
     }
     if let Some(held) = found.held.first() {
-        return Err(Failure::told(Exit::TryLater, held));
+        return Err(CliError::told(Exit::TryLater, held));
     }
     let doubted = plans.iter().find_map(|plan| Some((plan, plan.doubted.as_ref()?)));
     if let Some((plan, why)) = doubted {
-        return Err(Failure::new(
+        return Err(CliError::new(
             Exit::Drift,
             format!("nothing of {} was pruned: {why}", plan.name),
             "if that is right, run it again with --accept-removals",
@@ -174,14 +174,14 @@ fn verdict(found: &Found, plans: &[Plan], done: &Done, prune: bool) -> Result<()
     }
     if !done.kept.is_empty() {
         let what = "not everything that is gone was removed";
-        return Err(Failure::new(Exit::Drift, what, "see the lines that begin with `kept`"));
+        return Err(CliError::new(Exit::Drift, what, "see the lines that begin with `kept`"));
     }
     Ok(())
 }
 
-fn untrusted(plans: &[Plan]) -> Result<(), Failure> {
+fn untrusted(plans: &[Plan]) -> Result<(), CliError> {
     match plans.iter().find_map(|plan| plan.untrusted.as_ref()) {
-        Some(why) => Err(Failure::new(
+        Some(why) => Err(CliError::new(
             Exit::TryLater,
             format!("not every source answered: {why}"),
             "what is known is set up; run it again later",

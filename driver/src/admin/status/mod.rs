@@ -11,18 +11,18 @@ use psi_common::{CacheHeader, Exit, Paths};
 use psi_proto::v1::{StatusResponse, Verdict};
 use serde_json::json;
 
-use crate::client::{Client, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline};
+use crate::failure::CliError;
 use crate::stdio;
 use report::as_json;
 use text::{ago, as_text, size};
 
-pub(crate) fn run(paths: &Paths, verify: bool, json: bool) -> Result<(), Failure> {
-    match Client::new(paths, Patience::Probe).status(verify) {
+pub(crate) fn run(paths: &Paths, verify: bool, json: bool) -> Result<(), CliError> {
+    match Client::new(paths, Deadline::Probe).status(verify) {
         Ok(status) => {
             stdio::write_text(&if json { as_json(&status) } else { as_text(&status, now()) })?;
             verified(&status)?;
-            if is_well(&status) { Ok(()) } else { Err(Failure::silent(Exit::Drift)) }
+            if is_well(&status) { Ok(()) } else { Err(CliError::silent(Exit::Drift)) }
         }
         Err(down) if down.exit() == Exit::NoDaemon && !verify => from_header(paths, json, down),
         Err(failure) => Err(failure),
@@ -42,9 +42,9 @@ fn is_well(status: &StatusResponse) -> bool {
         && status.providers.iter().all(|provider| provider.up() != Verdict::No)
 }
 
-fn verified(status: &StatusResponse) -> Result<(), Failure> {
+fn verified(status: &StatusResponse) -> Result<(), CliError> {
     match &status.verify {
-        Some(result) if !result.ok => Err(Failure::new(
+        Some(result) if !result.ok => Err(CliError::new(
             Exit::Drift,
             format!("verification failed: {}", result.detail),
             "psid keeps serving from RAM and writes the file anew at the next change",
@@ -53,16 +53,16 @@ fn verified(status: &StatusResponse) -> Result<(), Failure> {
     }
 }
 
-fn from_header(paths: &Paths, json: bool, down: Failure) -> Result<(), Failure> {
+fn from_header(paths: &Paths, json: bool, down: CliError) -> Result<(), CliError> {
     let path = paths.cache_file();
     let Ok(mut file) = File::open(&path) else { return Err(down) };
     let read =
-        |cause| Failure::io(&format!("reading {}", path.display()), &cause, "run it as root");
+        |cause| CliError::io(&format!("reading {}", path.display()), &cause, "run it as root");
     let mut begin = Vec::with_capacity(CacheHeader::LEN);
     file.by_ref().take(CacheHeader::LEN as u64).read_to_end(&mut begin).map_err(read)?;
     let meta = file.metadata().map_err(read)?;
     let header = CacheHeader::parse(&begin).map_err(|error| {
-        Failure::new(
+        CliError::new(
             Exit::NoDaemon,
             format!("psid is down, and {} is {error}", path.display()),
             "start psid: it serves live and sets the file aside",
@@ -93,5 +93,5 @@ fn from_header(paths: &Paths, json: bool, down: Failure) -> Result<(), Failure> 
             size(meta.len()),
         )
     })?;
-    Err(Failure::silent(Exit::NoDaemon))
+    Err(CliError::silent(Exit::NoDaemon))
 }

@@ -7,8 +7,8 @@ mod rendered;
 use psi_common::{Exit, Paths, SecretBytes};
 use psi_proto::v1::{PlannedSecret, PlannedWorkload};
 
-use crate::client::{Client, Key, Patience};
-use crate::failure::Failure;
+use crate::client::{Client, Deadline, Key};
+use crate::failure::CliError;
 use crate::stdio;
 
 /// The workloads that are named; without a name, the only one that there is.
@@ -16,7 +16,7 @@ fn workloads(
     client: &Client,
     names: &[String],
     title: &str,
-) -> Result<Vec<PlannedWorkload>, Failure> {
+) -> Result<Vec<PlannedWorkload>, CliError> {
     let mut all = client.plan(true, &mut |_| {})?;
     let known: Vec<String> = all.iter().map(|workload| workload.name.clone()).collect();
     let known = known.join(", ");
@@ -26,13 +26,13 @@ fn workloads(
         } else {
             format!("which of {known}?")
         };
-        return Err(Failure::new(Exit::Usage, what, "name one with --workload"));
+        return Err(CliError::new(Exit::Usage, what, "name one with --workload"));
     }
     if let Some(unknown) =
         names.iter().find(|name| all.iter().all(|workload| workload.name != **name))
     {
         let what = format!("the config has no workload {}", unknown.escape_debug());
-        return Err(Failure::new(Exit::BadInput, what, format!("it has {known}")));
+        return Err(CliError::new(Exit::BadInput, what, format!("it has {known}")));
     }
     all.retain(|workload| names.is_empty() || names.contains(&workload.name));
     for workload in &all {
@@ -43,23 +43,23 @@ fn workloads(
 
 /// In an outage, what is known is served, unless something of it is known to be missing: a key of one source
 /// may shadow another one's.
-fn check(workload: &PlannedWorkload, title: &str) -> Result<(), Failure> {
+fn check(workload: &PlannedWorkload, title: &str) -> Result<(), CliError> {
     let PlannedWorkload { name, error, untrusted, missing, secrets, .. } = workload;
     if !error.is_empty() {
-        return Err(Failure::told(Exit::BadInput, error.as_str()));
+        return Err(CliError::told(Exit::BadInput, error.as_str()));
     }
     if untrusted.is_empty() {
         return Ok(());
     }
     if secrets.is_empty() {
-        return Err(Failure::new(
+        return Err(CliError::new(
             Exit::TryLater,
             format!("nothing is known of {name}: {untrusted}"),
             "try again when the provider is back",
         ));
     }
     if !missing.is_empty() {
-        return Err(Failure::new(
+        return Err(CliError::new(
             Exit::TryLater,
             format!("psid lacks {missing}, which {name} needs: {untrusted}"),
             "try again when the provider is back",
@@ -69,14 +69,14 @@ fn check(workload: &PlannedWorkload, title: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn value(client: &Client, secret: &PlannedSecret) -> Result<SecretBytes, Failure> {
+fn value(client: &Client, secret: &PlannedSecret) -> Result<SecretBytes, CliError> {
     client.lookup(&Key::Name(secret.reference.clone())).map_err(|failure| {
         let exit = failure.exit();
-        Failure::told(exit, format!("{}: {failure}", secret.key.escape_debug()))
+        CliError::told(exit, format!("{}: {failure}", secret.key.escape_debug()))
     })
 }
 
 /// Time for as many lookups as there are.
 fn client(paths: &Paths) -> Client {
-    Client::new(paths, Patience::Admin)
+    Client::new(paths, Deadline::Admin)
 }

@@ -10,16 +10,16 @@ use rustix::process::geteuid;
 use super::rendered::Rendered;
 use super::{client, value, workloads};
 use crate::args::RenderOptions;
-use crate::failure::Failure;
+use crate::failure::CliError;
 use crate::stdio;
 
 const TITLE: &str = "render";
 
-pub(crate) fn run(paths: &Paths, options: &RenderOptions) -> Result<(), Failure> {
+pub(crate) fn run(paths: &Paths, options: &RenderOptions) -> Result<(), CliError> {
     let path = &options.folder;
     let rendered = open(path, options)?;
     if !options.force && !rendered.is_in_ram().map_err(|cause| failed(path, &cause))? {
-        return Err(Failure::new(
+        return Err(CliError::new(
             Exit::BadInput,
             format!("{} is on a disk, where secrets would stay", path.display()),
             "take a directory below /run or on another tmpfs, or --force",
@@ -34,27 +34,27 @@ pub(crate) fn run(paths: &Paths, options: &RenderOptions) -> Result<(), Failure>
         path.display()
     ))?;
     // Each was named on stderr already.
-    if left_out == 0 { Ok(()) } else { Err(Failure::silent(Exit::Drift)) }
+    if left_out == 0 { Ok(()) } else { Err(CliError::silent(Exit::Drift)) }
 }
 
 /// Opens the directory so that nobody else can put a link or another file in a secret's place, then or later.
-fn open(path: &Path, options: &RenderOptions) -> Result<Rendered, Failure> {
+fn open(path: &Path, options: &RenderOptions) -> Result<Rendered, CliError> {
     let trust = Trust { owner: geteuid().as_raw(), is_private: true };
     let directory = walk::make_directory(path, trust).map_err(|error: WalkError| {
         if error.is_untrusted() {
-            return Failure::new(
+            return CliError::new(
                 Exit::BadInput,
                 format!("secrets for {} would not be safe there: {error}", path.display()),
                 "take a directory that only you or root can change, and whose parents are so too",
             );
         }
-        Failure::new(Exit::Io, error.to_string(), "check the path; its parent must be there")
+        CliError::new(Exit::Io, error.to_string(), "check the path; its parent must be there")
     })?;
     Ok(Rendered::new(directory, options.mode, options.owner))
 }
 
-fn failed(path: &Path, cause: &std::io::Error) -> Failure {
-    Failure::io(&path.display().to_string(), cause, "check the directory")
+fn failed(path: &Path, cause: &std::io::Error) -> CliError {
+    CliError::io(&path.display().to_string(), cause, "check the directory")
 }
 
 /// What is to be in the directory.
@@ -68,7 +68,7 @@ struct Fetched {
 }
 
 /// All of them, before any file is touched.
-fn fetch(paths: &Paths, options: &RenderOptions) -> Result<Fetched, Failure> {
+fn fetch(paths: &Paths, options: &RenderOptions) -> Result<Fetched, CliError> {
     let client = client(paths);
     let mut values = BTreeMap::new();
     let mut left_out = 0;

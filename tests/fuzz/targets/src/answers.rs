@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use psi_common::SecretBytes;
-use psi_daemon::cache::{Cache, Policy, Taking, Ticket};
+use psi_daemon::cache::{Cache, FetchEpoch, Policy, ReconcileOptions};
 use psi_daemon::model::clock;
 use psi_daemon::model::reference::{Listing, Reference};
 use psi_daemon::provider::infisical::{AwsIam, Azure, Gcp, Method};
@@ -161,7 +161,7 @@ impl<'a> Asked<'a> {
             let members = [("project", self.project.as_str()), ("path", "/app"), ("key", "KEY")];
             let reference = Reference::new("infisical", members);
             return provider
-                .fetch(&reference, Ticket::default())
+                .fetch(&reference, FetchEpoch::default())
                 .await
                 .map(|fetched| Got::Value(fetched.value));
         }
@@ -245,8 +245,13 @@ fn keep(listing: Listing) {
     assert_eq!(found.len(), listing.found.len(), "one secret, one value");
     assert!(found.iter().all(|at| at.path.starts_with('/') && !at.path.contains("//")));
     let now = clock::now();
-    let taking =
-        Taking { ticket: cache.ticket(), began: now, now, accept: false, wanted: &|_| true };
+    let taking = ReconcileOptions {
+        epoch: cache.begin_fetch(),
+        began: now,
+        now,
+        accept: false,
+        wanted: &|_| true,
+    };
     let counts = cache.replace(listing, &taking);
     assert_eq!((counts.added, cache.len()), (found.len() as u64, found.len()));
 }

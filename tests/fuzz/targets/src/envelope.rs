@@ -5,7 +5,9 @@ use std::time::Duration;
 use psi_common::{BackendTag, SecretBytes};
 use psi_daemon::cache::{Cache, Policy, Snapshot};
 use psi_daemon::crypto::aead::DataKey;
-use psi_daemon::crypto::envelope::{BackendPart, Content, Envelope, EnvelopeError, Vault};
+use psi_daemon::crypto::envelope::{
+    AadContext, Envelope, EnvelopeError, Keyring, WrappedKeyHeader,
+};
 use psi_daemon::model::clock::{self, Timestamp};
 use psi_daemon::storage::payload;
 
@@ -14,7 +16,7 @@ use crate::{Body, assert_words, choice, world};
 /// The id of the vectors' literal.
 const ID: &str = "0f1e2d3c4b5a69788796a5b4c";
 const ID_LEN: usize = ID.len();
-const CONTENTS: [Content<'_>; 2] = [Content::Cache, Content::Literal(ID)];
+const CONTENTS: [AadContext<'_>; 2] = [AadContext::Cache, AadContext::Literal(ID)];
 
 /// 0: a payload behind a good seal. 1: a header's part in front of a good body. 2: a file under another
 /// id. Anything else is a file as it stands: those begin with a P.
@@ -29,15 +31,15 @@ pub(crate) fn open() -> Body {
 }
 
 struct Sealed {
-    vault: Vault,
+    vault: Keyring,
     /// Every file that was ever sealed under the vectors' key.
     known: Vec<Vec<u8>>,
 }
 
-fn vault(part: Vec<u8>) -> Vault {
+fn vault(part: Vec<u8>) -> Keyring {
     let key = SecretBytes::new(include_bytes!("../../../vectors/key").to_vec());
     let key = DataKey::from_secret(&key).unwrap();
-    Vault::new(key, BackendPart { tag: BackendTag::Tpm, bytes: part })
+    Keyring::new(key, WrappedKeyHeader { tag: BackendTag::Tpm, bytes: part })
 }
 
 impl Sealed {
@@ -55,11 +57,11 @@ impl Sealed {
     fn under_another_id(&self, rest: &[u8]) {
         let Some((id, file)) = rest.split_at_checked(ID_LEN) else { return };
         let id = String::from_utf8_lossy(id);
-        let opened = self.judge(Content::Literal(&id), file);
+        let opened = self.judge(AadContext::Literal(&id), file);
         assert!(!opened || id == ID, "the literal of {ID} opens as {id}");
     }
 
-    fn judge(&self, content: Content<'_>, file: &[u8]) -> bool {
+    fn judge(&self, content: AadContext<'_>, file: &[u8]) -> bool {
         match self.vault.open(content, file) {
             Ok(_) => {
                 assert!(self.known.iter().any(|known| known == file), "a forgery opens");
@@ -87,10 +89,10 @@ fn with_part(part: &[u8]) {
 
 /// Whatever a later psid, or one with a defect, sealed: it is understood and survives being written
 /// again, or is refused with a reason. Nothing is served that was not in it.
-fn behind_a_good_seal(vault: &Vault, plaintext: &[u8]) {
+fn behind_a_good_seal(vault: &Keyring, plaintext: &[u8]) {
     let plaintext = SecretBytes::new(plaintext.to_vec());
-    let file = vault.seal(Content::Cache, &plaintext).unwrap();
-    let opened = vault.open(Content::Cache, &file).unwrap();
+    let file = vault.seal(AadContext::Cache, &plaintext).unwrap();
+    let opened = vault.open(AadContext::Cache, &file).unwrap();
     assert!(opened.same_as(&plaintext));
     match payload::decode(&opened) {
         Ok(snapshot) => survives(snapshot),

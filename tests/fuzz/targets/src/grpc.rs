@@ -6,7 +6,7 @@ use std::time::Duration;
 use h2::client::SendRequest;
 use http::{HeaderMap, Request};
 use psi_daemon::keys::credential::{Creds, Scope};
-use psi_daemon::runtime::build::{self, Surroundings};
+use psi_daemon::runtime::build::{self, Environment};
 use psi_daemon::{grpc, runtime::listener};
 use psi_mutation::frames;
 use tempfile::TempDir;
@@ -70,7 +70,7 @@ impl Psid {
     fn start() -> Self {
         let (runtime, folder) = (world::runtime(), world::folder());
         std::fs::write(folder.path().join("psi-cache-key"), [7; 32]).unwrap();
-        let surroundings = Surroundings::new(
+        let surroundings = Environment::new(
             world::paths(folder.path()),
             Some(folder.path().to_owned()),
             Creds::Child(Scope::System),

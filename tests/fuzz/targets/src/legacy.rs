@@ -1,7 +1,7 @@
 //! What the Python PSI left: version 1 of `cache.enc`, the hybrid envelope in it, and mappings.
 
 use psi_common::SecretBytes;
-use psi_daemon::crypto::aead::{DataKey, Sealer};
+use psi_daemon::crypto::aead::{Aead, DataKey};
 use psi_daemon::crypto::hybrid::Hybrid;
 use psi_daemon::legacy::{self, LegacyError, SealedCache, mapping};
 use psi_daemon::model::reference::Reference;
@@ -39,7 +39,7 @@ fn mapped(bytes: &[u8]) {
 
 fn behind_a_good_seal(key: &DataKey, json: &[u8]) {
     let mut file = [HEADER, &NONCE].concat();
-    Sealer::new(key).seal(NONCE, &[], &SecretBytes::new(json.to_vec()), &mut file);
+    Aead::new(key).seal(NONCE, &[], &SecretBytes::new(json.to_vec()), &mut file);
     assert!(legacy::is_old_cache(&file));
     let cache = match SealedCache::parse(&file).unwrap().open(key) {
         Ok(cache) => cache,

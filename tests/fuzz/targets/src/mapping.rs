@@ -9,9 +9,9 @@ use psi_common::{BackendTag, SecretBytes, SecretId};
 use psi_daemon::cache::shared::SharedCache;
 use psi_daemon::cache::{Cache, Policy};
 use psi_daemon::crypto::aead::DataKey;
-use psi_daemon::crypto::envelope::{BackendPart, Vault};
-use psi_daemon::lookup::{Kind, Service, ServiceError, Wanted};
-use psi_daemon::model::clock::{self, Moment};
+use psi_daemon::crypto::envelope::{Keyring, WrappedKeyHeader};
+use psi_daemon::lookup::{Kind, SecretSelector, Service, ServiceError};
+use psi_daemon::model::clock::{self, Now};
 use psi_daemon::model::reference::Reference;
 use psi_daemon::registry::reference_file::{ReferenceFile, ReferenceFileError};
 use psi_daemon::registry::{Keys, Registered, Registry};
@@ -36,7 +36,7 @@ pub(crate) fn open() -> Body {
 struct Psi {
     runtime: Runtime,
     folder: TempDir,
-    vault: Arc<Vault>,
+    vault: Arc<Keyring>,
     service: Service,
     id: SecretId,
 }
@@ -45,7 +45,7 @@ impl Psi {
     fn new() -> Self {
         let folder = world::folder();
         let key = DataKey::generate().unwrap();
-        let vault = Vault::new(key, BackendPart { tag: BackendTag::Tpm, bytes: Vec::new() });
+        let vault = Keyring::new(key, WrappedKeyHeader { tag: BackendTag::Tpm, bytes: Vec::new() });
         let vault = Arc::new(vault);
         let registry = Arc::new(Registry::open(folder.path(), Keys::Open(Arc::clone(&vault))));
         let cache = Arc::new(SharedCache::new(Cache::new(
@@ -110,14 +110,14 @@ impl Psi {
         let now = clock::now();
         let _ = self.runtime.block_on(self.service.registry.delete(self.id, now, true)).unwrap();
         let hour = Duration::from_secs(3_600);
-        self.service.registry.purge(Moment { tick: now.tick.after(hour), ..now });
+        self.service.registry.purge(Now { tick: now.tick.after(hour), ..now });
     }
 
     /// A reference that is taken leads to one place, however often it is asked.
     fn look_up(&self, name: &str) {
         let now = clock::now();
         let deadline = now.mono + Duration::from_secs(10);
-        let wanted = Wanted::Name(name.to_owned());
+        let wanted = SecretSelector::Name(name.to_owned());
         match self.runtime.block_on(self.service.lookup(&wanted, now, deadline)) {
             Ok(value) => assert_eq!(value.secret().expose_secret(), world::VALUE),
             Err(error) => {

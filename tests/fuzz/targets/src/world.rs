@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use psi_common::{Paths, SecretBytes};
-use psi_daemon::cache::{Boot, Ticket};
+use psi_daemon::cache::{BootId, FetchEpoch};
 use psi_daemon::config::Config;
-use psi_daemon::model::reference::{Coordinates, Extent, Listing, Realm, Reference};
+use psi_daemon::model::reference::{CacheKey, Listing, ListingScope, Namespace, Reference};
 use psi_daemon::provider::infisical::{
     Infisical, Method, Project, SecretSource, UniversalAuth, token_source,
 };
@@ -101,8 +101,8 @@ pub(crate) fn upstreams() -> Upstreams {
 }
 
 /// A boot of the host.
-pub(crate) fn boot() -> Boot {
-    Boot(NonZeroU64::MIN)
+pub(crate) fn boot() -> BootId {
+    BootId(NonZeroU64::MIN)
 }
 
 /// Takes the references that Infisical takes, and gives [`VALUE`] for each.
@@ -110,15 +110,15 @@ struct AtHand(Infisical);
 
 #[async_trait]
 impl SecretProvider for AtHand {
-    fn accept(&self, reference: &Reference) -> Result<Coordinates, String> {
+    fn accept(&self, reference: &Reference) -> Result<CacheKey, String> {
         self.0.accept(reference)
     }
 
-    async fn fetch(&self, _: &Reference, _: Ticket) -> Result<Fetched, ProviderError> {
+    async fn fetch(&self, _: &Reference, _: FetchEpoch) -> Result<Fetched, ProviderError> {
         Ok(SecretBytes::new(VALUE.to_vec()).into())
     }
 
-    fn extent(&self, source: &Source) -> Result<Extent, String> {
+    fn extent(&self, source: &Source) -> Result<ListingScope, String> {
         self.0.extent(source)
     }
 
@@ -126,11 +126,11 @@ impl SecretProvider for AtHand {
         let extent = self.extent(source).map_err(ProviderError::Misbehaved)?;
         // What can be fetched is listed, too: else it would be taken for gone.
         let (realm, path) = (extent.realm.clone(), extent.path.clone());
-        let found = (Coordinates::new(realm, path, "KEY"), SecretBytes::new(VALUE.into()));
+        let found = (CacheKey::new(realm, path, "KEY"), SecretBytes::new(VALUE.into()));
         Ok(Listing { extents: vec![extent], found: vec![found], ..Listing::default() }.into())
     }
 
-    fn knows(&self, realm: &Realm) -> bool {
+    fn knows(&self, realm: &Namespace) -> bool {
         self.0.knows(realm)
     }
 

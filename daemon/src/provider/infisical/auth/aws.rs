@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use super::Method;
 use super::imds::{Imds, Role};
 use crate::model::clock;
-use crate::provider::infisical::client::{Proof, SecretText};
+use crate::provider::infisical::client::{LoginRequest, SecretText};
 use crate::provider::infisical::response::ApiError;
 
 const BODY: &str = "Action=GetCallerIdentity&Version=2011-06-15";
@@ -63,8 +63,8 @@ impl Method for AwsIam {
             .into()
     }
 
-    async fn proof(&self, near: &Client) -> Result<Proof, ApiError> {
-        let imds = Imds::open(near, &self.metadata_url).await?;
+    async fn proof(&self, metadata: &Client) -> Result<LoginRequest, ApiError> {
+        let imds = Imds::open(metadata, &self.metadata_url).await?;
         let region = match &self.region {
             Some(region) => region.clone(),
             None => imds.region().await?,
@@ -77,7 +77,11 @@ impl Method for AwsIam {
     }
 }
 
-fn proof(identity_id: &str, headers: Map<String, Value>, session_token: SecretBytes) -> Proof {
+fn proof(
+    identity_id: &str,
+    headers: Map<String, Value>,
+    session_token: SecretBytes,
+) -> LoginRequest {
     let authorization = headers["Authorization"].as_str().unwrap_or_default();
     let signature = authorization.rsplit('=').next().unwrap_or_default().as_bytes().to_vec();
     let headers = BASE64_STANDARD.encode(Value::Object(headers).to_string());
@@ -89,7 +93,7 @@ fn proof(identity_id: &str, headers: Map<String, Value>, session_token: SecretBy
     });
     let secrets = vec![headers.into_bytes(), signature].into_iter().map(SecretBytes::new);
     let secrets = secrets.chain([session_token]).collect();
-    Proof { route: "aws-auth", body, secrets, expired: false, hint_at_500: Some(HINT) }
+    LoginRequest { route: "aws-auth", body, secrets, expired: false, hint_at_500: Some(HINT) }
 }
 
 impl Role {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::metadata::{Answer, ask};
 use super::{Method, jwt};
-use crate::provider::infisical::client::{Proof, SecretText, below};
+use crate::provider::infisical::client::{LoginRequest, SecretText, below};
 use crate::provider::infisical::response::{ApiError, one_line};
 
 const PATH: [&str; 4] = ["metadata", "identity", "oauth2", "token"];
@@ -57,13 +57,13 @@ impl Method for Azure {
             .into()
     }
 
-    async fn proof(&self, near: &Client) -> Result<Proof, ApiError> {
+    async fn proof(&self, metadata: &Client) -> Result<LoginRequest, ApiError> {
         let mut url = below(&self.metadata_url, &PATH)?;
         url.query_pairs_mut()
             .append_pair("api-version", "2018-02-01")
             .append_pair("resource", &self.resource)
             .extend_pairs(self.client_id.iter().map(|id| ("client_id", id)));
-        let answer = ask(near.get(url).header("Metadata", "true")).await?;
+        let answer = ask(metadata.get(url).header("Metadata", "true")).await?;
         if answer.status != StatusCode::OK {
             return Err(refusal(&answer));
         }

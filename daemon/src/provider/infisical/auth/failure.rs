@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::provider::infisical::client::Proof;
+use crate::provider::infisical::client::LoginRequest;
 use crate::provider::infisical::response::ApiError;
 use crate::storage::refusals::Hold;
 
@@ -36,7 +36,7 @@ pub(super) struct Pause {
 }
 
 /// What the failure of a login with this proof means. A refusal is no word about any secret.
-pub(super) fn judge(error: ApiError, proof: &Proof, share: f64) -> LoginFailure {
+pub(super) fn judge(error: ApiError, proof: &LoginRequest, share: f64) -> LoginFailure {
     match error {
         ApiError::Token(why)
         | ApiError::Denied(why)
@@ -112,9 +112,15 @@ mod tests {
 
     use super::*;
 
-    fn proof(hint_at_500: Option<&'static str>, expired: bool) -> Proof {
+    fn proof(hint_at_500: Option<&'static str>, expired: bool) -> LoginRequest {
         let secrets = vec![SecretBytes::new("a".into())];
-        Proof { route: "gcp-auth", body: serde_json::Value::Null, secrets, expired, hint_at_500 }
+        LoginRequest {
+            route: "gcp-auth",
+            body: serde_json::Value::Null,
+            secrets,
+            expired,
+            hint_at_500,
+        }
     }
 
     fn judged(error: ApiError) -> LoginFailure {

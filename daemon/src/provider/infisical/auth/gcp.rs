@@ -7,7 +7,7 @@ use reqwest::{Client, StatusCode, Url};
 
 use super::metadata::ask;
 use super::{Method, jwt};
-use crate::provider::infisical::client::{Proof, below};
+use crate::provider::infisical::client::{LoginRequest, below};
 use crate::provider::infisical::response::ApiError;
 
 /// A server must say by this header that it is a metadata server, and so must who asks it.
@@ -42,12 +42,12 @@ impl Method for Gcp {
             .into()
     }
 
-    async fn proof(&self, near: &Client) -> Result<Proof, ApiError> {
+    async fn proof(&self, metadata: &Client) -> Result<LoginRequest, ApiError> {
         let mut url = below(&self.metadata_url, &PATH)?;
         url.query_pairs_mut()
             .append_pair("audience", &self.identity_id)
             .append_pair("format", "full");
-        let answer = ask(near.get(url).header(FLAVOR.0, FLAVOR.1)).await?;
+        let answer = ask(metadata.get(url).header(FLAVOR.0, FLAVOR.1)).await?;
         let token = answer.given(|code| match code {
             StatusCode::NOT_FOUND => "the machine has no service account; attach one",
             _ => "it gives no identity token",

@@ -18,7 +18,7 @@ const NO_ROLE: &str = "the instance has no IAM role; attach one";
 
 /// A session.
 pub(super) struct Imds<'a> {
-    near: &'a Client,
+    metadata: &'a Client,
     base: &'a Url,
     token: HeaderValue,
 }
@@ -41,8 +41,8 @@ struct Outcome {
 
 impl<'a> Imds<'a> {
     /// Opens a session.
-    pub(super) async fn open(near: &'a Client, base: &'a Url) -> Result<Self, ApiError> {
-        let request = near.put(below(base, &["latest", "api", "token"])?);
+    pub(super) async fn open(metadata: &'a Client, base: &'a Url) -> Result<Self, ApiError> {
+        let request = metadata.put(below(base, &["latest", "api", "token"])?);
         let answer =
             ask(request.header("X-aws-ec2-metadata-token-ttl-seconds", SESSION_SECONDS)).await?;
         let none = "it opens no session (IMDSv2)";
@@ -53,7 +53,7 @@ impl<'a> Imds<'a> {
         let mut token =
             HeaderValue::from_bytes(token.trim_ascii()).map_err(|_| answer.refusal(none))?;
         token.set_sensitive(true);
-        Ok(Self { near, base, token })
+        Ok(Self { metadata, base, token })
     }
 
     /// The region that the instance is in.
@@ -88,6 +88,6 @@ impl<'a> Imds<'a> {
 
     async fn get(&self, path: &[&str]) -> Result<Answer, ApiError> {
         let url = below(self.base, &[&["latest", "meta-data"], path].concat())?;
-        ask(self.near.get(url).header("X-aws-ec2-metadata-token", &self.token)).await
+        ask(self.metadata.get(url).header("X-aws-ec2-metadata-token", &self.token)).await
     }
 }

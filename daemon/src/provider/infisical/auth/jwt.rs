@@ -6,7 +6,7 @@ use psi_common::SecretBytes;
 use serde_json::{Value, json};
 
 use crate::model::clock::{self, Timestamp};
-use crate::provider::infisical::client::Proof;
+use crate::provider::infisical::client::LoginRequest;
 use crate::provider::infisical::response::ApiError;
 
 /// A login by a JWT. What is none is not sent: whatever answered may be no metadata service.
@@ -16,7 +16,7 @@ pub(super) fn proof(
     token: &[u8],
     origin: &str,
     hint_at_500: Option<&'static str>,
-) -> Result<Proof, ApiError> {
+) -> Result<LoginRequest, ApiError> {
     let token = token.trim_ascii();
     let text = std::str::from_utf8(token).ok().filter(|text| is_jwt(text)).ok_or_else(|| {
         ApiError::no_credential(format!("{origin} holds no token: it must be a JSON web token"))
@@ -25,7 +25,7 @@ pub(super) fn proof(
     let secrets = vec![SecretBytes::new(token.to_vec())];
     // It is sent all the same: the clock that counts is another one.
     let expired = end_in(text).is_some_and(|end| end <= clock::now().wall);
-    Ok(Proof { route, body, secrets, expired, hint_at_500 })
+    Ok(LoginRequest { route, body, secrets, expired, hint_at_500 })
 }
 
 /// When a token's own claims say that it ends.

@@ -9,7 +9,7 @@ use psi_common::SecretBytes;
 use reqwest::Client;
 
 use super::{Method, jwt};
-use crate::provider::infisical::client::Proof;
+use crate::provider::infisical::client::LoginRequest;
 use crate::provider::infisical::response::ApiError;
 
 /// An identity that is a service account.
@@ -41,7 +41,7 @@ impl Method for Kubernetes {
         format!("have kubelet project the service account's token to {}", self.token_file.display())
     }
 
-    async fn proof(&self, _: &Client) -> Result<Proof, ApiError> {
+    async fn proof(&self, _: &Client) -> Result<LoginRequest, ApiError> {
         let path = self.token_file.display();
         let token =
             tokio::fs::read(&self.token_file).await.map(SecretBytes::new).map_err(|error| {

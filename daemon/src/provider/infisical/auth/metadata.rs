@@ -126,7 +126,7 @@ mod tests {
             let _ = stream.write_all(answer.as_bytes()).await;
         });
         let api = Api::new("http://127.0.0.1:9", None, PATIENCE).unwrap();
-        let answer = ask(api.near().get(url)).await;
+        let answer = ask(api.metadata().get(url)).await;
         server.await.unwrap();
         answer
     }

@@ -15,7 +15,7 @@ mod universal;
 use async_trait::async_trait;
 use reqwest::Client;
 
-use super::client::Proof;
+use super::client::LoginRequest;
 use super::response::ApiError;
 
 pub use aws::AwsIam;
@@ -26,7 +26,7 @@ pub(super) use source::TokenSource;
 pub(super) use token::Token;
 pub use universal::{SecretSource, UniversalAuth};
 
-pub(super) use metadata::client as near_client;
+pub(super) use metadata::client as metadata_client;
 
 /// How a machine identity proves itself.
 #[async_trait]
@@ -47,6 +47,6 @@ pub trait Method: Send + Sync {
         self.remedy()
     }
 
-    /// What a login is to send. `near` is for the host's own metadata service.
-    async fn proof(&self, near: &Client) -> Result<Proof, ApiError>;
+    /// What a login is to send. `metadata` is for the host's own metadata service.
+    async fn proof(&self, metadata: &Client) -> Result<LoginRequest, ApiError>;
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::failure::{LoginFailure, Pause, chance, judge, span};
 use super::{Method, Token};
-use crate::provider::infisical::client::{Api, Proof};
+use crate::provider::infisical::client::{Api, LoginRequest};
 use crate::provider::infisical::response::ApiError;
 use crate::storage::refusals::{Hold, Refusal, Refusals};
 
@@ -131,7 +131,7 @@ impl TokenSource {
     }
 
     /// A token in place of one that was refused; `Err` when a login cannot help.
-    pub async fn instead_of(
+    pub async fn replace_rejected(
         &self,
         refused: &Arc<Token>,
         api: &Api,
@@ -232,7 +232,7 @@ impl TokenSource {
         state: &mut State,
         retry: bool,
     ) -> Result<Arc<Token>, ApiError> {
-        let proof = match self.method.proof(api.near()).await {
+        let proof = match self.method.proof(api.metadata()).await {
             Ok(proof) => proof,
             Err(error) => return Err(self.no_proof(state, error)),
         };
@@ -279,13 +279,13 @@ impl TokenSource {
     }
 
     /// What is remembered of this proof.
-    async fn refusal_of(&self, proof: &Proof) -> Option<Refusal> {
+    async fn refusal_of(&self, proof: &LoginRequest) -> Option<Refusal> {
         let (refusals, subject) = (self.refusals.clone(), self.subject.clone());
         let secret = self.remembered(proof);
         blocking(move || refusals.look_up(&subject, &secret)).await.flatten()
     }
 
-    async fn remember(&self, proof: &Proof, why: String, hold: Hold) -> Refusal {
+    async fn remember(&self, proof: &LoginRequest, why: String, hold: Hold) -> Refusal {
         let (refusals, subject) = (self.refusals.clone(), self.subject.clone());
         let (secret, words) = (self.remembered(proof), why.clone());
         let remembered = blocking(move || refusals.record(&subject, &secret, &words, hold)).await;
@@ -294,7 +294,7 @@ impl TokenSource {
 
     /// What the memory hashes: another secret need not wait. A token that is made anew for each login is
     /// no other secret.
-    fn remembered(&self, proof: &Proof) -> zeroize::Zeroizing<Vec<u8>> {
+    fn remembered(&self, proof: &LoginRequest) -> zeroize::Zeroizing<Vec<u8>> {
         let secret = proof.secrets.first().filter(|_| self.method.is_local());
         zeroize::Zeroizing::new(secret.map_or_else(Vec::new, |one| one.expose_secret().to_vec()))
     }

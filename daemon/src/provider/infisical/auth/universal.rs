@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Method;
 use crate::keys::credential::{Credential, form_fault};
-use crate::provider::infisical::client::Proof;
+use crate::provider::infisical::client::LoginRequest;
 use crate::provider::infisical::response::ApiError;
 
 /// An identity that has a client secret.
@@ -57,14 +57,20 @@ impl Method for UniversalAuth {
         }
     }
 
-    async fn proof(&self, _: &Client) -> Result<Proof, ApiError> {
+    async fn proof(&self, _: &Client) -> Result<LoginRequest, ApiError> {
         let secret = self.client_secret.read().await.map_err(ApiError::no_credential)?;
         let text = checked(&secret).map_err(|what| {
             ApiError::no_credential(format!("the client secret {what}, and was not sent"))
         })?;
         let body = json!({ "clientId": self.client_id, "clientSecret": text });
         let secrets = vec![secret];
-        Ok(Proof { route: "universal-auth", body, secrets, expired: false, hint_at_500: None })
+        Ok(LoginRequest {
+            route: "universal-auth",
+            body,
+            secrets,
+            expired: false,
+            hint_at_500: None,
+        })
     }
 }
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::auth::near_client;
+use super::auth::metadata_client;
 use super::response::{ApiError, answer, parse, root_cause};
 use versions::{Version, Versions};
 
@@ -30,7 +30,7 @@ pub(super) use url::below;
 pub struct Api {
     client: Client,
     /// For what is next to this host, and not for Infisical.
-    near: Client,
+    metadata: Client,
     base: Url,
     versions: Versions,
 }
@@ -44,7 +44,7 @@ pub struct Folder<'a> {
 }
 
 /// What a login sends.
-pub struct Proof {
+pub struct LoginRequest {
     /// The method, as the route names it.
     pub route: &'static str,
     /// The body.
@@ -103,15 +103,15 @@ impl Api {
         }
         let unusable = |error: reqwest::Error| format!("the TLS client: {}", root_cause(&error));
         let client = builder.build().map_err(unusable)?;
-        let near = near_client(agent()).map_err(unusable)?;
+        let metadata = metadata_client(agent()).map_err(unusable)?;
         let base = base.trim_end_matches('/').trim_end_matches("/api");
         let base = Url::parse(base).map_err(|error| format!("api_url '{base}': {error}"))?;
-        Ok(Self { client, near, base, versions: Versions::default() })
+        Ok(Self { client, metadata, base, versions: Versions::default() })
     }
 
     /// A client for what is next to this host: the metadata service that knows who it is.
-    pub fn near(&self) -> &Client {
-        &self.near
+    pub fn metadata(&self) -> &Client {
+        &self.metadata
     }
 
     /// Asks whether the server is up, as anybody may: the route has no rate limit and no login.
@@ -121,7 +121,7 @@ impl Api {
     }
 
     /// Logs a machine identity in.
-    pub async fn login(&self, proof: &Proof) -> Result<Login, ApiError> {
+    pub async fn login(&self, proof: &LoginRequest) -> Result<Login, ApiError> {
         let url = below(&self.base, &["api", "v1", "auth", proof.route, "login"])?;
         parse(answer(self.client.post(url).json(&proof.body), &proof.secrets).await?)
     }

@@ -2,10 +2,10 @@
 
 use tokio::time::Instant;
 
-use super::{STATUS_RESTS, STATUS_RESTS_IN_OUTAGE, Standing, Upstream, chance, tell_end};
-use crate::model::clock::Moment;
+use super::{BreakerState, STATUS_RESTS, STATUS_RESTS_IN_OUTAGE, Upstream, chance, tell_end};
+use crate::model::clock::Now;
 use crate::provider::ProviderError;
-use crate::provider::circuit_breaker::Pass;
+use crate::provider::circuit_breaker::CallPermit;
 use crate::provider::upstream::Call;
 
 /// A call that is out.
@@ -13,7 +13,7 @@ pub(super) struct CallGuard<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) call: &'a Call,
     /// The host's, and the directory's.
-    pub(super) passes: Option<(Pass, Option<Pass>)>,
+    pub(super) passes: Option<(CallPermit, Option<CallPermit>)>,
 }
 
 impl CallGuard<'_> {
@@ -46,13 +46,13 @@ impl CallGuard<'_> {
         mut self,
         answer: &Result<T, ProviderError>,
         status: Option<Result<(), ProviderError>>,
-        now: Moment,
+        now: Now,
     ) {
         let Some((pass, of_directory)) = self.passes.take() else { return };
         let (name, call) = (&self.upstream.name, self.call);
         let mut health = self.upstream.health();
         health.tally.count(answer);
-        let before = health.breaker.trouble().map(Standing::of).unwrap_or_default();
+        let before = health.breaker.trouble().map(BreakerState::of).unwrap_or_default();
         let ended = health.note_host(call, &pass, answer, status, now);
         let is_back = health.note_identity(call, answer, now.mono) || ended.is_some();
         if let Some(trouble) = ended {
@@ -62,15 +62,15 @@ impl CallGuard<'_> {
             health.directories.end(call, of_directory, answer, now, chance());
         }
         let why = health.breaker.trouble().map_or_else(String::new, |trouble| trouble.why.clone());
-        match health.breaker.trouble().map(Standing::of).unwrap_or_default() {
+        match health.breaker.trouble().map(BreakerState::of).unwrap_or_default() {
             same if same == before => {}
-            Standing::Outage => {
+            BreakerState::Outage => {
                 tracing::warn!("{name} is out, and what is cached is served: {why}");
             }
-            Standing::Asked => {
+            BreakerState::Asked => {
                 tracing::warn!("{name} asks us to wait, and what is cached is served: {why}");
             }
-            Standing::Well => {}
+            BreakerState::Well => {}
         }
         health.hear(name, answer, now.tick);
         drop(health);

@@ -10,11 +10,13 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::Tally;
+use super::ProviderCounters;
 use super::scopes::{Call, Directories, Pauses, Route, Suspects};
-use crate::model::clock::{Moment, Tick};
-use crate::model::reference::{Coordinates, Extent};
-use crate::provider::circuit_breaker::{Breaker, Caller, Pace, Pass, Permit, Trouble};
+use crate::model::clock::{BootInstant, Now};
+use crate::model::reference::{CacheKey, ListingScope};
+use crate::provider::circuit_breaker::{
+    BackoffPolicy, CallPermit, Caller, CircuitBreaker, Outage, Permit,
+};
 use crate::provider::{Keeping, ProviderError, SecretProvider};
 use guard::{CallGuard, is_of_directory, is_unclear};
 
@@ -44,9 +46,9 @@ pub struct Upstream {
 /// How a provider fares.
 pub struct Health {
     /// Whether its host may be asked.
-    pub breaker: Breaker,
+    pub breaker: CircuitBreaker,
     /// What its answers were.
-    pub tally: Tally,
+    pub tally: ProviderCounters,
     directories: Directories,
     suspects: Suspects,
     pauses: Pauses,
@@ -55,7 +57,7 @@ pub struct Health {
     status_asked: Option<Instant>,
     complaint: Option<String>,
     /// The complaint that the log knows, and since when.
-    told: Option<(String, Tick)>,
+    told: Option<(String, BootInstant)>,
 }
 
 /// Why a call brought nothing.
@@ -71,12 +73,12 @@ impl Upstream {
     /// A provider that was never asked.
     pub fn new(name: &str, provider: Box<dyn SecretProvider>) -> Self {
         let pace = match provider.keeping() {
-            Keeping::OnDisk => Pace::SERVER,
-            Keeping::InRam => Pace::DEVICE,
+            Keeping::OnDisk => BackoffPolicy::SERVER,
+            Keeping::InRam => BackoffPolicy::DEVICE,
         };
         let health = Health {
-            breaker: Breaker::new(pace),
-            tally: Tally::default(),
+            breaker: CircuitBreaker::new(pace),
+            tally: ProviderCounters::default(),
             directories: Directories::default(),
             suspects: Suspects::default(),
             pauses: Pauses::default(),
@@ -106,12 +108,12 @@ impl Upstream {
     }
 
     /// A lookup of one key.
-    pub fn call_for_key(&self, at: &Coordinates) -> Call {
+    pub fn call_for_key(&self, at: &CacheKey) -> Call {
         Call::for_key(at, self.provider.identity(&at.realm))
     }
 
     /// A call about a whole directory.
-    pub fn call_for_directory(&self, extent: &Extent, route: Route, caller: Caller) -> Call {
+    pub fn call_for_directory(&self, extent: &ListingScope, route: Route, caller: Caller) -> Call {
         Call::for_directory(extent, self.provider.identity(&extent.realm), route, caller)
     }
 
@@ -119,7 +121,7 @@ impl Upstream {
     pub async fn call<T>(
         &self,
         call: &Call,
-        began: Moment,
+        began: Now,
         work: impl Future<Output = Result<T, ProviderError>>,
     ) -> Result<T, CallError> {
         self.call_in_part(call, began, work, |_| None).await
@@ -130,7 +132,7 @@ impl Upstream {
     pub async fn call_in_part<T>(
         &self,
         call: &Call,
-        began: Moment,
+        began: Now,
         work: impl Future<Output = Result<T, ProviderError>>,
         incomplete: impl Fn(&T) -> Option<ProviderError>,
     ) -> Result<T, CallError> {
@@ -152,11 +154,11 @@ impl Upstream {
 
     /// Whether its host is out, and it was more than one failure.
     pub fn is_out(&self) -> bool {
-        self.health().breaker.trouble().is_some_and(Trouble::is_outage)
+        self.health().breaker.trouble().is_some_and(Outage::is_outage)
     }
 
     /// Begins a call, unless that is forbidden now.
-    fn begin<'a>(&'a self, call: &'a Call, began: Moment) -> Result<CallGuard<'a>, ProviderError> {
+    fn begin<'a>(&'a self, call: &'a Call, began: Now) -> Result<CallGuard<'a>, ProviderError> {
         let mut health = self.health();
         if let Some((until, why)) = health.pauses.of(call, began.mono) {
             let wait = until.saturating_duration_since(began.mono);
@@ -202,7 +204,7 @@ impl Upstream {
             let mut answers = self.answers.subscribe();
             let (permit, is_outage) = {
                 let health = self.health();
-                let is_outage = health.breaker.trouble().is_some_and(Trouble::is_outage);
+                let is_outage = health.breaker.trouble().is_some_and(Outage::is_outage);
                 let now = Instant::now();
                 let permit = match health.breaker.permit(Caller::Anybody, now) {
                     Permit::Now => health
@@ -259,11 +261,11 @@ impl Health {
     fn note_host<T>(
         &mut self,
         call: &Call,
-        pass: &Pass,
+        pass: &CallPermit,
         answer: &Result<T, ProviderError>,
         status: Option<Result<(), ProviderError>>,
-        now: Moment,
-    ) -> Option<Trouble> {
+        now: Now,
+    ) -> Option<Outage> {
         let error = match answer {
             Err(error) if error.is_host_wide() || is_unclear(error) => error,
             Ok(_) | Err(_) => {
@@ -321,7 +323,7 @@ impl Health {
         }
     }
 
-    fn hear<T>(&mut self, name: &str, answer: &Result<T, ProviderError>, now: Tick) {
+    fn hear<T>(&mut self, name: &str, answer: &Result<T, ProviderError>, now: BootInstant) {
         let complaint = match answer {
             Ok(_) => None,
             Err(
@@ -345,7 +347,7 @@ impl Health {
 
 /// What the log is told of, once.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Standing {
+enum BreakerState {
     /// It answers, or failed but once.
     #[default]
     Well,
@@ -355,8 +357,8 @@ enum Standing {
     Asked,
 }
 
-impl Standing {
-    fn of(trouble: &Trouble) -> Self {
+impl BreakerState {
+    fn of(trouble: &Outage) -> Self {
         match trouble {
             trouble if trouble.is_outage() => Self::Outage,
             trouble if trouble.asked_to_wait() => Self::Asked,
@@ -365,9 +367,9 @@ impl Standing {
     }
 }
 
-fn tell_end(name: &str, trouble: &Trouble, now: Instant) {
+fn tell_end(name: &str, trouble: &Outage, now: Instant) {
     let (failed, lasted) = (trouble.failed, trouble.lasted(now).as_secs());
-    if Standing::of(trouble) == Standing::Well {
+    if BreakerState::of(trouble) == BreakerState::Well {
         return tracing::debug!("{name} is back after {failed} requests failed: {}", trouble.why);
     }
     tracing::info!(failed, lasted, "{name} is back after {lasted} s; {failed} requests failed");

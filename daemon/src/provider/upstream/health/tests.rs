@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 
 use super::*;
-use crate::cache::Ticket;
+use crate::cache::FetchEpoch;
 use crate::model::clock;
-use crate::model::reference::{Realm, Reference};
+use crate::model::reference::{Namespace, Reference};
 use crate::provider::{Fetched, Listed, Source};
 
 /// Its status is as it is told, and counted.
@@ -20,15 +20,15 @@ struct Nobody {
 
 #[async_trait]
 impl SecretProvider for Arc<Nobody> {
-    fn accept(&self, _: &Reference) -> Result<Coordinates, String> {
+    fn accept(&self, _: &Reference) -> Result<CacheKey, String> {
         Err("nobody".into())
     }
 
-    async fn fetch(&self, _: &Reference, _: Ticket) -> Result<Fetched, ProviderError> {
+    async fn fetch(&self, _: &Reference, _: FetchEpoch) -> Result<Fetched, ProviderError> {
         Err(out())
     }
 
-    fn extent(&self, _: &Source) -> Result<Extent, String> {
+    fn extent(&self, _: &Source) -> Result<ListingScope, String> {
         Err("nobody".into())
     }
 
@@ -36,7 +36,7 @@ impl SecretProvider for Arc<Nobody> {
         Err(out())
     }
 
-    fn knows(&self, _: &Realm) -> bool {
+    fn knows(&self, _: &Namespace) -> bool {
         false
     }
 
@@ -48,7 +48,7 @@ impl SecretProvider for Arc<Nobody> {
         None
     }
 
-    fn identity(&self, realm: &Realm) -> String {
+    fn identity(&self, realm: &Namespace) -> String {
         format!("identity of {}", realm.as_str())
     }
 
@@ -102,13 +102,13 @@ impl Fixture {
     }
 
     fn get_from(&self, realm: &str, path: &str) -> Call {
-        self.upstream.call_for_key(&Coordinates::new(Realm::new(&[realm]), path, "K"))
+        self.upstream.call_for_key(&CacheKey::new(Namespace::new(&[realm]), path, "K"))
     }
 
     /// A listing by the schedule.
     fn list(&self, path: &str) -> Call {
-        let realm = Realm::new(&["r"]);
-        let extent = Extent { realm, path: path.into(), recursive: false };
+        let realm = Namespace::new(&["r"]);
+        let extent = ListingScope { realm, path: path.into(), recursive: false };
         self.upstream.call_for_directory(&extent, Route::List, Caller::Anybody)
     }
 
@@ -319,7 +319,7 @@ async fn answers_are_counted_by_what_they_were() {
         let _ = fixture.answer(&call, Err(error)).await;
     }
     let tally = fixture.upstream.health().tally;
-    let Tally { given, unreachable, throttled, .. } = tally;
+    let ProviderCounters { given, unreachable, throttled, .. } = tally;
     assert_eq!((given, unreachable, throttled), (1, 2, 0));
     assert_eq!((tally.gone, tally.denied, tally.unauthenticated, tally.misbehaved), (1, 1, 1, 1));
     assert_eq!(fixture.upstream.complaint().as_deref(), Some("no"));

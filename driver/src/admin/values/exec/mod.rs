@@ -14,7 +14,7 @@ use psi_proto::v1::PlannedWorkload;
 use super::{client, value, workloads};
 use crate::args::{self, ExecOptions};
 use crate::client::Client;
-use crate::failure::Failure;
+use crate::failure::CliError;
 use crate::stdio;
 
 const TITLE: &str = "exec";
@@ -22,9 +22,9 @@ const TITLE: &str = "exec";
 /// What is set, by the variable's name.
 type Variables = BTreeMap<String, SecretBytes>;
 
-pub(crate) fn run(paths: &Paths, options: &ExecOptions) -> Result<(), Failure> {
+pub(crate) fn run(paths: &Paths, options: &ExecOptions) -> Result<(), CliError> {
     let Some((name, args)) = options.command.split_first() else {
-        return Err(Failure::new(Exit::Usage, "there is no command", "give one after --"));
+        return Err(CliError::new(Exit::Usage, "there is no command", "give one after --"));
     };
     // By the caller's own PATH, and before any secret is asked for.
     let program = program::find(name, args::search_path().as_deref())?;
@@ -45,7 +45,7 @@ fn variables_of(
     client: &Client,
     workload: &PlannedWorkload,
     options: &ExecOptions,
-) -> Result<Variables, Failure> {
+) -> Result<Variables, CliError> {
     refuse_code(workload, &options.allow)?;
     let mut variables = Variables::new();
     for secret in workload.secrets.iter().filter(|secret| !secret.mount) {
@@ -54,7 +54,7 @@ fn variables_of(
             continue;
         }
         check::variable(&secret.key).map_err(|error| {
-            Failure::new(
+            CliError::new(
                 Exit::Protocol,
                 format!("psid answered with a plan in which {error}"),
                 "check that psid and psi-driver are of one version",
@@ -68,7 +68,7 @@ fn variables_of(
 }
 
 /// Whoever may write the provider's directory would else run code as the caller.
-fn refuse_code(workload: &PlannedWorkload, allowed: &[String]) -> Result<(), Failure> {
+fn refuse_code(workload: &PlannedWorkload, allowed: &[String]) -> Result<(), CliError> {
     let secrets = workload.secrets.iter().filter(|secret| !secret.mount);
     let refused: Vec<&str> = secrets
         .map(|secret| secret.key.as_str())
@@ -77,7 +77,7 @@ fn refuse_code(workload: &PlannedWorkload, allowed: &[String]) -> Result<(), Fai
     let Some(first) = refused.first() else { return Ok(()) };
     let (list, name) = (refused.join(", "), &workload.name);
     let verb = if refused.len() == 1 { "chooses" } else { "choose" };
-    Err(Failure::new(
+    Err(CliError::new(
         Exit::BadInput,
         format!("{list} of the workload {name} {verb} what a program loads or runs"),
         format!(
@@ -87,7 +87,7 @@ fn refuse_code(workload: &PlannedWorkload, allowed: &[String]) -> Result<(), Fai
 }
 
 /// Linux takes a variable as `NAME=VALUE` with a NUL at its end, and of limited length.
-fn fits(workload: &str, key: &str, value: &SecretBytes) -> Result<(), Failure> {
+fn fits(workload: &str, key: &str, value: &SecretBytes) -> Result<(), CliError> {
     let what = if value.expose_secret().contains(&0) {
         "contains a NUL, which no variable can hold"
     } else if key.len() + 1 + value.len() >= MAX_VARIABLE_BYTES {
@@ -95,7 +95,7 @@ fn fits(workload: &str, key: &str, value: &SecretBytes) -> Result<(), Failure> {
     } else {
         return Ok(());
     };
-    Err(Failure::new(
+    Err(CliError::new(
         Exit::BadInput,
         format!("the value of {key} {what}"),
         format!("add {key} to mount of [workloads.\"{workload}\"], and use `psi-driver render`"),

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use psi_common::Exit;
 
-use crate::failure::Failure;
+use crate::failure::CliError;
 
 /// What shells and execvp(3) take where PATH is not set.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// Finds a program as execvp(3) does. A name with a slash is a path.
-pub(super) fn find(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> {
+pub(super) fn find(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, CliError> {
     let shown = name.to_string_lossy();
     if name.as_bytes().contains(&b'/') {
         let program = PathBuf::from(name);
@@ -37,7 +37,7 @@ pub(super) fn find(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failur
         }
     }
     Err(denied.unwrap_or_else(|| {
-        Failure::new(
+        CliError::new(
             Exit::NoSuchCommand,
             format!("there is no program {shown} in PATH"),
             "give its path, or install it",
@@ -46,7 +46,7 @@ pub(super) fn find(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failur
 }
 
 /// Why a program did not run: 127 where it is missing, 126 where it is no program for the caller.
-pub(super) fn refused(program: &Path, cause: &io::Error) -> Failure {
+pub(super) fn refused(program: &Path, cause: &io::Error) -> CliError {
     let (exit, remedy) = match cause.kind() {
         ErrorKind::NotFound => {
             (Exit::NoSuchCommand, "check its path, and the interpreter that its first line names")
@@ -59,7 +59,7 @@ pub(super) fn refused(program: &Path, cause: &io::Error) -> Failure {
         }
         _ => (Exit::NotExecutable, "check that it is a program for this machine"),
     };
-    Failure::new(exit, format!("running {}: {cause}", program.display()), remedy)
+    CliError::new(exit, format!("running {}: {cause}", program.display()), remedy)
 }
 
 /// Whether a file can be tried: it is regular, and someone may execute it. The kernel has the last word.
