@@ -8,6 +8,7 @@ mod finding;
 mod loader_variables;
 mod own_scope;
 mod paths;
+mod problem;
 mod secret_bytes;
 mod secret_id;
 pub mod walk;
@@ -18,6 +19,7 @@ pub use finding::{Finding, Severity};
 pub use loader_variables::chooses_code;
 pub use own_scope::{for_own_scope, set_own_scope};
 pub use paths::{Paths, Scope};
+pub use problem::Problem;
 pub use secret_bytes::SecretBytes;
 pub use secret_id::{InvalidSecretId, SecretId};
 

@@ -1,14 +1,12 @@
 //! `psi-driver`: one podman call becomes one gRPC call over psid's socket; then the program exits.
 //!
 //! In reading order: `args` (what is asked), `verbs` (one verb, one call, one answer), `client` (the
-//! deadline, the retry, the exit code), `wire` (gRPC on a socket), `admin` (what only people run), `podman`
-//! (for `admin`).
+//! deadline, the retry, the exit code), `wire` (gRPC on a socket), `ctl` (the admin commands).
 
-mod admin;
 mod args;
 mod client;
+mod ctl;
 mod failure;
-mod podman;
 mod stdio;
 mod verbs;
 mod wire;
@@ -45,24 +43,24 @@ fn execute(command: &Command, paths: &Paths) -> Result<(), CliError> {
         Command::Lookup => verbs::lookup(paths),
         Command::Store(kind) => verbs::store(paths, kind),
         Command::Delete { id: None, .. } => verbs::delete(paths),
-        Command::Delete { id: Some(id), force } => admin::delete::run(paths, id, *force),
+        Command::Delete { id: Some(id), force } => ctl::delete::run(paths, id, *force),
         Command::List => verbs::list(paths),
-        Command::Restore { id, all } => admin::restore::run(paths, id.as_deref(), *all),
-        Command::Add(options) => admin::add::run(paths, options),
+        Command::Restore { id, all } => ctl::restore::run(paths, id.as_deref(), *all),
+        Command::Add(options) => ctl::add::run(paths, options),
         Command::Get { name } => verbs::get(paths, name),
         Command::Health => verbs::health(paths),
-        Command::Install(options) => admin::install::run(paths, options),
-        Command::Setup(options) => admin::setup::run(paths, options),
-        Command::Doctor(options) => admin::doctor::run(paths, options),
-        Command::Gc(options) => admin::gc::run(paths, options),
-        Command::Migrate(options) => admin::migrate::run(paths, options),
-        Command::Import { command } => admin::import::run(paths, command),
-        Command::Exec(options) => admin::values::exec::run(paths, options),
-        Command::Render(options) => admin::values::render::run(paths, options),
-        Command::Cache { command } => admin::cache::run(paths, command),
-        Command::Hsm { command } => admin::hsm::run(paths, command),
-        Command::Drill(options) => admin::drill::run(paths, options),
-        Command::Metrics => admin::metrics::run(paths),
+        Command::Install(options) => ctl::install::run(paths, options),
+        Command::Setup(options) => ctl::setup::run(paths, options),
+        Command::Doctor(options) => ctl::doctor::run(paths, options),
+        Command::Gc(options) => ctl::gc::run(paths, options),
+        Command::Migrate(options) => ctl::migrate::run(paths, options),
+        Command::Import { command } => ctl::import::run(paths, command),
+        Command::Exec(options) => ctl::values::exec::run(paths, options),
+        Command::Render(options) => ctl::values::render::run(paths, options),
+        Command::Cache { command } => ctl::cache::run(paths, command),
+        Command::Hsm { command } => ctl::hsm::run(paths, command),
+        Command::Drill(options) => ctl::drill::run(paths, options),
+        Command::Metrics => ctl::metrics::run(paths),
     }
 }
 

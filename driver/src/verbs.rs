@@ -3,9 +3,9 @@
 use psi_common::{Exit, InvalidSecretId, Paths, SecretId};
 use psi_proto::v1::StoreKind;
 
-use crate::admin::names;
 use crate::args::{self, Kind};
 use crate::client::{Client, Deadline, Key};
+use crate::ctl::names;
 use crate::failure::CliError;
 use crate::stdio;
 

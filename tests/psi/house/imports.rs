@@ -51,8 +51,8 @@ fn rule_2_each_outside_world_has_one_room() {
     only_in("tonic", &["daemon/src/grpc/", "proto/src/"]);
     only_in("psi_proto", &["driver/src/", "daemon/src/grpc/"]);
     // Podman, by its command and its files; one lookup of a name besides.
-    only_in("Command::new(\"podman\")", &["driver/src/admin/names.rs", "driver/src/podman/"]);
-    only_in("secrets.json", &["driver/src/podman/store.rs"]);
+    only_in("Command::new(\"podman\")", &["driver/src/ctl/names.rs", "driver/src/ctl/podman/"]);
+    only_in("secrets.json", &["driver/src/ctl/podman/store.rs"]);
     only_in("prost", &["daemon/src/storage/payload.rs", "proto/src/"]);
     // HTTP and TLS.
     only_in("reqwest", &["daemon/src/provider/infisical/"]);
@@ -108,7 +108,7 @@ fn rule_2_each_outside_world_has_one_room() {
 
 #[test]
 fn rule_6_clock_environment_and_sleep_have_one_owner_each() {
-    only_in("SystemTime::now", &["daemon/src/model/clock.rs", "driver/src/admin/status/mod.rs"]);
+    only_in("SystemTime::now", &["daemon/src/model/clock.rs", "driver/src/ctl/status/mod.rs"]);
     only_in(
         "env::var",
         &[
@@ -168,11 +168,11 @@ fn rule_7_a_secret_is_exposed_where_it_is_used_and_nowhere_else() {
             "daemon/src/workloads/",
             "driver/src/client/mod.rs",
             // What is to be imported is parsed.
-            "driver/src/admin/import/",
+            "driver/src/ctl/import/",
             // A command's environment, and files in RAM.
-            "driver/src/admin/values/",
+            "driver/src/ctl/values/",
             // Podman's own records; the file driver's hold values.
-            "driver/src/podman/",
+            "driver/src/ctl/podman/",
             // What podman asks for, which is no secret, comes the same way.
             "driver/src/stdio.rs",
         ],
@@ -186,7 +186,7 @@ fn unsafe_code_is_where_it_was_agreed_on() {
     let agreed = [
         "daemon/src/runtime/listener.rs",
         "daemon/src/sys/malloc.rs",
-        "driver/src/podman/lock.rs",
+        "driver/src/ctl/podman/lock.rs",
         "driver/src/stdio.rs",
     ];
     only_in("unsafe", &agreed);

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use psi_common::{SecretBytes, SecretId};
 
+use crate::ctl::podman::{FileDriver, Secret, Secrets, ids, resolve};
 use crate::failure::CliError;
-use crate::podman::{FileDriver, Secret, Secrets, ids, resolve};
 
 /// What one folder of the file driver keeps of such secrets.
 pub(super) struct Plaintext {

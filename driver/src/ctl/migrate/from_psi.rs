@@ -7,7 +7,7 @@ use psi_proto::v1::StoreKind;
 
 use super::{Data, Host, Old, Plan};
 use crate::args::MigrateOptions;
-use crate::podman::{Directory, Secret, resolve};
+use crate::ctl::podman::{Directory, Secret, resolve};
 
 /// The Python PSI, or a psi-driver at another place.
 pub(super) struct PythonPsi<'a> {

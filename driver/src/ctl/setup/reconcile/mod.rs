@@ -7,7 +7,7 @@ use psi_common::SecretId;
 use psi_proto::v1::{PlannedSecret, PlannedWorkload, Registration, RegistrationKind};
 
 use super::drop_in::{self, DropIn, Lines, Present};
-use crate::podman::{self, Commands, Secret, Secrets};
+use crate::ctl::podman::{self, Commands, Secret, Secrets};
 
 /// Everything that was looked at.
 pub(super) struct Found {

@@ -20,8 +20,8 @@ use super::progress::Progress;
 use super::psid;
 use crate::args::{MigrateOptions, OldStore};
 use crate::client::{Client, Deadline};
+use crate::ctl::podman::{self, About, Commands, FileDriver, Secret, Secrets, Store, resolve};
 use crate::failure::CliError;
-use crate::podman::{self, About, Commands, FileDriver, Secret, Secrets, Store, resolve};
 use crate::stdio;
 
 /// What there is.

@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::secrets::Seen;
 use super::{counted, named};
-use crate::admin::psid;
+use crate::ctl::podman::{About, Commands};
+use crate::ctl::psid;
 use crate::failure::CliError;
-use crate::podman::{About, Commands};
 
 /// Reasons for a degradation that stop lookups or stores now.
 const STOPPING: [&str; 2] = ["registry-unreadable", "state-directory"];

@@ -4,7 +4,7 @@ use psi_common::{Paths, Scope};
 use psi_proto::v1::Verdict;
 
 use super::*;
-use crate::admin::setup::drift::{self, Class};
+use crate::ctl::setup::drift::{self, Class};
 
 fn commands() -> Commands {
     let paths = Paths::new(Scope::System);

@@ -19,12 +19,12 @@ use psi_common::{Exit, Paths};
 use psi_proto::v1::{RefreshEvent, Registration};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::admin::names;
-use crate::admin::progress::Progress;
 use crate::args::SetupOptions;
 use crate::client::{Client, Deadline};
+use crate::ctl::names;
+use crate::ctl::podman::{self, Commands};
+use crate::ctl::progress::Progress;
 use crate::failure::CliError;
-use crate::podman::{self, Commands};
 use crate::stdio;
 use apply::{Done, apply};
 pub(super) use drop_in::DropIn;

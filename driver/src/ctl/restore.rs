@@ -6,8 +6,8 @@ use psi_common::{Exit, InvalidSecretId, Paths, SecretId};
 use psi_proto::v1::RestorableSecret;
 
 use crate::client::{Client, Deadline};
+use crate::ctl::podman;
 use crate::failure::CliError;
-use crate::podman;
 use crate::stdio;
 
 pub(crate) fn run(paths: &Paths, id: Option<&str>, all: bool) -> Result<(), CliError> {

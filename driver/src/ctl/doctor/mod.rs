@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use psi_common::{Exit, Finding, Paths, Severity, check};
 use serde_json::json;
 
-use crate::admin::names;
 use crate::args::DoctorOptions;
 use crate::client::{Client, Deadline};
+use crate::ctl::names;
+use crate::ctl::podman::{self, Commands};
 use crate::failure::CliError;
-use crate::podman::{self, Commands};
 use crate::stdio;
 use secrets::Seen;
 

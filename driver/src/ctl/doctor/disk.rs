@@ -8,7 +8,7 @@ use rustix::fs::statfs;
 
 use super::secrets::Seen;
 use super::{counted, named};
-use crate::podman::{self, About, Container, FileDriver};
+use crate::ctl::podman::{self, About, Container, FileDriver};
 
 /// linux/magic.h
 const TMPFS: u64 = 0x0102_1994;

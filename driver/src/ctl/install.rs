@@ -6,8 +6,8 @@ use psi_common::Paths;
 
 use super::files;
 use crate::args::InstallOptions;
+use crate::ctl::podman::Commands;
 use crate::failure::CliError;
-use crate::podman::Commands;
 use crate::stdio;
 
 const TITLE: &str = "install";

@@ -4,7 +4,7 @@ use psi_proto::v1::{RegistrationKind, Verdict};
 
 use super::drop_in::{self, Present};
 use super::reconcile::{Action, Found, Plan, Step};
-use crate::podman::Secret;
+use crate::ctl::podman::Secret;
 
 /// A difference.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use psi_common::{Exit, SecretBytes};
 
 use super::entries::Entries;
+use crate::ctl::podman::{self, FileDriver, Secrets, ids, resolve};
 use crate::failure::CliError;
-use crate::podman::{self, FileDriver, Secrets, ids, resolve};
 
 /// A podman whose secrets can be read.
 pub(super) struct Source {

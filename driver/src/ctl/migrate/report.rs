@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Done, Moved};
-use crate::admin::plaintext::Plaintext;
 use crate::args::{MigrateOptions, OldStore};
+use crate::ctl::plaintext::Plaintext;
 
 /// In the form that was asked for.
 pub(super) fn of(done: &Done, options: &MigrateOptions) -> String {

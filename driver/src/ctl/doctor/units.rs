@@ -8,7 +8,7 @@ use psi_common::Finding;
 
 use super::secrets::Seen;
 use super::{counted, named};
-use crate::admin::setup::DropIn;
+use crate::ctl::setup::DropIn;
 
 /// What the Python PSI called its drop-ins.
 const OLD_DROP_IN: &str = "50-secrets.conf";

@@ -7,8 +7,8 @@ use psi_common::{Exit, Paths, SecretBytes, check};
 use super::keys::EchoOff;
 use super::names;
 use crate::args::AddOptions;
+use crate::ctl::podman::{self, Commands};
 use crate::failure::CliError;
-use crate::podman::{self, Commands};
 use crate::stdio;
 
 pub(crate) fn run(paths: &Paths, options: &AddOptions) -> Result<(), CliError> {

@@ -15,6 +15,7 @@ pub(crate) mod metrics;
 pub(crate) mod migrate;
 pub(crate) mod names;
 mod plaintext;
+mod podman;
 mod progress;
 mod psid;
 pub(crate) mod restore;

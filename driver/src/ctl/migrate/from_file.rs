@@ -8,8 +8,8 @@ use psi_proto::v1::{PlannedSecret, StoreKind};
 
 use super::{Data, Host, Old, Plan};
 use crate::client::{Client, Deadline, Key};
+use crate::ctl::podman::{FileDriver, Secret};
 use crate::failure::CliError;
-use crate::podman::{FileDriver, Secret};
 
 /// The values of podman's file driver, and what else psid may know them as.
 pub(super) struct FileStore<'a> {
@@ -39,7 +39,7 @@ impl<'a> FileStore<'a> {
         }
         let mut values = BTreeMap::new();
         for (files, secrets) in folders.into_values() {
-            values.extend(files.values(&crate::podman::ids(secrets))?);
+            values.extend(files.values(&crate::ctl::podman::ids(secrets))?);
         }
         Ok(Self { paths, host, values, planned: OnceCell::new() })
     }

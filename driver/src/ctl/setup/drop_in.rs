@@ -13,18 +13,18 @@ const FILE: &str = "50-psi.conf";
 const FOLDER_END: &str = ".container.d";
 
 /// The lines that name secrets, by the secret's podman name.
-pub(in crate::admin) type Lines = BTreeMap<String, String>;
+pub(in crate::ctl) type Lines = BTreeMap<String, String>;
 
 /// The place of a drop-in, and what is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::admin) struct DropIn {
-    pub(in crate::admin) path: PathBuf,
-    pub(in crate::admin) present: Present,
+pub(in crate::ctl) struct DropIn {
+    pub(in crate::ctl) path: PathBuf,
+    pub(in crate::ctl) present: Present,
 }
 
 /// What is in the place of a drop-in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::admin) enum Present {
+pub(in crate::ctl) enum Present {
     Nothing,
     /// What a former setup wrote.
     Ours(String),
@@ -48,7 +48,7 @@ impl DropIn {
     }
 
     /// The workloads that have a drop-in of ours, by name.
-    pub(in crate::admin) fn all_of_ours(quadlets: &Path) -> BTreeMap<String, Self> {
+    pub(in crate::ctl) fn all_of_ours(quadlets: &Path) -> BTreeMap<String, Self> {
         let folders = fs::read_dir(quadlets).into_iter().flatten().flatten();
         let names = folders.filter_map(|folder| {
             Some(folder.file_name().to_str()?.strip_suffix(FOLDER_END)?.to_owned())
@@ -69,7 +69,7 @@ impl DropIn {
     }
 
     /// The secrets that it names.
-    pub(in crate::admin) fn lines(&self) -> Lines {
+    pub(in crate::ctl) fn lines(&self) -> Lines {
         lines_of(self.text())
     }
 }

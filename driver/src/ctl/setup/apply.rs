@@ -9,11 +9,11 @@ use psi_proto::v1::StoreKind;
 
 use super::reconcile::{Action, Found, Gone, Plan, Step};
 use super::systemd::{self, Reload};
-use crate::admin::files;
-use crate::admin::progress::Progress;
 use crate::client::{Client, Deadline};
+use crate::ctl::files;
+use crate::ctl::podman::{self, Store, ids};
+use crate::ctl::progress::Progress;
 use crate::failure::CliError;
-use crate::podman::{self, Store, ids};
 
 /// Podmans at once: one starts while another is under podman's lock.
 const AT_ONCE: usize = 2;
