@@ -103,7 +103,7 @@ mod tests {
     /// The packaged file and the written one are one text, and that is the contract.
     #[test]
     fn drop_in_is_the_packaged_one() {
-        let packaged = include_str!("../../../contrib/containers.conf.d/50-psi.conf");
+        let packaged = include_str!("../../../../contrib/containers.conf.d/50-psi.conf");
         let commands = Commands { program: PROGRAM.into() };
         assert_eq!(commands.drop_in(), packaged);
         assert_eq!(program_in(packaged), Some(PROGRAM));
