@@ -12,7 +12,7 @@ use crate::provider::upstream::{Call, CallError, Route, Upstream};
 use crate::provider::{ProviderError, SecretWriter, Source, Target, Write};
 
 /// What is to be brought where.
-pub struct Order {
+pub(crate) struct Order {
     /// The folder.
     pub target: Target,
     /// By key; no two of one key.
@@ -27,7 +27,7 @@ pub struct Order {
 
 /// What to do about a key that is there with another value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Conflict {
+pub(crate) enum Conflict {
     /// Write nothing at all.
     Fail,
     /// Leave it.
@@ -37,7 +37,7 @@ pub enum Conflict {
 }
 
 /// What became of a secret.
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// What became of it.
     pub fate: Fate,
     /// Why, and what to know besides.
@@ -46,7 +46,7 @@ pub struct Outcome {
 
 /// What became of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// It was not there.
     Created,
     /// It was there with another value.
@@ -67,7 +67,11 @@ pub enum Fate {
 type Present = HashMap<String, Option<SecretBytes>>;
 
 /// Brings the secrets; an outcome for each, in their order.
-pub async fn run(service: &Service, order: &Order, now: Now) -> Result<Vec<Outcome>, ServiceError> {
+pub(crate) async fn run(
+    service: &Service,
+    order: &Order,
+    now: Now,
+) -> Result<Vec<Outcome>, ServiceError> {
     let upstreams = service.upstreams();
     let mut writers =
         upstreams.providers.values().filter_map(|one| Some((one, one.provider.writer()?)));

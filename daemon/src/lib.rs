@@ -8,31 +8,44 @@
 //! A lookup passes `grpc` (messages and authorization), `lookup` (the service), `registry` (the resolved
 //! reference), `cache`, and on a miss `provider`.
 
+#![cfg_attr(
+    not(feature = "testing"),
+    allow(
+        dead_code,
+        unreachable_pub,
+        unused_imports,
+        reason = "`testing` exports them; clippy runs with it"
+    )
+)]
+
 pub mod cli;
 
-pub mod runtime;
+mod runtime;
 
-pub mod grpc;
+mod grpc;
 
-pub mod import;
-pub mod legacy;
-pub mod refresh;
-pub mod workloads;
+mod import;
+mod legacy;
+mod refresh;
+mod workloads;
 
-pub mod lookup;
+mod lookup;
 
-pub mod config;
-pub mod registry;
+mod config;
+mod registry;
 
-pub mod provider;
+mod provider;
 
-pub mod keys;
+mod keys;
 
-pub mod storage;
+mod storage;
 
-pub mod cache;
+mod cache;
 
-pub mod crypto;
-pub mod model;
+mod crypto;
+mod model;
 
-pub mod sys;
+mod sys;
+
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use psi_daemon::config::Config;
+use psi_daemon::testing::config::Config;
 
 fn contrib() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib")

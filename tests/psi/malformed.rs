@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use psi_daemon::registry::reference_file;
+use psi_daemon::testing::registry::reference_file;
 use serde_json::Value;
 
 use crate::harness::{Config, Double, World, id, repository};

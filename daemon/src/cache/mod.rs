@@ -4,7 +4,7 @@
 mod entry;
 mod negative;
 mod reconcile;
-pub mod shared;
+pub(crate) mod shared;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,9 +16,11 @@ use crate::model::clock::{BootInstant, Now, Timestamp};
 use crate::model::reference::{CacheKey, ListingScope};
 use negative::{NegativeCache, PendingRemoval};
 
-pub use entry::{BootId, Entry};
-pub use negative::{EvictionDecision, NegativeReason, PendingChange, RemovalReason};
-pub use reconcile::{Counts, ReconcileOptions};
+pub use entry::BootId;
+pub(crate) use entry::Entry;
+pub(crate) use negative::{EvictionDecision, NegativeReason, PendingChange, RemovalReason};
+pub(crate) use reconcile::Counts;
+pub use reconcile::ReconcileOptions;
 
 /// A clock that was set back may make entries of a time to come; so far that is no reason to ask.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);

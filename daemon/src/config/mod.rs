@@ -15,9 +15,9 @@ use psi_common::BackendTag;
 use crate::keys::credential::SealWith;
 use crate::provider::upstream::Workload;
 
-pub use auth::{AuthConfig, ClientSecret, Confidential};
-pub use hsm::{HsmConfig, HsmPin};
-pub use seal_line::with_seal_line;
+pub(crate) use auth::{AuthConfig, ClientSecret};
+pub(crate) use hsm::{HsmConfig, HsmPin};
+pub(crate) use seal_line::with_seal_line;
 
 /// A config that makes sense.
 #[derive(Debug)]

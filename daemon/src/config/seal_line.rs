@@ -8,7 +8,7 @@ use crate::keys::credential::SealWith;
 
 /// The config's text with this demand, which is `default` without a line; the same text when it says so already.
 /// `Err` is the reason that the text cannot be changed by lines.
-pub fn with_seal_line(
+pub(crate) fn with_seal_line(
     text: &str,
     path: &Path,
     demand: SealWith,

@@ -7,11 +7,11 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// Bytes of a nonce.
-pub const NONCE_LEN: usize = 12;
+pub(crate) const NONCE_LEN: usize = 12;
 /// Bytes that sealing adds.
-pub const TAG_LEN: usize = 16;
+pub(crate) const TAG_LEN: usize = 16;
 /// Bytes of a key id.
-pub const KEY_ID_LEN: usize = 16;
+pub(crate) const KEY_ID_LEN: usize = 16;
 
 /// The 32-byte key under which cache and literals are sealed: wiped on drop, never printed.
 pub struct DataKey(Zeroizing<[u8; Self::LEN]>);

@@ -17,7 +17,7 @@ use psi_common::{BackendTag, CacheHeader, NotACache, SecretBytes};
 use crate::crypto::aead::{Aead, DataKey, KEY_ID_LEN, NONCE_LEN, TAG_LEN};
 
 /// The version that is written.
-pub const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 2;
 
 const MAGIC_LITERAL: &[u8; MAGIC_LEN] = b"PSIL";
 const MAGIC_LEN: usize = 4;
@@ -262,12 +262,12 @@ impl<'a> Envelope<'a> {
 }
 
 /// Whether a registration file is a sealed literal.
-pub fn is_literal(file: &[u8]) -> bool {
+pub(crate) fn is_literal(file: &[u8]) -> bool {
     file.starts_with(MAGIC_LITERAL)
 }
 
 /// The backend's part of a file's header, whatever its content.
-pub fn backend_part(file: &[u8]) -> Option<WrappedKeyHeader> {
+pub(crate) fn backend_part(file: &[u8]) -> Option<WrappedKeyHeader> {
     let contents = [AadContext::Cache, AadContext::Literal("")];
     contents.into_iter().find_map(|content| Some(Envelope::parse(content, file).ok()?.backend))
 }

@@ -66,7 +66,7 @@ impl<'a> Hybrid<'a> {
 }
 
 /// Seals `plaintext` under `key`, which must be used once; `wrapped` is that key under RSA.
-pub fn seal(
+pub(crate) fn seal(
     plaintext: &SecretBytes,
     key: &DataKey,
     wrapped: &[u8],
@@ -82,7 +82,7 @@ pub fn seal(
 }
 
 /// Bytes that sealing adds when the wrapped key has `wrapped` bytes.
-pub fn overhead(wrapped: usize) -> usize {
+pub(crate) fn overhead(wrapped: usize) -> usize {
     size_of::<u16>() + wrapped + NONCE_LEN + TAG_LEN
 }
 

@@ -1,7 +1,7 @@
 //! Ciphers and envelopes. Pure: bytes in, bytes out.
 
-pub mod aead;
-pub mod envelope;
-pub mod hybrid;
-pub mod recovery_key;
-pub mod rsa;
+pub(crate) mod aead;
+pub(crate) mod envelope;
+pub(crate) mod hybrid;
+pub(crate) mod recovery_key;
+pub(crate) mod rsa;

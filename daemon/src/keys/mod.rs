@@ -1,8 +1,8 @@
 //! Where the data key lives.
 
-pub mod credential;
+pub(crate) mod credential;
 mod hsm;
-pub mod pkcs11;
+pub(crate) mod pkcs11;
 mod tpm;
 
 use std::fmt;
@@ -13,7 +13,8 @@ use psi_common::BackendTag;
 use crate::crypto::aead::DataKey;
 use crate::model::reach::Reach;
 
-pub use crate::keys::credential::{CACHE_KEY as CREDENTIAL, SealOptions, SealWith};
+pub use crate::keys::credential::SealWith;
+pub(crate) use crate::keys::credential::{CACHE_KEY as CREDENTIAL, SealOptions};
 pub use hsm::HsmKey;
 pub use tpm::TpmKey;
 

@@ -11,7 +11,7 @@
 //! the hex HMAC-SHA256, under `hmac_key`, of its mapping as [`mapping::canonical`] writes it.
 
 pub mod adopt;
-pub mod mapping;
+pub(crate) mod mapping;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -25,7 +25,7 @@ pub enum ServiceError {
 
 /// Whether an error is the provider's answer about what it was asked for: to ask again at once would bring
 /// the same.
-pub fn refusal(error: &ProviderError) -> Option<NegativeReason> {
+pub(crate) fn refusal(error: &ProviderError) -> Option<NegativeReason> {
     match error {
         ProviderError::NotFound(why) => Some(NegativeReason::Gone(why.as_str().into())),
         ProviderError::Denied(why) => Some(NegativeReason::Denied(why.as_str().into())),

@@ -5,10 +5,10 @@ mod classify;
 mod error;
 mod fetch;
 mod offline;
-pub mod outage_drill;
-pub mod readiness;
+pub(crate) mod outage_drill;
+pub(crate) mod readiness;
 mod report;
-pub mod single_flight;
+pub(crate) mod single_flight;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -35,10 +35,11 @@ use classify::Look;
 use error::{bad_reference, is_taken_back, no_answer, refused, too_old};
 use fetch::FetchRequest;
 
-pub use error::{ServiceError, refusal};
-pub use offline::{Circumstances, Failing, OutageReport, Verdict};
+pub use error::ServiceError;
+pub(crate) use error::refusal;
+pub(crate) use offline::{Circumstances, OutageReport, Verdict};
 use report::Counters;
-pub use report::{Held, Lookups};
+pub(crate) use report::{Held, Lookups};
 
 /// How long a lookup that holds a servable value waits for a newer one. Podman holds its lock meanwhile.
 const STALE_WAIT: Duration = Duration::from_secs(1);

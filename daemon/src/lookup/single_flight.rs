@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 /// The fetches that are out, by what they fetch.
-pub struct SingleFlight<K, T> {
+pub(crate) struct SingleFlight<K, T> {
     flights: Arc<Mutex<HashMap<K, watch::Receiver<Option<T>>>>>,
 }
 
@@ -30,7 +30,7 @@ where
 {
     /// Waits for the flight of `key`, and starts it with `fetch` when there is none. A flight is a task
     /// of its own: it lands although everybody who waited has gone. `None`: it ended without a result.
-    pub async fn join<F>(&self, key: K, fetch: impl FnOnce() -> F) -> Option<T>
+    pub(crate) async fn join<F>(&self, key: K, fetch: impl FnOnce() -> F) -> Option<T>
     where
         F: Future<Output = T> + Send + 'static,
     {

@@ -1,5 +1,5 @@
 //! Values that every layer speaks of: time and references. Pure.
 
-pub mod clock;
-pub mod reach;
-pub mod reference;
+pub(crate) mod clock;
+pub(crate) mod reach;
+pub(crate) mod reference;

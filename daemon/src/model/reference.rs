@@ -182,7 +182,7 @@ impl fmt::Display for Reference {
 }
 
 /// What follows a byte order mark and blanks.
-pub fn without_blanks(data: &[u8]) -> &[u8] {
+pub(crate) fn without_blanks(data: &[u8]) -> &[u8] {
     let valid = match std::str::from_utf8(data) {
         Ok(text) => text,
         Err(error) => std::str::from_utf8(&data[..error.valid_up_to()]).unwrap_or_default(),
@@ -193,7 +193,7 @@ pub fn without_blanks(data: &[u8]) -> &[u8] {
 
 /// A text of somebody's for one line of words: a refusal that quotes it whole may be too long for the
 /// header that carries it, and then nobody reads it.
-pub fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().take(60).flat_map(char::escape_debug).collect()
 }
 

@@ -1,9 +1,9 @@
 //! Where values come from.
 
-pub mod circuit_breaker;
-pub mod infisical;
-pub mod pkcs11_sealed;
-pub mod upstream;
+pub(crate) mod circuit_breaker;
+pub(crate) mod infisical;
+pub(crate) mod pkcs11_sealed;
+pub(crate) mod upstream;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;

@@ -22,7 +22,7 @@ use crate::model::reach::Reach;
 use crate::model::reference::{CacheKey, ListingScope, Namespace, Reference};
 
 /// The provider's name in references and in the config.
-pub const NAME: &str = "nitrokeyhsm";
+pub(crate) const NAME: &str = "nitrokeyhsm";
 /// The reference's one member.
 const BLOB: &str = "blob";
 

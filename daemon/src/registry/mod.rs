@@ -4,8 +4,8 @@
 //! minutes, for `podman secret create --replace` deletes before it stores. What cannot be read says nothing
 //! of what is registered: it is read again until it can be.
 
-pub mod reference_file;
-pub mod resolved;
+pub(crate) mod reference_file;
+pub(crate) mod resolved;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -27,8 +27,8 @@ mod sealing;
 mod trash;
 
 use names::Names;
-pub use names::Noted;
-pub use sealing::SealedUnder;
+pub(crate) use names::Noted;
+pub(crate) use sealing::SealedUnder;
 use trash::Trash;
 
 /// After a delete that was refused, stores are refused for so long: podman goes on with the store of

@@ -1,12 +1,12 @@
 //! The parts of a running daemon, and how they follow a new config. `unlock` brings the key to them,
 //! `rekey` replaces it.
 
-pub mod build;
-pub mod listener;
+pub(crate) mod build;
+pub(crate) mod listener;
 mod rekey;
 mod self_test;
-pub mod serve;
-pub mod tasks;
+pub(crate) mod serve;
+pub(crate) mod tasks;
 mod unlock;
 
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ use crate::refresh::{Refresher, Schedule};
 use crate::registry::Registered;
 use crate::storage::cache_file::Persister;
 
-pub use unlock::open_vault;
+pub(crate) use unlock::open_vault;
 
 /// A running daemon.
 pub struct Runtime {

@@ -25,7 +25,7 @@ const REVOKING_TAKES: Duration = Duration::from_secs(2);
 type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Serves until `stop`, then writes what is not written yet.
-pub async fn serve(
+pub(crate) async fn serve(
     config: Config,
     surroundings: &Environment,
     listening: Listening,

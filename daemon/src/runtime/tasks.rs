@@ -238,7 +238,9 @@ impl Drop for Step {
 }
 
 /// Runs work that blocks; its panic is the caller's, so that the supervisor sees it.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => Some(done),
         Err(ended) => match ended.try_into_panic() {
@@ -251,7 +253,7 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 
 /// What `future` gives; `None` when it panicked, so that one piece of work is not the end of all that
 /// follow it.
-pub async fn caught<F: Future>(future: F) -> Option<F::Output> {
+pub(crate) async fn caught<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
         Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),

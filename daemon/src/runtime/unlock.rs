@@ -215,7 +215,7 @@ impl Runtime {
 }
 
 /// Opens the data keys that the files of the state folder need; `Err` is what happened; what to do.
-pub async fn open_vault(
+pub(crate) async fn open_vault(
     backend: &dyn KeyBackend,
     cache: &Path,
     registry: &Arc<Registry>,

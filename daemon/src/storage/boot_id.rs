@@ -10,7 +10,7 @@ use crate::cache::BootId;
 use crate::sys::files;
 
 /// The boot that the mark in `runtime` tells of. Without a mark, it is a new one.
-pub fn of(runtime: &Path) -> BootId {
+pub(crate) fn of(runtime: &Path) -> BootId {
     let mark = runtime.join("boot");
     let known = match files::read_small(&mark, 64) {
         Ok(bytes) => std::str::from_utf8(&bytes)

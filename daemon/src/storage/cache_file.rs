@@ -27,7 +27,7 @@ const LATEST: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(30);
 
 /// What follows the name of a cache of version 1 that made way: `cache.enc.v1-TIME`.
-pub const OLD: &str = "v1";
+pub(crate) const OLD: &str = "v1";
 
 /// A write that takes longer is reported like one that failed.
 const HANGS: Duration = Duration::from_secs(30);
@@ -58,7 +58,7 @@ pub struct PersistState {
 }
 
 /// What was found in place of a cache file.
-pub enum Loaded {
+pub(crate) enum Loaded {
     /// None.
     Nothing,
     /// A good one.
@@ -70,7 +70,7 @@ pub enum Loaded {
 }
 
 /// The backend's part that the cache file carries, if there is one: a key backend may find its key by it.
-pub fn backend_part(path: &Path) -> Result<Option<WrappedKeyHeader>, String> {
+pub(crate) fn backend_part(path: &Path) -> Result<Option<WrappedKeyHeader>, String> {
     match fs::read(path) {
         Ok(file) => Ok(envelope::backend_part(&file)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -79,7 +79,7 @@ pub fn backend_part(path: &Path) -> Result<Option<WrappedKeyHeader>, String> {
 }
 
 /// Writes a generation of the cache.
-pub fn write(path: &Path, vault: &Keyring, snapshot: &Snapshot) -> Result<(), String> {
+pub(crate) fn write(path: &Path, vault: &Keyring, snapshot: &Snapshot) -> Result<(), String> {
     let write = |out: &mut Vec<u8>| payload::encode(snapshot, clock::now().wall, out);
     let cache = vault
         .seal_written(AadContext::Cache, payload::room(snapshot), write)
@@ -88,12 +88,12 @@ pub fn write(path: &Path, vault: &Keyring, snapshot: &Snapshot) -> Result<(), St
 }
 
 /// Writes an empty cache, under a new key.
-pub fn write_empty(path: &Path, vault: &Keyring) -> Result<(), String> {
+pub(crate) fn write_empty(path: &Path, vault: &Keyring) -> Result<(), String> {
     write(path, vault, &Snapshot { generation: 1, entries: Vec::new() })
 }
 
 /// Seals a cache file under the present key that nobody keeps up to date.
-pub fn reseal(path: &Path, vault: &Keyring) -> Result<(), String> {
+pub(crate) fn reseal(path: &Path, vault: &Keyring) -> Result<(), String> {
     let file = match fs::read(path) {
         Ok(file) if !vault.is_present(AadContext::Cache, &file) => file,
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.to_string()),
@@ -110,7 +110,7 @@ fn open(file: &[u8], vault: &Keyring) -> Result<Snapshot, EnvelopeError> {
 
 /// Reads the cache file. One that decodes wrongly is set aside, never overwritten; one that cannot be read
 /// may be a good one, and stays.
-pub fn load(path: &Path, vault: &Keyring, now: Timestamp) -> Loaded {
+pub(crate) fn load(path: &Path, vault: &Keyring, now: Timestamp) -> Loaded {
     let file = match fs::read(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Loaded::Nothing,

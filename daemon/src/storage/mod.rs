@@ -1,6 +1,6 @@
 //! What lies on the disk: the cache file, its payload, the boot mark and remembered refusals.
 
-pub mod boot_id;
-pub mod cache_file;
-pub mod payload;
-pub mod refusals;
+pub(crate) mod boot_id;
+pub(crate) mod cache_file;
+pub(crate) mod payload;
+pub(crate) mod refusals;

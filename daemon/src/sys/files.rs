@@ -22,22 +22,22 @@ const TEMPORARY: &str = ".tmp";
 /// Replaces a file: a temporary file beside it, created 0600, fsync, rename, fsync of the folder.
 ///
 /// One writer a file: the temporary name is fixed, so that a crash leaves one remnant, not many.
-pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_with(path, bytes, None, folder_of(path))
 }
 
 /// Likewise, and the file belongs to the owner of another folder than its own.
-pub fn replace_for_owner_of(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace_for_owner_of(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_with(path, bytes, None, folder)
 }
 
 /// Likewise, and the new file is as old as `time` says.
-pub fn replace_of_time(path: &Path, bytes: &[u8], time: SystemTime) -> io::Result<()> {
+pub(crate) fn replace_of_time(path: &Path, bytes: &[u8], time: SystemTime) -> io::Result<()> {
     replace_with(path, bytes, Some(time), folder_of(path))
 }
 
 /// Replaces a file of somebody else's by one with the same owner and mode.
-pub fn rewrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn rewrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // Not the link that it may be reached by.
     let path = fs::canonicalize(path)?;
     let about = fs::metadata(&path)?;
@@ -77,12 +77,12 @@ fn replace_with(
 
 /// Reads a regular file of at most `max` bytes. In the directory of another user, root neither follows a
 /// link nor waits for a FIFO.
-pub fn read_small(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_small(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     read_regular(path, max, OFlags::NOFOLLOW)
 }
 
 /// Reads a regular file of at most `max` bytes, which a link may lead to; waits for no FIFO.
-pub fn read_linked(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_linked(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     read_regular(path, max, OFlags::empty())
 }
 
@@ -102,13 +102,13 @@ fn read_regular(path: &Path, max: u64, flags: OFlags) -> io::Result<Vec<u8>> {
 }
 
 /// Moves a file in its folder, durably, in the place of another one.
-pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     reach(from, |from| reach(to, |to| fs::rename(from, to)))?;
     sync_folder_of(to)
 }
 
 /// Moves a file, durably; never over another one.
-pub fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
     reach(from, |from| {
         reach(to, |to| Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?))
     })?;
@@ -116,19 +116,14 @@ pub fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder_of(from)
 }
 
-/// Puts a file out of the way as `NAME.bad-TIME` and tells the new path; never over another one.
-pub fn set_aside(path: &Path, time: u64) -> io::Result<PathBuf> {
-    rename_as(path, "bad", time)
-}
-
 /// Gives a file that is about to be replaced a second name, `NAME.old-TIME` by the time it was written,
 /// and tells it; nothing when there is no file.
-pub fn keep_aside(path: &Path) -> io::Result<Option<PathBuf>> {
+pub(crate) fn keep_aside(path: &Path) -> io::Result<Option<PathBuf>> {
     keep_as(path, "old")
 }
 
 /// Likewise as `NAME.WHAT-TIME`.
-pub fn keep_as(path: &Path, what: &str) -> io::Result<Option<PathBuf>> {
+pub(crate) fn keep_as(path: &Path, what: &str) -> io::Result<Option<PathBuf>> {
     let written = match fs::metadata(path) {
         Ok(file) => file.modified()?,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -142,7 +137,7 @@ pub fn keep_as(path: &Path, what: &str) -> io::Result<Option<PathBuf>> {
 }
 
 /// Puts a file out of the way as `NAME.WHAT-TIME` and tells the new path; never over another one.
-pub fn rename_as(path: &Path, what: &str, time: u64) -> io::Result<PathBuf> {
+pub(crate) fn rename_as(path: &Path, what: &str, time: u64) -> io::Result<PathBuf> {
     under_a_free_name(path, what, time, |aside| rename_to_free(path, aside))
 }
 
@@ -167,7 +162,7 @@ fn under_a_free_name(
 /// Puts new files into a folder, which need not be there yet, and never one over another; all of them are
 /// durable when this returns. A folder that was not there has all of them or is not there, whenever this
 /// is interrupted.
-pub fn add_all<'a>(
+pub(crate) fn add_all<'a>(
     folder: &Path,
     files: impl IntoIterator<Item = (&'a str, &'a [u8])> + Clone,
 ) -> io::Result<()> {
@@ -236,7 +231,7 @@ fn remove_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// The ids that name files of a folder, sorted. A folder that is not there has none.
-pub fn ids_in(folder: &Path) -> io::Result<Vec<SecretId>> {
+pub(crate) fn ids_in(folder: &Path) -> io::Result<Vec<SecretId>> {
     let files = match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         files => files?,
@@ -250,7 +245,7 @@ pub fn ids_in(folder: &Path) -> io::Result<Vec<SecretId>> {
 }
 
 /// Finds out whether a file of `room` bytes could be written into a folder now, and leaves none.
-pub fn try_to_write(folder: &Path, room: usize) -> io::Result<()> {
+pub(crate) fn try_to_write(folder: &Path, room: usize) -> io::Result<()> {
     let path = folder.join(format!(".room{TEMPORARY}"));
     let written = write_room(&path, room);
     let removed = fs::remove_file(&path);
@@ -267,7 +262,7 @@ fn write_room(path: &Path, room: usize) -> io::Result<()> {
 }
 
 /// What happened to a file or folder, and what helps: by the error alone, for a passing one passes.
-pub fn told(path: &Path, error: &io::Error) -> String {
+pub(crate) fn told(path: &Path, error: &io::Error) -> String {
     let at = path.display();
     let remedy = match Errno::from_io_error(error) {
         Some(Errno::ACCESS | Errno::PERM) => {
@@ -285,12 +280,12 @@ pub fn told(path: &Path, error: &io::Error) -> String {
 }
 
 /// Makes a folder with mode 0700, and its parents; durable, as what is put into it will be.
-pub fn make_private_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn make_private_folder(path: &Path) -> io::Result<()> {
     make_durable_folder(path, fs::DirBuilder::new().mode(0o700))
 }
 
 /// Makes a folder that others may look into, and its parents.
-pub fn make_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -301,7 +296,7 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
 
 /// Makes the run directory with mode 0700. What root's commands make there is psid's: it belongs to the owner
 /// of the state, as the service manager has it.
-pub fn make_run_directory(paths: &Paths) -> io::Result<()> {
+pub(crate) fn make_run_directory(paths: &Paths) -> io::Result<()> {
     if paths.run.is_dir() {
         return Ok(());
     }
@@ -331,7 +326,7 @@ fn make_durable_folder(path: &Path, builder: &fs::DirBuilder) -> io::Result<()> 
 
 /// Removes what writes left in a folder, and in those below it, that did not come to their end. Only for
 /// who holds its lock: another writer's file is at work.
-pub fn remove_remnants(folder: &Path) {
+pub(crate) fn remove_remnants(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let is_remnant = name.as_encoded_bytes().starts_with(b".")
@@ -346,14 +341,14 @@ pub fn remove_remnants(folder: &Path) {
 }
 
 /// Locks a folder for this process, as long as the handle lives.
-pub fn lock_folder(path: &Path) -> io::Result<File> {
+pub(crate) fn lock_folder(path: &Path) -> io::Result<File> {
     let folder = File::open(path)?;
     flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
     Ok(folder)
 }
 
 /// Makes a removal or a rename in the file's folder durable.
-pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     File::open(folder_of(path))?.sync_all()
 }
 
@@ -435,7 +430,7 @@ mod tests {
         let mut seen = Vec::new();
         for text in ["a", "b", "c"] {
             fs::write(&path, text).unwrap();
-            let aside = set_aside(&path, 5).unwrap();
+            let aside = rename_as(&path, "bad", 5).unwrap();
             seen.push(aside.file_name().unwrap().to_string_lossy().into_owned());
             assert_eq!(fs::read_to_string(aside).unwrap(), text);
         }

@@ -8,7 +8,7 @@ use rustix::process::{
 use rustix::thread::{CapabilitySet, capabilities};
 
 /// Hardens this process; each sentence is a protection that the kernel refused, with its remedy.
-pub fn harden() -> Vec<String> {
+pub(crate) fn harden() -> Vec<String> {
     umask(Mode::from_raw_mode(0o077));
     let mut refused = Vec::new();
     // Connections that say nothing must not use up what callers need.

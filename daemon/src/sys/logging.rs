@@ -12,7 +12,7 @@ use tracing_subscriber::{Layer, fmt};
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// The journal when stderr is the journal's, else text
     Auto,
     /// Text on stderr
@@ -23,7 +23,7 @@ pub enum Format {
 
 /// How much is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Verbosity {
+pub(crate) enum Verbosity {
     /// What stopped working
     Error,
     /// And what an admin should look at
@@ -35,7 +35,7 @@ pub enum Verbosity {
 }
 
 /// Starts the log. Panics are logged by their place alone: their words may quote a value.
-pub fn start(format: Format, verbosity: Verbosity, journal_stream: Option<&str>) {
+pub(crate) fn start(format: Format, verbosity: Verbosity, journal_stream: Option<&str>) {
     let level = match verbosity {
         Verbosity::Error => Level::ERROR,
         Verbosity::Warn => Level::WARN,

@@ -9,7 +9,7 @@ const LARGE: i32 = 128 << 10;
 /// Tells the allocator to keep no large block.
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "only the C library can set its allocator")]
-pub fn keep_no_large_block() {
+pub(crate) fn keep_no_large_block() {
     // SAFETY: it sets numbers of the allocator's, under the allocator's own lock.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
@@ -21,7 +21,7 @@ pub fn keep_no_large_block() {
 /// Gives back what is free, between what is in use too.
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "only the C library can give back what it keeps")]
-pub fn give_back() {
+pub(crate) fn give_back() {
     // SAFETY: it takes nothing that is in use, under the allocator's own lock.
     unsafe { libc::malloc_trim(0) };
 }

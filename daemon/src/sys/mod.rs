@@ -1,8 +1,8 @@
 //! The operating system: files, limits, memory, the service manager and the log.
 
-pub mod files;
-pub mod hardening;
-pub mod logging;
-pub mod malloc;
-pub mod notify;
+pub(crate) mod files;
+pub(crate) mod hardening;
+pub(crate) mod logging;
+pub(crate) mod malloc;
+pub(crate) mod notify;
 mod place;

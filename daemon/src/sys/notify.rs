@@ -9,19 +9,19 @@ use tokio_util::sync::CancellationToken;
 const ASK_EVERY: Duration = Duration::from_secs(10);
 
 /// Key and socket are ready.
-pub fn ready(status: &str) {
+pub(crate) fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
 /// The config is being read again; `ready` ends that.
-pub fn reloading() {
+pub(crate) fn reloading() {
     if let Ok(since) = NotifyState::monotonic_usec_now() {
         tell(&[NotifyState::Reloading, since]);
     }
 }
 
 /// Asks for more time to start, again and again; ends when it is dropped.
-pub async fn ask_for_time(status: &str) {
+pub(crate) async fn ask_for_time(status: &str) {
     loop {
         let time = u32::try_from(2 * ASK_EVERY.as_micros()).unwrap_or(u32::MAX);
         tell(&[NotifyState::ExtendTimeoutUsec(time), NotifyState::Status(status)]);
@@ -30,13 +30,13 @@ pub async fn ask_for_time(status: &str) {
 }
 
 /// The daemon ends.
-pub fn stopping() {
+pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("writing the cache and stopping")]);
 }
 
 /// Feeds systemd's watchdog at half of its interval until `stop`, while psid `answers`. An answer that does not
 /// come is waited for, and systemd ends what cannot give it.
-pub async fn keep_alive<F: Future<Output = bool>>(
+pub(crate) async fn keep_alive<F: Future<Output = bool>>(
     stop: CancellationToken,
     answers: impl Fn() -> F,
 ) {

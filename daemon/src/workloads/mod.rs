@@ -18,7 +18,7 @@ use crate::provider::{Listed, Source};
 use crate::registry::Registered;
 
 /// What a workload wants.
-pub struct Planned {
+pub(crate) struct Planned {
     /// Its name.
     pub name: String,
     /// What the config says of it.
@@ -36,7 +36,7 @@ pub struct Planned {
 }
 
 /// One secret of a workload.
-pub struct PlannedSecret {
+pub(crate) struct PlannedSecret {
     /// Its podman name.
     pub name: String,
     /// What to register.
@@ -66,7 +66,7 @@ type Ids = HashMap<CacheKey, Vec<SecretId>>;
 
 /// Plans every workload, by name. `failed` has the sources whose last pull failed, as people write them, and
 /// why.
-pub async fn plan(
+pub(crate) async fn plan(
     service: &Service,
     failed: &BTreeMap<String, String>,
     now: Now,
@@ -93,7 +93,7 @@ pub async fn plan(
 }
 
 /// Whether there is a cache, and it knows nothing of a source of any workload.
-pub fn is_unknown(service: &Service) -> bool {
+pub(crate) fn is_unknown(service: &Service) -> bool {
     if !service.cache.read(Cache::keeps) {
         return false;
     }
@@ -313,7 +313,7 @@ fn refuse_names_of_others(plans: &mut [Planned]) {
 }
 
 /// What an id is registered for, in the words of people.
-pub fn about(what: &Registered) -> String {
+pub(crate) fn about(what: &Registered) -> String {
     match what {
         Registered::Reference(reference) => reference.to_string(),
         Registered::Literal(_) => String::new(),

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use psi_daemon::keys::credential::{SealOptions, SealWith};
+use psi_daemon::testing::keys::credential::{SealOptions, SealWith};
 use serde_json::json;
 
 use super::{init, psid_on, world_on};

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use psi_common::{BackendTag, Paths, Scope as UserScope, SecretBytes};
-use psi_daemon::crypto::aead::DataKey;
-use psi_daemon::crypto::envelope::{AadContext, Keyring, WrappedKeyHeader};
-use psi_daemon::keys::credential::{Credential, Creds, Scope, SealOptions};
-use psi_daemon::keys::pkcs11::{
+use psi_daemon::testing::crypto::aead::DataKey;
+use psi_daemon::testing::crypto::envelope::{AadContext, Keyring, WrappedKeyHeader};
+use psi_daemon::testing::keys::credential::{Credential, Creds, Scope, SealOptions};
+use psi_daemon::testing::keys::pkcs11::{
     KeyChoice, PinSource, Token, TokenChoice, TokenConfig, TokenError, TokenState,
 };
-use psi_daemon::keys::{HsmKey, KeyBackend, KeyError, LoadedKey, SealWith, TpmKey};
-use psi_daemon::storage::refusals::Refusals;
+use psi_daemon::testing::keys::{HsmKey, KeyBackend, KeyError, LoadedKey, SealWith, TpmKey};
+use psi_daemon::testing::storage::refusals::Refusals;
 use serde_json::{Value, json};
 
 fn main() {

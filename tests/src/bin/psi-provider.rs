@@ -8,15 +8,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use psi_common::{Paths, Scope, SecretBytes};
-use psi_daemon::cache::FetchEpoch;
-use psi_daemon::config::Config;
-use psi_daemon::keys::credential::{self, Creds};
-use psi_daemon::keys::pkcs11::Token;
-use psi_daemon::model::reference::{CacheKey, Namespace, Reference};
-use psi_daemon::provider::pkcs11_sealed::Pkcs11Sealed;
-use psi_daemon::provider::upstream::Upstream;
-use psi_daemon::provider::{ProviderError, SecretProvider, Source};
-use psi_daemon::runtime::build::{self, Environment};
+use psi_daemon::testing::cache::FetchEpoch;
+use psi_daemon::testing::config::Config;
+use psi_daemon::testing::keys::credential::{self, Creds};
+use psi_daemon::testing::keys::pkcs11::Token;
+use psi_daemon::testing::model::reference::{CacheKey, Namespace, Reference};
+use psi_daemon::testing::provider::pkcs11_sealed::Pkcs11Sealed;
+use psi_daemon::testing::provider::upstream::Upstream;
+use psi_daemon::testing::provider::{ProviderError, SecretProvider, Source};
+use psi_daemon::testing::runtime::build::{self, Environment};
 use serde_json::{Value, json};
 
 fn main() {

@@ -26,8 +26,9 @@ use crate::model::reach::Reach;
 use crate::storage::refusals::Refusals;
 
 pub use board::TokenState;
-pub use describe::{KeyDescription, Mechanisms, PinStatus, TokenDescription, Unwrapping};
-pub use error::{TokenError, TokenErrorKind};
+pub(crate) use describe::{KeyDescription, PinStatus, TokenDescription, Unwrapping};
+pub use error::TokenError;
+pub(crate) use error::TokenErrorKind;
 pub use pin::PinSource;
 
 use connection::Connection;

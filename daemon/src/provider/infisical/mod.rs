@@ -28,7 +28,8 @@ use flights::Flights;
 use response::ApiError;
 use source::Rests;
 
-pub use auth::{AwsIam, Azure, Gcp, Kubernetes, Method, SecretSource, UniversalAuth};
+pub(crate) use auth::Kubernetes;
+pub use auth::{AwsIam, Azure, Gcp, Method, SecretSource, UniversalAuth};
 
 /// Of path and key together, in bytes: of which a URL makes three each, and proxies take 8 KiB.
 const LONGEST_NAME: usize = 2_000;

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use crate::model::reference::Reference;
 use crate::provider::Source;
 
-pub use counters::ProviderCounters;
-pub use health::{CallError, Health, Upstream};
-pub use scopes::{Call, Route};
+pub(crate) use counters::ProviderCounters;
+pub(crate) use health::CallError;
+pub use health::Upstream;
+pub(crate) use scopes::{Call, Route};
 
 /// Parts a workload's name from a key in the names that psi makes.
 const SEPARATOR: &str = "--";
@@ -68,7 +69,7 @@ impl Upstreams {
 
 /// What begins the podman names of a workload's secrets. Of a template unit, `worker@`, the sign is left
 /// out: podman before 4.7 takes it in no name.
-pub fn prefix_of(workload: &str) -> String {
+pub(crate) fn prefix_of(workload: &str) -> String {
     format!("{}{SEPARATOR}", workload.strip_suffix('@').unwrap_or(workload))
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use psi_common::SecretBytes;
-use psi_daemon::cache::{Cache, FetchEpoch, Policy, ReconcileOptions};
-use psi_daemon::model::clock;
-use psi_daemon::model::reference::{Listing, Reference};
-use psi_daemon::provider::infisical::{AwsIam, Azure, Gcp, Method};
-use psi_daemon::provider::{ProviderError, SecretProvider, Source};
+use psi_daemon::testing::cache::{Cache, FetchEpoch, Policy, ReconcileOptions};
+use psi_daemon::testing::model::clock;
+use psi_daemon::testing::model::reference::{Listing, Reference};
+use psi_daemon::testing::provider::infisical::{AwsIam, Azure, Gcp, Method};
+use psi_daemon::testing::provider::{ProviderError, SecretProvider, Source};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};

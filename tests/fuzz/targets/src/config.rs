@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use psi_daemon::config::{Config, ConfigError};
+use psi_daemon::testing::config::{Config, ConfigError};
 
 use crate::{Body, choice};
 

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use psi_common::{BackendTag, SecretBytes};
-use psi_daemon::cache::{Cache, Policy, Snapshot};
-use psi_daemon::crypto::aead::DataKey;
-use psi_daemon::crypto::envelope::{
+use psi_daemon::testing::cache::{Cache, Policy, Snapshot};
+use psi_daemon::testing::crypto::aead::DataKey;
+use psi_daemon::testing::crypto::envelope::{
     AadContext, Envelope, EnvelopeError, Keyring, WrappedKeyHeader,
 };
-use psi_daemon::model::clock::{self, Timestamp};
-use psi_daemon::storage::payload;
+use psi_daemon::testing::model::clock::{self, Timestamp};
+use psi_daemon::testing::storage::payload;
 
 use crate::{Body, assert_words, choice, world};
 

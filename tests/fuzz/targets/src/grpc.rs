@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use h2::client::SendRequest;
 use http::{HeaderMap, Request};
-use psi_daemon::keys::credential::{Creds, Scope};
-use psi_daemon::runtime::build::{self, Environment};
-use psi_daemon::{grpc, runtime::listener};
+use psi_daemon::testing::keys::credential::{Creds, Scope};
+use psi_daemon::testing::runtime::build::{self, Environment};
+use psi_daemon::testing::{grpc, runtime::listener};
 use psi_mutation::frames;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

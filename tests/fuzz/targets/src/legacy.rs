@@ -1,10 +1,10 @@
 //! What the Python PSI left: version 1 of `cache.enc`, the hybrid envelope in it, and mappings.
 
 use psi_common::SecretBytes;
-use psi_daemon::crypto::aead::{Aead, DataKey};
-use psi_daemon::crypto::hybrid::Hybrid;
-use psi_daemon::legacy::{self, LegacyError, SealedCache, mapping};
-use psi_daemon::model::reference::Reference;
+use psi_daemon::testing::crypto::aead::{Aead, DataKey};
+use psi_daemon::testing::crypto::hybrid::Hybrid;
+use psi_daemon::testing::legacy::{self, LegacyError, SealedCache, mapping};
+use psi_daemon::testing::model::reference::Reference;
 
 use crate::{Body, assert_words, choice};
 

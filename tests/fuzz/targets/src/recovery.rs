@@ -1,8 +1,8 @@
 //! `recovery.enc`, and the recovery key as people type it.
 
 use psi_common::SecretBytes;
-use psi_daemon::crypto::aead::DataKey;
-use psi_daemon::crypto::recovery_key::{self, RecoveryKey};
+use psi_daemon::testing::crypto::aead::DataKey;
+use psi_daemon::testing::crypto::recovery_key::{self, RecoveryKey};
 
 use crate::{Body, assert_words, choice};
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use psi_daemon::registry::reference_file::{self, ReferenceFile};
+use psi_daemon::testing::registry::reference_file::{self, ReferenceFile};
 use sha2::{Digest, Sha256};
 
 use crate::{Body, assert_words, choice};

@@ -8,15 +8,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use psi_common::{Paths, SecretBytes};
-use psi_daemon::cache::{BootId, FetchEpoch};
-use psi_daemon::config::Config;
-use psi_daemon::model::reference::{CacheKey, Listing, ListingScope, Namespace, Reference};
-use psi_daemon::provider::infisical::{
+use psi_daemon::testing::cache::{BootId, FetchEpoch};
+use psi_daemon::testing::config::Config;
+use psi_daemon::testing::model::reference::{
+    CacheKey, Listing, ListingScope, Namespace, Reference,
+};
+use psi_daemon::testing::provider::infisical::{
     Infisical, Method, Project, SecretSource, UniversalAuth, token_source,
 };
-use psi_daemon::provider::upstream::{Upstream, Upstreams};
-use psi_daemon::provider::{Fetched, Keeping, Listed, ProviderError, SecretProvider, Source};
-use psi_daemon::storage::refusals::Refusals;
+use psi_daemon::testing::provider::upstream::{Upstream, Upstreams};
+use psi_daemon::testing::provider::{
+    Fetched, Keeping, Listed, ProviderError, SecretProvider, Source,
+};
+use psi_daemon::testing::storage::refusals::Refusals;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -138,7 +142,7 @@ impl SecretProvider for AtHand {
         self.0.keeping()
     }
 
-    fn writer(&self) -> Option<&dyn psi_daemon::provider::SecretWriter> {
+    fn writer(&self) -> Option<&dyn psi_daemon::testing::provider::SecretWriter> {
         None
     }
 }

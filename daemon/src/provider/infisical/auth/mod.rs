@@ -21,7 +21,7 @@ use super::response::ApiError;
 pub use aws::AwsIam;
 pub use azure::Azure;
 pub use gcp::Gcp;
-pub use kubernetes::Kubernetes;
+pub(crate) use kubernetes::Kubernetes;
 pub(super) use source::TokenSource;
 pub(super) use token::Token;
 pub use universal::{SecretSource, UniversalAuth};

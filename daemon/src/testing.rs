@@ -1,0 +1,127 @@
+//! What the tests, the fuzz targets and the benchmarks use of the crate. No part of psid uses it.
+
+/// `cache`.
+pub mod cache {
+    pub use crate::cache::{BootId, Cache, FetchEpoch, Policy, ReconcileOptions, Snapshot};
+    /// `cache::shared`.
+    pub mod shared {
+        pub use crate::cache::shared::SharedCache;
+    }
+}
+/// `config`.
+pub mod config {
+    pub use crate::config::{Config, ConfigError};
+}
+/// `crypto`.
+pub mod crypto {
+    /// `crypto::aead`.
+    pub mod aead {
+        pub use crate::crypto::aead::{Aead, DataKey};
+    }
+    /// `crypto::envelope`.
+    pub mod envelope {
+        pub use crate::crypto::envelope::{
+            AadContext, Envelope, EnvelopeError, Keyring, WrappedKeyHeader,
+        };
+    }
+    /// `crypto::hybrid`.
+    pub mod hybrid {
+        pub use crate::crypto::hybrid::Hybrid;
+    }
+    /// `crypto::recovery_key`.
+    pub mod recovery_key {
+        pub use crate::crypto::recovery_key::*;
+    }
+}
+/// `grpc`.
+pub mod grpc {
+    pub use crate::grpc::*;
+}
+/// `keys`.
+pub mod keys {
+    pub use crate::keys::{HsmKey, KeyBackend, KeyError, LoadedKey, SealWith, TpmKey};
+    /// `keys::credential`.
+    pub mod credential {
+        pub use crate::keys::credential::*;
+    }
+    /// `keys::pkcs11`.
+    pub mod pkcs11 {
+        pub use crate::keys::pkcs11::{
+            KeyChoice, PinSource, Token, TokenChoice, TokenConfig, TokenError, TokenState,
+        };
+    }
+}
+/// `legacy`.
+pub mod legacy {
+    pub use crate::legacy::*;
+    /// `legacy::mapping`.
+    pub mod mapping {
+        pub use crate::legacy::mapping::*;
+    }
+}
+/// `lookup`.
+pub mod lookup {
+    pub use crate::lookup::{Kind, SecretSelector, Service, ServiceError};
+}
+/// `model`.
+pub mod model {
+    /// `model::clock`.
+    pub mod clock {
+        pub use crate::model::clock::*;
+    }
+    /// `model::reference`.
+    pub mod reference {
+        pub use crate::model::reference::{CacheKey, Listing, ListingScope, Namespace, Reference};
+    }
+}
+/// `provider`.
+pub mod provider {
+    pub use crate::provider::{
+        Fetched, Keeping, Listed, ProviderError, SecretProvider, SecretWriter, Source,
+    };
+    /// `provider::infisical`.
+    pub mod infisical {
+        pub use crate::provider::infisical::{
+            AwsIam, Azure, Gcp, Infisical, Method, Project, SecretSource, UniversalAuth,
+            token_source,
+        };
+    }
+    /// `provider::pkcs11_sealed`.
+    pub mod pkcs11_sealed {
+        pub use crate::provider::pkcs11_sealed::Pkcs11Sealed;
+    }
+    /// `provider::upstream`.
+    pub mod upstream {
+        pub use crate::provider::upstream::{Upstream, Upstreams};
+    }
+}
+/// `registry`.
+pub mod registry {
+    pub use crate::registry::{Keys, Registered, Registry};
+    /// `registry::reference_file`.
+    pub mod reference_file {
+        pub use crate::registry::reference_file::*;
+    }
+}
+/// `runtime`.
+pub mod runtime {
+    /// `runtime::build`.
+    pub mod build {
+        pub use crate::runtime::build::*;
+    }
+    /// `runtime::listener`.
+    pub mod listener {
+        pub use crate::runtime::listener::*;
+    }
+}
+/// `storage`.
+pub mod storage {
+    /// `storage::payload`.
+    pub mod payload {
+        pub use crate::storage::payload::*;
+    }
+    /// `storage::refusals`.
+    pub mod refusals {
+        pub use crate::storage::refusals::Refusals;
+    }
+}
