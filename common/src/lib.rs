@@ -11,6 +11,7 @@ mod paths;
 mod problem;
 mod secret_bytes;
 mod secret_id;
+mod secret_string;
 pub mod walk;
 
 pub use cache_header::{BackendTag, CacheHeader, NotACache};
@@ -22,6 +23,7 @@ pub use paths::{Paths, Scope};
 pub use problem::Problem;
 pub use secret_bytes::SecretBytes;
 pub use secret_id::{InvalidSecretId, SecretId};
+pub use secret_string::{NotUtf8, SecretString};
 
 /// The largest secret that podman accepts, in bytes (`0 < len < 512000` in its secrets.go).
 pub const MAX_SECRET_BYTES: usize = 511_999;
