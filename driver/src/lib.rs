@@ -6,7 +6,7 @@
 mod args;
 mod client;
 mod ctl;
-mod failure;
+mod error;
 mod stdio;
 mod verbs;
 mod wire;
@@ -19,7 +19,7 @@ use psi_common::{Exit, Paths, Scope};
 pub use args::command_line;
 
 use args::Command;
-use failure::CliError;
+use error::CliError;
 
 /// Runs one command; a failure is one line on stderr and a code of [`Exit`].
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {

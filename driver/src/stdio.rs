@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use psi_common::{Exit, MAX_SECRET_BYTES, SecretBytes, check};
 
-use crate::failure::CliError;
+use crate::error::CliError;
 
 /// Writes a value to stdout in one checked write.
 pub(crate) fn write_value(value: &SecretBytes) -> Result<(), CliError> {
@@ -75,7 +75,7 @@ pub(crate) fn read_line() -> Result<SecretBytes, CliError> {
 /// Writes the one line that an operator gets. It goes out in one write, so that lines of concurrent
 /// drivers on podman's stderr do not mix; a closed stderr is nobody's loss.
 pub(crate) fn complain(title: &str, failure: &CliError) {
-    if !failure.is_silent() {
+    if failure.has_message() {
         let title = check::printable(title);
         let line = format!("psi-driver: {title}: {failure}\n");
         let _ = std::io::stderr().write_all(line.as_bytes());
@@ -84,7 +84,7 @@ pub(crate) fn complain(title: &str, failure: &CliError) {
 
 /// A note beside a success, in the same form.
 pub(crate) fn note(title: &str, text: &str) {
-    complain(title, &CliError::told(Exit::Ok, text));
+    complain(title, &CliError::without_remedy(Exit::Ok, text));
 }
 
 /// Before `main`, Rust's runtime opens `/dev/null` in place of a closed standard descriptor. A value

@@ -6,7 +6,7 @@ use psi_proto::v1::StoreKind;
 use crate::args::{self, Kind};
 use crate::client::{Client, Deadline, Key};
 use crate::ctl::names;
-use crate::failure::CliError;
+use crate::error::CliError;
 use crate::stdio;
 
 pub(crate) fn lookup(paths: &Paths) -> Result<(), CliError> {
@@ -31,7 +31,7 @@ pub(crate) fn store(paths: &Paths, kind: &Kind) -> Result<(), CliError> {
 /// on after the failure, and would drop another secret after a success.
 pub(crate) fn delete(paths: &Paths) -> Result<(), CliError> {
     if args::secret_id().is_some_and(|id| id.is_empty()) {
-        return Err(CliError::silent(Exit::BadInput));
+        return Err(CliError::status_only(Exit::BadInput));
     }
     let id = secret_id()?;
     Client::new(paths, Deadline::Podman).delete(id, false)

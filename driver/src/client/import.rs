@@ -3,7 +3,7 @@
 use psi_proto::v1::{ImportRequest, ImportResponse};
 
 use super::Client;
-use crate::failure::CliError;
+use crate::error::CliError;
 
 impl Client {
     /// Writes secrets into a folder; an outcome for each, in their order.

@@ -24,7 +24,7 @@ use psi_proto::v1::{
 };
 
 use self::checked::Checked;
-use crate::failure::CliError;
+use crate::error::CliError;
 use crate::wire::{self, GrpcStatus, TransportError};
 
 const DRIVER: &str = "/psi.v1.SecretDriver";
@@ -324,7 +324,7 @@ impl Client {
                 );
             }
         };
-        CliError::told(exit, status.message.as_str())
+        CliError::without_remedy(exit, status.message.as_str())
     }
 
     fn broken(&self, broken: TransportError) -> Attempt {

@@ -8,7 +8,7 @@ use psi_proto::v1::{
 };
 
 use super::Client;
-use crate::failure::CliError;
+use crate::error::CliError;
 
 const WORKLOADS: &str = "/psi.v1.WorkloadAdmin";
 

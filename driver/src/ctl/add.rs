@@ -8,7 +8,7 @@ use super::keys::EchoOff;
 use super::names;
 use crate::args::AddOptions;
 use crate::ctl::podman::{self, Commands};
-use crate::failure::CliError;
+use crate::error::CliError;
 use crate::stdio;
 
 pub(crate) fn run(paths: &Paths, options: &AddOptions) -> Result<(), CliError> {

@@ -3,7 +3,7 @@
 use psi_common::{Exit, InvalidSecretId, Paths};
 
 use crate::client::{Client, Deadline};
-use crate::failure::CliError;
+use crate::error::CliError;
 
 pub(crate) fn run(paths: &Paths, id: &str, force: bool) -> Result<(), CliError> {
     let id = id.parse().map_err(|error: InvalidSecretId| {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::args::DrillOptions;
 use crate::client::{Client, Deadline};
-use crate::failure::CliError;
+use crate::error::CliError;
 use crate::stdio;
 
 /// What was heard so far.

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::psid;
 use crate::args::HsmCommand;
 use crate::client::{Client, Deadline};
-use crate::failure::CliError;
+use crate::error::CliError;
 use crate::stdio;
 
 pub(crate) fn run(paths: &Paths, command: &HsmCommand) -> Result<(), CliError> {

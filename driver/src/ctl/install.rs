@@ -7,7 +7,7 @@ use psi_common::Paths;
 use super::files;
 use crate::args::InstallOptions;
 use crate::ctl::podman::Commands;
-use crate::failure::CliError;
+use crate::error::CliError;
 use crate::stdio;
 
 const TITLE: &str = "install";

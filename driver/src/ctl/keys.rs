@@ -7,7 +7,7 @@ use psi_proto::v1::Seal;
 
 use crate::args::SealArgs;
 use crate::client::{Client, Deadline};
-use crate::failure::CliError;
+use crate::error::CliError;
 use crate::stdio;
 
 pub(crate) fn rekey(paths: &Paths, seal: &SealArgs) -> Result<(), CliError> {

@@ -7,7 +7,7 @@ use psi_common::{Exit, Paths};
 use psi_proto::v1::{ProviderFailures, ProviderStatus, StatusResponse, TaskStatus, Verdict};
 
 use crate::client::{Client, Deadline};
-use crate::failure::CliError;
+use crate::error::CliError;
 use crate::stdio;
 
 /// A daemon that is not there is a metric too, and a failure.

@@ -9,7 +9,7 @@ use psi_proto::v1::SecretName;
 
 use crate::client::{Client, Deadline, Key};
 use crate::ctl::podman::{Record, Secrets};
-use crate::failure::CliError;
+use crate::error::CliError;
 
 /// Of one call: psid takes no more than 1 MiB, and a path has up to 4 KiB.
 const AT_ONCE: usize = 200;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use psi_common::{SecretBytes, SecretId};
 
 use crate::ctl::podman::{FileDriver, Secret, Secrets, ids, resolve};
-use crate::failure::CliError;
+use crate::error::CliError;
 
 /// What one folder of the file driver keeps of such secrets.
 pub(super) struct Plaintext {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use psi_common::{Exit, Paths};
 
-use crate::failure::CliError;
+use crate::error::CliError;
 
 /// Becomes psid with these arguments; comes back only when that fails.
 pub(super) fn instead(paths: &Paths, args: &[impl AsRef<OsStr>]) -> CliError {
@@ -30,7 +30,7 @@ pub(super) fn output(paths: &Paths, args: &[impl AsRef<OsStr>]) -> Result<Vec<u8
     }
     let words = String::from_utf8_lossy(&output.stderr);
     let last = words.lines().last().unwrap_or("psid failed without a word");
-    Err(CliError::told(Exit::BadInput, last))
+    Err(CliError::without_remedy(Exit::BadInput, last))
 }
 
 /// The psid that was installed with this psi-driver.

@@ -7,7 +7,7 @@ use psi_proto::v1::RestorableSecret;
 
 use crate::client::{Client, Deadline};
 use crate::ctl::podman;
-use crate::failure::CliError;
+use crate::error::CliError;
 use crate::stdio;
 
 pub(crate) fn run(paths: &Paths, id: Option<&str>, all: bool) -> Result<(), CliError> {

@@ -8,7 +8,7 @@ use super::secrets::Seen;
 use super::{counted, named};
 use crate::ctl::podman::{About, Commands};
 use crate::ctl::psid;
-use crate::failure::CliError;
+use crate::error::CliError;
 
 /// Reasons for a degradation that stop lookups or stores now.
 const STOPPING: [&str; 2] = ["registry-unreadable", "state-directory"];

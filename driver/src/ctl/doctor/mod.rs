@@ -16,7 +16,7 @@ use crate::args::DoctorOptions;
 use crate::client::{Client, Deadline};
 use crate::ctl::names;
 use crate::ctl::podman::{self, Commands};
-use crate::failure::CliError;
+use crate::error::CliError;
 use crate::stdio;
 use secrets::Seen;
 
@@ -44,7 +44,7 @@ pub(crate) fn run(paths: &Paths, options: &DoctorOptions) -> Result<(), CliError
     let stopped = group::stopped(&units::secrets(&quadlets), &findings);
     let report = if options.json { as_json } else { as_text };
     stdio::write_text(&report(&findings, &stopped))?;
-    if is_well(&findings) { Ok(()) } else { Err(CliError::silent(Exit::Drift)) }
+    if is_well(&findings) { Ok(()) } else { Err(CliError::status_only(Exit::Drift)) }
 }
 
 fn is_well(findings: &[Finding]) -> bool {

@@ -11,7 +11,7 @@ use psi_proto::v1::{Registration, RegistrationKind, StatusResponse};
 use super::{counted, named};
 use crate::client::{Client, Deadline};
 use crate::ctl::podman::{self, Commands, Secret, Secrets};
-use crate::failure::CliError;
+use crate::error::CliError;
 
 /// What podman and psid know. A look that failed is none: nothing is concluded from it.
 pub(super) struct Seen {

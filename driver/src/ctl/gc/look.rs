@@ -11,7 +11,7 @@ use crate::args::GcOptions;
 use crate::client::{Client, Deadline, Key};
 use crate::ctl::plaintext::Plaintext;
 use crate::ctl::podman::{self, FileDriver, IN_A_HOME, Record, Secrets, record_in_home, record_of};
-use crate::failure::CliError;
+use crate::error::CliError;
 
 /// Of one store, no more goes at once, nor more than half.
 const MOST: usize = 50;

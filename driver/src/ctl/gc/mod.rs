@@ -13,7 +13,7 @@ use super::names;
 use super::progress::Progress;
 use crate::args::GcOptions;
 use crate::client::{Client, Deadline};
-use crate::failure::CliError;
+use crate::error::CliError;
 use crate::stdio;
 use look::Found;
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use psi_common::{Exit, SecretBytes, check};
 
 use super::entries::Entries;
-use crate::failure::CliError;
+use crate::error::CliError;
 
 /// No env-file is larger.
 const LARGEST: u64 = 64 << 20;

@@ -17,7 +17,7 @@ use psi_proto::v1::{
 use super::progress::Progress;
 use crate::args::{ImportCommand, ImportOptions, OnConflict};
 use crate::client::{Client, Deadline};
-use crate::failure::CliError;
+use crate::error::CliError;
 use crate::stdio;
 use entries::Entry;
 

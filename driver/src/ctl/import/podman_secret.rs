@@ -6,7 +6,7 @@ use psi_common::{Exit, SecretBytes};
 
 use super::entries::Entries;
 use crate::ctl::podman::{self, FileDriver, Secrets, ids, resolve};
-use crate::failure::CliError;
+use crate::error::CliError;
 
 /// A podman whose secrets can be read.
 pub(super) struct Source {
@@ -39,7 +39,9 @@ impl Source {
                 let what = format!("podman has no secret {shown}");
                 return Err(CliError::new(Exit::NoSuchSecret, what, "see `podman secret ls`"));
             }
-            several => return Err(CliError::told(Exit::BadInput, podman::doubled(several))),
+            several => {
+                return Err(CliError::without_remedy(Exit::BadInput, podman::doubled(several)));
+            }
         };
         let none = |why: String| {
             CliError::new(

@@ -12,7 +12,7 @@ use psi_common::{Exit, SecretBytes, check};
 use super::entries::Entries;
 use super::env_file;
 use super::podman_secret::Source;
-use crate::failure::CliError;
+use crate::error::CliError;
 
 /// What a unit gives its container.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use psi_proto::v1::{PlannedSecret, StoreKind};
 use super::{Data, Host, Old, Plan};
 use crate::client::{Client, Deadline, Key};
 use crate::ctl::podman::{FileDriver, Secret};
-use crate::failure::CliError;
+use crate::error::CliError;
 
 /// The values of podman's file driver, and what else psid may know them as.
 pub(super) struct FileStore<'a> {

@@ -21,7 +21,7 @@ use super::psid;
 use crate::args::{MigrateOptions, OldStore};
 use crate::client::{Client, Deadline};
 use crate::ctl::podman::{self, About, Commands, FileDriver, Secret, Secrets, Store, resolve};
-use crate::failure::CliError;
+use crate::error::CliError;
 use crate::stdio;
 
 /// What there is.

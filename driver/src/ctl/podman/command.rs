@@ -9,7 +9,7 @@ use psi_common::{Exit, SecretBytes};
 use serde_json::Value;
 
 use super::strange;
-use crate::failure::CliError;
+use crate::error::CliError;
 
 /// How many are named in one call: an argument list has its limit.
 const AT_ONCE: usize = 2_000;
@@ -116,7 +116,7 @@ fn checked(output: Output) -> Result<Vec<u8>, CliError> {
         true => output.status.to_string(),
         false => words.join(" · "),
     };
-    Err(CliError::told(Exit::Io, format!("podman: {why}")))
+    Err(CliError::without_remedy(Exit::Io, format!("podman: {why}")))
 }
 
 fn json(bytes: &[u8]) -> Result<Value, CliError> {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use psi_common::{Exit, Paths};
 
-use crate::failure::CliError;
+use crate::error::CliError;
 
 /// Where psi-driver is, as a rule.
 const PROGRAM: &str = "/usr/bin/psi-driver";

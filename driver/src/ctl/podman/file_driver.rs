@@ -13,7 +13,7 @@ use super::Secret;
 use super::directory::Directory;
 use super::lock::{self, Kind};
 use super::store::changed_nothing;
-use crate::failure::CliError;
+use crate::error::CliError;
 
 const STRANGE: &str = "it has another form than podman 4.3 to 6.1 give it";
 const VALUES: &str = "secretsdata.json";

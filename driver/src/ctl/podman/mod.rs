@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use psi_common::Exit;
 use serde_json::Value;
 
-use crate::failure::CliError;
+use crate::error::CliError;
 
 pub(crate) use command::{Running, create, remove};
 pub(crate) use commands::Commands;

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::Commands;
 use super::directory::Directory;
 use super::lock::{self, Kind};
-use crate::failure::CliError;
+use crate::error::CliError;
 
 pub(super) const STRANGE: &str = "it has another form than podman 4.3 to 6.1 give it";
 pub(super) const RECORD: &str = "secrets.json";

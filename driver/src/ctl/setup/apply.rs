@@ -13,7 +13,7 @@ use crate::client::{Client, Deadline};
 use crate::ctl::files;
 use crate::ctl::podman::{self, Store, ids};
 use crate::ctl::progress::Progress;
-use crate::failure::CliError;
+use crate::error::CliError;
 
 /// Podmans at once: one starts while another is under podman's lock.
 const AT_ONCE: usize = 2;

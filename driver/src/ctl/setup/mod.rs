@@ -24,7 +24,7 @@ use crate::client::{Client, Deadline};
 use crate::ctl::names;
 use crate::ctl::podman::{self, Commands};
 use crate::ctl::progress::Progress;
-use crate::failure::CliError;
+use crate::error::CliError;
 use crate::stdio;
 use apply::{Done, apply};
 pub(super) use drop_in::DropIn;
@@ -141,7 +141,7 @@ fn note_names(paths: &Paths, found: &Found, done: &Done) {
 fn verdict_of_dry_run(found: &Found, plans: &[Plan]) -> Result<(), CliError> {
     let is_clean = drift::drift(found, plans).is_empty();
     if !is_clean || plans.iter().any(|plan| !plan.errors.is_empty()) {
-        return Err(CliError::silent(Exit::Drift));
+        return Err(CliError::status_only(Exit::Drift));
     }
     untrusted(plans)
 }
@@ -162,7 +162,7 @@ fn verdict(found: &Found, plans: &[Plan], done: &Done, prune: bool) -> Result<()
         return Ok(());
     }
     if let Some(held) = found.held.first() {
-        return Err(CliError::told(Exit::TryLater, held));
+        return Err(CliError::without_remedy(Exit::TryLater, held));
     }
     let doubted = plans.iter().find_map(|plan| Some((plan, plan.doubted.as_ref()?)));
     if let Some((plan, why)) = doubted {

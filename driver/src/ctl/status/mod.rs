@@ -12,7 +12,7 @@ use psi_proto::v1::{StatusResponse, Verdict};
 use serde_json::json;
 
 use crate::client::{Client, Deadline};
-use crate::failure::CliError;
+use crate::error::CliError;
 use crate::stdio;
 use report::as_json;
 use text::{ago, as_text, size};
@@ -22,7 +22,7 @@ pub(crate) fn run(paths: &Paths, verify: bool, json: bool) -> Result<(), CliErro
         Ok(status) => {
             stdio::write_text(&if json { as_json(&status) } else { as_text(&status, now()) })?;
             verified(&status)?;
-            if is_well(&status) { Ok(()) } else { Err(CliError::silent(Exit::Drift)) }
+            if is_well(&status) { Ok(()) } else { Err(CliError::status_only(Exit::Drift)) }
         }
         Err(down) if down.exit() == Exit::NoDaemon && !verify => from_header(paths, json, down),
         Err(failure) => Err(failure),
@@ -93,5 +93,5 @@ fn from_header(paths: &Paths, json: bool, down: CliError) -> Result<(), CliError
             size(meta.len()),
         )
     })?;
-    Err(CliError::silent(Exit::NoDaemon))
+    Err(CliError::status_only(Exit::NoDaemon))
 }

@@ -8,7 +8,7 @@ use psi_common::{Exit, Paths, SecretBytes};
 use psi_proto::v1::{PlannedSecret, PlannedWorkload};
 
 use crate::client::{Client, Deadline, Key};
-use crate::failure::CliError;
+use crate::error::CliError;
 use crate::stdio;
 
 /// The workloads that are named; without a name, the only one that there is.
@@ -46,7 +46,7 @@ fn workloads(
 fn check(workload: &PlannedWorkload, title: &str) -> Result<(), CliError> {
     let PlannedWorkload { name, error, untrusted, missing, secrets, .. } = workload;
     if !error.is_empty() {
-        return Err(CliError::told(Exit::BadInput, error.as_str()));
+        return Err(CliError::without_remedy(Exit::BadInput, error.as_str()));
     }
     if untrusted.is_empty() {
         return Ok(());
@@ -72,7 +72,7 @@ fn check(workload: &PlannedWorkload, title: &str) -> Result<(), CliError> {
 fn value(client: &Client, secret: &PlannedSecret) -> Result<SecretBytes, CliError> {
     client.lookup(&Key::Name(secret.reference.clone())).map_err(|failure| {
         let exit = failure.exit();
-        CliError::told(exit, format!("{}: {failure}", secret.key.escape_debug()))
+        CliError::without_remedy(exit, format!("{}: {failure}", secret.key.escape_debug()))
     })
 }
 

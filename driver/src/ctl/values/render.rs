@@ -10,7 +10,7 @@ use rustix::process::geteuid;
 use super::rendered::Rendered;
 use super::{client, value, workloads};
 use crate::args::RenderOptions;
-use crate::failure::CliError;
+use crate::error::CliError;
 use crate::stdio;
 
 const TITLE: &str = "render";
@@ -34,7 +34,7 @@ pub(crate) fn run(paths: &Paths, options: &RenderOptions) -> Result<(), CliError
         path.display()
     ))?;
     // Each was named on stderr already.
-    if left_out == 0 { Ok(()) } else { Err(CliError::silent(Exit::Drift)) }
+    if left_out == 0 { Ok(()) } else { Err(CliError::status_only(Exit::Drift)) }
 }
 
 /// Opens the directory so that nobody else can put a link or another file in a secret's place, then or later.

@@ -14,7 +14,7 @@ use psi_proto::v1::PlannedWorkload;
 use super::{client, value, workloads};
 use crate::args::{self, ExecOptions};
 use crate::client::Client;
-use crate::failure::CliError;
+use crate::error::CliError;
 use crate::stdio;
 
 const TITLE: &str = "exec";

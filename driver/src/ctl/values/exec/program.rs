@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use psi_common::Exit;
 
-use crate::failure::CliError;
+use crate::error::CliError;
 
 /// What shells and execvp(3) take where PATH is not set.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";

@@ -1,0 +1,51 @@
+//! The error of a command: what an operator reads, and the exit status.
+
+use std::fmt;
+
+use psi_common::{Exit, Problem, for_own_scope};
+
+/// An error that ends a command: an exit status and a problem with its remedy.
+///
+/// Displayed as one line of printable characters: `what; remedy`.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    exit: Exit,
+    problem: Problem,
+}
+
+impl CliError {
+    /// An error with its remedy; commands in the remedy are adapted to this process's scope.
+    pub(crate) fn new(exit: Exit, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let remedy = for_own_scope(&remedy.into()).into_owned();
+        Self { exit, problem: Problem::new(what, remedy) }
+    }
+
+    /// An error whose message is complete, such as psid's or podman's own.
+    pub(crate) fn without_remedy(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, problem: Problem::without_remedy(message) }
+    }
+
+    /// An exit status without a message: the report on stdout says it, or nobody must read one.
+    pub(crate) fn status_only(exit: Exit) -> Self {
+        Self::without_remedy(exit, "")
+    }
+
+    /// A local read or write failed.
+    pub(crate) fn io(doing: &str, cause: &std::io::Error, remedy: &str) -> Self {
+        Self::new(Exit::Io, format!("{doing}: {cause}"), remedy)
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    pub(crate) fn has_message(&self) -> bool {
+        !self.problem.what.is_empty()
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.problem.fmt(f)
+    }
+}
