@@ -1,0 +1,192 @@
+//! Each module imports only its own directory and the layers below it, and no modules form a circle.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::exceptions;
+use super::modules::{ModulePath, Modules};
+
+/// A crate's layers, the lowest first. Directories of one layer do not import each other.
+type Layers = &'static [&'static [&'static str]];
+
+const DAEMON: Layers = &[
+    &["sys"],
+    &["crypto", "model"],
+    &["cache"],
+    &["storage"],
+    &["keys"],
+    &["provider"],
+    &["config", "registry"],
+    &["lookup"],
+    &["refresh", "workloads", "import", "legacy"],
+    &["grpc"],
+    &["runtime"],
+    &["cli"],
+    // The tests' façade: it exports the crate, and nothing of the crate may use it.
+    &["testing"],
+];
+
+/// What podman runs is below `ctl`, which is psictl.
+const DRIVER: Layers =
+    &[&["failure"], &["stdio"], &["wire"], &["client"], &["args"], &["verbs"], &["ctl"]];
+
+/// What breaks the rules, a line each.
+fn faults(modules: &Modules, layers: Layers) -> Vec<String> {
+    let rank: BTreeMap<&str, usize> = layers
+        .iter()
+        .enumerate()
+        .flat_map(|(rank, layer)| layer.iter().map(move |name| (*name, rank)))
+        .collect();
+    let mut faults = Vec::new();
+    for module in modules.all().filter(|module| !module.is_empty()) {
+        let top = module[0].as_str();
+        let Some(own) = rank.get(top) else {
+            faults.push(format!("{} is in no layer", module.join("::")));
+            continue;
+        };
+        for named in modules.named_by(module) {
+            let other = named[0].as_str();
+            if other != top && rank.get(other).is_none_or(|other| other >= own) {
+                faults.push(format!("{} imports {}", module.join("::"), named.join("::")));
+            }
+        }
+    }
+    faults.extend(circles(modules));
+    faults
+}
+
+/// The circles between the children of each module; what a child's own children import counts as the child's.
+fn circles(modules: &Modules) -> Vec<String> {
+    let mut edges: BTreeMap<ModulePath, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    for module in modules.all() {
+        for named in modules.named_by(module) {
+            let shared = module.iter().zip(&named).take_while(|(a, b)| a == b).count();
+            if let (Some(from), Some(to)) = (module.get(shared), named.get(shared)) {
+                let parent = edges.entry(module[..shared].to_vec()).or_default();
+                parent.entry(from.clone()).or_default().insert(to.clone());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for (parent, edges) in &edges {
+        for start in edges.keys() {
+            // Each circle once: by its first name.
+            if let Some(path) =
+                path_back_to(start, edges).filter(|path| path.iter().min() == Some(start))
+            {
+                let parent = if parent.is_empty() { "the root".into() } else { parent.join("::") };
+                found.push(format!("circle in {parent}: {}", path.join(" -> ")));
+            }
+        }
+    }
+    found
+}
+
+/// The shortest way from `start` back to it.
+fn path_back_to(start: &String, edges: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
+    let mut ways = vec![vec![start.clone()]];
+    let mut seen = BTreeSet::new();
+    while !ways.is_empty() {
+        let mut next = Vec::new();
+        for way in ways {
+            for to in edges.get(way.last()?).into_iter().flatten() {
+                if to == start {
+                    return Some(way);
+                }
+                if seen.insert(to) {
+                    next.push(way.iter().cloned().chain([to.clone()]).collect());
+                }
+            }
+        }
+        ways = next;
+    }
+    None
+}
+
+/// The crate in `directory` keeps to its layers, but for the exceptions.
+#[track_caller]
+fn assert_layers(directory: &str, layers: Layers) {
+    let modules = Modules::of_crate(directory);
+    let directories: BTreeSet<&String> =
+        modules.all().filter_map(|module| module.first()).collect();
+    for name in layers.iter().flat_map(|layer| layer.iter()) {
+        assert!(directories.iter().any(|directory| directory == name), "there is no module {name}");
+    }
+    let faults: Vec<String> = faults(&modules, layers)
+        .into_iter()
+        .map(|fault| format!("{directory}: {fault}"))
+        .filter(|fault| !exceptions::LAYERS.contains(&fault.as_str()))
+        .collect();
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn daemon_modules_import_only_lower_layers() {
+    assert_layers("daemon", DAEMON);
+}
+
+#[test]
+fn driver_modules_import_only_lower_layers() {
+    assert_layers("driver", DRIVER);
+}
+
+/// The files of a crate, given as (path, text).
+fn crate_of(files: &[(&str, &str)]) -> Modules {
+    let read = |file: &Path| {
+        let file = file.to_str().unwrap();
+        files.iter().find(|(path, _)| *path == file).map(|(_, text)| (*text).to_owned())
+    };
+    Modules::parse(Path::new("lib.rs"), &read)
+}
+
+const GOOD: [(&str, &str); 5] = [
+    ("lib.rs", "mod cache; mod sys; #[cfg(test)] mod tests;"),
+    ("cache/mod.rs", "mod entry; pub use entry::Entry; use crate::sys::files;"),
+    ("cache/entry.rs", "use super::Policy; fn f() { log!(\"{}\", crate::sys::files::N); }"),
+    ("sys/mod.rs", "pub mod files;"),
+    ("sys/files.rs", "#[cfg(test)] mod tests { use crate::cache; }"),
+];
+
+#[test]
+fn lower_layers_parents_and_test_modules_are_accepted() {
+    assert_eq!(faults(&crate_of(&GOOD), DAEMON), Vec::<String>::new());
+}
+
+#[test]
+fn an_upward_import_is_reported_wherever_it_stands() {
+    for text in [
+        "use crate::cache::Entry;",
+        "use crate::{cache::Entry, sys};",
+        "use super::super::cache;",
+        "fn f() -> crate::cache::Entry { todo!() }",
+        "fn f() { log!(\"{}\", crate::cache::N); }",
+        "#[cfg(test)] mod tests {} use crate::cache::Entry;",
+    ] {
+        let mut files = GOOD;
+        files[4].1 = text;
+        let faults = faults(&crate_of(&files), DAEMON);
+        assert!(
+            faults.contains(&"sys::files imports cache".into())
+                || faults.contains(&"sys::files imports cache::entry".into()),
+            "{text}: {faults:?}"
+        );
+    }
+}
+
+#[test]
+fn a_circle_between_siblings_is_reported() {
+    let files = [
+        ("lib.rs", "mod sys;"),
+        ("sys/mod.rs", "mod a; mod b; mod c;"),
+        ("sys/a.rs", "use super::b::B;"),
+        ("sys/b.rs", "use crate::sys::c;"),
+        ("sys/c.rs", "fn f() { super::a::f() }"),
+    ];
+    assert_eq!(faults(&crate_of(&files), DAEMON), ["circle in sys: a -> b -> c"]);
+}
+
+#[test]
+fn a_module_without_a_layer_is_reported() {
+    let files = [("lib.rs", "mod helpers;"), ("helpers.rs", "")];
+    assert_eq!(faults(&crate_of(&files), DAEMON), ["helpers is in no layer"]);
+}
