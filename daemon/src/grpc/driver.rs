@@ -17,7 +17,7 @@ use crate::lookup::{Kind, SecretSelector, Value};
 use crate::model::clock;
 use crate::registry::{Registry, RegistryError};
 use crate::runtime::Runtime;
-use crate::runtime::tasks;
+use crate::sys::tasks;
 
 pub(super) struct Driver(pub(super) Arc<Runtime>);
 

@@ -14,7 +14,7 @@ use crate::provider::upstream::{ProviderCounters, Upstream};
 use crate::refresh::{Summary, Totals};
 use crate::registry::Registered;
 use crate::runtime::Runtime;
-use crate::runtime::tasks::TaskReport;
+use crate::sys::tasks::TaskReport;
 
 /// How many ids a status names.
 const NAMED: usize = 20;

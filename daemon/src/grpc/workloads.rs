@@ -26,7 +26,7 @@ use crate::model::reference::Reference;
 use crate::refresh::{Order, Progress};
 use crate::registry::{Noted, Registered};
 use crate::runtime::Runtime;
-use crate::runtime::tasks::caught;
+use crate::sys::tasks::caught;
 use crate::workloads::{self, Planned};
 
 /// How long a plan waits for a key that is being opened.

@@ -30,7 +30,7 @@ use crate::provider::upstream::{Upstream, Upstreams};
 use crate::registry::reference_file::{ReferenceFile, ReferenceFileError};
 use crate::registry::resolved::ResolvedReference;
 use crate::registry::{Registered, Registration, Registry, RegistryError};
-use crate::runtime::tasks::Tasks;
+use crate::sys::tasks::Tasks;
 use classify::Look;
 use error::{bad_reference, is_taken_back, no_answer, refused, too_old};
 use fetch::FetchRequest;

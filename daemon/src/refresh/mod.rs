@@ -19,7 +19,7 @@ use crate::model::reference::{CacheKey, ListingScope};
 use crate::provider::ProviderError;
 use crate::provider::circuit_breaker::Caller;
 use crate::provider::upstream::CallError;
-use crate::runtime::tasks::{Task, caught};
+use crate::sys::tasks::{Task, caught};
 use pull::{PullOptions, Room};
 use schedule::{Failed, Kind, RefreshSchedule};
 use targets::PullTarget;

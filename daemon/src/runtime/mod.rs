@@ -6,7 +6,6 @@ pub(crate) mod listener;
 mod rekey;
 mod self_test;
 pub(crate) mod serve;
-pub(crate) mod tasks;
 mod unlock;
 
 use std::collections::BTreeMap;

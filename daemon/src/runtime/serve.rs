@@ -1,6 +1,6 @@
 //! The daemon from its start to its stop.
 
-use super::{build, tasks};
+use super::build;
 use crate::model::clock;
 use crate::sys::{files, malloc, notify};
 use crate::{cache, grpc};
@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::build::Environment;
 use super::listener::Listening;
-use super::tasks::Task;
 use super::{DegradedReason, Runtime};
 use crate::config::Config;
+use crate::sys::tasks::{self, Task};
 
 /// How long psid tries to revoke its access tokens when it ends.
 const REVOKING_TAKES: Duration = Duration::from_secs(2);

@@ -16,10 +16,10 @@ use crate::crypto::recovery_key::{self, RecoveryKey};
 use crate::keys::{KeyBackend, LoadedKey, SealOptions};
 use crate::model::clock;
 use crate::registry::{Registry, SealedUnder};
-use crate::runtime::tasks::{Task, blocking};
 use crate::storage::cache_file::{self, Loaded, Persister};
 use crate::sys::files;
 use crate::sys::notify;
+use crate::sys::tasks::{Task, blocking};
 
 /// How long after a key that did not open to try again: a token may be put back at any time. Not sooner: a
 /// recovery whose last fsync failed is done again first, and only then is its key sure to survive a power cut.

@@ -6,3 +6,4 @@ pub(crate) mod logging;
 pub(crate) mod malloc;
 pub(crate) mod notify;
 mod place;
+pub(crate) mod tasks;
