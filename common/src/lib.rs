@@ -4,6 +4,7 @@
 mod cache_header;
 pub mod check;
 mod exit;
+pub mod file_lock;
 mod finding;
 mod loader_variables;
 mod own_scope;

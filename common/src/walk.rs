@@ -8,20 +8,17 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RawMode, Stat, fstat, mkdirat, open, openat, readlinkat,
-    statat,
-};
-use rustix::io::Errno;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
 
 /// What Linux allows in one path.
 const MAX_LINKS: usize = 40;
 
-const STEP: OFlags =
-    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const STEP: OFlag =
+    OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// Whose directories a walk passes.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +42,7 @@ pub struct WalkError {
 enum Cause {
     Io(io::Error),
     Owner(u32),
-    Writable(RawMode),
+    Writable(u32),
     Link,
 }
 
@@ -74,7 +71,7 @@ struct Walk {
     /// None: the directory of any owner.
     trust: Option<Trust>,
     /// The directories from the root on, each open.
-    passed: Vec<(OwnedFd, Stat)>,
+    passed: Vec<(OwnedFd, FileStat)>,
     shown: PathBuf,
     links: usize,
 }
@@ -115,19 +112,19 @@ impl Walk {
         let above = self.shown.clone();
         self.shown.push(name);
         if makes_last && rest.is_empty() {
-            match mkdirat(parent, name, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
+            match mkdirat(parent, name, Mode::S_IRWXU) {
+                Ok(()) | Err(Errno::EEXIST) => {}
                 Err(error) => return Err(self.failed(error)),
             }
         }
         match openat(parent, name, STEP, Mode::empty()) {
             Ok(next) => self.pass(next),
-            Err(Errno::NOTDIR | Errno::LOOP) if is_link(parent, name) => {
+            Err(Errno::ENOTDIR | Errno::ELOOP) if is_link(parent, name) => {
                 if self.links == MAX_LINKS || !is_roots_alone(about) {
                     return Err(self.refused(Cause::Link));
                 }
-                let target = readlinkat(parent, name, Vec::new()).map_err(|e| self.failed(e))?;
-                let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+                let target = readlinkat(parent, name).map_err(|e| self.failed(e))?;
+                let target = PathBuf::from(target);
                 self.links += 1;
                 self.shown = above;
                 if target.is_absolute() {
@@ -159,13 +156,13 @@ impl Walk {
     /// The last directory, open for reading.
     fn arrive(self) -> Result<OwnedFd, WalkError> {
         let Some((directory, about)) = self.passed.last() else {
-            return Err(self.failed(Errno::NOENT));
+            return Err(self.failed(Errno::ENOENT));
         };
         let is_private = self.trust.is_some_and(|trust| trust.is_private);
         if is_private && about.st_mode & 0o022 != 0 {
             return Err(self.refused(Cause::Writable(about.st_mode & 0o7777)));
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         openat(directory, ".", flags, Mode::empty()).map_err(|error| self.failed(error))
     }
 
@@ -188,17 +185,17 @@ fn reversed(path: &Path) -> Vec<OsString> {
 }
 
 fn is_link(parent: &OwnedFd, name: &OsStr) -> bool {
-    statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
-        .is_ok_and(|about| FileType::from_raw_mode(about.st_mode) == FileType::Symlink)
+    fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+        .is_ok_and(|about| about.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFLNK.bits())
 }
 
 /// Whether none but its owner can replace what lies in this directory.
-fn keeps_names(directory: &Stat) -> bool {
+fn keeps_names(directory: &FileStat) -> bool {
     directory.st_mode & 0o022 == 0 || directory.st_mode & 0o1000 != 0
 }
 
 /// Whether root alone can make or change a link in this directory.
-fn is_roots_alone(directory: &Stat) -> bool {
+fn is_roots_alone(directory: &FileStat) -> bool {
     directory.st_uid == 0 && directory.st_mode & 0o022 == 0
 }
 
@@ -244,7 +241,7 @@ mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
-    use rustix::process::geteuid;
+    use nix::unistd::geteuid;
 
     use super::*;
 

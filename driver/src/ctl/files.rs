@@ -5,7 +5,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use nix::sys::statfs::{FsType, Statfs, TMPFS_MAGIC};
 use tempfile::NamedTempFile;
+
+/// RAMFS_MAGIC of linux/magic.h, which nix lacks.
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
 /// Replaces a file, of mode 0644, and makes its folder: a reader or a crash sees the old file or the new
 /// one. The new file begins in the same folder, and so it has the SELinux label of that folder.
@@ -18,4 +22,9 @@ pub(crate) fn replace(target: &Path, text: &str) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(target)?;
     File::open(folder)?.sync_all()
+}
+
+/// Whether a file system keeps its files in RAM alone.
+pub(crate) fn is_in_ram(about: &Statfs) -> bool {
+    [TMPFS_MAGIC, RAMFS_MAGIC].contains(&about.filesystem_type())
 }

@@ -1,7 +1,8 @@
 //! `psi-driver cache rekey`, `recover` and `recovery-key`: the life of the data key.
 
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Write, stdin};
 
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use psi_common::{Exit, Paths, SecretBytes};
 use psi_proto::v1::Seal;
 
@@ -48,7 +49,7 @@ fn asked(seal: &SealArgs) -> Option<Seal> {
 
 /// From stdin, for a script; with a prompt and without an echo, for people.
 fn ask_for_key() -> Result<SecretBytes, CliError> {
-    let terminal = std::io::stdin().is_terminal();
+    let terminal = stdin().is_terminal();
     let quiet = terminal.then(EchoOff::begin);
     if terminal {
         let _ = write!(std::io::stderr(), "recovery key: ");
@@ -70,17 +71,15 @@ fn ask_for_key() -> Result<SecretBytes, CliError> {
 }
 
 /// A terminal that does not echo, until this is dropped.
-pub(super) struct EchoOff(Option<rustix::termios::Termios>);
+pub(super) struct EchoOff(Option<Termios>);
 
 impl EchoOff {
     pub(super) fn begin() -> Self {
-        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-        let stdin = rustix::stdio::stdin();
-        let before = tcgetattr(stdin).ok();
+        let before = tcgetattr(stdin()).ok();
         if let Some(before) = &before {
-            let mut quiet = before.clone();
-            quiet.local_modes.remove(LocalModes::ECHO);
-            let _ = tcsetattr(stdin, OptionalActions::Flush, &quiet);
+            let mut silent = before.clone();
+            silent.local_flags.remove(LocalFlags::ECHO);
+            let _ = tcsetattr(stdin(), SetArg::TCSAFLUSH, &silent);
         }
         Self(before)
     }
@@ -89,8 +88,7 @@ impl EchoOff {
 impl Drop for EchoOff {
     fn drop(&mut self) {
         if let Some(before) = &self.0 {
-            let now = rustix::termios::OptionalActions::Now;
-            let _ = rustix::termios::tcsetattr(rustix::stdio::stdin(), now, before);
+            let _ = tcsetattr(stdin(), SetArg::TCSANOW, before);
         }
     }
 }

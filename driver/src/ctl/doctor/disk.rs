@@ -3,16 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nix::sys::statfs::statfs;
 use psi_common::Finding;
-use rustix::fs::statfs;
 
 use super::secrets::Seen;
 use super::{counted, named};
+use crate::ctl::files;
 use crate::ctl::podman::{self, About, Container, FileDriver};
-
-/// linux/magic.h
-const TMPFS: u64 = 0x0102_1994;
-const RAMFS: u64 = 0x8584_58f6;
 
 pub(super) fn findings(about: &About, seen: &Seen) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -105,8 +102,7 @@ fn copy_of(graph_root: &Path, id: &str) -> Option<PathBuf> {
 }
 
 fn is_in_ram(folder: &Path) -> bool {
-    statfs(folder)
-        .is_ok_and(|it| [TMPFS, RAMFS].contains(&u64::try_from(it.f_type).unwrap_or_default()))
+    statfs(folder).is_ok_and(|it| files::is_in_ram(&it))
 }
 
 /// Podman before 5.3 shows variables that are secrets to whoever may inspect a container.

@@ -8,16 +8,16 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat};
+use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
 use psi_common::SecretBytes;
 use psi_common::walk::{Trust, open_directory};
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fchmod, fstat, fsync, openat, renameat, unlinkat,
-};
-use rustix::io::Errno;
 
 /// Neither through a link nor waiting for the other end of a FIFO.
-const PLAIN: OFlags =
-    OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+const PLAIN: OFlag =
+    OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
 
 /// A directory, held open.
 pub(crate) struct Directory {
@@ -49,7 +49,7 @@ impl Directory {
 
     /// The whole of a file of at most `limit` bytes; none, when it is missing.
     pub(crate) fn read(&self, name: &str, limit: u64) -> io::Result<Option<SecretBytes>> {
-        let Some(file) = self.file(name, OFlags::RDONLY)? else { return Ok(None) };
+        let Some(file) = self.file(name, OFlag::O_RDONLY)? else { return Ok(None) };
         let length = file.metadata()?.len();
         let too_large = || Err(of(name, &format!("is larger than {limit} bytes")));
         if length > limit {
@@ -63,17 +63,19 @@ impl Directory {
     }
 
     /// A regular file of the directory's owner; none, when it is missing.
-    pub(super) fn file(&self, name: &str, access: OFlags) -> io::Result<Option<File>> {
+    pub(super) fn file(&self, name: &str, access: OFlag) -> io::Result<Option<File>> {
         let file = match openat(&self.fd, name, PLAIN | access, Mode::empty()) {
             Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::LOOP) => return Err(of(name, "is a symbolic link")),
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(Errno::ELOOP) => return Err(of(name, "is a symbolic link")),
             // What a FIFO without a reader and a socket answer.
-            Err(Errno::NXIO) => return Err(of(name, "is not a regular file")),
-            Err(error) => return Err(of(name, &format!("cannot be opened: {error}"))),
+            Err(Errno::ENXIO) => return Err(of(name, "is not a regular file")),
+            Err(error) => {
+                return Err(of(name, &format!("cannot be opened: {}", io::Error::from(error))));
+            }
         };
         let about = fstat(&file)?;
-        if FileType::from_raw_mode(about.st_mode) != FileType::RegularFile {
+        if about.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
             return Err(of(name, "is not a regular file"));
         }
         if about.st_uid != self.owner {
@@ -86,23 +88,24 @@ impl Directory {
     /// the same directory, for the rename and for SELinux's label, and belongs to the old one's owner.
     pub(super) fn replace(&self, name: &str, bytes: &SecretBytes) -> io::Result<()> {
         let temporary = format!(".{name}.psi-{}", std::process::id());
-        let flags = PLAIN | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let flags = PLAIN | OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
         // One that a crash left has a number that is used again some day.
-        let _ = unlinkat(&self.fd, &temporary, AtFlags::empty());
-        let file = File::from(openat(&self.fd, &temporary, flags, Mode::RUSR | Mode::WUSR)?);
+        let _ = unlinkat(&self.fd, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+        let file =
+            File::from(openat(&self.fd, temporary.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
         let written = self.write(file, bytes).and_then(|()| {
-            renameat(&self.fd, &temporary, &self.fd, name)?;
+            renameat(&self.fd, temporary.as_str(), &self.fd, name)?;
             Ok(fsync(&self.fd)?)
         });
         if written.is_err() {
-            let _ = unlinkat(&self.fd, &temporary, AtFlags::empty());
+            let _ = unlinkat(&self.fd, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
         }
         written
     }
 
     /// Whoever watches the directory sees one change: the file is closed before it gets its name.
     fn write(&self, mut file: File, bytes: &SecretBytes) -> io::Result<()> {
-        fchmod(&file, Mode::RUSR | Mode::WUSR)?;
+        fchmod(&file, Mode::S_IRUSR | Mode::S_IWUSR)?;
         if file.metadata()?.uid() != self.owner {
             std::os::unix::fs::fchown(&file, Some(self.owner), None)?;
         }
@@ -123,7 +126,7 @@ fn of(name: &str, what: &str) -> io::Error {
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    use rustix::fs::{CWD, mkfifoat};
+    use nix::unistd::mkfifo;
 
     use super::*;
 
@@ -138,7 +141,7 @@ mod tests {
         fs::write(at("whole"), "abcd").unwrap();
         fs::write(at("large"), "abcde").unwrap();
         symlink("whole", at("link")).unwrap();
-        mkfifoat(CWD, at("fifo"), 0o600.into()).unwrap();
+        mkfifo(&at("fifo"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
         fs::create_dir(at("directory")).unwrap();
         let directory = Directory::open(folder.path()).unwrap().unwrap();
         let whole = directory.read("whole", 4).unwrap().unwrap();

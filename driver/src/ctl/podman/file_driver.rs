@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use psi_common::file_lock::LockMode;
 use psi_common::{SecretBytes, SecretId};
 
 use super::Secret;
 use super::directory::Directory;
-use super::lock::{self, Kind};
+use super::lock;
 use super::store::changed_nothing;
 use crate::error::CliError;
 
@@ -102,7 +103,7 @@ impl FileDriver {
 
     fn removed(&self, ids: &BTreeSet<SecretId>) -> io::Result<usize> {
         let Some(directory) = Directory::open(&self.folder)? else { return Ok(0) };
-        let lock = lock::take(&directory, LOCK, Kind::Exclusive, lock::LIMIT)?;
+        let lock = lock::take(&directory, LOCK, LockMode::Exclusive, lock::LIMIT)?;
         let _podman_waits = lock.ok_or_else(|| io::Error::other(format!("{LOCK} is missing")))?;
         let Some(text) = directory.read(VALUES, LARGEST)? else { return Ok(0) };
         let mut values = parse(&text)?;
@@ -122,7 +123,7 @@ impl FileDriver {
     ) -> Result<T, CliError> {
         let read = || {
             let Some(directory) = Directory::open(&self.folder)? else { return Ok(T::default()) };
-            let _podman_waits = lock::take(&directory, LOCK, Kind::Shared, lock::LIMIT)?;
+            let _podman_waits = lock::take(&directory, LOCK, LockMode::Shared, lock::LIMIT)?;
             directory.read(VALUES, LARGEST)?.map_or_else(|| Ok(T::default()), |text| how(&text))
         };
         read().map_err(|cause| self.failure(&cause))

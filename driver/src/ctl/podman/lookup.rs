@@ -8,8 +8,9 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId};
-use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::client::wait;
 
@@ -71,17 +72,22 @@ fn end(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
             Ok(None) if Instant::now() < deadline => wait(LOOK),
-            _ => {
+            Ok(None) => {
                 kill(child);
                 return None;
             }
+            // It is no child of this process any more: its pid may be another process's.
+            Err(_) => return None,
         }
     }
 }
 
-/// With the curl that the shell waits for. The shell has not been waited for, so that the group's number is its.
+/// Kills the shell with all that it started, also when the shell itself has ended. The shell has not been waited
+/// for, so its pid, which is the group's number, is not in use by any other group.
 fn kill(child: &mut Child) {
-    let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+    if let Ok(pid) = i32::try_from(child.id()) {
+        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+    }
     let _ = child.wait();
 }
 

@@ -8,11 +8,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use psi_common::SecretId;
+use psi_common::file_lock::LockMode;
 use serde_json::Value;
 
 use super::directory::{Directory, is_missing};
-use super::lock::{self, Kind};
+use super::lock;
 use super::store::{LARGEST, LOCK, RECORD, STRANGE};
 
 /// Where rootless podman keeps its store, unless its user says otherwise.
@@ -37,7 +39,7 @@ pub(crate) fn nameless(graph_root: &Path) -> io::Result<BTreeSet<SecretId>> {
     let directory = Directory::open(&graph_root.join("secrets"))?;
     let text = match directory {
         Some(directory) => {
-            let _podman_waits = lock::take(&directory, LOCK, Kind::Shared, lock::LIMIT)?;
+            let _podman_waits = lock::take(&directory, LOCK, LockMode::Shared, lock::LIMIT)?;
             directory.read(RECORD, LARGEST)?
         }
         None => None,
@@ -73,11 +75,11 @@ pub(crate) fn record_in_home(home: &Path) -> io::Result<Option<Record>> {
 }
 
 fn read(directory: &Directory, limit: Duration) -> io::Result<Option<Record>> {
-    if directory.file(RECORD, rustix::fs::OFlags::RDONLY)?.is_none() {
+    if directory.file(RECORD, OFlag::O_RDONLY)?.is_none() {
         return Ok(None);
     }
     // Podman writes the record in place.
-    let lock = lock::take(directory, LOCK, Kind::Shared, limit)?;
+    let lock = lock::take(directory, LOCK, LockMode::Shared, limit)?;
     let _podman_waits = lock.ok_or_else(|| io::Error::other(format!("{LOCK} is missing")))?;
     let Some(text) = directory.read(RECORD, LARGEST)? else { return Ok(None) };
     parse(text.expose_secret()).map(Some)

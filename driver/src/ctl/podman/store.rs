@@ -9,12 +9,13 @@ use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use psi_common::file_lock::LockMode;
 use psi_common::{Exit, SecretBytes, SecretId};
 use serde_json::{Map, Value, json};
 
 use super::Commands;
 use super::directory::Directory;
-use super::lock::{self, Kind};
+use super::lock;
 use crate::error::CliError;
 
 pub(super) const STRANGE: &str = "it has another form than podman 4.3 to 6.1 give it";
@@ -53,7 +54,7 @@ impl Store {
     ) -> io::Result<BTreeSet<SecretId>> {
         let missing = || io::Error::from(ErrorKind::NotFound);
         let directory = Directory::open(&self.folder)?.ok_or_else(missing)?;
-        let lock = lock::take(&directory, LOCK, Kind::Exclusive, lock::LIMIT)?;
+        let lock = lock::take(&directory, LOCK, LockMode::Exclusive, lock::LIMIT)?;
         let _podman_waits = lock.ok_or_else(missing)?;
         let text = directory.read(RECORD, LARGEST)?.ok_or_else(missing)?;
         let mut record: Value = serde_json::from_slice(text.expose_secret())?;

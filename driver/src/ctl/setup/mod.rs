@@ -13,11 +13,13 @@ mod report;
 mod systemd;
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use psi_common::{Exit, Paths};
+use nix::fcntl::Flock;
+use psi_common::{Exit, Paths, file_lock};
 use psi_proto::v1::{RefreshEvent, Registration};
-use rustix::fs::{FlockOperation, flock};
 
 use crate::args::SetupOptions;
 use crate::client::{Client, Deadline};
@@ -31,6 +33,8 @@ pub(super) use drop_in::DropIn;
 use reconcile::{Found, Plan};
 
 const TITLE: &str = "setup";
+/// How long another setup may hold the lock: as long as a call of an admin command may take.
+const LOCK_LIMIT: Duration = Duration::from_secs(600);
 
 pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), CliError> {
     let quadlets = options.quadlets.clone().unwrap_or_else(|| paths.quadlets.clone());
@@ -56,15 +60,15 @@ pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), CliError>
 }
 
 /// Two setups at once would undo each other's work.
-fn lock(quadlets: &Path) -> Result<File, CliError> {
-    let folder = fs::create_dir_all(quadlets).and_then(|()| File::open(quadlets));
-    let locked = folder.and_then(|folder| {
-        flock(&folder, FlockOperation::LockExclusive)?;
-        Ok(folder)
-    });
+fn lock(quadlets: &Path) -> Result<Flock<File>, CliError> {
+    let directory = fs::create_dir_all(quadlets).and_then(|()| File::open(quadlets));
+    let locked = directory.and_then(|directory| file_lock::lock_directory(directory, LOCK_LIMIT));
     locked.map_err(|cause| {
-        let what = format!("the quadlets' folder {}", quadlets.display());
-        CliError::io(&what, &cause, "run it as the owner of the quadlets")
+        let what = format!("locking the quadlets' directory {}: {cause}", quadlets.display());
+        if cause.kind() == ErrorKind::TimedOut {
+            return CliError::new(Exit::TryLater, what, "wait for that setup, then run it again");
+        }
+        CliError::new(Exit::Io, what, "run it as the owner of the quadlets")
     })
 }
 

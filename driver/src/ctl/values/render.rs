@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use nix::unistd::geteuid;
 use psi_common::walk::{self, Trust, WalkError};
 use psi_common::{Exit, Paths, SecretBytes, check};
-use rustix::process::geteuid;
 
 use super::rendered::Rendered;
 use super::{client, value, workloads};

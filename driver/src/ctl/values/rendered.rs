@@ -6,30 +6,31 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::fstatfs;
+use nix::unistd::{UnlinkatFlags, getegid, geteuid, unlinkat};
 use psi_common::SecretBytes;
-use rustix::fs::{AtFlags, Mode, OFlags, fstatfs, openat, renameat, unlinkat};
-use rustix::io::Errno;
-use rustix::process::{getegid, geteuid};
 
 use super::render::is_file_name;
+use crate::ctl::files;
 
 /// The names that a former run wrote: what of them is listed no more is removed, and nothing else.
 const MANIFEST: &str = ".psi-rendered";
 /// More names than a provider has.
 const LARGEST_MANIFEST: u64 = 16 << 20;
-/// linux/magic.h: tmpfs, ramfs.
-const IN_RAM: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 /// A regular file; a link is not followed, and a FIFO not waited for.
-const READ: OFlags = OFlags::RDONLY
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::NOCTTY)
-    .union(OFlags::CLOEXEC);
-const CREATE: OFlags = OFlags::WRONLY
-    .union(OFlags::CREATE)
-    .union(OFlags::EXCL)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const READ: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_NONBLOCK)
+    .union(OFlag::O_NOCTTY)
+    .union(OFlag::O_CLOEXEC);
+const CREATE: OFlag = OFlag::O_WRONLY
+    .union(OFlag::O_CREAT)
+    .union(OFlag::O_EXCL)
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
 
 /// A directory, and how its files are to be.
 pub(super) struct Rendered {
@@ -46,8 +47,7 @@ impl Rendered {
     }
 
     pub(super) fn is_in_ram(&self) -> io::Result<bool> {
-        let kind = fstatfs(&self.directory)?.f_type;
-        Ok(IN_RAM.contains(&u64::try_from(kind).unwrap_or_default()))
+        Ok(files::is_in_ram(&fstatfs(&self.directory)?))
     }
 
     /// Returns how many files were new or changed; a reader sees a file as it was or as it is. What the
@@ -72,8 +72,8 @@ impl Rendered {
                 names.insert(gone);
                 continue;
             }
-            match unlinkat(&self.directory, gone, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
+            match unlinkat(&self.directory, gone, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -100,7 +100,7 @@ impl Rendered {
                 Ok(file.metadata()?.is_file().then_some(file))
             }
             // A link or a socket.
-            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
+            Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -150,9 +150,9 @@ impl<'a> Temporary<'a> {
         // Another render of the same process id, in another namespace, may be at work here.
         for attempt in 0..1_000 {
             let name = format!(".psi-render.{}.{attempt}", std::process::id());
-            match openat(directory, &name, CREATE, Mode::RUSR | Mode::WUSR) {
+            match openat(directory, name.as_str(), CREATE, Mode::S_IRUSR | Mode::S_IWUSR) {
                 Ok(file) => return Ok(Self { directory, name, file: File::from(file) }),
-                Err(Errno::EXIST) => {}
+                Err(Errno::EEXIST) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -161,13 +161,13 @@ impl<'a> Temporary<'a> {
 
     fn rename(self, to: &str) -> io::Result<()> {
         // What was renamed is not found by the drop, nor is a later file of that name: the drop comes at once.
-        Ok(renameat(self.directory, &self.name, self.directory, to)?)
+        Ok(renameat(self.directory, self.name.as_str(), self.directory, to)?)
     }
 }
 
 impl Drop for Temporary<'_> {
     fn drop(&mut self) {
-        let _ = unlinkat(self.directory, &self.name, AtFlags::empty());
+        let _ = unlinkat(self.directory, self.name.as_str(), UnlinkatFlags::NoRemoveDir);
     }
 }
 

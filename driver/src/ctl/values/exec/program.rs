@@ -68,7 +68,7 @@ fn usable(program: &Path) -> io::Result<()> {
     if about.is_file() && about.permissions().mode() & 0o111 != 0 {
         return Ok(());
     }
-    Err(rustix::io::Errno::ACCESS.into())
+    Err(nix::errno::Errno::EACCES.into())
 }
 
 #[cfg(test)]
