@@ -53,7 +53,7 @@ test: deps debug
 ## faults with that in their names.
 chaos: deps debug
 	PSI_CHAOS_SEED=$(SEED) PSI_CHAOS_MINUTES=$(or $(MINUTES),10) PSI_CHAOS_ONLY="$(ONLY)" \
-	    $(CARGO) test --locked -p psi-tests --test psi chaos:: -- --nocapture
+	    $(CARGO) test --locked -p psi-tests --test chaos -- --nocapture
 
 ## A whole host, with systemd, a TPM, podman, reboots and power cuts; the table is target/vm/story.md.
 ## STEPS="a c" for some of tests/vm/steps; SEED, CUTS and KILLS for the random ones.

@@ -35,7 +35,7 @@ fn rule_1_the_shared_crates_know_neither_program_and_the_programs_not_each_other
                 assert!(!source.has(stranger), "{} names {stranger}", source.path);
             }
         }
-        let manifest = crate::harness::repository().join(crate_).join("Cargo.toml");
+        let manifest = psi_harness::repository().join(crate_).join("Cargo.toml");
         let manifest = std::fs::read_to_string(manifest).unwrap();
         let dependencies = manifest.split("[dependencies]").nth(1).unwrap();
         for stranger in strangers {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::harness::repository;
+use psi_harness::repository;
 
 /// One file, as its rules see it.
 pub(super) struct Source {

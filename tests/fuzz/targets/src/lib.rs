@@ -43,7 +43,7 @@ pub struct Target {
 pub const TARGETS: [Target; 11] = [
     Target { name: "answers", open: answers::open, short: 300 },
     Target { name: "config", open: config::open, short: 3_000 },
-    // `tests/psi/cli/frames.rs` is its short run: with the program itself.
+    // `tests/psictl/frames.rs` is its short run: with the program itself.
     Target { name: "driver", open: driver::open, short: 0 },
     Target { name: "envelope", open: envelope::open, short: 6_000 },
     Target { name: "grpc", open: grpc::open, short: 800 },

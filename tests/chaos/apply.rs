@@ -1,0 +1,257 @@
+//! How each fault comes, and how it ends.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::dice::Dice;
+use super::faults::{Class, Fault, Way};
+use super::network;
+use super::secrets::{FOLDERS, config, project_of, put_at, references_in};
+use super::stage::Stage;
+use psi_harness::{IDENTITY, PROJECT, World, identity, rule};
+
+/// Directories of the wide source.
+pub(super) const WIDE: u32 = 45;
+
+impl Stage {
+    /// Answers with what was removed.
+    pub(super) fn apply(&mut self, fault: &Fault, dice: &mut Dice) -> Vec<usize> {
+        if fault.class == Class::Denial {
+            for at in self.hurt(fault) {
+                self.truth.lock().deny(at);
+            }
+        }
+        match &fault.way {
+            Way::Rules(rules) => self.double.faults(rules),
+            Way::Settings(on, _) => self.double.settings(on),
+            Way::Rights(rules) => self.double.permit(rules),
+            Way::Dialect(dialect) => self.dialect(dialect),
+            Way::BlackHole => {
+                network::drop_packets_to(self.double.url().split_once("://").unwrap().1);
+            }
+            Way::Stopped => self.double.signal(Signal::STOP),
+            Way::Dead => self.end_double(),
+            Way::Restarted => {
+                self.end_double();
+                self.double.restart();
+            }
+            Way::Certificate(kind) => self.present(kind),
+            Way::Login(who, refusal) => {
+                let identities = who.map_or_else(identities, |who| vec![who]);
+                let refused = |id: &&str| rule(&json!({"route": "login", "identity": id}), refusal);
+                self.double.faults(&identities.iter().map(refused).collect());
+                identities.into_iter().for_each(|id| self.revoke_tokens(id));
+            }
+            Way::IdentityDeleted => self.double.delete_identity(IDENTITY),
+            Way::MembershipEnds => {
+                self.double.cache_permissions(10);
+                self.double.end_membership();
+            }
+            Way::TokensRevoked => identities().into_iter().for_each(|id| self.revoke_tokens(id)),
+            Way::TokensExpired => self.double.advance(40 * 24 * 3600),
+            Way::RouteLost(route) => self.double.lose_route_once(route),
+            Way::Unreadable(rules) => {
+                self.double.faults(rules);
+                self.double.put("/locked", "L1", "locked");
+                self.double.put("/b", "R", "${prod.locked.L1}");
+                let readable = |path| json!({"pathPrefix": path});
+                let rules = ["/a", "/b", "/c", "/probes", "/wide"].map(readable);
+                self.double.permit(&json!(rules));
+            }
+            Way::Oversized => self.double.put("/b", "HUGE", &"x".repeat(600_000)),
+            Way::Wide(rules) => {
+                self.widen();
+                self.double.faults(rules);
+            }
+            Way::Crash => self.crash(),
+            Way::Stop => self.restart(),
+            Way::Reload => self.psid.as_mut().unwrap().reload(),
+            Way::Removed(rules) => {
+                self.double.faults(rules);
+                return self.remove_two(dice);
+            }
+        }
+        Vec::new()
+    }
+
+    /// What a fault took away from the stage itself, before it counts.
+    pub(super) fn bring_back_control(&mut self, fault: &Fault) {
+        match fault.way {
+            Way::Stopped => self.double.signal(Signal::CONT),
+            Way::Dead => self.double.restart(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn heal(&mut self, fault: &Fault, removed: &[usize]) {
+        match &fault.way {
+            Way::Settings(_, off) => self.double.settings(off),
+            Way::Rights(_) => self.double.permit(&Value::Null),
+            Way::Dialect(_) => self.dialect("v4-2026"),
+            Way::BlackHole => network::drop_nothing(),
+            Way::Certificate(_) => self.present("valid"),
+            Way::IdentityDeleted => {
+                let secret = psi_harness::CLIENT_SECRET;
+                self.double.put_identity(&identity(IDENTITY, "client", secret));
+            }
+            Way::MembershipEnds => {
+                self.double.cache_permissions(0);
+                self.double.permit(&Value::Null);
+            }
+            Way::Unreadable(_) => {
+                self.double.heal();
+                self.double.permit(&Value::Null);
+                self.double.remove("/b", "R");
+            }
+            Way::Oversized => self.double.remove("/b", "HUGE"),
+            Way::Wide(_) => {
+                self.double.heal();
+                self.refreshed(fault, "the wide source");
+                self.world.configure(&config(&self.double));
+                self.psid.as_mut().unwrap().reload();
+            }
+            _ => self.double.heal(),
+        }
+        if fault.class == Class::Denial {
+            for at in self.hurt(fault) {
+                self.truth.lock().give_back(at);
+            }
+        }
+        if removed.is_empty() {
+            return;
+        }
+        // Its listing has told psid of it: from now on a value would be a revoked one.
+        self.refreshed(fault, "removal");
+        self.let_clients_look_up(4);
+        for at in removed {
+            self.truth.lock().give_back(*at);
+        }
+        self.rotate_at(removed);
+    }
+
+    /// The secrets that a fault takes from psid, by number.
+    pub(super) fn hurt(&self, fault: &Fault) -> Vec<usize> {
+        match fault.hurts {
+            None => (0..self.references.len()).collect(),
+            Some(place) => {
+                let all = self.references.iter().enumerate();
+                all.filter(|(_, (path, key))| *path == place || format!("{path}/{key}") == place)
+                    .map(|(at, _)| at)
+                    .collect()
+            }
+        }
+    }
+
+    pub(super) fn rotate(&self, dice: &mut Dice) {
+        let some: Vec<usize> = (0..3).map(|_| dice.below(self.references.len())).collect();
+        // A new value would bring back what was removed.
+        let is_there = |at: &usize| self.truth.lock().is_there(*at);
+        self.rotate_at(&some.into_iter().filter(is_there).collect::<Vec<_>>());
+    }
+
+    /// One of each folder.
+    pub(super) fn rotate_everywhere(&self, dice: &mut Dice) {
+        for (folder, _) in FOLDERS {
+            let there: Vec<usize> = references_in(&self.references, folder)
+                .filter(|at| self.truth.lock().is_there(*at))
+                .collect();
+            self.rotate_at(&[*dice.pick(&there)]);
+        }
+    }
+
+    pub(super) fn rotate_at(&self, secrets: &[usize]) {
+        for at in secrets {
+            let (name, value) = self.truth.lock().rotate(*at);
+            put_at(&self.double, self.references[*at].0, &name, &value);
+        }
+    }
+
+    fn remove_two(&mut self, dice: &mut Dice) -> Vec<usize> {
+        let first = dice.below(11);
+        for at in [first, first + 1] {
+            let (path, key) = &self.references[at];
+            assert_eq!(project_of(path), PROJECT);
+            self.truth.lock().remove(at);
+            self.double.remove(path, key);
+        }
+        vec![first, first + 1]
+    }
+
+    pub(super) fn crash(&mut self) {
+        // Before and after: what the dying one says counts for neither.
+        self.truth.lock().crash();
+        self.psid.take().unwrap().crash();
+        self.truth.lock().crash();
+        self.start();
+    }
+
+    fn restart(&mut self) {
+        self.psid.take().unwrap().terminate();
+        self.start();
+    }
+
+    fn start(&mut self) {
+        self.psid = Some(self.world.psid().activated_by(&self.listener).start());
+        self.starts += 1;
+        self.memory.0 = None;
+    }
+
+    fn end_double(&mut self) {
+        self.double.keep_world();
+        self.calls_before = self.calls();
+        self.double.kill();
+    }
+
+    fn present(&mut self, certificate: &str) {
+        self.end_double();
+        self.double.restart_with_certificate(certificate);
+    }
+
+    fn revoke_tokens(&self, id: &str) {
+        self.double.control("POST", "/revoke", &json!({"identityId": id}));
+    }
+
+    fn dialect(&self, dialect: &str) {
+        self.double.control("PUT", "/dialect", &json!({"dialect": dialect}));
+    }
+
+    /// A source of many directories, one of which imports another: so each has to be asked for.
+    fn widen(&mut self) {
+        for number in 0..WIDE {
+            self.double.put(&format!("/wide/d{number}"), &format!("W{number}"), "w");
+        }
+        let imports = |into: &Value| into["path"] == "/wide/d0";
+        let world = self.double.control("GET", "/world", &Value::Null);
+        if !world["projects"][0]["imports"].as_array().unwrap().iter().any(imports) {
+            self.double.import("/wide/d0", "/c");
+        }
+        self.world.configure(&config(&self.double).workload("wide", "/wide", true));
+        self.psid.as_mut().unwrap().reload();
+    }
+
+    pub(super) fn logins(&self) -> u64 {
+        self.double.control("GET", "/stats", &Value::Null)["logins"].as_u64().unwrap()
+    }
+
+    pub(super) fn calls(&self) -> u64 {
+        let stats = self.double.control("GET", "/stats", &Value::Null);
+        self.calls_before + stats["requests"].as_u64().unwrap()
+    }
+}
+
+/// The ids of both.
+fn identities() -> Vec<&'static str> {
+    vec![IDENTITY, "other"]
+}
+
+/// How often a refresh that has to wait for something is tried again.
+pub(super) const TRY_AGAIN: Duration = Duration::from_millis(300);
+
+/// The world's psid-driver, refreshing; an admin may say that a refused login is to be tried again.
+pub(super) fn refresh(world: &World, fault: &Fault) -> i32 {
+    let was_refused = matches!(fault.way, Way::Login(..) | Way::IdentityDeleted);
+    let retry: &[&str] = if was_refused { &["--retry"] } else { &[] };
+    world.driver(&[&["cache", "refresh"], retry].concat()).run().code
+}

@@ -1,0 +1,255 @@
+//! Everything that can go wrong around psid (`facts/infisical.md` 10, and more).
+
+use serde_json::{Value, json};
+
+use super::secrets::SECOND;
+use psi_harness::{BROKEN_ANSWERS, fault as say, rule};
+
+/// One thing that goes wrong.
+#[derive(Clone)]
+pub(super) struct Fault {
+    /// As the table has it.
+    pub(super) name: String,
+    pub(super) way: Way,
+    /// What it is to psid.
+    pub(super) class: Class,
+    /// The one folder, or `/folder/KEY`, that suffers from it; none: all of them. In a [`Class::Partial`] that has none,
+    /// no secret that the clients look up suffers.
+    pub(super) hurts: Option<&'static str>,
+}
+
+#[derive(Clone)]
+pub(super) enum Way {
+    /// Rules of the double.
+    Rules(Value),
+    /// Settings of the double, and what ends them.
+    Settings(Value, Value),
+    /// The identity's rights.
+    Rights(Value),
+    /// Packets are dropped.
+    BlackHole,
+    /// The provider's process is stopped.
+    Stopped,
+    /// It is killed, and started again at the end.
+    Dead,
+    /// It is killed and started again at once.
+    Restarted,
+    /// Logins of this identity, or of both, get this answer, and tokens are revoked.
+    Login(Option<&'static str>, Value),
+    /// An identity is gone.
+    IdentityDeleted,
+    /// Its membership in the project ends, which acts after 10 s.
+    MembershipEnds,
+    /// One request for this route finds it unknown.
+    RouteLost(&'static str),
+    /// A secret refers to one that may not be read, so that its neighbours are asked for by name; and
+    /// there are these rules.
+    Unreadable(Value),
+    /// A secret is larger than any may be.
+    Oversized,
+    /// A source of many directories is there besides, and these rules.
+    Wide(Value),
+    /// Tokens are revoked; logins work.
+    TokensRevoked,
+    /// Tokens have expired.
+    TokensExpired,
+    /// It is started again with a certificate of this kind.
+    Certificate(&'static str),
+    /// Another dialect.
+    Dialect(&'static str),
+    /// psid gets SIGKILL, and is started again.
+    Crash,
+    /// psid gets SIGTERM, and is started again.
+    Stop,
+    /// psid gets SIGHUP.
+    Reload,
+    /// Two secrets are removed at the provider, and there are these rules.
+    Removed(Value),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Nothing that comes is the provider's word: psid must leave it alone.
+    Outage,
+    /// The same, for longer: the provider asks for a pause that no admin can shorten.
+    LongPause,
+    /// The provider refuses the login, which says nothing of any secret.
+    LoginRefused,
+    /// The provider says no.
+    Denial,
+    /// It concerns one directory, key or identity: all others are refreshed, rotated, revoked, and
+    /// those that psid never had are served.
+    Partial,
+    /// It works, or works now and then.
+    Working,
+}
+
+impl Fault {
+    pub(super) fn all() -> Vec<Self> {
+        [outages(), refusals(), partials(), oddities(), upheavals()].concat()
+    }
+
+    /// Nothing goes wrong.
+    pub(super) fn none(name: &str) -> Self {
+        of(name, Way::Rules(json!([])), Class::Outage)
+    }
+
+    /// Whether the double's control port answers meanwhile.
+    pub(super) fn reaches_control(&self) -> bool {
+        !matches!(self.way, Way::Stopped | Way::Dead)
+    }
+}
+
+fn outages() -> Vec<Fault> {
+    let plain = ["refuse", "hang"].iter().chain(&BROKEN_ANSWERS);
+    let mut all: Vec<_> = plain.map(|kind| fault(kind, &json!({"kind": kind}))).collect();
+    all.push(fault("slow-drip", &json!({"kind": "slow-drip", "bytesPerSecond": 1})));
+    all.push(fault(
+        "redirect",
+        &json!({"kind": "redirect", "location": "http://127.0.0.1:1/", "code": 302}),
+    ));
+    all.push(fault("delay beyond the timeout", &json!({"kind": "delay", "ms": 5000})));
+    for (code, error, message) in [
+        (500, "InternalServerError", "Something went wrong"),
+        (504, "GatewayTimeoutError", "upstream"),
+        (429, "RateLimitExceeded", "Rate limit exceeded. Please try again in 2 seconds"),
+    ] {
+        all.push(fault(&format!("{code} {error}"), &status(code, error, message)));
+    }
+    all.push(of("packets dropped", Way::BlackHole, Class::Outage));
+    all.push(of("provider stopped (SIGSTOP)", Way::Stopped, Class::Outage));
+    all.push(of("provider killed", Way::Dead, Class::Outage));
+    all.push(of("certificate expired", Way::Certificate("expired"), Class::Outage));
+    all.push(of("certificate of another CA", Way::Certificate("wrong-ca"), Class::Outage));
+    all.push(fault("Postgres down", &say::postgres_down()));
+    all.push(of(
+        "two reads a minute",
+        Way::Settings(json!({"rateLimit": {"secret": 2}}), json!({"rateLimit": null})),
+        Class::LongPause,
+    ));
+    all
+}
+
+fn refusals() -> Vec<Fault> {
+    let describe = json!([
+        {"environment": "*", "pathPrefix": "/", "describe": true, "read": false, "write": false},
+    ]);
+    let denied = status(403, "PermissionDenied", "You are not allowed to read on secrets");
+    let login =
+        |name: &str, refusal: Value| of(name, Way::Login(None, refusal), Class::LoginRefused);
+    let unauthorized = |message: &str| say::refusal(401, "UnauthorizedError", message);
+    vec![
+        login("client secret refused", unauthorized("Invalid credentials")),
+        login("client secret expired", unauthorized("Access denied due to expired client secret")),
+        login(
+            "trust binding missing",
+            say::refusal(403, "ForbiddenError", "Access denied: no trust binding"),
+        ),
+        login("identity locked", say::locked()),
+        login("login's lock contended", say::lock_contended()),
+        of("identity deleted", Way::IdentityDeleted, Class::LoginRefused),
+        of("denied by permission", Way::Rights(describe), Class::Denial),
+        of("403 PermissionDenied", Way::Rules(json!([{"fault": denied}])), Class::Denial),
+        of("membership ended", Way::MembershipEnds, Class::Denial),
+        of("two secrets removed", Way::Removed(json!([])), Class::Working),
+    ]
+}
+
+/// Each is one thing's, and no other's.
+fn partials() -> Vec<Fault> {
+    let partial = |name: &str, way: Way, hurts| Fault { hurts, ..of(name, way, Class::Partial) };
+    let directory = |what: &str, fault: Value| {
+        let rules = json!([rule(&json!({"secretPath": "/b"}), &fault)]);
+        partial(&format!("one directory: {what}"), Way::Rules(rules), Some("/b"))
+    };
+    let other = |what: &str, fault: Value| {
+        let name = format!("another identity: {what}");
+        partial(&name, Way::Login(Some("other"), fault), Some(SECOND))
+    };
+    let key = rule(&json!({"secretPath": "/b", "key": "B1"}), &say::server_error());
+    let limit = json!([
+        {"match": {"route": "list"}, "fault": say::too_many(1), "after": 20, "times": 3},
+        {"match": {"route": "list"}, "fault": say::too_many(1), "after": 50, "times": 3},
+    ]);
+    let beside = json!([rule(&json!({"secretPath": "/b"}), &say::server_error())]);
+    let empty = Fault {
+        class: Class::Denial,
+        ..directory("an empty 200", json!({"kind": "empty-listing"}))
+    };
+    vec![
+        directory("500", say::server_error()),
+        directory("a gateway's 403 page", say::gateway_page()),
+        directory("an odd 200", say::odd_200()),
+        directory("a portal's 200", json!({"kind": "captive-portal"})),
+        directory("slow", say::slow(5000)),
+        empty,
+        partial("one key: 500", Way::Unreadable(json!([key])), Some("/b/B1")),
+        other("429", say::too_many(2)),
+        other("login refused", say::refusal(401, "UnauthorizedError", "Invalid credentials")),
+        partial("one unreadable reference", Way::Unreadable(json!([])), None),
+        partial("one value too large", Way::Oversized, None),
+        partial("two removed while one directory fails", Way::Removed(beside), Some("/b")),
+        of("route unknown once", Way::RouteLost("list"), Class::Working),
+        of("wide source, throttled", Way::Wide(limit), Class::Working),
+    ]
+}
+
+fn oddities() -> Vec<Fault> {
+    let setting =
+        |name: &str, on: Value, off: Value| of(name, Way::Settings(on, off), Class::Working);
+    let rule = |name: &str, rules: Value| of(name, Way::Rules(rules), Class::Working);
+    vec![
+        rule("delay", json!([{"fault": {"kind": "delay", "ms": 800}}])),
+        rule("huge-list", json!([{"fault": {"kind": "huge-list", "entries": 5000}}])),
+        rule(
+            "five answers are reset",
+            json!([{"fault": {"kind": "reset"}, "after": 3, "times": 5}]),
+        ),
+        rule("maintenance", json!([{"fault": {"kind": "maintenance"}}])),
+        setting(
+            "clock an hour ahead",
+            json!({"clockSkewSeconds": 3600}),
+            json!({"clockSkewSeconds": 0}),
+        ),
+        setting(
+            "clock a day behind",
+            json!({"clockSkewSeconds": -86400}),
+            json!({"clockSkewSeconds": 0}),
+        ),
+        setting(
+            "tokens without expiry",
+            json!({"expiresInZero": true}),
+            json!({"expiresInZero": false}),
+        ),
+        setting(
+            "another AUTH_SECRET",
+            json!({"authSecret": "other"}),
+            json!({"authSecret": "one"}),
+        ),
+        of("v3 only", Way::Dialect("v3-only"), Class::Working),
+        of("v4 of 2025", Way::Dialect("v4-2025"), Class::Working),
+        of("tokens revoked", Way::TokensRevoked, Class::Working),
+        of("tokens expired", Way::TokensExpired, Class::Working),
+    ]
+}
+
+fn upheavals() -> Vec<Fault> {
+    vec![
+        of("provider restarted", Way::Restarted, Class::Working),
+        of("psid killed (SIGKILL)", Way::Crash, Class::Working),
+        of("psid stopped (SIGTERM)", Way::Stop, Class::Working),
+        of("psid reloaded (SIGHUP)", Way::Reload, Class::Working),
+    ]
+}
+
+fn fault(name: &str, fault: &Value) -> Fault {
+    of(name, Way::Rules(json!([{ "fault": fault }])), Class::Outage)
+}
+
+fn of(name: &str, way: Way, class: Class) -> Fault {
+    Fault { name: name.into(), way, class, hurts: None }
+}
+
+fn status(code: u16, error: &str, message: &str) -> Value {
+    json!({"kind": "status", "code": code, "error": error, "message": message})
+}

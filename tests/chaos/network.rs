@@ -1,0 +1,70 @@
+//! A network of the suite's own, in which packets can be dropped without a trace.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use psi_harness::Process;
+
+/// Moves this thread, and whatever it starts from now on, into a fresh network namespace with nothing
+/// but a loopback device. The host's firewall is not touched.
+pub(super) fn enter_one_of_our_own() {
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-c", "ip link set lo up && echo up && read wait"]);
+    let mut keeper = {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        Process::start(command)
+    };
+    let mut line = String::new();
+    BufReader::new(keeper.child().stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let told = keeper.stderr();
+    assert_eq!(line, "up\n", "a network namespace takes root and iproute2: {told}");
+    let namespace = File::open(format!("/proc/{}/ns/net", keeper.pid())).unwrap();
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+}
+
+/// Whatever goes to this address is dropped, of old connections and new ones: nobody is told.
+pub(super) fn drop_packets_to(address: &str) {
+    iptables(&[
+        "-A",
+        "INPUT",
+        "-p",
+        "tcp",
+        "-d",
+        ip(address),
+        "--dport",
+        port(address),
+        "-j",
+        "DROP",
+    ]);
+}
+
+/// How many packets were dropped so far.
+pub(super) fn dropped() -> u64 {
+    let listing = iptables(&["-L", "INPUT", "-v", "-x", "-n"]);
+    let dropped = listing.lines().filter(|line| line.contains("DROP"));
+    dropped.filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok()).sum()
+}
+
+/// Nothing is dropped any more.
+pub(super) fn drop_nothing() {
+    iptables(&["-F", "INPUT"]);
+}
+
+fn iptables(args: &[&str]) -> String {
+    let output = Command::new("iptables").arg("-w").args(args).output();
+    let output = output.unwrap_or_else(|error| panic!("iptables: {error}; run `make deps`"));
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn ip(address: &str) -> &str {
+    address.split_once(':').unwrap().0
+}
+
+fn port(address: &str) -> &str {
+    address.split_once(':').unwrap().1
+}

@@ -1,0 +1,121 @@
+//! The secrets that the clients look up, and what asking for them may cost.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::faults::Class;
+use super::truth::value;
+use psi_harness::{
+    Config, Double, Driver, PROJECT, World, id, reference, seed_with_two_identities,
+};
+
+/// Secrets of the provider, by folder; a list gets each folder.
+pub(super) const FOLDERS: [(&str, u32); 4] = [("/a", 12), ("/b", 8), ("/c", 4), (SECOND, 4)];
+/// The folder that is another project's, for which psid logs in as another identity.
+pub(super) const SECOND: &str = "/s";
+/// That project's id.
+const SECOND_PROJECT: &str = "6f2d1b0e-0000-4000-8000-00000000000e";
+/// Values that psid alone has.
+const LITERALS: u32 = 2;
+/// The folder of what psid never had before its step.
+pub(super) const PROBES: &str = "/probes";
+
+/// Folder and key of each.
+pub(super) fn references() -> Vec<(&'static str, String)> {
+    let keys = |(path, count): (&'static str, u32)| {
+        (0..count).map(move |number| (path, format!("{}{number}", path[1..].to_uppercase())))
+    };
+    FOLDERS.into_iter().flat_map(keys).collect()
+}
+
+/// The double's world, all in version 1.
+pub(super) fn seeded(references: &[(&'static str, String)]) -> Value {
+    let mut folders = Map::new();
+    folders.insert(PROBES.into(), json!({}));
+    for (path, key) in references {
+        let folder = folders.entry(*path).or_insert_with(|| json!({}));
+        folder[key] = value(key, 1).into();
+    }
+    let second = json!({SECOND: folders.remove(SECOND)});
+    let mut world = seed_with_two_identities(&Value::Object(folders));
+    let projects = world["projects"].as_array_mut().unwrap();
+    projects.push(json!({"id": SECOND_PROJECT, "slug": "second", "environments": ["prod"],
+                         "secrets": {"prod": second}}));
+    world
+}
+
+/// psid's config: a workload for each folder, and an identity for each project.
+pub(super) fn config(double: &Double) -> Config {
+    let mut config = Config::of(double).short_lived().timeout("2s");
+    config.rest += &format!(
+        "[providers.infisical.projects.second]\nid = \"{SECOND_PROJECT}\"\nenvironment = \"prod\"\n\
+         [providers.infisical.projects.second.auth]\nmethod = \"universal-auth\"\n\
+         client_id = \"other-client\"\n\
+         client_secret_credential = \"infisical-client-secret\"\n\
+         [workloads.s]\nprovider = \"infisical\"\n\
+         secrets = [{{ project = \"second\", path = \"{SECOND}\" }}]\n"
+    );
+    for (path, _) in FOLDERS.iter().filter(|(path, _)| *path != SECOND) {
+        config = config.workload(&path[1..], path, false);
+    }
+    config
+}
+
+pub(super) fn project_of(path: &str) -> &'static str {
+    if path == SECOND { SECOND_PROJECT } else { PROJECT }
+}
+
+/// Sets a secret behind the API's back.
+pub(super) fn put_at(double: &Double, path: &str, key: &str, value: &str) {
+    let body = json!({"project": project_of(path), "environment": "prod", "path": path, "key": key,
+                      "value": value});
+    double.control("PUT", "/secret", &body);
+}
+
+/// The numbers of a folder's secrets.
+pub(super) fn references_in<'a>(
+    references: &'a [(&'static str, String)],
+    folder: &'a str,
+) -> impl Iterator<Item = usize> + 'a {
+    let all = references.iter().enumerate();
+    all.filter(move |(_, (path, _))| *path == folder).map(|(at, _)| at)
+}
+
+fn reference_of(path: &str, key: &str) -> String {
+    let text = reference(path, key);
+    if path == SECOND { text.replace("myproject", "second") } else { text }
+}
+
+/// The lookup of each secret, and its name: first the provider's, then psid's own.
+pub(super) fn register(
+    world: &World,
+    references: &[(&'static str, String)],
+) -> (Vec<Driver>, Vec<String>) {
+    let remote = references.iter().map(|(path, key)| (key.clone(), reference_of(path, key)));
+    let own = (0..LITERALS).map(|number| format!("L{number}"));
+    let own = own.map(|name| (name.clone(), value(&name, 1)));
+    let store = |(number, (name, data)): (usize, (String, String))| {
+        let id = id(u32::try_from(number).unwrap() + 1);
+        world.driver(&["store"]).id(&id).stdin(data).ok();
+        (world.driver(&["lookup"]).id(&id), name)
+    };
+    remote.chain(own).enumerate().map(store).unzip()
+}
+
+/// What may reach the provider, however many lookups there are. Each psid may have one request out for
+/// each secret and each folder as an outage begins, and may try each once more; then it is one probe in
+/// 30 s, and one for each folder when an admin asks; each with a login. While the provider works, each
+/// secret and folder is due once in a refresh interval, which is a second here, and may take a login and
+/// a second try with the new token. `wide` are folders more.
+pub(super) fn bound(class: Class, span: Duration, starts: u64, wide: u64) -> u64 {
+    let folders = FOLDERS.len() as u64 + 1 + wide;
+    let secrets = FOLDERS.iter().map(|(_, count)| u64::from(*count)).sum::<u64>() + 1;
+    let (rounds, requests) = match class {
+        Class::Outage => (2 * starts, 2),
+        Class::LongPause | Class::LoginRefused => (2 * starts, 4),
+        Class::Denial | Class::Partial | Class::Working => (span.as_secs() + 2 + starts, 4),
+    };
+    let probes = span.as_secs() / 30 + 1;
+    (rounds * (secrets + folders) + folders + probes) * requests
+}

@@ -1,0 +1,179 @@
+//! A host with psid, podman and quadlets of a test's own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::podman::Podman;
+use crate::{Double, Driver, Psid, World, program, run};
+
+/// Everything that a setup works on.
+pub struct Host {
+    /// The fake Infisical.
+    pub double: Double,
+    /// The files of psi.
+    pub world: World,
+    /// The running psid; none while it is stopped.
+    pub psid: Option<Psid>,
+    /// Podman, with a store of its own.
+    pub podman: Podman,
+}
+
+impl Host {
+    /// A host whose config has these workloads besides the double.
+    pub fn of(secrets: &Value, workloads: &str) -> Self {
+        let double = Double::with(secrets);
+        let world = World::of(&double);
+        let mut host = Self { podman: Podman::of(&world), psid: None, world, double };
+        fs::create_dir(host.quadlets()).unwrap();
+        host.configure(workloads);
+        host.start_psid();
+        host
+    }
+
+    /// A host around a world that is configured already; psid is not started.
+    pub fn around(world: World) -> Self {
+        let double = Double::with(&json!({}));
+        let host = Self { podman: Podman::of(&world), psid: None, world, double };
+        fs::create_dir(host.quadlets()).unwrap();
+        host
+    }
+
+    /// One workload `myapp` that reads `/myapp`.
+    pub fn with_myapp(secrets: &Value) -> Self {
+        Self::of(&json!({"/myapp": secrets}), &workload("myapp", &[("/myapp", false)]))
+    }
+
+    /// Writes a config with these workloads.
+    pub fn configure(&self, workloads: &str) {
+        let mut config = crate::Config::of(&self.double);
+        config.rest = workloads.to_owned();
+        self.world.configure(&config);
+    }
+
+    /// Likewise, and psid follows.
+    pub fn reconfigure(&mut self, workloads: &str) {
+        self.configure(workloads);
+        self.psid.as_mut().unwrap().reload();
+    }
+
+    /// The directory of the quadlets.
+    pub fn quadlets(&self) -> PathBuf {
+        self.world.folder().join("quadlets")
+    }
+
+    /// The text of a workload's drop-in.
+    #[track_caller]
+    pub fn drop_in(&self, workload: &str) -> String {
+        fs::read_to_string(self.drop_in_path(workload)).unwrap()
+    }
+
+    /// The path of a workload's drop-in.
+    pub fn drop_in_path(&self, workload: &str) -> PathBuf {
+        self.quadlets().join(format!("{workload}.container.d/50-psi.conf"))
+    }
+
+    /// A call of psi-driver that finds this host's podman.
+    pub fn driver(&self, args: &[&str]) -> Driver {
+        let environment = self.podman.environment();
+        environment.fold(self.world.driver(args), |driver, (name, value)| driver.env(name, value))
+    }
+
+    /// `psi-driver setup`.
+    pub fn setup(&self, args: &[&str]) -> Driver {
+        self.setup_with(&program("psi-driver"), args)
+    }
+
+    /// Likewise, with another path of psi-driver in podman's commands.
+    pub fn setup_with(&self, program: &Path, args: &[&str]) -> Driver {
+        let quadlets = self.quadlets();
+        let (program, quadlets) = (program.to_str().unwrap(), quadlets.to_str().unwrap());
+        let always = ["setup", "--program", program, "--quadlets", quadlets];
+        self.driver(&[&always[..], args].concat())
+    }
+
+    /// A setup that must succeed, as JSON.
+    #[track_caller]
+    pub fn set_up(&self, args: &[&str]) -> Value {
+        self.setup(&[&["--json"], args].concat()).json()
+    }
+
+    /// A dry run, as JSON, whose exit code must be this.
+    #[track_caller]
+    pub fn dry_run(&self, code: i32) -> Value {
+        let outcome = self.setup(&["--dry-run", "--json"]).run();
+        let told = String::from_utf8(outcome.stdout).unwrap();
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (code, ""), "{told}");
+        serde_json::from_str(&told).unwrap()
+    }
+
+    /// Podman's ids, by name.
+    #[track_caller]
+    pub fn ids(&self) -> BTreeMap<String, String> {
+        let listed = self.podman.ok(&["secret", "ls", "--format", "{{.Name}} {{.ID}}"]);
+        let pairs = listed.lines().map(|line| line.split_once(' ').unwrap());
+        pairs.map(|(name, id)| (name.to_owned(), id.to_owned())).collect()
+    }
+
+    /// Which file podman's record is, and when it was written: another one after each write.
+    #[track_caller]
+    pub fn record(&self) -> (u64, i64, i64) {
+        let record = fs::metadata(self.podman.secrets_folder().join("secrets.json")).unwrap();
+        (record.ino(), record.mtime(), record.mtime_nsec())
+    }
+
+    /// What a lookup through podman's own commands for a secret gives.
+    #[track_caller]
+    pub fn lookup(&self, name: &str) -> String {
+        let options = self.podman.driver_options(name);
+        let outcome = self.podman.as_podman(&options["lookup"], &self.ids()[name], b"");
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{name}");
+        String::from_utf8(outcome.stdout).unwrap()
+    }
+
+    /// Stops psid by SIGTERM.
+    pub fn stop_psid(&mut self) {
+        self.psid.take().unwrap().terminate();
+    }
+
+    /// Starts psid, and waits until it is ready.
+    pub fn start_psid(&mut self) {
+        self.psid = Some(self.world.start());
+    }
+
+    /// A quadlet of a workload.
+    pub fn write_quadlet(&self, name: &str) {
+        let text = "[Container]\nImage=localhost/bb:1\nExec=sleep 1000\n";
+        fs::write(self.quadlets().join(format!("{name}.container")), text).unwrap();
+    }
+}
+
+/// `[workloads.NAME]` with these folders and whether they are recursive.
+pub fn workload(name: &str, sources: &[(&str, bool)]) -> String {
+    let sources = sources.iter().map(|(path, recursive)| {
+        format!("{{ project = \"myproject\", path = \"{path}\", recursive = {recursive} }}")
+    });
+    let sources = sources.collect::<Vec<_>>().join(", ");
+    format!("[workloads.\"{name}\"]\nprovider = \"infisical\"\nsecrets = [{sources}]\n")
+}
+
+/// What quadlet makes of the units in a folder; a panic when it finds anything wrong.
+#[track_caller]
+pub fn generate(quadlets: &Path) -> String {
+    let own = crate::target_folder().join("tools/quadlet");
+    let places = [own, "/usr/libexec/podman/quadlet".into(), "/usr/lib/podman/quadlet".into()];
+    let quadlet = places.iter().find(|path| path.exists());
+    let quadlet = quadlet.expect("no quadlet: run tests/deps.sh, which fetches one");
+    let mut command = Command::new(quadlet);
+    command.args(["-dryrun", "-v"]).env_clear().env("QUADLET_UNIT_DIRS", quadlets);
+    let outcome = run(command, b"");
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let complaints = ["rror", "nsupported", "kipping", "ailed"];
+    let bad = outcome.stderr.lines().find(|line| complaints.iter().any(|word| line.contains(word)));
+    assert_eq!(bad, None, "{}", outcome.stderr);
+    String::from_utf8(outcome.stdout).unwrap()
+}

@@ -1,0 +1,46 @@
+//! The harness of the black-box tests: it starts the built programs, each test's own files, a fake
+//! Infisical, software tokens, a software TPM and podman, and ends what it started.
+//!
+//! The harness and the tests know none of psi's crates.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test ends at the first surprise, and is a program of its own"
+)]
+
+mod config;
+mod double;
+mod driver;
+mod host;
+mod ids;
+mod knobs;
+pub mod machine;
+mod podman;
+mod probe;
+mod process;
+mod programs;
+mod psid;
+pub mod python_psi;
+mod sealed;
+mod token;
+mod tpm;
+mod wait;
+mod world;
+
+pub use config::Config;
+pub use double::{BROKEN_ANSWERS, CLIENT_SECRET, Double, IDENTITY, PROJECT, seed};
+pub use driver::{Driver, Outcome, one_line, run};
+pub use host::{Host, generate, workload};
+pub use ids::{id, reference};
+pub use knobs::{fault, identity, rule, seed_with_two_identities};
+pub use podman::{IMAGE, Podman};
+pub use probe::{Probe, bytes, hex};
+pub use process::Process;
+pub use programs::{copy_program, program, repository, target_folder};
+pub use psid::{Psid, Start, folder_holds};
+pub use sealed::{Stage, reference_in};
+pub use token::{PIN, Token};
+pub use tpm::Tpm;
+pub use wait::{LIMIT, eventually};
+pub use world::World;

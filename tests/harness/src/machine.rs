@@ -1,0 +1,116 @@
+//! A host in a cloud or in a cluster, by each method.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::{Config, Double, IDENTITY, World, seed};
+
+/// A login method: its name in the config, in the server's route, and in the double's world.
+#[derive(Clone, Copy, Debug)]
+pub struct Method {
+    /// In the config.
+    pub name: &'static str,
+    /// In the path of the login's route.
+    pub route: &'static str,
+    settings: &'static str,
+}
+
+/// The instance role of AWS.
+pub const AWS: Method = Method { name: "aws-iam", route: "aws-auth", settings: "aws" };
+/// The service account of a GCE instance.
+pub const GCP: Method = Method { name: "gcp", route: "gcp-auth", settings: "gcp" };
+/// The managed identity of an Azure VM.
+pub const AZURE: Method = Method { name: "azure", route: "azure-auth", settings: "azure" };
+/// A pod's service account.
+pub const KUBERNETES: Method =
+    Method { name: "kubernetes", route: "kubernetes-auth", settings: "kubernetes" };
+/// The methods that ask a metadata service.
+pub const CLOUDS: [Method; 3] = [AWS, GCP, AZURE];
+/// Every method.
+pub const METHODS: [Method; 4] = [AWS, GCP, AZURE, KUBERNETES];
+
+/// A double, and a world whose psid logs in by one method and has no client secret.
+pub struct Machine {
+    /// How psid logs in.
+    pub method: Method,
+    /// The fake Infisical.
+    pub double: Double,
+    /// The files of psi.
+    pub world: World,
+}
+
+impl Machine {
+    /// One whose identity has the method as it is by default.
+    pub fn of(method: Method, secrets: &Value) -> Self {
+        Self::with_settings(method, secrets, &json!({}))
+    }
+
+    /// One whose identity has these settings of the method.
+    pub fn with_settings(method: Method, secrets: &Value, settings: &Value) -> Self {
+        let mut infisical = seed(secrets);
+        infisical["identities"][0]["methods"] = json!({method.settings: settings});
+        Self::launch(method, &infisical)
+    }
+
+    /// One in a world of the test's own making.
+    pub fn launch(method: Method, infisical: &Value) -> Self {
+        let double = Double::launch(infisical, &[]);
+        let world = World::empty();
+        world.give_key(&[7; 32]);
+        let machine = Self { method, double, world };
+        machine.give_token(&json!({}));
+        machine.world.configure(&machine.config());
+        machine
+    }
+
+    /// Its config.
+    pub fn config(&self) -> Config {
+        let mut config = Config::of(&self.double);
+        config.auth = format!("method = \"{}\"\nidentity_id = \"{IDENTITY}\"\n", self.method.name);
+        config.auth += &match self.method.name {
+            "kubernetes" => format!("token_file = \"{}\"\n", self.token_file().display()),
+            _ => format!("metadata_url = \"{}\"\n", self.double.metadata()),
+        };
+        config
+    }
+
+    /// Where kubelet would put the token of the service account.
+    pub fn token_file(&self) -> PathBuf {
+        self.world.credentials().join("token")
+    }
+
+    /// Puts a new one there, and returns it.
+    pub fn give_token(&self, order: &Value) -> String {
+        let token = self.double.kubernetes_token(order);
+        fs::write(self.token_file(), format!("{token}\n")).unwrap();
+        token
+    }
+
+    /// Logins so far.
+    pub fn logins(&self) -> u64 {
+        self.double.logins_by(self.method.route)
+    }
+
+    /// The bodies of the logins so far.
+    pub fn login_bodies(&self) -> Vec<Value> {
+        let log = self.double.log();
+        let logins = log.iter().filter(|request| request.text("path").ends_with("/login"));
+        logins.map(|request| serde_json::from_str(request.text("body")).unwrap()).collect()
+    }
+
+    /// How often the metadata service was asked: each of its paths is below one of these.
+    pub fn metadata_requests(&self) -> u64 {
+        let paths = ["/latest/", "/computeMetadata/", "/metadata/"];
+        let methods = ["GET", "PUT"];
+        let count =
+            |path| methods.map(|method| self.double.count(method, path)).iter().sum::<u64>();
+        paths.into_iter().map(count).sum()
+    }
+
+    /// Every request of the metadata port meets this fault from now on.
+    pub fn metadata_fault(&self, fault: &Value) {
+        self.double.faults(&json!([{"port": "metadata", "fault": fault}]));
+    }
+}

@@ -1,0 +1,222 @@
+//! A podman of a test's own: its own store, config and image, gone with the value.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::mount::{UnmountFlags, unmount};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{LIMIT, Outcome, World, program, run};
+
+/// The one image: busybox, under the names that the tests call.
+pub const IMAGE: &str = "localhost/bb:1";
+
+/// The podman that is installed, with psi as its secret driver.
+pub struct Podman {
+    folder: TempDir,
+    environment: BTreeMap<&'static str, OsString>,
+}
+
+impl Podman {
+    /// A podman whose driver finds the psid of `world`.
+    pub fn of(world: &World) -> Self {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "containers take root: run the tests as root"
+        );
+        let folder = tempfile::Builder::new().prefix("pod-").tempdir_in("/tmp").unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("net")).unwrap();
+        fs::write(path("containers.conf"), containers_conf(folder.path(), world)).unwrap();
+        fs::write(path("storage.conf"), storage_conf(folder.path())).unwrap();
+        // Podman hands its whole environment on to the driver.
+        let environment = BTreeMap::from([
+            ("PATH", std::env::var_os("PATH").unwrap()),
+            ("HOME", folder.path().into()),
+            ("CONTAINERS_CONF", path("containers.conf").into()),
+            ("CONTAINERS_STORAGE_CONF", path("storage.conf").into()),
+            ("PSI_SOCKET", world.socket().into()),
+            ("PSI_RUN_DIR", world.run_directory().into()),
+            ("PSI_CONFIG", world.config().into()),
+        ]);
+        let podman = Self { folder, environment };
+        podman.import_image();
+        podman
+    }
+
+    /// The variables with which anything else finds this podman's store.
+    pub fn environment(&self) -> impl Iterator<Item = (&'static str, &OsString)> {
+        self.environment.iter().map(|(name, value)| (*name, value))
+    }
+
+    /// Podman's own records of secrets.
+    pub fn secrets_folder(&self) -> PathBuf {
+        self.folder.path().join("root/secrets")
+    }
+
+    /// A call that is not made yet.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("podman");
+        command.args(args).env_clear().envs(&self.environment).current_dir("/");
+        command
+    }
+
+    /// Makes the call and waits for its end.
+    #[track_caller]
+    pub fn run(&self, args: &[&str], stdin: impl AsRef<[u8]>) -> Outcome {
+        run(self.command(args), stdin.as_ref())
+    }
+
+    /// Makes the call, which must succeed; its stdout, without the last newline.
+    #[track_caller]
+    pub fn ok(&self, args: &[&str]) -> String {
+        let Outcome { code, stdout, stderr } = self.run(args, b"");
+        assert_eq!(code, 0, "podman {args:?}: {stderr}");
+        String::from_utf8(stdout).unwrap().trim_end_matches('\n').to_owned()
+    }
+
+    /// Makes the call, which must fail; its stderr.
+    #[track_caller]
+    pub fn fails(&self, args: &[&str], stdin: impl AsRef<[u8]>) -> String {
+        let Outcome { code, stdout, stderr } = self.run(args, stdin);
+        assert_ne!(code, 0, "podman {args:?} succeeded: {}", String::from_utf8_lossy(&stdout));
+        stderr
+    }
+
+    /// `podman secret create`; the id. Psi must add nothing to what podman prints.
+    #[track_caller]
+    pub fn create(&self, name: &str, data: impl AsRef<[u8]>) -> String {
+        let Outcome { code, stdout, stderr } = self.run(&["secret", "create", name, "-"], data);
+        assert_eq!((code, stderr.as_str()), (0, ""), "podman secret create {name}");
+        let stdout = String::from_utf8(stdout).unwrap();
+        let id = stdout.strip_suffix('\n').unwrap_or_default();
+        let is_id = id.len() == 25 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        assert!(is_id, "podman secret create {name} printed {stdout:?}");
+        id.to_owned()
+    }
+
+    /// Runs `script` in a new container; what it left in `/out`, by name. Files and not the
+    /// container's stdout: they are byte-exact whatever carries a stream.
+    #[track_caller]
+    pub fn container(&self, options: &[&str], script: &str) -> BTreeMap<String, Vec<u8>> {
+        let out = tempfile::tempdir_in(self.folder.path()).unwrap();
+        let volume = format!("{}:/out", out.path().display());
+        let mut args = vec!["run", "--rm", "--volume", &volume];
+        args.extend(options);
+        args.extend([IMAGE, "sh", "-euc", script]);
+        self.ok(&args);
+        let files = fs::read_dir(out.path()).unwrap().map(|file| file.unwrap());
+        files
+            .map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap()))
+            .collect()
+    }
+
+    /// The commands that podman copied into a secret, by name.
+    #[track_caller]
+    pub fn driver_options(&self, name: &str) -> BTreeMap<String, String> {
+        let inspected: Value =
+            serde_json::from_str(&self.ok(&["secret", "inspect", name])).unwrap();
+        let driver = &inspected[0]["Spec"]["Driver"];
+        assert_eq!(driver["Name"], "shell", "{inspected}");
+        serde_json::from_value(driver["Options"].clone()).unwrap()
+    }
+
+    /// Runs a driver command as podman does: by sh, with its own environment and the id.
+    #[track_caller]
+    pub fn as_podman(&self, command: &str, id: &str, stdin: impl AsRef<[u8]>) -> Outcome {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", command]).env_clear().envs(&self.environment).env("SECRET_ID", id);
+        run(shell, stdin.as_ref())
+    }
+
+    /// Whether a command of the installed podman has an option.
+    #[track_caller]
+    pub fn knows(&self, command: &[&str], option: &str) -> bool {
+        let help = self.ok(&[command, &["--help"]].concat());
+        help.split_whitespace().any(|word| word.trim_end_matches(',') == option)
+    }
+
+    fn import_image(&self) {
+        let root = self.folder.path().join("image");
+        fs::create_dir_all(root.join("bin")).unwrap();
+        fs::create_dir(root.join("out")).unwrap();
+        let busybox =
+            ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| Path::new(p).exists());
+        let busybox = busybox.expect("no busybox: install busybox-static");
+        fs::copy(busybox, root.join("bin/busybox")).unwrap();
+        for name in ["sh", "cat", "cp", "sleep", "test"] {
+            symlink("busybox", root.join("bin").join(name)).unwrap();
+        }
+        let mut tar = Command::new("tar");
+        tar.arg("-C").arg(&root).args(["-cf", "-", "."]);
+        let tar = run(tar, b"");
+        assert_eq!(tar.code, 0, "{}", tar.stderr);
+        let import = self.run(&["import", "-q", "-", IMAGE], &tar.stdout);
+        assert_eq!(import.code, 0, "podman import: {}", import.stderr);
+        // A busybox that needs libraries would fail later, and say so badly.
+        let first = self.run(&["run", "--rm", IMAGE, "sh", "-c", "exit 0"], b"");
+        assert_eq!(
+            first.code, 0,
+            "no container runs here (it takes runc, and busybox-static): {}",
+            first.stderr
+        );
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        // Whatever goes wrong here, a test that fails must say why it failed.
+        let _ = self.command(&["rm", "-fa", "-t", "0"]).output();
+        let folder = self.folder.path();
+        // Of a container that ended, conmon's `podman container cleanup` may still be at work.
+        let start = Instant::now();
+        while is_named_by_a_process(folder) && start.elapsed() < LIMIT {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let ours = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        for mount in ours.filter(|path| Path::new(path).starts_with(folder)) {
+            let _ = unmount(mount, UnmountFlags::DETACH);
+        }
+    }
+}
+
+/// Whether a process has the folder among its arguments, as all of podman's helpers have.
+fn is_named_by_a_process(folder: &Path) -> bool {
+    let folder = folder.to_str().unwrap_or_default();
+    fs::read_dir("/proc").into_iter().flatten().flatten().any(|process| {
+        let arguments = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&arguments).contains(folder)
+    })
+}
+
+/// runc and low limits, for the host may be a container itself. The locks are files: podman's other
+/// ones are in memory that all stores of the host share, and a new store resets them. What makes psi
+/// the driver is psi's own drop-in.
+fn containers_conf(folder: &Path, world: &World) -> String {
+    let folder = folder.display();
+    let driver = program("psi-driver");
+    let install = ["install", "--stdout", "--program", driver.to_str().unwrap()];
+    let drop_in = world.driver(&install).text();
+    format!(
+        "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
+         netns = \"none\"\nlog_driver = \"none\"\n\
+         [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"runc\"\n\
+         lock_type = \"file\"\ntmp_dir = \"{folder}/tmp\"\n\
+         [network]\nnetwork_config_dir = \"{folder}/net\"\n{drop_in}"
+    )
+}
+
+/// vfs mounts nothing, and the image is small.
+fn storage_conf(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "[storage]\ndriver = \"vfs\"\ngraphroot = \"{folder}/root\"\nrunroot = \"{folder}/run\"\n"
+    )
+}

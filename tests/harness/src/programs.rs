@@ -1,0 +1,76 @@
+//! The programs under test, as cargo built them beside this one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+/// The programs, each with the folders it is made from.
+const PROGRAMS: [(&str, &[&str]); 6] = [
+    ("psid", &["daemon/src", "common/src", "proto/src"]),
+    ("psi-driver", &["driver/src", "common/src", "proto/src"]),
+    ("infisical-double", &["tests/infisical-double/src"]),
+    ("libfaulty_token.so", &["tests/faulty-token/src"]),
+    ("psi-probe", &["tests/probes/src", "daemon/src", "common/src"]),
+    ("psi-provider", &["tests/probes/src", "daemon/src", "common/src"]),
+];
+
+/// Where a program is. Cargo does not build another package's programs for a test, so they may be
+/// missing or old; either would make a test tell lies.
+pub fn program(name: &str) -> PathBuf {
+    static CHECKED: OnceLock<Result<(), String>> = OnceLock::new();
+    if let Err(why) = CHECKED.get_or_init(|| PROGRAMS.iter().try_for_each(check)) {
+        panic!("{why}: run `cargo build --workspace` first");
+    }
+    profile_folder().join(name)
+}
+
+/// Copies a program to where every user can reach it. Another process does it: a descriptor of ours
+/// that is open for writing may be in a child that was forked meanwhile, and then nothing can run the
+/// copy ("text file busy").
+pub fn copy_program(name: &str, to: &Path) {
+    let status = Command::new("cp").arg(program(name)).arg(to).status().unwrap();
+    assert!(status.success(), "copying {name} to {}", to.display());
+}
+
+/// The repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+}
+
+/// `target/PROFILE`: a test is in `deps` below it.
+fn profile_folder() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().to_owned()
+}
+
+/// `target`
+pub fn target_folder() -> PathBuf {
+    profile_folder().parent().unwrap().to_owned()
+}
+
+fn check((name, sources): &(&str, &[&str])) -> Result<(), String> {
+    let program = profile_folder().join(name);
+    let built = fs::metadata(&program)
+        .and_then(|meta| meta.modified())
+        .map_err(|error| format!("{}: {error}", program.display()))?;
+    for folder in *sources {
+        let (path, changed) = newest(&repository().join(folder));
+        if changed > built {
+            return Err(format!("{} is older than {}", program.display(), path.display()));
+        }
+    }
+    Ok(())
+}
+
+fn newest(path: &Path) -> (PathBuf, SystemTime) {
+    let own = fs::metadata(path).and_then(|meta| meta.modified()).unwrap();
+    if path.is_file() {
+        return (path.to_owned(), own);
+    }
+    let below = fs::read_dir(path).unwrap().map(|entry| newest(&entry.unwrap().path()));
+    // A folder's own time tells of names, also of those that editors make and remove.
+    let nothing = (path.to_owned(), SystemTime::UNIX_EPOCH);
+    below.fold(nothing, |best, next| if next.1 > best.1 { next } else { best })
+}

@@ -1,0 +1,293 @@
+//! A running psid: ready when it says so to its service manager, which is played here.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::Permissions;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::driver::{self, Driver, Outcome};
+use super::process::{Process, code};
+use super::programs::program;
+use super::wait::{LIMIT, eventually};
+use super::world::World;
+
+/// A psid that is not started yet.
+pub struct Start {
+    environment: BTreeMap<OsString, OsString>,
+    args: Vec<String>,
+    program: OsString,
+    notify: UnixDatagram,
+    status: Driver,
+    socket: Option<OwnedFd>,
+}
+
+/// A psid that is ready.
+pub struct Psid {
+    /// The process.
+    pub process: Process,
+    notify: UnixDatagram,
+    told: Vec<String>,
+    status: Driver,
+}
+
+impl Start {
+    pub(crate) fn new(world: &World) -> Self {
+        let address = world.run().join("notify.sock");
+        // One psid after the other; the address of the last one is free again.
+        let _ = std::fs::remove_file(&address);
+        let start = Self {
+            environment: BTreeMap::new(),
+            args: ["--log-format", "text", "--log-level", "debug"].map(String::from).to_vec(),
+            program: program("psid").into(),
+            notify: bind(&address),
+            status: world.driver(&["cache", "status", "--json"]),
+            socket: None,
+        };
+        start
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PSI_CONFIG", world.config())
+            .env("PSI_STATE_DIR", world.state())
+            .env("PSI_SOCKET", world.socket())
+            .env("PSI_RUN_DIR", world.run_directory())
+            .env("CREDENTIALS_DIRECTORY", world.credentials())
+            .env("NOTIFY_SOCKET", address)
+    }
+
+    /// With one more variable; psid gets no others than those named here.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.environment.insert(name.into(), value.as_ref().into());
+        self
+    }
+
+    /// Without a variable.
+    pub fn without(mut self, name: &str) -> Self {
+        self.environment.remove(OsStr::new(name));
+        self
+    }
+
+    /// With other arguments than those for the log.
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.args = args.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// With another program in front, which is to run psid at its end.
+    pub fn through(mut self, wrapper: &[&str]) -> Self {
+        let mut args: Vec<String> = wrapper[1..].iter().map(ToString::to_string).collect();
+        args.push(self.program.to_string_lossy().into_owned());
+        args.append(&mut self.args);
+        self.args = args;
+        self.program = wrapper[0].into();
+        self
+    }
+
+    /// Another file of the program.
+    pub fn with_program(mut self, path: &Path) -> Self {
+        self.program = path.into();
+        self
+    }
+
+    /// With a listening socket from the service manager, as its first descriptor.
+    pub fn activated_by(mut self, socket: &impl AsFd) -> Self {
+        self.socket = Some(socket.as_fd().try_clone_to_owned().unwrap());
+        // The descriptor comes as the shell's stdin, and the shell becomes psid.
+        self.through(&["/bin/sh", "-c", "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\" 3<&0 <&-", "sh"])
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).env_clear().envs(&self.environment).current_dir("/");
+        command.stdin(match &self.socket {
+            Some(socket) => Stdio::from(socket.try_clone().unwrap()),
+            None => Stdio::null(),
+        });
+        command
+    }
+
+    /// Starts it and waits until it is ready.
+    #[track_caller]
+    pub fn start(self) -> Psid {
+        let mut psid = self.launch();
+        psid.await_told("READY=1");
+        psid
+    }
+
+    /// Starts it.
+    pub fn launch(self) -> Psid {
+        let mut command = self.command();
+        command.stdout(Stdio::null());
+        let process = Process::start(command);
+        Psid { process, notify: self.notify, told: Vec::new(), status: self.status }
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn run(self) -> Outcome {
+        driver::finish(self.command())
+    }
+
+    /// Runs it to its end, which must be a failure with this code; the last line of its stderr.
+    #[track_caller]
+    pub fn fails(self, code: i32) -> String {
+        let Outcome { code: found, stdout, stderr } = self.run();
+        assert_eq!((found, stdout.len()), (code, 0), "{stderr}");
+        let last = stderr.lines().last().unwrap_or_default().to_owned();
+        assert!(last.starts_with("psid: "), "{stderr}");
+        last
+    }
+}
+
+impl Psid {
+    /// Waits until it has told its service manager a message with the line `line`; all its lines.
+    /// Each message is found once.
+    #[track_caller]
+    pub fn await_told(&mut self, line: &str) -> Vec<String> {
+        let start = Instant::now();
+        loop {
+            if let Some(at) = self.told.iter().position(|told| told.lines().any(|l| l == line)) {
+                let message = self.told.drain(..=at).next_back().unwrap();
+                return message.lines().map(str::to_owned).collect();
+            }
+            let Some(left) = LIMIT.checked_sub(start.elapsed()) else {
+                panic!("psid never told {line}:\n{}", self.log());
+            };
+            assert!(self.hear(left), "psid ended:\n{}", self.process.stderr());
+        }
+    }
+
+    /// Waits until it is ready; false when it ended instead.
+    #[track_caller]
+    pub fn becomes_ready(&mut self) -> bool {
+        while !self.told.iter().any(|told| told.lines().any(|line| line == "READY=1")) {
+            if !self.hear(LIMIT) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes the next message in, if one comes soon; false when psid ended instead.
+    fn hear(&mut self, limit: Duration) -> bool {
+        self.notify.set_nonblocking(true).unwrap();
+        let limit = Timespec::try_from(limit).unwrap();
+        let mut fds = [PollFd::new(&self.notify, PollFlags::IN)];
+        // Short turns, for the end of the process to be seen.
+        let turn = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        let turn = if limit.tv_sec > 0 { turn } else { limit };
+        if poll(&mut fds, Some(&turn)).unwrap() > 0 {
+            let mut buffer = [0; 4096];
+            let count = self.notify.recv(&mut buffer).unwrap();
+            self.told.push(String::from_utf8(buffer[..count].to_vec()).unwrap());
+            return true;
+        }
+        !self.process.has_ended_within(Duration::ZERO)
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// Waits until the log holds these words.
+    #[track_caller]
+    pub fn await_log(&self, words: &str) {
+        self.process.await_stderr(words);
+    }
+
+    /// `psi-driver cache status --json`.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        self.status.report_json()
+    }
+
+    /// The reasons for its degradation, in one text.
+    #[track_caller]
+    pub fn degraded(&self) -> String {
+        let status = self.status();
+        let reasons = status["degraded"].as_array().unwrap().iter();
+        reasons.map(|reason| reason.as_str().unwrap()).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Waits until `cache.enc` holds so many entries on disk: a write after they were there.
+    #[track_caller]
+    pub fn await_generation_after(&self, generation: u64) -> u64 {
+        eventually("the cache to be written", || {
+            let now = self.status()["generation"].as_u64().unwrap();
+            (now > generation).then_some(now)
+        })
+    }
+
+    /// The generation on disk.
+    #[track_caller]
+    pub fn generation(&self) -> u64 {
+        self.status()["generation"].as_u64().unwrap()
+    }
+
+    /// SIGTERM, and waits for a clean end.
+    #[track_caller]
+    pub fn terminate(mut self) -> String {
+        self.end_by(Signal::TERM)
+    }
+
+    /// SIGINT, likewise.
+    #[track_caller]
+    pub fn interrupt(mut self) -> String {
+        self.end_by(Signal::INT)
+    }
+
+    #[track_caller]
+    fn end_by(&mut self, signal: Signal) -> String {
+        self.process.signal(signal);
+        let status = self.process.wait();
+        assert_eq!(code(status), 0, "{}", self.log());
+        self.log()
+    }
+
+    /// SIGKILL, as a crash or the OOM killer would.
+    pub fn crash(mut self) {
+        self.process.kill();
+    }
+
+    /// SIGHUP, and waits until psid is ready again.
+    #[track_caller]
+    pub fn reload(&mut self) {
+        self.process.signal(Signal::HUP);
+        self.await_told("RELOADING=1");
+        self.await_told("READY=1");
+    }
+}
+
+/// A notify socket that a psid of any user may write to.
+fn bind(address: &Path) -> UnixDatagram {
+    let socket = UnixDatagram::bind(address).unwrap();
+    std::fs::set_permissions(address, Permissions::from_mode(0o666)).unwrap();
+    socket
+}
+
+/// Whether a folder holds these bytes in any of its files.
+pub fn folder_holds(folder: &Path, needle: &[u8]) -> Option<std::path::PathBuf> {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let kind = std::fs::symlink_metadata(&path).unwrap().file_type();
+        if kind.is_dir() {
+            if let Some(found) = folder_holds(&path, needle) {
+                return Some(found);
+            }
+        } else if kind.is_file() {
+            let bytes = std::fs::read(&path).unwrap();
+            if bytes.windows(needle.len()).any(|window| window == needle) {
+                return Some(path);
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,64 @@
+//! What the Python PSI left on a disk (`tests/vectors/python-psi`).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use crate::{Config, Double, Driver, World, repository};
+
+/// Its one secret that the token sealed, and that no cache has.
+pub const SEALED: &str = "36f34945849c779b9bfe26588";
+
+/// A file of what the Python PSI wrote.
+pub fn python_psi(name: &str) -> PathBuf {
+    repository().join("tests/vectors/python-psi").join(name)
+}
+
+/// The value of each id.
+pub fn expected() -> BTreeMap<String, Vec<u8>> {
+    let text = fs::read_to_string(python_psi("expected.json")).unwrap();
+    let encoded: BTreeMap<String, String> = serde_json::from_str(&text).unwrap();
+    encoded.into_iter().map(|(id, value)| (id, STANDARD.decode(value).unwrap())).collect()
+}
+
+/// The value of each id whose value is in the caches.
+pub fn cached() -> BTreeMap<String, Vec<u8>> {
+    expected().into_iter().filter(|(id, _)| id != SEALED).collect()
+}
+
+/// A world with the fixture's key and a provider that is gone.
+pub fn world_in_an_outage() -> World {
+    let mut double = Double::with(&json!({}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).timeout("1s"));
+    double.kill();
+    world.give_key(&fs::read(python_psi("psi-cache-key")).unwrap());
+    world
+}
+
+/// Puts the Python PSI's state into a folder: `cache.enc` among the mappings, as it has them.
+pub fn leave_in(folder: &Path, cache: &str) {
+    leave_mappings_in(folder);
+    fs::copy(python_psi(cache), folder.join("cache.enc")).unwrap();
+}
+
+/// Puts the mappings alone into a directory.
+pub fn leave_mappings_in(folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    for file in fs::read_dir(python_psi("secrets")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+    }
+}
+
+/// `psi-driver migrate --from psi --cache`, with the world's credentials at hand; the last argument is the folder.
+pub fn adopt(world: &World, args: &[&str]) -> Driver {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let (folder, args) = args.split_last().unwrap();
+    let call = [&["migrate", "--from", "psi", "--cache"], args, &["--state", folder]].concat();
+    world.driver(&call).env("CREDENTIALS_DIRECTORY", world.credentials()).env("PATH", path)
+}

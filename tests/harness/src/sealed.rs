@@ -1,0 +1,77 @@
+//! A psi whose one provider is a PKCS#11 token.
+
+use crate::{Config, Driver, Psid, Token, World, id};
+
+/// A psi whose one provider is a token; the cache has a key of its own.
+pub struct Stage {
+    /// The token.
+    pub token: Token,
+    /// The files.
+    pub world: World,
+}
+
+impl Stage {
+    /// With this token.
+    pub fn with(token: Token) -> Self {
+        let world = World::empty();
+        world.give_key(&[7; 32]);
+        let stage = Self { token, world };
+        stage.world.configure(&stage.config());
+        stage
+    }
+
+    /// With a token that does all that psi needs.
+    pub fn new() -> Self {
+        Self::with(Token::kryoptic())
+    }
+
+    /// The config.
+    pub fn config(&self) -> Config {
+        Config {
+            cache: "backend = \"tpm\"\n".into(),
+            access: String::new(),
+            infisical: String::new(),
+            auth: String::new(),
+            rest: self.token.config(),
+        }
+    }
+
+    /// A psid that is ready.
+    #[track_caller]
+    pub fn start(&self) -> Psid {
+        self.token.on(self.world.psid()).start()
+    }
+
+    /// A call of psi-driver that finds the token, should it become psid.
+    pub fn driver(&self, args: &[&str]) -> Driver {
+        let driver = self.world.driver(args);
+        let environment = self.token.environment();
+        environment.iter().fold(driver, |driver, (name, value)| driver.env(name, value))
+    }
+
+    /// Has psid seal a secret; the reference.
+    #[track_caller]
+    pub fn seal(&self, secret: impl AsRef<[u8]>) -> String {
+        reference_in(&self.driver(&["hsm", "store", "boot"]).stdin(secret).text())
+    }
+
+    /// Registers what podman would be given.
+    #[track_caller]
+    pub fn register(&self, number: u32, reference: &str) {
+        self.driver(&["store"]).id(id(number)).stdin(reference).ok();
+    }
+
+    /// A lookup that is not made yet.
+    pub fn lookup(&self, number: u32) -> Driver {
+        self.driver(&["lookup"]).id(id(number))
+    }
+}
+
+/// The reference in the command that `hsm store boot` prints.
+#[track_caller]
+pub fn reference_in(command: &str) -> String {
+    let reference = command
+        .strip_prefix("printf %s '")
+        .and_then(|rest| rest.strip_suffix("' | podman secret create boot -\n"));
+    reference.unwrap_or_else(|| panic!("{command}")).to_owned()
+}

@@ -1,0 +1,108 @@
+//! A software TPM of a test's own, behind the real systemd-creds.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::wait::eventually;
+
+/// A running swtpm. Its state outlives a power cycle, its PCRs do not.
+pub struct Tpm {
+    process: Process,
+    folder: TempDir,
+}
+
+impl Tpm {
+    /// A TPM fresh from the factory.
+    pub fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("tpm-").tempdir_in("/tmp").unwrap();
+        let process = boot(&folder);
+        Self { process, folder }
+    }
+
+    /// What `SYSTEMD_TPM2_DEVICE` is to be.
+    pub fn device(&self) -> String {
+        format!("swtpm:path={}", self.socket().display())
+    }
+
+    /// Off and on, as a reboot does it: the PCRs are zero, and nothing is loaded.
+    pub fn power_cycle(&mut self) {
+        self.power_off();
+        self.power_on();
+    }
+
+    /// On again.
+    pub fn power_on(&mut self) {
+        self.process = boot(&self.folder);
+    }
+
+    /// Off.
+    pub fn power_off(&mut self) {
+        // In order, for it to write its state; the next one needs that.
+        self.process.signal(Signal::TERM);
+        self.process.wait();
+    }
+
+    /// Forgets sessions and objects that clients left behind, as the kernel's resource manager does
+    /// for real ones; without it, a third call of systemd-creds finds no room.
+    pub fn flush(&self) {
+        for what in ["--transient-object", "--loaded-session", "--saved-session"] {
+            self.tool("tpm2_flushcontext", &[what]);
+        }
+    }
+
+    /// Extends a PCR, as other firmware or another Secure Boot state would.
+    pub fn extend(&self, pcr: u32) {
+        self.tool("tpm2_pcrextend", &[&format!("{pcr}:sha256={}", "ab".repeat(32))]);
+    }
+
+    /// Refuses all authorizations from now on: one failure is enough, and a loss of power after a key was opened
+    /// is one.
+    pub fn lock_out(&mut self) {
+        let set = ["--setup-parameters", "--max-tries=1", "--recovery-time=1000"];
+        self.tool(
+            "tpm2_dictionarylockout",
+            &[&set[..], &["--lockout-recovery-time=1000"]].concat(),
+        );
+        self.process.kill();
+        for left in ["pid", "s", "s.ctrl"] {
+            let _ = std::fs::remove_file(self.folder.path().join(left));
+        }
+        self.power_on();
+    }
+
+    /// Ends that.
+    pub fn unlock(&self) {
+        self.tool("tpm2_dictionarylockout", &["--clear-lockout"]);
+    }
+
+    fn tool(&self, name: &str, args: &[&str]) {
+        let output = Command::new(name)
+            .args(["-T", &self.device()])
+            .args(args)
+            .output()
+            .unwrap_or_else(|error| panic!("{name}: {error}; install tpm2-tools"));
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("s")
+    }
+}
+
+fn boot(folder: &TempDir) -> Process {
+    let path = |name: &str| folder.path().join(name);
+    let mut command = Command::new("swtpm");
+    command.args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"]);
+    command.arg("--tpmstate").arg(format!("dir={}", folder.path().display()));
+    command.arg("--server").arg(format!("type=unixio,path={}", path("s").display()));
+    command.arg("--ctrl").arg(format!("type=unixio,path={}", path("s.ctrl").display()));
+    command.arg("--pid").arg(format!("file={}", path("pid").display()));
+    let process = Process::start(command);
+    // It is written last, and removed at an orderly end.
+    eventually("swtpm to be up (install swtpm)", || path("pid").exists().then_some(()));
+    process
+}

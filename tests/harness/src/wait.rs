@@ -1,0 +1,22 @@
+//! Waiting for what will be, not for time to pass.
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives it up. Only a broken program takes as long.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// How often a condition that nothing announces is looked at.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What `look` finds, once it finds it; a panic that names `what` when it never does.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < LIMIT, "waited {} s for {what}", LIMIT.as_secs());
+        std::thread::sleep(LOOK);
+    }
+}

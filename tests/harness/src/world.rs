@@ -1,0 +1,163 @@
+//! The files of one psi: config, state, credentials and socket in a folder of their own.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::config::Config;
+use super::double::{CLIENT_SECRET, Double};
+use super::driver::Driver;
+use super::psid::{Psid, Start};
+
+/// The systemd credential in which psid finds its key.
+const KEY_CREDENTIAL: &str = "psi-cache-key";
+/// The one in which the config's identity has its secret.
+const SECRET_CREDENTIAL: &str = "infisical-client-secret";
+
+/// A folder with `etc`, `state`, `cred` and `run` below it; it goes with the value.
+pub struct World {
+    folder: TempDir,
+}
+
+impl World {
+    /// An empty world: no config, no key.
+    pub fn empty() -> Self {
+        // A socket's path has less than 108 bytes.
+        let folder = tempfile::Builder::new().prefix("psi-").tempdir_in("/tmp").unwrap();
+        for name in ["etc", "cred", "run"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        // Another user must come as far as the socket.
+        for path in [folder.path().to_owned(), folder.path().join("run")] {
+            fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        }
+        Self { folder }
+    }
+
+    /// A world with a key, the client secret, and a config for `double`.
+    pub fn of(double: &Double) -> Self {
+        let world = Self::empty();
+        world.configure(&Config::of(double));
+        world.give_key(&[7; 32]);
+        world.give_client_secret(CLIENT_SECRET);
+        world
+    }
+
+    /// The whole folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The config file.
+    pub fn config(&self) -> PathBuf {
+        self.folder().join("etc/config.toml")
+    }
+
+    /// The sealed key of the tpm backend.
+    pub fn sealed_key(&self) -> PathBuf {
+        self.folder().join("etc/cache.key")
+    }
+
+    /// The state folder; psid makes it.
+    pub fn state(&self) -> PathBuf {
+        self.folder().join("state")
+    }
+
+    /// The encrypted cache.
+    pub fn cache(&self) -> PathBuf {
+        self.state().join("cache.enc")
+    }
+
+    /// The credentials folder.
+    pub fn credentials(&self) -> PathBuf {
+        self.folder().join("cred")
+    }
+
+    /// The text of a registered reference, as podman gave it: what follows psid's own line.
+    #[track_caller]
+    pub fn registered(&self, id: &str) -> Vec<u8> {
+        let file = fs::read(self.state().join("secrets").join(id)).unwrap();
+        let line = format!("psi-reference 1 {id} ");
+        assert!(file.starts_with(line.as_bytes()), "{}", String::from_utf8_lossy(&file));
+        let end = file.iter().position(|byte| *byte == b'\n').unwrap();
+        file[end + 1..].to_vec()
+    }
+
+    /// Sockets.
+    pub fn run(&self) -> PathBuf {
+        self.folder().join("run")
+    }
+
+    /// Ends the memory of refused logins and PINs, as a reboot does.
+    pub fn forget_refusals(&self) {
+        match fs::remove_file(self.run_directory().join("refusals.json")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+            _ => {}
+        }
+    }
+
+    /// What psid keeps in RAM; psid makes it.
+    pub fn run_directory(&self) -> PathBuf {
+        self.folder().join("psid")
+    }
+
+    /// The daemon's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.run().join("psid.sock")
+    }
+
+    /// Writes the config.
+    pub fn configure(&self, config: &Config) {
+        fs::write(self.config(), config.to_string()).unwrap();
+    }
+
+    /// Delivers a key as systemd does: as a credential, already opened.
+    pub fn give_key(&self, key: &[u8]) {
+        fs::write(self.credentials().join(KEY_CREDENTIAL), key).unwrap();
+    }
+
+    /// Takes the key away.
+    pub fn take_key(&self) {
+        fs::remove_file(self.credentials().join(KEY_CREDENTIAL)).unwrap();
+    }
+
+    /// Delivers the identity's secret.
+    pub fn give_client_secret(&self, secret: &str) {
+        fs::write(self.credentials().join(SECRET_CREDENTIAL), secret).unwrap();
+    }
+
+    /// Takes the identity's secret away.
+    pub fn take_client_secret(&self) {
+        fs::remove_file(self.credentials().join(SECRET_CREDENTIAL)).unwrap();
+    }
+
+    /// A psid that is not started yet.
+    pub fn psid(&self) -> Start {
+        Start::new(self)
+    }
+
+    /// A psid that is ready.
+    #[track_caller]
+    pub fn start(&self) -> Psid {
+        self.psid().start()
+    }
+
+    /// A call of psi-driver that is not made yet.
+    pub fn driver(&self, args: &[&str]) -> Driver {
+        Driver::new(self, args)
+    }
+
+    /// Files of the state folder that were set aside as bad, by name.
+    pub fn set_aside(&self) -> Vec<PathBuf> {
+        let mut found: Vec<_> = fs::read_dir(self.state())
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.to_string_lossy().contains("cache.enc.bad-"))
+            .collect();
+        found.sort();
+        found
+    }
+}

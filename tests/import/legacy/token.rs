@@ -1,0 +1,122 @@
+//! What the Python PSI left under the hsm backend, and its secrets that a token sealed.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{
+    adopt, assert_mappings_are_as_they_were, expected, kept, leave_in, numbers, python_psi, traces,
+    world_in_an_outage,
+};
+use psi_harness::{Driver, Start, Token, World};
+
+/// A world with the token that made the fixture, in an outage; its cache's key lives in `backend`.
+fn world_with(token: &Token, backend: &str) -> World {
+    let world = world_in_an_outage();
+    let config = fs::read_to_string(world.config()).unwrap();
+    let config = config.replace("backend = \"tpm\"", &format!("backend = \"{backend}\""));
+    fs::write(world.config(), config + &token.config()).unwrap();
+    world
+}
+
+fn with(token: &Token, driver: Driver) -> Driver {
+    token.environment().iter().fold(driver, |driver, (name, value)| driver.env(name, value))
+}
+
+fn psid_with(token: &Token, world: &World) -> Start {
+    token.on(world.psid())
+}
+
+/// Every value of the fixture, those of the cache and the one that the token sealed.
+#[track_caller]
+fn assert_everything_is_served(world: &World) {
+    for (id, value) in expected() {
+        assert_eq!(world.driver(&["lookup"]).id(&id).ok(), value, "{id}");
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// `cache init` makes the key, and the command opens the old cache with the same token.
+#[test]
+fn under_the_hsm_backend_everything_comes_out() {
+    let token = Token::of_the_vectors();
+    let world = world_with(&token, "hsm");
+    leave_in(&world.state(), "cache-hsm.enc");
+    with(&token, world.driver(&["cache", "init", "--backend", "hsm"])).ok();
+    let state = world.state();
+    let report = with(&token, adopt(&world, &["--json", text(&state)])).json();
+    assert_eq!(numbers(&report), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
+    assert_eq!(fs::read(&kept(&world)[0]).unwrap(), fs::read(python_psi("cache-hsm.enc")).unwrap());
+    assert_mappings_are_as_they_were(&world.state());
+    assert_eq!(fs::read(world.cache()).unwrap()[..6], *b"PSIC\x02\x02");
+    for _ in 0..2 {
+        let psid = psid_with(&token, &world).start();
+        assert_eq!(psid.degraded(), "");
+        assert_everything_is_served(&world);
+        psid.terminate();
+    }
+}
+
+#[test]
+fn a_token_s_cache_is_taken_over_from_another_folder() {
+    let token = Token::of_the_vectors();
+    let world = world_with(&token, "tpm");
+    let old = world.folder().join("old");
+    leave_in(&old, "cache-hsm.enc");
+    let before = traces(&old);
+    let take = || with(&token, adopt(&world, &["--json", text(&old)])).json();
+    assert_eq!(numbers(&take()), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
+    assert_eq!(numbers(&take()), ([0, 8, 0, 0], [0, 7, 0, 0, 0]));
+    assert_eq!(traces(&old), before);
+    let psid = psid_with(&token, &world).start();
+    assert_eq!(psid.degraded(), "");
+    assert_everything_is_served(&world);
+    assert_eq!(psid.status()["would_fail"], json!([]));
+}
+
+/// N20: whoever has a token's public key can make such a cache. It takes an admin's word.
+#[test]
+fn n20_a_token_s_cache_that_lies_there_is_not_taken_over_by_itself() {
+    let token = Token::of_the_vectors();
+    let world = world_with(&token, "tpm");
+    leave_in(&world.state(), "cache-hsm.enc");
+    let psid = psid_with(&token, &world).start();
+    let degraded = psid.degraded();
+    assert!(degraded.contains("`psid migrate --from psi "), "{degraded}");
+    assert_eq!(psid.status()["entries"], json!(0));
+    psid.terminate();
+    let kept = kept(&world).remove(0);
+    let report = with(&token, adopt(&world, &["--json", text(&kept)])).json();
+    assert_eq!(numbers(&report), ([0; 4], [0, 0, 7, 0, 0]), "no mapping names them yet");
+    let state = world.state();
+    let report = with(&token, adopt(&world, &["--json", text(&state)])).json();
+    assert_eq!(numbers(&report), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
+    let psid = psid_with(&token, &world).start();
+    assert_eq!(psid.degraded(), "");
+    assert_everything_is_served(&world);
+}
+
+#[test]
+fn another_token_and_one_that_is_away_are_named() {
+    let vectors = Token::of_the_vectors();
+    let world = world_with(&vectors, "tpm");
+    let old = world.folder().join("old");
+    leave_in(&old, "cache-hsm.enc");
+    vectors.lose_storage();
+    let away = with(&vectors, adopt(&world, &[text(&old)])).run();
+    assert_eq!(away.code, 65);
+    let line = away.stderr.lines().last().unwrap();
+    assert!(line.contains("cache.enc does not open: ") && line.contains("; "), "{line}");
+    vectors.find_storage();
+    let other = Token::kryoptic();
+    let world = world_with(&other, "tpm");
+    let outcome = with(&other, adopt(&world, &[text(&old)])).run();
+    assert_eq!(outcome.code, 65);
+    let line = outcome.stderr.lines().last().unwrap();
+    assert!(line.contains("cache.enc does not open: "), "{line}");
+    assert!(!world.cache().exists());
+}

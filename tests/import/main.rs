@@ -1,0 +1,44 @@
+//! `psi-driver import`: secrets brought into Infisical, byte for byte or not at all.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test ends at the first surprise, and is a program of its own"
+)]
+
+mod legacy;
+mod sources;
+mod writes;
+
+use serde_json::Value;
+
+use psi_harness::{Config, Double, Driver, Psid, World};
+
+/// A double with a folder `/app`, and a psid beside it.
+fn world(secrets: &Value, options: &[&str]) -> (Double, World, Psid) {
+    let double = Double::with_options(secrets, options);
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).workload("app", "/app", false));
+    let psid = world.start();
+    (double, world, psid)
+}
+
+/// An import of an env-file with this text.
+fn import(world: &World, text: impl AsRef<[u8]>, options: &[&str]) -> Driver {
+    let always = ["import", "env-file", "-", "--project", "myproject", "--path", "/app"];
+    world.driver(&[&always[..], options].concat()).stdin(text)
+}
+
+/// What became of each, as JSON has it: by its fate and key.
+fn fates(told: &Value) -> Vec<String> {
+    let all = told["secrets"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    all.map(|one| format!("{} {}", text(&one["fate"]), text(&one["key"]))).collect()
+}
+
+/// The value that the provider has now.
+#[track_caller]
+fn value(world: &World, key: &str) -> String {
+    world.driver(&["cache", "refresh"]).ok();
+    world.driver(&["get", &psi_harness::reference("/app", key)]).text()
+}

@@ -1,0 +1,142 @@
+//! Where secrets are imported from.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::fates;
+use psi_harness::Host;
+use psi_harness::{Driver, reference};
+
+fn host() -> Host {
+    Host::with_myapp(&json!({"THERE": "1"}))
+}
+
+fn import(host: &Host, source: &[&str]) -> Driver {
+    let target = ["--project", "myproject", "--path", "/myapp", "--json"];
+    host.driver(&[&["import"], source, &target[..]].concat())
+}
+
+#[track_caller]
+fn given(host: &Host, key: &str) -> String {
+    host.driver(&["cache", "refresh"]).ok();
+    host.driver(&["get", &reference("/myapp", key)]).text()
+}
+
+/// What podman itself gives a container of an env-file is what is imported.
+#[test]
+fn an_env_file_is_read_as_podman_reads_it() {
+    let host = host();
+    let file = host.world.folder().join("app.env");
+    let text =
+        "# comment\n\n  A=one two\nQ=\"in quotes\"\nHASH=a#b\nEQ=a=b\nE=\n\tT=tab\r\nA=three\n";
+    fs::write(&file, text).unwrap();
+    let path = file.to_str().unwrap();
+    let outcome = import(&host, &["env-file", path]).run();
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("line 4 of "), "{}", outcome.stderr);
+    let keys = ["A", "Q", "HASH", "EQ", "E", "T"];
+    let script =
+        format!("for k in {}; do eval \"printf %s \\\"\\$$k\\\"\" >/out/$k; done", keys.join(" "));
+    let podman = host.podman.container(&["--env-file", path], &script);
+    for key in keys {
+        assert_eq!(given(&host, key).as_bytes(), podman[key], "{key}");
+    }
+    fs::write(&file, "A=1\n=hunter2\n").unwrap();
+    let line = import(&host, &["env-file", path]).fails(65);
+    assert!(line.contains("line 2 of ") && !line.contains("hunter2"), "{line}");
+    assert_ne!(
+        host.podman.run(&["run", "--rm", "--env-file", path, psi_harness::IMAGE], b"").code,
+        0
+    );
+}
+
+/// Not one of its lines reaches the provider, the terminal or the log, the last one's base64 least of all.
+#[test]
+fn an_env_file_with_a_private_key_over_several_lines_is_refused_whole() {
+    let host = host();
+    let file = host.world.folder().join("app.env");
+    let base64 = ["MC4CAQAwBQYDK2VwBCIEIEhunter2", "QWxsWW91ckJhc2VBcmVCZWxvbmdUb1Vz=="];
+    let body = base64.join("\n");
+    for (text, number) in [
+        (
+            format!(
+                "FIRST=1\nKEY=\"-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\"\n"
+            ),
+            2,
+        ),
+        (
+            format!(
+                "FIRST=1\nKEY=-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n"
+            ),
+            3,
+        ),
+        (format!("FIRST=1\n{}\n-----END PRIVATE KEY-----\n", base64[1]), 3),
+    ] {
+        fs::write(&file, text).unwrap();
+        let outcome = import(&host, &["env-file", file.to_str().unwrap()]).run();
+        assert_eq!((outcome.code, outcome.stdout.len()), (65, 0), "{}", outcome.stderr);
+        let line = format!("line {number} of {}", file.display());
+        assert!(outcome.stderr.contains(&line), "{}", outcome.stderr);
+        for part in base64.iter().copied().chain(["BEGIN", "END"]) {
+            assert!(!outcome.stderr.contains(&part[..3]), "{}", outcome.stderr);
+        }
+    }
+    // Nothing of the good lines either.
+    host.driver(&["cache", "refresh"]).ok();
+    host.driver(&["get", &reference("/myapp", "FIRST")]).fails(66);
+}
+
+#[test]
+fn podman_s_secrets_are_read_by_the_way_of_their_driver() {
+    let host = host();
+    let folder = host.podman.secrets_folder().join("filedriver");
+    let path = format!("--driver-opts=path={}", folder.display());
+    let create = ["secret", "create", "--driver=file", &path, "in-clear", "-"];
+    assert_eq!(host.podman.run(&create, "from the file").code, 0);
+    host.podman.create("psi-s", "a literal");
+    let told = import(&host, &["podman-secret", "in-clear=CLEAR", "psi-s"]).json();
+    assert_eq!(fates(&told), ["created CLEAR", "created psi-s"]);
+    assert_eq!(
+        (given(&host, "CLEAR"), given(&host, "psi-s")),
+        ("from the file".into(), "a literal".into())
+    );
+    let line = import(&host, &["podman-secret", "none"]).fails(66);
+    assert!(line.contains("podman has no secret none"), "{line}");
+}
+
+/// As `podman-systemd.unit(5)` has it, with what the unit's own container gets.
+#[test]
+fn a_quadlet_s_variables_files_and_secrets_are_imported() {
+    let host = host();
+    host.podman.create("db--pw", "the password");
+    let folder = host.world.folder();
+    fs::write(folder.join("app.env"), "FROM_FILE=1\nBOTH=file\n").unwrap();
+    let unit = folder.join("app.container");
+    let text = "[Unit]\nDescription=x\n[Container]\nImage=x\nEnvironmentFile=app.env\n\
+        Environment=A=1 \"B=two words\" \\\n  BOTH=unit\nEnvironment=HOME_OF=%h/x PERCENT=100%%\n\
+        Secret=db--pw,type=env,target=DB_PW\n[Service]\nEnvironment=NOT=1\n";
+    fs::write(&unit, text).unwrap();
+    let outcome = import(&host, &["quadlet", unit.to_str().unwrap()]).run();
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("HOME_OF of "), "{}", outcome.stderr);
+    let told = serde_json::from_slice(&outcome.stdout).unwrap();
+    assert_eq!(
+        fates(&told),
+        [
+            "created FROM_FILE",
+            "created BOTH",
+            "created A",
+            "created B",
+            "created PERCENT",
+            "created DB_PW"
+        ]
+    );
+    for (key, value) in
+        [("B", "two words"), ("BOTH", "unit"), ("PERCENT", "100%"), ("DB_PW", "the password")]
+    {
+        assert_eq!(given(&host, key), value, "{key}");
+    }
+    // With that, the workload has them from Infisical.
+    assert!(host.set_up(&[])["workloads"][0]["created"].to_string().contains("myapp--DB_PW"));
+}

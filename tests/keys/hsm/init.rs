@@ -1,0 +1,86 @@
+//! `cache init --backend hsm`: the token wraps and signs a key, and proves that it opens.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::{filled, init, on, one, world_on};
+use psi_harness::{Config, Token, World, id};
+
+#[test]
+fn a_key_is_wrapped_and_proved_and_an_empty_cache_written() {
+    let (double, token) = (one(), Token::kryoptic());
+    let world = world_on(&double, &token);
+    let told = init(&world, &token, &[]).text();
+    assert!(
+        told.contains("the token wrapped and signed a new key, and proved that it opens"),
+        "{told}"
+    );
+    assert!(told.contains(&format!("wrote an empty {}", world.cache().display())), "{told}");
+    assert!(told.contains("recovery key, shown only now"), "{told}");
+    assert!(told.contains("\nnext: `systemctl restart psid`\n"), "{told}");
+    let cache = fs::read(world.cache()).unwrap();
+    assert!(cache.starts_with(b"PSIC\x02\x02"), "version 2, backend 2");
+    assert_eq!(fs::metadata(world.cache()).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!world.sealed_key().exists(), "that is the tpm backend's");
+    let psid = token.on(world.psid()).start();
+    let status = psid.status();
+    assert_eq!(status["degraded"], serde_json::json!([]));
+    assert_eq!(status["backend"], "hsm");
+    assert_eq!((&status["generation"], &status["entries"]), (&1.into(), &0.into()));
+}
+
+#[test]
+fn a_cache_in_use_is_not_replaced_but_by_force() {
+    let (double, token) = (one(), Token::kryoptic());
+    let world = filled(&double, &token);
+    let cache = fs::read(world.cache()).unwrap();
+    let line = init(&world, &token, &[]).run();
+    assert_ne!(line.code, 0);
+    assert!(line.stderr.contains("--force sets it aside"), "{}", line.stderr);
+    assert_eq!(fs::read(world.cache()).unwrap(), cache);
+    init(&world, &token, &["--force"]).ok();
+    assert_ne!(fs::read(world.cache()).unwrap(), cache);
+    // Literals carry their key with them: another cache takes none away.
+    let psid = token.on(world.psid()).start();
+    assert_eq!(psid.degraded(), "");
+    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+}
+
+/// Each leaves the world as it was.
+#[test]
+fn without_a_token_that_does_it_nothing_is_made() {
+    let double = one();
+    let check = |world: &World, token: &Token, told: &str| {
+        let line = init(world, token, &[]).fails(65);
+        assert!(line.starts_with("psi-driver: cache init: ") && line.contains(told), "{line}");
+        assert!(!world.cache().exists() && !world.sealed_key().exists());
+    };
+    let token = Token::kryoptic();
+    let world = world_on(&double, &token);
+    token.pull_out();
+    check(&world, &token, "no token has the label 'psi'");
+    token.put_back();
+    token.give_pin("11111111");
+    check(&world, &token, "the token refused the PIN in ");
+    let softhsm = Token::softhsm();
+    let world = world_on(&double, &softhsm);
+    check(&world, &softhsm, "it does RSA-OAEP with SHA-1 only");
+    let empty = Token::without_key();
+    let world = world_on(&double, &empty);
+    check(&world, &empty, "the token has no private key with the label 'podman-secrets'");
+}
+
+#[test]
+fn the_config_names_the_token_first() {
+    let (double, token) = (one(), Token::kryoptic());
+    let world = World::of(&double);
+    world.configure(&Config::of(&double));
+    let line = on(&token, world.driver(&["cache", "init", "--backend", "hsm"])).fails(65);
+    assert!(
+        line.contains("does not name a token; say in [providers.nitrokeyhsm] which one"),
+        "{line}"
+    );
+    world.configure(&Config::of(&double).hsm(&token));
+    world.take_key();
+    init(&world, &token, &[]).ok();
+}

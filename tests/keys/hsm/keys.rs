@@ -1,0 +1,76 @@
+//! The life of a data key that a token wraps.
+
+use std::fs;
+
+use super::{filled, init, one, world_on};
+use psi_harness::{Config, Token, World, id, reference};
+
+/// The backend's part of a file's header, as envelope.rs has it.
+fn part(file: &[u8]) -> &[u8] {
+    let length = usize::from(u16::from_be_bytes([file[22], file[23]]));
+    &file[24..24 + length]
+}
+
+fn literal(world: &World) -> Vec<u8> {
+    fs::read(world.state().join("secrets").join(id(2))).unwrap()
+}
+
+#[test]
+fn every_file_carries_the_wrapping() {
+    let (double, token) = (one(), Token::kryoptic());
+    let world = filled(&double, &token);
+    let cache = fs::read(world.cache()).unwrap();
+    assert_eq!(part(&cache).len(), 2 + 256 + 256, "length, wrapping, signature");
+    assert_eq!(part(&cache), part(&literal(&world)));
+    // No cache: the literals are opened all the same.
+    fs::remove_file(world.cache()).unwrap();
+    let _psid = token.on(world.psid()).start();
+    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+}
+
+#[test]
+fn a_rekey_replaces_the_wrapping_of_every_file() {
+    let (mut double, token) = (one(), Token::kryoptic());
+    let world = filled(&double, &token);
+    double.kill();
+    let old = part(&literal(&world)).to_vec();
+    let psid = token.on(world.psid()).start();
+    world.driver(&["cache", "rekey"]).ok();
+    psid.terminate();
+    for file in [fs::read(world.cache()).unwrap(), literal(&world)] {
+        assert_ne!(part(&file), old);
+    }
+    let psid = token.on(world.psid()).start();
+    assert_eq!(psid.degraded(), "");
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+}
+
+/// The token is lost, and another one takes its place.
+#[test]
+fn another_token_opens_nothing_until_the_recovery_key_does() {
+    let (mut double, token) = (one(), Token::kryoptic());
+    let world = world_on(&double, &token);
+    let told = init(&world, &token, &[]).text();
+    let recovery = told.lines().map(str::trim).find(|line| line.len() == 71).unwrap().to_owned();
+    let psid = token.on(world.psid()).start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    world.driver(&["lookup"]).id(id(1)).ok();
+    psid.terminate();
+    double.kill();
+    let other = Token::kryoptic();
+    world.configure(&Config::of(&double).hsm(&other));
+    let psid = other.on(world.psid()).start();
+    let degraded = psid.degraded();
+    assert!(degraded.contains("is not signed by this token's key: "), "{degraded}");
+    assert!(degraded.contains("psi-driver cache recover"), "{degraded}");
+    world.driver(&["cache", "recover"]).stdin(format!("{recovery}\n")).ok();
+    assert_eq!(psid.degraded(), "");
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    psid.terminate();
+    let psid = other.on(world.psid()).start();
+    assert_eq!(psid.degraded(), "");
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+}

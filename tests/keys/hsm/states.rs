@@ -1,0 +1,141 @@
+//! psid and a token that is slow, gone, locked or back again: it serves what it can, says why, and needs no
+//! restart.
+
+use std::fs;
+
+use super::{filled, on, one};
+use psi_harness::{PIN, Token, eventually, id};
+
+#[test]
+fn after_a_reboot_in_an_outage_everything_is_served() {
+    let (mut double, token) = (one(), Token::kryoptic());
+    let world = filled(&double, &token);
+    double.kill();
+    let before = (token.calls("C_Login"), token.calls("C_Decrypt"));
+    let psid = token.on(world.psid()).start();
+    assert_eq!(psid.degraded(), "");
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert_eq!(psid.status()["survives_outage"], true);
+    // One login and one unwrapping; the second C_Decrypt is the module's way to ask for a length.
+    assert_eq!((token.calls("C_Login"), token.calls("C_Decrypt")), (before.0 + 1, before.1 + 2));
+    let finalized = token.calls("C_Finalize");
+    psid.terminate();
+    assert_eq!(token.calls("C_Finalize"), finalized + 1, "logged out");
+}
+
+#[test]
+fn without_the_token_psid_serves_live_touches_nothing_and_finds_it_again() {
+    let (double, token) = (one(), Token::kryoptic());
+    let world = filled(&double, &token);
+    let cache = fs::read(world.cache()).unwrap();
+    token.pull_out();
+    let mut psid = token.on(world.psid()).start();
+    let degraded = psid.degraded();
+    assert!(
+        degraded.contains("no token has the label 'psi': there is no token at all"),
+        "{degraded}"
+    );
+    assert!(degraded.contains("plug the token in"), "{degraded}");
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "live");
+    let line = world.driver(&["lookup"]).id(id(2)).fails(65);
+    assert!(line.contains("no key to open it"), "{line}");
+    assert_eq!(fs::read(world.cache()).unwrap(), cache);
+    token.put_back();
+    psid.reload();
+    assert_eq!(psid.degraded(), "");
+    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+}
+
+/// The key is in RAM, and a token that is pulled out later is nobody's loss.
+#[test]
+fn a_token_that_is_pulled_out_later_is_not_missed() {
+    let (double, token) = (one(), Token::kryoptic());
+    let world = filled(&double, &token);
+    let psid = token.on(world.psid()).start();
+    token.pull_out();
+    world.driver(&["store"]).id(id(3)).stdin("another").ok();
+    assert_eq!(world.driver(&["lookup"]).id(id(3)).text(), "another");
+    assert_eq!(psid.degraded(), "");
+}
+
+#[test]
+fn a_wrong_pin_is_tried_once_by_psid_whatever_is_asked_of_it() {
+    let (double, token) = (one(), Token::kryoptic());
+    let world = filled(&double, &token);
+    token.give_pin("11111111");
+    let before = token.calls("C_Login");
+    let mut psid = token.on(world.psid()).start();
+    let degraded = psid.degraded();
+    assert!(degraded.contains("the token refused the PIN in "), "{degraded}");
+    assert!(degraded.contains("psid does not try it again; put the right one there"), "{degraded}");
+    for _ in 0..3 {
+        world.driver(&["lookup"]).id(id(2)).fails(65);
+    }
+    assert_eq!(token.calls("C_Login"), before + 1);
+    token.give_pin(PIN);
+    psid.reload();
+    assert_eq!(psid.degraded(), "");
+    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    let log = psid.terminate();
+    assert!(!log.contains("11111111") && !log.contains(PIN), "{log}");
+}
+
+#[test]
+fn the_pin_may_be_a_credential() {
+    let (double, token) = (one(), Token::kryoptic());
+    let world = filled(&double, &token);
+    fs::remove_file(token.pin_file()).unwrap();
+    let config = fs::read_to_string(world.config()).unwrap();
+    let file = format!("pin_file = \"{}\"", token.pin_file().display());
+    fs::write(world.config(), config.replace(&file, "pin_credential = \"hsm-pin\"")).unwrap();
+    let mut psid = token.on(world.psid()).start();
+    let degraded = psid.degraded();
+    let sealed = world.config().with_file_name("hsm-pin.cred").display().to_string();
+    let told = format!("the PIN is missing: no credential hsm-pin, no {sealed}; ");
+    assert!(degraded.contains(&told), "{degraded}");
+    assert!(degraded.contains("systemd-creds encrypt --name=hsm-pin"), "{degraded}");
+    fs::write(world.credentials().join("hsm-pin"), PIN).unwrap();
+    psid.reload();
+    assert_eq!(psid.degraded(), "");
+}
+
+/// Half a minute on real tokens: callers are answered meanwhile.
+#[test]
+fn a_slow_token_keeps_nobody_from_a_live_value() {
+    let (double, token) = (one(), Token::kryoptic());
+    let world = filled(&double, &token);
+    token.spoil("hang-C_Initialize", "");
+    let mut psid = token.on(world.psid()).launch();
+    eventually("psid to serve", || (world.driver(&["health"]).run().code == 0).then_some(()));
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "live");
+    token.mend("hang-C_Initialize");
+    psid.await_told("READY=1");
+    assert_eq!(psid.degraded(), "");
+    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+}
+
+#[test]
+fn psid_stops_though_the_token_hangs() {
+    let (double, token) = (one(), Token::kryoptic());
+    let world = filled(&double, &token);
+    token.spoil("hang-C_Login", "");
+    let logins = token.calls("C_Login");
+    let psid = token.on(world.psid()).launch();
+    eventually("the login", || (token.calls("C_Login") > logins).then_some(()));
+    psid.terminate();
+}
+
+#[test]
+fn a_killed_psid_leaves_nothing_in_the_next_one_s_way() {
+    let (mut double, token) = (one(), Token::kryoptic());
+    let world = filled(&double, &token);
+    token.on(world.psid()).start().crash();
+    double.kill();
+    let psid = token.on(world.psid()).start();
+    assert_eq!(psid.degraded(), "");
+    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    // And while psid has the token, others may use it.
+    assert!(on(&token, world.driver(&["cache", "status"])).report().contains("hsm"));
+    token.user_tool(&["--list-objects"]);
+}

@@ -1,0 +1,70 @@
+//! A module whose calls do not return: who waits for it has a limit, and the thread goes on when it does.
+
+use serde_json::{Value, json};
+
+use super::token::{unwraps, wrap};
+use psi_harness::{Probe, Token, eventually};
+
+fn within(mut request: Value, millis: u64) -> Value {
+    request["within_ms"] = millis.into();
+    request
+}
+
+fn sign() -> Value {
+    json!({ "do": "sign", "message": "" })
+}
+
+#[track_caller]
+fn is_stuck_in(call: &str, error: &str) {
+    let told = format!("Busy: the PKCS#11 module has not returned from {call} for ");
+    assert!(error.starts_with(&told), "{error}");
+}
+
+#[test]
+fn a_call_that_hangs_ends_the_wait_and_not_the_thread() {
+    let token = Token::kryoptic();
+    let mut probe = Probe::of_token(&token);
+    let unwrap = wrap(&mut probe);
+    token.spoil("hang-C_Decrypt", "");
+    is_stuck_in("C_Decrypt", &probe.fails(within(unwrap.clone(), 200)));
+    // Another one, who wants something else, is told the same.
+    is_stuck_in("C_Decrypt", &probe.fails(within(sign(), 200)));
+    let state = probe.ok(json!({ "do": "state" }));
+    assert_eq!((&state["state"], &state["call"]), (&json!("busy"), &json!("C_Decrypt")));
+    token.mend("hang-C_Decrypt");
+    unwraps(&mut probe, &unwrap);
+    assert_eq!(token.calls("C_SignInit"), 0, "who asked for it has gone");
+    assert_eq!(probe.ok(sign())["verifies"], true);
+    assert_eq!(token.calls("C_Login"), 1, "in the same session");
+}
+
+/// On real tokens that takes 20 to 30 s: longer than a lookup waits.
+#[test]
+fn opening_goes_on_for_the_next_caller() {
+    for call in ["C_Initialize", "C_OpenSession", "C_Login"] {
+        let token = Token::kryoptic();
+        let mut probe = Probe::of_token(&token);
+        token.spoil(&format!("hang-{call}"), "");
+        is_stuck_in(call, &probe.fails(within(sign(), 500)));
+        token.mend(&format!("hang-{call}"));
+        assert_eq!(probe.ok(sign())["verifies"], true);
+        assert_eq!(token.calls("C_Initialize"), 1, "{call}: what was begun was of use");
+        assert_eq!(token.calls("C_OpenSession"), 1, "{call}");
+        assert_eq!(token.calls("C_SignInit"), 1, "{call}: who had asked first has gone");
+    }
+}
+
+#[test]
+fn many_who_wait_are_served_in_the_end() {
+    let token = Token::kryoptic();
+    let mut probe = Probe::of_token(&token);
+    let unwrap = wrap(&mut probe);
+    token.spoil("hang-C_Decrypt", "");
+    let waiting: Vec<_> = (0..20).map(|_| probe.begin(unwrap.clone())).collect();
+    eventually("the first call", || (token.calls("C_Decrypt") > 0).then_some(()));
+    token.mend("hang-C_Decrypt");
+    for request in waiting {
+        let answer = probe.answer_to(request);
+        assert_eq!(answer["key"], psi_harness::hex(&super::token::KEY), "{answer}");
+    }
+}

@@ -1,0 +1,301 @@
+//! What every `SecretProvider` must do, on the real ones: Infisical over HTTP against its double, and the
+//! token through its module.
+
+use serde_json::{Value, json};
+
+use psi_harness::{Config, Double, PROJECT, Probe, Token, World, bytes, hex};
+
+/// A provider under test, and what its other side can be made to do.
+struct Subject {
+    name: &'static str,
+    probe: Probe,
+    /// References to things that are there, each with its value.
+    stored: Vec<(Value, Vec<u8>)>,
+    /// References of the right shape to things that are not, and how their fetch ends.
+    unknown: Vec<(Value, &'static str)>,
+    /// References that cannot be meant.
+    nonsense: Vec<Value>,
+    /// A realm of its own, and one that the config has not.
+    realms: [String; 2],
+    other_side: OtherSide,
+}
+
+enum OtherSide {
+    Infisical(Box<Double>, #[expect(dead_code, reason = "it lives as long")] World),
+    Token(Token, #[expect(dead_code, reason = "it lives as long")] World),
+}
+
+impl OtherSide {
+    /// How often it was asked anything.
+    fn questions(&self) -> usize {
+        match self {
+            Self::Infisical(double, _) => double.log().len(),
+            Self::Token(token, _) => token.calls("C_Initialize") + token.calls("C_Decrypt"),
+        }
+    }
+
+    fn take_away(&mut self) {
+        match self {
+            Self::Infisical(double, _) => double.kill(),
+            Self::Token(token, _) => token.pull_out(),
+        }
+    }
+
+    fn bring_back(&mut self) {
+        match self {
+            Self::Infisical(double, _) => double.restart(),
+            Self::Token(token, _) => token.put_back(),
+        }
+    }
+}
+
+fn realm(parts: &[&str]) -> String {
+    json!(parts).to_string()
+}
+
+fn infisical() -> Subject {
+    let values = ["plain", "two\nlines", "häßlich ✓", "{\"json\": [1, 2]}", "x"];
+    let names = ["A", "B", "C", "D", "E"];
+    let folder: serde_json::Map<_, _> =
+        names.iter().zip(values).map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    let double = Double::with(&json!({"/app": folder}));
+    let world = World::of(&double);
+    let members = |key: &str| json!({"project": "myproject", "path": "/app", "key": key});
+    Subject {
+        name: "infisical",
+        probe: Probe::of_provider("infisical", &world, &[]),
+        stored: names
+            .iter()
+            .zip(values)
+            .map(|(name, value)| (members(name), value.into()))
+            .collect(),
+        unknown: vec![
+            (members("NOT_THERE"), "NotFound"),
+            (json!({"project": "myproject", "path": "/elsewhere", "key": "A"}), "NotFound"),
+        ],
+        nonsense: vec![
+            json!({}),
+            json!({"project": "myproject"}),
+            json!({"project": "another", "key": "A"}),
+            json!({"project": "myproject", "key": ".."}),
+            json!({"project": "myproject", "key": "A", "blob": "x"}),
+        ],
+        realms: [realm(&["infisical", PROJECT, "prod"]), realm(&["infisical", "another", "prod"])],
+        other_side: OtherSide::Infisical(Box::new(double), world),
+    }
+}
+
+fn nitrokeyhsm() -> Subject {
+    let token = Token::kryoptic();
+    let world = World::empty();
+    world.configure(&Config {
+        cache: String::new(),
+        access: String::new(),
+        infisical: String::new(),
+        auth: String::new(),
+        rest: token.config(),
+    });
+    // Sealing touches the token; so it is done in a process of its own.
+    let mut sealer = Probe::of_provider("nitrokeyhsm", &world, &token.environment());
+    let mut seal =
+        |secret: &[u8]| sealer.ok(json!({"do": "seal", "secret": hex(secret)}))["members"].clone();
+    let values =
+        [&b"plain"[..], b"two\nlines\n", "häßlich ✓".as_bytes(), b"\0\xff\r\n", &[7; 9_000]];
+    let stored: Vec<_> = values.iter().map(|value| (seal(value), value.to_vec())).collect();
+    let foreign = |at: usize| {
+        // Another bit of the wrapped key, or of the ciphertext, in base64.
+        let blob = stored[0].0["blob"].as_str().unwrap();
+        let other = if &blob[at..=at] == "A" { "B" } else { "A" };
+        json!({"blob": format!("{}{other}{}", &blob[..at], &blob[at + 1..])})
+    };
+    let unknown = vec![(foreign(100), "Misbehaved"), (foreign(350), "Misbehaved")];
+    let subject = Subject {
+        name: "nitrokeyhsm",
+        probe: Probe::of_provider("nitrokeyhsm", &world, &token.environment()),
+        unknown,
+        nonsense: vec![
+            json!({}),
+            json!({"blob": "*"}),
+            json!({"blob": ""}),
+            json!({"blob": "aGVsbG8gd29ybGQ="}),
+            json!({"blob": stored[0].0["blob"], "key": "A"}),
+        ],
+        stored,
+        realms: [realm(&["nitrokeyhsm"]), realm(&["nitrokeyhsm", "another"])],
+        other_side: OtherSide::Token(token, world),
+    };
+    drop(sealer);
+    subject
+}
+
+fn on_each(check: impl Fn(Subject)) {
+    for subject in [infisical(), nitrokeyhsm()] {
+        check(subject);
+    }
+}
+
+fn accept(members: &Value) -> Value {
+    json!({"do": "accept", "members": members})
+}
+
+fn fetch(members: &Value) -> Value {
+    json!({"do": "fetch", "members": members})
+}
+
+#[test]
+fn what_is_stored_is_fetched_byte_for_byte_and_as_often_as_one_likes() {
+    on_each(|mut subject| {
+        for _ in 0..2 {
+            for (members, value) in &subject.stored {
+                let fetched = subject.probe.ok(fetch(members));
+                assert_eq!(bytes(&fetched["value"]), *value, "{}: {members}", subject.name);
+            }
+        }
+    });
+}
+
+#[test]
+fn accepting_asks_nobody_and_gives_each_secret_a_place_of_its_own() {
+    on_each(|mut subject| {
+        let before = subject.other_side.questions();
+        subject.other_side.take_away();
+        let mut places = Vec::new();
+        for (members, _) in &subject.stored {
+            let place = subject.probe.ok(accept(members));
+            let again = subject.probe.ok(accept(members));
+            let members_of = |place: &Value| {
+                ["realm", "path", "key"].map(|name| place[name].as_str().unwrap().to_owned())
+            };
+            assert_eq!(members_of(&place), members_of(&again));
+            assert_eq!(place["realm"], subject.realms[0]);
+            places.push(members_of(&place));
+        }
+        places.sort();
+        places.dedup();
+        assert_eq!(places.len(), subject.stored.len(), "{}", subject.name);
+        if let OtherSide::Token(..) = subject.other_side {
+            assert_eq!(subject.other_side.questions(), before);
+        }
+    });
+}
+
+/// Of whatever podman may have been given: an answer, one line, and nothing done.
+#[test]
+fn accepting_is_total_and_what_is_not_accepted_is_not_fetched() {
+    on_each(|mut subject| {
+        let before = subject.other_side.questions();
+        let mut odd = subject.nonsense.clone();
+        for name in ["project", "path", "key", "blob", "", "\0", "ключ"] {
+            for value in ["", "\0", "/", "..", "\n\r", "'\"\\", "✓", &"x".repeat(100_000)] {
+                odd.push(json!({name: value}));
+                odd.push(json!({"project": "myproject", "key": value, name: value}));
+            }
+        }
+        for members in odd {
+            let answer = subject.probe.ask(accept(&members));
+            let is_nonsense = subject.nonsense.contains(&members);
+            let Some(why) = answer["error"].as_str() else {
+                assert!(!is_nonsense, "{}: {members}", subject.name);
+                continue;
+            };
+            assert!(!why.is_empty() && !why.contains('\n'), "{}: {why}", subject.name);
+            let fetched = subject.probe.ask(fetch(&members));
+            assert_eq!(fetched["kind"], "Misbehaved", "{}: {members}", subject.name);
+        }
+        assert_eq!(subject.other_side.questions(), before, "{}", subject.name);
+    });
+}
+
+#[test]
+fn what_is_not_there_is_named_as_such() {
+    on_each(|mut subject| {
+        for (members, kind) in &subject.unknown {
+            subject.probe.ok(accept(members));
+            let answer = subject.probe.ask(fetch(members));
+            assert_eq!(answer["kind"], *kind, "{}: {answer}", subject.name);
+            let why = answer["error"].as_str().unwrap();
+            assert!(!why.is_empty() && !why.contains('\n'), "{}: {why}", subject.name);
+        }
+        // It is well, and gives what there is.
+        let (members, value) = &subject.stored[0];
+        assert_eq!(bytes(&subject.probe.ok(fetch(members))["value"]), *value);
+    });
+}
+
+#[test]
+fn an_other_side_that_is_away_is_unreachable_until_it_is_back() {
+    on_each(|mut subject| {
+        let (members, value) = subject.stored[0].clone();
+        subject.probe.ok(fetch(&members));
+        subject.other_side.take_away();
+        for _ in 0..2 {
+            let answer = subject.probe.ask(fetch(&members));
+            assert_eq!(answer["kind"], "Unreachable", "{}: {answer}", subject.name);
+            let why = answer["error"].as_str().unwrap();
+            assert!(!why.is_empty() && !why.contains('\n'), "{}: {why}", subject.name);
+        }
+        subject.other_side.bring_back();
+        assert_eq!(bytes(&subject.probe.ok(fetch(&members))["value"]), value, "{}", subject.name);
+    });
+}
+
+#[test]
+fn it_knows_the_realms_of_its_config_and_no_other() {
+    on_each(|mut subject| {
+        let before = subject.other_side.questions();
+        let [own, other] = subject.realms.clone();
+        for (realm, knows) in
+            [(own, true), (other, false), (String::new(), false), ("[]".into(), false)]
+        {
+            let answer = subject.probe.ok(json!({"do": "knows", "realm": realm}));
+            assert_eq!(answer["knows"], knows, "{}: {realm}", subject.name);
+        }
+        assert_eq!(subject.other_side.questions(), before);
+    });
+}
+
+/// A source has an extent or is refused, before anybody is asked; a listing holds what a fetch gives, in
+/// the places that accepting tells.
+#[test]
+fn a_listing_agrees_with_its_extent_and_with_what_is_fetched() {
+    on_each(|mut subject| {
+        for (project, path) in [("myproject", "/app"), ("another", "/app"), ("", "")] {
+            let source = |what: &str| json!({"do": what, "project": project, "path": path});
+            let before = subject.other_side.questions();
+            let extent = subject.probe.ask(source("extent"));
+            assert_eq!(subject.other_side.questions(), before);
+            let listed = subject.probe.ask(source("list"));
+            if let Some(why) = extent["error"].as_str() {
+                assert_eq!(
+                    (&listed["kind"], &listed["error"]),
+                    (&json!("Misbehaved"), &json!(why))
+                );
+                assert_eq!(subject.other_side.questions(), before);
+                continue;
+            }
+            assert_eq!(
+                (&extent["realm"], &extent["path"]),
+                (&json!(subject.realms[0]), &json!(path))
+            );
+            let found = listed["found"].as_array().unwrap_or_else(|| panic!("{listed}"));
+            assert_eq!(found.len(), subject.stored.len());
+            for (members, value) in &subject.stored {
+                let place = subject.probe.ok(accept(members));
+                let one = found.iter().find(|one| one["key"] == place["key"]).unwrap();
+                assert_eq!((&one["path"], &one["realm"]), (&place["path"], &place["realm"]));
+                assert_eq!(bytes(&one["value"]), *value);
+            }
+        }
+    });
+}
+
+/// What has folders to list is kept on disk and asked for again; what a token opens, neither.
+#[test]
+fn only_what_can_be_listed_is_kept_on_disk() {
+    on_each(|mut subject| {
+        let source = json!({"do": "extent", "project": "myproject", "path": "/app"});
+        let lists = subject.probe.ask(source)["error"].is_null();
+        let keeping = if lists { "OnDisk" } else { "InRam" };
+        assert_eq!(subject.probe.ok(json!({"do": "keeping"}))["keeping"], keeping);
+    });
+}

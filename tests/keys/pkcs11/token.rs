@@ -1,0 +1,264 @@
+//! The handle on a token, and the thread behind it.
+
+use serde_json::{Value, json};
+
+use psi_harness::{Probe, Token, eventually, hex, repository};
+
+/// The key that is wrapped in these tests.
+pub(super) const KEY: [u8; 32] = [5; 32];
+
+pub(super) fn wrap(probe: &mut Probe) -> Value {
+    let wrapped = probe.ok(json!({ "do": "wrap", "key": hex(&KEY) }));
+    json!({ "do": "unwrap", "wrapped": wrapped["wrapped"] })
+}
+
+/// Does what takes the private key.
+#[track_caller]
+pub(super) fn unwraps(probe: &mut Probe, unwrap: &Value) {
+    assert_eq!(probe.ok(unwrap.clone())["key"], hex(&KEY));
+}
+
+fn sign() -> Value {
+    json!({ "do": "sign", "message": "707369" })
+}
+
+#[track_caller]
+fn state(probe: &mut Probe) -> String {
+    probe.ok(json!({ "do": "state" }))["state"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_key_is_unwrapped_and_a_message_signed() {
+    let token = Token::kryoptic();
+    let mut probe = Probe::of_token(&token);
+    assert_eq!(state(&mut probe), "unused");
+    let unwrap = wrap(&mut probe);
+    unwraps(&mut probe, &unwrap);
+    let signed = probe.ok(sign());
+    assert_eq!((&signed["verifies"], &signed["bits"]), (&json!(true), &json!(2048)));
+    assert_eq!(state(&mut probe), "ready");
+    assert_eq!((token.calls("C_Initialize"), token.calls("C_Login")), (1, 1), "once for all");
+    assert_eq!(token.calls("C_OpenSession"), 1);
+}
+
+#[test]
+fn a_token_is_described() {
+    let token = Token::kryoptic();
+    let mut probe = Probe::of_token(&token);
+    let described = probe.ok(json!({ "do": "describe" }));
+    let (token, key) = (described["token"].as_str().unwrap(), described["key"].as_str().unwrap());
+    for words in
+        ["label: \"psi\"", "slot: 1", "rsa_oaep: true", "sha256_rsa_pkcs: true", "pin: Good"]
+    {
+        assert!(token.contains(words), "{words}: {token}");
+    }
+    for words in [
+        "label: \"podman-secrets\"",
+        "id: \"02\"",
+        "bits: 2048",
+        "may_decrypt: true",
+        "may_sign: true",
+        "unwrapping: OaepSha256",
+    ] {
+        assert!(key.contains(words), "{words}: {key}");
+    }
+}
+
+/// The wrapping in a file that the Python PSI wrote: `PSIC`, version, backend, length, and then it.
+#[test]
+fn what_the_python_psi_wrapped_is_unwrapped() {
+    let token = Token::of_the_vectors();
+    let file = repository().join("tests/vectors/python-psi/cache-hsm.enc");
+    let file = std::fs::read(file).unwrap();
+    assert_eq!(file[..8], *b"PSIC\x01\x02\x01\x00");
+    let mut probe = Probe::of_token(&token);
+    let key = probe.ok(json!({ "do": "unwrap", "wrapped": hex(&file[8..8 + 256]) }));
+    assert_eq!(key["key"].as_str().unwrap().len(), 2 * 32);
+}
+
+/// What is damaged, or was wrapped for another key, is no reason to doubt the token.
+#[test]
+fn what_does_not_open_is_refused_and_the_rest_goes_on() {
+    let token = Token::kryoptic();
+    let mut probe = Probe::of_token(&token);
+    let unwrap = wrap(&mut probe);
+    for wrapped in ["07".repeat(256), "07".repeat(25), String::new()] {
+        let error = probe.fails(json!({ "do": "unwrap", "wrapped": wrapped }));
+        assert!(
+            error.starts_with("Refused: the token does not open what it was given: "),
+            "{error}"
+        );
+        assert!(error.contains("it was wrapped for another key, or is damaged"), "{error}");
+        unwraps(&mut probe, &unwrap);
+    }
+}
+
+/// SoftHSM 2.6.1: it lists CKM_RSA_PKCS_OAEP, and means SHA-1.
+#[test]
+fn a_token_that_does_only_sha_1_is_told_by_what_it_does() {
+    let token = Token::softhsm();
+    let mut probe = Probe::of_token(&token);
+    let unwrap = wrap(&mut probe);
+    let error = probe.fails(unwrap);
+    assert!(
+        error.starts_with("Refused: the token does not undo RSA-OAEP with SHA-256 "),
+        "{error}"
+    );
+    assert!(error.contains("CKR_ARGUMENTS_BAD; it does RSA-OAEP with SHA-1 only; "), "{error}");
+    assert_eq!(probe.ok(sign())["verifies"], true);
+    let described = probe.ok(json!({ "do": "describe" }));
+    assert!(described["key"].as_str().unwrap().contains("unwrapping: OaepSha1"), "{described}");
+}
+
+#[test]
+fn a_key_may_be_chosen_by_its_id_and_a_token_by_its_slot() {
+    let token = Token::kryoptic();
+    token.generate_key("podman-secrets", "03", &["--usage-decrypt", "--usage-sign"]);
+    let mut by_id = token.setup();
+    by_id["key_id"] = "03".into();
+    by_id["label"].take();
+    by_id["slot"] = 1.into();
+    let mut probe = Probe::with_tokens(&token, &[by_id, token.setup()]);
+    let unwrap = wrap(&mut probe);
+    unwraps(&mut probe, &unwrap);
+    let error = probe.fails(json!({ "do": "sign", "message": "", "token": 1 }));
+    let told = "NoKey: more than one private key of the token has the label 'podman-secrets'; ";
+    assert!(error.starts_with(told) && error.contains("key_id"), "{error}");
+}
+
+#[test]
+fn a_key_that_is_not_there_is_told_with_those_that_are() {
+    let token = Token::without_key();
+    let mut probe = Probe::of_token(&token);
+    let error = probe.fails(sign());
+    let told = "NoKey: the token has no private key with the label 'podman-secrets': ";
+    assert!(error.starts_with(&format!("{told}it has no RSA key; ")), "{error}");
+    assert!(error.contains("--keypairgen"), "{error}");
+    token.generate_key("other", "07", &["--usage-sign"]);
+    let error = probe.fails(sign());
+    assert!(error.starts_with(&format!("{told}its RSA keys are 'other'; ")), "{error}");
+    // Without a restart.
+    token.generate_key("podman-secrets", "02", &["--usage-sign"]);
+    assert_eq!(probe.ok(sign())["verifies"], true);
+}
+
+#[test]
+fn a_key_that_may_not_sign_or_not_decrypt_is_told() {
+    let token = Token::without_key();
+    token.generate_key("podman-secrets", "02", &["--usage-decrypt"]);
+    token.generate_key("other", "03", &["--usage-sign"]);
+    let mut other = token.setup();
+    other["key_label"] = "other".into();
+    let mut probe = Probe::with_tokens(&token, &[token.setup(), other]);
+    let unwrap = wrap(&mut probe);
+    unwraps(&mut probe, &unwrap);
+    let error = probe.fails(sign());
+    assert!(error.contains("does not sign with CKM_SHA256_RSA_PKCS: "), "{error}");
+    assert!(error.contains("--usage-sign"), "{error}");
+    let mut unwrap = unwrap;
+    unwrap["token"] = 1.into();
+    let error = probe.fails(unwrap);
+    assert!(
+        error.contains("CKR_KEY_FUNCTION_NOT_PERMITTED; it does not decrypt at all; "),
+        "{error}"
+    );
+}
+
+/// The session outlives nothing of that, and the next call has a new one.
+#[test]
+fn a_token_pulled_out_and_put_back_needs_no_restart() {
+    let token = Token::kryoptic();
+    let mut probe = Probe::of_token(&token);
+    let unwrap = wrap(&mut probe);
+    token.pull_out();
+    for _ in 0..2 {
+        let error = probe.fails(unwrap.clone());
+        let told =
+            "Absent: no token has the label 'psi': there is no token at all; plug the token in";
+        assert!(error.starts_with(told), "{error}");
+        assert_eq!(state(&mut probe), "away");
+    }
+    token.put_back();
+    unwraps(&mut probe, &unwrap);
+    assert_eq!(state(&mut probe), "ready");
+    assert_eq!(token.calls("C_Login"), 2, "{}", probe.stderr());
+}
+
+#[test]
+fn a_token_that_is_put_in_later_is_found() {
+    for token in [Token::kryoptic(), Token::softhsm()] {
+        token.lose_storage();
+        let mut probe = Probe::of_token(&token);
+        let error = probe.fails(sign());
+        assert!(error.starts_with("Absent: no token has the label 'psi': there is '"), "{error}");
+        token.find_storage();
+        assert_eq!(probe.ok(sign())["verifies"], true);
+    }
+}
+
+/// pcscd restarted between two calls: the first one after it finds out, and is done all the same.
+#[test]
+fn a_restarted_pcscd_costs_nobody_a_call() {
+    let token = Token::kryoptic();
+    let mut probe = Probe::of_token(&token);
+    let unwrap = wrap(&mut probe);
+    token.pull_out();
+    probe.fails(json!({ "do": "describe" }));
+    token.put_back();
+    unwraps(&mut probe, &unwrap);
+    for value in ["5", "6", "48", "179", "257", "400"] {
+        // One each of CKR_GENERAL_ERROR, _FUNCTION_FAILED, _DEVICE_ERROR, _SESSION_HANDLE_INVALID,
+        // _USER_NOT_LOGGED_IN and _CRYPTOKI_NOT_INITIALIZED, until the module is initialised again.
+        token.spoil("until-initialized", value);
+        unwraps(&mut probe, &unwrap);
+    }
+}
+
+#[test]
+fn a_predecessor_that_was_killed_leaves_nothing_in_the_way() {
+    for token in [Token::kryoptic(), Token::softhsm()] {
+        let mut predecessor = Probe::of_token(&token);
+        predecessor.ok(sign());
+        token.spoil("hang-C_Sign", "");
+        predecessor.begin(sign());
+        eventually("the call to begin", || (token.calls("C_Sign") > 1).then_some(()));
+        predecessor.kill();
+        token.mend("hang-C_Sign");
+        assert_eq!(Probe::of_token(&token).ok(sign())["verifies"], true);
+    }
+}
+
+#[test]
+fn a_module_that_is_not_there_is_told_and_found_once_it_is() {
+    let token = Token::kryoptic();
+    let folder = tempfile::tempdir().unwrap();
+    let module = folder.path().join("module.so");
+    let mut setup = token.setup();
+    let there = setup["module"].as_str().unwrap().to_owned();
+    setup["module"] = module.to_str().into();
+    let mut probe = Probe::with_tokens(&token, &[setup]);
+    let error = probe.fails(sign());
+    let told = format!("Absent: the PKCS#11 module {} cannot be loaded: ", module.display());
+    assert!(error.starts_with(&told) && error.contains("pkcs11_module"), "{error}");
+    std::fs::write(&module, "no module").unwrap();
+    assert!(probe.fails(sign()).starts_with(&told));
+    std::fs::remove_file(&module).unwrap();
+    std::os::unix::fs::symlink(there, &module).unwrap();
+    assert_eq!(probe.ok(sign())["verifies"], true);
+}
+
+/// A module that lies about lengths makes the thread panic: that is told, and the next call has a new one.
+#[test]
+fn a_thread_that_dies_is_told_and_replaced() {
+    let token = Token::kryoptic();
+    let mut probe = Probe::of_token(&token);
+    let unwrap = wrap(&mut probe);
+    token.spoil("absurd", "");
+    let error = probe.fails(unwrap.clone());
+    assert!(error.starts_with("Broken: the thread that owns the token crashed; "), "{error}");
+    // It still closes what was open.
+    eventually("the thread's end", || (state(&mut probe) == "away").then_some(()));
+    token.mend("absurd");
+    unwraps(&mut probe, &unwrap);
+    assert_eq!(state(&mut probe), "ready");
+}

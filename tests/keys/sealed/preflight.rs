@@ -1,0 +1,260 @@
+//! `psi-driver hsm preflight`: every link of the chain, good and broken, without a daemon.
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+
+use serde_json::Value;
+
+use psi_harness::Stage;
+use psi_harness::{Config, Outcome, PIN, Token, one_line};
+
+const STEPS: [&str; 8] =
+    ["config", "module", "socket", "token", "pin", "key", "mechanisms", "round-trip"];
+/// `CKF_USER_PIN_FINAL_TRY`, `CKF_USER_PIN_LOCKED`
+const FINAL_TRY: &str = "131072";
+const LOCKED: &str = "262144";
+const OPENSC: &str = "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so";
+
+/// What each step came to: its name, its result and its sentence.
+fn steps(outcome: &Outcome) -> Vec<(String, String, String)> {
+    let text = String::from_utf8(outcome.stdout.clone()).unwrap();
+    let step = |line: &str| {
+        let (result, rest) = line.split_once(' ').unwrap();
+        let (name, words) = rest.trim_start().split_once(' ').unwrap();
+        (name.to_owned(), result.to_owned(), words.trim_start().to_owned())
+    };
+    text.lines().map(step).collect()
+}
+
+/// The check fails at `step`, with this code and these words, in text and in JSON, and goes no further.
+#[track_caller]
+fn fails_at(stage: &Stage, step: &str, code: i32, words: &str) {
+    let outcome =
+        stage.driver(&["hsm", "preflight"]).env("PCSCLITE_CSOCK_NAME", "/nonexistent").run();
+    let found = steps(&outcome);
+    assert_eq!(outcome.code, code, "{found:?}");
+    assert_eq!(found.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>(), STEPS);
+    let at = STEPS.iter().position(|name| *name == step).unwrap();
+    for (name, result, _) in &found[..at] {
+        assert!(result == "ok" || (name == "socket" && result == "skipped"), "{found:?}");
+    }
+    for (_, result, detail) in &found[at + 1..] {
+        assert_eq!((result.as_str(), detail.as_str()), ("skipped", "not reached"), "{found:?}");
+    }
+    let (_, result, detail) = &found[at];
+    assert_eq!(result, "FAILED", "{found:?}");
+    assert!(detail.contains(words) && detail.contains("; "), "{detail}");
+    // The one line on stderr is the step's own.
+    assert_eq!(one_line(&outcome.stderr), format!("psi-driver: hsm preflight: {step}: {detail}"));
+
+    let outcome = stage
+        .driver(&["hsm", "preflight", "--json"])
+        .env("PCSCLITE_CSOCK_NAME", "/nonexistent")
+        .run();
+    assert_eq!(outcome.code, code);
+    let report: Value = serde_json::from_slice(&outcome.stdout).unwrap();
+    assert_eq!(report["ok"], false);
+    let told = &report["steps"][at];
+    assert_eq!((told["step"].as_str(), told["result"].as_str()), (Some(step), Some("failed")));
+    let (what, remedy) = (told["detail"].as_str().unwrap(), told["remedy"].as_str().unwrap());
+    assert_eq!(format!("{what}; {remedy}"), *detail);
+}
+
+/// The same with other lines in the config.
+#[track_caller]
+fn fails_with(stage: &Stage, from: &str, to: &str, step: &str, code: i32, words: &str) {
+    let lines = stage.token.config();
+    assert!(lines.contains(from), "{lines}");
+    stage.world.configure(&Config { rest: lines.replace(from, to), ..stage.config() });
+    fails_at(stage, step, code, words);
+    stage.world.configure(&stage.config());
+}
+
+#[test]
+fn a_chain_that_holds_is_told_link_by_link() {
+    let stage = Stage::new();
+    // Nothing of psid runs, and nothing is left behind.
+    let text = stage.driver(&["hsm", "preflight"]).text();
+    for line in [
+        "ok       config      ",
+        "ok       module      ",
+        "skipped  socket      not needed: the module does without pcscd\n",
+        "ok       token       'psi' in slot 1: Kryoptic Project ",
+        "ok       pin         the token accepts the PIN in ",
+        "ok       key         'podman-secrets', id 02: RSA of 2048 bits; it may decrypt and sign\n",
+        "ok       mechanisms  RSA-OAEP with SHA-256 and CKM_SHA256_RSA_PKCS\n",
+        "ok       round-trip  a key wrapped here was unwrapped by the token, and its signature verified\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    assert_eq!(stage.token.calls("C_Login"), 1);
+    assert!(!stage.world.state().exists());
+
+    let report = stage.driver(&["hsm", "preflight", "--json"]).json();
+    assert_eq!(report["ok"], true);
+    let steps: Vec<_> =
+        report["steps"].as_array().unwrap().iter().map(|step| &step["step"]).collect();
+    assert_eq!(steps, STEPS);
+    // It disturbs no psid that has the token already.
+    let _psid = stage.start();
+    stage.seal("secret");
+    stage.driver(&["hsm", "preflight"]).ok();
+    stage.seal("secret");
+}
+
+#[test]
+fn a_config_that_is_missing_bad_or_without_a_token() {
+    let stage = Stage::new();
+    stage.world.configure(&Config { rest: String::new(), ..stage.config() });
+    fails_at(&stage, "config", 65, "has no [providers.nitrokeyhsm]");
+    stage.world.configure(&Config { rest: "[providers.nitrokeyhsm]\n".into(), ..stage.config() });
+    fails_at(&stage, "config", 65, "config.toml:3: ");
+    fs::remove_file(stage.world.config()).unwrap();
+    fails_at(&stage, "config", 65, "config.toml: No such file or directory");
+}
+
+#[test]
+fn a_module_that_is_not_there_or_none() {
+    let stage = Stage::new();
+    let module = stage.token.config();
+    let module = module.split('"').nth(1).unwrap();
+    fails_with(&stage, module, "/nonexistent.so", "module", 65, "/nonexistent.so: No such file");
+    fails_with(&stage, module, "/etc/passwd", "module", 65, "/etc/passwd cannot be loaded: ");
+    // A library, and no PKCS#11 module.
+    let library = "/usr/lib/x86_64-linux-gnu/libz.so.1";
+    fails_with(&stage, module, library, "module", 65, "libz.so.1 cannot be loaded: ");
+}
+
+/// OpenSC's module takes pcscd, and finds no token without a reader.
+#[test]
+fn pcscd_is_looked_for_where_the_module_needs_it() {
+    let stage = Stage::new();
+    let module = stage.token.config();
+    let module = module.split('"').nth(1).unwrap();
+    fails_with(
+        &stage,
+        module,
+        OPENSC,
+        "socket",
+        69,
+        "pcscd does not listen at /nonexistent: No such file",
+    );
+
+    let socket = stage.world.run().join("pcscd.comm");
+    let listener = UnixListener::bind(&socket).unwrap();
+    // A pcscd that has nothing to say: it hangs up.
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let lines = stage.token.config().replace(module, OPENSC);
+    stage.world.configure(&Config { rest: lines, ..stage.config() });
+    let outcome = stage.driver(&["hsm", "preflight"]).env("PCSCLITE_CSOCK_NAME", &socket).run();
+    let found = steps(&outcome);
+    assert_eq!(outcome.code, 69, "{found:?}");
+    let result = |at: usize| (found[at].0.as_str(), found[at].1.as_str());
+    assert_eq!((result(2), result(3)), (("socket", "ok"), ("token", "FAILED")), "{found:?}");
+    assert!(
+        found[3].2.contains("no token has the label 'psi': there is no token at all"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_token_that_is_away_or_another() {
+    let stage = Stage::new();
+    fails_with(
+        &stage,
+        "\"psi\"",
+        "\"other\"",
+        "token",
+        69,
+        "no token has the label 'other': there is 'psi' in slot 1",
+    );
+    fails_with(&stage, "token_label = \"psi\"", "slot = 7", "token", 69, "no token is in slot 7");
+    stage.token.pull_out();
+    fails_at(&stage, "token", 69, "no token has the label 'psi': there is no token at all");
+}
+
+#[test]
+fn a_pin_that_is_missing_wrong_or_dangerous_to_try() {
+    let stage = Stage::new();
+    fs::remove_file(stage.token.pin_file()).unwrap();
+    fails_at(&stage, "pin", 65, "the PIN is missing: no /");
+    stage.token.give_pin("\n");
+    fails_at(&stage, "pin", 65, "is empty");
+    assert_eq!(stage.token.calls("C_Login"), 0);
+
+    stage.token.give_pin("00000000");
+    // In text, and in JSON: two processes, and one try.
+    fails_at(&stage, "pin", 65, "the token refused the PIN in ");
+    assert_eq!(stage.token.calls("C_Login"), 1);
+    let outcome = stage.driver(&["hsm", "preflight", "--retry"]).run();
+    assert_eq!((outcome.code, stage.token.calls("C_Login")), (65, 2));
+
+    stage.token.give_pin(PIN);
+    for (flags, words) in [
+        (FINAL_TRY, "the next wrong PIN would lock the token, so psid tries none"),
+        (LOCKED, "the token's user PIN is locked"),
+    ] {
+        stage.token.spoil("flags", flags);
+        fails_at(&stage, "pin", 65, words);
+    }
+    assert_eq!(stage.token.calls("C_Login"), 2, "even the right PIN is not tried");
+    stage.token.mend("flags");
+    stage.driver(&["hsm", "preflight"]).ok();
+}
+
+#[test]
+fn a_key_that_is_missing_or_may_not_do_its_work() {
+    let stage = Stage::with(Token::without_key());
+    fails_at(
+        &stage,
+        "key",
+        65,
+        "no private key with the label 'podman-secrets': it has no RSA key",
+    );
+    stage.token.generate_key("verifier", "03", &["--usage-sign"]);
+    fails_at(&stage, "key", 65, "its RSA keys are 'verifier'");
+    fails_with(
+        &stage,
+        "podman-secrets",
+        "verifier",
+        "key",
+        65,
+        "id 03: RSA of 2048 bits; it may not decrypt (CKA_DECRYPT)",
+    );
+
+    // What only opens secrets need not sign; what keeps the cache's key must.
+    stage.token.generate_key("podman-secrets", "02", &["--usage-decrypt"]);
+    let text = stage.driver(&["hsm", "preflight"]).text();
+    assert!(
+        text.contains("it may decrypt; it may not sign, which only backend = \"hsm\" would need\n"),
+        "{text}"
+    );
+    assert!(text.contains("unwrapped by the token; nothing was signed\n"), "{text}");
+    stage.world.configure(&Config { cache: "backend = \"hsm\"\n".into(), ..stage.config() });
+    fails_at(&stage, "key", 65, "it may not sign (CKA_SIGN), which backend = \"hsm\" needs");
+}
+
+/// The list of mechanisms does not tell the hashes: it is found by trying.
+#[test]
+fn softhsm_does_oaep_with_sha_1_only_and_that_is_said() {
+    let stage = Stage::with(Token::softhsm());
+    let words = "the token does not undo RSA-OAEP with SHA-256, which psi wraps with: it does RSA-OAEP with SHA-1 only; use ";
+    fails_at(&stage, "mechanisms", 65, words);
+}
+
+/// What claims to do it, and fails when it comes to it.
+#[test]
+fn a_token_that_unwraps_nothing_is_found_by_the_round_trip() {
+    let stage = Stage::new();
+    // CKR_DEVICE_ERROR
+    stage.token.spoil("fail-C_Decrypt", "48");
+    fails_at(
+        &stage,
+        "round-trip",
+        65,
+        "the token does not open what it was given: CKR_DEVICE_ERROR",
+    );
+    stage.token.mend("fail-C_Decrypt");
+    stage.token.spoil("fail-C_Sign", "48");
+    fails_at(&stage, "round-trip", 69, "the token failed at C_Sign: CKR_DEVICE_ERROR");
+}

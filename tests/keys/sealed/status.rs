@@ -1,0 +1,86 @@
+//! `psi-driver hsm status`.
+
+use serde_json::{Value, json};
+
+use psi_harness::Stage;
+use psi_harness::{PIN, World};
+
+#[test]
+fn a_token_that_is_well_is_told_in_full() {
+    let stage = Stage::new();
+    let _psid = stage.start();
+    let status = stage.driver(&["hsm", "status", "--json"]).json();
+    assert_eq!((&status["state"], &status["pin"]), (&json!("ready"), &json!("accepted")));
+    assert_eq!((&status["last_error"], &status["away_since_ms"]), (&Value::Null, &Value::Null));
+    let token = &status["token"];
+    assert_eq!((&token["label"], &token["slot"]), (&json!("psi"), &json!(1)));
+    assert_eq!(token["manufacturer"], "Kryoptic Project");
+    assert_eq!(token["pin_standing"], "good");
+    for name in ["model", "serial", "firmware"] {
+        assert!(token[name].as_str().is_some_and(|text| !text.is_empty()), "{status}");
+    }
+    let key = json!({"label": "podman-secrets", "id": "02", "bits": 2048, "may_decrypt": true, "may_sign": true});
+    assert_eq!(status["key"], key);
+
+    let text = stage.driver(&["hsm", "status"]).text();
+    for line in [
+        "state      ready\n",
+        "PIN        accepted\n",
+        "token      psi in slot 1: Kryoptic Project ",
+        "key        podman-secrets, id 02: RSA of 2048 bits, may decrypt and sign\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    assert!(!text.contains("ERROR"), "{text}");
+}
+
+#[test]
+fn what_is_wrong_is_told_with_what_is_known() {
+    let stage = Stage::new();
+    stage.token.give_pin("00000000");
+    let mut psid = stage.start();
+    let told = || {
+        let status = stage.driver(&["hsm", "status", "--json"]).json();
+        let text = |name: &str| status[name].as_str().unwrap_or_default().to_owned();
+        (text("state"), text("pin"), text("last_error"), status)
+    };
+
+    let (state, pin, error, status) = told();
+    assert_eq!((state.as_str(), pin.as_str()), ("pin-refused", "not-accepted"));
+    assert!(error.contains("the token refused the PIN in ") && error.contains("; "), "{error}");
+    assert_eq!((&status["token"]["label"], &status["key"]), (&json!("psi"), &Value::Null));
+    let text = stage.driver(&["hsm", "status"]).text();
+    assert!(text.contains("ERROR      the token refused the PIN"), "{text}");
+    assert_eq!(stage.token.calls("C_Login"), 1, "asking for the status costs no try");
+
+    stage.token.give_pin(PIN);
+    stage.world.configure(&psi_harness::Config {
+        rest: stage.token.config().replace("podman-secrets", "another"),
+        ..stage.config()
+    });
+    psid.reload();
+    let (_, pin, error, status) = told();
+    assert_eq!((pin.as_str(), &status["key"]), ("accepted", &Value::Null));
+    assert!(
+        error.contains("no private key with the label 'another'")
+            && error.contains("'podman-secrets'"),
+        "{error}"
+    );
+
+    stage.token.pull_out();
+    let (state, pin, error, status) = told();
+    assert_eq!((state.as_str(), pin.as_str()), ("away", "untried"));
+    assert!(error.contains("no token has the label 'psi'"), "{error}");
+    assert!(status["away_since_ms"].is_u64() && status["token"].is_null(), "{status}");
+}
+
+#[test]
+fn without_a_daemon_or_a_token_in_its_config_there_is_no_status() {
+    let world = World::empty();
+    world.driver(&["hsm", "status"]).fails(69);
+    let stage = Stage::new();
+    stage.world.configure(&psi_harness::Config { rest: String::new(), ..stage.config() });
+    let _psid = stage.start();
+    let line = stage.driver(&["hsm", "status", "--json"]).fails(65);
+    assert!(line.contains("the config has no [providers.nitrokeyhsm]; add it"), "{line}");
+}

@@ -1,0 +1,195 @@
+//! What the key is sealed to, and what the config demands.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use super::{init, psid_on, world_on};
+use psi_harness::{Config, Double, Probe, Tpm, World, hex, id, reference};
+
+/// Seals with the real systemd-creds; none where it has no such kind.
+fn sealed(tpm: &Tpm, with_key: &str, name: &str, secret: &[u8]) -> Option<Vec<u8>> {
+    tpm.flush();
+    let mut creds = Command::new("systemd-creds");
+    creds.args(["encrypt", &format!("--with-key={with_key}"), "--tpm2-pcrs=7"]);
+    creds.args([&format!("--name={name}"), "-", "-"]).env("SYSTEMD_TPM2_DEVICE", tpm.device());
+    creds.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut creds = creds.spawn().unwrap();
+    let _ = creds.stdin.take().unwrap().write_all(secret);
+    let output = creds.wait_with_output().unwrap();
+    output.status.success().then_some(output.stdout)
+}
+
+/// The table of kinds against the systemd-creds that is here.
+#[test]
+fn every_kind_that_systemd_seals_here_is_known() {
+    let tpm = Tpm::start();
+    let mut probe = Probe::without_backend();
+    let mut kind_of =
+        |bytes: &[u8]| probe.ok(json!({ "do": "seal_kind", "credential": hex(bytes) }));
+    for (with_key, kind, demand) in [
+        ("tpm2", "tpm2", "Tpm2"),
+        ("host+tpm2", "host+tpm2", "Tpm2"),
+        ("host", "host", "Host"),
+        // Without a TPM that the firmware knows too, 252 seals to nothing.
+        ("auto-initrd", "null", "Any"),
+    ] {
+        let Some(bytes) = sealed(&tpm, with_key, "n", b"secret") else {
+            panic!("systemd-creds does not seal with {with_key}");
+        };
+        let seal = kind_of(&bytes);
+        assert_eq!(seal["with_key"], kind, "{with_key}");
+        assert!(seal["accepted_by"].as_array().unwrap().contains(&json!(demand)), "{seal}");
+        assert_eq!(seal["meets"], demand);
+    }
+    // 254 and newer: of its own name for the last kind.
+    if let Some(bytes) = sealed(&tpm, "null", "n", b"secret") {
+        assert_eq!(kind_of(&bytes)["with_key"], "null");
+    }
+}
+
+/// A world with cached values under a key of this TPM.
+fn filled(double: &Double, tpm: &Tpm) -> World {
+    let world = world_on(double);
+    init(&world, tpm, &[]).ok();
+    let psid = psid_on(&world, tpm).start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    psid.terminate();
+    world
+}
+
+/// Who may write the key's file, and cannot use the TPM, puts a key of his own there.
+#[test]
+fn a_key_that_is_sealed_to_less_is_refused_and_lookups_go_live() {
+    let tpm = Tpm::start();
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = filled(&double, &tpm);
+    let good = fs::read(world.sealed_key()).unwrap();
+    for (with_key, named) in [("host", "this host's own key"), ("auto-initrd", "nothing")] {
+        let bytes = sealed(&tpm, with_key, "psi-cache-key", &[7; 32]).unwrap();
+        fs::write(world.sealed_key(), bytes).unwrap();
+        let psid = psid_on(&world, &tpm).start();
+        let degraded = psid.degraded();
+        let told = format!("is sealed to {named}, and seal_with = \"tpm2\" in [cache] of ");
+        assert!(degraded.contains(&told), "{degraded}");
+        assert!(degraded.contains("`psi-driver cache recover --seal-with tpm2`"), "{degraded}");
+        assert!(!degraded.contains("--force"), "{degraded}");
+        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "live");
+        psid.terminate();
+    }
+    fs::write(world.sealed_key(), good).unwrap();
+    let psid = psid_on(&world, &tpm).start();
+    assert_eq!(psid.degraded(), "");
+}
+
+/// What psid cannot tell is not taken for good.
+#[test]
+fn a_key_file_of_no_known_kind_is_refused() {
+    let tpm = Tpm::start();
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = filled(&double, &tpm);
+    fs::write(world.sealed_key(), "bm8gY3JlZGVudGlhbCBvZiBzeXN0ZW1kJ3M=\n").unwrap();
+    let psid = psid_on(&world, &tpm).start();
+    let degraded = psid.degraded();
+    assert!(degraded.contains("sealed to something that psid does not know"), "{degraded}");
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "live");
+}
+
+fn config_of(world: &World) -> String {
+    fs::read_to_string(world.config()).unwrap()
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn init_writes_the_line_that_its_key_needs_and_no_other() {
+    use std::os::unix::fs::PermissionsExt;
+    let tpm = Tpm::start();
+    let double = Double::with(&json!({}));
+    let world = world_on(&double);
+    let mine = config_of(&world).replace("[cache]\n", "# mine\n[cache] # also mine\n");
+    fs::write(world.config(), &mine).unwrap();
+    fs::set_permissions(world.config(), fs::Permissions::from_mode(0o640)).unwrap();
+    // As the config demands: no line.
+    init(&world, &tpm, &[]).ok();
+    assert_eq!(config_of(&world), mine);
+    let told = init(&world, &tpm, &["--seal-with", "host", "--force"]).text();
+    assert!(told.contains("wrote seal_with = \"host\" to [cache] of "), "{told}");
+    let changed = config_of(&world);
+    assert_eq!(changed.replace("seal_with = \"host\"\n", ""), mine, "nothing else changes");
+    assert_eq!(mode(&world.config()), 0o640);
+    let psid = psid_on(&world, &tpm).start();
+    assert_eq!(psid.degraded(), "");
+    psid.terminate();
+    // The key of a config that demands the host's is made so, and the stricter one is written back.
+    init(&world, &tpm, &["--force"]).ok();
+    assert_eq!(config_of(&world), changed);
+    let told = init(&world, &tpm, &["--seal-with", "tpm2", "--force"]).text();
+    assert!(told.contains("wrote seal_with = \"tpm2\""), "{told}");
+    assert_eq!(config_of(&world), changed.replace("\"host\"", "\"tpm2\""));
+    let psid = psid_on(&world, &tpm).start();
+    assert_eq!(psid.degraded(), "");
+}
+
+/// A rekey does not leave a key behind that the next start refuses; a reload that demands more says so.
+#[test]
+fn a_rekey_and_a_reload_keep_to_the_demand() {
+    let tpm = Tpm::start();
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = filled(&double, &tpm);
+    let key = fs::read(world.sealed_key()).unwrap();
+    let mut psid = psid_on(&world, &tpm).start();
+    tpm.flush();
+    let line = world.driver(&["cache", "rekey", "--seal-with", "host"]).run().stderr;
+    assert!(
+        line.contains("the new key is sealed to this host's own key, and seal_with = \"tpm2\""),
+        "{line}"
+    );
+    assert_eq!(fs::read(world.sealed_key()).unwrap(), key);
+    world.configure(&Config {
+        cache: "backend = \"tpm\"\nseal_with = \"host\"\n".into(),
+        ..Config::of(&double)
+    });
+    psid.reload();
+    tpm.flush();
+    world.driver(&["cache", "rekey", "--seal-with", "host"]).ok();
+    assert_eq!(psid.degraded(), "");
+    world.configure(&Config { cache: "backend = \"tpm\"\n".into(), ..Config::of(&double) });
+    psid.reload();
+    assert!(
+        psid.degraded().contains("the key in use is sealed to this host's own key"),
+        "{}",
+        psid.degraded()
+    );
+    tpm.flush();
+    world.driver(&["cache", "rekey"]).ok();
+    psid.reload();
+    assert_eq!(psid.degraded(), "");
+}
+
+#[test]
+fn init_takes_the_backend_from_the_config() {
+    let tpm = Tpm::start();
+    let double = Double::with(&json!({}));
+    let world = world_on(&double);
+    let bare = |world: &World| {
+        tpm.flush();
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        world.driver(&["cache", "init"]).env("SYSTEMD_TPM2_DEVICE", tpm.device()).env("PATH", path)
+    };
+    world.configure(&Config { cache: String::new(), ..Config::of(&double) });
+    let line = bare(&world).fails(65);
+    assert!(
+        line.contains("which key backend? ") && line.contains(" names none; choose --backend tpm"),
+        "{line}"
+    );
+    world.configure(&Config { cache: "backend = \"tpm\"\n".into(), ..Config::of(&double) });
+    let told = bare(&world).text();
+    assert!(told.contains("sealed a new key in"), "{told}");
+}

@@ -1,0 +1,174 @@
+//! psid as a user of its own, which systemd-creds does not serve: a helper, started for each connection as
+//! `psid-creds.socket` does it, opens and seals in its place.
+
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::chown;
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use super::{init, psid_on, world_on};
+use psi_harness::{Double, Psid, Tpm, World, eventually, id, program};
+
+const PSI: u32 = 1234;
+
+/// The world belongs to the user, and a helper of root's listens in it.
+fn hand_over(world: &World, tpm: &Tpm) {
+    let etc = world.folder().join("etc");
+    for path in [etc.clone(), world.run(), world.state(), world.sealed_key()] {
+        chown(path, Some(PSI), Some(PSI)).unwrap();
+    }
+    for file in std::fs::read_dir(world.state()).unwrap() {
+        chown(file.unwrap().path(), Some(PSI), Some(PSI)).unwrap();
+    }
+    let socket = world.run().join("creds.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    chown(socket, Some(PSI), Some(PSI)).unwrap();
+    let device = tpm.device();
+    // It ends with the test's process, which holds the last end of the socket.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = OwnedFd::from(stream.unwrap());
+            let mut helper = Command::new(program("psid"));
+            helper.arg("creds").env("SYSTEMD_TPM2_DEVICE", &device);
+            helper.stdin(Stdio::from(stream.try_clone().unwrap())).stdout(Stdio::from(stream));
+            helper.spawn().unwrap().wait().unwrap();
+        }
+    });
+}
+
+fn start(world: &World, tpm: &Tpm) -> Psid {
+    let user = format!("--reuid={PSI}");
+    let group = format!("--regid={PSI}");
+    psid_on(world, tpm)
+        .without("SYSTEMD_TPM2_DEVICE")
+        .through(&["setpriv", &user, &group, "--clear-groups"])
+        .start()
+}
+
+/// One request of a psid that says whatever it likes.
+fn ask(world: &World, tpm: &Tpm, line: &str, bytes: &[u8]) -> String {
+    tpm.flush();
+    let mut helper = Command::new(program("psid"));
+    helper.arg("creds").env("PSI_CONFIG", world.config());
+    helper.env("SYSTEMD_TPM2_DEVICE", tpm.device()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut helper = helper.spawn().unwrap();
+    helper.stdin.take().unwrap().write_all(&[line.as_bytes(), b"\n", bytes].concat()).unwrap();
+    String::from_utf8_lossy(&helper.wait_with_output().unwrap().stdout).into_owned()
+}
+
+fn sealed_by_host(name: &str) -> Vec<u8> {
+    let mut creds = Command::new("systemd-creds");
+    creds.args(["encrypt", "--with-key=host", &format!("--name={name}"), "-", "-"]);
+    creds.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut creds = creds.spawn().unwrap();
+    creds.stdin.take().unwrap().write_all(b"hunter2").unwrap();
+    creds.wait_with_output().unwrap().stdout
+}
+
+#[test]
+fn the_helper_opens_what_root_s_config_names_and_seals_the_cache_s_key_alone() {
+    let tpm = Tpm::start();
+    let double = Double::with(&json!({}));
+    let world = world_on(&double);
+    let open = |name: &str| ask(&world, &tpm, &format!("open {name}"), &sealed_by_host(name));
+    assert_eq!(open("infisical-client-secret"), "+hunter2");
+    assert_eq!(open("psi-cache-key"), "+hunter2");
+    for name in ["ssh-host-key", "infisical-client-secre", "client"] {
+        let answer = open(name);
+        assert!(answer.starts_with('!') && answer.contains(name), "{answer}");
+        assert!(!answer.contains("hunter2"));
+    }
+    for name in ["infisical-client-secret", "ssh-host-key"] {
+        let answer = ask(&world, &tpm, &format!("seal {name} host "), b"secret");
+        assert!(answer.starts_with("!the helper seals psi-cache-key only"), "{answer}");
+    }
+    assert!(ask(&world, &tpm, "seal psi-cache-key host ", b"secret").starts_with('+'));
+    // A config that psid wrote itself decides nothing.
+    chown(world.config(), Some(PSI), Some(PSI)).unwrap();
+    assert!(open("infisical-client-secret").starts_with('!'));
+    assert_eq!(open("psi-cache-key"), "+hunter2");
+}
+
+#[test]
+fn the_helper_tells_the_state_of_the_tpm() {
+    let mut tpm = Tpm::start();
+    let double = Double::with(&json!({}));
+    let world = world_on(&double);
+    let answer = ask(&world, &tpm, "tpm", b"");
+    assert!(answer.starts_with("+ready 0 "), "{answer}");
+    // A key that was opened since the TPM was switched on.
+    init(&world, &tpm, &[]).ok();
+    tpm.lock_out();
+    assert_eq!(ask(&world, &tpm, "tpm", b""), "+locked 1 1 1000");
+    tpm.unlock();
+    assert!(ask(&world, &tpm, "tpm", b"").starts_with("+ready 0 1 1000"));
+    let mut helper = Command::new(program("psid"));
+    let output =
+        helper.arg("creds").env("SYSTEMD_TPM2_DEVICE", "/dev/no-such-tpm").output().unwrap();
+    assert!(output.stdout.starts_with(b"~"), "no request");
+    let mut helper = Command::new(program("psid"));
+    helper.arg("creds").env("SYSTEMD_TPM2_DEVICE", "/dev/no-such-tpm");
+    let mut helper = helper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    helper.stdin.take().unwrap().write_all(b"tpm\n").unwrap();
+    let answer = String::from_utf8(helper.wait_with_output().unwrap().stdout).unwrap();
+    assert!(answer.starts_with("+missing /dev/no-such-tpm: No such file"), "{answer}");
+}
+
+/// psid has no access to the TPM's device: its helper asks.
+#[test]
+fn a_psid_that_is_not_root_tells_a_lockout_by_its_helper() {
+    let mut tpm = Tpm::start();
+    let double = Double::with(&json!({}));
+    let world = world_on(&double);
+    init(&world, &tpm, &[]).ok();
+    hand_over(&world, &tpm);
+    tpm.lock_out();
+    let psid = start(&world, &tpm);
+    let degraded = psid.degraded();
+    assert!(
+        degraded.contains("the TPM is locked: 1 failed authorizations of at most 1"),
+        "{degraded}"
+    );
+    assert!(!degraded.contains("--force"), "{degraded}");
+    psid.terminate();
+    // And a helper that is not there is named, with what starts it.
+    std::fs::remove_file(world.run().join("creds.sock")).unwrap();
+    let listener = UnixListener::bind(world.run().join("creds.sock")).unwrap();
+    chown(world.run().join("creds.sock"), Some(PSI), Some(PSI)).unwrap();
+    drop(listener);
+    let psid = start(&world, &tpm);
+    let degraded =
+        eventually("the failure", || Some(psid.degraded()).filter(|told| !told.is_empty()));
+    assert!(degraded.contains("`systemctl start psid-creds.socket`"), "{degraded}");
+    assert!(!degraded.contains("--force") && !degraded.contains("cache init"), "{degraded}");
+}
+
+#[test]
+fn a_psid_that_is_not_root_opens_seals_and_recovers_by_its_helper() {
+    let mut tpm = Tpm::start();
+    let mut double = Double::with(&json!({}));
+    let world = world_on(&double);
+    let told = init(&world, &tpm, &[]).text();
+    let recovery = told.lines().map(str::trim).find(|line| line.len() == 71).unwrap();
+    hand_over(&world, &tpm);
+    tpm.flush();
+    let psid = start(&world, &tpm);
+    assert_eq!(psid.degraded(), "");
+    world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    tpm.flush();
+    world.driver(&["cache", "rekey"]).ok();
+    psid.terminate();
+    double.kill();
+    tpm.power_cycle();
+    tpm.extend(7);
+    let psid = start(&world, &tpm);
+    let degraded = psid.degraded();
+    assert!(degraded.contains("policy digest"), "systemd-creds' own words: {degraded}");
+    tpm.flush();
+    world.driver(&["cache", "recover"]).stdin(recovery).ok();
+    assert_eq!(psid.degraded(), "");
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "a literal");
+}

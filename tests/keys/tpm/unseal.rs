@@ -1,0 +1,178 @@
+//! At each start the key is unsealed, or psid says why not and serves without it.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use super::{init, psid_on, world_on};
+use psi_harness::{CLIENT_SECRET, Double, Tpm, World, id, reference};
+
+/// A world whose cache and literal are sealed under a key of this TPM.
+fn filled(double: &Double, tpm: &Tpm, more: &[&str]) -> World {
+    let world = world_on(double);
+    init(&world, tpm, more).ok();
+    let psid = psid_on(&world, tpm).start();
+    assert_eq!(psid.degraded(), "");
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    psid.terminate();
+    world
+}
+
+fn one() -> Double {
+    Double::with(&json!({"/myapp": {"A": "1"}}))
+}
+
+#[test]
+fn after_a_reboot_in_an_outage_everything_is_served() {
+    let mut tpm = Tpm::start();
+    let mut double = one();
+    let world = filled(&double, &tpm, &[]);
+    double.kill();
+    tpm.power_cycle();
+    let psid = psid_on(&world, &tpm).start();
+    assert_eq!(psid.degraded(), "");
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert_eq!(psid.status()["survives_outage"], true);
+}
+
+/// systemd#42028: a Secure Boot update changes PCR 7, and the credential opens no more. With
+/// LoadCredentialEncrypted the unit would not even start.
+#[test]
+fn after_a_change_of_pcr_7_psid_serves_live_says_why_and_touches_nothing() {
+    let mut tpm = Tpm::start();
+    let double = one();
+    let world = filled(&double, &tpm, &[]);
+    let cache = fs::read(world.cache()).unwrap();
+    let key = fs::read(world.sealed_key()).unwrap();
+    tpm.power_cycle();
+    tpm.extend(7);
+    let psid = psid_on(&world, &tpm).start();
+    let degraded = psid.degraded();
+    let sealed = world.sealed_key().display().to_string();
+    assert!(degraded.contains(&sealed) && degraded.contains("does not open: "), "{degraded}");
+    assert!(degraded.contains("`psi-driver cache recover`"), "{degraded}");
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "live");
+    let line = world.driver(&["lookup"]).id(id(2)).fails(65);
+    assert!(line.contains("no key to open it"), "{line}");
+    psid.terminate();
+    assert_eq!(fs::read(world.cache()).unwrap(), cache);
+    assert_eq!(fs::read(world.sealed_key()).unwrap(), key);
+    assert!(world.set_aside().is_empty());
+    // The old firmware again: as if nothing had been.
+    tpm.power_cycle();
+    let psid = psid_on(&world, &tpm).start();
+    assert_eq!(psid.degraded(), "");
+    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+}
+
+/// systemd 252 seals without PCRs and cannot open that; later ones can. Where it can, such a key must
+/// survive every change; where it cannot, `init` must find out and leave nothing behind.
+#[test]
+fn a_key_without_pcrs_survives_their_change_or_fails_its_proof() {
+    let mut tpm = Tpm::start();
+    let mut double = one();
+    if !systemd_opens_without_pcrs(&tpm) {
+        let world = world_on(&double);
+        let outcome = init(&world, &tpm, &["--tpm2-pcrs", ""]).run();
+        assert_ne!(outcome.code, 0);
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("TPM2 PCR bank"), "the cause: {}", outcome.stderr);
+        assert!(!world.sealed_key().exists() && !world.cache().exists());
+        return;
+    }
+    let world = filled(&double, &tpm, &["--tpm2-pcrs", ""]);
+    double.kill();
+    tpm.power_cycle();
+    for pcr in [0, 7, 11] {
+        tpm.extend(pcr);
+    }
+    let psid = psid_on(&world, &tpm).start();
+    assert_eq!(psid.degraded(), "");
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+}
+
+fn systemd_opens_without_pcrs(tpm: &Tpm) -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let sealed = folder.path().join("sealed");
+    seal(tpm, "probe", "", "probe", &sealed);
+    tpm.flush();
+    let mut decrypt = Command::new("systemd-creds");
+    decrypt.args(["decrypt", "--name=probe"]).arg(&sealed).arg("-");
+    let output = decrypt.env("SYSTEMD_TPM2_DEVICE", tpm.device()).output().unwrap();
+    output.stdout == b"probe"
+}
+
+/// Seals a credential, as an admin does.
+fn seal(tpm: &Tpm, name: &str, pcrs: &str, value: &str, sealed: &Path) {
+    tpm.flush();
+    let mut creds = Command::new("systemd-creds");
+    creds.args(["encrypt", "--with-key=tpm2", &format!("--name={name}")]);
+    creds.arg(format!("--tpm2-pcrs={pcrs}")).arg("-").arg(sealed);
+    creds.env("SYSTEMD_TPM2_DEVICE", tpm.device()).stdin(Stdio::piped()).stderr(Stdio::null());
+    let mut creds = creds.spawn().unwrap();
+    creds.stdin.take().unwrap().write_all(value.as_bytes()).unwrap();
+    assert!(creds.wait().unwrap().success());
+}
+
+#[test]
+fn a_key_of_other_pcrs_is_bound_to_those() {
+    let mut tpm = Tpm::start();
+    let double = one();
+    let world = filled(&double, &tpm, &["--tpm2-pcrs", "11"]);
+    tpm.power_cycle();
+    tpm.extend(7);
+    let psid = psid_on(&world, &tpm).start();
+    assert_eq!(psid.degraded(), "");
+    psid.terminate();
+    tpm.extend(11);
+    let psid = psid_on(&world, &tpm).start();
+    assert!(psid.degraded().contains("does not open"), "{}", psid.degraded());
+}
+
+/// The disk in another machine: its TPM has another seed.
+#[test]
+fn another_machine_s_tpm_opens_nothing() {
+    let (tpm, other) = (Tpm::start(), Tpm::start());
+    let double = one();
+    let world = filled(&double, &tpm, &[]);
+    let psid = psid_on(&world, &other).start();
+    assert!(psid.degraded().contains("does not open"), "{}", psid.degraded());
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "live");
+}
+
+#[test]
+fn a_tpm_that_is_gone_is_told_and_a_reload_finds_it_again() {
+    let mut tpm = Tpm::start();
+    let double = one();
+    let world = filled(&double, &tpm, &[]);
+    let start = psid_on(&world, &tpm);
+    tpm.power_off();
+    let mut psid = start.start();
+    assert!(psid.degraded().contains("does not open"), "{}", psid.degraded());
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "live");
+    tpm.power_on();
+    psid.reload();
+    assert_eq!(psid.degraded(), "");
+    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+}
+
+/// The identity's secret, sealed beside the config: psid opens it by itself.
+#[test]
+fn a_sealed_client_secret_is_opened() {
+    let tpm = Tpm::start();
+    let double = one();
+    let world = world_on(&double);
+    init(&world, &tpm, &[]).ok();
+    world.take_client_secret();
+    let sealed = world.folder().join("etc/infisical-client-secret.cred");
+    seal(&tpm, "infisical-client-secret", "7", CLIENT_SECRET, &sealed);
+    let _psid = psid_on(&world, &tpm).start();
+    tpm.flush();
+    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+}

@@ -1,0 +1,153 @@
+//! Core dumps and debuggers: whoever makes a process fall gets nothing of its memory.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use psi_harness::{Double, Process, World, copy_program, eventually, id, reference, run};
+
+/// Somebody who is not root.
+const USER: u32 = 1234;
+const FATAL: [Signal; 4] = [Signal::ABORT, Signal::SEGV, Signal::QUIT, Signal::BUS];
+
+/// Runs what follows it with all the core dumps that this host allows, in the folder that it is given.
+const GENEROUS: &str = "ulimit -c unlimited && cd \"$1\" && shift && exec \"$@\"";
+
+fn world() -> (Double, World) {
+    let double = Double::with(&json!({"/myapp": {"A": "value of A"}}));
+    let world = World::of(&double);
+    (double, world)
+}
+
+fn hanging_reads() -> Value {
+    json!([{"match": {"method": "GET"}, "fault": {"kind": "hang"}}])
+}
+
+/// A lookup whose provider hangs, by way of `wrapper`.
+fn lookup_in_mid_call(double: &Double, world: &World, wrapper: &[&str]) -> Process {
+    double.clear_log();
+    let lookup = world.driver(&["lookup"]).id(id(1)).command();
+    let mut command = Command::new(wrapper[0]);
+    command.args(&wrapper[1..]).arg(lookup.get_program()).args(lookup.get_args());
+    let environment = lookup.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    command.env_clear().envs(environment).stdin(Stdio::null()).stdout(Stdio::null());
+    let process = Process::start(command);
+    double.await_count("GET", "/api/v", 1);
+    process
+}
+
+/// Whether the kernel wrote a core dump when the process fell, by its own word and by the folder.
+#[track_caller]
+fn dumps(mut process: Process, signal: Signal, folder: &Path) -> bool {
+    // More than once: Rust's runtime meets the first SIGSEGV by giving up its own handler of it.
+    eventually("a process to fall", || {
+        let fallen = process.has_ended_within(Duration::ZERO);
+        if !fallen {
+            process.signal(signal);
+        }
+        fallen.then_some(())
+    });
+    let status = process.wait();
+    assert_eq!(status.signal(), Some(signal.as_raw()));
+    let files = fs::read_dir(folder).unwrap().count();
+    status.core_dumped() || files > 0
+}
+
+#[track_caller]
+fn limit(pid: u32) -> String {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    line.split_whitespace().skip(4).take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn neither_psid_nor_psi_driver_leaves_a_core_dump() {
+    let (double, world) = world();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let generous = ["/bin/sh", "-c", GENEROUS, "sh", path];
+    for signal in FATAL {
+        let psid = world.psid().through(&generous).start();
+        world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+        double.faults(&hanging_reads());
+        let lookup = lookup_in_mid_call(&double, &world, &generous);
+        double.heal();
+        for pid in [psid.process.pid(), lookup.pid()] {
+            assert_eq!(limit(pid), "0 0");
+        }
+        assert!(!dumps(lookup, signal, folder.path()), "psi-driver dumps at {signal:?}");
+        assert!(!dumps(psid.process, signal, folder.path()), "psid dumps at {signal:?}");
+    }
+    // Any other program leaves one here.
+    let mut careless = Command::new(generous[0]);
+    careless.args(&generous[1..]).args(["sleep", "1000"]);
+    let careless = Process::start(careless);
+    eventually("sleep to run", || is(careless.pid(), "sleep").then_some(()));
+    assert_eq!(limit(careless.pid()), "unlimited unlimited");
+    assert!(
+        dumps(careless, Signal::ABORT, folder.path()),
+        "this host writes no core dumps at all, so nothing was shown: see core_pattern(5)"
+    );
+}
+
+/// The kernel gives the files of a process that is not dumpable to root: another process of the same
+/// user, a container's root among them, reads neither its memory nor its environment.
+#[test]
+fn a_process_of_the_same_user_cannot_look_into_them() {
+    let (double, world) = world();
+    // Psid runs as this user, from a copy that the user can reach.
+    let copy = world.run().join("psid");
+    copy_program("psid", &copy);
+    let (uid, gid) = (format!("--reuid={USER}"), format!("--regid={USER}"));
+    let as_user = ["setpriv", &uid, &gid, "--clear-groups"];
+    let start = world.psid().with_program(&copy).through(&as_user);
+    give(world.folder());
+    let psid = start.start();
+    let lookup = |args: &[&str]| world.driver(args).id(id(1)).user(&world, USER, USER);
+    lookup(&["store"]).stdin(reference("/myapp", "A")).ok();
+    assert_eq!(psid.status()["references"], 1);
+    double.faults(&hanging_reads());
+    let mut command = lookup(&["lookup"]).command();
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let driver = Process::start(command);
+    double.await_count("GET", "/api/v", 1);
+    let mut other = Command::new(as_user[0]);
+    other.args(&as_user[1..]).args(["sleep", "1000"]);
+    let other = Process::start(other);
+    eventually("sleep to run", || is(other.pid(), "sleep").then_some(()));
+
+    let owner = |pid: u32| fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid();
+    let runs_as = |pid: u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        status.lines().any(|line| line.starts_with(&format!("Uid:\t{USER}\t{USER}\t")))
+    };
+    let user_reads = |pid: u32| {
+        let mut cat = Command::new(as_user[0]);
+        cat.args(&as_user[1..]).args(["cat", &format!("/proc/{pid}/environ")]);
+        run(cat, b"").code == 0
+    };
+    for pid in [psid.process.pid(), driver.pid()] {
+        assert!(runs_as(pid));
+        assert_eq!((owner(pid), user_reads(pid)), (0, false));
+    }
+    assert!(runs_as(other.pid()));
+    assert_eq!((owner(other.pid()), user_reads(other.pid())), (USER, true));
+}
+
+fn is(pid: u32, name: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim() == name
+}
+
+/// Gives a folder and all that is in it to the user.
+fn give(path: &Path) {
+    chown(path, Some(USER), Some(USER)).unwrap();
+    if path.is_dir() {
+        fs::read_dir(path).unwrap().for_each(|entry| give(&entry.unwrap().path()));
+    }
+}

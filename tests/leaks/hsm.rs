@@ -1,0 +1,87 @@
+//! What is sealed to a token, and the PIN that opens it.
+
+use std::path::Path;
+
+use super::sought::{Canaries, canary};
+use psi_harness::Stage;
+use psi_harness::{Outcome, Token, id};
+
+/// The token's own PIN is a canary too; so is a wrong one, which may be right but for a digit.
+fn stage() -> (Stage, String, String) {
+    let [pin, wrong] = ["pin", "wrong-pin"].map(canary);
+    let token = Token::kryoptic();
+    token.change_pin(&pin);
+    token.give_pin(&pin);
+    (Stage::with(token), pin, wrong)
+}
+
+#[test]
+fn neither_value_nor_pin_is_in_logs_arguments_messages_or_the_state_folder() {
+    let (stage, pin, wrong) = stage();
+    let value = canary("value");
+    let mut canaries = Canaries::default();
+    for (name, secret) in [("the value", &value), ("the PIN", &pin), ("the wrong PIN", &wrong)] {
+        canaries.add(name, secret.as_bytes());
+    }
+    let mut said: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut call = |args: &[&str], stdin: &str| {
+        let driver = stage.driver(args).id(id(1)).stdin(stdin);
+        let outcome = driver.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full").run();
+        let mut words = outcome.stderr.clone().into_bytes();
+        if args[0] != "lookup" || outcome.code != 0 {
+            words.extend(&outcome.stdout);
+        }
+        said.push((format!("what psi-driver {args:?} said"), words));
+        outcome
+    };
+    let talkative = || {
+        let psid = stage.token.on(stage.world.psid()).args(&["--log-level", "debug"]);
+        psid.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full")
+    };
+
+    let mut psid = talkative().start();
+    let Outcome { code, stdout, .. } = call(&["hsm", "store", "boot"], &value);
+    assert_eq!(code, 0);
+    let reference = String::from_utf8(stdout).unwrap();
+    let reference = reference.split('\'').nth(1).unwrap().to_owned();
+    call(&["store"], &reference);
+    assert_eq!(call(&["lookup"], "").stdout, value.as_bytes());
+    for args in [
+        &["hsm", "status"][..],
+        &["hsm", "status", "--json"],
+        &["hsm", "preflight"],
+        &["hsm", "preflight", "--json"],
+        &["cache", "status", "--json"],
+        &["cache", "refresh"],
+    ] {
+        assert_eq!(call(args, "").code, 0, "{args:?}");
+    }
+    // Too much to be sealed.
+    assert_eq!(call(&["hsm", "store", "boot"], &value.repeat(12_000)).code, 65);
+    assert_eq!(canaries.shown_by(psid.process.pid()), None);
+
+    // Refusals of each kind.
+    for (fault, how) in [("fail-C_Decrypt", "5"), ("fail-C_Login", "48"), ("absurd", "")] {
+        stage.token.spoil(fault, how);
+        psid.reload();
+        call(&["cache", "invalidate", &reference], "");
+        call(&["lookup"], "");
+        call(&["hsm", "store", "boot"], &value);
+        call(&["hsm", "preflight"], "");
+        stage.token.mend(fault);
+    }
+    stage.token.give_pin(&wrong);
+    stage.token.pull_out();
+    call(&["hsm", "status"], "");
+    stage.token.put_back();
+    call(&["lookup"], "");
+    call(&["hsm", "status"], "");
+    call(&["hsm", "preflight"], "");
+    let log = psid.terminate();
+
+    canaries.absent("psid's log", log.as_bytes());
+    for (place, words) in &said {
+        canaries.absent(place, words);
+    }
+    assert_eq!(canaries.below(stage.world.folder(), Path::new("")), None);
+}

@@ -1,0 +1,124 @@
+//! What psid's memory holds of a secret that it has dropped.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+
+use serde_json::json;
+
+use super::sought::{canary, holds};
+use psi_harness::{Config, Double, Psid, World, eventually, id, reference, seed};
+
+/// The mappings of psid that hold `needle`.
+pub(super) fn holding(psid: &Psid, needle: &str) -> Vec<String> {
+    let pid = psid.process.pid();
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    let mut found = Vec::new();
+    for line in maps.lines() {
+        let mut fields = line.split_whitespace();
+        let (range, rights) = (fields.next().unwrap(), fields.next().unwrap());
+        let (start, end) = range.split_once('-').unwrap();
+        let address = |text| u64::from_str_radix(text, 16).unwrap();
+        let (start, end) = (address(start), address(end));
+        if !rights.starts_with("rw") {
+            continue;
+        }
+        let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
+        if let Err(error) = memory.read_exact_at(&mut bytes, start) {
+            let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+            assert!(!maps.contains(line), "{line}: {error}");
+            continue;
+        }
+        if holds(&bytes, needle.as_bytes()) {
+            found.push(line.to_owned());
+        }
+    }
+    found
+}
+
+/// Waits until no mapping holds `needle`: the buffers of a call go with its connection, and psid sees
+/// the end of that after the caller does.
+#[track_caller]
+pub(super) fn await_gone(psid: &Psid, needle: &str) {
+    eventually("psid's memory to be wiped", || holding(psid, needle).is_empty().then_some(()));
+}
+
+#[track_caller]
+pub(super) fn assert_found(psid: &Psid, needle: &str) {
+    assert_ne!(holding(psid, needle), [""; 0], "the search does not find what is there");
+}
+
+#[test]
+fn a_literal_that_was_deleted_is_in_memory_no_more() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let psid = world.start();
+    let literal = canary("literal");
+    world.driver(&["store"]).id(id(1)).stdin(&literal).ok();
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), literal);
+    assert_found(&psid, &literal);
+    world.driver(&["delete"]).id(id(1)).ok();
+    await_gone(&psid, &literal);
+}
+
+#[test]
+fn a_value_that_was_invalidated_is_in_memory_no_more() {
+    let value = canary("value");
+    let double = Double::with(&json!({"/myapp": {"A": value, "B": "another value"}}));
+    let world = World::of(&double);
+    let psid = world.start();
+    let reference = reference("/myapp", "A");
+    world.driver(&["store"]).id(id(1)).stdin(&reference).ok();
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), value);
+    psid.await_generation_after(0);
+    assert_found(&psid, &value);
+    world.driver(&["cache", "invalidate", &reference]).ok();
+    await_gone(&psid, &value);
+}
+
+/// A refresh brings the values of a whole folder through the HTTP client and the JSON parser.
+#[test]
+fn a_value_that_a_refresh_replaced_is_in_memory_no_more() {
+    let (old, new) = (canary("old"), canary("new"));
+    let double = Double::with(&json!({"/myapp": {"A": old, "B": "another value"}}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let psid = world.start();
+    world.driver(&["cache", "refresh"]).ok();
+    assert_eq!(world.driver(&["get", "myapp--A"]).text(), old);
+    psid.await_generation_after(0);
+    assert_found(&psid, &old);
+    double.put("/myapp", "A", &new);
+    let generation = psid.generation();
+    world.driver(&["cache", "refresh"]).ok();
+    // The file too is made from copies in memory.
+    psid.await_generation_after(generation);
+    assert_eq!(world.driver(&["get", "myapp--A"]).text(), new);
+    assert_found(&psid, &new);
+    await_gone(&psid, &old);
+}
+
+/// The client secret is read for each login, and not kept.
+#[test]
+fn a_client_secret_is_in_memory_for_the_login_only() {
+    let secret = canary("client");
+    let mut infisical = seed(&json!({"/myapp": {"A": "value of A"}}));
+    infisical["identities"][0]["clientSecrets"][0]["secret"] = json!(secret);
+    let double = Double::launch(&infisical, &[]);
+    let world = World::of(&double);
+    world.give_client_secret(&secret);
+    let looked_up = || {
+        let psid = world.start();
+        assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "value of A");
+        psid
+    };
+    let psid = looked_up();
+    await_gone(&psid, &secret);
+    psid.terminate();
+    // One that is in the config itself is kept with it, and found.
+    let mut config = Config::of(&double).without_backend();
+    let credential = "client_secret_credential = \"infisical-client-secret\"";
+    config.auth = config.auth.replace(credential, &format!("client_secret = \"{secret}\""));
+    world.configure(&config);
+    assert_found(&looked_up(), &secret);
+}

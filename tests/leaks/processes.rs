@@ -1,0 +1,135 @@
+//! What processes show to others: their arguments and their environment are for every user to read,
+//! or for every process of the same user.
+
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use super::sought::{Canaries, canary};
+use psi_harness::{Double, Process, Tpm, World, eventually, id, reference, run, seed};
+
+/// A systemd-creds in front of the real one, which writes down what everybody can see of it.
+struct Recorder {
+    folder: PathBuf,
+    path: String,
+}
+
+impl Recorder {
+    fn new(world: &World) -> Self {
+        let path = std::env::var("PATH").unwrap();
+        let real = path.split(':').map(|folder| Path::new(folder).join("systemd-creds"));
+        let real = real.into_iter().find(|program| program.exists());
+        let real = real.expect("no systemd-creds: install systemd");
+        let (folder, programs) = (world.folder().join("seen"), world.folder().join("programs"));
+        fs::create_dir(&folder).unwrap();
+        fs::create_dir(&programs).unwrap();
+        let script = format!(
+            "#!/bin/sh\ncat /proc/$$/cmdline /proc/$$/environ /proc/$$/limits >{}/$$\nexec {} \"$@\"\n",
+            folder.display(),
+            real.display()
+        );
+        fs::write(programs.join("systemd-creds"), script).unwrap();
+        fs::set_permissions(programs.join("systemd-creds"), Permissions::from_mode(0o755)).unwrap();
+        Self { folder, path: format!("{}:{path}", programs.display()) }
+    }
+
+    /// What was seen so far, one process each.
+    fn seen(&self) -> Vec<String> {
+        let files = fs::read_dir(&self.folder).unwrap();
+        files
+            .map(|file| String::from_utf8(fs::read(file.unwrap().path()).unwrap()).unwrap())
+            .collect()
+    }
+}
+
+/// The key opened by hand: `init` made it, and tells nobody.
+fn open_key(world: &World, tpm: &Tpm) -> Vec<u8> {
+    let mut command = Command::new("systemd-creds");
+    command.args(["decrypt", "--name=psi-cache-key"]).arg(world.sealed_key()).arg("-");
+    command.env("SYSTEMD_TPM2_DEVICE", tpm.device());
+    let opened = run(command, b"");
+    assert_eq!((opened.code, opened.stdout.len()), (0, 32), "{}", opened.stderr);
+    opened.stdout
+}
+
+#[test]
+fn no_process_shows_a_secret_and_a_sealed_key_is_nowhere_open() {
+    let [value, literal, client_secret] = ["value", "literal", "client"].map(canary);
+    let mut infisical = seed(&json!({"/myapp": {"A": value}, "/other": {"B": value}}));
+    infisical["identities"][0]["clientSecrets"][0]["secret"] = json!(client_secret);
+    let double = Double::launch(&infisical, &[]);
+    let tpm = Tpm::start();
+    let world = World::of(&double);
+    world.give_client_secret(&client_secret);
+    world.take_key();
+    let recorder = Recorder::new(&world);
+
+    let init = world.driver(&["cache", "init", "--backend", "tpm"]);
+    let init = init.env("SYSTEMD_TPM2_DEVICE", tpm.device()).env("PATH", &recorder.path).run();
+    assert_eq!(init.code, 0, "{}", init.stderr);
+    tpm.flush();
+    let mut canaries = Canaries::default();
+    canaries.add("the data key", &open_key(&world, &tpm));
+    canaries.add("the value", value.as_bytes());
+    canaries.add("the literal", literal.as_bytes());
+    canaries.add("the client secret", client_secret.as_bytes());
+    tpm.flush();
+
+    let start = world.psid().env("SYSTEMD_TPM2_DEVICE", tpm.device());
+    let psid = start.env("PATH", &recorder.path).start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    world.driver(&["store"]).id(id(2)).stdin(reference("/other", "B")).ok();
+    world.driver(&["store"]).id(id(3)).stdin(&literal).ok();
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), value);
+    let log = double.log();
+    let token = log.iter().find_map(|r| r.header("authorization").strip_prefix("Bearer "));
+    canaries.add("the access token", token.unwrap().as_bytes());
+
+    // A lookup whose provider hangs, and a store that has half of its secret.
+    double.fault(&json!({"kind": "hang"}));
+    double.clear_log();
+    let mut lookup = world.driver(&["lookup"]).id(id(2)).command();
+    lookup.stdin(Stdio::null()).stdout(Stdio::null());
+    let lookup = Process::start(lookup);
+    let mut store = world.driver(&["store"]).id(id(4)).command();
+    store.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut store = Process::start(store);
+    store.child().stdin.as_mut().unwrap().write_all(literal.as_bytes()).unwrap();
+    double.await_count("GET", "/api/v", 1);
+    for pid in [psid.process.pid(), lookup.pid(), store.pid()] {
+        assert_eq!(canaries.shown_by(pid), None);
+    }
+    let seen = recorder.seen();
+    let verbs =
+        |verb: &str| seen.iter().filter(|text| text.contains(&format!("\0{verb}\0"))).count();
+    assert!(verbs("encrypt") == 1 && verbs("decrypt") >= 2, "{seen:?}");
+    for text in &seen {
+        canaries.absent("what systemd-creds shows", text.as_bytes());
+        // It holds the key, and psid's limit is its own.
+        let limit = text.lines().find_map(|line| line.strip_prefix("Max core file size"));
+        let limit: Vec<&str> = limit.unwrap().split_whitespace().take(2).collect();
+        assert_eq!(limit, ["0", "0"]);
+    }
+    assert_eq!(canaries.below(world.folder(), &world.credentials()), None);
+    canaries.absent("what init said", &[init.stdout, init.stderr.into_bytes()].concat());
+    canaries.absent("psid's log", psid.log().as_bytes());
+
+    // The same search finds what a process does show.
+    let mut careless = Command::new("sleep");
+    careless.arg("1000").env("PASSWORD", &value);
+    assert_found(&canaries, careless, "environ");
+    let mut careless = Command::new("sh");
+    careless.args(["-c", "read x", "sh", &value]).stdin(Stdio::piped());
+    assert_found(&canaries, careless, "cmdline");
+}
+
+#[track_caller]
+fn assert_found(canaries: &Canaries, careless: Command, place: &str) {
+    let careless = Process::start(careless);
+    let found = eventually("a careless process to be found", || canaries.shown_by(careless.pid()));
+    assert!(found.ends_with(place), "{found}");
+}

@@ -1,0 +1,191 @@
+//! What a cloud or a cluster vouches by: credentials and tokens of which psid is only the bearer.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::echo::{Answer, Echo, Shape, quoting};
+use super::memory::{await_gone, holding};
+use super::sought::{Canaries, canary};
+use psi_harness::machine::{AWS, METHODS, Machine, Method};
+use psi_harness::{id, reference};
+
+/// A machine whose cloud gives out canaries.
+struct Stage {
+    machine: Machine,
+    canaries: Canaries,
+    said: Vec<(String, Vec<u8>)>,
+    /// The last proof.
+    proof: String,
+}
+
+impl Stage {
+    fn new(method: Method) -> Self {
+        let value = canary("value");
+        let machine = Machine::of(method, &json!({"/myapp": {"A": value, "B": value}}));
+        let mut canaries = Canaries::default();
+        canaries.add("the value", value.as_bytes());
+        let [key, token] = ["key", "session"].map(canary);
+        machine.double.cloud(&json!({"aws": {"secretAccessKey": key, "sessionToken": token}}));
+        canaries.add("the role's secret key", key.as_bytes());
+        canaries.add("the role's session token", token.as_bytes());
+        Self { machine, canaries, said: Vec::new(), proof: String::new() }
+    }
+
+    fn call(&mut self, args: &[&str]) {
+        let driver = self.machine.world.driver(args).id(id(1));
+        let outcome = driver.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full").run();
+        let mut words = outcome.stderr.into_bytes();
+        if !matches!(args[0], "lookup" | "get") || outcome.code != 0 {
+            words.extend(outcome.stdout);
+        }
+        self.said.push((format!("what psi-driver {args:?} said"), words));
+    }
+
+    fn ask(&mut self) {
+        let a = reference("/myapp", "A");
+        for args in [&["cache", "invalidate", &a][..], &["get", &a], &["cache", "refresh"]] {
+            self.call(args);
+        }
+        self.call(&["cache", "status"]);
+        self.call(&["cache", "status", "--json"]);
+    }
+
+    /// Every proof and every token that the double has seen.
+    fn learn(&mut self) {
+        let logins = self.machine.login_bodies();
+        assert!(!logins.is_empty(), "nobody logged in");
+        for body in logins {
+            for member in ["jwt", "iamRequestHeaders"] {
+                if let Some(proof) = body[member].as_str() {
+                    self.canaries.add("the proof", proof.as_bytes());
+                    let signature = proof.rsplit('.').next().unwrap();
+                    self.canaries.add("the proof's signature", signature.as_bytes());
+                    self.proof = proof.to_owned();
+                }
+            }
+        }
+        for request in self.machine.double.log() {
+            for (header, name) in [
+                ("authorization", "the access token"),
+                ("x-aws-ec2-metadata-token", "the session with the metadata service"),
+            ] {
+                let text = request.header(header).trim_start_matches("Bearer ");
+                if !text.is_empty() {
+                    self.canaries.add(name, text.as_bytes());
+                }
+            }
+        }
+        self.machine.double.clear_log();
+    }
+
+    #[track_caller]
+    fn nothing_is_shown(&self, log: &str) {
+        self.canaries.absent("psid's log", log.as_bytes());
+        for (place, words) in &self.said {
+            self.canaries.absent(place, words);
+        }
+        let world = &self.machine.world;
+        assert_eq!(self.canaries.below(world.folder(), &world.credentials()), None);
+    }
+}
+
+fn faults() -> Vec<Value> {
+    let plain =
+        ["reset", "truncate", "html-403-waf", "captive-portal", "garbage-json", "wrong-shape"];
+    let mut faults: Vec<Value> = plain.iter().map(|kind| json!({"kind": kind})).collect();
+    for code in [400, 401, 403, 404, 422, 429, 500] {
+        faults.push(json!({"kind": "status", "code": code, "error": "Oops", "message": "No."}));
+    }
+    faults
+}
+
+#[test]
+fn no_proof_is_logged_shown_or_written() {
+    std::thread::scope(|scope| {
+        for method in METHODS {
+            scope.spawn(move || a_whole_life(method));
+        }
+    });
+}
+
+fn a_whole_life(method: Method) {
+    let mut stage = Stage::new(method);
+    let psid = stage.machine.world.psid().env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full");
+    let mut psid = psid.start();
+    let driver = stage.machine.world.driver(&["store"]).id(id(1));
+    driver.stdin(reference("/myapp", "A")).ok();
+    stage.ask();
+    stage.learn();
+    assert_eq!(stage.canaries.shown_by(psid.process.pid()), None);
+    for fault in faults() {
+        for port in ["api", "metadata"] {
+            stage.machine.world.forget_refusals();
+            psid.reload();
+            stage.machine.double.faults(&json!([{"port": port, "fault": fault}]));
+            stage.ask();
+            stage.machine.double.heal();
+        }
+    }
+    stage.machine.world.forget_refusals();
+    psid.reload();
+    stage.ask();
+    stage.learn();
+    assert_eq!(stage.canaries.shown_by(psid.process.pid()), None);
+    let log = psid.terminate();
+    assert!(log.contains("Oops"), "{log}");
+    stage.nothing_is_shown(&log);
+    // The same search finds what is there.
+    std::fs::write(stage.machine.world.state().join("planted"), &stage.proof).unwrap();
+    assert!(stage.canaries.below(&stage.machine.world.state(), Path::new("")).is_some());
+}
+
+/// Infisical, or something in its place, quotes the login that it was sent.
+#[test]
+fn a_quoted_login_is_not_quoted() {
+    for method in METHODS {
+        let mut stage = Stage::new(method);
+        let token = canary("token");
+        stage.canaries.add("the access token", token.as_bytes());
+        let echo = Echo::start(&token, "the value");
+        let mut config = stage.machine.config();
+        config.infisical = config.infisical.replace(stage.machine.double.url(), &echo.url);
+        stage.machine.world.configure(&config);
+        let mut answers = quoting();
+        for status in ["400 Bad Request", "401 Unauthorized", "403 Forbidden", "500 Oops"] {
+            answers.push(Answer { status, kind: "application/json", shape: Shape::Message });
+        }
+        let mut psid = stage.machine.world.start();
+        for answer in answers {
+            stage.machine.world.forget_refusals();
+            psid.reload();
+            echo.answers(true, &answer);
+            stage.ask();
+        }
+        // The proof is known by its beginning: the header of a token, or of the signed request.
+        let log = psid.terminate();
+        assert!(log.contains("(it quotes our credential)"), "{log}");
+        for (place, words) in
+            stage.said.iter().chain([&("psid's log".to_owned(), log.clone().into_bytes())])
+        {
+            let words = String::from_utf8_lossy(words);
+            for proof in ["eyJ", "AWS4-HMAC"] {
+                assert!(!words.contains(proof), "{proof} is in {place}:\n{words}");
+            }
+        }
+        stage.nothing_is_shown(&log);
+    }
+}
+
+/// A role's key is needed for a moment. What is freed is wiped; no buffer keeps it.
+#[test]
+fn the_key_of_a_role_is_in_memory_no_more() {
+    let machine = Machine::of(AWS, &json!({"/myapp": {"A": "1"}}));
+    let key = canary("key");
+    machine.double.cloud(&json!({"aws": {"secretAccessKey": key}}));
+    let psid = machine.world.start();
+    machine.world.driver(&["get", &reference("/myapp", "A")]).ok();
+    await_gone(&psid, &key);
+    // The same search finds what is there.
+    assert_ne!(holding(&psid, &machine.double.url().replace("http://", "")), [""; 0]);
+}

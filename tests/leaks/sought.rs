@@ -1,0 +1,138 @@
+//! Canaries, and the search for them.
+
+use std::fs;
+use std::path::Path;
+
+use psi_harness::eventually;
+
+/// What is searched for: a name, and a form in which it would give the secret away.
+#[derive(Default)]
+pub(super) struct Canaries(Vec<(String, Vec<u8>)>);
+
+/// A text that exists once.
+pub(super) fn canary(kind: &str) -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).unwrap();
+    format!("canary-{kind}-{}", hex(&bytes))
+}
+
+impl Canaries {
+    /// Adds a secret: as it is, and as people and programs print bytes.
+    pub(super) fn add(&mut self, name: &str, secret: &[u8]) {
+        assert!(secret.len() >= 16, "{name} is too short to be told from chance");
+        let decimal: Vec<String> = secret.iter().map(ToString::to_string).collect();
+        for (form, bytes) in [
+            ("", secret.to_vec()),
+            (" in hex", hex(secret).into_bytes()),
+            (" in upper hex", hex(secret).to_uppercase().into_bytes()),
+            (" in base64", base64(secret).into_bytes()),
+            (" as a list", decimal.join(", ").into_bytes()),
+        ] {
+            self.0.push((format!("{name}{form}"), bytes));
+        }
+    }
+
+    /// The name of a canary that is in `bytes`.
+    pub(super) fn within(&self, bytes: &[u8]) -> Option<&str> {
+        self.0.iter().find(|(_, canary)| holds(bytes, canary)).map(|(name, _)| name.as_str())
+    }
+
+    /// A panic that names the canary when there is one in `bytes`.
+    #[track_caller]
+    pub(super) fn absent(&self, place: &str, bytes: &[u8]) {
+        if let Some(name) = self.within(bytes) {
+            panic!("{name} is in {place}:\n{}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    /// The file below `folder` that holds a canary, and the canary's name. What is no file is not
+    /// opened, and `except` is left out.
+    pub(super) fn below(&self, folder: &Path, except: &Path) -> Option<String> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).find_map(|path| {
+            let kind = fs::symlink_metadata(&path).unwrap().file_type();
+            if path == except {
+                None
+            } else if kind.is_dir() {
+                self.below(&path, except)
+            } else if kind.is_file() {
+                let name = self.within(&fs::read(&path).unwrap())?;
+                Some(format!("{name} is in {}", path.display()))
+            } else {
+                None
+            }
+        })
+    }
+
+    /// What a process shows to others, and the canary in it.
+    pub(super) fn shown_by(&self, pid: u32) -> Option<String> {
+        ["cmdline", "environ", "comm", "stat"].into_iter().find_map(|name| {
+            let path = format!("/proc/{pid}/{name}");
+            // A process that begins has nothing to show yet; one that ended never will.
+            let bytes = eventually(&format!("{path} to show something"), || {
+                fs::read(&path).ok().filter(|bytes| !bytes.is_empty())
+            });
+            Some(format!("{} is in {path}", self.within(&bytes)?))
+        })
+    }
+}
+
+/// Whether `needle` is in `bytes`.
+pub(super) fn holds(bytes: &[u8], needle: &[u8]) -> bool {
+    let first = needle[0];
+    let mut rest = bytes;
+    // By first bytes, for these are megabytes and the tests are not optimised.
+    while let Some(at) = rest.iter().position(|byte| *byte == first) {
+        if rest[at..].starts_with(needle) {
+            return true;
+        }
+        rest = &rest[at + 1..];
+    }
+    false
+}
+
+/// Lower-case hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Base64 without padding, which is a prefix of what has one.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let mut bits = [0; 3];
+        bits[..chunk.len()].copy_from_slice(chunk);
+        let bits = u32::from_be_bytes([0, bits[0], bits[1], bits[2]]);
+        for place in 0..=chunk.len() {
+            text.push(char::from(ALPHABET[(bits >> (18 - 6 * place)) as usize & 63]));
+        }
+    }
+    text
+}
+
+#[test]
+fn every_form_is_found_wherever_it_is() {
+    let mut canaries = Canaries::default();
+    canaries.add("the key", b"0123456789abcdef\xff");
+    for (bytes, name) in [
+        (&b"xx0123456789abcdef\xffx"[..], "the key"),
+        (b"3031323334353637383961626364656Ff 30313233343536373839616263646566ff", "the key in hex"),
+        (b"=30313233343536373839616263646566FF", "the key in upper hex"),
+        (b"MDEyMzQ1Njc4OWFiY2RlZv8=", "the key in base64"),
+        (
+            b"[48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 97, 98, 99, 100, 101, 102, 255]",
+            "the key as a list",
+        ),
+    ] {
+        assert_eq!(canaries.within(bytes), Some(name));
+    }
+    assert_eq!(canaries.within(b"0123456789abcde\xff 000123456789abcdef"), None);
+    let folder = tempfile::tempdir().unwrap();
+    let deep = folder.path().join("a/b");
+    fs::create_dir_all(&deep).unwrap();
+    assert_eq!(canaries.below(folder.path(), Path::new("")), None);
+    fs::write(deep.join("c"), b"x0123456789abcdef\xff").unwrap();
+    let found = canaries.below(folder.path(), Path::new("")).unwrap();
+    assert!(found.starts_with("the key is in ") && found.ends_with("a/b/c"), "{found}");
+    assert_eq!(canaries.below(folder.path(), &deep), None);
+}

@@ -1,0 +1,370 @@
+//! What psi says and writes: logs, messages, reports and files.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::echo::{Answer, Echo, Shape, quoting};
+use super::sought::{Canaries, canary};
+use psi_harness::{
+    BROKEN_ANSWERS, Config, Double, Outcome, Start, World, id, program, reference, repository, run,
+    seed,
+};
+
+/// A world full of canaries, and all that was said in it.
+struct Stage {
+    double: Double,
+    world: World,
+    canaries: Canaries,
+    value: String,
+    literal: String,
+    client_secret: String,
+    said: Vec<(String, Vec<u8>)>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let [value, literal, client_secret] = ["value", "literal", "client"].map(canary);
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).unwrap();
+        let mut world = seed(&json!({"/myapp": {"A": value, "B": format!("{value}\n2")}}));
+        world["identities"][0]["clientSecrets"][0]["secret"] = json!(client_secret);
+        world["identities"][0]["lockout"] = json!({"enabled": false});
+        let double = Double::launch(&world, &[]);
+        let world = World::of(&double);
+        world.give_key(&key);
+        world.give_client_secret(&client_secret);
+        let mut canaries = Canaries::default();
+        canaries.add("the value", value.as_bytes());
+        canaries.add("the literal", literal.as_bytes());
+        canaries.add("the client secret", client_secret.as_bytes());
+        canaries.add("the data key", &key);
+        Self { double, world, canaries, value, literal, client_secret, said: Vec::new() }
+    }
+
+    fn config(&self) -> Config {
+        Config::of(&self.double).workload("myapp", "/myapp", false)
+    }
+
+    /// As talkative as it can be made, by options or by what other programs listen to.
+    fn psid(&self, format: &str) -> Start {
+        let psid = self.world.psid().args(&["--log-level", "debug", "--log-format", format]);
+        psid.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full")
+    }
+
+    /// Calls psi-driver, and takes note of what it says. The outcome is the test's affair.
+    fn call(&mut self, args: &[&str], number: u32, stdin: &str) -> Outcome {
+        let driver = self.world.driver(args).id(id(number)).stdin(stdin);
+        let outcome = driver.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full").run();
+        let mut words = outcome.stderr.clone().into_bytes();
+        // The value is what a lookup is for.
+        if !matches!(args[0], "lookup" | "get") || outcome.code != 0 {
+            words.extend(&outcome.stdout);
+        }
+        self.said.push((format!("what psi-driver {args:?} said"), words));
+        outcome
+    }
+
+    #[track_caller]
+    fn looks_up(&mut self, number: u32, value: &str) {
+        let outcome = self.call(&["lookup"], number, "");
+        assert_eq!((outcome.code, outcome.stdout.as_slice()), (0, value.as_bytes()));
+    }
+
+    /// A lookup that has to ask, a refresh, and the report of both.
+    fn ask(&mut self) {
+        for args in [
+            &["cache", "invalidate", &reference("/myapp", "A")][..],
+            &["lookup"],
+            &["cache", "refresh"],
+            &["cache", "status"],
+        ] {
+            self.call(args, 1, "");
+        }
+    }
+
+    /// The same, and whatever else reports.
+    fn go_round(&mut self) {
+        self.ask();
+        for args in [
+            &["get", "myapp--A"][..],
+            &["cache", "refresh", "--json"],
+            &["cache", "status", "--json", "--verify"],
+            &["drill", "--for", "1s"],
+            &["metrics"],
+            &["health"],
+            &["list"],
+            &["restore"],
+        ] {
+            self.call(args, 1, "");
+        }
+    }
+
+    /// Every access token that the double has seen.
+    fn learn_tokens(&mut self) {
+        let mut found = 0;
+        for request in self.double.log() {
+            if let Some(token) = request.header("authorization").strip_prefix("Bearer ") {
+                self.canaries.add("the access token", token.as_bytes());
+                let signature = token.rsplit('.').next().unwrap();
+                self.canaries.add("the access token's signature", signature.as_bytes());
+                found += 1;
+            }
+        }
+        assert!(found > 0, "the double saw no access token");
+        self.double.clear_log();
+    }
+
+    #[track_caller]
+    fn nothing_is_on_disk(&self) {
+        let found = self.canaries.below(self.world.folder(), &self.world.credentials());
+        assert_eq!(found, None);
+    }
+
+    #[track_caller]
+    fn nothing_was_said(&self, log: &str) {
+        self.canaries.absent("psid's log", log.as_bytes());
+        for (place, words) in &self.said {
+            self.canaries.absent(place, words);
+        }
+    }
+}
+
+/// The faults of the double, none of which takes its time.
+fn faults() -> Vec<Value> {
+    let plain = BROKEN_ANSWERS.iter().chain(&["maintenance"]);
+    let mut faults: Vec<Value> = plain.map(|kind| json!({"kind": kind})).collect();
+    for code in [400, 401, 403, 404, 422, 429, 500] {
+        let fault = json!({"kind": "status", "code": code, "error": "Oops", "message": "No."});
+        faults.push(fault);
+    }
+    faults.push(json!({"kind": "redirect", "location": "http://elsewhere.invalid/", "code": 302}));
+    faults
+}
+
+fn a_whole_life(format: &str, faults: &[Value]) {
+    let mut stage = Stage::new();
+    stage.world.configure(&stage.config());
+    let mut psid = stage.psid(format).start();
+    let (value, literal) = (stage.value.clone(), stage.literal.clone());
+    stage.call(&["store"], 1, &reference("/myapp", "A"));
+    stage.call(&["store"], 2, &literal);
+    stage.looks_up(1, &value);
+    stage.looks_up(2, &literal);
+    // Refusals of each kind: something else, nothing, too much, no reference.
+    stage.call(&["store"], 2, &format!("{literal} other"));
+    stage.call(&["store"], 3, "");
+    stage.call(&["store"], 3, &literal.repeat(20_000));
+    stage.call(&["store", "--reference"], 3, &literal);
+    stage.call(
+        &["store"],
+        3,
+        &json!({"provider": "infisical", "key": literal, "n": 1}).to_string(),
+    );
+    stage.go_round();
+    stage.call(&["delete"], 2, "");
+    stage.call(&["restore"], 2, "");
+    stage.call(&["restore", &id(2)], 2, "");
+    stage.looks_up(2, &literal);
+    stage.learn_tokens();
+    stage.nothing_is_on_disk();
+
+    for fault in faults {
+        for method in ["POST", "GET"] {
+            // Without a memory of the last fault, this one is met.
+            stage.world.forget_refusals();
+            psid.reload();
+            stage.double.faults(&json!([{"match": {"method": method}, "fault": fault}]));
+            stage.ask();
+            stage.double.heal();
+        }
+    }
+    // A new psid has no memory of a rate limit either, and asks at once.
+    stage.world.forget_refusals();
+    let faulty = psid.terminate();
+    let mut psid = stage.psid(format).start();
+    let wrong = canary("wrong");
+    stage.canaries.add("the wrong client secret", wrong.as_bytes());
+    stage.world.give_client_secret(&wrong);
+    psid.reload();
+    stage.go_round();
+    stage.world.give_client_secret(&stage.client_secret);
+    stage.double.put("/myapp", "A", &format!("{value} changed"));
+    psid.reload();
+    stage.go_round();
+    stage.looks_up(1, &format!("{value} changed"));
+    stage.learn_tokens();
+    let log = faulty + &psid.log();
+    // The faults were met, and the wrong secret too.
+    assert!(log.contains("captive portal") && log.contains("Invalid credentials"), "{log}");
+    stage.nothing_is_on_disk();
+    stage.nothing_was_said(&log);
+
+    let log = psid.terminate();
+    // A lookup would wait for a psid to come back.
+    for args in [&["cache", "status"][..], &["cache", "refresh"], &["health"]] {
+        stage.call(args, 1, "");
+    }
+    stage.nothing_is_on_disk();
+    stage.nothing_was_said(&log);
+
+    // The same searches find what is there.
+    std::fs::write(stage.world.state().join("secrets/planted"), format!("x{value}")).unwrap();
+    assert!(stage.canaries.below(stage.world.folder(), &stage.world.credentials()).is_some());
+    assert!(stage.canaries.below(&stage.world.credentials(), Path::new("")).is_some());
+}
+
+#[test]
+fn neither_log_nor_message_nor_file_has_a_secret() {
+    a_whole_life("text", &faults());
+}
+
+#[test]
+fn neither_has_a_log_in_json() {
+    // Records are the same in another form: one fault stands for all.
+    a_whole_life("json", &[json!({"kind": "captive-portal"})]);
+}
+
+/// What a provider, or something in its place, says in `answers` to a login or to a read; a panic if
+/// psi passes it on. Returns the log, for proof that the answers were met.
+#[track_caller]
+fn meet(answers: &[Answer]) -> String {
+    let mut stage = Stage::new();
+    let token = canary("token");
+    stage.canaries.add("the access token", token.as_bytes());
+    let echo = Echo::start(&token, &stage.value);
+    let mut config = stage.config();
+    config.infisical = config.infisical.replace(stage.double.url(), &echo.url);
+    stage.world.configure(&config);
+    let mut psid = stage.psid("text").start();
+    stage.call(&["store"], 1, &reference("/myapp", "A"));
+    let value = stage.value.clone();
+    stage.looks_up(1, &value);
+    for answer in answers {
+        for logins in [true, false] {
+            stage.world.forget_refusals();
+            psid.reload();
+            echo.answers(logins, answer);
+            stage.call(&["cache", "invalidate", &reference("/myapp", "A")], 1, "");
+            let outcome = stage.call(&["lookup"], 1, "");
+            assert_ne!(outcome.code, 0, "{answer:?} gave a value");
+            stage.call(&["cache", "refresh"], 1, "");
+            stage.call(&["cache", "status"], 1, "");
+            let (place, words) = stage.said.last().unwrap();
+            stage.canaries.absent(&format!("{place} after {answer:?}"), words);
+        }
+    }
+    let log = psid.terminate();
+    stage.nothing_was_said(&log);
+    log
+}
+
+#[test]
+fn what_quotes_a_request_in_infisical_s_place_is_not_quoted() {
+    let log = meet(&quoting());
+    for words in ["captive portal", "gateway", "proxy or firewall", "another origin", "line 1"] {
+        assert!(log.contains(words), "{words} was never met:\n{log}");
+    }
+}
+
+/// Infisical says in its own words what was wrong, and they are worth telling; but not what it
+/// quotes of a request, which is the token or the client secret.
+#[test]
+fn what_infisical_quotes_of_a_request_is_not_quoted() {
+    let answers =
+        ["400 Bad Request", "401 Unauthorized", "403 Forbidden", "404 Not Found", "500 Oops"];
+    let answers =
+        answers.map(|status| Answer { status, kind: "application/json", shape: Shape::Message });
+    let log = meet(&answers);
+    assert!(log.contains("Infisical answers 400 Oops"), "{log}");
+}
+
+/// A client secret in the config itself is allowed, and warned of. Whatever is wrong around it, the
+/// line at fault is named and not shown.
+#[test]
+fn a_client_secret_in_the_config_is_not_shown() {
+    let mut stage = Stage::new();
+    let secret = stage.client_secret.clone();
+    let with = |line: &str| {
+        let mut config = stage.config();
+        let credential = "client_secret_credential = \"infisical-client-secret\"";
+        assert!(config.auth.contains(credential));
+        config.auth = config.auth.replace(credential, line);
+        config
+    };
+    let good = with(&format!("client_secret = \"{secret}\""));
+    let bad = [
+        format!("client_secret = \"{secret}"),
+        format!("client_secret = {secret}"),
+        format!("client_secret = [\"{secret}\"]"),
+        format!("client_secret = {{ text = \"{secret}\" }}"),
+        format!("client_secret = \"{secret}\" \"{secret}\""),
+        format!("client_secret = \"{secret}\"\nclient_secret = \"{secret}\""),
+        format!("client_secret = \"{secret}\"\nclient_secret_file = \"/x\""),
+        format!("client_secret = \"{secret}\"\nunknown = \"{secret}\""),
+        format!("client_secret = '''{secret}\n"),
+        format!("client_secret = \"\\q{secret}\""),
+        format!("client_secrets = \"{secret}\""),
+    ]
+    .map(|line| with(&line));
+    stage.world.configure(&good);
+    // By hand, beside the running one.
+    let psid = |stage: &Stage, args: &[&str]| {
+        let mut command = Command::new(program("psid"));
+        command.arg("--config").arg(stage.world.config()).args(args).env_clear();
+        command
+    };
+    let check = |stage: &mut Stage| {
+        let Outcome { code, stdout, stderr } = run(psid(stage, &["check"]), b"");
+        let words = [stdout, stderr.into_bytes()].concat();
+        stage.said.push(("what psid check said".into(), words));
+        code
+    };
+    assert_eq!(check(&mut stage), 0);
+    let mut running = stage.psid("text").start();
+    stage.call(&["store"], 1, &reference("/myapp", "A"));
+    let value = stage.value.clone();
+    stage.looks_up(1, &value);
+    for config in &bad {
+        stage.world.configure(config);
+        assert_eq!(check(&mut stage), 65, "{config}");
+        running.reload();
+        assert!(running.degraded().contains("the config before it stays in force"), "{config}");
+        stage.go_round();
+        let Outcome { code, stderr, .. } = run(psid(&stage, &["--log-level", "debug"]), b"");
+        assert_eq!(code, 65, "{stderr}");
+        stage.said.push(("psid's last words".into(), stderr.into_bytes()));
+    }
+    let log = running.terminate();
+    stage.nothing_was_said(&log);
+    // The search finds it in the file that it is in.
+    assert!(stage.canaries.below(&stage.world.folder().join("etc"), Path::new("")).is_some());
+}
+
+/// A unit's text is for everybody to read, and `systemctl show` tells its variables to everybody.
+#[test]
+fn the_shipped_units_have_no_place_for_a_secret() {
+    let units = repository().join("contrib/systemd");
+    let mut seen = 0;
+    let folders = [units.join("user"), units.join("psid.service.d"), units];
+    for unit in folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()) {
+        let path = unit.unwrap().path();
+        if path.is_dir() {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for line in text.lines() {
+            let setting = line.split('=').next().unwrap().trim();
+            let carries = ["Environment", "EnvironmentFile", "PassEnvironment", "SetCredential"];
+            assert!(!carries.contains(&setting), "{}: {line}", path.display());
+        }
+        if path.extension().is_some_and(|kind| kind == "service") {
+            for line in ["LimitCORE=0", "UMask=0077"] {
+                assert!(text.lines().any(|have| have == line), "{}: no {line}", path.display());
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
+}

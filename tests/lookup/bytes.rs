@@ -1,0 +1,125 @@
+//! Values are bytes: what goes in comes out, byte for byte, or is refused before anything is stored.
+
+use serde_json::json;
+
+use psi_harness::{Double, World, id, reference};
+
+/// 512,000 is podman's limit, exclusive.
+const LARGEST: usize = 511_999;
+
+fn random(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    getrandom::fill(&mut bytes).unwrap();
+    bytes
+}
+
+/// Values that a careless program changes.
+fn treacherous() -> Vec<Vec<u8>> {
+    let mut values: Vec<Vec<u8>> = [
+        &b"x"[..],
+        b"\0",
+        b"a\0b\0",
+        b"\n",
+        b"\r\n",
+        b"no newline at the end",
+        b"a newline at the end\n",
+        b"\n\nlines\r\nof both kinds\n\r",
+        b" blanks around ",
+        b"\xff\xfe\x80 not UTF-8",
+        b"\xef\xbb\xbfa BOM",
+        b"$(id) `id` %s \\n ${HOME} 'quoted' \"twice\"",
+        b"{\"user\":",
+        b"@-",
+        b"PSIL\x02\x01",
+    ]
+    .map(<[u8]>::to_vec)
+    .to_vec();
+    values.push((0..=255).collect());
+    values.push(random(LARGEST));
+    values
+}
+
+/// N16: the Python PSI stored with `curl -d @-`, which strips newlines and NUL.
+#[test]
+fn n16_a_literal_comes_back_byte_for_byte_also_after_a_restart() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let psid = world.start();
+    let values = treacherous();
+    for (number, value) in (0..).zip(&values) {
+        assert_eq!(world.driver(&["store"]).id(id(number)).stdin(value).text(), "");
+    }
+    let compare = || {
+        for (number, value) in (0..).zip(&values) {
+            let found = world.driver(&["lookup"]).id(id(number)).ok();
+            assert!(found == *value, "value {number}: {} bytes", found.len());
+        }
+    };
+    compare();
+    psid.terminate();
+    let _psid = world.start();
+    compare();
+}
+
+#[test]
+fn a_value_of_the_provider_comes_out_byte_for_byte_also_after_a_restart() {
+    let values = [
+        ("EMPTY", String::new()),
+        ("LINES", "-----BEGIN-----\nabc\r\n\n-----END-----\n".into()),
+        ("UNICODE", "pässwörd ключ 鍵 \u{1f511}\u{0}\u{7f}".into()),
+        ("QUOTES", "{\"a\": \"b\\n\"} '$HOME' `x` \\".into()),
+        ("BLANKS", "  \t around \n ".into()),
+        ("LONG", "0123456789abcdef".repeat(32_000)),
+    ];
+    let folder: serde_json::Map<_, _> =
+        values.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    let mut double = Double::with(&json!({"/myapp": folder}));
+    let world = World::of(&double);
+    let psid = world.start();
+    let compare = || {
+        for (number, (key, value)) in (0..).zip(&values) {
+            let found = world.driver(&["lookup"]).id(id(number)).ok();
+            assert!(found == value.as_bytes(), "{key}: {} bytes", found.len());
+        }
+    };
+    for (number, (key, _)) in (0..).zip(&values) {
+        world.driver(&["store"]).id(id(number)).stdin(reference("/myapp", key)).ok();
+    }
+    compare();
+    psid.terminate();
+    double.kill();
+    let _psid = world.start();
+    compare();
+}
+
+#[test]
+fn nothing_and_too_much_are_refused_and_nothing_is_stored() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let _psid = world.start();
+    for kind in [&["store"][..], &["store", "--literal"], &["store", "--reference"]] {
+        for length in [0, LARGEST + 1, LARGEST + 4096] {
+            world.driver(kind).id(id(1)).stdin(vec![b'a'; length]).fails(65);
+        }
+    }
+    assert_eq!(world.driver(&["list"]).text(), "");
+    assert!(!world.state().join("secrets").join(id(1)).exists());
+    world.driver(&["store"]).id(id(1)).stdin(vec![b'a'; LARGEST]).ok();
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).ok().len(), LARGEST);
+}
+
+/// Infisical knows no such limit: a value that podman does not take is named, and never cut.
+#[test]
+fn a_value_over_podmans_limit_is_a_failure_with_its_cause() {
+    let huge = "x".repeat(5 << 20);
+    let double = Double::with(&json!({"/myapp": {"HUGE": huge, "SMALL": "s"}}));
+    let world = World::of(&double);
+    let _psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "HUGE")).ok();
+    world.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "SMALL")).ok();
+    let outcome = world.driver(&["lookup"]).id(id(1)).run();
+    assert_eq!((outcome.code, outcome.stdout.len()), (75, 0));
+    let line = &outcome.stderr;
+    assert!(line.contains("has 5242880 bytes, and podman takes 512000"), "{line}");
+    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "s");
+}

@@ -1,0 +1,54 @@
+//! Values that the server describes and does not show.
+
+use serde_json::json;
+
+use psi_harness::{Config, Double, World, eventually, id, reference};
+
+fn describe_only() -> serde_json::Value {
+    json!([{"environment": "*", "pathPrefix": "/", "describe": true, "read": false, "write": false}])
+}
+
+#[test]
+fn a_placeholder_is_no_value() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    double.settings(&json!({"hiddenValues": true}));
+    double.permit(&describe_only());
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    let line = world.driver(&["lookup"]).id(id(1)).fails(77);
+    assert!(line.contains("hides the value of 'A'"), "{line}");
+    world.driver(&["cache", "refresh"]).run();
+    assert_eq!(psid.status()["entries"], 0);
+    world.driver(&["get", "myapp--A"]).env("PATH", "/nowhere").fails(77);
+}
+
+#[test]
+fn a_placeholder_never_replaces_a_value() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).short_lived().workload("myapp", "/myapp", false));
+    let psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    double.settings(&json!({"hiddenValues": true}));
+    double.permit(&describe_only());
+    double.clear_log();
+    eventually("psid to have been told the placeholder, more than once", || {
+        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+        (double.reads() >= 3).then_some(())
+    });
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(psid.status()["entries"], 1);
+}
+
+/// A secret whose value is the placeholder's text cannot be told from a hidden one.
+#[test]
+fn the_placeholder_s_text_is_refused_whatever_the_flag_says() {
+    let double = Double::with(&json!({"/myapp": {"A": "<hidden-by-infisical>"}}));
+    let world = World::of(&double);
+    let _psid = world.start();
+    let line = world.driver(&["get", &reference("/myapp", "A")]).fails(77);
+    assert!(line.contains("hides the value"), "{line}");
+}

@@ -1,0 +1,19 @@
+//! Lookups that a provider answers: which value, by how many requests, and with whose trust.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test ends at the first surprise, and is a program of its own"
+)]
+
+mod bytes;
+mod dialects;
+mod directories;
+mod flights;
+mod hidden;
+mod names;
+mod refreshes;
+mod refusals;
+mod tokens;
+mod trust;
+mod workloads;

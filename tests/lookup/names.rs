@@ -1,0 +1,228 @@
+//! By which words a secret can be asked for, and which words its name may have.
+
+use serde_json::json;
+
+use psi_harness::{Config, Double, World, id, reference};
+
+#[test]
+fn strange_keys_are_asked_for_as_they_are() {
+    let keys = [
+        "my.key",
+        "with space",
+        "ключ",
+        "鍵🔑",
+        "a-b_c",
+        "%41",
+        "100%",
+        "a+b",
+        "a&b=c",
+        "q?x",
+        "h#x",
+        "semi;colon",
+        "quo\"te",
+        "back\\slash",
+        "...",
+    ];
+    let folder: serde_json::Map<_, _> =
+        keys.iter().map(|key| ((*key).to_owned(), json!(format!("value of {key}")))).collect();
+    let mut double = Double::with(&json!({"/myapp": folder}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let psid = world.start();
+    for key in keys {
+        let found = world.driver(&["get", &reference("/myapp", key)]).text();
+        assert_eq!(found, format!("value of {key}"));
+    }
+    world.driver(&["cache", "refresh"]).ok();
+    assert_eq!(psid.status()["last_refresh"]["unchanged"], json!(keys.len()));
+    double.kill();
+    for key in keys {
+        let found = world.driver(&["get", &format!("myapp--{key}")]).text();
+        assert_eq!(found, format!("value of {key}"));
+    }
+}
+
+/// A URL's path cannot name `.` and `..`: such a key must fail by itself, and not pass for an outage
+/// that everybody else suffers from.
+#[test]
+fn a_key_that_no_url_can_name_harms_nobody() {
+    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&double);
+    let psid = world.start();
+    for key in ["..", "."] {
+        let outcome = world.driver(&["get", &reference("/myapp", key)]).run();
+        assert!([65, 66].contains(&outcome.code), "{}: {}", outcome.code, outcome.stderr);
+    }
+    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    assert_eq!(psid.status()["providers"][0]["up"], true);
+}
+
+/// Nor can a URL hold more than some KiB: it is told when such a reference is stored, and does not pass
+/// for an outage when it is looked up.
+#[test]
+fn a_name_that_no_url_can_hold_harms_nobody() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    let psid = world.start();
+    let long = "k".repeat(100_000);
+    let too_long = "k".repeat(2_500);
+    for (reference, why) in [
+        (reference("/myapp", &long), "is longer than 2600 bytes"),
+        (reference("/myapp", &too_long), "more than 2000 bytes, which no URL carries"),
+        (reference(&long, "A"), "is longer than 4096 bytes"),
+    ] {
+        let line = world.driver(&["store"]).id(id(1)).stdin(&reference).fails(65);
+        assert!(line.contains(why), "{line}");
+        world.driver(&["get", &reference]).fails(65);
+    }
+    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    assert_eq!(psid.status()["providers"][0]["up"], true);
+}
+
+/// A refusal travels in a header. One that quoted 17,000 bytes did not fit: psi-driver tried again for ten
+/// seconds, under podman's lock, and then said that psid broke the connection.
+#[test]
+fn a_refusal_of_something_long_is_heard() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let _psid = world.start();
+    let long = "v".repeat(50_000);
+    let reference = |member: &str, value: &str| {
+        let mut reference = json!({"provider": "infisical", "project": "myproject", "key": "K"});
+        reference[member] = json!(value);
+        reference.to_string()
+    };
+    for reference in
+        [reference("provider", &long), reference("project", &long), reference(&long, "")]
+    {
+        let line = world.driver(&["get", &reference]).fails(65);
+        assert!(line.contains("the reference is not usable: "), "{line}");
+    }
+}
+
+#[test]
+fn one_folder_written_in_many_ways_is_one_entry() {
+    let double = Double::with(&json!({"/my/app": {"A": "1"}, "/": {"R": "root"}}));
+    let world = World::of(&double);
+    let psid = world.start();
+    for path in ["/my/app", "/my/app/", "my/app", "//my//app//"] {
+        assert_eq!(world.driver(&["get", &reference(path, "A")]).text(), "1");
+    }
+    let in_root = json!({"provider": "infisical", "project": "myproject", "key": "R"}).to_string();
+    for text in [in_root, reference("/", "R"), reference("", "R")] {
+        assert_eq!(world.driver(&["get", &text]).text(), "root");
+    }
+    assert_eq!((double.reads(), psid.status()["entries"].as_u64()), (2, Some(2)));
+}
+
+#[test]
+fn get_takes_an_id_a_workload_s_name_and_a_reference() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let _psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    let get = |name: &str| world.driver(&["get", name]).text();
+    assert_eq!(get(&id(1)), "1");
+    assert_eq!(get(&id(2)), "a literal");
+    assert_eq!(get("myapp--A"), "1");
+    assert_eq!(get(&reference("/myapp", "A")), "1");
+    assert_eq!(double.reads(), 1);
+}
+
+#[test]
+fn of_two_folders_the_later_one_wins() {
+    let double = Double::with(&json!({"/a": {"K": "a", "ONLY": "only a"}, "/b": {"K": "b"}}));
+    let world = World::of(&double);
+    let mut config = Config::of(&double);
+    config.rest = "[workloads.myapp]\nprovider = \"infisical\"\nsecrets = [\n\
+                   { project = \"myproject\", path = \"/a\" },\n\
+                   { project = \"myproject\", path = \"/b\" } ]\n"
+        .into();
+    world.configure(&config);
+    let _psid = world.start();
+    assert_eq!(world.driver(&["get", "myapp--K"]).text(), "b");
+    assert_eq!(world.driver(&["get", "myapp--ONLY"]).text(), "only a");
+}
+
+#[test]
+fn a_name_that_nobody_knows_is_no_such_secret() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let _psid = world.start();
+    for name in ["nobody--A", "myapp--", "a--", "", "just-a-name"] {
+        // Podman's own names are another test's.
+        let line = world.driver(&["get", name]).env("PATH", "/nowhere").fails(66);
+        assert!(line.starts_with(&format!("psi-driver: get {name}: ")), "{line}");
+    }
+    let line = world.driver(&["get", "myapp--NONE"]).env("PATH", "/nowhere").fails(66);
+    assert!(line.contains("Infisical has no secret 'NONE' in /myapp"), "{line}");
+    let line = world.driver(&["get", "{broken"]).fails(65);
+    assert!(line.contains("no JSON object of strings with a \"provider\""), "{line}");
+    let line = world.driver(&["get", "{\"provider\":\"vault\"}"]).fails(65);
+    assert!(line.contains("no [providers.vault]"), "{line}");
+    let line = world.driver(&["lookup"]).id(id(9)).fails(66);
+    assert!(line.contains("no such secret registered; see `podman secret ls`"), "{line}");
+}
+
+/// The `url` crate drops tabs and line feeds: `.\t.` was the directory above, which chose the route.
+#[test]
+fn control_characters_and_dot_segments_reach_no_url() {
+    let double = Double::with(&json!({"/myapp": {"A": "1", "ab": "2"}}));
+    let world = World::of(&double);
+    let psid = world.start();
+    world.driver(&["get", &reference("/myapp", "A")]).ok();
+    double.clear_log();
+    for key in [
+        ".\t.",
+        "\t",
+        "a\tb",
+        "a\nb",
+        "\r\n",
+        "A\u{0}",
+        "\u{1b}[2J",
+        "\u{7f}",
+        "\u{85}",
+        "\u{9b}1m",
+        "..",
+        ".",
+    ] {
+        let reference = reference("/myapp", key);
+        let line = world.driver(&["get", &reference]).fails(65);
+        assert!(!line.contains(char::is_control), "{line:?}");
+        let line = world.driver(&["store"]).id(id(1)).stdin(&reference).fails(65);
+        assert!(line.contains("the key '"), "{line}");
+    }
+    for path in ["/my\tapp", "/a/../b", "/a/./b", "/..", "/\n", "/a\u{1b}b", "/a/.\t./b", "/\u{85}"]
+    {
+        let reference = reference(path, "A");
+        world.driver(&["get", &reference]).fails(65);
+        let line = world.driver(&["store"]).id(id(1)).stdin(&reference).fails(65);
+        assert!(line.contains("the path '"), "{line}");
+    }
+    for project in ["my\tproject", "\u{0}", "..", "\u{9d}"] {
+        let reference =
+            json!({"provider": "infisical", "project": project, "path": "/", "key": "A"});
+        world.driver(&["get", &reference.to_string()]).fails(65);
+    }
+    assert!(double.log().is_empty(), "{:?}", double.log());
+    assert_eq!(psid.status()["providers"][0]["up"], true);
+}
+
+/// A server, or whoever plays one, lists what no reference can name.
+#[test]
+fn a_listed_name_with_control_characters_is_not_taken() {
+    let double =
+        Double::with(&json!({"/myapp": {"A": "1", "B\n[Service]": "2", "C\u{9b}1m": "3"}}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let psid = world.start();
+    let outcome = world.driver(&["cache", "refresh"]).run();
+    let told = String::from_utf8(outcome.stdout).unwrap() + &outcome.stderr;
+    assert!(outcome.code != 0 && told.contains("contains a control character"), "{told}");
+    assert!(!told.chars().any(|c| c.is_control() && c != '\n'), "{told:?}");
+    assert_eq!(psid.status()["entries"], 1);
+    assert_eq!(world.driver(&["get", "myapp--A"]).text(), "1");
+}

@@ -1,0 +1,159 @@
+//! What a refresh asks for, and what it may change at once.
+
+use serde_json::{Value, json};
+
+use psi_harness::{Config, Double, Psid, World, id, reference};
+
+fn workload(secrets: &Value, options: &[&str]) -> (Double, World, Psid) {
+    let double = Double::with_options(secrets, options);
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let psid = world.start();
+    (double, world, psid)
+}
+
+fn refresh(world: &World, more: &[&str]) -> String {
+    world.driver(&[&["cache", "refresh"], more].concat()).text()
+}
+
+/// A refresh that leaves something as it was, against what the provider says, is no success.
+fn withheld(world: &World) -> String {
+    let outcome = world.driver(&["cache", "refresh"]).run();
+    assert_eq!(outcome.code, 1, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("--accept-removals"), "{}", outcome.stderr);
+    String::from_utf8(outcome.stdout).unwrap()
+}
+
+/// The real server answers 304 before it checks a permission, and may keep an old value's tag: so a 304
+/// proves nothing, and none is asked for.
+#[test]
+fn no_request_is_conditional() {
+    for dialect in ["v3-only", "v4-2025", "v4-2026"] {
+        let (double, world, psid) =
+            workload(&json!({"/myapp": {"A": "1", "B": "2"}}), &["--dialect", dialect]);
+        refresh(&world, &[]);
+        let fetched = psid.status()["oldest_fetch_ms"].as_u64().unwrap();
+        let told = refresh(&world, &[]);
+        assert!(told.contains("0 added, 0 changed, 2 unchanged"), "{dialect}: {told}");
+        assert!(psid.status()["oldest_fetch_ms"].as_u64().unwrap() > fetched, "{dialect}");
+        double.put("/myapp", "A", "new");
+        assert!(refresh(&world, &[]).contains("1 changed, 1 unchanged"), "{dialect}");
+        assert_eq!(world.driver(&["get", "myapp--A"]).text(), "new");
+        let log = double.log();
+        for read in log.iter().filter(|request| request.is_read()) {
+            assert_eq!(read.header("if-none-match"), "", "{dialect}: {read:?}");
+            assert_ne!(read.0["status"], 304, "{dialect}");
+        }
+    }
+}
+
+#[test]
+fn a_refresh_brings_back_what_was_invalidated() {
+    let (_double, world, _psid) = workload(&json!({"/myapp": {"A": "1", "B": "2"}}), &[]);
+    refresh(&world, &[]);
+    world.driver(&["cache", "invalidate", "myapp--A"]).ok();
+    assert!(refresh(&world, &[]).contains("1 added"));
+}
+
+#[test]
+fn a_permission_that_is_taken_away_is_seen_by_the_next_refresh() {
+    let (double, world, _psid) = workload(&json!({"/myapp": {"A": "1", "B": "2"}}), &[]);
+    refresh(&world, &[]);
+    double.permit(&json!([]));
+    let outcome = world.driver(&["cache", "refresh"]).run();
+    assert_eq!(outcome.code, 75);
+    assert!(String::from_utf8(outcome.stdout).unwrap().contains("Infisical answers 403"));
+}
+
+#[test]
+fn an_imported_secret_that_changes_below_a_recursive_source_is_noticed() {
+    let mut seed = psi_harness::seed(&json!({
+        "/myapp": {"OWN": "own"}, "/myapp/a": {}, "/shared": {"PORT": "old"},
+    }));
+    seed["projects"][0]["imports"] = json!([
+        {"environment": "prod", "path": "/myapp/a", "from": {"environment": "prod", "path": "/shared"}},
+    ]);
+    let double = Double::launch(&seed, &[]);
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).workload("myapp", "/myapp", true));
+    let _psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp/a", "PORT")).ok();
+    for value in ["old", "new", "newer"] {
+        double.put("/shared", "PORT", value);
+        refresh(&world, &[]);
+        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), value);
+    }
+}
+
+/// Most of a source is gone, with a 200: kept, told by name, and taken away when an admin says so.
+#[test]
+fn what_a_refresh_would_take_away_is_held_and_told_until_an_admin_accepts_it() {
+    let (double, world, psid) = workload(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}), &[]);
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "B")).ok();
+    refresh(&world, &[]);
+    for key in ["B", "C"] {
+        double.remove("/myapp", key);
+    }
+    let told = withheld(&world);
+    assert!(told.contains("1 unchanged, 0 removed, 2 held back"), "{told}");
+    let status = psid.status();
+    assert_eq!((&status["entries"], &status["held_count"]), (&json!(3), &json!(2)));
+    let held = &status["held"][0];
+    assert_eq!((&held["ids"], &held["why"]), (&json!([id(1)]), &json!("removed")));
+    assert!(held["name"].as_str().unwrap().ends_with(" prod /myapp/B"), "{held}");
+    assert!(psid.degraded().contains("cache refresh --accept-removals"));
+    let text = world.driver(&["cache", "status"]).report();
+    assert!(text.contains(&format!("/myapp/B ({}): removed, first said ", id(1))), "{text}");
+    // Nobody asks about what is held, and another refresh within the minute confirms nothing.
+    double.clear_log();
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "2");
+    assert!(double.log().is_empty());
+    assert!(withheld(&world).contains("0 removed, 2 held back"));
+    assert_eq!(psid.log().matches("would take away or empty 2 secrets").count(), 1);
+    let told = refresh(&world, &["--accept-removals"]);
+    assert!(told.contains("2 removed\n"), "{told}");
+    let status = psid.status();
+    assert_eq!((&status["entries"], &status["held_count"]), (&json!(1), &json!(0)));
+    // What is gone by a listing is not asked for by each healthcheck.
+    double.clear_log();
+    for _ in 0..5 {
+        world.driver(&["lookup"]).id(id(1)).fails(66);
+    }
+    assert!(double.log().is_empty());
+    double.put("/myapp", "B", "back");
+    refresh(&world, &[]);
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "back");
+}
+
+#[test]
+fn a_value_that_turns_empty_is_held_until_an_admin_accepts_it() {
+    let (double, world, psid) = workload(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}), &[]);
+    refresh(&world, &[]);
+    double.put("/myapp", "A", "");
+    double.put("/myapp", "B", "new");
+    let told = withheld(&world);
+    assert!(told.contains("1 changed, 1 unchanged, 0 removed, 1 held back"), "{told}");
+    assert_eq!(psid.status()["held"][0]["why"], "emptied");
+    assert_eq!(world.driver(&["get", "myapp--A"]).text(), "1");
+    assert_eq!(world.driver(&["get", "myapp--B"]).text(), "new");
+    refresh(&world, &["--accept-removals"]);
+    assert_eq!(world.driver(&["get", "myapp--A"]).text(), "");
+    assert_eq!(psid.status()["held_count"], 0);
+}
+
+/// A script's secret in the folder of registered ones is neither dropped nor an alarm.
+#[test]
+fn what_a_script_asked_for_is_not_taken_for_removed() {
+    let mut double = Double::with(&json!({"/x": {"A": "1", "B": "2", "C": "3", "D": "4"}}));
+    let world = World::of(&double);
+    let psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/x", "A")).ok();
+    for key in ["B", "C", "D"] {
+        world.driver(&["get", &reference("/x", key)]).ok();
+    }
+    refresh(&world, &[]);
+    let status = psid.status();
+    assert_eq!((&status["entries"], &status["held_count"]), (&json!(4), &json!(0)));
+    double.kill();
+    assert_eq!(world.driver(&["get", &reference("/x", "D")]).text(), "4");
+}

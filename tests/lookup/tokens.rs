@@ -1,0 +1,187 @@
+//! Access tokens: got by one login, used until they end, and kept in RAM.
+
+use std::fs;
+
+use serde_json::json;
+
+use psi_harness::{
+    CLIENT_SECRET, Config, Double, World, eventually, folder_holds, id, reference, seed,
+};
+
+#[test]
+fn an_expired_token_costs_one_login_and_no_lookup() {
+    for expired_is_401 in [false, true] {
+        let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}));
+        double.settings(&json!({"tokenExpired401": expired_is_401}));
+        let world = World::of(&double);
+        let _psid = world.start();
+        assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+        assert_eq!(double.logins(), 1);
+        double.advance(2_592_000 + 1);
+        assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+        assert_eq!(world.driver(&["get", &reference("/myapp", "C")]).text(), "3");
+        assert_eq!(double.logins(), 2);
+    }
+}
+
+#[test]
+fn a_revoked_token_costs_one_login_and_no_lookup() {
+    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&double);
+    let _psid = world.start();
+    world.driver(&["get", &reference("/myapp", "A")]).ok();
+    double.control("POST", "/revoke", &json!({"identityId": psi_harness::IDENTITY}));
+    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    assert_eq!(double.logins(), 2);
+}
+
+/// The server's AUTH_SECRET was rotated: every token out there is an "invalid signature".
+#[test]
+fn a_server_with_another_secret_costs_one_login() {
+    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&double);
+    let _psid = world.start();
+    world.driver(&["get", &reference("/myapp", "A")]).ok();
+    double.settings(&json!({"authSecret": "another one"}));
+    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    assert_eq!(double.logins(), 2);
+}
+
+/// Three bad logins in 30 s lock the identity for every host that shares it.
+#[test]
+fn a_wrong_client_secret_is_tried_once_and_not_at_every_lookup() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    world.give_client_secret("wrong");
+    let psid = world.start();
+    for _ in 0..5 {
+        let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+        assert!(
+            line.contains("Infisical answers 401 UnauthorizedError: Invalid credentials"),
+            "{line}"
+        );
+        assert!(line.contains("; seal a new client secret with `systemd-creds "), "{line}");
+        assert!(!line.contains("wrong"), "{line}");
+    }
+    assert_eq!(double.logins(), 1);
+    // A corrected secret is tried without a restart.
+    world.give_client_secret(&format!("{CLIENT_SECRET}\n"));
+    eventually("the corrected secret to be tried", || {
+        let outcome = world.driver(&["get", &reference("/myapp", "A")]).run();
+        (outcome.code == 0 && outcome.stdout == b"1").then_some(())
+    });
+    assert_eq!(double.logins(), 2);
+    drop(psid);
+}
+
+#[test]
+fn two_projects_of_one_identity_share_its_token_and_another_identity_has_its_own() {
+    let mut world_seed = seed(&json!({"/a": {"K": "one"}}));
+    let mut other = world_seed["projects"][0].clone();
+    other["id"] = json!("6f2d1b0e-0000-4000-8000-0000000000bb");
+    other["secrets"]["prod"] = json!({"/a": {"K": "two"}});
+    let mut third = other.clone();
+    third["id"] = json!("6f2d1b0e-0000-4000-8000-0000000000cc");
+    third["secrets"]["prod"] = json!({"/a": {"K": "three"}});
+    world_seed["projects"].as_array_mut().unwrap().extend([other, third]);
+    let mut identity = world_seed["identities"][0].clone();
+    identity["id"] = json!("i-2");
+    identity["clientId"] = json!("other-client");
+    world_seed["identities"].as_array_mut().unwrap().push(identity);
+    let double = Double::launch(&world_seed, &[]);
+    let world = World::of(&double);
+    let mut config = Config::of(&double);
+    config.rest = "[providers.infisical.projects.second]\n\
+                   id = \"6f2d1b0e-0000-4000-8000-0000000000bb\"\nenvironment = \"prod\"\n\
+                   [providers.infisical.projects.third]\n\
+                   id = \"6f2d1b0e-0000-4000-8000-0000000000cc\"\nenvironment = \"prod\"\n\
+                   [providers.infisical.projects.third.auth]\nmethod = \"universal-auth\"\n\
+                   client_id = \"other-client\"\n\
+                   client_secret_credential = \"infisical-client-secret\"\n"
+        .into();
+    world.configure(&config);
+    let _psid = world.start();
+    for (project, value, logins) in
+        [("myproject", "one", 1), ("second", "two", 1), ("third", "three", 2)]
+    {
+        let text = json!({"provider": "infisical", "project": project, "path": "/a", "key": "K"});
+        assert_eq!(world.driver(&["get", &text.to_string()]).text(), value);
+        assert_eq!(double.logins(), logins, "{project}");
+    }
+}
+
+/// In maintenance every login fails and reads with a live token work: a token is good until it is
+/// refused.
+#[test]
+fn a_live_token_is_used_while_logins_fail() {
+    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&double);
+    let _psid = world.start();
+    world.driver(&["get", &reference("/myapp", "A")]).ok();
+    double.fault(&json!({"kind": "maintenance"}));
+    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+}
+
+/// N10: the Python PSI kept its access tokens in plain files.
+#[test]
+fn n10_no_token_and_no_client_secret_is_written_anywhere() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    let psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    world.driver(&["lookup"]).id(id(1)).ok();
+    psid.await_generation_after(0);
+    let log = double.log();
+    let read = log.iter().find(|request| request.is_read()).unwrap();
+    let token = read.header("authorization").strip_prefix("Bearer ").unwrap().to_owned();
+    assert!(token.len() > 100);
+    let log = psid.terminate();
+    // The credential is the service manager's, in RAM; here it is a file.
+    fs::remove_dir_all(world.credentials()).unwrap();
+    for secret in [token.as_str(), CLIENT_SECRET] {
+        assert_eq!(folder_holds(world.folder(), secret.as_bytes()), None);
+        assert!(!log.contains(secret));
+    }
+}
+
+fn revoked(double: &Double) -> u64 {
+    double.count("POST", "/api/v1/auth/token/revoke")
+}
+
+#[test]
+fn a_clean_stop_revokes_the_access_token_and_a_reload_does_not() {
+    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&double);
+    let mut psid = world.start();
+    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    psid.reload();
+    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    assert_eq!(revoked(&double), 0);
+    psid.terminate();
+    assert_eq!(revoked(&double), 1);
+    let log = double.log();
+    let request = log.iter().find(|request| request.text("path").ends_with("/revoke")).unwrap();
+    assert_eq!(request.0["status"], 200, "{request:?}");
+    // Nobody logged in: there is nothing to revoke.
+    double.clear_log();
+    world.start().terminate();
+    assert_eq!(double.log().len(), 0);
+}
+
+/// An admin who stops psid because Infisical hangs does not wait for Infisical.
+#[test]
+fn a_server_that_hangs_or_is_gone_keeps_psid_from_no_stop() {
+    for gone in [false, true] {
+        let mut double = Double::with(&json!({"/myapp": {"A": "1"}}));
+        let world = World::of(&double);
+        let psid = world.start();
+        world.driver(&["get", &reference("/myapp", "A")]).ok();
+        match gone {
+            true => double.kill(),
+            false => double.signal(rustix::process::Signal::STOP),
+        }
+        let start = std::time::Instant::now();
+        psid.terminate();
+        assert!(start.elapsed() < std::time::Duration::from_secs(4), "{:?}", start.elapsed());
+    }
+}

@@ -1,0 +1,178 @@
+//! Whom psid believes, and to whom it gives nothing.
+
+use serde_json::json;
+
+use psi_harness::{CLIENT_SECRET, Config, Double, World, reference};
+
+#[test]
+fn a_custom_ca_is_trusted_where_the_config_names_it() {
+    let double = Double::with_options(&json!({"/myapp": {"A": "1"}}), &["--tls", "valid"]);
+    let world = World::of(&double);
+    let _psid = world.start();
+    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+}
+
+/// A certificate that is no good, and who must say so: nothing was sent to such a server.
+fn refused(kind: &str, with_ca: bool, words: &str) {
+    let double = Double::with_options(&json!({"/myapp": {"A": "1"}}), &["--tls", kind]);
+    let world = World::of(&double);
+    if !with_ca {
+        let mut config = Config::of(&double);
+        config.infisical = config
+            .infisical
+            .lines()
+            .filter(|line| !line.starts_with("ca_cert"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        world.configure(&config);
+    }
+    let _psid = world.start();
+    let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+    assert!(line.contains("infisical is out: no connection to 127.0.0.1:"), "{line}");
+    assert!(line.to_lowercase().contains(words), "{line}");
+    assert!(double.log().is_empty());
+}
+
+#[test]
+fn an_expired_certificate_is_an_outage() {
+    refused("expired", true, "expired");
+}
+
+#[test]
+fn a_certificate_of_another_ca_is_an_outage() {
+    refused("wrong-ca", true, "unknownissuer");
+}
+
+#[test]
+fn a_private_ca_is_not_trusted_by_itself() {
+    refused("valid", false, "unknownissuer");
+}
+
+/// What the host trusts is not trusted where the config names a CA.
+#[test]
+fn the_ca_of_the_config_is_the_only_one() {
+    let double = Double::with_options(&json!({"/myapp": {"A": "1"}}), &["--tls", "valid"]);
+    let another = Double::with_options(&json!({}), &["--tls", "valid"]);
+    let world = World::of(&double);
+    let get = || world.driver(&["get", &reference("/myapp", "A")]);
+    let config = |ca: Option<&Double>| {
+        let mut config = Config::of(&double);
+        let lines = config.infisical.lines().filter(|line| !line.starts_with("ca_cert"));
+        let lines: String = lines.map(|line| format!("{line}\n")).collect();
+        let ca = ca.and_then(Double::ca);
+        let ca = ca.map(|ca| format!("ca_cert = \"{}\"\n", ca.display()));
+        config.infisical = lines + &ca.unwrap_or_default();
+        config
+    };
+    // The host trusts the double's CA.
+    let start = || world.psid().env("SSL_CERT_FILE", double.ca().unwrap()).start();
+    world.configure(&config(None));
+    let psid = start();
+    assert_eq!(get().text(), "1");
+    psid.terminate();
+    world.configure(&config(Some(&another)));
+    let _psid = start();
+    let line = world.driver(&["get", &reference("/myapp", "NEVER")]).fails(75);
+    assert!(line.contains("invalid peer certificate"), "{line}");
+}
+
+#[test]
+fn a_ca_file_that_is_missing_or_holds_none_is_told_and_psid_starts() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let ca = world.folder().join("ca.pem");
+    let mut config = Config::of(&double);
+    config.infisical += &format!("ca_cert = \"{}\"\n", ca.display());
+    world.configure(&config);
+    let psid = world.start();
+    let degraded = psid.degraded();
+    assert!(degraded.contains("[providers.infisical] is not usable: reading "), "{degraded}");
+    assert!(degraded.contains("No such file"), "{degraded}");
+    psid.terminate();
+    std::fs::write(&ca, "no certificate").unwrap();
+    let psid = world.start();
+    assert!(psid.degraded().contains("holds no PEM certificate"), "{}", psid.degraded());
+}
+
+/// A redirect of a login or of a read to another origin would hand it a secret or a token.
+#[test]
+fn no_redirect_leads_to_another_origin() {
+    let thief = Double::with(&json!({"/myapp": {"A": "stolen"}}));
+    for (method, code) in
+        [("GET", 302), ("GET", 307), ("GET", 308), ("POST", 302), ("POST", 307), ("POST", 308)]
+    {
+        let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+        let location = format!("{}/api/v4/secrets/A", thief.url());
+        double.faults(&json!([{
+            "match": {"method": method},
+            "fault": {"kind": "redirect", "location": location, "code": code},
+        }]));
+        let world = World::of(&double);
+        let _psid = world.start();
+        let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+        assert!(line.contains(&format!("redirects to another origin ({code})")), "{line}");
+    }
+    assert!(thief.log().is_empty());
+}
+
+#[test]
+fn a_redirect_within_the_origin_is_followed_but_not_in_circles() {
+    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&double);
+    let _psid = world.start();
+    let location = format!(
+        "{}/api/v4/secrets/A?projectId={}&environment=prod&secretPath=/myapp",
+        double.url(),
+        psi_harness::PROJECT
+    );
+    let redirect = json!({"kind": "redirect", "location": location, "code": 307});
+    double.faults(&json!([{"match": {"method": "GET"}, "fault": redirect, "times": 1}]));
+    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    double.clear_log();
+    double.faults(&json!([{"match": {"method": "GET"}, "fault": redirect}]));
+    world.driver(&["get", &reference("/myapp", "B")]).fails(75);
+    // It is asked twice: an answer that is not Infisical's may be gone a second later.
+    assert!(double.reads() <= 24, "{}", double.reads());
+}
+
+/// URLs end in the logs of proxies and servers.
+#[test]
+fn no_secret_is_in_a_url_and_the_token_only_in_its_header() {
+    let double = Double::with(&json!({"/myapp": {"A": "the value of A"}}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let _psid = world.start();
+    world.driver(&["get", "myapp--A"]).ok();
+    world.driver(&["cache", "refresh"]).ok();
+    let log = double.log();
+    let login = log.iter().find(|request| request.text("method") == "POST").unwrap();
+    assert!(login.text("body").contains(CLIENT_SECRET), "in the body, and nowhere else");
+    let read = log.iter().find(|request| request.is_read()).unwrap();
+    let token = read.header("authorization").strip_prefix("Bearer ").unwrap();
+    for request in &log {
+        let url = format!("{} {}", request.text("path"), request.0["query"]);
+        let headers = request.0["headers"].to_string();
+        for secret in [CLIENT_SECRET, "the value of A", token] {
+            assert!(!url.contains(secret), "{url}");
+        }
+        assert!(!headers.contains(CLIENT_SECRET) && !headers.contains("the value of A"));
+        assert!(!request.text("body").contains(token));
+        assert!(request.header("user-agent").starts_with("psid/"), "{headers}");
+    }
+    assert!(log.iter().all(|request| request.text("path") != "/"));
+}
+
+/// People write the URL with and without a slash, and with the `/api` that they see in examples.
+#[test]
+fn the_url_may_end_in_a_slash_or_in_api() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    for end in ["/", "/api", "/api/"] {
+        let world = World::of(&double);
+        let mut config = Config::of(&double);
+        config.infisical =
+            config.infisical.replace(double.url(), &format!("{}{end}", double.url()));
+        world.configure(&config);
+        let _psid = world.start();
+        assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1", "{end}");
+    }
+}

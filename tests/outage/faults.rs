@@ -1,0 +1,163 @@
+//! Every way in which the provider, or something in its place, can fail: none of them is its word.
+
+use std::thread;
+
+use serde_json::{Value, json};
+
+use psi_harness::{Config, Double, World, eventually, id, reference};
+
+/// A fault of the double, and what psid says of it.
+type Fault = (Value, &'static str);
+
+fn kind(kind: &str) -> Value {
+    json!({"kind": kind})
+}
+
+fn status(code: u16, error: &str, message: &str) -> Value {
+    json!({"kind": "status", "code": code, "error": error, "message": message})
+}
+
+/// N12: the Python PSI took only a refused connection for an outage; a timeout ended its setup at once.
+#[test]
+fn n12_whatever_becomes_of_the_connection_it_is_an_outage() {
+    endure_all(&[
+        (kind("refuse"), "Connection refused"),
+        (kind("hang"), "in time"),
+        (kind("reset"), "broke: "),
+        (kind("reset-mid-body"), "broke: "),
+        (kind("truncate"), "broke: "),
+        (json!({"kind": "slow-drip", "bytesPerSecond": 1}), "in time"),
+        (
+            json!({"kind": "redirect", "location": "http://127.0.0.1:1/", "code": 302}),
+            "redirects to another origin",
+        ),
+    ]);
+}
+
+/// N12: 500 and 504 were final for the Python PSI.
+#[test]
+fn n12_whatever_infisical_fails_with_it_is_an_outage() {
+    endure_all(&[
+        (status(500, "InternalServerError", "Something went wrong"), "Infisical answers 500"),
+        (
+            status(504, "GatewayTimeoutError", "upstream"),
+            "Infisical answers 504 GatewayTimeoutError",
+        ),
+        (kind("database-error"), "Infisical answers 500 DatabaseError"),
+        (kind("garbage-json"), "a 200 answer is not what Infisical's API says"),
+        (kind("gzip"), "a 200 answer is not what Infisical's API says"),
+    ]);
+}
+
+/// N12: the Python PSI believed any 404, and any 502 that a proxy made of a login was a crash (PR #23).
+#[test]
+fn n12_whatever_answers_in_infisical_s_place_it_is_an_outage() {
+    endure_all(&[
+        (kind("html-502"), "a gateway in Infisical's place answers 502"),
+        (kind("html-503"), "a gateway in Infisical's place answers 503"),
+        (kind("html-404"), "something in Infisical's place answers 404: a proxy or firewall?"),
+        (kind("html-403-waf"), "something in Infisical's place answers 403: a proxy or firewall?"),
+        (kind("captive-portal"), "a captive portal?"),
+    ]);
+}
+
+/// Each with a double and a psid of its own, at once: most of it is waiting.
+fn endure_all(faults: &[Fault]) {
+    thread::scope(|scope| {
+        for (fault, words) in faults {
+            let name = format!("fault {}", fault["kind"]);
+            let endure = move || endure(fault, words);
+            thread::Builder::new().name(name).spawn_scoped(scope, endure).unwrap();
+        }
+    });
+}
+
+/// A stale value is served, an unknown one fails with the cause, a restart changes nothing, and once the
+/// provider is back it is asked.
+fn endure(fault: &Value, words: &str) {
+    let double = Double::with(&json!({"/myapp": {"KNOWN": "1", "UNKNOWN": "2"}}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).short_lived().timeout("3s"));
+    let psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "KNOWN")).ok();
+    let known = || world.driver(&["lookup"]).id(id(1)).text();
+    assert_eq!(known(), "1");
+    double.fault(fault);
+    // Until the entry is stale, neither a lookup nor a refresh asks.
+    let outage = eventually("the fault to be met", || {
+        assert_eq!(known(), "1", "{fault}");
+        let provider = psid.status()["providers"][0].clone();
+        (provider["up"] == false).then_some(provider)
+    });
+    for _ in 0..3 {
+        assert_eq!(known(), "1", "{fault}");
+    }
+    assert_eq!(outage["up"], false, "{fault}");
+    assert!(outage["why"].as_str().unwrap().contains(words), "{fault}: {outage}");
+    let line = world.driver(&["get", &reference("/myapp", "UNKNOWN")]).fails(75);
+    // The host, or this request alone, for it is tried again at times.
+    let is_told =
+        ["infisical is out: ", "infisical does not answer: ", "infisical fails to answer "];
+    assert!(is_told.iter().any(|told| line.contains(told)), "{fault}: {line}");
+    assert!(line.contains(words), "{fault}: {line}");
+    assert!(line.contains("the value is not cached; try again "), "{line}");
+    psid.terminate();
+    let _psid = world.start();
+    assert_eq!(known(), "1", "{fault}: after a restart");
+    double.heal();
+    // By itself, psid asks again in half a minute or two; an admin need not wait, but for what the
+    // provider itself asked for.
+    eventually("psid to find the provider again", || {
+        (world.driver(&["cache", "refresh"]).run().code == 0).then_some(())
+    });
+    assert_eq!(world.driver(&["get", &reference("/myapp", "UNKNOWN")]).text(), "2", "{fault}");
+}
+
+/// A lockout is somebody's doing, not a revocation: the identity may be right.
+#[test]
+fn a_locked_identity_is_an_outage_and_is_left_alone() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    let _psid = world.start();
+    double.faults(&json!([{
+        "match": {"method": "POST"},
+        "fault": {"kind": "status", "code": 401, "error": "UnauthorizedError",
+                  "message": "This identity auth method is temporarily locked, please try again later"},
+    }]));
+    for _ in 0..5 {
+        let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+        assert!(line.contains("temporarily locked"), "{line}");
+    }
+    assert_eq!(double.logins(), 1);
+}
+
+/// Reads work in a maintenance, logins do not. Whoever has a token is served.
+#[test]
+fn a_login_in_a_maintenance_says_so_and_is_no_outage_of_others() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    let _psid = world.start();
+    double.fault(&json!({"kind": "maintenance"}));
+    let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+    assert!(line.contains("psid cannot log in to infisical"), "{line}");
+    assert!(line.contains("failed: Infisical answers 500"), "{line}");
+    double.heal();
+    world.driver(&["cache", "refresh"]).ok();
+    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+}
+
+/// A list of several MiB is a folder of some size, and is taken.
+#[test]
+fn a_huge_list_is_taken() {
+    let double = Double::with(&json!({"/": {"A": "1"}}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).workload("myapp", "/", false));
+    let psid = world.start();
+    double.fault(&json!({"kind": "huge-list", "entries": 5000}));
+    world.driver(&["cache", "refresh"]).ok();
+    assert_eq!(psid.status()["entries"], 5001);
+    assert_eq!(
+        world.driver(&["get", "myapp--GENERATED_4999"]).text(),
+        "generated value number 4999"
+    );
+}

@@ -1,0 +1,129 @@
+//! A provider, a network or a client that says nothing: the others go on.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
+use psi_harness::{Config, Double, World, eventually, id, reference};
+
+/// N5: the Python PSI's server had one thread and no timeout: one idle client or one provider that
+/// hung blocked every lookup and the health check.
+#[test]
+fn n5_an_idle_client_and_a_provider_that_hangs_block_nobody_else() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}, "/later": {"HANGS": "2"}}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).timeout("120s"));
+    let _psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    double.clear_log();
+    let idle: Vec<_> = (0..8).map(|_| UnixStream::connect(world.socket()).unwrap()).collect();
+    double.faults(&json!([{"match": {"method": "GET"}, "fault": {"kind": "hang"}}]));
+    thread::scope(|scope| {
+        let hanging = world.driver(&["get", &reference("/later", "HANGS")]);
+        let hanging = scope.spawn(move || hanging.fails(75));
+        // Its directory is listed.
+        double.await_count("GET", "/api/v4/secrets", 1);
+        for _ in 0..3 {
+            assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+            assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+            world.driver(&["health"]).ok();
+            world.driver(&["cache", "status"]).report();
+        }
+        world.driver(&["store"]).id(id(3)).stdin("meanwhile").ok();
+        assert!(!hanging.is_finished(), "all of that was while it hung");
+        assert!(hanging.join().unwrap().contains("in time"));
+    });
+    drop(idle);
+}
+
+/// N17: podman holds a host-wide lock while the driver runs, and curl had no time limit. The driver's
+/// patience ends before the provider's does, and its line tells who was waited for.
+#[test]
+fn n17_a_hanging_provider_does_not_freeze_podman() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).timeout("120s"));
+    let _psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    double.fault(&json!({"kind": "hang"}));
+    let line = world.driver(&["lookup"]).id(id(1)).fails(75);
+    assert!(line.contains("infisical does not answer: it did not answer in time"), "{line}");
+}
+
+/// The network swallows every packet: no refusal, no answer, as behind a broken firewall.
+#[test]
+fn a_black_hole_is_an_outage_and_a_stale_value_is_served() {
+    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).timeout("2s"));
+    let psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    world.driver(&["lookup"]).id(id(1)).ok();
+    psid.terminate();
+    let hole = BlackHole::open();
+    let config = Config::of(&double).timeout("2s").short_lived().to_string();
+    std::fs::write(world.config(), config.replace(double.url(), &hole.url())).unwrap();
+    let psid = world.start();
+    eventually("psid to notice", || {
+        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+        (psid.status()["providers"][0]["up"] == false).then_some(())
+    });
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    let line = world.driver(&["get", &reference("/myapp", "B")]).fails(75);
+    assert!(line.contains("answer from 127.0.0.1:"), "{line}");
+}
+
+/// Stopping must not wait for a client that says nothing, nor for a provider that hangs; and who was
+/// waiting for that answer has it from the next psid.
+#[test]
+fn psid_stops_while_a_client_is_silent_and_a_provider_hangs() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}, "/later": {"B": "2"}}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).timeout("120s"));
+    let psid = world.start();
+    world.driver(&["get", &reference("/myapp", "A")]).ok();
+    double.clear_log();
+    let _idle = UnixStream::connect(world.socket()).unwrap();
+    double.faults(&json!([{"match": {"method": "GET"}, "fault": {"kind": "hang"}}]));
+    thread::scope(|scope| {
+        let hanging = world.driver(&["get", &reference("/later", "B")]);
+        let hanging = scope.spawn(move || hanging.text());
+        double.await_count("GET", "/api/v4/secrets", 1);
+        // Waits for its end far shorter than the provider's 120 s.
+        psid.terminate();
+        double.heal();
+        let _psid = world.start();
+        assert_eq!(hanging.join().unwrap(), "2");
+    });
+}
+
+/// A listening socket whose queue is full: the kernel drops what comes.
+struct BlackHole {
+    listener: TcpListener,
+    _queue: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    fn open() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queue = Vec::new();
+        // A queue of none holds one or two.
+        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+            queue.push(stream);
+            assert!(queue.len() < 100, "the queue has no end");
+        }
+        Self { listener, _queue: queue }
+    }
+
+    fn url(&self) -> String {
+        let address: SocketAddr = self.listener.local_addr().unwrap();
+        format!("http://{address}")
+    }
+}

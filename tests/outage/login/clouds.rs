@@ -1,0 +1,137 @@
+//! Each method, where nothing is wrong.
+
+use std::thread;
+
+use serde_json::json;
+
+use psi_harness::machine::{AWS, AZURE, CLOUDS, GCP, METHODS, Machine};
+use psi_harness::{IDENTITY, reference};
+
+#[test]
+fn each_method_logs_in_once_for_all() {
+    thread::scope(|scope| {
+        for method in METHODS {
+            scope.spawn(move || {
+                let machine = Machine::of(method, &json!({"/myapp": {"A": "1", "B": "2"}}));
+                let world = &machine.world;
+                let psid = world.start();
+                assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+                assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+                assert_eq!(machine.logins(), 1, "{method:?}");
+                assert_eq!(machine.login_bodies()[0]["identityId"], IDENTITY);
+                assert_eq!(psid.degraded(), "");
+            });
+        }
+    });
+}
+
+/// What a cloud gives out is used for one login, and anew for the next one.
+#[test]
+fn an_expired_token_is_replaced_by_another_login() {
+    thread::scope(|scope| {
+        for method in METHODS {
+            scope.spawn(move || {
+                let machine = Machine::of(method, &json!({"/myapp": {"A": "1", "B": "2"}}));
+                let world = &machine.world;
+                let _psid = world.start();
+                world.driver(&["get", &reference("/myapp", "A")]).ok();
+                let asked = machine.metadata_requests();
+                machine.double.advance(2_592_000 + 1);
+                assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+                assert_eq!(machine.logins(), 2, "{method:?}");
+                assert_eq!(machine.metadata_requests(), 2 * asked, "{method:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn two_projects_of_one_identity_share_its_login() {
+    let machine = Machine::of(GCP, &json!({"/myapp": {"A": "1"}}));
+    let mut config = machine.config();
+    config.rest = format!(
+        "[providers.infisical.projects.second]\nid = \"{}\"\nenvironment = \"prod\"\n\
+         [providers.infisical.projects.second.auth]\n{}",
+        psi_harness::PROJECT,
+        config.auth
+    );
+    machine.world.configure(&config);
+    let _psid = machine.world.start();
+    for project in ["myproject", "second"] {
+        let text =
+            json!({"provider": "infisical", "project": project, "path": "/myapp", "key": "A"});
+        assert_eq!(machine.world.driver(&["get", &text.to_string()]).text(), "1");
+    }
+    assert_eq!(machine.logins(), 1);
+}
+
+/// Infisical asks the STS of the region in the signature.
+#[test]
+fn the_region_is_the_config_s_or_the_instance_s() {
+    for (line, region, asked) in
+        [("", "eu-central-1", 1), ("region = \"us-gov-west-1\"\n", "us-gov-west-1", 0)]
+    {
+        let machine = Machine::of(AWS, &json!({"/myapp": {"A": "1"}}));
+        let mut config = machine.config();
+        config.auth += line;
+        machine.world.configure(&config);
+        let _psid = machine.world.start();
+        assert_eq!(machine.world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+        let body = &machine.login_bodies()[0];
+        let members: Vec<&str> = body.as_object().unwrap().keys().map(String::as_str).collect();
+        let expected =
+            ["iamHttpRequestMethod", "iamRequestBody", "iamRequestHeaders", "identityId"];
+        assert_eq!(members, expected);
+        let asked_for_region = machine.double.count("GET", "/latest/meta-data/placement/region");
+        assert_eq!(asked_for_region, asked, "{region}");
+    }
+}
+
+/// IMDSv2: a session of its own for each login, and a short one.
+#[test]
+fn ec2_is_asked_in_a_short_session() {
+    let machine = Machine::of(AWS, &json!({"/myapp": {"A": "1"}}));
+    let _psid = machine.world.start();
+    machine.world.driver(&["get", &reference("/myapp", "A")]).ok();
+    let log = machine.double.log();
+    let open = log.iter().find(|request| request.text("method") == "PUT").unwrap();
+    assert_eq!(open.header("x-aws-ec2-metadata-token-ttl-seconds"), "60");
+    let asked: Vec<_> = log
+        .iter()
+        .filter(|request| request.text("path").starts_with("/latest/meta-data/"))
+        .map(|request| request.header("x-aws-ec2-metadata-token"))
+        .collect();
+    assert!(asked.len() == 3 && asked.iter().all(|token| *token == asked[0]), "{asked:?}");
+}
+
+/// A machine with several managed identities must be told which.
+#[test]
+fn azure_takes_one_of_several_identities() {
+    let machine = Machine::of(AZURE, &json!({"/myapp": {"A": "1"}}));
+    let identity = |id: &str| json!({"clientId": id, "objectId": id});
+    let both = [identity("first"), identity("second")];
+    machine.double.cloud(&json!({"azure": {"identities": both}}));
+    let mut psid = machine.world.start();
+    let lookup = machine.world.driver(&["get", &reference("/myapp", "A")]);
+    let line = lookup.fails(75);
+    assert!(line.contains("invalid_request: Multiple user assigned identities exist"), "{line}");
+    let mut config = machine.config();
+    config.auth += "client_id = \"second\"\n";
+    machine.world.configure(&config);
+    psid.reload();
+    assert_eq!(lookup.text(), "1");
+}
+
+/// The proof of who a host is goes through no proxy, whatever the environment says of Infisical.
+#[test]
+fn a_metadata_service_is_asked_without_a_proxy() {
+    for method in CLOUDS {
+        let machine = Machine::of(method, &json!({"/myapp": {"A": "1"}}));
+        // Port 9 is discard: nothing is there.
+        let _psid = machine.world.psid().env("http_proxy", "http://127.0.0.1:9").start();
+        let line = machine.world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+        assert!(line.contains("infisical is out: no connection to"), "{line}");
+        assert_eq!(machine.logins(), 0);
+        assert!(machine.metadata_requests() > 0);
+    }
+}

@@ -1,0 +1,7 @@
+//! Logins: by what a cloud or a cluster vouches for, and what becomes of those that are refused.
+
+mod clouds;
+mod outages;
+mod refusals;
+mod refused;
+mod service_accounts;

@@ -1,0 +1,131 @@
+//! A metadata service that is out, or something in its place: no proof, hence no login, hence what is
+//! cached is served.
+
+use std::thread;
+
+use serde_json::{Value, json};
+
+use psi_harness::machine::{AWS, AZURE, CLOUDS, GCP, Machine, Method};
+use psi_harness::{eventually, id, reference};
+
+fn kind(kind: &str) -> Value {
+    json!({"kind": kind})
+}
+
+fn status(code: u16) -> Value {
+    json!({"kind": "status", "code": code, "error": "x", "message": "canary-of-a-body"})
+}
+
+#[test]
+fn whatever_becomes_of_the_connection_what_is_cached_is_served() {
+    endure_all(&[
+        (CLOUDS[0], kind("refuse"), "the metadata service: no connection to"),
+        (CLOUDS[1], kind("refuse"), "the metadata service: no connection to"),
+        (CLOUDS[2], kind("refuse"), "the metadata service: no connection to"),
+        // An answer that takes too many hops to EC2's own never comes.
+        (AWS, kind("hang"), "the metadata service: no answer from"),
+        (GCP, kind("reset"), "the metadata service: the connection to"),
+        (AZURE, kind("truncate"), "the metadata service: the connection to"),
+    ]);
+}
+
+#[test]
+fn whatever_it_answers_what_is_cached_is_served() {
+    endure_all(&[
+        (AWS, status(429), "answers 429: it cannot answer now"),
+        (AWS, kind("html-503"), "answers 503: it cannot answer now"),
+        (AWS, status(400), "answers 400: it opens no session (IMDSv2)"),
+        (GCP, status(429), "answers 429: it cannot answer now"),
+        (GCP, status(403), "answers 403: it gives no identity token"),
+        (AZURE, status(410), "answers 410: it cannot answer now"),
+        (AZURE, status(404), "answers 404: x: "),
+        (AZURE, kind("html-404"), "answers 404: it gives no access token"),
+    ]);
+}
+
+#[test]
+fn whatever_answers_in_its_place_what_is_cached_is_served() {
+    let redirect = json!({"kind": "redirect", "location": "http://127.0.0.1:9/", "code": 302});
+    endure_all(&[
+        (AWS, kind("captive-portal"), "answers 200: it opens no session"),
+        (GCP, kind("captive-portal"), "answers 200: it is not Google's metadata server"),
+        (AZURE, kind("captive-portal"), "answers 200: it gives no access token"),
+        (AZURE, kind("garbage-json"), "answers 200: it gives no access token"),
+        (AWS, redirect.clone(), "answers 302: it opens no session"),
+        (GCP, redirect.clone(), "answers 302: it gives no identity token"),
+        (AZURE, redirect, "answers 302: it gives no access token"),
+    ]);
+}
+
+/// Each with a double and a psid of its own, at once: most of it is waiting.
+fn endure_all(faults: &[(Method, Value, &str)]) {
+    thread::scope(|scope| {
+        for (method, fault, words) in faults {
+            let name = format!("{} {}", method.name, fault["kind"]);
+            let endure = move || endure(*method, fault, words);
+            thread::Builder::new().name(name).spawn_scoped(scope, endure).unwrap();
+        }
+    });
+}
+
+fn endure(method: Method, fault: &Value, words: &str) {
+    let machine = Machine::of(method, &json!({"/myapp": {"KNOWN": "1", "UNKNOWN": "2"}}));
+    let world = &machine.world;
+    let psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "KNOWN")).ok();
+    let known = || world.driver(&["lookup"]).id(id(1)).text();
+    assert_eq!(known(), "1");
+    psid.await_generation_after(0);
+    psid.terminate();
+    // A reboot: the access token is gone.
+    machine.metadata_fault(fault);
+    let psid = world.start();
+    assert_eq!(known(), "1");
+    let unknown = world.driver(&["get", &reference("/myapp", "UNKNOWN")]);
+    let line = unknown.fails(75);
+    assert!(
+        line.contains(
+            "the value is not cached, and psid cannot log in to infisical: there is nothing to log in with"
+        ),
+        "{line}"
+    );
+    assert!(line.contains(words), "{line}");
+    assert!(!line.contains("canary-of-a-body"), "{line}");
+    assert_eq!(known(), "1");
+    let degraded = psid.degraded();
+    assert!(degraded.contains(words), "{fault}: {degraded}");
+    // Infisical was not asked: nothing is known against it.
+    assert_eq!(psid.status()["providers"][0]["up"], true);
+    machine.double.heal();
+    eventually("psid to log in", || {
+        let outcome = unknown.run();
+        (outcome.code == 0 && outcome.stdout == b"2").then_some(())
+    });
+    assert_eq!(psid.degraded(), "");
+}
+
+/// An error must not be hotter than success.
+#[test]
+fn a_metadata_service_that_is_out_is_not_hammered() {
+    let folder: serde_json::Map<_, _> =
+        (0..30).map(|number| (format!("K{number}"), json!("v"))).collect();
+    let machine = Machine::of(GCP, &json!({"/myapp": folder}));
+    let _psid = machine.world.start();
+    machine.metadata_fault(&status(500));
+    for number in 0..30 {
+        machine.world.driver(&["get", &reference("/myapp", &format!("K{number}"))]).fails(75);
+    }
+    let asked = machine.metadata_requests();
+    assert!((1..10).contains(&asked), "{asked} requests for 30 lookups");
+    assert_eq!(machine.logins(), 0);
+}
+
+/// A live token is used, whatever becomes of the service that it came from.
+#[test]
+fn a_live_token_needs_no_metadata_service() {
+    let machine = Machine::of(AZURE, &json!({"/myapp": {"A": "1", "B": "2"}}));
+    let _psid = machine.world.start();
+    machine.world.driver(&["get", &reference("/myapp", "A")]).ok();
+    machine.metadata_fault(&kind("refuse"));
+    assert_eq!(machine.world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+}

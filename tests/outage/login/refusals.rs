@@ -1,0 +1,177 @@
+//! A cloud that has nothing to vouch for, and an Infisical that does not take what it is given.
+
+use serde_json::{Value, json};
+
+use psi_harness::machine::{AWS, AZURE, GCP, Machine, Method};
+use psi_harness::{CLIENT_SECRET, id, reference, seed};
+
+fn secrets() -> Value {
+    json!({"/myapp": {"A": "1", "B": "2"}})
+}
+
+#[test]
+fn what_a_machine_lacks_is_named() {
+    for (method, lack, words) in [
+        (
+            AWS,
+            json!({"aws": {"role": null}}),
+            "answers 404: the instance has no IAM role; attach one",
+        ),
+        (
+            AWS,
+            json!({"aws": {"enabled": false}}),
+            "answers 403: it is turned off for this instance",
+        ),
+        (
+            AWS,
+            json!({"aws": {"code": "AssumeRoleUnauthorizedAccess"}}),
+            "it gives no credentials of the instance's role: AssumeRoleUnauthorizedAccess",
+        ),
+        (
+            AWS,
+            json!({"aws": {"region": "no region"}}),
+            "it does not tell the region; set region in the config",
+        ),
+        (
+            GCP,
+            json!({"gcp": {"serviceAccount": null}}),
+            "answers 404: the machine has no service account; attach one",
+        ),
+        (
+            AZURE,
+            json!({"azure": {"identities": []}}),
+            "answers 400: invalid_request: Identity not found",
+        ),
+    ] {
+        let machine = Machine::of(method, &secrets());
+        machine.double.cloud(&lack);
+        let psid = machine.world.start();
+        let line = machine.world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+        assert!(line.contains(words), "{line}");
+        assert!(psid.degraded().contains(words), "{}", psid.degraded());
+        assert_eq!(machine.logins(), 0);
+    }
+}
+
+/// Infisical's own word: this identity may not. That says nothing of a secret.
+#[test]
+fn a_refused_identity_is_no_denial_and_is_not_tried_at_every_lookup() {
+    for (method, settings, words) in [
+        (
+            AWS,
+            json!({"allowedPrincipalArns": "arn:aws:iam::123456789012:role/other"}),
+            "Infisical answers 401 UnauthorizedError: Access denied: AWS principal ARN not allowed.",
+        ),
+        (AWS, json!({"allowedAccountIds": "1"}), "AWS account ID not allowed"),
+        (GCP, json!({"allowedZones": "us-east1-a"}), "GCP zone not allowed"),
+        (AZURE, json!({"allowedServicePrincipalIds": "x"}), "' not allowed"),
+        (
+            AZURE,
+            json!({"resource": "https://vault.azure.net/"}),
+            "Infisical answers 403 TokenError: jwt audience invalid. expected: https://vault.azure.net/",
+        ),
+    ] {
+        let remedy = match method.name {
+            "aws-iam" => "AWS auth in Infisical this role's account id and principal ARN",
+            "gcp" => "GCP auth in Infisical this machine's service account, project and zone",
+            _ => "Azure auth in Infisical this machine's tenant",
+        };
+        let machine = Machine::with_settings(method, &secrets(), &settings);
+        let psid = machine.world.start();
+        for key in ["A", "B", "C"] {
+            let line = machine.world.driver(&["get", &reference("/myapp", key)]).fails(75);
+            assert!(line.contains(words), "{line}");
+            assert!(line.contains(remedy), "{line}");
+            assert!(line.contains("psid tries again in "), "{line}");
+        }
+        assert_eq!(machine.logins(), 1, "{method:?}");
+        assert!(psid.degraded().contains(words), "{}", psid.degraded());
+    }
+}
+
+/// The resource of the config is the audience of the token.
+#[test]
+fn azure_s_resource_is_the_config_s() {
+    let settings = json!({"resource": "https://vault.azure.net/"});
+    let machine = Machine::with_settings(AZURE, &secrets(), &settings);
+    let mut config = machine.config();
+    config.auth += "resource = \"https://vault.azure.net/\"\n";
+    machine.world.configure(&config);
+    let _psid = machine.world.start();
+    assert_eq!(machine.world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+}
+
+/// The identity is there, and does not know the method.
+#[test]
+fn a_method_that_the_identity_has_not_is_named() {
+    for (method, words) in [
+        (AWS, "did you configure AWS auth?"),
+        (GCP, "did you configure GCP auth?"),
+        (AZURE, "did you configure Azure Auth?"),
+    ] {
+        let machine = Machine::launch(method, &seed(&secrets()));
+        let _psid = machine.world.start();
+        let line = machine.world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+        assert!(line.contains("psid cannot log in to infisical"), "{line}");
+        assert!(line.contains(words), "{line}");
+    }
+}
+
+/// To a signature that AWS does not take, Infisical answers with its catch-all, as it does when it is
+/// broken. The other identities must not suffer from that.
+#[test]
+fn a_500_at_such_a_login_is_no_outage_of_infisical() {
+    let revoked = json!({"aws": {"revoked": true}});
+    let expired = json!({"tokens": {"lifetimeSeconds": -1000}});
+    for (method, settings, cloud, words) in [
+        (AWS, "aws", revoked, "check this host's clock and its role"),
+        (GCP, "gcp", expired, "see to the identity's GCP settings"),
+    ] {
+        let machine = with_a_second_identity(method, settings);
+        machine.double.settings(&json!({"gcpRefusal500": true}));
+        machine.double.cloud(&cloud);
+        let psid = machine.world.start();
+        let line = machine.world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+        assert!(line.contains("Infisical answers 500 InternalServerError"), "{line}");
+        assert!(line.contains(words), "{line}");
+        assert_eq!(psid.status()["providers"][0]["up"], true);
+        let other =
+            json!({"provider": "infisical", "project": "second", "path": "/myapp", "key": "B"});
+        assert_eq!(machine.world.driver(&["get", &other.to_string()]).text(), "2");
+        let line = machine.world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+        assert!(line.contains(words), "{line}");
+    }
+}
+
+/// The project `second` is read by universal-auth.
+fn with_a_second_identity(method: Method, settings: &str) -> Machine {
+    let mut infisical = seed(&secrets());
+    infisical["identities"][0]["methods"] = json!({settings: {}});
+    let machine = Machine::launch(method, &infisical);
+    machine.world.give_client_secret(CLIENT_SECRET);
+    let mut config = machine.config();
+    config.rest = format!(
+        "[providers.infisical.projects.second]\nid = \"{}\"\nenvironment = \"prod\"\n\
+         [providers.infisical.projects.second.auth]\nmethod = \"universal-auth\"\n\
+         client_id = \"client\"\nclient_secret_credential = \"infisical-client-secret\"\n",
+        psi_harness::PROJECT
+    );
+    machine.world.configure(&config);
+    machine
+}
+
+/// A refusal costs no cached value at once: like any other, it must be said twice.
+#[test]
+fn a_refused_identity_costs_no_cached_value_at_once() {
+    let machine = Machine::of(GCP, &secrets());
+    let psid = machine.world.start();
+    machine.world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    machine.world.driver(&["lookup"]).id(id(1)).ok();
+    psid.await_generation_after(0);
+    psid.terminate();
+    machine.double.cloud(&json!({"tokens": {"forged": true}}));
+    let psid = machine.world.start();
+    machine.world.driver(&["cache", "refresh"]).run();
+    assert!(psid.degraded().contains("Invalid GCP ID token"), "{}", psid.degraded());
+    assert_eq!(machine.world.driver(&["lookup"]).id(id(1)).text(), "1");
+}

@@ -1,0 +1,200 @@
+//! A refused login says nothing of any secret: what is cached is served, the alarm is loud, the next try is
+//! paced over restarts, and one success brings everything back.
+
+use std::thread;
+
+use serde_json::{Value, json};
+
+use psi_harness::{CLIENT_SECRET, Config, Double, IDENTITY, Psid, World, fault, id, reference};
+
+/// A psid that has served, and written, `A`; its config names `/myapp`.
+fn served(double: &Double) -> (World, Psid) {
+    let world = World::of(double);
+    world.configure(&Config::of(double).workload("myapp", "/myapp", false));
+    let psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    world.driver(&["cache", "refresh"]).ok();
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    psid.await_generation_after(0);
+    (world, psid)
+}
+
+fn secrets() -> Value {
+    json!({"/myapp": {"A": "1", "B": "2"}})
+}
+
+/// Nothing was evicted, nothing is in doubt, and it says why.
+#[track_caller]
+fn is_served_and_alarmed(world: &World, psid: &Psid, words: &str) {
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    let outcome = world.driver(&["cache", "refresh"]).run();
+    assert_eq!(outcome.code, 75, "{}", outcome.stderr);
+    let lines = outcome.stdout_text();
+    assert!(lines.contains(words), "{words}: {lines}");
+    let status = psid.status();
+    assert_eq!((&status["entries"], &status["held_count"]), (&json!(2), &json!(0)), "{status}");
+    assert_eq!(status["providers"][0]["up"], true, "{status}");
+    assert!(psid.degraded().contains(words), "{words}: {}", psid.degraded());
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    let line = world.driver(&["get", &reference("/myapp", "UNKNOWN")]).fails(75);
+    assert!(line.contains("psid cannot log in to infisical"), "{line}");
+    assert!(line.contains(words), "{line}");
+}
+
+#[test]
+fn a_client_secret_that_is_refused_costs_no_cached_value_and_one_login_for_all_restarts() {
+    let double = Double::with(&secrets());
+    let (world, psid) = served(&double);
+    psid.terminate();
+    double.change_client_secret("another-secret");
+    double.clear_log();
+    for _ in 0..4 {
+        let mut psid = world.start();
+        is_served_and_alarmed(
+            &world,
+            &psid,
+            "the login as universal-auth client client was refused",
+        );
+        assert!(psid.degraded().contains("seal a new client secret"), "{}", psid.degraded());
+        assert!(psid.degraded().contains("psid tries again in "), "{}", psid.degraded());
+        psid.reload();
+        is_served_and_alarmed(&world, &psid, "Infisical answers 401");
+        let log = psid.terminate();
+        assert!(log.contains("was refused"), "{log}");
+    }
+    assert_eq!(double.logins(), 1, "whatever restarts, reloads and refreshes");
+    let psid = world.start();
+    let outcome = world.driver(&["cache", "refresh", "--retry"]).run();
+    assert_eq!(outcome.code, 75, "{}", outcome.stderr);
+    assert_eq!(double.logins(), 2, "--retry makes one try");
+    // Another secret need not wait, and brings all back at once.
+    world.give_client_secret("another-secret");
+    world.driver(&["cache", "refresh"]).ok();
+    assert_eq!(double.logins(), 3);
+    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    assert_eq!(psid.status()["degraded"], json!([]));
+    psid.await_log("logged in again as universal-auth client client");
+    // A success ends the memory.
+    psid.terminate();
+    let _psid = world.start();
+    world.driver(&["cache", "refresh"]).ok();
+}
+
+/// Whatever the server has against the login, by whichever status.
+#[test]
+fn each_way_to_refuse_a_login_is_no_word_about_a_secret() {
+    let refusals = [
+        fault::refusal(401, "UnauthorizedError", "Invalid credentials"),
+        fault::refusal(403, "ForbiddenError", "trust binding missing"),
+        fault::refusal(400, "BadRequest", "Identity does not belong to this organization"),
+        fault::refusal(404, "NotFound", "no such auth method"),
+        fault::refusal(422, "ValidationFailure", "no"),
+    ];
+    thread::scope(|scope| {
+        for refusal in &refusals {
+            scope.spawn(move || {
+                let double = Double::with(&secrets());
+                let (world, psid) = served(&double);
+                psid.terminate();
+                double.fault_login(IDENTITY, refusal);
+                double.clear_log();
+                let psid = world.start();
+                let words = refusal["message"].as_str().unwrap();
+                is_served_and_alarmed(&world, &psid, words);
+                assert_eq!(double.logins(), 1, "{refusal}");
+                double.heal();
+                world.driver(&["cache", "refresh", "--retry"]).ok();
+                assert_eq!(psid.status()["degraded"], json!([]), "{refusal}");
+            });
+        }
+    });
+}
+
+/// Locked by whoever knows the client id, or by a rate limit: no process tries before the time is over.
+#[test]
+fn a_locked_identity_and_a_rate_limit_are_waited_out_over_restarts() {
+    for (fault, words) in [
+        (fault::locked(), "temporarily locked"),
+        (fault::too_many(600), "429"),
+        (fault::lock_contended(), "429"),
+    ] {
+        let double = Double::with(&secrets());
+        let (world, psid) = served(&double);
+        psid.terminate();
+        double.fault_login(IDENTITY, &fault);
+        double.clear_log();
+        for _ in 0..3 {
+            let psid = world.start();
+            assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+            let line = world.driver(&["get", &reference("/myapp", "UNKNOWN")]).fails(75);
+            assert!(line.contains(words), "{line}");
+            psid.crash();
+        }
+        assert_eq!(double.logins(), 1, "{words}");
+    }
+}
+
+/// The login is well, or was: the server refuses what it gave.
+#[test]
+fn a_refused_token_is_a_matter_of_the_login() {
+    for (code, error, message) in [
+        (401, "UnauthorizedError", "Identity is not a member of the organization"),
+        (401, "UnauthorizedError", "Identity organization membership is inactive"),
+        (
+            401,
+            "UnauthorizedError",
+            "Identity access token exceeded max age, please re-authenticate",
+        ),
+        (404, "NotFound", "Service token with ID 'x' not found"),
+    ] {
+        let double = Double::with(&secrets());
+        let (world, psid) = served(&double);
+        double.faults(&json!([
+            {"match": {"route": "list"}, "fault": fault::refusal(code, error, message)},
+            {"match": {"route": "get"}, "fault": fault::refusal(code, error, message)},
+        ]));
+        double.clear_log();
+        for _ in 0..3 {
+            is_served_and_alarmed(&world, &psid, message);
+        }
+        assert_eq!(double.logins(), 1, "a new login is tried once: {message}");
+        double.heal();
+        world.driver(&["cache", "refresh"]).ok();
+    }
+}
+
+#[test]
+fn a_deleted_identity_costs_no_cached_value() {
+    let double = Double::with(&secrets());
+    let (world, psid) = served(&double);
+    double.delete_identity(IDENTITY);
+    is_served_and_alarmed(&world, &psid, "Infisical answers 401");
+    psid.terminate();
+    let psid = world.start();
+    is_served_and_alarmed(&world, &psid, "Infisical answers 401");
+}
+
+/// What no server takes is not sent: three refusals lock the identity of the whole fleet.
+#[test]
+fn a_malformed_client_secret_costs_no_login() {
+    let double = Double::with(&secrets());
+    let (world, psid) = served(&double);
+    psid.terminate();
+    double.clear_log();
+    let psid = world.start();
+    for (secret, words) in [
+        (format!("\u{feff}{CLIENT_SECRET}"), "byte order mark"),
+        (format!("\"{CLIENT_SECRET}\""), "is in quotes"),
+        (format!("{CLIENT_SECRET}\n{CLIENT_SECRET}\n"), "more than one line"),
+        (CLIENT_SECRET.chars().flat_map(|c| [c, '\0']).collect(), "contains a NUL byte"),
+        ("\n".to_owned(), "is empty"),
+    ] {
+        world.give_client_secret(&secret);
+        is_served_and_alarmed(&world, &psid, words);
+        assert!(psid.degraded().contains("and was not sent"), "{}", psid.degraded());
+    }
+    assert_eq!(double.logins(), 0);
+    world.give_client_secret(&format!("{CLIENT_SECRET}\n"));
+    world.driver(&["cache", "refresh"]).ok();
+    assert_eq!(psid.status()["degraded"], json!([]));
+}

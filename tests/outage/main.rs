@@ -1,0 +1,17 @@
+//! The provider is out: what is known is served, what is not fails with the cause, and nothing waits
+//! longer than podman's patience.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test ends at the first surprise, and is a program of its own"
+)]
+
+mod drill;
+mod faults;
+mod hangs;
+mod login;
+mod probes;
+mod restarts;
+mod scoped;
+mod staleness;

@@ -1,0 +1,54 @@
+//! psid as a container: the image has all that it takes, and nothing of it is fetched.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use super::{built, succeeds};
+use psi_harness::Podman;
+use psi_harness::{Double, World, eventually, id, reference, repository};
+
+#[test]
+fn psid_serves_the_host_from_a_container_of_the_image() {
+    let mut double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    let podman = Podman::of(&world);
+    let built = built();
+    let mut build = Command::new(repository().join("contrib/container/build.sh"));
+    build.envs(podman.environment()).env("DIST", built.path());
+    succeeds(build);
+
+    for folder in [world.state(), world.run(), world.run_directory()] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    let mut options = Vec::new();
+    for (on_host, inside) in [
+        (world.config().parent().unwrap().to_owned(), "/etc/psi:ro"),
+        (world.state(), "/var/lib/psi"),
+        (world.run(), "/run/psi"),
+        (world.run_directory(), "/run/psid"),
+        (world.credentials(), "/run/credentials/psid:ro"),
+    ] {
+        options.push(format!("--volume={}:{inside}", on_host.display()));
+    }
+    let mut args: Vec<&str> = vec!["run", "--detach", "--name=psid", "--network=host"];
+    args.extend(["--read-only", "--cap-drop=all", "--security-opt=no-new-privileges"]);
+    args.push("--env=CREDENTIALS_DIRECTORY=/run/credentials/psid");
+    args.extend(options.iter().map(String::as_str));
+    args.push("localhost/psi:latest");
+    podman.ok(&args);
+
+    eventually("psid to serve", || (world.driver(&["health"]).run().code == 0).then_some(()));
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    // Sealed under the key that the host's systemd delivered, and there after a restart without Infisical.
+    eventually("the cache to be written", || world.cache().exists().then_some(()));
+    podman.ok(&["stop", "psid"]);
+    double.kill();
+    podman.ok(&["start", "psid"]);
+    eventually("psid to serve", || (world.driver(&["health"]).run().code == 0).then_some(()));
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    podman.ok(&["rm", "--force", "psid"]);
+}

@@ -1,0 +1,97 @@
+//! `make install`: every path, and what of an older installation stays.
+
+use std::fs;
+
+use super::Tree;
+use psi_harness::repository;
+
+const FILES: [&str; 26] = [
+    "0640 /etc/psi/config.toml",
+    "0755 /usr/bin/psi-driver",
+    "0755 /usr/bin/psid",
+    "0644 /usr/lib/systemd/system/psid-creds.socket",
+    "0644 /usr/lib/systemd/system/psid-creds@.service",
+    "0644 /usr/lib/systemd/system/psid.service",
+    "0644 /usr/lib/systemd/system/psid.socket",
+    "0644 /usr/lib/systemd/user/psid.service",
+    "0644 /usr/lib/systemd/user/psid.socket",
+    "0644 /usr/lib/sysusers.d/psi.conf",
+    "0644 /usr/lib/tmpfiles.d/psi.conf",
+    "0644 /usr/share/bash-completion/completions/psi-driver",
+    "0644 /usr/share/doc/psid/CHANGELOG.md",
+    "0644 /usr/share/doc/psid/LICENSE",
+    "0644 /usr/share/doc/psid/README.md",
+    "0644 /usr/share/fish/vendor_completions.d/psi-driver.fish",
+    "0644 /usr/share/polkit-1/rules.d/psi.rules",
+    "0644 /usr/share/psi/apparmor/psid",
+    "0644 /usr/share/psi/selinux/psi.fc",
+    "0644 /usr/share/psi/selinux/psi.if",
+    "0644 /usr/share/psi/selinux/psi.te",
+    "0644 /usr/share/psi/containers.conf.d/50-psi.conf",
+    "0644 /usr/share/psi/psi.toml",
+    "0644 /usr/share/psi/psid.service.d/hsm.conf",
+    "0644 /usr/share/zsh/site-functions/_psi-driver",
+    "0644 /usr/share/man/man8/psid.8",
+];
+
+#[test]
+fn every_file_is_in_its_place() {
+    let tree = Tree::installed("/usr");
+    let mut expected: Vec<String> = FILES.map(str::to_owned).into();
+    for page in fs::read_dir(repository().join("contrib/man")).unwrap() {
+        let name = page.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".1") {
+            expected.push(format!("0644 /usr/share/man/man1/{name}"));
+        }
+    }
+    for document in fs::read_dir(repository().join("contrib/doc")).unwrap() {
+        let name = document.unwrap().file_name().into_string().unwrap();
+        expected.push(format!("0644 /usr/share/doc/psid/contrib/doc/{name}"));
+    }
+    expected.sort_by(|a, b| a[5..].cmp(&b[5..]));
+    assert_eq!(tree.files(), expected);
+}
+
+/// Without a config psi would fail each `podman secret create` of the host: `psi-driver install` is the
+/// admin's word that it is podman's driver.
+#[test]
+fn podman_s_driver_is_not_changed() {
+    let tree = Tree::installed("/usr");
+    assert!(!tree.path("/etc/containers").exists());
+    let shipped = fs::read_to_string(tree.path("/usr/share/psi/containers.conf.d/50-psi.conf"));
+    let contrib = repository().join("contrib/containers.conf.d/50-psi.conf");
+    assert_eq!(shipped.unwrap(), fs::read_to_string(contrib).unwrap());
+}
+
+#[test]
+fn a_second_install_keeps_an_edited_config_and_replaces_the_rest() {
+    let tree = Tree::installed("/usr");
+    let config = tree.path("/etc/psi/config.toml");
+    let unit = tree.path("/usr/lib/systemd/system/psid.service");
+    let installed = fs::read_to_string(&unit).unwrap();
+    fs::write(&config, "[cache]\nenabled = false\n").unwrap();
+    fs::write(&unit, "old").unwrap();
+    let files = tree.files();
+    tree.install();
+    assert_eq!(fs::read_to_string(&config).unwrap(), "[cache]\nenabled = false\n");
+    assert_eq!(fs::read_to_string(&unit).unwrap(), installed);
+    assert_eq!(tree.files(), files);
+}
+
+/// Who builds psi by hand installs it below /usr/local: what names a program names that one.
+#[test]
+fn another_prefix_is_named_wherever_a_program_is() {
+    let tree = Tree::installed("/usr/local");
+    let mut named = 0;
+    for line in tree.files() {
+        let path = &line[5..];
+        let of_programs = path.ends_with(".service") || path.ends_with("/50-psi.conf");
+        if !of_programs {
+            continue;
+        }
+        let text = fs::read_to_string(tree.path(path)).unwrap();
+        assert!(!text.contains("/usr/bin/psi"), "{path}");
+        named += text.matches("/usr/local/bin/psi").count();
+    }
+    assert_eq!(named, 7, "three units, and four commands of podman's");
+}

@@ -1,0 +1,340 @@
+//! `psi-driver gc`
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+use rustix::fs::{CWD, FlockOperation, fcntl_lock, mkfifoat};
+use serde_json::{Value, json};
+
+use psi_harness::Host;
+use psi_harness::{id, reference};
+
+/// Registers ids as podman would, and tells gc that they were in this host's store.
+fn register_and_note(host: &Host, ids: &[(u32, &str)]) {
+    for (number, text) in ids {
+        host.world.driver(&["store"]).id(id(*number)).stdin(text).ok();
+    }
+    let record = host.podman.secrets_folder().join("secrets.json");
+    let before = fs::read_to_string(&record).unwrap();
+    let mut known: Value = serde_json::from_str(&before).unwrap();
+    for (number, _) in ids {
+        let secret = json!({"name": format!("n{number}"), "id": id(*number), "driver": "shell",
+            "driverOptions": {"lookup": "exec psi"}, "createdAt": "2026-01-01T00:00:00Z"});
+        known["secrets"][id(*number)] = secret;
+        known["nameToID"][format!("n{number}")] = json!(id(*number));
+        known["idToName"][id(*number)] = json!(format!("n{number}"));
+    }
+    fs::write(&record, known.to_string()).unwrap();
+    host.driver(&["gc"]).run();
+    fs::write(&record, before).unwrap();
+}
+
+fn registered(host: &Host) -> usize {
+    host.world.driver(&["list"]).text().lines().count()
+}
+
+#[test]
+fn what_its_store_no_longer_has_is_removed_and_can_be_brought_back() {
+    let host = Host::with_myapp(&json!({"A": "1", "B": "2", "C": "3"}));
+    host.set_up(&[]);
+    // As a `rm --ignore` while psid was down leaves it.
+    register_and_note(&host, &[(1, &reference("/myapp", "A")), (2, "a literal")]);
+    let told = host.driver(&["gc", "--dry-run", "--json"]).json();
+    let ids: Vec<_> =
+        told["orphans"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
+    assert_eq!((ids, &told["registered"]), (vec![json!(id(1)), json!(id(2))], &json!(5)));
+    assert_eq!(registered(&host), 5, "a dry run removes nothing");
+    let told = host.driver(&["gc"]).text();
+    assert!(told.contains(&format!("removed {} (n1): infisical key=A", id(1))), "{told}");
+    assert!(told.contains(&format!("removed {} (n2): a literal", id(2))), "{told}");
+    assert_eq!(registered(&host), 3);
+    let listed = host.world.driver(&["restore"]).text();
+    assert!(
+        listed.lines().any(|line| line.starts_with(&id(2)) && line.ends_with(": n2")),
+        "{listed}"
+    );
+    let told = host.driver(&["restore", "--all"]).text();
+    assert!(told.contains(&format!("restored {}: n2; to give it to podman: ", id(2))), "{told}");
+    assert_eq!(host.world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert_eq!(host.world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(host.lookup("myapp--A"), "1");
+    let told = host.driver(&["restore", "--all"]).text();
+    assert!(told.starts_with("nothing was deleted"), "{told}");
+}
+
+/// What came to psid without a podman that anybody saw may be of a store that nobody named.
+#[test]
+fn what_no_store_is_known_to_have_had_is_kept_and_named_without_force() {
+    let host = Host::with_myapp(&json!({"A": "1"}));
+    host.set_up(&[]);
+    host.world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    for _ in 0..2 {
+        let outcome = host.driver(&["gc"]).run();
+        let told = String::from_utf8(outcome.stdout).unwrap();
+        assert_eq!(outcome.code, 1, "{told}{}", outcome.stderr);
+        let line = format!("kept {}: a literal, which only psid has; no store is known", id(1));
+        assert!(told.contains(&line) && told.contains("nothing to remove"), "{told}");
+        assert_eq!(registered(&host), 2);
+    }
+    host.driver(&["gc", "--force"]).ok();
+    assert_eq!(registered(&host), 1);
+}
+
+/// Several podmans may use one psid: another `CONTAINERS_STORAGE_CONF`, a user with a graph root of his own.
+#[test]
+fn what_another_store_has_stays_and_its_own_loss_is_found_from_here() {
+    let host = Host::with_myapp(&json!({"A": "1"}));
+    host.set_up(&[]);
+    let other = psi_harness::Podman::of(&host.world);
+    let theirs = ["one", "two", "three"].map(|name| other.create(name, "a literal"));
+    let root = other.secrets_folder().parent().unwrap().display().to_string();
+    // Nobody named it so far: nothing is proven.
+    assert_eq!(host.driver(&["gc"]).run().code, 1);
+    assert_eq!(registered(&host), 4);
+    let told = host.driver(&["gc", "--store", &root]).text();
+    assert!(told.starts_with("nothing to remove\n") && told.contains(&root), "{told}");
+    // From now on psid has a note of it.
+    let told = host.driver(&["gc"]).text();
+    assert!(told.starts_with("nothing to remove\n") && told.contains(&root), "{told}");
+    let record = other.secrets_folder().join("secrets.json");
+    let mut known: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    known["secrets"].as_object_mut().unwrap().remove(&theirs[0]);
+    fs::write(&record, known.to_string()).unwrap();
+    let told = host.driver(&["gc"]).text();
+    assert!(told.contains(&format!("removed {} (one)", theirs[0])), "{told}");
+    assert_eq!(host.world.driver(&["lookup"]).id(&theirs[1]).text(), "a literal");
+    // It is gone with its disk, and comes back some day.
+    fs::rename(&root, format!("{root}.away")).unwrap();
+    let outcome = host.driver(&["gc"]).run();
+    let told = String::from_utf8(outcome.stdout).unwrap();
+    assert_eq!(outcome.code, 1, "{told}");
+    assert!(
+        told.contains(&format!("not looked at: {root}: it has no record of secrets")),
+        "{told}"
+    );
+    assert_eq!(registered(&host), 3);
+    fs::rename(format!("{root}.away"), &root).unwrap();
+}
+
+/// A store that is empty and was not may have been reset, restored or not mounted.
+#[test]
+fn a_store_that_came_back_empty_or_without_most_removes_nothing() {
+    let host = Host::with_myapp(&json!({"A": "1", "B": "2", "C": "3", "D": "4"}));
+    host.set_up(&[]);
+    host.podman.create("by-hand", "a literal");
+    host.driver(&["gc"]).ok();
+    let record = host.podman.secrets_folder().join("secrets.json");
+    let whole = fs::read_to_string(&record).unwrap();
+    let none = json!({"secrets": {}, "nameToID": {}, "idToName": {}}).to_string();
+    let keeps_all = |args: &[&str]| {
+        let outcome = host.driver(&[&["gc"], args].concat()).run();
+        let told = String::from_utf8(outcome.stdout).unwrap() + &outcome.stderr;
+        assert_ne!(outcome.code, 0, "{told}");
+        assert_eq!(registered(&host), 5, "{told}");
+        told
+    };
+    for args in [&[][..], &["--accept-removals"], &["--remove-plaintext"]] {
+        fs::write(&record, &none).unwrap();
+        let told = keeps_all(args);
+        assert!(told.contains("it has no secret any more"), "{told}");
+        fs::write(&record, "").unwrap();
+        keeps_all(args);
+        fs::remove_file(&record).unwrap();
+        keeps_all(args);
+    }
+    // More than half of it.
+    let mut few: Value = serde_json::from_str(&whole).unwrap();
+    let by_hand = host_id(&whole, "by-hand");
+    few["secrets"].as_object_mut().unwrap().retain(|id, _| *id == by_hand);
+    fs::write(&record, few.to_string()).unwrap();
+    let told = keeps_all(&[]);
+    assert!(
+        told.contains("it lost 4 of the 5 that it had; --accept-removals removes them"),
+        "{told}"
+    );
+    host.driver(&["gc", "--accept-removals"]).ok();
+    assert_eq!(registered(&host), 1);
+    host.driver(&["restore", "--all"]).ok();
+    fs::write(&record, &whole).unwrap();
+    assert!(host.driver(&["gc"]).text().starts_with("nothing to remove\n"));
+    assert_eq!((registered(&host), host.lookup("myapp--D").as_str()), (5, "4"));
+}
+
+fn host_id(record: &str, name: &str) -> String {
+    let record: Value = serde_json::from_str(record).unwrap();
+    record["nameToID"][name].as_str().unwrap().to_owned()
+}
+
+/// There is no way back from this one.
+#[test]
+fn a_value_of_the_file_driver_goes_only_when_psi_serves_the_same() {
+    let host = Host::with_myapp(&json!({"A": "1"}));
+    host.set_up(&[]);
+    let create = |name: &str| {
+        let folder = host.podman.secrets_folder().join("filedriver");
+        let path = format!("--driver-opts=path={}", folder.display());
+        let made = host.podman.run(&["secret", "create", "--driver=file", &path, name, "-"], "old");
+        assert_eq!(made.code, 0, "{}", made.stderr);
+    };
+    create("used");
+    create("unreferenced");
+    let clear = host.podman.secrets_folder().join("filedriver/secretsdata.json");
+    let record = host.podman.secrets_folder().join("secrets.json");
+    let values = || {
+        let values: Value = serde_json::from_slice(&fs::read(&clear).unwrap()).unwrap();
+        values.as_object().unwrap().len()
+    };
+    let whole = fs::read_to_string(&record).unwrap();
+    for nothing in [Some(""), None, Some(r#"{"secrets":{},"nameToID":{},"idToName":{}}"#)] {
+        match nothing {
+            Some(text) => fs::write(&record, text).unwrap(),
+            None => fs::remove_file(&record).unwrap(),
+        }
+        assert_ne!(host.driver(&["gc", "--remove-plaintext"]).run().code, 0);
+        assert_eq!(values(), 2);
+    }
+    let mut one_less: Value = serde_json::from_str(&whole).unwrap();
+    let id = host_id(&whole, "unreferenced");
+    one_less["secrets"].as_object_mut().unwrap().remove(&id);
+    fs::write(&record, one_less.to_string()).unwrap();
+    let outcome = host.driver(&["gc"]).run();
+    let told = String::from_utf8(outcome.stdout).unwrap();
+    assert_eq!((outcome.code, values()), (1, 2), "{told}");
+    assert!(
+        told.contains("kept 1 value in plaintext") && told.contains("--remove-plaintext"),
+        "{told}"
+    );
+    // psid has another value under this id.
+    host.world.driver(&["store"]).id(&id).stdin("another").ok();
+    let outcome = host.driver(&["gc", "--remove-plaintext"]).run();
+    let told = String::from_utf8(outcome.stdout).unwrap();
+    assert!(outcome.code == 1 && told.contains("psi gives another value"), "{told}");
+    assert_eq!(values(), 2);
+    host.world.driver(&["delete", &id]).ok();
+    host.driver(&["gc", "--remove-plaintext"]).run();
+    assert_eq!(values(), 1);
+    host.podman.container(&["--secret=used"], "test \"$(cat /run/secrets/used)\" = old");
+    // The same value under the same id is proof enough.
+    fs::write(&record, &whole).unwrap();
+    let used = host_id(&whole, "used");
+    host.world.driver(&["store"]).id(&used).stdin("old").ok();
+    let mut gone: Value = serde_json::from_str(&whole).unwrap();
+    gone["secrets"].as_object_mut().unwrap().remove(&used);
+    fs::write(&record, gone.to_string()).unwrap();
+    host.driver(&["gc"]).run();
+    assert_eq!(values(), 0);
+}
+
+/// Podman holds no lock between its answers: secrets are made all the while, psi's and the file driver's.
+#[test]
+fn what_is_made_while_gc_looks_is_no_garbage() {
+    let host = Host::with_myapp(&json!({"A": "1"}));
+    host.set_up(&[]);
+    let bin = host.world.folder().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let clear = host.podman.secrets_folder().join("filedriver");
+    // A podman beside which others make secrets, before and after each of its answers.
+    let script = format!(
+        "#!/bin/sh\nPATH='{path}'\n\
+         made() {{ printf hunter2 | podman secret create --driver=file --driver-opts=path={clear} \"$1-file\" -\n\
+         printf literal | podman secret create \"$1-psi\" -; }}\n\
+         made \"before-$$\" >&2\npodman \"$@\"\ncode=$?\nmade \"after-$$\" >&2\nexit $code\n",
+        clear = clear.display(),
+    );
+    fs::write(bin.join("podman"), script).unwrap();
+    fs::set_permissions(bin.join("podman"), fs::Permissions::from_mode(0o755)).unwrap();
+    let told = host.driver(&["gc"]).env("PATH", format!("{}:{path}", bin.display())).text();
+    assert!(told.starts_with("nothing to remove\n"), "{told}");
+    let made: Vec<String> = host.ids().into_keys().filter(|name| name.contains('-')).collect();
+    assert!(made.iter().filter(|name| name.starts_with("after")).count() >= 4, "{made:?}");
+    for name in made.iter().filter(|name| name.ends_with("-file")) {
+        let found = host.podman.container(&[&format!("--secret={name}")], "cp /run/secrets/* /out");
+        assert_eq!(found[name], b"hunter2", "{name}");
+    }
+    for name in made.iter().filter(|name| name.ends_with("-psi")) {
+        assert_eq!(host.lookup(name), "literal", "{name}");
+    }
+}
+
+/// What is in a home is its user's to choose, and gc is root.
+#[test]
+fn nothing_in_a_home_holds_gc_and_what_is_unknown_there_stays() {
+    let host = Host::with_myapp(&json!({"A": "1"}));
+    host.set_up(&[]);
+    host.world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    host.world.driver(&["store"]).id(id(2)).stdin("theirs").ok();
+    let home = host.world.folder().join("home");
+    let secrets = home.join(".local/share/containers/storage/secrets");
+    let (record, lock) = (secrets.join("secrets.json"), secrets.join("secrets.lock"));
+    fs::create_dir_all(&secrets).unwrap();
+    let passwd = host.world.folder().join("passwd");
+    fs::write(&passwd, format!("root:x:0:0::/root:/bin/sh\na:x:1:1::{}:\n", home.display()))
+        .unwrap();
+    let script = format!("mount --bind {} /etc/passwd && exec \"$@\"", passwd.display());
+    let script = format!("exec unshare --mount sh -c '{script}' sh \"$@\"");
+    let gc = |args: &[&str]| host.driver(&[&["gc"], args].concat()).through_shell(&script);
+    let known = json!({"secrets": {id(2): {}}}).to_string();
+    let is_left_out = |why: &str| {
+        let outcome = gc(&[]);
+        let told = String::from_utf8(outcome.stdout).unwrap();
+        assert_eq!(outcome.code, 1, "{told}");
+        let line = format!("not looked at: {}: ", secrets.parent().unwrap().display());
+        assert!(told.contains(&line) && told.contains(why), "{told}");
+        assert_eq!(host.world.driver(&["list"]).text().lines().count(), 3, "{told}");
+        fs::remove_file(&record).unwrap();
+        fs::remove_file(&lock).unwrap();
+    };
+
+    fs::write(&lock, "").unwrap();
+    mkfifoat(CWD, &record, 0o600.into()).unwrap();
+    is_left_out("secrets.json is not a regular file");
+    fs::write(&lock, "").unwrap();
+    symlink("/dev/zero", &record).unwrap();
+    is_left_out("secrets.json is a symbolic link");
+    fs::write(&record, &known).unwrap();
+    mkfifoat(CWD, &lock, 0o600.into()).unwrap();
+    is_left_out("secrets.lock is not a regular file");
+    fs::write(&record, "{").unwrap();
+    fs::write(&lock, "").unwrap();
+    is_left_out("EOF while parsing");
+    fs::write(&record, &known).unwrap();
+    fs::write(&lock, "").unwrap();
+    chown(&record, Some(1), None).unwrap();
+    is_left_out("secrets.json belongs to another user than its directory");
+    fs::write(&lock, "").unwrap();
+    fs::File::create(&record).unwrap().set_len((8 << 20) + 1).unwrap();
+    is_left_out("secrets.json is larger than");
+    fs::write(&record, &known).unwrap();
+    let held = fs::File::create(&lock).unwrap();
+    fcntl_lock(&held, FlockOperation::LockExclusive).unwrap();
+    is_left_out("has held secrets.lock for 5 s");
+    drop(held);
+
+    // A link of the user's.
+    fs::write(&record, &known).unwrap();
+    fs::write(&lock, "").unwrap();
+    let local = home.join(".local");
+    chown(&home, Some(1), None).unwrap();
+    fs::rename(&local, home.join("elsewhere")).unwrap();
+    symlink("elsewhere", &local).unwrap();
+    let told = String::from_utf8(gc(&[]).stdout).unwrap();
+    assert!(told.contains(".local is a symbolic link"), "{told}");
+    assert_eq!(registered(&host), 3);
+
+    // Read as it is: what it has is known, and what it loses later is proven to be unused.
+    fs::remove_file(&local).unwrap();
+    fs::rename(home.join("elsewhere"), &local).unwrap();
+    chown(&home, Some(0), None).unwrap();
+    let two = json!({"secrets": {id(1): {"name": "one"}, id(2): {"name": "two"}}}).to_string();
+    fs::write(&record, &two).unwrap();
+    let outcome = gc(&[]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    fs::write(&record, &known).unwrap();
+    assert_eq!(gc(&[]).code, 0);
+    host.world.driver(&["lookup"]).id(id(1)).fails(66);
+    assert_eq!(host.world.driver(&["lookup"]).id(id(2)).text(), "theirs");
+    fs::write(&record, "{").unwrap();
+    assert_eq!(gc(&[]).code, 1);
+    assert_eq!(host.world.driver(&["lookup"]).id(id(2)).text(), "theirs");
+}

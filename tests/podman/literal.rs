@@ -1,0 +1,57 @@
+//! `psi-driver add NAME --literal`, and what is done by hand about single secrets.
+
+use serde_json::json;
+
+use psi_harness::Host;
+use psi_harness::program;
+
+/// It would be a reference, or be refused as a mistaken one.
+#[test]
+fn a_literal_that_looks_like_a_reference_is_added_as_it_is() {
+    let host = Host::with_myapp(&json!({"A": "1"}));
+    host.set_up(&[]);
+    let driver = program("psi-driver").display().to_string();
+    let add = |name: &str| host.driver(&["add", name, "--literal", "--program", &driver]);
+    let texts = [
+        r#"{"provider":"infisical","project":"myproject","path":"/myapp","key":"A"}"#,
+        r#"{"provider":"infisicl","key":"A"}"#,
+        "{'provider':'infisical'}",
+        "hunter2\n",
+    ];
+    for (number, text) in texts.iter().enumerate() {
+        let name = format!("literal-{number}");
+        let told = add(&name).stdin(text).text();
+        assert_eq!(told, format!("podman secret {name} is a literal, sealed by psid\n"));
+        assert_eq!(host.lookup(&name), *text);
+        let options = host.podman.driver_options(&name);
+        assert_eq!(options["store"], format!("exec {driver} store --literal"));
+        assert_eq!(options["lookup"], format!("exec {driver} lookup"));
+    }
+    // Its commands are as they should be.
+    host.dry_run(0);
+    let id = &host.ids()["literal-0"];
+    host.podman.ok(&["secret", "rm", "literal-0"]);
+    let listed = host.world.driver(&["restore"]).text();
+    assert!(listed.starts_with(id.as_str()) && listed.ends_with(": literal-0\n"), "{listed}");
+    let line = add("a/b").stdin("x").fails(65);
+    assert!(line.contains("comma, a slash or an equals sign"), "{line}");
+    add("empty").fails(65);
+    assert_eq!(host.driver(&["add", "n"]).run().code, 2);
+}
+
+#[test]
+fn an_id_is_deleted_by_hand_and_brought_back() {
+    let host = Host::with_myapp(&json!({}));
+    let id = host.podman.create("by-hand", "a literal");
+    for args in [&["delete", id.as_str()][..], &["delete", id.as_str(), "--force"]] {
+        host.world.driver(args).ok();
+        host.world.driver(&["lookup"]).id(&id).fails(66);
+        let told = host.driver(&["restore", &id]).text();
+        assert_eq!(told, "restored; podman still has it, as by-hand\n");
+        assert_eq!(host.lookup("by-hand"), "a literal");
+    }
+    let line = host.world.driver(&["delete", "../etc"]).fails(65);
+    assert!(line.contains("psi-driver list"), "{line}");
+    host.world.driver(&["delete", "--force"]).run();
+    assert_eq!(host.lookup("by-hand"), "a literal");
+}

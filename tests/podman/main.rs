@@ -1,0 +1,18 @@
+//! Real podman, real containers: what psi is for.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test ends at the first surprise, and is a program of its own"
+)]
+
+mod from_python;
+mod gc;
+mod job;
+mod lifecycle;
+mod literal;
+mod locks;
+mod migrate;
+mod running;
+mod sealed;
+mod setup;

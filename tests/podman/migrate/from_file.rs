@@ -1,0 +1,285 @@
+//! From podman's file driver.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::json;
+
+use super::{migrate, migrated, names};
+use crate::setup::writes::Writes;
+use psi_harness::folder_holds;
+use psi_harness::{Host, workload};
+
+/// A secret of the file driver, as podman makes one without psi.
+#[track_caller]
+fn create(host: &Host, name: &str, value: &[u8]) {
+    // In the folder that it has without any option.
+    let path = format!("path={}", host.podman.secrets_folder().join("filedriver").display());
+    let create = ["secret", "create", "--driver=file", "--driver-opts", &path, name, "-"];
+    let outcome = host.podman.run(&create, value);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+}
+
+fn values() -> Vec<(String, Vec<u8>)> {
+    let odd: [&[u8]; 5] = [
+        b"hunter2-plain",
+        b"line\r\nline\n\n",
+        b"a\0\xff\xfe",
+        b"{\"provider\":\"infisical\"}",
+        b" ",
+    ];
+    let mut all: Vec<Vec<u8>> = odd.iter().map(|value| value.to_vec()).collect();
+    all.push((0..511_999_u32).map(|byte| byte as u8).collect());
+    all.into_iter().enumerate().map(|(number, value)| (format!("s{number}"), value)).collect()
+}
+
+/// What podman's lookup command gives.
+#[track_caller]
+fn looked_up(host: &Host, name: &str) -> Vec<u8> {
+    let options = host.podman.driver_options(name);
+    let outcome = host.podman.as_podman(&options["lookup"], &host.ids()[name], b"");
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{name}");
+    outcome.stdout
+}
+
+#[test]
+fn every_value_is_psi_s_afterwards_by_its_id_and_name_and_byte_for_byte() {
+    let host = Host::with_myapp(&json!({}));
+    let values = values();
+    for (name, value) in &values {
+        create(&host, name, value);
+    }
+    let ids = host.ids();
+    let secrets = host.podman.secrets_folder();
+    let (record, clear) =
+        (secrets.join("secrets.json"), secrets.join("filedriver/secretsdata.json"));
+    let before = (fs::read(&record).unwrap(), fs::read(&clear).unwrap());
+
+    let told = migrated(&host, "file", &["--dry-run"]);
+    assert_eq!(names(&told).len(), values.len(), "{told}");
+    assert_eq!((fs::read(&record).unwrap(), fs::read(&clear).unwrap()), before);
+    assert_eq!(host.world.driver(&["list"]).text(), "", "a dry run registers nothing");
+
+    let writes = Writes::of(&host);
+    let told = migrated(&host, "file", &[]);
+    assert_eq!(names(&told).len(), values.len(), "{told}");
+    assert_eq!(writes.count(), 1, "one for all");
+    assert!(told["moved"].as_array().unwrap().iter().all(|one| one["compared"] == true), "{told}");
+    assert_eq!(host.ids(), ids, "ids and names are as they were");
+    for (name, value) in &values {
+        assert_eq!(&looked_up(&host, name), value, "{name}");
+    }
+    assert_eq!(fs::read(&clear).unwrap(), before.1, "nothing in clear goes without a word");
+    let container: Vec<String> =
+        values.iter().map(|(name, _)| format!("--secret={name}")).collect();
+    let container: Vec<&str> = container.iter().map(String::as_str).collect();
+    let found = host.podman.container(&container, "cp /run/secrets/* /out");
+    for (name, value) in &values {
+        assert_eq!(&found[name], value, "{name}");
+    }
+
+    let written = host.record();
+    let text = migrate(&host, "file", &["--dry-run", "--remove-plaintext"]).text();
+    assert!(text.contains("would remove 6 values in clear"), "{text}");
+    let text = migrate(&host, "file", &["--remove-plaintext"]).text();
+    assert!(text.contains("removed 6 values in clear"), "{text}");
+    assert_eq!(host.record(), written, "what is done already is not done again");
+    assert_eq!(folder_holds(&secrets, b"hunter2-plain"), None);
+    assert_eq!(folder_holds(&secrets, b"aHVudGVyMi1wbGFpbg"), None, "in base64");
+    for (name, value) in &values {
+        assert_eq!(&looked_up(&host, name), value, "{name}");
+    }
+    assert_eq!(migrated(&host, "file", &[])["plaintext"][0]["served"], json!([]));
+}
+
+/// Containers start all the while with a secret that is being moved, and with one that was.
+#[test]
+fn no_container_misses_a_secret_while_it_is_moved() {
+    let host = Host::with_myapp(&json!({}));
+    let names: Vec<String> = (0..12).map(|number| format!("s{number}")).collect();
+    for name in &names {
+        create(&host, name, format!("value of {name}").as_bytes());
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let podman = &host.podman;
+        let starts = scope.spawn(|| {
+            let mut starts = 0;
+            while !done.load(Ordering::Relaxed) {
+                let secrets = ["--secret=s0", "--secret=s5", "--secret=s11,type=env,target=E"];
+                let found =
+                    podman.container(&secrets, "cp /run/secrets/* /out; printf %s \"$E\" >/out/e");
+                assert_eq!(found["s0"], b"value of s0");
+                assert_eq!(found["s5"], b"value of s5");
+                assert_eq!(found["e"], b"value of s11");
+                starts += 1;
+            }
+            starts
+        });
+        for name in &names {
+            assert_eq!(super::names(&migrated(&host, "file", &[name])), [name.as_str()]);
+        }
+        done.store(true, Ordering::Relaxed);
+        println!("{} starts while 12 secrets were moved", starts.join().unwrap());
+    });
+}
+
+/// Interrupted anywhere, a second run does the rest; what psid has in another form stays as it is.
+#[test]
+fn a_second_run_goes_on_where_the_first_one_ended() {
+    let host = Host::with_myapp(&json!({}));
+    for name in ["a", "b", "c"] {
+        create(&host, name, name.as_bytes());
+    }
+    let ids = host.ids();
+    // As a first run that ended before podman's record was written leaves it.
+    host.world.driver(&["store", "--literal"]).id(&ids["a"]).stdin("a").ok();
+    host.world.driver(&["store", "--literal"]).id(&ids["b"]).stdin("another").ok();
+    let outcome = migrate(&host, "file", &[]).run();
+    let told = String::from_utf8(outcome.stdout).unwrap();
+    assert_eq!(outcome.code, 65, "{told}");
+    assert!(told.contains("moved a: registered by a former run\n"), "{told}");
+    assert!(told.contains("left b: psi gives another value than the old store"), "{told}");
+    assert!(told.contains("moved c: a literal, sealed by psid\n"), "{told}");
+    // What was left is where it was.
+    assert_eq!(host.podman.container(&["--secret=b"], "cp /run/secrets/* /out")["b"], b"b");
+    assert_eq!((looked_up(&host, "a"), looked_up(&host, "c")), (b"a".to_vec(), b"c".to_vec()));
+    host.world.driver(&["delete"]).id(&ids["b"]).ok();
+    assert_eq!(names(&migrated(&host, "file", &[])), ["b"]);
+    assert!(
+        migrate(&host, "file", &[])
+            .text()
+            .starts_with("podman's file driver has nothing to move\n")
+    );
+}
+
+/// A workload's secret whose value the provider has just the same follows the provider from then on; a setup
+/// has nothing to say against it.
+#[test]
+fn a_value_that_the_provider_has_too_becomes_a_reference() {
+    let host = Host::of(
+        &json!({"/myapp": {"SAME": "1", "OTHER": "new"}}),
+        &workload("myapp", &[("/myapp", false)]),
+    );
+    create(&host, "myapp--SAME", b"1");
+    create(&host, "myapp--OTHER", b"old");
+    let told = migrated(&host, "file", &[]);
+    let to = |number: usize| told["moved"][number]["to"].as_str().unwrap().to_owned();
+    assert_eq!(
+        (to(0), told["moved"][0]["name"].as_str()),
+        ("a literal, sealed by psid".into(), Some("myapp--OTHER"))
+    );
+    assert!(to(1).starts_with("a reference to myproject:/myapp"), "{told}");
+    assert_eq!(
+        (looked_up(&host, "myapp--SAME"), looked_up(&host, "myapp--OTHER")),
+        (b"1".to_vec(), b"old".to_vec())
+    );
+    let outcome = host.setup(&[]).run();
+    let told = String::from_utf8(outcome.stdout).unwrap();
+    assert!(told.contains("1 unchanged") && told.contains("myapp--OTHER is a literal"), "{told}");
+}
+
+/// Without a key, without psid, or with a psi-driver that is not there: podman's record stays.
+#[test]
+fn what_would_not_resolve_is_not_moved() {
+    let mut host = Host::with_myapp(&json!({}));
+    create(&host, "a", b"1");
+    let written = host.record();
+    let nowhere =
+        host.driver(&["migrate", "--from", "file", "--program", "/opt/psi/psi-driver"]).run();
+    let told = String::from_utf8(nowhere.stdout).unwrap();
+    assert_eq!(nowhere.code, 65);
+    assert!(told.contains("left a: it does not resolve through psi: "), "{told}");
+    assert!(migrate(&host, "file", &["b"]).fails(66).contains("podman has no secret b"));
+    host.stop_psid();
+    migrate(&host, "file", &[]).fails(69);
+    host.world.configure(&psi_harness::Config::of(&host.double).without_backend());
+    host.start_psid();
+    let line = migrate(&host, "file", &[]).fails(65);
+    assert!(line.contains("psid has no key to seal values with; set backend"), "{line}");
+    assert_eq!(host.record(), written);
+}
+
+/// Facts of podman: `create --replace` leaves the old value in clear. Once the secret is psi's, gc takes it away
+/// when psi serves the same, and only then.
+#[test]
+fn a_value_in_clear_that_psi_does_not_serve_is_kept() {
+    let host = Host::with_myapp(&json!({}));
+    create(&host, "a", b"hunter2-a");
+    create(&host, "b", b"hunter2-b");
+    let ids = host.ids();
+    migrated(&host, "file", &[]);
+    host.world.driver(&["delete"]).id(&ids["b"]).ok();
+    let outcome = migrate(&host, "file", &["--remove-plaintext"]).run();
+    let told = String::from_utf8(outcome.stdout).unwrap();
+    assert_eq!(outcome.code, 65, "{told}");
+    assert!(
+        told.contains("removed 1 values in clear") && told.contains("left b in clear in"),
+        "{told}"
+    );
+    let outcome = host.driver(&["gc", "--remove-plaintext"]).run();
+    let told = String::from_utf8(outcome.stdout).unwrap();
+    assert!(outcome.code == 1 && told.contains("kept the value in plaintext of b"), "{told}");
+    assert!(folder_holds(&host.podman.secrets_folder(), b"aHVudGVyMi1i").is_some());
+    let told = host.driver(&["restore", &ids["b"]]).text();
+    assert_eq!(told, "restored; podman still has it, as b\n");
+    let told = host.driver(&["gc"]).text();
+    assert!(told.contains("removed 1 value in plaintext"), "{told}");
+    assert_eq!(folder_holds(&host.podman.secrets_folder(), b"aHVudGVyMi1i"), None);
+}
+
+/// The driver option `path=` names another folder, and podman's record forgets it when the secret becomes psi's.
+#[test]
+fn values_in_clear_in_another_folder_are_not_forgotten() {
+    let host = Host::with_myapp(&json!({}));
+    let elsewhere = host.world.folder().join("elsewhere");
+    let clear = elsewhere.join("secretsdata.json");
+    let create_there = |name: &str, value: &[u8]| {
+        let path = format!("path={}", elsewhere.display());
+        let create = ["secret", "create", "--driver=file", "--driver-opts", &path, name, "-"];
+        assert_eq!(host.podman.run(&create, value).code, 0);
+    };
+    let in_clear = || fs::read_to_string(&clear).unwrap();
+    create(&host, "a", b"hunter2-a");
+    create_there("b", b"hunter2-b");
+    let told = migrate(&host, "file", &["--remove-plaintext"]).text();
+    assert!(
+        told.contains(&format!("removed 1 values in clear from {}", clear.display())),
+        "{told}"
+    );
+    assert_eq!((in_clear().as_str(), looked_up(&host, "b")), ("{}", b"hunter2-b".to_vec()));
+    assert_eq!(folder_holds(&host.podman.secrets_folder(), b"aHVudGVyMi"), None);
+
+    // Later, and by the hint alone.
+    create_there("c", b"hunter2-c");
+    create_there("d", b"hunter2-d");
+    let told = migrate(&host, "file", &["c"]).text();
+    let hint = format!("--remove-plaintext --plaintext {}\n", elsewhere.display());
+    assert!(told.ends_with(&hint), "{told}");
+    migrate(&host, "file", &["d"]).ok();
+    let args: Vec<&str> = hint.trim_end().split(' ').collect();
+    let told = migrate(&host, "file", &args).text();
+    assert!(
+        told.contains(&format!("removed 2 values in clear from {}", clear.display())),
+        "{told}"
+    );
+    assert_eq!((in_clear().as_str(), looked_up(&host, "c")), ("{}", b"hunter2-c".to_vec()));
+}
+
+/// Other users see every argument and, as root, every environment.
+#[test]
+fn no_value_is_in_an_argument_an_environment_or_a_word() {
+    let host = Host::with_myapp(&json!({}));
+    create(&host, "a", b"hunter2-plain");
+    let trace = host.world.folder().join("trace");
+    let strace =
+        format!("exec strace -f -v -s 4096 -e trace=execve,execveat -o {} \"$@\"", trace.display());
+    let outcome = migrate(&host, "file", &["--remove-plaintext"]).through_shell(&strace);
+    let told = String::from_utf8(outcome.stdout).unwrap() + &outcome.stderr;
+    assert_eq!(outcome.code, 0, "{told}");
+    let trace = fs::read_to_string(trace).unwrap();
+    assert!(trace.contains("psi-driver lookup"), "{trace}");
+    for secret in ["hunter2", "aHVudGVyMi1wbGFpbg"] {
+        assert!(!trace.contains(secret) && !told.contains(secret), "{trace}{told}");
+    }
+}

@@ -1,0 +1,162 @@
+//! From the Python PSI: podman's secrets call it by curl, with its token, over its unix socket.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use serde_json::json;
+
+use super::{migrate, migrated, names};
+use psi_harness::Host;
+use psi_harness::python_psi::{adopt, cached, leave_in, world_in_an_outage};
+use psi_harness::{folder_holds, reference};
+
+/// Its server: `GET /lookup/ID` by the values that it has. It is gone with the test's process.
+fn serve(socket: &Path, values: BTreeMap<String, Vec<u8>>) {
+    let listener = UnixListener::bind(socket).unwrap();
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut request = BufReader::new(&connection).lines().map_while(Result::ok);
+            let first = request.next().unwrap_or_default();
+            let authorised = request
+                .take_while(|line| !line.is_empty())
+                .any(|line| line.contains("Bearer hunter2-token"));
+            let id = first.split(' ').nth(1).and_then(|path| path.strip_prefix("/lookup/"));
+            let answer = match id.and_then(|id| values.get(id)).filter(|_| authorised) {
+                Some(value) => [b"HTTP/1.0 200 OK\r\n\r\n", value.as_slice()].concat(),
+                None => b"HTTP/1.0 404 Not Found\r\n\r\n".to_vec(),
+            };
+            let _ = connection.write_all(&answer);
+        }
+    });
+}
+
+/// The options that it writes into each secret (unitgen.py of its last version).
+fn options(socket: &Path) -> String {
+    let curl = format!(
+        "curl -sf --unix-socket {} -H 'Authorization: Bearer hunter2-token' http://localhost",
+        socket.display()
+    );
+    let id = "$SECRET_ID";
+    format!(
+        "lookup={curl}/lookup/{id},store=cat >/dev/null,delete={curl}/delete/{id},list={curl}/list"
+    )
+}
+
+/// Podman secrets of the Python PSI's, whose mappings lie in a folder; by name, with their values.
+fn python_host(host: &Host, state: &Path, socket: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut by_id = BTreeMap::new();
+    let mut by_name = BTreeMap::new();
+    for (number, (old, value)) in cached().into_iter().enumerate() {
+        let name = format!("app--{number}");
+        let create =
+            ["secret", "create", "--driver=shell", "--driver-opts", &options(socket), &name, "-"];
+        let outcome = host.podman.run(&create, "x");
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        // Podman gave it an id of its own: the mapping goes with it.
+        let id = host.ids()[&name].clone();
+        fs::rename(state.join(&old), state.join(&id)).unwrap();
+        by_id.insert(id, value.clone());
+        by_name.insert(name, value);
+    }
+    serve(socket, by_id);
+    by_name
+}
+
+fn assert_all_are_served(host: &Host, values: &BTreeMap<String, Vec<u8>>) {
+    for (name, value) in values {
+        let options = host.podman.driver_options(name);
+        assert!(options["lookup"].ends_with("psi-driver lookup"), "{options:?}");
+        let outcome = host.podman.as_podman(&options["lookup"], &host.ids()[name], b"");
+        assert_eq!((outcome.code, &outcome.stdout), (0, value), "{name}: {}", outcome.stderr);
+    }
+}
+
+/// A host of the Python PSI's in an outage: its state was taken over by command, and podman still calls curl.
+fn host_in_an_outage() -> (Host, PathBuf, BTreeMap<String, Vec<u8>>) {
+    let world = world_in_an_outage();
+    let state = world.state();
+    leave_in(&state, "cache-tpm.enc");
+    let mut host = Host::around(world);
+    let socket = host.world.run().join("python.sock");
+    let values = python_host(&host, &state, &socket);
+    adopt(&host.world, &[state.to_str().unwrap()]).ok();
+    host.start_psid();
+    (host, socket, values)
+}
+
+/// PR #29, the other way round: by the ids that podman has, not by names.
+#[test]
+fn pr29_podman_s_own_ids_resolve_through_psi_before_a_secret_is_handed_over() {
+    let (host, _, values) = host_in_an_outage();
+    let ids = host.ids();
+    let told = migrated(&host, "psi", &["--dry-run"]);
+    assert_eq!(names(&told).len(), values.len(), "{told}");
+    let told = migrated(&host, "psi", &[]);
+    assert_eq!(names(&told).len(), values.len(), "{told}");
+    assert!(told["moved"].as_array().unwrap().iter().all(|one| one["compared"] == true), "{told}");
+    assert_eq!(host.ids(), ids);
+    assert_all_are_served(&host, &values);
+    assert_eq!(folder_holds(&host.podman.secrets_folder(), b"hunter2-token"), None, "N9");
+    let told = migrate(&host, "psi", &[]).text();
+    assert_eq!(told, "no secret runs another psi's commands\n");
+}
+
+/// The Python PSI's folder is elsewhere, and it is stopped: each mapping is registered under podman's id.
+#[test]
+fn mappings_of_another_folder_are_registered() {
+    let mut host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
+    let old = host.world.folder().join("old-psi");
+    fs::create_dir(&old).unwrap();
+    let nobody = host.world.run().join("nobody.sock");
+    for name in ["A", "B"] {
+        let create =
+            ["secret", "create", "--driver=shell", "--driver-opts", &options(&nobody), name, "-"];
+        assert_eq!(host.podman.run(&create, "x").code, 0);
+    }
+    let ids = host.ids();
+    fs::write(old.join(&ids["A"]), reference("/myapp", "A")).unwrap();
+    let outcome = migrate(&host, "psi", &["--state", old.to_str().unwrap()]).run();
+    let told = String::from_utf8(outcome.stdout).unwrap();
+    assert_eq!(outcome.code, 65, "{told}");
+    assert!(
+        told.contains("moved A: the mapping in ") && told.contains("the old store does not answer"),
+        "{told}"
+    );
+    assert!(told.contains("left B: psid does not know it, and "), "{told}");
+    assert_eq!(host.lookup("A"), "1");
+    assert!(host.podman.driver_options("B")["lookup"].starts_with("curl"));
+    fs::write(old.join(&ids["B"]), reference("/myapp", "B")).unwrap();
+    // With psid down, nothing changes.
+    host.stop_psid();
+    migrate(&host, "psi", &["--state", old.to_str().unwrap()]).fails(69);
+    host.start_psid();
+    assert_eq!(names(&migrated(&host, "psi", &["--state", old.to_str().unwrap()])), ["B"]);
+    assert_eq!(host.lookup("B"), "2");
+}
+
+/// Which of two values is right is the admin's to say.
+#[test]
+fn a_secret_whose_old_value_differs_stays() {
+    let host = Host::with_myapp(&json!({"A": "new"}));
+    let socket = host.world.run().join("python.sock");
+    let create =
+        ["secret", "create", "--driver=shell", "--driver-opts", &options(&socket), "A", "-"];
+    assert_eq!(host.podman.run(&create, "x").code, 0);
+    let id = host.ids()["A"].clone();
+    serve(&socket, BTreeMap::from([(id.clone(), b"old".to_vec())]));
+    host.world.driver(&["store"]).id(&id).stdin(reference("/myapp", "A")).ok();
+    let outcome = migrate(&host, "psi", &[]).run();
+    let told = String::from_utf8(outcome.stdout).unwrap();
+    assert_eq!(outcome.code, 65, "{told}");
+    assert!(told.contains("left A: psi gives another value than the old store"), "{told}");
+    assert!(!told.contains("hunter2-token"), "{told}");
+    assert!(host.podman.driver_options("A")["lookup"].starts_with("curl"));
+    host.double.put("/myapp", "A", "old");
+    host.world.driver(&["cache", "refresh"]).ok();
+    assert_eq!(names(&migrated(&host, "psi", &[])), ["A"]);
+}

@@ -1,0 +1,159 @@
+//! Containers that run already: podman resolves a variable's secret again at each exec and at each
+//! healthcheck, and a lookup that fails then can end a healthy container.
+
+use std::os::unix::net::UnixListener;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::json;
+
+use psi_harness::{Double, LIMIT, World, eventually, reference};
+use psi_harness::{IMAGE, Podman};
+
+const VALUE: &str = "db.example";
+/// Succeeds where the variable is what it should be.
+const CHECK: &str = "test \"$HOST\" = db.example";
+
+/// A container whose variable HOST is a secret, and that sleeps.
+#[track_caller]
+fn start_sleeper(podman: &Podman) {
+    podman.create("host", reference("/myapp", "DB_HOST"));
+    let secret = "--secret=host,type=env,target=HOST";
+    let check = format!("--health-cmd={CHECK}");
+    // Nothing runs the checks by itself: that would take systemd.
+    let args = ["run", "-d", "--name=app", secret, &check, "--health-interval=disable", IMAGE];
+    podman.ok(&[&args[..], &["sleep", "1000"]].concat());
+}
+
+#[track_caller]
+fn exec(podman: &Podman) {
+    podman.ok(&["exec", "app", "sh", "-c", CHECK]);
+}
+
+#[track_caller]
+fn check_health(podman: &Podman) {
+    podman.ok(&["healthcheck", "run", "app"]);
+}
+
+fn world() -> (Double, World) {
+    let double = Double::with(&json!({"/myapp": {"DB_HOST": VALUE}}));
+    let world = World::of(&double);
+    (double, world)
+}
+
+#[test]
+fn exec_and_healthcheck_are_served_from_ram() {
+    let (mut double, world) = world();
+    let psid = world.start();
+    let podman = Podman::of(&world);
+    start_sleeper(&podman);
+    double.clear_log();
+    let hits = || psid.status()["hits"].as_u64().unwrap();
+    let before = hits();
+    exec(&podman);
+    assert_eq!(hits(), before + 1, "podman resolves the secret again");
+    check_health(&podman);
+    assert_eq!(hits(), before + 2, "podman resolves the secret again");
+    assert_eq!(double.log().len(), 0);
+    double.kill();
+    exec(&podman);
+    check_health(&podman);
+    // The check can fail: it is the variable that it looks at.
+    podman.fails(&["exec", "-e", "HOST=another", "app", "sh", "-c", "test \"$HOST\" = x"], b"");
+}
+
+/// Systemd's timers, which run the healthchecks, set nothing but PATH; what podman itself needs here
+/// to find the test's store is added, and the socket, which is not in its place.
+#[test]
+fn a_nearly_empty_environment_is_enough() {
+    let (_double, world) = world();
+    let _psid = world.start();
+    let podman = Podman::of(&world);
+    start_sleeper(&podman);
+    let id = podman.ok(&["secret", "inspect", "--format", "{{.ID}}", "host"]);
+    let bare = world.driver(&["lookup"]).without("PSI_CONFIG").without("PSI_STATE_DIR");
+    assert_eq!(bare.id(id).text(), VALUE);
+    for args in [&["healthcheck", "run", "app"][..], &["exec", "app", "sh", "-c", CHECK]] {
+        let mut command = podman.command(args);
+        command.env_remove("HOME").env_remove("PSI_CONFIG");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// An upgrade restarts psid; systemd keeps the socket meanwhile, and so the test does.
+#[test]
+fn exec_waits_for_a_psid_that_restarts_behind_its_socket() {
+    let (_double, world) = world();
+    let listener = UnixListener::bind(world.socket()).unwrap();
+    let mut psid = world.psid().activated_by(&listener).start();
+    let podman = Podman::of(&world);
+    start_sleeper(&podman);
+    for call in [exec as fn(&Podman), check_health] {
+        psid.terminate();
+        psid = std::thread::scope(|scope| {
+            let call = scope.spawn(|| call(&podman));
+            await_caller(&listener);
+            let again = world.psid().activated_by(&listener).start();
+            call.join().unwrap();
+            again
+        });
+    }
+}
+
+/// Without systemd's socket the driver waits too, for a second.
+#[test]
+fn exec_waits_for_a_psid_that_restarts_with_its_socket() {
+    let (_double, world) = world();
+    let psid = world.start();
+    let podman = Podman::of(&world);
+    start_sleeper(&podman);
+    psid.terminate();
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| exec(&podman));
+        // It is psi-driver's turn once podman holds the lock that it takes for a lookup.
+        eventually("podman to run the driver", || driver_of(&world));
+        let _psid = world.start();
+        call.join().unwrap();
+    });
+}
+
+#[test]
+fn containers_start_in_parallel() {
+    let (double, world) = world();
+    let _psid = world.start();
+    let podman = Podman::of(&world);
+    for number in 0..8 {
+        podman.create(&format!("host{number}"), reference("/myapp", "DB_HOST"));
+    }
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let podman = &podman;
+            scope.spawn(move || {
+                let secret = format!("--secret=host{number},type=env,target=HOST");
+                podman.ok(&["run", "--rm", &secret, IMAGE, "sh", "-c", CHECK]);
+            });
+        }
+    });
+    assert_eq!(double.reads(), 1, "one fetch serves all who want the same value");
+}
+
+/// Waits until somebody has connected whom nobody has accepted.
+#[track_caller]
+fn await_caller(listener: &UnixListener) {
+    let mut fds = [PollFd::new(listener, PollFlags::IN)];
+    let limit = Timespec::try_from(LIMIT).unwrap();
+    assert_eq!(poll(&mut fds, Some(&limit)), Ok(1), "podman did not call the driver");
+}
+
+/// The pid of a psi-driver that was told the socket of `world`.
+fn driver_of(world: &World) -> Option<u32> {
+    let socket = format!("PSI_SOCKET={}", world.socket().display());
+    std::fs::read_dir("/proc").unwrap().find_map(|process| {
+        let folder = process.ok()?.path();
+        let name = std::fs::read_to_string(folder.join("comm")).ok()?;
+        let environment = std::fs::read(folder.join("environ")).ok()?;
+        let told = environment.split(|byte| *byte == 0).any(|entry| entry == socket.as_bytes());
+        let pid = folder.file_name()?.to_str()?.parse().ok()?;
+        (name.trim() == "psi-driver" && told).then_some(pid)
+    })
+}

@@ -1,0 +1,11 @@
+//! `psi-driver setup`: podman and the quadlets follow the config, and what is right is not touched.
+
+pub(crate) mod writes;
+
+mod drift;
+mod order;
+mod prune;
+mod quadlet;
+mod reconcile;
+mod shadows;
+mod units;

@@ -1,0 +1,32 @@
+//! What a setup leaves when it is stopped in the middle, and two at once.
+
+use serde_json::json;
+
+use psi_harness::Host;
+
+/// Two setups wait for each other, and the second one finds nothing to do.
+#[test]
+fn two_setups_at_once_are_one_after_the_other() {
+    let host = Host::with_myapp(&json!({"A": "1", "B": "2", "C": "3", "D": "4"}));
+    let writes: Vec<u64> = std::thread::scope(|scope| {
+        let both = [(); 2].map(|()| scope.spawn(|| host.set_up(&[])));
+        both.map(|one| one.join().unwrap()["podman_writes"].as_u64().unwrap()).into()
+    });
+    assert_eq!(writes.iter().sum::<u64>(), 4, "{writes:?}");
+    assert_eq!(host.ids().len(), 4);
+}
+
+/// A secret that podman does not take costs the others nothing, and comes into no drop-in.
+#[test]
+fn a_secret_that_podman_refuses_is_named_and_not_in_the_drop_in() {
+    let long = "K".repeat(240);
+    let host = Host::with_myapp(&json!({"A": "1", long.as_str(): "2", "Z": "3"}));
+    let outcome = host.setup(&[]).run();
+    let told = String::from_utf8(outcome.stdout).unwrap();
+    // Podman before 4.6 takes 64 characters.
+    let refused = !host.ids().contains_key(&format!("myapp--{long}"));
+    assert_eq!(outcome.code, if refused { 65 } else { 0 }, "{told}");
+    assert_eq!(told.contains(&format!("error: myapp--{long}: podman: ")), refused, "{told}");
+    assert_eq!(host.drop_in("myapp").contains(&long), !refused);
+    assert!(host.ids().contains_key("myapp--A") && host.ids().contains_key("myapp--Z"));
+}

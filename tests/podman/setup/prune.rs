@@ -1,0 +1,151 @@
+//! What goes, and when.
+
+use serde_json::{Value, json};
+
+use psi_harness::{Host, workload};
+
+fn names(host: &Host) -> Vec<String> {
+    host.ids().into_keys().collect()
+}
+
+#[test]
+fn what_is_listed_no_more_goes_with_a_prune_and_not_before() {
+    let host = Host::with_myapp(&json!({"A": "1", "B": "2", "GOES": "3"}));
+    host.set_up(&[]);
+    host.podman.create("myapp--by_hand", "a literal");
+    host.double.remove("/myapp", "GOES");
+    let told = host.setup(&[]).text();
+    assert!(
+        told.contains("myapp--GOES no longer listed, and kept; --prune removes them"),
+        "{told}"
+    );
+    assert!(host.drop_in("myapp").contains("myapp--GOES"));
+    let told = host.dry_run(1);
+    let drift = &told["drift"];
+    assert_eq!((&drift[0]["name"], &drift[0]["at"]), (&json!("myapp--GOES"), &json!("provider")));
+    let told = host.set_up(&["--prune"]);
+    assert_eq!((&told["removed"], &told["podman_writes"]), (&json!(["myapp--GOES"]), &json!(1)));
+    assert_eq!(names(&host), ["myapp--A", "myapp--B", "myapp--by_hand"]);
+    assert!(!host.drop_in("myapp").contains("myapp--GOES"));
+    host.dry_run(0);
+}
+
+/// PR #37 of the Python PSI: a listing that lacks most of what is known took the lines out of the drop-in.
+#[test]
+fn pr37_a_suspicious_listing_loses_nothing_even_with_a_prune() {
+    let host = Host::with_myapp(&json!({"A": "1", "B": "2", "C": "3"}));
+    host.set_up(&[]);
+    let (text, ids) = (host.drop_in("myapp"), host.ids());
+    for key in ["A", "B", "C"] {
+        host.double.remove("/myapp", key);
+    }
+    let outcome = host.setup(&["--prune"]).run();
+    let told = String::from_utf8(outcome.stdout).unwrap();
+    assert_eq!(outcome.code, 75, "{told}{}", outcome.stderr);
+    assert!(told.contains("myproject:/myapp lacks 3 that it had"), "{told}");
+    assert_eq!((host.drop_in("myapp"), host.ids()), (text.clone(), ids.clone()));
+    // An admin confirms that to psid, and not to setup.
+    host.driver(&["cache", "refresh", "--accept-removals"]).ok();
+    for _ in 0..2 {
+        let outcome = host.setup(&["--prune"]).run();
+        let told = String::from_utf8(outcome.stdout).unwrap();
+        assert_eq!(outcome.code, 1, "{told}{}", outcome.stderr);
+        let why = "3 of the 3 secrets of infisical path=/myapp project=myproject are gone at once";
+        assert!(told.contains(why) && outcome.stderr.contains("--accept-removals"), "{told}");
+        assert_eq!((host.drop_in("myapp"), host.ids()), (text.clone(), ids.clone()));
+    }
+    // Nor one that fails altogether.
+    host.double.permit(&json!([]));
+    let outcome = host.setup(&["--prune"]).run();
+    assert_eq!(outcome.code, 75, "{}", outcome.stderr);
+    assert_eq!(names(&host).len(), 3);
+    assert!(!outcome_text(&outcome).contains("--prune removes"));
+    let outcome = host.setup(&["--dry-run"]).run();
+    let told = outcome_text(&outcome);
+    assert!(told.contains("3 unknown") && !told.contains("no longer lists it"), "{told}");
+}
+
+fn outcome_text(outcome: &psi_harness::Outcome) -> String {
+    String::from_utf8_lossy(&outcome.stdout).into_owned()
+}
+
+#[test]
+fn an_admin_who_confirms_it_has_an_emptied_directory_pruned() {
+    let host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
+    host.set_up(&[]);
+    for key in ["A", "B"] {
+        host.double.remove("/myapp", key);
+    }
+    host.driver(&["cache", "refresh", "--accept-removals"]).ok();
+    let told = host.set_up(&["--prune", "--accept-removals"]);
+    assert_eq!(told["removed"], json!(["myapp--A", "myapp--B"]));
+    assert!(names(&host).is_empty());
+}
+
+/// A `--replace` that was cut in two: podman takes the name for one of them only.
+#[test]
+fn two_secrets_of_one_name_are_told_with_their_ids_and_both_stay() {
+    let host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
+    host.set_up(&[]);
+    let record = host.podman.secrets_folder().join("secrets.json");
+    let mut known: Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    let (a, b) = (host.ids()["myapp--A"].clone(), host.ids()["myapp--B"].clone());
+    known["secrets"][&b]["name"] = json!("myapp--A");
+    known["idToName"][&b] = json!("myapp--A");
+    known["nameToID"].as_object_mut().unwrap().remove("myapp--B");
+    std::fs::write(&record, known.to_string()).unwrap();
+    let mut ids = [a, b];
+    ids.sort();
+    let command = format!("podman secret rm {}", ids.join(" "));
+    let outcome = host.setup(&["--prune"]).run();
+    let told = outcome_text(&outcome);
+    assert_eq!(outcome.code, 65, "{told}");
+    assert!(told.contains("2 secrets of the name myapp--A") && told.contains(&command), "{told}");
+    // Of the one that is left, podman has lost the name.
+    host.podman.ok(&["secret", "rm", &ids[0]]);
+    let outcome = host.setup(&[]).run();
+    let told = outcome_text(&outcome);
+    let command = format!("podman secret rm {}", ids[1]);
+    assert!(outcome.code == 65 && told.contains(&command), "{told}");
+    // The command helps.
+    host.podman.ok(&["secret", "rm", &ids[1]]);
+    host.set_up(&[]);
+    assert_eq!(names(&host), ["myapp--A", "myapp--B"]);
+    assert_eq!((host.lookup("myapp--A"), host.lookup("myapp--B")), ("1".into(), "2".into()));
+}
+
+/// A container resolves its variables again at each exec and each healthcheck.
+#[test]
+fn what_a_container_still_has_stays() {
+    let host = Host::with_myapp(&json!({"A": "1", "B": "2", "GOES": "3"}));
+    host.set_up(&[]);
+    let secret = "--secret=myapp--GOES,type=env,target=GOES";
+    host.podman.ok(&["run", "-d", "--name=app", secret, "localhost/bb:1", "sleep", "1000"]);
+    host.double.remove("/myapp", "GOES");
+    let outcome = host.setup(&["--json", "--prune"]).run();
+    assert_eq!(outcome.code, 1, "{}", outcome.stderr);
+    let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();
+    let why = told["kept"]["myapp--GOES"].as_str().unwrap();
+    assert!(why.contains("container app has it"), "{told}");
+    assert!(!host.drop_in("myapp").contains("GOES"), "the next container does without");
+    host.podman.ok(&["rm", "-f", "-t", "0", "app"]);
+    assert_eq!(host.set_up(&["--prune"])["removed"], json!(["myapp--GOES"]));
+}
+
+#[test]
+fn a_workload_that_leaves_the_config_goes_with_a_prune() {
+    let both = workload("one", &[("/myapp", false)]) + &workload("two", &[("/myapp", false)]);
+    let mut host = Host::of(&json!({"/myapp": {"A": "1"}}), &both);
+    host.set_up(&[]);
+    host.reconfigure(&workload("one", &[("/myapp", false)]));
+    let told = host.set_up(&[]);
+    assert_eq!(told["podman_writes"], 0);
+    assert_eq!(names(&host), ["one--A", "two--A"]);
+    let drift = host.dry_run(1)["drift"].clone();
+    let at = drift.as_array().unwrap().iter().map(|drift| drift["at"].clone());
+    assert_eq!(at.collect::<Value>(), json!(["config", "drop-in"]), "{drift}");
+    host.set_up(&["--prune"]);
+    assert_eq!(names(&host), ["one--A"]);
+    assert!(!host.drop_in_path("two").parent().unwrap().exists());
+    host.dry_run(0);
+}

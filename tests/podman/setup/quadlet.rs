@@ -1,0 +1,94 @@
+//! The drop-ins, as quadlet itself reads them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::json;
+
+use psi_harness::{Host, generate, workload};
+
+/// PR #17 of the Python PSI: a unit that the generator refuses does not exist.
+#[test]
+fn pr17_quadlet_takes_every_drop_in() {
+    let mut workloads = workload("myapp", &[("/myapp", false)]);
+    workloads +=
+        "depends_on = [\"network-online.target\", \"db@1.service\"]\nmount = [\"tls.pem\"]\n";
+    workloads += &workload("worker@", &[("/worker", true)]);
+    workloads += &workload("with.dot_and-dash", &[("/myapp", false)]);
+    let host = Host::of(
+        &json!({
+            "/myapp": {"DB_HOST": "1", "tls.pem": "2"},
+            "/worker": {"QUEUE": "3"},
+            "/worker/sub": {"DEEP": "4", "QUEUE": "below"},
+        }),
+        &workloads,
+    );
+    for name in ["myapp", "worker@", "with.dot_and-dash"] {
+        host.write_quadlet(name);
+    }
+    let outcome = host.setup(&[]).run();
+    assert_eq!(outcome.code, 65, "only tls.pem of with.dot_and-dash is no variable");
+    let units = generate(&host.quadlets());
+    let unit = |name: &str| {
+        let begin = units.find(&format!("---{name}.service---")).unwrap();
+        let unit = &units[begin + 3..];
+        unit[..unit.find("\n---").unwrap_or(unit.len())].to_owned()
+    };
+    let myapp = unit("myapp");
+    for part in [
+        "--secret myapp--DB_HOST,type=env,target=DB_HOST",
+        "--secret myapp--tls.pem,type=mount,target=tls.pem",
+        "Wants=psid.socket network-online.target db@1.service",
+        "After=psid.socket psid.service network-online.target db@1.service",
+    ] {
+        assert!(myapp.contains(part), "{part}: {myapp}");
+    }
+    let worker = unit("worker@");
+    for part in ["--secret worker--QUEUE,type=env,target=QUEUE", "--secret worker--DEEP,type=env"] {
+        assert!(worker.contains(part), "{part}: {worker}");
+    }
+    assert_eq!(worker.matches("--secret ").count(), 2, "{worker}");
+    assert_eq!(host.lookup("worker--QUEUE"), "3", "the folder nearest to the source wins");
+    assert!(unit("with.dot_and-dash").contains("--secret with.dot_and-dash--DB_HOST"));
+}
+
+/// N19: the Python PSI wrote its drop-ins in place, and never looked whose they were.
+#[test]
+fn n19_a_drop_in_is_replaced_whole_and_only_its_own() {
+    let host = Host::with_myapp(&json!({"A": "1"}));
+    host.set_up(&[]);
+    let path = host.drop_in_path("myapp");
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+    let before = fs::File::open(&path).unwrap();
+    host.double.put("/myapp", "B", "2");
+    host.set_up(&[]);
+    // Who has the old file open, reads the old file to its end: it was not written to.
+    let old = std::io::read_to_string(before).unwrap();
+    assert!(!old.contains("myapp--B") && host.drop_in("myapp").contains("myapp--B"));
+    let folder = path.parent().unwrap();
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 1, "nothing is left beside it");
+    fs::write(&path, "# mine\n[Container]\nSecret=mine\n").unwrap();
+    fs::write(folder.join("60-mine.conf"), "[Container]\nEnvironment=A=1\n").unwrap();
+    let outcome = host.setup(&["--prune"]).run();
+    assert_eq!(outcome.code, 65);
+    let told = String::from_utf8(outcome.stdout).unwrap();
+    assert!(told.contains("it is not psi's; remove it"), "{told}");
+    assert_eq!(host.drop_in("myapp"), "# mine\n[Container]\nSecret=mine\n");
+    assert_eq!(host.ids().len(), 2, "the secrets are registered all the same");
+}
+
+#[test]
+fn a_name_that_is_no_unit_s_makes_no_path() {
+    let name = "../../escaped";
+    let workloads = workload(name, &[("/myapp", false)]) + &workload("good", &[("/myapp", false)]);
+    let host = Host::of(&json!({"/myapp": {"A": "1"}}), &workloads);
+    let outcome = host.setup(&[]).run();
+    assert_eq!(outcome.code, 65);
+    let told = String::from_utf8(outcome.stdout).unwrap();
+    assert!(told.contains("error: '../../escaped' names no quadlet unit"), "{told}");
+    assert_eq!(host.ids().into_keys().collect::<Vec<_>>(), ["good--A"]);
+    let made: Vec<_> =
+        fs::read_dir(host.quadlets()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(made, ["good.container.d"]);
+}

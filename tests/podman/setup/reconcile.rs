@@ -1,0 +1,285 @@
+//! What a setup does, and what it leaves alone.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Map, Value, json};
+
+use psi_harness::{Host, workload};
+use psi_harness::{program, reference};
+
+#[test]
+fn a_setup_registers_what_the_provider_lists_and_writes_the_drop_in() {
+    let host = Host::with_myapp(&json!({"DB_HOST": "db.example", "DB_PW": "hunter2"}));
+    let told = host.set_up(&[]);
+    assert_eq!(told["podman_writes"], 2, "{told}");
+    assert_eq!(told["workloads"][0]["created"], json!(["myapp--DB_HOST", "myapp--DB_PW"]));
+    assert_eq!(host.lookup("myapp--DB_HOST"), "db.example");
+    assert_eq!(host.lookup("myapp--DB_PW"), "hunter2");
+    let options = host.podman.driver_options("myapp--DB_PW");
+    assert!(options.len() == 4 && options["store"].ends_with("psi-driver store"), "{options:?}");
+    let text = host.drop_in("myapp");
+    let lines: Vec<_> = text.lines().skip(1).collect();
+    assert_eq!(
+        lines,
+        [
+            "[Unit]",
+            "Wants=psid.socket",
+            "After=psid.socket psid.service",
+            "[Container]",
+            "Secret=myapp--DB_HOST,type=env,target=DB_HOST",
+            "Secret=myapp--DB_PW,type=env,target=DB_PW",
+        ]
+    );
+}
+
+/// N18: the Python PSI removed and made every secret of podman's anew, each hour, changed or not.
+#[test]
+fn n18_without_a_change_podman_is_not_written() {
+    let host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
+    host.set_up(&[]);
+    let (ids, record) = (host.ids(), host.record());
+    let written = host.drop_in_path("myapp").metadata().unwrap().modified().unwrap();
+    // A new value is no new secret.
+    host.double.put("/myapp", "A", "3");
+    let told = host.set_up(&[]);
+    assert_eq!((&told["podman_writes"], &told["psid_writes"]), (&json!(0), &json!(0)), "{told}");
+    assert_eq!((&told["drop_ins"], &told["reload"]), (&json!([]), &json!("not needed")));
+    assert_eq!(host.record(), record);
+    assert_eq!(host.ids(), ids);
+    assert_eq!(host.drop_in_path("myapp").metadata().unwrap().modified().unwrap(), written);
+    assert_eq!(host.lookup("myapp--A"), "3");
+}
+
+/// What leads elsewhere is corrected in psid, under its id: podman is not written at all.
+#[test]
+fn a_secret_that_comes_from_elsewhere_keeps_its_id() {
+    let mut host = Host::of(
+        &json!({"/myapp": {"A": "mine", "B": "mine"}, "/shared": {"A": "shared", "C": "shared"}}),
+        &workload("myapp", &[("/shared", false), ("/myapp", false)]),
+    );
+    host.set_up(&[]);
+    let (ids, record) = (host.ids(), host.record());
+    let found = |host: &Host| ["A", "B", "C"].map(|key| host.lookup(&format!("myapp--{key}")));
+    assert_eq!(found(&host), ["mine", "mine", "shared"], "the later source wins");
+    host.reconfigure(&workload("myapp", &[("/myapp", false), ("/shared", false)]));
+    let told = host.set_up(&[]);
+    assert_eq!((&told["podman_writes"], &told["psid_writes"]), (&json!(0), &json!(1)), "{told}");
+    assert_eq!(told["workloads"][0]["repointed"], json!(["myapp--A"]));
+    assert_eq!(found(&host), ["shared", "mine", "shared"]);
+    assert_eq!((host.ids(), host.record()), (ids, record));
+    // It was durable when it was answered.
+    host.psid.take().unwrap().crash();
+    host.start_psid();
+    assert_eq!(host.lookup("myapp--A"), "shared");
+    assert_eq!(host.set_up(&[])["psid_writes"], 0);
+}
+
+/// A registered secret is there at every moment, whatever a setup has to do: in each of these it leads
+/// elsewhere, podman's commands for it are others, and another secret is new.
+#[test]
+fn no_lookup_misses_a_secret_while_setups_change_it() {
+    let from = |path| workload("myapp", &[(path, false)]);
+    let mut host = Host::of(&json!({"/a": {"K": "value"}, "/b": {"K": "value"}}), &from("/a"));
+    host.set_up(&[]);
+    let ids = host.ids();
+    // The same program by another path.
+    let link = host.world.run().join("psi-driver");
+    std::os::unix::fs::symlink(program("psi-driver"), &link).unwrap();
+    let programs = [link, program("psi-driver")];
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mut inspect = host.podman.command(&["secret", "inspect", "myapp--K"]);
+        let environment: Vec<_> =
+            host.podman.environment().map(|(name, value)| (name, value.clone())).collect();
+        let (id, done) = (&ids["myapp--K"], &done);
+        let looks = scope.spawn(move || {
+            let mut looks = 0;
+            while !done.load(Ordering::Relaxed) {
+                let known = inspect.output().unwrap();
+                assert!(known.status.success(), "{}", String::from_utf8_lossy(&known.stderr));
+                let known: Value = serde_json::from_slice(&known.stdout).unwrap();
+                let lookup = known[0]["Spec"]["Driver"]["Options"]["lookup"].as_str().unwrap();
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", lookup]).env_clear().envs(environment.iter().cloned());
+                let value = shell.env("SECRET_ID", id).output().unwrap();
+                assert!(value.status.success(), "{}", String::from_utf8_lossy(&value.stderr));
+                assert_eq!(value.stdout, b"value");
+                looks += 1;
+            }
+            looks
+        });
+        for round in 0..20 {
+            host.double.put("/a", &format!("NEW{round}"), "x");
+            host.double.put("/b", &format!("NEW{round}"), "x");
+            host.reconfigure(&from(["/b", "/a"][round % 2]));
+            let told = host.setup_with(&programs[round % 2], &["--json", "--prune"]).json();
+            assert_eq!(
+                (&told["podman_writes"], &told["failed"]),
+                (&json!(2), &json!({})),
+                "{told}"
+            );
+        }
+        done.store(true, Ordering::Relaxed);
+        let looks = looks.join().unwrap();
+        assert!(looks > 0);
+        println!("{looks} lookups during 20 setups, and each was answered");
+    });
+    assert_eq!(host.ids()["myapp--K"], ids["myapp--K"]);
+    let script = "test \"$(cat /run/secrets/myapp--K)\" = value";
+    host.podman.container(&["--secret=myapp--K"], script);
+}
+
+#[test]
+fn what_psid_lost_is_registered_again_and_stale_commands_are_corrected_in_place() {
+    let mut host = Host::with_myapp(&json!({"A": "1", "B": "2", "C": "3"}));
+    host.set_up(&[]);
+    let ids = host.ids();
+    host.stop_psid();
+    std::fs::remove_file(host.world.state().join("secrets").join(&ids["myapp--A"])).unwrap();
+    let record = host.podman.secrets_folder().join("secrets.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let present = program("psi-driver").display().to_string();
+    // As a psi-driver that was elsewhere once, for all but one.
+    let mut told: Value = serde_json::from_str(&text).unwrap();
+    for name in ["myapp--B", "myapp--C"] {
+        let options = &mut told["secrets"][&ids[name]]["driverOptions"];
+        for command in options.as_object_mut().unwrap().values_mut() {
+            *command = command.as_str().unwrap().replace(&present, "/opt/psi/psi-driver").into();
+        }
+    }
+    std::fs::write(&record, told.to_string()).unwrap();
+    host.start_psid();
+    let classes = |told: &Value| {
+        let classed = told["secrets"].as_array().unwrap().iter();
+        classed.map(|secret| secret["class"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(classes(&host.dry_run(1)), ["orphaned", "stale options", "stale options"]);
+    let told = host.set_up(&[]);
+    assert_eq!((&told["podman_writes"], &told["psid_writes"]), (&json!(1), &json!(1)), "{told}");
+    assert_eq!(host.ids(), ids);
+    for (name, value) in [("myapp--A", "1"), ("myapp--B", "2"), ("myapp--C", "3")] {
+        assert_eq!(host.lookup(name), value);
+    }
+    assert_eq!(classes(&host.dry_run(0)), ["managed"; 3]);
+    host.podman.container(&["--secret=myapp--C"], "test \"$(cat /run/secrets/myapp--C)\" = 3");
+}
+
+#[test]
+fn a_key_that_cannot_be_is_named_and_the_others_are_done() {
+    let host = Host::with_myapp(&json!({
+        "GOOD": "1", "not-a-variable": "2", "1st": "3", "with space": "4", "tls.pem": "5",
+    }));
+    let mut workloads = workload("myapp", &[("/myapp", false)]);
+    workloads += "mount = [\"tls.pem\"]\n";
+    let mut host = host;
+    host.reconfigure(&workloads);
+    let outcome = host.setup(&[]).run();
+    assert_eq!(outcome.code, 65);
+    let told = String::from_utf8(outcome.stdout).unwrap();
+    for key in ["not-a-variable", "1st", "with space"] {
+        assert!(told.contains(&format!("error: the key '{key}'")), "{told}");
+    }
+    assert!(outcome.stderr.contains("3 things were not done, and everything else was"));
+    assert_eq!(host.ids().into_keys().collect::<Vec<_>>(), ["myapp--GOOD", "myapp--tls.pem"]);
+    let text = host.drop_in("myapp");
+    assert!(text.contains("\nSecret=myapp--tls.pem,type=mount,target=tls.pem\n"), "{text}");
+}
+
+#[test]
+fn what_a_variable_cannot_hold_is_told_with_the_remedy() {
+    let big = "x".repeat(131_072);
+    let mut host = Host::with_myapp(&json!({"NUL": "a\0b", "BIG": big, "FINE": "1"}));
+    let told = host.setup(&[]).text();
+    for (key, why) in [("NUL", "holds a NUL"), ("BIG", "is over 128 KiB")] {
+        let line = told.lines().find(|line| line.contains(&format!("myapp--{key}: "))).unwrap();
+        assert!(line.contains(why) && line.contains(&format!("add \"{key}\" to mount")), "{line}");
+    }
+    assert_eq!(told.matches("warning: ").count(), 2, "{told}");
+    let mut workloads = workload("myapp", &[("/myapp", false)]);
+    workloads += "mount = [\"NUL\", \"BIG\"]\n";
+    host.reconfigure(&workloads);
+    let told = host.setup(&[]).text();
+    assert!(!told.contains("warning: ") && told.contains("wrote "), "{told}");
+    let files = "cp /run/secrets/NUL /run/secrets/BIG /out/";
+    let secrets =
+        ["NUL", "BIG"].map(|key| format!("--secret=myapp--{key},type=mount,target={key}"));
+    let found = host.podman.container(&[&secrets[0], &secrets[1]], files);
+    assert_eq!((found["NUL"].as_slice(), found["BIG"].len()), (&b"a\0b"[..], 131_072));
+}
+
+#[test]
+fn somebody_else_s_secrets_are_named_and_left_alone() {
+    let host = Host::with_myapp(&json!({"LITERAL": "1", "FILE": "2", "OTHER": "3", "MINE": "4"}));
+    host.podman.create("myapp--LITERAL", "made by hand");
+    host.podman.create("elsewhere", reference("/myapp", "MINE"));
+    let create = |name: &str, driver: &[&str]| {
+        let args = [&["secret", "create"], driver, &[name, "-"]].concat();
+        assert_eq!(host.podman.run(&args, "theirs").code, 0);
+    };
+    let path = format!("--driver-opts=path={}", host.podman.secrets_folder().display());
+    create("myapp--FILE", &["--driver=file", &path]);
+    let options =
+        "--driver-opts=lookup=exec echo theirs,store=exec cat,delete=exec true,list=exec true";
+    create("myapp--OTHER", &["--driver=shell", options]);
+    let ids = host.ids();
+    let outcome = host.setup(&["--prune"]).run();
+    assert_eq!(outcome.code, 65);
+    let told = String::from_utf8(outcome.stdout).unwrap();
+    for words in [
+        "myapp--LITERAL is a literal",
+        "myapp--FILE is in podman's file driver",
+        "myapp--OTHER belongs to another secret driver",
+    ] {
+        assert!(told.contains(&format!("error: {words}")), "{told}");
+    }
+    let now = host.ids();
+    assert!(ids.iter().all(|(name, id)| now.get(name) == Some(id)), "{now:?}");
+    assert_eq!(host.lookup("myapp--LITERAL"), "made by hand");
+    assert_eq!(host.drop_in("myapp").matches("Secret=").count(), 1);
+    let told = host.dry_run(1);
+    let classes: Map<String, Value> = told["secrets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|secret| (secret["name"].as_str().unwrap().to_owned(), secret["class"].clone()))
+        .collect();
+    let expected = json!({
+        "elsewhere": "managed", "myapp--LITERAL": "managed", "myapp--MINE": "managed",
+        "myapp--OTHER": "foreign",
+    });
+    assert_eq!(Value::from(classes), expected);
+}
+
+/// Without psid, nothing is done, and it is said at once.
+#[test]
+fn without_psid_nothing_is_done() {
+    let mut host = Host::with_myapp(&json!({"A": "1"}));
+    host.stop_psid();
+    let line = host.setup(&[]).fails(69);
+    assert!(line.contains("no connection to psid"), "{line}");
+    assert!(host.ids().is_empty());
+}
+
+/// N6: the Python PSI refused cached values when the provider had failed at start. Here an outage keeps a
+/// setup from nothing that is known.
+#[test]
+fn n6_in_an_outage_what_is_known_is_set_up_and_nothing_is_lost() {
+    let mut host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
+    host.set_up(&[]);
+    host.double.kill();
+    let outcome = host.setup(&["--prune"]).run();
+    assert_eq!(outcome.code, 75);
+    assert!(outcome.stderr.contains("not every source answered: myproject:/myapp: "));
+    assert_eq!(host.ids().len(), 2);
+    let text = host.drop_in("myapp");
+    host.podman.ok(&["secret", "rm", "myapp--A"]);
+    host.stop_psid();
+    host.start_psid();
+    // And from the cache alone, after a reboot in the outage.
+    let outcome = host.setup(&[]).run();
+    assert_eq!(outcome.code, 75);
+    assert_eq!(host.ids().len(), 2);
+    assert_eq!(host.lookup("myapp--A"), "1");
+    assert_eq!(host.drop_in("myapp"), text);
+}

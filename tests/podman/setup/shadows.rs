@@ -1,0 +1,40 @@
+//! Sources that have a key in common, while one of them does not answer.
+
+use serde_json::json;
+
+use psi_harness::seed;
+use psi_harness::{Host, workload};
+
+/// What a source gives may be shadowed by the one that is out, and a registration outlives the outage.
+#[test]
+fn a_source_that_is_out_costs_no_secret_its_place() {
+    let mut host = Host::of(
+        &json!({"/common": {"A": "common", "B": "common"}, "/myapp": {"B": "mine"}}),
+        &workload("myapp", &[("/common", false), ("/myapp", false)]),
+    );
+    host.set_up(&[]);
+    assert_eq!(host.lookup("myapp--B"), "mine");
+    let (ids, text) = (host.ids(), host.drop_in("myapp"));
+    // A cold cache, a folder that answers 404, and another one with a new key.
+    let common = json!({"A": "common", "B": "common", "C": "common"});
+    host.stop_psid();
+    std::fs::remove_file(host.world.cache()).unwrap();
+    host.double.control("PUT", "/world", &seed(&json!({"/common": common})));
+    host.start_psid();
+    for _ in 0..2 {
+        let outcome = host.setup(&["--prune"]).run();
+        let told = String::from_utf8(outcome.stdout).unwrap();
+        assert_eq!(outcome.code, 75, "{told}{}", outcome.stderr);
+        assert!(told.contains("warning: myapp--B stays as it is"), "{told}");
+        assert!(told.contains("warning: myapp--C is not registered"), "{told}");
+        assert_eq!((host.ids(), host.drop_in("myapp")), (ids.clone(), text.clone()));
+    }
+    let whole = json!({"/common": common, "/myapp": {"B": "mine"}});
+    host.double.control("PUT", "/world", &seed(&whole));
+    let told = host.set_up(&[]);
+    assert_eq!((&told["podman_writes"], &told["psid_writes"]), (&json!(1), &json!(0)), "{told}");
+    assert_eq!(
+        (host.lookup("myapp--B"), host.lookup("myapp--C")),
+        ("mine".into(), "common".into())
+    );
+}

@@ -1,0 +1,94 @@
+//! systemd is told when drop-ins changed, and when it cannot be, everything else is done.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use psi_harness::Host;
+use psi_harness::{Outcome, run};
+
+/// A `systemctl` that writes its arguments down and ends as it is told.
+fn systemctl(folder: &Path, code: i32) -> PathBuf {
+    let (bin, calls) = (folder.join("bin"), folder.join("calls"));
+    fs::create_dir_all(&bin).unwrap();
+    let path = bin.join("systemctl");
+    let script =
+        format!("#!/bin/sh\necho \"$*\" >>{}\necho 'no bus' >&2\nexit {code}\n", calls.display());
+    // By another process: see `copy_program`.
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell.args(["-c", "printf %s \"$1\" >\"$2\" && chmod 755 \"$2\"", "sh", &script]).arg(&path);
+    assert_eq!(run(shell, b"").code, 0);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o111, 0o111);
+    bin
+}
+
+/// As where systemd runs: its folder is there, in a mount namespace of the call's own.
+fn booted(host: &Host, bin: &Path, args: &[&str]) -> Outcome {
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let call = host.setup(args).env("PATH", path);
+    call.through_shell(
+        "exec unshare --mount sh -euc 'mkdir -p /run/systemd && mount -t tmpfs none /run/systemd && \
+         mkdir /run/systemd/system && exec \"$@\"' sh \"$@\"",
+    )
+}
+
+fn calls(host: &Host) -> String {
+    fs::read_to_string(host.world.folder().join("calls")).unwrap_or_default()
+}
+
+/// PR #17 of the Python PSI: its install ran systemctl in a container, and died of it halfway.
+#[test]
+fn pr17_a_reload_that_fails_is_a_warning_with_the_command_to_run() {
+    let host = Host::with_myapp(&json!({"A": "1"}));
+    let bin = systemctl(host.world.folder(), 1);
+    let Outcome { code, stdout, stderr } = booted(&host, &bin, &[]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let told = String::from_utf8(stdout).unwrap();
+    let warning = "warning: systemd was not reloaded: no bus; run `systemctl daemon-reload`\n";
+    assert!(told.contains(warning), "{told}");
+    assert!(told.contains("to take that up: systemctl restart myapp.service\n"), "{told}");
+    assert_eq!(calls(&host), "daemon-reload\n");
+    assert!(host.drop_in("myapp").contains("myapp--A") && host.ids().len() == 1);
+}
+
+#[test]
+fn systemd_is_reloaded_once_and_only_for_a_change() {
+    let host = Host::with_myapp(&json!({"A": "1"}));
+    let bin = systemctl(host.world.folder(), 0);
+    for _ in 0..2 {
+        assert_eq!(booted(&host, &bin, &[]).code, 0);
+        assert_eq!(calls(&host), "daemon-reload\n");
+    }
+    assert_eq!(booted(&host, &bin, &["--dry-run"]).code, 0);
+    assert_eq!(calls(&host), "daemon-reload\n");
+}
+
+/// Without a systemd, as in an image that is being built, none is called.
+#[test]
+fn without_systemd_none_is_called() {
+    let host = Host::with_myapp(&json!({"A": "1"}));
+    let bin = systemctl(host.world.folder(), 0);
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let call = host.setup(&[]).env("PATH", path);
+    let Outcome { code, stdout, .. } = call.through_shell(
+        "exec unshare --mount sh -euc 'mkdir -p /run/systemd && mount -t tmpfs none /run/systemd && \
+         exec \"$@\"' sh \"$@\"",
+    );
+    let told = String::from_utf8(stdout).unwrap();
+    assert!(code == 0 && told.contains("no systemd runs here"), "{told}");
+    assert_eq!(calls(&host), "");
+}
+
+/// A unit that systemd did not read again still names what a prune would remove.
+#[test]
+fn nothing_is_removed_while_a_unit_may_still_name_it() {
+    let host = Host::with_myapp(&json!({"A": "1", "B": "2", "GOES": "3"}));
+    host.set_up(&[]);
+    host.double.remove("/myapp", "GOES");
+    let bin = systemctl(host.world.folder(), 1);
+    let told = String::from_utf8(booted(&host, &bin, &["--prune"]).stdout).unwrap();
+    assert!(told.contains("kept myapp--GOES: its unit still names it"), "{told}");
+    assert_eq!(host.ids().len(), 3);
+}

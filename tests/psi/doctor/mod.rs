@@ -1,4 +1,0 @@
-//! `psi-driver doctor` and `psi-driver gc`: what is wrong on a host, and what nobody wants any more.
-
-mod findings;
-mod garbage;

@@ -1,9 +1,0 @@
-//! Logins: by what a cloud or a cluster vouches for, and what becomes of those that are refused.
-
-pub(crate) mod machine;
-
-mod clouds;
-mod outages;
-mod refusals;
-mod refused;
-mod service_accounts;

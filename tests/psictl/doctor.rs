@@ -1,0 +1,349 @@
+//! What the doctor finds, each with its remedy.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use psi_harness::Host;
+use psi_harness::{Outcome, program, reference};
+
+/// Podman's config of these tests holds psi's drop-in, and its container runtime's options besides.
+fn doctor(host: &Host) -> (i32, Vec<(String, String)>) {
+    let told = report(host);
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    // Of the podman that the tests run on, and not of the host: H9 has a test of its own.
+    let all = told["findings"].as_array().unwrap().iter();
+    let all = all.filter(|finding| finding["cause"] != "podman-defect");
+    let line = |finding: &Value| {
+        let cause = text(&finding["cause"]);
+        assert!(cause != "other" && !cause.is_empty(), "no cause: {finding}");
+        let names: Vec<String> = finding["affects"].as_array().unwrap().iter().map(text).collect();
+        format!("{}; {} {names:?}", text(&finding["what"]), text(&finding["remedy"]))
+    };
+    let code = i32::from(told["well"] != true);
+    (code, all.map(|finding| (text(&finding["severity"]), line(finding))).collect())
+}
+
+fn report(host: &Host) -> Value {
+    let (program, quadlets) = (program("psi-driver"), host.quadlets());
+    let args = ["doctor", "--json", "--program", program.to_str().unwrap(), "--quadlets"];
+    let call = host.driver(&[&args[..], &[quadlets.to_str().unwrap()]].concat());
+    let call = call.env("CREDENTIALS_DIRECTORY", host.world.credentials());
+    let Outcome { code, stdout, stderr } = call.run();
+    assert_eq!(stderr, "");
+    let told: Value = serde_json::from_slice(&stdout).unwrap();
+    assert_eq!(told["well"], code == 0, "{told}");
+    told
+}
+
+/// The one finding that has these words, and its severity.
+#[track_caller]
+fn found(host: &Host, words: &str) -> (String, String) {
+    let (_, findings) = doctor(host);
+    let mut with = findings.iter().filter(|(_, line)| line.contains(words));
+    let one = with.next().unwrap_or_else(|| panic!("nothing about '{words}': {findings:#?}"));
+    assert_eq!(with.next(), None);
+    one.clone()
+}
+
+#[track_caller]
+fn is_error(host: &Host, words: &str) {
+    assert_eq!(found(host, words).0, "error");
+}
+
+#[track_caller]
+fn is_warning(host: &Host, words: &str) {
+    assert_eq!(found(host, words).0, "warning");
+}
+
+fn well(secrets: &Value) -> Host {
+    let host = Host::with_myapp(secrets);
+    host.write_quadlet("myapp");
+    host.set_up(&[]);
+    assert_eq!(doctor(&host), (0, Vec::new()));
+    host
+}
+
+#[test]
+fn a_host_that_is_well_is_told_so() {
+    let host = well(&json!({"A": "1"}));
+    let (program, quadlets) = (program("psi-driver"), host.quadlets());
+    let args = [
+        "doctor",
+        "--program",
+        program.to_str().unwrap(),
+        "--quadlets",
+        quadlets.to_str().unwrap(),
+    ];
+    let call = host.driver(&args).env("CREDENTIALS_DIRECTORY", host.world.credentials());
+    let told = call.text();
+    assert!(told.ends_with("nothing is wrong\n"), "{told}");
+    assert_eq!(report(&host)["units"], json!([]));
+}
+
+#[test]
+fn what_keeps_a_container_from_starting_is_an_error() {
+    let mut host = well(&json!({"A": "1", "B": "2"}));
+    host.podman.ok(&["secret", "rm", "myapp--A"]);
+    is_error(&host, "myapp.service does not start");
+    host.set_up(&[]);
+    host.stop_psid();
+    is_error(&host, "no connection to psid");
+    let id = &host.ids()["myapp--B"];
+    fs::remove_file(host.world.state().join("secrets").join(id)).unwrap();
+    host.start_psid();
+    is_error(
+        &host,
+        "psid does not know 1 secret of podman's, and no container starts with them: myapp--B",
+    );
+    host.set_up(&[]);
+    host.stop_psid();
+    fs::write(host.world.state().join("secrets").join(id), "garbage").unwrap();
+    host.start_psid();
+    let (severity, line) = found(&host, "is neither a reference nor a sealed literal");
+    assert_eq!(severity, "error");
+    assert!(line.contains("1 secret: ") && line.contains("myapp--B"), "{line}");
+    assert_eq!(units(&host), [("myapp.service".to_owned(), vec!["secret-unusable".to_owned()])]);
+}
+
+/// The units that do not start, with the causes.
+fn units(host: &Host) -> Vec<(String, Vec<String>)> {
+    let told = report(host);
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let all = told["units"].as_array().unwrap().iter().map(|unit| {
+        (text(&unit["unit"]), unit["causes"].as_array().unwrap().iter().map(text).collect())
+    });
+    all.collect()
+}
+
+/// F: thirteen lines for one cause before. The remedy is the key's, never "create it again" for a literal that
+/// comes back with the key.
+#[test]
+fn a_key_that_is_gone_is_one_finding_with_all_literals_and_units_that_it_costs() {
+    let mut host = well(&json!({"A": "1"}));
+    for number in 0..12 {
+        host.podman.create(&format!("literal-{number}"), "a literal");
+    }
+    host.stop_psid();
+    host.world.take_key();
+    host.start_psid();
+    let (_, findings) = doctor(&host);
+    let of_key: Vec<_> = findings.iter().filter(|(_, line)| line.contains("key")).collect();
+    assert_eq!(of_key.len(), 1, "{findings:#?}");
+    let (severity, line) = of_key[0];
+    assert_eq!(severity, "error");
+    assert!(line.contains("literal-0") && line.contains("literal-11"), "{line}");
+    assert!(findings.iter().all(|(_, line)| !line.contains("create it again")), "{findings:#?}");
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+}
+
+/// A1, H4: what podman does not tell is not taken for gone.
+#[test]
+fn a_podman_that_knows_nothing_of_psid_s_secrets_is_no_reason_for_gc() {
+    let host = well(&json!({"A": "1", "B": "2"}));
+    let record = host.podman.secrets_folder().join("secrets.json");
+    let saved = fs::read(&record).unwrap();
+    fs::remove_file(&record).unwrap();
+    let (severity, line) = found(&host, "podman knows none of the 2 secrets that psid has");
+    assert_eq!(severity, "warning");
+    assert!(!line.contains("psi-driver gc"), "{line}");
+    fs::write(&record, saved).unwrap();
+    assert_eq!(doctor(&host), (0, Vec::new()));
+}
+
+/// H4
+#[test]
+fn two_secrets_of_one_name_are_told() {
+    let host = well(&json!({"A": "1"}));
+    host.podman.create("twice", "one");
+    let record = host.podman.secrets_folder().join("secrets.json");
+    let mut value: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    let secrets = value["secrets"].as_object_mut().unwrap();
+    let (_, one) = secrets.iter().find(|(_, one)| one["name"] == "twice").unwrap();
+    let mut other = one.clone();
+    let id = psi_harness::id(7);
+    other["id"] = json!(id);
+    secrets.insert(id.clone(), other);
+    // As a `--replace` leaves them whose delete was refused.
+    value["idToName"][&id] = json!("twice");
+    value["nameToID"]["twice"] = json!(id);
+    fs::write(&record, value.to_string()).unwrap();
+    is_warning(&host, "podman has 2 secrets of the name twice");
+}
+
+/// A psid that was killed by a delete within ten minutes knows the way back.
+#[test]
+fn a_secret_that_was_deleted_behind_podman_s_back_is_brought_back_by_restore() {
+    let host = well(&json!({"A": "1"}));
+    let id = host.ids()["myapp--A"].clone();
+    host.world.driver(&["delete"]).id(&id).ok();
+    let (severity, line) = found(&host, "deleted at psid within the last ten minutes");
+    assert_eq!(severity, "error");
+    assert!(line.contains(&format!("`psi-driver restore {id}`")), "{line}");
+    assert_eq!(units(&host), [("myapp.service".to_owned(), vec!["secret-deleted".to_owned()])]);
+    host.world.driver(&["restore", &id]).ok();
+    assert_eq!(doctor(&host), (0, Vec::new()));
+}
+
+#[test]
+fn a_provider_that_is_out_and_a_cache_that_would_not_survive_are_told() {
+    let mut host = well(&json!({"A": "1"}));
+    host.double.kill();
+    host.setup(&[]).run();
+    is_warning(&host, "infisical is out");
+    host.podman.create("other", reference("/elsewhere", "K"));
+    let (severity, line) = found(&host, "infisical is out");
+    assert_eq!(severity, "error", "a container with it does not start");
+    assert!(line.contains("[\"other\"]"), "{line}");
+}
+
+#[test]
+fn what_is_not_cached_yet_is_told_before_an_outage() {
+    let host = well(&json!({"A": "1"}));
+    host.podman.create("other", reference("/elsewhere", "K"));
+    is_warning(&host, "a reboot now, with no provider in reach, would not serve 1 secret: other");
+}
+
+/// What podman copied into secrets stays: the Python PSI's commands, with its token, or a psi-driver that was
+/// elsewhere once (N9).
+#[test]
+fn frozen_options_are_told() {
+    let host = well(&json!({"A": "1"}));
+    let create = |name: &str, lookup: &str| {
+        let options =
+            format!("--driver-opts=lookup={lookup},store=exec cat,delete=exec true,list=exec true");
+        let args = ["secret", "create", "--driver=shell", &options, name, "-"];
+        assert_eq!(host.podman.run(&args, "x").code, 0);
+    };
+    create(
+        "old",
+        "curl -sf --unix-socket /run/psi/psi.sock -H 'Authorization: Bearer hunter2' http://localhost/lookup/$SECRET_ID",
+    );
+    let (severity, line) = found(&host, "the Python PSI's commands");
+    assert_eq!(severity, "error");
+    assert!(line.contains("bearer token") && line.contains("migrate --from psi"), "{line}");
+    assert!(!line.contains("hunter2"));
+    host.podman.ok(&["secret", "rm", "old"]);
+    create("moved", "exec /opt/psi/psi-driver lookup");
+    is_error(&host, "for 1 of them it is not there");
+    host.podman.ok(&["secret", "rm", "moved"]);
+    create("theirs", "exec pass show $SECRET_ID");
+    assert_eq!(doctor(&host), (0, Vec::new()), "another driver's are no affair of psi's");
+}
+
+/// `create --replace` and migrations by hand leave the old value in the file driver's file.
+#[test]
+fn plaintext_of_the_file_driver_is_told_and_removed() {
+    let host = well(&json!({"A": "1"}));
+    let folder = host.podman.secrets_folder().join("filedriver");
+    let path = format!("--driver-opts=path={}", folder.display());
+    let create = ["secret", "create", "--driver=file", &path, "in-clear", "-"];
+    assert_eq!(host.podman.run(&create, "hunter2").code, 0);
+    is_warning(&host, "podman's file driver keeps 1 secret in clear: in-clear");
+    let data = folder.join("secretsdata.json");
+    let text = fs::read_to_string(&data).unwrap();
+    let left = text.replace("{", &format!("{{\"{}\": \"aHVudGVyMg==\",", "0".repeat(25)));
+    fs::write(&data, left).unwrap();
+    is_warning(&host, "holds 1 value in clear of secrets that are elsewhere or gone");
+    let told = host.driver(&["gc", "--remove-plaintext"]).text();
+    assert!(told.starts_with("removed 1 value in plaintext from "), "{told}");
+    assert_eq!(doctor(&host).1.len(), 1);
+    let value: Value = serde_json::from_slice(&fs::read(&data).unwrap()).unwrap();
+    assert_eq!(value, serde_json::from_str::<Value>(&text).unwrap());
+    host.podman
+        .container(&["--secret=in-clear"], "test \"$(cat /run/secrets/in-clear)\" = hunter2");
+}
+
+#[test]
+fn copies_that_podman_writes_are_told() {
+    let host = well(&json!({"A": "value of A"}));
+    let secrets = ["--secret=myapp--A", "--secret=myapp--A,type=env,target=A"];
+    let args =
+        [&["run", "-d", "--name=app"], &secrets[..], &["localhost/bb:1", "sleep", "1000"]].concat();
+    host.podman.ok(&args);
+    let (severity, line) = found(&host, "running container");
+    assert_eq!(severity, "note");
+    assert!(line.contains("in clear below") && line.contains(": app; "), "{line}");
+    // And it is so: podman's own files hold the value.
+    assert!(
+        psi_harness::folder_holds(&host.podman.secrets_folder().join(".."), b"value of A")
+            .is_some()
+    );
+    host.podman.ok(&["kill", "app"]);
+    let stopped =
+        || doctor(&host).1.into_iter().find(|(_, line)| line.contains("stopped container"));
+    let (severity, line) = psi_harness::eventually("podman to see the end", stopped);
+    assert!(severity == "warning" && line.contains("`podman rm`"), "{line}");
+    host.podman.ok(&["rm", "-f", "-t", "0", "app"]);
+    assert_eq!(doctor(&host), (0, Vec::new()));
+}
+
+#[test]
+fn a_config_that_others_break_is_told_with_its_file() {
+    let host = well(&json!({"A": "1"}));
+    let config = host.world.folder().join("containers.conf");
+    let (_, own) = host.podman.environment().find(|(name, _)| *name == "CONTAINERS_CONF").unwrap();
+    let own = fs::read_to_string(own).unwrap();
+    let with = |text: &str| {
+        fs::write(&config, text).unwrap();
+        let program = program("psi-driver");
+        let args = ["doctor", "--program", program.to_str().unwrap()];
+        let call = host.driver(&args).env("CONTAINERS_CONF", &config);
+        String::from_utf8(call.run().stdout).unwrap()
+    };
+    let told = with(&format!("{own}root = \"/x\"\n"));
+    let line = format!("error: {} sets [secrets.opts] root", config.display());
+    assert!(told.contains(&line), "{told}");
+    // And podman does refuse it.
+    let mut create = host.podman.command(&["secret", "create", "x", "-"]);
+    create.env("CONTAINERS_CONF", &config);
+    let refused = psi_harness::run(create, b"x");
+    assert!(refused.stderr.contains("invalid shell driver option"), "{}", refused.stderr);
+    let told = with(&own.replace("driver = \"shell\"", "driver = \"file\""));
+    assert!(told.contains("keeps new secrets in podman's file driver"), "{told}");
+}
+
+#[test]
+fn permissions_and_credentials_are_judged() {
+    let host = well(&json!({"A": "1"}));
+    fs::set_permissions(host.world.socket(), fs::Permissions::from_mode(0o666)).unwrap();
+    is_warning(&host, "others than root may connect");
+    fs::set_permissions(host.world.socket(), fs::Permissions::from_mode(0o600)).unwrap();
+    host.world.take_client_secret();
+    is_warning(&host, "the credential infisical-client-secret is not in");
+    let path = host.world.config().with_file_name("infisical-client-secret.cred");
+    fs::write(&path, "no credential").unwrap();
+    let (_, findings) = doctor(&host);
+    let about: Vec<_> =
+        findings.iter().filter(|(_, line)| line.contains("client-secret")).collect();
+    assert!(
+        about.iter().any(|(severity, line)| severity == "error" && line.contains("does not open")),
+        "{about:?}"
+    );
+    assert!(
+        about.iter().any(|(_, line)| line.contains("does not tell what it is sealed to")),
+        "{about:?}"
+    );
+    host.world.take_key();
+    is_error(&host, "there is no key: no credential psi-cache-key, no /");
+}
+
+#[test]
+fn what_the_python_psi_left_beside_the_quadlets_is_told() {
+    let host = well(&json!({"A": "1"}));
+    fs::write(host.drop_in_path("myapp").with_file_name("50-secrets.conf"), "[Container]\n")
+        .unwrap();
+    is_warning(&host, "the Python PSI's drop-ins name secrets besides psi's own");
+    fs::write(host.quadlets().join("psi-secrets-setup.container"), "[Container]\n").unwrap();
+    is_warning(&host, "units of the Python PSI are still there");
+    fs::remove_file(host.quadlets().join("myapp.container")).unwrap();
+    is_warning(&host, "is of no use: there is no");
+}
+
+#[test]
+fn a_broken_config_is_named_with_its_line() {
+    let host = well(&json!({"A": "1"}));
+    fs::write(host.world.config(), "[cache]\nbackend = \"floppy\"\n").unwrap();
+    is_error(&host, "config.toml:2: unknown variant `floppy`");
+}

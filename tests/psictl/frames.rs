@@ -1,0 +1,131 @@
+//! What answers psi-driver is no psid, or one that went mad. The seeds are those of `tests/fuzz`: what psid
+//! answers, and what it never would.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread;
+use std::time::Instant;
+
+use psi_mutation::{Mutator, files, frames, words};
+
+use psi_harness::{Driver, LIMIT, Outcome, World, id, one_line, repository};
+
+/// The codes of the contract, but for usage.
+const CODES: [i32; 8] = [0, 65, 66, 69, 74, 75, 76, 77];
+/// The number behind the mutations: the same ones each time.
+const NUMBER: u64 = 1;
+
+/// An input: the first byte chooses the command, and after it a 1 says that frames are to be made of the
+/// rest (as for the fuzz target `driver`).
+fn read(input: &[u8]) -> (Vec<String>, Vec<u8>) {
+    let commands = fs::read_to_string(repository().join("tests/fuzz/driver-commands")).unwrap();
+    let (command, rest) = input.split_first().unwrap_or((&0, &[]));
+    let nth = usize::from(*command) % commands.lines().count();
+    let args = commands.lines().nth(nth).unwrap().split('\t').map(str::to_owned).collect();
+    match rest {
+        [1, rest @ ..] => (args, frames::answers(rest)),
+        _ => (args, rest.to_vec()),
+    }
+}
+
+fn mutator(number: u64) -> Mutator {
+    let fuzz = repository().join("tests/fuzz");
+    let dictionary = fs::read_to_string(fuzz.join("words/driver")).unwrap();
+    Mutator::new(number, files(&fuzz.join("seeds/driver")).unwrap(), words(&dictionary))
+}
+
+/// Answers the first call with `answer`, and every further one with what another attempt cannot help.
+fn answer(world: &World, answer: Vec<u8>, hold: bool) {
+    let _ = fs::remove_file(world.socket());
+    let listener = UnixListener::bind(world.socket()).unwrap();
+    // The thread ends with the test's process; the socket goes with the world.
+    thread::spawn(move || {
+        let mut answer = Some(answer);
+        for stream in listener.incoming() {
+            give(stream.unwrap(), answer.take().unwrap_or_else(|| vec![0xff; 64]), hold);
+        }
+    });
+}
+
+fn give(mut stream: UnixStream, bytes: Vec<u8>, hold: bool) {
+    thread::spawn(move || {
+        let _ = stream.write_all(&bytes);
+        if !hold {
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+}
+
+/// It ends by itself, in time, with a code of the contract and at most one line.
+fn assert_in_order(driver: &Driver, input: &[u8]) -> Outcome {
+    let began = Instant::now();
+    let outcome = driver.run();
+    // Podman's patience is 10 s; the rest is for a machine that has other things to do.
+    assert!(began.elapsed() < LIMIT, "{:?} for {}", began.elapsed(), input.escape_ascii());
+    assert!(CODES.contains(&outcome.code), "{outcome:?} for {}", input.escape_ascii());
+    if !outcome.stderr.is_empty() {
+        let line = one_line(&outcome.stderr);
+        assert!(!line.contains(char::is_control), "{line:?} for {}", input.escape_ascii());
+    }
+    outcome
+}
+
+#[test]
+fn whatever_answers_psi_driver_ends_with_a_code_and_a_line() {
+    let world = World::empty();
+    let mut mutator = mutator(NUMBER);
+    let seeds = files(&repository().join("tests/fuzz/seeds/driver")).unwrap();
+    let mutations = (0..200).map(|_| mutator.input());
+    for input in seeds.into_iter().chain(mutations) {
+        let (args, bytes) = read(&input);
+        answer(&world, bytes, false);
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        assert_in_order(&world.driver(&args).id(id(1)), &input);
+    }
+}
+
+/// What begins as no HTTP/2 server does is told apart, and nothing is written to stdout.
+#[test]
+fn noise_is_no_daemon() {
+    let world = World::empty();
+    let mut mutator = Mutator::new(NUMBER, vec![vec![0xa5; 64]], Vec::new());
+    for verb in ["lookup", "list", "delete", "health"].into_iter().cycle().take(40) {
+        let input = mutator.input();
+        answer(&world, input.clone(), false);
+        let outcome = assert_in_order(&world.driver(&[verb]).id(id(1)), &input);
+        assert!([69, 76].contains(&outcome.code), "{outcome:?} for {}", input.escape_ascii());
+        assert_eq!(outcome.stdout, b"");
+    }
+}
+
+/// The request waits for a window that may never come.
+#[test]
+fn a_store_that_is_answered_by_anything_ends_too() {
+    let world = World::empty();
+    let mut mutator = mutator(NUMBER + 1);
+    for _ in 0..40 {
+        let (_, bytes) = read(&mutator.input());
+        answer(&world, bytes.clone(), false);
+        let store = world.driver(&["store"]).id(id(1)).stdin(vec![b'x'; 400_000]);
+        assert_in_order(&store, &bytes);
+    }
+}
+
+/// The other end does not hang up: then the deadline ends it.
+#[test]
+fn whoever_holds_the_connection_does_not_hold_psi_driver() {
+    let mut mutator = mutator(NUMBER + 2);
+    let inputs: Vec<_> = (0..24).map(|_| mutator.input()).collect();
+    thread::scope(|scope| {
+        for input in &inputs {
+            scope.spawn(move || {
+                let world = World::empty();
+                answer(&world, read(input).1, true);
+                assert_in_order(&world.driver(&["health"]), input);
+            });
+        }
+    });
+}

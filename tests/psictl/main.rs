@@ -1,0 +1,17 @@
+//! What the programs say: exit codes, words and streams, as an operator or podman meets them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test ends at the first surprise, and is a program of its own"
+)]
+
+mod doctor;
+mod frames;
+mod ids;
+mod install;
+mod listeners;
+mod psid;
+mod streams;
+mod usage;
+mod values;

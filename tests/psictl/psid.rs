@@ -1,0 +1,129 @@
+//! psid's own command line, and the words with which it refuses to start.
+
+use std::fs;
+
+use serde_json::json;
+
+use psi_harness::{Config, Double, World, id};
+
+#[test]
+fn check_approves_a_good_config_and_warns_of_an_unwise_one() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let mut config = Config::of(&double);
+    let good = format!("{} is good\n", world.config().display());
+    assert_eq!(check(&world), good);
+    config.auth = config.auth.replace(
+        "client_secret_credential = \"infisical-client-secret\"",
+        "client_secret = \"hunter2\"",
+    );
+    world.configure(&config);
+    let warning = "warning: client_secret is in the config in clear text: use \
+                   client_secret_credential\n";
+    assert_eq!(check(&world), format!("{warning}{good}"));
+}
+
+fn check(world: &World) -> String {
+    let outcome = world.psid().args(&["check"]).run();
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    String::from_utf8(outcome.stdout).unwrap()
+}
+
+#[test]
+fn a_fault_in_the_config_is_named_with_its_line() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let text = Config::of(&double).to_string().replace("backend = ", "backend_ = ");
+    fs::write(world.config(), text).unwrap();
+    let told = format!("psid: {}:2: unknown field `backend_`", world.config().display());
+    for args in [&["check"][..], &[]] {
+        let line = world.psid().args(args).fails(65);
+        assert!(line.starts_with(&told), "{line}");
+    }
+}
+
+#[test]
+fn a_missing_config_is_named() {
+    let world = World::empty();
+    let line = world.psid().args(&["check"]).fails(65);
+    let path = world.config().display().to_string();
+    assert_eq!(line, format!("psid: {path}: No such file or directory (os error 2)"));
+}
+
+#[test]
+fn a_config_that_is_no_text_is_one_line() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    fs::write(world.config(), b"\xff\xfe[cache]\n").unwrap();
+    let line = world.psid().args(&["check"]).fails(65);
+    assert!(line.contains("UTF-8"), "{line}");
+    fs::remove_file(world.config()).unwrap();
+    fs::create_dir(world.config()).unwrap();
+    let line = world.psid().args(&["check"]).fails(65);
+    assert!(line.contains("Is a directory"), "{line}");
+}
+
+#[test]
+fn the_config_may_be_named_on_the_command_line() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let elsewhere = world.folder().join("elsewhere.toml");
+    fs::rename(world.config(), &elsewhere).unwrap();
+    let config = elsewhere.display().to_string();
+    let outcome = world.psid().args(&["--config", &config, "check"]).run();
+    assert_eq!(outcome.stdout, format!("{config} is good\n").as_bytes());
+}
+
+#[test]
+fn a_second_psid_on_the_same_socket_is_refused_and_harms_nobody() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let _first = world.start();
+    world.driver(&["store"]).id(id(1)).stdin("literal").ok();
+    let line = world.psid().fails(74);
+    assert!(line.contains("another psid listens on it"), "{line}");
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "literal");
+}
+
+#[test]
+fn a_file_in_the_socket_s_place_is_left_alone() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    fs::write(world.socket(), "precious").unwrap();
+    let line = world.psid().fails(74);
+    assert!(line.contains("it exists and is no socket"), "{line}");
+    assert_eq!(fs::read_to_string(world.socket()).unwrap(), "precious");
+}
+
+/// systemd's variables say where things are, unless psi's own do.
+#[test]
+fn the_service_manager_s_folders_are_honoured() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    let psid = world
+        .psid()
+        .without("PSI_STATE_DIR")
+        .without("PSI_RUN_DIR")
+        .env("STATE_DIRECTORY", world.state())
+        .env("RUNTIME_DIRECTORY", world.run().join("psid"))
+        .start();
+    assert!(world.run().join("psid/boot").exists());
+    world.driver(&["store"]).id(id(1)).stdin("literal").ok();
+    assert!(world.state().join("secrets").join(id(1)).exists());
+    psid.terminate();
+}
+
+/// One record a line, as JSON where that is asked for (the Python PSI's PR #34).
+#[test]
+fn a_json_log_has_one_object_a_line() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let psid = world.psid().args(&["--log-format", "json", "--log-level", "debug"]).start();
+    world.driver(&["lookup"]).id(id(1)).fails(66);
+    let log = psid.terminate();
+    assert!(log.lines().count() >= 2, "{log}");
+    for line in log.lines() {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(record["timestamp"].is_string() && record["level"].is_string(), "{line}");
+    }
+}

@@ -1,0 +1,112 @@
+//! Standard streams that are closed, full or abandoned, and an environment that is empty or hostile.
+
+use std::fs::File;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use psi_harness::{Double, Process, Psid, World, id, reference};
+
+/// A psid that knows one secret, so that only the streams can go wrong.
+fn ready() -> (Double, World, Psid) {
+    let double = Double::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
+    let world = World::of(&double);
+    let psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "DB_HOST")).ok();
+    (double, world, psid)
+}
+
+#[test]
+fn a_closed_stdin_is_an_empty_one() {
+    let (_double, world, _psid) = ready();
+    let outcome = world.driver(&["store"]).id(id(2)).through_shell("exec \"$@\" <&-");
+    assert_eq!(outcome.code, 65);
+    assert!(outcome.stderr.contains("stdin holds nothing"), "{}", outcome.stderr);
+    let outcome = world.driver(&["lookup"]).id(id(1)).through_shell("exec \"$@\" <&-");
+    assert_eq!((outcome.code, outcome.stdout.as_slice()), (0, b"db.example".as_slice()));
+}
+
+/// Rust opens /dev/null in place of a closed descriptor: a value written there would be lost with
+/// exit 0.
+#[test]
+fn a_closed_stdout_is_no_success() {
+    let (_double, world, _psid) = ready();
+    for args in [&["lookup"][..], &["list"], &["get", &id(1)], &["cache", "status"]] {
+        let outcome = world.driver(args).id(id(1)).through_shell("exec \"$@\" >&-");
+        assert_eq!(outcome.code, 74, "{args:?}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains("writing to stdout: "), "{}", outcome.stderr);
+        assert_eq!(outcome.stderr.lines().count(), 1);
+    }
+}
+
+#[test]
+fn verbs_that_print_nothing_need_no_stdout() {
+    let (_double, world, _psid) = ready();
+    let store = world.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "B"));
+    assert_eq!(store.through_shell("exec \"$@\" >&-").code, 0);
+    assert_eq!(world.driver(&["delete"]).id(id(2)).through_shell("exec \"$@\" >&-").code, 0);
+    assert_eq!(world.driver(&["health"]).through_shell("exec \"$@\" >&- 2>&- <&-").code, 0);
+}
+
+#[test]
+fn a_closed_stderr_changes_no_code() {
+    let world = World::empty();
+    let outcome = world.driver(&["lookup"]).id("bad").through_shell("exec \"$@\" 2>&-");
+    assert_eq!(outcome.code, 65);
+}
+
+#[test]
+fn a_reader_that_went_away_is_a_failure_with_its_cause() {
+    let (_double, world, _psid) = ready();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    drop(reader);
+    let mut command = world.driver(&["lookup"]).id(id(1)).command();
+    command.stdin(Stdio::null()).stdout(writer);
+    let mut process = Process::start(command);
+    assert_eq!(process.wait().code(), Some(74));
+    assert!(process.stderr().contains("Broken pipe"), "{}", process.stderr());
+    assert_eq!(process.stderr().lines().count(), 1);
+}
+
+#[test]
+fn a_full_disk_behind_stdout_is_a_failure_with_its_cause() {
+    let (_double, world, _psid) = ready();
+    let mut command = world.driver(&["lookup"]).id(id(1)).command();
+    command.stdin(Stdio::null()).stdout(File::create("/dev/full").unwrap());
+    let mut process = Process::start(command);
+    assert_eq!(process.wait().code(), Some(74));
+    assert!(process.stderr().contains("No space left"), "{}", process.stderr());
+}
+
+/// A healthcheck's timer sets nothing but what its unit names.
+#[test]
+fn a_lookup_needs_two_variables_and_no_more() {
+    let (_double, world, _psid) = ready();
+    let lookup = world.driver(&["lookup"]).id(id(1));
+    assert_eq!(lookup.without("PSI_CONFIG").without("PSI_STATE_DIR").text(), "db.example");
+}
+
+/// Podman passes its whole environment on, and a quadlet's unit has a service manager's variables,
+/// which are another program's.
+#[test]
+fn nothing_in_the_environment_leads_a_lookup_astray() {
+    let (_double, world, _psid) = ready();
+    let mut lookup = world.driver(&["lookup"]).id(id(1));
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "grpc_proxy"] {
+        lookup = lookup.env(name, "http://127.0.0.1:1");
+    }
+    for name in ["STATE_DIRECTORY", "RUNTIME_DIRECTORY", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET"] {
+        lookup = lookup.env(name, "/nowhere");
+    }
+    lookup = lookup.env("LISTEN_FDS", "3").env("LISTEN_PID", "1").env("RUST_LOG", "trace");
+    lookup = lookup.env("RUST_BACKTRACE", "full").env("HOME", "relative").env("PATH", "");
+    assert_eq!(lookup.text(), "db.example");
+}
+
+/// Podman's own stdout is that of store and delete: one byte would end in `id=$(podman secret create)`.
+#[test]
+fn store_and_delete_print_nothing() {
+    let (_double, world, _psid) = ready();
+    assert_eq!(world.driver(&["store"]).id(id(3)).stdin("literal").text(), "");
+    assert_eq!(world.driver(&["delete"]).id(id(3)).text(), "");
+}

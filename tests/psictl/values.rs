@@ -1,0 +1,316 @@
+//! `psi-driver exec` and `psi-driver render`: secrets for what is no container of podman's.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use psi_harness::workload;
+use psi_harness::{Config, Double, Driver, Psid, World, reference};
+
+fn world(secrets: &serde_json::Value, workloads: &str) -> (Double, World, Psid) {
+    let double = Double::with(secrets);
+    let world = World::of(&double);
+    let mut config = Config::of(&double);
+    config.rest = workloads.to_owned();
+    world.configure(&config);
+    let psid = world.start();
+    (double, world, psid)
+}
+
+fn myapp(secrets: &serde_json::Value) -> (Double, World, Psid) {
+    world(&json!({"/myapp": secrets}), &workload("myapp", &[("/myapp", false)]))
+}
+
+/// A folder in RAM.
+fn ram() -> TempDir {
+    tempfile::Builder::new().prefix("psi-").tempdir_in("/dev/shm").expect("a tmpfs in /dev/shm")
+}
+
+/// What a call tells, whatever it notes besides.
+#[track_caller]
+fn stdout(call: &Driver) -> String {
+    let outcome = call.run();
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    String::from_utf8(outcome.stdout).unwrap()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_command_gets_the_secrets_and_nothing_else_changes() {
+    let (mut double, world, _psid) = myapp(&json!({"A": "1\n", "B": "ä 'x'", "no-variable": "3"}));
+    let script = "printf '%s|%s|%s|%s' \"$A\" \"$B\" \"$MINE\" \"$*\"; exit 7";
+    let call = world.driver(&["exec", "--", "/bin/sh", "-c", script, "sh", "--dry-run", "x"]);
+    let outcome = call.env("MINE", "kept").run();
+    assert_eq!(outcome.code, 7, "it is the command's own: {}", outcome.stderr);
+    assert_eq!(String::from_utf8(outcome.stdout).unwrap(), "1\n|ä 'x'|kept|--dry-run x");
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    assert!(outcome.stderr.starts_with("psi-driver: exec: left out: the key 'no-variable'"));
+    // From RAM, and in an outage.
+    double.kill();
+    let call =
+        world.driver(&["exec", "--workload", "myapp", "--", "/bin/sh", "-c", "printf %s \"$A\""]);
+    assert_eq!(call.run().stdout, b"1\n");
+}
+
+#[test]
+fn a_workload_is_named_where_there_are_several() {
+    let both = workload("one", &[("/one", false)]) + &workload("two", &[("/two", false)]);
+    let (_double, world, _psid) =
+        world(&json!({"/one": {"A": "one", "B": "one"}, "/two": {"A": "two"}}), &both);
+    let show = ["--", "/bin/sh", "-c", "printf %s,%s \"$A\" \"$B\""];
+    let exec = |options: &[&str]| world.driver(&[&["exec"], options, &show[..]].concat());
+    assert!(exec(&[]).fails(2).contains("which of one, two?"));
+    assert!(exec(&["-w", "three"]).fails(65).contains("no workload three; it has one, two"));
+    assert_eq!(exec(&["-w", "one"]).text(), "one,one");
+    assert_eq!(exec(&["-w", "one", "-w", "two"]).text(), "two,one");
+}
+
+/// As shells have it; and before a secret is asked for.
+#[test]
+fn a_command_that_cannot_run_has_the_status_of_shells() {
+    let world = World::empty();
+    let plain = world.folder().join("plain");
+    fs::write(&plain, "no program").unwrap();
+    let exec = |program: &str| world.driver(&["exec", "--", program]);
+    let line = exec("/nonexistent").fails(127);
+    assert!(line.contains("running /nonexistent: No such file"), "{line}");
+    let line = exec("no-such-program").env("PATH", "/bin:/usr/bin").fails(127);
+    assert!(line.contains("there is no program no-such-program in PATH"), "{line}");
+    exec(plain.to_str().unwrap()).fails(126);
+    exec("/etc").fails(126);
+}
+
+/// Code as root, by whoever may write to the provider's directory.
+#[test]
+fn a_key_that_chooses_what_is_loaded_or_run_is_refused_by_name() {
+    let (double, world, _psid) = myapp(&json!({"A": "1"}));
+    let marker = world.folder().join("ran");
+    let path = std::env::var_os("PATH").unwrap();
+    let run = |allow: &[&str]| {
+        let args = [&["exec"], allow, &["--", "touch", marker.to_str().unwrap()]].concat();
+        world.driver(&args).env("PATH", &path)
+    };
+    // What the provider's PATH would find instead of touch.
+    let planted = world.folder().join("touch");
+    fs::write(&planted, "#!/bin/sh\necho planted >&2\n").unwrap();
+    fs::set_permissions(&planted, fs::Permissions::from_mode(0o755)).unwrap();
+    for key in [
+        "PATH",
+        "LD_PRELOAD",
+        "BASH_ENV",
+        "GCONV_PATH",
+        "NODE_OPTIONS",
+        "PYTHONSTARTUP",
+        "LESSOPEN",
+    ] {
+        double.put("/myapp", key, world.folder().to_str().unwrap());
+        world.driver(&["cache", "refresh"]).ok();
+        let line = run(&[]).fails(65);
+        let expected = format!("{key} of the workload myapp chooses what a program loads or runs");
+        assert!(line.contains(&expected) && line.contains(&format!("`--allow {key}`")), "{line}");
+        assert!(!marker.exists(), "{key}");
+        double.remove("/myapp", key);
+    }
+    double.put("/myapp", "PATH", world.folder().to_str().unwrap());
+    world.driver(&["cache", "refresh"]).ok();
+    // Allowed, it is the command's; the command itself is still found by the caller's.
+    run(&["--allow", "PATH"]).ok();
+    assert!(marker.exists());
+}
+
+#[test]
+fn a_value_over_128_kib_names_its_key() {
+    let (_double, world, _psid) = myapp(&json!({"A": "1", "HUGE": "x".repeat(131_072)}));
+    let exec = world.driver(&["exec", "--", "/bin/true"]);
+    let outcome = exec.run();
+    assert_eq!(outcome.code, 65, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("HUGE"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("128 KiB"), "{}", outcome.stderr);
+}
+
+#[test]
+fn without_a_value_no_command_runs() {
+    let (double, world, _psid) = myapp(&json!({"A": "a\0b"}));
+    let marker = world.folder().join("ran");
+    let touch = ["exec", "--", "touch", marker.to_str().unwrap()];
+    let path = std::env::var_os("PATH").unwrap();
+    let line = world.driver(&touch).env("PATH", &path).fails(65);
+    assert!(line.contains("contains a NUL"), "{line}");
+    double.put("/myapp", "A", "fine");
+    world.driver(&["cache", "refresh"]).ok();
+    double.fault(&json!({"kind": "html-502"}));
+    let other = World::of(&double);
+    let mut config = Config::of(&double);
+    config.rest = workload("myapp", &[("/myapp", false)]);
+    other.configure(&config);
+    let _other_psid = other.start();
+    let line = other.driver(&touch).env("PATH", &path).fails(75);
+    assert!(line.contains("nothing is known of myapp: "), "{line}");
+    assert!(!marker.exists());
+    // What is known whole is served, and the outage is told.
+    stdout(&world.driver(&touch).env("PATH", &path));
+    assert!(marker.exists());
+}
+
+/// What was invalidated is asked for; what another source has under its name is not taken instead.
+#[test]
+fn a_key_that_psid_lacks_is_neither_left_out_nor_replaced_by_another_s() {
+    let sources = workload("myapp", &[("/common", false), ("/myapp", false)]);
+    let (mut double, world, _psid) = world(
+        &json!({"/common": {"B": "common"}, "/myapp": {"A": "mine", "B": "mine", "GOES": "1"}}),
+        &sources,
+    );
+    let ram = ram();
+    let folder = ram.path().join("secrets");
+    let render = world.driver(&["render", folder.to_str().unwrap()]);
+    let exec = world.driver(&["exec", "--", "/bin/sh", "-c", "printf %s,%s \"$A\" \"$B\""]);
+    let invalidate = |key: &str| {
+        let name = world.driver(&["cache", "invalidate", &reference("/myapp", key)]);
+        name.ok();
+    };
+    render.ok();
+    assert_eq!(names(&folder), ["A", "B", "GOES"]);
+    invalidate("A");
+    invalidate("B");
+    assert_eq!(exec.text(), "mine,mine");
+    invalidate("A");
+    invalidate("B");
+    render.ok();
+    assert_eq!(names(&folder), ["A", "B", "GOES"]);
+    assert_eq!(fs::read(folder.join("B")).unwrap(), b"mine");
+    // In an outage, it is served when all of it is known, and no file goes.
+    double.remove("/myapp", "GOES");
+    world.driver(&["cache", "refresh"]).ok();
+    double.keep_world();
+    double.kill();
+    assert_eq!(stdout(&exec), "mine,mine");
+    render.run();
+    assert_eq!(names(&folder), ["A", "B", "GOES"]);
+    invalidate("B");
+    for call in [&exec, &render] {
+        let line = call.fails(75);
+        assert!(line.contains("psid lacks the key B of myproject:/myapp"), "{line}");
+    }
+    assert_eq!(fs::read(folder.join("B")).unwrap(), b"mine");
+    double.restart();
+    assert_eq!(stdout(&exec), "mine,mine");
+    render.ok();
+    assert_eq!(names(&folder), ["A", "B"]);
+}
+
+#[test]
+fn files_are_rendered_whole_private_and_only_when_they_change() {
+    let (double, world, _psid) =
+        myapp(&json!({"A": "1\n", "tls.pem": "a\0b", "GOES": "3", "a b": "4", "../x": "5"}));
+    let ram = ram();
+    let folder = ram.path().join("secrets");
+    let render = |more: &[&str]| {
+        let args = [&["render", folder.to_str().unwrap()], more].concat();
+        world.driver(&args).run()
+    };
+    let outcome = render(&[]);
+    assert_eq!(outcome.code, 1, "something was left out: {}", outcome.stderr);
+    assert!(outcome.stderr.contains("the key '../x' is no file's name"), "{}", outcome.stderr);
+    assert_eq!(names(&folder), ["A", "GOES", "a b", "tls.pem"]);
+    assert_eq!(fs::read(folder.join("A")).unwrap(), b"1\n");
+    assert_eq!(fs::read(folder.join("tls.pem")).unwrap(), b"a\0b");
+    assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    let file = |name: &str| fs::metadata(folder.join(name)).unwrap();
+    assert_eq!(file("A").permissions().mode() & 0o777, 0o400);
+    fs::write(folder.join("mine"), "stays").unwrap();
+    let before = (file("A").ino(), file("tls.pem").ino());
+    render(&[]);
+    assert_eq!((file("A").ino(), file("tls.pem").ino()), before);
+    double.put("/myapp", "A", "2");
+    double.remove("/myapp", "GOES");
+    world.driver(&["cache", "refresh"]).ok();
+    let outcome = render(&["--mode", "0440", "--owner", "1234:5678"]);
+    let told = String::from_utf8(outcome.stdout).unwrap();
+    let expected = format!("3 secrets in {}, 3 of them new or changed\n", folder.display());
+    assert_eq!(told, expected);
+    assert_eq!(names(&folder), ["A", "a b", "mine", "tls.pem"]);
+    assert_eq!(fs::read(folder.join("A")).unwrap(), b"2");
+    // The value is another one, or the mode and the owner alone.
+    for name in ["A", "tls.pem"] {
+        let changed = file(name);
+        assert_eq!((changed.mode() & 0o777, changed.uid(), changed.gid()), (0o440, 1234, 5678));
+    }
+}
+
+#[test]
+fn what_is_no_file_of_render_s_is_replaced_and_a_folder_of_others_refused() {
+    let (_double, world, _psid) = myapp(&json!({"A": "1", "B": "2"}));
+    let ram = ram();
+    let folder = ram.path().join("secrets");
+    let render = world.driver(&["render", folder.to_str().unwrap()]);
+    render.ok();
+    // A link to the right value, a pipe that nobody writes to, and a pipe for the list.
+    let elsewhere = ram.path().join("elsewhere");
+    fs::rename(folder.join("A"), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, folder.join("A")).unwrap();
+    for name in ["B", ".psi-rendered"] {
+        fs::remove_file(folder.join(name)).unwrap();
+        let fifo = std::process::Command::new("mkfifo").arg(folder.join(name)).status();
+        assert!(fifo.unwrap().success());
+    }
+    render.ok();
+    for (name, value) in [("A", "1"), ("B", "2"), (".psi-rendered", "A\nB\n")] {
+        assert!(fs::symlink_metadata(folder.join(name)).unwrap().is_file(), "{name}");
+        assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), value);
+    }
+    let refused = || render.fails(65);
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777)).unwrap();
+    assert!(refused().contains("is writable for others (mode 1777)"));
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::chown(&folder, Some(1234), None).unwrap();
+    assert!(refused().contains("belongs to uid 1234"));
+}
+
+/// Its owner could put another directory in its place between the check and the write.
+#[test]
+fn render_refuses_a_directory_below_one_of_another_user_s() {
+    let (_double, world, _psid) = myapp(&json!({"A": "hunter2"}));
+    let ram = ram();
+    let (home, elsewhere) = (ram.path().join("home"), ram.path().join("elsewhere"));
+    for folder in [&home, &elsewhere, &home.join("mine")] {
+        fs::create_dir(folder).unwrap();
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let render = |path: &Path| world.driver(&["render", path.to_str().unwrap()]).fails(65);
+    std::os::unix::fs::chown(&home, Some(1234), None).unwrap();
+    assert!(render(&home.join("mine")).contains("home belongs to uid 1234"));
+    // A link of that user's, as the last component and before it.
+    std::os::unix::fs::symlink(&elsewhere, home.join("link")).unwrap();
+    render(&home.join("link"));
+    std::os::unix::fs::chown(&home, Some(0), None).unwrap();
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(render(&home.join("mine")).contains("home is writable for others"));
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o1777)).unwrap();
+    assert!(render(&home.join("link/below")).contains("link is a symbolic link"));
+    assert!(names(&elsewhere).is_empty() && names(&home.join("mine")).is_empty());
+}
+
+#[test]
+fn a_disk_is_refused_unless_it_is_forced() {
+    let (_double, world, _psid) = myapp(&json!({"A": "hunter2"}));
+    let disk = tempfile::tempdir_in(psi_harness::target_folder()).unwrap();
+    let folder = disk.path().join("secrets");
+    let args = ["render", folder.to_str().unwrap()];
+    let line = world.driver(&args).fails(65);
+    assert!(line.contains("is on a disk, where secrets would stay"), "{line}");
+    assert!(names(&folder).is_empty());
+    world.driver(&[&args[..], &["--force"]].concat()).ok();
+    assert_eq!(fs::read(folder.join("A")).unwrap(), b"hunter2");
+}

@@ -1,0 +1,110 @@
+//! Clients that talk nonsense, hang up or hold on: nobody else notices.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use psi_harness::{Config, Double, Process, World, eventually, id, reference};
+
+/// A program that opens as many connections as it can get, and keeps them.
+const HOLD: &str = r#"
+    use Socket;
+    my @held;
+    for (1..200) {
+        socket(my $client, AF_UNIX, SOCK_STREAM, 0) or die $!;
+        connect($client, pack_sockaddr_un($ARGV[0])) or last;
+        push @held, $client;
+    }
+    print STDERR scalar(@held), " held\n";
+    sleep;
+"#;
+
+#[test]
+fn nonsense_on_the_socket_harms_nobody() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let psid = world.start();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
+    let nonsense = [
+        b"".as_slice(),
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[0xff; 4096],
+        &preface[..10],
+        preface,
+        // A frame that announces 16 MiB, and a headers frame of garbage.
+        &[preface, &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0]].concat(),
+        &[preface, &[0, 0, 8, 1, 4, 0, 0, 0, 1], &[0xff; 8]].concat(),
+    ];
+    let mut held = Vec::new();
+    for bytes in nonsense {
+        for _ in 0..3 {
+            let mut stream = UnixStream::connect(world.socket()).unwrap();
+            // It may have hung up already.
+            let _ = stream.write_all(bytes);
+            held.push(stream);
+        }
+        world.driver(&["health"]).ok();
+    }
+    drop(held);
+    world.driver(&["health"]).ok();
+    let log = psid.terminate();
+    assert!(!log.contains("ERROR") && !log.contains("a defect of psid"), "{log}");
+}
+
+/// The Python PSI logged a traceback for each client that hung up (PR #25).
+#[test]
+fn a_driver_that_is_killed_in_mid_call_is_no_event() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    let psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    double.faults(
+        &json!([{"match": {"method": "GET"}, "fault": {"kind": "delay", "ms": 800}, "times": 1}]),
+    );
+    let mut lookup = world.driver(&["lookup"]).id(id(1)).command();
+    lookup.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut lookup = Process::start(lookup);
+    double.await_count("GET", "/api/v4/secrets", 1);
+    lookup.signal(Signal::KILL);
+    lookup.wait();
+    // Its fetch lands all the same, and the next one has it for nothing.
+    eventually("the fetch to land", || (psid.status()["entries"] == 1).then_some(()));
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(double.reads(), 1);
+    let log = psid.terminate();
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+}
+
+#[test]
+fn many_idle_clients_are_borne() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let psid = world.start();
+    let idle: Vec<_> = (0..300).map(|_| UnixStream::connect(world.socket()).unwrap()).collect();
+    world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "a literal");
+    psid.terminate();
+    drop(idle);
+}
+
+/// Where other users are allowed, every user can connect, and is judged by psid: one that may not call
+/// must not take the connections of those who may.
+#[test]
+fn a_stranger_that_holds_connections_locks_nobody_out() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).access("allow_uids = [0, 23456]"));
+    let few = ["/bin/sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"];
+    let _psid = world.psid().through(&few).start();
+    world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    let mut stranger = Command::new("setpriv");
+    stranger.args(["--reuid", "12345", "--regid", "12345", "--clear-groups", "perl", "-e", HOLD]);
+    stranger.arg(world.socket()).stdin(Stdio::null()).stdout(Stdio::null());
+    let stranger = Process::start(stranger);
+    stranger.await_stderr(" held");
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "a literal");
+    world.driver(&["health"]).ok();
+}

@@ -1,0 +1,173 @@
+//! Who may call: judged by the kernel's word on the peer, and by nothing that the peer says.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::json;
+
+use psi_harness::{Config, Double, Psid, World, copy_program, id, reference};
+
+/// A uid and gid of nobody in particular.
+const STRANGER: u32 = 12_345;
+const FRIEND: u32 = 23_456;
+
+fn allowing(lines: &str) -> (Double, World, Psid) {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).access(lines));
+    let psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    (double, world, psid)
+}
+
+fn socket_mode(world: &World) -> u32 {
+    fs::metadata(world.socket()).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn an_allowed_uid_may_call_and_another_may_not() {
+    let (_double, world, psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
+    assert_eq!(socket_mode(&world), 0o666, "the kernel lets all connect, psid judges");
+    let lookup = || world.driver(&["lookup"]).id(id(1));
+    assert_eq!(lookup().user(&world, FRIEND, 1).text(), "1");
+    assert_eq!(lookup().text(), "1");
+    let line = lookup().user(&world, STRANGER, 54_321).fails(77);
+    assert_eq!(
+        line,
+        format!(
+            "psi-driver: lookup {}: uid {STRANGER} (gid 54321) may not use this psid; add it to \
+             allow_uids or allow_gids in [access]",
+            id(1)
+        )
+    );
+    psid.await_log(&format!("uid={STRANGER} gid=54321"));
+}
+
+#[test]
+fn an_allowed_gid_may_call() {
+    let (_double, world, _psid) = allowing("allow_uids = []\nallow_gids = [4321]");
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).user(&world, STRANGER, 4321).text(), "1");
+    world.driver(&["lookup"]).id(id(1)).user(&world, STRANGER, 4322).fails(77);
+}
+
+#[test]
+fn every_call_is_judged() {
+    let (_double, world, _psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
+    let reference = reference("/myapp", "A");
+    let import = [
+        "import",
+        "env-file",
+        "-",
+        "--project",
+        "myproject",
+        "--path",
+        "/myapp",
+        "--conflict=skip",
+    ];
+    let request = format!("{{\"SecretName\":{reference:?}}}");
+    let calls: [&[&str]; 13] = [
+        &["lookup"],
+        &["store"],
+        &["delete"],
+        &["list"],
+        &["restore"],
+        &["get", &reference],
+        &["health"],
+        &["cache", "status"],
+        &["cache", "refresh"],
+        &["cache", "invalidate", &reference],
+        &["exec", "--", "true"],
+        &["gc", "--dry-run"],
+        &import,
+    ];
+    for args in calls {
+        let stdin = if args[0] == "import" { "B=2\n" } else { &request };
+        let call = world.driver(args).id(id(1)).stdin(stdin).user(&world, STRANGER, STRANGER);
+        let line = call.fails(77);
+        assert!(line.contains(&format!("uid {STRANGER} ")), "{line}");
+    }
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "nothing was changed");
+}
+
+/// Who may use secrets has no business with the keys, nor with an outage on purpose.
+#[test]
+fn what_the_whole_host_depends_on_is_for_root_and_psid_s_own_user() {
+    let (_double, world, psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
+    let calls: [&[&str]; 5] = [
+        &["cache", "rekey"],
+        &["cache", "recover"],
+        &["cache", "recovery-key"],
+        &["cache", "refresh", "--accept-removals"],
+        &["drill", "--for", "1h"],
+    ];
+    for args in calls {
+        let typed = "cbdefghi-".repeat(8);
+        let call = world.driver(args).stdin(typed.trim_end_matches('-'));
+        let line = call.user(&world, FRIEND, FRIEND).fails(77);
+        assert!(line.contains("this is for root and psid's own user"), "{line}");
+    }
+    world.driver(&["cache", "refresh"]).user(&world, FRIEND, FRIEND).ok();
+    assert_eq!(psid.status()["has_recovery_key"], false);
+}
+
+/// GHSA-6gp8-pp9v-gx45, of another daemon: it believed the identity that its caller claimed.
+#[test]
+fn no_variable_makes_a_caller_somebody_else() {
+    let (_double, world, _psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
+    let mut call = world.driver(&["lookup"]).id(id(1)).user(&world, STRANGER, STRANGER);
+    for name in ["UID", "SUDO_UID", "_CONTAINERS_ROOTLESS_UID", "PKEXEC_UID"] {
+        call = call.env(name, "0");
+    }
+    call.env("USER", "root").env("LOGNAME", "root").fails(77);
+}
+
+#[test]
+fn psid_s_own_user_always_may() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).access("allow_uids = []"));
+    let psid = world.start();
+    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    psid.terminate();
+    // And a psid of another user: root is a stranger to it, unless it is allowed.
+    let copy = world.run().join("psid");
+    copy_program("psid", &copy);
+    give(world.folder(), FRIEND);
+    let user = FRIEND.to_string();
+    let as_friend = ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"];
+    let psid = world.psid().with_program(&copy).through(&as_friend);
+    let _psid = psid.start();
+    assert_eq!(socket_mode(&world), 0o600);
+    let get = || world.driver(&["get", &reference("/myapp", "A")]);
+    assert_eq!(get().user(&world, FRIEND, FRIEND).text(), "1");
+    assert!(get().fails(77).contains("uid 0 (gid 0) may not use this psid"));
+}
+
+fn give(path: &std::path::Path, uid: u32) {
+    std::os::unix::fs::chown(path, Some(uid), Some(uid)).unwrap();
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path(), uid);
+        }
+    }
+}
+
+#[test]
+fn a_reload_shuts_out_who_is_allowed_no_more() {
+    let (double, world, mut psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
+    let lookup = || world.driver(&["lookup"]).id(id(1)).user(&world, FRIEND, FRIEND);
+    assert_eq!(lookup().text(), "1");
+    world.configure(&Config::of(&double).access("allow_uids = [0]"));
+    psid.reload();
+    lookup().fails(77);
+}
+
+#[test]
+fn a_reload_lets_in_who_is_allowed_now() {
+    let (double, world, mut psid) = allowing("allow_uids = [0]");
+    let lookup = || world.driver(&["lookup"]).id(id(1)).user(&world, FRIEND, FRIEND);
+    lookup().fails(77);
+    world.configure(&Config::of(&double).access(&format!("allow_uids = [0, {FRIEND}]")));
+    psid.reload();
+    assert_eq!(lookup().text(), "1");
+}

@@ -1,0 +1,70 @@
+//! `psi-driver metrics`: for whoever watches, without a listener.
+
+use serde_json::json;
+
+use psi_harness::{Double, World, id, one_line, reference};
+
+#[test]
+fn the_metrics_tell_what_the_status_tells() {
+    let mut double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    let psid = world.start();
+    for (number, key) in [(1, "A"), (2, "B")] {
+        world.driver(&["store"]).id(id(number)).stdin(reference("/myapp", key)).ok();
+    }
+    world.driver(&["lookup"]).id(id(1)).ok();
+    world.driver(&["lookup"]).id(id(1)).ok();
+    world.driver(&["lookup"]).id(id(2)).fails(66);
+    world.driver(&["cache", "refresh"]).ok();
+    double.kill();
+    world.driver(&["get", &reference("/other", "C")]).fails(75);
+    let text = world.driver(&["metrics"]).text();
+    for line in [
+        "psi_up 1",
+        "psi_lookups_total{from=\"ram\"} 1",
+        "psi_lookups_total{from=\"provider\"} 1",
+        "psi_lookups_total{from=\"stale\"} 0",
+        "psi_lookups_total{from=\"nothing\"} 2",
+        "psi_cache_entries 1",
+        "psi_cache_write_errors_total 0",
+        "psi_source_refreshes_total{outcome=\"done\"} 1",
+        "psi_would_fail_secrets{when=\"now\"} 1",
+        "psi_would_fail_secrets{when=\"after_reboot\"} 1",
+        "psi_unknown_secrets{when=\"now\"} 0",
+        "psi_survives_outage{when=\"after_reboot\"} 0",
+        "psi_task_crashes_total{task=\"persist\"} 0",
+        "psi_task_stalled{task=\"refresh\"} 0",
+        "psi_provider_up{provider=\"infisical\"} 0",
+        "psi_provider_requests_total{provider=\"infisical\",outcome=\"given\"} 2",
+        "psi_provider_requests_total{provider=\"infisical\",outcome=\"gone\"} 1",
+        "psi_provider_requests_total{provider=\"infisical\",outcome=\"unreachable\"} 2",
+        "psi_drill 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+    psid.terminate();
+    let down = world.driver(&["metrics"]).run();
+    assert_eq!(down.code, 69);
+    assert!(String::from_utf8(down.stdout).unwrap().ends_with("\npsi_up 0\n"));
+    one_line(&down.stderr);
+}
+
+/// Told once at each change; with the ids, for that is what an admin needs.
+#[test]
+fn the_self_test_is_in_the_log_once_per_change() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    let psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    world.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "B")).ok();
+    for _ in 0..3 {
+        world.driver(&["cache", "refresh"]).ok();
+    }
+    psid.await_log("self-test: with no provider in reach, of the 2 registered secrets 1 would not");
+    double.put("/myapp", "B", "2");
+    world.driver(&["cache", "refresh"]).ok();
+    psid.await_log("each of the 2 registered secrets would resolve, now and after a reboot");
+    let log = psid.terminate();
+    assert_eq!(log.matches("self-test: ").count(), 2, "{log}");
+    assert!(log.contains(&format!("would not resolve now ({})", id(2))), "{log}");
+}

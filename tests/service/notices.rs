@@ -1,0 +1,90 @@
+//! sd_notify(3): what psid tells its service manager, and when.
+
+use serde_json::json;
+
+use psi_harness::{Config, Double, World};
+
+fn status_line(message: &[String]) -> &str {
+    message.iter().find_map(|line| line.strip_prefix("STATUS=")).unwrap_or_default()
+}
+
+#[test]
+fn ready_comes_with_a_status_once_calls_are_answered() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let mut psid = world.psid().launch();
+    let ready = psid.await_told("READY=1");
+    // At this moment, not a moment later: `health` does not try twice.
+    world.driver(&["health"]).ok();
+    assert_eq!(status_line(&ready), "serving 0 secrets, 0 values cached");
+}
+
+#[test]
+fn a_degraded_psid_is_ready_and_says_why() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    world.take_key();
+    let mut psid = world.psid().launch();
+    let ready = psid.await_told("READY=1");
+    let status = status_line(&ready);
+    assert!(status.starts_with("serving 0 secrets, DEGRADED: there is no key"), "{status}");
+}
+
+#[test]
+fn stopping_is_told() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let mut psid = world.start();
+    psid.process.signal(rustix::process::Signal::TERM);
+    let stopping = psid.await_told("STOPPING=1");
+    assert!(status_line(&stopping).contains("stopping"), "{stopping:?}");
+    assert_eq!(psid.process.wait().code(), Some(0));
+}
+
+/// `Type=notify-reload`: RELOADING=1 with the time at which it was said, then READY=1.
+#[test]
+fn a_reload_is_told_with_its_time() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let mut psid = world.start();
+    let clock = || {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        u64::try_from(now.tv_sec).unwrap() * 1_000_000 + u64::try_from(now.tv_nsec).unwrap() / 1_000
+    };
+    let before = clock();
+    psid.process.signal(rustix::process::Signal::HUP);
+    let reloading = psid.await_told("RELOADING=1");
+    let since = reloading.iter().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
+    let since: u64 = since.unwrap_or_else(|| panic!("{reloading:?}")).parse().unwrap();
+    assert!(before <= since && since <= clock(), "{before} {since}");
+    psid.await_told("READY=1");
+}
+
+#[test]
+fn the_watchdog_is_fed() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    world.configure(&Config::of(&double).timeout("120s"));
+    let mut psid = world.psid().env("WATCHDOG_USEC", "200000").start();
+    // A provider that hangs is no reason to starve it.
+    double.fault(&json!({"kind": "hang"}));
+    let mut get = world.driver(&["get", &psi_harness::reference("/myapp", "A")]).command();
+    get.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    let _hanging = psi_harness::Process::start(get);
+    double.await_count("POST", "/api/v1/auth", 1);
+    for _ in 0..3 {
+        psid.await_told("WATCHDOG=1");
+    }
+}
+
+/// A watchdog for another process is not ours.
+#[test]
+fn outside_of_a_service_nothing_is_needed() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let psid = world.psid().without("NOTIFY_SOCKET").launch();
+    psi_harness::eventually("psid to answer", || {
+        (world.driver(&["health"]).run().code == 0).then_some(())
+    });
+    psid.terminate();
+}

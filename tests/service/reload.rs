@@ -1,0 +1,179 @@
+//! SIGHUP: the config is read again. A bad one is named, and the good one stays.
+
+use std::fs;
+
+use serde_json::json;
+
+use psi_harness::{Config, Double, World, id, reference, seed};
+
+/// Until a handler is in place a SIGHUP ends a process, so it must be there before READY is told.
+#[test]
+fn a_reload_right_after_ready_ends_nothing() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    for _ in 0..24 {
+        world.start().reload();
+    }
+}
+
+#[test]
+fn a_changed_config_is_followed_without_a_restart() {
+    let old = Double::with(&json!({"/myapp": {"A": "old server"}}));
+    let new = Double::with(&json!({"/myapp": {"A": "x"}, "/other": {"B": "new server"}}));
+    let world = World::of(&old);
+    let mut psid = world.start();
+    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "old server");
+    world.driver(&["get", "app--B"]).env("PATH", "/nowhere").fails(66);
+    world.configure(&Config::of(&new).workload("app", "/other", false));
+    psid.reload();
+    assert_eq!(world.driver(&["get", "app--B"]).text(), "new server");
+    // What is cached stays: the project is the same one.
+    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "old server");
+    assert_eq!(old.reads(), 1);
+}
+
+/// Of a registered secret psid remembers what it found: under another config that may be another secret.
+#[test]
+fn a_project_that_is_pointed_elsewhere_takes_its_secrets_along() {
+    let mut world_seed = seed(&json!({"/myapp": {"A": "of the one project"}}));
+    let mut other = world_seed["projects"][0].clone();
+    other["id"] = json!("6f2d1b0e-0000-4000-8000-0000000000bb");
+    other["secrets"]["prod"] = json!({"/myapp": {"A": "of the other"}});
+    world_seed["projects"].as_array_mut().unwrap().push(other);
+    let double = Double::launch(&world_seed, &[]);
+    let world = World::of(&double);
+    let mut psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    for _ in 0..3 {
+        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "of the one project");
+    }
+    let config = fs::read_to_string(world.config()).unwrap();
+    let elsewhere = config.replace("00000000000a", "0000000000bb");
+    assert_ne!(config, elsewhere);
+    for (text, value) in [(elsewhere, "of the other"), (config, "of the one project")] {
+        fs::write(world.config(), text).unwrap();
+        psid.reload();
+        for _ in 0..3 {
+            assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), value);
+        }
+    }
+    assert_eq!(double.reads(), 2, "what is cached of either project stays");
+}
+
+#[test]
+fn a_broken_config_is_named_with_its_line_and_the_old_one_stays() {
+    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&double);
+    let good = Config::of(&double).workload("app", "/myapp", false);
+    world.configure(&good);
+    let mut psid = world.start();
+    let cases = [
+        (good.to_string().replace("timeout", "timeoutt"), ":5: unknown field `timeoutt`"),
+        ("[cache".into(), ":1: "),
+        (
+            good.to_string().replace("myproject\", path", "nobody\", path"),
+            "no [providers.infisical.projects.nobody]",
+        ),
+    ];
+    for (text, words) in cases {
+        fs::write(world.config(), text).unwrap();
+        psid.reload();
+        let degraded = psid.degraded();
+        assert!(degraded.contains(&format!("{}:", world.config().display())), "{degraded}");
+        assert!(degraded.contains(words), "{degraded}");
+        assert!(degraded.contains("the config before it stays in force"), "{degraded}");
+        psid.await_log(words);
+        assert_eq!(world.driver(&["get", "app--A"]).text(), "1");
+    }
+    fs::remove_file(world.config()).unwrap();
+    psid.reload();
+    assert!(psid.degraded().contains("No such file"), "{}", psid.degraded());
+    assert_eq!(world.driver(&["get", "app--B"]).text(), "2");
+    world.configure(&good);
+    psid.reload();
+    assert_eq!(psid.degraded(), "");
+}
+
+/// An admin unseals or delivers the key after the start: a reload is enough.
+#[test]
+fn a_key_that_came_later_is_found_by_a_reload() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    let psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    world.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "A")).ok();
+    world.driver(&["lookup"]).id(id(2)).ok();
+    psid.terminate();
+    world.take_key();
+    let mut psid = world.start();
+    world.driver(&["lookup"]).id(id(1)).fails(65);
+    assert_eq!(psid.status()["entries"], 0);
+    world.give_key(&[7; 32]);
+    psid.reload();
+    assert_eq!(psid.degraded(), "");
+    assert_eq!(psid.status()["entries"], 1);
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "a literal");
+}
+
+/// What was fetched before the key came is worth as much as what the file holds, and newer.
+#[test]
+fn a_key_that_came_later_loses_nothing_that_was_fetched_meanwhile() {
+    let mut double = Double::with(&json!({"/myapp": {"A": "old", "B": "2"}}));
+    let world = World::of(&double);
+    let psid = world.start();
+    world.driver(&["get", &reference("/myapp", "A")]).ok();
+    psid.terminate();
+    world.take_key();
+    double.put("/myapp", "A", "new");
+    let mut psid = world.start();
+    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "new");
+    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    world.give_key(&[7; 32]);
+    psid.reload();
+    double.kill();
+    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "new");
+    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    psid.terminate();
+    let _psid = world.start();
+    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "new");
+    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+}
+
+#[test]
+fn lookups_go_on_while_the_config_is_read_again() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    let mut psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    std::thread::scope(|scope| {
+        let reloading = scope.spawn(|| {
+            for _ in 0..20 {
+                psid.reload();
+            }
+        });
+        while !reloading.is_finished() {
+            assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+        }
+    });
+    assert_eq!((double.reads(), double.logins()), (1, 1));
+}
+
+#[test]
+fn a_provider_that_leaves_the_config_is_named_and_its_secrets_stay_registered() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    let mut psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    world.driver(&["lookup"]).id(id(1)).ok();
+    let mut config = Config::of(&double);
+    config.infisical.clear();
+    world.configure(&config);
+    psid.reload();
+    let line = world.driver(&["lookup"]).id(id(1)).fails(65);
+    assert!(line.contains("the config has no [providers.infisical]"), "{line}");
+    assert_eq!(world.driver(&["list"]).text(), format!("{}\n", id(1)));
+    assert_eq!(psid.status()["would_fail"], json!([id(1)]));
+    world.configure(&Config::of(&double));
+    psid.reload();
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+}

@@ -1,0 +1,104 @@
+//! Whether the shim sees everything: a change of the disk that passes it by is never tried.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::shim::preload;
+use super::trace;
+use psi_harness::{Double, Psid, World, eventually, id, reference};
+
+/// Every system call that changes a file system, or that could be another way to do so.
+const CALLS: &str = "open openat openat2 creat write pwrite64 writev pwritev pwritev2 sendfile copy_file_range \
+    splice fallocate ftruncate truncate fsync fdatasync sync syncfs sync_file_range msync \
+    rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat rmdir mkdir \
+    mkdirat mknod mknodat chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime \
+    utimes futimesat utimensat setxattr lsetxattr fsetxattr removexattr io_uring_setup";
+
+/// What the shim calls a system call.
+fn class(line: &str) -> Option<&'static str> {
+    let name = line.split('(').next()?.rsplit(' ').next()?;
+    Some(match name {
+        "open" | "openat" | "openat2" if !line.contains("O_CREAT") && !line.contains("O_TRUNC") => {
+            return None;
+        }
+        "open" | "openat" | "openat2" | "creat" if line.contains("O_EXCL") => "create",
+        "open" | "openat" | "openat2" | "creat" => "open",
+        "write" | "pwrite64" => "write",
+        "fsync" | "fdatasync" => "fsync",
+        "syncfs" => "sync",
+        "rename" | "renameat" | "renameat2" => "rename",
+        "link" | "linkat" => "link",
+        "unlink" | "unlinkat" => "unlink",
+        "mkdir" | "mkdirat" => "mkdir",
+        "utimensat" => "date",
+        "chmod" | "fchmod" | "fchmodat" => "chmod",
+        "chown" | "fchown" | "lchown" | "fchownat" => "chown",
+        _ => panic!("the shim does not know {line}"),
+    })
+}
+
+#[test]
+fn the_shim_sees_every_change_that_the_kernel_sees() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    let (psid, first) = traced(&world, "first");
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    world.driver(&["lookup"]).id(id(1)).ok();
+    psid.await_generation_after(0);
+    world.driver(&["delete"]).id(id(2)).ok();
+    world.driver(&["restore", &id(2)]).ok();
+    world.driver(&["cache", "recovery-key"]).ok();
+    let first = end(psid, &first);
+    fs::write(world.cache(), "no cache").unwrap();
+    let (psid, second) = traced(&world, "second");
+    let kernel = first + &end(psid, &second);
+
+    let folder = world.folder().display().to_string();
+    let sockets = world.run().display().to_string();
+    // A call that another thread's cuts in two has its arguments in the first part.
+    let ours = |line: &&str| {
+        line.contains(&folder) && !line.contains(&sockets) && !line.contains(" resumed>")
+    };
+    let mut seen = BTreeMap::<_, i32>::new();
+    for class in kernel.lines().filter(ours).filter_map(class) {
+        *seen.entry(class.to_owned()).or_default() += 1;
+    }
+    let mut told = BTreeMap::new();
+    for call in trace::read(&world) {
+        *told.entry(call.name).or_default() += 1;
+    }
+    assert_eq!(told, seen, "{kernel}");
+    for class in ["create", "write", "fsync", "rename", "unlink", "mkdir", "date"] {
+        assert!(seen.contains_key(class), "no {class} proves nothing about it");
+    }
+}
+
+/// A psid with the shim, and with strace, which is none of its parents: signals are psid's.
+fn traced(world: &World, name: &str) -> (Psid, PathBuf) {
+    let trace = world.run().join(name);
+    let path = trace.display().to_string();
+    // An older strace or another machine lacks some; a question mark lets them be.
+    let calls = format!("trace=?{}", CALLS.split_whitespace().collect::<Vec<_>>().join(",?"));
+    let wrapper = ["strace", "-D", "-f", "-y", "-o", &path, "-e", "signal=none", "-e", &calls];
+    (preload(world.psid(), world, None).through(&wrapper).start(), trace)
+}
+
+/// Ends it; the whole of strace's trace.
+fn end(psid: Psid, trace: &Path) -> String {
+    let pid = psid.process.pid().to_string();
+    psid.terminate();
+    eventually("the end of the trace", || {
+        let text = fs::read_to_string(trace).unwrap();
+        // Strace pads a short pid.
+        let is_last = |line: &str| {
+            line.split_once(' ').is_some_and(|(who, what)| {
+                who == pid && what.trim_start() == "+++ exited with 0 +++"
+            })
+        };
+        text.lines().any(is_last).then_some(text)
+    })
+}

@@ -1,0 +1,273 @@
+//! An operation, rehearsed once and then tried with each fault at each of its changes of the disk.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use super::observe::{IDS, Observed, observe};
+use super::power::Disk;
+use super::report::Report;
+use super::shim::How;
+use super::stage::{Stage, Step};
+use super::trace::{self, Call};
+use super::tree::{Node, Tree};
+use psi_harness::{Double, Psid, id};
+
+/// What is tried.
+pub(super) struct Operation {
+    /// As the table has it.
+    pub(super) name: &'static str,
+    /// The disk before it.
+    pub(super) base: fn(&Double) -> Tree,
+    /// Whether psid runs before the first step; otherwise the steps start it.
+    pub(super) running: bool,
+    /// What is done.
+    pub(super) steps: &'static [Step],
+    /// Whether each step changes what is served.
+    pub(super) visible: bool,
+    /// What psid may complain of when the operation did not come to its end: parts of sentences.
+    pub(super) bears: &'static [&'static str],
+}
+
+/// How the operation goes when nothing fails.
+struct Rehearsal {
+    base: Tree,
+    calls: Vec<Call>,
+    /// How many calls were made before the first step.
+    before: usize,
+    /// How many when each step was acknowledged.
+    acknowledged: Vec<usize>,
+    /// What the disk has before the first step, and after each.
+    seen: Vec<Observed>,
+    bears: &'static [&'static str],
+}
+
+impl Operation {
+    /// Tries everything; a panic names all that went wrong.
+    pub(super) fn prove(&self, double: &Double) {
+        let plan = self.rehearse(double);
+        let mut report = Report::new(self.name);
+        let mut after_last = None;
+        for (at, call) in (1..).zip(&plan.calls).skip(plan.before) {
+            let mut outcomes = Vec::new();
+            for how in How::ALL {
+                let outcome = match how {
+                    _ if !how.befalls(call) => Ok(String::new()),
+                    // Nothing happens between two calls, unless a step is acknowledged.
+                    How::Before if !plan.acknowledged.contains(&(at - 1)) => {
+                        after_last.take().unwrap_or_else(|| self.kill(&plan, at, how))
+                    }
+                    how if how.kills() => self.kill(&plan, at, how),
+                    how => self.fail(&plan, at, how),
+                };
+                if how == How::After {
+                    after_last = Some(outcome.clone());
+                }
+                outcomes.push(outcome);
+            }
+            report.point(&call.to_string(), outcomes);
+        }
+        let (states, faults) = self.cut_power(&plan);
+        report.power(states, faults);
+        report.finish();
+    }
+
+    fn rehearse(&self, double: &Double) -> Rehearsal {
+        let base = an_hour_old((self.base)(double));
+        let mut seen = vec![observe(&base)];
+        let mut acknowledged = Vec::new();
+        let mut stage = Stage::set(&base, Some(None));
+        if self.running {
+            stage.start().unwrap();
+        }
+        let before = trace::read(&stage.world).len();
+        for step in self.steps {
+            step(&mut stage).unwrap();
+            acknowledged.push(trace::read(&stage.world).len());
+            seen.push(observe(&stage.tree()));
+            let [.., before, after] = &seen[..] else { unreachable!() };
+            assert_eq!(before != after, self.visible, "{before:?}, {after:?}");
+        }
+        stage.crash();
+        let calls = trace::read(&stage.world);
+        assert!(calls.len() > before, "the shim saw nothing");
+        Rehearsal { base, calls, before, acknowledged, seen, bears: self.bears }
+    }
+
+    /// Begins psid if it is to run, and takes the steps from `done` on.
+    fn take(&self, stage: &mut Stage, done: usize) -> (usize, String) {
+        if self.running
+            && let Err(log) = stage.start()
+        {
+            return (done, log);
+        }
+        let (more, why) = stage.take(&self.steps[done..]);
+        (done + more, why)
+    }
+
+    /// psid ends at a point: what it finds when it is started again is the old state or the new one, and
+    /// from there the operation can be done.
+    fn kill(&self, plan: &Rehearsal, at: usize, how: How) -> Result<String, String> {
+        let mut stage = Stage::set(&plan.base, Some(Some((at, how))));
+        let (done, _) = self.take(&mut stage, 0);
+        if self.running && !stage.ends() {
+            return Err("psid survived it".into());
+        }
+        plan.went_as_rehearsed(&stage, at, how)?;
+        let tree = stage.tree();
+        let (now, again) = plan.state(&observe(&tree), done)?;
+        if again < self.steps.len() {
+            let mut stage = Stage::set(&tree, None);
+            let (end, why) = self.take(&mut stage, again);
+            if end < self.steps.len() {
+                return Err(format!("it cannot be done any more: {why}"));
+            }
+            stage.crash();
+            plan.is_complete(&stage.tree())?;
+        }
+        Ok(self.loads(now > done).into())
+    }
+
+    fn loads(&self, new: bool) -> &'static str {
+        match (self.visible, new) {
+            (false, _) => "whole",
+            (true, true) => "new",
+            (true, false) => "old",
+        }
+    }
+
+    /// A call fails: psid goes on, says so, and does the same when it is asked again.
+    fn fail(&self, plan: &Rehearsal, at: usize, how: How) -> Result<String, String> {
+        let mut stage = Stage::set(&plan.base, Some(Some((at, how))));
+        let (done, why) = self.take(&mut stage, 0);
+        plan.went_as_rehearsed(&stage, at, how)?;
+        let tree = stage.tree();
+        let (now, mut again) = plan.state(&observe(&tree), done)?;
+        let outcome = match done == self.steps.len() {
+            true => "unharmed".into(),
+            false => format!("told, {}", self.loads(now > done)),
+        };
+        if done < self.steps.len() && !why.contains(how.words()) {
+            return Err(format!("the cause is not told: {why}"));
+        }
+        if self.running {
+            if stage.has_ended() {
+                return Err("psid ended".into());
+            }
+            plan.serves(&stage)?;
+            // psid itself must get over it: whoever is refused tries the same again.
+            again = done;
+        } else {
+            stage = Stage::set(&tree, Some(None));
+        }
+        let (end, why) = self.take(&mut stage, again);
+        if end < self.steps.len() {
+            return Err(format!("it cannot be done again: {why}"));
+        }
+        if self.running {
+            let degraded = stage.psid.as_ref().map_or_else(String::new, Psid::degraded);
+            if !degraded.is_empty() {
+                return Err(format!("it stays degraded: {degraded}"));
+            }
+            // What is acknowledged after a fault lasts as well.
+            let mut disk = Disk::new(&plan.base);
+            trace::read(&stage.world).iter().for_each(|call| disk.follow(call));
+            for tree in disk.after_power_cut() {
+                plan.is_complete(&tree).map_err(|why| format!("after a power cut, {why}"))?;
+            }
+        } else if again < self.steps.len() {
+            stage.crash();
+            plan.is_complete(&stage.tree())?;
+        }
+        Ok(outcome)
+    }
+
+    /// The power fails after each call; how many different disks that leaves, and what is wrong with them.
+    fn cut_power(&self, plan: &Rehearsal) -> (usize, Vec<String>) {
+        let mut disk = Disk::new(&plan.base);
+        let mut tried = BTreeSet::new();
+        let mut faults = Vec::new();
+        for (at, call) in (1..).zip(&plan.calls) {
+            disk.follow(call);
+            let done = plan.acknowledged.iter().filter(|calls| **calls <= at).count();
+            for tree in disk.after_power_cut() {
+                if !tried.insert((done, tree.clone())) {
+                    continue;
+                }
+                if let Err(why) = plan.state(&observe(&tree), done) {
+                    faults.push(format!("after {at}, {call}: {why}; it has {}", tree.names()));
+                }
+            }
+        }
+        (tried.len(), faults)
+    }
+}
+
+impl Rehearsal {
+    /// Which state was found, when `done` steps were acknowledged: that after them, or that after the one
+    /// that was under way. And from which step on to go on: what is complained of goes when it is done again.
+    fn state(&self, found: &Observed, done: usize) -> Result<(usize, usize), String> {
+        let candidates = done..=(done + 1).min(self.seen.len() - 1);
+        for state in candidates.clone() {
+            if self.seen[state] == *found {
+                return Ok((state, state));
+            }
+            if self.seen[state].is_same(found, self.bears) {
+                return Ok((state, done));
+            }
+        }
+        let why = candidates.map(|state| found.differences(&self.seen[state]));
+        Err(format!("neither state: {}", why.collect::<Vec<_>>().join(" / ")))
+    }
+
+    /// The count of calls is exact if those before the fault were the ones that were rehearsed, and no
+    /// other followed a kill.
+    fn went_as_rehearsed(&self, stage: &Stage, at: usize, how: How) -> Result<(), String> {
+        let names = |calls: &[Call]| calls.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let made = if how == How::Before { at - 1 } else { at };
+        let (expected, mut found) = (names(&self.calls[..made]), names(&trace::read(&stage.world)));
+        if !how.kills() {
+            found.truncate(made);
+        }
+        match found == expected {
+            true => Ok(()),
+            false => Err(format!("it went otherwise than rehearsed: {found:?}")),
+        }
+    }
+
+    /// What the operation is not about is served by a psid in trouble as well.
+    fn serves(&self, stage: &Stage) -> Result<(), String> {
+        for number in IDS {
+            let value = self.seen[0].value(number);
+            if value.is_none() || self.seen.iter().any(|seen| seen.value(number) != value) {
+                continue;
+            }
+            let outcome = stage.world.driver(&["lookup"]).id(id(number)).run();
+            if value.map(str::as_bytes) != Some(&outcome.stdout) {
+                return Err(format!("{number} is not served: {}", outcome.stderr));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_complete(&self, tree: &Tree) -> Result<(), String> {
+        let found = observe(tree);
+        let last = self.seen.last().unwrap();
+        match found == *last {
+            true => Ok(()),
+            false => Err(format!("at the end: {}", found.differences(last))),
+        }
+    }
+}
+
+/// What is there is not new: a date that a power cut takes back is an old one.
+fn an_hour_old(mut tree: Tree) -> Tree {
+    let then = SystemTime::now() - Duration::from_secs(3600);
+    for (path, node) in &mut tree.0 {
+        if let Node::File { modified, .. } = node
+            && !path.starts_with("state/deleted")
+        {
+            *modified = then;
+        }
+    }
+    tree
+}

@@ -1,0 +1,101 @@
+//! What a psid that was started anew, without a provider in reach, serves from a disk.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::stage::Stage;
+use super::trace::without_time;
+use super::tree::Tree;
+use psi_harness::{Outcome, eventually, id, reference};
+
+/// Each question and its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Observed(BTreeMap<String, String>);
+
+/// The ids that an operation may use.
+pub(super) const IDS: std::ops::RangeInclusive<u32> = 1..=6;
+
+/// Starts psid on a copy of `tree` and asks for everything.
+pub(super) fn observe(tree: &Tree) -> Observed {
+    let mut stage = Stage::set(tree, None);
+    put_provider_out_of_reach(&stage);
+    if let Err(log) = stage.start() {
+        panic!("psid does not start:\n{log}");
+    }
+    let world = &stage.world;
+    let mut found = BTreeMap::new();
+    let list = world.driver(&["list"]).text();
+    for number in IDS {
+        let listed = list.lines().any(|listed| listed == id(number));
+        let answer = match listed {
+            true => value_or_code(world.driver(&["lookup"]).id(id(number)).run()),
+            false => "exit 66, not listed".into(),
+        };
+        found.insert(format!("lookup {number}"), answer);
+    }
+    let outcome = world.driver(&["get", &reference("/myapp", "B")]).run();
+    found.insert("get B".into(), value_or_code(outcome));
+    let restorable = world.driver(&["restore"]).text();
+    let ids: Vec<_> = restorable.lines().filter_map(|line| line.split(' ').next()).collect();
+    found.insert("restorable".into(), ids.join(" "));
+    // Whatever was under way when psid ended is cleaned up by the next one. (It may be writing itself, that
+    // a value was served, but not for long.)
+    eventually("every remnant to be gone", || {
+        Tree::read(&world.state(), &[]).remnants().is_empty().then_some(())
+    });
+    found.insert("remnants".into(), String::new());
+    let degraded = stage.psid.as_ref().unwrap().degraded();
+    let folder = world.folder().display().to_string();
+    found.insert("degraded".into(), without_time(&degraded.replace(&folder, "")));
+    Observed(found)
+}
+
+fn value_or_code(outcome: Outcome) -> String {
+    match outcome.code {
+        0 => String::from_utf8(outcome.stdout).unwrap(),
+        code => format!("exit {code}"),
+    }
+}
+
+/// Nothing listens on port 1.
+fn put_provider_out_of_reach(stage: &Stage) {
+    let config = stage.world.config();
+    let text = fs::read_to_string(&config).unwrap();
+    let lines = text.lines().map(|line| match line.starts_with("api_url = ") {
+        true => "api_url = \"http://127.0.0.1:1\"",
+        false => line,
+    });
+    fs::write(&config, lines.collect::<Vec<_>>().join("\n")).unwrap();
+}
+
+impl Observed {
+    /// What a lookup of an id gives.
+    pub(super) fn value(&self, number: u32) -> Option<&str> {
+        let answer = &self.0[&format!("lookup {number}")];
+        (!answer.starts_with("exit ")).then_some(answer)
+    }
+
+    /// Whether `other` has the same answers, but for complaints of a kind that is borne.
+    pub(super) fn is_same(&self, other: &Self, borne: &[&str]) -> bool {
+        let without = |observed: &Self| {
+            let mut answers = observed.0.clone();
+            let is_borne = |line: &str| borne.iter().any(|words| line.contains(words));
+            let told = answers["degraded"].lines().filter(|line| !is_borne(line));
+            let told = told.collect::<Vec<_>>().join("\n");
+            answers.insert("degraded".into(), told);
+            answers
+        };
+        without(self) == without(other)
+    }
+
+    /// The answers that are not the same in `other`.
+    pub(super) fn differences(&self, other: &Self) -> String {
+        let differing = self.0.iter().filter(|(question, answer)| other.0[*question] != **answer);
+        differing
+            .map(|(question, answer)| {
+                format!("{question}: {answer:?}, not {:?}", other.0[question])
+            })
+            .collect::<Vec<_>>()
+            .join("; ")
+    }
+}

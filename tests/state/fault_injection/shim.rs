@@ -1,0 +1,109 @@
+//! `shim.c`, compiled once, and what it is told.
+
+use std::fmt::{self, Display, Formatter};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::trace::Call;
+use psi_harness::{Start, World, program, repository};
+
+/// What happens at a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// The call fails.
+    Eio,
+    /// The disk is full; a write takes half of its data before it fails.
+    Enospc,
+    /// psid ends in place of the call.
+    Before,
+    /// psid ends right after the call.
+    After,
+    /// psid ends with half of a write on the disk.
+    Torn,
+}
+
+impl How {
+    /// Each way, in the table's order.
+    pub(super) const ALL: [Self; 5] =
+        [Self::Eio, Self::Enospc, Self::Before, Self::After, Self::Torn];
+
+    /// Whether it can happen at this call.
+    pub(super) fn befalls(self, call: &Call) -> bool {
+        match self {
+            Self::Torn => call.name == "write" && call.data.len() > 1,
+            // The calls that take room; to psid, any other failure is like EIO.
+            Self::Enospc => ["mkdir", "create", "write"].contains(&&*call.name),
+            _ => true,
+        }
+    }
+
+    /// What the kernel calls the cause.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Eio => "Input/output error",
+            Self::Enospc => "No space left on device",
+            _ => "",
+        }
+    }
+
+    /// Whether psid is not to survive it.
+    pub(super) fn kills(self) -> bool {
+        matches!(self, Self::Before | Self::After | Self::Torn)
+    }
+}
+
+/// As the shim and the table have it.
+impl Display for How {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Eio => "EIO",
+            Self::Enospc => "ENOSPC",
+            Self::Before => "before",
+            Self::After => "after",
+            Self::Torn => "torn",
+        })
+    }
+}
+
+/// A fault at the n-th change of the disk since psid's start; none: the changes are traced.
+pub(super) type Fault = Option<(usize, How)>;
+
+/// Puts the shim into a psid. Every folder of the world counts but the one for sockets.
+pub(super) fn preload(psid: Start, world: &World, fault: Fault) -> Start {
+    let psid = psid
+        .env("LD_PRELOAD", library())
+        .env("PSI_SHIM_ROOT", world.folder())
+        .env("PSI_SHIM_EXCEPT", world.run())
+        .env("PSI_SHIM_TRACE", trace(world));
+    match fault {
+        None => psid,
+        Some((at, how)) => {
+            psid.env("PSI_SHIM_AT", at.to_string()).env("PSI_SHIM_HOW", how.to_string())
+        }
+    }
+}
+
+/// Where the trace is.
+pub(super) fn trace(world: &World) -> PathBuf {
+    world.run().join("shim.trace")
+}
+
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let folder = program("psid").parent().unwrap().to_owned();
+        let made = tempfile::Builder::new().prefix("psi-shim-").tempfile_in(&folder).unwrap();
+        let status = Command::new("cc")
+            .args(["-Wall", "-Wextra", "-Werror", "-O1", "-fPIC", "-shared", "-o"])
+            .arg(made.path())
+            .arg(repository().join("tests/state/fault_injection/shim.c"))
+            .status()
+            .unwrap_or_else(|error| panic!("cc: {error}; tests/deps.sh installs it"));
+        assert!(status.success(), "cc: {status}");
+        // Another run of the tests may be at it as well: the name is always a whole file's.
+        let library = folder.join("psi-shim.so");
+        made.persist(&library).unwrap();
+        library
+    })
+}

@@ -1,0 +1,163 @@
+//! One world in which an operation is tried, with or without the shim.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::shim::{self, Fault};
+use super::tree::Tree;
+use psi_harness::{Driver, LIMIT, Process, Psid, Start, World, eventually};
+
+/// A part of an operation that is acknowledged by itself: `Ok` is the acknowledgement.
+pub(super) type Step = fn(&mut Stage) -> Result<(), String>;
+
+/// A world and the psid in it.
+pub(super) struct Stage {
+    pub(super) world: World,
+    pub(super) psid: Option<Psid>,
+    /// What the shim does in each psid that is started here; none: there is no shim.
+    shim: Option<Fault>,
+}
+
+impl Stage {
+    /// A world that holds `tree`.
+    pub(super) fn set(tree: &Tree, shim: Option<Fault>) -> Self {
+        let world = World::empty();
+        tree.write(world.folder());
+        Self { world, psid: None, shim }
+    }
+
+    /// What is on the disk now.
+    pub(super) fn tree(&self) -> Tree {
+        Tree::read(self.world.folder(), &[self.world.run()])
+    }
+
+    /// A psid that is not started yet.
+    pub(super) fn prepare(&self) -> Start {
+        let psid = self.world.psid().env("SYSTEMD_CREDENTIAL_SECRET", self.host_secret());
+        match self.shim {
+            Some(fault) => shim::preload(psid, &self.world, fault),
+            None => psid,
+        }
+    }
+
+    /// What systemd-creds seals to instead of a TPM, which would take its time.
+    fn host_secret(&self) -> PathBuf {
+        self.world.credentials().join("host.secret")
+    }
+
+    /// Makes it, as every host has it.
+    pub(super) fn make_host_secret(&self) {
+        let mut setup = Command::new("systemd-creds");
+        setup.arg("setup").env("SYSTEMD_CREDENTIAL_SECRET", self.host_secret());
+        let output = setup.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Starts psid, unless it runs; `Err` when it ended before it was ready.
+    pub(super) fn start(&mut self) -> Result<(), String> {
+        if self.psid.is_none() {
+            let psid = self.psid.insert(self.prepare().launch());
+            if !psid.becomes_ready() {
+                return Err(psid.log());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes these steps until one is not acknowledged; how many were, and why the next one was not.
+    pub(super) fn take(&mut self, steps: &[Step]) -> (usize, String) {
+        for (done, step) in steps.iter().enumerate() {
+            if let Err(why) = step(self) {
+                return (done, why);
+            }
+        }
+        (steps.len(), String::new())
+    }
+
+    /// Makes a call; `Err` is its stderr. A psid that dies ends it, as the machine's end would:
+    /// psi-driver itself waits for a psid that comes back.
+    pub(super) fn call(&mut self, driver: &Driver, stdin: &[u8]) -> Result<(), String> {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        // It is shorter than what a pipe holds.
+        writer.write_all(stdin).unwrap();
+        drop(writer);
+        let mut command = driver.command();
+        command.stdin(reader).stdout(Stdio::null());
+        let mut call = Process::start(command);
+        let look = Duration::from_millis(5);
+        while !call.has_ended_within(look) {
+            if self.has_ended() {
+                call.kill();
+                return Err("psid ended".into());
+            }
+        }
+        let status = call.wait();
+        if status.success() { Ok(()) } else { Err(call.stderr()) }
+    }
+
+    /// Runs psid with other arguments to its end; `Err` is its stderr.
+    pub(super) fn run(&mut self, args: &[&str]) -> Result<(), String> {
+        let mut psid = self.prepare().args(args).launch();
+        let status = psid.process.wait();
+        if status.success() { Ok(()) } else { Err(psid.log()) }
+    }
+
+    /// Whether psid has ended.
+    pub(super) fn has_ended(&mut self) -> bool {
+        self.psid.as_mut().is_none_or(|psid| psid.process.has_ended_within(Duration::ZERO))
+    }
+
+    /// Waits until psid, which is to be killed, has ended.
+    pub(super) fn ends(&mut self) -> bool {
+        self.psid.as_mut().is_some_and(|psid| psid.process.has_ended_within(LIMIT))
+    }
+
+    /// The generation on the disk and the reasons of a degradation; none when psid does not answer.
+    pub(super) fn status(&self) -> Option<(u64, String)> {
+        let outcome = self.world.driver(&["cache", "status", "--json"]).run();
+        let status: Value = serde_json::from_slice(&outcome.stdout).ok()?;
+        let reasons = status["degraded"].as_array()?.iter().filter_map(Value::as_str);
+        Some((status["generation"].as_u64()?, reasons.collect::<Vec<_>>().join("\n")))
+    }
+
+    /// Waits until psid tells of a generation after this one; `Err` when it ended, or cannot write, for
+    /// another reason than one that is known.
+    pub(super) fn await_generation_after(
+        &mut self,
+        before: u64,
+        known: &str,
+    ) -> Result<(), String> {
+        eventually("the cache to be written, or not", || {
+            if self.has_ended() {
+                return Some(Err("psid ended".into()));
+            }
+            match self.status()? {
+                (generation, _) if generation > before => Some(Ok(())),
+                (_, why) if why == known => None,
+                (_, why) => why.contains("cannot be written").then_some(Err(why)),
+            }
+        })
+    }
+
+    /// Ends psid in order, as systemd does; its log, which is `Err` when it ended in another way.
+    pub(super) fn stop(&mut self) -> Result<String, String> {
+        let mut psid = self.psid.take().unwrap();
+        if !psid.process.has_ended_within(Duration::ZERO) {
+            psid.process.signal(Signal::TERM);
+        }
+        let status = psid.process.wait();
+        if status.success() { Ok(psid.log()) } else { Err(psid.log()) }
+    }
+
+    /// Ends psid as a crash does.
+    pub(super) fn crash(&mut self) {
+        if let Some(psid) = self.psid.take() {
+            psid.crash();
+        }
+    }
+}

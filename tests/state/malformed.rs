@@ -1,0 +1,94 @@
+//! `tests/vectors/malformed-*`: literals, references and configs, each named by what is wrong with it, and
+//! psid's words for that. The caches are in `vectors.rs`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use psi_harness::{Config, Double, Probe, World, bytes, hex, id, repository};
+
+/// The id that the literals were sealed for.
+const ID: &str = "0f1e2d3c4b5a69788796a5b4c";
+
+/// The files of a folder, each with its words: a file each, a sentence each.
+fn malformed(kind: &str) -> Vec<(String, PathBuf, Value)> {
+    let folder = repository().join("tests/vectors").join(format!("malformed-{kind}"));
+    let words = fs::read(folder.join("words.json")).unwrap();
+    let words: BTreeMap<String, Value> = serde_json::from_slice(&words).unwrap();
+    let mut names: Vec<_> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "words.json")
+        .collect();
+    names.sort();
+    assert_eq!(names, words.keys().cloned().collect::<Vec<_>>(), "a file each, a sentence each");
+    words.into_iter().map(|(name, words)| (name.clone(), folder.join(name), words)).collect()
+}
+
+/// A world with the vectors' key, and a provider that is gone.
+fn world() -> World {
+    let world = World::empty();
+    let mut double = Double::with(&serde_json::json!({}));
+    world.configure(&Config::of(&double));
+    double.kill();
+    world.give_key(&fs::read(repository().join("tests/vectors/key")).unwrap());
+    world
+}
+
+#[test]
+fn every_malformed_literal_is_refused_with_its_own_words_and_kept() {
+    for (name, file, words) in malformed("literals") {
+        let world = world();
+        let registered = world.state().join("secrets").join(ID);
+        fs::create_dir_all(registered.parent().unwrap()).unwrap();
+        fs::copy(&file, &registered).unwrap();
+        let psid = world.start();
+        let line = world.driver(&["lookup"]).id(ID).fails(65);
+        assert!(line.contains(words.as_str().unwrap()), "{name}: {line}");
+        psid.terminate();
+        assert_eq!(fs::read(registered).unwrap(), fs::read(file).unwrap(), "{name}");
+    }
+}
+
+/// Found on disk, each costs its own secret and no other; given to `store --reference`, it is refused.
+#[test]
+fn every_malformed_reference_is_refused_with_its_own_words() {
+    let world = world();
+    let (secrets, all) = (world.state().join("secrets"), malformed("references"));
+    fs::create_dir_all(&secrets).unwrap();
+    let mut probe = Probe::without_backend();
+    let numbered = || (1..).zip(&all);
+    for (number, (_, file, _)) in numbered() {
+        let id = id(number);
+        let request = json!({ "do": "encode_reference", "secret": id, "reference": hex(&fs::read(file).unwrap()) });
+        fs::write(secrets.join(&id), bytes(&probe.ok(request)["file"])).unwrap();
+    }
+    let psid = world.start();
+    for (number, (name, file, words)) in numbered() {
+        let line = world.driver(&["lookup"]).id(id(number)).fails(65);
+        assert!(line.contains(words["lookup"].as_str().unwrap()), "{name}: {line}");
+        let store =
+            world.driver(&["store", "--reference"]).id(id(1_000)).stdin(fs::read(file).unwrap());
+        let line = store.fails(65);
+        assert!(line.contains(words["store"].as_str().unwrap()), "{name}: {line}");
+    }
+    let listed = world.driver(&["list"]).text();
+    assert_eq!(listed.lines().count(), all.len());
+    let log = psid.terminate();
+    assert!(!log.contains("ERROR"), "{log}");
+}
+
+#[test]
+fn every_malformed_config_is_refused_with_its_line() {
+    let world = World::empty();
+    for (name, file, words) in malformed("configs") {
+        let path = world.config().with_file_name(&name);
+        fs::copy(file, &path).unwrap();
+        let line = world.psid().args(&["--config", path.to_str().unwrap(), "check"]).fails(65);
+        let told = line.split(&format!("{name}:")).nth(1).unwrap_or_default();
+        assert!(told.starts_with(words.as_str().unwrap()), "{name}: {line}");
+        assert!(!line.contains("hunter2") && !line.contains("12345678"), "{name}: {line}");
+    }
+}

@@ -1,0 +1,50 @@
+//! One state folder, one psid.
+
+use std::fs;
+
+use serde_json::json;
+
+use psi_harness::{Double, World, id};
+
+#[test]
+fn a_second_psid_on_the_same_state_is_refused() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let _first = world.start();
+    world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    let other_socket = world.run().join("other.sock");
+    let line = world.psid().env("PSI_SOCKET", &other_socket).fails(74);
+    let state = world.state().display().to_string();
+    assert_eq!(line, format!("psid: another psid uses {state}; stop it first"));
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "a literal");
+}
+
+/// A lock file would outlive a crash, and keep every later psid away.
+#[test]
+fn a_crash_leaves_no_lock_behind() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    for _ in 0..3 {
+        world.start().crash();
+    }
+    let _psid = world.start();
+    world.driver(&["health"]).ok();
+}
+
+/// What a crash in the midst of a write leaves is removed by the next write.
+#[test]
+fn a_crash_s_remnant_does_no_harm() {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    fs::create_dir_all(world.state().join("secrets")).unwrap();
+    fs::write(world.state().join(".cache.enc.tmp"), "half").unwrap();
+    fs::write(world.state().join("secrets").join(format!(".{}.tmp", id(1))), "half").unwrap();
+    let psid = world.start();
+    assert_eq!(world.driver(&["list"]).text(), "");
+    world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    world.driver(&["get", &psi_harness::reference("/myapp", "A")]).ok();
+    psid.await_generation_after(0);
+    assert!(!world.state().join(".cache.enc.tmp").exists());
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "a literal");
+    assert_eq!(psid.degraded(), "");
+}

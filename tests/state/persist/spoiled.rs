@@ -1,0 +1,173 @@
+//! A `cache.enc` that cannot be used: psid starts, says why, puts the file aside, and fills a new one.
+
+use std::fs;
+
+use serde_json::json;
+
+use psi_harness::{Double, World, eventually, id, reference};
+
+/// A world whose cache holds the value of one registered reference.
+fn filled() -> (Double, World) {
+    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&double);
+    let psid = world.start();
+    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    world.driver(&["lookup"]).id(id(1)).ok();
+    psid.await_generation_after(0);
+    psid.terminate();
+    (double, world)
+}
+
+/// Starts psid on a cache that `spoil` changed, and follows what becomes of it.
+fn endure(spoil: impl Fn(&mut Vec<u8>), words: &str) {
+    let (mut double, world) = filled();
+    let mut file = fs::read(world.cache()).unwrap();
+    spoil(&mut file);
+    fs::write(world.cache(), &file).unwrap();
+    let psid = world.start();
+    let cause = format!("{} is not usable: {words}", world.cache().display());
+    psid.await_log(&cause);
+    let log = psid.log();
+    assert!(log.lines().any(|line| line.contains("WARN") && line.contains(&cause)), "{log}");
+    let degraded = psid.degraded();
+    assert!(degraded.contains(&cause), "{degraded}");
+    let aside = world.set_aside();
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    assert!(degraded.contains(&format!("set aside as {}", aside[0].display())), "{degraded}");
+    assert_eq!(fs::read(&aside[0]).unwrap(), file, "not a byte of it is changed");
+    let text = world.driver(&["cache", "status"]).report();
+    assert!(text.contains("DEGRADED   ") && text.contains(words), "{text}");
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "live lookups work");
+    psid.await_generation_after(0);
+    psid.terminate();
+    double.kill();
+    let psid = world.start();
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "a new cache was filled");
+    assert_eq!(psid.degraded(), "");
+    assert_eq!(fs::read(&aside[0]).unwrap(), file, "nor is it removed later");
+}
+
+/// N7: in the Python PSI a bad file killed the lookup that met it, and the next good file was never
+/// loaded.
+#[test]
+fn n7_a_truncated_cache_is_set_aside_and_named() {
+    endure(|file| file.truncate(5), "it is truncated");
+    endure(|file| file.truncate(30), "it is truncated");
+    endure(Vec::clear, "it is truncated");
+}
+
+/// N8: the Python PSI overwrote a cache that it could not read, and the last good values with it.
+#[test]
+fn n8_a_damaged_cache_is_set_aside_and_never_overwritten() {
+    endure(|file| file[40] ^= 1, "it was damaged or tampered with");
+    endure(|file| *file.last_mut().unwrap() ^= 0x80, "it was damaged or tampered with");
+    endure(|file| file.push(0), "it was damaged or tampered with");
+    let cut = |file: &mut Vec<u8>| file.truncate(file.len() - 1);
+    endure(cut, "it was damaged or tampered with");
+}
+
+/// N20: the Python PSI's header was not authenticated.
+#[test]
+fn n20_every_byte_of_the_header_counts() {
+    endure(|file| file[0] = b'X', "it is not a psi cache: it does not begin with PSIC");
+    endure(|file| file[4] = 9, "it is of format version 9, and only 2 is read here");
+    endure(|file| file[5] = 2, "it was damaged or tampered with");
+    endure(|file| file[5] = 7, "it is sealed by a key backend unknown here (tag 7)");
+    endure(|file| file[6] ^= 1, "it was sealed under another key");
+    endure(|file| file[24] ^= 1, "it was damaged or tampered with");
+}
+
+#[test]
+fn a_cache_of_another_kind_is_set_aside() {
+    endure(|file| *file = b"-----BEGIN PGP MESSAGE-----".to_vec(), "it is not a psi cache");
+    // A sealed literal in its place: the same key, another purpose.
+    let (double, world) = filled();
+    let psid = world.start();
+    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    psid.terminate();
+    let literal = fs::read(world.state().join("secrets").join(id(2))).unwrap();
+    fs::write(world.cache(), [b"PSIC", &literal[4..]].concat()).unwrap();
+    let psid = world.start();
+    assert!(psid.degraded().contains("damaged or tampered with"), "{}", psid.degraded());
+    drop(double);
+}
+
+/// Two bad files are two files aside: the second does not replace the first.
+#[test]
+fn a_second_bad_file_does_not_replace_the_first() {
+    let (_double, world) = filled();
+    for text in ["first", "second"] {
+        fs::write(world.cache(), text).unwrap();
+        world.start().terminate();
+    }
+    let mut kept: Vec<_> =
+        world.set_aside().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    kept.sort();
+    assert_eq!(kept, ["first", "second"]);
+}
+
+/// One registration that is damaged is one secret that fails, with its cause; podman can remove it.
+#[test]
+fn a_damaged_registration_costs_its_own_secret_only() {
+    let (_double, world) = filled();
+    let secrets = world.state().join("secrets");
+    for (number, bytes) in
+        [(2, &b""[..]), (3, b"{\"provider\":"), (4, b"PSIL\x02"), (5, b"PSIL\x09\x01")]
+    {
+        fs::write(secrets.join(id(number)), bytes).unwrap();
+    }
+    let psid = world.start();
+    let degraded = psid.degraded();
+    for (number, words) in [
+        (2, "is neither a reference nor a sealed literal"),
+        (3, "is neither a reference nor a sealed literal"),
+        (4, "does not open: it is truncated"),
+        (5, "does not open: it is of format version 9"),
+    ] {
+        let line = world.driver(&["lookup"]).id(id(number)).fails(65);
+        assert!(line.contains(words), "{line}");
+        assert!(degraded.contains(&format!("secret {} is not usable: ", id(number))), "{degraded}");
+        world.driver(&["store"]).id(id(number)).stdin("another").fails(65);
+        assert_eq!(world.driver(&["delete"]).id(id(number)).text(), "");
+    }
+    assert_eq!(psid.degraded(), "");
+    assert_eq!(world.driver(&["list"]).text(), format!("{}\n", id(1)));
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+}
+
+/// Not a bad file, but none that can be read: it stays, and what comes in its place is taken.
+#[test]
+fn a_folder_in_the_cache_s_place_is_told_and_left_and_what_is_good_is_loaded_without_a_restart() {
+    let (mut double, world) = filled();
+    let good = fs::read(world.cache()).unwrap();
+    fs::remove_file(world.cache()).unwrap();
+    fs::create_dir(world.cache()).unwrap();
+    double.kill();
+    let psid = world.start();
+    let degraded = psid.degraded();
+    assert!(degraded.contains("the cache cannot be read, which is tried again"), "{degraded}");
+    assert!(degraded.contains("cache.enc: Is a directory"), "{degraded}");
+    assert!(world.cache().is_dir() && world.set_aside().is_empty());
+    world.driver(&["lookup"]).id(id(1)).fails(75);
+    fs::remove_dir(world.cache()).unwrap();
+    fs::write(world.cache(), &good).unwrap();
+    eventually("the cache to be read", || psid.degraded().is_empty().then_some(()));
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+}
+
+/// Somebody else's tampering while psid runs: RAM is served, and `--verify` tells.
+#[test]
+fn verify_finds_what_was_changed_behind_psid_s_back() {
+    let (_double, world) = filled();
+    let psid = world.start();
+    let mut file = fs::read(world.cache()).unwrap();
+    file[50] ^= 1;
+    fs::write(world.cache(), &file).unwrap();
+    let outcome = world.driver(&["cache", "status", "--verify", "--json"]).run();
+    assert_eq!(outcome.code, 1);
+    let status: serde_json::Value = serde_json::from_slice(&outcome.stdout).unwrap();
+    assert_eq!(status["verify"]["ok"], false);
+    assert!(outcome.stderr.contains("damaged or tampered with"), "{}", outcome.stderr);
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    drop(psid);
+}

@@ -1,0 +1,77 @@
+//! Several podmans at once: root's and the users', or one that retries.
+
+use std::thread;
+
+use serde_json::json;
+
+use psi_harness::{Double, World, id};
+
+#[test]
+fn stores_at_once_under_different_ids_are_all_kept() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let psid = world.start();
+    thread::scope(|scope| {
+        for number in 0..16 {
+            let store = world.driver(&["store"]).id(id(number)).stdin(format!("literal {number}"));
+            scope.spawn(move || assert_eq!(store.text(), ""));
+        }
+    });
+    psid.crash();
+    let _psid = world.start();
+    assert_eq!(world.driver(&["list"]).text().lines().count(), 16);
+    for number in 0..16 {
+        let value = world.driver(&["lookup"]).id(id(number)).text();
+        assert_eq!(value, format!("literal {number}"));
+    }
+}
+
+#[test]
+fn of_stores_at_once_under_one_id_one_wins_and_the_others_know() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let psid = world.start();
+    let winners: Vec<_> = thread::scope(|scope| {
+        let stores: Vec<_> = (0..8)
+            .map(|number| {
+                let value = format!("literal {number}");
+                let store = world.driver(&["store"]).id(id(1)).stdin(&value);
+                scope.spawn(move || match store.run() {
+                    outcome if outcome.code == 0 => Some(value),
+                    outcome => {
+                        assert_eq!(outcome.code, 65, "{}", outcome.stderr);
+                        None
+                    }
+                })
+            })
+            .collect();
+        stores.into_iter().filter_map(|store| store.join().unwrap()).collect()
+    });
+    assert_eq!(winners.len(), 1, "{winners:?}");
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), winners[0]);
+    psid.crash();
+    let _psid = world.start();
+    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), winners[0]);
+}
+
+/// `--replace` deletes and stores; two of them at once must leave one whole secret or none.
+#[test]
+fn deletes_and_stores_at_once_leave_ram_and_disk_of_one_mind() {
+    let double = Double::with(&json!({}));
+    let world = World::of(&double);
+    let psid = world.start();
+    thread::scope(|scope| {
+        for verb in ["store", "delete", "store", "delete"] {
+            let call = world.driver(&[verb]).id(id(1)).stdin("a literal");
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    assert_eq!(call.run().code, 0);
+                }
+            });
+        }
+    });
+    let in_ram = world.driver(&["list"]).text();
+    psid.crash();
+    let _psid = world.start();
+    assert_eq!(world.driver(&["list"]).text(), in_ram);
+}

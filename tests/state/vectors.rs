@@ -1,0 +1,113 @@
+//! Files of earlier days (`tests/vectors`, see its README): good ones must open in this version and in
+//! every later one, and bad ones must be refused with the right words.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use psi_harness::{Config, Double, World, eventually, repository};
+
+fn vector(name: &str) -> PathBuf {
+    repository().join("tests/vectors").join(name)
+}
+
+fn json(name: &str) -> Value {
+    serde_json::from_slice(&fs::read(vector(name)).unwrap()).unwrap()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+/// A psid's world with the vectors' key and config, and a provider that is gone.
+fn world_of_the_vectors(expected: &Value) -> World {
+    let world = World::empty();
+    let mut double = Double::with(&serde_json::json!({}));
+    let config = Config::of(&double).to_string();
+    double.kill();
+    fs::write(world.config(), config.replace(psi_harness::PROJECT, text(&expected["project"])))
+        .unwrap();
+    world.give_key(&fs::read(vector("key")).unwrap());
+    fs::create_dir(world.state()).unwrap();
+    world
+}
+
+#[test]
+fn a_cache_of_version_2_opens() {
+    let expected = json("expected.json");
+    let world = world_of_the_vectors(&expected);
+    fs::copy(vector("cache-v2-tpm.enc"), world.cache()).unwrap();
+    let psid = world.start();
+    assert_eq!(psid.degraded(), "");
+    let status = psid.status();
+    let entries = expected["entries"].as_array().unwrap();
+    assert_eq!(status["entries"], entries.len());
+    assert_eq!(status["generation"], expected["generation"]);
+    for time in ["oldest_fetch_ms", "newest_fetch_ms"] {
+        assert_eq!(status[time], expected[time]);
+    }
+    for entry in entries {
+        let reference = psi_harness::reference(text(&entry["path"]), text(&entry["key"]));
+        assert_eq!(world.driver(&["get", &reference]).text(), text(&entry["value"]));
+    }
+}
+
+#[test]
+fn a_literal_of_version_2_opens() {
+    let expected = json("expected.json");
+    let world = world_of_the_vectors(&expected);
+    let id = text(&expected["literal"]["id"]);
+    fs::create_dir(world.state().join("secrets")).unwrap();
+    fs::copy(vector("literal-v2-tpm.enc"), world.state().join("secrets").join(id)).unwrap();
+    let psid = world.start();
+    assert_eq!(psid.degraded(), "");
+    assert_eq!(world.driver(&["lookup"]).id(id).text(), text(&expected["literal"]["value"]));
+}
+
+/// Each bad file, its name telling what is wrong with it, and the words that psid has for that.
+#[test]
+fn every_malformed_cache_is_refused_with_its_own_words_and_set_aside() {
+    let expected = json("expected.json");
+    let words = json("malformed/words.json");
+    let words = words.as_object().unwrap();
+    let mut names: Vec<_> = fs::read_dir(vector("malformed"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".enc"))
+        .collect();
+    names.sort();
+    assert_eq!(names, words.keys().cloned().collect::<Vec<_>>(), "a file each, a sentence each");
+    for (name, words) in words.iter().filter(|(name, _)| !name.starts_with("v1-")) {
+        let world = world_of_the_vectors(&expected);
+        let file = fs::read(vector("malformed").join(name)).unwrap();
+        fs::write(world.cache(), &file).unwrap();
+        let psid = world.start();
+        let degraded = psid.degraded();
+        let told = format!("cache.enc is not usable: it {}; ", text(words));
+        assert!(degraded.contains(&told), "{name}: {degraded}");
+        psid.await_log(&told);
+        let aside = eventually("the file to be set aside", || world.set_aside().into_iter().next());
+        assert_eq!(fs::read(aside).unwrap(), file, "{name}");
+    }
+}
+
+/// Version 1 is read by the command alone.
+#[test]
+fn every_malformed_cache_of_version_1_is_refused_with_its_own_words_and_left() {
+    let expected = json("expected.json");
+    let words = json("malformed/words.json");
+    for (name, words) in
+        words.as_object().unwrap().iter().filter(|(name, _)| name.starts_with("v1-"))
+    {
+        let world = world_of_the_vectors(&expected);
+        let file = fs::read(vector("malformed").join(name)).unwrap();
+        fs::write(world.cache(), &file).unwrap();
+        let outcome =
+            psi_harness::python_psi::adopt(&world, &[world.cache().to_str().unwrap()]).run();
+        let told = format!("cache.enc is not usable: it {}; ", text(words));
+        assert_eq!(outcome.code, 65, "{name}");
+        assert!(outcome.stderr.contains(&told), "{name}: {}", outcome.stderr);
+        assert_eq!(fs::read(world.cache()).unwrap(), file, "{name}");
+    }
+}
