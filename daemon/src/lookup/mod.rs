@@ -11,9 +11,10 @@ mod report;
 pub(crate) mod single_flight;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
 use psi_common::{SecretBytes, SecretId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -318,14 +319,14 @@ impl Service {
         if let Some(Registered::Reference(link)) = self.registry.get(id)
             && let Some(at) = self.led(&link)
         {
-            self.deleted.lock().unwrap_or_else(PoisonError::into_inner).insert(at, now.wall);
+            self.deleted.lock().insert(at, now.wall);
         }
         Ok(self.registry.delete(id, now, force).await?)
     }
 
     /// Where the references led whose registration was deleted `age` ago or earlier; each once.
     pub fn take_deleted(&self, now: Timestamp, age: Duration) -> HashSet<CacheKey> {
-        let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut deleted = self.deleted.lock();
         let is_due = |_: &CacheKey, since: &mut Timestamp| since.age(now) >= age;
         deleted.extract_if(is_due).map(|(at, _)| at).collect()
     }
@@ -386,7 +387,7 @@ impl Service {
 
     /// The configured providers and workloads.
     pub fn upstreams(&self) -> Arc<Upstreams> {
-        Arc::clone(&self.upstreams.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.upstreams.read())
     }
 
     /// Follows a new config.
@@ -398,7 +399,7 @@ impl Service {
                 upstream.inherit(before);
             }
         }
-        *self.upstreams.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(upstreams);
+        *self.upstreams.write() = Arc::new(upstreams);
     }
 
     fn resolve(&self, wanted: &SecretSelector) -> Result<Resolved, ServiceError> {

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 /// The fetches that are out, by what they fetch.
@@ -35,7 +36,7 @@ where
         F: Future<Output = T> + Send + 'static,
     {
         let mut flight = {
-            let mut flights = lock(&self.flights);
+            let mut flights = self.flights.lock();
             match flights.get(&key) {
                 Some(flight) => flight.clone(),
                 None => {
@@ -58,12 +59,8 @@ where
 
 impl<K: Eq + Hash, T> Drop for FlightGuard<K, T> {
     fn drop(&mut self) {
-        lock(&self.flights).remove(&self.key);
+        self.flights.lock().remove(&self.key);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -93,7 +90,7 @@ mod tests {
         for waiter in waiters {
             assert_eq!(waiter.await.unwrap(), Some(1));
         }
-        assert!(lock(&inflight.flights).is_empty());
+        assert!(inflight.flights.lock().is_empty());
     }
 
     #[tokio::test]

@@ -7,9 +7,10 @@ mod scheduler;
 mod targets;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::cache::Counts;
@@ -137,7 +138,7 @@ impl Refresher {
 
     /// Pulls so far.
     pub fn totals(&self) -> Totals {
-        *lock(&self.work.totals)
+        *self.work.totals.lock()
     }
 
     /// Drops the values of registrations that were deleted a while ago, and that nothing else names.
@@ -160,7 +161,7 @@ impl Refresher {
 
     /// Starts a refresh, or joins the one that runs if that does what is wanted; else the new one follows.
     pub fn start(&self, order: Order, now: Now) -> watch::Receiver<Progress> {
-        let mut running = lock(&self.running);
+        let mut running = self.running.lock();
         // A run whose task is gone will never end.
         let under_way = running
             .take()
@@ -250,7 +251,7 @@ impl Work {
             Order::All | Order::AcceptAll => pulls,
         };
         // The sort is stable: among equals, the order of the config.
-        let agenda = lock(&self.agenda);
+        let agenda = self.agenda.lock();
         chosen.sort_by_key(|pull| agenda.rank(&pull.key));
         (chosen, workloads)
     }
@@ -259,13 +260,13 @@ impl Work {
     fn plan(&self, now: BootInstant) -> Vec<PullTarget> {
         let pulls = targets::plan(&self.service);
         let planned: Vec<_> = pulls.iter().map(PullTarget::planned).collect();
-        lock(&self.agenda).plan(&planned, now, chance);
+        self.agenda.lock().plan(&planned, now, chance);
         pulls
     }
 
     fn note(&self, pull: &PullTarget, result: &Result<Counts, CallError>, now: BootInstant) {
-        let mut totals = lock(&self.totals);
-        let mut agenda = lock(&self.agenda);
+        let mut totals = self.totals.lock();
+        let mut agenda = self.agenda.lock();
         match result {
             Ok(counts) => {
                 totals.done += 1;
@@ -285,7 +286,7 @@ impl Work {
 
     fn end(&self, done: &[SourceResult], workloads: &[ListingScope], now: Now) {
         let (failing, failing_extents) = {
-            let agenda = lock(&self.agenda);
+            let agenda = self.agenda.lock();
             (agenda.failing(), agenda.failing_extents())
         };
         let counts = sum(done);
@@ -302,7 +303,7 @@ impl Work {
         let own = failing.iter().filter(|(_, failed)| failed.kind == Kind::Own);
         let failing: BTreeMap<_, _> =
             own.map(|(source, failed)| (source.clone(), failed.why.clone())).collect();
-        let before = std::mem::replace(&mut *lock(&self.told), failing.clone());
+        let before = std::mem::replace(&mut *self.told.lock(), failing.clone());
         let is_new = |(source, why): &(&String, &String)| before.get(*source) != Some(*why);
         let new: Vec<String> =
             failing.iter().filter(is_new).map(|(source, why)| format!("{source}: {why}")).collect();
@@ -367,8 +368,4 @@ fn drop_unwanted(
 /// A number from 0 to 1, which spreads a fleet.
 fn chance() -> f64 {
     getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::targets::PullTarget;
-use super::{Order, Refresher, Schedule, Work, chance, lock};
+use super::{Order, Refresher, Schedule, Work, chance};
 use crate::model::clock::Now;
 use crate::provider::circuit_breaker::{Caller, Permit};
 
@@ -37,12 +37,12 @@ impl Refresher {
                         return;
                     }
                     let schedule = *schedule.borrow_and_update();
-                    lock(&self.work.agenda).follow(schedule, clock().tick, chance);
+                    self.work.agenda.lock().follow(schedule, clock().tick, chance);
                     pause = Duration::ZERO;
                     continue;
                 }
                 () = self.work.service.recovered.notified() => {
-                    lock(&self.work.agenda).recovered(clock().tick);
+                    self.work.agenda.lock().recovered(clock().tick);
                 }
                 _ = tokio::time::timeout(pause, std::future::pending::<()>()) => {}
             }
@@ -68,7 +68,7 @@ impl Work {
         let pulls = self.plan(now.tick);
         let pauses = pulls.iter().map(|pull| self.pause_of(pull, now));
         // What is registered meanwhile is seen no later than it could be due.
-        let glance = POLL_INTERVAL.min(lock(&self.agenda).interval());
+        let glance = POLL_INTERVAL.min(self.agenda.lock().interval());
         pauses.min().unwrap_or(glance).min(glance)
     }
 
@@ -79,7 +79,7 @@ impl Work {
             Permit::Now if health.breaker.trouble().is_some() => Duration::ZERO,
             Permit::Now => {
                 drop(health);
-                let due = lock(&self.agenda).due(&pull.key);
+                let due = self.agenda.lock().due(&pull.key);
                 due.map_or(POLL_INTERVAL, |due| now.tick.age(due))
             }
             Permit::NotBefore(time) => time.saturating_duration_since(now.mono),
@@ -92,7 +92,7 @@ impl Work {
         if self.service.drill.until(now.mono).is_some() {
             return Vec::new();
         }
-        let agenda = lock(&self.agenda);
+        let agenda = self.agenda.lock();
         let is_due = |pull: &PullTarget| agenda.due(&pull.key).is_some_and(|due| due <= now.tick);
         let (mut chosen, rest): (Vec<PullTarget>, Vec<PullTarget>) = pulls
             .into_iter()

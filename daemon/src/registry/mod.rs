@@ -10,9 +10,10 @@ pub(crate) mod resolved;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
 use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId};
 use tokio::time::Instant;
 
@@ -150,14 +151,14 @@ impl Registry {
 
     /// Takes a key over, and opens what it can with it.
     pub fn unlock(&self, vault: Arc<Keyring>) {
-        let _writing = lock(&self.writing);
-        *write(&self.keys) = Keys::Open(vault);
+        let _writing = self.writing.lock();
+        *self.keys.write() = Keys::Open(vault);
         self.read_all();
     }
 
     /// Whether something could not be read, and is to be read again.
     pub fn is_unread(&self) -> bool {
-        let known = read(&self.known);
+        let known = self.known.read();
         let is_unreadable = |what: &Registered| matches!(what, Registered::Unreadable(_));
         known.fault.is_some()
             || self.trash.fault().is_some()
@@ -166,7 +167,7 @@ impl Registry {
 
     /// Reads again what could not be read.
     pub fn read_again(&self) {
-        let _writing = lock(&self.writing);
+        let _writing = self.writing.lock();
         if self.trash.fault().is_some() {
             self.trash.read_again();
         }
@@ -180,7 +181,7 @@ impl Registry {
         let ids = match files::ids_in(&self.folder) {
             Ok(ids) => ids,
             Err(error) => {
-                write(&self.known).fault = Some(files::told(&self.folder, &error));
+                self.known.write().fault = Some(files::told(&self.folder, &error));
                 return;
             }
         };
@@ -192,12 +193,12 @@ impl Registry {
             }
         });
         let secrets = secrets.collect();
-        *write(&self.known) = Known { secrets, fault: None };
+        *self.known.write() = Known { secrets, fault: None };
     }
 
     /// Why the registered secrets cannot be read, when they cannot, and what to do.
     pub fn fault(&self) -> Option<String> {
-        read(&self.known).fault.clone()
+        self.known.read().fault.clone()
     }
 
     /// Why the deleted secrets cannot be read, when they cannot, and what to do.
@@ -211,7 +212,7 @@ impl Registry {
 
     /// What an id stands for, as far as that is known.
     pub fn get(&self, id: SecretId) -> Option<Registered> {
-        read(&self.known).secrets.get(&id).cloned()
+        self.known.read().secrets.get(&id).cloned()
     }
 
     /// What an id stands for, or why nobody can tell, or since when it stands for nothing.
@@ -228,7 +229,7 @@ impl Registry {
 
     /// Every registered id and what it stands for, sorted by id, as far as that is known.
     pub fn all(&self) -> Vec<(SecretId, Registered)> {
-        let known = read(&self.known);
+        let known = self.known.read();
         let mut all: Vec<_> = known.secrets.iter().map(|(id, what)| (*id, what.clone())).collect();
         all.sort_unstable_by_key(|(id, _)| *id);
         all
@@ -246,7 +247,7 @@ impl Registry {
         id: SecretId,
         what: Registration,
     ) -> Result<(), RegistryError> {
-        let refused = *lock(&self.refused_delete);
+        let refused = *self.refused_delete.lock();
         if refused.is_some_and(|at| Instant::now() < at + STORES_REST) {
             return Err(RegistryError::Resting);
         }
@@ -255,7 +256,7 @@ impl Registry {
     }
 
     fn store_blocking(&self, id: SecretId, what: Registration) -> Result<(), RegistryError> {
-        let _writing = lock(&self.writing);
+        let _writing = self.writing.lock();
         self.usable()?;
         let path = self.folder.join(id.as_str());
         if let Some(known) = self.get(id) {
@@ -278,7 +279,7 @@ impl Registry {
         };
         files::make_private_folder(&self.folder)?;
         files::replace(&path, &file)?;
-        write(&self.known).secrets.insert(id, known);
+        self.known.write().secrets.insert(id, known);
         Ok(())
     }
 
@@ -288,7 +289,7 @@ impl Registry {
         &self,
         references: impl IntoIterator<Item = (SecretId, &'a Reference, &'a SecretBytes)>,
     ) -> Result<Vec<SecretId>, RegistryError> {
-        let _writing = lock(&self.writing);
+        let _writing = self.writing.lock();
         self.usable()?;
         self.trash.usable()?;
         let free: Vec<_> = references.into_iter().filter(|(id, ..)| self.is_free(*id)).collect();
@@ -301,7 +302,7 @@ impl Registry {
         let encoded: Vec<_> = free.iter().map(encode).collect();
         let files = free.iter().zip(&encoded).map(|((id, ..), file)| (id.as_str(), &file[..]));
         files::add_all(&self.folder, files)?;
-        let mut known = write(&self.known);
+        let mut known = self.known.write();
         for (id, reference, _) in &free {
             known.secrets.insert(*id, Registered::reference((*reference).clone()));
         }
@@ -323,7 +324,7 @@ impl Registry {
     ) -> Result<bool, RegistryError> {
         let registry = Arc::clone(self);
         blocking(move || {
-            let _writing = lock(&registry.writing);
+            let _writing = registry.writing.lock();
             registry.usable()?;
             match registry.get(id) {
                 Some(Registered::Reference(known)) if **known == reference => return Ok(false),
@@ -338,7 +339,7 @@ impl Registry {
             let known = Registered::reference(reference.clone());
             let file = registry.sealed(id, &Registration::Reference(reference, raw))?;
             files::replace(&registry.folder.join(id.as_str()), &file)?;
-            write(&registry.known).secrets.insert(id, known);
+            registry.known.write().secrets.insert(id, known);
             Ok(true)
         })
         .await
@@ -356,19 +357,19 @@ impl Registry {
         let deleted = blocking(move || registry.delete_blocking(id, now, force)).await;
         match &deleted {
             Ok(true) => {
-                *lock(&self.last_delete) = Some((id, Instant::now()));
+                *self.last_delete.lock() = Some((id, Instant::now()));
                 // podman stores next, in the place of what it deleted just now.
-                *lock(&self.refused_delete) = None;
+                *self.refused_delete.lock() = None;
             }
             // Whatever kept podman from deleting must keep it from storing too.
-            Err(_) if !force => *lock(&self.refused_delete) = Some(Instant::now()),
+            Err(_) if !force => *self.refused_delete.lock() = Some(Instant::now()),
             Ok(false) | Err(_) => {}
         }
         deleted
     }
 
     fn delete_blocking(&self, id: SecretId, now: Now, force: bool) -> Result<bool, RegistryError> {
-        let _writing = lock(&self.writing);
+        let _writing = self.writing.lock();
         let is_known = self.get(id).is_some();
         if !is_known {
             return self.usable().map(|()| false);
@@ -378,13 +379,13 @@ impl Registry {
             self.can_store().map_err(|why| RegistryError::Irreplaceable(id, why))?;
         }
         self.trash.take(id, &self.folder.join(id.as_str()), now)?;
-        write(&self.known).secrets.remove(&id);
+        self.known.write().secrets.remove(&id);
         Ok(true)
     }
 
     /// Whether a secret could be stored now, a literal too if any can be; if not, why.
     fn can_store(&self) -> Result<(), String> {
-        if matches!(&*read(&self.keys), Keys::Closed) {
+        if matches!(&*self.keys.read(), Keys::Closed) {
             return Err("there is no key to seal a literal with".into());
         }
         files::make_private_folder(&self.folder)
@@ -399,7 +400,7 @@ impl Registry {
     }
 
     fn restore_blocking(&self, id: SecretId) -> Result<(), RegistryError> {
-        let _writing = lock(&self.writing);
+        let _writing = self.writing.lock();
         self.usable()?;
         let path = self.folder.join(id.as_str());
         // It is not there if an earlier try got as far as to move it.
@@ -412,7 +413,7 @@ impl Registry {
             }
         }
         self.trash.give_back(id, &path, self.get(id).is_none())?;
-        write(&self.known).secrets.insert(id, self.read(id, &path));
+        self.known.write().secrets.insert(id, self.read(id, &path));
         Ok(())
     }
 
@@ -424,7 +425,7 @@ impl Registry {
 
     /// What was deleted last, if that may be a part of the same `podman secret create --replace`.
     pub fn deleted_just_now(&self) -> Option<SecretId> {
-        let last = *lock(&self.last_delete);
+        let last = *self.last_delete.lock();
         last.filter(|(_, at)| at.elapsed() < ONE_REPLACE).map(|(id, _)| id)
     }
 
@@ -438,7 +439,7 @@ impl Registry {
 
     /// Removes for good what was deleted ten minutes before `now`.
     pub fn purge(&self, now: Now) {
-        let _writing = lock(&self.writing);
+        let _writing = self.writing.lock();
         self.trash.purge(now);
     }
 
@@ -454,7 +455,7 @@ impl Registry {
     ) -> Result<u64, RegistryError> {
         let registry = Arc::clone(self);
         blocking(move || {
-            let _writing = lock(&registry.writing);
+            let _writing = registry.writing.lock();
             registry.usable()?;
             registry.trash.usable()?;
             Ok(registry.names.note(names, |id| !registry.is_free(id))?)
@@ -481,18 +482,6 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|_| Err(RegistryError::Storage("the write was interrupted".into())))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use psi_common::SecretId;
 
 use crate::sys::files;
@@ -84,7 +84,7 @@ impl Names {
 
     /// A file that could not be read is read again; it is not overwritten before.
     fn loaded(&self) -> io::Result<MutexGuard<'_, Option<BTreeMap<SecretId, Noted>>>> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if known.is_none() {
             *known = Some(match fs::read(&self.path) {
                 Ok(file) => decode(&file),

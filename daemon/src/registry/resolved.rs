@@ -3,7 +3,9 @@
 //! disk holds while it works.
 
 use std::ops::Deref;
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
+
+use parking_lot::RwLock;
 
 use crate::cache::Entry;
 use crate::model::clock::BootInstant;
@@ -58,13 +60,13 @@ impl ResolvedReference {
     }
 
     fn look<T>(&self, under: &Arc<Upstreams>, look: impl FnOnce(&Found) -> T) -> Option<T> {
-        let found = self.found.read().unwrap_or_else(PoisonError::into_inner);
+        let found = self.found.read();
         let same = |found: &&Found| std::ptr::eq(found.under.as_ptr(), Arc::as_ptr(under));
         found.as_ref().filter(same).map(look)
     }
 
     fn note(&self, found: Found) {
-        *self.found.write().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        *self.found.write() = Some(found);
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use psi_common::SecretId;
 
-use super::{Keys, Registered, Registration, Registry, RegistryError, blocking, lock, read};
+use super::{Keys, Registered, Registration, Registry, RegistryError, blocking};
 use crate::crypto::envelope::{self, AadContext, EnvelopeError, Keyring, WrappedKeyHeader};
 use crate::model::reference::Reference;
 use crate::registry::reference_file::{self, ReferenceFile, ReferenceFileError};
@@ -25,7 +25,7 @@ pub struct SealedUnder {
 impl Registry {
     /// The key, when it is open.
     fn vault(&self) -> Option<Arc<Keyring>> {
-        match &*read(&self.keys) {
+        match &*self.keys.read() {
             Keys::None | Keys::Closed => None,
             Keys::Open(vault) => Some(Arc::clone(vault)),
         }
@@ -37,7 +37,7 @@ impl Registry {
         id: SecretId,
         what: &Registration,
     ) -> Result<Vec<u8>, RegistryError> {
-        match (what, &*read(&self.keys)) {
+        match (what, &*self.keys.read()) {
             (Registration::Reference(_, raw), _) => {
                 Ok(reference_file::encode(id.as_str(), raw.expose_secret()))
             }
@@ -89,7 +89,7 @@ impl Registry {
     }
 
     fn reseal_blocking(&self) -> Result<u64, RegistryError> {
-        let _writing = lock(&self.writing);
+        let _writing = self.writing.lock();
         self.usable()?;
         let vault = self.vault().ok_or(RegistryError::NoKey)?;
         let mut count = 0;

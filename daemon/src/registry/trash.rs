@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::RwLock;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::RwLock;
 use psi_common::SecretId;
 
-use super::{RegistryError, read, write};
+use super::RegistryError;
 use crate::model::clock::{BootInstant, Now, Timestamp};
 use crate::sys::files;
 
@@ -59,7 +59,7 @@ impl Trash {
     /// What is known stays where the folder cannot be read.
     pub(super) fn read_again(&self) {
         let found = self.look();
-        let mut known = write(&self.known);
+        let mut known = self.known.write();
         match found {
             Ok(found) => {
                 known.deleted = found
@@ -91,7 +91,7 @@ impl Trash {
     }
 
     pub(super) fn fault(&self) -> Option<String> {
-        read(&self.known).fault.clone()
+        self.known.read().fault.clone()
     }
 
     pub(super) fn usable(&self) -> Result<(), RegistryError> {
@@ -99,7 +99,7 @@ impl Trash {
     }
 
     pub(super) fn holds(&self, id: SecretId) -> bool {
-        read(&self.known).deleted.contains_key(&id)
+        self.known.read().deleted.contains_key(&id)
     }
 
     /// Moves a file here, durably.
@@ -120,7 +120,7 @@ impl Trash {
         files::sync_folder_of(&here)?;
         files::sync_folder_of(path)?;
         if here.exists() {
-            write(&self.known).deleted.insert(id, Deletion::Here(now.tick));
+            self.known.write().deleted.insert(id, Deletion::Here(now.tick));
         }
         Ok(())
     }
@@ -149,13 +149,13 @@ impl Trash {
             }
             result => result?,
         }
-        write(&self.known).deleted.remove(&id);
+        self.known.write().deleted.remove(&id);
         Ok(())
     }
 
     /// What can be restored, sorted by id, and for how long.
     pub(super) fn restorable(&self, now: Now) -> Vec<(SecretId, Duration)> {
-        let known = read(&self.known);
+        let known = self.known.read();
         let left = known
             .deleted
             .iter()
@@ -167,7 +167,7 @@ impl Trash {
 
     /// Removes for good what can be restored no more.
     pub(super) fn purge(&self, now: Now) {
-        let mut known = write(&self.known);
+        let mut known = self.known.write();
         known.deleted.retain(|id, deletion| {
             let is_over = deletion.age(now) > RESTORABLE;
             // One that cannot be removed is tried again.
