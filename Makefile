@@ -37,7 +37,7 @@ deps:
 
 ## A secret from Infisical in a container, Infisical killed, the container started again.
 demo: deps build
-	$(CARGO) build --locked -p infisical-double
+	$(CARGO) build --locked -p fake-infisical
 	@tests/demo.sh
 
 debug:
@@ -58,7 +58,7 @@ chaos: deps debug
 ## A whole host, with systemd, a TPM, podman, reboots and power cuts; the table is target/vm/story.md.
 ## STEPS="a c" for some of tests/vm/steps; SEED, CUTS and KILLS for the random ones.
 vm-test: deps deb
-	$(CARGO) build --locked -p infisical-double
+	$(CARGO) build --locked -p fake-infisical
 	@tests/vm/story.sh
 
 ## On such a host: the package installed, upgraded in use, removed and purged; rootless; AppArmor.
@@ -77,7 +77,7 @@ budget: deps build bench-programs
 	target/release/psi-bench budget
 
 bench-programs:
-	$(CARGO) build --locked --release -p psi-bench -p infisical-double
+	$(CARGO) build --locked --release -p psi-bench -p fake-infisical
 
 ## Hostile input, guided by coverage: TARGET="config id" for some of tests/fuzz/seeds, SECONDS for each.
 fuzz: deps

@@ -1,10 +1,10 @@
 #!/bin/bash
 # The main job, told on a terminal: a secret from Infisical in a podman container; Infisical killed, the
 # daemon restarted, and the container started again. Everything lives in one temporary folder: podman's
-# store, the (software) TPM, the Infisical double. Nothing of this host is touched.
+# store, the (software) TPM, the Infisical fake. Nothing of this host is touched.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
-DIST=$PWD/target/dist DOUBLE=$PWD/target/debug/infisical-double
+DIST=$PWD/target/dist FAKE=$PWD/target/debug/fake-infisical
 W=$(mktemp -d /tmp/psi-demo.XXXX)
 chmod 700 "$W"
 PIDS=()
@@ -43,10 +43,10 @@ tpm_on() {
 }
 tpm_off() { kill "$TPM"; wait "$TPM" 2>/dev/null || true; rm -f "$W"/tpm.sock*; }
 infisical_on() {
-    "$DOUBLE" --listen "127.0.0.1:${PORT:-0}" --seed "$W/world.json" >"$W/double.out" 2>"$W/double.log" &
+    "$FAKE" --listen "127.0.0.1:${PORT:-0}" --seed "$W/world.json" >"$W/fake.out" 2>"$W/fake.log" &
     INFISICAL=$!; PIDS+=("$INFISICAL")
-    until_true test -s "$W/double.out"
-    URL=$(sed 's/.*"url":"\([^"]*\)".*/\1/' "$W/double.out"); CONTROL=$(sed 's/.*"control":"\([^"]*\)".*/\1/' "$W/double.out")
+    until_true test -s "$W/fake.out"
+    URL=$(sed 's/.*"url":"\([^"]*\)".*/\1/' "$W/fake.out"); CONTROL=$(sed 's/.*"control":"\([^"]*\)".*/\1/' "$W/fake.out")
     PORT=${URL##*:}
 }
 psid_on()  { "$DIST/psid" >>"$W/psid.log" 2>&1 & PSID=$!; PIDS+=("$PSID"); until_true driver health; }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times `psi-driver setup` beside the Python PSI's way (delete and create each secret, at each run), and
 counts the writes of podman's secrets.json by inotify. Needs root, and `make build` and `cargo build -p
-infisical-double` before. Everything is in one temporary folder.
+fake-infisical` before. Everything is in one temporary folder.
 
 usage: tests/measure-setup.py [SECRETS]
 """
@@ -85,8 +85,8 @@ try:
         "identities": [{"id": "i", "name": "h", "clientId": "client", "clientSecrets": [{"id": "s", "secret": "hunter2"}]}],
         "projects": [{"id": PROJECT, "slug": "p", "environments": ["prod"], "secrets": {"prod": {"/app": secrets, "/other": {"KEY_0000": "x"}}}}],
     }
-    double = start([f"{ROOT}/target/debug/infisical-double", "--seed", write("seed.json", json.dumps(seed))], os.environ, stdout=subprocess.PIPE)
-    told = json.loads(double.stdout.readline())
+    fake = start([f"{ROOT}/target/debug/fake-infisical", "--seed", write("seed.json", json.dumps(seed))], os.environ, stdout=subprocess.PIPE)
+    told = json.loads(fake.stdout.readline())
     control = urllib.parse.urlparse(told["control"]).netloc
 
     def config(sources):

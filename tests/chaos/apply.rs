@@ -24,52 +24,52 @@ impl Stage {
             }
         }
         match &fault.way {
-            Way::Rules(rules) => self.double.faults(rules),
-            Way::Settings(on, _) => self.double.settings(on),
-            Way::Rights(rules) => self.double.permit(rules),
+            Way::Rules(rules) => self.infisical.faults(rules),
+            Way::Settings(on, _) => self.infisical.settings(on),
+            Way::Rights(rules) => self.infisical.permit(rules),
             Way::Dialect(dialect) => self.dialect(dialect),
             Way::BlackHole => {
-                network::drop_packets_to(self.double.url().split_once("://").unwrap().1);
+                network::drop_packets_to(self.infisical.url().split_once("://").unwrap().1);
             }
-            Way::Stopped => self.double.signal(Signal::STOP),
+            Way::Stopped => self.infisical.signal(Signal::STOP),
             Way::Dead => self.end_double(),
             Way::Restarted => {
                 self.end_double();
-                self.double.restart();
+                self.infisical.restart();
             }
             Way::Certificate(kind) => self.present(kind),
             Way::Login(who, refusal) => {
                 let identities = who.map_or_else(identities, |who| vec![who]);
                 let refused = |id: &&str| rule(&json!({"route": "login", "identity": id}), refusal);
-                self.double.faults(&identities.iter().map(refused).collect());
+                self.infisical.faults(&identities.iter().map(refused).collect());
                 identities.into_iter().for_each(|id| self.revoke_tokens(id));
             }
-            Way::IdentityDeleted => self.double.delete_identity(IDENTITY),
+            Way::IdentityDeleted => self.infisical.delete_identity(IDENTITY),
             Way::MembershipEnds => {
-                self.double.cache_permissions(10);
-                self.double.end_membership();
+                self.infisical.cache_permissions(10);
+                self.infisical.end_membership();
             }
             Way::TokensRevoked => identities().into_iter().for_each(|id| self.revoke_tokens(id)),
-            Way::TokensExpired => self.double.advance(40 * 24 * 3600),
-            Way::RouteLost(route) => self.double.lose_route_once(route),
+            Way::TokensExpired => self.infisical.advance(40 * 24 * 3600),
+            Way::RouteLost(route) => self.infisical.lose_route_once(route),
             Way::Unreadable(rules) => {
-                self.double.faults(rules);
-                self.double.put("/locked", "L1", "locked");
-                self.double.put("/b", "R", "${prod.locked.L1}");
+                self.infisical.faults(rules);
+                self.infisical.put("/locked", "L1", "locked");
+                self.infisical.put("/b", "R", "${prod.locked.L1}");
                 let readable = |path| json!({"pathPrefix": path});
                 let rules = ["/a", "/b", "/c", "/probes", "/wide"].map(readable);
-                self.double.permit(&json!(rules));
+                self.infisical.permit(&json!(rules));
             }
-            Way::Oversized => self.double.put("/b", "HUGE", &"x".repeat(600_000)),
+            Way::Oversized => self.infisical.put("/b", "HUGE", &"x".repeat(600_000)),
             Way::Wide(rules) => {
                 self.widen();
-                self.double.faults(rules);
+                self.infisical.faults(rules);
             }
             Way::Crash => self.crash(),
             Way::Stop => self.restart(),
             Way::Reload => self.psid.as_mut().unwrap().reload(),
             Way::Removed(rules) => {
-                self.double.faults(rules);
+                self.infisical.faults(rules);
                 return self.remove_two(dice);
             }
         }
@@ -79,40 +79,40 @@ impl Stage {
     /// What a fault took away from the stage itself, before it counts.
     pub(super) fn bring_back_control(&mut self, fault: &Fault) {
         match fault.way {
-            Way::Stopped => self.double.signal(Signal::CONT),
-            Way::Dead => self.double.restart(),
+            Way::Stopped => self.infisical.signal(Signal::CONT),
+            Way::Dead => self.infisical.restart(),
             _ => {}
         }
     }
 
     pub(super) fn heal(&mut self, fault: &Fault, removed: &[usize]) {
         match &fault.way {
-            Way::Settings(_, off) => self.double.settings(off),
-            Way::Rights(_) => self.double.permit(&Value::Null),
+            Way::Settings(_, off) => self.infisical.settings(off),
+            Way::Rights(_) => self.infisical.permit(&Value::Null),
             Way::Dialect(_) => self.dialect("v4-2026"),
             Way::BlackHole => network::drop_nothing(),
             Way::Certificate(_) => self.present("valid"),
             Way::IdentityDeleted => {
                 let secret = psi_harness::CLIENT_SECRET;
-                self.double.put_identity(&identity(IDENTITY, "client", secret));
+                self.infisical.put_identity(&identity(IDENTITY, "client", secret));
             }
             Way::MembershipEnds => {
-                self.double.cache_permissions(0);
-                self.double.permit(&Value::Null);
+                self.infisical.cache_permissions(0);
+                self.infisical.permit(&Value::Null);
             }
             Way::Unreadable(_) => {
-                self.double.heal();
-                self.double.permit(&Value::Null);
-                self.double.remove("/b", "R");
+                self.infisical.heal();
+                self.infisical.permit(&Value::Null);
+                self.infisical.remove("/b", "R");
             }
-            Way::Oversized => self.double.remove("/b", "HUGE"),
+            Way::Oversized => self.infisical.remove("/b", "HUGE"),
             Way::Wide(_) => {
-                self.double.heal();
+                self.infisical.heal();
                 self.refreshed(fault, "the wide source");
-                self.world.configure(&config(&self.double));
+                self.world.configure(&config(&self.infisical));
                 self.psid.as_mut().unwrap().reload();
             }
-            _ => self.double.heal(),
+            _ => self.infisical.heal(),
         }
         if fault.class == Class::Denial {
             for at in self.hurt(fault) {
@@ -164,7 +164,7 @@ impl Stage {
     pub(super) fn rotate_at(&self, secrets: &[usize]) {
         for at in secrets {
             let (name, value) = self.truth.lock().rotate(*at);
-            put_at(&self.double, self.references[*at].0, &name, &value);
+            put_at(&self.infisical, self.references[*at].0, &name, &value);
         }
     }
 
@@ -174,7 +174,7 @@ impl Stage {
             let (path, key) = &self.references[at];
             assert_eq!(project_of(path), PROJECT);
             self.truth.lock().remove(at);
-            self.double.remove(path, key);
+            self.infisical.remove(path, key);
         }
         vec![first, first + 1]
     }
@@ -199,44 +199,44 @@ impl Stage {
     }
 
     fn end_double(&mut self) {
-        self.double.keep_world();
+        self.infisical.keep_world();
         self.calls_before = self.calls();
-        self.double.kill();
+        self.infisical.kill();
     }
 
     fn present(&mut self, certificate: &str) {
         self.end_double();
-        self.double.restart_with_certificate(certificate);
+        self.infisical.restart_with_certificate(certificate);
     }
 
     fn revoke_tokens(&self, id: &str) {
-        self.double.control("POST", "/revoke", &json!({"identityId": id}));
+        self.infisical.control("POST", "/revoke", &json!({"identityId": id}));
     }
 
     fn dialect(&self, dialect: &str) {
-        self.double.control("PUT", "/dialect", &json!({"dialect": dialect}));
+        self.infisical.control("PUT", "/dialect", &json!({"dialect": dialect}));
     }
 
     /// A source of many directories, one of which imports another: so each has to be asked for.
     fn widen(&mut self) {
         for number in 0..WIDE {
-            self.double.put(&format!("/wide/d{number}"), &format!("W{number}"), "w");
+            self.infisical.put(&format!("/wide/d{number}"), &format!("W{number}"), "w");
         }
         let imports = |into: &Value| into["path"] == "/wide/d0";
-        let world = self.double.control("GET", "/world", &Value::Null);
+        let world = self.infisical.control("GET", "/world", &Value::Null);
         if !world["projects"][0]["imports"].as_array().unwrap().iter().any(imports) {
-            self.double.import("/wide/d0", "/c");
+            self.infisical.import("/wide/d0", "/c");
         }
-        self.world.configure(&config(&self.double).workload("wide", "/wide", true));
+        self.world.configure(&config(&self.infisical).workload("wide", "/wide", true));
         self.psid.as_mut().unwrap().reload();
     }
 
     pub(super) fn logins(&self) -> u64 {
-        self.double.control("GET", "/stats", &Value::Null)["logins"].as_u64().unwrap()
+        self.infisical.control("GET", "/stats", &Value::Null)["logins"].as_u64().unwrap()
     }
 
     pub(super) fn calls(&self) -> u64 {
-        let stats = self.double.control("GET", "/stats", &Value::Null);
+        let stats = self.infisical.control("GET", "/stats", &Value::Null);
         self.calls_before + stats["requests"].as_u64().unwrap()
     }
 }

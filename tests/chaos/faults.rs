@@ -20,9 +20,9 @@ pub(super) struct Fault {
 
 #[derive(Clone)]
 pub(super) enum Way {
-    /// Rules of the double.
+    /// Rules of the fake.
     Rules(Value),
-    /// Settings of the double, and what ends them.
+    /// Settings of the fake, and what ends them.
     Settings(Value, Value),
     /// The identity's rights.
     Rights(Value),
@@ -94,7 +94,7 @@ impl Fault {
         of(name, Way::Rules(json!([])), Class::Outage)
     }
 
-    /// Whether the double's control port answers meanwhile.
+    /// Whether the fake's control port answers meanwhile.
     pub(super) fn reaches_control(&self) -> bool {
         !matches!(self.way, Way::Stopped | Way::Dead)
     }

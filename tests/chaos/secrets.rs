@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::faults::Class;
 use super::truth::value;
 use psi_harness::{
-    Config, Double, Driver, PROJECT, World, id, reference, seed_with_two_identities,
+    Config, Driver, FakeInfisical, PROJECT, World, id, reference, seed_with_two_identities,
 };
 
 /// Secrets of the provider, by folder; a list gets each folder.
@@ -29,7 +29,7 @@ pub(super) fn references() -> Vec<(&'static str, String)> {
     FOLDERS.into_iter().flat_map(keys).collect()
 }
 
-/// The double's world, all in version 1.
+/// The fake's world, all in version 1.
 pub(super) fn seeded(references: &[(&'static str, String)]) -> Value {
     let mut folders = Map::new();
     folders.insert(PROBES.into(), json!({}));
@@ -46,8 +46,8 @@ pub(super) fn seeded(references: &[(&'static str, String)]) -> Value {
 }
 
 /// psid's config: a workload for each folder, and an identity for each project.
-pub(super) fn config(double: &Double) -> Config {
-    let mut config = Config::of(double).short_lived().timeout("2s");
+pub(super) fn config(infisical: &FakeInfisical) -> Config {
+    let mut config = Config::of(infisical).short_lived().timeout("2s");
     config.rest += &format!(
         "[providers.infisical.projects.second]\nid = \"{SECOND_PROJECT}\"\nenvironment = \"prod\"\n\
          [providers.infisical.projects.second.auth]\nmethod = \"universal-auth\"\n\
@@ -67,10 +67,10 @@ pub(super) fn project_of(path: &str) -> &'static str {
 }
 
 /// Sets a secret behind the API's back.
-pub(super) fn put_at(double: &Double, path: &str, key: &str, value: &str) {
+pub(super) fn put_at(infisical: &FakeInfisical, path: &str, key: &str, value: &str) {
     let body = json!({"project": project_of(path), "environment": "prod", "path": path, "key": key,
                       "value": value});
-    double.control("PUT", "/secret", &body);
+    infisical.control("PUT", "/secret", &body);
 }
 
 /// The numbers of a folder's secrets.

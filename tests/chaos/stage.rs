@@ -15,7 +15,7 @@ use super::network;
 use super::report::{Report, Row};
 use super::secrets::{PROBES, bound, config, references, references_in, register, seeded};
 use super::truth::{CONFIRMED_AFTER, Truth, value};
-use psi_harness::{Double, Driver, Psid, World, eventually, reference};
+use psi_harness::{Driver, FakeInfisical, Psid, World, eventually, reference};
 
 /// Each project has one.
 const IDENTITIES: u64 = 2;
@@ -31,7 +31,7 @@ pub(super) struct Stage {
     steps: u32,
     pub(super) world: World,
     pub(super) listener: UnixListener,
-    pub(super) double: Double,
+    pub(super) infisical: FakeInfisical,
     pub(super) psid: Option<Psid>,
     /// psid's, since the step began.
     pub(super) starts: u64,
@@ -39,7 +39,7 @@ pub(super) struct Stage {
     pub(super) truth: Arc<Truth>,
     /// Where each secret is, as [`Truth`] counts them.
     pub(super) references: Vec<(&'static str, String)>,
-    /// Requests to doubles that are gone.
+    /// Requests to fakes that are gone.
     pub(super) calls_before: u64,
     /// psid's at its first sample, and the most that it ever had beyond that.
     pub(super) memory: (Option<u64>, u64, u64),
@@ -50,9 +50,9 @@ impl Stage {
     /// Everything works, and every secret is cached and on disk.
     pub(super) fn set_up(seed: u64) -> Self {
         let references = references();
-        let double = Double::launch(&seeded(&references), &["--tls", "valid"]);
-        let world = World::of(&double);
-        world.configure(&config(&double));
+        let infisical = FakeInfisical::launch(&seeded(&references), &["--tls", "valid"]);
+        let world = World::of(&infisical);
+        world.configure(&config(&infisical));
         // As systemd has it: who comes while psid is not there waits in the socket.
         let listener = UnixListener::bind(world.socket()).unwrap();
         let psid = world.psid().activated_by(&listener).start();
@@ -65,7 +65,7 @@ impl Stage {
             steps: 0,
             world,
             listener,
-            double,
+            infisical,
             psid: Some(psid),
             starts: 0,
             clients,
@@ -84,7 +84,7 @@ impl Stage {
     pub(super) fn step(&mut self, fault: &Fault, turns: u64, dice: &mut Dice) {
         self.steps += 1;
         let probe = format!("P{}", self.steps);
-        self.double.put(PROBES, &probe, &value(&probe, 1));
+        self.infisical.put(PROBES, &probe, &value(&probe, 1));
         self.rotate(dice);
         self.starts = 1;
         let (calls, began) = (self.calls(), Instant::now());
@@ -99,7 +99,7 @@ impl Stage {
         self.let_clients_look_up(2);
         if matches!(fault.way, Way::MembershipEnds) {
             // Until now the provider went by what it remembered.
-            self.double.advance(10);
+            self.infisical.advance(10);
         }
         if matches!(fault.class, Class::Outage | Class::LoginRefused) && dice.once_in(3) {
             self.crash();
@@ -173,7 +173,7 @@ impl Stage {
         let denied: Vec<usize> = references_in(&self.references, "/c").collect();
         let allowed = |path| json!({"environment": "*", "pathPrefix": path, "describe": true, "read": true, "write": true});
         let described = json!({"environment": "*", "pathPrefix": "/c", "describe": true, "read": false, "write": false});
-        self.double.permit(&json!([allowed("/a"), allowed("/b"), allowed(PROBES), described]));
+        self.infisical.permit(&json!([allowed("/a"), allowed("/b"), allowed(PROBES), described]));
         denied.iter().for_each(|at| self.truth.lock().deny(*at));
         let began = Instant::now();
         let limit = CONFIRMED_AFTER * 5;
@@ -189,7 +189,7 @@ impl Stage {
         self.let_clients_look_up(10);
         self.crash();
         self.let_clients_look_up(10);
-        self.double.permit(&Value::Null);
+        self.infisical.permit(&Value::Null);
         denied.iter().for_each(|at| self.truth.lock().give_back(*at));
         self.settle(&Fault::none("denied for good"));
         self.check("denied for good");
@@ -214,10 +214,10 @@ impl Stage {
         if !matches!(fault.way, Way::RouteLost(_)) {
             return;
         }
-        self.double.clear_log();
+        self.infisical.clear_log();
         self.refreshed(fault, &fault.name);
         let reads =
-            ["v3", "v4"].map(|api| self.double.count("GET", &format!("/api/{api}/secrets")));
+            ["v3", "v4"].map(|api| self.infisical.count("GET", &format!("/api/{api}/secrets")));
         if reads[0] > 0 || reads[1] == 0 {
             self.fail(&format!(
                 "{}: read {} times by v3, {} by v4",

@@ -12,15 +12,15 @@ mod writes;
 
 use serde_json::Value;
 
-use psi_harness::{Config, Double, Driver, Psid, World};
+use psi_harness::{Config, Driver, FakeInfisical, Psid, World};
 
-/// A double with a folder `/app`, and a psid beside it.
-fn world(secrets: &Value, options: &[&str]) -> (Double, World, Psid) {
-    let double = Double::with_options(secrets, options);
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("app", "/app", false));
+/// A fake with a folder `/app`, and a psid beside it.
+fn world(secrets: &Value, options: &[&str]) -> (FakeInfisical, World, Psid) {
+    let infisical = FakeInfisical::with_options(secrets, options);
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("app", "/app", false));
     let psid = world.start();
-    (double, world, psid)
+    (infisical, world, psid)
 }
 
 /// An import of an env-file with this text.

@@ -3,28 +3,28 @@
 use serde_json::{Value, json};
 
 use super::{fates, import, value, world};
-use psi_harness::{Config, Double, World, reference};
+use psi_harness::{Config, FakeInfisical, World, reference};
 
 const BATCH: &str = "/api/v4/secrets/batch";
 
 #[test]
 fn new_keys_are_created_by_one_request_and_a_second_run_writes_nothing() {
-    let (double, world, psid) = world(&json!({"/app": {"THERE": "same"}}), &[]);
+    let (infisical, world, psid) = world(&json!({"/app": {"THERE": "same"}}), &[]);
     let text = "A=hunter2-one\nTHERE=same\nB=line \"quoted\" ä\n";
     let told = import(&world, text, &["--dry-run", "--json"]).json();
     assert_eq!(fates(&told), ["created A", "unchanged THERE", "created B"]);
-    assert_eq!((&told["written"], double.count("POST", BATCH)), (&json!(false), 0));
+    assert_eq!((&told["written"], infisical.count("POST", BATCH)), (&json!(false), 0));
     let told = import(&world, text, &["--json"]).json();
     assert_eq!(fates(&told), ["created A", "unchanged THERE", "created B"]);
     assert_eq!((&told["written"], &told["target"]), (&json!(true), &json!("myproject:/app")));
-    assert_eq!((double.count("POST", BATCH), double.count("PATCH", BATCH)), (1, 0));
+    assert_eq!((infisical.count("POST", BATCH), infisical.count("PATCH", BATCH)), (1, 0));
     assert_eq!(value(&world, "A"), "hunter2-one");
     assert_eq!(value(&world, "B"), "line \"quoted\" ä");
     let told = import(&world, text, &["--json"]).json();
     assert_eq!(fates(&told), ["unchanged A", "unchanged THERE", "unchanged B"]);
-    assert_eq!(double.count("POST", BATCH), 1);
+    assert_eq!(infisical.count("POST", BATCH), 1);
     // A value is in the bodies that go to Infisical, and nowhere else that stays.
-    for request in double.log() {
+    for request in infisical.log() {
         assert!(!request.text("target").contains("hunter2"), "{request:?}");
     }
     let log = psid.terminate();
@@ -34,7 +34,7 @@ fn new_keys_are_created_by_one_request_and_a_second_run_writes_nothing() {
 
 #[test]
 fn a_key_with_another_value_is_dealt_with_as_it_was_said() {
-    let (double, world, _psid) = world(&json!({"/app": {"A": "old", "C": "same"}}), &[]);
+    let (infisical, world, _psid) = world(&json!({"/app": {"A": "old", "C": "same"}}), &[]);
     let text = "A=new\nB=2\nC=same\n";
     let outcome = import(&world, text, &[]).run();
     let told = String::from_utf8(outcome.stdout).unwrap();
@@ -45,21 +45,21 @@ fn a_key_with_another_value_is_dealt_with_as_it_was_said() {
         "{}",
         outcome.stderr
     );
-    assert_eq!(double.count("POST", BATCH), 0, "one conflict, and nothing is written");
+    assert_eq!(infisical.count("POST", BATCH), 0, "one conflict, and nothing is written");
     let told = import(&world, text, &["--conflict", "skip", "--json"]).json();
     assert_eq!(fates(&told), ["skipped A", "created B", "unchanged C"]);
     assert_eq!((value(&world, "A"), value(&world, "B")), ("old".into(), "2".into()));
     let told = import(&world, text, &["--conflict", "overwrite", "--json"]).json();
     assert_eq!(fates(&told), ["overwritten A", "unchanged B", "unchanged C"]);
     assert_eq!(value(&world, "A"), "new");
-    assert_eq!((double.count("POST", BATCH), double.count("PATCH", BATCH)), (1, 1));
+    assert_eq!((infisical.count("POST", BATCH), infisical.count("PATCH", BATCH)), (1, 1));
 }
 
 #[test]
 fn every_dialect_is_written_in() {
     for dialect in ["v3-only", "v4-2025", "v4-2026"] {
         let options = ["--dialect", dialect];
-        let (_double, world, _psid) = world(&json!({"/app": {"A": "old"}}), &options);
+        let (_infisical, world, _psid) = world(&json!({"/app": {"A": "old"}}), &options);
         let told = import(&world, "A=new\nB=2\n", &["--conflict", "overwrite", "--json"]).json();
         assert_eq!(fates(&told), ["overwritten A", "created B"], "{dialect}");
         assert_eq!((value(&world, "A"), value(&world, "B")), ("new".into(), "2".into()));
@@ -70,7 +70,7 @@ fn every_dialect_is_written_in() {
 /// refused by its key, and the rest is done.
 #[test]
 fn what_infisical_would_change_is_refused_and_the_rest_is_done() {
-    let (_double, world, _psid) = world(&json!({"/app": {"X": "x"}}), &[]);
+    let (_infisical, world, _psid) = world(&json!({"/app": {"X": "x"}}), &[]);
     let text = b"GOOD=1\nBLANK= x\nTAIL=x \nBYTES=\xff\nEMPTY=\nREF=a${X}b\n";
     let outcome = import(&world, text, &["--json"]).run();
     let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();
@@ -93,17 +93,17 @@ fn what_infisical_would_change_is_refused_and_the_rest_is_done() {
 
 #[test]
 fn many_and_large_secrets_go_in_requests_that_the_server_takes() {
-    let (double, world, _psid) = world(&json!({"/app": {}}), &[]);
+    let (infisical, world, _psid) = world(&json!({"/app": {}}), &[]);
     let many: String = (0..500).map(|number| format!("K{number}=value {number}\n")).collect();
     let told = import(&world, many, &["--json"]).json();
     assert!(fates(&told).iter().all(|fate| fate.starts_with("created ")), "{told}");
-    assert_eq!(double.count("POST", BATCH), 5, "100 a request");
-    double.clear_log();
+    assert_eq!(infisical.count("POST", BATCH), 5, "100 a request");
+    infisical.clear_log();
     let large: String =
         (0..4).map(|number| format!("L{number}={}\n", "\\".repeat(300_000 + number))).collect();
     let told = import(&world, large, &["--json"]).json();
     assert_eq!(fates(&told), ["created L0", "created L1", "created L2", "created L3"]);
-    assert_eq!(double.count("POST", BATCH), 4, "a backslash is two bytes in JSON");
+    assert_eq!(infisical.count("POST", BATCH), 4, "a backslash is two bytes in JSON");
     assert_eq!(value(&world, "L3").len(), 300_003);
     let outcome = import(&world, format!("L4={}\n", "\\".repeat(500_000)), &[]).run();
     assert_eq!(outcome.code, 65);
@@ -112,7 +112,7 @@ fn many_and_large_secrets_go_in_requests_that_the_server_takes() {
 
 #[test]
 fn a_provider_s_no_is_told_in_its_words() {
-    let (double, world, _psid) = world(&json!({"/app": {"A": "old"}}), &[]);
+    let (infisical, world, _psid) = world(&json!({"/app": {"A": "old"}}), &[]);
     let none =
         world.driver(&["import", "env-file", "-", "--project", "myproject", "--path", "/none"]);
     let line = none.stdin("B=1\n").fails(66);
@@ -125,23 +125,23 @@ fn a_provider_s_no_is_told_in_its_words() {
         .fails(65);
     assert!(line.contains("the config has no [providers.infisical.projects.x]"), "{line}");
     let rule = |write| json!([{"environment": "*", "pathPrefix": "/", "describe": true, "read": true, "write": write}]);
-    double.permit(&rule(false));
+    infisical.permit(&rule(false));
     let outcome = import(&world, "B=hunter2\n", &["--json"]).run();
     let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!((outcome.code, fates(&told)), (65, vec!["failed B".to_owned()]));
     assert!(told["secrets"][0]["why"].as_str().unwrap().contains("403"), "{told}");
-    double.permit(&json!([]));
+    infisical.permit(&json!([]));
     import(&world, "B=1\n", &[]).fails(77);
-    double.permit(&Value::Null);
+    infisical.permit(&Value::Null);
     assert_eq!(fates(&import(&world, "B=1\n", &["--json"]).json()), ["created B"]);
 }
 
 /// A write that fails costs its own secrets, and a second run does what is left.
 #[test]
 fn an_outage_in_the_middle_is_told_and_made_good_by_a_second_run() {
-    let (mut double, world, _psid) = world(&json!({"/app": {"A": "old"}}), &[]);
+    let (mut infisical, world, _psid) = world(&json!({"/app": {"A": "old"}}), &[]);
     // It reads, and takes no writes.
-    double.faults(&json!([{"match": {"method": "PATCH"}, "fault": {"kind": "html-502"}}]));
+    infisical.faults(&json!([{"match": {"method": "PATCH"}, "fault": {"kind": "html-502"}}]));
     let text = "A=new\nB=2\n";
     let outcome = import(&world, text, &["--conflict", "overwrite", "--json"]).run();
     let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();
@@ -149,10 +149,10 @@ fn an_outage_in_the_middle_is_told_and_made_good_by_a_second_run() {
         (outcome.code, fates(&told)),
         (65, vec!["failed A".to_owned(), "created B".to_owned()])
     );
-    double.heal();
+    infisical.heal();
     let told = import(&world, text, &["--conflict", "overwrite", "--json"]).json();
     assert_eq!(fates(&told), ["overwritten A", "unchanged B"]);
-    double.kill();
+    infisical.kill();
     let line = import(&world, "C=3\n", &[]).fails(75);
     assert!(line.contains("nothing was imported, try again later"), "{line}");
 }
@@ -160,13 +160,13 @@ fn an_outage_in_the_middle_is_told_and_made_good_by_a_second_run() {
 /// That a server says "yes" is no proof that it has it.
 #[test]
 fn what_does_not_come_back_as_it_was_written_is_told() {
-    let (double, world, _psid) = world(&json!({"/app": {}}), &[]);
+    let (infisical, world, _psid) = world(&json!({"/app": {}}), &[]);
     // Between the write and the look, somebody else writes.
-    double.faults(&json!([{"match": {"method": "POST", "pathPrefix": BATCH}, "fault": {"kind": "delay", "ms": 700}}]));
+    infisical.faults(&json!([{"match": {"method": "POST", "pathPrefix": BATCH}, "fault": {"kind": "delay", "ms": 700}}]));
     let told = std::thread::scope(|scope| {
         let import = scope.spawn(|| import(&world, "A=mine\n", &["--json"]).run());
-        double.await_count("POST", BATCH, 1);
-        double.put("/app", "A", "theirs");
+        infisical.await_count("POST", BATCH, 1);
+        infisical.put("/app", "A", "theirs");
         import.join().unwrap()
     });
     let outcome: Value = serde_json::from_slice(&told.stdout).unwrap();
@@ -175,11 +175,11 @@ fn what_does_not_come_back_as_it_was_written_is_told() {
 
 #[test]
 fn a_config_without_a_provider_that_takes_secrets_is_told() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     std::fs::write(world.config(), "[cache]\n").unwrap();
     let _psid = world.start();
-    let _ = Config::of(&double);
+    let _ = Config::of(&infisical);
     let line = import(&world, "A=1\n", &[]).fails(65);
     assert!(line.contains("no provider that takes secrets; add [providers.infisical]"), "{line}");
     let line = import(&world, "# nothing\n", &[]).fails(65);
@@ -189,7 +189,8 @@ fn a_config_without_a_provider_that_takes_secrets_is_told() {
 #[test]
 fn a_folder_that_is_missing_is_made_when_that_is_asked_for() {
     for dialect in ["v3-only", "v4-2026"] {
-        let (double, world, _psid) = world(&json!({"/app": {"A": "1"}}), &["--dialect", dialect]);
+        let (infisical, world, _psid) =
+            world(&json!({"/app": {"A": "1"}}), &["--dialect", dialect]);
         let place =
             ["--project", "myproject", "--path", "app/new//deep/", "--make-folder", "--json"];
         let import = |more: &[&str]| {
@@ -197,13 +198,13 @@ fn a_folder_that_is_missing_is_made_when_that_is_asked_for() {
             world.driver(&args).stdin("A=2\n").json()
         };
         assert_eq!(fates(&import(&["--dry-run"])), ["created A"]);
-        assert_eq!(double.count("POST", "/api/v2/folders"), 0, "a dry run makes nothing");
+        assert_eq!(infisical.count("POST", "/api/v2/folders"), 0, "a dry run makes nothing");
         assert_eq!(fates(&import(&[])), ["created A"], "{dialect}");
         assert_eq!(fates(&import(&[])), ["unchanged A"]);
         assert_eq!(world.driver(&["get", &reference("/app/new/deep", "A")]).text(), "2");
         assert_eq!(value(&world, "A"), "1");
     }
-    let (_double, world, _psid) = world(&json!({"/app": {}}), &[]);
+    let (_infisical, world, _psid) = world(&json!({"/app": {}}), &[]);
     let odd =
         ["import", "env-file", "-", "--project", "myproject", "--path", "/a b", "--make-folder"];
     let line = world.driver(&odd).stdin("A=1\n").fails(65);
@@ -213,7 +214,7 @@ fn a_folder_that_is_missing_is_made_when_that_is_asked_for() {
 /// Other users see every argument and, as root, every environment.
 #[test]
 fn no_value_is_in_an_argument_or_an_environment() {
-    let (_double, world, _psid) = world(&json!({"/app": {}}), &[]);
+    let (_infisical, world, _psid) = world(&json!({"/app": {}}), &[]);
     let trace = world.folder().join("trace");
     let strace =
         format!("exec strace -f -v -s 4096 -e trace=execve,execveat -o {} \"$@\"", trace.display());
@@ -230,7 +231,8 @@ fn no_value_is_in_an_argument_or_an_environment() {
 #[test]
 fn a_second_import_of_references_writes_nothing() {
     for dialect in ["v3-only", "v4-2025", "v4-2026"] {
-        let (double, world, _psid) = world(&json!({"/app": {"X": "x"}}), &["--dialect", dialect]);
+        let (infisical, world, _psid) =
+            world(&json!({"/app": {"X": "x"}}), &["--dialect", dialect]);
         let text = "REF=a${X}b\nNOWHERE=http://${gone}/x\nACROSS=${prod.app.X}\nX=x\n";
         let told = import(&world, text, &["--json"]).json();
         assert_eq!(
@@ -238,11 +240,12 @@ fn a_second_import_of_references_writes_nothing() {
             ["created REF", "created NOWHERE", "created ACROSS", "unchanged X"],
             "{dialect}"
         );
-        double.clear_log();
+        infisical.clear_log();
         let told = import(&world, text, &["--json", "--conflict", "overwrite"]).json();
         let unchanged = ["REF", "NOWHERE", "ACROSS", "X"].map(|key| format!("unchanged {key}"));
         assert_eq!(fates(&told), unchanged, "{dialect}");
-        let writes = double.log().iter().filter(|request| request.text("method") != "GET").count();
+        let writes =
+            infisical.log().iter().filter(|request| request.text("method") != "GET").count();
         assert_eq!(writes, 0, "{dialect}");
         assert_eq!(value(&world, "REF"), "axb");
     }
@@ -252,27 +255,27 @@ fn a_second_import_of_references_writes_nothing() {
 #[test]
 fn an_import_by_v3_leaves_a_secret_that_is_named_batch_alone() {
     let options = ["--dialect", "v3-only"];
-    let (double, world, _psid) =
+    let (infisical, world, _psid) =
         world(&json!({"/app": {"batch": "a stranger's", "A": "1"}}), &options);
     let told = import(&world, "A=2\nB=3\n", &["--json", "--conflict", "overwrite"]).json();
     assert_eq!(fates(&told), ["overwritten A", "created B"]);
     assert_eq!(value(&world, "batch"), "a stranger's");
     assert_eq!((value(&world, "A"), value(&world, "B")), ("2".into(), "3".into()));
-    assert_eq!(double.count("PATCH", "/api/v3/secrets/raw/batch"), 0);
-    assert_eq!(double.count("PATCH", "/api/v3/secrets/batch/raw"), 1);
+    assert_eq!(infisical.count("PATCH", "/api/v3/secrets/raw/batch"), 0);
+    assert_eq!(infisical.count("PATCH", "/api/v3/secrets/batch/raw"), 1);
 }
 
 /// The server answers 500 to such a key, and to the whole batch.
 #[test]
 fn a_key_that_the_server_cannot_take_is_refused_before_it_is_sent() {
-    let (double, world, _psid) = world(&json!({"/app": {}}), &[]);
+    let (infisical, world, _psid) = world(&json!({"/app": {}}), &[]);
     let text = format!("GOOD=1\n{}=1\n", "K".repeat(2_701));
     let outcome = import(&world, &text, &["--json"]).run();
     let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!(outcome.code, 65);
     assert_eq!(fates(&told)[0], "created GOOD");
     assert!(fates(&told)[1].starts_with("unfit KKK"), "{told}");
-    for request in double.log() {
+    for request in infisical.log() {
         assert!(request.0["status"].as_u64().unwrap() < 500, "{request:?}");
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use psi_harness::{Double, Process, World, copy_program, eventually, id, reference, run};
+use psi_harness::{FakeInfisical, Process, World, copy_program, eventually, id, reference, run};
 
 /// Somebody who is not root.
 const USER: u32 = 1234;
@@ -19,10 +19,10 @@ const FATAL: [Signal; 4] = [Signal::ABORT, Signal::SEGV, Signal::QUIT, Signal::B
 /// Runs what follows it with all the core dumps that this host allows, in the folder that it is given.
 const GENEROUS: &str = "ulimit -c unlimited && cd \"$1\" && shift && exec \"$@\"";
 
-fn world() -> (Double, World) {
-    let double = Double::with(&json!({"/myapp": {"A": "value of A"}}));
-    let world = World::of(&double);
-    (double, world)
+fn world() -> (FakeInfisical, World) {
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "value of A"}}));
+    let world = World::of(&infisical);
+    (infisical, world)
 }
 
 fn hanging_reads() -> Value {
@@ -30,15 +30,15 @@ fn hanging_reads() -> Value {
 }
 
 /// A lookup whose provider hangs, by way of `wrapper`.
-fn lookup_in_mid_call(double: &Double, world: &World, wrapper: &[&str]) -> Process {
-    double.clear_log();
+fn lookup_in_mid_call(infisical: &FakeInfisical, world: &World, wrapper: &[&str]) -> Process {
+    infisical.clear_log();
     let lookup = world.driver(&["lookup"]).id(id(1)).command();
     let mut command = Command::new(wrapper[0]);
     command.args(&wrapper[1..]).arg(lookup.get_program()).args(lookup.get_args());
     let environment = lookup.get_envs().filter_map(|(name, value)| Some((name, value?)));
     command.env_clear().envs(environment).stdin(Stdio::null()).stdout(Stdio::null());
     let process = Process::start(command);
-    double.await_count("GET", "/api/v", 1);
+    infisical.await_count("GET", "/api/v", 1);
     process
 }
 
@@ -68,16 +68,16 @@ fn limit(pid: u32) -> String {
 
 #[test]
 fn neither_psid_nor_psi_driver_leaves_a_core_dump() {
-    let (double, world) = world();
+    let (infisical, world) = world();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
     let generous = ["/bin/sh", "-c", GENEROUS, "sh", path];
     for signal in FATAL {
         let psid = world.psid().through(&generous).start();
         world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-        double.faults(&hanging_reads());
-        let lookup = lookup_in_mid_call(&double, &world, &generous);
-        double.heal();
+        infisical.faults(&hanging_reads());
+        let lookup = lookup_in_mid_call(&infisical, &world, &generous);
+        infisical.heal();
         for pid in [psid.process.pid(), lookup.pid()] {
             assert_eq!(limit(pid), "0 0");
         }
@@ -100,7 +100,7 @@ fn neither_psid_nor_psi_driver_leaves_a_core_dump() {
 /// user, a container's root among them, reads neither its memory nor its environment.
 #[test]
 fn a_process_of_the_same_user_cannot_look_into_them() {
-    let (double, world) = world();
+    let (infisical, world) = world();
     // Psid runs as this user, from a copy that the user can reach.
     let copy = world.run().join("psid");
     copy_program("psid", &copy);
@@ -112,11 +112,11 @@ fn a_process_of_the_same_user_cannot_look_into_them() {
     let lookup = |args: &[&str]| world.driver(args).id(id(1)).user(&world, USER, USER);
     lookup(&["store"]).stdin(reference("/myapp", "A")).ok();
     assert_eq!(psid.status()["references"], 1);
-    double.faults(&hanging_reads());
+    infisical.faults(&hanging_reads());
     let mut command = lookup(&["lookup"]).command();
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let driver = Process::start(command);
-    double.await_count("GET", "/api/v", 1);
+    infisical.await_count("GET", "/api/v", 1);
     let mut other = Command::new(as_user[0]);
     other.args(&as_user[1..]).args(["sleep", "1000"]);
     let other = Process::start(other);

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use serde_json::json;
 
 use super::sought::{canary, holds};
-use psi_harness::{Config, Double, Psid, World, eventually, id, reference, seed};
+use psi_harness::{Config, FakeInfisical, Psid, World, eventually, id, reference, seed};
 
 /// The mappings of psid that hold `needle`.
 pub(super) fn holding(psid: &Psid, needle: &str) -> Vec<String> {
@@ -50,8 +50,8 @@ pub(super) fn assert_found(psid: &Psid, needle: &str) {
 
 #[test]
 fn a_literal_that_was_deleted_is_in_memory_no_more() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let psid = world.start();
     let literal = canary("literal");
     world.driver(&["store"]).id(id(1)).stdin(&literal).ok();
@@ -64,8 +64,8 @@ fn a_literal_that_was_deleted_is_in_memory_no_more() {
 #[test]
 fn a_value_that_was_invalidated_is_in_memory_no_more() {
     let value = canary("value");
-    let double = Double::with(&json!({"/myapp": {"A": value, "B": "another value"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": value, "B": "another value"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     let reference = reference("/myapp", "A");
     world.driver(&["store"]).id(id(1)).stdin(&reference).ok();
@@ -80,15 +80,15 @@ fn a_value_that_was_invalidated_is_in_memory_no_more() {
 #[test]
 fn a_value_that_a_refresh_replaced_is_in_memory_no_more() {
     let (old, new) = (canary("old"), canary("new"));
-    let double = Double::with(&json!({"/myapp": {"A": old, "B": "another value"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": old, "B": "another value"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = world.start();
     world.driver(&["cache", "refresh"]).ok();
     assert_eq!(world.driver(&["get", "myapp--A"]).text(), old);
     psid.await_generation_after(0);
     assert_found(&psid, &old);
-    double.put("/myapp", "A", &new);
+    infisical.put("/myapp", "A", &new);
     let generation = psid.generation();
     world.driver(&["cache", "refresh"]).ok();
     // The file too is made from copies in memory.
@@ -104,8 +104,8 @@ fn a_client_secret_is_in_memory_for_the_login_only() {
     let secret = canary("client");
     let mut infisical = seed(&json!({"/myapp": {"A": "value of A"}}));
     infisical["identities"][0]["clientSecrets"][0]["secret"] = json!(secret);
-    let double = Double::launch(&infisical, &[]);
-    let world = World::of(&double);
+    let infisical = FakeInfisical::launch(&infisical, &[]);
+    let world = World::of(&infisical);
     world.give_client_secret(&secret);
     let looked_up = || {
         let psid = world.start();
@@ -116,7 +116,7 @@ fn a_client_secret_is_in_memory_for_the_login_only() {
     await_gone(&psid, &secret);
     psid.terminate();
     // One that is in the config itself is kept with it, and found.
-    let mut config = Config::of(&double).without_backend();
+    let mut config = Config::of(&infisical).without_backend();
     let credential = "client_secret_credential = \"infisical-client-secret\"";
     config.auth = config.auth.replace(credential, &format!("client_secret = \"{secret}\""));
     world.configure(&config);

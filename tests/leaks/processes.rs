@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use super::sought::{Canaries, canary};
-use psi_harness::{Double, Process, Tpm, World, eventually, id, reference, run, seed};
+use psi_harness::{FakeInfisical, Process, Tpm, World, eventually, id, reference, run, seed};
 
 /// A systemd-creds in front of the real one, which writes down what everybody can see of it.
 struct Recorder {
@@ -61,9 +61,9 @@ fn no_process_shows_a_secret_and_a_sealed_key_is_nowhere_open() {
     let [value, literal, client_secret] = ["value", "literal", "client"].map(canary);
     let mut infisical = seed(&json!({"/myapp": {"A": value}, "/other": {"B": value}}));
     infisical["identities"][0]["clientSecrets"][0]["secret"] = json!(client_secret);
-    let double = Double::launch(&infisical, &[]);
+    let infisical = FakeInfisical::launch(&infisical, &[]);
     let tpm = Tpm::start();
-    let world = World::of(&double);
+    let world = World::of(&infisical);
     world.give_client_secret(&client_secret);
     world.take_key();
     let recorder = Recorder::new(&world);
@@ -85,13 +85,13 @@ fn no_process_shows_a_secret_and_a_sealed_key_is_nowhere_open() {
     world.driver(&["store"]).id(id(2)).stdin(reference("/other", "B")).ok();
     world.driver(&["store"]).id(id(3)).stdin(&literal).ok();
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), value);
-    let log = double.log();
+    let log = infisical.log();
     let token = log.iter().find_map(|r| r.header("authorization").strip_prefix("Bearer "));
     canaries.add("the access token", token.unwrap().as_bytes());
 
     // A lookup whose provider hangs, and a store that has half of its secret.
-    double.fault(&json!({"kind": "hang"}));
-    double.clear_log();
+    infisical.fault(&json!({"kind": "hang"}));
+    infisical.clear_log();
     let mut lookup = world.driver(&["lookup"]).id(id(2)).command();
     lookup.stdin(Stdio::null()).stdout(Stdio::null());
     let lookup = Process::start(lookup);
@@ -99,7 +99,7 @@ fn no_process_shows_a_secret_and_a_sealed_key_is_nowhere_open() {
     store.stdin(Stdio::piped()).stdout(Stdio::null());
     let mut store = Process::start(store);
     store.child().stdin.as_mut().unwrap().write_all(literal.as_bytes()).unwrap();
-    double.await_count("GET", "/api/v", 1);
+    infisical.await_count("GET", "/api/v", 1);
     for pid in [psid.process.pid(), lookup.pid(), store.pid()] {
         assert_eq!(canaries.shown_by(pid), None);
     }

@@ -26,7 +26,7 @@ impl Stage {
         let mut canaries = Canaries::default();
         canaries.add("the value", value.as_bytes());
         let [key, token] = ["key", "session"].map(canary);
-        machine.double.cloud(&json!({"aws": {"secretAccessKey": key, "sessionToken": token}}));
+        machine.infisical.cloud(&json!({"aws": {"secretAccessKey": key, "sessionToken": token}}));
         canaries.add("the role's secret key", key.as_bytes());
         canaries.add("the role's session token", token.as_bytes());
         Self { machine, canaries, said: Vec::new(), proof: String::new() }
@@ -51,7 +51,7 @@ impl Stage {
         self.call(&["cache", "status", "--json"]);
     }
 
-    /// Every proof and every token that the double has seen.
+    /// Every proof and every token that the fake has seen.
     fn learn(&mut self) {
         let logins = self.machine.login_bodies();
         assert!(!logins.is_empty(), "nobody logged in");
@@ -65,7 +65,7 @@ impl Stage {
                 }
             }
         }
-        for request in self.machine.double.log() {
+        for request in self.machine.infisical.log() {
             for (header, name) in [
                 ("authorization", "the access token"),
                 ("x-aws-ec2-metadata-token", "the session with the metadata service"),
@@ -76,7 +76,7 @@ impl Stage {
                 }
             }
         }
-        self.machine.double.clear_log();
+        self.machine.infisical.clear_log();
     }
 
     #[track_caller]
@@ -122,9 +122,9 @@ fn a_whole_life(method: Method) {
         for port in ["api", "metadata"] {
             stage.machine.world.forget_refusals();
             psid.reload();
-            stage.machine.double.faults(&json!([{"port": port, "fault": fault}]));
+            stage.machine.infisical.faults(&json!([{"port": port, "fault": fault}]));
             stage.ask();
-            stage.machine.double.heal();
+            stage.machine.infisical.heal();
         }
     }
     stage.machine.world.forget_refusals();
@@ -149,7 +149,7 @@ fn a_quoted_login_is_not_quoted() {
         stage.canaries.add("the access token", token.as_bytes());
         let echo = Echo::start(&token, "the value");
         let mut config = stage.machine.config();
-        config.infisical = config.infisical.replace(stage.machine.double.url(), &echo.url);
+        config.infisical = config.infisical.replace(stage.machine.infisical.url(), &echo.url);
         stage.machine.world.configure(&config);
         let mut answers = quoting();
         for status in ["400 Bad Request", "401 Unauthorized", "403 Forbidden", "500 Oops"] {
@@ -182,10 +182,10 @@ fn a_quoted_login_is_not_quoted() {
 fn the_key_of_a_role_is_in_memory_no_more() {
     let machine = Machine::of(AWS, &json!({"/myapp": {"A": "1"}}));
     let key = canary("key");
-    machine.double.cloud(&json!({"aws": {"secretAccessKey": key}}));
+    machine.infisical.cloud(&json!({"aws": {"secretAccessKey": key}}));
     let psid = machine.world.start();
     machine.world.driver(&["get", &reference("/myapp", "A")]).ok();
     await_gone(&psid, &key);
     // The same search finds what is there.
-    assert_ne!(holding(&psid, &machine.double.url().replace("http://", "")), [""; 0]);
+    assert_ne!(holding(&psid, &machine.infisical.url().replace("http://", "")), [""; 0]);
 }

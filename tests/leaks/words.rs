@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use super::echo::{Answer, Echo, Shape, quoting};
 use super::sought::{Canaries, canary};
 use psi_harness::{
-    BROKEN_ANSWERS, Config, Double, Outcome, Start, World, id, program, reference, repository, run,
-    seed,
+    BROKEN_ANSWERS, Config, FakeInfisical, Outcome, Start, World, id, program, reference,
+    repository, run, seed,
 };
 
 /// A world full of canaries, and all that was said in it.
 struct Stage {
-    double: Double,
+    infisical: FakeInfisical,
     world: World,
     canaries: Canaries,
     value: String,
@@ -31,8 +31,8 @@ impl Stage {
         let mut world = seed(&json!({"/myapp": {"A": value, "B": format!("{value}\n2")}}));
         world["identities"][0]["clientSecrets"][0]["secret"] = json!(client_secret);
         world["identities"][0]["lockout"] = json!({"enabled": false});
-        let double = Double::launch(&world, &[]);
-        let world = World::of(&double);
+        let infisical = FakeInfisical::launch(&world, &[]);
+        let world = World::of(&infisical);
         world.give_key(&key);
         world.give_client_secret(&client_secret);
         let mut canaries = Canaries::default();
@@ -40,11 +40,11 @@ impl Stage {
         canaries.add("the literal", literal.as_bytes());
         canaries.add("the client secret", client_secret.as_bytes());
         canaries.add("the data key", &key);
-        Self { double, world, canaries, value, literal, client_secret, said: Vec::new() }
+        Self { infisical, world, canaries, value, literal, client_secret, said: Vec::new() }
     }
 
     fn config(&self) -> Config {
-        Config::of(&self.double).workload("myapp", "/myapp", false)
+        Config::of(&self.infisical).workload("myapp", "/myapp", false)
     }
 
     /// As talkative as it can be made, by options or by what other programs listen to.
@@ -101,10 +101,10 @@ impl Stage {
         }
     }
 
-    /// Every access token that the double has seen.
+    /// Every access token that the fake has seen.
     fn learn_tokens(&mut self) {
         let mut found = 0;
-        for request in self.double.log() {
+        for request in self.infisical.log() {
             if let Some(token) = request.header("authorization").strip_prefix("Bearer ") {
                 self.canaries.add("the access token", token.as_bytes());
                 let signature = token.rsplit('.').next().unwrap();
@@ -112,8 +112,8 @@ impl Stage {
                 found += 1;
             }
         }
-        assert!(found > 0, "the double saw no access token");
-        self.double.clear_log();
+        assert!(found > 0, "the infisical saw no access token");
+        self.infisical.clear_log();
     }
 
     #[track_caller]
@@ -131,7 +131,7 @@ impl Stage {
     }
 }
 
-/// The faults of the double, none of which takes its time.
+/// The faults of the fake, none of which takes its time.
 fn faults() -> Vec<Value> {
     let plain = BROKEN_ANSWERS.iter().chain(&["maintenance"]);
     let mut faults: Vec<Value> = plain.map(|kind| json!({"kind": kind})).collect();
@@ -175,9 +175,9 @@ fn a_whole_life(format: &str, faults: &[Value]) {
             // Without a memory of the last fault, this one is met.
             stage.world.forget_refusals();
             psid.reload();
-            stage.double.faults(&json!([{"match": {"method": method}, "fault": fault}]));
+            stage.infisical.faults(&json!([{"match": {"method": method}, "fault": fault}]));
             stage.ask();
-            stage.double.heal();
+            stage.infisical.heal();
         }
     }
     // A new psid has no memory of a rate limit either, and asks at once.
@@ -190,7 +190,7 @@ fn a_whole_life(format: &str, faults: &[Value]) {
     psid.reload();
     stage.go_round();
     stage.world.give_client_secret(&stage.client_secret);
-    stage.double.put("/myapp", "A", &format!("{value} changed"));
+    stage.infisical.put("/myapp", "A", &format!("{value} changed"));
     psid.reload();
     stage.go_round();
     stage.looks_up(1, &format!("{value} changed"));
@@ -235,7 +235,7 @@ fn meet(answers: &[Answer]) -> String {
     stage.canaries.add("the access token", token.as_bytes());
     let echo = Echo::start(&token, &stage.value);
     let mut config = stage.config();
-    config.infisical = config.infisical.replace(stage.double.url(), &echo.url);
+    config.infisical = config.infisical.replace(stage.infisical.url(), &echo.url);
     stage.world.configure(&config);
     let mut psid = stage.psid("text").start();
     stage.call(&["store"], 1, &reference("/myapp", "A"));

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use psi_harness::{Double, World, id, reference};
+use psi_harness::{FakeInfisical, World, id, reference};
 
 /// 512,000 is podman's limit, exclusive.
 const LARGEST: usize = 511_999;
@@ -42,8 +42,8 @@ fn treacherous() -> Vec<Vec<u8>> {
 /// N16: the Python PSI stored with `curl -d @-`, which strips newlines and NUL.
 #[test]
 fn n16_a_literal_comes_back_byte_for_byte_also_after_a_restart() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let psid = world.start();
     let values = treacherous();
     for (number, value) in (0..).zip(&values) {
@@ -73,8 +73,8 @@ fn a_value_of_the_provider_comes_out_byte_for_byte_also_after_a_restart() {
     ];
     let folder: serde_json::Map<_, _> =
         values.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
-    let mut double = Double::with(&json!({"/myapp": folder}));
-    let world = World::of(&double);
+    let mut infisical = FakeInfisical::with(&json!({"/myapp": folder}));
+    let world = World::of(&infisical);
     let psid = world.start();
     let compare = || {
         for (number, (key, value)) in (0..).zip(&values) {
@@ -87,15 +87,15 @@ fn a_value_of_the_provider_comes_out_byte_for_byte_also_after_a_restart() {
     }
     compare();
     psid.terminate();
-    double.kill();
+    infisical.kill();
     let _psid = world.start();
     compare();
 }
 
 #[test]
 fn nothing_and_too_much_are_refused_and_nothing_is_stored() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let _psid = world.start();
     for kind in [&["store"][..], &["store", "--literal"], &["store", "--reference"]] {
         for length in [0, LARGEST + 1, LARGEST + 4096] {
@@ -112,8 +112,8 @@ fn nothing_and_too_much_are_refused_and_nothing_is_stored() {
 #[test]
 fn a_value_over_podmans_limit_is_a_failure_with_its_cause() {
     let huge = "x".repeat(5 << 20);
-    let double = Double::with(&json!({"/myapp": {"HUGE": huge, "SMALL": "s"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"HUGE": huge, "SMALL": "s"}}));
+    let world = World::of(&infisical);
     let _psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "HUGE")).ok();
     world.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "SMALL")).ok();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use psi_harness::{Config, Double, World, id, reference, seed};
+use psi_harness::{Config, FakeInfisical, World, id, reference, seed};
 
 const DIALECTS: [&str; 3] = ["v3-only", "v4-2025", "v4-2026"];
 
@@ -35,8 +35,8 @@ const EXPECTED: [(&str, &str); 6] = [
 #[test]
 fn single_reads_find_own_secrets_then_the_last_import() {
     for dialect in DIALECTS {
-        let double = Double::launch(&world_with_imports(), &["--dialect", dialect]);
-        let world = World::of(&double);
+        let infisical = FakeInfisical::launch(&world_with_imports(), &["--dialect", dialect]);
+        let world = World::of(&infisical);
         let _psid = world.start();
         for (number, (key, value)) in (0..).zip(EXPECTED) {
             world.driver(&["store"]).id(id(number)).stdin(reference("/myapp", key)).ok();
@@ -49,13 +49,13 @@ fn single_reads_find_own_secrets_then_the_last_import() {
 #[test]
 fn a_listing_means_what_single_reads_mean() {
     for dialect in DIALECTS {
-        let mut double = Double::launch(&world_with_imports(), &["--dialect", dialect]);
-        let world = World::of(&double);
-        world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+        let mut infisical = FakeInfisical::launch(&world_with_imports(), &["--dialect", dialect]);
+        let world = World::of(&infisical);
+        world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
         let _psid = world.start();
         let report = world.driver(&["cache", "refresh", "--json"]).json();
         assert_eq!((&report["added"], &report["failed"]), (&json!(6), &json!(0)), "{dialect}");
-        double.kill();
+        infisical.kill();
         for (key, value) in EXPECTED {
             let found = world.driver(&["get", &format!("myapp--{key}")]).text();
             assert_eq!(found, value, "{key} by {dialect}");
@@ -68,41 +68,43 @@ fn a_listing_means_what_single_reads_mean() {
 fn an_old_server_is_recognised_after_a_few_requests() {
     let keys: Vec<String> = (0..6).map(|number| format!("KEY_{number}")).collect();
     let folder: serde_json::Map<_, _> = keys.iter().map(|key| (key.clone(), json!(key))).collect();
-    let double = Double::with_options(&json!({"/myapp": folder}), &["--dialect", "v3-only"]);
-    let world = World::of(&double);
+    let infisical =
+        FakeInfisical::with_options(&json!({"/myapp": folder}), &["--dialect", "v3-only"]);
+    let world = World::of(&infisical);
     let _psid = world.start();
     for (number, key) in (0..).zip(&keys) {
         assert_eq!(world.driver(&["get", &reference("/myapp", key)]).text(), *key);
-        assert_eq!(double.count("GET", "/api/v3/secrets"), number + 1);
+        assert_eq!(infisical.count("GET", "/api/v3/secrets"), number + 1);
     }
-    assert_eq!(double.count("GET", "/api/v4/secrets"), 3);
+    assert_eq!(infisical.count("GET", "/api/v4/secrets"), 3);
 }
 
 /// A router that has no route for a moment does not move psid to v3 until it is restarted: there,
 /// references are resolved in another way.
 #[test]
 fn one_bare_404_of_a_route_moves_nobody_from_v4() {
-    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}));
+    let world = World::of(&infisical);
     let _psid = world.start();
     for key in ["A", "B", "C"] {
         world.driver(&["get", &reference("/myapp", key)]).ok();
-        double.lose_route_once("list");
+        infisical.lose_route_once("list");
     }
-    let v3 = double.count("GET", "/api/v3/secrets");
-    assert_eq!((v3, double.count("GET", "/api/v4/secrets")), (0, 5));
+    let v3 = infisical.count("GET", "/api/v3/secrets");
+    assert_eq!((v3, infisical.count("GET", "/api/v4/secrets")), (0, 5));
 }
 
 /// The server is updated while psid runs, and later rolled back.
 #[test]
 fn a_server_that_changes_its_dialect_is_followed() {
-    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3", "D": "4"}}));
-    let world = World::of(&double);
+    let infisical =
+        FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3", "D": "4"}}));
+    let world = World::of(&infisical);
     let _psid = world.start();
     for (dialect, key, value) in
         [("v4-2026", "A", "1"), ("v3-only", "B", "2"), ("v4-2025", "C", "3"), ("v3-only", "D", "4")]
     {
-        double.control("PUT", "/dialect", &json!({"dialect": dialect}));
+        infisical.control("PUT", "/dialect", &json!({"dialect": dialect}));
         assert_eq!(world.driver(&["get", &reference("/myapp", key)]).text(), value);
     }
 }

@@ -4,25 +4,25 @@ use std::thread;
 
 use serde_json::json;
 
-use psi_harness::{Double, World, id, reference};
+use psi_harness::{FakeInfisical, World, id, reference};
 
 #[test]
 fn all_who_want_the_same_secret_share_one_fetch() {
-    let double = Double::with(&json!({"/myapp": {"A": "the value"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "the value"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     // Under different ids: podman makes a new one at each re-creation.
     for number in 0..32 {
         world.driver(&["store"]).id(id(number)).stdin(reference("/myapp", "A")).ok();
     }
-    double.fault(&json!({"kind": "delay", "ms": 1000}));
+    infisical.fault(&json!({"kind": "delay", "ms": 1000}));
     thread::scope(|scope| {
         for number in 0..32 {
             let lookup = world.driver(&["lookup"]).id(id(number));
             scope.spawn(move || assert_eq!(lookup.text(), "the value"));
         }
     });
-    assert_eq!((double.reads(), double.logins()), (1, 1));
+    assert_eq!((infisical.reads(), infisical.logins()), (1, 1));
     let status = psid.status();
     let answered = status["hits"].as_u64().unwrap() + status["misses"].as_u64().unwrap();
     assert_eq!((answered, status["entries"].as_u64()), (32, Some(1)));
@@ -33,54 +33,54 @@ fn different_secrets_of_a_directory_share_one_listing_and_one_login() {
     let keys: Vec<_> = (0..12).map(|number| format!("KEY_{number}")).collect();
     let folder: serde_json::Map<_, _> =
         keys.iter().map(|key| (key.clone(), json!(format!("value of {key}")))).collect();
-    let double = Double::with(&json!({"/myapp": folder}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": folder}));
+    let world = World::of(&infisical);
     let _psid = world.start();
-    double.fault(&json!({"kind": "delay", "ms": 300}));
+    infisical.fault(&json!({"kind": "delay", "ms": 300}));
     thread::scope(|scope| {
         for key in &keys {
             let get = world.driver(&["get", &reference("/myapp", key)]);
             scope.spawn(move || assert_eq!(get.text(), format!("value of {key}")));
         }
     });
-    assert_eq!((double.reads(), double.logins()), (1, 1));
+    assert_eq!((infisical.reads(), infisical.logins()), (1, 1));
 }
 
 #[test]
 fn a_cached_value_asks_nobody() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["lookup"]).id(id(1)).ok();
-    double.clear_log();
+    infisical.clear_log();
     for _ in 0..20 {
         assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
     }
-    assert!(double.log().is_empty());
+    assert!(infisical.log().is_empty());
     assert_eq!(psid.status()["hits"], 20);
 }
 
 /// A healthcheck that asks for a secret that is not there must not become a load on the provider.
 #[test]
 fn an_absent_secret_is_not_asked_for_at_every_turn() {
-    let double = Double::with(&json!({"/myapp": {}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {}}));
+    let world = World::of(&infisical);
     let _psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "NONE")).ok();
     for _ in 0..5 {
         let line = world.driver(&["lookup"]).id(id(1)).fails(66);
         assert!(line.contains("infisical has no such secret"), "{line}");
     }
-    assert_eq!(double.reads(), 1);
+    assert_eq!(infisical.reads(), 1);
 }
 
 /// The Python PSI logged each healthcheck's lookup, and flooded the journal (PR #31).
 #[test]
 fn hits_are_counted_and_not_logged() {
     let lines_of_log = |lookups: u64| {
-        let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-        let world = World::of(&double);
+        let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+        let world = World::of(&infisical);
         let psid = world.psid().args(&["--log-format", "text"]).start();
         world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
         for _ in 0..=lookups {
@@ -95,19 +95,19 @@ fn hits_are_counted_and_not_logged() {
 /// A fetch that began before an invalidation may not bring the old value back.
 #[test]
 fn an_invalidation_beats_a_fetch_that_is_out() {
-    let double = Double::with(&json!({"/myapp": {"A": "old"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "old"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     // The answer is the one of the time of the request, later.
-    double.faults(
+    infisical.faults(
         &json!([{"match": {"method": "GET"}, "fault": {"kind": "delay", "ms": 1000}, "times": 1}]),
     );
     thread::scope(|scope| {
         let lookup = world.driver(&["lookup"]).id(id(1));
         let early = scope.spawn(move || lookup.text());
-        double.await_count("GET", "/api/v4/secrets", 1);
-        double.put("/myapp", "A", "new");
+        infisical.await_count("GET", "/api/v4/secrets", 1);
+        infisical.put("/myapp", "A", "new");
         world.driver(&["cache", "invalidate", &id(1)]).ok();
         assert_eq!(early.join().unwrap(), "old");
     });

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use psi_harness::{Config, Double, World, eventually, id, reference};
+use psi_harness::{Config, FakeInfisical, World, eventually, id, reference};
 
 fn describe_only() -> serde_json::Value {
     json!([{"environment": "*", "pathPrefix": "/", "describe": true, "read": false, "write": false}])
@@ -10,11 +10,11 @@ fn describe_only() -> serde_json::Value {
 
 #[test]
 fn a_placeholder_is_no_value() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    double.settings(&json!({"hiddenValues": true}));
-    double.permit(&describe_only());
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    infisical.settings(&json!({"hiddenValues": true}));
+    infisical.permit(&describe_only());
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     let line = world.driver(&["lookup"]).id(id(1)).fails(77);
@@ -26,18 +26,18 @@ fn a_placeholder_is_no_value() {
 
 #[test]
 fn a_placeholder_never_replaces_a_value() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).short_lived().workload("myapp", "/myapp", false));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).short_lived().workload("myapp", "/myapp", false));
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    double.settings(&json!({"hiddenValues": true}));
-    double.permit(&describe_only());
-    double.clear_log();
+    infisical.settings(&json!({"hiddenValues": true}));
+    infisical.permit(&describe_only());
+    infisical.clear_log();
     eventually("psid to have been told the placeholder, more than once", || {
         assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-        (double.reads() >= 3).then_some(())
+        (infisical.reads() >= 3).then_some(())
     });
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
     assert_eq!(psid.status()["entries"], 1);
@@ -46,8 +46,8 @@ fn a_placeholder_never_replaces_a_value() {
 /// A secret whose value is the placeholder's text cannot be told from a hidden one.
 #[test]
 fn the_placeholder_s_text_is_refused_whatever_the_flag_says() {
-    let double = Double::with(&json!({"/myapp": {"A": "<hidden-by-infisical>"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "<hidden-by-infisical>"}}));
+    let world = World::of(&infisical);
     let _psid = world.start();
     let line = world.driver(&["get", &reference("/myapp", "A")]).fails(77);
     assert!(line.contains("hides the value"), "{line}");

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use psi_harness::{Config, Double, World, id, reference};
+use psi_harness::{Config, FakeInfisical, World, id, reference};
 
 #[test]
 fn strange_keys_are_asked_for_as_they_are() {
@@ -25,9 +25,9 @@ fn strange_keys_are_asked_for_as_they_are() {
     ];
     let folder: serde_json::Map<_, _> =
         keys.iter().map(|key| ((*key).to_owned(), json!(format!("value of {key}")))).collect();
-    let mut double = Double::with(&json!({"/myapp": folder}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let mut infisical = FakeInfisical::with(&json!({"/myapp": folder}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = world.start();
     for key in keys {
         let found = world.driver(&["get", &reference("/myapp", key)]).text();
@@ -35,7 +35,7 @@ fn strange_keys_are_asked_for_as_they_are() {
     }
     world.driver(&["cache", "refresh"]).ok();
     assert_eq!(psid.status()["last_refresh"]["unchanged"], json!(keys.len()));
-    double.kill();
+    infisical.kill();
     for key in keys {
         let found = world.driver(&["get", &format!("myapp--{key}")]).text();
         assert_eq!(found, format!("value of {key}"));
@@ -46,8 +46,8 @@ fn strange_keys_are_asked_for_as_they_are() {
 /// that everybody else suffers from.
 #[test]
 fn a_key_that_no_url_can_name_harms_nobody() {
-    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     for key in ["..", "."] {
         let outcome = world.driver(&["get", &reference("/myapp", key)]).run();
@@ -61,8 +61,8 @@ fn a_key_that_no_url_can_name_harms_nobody() {
 /// for an outage when it is looked up.
 #[test]
 fn a_name_that_no_url_can_hold_harms_nobody() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     let long = "k".repeat(100_000);
     let too_long = "k".repeat(2_500);
@@ -83,8 +83,8 @@ fn a_name_that_no_url_can_hold_harms_nobody() {
 /// seconds, under podman's lock, and then said that psid broke the connection.
 #[test]
 fn a_refusal_of_something_long_is_heard() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let _psid = world.start();
     let long = "v".repeat(50_000);
     let reference = |member: &str, value: &str| {
@@ -102,8 +102,8 @@ fn a_refusal_of_something_long_is_heard() {
 
 #[test]
 fn one_folder_written_in_many_ways_is_one_entry() {
-    let double = Double::with(&json!({"/my/app": {"A": "1"}, "/": {"R": "root"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/my/app": {"A": "1"}, "/": {"R": "root"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     for path in ["/my/app", "/my/app/", "my/app", "//my//app//"] {
         assert_eq!(world.driver(&["get", &reference(path, "A")]).text(), "1");
@@ -112,14 +112,14 @@ fn one_folder_written_in_many_ways_is_one_entry() {
     for text in [in_root, reference("/", "R"), reference("", "R")] {
         assert_eq!(world.driver(&["get", &text]).text(), "root");
     }
-    assert_eq!((double.reads(), psid.status()["entries"].as_u64()), (2, Some(2)));
+    assert_eq!((infisical.reads(), psid.status()["entries"].as_u64()), (2, Some(2)));
 }
 
 #[test]
 fn get_takes_an_id_a_workload_s_name_and_a_reference() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let _psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
@@ -128,14 +128,15 @@ fn get_takes_an_id_a_workload_s_name_and_a_reference() {
     assert_eq!(get(&id(2)), "a literal");
     assert_eq!(get("myapp--A"), "1");
     assert_eq!(get(&reference("/myapp", "A")), "1");
-    assert_eq!(double.reads(), 1);
+    assert_eq!(infisical.reads(), 1);
 }
 
 #[test]
 fn of_two_folders_the_later_one_wins() {
-    let double = Double::with(&json!({"/a": {"K": "a", "ONLY": "only a"}, "/b": {"K": "b"}}));
-    let world = World::of(&double);
-    let mut config = Config::of(&double);
+    let infisical =
+        FakeInfisical::with(&json!({"/a": {"K": "a", "ONLY": "only a"}, "/b": {"K": "b"}}));
+    let world = World::of(&infisical);
+    let mut config = Config::of(&infisical);
     config.rest = "[workloads.myapp]\nprovider = \"infisical\"\nsecrets = [\n\
                    { project = \"myproject\", path = \"/a\" },\n\
                    { project = \"myproject\", path = \"/b\" } ]\n"
@@ -148,9 +149,9 @@ fn of_two_folders_the_later_one_wins() {
 
 #[test]
 fn a_name_that_nobody_knows_is_no_such_secret() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let _psid = world.start();
     for name in ["nobody--A", "myapp--", "a--", "", "just-a-name"] {
         // Podman's own names are another test's.
@@ -170,11 +171,11 @@ fn a_name_that_nobody_knows_is_no_such_secret() {
 /// The `url` crate drops tabs and line feeds: `.\t.` was the directory above, which chose the route.
 #[test]
 fn control_characters_and_dot_segments_reach_no_url() {
-    let double = Double::with(&json!({"/myapp": {"A": "1", "ab": "2"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "ab": "2"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     world.driver(&["get", &reference("/myapp", "A")]).ok();
-    double.clear_log();
+    infisical.clear_log();
     for key in [
         ".\t.",
         "\t",
@@ -207,17 +208,17 @@ fn control_characters_and_dot_segments_reach_no_url() {
             json!({"provider": "infisical", "project": project, "path": "/", "key": "A"});
         world.driver(&["get", &reference.to_string()]).fails(65);
     }
-    assert!(double.log().is_empty(), "{:?}", double.log());
+    assert!(infisical.log().is_empty(), "{:?}", infisical.log());
     assert_eq!(psid.status()["providers"][0]["up"], true);
 }
 
 /// A server, or whoever plays one, lists what no reference can name.
 #[test]
 fn a_listed_name_with_control_characters_is_not_taken() {
-    let double =
-        Double::with(&json!({"/myapp": {"A": "1", "B\n[Service]": "2", "C\u{9b}1m": "3"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let infisical =
+        FakeInfisical::with(&json!({"/myapp": {"A": "1", "B\n[Service]": "2", "C\u{9b}1m": "3"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = world.start();
     let outcome = world.driver(&["cache", "refresh"]).run();
     let told = String::from_utf8(outcome.stdout).unwrap() + &outcome.stderr;

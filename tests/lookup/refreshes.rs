@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use psi_harness::{Config, Double, Psid, World, id, reference};
+use psi_harness::{Config, FakeInfisical, Psid, World, id, reference};
 
-fn workload(secrets: &Value, options: &[&str]) -> (Double, World, Psid) {
-    let double = Double::with_options(secrets, options);
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+fn workload(secrets: &Value, options: &[&str]) -> (FakeInfisical, World, Psid) {
+    let infisical = FakeInfisical::with_options(secrets, options);
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = world.start();
-    (double, world, psid)
+    (infisical, world, psid)
 }
 
 fn refresh(world: &World, more: &[&str]) -> String {
@@ -29,17 +29,17 @@ fn withheld(world: &World) -> String {
 #[test]
 fn no_request_is_conditional() {
     for dialect in ["v3-only", "v4-2025", "v4-2026"] {
-        let (double, world, psid) =
+        let (infisical, world, psid) =
             workload(&json!({"/myapp": {"A": "1", "B": "2"}}), &["--dialect", dialect]);
         refresh(&world, &[]);
         let fetched = psid.status()["oldest_fetch_ms"].as_u64().unwrap();
         let told = refresh(&world, &[]);
         assert!(told.contains("0 added, 0 changed, 2 unchanged"), "{dialect}: {told}");
         assert!(psid.status()["oldest_fetch_ms"].as_u64().unwrap() > fetched, "{dialect}");
-        double.put("/myapp", "A", "new");
+        infisical.put("/myapp", "A", "new");
         assert!(refresh(&world, &[]).contains("1 changed, 1 unchanged"), "{dialect}");
         assert_eq!(world.driver(&["get", "myapp--A"]).text(), "new");
-        let log = double.log();
+        let log = infisical.log();
         for read in log.iter().filter(|request| request.is_read()) {
             assert_eq!(read.header("if-none-match"), "", "{dialect}: {read:?}");
             assert_ne!(read.0["status"], 304, "{dialect}");
@@ -49,7 +49,7 @@ fn no_request_is_conditional() {
 
 #[test]
 fn a_refresh_brings_back_what_was_invalidated() {
-    let (_double, world, _psid) = workload(&json!({"/myapp": {"A": "1", "B": "2"}}), &[]);
+    let (_infisical, world, _psid) = workload(&json!({"/myapp": {"A": "1", "B": "2"}}), &[]);
     refresh(&world, &[]);
     world.driver(&["cache", "invalidate", "myapp--A"]).ok();
     assert!(refresh(&world, &[]).contains("1 added"));
@@ -57,9 +57,9 @@ fn a_refresh_brings_back_what_was_invalidated() {
 
 #[test]
 fn a_permission_that_is_taken_away_is_seen_by_the_next_refresh() {
-    let (double, world, _psid) = workload(&json!({"/myapp": {"A": "1", "B": "2"}}), &[]);
+    let (infisical, world, _psid) = workload(&json!({"/myapp": {"A": "1", "B": "2"}}), &[]);
     refresh(&world, &[]);
-    double.permit(&json!([]));
+    infisical.permit(&json!([]));
     let outcome = world.driver(&["cache", "refresh"]).run();
     assert_eq!(outcome.code, 75);
     assert!(String::from_utf8(outcome.stdout).unwrap().contains("Infisical answers 403"));
@@ -73,13 +73,13 @@ fn an_imported_secret_that_changes_below_a_recursive_source_is_noticed() {
     seed["projects"][0]["imports"] = json!([
         {"environment": "prod", "path": "/myapp/a", "from": {"environment": "prod", "path": "/shared"}},
     ]);
-    let double = Double::launch(&seed, &[]);
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", true));
+    let infisical = FakeInfisical::launch(&seed, &[]);
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", true));
     let _psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp/a", "PORT")).ok();
     for value in ["old", "new", "newer"] {
-        double.put("/shared", "PORT", value);
+        infisical.put("/shared", "PORT", value);
         refresh(&world, &[]);
         assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), value);
     }
@@ -88,11 +88,12 @@ fn an_imported_secret_that_changes_below_a_recursive_source_is_noticed() {
 /// Most of a source is gone, with a 200: kept, told by name, and taken away when an admin says so.
 #[test]
 fn what_a_refresh_would_take_away_is_held_and_told_until_an_admin_accepts_it() {
-    let (double, world, psid) = workload(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}), &[]);
+    let (infisical, world, psid) =
+        workload(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}), &[]);
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "B")).ok();
     refresh(&world, &[]);
     for key in ["B", "C"] {
-        double.remove("/myapp", key);
+        infisical.remove("/myapp", key);
     }
     let told = withheld(&world);
     assert!(told.contains("1 unchanged, 0 removed, 2 held back"), "{told}");
@@ -105,9 +106,9 @@ fn what_a_refresh_would_take_away_is_held_and_told_until_an_admin_accepts_it() {
     let text = world.driver(&["cache", "status"]).report();
     assert!(text.contains(&format!("/myapp/B ({}): removed, first said ", id(1))), "{text}");
     // Nobody asks about what is held, and another refresh within the minute confirms nothing.
-    double.clear_log();
+    infisical.clear_log();
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "2");
-    assert!(double.log().is_empty());
+    assert!(infisical.log().is_empty());
     assert!(withheld(&world).contains("0 removed, 2 held back"));
     assert_eq!(psid.log().matches("would take away or empty 2 secrets").count(), 1);
     let told = refresh(&world, &["--accept-removals"]);
@@ -115,22 +116,23 @@ fn what_a_refresh_would_take_away_is_held_and_told_until_an_admin_accepts_it() {
     let status = psid.status();
     assert_eq!((&status["entries"], &status["held_count"]), (&json!(1), &json!(0)));
     // What is gone by a listing is not asked for by each healthcheck.
-    double.clear_log();
+    infisical.clear_log();
     for _ in 0..5 {
         world.driver(&["lookup"]).id(id(1)).fails(66);
     }
-    assert!(double.log().is_empty());
-    double.put("/myapp", "B", "back");
+    assert!(infisical.log().is_empty());
+    infisical.put("/myapp", "B", "back");
     refresh(&world, &[]);
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "back");
 }
 
 #[test]
 fn a_value_that_turns_empty_is_held_until_an_admin_accepts_it() {
-    let (double, world, psid) = workload(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}), &[]);
+    let (infisical, world, psid) =
+        workload(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}), &[]);
     refresh(&world, &[]);
-    double.put("/myapp", "A", "");
-    double.put("/myapp", "B", "new");
+    infisical.put("/myapp", "A", "");
+    infisical.put("/myapp", "B", "new");
     let told = withheld(&world);
     assert!(told.contains("1 changed, 1 unchanged, 0 removed, 1 held back"), "{told}");
     assert_eq!(psid.status()["held"][0]["why"], "emptied");
@@ -144,8 +146,9 @@ fn a_value_that_turns_empty_is_held_until_an_admin_accepts_it() {
 /// A script's secret in the folder of registered ones is neither dropped nor an alarm.
 #[test]
 fn what_a_script_asked_for_is_not_taken_for_removed() {
-    let mut double = Double::with(&json!({"/x": {"A": "1", "B": "2", "C": "3", "D": "4"}}));
-    let world = World::of(&double);
+    let mut infisical =
+        FakeInfisical::with(&json!({"/x": {"A": "1", "B": "2", "C": "3", "D": "4"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/x", "A")).ok();
     for key in ["B", "C", "D"] {
@@ -154,6 +157,6 @@ fn what_a_script_asked_for_is_not_taken_for_removed() {
     refresh(&world, &[]);
     let status = psid.status();
     assert_eq!((&status["entries"], &status["held_count"]), (&json!(4), &json!(0)));
-    double.kill();
+    infisical.kill();
     assert_eq!(world.driver(&["get", &reference("/x", "D")]).text(), "4");
 }

@@ -5,12 +5,12 @@ use std::thread;
 
 use serde_json::json;
 
-use psi_harness::{Config, Double, World, eventually, id, reference};
+use psi_harness::{Config, FakeInfisical, World, eventually, id, reference};
 
 #[test]
 fn a_404_of_infisical_is_no_such_secret() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     for (path, key, words) in [
         ("/myapp", "NONE", "Infisical has no secret 'NONE' in /myapp"),
@@ -25,14 +25,14 @@ fn a_404_of_infisical_is_no_such_secret() {
 
 #[test]
 fn a_403_of_infisical_is_not_allowed() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
-    double.permit(&json!([]));
+    infisical.permit(&json!([]));
     let line = world.driver(&["get", &reference("/myapp", "A")]).fails(77);
     assert!(line.contains("infisical denies it: Infisical answers 403 PermissionDenied"), "{line}");
     assert!(line.contains("; check the identity's credentials and permissions"), "{line}");
-    double.control(
+    infisical.control(
         "PUT",
         "/permission",
         &json!({"project": psi_harness::PROJECT, "identity": psi_harness::IDENTITY, "member": false}),
@@ -45,33 +45,33 @@ fn a_403_of_infisical_is_not_allowed() {
 /// A 4xx that is about the request is an answer, although one that nobody can use.
 #[test]
 fn what_infisical_does_not_understand_is_neither_an_outage_nor_an_absence() {
-    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     for (code, error, key) in [(400, "BadRequest", "A"), (422, "ValidationFailure", "B")] {
-        double.faults(&json!([{
+        infisical.faults(&json!([{
             "match": {"method": "GET"},
             "fault": {"kind": "status", "code": code, "error": error, "message": "no"},
         }]));
-        double.clear_log();
+        infisical.clear_log();
         for _ in 0..5 {
             let line = world.driver(&["get", &reference("/myapp", key)]).fails(75);
             assert!(line.contains("infisical does not give what it is asked for"), "{line}");
             assert!(line.contains(&format!("Infisical answers {code} {error}: no")), "{line}");
         }
         // To ask again at once would bring the same.
-        assert_eq!(double.reads(), 1);
+        assert_eq!(infisical.reads(), 1);
         assert_eq!(psid.status()["providers"][0]["up"], true);
     }
-    double.heal();
+    infisical.heal();
     assert_eq!(world.driver(&["get", &reference("/myapp", "C")]).text(), "3");
 }
 
 #[test]
 fn an_unknown_project_is_no_such_secret() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    let text = Config::of(&double).to_string().replace(psi_harness::PROJECT, "no-such-project");
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    let text = Config::of(&infisical).to_string().replace(psi_harness::PROJECT, "no-such-project");
     std::fs::write(world.config(), text).unwrap();
     let _psid = world.start();
     let line = world.driver(&["get", &reference("/myapp", "A")]).fails(66);
@@ -89,21 +89,21 @@ fn a_cached_value_outlives_a_first_refusal() {
 }
 
 fn outlives(code: u16, error: &str) {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).short_lived());
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).short_lived());
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     let lookup = || world.driver(&["lookup"]).id(id(1)).text();
     assert_eq!(lookup(), "1");
-    double.faults(&json!([{
+    infisical.faults(&json!([{
         "match": {"method": "GET"},
         "fault": {"kind": "status", "code": code, "error": error, "message": "no"},
     }]));
-    double.clear_log();
+    infisical.clear_log();
     eventually("the provider to refuse more than once", || {
         assert_eq!(lookup(), "1");
-        (double.reads() >= 3).then_some(())
+        (infisical.reads() >= 3).then_some(())
     });
     for _ in 0..5 {
         assert_eq!(lookup(), "1");
@@ -117,8 +117,8 @@ fn outlives(code: u16, error: &str) {
 /// N6: the Python PSI refused a cached value when its provider had failed to open at the start.
 #[test]
 fn n6_a_provider_that_cannot_log_in_costs_no_cached_value() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["lookup"]).id(id(1)).ok();

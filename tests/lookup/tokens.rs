@@ -5,53 +5,53 @@ use std::fs;
 use serde_json::json;
 
 use psi_harness::{
-    CLIENT_SECRET, Config, Double, World, eventually, folder_holds, id, reference, seed,
+    CLIENT_SECRET, Config, FakeInfisical, World, eventually, folder_holds, id, reference, seed,
 };
 
 #[test]
 fn an_expired_token_costs_one_login_and_no_lookup() {
     for expired_is_401 in [false, true] {
-        let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}));
-        double.settings(&json!({"tokenExpired401": expired_is_401}));
-        let world = World::of(&double);
+        let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}));
+        infisical.settings(&json!({"tokenExpired401": expired_is_401}));
+        let world = World::of(&infisical);
         let _psid = world.start();
         assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
-        assert_eq!(double.logins(), 1);
-        double.advance(2_592_000 + 1);
+        assert_eq!(infisical.logins(), 1);
+        infisical.advance(2_592_000 + 1);
         assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
         assert_eq!(world.driver(&["get", &reference("/myapp", "C")]).text(), "3");
-        assert_eq!(double.logins(), 2);
+        assert_eq!(infisical.logins(), 2);
     }
 }
 
 #[test]
 fn a_revoked_token_costs_one_login_and_no_lookup() {
-    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&infisical);
     let _psid = world.start();
     world.driver(&["get", &reference("/myapp", "A")]).ok();
-    double.control("POST", "/revoke", &json!({"identityId": psi_harness::IDENTITY}));
+    infisical.control("POST", "/revoke", &json!({"identityId": psi_harness::IDENTITY}));
     assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
-    assert_eq!(double.logins(), 2);
+    assert_eq!(infisical.logins(), 2);
 }
 
 /// The server's AUTH_SECRET was rotated: every token out there is an "invalid signature".
 #[test]
 fn a_server_with_another_secret_costs_one_login() {
-    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&infisical);
     let _psid = world.start();
     world.driver(&["get", &reference("/myapp", "A")]).ok();
-    double.settings(&json!({"authSecret": "another one"}));
+    infisical.settings(&json!({"authSecret": "another one"}));
     assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
-    assert_eq!(double.logins(), 2);
+    assert_eq!(infisical.logins(), 2);
 }
 
 /// Three bad logins in 30 s lock the identity for every host that shares it.
 #[test]
 fn a_wrong_client_secret_is_tried_once_and_not_at_every_lookup() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     world.give_client_secret("wrong");
     let psid = world.start();
     for _ in 0..5 {
@@ -63,14 +63,14 @@ fn a_wrong_client_secret_is_tried_once_and_not_at_every_lookup() {
         assert!(line.contains("; seal a new client secret with `systemd-creds "), "{line}");
         assert!(!line.contains("wrong"), "{line}");
     }
-    assert_eq!(double.logins(), 1);
+    assert_eq!(infisical.logins(), 1);
     // A corrected secret is tried without a restart.
     world.give_client_secret(&format!("{CLIENT_SECRET}\n"));
     eventually("the corrected secret to be tried", || {
         let outcome = world.driver(&["get", &reference("/myapp", "A")]).run();
         (outcome.code == 0 && outcome.stdout == b"1").then_some(())
     });
-    assert_eq!(double.logins(), 2);
+    assert_eq!(infisical.logins(), 2);
     drop(psid);
 }
 
@@ -88,9 +88,9 @@ fn two_projects_of_one_identity_share_its_token_and_another_identity_has_its_own
     identity["id"] = json!("i-2");
     identity["clientId"] = json!("other-client");
     world_seed["identities"].as_array_mut().unwrap().push(identity);
-    let double = Double::launch(&world_seed, &[]);
-    let world = World::of(&double);
-    let mut config = Config::of(&double);
+    let infisical = FakeInfisical::launch(&world_seed, &[]);
+    let world = World::of(&infisical);
+    let mut config = Config::of(&infisical);
     config.rest = "[providers.infisical.projects.second]\n\
                    id = \"6f2d1b0e-0000-4000-8000-0000000000bb\"\nenvironment = \"prod\"\n\
                    [providers.infisical.projects.third]\n\
@@ -106,7 +106,7 @@ fn two_projects_of_one_identity_share_its_token_and_another_identity_has_its_own
     {
         let text = json!({"provider": "infisical", "project": project, "path": "/a", "key": "K"});
         assert_eq!(world.driver(&["get", &text.to_string()]).text(), value);
-        assert_eq!(double.logins(), logins, "{project}");
+        assert_eq!(infisical.logins(), logins, "{project}");
     }
 }
 
@@ -114,24 +114,24 @@ fn two_projects_of_one_identity_share_its_token_and_another_identity_has_its_own
 /// refused.
 #[test]
 fn a_live_token_is_used_while_logins_fail() {
-    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&infisical);
     let _psid = world.start();
     world.driver(&["get", &reference("/myapp", "A")]).ok();
-    double.fault(&json!({"kind": "maintenance"}));
+    infisical.fault(&json!({"kind": "maintenance"}));
     assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
 }
 
 /// N10: the Python PSI kept its access tokens in plain files.
 #[test]
 fn n10_no_token_and_no_client_secret_is_written_anywhere() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
-    let log = double.log();
+    let log = infisical.log();
     let read = log.iter().find(|request| request.is_read()).unwrap();
     let token = read.header("authorization").strip_prefix("Bearer ").unwrap().to_owned();
     assert!(token.len() > 100);
@@ -144,41 +144,41 @@ fn n10_no_token_and_no_client_secret_is_written_anywhere() {
     }
 }
 
-fn revoked(double: &Double) -> u64 {
-    double.count("POST", "/api/v1/auth/token/revoke")
+fn revoked(infisical: &FakeInfisical) -> u64 {
+    infisical.count("POST", "/api/v1/auth/token/revoke")
 }
 
 #[test]
 fn a_clean_stop_revokes_the_access_token_and_a_reload_does_not() {
-    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&infisical);
     let mut psid = world.start();
     assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     psid.reload();
     assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
-    assert_eq!(revoked(&double), 0);
+    assert_eq!(revoked(&infisical), 0);
     psid.terminate();
-    assert_eq!(revoked(&double), 1);
-    let log = double.log();
+    assert_eq!(revoked(&infisical), 1);
+    let log = infisical.log();
     let request = log.iter().find(|request| request.text("path").ends_with("/revoke")).unwrap();
     assert_eq!(request.0["status"], 200, "{request:?}");
     // Nobody logged in: there is nothing to revoke.
-    double.clear_log();
+    infisical.clear_log();
     world.start().terminate();
-    assert_eq!(double.log().len(), 0);
+    assert_eq!(infisical.log().len(), 0);
 }
 
 /// An admin who stops psid because Infisical hangs does not wait for Infisical.
 #[test]
 fn a_server_that_hangs_or_is_gone_keeps_psid_from_no_stop() {
     for gone in [false, true] {
-        let mut double = Double::with(&json!({"/myapp": {"A": "1"}}));
-        let world = World::of(&double);
+        let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+        let world = World::of(&infisical);
         let psid = world.start();
         world.driver(&["get", &reference("/myapp", "A")]).ok();
         match gone {
-            true => double.kill(),
-            false => double.signal(rustix::process::Signal::STOP),
+            true => infisical.kill(),
+            false => infisical.signal(rustix::process::Signal::STOP),
         }
         let start = std::time::Instant::now();
         psid.terminate();

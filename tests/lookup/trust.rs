@@ -2,22 +2,23 @@
 
 use serde_json::json;
 
-use psi_harness::{CLIENT_SECRET, Config, Double, World, reference};
+use psi_harness::{CLIENT_SECRET, Config, FakeInfisical, World, reference};
 
 #[test]
 fn a_custom_ca_is_trusted_where_the_config_names_it() {
-    let double = Double::with_options(&json!({"/myapp": {"A": "1"}}), &["--tls", "valid"]);
-    let world = World::of(&double);
+    let infisical =
+        FakeInfisical::with_options(&json!({"/myapp": {"A": "1"}}), &["--tls", "valid"]);
+    let world = World::of(&infisical);
     let _psid = world.start();
     assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
 }
 
 /// A certificate that is no good, and who must say so: nothing was sent to such a server.
 fn refused(kind: &str, with_ca: bool, words: &str) {
-    let double = Double::with_options(&json!({"/myapp": {"A": "1"}}), &["--tls", kind]);
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with_options(&json!({"/myapp": {"A": "1"}}), &["--tls", kind]);
+    let world = World::of(&infisical);
     if !with_ca {
-        let mut config = Config::of(&double);
+        let mut config = Config::of(&infisical);
         config.infisical = config
             .infisical
             .lines()
@@ -30,7 +31,7 @@ fn refused(kind: &str, with_ca: bool, words: &str) {
     let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
     assert!(line.contains("infisical is out: no connection to 127.0.0.1:"), "{line}");
     assert!(line.to_lowercase().contains(words), "{line}");
-    assert!(double.log().is_empty());
+    assert!(infisical.log().is_empty());
 }
 
 #[test]
@@ -51,21 +52,22 @@ fn a_private_ca_is_not_trusted_by_itself() {
 /// What the host trusts is not trusted where the config names a CA.
 #[test]
 fn the_ca_of_the_config_is_the_only_one() {
-    let double = Double::with_options(&json!({"/myapp": {"A": "1"}}), &["--tls", "valid"]);
-    let another = Double::with_options(&json!({}), &["--tls", "valid"]);
-    let world = World::of(&double);
+    let infisical =
+        FakeInfisical::with_options(&json!({"/myapp": {"A": "1"}}), &["--tls", "valid"]);
+    let another = FakeInfisical::with_options(&json!({}), &["--tls", "valid"]);
+    let world = World::of(&infisical);
     let get = || world.driver(&["get", &reference("/myapp", "A")]);
-    let config = |ca: Option<&Double>| {
-        let mut config = Config::of(&double);
+    let config = |ca: Option<&FakeInfisical>| {
+        let mut config = Config::of(&infisical);
         let lines = config.infisical.lines().filter(|line| !line.starts_with("ca_cert"));
         let lines: String = lines.map(|line| format!("{line}\n")).collect();
-        let ca = ca.and_then(Double::ca);
+        let ca = ca.and_then(FakeInfisical::ca);
         let ca = ca.map(|ca| format!("ca_cert = \"{}\"\n", ca.display()));
         config.infisical = lines + &ca.unwrap_or_default();
         config
     };
-    // The host trusts the double's CA.
-    let start = || world.psid().env("SSL_CERT_FILE", double.ca().unwrap()).start();
+    // The host trusts the fake's CA.
+    let start = || world.psid().env("SSL_CERT_FILE", infisical.ca().unwrap()).start();
     world.configure(&config(None));
     let psid = start();
     assert_eq!(get().text(), "1");
@@ -78,10 +80,10 @@ fn the_ca_of_the_config_is_the_only_one() {
 
 #[test]
 fn a_ca_file_that_is_missing_or_holds_none_is_told_and_psid_starts() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let ca = world.folder().join("ca.pem");
-    let mut config = Config::of(&double);
+    let mut config = Config::of(&infisical);
     config.infisical += &format!("ca_cert = \"{}\"\n", ca.display());
     world.configure(&config);
     let psid = world.start();
@@ -97,17 +99,17 @@ fn a_ca_file_that_is_missing_or_holds_none_is_told_and_psid_starts() {
 /// A redirect of a login or of a read to another origin would hand it a secret or a token.
 #[test]
 fn no_redirect_leads_to_another_origin() {
-    let thief = Double::with(&json!({"/myapp": {"A": "stolen"}}));
+    let thief = FakeInfisical::with(&json!({"/myapp": {"A": "stolen"}}));
     for (method, code) in
         [("GET", 302), ("GET", 307), ("GET", 308), ("POST", 302), ("POST", 307), ("POST", 308)]
     {
-        let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+        let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
         let location = format!("{}/api/v4/secrets/A", thief.url());
-        double.faults(&json!([{
+        infisical.faults(&json!([{
             "match": {"method": method},
             "fault": {"kind": "redirect", "location": location, "code": code},
         }]));
-        let world = World::of(&double);
+        let world = World::of(&infisical);
         let _psid = world.start();
         let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
         assert!(line.contains(&format!("redirects to another origin ({code})")), "{line}");
@@ -117,34 +119,34 @@ fn no_redirect_leads_to_another_origin() {
 
 #[test]
 fn a_redirect_within_the_origin_is_followed_but_not_in_circles() {
-    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&infisical);
     let _psid = world.start();
     let location = format!(
         "{}/api/v4/secrets/A?projectId={}&environment=prod&secretPath=/myapp",
-        double.url(),
+        infisical.url(),
         psi_harness::PROJECT
     );
     let redirect = json!({"kind": "redirect", "location": location, "code": 307});
-    double.faults(&json!([{"match": {"method": "GET"}, "fault": redirect, "times": 1}]));
+    infisical.faults(&json!([{"match": {"method": "GET"}, "fault": redirect, "times": 1}]));
     assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
-    double.clear_log();
-    double.faults(&json!([{"match": {"method": "GET"}, "fault": redirect}]));
+    infisical.clear_log();
+    infisical.faults(&json!([{"match": {"method": "GET"}, "fault": redirect}]));
     world.driver(&["get", &reference("/myapp", "B")]).fails(75);
     // It is asked twice: an answer that is not Infisical's may be gone a second later.
-    assert!(double.reads() <= 24, "{}", double.reads());
+    assert!(infisical.reads() <= 24, "{}", infisical.reads());
 }
 
 /// URLs end in the logs of proxies and servers.
 #[test]
 fn no_secret_is_in_a_url_and_the_token_only_in_its_header() {
-    let double = Double::with(&json!({"/myapp": {"A": "the value of A"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "the value of A"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let _psid = world.start();
     world.driver(&["get", "myapp--A"]).ok();
     world.driver(&["cache", "refresh"]).ok();
-    let log = double.log();
+    let log = infisical.log();
     let login = log.iter().find(|request| request.text("method") == "POST").unwrap();
     assert!(login.text("body").contains(CLIENT_SECRET), "in the body, and nowhere else");
     let read = log.iter().find(|request| request.is_read()).unwrap();
@@ -165,12 +167,12 @@ fn no_secret_is_in_a_url_and_the_token_only_in_its_header() {
 /// People write the URL with and without a slash, and with the `/api` that they see in examples.
 #[test]
 fn the_url_may_end_in_a_slash_or_in_api() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     for end in ["/", "/api", "/api/"] {
-        let world = World::of(&double);
-        let mut config = Config::of(&double);
+        let world = World::of(&infisical);
+        let mut config = Config::of(&infisical);
         config.infisical =
-            config.infisical.replace(double.url(), &format!("{}{end}", double.url()));
+            config.infisical.replace(infisical.url(), &format!("{}{end}", infisical.url()));
         world.configure(&config);
         let _psid = world.start();
         assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1", "{end}");

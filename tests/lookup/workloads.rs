@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use psi_harness::{Config, Double, World, id, reference, seed};
+use psi_harness::{Config, FakeInfisical, World, id, reference, seed};
 
 fn import(into: &str, from: &str) -> Value {
     json!({"environment": "prod", "path": into, "from": {"environment": "prod", "path": from}})
@@ -12,20 +12,20 @@ fn import(into: &str, from: &str) -> Value {
 
 #[test]
 fn a_recursive_source_has_every_folder_below_and_keeps_them_apart() {
-    let mut double = Double::with(&json!({
+    let mut infisical = FakeInfisical::with(&json!({
         "/svc": {"K": "top"},
         "/svc/a": {"K": "a", "ONLY_A": "only a"},
         "/svc/a/deep": {"K": "deep"},
         "/svc/b": {"K": "b"},
         "/svcs": {"K": "another folder"},
     }));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("svc", "/svc", true));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("svc", "/svc", true));
     let psid = world.start();
     world.driver(&["cache", "refresh"]).ok();
-    assert_eq!(double.reads(), 1, "one request reads them all");
+    assert_eq!(infisical.reads(), 1, "one request reads them all");
     assert_eq!(psid.status()["entries"], 5);
-    double.kill();
+    infisical.kill();
     for (path, value) in
         [("/svc", "top"), ("/svc/a", "a"), ("/svc/a/deep", "deep"), ("/svc/b", "b")]
     {
@@ -44,14 +44,14 @@ fn a_refresh_keeps_what_a_folder_below_imports() {
         "/shared": {"PORT": "imported"},
     }));
     seed["projects"][0]["imports"] = json!([import("/svc/a", "/shared")]);
-    let mut double = Double::launch(&seed, &[]);
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("svc", "/svc", true));
+    let mut infisical = FakeInfisical::launch(&seed, &[]);
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("svc", "/svc", true));
     let _psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/svc/a", "PORT")).ok();
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "imported");
     world.driver(&["cache", "refresh"]).ok();
-    double.kill();
+    infisical.kill();
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "imported");
 }
 
@@ -65,9 +65,9 @@ fn a_recursive_listing_does_not_mix_the_imports_of_its_folders() {
     }));
     seed["projects"][0]["imports"] =
         json!([import("/svc", "/for-top"), import("/svc/a", "/for-a")]);
-    let double = Double::launch(&seed, &[]);
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("svc", "/svc", true));
+    let infisical = FakeInfisical::launch(&seed, &[]);
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("svc", "/svc", true));
     let _psid = world.start();
     world.driver(&["cache", "refresh"]).ok();
     assert_eq!(world.driver(&["get", &reference("/svc", "PORT")]).text(), "the top's");
@@ -76,15 +76,16 @@ fn a_recursive_listing_does_not_mix_the_imports_of_its_folders() {
 
 #[test]
 fn a_refresh_follows_the_provider_and_tells_what_changed() {
-    let double = Double::with(&json!({"/myapp": {"SAME": "1", "CHANGES": "old", "GOES": "2"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let infisical =
+        FakeInfisical::with(&json!({"/myapp": {"SAME": "1", "CHANGES": "old", "GOES": "2"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = world.start();
     let refresh = || world.driver(&["cache", "refresh"]).text();
     assert_eq!(refresh(), "myproject:/myapp: 3 added, 0 changed, 0 unchanged, 0 removed\n");
-    double.put("/myapp", "CHANGES", "new");
-    double.put("/myapp", "COMES", "3");
-    double.remove("/myapp", "GOES");
+    infisical.put("/myapp", "CHANGES", "new");
+    infisical.put("/myapp", "COMES", "3");
+    infisical.remove("/myapp", "GOES");
     assert_eq!(refresh(), "myproject:/myapp: 1 added, 1 changed, 1 unchanged, 1 removed\n");
     assert_eq!(world.driver(&["get", "myapp--CHANGES"]).text(), "new");
     let last = &psid.status()["last_refresh"];
@@ -98,16 +99,17 @@ fn a_refresh_follows_the_provider_and_tells_what_changed() {
 #[test]
 fn what_an_earlier_source_has_does_not_stand_in_for_a_later_one_s_in_an_outage() {
     let common = json!({"B": "common", "ONLY": "common"});
-    let mut double = Double::with(&json!({"/common": common, "/myapp": {"A": "1", "B": "mine"}}));
-    let world = World::of(&double);
-    let mut config = Config::of(&double);
+    let mut infisical =
+        FakeInfisical::with(&json!({"/common": common, "/myapp": {"A": "1", "B": "mine"}}));
+    let world = World::of(&infisical);
+    let mut config = Config::of(&infisical);
     config.rest += "[workloads.myapp]\nprovider = \"infisical\"\nsecrets = [{ project = \"myproject\", path = \"/common\" }, { project = \"myproject\", path = \"/myapp\" }]\n";
     world.configure(&config);
     let _psid = world.start();
     world.driver(&["cache", "refresh"]).ok();
     assert_eq!(world.driver(&["get", "myapp--B"]).text(), "mine");
     world.driver(&["cache", "invalidate", &reference("/myapp", "B")]).ok();
-    double.kill();
+    infisical.kill();
     world.driver(&["get", "myapp--B"]).fails(75);
     // The later one is known not to have this.
     assert_eq!(world.driver(&["get", "myapp--ONLY"]).text(), "common");
@@ -116,14 +118,14 @@ fn what_an_earlier_source_has_does_not_stand_in_for_a_later_one_s_in_an_outage()
 /// N3: the Python PSI never evicted what was deleted upstream. A listing is authoritative.
 #[test]
 fn n3_what_a_listing_has_no_more_is_gone() {
-    let double = Double::with(&json!({"/myapp": {"GOES": "1", "STAYS": "2"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"GOES": "1", "STAYS": "2"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "GOES")).ok();
     world.driver(&["cache", "refresh"]).ok();
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    double.remove("/myapp", "GOES");
+    infisical.remove("/myapp", "GOES");
     world.driver(&["cache", "refresh"]).ok();
     let line = world.driver(&["lookup"]).id(id(1)).fails(66);
     assert!(line.contains("infisical has no such secret"), "{line}");
@@ -135,18 +137,19 @@ fn n3_what_a_listing_has_no_more_is_gone() {
 /// with a 200 (the Python PSI's PR #37: a container booted without its variable).
 #[test]
 fn a_listing_that_lacks_most_of_what_is_known_is_not_believed_at_once() {
-    let mut double = Double::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}, "/else": {}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let mut infisical =
+        FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}, "/else": {}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = world.start();
     world.driver(&["cache", "refresh"]).ok();
-    double.permit(&json!([{"environment": "*", "pathPrefix": "/else"}]));
+    infisical.permit(&json!([{"environment": "*", "pathPrefix": "/else"}]));
     // What is held back is left out.
     let outcome = world.driver(&["cache", "refresh"]).run();
     let told = String::from_utf8(outcome.stdout).unwrap();
     assert!(outcome.code == 1 && told.contains("0 removed"), "{}: {told}", outcome.code);
     assert_eq!(psid.status()["entries"], 3);
-    double.kill();
+    infisical.kill();
     for (key, value) in [("A", "1"), ("B", "2"), ("C", "3")] {
         assert_eq!(world.driver(&["get", &format!("myapp--{key}")]).text(), value);
     }
@@ -155,9 +158,9 @@ fn a_listing_that_lacks_most_of_what_is_known_is_not_believed_at_once() {
 /// The Python PSI kept an entry for each id that podman had ever made: 13,376 for 495 secrets (PR #32).
 #[test]
 fn what_nobody_wants_any_more_leaves_the_cache_with_a_refresh() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}, "/x": {"B": "2", "C": "3"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}, "/x": {"B": "2", "C": "3"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = world.start();
     for (number, key) in [(1, "B"), (2, "C")] {
         world.driver(&["store"]).id(id(number)).stdin(reference("/x", key)).ok();
@@ -166,18 +169,19 @@ fn what_nobody_wants_any_more_leaves_the_cache_with_a_refresh() {
     world.driver(&["delete"]).id(id(1)).ok();
     world.driver(&["cache", "refresh"]).ok();
     assert_eq!(psid.status()["entries"], 2);
-    double.clear_log();
+    infisical.clear_log();
     world.driver(&["lookup"]).id(id(2)).ok();
     world.driver(&["get", "myapp--A"]).ok();
-    assert!(double.log().is_empty());
+    assert!(infisical.log().is_empty());
 }
 
 /// N13: one failing workload of the Python PSI aborted the refresh before anything was saved.
 #[test]
 fn n13_a_source_that_fails_costs_the_others_nothing() {
-    let mut double = Double::with(&json!({"/a": {"K": "a"}, "/b": {"K": "b"}}));
-    let world = World::of(&double);
-    let config = Config::of(&double).workload("a", "/a", false).workload("gone", "/nowhere", false);
+    let mut infisical = FakeInfisical::with(&json!({"/a": {"K": "a"}, "/b": {"K": "b"}}));
+    let world = World::of(&infisical);
+    let config =
+        Config::of(&infisical).workload("a", "/a", false).workload("gone", "/nowhere", false);
     world.configure(&config.workload("z", "/b", false));
     let psid = world.start();
     let outcome = world.driver(&["cache", "refresh"]).run();
@@ -189,7 +193,7 @@ fn n13_a_source_that_fails_costs_the_others_nothing() {
     assert!(outcome.stderr.contains("1 of 3 sources failed; their entries are kept"));
     psid.await_generation_after(0);
     psid.terminate();
-    double.kill();
+    infisical.kill();
     let _psid = world.start();
     assert_eq!(world.driver(&["get", "a--K"]).text(), "a");
     assert_eq!(world.driver(&["get", "z--K"]).text(), "b");
@@ -199,14 +203,14 @@ fn n13_a_source_that_fails_costs_the_others_nothing() {
 /// the file stayed empty for ever.
 #[test]
 fn n1_what_a_refresh_fetched_is_in_the_file() {
-    let mut double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = world.start();
     world.driver(&["cache", "refresh"]).ok();
     psid.await_generation_after(0);
     psid.crash();
-    double.kill();
+    infisical.kill();
     let psid = world.start();
     assert_eq!(psid.status()["entries"], 2);
     assert_eq!(world.driver(&["get", "myapp--B"]).text(), "2");
@@ -216,9 +220,9 @@ fn n1_what_a_refresh_fetched_is_in_the_file() {
 /// every podman secret anew, each hour. Here, a refresh is between psid and its provider.
 #[test]
 fn n2_n18_a_refresh_calls_no_podman() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let (podman, called) = (world.run().join("podman"), world.run().join("called"));
     // Made by another process: see `copy_program`.
     let make = "printf '#!/bin/sh\\n>%s\\n' \"$2\" >\"$1\" && chmod 755 \"$1\"";
@@ -240,25 +244,25 @@ fn n2_n18_a_refresh_calls_no_podman() {
 /// The Python PSI refreshed by a timer unit that fired once; here the daemon does it by itself.
 #[test]
 fn psid_refreshes_by_itself_again_and_again() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).short_lived().workload("myapp", "/myapp", false));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).short_lived().workload("myapp", "/myapp", false));
     let _psid = world.start();
-    double.await_count("GET", "/api/v4/secrets", 3);
-    assert_eq!(double.logins(), 1);
+    infisical.await_count("GET", "/api/v4/secrets", 3);
+    assert_eq!(infisical.logins(), 1);
 }
 
 /// N4: `invalidate` of the Python PSI matched nothing, for its keys were hashes.
 #[test]
 fn n4_an_invalidated_entry_is_fetched_anew() {
-    let double = Double::with(&json!({"/myapp": {"A": "old", "B": "old", "C": "old"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "old", "B": "old", "C": "old"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["cache", "refresh"]).ok();
     for key in ["A", "B", "C"] {
-        double.put("/myapp", key, "new");
+        infisical.put("/myapp", key, "new");
     }
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "old");
     for target in [id(1), "myapp--B".to_owned(), reference("/myapp", "C")] {
@@ -274,8 +278,8 @@ fn n4_an_invalidated_entry_is_fetched_anew() {
 
 #[test]
 fn without_anything_to_refresh_it_is_said_so() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let _psid = world.start();
     let text = world.driver(&["cache", "refresh"]).text();
     assert!(text.starts_with("nothing to refresh: "), "{text}");
@@ -285,14 +289,14 @@ fn without_anything_to_refresh_it_is_said_so() {
 /// rest of that folder is not held.
 #[test]
 fn registered_references_are_refreshed_by_folder() {
-    let mut double = Double::with(&json!({"/x": {"A": "1", "B": "2", "C": "3"}}));
-    let world = World::of(&double);
+    let mut infisical = FakeInfisical::with(&json!({"/x": {"A": "1", "B": "2", "C": "3"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     for (number, key) in (0..).zip(["A", "B"]) {
         world.driver(&["store"]).id(id(number)).stdin(reference("/x", key)).ok();
     }
     world.driver(&["cache", "refresh"]).ok();
-    assert_eq!((double.reads(), psid.status()["entries"].as_u64()), (1, Some(2)));
-    double.kill();
+    assert_eq!((infisical.reads(), psid.status()["entries"].as_u64()), (1, Some(2)));
+    infisical.kill();
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "2");
 }

@@ -5,19 +5,19 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use serde_json::json;
 
-use psi_harness::{Double, Process, Psid, World, eventually, id, reference};
+use psi_harness::{FakeInfisical, Process, Psid, World, eventually, id, reference};
 
 /// One secret that is cached and one that is not.
-fn one_of_two_is_cached() -> (Double, World, Psid) {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}, "/other": {"B": "2"}}));
-    let world = World::of(&double);
+fn one_of_two_is_cached() -> (FakeInfisical, World, Psid) {
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}, "/other": {"B": "2"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     for (number, path, key) in [(1, "/myapp", "A"), (2, "/other", "B")] {
         world.driver(&["store"]).id(id(number)).stdin(reference(path, key)).ok();
     }
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    double.clear_log();
-    (double, world, psid)
+    infisical.clear_log();
+    (infisical, world, psid)
 }
 
 /// A drill that runs; it is ended by whatever ends the process.
@@ -35,7 +35,7 @@ fn is_over(psid: &Psid) -> Option<()> {
 
 #[test]
 fn a_drill_tells_what_an_outage_would_cost_and_asks_nobody() {
-    let (double, world, psid) = one_of_two_is_cached();
+    let (infisical, world, psid) = one_of_two_is_cached();
     let drill = world.driver(&["drill", "--for", "2s", "--json"]);
     let outcome = std::thread::scope(|scope| {
         let drill = scope.spawn(|| drill.run());
@@ -57,7 +57,7 @@ fn a_drill_tells_what_an_outage_would_cost_and_asks_nobody() {
     );
     let failed = &report["failed"][0]["secret"];
     assert!(failed.as_str().unwrap().starts_with(&format!("{} (infisical ", id(2))), "{failed}");
-    assert!(double.log().is_empty(), "a drill is no affair of the provider's");
+    assert!(infisical.log().is_empty(), "a drill is no affair of the provider's");
     // It is over, and was no outage.
     let status = psid.status();
     assert_eq!((is_over(&psid), &status["providers"][0]["up"]), (Some(()), &json!(true)));
@@ -69,7 +69,7 @@ fn a_drill_tells_what_an_outage_would_cost_and_asks_nobody() {
 
 #[test]
 fn a_drill_ends_with_whoever_began_it() {
-    let (_double, world, psid) = one_of_two_is_cached();
+    let (_infisical, world, psid) = one_of_two_is_cached();
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
         let mut drill = begin(&world, &psid, "1h");
         let text = world.driver(&["cache", "status"]).report();
@@ -85,7 +85,7 @@ fn a_drill_ends_with_whoever_began_it() {
 /// The lease is the daemon's: a driver that is stopped, and not dead, holds nothing up.
 #[test]
 fn a_drill_ends_at_its_time_whatever_became_of_the_driver() {
-    let (_double, world, psid) = one_of_two_is_cached();
+    let (_infisical, world, psid) = one_of_two_is_cached();
     let mut drill = begin(&world, &psid, "2s");
     drill.signal(Signal::STOP);
     eventually("the drill to end", || is_over(&psid));
@@ -95,7 +95,7 @@ fn a_drill_ends_at_its_time_whatever_became_of_the_driver() {
 
 #[test]
 fn there_is_one_drill_at_a_time_and_of_no_length_at_all() {
-    let (_double, world, psid) = one_of_two_is_cached();
+    let (_infisical, world, psid) = one_of_two_is_cached();
     let mut drill = begin(&world, &psid, "1h");
     let line = world.driver(&["drill", "--for", "1s"]).fails(65);
     assert!(line.contains("another drill runs for "), "{line}");

@@ -4,9 +4,9 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use psi_harness::{Config, Double, World, eventually, id, reference};
+use psi_harness::{Config, FakeInfisical, World, eventually, id, reference};
 
-/// A fault of the double, and what psid says of it.
+/// A fault of the fake, and what psid says of it.
 type Fault = (Value, &'static str);
 
 fn kind(kind: &str) -> Value {
@@ -61,7 +61,7 @@ fn n12_whatever_answers_in_infisical_s_place_it_is_an_outage() {
     ]);
 }
 
-/// Each with a double and a psid of its own, at once: most of it is waiting.
+/// Each with a fake and a psid of its own, at once: most of it is waiting.
 fn endure_all(faults: &[Fault]) {
     thread::scope(|scope| {
         for (fault, words) in faults {
@@ -75,14 +75,14 @@ fn endure_all(faults: &[Fault]) {
 /// A stale value is served, an unknown one fails with the cause, a restart changes nothing, and once the
 /// provider is back it is asked.
 fn endure(fault: &Value, words: &str) {
-    let double = Double::with(&json!({"/myapp": {"KNOWN": "1", "UNKNOWN": "2"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).short_lived().timeout("3s"));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"KNOWN": "1", "UNKNOWN": "2"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).short_lived().timeout("3s"));
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "KNOWN")).ok();
     let known = || world.driver(&["lookup"]).id(id(1)).text();
     assert_eq!(known(), "1");
-    double.fault(fault);
+    infisical.fault(fault);
     // Until the entry is stale, neither a lookup nor a refresh asks.
     let outage = eventually("the fault to be met", || {
         assert_eq!(known(), "1", "{fault}");
@@ -104,7 +104,7 @@ fn endure(fault: &Value, words: &str) {
     psid.terminate();
     let _psid = world.start();
     assert_eq!(known(), "1", "{fault}: after a restart");
-    double.heal();
+    infisical.heal();
     // By itself, psid asks again in half a minute or two; an admin need not wait, but for what the
     // provider itself asked for.
     eventually("psid to find the provider again", || {
@@ -116,10 +116,10 @@ fn endure(fault: &Value, words: &str) {
 /// A lockout is somebody's doing, not a revocation: the identity may be right.
 #[test]
 fn a_locked_identity_is_an_outage_and_is_left_alone() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let _psid = world.start();
-    double.faults(&json!([{
+    infisical.faults(&json!([{
         "match": {"method": "POST"},
         "fault": {"kind": "status", "code": 401, "error": "UnauthorizedError",
                   "message": "This identity auth method is temporarily locked, please try again later"},
@@ -128,20 +128,20 @@ fn a_locked_identity_is_an_outage_and_is_left_alone() {
         let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
         assert!(line.contains("temporarily locked"), "{line}");
     }
-    assert_eq!(double.logins(), 1);
+    assert_eq!(infisical.logins(), 1);
 }
 
 /// Reads work in a maintenance, logins do not. Whoever has a token is served.
 #[test]
 fn a_login_in_a_maintenance_says_so_and_is_no_outage_of_others() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let _psid = world.start();
-    double.fault(&json!({"kind": "maintenance"}));
+    infisical.fault(&json!({"kind": "maintenance"}));
     let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
     assert!(line.contains("psid cannot log in to infisical"), "{line}");
     assert!(line.contains("failed: Infisical answers 500"), "{line}");
-    double.heal();
+    infisical.heal();
     world.driver(&["cache", "refresh"]).ok();
     assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
 }
@@ -149,11 +149,11 @@ fn a_login_in_a_maintenance_says_so_and_is_no_outage_of_others() {
 /// A list of several MiB is a folder of some size, and is taken.
 #[test]
 fn a_huge_list_is_taken() {
-    let double = Double::with(&json!({"/": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/", false));
+    let infisical = FakeInfisical::with(&json!({"/": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/", false));
     let psid = world.start();
-    double.fault(&json!({"kind": "huge-list", "entries": 5000}));
+    infisical.fault(&json!({"kind": "huge-list", "entries": 5000}));
     world.driver(&["cache", "refresh"]).ok();
     assert_eq!(psid.status()["entries"], 5001);
     assert_eq!(

@@ -7,27 +7,27 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use psi_harness::{Config, Double, World, eventually, id, reference};
+use psi_harness::{Config, FakeInfisical, World, eventually, id, reference};
 
 /// N5: the Python PSI's server had one thread and no timeout: one idle client or one provider that
 /// hung blocked every lookup and the health check.
 #[test]
 fn n5_an_idle_client_and_a_provider_that_hangs_block_nobody_else() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}, "/later": {"HANGS": "2"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).timeout("120s"));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}, "/later": {"HANGS": "2"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).timeout("120s"));
     let _psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    double.clear_log();
+    infisical.clear_log();
     let idle: Vec<_> = (0..8).map(|_| UnixStream::connect(world.socket()).unwrap()).collect();
-    double.faults(&json!([{"match": {"method": "GET"}, "fault": {"kind": "hang"}}]));
+    infisical.faults(&json!([{"match": {"method": "GET"}, "fault": {"kind": "hang"}}]));
     thread::scope(|scope| {
         let hanging = world.driver(&["get", &reference("/later", "HANGS")]);
         let hanging = scope.spawn(move || hanging.fails(75));
         // Its directory is listed.
-        double.await_count("GET", "/api/v4/secrets", 1);
+        infisical.await_count("GET", "/api/v4/secrets", 1);
         for _ in 0..3 {
             assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
             assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
@@ -45,12 +45,12 @@ fn n5_an_idle_client_and_a_provider_that_hangs_block_nobody_else() {
 /// patience ends before the provider's does, and its line tells who was waited for.
 #[test]
 fn n17_a_hanging_provider_does_not_freeze_podman() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).timeout("120s"));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).timeout("120s"));
     let _psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    double.fault(&json!({"kind": "hang"}));
+    infisical.fault(&json!({"kind": "hang"}));
     let line = world.driver(&["lookup"]).id(id(1)).fails(75);
     assert!(line.contains("infisical does not answer: it did not answer in time"), "{line}");
 }
@@ -58,16 +58,16 @@ fn n17_a_hanging_provider_does_not_freeze_podman() {
 /// The network swallows every packet: no refusal, no answer, as behind a broken firewall.
 #[test]
 fn a_black_hole_is_an_outage_and_a_stale_value_is_served() {
-    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).timeout("2s"));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).timeout("2s"));
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["lookup"]).id(id(1)).ok();
     psid.terminate();
     let hole = BlackHole::open();
-    let config = Config::of(&double).timeout("2s").short_lived().to_string();
-    std::fs::write(world.config(), config.replace(double.url(), &hole.url())).unwrap();
+    let config = Config::of(&infisical).timeout("2s").short_lived().to_string();
+    std::fs::write(world.config(), config.replace(infisical.url(), &hole.url())).unwrap();
     let psid = world.start();
     eventually("psid to notice", || {
         assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
@@ -82,21 +82,21 @@ fn a_black_hole_is_an_outage_and_a_stale_value_is_served() {
 /// waiting for that answer has it from the next psid.
 #[test]
 fn psid_stops_while_a_client_is_silent_and_a_provider_hangs() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}, "/later": {"B": "2"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).timeout("120s"));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}, "/later": {"B": "2"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).timeout("120s"));
     let psid = world.start();
     world.driver(&["get", &reference("/myapp", "A")]).ok();
-    double.clear_log();
+    infisical.clear_log();
     let _idle = UnixStream::connect(world.socket()).unwrap();
-    double.faults(&json!([{"match": {"method": "GET"}, "fault": {"kind": "hang"}}]));
+    infisical.faults(&json!([{"match": {"method": "GET"}, "fault": {"kind": "hang"}}]));
     thread::scope(|scope| {
         let hanging = world.driver(&["get", &reference("/later", "B")]);
         let hanging = scope.spawn(move || hanging.text());
-        double.await_count("GET", "/api/v4/secrets", 1);
+        infisical.await_count("GET", "/api/v4/secrets", 1);
         // Waits for its end far shorter than the provider's 120 s.
         psid.terminate();
-        double.heal();
+        infisical.heal();
         let _psid = world.start();
         assert_eq!(hanging.join().unwrap(), "2");
     });

@@ -4,19 +4,19 @@ use std::thread;
 
 use serde_json::json;
 
-use psi_harness::{Config, Double, World, eventually, id, reference};
+use psi_harness::{Config, FakeInfisical, World, eventually, id, reference};
 
 /// A connection that was kept alive and is dead, a packet that was dropped: the lookup succeeds.
 #[test]
 fn a_request_that_is_lost_costs_no_lookup() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
-    double.faults(&json!([
+    infisical.faults(&json!([
         {"match": {"method": "GET"}, "fault": {"kind": "html-502"}, "times": 1},
     ]));
     assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
-    assert_eq!(double.reads(), 2);
+    assert_eq!(infisical.reads(), 2);
     assert_eq!(psid.status()["providers"][0]["up"], true);
     let log = psid.terminate();
     assert!(!log.contains("is out"), "it was none: {log}");
@@ -27,15 +27,15 @@ fn a_request_that_is_lost_costs_no_lookup() {
 fn an_outage_is_not_hammered_however_many_lookups_arrive() {
     let folder: serde_json::Map<_, _> =
         (0..32).map(|number| (format!("K{number}"), json!("v"))).collect();
-    let double = Double::with(&json!({"/myapp": folder}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": folder}));
+    let world = World::of(&infisical);
     let psid = world.start();
     world.driver(&["get", &reference("/myapp", "K0")]).ok();
-    double.fault(&json!({"kind": "html-502"}));
+    infisical.fault(&json!({"kind": "html-502"}));
     let get = |number: u32| world.driver(&["get", &reference("/myapp", &format!("K{number}"))]);
     // Whatever was out at once counts as one; then there is one more, to make sure.
     get(1).fails(75);
-    double.clear_log();
+    infisical.clear_log();
     thread::scope(|scope| {
         for number in 1..32 {
             let get = get(number);
@@ -48,7 +48,7 @@ fn an_outage_is_not_hammered_however_many_lookups_arrive() {
             });
         }
     });
-    assert_eq!(double.reads(), 0);
+    assert_eq!(infisical.reads(), 0);
     let provider = psid.status()["providers"][0].clone();
     let left =
         provider["next_try_ms"].as_u64().unwrap() - provider["out_since_ms"].as_u64().unwrap();
@@ -61,15 +61,15 @@ fn an_outage_is_not_hammered_however_many_lookups_arrive() {
 /// An admin who knows that the provider is back need not wait for the next probe.
 #[test]
 fn a_refresh_by_hand_finds_a_provider_that_is_back() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = world.start();
-    double.fault(&json!({"kind": "refuse"}));
+    infisical.fault(&json!({"kind": "refuse"}));
     world.driver(&["get", "myapp--A"]).fails(75);
     let outcome = world.driver(&["cache", "refresh"]).run();
     assert_eq!(outcome.code, 75, "{}", outcome.stderr);
-    double.heal();
+    infisical.heal();
     world.driver(&["get", "myapp--A"]).fails(75);
     eventually("the provider to be found", || {
         (world.driver(&["cache", "refresh"]).run().code == 0).then_some(())
@@ -82,11 +82,11 @@ fn a_refresh_by_hand_finds_a_provider_that_is_back() {
 /// `Please try again in N seconds` is obeyed, by lookups and by admins.
 #[test]
 fn a_provider_that_asks_to_wait_is_left_alone() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = world.start();
-    double.faults(&json!([{
+    infisical.faults(&json!([{
         "match": {"method": "GET"},
         "fault": {"kind": "status", "code": 429, "error": "RateLimitExceeded",
                   "message": "Rate limit exceeded. Please try again in 600 seconds"},
@@ -96,7 +96,7 @@ fn a_provider_that_asks_to_wait_is_left_alone() {
         assert_eq!(world.driver(&["cache", "refresh"]).run().code, 75);
     }
     // Listings and single values have a limit each: the lookup tries both, and the refresh the first.
-    assert!(double.reads() <= 3, "{}", double.reads());
+    assert!(infisical.reads() <= 3, "{}", infisical.reads());
     let provider = &psid.status()["providers"][0];
     assert_eq!((&provider["up"], &provider["failures"]["throttled"]), (&json!(true), &json!(2)));
 }
@@ -104,16 +104,16 @@ fn a_provider_that_asks_to_wait_is_left_alone() {
 /// What is told once must not be told at each turn: neither an outage nor a source that is gone.
 #[test]
 fn a_failure_that_lasts_is_told_once() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    let config = Config::of(&double).short_lived();
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    let config = Config::of(&infisical).short_lived();
     world.configure(&config.workload("myapp", "/myapp", false).workload("gone", "/nowhere", false));
     let psid = world.psid().args(&["--log-format", "text"]).start();
     eventually("both to be pulled again and again", || {
         let pulls = psid.status()["pulls"].clone();
         (pulls["done"].as_u64() >= Some(3) && pulls["failed"].as_u64() >= Some(3)).then_some(())
     });
-    double.fault(&json!({"kind": "refuse"}));
+    infisical.fault(&json!({"kind": "refuse"}));
     world.driver(&["get", &reference("/myapp", "B")]).fails(75);
     for _ in 0..5 {
         world.driver(&["get", &reference("/myapp", "B")]).fails(75);
@@ -127,12 +127,12 @@ fn a_failure_that_lasts_is_told_once() {
 /// What is registered while psid runs is fetched by itself: it must not first be missed in an outage.
 #[test]
 fn what_is_newly_registered_is_fetched_by_itself() {
-    let mut double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).short_lived());
+    let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).short_lived());
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     eventually("the next round", || (psid.status()["survives_outage"] == true).then_some(()));
-    double.kill();
+    infisical.kill();
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
 }

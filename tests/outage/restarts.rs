@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use psi_harness::{Config, Double, Psid, World, id, reference};
+use psi_harness::{Config, FakeInfisical, Psid, World, id, reference};
 
-fn one_secret() -> (Double, World, Psid) {
-    let double = Double::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
-    let world = World::of(&double);
+fn one_secret() -> (FakeInfisical, World, Psid) {
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "DB_HOST")).ok();
-    (double, world, psid)
+    (infisical, world, psid)
 }
 
 fn lookup(world: &World) -> String {
@@ -19,28 +19,28 @@ fn lookup(world: &World) -> String {
 /// The purpose of it all: a reboot during an outage, and the container starts.
 #[test]
 fn a_reboot_in_an_outage_costs_no_container_its_secret() {
-    let (mut double, world, psid) = one_secret();
+    let (mut infisical, world, psid) = one_secret();
     assert_eq!(lookup(&world), "db.example");
     // Nobody asks for it: a miss is persisted by itself, within a moment.
     psid.await_generation_after(0);
-    double.kill();
+    infisical.kill();
     psid.terminate();
     let psid = world.start();
     assert_eq!(lookup(&world), "db.example");
     let status = psid.status();
     assert_eq!((&status["survives_outage"], &status["degraded"]), (&json!(true), &json!([])));
     assert_eq!((&status["hits"], &status["misses"]), (&json!(1), &json!(0)));
-    double.restart();
+    infisical.restart();
     assert_eq!(lookup(&world), "db.example");
-    assert!(double.log().is_empty(), "a cached secret asks nobody");
+    assert!(infisical.log().is_empty(), "a cached secret asks nobody");
 }
 
 #[test]
 fn a_crash_after_the_write_loses_nothing() {
-    let (mut double, world, psid) = one_secret();
+    let (mut infisical, world, psid) = one_secret();
     assert_eq!(lookup(&world), "db.example");
     psid.await_generation_after(0);
-    double.kill();
+    infisical.kill();
     psid.crash();
     let _psid = world.start();
     assert_eq!(lookup(&world), "db.example");
@@ -51,11 +51,11 @@ fn a_crash_after_the_write_loses_nothing() {
 fn sigterm_and_sigint_write_what_is_not_written_yet() {
     let stop: [fn(Psid) -> String; 2] = [Psid::terminate, Psid::interrupt];
     for end in stop {
-        let (mut double, world, psid) = one_secret();
+        let (mut infisical, world, psid) = one_secret();
         // At once: the writer gathers changes for a while, and is still waiting.
         assert_eq!(lookup(&world), "db.example");
         end(psid);
-        double.kill();
+        infisical.kill();
         let _psid = world.start();
         assert_eq!(lookup(&world), "db.example");
     }
@@ -63,10 +63,10 @@ fn sigterm_and_sigint_write_what_is_not_written_yet() {
 
 #[test]
 fn an_invalidation_survives_a_restart() {
-    let (mut double, world, psid) = one_secret();
+    let (mut infisical, world, psid) = one_secret();
     lookup(&world);
     world.driver(&["cache", "invalidate", &id(1)]).ok();
-    double.kill();
+    infisical.kill();
     psid.crash();
     let _psid = world.start();
     let line = world.driver(&["lookup"]).id(id(1)).fails(75);
@@ -77,10 +77,10 @@ fn an_invalidation_survives_a_restart() {
 /// in the first real outage (PRs #29, #32, #35, #36).
 #[test]
 fn a_secret_under_a_new_id_is_the_same_entry() {
-    let (mut double, world, psid) = one_secret();
+    let (mut infisical, world, psid) = one_secret();
     lookup(&world);
     world.driver(&["delete"]).id(id(1)).ok();
-    double.kill();
+    infisical.kill();
     world.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "DB_HOST")).ok();
     assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "db.example");
     assert_eq!(psid.status()["entries"], 1);
@@ -88,7 +88,7 @@ fn a_secret_under_a_new_id_is_the_same_entry() {
 
 #[test]
 fn status_tells_before_an_outage_which_secrets_would_fail() {
-    let (double, world, psid) = one_secret();
+    let (infisical, world, psid) = one_secret();
     let status = psid.status();
     assert_eq!(
         (&status["survives_outage"], &status["would_fail"]),
@@ -98,7 +98,7 @@ fn status_tells_before_an_outage_which_secrets_would_fail() {
     assert!(text.contains(&format!("would NOT serve {}", id(1))), "{text}");
     lookup(&world);
     assert_eq!(psid.status()["survives_outage"], true);
-    world.configure(&Config::of(&double).without_backend());
+    world.configure(&Config::of(&infisical).without_backend());
     psid.terminate();
     let psid = world.start();
     lookup(&world);
@@ -112,32 +112,32 @@ fn status_tells_before_an_outage_which_secrets_would_fail() {
 /// A daemon that comes back with a young cache leaves the provider alone, also as one of a fleet.
 #[test]
 fn a_restart_asks_nobody_for_what_is_fresh() {
-    let (double, world, psid) = one_secret();
+    let (infisical, world, psid) = one_secret();
     lookup(&world);
     psid.terminate();
-    double.clear_log();
+    infisical.clear_log();
     for _ in 0..3 {
         let psid = world.start();
         assert_eq!(lookup(&world), "db.example");
         psid.terminate();
     }
-    assert!(double.log().is_empty());
+    assert!(infisical.log().is_empty());
 }
 
 #[test]
 fn values_follow_the_provider_once_it_is_back() {
-    let double = Double::with(&json!({"/myapp": {"A": "old"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).short_lived());
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "old"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).short_lived());
     let _psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     assert_eq!(lookup(&world), "old");
-    double.fault(&json!({"kind": "refuse"}));
-    double.put("/myapp", "A", "new");
+    infisical.fault(&json!({"kind": "refuse"}));
+    infisical.put("/myapp", "A", "new");
     for _ in 0..3 {
         assert_eq!(lookup(&world), "old");
     }
-    double.heal();
+    infisical.heal();
     world.driver(&["cache", "refresh"]).ok();
     assert_eq!(lookup(&world), "new");
 }

@@ -6,7 +6,8 @@ use std::thread;
 use serde_json::{Value, json};
 
 use psi_harness::{
-    Config, Double, PROJECT, World, eventually, fault, id, reference, seed_with_two_identities,
+    Config, FakeInfisical, PROJECT, World, eventually, fault, id, reference,
+    seed_with_two_identities,
 };
 
 fn two_directories() -> Value {
@@ -33,16 +34,16 @@ fn one_directory_s_error_stops_no_other_directory() {
 }
 
 fn stops_no_other(fault: &Value, words: &str) {
-    let double = Double::with(&two_directories());
-    let world = World::of(&double);
-    let config = Config::of(&double).timeout("2s");
+    let infisical = FakeInfisical::with(&two_directories());
+    let world = World::of(&infisical);
+    let config = Config::of(&infisical).timeout("2s");
     world.configure(&config.workload("bad", "/bad", false).workload("good", "/good", false));
     let psid = world.start();
     world.driver(&["cache", "refresh"]).ok();
-    double.fault_directory("/bad", fault);
+    infisical.fault_directory("/bad", fault);
     for round in 2..5 {
-        double.put("/good", "G", &round.to_string());
-        double.put("/good", &format!("NEW{round}"), "new");
+        infisical.put("/good", "G", &round.to_string());
+        infisical.put("/good", &format!("NEW{round}"), "new");
         let outcome = world.driver(&["cache", "refresh"]).run();
         assert_eq!(outcome.code, 75, "{fault}: {}", outcome.stderr);
         let lines = outcome.stdout_text();
@@ -54,17 +55,17 @@ fn stops_no_other(fault: &Value, words: &str) {
         assert_eq!(world.driver(&["get", "bad--B"]).text(), "1", "{fault}: what is cached");
         // One that no refresh has seen.
         let uncached = format!("UNSEEN{round}");
-        double.put("/good", &uncached, "unseen");
+        infisical.put("/good", &uncached, "unseen");
         let got = world.driver(&["get", &reference("/good", &uncached)]).text();
         assert_eq!(got, "unseen", "{fault}");
     }
-    double.remove("/good", "GONE");
+    infisical.remove("/good", "GONE");
     let outcome = world.driver(&["cache", "refresh"]).run();
     assert!(outcome.stdout_text().contains("1 removed"), "{}", outcome.stdout_text());
     let status = psid.status();
     assert_eq!(status["providers"][0]["up"], true, "{fault}: {status}");
     assert_eq!(status["held_count"], 0, "{fault}: the error says nothing of a secret");
-    double.heal();
+    infisical.heal();
     eventually("the directory to be refreshed", || {
         (world.driver(&["cache", "refresh"]).run().code == 0).then_some(())
     });
@@ -73,15 +74,15 @@ fn stops_no_other(fault: &Value, words: &str) {
 /// The schedule, without an admin: a directory that fails is pulled ever less, the other one as always.
 #[test]
 fn the_schedule_goes_on_with_the_directories_that_are_well() {
-    let double = Double::with(&two_directories());
-    let world = World::of(&double);
-    let config = Config::of(&double).short_lived();
+    let infisical = FakeInfisical::with(&two_directories());
+    let world = World::of(&infisical);
+    let config = Config::of(&infisical).short_lived();
     world.configure(&config.workload("bad", "/bad", false).workload("good", "/good", false));
     let psid = world.start();
     eventually("a first refresh", || (psid.status()["entries"] == 4).then_some(()));
-    double.fault_directory("/bad", &fault::gateway_page());
+    infisical.fault_directory("/bad", &fault::gateway_page());
     for round in 2..5 {
-        double.put("/good", "G", &round.to_string());
+        infisical.put("/good", "G", &round.to_string());
         eventually("the rotation", || {
             assert_eq!(world.driver(&["get", "bad--B"]).text(), "1");
             (world.driver(&["get", "good--G"]).text() == round.to_string()).then_some(())
@@ -92,28 +93,29 @@ fn the_schedule_goes_on_with_the_directories_that_are_well() {
 
 #[test]
 fn one_key_s_500_stops_no_other_key_and_is_not_hammered() {
-    let double = Double::with(&json!({"/myapp": {"BAD": "1", "GOOD": "2"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"BAD": "1", "GOOD": "2"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     let rules = json!([
         {"match": {"secretPath": "/myapp", "key": "BAD"}, "fault": fault::server_error()},
         {"match": {"secretPath": "/myapp", "route": "list"}, "fault": fault::server_error()},
     ]);
-    double.faults(&rules);
-    double.clear_log();
+    infisical.faults(&rules);
+    infisical.clear_log();
     for _ in 0..10 {
         world.driver(&["get", &reference("/myapp", "BAD")]).run();
     }
-    assert!(double.reads() <= 6, "{} reads", double.reads());
+    assert!(infisical.reads() <= 6, "{} reads", infisical.reads());
     assert_eq!(world.driver(&["get", &reference("/myapp", "GOOD")]).text(), "2");
     assert_eq!(psid.status()["providers"][0]["up"], true);
 }
 
 #[test]
 fn another_identity_s_rate_limit_is_its_own() {
-    let double = Double::launch(&seed_with_two_identities(&json!({"/myapp": {"A": "1"}})), &[]);
-    let world = World::of(&double);
-    let mut config = Config::of(&double).workload("myapp", "/myapp", false);
+    let infisical =
+        FakeInfisical::launch(&seed_with_two_identities(&json!({"/myapp": {"A": "1"}})), &[]);
+    let world = World::of(&infisical);
+    let mut config = Config::of(&infisical).workload("myapp", "/myapp", false);
     config.rest += &format!(
         "[providers.infisical.projects.second]\nid = \"{PROJECT}\"\nenvironment = \"prod\"\n\
          [providers.infisical.projects.second.auth]\nmethod = \"universal-auth\"\n\
@@ -121,7 +123,7 @@ fn another_identity_s_rate_limit_is_its_own() {
     );
     world.configure(&config);
     let psid = world.start();
-    double.fault_identity("other", &fault::too_many(600));
+    infisical.fault_identity("other", &fault::too_many(600));
     let other =
         json!({"provider": "infisical", "project": "second", "path": "/nowhere", "key": "A"});
     for _ in 0..5 {
@@ -138,41 +140,41 @@ fn another_identity_s_rate_limit_is_its_own() {
 /// did not ask it does not call failed.
 #[test]
 fn a_refresh_in_an_outage_asks_each_time_and_says_what_it_did_not_ask() {
-    let double = Double::with(&two_directories());
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&two_directories());
+    let world = World::of(&infisical);
     world.configure(
-        &Config::of(&double).workload("bad", "/bad", false).workload("good", "/good", false),
+        &Config::of(&infisical).workload("bad", "/bad", false).workload("good", "/good", false),
     );
     let psid = world.start();
     world.driver(&["cache", "refresh"]).ok();
-    double.fault(&json!({"kind": "html-502"}));
-    double.clear_log();
+    infisical.fault(&json!({"kind": "html-502"}));
+    infisical.clear_log();
     let mut lines = String::new();
     for asked in 1..=4 {
         let outcome = world.driver(&["cache", "refresh"]).run();
         assert_eq!(outcome.code, 75);
-        assert!(double.reads() >= asked, "refresh {asked} asked nobody");
+        assert!(infisical.reads() >= asked, "refresh {asked} asked nobody");
         lines = outcome.stdout_text();
     }
     assert!(lines.contains("myproject:/bad: failed: a gateway in Infisical's place"), "{lines}");
     assert!(lines.contains("myproject:/good: failed: not asked: infisical is out"), "{lines}");
     psid.terminate();
     let _psid = world.start();
-    double.clear_log();
+    infisical.clear_log();
     for asked in 1..=3 {
         world.driver(&["cache", "refresh"]).run();
-        assert!(double.logins() >= asked, "refresh {asked} after a restart asked nobody");
+        assert!(infisical.logins() >= asked, "refresh {asked} after a restart asked nobody");
     }
-    double.heal();
+    infisical.heal();
     world.driver(&["cache", "refresh"]).ok();
 }
 
 /// B5: a source that fails for good keeps nothing that was deleted on purpose.
 #[test]
 fn a_failing_source_does_not_keep_deleted_values() {
-    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("gone", "/nowhere", false));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("gone", "/nowhere", false));
     let psid = world.start();
     for (number, key) in [(1, "A"), (2, "B")] {
         world.driver(&["store"]).id(id(number)).stdin(reference("/myapp", key)).ok();

@@ -2,16 +2,16 @@
 
 use serde_json::json;
 
-use psi_harness::{Config, Double, Psid, World, eventually, id, reference};
+use psi_harness::{Config, FakeInfisical, Psid, World, eventually, id, reference};
 
 const TOO_OLD: &str =
     "the cached value is older than max_stale; wait for infisical, or raise max_stale";
 
 /// A secret that is cached, and grows too old in two seconds; the provider is out from then on.
-fn too_old_soon(is_served: bool) -> (Double, World, Psid) {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).short_lived().cache("max_stale = \"2s\""));
+fn too_old_soon(is_served: bool) -> (FakeInfisical, World, Psid) {
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).short_lived().cache("max_stale = \"2s\""));
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     if is_served {
@@ -19,22 +19,22 @@ fn too_old_soon(is_served: bool) -> (Double, World, Psid) {
     } else {
         world.driver(&["cache", "refresh"]).ok();
     }
-    double.fault(&json!({"kind": "refuse"}));
+    infisical.fault(&json!({"kind": "refuse"}));
     eventually("the value to be too old", || {
         (psid.status()["survives_outage"] == false).then_some(())
     });
-    (double, world, psid)
+    (infisical, world, psid)
 }
 
 #[test]
 fn beyond_max_stale_a_value_that_nobody_was_served_is_refused_and_kept() {
-    let (double, world, mut psid) = too_old_soon(false);
+    let (infisical, world, mut psid) = too_old_soon(false);
     let line = world.driver(&["lookup"]).id(id(1)).fails(75);
     assert!(line.contains("infisical is out: ") && line.contains(TOO_OLD), "{line}");
     let status = psid.status();
     assert_eq!((&status["would_fail_now"], &status["overdue"]), (&json!([id(1)]), &json!(0)));
     // It is refused, not thrown away: the operator may decide otherwise.
-    world.configure(&Config::of(&double).short_lived());
+    world.configure(&Config::of(&infisical).short_lived());
     psid.reload();
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
 }
@@ -43,7 +43,7 @@ fn beyond_max_stale_a_value_that_nobody_was_served_is_refused_and_kept() {
 /// is well. So what a container may be running with is served; what no container can be, is not.
 #[test]
 fn beyond_max_stale_a_running_container_is_served_and_after_a_reboot_none_runs() {
-    let (_double, world, psid) = too_old_soon(true);
+    let (_infisical, world, psid) = too_old_soon(true);
     for _ in 0..5 {
         assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
     }
@@ -71,13 +71,13 @@ fn beyond_max_stale_a_running_container_is_served_and_after_a_reboot_none_runs()
 
 #[test]
 fn without_max_stale_age_is_no_obstacle() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).short_lived());
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).short_lived());
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["lookup"]).id(id(1)).ok();
-    double.fault(&json!({"kind": "refuse"}));
+    infisical.fault(&json!({"kind": "refuse"}));
     eventually("the refresh to fail", || {
         let last = psid.status()["last_refresh"].clone();
         (last["failed"].as_array().map(Vec::len) == Some(1)).then_some(())
@@ -89,14 +89,14 @@ fn without_max_stale_age_is_no_obstacle() {
 /// The age that counts is that of the fetch, not that of the file, of the process or of a lookup.
 #[test]
 fn neither_a_restart_nor_a_lookup_makes_a_value_younger() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["lookup"]).id(id(1)).ok();
     let fetched = psid.status()["oldest_fetch_ms"].as_u64().unwrap();
     psid.terminate();
-    double.fault(&json!({"kind": "refuse"}));
+    infisical.fault(&json!({"kind": "refuse"}));
     let psid = world.start();
     world.driver(&["lookup"]).id(id(1)).ok();
     world.driver(&["cache", "refresh"]).run();

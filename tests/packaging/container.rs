@@ -6,12 +6,12 @@ use serde_json::json;
 
 use super::{built, succeeds};
 use psi_harness::Podman;
-use psi_harness::{Double, World, eventually, id, reference, repository};
+use psi_harness::{FakeInfisical, World, eventually, id, reference, repository};
 
 #[test]
 fn psid_serves_the_host_from_a_container_of_the_image() {
-    let mut double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let podman = Podman::of(&world);
     let built = built();
     let mut build = Command::new(repository().join("contrib/container/build.sh"));
@@ -45,7 +45,7 @@ fn psid_serves_the_host_from_a_container_of_the_image() {
     // Sealed under the key that the host's systemd delivered, and there after a restart without Infisical.
     eventually("the cache to be written", || world.cache().exists().then_some(()));
     podman.ok(&["stop", "psid"]);
-    double.kill();
+    infisical.kill();
     podman.ok(&["start", "psid"]);
     eventually("psid to serve", || (world.driver(&["health"]).run().code == 0).then_some(()));
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use serde_json::{Map, Value, json};
 
 use psi_harness::Podman;
-use psi_harness::{Double, Tpm, World, folder_holds, reference};
+use psi_harness::{FakeInfisical, Tpm, World, folder_holds, reference};
 
 type Values = BTreeMap<String, Vec<u8>>;
 
@@ -60,9 +60,9 @@ fn a_new_container_gets(podman: &Podman, values: &Values) {
 }
 
 #[track_caller]
-fn assert_unreachable(double: &Double) {
-    let address = double.url().split_once("://").unwrap().1;
-    assert!(TcpStream::connect(address).is_err(), "the double is still there");
+fn assert_unreachable(infisical: &FakeInfisical) {
+    let address = infisical.url().split_once("://").unwrap().1;
+    assert!(TcpStream::connect(address).is_err(), "the infisical is still there");
 }
 
 #[test]
@@ -71,8 +71,8 @@ fn containers_start_with_infisical_and_after_a_reboot_without_it() {
     let folder: Map<String, Value> =
         texts.iter().map(|(name, text)| ((*name).into(), json!(text))).collect();
     let mut tpm = Tpm::start();
-    let mut double = Double::with(&json!({"/myapp": folder}));
-    let world = World::of(&double);
+    let mut infisical = FakeInfisical::with(&json!({"/myapp": folder}));
+    let world = World::of(&infisical);
     world.take_key();
     let init = world.driver(&["cache", "init", "--backend", "tpm"]);
     let path = std::env::var_os("PATH").unwrap();
@@ -95,24 +95,24 @@ fn containers_start_with_infisical_and_after_a_reboot_without_it() {
     assert_eq!(psid.status()["survives_outage"], true);
 
     psid.terminate();
-    double.kill();
-    assert_unreachable(&double);
+    infisical.kill();
+    assert_unreachable(&infisical);
     tpm.power_cycle();
     let psid = world.psid().env("SYSTEMD_TPM2_DEVICE", tpm.device()).start();
     assert_eq!(psid.degraded(), "");
     a_new_container_gets(&podman, &values);
-    assert_unreachable(&double);
+    assert_unreachable(&infisical);
 
     // And when it is there again, what is in RAM is no reason to ask it.
-    double.restart();
+    infisical.restart();
     a_new_container_gets(&podman, &values);
-    assert_eq!(double.log().len(), 0);
+    assert_eq!(infisical.log().len(), 0);
 }
 
 #[test]
 fn a_literal_is_sealed_and_survives_a_restart() {
-    let double = Double::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     let podman = Podman::of(&world);
     let literal = b"correct horse battery staple";

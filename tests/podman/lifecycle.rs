@@ -2,15 +2,15 @@
 
 use serde_json::json;
 
-use psi_harness::{Config, Double, Outcome, Psid, World, id, one_line, reference};
+use psi_harness::{Config, FakeInfisical, Outcome, Psid, World, id, one_line, reference};
 use psi_harness::{IMAGE, Podman};
 
-fn running() -> (Double, World, Psid, Podman) {
-    let double = Double::with(&json!({"/myapp": {"A": "value of A", "B": "value of B"}}));
-    let world = World::of(&double);
+fn running() -> (FakeInfisical, World, Psid, Podman) {
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "value of A", "B": "value of B"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     let podman = Podman::of(&world);
-    (double, world, psid, podman)
+    (infisical, world, psid, podman)
 }
 
 /// The names that podman knows.
@@ -32,7 +32,7 @@ fn driver_line(stderr: &str) -> String {
 
 #[test]
 fn a_secret_is_created_listed_inspected_shown_and_removed() {
-    let (_double, world, _psid, podman) = running();
+    let (_infisical, world, _psid, podman) = running();
     let made = podman.create("app.a", reference("/myapp", "A"));
     podman.create("app.b", "a literal\n");
     assert_eq!(names(&podman), ["app.a", "app.b"]);
@@ -75,7 +75,7 @@ fn a_secret_is_created_listed_inspected_shown_and_removed() {
 /// ≥ 5.1 deletes the id "", goes on when that fails, and drops somebody else's secret when it does not.
 #[test]
 fn replacing_gives_the_new_value_and_touches_no_other() {
-    let (_double, world, _psid, podman) = running();
+    let (_infisical, world, _psid, podman) = running();
     let other = podman.create("other", "other's value");
     if podman.knows(&["secret", "create"], "--replace") {
         let replace = |data: &str| {
@@ -115,7 +115,7 @@ fn replacing_gives_the_new_value_and_touches_no_other() {
 /// Podman keeps a secret whose driver fails to delete it, so one that psid lost must go.
 #[test]
 fn what_psid_lost_is_told_and_can_be_removed() {
-    let (_double, world, psid, podman) = running();
+    let (_infisical, world, psid, podman) = running();
     let lost = podman.create("lost", "gone");
     podman.create("kept", "here");
     psid.terminate();
@@ -132,7 +132,7 @@ fn what_psid_lost_is_told_and_can_be_removed() {
 /// A secret that was not deleted must not seem to be.
 #[test]
 fn a_removal_without_psid_fails_and_keeps_the_secret() {
-    let (_double, world, psid, podman) = running();
+    let (_infisical, world, psid, podman) = running();
     podman.create("app", "value");
     psid.terminate();
     let line = driver_line(&podman.fails(&["secret", "rm", "app"], b""));
@@ -149,9 +149,9 @@ fn a_removal_without_psid_fails_and_keeps_the_secret() {
 
 #[test]
 fn a_refused_store_leaves_nothing_behind() {
-    let double = Double::with(&json!({"/myapp": {"A": "value of A"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).without_backend());
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "value of A"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).without_backend());
     let _psid = world.start();
     let podman = Podman::of(&world);
     for (data, words) in [
@@ -177,7 +177,7 @@ fn a_refused_store_leaves_nothing_behind() {
 /// N4: the Python PSI's `cache invalidate NAME` matched nothing, for its keys were HMACs.
 #[test]
 fn n4_podman_s_names_are_understood() {
-    let (double, world, _psid, podman) = running();
+    let (infisical, world, _psid, podman) = running();
     let a = podman.create("app.a", reference("/myapp", "A"));
     podman.create("app.b", reference("/myapp", "B"));
     podman.create("app.pw", "literal\0");
@@ -193,14 +193,18 @@ fn n4_podman_s_names_are_understood() {
     let line = by_name(&["get", "app.c"]).fails(66);
     assert!(line.starts_with("psi-driver: get app.c: "), "{line}");
 
-    double.put("/myapp", "A", "new value of A");
-    double.clear_log();
+    infisical.put("/myapp", "A", "new value of A");
+    infisical.clear_log();
     assert_eq!(by_name(&["get", "app.a"]).text(), "value of A");
     assert!(by_name(&["cache", "invalidate", "app.a"]).text().starts_with("dropped"));
     assert_eq!(by_name(&["get", "app.b"]).text(), "value of B");
-    assert_eq!(double.reads(), 0, "only the one entry was dropped, and nothing was asked for yet");
+    assert_eq!(
+        infisical.reads(),
+        0,
+        "only the one entry was dropped, and nothing was asked for yet"
+    );
     assert_eq!(by_name(&["get", "app.a"]).text(), "new value of A");
-    assert_eq!(double.reads(), 1);
+    assert_eq!(infisical.reads(), 1);
     by_name(&["cache", "invalidate", "app.c"]).fails(66);
     let line = by_name(&["cache", "invalidate", "app.pw"]).fails(65);
     assert!(line.contains("podman secret rm"), "{line}");

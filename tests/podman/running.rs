@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
-use psi_harness::{Double, LIMIT, World, eventually, reference};
+use psi_harness::{FakeInfisical, LIMIT, World, eventually, reference};
 use psi_harness::{IMAGE, Podman};
 
 const VALUE: &str = "db.example";
@@ -34,27 +34,27 @@ fn check_health(podman: &Podman) {
     podman.ok(&["healthcheck", "run", "app"]);
 }
 
-fn world() -> (Double, World) {
-    let double = Double::with(&json!({"/myapp": {"DB_HOST": VALUE}}));
-    let world = World::of(&double);
-    (double, world)
+fn world() -> (FakeInfisical, World) {
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"DB_HOST": VALUE}}));
+    let world = World::of(&infisical);
+    (infisical, world)
 }
 
 #[test]
 fn exec_and_healthcheck_are_served_from_ram() {
-    let (mut double, world) = world();
+    let (mut infisical, world) = world();
     let psid = world.start();
     let podman = Podman::of(&world);
     start_sleeper(&podman);
-    double.clear_log();
+    infisical.clear_log();
     let hits = || psid.status()["hits"].as_u64().unwrap();
     let before = hits();
     exec(&podman);
     assert_eq!(hits(), before + 1, "podman resolves the secret again");
     check_health(&podman);
     assert_eq!(hits(), before + 2, "podman resolves the secret again");
-    assert_eq!(double.log().len(), 0);
-    double.kill();
+    assert_eq!(infisical.log().len(), 0);
+    infisical.kill();
     exec(&podman);
     check_health(&podman);
     // The check can fail: it is the variable that it looks at.
@@ -65,7 +65,7 @@ fn exec_and_healthcheck_are_served_from_ram() {
 /// to find the test's store is added, and the socket, which is not in its place.
 #[test]
 fn a_nearly_empty_environment_is_enough() {
-    let (_double, world) = world();
+    let (_infisical, world) = world();
     let _psid = world.start();
     let podman = Podman::of(&world);
     start_sleeper(&podman);
@@ -83,7 +83,7 @@ fn a_nearly_empty_environment_is_enough() {
 /// An upgrade restarts psid; systemd keeps the socket meanwhile, and so the test does.
 #[test]
 fn exec_waits_for_a_psid_that_restarts_behind_its_socket() {
-    let (_double, world) = world();
+    let (_infisical, world) = world();
     let listener = UnixListener::bind(world.socket()).unwrap();
     let mut psid = world.psid().activated_by(&listener).start();
     let podman = Podman::of(&world);
@@ -103,7 +103,7 @@ fn exec_waits_for_a_psid_that_restarts_behind_its_socket() {
 /// Without systemd's socket the driver waits too, for a second.
 #[test]
 fn exec_waits_for_a_psid_that_restarts_with_its_socket() {
-    let (_double, world) = world();
+    let (_infisical, world) = world();
     let psid = world.start();
     let podman = Podman::of(&world);
     start_sleeper(&podman);
@@ -119,7 +119,7 @@ fn exec_waits_for_a_psid_that_restarts_with_its_socket() {
 
 #[test]
 fn containers_start_in_parallel() {
-    let (double, world) = world();
+    let (infisical, world) = world();
     let _psid = world.start();
     let podman = Podman::of(&world);
     for number in 0..8 {
@@ -134,7 +134,7 @@ fn containers_start_in_parallel() {
             });
         }
     });
-    assert_eq!(double.reads(), 1, "one fetch serves all who want the same value");
+    assert_eq!(infisical.reads(), 1, "one fetch serves all who want the same value");
 }
 
 /// Waits until somebody has connected whom nobody has accepted.

@@ -189,7 +189,7 @@ fn a_secret_that_was_deleted_behind_podman_s_back_is_brought_back_by_restore() {
 #[test]
 fn a_provider_that_is_out_and_a_cache_that_would_not_survive_are_told() {
     let mut host = well(&json!({"A": "1"}));
-    host.double.kill();
+    host.infisical.kill();
     host.setup(&[]).run();
     is_warning(&host, "infisical is out");
     host.podman.create("other", reference("/elsewhere", "K"));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use psi_harness::{Config, Double, World, id};
+use psi_harness::{Config, FakeInfisical, World, id};
 
 /// Something that is no psid listens: it answers each connection with `bytes`, and keeps it open.
 fn impostor(world: &World, bytes: &'static [u8]) {
@@ -76,8 +76,8 @@ fn where_nothing_listens_each_of_podman_s_calls_ends_within_a_second() {
 /// A socket unit holds the path while psid is restarted, however long that takes.
 #[test]
 fn behind_a_held_socket_a_lookup_waits_longer_than_a_second() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let listener = UnixListener::bind(world.socket()).unwrap();
     let start = Instant::now();
     thread::scope(|scope| {
@@ -164,8 +164,8 @@ fn a_socket_s_path_that_is_a_file_is_no_daemon() {
 
 #[test]
 fn a_running_daemon_is_healthy_and_one_that_ended_is_not() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let psid = world.start();
     assert_eq!(world.driver(&["health"]).text(), "");
     psid.terminate();
@@ -174,9 +174,9 @@ fn a_running_daemon_is_healthy_and_one_that_ended_is_not() {
 
 #[test]
 fn the_status_of_a_daemon_that_is_down_comes_from_the_file_s_header() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = world.start();
     world.driver(&["cache", "refresh"]).ok();
     psid.await_generation_after(0);

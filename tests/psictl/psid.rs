@@ -4,13 +4,13 @@ use std::fs;
 
 use serde_json::json;
 
-use psi_harness::{Config, Double, World, id};
+use psi_harness::{Config, FakeInfisical, World, id};
 
 #[test]
 fn check_approves_a_good_config_and_warns_of_an_unwise_one() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
-    let mut config = Config::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
+    let mut config = Config::of(&infisical);
     let good = format!("{} is good\n", world.config().display());
     assert_eq!(check(&world), good);
     config.auth = config.auth.replace(
@@ -31,9 +31,9 @@ fn check(world: &World) -> String {
 
 #[test]
 fn a_fault_in_the_config_is_named_with_its_line() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
-    let text = Config::of(&double).to_string().replace("backend = ", "backend_ = ");
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
+    let text = Config::of(&infisical).to_string().replace("backend = ", "backend_ = ");
     fs::write(world.config(), text).unwrap();
     let told = format!("psid: {}:2: unknown field `backend_`", world.config().display());
     for args in [&["check"][..], &[]] {
@@ -52,8 +52,8 @@ fn a_missing_config_is_named() {
 
 #[test]
 fn a_config_that_is_no_text_is_one_line() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     fs::write(world.config(), b"\xff\xfe[cache]\n").unwrap();
     let line = world.psid().args(&["check"]).fails(65);
     assert!(line.contains("UTF-8"), "{line}");
@@ -65,8 +65,8 @@ fn a_config_that_is_no_text_is_one_line() {
 
 #[test]
 fn the_config_may_be_named_on_the_command_line() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let elsewhere = world.folder().join("elsewhere.toml");
     fs::rename(world.config(), &elsewhere).unwrap();
     let config = elsewhere.display().to_string();
@@ -76,8 +76,8 @@ fn the_config_may_be_named_on_the_command_line() {
 
 #[test]
 fn a_second_psid_on_the_same_socket_is_refused_and_harms_nobody() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let _first = world.start();
     world.driver(&["store"]).id(id(1)).stdin("literal").ok();
     let line = world.psid().fails(74);
@@ -87,8 +87,8 @@ fn a_second_psid_on_the_same_socket_is_refused_and_harms_nobody() {
 
 #[test]
 fn a_file_in_the_socket_s_place_is_left_alone() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     fs::write(world.socket(), "precious").unwrap();
     let line = world.psid().fails(74);
     assert!(line.contains("it exists and is no socket"), "{line}");
@@ -98,8 +98,8 @@ fn a_file_in_the_socket_s_place_is_left_alone() {
 /// systemd's variables say where things are, unless psi's own do.
 #[test]
 fn the_service_manager_s_folders_are_honoured() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let psid = world
         .psid()
         .without("PSI_STATE_DIR")
@@ -116,8 +116,8 @@ fn the_service_manager_s_folders_are_honoured() {
 /// One record a line, as JSON where that is asked for (the Python PSI's PR #34).
 #[test]
 fn a_json_log_has_one_object_a_line() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let psid = world.psid().args(&["--log-format", "json", "--log-level", "debug"]).start();
     world.driver(&["lookup"]).id(id(1)).fails(66);
     let log = psid.terminate();

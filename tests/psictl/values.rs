@@ -8,19 +8,19 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use psi_harness::workload;
-use psi_harness::{Config, Double, Driver, Psid, World, reference};
+use psi_harness::{Config, Driver, FakeInfisical, Psid, World, reference};
 
-fn world(secrets: &serde_json::Value, workloads: &str) -> (Double, World, Psid) {
-    let double = Double::with(secrets);
-    let world = World::of(&double);
-    let mut config = Config::of(&double);
+fn world(secrets: &serde_json::Value, workloads: &str) -> (FakeInfisical, World, Psid) {
+    let infisical = FakeInfisical::with(secrets);
+    let world = World::of(&infisical);
+    let mut config = Config::of(&infisical);
     config.rest = workloads.to_owned();
     world.configure(&config);
     let psid = world.start();
-    (double, world, psid)
+    (infisical, world, psid)
 }
 
-fn myapp(secrets: &serde_json::Value) -> (Double, World, Psid) {
+fn myapp(secrets: &serde_json::Value) -> (FakeInfisical, World, Psid) {
     world(&json!({"/myapp": secrets}), &workload("myapp", &[("/myapp", false)]))
 }
 
@@ -49,7 +49,8 @@ fn names(folder: &Path) -> Vec<String> {
 
 #[test]
 fn a_command_gets_the_secrets_and_nothing_else_changes() {
-    let (mut double, world, _psid) = myapp(&json!({"A": "1\n", "B": "ä 'x'", "no-variable": "3"}));
+    let (mut infisical, world, _psid) =
+        myapp(&json!({"A": "1\n", "B": "ä 'x'", "no-variable": "3"}));
     let script = "printf '%s|%s|%s|%s' \"$A\" \"$B\" \"$MINE\" \"$*\"; exit 7";
     let call = world.driver(&["exec", "--", "/bin/sh", "-c", script, "sh", "--dry-run", "x"]);
     let outcome = call.env("MINE", "kept").run();
@@ -58,7 +59,7 @@ fn a_command_gets_the_secrets_and_nothing_else_changes() {
     assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
     assert!(outcome.stderr.starts_with("psi-driver: exec: left out: the key 'no-variable'"));
     // From RAM, and in an outage.
-    double.kill();
+    infisical.kill();
     let call =
         world.driver(&["exec", "--workload", "myapp", "--", "/bin/sh", "-c", "printf %s \"$A\""]);
     assert_eq!(call.run().stdout, b"1\n");
@@ -67,7 +68,7 @@ fn a_command_gets_the_secrets_and_nothing_else_changes() {
 #[test]
 fn a_workload_is_named_where_there_are_several() {
     let both = workload("one", &[("/one", false)]) + &workload("two", &[("/two", false)]);
-    let (_double, world, _psid) =
+    let (_infisical, world, _psid) =
         world(&json!({"/one": {"A": "one", "B": "one"}, "/two": {"A": "two"}}), &both);
     let show = ["--", "/bin/sh", "-c", "printf %s,%s \"$A\" \"$B\""];
     let exec = |options: &[&str]| world.driver(&[&["exec"], options, &show[..]].concat());
@@ -95,7 +96,7 @@ fn a_command_that_cannot_run_has_the_status_of_shells() {
 /// Code as root, by whoever may write to the provider's directory.
 #[test]
 fn a_key_that_chooses_what_is_loaded_or_run_is_refused_by_name() {
-    let (double, world, _psid) = myapp(&json!({"A": "1"}));
+    let (infisical, world, _psid) = myapp(&json!({"A": "1"}));
     let marker = world.folder().join("ran");
     let path = std::env::var_os("PATH").unwrap();
     let run = |allow: &[&str]| {
@@ -115,15 +116,15 @@ fn a_key_that_chooses_what_is_loaded_or_run_is_refused_by_name() {
         "PYTHONSTARTUP",
         "LESSOPEN",
     ] {
-        double.put("/myapp", key, world.folder().to_str().unwrap());
+        infisical.put("/myapp", key, world.folder().to_str().unwrap());
         world.driver(&["cache", "refresh"]).ok();
         let line = run(&[]).fails(65);
         let expected = format!("{key} of the workload myapp chooses what a program loads or runs");
         assert!(line.contains(&expected) && line.contains(&format!("`--allow {key}`")), "{line}");
         assert!(!marker.exists(), "{key}");
-        double.remove("/myapp", key);
+        infisical.remove("/myapp", key);
     }
-    double.put("/myapp", "PATH", world.folder().to_str().unwrap());
+    infisical.put("/myapp", "PATH", world.folder().to_str().unwrap());
     world.driver(&["cache", "refresh"]).ok();
     // Allowed, it is the command's; the command itself is still found by the caller's.
     run(&["--allow", "PATH"]).ok();
@@ -132,7 +133,7 @@ fn a_key_that_chooses_what_is_loaded_or_run_is_refused_by_name() {
 
 #[test]
 fn a_value_over_128_kib_names_its_key() {
-    let (_double, world, _psid) = myapp(&json!({"A": "1", "HUGE": "x".repeat(131_072)}));
+    let (_infisical, world, _psid) = myapp(&json!({"A": "1", "HUGE": "x".repeat(131_072)}));
     let exec = world.driver(&["exec", "--", "/bin/true"]);
     let outcome = exec.run();
     assert_eq!(outcome.code, 65, "{}", outcome.stderr);
@@ -142,17 +143,17 @@ fn a_value_over_128_kib_names_its_key() {
 
 #[test]
 fn without_a_value_no_command_runs() {
-    let (double, world, _psid) = myapp(&json!({"A": "a\0b"}));
+    let (infisical, world, _psid) = myapp(&json!({"A": "a\0b"}));
     let marker = world.folder().join("ran");
     let touch = ["exec", "--", "touch", marker.to_str().unwrap()];
     let path = std::env::var_os("PATH").unwrap();
     let line = world.driver(&touch).env("PATH", &path).fails(65);
     assert!(line.contains("contains a NUL"), "{line}");
-    double.put("/myapp", "A", "fine");
+    infisical.put("/myapp", "A", "fine");
     world.driver(&["cache", "refresh"]).ok();
-    double.fault(&json!({"kind": "html-502"}));
-    let other = World::of(&double);
-    let mut config = Config::of(&double);
+    infisical.fault(&json!({"kind": "html-502"}));
+    let other = World::of(&infisical);
+    let mut config = Config::of(&infisical);
     config.rest = workload("myapp", &[("/myapp", false)]);
     other.configure(&config);
     let _other_psid = other.start();
@@ -168,7 +169,7 @@ fn without_a_value_no_command_runs() {
 #[test]
 fn a_key_that_psid_lacks_is_neither_left_out_nor_replaced_by_another_s() {
     let sources = workload("myapp", &[("/common", false), ("/myapp", false)]);
-    let (mut double, world, _psid) = world(
+    let (mut infisical, world, _psid) = world(
         &json!({"/common": {"B": "common"}, "/myapp": {"A": "mine", "B": "mine", "GOES": "1"}}),
         &sources,
     );
@@ -191,10 +192,10 @@ fn a_key_that_psid_lacks_is_neither_left_out_nor_replaced_by_another_s() {
     assert_eq!(names(&folder), ["A", "B", "GOES"]);
     assert_eq!(fs::read(folder.join("B")).unwrap(), b"mine");
     // In an outage, it is served when all of it is known, and no file goes.
-    double.remove("/myapp", "GOES");
+    infisical.remove("/myapp", "GOES");
     world.driver(&["cache", "refresh"]).ok();
-    double.keep_world();
-    double.kill();
+    infisical.keep_world();
+    infisical.kill();
     assert_eq!(stdout(&exec), "mine,mine");
     render.run();
     assert_eq!(names(&folder), ["A", "B", "GOES"]);
@@ -204,7 +205,7 @@ fn a_key_that_psid_lacks_is_neither_left_out_nor_replaced_by_another_s() {
         assert!(line.contains("psid lacks the key B of myproject:/myapp"), "{line}");
     }
     assert_eq!(fs::read(folder.join("B")).unwrap(), b"mine");
-    double.restart();
+    infisical.restart();
     assert_eq!(stdout(&exec), "mine,mine");
     render.ok();
     assert_eq!(names(&folder), ["A", "B"]);
@@ -212,7 +213,7 @@ fn a_key_that_psid_lacks_is_neither_left_out_nor_replaced_by_another_s() {
 
 #[test]
 fn files_are_rendered_whole_private_and_only_when_they_change() {
-    let (double, world, _psid) =
+    let (infisical, world, _psid) =
         myapp(&json!({"A": "1\n", "tls.pem": "a\0b", "GOES": "3", "a b": "4", "../x": "5"}));
     let ram = ram();
     let folder = ram.path().join("secrets");
@@ -233,8 +234,8 @@ fn files_are_rendered_whole_private_and_only_when_they_change() {
     let before = (file("A").ino(), file("tls.pem").ino());
     render(&[]);
     assert_eq!((file("A").ino(), file("tls.pem").ino()), before);
-    double.put("/myapp", "A", "2");
-    double.remove("/myapp", "GOES");
+    infisical.put("/myapp", "A", "2");
+    infisical.remove("/myapp", "GOES");
     world.driver(&["cache", "refresh"]).ok();
     let outcome = render(&["--mode", "0440", "--owner", "1234:5678"]);
     let told = String::from_utf8(outcome.stdout).unwrap();
@@ -251,7 +252,7 @@ fn files_are_rendered_whole_private_and_only_when_they_change() {
 
 #[test]
 fn what_is_no_file_of_render_s_is_replaced_and_a_folder_of_others_refused() {
-    let (_double, world, _psid) = myapp(&json!({"A": "1", "B": "2"}));
+    let (_infisical, world, _psid) = myapp(&json!({"A": "1", "B": "2"}));
     let ram = ram();
     let folder = ram.path().join("secrets");
     let render = world.driver(&["render", folder.to_str().unwrap()]);
@@ -281,7 +282,7 @@ fn what_is_no_file_of_render_s_is_replaced_and_a_folder_of_others_refused() {
 /// Its owner could put another directory in its place between the check and the write.
 #[test]
 fn render_refuses_a_directory_below_one_of_another_user_s() {
-    let (_double, world, _psid) = myapp(&json!({"A": "hunter2"}));
+    let (_infisical, world, _psid) = myapp(&json!({"A": "hunter2"}));
     let ram = ram();
     let (home, elsewhere) = (ram.path().join("home"), ram.path().join("elsewhere"));
     for folder in [&home, &elsewhere, &home.join("mine")] {
@@ -304,7 +305,7 @@ fn render_refuses_a_directory_below_one_of_another_user_s() {
 
 #[test]
 fn a_disk_is_refused_unless_it_is_forced() {
-    let (_double, world, _psid) = myapp(&json!({"A": "hunter2"}));
+    let (_infisical, world, _psid) = myapp(&json!({"A": "hunter2"}));
     let disk = tempfile::tempdir_in(psi_harness::target_folder()).unwrap();
     let folder = disk.path().join("secrets");
     let args = ["render", folder.to_str().unwrap()];

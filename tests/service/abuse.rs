@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use serde_json::json;
 
-use psi_harness::{Config, Double, Process, World, eventually, id, reference};
+use psi_harness::{Config, FakeInfisical, Process, World, eventually, id, reference};
 
 /// A program that opens as many connections as it can get, and keeps them.
 const HOLD: &str = r#"
@@ -24,8 +24,8 @@ const HOLD: &str = r#"
 
 #[test]
 fn nonsense_on_the_socket_harms_nobody() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let psid = world.start();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
     let nonsense = [
@@ -57,31 +57,31 @@ fn nonsense_on_the_socket_harms_nobody() {
 /// The Python PSI logged a traceback for each client that hung up (PR #25).
 #[test]
 fn a_driver_that_is_killed_in_mid_call_is_no_event() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    double.faults(
+    infisical.faults(
         &json!([{"match": {"method": "GET"}, "fault": {"kind": "delay", "ms": 800}, "times": 1}]),
     );
     let mut lookup = world.driver(&["lookup"]).id(id(1)).command();
     lookup.stdin(Stdio::null()).stdout(Stdio::null());
     let mut lookup = Process::start(lookup);
-    double.await_count("GET", "/api/v4/secrets", 1);
+    infisical.await_count("GET", "/api/v4/secrets", 1);
     lookup.signal(Signal::KILL);
     lookup.wait();
     // Its fetch lands all the same, and the next one has it for nothing.
     eventually("the fetch to land", || (psid.status()["entries"] == 1).then_some(()));
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    assert_eq!(double.reads(), 1);
+    assert_eq!(infisical.reads(), 1);
     let log = psid.terminate();
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
 }
 
 #[test]
 fn many_idle_clients_are_borne() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let psid = world.start();
     let idle: Vec<_> = (0..300).map(|_| UnixStream::connect(world.socket()).unwrap()).collect();
     world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
@@ -94,9 +94,9 @@ fn many_idle_clients_are_borne() {
 /// must not take the connections of those who may.
 #[test]
 fn a_stranger_that_holds_connections_locks_nobody_out() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).access("allow_uids = [0, 23456]"));
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).access("allow_uids = [0, 23456]"));
     let few = ["/bin/sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"];
     let _psid = world.psid().through(&few).start();
     world.driver(&["store"]).id(id(1)).stdin("a literal").ok();

@@ -5,19 +5,19 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use psi_harness::{Config, Double, Psid, World, copy_program, id, reference};
+use psi_harness::{Config, FakeInfisical, Psid, World, copy_program, id, reference};
 
 /// A uid and gid of nobody in particular.
 const STRANGER: u32 = 12_345;
 const FRIEND: u32 = 23_456;
 
-fn allowing(lines: &str) -> (Double, World, Psid) {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).access(lines));
+fn allowing(lines: &str) -> (FakeInfisical, World, Psid) {
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).access(lines));
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    (double, world, psid)
+    (infisical, world, psid)
 }
 
 fn socket_mode(world: &World) -> u32 {
@@ -26,7 +26,7 @@ fn socket_mode(world: &World) -> u32 {
 
 #[test]
 fn an_allowed_uid_may_call_and_another_may_not() {
-    let (_double, world, psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
+    let (_infisical, world, psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
     assert_eq!(socket_mode(&world), 0o666, "the kernel lets all connect, psid judges");
     let lookup = || world.driver(&["lookup"]).id(id(1));
     assert_eq!(lookup().user(&world, FRIEND, 1).text(), "1");
@@ -45,14 +45,14 @@ fn an_allowed_uid_may_call_and_another_may_not() {
 
 #[test]
 fn an_allowed_gid_may_call() {
-    let (_double, world, _psid) = allowing("allow_uids = []\nallow_gids = [4321]");
+    let (_infisical, world, _psid) = allowing("allow_uids = []\nallow_gids = [4321]");
     assert_eq!(world.driver(&["lookup"]).id(id(1)).user(&world, STRANGER, 4321).text(), "1");
     world.driver(&["lookup"]).id(id(1)).user(&world, STRANGER, 4322).fails(77);
 }
 
 #[test]
 fn every_call_is_judged() {
-    let (_double, world, _psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
+    let (_infisical, world, _psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
     let reference = reference("/myapp", "A");
     let import = [
         "import",
@@ -92,7 +92,7 @@ fn every_call_is_judged() {
 /// Who may use secrets has no business with the keys, nor with an outage on purpose.
 #[test]
 fn what_the_whole_host_depends_on_is_for_root_and_psid_s_own_user() {
-    let (_double, world, psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
+    let (_infisical, world, psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
     let calls: [&[&str]; 5] = [
         &["cache", "rekey"],
         &["cache", "recover"],
@@ -113,7 +113,7 @@ fn what_the_whole_host_depends_on_is_for_root_and_psid_s_own_user() {
 /// GHSA-6gp8-pp9v-gx45, of another daemon: it believed the identity that its caller claimed.
 #[test]
 fn no_variable_makes_a_caller_somebody_else() {
-    let (_double, world, _psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
+    let (_infisical, world, _psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
     let mut call = world.driver(&["lookup"]).id(id(1)).user(&world, STRANGER, STRANGER);
     for name in ["UID", "SUDO_UID", "_CONTAINERS_ROOTLESS_UID", "PKEXEC_UID"] {
         call = call.env(name, "0");
@@ -123,9 +123,9 @@ fn no_variable_makes_a_caller_somebody_else() {
 
 #[test]
 fn psid_s_own_user_always_may() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).access("allow_uids = []"));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).access("allow_uids = []"));
     let psid = world.start();
     assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     psid.terminate();
@@ -154,20 +154,20 @@ fn give(path: &std::path::Path, uid: u32) {
 
 #[test]
 fn a_reload_shuts_out_who_is_allowed_no_more() {
-    let (double, world, mut psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
+    let (infisical, world, mut psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
     let lookup = || world.driver(&["lookup"]).id(id(1)).user(&world, FRIEND, FRIEND);
     assert_eq!(lookup().text(), "1");
-    world.configure(&Config::of(&double).access("allow_uids = [0]"));
+    world.configure(&Config::of(&infisical).access("allow_uids = [0]"));
     psid.reload();
     lookup().fails(77);
 }
 
 #[test]
 fn a_reload_lets_in_who_is_allowed_now() {
-    let (double, world, mut psid) = allowing("allow_uids = [0]");
+    let (infisical, world, mut psid) = allowing("allow_uids = [0]");
     let lookup = || world.driver(&["lookup"]).id(id(1)).user(&world, FRIEND, FRIEND);
     lookup().fails(77);
-    world.configure(&Config::of(&double).access(&format!("allow_uids = [0, {FRIEND}]")));
+    world.configure(&Config::of(&infisical).access(&format!("allow_uids = [0, {FRIEND}]")));
     psid.reload();
     assert_eq!(lookup().text(), "1");
 }

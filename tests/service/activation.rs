@@ -6,18 +6,18 @@ use std::thread;
 
 use serde_json::json;
 
-use psi_harness::{Double, Psid, World, id, reference};
+use psi_harness::{FakeInfisical, Psid, World, id, reference};
 
-fn activated() -> (Double, World, UnixListener) {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+fn activated() -> (FakeInfisical, World, UnixListener) {
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let listener = UnixListener::bind(world.socket()).unwrap();
-    (double, world, listener)
+    (infisical, world, listener)
 }
 
 #[test]
 fn the_manager_s_socket_is_served_and_outlives_psid() {
-    let (_double, world, listener) = activated();
+    let (_infisical, world, listener) = activated();
     for _ in 0..2 {
         let psid = world.psid().activated_by(&listener).start();
         world.driver(&["health"]).ok();
@@ -29,7 +29,7 @@ fn the_manager_s_socket_is_served_and_outlives_psid() {
 /// Calls that came while nobody served wait in the socket's queue, and are answered.
 #[test]
 fn a_call_before_the_start_is_answered_after_it() {
-    let (_double, world, listener) = activated();
+    let (_infisical, world, listener) = activated();
     thread::scope(|scope| {
         let early = world.driver(&["list"]);
         let early = scope.spawn(move || early.text());
@@ -47,7 +47,7 @@ fn a_call_before_the_start_is_answered_after_it() {
 /// The Python PSI's remedy was a restart with a gap of 30 s (PR #35). Behind its socket, psid may be
 /// stopped or killed while 16 drivers look up, and none of them notices.
 fn restarts_that_nobody_notices(stop: fn(Psid)) {
-    let (_double, world, listener) = activated();
+    let (_infisical, world, listener) = activated();
     let mut psid = world.psid().activated_by(&listener).start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
@@ -102,8 +102,8 @@ fn psid_is_killed_behind_its_socket_and_no_lookup_fails() {
 
 #[test]
 fn a_descriptor_that_is_no_unix_socket_is_refused() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let line = world.psid().activated_by(&tcp).fails(74);
     assert!(line.contains("a descriptor that is no unix socket"), "{line}");

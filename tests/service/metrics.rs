@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use psi_harness::{Double, World, id, one_line, reference};
+use psi_harness::{FakeInfisical, World, id, one_line, reference};
 
 #[test]
 fn the_metrics_tell_what_the_status_tells() {
-    let mut double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     for (number, key) in [(1, "A"), (2, "B")] {
         world.driver(&["store"]).id(id(number)).stdin(reference("/myapp", key)).ok();
@@ -16,7 +16,7 @@ fn the_metrics_tell_what_the_status_tells() {
     world.driver(&["lookup"]).id(id(1)).ok();
     world.driver(&["lookup"]).id(id(2)).fails(66);
     world.driver(&["cache", "refresh"]).ok();
-    double.kill();
+    infisical.kill();
     world.driver(&["get", &reference("/other", "C")]).fails(75);
     let text = world.driver(&["metrics"]).text();
     for line in [
@@ -52,8 +52,8 @@ fn the_metrics_tell_what_the_status_tells() {
 /// Told once at each change; with the ids, for that is what an admin needs.
 #[test]
 fn the_self_test_is_in_the_log_once_per_change() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "B")).ok();
@@ -61,7 +61,7 @@ fn the_self_test_is_in_the_log_once_per_change() {
         world.driver(&["cache", "refresh"]).ok();
     }
     psid.await_log("self-test: with no provider in reach, of the 2 registered secrets 1 would not");
-    double.put("/myapp", "B", "2");
+    infisical.put("/myapp", "B", "2");
     world.driver(&["cache", "refresh"]).ok();
     psid.await_log("each of the 2 registered secrets would resolve, now and after a reboot");
     let log = psid.terminate();

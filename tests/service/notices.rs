@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use psi_harness::{Config, Double, World};
+use psi_harness::{Config, FakeInfisical, World};
 
 fn status_line(message: &[String]) -> &str {
     message.iter().find_map(|line| line.strip_prefix("STATUS=")).unwrap_or_default()
@@ -10,8 +10,8 @@ fn status_line(message: &[String]) -> &str {
 
 #[test]
 fn ready_comes_with_a_status_once_calls_are_answered() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let mut psid = world.psid().launch();
     let ready = psid.await_told("READY=1");
     // At this moment, not a moment later: `health` does not try twice.
@@ -21,8 +21,8 @@ fn ready_comes_with_a_status_once_calls_are_answered() {
 
 #[test]
 fn a_degraded_psid_is_ready_and_says_why() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     world.take_key();
     let mut psid = world.psid().launch();
     let ready = psid.await_told("READY=1");
@@ -32,8 +32,8 @@ fn a_degraded_psid_is_ready_and_says_why() {
 
 #[test]
 fn stopping_is_told() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let mut psid = world.start();
     psid.process.signal(rustix::process::Signal::TERM);
     let stopping = psid.await_told("STOPPING=1");
@@ -44,8 +44,8 @@ fn stopping_is_told() {
 /// `Type=notify-reload`: RELOADING=1 with the time at which it was said, then READY=1.
 #[test]
 fn a_reload_is_told_with_its_time() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let mut psid = world.start();
     let clock = || {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -62,16 +62,16 @@ fn a_reload_is_told_with_its_time() {
 
 #[test]
 fn the_watchdog_is_fed() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).timeout("120s"));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).timeout("120s"));
     let mut psid = world.psid().env("WATCHDOG_USEC", "200000").start();
     // A provider that hangs is no reason to starve it.
-    double.fault(&json!({"kind": "hang"}));
+    infisical.fault(&json!({"kind": "hang"}));
     let mut get = world.driver(&["get", &psi_harness::reference("/myapp", "A")]).command();
     get.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
     let _hanging = psi_harness::Process::start(get);
-    double.await_count("POST", "/api/v1/auth", 1);
+    infisical.await_count("POST", "/api/v1/auth", 1);
     for _ in 0..3 {
         psid.await_told("WATCHDOG=1");
     }
@@ -80,8 +80,8 @@ fn the_watchdog_is_fed() {
 /// A watchdog for another process is not ours.
 #[test]
 fn outside_of_a_service_nothing_is_needed() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let psid = world.psid().without("NOTIFY_SOCKET").launch();
     psi_harness::eventually("psid to answer", || {
         (world.driver(&["health"]).run().code == 0).then_some(())

@@ -4,13 +4,13 @@ use std::fs;
 
 use serde_json::json;
 
-use psi_harness::{Config, Double, World, id, reference, seed};
+use psi_harness::{Config, FakeInfisical, World, id, reference, seed};
 
 /// Until a handler is in place a SIGHUP ends a process, so it must be there before READY is told.
 #[test]
 fn a_reload_right_after_ready_ends_nothing() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     for _ in 0..24 {
         world.start().reload();
     }
@@ -18,8 +18,8 @@ fn a_reload_right_after_ready_ends_nothing() {
 
 #[test]
 fn a_changed_config_is_followed_without_a_restart() {
-    let old = Double::with(&json!({"/myapp": {"A": "old server"}}));
-    let new = Double::with(&json!({"/myapp": {"A": "x"}, "/other": {"B": "new server"}}));
+    let old = FakeInfisical::with(&json!({"/myapp": {"A": "old server"}}));
+    let new = FakeInfisical::with(&json!({"/myapp": {"A": "x"}, "/other": {"B": "new server"}}));
     let world = World::of(&old);
     let mut psid = world.start();
     assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "old server");
@@ -40,8 +40,8 @@ fn a_project_that_is_pointed_elsewhere_takes_its_secrets_along() {
     other["id"] = json!("6f2d1b0e-0000-4000-8000-0000000000bb");
     other["secrets"]["prod"] = json!({"/myapp": {"A": "of the other"}});
     world_seed["projects"].as_array_mut().unwrap().push(other);
-    let double = Double::launch(&world_seed, &[]);
-    let world = World::of(&double);
+    let infisical = FakeInfisical::launch(&world_seed, &[]);
+    let world = World::of(&infisical);
     let mut psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     for _ in 0..3 {
@@ -57,14 +57,14 @@ fn a_project_that_is_pointed_elsewhere_takes_its_secrets_along() {
             assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), value);
         }
     }
-    assert_eq!(double.reads(), 2, "what is cached of either project stays");
+    assert_eq!(infisical.reads(), 2, "what is cached of either project stays");
 }
 
 #[test]
 fn a_broken_config_is_named_with_its_line_and_the_old_one_stays() {
-    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&double);
-    let good = Config::of(&double).workload("app", "/myapp", false);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&infisical);
+    let good = Config::of(&infisical).workload("app", "/myapp", false);
     world.configure(&good);
     let mut psid = world.start();
     let cases = [
@@ -97,8 +97,8 @@ fn a_broken_config_is_named_with_its_line_and_the_old_one_stays() {
 /// An admin unseals or delivers the key after the start: a reload is enough.
 #[test]
 fn a_key_that_came_later_is_found_by_a_reload() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
     world.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "A")).ok();
@@ -118,19 +118,19 @@ fn a_key_that_came_later_is_found_by_a_reload() {
 /// What was fetched before the key came is worth as much as what the file holds, and newer.
 #[test]
 fn a_key_that_came_later_loses_nothing_that_was_fetched_meanwhile() {
-    let mut double = Double::with(&json!({"/myapp": {"A": "old", "B": "2"}}));
-    let world = World::of(&double);
+    let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "old", "B": "2"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     world.driver(&["get", &reference("/myapp", "A")]).ok();
     psid.terminate();
     world.take_key();
-    double.put("/myapp", "A", "new");
+    infisical.put("/myapp", "A", "new");
     let mut psid = world.start();
     assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "new");
     assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
     world.give_key(&[7; 32]);
     psid.reload();
-    double.kill();
+    infisical.kill();
     assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "new");
     assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
     psid.terminate();
@@ -141,8 +141,8 @@ fn a_key_that_came_later_loses_nothing_that_was_fetched_meanwhile() {
 
 #[test]
 fn lookups_go_on_while_the_config_is_read_again() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let mut psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     std::thread::scope(|scope| {
@@ -155,17 +155,17 @@ fn lookups_go_on_while_the_config_is_read_again() {
             assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
         }
     });
-    assert_eq!((double.reads(), double.logins()), (1, 1));
+    assert_eq!((infisical.reads(), infisical.logins()), (1, 1));
 }
 
 #[test]
 fn a_provider_that_leaves_the_config_is_named_and_its_secrets_stay_registered() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let mut psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["lookup"]).id(id(1)).ok();
-    let mut config = Config::of(&double);
+    let mut config = Config::of(&infisical);
     config.infisical.clear();
     world.configure(&config);
     psid.reload();
@@ -173,7 +173,7 @@ fn a_provider_that_leaves_the_config_is_named_and_its_secrets_stay_registered() 
     assert!(line.contains("the config has no [providers.infisical]"), "{line}");
     assert_eq!(world.driver(&["list"]).text(), format!("{}\n", id(1)));
     assert_eq!(psid.status()["would_fail"], json!([id(1)]));
-    world.configure(&Config::of(&double));
+    world.configure(&Config::of(&infisical));
     psid.reload();
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
 }

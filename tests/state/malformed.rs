@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use psi_harness::{Config, Double, Probe, World, bytes, hex, id, repository};
+use psi_harness::{Config, FakeInfisical, Probe, World, bytes, hex, id, repository};
 
 /// The id that the literals were sealed for.
 const ID: &str = "0f1e2d3c4b5a69788796a5b4c";
@@ -30,9 +30,9 @@ fn malformed(kind: &str) -> Vec<(String, PathBuf, Value)> {
 /// A world with the vectors' key, and a provider that is gone.
 fn world() -> World {
     let world = World::empty();
-    let mut double = Double::with(&serde_json::json!({}));
-    world.configure(&Config::of(&double));
-    double.kill();
+    let mut infisical = FakeInfisical::with(&serde_json::json!({}));
+    world.configure(&Config::of(&infisical));
+    infisical.kill();
     world.give_key(&fs::read(repository().join("tests/vectors/key")).unwrap());
     world
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use psi_harness::{Config, Double, World, eventually, repository};
+use psi_harness::{Config, FakeInfisical, World, eventually, repository};
 
 fn vector(name: &str) -> PathBuf {
     repository().join("tests/vectors").join(name)
@@ -23,9 +23,9 @@ fn text(value: &Value) -> &str {
 /// A psid's world with the vectors' key and config, and a provider that is gone.
 fn world_of_the_vectors(expected: &Value) -> World {
     let world = World::empty();
-    let mut double = Double::with(&serde_json::json!({}));
-    let config = Config::of(&double).to_string();
-    double.kill();
+    let mut infisical = FakeInfisical::with(&serde_json::json!({}));
+    let config = Config::of(&infisical).to_string();
+    infisical.kill();
     fs::write(world.config(), config.replace(psi_harness::PROJECT, text(&expected["project"])))
         .unwrap();
     world.give_key(&fs::read(vector("key")).unwrap());

@@ -10,16 +10,16 @@ export SEED=${SEED:-$RANDOM} CUTS=${CUTS:-20} KILLS=${KILLS:-50}
 
 double_on() {
     # Or the last run's is read, before this one's is begun.
-    rm -f "$VM_LAB/double.out"
-    "$top/target/debug/infisical-double" --seed files/world.json >"$VM_LAB/double.out" 2>"$VM_LAB/double.log" &
-    double=$!
-    within 10 test -s "$VM_LAB/double.out"
-    DOUBLE=$(jq -r .url "$VM_LAB/double.out") CONTROL=$(jq -r .control "$VM_LAB/double.out")
-    export DOUBLE CONTROL DOUBLE_SEEN_BY_GUEST=http://10.0.3.2:${DOUBLE##*:}
+    rm -f "$VM_LAB/fake.out"
+    "$top/target/debug/fake-infisical" --seed files/world.json >"$VM_LAB/fake.out" 2>"$VM_LAB/fake.log" &
+    fake=$!
+    within 10 test -s "$VM_LAB/fake.out"
+    FAKE=$(jq -r .url "$VM_LAB/fake.out") CONTROL=$(jq -r .control "$VM_LAB/fake.out")
+    export FAKE CONTROL FAKE_SEEN_BY_GUEST=http://10.0.3.2:${FAKE##*:}
 }
 cleanup() {
     vm cut
-    kill "$double" 2>/dev/null || true
+    kill "$fake" 2>/dev/null || true
 }
 
 ./build.sh

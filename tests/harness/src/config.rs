@@ -2,10 +2,10 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::double::{Double, PROJECT};
+use super::fake_infisical::{FakeInfisical, PROJECT};
 use super::token::Token;
 
-/// A config for one double. What a field does not say is added by [`Config::with`].
+/// A config for one fake. What a field does not say is added by [`Config::with`].
 #[derive(Clone)]
 pub struct Config {
     /// Lines of `[cache]`.
@@ -22,9 +22,9 @@ pub struct Config {
 
 impl Config {
     /// The tpm backend, one project `myproject`, and a refresh that does not come by itself.
-    pub fn of(double: &Double) -> Self {
-        let mut infisical = format!("api_url = \"{}\"\ntimeout = \"5s\"\n", double.url());
-        if let Some(ca) = double.ca() {
+    pub fn of(fake: &FakeInfisical) -> Self {
+        let mut infisical = format!("api_url = \"{}\"\ntimeout = \"5s\"\n", fake.url());
+        if let Some(ca) = fake.ca() {
             infisical += &format!("ca_cert = \"{}\"\n", ca.display());
         }
         Self {

@@ -9,12 +9,12 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::podman::Podman;
-use crate::{Double, Driver, Psid, World, program, run};
+use crate::{Driver, FakeInfisical, Psid, World, program, run};
 
 /// Everything that a setup works on.
 pub struct Host {
     /// The fake Infisical.
-    pub double: Double,
+    pub infisical: FakeInfisical,
     /// The files of psi.
     pub world: World,
     /// The running psid; none while it is stopped.
@@ -24,11 +24,11 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host whose config has these workloads besides the double.
+    /// A host whose config has these workloads besides the fake.
     pub fn of(secrets: &Value, workloads: &str) -> Self {
-        let double = Double::with(secrets);
-        let world = World::of(&double);
-        let mut host = Self { podman: Podman::of(&world), psid: None, world, double };
+        let infisical = FakeInfisical::with(secrets);
+        let world = World::of(&infisical);
+        let mut host = Self { podman: Podman::of(&world), psid: None, world, infisical };
         fs::create_dir(host.quadlets()).unwrap();
         host.configure(workloads);
         host.start_psid();
@@ -37,8 +37,8 @@ impl Host {
 
     /// A host around a world that is configured already; psid is not started.
     pub fn around(world: World) -> Self {
-        let double = Double::with(&json!({}));
-        let host = Self { podman: Podman::of(&world), psid: None, world, double };
+        let infisical = FakeInfisical::with(&json!({}));
+        let host = Self { podman: Podman::of(&world), psid: None, world, infisical };
         fs::create_dir(host.quadlets()).unwrap();
         host
     }
@@ -50,7 +50,7 @@ impl Host {
 
     /// Writes a config with these workloads.
     pub fn configure(&self, workloads: &str) {
-        let mut config = crate::Config::of(&self.double);
+        let mut config = crate::Config::of(&self.infisical);
         config.rest = workloads.to_owned();
         self.world.configure(&config);
     }

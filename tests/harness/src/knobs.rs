@@ -3,11 +3,11 @@
 //! A rule strikes the requests that its `match` admits: `secretPath` (that directory, not those below
 //! it), `key`, `route` (`list`, `get`, `login`, `renew`, `imports`, `batch`, `write`, …), `identity`
 //! (an id, for logins and for requests with its token), `method`, `pathPrefix`. Everything else is
-//! answered as usual. Several rules: [`Double::faults`] with the values of [`rule`].
+//! answered as usual. Several rules: [`FakeInfisical::faults`] with the values of [`rule`].
 
 use serde_json::{Value, json};
 
-use super::double::{CLIENT_SECRET, Double, IDENTITY, PROJECT};
+use super::fake_infisical::{CLIENT_SECRET, FakeInfisical, IDENTITY, PROJECT};
 
 /// Faults by name, for [`rule`] and the methods below.
 pub mod fault {
@@ -72,7 +72,7 @@ pub mod fault {
     }
 }
 
-/// One rule of [`Double::faults`]: the requests that `matching` admits meet `fault`.
+/// One rule of [`FakeInfisical::faults`]: the requests that `matching` admits meet `fault`.
 pub fn rule(matching: &Value, fault: &Value) -> Value {
     json!({"match": matching, "fault": fault})
 }
@@ -82,7 +82,7 @@ fn rule_times(times: u32, matching: &Value, fault: &Value) -> Value {
     json!({"match": matching, "fault": fault, "times": times})
 }
 
-impl Double {
+impl FakeInfisical {
     /// Each read of this directory meets the fault, by listing or by name; other directories are well.
     pub fn fault_directory(&self, path: &str, fault: &Value) {
         self.faults(&json!([rule(&json!({"secretPath": path}), fault)]));
@@ -159,7 +159,7 @@ pub fn identity(id: &str, client: &str, secret: &str) -> Value {
 
 /// [`super::seed`] with a second identity, id `other`, client id `other-client`, of the same secret.
 pub fn seed_with_two_identities(secrets: &Value) -> Value {
-    let mut world = super::double::seed(secrets);
+    let mut world = super::fake_infisical::seed(secrets);
     let identities = world["identities"].as_array_mut().unwrap();
     identities.push(identity("other", "other-client", CLIENT_SECRET));
     world

@@ -10,8 +10,8 @@
 )]
 
 mod config;
-mod double;
 mod driver;
+mod fake_infisical;
 mod host;
 mod ids;
 mod knobs;
@@ -29,8 +29,8 @@ mod wait;
 mod world;
 
 pub use config::Config;
-pub use double::{BROKEN_ANSWERS, CLIENT_SECRET, Double, IDENTITY, PROJECT, seed};
 pub use driver::{Driver, Outcome, one_line, run};
+pub use fake_infisical::{BROKEN_ANSWERS, CLIENT_SECRET, FakeInfisical, IDENTITY, PROJECT, seed};
 pub use host::{Host, generate, workload};
 pub use ids::{id, reference};
 pub use knobs::{fault, identity, rule, seed_with_two_identities};

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::{Config, Double, IDENTITY, World, seed};
+use crate::{Config, FakeInfisical, IDENTITY, World, seed};
 
-/// A login method: its name in the config, in the server's route, and in the double's world.
+/// A login method: its name in the config, in the server's route, and in the fake's world.
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
     /// In the config.
@@ -31,12 +31,12 @@ pub const CLOUDS: [Method; 3] = [AWS, GCP, AZURE];
 /// Every method.
 pub const METHODS: [Method; 4] = [AWS, GCP, AZURE, KUBERNETES];
 
-/// A double, and a world whose psid logs in by one method and has no client secret.
+/// A fake, and a world whose psid logs in by one method and has no client secret.
 pub struct Machine {
     /// How psid logs in.
     pub method: Method,
     /// The fake Infisical.
-    pub double: Double,
+    pub infisical: FakeInfisical,
     /// The files of psi.
     pub world: World,
 }
@@ -56,10 +56,10 @@ impl Machine {
 
     /// One in a world of the test's own making.
     pub fn launch(method: Method, infisical: &Value) -> Self {
-        let double = Double::launch(infisical, &[]);
+        let infisical = FakeInfisical::launch(infisical, &[]);
         let world = World::empty();
         world.give_key(&[7; 32]);
-        let machine = Self { method, double, world };
+        let machine = Self { method, infisical, world };
         machine.give_token(&json!({}));
         machine.world.configure(&machine.config());
         machine
@@ -67,11 +67,11 @@ impl Machine {
 
     /// Its config.
     pub fn config(&self) -> Config {
-        let mut config = Config::of(&self.double);
+        let mut config = Config::of(&self.infisical);
         config.auth = format!("method = \"{}\"\nidentity_id = \"{IDENTITY}\"\n", self.method.name);
         config.auth += &match self.method.name {
             "kubernetes" => format!("token_file = \"{}\"\n", self.token_file().display()),
-            _ => format!("metadata_url = \"{}\"\n", self.double.metadata()),
+            _ => format!("metadata_url = \"{}\"\n", self.infisical.metadata()),
         };
         config
     }
@@ -83,19 +83,19 @@ impl Machine {
 
     /// Puts a new one there, and returns it.
     pub fn give_token(&self, order: &Value) -> String {
-        let token = self.double.kubernetes_token(order);
+        let token = self.infisical.kubernetes_token(order);
         fs::write(self.token_file(), format!("{token}\n")).unwrap();
         token
     }
 
     /// Logins so far.
     pub fn logins(&self) -> u64 {
-        self.double.logins_by(self.method.route)
+        self.infisical.logins_by(self.method.route)
     }
 
     /// The bodies of the logins so far.
     pub fn login_bodies(&self) -> Vec<Value> {
-        let log = self.double.log();
+        let log = self.infisical.log();
         let logins = log.iter().filter(|request| request.text("path").ends_with("/login"));
         logins.map(|request| serde_json::from_str(request.text("body")).unwrap()).collect()
     }
@@ -105,12 +105,12 @@ impl Machine {
         let paths = ["/latest/", "/computeMetadata/", "/metadata/"];
         let methods = ["GET", "PUT"];
         let count =
-            |path| methods.map(|method| self.double.count(method, path)).iter().sum::<u64>();
+            |path| methods.map(|method| self.infisical.count(method, path)).iter().sum::<u64>();
         paths.into_iter().map(count).sum()
     }
 
     /// Every request of the metadata port meets this fault from now on.
     pub fn metadata_fault(&self, fault: &Value) {
-        self.double.faults(&json!([{"port": "metadata", "fault": fault}]));
+        self.infisical.faults(&json!([{"port": "metadata", "fault": fault}]));
     }
 }

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 const PROGRAMS: [(&str, &[&str]); 6] = [
     ("psid", &["daemon/src", "common/src", "proto/src"]),
     ("psi-driver", &["driver/src", "common/src", "proto/src"]),
-    ("infisical-double", &["tests/infisical-double/src"]),
+    ("fake-infisical", &["tests/fake-infisical/src"]),
     ("libfaulty_token.so", &["tests/faulty-token/src"]),
     ("psi-probe", &["tests/probes/src", "daemon/src", "common/src"]),
     ("psi-provider", &["tests/probes/src", "daemon/src", "common/src"]),

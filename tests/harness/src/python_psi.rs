@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::{Config, Double, Driver, World, repository};
+use crate::{Config, Driver, FakeInfisical, World, repository};
 
 /// Its one secret that the token sealed, and that no cache has.
 pub const SEALED: &str = "36f34945849c779b9bfe26588";
@@ -32,10 +32,10 @@ pub fn cached() -> BTreeMap<String, Vec<u8>> {
 
 /// A world with the fixture's key and a provider that is gone.
 pub fn world_in_an_outage() -> World {
-    let mut double = Double::with(&json!({}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).timeout("1s"));
-    double.kill();
+    let mut infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).timeout("1s"));
+    infisical.kill();
     world.give_key(&fs::read(python_psi("psi-cache-key")).unwrap());
     world
 }

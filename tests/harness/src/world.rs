@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::config::Config;
-use super::double::{CLIENT_SECRET, Double};
 use super::driver::Driver;
+use super::fake_infisical::{CLIENT_SECRET, FakeInfisical};
 use super::psid::{Psid, Start};
 
 /// The systemd credential in which psid finds its key.
@@ -36,10 +36,10 @@ impl World {
         Self { folder }
     }
 
-    /// A world with a key, the client secret, and a config for `double`.
-    pub fn of(double: &Double) -> Self {
+    /// A world with a key, the client secret, and a config for `fake`.
+    pub fn of(infisical: &FakeInfisical) -> Self {
         let world = Self::empty();
-        world.configure(&Config::of(double));
+        world.configure(&Config::of(infisical));
         world.give_key(&[7; 32]);
         world.give_client_secret(CLIENT_SECRET);
         world

@@ -9,7 +9,7 @@ use super::{
     adopt, assert_all_are_served, assert_mappings_are_as_they_were, assert_mappings_are_registered,
     cached, expected, leave_in, leave_mappings_in, numbers, python_psi, traces, world_in_an_outage,
 };
-use psi_harness::{Double, World, id, reference, repository};
+use psi_harness::{FakeInfisical, World, id, reference, repository};
 
 /// An old state folder beside the world's own.
 fn old(world: &World) -> PathBuf {
@@ -151,8 +151,8 @@ fn the_newer_value_wins() {
 
 #[test]
 fn it_is_refused_while_psid_runs() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let old = old(&world);
     leave_in(&old, "cache-tpm.enc");
     let psid = world.start();

@@ -11,7 +11,7 @@ use super::{
     assert_mappings_are_registered, cached, contents, expected, kept, leave_in, leave_mappings_in,
     numbers, python_psi, world_in_an_outage,
 };
-use psi_harness::{Config, Double, World, id, reference, repository};
+use psi_harness::{Config, FakeInfisical, World, id, reference, repository};
 
 /// `psid migrate` of the state folder itself.
 fn take_over(world: &World) -> Value {
@@ -78,8 +78,8 @@ fn the_state_folder_itself_is_taken_over_before_a_start() {
 /// Without a cache, the mappings are worth it: lookups are live.
 #[test]
 fn a_mapping_whose_secret_was_deleted_does_not_come_back_by_a_start() {
-    let double = Double::with(&json!({"/app": {"SHARED_1": "live"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/app": {"SHARED_1": "live"}}));
+    let world = World::of(&infisical);
     leave_mappings_in(&world.state());
     take_over(&world);
     let taken = "1ee330a75e00f545b7c84b3d7";
@@ -159,9 +159,9 @@ fn every_kind_of_entry_finds_its_place() {
 
 #[test]
 fn a_cache_that_is_off_leaves_the_old_one_alone() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).cache("enabled = false"));
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).cache("enabled = false"));
     leave_in(&world.state(), "cache-tpm.enc");
     let before = contents(&world.state());
     world.start().terminate();

@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::json;
 
 use super::{filled, one, world_on};
-use psi_harness::{Double, Probe, Token, World, bytes, hex, id, reference};
+use psi_harness::{FakeInfisical, Probe, Token, World, bytes, hex, id, reference};
 
 /// The attacker's own data key.
 const OWN: [u8; 32] = [7; 32];
@@ -18,8 +18,8 @@ struct Planted {
 }
 
 /// Made by psid itself, with the tpm backend and the attacker's key as its credential.
-fn plant(double: &Double) -> Planted {
-    let world = World::of(double);
+fn plant(infisical: &FakeInfisical) -> Planted {
+    let world = World::of(infisical);
     world.give_key(&OWN);
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
@@ -60,20 +60,20 @@ fn genuine_signature(world: &World) -> Vec<u8> {
     fs::read(world.cache()).unwrap()[24 + 258..24 + 514].to_vec()
 }
 
-/// A double whose value was another one when the attacker looked.
-fn double() -> (Double, Planted) {
-    let double = Double::with(&json!({"/myapp": {"A": "planted"}}));
-    let planted = plant(&double);
-    double.put("/myapp", "A", "1");
-    (double, planted)
+/// A fake whose value was another one when the attacker looked.
+fn infisical() -> (FakeInfisical, Planted) {
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "planted"}}));
+    let planted = plant(&infisical);
+    infisical.put("/myapp", "A", "1");
+    (infisical, planted)
 }
 
 #[test]
 fn n20_a_cache_that_was_forged_with_the_public_key_is_refused() {
-    let (mut double, planted) = double();
+    let (mut infisical, planted) = infisical();
     let token = Token::kryoptic();
-    let world = filled(&double, &token);
-    double.kill();
+    let world = filled(&infisical, &token);
+    infisical.kill();
     let mut probe = Probe::of_token(&token);
     let wrapped = wrapped(&mut probe);
     let signatures = [
@@ -108,10 +108,10 @@ fn n20_a_cache_that_was_forged_with_the_public_key_is_refused() {
 /// The attacker's files beside good ones: those are served, these are not.
 #[test]
 fn n20_a_forged_file_takes_no_good_one_with_it() {
-    let (mut double, planted) = double();
+    let (mut infisical, planted) = infisical();
     let token = Token::kryoptic();
-    let world = filled(&double, &token);
-    double.kill();
+    let world = filled(&infisical, &token);
+    infisical.kill();
     let genuine = fs::read(world.state().join("secrets").join(id(2))).unwrap();
     let mut probe = Probe::of_token(&token);
     let part = part(&wrapped(&mut probe), &genuine_signature(&world));
@@ -127,10 +127,10 @@ fn n20_a_forged_file_takes_no_good_one_with_it() {
 /// The same forgery with the token's signature is served: the signature is what stops it, nothing else.
 #[test]
 fn n20_the_forgery_lacks_nothing_but_the_signature() {
-    let (mut double, planted) = double();
+    let (mut infisical, planted) = infisical();
     let token = Token::kryoptic();
-    let world = filled(&double, &token);
-    double.kill();
+    let world = filled(&infisical, &token);
+    infisical.kill();
     let mut probe = Probe::of_token(&token);
     let kept = probe.ok(json!({ "do": "keep", "key": hex(&OWN) }));
     put(&world, &forge(&mut probe, &planted, &bytes(&kept["part"])));
@@ -142,9 +142,9 @@ fn n20_the_forgery_lacks_nothing_but_the_signature() {
 /// A token that answers to another key than the one that it shows: psid believes neither.
 #[test]
 fn a_cache_of_another_token_is_not_taken_for_forged_only() {
-    let (double, token) = (one(), Token::kryoptic());
-    let world = world_on(&double, &token);
-    let other = filled(&double, &Token::kryoptic());
+    let (infisical, token) = (one(), Token::kryoptic());
+    let world = world_on(&infisical, &token);
+    let other = filled(&infisical, &Token::kryoptic());
     fs::create_dir(world.state()).unwrap();
     fs::copy(other.cache(), world.cache()).unwrap();
     let psid = token.on(world.psid()).start();

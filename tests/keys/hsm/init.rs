@@ -8,8 +8,8 @@ use psi_harness::{Config, Token, World, id};
 
 #[test]
 fn a_key_is_wrapped_and_proved_and_an_empty_cache_written() {
-    let (double, token) = (one(), Token::kryoptic());
-    let world = world_on(&double, &token);
+    let (infisical, token) = (one(), Token::kryoptic());
+    let world = world_on(&infisical, &token);
     let told = init(&world, &token, &[]).text();
     assert!(
         told.contains("the token wrapped and signed a new key, and proved that it opens"),
@@ -31,8 +31,8 @@ fn a_key_is_wrapped_and_proved_and_an_empty_cache_written() {
 
 #[test]
 fn a_cache_in_use_is_not_replaced_but_by_force() {
-    let (double, token) = (one(), Token::kryoptic());
-    let world = filled(&double, &token);
+    let (infisical, token) = (one(), Token::kryoptic());
+    let world = filled(&infisical, &token);
     let cache = fs::read(world.cache()).unwrap();
     let line = init(&world, &token, &[]).run();
     assert_ne!(line.code, 0);
@@ -49,38 +49,38 @@ fn a_cache_in_use_is_not_replaced_but_by_force() {
 /// Each leaves the world as it was.
 #[test]
 fn without_a_token_that_does_it_nothing_is_made() {
-    let double = one();
+    let infisical = one();
     let check = |world: &World, token: &Token, told: &str| {
         let line = init(world, token, &[]).fails(65);
         assert!(line.starts_with("psi-driver: cache init: ") && line.contains(told), "{line}");
         assert!(!world.cache().exists() && !world.sealed_key().exists());
     };
     let token = Token::kryoptic();
-    let world = world_on(&double, &token);
+    let world = world_on(&infisical, &token);
     token.pull_out();
     check(&world, &token, "no token has the label 'psi'");
     token.put_back();
     token.give_pin("11111111");
     check(&world, &token, "the token refused the PIN in ");
     let softhsm = Token::softhsm();
-    let world = world_on(&double, &softhsm);
+    let world = world_on(&infisical, &softhsm);
     check(&world, &softhsm, "it does RSA-OAEP with SHA-1 only");
     let empty = Token::without_key();
-    let world = world_on(&double, &empty);
+    let world = world_on(&infisical, &empty);
     check(&world, &empty, "the token has no private key with the label 'podman-secrets'");
 }
 
 #[test]
 fn the_config_names_the_token_first() {
-    let (double, token) = (one(), Token::kryoptic());
-    let world = World::of(&double);
-    world.configure(&Config::of(&double));
+    let (infisical, token) = (one(), Token::kryoptic());
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical));
     let line = on(&token, world.driver(&["cache", "init", "--backend", "hsm"])).fails(65);
     assert!(
         line.contains("does not name a token; say in [providers.nitrokeyhsm] which one"),
         "{line}"
     );
-    world.configure(&Config::of(&double).hsm(&token));
+    world.configure(&Config::of(&infisical).hsm(&token));
     world.take_key();
     init(&world, &token, &[]).ok();
 }

@@ -17,8 +17,8 @@ fn literal(world: &World) -> Vec<u8> {
 
 #[test]
 fn every_file_carries_the_wrapping() {
-    let (double, token) = (one(), Token::kryoptic());
-    let world = filled(&double, &token);
+    let (infisical, token) = (one(), Token::kryoptic());
+    let world = filled(&infisical, &token);
     let cache = fs::read(world.cache()).unwrap();
     assert_eq!(part(&cache).len(), 2 + 256 + 256, "length, wrapping, signature");
     assert_eq!(part(&cache), part(&literal(&world)));
@@ -30,9 +30,9 @@ fn every_file_carries_the_wrapping() {
 
 #[test]
 fn a_rekey_replaces_the_wrapping_of_every_file() {
-    let (mut double, token) = (one(), Token::kryoptic());
-    let world = filled(&double, &token);
-    double.kill();
+    let (mut infisical, token) = (one(), Token::kryoptic());
+    let world = filled(&infisical, &token);
+    infisical.kill();
     let old = part(&literal(&world)).to_vec();
     let psid = token.on(world.psid()).start();
     world.driver(&["cache", "rekey"]).ok();
@@ -49,8 +49,8 @@ fn a_rekey_replaces_the_wrapping_of_every_file() {
 /// The token is lost, and another one takes its place.
 #[test]
 fn another_token_opens_nothing_until_the_recovery_key_does() {
-    let (mut double, token) = (one(), Token::kryoptic());
-    let world = world_on(&double, &token);
+    let (mut infisical, token) = (one(), Token::kryoptic());
+    let world = world_on(&infisical, &token);
     let told = init(&world, &token, &[]).text();
     let recovery = told.lines().map(str::trim).find(|line| line.len() == 71).unwrap().to_owned();
     let psid = token.on(world.psid()).start();
@@ -58,9 +58,9 @@ fn another_token_opens_nothing_until_the_recovery_key_does() {
     world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
     world.driver(&["lookup"]).id(id(1)).ok();
     psid.terminate();
-    double.kill();
+    infisical.kill();
     let other = Token::kryoptic();
-    world.configure(&Config::of(&double).hsm(&other));
+    world.configure(&Config::of(&infisical).hsm(&other));
     let psid = other.on(world.psid()).start();
     let degraded = psid.degraded();
     assert!(degraded.contains("is not signed by this token's key: "), "{degraded}");

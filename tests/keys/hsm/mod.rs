@@ -7,12 +7,12 @@ mod states;
 
 use serde_json::json;
 
-use psi_harness::{Config, Double, Driver, Token, World, id, reference};
+use psi_harness::{Config, Driver, FakeInfisical, Token, World, id, reference};
 
 /// A world whose only key is to come from `token`.
-fn world_on(double: &Double, token: &Token) -> World {
-    let world = World::of(double);
-    world.configure(&Config::of(double).hsm(token));
+fn world_on(infisical: &FakeInfisical, token: &Token) -> World {
+    let world = World::of(infisical);
+    world.configure(&Config::of(infisical).hsm(token));
     world.take_key();
     world
 }
@@ -27,13 +27,13 @@ fn init(world: &World, token: &Token, more: &[&str]) -> Driver {
     on(token, world.driver(&[&["cache", "init", "--backend", "hsm"], more].concat()))
 }
 
-fn one() -> Double {
-    Double::with(&json!({"/myapp": {"A": "1"}}))
+fn one() -> FakeInfisical {
+    FakeInfisical::with(&json!({"/myapp": {"A": "1"}}))
 }
 
 /// A world with a cached value, `id(1)`, and a literal, `id(2)`, sealed under a key of this token.
-fn filled(double: &Double, token: &Token) -> World {
-    let world = world_on(double, token);
+fn filled(infisical: &FakeInfisical, token: &Token) -> World {
+    let world = world_on(infisical, token);
     init(&world, token, &[]).ok();
     let psid = token.on(world.psid()).start();
     assert_eq!(psid.degraded(), "");

@@ -8,9 +8,9 @@ use psi_harness::{PIN, Token, eventually, id};
 
 #[test]
 fn after_a_reboot_in_an_outage_everything_is_served() {
-    let (mut double, token) = (one(), Token::kryoptic());
-    let world = filled(&double, &token);
-    double.kill();
+    let (mut infisical, token) = (one(), Token::kryoptic());
+    let world = filled(&infisical, &token);
+    infisical.kill();
     let before = (token.calls("C_Login"), token.calls("C_Decrypt"));
     let psid = token.on(world.psid()).start();
     assert_eq!(psid.degraded(), "");
@@ -26,8 +26,8 @@ fn after_a_reboot_in_an_outage_everything_is_served() {
 
 #[test]
 fn without_the_token_psid_serves_live_touches_nothing_and_finds_it_again() {
-    let (double, token) = (one(), Token::kryoptic());
-    let world = filled(&double, &token);
+    let (infisical, token) = (one(), Token::kryoptic());
+    let world = filled(&infisical, &token);
     let cache = fs::read(world.cache()).unwrap();
     token.pull_out();
     let mut psid = token.on(world.psid()).start();
@@ -50,8 +50,8 @@ fn without_the_token_psid_serves_live_touches_nothing_and_finds_it_again() {
 /// The key is in RAM, and a token that is pulled out later is nobody's loss.
 #[test]
 fn a_token_that_is_pulled_out_later_is_not_missed() {
-    let (double, token) = (one(), Token::kryoptic());
-    let world = filled(&double, &token);
+    let (infisical, token) = (one(), Token::kryoptic());
+    let world = filled(&infisical, &token);
     let psid = token.on(world.psid()).start();
     token.pull_out();
     world.driver(&["store"]).id(id(3)).stdin("another").ok();
@@ -61,8 +61,8 @@ fn a_token_that_is_pulled_out_later_is_not_missed() {
 
 #[test]
 fn a_wrong_pin_is_tried_once_by_psid_whatever_is_asked_of_it() {
-    let (double, token) = (one(), Token::kryoptic());
-    let world = filled(&double, &token);
+    let (infisical, token) = (one(), Token::kryoptic());
+    let world = filled(&infisical, &token);
     token.give_pin("11111111");
     let before = token.calls("C_Login");
     let mut psid = token.on(world.psid()).start();
@@ -83,8 +83,8 @@ fn a_wrong_pin_is_tried_once_by_psid_whatever_is_asked_of_it() {
 
 #[test]
 fn the_pin_may_be_a_credential() {
-    let (double, token) = (one(), Token::kryoptic());
-    let world = filled(&double, &token);
+    let (infisical, token) = (one(), Token::kryoptic());
+    let world = filled(&infisical, &token);
     fs::remove_file(token.pin_file()).unwrap();
     let config = fs::read_to_string(world.config()).unwrap();
     let file = format!("pin_file = \"{}\"", token.pin_file().display());
@@ -103,8 +103,8 @@ fn the_pin_may_be_a_credential() {
 /// Half a minute on real tokens: callers are answered meanwhile.
 #[test]
 fn a_slow_token_keeps_nobody_from_a_live_value() {
-    let (double, token) = (one(), Token::kryoptic());
-    let world = filled(&double, &token);
+    let (infisical, token) = (one(), Token::kryoptic());
+    let world = filled(&infisical, &token);
     token.spoil("hang-C_Initialize", "");
     let mut psid = token.on(world.psid()).launch();
     eventually("psid to serve", || (world.driver(&["health"]).run().code == 0).then_some(()));
@@ -117,8 +117,8 @@ fn a_slow_token_keeps_nobody_from_a_live_value() {
 
 #[test]
 fn psid_stops_though_the_token_hangs() {
-    let (double, token) = (one(), Token::kryoptic());
-    let world = filled(&double, &token);
+    let (infisical, token) = (one(), Token::kryoptic());
+    let world = filled(&infisical, &token);
     token.spoil("hang-C_Login", "");
     let logins = token.calls("C_Login");
     let psid = token.on(world.psid()).launch();
@@ -128,10 +128,10 @@ fn psid_stops_though_the_token_hangs() {
 
 #[test]
 fn a_killed_psid_leaves_nothing_in_the_next_one_s_way() {
-    let (mut double, token) = (one(), Token::kryoptic());
-    let world = filled(&double, &token);
+    let (mut infisical, token) = (one(), Token::kryoptic());
+    let world = filled(&infisical, &token);
     token.on(world.psid()).start().crash();
-    double.kill();
+    infisical.kill();
     let psid = token.on(world.psid()).start();
     assert_eq!(psid.degraded(), "");
     assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");

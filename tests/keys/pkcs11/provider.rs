@@ -1,9 +1,9 @@
-//! What every `SecretProvider` must do, on the real ones: Infisical over HTTP against its double, and the
+//! What every `SecretProvider` must do, on the real ones: Infisical over HTTP against its fake, and the
 //! token through its module.
 
 use serde_json::{Value, json};
 
-use psi_harness::{Config, Double, PROJECT, Probe, Token, World, bytes, hex};
+use psi_harness::{Config, FakeInfisical, PROJECT, Probe, Token, World, bytes, hex};
 
 /// A provider under test, and what its other side can be made to do.
 struct Subject {
@@ -21,7 +21,7 @@ struct Subject {
 }
 
 enum OtherSide {
-    Infisical(Box<Double>, #[expect(dead_code, reason = "it lives as long")] World),
+    Infisical(Box<FakeInfisical>, #[expect(dead_code, reason = "it lives as long")] World),
     Token(Token, #[expect(dead_code, reason = "it lives as long")] World),
 }
 
@@ -29,21 +29,21 @@ impl OtherSide {
     /// How often it was asked anything.
     fn questions(&self) -> usize {
         match self {
-            Self::Infisical(double, _) => double.log().len(),
+            Self::Infisical(fake, _) => fake.log().len(),
             Self::Token(token, _) => token.calls("C_Initialize") + token.calls("C_Decrypt"),
         }
     }
 
     fn take_away(&mut self) {
         match self {
-            Self::Infisical(double, _) => double.kill(),
+            Self::Infisical(fake, _) => fake.kill(),
             Self::Token(token, _) => token.pull_out(),
         }
     }
 
     fn bring_back(&mut self) {
         match self {
-            Self::Infisical(double, _) => double.restart(),
+            Self::Infisical(fake, _) => fake.restart(),
             Self::Token(token, _) => token.put_back(),
         }
     }
@@ -58,8 +58,8 @@ fn infisical() -> Subject {
     let names = ["A", "B", "C", "D", "E"];
     let folder: serde_json::Map<_, _> =
         names.iter().zip(values).map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-    let double = Double::with(&json!({"/app": folder}));
-    let world = World::of(&double);
+    let fake = FakeInfisical::with(&json!({"/app": folder}));
+    let world = World::of(&fake);
     let members = |key: &str| json!({"project": "myproject", "path": "/app", "key": key});
     Subject {
         name: "infisical",
@@ -81,7 +81,7 @@ fn infisical() -> Subject {
             json!({"project": "myproject", "key": "A", "blob": "x"}),
         ],
         realms: [realm(&["infisical", PROJECT, "prod"]), realm(&["infisical", "another", "prod"])],
-        other_side: OtherSide::Infisical(Box::new(double), world),
+        other_side: OtherSide::Infisical(Box::new(fake), world),
     }
 }
 

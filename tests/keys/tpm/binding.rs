@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use super::{init, psid_on, world_on};
-use psi_harness::{Config, Double, Probe, Tpm, World, hex, id, reference};
+use psi_harness::{Config, FakeInfisical, Probe, Tpm, World, hex, id, reference};
 
 /// Seals with the real systemd-creds; none where it has no such kind.
 fn sealed(tpm: &Tpm, with_key: &str, name: &str, secret: &[u8]) -> Option<Vec<u8>> {
@@ -52,8 +52,8 @@ fn every_kind_that_systemd_seals_here_is_known() {
 }
 
 /// A world with cached values under a key of this TPM.
-fn filled(double: &Double, tpm: &Tpm) -> World {
-    let world = world_on(double);
+fn filled(infisical: &FakeInfisical, tpm: &Tpm) -> World {
+    let world = world_on(infisical);
     init(&world, tpm, &[]).ok();
     let psid = psid_on(&world, tpm).start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
@@ -65,8 +65,8 @@ fn filled(double: &Double, tpm: &Tpm) -> World {
 #[test]
 fn a_key_that_is_sealed_to_less_is_refused_and_lookups_go_live() {
     let tpm = Tpm::start();
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = filled(&double, &tpm);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = filled(&infisical, &tpm);
     let good = fs::read(world.sealed_key()).unwrap();
     for (with_key, named) in [("host", "this host's own key"), ("auto-initrd", "nothing")] {
         let bytes = sealed(&tpm, with_key, "psi-cache-key", &[7; 32]).unwrap();
@@ -89,8 +89,8 @@ fn a_key_that_is_sealed_to_less_is_refused_and_lookups_go_live() {
 #[test]
 fn a_key_file_of_no_known_kind_is_refused() {
     let tpm = Tpm::start();
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = filled(&double, &tpm);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = filled(&infisical, &tpm);
     fs::write(world.sealed_key(), "bm8gY3JlZGVudGlhbCBvZiBzeXN0ZW1kJ3M=\n").unwrap();
     let psid = psid_on(&world, &tpm).start();
     let degraded = psid.degraded();
@@ -111,8 +111,8 @@ fn mode(path: &Path) -> u32 {
 fn init_writes_the_line_that_its_key_needs_and_no_other() {
     use std::os::unix::fs::PermissionsExt;
     let tpm = Tpm::start();
-    let double = Double::with(&json!({}));
-    let world = world_on(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = world_on(&infisical);
     let mine = config_of(&world).replace("[cache]\n", "# mine\n[cache] # also mine\n");
     fs::write(world.config(), &mine).unwrap();
     fs::set_permissions(world.config(), fs::Permissions::from_mode(0o640)).unwrap();
@@ -141,8 +141,8 @@ fn init_writes_the_line_that_its_key_needs_and_no_other() {
 #[test]
 fn a_rekey_and_a_reload_keep_to_the_demand() {
     let tpm = Tpm::start();
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = filled(&double, &tpm);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = filled(&infisical, &tpm);
     let key = fs::read(world.sealed_key()).unwrap();
     let mut psid = psid_on(&world, &tpm).start();
     tpm.flush();
@@ -154,13 +154,13 @@ fn a_rekey_and_a_reload_keep_to_the_demand() {
     assert_eq!(fs::read(world.sealed_key()).unwrap(), key);
     world.configure(&Config {
         cache: "backend = \"tpm\"\nseal_with = \"host\"\n".into(),
-        ..Config::of(&double)
+        ..Config::of(&infisical)
     });
     psid.reload();
     tpm.flush();
     world.driver(&["cache", "rekey", "--seal-with", "host"]).ok();
     assert_eq!(psid.degraded(), "");
-    world.configure(&Config { cache: "backend = \"tpm\"\n".into(), ..Config::of(&double) });
+    world.configure(&Config { cache: "backend = \"tpm\"\n".into(), ..Config::of(&infisical) });
     psid.reload();
     assert!(
         psid.degraded().contains("the key in use is sealed to this host's own key"),
@@ -176,20 +176,20 @@ fn a_rekey_and_a_reload_keep_to_the_demand() {
 #[test]
 fn init_takes_the_backend_from_the_config() {
     let tpm = Tpm::start();
-    let double = Double::with(&json!({}));
-    let world = world_on(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = world_on(&infisical);
     let bare = |world: &World| {
         tpm.flush();
         let path = std::env::var_os("PATH").unwrap_or_default();
         world.driver(&["cache", "init"]).env("SYSTEMD_TPM2_DEVICE", tpm.device()).env("PATH", path)
     };
-    world.configure(&Config { cache: String::new(), ..Config::of(&double) });
+    world.configure(&Config { cache: String::new(), ..Config::of(&infisical) });
     let line = bare(&world).fails(65);
     assert!(
         line.contains("which key backend? ") && line.contains(" names none; choose --backend tpm"),
         "{line}"
     );
-    world.configure(&Config { cache: "backend = \"tpm\"\n".into(), ..Config::of(&double) });
+    world.configure(&Config { cache: "backend = \"tpm\"\n".into(), ..Config::of(&infisical) });
     let told = bare(&world).text();
     assert!(told.contains("sealed a new key in"), "{told}");
 }

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use super::{init, psid_on, world_on};
-use psi_harness::{Double, Psid, Tpm, World, eventually, id, program};
+use psi_harness::{FakeInfisical, Psid, Tpm, World, eventually, id, program};
 
 const PSI: u32 = 1234;
 
@@ -71,8 +71,8 @@ fn sealed_by_host(name: &str) -> Vec<u8> {
 #[test]
 fn the_helper_opens_what_root_s_config_names_and_seals_the_cache_s_key_alone() {
     let tpm = Tpm::start();
-    let double = Double::with(&json!({}));
-    let world = world_on(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = world_on(&infisical);
     let open = |name: &str| ask(&world, &tpm, &format!("open {name}"), &sealed_by_host(name));
     assert_eq!(open("infisical-client-secret"), "+hunter2");
     assert_eq!(open("psi-cache-key"), "+hunter2");
@@ -95,8 +95,8 @@ fn the_helper_opens_what_root_s_config_names_and_seals_the_cache_s_key_alone() {
 #[test]
 fn the_helper_tells_the_state_of_the_tpm() {
     let mut tpm = Tpm::start();
-    let double = Double::with(&json!({}));
-    let world = world_on(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = world_on(&infisical);
     let answer = ask(&world, &tpm, "tpm", b"");
     assert!(answer.starts_with("+ready 0 "), "{answer}");
     // A key that was opened since the TPM was switched on.
@@ -121,8 +121,8 @@ fn the_helper_tells_the_state_of_the_tpm() {
 #[test]
 fn a_psid_that_is_not_root_tells_a_lockout_by_its_helper() {
     let mut tpm = Tpm::start();
-    let double = Double::with(&json!({}));
-    let world = world_on(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = world_on(&infisical);
     init(&world, &tpm, &[]).ok();
     hand_over(&world, &tpm);
     tpm.lock_out();
@@ -149,8 +149,8 @@ fn a_psid_that_is_not_root_tells_a_lockout_by_its_helper() {
 #[test]
 fn a_psid_that_is_not_root_opens_seals_and_recovers_by_its_helper() {
     let mut tpm = Tpm::start();
-    let mut double = Double::with(&json!({}));
-    let world = world_on(&double);
+    let mut infisical = FakeInfisical::with(&json!({}));
+    let world = world_on(&infisical);
     let told = init(&world, &tpm, &[]).text();
     let recovery = told.lines().map(str::trim).find(|line| line.len() == 71).unwrap();
     hand_over(&world, &tpm);
@@ -161,7 +161,7 @@ fn a_psid_that_is_not_root_opens_seals_and_recovers_by_its_helper() {
     tpm.flush();
     world.driver(&["cache", "rekey"]).ok();
     psid.terminate();
-    double.kill();
+    infisical.kill();
     tpm.power_cycle();
     tpm.extend(7);
     let psid = start(&world, &tpm);

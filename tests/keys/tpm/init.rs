@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::{init, psid_on, world_on};
-use psi_harness::{Double, Tpm, World, id};
+use psi_harness::{FakeInfisical, Tpm, World, id};
 
 /// What lies in the folders of config and state.
 fn files(world: &World) -> Vec<PathBuf> {
@@ -19,8 +19,8 @@ fn files(world: &World) -> Vec<PathBuf> {
 }
 
 /// A world with a key, and a literal that is sealed under it.
-fn in_use(double: &Double, tpm: &Tpm) -> World {
-    let world = world_on(double);
+fn in_use(infisical: &FakeInfisical, tpm: &Tpm) -> World {
+    let world = world_on(infisical);
     init(&world, tpm, &[]).ok();
     let psid = psid_on(&world, tpm).start();
     world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
@@ -31,8 +31,8 @@ fn in_use(double: &Double, tpm: &Tpm) -> World {
 #[test]
 fn a_key_is_sealed_and_proved_and_an_empty_cache_written() {
     let tpm = Tpm::start();
-    let double = Double::with(&json!({}));
-    let world = world_on(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = world_on(&infisical);
     let (sealed, cache) = (world.sealed_key(), world.cache());
     let told = init(&world, &tpm, &[]).text();
     assert!(told.contains(&format!("sealed a new key in {}", sealed.display())), "{told}");
@@ -55,8 +55,8 @@ fn a_key_is_sealed_and_proved_and_an_empty_cache_written() {
 #[test]
 fn a_key_in_use_is_not_replaced() {
     let tpm = Tpm::start();
-    let double = Double::with(&json!({}));
-    let world = in_use(&double, &tpm);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = in_use(&infisical, &tpm);
     let before = files(&world);
     let key = fs::read(world.sealed_key()).unwrap();
     let line = init(&world, &tpm, &[]).run();
@@ -70,8 +70,8 @@ fn a_key_in_use_is_not_replaced() {
 #[test]
 fn force_is_refused_while_psid_runs() {
     let tpm = Tpm::start();
-    let double = Double::with(&json!({}));
-    let world = in_use(&double, &tpm);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = in_use(&infisical, &tpm);
     let before = files(&world);
     let _psid = psid_on(&world, &tpm).start();
     let line = init(&world, &tpm, &["--force"]).run();
@@ -84,8 +84,8 @@ fn force_is_refused_while_psid_runs() {
 #[test]
 fn force_sets_the_old_key_and_the_old_cache_aside() {
     let tpm = Tpm::start();
-    let double = Double::with(&json!({}));
-    let world = in_use(&double, &tpm);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = in_use(&infisical, &tpm);
     let old = [world.sealed_key(), world.cache()].map(|path| fs::read(path).unwrap());
     let told = init(&world, &tpm, &["--force"]).text();
     assert_eq!(told.matches("set the present ").count(), 3, "{told}");
@@ -103,8 +103,8 @@ fn force_sets_the_old_key_and_the_old_cache_aside() {
 #[test]
 fn without_a_tpm_it_fails_clearly_and_leaves_nothing() {
     let mut tpm = Tpm::start();
-    let double = Double::with(&json!({}));
-    let world = world_on(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = world_on(&infisical);
     let call = init(&world, &tpm, &[]);
     tpm.power_off();
     let outcome = call.run();
@@ -124,8 +124,8 @@ fn without_a_tpm_it_fails_clearly_and_leaves_nothing() {
 #[test]
 fn a_forced_init_that_fails_leaves_the_old_key_in_place() {
     let mut tpm = Tpm::start();
-    let double = Double::with(&json!({}));
-    let world = in_use(&double, &tpm);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = in_use(&infisical, &tpm);
     let before = files(&world);
     let call = init(&world, &tpm, &["--force"]);
     tpm.power_off();
@@ -142,8 +142,8 @@ fn a_forced_init_that_fails_leaves_the_old_key_in_place() {
 #[test]
 fn a_cache_without_its_key_is_replaced_by_force_only() {
     let tpm = Tpm::start();
-    let double = Double::with(&json!({}));
-    let world = in_use(&double, &tpm);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = in_use(&infisical, &tpm);
     fs::remove_file(world.sealed_key()).unwrap();
     let cache = fs::read(world.cache()).unwrap();
     let before = files(&world);

@@ -5,11 +5,11 @@ use std::fs;
 use serde_json::json;
 
 use super::{init, psid_on, world_on};
-use psi_harness::{Double, Psid, Tpm, World, id, reference};
+use psi_harness::{FakeInfisical, Psid, Tpm, World, id, reference};
 
 /// A world with a cached value and a literal, and its recovery key.
-fn filled(double: &Double, tpm: &Tpm) -> (World, String) {
-    let world = world_on(double);
+fn filled(infisical: &FakeInfisical, tpm: &Tpm) -> (World, String) {
+    let world = world_on(infisical);
     let told = init(&world, tpm, &[]).text();
     let recovery = told.lines().map(str::trim).find(|line| line.len() == 71).unwrap().to_owned();
     let psid = psid_on(&world, tpm).start();
@@ -22,8 +22,8 @@ fn filled(double: &Double, tpm: &Tpm) -> (World, String) {
     (world, recovery)
 }
 
-fn one() -> Double {
-    Double::with(&json!({"/myapp": {"A": "1"}}))
+fn one() -> FakeInfisical {
+    FakeInfisical::with(&json!({"/myapp": {"A": "1"}}))
 }
 
 /// The provider is out, and everything is there.
@@ -41,9 +41,9 @@ fn key_id(file: &[u8]) -> Vec<u8> {
 #[test]
 fn a_rekey_replaces_the_key_of_every_file_and_loses_nothing() {
     let mut tpm = Tpm::start();
-    let mut double = one();
-    let (world, recovery) = filled(&double, &tpm);
-    double.kill();
+    let mut infisical = one();
+    let (world, recovery) = filled(&infisical, &tpm);
+    infisical.kill();
     let sealed = [
         world.cache(),
         world.state().join("secrets").join(id(2)),
@@ -80,9 +80,9 @@ fn a_rekey_replaces_the_key_of_every_file_and_loses_nothing() {
 #[test]
 fn the_recovery_key_brings_cache_and_literals_back() {
     let mut tpm = Tpm::start();
-    let mut double = one();
-    let (world, recovery) = filled(&double, &tpm);
-    double.kill();
+    let mut infisical = one();
+    let (world, recovery) = filled(&infisical, &tpm);
+    infisical.kill();
     tpm.power_cycle();
     tpm.extend(7);
     let psid = psid_on(&world, &tpm).start();
@@ -112,8 +112,8 @@ fn the_recovery_key_brings_cache_and_literals_back() {
 #[test]
 fn a_recovery_amid_a_rekey_forgets_no_key_before_its_time() {
     let mut tpm = Tpm::start();
-    let double = one();
-    let (world, recovery) = filled(&double, &tpm);
+    let infisical = one();
+    let (world, recovery) = filled(&infisical, &tpm);
     let literal = world.state().join("secrets").join(id(2));
     let under_the_former = fs::read(&literal).unwrap();
     let in_the_way = world.state().join("secrets").join(id(9));
@@ -146,8 +146,8 @@ fn a_recovery_amid_a_rekey_forgets_no_key_before_its_time() {
 #[test]
 fn a_new_recovery_key_takes_the_place_of_a_lost_or_damaged_one() {
     let mut tpm = Tpm::start();
-    let double = one();
-    let (world, first) = filled(&double, &tpm);
+    let infisical = one();
+    let (world, first) = filled(&infisical, &tpm);
     let file = world.state().join("recovery.enc");
     let mut bytes = fs::read(&file).unwrap();
     bytes[60] ^= 1;

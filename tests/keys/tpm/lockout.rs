@@ -6,12 +6,12 @@ use std::process::Command;
 use serde_json::json;
 
 use super::{init, psid_on, world_on};
-use psi_harness::{Config, Double, PIN, Token, Tpm, World, eventually, id};
+use psi_harness::{Config, FakeInfisical, PIN, Token, Tpm, World, eventually, id};
 
 /// A world with a literal that is sealed under a key of this TPM.
 fn filled(tpm: &Tpm) -> World {
-    let double = Double::with(&json!({}));
-    let world = world_on(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = world_on(&infisical);
     init(&world, tpm, &[]).ok();
     let psid = psid_on(&world, tpm).start();
     world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
@@ -134,9 +134,9 @@ fn a_pin_that_a_locked_tpm_keeps_is_not_asked_for_again() {
     let mut tpm = Tpm::start();
     let token = Token::kryoptic();
     let world = filled(&tpm);
-    let double = Double::with(&json!({}));
+    let infisical = FakeInfisical::with(&json!({}));
     let file = format!("pin_file = \"{}\"", token.pin_file().display());
-    let config = Config::of(&double).hsm(&token);
+    let config = Config::of(&infisical).hsm(&token);
     let rest = config.rest.replace(&file, "pin_credential = \"pin\"");
     world.configure(&Config { rest, ..config });
     let sealed = world.config().with_file_name("pin.cred");

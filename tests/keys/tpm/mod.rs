@@ -7,11 +7,11 @@ mod keys;
 mod lockout;
 mod unseal;
 
-use psi_harness::{Double, Driver, Start, Tpm, World};
+use psi_harness::{Driver, FakeInfisical, Start, Tpm, World};
 
 /// A world whose only key is to come from `tpm`.
-fn world_on(double: &Double) -> World {
-    let world = World::of(double);
+fn world_on(infisical: &FakeInfisical) -> World {
+    let world = World::of(infisical);
     world.take_key();
     world
 }

@@ -8,11 +8,11 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use super::{init, psid_on, world_on};
-use psi_harness::{CLIENT_SECRET, Double, Tpm, World, id, reference};
+use psi_harness::{CLIENT_SECRET, FakeInfisical, Tpm, World, id, reference};
 
 /// A world whose cache and literal are sealed under a key of this TPM.
-fn filled(double: &Double, tpm: &Tpm, more: &[&str]) -> World {
-    let world = world_on(double);
+fn filled(infisical: &FakeInfisical, tpm: &Tpm, more: &[&str]) -> World {
+    let world = world_on(infisical);
     init(&world, tpm, more).ok();
     let psid = psid_on(&world, tpm).start();
     assert_eq!(psid.degraded(), "");
@@ -23,16 +23,16 @@ fn filled(double: &Double, tpm: &Tpm, more: &[&str]) -> World {
     world
 }
 
-fn one() -> Double {
-    Double::with(&json!({"/myapp": {"A": "1"}}))
+fn one() -> FakeInfisical {
+    FakeInfisical::with(&json!({"/myapp": {"A": "1"}}))
 }
 
 #[test]
 fn after_a_reboot_in_an_outage_everything_is_served() {
     let mut tpm = Tpm::start();
-    let mut double = one();
-    let world = filled(&double, &tpm, &[]);
-    double.kill();
+    let mut infisical = one();
+    let world = filled(&infisical, &tpm, &[]);
+    infisical.kill();
     tpm.power_cycle();
     let psid = psid_on(&world, &tpm).start();
     assert_eq!(psid.degraded(), "");
@@ -46,8 +46,8 @@ fn after_a_reboot_in_an_outage_everything_is_served() {
 #[test]
 fn after_a_change_of_pcr_7_psid_serves_live_says_why_and_touches_nothing() {
     let mut tpm = Tpm::start();
-    let double = one();
-    let world = filled(&double, &tpm, &[]);
+    let infisical = one();
+    let world = filled(&infisical, &tpm, &[]);
     let cache = fs::read(world.cache()).unwrap();
     let key = fs::read(world.sealed_key()).unwrap();
     tpm.power_cycle();
@@ -76,9 +76,9 @@ fn after_a_change_of_pcr_7_psid_serves_live_says_why_and_touches_nothing() {
 #[test]
 fn a_key_without_pcrs_survives_their_change_or_fails_its_proof() {
     let mut tpm = Tpm::start();
-    let mut double = one();
+    let mut infisical = one();
     if !systemd_opens_without_pcrs(&tpm) {
-        let world = world_on(&double);
+        let world = world_on(&infisical);
         let outcome = init(&world, &tpm, &["--tpm2-pcrs", ""]).run();
         assert_ne!(outcome.code, 0);
         assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
@@ -86,8 +86,8 @@ fn a_key_without_pcrs_survives_their_change_or_fails_its_proof() {
         assert!(!world.sealed_key().exists() && !world.cache().exists());
         return;
     }
-    let world = filled(&double, &tpm, &["--tpm2-pcrs", ""]);
-    double.kill();
+    let world = filled(&infisical, &tpm, &["--tpm2-pcrs", ""]);
+    infisical.kill();
     tpm.power_cycle();
     for pcr in [0, 7, 11] {
         tpm.extend(pcr);
@@ -123,8 +123,8 @@ fn seal(tpm: &Tpm, name: &str, pcrs: &str, value: &str, sealed: &Path) {
 #[test]
 fn a_key_of_other_pcrs_is_bound_to_those() {
     let mut tpm = Tpm::start();
-    let double = one();
-    let world = filled(&double, &tpm, &["--tpm2-pcrs", "11"]);
+    let infisical = one();
+    let world = filled(&infisical, &tpm, &["--tpm2-pcrs", "11"]);
     tpm.power_cycle();
     tpm.extend(7);
     let psid = psid_on(&world, &tpm).start();
@@ -139,8 +139,8 @@ fn a_key_of_other_pcrs_is_bound_to_those() {
 #[test]
 fn another_machine_s_tpm_opens_nothing() {
     let (tpm, other) = (Tpm::start(), Tpm::start());
-    let double = one();
-    let world = filled(&double, &tpm, &[]);
+    let infisical = one();
+    let world = filled(&infisical, &tpm, &[]);
     let psid = psid_on(&world, &other).start();
     assert!(psid.degraded().contains("does not open"), "{}", psid.degraded());
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "live");
@@ -149,8 +149,8 @@ fn another_machine_s_tpm_opens_nothing() {
 #[test]
 fn a_tpm_that_is_gone_is_told_and_a_reload_finds_it_again() {
     let mut tpm = Tpm::start();
-    let double = one();
-    let world = filled(&double, &tpm, &[]);
+    let infisical = one();
+    let world = filled(&infisical, &tpm, &[]);
     let start = psid_on(&world, &tpm);
     tpm.power_off();
     let mut psid = start.start();
@@ -166,8 +166,8 @@ fn a_tpm_that_is_gone_is_told_and_a_reload_finds_it_again() {
 #[test]
 fn a_sealed_client_secret_is_opened() {
     let tpm = Tpm::start();
-    let double = one();
-    let world = world_on(&double);
+    let infisical = one();
+    let world = world_on(&infisical);
     init(&world, &tpm, &[]).ok();
     world.take_client_secret();
     let sealed = world.folder().join("etc/infisical-client-secret.cred");

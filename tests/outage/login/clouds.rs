@@ -36,7 +36,7 @@ fn an_expired_token_is_replaced_by_another_login() {
                 let _psid = world.start();
                 world.driver(&["get", &reference("/myapp", "A")]).ok();
                 let asked = machine.metadata_requests();
-                machine.double.advance(2_592_000 + 1);
+                machine.infisical.advance(2_592_000 + 1);
                 assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
                 assert_eq!(machine.logins(), 2, "{method:?}");
                 assert_eq!(machine.metadata_requests(), 2 * asked, "{method:?}");
@@ -82,7 +82,7 @@ fn the_region_is_the_config_s_or_the_instance_s() {
         let expected =
             ["iamHttpRequestMethod", "iamRequestBody", "iamRequestHeaders", "identityId"];
         assert_eq!(members, expected);
-        let asked_for_region = machine.double.count("GET", "/latest/meta-data/placement/region");
+        let asked_for_region = machine.infisical.count("GET", "/latest/meta-data/placement/region");
         assert_eq!(asked_for_region, asked, "{region}");
     }
 }
@@ -93,7 +93,7 @@ fn ec2_is_asked_in_a_short_session() {
     let machine = Machine::of(AWS, &json!({"/myapp": {"A": "1"}}));
     let _psid = machine.world.start();
     machine.world.driver(&["get", &reference("/myapp", "A")]).ok();
-    let log = machine.double.log();
+    let log = machine.infisical.log();
     let open = log.iter().find(|request| request.text("method") == "PUT").unwrap();
     assert_eq!(open.header("x-aws-ec2-metadata-token-ttl-seconds"), "60");
     let asked: Vec<_> = log
@@ -110,7 +110,7 @@ fn azure_takes_one_of_several_identities() {
     let machine = Machine::of(AZURE, &json!({"/myapp": {"A": "1"}}));
     let identity = |id: &str| json!({"clientId": id, "objectId": id});
     let both = [identity("first"), identity("second")];
-    machine.double.cloud(&json!({"azure": {"identities": both}}));
+    machine.infisical.cloud(&json!({"azure": {"identities": both}}));
     let mut psid = machine.world.start();
     let lookup = machine.world.driver(&["get", &reference("/myapp", "A")]);
     let line = lookup.fails(75);

@@ -57,7 +57,7 @@ fn whatever_answers_in_its_place_what_is_cached_is_served() {
     ]);
 }
 
-/// Each with a double and a psid of its own, at once: most of it is waiting.
+/// Each with a fake and a psid of its own, at once: most of it is waiting.
 fn endure_all(faults: &[(Method, Value, &str)]) {
     thread::scope(|scope| {
         for (method, fault, words) in faults {
@@ -96,7 +96,7 @@ fn endure(method: Method, fault: &Value, words: &str) {
     assert!(degraded.contains(words), "{fault}: {degraded}");
     // Infisical was not asked: nothing is known against it.
     assert_eq!(psid.status()["providers"][0]["up"], true);
-    machine.double.heal();
+    machine.infisical.heal();
     eventually("psid to log in", || {
         let outcome = unknown.run();
         (outcome.code == 0 && outcome.stdout == b"2").then_some(())

@@ -44,7 +44,7 @@ fn what_a_machine_lacks_is_named() {
         ),
     ] {
         let machine = Machine::of(method, &secrets());
-        machine.double.cloud(&lack);
+        machine.infisical.cloud(&lack);
         let psid = machine.world.start();
         let line = machine.world.driver(&["get", &reference("/myapp", "A")]).fails(75);
         assert!(line.contains(words), "{line}");
@@ -128,8 +128,8 @@ fn a_500_at_such_a_login_is_no_outage_of_infisical() {
         (GCP, "gcp", expired, "see to the identity's GCP settings"),
     ] {
         let machine = with_a_second_identity(method, settings);
-        machine.double.settings(&json!({"gcpRefusal500": true}));
-        machine.double.cloud(&cloud);
+        machine.infisical.settings(&json!({"gcpRefusal500": true}));
+        machine.infisical.cloud(&cloud);
         let psid = machine.world.start();
         let line = machine.world.driver(&["get", &reference("/myapp", "A")]).fails(75);
         assert!(line.contains("Infisical answers 500 InternalServerError"), "{line}");
@@ -169,7 +169,7 @@ fn a_refused_identity_costs_no_cached_value_at_once() {
     machine.world.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
     psid.terminate();
-    machine.double.cloud(&json!({"tokens": {"forged": true}}));
+    machine.infisical.cloud(&json!({"tokens": {"forged": true}}));
     let psid = machine.world.start();
     machine.world.driver(&["cache", "refresh"]).run();
     assert!(psid.degraded().contains("Invalid GCP ID token"), "{}", psid.degraded());

@@ -5,12 +5,14 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use psi_harness::{CLIENT_SECRET, Config, Double, IDENTITY, Psid, World, fault, id, reference};
+use psi_harness::{
+    CLIENT_SECRET, Config, FakeInfisical, IDENTITY, Psid, World, fault, id, reference,
+};
 
 /// A psid that has served, and written, `A`; its config names `/myapp`.
-fn served(double: &Double) -> (World, Psid) {
-    let world = World::of(double);
-    world.configure(&Config::of(double).workload("myapp", "/myapp", false));
+fn served(infisical: &FakeInfisical) -> (World, Psid) {
+    let world = World::of(infisical);
+    world.configure(&Config::of(infisical).workload("myapp", "/myapp", false));
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["cache", "refresh"]).ok();
@@ -43,11 +45,11 @@ fn is_served_and_alarmed(world: &World, psid: &Psid, words: &str) {
 
 #[test]
 fn a_client_secret_that_is_refused_costs_no_cached_value_and_one_login_for_all_restarts() {
-    let double = Double::with(&secrets());
-    let (world, psid) = served(&double);
+    let infisical = FakeInfisical::with(&secrets());
+    let (world, psid) = served(&infisical);
     psid.terminate();
-    double.change_client_secret("another-secret");
-    double.clear_log();
+    infisical.change_client_secret("another-secret");
+    infisical.clear_log();
     for _ in 0..4 {
         let mut psid = world.start();
         is_served_and_alarmed(
@@ -62,15 +64,15 @@ fn a_client_secret_that_is_refused_costs_no_cached_value_and_one_login_for_all_r
         let log = psid.terminate();
         assert!(log.contains("was refused"), "{log}");
     }
-    assert_eq!(double.logins(), 1, "whatever restarts, reloads and refreshes");
+    assert_eq!(infisical.logins(), 1, "whatever restarts, reloads and refreshes");
     let psid = world.start();
     let outcome = world.driver(&["cache", "refresh", "--retry"]).run();
     assert_eq!(outcome.code, 75, "{}", outcome.stderr);
-    assert_eq!(double.logins(), 2, "--retry makes one try");
+    assert_eq!(infisical.logins(), 2, "--retry makes one try");
     // Another secret need not wait, and brings all back at once.
     world.give_client_secret("another-secret");
     world.driver(&["cache", "refresh"]).ok();
-    assert_eq!(double.logins(), 3);
+    assert_eq!(infisical.logins(), 3);
     assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
     assert_eq!(psid.status()["degraded"], json!([]));
     psid.await_log("logged in again as universal-auth client client");
@@ -93,16 +95,16 @@ fn each_way_to_refuse_a_login_is_no_word_about_a_secret() {
     thread::scope(|scope| {
         for refusal in &refusals {
             scope.spawn(move || {
-                let double = Double::with(&secrets());
-                let (world, psid) = served(&double);
+                let infisical = FakeInfisical::with(&secrets());
+                let (world, psid) = served(&infisical);
                 psid.terminate();
-                double.fault_login(IDENTITY, refusal);
-                double.clear_log();
+                infisical.fault_login(IDENTITY, refusal);
+                infisical.clear_log();
                 let psid = world.start();
                 let words = refusal["message"].as_str().unwrap();
                 is_served_and_alarmed(&world, &psid, words);
-                assert_eq!(double.logins(), 1, "{refusal}");
-                double.heal();
+                assert_eq!(infisical.logins(), 1, "{refusal}");
+                infisical.heal();
                 world.driver(&["cache", "refresh", "--retry"]).ok();
                 assert_eq!(psid.status()["degraded"], json!([]), "{refusal}");
             });
@@ -118,11 +120,11 @@ fn a_locked_identity_and_a_rate_limit_are_waited_out_over_restarts() {
         (fault::too_many(600), "429"),
         (fault::lock_contended(), "429"),
     ] {
-        let double = Double::with(&secrets());
-        let (world, psid) = served(&double);
+        let infisical = FakeInfisical::with(&secrets());
+        let (world, psid) = served(&infisical);
         psid.terminate();
-        double.fault_login(IDENTITY, &fault);
-        double.clear_log();
+        infisical.fault_login(IDENTITY, &fault);
+        infisical.clear_log();
         for _ in 0..3 {
             let psid = world.start();
             assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
@@ -130,7 +132,7 @@ fn a_locked_identity_and_a_rate_limit_are_waited_out_over_restarts() {
             assert!(line.contains(words), "{line}");
             psid.crash();
         }
-        assert_eq!(double.logins(), 1, "{words}");
+        assert_eq!(infisical.logins(), 1, "{words}");
     }
 }
 
@@ -147,27 +149,27 @@ fn a_refused_token_is_a_matter_of_the_login() {
         ),
         (404, "NotFound", "Service token with ID 'x' not found"),
     ] {
-        let double = Double::with(&secrets());
-        let (world, psid) = served(&double);
-        double.faults(&json!([
+        let infisical = FakeInfisical::with(&secrets());
+        let (world, psid) = served(&infisical);
+        infisical.faults(&json!([
             {"match": {"route": "list"}, "fault": fault::refusal(code, error, message)},
             {"match": {"route": "get"}, "fault": fault::refusal(code, error, message)},
         ]));
-        double.clear_log();
+        infisical.clear_log();
         for _ in 0..3 {
             is_served_and_alarmed(&world, &psid, message);
         }
-        assert_eq!(double.logins(), 1, "a new login is tried once: {message}");
-        double.heal();
+        assert_eq!(infisical.logins(), 1, "a new login is tried once: {message}");
+        infisical.heal();
         world.driver(&["cache", "refresh"]).ok();
     }
 }
 
 #[test]
 fn a_deleted_identity_costs_no_cached_value() {
-    let double = Double::with(&secrets());
-    let (world, psid) = served(&double);
-    double.delete_identity(IDENTITY);
+    let infisical = FakeInfisical::with(&secrets());
+    let (world, psid) = served(&infisical);
+    infisical.delete_identity(IDENTITY);
     is_served_and_alarmed(&world, &psid, "Infisical answers 401");
     psid.terminate();
     let psid = world.start();
@@ -177,10 +179,10 @@ fn a_deleted_identity_costs_no_cached_value() {
 /// What no server takes is not sent: three refusals lock the identity of the whole fleet.
 #[test]
 fn a_malformed_client_secret_costs_no_login() {
-    let double = Double::with(&secrets());
-    let (world, psid) = served(&double);
+    let infisical = FakeInfisical::with(&secrets());
+    let (world, psid) = served(&infisical);
     psid.terminate();
-    double.clear_log();
+    infisical.clear_log();
     let psid = world.start();
     for (secret, words) in [
         (format!("\u{feff}{CLIENT_SECRET}"), "byte order mark"),
@@ -193,7 +195,7 @@ fn a_malformed_client_secret_costs_no_login() {
         is_served_and_alarmed(&world, &psid, words);
         assert!(psid.degraded().contains("and was not sent"), "{}", psid.degraded());
     }
-    assert_eq!(double.logins(), 0);
+    assert_eq!(infisical.logins(), 0);
     world.give_client_secret(&format!("{CLIENT_SECRET}\n"));
     world.driver(&["cache", "refresh"]).ok();
     assert_eq!(psid.status()["degraded"], json!([]));

@@ -19,7 +19,7 @@ fn a_rotated_token_is_picked_up() {
     let _psid = machine.world.start();
     machine.world.driver(&["get", &reference("/myapp", "A")]).ok();
     // The access token ends, and kubelet has put another one in place of the first.
-    machine.double.advance(2_592_000 + 1);
+    machine.infisical.advance(2_592_000 + 1);
     let second = machine.give_token(&json!({"lifetimeSeconds": 7200}));
     assert_eq!(machine.world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
     let sent: Vec<String> = machine
@@ -60,7 +60,7 @@ fn an_expired_token_is_nothing_to_log_in_with() {
     psid.await_generation_after(0);
     psid.terminate();
     machine.give_token(&json!({"lifetimeSeconds": -1}));
-    machine.double.clear_log();
+    machine.infisical.clear_log();
     let psid = machine.world.start();
     for key in ["B", "C"] {
         let line = machine.world.driver(&["get", &reference("/myapp", key)]).fails(75);
@@ -84,7 +84,7 @@ fn what_is_no_token_is_named_and_not_sent() {
     psid.await_generation_after(0);
     psid.terminate();
     fs::remove_file(machine.token_file()).unwrap();
-    machine.double.clear_log();
+    machine.infisical.clear_log();
     let psid = machine.world.start();
     let unknown = machine.world.driver(&["get", &reference("/myapp", "B")]);
     let path = machine.token_file();

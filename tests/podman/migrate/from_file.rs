@@ -193,7 +193,7 @@ fn what_would_not_resolve_is_not_moved() {
     assert!(migrate(&host, "file", &["b"]).fails(66).contains("podman has no secret b"));
     host.stop_psid();
     migrate(&host, "file", &[]).fails(69);
-    host.world.configure(&psi_harness::Config::of(&host.double).without_backend());
+    host.world.configure(&psi_harness::Config::of(&host.infisical).without_backend());
     host.start_psid();
     let line = migrate(&host, "file", &[]).fails(65);
     assert!(line.contains("psid has no key to seal values with; set backend"), "{line}");

@@ -156,7 +156,7 @@ fn a_secret_whose_old_value_differs_stays() {
     assert!(told.contains("left A: psi gives another value than the old store"), "{told}");
     assert!(!told.contains("hunter2-token"), "{told}");
     assert!(host.podman.driver_options("A")["lookup"].starts_with("curl"));
-    host.double.put("/myapp", "A", "old");
+    host.infisical.put("/myapp", "A", "old");
     host.world.driver(&["cache", "refresh"]).ok();
     assert_eq!(names(&migrated(&host, "psi", &[])), ["A"]);
 }

@@ -69,9 +69,9 @@ fn each_place_that_drifts_is_named() {
     host.start_psid();
     assert_eq!(drift(&host.dry_run(1)), pairs(&[("psid", "myapp--B")]));
     host.set_up(&[]);
-    host.double.remove("/myapp", "C");
+    host.infisical.remove("/myapp", "C");
     assert_eq!(drift(&host.dry_run(1)), pairs(&[("provider", "myapp--C")]));
-    host.double.put("/myapp", "C", "3");
+    host.infisical.put("/myapp", "C", "3");
     let text = host.drop_in("myapp");
     std::fs::write(
         host.drop_in_path("myapp"),
@@ -99,7 +99,7 @@ fn pr29_what_was_set_up_is_served_in_an_outage_after_a_reboot() {
     let mut host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
     host.set_up(&[]);
     assert_eq!(host.psid.as_ref().unwrap().status()["survives_outage"], true);
-    host.double.kill();
+    host.infisical.kill();
     host.stop_psid();
     host.start_psid();
     for (key, value) in [("A", "1"), ("B", "2")] {

@@ -13,7 +13,7 @@ fn what_is_listed_no_more_goes_with_a_prune_and_not_before() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "GOES": "3"}));
     host.set_up(&[]);
     host.podman.create("myapp--by_hand", "a literal");
-    host.double.remove("/myapp", "GOES");
+    host.infisical.remove("/myapp", "GOES");
     let told = host.setup(&[]).text();
     assert!(
         told.contains("myapp--GOES no longer listed, and kept; --prune removes them"),
@@ -37,7 +37,7 @@ fn pr37_a_suspicious_listing_loses_nothing_even_with_a_prune() {
     host.set_up(&[]);
     let (text, ids) = (host.drop_in("myapp"), host.ids());
     for key in ["A", "B", "C"] {
-        host.double.remove("/myapp", key);
+        host.infisical.remove("/myapp", key);
     }
     let outcome = host.setup(&["--prune"]).run();
     let told = String::from_utf8(outcome.stdout).unwrap();
@@ -55,7 +55,7 @@ fn pr37_a_suspicious_listing_loses_nothing_even_with_a_prune() {
         assert_eq!((host.drop_in("myapp"), host.ids()), (text.clone(), ids.clone()));
     }
     // Nor one that fails altogether.
-    host.double.permit(&json!([]));
+    host.infisical.permit(&json!([]));
     let outcome = host.setup(&["--prune"]).run();
     assert_eq!(outcome.code, 75, "{}", outcome.stderr);
     assert_eq!(names(&host).len(), 3);
@@ -74,7 +74,7 @@ fn an_admin_who_confirms_it_has_an_emptied_directory_pruned() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
     host.set_up(&[]);
     for key in ["A", "B"] {
-        host.double.remove("/myapp", key);
+        host.infisical.remove("/myapp", key);
     }
     host.driver(&["cache", "refresh", "--accept-removals"]).ok();
     let told = host.set_up(&["--prune", "--accept-removals"]);
@@ -121,7 +121,7 @@ fn what_a_container_still_has_stays() {
     host.set_up(&[]);
     let secret = "--secret=myapp--GOES,type=env,target=GOES";
     host.podman.ok(&["run", "-d", "--name=app", secret, "localhost/bb:1", "sleep", "1000"]);
-    host.double.remove("/myapp", "GOES");
+    host.infisical.remove("/myapp", "GOES");
     let outcome = host.setup(&["--json", "--prune"]).run();
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);
     let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();

@@ -61,7 +61,7 @@ fn n19_a_drop_in_is_replaced_whole_and_only_its_own() {
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o644);
     let before = fs::File::open(&path).unwrap();
-    host.double.put("/myapp", "B", "2");
+    host.infisical.put("/myapp", "B", "2");
     host.set_up(&[]);
     // Who has the old file open, reads the old file to its end: it was not written to.
     let old = std::io::read_to_string(before).unwrap();

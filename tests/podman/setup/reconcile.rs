@@ -41,7 +41,7 @@ fn n18_without_a_change_podman_is_not_written() {
     let (ids, record) = (host.ids(), host.record());
     let written = host.drop_in_path("myapp").metadata().unwrap().modified().unwrap();
     // A new value is no new secret.
-    host.double.put("/myapp", "A", "3");
+    host.infisical.put("/myapp", "A", "3");
     let told = host.set_up(&[]);
     assert_eq!((&told["podman_writes"], &told["psid_writes"]), (&json!(0), &json!(0)), "{told}");
     assert_eq!((&told["drop_ins"], &told["reload"]), (&json!([]), &json!("not needed")));
@@ -110,8 +110,8 @@ fn no_lookup_misses_a_secret_while_setups_change_it() {
             looks
         });
         for round in 0..20 {
-            host.double.put("/a", &format!("NEW{round}"), "x");
-            host.double.put("/b", &format!("NEW{round}"), "x");
+            host.infisical.put("/a", &format!("NEW{round}"), "x");
+            host.infisical.put("/b", &format!("NEW{round}"), "x");
             host.reconfigure(&from(["/b", "/a"][round % 2]));
             let told = host.setup_with(&programs[round % 2], &["--json", "--prune"]).json();
             assert_eq!(
@@ -267,7 +267,7 @@ fn without_psid_nothing_is_done() {
 fn n6_in_an_outage_what_is_known_is_set_up_and_nothing_is_lost() {
     let mut host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
     host.set_up(&[]);
-    host.double.kill();
+    host.infisical.kill();
     let outcome = host.setup(&["--prune"]).run();
     assert_eq!(outcome.code, 75);
     assert!(outcome.stderr.contains("not every source answered: myproject:/myapp: "));

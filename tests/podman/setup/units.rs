@@ -86,7 +86,7 @@ fn without_systemd_none_is_called() {
 fn nothing_is_removed_while_a_unit_may_still_name_it() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "GOES": "3"}));
     host.set_up(&[]);
-    host.double.remove("/myapp", "GOES");
+    host.infisical.remove("/myapp", "GOES");
     let bin = systemctl(host.world.folder(), 1);
     let told = String::from_utf8(booted(&host, &bin, &["--prune"]).stdout).unwrap();
     assert!(told.contains("kept myapp--GOES: its unit still names it"), "{told}");

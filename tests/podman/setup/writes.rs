@@ -44,9 +44,9 @@ fn n18_each_new_secret_is_one_write_and_unchanged_ones_are_none() {
     let writes = Writes::of(&host);
     assert_eq!((host.set_up(&[])["podman_writes"].clone(), writes.count()), (json!(100), 100));
     assert_eq!((host.set_up(&[])["podman_writes"].clone(), writes.count()), (json!(0), 0));
-    host.double.put("/myapp", "K000", "another value");
+    host.infisical.put("/myapp", "K000", "another value");
     assert_eq!((host.set_up(&[])["podman_writes"].clone(), writes.count()), (json!(0), 0));
-    host.double.put("/myapp", "NEW", "1");
+    host.infisical.put("/myapp", "NEW", "1");
     assert_eq!((host.set_up(&[])["podman_writes"].clone(), writes.count()), (json!(1), 1));
     assert_eq!(
         (host.lookup("myapp--K000"), host.lookup("myapp--NEW")),

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::shim::preload;
 use super::trace;
-use psi_harness::{Double, Psid, World, eventually, id, reference};
+use psi_harness::{FakeInfisical, Psid, World, eventually, id, reference};
 
 /// Every system call that changes a file system, or that could be another way to do so.
 const CALLS: &str = "open openat openat2 creat write pwrite64 writev pwritev pwritev2 sendfile copy_file_range \
@@ -42,8 +42,8 @@ fn class(line: &str) -> Option<&'static str> {
 
 #[test]
 fn the_shim_sees_every_change_that_the_kernel_sees() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let (psid, first) = traced(&world, "first");
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["store"]).id(id(2)).stdin("a literal").ok();

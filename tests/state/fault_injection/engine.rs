@@ -10,14 +10,14 @@ use super::shim::How;
 use super::stage::{Stage, Step};
 use super::trace::{self, Call};
 use super::tree::{Node, Tree};
-use psi_harness::{Double, Psid, id};
+use psi_harness::{FakeInfisical, Psid, id};
 
 /// What is tried.
 pub(super) struct Operation {
     /// As the table has it.
     pub(super) name: &'static str,
     /// The disk before it.
-    pub(super) base: fn(&Double) -> Tree,
+    pub(super) base: fn(&FakeInfisical) -> Tree,
     /// Whether psid runs before the first step; otherwise the steps start it.
     pub(super) running: bool,
     /// What is done.
@@ -43,8 +43,8 @@ struct Rehearsal {
 
 impl Operation {
     /// Tries everything; a panic names all that went wrong.
-    pub(super) fn prove(&self, double: &Double) {
-        let plan = self.rehearse(double);
+    pub(super) fn prove(&self, infisical: &FakeInfisical) {
+        let plan = self.rehearse(infisical);
         let mut report = Report::new(self.name);
         let mut after_last = None;
         for (at, call) in (1..).zip(&plan.calls).skip(plan.before) {
@@ -71,8 +71,8 @@ impl Operation {
         report.finish();
     }
 
-    fn rehearse(&self, double: &Double) -> Rehearsal {
-        let base = an_hour_old((self.base)(double));
+    fn rehearse(&self, infisical: &FakeInfisical) -> Rehearsal {
+        let base = an_hour_old((self.base)(infisical));
         let mut seen = vec![observe(&base)];
         let mut acknowledged = Vec::new();
         let mut stage = Stage::set(&base, Some(None));

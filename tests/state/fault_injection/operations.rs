@@ -8,7 +8,7 @@ use serde_json::json;
 use super::engine::Operation;
 use super::stage::{Stage, Step};
 use super::tree::Tree;
-use psi_harness::{Double, World, id, reference};
+use psi_harness::{FakeInfisical, World, id, reference};
 
 /// A test for each operation.
 macro_rules! operations {
@@ -51,12 +51,20 @@ operations! {
 }
 
 /// One that a running psid is asked for.
-fn running(name: &'static str, base: fn(&Double) -> Tree, steps: &'static [Step]) -> Operation {
+fn running(
+    name: &'static str,
+    base: fn(&FakeInfisical) -> Tree,
+    steps: &'static [Step],
+) -> Operation {
     Operation { running: true, ..stopped(name, base, steps) }
 }
 
 /// One whose steps start psid.
-fn stopped(name: &'static str, base: fn(&Double) -> Tree, steps: &'static [Step]) -> Operation {
+fn stopped(
+    name: &'static str,
+    base: fn(&FakeInfisical) -> Tree,
+    steps: &'static [Step],
+) -> Operation {
     Operation { name, base, running: false, steps, visible: true, bears: &[] }
 }
 
@@ -64,13 +72,15 @@ fn stopped(name: &'static str, base: fn(&Double) -> Tree, steps: &'static [Step]
 /// key are there, psid says so.
 const FORCED: [&str; 2] = ["it was set aside", "the recovery key is of no use"];
 
-fn provider() -> Double {
-    Double::with(&json!({"/myapp": {"A": "the value of A", "B": "the value of B", "C": "more"}}))
+fn provider() -> FakeInfisical {
+    FakeInfisical::with(
+        &json!({"/myapp": {"A": "the value of A", "B": "the value of B", "C": "more"}}),
+    )
 }
 
 /// A reference and a literal, registered; nothing was fetched or deleted.
-fn registered(double: &Double) -> Tree {
-    with(double, |stage| {
+fn registered(infisical: &FakeInfisical) -> Tree {
+    with(infisical, |stage| {
         let world = &stage.world;
         world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
         world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
@@ -79,8 +89,8 @@ fn registered(double: &Double) -> Tree {
 }
 
 /// Likewise, with a value in the cache and a secret that can be restored.
-fn in_use(double: &Double) -> Tree {
-    with(double, |stage| {
+fn in_use(infisical: &FakeInfisical) -> Tree {
+    with(infisical, |stage| {
         let world = &stage.world;
         world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
         world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
@@ -92,28 +102,28 @@ fn in_use(double: &Double) -> Tree {
     })
 }
 
-fn with_bad_cache(double: &Double) -> Tree {
-    let tree = in_use(double);
+fn with_bad_cache(infisical: &FakeInfisical) -> Tree {
+    let tree = in_use(infisical);
     let stage = Stage::set(&tree, None);
     fs::write(stage.world.cache(), "no cache").unwrap();
     stage.tree()
 }
 
-fn new(double: &Double) -> Tree {
-    let world = World::of(double);
+fn new(infisical: &FakeInfisical) -> Tree {
+    let world = World::of(infisical);
     Tree::read(world.folder(), &[world.run()])
 }
 
-fn without_key(double: &Double) -> Tree {
-    let world = World::of(double);
+fn without_key(infisical: &FakeInfisical) -> Tree {
+    let world = World::of(infisical);
     world.take_key();
     let stage = Stage::set(&Tree::read(world.folder(), &[world.run()]), None);
     stage.make_host_secret();
     stage.tree()
 }
 
-fn initialised(double: &Double) -> Tree {
-    let stage = Stage::set(&without_key(double), None);
+fn initialised(infisical: &FakeInfisical) -> Tree {
+    let stage = Stage::set(&without_key(infisical), None);
     let told = stage.prepare().args(&INIT).run();
     let told = String::from_utf8(told.stdout).unwrap();
     let recovery = told.lines().find(|line| line.trim().len() == 71).unwrap();
@@ -135,16 +145,16 @@ fn recovery_of(stage: &Stage) -> PathBuf {
 }
 
 /// The host is another one, and does not open the key.
-fn with_lost_key(double: &Double) -> Tree {
-    let stage = Stage::set(&initialised(double), None);
+fn with_lost_key(infisical: &FakeInfisical) -> Tree {
+    let stage = Stage::set(&initialised(infisical), None);
     fs::remove_file(stage.world.credentials().join("host.secret")).unwrap();
     stage.make_host_secret();
     stage.tree()
 }
 
 /// What a psid leaves that did this and stopped.
-fn with(double: &Double, act: impl FnOnce(&mut Stage)) -> Tree {
-    let mut stage = Stage::set(&new(double), None);
+fn with(infisical: &FakeInfisical, act: impl FnOnce(&mut Stage)) -> Tree {
+    let mut stage = Stage::set(&new(infisical), None);
     stage.start().unwrap();
     act(&mut stage);
     stage.stop().unwrap();

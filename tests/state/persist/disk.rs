@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use serde_json::json;
 
-use psi_harness::{Double, Psid, World, eventually, id, reference};
+use psi_harness::{FakeInfisical, Psid, World, eventually, id, reference};
 
 /// A small file system in the state folder's place.
 struct Disk(PathBuf);
@@ -51,11 +51,11 @@ impl Drop for Disk {
     }
 }
 
-fn on_a_disk() -> (Double, World, Disk) {
-    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&double);
+fn on_a_disk() -> (FakeInfisical, World, Disk) {
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&infisical);
     let disk = Disk::mount(&world);
-    (double, world, disk)
+    (infisical, world, disk)
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -79,7 +79,7 @@ fn await_trouble(psid: &Psid, words: &str) -> String {
 
 #[test]
 fn a_full_disk_costs_no_lookup_and_a_store_is_refused_whole() {
-    let (_double, world, disk) = on_a_disk();
+    let (_infisical, world, disk) = on_a_disk();
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["lookup"]).id(id(1)).ok();
@@ -113,7 +113,7 @@ fn a_full_disk_costs_no_lookup_and_a_store_is_refused_whole() {
 
 #[test]
 fn a_full_disk_at_the_start_is_served_from() {
-    let (_double, world, disk) = on_a_disk();
+    let (_infisical, world, disk) = on_a_disk();
     disk.fill();
     let psid = world.start();
     assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
@@ -126,7 +126,7 @@ fn a_full_disk_at_the_start_is_served_from() {
 
 #[test]
 fn a_read_only_disk_costs_no_lookup_and_a_store_is_refused() {
-    let (mut double, world, disk) = on_a_disk();
+    let (mut infisical, world, disk) = on_a_disk();
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["lookup"]).id(id(1)).ok();
@@ -154,7 +154,7 @@ fn a_read_only_disk_costs_no_lookup_and_a_store_is_refused() {
         (stored.code == 0).then_some(())
     });
     psid.terminate();
-    double.kill();
+    infisical.kill();
     let _psid = world.start();
     assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2", "written at the end");
 }
@@ -162,7 +162,7 @@ fn a_read_only_disk_costs_no_lookup_and_a_store_is_refused() {
 /// A bad cache on a read-only disk can be neither used nor set aside.
 #[test]
 fn a_bad_cache_that_cannot_be_set_aside_is_left_and_told() {
-    let (_double, world, disk) = on_a_disk();
+    let (_infisical, world, disk) = on_a_disk();
     fs::write(world.cache(), "no cache").unwrap();
     disk.read_only(true);
     let psid = world.start();
@@ -181,8 +181,8 @@ fn a_bad_cache_that_cannot_be_set_aside_is_left_and_told() {
 
 #[test]
 fn a_state_folder_that_cannot_be_made_is_told_and_psid_serves() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     fs::write(world.state(), "a file in its place").unwrap();
     let psid = world.start();
     assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");

@@ -6,15 +6,15 @@ use std::path::Path;
 
 use serde_json::json;
 
-use psi_harness::{Config, Double, Psid, World, folder_holds, id, reference};
+use psi_harness::{Config, FakeInfisical, Psid, World, folder_holds, id, reference};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-fn with_everything() -> (Double, World, Psid) {
-    let double = Double::with(&json!({"/myapp": {"A": "the value of A"}}));
-    let world = World::of(&double);
+fn with_everything() -> (FakeInfisical, World, Psid) {
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "the value of A"}}));
+    let world = World::of(&infisical);
     // A careless umask must not matter.
     let psid = world.psid().through(&["/bin/sh", "-c", "umask 0; exec \"$@\"", "sh"]).start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
@@ -23,12 +23,12 @@ fn with_everything() -> (Double, World, Psid) {
     world.driver(&["delete"]).id(id(3)).ok();
     world.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
-    (double, world, psid)
+    (infisical, world, psid)
 }
 
 #[test]
 fn the_cache_has_its_header_and_no_value_in_clear_text() {
-    let (_double, world, psid) = with_everything();
+    let (_infisical, world, psid) = with_everything();
     let cache = fs::read(world.cache()).unwrap();
     assert_eq!(&cache[..6], b"PSIC\x02\x01");
     let status = psid.status();
@@ -45,8 +45,8 @@ fn the_cache_has_its_header_and_no_value_in_clear_text() {
 
 #[test]
 fn where_nothing_is_to_be_kept_no_file_is_missed() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let _psid = world.psid().start();
     assert!(!world.cache().exists());
     let verified = world.driver(&["cache", "status", "--verify"]).report();
@@ -55,7 +55,7 @@ fn where_nothing_is_to_be_kept_no_file_is_missed() {
 
 #[test]
 fn every_file_is_for_its_owner_alone_whatever_the_umask() {
-    let (_double, world, _psid) = with_everything();
+    let (_infisical, world, _psid) = with_everything();
     let state = world.state();
     for folder in [state.clone(), state.join("secrets"), state.join("deleted")] {
         assert_eq!(mode(&folder), 0o700, "{}", folder.display());
@@ -76,7 +76,7 @@ fn every_file_is_for_its_owner_alone_whatever_the_umask() {
 /// a unit test's; here, that the mode is right and the kernel keeps others out.)
 #[test]
 fn n14_a_private_socket_is_private() {
-    let (_double, world, _psid) = with_everything();
+    let (_infisical, world, _psid) = with_everything();
     assert_eq!(mode(&world.socket()), 0o600);
     let line = world.driver(&["lookup"]).id(id(1)).user(&world, 65534, 65534).fails(77);
     assert!(line.contains("Permission denied (os error 13)"), "{line}");
@@ -91,9 +91,9 @@ fn n14_a_private_socket_is_private() {
 
 #[test]
 fn each_write_has_a_nonce_of_its_own() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = world.start();
     let mut nonces = std::collections::BTreeSet::new();
     for _ in 0..4 {
@@ -110,9 +110,9 @@ fn each_write_has_a_nonce_of_its_own() {
 /// A reader of the file sees a whole generation, whenever it looks: `--verify` reads it back.
 #[test]
 fn the_file_is_whole_at_every_moment() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).workload("myapp", "/myapp", false));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let _psid = world.start();
     world.driver(&["cache", "refresh"]).ok();
     world.driver(&["cache", "status", "--verify"]).report();

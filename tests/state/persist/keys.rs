@@ -4,23 +4,23 @@ use std::fs;
 
 use serde_json::json;
 
-use psi_harness::{Config, Double, World, id, reference};
+use psi_harness::{Config, FakeInfisical, World, id, reference};
 
-fn filled() -> (Double, World) {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+fn filled() -> (FakeInfisical, World) {
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
     world.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
     psid.terminate();
-    (double, world)
+    (infisical, world)
 }
 
 #[test]
 fn without_a_key_psid_serves_live_and_leaves_the_cache_alone() {
-    let (_double, world) = filled();
+    let (_infisical, world) = filled();
     world.take_key();
     let before = fs::read(world.cache()).unwrap();
     let psid = world.start();
@@ -45,7 +45,7 @@ fn without_a_key_psid_serves_live_and_leaves_the_cache_alone() {
 /// The unit ships an empty default, so that psid starts although a credential does not open.
 #[test]
 fn an_empty_credential_is_none() {
-    let (_double, world) = filled();
+    let (_infisical, world) = filled();
     world.give_key(b"");
     let psid = world.start();
     assert!(psid.degraded().contains("there is no key"), "{}", psid.degraded());
@@ -54,7 +54,7 @@ fn an_empty_credential_is_none() {
 
 #[test]
 fn a_key_of_another_length_is_told() {
-    let (_double, world) = filled();
+    let (_infisical, world) = filled();
     for length in [31, 33] {
         world.give_key(&vec![7; length]);
         let psid = world.start();
@@ -67,7 +67,7 @@ fn a_key_of_another_length_is_told() {
 
 #[test]
 fn another_key_opens_nothing_and_destroys_nothing() {
-    let (_double, world) = filled();
+    let (_infisical, world) = filled();
     let before = fs::read(world.cache()).unwrap();
     world.give_key(&[8; 32]);
     let psid = world.start();
@@ -87,9 +87,9 @@ fn another_key_opens_nothing_and_destroys_nothing() {
 
 #[test]
 fn without_a_backend_lookups_are_live_and_it_is_said_once() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).without_backend());
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).without_backend());
     let psid = world.start();
     assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     let status = psid.status();
@@ -106,15 +106,15 @@ fn without_a_backend_lookups_are_live_and_it_is_said_once() {
 /// other home than psid, and stay.
 #[test]
 fn a_cache_that_is_not_enabled_keeps_nothing_but_literals() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
-    world.configure(&Config::of(&double).cache("enabled = false"));
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
+    world.configure(&Config::of(&infisical).cache("enabled = false"));
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
     for reads in 1..=3 {
         assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-        assert_eq!(double.reads(), reads);
+        assert_eq!(infisical.reads(), reads);
     }
     world.driver(&["cache", "refresh"]).run();
     let status = psid.status();
@@ -127,15 +127,15 @@ fn a_cache_that_is_not_enabled_keeps_nothing_but_literals() {
 
 #[test]
 fn a_missing_client_secret_is_told_and_its_coming_needs_no_restart() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     world.take_client_secret();
     let psid = world.start();
     let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
     assert!(line.contains("infisical-client-secret"), "{line}");
     let status = psid.status().to_string();
     assert!(status.contains("no credential infisical-client-secret"), "{status}");
-    assert_eq!(double.logins(), 0);
+    assert_eq!(infisical.logins(), 0);
     world.give_client_secret(psi_harness::CLIENT_SECRET);
     psi_harness::eventually("the lookup to work", || {
         let outcome = world.driver(&["get", &reference("/myapp", "A")]).run();
@@ -145,8 +145,8 @@ fn a_missing_client_secret_is_told_and_its_coming_needs_no_restart() {
 
 #[test]
 fn without_a_credentials_folder_the_missing_credential_is_named() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let _psid = world.psid().without("CREDENTIALS_DIRECTORY").start();
     let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
     assert!(line.contains("no credential infisical-client-secret"), "{line}");

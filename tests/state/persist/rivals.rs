@@ -4,12 +4,12 @@ use std::fs;
 
 use serde_json::json;
 
-use psi_harness::{Double, World, id};
+use psi_harness::{FakeInfisical, World, id};
 
 #[test]
 fn a_second_psid_on_the_same_state_is_refused() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let _first = world.start();
     world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
     let other_socket = world.run().join("other.sock");
@@ -22,8 +22,8 @@ fn a_second_psid_on_the_same_state_is_refused() {
 /// A lock file would outlive a crash, and keep every later psid away.
 #[test]
 fn a_crash_leaves_no_lock_behind() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     for _ in 0..3 {
         world.start().crash();
     }
@@ -34,8 +34,8 @@ fn a_crash_leaves_no_lock_behind() {
 /// What a crash in the midst of a write leaves is removed by the next write.
 #[test]
 fn a_crash_s_remnant_does_no_harm() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     fs::create_dir_all(world.state().join("secrets")).unwrap();
     fs::write(world.state().join(".cache.enc.tmp"), "half").unwrap();
     fs::write(world.state().join("secrets").join(format!(".{}.tmp", id(1))), "half").unwrap();

@@ -4,23 +4,23 @@ use std::fs;
 
 use serde_json::json;
 
-use psi_harness::{Double, World, eventually, id, reference};
+use psi_harness::{FakeInfisical, World, eventually, id, reference};
 
 /// A world whose cache holds the value of one registered reference.
-fn filled() -> (Double, World) {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+fn filled() -> (FakeInfisical, World) {
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
     psid.terminate();
-    (double, world)
+    (infisical, world)
 }
 
 /// Starts psid on a cache that `spoil` changed, and follows what becomes of it.
 fn endure(spoil: impl Fn(&mut Vec<u8>), words: &str) {
-    let (mut double, world) = filled();
+    let (mut infisical, world) = filled();
     let mut file = fs::read(world.cache()).unwrap();
     spoil(&mut file);
     fs::write(world.cache(), &file).unwrap();
@@ -40,7 +40,7 @@ fn endure(spoil: impl Fn(&mut Vec<u8>), words: &str) {
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "live lookups work");
     psid.await_generation_after(0);
     psid.terminate();
-    double.kill();
+    infisical.kill();
     let psid = world.start();
     assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "a new cache was filled");
     assert_eq!(psid.degraded(), "");
@@ -81,7 +81,7 @@ fn n20_every_byte_of_the_header_counts() {
 fn a_cache_of_another_kind_is_set_aside() {
     endure(|file| *file = b"-----BEGIN PGP MESSAGE-----".to_vec(), "it is not a psi cache");
     // A sealed literal in its place: the same key, another purpose.
-    let (double, world) = filled();
+    let (infisical, world) = filled();
     let psid = world.start();
     world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
     psid.terminate();
@@ -89,13 +89,13 @@ fn a_cache_of_another_kind_is_set_aside() {
     fs::write(world.cache(), [b"PSIC", &literal[4..]].concat()).unwrap();
     let psid = world.start();
     assert!(psid.degraded().contains("damaged or tampered with"), "{}", psid.degraded());
-    drop(double);
+    drop(infisical);
 }
 
 /// Two bad files are two files aside: the second does not replace the first.
 #[test]
 fn a_second_bad_file_does_not_replace_the_first() {
-    let (_double, world) = filled();
+    let (_infisical, world) = filled();
     for text in ["first", "second"] {
         fs::write(world.cache(), text).unwrap();
         world.start().terminate();
@@ -109,7 +109,7 @@ fn a_second_bad_file_does_not_replace_the_first() {
 /// One registration that is damaged is one secret that fails, with its cause; podman can remove it.
 #[test]
 fn a_damaged_registration_costs_its_own_secret_only() {
-    let (_double, world) = filled();
+    let (_infisical, world) = filled();
     let secrets = world.state().join("secrets");
     for (number, bytes) in
         [(2, &b""[..]), (3, b"{\"provider\":"), (4, b"PSIL\x02"), (5, b"PSIL\x09\x01")]
@@ -138,11 +138,11 @@ fn a_damaged_registration_costs_its_own_secret_only() {
 /// Not a bad file, but none that can be read: it stays, and what comes in its place is taken.
 #[test]
 fn a_folder_in_the_cache_s_place_is_told_and_left_and_what_is_good_is_loaded_without_a_restart() {
-    let (mut double, world) = filled();
+    let (mut infisical, world) = filled();
     let good = fs::read(world.cache()).unwrap();
     fs::remove_file(world.cache()).unwrap();
     fs::create_dir(world.cache()).unwrap();
-    double.kill();
+    infisical.kill();
     let psid = world.start();
     let degraded = psid.degraded();
     assert!(degraded.contains("the cache cannot be read, which is tried again"), "{degraded}");
@@ -158,7 +158,7 @@ fn a_folder_in_the_cache_s_place_is_told_and_left_and_what_is_good_is_loaded_wit
 /// Somebody else's tampering while psid runs: RAM is served, and `--verify` tells.
 #[test]
 fn verify_finds_what_was_changed_behind_psid_s_back() {
-    let (_double, world) = filled();
+    let (_infisical, world) = filled();
     let psid = world.start();
     let mut file = fs::read(world.cache()).unwrap();
     file[50] ^= 1;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use psi_harness::{Double, Process, World, eventually, id, reference};
+use psi_harness::{FakeInfisical, Process, World, eventually, id, reference};
 
 /// The beginnings of the calls of a trace. Another thread's call may cut one in two: then the rest, with
 /// the result, is a `<... resumed>` line of its own. One thread makes all that belong to one file.
@@ -21,8 +21,8 @@ fn position(calls: &[&str], what: &str, fits: impl Fn(&str) -> bool) -> usize {
 /// the file could be gone. A file that is not fsynced before the rename could be empty.
 #[test]
 fn n15_a_file_is_durable_before_its_name_is_and_then_its_name() {
-    let double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     let trace = world.run().join("trace");
     let mut strace = Command::new("strace");

@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::json;
 
 use psi_harness::python_psi::{adopt, leave_in, world_in_an_outage};
-use psi_harness::{Double, Psid, World, eventually, id, reference};
+use psi_harness::{FakeInfisical, Psid, World, eventually, id, reference};
 
 /// Neither root, which may read everything, nor the owner of what root left.
 const PSI: u32 = 1234;
@@ -22,8 +22,8 @@ fn give(path: &Path, owner: u32) {
 
 /// A registered reference, a literal and a deleted literal, in an outage; all of it is the user's.
 fn filled() -> World {
-    let mut double = Double::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&double);
+    let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     for (number, text) in [(2, "a literal"), (3, "deleted")] {
@@ -33,7 +33,7 @@ fn filled() -> World {
     world.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
     psid.terminate();
-    double.kill();
+    infisical.kill();
     give(world.folder(), PSI);
     world
 }

@@ -4,16 +4,16 @@ use std::fs;
 
 use serde_json::json;
 
-use psi_harness::{Config, Double, World, folder_holds, id, reference};
+use psi_harness::{Config, FakeInfisical, World, folder_holds, id, reference};
 
-fn world_with(double: &Double) -> World {
-    World::of(double)
+fn world_with(infisical: &FakeInfisical) -> World {
+    World::of(infisical)
 }
 
 #[test]
 fn a_reference_is_told_by_its_look_and_kept_as_it_is() {
-    let double = Double::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
-    let world = world_with(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
+    let world = world_with(&infisical);
     let psid = world.start();
     let texts = [
         reference("/myapp", "DB_HOST"),
@@ -32,8 +32,8 @@ fn a_reference_is_told_by_its_look_and_kept_as_it_is() {
 
 #[test]
 fn anything_else_is_a_literal() {
-    let double = Double::with(&json!({}));
-    let world = world_with(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = world_with(&infisical);
     let psid = world.start();
     let texts = [
         "hunter2",
@@ -48,13 +48,13 @@ fn anything_else_is_a_literal() {
         assert_eq!(world.driver(&["lookup"]).id(id(number)).text(), text);
     }
     assert_eq!(psid.status()["literals"], json!(texts.len()));
-    assert_eq!(double.reads(), 0);
+    assert_eq!(infisical.reads(), 0);
 }
 
 #[test]
 fn the_guess_can_be_overruled() {
-    let double = Double::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
-    let world = world_with(&double);
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
+    let world = world_with(&infisical);
     let _psid = world.start();
     let text = reference("/myapp", "DB_HOST");
     world.driver(&["store", "--literal"]).id(id(1)).stdin(&text).ok();
@@ -66,8 +66,8 @@ fn the_guess_can_be_overruled() {
 /// The container would get the JSON as its password.
 #[test]
 fn what_resembles_a_reference_is_refused_with_the_way_to_store_it_as_a_literal() {
-    let double = Double::with(&json!({}));
-    let world = world_with(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = world_with(&infisical);
     let _psid = world.start();
     for (text, cause) in [
         ("{\"provider\":\"infisicl\",\"project\":\"p\",\"key\":\"K\"}", "no [providers.infisicl]"),
@@ -89,8 +89,8 @@ fn what_resembles_a_reference_is_refused_with_the_way_to_store_it_as_a_literal()
 
 #[test]
 fn a_reference_that_leads_nowhere_is_refused_with_its_cause() {
-    let double = Double::with(&json!({}));
-    let world = world_with(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = world_with(&infisical);
     let _psid = world.start();
     let cases = [
         (json!({"provider": "infisical", "project": "myproject", "path": "/"}), "has no \"key\""),
@@ -130,8 +130,8 @@ fn a_reference_that_leads_nowhere_is_refused_with_its_cause() {
 
 #[test]
 fn a_literal_is_sealed_and_nowhere_in_clear_text() {
-    let double = Double::with(&json!({}));
-    let world = world_with(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = world_with(&infisical);
     let psid = world.start();
     let value = b"a literal that nobody else holds";
     world.driver(&["store"]).id(id(1)).stdin(value).ok();
@@ -147,8 +147,8 @@ fn a_literal_is_sealed_and_nowhere_in_clear_text() {
 
 #[test]
 fn two_writes_of_one_literal_share_no_byte_of_cipher() {
-    let double = Double::with(&json!({}));
-    let world = world_with(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = world_with(&infisical);
     let _psid = world.start();
     for number in [1, 2] {
         world.driver(&["store"]).id(id(number)).stdin("the same value").ok();
@@ -164,8 +164,8 @@ fn two_writes_of_one_literal_share_no_byte_of_cipher() {
 
 #[test]
 fn a_literal_s_file_under_another_id_does_not_open() {
-    let double = Double::with(&json!({}));
-    let world = world_with(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = world_with(&infisical);
     let psid = world.start();
     world.driver(&["store"]).id(id(1)).stdin("mine").ok();
     psid.terminate();
@@ -180,9 +180,9 @@ fn a_literal_s_file_under_another_id_does_not_open() {
 
 #[test]
 fn without_a_key_a_literal_is_refused_with_the_remedy_and_a_reference_is_not() {
-    let double = Double::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
-    let world = world_with(&double);
-    world.configure(&Config::of(&double).without_backend());
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
+    let world = world_with(&infisical);
+    world.configure(&Config::of(&infisical).without_backend());
     let _psid = world.start();
     let line = world.driver(&["store"]).id(id(1)).stdin("hunter2").fails(65);
     assert!(line.contains("there is no key backend to seal a literal with"), "{line}");

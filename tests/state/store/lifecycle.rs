@@ -5,19 +5,19 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
-use psi_harness::{Double, Psid, World, eventually, id, reference};
+use psi_harness::{FakeInfisical, Psid, World, eventually, id, reference};
 
-fn running() -> (Double, World, Psid) {
-    let double = Double::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&double);
+fn running() -> (FakeInfisical, World, Psid) {
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
+    let world = World::of(&infisical);
     let psid = world.start();
-    (double, world, psid)
+    (infisical, world, psid)
 }
 
 /// Podman never stores twice under one id, but a retry may.
 #[test]
 fn the_same_bytes_again_are_accepted_and_others_are_not() {
-    let (_double, world, psid) = running();
+    let (_infisical, world, psid) = running();
     let store = |number: u32, text: &str| world.driver(&["store"]).id(id(number)).stdin(text);
     let (one, two) = (reference("/myapp", "A"), reference("/myapp", "B"));
     for _ in 0..2 {
@@ -44,7 +44,7 @@ fn the_same_bytes_again_are_accepted_and_others_are_not() {
 
 #[test]
 fn the_list_is_sorted_and_empty_when_there_is_nothing() {
-    let (_double, world, _psid) = running();
+    let (_infisical, world, _psid) = running();
     assert_eq!(world.driver(&["list"]).text(), "");
     for number in [7, 0xfff, 1, 0x10] {
         world.driver(&["store"]).id(id(number)).stdin("x").ok();
@@ -57,7 +57,7 @@ fn the_list_is_sorted_and_empty_when_there_is_nothing() {
 /// overwrite it.
 #[test]
 fn n11_only_ids_are_secrets() {
-    let (_double, world, psid) = running();
+    let (_infisical, world, psid) = running();
     world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     world.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
@@ -79,7 +79,7 @@ fn n11_only_ids_are_secrets() {
 
 #[test]
 fn a_delete_is_final_for_lookups_and_an_unknown_id_is_no_failure() {
-    let (_double, world, psid) = running();
+    let (_infisical, world, psid) = running();
     world.driver(&["store"]).id(id(1)).stdin("literal").ok();
     assert_eq!(world.driver(&["delete"]).id(id(1)).text(), "");
     let line = world.driver(&["lookup"]).id(id(1)).fails(66);
@@ -96,7 +96,7 @@ fn a_delete_is_final_for_lookups_and_an_unknown_id_is_no_failure() {
 /// `podman secret create --replace` deletes before it stores: a store that fails has lost the value.
 #[test]
 fn what_was_deleted_can_be_restored() {
-    let (_double, world, psid) = running();
+    let (_infisical, world, psid) = running();
     world.driver(&["store"]).id(id(1)).stdin("literal\0").ok();
     world.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "B")).ok();
     assert_eq!(world.driver(&["restore"]).text(), "");
@@ -126,7 +126,7 @@ fn what_was_deleted_can_be_restored() {
 /// Ten minutes, by the time of the deletion; the file's own, so it outlives psid.
 #[test]
 fn what_was_deleted_long_ago_is_removed_for_good() {
-    let (_double, world, psid) = running();
+    let (_infisical, world, psid) = running();
     for number in [1, 2] {
         world.driver(&["store"]).id(id(number)).stdin("a literal").ok();
         world.driver(&["delete"]).id(id(number)).ok();
@@ -144,7 +144,7 @@ fn what_was_deleted_long_ago_is_removed_for_good() {
 
 #[test]
 fn a_restore_never_overwrites_what_took_the_id() {
-    let (_double, world, _psid) = running();
+    let (_infisical, world, _psid) = running();
     world.driver(&["store"]).id(id(1)).stdin("old").ok();
     world.driver(&["delete"]).id(id(1)).ok();
     world.driver(&["store"]).id(id(1)).stdin("new").ok();
@@ -156,7 +156,7 @@ fn a_restore_never_overwrites_what_took_the_id() {
 /// A store is acknowledged only once it is durable, so a crash right after it loses nothing.
 #[test]
 fn an_acknowledged_store_survives_a_crash() {
-    let (_double, world, mut psid) = running();
+    let (_infisical, world, mut psid) = running();
     for number in 0..8 {
         world.driver(&["store"]).id(id(number)).stdin(format!("literal {number}")).ok();
         psid.crash();

@@ -4,12 +4,12 @@ use std::thread;
 
 use serde_json::json;
 
-use psi_harness::{Double, World, id};
+use psi_harness::{FakeInfisical, World, id};
 
 #[test]
 fn stores_at_once_under_different_ids_are_all_kept() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let psid = world.start();
     thread::scope(|scope| {
         for number in 0..16 {
@@ -28,8 +28,8 @@ fn stores_at_once_under_different_ids_are_all_kept() {
 
 #[test]
 fn of_stores_at_once_under_one_id_one_wins_and_the_others_know() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let psid = world.start();
     let winners: Vec<_> = thread::scope(|scope| {
         let stores: Vec<_> = (0..8)
@@ -57,8 +57,8 @@ fn of_stores_at_once_under_one_id_one_wins_and_the_others_know() {
 /// `--replace` deletes and stores; two of them at once must leave one whole secret or none.
 #[test]
 fn deletes_and_stores_at_once_leave_ram_and_disk_of_one_mind() {
-    let double = Double::with(&json!({}));
-    let world = World::of(&double);
+    let infisical = FakeInfisical::with(&json!({}));
+    let world = World::of(&infisical);
     let psid = world.start();
     thread::scope(|scope| {
         for verb in ["store", "delete", "store", "delete"] {

@@ -1,7 +1,7 @@
 # A reboot with nothing in reach: every container starts, and Infisical is not asked.
 # shellcheck shell=bash
 vm net block
-! reaches_double || fail 'egress is dropped' 'the double still answers'
+! reaches_fake || fail 'egress is dropped' 'the fake still answers'
 ok 'egress is dropped'
 begin=$EPOCHREALTIME
 vm reboot

@@ -10,7 +10,7 @@ for user in anna ben; do
 done
 # Anna's come from Infisical, Ben's is a literal.
 as anna 'umask 077; printf vm-client-secret >~/.config/psi/secret'
-sed "s,http://10.0.3.2:PORT,$DOUBLE_SEEN_BY_GUEST,; /^\[cache\]/,/^backend/d; /^\[workloads/,\$d; s,^client_secret_.*,client_secret_file = \"/home/anna/.config/psi/secret\"," \
+sed "s,http://10.0.3.2:PORT,$FAKE_SEEN_BY_GUEST,; /^\[cache\]/,/^backend/d; /^\[workloads/,\$d; s,^client_secret_.*,client_secret_file = \"/home/anna/.config/psi/secret\"," \
     "$here/files/config.toml" | vm run -u anna 'cat >>~/.config/psi/config.toml'
 for user in anna ben; do
     must "$user: cache init" as $user 'psi-driver cache init --backend tpm'

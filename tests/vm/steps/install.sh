@@ -20,7 +20,7 @@ guest 'mkdir -p /etc/containers/systemd && podman import -q /root/busybox.tar lo
 vm push "$here"/files/*.container /etc/containers/systemd/
 
 must 'the package installs' guest 'dpkg -i /root/psid.deb'
-sed "s,http://10.0.3.2:PORT,$DOUBLE_SEEN_BY_GUEST," "$here/files/config.toml" | vm run 'cat >/etc/psi/config.toml'
+sed "s,http://10.0.3.2:PORT,$FAKE_SEEN_BY_GUEST," "$here/files/config.toml" | vm run 'cat >/etc/psi/config.toml'
 # Not bound to PCR 7: a host whose PCR 7 has changed must still get at Infisical.
 guest 'printf vm-client-secret | systemd-creds encrypt --with-key=tpm2 --tpm2-pcrs= --name=infisical-client-secret - /etc/psi/infisical-client-secret.cred'
 must 'psid check' guest 'psid check'

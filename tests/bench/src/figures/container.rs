@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use super::Bench;
 use crate::Result;
 use crate::report::{Row, Side, Target, Unit};
-use crate::stage::{Double, World, reference};
+use crate::stage::{FakeInfisical, World, reference};
 use crate::stats::alternate;
 
 const SECRETS: usize = 100;
 const IMAGE: &str = "localhost/bench:1";
 
 pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
-    let double = Double::start(&bench.programs, 1, SECRETS)?;
-    let world = World::of(&bench.programs, &double, 1)?;
+    let fake = FakeInfisical::start(&bench.programs, 1, SECRETS)?;
+    let world = World::of(&bench.programs, &fake, 1)?;
     let (psid, _) = world.start()?;
     psid.refresh()?;
     let podman = Podman::of(&world)?;
@@ -47,7 +47,7 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
         );
         podman.configure(&options)?;
         for number in 0..SECRETS {
-            let data = reference("/f0", &Double::key(number));
+            let data = reference("/f0", &FakeInfisical::key(number));
             podman.run(&["secret", "create", &format!("{name}{number}"), "-"], data.as_bytes())?;
         }
     }

@@ -14,7 +14,7 @@ use super::start::until_ready;
 use super::{Bench, meanwhile};
 use crate::load::{self, Call, Connection};
 use crate::report::{Row, Side, Target, Unit};
-use crate::stage::{Double, World, reference};
+use crate::stage::{FakeInfisical, World, reference};
 use crate::stats::{Samples, alternate};
 use crate::{Failure, Result};
 
@@ -28,13 +28,13 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     let folders = bench.rounds(100);
     let entries = folders * 1_000;
     // One more folder than there are workloads: what is in it is fetched one by one.
-    let double = Double::start(&bench.programs, folders + 1, 1_000)?;
-    let world = World::of(&bench.programs, &double, folders)?;
-    let empty = World::of(&bench.programs, &double, 0)?;
+    let fake = FakeInfisical::start(&bench.programs, folders + 1, 1_000)?;
+    let world = World::of(&bench.programs, &fake, folders)?;
+    let empty = World::of(&bench.programs, &fake, 0)?;
     let (psid, _) = world.start()?;
     psid.refresh()?;
     psid.process.terminate()?;
-    double.forget()?;
+    fake.forget()?;
 
     rows.push(load_all(bench, &world, &empty)?);
     // It takes a minute, and all entries: few of them are lost in what psid needs for anything.
@@ -99,7 +99,7 @@ fn one_miss(bench: &Bench, world: &World, strange: &str) -> Result<Vec<Row>> {
     let mut one = || {
         // A miss by itself: after one that was written just now, psid waits longer.
         std::thread::sleep(Duration::from_millis(600));
-        let call = Call::lookup_by_reference(&reference(strange, &Double::key(number)));
+        let call = Call::lookup_by_reference(&reference(strange, &FakeInfisical::key(number)));
         number += 1;
         // A fetched value is taken over before it is answered.
         let start = Instant::now();
@@ -169,11 +169,13 @@ struct Taken {
 }
 
 fn misses(bench: &Bench, folders: usize) -> Result<Taken> {
-    let double = Double::start(&bench.programs, folders, 1_000)?;
-    let world = World::of(&bench.programs, &double, 0)?;
+    let fake = FakeInfisical::start(&bench.programs, folders, 1_000)?;
+    let world = World::of(&bench.programs, &fake, 0)?;
     let (psid, _) = world.start()?;
     let calls: Rc<[Call]> = (0..folders * 1_000)
-        .map(|number| reference(&format!("/f{}", number / 1_000), &Double::key(number % 1_000)))
+        .map(|number| {
+            reference(&format!("/f{}", number / 1_000), &FakeInfisical::key(number % 1_000))
+        })
         .map(|reference| Call::lookup_by_reference(&reference))
         .collect();
     let before = psid.process.written()?;

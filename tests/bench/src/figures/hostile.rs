@@ -12,7 +12,7 @@ use super::Bench;
 use crate::Result;
 use crate::load::{self, Call, Connection};
 use crate::report::{Row, Side, Target, Unit};
-use crate::stage::{Double, World, id};
+use crate::stage::{FakeInfisical, World, id};
 use crate::stats::Samples;
 
 const SILENT: usize = 1_000;
@@ -27,8 +27,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const OVERSIZED_FRAME: &[u8] = &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1];
 
 pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
-    let double = Double::start(&bench.programs, 1, 1)?;
-    let world = World::of(&bench.programs, &double, 0)?;
+    let fake = FakeInfisical::start(&bench.programs, 1, 1)?;
+    let world = World::of(&bench.programs, &fake, 0)?;
     let (_psid, _) = world.start()?;
     load::run(async {
         let connection = Connection::open(&world.socket()).await?;

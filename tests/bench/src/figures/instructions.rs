@@ -8,7 +8,7 @@ use super::Bench;
 use crate::Result;
 use crate::report::{Row, Side, Target, Unit};
 use crate::repository;
-use crate::stage::{Double, Programs, World, id, reference};
+use crate::stage::{FakeInfisical, Programs, World, id, reference};
 use crate::stats::Samples;
 
 pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
@@ -50,13 +50,14 @@ fn budget() -> Result<f64> {
 
 /// A lookup, and what psi-driver takes to start and to find that there is nothing to do.
 fn count_both(programs: &Programs, rounds: usize) -> Result<(Samples, Samples)> {
-    let double = Double::start(programs, 1, 1)?;
-    let world = World::of(programs, &double, 1)?;
+    let fake = FakeInfisical::start(programs, 1, 1)?;
+    let world = World::of(programs, &fake, 1)?;
     let (psid, _) = world.start()?;
     psid.refresh()?;
     crate::load::run(async {
         let connection = crate::load::Connection::open(&world.socket()).await?;
-        let store = crate::load::Call::store(&id(0), reference("/f0", &Double::key(0)).as_bytes());
+        let store =
+            crate::load::Call::store(&id(0), reference("/f0", &FakeInfisical::key(0)).as_bytes());
         connection.call(&store).await.map(|_| ())
     })?;
     let counts = |id: Option<&str>| {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::Bench;
 use crate::Result;
 use crate::report::{Row, Side, Target, Unit};
-use crate::stage::{Child, Double, World, id, reference};
+use crate::stage::{Child, FakeInfisical, World, id, reference};
 use crate::stats::{Samples, alternate};
 
 /// The Python PSI's way: a server on a unix socket, of the standard library.
@@ -34,11 +34,11 @@ server.serve_forever()
 "#;
 
 pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
-    let double = Double::start(&bench.programs, 1, 1)?;
-    let world = World::of(&bench.programs, &double, 1)?;
+    let fake = FakeInfisical::start(&bench.programs, 1, 1)?;
+    let world = World::of(&bench.programs, &fake, 1)?;
     let (psid, _) = world.start()?;
     psid.refresh()?;
-    store(&world, &id(0), &reference("/f0", &Double::key(0)))?;
+    store(&world, &id(0), &reference("/f0", &FakeInfisical::key(0)))?;
     let python = python(&world)?;
     let driver = bench.programs.driver.display().to_string();
     let socket = world.folder().join("run/python.sock").display().to_string();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Bench;
 use crate::load::{self, Call, Connection};
 use crate::report::{Row, Side, Target, Unit};
-use crate::stage::{Double, World, id, reference};
+use crate::stage::{FakeInfisical, World, id, reference};
 use crate::stats::Samples;
 use crate::{Failure, Result};
 
@@ -13,7 +13,9 @@ use crate::{Failure, Result};
 pub fn misses(bench: &Bench, world: &World, strange: &str) -> Result<Row> {
     let rounds = bench.rounds(16).max(4);
     let strangers: Vec<Call> = (0..rounds * 40)
-        .map(|number| Call::lookup_by_reference(&reference(strange, &Double::key(100 + number))))
+        .map(|number| {
+            Call::lookup_by_reference(&reference(strange, &FakeInfisical::key(100 + number)))
+        })
         .collect();
     let (busy, quiet) = load::run(async {
         let connection = Connection::open(&world.socket()).await?;
@@ -50,15 +52,15 @@ pub fn misses(bench: &Bench, world: &World, strange: &str) -> Result<Row> {
 /// A folder of 40,000 secrets, about as many as psid takes in one answer, is listed, taken over and written; one of
 /// them is another one each time.
 pub fn listings(bench: &Bench) -> Result<Row> {
-    let double = Double::start(&bench.programs, 1, 40_000)?;
-    let world = World::of(&bench.programs, &double, 1)?;
+    let fake = FakeInfisical::start(&bench.programs, 1, 40_000)?;
+    let world = World::of(&bench.programs, &fake, 1)?;
     let (psid, _) = world.start()?;
     psid.refresh()?;
     let (mut longest_busy, mut longest_quiet) = (Vec::new(), Vec::new());
     for round in 0..bench.rounds(16).max(5) {
         let (mut busy, mut quiet) = (Vec::new(), Vec::new());
         psid.settle()?;
-        double.put("/f0", &Double::key(1), &format!("value {round}"))?;
+        fake.put("/f0", &FakeInfisical::key(1), &format!("value {round}"))?;
         load::run(async {
             let connection = Connection::open(&world.socket()).await?;
             let known = register(&connection).await?;
@@ -91,7 +93,7 @@ pub fn listings(bench: &Bench) -> Result<Row> {
 
 /// A reference of the first folder, as podman's id 0: its value is known from now on.
 async fn register(connection: &Connection) -> Result<Call> {
-    let store = Call::store(&id(0), reference("/f0", &Double::key(0)).as_bytes());
+    let store = Call::store(&id(0), reference("/f0", &FakeInfisical::key(0)).as_bytes());
     connection.call(&store).await?;
     let lookup = Call::lookup(&id(0));
     connection.call(&lookup).await?;

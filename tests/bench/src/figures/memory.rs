@@ -5,15 +5,15 @@ use super::rate::{lookups, register};
 use crate::Result;
 use crate::load::{self, Connection};
 use crate::report::{Row, Side, Target, Unit};
-use crate::stage::{Double, Psid, World};
+use crate::stage::{FakeInfisical, Psid, World};
 use crate::stats::Samples;
 
 const SECRETS: usize = 500;
 
 pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
-    let double = Double::start(&bench.programs, 1, SECRETS)?;
-    let world = World::of(&bench.programs, &double, 1)?;
-    let empty = World::of(&bench.programs, &double, 0)?;
+    let fake = FakeInfisical::start(&bench.programs, 1, SECRETS)?;
+    let world = World::of(&bench.programs, &fake, 1)?;
+    let empty = World::of(&bench.programs, &fake, 0)?;
     let (psid, _) = world.start()?;
     let (none, _) = empty.start()?;
     psid.refresh()?;
@@ -38,9 +38,9 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
         side("after", after),
         side("before", before),
     ));
-    refresh(&psid, &double, refreshes / 10)?;
+    refresh(&psid, &fake, refreshes / 10)?;
     let before = psid.process.resident()?;
-    refresh(&psid, &double, refreshes)?;
+    refresh(&psid, &fake, refreshes)?;
     let after = psid.process.resident()?;
     rows.push(Row::ratio(
         "RSS after 1,000 refreshes, to before",
@@ -61,12 +61,12 @@ async fn look_up(world: &World, times: usize) -> Result<()> {
 }
 
 /// Each refresh finds another value: one that finds nothing new would not be asked for a listing.
-fn refresh(psid: &Psid<'_>, double: &Double, times: usize) -> Result<()> {
+fn refresh(psid: &Psid<'_>, fake: &FakeInfisical, times: usize) -> Result<()> {
     for round in 0..times {
-        double.put("/f0", &Double::key(round % SECRETS), &format!("{round:0100}"))?;
+        fake.put("/f0", &FakeInfisical::key(round % SECRETS), &format!("{round:0100}"))?;
         psid.refresh()?;
         if round % 50 == 0 {
-            double.forget()?;
+            fake.forget()?;
         }
     }
     Ok(())

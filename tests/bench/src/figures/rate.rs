@@ -9,15 +9,15 @@ use super::Bench;
 use crate::Result;
 use crate::load::{self, Call, Connection};
 use crate::report::{Row, Side, Target, Unit};
-use crate::stage::{Child, Double, World, id, reference};
+use crate::stage::{Child, FakeInfisical, World, id, reference};
 use crate::stats::Samples;
 
 /// How many secrets are registered, and looked up in turn.
 const SECRETS: usize = 500;
 
 pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
-    let double = Double::start(&bench.programs, 1, SECRETS)?;
-    let world = World::of(&bench.programs, &double, 1)?;
+    let fake = FakeInfisical::start(&bench.programs, 1, SECRETS)?;
+    let world = World::of(&bench.programs, &fake, 1)?;
     let (psid, _) = world.start()?;
     psid.refresh()?;
     load::run(register(&world, SECRETS))?;
@@ -49,11 +49,13 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     Ok(())
 }
 
-/// Registers the double's first secrets, by references.
+/// Registers the fake's first secrets, by references.
 pub async fn register(world: &World, count: usize) -> Result<()> {
     let connection = Connection::open(&world.socket()).await?;
     let stores: Vec<_> = (0..count)
-        .map(|number| Call::store(&id(number), reference("/f0", &Double::key(number)).as_bytes()))
+        .map(|number| {
+            Call::store(&id(number), reference("/f0", &FakeInfisical::key(number)).as_bytes())
+        })
         .collect();
     load::all(&connection, &stores.into(), 8).await
 }

@@ -4,13 +4,13 @@ use super::{Bench, rate};
 use crate::Result;
 use crate::load;
 use crate::report::{Row, Side, Target, Unit};
-use crate::stage::{Double, World};
+use crate::stage::{FakeInfisical, World};
 use crate::stats::alternate;
 
 pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
-    let double = Double::start(&bench.programs, 1, 500)?;
+    let fake = FakeInfisical::start(&bench.programs, 1, 500)?;
     let (empty, full) =
-        (World::of(&bench.programs, &double, 0)?, World::of(&bench.programs, &double, 1)?);
+        (World::of(&bench.programs, &fake, 0)?, World::of(&bench.programs, &fake, 1)?);
     {
         let (psid, _) = full.start()?;
         psid.refresh()?;

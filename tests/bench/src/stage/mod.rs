@@ -1,11 +1,11 @@
 //! What is measured stands on a stage of its own: a psid with its files, and an Infisical for it.
 
 mod child;
-mod double;
+mod fake_infisical;
 mod psid;
 
 pub use child::Child;
-pub use double::Double;
+pub use fake_infisical::FakeInfisical;
 pub use psid::{Psid, World};
 
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::Result;
 pub struct Programs {
     pub psid: PathBuf,
     pub driver: PathBuf,
-    pub double: PathBuf,
+    pub fake: PathBuf,
     /// This one.
     pub bench: PathBuf,
 }
@@ -35,7 +35,7 @@ impl Programs {
         Ok(Self {
             psid: found("dist/psid")?,
             driver: found("dist/psi-driver")?,
-            double: found("release/infisical-double")?,
+            fake: found("release/fake-infisical")?,
             bench: std::env::current_exe()?,
         })
     }

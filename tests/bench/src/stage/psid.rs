@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::double::{CLIENT_SECRET, PROJECT};
-use super::{Child, Double, Programs};
+use super::fake_infisical::{CLIENT_SECRET, PROJECT};
+use super::{Child, FakeInfisical, Programs};
 use crate::Result;
 
 /// A folder with `etc`, `state`, `cred` and `run` below it.
@@ -28,15 +28,15 @@ pub struct Psid<'a> {
 }
 
 impl World {
-    /// Of one workload `app` for each of the first `folders` of the double.
-    pub fn of(programs: &Programs, double: &Double, folders: usize) -> Result<Self> {
+    /// Of one workload `app` for each of the first `folders` of the fake.
+    pub fn of(programs: &Programs, fake: &FakeInfisical, folders: usize) -> Result<Self> {
         let mut config = format!(
             "[cache]\nbackend = \"tpm\"\n\
              [providers.infisical]\napi_url = \"{}\"\n\
              [providers.infisical.auth]\nmethod = \"universal-auth\"\nclient_id = \"client\"\n\
              client_secret_credential = \"infisical-client-secret\"\n\
              [providers.infisical.projects.myproject]\nid = \"{PROJECT}\"\nenvironment = \"prod\"\n",
-            double.url
+            fake.url
         );
         for folder in 0..folders {
             write!(

@@ -1,0 +1,115 @@
+//! One call: the server, the request, who makes it, and for which project.
+
+use std::net::IpAddr;
+
+use super::error::ApiError;
+use super::fields::Fields;
+use crate::auth::jwt::Claims;
+use crate::auth::renewal;
+use crate::dialect::Api;
+use crate::fake::FakeInfisical;
+use crate::http::request::Request;
+use crate::world::World;
+use crate::world::permission::Permission;
+use crate::world::project::Project;
+
+pub struct Call<'a> {
+    pub fake: &'a mut FakeInfisical,
+    pub request: &'a Request,
+    pub from: IpAddr,
+}
+
+impl<'a> Call<'a> {
+    pub fn new(fake: &'a mut FakeInfisical, request: &'a Request, from: IpAddr) -> Self {
+        Self { fake, request, from }
+    }
+
+    /// Comes before anything in the query or body is looked at, as the server's `onRequest` does.
+    pub fn authenticate(&mut self) -> Result<Claims, ApiError> {
+        let header = self.request.header("authorization").unwrap_or_default();
+        if header.is_empty() {
+            return Err(ApiError::unauthorized("Token missing"));
+        }
+        // The server cuts the length of "Bearer " off, whatever stands there
+        let token = header.get("Bearer ".len()..).unwrap_or_default().trim();
+        if token.is_empty() {
+            return Err(ApiError::token(403, "jwt must be provided"));
+        }
+        if let Some(service_token) = token.strip_prefix("st.") {
+            let id = service_token.split('.').next().unwrap_or_default();
+            return Err(ApiError::not_found(format!("Service token with ID '{id}' not found")));
+        }
+        renewal::authenticate(self.fake, token, self.from)
+    }
+}
+
+/// The proxy's word counts, as with the server's `realIp`: so a test can come from elsewhere.
+pub fn client_address(request: &Request, peer: IpAddr) -> IpAddr {
+    request
+        .header("x-forwarded-for")
+        .and_then(|list| list.split(',').next())
+        .and_then(|first| first.trim().parse().ok())
+        .unwrap_or(peer)
+}
+
+/// The project and what the identity may do in it: first 404, then 403.
+pub fn membership<'w>(
+    fake: &'w FakeInfisical,
+    project: &str,
+    identity: &str,
+) -> Result<(&'w Project, Permission), ApiError> {
+    let project = known_project(&fake.world, project)?;
+    let keep = fake.settings.permission_cache_seconds.saturating_mul(1000);
+    let permission = fake
+        .permissions
+        .of(project, identity, fake.clock.now(), keep)
+        .ok_or_else(|| ApiError::not_a_member(&project.id))?;
+    if !project.holds_secrets() {
+        return Err(ApiError::bad_request(format!(
+            "The project is of type {}. Operations of type secret-manager are not allowed.",
+            project.kind
+        )));
+    }
+    Ok((project, permission))
+}
+
+pub fn known_project<'w>(world: &'w World, project: &str) -> Result<&'w Project, ApiError> {
+    world.project(project).ok_or_else(|| ApiError::project_not_found(project))
+}
+
+/// How a request names its project; `v4` takes no slugs.
+pub enum ProjectReference {
+    Id(String),
+    Slug(String),
+    None,
+}
+
+impl ProjectReference {
+    pub fn of_query(fields: &mut Fields, api: Api) -> Self {
+        match api {
+            Api::V3 => Self::of(fields.text("workspaceId"), fields.text("workspaceSlug")),
+            Api::V4 => Self::of(fields.text("projectId"), None),
+        }
+    }
+
+    /// An empty string is none, as JavaScript sees it.
+    pub fn of(id: Option<String>, slug: Option<String>) -> Self {
+        let given = |text: &String| !text.is_empty();
+        match (id.filter(given), slug.filter(given)) {
+            (Some(id), _) => Self::Id(id),
+            (None, Some(slug)) => Self::Slug(slug),
+            (None, None) => Self::None,
+        }
+    }
+
+    pub fn resolve(self, world: &World) -> Result<Option<String>, ApiError> {
+        match self {
+            Self::None => Ok(None),
+            Self::Id(id) => Ok(Some(id).filter(|id| !id.is_empty())),
+            Self::Slug(slug) => match world.project_by_slug(&slug) {
+                Some(project) => Ok(Some(project.id.clone())),
+                None => Err(ApiError::not_found(format!("Project with slug '{slug}' not found"))),
+            },
+        }
+    }
+}

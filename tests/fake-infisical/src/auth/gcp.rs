@@ -1,0 +1,66 @@
+//! GCP auth of the type `gce`: an ID token, as `identity-gcp-auth-fns.ts` verifies it.
+
+use serde_json::json;
+
+use super::renewal;
+use super::rs256::Issuer;
+use crate::api::error::ApiError;
+use crate::fake::FakeInfisical;
+
+const ISSUER: &str = "https://accounts.google.com";
+/// Google's library forgives clocks that are so far off, in seconds.
+const SKEW: u64 = 300;
+
+/// A token of the metadata server for this audience.
+pub fn mint(fake: &FakeInfisical, email: &str, audience: &str) -> String {
+    let cloud = &fake.world.cloud;
+    let now = fake.clock.now() / 1000;
+    let claims = json!({
+        "aud": audience,
+        "azp": "113774264463038321964",
+        "email": email,
+        "email_verified": true,
+        "exp": now.saturating_add_signed(cloud.tokens.lifetime_seconds),
+        "google": {"compute_engine": {
+            "instance_creation_timestamp": 1_700_000_000,
+            "instance_id": "3802628075545820873",
+            "instance_name": "host",
+            "project_id": cloud.gcp.project,
+            "project_number": 123_456_789,
+            "zone": cloud.gcp.zone,
+        }},
+        "iat": now,
+        "iss": ISSUER,
+        "sub": "113774264463038321964",
+    });
+    Issuer::Google.sign(&claims, cloud.tokens.forged)
+}
+
+pub fn verify(fake: &FakeInfisical, identity: &str, jwt: &str) -> Result<(), ApiError> {
+    let known = fake.world.identity(identity);
+    let settings = known.and_then(|known| known.methods.gcp.as_ref()).ok_or_else(|| {
+        ApiError::not_found("GCP auth method not found for identity, did you configure GCP auth?")
+    })?;
+    // What the library throws was, until 2026, for the server's catch-all.
+    let refusal = || match fake.settings.gcp_refusal_500 {
+        false => ApiError::unauthorized("Invalid GCP ID token"),
+        true => ApiError::internal(),
+    };
+    let claims = Issuer::Google.verify(jwt).map_err(|_| refusal())?;
+    let expires = claims["exp"].as_u64().unwrap_or(0);
+    let expired = renewal::server_seconds(fake) > expires + SKEW;
+    if expired || claims["aud"] != identity || claims["iss"] != ISSUER {
+        return Err(refusal());
+    }
+    let engine = &claims["google"]["compute_engine"];
+    for (list, value, what) in [
+        (&settings.allowed_service_accounts, &claims["email"], "service account"),
+        (&settings.allowed_projects, &engine["project_id"], "project"),
+        (&settings.allowed_zones, &engine["zone"], "zone"),
+    ] {
+        if !list.allows(value.as_str().unwrap_or_default()) {
+            return Err(ApiError::unauthorized(format!("Access denied: GCP {what} not allowed.")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,32 @@
+//! What stands around the machine, changed behind its back.
+
+use serde_json::{Map, Value, json};
+
+use super::{Answer, Control, Mistake, shown};
+use crate::auth::kubernetes::{self, Order};
+
+impl Control {
+    pub(super) fn cloud(&self) -> Answer {
+        shown(&self.shared.lock().world.cloud)
+    }
+
+    /// Keys that are not named keep their values, in each of the clouds.
+    pub(super) fn change_cloud(&self, changes: Map<String, Value>) -> Answer {
+        let mut fake = self.shared.lock();
+        let mut merged = shown(&fake.world.cloud)?;
+        for (name, changes) in changes {
+            match (merged.get_mut(&name), changes) {
+                (Some(Value::Object(cloud)), Value::Object(changes)) => cloud.extend(changes),
+                _ => return Err(Mistake::bad(format!("no such cloud, or no object: {name}"))),
+            }
+        }
+        fake.world.cloud =
+            serde_json::from_value(merged).map_err(|error| Mistake::bad(error.to_string()))?;
+        shown(&fake.world.cloud)
+    }
+
+    /// A service account's token, as kubelet puts it into a file.
+    pub(super) fn kubernetes_token(&self, order: Order) -> Answer {
+        Ok(json!({"token": kubernetes::mint(&self.shared.lock(), &order)}))
+    }
+}

@@ -1,0 +1,27 @@
+//! Setting and lifting faults.
+
+use super::{Answer, Control, Mistake, done, shown};
+use crate::fault::book::Rule;
+use crate::net::Face;
+
+impl Control {
+    pub(super) fn faults(&self) -> Answer {
+        shown(&self.shared.lock().faults.rules)
+    }
+
+    /// In force when this answers: a refused port is closed, a lifted refusal is open again.
+    pub(super) async fn replace_faults(&self, rules: Vec<Rule>) -> Answer {
+        let refuses = {
+            let mut fake = self.shared.lock();
+            fake.faults.replace(rules).map_err(Mistake::bad)?;
+            [Face::Api, Face::Metadata].map(|face| fake.faults.refuses(face))
+        };
+        for (gate, refuses) in [&self.gate, &self.metadata].into_iter().zip(refuses) {
+            gate.set_open(!refuses).await.map_err(|error| Mistake {
+                status: 500,
+                message: format!("a public port: {error}"),
+            })?;
+        }
+        done()
+    }
+}

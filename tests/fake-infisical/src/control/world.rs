@@ -1,0 +1,188 @@
+//! Changes to the world behind the API's back.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{Answer, Control, Mistake, done, shown};
+use crate::world::World;
+use crate::world::identity::Identity;
+use crate::world::permission::{Permission, Rule};
+use crate::world::project::{Import, Project, normal_path};
+use crate::world::secret::Secret;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PutSecret {
+    project: String,
+    environment: String,
+    path: String,
+    key: String,
+    value: String,
+    /// A listing overlapped the write, and stored the old payload's tag after it
+    #[serde(default)]
+    overlapped: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProjectImport {
+    project: String,
+    import: Import,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct IdentityId {
+    identity: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeleteSecret {
+    project: String,
+    environment: String,
+    path: String,
+    key: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PutPermission {
+    project: String,
+    identity: String,
+    /// None is the admin role, an empty list a role without any rights
+    #[serde(default)]
+    rules: Option<Vec<Rule>>,
+    /// False ends the membership
+    #[serde(default = "yes")]
+    member: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Control {
+    pub(super) fn world(&self) -> Answer {
+        shown(&self.shared.lock().world)
+    }
+
+    pub(super) fn replace_world(&self, world: World) -> Answer {
+        let mut fake = self.shared.lock();
+        let now = fake.clock.now();
+        let world = world.settle(now);
+        if let Some(project) = world.projects.iter().find(|project| project.circles()) {
+            return Err(Mistake::bad(format!("the imports of project {} circle", project.id)));
+        }
+        fake.world = world;
+        fake.etags.clear();
+        fake.permissions.clear();
+        done()
+    }
+
+    /// Stores the value as it is, without the trim of the public API.
+    pub(super) fn put_secret(&self, put: PutSecret) -> Answer {
+        let mut fake = self.shared.lock();
+        let now = fake.clock.now();
+        if !put.overlapped {
+            fake.etags.forget(&put.project);
+        }
+        let project = find(&mut fake.world, &put.project)?;
+        if !project.has_environment(&put.environment) {
+            project.environments.push(put.environment.clone());
+        }
+        let folder = project.make_folder(&put.environment, &normal_path(&put.path), now);
+        folder.touched_at = now;
+        match folder.secrets.get_mut(&put.key) {
+            Some(secret) => secret.revise(Some(put.value), now),
+            None => {
+                folder.secrets.insert(put.key, Secret::new(put.value, now));
+            }
+        }
+        done()
+    }
+
+    pub(super) fn delete_secret(&self, delete: DeleteSecret) -> Answer {
+        let mut fake = self.shared.lock();
+        fake.etags.forget(&delete.project);
+        let project = find(&mut fake.world, &delete.project)?;
+        let folder = project.folder_mut(&delete.environment, &normal_path(&delete.path));
+        folder
+            .and_then(|folder| folder.secrets.remove(&delete.key))
+            .ok_or_else(|| Mistake::not_found("no such secret"))?;
+        done()
+    }
+
+    pub(super) fn put_import(&self, put: ProjectImport) -> Answer {
+        let mut fake = self.shared.lock();
+        let now = fake.clock.now();
+        fake.etags.forget(&put.project);
+        let project = find(&mut fake.world, &put.project)?;
+        let import = put.import.settled();
+        if project.would_circle(&import) {
+            return Err(Mistake::bad("the imports would circle"));
+        }
+        project.make_folder(&import.environment, &import.path, now);
+        project.imports.push(import);
+        done()
+    }
+
+    pub(super) fn delete_import(&self, delete: ProjectImport) -> Answer {
+        let mut fake = self.shared.lock();
+        fake.etags.forget(&delete.project);
+        let project = find(&mut fake.world, &delete.project)?;
+        let wanted = delete.import.settled();
+        let at = project.imports.iter().position(|import| *import == wanted);
+        project.imports.remove(at.ok_or_else(|| Mistake::not_found("no such import"))?);
+        done()
+    }
+
+    /// A new identity, or another form of one that is there.
+    pub(super) fn put_identity(&self, mut identity: Identity) -> Answer {
+        let mut fake = self.shared.lock();
+        identity.settle(fake.clock.now());
+        let identities = &mut fake.world.identities;
+        match identities.iter_mut().find(|known| known.id == identity.id) {
+            Some(known) => *known = identity,
+            None => identities.push(identity),
+        }
+        done()
+    }
+
+    /// The identity is gone, and its memberships with it.
+    pub(super) fn delete_identity(&self, delete: IdentityId) -> Answer {
+        let mut fake = self.shared.lock();
+        let identities = &mut fake.world.identities;
+        let at = identities.iter().position(|identity| identity.id == delete.identity);
+        identities.remove(at.ok_or_else(|| Mistake::not_found("no such identity"))?);
+        for members in fake.world.projects.iter_mut().filter_map(|p| p.members.as_mut()) {
+            members.remove(&delete.identity);
+        }
+        done()
+    }
+
+    /// In a project without a list of members everybody is one; such a list is written down
+    /// first, so that only the named identity is affected.
+    pub(super) fn put_permission(&self, put: PutPermission) -> Answer {
+        let mut fake = self.shared.lock();
+        let everybody: BTreeMap<_, _> = fake
+            .world
+            .identities
+            .iter()
+            .map(|identity| (identity.id.clone(), Permission(None)))
+            .collect();
+        let project = find(&mut fake.world, &put.project)?;
+        let members = project.members.get_or_insert(everybody);
+        if put.member {
+            members.insert(put.identity, Permission(put.rules));
+        } else {
+            members.remove(&put.identity);
+        }
+        done()
+    }
+}
+
+fn find<'w>(world: &'w mut World, id: &str) -> Result<&'w mut Project, Mistake> {
+    world.project_mut(id).ok_or_else(|| Mistake::not_found(format!("no such project: {id}")))
+}

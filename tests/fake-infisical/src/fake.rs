@@ -1,0 +1,68 @@
+//! Everything the server knows, in one place.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::api::limiter::Limiter;
+use crate::api::tags::Etags;
+use crate::auth::permissions::PermissionCache;
+use crate::auth::tokens::TokenLedger;
+use crate::clock::Clock;
+use crate::dialect::Dialect;
+use crate::fault::book::FaultBook;
+use crate::journal::Journal;
+use crate::metadata::Sessions;
+use crate::settings::Settings;
+use crate::world::World;
+
+pub struct FakeInfisical {
+    pub clock: Clock,
+    pub dialect: Dialect,
+    pub settings: Settings,
+    pub world: World,
+    pub tokens: TokenLedger,
+    pub sessions: Sessions,
+    pub limiter: Limiter,
+    pub permissions: PermissionCache,
+    pub etags: Etags,
+    pub faults: FaultBook,
+    pub journal: Journal,
+}
+
+impl FakeInfisical {
+    pub fn new(dialect: Dialect, world: World) -> Self {
+        Self {
+            clock: Clock::default(),
+            dialect,
+            settings: Settings::default(),
+            world,
+            tokens: TokenLedger::default(),
+            sessions: Sessions::default(),
+            limiter: Limiter::default(),
+            permissions: PermissionCache::default(),
+            etags: Etags::default(),
+            faults: FaultBook::default(),
+            journal: Journal::default(),
+        }
+    }
+}
+
+/// The fake as the two ports share it.
+#[derive(Clone)]
+pub struct Shared {
+    fake: Arc<Mutex<FakeInfisical>>,
+    /// Woken at each arrival, for the control port's waiting count
+    pub arrivals: Arc<Notify>,
+}
+
+impl Shared {
+    pub fn new(fake: FakeInfisical) -> Self {
+        Self { fake: Arc::new(Mutex::new(fake)), arrivals: Arc::new(Notify::new()) }
+    }
+
+    /// A handler that panicked has lost its own request, not the whole fake.
+    pub fn lock(&self) -> MutexGuard<'_, FakeInfisical> {
+        self.fake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,116 @@
+//! One client's connection to the public port.
+
+use std::net::IpAddr;
+
+use super::delivery::{Delivery, Parcel, deliver, hang, reset};
+use super::{Face, Wire};
+use crate::api::call::client_address;
+use crate::api::error::bad_url;
+use crate::api::{self, etag};
+use crate::fake::{FakeInfisical, Shared};
+use crate::fault::Fault;
+use crate::fault::subject::Subject;
+use crate::http::read::{ReadError, Reader};
+use crate::http::request::Request;
+use crate::http::response::Response;
+use crate::metadata;
+
+/// What becomes of a request.
+enum Course {
+    Hang,
+    Reset,
+    Send(Parcel, Delivery),
+}
+
+/// Request after request, until the client leaves or a fault ends it.
+pub async fn converse(mut wire: impl Wire, peer: IpAddr, shared: Shared, face: Face) {
+    let mut reader = Reader::default();
+    loop {
+        let request = match reader.next(&mut wire).await {
+            Ok(Some(request)) => request,
+            Ok(None) | Err(ReadError::Gone) => return,
+            Err(ReadError::Malformed) => {
+                // The client may be gone as well; there is nobody else to tell
+                let _ = deliver(&mut wire, bad_request(&shared), Delivery::Whole).await;
+                return;
+            }
+        };
+        let course = decide(&mut shared.lock(), &request, peer, face);
+        shared.arrivals.notify_waiters();
+        match course {
+            Course::Hang => return hang(&mut wire).await,
+            Course::Reset => {
+                // Should this fail the client sees an orderly end, and the test tells
+                let _ = reset(&wire);
+                return;
+            }
+            Course::Send(parcel, delivery) => {
+                let sent = deliver(&mut wire, parcel, delivery).await;
+                if sent.is_err() || request.wants_close {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// All that happens to a request happens here at once: it is logged, meets its fault, is
+/// answered. Only the delivery is left, so a delayed answer tells of the past.
+fn decide(fake: &mut FakeInfisical, request: &Request, peer: IpAddr, face: Face) -> Course {
+    let endpoint = match face {
+        Face::Api => api::route(request, fake.dialect),
+        Face::Metadata => None,
+    };
+    let subject = Subject::of(fake, request, endpoint.as_ref(), face);
+    let fault = fake.faults.strike(&subject);
+    let now = fake.clock.now();
+    let ticket =
+        fake.journal.arrive(request, endpoint.as_ref(), fault.as_ref().map(Fault::name), now);
+    match &fault {
+        Some(Fault::Hang) => return Course::Hang,
+        Some(Fault::Reset) => return Course::Reset,
+        _ => {}
+    }
+    if face == Face::Api && !request.is_decodable() {
+        fake.journal.answered(ticket, 400);
+        return Course::Send(pack(fake, request, bad_url(request)), Delivery::Whole);
+    }
+    let substitute = fault.as_ref().and_then(|fault| fault.substitute(&subject));
+    let response = match (substitute, &fault) {
+        (Some(response), _) => response,
+        (None, _) if face == Face::Metadata => metadata::answer(fake, request),
+        (None, None) => {
+            let from = client_address(request, peer);
+            etag::apply(request, api::answer(fake, request, endpoint, from))
+        }
+        (None, Some(fault)) => {
+            let request = &mut request.clone();
+            if fault.rewrites() {
+                request.headers.remove("if-none-match");
+            }
+            let from = client_address(request, peer);
+            let response = fault.rewrite(api::answer(fake, request, endpoint, from));
+            fault.encode(etag::apply(request, response))
+        }
+    };
+    fake.journal.answered(ticket, response.status);
+    let parcel = pack(fake, request, response);
+    Course::Send(parcel, Delivery::of(fault.as_ref()))
+}
+
+fn pack(fake: &FakeInfisical, request: &Request, response: Response) -> Parcel {
+    let skew = fake.settings.clock_skew_seconds.saturating_mul(1000);
+    let date = fake.clock.now().saturating_add_signed(skew);
+    Parcel {
+        head: response.head(date, request.wants_close),
+        body: if request.method == "HEAD" { Vec::new() } else { response.body },
+    }
+}
+
+/// Fastify's answer to what is not HTTP.
+fn bad_request(shared: &Shared) -> Parcel {
+    let body =
+        serde_json::json!({"error": "Bad Request", "message": "Client Error", "statusCode": 400});
+    let response = Response::json(400, &body);
+    Parcel { head: response.head(shared.lock().clock.now(), true), body: response.body }
+}

@@ -1,0 +1,16 @@
+//! The fake as a black box: the real program, real sockets.
+
+mod clouds;
+mod control;
+mod dialects;
+mod faults;
+mod folders;
+mod http;
+mod identities;
+mod knobs;
+mod reading;
+mod references;
+mod support;
+mod tags;
+mod tls;
+mod writing;

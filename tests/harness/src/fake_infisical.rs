@@ -1,0 +1,328 @@
+//! The fake of Infisical, and what a test asks of it over its control port.
+//!
+//! Faults of one directory, key, route or identity, rate limits, delayed permissions, deleted
+//! identities and the like are in [`super::knobs`]: `fault_directory`, `fault_listing`,
+//! `fault_login`, `fault_identity`, `lose_route_once`, `limit`, `cache_permissions`,
+//! `end_membership`, `delete_identity`, `put_identity`, `change_client_secret`, `import`; the faults
+//! themselves in `knobs::fault`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::programs::program;
+
+/// The fake's kinds of fault that answer, and not as Infisical would, without taking their time.
+pub const BROKEN_ANSWERS: [&str; 12] = [
+    "reset",
+    "reset-mid-body",
+    "truncate",
+    "database-error",
+    "html-502",
+    "html-503",
+    "html-404",
+    "html-403-waf",
+    "captive-portal",
+    "gzip",
+    "garbage-json",
+    "wrong-shape",
+];
+/// The project's id at the fake.
+pub const PROJECT: &str = "6f2d1b0e-0000-4000-8000-00000000000a";
+/// The identity's id at the fake.
+pub const IDENTITY: &str = "6f2d1b0e-0000-4000-8000-00000000000b";
+/// The secret of the identity `client`.
+pub const CLIENT_SECRET: &str = "the-client-secret-of-the-identity";
+
+/// A running fake with a project of its own.
+pub struct FakeInfisical {
+    process: Process,
+    /// Its seed and certificates.
+    folder: TempDir,
+    url: String,
+    metadata: String,
+    control: String,
+    ca: Option<PathBuf>,
+    args: Vec<String>,
+}
+
+/// A request as the fake logged it.
+#[derive(Debug)]
+pub struct Request(pub Value);
+
+impl FakeInfisical {
+    /// A fake whose `prod` has these folders: path, then key, then value.
+    pub fn with(secrets: &Value) -> Self {
+        Self::launch(&seed(secrets), &[])
+    }
+
+    /// With options of fake-infisical besides.
+    pub fn with_options(secrets: &Value, options: &[&str]) -> Self {
+        Self::launch(&seed(secrets), options)
+    }
+
+    /// With a world of the test's own making; [`seed`] is where to begin.
+    pub fn launch(world: &Value, options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("seed.json"), world.to_string()).unwrap();
+        let mut args: Vec<String> = options.iter().map(ToString::to_string).collect();
+        args.extend(["--seed".into(), folder.path().join("seed.json").display().to_string()]);
+        if options.contains(&"--tls") {
+            // The certificate is for this address and no other.
+            args.extend(["--listen".into(), "127.0.0.1:0".into()]);
+            args.extend(["--tls-dir".into(), folder.path().join("tls").display().to_string()]);
+        } else {
+            args.extend(["--listen".into(), format!("{}:0", own_address())]);
+        }
+        args.extend(["--metadata".into(), format!("{}:0", own_address())]);
+        let (process, announced) = start(&args);
+        let text = |key: &str| announced[key].as_str().map(str::to_owned);
+        Self {
+            process,
+            folder,
+            url: text("url").unwrap(),
+            metadata: text("metadata").unwrap(),
+            control: text("control").unwrap(),
+            ca: text("ca").map(PathBuf::from),
+            args,
+        }
+    }
+
+    /// What `api_url` is to be.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What `metadata_url` is to be, in whichever cloud.
+    pub fn metadata(&self) -> &str {
+        &self.metadata
+    }
+
+    /// The authority to trust, for a fake with TLS.
+    pub fn ca(&self) -> Option<&PathBuf> {
+        self.ca.as_ref()
+    }
+
+    /// Ends it: connections are refused from now on.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Another fake at the same address, with the world as it was at first and an empty log.
+    pub fn restart(&mut self) {
+        self.kill();
+        for (option, url) in [("--listen", &self.url), ("--metadata", &self.metadata)] {
+            let at = self.args.iter().position(|arg| arg == option).unwrap();
+            self.args[at + 1] = url.split_once("://").unwrap().1.to_owned();
+        }
+        let (process, announced) = start(&self.args);
+        self.process = process;
+        self.control = announced["control"].as_str().unwrap().to_owned();
+    }
+
+    /// The same, with a certificate of this kind; the authority stays.
+    pub fn restart_with_certificate(&mut self, kind: &str) {
+        let at = self.args.iter().position(|arg| arg == "--tls").unwrap();
+        kind.clone_into(&mut self.args[at + 1]);
+        self.restart();
+    }
+
+    /// The next restart finds the world as it is now.
+    pub fn keep_world(&self) {
+        let world = self.control("GET", "/world", &Value::Null);
+        std::fs::write(self.folder.path().join("seed.json"), world.to_string()).unwrap();
+    }
+
+    /// Sends it a signal: one that is stopped accepts connections, for the kernel does that, and never
+    /// answers.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Every request so far.
+    pub fn log(&self) -> Vec<Request> {
+        let Value::Array(entries) = self.control("GET", "/log", &Value::Null) else {
+            panic!("the log is no list");
+        };
+        entries.into_iter().map(Request).collect()
+    }
+
+    /// How many requests there were with this method and path prefix.
+    pub fn count(&self, method: &str, path: &str) -> u64 {
+        self.await_count(method, path, 0)
+    }
+
+    /// Logins by universal-auth so far.
+    pub fn logins(&self) -> u64 {
+        self.logins_by("universal-auth")
+    }
+
+    /// Logins by a method so far; `aws-auth`, as the route has it.
+    pub fn logins_by(&self, method: &str) -> u64 {
+        self.count("POST", &format!("/api/v1/auth/{method}/login"))
+    }
+
+    /// Reads so far, of one secret or of a folder.
+    pub fn reads(&self) -> u64 {
+        self.count("GET", "/api/v3/secrets") + self.count("GET", "/api/v4/secrets")
+    }
+
+    /// Waits until there are so many.
+    #[track_caller]
+    pub fn await_count(&self, method: &str, path: &str, at_least: u64) -> u64 {
+        let target =
+            format!("/log/count?method={method}&path={path}&atLeast={at_least}&timeoutMs=30000");
+        let count = self.control("GET", &target, &Value::Null)["count"].as_u64().unwrap();
+        assert!(count >= at_least, "{count} requests {method} {path}, waited for {at_least}");
+        count
+    }
+
+    /// Forgets the log.
+    pub fn clear_log(&self) {
+        self.control("DELETE", "/log", &Value::Null);
+    }
+
+    /// Every request meets this fault from now on.
+    pub fn fault(&self, fault: &Value) {
+        self.faults(&json!([{"fault": fault}]));
+    }
+
+    /// Replaces the rules.
+    pub fn faults(&self, rules: &Value) {
+        self.control("PUT", "/faults", rules);
+    }
+
+    /// No fault any more.
+    pub fn heal(&self) {
+        self.control("DELETE", "/faults", &Value::Null);
+    }
+
+    /// Changes settings.
+    pub fn settings(&self, changes: &Value) {
+        self.control("PATCH", "/settings", changes);
+    }
+
+    /// Moves the fake's clock: its tokens grow old.
+    pub fn advance(&self, seconds: u64) {
+        self.control("POST", "/clock", &json!({"advanceSeconds": seconds}));
+    }
+
+    /// Changes what stands around the machine; `{"aws": {"role": null}}`.
+    pub fn cloud(&self, changes: &Value) {
+        self.control("PATCH", "/cloud", changes);
+    }
+
+    /// The token of the service account `default:psid` of the cluster, with more to its order.
+    pub fn kubernetes_token(&self, order: &Value) -> String {
+        let mut whole = json!({"namespace": "default", "name": "psid"});
+        whole.as_object_mut().unwrap().extend(order.as_object().unwrap().clone());
+        let answer = self.control("POST", "/kubernetes/token", &whole);
+        answer["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Sets a secret, behind the API's back.
+    pub fn put(&self, path: &str, key: &str, value: &str) {
+        let body = json!({"project": PROJECT, "environment": "prod", "path": path, "key": key, "value": value});
+        self.control("PUT", "/secret", &body);
+    }
+
+    /// Removes a secret, behind the API's back.
+    pub fn remove(&self, path: &str, key: &str) {
+        let body = json!({"project": PROJECT, "environment": "prod", "path": path, "key": key});
+        self.control("DELETE", "/secret", &body);
+    }
+
+    /// What the identity may do in the project; `null` is everything.
+    pub fn permit(&self, rules: &Value) {
+        let body = json!({"project": PROJECT, "identity": IDENTITY, "rules": rules});
+        self.control("PUT", "/permission", &body);
+    }
+
+    /// A call of the control port.
+    #[track_caller]
+    pub fn control(&self, method: &str, target: &str, body: &Value) -> Value {
+        let address = self.control.split_once("://").unwrap().1;
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(
+            stream,
+            "{method} {target} HTTP/1.1\r\nhost: infisical\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{method} {target}: {answer}");
+        serde_json::from_str(body).unwrap()
+    }
+}
+
+impl Drop for FakeInfisical {
+    fn drop(&mut self) {
+        if !self.process.has_ended_within(std::time::Duration::ZERO) {
+            self.process.signal(Signal::KILL);
+        }
+    }
+}
+
+impl Request {
+    /// A member of the log's entry as text; empty when there is none.
+    pub fn text(&self, member: &str) -> &str {
+        self.0[member].as_str().unwrap_or_default()
+    }
+
+    /// A header; empty when there is none.
+    pub fn header(&self, name: &str) -> &str {
+        self.0["headers"][name].as_str().unwrap_or_default()
+    }
+
+    /// Whether it reads secrets.
+    pub fn is_read(&self) -> bool {
+        self.text("method") == "GET" && self.text("path").contains("/secrets")
+    }
+}
+
+/// A world with one identity, one project and these folders of `prod`.
+pub fn seed(secrets: &Value) -> Value {
+    json!({
+        "identities": [{
+            "id": IDENTITY, "name": "host", "clientId": "client",
+            "clientSecrets": [{"id": "s-1", "secret": CLIENT_SECRET}],
+        }],
+        "projects": [{
+            "id": PROJECT, "slug": "my-project", "environments": ["prod"],
+            "secrets": {"prod": secrets},
+        }],
+    })
+}
+
+fn start(args: &[String]) -> (Process, Value) {
+    let mut command = Command::new(program("fake-infisical"));
+    command.args(args).stdout(Stdio::piped());
+    let mut process = Process::start(command);
+    let stdout = process.child().stdout.take().unwrap();
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    let announced = serde_json::from_str(&line)
+        .unwrap_or_else(|error| panic!("fake-infisical: {error}: {line}{}", process.stderr()));
+    (process, announced)
+}
+
+/// A loopback address that no other fake of these tests has: a fake that is started again finds
+/// its port free, whatever port the kernel gave to others meanwhile.
+fn own_address() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let process = std::process::id();
+    format!("127.{}.{}.{}", 1 + process % 200, 1 + number / 200 % 200, 1 + number % 200)
+}
