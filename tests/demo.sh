@@ -43,7 +43,7 @@ tpm_on() {
 }
 tpm_off() { kill "$TPM"; wait "$TPM" 2>/dev/null || true; rm -f "$W"/tpm.sock*; }
 infisical_on() {
-    "$FAKE" --listen "127.0.0.1:${PORT:-0}" --seed "$W/world.json" >"$W/fake.out" 2>"$W/fake.log" &
+    "$FAKE" --listen "127.0.0.1:${PORT:-0}" --seed "$W/seed.json" >"$W/fake.out" 2>"$W/fake.log" &
     INFISICAL=$!; PIDS+=("$INFISICAL")
     until_true test -s "$W/fake.out"
     URL=$(sed 's/.*"url":"\([^"]*\)".*/\1/' "$W/fake.out"); CONTROL=$(sed 's/.*"control":"\([^"]*\)".*/\1/' "$W/fake.out")
@@ -53,7 +53,7 @@ psid_on()  { "$DIST/psid" >>"$W/psid.log" 2>&1 & PSID=$!; PIDS+=("$PSID"); until
 psid_off() { kill "$PSID"; wait "$PSID" 2>/dev/null || true; }
 requests() { python3 -c "import json,urllib.request;print(len(json.load(urllib.request.urlopen('$CONTROL/log'))))"; }
 
-cat >"$W/world.json" <<'JSON'
+cat >"$W/seed.json" <<'JSON'
 {"identities": [{"id": "i-1", "name": "web-host", "clientId": "demo-client", "clientSecrets": [{"id": "s-1", "secret": "demo-client-secret"}]}],
  "projects": [{"id": "6f2d1b0e-0000-4000-8000-00000000000a", "name": "My project", "environments": ["prod"],
   "secrets": {"prod": {"/myapp": {"DB_HOST": "db.internal.example", "TLS_KEY": "-----BEGIN KEY-----\nbXVsdGktbGluZQ==\n-----END KEY-----\n"}}}}]}

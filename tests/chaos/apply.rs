@@ -9,13 +9,13 @@ use super::dice::Dice;
 use super::faults::{Class, Fault, Way};
 use super::network;
 use super::secrets::{FOLDERS, config, project_of, put_at, references_in};
-use super::stage::Stage;
-use psi_harness::{IDENTITY, PROJECT, World, identity, rule};
+use super::suite::Suite;
+use psi_harness::{IDENTITY, Instance, PROJECT, identity, rule};
 
 /// Directories of the wide source.
 pub(super) const WIDE: u32 = 45;
 
-impl Stage {
+impl Suite {
     /// Answers with what was removed.
     pub(super) fn apply(&mut self, fault: &Fault, dice: &mut Dice) -> Vec<usize> {
         if fault.class == Class::Denial {
@@ -76,7 +76,7 @@ impl Stage {
         Vec::new()
     }
 
-    /// What a fault took away from the stage itself, before it counts.
+    /// What a fault took away from the suite itself, before it counts.
     pub(super) fn bring_back_control(&mut self, fault: &Fault) {
         match fault.way {
             Way::Stopped => self.infisical.signal(Signal::CONT),
@@ -109,7 +109,7 @@ impl Stage {
             Way::Wide(_) => {
                 self.infisical.heal();
                 self.refreshed(fault, "the wide source");
-                self.world.configure(&config(&self.infisical));
+                self.instance.configure(&config(&self.infisical));
                 self.psid.as_mut().unwrap().reload();
             }
             _ => self.infisical.heal(),
@@ -193,13 +193,13 @@ impl Stage {
     }
 
     fn start(&mut self) {
-        self.psid = Some(self.world.psid().activated_by(&self.listener).start());
+        self.psid = Some(self.instance.psid().activated_by(&self.listener).start());
         self.starts += 1;
         self.memory.0 = None;
     }
 
     fn end_double(&mut self) {
-        self.infisical.keep_world();
+        self.infisical.keep_state();
         self.calls_before = self.calls();
         self.infisical.kill();
     }
@@ -223,11 +223,11 @@ impl Stage {
             self.infisical.put(&format!("/wide/d{number}"), &format!("W{number}"), "w");
         }
         let imports = |into: &Value| into["path"] == "/wide/d0";
-        let world = self.infisical.control("GET", "/world", &Value::Null);
-        if !world["projects"][0]["imports"].as_array().unwrap().iter().any(imports) {
+        let state = self.infisical.control("GET", "/state", &Value::Null);
+        if !state["projects"][0]["imports"].as_array().unwrap().iter().any(imports) {
             self.infisical.import("/wide/d0", "/c");
         }
-        self.world.configure(&config(&self.infisical).workload("wide", "/wide", true));
+        self.instance.configure(&config(&self.infisical).workload("wide", "/wide", true));
         self.psid.as_mut().unwrap().reload();
     }
 
@@ -249,9 +249,9 @@ fn identities() -> Vec<&'static str> {
 /// How often a refresh that has to wait for something is tried again.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(300);
 
-/// The world's psid-driver, refreshing; an admin may say that a refused login is to be tried again.
-pub(super) fn refresh(world: &World, fault: &Fault) -> i32 {
+/// The instance's psid-driver, refreshing; an admin may say that a refused login is to be tried again.
+pub(super) fn refresh(instance: &Instance, fault: &Fault) -> i32 {
     let was_refused = matches!(fault.way, Way::Login(..) | Way::IdentityDeleted);
     let retry: &[&str] = if was_refused { &["--retry"] } else { &[] };
-    world.driver(&[&["cache", "refresh"], retry].concat()).run().code
+    instance.driver(&[&["cache", "refresh"], retry].concat()).run().code
 }

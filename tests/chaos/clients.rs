@@ -51,7 +51,7 @@ impl Clients {
 
 impl Drop for Clients {
     fn drop(&mut self) {
-        // A client that is left behind would look up in a world that is gone.
+        // A client that is left behind would look up in an instance that is gone.
         self.stop.store(true, Ordering::Relaxed);
     }
 }

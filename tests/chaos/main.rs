@@ -3,7 +3,7 @@
 //!
 //! `make chaos SEED=… MINUTES=…` runs each fault in turn and then at random. Without these, in `make
 //! test`, it is some of them from one fixed seed, for a gate must be the same each time. What psid did
-//! is in `target/chaos.md`. In reading order: what can go wrong (`faults`), one step of it (`stage`,
+//! is in `target/chaos.md`. In reading order: what can go wrong (`faults`), one step of it (`suite`,
 //! `apply`), what may be said of a secret (`truth`).
 
 #![allow(
@@ -23,14 +23,14 @@ mod faults;
 mod network;
 mod report;
 mod secrets;
-mod stage;
+mod suite;
 mod truth;
 
 use std::time::{Duration, Instant};
 
 use dice::Dice;
 use faults::{Class, Fault, Way};
-use stage::Stage;
+use suite::Suite;
 
 /// Steps of the short form, besides the faults of one directory, key or identity and the refused
 /// logins, which are all in it.
@@ -62,28 +62,28 @@ fn suite() {
     println!("chaos: seed {seed}; again with `make chaos SEED={seed}`");
 
     let mut dice = Dice::new(seed);
-    let mut stage = Stage::set_up(seed);
+    let mut suite = Suite::set_up(seed);
     match minutes {
         None => {
             let (partial, mut others): (Vec<_>, Vec<_>) = all().partition(is_always_there);
             dice.shuffle(&mut others);
             others.truncate(FEW);
             let deck = [partial, others].concat();
-            deck.into_iter().for_each(|fault| stage.step(&fault, TURNS, &mut dice));
+            deck.into_iter().for_each(|fault| suite.step(&fault, TURNS, &mut dice));
         }
         Some(minutes) => {
             let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
             let deck: Vec<_> = all().collect();
-            deck.iter().for_each(|fault| stage.step(fault, TURNS, &mut dice));
-            stage.revoke_for_good(&mut dice);
+            deck.iter().for_each(|fault| suite.step(fault, TURNS, &mut dice));
+            suite.revoke_for_good(&mut dice);
             while Instant::now() < end {
                 let fault = dice.pick(&deck);
                 let turns = 2 + dice.below(60) as u64;
-                stage.step(fault, turns, &mut dice);
+                suite.step(fault, turns, &mut dice);
             }
         }
     }
-    stage.finish();
+    suite.finish();
 }
 
 fn is_always_there(fault: &Fault) -> bool {

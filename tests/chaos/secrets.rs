@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::faults::Class;
 use super::truth::value;
 use psi_harness::{
-    Config, Driver, FakeInfisical, PROJECT, World, id, reference, seed_with_two_identities,
+    Config, Driver, FakeInfisical, Instance, PROJECT, id, reference, seed_with_two_identities,
 };
 
 /// Secrets of the provider, by folder; a list gets each folder.
@@ -29,7 +29,7 @@ pub(super) fn references() -> Vec<(&'static str, String)> {
     FOLDERS.into_iter().flat_map(keys).collect()
 }
 
-/// The fake's world, all in version 1.
+/// The fake's seed, all in version 1.
 pub(super) fn seeded(references: &[(&'static str, String)]) -> Value {
     let mut folders = Map::new();
     folders.insert(PROBES.into(), json!({}));
@@ -38,11 +38,11 @@ pub(super) fn seeded(references: &[(&'static str, String)]) -> Value {
         folder[key] = value(key, 1).into();
     }
     let second = json!({SECOND: folders.remove(SECOND)});
-    let mut world = seed_with_two_identities(&Value::Object(folders));
-    let projects = world["projects"].as_array_mut().unwrap();
+    let mut seed = seed_with_two_identities(&Value::Object(folders));
+    let projects = seed["projects"].as_array_mut().unwrap();
     projects.push(json!({"id": SECOND_PROJECT, "slug": "second", "environments": ["prod"],
                          "secrets": {"prod": second}}));
-    world
+    seed
 }
 
 /// psid's config: a workload for each folder, and an identity for each project.
@@ -89,7 +89,7 @@ fn reference_of(path: &str, key: &str) -> String {
 
 /// The lookup of each secret, and its name: first the provider's, then psid's own.
 pub(super) fn register(
-    world: &World,
+    instance: &Instance,
     references: &[(&'static str, String)],
 ) -> (Vec<Driver>, Vec<String>) {
     let remote = references.iter().map(|(path, key)| (key.clone(), reference_of(path, key)));
@@ -97,8 +97,8 @@ pub(super) fn register(
     let own = own.map(|name| (name.clone(), value(&name, 1)));
     let store = |(number, (name, data)): (usize, (String, String))| {
         let id = id(u32::try_from(number).unwrap() + 1);
-        world.driver(&["store"]).id(&id).stdin(data).ok();
-        (world.driver(&["lookup"]).id(&id), name)
+        instance.driver(&["store"]).id(&id).stdin(data).ok();
+        (instance.driver(&["lookup"]).id(&id), name)
     };
     remote.chain(own).enumerate().map(store).unzip()
 }

@@ -10,7 +10,7 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 /// A revocation acts when it was said twice, a minute apart.
 pub(super) const CONFIRMED_AFTER: Duration = Duration::from_secs(60);
 
-/// All secrets, for clients that look them up and for the stage that changes them.
+/// All secrets, for clients that look them up and for the suite that changes them.
 pub(super) struct Truth {
     state: Mutex<State>,
 }
@@ -42,7 +42,7 @@ struct Secret {
     /// The newest one that is known to be on its disk.
     durable: u64,
     standing: Standing,
-    /// Grows with each change of the standing by the stage.
+    /// Grows with each change of the standing by the suite.
     turn: u32,
 }
 
@@ -217,12 +217,12 @@ impl State {
         self.turn(at, Standing::Returning);
     }
 
-    /// Whether a lookup was refused since the stage took it away.
+    /// Whether a lookup was refused since the suite took it away.
     pub(super) fn is_revoked(&self, at: usize) -> bool {
         self.secrets[at].standing == Standing::Revoked
     }
 
-    /// Whether the provider has it, as far as the stage goes.
+    /// Whether the provider has it, as far as the suite goes.
     pub(super) fn is_there(&self, at: usize) -> bool {
         !matches!(self.secrets[at].standing, Standing::Gone | Standing::Revoked)
     }

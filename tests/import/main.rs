@@ -12,21 +12,21 @@ mod writes;
 
 use serde_json::Value;
 
-use psi_harness::{Config, Driver, FakeInfisical, Psid, World};
+use psi_harness::{Config, Driver, FakeInfisical, Instance, Psid};
 
 /// A fake with a folder `/app`, and a psid beside it.
-fn world(secrets: &Value, options: &[&str]) -> (FakeInfisical, World, Psid) {
+fn instance(secrets: &Value, options: &[&str]) -> (FakeInfisical, Instance, Psid) {
     let infisical = FakeInfisical::with_options(secrets, options);
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("app", "/app", false));
-    let psid = world.start();
-    (infisical, world, psid)
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("app", "/app", false));
+    let psid = instance.start();
+    (infisical, instance, psid)
 }
 
 /// An import of an env-file with this text.
-fn import(world: &World, text: impl AsRef<[u8]>, options: &[&str]) -> Driver {
+fn import(instance: &Instance, text: impl AsRef<[u8]>, options: &[&str]) -> Driver {
     let always = ["import", "env-file", "-", "--project", "myproject", "--path", "/app"];
-    world.driver(&[&always[..], options].concat()).stdin(text)
+    instance.driver(&[&always[..], options].concat()).stdin(text)
 }
 
 /// What became of each, as JSON has it: by its fate and key.
@@ -38,7 +38,7 @@ fn fates(told: &Value) -> Vec<String> {
 
 /// The value that the provider has now.
 #[track_caller]
-fn value(world: &World, key: &str) -> String {
-    world.driver(&["cache", "refresh"]).ok();
-    world.driver(&["get", &psi_harness::reference("/app", key)]).text()
+fn value(instance: &Instance, key: &str) -> String {
+    instance.driver(&["cache", "refresh"]).ok();
+    instance.driver(&["get", &psi_harness::reference("/app", key)]).text()
 }

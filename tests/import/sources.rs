@@ -27,7 +27,7 @@ fn given(host: &Host, key: &str) -> String {
 #[test]
 fn an_env_file_is_read_as_podman_reads_it() {
     let host = host();
-    let file = host.world.folder().join("app.env");
+    let file = host.instance.folder().join("app.env");
     let text =
         "# comment\n\n  A=one two\nQ=\"in quotes\"\nHASH=a#b\nEQ=a=b\nE=\n\tT=tab\r\nA=three\n";
     fs::write(&file, text).unwrap();
@@ -55,7 +55,7 @@ fn an_env_file_is_read_as_podman_reads_it() {
 #[test]
 fn an_env_file_with_a_private_key_over_several_lines_is_refused_whole() {
     let host = host();
-    let file = host.world.folder().join("app.env");
+    let file = host.instance.folder().join("app.env");
     let base64 = ["MC4CAQAwBQYDK2VwBCIEIEhunter2", "QWxsWW91ckJhc2VBcmVCZWxvbmdUb1Vz=="];
     let body = base64.join("\n");
     for (text, number) in [
@@ -110,7 +110,7 @@ fn podman_s_secrets_are_read_by_the_way_of_their_driver() {
 fn a_quadlet_s_variables_files_and_secrets_are_imported() {
     let host = host();
     host.podman.create("db--pw", "the password");
-    let folder = host.world.folder();
+    let folder = host.instance.folder();
     fs::write(folder.join("app.env"), "FROM_FILE=1\nBOTH=file\n").unwrap();
     let unit = folder.join("app.container");
     let text = "[Unit]\nDescription=x\n[Container]\nImage=x\nEnvironmentFile=app.env\n\

@@ -2,25 +2,25 @@
 
 use serde_json::{Value, json};
 
-use super::{fates, import, value, world};
-use psi_harness::{Config, FakeInfisical, World, reference};
+use super::{fates, import, instance, value};
+use psi_harness::{Config, FakeInfisical, Instance, reference};
 
 const BATCH: &str = "/api/v4/secrets/batch";
 
 #[test]
 fn new_keys_are_created_by_one_request_and_a_second_run_writes_nothing() {
-    let (infisical, world, psid) = world(&json!({"/app": {"THERE": "same"}}), &[]);
+    let (infisical, instance, psid) = instance(&json!({"/app": {"THERE": "same"}}), &[]);
     let text = "A=hunter2-one\nTHERE=same\nB=line \"quoted\" ä\n";
-    let told = import(&world, text, &["--dry-run", "--json"]).json();
+    let told = import(&instance, text, &["--dry-run", "--json"]).json();
     assert_eq!(fates(&told), ["created A", "unchanged THERE", "created B"]);
     assert_eq!((&told["written"], infisical.count("POST", BATCH)), (&json!(false), 0));
-    let told = import(&world, text, &["--json"]).json();
+    let told = import(&instance, text, &["--json"]).json();
     assert_eq!(fates(&told), ["created A", "unchanged THERE", "created B"]);
     assert_eq!((&told["written"], &told["target"]), (&json!(true), &json!("myproject:/app")));
     assert_eq!((infisical.count("POST", BATCH), infisical.count("PATCH", BATCH)), (1, 0));
-    assert_eq!(value(&world, "A"), "hunter2-one");
-    assert_eq!(value(&world, "B"), "line \"quoted\" ä");
-    let told = import(&world, text, &["--json"]).json();
+    assert_eq!(value(&instance, "A"), "hunter2-one");
+    assert_eq!(value(&instance, "B"), "line \"quoted\" ä");
+    let told = import(&instance, text, &["--json"]).json();
     assert_eq!(fates(&told), ["unchanged A", "unchanged THERE", "unchanged B"]);
     assert_eq!(infisical.count("POST", BATCH), 1);
     // A value is in the bodies that go to Infisical, and nowhere else that stays.
@@ -29,14 +29,14 @@ fn new_keys_are_created_by_one_request_and_a_second_run_writes_nothing() {
     }
     let log = psid.terminate();
     assert!(!log.contains("hunter2"), "{log}");
-    assert_eq!(psi_harness::folder_holds(&world.state(), b"hunter2-one"), None);
+    assert_eq!(psi_harness::folder_holds(&instance.state(), b"hunter2-one"), None);
 }
 
 #[test]
 fn a_key_with_another_value_is_dealt_with_as_it_was_said() {
-    let (infisical, world, _psid) = world(&json!({"/app": {"A": "old", "C": "same"}}), &[]);
+    let (infisical, instance, _psid) = instance(&json!({"/app": {"A": "old", "C": "same"}}), &[]);
     let text = "A=new\nB=2\nC=same\n";
-    let outcome = import(&world, text, &[]).run();
+    let outcome = import(&instance, text, &[]).run();
     let told = String::from_utf8(outcome.stdout).unwrap();
     assert_eq!(outcome.code, 65);
     assert!(told.contains("conflicting A\n") && told.contains("would be created B\n"), "{told}");
@@ -46,12 +46,12 @@ fn a_key_with_another_value_is_dealt_with_as_it_was_said() {
         outcome.stderr
     );
     assert_eq!(infisical.count("POST", BATCH), 0, "one conflict, and nothing is written");
-    let told = import(&world, text, &["--conflict", "skip", "--json"]).json();
+    let told = import(&instance, text, &["--conflict", "skip", "--json"]).json();
     assert_eq!(fates(&told), ["skipped A", "created B", "unchanged C"]);
-    assert_eq!((value(&world, "A"), value(&world, "B")), ("old".into(), "2".into()));
-    let told = import(&world, text, &["--conflict", "overwrite", "--json"]).json();
+    assert_eq!((value(&instance, "A"), value(&instance, "B")), ("old".into(), "2".into()));
+    let told = import(&instance, text, &["--conflict", "overwrite", "--json"]).json();
     assert_eq!(fates(&told), ["overwritten A", "unchanged B", "unchanged C"]);
-    assert_eq!(value(&world, "A"), "new");
+    assert_eq!(value(&instance, "A"), "new");
     assert_eq!((infisical.count("POST", BATCH), infisical.count("PATCH", BATCH)), (1, 1));
 }
 
@@ -59,10 +59,10 @@ fn a_key_with_another_value_is_dealt_with_as_it_was_said() {
 fn every_dialect_is_written_in() {
     for dialect in ["v3-only", "v4-2025", "v4-2026"] {
         let options = ["--dialect", dialect];
-        let (_infisical, world, _psid) = world(&json!({"/app": {"A": "old"}}), &options);
-        let told = import(&world, "A=new\nB=2\n", &["--conflict", "overwrite", "--json"]).json();
+        let (_infisical, instance, _psid) = instance(&json!({"/app": {"A": "old"}}), &options);
+        let told = import(&instance, "A=new\nB=2\n", &["--conflict", "overwrite", "--json"]).json();
         assert_eq!(fates(&told), ["overwritten A", "created B"], "{dialect}");
-        assert_eq!((value(&world, "A"), value(&world, "B")), ("new".into(), "2".into()));
+        assert_eq!((value(&instance, "A"), value(&instance, "B")), ("new".into(), "2".into()));
     }
 }
 
@@ -70,9 +70,9 @@ fn every_dialect_is_written_in() {
 /// refused by its key, and the rest is done.
 #[test]
 fn what_infisical_would_change_is_refused_and_the_rest_is_done() {
-    let (_infisical, world, _psid) = world(&json!({"/app": {"X": "x"}}), &[]);
+    let (_infisical, instance, _psid) = instance(&json!({"/app": {"X": "x"}}), &[]);
     let text = b"GOOD=1\nBLANK= x\nTAIL=x \nBYTES=\xff\nEMPTY=\nREF=a${X}b\n";
-    let outcome = import(&world, text, &["--json"]).run();
+    let outcome = import(&instance, text, &["--json"]).run();
     let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!(outcome.code, 65);
     assert_eq!(
@@ -88,83 +88,83 @@ fn what_infisical_would_change_is_refused_and_the_rest_is_done() {
     );
     assert!(outcome.stderr.contains("3 of 6 were not imported"), "{}", outcome.stderr);
     assert!(told["secrets"][5]["why"].as_str().unwrap().contains("may expand"), "{told}");
-    assert_eq!((value(&world, "GOOD"), value(&world, "EMPTY")), ("1".into(), String::new()));
+    assert_eq!((value(&instance, "GOOD"), value(&instance, "EMPTY")), ("1".into(), String::new()));
 }
 
 #[test]
 fn many_and_large_secrets_go_in_requests_that_the_server_takes() {
-    let (infisical, world, _psid) = world(&json!({"/app": {}}), &[]);
+    let (infisical, instance, _psid) = instance(&json!({"/app": {}}), &[]);
     let many: String = (0..500).map(|number| format!("K{number}=value {number}\n")).collect();
-    let told = import(&world, many, &["--json"]).json();
+    let told = import(&instance, many, &["--json"]).json();
     assert!(fates(&told).iter().all(|fate| fate.starts_with("created ")), "{told}");
     assert_eq!(infisical.count("POST", BATCH), 5, "100 a request");
     infisical.clear_log();
     let large: String =
         (0..4).map(|number| format!("L{number}={}\n", "\\".repeat(300_000 + number))).collect();
-    let told = import(&world, large, &["--json"]).json();
+    let told = import(&instance, large, &["--json"]).json();
     assert_eq!(fates(&told), ["created L0", "created L1", "created L2", "created L3"]);
     assert_eq!(infisical.count("POST", BATCH), 4, "a backslash is two bytes in JSON");
-    assert_eq!(value(&world, "L3").len(), 300_003);
-    let outcome = import(&world, format!("L4={}\n", "\\".repeat(500_000)), &[]).run();
+    assert_eq!(value(&instance, "L3").len(), 300_003);
+    let outcome = import(&instance, format!("L4={}\n", "\\".repeat(500_000)), &[]).run();
     assert_eq!(outcome.code, 65);
     assert!(String::from_utf8(outcome.stdout).unwrap().contains("unfit L4: it is longer than"));
 }
 
 #[test]
 fn a_provider_s_no_is_told_in_its_words() {
-    let (infisical, world, _psid) = world(&json!({"/app": {"A": "old"}}), &[]);
+    let (infisical, instance, _psid) = instance(&json!({"/app": {"A": "old"}}), &[]);
     let none =
-        world.driver(&["import", "env-file", "-", "--project", "myproject", "--path", "/none"]);
+        instance.driver(&["import", "env-file", "-", "--project", "myproject", "--path", "/none"]);
     let line = none.stdin("B=1\n").fails(66);
     assert!(line.contains("make the folder myproject:/none with --make-folder"), "{line}");
     let other = ["--environment", "staging"];
-    assert!(import(&world, "B=1\n", &other).fails(66).contains("myproject:staging:/app"));
-    let line = world
+    assert!(import(&instance, "B=1\n", &other).fails(66).contains("myproject:staging:/app"));
+    let line = instance
         .driver(&["import", "env-file", "-", "--project", "x", "--path", "/"])
         .stdin("B=1\n")
         .fails(65);
     assert!(line.contains("the config has no [providers.infisical.projects.x]"), "{line}");
     let rule = |write| json!([{"environment": "*", "pathPrefix": "/", "describe": true, "read": true, "write": write}]);
     infisical.permit(&rule(false));
-    let outcome = import(&world, "B=hunter2\n", &["--json"]).run();
+    let outcome = import(&instance, "B=hunter2\n", &["--json"]).run();
     let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!((outcome.code, fates(&told)), (65, vec!["failed B".to_owned()]));
     assert!(told["secrets"][0]["why"].as_str().unwrap().contains("403"), "{told}");
     infisical.permit(&json!([]));
-    import(&world, "B=1\n", &[]).fails(77);
+    import(&instance, "B=1\n", &[]).fails(77);
     infisical.permit(&Value::Null);
-    assert_eq!(fates(&import(&world, "B=1\n", &["--json"]).json()), ["created B"]);
+    assert_eq!(fates(&import(&instance, "B=1\n", &["--json"]).json()), ["created B"]);
 }
 
 /// A write that fails costs its own secrets, and a second run does what is left.
 #[test]
 fn an_outage_in_the_middle_is_told_and_made_good_by_a_second_run() {
-    let (mut infisical, world, _psid) = world(&json!({"/app": {"A": "old"}}), &[]);
+    let (mut infisical, instance, _psid) = instance(&json!({"/app": {"A": "old"}}), &[]);
     // It reads, and takes no writes.
     infisical.faults(&json!([{"match": {"method": "PATCH"}, "fault": {"kind": "html-502"}}]));
     let text = "A=new\nB=2\n";
-    let outcome = import(&world, text, &["--conflict", "overwrite", "--json"]).run();
+    let outcome = import(&instance, text, &["--conflict", "overwrite", "--json"]).run();
     let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!(
         (outcome.code, fates(&told)),
         (65, vec!["failed A".to_owned(), "created B".to_owned()])
     );
     infisical.heal();
-    let told = import(&world, text, &["--conflict", "overwrite", "--json"]).json();
+    let told = import(&instance, text, &["--conflict", "overwrite", "--json"]).json();
     assert_eq!(fates(&told), ["overwritten A", "unchanged B"]);
     infisical.kill();
-    let line = import(&world, "C=3\n", &[]).fails(75);
+    let line = import(&instance, "C=3\n", &[]).fails(75);
     assert!(line.contains("nothing was imported, try again later"), "{line}");
 }
 
 /// That a server says "yes" is no proof that it has it.
 #[test]
 fn what_does_not_come_back_as_it_was_written_is_told() {
-    let (infisical, world, _psid) = world(&json!({"/app": {}}), &[]);
+    let (infisical, instance, _psid) = instance(&json!({"/app": {}}), &[]);
     // Between the write and the look, somebody else writes.
     infisical.faults(&json!([{"match": {"method": "POST", "pathPrefix": BATCH}, "fault": {"kind": "delay", "ms": 700}}]));
     let told = std::thread::scope(|scope| {
-        let import = scope.spawn(|| import(&world, "A=mine\n", &["--json"]).run());
+        let import = scope.spawn(|| import(&instance, "A=mine\n", &["--json"]).run());
         infisical.await_count("POST", BATCH, 1);
         infisical.put("/app", "A", "theirs");
         import.join().unwrap()
@@ -176,50 +176,50 @@ fn what_does_not_come_back_as_it_was_written_is_told() {
 #[test]
 fn a_config_without_a_provider_that_takes_secrets_is_told() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    std::fs::write(world.config(), "[cache]\n").unwrap();
-    let _psid = world.start();
+    let instance = Instance::of(&infisical);
+    std::fs::write(instance.config(), "[cache]\n").unwrap();
+    let _psid = instance.start();
     let _ = Config::of(&infisical);
-    let line = import(&world, "A=1\n", &[]).fails(65);
+    let line = import(&instance, "A=1\n", &[]).fails(65);
     assert!(line.contains("no provider that takes secrets; add [providers.infisical]"), "{line}");
-    let line = import(&world, "# nothing\n", &[]).fails(65);
+    let line = import(&instance, "# nothing\n", &[]).fails(65);
     assert!(line.contains("there is nothing to import"), "{line}");
 }
 
 #[test]
 fn a_folder_that_is_missing_is_made_when_that_is_asked_for() {
     for dialect in ["v3-only", "v4-2026"] {
-        let (infisical, world, _psid) =
-            world(&json!({"/app": {"A": "1"}}), &["--dialect", dialect]);
+        let (infisical, instance, _psid) =
+            instance(&json!({"/app": {"A": "1"}}), &["--dialect", dialect]);
         let place =
             ["--project", "myproject", "--path", "app/new//deep/", "--make-folder", "--json"];
         let import = |more: &[&str]| {
             let args = [&["import", "env-file", "-"], &place[..], more].concat();
-            world.driver(&args).stdin("A=2\n").json()
+            instance.driver(&args).stdin("A=2\n").json()
         };
         assert_eq!(fates(&import(&["--dry-run"])), ["created A"]);
         assert_eq!(infisical.count("POST", "/api/v2/folders"), 0, "a dry run makes nothing");
         assert_eq!(fates(&import(&[])), ["created A"], "{dialect}");
         assert_eq!(fates(&import(&[])), ["unchanged A"]);
-        assert_eq!(world.driver(&["get", &reference("/app/new/deep", "A")]).text(), "2");
-        assert_eq!(value(&world, "A"), "1");
+        assert_eq!(instance.driver(&["get", &reference("/app/new/deep", "A")]).text(), "2");
+        assert_eq!(value(&instance, "A"), "1");
     }
-    let (_infisical, world, _psid) = world(&json!({"/app": {}}), &[]);
+    let (_infisical, instance, _psid) = instance(&json!({"/app": {}}), &[]);
     let odd =
         ["import", "env-file", "-", "--project", "myproject", "--path", "/a b", "--make-folder"];
-    let line = world.driver(&odd).stdin("A=1\n").fails(65);
+    let line = instance.driver(&odd).stdin("A=1\n").fails(65);
     assert!(line.contains("infisical does not take it"), "{line}");
 }
 
 /// Other users see every argument and, as root, every environment.
 #[test]
 fn no_value_is_in_an_argument_or_an_environment() {
-    let (_infisical, world, _psid) = world(&json!({"/app": {}}), &[]);
-    let trace = world.folder().join("trace");
+    let (_infisical, instance, _psid) = instance(&json!({"/app": {}}), &[]);
+    let trace = instance.folder().join("trace");
     let strace =
         format!("exec strace -f -v -s 4096 -e trace=execve,execveat -o {} \"$@\"", trace.display());
     let import =
-        import(&world, "A=hunter2-one\n", &[]).env("PATH", std::env::var_os("PATH").unwrap());
+        import(&instance, "A=hunter2-one\n", &[]).env("PATH", std::env::var_os("PATH").unwrap());
     let outcome = import.through_shell(&strace);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     let trace = std::fs::read_to_string(trace).unwrap();
@@ -231,23 +231,23 @@ fn no_value_is_in_an_argument_or_an_environment() {
 #[test]
 fn a_second_import_of_references_writes_nothing() {
     for dialect in ["v3-only", "v4-2025", "v4-2026"] {
-        let (infisical, world, _psid) =
-            world(&json!({"/app": {"X": "x"}}), &["--dialect", dialect]);
+        let (infisical, instance, _psid) =
+            instance(&json!({"/app": {"X": "x"}}), &["--dialect", dialect]);
         let text = "REF=a${X}b\nNOWHERE=http://${gone}/x\nACROSS=${prod.app.X}\nX=x\n";
-        let told = import(&world, text, &["--json"]).json();
+        let told = import(&instance, text, &["--json"]).json();
         assert_eq!(
             fates(&told),
             ["created REF", "created NOWHERE", "created ACROSS", "unchanged X"],
             "{dialect}"
         );
         infisical.clear_log();
-        let told = import(&world, text, &["--json", "--conflict", "overwrite"]).json();
+        let told = import(&instance, text, &["--json", "--conflict", "overwrite"]).json();
         let unchanged = ["REF", "NOWHERE", "ACROSS", "X"].map(|key| format!("unchanged {key}"));
         assert_eq!(fates(&told), unchanged, "{dialect}");
         let writes =
             infisical.log().iter().filter(|request| request.text("method") != "GET").count();
         assert_eq!(writes, 0, "{dialect}");
-        assert_eq!(value(&world, "REF"), "axb");
+        assert_eq!(value(&instance, "REF"), "axb");
     }
 }
 
@@ -255,12 +255,12 @@ fn a_second_import_of_references_writes_nothing() {
 #[test]
 fn an_import_by_v3_leaves_a_secret_that_is_named_batch_alone() {
     let options = ["--dialect", "v3-only"];
-    let (infisical, world, _psid) =
-        world(&json!({"/app": {"batch": "a stranger's", "A": "1"}}), &options);
-    let told = import(&world, "A=2\nB=3\n", &["--json", "--conflict", "overwrite"]).json();
+    let (infisical, instance, _psid) =
+        instance(&json!({"/app": {"batch": "a stranger's", "A": "1"}}), &options);
+    let told = import(&instance, "A=2\nB=3\n", &["--json", "--conflict", "overwrite"]).json();
     assert_eq!(fates(&told), ["overwritten A", "created B"]);
-    assert_eq!(value(&world, "batch"), "a stranger's");
-    assert_eq!((value(&world, "A"), value(&world, "B")), ("2".into(), "3".into()));
+    assert_eq!(value(&instance, "batch"), "a stranger's");
+    assert_eq!((value(&instance, "A"), value(&instance, "B")), ("2".into(), "3".into()));
     assert_eq!(infisical.count("PATCH", "/api/v3/secrets/raw/batch"), 0);
     assert_eq!(infisical.count("PATCH", "/api/v3/secrets/batch/raw"), 1);
 }
@@ -268,9 +268,9 @@ fn an_import_by_v3_leaves_a_secret_that_is_named_batch_alone() {
 /// The server answers 500 to such a key, and to the whole batch.
 #[test]
 fn a_key_that_the_server_cannot_take_is_refused_before_it_is_sent() {
-    let (infisical, world, _psid) = world(&json!({"/app": {}}), &[]);
+    let (infisical, instance, _psid) = instance(&json!({"/app": {}}), &[]);
     let text = format!("GOOD=1\n{}=1\n", "K".repeat(2_701));
-    let outcome = import(&world, &text, &["--json"]).run();
+    let outcome = import(&instance, &text, &["--json"]).run();
     let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!(outcome.code, 65);
     assert_eq!(fates(&told)[0], "created GOOD");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use psi_harness::{FakeInfisical, Process, World, copy_program, eventually, id, reference, run};
+use psi_harness::{FakeInfisical, Instance, Process, copy_program, eventually, id, reference, run};
 
 /// Somebody who is not root.
 const USER: u32 = 1234;
@@ -19,10 +19,10 @@ const FATAL: [Signal; 4] = [Signal::ABORT, Signal::SEGV, Signal::QUIT, Signal::B
 /// Runs what follows it with all the core dumps that this host allows, in the folder that it is given.
 const GENEROUS: &str = "ulimit -c unlimited && cd \"$1\" && shift && exec \"$@\"";
 
-fn world() -> (FakeInfisical, World) {
+fn instance() -> (FakeInfisical, Instance) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "value of A"}}));
-    let world = World::of(&infisical);
-    (infisical, world)
+    let instance = Instance::of(&infisical);
+    (infisical, instance)
 }
 
 fn hanging_reads() -> Value {
@@ -30,9 +30,9 @@ fn hanging_reads() -> Value {
 }
 
 /// A lookup whose provider hangs, by way of `wrapper`.
-fn lookup_in_mid_call(infisical: &FakeInfisical, world: &World, wrapper: &[&str]) -> Process {
+fn lookup_in_mid_call(infisical: &FakeInfisical, instance: &Instance, wrapper: &[&str]) -> Process {
     infisical.clear_log();
-    let lookup = world.driver(&["lookup"]).id(id(1)).command();
+    let lookup = instance.driver(&["lookup"]).id(id(1)).command();
     let mut command = Command::new(wrapper[0]);
     command.args(&wrapper[1..]).arg(lookup.get_program()).args(lookup.get_args());
     let environment = lookup.get_envs().filter_map(|(name, value)| Some((name, value?)));
@@ -68,15 +68,15 @@ fn limit(pid: u32) -> String {
 
 #[test]
 fn neither_psid_nor_psi_driver_leaves_a_core_dump() {
-    let (infisical, world) = world();
+    let (infisical, instance) = instance();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
     let generous = ["/bin/sh", "-c", GENEROUS, "sh", path];
     for signal in FATAL {
-        let psid = world.psid().through(&generous).start();
-        world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+        let psid = instance.psid().through(&generous).start();
+        instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
         infisical.faults(&hanging_reads());
-        let lookup = lookup_in_mid_call(&infisical, &world, &generous);
+        let lookup = lookup_in_mid_call(&infisical, &instance, &generous);
         infisical.heal();
         for pid in [psid.process.pid(), lookup.pid()] {
             assert_eq!(limit(pid), "0 0");
@@ -100,16 +100,16 @@ fn neither_psid_nor_psi_driver_leaves_a_core_dump() {
 /// user, a container's root among them, reads neither its memory nor its environment.
 #[test]
 fn a_process_of_the_same_user_cannot_look_into_them() {
-    let (infisical, world) = world();
+    let (infisical, instance) = instance();
     // Psid runs as this user, from a copy that the user can reach.
-    let copy = world.run().join("psid");
+    let copy = instance.run().join("psid");
     copy_program("psid", &copy);
     let (uid, gid) = (format!("--reuid={USER}"), format!("--regid={USER}"));
     let as_user = ["setpriv", &uid, &gid, "--clear-groups"];
-    let start = world.psid().with_program(&copy).through(&as_user);
-    give(world.folder());
+    let start = instance.psid().with_program(&copy).through(&as_user);
+    give(instance.folder());
     let psid = start.start();
-    let lookup = |args: &[&str]| world.driver(args).id(id(1)).user(&world, USER, USER);
+    let lookup = |args: &[&str]| instance.driver(args).id(id(1)).user(&instance, USER, USER);
     lookup(&["store"]).stdin(reference("/myapp", "A")).ok();
     assert_eq!(psid.status()["references"], 1);
     infisical.faults(&hanging_reads());

@@ -3,21 +3,21 @@
 use std::path::Path;
 
 use super::sought::{Canaries, canary};
-use psi_harness::Stage;
+use psi_harness::SealedFixture;
 use psi_harness::{Outcome, Token, id};
 
 /// The token's own PIN is a canary too; so is a wrong one, which may be right but for a digit.
-fn stage() -> (Stage, String, String) {
+fn fixture() -> (SealedFixture, String, String) {
     let [pin, wrong] = ["pin", "wrong-pin"].map(canary);
     let token = Token::kryoptic();
     token.change_pin(&pin);
     token.give_pin(&pin);
-    (Stage::with(token), pin, wrong)
+    (SealedFixture::with(token), pin, wrong)
 }
 
 #[test]
 fn neither_value_nor_pin_is_in_logs_arguments_messages_or_the_state_folder() {
-    let (stage, pin, wrong) = stage();
+    let (fixture, pin, wrong) = fixture();
     let value = canary("value");
     let mut canaries = Canaries::default();
     for (name, secret) in [("the value", &value), ("the PIN", &pin), ("the wrong PIN", &wrong)] {
@@ -25,7 +25,7 @@ fn neither_value_nor_pin_is_in_logs_arguments_messages_or_the_state_folder() {
     }
     let mut said: Vec<(String, Vec<u8>)> = Vec::new();
     let mut call = |args: &[&str], stdin: &str| {
-        let driver = stage.driver(args).id(id(1)).stdin(stdin);
+        let driver = fixture.driver(args).id(id(1)).stdin(stdin);
         let outcome = driver.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full").run();
         let mut words = outcome.stderr.clone().into_bytes();
         if args[0] != "lookup" || outcome.code != 0 {
@@ -35,7 +35,7 @@ fn neither_value_nor_pin_is_in_logs_arguments_messages_or_the_state_folder() {
         outcome
     };
     let talkative = || {
-        let psid = stage.token.on(stage.world.psid()).args(&["--log-level", "debug"]);
+        let psid = fixture.token.on(fixture.instance.psid()).args(&["--log-level", "debug"]);
         psid.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full")
     };
 
@@ -62,18 +62,18 @@ fn neither_value_nor_pin_is_in_logs_arguments_messages_or_the_state_folder() {
 
     // Refusals of each kind.
     for (fault, how) in [("fail-C_Decrypt", "5"), ("fail-C_Login", "48"), ("absurd", "")] {
-        stage.token.spoil(fault, how);
+        fixture.token.spoil(fault, how);
         psid.reload();
         call(&["cache", "invalidate", &reference], "");
         call(&["lookup"], "");
         call(&["hsm", "store", "boot"], &value);
         call(&["hsm", "preflight"], "");
-        stage.token.mend(fault);
+        fixture.token.mend(fault);
     }
-    stage.token.give_pin(&wrong);
-    stage.token.pull_out();
+    fixture.token.give_pin(&wrong);
+    fixture.token.pull_out();
     call(&["hsm", "status"], "");
-    stage.token.put_back();
+    fixture.token.put_back();
     call(&["lookup"], "");
     call(&["hsm", "status"], "");
     call(&["hsm", "preflight"], "");
@@ -83,5 +83,5 @@ fn neither_value_nor_pin_is_in_logs_arguments_messages_or_the_state_folder() {
     for (place, words) in &said {
         canaries.absent(place, words);
     }
-    assert_eq!(canaries.below(stage.world.folder(), Path::new("")), None);
+    assert_eq!(canaries.below(fixture.instance.folder(), Path::new("")), None);
 }

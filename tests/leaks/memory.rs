@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use serde_json::json;
 
 use super::sought::{canary, holds};
-use psi_harness::{Config, FakeInfisical, Psid, World, eventually, id, reference, seed};
+use psi_harness::{Config, FakeInfisical, Instance, Psid, eventually, id, reference, seed};
 
 /// The mappings of psid that hold `needle`.
 pub(super) fn holding(psid: &Psid, needle: &str) -> Vec<String> {
@@ -51,13 +51,13 @@ pub(super) fn assert_found(psid: &Psid, needle: &str) {
 #[test]
 fn a_literal_that_was_deleted_is_in_memory_no_more() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     let literal = canary("literal");
-    world.driver(&["store"]).id(id(1)).stdin(&literal).ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), literal);
+    instance.driver(&["store"]).id(id(1)).stdin(&literal).ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), literal);
     assert_found(&psid, &literal);
-    world.driver(&["delete"]).id(id(1)).ok();
+    instance.driver(&["delete"]).id(id(1)).ok();
     await_gone(&psid, &literal);
 }
 
@@ -65,14 +65,14 @@ fn a_literal_that_was_deleted_is_in_memory_no_more() {
 fn a_value_that_was_invalidated_is_in_memory_no_more() {
     let value = canary("value");
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": value, "B": "another value"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     let reference = reference("/myapp", "A");
-    world.driver(&["store"]).id(id(1)).stdin(&reference).ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), value);
+    instance.driver(&["store"]).id(id(1)).stdin(&reference).ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), value);
     psid.await_generation_after(0);
     assert_found(&psid, &value);
-    world.driver(&["cache", "invalidate", &reference]).ok();
+    instance.driver(&["cache", "invalidate", &reference]).ok();
     await_gone(&psid, &value);
 }
 
@@ -81,19 +81,19 @@ fn a_value_that_was_invalidated_is_in_memory_no_more() {
 fn a_value_that_a_refresh_replaced_is_in_memory_no_more() {
     let (old, new) = (canary("old"), canary("new"));
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": old, "B": "another value"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let psid = world.start();
-    world.driver(&["cache", "refresh"]).ok();
-    assert_eq!(world.driver(&["get", "myapp--A"]).text(), old);
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let psid = instance.start();
+    instance.driver(&["cache", "refresh"]).ok();
+    assert_eq!(instance.driver(&["get", "myapp--A"]).text(), old);
     psid.await_generation_after(0);
     assert_found(&psid, &old);
     infisical.put("/myapp", "A", &new);
     let generation = psid.generation();
-    world.driver(&["cache", "refresh"]).ok();
+    instance.driver(&["cache", "refresh"]).ok();
     // The file too is made from copies in memory.
     psid.await_generation_after(generation);
-    assert_eq!(world.driver(&["get", "myapp--A"]).text(), new);
+    assert_eq!(instance.driver(&["get", "myapp--A"]).text(), new);
     assert_found(&psid, &new);
     await_gone(&psid, &old);
 }
@@ -105,11 +105,11 @@ fn a_client_secret_is_in_memory_for_the_login_only() {
     let mut infisical = seed(&json!({"/myapp": {"A": "value of A"}}));
     infisical["identities"][0]["clientSecrets"][0]["secret"] = json!(secret);
     let infisical = FakeInfisical::launch(&infisical, &[]);
-    let world = World::of(&infisical);
-    world.give_client_secret(&secret);
+    let instance = Instance::of(&infisical);
+    instance.give_client_secret(&secret);
     let looked_up = || {
-        let psid = world.start();
-        assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "value of A");
+        let psid = instance.start();
+        assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "value of A");
         psid
     };
     let psid = looked_up();
@@ -119,6 +119,6 @@ fn a_client_secret_is_in_memory_for_the_login_only() {
     let mut config = Config::of(&infisical).without_backend();
     let credential = "client_secret_credential = \"infisical-client-secret\"";
     config.auth = config.auth.replace(credential, &format!("client_secret = \"{secret}\""));
-    world.configure(&config);
+    instance.configure(&config);
     assert_found(&looked_up(), &secret);
 }

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use super::sought::{Canaries, canary};
-use psi_harness::{FakeInfisical, Process, Tpm, World, eventually, id, reference, run, seed};
+use psi_harness::{FakeInfisical, Instance, Process, Tpm, eventually, id, reference, run, seed};
 
 /// A systemd-creds in front of the real one, which writes down what everybody can see of it.
 struct Recorder {
@@ -19,12 +19,13 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn new(world: &World) -> Self {
+    fn new(instance: &Instance) -> Self {
         let path = std::env::var("PATH").unwrap();
         let real = path.split(':').map(|folder| Path::new(folder).join("systemd-creds"));
         let real = real.into_iter().find(|program| program.exists());
         let real = real.expect("no systemd-creds: install systemd");
-        let (folder, programs) = (world.folder().join("seen"), world.folder().join("programs"));
+        let (folder, programs) =
+            (instance.folder().join("seen"), instance.folder().join("programs"));
         fs::create_dir(&folder).unwrap();
         fs::create_dir(&programs).unwrap();
         let script = format!(
@@ -47,9 +48,9 @@ impl Recorder {
 }
 
 /// The key opened by hand: `init` made it, and tells nobody.
-fn open_key(world: &World, tpm: &Tpm) -> Vec<u8> {
+fn open_key(instance: &Instance, tpm: &Tpm) -> Vec<u8> {
     let mut command = Command::new("systemd-creds");
-    command.args(["decrypt", "--name=psi-cache-key"]).arg(world.sealed_key()).arg("-");
+    command.args(["decrypt", "--name=psi-cache-key"]).arg(instance.sealed_key()).arg("-");
     command.env("SYSTEMD_TPM2_DEVICE", tpm.device());
     let opened = run(command, b"");
     assert_eq!((opened.code, opened.stdout.len()), (0, 32), "{}", opened.stderr);
@@ -63,28 +64,28 @@ fn no_process_shows_a_secret_and_a_sealed_key_is_nowhere_open() {
     infisical["identities"][0]["clientSecrets"][0]["secret"] = json!(client_secret);
     let infisical = FakeInfisical::launch(&infisical, &[]);
     let tpm = Tpm::start();
-    let world = World::of(&infisical);
-    world.give_client_secret(&client_secret);
-    world.take_key();
-    let recorder = Recorder::new(&world);
+    let instance = Instance::of(&infisical);
+    instance.give_client_secret(&client_secret);
+    instance.take_key();
+    let recorder = Recorder::new(&instance);
 
-    let init = world.driver(&["cache", "init", "--backend", "tpm"]);
+    let init = instance.driver(&["cache", "init", "--backend", "tpm"]);
     let init = init.env("SYSTEMD_TPM2_DEVICE", tpm.device()).env("PATH", &recorder.path).run();
     assert_eq!(init.code, 0, "{}", init.stderr);
     tpm.flush();
     let mut canaries = Canaries::default();
-    canaries.add("the data key", &open_key(&world, &tpm));
+    canaries.add("the data key", &open_key(&instance, &tpm));
     canaries.add("the value", value.as_bytes());
     canaries.add("the literal", literal.as_bytes());
     canaries.add("the client secret", client_secret.as_bytes());
     tpm.flush();
 
-    let start = world.psid().env("SYSTEMD_TPM2_DEVICE", tpm.device());
+    let start = instance.psid().env("SYSTEMD_TPM2_DEVICE", tpm.device());
     let psid = start.env("PATH", &recorder.path).start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["store"]).id(id(2)).stdin(reference("/other", "B")).ok();
-    world.driver(&["store"]).id(id(3)).stdin(&literal).ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), value);
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["store"]).id(id(2)).stdin(reference("/other", "B")).ok();
+    instance.driver(&["store"]).id(id(3)).stdin(&literal).ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), value);
     let log = infisical.log();
     let token = log.iter().find_map(|r| r.header("authorization").strip_prefix("Bearer "));
     canaries.add("the access token", token.unwrap().as_bytes());
@@ -92,10 +93,10 @@ fn no_process_shows_a_secret_and_a_sealed_key_is_nowhere_open() {
     // A lookup whose provider hangs, and a store that has half of its secret.
     infisical.fault(&json!({"kind": "hang"}));
     infisical.clear_log();
-    let mut lookup = world.driver(&["lookup"]).id(id(2)).command();
+    let mut lookup = instance.driver(&["lookup"]).id(id(2)).command();
     lookup.stdin(Stdio::null()).stdout(Stdio::null());
     let lookup = Process::start(lookup);
-    let mut store = world.driver(&["store"]).id(id(4)).command();
+    let mut store = instance.driver(&["store"]).id(id(4)).command();
     store.stdin(Stdio::piped()).stdout(Stdio::null());
     let mut store = Process::start(store);
     store.child().stdin.as_mut().unwrap().write_all(literal.as_bytes()).unwrap();
@@ -114,7 +115,7 @@ fn no_process_shows_a_secret_and_a_sealed_key_is_nowhere_open() {
         let limit: Vec<&str> = limit.unwrap().split_whitespace().take(2).collect();
         assert_eq!(limit, ["0", "0"]);
     }
-    assert_eq!(canaries.below(world.folder(), &world.credentials()), None);
+    assert_eq!(canaries.below(instance.folder(), &instance.credentials()), None);
     canaries.absent("what init said", &[init.stdout, init.stderr.into_bytes()].concat());
     canaries.absent("psid's log", psid.log().as_bytes());
 

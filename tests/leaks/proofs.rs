@@ -11,7 +11,7 @@ use psi_harness::machine::{AWS, METHODS, Machine, Method};
 use psi_harness::{id, reference};
 
 /// A machine whose cloud gives out canaries.
-struct Stage {
+struct Scenario {
     machine: Machine,
     canaries: Canaries,
     said: Vec<(String, Vec<u8>)>,
@@ -19,7 +19,7 @@ struct Stage {
     proof: String,
 }
 
-impl Stage {
+impl Scenario {
     fn new(method: Method) -> Self {
         let value = canary("value");
         let machine = Machine::of(method, &json!({"/myapp": {"A": value, "B": value}}));
@@ -33,7 +33,7 @@ impl Stage {
     }
 
     fn call(&mut self, args: &[&str]) {
-        let driver = self.machine.world.driver(args).id(id(1));
+        let driver = self.machine.instance.driver(args).id(id(1));
         let outcome = driver.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full").run();
         let mut words = outcome.stderr.into_bytes();
         if !matches!(args[0], "lookup" | "get") || outcome.code != 0 {
@@ -85,8 +85,8 @@ impl Stage {
         for (place, words) in &self.said {
             self.canaries.absent(place, words);
         }
-        let world = &self.machine.world;
-        assert_eq!(self.canaries.below(world.folder(), &world.credentials()), None);
+        let instance = &self.machine.instance;
+        assert_eq!(self.canaries.below(instance.folder(), &instance.credentials()), None);
     }
 }
 
@@ -110,70 +110,71 @@ fn no_proof_is_logged_shown_or_written() {
 }
 
 fn a_whole_life(method: Method) {
-    let mut stage = Stage::new(method);
-    let psid = stage.machine.world.psid().env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full");
+    let mut scenario = Scenario::new(method);
+    let psid =
+        scenario.machine.instance.psid().env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full");
     let mut psid = psid.start();
-    let driver = stage.machine.world.driver(&["store"]).id(id(1));
+    let driver = scenario.machine.instance.driver(&["store"]).id(id(1));
     driver.stdin(reference("/myapp", "A")).ok();
-    stage.ask();
-    stage.learn();
-    assert_eq!(stage.canaries.shown_by(psid.process.pid()), None);
+    scenario.ask();
+    scenario.learn();
+    assert_eq!(scenario.canaries.shown_by(psid.process.pid()), None);
     for fault in faults() {
         for port in ["api", "metadata"] {
-            stage.machine.world.forget_refusals();
+            scenario.machine.instance.forget_refusals();
             psid.reload();
-            stage.machine.infisical.faults(&json!([{"port": port, "fault": fault}]));
-            stage.ask();
-            stage.machine.infisical.heal();
+            scenario.machine.infisical.faults(&json!([{"port": port, "fault": fault}]));
+            scenario.ask();
+            scenario.machine.infisical.heal();
         }
     }
-    stage.machine.world.forget_refusals();
+    scenario.machine.instance.forget_refusals();
     psid.reload();
-    stage.ask();
-    stage.learn();
-    assert_eq!(stage.canaries.shown_by(psid.process.pid()), None);
+    scenario.ask();
+    scenario.learn();
+    assert_eq!(scenario.canaries.shown_by(psid.process.pid()), None);
     let log = psid.terminate();
     assert!(log.contains("Oops"), "{log}");
-    stage.nothing_is_shown(&log);
+    scenario.nothing_is_shown(&log);
     // The same search finds what is there.
-    std::fs::write(stage.machine.world.state().join("planted"), &stage.proof).unwrap();
-    assert!(stage.canaries.below(&stage.machine.world.state(), Path::new("")).is_some());
+    std::fs::write(scenario.machine.instance.state().join("planted"), &scenario.proof).unwrap();
+    assert!(scenario.canaries.below(&scenario.machine.instance.state(), Path::new("")).is_some());
 }
 
 /// Infisical, or something in its place, quotes the login that it was sent.
 #[test]
 fn a_quoted_login_is_not_quoted() {
     for method in METHODS {
-        let mut stage = Stage::new(method);
+        let mut scenario = Scenario::new(method);
         let token = canary("token");
-        stage.canaries.add("the access token", token.as_bytes());
+        scenario.canaries.add("the access token", token.as_bytes());
         let echo = Echo::start(&token, "the value");
-        let mut config = stage.machine.config();
-        config.infisical = config.infisical.replace(stage.machine.infisical.url(), &echo.url);
-        stage.machine.world.configure(&config);
+        let mut config = scenario.machine.config();
+        config.infisical = config.infisical.replace(scenario.machine.infisical.url(), &echo.url);
+        scenario.machine.instance.configure(&config);
         let mut answers = quoting();
         for status in ["400 Bad Request", "401 Unauthorized", "403 Forbidden", "500 Oops"] {
             answers.push(Answer { status, kind: "application/json", shape: Shape::Message });
         }
-        let mut psid = stage.machine.world.start();
+        let mut psid = scenario.machine.instance.start();
         for answer in answers {
-            stage.machine.world.forget_refusals();
+            scenario.machine.instance.forget_refusals();
             psid.reload();
             echo.answers(true, &answer);
-            stage.ask();
+            scenario.ask();
         }
         // The proof is known by its beginning: the header of a token, or of the signed request.
         let log = psid.terminate();
         assert!(log.contains("(it quotes our credential)"), "{log}");
         for (place, words) in
-            stage.said.iter().chain([&("psid's log".to_owned(), log.clone().into_bytes())])
+            scenario.said.iter().chain([&("psid's log".to_owned(), log.clone().into_bytes())])
         {
             let words = String::from_utf8_lossy(words);
             for proof in ["eyJ", "AWS4-HMAC"] {
                 assert!(!words.contains(proof), "{proof} is in {place}:\n{words}");
             }
         }
-        stage.nothing_is_shown(&log);
+        scenario.nothing_is_shown(&log);
     }
 }
 
@@ -183,8 +184,8 @@ fn the_key_of_a_role_is_in_memory_no_more() {
     let machine = Machine::of(AWS, &json!({"/myapp": {"A": "1"}}));
     let key = canary("key");
     machine.infisical.cloud(&json!({"aws": {"secretAccessKey": key}}));
-    let psid = machine.world.start();
-    machine.world.driver(&["get", &reference("/myapp", "A")]).ok();
+    let psid = machine.instance.start();
+    machine.instance.driver(&["get", &reference("/myapp", "A")]).ok();
     await_gone(&psid, &key);
     // The same search finds what is there.
     assert_ne!(holding(&psid, &machine.infisical.url().replace("http://", "")), [""; 0]);

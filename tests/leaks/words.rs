@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use super::echo::{Answer, Echo, Shape, quoting};
 use super::sought::{Canaries, canary};
 use psi_harness::{
-    BROKEN_ANSWERS, Config, FakeInfisical, Outcome, Start, World, id, program, reference,
+    BROKEN_ANSWERS, Config, FakeInfisical, Instance, Outcome, Start, id, program, reference,
     repository, run, seed,
 };
 
-/// A world full of canaries, and all that was said in it.
-struct Stage {
+/// An instance full of canaries, and all that was said in it.
+struct Scenario {
     infisical: FakeInfisical,
-    world: World,
+    instance: Instance,
     canaries: Canaries,
     value: String,
     literal: String,
@@ -23,24 +23,24 @@ struct Stage {
     said: Vec<(String, Vec<u8>)>,
 }
 
-impl Stage {
+impl Scenario {
     fn new() -> Self {
         let [value, literal, client_secret] = ["value", "literal", "client"].map(canary);
         let mut key = [0; 32];
         getrandom::fill(&mut key).unwrap();
-        let mut world = seed(&json!({"/myapp": {"A": value, "B": format!("{value}\n2")}}));
-        world["identities"][0]["clientSecrets"][0]["secret"] = json!(client_secret);
-        world["identities"][0]["lockout"] = json!({"enabled": false});
-        let infisical = FakeInfisical::launch(&world, &[]);
-        let world = World::of(&infisical);
-        world.give_key(&key);
-        world.give_client_secret(&client_secret);
+        let mut seed = seed(&json!({"/myapp": {"A": value, "B": format!("{value}\n2")}}));
+        seed["identities"][0]["clientSecrets"][0]["secret"] = json!(client_secret);
+        seed["identities"][0]["lockout"] = json!({"enabled": false});
+        let infisical = FakeInfisical::launch(&seed, &[]);
+        let instance = Instance::of(&infisical);
+        instance.give_key(&key);
+        instance.give_client_secret(&client_secret);
         let mut canaries = Canaries::default();
         canaries.add("the value", value.as_bytes());
         canaries.add("the literal", literal.as_bytes());
         canaries.add("the client secret", client_secret.as_bytes());
         canaries.add("the data key", &key);
-        Self { infisical, world, canaries, value, literal, client_secret, said: Vec::new() }
+        Self { infisical, instance, canaries, value, literal, client_secret, said: Vec::new() }
     }
 
     fn config(&self) -> Config {
@@ -49,13 +49,13 @@ impl Stage {
 
     /// As talkative as it can be made, by options or by what other programs listen to.
     fn psid(&self, format: &str) -> Start {
-        let psid = self.world.psid().args(&["--log-level", "debug", "--log-format", format]);
+        let psid = self.instance.psid().args(&["--log-level", "debug", "--log-format", format]);
         psid.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full")
     }
 
     /// Calls psi-driver, and takes note of what it says. The outcome is the test's affair.
     fn call(&mut self, args: &[&str], number: u32, stdin: &str) -> Outcome {
-        let driver = self.world.driver(args).id(id(number)).stdin(stdin);
+        let driver = self.instance.driver(args).id(id(number)).stdin(stdin);
         let outcome = driver.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full").run();
         let mut words = outcome.stderr.clone().into_bytes();
         // The value is what a lookup is for.
@@ -118,7 +118,7 @@ impl Stage {
 
     #[track_caller]
     fn nothing_is_on_disk(&self) {
-        let found = self.canaries.below(self.world.folder(), &self.world.credentials());
+        let found = self.canaries.below(self.instance.folder(), &self.instance.credentials());
         assert_eq!(found, None);
     }
 
@@ -144,75 +144,80 @@ fn faults() -> Vec<Value> {
 }
 
 fn a_whole_life(format: &str, faults: &[Value]) {
-    let mut stage = Stage::new();
-    stage.world.configure(&stage.config());
-    let mut psid = stage.psid(format).start();
-    let (value, literal) = (stage.value.clone(), stage.literal.clone());
-    stage.call(&["store"], 1, &reference("/myapp", "A"));
-    stage.call(&["store"], 2, &literal);
-    stage.looks_up(1, &value);
-    stage.looks_up(2, &literal);
+    let mut scenario = Scenario::new();
+    scenario.instance.configure(&scenario.config());
+    let mut psid = scenario.psid(format).start();
+    let (value, literal) = (scenario.value.clone(), scenario.literal.clone());
+    scenario.call(&["store"], 1, &reference("/myapp", "A"));
+    scenario.call(&["store"], 2, &literal);
+    scenario.looks_up(1, &value);
+    scenario.looks_up(2, &literal);
     // Refusals of each kind: something else, nothing, too much, no reference.
-    stage.call(&["store"], 2, &format!("{literal} other"));
-    stage.call(&["store"], 3, "");
-    stage.call(&["store"], 3, &literal.repeat(20_000));
-    stage.call(&["store", "--reference"], 3, &literal);
-    stage.call(
+    scenario.call(&["store"], 2, &format!("{literal} other"));
+    scenario.call(&["store"], 3, "");
+    scenario.call(&["store"], 3, &literal.repeat(20_000));
+    scenario.call(&["store", "--reference"], 3, &literal);
+    scenario.call(
         &["store"],
         3,
         &json!({"provider": "infisical", "key": literal, "n": 1}).to_string(),
     );
-    stage.go_round();
-    stage.call(&["delete"], 2, "");
-    stage.call(&["restore"], 2, "");
-    stage.call(&["restore", &id(2)], 2, "");
-    stage.looks_up(2, &literal);
-    stage.learn_tokens();
-    stage.nothing_is_on_disk();
+    scenario.go_round();
+    scenario.call(&["delete"], 2, "");
+    scenario.call(&["restore"], 2, "");
+    scenario.call(&["restore", &id(2)], 2, "");
+    scenario.looks_up(2, &literal);
+    scenario.learn_tokens();
+    scenario.nothing_is_on_disk();
 
     for fault in faults {
         for method in ["POST", "GET"] {
             // Without a memory of the last fault, this one is met.
-            stage.world.forget_refusals();
+            scenario.instance.forget_refusals();
             psid.reload();
-            stage.infisical.faults(&json!([{"match": {"method": method}, "fault": fault}]));
-            stage.ask();
-            stage.infisical.heal();
+            scenario.infisical.faults(&json!([{"match": {"method": method}, "fault": fault}]));
+            scenario.ask();
+            scenario.infisical.heal();
         }
     }
     // A new psid has no memory of a rate limit either, and asks at once.
-    stage.world.forget_refusals();
+    scenario.instance.forget_refusals();
     let faulty = psid.terminate();
-    let mut psid = stage.psid(format).start();
+    let mut psid = scenario.psid(format).start();
     let wrong = canary("wrong");
-    stage.canaries.add("the wrong client secret", wrong.as_bytes());
-    stage.world.give_client_secret(&wrong);
+    scenario.canaries.add("the wrong client secret", wrong.as_bytes());
+    scenario.instance.give_client_secret(&wrong);
     psid.reload();
-    stage.go_round();
-    stage.world.give_client_secret(&stage.client_secret);
-    stage.infisical.put("/myapp", "A", &format!("{value} changed"));
+    scenario.go_round();
+    scenario.instance.give_client_secret(&scenario.client_secret);
+    scenario.infisical.put("/myapp", "A", &format!("{value} changed"));
     psid.reload();
-    stage.go_round();
-    stage.looks_up(1, &format!("{value} changed"));
-    stage.learn_tokens();
+    scenario.go_round();
+    scenario.looks_up(1, &format!("{value} changed"));
+    scenario.learn_tokens();
     let log = faulty + &psid.log();
     // The faults were met, and the wrong secret too.
     assert!(log.contains("captive portal") && log.contains("Invalid credentials"), "{log}");
-    stage.nothing_is_on_disk();
-    stage.nothing_was_said(&log);
+    scenario.nothing_is_on_disk();
+    scenario.nothing_was_said(&log);
 
     let log = psid.terminate();
     // A lookup would wait for a psid to come back.
     for args in [&["cache", "status"][..], &["cache", "refresh"], &["health"]] {
-        stage.call(args, 1, "");
+        scenario.call(args, 1, "");
     }
-    stage.nothing_is_on_disk();
-    stage.nothing_was_said(&log);
+    scenario.nothing_is_on_disk();
+    scenario.nothing_was_said(&log);
 
     // The same searches find what is there.
-    std::fs::write(stage.world.state().join("secrets/planted"), format!("x{value}")).unwrap();
-    assert!(stage.canaries.below(stage.world.folder(), &stage.world.credentials()).is_some());
-    assert!(stage.canaries.below(&stage.world.credentials(), Path::new("")).is_some());
+    std::fs::write(scenario.instance.state().join("secrets/planted"), format!("x{value}")).unwrap();
+    assert!(
+        scenario
+            .canaries
+            .below(scenario.instance.folder(), &scenario.instance.credentials())
+            .is_some()
+    );
+    assert!(scenario.canaries.below(&scenario.instance.credentials(), Path::new("")).is_some());
 }
 
 #[test]
@@ -230,33 +235,33 @@ fn neither_has_a_log_in_json() {
 /// psi passes it on. Returns the log, for proof that the answers were met.
 #[track_caller]
 fn meet(answers: &[Answer]) -> String {
-    let mut stage = Stage::new();
+    let mut scenario = Scenario::new();
     let token = canary("token");
-    stage.canaries.add("the access token", token.as_bytes());
-    let echo = Echo::start(&token, &stage.value);
-    let mut config = stage.config();
-    config.infisical = config.infisical.replace(stage.infisical.url(), &echo.url);
-    stage.world.configure(&config);
-    let mut psid = stage.psid("text").start();
-    stage.call(&["store"], 1, &reference("/myapp", "A"));
-    let value = stage.value.clone();
-    stage.looks_up(1, &value);
+    scenario.canaries.add("the access token", token.as_bytes());
+    let echo = Echo::start(&token, &scenario.value);
+    let mut config = scenario.config();
+    config.infisical = config.infisical.replace(scenario.infisical.url(), &echo.url);
+    scenario.instance.configure(&config);
+    let mut psid = scenario.psid("text").start();
+    scenario.call(&["store"], 1, &reference("/myapp", "A"));
+    let value = scenario.value.clone();
+    scenario.looks_up(1, &value);
     for answer in answers {
         for logins in [true, false] {
-            stage.world.forget_refusals();
+            scenario.instance.forget_refusals();
             psid.reload();
             echo.answers(logins, answer);
-            stage.call(&["cache", "invalidate", &reference("/myapp", "A")], 1, "");
-            let outcome = stage.call(&["lookup"], 1, "");
+            scenario.call(&["cache", "invalidate", &reference("/myapp", "A")], 1, "");
+            let outcome = scenario.call(&["lookup"], 1, "");
             assert_ne!(outcome.code, 0, "{answer:?} gave a value");
-            stage.call(&["cache", "refresh"], 1, "");
-            stage.call(&["cache", "status"], 1, "");
-            let (place, words) = stage.said.last().unwrap();
-            stage.canaries.absent(&format!("{place} after {answer:?}"), words);
+            scenario.call(&["cache", "refresh"], 1, "");
+            scenario.call(&["cache", "status"], 1, "");
+            let (place, words) = scenario.said.last().unwrap();
+            scenario.canaries.absent(&format!("{place} after {answer:?}"), words);
         }
     }
     let log = psid.terminate();
-    stage.nothing_was_said(&log);
+    scenario.nothing_was_said(&log);
     log
 }
 
@@ -284,10 +289,10 @@ fn what_infisical_quotes_of_a_request_is_not_quoted() {
 /// line at fault is named and not shown.
 #[test]
 fn a_client_secret_in_the_config_is_not_shown() {
-    let mut stage = Stage::new();
-    let secret = stage.client_secret.clone();
+    let mut scenario = Scenario::new();
+    let secret = scenario.client_secret.clone();
     let with = |line: &str| {
-        let mut config = stage.config();
+        let mut config = scenario.config();
         let credential = "client_secret_credential = \"infisical-client-secret\"";
         assert!(config.auth.contains(credential));
         config.auth = config.auth.replace(credential, line);
@@ -308,38 +313,40 @@ fn a_client_secret_in_the_config_is_not_shown() {
         format!("client_secrets = \"{secret}\""),
     ]
     .map(|line| with(&line));
-    stage.world.configure(&good);
+    scenario.instance.configure(&good);
     // By hand, beside the running one.
-    let psid = |stage: &Stage, args: &[&str]| {
+    let psid = |scenario: &Scenario, args: &[&str]| {
         let mut command = Command::new(program("psid"));
-        command.arg("--config").arg(stage.world.config()).args(args).env_clear();
+        command.arg("--config").arg(scenario.instance.config()).args(args).env_clear();
         command
     };
-    let check = |stage: &mut Stage| {
-        let Outcome { code, stdout, stderr } = run(psid(stage, &["check"]), b"");
+    let check = |scenario: &mut Scenario| {
+        let Outcome { code, stdout, stderr } = run(psid(scenario, &["check"]), b"");
         let words = [stdout, stderr.into_bytes()].concat();
-        stage.said.push(("what psid check said".into(), words));
+        scenario.said.push(("what psid check said".into(), words));
         code
     };
-    assert_eq!(check(&mut stage), 0);
-    let mut running = stage.psid("text").start();
-    stage.call(&["store"], 1, &reference("/myapp", "A"));
-    let value = stage.value.clone();
-    stage.looks_up(1, &value);
+    assert_eq!(check(&mut scenario), 0);
+    let mut running = scenario.psid("text").start();
+    scenario.call(&["store"], 1, &reference("/myapp", "A"));
+    let value = scenario.value.clone();
+    scenario.looks_up(1, &value);
     for config in &bad {
-        stage.world.configure(config);
-        assert_eq!(check(&mut stage), 65, "{config}");
+        scenario.instance.configure(config);
+        assert_eq!(check(&mut scenario), 65, "{config}");
         running.reload();
         assert!(running.degraded().contains("the config before it stays in force"), "{config}");
-        stage.go_round();
-        let Outcome { code, stderr, .. } = run(psid(&stage, &["--log-level", "debug"]), b"");
+        scenario.go_round();
+        let Outcome { code, stderr, .. } = run(psid(&scenario, &["--log-level", "debug"]), b"");
         assert_eq!(code, 65, "{stderr}");
-        stage.said.push(("psid's last words".into(), stderr.into_bytes()));
+        scenario.said.push(("psid's last words".into(), stderr.into_bytes()));
     }
     let log = running.terminate();
-    stage.nothing_was_said(&log);
+    scenario.nothing_was_said(&log);
     // The search finds it in the file that it is in.
-    assert!(stage.canaries.below(&stage.world.folder().join("etc"), Path::new("")).is_some());
+    assert!(
+        scenario.canaries.below(&scenario.instance.folder().join("etc"), Path::new("")).is_some()
+    );
 }
 
 /// A unit's text is for everybody to read, and `systemctl show` tells its variables to everybody.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use psi_harness::{FakeInfisical, World, id, reference};
+use psi_harness::{FakeInfisical, Instance, id, reference};
 
 /// 512,000 is podman's limit, exclusive.
 const LARGEST: usize = 511_999;
@@ -43,21 +43,21 @@ fn treacherous() -> Vec<Vec<u8>> {
 #[test]
 fn n16_a_literal_comes_back_byte_for_byte_also_after_a_restart() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     let values = treacherous();
     for (number, value) in (0..).zip(&values) {
-        assert_eq!(world.driver(&["store"]).id(id(number)).stdin(value).text(), "");
+        assert_eq!(instance.driver(&["store"]).id(id(number)).stdin(value).text(), "");
     }
     let compare = || {
         for (number, value) in (0..).zip(&values) {
-            let found = world.driver(&["lookup"]).id(id(number)).ok();
+            let found = instance.driver(&["lookup"]).id(id(number)).ok();
             assert!(found == *value, "value {number}: {} bytes", found.len());
         }
     };
     compare();
     psid.terminate();
-    let _psid = world.start();
+    let _psid = instance.start();
     compare();
 }
 
@@ -74,38 +74,38 @@ fn a_value_of_the_provider_comes_out_byte_for_byte_also_after_a_restart() {
     let folder: serde_json::Map<_, _> =
         values.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
     let mut infisical = FakeInfisical::with(&json!({"/myapp": folder}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     let compare = || {
         for (number, (key, value)) in (0..).zip(&values) {
-            let found = world.driver(&["lookup"]).id(id(number)).ok();
+            let found = instance.driver(&["lookup"]).id(id(number)).ok();
             assert!(found == value.as_bytes(), "{key}: {} bytes", found.len());
         }
     };
     for (number, (key, _)) in (0..).zip(&values) {
-        world.driver(&["store"]).id(id(number)).stdin(reference("/myapp", key)).ok();
+        instance.driver(&["store"]).id(id(number)).stdin(reference("/myapp", key)).ok();
     }
     compare();
     psid.terminate();
     infisical.kill();
-    let _psid = world.start();
+    let _psid = instance.start();
     compare();
 }
 
 #[test]
 fn nothing_and_too_much_are_refused_and_nothing_is_stored() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let _psid = world.start();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
     for kind in [&["store"][..], &["store", "--literal"], &["store", "--reference"]] {
         for length in [0, LARGEST + 1, LARGEST + 4096] {
-            world.driver(kind).id(id(1)).stdin(vec![b'a'; length]).fails(65);
+            instance.driver(kind).id(id(1)).stdin(vec![b'a'; length]).fails(65);
         }
     }
-    assert_eq!(world.driver(&["list"]).text(), "");
-    assert!(!world.state().join("secrets").join(id(1)).exists());
-    world.driver(&["store"]).id(id(1)).stdin(vec![b'a'; LARGEST]).ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).ok().len(), LARGEST);
+    assert_eq!(instance.driver(&["list"]).text(), "");
+    assert!(!instance.state().join("secrets").join(id(1)).exists());
+    instance.driver(&["store"]).id(id(1)).stdin(vec![b'a'; LARGEST]).ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).ok().len(), LARGEST);
 }
 
 /// Infisical knows no such limit: a value that podman does not take is named, and never cut.
@@ -113,13 +113,13 @@ fn nothing_and_too_much_are_refused_and_nothing_is_stored() {
 fn a_value_over_podmans_limit_is_a_failure_with_its_cause() {
     let huge = "x".repeat(5 << 20);
     let infisical = FakeInfisical::with(&json!({"/myapp": {"HUGE": huge, "SMALL": "s"}}));
-    let world = World::of(&infisical);
-    let _psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "HUGE")).ok();
-    world.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "SMALL")).ok();
-    let outcome = world.driver(&["lookup"]).id(id(1)).run();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "HUGE")).ok();
+    instance.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "SMALL")).ok();
+    let outcome = instance.driver(&["lookup"]).id(id(1)).run();
     assert_eq!((outcome.code, outcome.stdout.len()), (75, 0));
     let line = &outcome.stderr;
     assert!(line.contains("has 5242880 bytes, and podman takes 512000"), "{line}");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "s");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "s");
 }

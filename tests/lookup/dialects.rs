@@ -2,25 +2,25 @@
 
 use serde_json::{Value, json};
 
-use psi_harness::{Config, FakeInfisical, World, id, reference, seed};
+use psi_harness::{Config, FakeInfisical, Instance, id, reference, seed};
 
 const DIALECTS: [&str; 3] = ["v3-only", "v4-2025", "v4-2026"];
 
 /// `/myapp` imports `/other`, then `/shared`, which imports `/base`.
-fn world_with_imports() -> Value {
-    let mut world = seed(&json!({
+fn seed_with_imports() -> Value {
+    let mut seed = seed(&json!({
         "/myapp": {"OWN": "own", "DB_HOST": "own wins", "URL": "${DB_HOST}:${prod.shared.PORT}"},
         "/other": {"PORT": "first import", "ONLY_OTHER": "other"},
         "/shared": {"PORT": "last import wins", "DB_HOST": "shadowed"},
         "/base": {"BASE": "base"},
     }));
     let import = |into: &str, from: &str| json!({"environment": "prod", "path": into, "from": {"environment": "prod", "path": from}});
-    world["projects"][0]["imports"] = json!([
+    seed["projects"][0]["imports"] = json!([
         import("/myapp", "/other"),
         import("/myapp", "/shared"),
         import("/shared", "/base"),
     ]);
-    world
+    seed
 }
 
 const EXPECTED: [(&str, &str); 6] = [
@@ -35,12 +35,12 @@ const EXPECTED: [(&str, &str); 6] = [
 #[test]
 fn single_reads_find_own_secrets_then_the_last_import() {
     for dialect in DIALECTS {
-        let infisical = FakeInfisical::launch(&world_with_imports(), &["--dialect", dialect]);
-        let world = World::of(&infisical);
-        let _psid = world.start();
+        let infisical = FakeInfisical::launch(&seed_with_imports(), &["--dialect", dialect]);
+        let instance = Instance::of(&infisical);
+        let _psid = instance.start();
         for (number, (key, value)) in (0..).zip(EXPECTED) {
-            world.driver(&["store"]).id(id(number)).stdin(reference("/myapp", key)).ok();
-            let found = world.driver(&["lookup"]).id(id(number)).text();
+            instance.driver(&["store"]).id(id(number)).stdin(reference("/myapp", key)).ok();
+            let found = instance.driver(&["lookup"]).id(id(number)).text();
             assert_eq!(found, value, "{key} by {dialect}");
         }
     }
@@ -49,15 +49,15 @@ fn single_reads_find_own_secrets_then_the_last_import() {
 #[test]
 fn a_listing_means_what_single_reads_mean() {
     for dialect in DIALECTS {
-        let mut infisical = FakeInfisical::launch(&world_with_imports(), &["--dialect", dialect]);
-        let world = World::of(&infisical);
-        world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-        let _psid = world.start();
-        let report = world.driver(&["cache", "refresh", "--json"]).json();
+        let mut infisical = FakeInfisical::launch(&seed_with_imports(), &["--dialect", dialect]);
+        let instance = Instance::of(&infisical);
+        instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+        let _psid = instance.start();
+        let report = instance.driver(&["cache", "refresh", "--json"]).json();
         assert_eq!((&report["added"], &report["failed"]), (&json!(6), &json!(0)), "{dialect}");
         infisical.kill();
         for (key, value) in EXPECTED {
-            let found = world.driver(&["get", &format!("myapp--{key}")]).text();
+            let found = instance.driver(&["get", &format!("myapp--{key}")]).text();
             assert_eq!(found, value, "{key} by {dialect}");
         }
     }
@@ -70,10 +70,10 @@ fn an_old_server_is_recognised_after_a_few_requests() {
     let folder: serde_json::Map<_, _> = keys.iter().map(|key| (key.clone(), json!(key))).collect();
     let infisical =
         FakeInfisical::with_options(&json!({"/myapp": folder}), &["--dialect", "v3-only"]);
-    let world = World::of(&infisical);
-    let _psid = world.start();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
     for (number, key) in (0..).zip(&keys) {
-        assert_eq!(world.driver(&["get", &reference("/myapp", key)]).text(), *key);
+        assert_eq!(instance.driver(&["get", &reference("/myapp", key)]).text(), *key);
         assert_eq!(infisical.count("GET", "/api/v3/secrets"), number + 1);
     }
     assert_eq!(infisical.count("GET", "/api/v4/secrets"), 3);
@@ -84,10 +84,10 @@ fn an_old_server_is_recognised_after_a_few_requests() {
 #[test]
 fn one_bare_404_of_a_route_moves_nobody_from_v4() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}));
-    let world = World::of(&infisical);
-    let _psid = world.start();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
     for key in ["A", "B", "C"] {
-        world.driver(&["get", &reference("/myapp", key)]).ok();
+        instance.driver(&["get", &reference("/myapp", key)]).ok();
         infisical.lose_route_once("list");
     }
     let v3 = infisical.count("GET", "/api/v3/secrets");
@@ -99,12 +99,12 @@ fn one_bare_404_of_a_route_moves_nobody_from_v4() {
 fn a_server_that_changes_its_dialect_is_followed() {
     let infisical =
         FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3", "D": "4"}}));
-    let world = World::of(&infisical);
-    let _psid = world.start();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
     for (dialect, key, value) in
         [("v4-2026", "A", "1"), ("v3-only", "B", "2"), ("v4-2025", "C", "3"), ("v3-only", "D", "4")]
     {
         infisical.control("PUT", "/dialect", &json!({"dialect": dialect}));
-        assert_eq!(world.driver(&["get", &reference("/myapp", key)]).text(), value);
+        assert_eq!(instance.driver(&["get", &reference("/myapp", key)]).text(), value);
     }
 }

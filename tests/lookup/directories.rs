@@ -3,16 +3,16 @@
 use serde_json::{Map, Value, json};
 
 use psi_harness::{
-    Config, FakeInfisical, Psid, World, eventually, fault, id, reference, rule, seed,
+    Config, FakeInfisical, Instance, Psid, eventually, fault, id, reference, rule, seed,
 };
 
-fn refresh(world: &World) -> String {
-    world.driver(&["cache", "refresh"]).text()
+fn refresh(instance: &Instance) -> String {
+    instance.driver(&["cache", "refresh"]).text()
 }
 
 /// What a refresh that left something out says.
-fn failing_refresh(world: &World) -> String {
-    let outcome = world.driver(&["cache", "refresh"]).run();
+fn failing_refresh(instance: &Instance) -> String {
+    let outcome = instance.driver(&["cache", "refresh"]).run();
     assert_ne!(outcome.code, 0);
     String::from_utf8(outcome.stdout).unwrap() + &outcome.stderr
 }
@@ -42,26 +42,26 @@ fn only(path: &str) -> Value {
 #[test]
 fn a_miss_and_a_refresh_give_one_value() {
     for dialect in ["v3-only", "v4-2025", "v4-2026"] {
-        let mut world = seed(&json!({
+        let mut whole = seed(&json!({
             "/app": {"DB_HOST": "db.example", "REFIMP": "${S1}", "OWN": "x${DB_HOST}y", "GONE": "a${NOPE}b"},
             "/shared": {"S1": "s1", "SUP": "${DB_HOST}"},
         }));
-        world["projects"][0]["imports"] = json!([
+        whole["projects"][0]["imports"] = json!([
             {"environment": "prod", "path": "/app", "from": {"environment": "prod", "path": "/shared"}},
         ]);
-        let infisical = FakeInfisical::launch(&world, &["--dialect", dialect]);
-        let world = World::of(&infisical);
-        let _psid = world.start();
+        let infisical = FakeInfisical::launch(&whole, &["--dialect", dialect]);
+        let instance = Instance::of(&infisical);
+        let _psid = instance.start();
         let keys = ["REFIMP", "SUP", "OWN", "GONE", "S1"];
-        let get = |key: &str| world.driver(&["get", &reference("/app", key)]).text();
+        let get = |key: &str| instance.driver(&["get", &reference("/app", key)]).text();
         let missed: Vec<String> = keys.iter().map(|key| get(key)).collect();
         if dialect == "v4-2026" {
             assert_eq!(missed[..2], ["s1", "db.example"]);
         }
         for (number, key) in (1..).zip(keys) {
-            world.driver(&["store"]).id(id(number)).stdin(reference("/app", key)).ok();
+            instance.driver(&["store"]).id(id(number)).stdin(reference("/app", key)).ok();
         }
-        let told = refresh(&world);
+        let told = refresh(&instance);
         assert!(told.contains("0 changed, 5 unchanged"), "{dialect}: {told}");
         let refreshed: Vec<String> = keys.iter().map(|key| get(key)).collect();
         assert_eq!(missed, refreshed, "{dialect}");
@@ -74,115 +74,115 @@ fn one_listing_answers_for_all_that_is_registered_in_a_directory() {
     let mut infisical = FakeInfisical::with(&json!({
         "/app": {"A": "1", "B": "2", "C": "3", "D": "4", "STRANGER": "5"}, "/other": {"E": "6"},
     }));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     let keys = ["A", "B", "C", "D"];
     for (number, key) in (1..).zip(keys) {
-        world.driver(&["store"]).id(id(number)).stdin(reference("/app", key)).ok();
+        instance.driver(&["store"]).id(id(number)).stdin(reference("/app", key)).ok();
     }
     for (number, value) in (1..).zip(["1", "2", "3", "4"]) {
-        assert_eq!(world.driver(&["lookup"]).id(id(number)).text(), value);
+        assert_eq!(instance.driver(&["lookup"]).id(id(number)).text(), value);
     }
     assert_eq!((lists(&infisical), gets(&infisical)), (1, 0));
     // What nobody registered is not kept.
     assert_eq!(psid.status()["entries"], 4);
-    assert_eq!(world.driver(&["get", &reference("/other", "E")]).text(), "6");
+    assert_eq!(instance.driver(&["get", &reference("/other", "E")]).text(), "6");
     assert_eq!(lists(&infisical), 2);
     infisical.kill();
-    assert_eq!(world.driver(&["lookup"]).id(id(4)).text(), "4");
+    assert_eq!(instance.driver(&["lookup"]).id(id(4)).text(), "4");
 }
 
 #[test]
 fn an_identity_that_may_get_and_not_list_gets_by_name() {
     let infisical = FakeInfisical::with(&json!({"/app": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let _psid = world.start();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
     infisical.fault_listing(
         "/app",
         &fault::refusal(403, "PermissionDenied", "You are not allowed to list"),
     );
-    assert_eq!(world.driver(&["get", &reference("/app", "A")]).text(), "1");
-    world.driver(&["get", &reference("/app", "NONE")]).fails(66);
+    assert_eq!(instance.driver(&["get", &reference("/app", "A")]).text(), "1");
+    instance.driver(&["get", &reference("/app", "NONE")]).fails(66);
 }
 
 /// The server limits each route by itself.
 #[test]
 fn a_listing_that_is_throttled_is_replaced_by_a_get_where_that_gives_the_same() {
     let infisical = FakeInfisical::with(&json!({"/app": {"A": "1", "B": "2", "REF": "${A}"}}));
-    let world = World::of(&infisical);
-    let _psid = world.start();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
     infisical.fault_listing("/app", &fault::too_many(60));
     for (key, value) in [("A", "1"), ("B", "2")] {
-        assert_eq!(world.driver(&["get", &reference("/app", key)]).text(), value);
+        assert_eq!(instance.driver(&["get", &reference("/app", key)]).text(), value);
     }
     // While the server asks to wait, it is not asked for a listing again.
     assert_eq!((lists(&infisical), gets(&infisical)), (1, 2));
-    let line = world.driver(&["get", &reference("/app", "REF")]).fails(75);
+    let line = instance.driver(&["get", &reference("/app", "REF")]).fails(75);
     assert!(line.contains("429"), "{line}");
 }
 
 /// `/app` with a secret whose reference the identity may not follow.
-fn with_unreadable_reference() -> (FakeInfisical, World, Psid) {
+fn with_unreadable_reference() -> (FakeInfisical, Instance, Psid) {
     let infisical = FakeInfisical::with(&json!({
         "/app": {"A": "1", "B": "2", "C": "3", "OWN": "x${A}y"}, "/locked": {"L1": "secret"},
         "/shared": {"S1": "s1"},
     }));
     infisical.permit(&json!([only("/app")[0], only("/shared")[0]]));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/app", false));
-    let psid = world.start();
-    (infisical, world, psid)
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/app", false));
+    let psid = instance.start();
+    (infisical, instance, psid)
 }
 
 #[test]
 fn a_reference_that_may_not_be_followed_denies_its_own_key_alone() {
-    let (mut infisical, world, psid) = with_unreadable_reference();
-    assert!(refresh(&world).contains("4 added"));
+    let (mut infisical, instance, psid) = with_unreadable_reference();
+    assert!(refresh(&instance).contains("4 added"));
     infisical.put("/app", "R", "${prod.locked.L1}");
     infisical.put("/app", "B", "new");
     for _ in 0..2 {
-        let told = failing_refresh(&world);
+        let told = failing_refresh(&instance);
         assert!(told.contains("/app/R: ") && told.contains("403"), "{told}");
         assert!(told.contains("0 removed"), "{told}");
     }
     assert_eq!(psid.status()["entries"], 4);
     assert_eq!((psid.status()["held_count"].clone(), psid.status()["refused_count"].clone()).0, 0);
-    let line = world.driver(&["get", "myapp--R"]).env("PATH", "/nowhere").fails(77);
+    let line = instance.driver(&["get", "myapp--R"]).env("PATH", "/nowhere").fails(77);
     assert!(line.contains("403"), "{line}");
     infisical.kill();
     for (key, value) in [("A", "1"), ("B", "new"), ("C", "3"), ("OWN", "x1y")] {
-        assert_eq!(world.driver(&["get", &format!("myapp--{key}")]).text(), value);
+        assert_eq!(instance.driver(&["get", &format!("myapp--{key}")]).text(), value);
     }
 }
 
 /// By name, such a secret would be empty: the value that is known is better, and none is better than that.
 #[test]
 fn a_value_that_leads_through_an_import_is_kept_while_the_listing_is_refused() {
-    let (infisical, world, psid) = with_unreadable_reference();
+    let (infisical, instance, psid) = with_unreadable_reference();
     infisical.import("/app", "/shared");
     infisical.put("/app", "THROUGH", "http://${S1}/x");
-    refresh(&world);
-    assert_eq!(world.driver(&["get", "myapp--THROUGH"]).text(), "http://s1/x");
+    refresh(&instance);
+    assert_eq!(instance.driver(&["get", "myapp--THROUGH"]).text(), "http://s1/x");
     infisical.put("/app", "R", "${prod.locked.L1}");
     infisical.put("/app", "LATER", "http://${S1}/y");
-    let told = failing_refresh(&world);
+    let told = failing_refresh(&instance);
     assert!(told.contains("/app/THROUGH: its reference leads through an import"), "{told}");
-    assert_eq!(world.driver(&["get", "myapp--THROUGH"]).text(), "http://s1/x");
-    assert_eq!(world.driver(&["get", "myapp--S1"]).text(), "s1");
-    let line = world.driver(&["get", "myapp--LATER"]).env("PATH", "/nowhere").run();
+    assert_eq!(instance.driver(&["get", "myapp--THROUGH"]).text(), "http://s1/x");
+    assert_eq!(instance.driver(&["get", "myapp--S1"]).text(), "s1");
+    let line = instance.driver(&["get", "myapp--LATER"]).env("PATH", "/nowhere").run();
     assert!(line.code != 0 && line.stdout.is_empty(), "{}", line.stderr);
     // The reference is gone, and all is well by the next refresh.
     infisical.remove("/app", "R");
-    refresh(&world);
-    assert_eq!(world.driver(&["get", "myapp--LATER"]).text(), "http://s1/y");
+    refresh(&instance);
+    assert_eq!(instance.driver(&["get", "myapp--LATER"]).text(), "http://s1/y");
     assert_eq!(psid.status()["held_count"], 0);
 }
 
 #[test]
 fn one_directory_that_is_refused_or_broken_says_nothing_of_the_others_of_its_source() {
-    let (infisical, world) = wide(6);
-    let psid = world.start();
-    refresh(&world);
+    let (infisical, instance) = wide(6);
+    let psid = instance.start();
+    refresh(&instance);
     let before = psid.status()["entries"].clone();
     for fault in [fault::refusal(403, "PermissionDenied", "no"), fault::server_error()] {
         infisical.faults(&json!([
@@ -191,15 +191,15 @@ fn one_directory_that_is_refused_or_broken_says_nothing_of_the_others_of_its_sou
             rule(&json!({"secretPath": "/wide/d3", "route": "get"}), &fault),
         ]));
         infisical.put("/wide/d5", "K", "changed by the side of it");
-        let told = failing_refresh(&world);
+        let told = failing_refresh(&instance);
         assert!(told.contains("/wide/d3: "), "{told}");
-        assert_eq!(world.driver(&["get", &reference("/wide/d5", "K5")]).text(), "5");
+        assert_eq!(instance.driver(&["get", &reference("/wide/d5", "K5")]).text(), "5");
         assert_eq!(psid.status()["entries"], before);
     }
 }
 
 /// A recursive source of so many directories, the last of which imports another one.
-fn wide(directories: usize) -> (FakeInfisical, World) {
+fn wide(directories: usize) -> (FakeInfisical, Instance) {
     let mut secrets = Map::new();
     for number in 0..directories {
         let key = format!("K{number}");
@@ -208,9 +208,9 @@ fn wide(directories: usize) -> (FakeInfisical, World) {
     secrets.insert("/shared".into(), json!({"SHARED": "s"}));
     let infisical = FakeInfisical::with(&Value::Object(secrets));
     infisical.import(&format!("/wide/d{}", directories - 1), "/shared");
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("wide", "/wide", true));
-    (infisical, world)
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("wide", "/wide", true));
+    (infisical, instance)
 }
 
 /// How many secrets such a source has.
@@ -220,36 +220,36 @@ fn size(directories: usize) -> usize {
 
 #[test]
 fn only_directories_with_an_import_are_listed_by_themselves() {
-    let (infisical, world) = wide(45);
+    let (infisical, instance) = wide(45);
     infisical.limit(&json!({"list": 40, "imports": 60}));
-    let psid = world.start();
-    let told = refresh(&world);
+    let psid = instance.start();
+    let told = refresh(&instance);
     assert!(told.contains(&format!("{} added", size(45))), "{told}");
     // The source, and the one directory that has an import.
     assert_eq!(lists(&infisical), 2);
     assert_eq!(psid.status()["entries"], size(45));
-    assert_eq!(world.driver(&["get", "wide--SHARED"]).env("PATH", "/nowhere").run().code, 66);
-    assert_eq!(world.driver(&["get", &reference("/wide/d44", "SHARED")]).text(), "s");
+    assert_eq!(instance.driver(&["get", "wide--SHARED"]).env("PATH", "/nowhere").run().code, 66);
+    assert_eq!(instance.driver(&["get", &reference("/wide/d44", "SHARED")]).text(), "s");
     // Without any import, one request is enough.
     let mut seed = seed(&json!({"/wide/a": {"A": "1"}, "/wide/b": {"B": "2"}}));
     seed["projects"][0]["imports"] = json!([]);
     let infisical = FakeInfisical::launch(&seed, &[]);
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("wide", "/wide", true));
-    let _psid = world.start();
-    refresh(&world);
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("wide", "/wide", true));
+    let _psid = instance.start();
+    refresh(&instance);
     assert_eq!((lists(&infisical), infisical.count("GET", "/api/v2/secret-imports")), (1, 0));
 }
 
 /// 45 directories, 40 listings a minute, and no right to ask for imports.
 #[test]
 fn a_wide_source_goes_on_after_a_429_and_loses_nothing() {
-    let (infisical, world) = wide(45);
+    let (infisical, instance) = wide(45);
     let rights = json!([{"environment": "*", "pathPrefix": "/", "describe": true, "read": true,
                          "write": true, "imports": false}]);
     infisical.permit(&rights);
-    let psid = world.start();
-    refresh(&world);
+    let psid = instance.start();
+    refresh(&instance);
     assert_eq!(psid.status()["entries"], size(45));
     infisical.clear_log();
     let throttle =
@@ -258,25 +258,25 @@ fn a_wide_source_goes_on_after_a_429_and_loses_nothing() {
     for number in 0..45 {
         infisical.put(&format!("/wide/d{number}"), "K", "new");
     }
-    let told = failing_refresh(&world);
+    let told = failing_refresh(&instance);
     assert!(told.contains("429") && told.contains("the rest of it is listed later"), "{told}");
     // The source, its own directory and 38 of those below, and the one that was refused.
     assert_eq!(lists(&infisical), 41);
     let status = psid.status();
     assert_eq!((&status["entries"], &status["held_count"]), (&json!(size(45)), &json!(0)));
     let told = eventually("the rest of the source", || {
-        let outcome = world.driver(&["cache", "refresh"]).run();
+        let outcome = instance.driver(&["cache", "refresh"]).run();
         (outcome.code == 0).then(|| String::from_utf8(outcome.stdout).unwrap())
     });
     assert!(told.contains("7 changed") && told.contains("0 removed"), "{told}");
     assert_eq!(lists(&infisical), 41 + 7, "what was listed is not listed again");
     let values = (0..45).map(|number| reference(&format!("/wide/d{number}"), "K"));
     for value in values {
-        assert_eq!(world.driver(&["get", &value]).text(), "new");
+        assert_eq!(instance.driver(&["get", &value]).text(), "new");
     }
     // The next one begins anew.
     infisical.clear_log();
-    refresh(&world);
+    refresh(&instance);
     assert_eq!(lists(&infisical), 47);
 }
 
@@ -286,39 +286,39 @@ fn a_value_that_is_too_large_is_refused_by_its_name_and_the_others_are_served() 
     let infisical = FakeInfisical::with(&json!({
         "/app": {"A": "1", "FITS": "x".repeat(512_000), "LARGE": "x".repeat(512_001)},
     }));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/app", false));
-    let psid = world.start();
-    let told = failing_refresh(&world);
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/app", false));
+    let psid = instance.start();
+    let told = failing_refresh(&instance);
     assert!(told.contains("/app/LARGE: its value has 512001 bytes"), "{told}");
     assert_eq!(psid.status()["entries"], 2);
-    let line = world.driver(&["get", "myapp--LARGE"]).env("PATH", "/nowhere").run();
+    let line = instance.driver(&["get", "myapp--LARGE"]).env("PATH", "/nowhere").run();
     assert!(line.code != 0 && line.stderr.contains("512001 bytes"), "{}", line.stderr);
-    assert_eq!(world.driver(&["get", "myapp--FITS"]).text().len(), 512_000);
+    assert_eq!(instance.driver(&["get", "myapp--FITS"]).text().len(), 512_000);
 }
 
 /// A listing that was asked for before an invalidation does not answer a lookup that came after it.
 #[test]
 fn a_lookup_after_an_invalidation_joins_no_listing_from_before() {
     let infisical = FakeInfisical::with(&json!({"/app": {"A": "old", "B": "old"}}));
-    let world = World::of(&infisical);
-    let _psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/app", "A")).ok();
-    world.driver(&["store"]).id(id(2)).stdin(reference("/app", "B")).ok();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/app", "A")).ok();
+    instance.driver(&["store"]).id(id(2)).stdin(reference("/app", "B")).ok();
     // The fake makes its answer at once, and sends it late.
     infisical
         .faults(&json!([{"match": {"route": "list"}, "fault": fault::slow(3_000), "times": 1}]));
     std::thread::scope(|scope| {
-        let early = world.driver(&["lookup"]).id(id(1));
+        let early = instance.driver(&["lookup"]).id(id(1));
         scope.spawn(move || early.run());
         infisical.await_count("GET", "/api/v4/secrets", 1);
         infisical.put("/app", "B", "new");
-        world.driver(&["cache", "invalidate", &reference("/app", "B")]).run();
-        assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "new");
+        instance.driver(&["cache", "invalidate", &reference("/app", "B")]).run();
+        assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "new");
     });
     assert_eq!(lists(&infisical), 2);
     // The late answer has not undone it.
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "new");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "new");
 }
 
 #[test]
@@ -328,24 +328,24 @@ fn a_source_of_more_than_a_thousand_directories_is_refused_and_nothing_is_lost()
         secrets.insert(format!("/wide/d{number}"), json!({"K": "1"}));
     }
     let infisical = FakeInfisical::with(&Value::Object(secrets));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("wide", "/wide", true));
-    let psid = world.start();
-    let told = failing_refresh(&world);
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("wide", "/wide", true));
+    let psid = instance.start();
+    let told = failing_refresh(&instance);
     assert!(told.contains("it has 1001 directories, more than 1000"), "{told}");
     assert_eq!(psid.status()["entries"], 0);
     infisical.remove("/wide/d7", "K");
-    assert!(refresh(&world).contains("1000 added"));
+    assert!(refresh(&instance).contains("1000 added"));
 }
 
 /// Each secret with a reference is got by name then: that has a rate limit, too, and goes on where it was.
 #[test]
 fn gets_by_name_go_on_after_a_429() {
-    let (infisical, world, psid) = with_unreadable_reference();
+    let (infisical, instance, psid) = with_unreadable_reference();
     for number in 0..10 {
         infisical.put("/app", &format!("REF{number}"), "x${A}y");
     }
-    refresh(&world);
+    refresh(&instance);
     assert_eq!(psid.status()["entries"], 14);
     infisical.put("/app", "R", "${prod.locked.L1}");
     infisical.put("/app", "A", "new");
@@ -353,11 +353,11 @@ fn gets_by_name_go_on_after_a_429() {
     infisical.faults(
         &json!([{"match": {"route": "get"}, "fault": fault::too_many(1), "after": 5, "times": 1}]),
     );
-    let told = failing_refresh(&world);
+    let told = failing_refresh(&instance);
     assert!(told.contains("429") && told.contains("listed later"), "{told}");
     assert_eq!((lists(&infisical), gets(&infisical)), (2, 6));
     let told = eventually("the rest of the source", || {
-        let told = failing_refresh(&world);
+        let told = failing_refresh(&instance);
         told.contains("/app/R: ").then_some(told)
     });
     let named = told.iter().filter(|told| told.contains("/app/R: ") && told.contains("403"));
@@ -366,7 +366,7 @@ fn gets_by_name_go_on_after_a_429() {
     assert_eq!((lists(&infisical), gets(&infisical)), (2, 13));
     assert_eq!(psid.status()["entries"], 14);
     for number in 0..10 {
-        let value = world.driver(&["get", &format!("myapp--REF{number}")]).text();
+        let value = instance.driver(&["get", &format!("myapp--REF{number}")]).text();
         assert_eq!(value, "xnewy");
     }
 }

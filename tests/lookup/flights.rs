@@ -4,21 +4,21 @@ use std::thread;
 
 use serde_json::json;
 
-use psi_harness::{FakeInfisical, World, id, reference};
+use psi_harness::{FakeInfisical, Instance, id, reference};
 
 #[test]
 fn all_who_want_the_same_secret_share_one_fetch() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "the value"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     // Under different ids: podman makes a new one at each re-creation.
     for number in 0..32 {
-        world.driver(&["store"]).id(id(number)).stdin(reference("/myapp", "A")).ok();
+        instance.driver(&["store"]).id(id(number)).stdin(reference("/myapp", "A")).ok();
     }
     infisical.fault(&json!({"kind": "delay", "ms": 1000}));
     thread::scope(|scope| {
         for number in 0..32 {
-            let lookup = world.driver(&["lookup"]).id(id(number));
+            let lookup = instance.driver(&["lookup"]).id(id(number));
             scope.spawn(move || assert_eq!(lookup.text(), "the value"));
         }
     });
@@ -34,12 +34,12 @@ fn different_secrets_of_a_directory_share_one_listing_and_one_login() {
     let folder: serde_json::Map<_, _> =
         keys.iter().map(|key| (key.clone(), json!(format!("value of {key}")))).collect();
     let infisical = FakeInfisical::with(&json!({"/myapp": folder}));
-    let world = World::of(&infisical);
-    let _psid = world.start();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
     infisical.fault(&json!({"kind": "delay", "ms": 300}));
     thread::scope(|scope| {
         for key in &keys {
-            let get = world.driver(&["get", &reference("/myapp", key)]);
+            let get = instance.driver(&["get", &reference("/myapp", key)]);
             scope.spawn(move || assert_eq!(get.text(), format!("value of {key}")));
         }
     });
@@ -49,13 +49,13 @@ fn different_secrets_of_a_directory_share_one_listing_and_one_login() {
 #[test]
 fn a_cached_value_asks_nobody() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["lookup"]).id(id(1)).ok();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
     infisical.clear_log();
     for _ in 0..20 {
-        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+        assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     }
     assert!(infisical.log().is_empty());
     assert_eq!(psid.status()["hits"], 20);
@@ -65,11 +65,11 @@ fn a_cached_value_asks_nobody() {
 #[test]
 fn an_absent_secret_is_not_asked_for_at_every_turn() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {}}));
-    let world = World::of(&infisical);
-    let _psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "NONE")).ok();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "NONE")).ok();
     for _ in 0..5 {
-        let line = world.driver(&["lookup"]).id(id(1)).fails(66);
+        let line = instance.driver(&["lookup"]).id(id(1)).fails(66);
         assert!(line.contains("infisical has no such secret"), "{line}");
     }
     assert_eq!(infisical.reads(), 1);
@@ -80,11 +80,11 @@ fn an_absent_secret_is_not_asked_for_at_every_turn() {
 fn hits_are_counted_and_not_logged() {
     let lines_of_log = |lookups: u64| {
         let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-        let world = World::of(&infisical);
-        let psid = world.psid().args(&["--log-format", "text"]).start();
-        world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+        let instance = Instance::of(&infisical);
+        let psid = instance.psid().args(&["--log-format", "text"]).start();
+        instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
         for _ in 0..=lookups {
-            world.driver(&["lookup"]).id(id(1)).ok();
+            instance.driver(&["lookup"]).id(id(1)).ok();
         }
         assert_eq!(psid.status()["hits"], lookups);
         psid.terminate().lines().count()
@@ -96,21 +96,21 @@ fn hits_are_counted_and_not_logged() {
 #[test]
 fn an_invalidation_beats_a_fetch_that_is_out() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "old"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     // The answer is the one of the time of the request, later.
     infisical.faults(
         &json!([{"match": {"method": "GET"}, "fault": {"kind": "delay", "ms": 1000}, "times": 1}]),
     );
     thread::scope(|scope| {
-        let lookup = world.driver(&["lookup"]).id(id(1));
+        let lookup = instance.driver(&["lookup"]).id(id(1));
         let early = scope.spawn(move || lookup.text());
         infisical.await_count("GET", "/api/v4/secrets", 1);
         infisical.put("/myapp", "A", "new");
-        world.driver(&["cache", "invalidate", &id(1)]).ok();
+        instance.driver(&["cache", "invalidate", &id(1)]).ok();
         assert_eq!(early.join().unwrap(), "old");
     });
     assert_eq!(psid.status()["entries"], 0);
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "new");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "new");
 }

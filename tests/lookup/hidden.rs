@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, World, eventually, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, eventually, id, reference};
 
 fn describe_only() -> serde_json::Value {
     json!([{"environment": "*", "pathPrefix": "/", "describe": true, "read": false, "write": false}])
@@ -13,33 +13,33 @@ fn a_placeholder_is_no_value() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     infisical.settings(&json!({"hiddenValues": true}));
     infisical.permit(&describe_only());
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    let line = world.driver(&["lookup"]).id(id(1)).fails(77);
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    let line = instance.driver(&["lookup"]).id(id(1)).fails(77);
     assert!(line.contains("hides the value of 'A'"), "{line}");
-    world.driver(&["cache", "refresh"]).run();
+    instance.driver(&["cache", "refresh"]).run();
     assert_eq!(psid.status()["entries"], 0);
-    world.driver(&["get", "myapp--A"]).env("PATH", "/nowhere").fails(77);
+    instance.driver(&["get", "myapp--A"]).env("PATH", "/nowhere").fails(77);
 }
 
 #[test]
 fn a_placeholder_never_replaces_a_value() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).short_lived().workload("myapp", "/myapp", false));
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).short_lived().workload("myapp", "/myapp", false));
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     infisical.settings(&json!({"hiddenValues": true}));
     infisical.permit(&describe_only());
     infisical.clear_log();
     eventually("psid to have been told the placeholder, more than once", || {
-        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+        assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
         (infisical.reads() >= 3).then_some(())
     });
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     assert_eq!(psid.status()["entries"], 1);
 }
 
@@ -47,8 +47,8 @@ fn a_placeholder_never_replaces_a_value() {
 #[test]
 fn the_placeholder_s_text_is_refused_whatever_the_flag_says() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "<hidden-by-infisical>"}}));
-    let world = World::of(&infisical);
-    let _psid = world.start();
-    let line = world.driver(&["get", &reference("/myapp", "A")]).fails(77);
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
+    let line = instance.driver(&["get", &reference("/myapp", "A")]).fails(77);
     assert!(line.contains("hides the value"), "{line}");
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, World, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, id, reference};
 
 #[test]
 fn strange_keys_are_asked_for_as_they_are() {
@@ -26,18 +26,18 @@ fn strange_keys_are_asked_for_as_they_are() {
     let folder: serde_json::Map<_, _> =
         keys.iter().map(|key| ((*key).to_owned(), json!(format!("value of {key}")))).collect();
     let mut infisical = FakeInfisical::with(&json!({"/myapp": folder}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let psid = instance.start();
     for key in keys {
-        let found = world.driver(&["get", &reference("/myapp", key)]).text();
+        let found = instance.driver(&["get", &reference("/myapp", key)]).text();
         assert_eq!(found, format!("value of {key}"));
     }
-    world.driver(&["cache", "refresh"]).ok();
+    instance.driver(&["cache", "refresh"]).ok();
     assert_eq!(psid.status()["last_refresh"]["unchanged"], json!(keys.len()));
     infisical.kill();
     for key in keys {
-        let found = world.driver(&["get", &format!("myapp--{key}")]).text();
+        let found = instance.driver(&["get", &format!("myapp--{key}")]).text();
         assert_eq!(found, format!("value of {key}"));
     }
 }
@@ -47,13 +47,13 @@ fn strange_keys_are_asked_for_as_they_are() {
 #[test]
 fn a_key_that_no_url_can_name_harms_nobody() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     for key in ["..", "."] {
-        let outcome = world.driver(&["get", &reference("/myapp", key)]).run();
+        let outcome = instance.driver(&["get", &reference("/myapp", key)]).run();
         assert!([65, 66].contains(&outcome.code), "{}: {}", outcome.code, outcome.stderr);
     }
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     assert_eq!(psid.status()["providers"][0]["up"], true);
 }
 
@@ -62,8 +62,8 @@ fn a_key_that_no_url_can_name_harms_nobody() {
 #[test]
 fn a_name_that_no_url_can_hold_harms_nobody() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     let long = "k".repeat(100_000);
     let too_long = "k".repeat(2_500);
     for (reference, why) in [
@@ -71,11 +71,11 @@ fn a_name_that_no_url_can_hold_harms_nobody() {
         (reference("/myapp", &too_long), "more than 2000 bytes, which no URL carries"),
         (reference(&long, "A"), "is longer than 4096 bytes"),
     ] {
-        let line = world.driver(&["store"]).id(id(1)).stdin(&reference).fails(65);
+        let line = instance.driver(&["store"]).id(id(1)).stdin(&reference).fails(65);
         assert!(line.contains(why), "{line}");
-        world.driver(&["get", &reference]).fails(65);
+        instance.driver(&["get", &reference]).fails(65);
     }
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     assert_eq!(psid.status()["providers"][0]["up"], true);
 }
 
@@ -84,8 +84,8 @@ fn a_name_that_no_url_can_hold_harms_nobody() {
 #[test]
 fn a_refusal_of_something_long_is_heard() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let _psid = world.start();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
     let long = "v".repeat(50_000);
     let reference = |member: &str, value: &str| {
         let mut reference = json!({"provider": "infisical", "project": "myproject", "key": "K"});
@@ -95,7 +95,7 @@ fn a_refusal_of_something_long_is_heard() {
     for reference in
         [reference("provider", &long), reference("project", &long), reference(&long, "")]
     {
-        let line = world.driver(&["get", &reference]).fails(65);
+        let line = instance.driver(&["get", &reference]).fails(65);
         assert!(line.contains("the reference is not usable: "), "{line}");
     }
 }
@@ -103,14 +103,14 @@ fn a_refusal_of_something_long_is_heard() {
 #[test]
 fn one_folder_written_in_many_ways_is_one_entry() {
     let infisical = FakeInfisical::with(&json!({"/my/app": {"A": "1"}, "/": {"R": "root"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     for path in ["/my/app", "/my/app/", "my/app", "//my//app//"] {
-        assert_eq!(world.driver(&["get", &reference(path, "A")]).text(), "1");
+        assert_eq!(instance.driver(&["get", &reference(path, "A")]).text(), "1");
     }
     let in_root = json!({"provider": "infisical", "project": "myproject", "key": "R"}).to_string();
     for text in [in_root, reference("/", "R"), reference("", "R")] {
-        assert_eq!(world.driver(&["get", &text]).text(), "root");
+        assert_eq!(instance.driver(&["get", &text]).text(), "root");
     }
     assert_eq!((infisical.reads(), psid.status()["entries"].as_u64()), (2, Some(2)));
 }
@@ -118,12 +118,12 @@ fn one_folder_written_in_many_ways_is_one_entry() {
 #[test]
 fn get_takes_an_id_a_workload_s_name_and_a_reference() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let _psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
-    let get = |name: &str| world.driver(&["get", name]).text();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let _psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    let get = |name: &str| instance.driver(&["get", name]).text();
     assert_eq!(get(&id(1)), "1");
     assert_eq!(get(&id(2)), "a literal");
     assert_eq!(get("myapp--A"), "1");
@@ -135,36 +135,36 @@ fn get_takes_an_id_a_workload_s_name_and_a_reference() {
 fn of_two_folders_the_later_one_wins() {
     let infisical =
         FakeInfisical::with(&json!({"/a": {"K": "a", "ONLY": "only a"}, "/b": {"K": "b"}}));
-    let world = World::of(&infisical);
+    let instance = Instance::of(&infisical);
     let mut config = Config::of(&infisical);
     config.rest = "[workloads.myapp]\nprovider = \"infisical\"\nsecrets = [\n\
                    { project = \"myproject\", path = \"/a\" },\n\
                    { project = \"myproject\", path = \"/b\" } ]\n"
         .into();
-    world.configure(&config);
-    let _psid = world.start();
-    assert_eq!(world.driver(&["get", "myapp--K"]).text(), "b");
-    assert_eq!(world.driver(&["get", "myapp--ONLY"]).text(), "only a");
+    instance.configure(&config);
+    let _psid = instance.start();
+    assert_eq!(instance.driver(&["get", "myapp--K"]).text(), "b");
+    assert_eq!(instance.driver(&["get", "myapp--ONLY"]).text(), "only a");
 }
 
 #[test]
 fn a_name_that_nobody_knows_is_no_such_secret() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let _psid = world.start();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let _psid = instance.start();
     for name in ["nobody--A", "myapp--", "a--", "", "just-a-name"] {
         // Podman's own names are another test's.
-        let line = world.driver(&["get", name]).env("PATH", "/nowhere").fails(66);
+        let line = instance.driver(&["get", name]).env("PATH", "/nowhere").fails(66);
         assert!(line.starts_with(&format!("psi-driver: get {name}: ")), "{line}");
     }
-    let line = world.driver(&["get", "myapp--NONE"]).env("PATH", "/nowhere").fails(66);
+    let line = instance.driver(&["get", "myapp--NONE"]).env("PATH", "/nowhere").fails(66);
     assert!(line.contains("Infisical has no secret 'NONE' in /myapp"), "{line}");
-    let line = world.driver(&["get", "{broken"]).fails(65);
+    let line = instance.driver(&["get", "{broken"]).fails(65);
     assert!(line.contains("no JSON object of strings with a \"provider\""), "{line}");
-    let line = world.driver(&["get", "{\"provider\":\"vault\"}"]).fails(65);
+    let line = instance.driver(&["get", "{\"provider\":\"vault\"}"]).fails(65);
     assert!(line.contains("no [providers.vault]"), "{line}");
-    let line = world.driver(&["lookup"]).id(id(9)).fails(66);
+    let line = instance.driver(&["lookup"]).id(id(9)).fails(66);
     assert!(line.contains("no such secret registered; see `podman secret ls`"), "{line}");
 }
 
@@ -172,9 +172,9 @@ fn a_name_that_nobody_knows_is_no_such_secret() {
 #[test]
 fn control_characters_and_dot_segments_reach_no_url() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "ab": "2"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    world.driver(&["get", &reference("/myapp", "A")]).ok();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    instance.driver(&["get", &reference("/myapp", "A")]).ok();
     infisical.clear_log();
     for key in [
         ".\t.",
@@ -191,22 +191,22 @@ fn control_characters_and_dot_segments_reach_no_url() {
         ".",
     ] {
         let reference = reference("/myapp", key);
-        let line = world.driver(&["get", &reference]).fails(65);
+        let line = instance.driver(&["get", &reference]).fails(65);
         assert!(!line.contains(char::is_control), "{line:?}");
-        let line = world.driver(&["store"]).id(id(1)).stdin(&reference).fails(65);
+        let line = instance.driver(&["store"]).id(id(1)).stdin(&reference).fails(65);
         assert!(line.contains("the key '"), "{line}");
     }
     for path in ["/my\tapp", "/a/../b", "/a/./b", "/..", "/\n", "/a\u{1b}b", "/a/.\t./b", "/\u{85}"]
     {
         let reference = reference(path, "A");
-        world.driver(&["get", &reference]).fails(65);
-        let line = world.driver(&["store"]).id(id(1)).stdin(&reference).fails(65);
+        instance.driver(&["get", &reference]).fails(65);
+        let line = instance.driver(&["store"]).id(id(1)).stdin(&reference).fails(65);
         assert!(line.contains("the path '"), "{line}");
     }
     for project in ["my\tproject", "\u{0}", "..", "\u{9d}"] {
         let reference =
             json!({"provider": "infisical", "project": project, "path": "/", "key": "A"});
-        world.driver(&["get", &reference.to_string()]).fails(65);
+        instance.driver(&["get", &reference.to_string()]).fails(65);
     }
     assert!(infisical.log().is_empty(), "{:?}", infisical.log());
     assert_eq!(psid.status()["providers"][0]["up"], true);
@@ -217,13 +217,13 @@ fn control_characters_and_dot_segments_reach_no_url() {
 fn a_listed_name_with_control_characters_is_not_taken() {
     let infisical =
         FakeInfisical::with(&json!({"/myapp": {"A": "1", "B\n[Service]": "2", "C\u{9b}1m": "3"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let psid = world.start();
-    let outcome = world.driver(&["cache", "refresh"]).run();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let psid = instance.start();
+    let outcome = instance.driver(&["cache", "refresh"]).run();
     let told = String::from_utf8(outcome.stdout).unwrap() + &outcome.stderr;
     assert!(outcome.code != 0 && told.contains("contains a control character"), "{told}");
     assert!(!told.chars().any(|c| c.is_control() && c != '\n'), "{told:?}");
     assert_eq!(psid.status()["entries"], 1);
-    assert_eq!(world.driver(&["get", "myapp--A"]).text(), "1");
+    assert_eq!(instance.driver(&["get", "myapp--A"]).text(), "1");
 }

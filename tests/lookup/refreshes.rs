@@ -2,23 +2,23 @@
 
 use serde_json::{Value, json};
 
-use psi_harness::{Config, FakeInfisical, Psid, World, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, Psid, id, reference};
 
-fn workload(secrets: &Value, options: &[&str]) -> (FakeInfisical, World, Psid) {
+fn workload(secrets: &Value, options: &[&str]) -> (FakeInfisical, Instance, Psid) {
     let infisical = FakeInfisical::with_options(secrets, options);
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let psid = world.start();
-    (infisical, world, psid)
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let psid = instance.start();
+    (infisical, instance, psid)
 }
 
-fn refresh(world: &World, more: &[&str]) -> String {
-    world.driver(&[&["cache", "refresh"], more].concat()).text()
+fn refresh(instance: &Instance, more: &[&str]) -> String {
+    instance.driver(&[&["cache", "refresh"], more].concat()).text()
 }
 
 /// A refresh that leaves something as it was, against what the provider says, is no success.
-fn withheld(world: &World) -> String {
-    let outcome = world.driver(&["cache", "refresh"]).run();
+fn withheld(instance: &Instance) -> String {
+    let outcome = instance.driver(&["cache", "refresh"]).run();
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("--accept-removals"), "{}", outcome.stderr);
     String::from_utf8(outcome.stdout).unwrap()
@@ -29,16 +29,16 @@ fn withheld(world: &World) -> String {
 #[test]
 fn no_request_is_conditional() {
     for dialect in ["v3-only", "v4-2025", "v4-2026"] {
-        let (infisical, world, psid) =
+        let (infisical, instance, psid) =
             workload(&json!({"/myapp": {"A": "1", "B": "2"}}), &["--dialect", dialect]);
-        refresh(&world, &[]);
+        refresh(&instance, &[]);
         let fetched = psid.status()["oldest_fetch_ms"].as_u64().unwrap();
-        let told = refresh(&world, &[]);
+        let told = refresh(&instance, &[]);
         assert!(told.contains("0 added, 0 changed, 2 unchanged"), "{dialect}: {told}");
         assert!(psid.status()["oldest_fetch_ms"].as_u64().unwrap() > fetched, "{dialect}");
         infisical.put("/myapp", "A", "new");
-        assert!(refresh(&world, &[]).contains("1 changed, 1 unchanged"), "{dialect}");
-        assert_eq!(world.driver(&["get", "myapp--A"]).text(), "new");
+        assert!(refresh(&instance, &[]).contains("1 changed, 1 unchanged"), "{dialect}");
+        assert_eq!(instance.driver(&["get", "myapp--A"]).text(), "new");
         let log = infisical.log();
         for read in log.iter().filter(|request| request.is_read()) {
             assert_eq!(read.header("if-none-match"), "", "{dialect}: {read:?}");
@@ -49,18 +49,18 @@ fn no_request_is_conditional() {
 
 #[test]
 fn a_refresh_brings_back_what_was_invalidated() {
-    let (_infisical, world, _psid) = workload(&json!({"/myapp": {"A": "1", "B": "2"}}), &[]);
-    refresh(&world, &[]);
-    world.driver(&["cache", "invalidate", "myapp--A"]).ok();
-    assert!(refresh(&world, &[]).contains("1 added"));
+    let (_infisical, instance, _psid) = workload(&json!({"/myapp": {"A": "1", "B": "2"}}), &[]);
+    refresh(&instance, &[]);
+    instance.driver(&["cache", "invalidate", "myapp--A"]).ok();
+    assert!(refresh(&instance, &[]).contains("1 added"));
 }
 
 #[test]
 fn a_permission_that_is_taken_away_is_seen_by_the_next_refresh() {
-    let (infisical, world, _psid) = workload(&json!({"/myapp": {"A": "1", "B": "2"}}), &[]);
-    refresh(&world, &[]);
+    let (infisical, instance, _psid) = workload(&json!({"/myapp": {"A": "1", "B": "2"}}), &[]);
+    refresh(&instance, &[]);
     infisical.permit(&json!([]));
-    let outcome = world.driver(&["cache", "refresh"]).run();
+    let outcome = instance.driver(&["cache", "refresh"]).run();
     assert_eq!(outcome.code, 75);
     assert!(String::from_utf8(outcome.stdout).unwrap().contains("Infisical answers 403"));
 }
@@ -74,28 +74,28 @@ fn an_imported_secret_that_changes_below_a_recursive_source_is_noticed() {
         {"environment": "prod", "path": "/myapp/a", "from": {"environment": "prod", "path": "/shared"}},
     ]);
     let infisical = FakeInfisical::launch(&seed, &[]);
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", true));
-    let _psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp/a", "PORT")).ok();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", true));
+    let _psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp/a", "PORT")).ok();
     for value in ["old", "new", "newer"] {
         infisical.put("/shared", "PORT", value);
-        refresh(&world, &[]);
-        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), value);
+        refresh(&instance, &[]);
+        assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), value);
     }
 }
 
 /// Most of a source is gone, with a 200: kept, told by name, and taken away when an admin says so.
 #[test]
 fn what_a_refresh_would_take_away_is_held_and_told_until_an_admin_accepts_it() {
-    let (infisical, world, psid) =
+    let (infisical, instance, psid) =
         workload(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}), &[]);
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "B")).ok();
-    refresh(&world, &[]);
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "B")).ok();
+    refresh(&instance, &[]);
     for key in ["B", "C"] {
         infisical.remove("/myapp", key);
     }
-    let told = withheld(&world);
+    let told = withheld(&instance);
     assert!(told.contains("1 unchanged, 0 removed, 2 held back"), "{told}");
     let status = psid.status();
     assert_eq!((&status["entries"], &status["held_count"]), (&json!(3), &json!(2)));
@@ -103,43 +103,43 @@ fn what_a_refresh_would_take_away_is_held_and_told_until_an_admin_accepts_it() {
     assert_eq!((&held["ids"], &held["why"]), (&json!([id(1)]), &json!("removed")));
     assert!(held["name"].as_str().unwrap().ends_with(" prod /myapp/B"), "{held}");
     assert!(psid.degraded().contains("cache refresh --accept-removals"));
-    let text = world.driver(&["cache", "status"]).report();
+    let text = instance.driver(&["cache", "status"]).report();
     assert!(text.contains(&format!("/myapp/B ({}): removed, first said ", id(1))), "{text}");
     // Nobody asks about what is held, and another refresh within the minute confirms nothing.
     infisical.clear_log();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "2");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "2");
     assert!(infisical.log().is_empty());
-    assert!(withheld(&world).contains("0 removed, 2 held back"));
+    assert!(withheld(&instance).contains("0 removed, 2 held back"));
     assert_eq!(psid.log().matches("would take away or empty 2 secrets").count(), 1);
-    let told = refresh(&world, &["--accept-removals"]);
+    let told = refresh(&instance, &["--accept-removals"]);
     assert!(told.contains("2 removed\n"), "{told}");
     let status = psid.status();
     assert_eq!((&status["entries"], &status["held_count"]), (&json!(1), &json!(0)));
     // What is gone by a listing is not asked for by each healthcheck.
     infisical.clear_log();
     for _ in 0..5 {
-        world.driver(&["lookup"]).id(id(1)).fails(66);
+        instance.driver(&["lookup"]).id(id(1)).fails(66);
     }
     assert!(infisical.log().is_empty());
     infisical.put("/myapp", "B", "back");
-    refresh(&world, &[]);
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "back");
+    refresh(&instance, &[]);
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "back");
 }
 
 #[test]
 fn a_value_that_turns_empty_is_held_until_an_admin_accepts_it() {
-    let (infisical, world, psid) =
+    let (infisical, instance, psid) =
         workload(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}), &[]);
-    refresh(&world, &[]);
+    refresh(&instance, &[]);
     infisical.put("/myapp", "A", "");
     infisical.put("/myapp", "B", "new");
-    let told = withheld(&world);
+    let told = withheld(&instance);
     assert!(told.contains("1 changed, 1 unchanged, 0 removed, 1 held back"), "{told}");
     assert_eq!(psid.status()["held"][0]["why"], "emptied");
-    assert_eq!(world.driver(&["get", "myapp--A"]).text(), "1");
-    assert_eq!(world.driver(&["get", "myapp--B"]).text(), "new");
-    refresh(&world, &["--accept-removals"]);
-    assert_eq!(world.driver(&["get", "myapp--A"]).text(), "");
+    assert_eq!(instance.driver(&["get", "myapp--A"]).text(), "1");
+    assert_eq!(instance.driver(&["get", "myapp--B"]).text(), "new");
+    refresh(&instance, &["--accept-removals"]);
+    assert_eq!(instance.driver(&["get", "myapp--A"]).text(), "");
     assert_eq!(psid.status()["held_count"], 0);
 }
 
@@ -148,15 +148,15 @@ fn a_value_that_turns_empty_is_held_until_an_admin_accepts_it() {
 fn what_a_script_asked_for_is_not_taken_for_removed() {
     let mut infisical =
         FakeInfisical::with(&json!({"/x": {"A": "1", "B": "2", "C": "3", "D": "4"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/x", "A")).ok();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/x", "A")).ok();
     for key in ["B", "C", "D"] {
-        world.driver(&["get", &reference("/x", key)]).ok();
+        instance.driver(&["get", &reference("/x", key)]).ok();
     }
-    refresh(&world, &[]);
+    refresh(&instance, &[]);
     let status = psid.status();
     assert_eq!((&status["entries"], &status["held_count"]), (&json!(4), &json!(0)));
     infisical.kill();
-    assert_eq!(world.driver(&["get", &reference("/x", "D")]).text(), "4");
+    assert_eq!(instance.driver(&["get", &reference("/x", "D")]).text(), "4");
 }

@@ -5,18 +5,18 @@ use std::thread;
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, World, eventually, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, eventually, id, reference};
 
 #[test]
 fn a_404_of_infisical_is_no_such_secret() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     for (path, key, words) in [
         ("/myapp", "NONE", "Infisical has no secret 'NONE' in /myapp"),
         ("/nowhere", "A", "Infisical answers 404 SecretPathNotFound: Folder with path '/nowhere'"),
     ] {
-        let line = world.driver(&["get", &reference(path, key)]).fails(66);
+        let line = instance.driver(&["get", &reference(path, key)]).fails(66);
         assert!(line.contains("infisical has no such secret: "), "{line}");
         assert!(line.contains(words) && line.contains("; check project, path and key"), "{line}");
     }
@@ -26,10 +26,10 @@ fn a_404_of_infisical_is_no_such_secret() {
 #[test]
 fn a_403_of_infisical_is_not_allowed() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     infisical.permit(&json!([]));
-    let line = world.driver(&["get", &reference("/myapp", "A")]).fails(77);
+    let line = instance.driver(&["get", &reference("/myapp", "A")]).fails(77);
     assert!(line.contains("infisical denies it: Infisical answers 403 PermissionDenied"), "{line}");
     assert!(line.contains("; check the identity's credentials and permissions"), "{line}");
     infisical.control(
@@ -37,7 +37,7 @@ fn a_403_of_infisical_is_not_allowed() {
         "/permission",
         &json!({"project": psi_harness::PROJECT, "identity": psi_harness::IDENTITY, "member": false}),
     );
-    let line = world.driver(&["get", &reference("/myapp", "A")]).fails(77);
+    let line = instance.driver(&["get", &reference("/myapp", "A")]).fails(77);
     assert!(line.contains("Infisical answers 403"), "{line}");
     assert_eq!(psid.status()["providers"][0]["up"], true);
 }
@@ -46,8 +46,8 @@ fn a_403_of_infisical_is_not_allowed() {
 #[test]
 fn what_infisical_does_not_understand_is_neither_an_outage_nor_an_absence() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     for (code, error, key) in [(400, "BadRequest", "A"), (422, "ValidationFailure", "B")] {
         infisical.faults(&json!([{
             "match": {"method": "GET"},
@@ -55,7 +55,7 @@ fn what_infisical_does_not_understand_is_neither_an_outage_nor_an_absence() {
         }]));
         infisical.clear_log();
         for _ in 0..5 {
-            let line = world.driver(&["get", &reference("/myapp", key)]).fails(75);
+            let line = instance.driver(&["get", &reference("/myapp", key)]).fails(75);
             assert!(line.contains("infisical does not give what it is asked for"), "{line}");
             assert!(line.contains(&format!("Infisical answers {code} {error}: no")), "{line}");
         }
@@ -64,17 +64,17 @@ fn what_infisical_does_not_understand_is_neither_an_outage_nor_an_absence() {
         assert_eq!(psid.status()["providers"][0]["up"], true);
     }
     infisical.heal();
-    assert_eq!(world.driver(&["get", &reference("/myapp", "C")]).text(), "3");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "C")]).text(), "3");
 }
 
 #[test]
 fn an_unknown_project_is_no_such_secret() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
+    let instance = Instance::of(&infisical);
     let text = Config::of(&infisical).to_string().replace(psi_harness::PROJECT, "no-such-project");
-    std::fs::write(world.config(), text).unwrap();
-    let _psid = world.start();
-    let line = world.driver(&["get", &reference("/myapp", "A")]).fails(66);
+    std::fs::write(instance.config(), text).unwrap();
+    let _psid = instance.start();
+    let line = instance.driver(&["get", &reference("/myapp", "A")]).fails(66);
     assert!(line.contains("no-such-project"), "{line}");
 }
 
@@ -90,11 +90,11 @@ fn a_cached_value_outlives_a_first_refusal() {
 
 fn outlives(code: u16, error: &str) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).short_lived());
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    let lookup = || world.driver(&["lookup"]).id(id(1)).text();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).short_lived());
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    let lookup = || instance.driver(&["lookup"]).id(id(1)).text();
     assert_eq!(lookup(), "1");
     infisical.faults(&json!([{
         "match": {"method": "GET"},
@@ -118,16 +118,16 @@ fn outlives(code: u16, error: &str) {
 #[test]
 fn n6_a_provider_that_cannot_log_in_costs_no_cached_value() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["lookup"]).id(id(1)).ok();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
     psid.terminate();
-    world.take_client_secret();
-    let psid = world.start();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    let line = world.driver(&["get", &reference("/myapp", "B")]).fails(75);
+    instance.take_client_secret();
+    let psid = instance.start();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
+    let line = instance.driver(&["get", &reference("/myapp", "B")]).fails(75);
     assert!(line.contains("infisical-client-secret"), "{line}");
     drop(psid);
 }

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use psi_harness::{
-    CLIENT_SECRET, Config, FakeInfisical, World, eventually, folder_holds, id, reference, seed,
+    CLIENT_SECRET, Config, FakeInfisical, Instance, eventually, folder_holds, id, reference, seed,
 };
 
 #[test]
@@ -13,13 +13,13 @@ fn an_expired_token_costs_one_login_and_no_lookup() {
     for expired_is_401 in [false, true] {
         let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}));
         infisical.settings(&json!({"tokenExpired401": expired_is_401}));
-        let world = World::of(&infisical);
-        let _psid = world.start();
-        assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+        let instance = Instance::of(&infisical);
+        let _psid = instance.start();
+        assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
         assert_eq!(infisical.logins(), 1);
         infisical.advance(2_592_000 + 1);
-        assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
-        assert_eq!(world.driver(&["get", &reference("/myapp", "C")]).text(), "3");
+        assert_eq!(instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+        assert_eq!(instance.driver(&["get", &reference("/myapp", "C")]).text(), "3");
         assert_eq!(infisical.logins(), 2);
     }
 }
@@ -27,11 +27,11 @@ fn an_expired_token_costs_one_login_and_no_lookup() {
 #[test]
 fn a_revoked_token_costs_one_login_and_no_lookup() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&infisical);
-    let _psid = world.start();
-    world.driver(&["get", &reference("/myapp", "A")]).ok();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
+    instance.driver(&["get", &reference("/myapp", "A")]).ok();
     infisical.control("POST", "/revoke", &json!({"identityId": psi_harness::IDENTITY}));
-    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
     assert_eq!(infisical.logins(), 2);
 }
 
@@ -39,11 +39,11 @@ fn a_revoked_token_costs_one_login_and_no_lookup() {
 #[test]
 fn a_server_with_another_secret_costs_one_login() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&infisical);
-    let _psid = world.start();
-    world.driver(&["get", &reference("/myapp", "A")]).ok();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
+    instance.driver(&["get", &reference("/myapp", "A")]).ok();
     infisical.settings(&json!({"authSecret": "another one"}));
-    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
     assert_eq!(infisical.logins(), 2);
 }
 
@@ -51,11 +51,11 @@ fn a_server_with_another_secret_costs_one_login() {
 #[test]
 fn a_wrong_client_secret_is_tried_once_and_not_at_every_lookup() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.give_client_secret("wrong");
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    instance.give_client_secret("wrong");
+    let psid = instance.start();
     for _ in 0..5 {
-        let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+        let line = instance.driver(&["get", &reference("/myapp", "A")]).fails(75);
         assert!(
             line.contains("Infisical answers 401 UnauthorizedError: Invalid credentials"),
             "{line}"
@@ -65,9 +65,9 @@ fn a_wrong_client_secret_is_tried_once_and_not_at_every_lookup() {
     }
     assert_eq!(infisical.logins(), 1);
     // A corrected secret is tried without a restart.
-    world.give_client_secret(&format!("{CLIENT_SECRET}\n"));
+    instance.give_client_secret(&format!("{CLIENT_SECRET}\n"));
     eventually("the corrected secret to be tried", || {
-        let outcome = world.driver(&["get", &reference("/myapp", "A")]).run();
+        let outcome = instance.driver(&["get", &reference("/myapp", "A")]).run();
         (outcome.code == 0 && outcome.stdout == b"1").then_some(())
     });
     assert_eq!(infisical.logins(), 2);
@@ -76,20 +76,20 @@ fn a_wrong_client_secret_is_tried_once_and_not_at_every_lookup() {
 
 #[test]
 fn two_projects_of_one_identity_share_its_token_and_another_identity_has_its_own() {
-    let mut world_seed = seed(&json!({"/a": {"K": "one"}}));
-    let mut other = world_seed["projects"][0].clone();
+    let mut whole = seed(&json!({"/a": {"K": "one"}}));
+    let mut other = whole["projects"][0].clone();
     other["id"] = json!("6f2d1b0e-0000-4000-8000-0000000000bb");
     other["secrets"]["prod"] = json!({"/a": {"K": "two"}});
     let mut third = other.clone();
     third["id"] = json!("6f2d1b0e-0000-4000-8000-0000000000cc");
     third["secrets"]["prod"] = json!({"/a": {"K": "three"}});
-    world_seed["projects"].as_array_mut().unwrap().extend([other, third]);
-    let mut identity = world_seed["identities"][0].clone();
+    whole["projects"].as_array_mut().unwrap().extend([other, third]);
+    let mut identity = whole["identities"][0].clone();
     identity["id"] = json!("i-2");
     identity["clientId"] = json!("other-client");
-    world_seed["identities"].as_array_mut().unwrap().push(identity);
-    let infisical = FakeInfisical::launch(&world_seed, &[]);
-    let world = World::of(&infisical);
+    whole["identities"].as_array_mut().unwrap().push(identity);
+    let infisical = FakeInfisical::launch(&whole, &[]);
+    let instance = Instance::of(&infisical);
     let mut config = Config::of(&infisical);
     config.rest = "[providers.infisical.projects.second]\n\
                    id = \"6f2d1b0e-0000-4000-8000-0000000000bb\"\nenvironment = \"prod\"\n\
@@ -99,13 +99,13 @@ fn two_projects_of_one_identity_share_its_token_and_another_identity_has_its_own
                    client_id = \"other-client\"\n\
                    client_secret_credential = \"infisical-client-secret\"\n"
         .into();
-    world.configure(&config);
-    let _psid = world.start();
+    instance.configure(&config);
+    let _psid = instance.start();
     for (project, value, logins) in
         [("myproject", "one", 1), ("second", "two", 1), ("third", "three", 2)]
     {
         let text = json!({"provider": "infisical", "project": project, "path": "/a", "key": "K"});
-        assert_eq!(world.driver(&["get", &text.to_string()]).text(), value);
+        assert_eq!(instance.driver(&["get", &text.to_string()]).text(), value);
         assert_eq!(infisical.logins(), logins, "{project}");
     }
 }
@@ -115,21 +115,21 @@ fn two_projects_of_one_identity_share_its_token_and_another_identity_has_its_own
 #[test]
 fn a_live_token_is_used_while_logins_fail() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&infisical);
-    let _psid = world.start();
-    world.driver(&["get", &reference("/myapp", "A")]).ok();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
+    instance.driver(&["get", &reference("/myapp", "A")]).ok();
     infisical.fault(&json!({"kind": "maintenance"}));
-    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
 }
 
 /// N10: the Python PSI kept its access tokens in plain files.
 #[test]
 fn n10_no_token_and_no_client_secret_is_written_anywhere() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["lookup"]).id(id(1)).ok();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
     let log = infisical.log();
     let read = log.iter().find(|request| request.is_read()).unwrap();
@@ -137,9 +137,9 @@ fn n10_no_token_and_no_client_secret_is_written_anywhere() {
     assert!(token.len() > 100);
     let log = psid.terminate();
     // The credential is the service manager's, in RAM; here it is a file.
-    fs::remove_dir_all(world.credentials()).unwrap();
+    fs::remove_dir_all(instance.credentials()).unwrap();
     for secret in [token.as_str(), CLIENT_SECRET] {
-        assert_eq!(folder_holds(world.folder(), secret.as_bytes()), None);
+        assert_eq!(folder_holds(instance.folder(), secret.as_bytes()), None);
         assert!(!log.contains(secret));
     }
 }
@@ -151,11 +151,11 @@ fn revoked(infisical: &FakeInfisical) -> u64 {
 #[test]
 fn a_clean_stop_revokes_the_access_token_and_a_reload_does_not() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&infisical);
-    let mut psid = world.start();
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    let instance = Instance::of(&infisical);
+    let mut psid = instance.start();
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     psid.reload();
-    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
     assert_eq!(revoked(&infisical), 0);
     psid.terminate();
     assert_eq!(revoked(&infisical), 1);
@@ -164,7 +164,7 @@ fn a_clean_stop_revokes_the_access_token_and_a_reload_does_not() {
     assert_eq!(request.0["status"], 200, "{request:?}");
     // Nobody logged in: there is nothing to revoke.
     infisical.clear_log();
-    world.start().terminate();
+    instance.start().terminate();
     assert_eq!(infisical.log().len(), 0);
 }
 
@@ -173,9 +173,9 @@ fn a_clean_stop_revokes_the_access_token_and_a_reload_does_not() {
 fn a_server_that_hangs_or_is_gone_keeps_psid_from_no_stop() {
     for gone in [false, true] {
         let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-        let world = World::of(&infisical);
-        let psid = world.start();
-        world.driver(&["get", &reference("/myapp", "A")]).ok();
+        let instance = Instance::of(&infisical);
+        let psid = instance.start();
+        instance.driver(&["get", &reference("/myapp", "A")]).ok();
         match gone {
             true => infisical.kill(),
             false => infisical.signal(rustix::process::Signal::STOP),

@@ -2,21 +2,21 @@
 
 use serde_json::json;
 
-use psi_harness::{CLIENT_SECRET, Config, FakeInfisical, World, reference};
+use psi_harness::{CLIENT_SECRET, Config, FakeInfisical, Instance, reference};
 
 #[test]
 fn a_custom_ca_is_trusted_where_the_config_names_it() {
     let infisical =
         FakeInfisical::with_options(&json!({"/myapp": {"A": "1"}}), &["--tls", "valid"]);
-    let world = World::of(&infisical);
-    let _psid = world.start();
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
 }
 
 /// A certificate that is no good, and who must say so: nothing was sent to such a server.
 fn refused(kind: &str, with_ca: bool, words: &str) {
     let infisical = FakeInfisical::with_options(&json!({"/myapp": {"A": "1"}}), &["--tls", kind]);
-    let world = World::of(&infisical);
+    let instance = Instance::of(&infisical);
     if !with_ca {
         let mut config = Config::of(&infisical);
         config.infisical = config
@@ -25,10 +25,10 @@ fn refused(kind: &str, with_ca: bool, words: &str) {
             .filter(|line| !line.starts_with("ca_cert"))
             .map(|line| format!("{line}\n"))
             .collect();
-        world.configure(&config);
+        instance.configure(&config);
     }
-    let _psid = world.start();
-    let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+    let _psid = instance.start();
+    let line = instance.driver(&["get", &reference("/myapp", "A")]).fails(75);
     assert!(line.contains("infisical is out: no connection to 127.0.0.1:"), "{line}");
     assert!(line.to_lowercase().contains(words), "{line}");
     assert!(infisical.log().is_empty());
@@ -55,8 +55,8 @@ fn the_ca_of_the_config_is_the_only_one() {
     let infisical =
         FakeInfisical::with_options(&json!({"/myapp": {"A": "1"}}), &["--tls", "valid"]);
     let another = FakeInfisical::with_options(&json!({}), &["--tls", "valid"]);
-    let world = World::of(&infisical);
-    let get = || world.driver(&["get", &reference("/myapp", "A")]);
+    let instance = Instance::of(&infisical);
+    let get = || instance.driver(&["get", &reference("/myapp", "A")]);
     let config = |ca: Option<&FakeInfisical>| {
         let mut config = Config::of(&infisical);
         let lines = config.infisical.lines().filter(|line| !line.starts_with("ca_cert"));
@@ -67,32 +67,32 @@ fn the_ca_of_the_config_is_the_only_one() {
         config
     };
     // The host trusts the fake's CA.
-    let start = || world.psid().env("SSL_CERT_FILE", infisical.ca().unwrap()).start();
-    world.configure(&config(None));
+    let start = || instance.psid().env("SSL_CERT_FILE", infisical.ca().unwrap()).start();
+    instance.configure(&config(None));
     let psid = start();
     assert_eq!(get().text(), "1");
     psid.terminate();
-    world.configure(&config(Some(&another)));
+    instance.configure(&config(Some(&another)));
     let _psid = start();
-    let line = world.driver(&["get", &reference("/myapp", "NEVER")]).fails(75);
+    let line = instance.driver(&["get", &reference("/myapp", "NEVER")]).fails(75);
     assert!(line.contains("invalid peer certificate"), "{line}");
 }
 
 #[test]
 fn a_ca_file_that_is_missing_or_holds_none_is_told_and_psid_starts() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let ca = world.folder().join("ca.pem");
+    let instance = Instance::of(&infisical);
+    let ca = instance.folder().join("ca.pem");
     let mut config = Config::of(&infisical);
     config.infisical += &format!("ca_cert = \"{}\"\n", ca.display());
-    world.configure(&config);
-    let psid = world.start();
+    instance.configure(&config);
+    let psid = instance.start();
     let degraded = psid.degraded();
     assert!(degraded.contains("[providers.infisical] is not usable: reading "), "{degraded}");
     assert!(degraded.contains("No such file"), "{degraded}");
     psid.terminate();
     std::fs::write(&ca, "no certificate").unwrap();
-    let psid = world.start();
+    let psid = instance.start();
     assert!(psid.degraded().contains("holds no PEM certificate"), "{}", psid.degraded());
 }
 
@@ -109,9 +109,9 @@ fn no_redirect_leads_to_another_origin() {
             "match": {"method": method},
             "fault": {"kind": "redirect", "location": location, "code": code},
         }]));
-        let world = World::of(&infisical);
-        let _psid = world.start();
-        let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+        let instance = Instance::of(&infisical);
+        let _psid = instance.start();
+        let line = instance.driver(&["get", &reference("/myapp", "A")]).fails(75);
         assert!(line.contains(&format!("redirects to another origin ({code})")), "{line}");
     }
     assert!(thief.log().is_empty());
@@ -120,8 +120,8 @@ fn no_redirect_leads_to_another_origin() {
 #[test]
 fn a_redirect_within_the_origin_is_followed_but_not_in_circles() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&infisical);
-    let _psid = world.start();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
     let location = format!(
         "{}/api/v4/secrets/A?projectId={}&environment=prod&secretPath=/myapp",
         infisical.url(),
@@ -129,10 +129,10 @@ fn a_redirect_within_the_origin_is_followed_but_not_in_circles() {
     );
     let redirect = json!({"kind": "redirect", "location": location, "code": 307});
     infisical.faults(&json!([{"match": {"method": "GET"}, "fault": redirect, "times": 1}]));
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     infisical.clear_log();
     infisical.faults(&json!([{"match": {"method": "GET"}, "fault": redirect}]));
-    world.driver(&["get", &reference("/myapp", "B")]).fails(75);
+    instance.driver(&["get", &reference("/myapp", "B")]).fails(75);
     // It is asked twice: an answer that is not Infisical's may be gone a second later.
     assert!(infisical.reads() <= 24, "{}", infisical.reads());
 }
@@ -141,11 +141,11 @@ fn a_redirect_within_the_origin_is_followed_but_not_in_circles() {
 #[test]
 fn no_secret_is_in_a_url_and_the_token_only_in_its_header() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "the value of A"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let _psid = world.start();
-    world.driver(&["get", "myapp--A"]).ok();
-    world.driver(&["cache", "refresh"]).ok();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let _psid = instance.start();
+    instance.driver(&["get", "myapp--A"]).ok();
+    instance.driver(&["cache", "refresh"]).ok();
     let log = infisical.log();
     let login = log.iter().find(|request| request.text("method") == "POST").unwrap();
     assert!(login.text("body").contains(CLIENT_SECRET), "in the body, and nowhere else");
@@ -169,12 +169,12 @@ fn no_secret_is_in_a_url_and_the_token_only_in_its_header() {
 fn the_url_may_end_in_a_slash_or_in_api() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     for end in ["/", "/api", "/api/"] {
-        let world = World::of(&infisical);
+        let instance = Instance::of(&infisical);
         let mut config = Config::of(&infisical);
         config.infisical =
             config.infisical.replace(infisical.url(), &format!("{}{end}", infisical.url()));
-        world.configure(&config);
-        let _psid = world.start();
-        assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1", "{end}");
+        instance.configure(&config);
+        let _psid = instance.start();
+        assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1", "{end}");
     }
 }

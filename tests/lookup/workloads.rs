@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use psi_harness::{Config, FakeInfisical, World, id, reference, seed};
+use psi_harness::{Config, FakeInfisical, Instance, id, reference, seed};
 
 fn import(into: &str, from: &str) -> Value {
     json!({"environment": "prod", "path": into, "from": {"environment": "prod", "path": from}})
@@ -19,20 +19,20 @@ fn a_recursive_source_has_every_folder_below_and_keeps_them_apart() {
         "/svc/b": {"K": "b"},
         "/svcs": {"K": "another folder"},
     }));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("svc", "/svc", true));
-    let psid = world.start();
-    world.driver(&["cache", "refresh"]).ok();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("svc", "/svc", true));
+    let psid = instance.start();
+    instance.driver(&["cache", "refresh"]).ok();
     assert_eq!(infisical.reads(), 1, "one request reads them all");
     assert_eq!(psid.status()["entries"], 5);
     infisical.kill();
     for (path, value) in
         [("/svc", "top"), ("/svc/a", "a"), ("/svc/a/deep", "deep"), ("/svc/b", "b")]
     {
-        assert_eq!(world.driver(&["get", &reference(path, "K")]).text(), value);
+        assert_eq!(instance.driver(&["get", &reference(path, "K")]).text(), value);
     }
-    assert_eq!(world.driver(&["get", "svc--K"]).text(), "top");
-    world.driver(&["get", &reference("/svcs", "K")]).fails(75);
+    assert_eq!(instance.driver(&["get", "svc--K"]).text(), "top");
+    instance.driver(&["get", &reference("/svcs", "K")]).fails(75);
 }
 
 /// A recursive listing names its imports but not the folders that import them.
@@ -45,14 +45,14 @@ fn a_refresh_keeps_what_a_folder_below_imports() {
     }));
     seed["projects"][0]["imports"] = json!([import("/svc/a", "/shared")]);
     let mut infisical = FakeInfisical::launch(&seed, &[]);
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("svc", "/svc", true));
-    let _psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/svc/a", "PORT")).ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "imported");
-    world.driver(&["cache", "refresh"]).ok();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("svc", "/svc", true));
+    let _psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/svc/a", "PORT")).ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "imported");
+    instance.driver(&["cache", "refresh"]).ok();
     infisical.kill();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "imported");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "imported");
 }
 
 #[test]
@@ -66,28 +66,28 @@ fn a_recursive_listing_does_not_mix_the_imports_of_its_folders() {
     seed["projects"][0]["imports"] =
         json!([import("/svc", "/for-top"), import("/svc/a", "/for-a")]);
     let infisical = FakeInfisical::launch(&seed, &[]);
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("svc", "/svc", true));
-    let _psid = world.start();
-    world.driver(&["cache", "refresh"]).ok();
-    assert_eq!(world.driver(&["get", &reference("/svc", "PORT")]).text(), "the top's");
-    assert_eq!(world.driver(&["get", &reference("/svc/a", "PORT")]).text(), "a's");
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("svc", "/svc", true));
+    let _psid = instance.start();
+    instance.driver(&["cache", "refresh"]).ok();
+    assert_eq!(instance.driver(&["get", &reference("/svc", "PORT")]).text(), "the top's");
+    assert_eq!(instance.driver(&["get", &reference("/svc/a", "PORT")]).text(), "a's");
 }
 
 #[test]
 fn a_refresh_follows_the_provider_and_tells_what_changed() {
     let infisical =
         FakeInfisical::with(&json!({"/myapp": {"SAME": "1", "CHANGES": "old", "GOES": "2"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let psid = world.start();
-    let refresh = || world.driver(&["cache", "refresh"]).text();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let psid = instance.start();
+    let refresh = || instance.driver(&["cache", "refresh"]).text();
     assert_eq!(refresh(), "myproject:/myapp: 3 added, 0 changed, 0 unchanged, 0 removed\n");
     infisical.put("/myapp", "CHANGES", "new");
     infisical.put("/myapp", "COMES", "3");
     infisical.remove("/myapp", "GOES");
     assert_eq!(refresh(), "myproject:/myapp: 1 added, 1 changed, 1 unchanged, 1 removed\n");
-    assert_eq!(world.driver(&["get", "myapp--CHANGES"]).text(), "new");
+    assert_eq!(instance.driver(&["get", "myapp--CHANGES"]).text(), "new");
     let last = &psid.status()["last_refresh"];
     assert_eq!(
         (&last["added"], &last["removed"], &last["failed"]),
@@ -101,33 +101,33 @@ fn what_an_earlier_source_has_does_not_stand_in_for_a_later_one_s_in_an_outage()
     let common = json!({"B": "common", "ONLY": "common"});
     let mut infisical =
         FakeInfisical::with(&json!({"/common": common, "/myapp": {"A": "1", "B": "mine"}}));
-    let world = World::of(&infisical);
+    let instance = Instance::of(&infisical);
     let mut config = Config::of(&infisical);
     config.rest += "[workloads.myapp]\nprovider = \"infisical\"\nsecrets = [{ project = \"myproject\", path = \"/common\" }, { project = \"myproject\", path = \"/myapp\" }]\n";
-    world.configure(&config);
-    let _psid = world.start();
-    world.driver(&["cache", "refresh"]).ok();
-    assert_eq!(world.driver(&["get", "myapp--B"]).text(), "mine");
-    world.driver(&["cache", "invalidate", &reference("/myapp", "B")]).ok();
+    instance.configure(&config);
+    let _psid = instance.start();
+    instance.driver(&["cache", "refresh"]).ok();
+    assert_eq!(instance.driver(&["get", "myapp--B"]).text(), "mine");
+    instance.driver(&["cache", "invalidate", &reference("/myapp", "B")]).ok();
     infisical.kill();
-    world.driver(&["get", "myapp--B"]).fails(75);
+    instance.driver(&["get", "myapp--B"]).fails(75);
     // The later one is known not to have this.
-    assert_eq!(world.driver(&["get", "myapp--ONLY"]).text(), "common");
+    assert_eq!(instance.driver(&["get", "myapp--ONLY"]).text(), "common");
 }
 
 /// N3: the Python PSI never evicted what was deleted upstream. A listing is authoritative.
 #[test]
 fn n3_what_a_listing_has_no_more_is_gone() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"GOES": "1", "STAYS": "2"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "GOES")).ok();
-    world.driver(&["cache", "refresh"]).ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "GOES")).ok();
+    instance.driver(&["cache", "refresh"]).ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     infisical.remove("/myapp", "GOES");
-    world.driver(&["cache", "refresh"]).ok();
-    let line = world.driver(&["lookup"]).id(id(1)).fails(66);
+    instance.driver(&["cache", "refresh"]).ok();
+    let line = instance.driver(&["lookup"]).id(id(1)).fails(66);
     assert!(line.contains("infisical has no such secret"), "{line}");
     let status = psid.status();
     assert_eq!((&status["entries"], &status["would_fail"]), (&json!(1), &json!([id(1)])));
@@ -139,19 +139,19 @@ fn n3_what_a_listing_has_no_more_is_gone() {
 fn a_listing_that_lacks_most_of_what_is_known_is_not_believed_at_once() {
     let mut infisical =
         FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}, "/else": {}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let psid = world.start();
-    world.driver(&["cache", "refresh"]).ok();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let psid = instance.start();
+    instance.driver(&["cache", "refresh"]).ok();
     infisical.permit(&json!([{"environment": "*", "pathPrefix": "/else"}]));
     // What is held back is left out.
-    let outcome = world.driver(&["cache", "refresh"]).run();
+    let outcome = instance.driver(&["cache", "refresh"]).run();
     let told = String::from_utf8(outcome.stdout).unwrap();
     assert!(outcome.code == 1 && told.contains("0 removed"), "{}: {told}", outcome.code);
     assert_eq!(psid.status()["entries"], 3);
     infisical.kill();
     for (key, value) in [("A", "1"), ("B", "2"), ("C", "3")] {
-        assert_eq!(world.driver(&["get", &format!("myapp--{key}")]).text(), value);
+        assert_eq!(instance.driver(&["get", &format!("myapp--{key}")]).text(), value);
     }
 }
 
@@ -159,19 +159,19 @@ fn a_listing_that_lacks_most_of_what_is_known_is_not_believed_at_once() {
 #[test]
 fn what_nobody_wants_any_more_leaves_the_cache_with_a_refresh() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}, "/x": {"B": "2", "C": "3"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let psid = instance.start();
     for (number, key) in [(1, "B"), (2, "C")] {
-        world.driver(&["store"]).id(id(number)).stdin(reference("/x", key)).ok();
-        world.driver(&["lookup"]).id(id(number)).ok();
+        instance.driver(&["store"]).id(id(number)).stdin(reference("/x", key)).ok();
+        instance.driver(&["lookup"]).id(id(number)).ok();
     }
-    world.driver(&["delete"]).id(id(1)).ok();
-    world.driver(&["cache", "refresh"]).ok();
+    instance.driver(&["delete"]).id(id(1)).ok();
+    instance.driver(&["cache", "refresh"]).ok();
     assert_eq!(psid.status()["entries"], 2);
     infisical.clear_log();
-    world.driver(&["lookup"]).id(id(2)).ok();
-    world.driver(&["get", "myapp--A"]).ok();
+    instance.driver(&["lookup"]).id(id(2)).ok();
+    instance.driver(&["get", "myapp--A"]).ok();
     assert!(infisical.log().is_empty());
 }
 
@@ -179,12 +179,12 @@ fn what_nobody_wants_any_more_leaves_the_cache_with_a_refresh() {
 #[test]
 fn n13_a_source_that_fails_costs_the_others_nothing() {
     let mut infisical = FakeInfisical::with(&json!({"/a": {"K": "a"}, "/b": {"K": "b"}}));
-    let world = World::of(&infisical);
+    let instance = Instance::of(&infisical);
     let config =
         Config::of(&infisical).workload("a", "/a", false).workload("gone", "/nowhere", false);
-    world.configure(&config.workload("z", "/b", false));
-    let psid = world.start();
-    let outcome = world.driver(&["cache", "refresh"]).run();
+    instance.configure(&config.workload("z", "/b", false));
+    let psid = instance.start();
+    let outcome = instance.driver(&["cache", "refresh"]).run();
     assert_eq!(outcome.code, 75);
     let lines = String::from_utf8(outcome.stdout).unwrap();
     assert!(lines.contains("myproject:/a: 1 added"), "{lines}");
@@ -194,9 +194,9 @@ fn n13_a_source_that_fails_costs_the_others_nothing() {
     psid.await_generation_after(0);
     psid.terminate();
     infisical.kill();
-    let _psid = world.start();
-    assert_eq!(world.driver(&["get", "a--K"]).text(), "a");
-    assert_eq!(world.driver(&["get", "z--K"]).text(), "b");
+    let _psid = instance.start();
+    assert_eq!(instance.driver(&["get", "a--K"]).text(), "a");
+    assert_eq!(instance.driver(&["get", "z--K"]).text(), "b");
 }
 
 /// N1: the Python PSI's refresh could not open the cache in some set-ups and skipped it, without a word:
@@ -204,16 +204,16 @@ fn n13_a_source_that_fails_costs_the_others_nothing() {
 #[test]
 fn n1_what_a_refresh_fetched_is_in_the_file() {
     let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let psid = world.start();
-    world.driver(&["cache", "refresh"]).ok();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let psid = instance.start();
+    instance.driver(&["cache", "refresh"]).ok();
     psid.await_generation_after(0);
     psid.crash();
     infisical.kill();
-    let psid = world.start();
+    let psid = instance.start();
     assert_eq!(psid.status()["entries"], 2);
-    assert_eq!(world.driver(&["get", "myapp--B"]).text(), "2");
+    assert_eq!(instance.driver(&["get", "myapp--B"]).text(), "2");
 }
 
 /// N2: the Python PSI's refresh needed podman's socket where there was none. N18: it removed and made
@@ -221,23 +221,23 @@ fn n1_what_a_refresh_fetched_is_in_the_file() {
 #[test]
 fn n2_n18_a_refresh_calls_no_podman() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let (podman, called) = (world.run().join("podman"), world.run().join("called"));
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let (podman, called) = (instance.run().join("podman"), instance.run().join("called"));
     // Made by another process: see `copy_program`.
     let make = "printf '#!/bin/sh\\n>%s\\n' \"$2\" >\"$1\" && chmod 755 \"$1\"";
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", make, "sh"]).args([&podman, &called]);
     assert!(shell.status().unwrap().success());
-    let _psid = world.psid().env("PATH", world.run()).start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    let path = world.run();
-    world.driver(&["cache", "refresh"]).env("PATH", &path).ok();
-    world.driver(&["lookup"]).id(id(1)).env("PATH", &path).ok();
-    world.driver(&["get", "myapp--A"]).env("PATH", &path).ok();
+    let _psid = instance.psid().env("PATH", instance.run()).start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    let path = instance.run();
+    instance.driver(&["cache", "refresh"]).env("PATH", &path).ok();
+    instance.driver(&["lookup"]).id(id(1)).env("PATH", &path).ok();
+    instance.driver(&["get", "myapp--A"]).env("PATH", &path).ok();
     assert!(!called.exists());
     // And it would have been seen: a name that only podman knows is asked of podman.
-    world.driver(&["get", "unknown"]).env("PATH", &path).fails(66);
+    instance.driver(&["get", "unknown"]).env("PATH", &path).fails(66);
     assert!(called.exists());
 }
 
@@ -245,9 +245,9 @@ fn n2_n18_a_refresh_calls_no_podman() {
 #[test]
 fn psid_refreshes_by_itself_again_and_again() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).short_lived().workload("myapp", "/myapp", false));
-    let _psid = world.start();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).short_lived().workload("myapp", "/myapp", false));
+    let _psid = instance.start();
     infisical.await_count("GET", "/api/v4/secrets", 3);
     assert_eq!(infisical.logins(), 1);
 }
@@ -256,32 +256,32 @@ fn psid_refreshes_by_itself_again_and_again() {
 #[test]
 fn n4_an_invalidated_entry_is_fetched_anew() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "old", "B": "old", "C": "old"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["cache", "refresh"]).ok();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["cache", "refresh"]).ok();
     for key in ["A", "B", "C"] {
         infisical.put("/myapp", key, "new");
     }
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "old");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "old");
     for target in [id(1), "myapp--B".to_owned(), reference("/myapp", "C")] {
         let before = psid.generation();
-        let told = world.driver(&["cache", "invalidate", &target]).text();
+        let told = instance.driver(&["cache", "invalidate", &target]).text();
         assert_eq!(told, "dropped; the next lookup fetches it\n");
         assert!(psid.generation() > before, "it is persisted when it is answered");
-        assert_eq!(world.driver(&["get", &target]).text(), "new");
+        assert_eq!(instance.driver(&["get", &target]).text(), "new");
     }
-    let told = world.driver(&["cache", "invalidate", &reference("/myapp", "NEVER")]).text();
+    let told = instance.driver(&["cache", "invalidate", &reference("/myapp", "NEVER")]).text();
     assert_eq!(told, "the cache had no such entry; nothing to do\n");
 }
 
 #[test]
 fn without_anything_to_refresh_it_is_said_so() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let _psid = world.start();
-    let text = world.driver(&["cache", "refresh"]).text();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
+    let text = instance.driver(&["cache", "refresh"]).text();
     assert!(text.starts_with("nothing to refresh: "), "{text}");
 }
 
@@ -290,13 +290,13 @@ fn without_anything_to_refresh_it_is_said_so() {
 #[test]
 fn registered_references_are_refreshed_by_folder() {
     let mut infisical = FakeInfisical::with(&json!({"/x": {"A": "1", "B": "2", "C": "3"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     for (number, key) in (0..).zip(["A", "B"]) {
-        world.driver(&["store"]).id(id(number)).stdin(reference("/x", key)).ok();
+        instance.driver(&["store"]).id(id(number)).stdin(reference("/x", key)).ok();
     }
-    world.driver(&["cache", "refresh"]).ok();
+    instance.driver(&["cache", "refresh"]).ok();
     assert_eq!((infisical.reads(), psid.status()["entries"].as_u64()), (1, Some(2)));
     infisical.kill();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "2");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "2");
 }

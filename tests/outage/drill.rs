@@ -5,24 +5,24 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use serde_json::json;
 
-use psi_harness::{FakeInfisical, Process, Psid, World, eventually, id, reference};
+use psi_harness::{FakeInfisical, Instance, Process, Psid, eventually, id, reference};
 
 /// One secret that is cached and one that is not.
-fn one_of_two_is_cached() -> (FakeInfisical, World, Psid) {
+fn one_of_two_is_cached() -> (FakeInfisical, Instance, Psid) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}, "/other": {"B": "2"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     for (number, path, key) in [(1, "/myapp", "A"), (2, "/other", "B")] {
-        world.driver(&["store"]).id(id(number)).stdin(reference(path, key)).ok();
+        instance.driver(&["store"]).id(id(number)).stdin(reference(path, key)).ok();
     }
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     infisical.clear_log();
-    (infisical, world, psid)
+    (infisical, instance, psid)
 }
 
 /// A drill that runs; it is ended by whatever ends the process.
-fn begin(world: &World, psid: &Psid, span: &str) -> Process {
-    let mut command = world.driver(&["drill", "--for", span]).command();
+fn begin(instance: &Instance, psid: &Psid, span: &str) -> Process {
+    let mut command = instance.driver(&["drill", "--for", span]).command();
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let drill = Process::start(command);
     eventually("the drill to begin", || (!psid.status()["drill_until_ms"].is_null()).then_some(()));
@@ -35,16 +35,16 @@ fn is_over(psid: &Psid) -> Option<()> {
 
 #[test]
 fn a_drill_tells_what_an_outage_would_cost_and_asks_nobody() {
-    let (infisical, world, psid) = one_of_two_is_cached();
-    let drill = world.driver(&["drill", "--for", "2s", "--json"]);
+    let (infisical, instance, psid) = one_of_two_is_cached();
+    let drill = instance.driver(&["drill", "--for", "2s", "--json"]);
     let outcome = std::thread::scope(|scope| {
         let drill = scope.spawn(|| drill.run());
         eventually("the drill to begin", || {
             (!psid.status()["drill_until_ms"].is_null()).then_some(())
         });
         // As in an outage: from RAM what is known, and the rest not at all.
-        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-        let line = world.driver(&["lookup"]).id(id(2)).fails(75);
+        assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
+        let line = instance.driver(&["lookup"]).id(id(2)).fails(75);
         assert!(line.contains("infisical is out: a drill treats it as out"), "{line}");
         drill.join().unwrap()
     });
@@ -61,49 +61,49 @@ fn a_drill_tells_what_an_outage_would_cost_and_asks_nobody() {
     // It is over, and was no outage.
     let status = psid.status();
     assert_eq!((is_over(&psid), &status["providers"][0]["up"]), (Some(()), &json!(true)));
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "2");
-    let text = world.driver(&["drill", "--for", "1s"]).text();
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "2");
+    let text = instance.driver(&["drill", "--for", "1s"]).text();
     assert!(text.contains("2 secrets; with no provider in reach, each would be served"), "{text}");
     assert!(text.contains("over       0 lookups, 0 failed"), "{text}");
 }
 
 #[test]
 fn a_drill_ends_with_whoever_began_it() {
-    let (_infisical, world, psid) = one_of_two_is_cached();
+    let (_infisical, instance, psid) = one_of_two_is_cached();
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
-        let mut drill = begin(&world, &psid, "1h");
-        let text = world.driver(&["cache", "status"]).report();
+        let mut drill = begin(&instance, &psid, "1h");
+        let text = instance.driver(&["cache", "status"]).report();
         assert!(text.contains("DRILL      providers are treated as out; it ends in "), "{text}");
         drill.signal(signal);
         eventually("the drill to end", || is_over(&psid));
         drill.wait();
     }
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "2");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "2");
     psid.await_log("the drill is over early, for its caller has gone");
 }
 
 /// The lease is the daemon's: a driver that is stopped, and not dead, holds nothing up.
 #[test]
 fn a_drill_ends_at_its_time_whatever_became_of_the_driver() {
-    let (_infisical, world, psid) = one_of_two_is_cached();
-    let mut drill = begin(&world, &psid, "2s");
+    let (_infisical, instance, psid) = one_of_two_is_cached();
+    let mut drill = begin(&instance, &psid, "2s");
     drill.signal(Signal::STOP);
     eventually("the drill to end", || is_over(&psid));
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "2");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "2");
     drill.kill();
 }
 
 #[test]
 fn there_is_one_drill_at_a_time_and_of_no_length_at_all() {
-    let (_infisical, world, psid) = one_of_two_is_cached();
-    let mut drill = begin(&world, &psid, "1h");
-    let line = world.driver(&["drill", "--for", "1s"]).fails(65);
+    let (_infisical, instance, psid) = one_of_two_is_cached();
+    let mut drill = begin(&instance, &psid, "1h");
+    let line = instance.driver(&["drill", "--for", "1s"]).fails(65);
     assert!(line.contains("another drill runs for "), "{line}");
     drill.kill();
     eventually("the drill to end", || is_over(&psid));
     for span in ["10ms", "2h"] {
-        let line = world.driver(&["drill", "--for", span]).fails(65);
+        let line = instance.driver(&["drill", "--for", span]).fails(65);
         assert!(line.contains("one second to one hour"), "{line}");
     }
-    assert_eq!(world.driver(&["drill", "--for", "soon"]).run().code, 2);
+    assert_eq!(instance.driver(&["drill", "--for", "soon"]).run().code, 2);
 }

@@ -4,7 +4,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use psi_harness::{Config, FakeInfisical, World, eventually, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, eventually, id, reference};
 
 /// A fault of the fake, and what psid says of it.
 type Fault = (Value, &'static str);
@@ -76,11 +76,11 @@ fn endure_all(faults: &[Fault]) {
 /// provider is back it is asked.
 fn endure(fault: &Value, words: &str) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"KNOWN": "1", "UNKNOWN": "2"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).short_lived().timeout("3s"));
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "KNOWN")).ok();
-    let known = || world.driver(&["lookup"]).id(id(1)).text();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).short_lived().timeout("3s"));
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "KNOWN")).ok();
+    let known = || instance.driver(&["lookup"]).id(id(1)).text();
     assert_eq!(known(), "1");
     infisical.fault(fault);
     // Until the entry is stale, neither a lookup nor a refresh asks.
@@ -94,7 +94,7 @@ fn endure(fault: &Value, words: &str) {
     }
     assert_eq!(outage["up"], false, "{fault}");
     assert!(outage["why"].as_str().unwrap().contains(words), "{fault}: {outage}");
-    let line = world.driver(&["get", &reference("/myapp", "UNKNOWN")]).fails(75);
+    let line = instance.driver(&["get", &reference("/myapp", "UNKNOWN")]).fails(75);
     // The host, or this request alone, for it is tried again at times.
     let is_told =
         ["infisical is out: ", "infisical does not answer: ", "infisical fails to answer "];
@@ -102,30 +102,30 @@ fn endure(fault: &Value, words: &str) {
     assert!(line.contains(words), "{fault}: {line}");
     assert!(line.contains("the value is not cached; try again "), "{line}");
     psid.terminate();
-    let _psid = world.start();
+    let _psid = instance.start();
     assert_eq!(known(), "1", "{fault}: after a restart");
     infisical.heal();
     // By itself, psid asks again in half a minute or two; an admin need not wait, but for what the
     // provider itself asked for.
     eventually("psid to find the provider again", || {
-        (world.driver(&["cache", "refresh"]).run().code == 0).then_some(())
+        (instance.driver(&["cache", "refresh"]).run().code == 0).then_some(())
     });
-    assert_eq!(world.driver(&["get", &reference("/myapp", "UNKNOWN")]).text(), "2", "{fault}");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "UNKNOWN")]).text(), "2", "{fault}");
 }
 
 /// A lockout is somebody's doing, not a revocation: the identity may be right.
 #[test]
 fn a_locked_identity_is_an_outage_and_is_left_alone() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let _psid = world.start();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
     infisical.faults(&json!([{
         "match": {"method": "POST"},
         "fault": {"kind": "status", "code": 401, "error": "UnauthorizedError",
                   "message": "This identity auth method is temporarily locked, please try again later"},
     }]));
     for _ in 0..5 {
-        let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+        let line = instance.driver(&["get", &reference("/myapp", "A")]).fails(75);
         assert!(line.contains("temporarily locked"), "{line}");
     }
     assert_eq!(infisical.logins(), 1);
@@ -135,29 +135,29 @@ fn a_locked_identity_is_an_outage_and_is_left_alone() {
 #[test]
 fn a_login_in_a_maintenance_says_so_and_is_no_outage_of_others() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let _psid = world.start();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.start();
     infisical.fault(&json!({"kind": "maintenance"}));
-    let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+    let line = instance.driver(&["get", &reference("/myapp", "A")]).fails(75);
     assert!(line.contains("psid cannot log in to infisical"), "{line}");
     assert!(line.contains("failed: Infisical answers 500"), "{line}");
     infisical.heal();
-    world.driver(&["cache", "refresh"]).ok();
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    instance.driver(&["cache", "refresh"]).ok();
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
 }
 
 /// A list of several MiB is a folder of some size, and is taken.
 #[test]
 fn a_huge_list_is_taken() {
     let infisical = FakeInfisical::with(&json!({"/": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/", false));
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/", false));
+    let psid = instance.start();
     infisical.fault(&json!({"kind": "huge-list", "entries": 5000}));
-    world.driver(&["cache", "refresh"]).ok();
+    instance.driver(&["cache", "refresh"]).ok();
     assert_eq!(psid.status()["entries"], 5001);
     assert_eq!(
-        world.driver(&["get", "myapp--GENERATED_4999"]).text(),
+        instance.driver(&["get", "myapp--GENERATED_4999"]).text(),
         "generated value number 4999"
     );
 }

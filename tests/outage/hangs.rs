@@ -7,34 +7,34 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, World, eventually, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, eventually, id, reference};
 
 /// N5: the Python PSI's server had one thread and no timeout: one idle client or one provider that
 /// hung blocked every lookup and the health check.
 #[test]
 fn n5_an_idle_client_and_a_provider_that_hangs_block_nobody_else() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}, "/later": {"HANGS": "2"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).timeout("120s"));
-    let _psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).timeout("120s"));
+    let _psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     infisical.clear_log();
-    let idle: Vec<_> = (0..8).map(|_| UnixStream::connect(world.socket()).unwrap()).collect();
+    let idle: Vec<_> = (0..8).map(|_| UnixStream::connect(instance.socket()).unwrap()).collect();
     infisical.faults(&json!([{"match": {"method": "GET"}, "fault": {"kind": "hang"}}]));
     thread::scope(|scope| {
-        let hanging = world.driver(&["get", &reference("/later", "HANGS")]);
+        let hanging = instance.driver(&["get", &reference("/later", "HANGS")]);
         let hanging = scope.spawn(move || hanging.fails(75));
         // Its directory is listed.
         infisical.await_count("GET", "/api/v4/secrets", 1);
         for _ in 0..3 {
-            assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-            assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
-            world.driver(&["health"]).ok();
-            world.driver(&["cache", "status"]).report();
+            assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
+            assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
+            instance.driver(&["health"]).ok();
+            instance.driver(&["cache", "status"]).report();
         }
-        world.driver(&["store"]).id(id(3)).stdin("meanwhile").ok();
+        instance.driver(&["store"]).id(id(3)).stdin("meanwhile").ok();
         assert!(!hanging.is_finished(), "all of that was while it hung");
         assert!(hanging.join().unwrap().contains("in time"));
     });
@@ -46,12 +46,12 @@ fn n5_an_idle_client_and_a_provider_that_hangs_block_nobody_else() {
 #[test]
 fn n17_a_hanging_provider_does_not_freeze_podman() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).timeout("120s"));
-    let _psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).timeout("120s"));
+    let _psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     infisical.fault(&json!({"kind": "hang"}));
-    let line = world.driver(&["lookup"]).id(id(1)).fails(75);
+    let line = instance.driver(&["lookup"]).id(id(1)).fails(75);
     assert!(line.contains("infisical does not answer: it did not answer in time"), "{line}");
 }
 
@@ -59,22 +59,22 @@ fn n17_a_hanging_provider_does_not_freeze_podman() {
 #[test]
 fn a_black_hole_is_an_outage_and_a_stale_value_is_served() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).timeout("2s"));
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["lookup"]).id(id(1)).ok();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).timeout("2s"));
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
     psid.terminate();
     let hole = BlackHole::open();
     let config = Config::of(&infisical).timeout("2s").short_lived().to_string();
-    std::fs::write(world.config(), config.replace(infisical.url(), &hole.url())).unwrap();
-    let psid = world.start();
+    std::fs::write(instance.config(), config.replace(infisical.url(), &hole.url())).unwrap();
+    let psid = instance.start();
     eventually("psid to notice", || {
-        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+        assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
         (psid.status()["providers"][0]["up"] == false).then_some(())
     });
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    let line = world.driver(&["get", &reference("/myapp", "B")]).fails(75);
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
+    let line = instance.driver(&["get", &reference("/myapp", "B")]).fails(75);
     assert!(line.contains("answer from 127.0.0.1:"), "{line}");
 }
 
@@ -83,21 +83,21 @@ fn a_black_hole_is_an_outage_and_a_stale_value_is_served() {
 #[test]
 fn psid_stops_while_a_client_is_silent_and_a_provider_hangs() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}, "/later": {"B": "2"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).timeout("120s"));
-    let psid = world.start();
-    world.driver(&["get", &reference("/myapp", "A")]).ok();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).timeout("120s"));
+    let psid = instance.start();
+    instance.driver(&["get", &reference("/myapp", "A")]).ok();
     infisical.clear_log();
-    let _idle = UnixStream::connect(world.socket()).unwrap();
+    let _idle = UnixStream::connect(instance.socket()).unwrap();
     infisical.faults(&json!([{"match": {"method": "GET"}, "fault": {"kind": "hang"}}]));
     thread::scope(|scope| {
-        let hanging = world.driver(&["get", &reference("/later", "B")]);
+        let hanging = instance.driver(&["get", &reference("/later", "B")]);
         let hanging = scope.spawn(move || hanging.text());
         infisical.await_count("GET", "/api/v4/secrets", 1);
         // Waits for its end far shorter than the provider's 120 s.
         psid.terminate();
         infisical.heal();
-        let _psid = world.start();
+        let _psid = instance.start();
         assert_eq!(hanging.join().unwrap(), "2");
     });
 }

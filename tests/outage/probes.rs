@@ -4,18 +4,18 @@ use std::thread;
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, World, eventually, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, eventually, id, reference};
 
 /// A connection that was kept alive and is dead, a packet that was dropped: the lookup succeeds.
 #[test]
 fn a_request_that_is_lost_costs_no_lookup() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     infisical.faults(&json!([
         {"match": {"method": "GET"}, "fault": {"kind": "html-502"}, "times": 1},
     ]));
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     assert_eq!(infisical.reads(), 2);
     assert_eq!(psid.status()["providers"][0]["up"], true);
     let log = psid.terminate();
@@ -28,11 +28,11 @@ fn an_outage_is_not_hammered_however_many_lookups_arrive() {
     let folder: serde_json::Map<_, _> =
         (0..32).map(|number| (format!("K{number}"), json!("v"))).collect();
     let infisical = FakeInfisical::with(&json!({"/myapp": folder}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    world.driver(&["get", &reference("/myapp", "K0")]).ok();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    instance.driver(&["get", &reference("/myapp", "K0")]).ok();
     infisical.fault(&json!({"kind": "html-502"}));
-    let get = |number: u32| world.driver(&["get", &reference("/myapp", &format!("K{number}"))]);
+    let get = |number: u32| instance.driver(&["get", &reference("/myapp", &format!("K{number}"))]);
     // Whatever was out at once counts as one; then there is one more, to make sure.
     get(1).fails(75);
     infisical.clear_log();
@@ -62,20 +62,20 @@ fn an_outage_is_not_hammered_however_many_lookups_arrive() {
 #[test]
 fn a_refresh_by_hand_finds_a_provider_that_is_back() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let psid = instance.start();
     infisical.fault(&json!({"kind": "refuse"}));
-    world.driver(&["get", "myapp--A"]).fails(75);
-    let outcome = world.driver(&["cache", "refresh"]).run();
+    instance.driver(&["get", "myapp--A"]).fails(75);
+    let outcome = instance.driver(&["cache", "refresh"]).run();
     assert_eq!(outcome.code, 75, "{}", outcome.stderr);
     infisical.heal();
-    world.driver(&["get", "myapp--A"]).fails(75);
+    instance.driver(&["get", "myapp--A"]).fails(75);
     eventually("the provider to be found", || {
-        (world.driver(&["cache", "refresh"]).run().code == 0).then_some(())
+        (instance.driver(&["cache", "refresh"]).run().code == 0).then_some(())
     });
     assert_eq!(psid.status()["providers"][0]["up"], true);
-    assert_eq!(world.driver(&["get", "myapp--A"]).text(), "1");
+    assert_eq!(instance.driver(&["get", "myapp--A"]).text(), "1");
     psid.await_log("infisical is back after");
 }
 
@@ -83,17 +83,17 @@ fn a_refresh_by_hand_finds_a_provider_that_is_back() {
 #[test]
 fn a_provider_that_asks_to_wait_is_left_alone() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let psid = instance.start();
     infisical.faults(&json!([{
         "match": {"method": "GET"},
         "fault": {"kind": "status", "code": 429, "error": "RateLimitExceeded",
                   "message": "Rate limit exceeded. Please try again in 600 seconds"},
     }]));
     for _ in 0..5 {
-        world.driver(&["get", &reference("/myapp", "A")]).fails(75);
-        assert_eq!(world.driver(&["cache", "refresh"]).run().code, 75);
+        instance.driver(&["get", &reference("/myapp", "A")]).fails(75);
+        assert_eq!(instance.driver(&["cache", "refresh"]).run().code, 75);
     }
     // Listings and single values have a limit each: the lookup tries both, and the refresh the first.
     assert!(infisical.reads() <= 3, "{}", infisical.reads());
@@ -105,18 +105,19 @@ fn a_provider_that_asks_to_wait_is_left_alone() {
 #[test]
 fn a_failure_that_lasts_is_told_once() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
+    let instance = Instance::of(&infisical);
     let config = Config::of(&infisical).short_lived();
-    world.configure(&config.workload("myapp", "/myapp", false).workload("gone", "/nowhere", false));
-    let psid = world.psid().args(&["--log-format", "text"]).start();
+    instance
+        .configure(&config.workload("myapp", "/myapp", false).workload("gone", "/nowhere", false));
+    let psid = instance.psid().args(&["--log-format", "text"]).start();
     eventually("both to be pulled again and again", || {
         let pulls = psid.status()["pulls"].clone();
         (pulls["done"].as_u64() >= Some(3) && pulls["failed"].as_u64() >= Some(3)).then_some(())
     });
     infisical.fault(&json!({"kind": "refuse"}));
-    world.driver(&["get", &reference("/myapp", "B")]).fails(75);
+    instance.driver(&["get", &reference("/myapp", "B")]).fails(75);
     for _ in 0..5 {
-        world.driver(&["get", &reference("/myapp", "B")]).fails(75);
+        instance.driver(&["get", &reference("/myapp", "B")]).fails(75);
     }
     let log = psid.terminate();
     for words in ["refreshed in part", "infisical is out"] {
@@ -128,11 +129,11 @@ fn a_failure_that_lasts_is_told_once() {
 #[test]
 fn what_is_newly_registered_is_fetched_by_itself() {
     let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).short_lived());
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).short_lived());
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     eventually("the next round", || (psid.status()["survives_outage"] == true).then_some(()));
     infisical.kill();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
 }

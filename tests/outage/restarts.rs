@@ -2,48 +2,48 @@
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, Psid, World, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, Psid, id, reference};
 
-fn one_secret() -> (FakeInfisical, World, Psid) {
+fn one_secret() -> (FakeInfisical, Instance, Psid) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "DB_HOST")).ok();
-    (infisical, world, psid)
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "DB_HOST")).ok();
+    (infisical, instance, psid)
 }
 
-fn lookup(world: &World) -> String {
-    world.driver(&["lookup"]).id(id(1)).text()
+fn lookup(instance: &Instance) -> String {
+    instance.driver(&["lookup"]).id(id(1)).text()
 }
 
 /// The purpose of it all: a reboot during an outage, and the container starts.
 #[test]
 fn a_reboot_in_an_outage_costs_no_container_its_secret() {
-    let (mut infisical, world, psid) = one_secret();
-    assert_eq!(lookup(&world), "db.example");
+    let (mut infisical, instance, psid) = one_secret();
+    assert_eq!(lookup(&instance), "db.example");
     // Nobody asks for it: a miss is persisted by itself, within a moment.
     psid.await_generation_after(0);
     infisical.kill();
     psid.terminate();
-    let psid = world.start();
-    assert_eq!(lookup(&world), "db.example");
+    let psid = instance.start();
+    assert_eq!(lookup(&instance), "db.example");
     let status = psid.status();
     assert_eq!((&status["survives_outage"], &status["degraded"]), (&json!(true), &json!([])));
     assert_eq!((&status["hits"], &status["misses"]), (&json!(1), &json!(0)));
     infisical.restart();
-    assert_eq!(lookup(&world), "db.example");
+    assert_eq!(lookup(&instance), "db.example");
     assert!(infisical.log().is_empty(), "a cached secret asks nobody");
 }
 
 #[test]
 fn a_crash_after_the_write_loses_nothing() {
-    let (mut infisical, world, psid) = one_secret();
-    assert_eq!(lookup(&world), "db.example");
+    let (mut infisical, instance, psid) = one_secret();
+    assert_eq!(lookup(&instance), "db.example");
     psid.await_generation_after(0);
     infisical.kill();
     psid.crash();
-    let _psid = world.start();
-    assert_eq!(lookup(&world), "db.example");
+    let _psid = instance.start();
+    assert_eq!(lookup(&instance), "db.example");
 }
 
 /// What is not written yet when the daemon is told to stop, is written then.
@@ -51,25 +51,25 @@ fn a_crash_after_the_write_loses_nothing() {
 fn sigterm_and_sigint_write_what_is_not_written_yet() {
     let stop: [fn(Psid) -> String; 2] = [Psid::terminate, Psid::interrupt];
     for end in stop {
-        let (mut infisical, world, psid) = one_secret();
+        let (mut infisical, instance, psid) = one_secret();
         // At once: the writer gathers changes for a while, and is still waiting.
-        assert_eq!(lookup(&world), "db.example");
+        assert_eq!(lookup(&instance), "db.example");
         end(psid);
         infisical.kill();
-        let _psid = world.start();
-        assert_eq!(lookup(&world), "db.example");
+        let _psid = instance.start();
+        assert_eq!(lookup(&instance), "db.example");
     }
 }
 
 #[test]
 fn an_invalidation_survives_a_restart() {
-    let (mut infisical, world, psid) = one_secret();
-    lookup(&world);
-    world.driver(&["cache", "invalidate", &id(1)]).ok();
+    let (mut infisical, instance, psid) = one_secret();
+    lookup(&instance);
+    instance.driver(&["cache", "invalidate", &id(1)]).ok();
     infisical.kill();
     psid.crash();
-    let _psid = world.start();
-    let line = world.driver(&["lookup"]).id(id(1)).fails(75);
+    let _psid = instance.start();
+    let line = instance.driver(&["lookup"]).id(id(1)).fails(75);
     assert!(line.contains("is not cached"), "{line}");
 }
 
@@ -77,31 +77,31 @@ fn an_invalidation_survives_a_restart() {
 /// in the first real outage (PRs #29, #32, #35, #36).
 #[test]
 fn a_secret_under_a_new_id_is_the_same_entry() {
-    let (mut infisical, world, psid) = one_secret();
-    lookup(&world);
-    world.driver(&["delete"]).id(id(1)).ok();
+    let (mut infisical, instance, psid) = one_secret();
+    lookup(&instance);
+    instance.driver(&["delete"]).id(id(1)).ok();
     infisical.kill();
-    world.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "DB_HOST")).ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "db.example");
+    instance.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "DB_HOST")).ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "db.example");
     assert_eq!(psid.status()["entries"], 1);
 }
 
 #[test]
 fn status_tells_before_an_outage_which_secrets_would_fail() {
-    let (infisical, world, psid) = one_secret();
+    let (infisical, instance, psid) = one_secret();
     let status = psid.status();
     assert_eq!(
         (&status["survives_outage"], &status["would_fail"]),
         (&json!(false), &json!([id(1)]))
     );
-    let text = world.driver(&["cache", "status"]).report();
+    let text = instance.driver(&["cache", "status"]).report();
     assert!(text.contains(&format!("would NOT serve {}", id(1))), "{text}");
-    lookup(&world);
+    lookup(&instance);
     assert_eq!(psid.status()["survives_outage"], true);
-    world.configure(&Config::of(&infisical).without_backend());
+    instance.configure(&Config::of(&infisical).without_backend());
     psid.terminate();
-    let psid = world.start();
-    lookup(&world);
+    let psid = instance.start();
+    lookup(&instance);
     let status = psid.status();
     assert_eq!(
         (&status["survives_outage"], &status["would_fail_count"]),
@@ -112,13 +112,13 @@ fn status_tells_before_an_outage_which_secrets_would_fail() {
 /// A daemon that comes back with a young cache leaves the provider alone, also as one of a fleet.
 #[test]
 fn a_restart_asks_nobody_for_what_is_fresh() {
-    let (infisical, world, psid) = one_secret();
-    lookup(&world);
+    let (infisical, instance, psid) = one_secret();
+    lookup(&instance);
     psid.terminate();
     infisical.clear_log();
     for _ in 0..3 {
-        let psid = world.start();
-        assert_eq!(lookup(&world), "db.example");
+        let psid = instance.start();
+        assert_eq!(lookup(&instance), "db.example");
         psid.terminate();
     }
     assert!(infisical.log().is_empty());
@@ -127,17 +127,17 @@ fn a_restart_asks_nobody_for_what_is_fresh() {
 #[test]
 fn values_follow_the_provider_once_it_is_back() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "old"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).short_lived());
-    let _psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    assert_eq!(lookup(&world), "old");
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).short_lived());
+    let _psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    assert_eq!(lookup(&instance), "old");
     infisical.fault(&json!({"kind": "refuse"}));
     infisical.put("/myapp", "A", "new");
     for _ in 0..3 {
-        assert_eq!(lookup(&world), "old");
+        assert_eq!(lookup(&instance), "old");
     }
     infisical.heal();
-    world.driver(&["cache", "refresh"]).ok();
-    assert_eq!(lookup(&world), "new");
+    instance.driver(&["cache", "refresh"]).ok();
+    assert_eq!(lookup(&instance), "new");
 }

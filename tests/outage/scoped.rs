@@ -6,7 +6,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use psi_harness::{
-    Config, FakeInfisical, PROJECT, World, eventually, fault, id, reference,
+    Config, FakeInfisical, Instance, PROJECT, eventually, fault, id, reference,
     seed_with_two_identities,
 };
 
@@ -35,39 +35,39 @@ fn one_directory_s_error_stops_no_other_directory() {
 
 fn stops_no_other(fault: &Value, words: &str) {
     let infisical = FakeInfisical::with(&two_directories());
-    let world = World::of(&infisical);
+    let instance = Instance::of(&infisical);
     let config = Config::of(&infisical).timeout("2s");
-    world.configure(&config.workload("bad", "/bad", false).workload("good", "/good", false));
-    let psid = world.start();
-    world.driver(&["cache", "refresh"]).ok();
+    instance.configure(&config.workload("bad", "/bad", false).workload("good", "/good", false));
+    let psid = instance.start();
+    instance.driver(&["cache", "refresh"]).ok();
     infisical.fault_directory("/bad", fault);
     for round in 2..5 {
         infisical.put("/good", "G", &round.to_string());
         infisical.put("/good", &format!("NEW{round}"), "new");
-        let outcome = world.driver(&["cache", "refresh"]).run();
+        let outcome = instance.driver(&["cache", "refresh"]).run();
         assert_eq!(outcome.code, 75, "{fault}: {}", outcome.stderr);
         let lines = outcome.stdout_text();
         let of = |source: &str| lines.lines().find(|line| line.starts_with(source)).unwrap();
         assert!(of("myproject:/bad").contains(words), "{fault}: {lines}");
         assert!(of("myproject:/good").contains("1 added, 1 changed"), "{fault}: {lines}");
         assert!(outcome.stderr.contains("1 of 2 sources failed"), "{}", outcome.stderr);
-        assert_eq!(world.driver(&["get", "good--G"]).text(), round.to_string(), "{fault}");
-        assert_eq!(world.driver(&["get", "bad--B"]).text(), "1", "{fault}: what is cached");
+        assert_eq!(instance.driver(&["get", "good--G"]).text(), round.to_string(), "{fault}");
+        assert_eq!(instance.driver(&["get", "bad--B"]).text(), "1", "{fault}: what is cached");
         // One that no refresh has seen.
         let uncached = format!("UNSEEN{round}");
         infisical.put("/good", &uncached, "unseen");
-        let got = world.driver(&["get", &reference("/good", &uncached)]).text();
+        let got = instance.driver(&["get", &reference("/good", &uncached)]).text();
         assert_eq!(got, "unseen", "{fault}");
     }
     infisical.remove("/good", "GONE");
-    let outcome = world.driver(&["cache", "refresh"]).run();
+    let outcome = instance.driver(&["cache", "refresh"]).run();
     assert!(outcome.stdout_text().contains("1 removed"), "{}", outcome.stdout_text());
     let status = psid.status();
     assert_eq!(status["providers"][0]["up"], true, "{fault}: {status}");
     assert_eq!(status["held_count"], 0, "{fault}: the error says nothing of a secret");
     infisical.heal();
     eventually("the directory to be refreshed", || {
-        (world.driver(&["cache", "refresh"]).run().code == 0).then_some(())
+        (instance.driver(&["cache", "refresh"]).run().code == 0).then_some(())
     });
 }
 
@@ -75,17 +75,17 @@ fn stops_no_other(fault: &Value, words: &str) {
 #[test]
 fn the_schedule_goes_on_with_the_directories_that_are_well() {
     let infisical = FakeInfisical::with(&two_directories());
-    let world = World::of(&infisical);
+    let instance = Instance::of(&infisical);
     let config = Config::of(&infisical).short_lived();
-    world.configure(&config.workload("bad", "/bad", false).workload("good", "/good", false));
-    let psid = world.start();
+    instance.configure(&config.workload("bad", "/bad", false).workload("good", "/good", false));
+    let psid = instance.start();
     eventually("a first refresh", || (psid.status()["entries"] == 4).then_some(()));
     infisical.fault_directory("/bad", &fault::gateway_page());
     for round in 2..5 {
         infisical.put("/good", "G", &round.to_string());
         eventually("the rotation", || {
-            assert_eq!(world.driver(&["get", "bad--B"]).text(), "1");
-            (world.driver(&["get", "good--G"]).text() == round.to_string()).then_some(())
+            assert_eq!(instance.driver(&["get", "bad--B"]).text(), "1");
+            (instance.driver(&["get", "good--G"]).text() == round.to_string()).then_some(())
         });
     }
     assert_eq!(psid.status()["providers"][0]["up"], true);
@@ -94,8 +94,8 @@ fn the_schedule_goes_on_with_the_directories_that_are_well() {
 #[test]
 fn one_key_s_500_stops_no_other_key_and_is_not_hammered() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"BAD": "1", "GOOD": "2"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     let rules = json!([
         {"match": {"secretPath": "/myapp", "key": "BAD"}, "fault": fault::server_error()},
         {"match": {"secretPath": "/myapp", "route": "list"}, "fault": fault::server_error()},
@@ -103,10 +103,10 @@ fn one_key_s_500_stops_no_other_key_and_is_not_hammered() {
     infisical.faults(&rules);
     infisical.clear_log();
     for _ in 0..10 {
-        world.driver(&["get", &reference("/myapp", "BAD")]).run();
+        instance.driver(&["get", &reference("/myapp", "BAD")]).run();
     }
     assert!(infisical.reads() <= 6, "{} reads", infisical.reads());
-    assert_eq!(world.driver(&["get", &reference("/myapp", "GOOD")]).text(), "2");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "GOOD")]).text(), "2");
     assert_eq!(psid.status()["providers"][0]["up"], true);
 }
 
@@ -114,25 +114,25 @@ fn one_key_s_500_stops_no_other_key_and_is_not_hammered() {
 fn another_identity_s_rate_limit_is_its_own() {
     let infisical =
         FakeInfisical::launch(&seed_with_two_identities(&json!({"/myapp": {"A": "1"}})), &[]);
-    let world = World::of(&infisical);
+    let instance = Instance::of(&infisical);
     let mut config = Config::of(&infisical).workload("myapp", "/myapp", false);
     config.rest += &format!(
         "[providers.infisical.projects.second]\nid = \"{PROJECT}\"\nenvironment = \"prod\"\n\
          [providers.infisical.projects.second.auth]\nmethod = \"universal-auth\"\n\
          client_id = \"other-client\"\nclient_secret_credential = \"infisical-client-secret\"\n"
     );
-    world.configure(&config);
-    let psid = world.start();
+    instance.configure(&config);
+    let psid = instance.start();
     infisical.fault_identity("other", &fault::too_many(600));
     let other =
         json!({"provider": "infisical", "project": "second", "path": "/nowhere", "key": "A"});
     for _ in 0..5 {
-        let line = world.driver(&["get", &other.to_string()]).fails(75);
+        let line = instance.driver(&["get", &other.to_string()]).fails(75);
         assert!(line.contains("429"), "{line}");
     }
-    world.driver(&["cache", "refresh"]).ok();
-    assert_eq!(world.driver(&["get", "myapp--A"]).text(), "1");
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    instance.driver(&["cache", "refresh"]).ok();
+    assert_eq!(instance.driver(&["get", "myapp--A"]).text(), "1");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     assert_eq!(psid.status()["providers"][0]["up"], true);
 }
 
@@ -141,17 +141,17 @@ fn another_identity_s_rate_limit_is_its_own() {
 #[test]
 fn a_refresh_in_an_outage_asks_each_time_and_says_what_it_did_not_ask() {
     let infisical = FakeInfisical::with(&two_directories());
-    let world = World::of(&infisical);
-    world.configure(
+    let instance = Instance::of(&infisical);
+    instance.configure(
         &Config::of(&infisical).workload("bad", "/bad", false).workload("good", "/good", false),
     );
-    let psid = world.start();
-    world.driver(&["cache", "refresh"]).ok();
+    let psid = instance.start();
+    instance.driver(&["cache", "refresh"]).ok();
     infisical.fault(&json!({"kind": "html-502"}));
     infisical.clear_log();
     let mut lines = String::new();
     for asked in 1..=4 {
-        let outcome = world.driver(&["cache", "refresh"]).run();
+        let outcome = instance.driver(&["cache", "refresh"]).run();
         assert_eq!(outcome.code, 75);
         assert!(infisical.reads() >= asked, "refresh {asked} asked nobody");
         lines = outcome.stdout_text();
@@ -159,30 +159,30 @@ fn a_refresh_in_an_outage_asks_each_time_and_says_what_it_did_not_ask() {
     assert!(lines.contains("myproject:/bad: failed: a gateway in Infisical's place"), "{lines}");
     assert!(lines.contains("myproject:/good: failed: not asked: infisical is out"), "{lines}");
     psid.terminate();
-    let _psid = world.start();
+    let _psid = instance.start();
     infisical.clear_log();
     for asked in 1..=3 {
-        world.driver(&["cache", "refresh"]).run();
+        instance.driver(&["cache", "refresh"]).run();
         assert!(infisical.logins() >= asked, "refresh {asked} after a restart asked nobody");
     }
     infisical.heal();
-    world.driver(&["cache", "refresh"]).ok();
+    instance.driver(&["cache", "refresh"]).ok();
 }
 
 /// B5: a source that fails for good keeps nothing that was deleted on purpose.
 #[test]
 fn a_failing_source_does_not_keep_deleted_values() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("gone", "/nowhere", false));
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("gone", "/nowhere", false));
+    let psid = instance.start();
     for (number, key) in [(1, "A"), (2, "B")] {
-        world.driver(&["store"]).id(id(number)).stdin(reference("/myapp", key)).ok();
-        world.driver(&["lookup"]).id(id(number)).ok();
+        instance.driver(&["store"]).id(id(number)).stdin(reference("/myapp", key)).ok();
+        instance.driver(&["lookup"]).id(id(number)).ok();
     }
     assert_eq!(psid.status()["entries"], 2);
-    world.driver(&["delete"]).id(id(1)).ok();
-    assert_eq!(world.driver(&["cache", "refresh"]).run().code, 75);
+    instance.driver(&["delete"]).id(id(1)).ok();
+    assert_eq!(instance.driver(&["cache", "refresh"]).run().code, 75);
     assert_eq!(psid.status()["entries"], 1);
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "2");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "2");
 }

@@ -2,50 +2,50 @@
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, Psid, World, eventually, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, Psid, eventually, id, reference};
 
 const TOO_OLD: &str =
     "the cached value is older than max_stale; wait for infisical, or raise max_stale";
 
 /// A secret that is cached, and grows too old in two seconds; the provider is out from then on.
-fn too_old_soon(is_served: bool) -> (FakeInfisical, World, Psid) {
+fn too_old_soon(is_served: bool) -> (FakeInfisical, Instance, Psid) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).short_lived().cache("max_stale = \"2s\""));
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).short_lived().cache("max_stale = \"2s\""));
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     if is_served {
-        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+        assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     } else {
-        world.driver(&["cache", "refresh"]).ok();
+        instance.driver(&["cache", "refresh"]).ok();
     }
     infisical.fault(&json!({"kind": "refuse"}));
     eventually("the value to be too old", || {
         (psid.status()["survives_outage"] == false).then_some(())
     });
-    (infisical, world, psid)
+    (infisical, instance, psid)
 }
 
 #[test]
 fn beyond_max_stale_a_value_that_nobody_was_served_is_refused_and_kept() {
-    let (infisical, world, mut psid) = too_old_soon(false);
-    let line = world.driver(&["lookup"]).id(id(1)).fails(75);
+    let (infisical, instance, mut psid) = too_old_soon(false);
+    let line = instance.driver(&["lookup"]).id(id(1)).fails(75);
     assert!(line.contains("infisical is out: ") && line.contains(TOO_OLD), "{line}");
     let status = psid.status();
     assert_eq!((&status["would_fail_now"], &status["overdue"]), (&json!([id(1)]), &json!(0)));
     // It is refused, not thrown away: the operator may decide otherwise.
-    world.configure(&Config::of(&infisical).short_lived());
+    instance.configure(&Config::of(&infisical).short_lived());
     psid.reload();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
 }
 
 /// Podman resolves env secrets at each exec and healthcheck, and a failed lookup can end a container that
 /// is well. So what a container may be running with is served; what no container can be, is not.
 #[test]
 fn beyond_max_stale_a_running_container_is_served_and_after_a_reboot_none_runs() {
-    let (_infisical, world, psid) = too_old_soon(true);
+    let (_infisical, instance, psid) = too_old_soon(true);
     for _ in 0..5 {
-        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+        assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     }
     let status = psid.status();
     assert_eq!(
@@ -58,31 +58,31 @@ fn beyond_max_stale_a_running_container_is_served_and_after_a_reboot_none_runs()
     assert_eq!(log.matches(told).count(), 1, "{log}");
     // A restart of psid ends no container, nor does its end.
     for end in [|psid: Psid| _ = psid.terminate(), Psid::crash] {
-        let psid = world.start();
-        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+        let psid = instance.start();
+        assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
         end(psid);
     }
     // A reboot ends all, and with them what lies in /run.
-    std::fs::remove_file(world.run_directory().join("boot")).unwrap();
-    let _psid = world.start();
-    let line = world.driver(&["lookup"]).id(id(1)).fails(75);
+    std::fs::remove_file(instance.run_directory().join("boot")).unwrap();
+    let _psid = instance.start();
+    let line = instance.driver(&["lookup"]).id(id(1)).fails(75);
     assert!(line.contains(TOO_OLD), "{line}");
 }
 
 #[test]
 fn without_max_stale_age_is_no_obstacle() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).short_lived());
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["lookup"]).id(id(1)).ok();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).short_lived());
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
     infisical.fault(&json!({"kind": "refuse"}));
     eventually("the refresh to fail", || {
         let last = psid.status()["last_refresh"].clone();
         (last["failed"].as_array().map(Vec::len) == Some(1)).then_some(())
     });
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     assert_eq!(psid.status()["survives_outage"], true);
 }
 
@@ -90,15 +90,15 @@ fn without_max_stale_age_is_no_obstacle() {
 #[test]
 fn neither_a_restart_nor_a_lookup_makes_a_value_younger() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["lookup"]).id(id(1)).ok();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
     let fetched = psid.status()["oldest_fetch_ms"].as_u64().unwrap();
     psid.terminate();
     infisical.fault(&json!({"kind": "refuse"}));
-    let psid = world.start();
-    world.driver(&["lookup"]).id(id(1)).ok();
-    world.driver(&["cache", "refresh"]).run();
+    let psid = instance.start();
+    instance.driver(&["lookup"]).id(id(1)).ok();
+    instance.driver(&["cache", "refresh"]).run();
     assert_eq!(psid.status()["oldest_fetch_ms"], fetched);
 }

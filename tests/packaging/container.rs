@@ -6,28 +6,28 @@ use serde_json::json;
 
 use super::{built, succeeds};
 use psi_harness::Podman;
-use psi_harness::{FakeInfisical, World, eventually, id, reference, repository};
+use psi_harness::{FakeInfisical, Instance, eventually, id, reference, repository};
 
 #[test]
 fn psid_serves_the_host_from_a_container_of_the_image() {
     let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let podman = Podman::of(&world);
+    let instance = Instance::of(&infisical);
+    let podman = Podman::of(&instance);
     let built = built();
     let mut build = Command::new(repository().join("contrib/container/build.sh"));
     build.envs(podman.environment()).env("DIST", built.path());
     succeeds(build);
 
-    for folder in [world.state(), world.run(), world.run_directory()] {
+    for folder in [instance.state(), instance.run(), instance.run_directory()] {
         std::fs::create_dir_all(folder).unwrap();
     }
     let mut options = Vec::new();
     for (on_host, inside) in [
-        (world.config().parent().unwrap().to_owned(), "/etc/psi:ro"),
-        (world.state(), "/var/lib/psi"),
-        (world.run(), "/run/psi"),
-        (world.run_directory(), "/run/psid"),
-        (world.credentials(), "/run/credentials/psid:ro"),
+        (instance.config().parent().unwrap().to_owned(), "/etc/psi:ro"),
+        (instance.state(), "/var/lib/psi"),
+        (instance.run(), "/run/psi"),
+        (instance.run_directory(), "/run/psid"),
+        (instance.credentials(), "/run/credentials/psid:ro"),
     ] {
         options.push(format!("--volume={}:{inside}", on_host.display()));
     }
@@ -38,17 +38,17 @@ fn psid_serves_the_host_from_a_container_of_the_image() {
     args.push("localhost/psi:latest");
     podman.ok(&args);
 
-    eventually("psid to serve", || (world.driver(&["health"]).run().code == 0).then_some(()));
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    eventually("psid to serve", || (instance.driver(&["health"]).run().code == 0).then_some(()));
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     // Sealed under the key that the host's systemd delivered, and there after a restart without Infisical.
-    eventually("the cache to be written", || world.cache().exists().then_some(()));
+    eventually("the cache to be written", || instance.cache().exists().then_some(()));
     podman.ok(&["stop", "psid"]);
     infisical.kill();
     podman.ok(&["start", "psid"]);
-    eventually("psid to serve", || (world.driver(&["health"]).run().code == 0).then_some(()));
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    eventually("psid to serve", || (instance.driver(&["health"]).run().code == 0).then_some(()));
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
     podman.ok(&["rm", "--force", "psid"]);
 }

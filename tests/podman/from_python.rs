@@ -4,16 +4,16 @@
 use std::fs;
 
 use psi_harness::Podman;
-use psi_harness::python_psi::{adopt, cached, leave_in, world_in_an_outage};
+use psi_harness::python_psi::{adopt, cached, instance_in_an_outage, leave_in};
 
 /// Podman keeps in each secret the commands of the driver that it was created with, so each is created
 /// again, out of what psid took over; its value was cached for the old one.
 #[test]
 fn secrets_that_are_created_again_are_served_from_the_old_cache() {
-    let world = world_in_an_outage();
-    let state = world.state();
+    let instance = instance_in_an_outage();
+    let state = instance.state();
     leave_in(&state, "cache-tpm.enc");
-    let podman = Podman::of(&world);
+    let podman = Podman::of(&instance);
     let at = state.join("$SECRET_ID").display().to_string();
     let old_driver =
         format!("store=cat >{at},lookup=cat {at},delete=rm {at},list=ls {}", state.display());
@@ -27,8 +27,8 @@ fn secrets_that_are_created_again_are_served_from_the_old_cache() {
         assert_eq!(podman.run(&args, mapping).code, 0);
         values.push((name, value));
     }
-    adopt(&world, &[&state.display().to_string()]).ok();
-    let psid = world.start();
+    adopt(&instance, &[&state.display().to_string()]).ok();
+    let psid = instance.start();
     assert_eq!(psid.degraded(), "");
     let replaces = podman.knows(&["secret", "create"], "--replace");
     for line in podman.ok(&["secret", "ls", "--format", "{{.ID}} {{.Name}}"]).lines() {

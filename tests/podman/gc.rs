@@ -12,7 +12,7 @@ use psi_harness::{id, reference};
 /// Registers ids as podman would, and tells gc that they were in this host's store.
 fn register_and_note(host: &Host, ids: &[(u32, &str)]) {
     for (number, text) in ids {
-        host.world.driver(&["store"]).id(id(*number)).stdin(text).ok();
+        host.instance.driver(&["store"]).id(id(*number)).stdin(text).ok();
     }
     let record = host.podman.secrets_folder().join("secrets.json");
     let before = fs::read_to_string(&record).unwrap();
@@ -30,7 +30,7 @@ fn register_and_note(host: &Host, ids: &[(u32, &str)]) {
 }
 
 fn registered(host: &Host) -> usize {
-    host.world.driver(&["list"]).text().lines().count()
+    host.instance.driver(&["list"]).text().lines().count()
 }
 
 #[test]
@@ -48,15 +48,15 @@ fn what_its_store_no_longer_has_is_removed_and_can_be_brought_back() {
     assert!(told.contains(&format!("removed {} (n1): infisical key=A", id(1))), "{told}");
     assert!(told.contains(&format!("removed {} (n2): a literal", id(2))), "{told}");
     assert_eq!(registered(&host), 3);
-    let listed = host.world.driver(&["restore"]).text();
+    let listed = host.instance.driver(&["restore"]).text();
     assert!(
         listed.lines().any(|line| line.starts_with(&id(2)) && line.ends_with(": n2")),
         "{listed}"
     );
     let told = host.driver(&["restore", "--all"]).text();
     assert!(told.contains(&format!("restored {}: n2; to give it to podman: ", id(2))), "{told}");
-    assert_eq!(host.world.driver(&["lookup"]).id(id(2)).text(), "a literal");
-    assert_eq!(host.world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(host.instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert_eq!(host.instance.driver(&["lookup"]).id(id(1)).text(), "1");
     assert_eq!(host.lookup("myapp--A"), "1");
     let told = host.driver(&["restore", "--all"]).text();
     assert!(told.starts_with("nothing was deleted"), "{told}");
@@ -67,7 +67,7 @@ fn what_its_store_no_longer_has_is_removed_and_can_be_brought_back() {
 fn what_no_store_is_known_to_have_had_is_kept_and_named_without_force() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
-    host.world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    host.instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
     for _ in 0..2 {
         let outcome = host.driver(&["gc"]).run();
         let told = String::from_utf8(outcome.stdout).unwrap();
@@ -85,7 +85,7 @@ fn what_no_store_is_known_to_have_had_is_kept_and_named_without_force() {
 fn what_another_store_has_stays_and_its_own_loss_is_found_from_here() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
-    let other = psi_harness::Podman::of(&host.world);
+    let other = psi_harness::Podman::of(&host.instance);
     let theirs = ["one", "two", "three"].map(|name| other.create(name, "a literal"));
     let root = other.secrets_folder().parent().unwrap().display().to_string();
     // Nobody named it so far: nothing is proven.
@@ -102,7 +102,7 @@ fn what_another_store_has_stays_and_its_own_loss_is_found_from_here() {
     fs::write(&record, known.to_string()).unwrap();
     let told = host.driver(&["gc"]).text();
     assert!(told.contains(&format!("removed {} (one)", theirs[0])), "{told}");
-    assert_eq!(host.world.driver(&["lookup"]).id(&theirs[1]).text(), "a literal");
+    assert_eq!(host.instance.driver(&["lookup"]).id(&theirs[1]).text(), "a literal");
     // It is gone with its disk, and comes back some day.
     fs::rename(&root, format!("{root}.away")).unwrap();
     let outcome = host.driver(&["gc"]).run();
@@ -205,19 +205,19 @@ fn a_value_of_the_file_driver_goes_only_when_psi_serves_the_same() {
         "{told}"
     );
     // psid has another value under this id.
-    host.world.driver(&["store"]).id(&id).stdin("another").ok();
+    host.instance.driver(&["store"]).id(&id).stdin("another").ok();
     let outcome = host.driver(&["gc", "--remove-plaintext"]).run();
     let told = String::from_utf8(outcome.stdout).unwrap();
     assert!(outcome.code == 1 && told.contains("psi gives another value"), "{told}");
     assert_eq!(values(), 2);
-    host.world.driver(&["delete", &id]).ok();
+    host.instance.driver(&["delete", &id]).ok();
     host.driver(&["gc", "--remove-plaintext"]).run();
     assert_eq!(values(), 1);
     host.podman.container(&["--secret=used"], "test \"$(cat /run/secrets/used)\" = old");
     // The same value under the same id is proof enough.
     fs::write(&record, &whole).unwrap();
     let used = host_id(&whole, "used");
-    host.world.driver(&["store"]).id(&used).stdin("old").ok();
+    host.instance.driver(&["store"]).id(&used).stdin("old").ok();
     let mut gone: Value = serde_json::from_str(&whole).unwrap();
     gone["secrets"].as_object_mut().unwrap().remove(&used);
     fs::write(&record, gone.to_string()).unwrap();
@@ -230,7 +230,7 @@ fn a_value_of_the_file_driver_goes_only_when_psi_serves_the_same() {
 fn what_is_made_while_gc_looks_is_no_garbage() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
-    let bin = host.world.folder().join("bin");
+    let bin = host.instance.folder().join("bin");
     fs::create_dir(&bin).unwrap();
     let path = std::env::var("PATH").unwrap();
     let clear = host.podman.secrets_folder().join("filedriver");
@@ -262,13 +262,13 @@ fn what_is_made_while_gc_looks_is_no_garbage() {
 fn nothing_in_a_home_holds_gc_and_what_is_unknown_there_stays() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
-    host.world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
-    host.world.driver(&["store"]).id(id(2)).stdin("theirs").ok();
-    let home = host.world.folder().join("home");
+    host.instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    host.instance.driver(&["store"]).id(id(2)).stdin("theirs").ok();
+    let home = host.instance.folder().join("home");
     let secrets = home.join(".local/share/containers/storage/secrets");
     let (record, lock) = (secrets.join("secrets.json"), secrets.join("secrets.lock"));
     fs::create_dir_all(&secrets).unwrap();
-    let passwd = host.world.folder().join("passwd");
+    let passwd = host.instance.folder().join("passwd");
     fs::write(&passwd, format!("root:x:0:0::/root:/bin/sh\na:x:1:1::{}:\n", home.display()))
         .unwrap();
     let script = format!("mount --bind {} /etc/passwd && exec \"$@\"", passwd.display());
@@ -281,7 +281,7 @@ fn nothing_in_a_home_holds_gc_and_what_is_unknown_there_stays() {
         assert_eq!(outcome.code, 1, "{told}");
         let line = format!("not looked at: {}: ", secrets.parent().unwrap().display());
         assert!(told.contains(&line) && told.contains(why), "{told}");
-        assert_eq!(host.world.driver(&["list"]).text().lines().count(), 3, "{told}");
+        assert_eq!(host.instance.driver(&["list"]).text().lines().count(), 3, "{told}");
         fs::remove_file(&record).unwrap();
         fs::remove_file(&lock).unwrap();
     };
@@ -332,9 +332,9 @@ fn nothing_in_a_home_holds_gc_and_what_is_unknown_there_stays() {
     assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
     fs::write(&record, &known).unwrap();
     assert_eq!(gc(&[]).code, 0);
-    host.world.driver(&["lookup"]).id(id(1)).fails(66);
-    assert_eq!(host.world.driver(&["lookup"]).id(id(2)).text(), "theirs");
+    host.instance.driver(&["lookup"]).id(id(1)).fails(66);
+    assert_eq!(host.instance.driver(&["lookup"]).id(id(2)).text(), "theirs");
     fs::write(&record, "{").unwrap();
     assert_eq!(gc(&[]).code, 1);
-    assert_eq!(host.world.driver(&["lookup"]).id(id(2)).text(), "theirs");
+    assert_eq!(host.instance.driver(&["lookup"]).id(id(2)).text(), "theirs");
 }

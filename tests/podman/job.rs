@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use serde_json::{Map, Value, json};
 
 use psi_harness::Podman;
-use psi_harness::{FakeInfisical, Tpm, World, folder_holds, reference};
+use psi_harness::{FakeInfisical, Instance, Tpm, folder_holds, reference};
 
 type Values = BTreeMap<String, Vec<u8>>;
 
@@ -72,16 +72,16 @@ fn containers_start_with_infisical_and_after_a_reboot_without_it() {
         texts.iter().map(|(name, text)| ((*name).into(), json!(text))).collect();
     let mut tpm = Tpm::start();
     let mut infisical = FakeInfisical::with(&json!({"/myapp": folder}));
-    let world = World::of(&infisical);
-    world.take_key();
-    let init = world.driver(&["cache", "init", "--backend", "tpm"]);
+    let instance = Instance::of(&infisical);
+    instance.take_key();
+    let init = instance.driver(&["cache", "init", "--backend", "tpm"]);
     let path = std::env::var_os("PATH").unwrap();
     init.env("SYSTEMD_TPM2_DEVICE", tpm.device()).env("PATH", path).ok();
     tpm.flush();
-    let psid = world.psid().env("SYSTEMD_TPM2_DEVICE", tpm.device()).start();
+    let psid = instance.psid().env("SYSTEMD_TPM2_DEVICE", tpm.device()).start();
     assert_eq!(psid.degraded(), "");
 
-    let podman = Podman::of(&world);
+    let podman = Podman::of(&instance);
     let mut values: Values = literals();
     let mut ids: Vec<String> =
         values.iter().map(|(name, value)| podman.create(name, value)).collect();
@@ -90,7 +90,7 @@ fn containers_start_with_infisical_and_after_a_reboot_without_it() {
         values.insert(name.to_owned(), text.into_bytes());
     }
     ids.sort();
-    assert_eq!(world.driver(&["list"]).text(), ids.join("\n") + "\n");
+    assert_eq!(instance.driver(&["list"]).text(), ids.join("\n") + "\n");
     a_new_container_gets(&podman, &values);
     assert_eq!(psid.status()["survives_outage"], true);
 
@@ -98,7 +98,7 @@ fn containers_start_with_infisical_and_after_a_reboot_without_it() {
     infisical.kill();
     assert_unreachable(&infisical);
     tpm.power_cycle();
-    let psid = world.psid().env("SYSTEMD_TPM2_DEVICE", tpm.device()).start();
+    let psid = instance.psid().env("SYSTEMD_TPM2_DEVICE", tpm.device()).start();
     assert_eq!(psid.degraded(), "");
     a_new_container_gets(&podman, &values);
     assert_unreachable(&infisical);
@@ -112,9 +112,9 @@ fn containers_start_with_infisical_and_after_a_reboot_without_it() {
 #[test]
 fn a_literal_is_sealed_and_survives_a_restart() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    let podman = Podman::of(&world);
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    let podman = Podman::of(&instance);
     let literal = b"correct horse battery staple";
     podman.create("db_pw", literal);
     podman.create("db_host", reference("/myapp", "DB_HOST"));
@@ -124,21 +124,21 @@ fn a_literal_is_sealed_and_survives_a_restart() {
     ]);
     a_new_container_gets(&podman, &values);
     let nowhere = |needle: &[u8]| {
-        assert_eq!(folder_holds(&world.state(), needle), None);
+        assert_eq!(folder_holds(&instance.state(), needle), None);
         assert_eq!(folder_holds(&podman.secrets_folder(), needle), None);
     };
     let sealed = || {
         nowhere(literal);
         nowhere(b"db.example");
         // The same look finds what is no secret: a reference is kept as it is, and so are names.
-        assert!(folder_holds(&world.state(), b"DB_HOST").is_some());
+        assert!(folder_holds(&instance.state(), b"DB_HOST").is_some());
         assert!(folder_holds(&podman.secrets_folder(), b"db_pw").is_some());
     };
     psid.await_generation_after(0);
     sealed();
     psid.terminate();
     sealed();
-    let _psid = world.start();
+    let _psid = instance.start();
     a_new_container_gets(&podman, &values);
     sealed();
 }

@@ -2,15 +2,15 @@
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, Outcome, Psid, World, id, one_line, reference};
+use psi_harness::{Config, FakeInfisical, Instance, Outcome, Psid, id, one_line, reference};
 use psi_harness::{IMAGE, Podman};
 
-fn running() -> (FakeInfisical, World, Psid, Podman) {
+fn running() -> (FakeInfisical, Instance, Psid, Podman) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "value of A", "B": "value of B"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    let podman = Podman::of(&world);
-    (infisical, world, psid, podman)
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    let podman = Podman::of(&instance);
+    (infisical, instance, psid, podman)
 }
 
 /// The names that podman knows.
@@ -32,7 +32,7 @@ fn driver_line(stderr: &str) -> String {
 
 #[test]
 fn a_secret_is_created_listed_inspected_shown_and_removed() {
-    let (_infisical, world, _psid, podman) = running();
+    let (_infisical, instance, _psid, podman) = running();
     let made = podman.create("app.a", reference("/myapp", "A"));
     podman.create("app.b", "a literal\n");
     assert_eq!(names(&podman), ["app.a", "app.b"]);
@@ -65,17 +65,17 @@ fn a_secret_is_created_listed_inspected_shown_and_removed() {
 
     assert_eq!(podman.ok(&["secret", "rm", "app.a"]), made);
     assert_eq!(names(&podman), ["app.b"]);
-    world.driver(&["lookup"]).id(&made).fails(66);
+    instance.driver(&["lookup"]).id(&made).fails(66);
     podman.ok(&["secret", "rm", "--all"]);
     assert_eq!(names(&podman), [""; 0]);
-    assert_eq!(world.driver(&["list"]).text(), "");
+    assert_eq!(instance.driver(&["list"]).text(), "");
 }
 
 /// `--replace` deletes the old id before it stores the new one. Of a name that is not there, podman
 /// ≥ 5.1 deletes the id "", goes on when that fails, and drops somebody else's secret when it does not.
 #[test]
 fn replacing_gives_the_new_value_and_touches_no_other() {
-    let (_infisical, world, _psid, podman) = running();
+    let (_infisical, instance, _psid, podman) = running();
     let other = podman.create("other", "other's value");
     if podman.knows(&["secret", "create"], "--replace") {
         let replace = |data: &str| {
@@ -87,8 +87,8 @@ fn replacing_gives_the_new_value_and_touches_no_other() {
         let old = replace("old");
         let new = replace("new");
         assert_ne!(old, new);
-        world.driver(&["lookup"]).id(old).fails(66);
-        assert_eq!(world.driver(&["lookup"]).id(new).text(), "new");
+        instance.driver(&["lookup"]).id(old).fails(66);
+        assert_eq!(instance.driver(&["lookup"]).id(new).text(), "new");
         assert_eq!(names(&podman), ["app", "other"]);
     } else {
         // This podman cannot: its driver's commands, in the order of one that can.
@@ -102,10 +102,10 @@ fn replacing_gives_the_new_value_and_touches_no_other() {
         assert_eq!(said(&options["store"], &id(1), "old"), (0, String::new()));
         assert_eq!(said(&options["delete"], &id(1), ""), (0, String::new()));
         assert_eq!(said(&options["store"], &id(2), "new"), (0, String::new()));
-        world.driver(&["lookup"]).id(id(1)).fails(66);
-        assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "new");
+        instance.driver(&["lookup"]).id(id(1)).fails(66);
+        assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "new");
     }
-    assert_eq!(world.driver(&["lookup"]).id(other).text(), "other's value");
+    assert_eq!(instance.driver(&["lookup"]).id(other).text(), "other's value");
     assert_eq!(
         podman.container(&["--secret=other"], "cp /run/secrets/other /out/")["other"],
         b"other's value"
@@ -115,12 +115,12 @@ fn replacing_gives_the_new_value_and_touches_no_other() {
 /// Podman keeps a secret whose driver fails to delete it, so one that psid lost must go.
 #[test]
 fn what_psid_lost_is_told_and_can_be_removed() {
-    let (_infisical, world, psid, podman) = running();
+    let (_infisical, instance, psid, podman) = running();
     let lost = podman.create("lost", "gone");
     podman.create("kept", "here");
     psid.terminate();
-    std::fs::remove_file(world.state().join("secrets").join(&lost)).unwrap();
-    let _psid = world.start();
+    std::fs::remove_file(instance.state().join("secrets").join(&lost)).unwrap();
+    let _psid = instance.start();
     // Podman itself says "no such secret data" of whatever failed: our line is all there is.
     let stderr = podman.fails(&["run", "--rm", "--secret=lost", IMAGE, "sh", "-c", "exit 0"], b"");
     let line = driver_line(&stderr);
@@ -132,7 +132,7 @@ fn what_psid_lost_is_told_and_can_be_removed() {
 /// A secret that was not deleted must not seem to be.
 #[test]
 fn a_removal_without_psid_fails_and_keeps_the_secret() {
-    let (_infisical, world, psid, podman) = running();
+    let (_infisical, instance, psid, podman) = running();
     podman.create("app", "value");
     psid.terminate();
     let line = driver_line(&podman.fails(&["secret", "rm", "app"], b""));
@@ -141,7 +141,7 @@ fn a_removal_without_psid_fails_and_keeps_the_secret() {
         "{line}"
     );
     assert_eq!(names(&podman), ["app"]);
-    let _psid = world.start();
+    let _psid = instance.start();
     assert_eq!(podman.container(&["--secret=app"], "cp /run/secrets/app /out/")["app"], b"value");
     podman.ok(&["secret", "rm", "app"]);
     assert_eq!(names(&podman), [""; 0]);
@@ -150,10 +150,10 @@ fn a_removal_without_psid_fails_and_keeps_the_secret() {
 #[test]
 fn a_refused_store_leaves_nothing_behind() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "value of A"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).without_backend());
-    let _psid = world.start();
-    let podman = Podman::of(&world);
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).without_backend());
+    let _psid = instance.start();
+    let podman = Podman::of(&instance);
     for (data, words) in [
         ("a literal", "there is no key backend to seal a literal with"),
         (r#"{"provider":"infisical","project":"none","key":"A"}"#, "projects.none]"),
@@ -164,7 +164,7 @@ fn a_refused_store_leaves_nothing_behind() {
         let line = driver_line(&stderr);
         assert!(line.contains(words) && line.contains("; "), "{line}");
         assert_eq!(names(&podman), [""; 0]);
-        assert_eq!(world.driver(&["list"]).text(), "");
+        assert_eq!(instance.driver(&["list"]).text(), "");
     }
     // The name is free, and a reference needs no key.
     podman.create("app", reference("/myapp", "A"));
@@ -177,14 +177,14 @@ fn a_refused_store_leaves_nothing_behind() {
 /// N4: the Python PSI's `cache invalidate NAME` matched nothing, for its keys were HMACs.
 #[test]
 fn n4_podman_s_names_are_understood() {
-    let (infisical, world, _psid, podman) = running();
+    let (infisical, instance, _psid, podman) = running();
     let a = podman.create("app.a", reference("/myapp", "A"));
     podman.create("app.b", reference("/myapp", "B"));
     podman.create("app.pw", "literal\0");
     let by_name = |args: &[&str]| {
         podman
             .environment()
-            .fold(world.driver(args), |driver, (name, value)| driver.env(name, value))
+            .fold(instance.driver(args), |driver, (name, value)| driver.env(name, value))
     };
     assert_eq!(by_name(&["get", "app.a"]).text(), "value of A");
     assert_eq!(by_name(&["get", "app.b"]).text(), "value of B");

@@ -31,7 +31,7 @@ fn a_literal_that_looks_like_a_reference_is_added_as_it_is() {
     host.dry_run(0);
     let id = &host.ids()["literal-0"];
     host.podman.ok(&["secret", "rm", "literal-0"]);
-    let listed = host.world.driver(&["restore"]).text();
+    let listed = host.instance.driver(&["restore"]).text();
     assert!(listed.starts_with(id.as_str()) && listed.ends_with(": literal-0\n"), "{listed}");
     let line = add("a/b").stdin("x").fails(65);
     assert!(line.contains("comma, a slash or an equals sign"), "{line}");
@@ -44,14 +44,14 @@ fn an_id_is_deleted_by_hand_and_brought_back() {
     let host = Host::with_myapp(&json!({}));
     let id = host.podman.create("by-hand", "a literal");
     for args in [&["delete", id.as_str()][..], &["delete", id.as_str(), "--force"]] {
-        host.world.driver(args).ok();
-        host.world.driver(&["lookup"]).id(&id).fails(66);
+        host.instance.driver(args).ok();
+        host.instance.driver(&["lookup"]).id(&id).fails(66);
         let told = host.driver(&["restore", &id]).text();
         assert_eq!(told, "restored; podman still has it, as by-hand\n");
         assert_eq!(host.lookup("by-hand"), "a literal");
     }
-    let line = host.world.driver(&["delete", "../etc"]).fails(65);
+    let line = host.instance.driver(&["delete", "../etc"]).fails(65);
     assert!(line.contains("psi-driver list"), "{line}");
-    host.world.driver(&["delete", "--force"]).run();
+    host.instance.driver(&["delete", "--force"]).run();
     assert_eq!(host.lookup("by-hand"), "a literal");
 }

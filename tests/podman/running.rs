@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
-use psi_harness::{FakeInfisical, LIMIT, World, eventually, reference};
+use psi_harness::{FakeInfisical, Instance, LIMIT, eventually, reference};
 use psi_harness::{IMAGE, Podman};
 
 const VALUE: &str = "db.example";
@@ -34,17 +34,17 @@ fn check_health(podman: &Podman) {
     podman.ok(&["healthcheck", "run", "app"]);
 }
 
-fn world() -> (FakeInfisical, World) {
+fn instance() -> (FakeInfisical, Instance) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"DB_HOST": VALUE}}));
-    let world = World::of(&infisical);
-    (infisical, world)
+    let instance = Instance::of(&infisical);
+    (infisical, instance)
 }
 
 #[test]
 fn exec_and_healthcheck_are_served_from_ram() {
-    let (mut infisical, world) = world();
-    let psid = world.start();
-    let podman = Podman::of(&world);
+    let (mut infisical, instance) = instance();
+    let psid = instance.start();
+    let podman = Podman::of(&instance);
     start_sleeper(&podman);
     infisical.clear_log();
     let hits = || psid.status()["hits"].as_u64().unwrap();
@@ -65,12 +65,12 @@ fn exec_and_healthcheck_are_served_from_ram() {
 /// to find the test's store is added, and the socket, which is not in its place.
 #[test]
 fn a_nearly_empty_environment_is_enough() {
-    let (_infisical, world) = world();
-    let _psid = world.start();
-    let podman = Podman::of(&world);
+    let (_infisical, instance) = instance();
+    let _psid = instance.start();
+    let podman = Podman::of(&instance);
     start_sleeper(&podman);
     let id = podman.ok(&["secret", "inspect", "--format", "{{.ID}}", "host"]);
-    let bare = world.driver(&["lookup"]).without("PSI_CONFIG").without("PSI_STATE_DIR");
+    let bare = instance.driver(&["lookup"]).without("PSI_CONFIG").without("PSI_STATE_DIR");
     assert_eq!(bare.id(id).text(), VALUE);
     for args in [&["healthcheck", "run", "app"][..], &["exec", "app", "sh", "-c", CHECK]] {
         let mut command = podman.command(args);
@@ -83,17 +83,17 @@ fn a_nearly_empty_environment_is_enough() {
 /// An upgrade restarts psid; systemd keeps the socket meanwhile, and so the test does.
 #[test]
 fn exec_waits_for_a_psid_that_restarts_behind_its_socket() {
-    let (_infisical, world) = world();
-    let listener = UnixListener::bind(world.socket()).unwrap();
-    let mut psid = world.psid().activated_by(&listener).start();
-    let podman = Podman::of(&world);
+    let (_infisical, instance) = instance();
+    let listener = UnixListener::bind(instance.socket()).unwrap();
+    let mut psid = instance.psid().activated_by(&listener).start();
+    let podman = Podman::of(&instance);
     start_sleeper(&podman);
     for call in [exec as fn(&Podman), check_health] {
         psid.terminate();
         psid = std::thread::scope(|scope| {
             let call = scope.spawn(|| call(&podman));
             await_caller(&listener);
-            let again = world.psid().activated_by(&listener).start();
+            let again = instance.psid().activated_by(&listener).start();
             call.join().unwrap();
             again
         });
@@ -103,25 +103,25 @@ fn exec_waits_for_a_psid_that_restarts_behind_its_socket() {
 /// Without systemd's socket the driver waits too, for a second.
 #[test]
 fn exec_waits_for_a_psid_that_restarts_with_its_socket() {
-    let (_infisical, world) = world();
-    let psid = world.start();
-    let podman = Podman::of(&world);
+    let (_infisical, instance) = instance();
+    let psid = instance.start();
+    let podman = Podman::of(&instance);
     start_sleeper(&podman);
     psid.terminate();
     std::thread::scope(|scope| {
         let call = scope.spawn(|| exec(&podman));
         // It is psi-driver's turn once podman holds the lock that it takes for a lookup.
-        eventually("podman to run the driver", || driver_of(&world));
-        let _psid = world.start();
+        eventually("podman to run the driver", || driver_of(&instance));
+        let _psid = instance.start();
         call.join().unwrap();
     });
 }
 
 #[test]
 fn containers_start_in_parallel() {
-    let (infisical, world) = world();
-    let _psid = world.start();
-    let podman = Podman::of(&world);
+    let (infisical, instance) = instance();
+    let _psid = instance.start();
+    let podman = Podman::of(&instance);
     for number in 0..8 {
         podman.create(&format!("host{number}"), reference("/myapp", "DB_HOST"));
     }
@@ -145,9 +145,9 @@ fn await_caller(listener: &UnixListener) {
     assert_eq!(poll(&mut fds, Some(&limit)), Ok(1), "podman did not call the driver");
 }
 
-/// The pid of a psi-driver that was told the socket of `world`.
-fn driver_of(world: &World) -> Option<u32> {
-    let socket = format!("PSI_SOCKET={}", world.socket().display());
+/// The pid of a psi-driver that was told the socket of `instance`.
+fn driver_of(instance: &Instance) -> Option<u32> {
+    let socket = format!("PSI_SOCKET={}", instance.socket().display());
     std::fs::read_dir("/proc").unwrap().find_map(|process| {
         let folder = process.ok()?.path();
         let name = std::fs::read_to_string(folder.join("comm")).ok()?;

@@ -3,16 +3,16 @@
 use std::process::Command;
 
 use psi_harness::Podman;
-use psi_harness::Stage;
+use psi_harness::SealedFixture;
 use psi_harness::{Outcome, run};
 
 #[test]
 fn the_printed_command_registers_what_a_container_then_gets() {
-    let stage = Stage::new();
-    let _psid = stage.start();
-    let podman = Podman::of(&stage.world);
+    let fixture = SealedFixture::new();
+    let _psid = fixture.start();
+    let podman = Podman::of(&fixture.instance);
     let secret = b"a bootstrap secret\n";
-    let command = stage.driver(&["hsm", "store", "registry.pw"]).stdin(secret).text();
+    let command = fixture.driver(&["hsm", "store", "registry.pw"]).stdin(secret).text();
     assert!(command.ends_with("' | podman secret create registry.pw -\n"), "{command}");
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", &command]).env_clear().envs(podman.environment());
@@ -24,7 +24,7 @@ fn the_printed_command_registers_what_a_container_then_gets() {
     let script = "cp /run/secrets/registry.pw /out/mount";
     let got = podman.container(&["--secret", "registry.pw"], script);
     assert_eq!(got["mount"], secret);
-    stage.token.pull_out();
+    fixture.token.pull_out();
     let got = podman.container(&["--secret", "registry.pw"], script);
     assert_eq!(got["mount"], secret);
     assert_eq!(podman.ok(&["secret", "rm", "registry.pw"]), id.trim_end());

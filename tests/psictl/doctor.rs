@@ -29,7 +29,7 @@ fn report(host: &Host) -> Value {
     let (program, quadlets) = (program("psi-driver"), host.quadlets());
     let args = ["doctor", "--json", "--program", program.to_str().unwrap(), "--quadlets"];
     let call = host.driver(&[&args[..], &[quadlets.to_str().unwrap()]].concat());
-    let call = call.env("CREDENTIALS_DIRECTORY", host.world.credentials());
+    let call = call.env("CREDENTIALS_DIRECTORY", host.instance.credentials());
     let Outcome { code, stdout, stderr } = call.run();
     assert_eq!(stderr, "");
     let told: Value = serde_json::from_slice(&stdout).unwrap();
@@ -76,7 +76,7 @@ fn a_host_that_is_well_is_told_so() {
         "--quadlets",
         quadlets.to_str().unwrap(),
     ];
-    let call = host.driver(&args).env("CREDENTIALS_DIRECTORY", host.world.credentials());
+    let call = host.driver(&args).env("CREDENTIALS_DIRECTORY", host.instance.credentials());
     let told = call.text();
     assert!(told.ends_with("nothing is wrong\n"), "{told}");
     assert_eq!(report(&host)["units"], json!([]));
@@ -91,7 +91,7 @@ fn what_keeps_a_container_from_starting_is_an_error() {
     host.stop_psid();
     is_error(&host, "no connection to psid");
     let id = &host.ids()["myapp--B"];
-    fs::remove_file(host.world.state().join("secrets").join(id)).unwrap();
+    fs::remove_file(host.instance.state().join("secrets").join(id)).unwrap();
     host.start_psid();
     is_error(
         &host,
@@ -99,7 +99,7 @@ fn what_keeps_a_container_from_starting_is_an_error() {
     );
     host.set_up(&[]);
     host.stop_psid();
-    fs::write(host.world.state().join("secrets").join(id), "garbage").unwrap();
+    fs::write(host.instance.state().join("secrets").join(id), "garbage").unwrap();
     host.start_psid();
     let (severity, line) = found(&host, "is neither a reference nor a sealed literal");
     assert_eq!(severity, "error");
@@ -126,7 +126,7 @@ fn a_key_that_is_gone_is_one_finding_with_all_literals_and_units_that_it_costs()
         host.podman.create(&format!("literal-{number}"), "a literal");
     }
     host.stop_psid();
-    host.world.take_key();
+    host.instance.take_key();
     host.start_psid();
     let (_, findings) = doctor(&host);
     let of_key: Vec<_> = findings.iter().filter(|(_, line)| line.contains("key")).collect();
@@ -177,12 +177,12 @@ fn two_secrets_of_one_name_are_told() {
 fn a_secret_that_was_deleted_behind_podman_s_back_is_brought_back_by_restore() {
     let host = well(&json!({"A": "1"}));
     let id = host.ids()["myapp--A"].clone();
-    host.world.driver(&["delete"]).id(&id).ok();
+    host.instance.driver(&["delete"]).id(&id).ok();
     let (severity, line) = found(&host, "deleted at psid within the last ten minutes");
     assert_eq!(severity, "error");
     assert!(line.contains(&format!("`psi-driver restore {id}`")), "{line}");
     assert_eq!(units(&host), [("myapp.service".to_owned(), vec!["secret-deleted".to_owned()])]);
-    host.world.driver(&["restore", &id]).ok();
+    host.instance.driver(&["restore", &id]).ok();
     assert_eq!(doctor(&host), (0, Vec::new()));
 }
 
@@ -282,7 +282,7 @@ fn copies_that_podman_writes_are_told() {
 #[test]
 fn a_config_that_others_break_is_told_with_its_file() {
     let host = well(&json!({"A": "1"}));
-    let config = host.world.folder().join("containers.conf");
+    let config = host.instance.folder().join("containers.conf");
     let (_, own) = host.podman.environment().find(|(name, _)| *name == "CONTAINERS_CONF").unwrap();
     let own = fs::read_to_string(own).unwrap();
     let with = |text: &str| {
@@ -307,12 +307,12 @@ fn a_config_that_others_break_is_told_with_its_file() {
 #[test]
 fn permissions_and_credentials_are_judged() {
     let host = well(&json!({"A": "1"}));
-    fs::set_permissions(host.world.socket(), fs::Permissions::from_mode(0o666)).unwrap();
+    fs::set_permissions(host.instance.socket(), fs::Permissions::from_mode(0o666)).unwrap();
     is_warning(&host, "others than root may connect");
-    fs::set_permissions(host.world.socket(), fs::Permissions::from_mode(0o600)).unwrap();
-    host.world.take_client_secret();
+    fs::set_permissions(host.instance.socket(), fs::Permissions::from_mode(0o600)).unwrap();
+    host.instance.take_client_secret();
     is_warning(&host, "the credential infisical-client-secret is not in");
-    let path = host.world.config().with_file_name("infisical-client-secret.cred");
+    let path = host.instance.config().with_file_name("infisical-client-secret.cred");
     fs::write(&path, "no credential").unwrap();
     let (_, findings) = doctor(&host);
     let about: Vec<_> =
@@ -325,7 +325,7 @@ fn permissions_and_credentials_are_judged() {
         about.iter().any(|(_, line)| line.contains("does not tell what it is sealed to")),
         "{about:?}"
     );
-    host.world.take_key();
+    host.instance.take_key();
     is_error(&host, "there is no key: no credential psi-cache-key, no /");
 }
 
@@ -344,6 +344,6 @@ fn what_the_python_psi_left_beside_the_quadlets_is_told() {
 #[test]
 fn a_broken_config_is_named_with_its_line() {
     let host = well(&json!({"A": "1"}));
-    fs::write(host.world.config(), "[cache]\nbackend = \"floppy\"\n").unwrap();
+    fs::write(host.instance.config(), "[cache]\nbackend = \"floppy\"\n").unwrap();
     is_error(&host, "config.toml:2: unknown variant `floppy`");
 }

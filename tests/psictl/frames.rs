@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use psi_mutation::{Mutator, files, frames, words};
 
-use psi_harness::{Driver, LIMIT, Outcome, World, id, one_line, repository};
+use psi_harness::{Driver, Instance, LIMIT, Outcome, id, one_line, repository};
 
 /// The codes of the contract, but for usage.
 const CODES: [i32; 8] = [0, 65, 66, 69, 74, 75, 76, 77];
@@ -37,10 +37,10 @@ fn mutator(number: u64) -> Mutator {
 }
 
 /// Answers the first call with `answer`, and every further one with what another attempt cannot help.
-fn answer(world: &World, answer: Vec<u8>, hold: bool) {
-    let _ = fs::remove_file(world.socket());
-    let listener = UnixListener::bind(world.socket()).unwrap();
-    // The thread ends with the test's process; the socket goes with the world.
+fn answer(instance: &Instance, answer: Vec<u8>, hold: bool) {
+    let _ = fs::remove_file(instance.socket());
+    let listener = UnixListener::bind(instance.socket()).unwrap();
+    // The thread ends with the test's process; the socket goes with the instance.
     thread::spawn(move || {
         let mut answer = Some(answer);
         for stream in listener.incoming() {
@@ -75,27 +75,27 @@ fn assert_in_order(driver: &Driver, input: &[u8]) -> Outcome {
 
 #[test]
 fn whatever_answers_psi_driver_ends_with_a_code_and_a_line() {
-    let world = World::empty();
+    let instance = Instance::empty();
     let mut mutator = mutator(NUMBER);
     let seeds = files(&repository().join("tests/fuzz/seeds/driver")).unwrap();
     let mutations = (0..200).map(|_| mutator.input());
     for input in seeds.into_iter().chain(mutations) {
         let (args, bytes) = read(&input);
-        answer(&world, bytes, false);
+        answer(&instance, bytes, false);
         let args: Vec<_> = args.iter().map(String::as_str).collect();
-        assert_in_order(&world.driver(&args).id(id(1)), &input);
+        assert_in_order(&instance.driver(&args).id(id(1)), &input);
     }
 }
 
 /// What begins as no HTTP/2 server does is told apart, and nothing is written to stdout.
 #[test]
 fn noise_is_no_daemon() {
-    let world = World::empty();
+    let instance = Instance::empty();
     let mut mutator = Mutator::new(NUMBER, vec![vec![0xa5; 64]], Vec::new());
     for verb in ["lookup", "list", "delete", "health"].into_iter().cycle().take(40) {
         let input = mutator.input();
-        answer(&world, input.clone(), false);
-        let outcome = assert_in_order(&world.driver(&[verb]).id(id(1)), &input);
+        answer(&instance, input.clone(), false);
+        let outcome = assert_in_order(&instance.driver(&[verb]).id(id(1)), &input);
         assert!([69, 76].contains(&outcome.code), "{outcome:?} for {}", input.escape_ascii());
         assert_eq!(outcome.stdout, b"");
     }
@@ -104,12 +104,12 @@ fn noise_is_no_daemon() {
 /// The request waits for a window that may never come.
 #[test]
 fn a_store_that_is_answered_by_anything_ends_too() {
-    let world = World::empty();
+    let instance = Instance::empty();
     let mut mutator = mutator(NUMBER + 1);
     for _ in 0..40 {
         let (_, bytes) = read(&mutator.input());
-        answer(&world, bytes.clone(), false);
-        let store = world.driver(&["store"]).id(id(1)).stdin(vec![b'x'; 400_000]);
+        answer(&instance, bytes.clone(), false);
+        let store = instance.driver(&["store"]).id(id(1)).stdin(vec![b'x'; 400_000]);
         assert_in_order(&store, &bytes);
     }
 }
@@ -122,9 +122,9 @@ fn whoever_holds_the_connection_does_not_hold_psi_driver() {
     thread::scope(|scope| {
         for input in &inputs {
             scope.spawn(move || {
-                let world = World::empty();
-                answer(&world, read(input).1, true);
-                assert_in_order(&world.driver(&["health"]), input);
+                let instance = Instance::empty();
+                answer(&instance, read(input).1, true);
+                assert_in_order(&instance.driver(&["health"]), input);
             });
         }
     });

@@ -1,23 +1,23 @@
 //! `SECRET_ID`: what is refused, and how, before any daemon is asked.
 
-use psi_harness::{World, id};
+use psi_harness::{Instance, id};
 
 const REMEDY: &str = "podman sets SECRET_ID; by hand, take an id of `psi-driver list`";
 
 #[test]
 fn a_missing_id_is_said_so_by_every_verb_of_podman() {
-    let world = World::empty();
+    let instance = Instance::empty();
     for verb in ["lookup", "store", "delete"] {
-        let line = world.driver(&[verb]).stdin("x").fails(65);
+        let line = instance.driver(&[verb]).stdin("x").fails(65);
         assert_eq!(line, format!("psi-driver: {verb}: SECRET_ID is not set; {REMEDY}"));
     }
 }
 
 #[test]
 fn an_empty_id_is_refused() {
-    let world = World::empty();
+    let instance = Instance::empty();
     for verb in ["lookup", "store"] {
-        let line = world.driver(&[verb]).id("").stdin("x").fails(65);
+        let line = instance.driver(&[verb]).id("").stdin("x").fails(65);
         assert_eq!(line, format!("psi-driver: {verb}: the secret id is empty; {REMEDY}"));
     }
 }
@@ -26,14 +26,14 @@ fn an_empty_id_is_refused() {
 /// a failure; after a success it would drop another secret.
 #[test]
 fn a_delete_of_the_empty_id_fails_and_says_nothing() {
-    let outcome = World::empty().driver(&["delete"]).id("").run();
+    let outcome = Instance::empty().driver(&["delete"]).id("").run();
     assert_ne!(outcome.code, 0);
     assert_eq!((outcome.stdout.as_slice(), outcome.stderr.as_str()), (&b""[..], ""));
 }
 
 #[test]
 fn whatever_is_not_25_hexadecimal_digits_is_refused_in_one_line() {
-    let world = World::empty();
+    let instance = Instance::empty();
     let cases = [
         ("0123456789abcdef01234567", "0123456789abcdef01234567"),
         ("0123456789ABCDEF012345678", "0123456789ABCDEF012345678"),
@@ -45,7 +45,7 @@ fn whatever_is_not_25_hexadecimal_digits_is_refused_in_one_line() {
     ];
     for (given, shown) in cases {
         for verb in ["lookup", "store", "delete"] {
-            let line = world.driver(&[verb]).id(given).stdin("x").fails(65);
+            let line = instance.driver(&[verb]).id(given).stdin("x").fails(65);
             assert_eq!(
                 line,
                 format!(
@@ -60,18 +60,18 @@ fn whatever_is_not_25_hexadecimal_digits_is_refused_in_one_line() {
 #[test]
 fn an_id_that_is_no_text_or_endless_is_refused_in_one_line() {
     use std::os::unix::ffi::OsStrExt;
-    let world = World::empty();
+    let instance = Instance::empty();
     let endless = "a".repeat(100_000);
     let cases = [std::ffi::OsStr::from_bytes(b"\xff\xfe"), std::ffi::OsStr::new(&endless)];
     for given in cases {
-        let line = world.driver(&["lookup"]).id(given).fails(65);
+        let line = instance.driver(&["lookup"]).id(given).fails(65);
         assert!(line.len() < 500 && line.contains("is no secret id"), "{line}");
     }
 }
 
 #[test]
 fn restore_says_where_its_ids_come_from() {
-    let line = World::empty().driver(&["restore", "abc"]).fails(65);
+    let line = Instance::empty().driver(&["restore", "abc"]).fails(65);
     assert_eq!(
         line,
         "psi-driver: restore abc: 'abc' is no secret id (25 lower-case hexadecimal digits); take an \
@@ -81,8 +81,8 @@ fn restore_says_where_its_ids_come_from() {
 
 #[test]
 fn stdin_is_judged_before_the_daemon_is_asked() {
-    let world = World::empty();
-    let store = |bytes: &[u8]| world.driver(&["store"]).id(id(1)).stdin(bytes).fails(65);
+    let instance = Instance::empty();
+    let store = |bytes: &[u8]| instance.driver(&["store"]).id(id(1)).stdin(bytes).fails(65);
     let name = id(1);
     assert_eq!(
         store(b""),

@@ -4,13 +4,13 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
-use psi_harness::{Driver, World};
+use psi_harness::{Driver, Instance};
 
 /// A user with a home of its own, so that nothing of the host is touched.
 const USER: u32 = 34_567;
 
-fn home(world: &World) -> PathBuf {
-    let home = world.folder().join("home");
+fn home(instance: &Instance) -> PathBuf {
+    let home = instance.folder().join("home");
     if !home.exists() {
         fs::create_dir(&home).unwrap();
         std::os::unix::fs::chown(&home, Some(USER), Some(USER)).unwrap();
@@ -18,16 +18,16 @@ fn home(world: &World) -> PathBuf {
     home
 }
 
-fn install(world: &World, more: &[&str]) -> Driver {
+fn install(instance: &Instance, more: &[&str]) -> Driver {
     let args = [&["install"], more].concat();
-    world.driver(&args).env("HOME", home(world)).user(world, USER, USER)
+    instance.driver(&args).env("HOME", home(instance)).user(instance, USER, USER)
 }
 
 /// N9: the Python PSI's drop-in held a bearer token, for `ps` and `podman secret inspect` to show. Podman
 /// copies these commands into every secret at its creation, so not a byte of them may change either.
 #[test]
 fn n9_the_drop_in_is_the_contract_and_holds_no_secret() {
-    let text = World::empty().driver(&["install", "--stdout"]).text();
+    let text = Instance::empty().driver(&["install", "--stdout"]).text();
     let settings: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(
         settings,
@@ -46,32 +46,32 @@ fn n9_the_drop_in_is_the_contract_and_holds_no_secret() {
 /// N19: the Python PSI wrote its drop-in in place: podman could read a half.
 #[test]
 fn n19_the_drop_in_is_replaced_whole_and_left_alone_when_it_is_right() {
-    let world = World::empty();
-    let path = home(&world).join(".config/containers/containers.conf.d/50-psi.conf");
-    let wrote = install(&world, &[]).run();
+    let instance = Instance::empty();
+    let path = home(&instance).join(".config/containers/containers.conf.d/50-psi.conf");
+    let wrote = install(&instance, &[]).run();
     assert_eq!(wrote.code, 0, "{}", wrote.stderr);
     let told = String::from_utf8(wrote.stdout).unwrap();
     assert!(told.starts_with(&format!("wrote {}\n", path.display())), "{told}");
-    assert_eq!(fs::read_to_string(&path).unwrap(), install(&world, &["--stdout"]).text());
+    assert_eq!(fs::read_to_string(&path).unwrap(), install(&instance, &["--stdout"]).text());
     let meta = fs::metadata(&path).unwrap();
     assert_eq!((meta.permissions().mode() & 0o777, meta.uid()), (0o644, USER));
-    let again = install(&world, &[]).text();
+    let again = install(&instance, &[]).text();
     assert_eq!(again, format!("{} is in place already\n", path.display()));
     assert_eq!(fs::metadata(&path).unwrap().ino(), meta.ino());
     // Whoever has the old file open keeps all of it: the new one is another file.
     fs::write(&path, "# by hand").unwrap();
-    assert_eq!(install(&world, &[]).run().code, 0);
+    assert_eq!(install(&instance, &[]).run().code, 0);
     assert_ne!(fs::metadata(&path).unwrap().ino(), meta.ino());
-    assert_eq!(fs::read_to_string(&path).unwrap(), install(&world, &["--stdout"]).text());
+    assert_eq!(fs::read_to_string(&path).unwrap(), install(&instance, &["--stdout"]).text());
     let folder = path.parent().unwrap();
     assert_eq!(fs::read_dir(folder).unwrap().count(), 1, "no remnant");
 }
 
 #[test]
 fn a_drop_in_that_cannot_be_written_is_told() {
-    let world = World::empty();
-    fs::set_permissions(home(&world), fs::Permissions::from_mode(0o500)).unwrap();
-    let line = install(&world, &[]).fails(74);
+    let instance = Instance::empty();
+    fs::set_permissions(home(&instance), fs::Permissions::from_mode(0o500)).unwrap();
+    let line = install(&instance, &[]).fails(74);
     assert!(line.contains("50-psi.conf: Permission denied"), "{line}");
     assert!(line.contains("; run it as the owner of podman's config"), "{line}");
 }
@@ -79,11 +79,11 @@ fn a_drop_in_that_cannot_be_written_is_told() {
 /// Podman hands the command to `sh`.
 #[test]
 fn a_program_that_a_shell_would_take_apart_is_refused() {
-    let world = World::empty();
+    let instance = Instance::empty();
     for program in ["psi-driver", "/opt/a b/psi-driver", "/opt/$(id)", "/a;b", "/a\"b", "/a\nb"] {
-        let line = world.driver(&["install", "--stdout", "--program", program]).fails(2);
+        let line = instance.driver(&["install", "--stdout", "--program", program]).fails(2);
         assert!(line.contains("is no absolute path of plain characters"), "{line}");
     }
-    let text = world.driver(&["install", "--stdout", "--program", "/opt/psi/psi-driver"]).text();
+    let text = instance.driver(&["install", "--stdout", "--program", "/opt/psi/psi-driver"]).text();
     assert_eq!(text.matches("\"exec /opt/psi/psi-driver ").count(), 4);
 }

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, World, id};
+use psi_harness::{Config, FakeInfisical, Instance, id};
 
 /// Something that is no psid listens: it answers each connection with `bytes`, and keeps it open.
-fn impostor(world: &World, bytes: &'static [u8]) {
-    let listener = UnixListener::bind(world.socket()).unwrap();
-    // The thread ends with the test's process; the socket goes with the world.
+fn impostor(instance: &Instance, bytes: &'static [u8]) {
+    let listener = UnixListener::bind(instance.socket()).unwrap();
+    // The thread ends with the test's process; the socket goes with the instance.
     thread::spawn(move || {
         let mut connections = Vec::new();
         for stream in listener.incoming() {
@@ -25,9 +25,9 @@ fn impostor(world: &World, bytes: &'static [u8]) {
 
 #[test]
 fn no_socket_is_no_daemon() {
-    let world = World::empty();
-    let line = world.driver(&["health"]).fails(69);
-    let socket = world.socket().display().to_string();
+    let instance = Instance::empty();
+    let line = instance.driver(&["health"]).fails(69);
+    let socket = instance.socket().display().to_string();
     assert_eq!(
         line,
         format!(
@@ -39,12 +39,12 @@ fn no_socket_is_no_daemon() {
 
 #[test]
 fn a_socket_without_a_listener_is_no_daemon() {
-    let world = World::empty();
-    drop(UnixListener::bind(world.socket()).unwrap());
+    let instance = Instance::empty();
+    drop(UnixListener::bind(instance.socket()).unwrap());
     for args in
         [&["health"][..], &["cache", "status"], &["cache", "invalidate", "a--B"], &["restore"]]
     {
-        let line = world.driver(args).fails(69);
+        let line = instance.driver(args).fails(69);
         assert!(
             line.contains("Connection refused") && line.contains("systemctl start psid"),
             "{line}"
@@ -55,14 +55,14 @@ fn a_socket_without_a_listener_is_no_daemon() {
 /// Podman holds a lock of the whole host meanwhile: `rm --all` of ten secrets took 100 s.
 #[test]
 fn where_nothing_listens_each_of_podman_s_calls_ends_within_a_second() {
-    let world = World::empty();
+    let instance = Instance::empty();
     for (case, cause) in ["No such file", "Connection refused"].iter().enumerate() {
         if case == 1 {
-            drop(UnixListener::bind(world.socket()).unwrap());
+            drop(UnixListener::bind(instance.socket()).unwrap());
         }
         for verb in ["lookup", "store", "delete", "list"] {
             let start = Instant::now();
-            let line = world.driver(&[verb]).id(id(1)).stdin("x").fails(69);
+            let line = instance.driver(&[verb]).id(id(1)).stdin("x").fails(69);
             let took = start.elapsed();
             // The machine may be busy; what it was is ten seconds.
             assert!(took < Duration::from_secs(4), "{verb}: {took:?}");
@@ -77,13 +77,13 @@ fn where_nothing_listens_each_of_podman_s_calls_ends_within_a_second() {
 #[test]
 fn behind_a_held_socket_a_lookup_waits_longer_than_a_second() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let listener = UnixListener::bind(world.socket()).unwrap();
+    let instance = Instance::of(&infisical);
+    let listener = UnixListener::bind(instance.socket()).unwrap();
     let start = Instant::now();
     thread::scope(|scope| {
-        let call = scope.spawn(|| (world.driver(&["list"]).text(), start.elapsed()));
+        let call = scope.spawn(|| (instance.driver(&["list"]).text(), start.elapsed()));
         thread::sleep(Duration::from_secs(3));
-        let _psid = world.psid().activated_by(&listener).start();
+        let _psid = instance.psid().activated_by(&listener).start();
         let (list, took) = call.join().unwrap();
         assert_eq!(list, "");
         assert!(took > Duration::from_secs(3), "{took:?}");
@@ -93,21 +93,21 @@ fn behind_a_held_socket_a_lookup_waits_longer_than_a_second() {
 /// The one deadline counts the retries: psid is killed again and again behind its socket.
 #[test]
 fn connect_retries_end_with_the_deadline() {
-    let world = World::empty();
-    let listener = UnixListener::bind(world.socket()).unwrap();
+    let instance = Instance::empty();
+    let listener = UnixListener::bind(instance.socket()).unwrap();
     thread::spawn(move || listener.incoming().for_each(drop));
     let start = Instant::now();
-    world.driver(&["lookup"]).id(id(1)).fails(69);
+    instance.driver(&["lookup"]).id(id(1)).fails(69);
     let took = start.elapsed();
     assert!(Duration::from_secs(8) < took && took < Duration::from_secs(12), "{took:?}");
 }
 
 #[test]
 fn a_listener_that_says_nothing_is_no_daemon() {
-    let world = World::empty();
-    impostor(&world, b"");
-    let line = world.driver(&["health"]).fails(69);
-    let socket = world.socket().display().to_string();
+    let instance = Instance::empty();
+    impostor(&instance, b"");
+    let line = instance.driver(&["health"]).fails(69);
+    let socket = instance.socket().display().to_string();
     assert_eq!(
         line,
         format!(
@@ -120,18 +120,18 @@ fn a_listener_that_says_nothing_is_no_daemon() {
 /// N17: the Python PSI's driver was curl without a time limit: podman's lock was held for ever.
 #[test]
 fn n17_a_listener_that_says_nothing_does_not_hold_podman_s_lock_for_ever() {
-    let world = World::empty();
-    impostor(&world, b"");
-    let line = world.driver(&["lookup"]).id(id(1)).fails(69);
+    let instance = Instance::empty();
+    impostor(&instance, b"");
+    let line = instance.driver(&["lookup"]).id(id(1)).fails(69);
     assert!(line.contains("did not answer within 10 s; see `systemctl status psid`"), "{line}");
 }
 
 #[test]
 fn a_listener_of_another_protocol_is_told_apart() {
-    let world = World::empty();
-    impostor(&world, b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
-    let lookup = world.driver(&["lookup"]).id(id(1));
-    for driver in [world.driver(&["health"]), world.driver(&["cache", "status"]), lookup] {
+    let instance = Instance::empty();
+    impostor(&instance, b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+    let lookup = instance.driver(&["lookup"]).id(id(1));
+    for driver in [instance.driver(&["health"]), instance.driver(&["cache", "status"]), lookup] {
         let line = driver.fails(76);
         assert!(line.contains("does not speak psi's protocol"), "{line}");
         assert!(line.contains("check PSI_SOCKET"), "{line}");
@@ -140,59 +140,59 @@ fn a_listener_of_another_protocol_is_told_apart() {
 
 #[test]
 fn a_listener_of_garbage_is_told_apart() {
-    let world = World::empty();
-    impostor(&world, &[0xff; 200]);
-    let line = world.driver(&["health"]).fails(76);
+    let instance = Instance::empty();
+    impostor(&instance, &[0xff; 200]);
+    let line = instance.driver(&["health"]).fails(76);
     assert!(line.contains("does not speak psi's protocol"), "{line}");
 }
 
 #[test]
 fn a_listener_that_hangs_up_is_no_daemon() {
-    let world = World::empty();
-    let listener = UnixListener::bind(world.socket()).unwrap();
+    let instance = Instance::empty();
+    let listener = UnixListener::bind(instance.socket()).unwrap();
     thread::spawn(move || listener.incoming().for_each(drop));
-    let line = world.driver(&["health"]).fails(69);
+    let line = instance.driver(&["health"]).fails(69);
     assert!(line.contains("psid at ") && line.contains("; "), "{line}");
 }
 
 #[test]
 fn a_socket_s_path_that_is_a_file_is_no_daemon() {
-    let world = World::empty();
-    std::fs::write(world.socket(), "").unwrap();
-    assert!(world.driver(&["health"]).fails(69).contains("Connection refused"));
+    let instance = Instance::empty();
+    std::fs::write(instance.socket(), "").unwrap();
+    assert!(instance.driver(&["health"]).fails(69).contains("Connection refused"));
 }
 
 #[test]
 fn a_running_daemon_is_healthy_and_one_that_ended_is_not() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    assert_eq!(world.driver(&["health"]).text(), "");
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    assert_eq!(instance.driver(&["health"]).text(), "");
     psid.terminate();
-    world.driver(&["health"]).fails(69);
+    instance.driver(&["health"]).fails(69);
 }
 
 #[test]
 fn the_status_of_a_daemon_that_is_down_comes_from_the_file_s_header() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let psid = world.start();
-    world.driver(&["cache", "refresh"]).ok();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let psid = instance.start();
+    instance.driver(&["cache", "refresh"]).ok();
     psid.await_generation_after(0);
     psid.terminate();
-    let down = world.driver(&["cache", "status", "--json"]).run();
+    let down = instance.driver(&["cache", "status", "--json"]).run();
     assert_eq!((down.code, down.stderr.as_str()), (69, ""));
     let status: serde_json::Value = serde_json::from_slice(&down.stdout).unwrap();
     assert_eq!(status["daemon"], "down");
     assert!(status["reason"].as_str().unwrap().contains("no connection to psid"), "{status}");
     assert_eq!((&status["backend"], &status["format_version"]), (&json!("tpm"), &json!(2)));
-    let size = std::fs::metadata(world.cache()).unwrap().len();
+    let size = std::fs::metadata(instance.cache()).unwrap().len();
     assert_eq!(status["size_bytes"], size);
-    let down = world.driver(&["cache", "status"]).run();
+    let down = instance.driver(&["cache", "status"]).run();
     assert_eq!(down.code, 69);
     let text = String::from_utf8(down.stdout).unwrap();
     assert!(text.starts_with("daemon     down: ") && text.contains("(tpm, format 2, "), "{text}");
-    let line = world.driver(&["cache", "status", "--verify"]).fails(69);
+    let line = instance.driver(&["cache", "status", "--verify"]).fails(69);
     assert!(line.contains("no connection"), "{line}");
 }

@@ -4,27 +4,27 @@ use std::fs;
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, World, id};
+use psi_harness::{Config, FakeInfisical, Instance, id};
 
 #[test]
 fn check_approves_a_good_config_and_warns_of_an_unwise_one() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
+    let instance = Instance::of(&infisical);
     let mut config = Config::of(&infisical);
-    let good = format!("{} is good\n", world.config().display());
-    assert_eq!(check(&world), good);
+    let good = format!("{} is good\n", instance.config().display());
+    assert_eq!(check(&instance), good);
     config.auth = config.auth.replace(
         "client_secret_credential = \"infisical-client-secret\"",
         "client_secret = \"hunter2\"",
     );
-    world.configure(&config);
+    instance.configure(&config);
     let warning = "warning: client_secret is in the config in clear text: use \
                    client_secret_credential\n";
-    assert_eq!(check(&world), format!("{warning}{good}"));
+    assert_eq!(check(&instance), format!("{warning}{good}"));
 }
 
-fn check(world: &World) -> String {
-    let outcome = world.psid().args(&["check"]).run();
+fn check(instance: &Instance) -> String {
+    let outcome = instance.psid().args(&["check"]).run();
     assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
     String::from_utf8(outcome.stdout).unwrap()
 }
@@ -32,84 +32,84 @@ fn check(world: &World) -> String {
 #[test]
 fn a_fault_in_the_config_is_named_with_its_line() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
+    let instance = Instance::of(&infisical);
     let text = Config::of(&infisical).to_string().replace("backend = ", "backend_ = ");
-    fs::write(world.config(), text).unwrap();
-    let told = format!("psid: {}:2: unknown field `backend_`", world.config().display());
+    fs::write(instance.config(), text).unwrap();
+    let told = format!("psid: {}:2: unknown field `backend_`", instance.config().display());
     for args in [&["check"][..], &[]] {
-        let line = world.psid().args(args).fails(65);
+        let line = instance.psid().args(args).fails(65);
         assert!(line.starts_with(&told), "{line}");
     }
 }
 
 #[test]
 fn a_missing_config_is_named() {
-    let world = World::empty();
-    let line = world.psid().args(&["check"]).fails(65);
-    let path = world.config().display().to_string();
+    let instance = Instance::empty();
+    let line = instance.psid().args(&["check"]).fails(65);
+    let path = instance.config().display().to_string();
     assert_eq!(line, format!("psid: {path}: No such file or directory (os error 2)"));
 }
 
 #[test]
 fn a_config_that_is_no_text_is_one_line() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    fs::write(world.config(), b"\xff\xfe[cache]\n").unwrap();
-    let line = world.psid().args(&["check"]).fails(65);
+    let instance = Instance::of(&infisical);
+    fs::write(instance.config(), b"\xff\xfe[cache]\n").unwrap();
+    let line = instance.psid().args(&["check"]).fails(65);
     assert!(line.contains("UTF-8"), "{line}");
-    fs::remove_file(world.config()).unwrap();
-    fs::create_dir(world.config()).unwrap();
-    let line = world.psid().args(&["check"]).fails(65);
+    fs::remove_file(instance.config()).unwrap();
+    fs::create_dir(instance.config()).unwrap();
+    let line = instance.psid().args(&["check"]).fails(65);
     assert!(line.contains("Is a directory"), "{line}");
 }
 
 #[test]
 fn the_config_may_be_named_on_the_command_line() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let elsewhere = world.folder().join("elsewhere.toml");
-    fs::rename(world.config(), &elsewhere).unwrap();
+    let instance = Instance::of(&infisical);
+    let elsewhere = instance.folder().join("elsewhere.toml");
+    fs::rename(instance.config(), &elsewhere).unwrap();
     let config = elsewhere.display().to_string();
-    let outcome = world.psid().args(&["--config", &config, "check"]).run();
+    let outcome = instance.psid().args(&["--config", &config, "check"]).run();
     assert_eq!(outcome.stdout, format!("{config} is good\n").as_bytes());
 }
 
 #[test]
 fn a_second_psid_on_the_same_socket_is_refused_and_harms_nobody() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let _first = world.start();
-    world.driver(&["store"]).id(id(1)).stdin("literal").ok();
-    let line = world.psid().fails(74);
+    let instance = Instance::of(&infisical);
+    let _first = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin("literal").ok();
+    let line = instance.psid().fails(74);
     assert!(line.contains("another psid listens on it"), "{line}");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "literal");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "literal");
 }
 
 #[test]
 fn a_file_in_the_socket_s_place_is_left_alone() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    fs::write(world.socket(), "precious").unwrap();
-    let line = world.psid().fails(74);
+    let instance = Instance::of(&infisical);
+    fs::write(instance.socket(), "precious").unwrap();
+    let line = instance.psid().fails(74);
     assert!(line.contains("it exists and is no socket"), "{line}");
-    assert_eq!(fs::read_to_string(world.socket()).unwrap(), "precious");
+    assert_eq!(fs::read_to_string(instance.socket()).unwrap(), "precious");
 }
 
 /// systemd's variables say where things are, unless psi's own do.
 #[test]
 fn the_service_manager_s_folders_are_honoured() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let psid = world
+    let instance = Instance::of(&infisical);
+    let psid = instance
         .psid()
         .without("PSI_STATE_DIR")
         .without("PSI_RUN_DIR")
-        .env("STATE_DIRECTORY", world.state())
-        .env("RUNTIME_DIRECTORY", world.run().join("psid"))
+        .env("STATE_DIRECTORY", instance.state())
+        .env("RUNTIME_DIRECTORY", instance.run().join("psid"))
         .start();
-    assert!(world.run().join("psid/boot").exists());
-    world.driver(&["store"]).id(id(1)).stdin("literal").ok();
-    assert!(world.state().join("secrets").join(id(1)).exists());
+    assert!(instance.run().join("psid/boot").exists());
+    instance.driver(&["store"]).id(id(1)).stdin("literal").ok();
+    assert!(instance.state().join("secrets").join(id(1)).exists());
     psid.terminate();
 }
 
@@ -117,9 +117,9 @@ fn the_service_manager_s_folders_are_honoured() {
 #[test]
 fn a_json_log_has_one_object_a_line() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let psid = world.psid().args(&["--log-format", "json", "--log-level", "debug"]).start();
-    world.driver(&["lookup"]).id(id(1)).fails(66);
+    let instance = Instance::of(&infisical);
+    let psid = instance.psid().args(&["--log-format", "json", "--log-level", "debug"]).start();
+    instance.driver(&["lookup"]).id(id(1)).fails(66);
     let log = psid.terminate();
     assert!(log.lines().count() >= 2, "{log}");
     for line in log.lines() {

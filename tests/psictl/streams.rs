@@ -5,24 +5,24 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use psi_harness::{FakeInfisical, Process, Psid, World, id, reference};
+use psi_harness::{FakeInfisical, Instance, Process, Psid, id, reference};
 
 /// A psid that knows one secret, so that only the streams can go wrong.
-fn ready() -> (FakeInfisical, World, Psid) {
+fn ready() -> (FakeInfisical, Instance, Psid) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "DB_HOST")).ok();
-    (infisical, world, psid)
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "DB_HOST")).ok();
+    (infisical, instance, psid)
 }
 
 #[test]
 fn a_closed_stdin_is_an_empty_one() {
-    let (_infisical, world, _psid) = ready();
-    let outcome = world.driver(&["store"]).id(id(2)).through_shell("exec \"$@\" <&-");
+    let (_infisical, instance, _psid) = ready();
+    let outcome = instance.driver(&["store"]).id(id(2)).through_shell("exec \"$@\" <&-");
     assert_eq!(outcome.code, 65);
     assert!(outcome.stderr.contains("stdin holds nothing"), "{}", outcome.stderr);
-    let outcome = world.driver(&["lookup"]).id(id(1)).through_shell("exec \"$@\" <&-");
+    let outcome = instance.driver(&["lookup"]).id(id(1)).through_shell("exec \"$@\" <&-");
     assert_eq!((outcome.code, outcome.stdout.as_slice()), (0, b"db.example".as_slice()));
 }
 
@@ -30,9 +30,9 @@ fn a_closed_stdin_is_an_empty_one() {
 /// exit 0.
 #[test]
 fn a_closed_stdout_is_no_success() {
-    let (_infisical, world, _psid) = ready();
+    let (_infisical, instance, _psid) = ready();
     for args in [&["lookup"][..], &["list"], &["get", &id(1)], &["cache", "status"]] {
-        let outcome = world.driver(args).id(id(1)).through_shell("exec \"$@\" >&-");
+        let outcome = instance.driver(args).id(id(1)).through_shell("exec \"$@\" >&-");
         assert_eq!(outcome.code, 74, "{args:?}: {}", outcome.stderr);
         assert!(outcome.stderr.contains("writing to stdout: "), "{}", outcome.stderr);
         assert_eq!(outcome.stderr.lines().count(), 1);
@@ -41,26 +41,26 @@ fn a_closed_stdout_is_no_success() {
 
 #[test]
 fn verbs_that_print_nothing_need_no_stdout() {
-    let (_infisical, world, _psid) = ready();
-    let store = world.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "B"));
+    let (_infisical, instance, _psid) = ready();
+    let store = instance.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "B"));
     assert_eq!(store.through_shell("exec \"$@\" >&-").code, 0);
-    assert_eq!(world.driver(&["delete"]).id(id(2)).through_shell("exec \"$@\" >&-").code, 0);
-    assert_eq!(world.driver(&["health"]).through_shell("exec \"$@\" >&- 2>&- <&-").code, 0);
+    assert_eq!(instance.driver(&["delete"]).id(id(2)).through_shell("exec \"$@\" >&-").code, 0);
+    assert_eq!(instance.driver(&["health"]).through_shell("exec \"$@\" >&- 2>&- <&-").code, 0);
 }
 
 #[test]
 fn a_closed_stderr_changes_no_code() {
-    let world = World::empty();
-    let outcome = world.driver(&["lookup"]).id("bad").through_shell("exec \"$@\" 2>&-");
+    let instance = Instance::empty();
+    let outcome = instance.driver(&["lookup"]).id("bad").through_shell("exec \"$@\" 2>&-");
     assert_eq!(outcome.code, 65);
 }
 
 #[test]
 fn a_reader_that_went_away_is_a_failure_with_its_cause() {
-    let (_infisical, world, _psid) = ready();
+    let (_infisical, instance, _psid) = ready();
     let (reader, writer) = rustix::pipe::pipe().unwrap();
     drop(reader);
-    let mut command = world.driver(&["lookup"]).id(id(1)).command();
+    let mut command = instance.driver(&["lookup"]).id(id(1)).command();
     command.stdin(Stdio::null()).stdout(writer);
     let mut process = Process::start(command);
     assert_eq!(process.wait().code(), Some(74));
@@ -70,8 +70,8 @@ fn a_reader_that_went_away_is_a_failure_with_its_cause() {
 
 #[test]
 fn a_full_disk_behind_stdout_is_a_failure_with_its_cause() {
-    let (_infisical, world, _psid) = ready();
-    let mut command = world.driver(&["lookup"]).id(id(1)).command();
+    let (_infisical, instance, _psid) = ready();
+    let mut command = instance.driver(&["lookup"]).id(id(1)).command();
     command.stdin(Stdio::null()).stdout(File::create("/dev/full").unwrap());
     let mut process = Process::start(command);
     assert_eq!(process.wait().code(), Some(74));
@@ -81,8 +81,8 @@ fn a_full_disk_behind_stdout_is_a_failure_with_its_cause() {
 /// A healthcheck's timer sets nothing but what its unit names.
 #[test]
 fn a_lookup_needs_two_variables_and_no_more() {
-    let (_infisical, world, _psid) = ready();
-    let lookup = world.driver(&["lookup"]).id(id(1));
+    let (_infisical, instance, _psid) = ready();
+    let lookup = instance.driver(&["lookup"]).id(id(1));
     assert_eq!(lookup.without("PSI_CONFIG").without("PSI_STATE_DIR").text(), "db.example");
 }
 
@@ -90,8 +90,8 @@ fn a_lookup_needs_two_variables_and_no_more() {
 /// which are another program's.
 #[test]
 fn nothing_in_the_environment_leads_a_lookup_astray() {
-    let (_infisical, world, _psid) = ready();
-    let mut lookup = world.driver(&["lookup"]).id(id(1));
+    let (_infisical, instance, _psid) = ready();
+    let mut lookup = instance.driver(&["lookup"]).id(id(1));
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "grpc_proxy"] {
         lookup = lookup.env(name, "http://127.0.0.1:1");
     }
@@ -106,7 +106,7 @@ fn nothing_in_the_environment_leads_a_lookup_astray() {
 /// Podman's own stdout is that of store and delete: one byte would end in `id=$(podman secret create)`.
 #[test]
 fn store_and_delete_print_nothing() {
-    let (_infisical, world, _psid) = ready();
-    assert_eq!(world.driver(&["store"]).id(id(3)).stdin("literal").text(), "");
-    assert_eq!(world.driver(&["delete"]).id(id(3)).text(), "");
+    let (_infisical, instance, _psid) = ready();
+    assert_eq!(instance.driver(&["store"]).id(id(3)).stdin("literal").text(), "");
+    assert_eq!(instance.driver(&["delete"]).id(id(3)).text(), "");
 }

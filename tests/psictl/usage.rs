@@ -1,10 +1,10 @@
 //! The command line itself.
 
-use psi_harness::World;
+use psi_harness::Instance;
 
 #[test]
 fn a_command_line_that_makes_no_sense_is_2_and_leaves_stdout_alone() {
-    let world = World::empty();
+    let instance = Instance::empty();
     let cases: [&[&str]; 8] = [
         &[],
         &["frobnicate"],
@@ -16,7 +16,7 @@ fn a_command_line_that_makes_no_sense_is_2_and_leaves_stdout_alone() {
         &["cache", "init", "--backend", "floppy"],
     ];
     for args in cases {
-        let outcome = world.driver(args).run();
+        let outcome = instance.driver(args).run();
         assert_eq!((outcome.code, outcome.stdout.len()), (2, 0), "{args:?}");
         assert!(outcome.stderr.contains("--help"), "{args:?}: {}", outcome.stderr);
     }
@@ -24,9 +24,9 @@ fn a_command_line_that_makes_no_sense_is_2_and_leaves_stdout_alone() {
 
 #[test]
 fn cache_init_without_a_backend_names_the_two() {
-    let world = World::empty();
-    let line = world.driver(&["cache", "init"]).fails(65);
-    let config = world.config().display().to_string();
+    let instance = Instance::empty();
+    let line = instance.driver(&["cache", "init"]).fails(65);
+    let config = instance.config().display().to_string();
     assert_eq!(
         line,
         format!(
@@ -38,26 +38,26 @@ fn cache_init_without_a_backend_names_the_two() {
 
 #[test]
 fn help_and_version_are_answers() {
-    let world = World::empty();
-    let help = world.driver(&["--help"]).text();
+    let instance = Instance::empty();
+    let help = instance.driver(&["--help"]).text();
     let verbs =
         ["lookup", "store", "delete", "list", "restore", "get", "health", "install", "cache"];
     for verb in verbs {
         let line = help.lines().find(|line| line.trim_start().starts_with(verb));
         assert!(line.is_some_and(|line| line.trim().len() > verb.len()), "{verb} in {help}");
-        assert!(world.driver(&[verb, "--help"]).text().contains("Usage: psi-driver"), "{verb}");
+        assert!(instance.driver(&[verb, "--help"]).text().contains("Usage: psi-driver"), "{verb}");
     }
     for verb in ["init", "status", "refresh", "invalidate"] {
-        assert!(world.driver(&["cache", verb, "--help"]).text().contains("Usage:"), "{verb}");
+        assert!(instance.driver(&["cache", verb, "--help"]).text().contains("Usage:"), "{verb}");
     }
-    let version = world.driver(&["--version"]).text();
+    let version = instance.driver(&["--version"]).text();
     assert_eq!(version, format!("psi-driver {}\n", env!("CARGO_PKG_VERSION")));
 }
 
 /// The codes are an interface: scripts read them.
 #[test]
 fn help_tells_every_exit_code() {
-    let help = World::empty().driver(&["--help"]).text();
+    let help = Instance::empty().driver(&["--help"]).text();
     for code in ["0 ", "2 ", "65 ", "66 ", "69 ", "74 ", "75 ", "76 ", "77 "] {
         assert!(help.contains(code), "{code}in {help}");
     }
@@ -66,7 +66,7 @@ fn help_tells_every_exit_code() {
 /// psid runs in psi-driver's place there, and speaks for it.
 #[test]
 fn a_failure_of_init_is_psi_driver_s() {
-    let world = World::empty();
-    let line = world.driver(&["cache", "init", "--backend", "hsm"]).fails(65);
+    let instance = Instance::empty();
+    let line = instance.driver(&["cache", "init", "--backend", "hsm"]).fails(65);
     assert!(line.starts_with("psi-driver: cache init: ") && line.contains("config.toml"), "{line}");
 }

@@ -8,20 +8,20 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use psi_harness::workload;
-use psi_harness::{Config, Driver, FakeInfisical, Psid, World, reference};
+use psi_harness::{Config, Driver, FakeInfisical, Instance, Psid, reference};
 
-fn world(secrets: &serde_json::Value, workloads: &str) -> (FakeInfisical, World, Psid) {
+fn instance(secrets: &serde_json::Value, workloads: &str) -> (FakeInfisical, Instance, Psid) {
     let infisical = FakeInfisical::with(secrets);
-    let world = World::of(&infisical);
+    let instance = Instance::of(&infisical);
     let mut config = Config::of(&infisical);
     config.rest = workloads.to_owned();
-    world.configure(&config);
-    let psid = world.start();
-    (infisical, world, psid)
+    instance.configure(&config);
+    let psid = instance.start();
+    (infisical, instance, psid)
 }
 
-fn myapp(secrets: &serde_json::Value) -> (FakeInfisical, World, Psid) {
-    world(&json!({"/myapp": secrets}), &workload("myapp", &[("/myapp", false)]))
+fn myapp(secrets: &serde_json::Value) -> (FakeInfisical, Instance, Psid) {
+    instance(&json!({"/myapp": secrets}), &workload("myapp", &[("/myapp", false)]))
 }
 
 /// A folder in RAM.
@@ -49,10 +49,10 @@ fn names(folder: &Path) -> Vec<String> {
 
 #[test]
 fn a_command_gets_the_secrets_and_nothing_else_changes() {
-    let (mut infisical, world, _psid) =
+    let (mut infisical, instance, _psid) =
         myapp(&json!({"A": "1\n", "B": "ä 'x'", "no-variable": "3"}));
     let script = "printf '%s|%s|%s|%s' \"$A\" \"$B\" \"$MINE\" \"$*\"; exit 7";
-    let call = world.driver(&["exec", "--", "/bin/sh", "-c", script, "sh", "--dry-run", "x"]);
+    let call = instance.driver(&["exec", "--", "/bin/sh", "-c", script, "sh", "--dry-run", "x"]);
     let outcome = call.env("MINE", "kept").run();
     assert_eq!(outcome.code, 7, "it is the command's own: {}", outcome.stderr);
     assert_eq!(String::from_utf8(outcome.stdout).unwrap(), "1\n|ä 'x'|kept|--dry-run x");
@@ -60,18 +60,25 @@ fn a_command_gets_the_secrets_and_nothing_else_changes() {
     assert!(outcome.stderr.starts_with("psi-driver: exec: left out: the key 'no-variable'"));
     // From RAM, and in an outage.
     infisical.kill();
-    let call =
-        world.driver(&["exec", "--workload", "myapp", "--", "/bin/sh", "-c", "printf %s \"$A\""]);
+    let call = instance.driver(&[
+        "exec",
+        "--workload",
+        "myapp",
+        "--",
+        "/bin/sh",
+        "-c",
+        "printf %s \"$A\"",
+    ]);
     assert_eq!(call.run().stdout, b"1\n");
 }
 
 #[test]
 fn a_workload_is_named_where_there_are_several() {
     let both = workload("one", &[("/one", false)]) + &workload("two", &[("/two", false)]);
-    let (_infisical, world, _psid) =
-        world(&json!({"/one": {"A": "one", "B": "one"}, "/two": {"A": "two"}}), &both);
+    let (_infisical, instance, _psid) =
+        instance(&json!({"/one": {"A": "one", "B": "one"}, "/two": {"A": "two"}}), &both);
     let show = ["--", "/bin/sh", "-c", "printf %s,%s \"$A\" \"$B\""];
-    let exec = |options: &[&str]| world.driver(&[&["exec"], options, &show[..]].concat());
+    let exec = |options: &[&str]| instance.driver(&[&["exec"], options, &show[..]].concat());
     assert!(exec(&[]).fails(2).contains("which of one, two?"));
     assert!(exec(&["-w", "three"]).fails(65).contains("no workload three; it has one, two"));
     assert_eq!(exec(&["-w", "one"]).text(), "one,one");
@@ -81,10 +88,10 @@ fn a_workload_is_named_where_there_are_several() {
 /// As shells have it; and before a secret is asked for.
 #[test]
 fn a_command_that_cannot_run_has_the_status_of_shells() {
-    let world = World::empty();
-    let plain = world.folder().join("plain");
+    let instance = Instance::empty();
+    let plain = instance.folder().join("plain");
     fs::write(&plain, "no program").unwrap();
-    let exec = |program: &str| world.driver(&["exec", "--", program]);
+    let exec = |program: &str| instance.driver(&["exec", "--", program]);
     let line = exec("/nonexistent").fails(127);
     assert!(line.contains("running /nonexistent: No such file"), "{line}");
     let line = exec("no-such-program").env("PATH", "/bin:/usr/bin").fails(127);
@@ -96,15 +103,15 @@ fn a_command_that_cannot_run_has_the_status_of_shells() {
 /// Code as root, by whoever may write to the provider's directory.
 #[test]
 fn a_key_that_chooses_what_is_loaded_or_run_is_refused_by_name() {
-    let (infisical, world, _psid) = myapp(&json!({"A": "1"}));
-    let marker = world.folder().join("ran");
+    let (infisical, instance, _psid) = myapp(&json!({"A": "1"}));
+    let marker = instance.folder().join("ran");
     let path = std::env::var_os("PATH").unwrap();
     let run = |allow: &[&str]| {
         let args = [&["exec"], allow, &["--", "touch", marker.to_str().unwrap()]].concat();
-        world.driver(&args).env("PATH", &path)
+        instance.driver(&args).env("PATH", &path)
     };
     // What the provider's PATH would find instead of touch.
-    let planted = world.folder().join("touch");
+    let planted = instance.folder().join("touch");
     fs::write(&planted, "#!/bin/sh\necho planted >&2\n").unwrap();
     fs::set_permissions(&planted, fs::Permissions::from_mode(0o755)).unwrap();
     for key in [
@@ -116,16 +123,16 @@ fn a_key_that_chooses_what_is_loaded_or_run_is_refused_by_name() {
         "PYTHONSTARTUP",
         "LESSOPEN",
     ] {
-        infisical.put("/myapp", key, world.folder().to_str().unwrap());
-        world.driver(&["cache", "refresh"]).ok();
+        infisical.put("/myapp", key, instance.folder().to_str().unwrap());
+        instance.driver(&["cache", "refresh"]).ok();
         let line = run(&[]).fails(65);
         let expected = format!("{key} of the workload myapp chooses what a program loads or runs");
         assert!(line.contains(&expected) && line.contains(&format!("`--allow {key}`")), "{line}");
         assert!(!marker.exists(), "{key}");
         infisical.remove("/myapp", key);
     }
-    infisical.put("/myapp", "PATH", world.folder().to_str().unwrap());
-    world.driver(&["cache", "refresh"]).ok();
+    infisical.put("/myapp", "PATH", instance.folder().to_str().unwrap());
+    instance.driver(&["cache", "refresh"]).ok();
     // Allowed, it is the command's; the command itself is still found by the caller's.
     run(&["--allow", "PATH"]).ok();
     assert!(marker.exists());
@@ -133,8 +140,8 @@ fn a_key_that_chooses_what_is_loaded_or_run_is_refused_by_name() {
 
 #[test]
 fn a_value_over_128_kib_names_its_key() {
-    let (_infisical, world, _psid) = myapp(&json!({"A": "1", "HUGE": "x".repeat(131_072)}));
-    let exec = world.driver(&["exec", "--", "/bin/true"]);
+    let (_infisical, instance, _psid) = myapp(&json!({"A": "1", "HUGE": "x".repeat(131_072)}));
+    let exec = instance.driver(&["exec", "--", "/bin/true"]);
     let outcome = exec.run();
     assert_eq!(outcome.code, 65, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("HUGE"), "{}", outcome.stderr);
@@ -143,16 +150,16 @@ fn a_value_over_128_kib_names_its_key() {
 
 #[test]
 fn without_a_value_no_command_runs() {
-    let (infisical, world, _psid) = myapp(&json!({"A": "a\0b"}));
-    let marker = world.folder().join("ran");
+    let (infisical, instance, _psid) = myapp(&json!({"A": "a\0b"}));
+    let marker = instance.folder().join("ran");
     let touch = ["exec", "--", "touch", marker.to_str().unwrap()];
     let path = std::env::var_os("PATH").unwrap();
-    let line = world.driver(&touch).env("PATH", &path).fails(65);
+    let line = instance.driver(&touch).env("PATH", &path).fails(65);
     assert!(line.contains("contains a NUL"), "{line}");
     infisical.put("/myapp", "A", "fine");
-    world.driver(&["cache", "refresh"]).ok();
+    instance.driver(&["cache", "refresh"]).ok();
     infisical.fault(&json!({"kind": "html-502"}));
-    let other = World::of(&infisical);
+    let other = Instance::of(&infisical);
     let mut config = Config::of(&infisical);
     config.rest = workload("myapp", &[("/myapp", false)]);
     other.configure(&config);
@@ -161,7 +168,7 @@ fn without_a_value_no_command_runs() {
     assert!(line.contains("nothing is known of myapp: "), "{line}");
     assert!(!marker.exists());
     // What is known whole is served, and the outage is told.
-    stdout(&world.driver(&touch).env("PATH", &path));
+    stdout(&instance.driver(&touch).env("PATH", &path));
     assert!(marker.exists());
 }
 
@@ -169,16 +176,16 @@ fn without_a_value_no_command_runs() {
 #[test]
 fn a_key_that_psid_lacks_is_neither_left_out_nor_replaced_by_another_s() {
     let sources = workload("myapp", &[("/common", false), ("/myapp", false)]);
-    let (mut infisical, world, _psid) = world(
+    let (mut infisical, instance, _psid) = instance(
         &json!({"/common": {"B": "common"}, "/myapp": {"A": "mine", "B": "mine", "GOES": "1"}}),
         &sources,
     );
     let ram = ram();
     let folder = ram.path().join("secrets");
-    let render = world.driver(&["render", folder.to_str().unwrap()]);
-    let exec = world.driver(&["exec", "--", "/bin/sh", "-c", "printf %s,%s \"$A\" \"$B\""]);
+    let render = instance.driver(&["render", folder.to_str().unwrap()]);
+    let exec = instance.driver(&["exec", "--", "/bin/sh", "-c", "printf %s,%s \"$A\" \"$B\""]);
     let invalidate = |key: &str| {
-        let name = world.driver(&["cache", "invalidate", &reference("/myapp", key)]);
+        let name = instance.driver(&["cache", "invalidate", &reference("/myapp", key)]);
         name.ok();
     };
     render.ok();
@@ -193,8 +200,8 @@ fn a_key_that_psid_lacks_is_neither_left_out_nor_replaced_by_another_s() {
     assert_eq!(fs::read(folder.join("B")).unwrap(), b"mine");
     // In an outage, it is served when all of it is known, and no file goes.
     infisical.remove("/myapp", "GOES");
-    world.driver(&["cache", "refresh"]).ok();
-    infisical.keep_world();
+    instance.driver(&["cache", "refresh"]).ok();
+    infisical.keep_state();
     infisical.kill();
     assert_eq!(stdout(&exec), "mine,mine");
     render.run();
@@ -213,13 +220,13 @@ fn a_key_that_psid_lacks_is_neither_left_out_nor_replaced_by_another_s() {
 
 #[test]
 fn files_are_rendered_whole_private_and_only_when_they_change() {
-    let (infisical, world, _psid) =
+    let (infisical, instance, _psid) =
         myapp(&json!({"A": "1\n", "tls.pem": "a\0b", "GOES": "3", "a b": "4", "../x": "5"}));
     let ram = ram();
     let folder = ram.path().join("secrets");
     let render = |more: &[&str]| {
         let args = [&["render", folder.to_str().unwrap()], more].concat();
-        world.driver(&args).run()
+        instance.driver(&args).run()
     };
     let outcome = render(&[]);
     assert_eq!(outcome.code, 1, "something was left out: {}", outcome.stderr);
@@ -236,7 +243,7 @@ fn files_are_rendered_whole_private_and_only_when_they_change() {
     assert_eq!((file("A").ino(), file("tls.pem").ino()), before);
     infisical.put("/myapp", "A", "2");
     infisical.remove("/myapp", "GOES");
-    world.driver(&["cache", "refresh"]).ok();
+    instance.driver(&["cache", "refresh"]).ok();
     let outcome = render(&["--mode", "0440", "--owner", "1234:5678"]);
     let told = String::from_utf8(outcome.stdout).unwrap();
     let expected = format!("3 secrets in {}, 3 of them new or changed\n", folder.display());
@@ -252,10 +259,10 @@ fn files_are_rendered_whole_private_and_only_when_they_change() {
 
 #[test]
 fn what_is_no_file_of_render_s_is_replaced_and_a_folder_of_others_refused() {
-    let (_infisical, world, _psid) = myapp(&json!({"A": "1", "B": "2"}));
+    let (_infisical, instance, _psid) = myapp(&json!({"A": "1", "B": "2"}));
     let ram = ram();
     let folder = ram.path().join("secrets");
-    let render = world.driver(&["render", folder.to_str().unwrap()]);
+    let render = instance.driver(&["render", folder.to_str().unwrap()]);
     render.ok();
     // A link to the right value, a pipe that nobody writes to, and a pipe for the list.
     let elsewhere = ram.path().join("elsewhere");
@@ -282,14 +289,14 @@ fn what_is_no_file_of_render_s_is_replaced_and_a_folder_of_others_refused() {
 /// Its owner could put another directory in its place between the check and the write.
 #[test]
 fn render_refuses_a_directory_below_one_of_another_user_s() {
-    let (_infisical, world, _psid) = myapp(&json!({"A": "hunter2"}));
+    let (_infisical, instance, _psid) = myapp(&json!({"A": "hunter2"}));
     let ram = ram();
     let (home, elsewhere) = (ram.path().join("home"), ram.path().join("elsewhere"));
     for folder in [&home, &elsewhere, &home.join("mine")] {
         fs::create_dir(folder).unwrap();
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
     }
-    let render = |path: &Path| world.driver(&["render", path.to_str().unwrap()]).fails(65);
+    let render = |path: &Path| instance.driver(&["render", path.to_str().unwrap()]).fails(65);
     std::os::unix::fs::chown(&home, Some(1234), None).unwrap();
     assert!(render(&home.join("mine")).contains("home belongs to uid 1234"));
     // A link of that user's, as the last component and before it.
@@ -305,13 +312,13 @@ fn render_refuses_a_directory_below_one_of_another_user_s() {
 
 #[test]
 fn a_disk_is_refused_unless_it_is_forced() {
-    let (_infisical, world, _psid) = myapp(&json!({"A": "hunter2"}));
+    let (_infisical, instance, _psid) = myapp(&json!({"A": "hunter2"}));
     let disk = tempfile::tempdir_in(psi_harness::target_folder()).unwrap();
     let folder = disk.path().join("secrets");
     let args = ["render", folder.to_str().unwrap()];
-    let line = world.driver(&args).fails(65);
+    let line = instance.driver(&args).fails(65);
     assert!(line.contains("is on a disk, where secrets would stay"), "{line}");
     assert!(names(&folder).is_empty());
-    world.driver(&[&args[..], &["--force"]].concat()).ok();
+    instance.driver(&[&args[..], &["--force"]].concat()).ok();
     assert_eq!(fs::read(folder.join("A")).unwrap(), b"hunter2");
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, Process, World, eventually, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, Process, eventually, id, reference};
 
 /// A program that opens as many connections as it can get, and keeps them.
 const HOLD: &str = r#"
@@ -25,8 +25,8 @@ const HOLD: &str = r#"
 #[test]
 fn nonsense_on_the_socket_harms_nobody() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
     let nonsense = [
         b"".as_slice(),
@@ -41,15 +41,15 @@ fn nonsense_on_the_socket_harms_nobody() {
     let mut held = Vec::new();
     for bytes in nonsense {
         for _ in 0..3 {
-            let mut stream = UnixStream::connect(world.socket()).unwrap();
+            let mut stream = UnixStream::connect(instance.socket()).unwrap();
             // It may have hung up already.
             let _ = stream.write_all(bytes);
             held.push(stream);
         }
-        world.driver(&["health"]).ok();
+        instance.driver(&["health"]).ok();
     }
     drop(held);
-    world.driver(&["health"]).ok();
+    instance.driver(&["health"]).ok();
     let log = psid.terminate();
     assert!(!log.contains("ERROR") && !log.contains("a defect of psid"), "{log}");
 }
@@ -58,13 +58,13 @@ fn nonsense_on_the_socket_harms_nobody() {
 #[test]
 fn a_driver_that_is_killed_in_mid_call_is_no_event() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     infisical.faults(
         &json!([{"match": {"method": "GET"}, "fault": {"kind": "delay", "ms": 800}, "times": 1}]),
     );
-    let mut lookup = world.driver(&["lookup"]).id(id(1)).command();
+    let mut lookup = instance.driver(&["lookup"]).id(id(1)).command();
     lookup.stdin(Stdio::null()).stdout(Stdio::null());
     let mut lookup = Process::start(lookup);
     infisical.await_count("GET", "/api/v4/secrets", 1);
@@ -72,7 +72,7 @@ fn a_driver_that_is_killed_in_mid_call_is_no_event() {
     lookup.wait();
     // Its fetch lands all the same, and the next one has it for nothing.
     eventually("the fetch to land", || (psid.status()["entries"] == 1).then_some(()));
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     assert_eq!(infisical.reads(), 1);
     let log = psid.terminate();
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
@@ -81,11 +81,11 @@ fn a_driver_that_is_killed_in_mid_call_is_no_event() {
 #[test]
 fn many_idle_clients_are_borne() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    let idle: Vec<_> = (0..300).map(|_| UnixStream::connect(world.socket()).unwrap()).collect();
-    world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "a literal");
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    let idle: Vec<_> = (0..300).map(|_| UnixStream::connect(instance.socket()).unwrap()).collect();
+    instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "a literal");
     psid.terminate();
     drop(idle);
 }
@@ -95,16 +95,16 @@ fn many_idle_clients_are_borne() {
 #[test]
 fn a_stranger_that_holds_connections_locks_nobody_out() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).access("allow_uids = [0, 23456]"));
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).access("allow_uids = [0, 23456]"));
     let few = ["/bin/sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"];
-    let _psid = world.psid().through(&few).start();
-    world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    let _psid = instance.psid().through(&few).start();
+    instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
     let mut stranger = Command::new("setpriv");
     stranger.args(["--reuid", "12345", "--regid", "12345", "--clear-groups", "perl", "-e", HOLD]);
-    stranger.arg(world.socket()).stdin(Stdio::null()).stdout(Stdio::null());
+    stranger.arg(instance.socket()).stdin(Stdio::null()).stdout(Stdio::null());
     let stranger = Process::start(stranger);
     stranger.await_stderr(" held");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "a literal");
-    world.driver(&["health"]).ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "a literal");
+    instance.driver(&["health"]).ok();
 }

@@ -5,33 +5,33 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, Psid, World, copy_program, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, Psid, copy_program, id, reference};
 
 /// A uid and gid of nobody in particular.
 const STRANGER: u32 = 12_345;
 const FRIEND: u32 = 23_456;
 
-fn allowing(lines: &str) -> (FakeInfisical, World, Psid) {
+fn allowing(lines: &str) -> (FakeInfisical, Instance, Psid) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).access(lines));
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    (infisical, world, psid)
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).access(lines));
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    (infisical, instance, psid)
 }
 
-fn socket_mode(world: &World) -> u32 {
-    fs::metadata(world.socket()).unwrap().permissions().mode() & 0o777
+fn socket_mode(instance: &Instance) -> u32 {
+    fs::metadata(instance.socket()).unwrap().permissions().mode() & 0o777
 }
 
 #[test]
 fn an_allowed_uid_may_call_and_another_may_not() {
-    let (_infisical, world, psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
-    assert_eq!(socket_mode(&world), 0o666, "the kernel lets all connect, psid judges");
-    let lookup = || world.driver(&["lookup"]).id(id(1));
-    assert_eq!(lookup().user(&world, FRIEND, 1).text(), "1");
+    let (_infisical, instance, psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
+    assert_eq!(socket_mode(&instance), 0o666, "the kernel lets all connect, psid judges");
+    let lookup = || instance.driver(&["lookup"]).id(id(1));
+    assert_eq!(lookup().user(&instance, FRIEND, 1).text(), "1");
     assert_eq!(lookup().text(), "1");
-    let line = lookup().user(&world, STRANGER, 54_321).fails(77);
+    let line = lookup().user(&instance, STRANGER, 54_321).fails(77);
     assert_eq!(
         line,
         format!(
@@ -45,14 +45,14 @@ fn an_allowed_uid_may_call_and_another_may_not() {
 
 #[test]
 fn an_allowed_gid_may_call() {
-    let (_infisical, world, _psid) = allowing("allow_uids = []\nallow_gids = [4321]");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).user(&world, STRANGER, 4321).text(), "1");
-    world.driver(&["lookup"]).id(id(1)).user(&world, STRANGER, 4322).fails(77);
+    let (_infisical, instance, _psid) = allowing("allow_uids = []\nallow_gids = [4321]");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).user(&instance, STRANGER, 4321).text(), "1");
+    instance.driver(&["lookup"]).id(id(1)).user(&instance, STRANGER, 4322).fails(77);
 }
 
 #[test]
 fn every_call_is_judged() {
-    let (_infisical, world, _psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
+    let (_infisical, instance, _psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
     let reference = reference("/myapp", "A");
     let import = [
         "import",
@@ -82,17 +82,17 @@ fn every_call_is_judged() {
     ];
     for args in calls {
         let stdin = if args[0] == "import" { "B=2\n" } else { &request };
-        let call = world.driver(args).id(id(1)).stdin(stdin).user(&world, STRANGER, STRANGER);
+        let call = instance.driver(args).id(id(1)).stdin(stdin).user(&instance, STRANGER, STRANGER);
         let line = call.fails(77);
         assert!(line.contains(&format!("uid {STRANGER} ")), "{line}");
     }
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "nothing was changed");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "nothing was changed");
 }
 
 /// Who may use secrets has no business with the keys, nor with an outage on purpose.
 #[test]
 fn what_the_whole_host_depends_on_is_for_root_and_psid_s_own_user() {
-    let (_infisical, world, psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
+    let (_infisical, instance, psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
     let calls: [&[&str]; 5] = [
         &["cache", "rekey"],
         &["cache", "recover"],
@@ -102,19 +102,19 @@ fn what_the_whole_host_depends_on_is_for_root_and_psid_s_own_user() {
     ];
     for args in calls {
         let typed = "cbdefghi-".repeat(8);
-        let call = world.driver(args).stdin(typed.trim_end_matches('-'));
-        let line = call.user(&world, FRIEND, FRIEND).fails(77);
+        let call = instance.driver(args).stdin(typed.trim_end_matches('-'));
+        let line = call.user(&instance, FRIEND, FRIEND).fails(77);
         assert!(line.contains("this is for root and psid's own user"), "{line}");
     }
-    world.driver(&["cache", "refresh"]).user(&world, FRIEND, FRIEND).ok();
+    instance.driver(&["cache", "refresh"]).user(&instance, FRIEND, FRIEND).ok();
     assert_eq!(psid.status()["has_recovery_key"], false);
 }
 
 /// GHSA-6gp8-pp9v-gx45, of another daemon: it believed the identity that its caller claimed.
 #[test]
 fn no_variable_makes_a_caller_somebody_else() {
-    let (_infisical, world, _psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
-    let mut call = world.driver(&["lookup"]).id(id(1)).user(&world, STRANGER, STRANGER);
+    let (_infisical, instance, _psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
+    let mut call = instance.driver(&["lookup"]).id(id(1)).user(&instance, STRANGER, STRANGER);
     for name in ["UID", "SUDO_UID", "_CONTAINERS_ROOTLESS_UID", "PKEXEC_UID"] {
         call = call.env(name, "0");
     }
@@ -124,22 +124,22 @@ fn no_variable_makes_a_caller_somebody_else() {
 #[test]
 fn psid_s_own_user_always_may() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).access("allow_uids = []"));
-    let psid = world.start();
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).access("allow_uids = []"));
+    let psid = instance.start();
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     psid.terminate();
     // And a psid of another user: root is a stranger to it, unless it is allowed.
-    let copy = world.run().join("psid");
+    let copy = instance.run().join("psid");
     copy_program("psid", &copy);
-    give(world.folder(), FRIEND);
+    give(instance.folder(), FRIEND);
     let user = FRIEND.to_string();
     let as_friend = ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"];
-    let psid = world.psid().with_program(&copy).through(&as_friend);
+    let psid = instance.psid().with_program(&copy).through(&as_friend);
     let _psid = psid.start();
-    assert_eq!(socket_mode(&world), 0o600);
-    let get = || world.driver(&["get", &reference("/myapp", "A")]);
-    assert_eq!(get().user(&world, FRIEND, FRIEND).text(), "1");
+    assert_eq!(socket_mode(&instance), 0o600);
+    let get = || instance.driver(&["get", &reference("/myapp", "A")]);
+    assert_eq!(get().user(&instance, FRIEND, FRIEND).text(), "1");
     assert!(get().fails(77).contains("uid 0 (gid 0) may not use this psid"));
 }
 
@@ -154,20 +154,20 @@ fn give(path: &std::path::Path, uid: u32) {
 
 #[test]
 fn a_reload_shuts_out_who_is_allowed_no_more() {
-    let (infisical, world, mut psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
-    let lookup = || world.driver(&["lookup"]).id(id(1)).user(&world, FRIEND, FRIEND);
+    let (infisical, instance, mut psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
+    let lookup = || instance.driver(&["lookup"]).id(id(1)).user(&instance, FRIEND, FRIEND);
     assert_eq!(lookup().text(), "1");
-    world.configure(&Config::of(&infisical).access("allow_uids = [0]"));
+    instance.configure(&Config::of(&infisical).access("allow_uids = [0]"));
     psid.reload();
     lookup().fails(77);
 }
 
 #[test]
 fn a_reload_lets_in_who_is_allowed_now() {
-    let (infisical, world, mut psid) = allowing("allow_uids = [0]");
-    let lookup = || world.driver(&["lookup"]).id(id(1)).user(&world, FRIEND, FRIEND);
+    let (infisical, instance, mut psid) = allowing("allow_uids = [0]");
+    let lookup = || instance.driver(&["lookup"]).id(id(1)).user(&instance, FRIEND, FRIEND);
     lookup().fails(77);
-    world.configure(&Config::of(&infisical).access(&format!("allow_uids = [0, {FRIEND}]")));
+    instance.configure(&Config::of(&infisical).access(&format!("allow_uids = [0, {FRIEND}]")));
     psid.reload();
     assert_eq!(lookup().text(), "1");
 }

@@ -6,32 +6,32 @@ use std::thread;
 
 use serde_json::json;
 
-use psi_harness::{FakeInfisical, Psid, World, id, reference};
+use psi_harness::{FakeInfisical, Instance, Psid, id, reference};
 
-fn activated() -> (FakeInfisical, World, UnixListener) {
+fn activated() -> (FakeInfisical, Instance, UnixListener) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let listener = UnixListener::bind(world.socket()).unwrap();
-    (infisical, world, listener)
+    let instance = Instance::of(&infisical);
+    let listener = UnixListener::bind(instance.socket()).unwrap();
+    (infisical, instance, listener)
 }
 
 #[test]
 fn the_manager_s_socket_is_served_and_outlives_psid() {
-    let (_infisical, world, listener) = activated();
+    let (_infisical, instance, listener) = activated();
     for _ in 0..2 {
-        let psid = world.psid().activated_by(&listener).start();
-        world.driver(&["health"]).ok();
+        let psid = instance.psid().activated_by(&listener).start();
+        instance.driver(&["health"]).ok();
         psid.terminate();
-        assert!(world.socket().exists());
+        assert!(instance.socket().exists());
     }
 }
 
 /// Calls that came while nobody served wait in the socket's queue, and are answered.
 #[test]
 fn a_call_before_the_start_is_answered_after_it() {
-    let (_infisical, world, listener) = activated();
+    let (_infisical, instance, listener) = activated();
     thread::scope(|scope| {
-        let early = world.driver(&["list"]);
+        let early = instance.driver(&["list"]);
         let early = scope.spawn(move || early.text());
         // It has connected when the queue is not empty; serving begins only then.
         psi_harness::eventually("the call to be queued", || {
@@ -39,7 +39,7 @@ fn a_call_before_the_start_is_answered_after_it() {
             let now = rustix::event::Timespec::default();
             (rustix::event::poll(&mut fds, Some(&now)).unwrap() > 0).then_some(())
         });
-        let _psid = world.psid().activated_by(&listener).start();
+        let _psid = instance.psid().activated_by(&listener).start();
         assert_eq!(early.join().unwrap(), "");
     });
 }
@@ -47,22 +47,22 @@ fn a_call_before_the_start_is_answered_after_it() {
 /// The Python PSI's remedy was a restart with a gap of 30 s (PR #35). Behind its socket, psid may be
 /// stopped or killed while 16 drivers look up, and none of them notices.
 fn restarts_that_nobody_notices(stop: fn(Psid)) {
-    let (_infisical, world, listener) = activated();
-    let mut psid = world.psid().activated_by(&listener).start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
-    world.driver(&["lookup"]).id(id(1)).ok();
+    let (_infisical, instance, listener) = activated();
+    let mut psid = instance.psid().activated_by(&listener).start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
     let (done, answered) = (AtomicBool::new(false), AtomicU32::new(0));
     let _last = thread::scope(|scope| {
         let drivers: Vec<_> = (0..16)
             .map(|number| {
-                let (world, done, answered) = (&world, &done, &answered);
+                let (instance, done, answered) = (&instance, &done, &answered);
                 scope.spawn(move || {
                     let (name, value) =
                         if number % 2 == 0 { (id(1), "1") } else { (id(2), "a literal") };
                     while !done.load(Ordering::Relaxed) {
-                        let outcome = world.driver(&["lookup"]).id(&name).run();
+                        let outcome = instance.driver(&["lookup"]).id(&name).run();
                         if outcome.stdout != value.as_bytes() || outcome.code != 0 {
                             done.store(true, Ordering::Relaxed);
                             panic!("{}: {}", outcome.code, outcome.stderr);
@@ -79,7 +79,7 @@ fn restarts_that_nobody_notices(stop: fn(Psid)) {
                 (enough || done.load(Ordering::Relaxed)).then_some(())
             });
             stop(psid);
-            psid = world.psid().activated_by(&listener).start();
+            psid = instance.psid().activated_by(&listener).start();
         }
         done.store(true, Ordering::Relaxed);
         // The last psid is needed until the last lookup is answered.
@@ -103,8 +103,8 @@ fn psid_is_killed_behind_its_socket_and_no_lookup_fails() {
 #[test]
 fn a_descriptor_that_is_no_unix_socket_is_refused() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
+    let instance = Instance::of(&infisical);
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let line = world.psid().activated_by(&tcp).fails(74);
+    let line = instance.psid().activated_by(&tcp).fails(74);
     assert!(line.contains("a descriptor that is no unix socket"), "{line}");
 }

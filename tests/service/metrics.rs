@@ -2,23 +2,23 @@
 
 use serde_json::json;
 
-use psi_harness::{FakeInfisical, World, id, one_line, reference};
+use psi_harness::{FakeInfisical, Instance, id, one_line, reference};
 
 #[test]
 fn the_metrics_tell_what_the_status_tells() {
     let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     for (number, key) in [(1, "A"), (2, "B")] {
-        world.driver(&["store"]).id(id(number)).stdin(reference("/myapp", key)).ok();
+        instance.driver(&["store"]).id(id(number)).stdin(reference("/myapp", key)).ok();
     }
-    world.driver(&["lookup"]).id(id(1)).ok();
-    world.driver(&["lookup"]).id(id(1)).ok();
-    world.driver(&["lookup"]).id(id(2)).fails(66);
-    world.driver(&["cache", "refresh"]).ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
+    instance.driver(&["lookup"]).id(id(2)).fails(66);
+    instance.driver(&["cache", "refresh"]).ok();
     infisical.kill();
-    world.driver(&["get", &reference("/other", "C")]).fails(75);
-    let text = world.driver(&["metrics"]).text();
+    instance.driver(&["get", &reference("/other", "C")]).fails(75);
+    let text = instance.driver(&["metrics"]).text();
     for line in [
         "psi_up 1",
         "psi_lookups_total{from=\"ram\"} 1",
@@ -43,7 +43,7 @@ fn the_metrics_tell_what_the_status_tells() {
         assert!(text.lines().any(|found| found == line), "{line}: {text}");
     }
     psid.terminate();
-    let down = world.driver(&["metrics"]).run();
+    let down = instance.driver(&["metrics"]).run();
     assert_eq!(down.code, 69);
     assert!(String::from_utf8(down.stdout).unwrap().ends_with("\npsi_up 0\n"));
     one_line(&down.stderr);
@@ -53,16 +53,16 @@ fn the_metrics_tell_what_the_status_tells() {
 #[test]
 fn the_self_test_is_in_the_log_once_per_change() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "B")).ok();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "B")).ok();
     for _ in 0..3 {
-        world.driver(&["cache", "refresh"]).ok();
+        instance.driver(&["cache", "refresh"]).ok();
     }
     psid.await_log("self-test: with no provider in reach, of the 2 registered secrets 1 would not");
     infisical.put("/myapp", "B", "2");
-    world.driver(&["cache", "refresh"]).ok();
+    instance.driver(&["cache", "refresh"]).ok();
     psid.await_log("each of the 2 registered secrets would resolve, now and after a reboot");
     let log = psid.terminate();
     assert_eq!(log.matches("self-test: ").count(), 2, "{log}");

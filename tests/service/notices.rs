@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, World};
+use psi_harness::{Config, FakeInfisical, Instance};
 
 fn status_line(message: &[String]) -> &str {
     message.iter().find_map(|line| line.strip_prefix("STATUS=")).unwrap_or_default()
@@ -11,20 +11,20 @@ fn status_line(message: &[String]) -> &str {
 #[test]
 fn ready_comes_with_a_status_once_calls_are_answered() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let mut psid = world.psid().launch();
+    let instance = Instance::of(&infisical);
+    let mut psid = instance.psid().launch();
     let ready = psid.await_told("READY=1");
     // At this moment, not a moment later: `health` does not try twice.
-    world.driver(&["health"]).ok();
+    instance.driver(&["health"]).ok();
     assert_eq!(status_line(&ready), "serving 0 secrets, 0 values cached");
 }
 
 #[test]
 fn a_degraded_psid_is_ready_and_says_why() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    world.take_key();
-    let mut psid = world.psid().launch();
+    let instance = Instance::of(&infisical);
+    instance.take_key();
+    let mut psid = instance.psid().launch();
     let ready = psid.await_told("READY=1");
     let status = status_line(&ready);
     assert!(status.starts_with("serving 0 secrets, DEGRADED: there is no key"), "{status}");
@@ -33,8 +33,8 @@ fn a_degraded_psid_is_ready_and_says_why() {
 #[test]
 fn stopping_is_told() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let mut psid = world.start();
+    let instance = Instance::of(&infisical);
+    let mut psid = instance.start();
     psid.process.signal(rustix::process::Signal::TERM);
     let stopping = psid.await_told("STOPPING=1");
     assert!(status_line(&stopping).contains("stopping"), "{stopping:?}");
@@ -45,8 +45,8 @@ fn stopping_is_told() {
 #[test]
 fn a_reload_is_told_with_its_time() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let mut psid = world.start();
+    let instance = Instance::of(&infisical);
+    let mut psid = instance.start();
     let clock = || {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         u64::try_from(now.tv_sec).unwrap() * 1_000_000 + u64::try_from(now.tv_nsec).unwrap() / 1_000
@@ -63,12 +63,12 @@ fn a_reload_is_told_with_its_time() {
 #[test]
 fn the_watchdog_is_fed() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).timeout("120s"));
-    let mut psid = world.psid().env("WATCHDOG_USEC", "200000").start();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).timeout("120s"));
+    let mut psid = instance.psid().env("WATCHDOG_USEC", "200000").start();
     // A provider that hangs is no reason to starve it.
     infisical.fault(&json!({"kind": "hang"}));
-    let mut get = world.driver(&["get", &psi_harness::reference("/myapp", "A")]).command();
+    let mut get = instance.driver(&["get", &psi_harness::reference("/myapp", "A")]).command();
     get.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
     let _hanging = psi_harness::Process::start(get);
     infisical.await_count("POST", "/api/v1/auth", 1);
@@ -81,10 +81,10 @@ fn the_watchdog_is_fed() {
 #[test]
 fn outside_of_a_service_nothing_is_needed() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let psid = world.psid().without("NOTIFY_SOCKET").launch();
+    let instance = Instance::of(&infisical);
+    let psid = instance.psid().without("NOTIFY_SOCKET").launch();
     psi_harness::eventually("psid to answer", || {
-        (world.driver(&["health"]).run().code == 0).then_some(())
+        (instance.driver(&["health"]).run().code == 0).then_some(())
     });
     psid.terminate();
 }

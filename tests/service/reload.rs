@@ -4,15 +4,15 @@ use std::fs;
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, World, id, reference, seed};
+use psi_harness::{Config, FakeInfisical, Instance, id, reference, seed};
 
 /// Until a handler is in place a SIGHUP ends a process, so it must be there before READY is told.
 #[test]
 fn a_reload_right_after_ready_ends_nothing() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
+    let instance = Instance::of(&infisical);
     for _ in 0..24 {
-        world.start().reload();
+        instance.start().reload();
     }
 }
 
@@ -20,41 +20,41 @@ fn a_reload_right_after_ready_ends_nothing() {
 fn a_changed_config_is_followed_without_a_restart() {
     let old = FakeInfisical::with(&json!({"/myapp": {"A": "old server"}}));
     let new = FakeInfisical::with(&json!({"/myapp": {"A": "x"}, "/other": {"B": "new server"}}));
-    let world = World::of(&old);
-    let mut psid = world.start();
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "old server");
-    world.driver(&["get", "app--B"]).env("PATH", "/nowhere").fails(66);
-    world.configure(&Config::of(&new).workload("app", "/other", false));
+    let instance = Instance::of(&old);
+    let mut psid = instance.start();
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "old server");
+    instance.driver(&["get", "app--B"]).env("PATH", "/nowhere").fails(66);
+    instance.configure(&Config::of(&new).workload("app", "/other", false));
     psid.reload();
-    assert_eq!(world.driver(&["get", "app--B"]).text(), "new server");
+    assert_eq!(instance.driver(&["get", "app--B"]).text(), "new server");
     // What is cached stays: the project is the same one.
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "old server");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "old server");
     assert_eq!(old.reads(), 1);
 }
 
 /// Of a registered secret psid remembers what it found: under another config that may be another secret.
 #[test]
 fn a_project_that_is_pointed_elsewhere_takes_its_secrets_along() {
-    let mut world_seed = seed(&json!({"/myapp": {"A": "of the one project"}}));
-    let mut other = world_seed["projects"][0].clone();
+    let mut whole = seed(&json!({"/myapp": {"A": "of the one project"}}));
+    let mut other = whole["projects"][0].clone();
     other["id"] = json!("6f2d1b0e-0000-4000-8000-0000000000bb");
     other["secrets"]["prod"] = json!({"/myapp": {"A": "of the other"}});
-    world_seed["projects"].as_array_mut().unwrap().push(other);
-    let infisical = FakeInfisical::launch(&world_seed, &[]);
-    let world = World::of(&infisical);
-    let mut psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    whole["projects"].as_array_mut().unwrap().push(other);
+    let infisical = FakeInfisical::launch(&whole, &[]);
+    let instance = Instance::of(&infisical);
+    let mut psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     for _ in 0..3 {
-        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "of the one project");
+        assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "of the one project");
     }
-    let config = fs::read_to_string(world.config()).unwrap();
+    let config = fs::read_to_string(instance.config()).unwrap();
     let elsewhere = config.replace("00000000000a", "0000000000bb");
     assert_ne!(config, elsewhere);
     for (text, value) in [(elsewhere, "of the other"), (config, "of the one project")] {
-        fs::write(world.config(), text).unwrap();
+        fs::write(instance.config(), text).unwrap();
         psid.reload();
         for _ in 0..3 {
-            assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), value);
+            assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), value);
         }
     }
     assert_eq!(infisical.reads(), 2, "what is cached of either project stays");
@@ -63,10 +63,10 @@ fn a_project_that_is_pointed_elsewhere_takes_its_secrets_along() {
 #[test]
 fn a_broken_config_is_named_with_its_line_and_the_old_one_stays() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&infisical);
+    let instance = Instance::of(&infisical);
     let good = Config::of(&infisical).workload("app", "/myapp", false);
-    world.configure(&good);
-    let mut psid = world.start();
+    instance.configure(&good);
+    let mut psid = instance.start();
     let cases = [
         (good.to_string().replace("timeout", "timeoutt"), ":5: unknown field `timeoutt`"),
         ("[cache".into(), ":1: "),
@@ -76,20 +76,20 @@ fn a_broken_config_is_named_with_its_line_and_the_old_one_stays() {
         ),
     ];
     for (text, words) in cases {
-        fs::write(world.config(), text).unwrap();
+        fs::write(instance.config(), text).unwrap();
         psid.reload();
         let degraded = psid.degraded();
-        assert!(degraded.contains(&format!("{}:", world.config().display())), "{degraded}");
+        assert!(degraded.contains(&format!("{}:", instance.config().display())), "{degraded}");
         assert!(degraded.contains(words), "{degraded}");
         assert!(degraded.contains("the config before it stays in force"), "{degraded}");
         psid.await_log(words);
-        assert_eq!(world.driver(&["get", "app--A"]).text(), "1");
+        assert_eq!(instance.driver(&["get", "app--A"]).text(), "1");
     }
-    fs::remove_file(world.config()).unwrap();
+    fs::remove_file(instance.config()).unwrap();
     psid.reload();
     assert!(psid.degraded().contains("No such file"), "{}", psid.degraded());
-    assert_eq!(world.driver(&["get", "app--B"]).text(), "2");
-    world.configure(&good);
+    assert_eq!(instance.driver(&["get", "app--B"]).text(), "2");
+    instance.configure(&good);
     psid.reload();
     assert_eq!(psid.degraded(), "");
 }
@@ -98,53 +98,53 @@ fn a_broken_config_is_named_with_its_line_and_the_old_one_stays() {
 #[test]
 fn a_key_that_came_later_is_found_by_a_reload() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
-    world.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["lookup"]).id(id(2)).ok();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    instance.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["lookup"]).id(id(2)).ok();
     psid.terminate();
-    world.take_key();
-    let mut psid = world.start();
-    world.driver(&["lookup"]).id(id(1)).fails(65);
+    instance.take_key();
+    let mut psid = instance.start();
+    instance.driver(&["lookup"]).id(id(1)).fails(65);
     assert_eq!(psid.status()["entries"], 0);
-    world.give_key(&[7; 32]);
+    instance.give_key(&[7; 32]);
     psid.reload();
     assert_eq!(psid.degraded(), "");
     assert_eq!(psid.status()["entries"], 1);
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "a literal");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "a literal");
 }
 
 /// What was fetched before the key came is worth as much as what the file holds, and newer.
 #[test]
 fn a_key_that_came_later_loses_nothing_that_was_fetched_meanwhile() {
     let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "old", "B": "2"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    world.driver(&["get", &reference("/myapp", "A")]).ok();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    instance.driver(&["get", &reference("/myapp", "A")]).ok();
     psid.terminate();
-    world.take_key();
+    instance.take_key();
     infisical.put("/myapp", "A", "new");
-    let mut psid = world.start();
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "new");
-    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
-    world.give_key(&[7; 32]);
+    let mut psid = instance.start();
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "new");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    instance.give_key(&[7; 32]);
     psid.reload();
     infisical.kill();
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "new");
-    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "new");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
     psid.terminate();
-    let _psid = world.start();
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "new");
-    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    let _psid = instance.start();
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "new");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
 }
 
 #[test]
 fn lookups_go_on_while_the_config_is_read_again() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let mut psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    let instance = Instance::of(&infisical);
+    let mut psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     std::thread::scope(|scope| {
         let reloading = scope.spawn(|| {
             for _ in 0..20 {
@@ -152,7 +152,7 @@ fn lookups_go_on_while_the_config_is_read_again() {
             }
         });
         while !reloading.is_finished() {
-            assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+            assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
         }
     });
     assert_eq!((infisical.reads(), infisical.logins()), (1, 1));
@@ -161,19 +161,19 @@ fn lookups_go_on_while_the_config_is_read_again() {
 #[test]
 fn a_provider_that_leaves_the_config_is_named_and_its_secrets_stay_registered() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let mut psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["lookup"]).id(id(1)).ok();
+    let instance = Instance::of(&infisical);
+    let mut psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
     let mut config = Config::of(&infisical);
     config.infisical.clear();
-    world.configure(&config);
+    instance.configure(&config);
     psid.reload();
-    let line = world.driver(&["lookup"]).id(id(1)).fails(65);
+    let line = instance.driver(&["lookup"]).id(id(1)).fails(65);
     assert!(line.contains("the config has no [providers.infisical]"), "{line}");
-    assert_eq!(world.driver(&["list"]).text(), format!("{}\n", id(1)));
+    assert_eq!(instance.driver(&["list"]).text(), format!("{}\n", id(1)));
     assert_eq!(psid.status()["would_fail"], json!([id(1)]));
-    world.configure(&Config::of(&infisical));
+    instance.configure(&Config::of(&infisical));
     psid.reload();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
 }

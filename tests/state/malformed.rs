@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use psi_harness::{Config, FakeInfisical, Probe, World, bytes, hex, id, repository};
+use psi_harness::{Config, FakeInfisical, Instance, Probe, bytes, hex, id, repository};
 
 /// The id that the literals were sealed for.
 const ID: &str = "0f1e2d3c4b5a69788796a5b4c";
@@ -27,25 +27,25 @@ fn malformed(kind: &str) -> Vec<(String, PathBuf, Value)> {
     words.into_iter().map(|(name, words)| (name.clone(), folder.join(name), words)).collect()
 }
 
-/// A world with the vectors' key, and a provider that is gone.
-fn world() -> World {
-    let world = World::empty();
+/// An instance with the vectors' key, and a provider that is gone.
+fn instance() -> Instance {
+    let instance = Instance::empty();
     let mut infisical = FakeInfisical::with(&serde_json::json!({}));
-    world.configure(&Config::of(&infisical));
+    instance.configure(&Config::of(&infisical));
     infisical.kill();
-    world.give_key(&fs::read(repository().join("tests/vectors/key")).unwrap());
-    world
+    instance.give_key(&fs::read(repository().join("tests/vectors/key")).unwrap());
+    instance
 }
 
 #[test]
 fn every_malformed_literal_is_refused_with_its_own_words_and_kept() {
     for (name, file, words) in malformed("literals") {
-        let world = world();
-        let registered = world.state().join("secrets").join(ID);
+        let instance = instance();
+        let registered = instance.state().join("secrets").join(ID);
         fs::create_dir_all(registered.parent().unwrap()).unwrap();
         fs::copy(&file, &registered).unwrap();
-        let psid = world.start();
-        let line = world.driver(&["lookup"]).id(ID).fails(65);
+        let psid = instance.start();
+        let line = instance.driver(&["lookup"]).id(ID).fails(65);
         assert!(line.contains(words.as_str().unwrap()), "{name}: {line}");
         psid.terminate();
         assert_eq!(fs::read(registered).unwrap(), fs::read(file).unwrap(), "{name}");
@@ -55,8 +55,8 @@ fn every_malformed_literal_is_refused_with_its_own_words_and_kept() {
 /// Found on disk, each costs its own secret and no other; given to `store --reference`, it is refused.
 #[test]
 fn every_malformed_reference_is_refused_with_its_own_words() {
-    let world = world();
-    let (secrets, all) = (world.state().join("secrets"), malformed("references"));
+    let instance = instance();
+    let (secrets, all) = (instance.state().join("secrets"), malformed("references"));
     fs::create_dir_all(&secrets).unwrap();
     let mut probe = Probe::without_backend();
     let numbered = || (1..).zip(&all);
@@ -65,16 +65,16 @@ fn every_malformed_reference_is_refused_with_its_own_words() {
         let request = json!({ "do": "encode_reference", "secret": id, "reference": hex(&fs::read(file).unwrap()) });
         fs::write(secrets.join(&id), bytes(&probe.ok(request)["file"])).unwrap();
     }
-    let psid = world.start();
+    let psid = instance.start();
     for (number, (name, file, words)) in numbered() {
-        let line = world.driver(&["lookup"]).id(id(number)).fails(65);
+        let line = instance.driver(&["lookup"]).id(id(number)).fails(65);
         assert!(line.contains(words["lookup"].as_str().unwrap()), "{name}: {line}");
         let store =
-            world.driver(&["store", "--reference"]).id(id(1_000)).stdin(fs::read(file).unwrap());
+            instance.driver(&["store", "--reference"]).id(id(1_000)).stdin(fs::read(file).unwrap());
         let line = store.fails(65);
         assert!(line.contains(words["store"].as_str().unwrap()), "{name}: {line}");
     }
-    let listed = world.driver(&["list"]).text();
+    let listed = instance.driver(&["list"]).text();
     assert_eq!(listed.lines().count(), all.len());
     let log = psid.terminate();
     assert!(!log.contains("ERROR"), "{log}");
@@ -82,11 +82,11 @@ fn every_malformed_reference_is_refused_with_its_own_words() {
 
 #[test]
 fn every_malformed_config_is_refused_with_its_line() {
-    let world = World::empty();
+    let instance = Instance::empty();
     for (name, file, words) in malformed("configs") {
-        let path = world.config().with_file_name(&name);
+        let path = instance.config().with_file_name(&name);
         fs::copy(file, &path).unwrap();
-        let line = world.psid().args(&["--config", path.to_str().unwrap(), "check"]).fails(65);
+        let line = instance.psid().args(&["--config", path.to_str().unwrap(), "check"]).fails(65);
         let told = line.split(&format!("{name}:")).nth(1).unwrap_or_default();
         assert!(told.starts_with(words.as_str().unwrap()), "{name}: {line}");
         assert!(!line.contains("hunter2") && !line.contains("12345678"), "{name}: {line}");

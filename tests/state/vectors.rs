@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use psi_harness::{Config, FakeInfisical, World, eventually, repository};
+use psi_harness::{Config, FakeInfisical, Instance, eventually, repository};
 
 fn vector(name: &str) -> PathBuf {
     repository().join("tests/vectors").join(name)
@@ -20,25 +20,25 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
 
-/// A psid's world with the vectors' key and config, and a provider that is gone.
-fn world_of_the_vectors(expected: &Value) -> World {
-    let world = World::empty();
+/// A psid's instance with the vectors' key and config, and a provider that is gone.
+fn instance_of_the_vectors(expected: &Value) -> Instance {
+    let instance = Instance::empty();
     let mut infisical = FakeInfisical::with(&serde_json::json!({}));
     let config = Config::of(&infisical).to_string();
     infisical.kill();
-    fs::write(world.config(), config.replace(psi_harness::PROJECT, text(&expected["project"])))
+    fs::write(instance.config(), config.replace(psi_harness::PROJECT, text(&expected["project"])))
         .unwrap();
-    world.give_key(&fs::read(vector("key")).unwrap());
-    fs::create_dir(world.state()).unwrap();
-    world
+    instance.give_key(&fs::read(vector("key")).unwrap());
+    fs::create_dir(instance.state()).unwrap();
+    instance
 }
 
 #[test]
 fn a_cache_of_version_2_opens() {
     let expected = json("expected.json");
-    let world = world_of_the_vectors(&expected);
-    fs::copy(vector("cache-v2-tpm.enc"), world.cache()).unwrap();
-    let psid = world.start();
+    let instance = instance_of_the_vectors(&expected);
+    fs::copy(vector("cache-v2-tpm.enc"), instance.cache()).unwrap();
+    let psid = instance.start();
     assert_eq!(psid.degraded(), "");
     let status = psid.status();
     let entries = expected["entries"].as_array().unwrap();
@@ -49,20 +49,20 @@ fn a_cache_of_version_2_opens() {
     }
     for entry in entries {
         let reference = psi_harness::reference(text(&entry["path"]), text(&entry["key"]));
-        assert_eq!(world.driver(&["get", &reference]).text(), text(&entry["value"]));
+        assert_eq!(instance.driver(&["get", &reference]).text(), text(&entry["value"]));
     }
 }
 
 #[test]
 fn a_literal_of_version_2_opens() {
     let expected = json("expected.json");
-    let world = world_of_the_vectors(&expected);
+    let instance = instance_of_the_vectors(&expected);
     let id = text(&expected["literal"]["id"]);
-    fs::create_dir(world.state().join("secrets")).unwrap();
-    fs::copy(vector("literal-v2-tpm.enc"), world.state().join("secrets").join(id)).unwrap();
-    let psid = world.start();
+    fs::create_dir(instance.state().join("secrets")).unwrap();
+    fs::copy(vector("literal-v2-tpm.enc"), instance.state().join("secrets").join(id)).unwrap();
+    let psid = instance.start();
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id).text(), text(&expected["literal"]["value"]));
+    assert_eq!(instance.driver(&["lookup"]).id(id).text(), text(&expected["literal"]["value"]));
 }
 
 /// Each bad file, its name telling what is wrong with it, and the words that psid has for that.
@@ -79,15 +79,16 @@ fn every_malformed_cache_is_refused_with_its_own_words_and_set_aside() {
     names.sort();
     assert_eq!(names, words.keys().cloned().collect::<Vec<_>>(), "a file each, a sentence each");
     for (name, words) in words.iter().filter(|(name, _)| !name.starts_with("v1-")) {
-        let world = world_of_the_vectors(&expected);
+        let instance = instance_of_the_vectors(&expected);
         let file = fs::read(vector("malformed").join(name)).unwrap();
-        fs::write(world.cache(), &file).unwrap();
-        let psid = world.start();
+        fs::write(instance.cache(), &file).unwrap();
+        let psid = instance.start();
         let degraded = psid.degraded();
         let told = format!("cache.enc is not usable: it {}; ", text(words));
         assert!(degraded.contains(&told), "{name}: {degraded}");
         psid.await_log(&told);
-        let aside = eventually("the file to be set aside", || world.set_aside().into_iter().next());
+        let aside =
+            eventually("the file to be set aside", || instance.set_aside().into_iter().next());
         assert_eq!(fs::read(aside).unwrap(), file, "{name}");
     }
 }
@@ -100,14 +101,14 @@ fn every_malformed_cache_of_version_1_is_refused_with_its_own_words_and_left() {
     for (name, words) in
         words.as_object().unwrap().iter().filter(|(name, _)| name.starts_with("v1-"))
     {
-        let world = world_of_the_vectors(&expected);
+        let instance = instance_of_the_vectors(&expected);
         let file = fs::read(vector("malformed").join(name)).unwrap();
-        fs::write(world.cache(), &file).unwrap();
+        fs::write(instance.cache(), &file).unwrap();
         let outcome =
-            psi_harness::python_psi::adopt(&world, &[world.cache().to_str().unwrap()]).run();
+            psi_harness::python_psi::adopt(&instance, &[instance.cache().to_str().unwrap()]).run();
         let told = format!("cache.enc is not usable: it {}; ", text(words));
         assert_eq!(outcome.code, 65, "{name}");
         assert!(outcome.stderr.contains(&told), "{name}: {}", outcome.stderr);
-        assert_eq!(fs::read(world.cache()).unwrap(), file, "{name}");
+        assert_eq!(fs::read(instance.cache()).unwrap(), file, "{name}");
     }
 }

@@ -11,7 +11,7 @@ export SEED=${SEED:-$RANDOM} CUTS=${CUTS:-20} KILLS=${KILLS:-50}
 double_on() {
     # Or the last run's is read, before this one's is begun.
     rm -f "$VM_LAB/fake.out"
-    "$top/target/debug/fake-infisical" --seed files/world.json >"$VM_LAB/fake.out" 2>"$VM_LAB/fake.log" &
+    "$top/target/debug/fake-infisical" --seed files/seed.json >"$VM_LAB/fake.out" 2>"$VM_LAB/fake.log" &
     fake=$!
     within 10 test -s "$VM_LAB/fake.out"
     FAKE=$(jq -r .url "$VM_LAB/fake.out") CONTROL=$(jq -r .control "$VM_LAB/fake.out")

@@ -6,10 +6,10 @@
 
 mod echo;
 mod figures;
+mod fixture;
 mod load;
 mod plot;
 mod report;
-mod stage;
 mod stats;
 
 use std::error::Error;
@@ -20,8 +20,8 @@ use std::time::Instant;
 use serde_json::json;
 
 use figures::{Bench, FIGURES};
+use fixture::Programs;
 use report::Row;
-use stage::Programs;
 
 pub type Failure = Box<dyn Error + Send + Sync>;
 pub type Result<T> = std::result::Result<T, Failure>;

@@ -26,7 +26,7 @@ pub struct Cli {
     #[arg(long, default_value = "127.0.0.1:0")]
     pub metadata: SocketAddr,
 
-    /// The world to start with; without it the world is empty
+    /// The state to start with; without it the state is empty
     #[arg(long, value_name = "FILE.json")]
     pub seed: Option<PathBuf>,
 

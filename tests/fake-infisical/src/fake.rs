@@ -14,13 +14,13 @@ use crate::fault::book::FaultBook;
 use crate::journal::Journal;
 use crate::metadata::Sessions;
 use crate::settings::Settings;
-use crate::world::World;
+use crate::state::State;
 
 pub struct FakeInfisical {
     pub clock: Clock,
     pub dialect: Dialect,
     pub settings: Settings,
-    pub world: World,
+    pub state: State,
     pub tokens: TokenLedger,
     pub sessions: Sessions,
     pub limiter: Limiter,
@@ -31,12 +31,12 @@ pub struct FakeInfisical {
 }
 
 impl FakeInfisical {
-    pub fn new(dialect: Dialect, world: World) -> Self {
+    pub fn new(dialect: Dialect, state: State) -> Self {
         Self {
             clock: Clock::default(),
             dialect,
             settings: Settings::default(),
-            world,
+            state,
             tokens: TokenLedger::default(),
             sessions: Sessions::default(),
             limiter: Limiter::default(),

@@ -5,7 +5,7 @@
 //! Only the sockets are asynchronous, because that is where the faults act.
 //!
 //! In the order a request meets them: [`net`] accepts, [`http`] reads, [`fault`] may interfere,
-//! [`api`] checks and answers from [`auth`], [`world`] and [`secrets`], and [`http`] writes.
+//! [`api`] checks and answers from [`auth`], [`state`] and [`secrets`], and [`http`] writes.
 //! [`metadata`] is another port, on which the clouds tell a machine who it is.
 //! [`control`] is the second port, from which a test steers all of it.
 
@@ -25,7 +25,7 @@ mod net;
 mod secrets;
 mod serve;
 mod settings;
+mod state;
 mod text;
-mod world;
 
 pub use serve::run;

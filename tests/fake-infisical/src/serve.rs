@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::control::Control;
 use crate::fake::{FakeInfisical, Shared};
 use crate::net::{Face, gate, tls};
-use crate::world::World;
+use crate::state::State;
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run() -> Result<(), Box<dyn Error>> {
@@ -28,12 +28,12 @@ async fn serve(cli: Cli) -> Result<(), Box<dyn Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
-    let world = match &cli.seed {
+    let state = match &cli.seed {
         Some(file) => read_seed(file)?,
-        None => World::default(),
+        None => State::default(),
     };
-    let world = without_circles(world.settle(Clock::default().now()))?;
-    let shared = Shared::new(FakeInfisical::new(cli.dialect, world));
+    let state = without_circles(state.settle(Clock::default().now()))?;
+    let shared = Shared::new(FakeInfisical::new(cli.dialect, state));
     let (acceptor, ca) = match (cli.tls, &cli.tls_dir) {
         (Some(certificate), Some(directory)) => {
             let (acceptor, ca) = tls::prepare(certificate, directory)?;
@@ -61,14 +61,14 @@ async fn serve(cli: Cli) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn without_circles(world: World) -> Result<World, Box<dyn Error>> {
-    match world.projects.iter().find(|project| project.circles()) {
+fn without_circles(state: State) -> Result<State, Box<dyn Error>> {
+    match state.projects.iter().find(|project| project.circles()) {
         Some(project) => Err(format!("the imports of project {} circle", project.id).into()),
-        None => Ok(world),
+        None => Ok(state),
     }
 }
 
-fn read_seed(file: &Path) -> Result<World, Box<dyn Error>> {
+fn read_seed(file: &Path) -> Result<State, Box<dyn Error>> {
     let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
     Ok(serde_json::from_str(&text).map_err(|e| format!("{}: {e}", file.display()))?)
 }

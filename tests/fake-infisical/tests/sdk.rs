@@ -15,7 +15,7 @@ const CLOSED: &str = "6f2d1b0e-0000-4000-8000-00000000000d";
 fn the_official_sdks_cannot_tell() {
     let directory = tempfile::tempdir().unwrap();
     let seed = directory.path().join("seed.json");
-    std::fs::write(&seed, world().to_string()).unwrap();
+    std::fs::write(&seed, state().to_string()).unwrap();
     let (fake, url) = start(&seed);
 
     let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk/run.sh");
@@ -63,7 +63,7 @@ fn start(seed: &Path) -> (Running, String) {
     (Running(child), url)
 }
 
-fn world() -> Value {
+fn state() -> Value {
     let import = |into: &str, from: &str| {
         json!({"environment": "prod", "path": into,
                "from": {"environment": "prod", "path": from}})

@@ -9,9 +9,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use super::instance::Instance;
 use super::process::{Process, code};
 use super::programs::{copy_program, program};
-use super::world::World;
 
 /// A call that is not made yet.
 #[derive(Clone)]
@@ -42,7 +42,7 @@ impl Outcome {
 }
 
 impl Driver {
-    pub(crate) fn new(world: &World, args: &[&str]) -> Self {
+    pub(crate) fn new(instance: &Instance, args: &[&str]) -> Self {
         let driver = Self {
             program: program("psi-driver"),
             args: args.iter().map(OsString::from).collect(),
@@ -51,10 +51,10 @@ impl Driver {
             user: None,
         };
         driver
-            .env("PSI_SOCKET", world.socket())
-            .env("PSI_RUN_DIR", world.run_directory())
-            .env("PSI_CONFIG", world.config())
-            .env("PSI_STATE_DIR", world.state())
+            .env("PSI_SOCKET", instance.socket())
+            .env("PSI_RUN_DIR", instance.run_directory())
+            .env("PSI_CONFIG", instance.config())
+            .env("PSI_STATE_DIR", instance.state())
     }
 
     /// With `SECRET_ID`.
@@ -81,8 +81,8 @@ impl Driver {
     }
 
     /// As another user, from a copy of the program that this user can reach.
-    pub fn user(mut self, world: &World, uid: u32, gid: u32) -> Self {
-        let copy = world.run().join("psi-driver");
+    pub fn user(mut self, instance: &Instance, uid: u32, gid: u32) -> Self {
+        let copy = instance.run().join("psi-driver");
         if !copy.exists() {
             copy_program("psi-driver", &copy);
         }

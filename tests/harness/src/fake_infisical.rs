@@ -68,10 +68,10 @@ impl FakeInfisical {
         Self::launch(&seed(secrets), options)
     }
 
-    /// With a world of the test's own making; [`seed`] is where to begin.
-    pub fn launch(world: &Value, options: &[&str]) -> Self {
+    /// With this seed; [`seed`] makes the usual one.
+    pub fn launch(seed: &Value, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("seed.json"), world.to_string()).unwrap();
+        std::fs::write(folder.path().join("seed.json"), seed.to_string()).unwrap();
         let mut args: Vec<String> = options.iter().map(ToString::to_string).collect();
         args.extend(["--seed".into(), folder.path().join("seed.json").display().to_string()]);
         if options.contains(&"--tls") {
@@ -115,7 +115,7 @@ impl FakeInfisical {
         self.process.kill();
     }
 
-    /// Another fake at the same address, with the world as it was at first and an empty log.
+    /// Another fake at the same address, in the state of its seed and an empty log.
     pub fn restart(&mut self) {
         self.kill();
         for (option, url) in [("--listen", &self.url), ("--metadata", &self.metadata)] {
@@ -134,10 +134,10 @@ impl FakeInfisical {
         self.restart();
     }
 
-    /// The next restart finds the world as it is now.
-    pub fn keep_world(&self) {
-        let world = self.control("GET", "/world", &Value::Null);
-        std::fs::write(self.folder.path().join("seed.json"), world.to_string()).unwrap();
+    /// The next restart finds the state as it is now.
+    pub fn keep_state(&self) {
+        let state = self.control("GET", "/state", &Value::Null);
+        std::fs::write(self.folder.path().join("seed.json"), state.to_string()).unwrap();
     }
 
     /// Sends it a signal: one that is stopped accepts connections, for the kernel does that, and never
@@ -292,7 +292,7 @@ impl Request {
     }
 }
 
-/// A world with one identity, one project and these folders of `prod`.
+/// A seed with one identity, one project and these folders of `prod`.
 pub fn seed(secrets: &Value) -> Value {
     json!({
         "identities": [{

@@ -9,14 +9,14 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::podman::Podman;
-use crate::{Driver, FakeInfisical, Psid, World, program, run};
+use crate::{Driver, FakeInfisical, Instance, Psid, program, run};
 
 /// Everything that a setup works on.
 pub struct Host {
     /// The fake Infisical.
     pub infisical: FakeInfisical,
     /// The files of psi.
-    pub world: World,
+    pub instance: Instance,
     /// The running psid; none while it is stopped.
     pub psid: Option<Psid>,
     /// Podman, with a store of its own.
@@ -27,18 +27,18 @@ impl Host {
     /// A host whose config has these workloads besides the fake.
     pub fn of(secrets: &Value, workloads: &str) -> Self {
         let infisical = FakeInfisical::with(secrets);
-        let world = World::of(&infisical);
-        let mut host = Self { podman: Podman::of(&world), psid: None, world, infisical };
+        let instance = Instance::of(&infisical);
+        let mut host = Self { podman: Podman::of(&instance), psid: None, instance, infisical };
         fs::create_dir(host.quadlets()).unwrap();
         host.configure(workloads);
         host.start_psid();
         host
     }
 
-    /// A host around a world that is configured already; psid is not started.
-    pub fn around(world: World) -> Self {
+    /// A host around an instance that is configured already; psid is not started.
+    pub fn around(instance: Instance) -> Self {
         let infisical = FakeInfisical::with(&json!({}));
-        let host = Self { podman: Podman::of(&world), psid: None, world, infisical };
+        let host = Self { podman: Podman::of(&instance), psid: None, instance, infisical };
         fs::create_dir(host.quadlets()).unwrap();
         host
     }
@@ -52,7 +52,7 @@ impl Host {
     pub fn configure(&self, workloads: &str) {
         let mut config = crate::Config::of(&self.infisical);
         config.rest = workloads.to_owned();
-        self.world.configure(&config);
+        self.instance.configure(&config);
     }
 
     /// Likewise, and psid follows.
@@ -63,7 +63,7 @@ impl Host {
 
     /// The directory of the quadlets.
     pub fn quadlets(&self) -> PathBuf {
-        self.world.folder().join("quadlets")
+        self.instance.folder().join("quadlets")
     }
 
     /// The text of a workload's drop-in.
@@ -80,7 +80,8 @@ impl Host {
     /// A call of psi-driver that finds this host's podman.
     pub fn driver(&self, args: &[&str]) -> Driver {
         let environment = self.podman.environment();
-        environment.fold(self.world.driver(args), |driver, (name, value)| driver.env(name, value))
+        environment
+            .fold(self.instance.driver(args), |driver, (name, value)| driver.env(name, value))
     }
 
     /// `psi-driver setup`.
@@ -142,7 +143,7 @@ impl Host {
 
     /// Starts psid, and waits until it is ready.
     pub fn start_psid(&mut self) {
-        self.psid = Some(self.world.start());
+        self.psid = Some(self.instance.start());
     }
 
     /// A quadlet of a workload.

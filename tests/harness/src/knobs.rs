@@ -159,8 +159,8 @@ pub fn identity(id: &str, client: &str, secret: &str) -> Value {
 
 /// [`super::seed`] with a second identity, id `other`, client id `other-client`, of the same secret.
 pub fn seed_with_two_identities(secrets: &Value) -> Value {
-    let mut world = super::fake_infisical::seed(secrets);
-    let identities = world["identities"].as_array_mut().unwrap();
+    let mut seed = super::fake_infisical::seed(secrets);
+    let identities = seed["identities"].as_array_mut().unwrap();
     identities.push(identity("other", "other-client", CLIENT_SECRET));
-    world
+    seed
 }

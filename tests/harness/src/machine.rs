@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::{Config, FakeInfisical, IDENTITY, World, seed};
+use crate::{Config, FakeInfisical, IDENTITY, Instance, seed};
 
-/// A login method: its name in the config, in the server's route, and in the fake's world.
+/// A login method: its name in the config, in the server's route, and in the fake's seed.
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
     /// In the config.
@@ -31,14 +31,14 @@ pub const CLOUDS: [Method; 3] = [AWS, GCP, AZURE];
 /// Every method.
 pub const METHODS: [Method; 4] = [AWS, GCP, AZURE, KUBERNETES];
 
-/// A fake, and a world whose psid logs in by one method and has no client secret.
+/// A fake, and an instance whose psid logs in by one method and has no client secret.
 pub struct Machine {
     /// How psid logs in.
     pub method: Method,
     /// The fake Infisical.
     pub infisical: FakeInfisical,
     /// The files of psi.
-    pub world: World,
+    pub instance: Instance,
 }
 
 impl Machine {
@@ -49,19 +49,19 @@ impl Machine {
 
     /// One whose identity has these settings of the method.
     pub fn with_settings(method: Method, secrets: &Value, settings: &Value) -> Self {
-        let mut infisical = seed(secrets);
-        infisical["identities"][0]["methods"] = json!({method.settings: settings});
-        Self::launch(method, &infisical)
+        let mut seed = seed(secrets);
+        seed["identities"][0]["methods"] = json!({method.settings: settings});
+        Self::launch(method, &seed)
     }
 
-    /// One in a world of the test's own making.
-    pub fn launch(method: Method, infisical: &Value) -> Self {
-        let infisical = FakeInfisical::launch(infisical, &[]);
-        let world = World::empty();
-        world.give_key(&[7; 32]);
-        let machine = Self { method, infisical, world };
+    /// One whose fake has this seed.
+    pub fn launch(method: Method, seed: &Value) -> Self {
+        let infisical = FakeInfisical::launch(seed, &[]);
+        let instance = Instance::empty();
+        instance.give_key(&[7; 32]);
+        let machine = Self { method, infisical, instance };
         machine.give_token(&json!({}));
-        machine.world.configure(&machine.config());
+        machine.instance.configure(&machine.config());
         machine
     }
 
@@ -78,7 +78,7 @@ impl Machine {
 
     /// Where kubelet would put the token of the service account.
     pub fn token_file(&self) -> PathBuf {
-        self.world.credentials().join("token")
+        self.instance.credentials().join("token")
     }
 
     /// Puts a new one there, and returns it.

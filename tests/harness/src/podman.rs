@@ -12,7 +12,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{LIMIT, Outcome, World, program, run};
+use crate::{Instance, LIMIT, Outcome, program, run};
 
 /// The one image: busybox, under the names that the tests call.
 pub const IMAGE: &str = "localhost/bb:1";
@@ -24,8 +24,8 @@ pub struct Podman {
 }
 
 impl Podman {
-    /// A podman whose driver finds the psid of `world`.
-    pub fn of(world: &World) -> Self {
+    /// A podman whose driver finds the psid of `instance`.
+    pub fn of(instance: &Instance) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "containers take root: run the tests as root"
@@ -33,7 +33,7 @@ impl Podman {
         let folder = tempfile::Builder::new().prefix("pod-").tempdir_in("/tmp").unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::create_dir(path("net")).unwrap();
-        fs::write(path("containers.conf"), containers_conf(folder.path(), world)).unwrap();
+        fs::write(path("containers.conf"), containers_conf(folder.path(), instance)).unwrap();
         fs::write(path("storage.conf"), storage_conf(folder.path())).unwrap();
         // Podman hands its whole environment on to the driver.
         let environment = BTreeMap::from([
@@ -41,9 +41,9 @@ impl Podman {
             ("HOME", folder.path().into()),
             ("CONTAINERS_CONF", path("containers.conf").into()),
             ("CONTAINERS_STORAGE_CONF", path("storage.conf").into()),
-            ("PSI_SOCKET", world.socket().into()),
-            ("PSI_RUN_DIR", world.run_directory().into()),
-            ("PSI_CONFIG", world.config().into()),
+            ("PSI_SOCKET", instance.socket().into()),
+            ("PSI_RUN_DIR", instance.run_directory().into()),
+            ("PSI_CONFIG", instance.config().into()),
         ]);
         let podman = Self { folder, environment };
         podman.import_image();
@@ -199,11 +199,11 @@ fn is_named_by_a_process(folder: &Path) -> bool {
 /// runc and low limits, for the host may be a container itself. The locks are files: podman's other
 /// ones are in memory that all stores of the host share, and a new store resets them. What makes psi
 /// the driver is psi's own drop-in.
-fn containers_conf(folder: &Path, world: &World) -> String {
+fn containers_conf(folder: &Path, instance: &Instance) -> String {
     let folder = folder.display();
     let driver = program("psi-driver");
     let install = ["install", "--stdout", "--program", driver.to_str().unwrap()];
-    let drop_in = world.driver(&install).text();
+    let drop_in = instance.driver(&install).text();
     format!(
         "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
          netns = \"none\"\nlog_driver = \"none\"\n\

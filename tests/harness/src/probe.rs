@@ -6,11 +6,11 @@ use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
+use super::instance::Instance;
 use super::process::Process;
 use super::programs::program;
 use super::token::Token;
 use super::tpm::Tpm;
-use super::world::World;
 
 /// A running probe. Requests are answered in the order in which they are done.
 pub struct Probe {
@@ -47,10 +47,10 @@ impl Probe {
         Self::start(command)
     }
 
-    /// A provider of this world's config (`tests/probes/src/bin/psi-provider.rs`), with these variables.
-    pub fn of_provider(name: &str, world: &World, variables: &[(&str, PathBuf)]) -> Self {
+    /// A provider of this instance's config (`tests/probes/src/bin/psi-provider.rs`), with these variables.
+    pub fn of_provider(name: &str, instance: &Instance, variables: &[(&str, PathBuf)]) -> Self {
         let mut command = Command::new(program("psi-provider"));
-        command.arg(name).arg(world.config()).arg(world.credentials());
+        command.arg(name).arg(instance.config()).arg(instance.credentials());
         command.env_clear().envs(variables.iter().cloned()).current_dir("/");
         Self::start(command)
     }

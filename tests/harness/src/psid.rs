@@ -15,10 +15,10 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::driver::{self, Driver, Outcome};
+use super::instance::Instance;
 use super::process::{Process, code};
 use super::programs::program;
 use super::wait::{LIMIT, eventually};
-use super::world::World;
 
 /// A psid that is not started yet.
 pub struct Start {
@@ -40,8 +40,8 @@ pub struct Psid {
 }
 
 impl Start {
-    pub(crate) fn new(world: &World) -> Self {
-        let address = world.run().join("notify.sock");
+    pub(crate) fn new(instance: &Instance) -> Self {
+        let address = instance.run().join("notify.sock");
         // One psid after the other; the address of the last one is free again.
         let _ = std::fs::remove_file(&address);
         let start = Self {
@@ -49,16 +49,16 @@ impl Start {
             args: ["--log-format", "text", "--log-level", "debug"].map(String::from).to_vec(),
             program: program("psid").into(),
             notify: bind(&address),
-            status: world.driver(&["cache", "status", "--json"]),
+            status: instance.driver(&["cache", "status", "--json"]),
             socket: None,
         };
         start
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("PSI_CONFIG", world.config())
-            .env("PSI_STATE_DIR", world.state())
-            .env("PSI_SOCKET", world.socket())
-            .env("PSI_RUN_DIR", world.run_directory())
-            .env("CREDENTIALS_DIRECTORY", world.credentials())
+            .env("PSI_CONFIG", instance.config())
+            .env("PSI_STATE_DIR", instance.state())
+            .env("PSI_SOCKET", instance.socket())
+            .env("PSI_RUN_DIR", instance.run_directory())
+            .env("CREDENTIALS_DIRECTORY", instance.credentials())
             .env("NOTIFY_SOCKET", address)
     }
 

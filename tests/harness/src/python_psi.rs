@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::{Config, Driver, FakeInfisical, World, repository};
+use crate::{Config, Driver, FakeInfisical, Instance, repository};
 
 /// Its one secret that the token sealed, and that no cache has.
 pub const SEALED: &str = "36f34945849c779b9bfe26588";
@@ -30,14 +30,14 @@ pub fn cached() -> BTreeMap<String, Vec<u8>> {
     expected().into_iter().filter(|(id, _)| id != SEALED).collect()
 }
 
-/// A world with the fixture's key and a provider that is gone.
-pub fn world_in_an_outage() -> World {
+/// An instance with the fixture's key and a provider that is gone.
+pub fn instance_in_an_outage() -> Instance {
     let mut infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).timeout("1s"));
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).timeout("1s"));
     infisical.kill();
-    world.give_key(&fs::read(python_psi("psi-cache-key")).unwrap());
-    world
+    instance.give_key(&fs::read(python_psi("psi-cache-key")).unwrap());
+    instance
 }
 
 /// Puts the Python PSI's state into a folder: `cache.enc` among the mappings, as it has them.
@@ -55,10 +55,10 @@ pub fn leave_mappings_in(folder: &Path) {
     }
 }
 
-/// `psi-driver migrate --from psi --cache`, with the world's credentials at hand; the last argument is the folder.
-pub fn adopt(world: &World, args: &[&str]) -> Driver {
+/// `psi-driver migrate --from psi --cache`, with the instance's credentials at hand; the last argument is the folder.
+pub fn adopt(instance: &Instance, args: &[&str]) -> Driver {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let (folder, args) = args.split_last().unwrap();
     let call = [&["migrate", "--from", "psi", "--cache"], args, &["--state", folder]].concat();
-    world.driver(&call).env("CREDENTIALS_DIRECTORY", world.credentials()).env("PATH", path)
+    instance.driver(&call).env("CREDENTIALS_DIRECTORY", instance.credentials()).env("PATH", path)
 }

@@ -1,23 +1,23 @@
 //! A psi whose one provider is a PKCS#11 token.
 
-use crate::{Config, Driver, Psid, Token, World, id};
+use crate::{Config, Driver, Instance, Psid, Token, id};
 
 /// A psi whose one provider is a token; the cache has a key of its own.
-pub struct Stage {
+pub struct SealedFixture {
     /// The token.
     pub token: Token,
     /// The files.
-    pub world: World,
+    pub instance: Instance,
 }
 
-impl Stage {
+impl SealedFixture {
     /// With this token.
     pub fn with(token: Token) -> Self {
-        let world = World::empty();
-        world.give_key(&[7; 32]);
-        let stage = Self { token, world };
-        stage.world.configure(&stage.config());
-        stage
+        let instance = Instance::empty();
+        instance.give_key(&[7; 32]);
+        let fixture = Self { token, instance };
+        fixture.instance.configure(&fixture.config());
+        fixture
     }
 
     /// With a token that does all that psi needs.
@@ -39,12 +39,12 @@ impl Stage {
     /// A psid that is ready.
     #[track_caller]
     pub fn start(&self) -> Psid {
-        self.token.on(self.world.psid()).start()
+        self.token.on(self.instance.psid()).start()
     }
 
     /// A call of psi-driver that finds the token, should it become psid.
     pub fn driver(&self, args: &[&str]) -> Driver {
-        let driver = self.world.driver(args);
+        let driver = self.instance.driver(args);
         let environment = self.token.environment();
         environment.iter().fold(driver, |driver, (name, value)| driver.env(name, value))
     }

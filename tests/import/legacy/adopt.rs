@@ -7,13 +7,14 @@ use serde_json::json;
 
 use super::{
     adopt, assert_all_are_served, assert_mappings_are_as_they_were, assert_mappings_are_registered,
-    cached, expected, leave_in, leave_mappings_in, numbers, python_psi, traces, world_in_an_outage,
+    cached, expected, instance_in_an_outage, leave_in, leave_mappings_in, numbers, python_psi,
+    traces,
 };
-use psi_harness::{FakeInfisical, World, id, reference, repository};
+use psi_harness::{FakeInfisical, Instance, id, reference, repository};
 
-/// An old state folder beside the world's own.
-fn old(world: &World) -> PathBuf {
-    world.folder().join("old")
+/// An old state folder beside the instance's own.
+fn old(instance: &Instance) -> PathBuf {
+    instance.folder().join("old")
 }
 
 fn text(path: &Path) -> &str {
@@ -23,13 +24,13 @@ fn text(path: &Path) -> &str {
 /// The first one takes all, the second one nothing, and the old folder shows no trace of either.
 #[test]
 fn all_is_taken_over_once_and_nothing_of_the_old_folder_is_touched() {
-    let world = world_in_an_outage();
-    let old = old(&world);
+    let instance = instance_in_an_outage();
+    let old = old(&instance);
     leave_in(&old, "cache-tpm.enc");
     fs::write(old.join(".token.1.json"), "an access token").unwrap();
     let before = traces(&old);
     for run in [&["--dry-run", "--json"][..], &["--json"]] {
-        let report = adopt(&world, &[run, &[text(&old)]].concat()).json();
+        let report = adopt(&instance, &[run, &[text(&old)]].concat()).json();
         assert_eq!(numbers(&report), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
         assert_eq!(report["dry_run"], json!(run.len() == 2));
         assert_eq!(report["from"], json!(text(&old)));
@@ -42,24 +43,27 @@ fn all_is_taken_over_once_and_nothing_of_the_old_folder_is_touched() {
             "nitrokeyhsm": {"mappings": 1, "values": 0},
         });
         assert_eq!(report["providers"], providers);
-        assert_eq!(world.state().exists(), run.len() == 1, "a dry run writes nothing");
+        assert_eq!(instance.state().exists(), run.len() == 1, "a dry run writes nothing");
     }
-    let own = traces(&world.state());
-    let report = adopt(&world, &["--json", text(&old)]).json();
+    let own = traces(&instance.state());
+    let report = adopt(&instance, &["--json", text(&old)]).json();
     assert_eq!(numbers(&report), ([0, 8, 0, 0], [0, 7, 0, 0, 0]));
-    assert_eq!(traces(&world.state()).keys().collect::<Vec<_>>(), own.keys().collect::<Vec<_>>());
+    assert_eq!(
+        traces(&instance.state()).keys().collect::<Vec<_>>(),
+        own.keys().collect::<Vec<_>>()
+    );
     assert_eq!(traces(&old), before, "no file was written, nor its reading noted");
     assert_mappings_are_as_they_were(&old);
-    assert_mappings_are_registered(&world);
-    let psid = world.start();
+    assert_mappings_are_registered(&instance);
+    let psid = instance.start();
     assert_eq!(psid.degraded(), "");
-    assert_all_are_served(&world);
+    assert_all_are_served(&instance);
 }
 
 #[test]
 fn it_is_told_in_words() {
-    let world = world_in_an_outage();
-    let old = old(&world);
+    let instance = instance_in_an_outage();
+    let old = old(&instance);
     // The other layout: mappings below, the cache beside them.
     leave_mappings_in(&old.join("secrets"));
     fs::copy(python_psi("cache-tpm.enc"), old.join("cache.enc")).unwrap();
@@ -73,30 +77,30 @@ fn it_is_told_in_words() {
              provider   nitrokeyhsm: 1 mappings, the values are sealed in them\n{last}"
         )
     };
-    let dry = adopt(&world, &["--dry-run", text(&old)]).text();
+    let dry = adopt(&instance, &["--dry-run", text(&old)]).text();
     assert_eq!(dry, words("would be ", &format!("nothing was changed: {at}\n")));
-    let told = adopt(&world, &[text(&old)]).text();
+    let told = adopt(&instance, &[text(&old)]).text();
     assert_eq!(told, words("", &format!("nothing in the old place was changed: {at}\n")));
-    let _psid = world.start();
-    assert_all_are_served(&world);
+    let _psid = instance.start();
+    assert_all_are_served(&instance);
 }
 
 #[test]
 fn conflicts_and_what_is_not_understood_are_named_and_left() {
-    let world = world_in_an_outage();
-    let old = old(&world);
+    let instance = instance_in_an_outage();
+    let old = old(&instance);
     leave_in(&old, "cache-tpm.enc");
     fs::write(old.join(id(1)), "hunter2 in the clear").unwrap();
     fs::write(old.join(id(2)), reference("/app", "NEVER_CACHED")).unwrap();
     let mut ids = cached().into_keys();
     let (same, other, deleted) = (ids.next().unwrap(), ids.next().unwrap(), ids.next().unwrap());
-    let psid = world.start();
-    world.driver(&["store"]).id(&same).stdin(fs::read(old.join(&same)).unwrap()).ok();
-    world.driver(&["store"]).id(&other).stdin("a literal").ok();
-    world.driver(&["store"]).id(&deleted).stdin(fs::read(old.join(&deleted)).unwrap()).ok();
-    world.driver(&["delete"]).id(&deleted).ok();
+    let psid = instance.start();
+    instance.driver(&["store"]).id(&same).stdin(fs::read(old.join(&same)).unwrap()).ok();
+    instance.driver(&["store"]).id(&other).stdin("a literal").ok();
+    instance.driver(&["store"]).id(&deleted).stdin(fs::read(old.join(&deleted)).unwrap()).ok();
+    instance.driver(&["delete"]).id(&deleted).ok();
     psid.terminate();
-    let report = adopt(&world, &["--json", text(&old)]).json();
+    let report = adopt(&instance, &["--json", text(&old)]).json();
     let mappings = &report["mappings"];
     assert_eq!(numbers(&report), ([6, 1, 1, 2], [7, 0, 0, 0, 0]));
     assert_eq!(mappings["already_here"], json!([same]));
@@ -106,7 +110,7 @@ fn conflicts_and_what_is_not_understood_are_named_and_left() {
     assert_eq!((&strange[0]["id"], &strange[1]["id"]), (&json!(id(1)), &json!(deleted)));
     assert!(strange[1]["why"].as_str().unwrap().contains("psi-driver restore"), "{strange}");
     assert!(!report.to_string().contains("hunter2"));
-    let told = adopt(&world, &[text(&old)]).text();
+    let told = adopt(&instance, &[text(&old)]).text();
     for line in [
         format!("{other} is registered here for something else, which stays"),
         format!("{} is left: it is no JSON object of strings", id(1)),
@@ -114,9 +118,9 @@ fn conflicts_and_what_is_not_understood_are_named_and_left() {
     ] {
         assert!(told.contains(&format!("\n           {line}")), "{told}");
     }
-    let _psid = world.start();
-    assert_eq!(world.driver(&["lookup"]).id(&other).text(), "a literal");
-    assert_eq!(world.driver(&["lookup"]).id(&same).ok(), cached()[&same]);
+    let _psid = instance.start();
+    assert_eq!(instance.driver(&["lookup"]).id(&other).text(), "a literal");
+    assert_eq!(instance.driver(&["lookup"]).id(&same).ok(), cached()[&same]);
 }
 
 /// The vector's cache is of 2023, the fixture's of 2026: the newer value stays, whichever comes first.
@@ -125,16 +129,16 @@ fn the_newer_value_wins() {
     let vectors = repository().join("tests/vectors");
     let key = vectors.join("key");
     for newest_first in [true, false] {
-        let world = world_in_an_outage();
-        let (older, newer) = (world.folder().join("2023"), world.folder().join("2026"));
+        let instance = instance_in_an_outage();
+        let (older, newer) = (instance.folder().join("2023"), instance.folder().join("2026"));
         leave_in(&newer, "cache-tpm.enc");
         fs::create_dir(&older).unwrap();
         fs::copy(vectors.join("cache-v1-tpm.enc"), older.join("cache.enc")).unwrap();
         fs::write(older.join(id(1)), reference("/app", "SHARED_1")).unwrap();
-        let take_newer = || numbers(&adopt(&world, &["--json", text(&newer)]).json());
+        let take_newer = || numbers(&adopt(&instance, &["--json", text(&newer)]).json());
         let take_older = || {
             let args = ["--json", "--key", text(&key), text(&older)];
-            numbers(&adopt(&world, &args).json())
+            numbers(&adopt(&instance, &args).json())
         };
         if newest_first {
             assert_eq!(take_newer(), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
@@ -143,26 +147,26 @@ fn the_newer_value_wins() {
             assert_eq!(take_older(), ([1, 0, 0, 0], [1, 0, 6, 0, 0]));
             assert_eq!(take_newer(), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
         }
-        let psid = world.start();
+        let psid = instance.start();
         assert_eq!(psid.status()["entries"], json!(7));
-        assert_all_are_served(&world);
+        assert_all_are_served(&instance);
     }
 }
 
 #[test]
 fn it_is_refused_while_psid_runs() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let old = old(&world);
+    let instance = Instance::of(&infisical);
+    let old = old(&instance);
     leave_in(&old, "cache-tpm.enc");
-    let psid = world.start();
+    let psid = instance.start();
     for args in [&[text(&old)][..], &["--dry-run", text(&old)]] {
-        let line = adopt(&world, args).fails(65);
+        let line = adopt(&instance, args).fails(65);
         let told = "psi-driver: migrate: psid is running; stop it first, `systemctl stop psid`";
         assert_eq!(line, told);
     }
     psid.terminate();
-    assert!(!world.state().join("secrets").exists());
+    assert!(!instance.state().join("secrets").exists());
 }
 
 /// Whatever is wrong with the cache, the mappings are taken over, and the words say what to do.
@@ -184,16 +188,16 @@ fn a_cache_that_does_not_open_keeps_no_mapping_back() {
         ),
     ];
     for (words, credential, spoil) in cases {
-        let world = world_in_an_outage();
-        let old = old(&world);
+        let instance = instance_in_an_outage();
+        let old = old(&instance);
         leave_in(&old, "cache-tpm.enc");
         let mut file = fs::read(old.join("cache.enc")).unwrap();
         spoil(&mut file);
         fs::write(old.join("cache.enc"), &file).unwrap();
         if let Some(key) = credential {
-            world.give_key(key);
+            instance.give_key(key);
         }
-        let outcome = adopt(&world, &["--json", text(&old)]).run();
+        let outcome = adopt(&instance, &["--json", text(&old)]).run();
         assert_eq!(outcome.code, 65, "{}", outcome.stderr);
         let line = psi_harness::one_line(&outcome.stderr);
         assert!(line.starts_with("psi-driver: migrate: ") && line.contains(words), "{line}");
@@ -201,44 +205,44 @@ fn a_cache_that_does_not_open_keeps_no_mapping_back() {
         assert_eq!(report["mappings"]["taken"].as_array().unwrap().len(), 8);
         assert!(report["values"]["error"].as_str().unwrap().contains(words), "{report}");
         assert_eq!(fs::read(old.join("cache.enc")).unwrap(), file);
-        assert!(!world.cache().exists());
-        assert_eq!(fs::read_dir(world.state().join("secrets")).unwrap().count(), 8);
+        assert!(!instance.cache().exists());
+        assert_eq!(fs::read_dir(instance.state().join("secrets")).unwrap().count(), 8);
     }
     // The key came, and the same call does the rest.
-    let world = world_in_an_outage();
-    world.take_key();
-    let old = old(&world);
+    let instance = instance_in_an_outage();
+    instance.take_key();
+    let old = old(&instance);
     leave_in(&old, "cache-tpm.enc");
-    let line = adopt(&world, &[text(&old)]).run().stderr;
+    let line = adopt(&instance, &[text(&old)]).run().stderr;
     assert!(line.contains("there is no key: no credential psi-cache-key"), "{line}");
-    world.give_key(&fs::read(key).unwrap());
-    let report = adopt(&world, &["--json", text(&old)]).json();
+    instance.give_key(&fs::read(key).unwrap());
+    let report = adopt(&instance, &["--json", text(&old)]).json();
     assert_eq!(numbers(&report), ([0, 8, 0, 0], [7, 0, 0, 0, 0]));
 }
 
 #[test]
 fn a_place_that_is_none_is_named() {
-    let world = world_in_an_outage();
-    let missing = world.folder().join("missing");
-    let line = adopt(&world, &[text(&missing)]).fails(65);
+    let instance = instance_in_an_outage();
+    let missing = instance.folder().join("missing");
+    let line = adopt(&instance, &[text(&missing)]).fails(65);
     assert!(line.contains(&format!("{}: No such file", missing.display())), "{line}");
     assert!(line.contains("name the old state folder"), "{line}");
-    let line = adopt(&world, &["--dry-run", text(&world.credentials())]).text();
+    let line = adopt(&instance, &["--dry-run", text(&instance.credentials())]).text();
     assert!(line.contains("mappings   0 would be taken over"), "{line}");
     assert!(line.contains("values     none: there is no cache"), "{line}");
-    fs::write(world.config(), "[cache\n").unwrap();
-    let line = adopt(&world, &[text(&missing)]).fails(65);
+    fs::write(instance.config(), "[cache\n").unwrap();
+    let line = adopt(&instance, &[text(&missing)]).fails(65);
     assert!(line.contains("config.toml:1: "), "{line}");
-    assert_eq!(world.driver(&["migrate", "--from", "file", "--cache"]).run().code, 2);
+    assert_eq!(instance.driver(&["migrate", "--from", "file", "--cache"]).run().code, 2);
 }
 
 /// N11: in the Python PSI, `cache.enc` was one of the secrets. Here it never becomes one.
 #[test]
 fn n11_the_cache_is_no_secret() {
-    let world = world_in_an_outage();
-    leave_in(&world.state(), "cache-tpm.enc");
-    let _psid = world.start();
-    assert!(!world.driver(&["list"]).text().contains("cache"));
-    world.driver(&["lookup"]).id("cache.enc").fails(65);
-    assert!(!world.state().join("secrets/cache.enc").exists());
+    let instance = instance_in_an_outage();
+    leave_in(&instance.state(), "cache-tpm.enc");
+    let _psid = instance.start();
+    assert!(!instance.driver(&["list"]).text().contains("cache"));
+    instance.driver(&["lookup"]).id("cache.enc").fails(65);
+    assert!(!instance.state().join("secrets/cache.enc").exists());
 }

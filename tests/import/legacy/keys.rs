@@ -5,64 +5,65 @@ use std::fs;
 use serde_json::json;
 
 use super::{
-    SEALED, adopt, assert_all_are_served, kept, leave_in, numbers, python_psi, world_in_an_outage,
+    SEALED, adopt, assert_all_are_served, instance_in_an_outage, kept, leave_in, numbers,
+    python_psi,
 };
-use psi_harness::{Tpm, World};
+use psi_harness::{Instance, Tpm};
 
-fn psid_on(world: &World, tpm: &Tpm) -> psi_harness::Start {
+fn psid_on(instance: &Instance, tpm: &Tpm) -> psi_harness::Start {
     tpm.flush();
-    world.psid().env("SYSTEMD_TPM2_DEVICE", tpm.device())
+    instance.psid().env("SYSTEMD_TPM2_DEVICE", tpm.device())
 }
 
 #[test]
 fn without_a_key_nothing_but_the_mappings_is_taken_over() {
-    let world = world_in_an_outage();
-    leave_in(&world.state(), "cache-tpm.enc");
+    let instance = instance_in_an_outage();
+    leave_in(&instance.state(), "cache-tpm.enc");
     let key = fs::read(python_psi("psi-cache-key")).unwrap();
-    world.take_key();
-    let state = world.state();
-    let outcome = adopt(&world, &[state.to_str().unwrap()]).run();
+    instance.take_key();
+    let state = instance.state();
+    let outcome = adopt(&instance, &[state.to_str().unwrap()]).run();
     assert_eq!(outcome.code, 65);
     assert!(outcome.stderr.contains("there is no key"), "{}", outcome.stderr);
-    let psid = world.start();
-    assert_eq!(world.driver(&["list"]).text().lines().count(), 8, "the mappings need no key");
+    let psid = instance.start();
+    assert_eq!(instance.driver(&["list"]).text().lines().count(), 8, "the mappings need no key");
     psid.terminate();
-    assert_eq!(fs::read(world.cache()).unwrap(), fs::read(python_psi("cache-tpm.enc")).unwrap());
-    world.give_key(&key);
-    adopt(&world, &[state.to_str().unwrap()]).ok();
-    let psid = world.start();
+    assert_eq!(fs::read(instance.cache()).unwrap(), fs::read(python_psi("cache-tpm.enc")).unwrap());
+    instance.give_key(&key);
+    adopt(&instance, &[state.to_str().unwrap()]).ok();
+    let psid = instance.start();
     assert_eq!(psid.degraded(), "");
-    assert_all_are_served(&world);
+    assert_all_are_served(&instance);
 }
 
 /// The file does not tell another key from damage: both are named, and the way back too.
 #[test]
 fn under_another_key_it_is_taken_over_when_the_key_is_found() {
-    let world = world_in_an_outage();
-    leave_in(&world.state(), "cache-tpm.enc");
-    world.give_key(&[8; 32]);
-    let state = world.state();
-    let outcome = adopt(&world, &[state.to_str().unwrap()]).run();
+    let instance = instance_in_an_outage();
+    leave_in(&instance.state(), "cache-tpm.enc");
+    instance.give_key(&[8; 32]);
+    let state = instance.state();
+    let outcome = adopt(&instance, &[state.to_str().unwrap()]).run();
     assert_eq!(outcome.code, 65);
     let told =
         "it was damaged, or sealed under another key; name another cache, or its key with --key";
     assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
     let key = python_psi("psi-cache-key");
     let args = ["--json", "--key", key.to_str().unwrap(), state.to_str().unwrap()];
-    assert_eq!(numbers(&adopt(&world, &args).json()), ([0, 8, 0, 0], [7, 0, 0, 0, 0]));
-    let psid = world.start();
+    assert_eq!(numbers(&adopt(&instance, &args).json()), ([0, 8, 0, 0], [7, 0, 0, 0, 0]));
+    let psid = instance.start();
     assert_eq!(psid.degraded(), "");
-    assert_all_are_served(&world);
+    assert_all_are_served(&instance);
     let old = fs::read(python_psi("cache-tpm.enc")).unwrap();
-    assert_eq!(fs::read(&kept(&world)[0]).unwrap(), old, "not a byte of it is changed");
+    assert_eq!(fs::read(&kept(&instance)[0]).unwrap(), old, "not a byte of it is changed");
 }
 
 #[test]
 fn a_token_that_the_config_lacks_is_named() {
-    let world = world_in_an_outage();
-    let old = world.folder().join("old");
+    let instance = instance_in_an_outage();
+    let old = instance.folder().join("old");
     leave_in(&old, "cache-hsm.enc");
-    let outcome = adopt(&world, &[old.to_str().unwrap()]).run();
+    let outcome = adopt(&instance, &[old.to_str().unwrap()]).run();
     assert_eq!(outcome.code, 65);
     let told = "its key is wrapped by a token, and the config names none; describe the token in \
                 [providers.nitrokeyhsm]";
@@ -73,30 +74,30 @@ fn a_token_that_the_config_lacks_is_named() {
 #[test]
 fn a_key_that_the_tpm_sealed_opens_the_old_cache() {
     let tpm = Tpm::start();
-    let world = world_in_an_outage();
-    world.take_key();
+    let instance = instance_in_an_outage();
+    instance.take_key();
     let sealed = std::process::Command::new("systemd-creds")
         .args(["encrypt", "--with-key=tpm2", "--tpm2-pcrs=7", "--name=psi-cache-key"])
-        .args([python_psi("psi-cache-key"), world.sealed_key()])
+        .args([python_psi("psi-cache-key"), instance.sealed_key()])
         .env("SYSTEMD_TPM2_DEVICE", tpm.device())
         .status()
         .unwrap();
     assert!(sealed.success());
-    leave_in(&world.state(), "cache-tpm.enc");
-    let state = world.state();
-    adopt(&world, &[state.to_str().unwrap()]).env("SYSTEMD_TPM2_DEVICE", tpm.device()).ok();
-    let psid = psid_on(&world, &tpm).start();
+    leave_in(&instance.state(), "cache-tpm.enc");
+    let state = instance.state();
+    adopt(&instance, &[state.to_str().unwrap()]).env("SYSTEMD_TPM2_DEVICE", tpm.device()).ok();
+    let psid = psid_on(&instance, &tpm).start();
     assert_eq!(psid.degraded(), "");
-    assert_all_are_served(&world);
+    assert_all_are_served(&instance);
     psid.terminate();
 
     // Another host's, with a key of its own: the old one is named.
-    let other = world_in_an_outage();
+    let other = instance_in_an_outage();
     let old = other.folder().join("old");
     leave_in(&old, "cache-tpm.enc");
     other.give_key(&[8; 32]);
     tpm.flush();
-    let (key, old) = (world.sealed_key(), old.display().to_string());
+    let (key, old) = (instance.sealed_key(), old.display().to_string());
     let args = ["--json", "--key", key.to_str().unwrap(), &old];
     let report = adopt(&other, &args).env("SYSTEMD_TPM2_DEVICE", tpm.device()).json();
     assert_eq!(numbers(&report), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
@@ -108,24 +109,24 @@ fn a_key_that_the_tpm_sealed_opens_the_old_cache() {
 #[test]
 fn cache_init_keeps_the_old_cache_under_another_name() {
     let tpm = Tpm::start();
-    let world = world_in_an_outage();
-    world.take_key();
-    leave_in(&world.state(), "cache-tpm.enc");
-    let old = fs::read(world.cache()).unwrap();
-    let init = world.driver(&["cache", "init", "--backend", "tpm"]);
+    let instance = instance_in_an_outage();
+    instance.take_key();
+    leave_in(&instance.state(), "cache-tpm.enc");
+    let old = fs::read(instance.cache()).unwrap();
+    let init = instance.driver(&["cache", "init", "--backend", "tpm"]);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let told = init.env("SYSTEMD_TPM2_DEVICE", tpm.device()).env("PATH", path).text();
-    let state = world.state();
+    let state = instance.state();
     let next = format!("`psid migrate --from psi {}` takes it over", state.display());
     assert!(told.contains(&next), "{told}");
-    assert_eq!(fs::read(&kept(&world)[0]).unwrap(), old);
+    assert_eq!(fs::read(&kept(&instance)[0]).unwrap(), old);
     tpm.flush();
     let key = python_psi("psi-cache-key");
     let args = ["--json", "--key", key.to_str().unwrap(), state.to_str().unwrap()];
-    let report = adopt(&world, &args).env("SYSTEMD_TPM2_DEVICE", tpm.device()).json();
+    let report = adopt(&instance, &args).env("SYSTEMD_TPM2_DEVICE", tpm.device()).json();
     assert_eq!(numbers(&report), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
-    let psid = psid_on(&world, &tpm).start();
+    let psid = psid_on(&instance, &tpm).start();
     assert_eq!(psid.degraded(), "");
-    assert_all_are_served(&world);
+    assert_all_are_served(&instance);
     assert_eq!(psid.status()["would_fail"], json!([SEALED]));
 }

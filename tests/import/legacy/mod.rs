@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use psi_harness::World;
+use psi_harness::Instance;
 use psi_harness::python_psi::{
-    SEALED, adopt, cached, expected, leave_in, leave_mappings_in, python_psi, world_in_an_outage,
+    SEALED, adopt, cached, expected, instance_in_an_outage, leave_in, leave_mappings_in, python_psi,
 };
 
 /// What the system knows of a file: whatever reading or writing it changes.
@@ -52,8 +52,8 @@ fn contents(folder: &Path) -> BTreeMap<String, Trace> {
 }
 
 /// The files that are kept of old caches.
-fn kept(world: &World) -> Vec<PathBuf> {
-    let files = fs::read_dir(world.state()).unwrap().map(|file| file.unwrap().path());
+fn kept(instance: &Instance) -> Vec<PathBuf> {
+    let files = fs::read_dir(instance.state()).unwrap().map(|file| file.unwrap().path());
     files.filter(|path| path.to_string_lossy().contains("cache.enc.v1-")).collect()
 }
 
@@ -68,18 +68,18 @@ fn assert_mappings_are_as_they_were(folder: &Path) {
 
 /// Asserts that the mappings are registered, with the fixture's bytes.
 #[track_caller]
-fn assert_mappings_are_registered(world: &World) {
+fn assert_mappings_are_registered(instance: &Instance) {
     for id in expected().keys() {
         let was = fs::read(python_psi("secrets").join(id)).unwrap();
-        assert_eq!(world.registered(id), was, "{id}");
+        assert_eq!(instance.registered(id), was, "{id}");
     }
 }
 
 /// Asserts that every value of the caches comes out, byte for byte.
 #[track_caller]
-fn assert_all_are_served(world: &World) {
+fn assert_all_are_served(instance: &Instance) {
     for (id, value) in cached() {
-        assert_eq!(world.driver(&["lookup"]).id(&id).ok(), value, "{id}");
+        assert_eq!(instance.driver(&["lookup"]).id(&id).ok(), value, "{id}");
     }
 }
 

@@ -8,40 +8,40 @@ use serde_json::{Value, json};
 
 use super::{
     SEALED, adopt, assert_all_are_served, assert_mappings_are_as_they_were,
-    assert_mappings_are_registered, cached, contents, expected, kept, leave_in, leave_mappings_in,
-    numbers, python_psi, world_in_an_outage,
+    assert_mappings_are_registered, cached, contents, expected, instance_in_an_outage, kept,
+    leave_in, leave_mappings_in, numbers, python_psi,
 };
-use psi_harness::{Config, FakeInfisical, World, id, reference, repository};
+use psi_harness::{Config, FakeInfisical, Instance, id, reference, repository};
 
 /// `psid migrate` of the state folder itself.
-fn take_over(world: &World) -> Value {
-    adopt(world, &["--json", world.state().to_str().unwrap()]).json()
+fn take_over(instance: &Instance) -> Value {
+    adopt(instance, &["--json", instance.state().to_str().unwrap()]).json()
 }
 
-fn command(world: &World) -> String {
-    format!("stop psid and run `psid migrate --from psi {}`", world.state().display())
+fn command(instance: &Instance) -> String {
+    format!("stop psid and run `psid migrate --from psi {}`", instance.state().display())
 }
 
 #[test]
 fn a_start_sets_the_old_cache_aside_and_names_the_command_that_takes_all_over() {
-    let world = world_in_an_outage();
-    leave_in(&world.state(), "cache-tpm.enc");
-    let before = contents(&world.state());
-    let psid = world.start();
+    let instance = instance_in_an_outage();
+    leave_in(&instance.state(), "cache-tpm.enc");
+    let before = contents(&instance.state());
+    let psid = instance.start();
     let degraded = psid.degraded();
-    let aside = kept(&world).remove(0);
+    let aside = kept(&instance).remove(0);
     let cache = format!("it is the Python PSI's; it was set aside as {}", aside.display());
-    for words in [cache, command(&world), "has 8 mappings of the Python PSI".into()] {
+    for words in [cache, command(&instance), "has 8 mappings of the Python PSI".into()] {
         assert!(degraded.contains(&words), "{degraded}");
     }
-    assert_eq!(world.driver(&["list"]).text(), "");
+    assert_eq!(instance.driver(&["list"]).text(), "");
     assert_eq!(psid.status()["entries"], 0);
     psid.terminate();
 
-    assert_eq!(numbers(&take_over(&world)), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
-    let psid = world.start();
+    assert_eq!(numbers(&take_over(&instance)), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
+    let psid = instance.start();
     assert_eq!(psid.degraded(), "");
-    assert_all_are_served(&world);
+    assert_all_are_served(&instance);
     let status = psid.status();
     assert_eq!(status["entries"], 7);
     assert_eq!(status["oldest_fetch_ms"], json!(1_795_434_718_000_u64));
@@ -49,134 +49,134 @@ fn a_start_sets_the_old_cache_aside_and_names_the_command_that_takes_all_over() 
     psid.terminate();
 
     // The old files are as they were; that of the cache has another name.
-    let after = contents(&world.state());
+    let after = contents(&instance.state());
     for (name, trace) in &before {
-        let now = if name == "cache.enc" { &aside } else { &world.state().join(name) };
+        let now = if name == "cache.enc" { &aside } else { &instance.state().join(name) };
         assert_eq!(&after[now.file_name().unwrap().to_str().unwrap()], trace, "{name}");
     }
     assert_eq!(fs::read(&aside).unwrap(), fs::read(python_psi("cache-tpm.enc")).unwrap());
-    assert_mappings_are_as_they_were(&world.state());
-    assert_mappings_are_registered(&world);
-    assert_eq!(fs::read(world.cache()).unwrap()[..6], *b"PSIC\x02\x01");
-    assert_eq!(numbers(&take_over(&world)), ([0, 8, 0, 0], [0, 7, 0, 0, 0]), "once is enough");
+    assert_mappings_are_as_they_were(&instance.state());
+    assert_mappings_are_registered(&instance);
+    assert_eq!(fs::read(instance.cache()).unwrap()[..6], *b"PSIC\x02\x01");
+    assert_eq!(numbers(&take_over(&instance)), ([0, 8, 0, 0], [0, 7, 0, 0, 0]), "once is enough");
 }
 
 /// psid was never started there: the command alone is enough, and the file keeps its bytes.
 #[test]
 fn the_state_folder_itself_is_taken_over_before_a_start() {
-    let world = world_in_an_outage();
-    leave_in(&world.state(), "cache-tpm.enc");
-    assert_eq!(numbers(&take_over(&world)), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
+    let instance = instance_in_an_outage();
+    leave_in(&instance.state(), "cache-tpm.enc");
+    assert_eq!(numbers(&take_over(&instance)), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
     let old = fs::read(python_psi("cache-tpm.enc")).unwrap();
-    assert_eq!(fs::read(&kept(&world)[0]).unwrap(), old);
-    let psid = world.start();
+    assert_eq!(fs::read(&kept(&instance)[0]).unwrap(), old);
+    let psid = instance.start();
     assert_eq!(psid.degraded(), "");
-    assert_all_are_served(&world);
-    assert!(world.set_aside().is_empty());
+    assert_all_are_served(&instance);
+    assert!(instance.set_aside().is_empty());
 }
 
 /// Without a cache, the mappings are worth it: lookups are live.
 #[test]
 fn a_mapping_whose_secret_was_deleted_does_not_come_back_by_a_start() {
     let infisical = FakeInfisical::with(&json!({"/app": {"SHARED_1": "live"}}));
-    let world = World::of(&infisical);
-    leave_mappings_in(&world.state());
-    take_over(&world);
+    let instance = Instance::of(&infisical);
+    leave_mappings_in(&instance.state());
+    take_over(&instance);
     let taken = "1ee330a75e00f545b7c84b3d7";
-    let psid = world.start();
-    assert_eq!(world.driver(&["lookup"]).id(taken).text(), "live");
-    world.driver(&["delete"]).id(taken).ok();
+    let psid = instance.start();
+    assert_eq!(instance.driver(&["lookup"]).id(taken).text(), "live");
+    instance.driver(&["delete"]).id(taken).ok();
     psid.terminate();
-    fs::remove_dir_all(world.state().join("deleted")).unwrap();
-    let _psid = world.start();
-    let list = world.driver(&["list"]).text();
+    fs::remove_dir_all(instance.state().join("deleted")).unwrap();
+    let _psid = instance.start();
+    let list = instance.driver(&["list"]).text();
     assert_eq!(list.lines().count(), expected().len() - 1);
     assert!(!list.contains(taken), "what was deleted does not come back");
-    assert_mappings_are_as_they_were(&world.state());
+    assert_mappings_are_as_they_were(&instance.state());
 }
 
 #[test]
 fn what_is_registered_stays_and_what_is_no_mapping_is_named_and_not_shown() {
-    let world = world_in_an_outage();
+    let instance = instance_in_an_outage();
     let mut ids = cached().into_keys();
     let (registered, deleted) = (ids.next().unwrap(), ids.next().unwrap());
-    let psid = world.start();
+    let psid = instance.start();
     for id in [&registered, &deleted] {
-        world.driver(&["store"]).id(id).stdin(reference("/own", "OWN")).ok();
+        instance.driver(&["store"]).id(id).stdin(reference("/own", "OWN")).ok();
     }
-    world.driver(&["delete"]).id(&deleted).ok();
+    instance.driver(&["delete"]).id(&deleted).ok();
     psid.terminate();
-    leave_in(&world.state(), "cache-tpm.enc");
-    fs::write(world.state().join(id(1)), "hunter2 in the clear").unwrap();
-    fs::write(world.state().join(id(2)), r#"{"provider":"vault","path":"hunter2"}"#).unwrap();
-    let told = take_over(&world);
+    leave_in(&instance.state(), "cache-tpm.enc");
+    fs::write(instance.state().join(id(1)), "hunter2 in the clear").unwrap();
+    fs::write(instance.state().join(id(2)), r#"{"provider":"vault","path":"hunter2"}"#).unwrap();
+    let told = take_over(&instance);
     assert_eq!(told["mappings"]["conflicting"], json!([registered]));
     assert_eq!(told["mappings"]["not_understood"].as_array().unwrap().len(), 3, "{told}");
     assert!(!told.to_string().contains("hunter2"), "{told}");
-    let _psid = world.start();
-    let list = world.driver(&["list"]).text();
+    let _psid = instance.start();
+    let list = instance.driver(&["list"]).text();
     assert_eq!(list.lines().count(), expected().len() - 1);
     assert!(!list.contains(&deleted) && !list.contains(&id(1)) && !list.contains(&id(2)));
-    assert_eq!(world.registered(&registered), reference("/own", "OWN").as_bytes());
+    assert_eq!(instance.registered(&registered), reference("/own", "OWN").as_bytes());
 }
 
 /// Keys that Python escapes, other paths, empty values; and what does not go into our cache.
 #[test]
 fn every_kind_of_entry_finds_its_place() {
     let vectors = repository().join("tests/vectors");
-    let world = world_in_an_outage();
-    world.give_key(&fs::read(vectors.join("key")).unwrap());
-    fs::create_dir(world.state()).unwrap();
-    fs::copy(vectors.join("cache-v1-tpm.enc"), world.cache()).unwrap();
+    let instance = instance_in_an_outage();
+    instance.give_key(&fs::read(vectors.join("key")).unwrap());
+    fs::create_dir(instance.state()).unwrap();
+    fs::copy(vectors.join("cache-v1-tpm.enc"), instance.cache()).unwrap();
     let expected = fs::read(vectors.join("cache-v1-tpm.json")).unwrap();
     let expected: Value = serde_json::from_slice(&expected).unwrap();
     let rows = expected["mappings"].as_array().unwrap();
     let text = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
     for (number, row) in (1..).zip(rows) {
-        fs::write(world.state().join(id(number)), text(row, "mapping")).unwrap();
+        fs::write(instance.state().join(id(number)), text(row, "mapping")).unwrap();
     }
     // One key has a control character, which no reference may have any more; one project is not in the config.
-    let told = take_over(&world);
+    let told = take_over(&instance);
     assert_eq!(numbers(&told).1, [3, 0, 1, 1, 2]);
     let left = told["values"]["without_config"].to_string();
     assert!(left.contains("[providers.infisical.projects.elsewhere]"), "{left}");
-    let psid = world.start();
+    let psid = instance.start();
     assert_eq!(psid.status()["entries"], json!(3));
     for (number, row) in (1..).zip(rows).take(4).filter(|(number, _)| *number != 2) {
         let value = STANDARD.decode(text(row, "value")).unwrap();
-        assert_eq!(world.driver(&["lookup"]).id(id(number)).ok(), value, "{row}");
+        assert_eq!(instance.driver(&["lookup"]).id(id(number)).ok(), value, "{row}");
     }
     psid.terminate();
     // What the config lacked is not lost.
     let more =
         "[providers.infisical.projects.elsewhere]\nid = \"another\"\nenvironment = \"prod\"\n";
-    let config = fs::read_to_string(world.config()).unwrap();
-    fs::write(world.config(), config + more).unwrap();
-    assert_eq!(numbers(&take_over(&world)).1, [1, 3, 1, 1, 1]);
-    let _psid = world.start();
-    assert_eq!(world.driver(&["lookup"]).id(id(5)).text(), "1");
+    let config = fs::read_to_string(instance.config()).unwrap();
+    fs::write(instance.config(), config + more).unwrap();
+    assert_eq!(numbers(&take_over(&instance)).1, [1, 3, 1, 1, 1]);
+    let _psid = instance.start();
+    assert_eq!(instance.driver(&["lookup"]).id(id(5)).text(), "1");
 }
 
 #[test]
 fn a_cache_that_is_off_leaves_the_old_one_alone() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).cache("enabled = false"));
-    leave_in(&world.state(), "cache-tpm.enc");
-    let before = contents(&world.state());
-    world.start().terminate();
-    assert_eq!(contents(&world.state()), before);
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).cache("enabled = false"));
+    leave_in(&instance.state(), "cache-tpm.enc");
+    let before = contents(&instance.state());
+    instance.start().terminate();
+    assert_eq!(contents(&instance.state()), before);
 }
 
 /// The Python PSI's cache put in the place of ours, which is how an old one came back: it is another's file.
 #[test]
 fn an_old_cache_put_back_is_never_read_by_a_start() {
-    let world = world_in_an_outage();
-    leave_in(&world.state(), "cache-tpm.enc");
-    take_over(&world);
-    world.start().terminate();
-    fs::copy(python_psi("cache-tpm.enc"), world.cache()).unwrap();
-    let psid = world.start();
-    assert!(psid.degraded().contains(&command(&world)), "{}", psid.degraded());
+    let instance = instance_in_an_outage();
+    leave_in(&instance.state(), "cache-tpm.enc");
+    take_over(&instance);
+    instance.start().terminate();
+    fs::copy(python_psi("cache-tpm.enc"), instance.cache()).unwrap();
+    let psid = instance.start();
+    assert!(psid.degraded().contains(&command(&instance)), "{}", psid.degraded());
     assert_eq!(psid.status()["entries"], 0);
 }

@@ -6,33 +6,33 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{
-    adopt, assert_mappings_are_as_they_were, expected, kept, leave_in, numbers, python_psi, traces,
-    world_in_an_outage,
+    adopt, assert_mappings_are_as_they_were, expected, instance_in_an_outage, kept, leave_in,
+    numbers, python_psi, traces,
 };
-use psi_harness::{Driver, Start, Token, World};
+use psi_harness::{Driver, Instance, Start, Token};
 
-/// A world with the token that made the fixture, in an outage; its cache's key lives in `backend`.
-fn world_with(token: &Token, backend: &str) -> World {
-    let world = world_in_an_outage();
-    let config = fs::read_to_string(world.config()).unwrap();
+/// An instance with the token that made the fixture, in an outage; its cache's key lives in `backend`.
+fn instance_with(token: &Token, backend: &str) -> Instance {
+    let instance = instance_in_an_outage();
+    let config = fs::read_to_string(instance.config()).unwrap();
     let config = config.replace("backend = \"tpm\"", &format!("backend = \"{backend}\""));
-    fs::write(world.config(), config + &token.config()).unwrap();
-    world
+    fs::write(instance.config(), config + &token.config()).unwrap();
+    instance
 }
 
 fn with(token: &Token, driver: Driver) -> Driver {
     token.environment().iter().fold(driver, |driver, (name, value)| driver.env(name, value))
 }
 
-fn psid_with(token: &Token, world: &World) -> Start {
-    token.on(world.psid())
+fn psid_with(token: &Token, instance: &Instance) -> Start {
+    token.on(instance.psid())
 }
 
 /// Every value of the fixture, those of the cache and the one that the token sealed.
 #[track_caller]
-fn assert_everything_is_served(world: &World) {
+fn assert_everything_is_served(instance: &Instance) {
     for (id, value) in expected() {
-        assert_eq!(world.driver(&["lookup"]).id(&id).ok(), value, "{id}");
+        assert_eq!(instance.driver(&["lookup"]).id(&id).ok(), value, "{id}");
     }
 }
 
@@ -44,19 +44,22 @@ fn text(path: &Path) -> &str {
 #[test]
 fn under_the_hsm_backend_everything_comes_out() {
     let token = Token::of_the_vectors();
-    let world = world_with(&token, "hsm");
-    leave_in(&world.state(), "cache-hsm.enc");
-    with(&token, world.driver(&["cache", "init", "--backend", "hsm"])).ok();
-    let state = world.state();
-    let report = with(&token, adopt(&world, &["--json", text(&state)])).json();
+    let instance = instance_with(&token, "hsm");
+    leave_in(&instance.state(), "cache-hsm.enc");
+    with(&token, instance.driver(&["cache", "init", "--backend", "hsm"])).ok();
+    let state = instance.state();
+    let report = with(&token, adopt(&instance, &["--json", text(&state)])).json();
     assert_eq!(numbers(&report), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
-    assert_eq!(fs::read(&kept(&world)[0]).unwrap(), fs::read(python_psi("cache-hsm.enc")).unwrap());
-    assert_mappings_are_as_they_were(&world.state());
-    assert_eq!(fs::read(world.cache()).unwrap()[..6], *b"PSIC\x02\x02");
+    assert_eq!(
+        fs::read(&kept(&instance)[0]).unwrap(),
+        fs::read(python_psi("cache-hsm.enc")).unwrap()
+    );
+    assert_mappings_are_as_they_were(&instance.state());
+    assert_eq!(fs::read(instance.cache()).unwrap()[..6], *b"PSIC\x02\x02");
     for _ in 0..2 {
-        let psid = psid_with(&token, &world).start();
+        let psid = psid_with(&token, &instance).start();
         assert_eq!(psid.degraded(), "");
-        assert_everything_is_served(&world);
+        assert_everything_is_served(&instance);
         psid.terminate();
     }
 }
@@ -64,17 +67,17 @@ fn under_the_hsm_backend_everything_comes_out() {
 #[test]
 fn a_token_s_cache_is_taken_over_from_another_folder() {
     let token = Token::of_the_vectors();
-    let world = world_with(&token, "tpm");
-    let old = world.folder().join("old");
+    let instance = instance_with(&token, "tpm");
+    let old = instance.folder().join("old");
     leave_in(&old, "cache-hsm.enc");
     let before = traces(&old);
-    let take = || with(&token, adopt(&world, &["--json", text(&old)])).json();
+    let take = || with(&token, adopt(&instance, &["--json", text(&old)])).json();
     assert_eq!(numbers(&take()), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
     assert_eq!(numbers(&take()), ([0, 8, 0, 0], [0, 7, 0, 0, 0]));
     assert_eq!(traces(&old), before);
-    let psid = psid_with(&token, &world).start();
+    let psid = psid_with(&token, &instance).start();
     assert_eq!(psid.degraded(), "");
-    assert_everything_is_served(&world);
+    assert_everything_is_served(&instance);
     assert_eq!(psid.status()["would_fail"], json!([]));
 }
 
@@ -82,41 +85,41 @@ fn a_token_s_cache_is_taken_over_from_another_folder() {
 #[test]
 fn n20_a_token_s_cache_that_lies_there_is_not_taken_over_by_itself() {
     let token = Token::of_the_vectors();
-    let world = world_with(&token, "tpm");
-    leave_in(&world.state(), "cache-hsm.enc");
-    let psid = psid_with(&token, &world).start();
+    let instance = instance_with(&token, "tpm");
+    leave_in(&instance.state(), "cache-hsm.enc");
+    let psid = psid_with(&token, &instance).start();
     let degraded = psid.degraded();
     assert!(degraded.contains("`psid migrate --from psi "), "{degraded}");
     assert_eq!(psid.status()["entries"], json!(0));
     psid.terminate();
-    let kept = kept(&world).remove(0);
-    let report = with(&token, adopt(&world, &["--json", text(&kept)])).json();
+    let kept = kept(&instance).remove(0);
+    let report = with(&token, adopt(&instance, &["--json", text(&kept)])).json();
     assert_eq!(numbers(&report), ([0; 4], [0, 0, 7, 0, 0]), "no mapping names them yet");
-    let state = world.state();
-    let report = with(&token, adopt(&world, &["--json", text(&state)])).json();
+    let state = instance.state();
+    let report = with(&token, adopt(&instance, &["--json", text(&state)])).json();
     assert_eq!(numbers(&report), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
-    let psid = psid_with(&token, &world).start();
+    let psid = psid_with(&token, &instance).start();
     assert_eq!(psid.degraded(), "");
-    assert_everything_is_served(&world);
+    assert_everything_is_served(&instance);
 }
 
 #[test]
 fn another_token_and_one_that_is_away_are_named() {
     let vectors = Token::of_the_vectors();
-    let world = world_with(&vectors, "tpm");
-    let old = world.folder().join("old");
+    let instance = instance_with(&vectors, "tpm");
+    let old = instance.folder().join("old");
     leave_in(&old, "cache-hsm.enc");
     vectors.lose_storage();
-    let away = with(&vectors, adopt(&world, &[text(&old)])).run();
+    let away = with(&vectors, adopt(&instance, &[text(&old)])).run();
     assert_eq!(away.code, 65);
     let line = away.stderr.lines().last().unwrap();
     assert!(line.contains("cache.enc does not open: ") && line.contains("; "), "{line}");
     vectors.find_storage();
     let other = Token::kryoptic();
-    let world = world_with(&other, "tpm");
-    let outcome = with(&other, adopt(&world, &[text(&old)])).run();
+    let instance = instance_with(&other, "tpm");
+    let outcome = with(&other, adopt(&instance, &[text(&old)])).run();
     assert_eq!(outcome.code, 65);
     let line = outcome.stderr.lines().last().unwrap();
     assert!(line.contains("cache.enc does not open: "), "{line}");
-    assert!(!world.cache().exists());
+    assert!(!instance.cache().exists());
 }

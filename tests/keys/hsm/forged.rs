@@ -5,8 +5,8 @@ use std::fs;
 
 use serde_json::json;
 
-use super::{filled, one, world_on};
-use psi_harness::{FakeInfisical, Probe, Token, World, bytes, hex, id, reference};
+use super::{filled, instance_on, one};
+use psi_harness::{FakeInfisical, Instance, Probe, Token, bytes, hex, id, reference};
 
 /// The attacker's own data key.
 const OWN: [u8; 32] = [7; 32];
@@ -19,15 +19,15 @@ struct Planted {
 
 /// Made by psid itself, with the tpm backend and the attacker's key as its credential.
 fn plant(infisical: &FakeInfisical) -> Planted {
-    let world = World::of(infisical);
-    world.give_key(&OWN);
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["store"]).id(id(2)).stdin("a planted literal").ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "planted");
+    let instance = Instance::of(infisical);
+    instance.give_key(&OWN);
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["store"]).id(id(2)).stdin("a planted literal").ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "planted");
     psid.terminate();
-    let literal = fs::read(world.state().join("secrets").join(id(2))).unwrap();
-    Planted { cache: fs::read(world.cache()).unwrap(), literal }
+    let literal = fs::read(instance.state().join("secrets").join(id(2))).unwrap();
+    Planted { cache: fs::read(instance.cache()).unwrap(), literal }
 }
 
 /// The same two files, as of the hsm backend, with this part.
@@ -41,9 +41,9 @@ fn forge(probe: &mut Probe, planted: &Planted, part: &[u8]) -> Planted {
     Planted { cache: file(&planted.cache, None), literal: file(&planted.literal, Some(id(2))) }
 }
 
-fn put(world: &World, forged: &Planted) {
-    fs::write(world.cache(), &forged.cache).unwrap();
-    fs::write(world.state().join("secrets").join(id(2)), &forged.literal).unwrap();
+fn put(instance: &Instance, forged: &Planted) {
+    fs::write(instance.cache(), &forged.cache).unwrap();
+    fs::write(instance.state().join("secrets").join(id(2)), &forged.literal).unwrap();
 }
 
 /// The wrapping of the attacker's key: whoever has the public key can make it.
@@ -56,8 +56,8 @@ fn part(wrapped: &[u8], signature: &[u8]) -> Vec<u8> {
 }
 
 /// The signature in a file that psid wrote: the last 256 bytes of the 514 of its part.
-fn genuine_signature(world: &World) -> Vec<u8> {
-    fs::read(world.cache()).unwrap()[24 + 258..24 + 514].to_vec()
+fn genuine_signature(instance: &Instance) -> Vec<u8> {
+    fs::read(instance.cache()).unwrap()[24 + 258..24 + 514].to_vec()
 }
 
 /// A fake whose value was another one when the attacker looked.
@@ -72,7 +72,7 @@ fn infisical() -> (FakeInfisical, Planted) {
 fn n20_a_cache_that_was_forged_with_the_public_key_is_refused() {
     let (mut infisical, planted) = infisical();
     let token = Token::kryoptic();
-    let world = filled(&infisical, &token);
+    let instance = filled(&infisical, &token);
     infisical.kill();
     let mut probe = Probe::of_token(&token);
     let wrapped = wrapped(&mut probe);
@@ -81,27 +81,27 @@ fn n20_a_cache_that_was_forged_with_the_public_key_is_refused() {
         // attacker's that some other program had signed with the same key.
         Vec::new(),
         vec![0; 256],
-        genuine_signature(&world),
+        genuine_signature(&instance),
         bytes(&probe.ok(json!({ "do": "sign", "message": hex(&wrapped) }))["signature"]),
     ];
     for signature in signatures {
         let forged = forge(&mut probe, &planted, &part(&wrapped, &signature));
-        put(&world, &forged);
+        put(&instance, &forged);
         // Sealed under the genuine key, which psid would find by it.
-        let _ = fs::remove_file(world.state().join("secrets").join(id(1)));
+        let _ = fs::remove_file(instance.state().join("secrets").join(id(1)));
         let opened = token.calls("C_Decrypt");
-        let psid = token.on(world.psid()).start();
+        let psid = token.on(instance.psid()).start();
         let degraded = psid.degraded();
         assert!(degraded.contains("is not signed by this token's key: "), "{degraded}");
         assert!(degraded.contains("or is forged; "), "{degraded}");
         for id in [id(1), id(2)] {
-            let outcome = world.driver(&["lookup"]).id(id).run();
+            let outcome = instance.driver(&["lookup"]).id(id).run();
             assert_ne!(outcome.code, 0);
             assert_eq!(String::from_utf8_lossy(&outcome.stdout), "", "nothing of the attacker's");
         }
         psid.terminate();
         assert_eq!(token.calls("C_Decrypt"), opened, "nothing was unwrapped");
-        assert_eq!(fs::read(world.cache()).unwrap(), forged.cache, "it stays for what it is");
+        assert_eq!(fs::read(instance.cache()).unwrap(), forged.cache, "it stays for what it is");
     }
 }
 
@@ -110,18 +110,18 @@ fn n20_a_cache_that_was_forged_with_the_public_key_is_refused() {
 fn n20_a_forged_file_takes_no_good_one_with_it() {
     let (mut infisical, planted) = infisical();
     let token = Token::kryoptic();
-    let world = filled(&infisical, &token);
+    let instance = filled(&infisical, &token);
     infisical.kill();
-    let genuine = fs::read(world.state().join("secrets").join(id(2))).unwrap();
+    let genuine = fs::read(instance.state().join("secrets").join(id(2))).unwrap();
     let mut probe = Probe::of_token(&token);
-    let part = part(&wrapped(&mut probe), &genuine_signature(&world));
-    put(&world, &Planted { literal: genuine, ..forge(&mut probe, &planted, &part) });
-    let psid = token.on(world.psid()).start();
+    let part = part(&wrapped(&mut probe), &genuine_signature(&instance));
+    put(&instance, &Planted { literal: genuine, ..forge(&mut probe, &planted, &part) });
+    let psid = token.on(instance.psid()).start();
     psid.await_log("is not signed by this token's key: ");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
-    assert_ne!(world.driver(&["lookup"]).id(id(1)).run().code, 0);
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert_ne!(instance.driver(&["lookup"]).id(id(1)).run().code, 0);
     assert!(psid.degraded().contains("sealed under another key"), "{}", psid.degraded());
-    assert_eq!(world.set_aside().len(), 1);
+    assert_eq!(instance.set_aside().len(), 1);
 }
 
 /// The same forgery with the token's signature is served: the signature is what stops it, nothing else.
@@ -129,26 +129,26 @@ fn n20_a_forged_file_takes_no_good_one_with_it() {
 fn n20_the_forgery_lacks_nothing_but_the_signature() {
     let (mut infisical, planted) = infisical();
     let token = Token::kryoptic();
-    let world = filled(&infisical, &token);
+    let instance = filled(&infisical, &token);
     infisical.kill();
     let mut probe = Probe::of_token(&token);
     let kept = probe.ok(json!({ "do": "keep", "key": hex(&OWN) }));
-    put(&world, &forge(&mut probe, &planted, &bytes(&kept["part"])));
-    let _psid = token.on(world.psid()).start();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "planted");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a planted literal");
+    put(&instance, &forge(&mut probe, &planted, &bytes(&kept["part"])));
+    let _psid = token.on(instance.psid()).start();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "planted");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a planted literal");
 }
 
 /// A token that answers to another key than the one that it shows: psid believes neither.
 #[test]
 fn a_cache_of_another_token_is_not_taken_for_forged_only() {
     let (infisical, token) = (one(), Token::kryoptic());
-    let world = world_on(&infisical, &token);
+    let instance = instance_on(&infisical, &token);
     let other = filled(&infisical, &Token::kryoptic());
-    fs::create_dir(world.state()).unwrap();
-    fs::copy(other.cache(), world.cache()).unwrap();
-    let psid = token.on(world.psid()).start();
+    fs::create_dir(instance.state()).unwrap();
+    fs::copy(other.cache(), instance.cache()).unwrap();
+    let psid = token.on(instance.psid()).start();
     let degraded = psid.degraded();
     assert!(degraded.contains("it was made with another token or key, or is forged"), "{degraded}");
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1", "live");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1", "live");
 }

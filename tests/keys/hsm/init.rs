@@ -3,26 +3,26 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::{filled, init, on, one, world_on};
-use psi_harness::{Config, Token, World, id};
+use super::{filled, init, instance_on, on, one};
+use psi_harness::{Config, Instance, Token, id};
 
 #[test]
 fn a_key_is_wrapped_and_proved_and_an_empty_cache_written() {
     let (infisical, token) = (one(), Token::kryoptic());
-    let world = world_on(&infisical, &token);
-    let told = init(&world, &token, &[]).text();
+    let instance = instance_on(&infisical, &token);
+    let told = init(&instance, &token, &[]).text();
     assert!(
         told.contains("the token wrapped and signed a new key, and proved that it opens"),
         "{told}"
     );
-    assert!(told.contains(&format!("wrote an empty {}", world.cache().display())), "{told}");
+    assert!(told.contains(&format!("wrote an empty {}", instance.cache().display())), "{told}");
     assert!(told.contains("recovery key, shown only now"), "{told}");
     assert!(told.contains("\nnext: `systemctl restart psid`\n"), "{told}");
-    let cache = fs::read(world.cache()).unwrap();
+    let cache = fs::read(instance.cache()).unwrap();
     assert!(cache.starts_with(b"PSIC\x02\x02"), "version 2, backend 2");
-    assert_eq!(fs::metadata(world.cache()).unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(!world.sealed_key().exists(), "that is the tpm backend's");
-    let psid = token.on(world.psid()).start();
+    assert_eq!(fs::metadata(instance.cache()).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!instance.sealed_key().exists(), "that is the tpm backend's");
+    let psid = token.on(instance.psid()).start();
     let status = psid.status();
     assert_eq!(status["degraded"], serde_json::json!([]));
     assert_eq!(status["backend"], "hsm");
@@ -32,55 +32,55 @@ fn a_key_is_wrapped_and_proved_and_an_empty_cache_written() {
 #[test]
 fn a_cache_in_use_is_not_replaced_but_by_force() {
     let (infisical, token) = (one(), Token::kryoptic());
-    let world = filled(&infisical, &token);
-    let cache = fs::read(world.cache()).unwrap();
-    let line = init(&world, &token, &[]).run();
+    let instance = filled(&infisical, &token);
+    let cache = fs::read(instance.cache()).unwrap();
+    let line = init(&instance, &token, &[]).run();
     assert_ne!(line.code, 0);
     assert!(line.stderr.contains("--force sets it aside"), "{}", line.stderr);
-    assert_eq!(fs::read(world.cache()).unwrap(), cache);
-    init(&world, &token, &["--force"]).ok();
-    assert_ne!(fs::read(world.cache()).unwrap(), cache);
+    assert_eq!(fs::read(instance.cache()).unwrap(), cache);
+    init(&instance, &token, &["--force"]).ok();
+    assert_ne!(fs::read(instance.cache()).unwrap(), cache);
     // Literals carry their key with them: another cache takes none away.
-    let psid = token.on(world.psid()).start();
+    let psid = token.on(instance.psid()).start();
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
-/// Each leaves the world as it was.
+/// Each leaves the instance as it was.
 #[test]
 fn without_a_token_that_does_it_nothing_is_made() {
     let infisical = one();
-    let check = |world: &World, token: &Token, told: &str| {
-        let line = init(world, token, &[]).fails(65);
+    let check = |instance: &Instance, token: &Token, told: &str| {
+        let line = init(instance, token, &[]).fails(65);
         assert!(line.starts_with("psi-driver: cache init: ") && line.contains(told), "{line}");
-        assert!(!world.cache().exists() && !world.sealed_key().exists());
+        assert!(!instance.cache().exists() && !instance.sealed_key().exists());
     };
     let token = Token::kryoptic();
-    let world = world_on(&infisical, &token);
+    let instance = instance_on(&infisical, &token);
     token.pull_out();
-    check(&world, &token, "no token has the label 'psi'");
+    check(&instance, &token, "no token has the label 'psi'");
     token.put_back();
     token.give_pin("11111111");
-    check(&world, &token, "the token refused the PIN in ");
+    check(&instance, &token, "the token refused the PIN in ");
     let softhsm = Token::softhsm();
-    let world = world_on(&infisical, &softhsm);
-    check(&world, &softhsm, "it does RSA-OAEP with SHA-1 only");
+    let instance = instance_on(&infisical, &softhsm);
+    check(&instance, &softhsm, "it does RSA-OAEP with SHA-1 only");
     let empty = Token::without_key();
-    let world = world_on(&infisical, &empty);
-    check(&world, &empty, "the token has no private key with the label 'podman-secrets'");
+    let instance = instance_on(&infisical, &empty);
+    check(&instance, &empty, "the token has no private key with the label 'podman-secrets'");
 }
 
 #[test]
 fn the_config_names_the_token_first() {
     let (infisical, token) = (one(), Token::kryoptic());
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical));
-    let line = on(&token, world.driver(&["cache", "init", "--backend", "hsm"])).fails(65);
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical));
+    let line = on(&token, instance.driver(&["cache", "init", "--backend", "hsm"])).fails(65);
     assert!(
         line.contains("does not name a token; say in [providers.nitrokeyhsm] which one"),
         "{line}"
     );
-    world.configure(&Config::of(&infisical).hsm(&token));
-    world.take_key();
-    init(&world, &token, &[]).ok();
+    instance.configure(&Config::of(&infisical).hsm(&token));
+    instance.take_key();
+    init(&instance, &token, &[]).ok();
 }

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::{filled, init, one, world_on};
-use psi_harness::{Config, Token, World, id, reference};
+use super::{filled, init, instance_on, one};
+use psi_harness::{Config, Instance, Token, id, reference};
 
 /// The backend's part of a file's header, as envelope.rs has it.
 fn part(file: &[u8]) -> &[u8] {
@@ -11,66 +11,66 @@ fn part(file: &[u8]) -> &[u8] {
     &file[24..24 + length]
 }
 
-fn literal(world: &World) -> Vec<u8> {
-    fs::read(world.state().join("secrets").join(id(2))).unwrap()
+fn literal(instance: &Instance) -> Vec<u8> {
+    fs::read(instance.state().join("secrets").join(id(2))).unwrap()
 }
 
 #[test]
 fn every_file_carries_the_wrapping() {
     let (infisical, token) = (one(), Token::kryoptic());
-    let world = filled(&infisical, &token);
-    let cache = fs::read(world.cache()).unwrap();
+    let instance = filled(&infisical, &token);
+    let cache = fs::read(instance.cache()).unwrap();
     assert_eq!(part(&cache).len(), 2 + 256 + 256, "length, wrapping, signature");
-    assert_eq!(part(&cache), part(&literal(&world)));
+    assert_eq!(part(&cache), part(&literal(&instance)));
     // No cache: the literals are opened all the same.
-    fs::remove_file(world.cache()).unwrap();
-    let _psid = token.on(world.psid()).start();
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    fs::remove_file(instance.cache()).unwrap();
+    let _psid = token.on(instance.psid()).start();
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
 #[test]
 fn a_rekey_replaces_the_wrapping_of_every_file() {
     let (mut infisical, token) = (one(), Token::kryoptic());
-    let world = filled(&infisical, &token);
+    let instance = filled(&infisical, &token);
     infisical.kill();
-    let old = part(&literal(&world)).to_vec();
-    let psid = token.on(world.psid()).start();
-    world.driver(&["cache", "rekey"]).ok();
+    let old = part(&literal(&instance)).to_vec();
+    let psid = token.on(instance.psid()).start();
+    instance.driver(&["cache", "rekey"]).ok();
     psid.terminate();
-    for file in [fs::read(world.cache()).unwrap(), literal(&world)] {
+    for file in [fs::read(instance.cache()).unwrap(), literal(&instance)] {
         assert_ne!(part(&file), old);
     }
-    let psid = token.on(world.psid()).start();
+    let psid = token.on(instance.psid()).start();
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
 /// The token is lost, and another one takes its place.
 #[test]
 fn another_token_opens_nothing_until_the_recovery_key_does() {
     let (mut infisical, token) = (one(), Token::kryoptic());
-    let world = world_on(&infisical, &token);
-    let told = init(&world, &token, &[]).text();
+    let instance = instance_on(&infisical, &token);
+    let told = init(&instance, &token, &[]).text();
     let recovery = told.lines().map(str::trim).find(|line| line.len() == 71).unwrap().to_owned();
-    let psid = token.on(world.psid()).start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
-    world.driver(&["lookup"]).id(id(1)).ok();
+    let psid = token.on(instance.psid()).start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
     psid.terminate();
     infisical.kill();
     let other = Token::kryoptic();
-    world.configure(&Config::of(&infisical).hsm(&other));
-    let psid = other.on(world.psid()).start();
+    instance.configure(&Config::of(&infisical).hsm(&other));
+    let psid = other.on(instance.psid()).start();
     let degraded = psid.degraded();
     assert!(degraded.contains("is not signed by this token's key: "), "{degraded}");
     assert!(degraded.contains("psi-driver cache recover"), "{degraded}");
-    world.driver(&["cache", "recover"]).stdin(format!("{recovery}\n")).ok();
+    instance.driver(&["cache", "recover"]).stdin(format!("{recovery}\n")).ok();
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     psid.terminate();
-    let psid = other.on(world.psid()).start();
+    let psid = other.on(instance.psid()).start();
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }

@@ -9,13 +9,13 @@ use psi_harness::{PIN, Token, eventually, id};
 #[test]
 fn after_a_reboot_in_an_outage_everything_is_served() {
     let (mut infisical, token) = (one(), Token::kryoptic());
-    let world = filled(&infisical, &token);
+    let instance = filled(&infisical, &token);
     infisical.kill();
     let before = (token.calls("C_Login"), token.calls("C_Decrypt"));
-    let psid = token.on(world.psid()).start();
+    let psid = token.on(instance.psid()).start();
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
     assert_eq!(psid.status()["survives_outage"], true);
     // One login and one unwrapping; the second C_Decrypt is the module's way to ask for a length.
     assert_eq!((token.calls("C_Login"), token.calls("C_Decrypt")), (before.0 + 1, before.1 + 2));
@@ -27,56 +27,56 @@ fn after_a_reboot_in_an_outage_everything_is_served() {
 #[test]
 fn without_the_token_psid_serves_live_touches_nothing_and_finds_it_again() {
     let (infisical, token) = (one(), Token::kryoptic());
-    let world = filled(&infisical, &token);
-    let cache = fs::read(world.cache()).unwrap();
+    let instance = filled(&infisical, &token);
+    let cache = fs::read(instance.cache()).unwrap();
     token.pull_out();
-    let mut psid = token.on(world.psid()).start();
+    let mut psid = token.on(instance.psid()).start();
     let degraded = psid.degraded();
     assert!(
         degraded.contains("no token has the label 'psi': there is no token at all"),
         "{degraded}"
     );
     assert!(degraded.contains("plug the token in"), "{degraded}");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "live");
-    let line = world.driver(&["lookup"]).id(id(2)).fails(65);
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "live");
+    let line = instance.driver(&["lookup"]).id(id(2)).fails(65);
     assert!(line.contains("no key to open it"), "{line}");
-    assert_eq!(fs::read(world.cache()).unwrap(), cache);
+    assert_eq!(fs::read(instance.cache()).unwrap(), cache);
     token.put_back();
     psid.reload();
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
 /// The key is in RAM, and a token that is pulled out later is nobody's loss.
 #[test]
 fn a_token_that_is_pulled_out_later_is_not_missed() {
     let (infisical, token) = (one(), Token::kryoptic());
-    let world = filled(&infisical, &token);
-    let psid = token.on(world.psid()).start();
+    let instance = filled(&infisical, &token);
+    let psid = token.on(instance.psid()).start();
     token.pull_out();
-    world.driver(&["store"]).id(id(3)).stdin("another").ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(3)).text(), "another");
+    instance.driver(&["store"]).id(id(3)).stdin("another").ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(3)).text(), "another");
     assert_eq!(psid.degraded(), "");
 }
 
 #[test]
 fn a_wrong_pin_is_tried_once_by_psid_whatever_is_asked_of_it() {
     let (infisical, token) = (one(), Token::kryoptic());
-    let world = filled(&infisical, &token);
+    let instance = filled(&infisical, &token);
     token.give_pin("11111111");
     let before = token.calls("C_Login");
-    let mut psid = token.on(world.psid()).start();
+    let mut psid = token.on(instance.psid()).start();
     let degraded = psid.degraded();
     assert!(degraded.contains("the token refused the PIN in "), "{degraded}");
     assert!(degraded.contains("psid does not try it again; put the right one there"), "{degraded}");
     for _ in 0..3 {
-        world.driver(&["lookup"]).id(id(2)).fails(65);
+        instance.driver(&["lookup"]).id(id(2)).fails(65);
     }
     assert_eq!(token.calls("C_Login"), before + 1);
     token.give_pin(PIN);
     psid.reload();
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
     let log = psid.terminate();
     assert!(!log.contains("11111111") && !log.contains(PIN), "{log}");
 }
@@ -84,18 +84,18 @@ fn a_wrong_pin_is_tried_once_by_psid_whatever_is_asked_of_it() {
 #[test]
 fn the_pin_may_be_a_credential() {
     let (infisical, token) = (one(), Token::kryoptic());
-    let world = filled(&infisical, &token);
+    let instance = filled(&infisical, &token);
     fs::remove_file(token.pin_file()).unwrap();
-    let config = fs::read_to_string(world.config()).unwrap();
+    let config = fs::read_to_string(instance.config()).unwrap();
     let file = format!("pin_file = \"{}\"", token.pin_file().display());
-    fs::write(world.config(), config.replace(&file, "pin_credential = \"hsm-pin\"")).unwrap();
-    let mut psid = token.on(world.psid()).start();
+    fs::write(instance.config(), config.replace(&file, "pin_credential = \"hsm-pin\"")).unwrap();
+    let mut psid = token.on(instance.psid()).start();
     let degraded = psid.degraded();
-    let sealed = world.config().with_file_name("hsm-pin.cred").display().to_string();
+    let sealed = instance.config().with_file_name("hsm-pin.cred").display().to_string();
     let told = format!("the PIN is missing: no credential hsm-pin, no {sealed}; ");
     assert!(degraded.contains(&told), "{degraded}");
     assert!(degraded.contains("systemd-creds encrypt --name=hsm-pin"), "{degraded}");
-    fs::write(world.credentials().join("hsm-pin"), PIN).unwrap();
+    fs::write(instance.credentials().join("hsm-pin"), PIN).unwrap();
     psid.reload();
     assert_eq!(psid.degraded(), "");
 }
@@ -104,24 +104,24 @@ fn the_pin_may_be_a_credential() {
 #[test]
 fn a_slow_token_keeps_nobody_from_a_live_value() {
     let (infisical, token) = (one(), Token::kryoptic());
-    let world = filled(&infisical, &token);
+    let instance = filled(&infisical, &token);
     token.spoil("hang-C_Initialize", "");
-    let mut psid = token.on(world.psid()).launch();
-    eventually("psid to serve", || (world.driver(&["health"]).run().code == 0).then_some(()));
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "live");
+    let mut psid = token.on(instance.psid()).launch();
+    eventually("psid to serve", || (instance.driver(&["health"]).run().code == 0).then_some(()));
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "live");
     token.mend("hang-C_Initialize");
     psid.await_told("READY=1");
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
 #[test]
 fn psid_stops_though_the_token_hangs() {
     let (infisical, token) = (one(), Token::kryoptic());
-    let world = filled(&infisical, &token);
+    let instance = filled(&infisical, &token);
     token.spoil("hang-C_Login", "");
     let logins = token.calls("C_Login");
-    let psid = token.on(world.psid()).launch();
+    let psid = token.on(instance.psid()).launch();
     eventually("the login", || (token.calls("C_Login") > logins).then_some(()));
     psid.terminate();
 }
@@ -129,13 +129,13 @@ fn psid_stops_though_the_token_hangs() {
 #[test]
 fn a_killed_psid_leaves_nothing_in_the_next_one_s_way() {
     let (mut infisical, token) = (one(), Token::kryoptic());
-    let world = filled(&infisical, &token);
-    token.on(world.psid()).start().crash();
+    let instance = filled(&infisical, &token);
+    token.on(instance.psid()).start().crash();
     infisical.kill();
-    let psid = token.on(world.psid()).start();
+    let psid = token.on(instance.psid()).start();
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
     // And while psid has the token, others may use it.
-    assert!(on(&token, world.driver(&["cache", "status"])).report().contains("hsm"));
+    assert!(on(&token, instance.driver(&["cache", "status"])).report().contains("hsm"));
     token.user_tool(&["--list-objects"]);
 }

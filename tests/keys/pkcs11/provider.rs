@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use psi_harness::{Config, FakeInfisical, PROJECT, Probe, Token, World, bytes, hex};
+use psi_harness::{Config, FakeInfisical, Instance, PROJECT, Probe, Token, bytes, hex};
 
 /// A provider under test, and what its other side can be made to do.
 struct Subject {
@@ -21,8 +21,8 @@ struct Subject {
 }
 
 enum OtherSide {
-    Infisical(Box<FakeInfisical>, #[expect(dead_code, reason = "it lives as long")] World),
-    Token(Token, #[expect(dead_code, reason = "it lives as long")] World),
+    Infisical(Box<FakeInfisical>, #[expect(dead_code, reason = "it lives as long")] Instance),
+    Token(Token, #[expect(dead_code, reason = "it lives as long")] Instance),
 }
 
 impl OtherSide {
@@ -59,11 +59,11 @@ fn infisical() -> Subject {
     let folder: serde_json::Map<_, _> =
         names.iter().zip(values).map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
     let fake = FakeInfisical::with(&json!({"/app": folder}));
-    let world = World::of(&fake);
+    let instance = Instance::of(&fake);
     let members = |key: &str| json!({"project": "myproject", "path": "/app", "key": key});
     Subject {
         name: "infisical",
-        probe: Probe::of_provider("infisical", &world, &[]),
+        probe: Probe::of_provider("infisical", &instance, &[]),
         stored: names
             .iter()
             .zip(values)
@@ -81,14 +81,14 @@ fn infisical() -> Subject {
             json!({"project": "myproject", "key": "A", "blob": "x"}),
         ],
         realms: [realm(&["infisical", PROJECT, "prod"]), realm(&["infisical", "another", "prod"])],
-        other_side: OtherSide::Infisical(Box::new(fake), world),
+        other_side: OtherSide::Infisical(Box::new(fake), instance),
     }
 }
 
 fn nitrokeyhsm() -> Subject {
     let token = Token::kryoptic();
-    let world = World::empty();
-    world.configure(&Config {
+    let instance = Instance::empty();
+    instance.configure(&Config {
         cache: String::new(),
         access: String::new(),
         infisical: String::new(),
@@ -96,7 +96,7 @@ fn nitrokeyhsm() -> Subject {
         rest: token.config(),
     });
     // Sealing touches the token; so it is done in a process of its own.
-    let mut sealer = Probe::of_provider("nitrokeyhsm", &world, &token.environment());
+    let mut sealer = Probe::of_provider("nitrokeyhsm", &instance, &token.environment());
     let mut seal =
         |secret: &[u8]| sealer.ok(json!({"do": "seal", "secret": hex(secret)}))["members"].clone();
     let values =
@@ -111,7 +111,7 @@ fn nitrokeyhsm() -> Subject {
     let unknown = vec![(foreign(100), "Misbehaved"), (foreign(350), "Misbehaved")];
     let subject = Subject {
         name: "nitrokeyhsm",
-        probe: Probe::of_provider("nitrokeyhsm", &world, &token.environment()),
+        probe: Probe::of_provider("nitrokeyhsm", &instance, &token.environment()),
         unknown,
         nonsense: vec![
             json!({}),
@@ -122,7 +122,7 @@ fn nitrokeyhsm() -> Subject {
         ],
         stored,
         realms: [realm(&["nitrokeyhsm"]), realm(&["nitrokeyhsm", "another"])],
-        other_side: OtherSide::Token(token, world),
+        other_side: OtherSide::Token(token, instance),
     };
     drop(sealer);
     subject

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use psi_harness::Stage;
+use psi_harness::SealedFixture;
 use psi_harness::{PIN, Token, eventually, folder_holds, repository};
 
 const SECRET: &[u8] = b"the bootstrap secret that is nowhere but in the token's care";
@@ -58,49 +58,49 @@ fn base64_here_is_base64() {
 
 #[test]
 fn the_token_opens_it_once_and_ram_serves_it_from_then_on() {
-    let stage = Stage::new();
-    let psid = stage.start();
-    let sealed = stage.seal(SECRET);
-    let proven = stage.token.calls("C_Decrypt");
+    let fixture = SealedFixture::new();
+    let psid = fixture.start();
+    let sealed = fixture.seal(SECRET);
+    let proven = fixture.token.calls("C_Decrypt");
     assert!(proven > 0, "sealing proves that it opens");
-    stage.register(1, &sealed);
-    assert_eq!(stage.lookup(1).ok(), SECRET);
-    let opened = stage.token.calls("C_Decrypt");
+    fixture.register(1, &sealed);
+    assert_eq!(fixture.lookup(1).ok(), SECRET);
+    let opened = fixture.token.calls("C_Decrypt");
     assert!(opened > proven);
-    stage.token.pull_out();
-    assert_eq!(stage.lookup(1).ok(), SECRET);
-    assert_eq!(stage.token.calls("C_Decrypt"), opened);
+    fixture.token.pull_out();
+    assert_eq!(fixture.lookup(1).ok(), SECRET);
+    assert_eq!(fixture.token.calls("C_Decrypt"), opened);
     let status = psid.status();
     assert_eq!((&status["hits"], &status["misses"]), (&1.into(), &1.into()));
     assert_eq!(status["degraded"], serde_json::json!([]));
     // No network is needed for it now; but after a reboot, the token.
     assert_eq!((&status["serves_now"], &status["survives_outage"]), (&true.into(), &false.into()));
-    stage.token.put_back();
-    assert_eq!(stage.lookup(1).ok(), SECRET);
+    fixture.token.put_back();
+    assert_eq!(fixture.lookup(1).ok(), SECRET);
 }
 
 /// A4: a token that was not asked, or that serves nothing, is not reported as one that would.
 #[test]
 fn what_a_token_would_serve_is_known_only_once_it_was_asked() {
-    let stage = Stage::new();
-    let psid = stage.start();
-    stage.register(1, &stage.seal(SECRET));
-    assert_eq!(stage.lookup(1).ok(), SECRET);
+    let fixture = SealedFixture::new();
+    let psid = fixture.start();
+    fixture.register(1, &fixture.seal(SECRET));
+    assert_eq!(fixture.lookup(1).ok(), SECRET);
     let status = psid.status();
     assert_eq!((&status["serves_now"], &status["survives_outage"]), (&true.into(), &true.into()));
     psid.terminate();
-    let psid = stage.start();
+    let psid = fixture.start();
     let status = psid.status();
     let null = Value::Null;
     assert_eq!((&status["serves_now"], &status["survives_outage"]), (&null, &null));
     assert_eq!((&status["unknown_count"], &status["providers"][0]["up"]), (&1.into(), &null));
     let why = status["unknown_why"][0].as_str().unwrap();
     assert!(why.contains("`psi-driver hsm status` asks it"), "{why}");
-    let text = stage.world.driver(&["cache", "status"]).report();
+    let text = fixture.instance.driver(&["cache", "status"]).report();
     assert!(text.contains("NOT KNOWN of ") && !text.contains("would serve every"), "{text}");
-    let drill = stage.world.driver(&["drill", "--for", "1s"]).run();
+    let drill = fixture.instance.driver(&["drill", "--for", "1s"]).run();
     assert_eq!(drill.code, 1, "{}", drill.stderr);
-    let metrics = stage.world.driver(&["metrics"]).text();
+    let metrics = fixture.instance.driver(&["metrics"]).text();
     for line in [
         "psi_survives_outage{when=\"after_reboot\"} NaN",
         "psi_unknown_secrets{when=\"now\"} 1",
@@ -110,40 +110,40 @@ fn what_a_token_would_serve_is_known_only_once_it_was_asked() {
         assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
     }
     psid.terminate();
-    stage.token.pull_out();
-    let psid = stage.start();
-    stage.lookup(1).fails(75);
+    fixture.token.pull_out();
+    let psid = fixture.start();
+    fixture.lookup(1).fails(75);
     let status = psid.status();
     assert_eq!((&status["serves_now"], &status["survives_outage"]), (&false.into(), &false.into()));
-    assert_eq!(stage.world.driver(&["cache", "status"]).run().code, 1);
+    assert_eq!(fixture.instance.driver(&["cache", "status"]).run().code, 1);
 }
 
 /// Who sealed it to the token did not agree to the TPM: the cache's key must not be enough to read it.
 #[test]
 fn what_the_token_opened_is_on_no_disk_and_gone_with_the_process() {
-    let stage = Stage::new();
-    let psid = stage.start();
-    stage.register(1, &stage.seal(SECRET));
-    assert_eq!(stage.lookup(1).ok(), SECRET);
+    let fixture = SealedFixture::new();
+    let psid = fixture.start();
+    fixture.register(1, &fixture.seal(SECRET));
+    assert_eq!(fixture.lookup(1).ok(), SECRET);
     // A literal is durable once it is stored; so would be whatever else is written.
-    stage.register(2, "a literal");
+    fixture.register(2, "a literal");
     assert_eq!(psid.status()["entries"], 1);
     psid.terminate();
-    assert_eq!(folder_holds(stage.world.folder(), SECRET), None);
+    assert_eq!(folder_holds(fixture.instance.folder(), SECRET), None);
 
-    stage.token.pull_out();
-    let psid = stage.start();
+    fixture.token.pull_out();
+    let psid = fixture.start();
     assert_eq!(psid.status()["entries"], 0);
-    let line = stage.lookup(1).fails(75);
+    let line = fixture.lookup(1).fails(75);
     assert!(line.contains("nitrokeyhsm is out: no token has the label 'psi'"), "{line}");
     assert!(
         line.contains("and the value is not cached; try again when nitrokeyhsm is back"),
         "{line}"
     );
-    assert_eq!(stage.lookup(2).ok(), b"a literal");
-    stage.token.put_back();
+    assert_eq!(fixture.lookup(2).ok(), b"a literal");
+    fixture.token.put_back();
     let found = eventually("the token to be found again", || {
-        let outcome = stage.lookup(1).run();
+        let outcome = fixture.lookup(1).run();
         (outcome.code == 0).then_some(outcome.stdout)
     });
     assert_eq!(found, SECRET);
@@ -152,38 +152,38 @@ fn what_the_token_opened_is_on_no_disk_and_gone_with_the_process() {
 /// The blob never changes, so neither does the value: age is nothing to it.
 #[test]
 fn it_is_never_too_old() {
-    let stage = Stage::new();
-    let config = stage.config().short_lived().cache("max_stale = \"1s\"");
-    stage.world.configure(&config);
-    let psid = stage.start();
-    stage.register(1, &stage.seal(SECRET));
-    assert_eq!(stage.lookup(1).ok(), SECRET);
-    stage.token.pull_out();
+    let fixture = SealedFixture::new();
+    let config = fixture.config().short_lived().cache("max_stale = \"1s\"");
+    fixture.instance.configure(&config);
+    let psid = fixture.start();
+    fixture.register(1, &fixture.seal(SECRET));
+    assert_eq!(fixture.lookup(1).ok(), SECRET);
+    fixture.token.pull_out();
     let opened = psid.status()["newest_fetch_ms"].as_u64().unwrap();
     let opened = std::time::UNIX_EPOCH + std::time::Duration::from_millis(opened);
     eventually("it to be older than max_stale", || {
         opened.elapsed().ok().filter(|age| age.as_secs() >= 2)
     });
-    assert_eq!(stage.lookup(1).ok(), SECRET);
+    assert_eq!(fixture.lookup(1).ok(), SECRET);
     assert_eq!(psid.status()["misses"], 1);
 }
 
 #[test]
 fn an_entry_that_is_invalidated_is_opened_again() {
-    let stage = Stage::new();
-    let _psid = stage.start();
-    let reference = stage.seal(SECRET);
-    stage.register(1, &reference);
-    assert_eq!(stage.lookup(1).ok(), SECRET);
-    stage.driver(&["cache", "invalidate", &reference]).ok();
-    let before = stage.token.calls("C_Decrypt");
-    assert_eq!(stage.lookup(1).ok(), SECRET);
-    let after = stage.token.calls("C_Decrypt");
+    let fixture = SealedFixture::new();
+    let _psid = fixture.start();
+    let reference = fixture.seal(SECRET);
+    fixture.register(1, &reference);
+    assert_eq!(fixture.lookup(1).ok(), SECRET);
+    fixture.driver(&["cache", "invalidate", &reference]).ok();
+    let before = fixture.token.calls("C_Decrypt");
+    assert_eq!(fixture.lookup(1).ok(), SECRET);
+    let after = fixture.token.calls("C_Decrypt");
     assert!(after > before);
     // One blob is one secret, whatever podman calls it.
-    stage.register(2, &reference);
-    assert_eq!(stage.lookup(2).ok(), SECRET);
-    assert_eq!(stage.token.calls("C_Decrypt"), after);
+    fixture.register(2, &reference);
+    assert_eq!(fixture.lookup(2).ok(), SECRET);
+    assert_eq!(fixture.token.calls("C_Decrypt"), after);
 }
 
 /// `tests/vectors/python-psi`: what the Python PSI sealed, psid opens.
@@ -194,40 +194,40 @@ fn what_the_python_psi_sealed_opens() {
     let mapping = fs::read(vectors.join("secrets").join(id)).unwrap();
     let expected: Value =
         serde_json::from_slice(&fs::read(vectors.join("expected.json")).unwrap()).unwrap();
-    let stage = Stage::with(Token::of_the_vectors());
-    let _psid = stage.start();
-    stage.driver(&["store"]).id(id).stdin(mapping).ok();
-    let value = stage.driver(&["lookup"]).id(id).ok();
+    let fixture = SealedFixture::with(Token::of_the_vectors());
+    let _psid = fixture.start();
+    fixture.driver(&["store"]).id(id).stdin(mapping).ok();
+    let value = fixture.driver(&["lookup"]).id(id).ok();
     assert_eq!(encode(&value), expected[id].as_str().unwrap());
 }
 
 /// Three wrong PINs lock a token: psid gives each one once.
 #[test]
 fn a_wrong_pin_is_named_and_not_tried_again_before_it_changes() {
-    let stage = Stage::new();
-    let psid = stage.start();
-    stage.register(1, &stage.seal(SECRET));
+    let fixture = SealedFixture::new();
+    let psid = fixture.start();
+    fixture.register(1, &fixture.seal(SECRET));
     psid.terminate();
-    let logins = stage.token.calls("C_Login");
+    let logins = fixture.token.calls("C_Login");
 
-    stage.token.give_pin("00000000");
-    let psid = stage.start();
+    fixture.token.give_pin("00000000");
+    let psid = fixture.start();
     for _ in 0..5 {
-        let line = stage.lookup(1).fails(75);
+        let line = fixture.lookup(1).fails(75);
         assert!(line.contains("psid cannot log in to nitrokeyhsm"), "{line}");
         assert!(
             line.contains("the token refused the PIN in ") && line.contains("CKR_PIN_INCORRECT"),
             "{line}"
         );
     }
-    assert_eq!(stage.token.calls("C_Login"), logins + 1);
+    assert_eq!(fixture.token.calls("C_Login"), logins + 1);
     let degraded = psid.degraded();
     assert!(degraded.contains("the token refused the PIN in "), "{degraded}");
     assert!(!degraded.contains("00000000"), "{degraded}");
 
-    stage.token.give_pin(PIN);
-    assert_eq!(stage.lookup(1).ok(), SECRET);
-    assert_eq!(stage.token.calls("C_Login"), logins + 2);
+    fixture.token.give_pin(PIN);
+    assert_eq!(fixture.lookup(1).ok(), SECRET);
+    assert_eq!(fixture.token.calls("C_Login"), logins + 2);
     assert_eq!(psid.degraded(), "");
 }
 
@@ -235,11 +235,11 @@ fn a_wrong_pin_is_named_and_not_tried_again_before_it_changes() {
 /// see to.
 #[test]
 fn a_damaged_or_foreign_blob_is_named_as_such_and_hurts_no_other() {
-    let stage = Stage::new();
-    let mut psid = stage.start();
-    let good = stage.seal(SECRET);
+    let fixture = SealedFixture::new();
+    let mut psid = fixture.start();
+    let good = fixture.seal(SECRET);
     let foreign = {
-        let other = Stage::new();
+        let other = SealedFixture::new();
         let _psid = other.start();
         other.seal(SECRET)
     };
@@ -249,47 +249,47 @@ fn a_damaged_or_foreign_blob_is_named_as_such_and_hurts_no_other() {
         (2, spoiled(&good, |blob| blob[100] ^= 1), "the token does not open what it was given"),
         (3, foreign, "the token does not open what it was given"),
     ] {
-        stage.register(number, &reference);
-        let line = stage.lookup(number).fails(75);
+        fixture.register(number, &reference);
+        let line = fixture.lookup(number).fails(75);
         assert!(
             line.contains("nitrokeyhsm does not give what it is asked for") && line.contains(why),
             "{line}"
         );
         assert!(psid.degraded().contains(why), "{}", psid.degraded());
     }
-    stage.register(4, &good);
-    assert_eq!(stage.lookup(4).ok(), SECRET);
+    fixture.register(4, &good);
+    assert_eq!(fixture.lookup(4).ok(), SECRET);
     assert_eq!(psid.degraded(), "");
 
     // The token is not bothered with the same blob again, until an admin says so.
-    let tries = stage.token.calls("C_Decrypt");
+    let tries = fixture.token.calls("C_Decrypt");
     for _ in 0..3 {
-        stage.lookup(2).fails(75);
+        fixture.lookup(2).fails(75);
     }
-    assert_eq!(stage.token.calls("C_Decrypt"), tries);
+    assert_eq!(fixture.token.calls("C_Decrypt"), tries);
     psid.reload();
-    stage.lookup(2).fails(75);
-    assert!(stage.token.calls("C_Decrypt") > tries);
+    fixture.lookup(2).fails(75);
+    assert!(fixture.token.calls("C_Decrypt") > tries);
 }
 
 /// A module that hangs holds up whoever needs the token, and nobody else.
 #[test]
 fn a_token_that_hangs_keeps_nobody_waiting_who_does_not_need_it() {
-    let stage = Stage::new();
-    let psid = stage.start();
-    stage.register(1, &stage.seal(SECRET));
-    stage.register(2, &stage.seal("another"));
-    stage.register(3, "a literal");
-    assert_eq!(stage.lookup(1).ok(), SECRET);
-    stage.token.spoil("hang-C_Decrypt", "");
-    let line = stage.lookup(2).fails(75);
+    let fixture = SealedFixture::new();
+    let psid = fixture.start();
+    fixture.register(1, &fixture.seal(SECRET));
+    fixture.register(2, &fixture.seal("another"));
+    fixture.register(3, "a literal");
+    assert_eq!(fixture.lookup(1).ok(), SECRET);
+    fixture.token.spoil("hang-C_Decrypt", "");
+    let line = fixture.lookup(2).fails(75);
     assert!(line.contains("nitrokeyhsm does not answer: "), "{line}");
-    assert_eq!(stage.lookup(1).ok(), SECRET);
-    assert_eq!(stage.lookup(3).ok(), b"a literal");
+    assert_eq!(fixture.lookup(1).ok(), SECRET);
+    assert_eq!(fixture.lookup(3).ok(), b"a literal");
     assert_eq!(psid.status()["daemon"], "up");
-    stage.token.mend("hang-C_Decrypt");
+    fixture.token.mend("hang-C_Decrypt");
     let found = eventually("the token to answer", || {
-        let outcome = stage.lookup(2).run();
+        let outcome = fixture.lookup(2).run();
         (outcome.code == 0).then_some(outcome.stdout)
     });
     assert_eq!(found, b"another");

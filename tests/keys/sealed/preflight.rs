@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 
 use serde_json::Value;
 
-use psi_harness::Stage;
+use psi_harness::SealedFixture;
 use psi_harness::{Config, Outcome, PIN, Token, one_line};
 
 const STEPS: [&str; 8] =
@@ -28,9 +28,9 @@ fn steps(outcome: &Outcome) -> Vec<(String, String, String)> {
 
 /// The check fails at `step`, with this code and these words, in text and in JSON, and goes no further.
 #[track_caller]
-fn fails_at(stage: &Stage, step: &str, code: i32, words: &str) {
+fn fails_at(fixture: &SealedFixture, step: &str, code: i32, words: &str) {
     let outcome =
-        stage.driver(&["hsm", "preflight"]).env("PCSCLITE_CSOCK_NAME", "/nonexistent").run();
+        fixture.driver(&["hsm", "preflight"]).env("PCSCLITE_CSOCK_NAME", "/nonexistent").run();
     let found = steps(&outcome);
     assert_eq!(outcome.code, code, "{found:?}");
     assert_eq!(found.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>(), STEPS);
@@ -47,7 +47,7 @@ fn fails_at(stage: &Stage, step: &str, code: i32, words: &str) {
     // The one line on stderr is the step's own.
     assert_eq!(one_line(&outcome.stderr), format!("psi-driver: hsm preflight: {step}: {detail}"));
 
-    let outcome = stage
+    let outcome = fixture
         .driver(&["hsm", "preflight", "--json"])
         .env("PCSCLITE_CSOCK_NAME", "/nonexistent")
         .run();
@@ -62,19 +62,19 @@ fn fails_at(stage: &Stage, step: &str, code: i32, words: &str) {
 
 /// The same with other lines in the config.
 #[track_caller]
-fn fails_with(stage: &Stage, from: &str, to: &str, step: &str, code: i32, words: &str) {
-    let lines = stage.token.config();
+fn fails_with(fixture: &SealedFixture, from: &str, to: &str, step: &str, code: i32, words: &str) {
+    let lines = fixture.token.config();
     assert!(lines.contains(from), "{lines}");
-    stage.world.configure(&Config { rest: lines.replace(from, to), ..stage.config() });
-    fails_at(stage, step, code, words);
-    stage.world.configure(&stage.config());
+    fixture.instance.configure(&Config { rest: lines.replace(from, to), ..fixture.config() });
+    fails_at(fixture, step, code, words);
+    fixture.instance.configure(&fixture.config());
 }
 
 #[test]
 fn a_chain_that_holds_is_told_link_by_link() {
-    let stage = Stage::new();
+    let fixture = SealedFixture::new();
     // Nothing of psid runs, and nothing is left behind.
-    let text = stage.driver(&["hsm", "preflight"]).text();
+    let text = fixture.driver(&["hsm", "preflight"]).text();
     for line in [
         "ok       config      ",
         "ok       module      ",
@@ -87,52 +87,54 @@ fn a_chain_that_holds_is_told_link_by_link() {
     ] {
         assert!(text.contains(line), "{text}");
     }
-    assert_eq!(stage.token.calls("C_Login"), 1);
-    assert!(!stage.world.state().exists());
+    assert_eq!(fixture.token.calls("C_Login"), 1);
+    assert!(!fixture.instance.state().exists());
 
-    let report = stage.driver(&["hsm", "preflight", "--json"]).json();
+    let report = fixture.driver(&["hsm", "preflight", "--json"]).json();
     assert_eq!(report["ok"], true);
     let steps: Vec<_> =
         report["steps"].as_array().unwrap().iter().map(|step| &step["step"]).collect();
     assert_eq!(steps, STEPS);
     // It disturbs no psid that has the token already.
-    let _psid = stage.start();
-    stage.seal("secret");
-    stage.driver(&["hsm", "preflight"]).ok();
-    stage.seal("secret");
+    let _psid = fixture.start();
+    fixture.seal("secret");
+    fixture.driver(&["hsm", "preflight"]).ok();
+    fixture.seal("secret");
 }
 
 #[test]
 fn a_config_that_is_missing_bad_or_without_a_token() {
-    let stage = Stage::new();
-    stage.world.configure(&Config { rest: String::new(), ..stage.config() });
-    fails_at(&stage, "config", 65, "has no [providers.nitrokeyhsm]");
-    stage.world.configure(&Config { rest: "[providers.nitrokeyhsm]\n".into(), ..stage.config() });
-    fails_at(&stage, "config", 65, "config.toml:3: ");
-    fs::remove_file(stage.world.config()).unwrap();
-    fails_at(&stage, "config", 65, "config.toml: No such file or directory");
+    let fixture = SealedFixture::new();
+    fixture.instance.configure(&Config { rest: String::new(), ..fixture.config() });
+    fails_at(&fixture, "config", 65, "has no [providers.nitrokeyhsm]");
+    fixture
+        .instance
+        .configure(&Config { rest: "[providers.nitrokeyhsm]\n".into(), ..fixture.config() });
+    fails_at(&fixture, "config", 65, "config.toml:3: ");
+    fs::remove_file(fixture.instance.config()).unwrap();
+    fails_at(&fixture, "config", 65, "config.toml: No such file or directory");
 }
 
 #[test]
 fn a_module_that_is_not_there_or_none() {
-    let stage = Stage::new();
-    let module = stage.token.config();
+    let fixture = SealedFixture::new();
+    let module = fixture.token.config();
     let module = module.split('"').nth(1).unwrap();
-    fails_with(&stage, module, "/nonexistent.so", "module", 65, "/nonexistent.so: No such file");
-    fails_with(&stage, module, "/etc/passwd", "module", 65, "/etc/passwd cannot be loaded: ");
+    fails_with(&fixture, module, "/nonexistent.so", "module", 65, "/nonexistent.so: No such file");
+    fails_with(&fixture, module, "/etc/passwd", "module", 65, "/etc/passwd cannot be loaded: ");
     // A library, and no PKCS#11 module.
     let library = "/usr/lib/x86_64-linux-gnu/libz.so.1";
-    fails_with(&stage, module, library, "module", 65, "libz.so.1 cannot be loaded: ");
+    fails_with(&fixture, module, library, "module", 65, "libz.so.1 cannot be loaded: ");
 }
 
 /// OpenSC's module takes pcscd, and finds no token without a reader.
 #[test]
 fn pcscd_is_looked_for_where_the_module_needs_it() {
-    let stage = Stage::new();
-    let module = stage.token.config();
+    let fixture = SealedFixture::new();
+    let module = fixture.token.config();
     let module = module.split('"').nth(1).unwrap();
     fails_with(
-        &stage,
+        &fixture,
         module,
         OPENSC,
         "socket",
@@ -140,13 +142,13 @@ fn pcscd_is_looked_for_where_the_module_needs_it() {
         "pcscd does not listen at /nonexistent: No such file",
     );
 
-    let socket = stage.world.run().join("pcscd.comm");
+    let socket = fixture.instance.run().join("pcscd.comm");
     let listener = UnixListener::bind(&socket).unwrap();
     // A pcscd that has nothing to say: it hangs up.
     std::thread::spawn(move || listener.incoming().for_each(drop));
-    let lines = stage.token.config().replace(module, OPENSC);
-    stage.world.configure(&Config { rest: lines, ..stage.config() });
-    let outcome = stage.driver(&["hsm", "preflight"]).env("PCSCLITE_CSOCK_NAME", &socket).run();
+    let lines = fixture.token.config().replace(module, OPENSC);
+    fixture.instance.configure(&Config { rest: lines, ..fixture.config() });
+    let outcome = fixture.driver(&["hsm", "preflight"]).env("PCSCLITE_CSOCK_NAME", &socket).run();
     let found = steps(&outcome);
     assert_eq!(outcome.code, 69, "{found:?}");
     let result = |at: usize| (found[at].0.as_str(), found[at].1.as_str());
@@ -159,62 +161,62 @@ fn pcscd_is_looked_for_where_the_module_needs_it() {
 
 #[test]
 fn a_token_that_is_away_or_another() {
-    let stage = Stage::new();
+    let fixture = SealedFixture::new();
     fails_with(
-        &stage,
+        &fixture,
         "\"psi\"",
         "\"other\"",
         "token",
         69,
         "no token has the label 'other': there is 'psi' in slot 1",
     );
-    fails_with(&stage, "token_label = \"psi\"", "slot = 7", "token", 69, "no token is in slot 7");
-    stage.token.pull_out();
-    fails_at(&stage, "token", 69, "no token has the label 'psi': there is no token at all");
+    fails_with(&fixture, "token_label = \"psi\"", "slot = 7", "token", 69, "no token is in slot 7");
+    fixture.token.pull_out();
+    fails_at(&fixture, "token", 69, "no token has the label 'psi': there is no token at all");
 }
 
 #[test]
 fn a_pin_that_is_missing_wrong_or_dangerous_to_try() {
-    let stage = Stage::new();
-    fs::remove_file(stage.token.pin_file()).unwrap();
-    fails_at(&stage, "pin", 65, "the PIN is missing: no /");
-    stage.token.give_pin("\n");
-    fails_at(&stage, "pin", 65, "is empty");
-    assert_eq!(stage.token.calls("C_Login"), 0);
+    let fixture = SealedFixture::new();
+    fs::remove_file(fixture.token.pin_file()).unwrap();
+    fails_at(&fixture, "pin", 65, "the PIN is missing: no /");
+    fixture.token.give_pin("\n");
+    fails_at(&fixture, "pin", 65, "is empty");
+    assert_eq!(fixture.token.calls("C_Login"), 0);
 
-    stage.token.give_pin("00000000");
+    fixture.token.give_pin("00000000");
     // In text, and in JSON: two processes, and one try.
-    fails_at(&stage, "pin", 65, "the token refused the PIN in ");
-    assert_eq!(stage.token.calls("C_Login"), 1);
-    let outcome = stage.driver(&["hsm", "preflight", "--retry"]).run();
-    assert_eq!((outcome.code, stage.token.calls("C_Login")), (65, 2));
+    fails_at(&fixture, "pin", 65, "the token refused the PIN in ");
+    assert_eq!(fixture.token.calls("C_Login"), 1);
+    let outcome = fixture.driver(&["hsm", "preflight", "--retry"]).run();
+    assert_eq!((outcome.code, fixture.token.calls("C_Login")), (65, 2));
 
-    stage.token.give_pin(PIN);
+    fixture.token.give_pin(PIN);
     for (flags, words) in [
         (FINAL_TRY, "the next wrong PIN would lock the token, so psid tries none"),
         (LOCKED, "the token's user PIN is locked"),
     ] {
-        stage.token.spoil("flags", flags);
-        fails_at(&stage, "pin", 65, words);
+        fixture.token.spoil("flags", flags);
+        fails_at(&fixture, "pin", 65, words);
     }
-    assert_eq!(stage.token.calls("C_Login"), 2, "even the right PIN is not tried");
-    stage.token.mend("flags");
-    stage.driver(&["hsm", "preflight"]).ok();
+    assert_eq!(fixture.token.calls("C_Login"), 2, "even the right PIN is not tried");
+    fixture.token.mend("flags");
+    fixture.driver(&["hsm", "preflight"]).ok();
 }
 
 #[test]
 fn a_key_that_is_missing_or_may_not_do_its_work() {
-    let stage = Stage::with(Token::without_key());
+    let fixture = SealedFixture::with(Token::without_key());
     fails_at(
-        &stage,
+        &fixture,
         "key",
         65,
         "no private key with the label 'podman-secrets': it has no RSA key",
     );
-    stage.token.generate_key("verifier", "03", &["--usage-sign"]);
-    fails_at(&stage, "key", 65, "its RSA keys are 'verifier'");
+    fixture.token.generate_key("verifier", "03", &["--usage-sign"]);
+    fails_at(&fixture, "key", 65, "its RSA keys are 'verifier'");
     fails_with(
-        &stage,
+        &fixture,
         "podman-secrets",
         "verifier",
         "key",
@@ -223,38 +225,38 @@ fn a_key_that_is_missing_or_may_not_do_its_work() {
     );
 
     // What only opens secrets need not sign; what keeps the cache's key must.
-    stage.token.generate_key("podman-secrets", "02", &["--usage-decrypt"]);
-    let text = stage.driver(&["hsm", "preflight"]).text();
+    fixture.token.generate_key("podman-secrets", "02", &["--usage-decrypt"]);
+    let text = fixture.driver(&["hsm", "preflight"]).text();
     assert!(
         text.contains("it may decrypt; it may not sign, which only backend = \"hsm\" would need\n"),
         "{text}"
     );
     assert!(text.contains("unwrapped by the token; nothing was signed\n"), "{text}");
-    stage.world.configure(&Config { cache: "backend = \"hsm\"\n".into(), ..stage.config() });
-    fails_at(&stage, "key", 65, "it may not sign (CKA_SIGN), which backend = \"hsm\" needs");
+    fixture.instance.configure(&Config { cache: "backend = \"hsm\"\n".into(), ..fixture.config() });
+    fails_at(&fixture, "key", 65, "it may not sign (CKA_SIGN), which backend = \"hsm\" needs");
 }
 
 /// The list of mechanisms does not tell the hashes: it is found by trying.
 #[test]
 fn softhsm_does_oaep_with_sha_1_only_and_that_is_said() {
-    let stage = Stage::with(Token::softhsm());
+    let fixture = SealedFixture::with(Token::softhsm());
     let words = "the token does not undo RSA-OAEP with SHA-256, which psi wraps with: it does RSA-OAEP with SHA-1 only; use ";
-    fails_at(&stage, "mechanisms", 65, words);
+    fails_at(&fixture, "mechanisms", 65, words);
 }
 
 /// What claims to do it, and fails when it comes to it.
 #[test]
 fn a_token_that_unwraps_nothing_is_found_by_the_round_trip() {
-    let stage = Stage::new();
+    let fixture = SealedFixture::new();
     // CKR_DEVICE_ERROR
-    stage.token.spoil("fail-C_Decrypt", "48");
+    fixture.token.spoil("fail-C_Decrypt", "48");
     fails_at(
-        &stage,
+        &fixture,
         "round-trip",
         65,
         "the token does not open what it was given: CKR_DEVICE_ERROR",
     );
-    stage.token.mend("fail-C_Decrypt");
-    stage.token.spoil("fail-C_Sign", "48");
-    fails_at(&stage, "round-trip", 69, "the token failed at C_Sign: CKR_DEVICE_ERROR");
+    fixture.token.mend("fail-C_Decrypt");
+    fixture.token.spoil("fail-C_Sign", "48");
+    fails_at(&fixture, "round-trip", 69, "the token failed at C_Sign: CKR_DEVICE_ERROR");
 }

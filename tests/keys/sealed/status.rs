@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use psi_harness::Stage;
-use psi_harness::{PIN, World};
+use psi_harness::SealedFixture;
+use psi_harness::{Instance, PIN};
 
 #[test]
 fn a_token_that_is_well_is_told_in_full() {
-    let stage = Stage::new();
-    let _psid = stage.start();
-    let status = stage.driver(&["hsm", "status", "--json"]).json();
+    let fixture = SealedFixture::new();
+    let _psid = fixture.start();
+    let status = fixture.driver(&["hsm", "status", "--json"]).json();
     assert_eq!((&status["state"], &status["pin"]), (&json!("ready"), &json!("accepted")));
     assert_eq!((&status["last_error"], &status["away_since_ms"]), (&Value::Null, &Value::Null));
     let token = &status["token"];
@@ -22,7 +22,7 @@ fn a_token_that_is_well_is_told_in_full() {
     let key = json!({"label": "podman-secrets", "id": "02", "bits": 2048, "may_decrypt": true, "may_sign": true});
     assert_eq!(status["key"], key);
 
-    let text = stage.driver(&["hsm", "status"]).text();
+    let text = fixture.driver(&["hsm", "status"]).text();
     for line in [
         "state      ready\n",
         "PIN        accepted\n",
@@ -36,11 +36,11 @@ fn a_token_that_is_well_is_told_in_full() {
 
 #[test]
 fn what_is_wrong_is_told_with_what_is_known() {
-    let stage = Stage::new();
-    stage.token.give_pin("00000000");
-    let mut psid = stage.start();
+    let fixture = SealedFixture::new();
+    fixture.token.give_pin("00000000");
+    let mut psid = fixture.start();
     let told = || {
-        let status = stage.driver(&["hsm", "status", "--json"]).json();
+        let status = fixture.driver(&["hsm", "status", "--json"]).json();
         let text = |name: &str| status[name].as_str().unwrap_or_default().to_owned();
         (text("state"), text("pin"), text("last_error"), status)
     };
@@ -49,14 +49,14 @@ fn what_is_wrong_is_told_with_what_is_known() {
     assert_eq!((state.as_str(), pin.as_str()), ("pin-refused", "not-accepted"));
     assert!(error.contains("the token refused the PIN in ") && error.contains("; "), "{error}");
     assert_eq!((&status["token"]["label"], &status["key"]), (&json!("psi"), &Value::Null));
-    let text = stage.driver(&["hsm", "status"]).text();
+    let text = fixture.driver(&["hsm", "status"]).text();
     assert!(text.contains("ERROR      the token refused the PIN"), "{text}");
-    assert_eq!(stage.token.calls("C_Login"), 1, "asking for the status costs no try");
+    assert_eq!(fixture.token.calls("C_Login"), 1, "asking for the status costs no try");
 
-    stage.token.give_pin(PIN);
-    stage.world.configure(&psi_harness::Config {
-        rest: stage.token.config().replace("podman-secrets", "another"),
-        ..stage.config()
+    fixture.token.give_pin(PIN);
+    fixture.instance.configure(&psi_harness::Config {
+        rest: fixture.token.config().replace("podman-secrets", "another"),
+        ..fixture.config()
     });
     psid.reload();
     let (_, pin, error, status) = told();
@@ -67,7 +67,7 @@ fn what_is_wrong_is_told_with_what_is_known() {
         "{error}"
     );
 
-    stage.token.pull_out();
+    fixture.token.pull_out();
     let (state, pin, error, status) = told();
     assert_eq!((state.as_str(), pin.as_str()), ("away", "untried"));
     assert!(error.contains("no token has the label 'psi'"), "{error}");
@@ -76,11 +76,11 @@ fn what_is_wrong_is_told_with_what_is_known() {
 
 #[test]
 fn without_a_daemon_or_a_token_in_its_config_there_is_no_status() {
-    let world = World::empty();
-    world.driver(&["hsm", "status"]).fails(69);
-    let stage = Stage::new();
-    stage.world.configure(&psi_harness::Config { rest: String::new(), ..stage.config() });
-    let _psid = stage.start();
-    let line = stage.driver(&["hsm", "status", "--json"]).fails(65);
+    let instance = Instance::empty();
+    instance.driver(&["hsm", "status"]).fails(69);
+    let fixture = SealedFixture::new();
+    fixture.instance.configure(&psi_harness::Config { rest: String::new(), ..fixture.config() });
+    let _psid = fixture.start();
+    let line = fixture.driver(&["hsm", "status", "--json"]).fails(65);
     assert!(line.contains("the config has no [providers.nitrokeyhsm]; add it"), "{line}");
 }

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use super::{init, psid_on, world_on};
-use psi_harness::{Config, FakeInfisical, Probe, Tpm, World, hex, id, reference};
+use super::{init, instance_on, psid_on};
+use psi_harness::{Config, FakeInfisical, Instance, Probe, Tpm, hex, id, reference};
 
 /// Seals with the real systemd-creds; none where it has no such kind.
 fn sealed(tpm: &Tpm, with_key: &str, name: &str, secret: &[u8]) -> Option<Vec<u8>> {
@@ -51,14 +51,14 @@ fn every_kind_that_systemd_seals_here_is_known() {
     }
 }
 
-/// A world with cached values under a key of this TPM.
-fn filled(infisical: &FakeInfisical, tpm: &Tpm) -> World {
-    let world = world_on(infisical);
-    init(&world, tpm, &[]).ok();
-    let psid = psid_on(&world, tpm).start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+/// An instance with cached values under a key of this TPM.
+fn filled(infisical: &FakeInfisical, tpm: &Tpm) -> Instance {
+    let instance = instance_on(infisical);
+    init(&instance, tpm, &[]).ok();
+    let psid = psid_on(&instance, tpm).start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     psid.terminate();
-    world
+    instance
 }
 
 /// Who may write the key's file, and cannot use the TPM, puts a key of his own there.
@@ -66,22 +66,22 @@ fn filled(infisical: &FakeInfisical, tpm: &Tpm) -> World {
 fn a_key_that_is_sealed_to_less_is_refused_and_lookups_go_live() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = filled(&infisical, &tpm);
-    let good = fs::read(world.sealed_key()).unwrap();
+    let instance = filled(&infisical, &tpm);
+    let good = fs::read(instance.sealed_key()).unwrap();
     for (with_key, named) in [("host", "this host's own key"), ("auto-initrd", "nothing")] {
         let bytes = sealed(&tpm, with_key, "psi-cache-key", &[7; 32]).unwrap();
-        fs::write(world.sealed_key(), bytes).unwrap();
-        let psid = psid_on(&world, &tpm).start();
+        fs::write(instance.sealed_key(), bytes).unwrap();
+        let psid = psid_on(&instance, &tpm).start();
         let degraded = psid.degraded();
         let told = format!("is sealed to {named}, and seal_with = \"tpm2\" in [cache] of ");
         assert!(degraded.contains(&told), "{degraded}");
         assert!(degraded.contains("`psi-driver cache recover --seal-with tpm2`"), "{degraded}");
         assert!(!degraded.contains("--force"), "{degraded}");
-        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "live");
+        assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "live");
         psid.terminate();
     }
-    fs::write(world.sealed_key(), good).unwrap();
-    let psid = psid_on(&world, &tpm).start();
+    fs::write(instance.sealed_key(), good).unwrap();
+    let psid = psid_on(&instance, &tpm).start();
     assert_eq!(psid.degraded(), "");
 }
 
@@ -90,16 +90,16 @@ fn a_key_that_is_sealed_to_less_is_refused_and_lookups_go_live() {
 fn a_key_file_of_no_known_kind_is_refused() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = filled(&infisical, &tpm);
-    fs::write(world.sealed_key(), "bm8gY3JlZGVudGlhbCBvZiBzeXN0ZW1kJ3M=\n").unwrap();
-    let psid = psid_on(&world, &tpm).start();
+    let instance = filled(&infisical, &tpm);
+    fs::write(instance.sealed_key(), "bm8gY3JlZGVudGlhbCBvZiBzeXN0ZW1kJ3M=\n").unwrap();
+    let psid = psid_on(&instance, &tpm).start();
     let degraded = psid.degraded();
     assert!(degraded.contains("sealed to something that psid does not know"), "{degraded}");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "live");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "live");
 }
 
-fn config_of(world: &World) -> String {
-    fs::read_to_string(world.config()).unwrap()
+fn config_of(instance: &Instance) -> String {
+    fs::read_to_string(instance.config()).unwrap()
 }
 
 fn mode(path: &Path) -> u32 {
@@ -112,28 +112,28 @@ fn init_writes_the_line_that_its_key_needs_and_no_other() {
     use std::os::unix::fs::PermissionsExt;
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
-    let world = world_on(&infisical);
-    let mine = config_of(&world).replace("[cache]\n", "# mine\n[cache] # also mine\n");
-    fs::write(world.config(), &mine).unwrap();
-    fs::set_permissions(world.config(), fs::Permissions::from_mode(0o640)).unwrap();
+    let instance = instance_on(&infisical);
+    let mine = config_of(&instance).replace("[cache]\n", "# mine\n[cache] # also mine\n");
+    fs::write(instance.config(), &mine).unwrap();
+    fs::set_permissions(instance.config(), fs::Permissions::from_mode(0o640)).unwrap();
     // As the config demands: no line.
-    init(&world, &tpm, &[]).ok();
-    assert_eq!(config_of(&world), mine);
-    let told = init(&world, &tpm, &["--seal-with", "host", "--force"]).text();
+    init(&instance, &tpm, &[]).ok();
+    assert_eq!(config_of(&instance), mine);
+    let told = init(&instance, &tpm, &["--seal-with", "host", "--force"]).text();
     assert!(told.contains("wrote seal_with = \"host\" to [cache] of "), "{told}");
-    let changed = config_of(&world);
+    let changed = config_of(&instance);
     assert_eq!(changed.replace("seal_with = \"host\"\n", ""), mine, "nothing else changes");
-    assert_eq!(mode(&world.config()), 0o640);
-    let psid = psid_on(&world, &tpm).start();
+    assert_eq!(mode(&instance.config()), 0o640);
+    let psid = psid_on(&instance, &tpm).start();
     assert_eq!(psid.degraded(), "");
     psid.terminate();
     // The key of a config that demands the host's is made so, and the stricter one is written back.
-    init(&world, &tpm, &["--force"]).ok();
-    assert_eq!(config_of(&world), changed);
-    let told = init(&world, &tpm, &["--seal-with", "tpm2", "--force"]).text();
+    init(&instance, &tpm, &["--force"]).ok();
+    assert_eq!(config_of(&instance), changed);
+    let told = init(&instance, &tpm, &["--seal-with", "tpm2", "--force"]).text();
     assert!(told.contains("wrote seal_with = \"tpm2\""), "{told}");
-    assert_eq!(config_of(&world), changed.replace("\"host\"", "\"tpm2\""));
-    let psid = psid_on(&world, &tpm).start();
+    assert_eq!(config_of(&instance), changed.replace("\"host\"", "\"tpm2\""));
+    let psid = psid_on(&instance, &tpm).start();
     assert_eq!(psid.degraded(), "");
 }
 
@@ -142,25 +142,25 @@ fn init_writes_the_line_that_its_key_needs_and_no_other() {
 fn a_rekey_and_a_reload_keep_to_the_demand() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = filled(&infisical, &tpm);
-    let key = fs::read(world.sealed_key()).unwrap();
-    let mut psid = psid_on(&world, &tpm).start();
+    let instance = filled(&infisical, &tpm);
+    let key = fs::read(instance.sealed_key()).unwrap();
+    let mut psid = psid_on(&instance, &tpm).start();
     tpm.flush();
-    let line = world.driver(&["cache", "rekey", "--seal-with", "host"]).run().stderr;
+    let line = instance.driver(&["cache", "rekey", "--seal-with", "host"]).run().stderr;
     assert!(
         line.contains("the new key is sealed to this host's own key, and seal_with = \"tpm2\""),
         "{line}"
     );
-    assert_eq!(fs::read(world.sealed_key()).unwrap(), key);
-    world.configure(&Config {
+    assert_eq!(fs::read(instance.sealed_key()).unwrap(), key);
+    instance.configure(&Config {
         cache: "backend = \"tpm\"\nseal_with = \"host\"\n".into(),
         ..Config::of(&infisical)
     });
     psid.reload();
     tpm.flush();
-    world.driver(&["cache", "rekey", "--seal-with", "host"]).ok();
+    instance.driver(&["cache", "rekey", "--seal-with", "host"]).ok();
     assert_eq!(psid.degraded(), "");
-    world.configure(&Config { cache: "backend = \"tpm\"\n".into(), ..Config::of(&infisical) });
+    instance.configure(&Config { cache: "backend = \"tpm\"\n".into(), ..Config::of(&infisical) });
     psid.reload();
     assert!(
         psid.degraded().contains("the key in use is sealed to this host's own key"),
@@ -168,7 +168,7 @@ fn a_rekey_and_a_reload_keep_to_the_demand() {
         psid.degraded()
     );
     tpm.flush();
-    world.driver(&["cache", "rekey"]).ok();
+    instance.driver(&["cache", "rekey"]).ok();
     psid.reload();
     assert_eq!(psid.degraded(), "");
 }
@@ -177,19 +177,22 @@ fn a_rekey_and_a_reload_keep_to_the_demand() {
 fn init_takes_the_backend_from_the_config() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
-    let world = world_on(&infisical);
-    let bare = |world: &World| {
+    let instance = instance_on(&infisical);
+    let bare = |instance: &Instance| {
         tpm.flush();
         let path = std::env::var_os("PATH").unwrap_or_default();
-        world.driver(&["cache", "init"]).env("SYSTEMD_TPM2_DEVICE", tpm.device()).env("PATH", path)
+        instance
+            .driver(&["cache", "init"])
+            .env("SYSTEMD_TPM2_DEVICE", tpm.device())
+            .env("PATH", path)
     };
-    world.configure(&Config { cache: String::new(), ..Config::of(&infisical) });
-    let line = bare(&world).fails(65);
+    instance.configure(&Config { cache: String::new(), ..Config::of(&infisical) });
+    let line = bare(&instance).fails(65);
     assert!(
         line.contains("which key backend? ") && line.contains(" names none; choose --backend tpm"),
         "{line}"
     );
-    world.configure(&Config { cache: "backend = \"tpm\"\n".into(), ..Config::of(&infisical) });
-    let told = bare(&world).text();
+    instance.configure(&Config { cache: "backend = \"tpm\"\n".into(), ..Config::of(&infisical) });
+    let told = bare(&instance).text();
     assert!(told.contains("sealed a new key in"), "{told}");
 }

@@ -9,21 +9,21 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use super::{init, psid_on, world_on};
-use psi_harness::{FakeInfisical, Psid, Tpm, World, eventually, id, program};
+use super::{init, instance_on, psid_on};
+use psi_harness::{FakeInfisical, Instance, Psid, Tpm, eventually, id, program};
 
 const PSI: u32 = 1234;
 
-/// The world belongs to the user, and a helper of root's listens in it.
-fn hand_over(world: &World, tpm: &Tpm) {
-    let etc = world.folder().join("etc");
-    for path in [etc.clone(), world.run(), world.state(), world.sealed_key()] {
+/// The instance belongs to the user, and a helper of root's listens in it.
+fn hand_over(instance: &Instance, tpm: &Tpm) {
+    let etc = instance.folder().join("etc");
+    for path in [etc.clone(), instance.run(), instance.state(), instance.sealed_key()] {
         chown(path, Some(PSI), Some(PSI)).unwrap();
     }
-    for file in std::fs::read_dir(world.state()).unwrap() {
+    for file in std::fs::read_dir(instance.state()).unwrap() {
         chown(file.unwrap().path(), Some(PSI), Some(PSI)).unwrap();
     }
-    let socket = world.run().join("creds.sock");
+    let socket = instance.run().join("creds.sock");
     let listener = UnixListener::bind(&socket).unwrap();
     chown(socket, Some(PSI), Some(PSI)).unwrap();
     let device = tpm.device();
@@ -39,20 +39,20 @@ fn hand_over(world: &World, tpm: &Tpm) {
     });
 }
 
-fn start(world: &World, tpm: &Tpm) -> Psid {
+fn start(instance: &Instance, tpm: &Tpm) -> Psid {
     let user = format!("--reuid={PSI}");
     let group = format!("--regid={PSI}");
-    psid_on(world, tpm)
+    psid_on(instance, tpm)
         .without("SYSTEMD_TPM2_DEVICE")
         .through(&["setpriv", &user, &group, "--clear-groups"])
         .start()
 }
 
 /// One request of a psid that says whatever it likes.
-fn ask(world: &World, tpm: &Tpm, line: &str, bytes: &[u8]) -> String {
+fn ask(instance: &Instance, tpm: &Tpm, line: &str, bytes: &[u8]) -> String {
     tpm.flush();
     let mut helper = Command::new(program("psid"));
-    helper.arg("creds").env("PSI_CONFIG", world.config());
+    helper.arg("creds").env("PSI_CONFIG", instance.config());
     helper.env("SYSTEMD_TPM2_DEVICE", tpm.device()).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut helper = helper.spawn().unwrap();
     helper.stdin.take().unwrap().write_all(&[line.as_bytes(), b"\n", bytes].concat()).unwrap();
@@ -72,8 +72,8 @@ fn sealed_by_host(name: &str) -> Vec<u8> {
 fn the_helper_opens_what_root_s_config_names_and_seals_the_cache_s_key_alone() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
-    let world = world_on(&infisical);
-    let open = |name: &str| ask(&world, &tpm, &format!("open {name}"), &sealed_by_host(name));
+    let instance = instance_on(&infisical);
+    let open = |name: &str| ask(&instance, &tpm, &format!("open {name}"), &sealed_by_host(name));
     assert_eq!(open("infisical-client-secret"), "+hunter2");
     assert_eq!(open("psi-cache-key"), "+hunter2");
     for name in ["ssh-host-key", "infisical-client-secre", "client"] {
@@ -82,12 +82,12 @@ fn the_helper_opens_what_root_s_config_names_and_seals_the_cache_s_key_alone() {
         assert!(!answer.contains("hunter2"));
     }
     for name in ["infisical-client-secret", "ssh-host-key"] {
-        let answer = ask(&world, &tpm, &format!("seal {name} host "), b"secret");
+        let answer = ask(&instance, &tpm, &format!("seal {name} host "), b"secret");
         assert!(answer.starts_with("!the helper seals psi-cache-key only"), "{answer}");
     }
-    assert!(ask(&world, &tpm, "seal psi-cache-key host ", b"secret").starts_with('+'));
+    assert!(ask(&instance, &tpm, "seal psi-cache-key host ", b"secret").starts_with('+'));
     // A config that psid wrote itself decides nothing.
-    chown(world.config(), Some(PSI), Some(PSI)).unwrap();
+    chown(instance.config(), Some(PSI), Some(PSI)).unwrap();
     assert!(open("infisical-client-secret").starts_with('!'));
     assert_eq!(open("psi-cache-key"), "+hunter2");
 }
@@ -96,15 +96,15 @@ fn the_helper_opens_what_root_s_config_names_and_seals_the_cache_s_key_alone() {
 fn the_helper_tells_the_state_of_the_tpm() {
     let mut tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
-    let world = world_on(&infisical);
-    let answer = ask(&world, &tpm, "tpm", b"");
+    let instance = instance_on(&infisical);
+    let answer = ask(&instance, &tpm, "tpm", b"");
     assert!(answer.starts_with("+ready 0 "), "{answer}");
     // A key that was opened since the TPM was switched on.
-    init(&world, &tpm, &[]).ok();
+    init(&instance, &tpm, &[]).ok();
     tpm.lock_out();
-    assert_eq!(ask(&world, &tpm, "tpm", b""), "+locked 1 1 1000");
+    assert_eq!(ask(&instance, &tpm, "tpm", b""), "+locked 1 1 1000");
     tpm.unlock();
-    assert!(ask(&world, &tpm, "tpm", b"").starts_with("+ready 0 1 1000"));
+    assert!(ask(&instance, &tpm, "tpm", b"").starts_with("+ready 0 1 1000"));
     let mut helper = Command::new(program("psid"));
     let output =
         helper.arg("creds").env("SYSTEMD_TPM2_DEVICE", "/dev/no-such-tpm").output().unwrap();
@@ -122,11 +122,11 @@ fn the_helper_tells_the_state_of_the_tpm() {
 fn a_psid_that_is_not_root_tells_a_lockout_by_its_helper() {
     let mut tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
-    let world = world_on(&infisical);
-    init(&world, &tpm, &[]).ok();
-    hand_over(&world, &tpm);
+    let instance = instance_on(&infisical);
+    init(&instance, &tpm, &[]).ok();
+    hand_over(&instance, &tpm);
     tpm.lock_out();
-    let psid = start(&world, &tpm);
+    let psid = start(&instance, &tpm);
     let degraded = psid.degraded();
     assert!(
         degraded.contains("the TPM is locked: 1 failed authorizations of at most 1"),
@@ -135,11 +135,11 @@ fn a_psid_that_is_not_root_tells_a_lockout_by_its_helper() {
     assert!(!degraded.contains("--force"), "{degraded}");
     psid.terminate();
     // And a helper that is not there is named, with what starts it.
-    std::fs::remove_file(world.run().join("creds.sock")).unwrap();
-    let listener = UnixListener::bind(world.run().join("creds.sock")).unwrap();
-    chown(world.run().join("creds.sock"), Some(PSI), Some(PSI)).unwrap();
+    std::fs::remove_file(instance.run().join("creds.sock")).unwrap();
+    let listener = UnixListener::bind(instance.run().join("creds.sock")).unwrap();
+    chown(instance.run().join("creds.sock"), Some(PSI), Some(PSI)).unwrap();
     drop(listener);
-    let psid = start(&world, &tpm);
+    let psid = start(&instance, &tpm);
     let degraded =
         eventually("the failure", || Some(psid.degraded()).filter(|told| !told.is_empty()));
     assert!(degraded.contains("`systemctl start psid-creds.socket`"), "{degraded}");
@@ -150,25 +150,25 @@ fn a_psid_that_is_not_root_tells_a_lockout_by_its_helper() {
 fn a_psid_that_is_not_root_opens_seals_and_recovers_by_its_helper() {
     let mut tpm = Tpm::start();
     let mut infisical = FakeInfisical::with(&json!({}));
-    let world = world_on(&infisical);
-    let told = init(&world, &tpm, &[]).text();
+    let instance = instance_on(&infisical);
+    let told = init(&instance, &tpm, &[]).text();
     let recovery = told.lines().map(str::trim).find(|line| line.len() == 71).unwrap();
-    hand_over(&world, &tpm);
+    hand_over(&instance, &tpm);
     tpm.flush();
-    let psid = start(&world, &tpm);
+    let psid = start(&instance, &tpm);
     assert_eq!(psid.degraded(), "");
-    world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
     tpm.flush();
-    world.driver(&["cache", "rekey"]).ok();
+    instance.driver(&["cache", "rekey"]).ok();
     psid.terminate();
     infisical.kill();
     tpm.power_cycle();
     tpm.extend(7);
-    let psid = start(&world, &tpm);
+    let psid = start(&instance, &tpm);
     let degraded = psid.degraded();
     assert!(degraded.contains("policy digest"), "systemd-creds' own words: {degraded}");
     tpm.flush();
-    world.driver(&["cache", "recover"]).stdin(recovery).ok();
+    instance.driver(&["cache", "recover"]).stdin(recovery).ok();
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "a literal");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "a literal");
 }

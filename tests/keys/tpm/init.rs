@@ -6,47 +6,47 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{init, psid_on, world_on};
-use psi_harness::{FakeInfisical, Tpm, World, id};
+use super::{init, instance_on, psid_on};
+use psi_harness::{FakeInfisical, Instance, Tpm, id};
 
 /// What lies in the folders of config and state.
-fn files(world: &World) -> Vec<PathBuf> {
-    let folders = [world.folder().join("etc"), world.state()];
+fn files(instance: &Instance) -> Vec<PathBuf> {
+    let folders = [instance.folder().join("etc"), instance.state()];
     let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
 }
 
-/// A world with a key, and a literal that is sealed under it.
-fn in_use(infisical: &FakeInfisical, tpm: &Tpm) -> World {
-    let world = world_on(infisical);
-    init(&world, tpm, &[]).ok();
-    let psid = psid_on(&world, tpm).start();
-    world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+/// An instance with a key, and a literal that is sealed under it.
+fn in_use(infisical: &FakeInfisical, tpm: &Tpm) -> Instance {
+    let instance = instance_on(infisical);
+    init(&instance, tpm, &[]).ok();
+    let psid = psid_on(&instance, tpm).start();
+    instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
     psid.terminate();
-    world
+    instance
 }
 
 #[test]
 fn a_key_is_sealed_and_proved_and_an_empty_cache_written() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
-    let world = world_on(&infisical);
-    let (sealed, cache) = (world.sealed_key(), world.cache());
-    let told = init(&world, &tpm, &[]).text();
+    let instance = instance_on(&infisical);
+    let (sealed, cache) = (instance.sealed_key(), instance.cache());
+    let told = init(&instance, &tpm, &[]).text();
     assert!(told.contains(&format!("sealed a new key in {}", sealed.display())), "{told}");
     assert!(told.contains("tpm2, PCRs 7") && told.contains("proved that it opens"), "{told}");
     assert!(told.contains(&format!("wrote an empty {}", cache.display())), "{told}");
     assert!(told.contains("\nnext: `systemctl restart psid`\n"), "the config names it: {told}");
-    let recovery = world.state().join("recovery.enc");
-    let made = [sealed.clone(), world.config(), cache.clone(), recovery.clone()];
-    assert_eq!(files(&world), made);
+    let recovery = instance.state().join("recovery.enc");
+    let made = [sealed.clone(), instance.config(), cache.clone(), recovery.clone()];
+    assert_eq!(files(&instance), made);
     for file in [&sealed, &cache, &recovery] {
         assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
     }
     assert!(fs::read(&cache).unwrap().starts_with(b"PSIC\x02\x01"));
-    let psid = psid_on(&world, &tpm).start();
+    let psid = psid_on(&instance, &tpm).start();
     let status = psid.status();
     assert_eq!((&status["degraded"], &status["backend"]), (&json!([]), &json!("tpm")));
     assert_eq!((&status["generation"], &status["entries"]), (&json!(1), &json!(0)));
@@ -56,46 +56,46 @@ fn a_key_is_sealed_and_proved_and_an_empty_cache_written() {
 fn a_key_in_use_is_not_replaced() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
-    let world = in_use(&infisical, &tpm);
-    let before = files(&world);
-    let key = fs::read(world.sealed_key()).unwrap();
-    let line = init(&world, &tpm, &[]).run();
+    let instance = in_use(&infisical, &tpm);
+    let before = files(&instance);
+    let key = fs::read(instance.sealed_key()).unwrap();
+    let line = init(&instance, &tpm, &[]).run();
     assert_ne!(line.code, 0);
     assert!(line.stderr.contains("is in use; --force replaces it"), "{}", line.stderr);
     assert_eq!((line.stderr.lines().count(), line.stdout.len()), (1, 0));
-    assert_eq!(files(&world), before);
-    assert_eq!(fs::read(world.sealed_key()).unwrap(), key);
+    assert_eq!(files(&instance), before);
+    assert_eq!(fs::read(instance.sealed_key()).unwrap(), key);
 }
 
 #[test]
 fn force_is_refused_while_psid_runs() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
-    let world = in_use(&infisical, &tpm);
-    let before = files(&world);
-    let _psid = psid_on(&world, &tpm).start();
-    let line = init(&world, &tpm, &["--force"]).run();
+    let instance = in_use(&infisical, &tpm);
+    let before = files(&instance);
+    let _psid = psid_on(&instance, &tpm).start();
+    let line = init(&instance, &tpm, &["--force"]).run();
     assert_ne!(line.code, 0);
     assert!(line.stderr.contains("psid is running; stop it first"), "{}", line.stderr);
-    assert_eq!(files(&world), before);
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "a literal");
+    assert_eq!(files(&instance), before);
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "a literal");
 }
 
 #[test]
 fn force_sets_the_old_key_and_the_old_cache_aside() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
-    let world = in_use(&infisical, &tpm);
-    let old = [world.sealed_key(), world.cache()].map(|path| fs::read(path).unwrap());
-    let told = init(&world, &tpm, &["--force"]).text();
+    let instance = in_use(&infisical, &tpm);
+    let old = [instance.sealed_key(), instance.cache()].map(|path| fs::read(path).unwrap());
+    let told = init(&instance, &tpm, &["--force"]).text();
     assert_eq!(told.matches("set the present ").count(), 3, "{told}");
     for bytes in old {
-        let kept = files(&world).into_iter().any(|path| {
+        let kept = files(&instance).into_iter().any(|path| {
             path.to_string_lossy().contains(".old-") && fs::read(path).unwrap() == bytes
         });
-        assert!(kept, "{:?}", files(&world));
+        assert!(kept, "{:?}", files(&instance));
     }
-    let psid = psid_on(&world, &tpm).start();
+    let psid = psid_on(&instance, &tpm).start();
     let degraded = psid.degraded();
     assert!(degraded.contains("sealed under another key"), "the literal: {degraded}");
 }
@@ -104,8 +104,8 @@ fn force_sets_the_old_key_and_the_old_cache_aside() {
 fn without_a_tpm_it_fails_clearly_and_leaves_nothing() {
     let mut tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
-    let world = world_on(&infisical);
-    let call = init(&world, &tpm, &[]);
+    let instance = instance_on(&infisical);
+    let call = init(&instance, &tpm, &[]);
     tpm.power_off();
     let outcome = call.run();
     assert_ne!(outcome.code, 0);
@@ -117,7 +117,7 @@ fn without_a_tpm_it_fails_clearly_and_leaves_nothing() {
     );
     assert!(outcome.stderr.contains("sealing a key with --seal-with tpm2: "), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("--seal-with host"), "{}", outcome.stderr);
-    assert_eq!(files(&world), [world.config()]);
+    assert_eq!(files(&instance), [instance.config()]);
 }
 
 /// What was asked for by force failed: the key that is still good stays where psid finds it.
@@ -125,16 +125,16 @@ fn without_a_tpm_it_fails_clearly_and_leaves_nothing() {
 fn a_forced_init_that_fails_leaves_the_old_key_in_place() {
     let mut tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
-    let world = in_use(&infisical, &tpm);
-    let before = files(&world);
-    let call = init(&world, &tpm, &["--force"]);
+    let instance = in_use(&infisical, &tpm);
+    let before = files(&instance);
+    let call = init(&instance, &tpm, &["--force"]);
     tpm.power_off();
     assert_ne!(call.run().code, 0);
-    assert_eq!(files(&world), before);
+    assert_eq!(files(&instance), before);
     tpm.power_on();
-    let psid = psid_on(&world, &tpm).start();
+    let psid = psid_on(&instance, &tpm).start();
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "a literal");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "a literal");
 }
 
 /// A cache without its key, as a restored backup has it: nothing is done to it unasked, and by force it
@@ -143,17 +143,17 @@ fn a_forced_init_that_fails_leaves_the_old_key_in_place() {
 fn a_cache_without_its_key_is_replaced_by_force_only() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
-    let world = in_use(&infisical, &tpm);
-    fs::remove_file(world.sealed_key()).unwrap();
-    let cache = fs::read(world.cache()).unwrap();
-    let before = files(&world);
-    let outcome = init(&world, &tpm, &[]).run();
+    let instance = in_use(&infisical, &tpm);
+    fs::remove_file(instance.sealed_key()).unwrap();
+    let cache = fs::read(instance.cache()).unwrap();
+    let before = files(&instance);
+    let outcome = init(&instance, &tpm, &[]).run();
     assert_ne!(outcome.code, 0);
     assert!(outcome.stderr.contains("--force sets it aside"), "{}", outcome.stderr);
-    assert_eq!(files(&world), before);
-    init(&world, &tpm, &["--force"]).ok();
-    let kept = files(&world).into_iter().any(|path| {
+    assert_eq!(files(&instance), before);
+    init(&instance, &tpm, &["--force"]).ok();
+    let kept = files(&instance).into_iter().any(|path| {
         path.to_string_lossy().contains("cache.enc.old-") && fs::read(path).unwrap() == cache
     });
-    assert!(kept, "{:?}", files(&world));
+    assert!(kept, "{:?}", files(&instance));
 }

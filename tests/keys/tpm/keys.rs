@@ -4,22 +4,22 @@ use std::fs;
 
 use serde_json::json;
 
-use super::{init, psid_on, world_on};
-use psi_harness::{FakeInfisical, Psid, Tpm, World, id, reference};
+use super::{init, instance_on, psid_on};
+use psi_harness::{FakeInfisical, Instance, Psid, Tpm, id, reference};
 
-/// A world with a cached value and a literal, and its recovery key.
-fn filled(infisical: &FakeInfisical, tpm: &Tpm) -> (World, String) {
-    let world = world_on(infisical);
-    let told = init(&world, tpm, &[]).text();
+/// An instance with a cached value and a literal, and its recovery key.
+fn filled(infisical: &FakeInfisical, tpm: &Tpm) -> (Instance, String) {
+    let instance = instance_on(infisical);
+    let told = init(&instance, tpm, &[]).text();
     let recovery = told.lines().map(str::trim).find(|line| line.len() == 71).unwrap().to_owned();
-    let psid = psid_on(&world, tpm).start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
-    world.driver(&["store"]).id(id(3)).stdin("a deleted one").ok();
-    world.driver(&["delete"]).id(id(3)).ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    let psid = psid_on(&instance, tpm).start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    instance.driver(&["store"]).id(id(3)).stdin("a deleted one").ok();
+    instance.driver(&["delete"]).id(id(3)).ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     psid.terminate();
-    (world, recovery)
+    (instance, recovery)
 }
 
 fn one() -> FakeInfisical {
@@ -28,10 +28,10 @@ fn one() -> FakeInfisical {
 
 /// The provider is out, and everything is there.
 #[track_caller]
-fn has_everything(world: &World, psid: &Psid) {
+fn has_everything(instance: &Instance, psid: &Psid) {
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
 fn key_id(file: &[u8]) -> Vec<u8> {
@@ -42,38 +42,38 @@ fn key_id(file: &[u8]) -> Vec<u8> {
 fn a_rekey_replaces_the_key_of_every_file_and_loses_nothing() {
     let mut tpm = Tpm::start();
     let mut infisical = one();
-    let (world, recovery) = filled(&infisical, &tpm);
+    let (instance, recovery) = filled(&infisical, &tpm);
     infisical.kill();
     let sealed = [
-        world.cache(),
-        world.state().join("secrets").join(id(2)),
-        world.state().join("deleted").join(id(3)),
+        instance.cache(),
+        instance.state().join("secrets").join(id(2)),
+        instance.state().join("deleted").join(id(3)),
     ];
-    let old = key_id(&fs::read(world.cache()).unwrap());
-    let psid = psid_on(&world, &tpm).start();
+    let old = key_id(&fs::read(instance.cache()).unwrap());
+    let psid = psid_on(&instance, &tpm).start();
     tpm.flush();
-    let told = world.driver(&["cache", "rekey"]).text();
+    let told = instance.driver(&["cache", "rekey"]).text();
     assert_eq!(told, "a new data key is in use, and everything is sealed under it\n");
-    has_everything(&world, &psid);
-    let new = key_id(&fs::read(world.cache()).unwrap());
+    has_everything(&instance, &psid);
+    let new = key_id(&fs::read(instance.cache()).unwrap());
     assert_ne!(new, old);
     for file in &sealed {
         assert_eq!(key_id(&fs::read(file).unwrap()), new, "{}", file.display());
     }
-    assert!(!world.folder().join("etc/cache.key.next").exists());
+    assert!(!instance.folder().join("etc/cache.key.next").exists());
     psid.terminate();
-    let psid = psid_on(&world, &tpm).start();
-    has_everything(&world, &psid);
-    world.driver(&["restore", &id(3)]).ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(3)).text(), "a deleted one");
+    let psid = psid_on(&instance, &tpm).start();
+    has_everything(&instance, &psid);
+    instance.driver(&["restore", &id(3)]).ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(3)).text(), "a deleted one");
     psid.terminate();
     // The recovery key of before the rekey.
     tpm.power_cycle();
     tpm.extend(7);
-    let psid = psid_on(&world, &tpm).start();
+    let psid = psid_on(&instance, &tpm).start();
     tpm.flush();
-    world.driver(&["cache", "recover"]).stdin(format!("{recovery}\n")).ok();
-    has_everything(&world, &psid);
+    instance.driver(&["cache", "recover"]).stdin(format!("{recovery}\n")).ok();
+    has_everything(&instance, &psid);
 }
 
 /// systemd#42028, and a new board: the key is sealed to what is no more.
@@ -81,14 +81,14 @@ fn a_rekey_replaces_the_key_of_every_file_and_loses_nothing() {
 fn the_recovery_key_brings_cache_and_literals_back() {
     let mut tpm = Tpm::start();
     let mut infisical = one();
-    let (world, recovery) = filled(&infisical, &tpm);
+    let (instance, recovery) = filled(&infisical, &tpm);
     infisical.kill();
     tpm.power_cycle();
     tpm.extend(7);
-    let psid = psid_on(&world, &tpm).start();
+    let psid = psid_on(&instance, &tpm).start();
     assert!(psid.degraded().contains("`psi-driver cache recover`"), "{}", psid.degraded());
     tpm.flush();
-    let recover = |typed: &str| world.driver(&["cache", "recover"]).stdin(format!("{typed}\n"));
+    let recover = |typed: &str| instance.driver(&["cache", "recover"]).stdin(format!("{typed}\n"));
     let other = "cbdefghi-".repeat(8);
     let line = recover(other.trim_end_matches('-')).fails(65);
     assert!(line.contains("the recovery key is another one"), "{line}");
@@ -99,13 +99,13 @@ fn the_recovery_key_brings_cache_and_literals_back() {
     assert!(line.contains("no recovery key was given"), "{line}");
     let told = recover(&recovery).text();
     assert!(told.contains("1 cached values and 1 literals open"), "{told}");
-    has_everything(&world, &psid);
+    has_everything(&instance, &psid);
     let line = recover(&recovery).fails(65);
     assert!(line.contains("nothing to recover"), "{line}");
     assert!(!psid.log().contains(&recovery));
     psid.terminate();
-    let psid = psid_on(&world, &tpm).start();
-    has_everything(&world, &psid);
+    let psid = psid_on(&instance, &tpm).start();
+    has_everything(&instance, &psid);
 }
 
 /// Two keys are needed, and neither opens; the recovery is cut short, too.
@@ -113,32 +113,32 @@ fn the_recovery_key_brings_cache_and_literals_back() {
 fn a_recovery_amid_a_rekey_forgets_no_key_before_its_time() {
     let mut tpm = Tpm::start();
     let infisical = one();
-    let (world, recovery) = filled(&infisical, &tpm);
-    let literal = world.state().join("secrets").join(id(2));
+    let (instance, recovery) = filled(&infisical, &tpm);
+    let literal = instance.state().join("secrets").join(id(2));
     let under_the_former = fs::read(&literal).unwrap();
-    let in_the_way = world.state().join("secrets").join(id(9));
-    let psid = psid_on(&world, &tpm).start();
+    let in_the_way = instance.state().join("secrets").join(id(9));
+    let psid = psid_on(&instance, &tpm).start();
     fs::create_dir(&in_the_way).unwrap();
-    let rekey = world.driver(&["cache", "rekey"]).run();
+    let rekey = instance.driver(&["cache", "rekey"]).run();
     assert_ne!(rekey.code, 0, "a folder cannot be sealed");
     psid.terminate();
     fs::write(&literal, under_the_former).unwrap();
 
     tpm.power_cycle();
     tpm.extend(7);
-    let recover = || world.driver(&["cache", "recover"]).stdin(format!("{recovery}\n"));
-    let psid = psid_on(&world, &tpm).start();
+    let recover = || instance.driver(&["cache", "recover"]).stdin(format!("{recovery}\n"));
+    let psid = psid_on(&instance, &tpm).start();
     tpm.flush();
     assert_ne!(recover().run().code, 0, "it is still in the way");
     psid.terminate();
     fs::remove_dir(&in_the_way).unwrap();
     for _ in 0..2 {
-        let psid = psid_on(&world, &tpm).start();
+        let psid = psid_on(&instance, &tpm).start();
         tpm.flush();
         if psid.degraded().contains("`psi-driver cache recover`") {
             recover().ok();
         }
-        has_everything(&world, &psid);
+        has_everything(&instance, &psid);
         psid.terminate();
     }
 }
@@ -147,23 +147,23 @@ fn a_recovery_amid_a_rekey_forgets_no_key_before_its_time() {
 fn a_new_recovery_key_takes_the_place_of_a_lost_or_damaged_one() {
     let mut tpm = Tpm::start();
     let infisical = one();
-    let (world, first) = filled(&infisical, &tpm);
-    let file = world.state().join("recovery.enc");
+    let (instance, first) = filled(&infisical, &tpm);
+    let file = instance.state().join("recovery.enc");
     let mut bytes = fs::read(&file).unwrap();
     bytes[60] ^= 1;
     fs::write(&file, bytes).unwrap();
-    let psid = psid_on(&world, &tpm).start();
+    let psid = psid_on(&instance, &tpm).start();
     assert!(psid.degraded().contains("`psi-driver cache recovery-key`"), "{}", psid.degraded());
-    let second = world.driver(&["cache", "recovery-key"]).text();
+    let second = instance.driver(&["cache", "recovery-key"]).text();
     assert_ne!(second.trim(), first);
     assert_eq!(psid.degraded(), "");
     assert_eq!(psid.status()["has_recovery_key"], true);
     psid.terminate();
     tpm.power_cycle();
     tpm.extend(7);
-    let psid = psid_on(&world, &tpm).start();
+    let psid = psid_on(&instance, &tpm).start();
     tpm.flush();
-    world.driver(&["cache", "recover"]).stdin(first).fails(65);
-    world.driver(&["cache", "recover"]).stdin(second).ok();
-    has_everything(&world, &psid);
+    instance.driver(&["cache", "recover"]).stdin(first).fails(65);
+    instance.driver(&["cache", "recover"]).stdin(second).ok();
+    has_everything(&instance, &psid);
 }

@@ -5,28 +5,28 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::{init, psid_on, world_on};
-use psi_harness::{Config, FakeInfisical, PIN, Token, Tpm, World, eventually, id};
+use super::{init, instance_on, psid_on};
+use psi_harness::{Config, FakeInfisical, Instance, PIN, Token, Tpm, eventually, id};
 
-/// A world with a literal that is sealed under a key of this TPM.
-fn filled(tpm: &Tpm) -> World {
+/// An instance with a literal that is sealed under a key of this TPM.
+fn filled(tpm: &Tpm) -> Instance {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = world_on(&infisical);
-    init(&world, tpm, &[]).ok();
-    let psid = psid_on(&world, tpm).start();
-    world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    let instance = instance_on(&infisical);
+    init(&instance, tpm, &[]).ok();
+    let psid = psid_on(&instance, tpm).start();
+    instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
     psid.terminate();
-    world
+    instance
 }
 
 /// systemd 252 says "TPM2 device is in dictionary attack lockout mode".
 #[test]
 fn a_lockout_is_told_with_its_numbers_and_ends_without_a_new_key() {
     let mut tpm = Tpm::start();
-    let world = filled(&tpm);
-    let key = fs::read(world.sealed_key()).unwrap();
+    let instance = filled(&tpm);
+    let key = fs::read(instance.sealed_key()).unwrap();
     tpm.lock_out();
-    let mut psid = psid_on(&world, &tpm).start();
+    let mut psid = psid_on(&instance, &tpm).start();
     let degraded = psid.degraded();
     assert!(
         degraded.contains("the TPM is locked: 1 failed authorizations of at most 1"),
@@ -38,7 +38,7 @@ fn a_lockout_is_told_with_its_numbers_and_ends_without_a_new_key() {
     );
     assert!(!degraded.contains("--force") && !degraded.contains("cache init"), "{degraded}");
     // Who asks for a key by hand is told the same.
-    let outcome = init(&world, &tpm, &[]).run();
+    let outcome = init(&instance, &tpm, &[]).run();
     assert_ne!(outcome.code, 0);
     assert!(outcome.stderr.contains("the TPM is locked"), "{}", outcome.stderr);
     assert!(!outcome.stderr.contains("--force"), "{}", outcome.stderr);
@@ -46,15 +46,15 @@ fn a_lockout_is_told_with_its_numbers_and_ends_without_a_new_key() {
     tpm.flush();
     psid.reload();
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "a literal");
-    assert_eq!(fs::read(world.sealed_key()).unwrap(), key);
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "a literal");
+    assert_eq!(fs::read(instance.sealed_key()).unwrap(), key);
 }
 
 #[test]
 fn a_missing_tpm_is_told_and_not_answered_with_a_new_key() {
     let mut tpm = Tpm::start();
-    let world = filled(&tpm);
-    let start = psid_on(&world, &tpm);
+    let instance = filled(&tpm);
+    let start = psid_on(&instance, &tpm);
     tpm.power_off();
     let mut psid = start.start();
     let degraded = psid.degraded();
@@ -70,9 +70,9 @@ fn a_missing_tpm_is_told_and_not_answered_with_a_new_key() {
 #[test]
 fn what_does_not_pass_names_the_recovery_key_first() {
     let mut tpm = Tpm::start();
-    let world = filled(&tpm);
+    let instance = filled(&tpm);
     let check = |tpm: &Tpm| {
-        let psid = psid_on(&world, tpm).start();
+        let psid = psid_on(&instance, tpm).start();
         let degraded = psid.degraded();
         psid.terminate();
         let places =
@@ -80,13 +80,13 @@ fn what_does_not_pass_names_the_recovery_key_first() {
         assert!(places[0].is_some() && places[0] < places[1], "{degraded}");
     };
     check(&Tpm::start());
-    let sealed = fs::read_to_string(world.sealed_key()).unwrap();
+    let sealed = fs::read_to_string(instance.sealed_key()).unwrap();
     let at = sealed.len() - 20;
     let other = if sealed.as_bytes()[at] == b'A' { "B" } else { "A" };
     let damaged = format!("{}{other}{}", &sealed[..at], &sealed[at + 1..]);
-    fs::write(world.sealed_key(), damaged).unwrap();
+    fs::write(instance.sealed_key(), damaged).unwrap();
     check(&tpm);
-    fs::write(world.sealed_key(), &sealed).unwrap();
+    fs::write(instance.sealed_key(), &sealed).unwrap();
     tpm.power_cycle();
     tpm.extend(7);
     check(&tpm);
@@ -96,16 +96,16 @@ fn what_does_not_pass_names_the_recovery_key_first() {
 #[test]
 fn a_key_file_that_cannot_be_read_is_not_taken_for_missing() {
     let tpm = Tpm::start();
-    let world = filled(&tpm);
-    let sealed = fs::read(world.sealed_key()).unwrap();
-    fs::remove_file(world.sealed_key()).unwrap();
+    let instance = filled(&tpm);
+    let sealed = fs::read(instance.sealed_key()).unwrap();
+    fs::remove_file(instance.sealed_key()).unwrap();
     // EISDIR; root reads whatever the mode says.
-    fs::create_dir(world.sealed_key()).unwrap();
-    let mut psid = psid_on(&world, &tpm).start();
+    fs::create_dir(instance.sealed_key()).unwrap();
+    let mut psid = psid_on(&instance, &tpm).start();
     let degraded = psid.degraded();
     assert!(degraded.contains("cannot be read") && !degraded.contains("cache init"), "{degraded}");
-    fs::remove_dir(world.sealed_key()).unwrap();
-    fs::write(world.sealed_key(), sealed).unwrap();
+    fs::remove_dir(instance.sealed_key()).unwrap();
+    fs::write(instance.sealed_key(), sealed).unwrap();
     psid.reload();
     assert_eq!(psid.degraded(), "");
 }
@@ -114,14 +114,14 @@ fn a_key_file_that_cannot_be_read_is_not_taken_for_missing() {
 #[test]
 fn a_systemd_creds_that_is_killed_says_nothing_of_the_key() {
     let tpm = Tpm::start();
-    let world = filled(&tpm);
-    let bin = world.folder().join("bin");
+    let instance = filled(&tpm);
+    let bin = instance.folder().join("bin");
     fs::create_dir(&bin).unwrap();
     let creds = bin.join("systemd-creds");
     fs::write(&creds, "#!/bin/sh\ncat > /dev/null\nkill -9 $$\n").unwrap();
     assert!(Command::new("chmod").arg("0755").arg(&creds).status().unwrap().success());
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let psid = psid_on(&world, &tpm).env("PATH", path).start();
+    let psid = psid_on(&instance, &tpm).env("PATH", path).start();
     let degraded =
         eventually("the failure", || Some(psid.degraded()).filter(|told| !told.is_empty()));
     assert!(degraded.contains("tries again by itself"), "{degraded}");
@@ -133,33 +133,33 @@ fn a_systemd_creds_that_is_killed_says_nothing_of_the_key() {
 fn a_pin_that_a_locked_tpm_keeps_is_not_asked_for_again() {
     let mut tpm = Tpm::start();
     let token = Token::kryoptic();
-    let world = filled(&tpm);
+    let instance = filled(&tpm);
     let infisical = FakeInfisical::with(&json!({}));
     let file = format!("pin_file = \"{}\"", token.pin_file().display());
     let config = Config::of(&infisical).hsm(&token);
     let rest = config.rest.replace(&file, "pin_credential = \"pin\"");
-    world.configure(&Config { rest, ..config });
-    let sealed = world.config().with_file_name("pin.cred");
+    instance.configure(&Config { rest, ..config });
+    let sealed = instance.config().with_file_name("pin.cred");
     tpm.flush();
     let mut creds = Command::new("systemd-creds");
     creds.args(["encrypt", "--with-key=tpm2", "--tpm2-pcrs=7", "--name=pin"]);
     creds.arg(token.pin_file()).arg(&sealed).env("SYSTEMD_TPM2_DEVICE", tpm.device());
     assert_eq!(fs::read_to_string(token.pin_file()).unwrap(), PIN);
     assert!(creds.status().unwrap().success());
-    let outcome = tpm_preflight(&world, &token, &tpm);
+    let outcome = tpm_preflight(&instance, &token, &tpm);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     tpm.lock_out();
-    let outcome = tpm_preflight(&world, &token, &tpm);
+    let outcome = tpm_preflight(&instance, &token, &tpm);
     assert_eq!(outcome.code, 69, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("the TPM is locked"), "{}", outcome.stderr);
     assert!(!outcome.stderr.contains("systemd-creds encrypt"), "{}", outcome.stderr);
     tpm.unlock();
-    assert_eq!(tpm_preflight(&world, &token, &tpm).code, 0);
+    assert_eq!(tpm_preflight(&instance, &token, &tpm).code, 0);
 }
 
-fn tpm_preflight(world: &World, token: &Token, tpm: &Tpm) -> psi_harness::Outcome {
+fn tpm_preflight(instance: &Instance, token: &Token, tpm: &Tpm) -> psi_harness::Outcome {
     tpm.flush();
-    let driver = world.driver(&["hsm", "preflight"]).env("SYSTEMD_TPM2_DEVICE", tpm.device());
+    let driver = instance.driver(&["hsm", "preflight"]).env("SYSTEMD_TPM2_DEVICE", tpm.device());
     let driver = driver.env("PATH", std::env::var_os("PATH").unwrap_or_default());
     let environment = token.environment();
     environment.iter().fold(driver, |driver, (name, value)| driver.env(name, value)).run()

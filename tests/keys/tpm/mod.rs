@@ -7,25 +7,25 @@ mod keys;
 mod lockout;
 mod unseal;
 
-use psi_harness::{Driver, FakeInfisical, Start, Tpm, World};
+use psi_harness::{Driver, FakeInfisical, Instance, Start, Tpm};
 
-/// A world whose only key is to come from `tpm`.
-fn world_on(infisical: &FakeInfisical) -> World {
-    let world = World::of(infisical);
-    world.take_key();
-    world
+/// An instance whose only key is to come from `tpm`.
+fn instance_on(infisical: &FakeInfisical) -> Instance {
+    let instance = Instance::of(infisical);
+    instance.take_key();
+    instance
 }
 
 /// `psi-driver cache init --backend tpm` on this TPM, with more arguments.
-fn init(world: &World, tpm: &Tpm, more: &[&str]) -> Driver {
+fn init(instance: &Instance, tpm: &Tpm, more: &[&str]) -> Driver {
     tpm.flush();
     let args = [&["cache", "init", "--backend", "tpm"], more].concat();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    world.driver(&args).env("SYSTEMD_TPM2_DEVICE", tpm.device()).env("PATH", path)
+    instance.driver(&args).env("SYSTEMD_TPM2_DEVICE", tpm.device()).env("PATH", path)
 }
 
 /// A psid that has this TPM.
-fn psid_on(world: &World, tpm: &Tpm) -> Start {
+fn psid_on(instance: &Instance, tpm: &Tpm) -> Start {
     tpm.flush();
-    world.psid().env("SYSTEMD_TPM2_DEVICE", tpm.device())
+    instance.psid().env("SYSTEMD_TPM2_DEVICE", tpm.device())
 }

@@ -7,20 +7,20 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use super::{init, psid_on, world_on};
-use psi_harness::{CLIENT_SECRET, FakeInfisical, Tpm, World, id, reference};
+use super::{init, instance_on, psid_on};
+use psi_harness::{CLIENT_SECRET, FakeInfisical, Instance, Tpm, id, reference};
 
-/// A world whose cache and literal are sealed under a key of this TPM.
-fn filled(infisical: &FakeInfisical, tpm: &Tpm, more: &[&str]) -> World {
-    let world = world_on(infisical);
-    init(&world, tpm, more).ok();
-    let psid = psid_on(&world, tpm).start();
+/// An instance whose cache and literal are sealed under a key of this TPM.
+fn filled(infisical: &FakeInfisical, tpm: &Tpm, more: &[&str]) -> Instance {
+    let instance = instance_on(infisical);
+    init(&instance, tpm, more).ok();
+    let psid = psid_on(&instance, tpm).start();
     assert_eq!(psid.degraded(), "");
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     psid.terminate();
-    world
+    instance
 }
 
 fn one() -> FakeInfisical {
@@ -31,13 +31,13 @@ fn one() -> FakeInfisical {
 fn after_a_reboot_in_an_outage_everything_is_served() {
     let mut tpm = Tpm::start();
     let mut infisical = one();
-    let world = filled(&infisical, &tpm, &[]);
+    let instance = filled(&infisical, &tpm, &[]);
     infisical.kill();
     tpm.power_cycle();
-    let psid = psid_on(&world, &tpm).start();
+    let psid = psid_on(&instance, &tpm).start();
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
     assert_eq!(psid.status()["survives_outage"], true);
 }
 
@@ -47,28 +47,28 @@ fn after_a_reboot_in_an_outage_everything_is_served() {
 fn after_a_change_of_pcr_7_psid_serves_live_says_why_and_touches_nothing() {
     let mut tpm = Tpm::start();
     let infisical = one();
-    let world = filled(&infisical, &tpm, &[]);
-    let cache = fs::read(world.cache()).unwrap();
-    let key = fs::read(world.sealed_key()).unwrap();
+    let instance = filled(&infisical, &tpm, &[]);
+    let cache = fs::read(instance.cache()).unwrap();
+    let key = fs::read(instance.sealed_key()).unwrap();
     tpm.power_cycle();
     tpm.extend(7);
-    let psid = psid_on(&world, &tpm).start();
+    let psid = psid_on(&instance, &tpm).start();
     let degraded = psid.degraded();
-    let sealed = world.sealed_key().display().to_string();
+    let sealed = instance.sealed_key().display().to_string();
     assert!(degraded.contains(&sealed) && degraded.contains("does not open: "), "{degraded}");
     assert!(degraded.contains("`psi-driver cache recover`"), "{degraded}");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "live");
-    let line = world.driver(&["lookup"]).id(id(2)).fails(65);
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "live");
+    let line = instance.driver(&["lookup"]).id(id(2)).fails(65);
     assert!(line.contains("no key to open it"), "{line}");
     psid.terminate();
-    assert_eq!(fs::read(world.cache()).unwrap(), cache);
-    assert_eq!(fs::read(world.sealed_key()).unwrap(), key);
-    assert!(world.set_aside().is_empty());
+    assert_eq!(fs::read(instance.cache()).unwrap(), cache);
+    assert_eq!(fs::read(instance.sealed_key()).unwrap(), key);
+    assert!(instance.set_aside().is_empty());
     // The old firmware again: as if nothing had been.
     tpm.power_cycle();
-    let psid = psid_on(&world, &tpm).start();
+    let psid = psid_on(&instance, &tpm).start();
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
 /// systemd 252 seals without PCRs and cannot open that; later ones can. Where it can, such a key must
@@ -78,23 +78,23 @@ fn a_key_without_pcrs_survives_their_change_or_fails_its_proof() {
     let mut tpm = Tpm::start();
     let mut infisical = one();
     if !systemd_opens_without_pcrs(&tpm) {
-        let world = world_on(&infisical);
-        let outcome = init(&world, &tpm, &["--tpm2-pcrs", ""]).run();
+        let instance = instance_on(&infisical);
+        let outcome = init(&instance, &tpm, &["--tpm2-pcrs", ""]).run();
         assert_ne!(outcome.code, 0);
         assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
         assert!(outcome.stderr.contains("TPM2 PCR bank"), "the cause: {}", outcome.stderr);
-        assert!(!world.sealed_key().exists() && !world.cache().exists());
+        assert!(!instance.sealed_key().exists() && !instance.cache().exists());
         return;
     }
-    let world = filled(&infisical, &tpm, &["--tpm2-pcrs", ""]);
+    let instance = filled(&infisical, &tpm, &["--tpm2-pcrs", ""]);
     infisical.kill();
     tpm.power_cycle();
     for pcr in [0, 7, 11] {
         tpm.extend(pcr);
     }
-    let psid = psid_on(&world, &tpm).start();
+    let psid = psid_on(&instance, &tpm).start();
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
 }
 
 fn systemd_opens_without_pcrs(tpm: &Tpm) -> bool {
@@ -124,14 +124,14 @@ fn seal(tpm: &Tpm, name: &str, pcrs: &str, value: &str, sealed: &Path) {
 fn a_key_of_other_pcrs_is_bound_to_those() {
     let mut tpm = Tpm::start();
     let infisical = one();
-    let world = filled(&infisical, &tpm, &["--tpm2-pcrs", "11"]);
+    let instance = filled(&infisical, &tpm, &["--tpm2-pcrs", "11"]);
     tpm.power_cycle();
     tpm.extend(7);
-    let psid = psid_on(&world, &tpm).start();
+    let psid = psid_on(&instance, &tpm).start();
     assert_eq!(psid.degraded(), "");
     psid.terminate();
     tpm.extend(11);
-    let psid = psid_on(&world, &tpm).start();
+    let psid = psid_on(&instance, &tpm).start();
     assert!(psid.degraded().contains("does not open"), "{}", psid.degraded());
 }
 
@@ -140,26 +140,26 @@ fn a_key_of_other_pcrs_is_bound_to_those() {
 fn another_machine_s_tpm_opens_nothing() {
     let (tpm, other) = (Tpm::start(), Tpm::start());
     let infisical = one();
-    let world = filled(&infisical, &tpm, &[]);
-    let psid = psid_on(&world, &other).start();
+    let instance = filled(&infisical, &tpm, &[]);
+    let psid = psid_on(&instance, &other).start();
     assert!(psid.degraded().contains("does not open"), "{}", psid.degraded());
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "live");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "live");
 }
 
 #[test]
 fn a_tpm_that_is_gone_is_told_and_a_reload_finds_it_again() {
     let mut tpm = Tpm::start();
     let infisical = one();
-    let world = filled(&infisical, &tpm, &[]);
-    let start = psid_on(&world, &tpm);
+    let instance = filled(&infisical, &tpm, &[]);
+    let start = psid_on(&instance, &tpm);
     tpm.power_off();
     let mut psid = start.start();
     assert!(psid.degraded().contains("does not open"), "{}", psid.degraded());
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "live");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "live");
     tpm.power_on();
     psid.reload();
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
 /// The identity's secret, sealed beside the config: psid opens it by itself.
@@ -167,12 +167,12 @@ fn a_tpm_that_is_gone_is_told_and_a_reload_finds_it_again() {
 fn a_sealed_client_secret_is_opened() {
     let tpm = Tpm::start();
     let infisical = one();
-    let world = world_on(&infisical);
-    init(&world, &tpm, &[]).ok();
-    world.take_client_secret();
-    let sealed = world.folder().join("etc/infisical-client-secret.cred");
+    let instance = instance_on(&infisical);
+    init(&instance, &tpm, &[]).ok();
+    instance.take_client_secret();
+    let sealed = instance.folder().join("etc/infisical-client-secret.cred");
     seal(&tpm, "infisical-client-secret", "7", CLIENT_SECRET, &sealed);
-    let _psid = psid_on(&world, &tpm).start();
+    let _psid = psid_on(&instance, &tpm).start();
     tpm.flush();
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
 }

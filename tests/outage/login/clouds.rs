@@ -13,10 +13,10 @@ fn each_method_logs_in_once_for_all() {
         for method in METHODS {
             scope.spawn(move || {
                 let machine = Machine::of(method, &json!({"/myapp": {"A": "1", "B": "2"}}));
-                let world = &machine.world;
-                let psid = world.start();
-                assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
-                assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+                let instance = &machine.instance;
+                let psid = instance.start();
+                assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+                assert_eq!(instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
                 assert_eq!(machine.logins(), 1, "{method:?}");
                 assert_eq!(machine.login_bodies()[0]["identityId"], IDENTITY);
                 assert_eq!(psid.degraded(), "");
@@ -32,12 +32,12 @@ fn an_expired_token_is_replaced_by_another_login() {
         for method in METHODS {
             scope.spawn(move || {
                 let machine = Machine::of(method, &json!({"/myapp": {"A": "1", "B": "2"}}));
-                let world = &machine.world;
-                let _psid = world.start();
-                world.driver(&["get", &reference("/myapp", "A")]).ok();
+                let instance = &machine.instance;
+                let _psid = instance.start();
+                instance.driver(&["get", &reference("/myapp", "A")]).ok();
                 let asked = machine.metadata_requests();
                 machine.infisical.advance(2_592_000 + 1);
-                assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+                assert_eq!(instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
                 assert_eq!(machine.logins(), 2, "{method:?}");
                 assert_eq!(machine.metadata_requests(), 2 * asked, "{method:?}");
             });
@@ -55,12 +55,12 @@ fn two_projects_of_one_identity_share_its_login() {
         psi_harness::PROJECT,
         config.auth
     );
-    machine.world.configure(&config);
-    let _psid = machine.world.start();
+    machine.instance.configure(&config);
+    let _psid = machine.instance.start();
     for project in ["myproject", "second"] {
         let text =
             json!({"provider": "infisical", "project": project, "path": "/myapp", "key": "A"});
-        assert_eq!(machine.world.driver(&["get", &text.to_string()]).text(), "1");
+        assert_eq!(machine.instance.driver(&["get", &text.to_string()]).text(), "1");
     }
     assert_eq!(machine.logins(), 1);
 }
@@ -74,9 +74,9 @@ fn the_region_is_the_config_s_or_the_instance_s() {
         let machine = Machine::of(AWS, &json!({"/myapp": {"A": "1"}}));
         let mut config = machine.config();
         config.auth += line;
-        machine.world.configure(&config);
-        let _psid = machine.world.start();
-        assert_eq!(machine.world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+        machine.instance.configure(&config);
+        let _psid = machine.instance.start();
+        assert_eq!(machine.instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
         let body = &machine.login_bodies()[0];
         let members: Vec<&str> = body.as_object().unwrap().keys().map(String::as_str).collect();
         let expected =
@@ -91,8 +91,8 @@ fn the_region_is_the_config_s_or_the_instance_s() {
 #[test]
 fn ec2_is_asked_in_a_short_session() {
     let machine = Machine::of(AWS, &json!({"/myapp": {"A": "1"}}));
-    let _psid = machine.world.start();
-    machine.world.driver(&["get", &reference("/myapp", "A")]).ok();
+    let _psid = machine.instance.start();
+    machine.instance.driver(&["get", &reference("/myapp", "A")]).ok();
     let log = machine.infisical.log();
     let open = log.iter().find(|request| request.text("method") == "PUT").unwrap();
     assert_eq!(open.header("x-aws-ec2-metadata-token-ttl-seconds"), "60");
@@ -111,13 +111,13 @@ fn azure_takes_one_of_several_identities() {
     let identity = |id: &str| json!({"clientId": id, "objectId": id});
     let both = [identity("first"), identity("second")];
     machine.infisical.cloud(&json!({"azure": {"identities": both}}));
-    let mut psid = machine.world.start();
-    let lookup = machine.world.driver(&["get", &reference("/myapp", "A")]);
+    let mut psid = machine.instance.start();
+    let lookup = machine.instance.driver(&["get", &reference("/myapp", "A")]);
     let line = lookup.fails(75);
     assert!(line.contains("invalid_request: Multiple user assigned identities exist"), "{line}");
     let mut config = machine.config();
     config.auth += "client_id = \"second\"\n";
-    machine.world.configure(&config);
+    machine.instance.configure(&config);
     psid.reload();
     assert_eq!(lookup.text(), "1");
 }
@@ -128,8 +128,8 @@ fn a_metadata_service_is_asked_without_a_proxy() {
     for method in CLOUDS {
         let machine = Machine::of(method, &json!({"/myapp": {"A": "1"}}));
         // Port 9 is discard: nothing is there.
-        let _psid = machine.world.psid().env("http_proxy", "http://127.0.0.1:9").start();
-        let line = machine.world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+        let _psid = machine.instance.psid().env("http_proxy", "http://127.0.0.1:9").start();
+        let line = machine.instance.driver(&["get", &reference("/myapp", "A")]).fails(75);
         assert!(line.contains("infisical is out: no connection to"), "{line}");
         assert_eq!(machine.logins(), 0);
         assert!(machine.metadata_requests() > 0);

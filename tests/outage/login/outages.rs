@@ -70,18 +70,18 @@ fn endure_all(faults: &[(Method, Value, &str)]) {
 
 fn endure(method: Method, fault: &Value, words: &str) {
     let machine = Machine::of(method, &json!({"/myapp": {"KNOWN": "1", "UNKNOWN": "2"}}));
-    let world = &machine.world;
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "KNOWN")).ok();
-    let known = || world.driver(&["lookup"]).id(id(1)).text();
+    let instance = &machine.instance;
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "KNOWN")).ok();
+    let known = || instance.driver(&["lookup"]).id(id(1)).text();
     assert_eq!(known(), "1");
     psid.await_generation_after(0);
     psid.terminate();
     // A reboot: the access token is gone.
     machine.metadata_fault(fault);
-    let psid = world.start();
+    let psid = instance.start();
     assert_eq!(known(), "1");
-    let unknown = world.driver(&["get", &reference("/myapp", "UNKNOWN")]);
+    let unknown = instance.driver(&["get", &reference("/myapp", "UNKNOWN")]);
     let line = unknown.fails(75);
     assert!(
         line.contains(
@@ -110,10 +110,10 @@ fn a_metadata_service_that_is_out_is_not_hammered() {
     let folder: serde_json::Map<_, _> =
         (0..30).map(|number| (format!("K{number}"), json!("v"))).collect();
     let machine = Machine::of(GCP, &json!({"/myapp": folder}));
-    let _psid = machine.world.start();
+    let _psid = machine.instance.start();
     machine.metadata_fault(&status(500));
     for number in 0..30 {
-        machine.world.driver(&["get", &reference("/myapp", &format!("K{number}"))]).fails(75);
+        machine.instance.driver(&["get", &reference("/myapp", &format!("K{number}"))]).fails(75);
     }
     let asked = machine.metadata_requests();
     assert!((1..10).contains(&asked), "{asked} requests for 30 lookups");
@@ -124,8 +124,8 @@ fn a_metadata_service_that_is_out_is_not_hammered() {
 #[test]
 fn a_live_token_needs_no_metadata_service() {
     let machine = Machine::of(AZURE, &json!({"/myapp": {"A": "1", "B": "2"}}));
-    let _psid = machine.world.start();
-    machine.world.driver(&["get", &reference("/myapp", "A")]).ok();
+    let _psid = machine.instance.start();
+    machine.instance.driver(&["get", &reference("/myapp", "A")]).ok();
     machine.metadata_fault(&kind("refuse"));
-    assert_eq!(machine.world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    assert_eq!(machine.instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
 }

@@ -45,8 +45,8 @@ fn what_a_machine_lacks_is_named() {
     ] {
         let machine = Machine::of(method, &secrets());
         machine.infisical.cloud(&lack);
-        let psid = machine.world.start();
-        let line = machine.world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+        let psid = machine.instance.start();
+        let line = machine.instance.driver(&["get", &reference("/myapp", "A")]).fails(75);
         assert!(line.contains(words), "{line}");
         assert!(psid.degraded().contains(words), "{}", psid.degraded());
         assert_eq!(machine.logins(), 0);
@@ -77,9 +77,9 @@ fn a_refused_identity_is_no_denial_and_is_not_tried_at_every_lookup() {
             _ => "Azure auth in Infisical this machine's tenant",
         };
         let machine = Machine::with_settings(method, &secrets(), &settings);
-        let psid = machine.world.start();
+        let psid = machine.instance.start();
         for key in ["A", "B", "C"] {
-            let line = machine.world.driver(&["get", &reference("/myapp", key)]).fails(75);
+            let line = machine.instance.driver(&["get", &reference("/myapp", key)]).fails(75);
             assert!(line.contains(words), "{line}");
             assert!(line.contains(remedy), "{line}");
             assert!(line.contains("psid tries again in "), "{line}");
@@ -96,9 +96,9 @@ fn azure_s_resource_is_the_config_s() {
     let machine = Machine::with_settings(AZURE, &secrets(), &settings);
     let mut config = machine.config();
     config.auth += "resource = \"https://vault.azure.net/\"\n";
-    machine.world.configure(&config);
-    let _psid = machine.world.start();
-    assert_eq!(machine.world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    machine.instance.configure(&config);
+    let _psid = machine.instance.start();
+    assert_eq!(machine.instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
 }
 
 /// The identity is there, and does not know the method.
@@ -110,8 +110,8 @@ fn a_method_that_the_identity_has_not_is_named() {
         (AZURE, "did you configure Azure Auth?"),
     ] {
         let machine = Machine::launch(method, &seed(&secrets()));
-        let _psid = machine.world.start();
-        let line = machine.world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+        let _psid = machine.instance.start();
+        let line = machine.instance.driver(&["get", &reference("/myapp", "A")]).fails(75);
         assert!(line.contains("psid cannot log in to infisical"), "{line}");
         assert!(line.contains(words), "{line}");
     }
@@ -130,15 +130,15 @@ fn a_500_at_such_a_login_is_no_outage_of_infisical() {
         let machine = with_a_second_identity(method, settings);
         machine.infisical.settings(&json!({"gcpRefusal500": true}));
         machine.infisical.cloud(&cloud);
-        let psid = machine.world.start();
-        let line = machine.world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+        let psid = machine.instance.start();
+        let line = machine.instance.driver(&["get", &reference("/myapp", "A")]).fails(75);
         assert!(line.contains("Infisical answers 500 InternalServerError"), "{line}");
         assert!(line.contains(words), "{line}");
         assert_eq!(psid.status()["providers"][0]["up"], true);
         let other =
             json!({"provider": "infisical", "project": "second", "path": "/myapp", "key": "B"});
-        assert_eq!(machine.world.driver(&["get", &other.to_string()]).text(), "2");
-        let line = machine.world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+        assert_eq!(machine.instance.driver(&["get", &other.to_string()]).text(), "2");
+        let line = machine.instance.driver(&["get", &reference("/myapp", "A")]).fails(75);
         assert!(line.contains(words), "{line}");
     }
 }
@@ -148,7 +148,7 @@ fn with_a_second_identity(method: Method, settings: &str) -> Machine {
     let mut infisical = seed(&secrets());
     infisical["identities"][0]["methods"] = json!({settings: {}});
     let machine = Machine::launch(method, &infisical);
-    machine.world.give_client_secret(CLIENT_SECRET);
+    machine.instance.give_client_secret(CLIENT_SECRET);
     let mut config = machine.config();
     config.rest = format!(
         "[providers.infisical.projects.second]\nid = \"{}\"\nenvironment = \"prod\"\n\
@@ -156,7 +156,7 @@ fn with_a_second_identity(method: Method, settings: &str) -> Machine {
          client_id = \"client\"\nclient_secret_credential = \"infisical-client-secret\"\n",
         psi_harness::PROJECT
     );
-    machine.world.configure(&config);
+    machine.instance.configure(&config);
     machine
 }
 
@@ -164,14 +164,14 @@ fn with_a_second_identity(method: Method, settings: &str) -> Machine {
 #[test]
 fn a_refused_identity_costs_no_cached_value_at_once() {
     let machine = Machine::of(GCP, &secrets());
-    let psid = machine.world.start();
-    machine.world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    machine.world.driver(&["lookup"]).id(id(1)).ok();
+    let psid = machine.instance.start();
+    machine.instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    machine.instance.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
     psid.terminate();
     machine.infisical.cloud(&json!({"tokens": {"forged": true}}));
-    let psid = machine.world.start();
-    machine.world.driver(&["cache", "refresh"]).run();
+    let psid = machine.instance.start();
+    machine.instance.driver(&["cache", "refresh"]).run();
     assert!(psid.degraded().contains("Invalid GCP ID token"), "{}", psid.degraded());
-    assert_eq!(machine.world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(machine.instance.driver(&["lookup"]).id(id(1)).text(), "1");
 }

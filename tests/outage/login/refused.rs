@@ -6,19 +6,19 @@ use std::thread;
 use serde_json::{Value, json};
 
 use psi_harness::{
-    CLIENT_SECRET, Config, FakeInfisical, IDENTITY, Psid, World, fault, id, reference,
+    CLIENT_SECRET, Config, FakeInfisical, IDENTITY, Instance, Psid, fault, id, reference,
 };
 
 /// A psid that has served, and written, `A`; its config names `/myapp`.
-fn served(infisical: &FakeInfisical) -> (World, Psid) {
-    let world = World::of(infisical);
-    world.configure(&Config::of(infisical).workload("myapp", "/myapp", false));
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["cache", "refresh"]).ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+fn served(infisical: &FakeInfisical) -> (Instance, Psid) {
+    let instance = Instance::of(infisical);
+    instance.configure(&Config::of(infisical).workload("myapp", "/myapp", false));
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["cache", "refresh"]).ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     psid.await_generation_after(0);
-    (world, psid)
+    (instance, psid)
 }
 
 fn secrets() -> Value {
@@ -27,9 +27,9 @@ fn secrets() -> Value {
 
 /// Nothing was evicted, nothing is in doubt, and it says why.
 #[track_caller]
-fn is_served_and_alarmed(world: &World, psid: &Psid, words: &str) {
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    let outcome = world.driver(&["cache", "refresh"]).run();
+fn is_served_and_alarmed(instance: &Instance, psid: &Psid, words: &str) {
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
+    let outcome = instance.driver(&["cache", "refresh"]).run();
     assert_eq!(outcome.code, 75, "{}", outcome.stderr);
     let lines = outcome.stdout_text();
     assert!(lines.contains(words), "{words}: {lines}");
@@ -37,8 +37,8 @@ fn is_served_and_alarmed(world: &World, psid: &Psid, words: &str) {
     assert_eq!((&status["entries"], &status["held_count"]), (&json!(2), &json!(0)), "{status}");
     assert_eq!(status["providers"][0]["up"], true, "{status}");
     assert!(psid.degraded().contains(words), "{words}: {}", psid.degraded());
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    let line = world.driver(&["get", &reference("/myapp", "UNKNOWN")]).fails(75);
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
+    let line = instance.driver(&["get", &reference("/myapp", "UNKNOWN")]).fails(75);
     assert!(line.contains("psid cannot log in to infisical"), "{line}");
     assert!(line.contains(words), "{line}");
 }
@@ -46,40 +46,40 @@ fn is_served_and_alarmed(world: &World, psid: &Psid, words: &str) {
 #[test]
 fn a_client_secret_that_is_refused_costs_no_cached_value_and_one_login_for_all_restarts() {
     let infisical = FakeInfisical::with(&secrets());
-    let (world, psid) = served(&infisical);
+    let (instance, psid) = served(&infisical);
     psid.terminate();
     infisical.change_client_secret("another-secret");
     infisical.clear_log();
     for _ in 0..4 {
-        let mut psid = world.start();
+        let mut psid = instance.start();
         is_served_and_alarmed(
-            &world,
+            &instance,
             &psid,
             "the login as universal-auth client client was refused",
         );
         assert!(psid.degraded().contains("seal a new client secret"), "{}", psid.degraded());
         assert!(psid.degraded().contains("psid tries again in "), "{}", psid.degraded());
         psid.reload();
-        is_served_and_alarmed(&world, &psid, "Infisical answers 401");
+        is_served_and_alarmed(&instance, &psid, "Infisical answers 401");
         let log = psid.terminate();
         assert!(log.contains("was refused"), "{log}");
     }
     assert_eq!(infisical.logins(), 1, "whatever restarts, reloads and refreshes");
-    let psid = world.start();
-    let outcome = world.driver(&["cache", "refresh", "--retry"]).run();
+    let psid = instance.start();
+    let outcome = instance.driver(&["cache", "refresh", "--retry"]).run();
     assert_eq!(outcome.code, 75, "{}", outcome.stderr);
     assert_eq!(infisical.logins(), 2, "--retry makes one try");
     // Another secret need not wait, and brings all back at once.
-    world.give_client_secret("another-secret");
-    world.driver(&["cache", "refresh"]).ok();
+    instance.give_client_secret("another-secret");
+    instance.driver(&["cache", "refresh"]).ok();
     assert_eq!(infisical.logins(), 3);
-    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
     assert_eq!(psid.status()["degraded"], json!([]));
     psid.await_log("logged in again as universal-auth client client");
     // A success ends the memory.
     psid.terminate();
-    let _psid = world.start();
-    world.driver(&["cache", "refresh"]).ok();
+    let _psid = instance.start();
+    instance.driver(&["cache", "refresh"]).ok();
 }
 
 /// Whatever the server has against the login, by whichever status.
@@ -96,16 +96,16 @@ fn each_way_to_refuse_a_login_is_no_word_about_a_secret() {
         for refusal in &refusals {
             scope.spawn(move || {
                 let infisical = FakeInfisical::with(&secrets());
-                let (world, psid) = served(&infisical);
+                let (instance, psid) = served(&infisical);
                 psid.terminate();
                 infisical.fault_login(IDENTITY, refusal);
                 infisical.clear_log();
-                let psid = world.start();
+                let psid = instance.start();
                 let words = refusal["message"].as_str().unwrap();
-                is_served_and_alarmed(&world, &psid, words);
+                is_served_and_alarmed(&instance, &psid, words);
                 assert_eq!(infisical.logins(), 1, "{refusal}");
                 infisical.heal();
-                world.driver(&["cache", "refresh", "--retry"]).ok();
+                instance.driver(&["cache", "refresh", "--retry"]).ok();
                 assert_eq!(psid.status()["degraded"], json!([]), "{refusal}");
             });
         }
@@ -121,14 +121,14 @@ fn a_locked_identity_and_a_rate_limit_are_waited_out_over_restarts() {
         (fault::lock_contended(), "429"),
     ] {
         let infisical = FakeInfisical::with(&secrets());
-        let (world, psid) = served(&infisical);
+        let (instance, psid) = served(&infisical);
         psid.terminate();
         infisical.fault_login(IDENTITY, &fault);
         infisical.clear_log();
         for _ in 0..3 {
-            let psid = world.start();
-            assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-            let line = world.driver(&["get", &reference("/myapp", "UNKNOWN")]).fails(75);
+            let psid = instance.start();
+            assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
+            let line = instance.driver(&["get", &reference("/myapp", "UNKNOWN")]).fails(75);
             assert!(line.contains(words), "{line}");
             psid.crash();
         }
@@ -150,40 +150,40 @@ fn a_refused_token_is_a_matter_of_the_login() {
         (404, "NotFound", "Service token with ID 'x' not found"),
     ] {
         let infisical = FakeInfisical::with(&secrets());
-        let (world, psid) = served(&infisical);
+        let (instance, psid) = served(&infisical);
         infisical.faults(&json!([
             {"match": {"route": "list"}, "fault": fault::refusal(code, error, message)},
             {"match": {"route": "get"}, "fault": fault::refusal(code, error, message)},
         ]));
         infisical.clear_log();
         for _ in 0..3 {
-            is_served_and_alarmed(&world, &psid, message);
+            is_served_and_alarmed(&instance, &psid, message);
         }
         assert_eq!(infisical.logins(), 1, "a new login is tried once: {message}");
         infisical.heal();
-        world.driver(&["cache", "refresh"]).ok();
+        instance.driver(&["cache", "refresh"]).ok();
     }
 }
 
 #[test]
 fn a_deleted_identity_costs_no_cached_value() {
     let infisical = FakeInfisical::with(&secrets());
-    let (world, psid) = served(&infisical);
+    let (instance, psid) = served(&infisical);
     infisical.delete_identity(IDENTITY);
-    is_served_and_alarmed(&world, &psid, "Infisical answers 401");
+    is_served_and_alarmed(&instance, &psid, "Infisical answers 401");
     psid.terminate();
-    let psid = world.start();
-    is_served_and_alarmed(&world, &psid, "Infisical answers 401");
+    let psid = instance.start();
+    is_served_and_alarmed(&instance, &psid, "Infisical answers 401");
 }
 
 /// What no server takes is not sent: three refusals lock the identity of the whole fleet.
 #[test]
 fn a_malformed_client_secret_costs_no_login() {
     let infisical = FakeInfisical::with(&secrets());
-    let (world, psid) = served(&infisical);
+    let (instance, psid) = served(&infisical);
     psid.terminate();
     infisical.clear_log();
-    let psid = world.start();
+    let psid = instance.start();
     for (secret, words) in [
         (format!("\u{feff}{CLIENT_SECRET}"), "byte order mark"),
         (format!("\"{CLIENT_SECRET}\""), "is in quotes"),
@@ -191,12 +191,12 @@ fn a_malformed_client_secret_costs_no_login() {
         (CLIENT_SECRET.chars().flat_map(|c| [c, '\0']).collect(), "contains a NUL byte"),
         ("\n".to_owned(), "is empty"),
     ] {
-        world.give_client_secret(&secret);
-        is_served_and_alarmed(&world, &psid, words);
+        instance.give_client_secret(&secret);
+        is_served_and_alarmed(&instance, &psid, words);
         assert!(psid.degraded().contains("and was not sent"), "{}", psid.degraded());
     }
     assert_eq!(infisical.logins(), 0);
-    world.give_client_secret(&format!("{CLIENT_SECRET}\n"));
-    world.driver(&["cache", "refresh"]).ok();
+    instance.give_client_secret(&format!("{CLIENT_SECRET}\n"));
+    instance.driver(&["cache", "refresh"]).ok();
     assert_eq!(psid.status()["degraded"], json!([]));
 }

@@ -16,12 +16,12 @@ fn machine() -> Machine {
 fn a_rotated_token_is_picked_up() {
     let machine = machine();
     let first = fs::read_to_string(machine.token_file()).unwrap();
-    let _psid = machine.world.start();
-    machine.world.driver(&["get", &reference("/myapp", "A")]).ok();
+    let _psid = machine.instance.start();
+    machine.instance.driver(&["get", &reference("/myapp", "A")]).ok();
     // The access token ends, and kubelet has put another one in place of the first.
     machine.infisical.advance(2_592_000 + 1);
     let second = machine.give_token(&json!({"lifetimeSeconds": 7200}));
-    assert_eq!(machine.world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    assert_eq!(machine.instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
     let sent: Vec<String> = machine
         .login_bodies()
         .iter()
@@ -35,8 +35,8 @@ fn a_rotated_token_is_picked_up() {
 fn a_refused_token_is_tried_once_and_its_successor_at_once() {
     let machine = machine();
     machine.give_token(&json!({"namespace": "elsewhere"}));
-    let _psid = machine.world.start();
-    let lookup = |key| machine.world.driver(&["get", &reference("/myapp", key)]);
+    let _psid = machine.instance.start();
+    let lookup = |key| machine.instance.driver(&["get", &reference("/myapp", key)]);
     for key in ["A", "B"] {
         let line = lookup(key).fails(75);
         assert!(line.contains("Access denied: K8s namespace not allowed."), "{line}");
@@ -54,39 +54,39 @@ fn a_refused_token_is_tried_once_and_its_successor_at_once() {
 #[test]
 fn an_expired_token_is_nothing_to_log_in_with() {
     let machine = machine();
-    let psid = machine.world.start();
-    machine.world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    machine.world.driver(&["lookup"]).id(id(1)).ok();
+    let psid = machine.instance.start();
+    machine.instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    machine.instance.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
     psid.terminate();
     machine.give_token(&json!({"lifetimeSeconds": -1}));
     machine.infisical.clear_log();
-    let psid = machine.world.start();
+    let psid = machine.instance.start();
     for key in ["B", "C"] {
-        let line = machine.world.driver(&["get", &reference("/myapp", key)]).fails(75);
+        let line = machine.instance.driver(&["get", &reference("/myapp", key)]).fails(75);
         assert!(line.contains("service account token has expired"), "{line}");
         assert!(line.contains("; by this host's clock, what was sent has expired"), "{line}");
     }
     assert_eq!(machine.logins(), 1);
     assert!(psid.degraded().contains("has expired"), "{}", psid.degraded());
     assert!(!psid.degraded().contains("gone or denied"), "{}", psid.degraded());
-    assert_eq!(machine.world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(machine.instance.driver(&["lookup"]).id(id(1)).text(), "1");
     machine.give_token(&json!({}));
-    assert_eq!(machine.world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    assert_eq!(machine.instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
 }
 
 #[test]
 fn what_is_no_token_is_named_and_not_sent() {
     let machine = machine();
-    let psid = machine.world.start();
-    machine.world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    machine.world.driver(&["lookup"]).id(id(1)).ok();
+    let psid = machine.instance.start();
+    machine.instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    machine.instance.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
     psid.terminate();
     fs::remove_file(machine.token_file()).unwrap();
     machine.infisical.clear_log();
-    let psid = machine.world.start();
-    let unknown = machine.world.driver(&["get", &reference("/myapp", "B")]);
+    let psid = machine.instance.start();
+    let unknown = machine.instance.driver(&["get", &reference("/myapp", "B")]);
     let path = machine.token_file();
     let missing = format!("the service account's token in {}: No such file", path.display());
     let line = unknown.fails(75);
@@ -98,7 +98,7 @@ fn what_is_no_token_is_named_and_not_sent() {
         assert!(line.contains("holds no token: it must be a JSON web token"), "{line}");
         assert!(!line.contains("canary"), "{line}");
     }
-    assert_eq!(machine.world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(machine.instance.driver(&["lookup"]).id(id(1)).text(), "1");
     assert_eq!(machine.logins(), 0);
     machine.give_token(&json!({}));
     assert_eq!(unknown.text(), "2");

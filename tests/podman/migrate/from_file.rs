@@ -58,7 +58,7 @@ fn every_value_is_psi_s_afterwards_by_its_id_and_name_and_byte_for_byte() {
     let told = migrated(&host, "file", &["--dry-run"]);
     assert_eq!(names(&told).len(), values.len(), "{told}");
     assert_eq!((fs::read(&record).unwrap(), fs::read(&clear).unwrap()), before);
-    assert_eq!(host.world.driver(&["list"]).text(), "", "a dry run registers nothing");
+    assert_eq!(host.instance.driver(&["list"]).text(), "", "a dry run registers nothing");
 
     let writes = Writes::of(&host);
     let told = migrated(&host, "file", &[]);
@@ -133,8 +133,8 @@ fn a_second_run_goes_on_where_the_first_one_ended() {
     }
     let ids = host.ids();
     // As a first run that ended before podman's record was written leaves it.
-    host.world.driver(&["store", "--literal"]).id(&ids["a"]).stdin("a").ok();
-    host.world.driver(&["store", "--literal"]).id(&ids["b"]).stdin("another").ok();
+    host.instance.driver(&["store", "--literal"]).id(&ids["a"]).stdin("a").ok();
+    host.instance.driver(&["store", "--literal"]).id(&ids["b"]).stdin("another").ok();
     let outcome = migrate(&host, "file", &[]).run();
     let told = String::from_utf8(outcome.stdout).unwrap();
     assert_eq!(outcome.code, 65, "{told}");
@@ -144,7 +144,7 @@ fn a_second_run_goes_on_where_the_first_one_ended() {
     // What was left is where it was.
     assert_eq!(host.podman.container(&["--secret=b"], "cp /run/secrets/* /out")["b"], b"b");
     assert_eq!((looked_up(&host, "a"), looked_up(&host, "c")), (b"a".to_vec(), b"c".to_vec()));
-    host.world.driver(&["delete"]).id(&ids["b"]).ok();
+    host.instance.driver(&["delete"]).id(&ids["b"]).ok();
     assert_eq!(names(&migrated(&host, "file", &[])), ["b"]);
     assert!(
         migrate(&host, "file", &[])
@@ -193,7 +193,7 @@ fn what_would_not_resolve_is_not_moved() {
     assert!(migrate(&host, "file", &["b"]).fails(66).contains("podman has no secret b"));
     host.stop_psid();
     migrate(&host, "file", &[]).fails(69);
-    host.world.configure(&psi_harness::Config::of(&host.infisical).without_backend());
+    host.instance.configure(&psi_harness::Config::of(&host.infisical).without_backend());
     host.start_psid();
     let line = migrate(&host, "file", &[]).fails(65);
     assert!(line.contains("psid has no key to seal values with; set backend"), "{line}");
@@ -209,7 +209,7 @@ fn a_value_in_clear_that_psi_does_not_serve_is_kept() {
     create(&host, "b", b"hunter2-b");
     let ids = host.ids();
     migrated(&host, "file", &[]);
-    host.world.driver(&["delete"]).id(&ids["b"]).ok();
+    host.instance.driver(&["delete"]).id(&ids["b"]).ok();
     let outcome = migrate(&host, "file", &["--remove-plaintext"]).run();
     let told = String::from_utf8(outcome.stdout).unwrap();
     assert_eq!(outcome.code, 65, "{told}");
@@ -232,7 +232,7 @@ fn a_value_in_clear_that_psi_does_not_serve_is_kept() {
 #[test]
 fn values_in_clear_in_another_folder_are_not_forgotten() {
     let host = Host::with_myapp(&json!({}));
-    let elsewhere = host.world.folder().join("elsewhere");
+    let elsewhere = host.instance.folder().join("elsewhere");
     let clear = elsewhere.join("secretsdata.json");
     let create_there = |name: &str, value: &[u8]| {
         let path = format!("path={}", elsewhere.display());
@@ -271,7 +271,7 @@ fn values_in_clear_in_another_folder_are_not_forgotten() {
 fn no_value_is_in_an_argument_an_environment_or_a_word() {
     let host = Host::with_myapp(&json!({}));
     create(&host, "a", b"hunter2-plain");
-    let trace = host.world.folder().join("trace");
+    let trace = host.instance.folder().join("trace");
     let strace =
         format!("exec strace -f -v -s 4096 -e trace=execve,execveat -o {} \"$@\"", trace.display());
     let outcome = migrate(&host, "file", &["--remove-plaintext"]).through_shell(&strace);

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{migrate, migrated, names};
 use psi_harness::Host;
-use psi_harness::python_psi::{adopt, cached, leave_in, world_in_an_outage};
+use psi_harness::python_psi::{adopt, cached, instance_in_an_outage, leave_in};
 use psi_harness::{folder_holds, reference};
 
 /// Its server: `GET /lookup/ID` by the values that it has. It is gone with the test's process.
@@ -78,13 +78,13 @@ fn assert_all_are_served(host: &Host, values: &BTreeMap<String, Vec<u8>>) {
 
 /// A host of the Python PSI's in an outage: its state was taken over by command, and podman still calls curl.
 fn host_in_an_outage() -> (Host, PathBuf, BTreeMap<String, Vec<u8>>) {
-    let world = world_in_an_outage();
-    let state = world.state();
+    let instance = instance_in_an_outage();
+    let state = instance.state();
     leave_in(&state, "cache-tpm.enc");
-    let mut host = Host::around(world);
-    let socket = host.world.run().join("python.sock");
+    let mut host = Host::around(instance);
+    let socket = host.instance.run().join("python.sock");
     let values = python_host(&host, &state, &socket);
-    adopt(&host.world, &[state.to_str().unwrap()]).ok();
+    adopt(&host.instance, &[state.to_str().unwrap()]).ok();
     host.start_psid();
     (host, socket, values)
 }
@@ -110,9 +110,9 @@ fn pr29_podman_s_own_ids_resolve_through_psi_before_a_secret_is_handed_over() {
 #[test]
 fn mappings_of_another_folder_are_registered() {
     let mut host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
-    let old = host.world.folder().join("old-psi");
+    let old = host.instance.folder().join("old-psi");
     fs::create_dir(&old).unwrap();
-    let nobody = host.world.run().join("nobody.sock");
+    let nobody = host.instance.run().join("nobody.sock");
     for name in ["A", "B"] {
         let create =
             ["secret", "create", "--driver=shell", "--driver-opts", &options(&nobody), name, "-"];
@@ -143,13 +143,13 @@ fn mappings_of_another_folder_are_registered() {
 #[test]
 fn a_secret_whose_old_value_differs_stays() {
     let host = Host::with_myapp(&json!({"A": "new"}));
-    let socket = host.world.run().join("python.sock");
+    let socket = host.instance.run().join("python.sock");
     let create =
         ["secret", "create", "--driver=shell", "--driver-opts", &options(&socket), "A", "-"];
     assert_eq!(host.podman.run(&create, "x").code, 0);
     let id = host.ids()["A"].clone();
     serve(&socket, BTreeMap::from([(id.clone(), b"old".to_vec())]));
-    host.world.driver(&["store"]).id(&id).stdin(reference("/myapp", "A")).ok();
+    host.instance.driver(&["store"]).id(&id).stdin(reference("/myapp", "A")).ok();
     let outcome = migrate(&host, "psi", &[]).run();
     let told = String::from_utf8(outcome.stdout).unwrap();
     assert_eq!(outcome.code, 65, "{told}");
@@ -157,6 +157,6 @@ fn a_secret_whose_old_value_differs_stays() {
     assert!(!told.contains("hunter2-token"), "{told}");
     assert!(host.podman.driver_options("A")["lookup"].starts_with("curl"));
     host.infisical.put("/myapp", "A", "old");
-    host.world.driver(&["cache", "refresh"]).ok();
+    host.instance.driver(&["cache", "refresh"]).ok();
     assert_eq!(names(&migrated(&host, "psi", &[])), ["A"]);
 }

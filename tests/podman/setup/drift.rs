@@ -65,7 +65,8 @@ fn each_place_that_drifts_is_named() {
     assert_eq!(drift(&host.dry_run(1)), pairs(&[("podman", "myapp--A")]));
     host.set_up(&[]);
     host.stop_psid();
-    std::fs::remove_file(host.world.state().join("secrets").join(&host.ids()["myapp--B"])).unwrap();
+    std::fs::remove_file(host.instance.state().join("secrets").join(&host.ids()["myapp--B"]))
+        .unwrap();
     host.start_psid();
     assert_eq!(drift(&host.dry_run(1)), pairs(&[("psid", "myapp--B")]));
     host.set_up(&[]);
@@ -86,7 +87,7 @@ fn each_place_that_drifts_is_named() {
     assert_eq!(host.drop_in("myapp"), text);
     // Without its key, the cache is not written, and would not outlive a reboot.
     host.stop_psid();
-    host.world.take_key();
+    host.instance.take_key();
     host.start_psid();
     let told = host.dry_run(1);
     assert!(drift(&told).contains(&("cache".into(), "myapp--E".into())), "{told}");

@@ -84,7 +84,7 @@ fn no_lookup_misses_a_secret_while_setups_change_it() {
     host.set_up(&[]);
     let ids = host.ids();
     // The same program by another path.
-    let link = host.world.run().join("psi-driver");
+    let link = host.instance.run().join("psi-driver");
     std::os::unix::fs::symlink(program("psi-driver"), &link).unwrap();
     let programs = [link, program("psi-driver")];
     let done = AtomicBool::new(false);
@@ -136,7 +136,7 @@ fn what_psid_lost_is_registered_again_and_stale_commands_are_corrected_in_place(
     host.set_up(&[]);
     let ids = host.ids();
     host.stop_psid();
-    std::fs::remove_file(host.world.state().join("secrets").join(&ids["myapp--A"])).unwrap();
+    std::fs::remove_file(host.instance.state().join("secrets").join(&ids["myapp--A"])).unwrap();
     let record = host.podman.secrets_folder().join("secrets.json");
     let text = std::fs::read_to_string(&record).unwrap();
     let present = program("psi-driver").display().to_string();

@@ -18,8 +18,8 @@ fn a_source_that_is_out_costs_no_secret_its_place() {
     // A cold cache, a folder that answers 404, and another one with a new key.
     let common = json!({"A": "common", "B": "common", "C": "common"});
     host.stop_psid();
-    std::fs::remove_file(host.world.cache()).unwrap();
-    host.infisical.control("PUT", "/world", &seed(&json!({"/common": common})));
+    std::fs::remove_file(host.instance.cache()).unwrap();
+    host.infisical.control("PUT", "/state", &seed(&json!({"/common": common})));
     host.start_psid();
     for _ in 0..2 {
         let outcome = host.setup(&["--prune"]).run();
@@ -30,7 +30,7 @@ fn a_source_that_is_out_costs_no_secret_its_place() {
         assert_eq!((host.ids(), host.drop_in("myapp")), (ids.clone(), text.clone()));
     }
     let whole = json!({"/common": common, "/myapp": {"B": "mine"}});
-    host.infisical.control("PUT", "/world", &seed(&whole));
+    host.infisical.control("PUT", "/state", &seed(&whole));
     let told = host.set_up(&[]);
     assert_eq!((&told["podman_writes"], &told["psid_writes"]), (&json!(1), &json!(0)), "{told}");
     assert_eq!(

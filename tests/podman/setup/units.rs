@@ -35,14 +35,14 @@ fn booted(host: &Host, bin: &Path, args: &[&str]) -> Outcome {
 }
 
 fn calls(host: &Host) -> String {
-    fs::read_to_string(host.world.folder().join("calls")).unwrap_or_default()
+    fs::read_to_string(host.instance.folder().join("calls")).unwrap_or_default()
 }
 
 /// PR #17 of the Python PSI: its install ran systemctl in a container, and died of it halfway.
 #[test]
 fn pr17_a_reload_that_fails_is_a_warning_with_the_command_to_run() {
     let host = Host::with_myapp(&json!({"A": "1"}));
-    let bin = systemctl(host.world.folder(), 1);
+    let bin = systemctl(host.instance.folder(), 1);
     let Outcome { code, stdout, stderr } = booted(&host, &bin, &[]);
     assert_eq!((code, stderr.as_str()), (0, ""));
     let told = String::from_utf8(stdout).unwrap();
@@ -56,7 +56,7 @@ fn pr17_a_reload_that_fails_is_a_warning_with_the_command_to_run() {
 #[test]
 fn systemd_is_reloaded_once_and_only_for_a_change() {
     let host = Host::with_myapp(&json!({"A": "1"}));
-    let bin = systemctl(host.world.folder(), 0);
+    let bin = systemctl(host.instance.folder(), 0);
     for _ in 0..2 {
         assert_eq!(booted(&host, &bin, &[]).code, 0);
         assert_eq!(calls(&host), "daemon-reload\n");
@@ -69,7 +69,7 @@ fn systemd_is_reloaded_once_and_only_for_a_change() {
 #[test]
 fn without_systemd_none_is_called() {
     let host = Host::with_myapp(&json!({"A": "1"}));
-    let bin = systemctl(host.world.folder(), 0);
+    let bin = systemctl(host.instance.folder(), 0);
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let call = host.setup(&[]).env("PATH", path);
     let Outcome { code, stdout, .. } = call.through_shell(
@@ -87,7 +87,7 @@ fn nothing_is_removed_while_a_unit_may_still_name_it() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "GOES": "3"}));
     host.set_up(&[]);
     host.infisical.remove("/myapp", "GOES");
-    let bin = systemctl(host.world.folder(), 1);
+    let bin = systemctl(host.instance.folder(), 1);
     let told = String::from_utf8(booted(&host, &bin, &["--prune"]).stdout).unwrap();
     assert!(told.contains("kept myapp--GOES: its unit still names it"), "{told}");
     assert_eq!(host.ids().len(), 3);

@@ -46,7 +46,7 @@ fn rule_1_the_shared_crates_know_neither_program_and_the_programs_not_each_other
 }
 
 #[test]
-fn rule_2_each_outside_world_has_one_room() {
+fn rule_2_each_outside_instance_has_one_room() {
     // The wire. The messages are plain structs, which the driver's verbs print and fill in.
     only_in("tonic", &["daemon/src/grpc/", "proto/src/"]);
     only_in("psi_proto", &["driver/src/", "daemon/src/grpc/"]);

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::shim::preload;
 use super::trace;
-use psi_harness::{FakeInfisical, Psid, World, eventually, id, reference};
+use psi_harness::{FakeInfisical, Instance, Psid, eventually, id, reference};
 
 /// Every system call that changes a file system, or that could be another way to do so.
 const CALLS: &str = "open openat openat2 creat write pwrite64 writev pwritev pwritev2 sendfile copy_file_range \
@@ -43,22 +43,22 @@ fn class(line: &str) -> Option<&'static str> {
 #[test]
 fn the_shim_sees_every_change_that_the_kernel_sees() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let (psid, first) = traced(&world, "first");
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
-    world.driver(&["lookup"]).id(id(1)).ok();
+    let instance = Instance::of(&infisical);
+    let (psid, first) = traced(&instance, "first");
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
-    world.driver(&["delete"]).id(id(2)).ok();
-    world.driver(&["restore", &id(2)]).ok();
-    world.driver(&["cache", "recovery-key"]).ok();
+    instance.driver(&["delete"]).id(id(2)).ok();
+    instance.driver(&["restore", &id(2)]).ok();
+    instance.driver(&["cache", "recovery-key"]).ok();
     let first = end(psid, &first);
-    fs::write(world.cache(), "no cache").unwrap();
-    let (psid, second) = traced(&world, "second");
+    fs::write(instance.cache(), "no cache").unwrap();
+    let (psid, second) = traced(&instance, "second");
     let kernel = first + &end(psid, &second);
 
-    let folder = world.folder().display().to_string();
-    let sockets = world.run().display().to_string();
+    let folder = instance.folder().display().to_string();
+    let sockets = instance.run().display().to_string();
     // A call that another thread's cuts in two has its arguments in the first part.
     let ours = |line: &&str| {
         line.contains(&folder) && !line.contains(&sockets) && !line.contains(" resumed>")
@@ -68,7 +68,7 @@ fn the_shim_sees_every_change_that_the_kernel_sees() {
         *seen.entry(class.to_owned()).or_default() += 1;
     }
     let mut told = BTreeMap::new();
-    for call in trace::read(&world) {
+    for call in trace::read(&instance) {
         *told.entry(call.name).or_default() += 1;
     }
     assert_eq!(told, seen, "{kernel}");
@@ -78,13 +78,13 @@ fn the_shim_sees_every_change_that_the_kernel_sees() {
 }
 
 /// A psid with the shim, and with strace, which is none of its parents: signals are psid's.
-fn traced(world: &World, name: &str) -> (Psid, PathBuf) {
-    let trace = world.run().join(name);
+fn traced(instance: &Instance, name: &str) -> (Psid, PathBuf) {
+    let trace = instance.run().join(name);
     let path = trace.display().to_string();
     // An older strace or another machine lacks some; a question mark lets them be.
     let calls = format!("trace=?{}", CALLS.split_whitespace().collect::<Vec<_>>().join(",?"));
     let wrapper = ["strace", "-D", "-f", "-y", "-o", &path, "-e", "signal=none", "-e", &calls];
-    (preload(world.psid(), world, None).through(&wrapper).start(), trace)
+    (preload(instance.psid(), instance, None).through(&wrapper).start(), trace)
 }
 
 /// Ends it; the whole of strace's trace.

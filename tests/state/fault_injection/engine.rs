@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use super::fixture::{Fixture, Step};
 use super::observe::{IDS, Observed, observe};
 use super::power::Disk;
 use super::report::Report;
 use super::shim::How;
-use super::stage::{Stage, Step};
 use super::trace::{self, Call};
 use super::tree::{Node, Tree};
 use psi_harness::{FakeInfisical, Psid, id};
@@ -75,54 +75,54 @@ impl Operation {
         let base = an_hour_old((self.base)(infisical));
         let mut seen = vec![observe(&base)];
         let mut acknowledged = Vec::new();
-        let mut stage = Stage::set(&base, Some(None));
+        let mut fixture = Fixture::set(&base, Some(None));
         if self.running {
-            stage.start().unwrap();
+            fixture.start().unwrap();
         }
-        let before = trace::read(&stage.world).len();
+        let before = trace::read(&fixture.instance).len();
         for step in self.steps {
-            step(&mut stage).unwrap();
-            acknowledged.push(trace::read(&stage.world).len());
-            seen.push(observe(&stage.tree()));
+            step(&mut fixture).unwrap();
+            acknowledged.push(trace::read(&fixture.instance).len());
+            seen.push(observe(&fixture.tree()));
             let [.., before, after] = &seen[..] else { unreachable!() };
             assert_eq!(before != after, self.visible, "{before:?}, {after:?}");
         }
-        stage.crash();
-        let calls = trace::read(&stage.world);
+        fixture.crash();
+        let calls = trace::read(&fixture.instance);
         assert!(calls.len() > before, "the shim saw nothing");
         Rehearsal { base, calls, before, acknowledged, seen, bears: self.bears }
     }
 
     /// Begins psid if it is to run, and takes the steps from `done` on.
-    fn take(&self, stage: &mut Stage, done: usize) -> (usize, String) {
+    fn take(&self, fixture: &mut Fixture, done: usize) -> (usize, String) {
         if self.running
-            && let Err(log) = stage.start()
+            && let Err(log) = fixture.start()
         {
             return (done, log);
         }
-        let (more, why) = stage.take(&self.steps[done..]);
+        let (more, why) = fixture.take(&self.steps[done..]);
         (done + more, why)
     }
 
     /// psid ends at a point: what it finds when it is started again is the old state or the new one, and
     /// from there the operation can be done.
     fn kill(&self, plan: &Rehearsal, at: usize, how: How) -> Result<String, String> {
-        let mut stage = Stage::set(&plan.base, Some(Some((at, how))));
-        let (done, _) = self.take(&mut stage, 0);
-        if self.running && !stage.ends() {
+        let mut fixture = Fixture::set(&plan.base, Some(Some((at, how))));
+        let (done, _) = self.take(&mut fixture, 0);
+        if self.running && !fixture.ends() {
             return Err("psid survived it".into());
         }
-        plan.went_as_rehearsed(&stage, at, how)?;
-        let tree = stage.tree();
+        plan.went_as_rehearsed(&fixture, at, how)?;
+        let tree = fixture.tree();
         let (now, again) = plan.state(&observe(&tree), done)?;
         if again < self.steps.len() {
-            let mut stage = Stage::set(&tree, None);
-            let (end, why) = self.take(&mut stage, again);
+            let mut fixture = Fixture::set(&tree, None);
+            let (end, why) = self.take(&mut fixture, again);
             if end < self.steps.len() {
                 return Err(format!("it cannot be done any more: {why}"));
             }
-            stage.crash();
-            plan.is_complete(&stage.tree())?;
+            fixture.crash();
+            plan.is_complete(&fixture.tree())?;
         }
         Ok(self.loads(now > done).into())
     }
@@ -137,10 +137,10 @@ impl Operation {
 
     /// A call fails: psid goes on, says so, and does the same when it is asked again.
     fn fail(&self, plan: &Rehearsal, at: usize, how: How) -> Result<String, String> {
-        let mut stage = Stage::set(&plan.base, Some(Some((at, how))));
-        let (done, why) = self.take(&mut stage, 0);
-        plan.went_as_rehearsed(&stage, at, how)?;
-        let tree = stage.tree();
+        let mut fixture = Fixture::set(&plan.base, Some(Some((at, how))));
+        let (done, why) = self.take(&mut fixture, 0);
+        plan.went_as_rehearsed(&fixture, at, how)?;
+        let tree = fixture.tree();
         let (now, mut again) = plan.state(&observe(&tree), done)?;
         let outcome = match done == self.steps.len() {
             true => "unharmed".into(),
@@ -150,33 +150,33 @@ impl Operation {
             return Err(format!("the cause is not told: {why}"));
         }
         if self.running {
-            if stage.has_ended() {
+            if fixture.has_ended() {
                 return Err("psid ended".into());
             }
-            plan.serves(&stage)?;
+            plan.serves(&fixture)?;
             // psid itself must get over it: whoever is refused tries the same again.
             again = done;
         } else {
-            stage = Stage::set(&tree, Some(None));
+            fixture = Fixture::set(&tree, Some(None));
         }
-        let (end, why) = self.take(&mut stage, again);
+        let (end, why) = self.take(&mut fixture, again);
         if end < self.steps.len() {
             return Err(format!("it cannot be done again: {why}"));
         }
         if self.running {
-            let degraded = stage.psid.as_ref().map_or_else(String::new, Psid::degraded);
+            let degraded = fixture.psid.as_ref().map_or_else(String::new, Psid::degraded);
             if !degraded.is_empty() {
                 return Err(format!("it stays degraded: {degraded}"));
             }
             // What is acknowledged after a fault lasts as well.
             let mut disk = Disk::new(&plan.base);
-            trace::read(&stage.world).iter().for_each(|call| disk.follow(call));
+            trace::read(&fixture.instance).iter().for_each(|call| disk.follow(call));
             for tree in disk.after_power_cut() {
                 plan.is_complete(&tree).map_err(|why| format!("after a power cut, {why}"))?;
             }
         } else if again < self.steps.len() {
-            stage.crash();
-            plan.is_complete(&stage.tree())?;
+            fixture.crash();
+            plan.is_complete(&fixture.tree())?;
         }
         Ok(outcome)
     }
@@ -221,10 +221,11 @@ impl Rehearsal {
 
     /// The count of calls is exact if those before the fault were the ones that were rehearsed, and no
     /// other followed a kill.
-    fn went_as_rehearsed(&self, stage: &Stage, at: usize, how: How) -> Result<(), String> {
+    fn went_as_rehearsed(&self, fixture: &Fixture, at: usize, how: How) -> Result<(), String> {
         let names = |calls: &[Call]| calls.iter().map(ToString::to_string).collect::<Vec<_>>();
         let made = if how == How::Before { at - 1 } else { at };
-        let (expected, mut found) = (names(&self.calls[..made]), names(&trace::read(&stage.world)));
+        let (expected, mut found) =
+            (names(&self.calls[..made]), names(&trace::read(&fixture.instance)));
         if !how.kills() {
             found.truncate(made);
         }
@@ -235,13 +236,13 @@ impl Rehearsal {
     }
 
     /// What the operation is not about is served by a psid in trouble as well.
-    fn serves(&self, stage: &Stage) -> Result<(), String> {
+    fn serves(&self, fixture: &Fixture) -> Result<(), String> {
         for number in IDS {
             let value = self.seen[0].value(number);
             if value.is_none() || self.seen.iter().any(|seen| seen.value(number) != value) {
                 continue;
             }
-            let outcome = stage.world.driver(&["lookup"]).id(id(number)).run();
+            let outcome = fixture.instance.driver(&["lookup"]).id(id(number)).run();
             if value.map(str::as_bytes) != Some(&outcome.stdout) {
                 return Err(format!("{number} is not served: {}", outcome.stderr));
             }

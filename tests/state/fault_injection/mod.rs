@@ -8,11 +8,11 @@
 
 mod complete;
 mod engine;
+mod fixture;
 mod observe;
 mod operations;
 mod power;
 mod report;
 mod shim;
-mod stage;
 mod trace;
 mod tree;

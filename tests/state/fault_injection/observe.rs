@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::stage::Stage;
+use super::fixture::Fixture;
 use super::trace::without_time;
 use super::tree::Tree;
 use psi_harness::{Outcome, eventually, id, reference};
@@ -17,35 +17,35 @@ pub(super) const IDS: std::ops::RangeInclusive<u32> = 1..=6;
 
 /// Starts psid on a copy of `tree` and asks for everything.
 pub(super) fn observe(tree: &Tree) -> Observed {
-    let mut stage = Stage::set(tree, None);
-    put_provider_out_of_reach(&stage);
-    if let Err(log) = stage.start() {
+    let mut fixture = Fixture::set(tree, None);
+    put_provider_out_of_reach(&fixture);
+    if let Err(log) = fixture.start() {
         panic!("psid does not start:\n{log}");
     }
-    let world = &stage.world;
+    let instance = &fixture.instance;
     let mut found = BTreeMap::new();
-    let list = world.driver(&["list"]).text();
+    let list = instance.driver(&["list"]).text();
     for number in IDS {
         let listed = list.lines().any(|listed| listed == id(number));
         let answer = match listed {
-            true => value_or_code(world.driver(&["lookup"]).id(id(number)).run()),
+            true => value_or_code(instance.driver(&["lookup"]).id(id(number)).run()),
             false => "exit 66, not listed".into(),
         };
         found.insert(format!("lookup {number}"), answer);
     }
-    let outcome = world.driver(&["get", &reference("/myapp", "B")]).run();
+    let outcome = instance.driver(&["get", &reference("/myapp", "B")]).run();
     found.insert("get B".into(), value_or_code(outcome));
-    let restorable = world.driver(&["restore"]).text();
+    let restorable = instance.driver(&["restore"]).text();
     let ids: Vec<_> = restorable.lines().filter_map(|line| line.split(' ').next()).collect();
     found.insert("restorable".into(), ids.join(" "));
     // Whatever was under way when psid ended is cleaned up by the next one. (It may be writing itself, that
     // a value was served, but not for long.)
     eventually("every remnant to be gone", || {
-        Tree::read(&world.state(), &[]).remnants().is_empty().then_some(())
+        Tree::read(&instance.state(), &[]).remnants().is_empty().then_some(())
     });
     found.insert("remnants".into(), String::new());
-    let degraded = stage.psid.as_ref().unwrap().degraded();
-    let folder = world.folder().display().to_string();
+    let degraded = fixture.psid.as_ref().unwrap().degraded();
+    let folder = instance.folder().display().to_string();
     found.insert("degraded".into(), without_time(&degraded.replace(&folder, "")));
     Observed(found)
 }
@@ -58,8 +58,8 @@ fn value_or_code(outcome: Outcome) -> String {
 }
 
 /// Nothing listens on port 1.
-fn put_provider_out_of_reach(stage: &Stage) {
-    let config = stage.world.config();
+fn put_provider_out_of_reach(fixture: &Fixture) {
+    let config = fixture.instance.config();
     let text = fs::read_to_string(&config).unwrap();
     let lines = text.lines().map(|line| match line.starts_with("api_url = ") {
         true => "api_url = \"http://127.0.0.1:1\"",

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::engine::Operation;
-use super::stage::{Stage, Step};
+use super::fixture::{Fixture, Step};
 use super::tree::Tree;
-use psi_harness::{FakeInfisical, World, id, reference};
+use psi_harness::{FakeInfisical, Instance, id, reference};
 
 /// A test for each operation.
 macro_rules! operations {
@@ -80,162 +80,162 @@ fn provider() -> FakeInfisical {
 
 /// A reference and a literal, registered; nothing was fetched or deleted.
 fn registered(infisical: &FakeInfisical) -> Tree {
-    with(infisical, |stage| {
-        let world = &stage.world;
-        world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-        world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
-        world.driver(&["store"]).id(id(5)).stdin("doomed").ok();
+    with(infisical, |fixture| {
+        let instance = &fixture.instance;
+        instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+        instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+        instance.driver(&["store"]).id(id(5)).stdin("doomed").ok();
     })
 }
 
 /// Likewise, with a value in the cache and a secret that can be restored.
 fn in_use(infisical: &FakeInfisical) -> Tree {
-    with(infisical, |stage| {
-        let world = &stage.world;
-        world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-        world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
-        world.driver(&["store"]).id(id(5)).stdin("doomed").ok();
-        world.driver(&["store"]).id(id(3)).stdin("deleted").ok();
-        world.driver(&["delete"]).id(id(3)).ok();
-        world.driver(&["lookup"]).id(id(1)).ok();
-        stage.await_generation_after(0, "").unwrap();
+    with(infisical, |fixture| {
+        let instance = &fixture.instance;
+        instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+        instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+        instance.driver(&["store"]).id(id(5)).stdin("doomed").ok();
+        instance.driver(&["store"]).id(id(3)).stdin("deleted").ok();
+        instance.driver(&["delete"]).id(id(3)).ok();
+        instance.driver(&["lookup"]).id(id(1)).ok();
+        fixture.await_generation_after(0, "").unwrap();
     })
 }
 
 fn with_bad_cache(infisical: &FakeInfisical) -> Tree {
     let tree = in_use(infisical);
-    let stage = Stage::set(&tree, None);
-    fs::write(stage.world.cache(), "no cache").unwrap();
-    stage.tree()
+    let fixture = Fixture::set(&tree, None);
+    fs::write(fixture.instance.cache(), "no cache").unwrap();
+    fixture.tree()
 }
 
 fn new(infisical: &FakeInfisical) -> Tree {
-    let world = World::of(infisical);
-    Tree::read(world.folder(), &[world.run()])
+    let instance = Instance::of(infisical);
+    Tree::read(instance.folder(), &[instance.run()])
 }
 
 fn without_key(infisical: &FakeInfisical) -> Tree {
-    let world = World::of(infisical);
-    world.take_key();
-    let stage = Stage::set(&Tree::read(world.folder(), &[world.run()]), None);
-    stage.make_host_secret();
-    stage.tree()
+    let instance = Instance::of(infisical);
+    instance.take_key();
+    let fixture = Fixture::set(&Tree::read(instance.folder(), &[instance.run()]), None);
+    fixture.make_host_secret();
+    fixture.tree()
 }
 
 fn initialised(infisical: &FakeInfisical) -> Tree {
-    let stage = Stage::set(&without_key(infisical), None);
-    let told = stage.prepare().args(&INIT).run();
+    let fixture = Fixture::set(&without_key(infisical), None);
+    let told = fixture.prepare().args(&INIT).run();
     let told = String::from_utf8(told.stdout).unwrap();
     let recovery = told.lines().find(|line| line.trim().len() == 71).unwrap();
-    fs::write(recovery_of(&stage), recovery).unwrap();
-    let world = &stage.world;
-    let psid = stage.prepare().start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
-    world.driver(&["store"]).id(id(3)).stdin("deleted").ok();
-    world.driver(&["delete"]).id(id(3)).ok();
-    world.driver(&["lookup"]).id(id(1)).ok();
+    fs::write(recovery_of(&fixture), recovery).unwrap();
+    let instance = &fixture.instance;
+    let psid = fixture.prepare().start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    instance.driver(&["store"]).id(id(3)).stdin("deleted").ok();
+    instance.driver(&["delete"]).id(id(3)).ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
     psid.terminate();
-    stage.tree()
+    fixture.tree()
 }
 
 /// Where a base keeps what its admin wrote down.
-fn recovery_of(stage: &Stage) -> PathBuf {
-    stage.world.credentials().join("recovery")
+fn recovery_of(fixture: &Fixture) -> PathBuf {
+    fixture.instance.credentials().join("recovery")
 }
 
 /// The host is another one, and does not open the key.
 fn with_lost_key(infisical: &FakeInfisical) -> Tree {
-    let stage = Stage::set(&initialised(infisical), None);
-    fs::remove_file(stage.world.credentials().join("host.secret")).unwrap();
-    stage.make_host_secret();
-    stage.tree()
+    let fixture = Fixture::set(&initialised(infisical), None);
+    fs::remove_file(fixture.instance.credentials().join("host.secret")).unwrap();
+    fixture.make_host_secret();
+    fixture.tree()
 }
 
 /// What a psid leaves that did this and stopped.
-fn with(infisical: &FakeInfisical, act: impl FnOnce(&mut Stage)) -> Tree {
-    let mut stage = Stage::set(&new(infisical), None);
-    stage.start().unwrap();
-    act(&mut stage);
-    stage.stop().unwrap();
-    stage.tree()
+fn with(infisical: &FakeInfisical, act: impl FnOnce(&mut Fixture)) -> Tree {
+    let mut fixture = Fixture::set(&new(infisical), None);
+    fixture.start().unwrap();
+    act(&mut fixture);
+    fixture.stop().unwrap();
+    fixture.tree()
 }
 
 /// A start, which puts a bad cache out of the way.
-fn start(stage: &mut Stage) -> Result<(), String> {
-    stage.start()?;
-    match stage.status() {
+fn start(fixture: &mut Fixture) -> Result<(), String> {
+    fixture.start()?;
+    match fixture.status() {
         Some((_, why)) if why.contains("could not be set aside") => Err(why),
         _ => Ok(()),
     }
 }
 
-fn start_and_store(stage: &mut Stage) -> Result<(), String> {
-    stage.start()?;
-    store_literal(stage)
+fn start_and_store(fixture: &mut Fixture) -> Result<(), String> {
+    fixture.start()?;
+    store_literal(fixture)
 }
 
 /// A miss, and the write that follows. After one that failed it takes another change to make psid try
 /// again at once.
-fn fetch(stage: &mut Stage) -> Result<(), String> {
-    let (before, degraded) = stage.status().unwrap_or_default();
+fn fetch(fixture: &mut Fixture) -> Result<(), String> {
+    let (before, degraded) = fixture.status().unwrap_or_default();
     let key = if degraded.is_empty() { "B" } else { "C" };
-    let get = stage.world.driver(&["get", &reference("/myapp", key)]);
-    stage.call(&get, b"")?;
-    stage.await_generation_after(before, &degraded)
+    let get = fixture.instance.driver(&["get", &reference("/myapp", key)]);
+    fixture.call(&get, b"")?;
+    fixture.await_generation_after(before, &degraded)
 }
 
 /// A miss, and the end before the write.
-fn fetch_and_stop(stage: &mut Stage) -> Result<(), String> {
-    stage.start()?;
-    let get = stage.world.driver(&["get", &reference("/myapp", "B")]);
-    stage.call(&get, b"")?;
-    let log = stage.stop()?;
+fn fetch_and_stop(fixture: &mut Fixture) -> Result<(), String> {
+    fixture.start()?;
+    let get = fixture.instance.driver(&["get", &reference("/myapp", "B")]);
+    fixture.call(&get, b"")?;
+    let log = fixture.stop()?;
     if log.contains("cannot be written") { Err(log) } else { Ok(()) }
 }
 
-fn store_literal(stage: &mut Stage) -> Result<(), String> {
-    let store = stage.world.driver(&["store"]).id(id(4));
-    stage.call(&store, b"a new literal")
+fn store_literal(fixture: &mut Fixture) -> Result<(), String> {
+    let store = fixture.instance.driver(&["store"]).id(id(4));
+    fixture.call(&store, b"a new literal")
 }
 
-fn store_reference(stage: &mut Stage) -> Result<(), String> {
-    let store = stage.world.driver(&["store"]).id(id(4));
-    stage.call(&store, reference("/myapp", "A").as_bytes())
+fn store_reference(fixture: &mut Fixture) -> Result<(), String> {
+    let store = fixture.instance.driver(&["store"]).id(id(4));
+    fixture.call(&store, reference("/myapp", "A").as_bytes())
 }
 
-fn delete(stage: &mut Stage) -> Result<(), String> {
-    let delete = stage.world.driver(&["delete"]).id(id(5));
-    stage.call(&delete, b"")
+fn delete(fixture: &mut Fixture) -> Result<(), String> {
+    let delete = fixture.instance.driver(&["delete"]).id(id(5));
+    fixture.call(&delete, b"")
 }
 
-fn restore(stage: &mut Stage) -> Result<(), String> {
-    let restore = stage.world.driver(&["restore", &id(3)]);
-    stage.call(&restore, b"")
+fn restore(fixture: &mut Fixture) -> Result<(), String> {
+    let restore = fixture.instance.driver(&["restore", &id(3)]);
+    fixture.call(&restore, b"")
 }
 
 const INIT: [&str; 5] = ["init", "--backend", "tpm", "--seal-with", "host"];
 
-fn init(stage: &mut Stage) -> Result<(), String> {
-    stage.run(&INIT)
+fn init(fixture: &mut Fixture) -> Result<(), String> {
+    fixture.run(&INIT)
 }
 
-fn init_force(stage: &mut Stage) -> Result<(), String> {
-    stage.run(&[&INIT[..], &["--force"]].concat())
+fn init_force(fixture: &mut Fixture) -> Result<(), String> {
+    fixture.run(&[&INIT[..], &["--force"]].concat())
 }
 
-fn rekey(stage: &mut Stage) -> Result<(), String> {
-    let rekey = stage.world.driver(&["cache", "rekey"]);
-    stage.call(&rekey, b"")
+fn rekey(fixture: &mut Fixture) -> Result<(), String> {
+    let rekey = fixture.instance.driver(&["cache", "rekey"]);
+    fixture.call(&rekey, b"")
 }
 
-fn make_recovery_key(stage: &mut Stage) -> Result<(), String> {
-    let make = stage.world.driver(&["cache", "recovery-key"]);
-    stage.call(&make, b"")
+fn make_recovery_key(fixture: &mut Fixture) -> Result<(), String> {
+    let make = fixture.instance.driver(&["cache", "recovery-key"]);
+    fixture.call(&make, b"")
 }
 
-fn recover(stage: &mut Stage) -> Result<(), String> {
-    let key = fs::read(recovery_of(stage)).unwrap();
-    let recover = stage.world.driver(&["cache", "recover", "--seal-with", "host"]);
-    stage.call(&recover, &key)
+fn recover(fixture: &mut Fixture) -> Result<(), String> {
+    let key = fs::read(recovery_of(fixture)).unwrap();
+    let recover = fixture.instance.driver(&["cache", "recover", "--seal-with", "host"]);
+    fixture.call(&recover, &key)
 }

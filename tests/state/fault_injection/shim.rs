@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use super::trace::Call;
-use psi_harness::{Start, World, program, repository};
+use psi_harness::{Instance, Start, program, repository};
 
 /// What happens at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,13 +69,13 @@ impl Display for How {
 /// A fault at the n-th change of the disk since psid's start; none: the changes are traced.
 pub(super) type Fault = Option<(usize, How)>;
 
-/// Puts the shim into a psid. Every folder of the world counts but the one for sockets.
-pub(super) fn preload(psid: Start, world: &World, fault: Fault) -> Start {
+/// Puts the shim into a psid. Every folder of the instance counts but the one for sockets.
+pub(super) fn preload(psid: Start, instance: &Instance, fault: Fault) -> Start {
     let psid = psid
         .env("LD_PRELOAD", library())
-        .env("PSI_SHIM_ROOT", world.folder())
-        .env("PSI_SHIM_EXCEPT", world.run())
-        .env("PSI_SHIM_TRACE", trace(world));
+        .env("PSI_SHIM_ROOT", instance.folder())
+        .env("PSI_SHIM_EXCEPT", instance.run())
+        .env("PSI_SHIM_TRACE", trace(instance));
     match fault {
         None => psid,
         Some((at, how)) => {
@@ -85,8 +85,8 @@ pub(super) fn preload(psid: Start, world: &World, fault: Fault) -> Start {
 }
 
 /// Where the trace is.
-pub(super) fn trace(world: &World) -> PathBuf {
-    world.run().join("shim.trace")
+pub(super) fn trace(instance: &Instance) -> PathBuf {
+    instance.run().join("shim.trace")
 }
 
 fn library() -> &'static Path {

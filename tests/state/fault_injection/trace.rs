@@ -5,14 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::shim;
-use psi_harness::World;
+use psi_harness::Instance;
 
 /// One change, or the try of one.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     /// What was called: create, open, write, fsync, rename, link, unlink, mkdir, date and so on.
     pub(super) name: String,
-    /// What it was called on, below the world's folder.
+    /// What it was called on, below the instance's folder.
     pub(super) path: PathBuf,
     /// The second path, the offset, the time.
     pub(super) other: String,
@@ -22,10 +22,10 @@ pub(super) struct Call {
     pub(super) ok: bool,
 }
 
-/// The trace of the psids of a world, in order.
-pub(super) fn read(world: &World) -> Vec<Call> {
-    let text = fs::read_to_string(shim::trace(world)).unwrap_or_default();
-    text.lines().map(|line| parse(line, world.folder())).collect()
+/// The trace of the psids of an instance, in order.
+pub(super) fn read(instance: &Instance) -> Vec<Call> {
+    let text = fs::read_to_string(shim::trace(instance)).unwrap_or_default();
+    text.lines().map(|line| parse(line, instance.folder())).collect()
 }
 
 fn parse(line: &str, folder: &Path) -> Call {

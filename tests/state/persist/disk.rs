@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use serde_json::json;
 
-use psi_harness::{FakeInfisical, Psid, World, eventually, id, reference};
+use psi_harness::{FakeInfisical, Instance, Psid, eventually, id, reference};
 
 /// A small file system in the state folder's place.
 struct Disk(PathBuf);
 
 impl Disk {
-    fn mount(world: &World) -> Self {
-        let path = world.state();
+    fn mount(instance: &Instance) -> Self {
+        let path = instance.state();
         fs::create_dir(&path).unwrap();
         mount("tmpfs", &path, "tmpfs", MountFlags::empty(), Some(c"size=256k,mode=0700"))
             .unwrap_or_else(|error| panic!("mounting a tmpfs: {error}; run the tests as root"));
@@ -51,11 +51,11 @@ impl Drop for Disk {
     }
 }
 
-fn on_a_disk() -> (FakeInfisical, World, Disk) {
+fn on_a_disk() -> (FakeInfisical, Instance, Disk) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
-    let world = World::of(&infisical);
-    let disk = Disk::mount(&world);
-    (infisical, world, disk)
+    let instance = Instance::of(&infisical);
+    let disk = Disk::mount(&instance);
+    (infisical, instance, disk)
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -79,118 +79,126 @@ fn await_trouble(psid: &Psid, words: &str) -> String {
 
 #[test]
 fn a_full_disk_costs_no_lookup_and_a_store_is_refused_whole() {
-    let (_infisical, world, disk) = on_a_disk();
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["lookup"]).id(id(1)).ok();
+    let (_infisical, instance, disk) = on_a_disk();
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
     let generation = psid.await_generation_after(0);
-    let before = fs::read(world.cache()).unwrap();
+    let before = fs::read(instance.cache()).unwrap();
     disk.fill();
-    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
     let degraded = await_trouble(&psid, "cannot be written");
     assert!(degraded.contains("No space left on device"), "{degraded}");
     assert!(degraded.contains("psid keeps trying"), "{degraded}");
     for (number, text) in [(2, "a literal".to_owned()), (3, reference("/myapp", "B"))] {
-        let line = world.driver(&["store"]).id(id(number)).stdin(&text).fails(75);
+        let line = instance.driver(&["store"]).id(id(number)).stdin(&text).fails(75);
         assert!(line.contains("No space left on device"), "{line}");
         assert!(line.contains("; check the disk of psid's state directory"), "{line}");
     }
-    assert_eq!(names(&world.state().join("secrets")), [id(1)], "nothing half-written");
-    assert_eq!(names(&world.state()), ["cache.enc", "secrets"]);
-    assert_eq!(fs::read(world.cache()).unwrap(), before, "the last good one is whole");
-    assert_eq!(world.driver(&["list"]).text(), format!("{}\n", id(1)));
+    assert_eq!(names(&instance.state().join("secrets")), [id(1)], "nothing half-written");
+    assert_eq!(names(&instance.state()), ["cache.enc", "secrets"]);
+    assert_eq!(fs::read(instance.cache()).unwrap(), before, "the last good one is whole");
+    assert_eq!(instance.driver(&["list"]).text(), format!("{}\n", id(1)));
     assert_eq!(psid.status()["survives_outage"], false);
     disk.empty();
     // A change makes it try again at once.
-    world.driver(&["cache", "invalidate", &reference("/myapp", "A")]).ok();
+    instance.driver(&["cache", "invalidate", &reference("/myapp", "A")]).ok();
     psid.await_generation_after(generation);
     assert_eq!(psid.degraded(), "");
-    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
     psid.terminate();
-    let _psid = world.start();
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    let _psid = instance.start();
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
 #[test]
 fn a_full_disk_at_the_start_is_served_from() {
-    let (_infisical, world, disk) = on_a_disk();
+    let (_infisical, instance, disk) = on_a_disk();
     disk.fill();
-    let psid = world.start();
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    let psid = instance.start();
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     await_trouble(&psid, "No space left on device");
-    world.driver(&["store"]).id(id(1)).stdin("a literal").fails(75);
+    instance.driver(&["store"]).id(id(1)).stdin("a literal").fails(75);
     disk.empty();
-    world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
-    assert_eq!(names(&world.state().join("secrets")), [id(1)]);
+    instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    assert_eq!(names(&instance.state().join("secrets")), [id(1)]);
 }
 
 #[test]
 fn a_read_only_disk_costs_no_lookup_and_a_store_is_refused() {
-    let (mut infisical, world, disk) = on_a_disk();
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["lookup"]).id(id(1)).ok();
+    let (mut infisical, instance, disk) = on_a_disk();
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
     psid.terminate();
     disk.read_only(true);
-    let psid = world.start();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2");
+    let psid = instance.start();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
     await_trouble(&psid, "Read-only file system");
-    let line = world.driver(&["store"]).id(id(1)).stdin("x").run();
+    let line = instance.driver(&["store"]).id(id(1)).stdin("x").run();
     assert_eq!(line.code, 65, "an id that is there already, with other bytes: {}", line.stderr);
-    let line = world.driver(&["store"]).id(id(2)).stdin("a literal").fails(75);
+    let line = instance.driver(&["store"]).id(id(2)).stdin("a literal").fails(75);
     assert!(line.contains("Read-only file system"), "{line}");
     // As `podman secret create --replace` does: neither half of it is done.
-    let line = world.driver(&["delete"]).id(id(1)).fails(75);
+    let line = instance.driver(&["delete"]).id(id(1)).fails(75);
     assert!(line.contains("Read-only file system"), "{line}");
     assert!(line.contains(&format!("`psi-driver delete {} --force`", id(1))), "{line}");
-    let line = world.driver(&["store"]).id(id(2)).stdin("a literal").fails(75);
+    let line = instance.driver(&["store"]).id(id(2)).stdin("a literal").fails(75);
     assert!(line.contains("podman would keep two of one name"), "{line}");
-    assert_eq!(world.driver(&["list"]).text(), format!("{}\n", id(1)), "podman keeps it as well");
+    assert_eq!(
+        instance.driver(&["list"]).text(),
+        format!("{}\n", id(1)),
+        "podman keeps it as well"
+    );
     disk.read_only(false);
     eventually("stores to be taken again", || {
-        let stored = world.driver(&["store"]).id(id(2)).stdin("a literal").run();
+        let stored = instance.driver(&["store"]).id(id(2)).stdin("a literal").run();
         (stored.code == 0).then_some(())
     });
     psid.terminate();
     infisical.kill();
-    let _psid = world.start();
-    assert_eq!(world.driver(&["get", &reference("/myapp", "B")]).text(), "2", "written at the end");
+    let _psid = instance.start();
+    assert_eq!(
+        instance.driver(&["get", &reference("/myapp", "B")]).text(),
+        "2",
+        "written at the end"
+    );
 }
 
 /// A bad cache on a read-only disk can be neither used nor set aside.
 #[test]
 fn a_bad_cache_that_cannot_be_set_aside_is_left_and_told() {
-    let (_infisical, world, disk) = on_a_disk();
-    fs::write(world.cache(), "no cache").unwrap();
+    let (_infisical, instance, disk) = on_a_disk();
+    fs::write(instance.cache(), "no cache").unwrap();
     disk.read_only(true);
-    let psid = world.start();
+    let psid = instance.start();
     let degraded = psid.degraded();
     assert!(degraded.contains("it cannot be set aside, which is tried again"), "{degraded}");
     assert!(degraded.contains("Read-only file system"), "{degraded}");
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     // Room or not: what could not be set aside is not overwritten either.
     disk.read_only(false);
-    world.driver(&["get", &reference("/myapp", "B")]).ok();
+    instance.driver(&["get", &reference("/myapp", "B")]).ok();
     psid.terminate();
-    let kept = fs::read_to_string(world.cache()).unwrap_or_default() == "no cache"
-        || world.set_aside().iter().any(|path| fs::read_to_string(path).unwrap() == "no cache");
+    let kept = fs::read_to_string(instance.cache()).unwrap_or_default() == "no cache"
+        || instance.set_aside().iter().any(|path| fs::read_to_string(path).unwrap() == "no cache");
     assert!(kept, "the bad file is gone");
 }
 
 #[test]
 fn a_state_folder_that_cannot_be_made_is_told_and_psid_serves() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    fs::write(world.state(), "a file in its place").unwrap();
-    let psid = world.start();
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    let instance = Instance::of(&infisical);
+    fs::write(instance.state(), "a file in its place").unwrap();
+    let psid = instance.start();
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     let degraded = psid.degraded();
     assert!(
         degraded.contains("the state folder") && degraded.contains("nothing may last"),
         "{degraded}"
     );
-    world.driver(&["store"]).id(id(1)).stdin("a literal").fails(75);
-    assert_eq!(fs::read_to_string(world.state()).unwrap(), "a file in its place");
+    instance.driver(&["store"]).id(id(1)).stdin("a literal").fails(75);
+    assert_eq!(fs::read_to_string(instance.state()).unwrap(), "a file in its place");
 }

@@ -6,64 +6,67 @@ use std::path::Path;
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, Psid, World, folder_holds, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, Psid, folder_holds, id, reference};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-fn with_everything() -> (FakeInfisical, World, Psid) {
+fn with_everything() -> (FakeInfisical, Instance, Psid) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "the value of A"}}));
-    let world = World::of(&infisical);
+    let instance = Instance::of(&infisical);
     // A careless umask must not matter.
-    let psid = world.psid().through(&["/bin/sh", "-c", "umask 0; exec \"$@\"", "sh"]).start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
-    world.driver(&["store"]).id(id(3)).stdin("deleted").ok();
-    world.driver(&["delete"]).id(id(3)).ok();
-    world.driver(&["lookup"]).id(id(1)).ok();
+    let psid = instance.psid().through(&["/bin/sh", "-c", "umask 0; exec \"$@\"", "sh"]).start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    instance.driver(&["store"]).id(id(3)).stdin("deleted").ok();
+    instance.driver(&["delete"]).id(id(3)).ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
-    (infisical, world, psid)
+    (infisical, instance, psid)
 }
 
 #[test]
 fn the_cache_has_its_header_and_no_value_in_clear_text() {
-    let (_infisical, world, psid) = with_everything();
-    let cache = fs::read(world.cache()).unwrap();
+    let (_infisical, instance, psid) = with_everything();
+    let cache = fs::read(instance.cache()).unwrap();
     assert_eq!(&cache[..6], b"PSIC\x02\x01");
     let status = psid.status();
-    assert_eq!(status["path"], world.cache().display().to_string());
+    assert_eq!(status["path"], instance.cache().display().to_string());
     assert_eq!(status["size_bytes"], cache.len());
     assert_eq!((&status["backend"], &status["format_version"]), (&json!("tpm"), &json!(2)));
     for text in ["the value of A", "/myapp", "myproject"] {
         assert!(!cache.windows(text.len()).any(|window| window == text.as_bytes()), "{text}");
     }
-    assert_eq!(folder_holds(&world.state(), b"the value of A"), None);
-    let verified = world.driver(&["cache", "status", "--verify"]).report();
+    assert_eq!(folder_holds(&instance.state(), b"the value of A"), None);
+    let verified = instance.driver(&["cache", "status", "--verify"]).report();
     assert!(verified.contains("verify     ok: generation "), "{verified}");
 }
 
 #[test]
 fn where_nothing_is_to_be_kept_no_file_is_missed() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let _psid = world.psid().start();
-    assert!(!world.cache().exists());
-    let verified = world.driver(&["cache", "status", "--verify"]).report();
+    let instance = Instance::of(&infisical);
+    let _psid = instance.psid().start();
+    assert!(!instance.cache().exists());
+    let verified = instance.driver(&["cache", "status", "--verify"]).report();
     assert!(verified.contains("verify     ok: nothing is to be kept"), "{verified}");
 }
 
 #[test]
 fn every_file_is_for_its_owner_alone_whatever_the_umask() {
-    let (_infisical, world, _psid) = with_everything();
-    let state = world.state();
+    let (_infisical, instance, _psid) = with_everything();
+    let state = instance.state();
     for folder in [state.clone(), state.join("secrets"), state.join("deleted")] {
         assert_eq!(mode(&folder), 0o700, "{}", folder.display());
     }
     let secrets = state.join("secrets");
-    for file in
-        [world.cache(), secrets.join(id(1)), secrets.join(id(2)), state.join("deleted").join(id(3))]
-    {
+    for file in [
+        instance.cache(),
+        secrets.join(id(1)),
+        secrets.join(id(2)),
+        state.join("deleted").join(id(3)),
+    ] {
         assert_eq!(mode(&file), 0o600, "{}", file.display());
         assert_eq!(fs::metadata(&file).unwrap().uid(), 0);
     }
@@ -76,13 +79,13 @@ fn every_file_is_for_its_owner_alone_whatever_the_umask() {
 /// a unit test's; here, that the mode is right and the kernel keeps others out.)
 #[test]
 fn n14_a_private_socket_is_private() {
-    let (_infisical, world, _psid) = with_everything();
-    assert_eq!(mode(&world.socket()), 0o600);
-    let line = world.driver(&["lookup"]).id(id(1)).user(&world, 65534, 65534).fails(77);
+    let (_infisical, instance, _psid) = with_everything();
+    assert_eq!(mode(&instance.socket()), 0o600);
+    let line = instance.driver(&["lookup"]).id(id(1)).user(&instance, 65534, 65534).fails(77);
     assert!(line.contains("Permission denied (os error 13)"), "{line}");
     assert!(line.contains("run it as a user that [access] allows"), "{line}");
     let names: Vec<_> =
-        fs::read_dir(world.run()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        fs::read_dir(instance.run()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(
         !names.iter().any(|name| name.to_string_lossy().starts_with(".psid.sock")),
         "{names:?}"
@@ -92,15 +95,15 @@ fn n14_a_private_socket_is_private() {
 #[test]
 fn each_write_has_a_nonce_of_its_own() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let psid = instance.start();
     let mut nonces = std::collections::BTreeSet::new();
     for _ in 0..4 {
         let before = psid.generation();
-        world.driver(&["cache", "refresh"]).ok();
+        instance.driver(&["cache", "refresh"]).ok();
         psid.await_generation_after(before);
-        let file = fs::read(world.cache()).unwrap();
+        let file = fs::read(instance.cache()).unwrap();
         let header = 6 + 16 + 2;
         nonces.insert(file[header..header + 12].to_vec());
     }
@@ -111,24 +114,24 @@ fn each_write_has_a_nonce_of_its_own() {
 #[test]
 fn the_file_is_whole_at_every_moment() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
-    let _psid = world.start();
-    world.driver(&["cache", "refresh"]).ok();
-    world.driver(&["cache", "status", "--verify"]).report();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
+    let _psid = instance.start();
+    instance.driver(&["cache", "refresh"]).ok();
+    instance.driver(&["cache", "status", "--verify"]).report();
     let mut generations = Vec::new();
     std::thread::scope(|scope| {
         let refreshing = scope.spawn(|| {
             for _ in 0..10 {
-                world.driver(&["cache", "refresh"]).ok();
+                instance.driver(&["cache", "refresh"]).ok();
             }
         });
         while !refreshing.is_finished() {
-            let status = world.driver(&["cache", "status", "--verify", "--json"]).report_json();
+            let status = instance.driver(&["cache", "status", "--verify", "--json"]).report_json();
             assert_eq!(status["verify"]["ok"], true, "{}", status["verify"]["detail"]);
             generations.push(status["generation"].as_u64().unwrap());
             // Other programs read it too, a backup for one: never a half.
-            let file = fs::read(world.cache()).unwrap();
+            let file = fs::read(instance.cache()).unwrap();
             assert!(file.starts_with(b"PSIC\x02\x01") && file.len() > 52, "{} bytes", file.len());
         }
     });

@@ -4,102 +4,102 @@ use std::fs;
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, World, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, id, reference};
 
-fn filled() -> (FakeInfisical, World) {
+fn filled() -> (FakeInfisical, Instance) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
-    world.driver(&["lookup"]).id(id(1)).ok();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
     psid.terminate();
-    (infisical, world)
+    (infisical, instance)
 }
 
 #[test]
 fn without_a_key_psid_serves_live_and_leaves_the_cache_alone() {
-    let (_infisical, world) = filled();
-    world.take_key();
-    let before = fs::read(world.cache()).unwrap();
-    let psid = world.start();
+    let (_infisical, instance) = filled();
+    instance.take_key();
+    let before = fs::read(instance.cache()).unwrap();
+    let psid = instance.start();
     let degraded = psid.degraded();
     assert!(degraded.contains("there is no key: no credential psi-cache-key, no "), "{degraded}");
     assert!(degraded.contains("psi-driver cache init --backend tpm"), "{degraded}");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    let line = world.driver(&["lookup"]).id(id(2)).fails(65);
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
+    let line = instance.driver(&["lookup"]).id(id(2)).fails(65);
     assert!(line.contains("a sealed literal, and there is no key to open it"), "{line}");
     let status = psid.status();
     assert_eq!(status["survives_outage"], false);
     psid.terminate();
-    assert_eq!(fs::read(world.cache()).unwrap(), before);
-    assert!(world.set_aside().is_empty());
+    assert_eq!(fs::read(instance.cache()).unwrap(), before);
+    assert!(instance.set_aside().is_empty());
     // The key is back: so is everything.
-    world.give_key(&[7; 32]);
-    let psid = world.start();
+    instance.give_key(&[7; 32]);
+    let psid = instance.start();
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
 /// The unit ships an empty default, so that psid starts although a credential does not open.
 #[test]
 fn an_empty_credential_is_none() {
-    let (_infisical, world) = filled();
-    world.give_key(b"");
-    let psid = world.start();
+    let (_infisical, instance) = filled();
+    instance.give_key(b"");
+    let psid = instance.start();
     assert!(psid.degraded().contains("there is no key"), "{}", psid.degraded());
-    assert!(world.cache().exists());
+    assert!(instance.cache().exists());
 }
 
 #[test]
 fn a_key_of_another_length_is_told() {
-    let (_infisical, world) = filled();
+    let (_infisical, instance) = filled();
     for length in [31, 33] {
-        world.give_key(&vec![7; length]);
-        let psid = world.start();
+        instance.give_key(&vec![7; length]);
+        let psid = instance.start();
         let words = format!("the cache key has {length} bytes instead of 32");
         assert!(psid.degraded().contains(&words), "{}", psid.degraded());
         psid.terminate();
     }
-    assert!(world.cache().exists() && world.set_aside().is_empty());
+    assert!(instance.cache().exists() && instance.set_aside().is_empty());
 }
 
 #[test]
 fn another_key_opens_nothing_and_destroys_nothing() {
-    let (_infisical, world) = filled();
-    let before = fs::read(world.cache()).unwrap();
-    world.give_key(&[8; 32]);
-    let psid = world.start();
+    let (_infisical, instance) = filled();
+    let before = fs::read(instance.cache()).unwrap();
+    instance.give_key(&[8; 32]);
+    let psid = instance.start();
     assert!(psid.degraded().contains("it was sealed under another key"), "{}", psid.degraded());
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "a reference needs no key");
-    let line = world.driver(&["lookup"]).id(id(2)).fails(65);
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "a reference needs no key");
+    let line = instance.driver(&["lookup"]).id(id(2)).fails(65);
     assert!(line.contains("does not open: it was sealed under another key"), "{line}");
     psid.terminate();
-    let aside = world.set_aside();
+    let aside = instance.set_aside();
     assert_eq!(fs::read(&aside[0]).unwrap(), before);
     // What is registered stays where it is: a key that comes back opens it.
-    world.give_key(&[7; 32]);
-    let _psid = world.start();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    instance.give_key(&[7; 32]);
+    let _psid = instance.start();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
 #[test]
 fn without_a_backend_lookups_are_live_and_it_is_said_once() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).without_backend());
-    let psid = world.start();
-    assert_eq!(world.driver(&["get", &reference("/myapp", "A")]).text(), "1");
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).without_backend());
+    let psid = instance.start();
+    assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     let status = psid.status();
     assert_eq!((&status["backend"], &status["survives_outage"]), (&json!(null), &json!(null)));
-    let text = world.driver(&["cache", "status"]).report();
+    let text = instance.driver(&["cache", "status"]).report();
     assert!(text.contains("cache      none: live lookups only"), "{text}");
     let log = psid.terminate();
     let warnings = log.lines().filter(|line| line.contains("WARN no key backend"));
     assert_eq!(warnings.count(), 1, "{log}");
-    assert!(!world.cache().exists());
+    assert!(!instance.cache().exists());
 }
 
 /// `enabled = false` keeps no value of a provider, neither in RAM nor on the disk. Literals have no
@@ -107,38 +107,38 @@ fn without_a_backend_lookups_are_live_and_it_is_said_once() {
 #[test]
 fn a_cache_that_is_not_enabled_keeps_nothing_but_literals() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.configure(&Config::of(&infisical).cache("enabled = false"));
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    let instance = Instance::of(&infisical);
+    instance.configure(&Config::of(&infisical).cache("enabled = false"));
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
     for reads in 1..=3 {
-        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+        assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
         assert_eq!(infisical.reads(), reads);
     }
-    world.driver(&["cache", "refresh"]).run();
+    instance.driver(&["cache", "refresh"]).run();
     let status = psid.status();
     assert_eq!((&status["entries"], &status["survives_outage"]), (&json!(0), &json!(false)));
     assert_eq!(status["would_fail"], json!([id(1)]));
     psid.terminate();
-    let _psid = world.start();
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    let _psid = instance.start();
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
 #[test]
 fn a_missing_client_secret_is_told_and_its_coming_needs_no_restart() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    world.take_client_secret();
-    let psid = world.start();
-    let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+    let instance = Instance::of(&infisical);
+    instance.take_client_secret();
+    let psid = instance.start();
+    let line = instance.driver(&["get", &reference("/myapp", "A")]).fails(75);
     assert!(line.contains("infisical-client-secret"), "{line}");
     let status = psid.status().to_string();
     assert!(status.contains("no credential infisical-client-secret"), "{status}");
     assert_eq!(infisical.logins(), 0);
-    world.give_client_secret(psi_harness::CLIENT_SECRET);
+    instance.give_client_secret(psi_harness::CLIENT_SECRET);
     psi_harness::eventually("the lookup to work", || {
-        let outcome = world.driver(&["get", &reference("/myapp", "A")]).run();
+        let outcome = instance.driver(&["get", &reference("/myapp", "A")]).run();
         (outcome.code == 0).then_some(())
     });
 }
@@ -146,8 +146,8 @@ fn a_missing_client_secret_is_told_and_its_coming_needs_no_restart() {
 #[test]
 fn without_a_credentials_folder_the_missing_credential_is_named() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let _psid = world.psid().without("CREDENTIALS_DIRECTORY").start();
-    let line = world.driver(&["get", &reference("/myapp", "A")]).fails(75);
+    let instance = Instance::of(&infisical);
+    let _psid = instance.psid().without("CREDENTIALS_DIRECTORY").start();
+    let line = instance.driver(&["get", &reference("/myapp", "A")]).fails(75);
     assert!(line.contains("no credential infisical-client-secret"), "{line}");
 }

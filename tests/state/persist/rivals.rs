@@ -4,47 +4,47 @@ use std::fs;
 
 use serde_json::json;
 
-use psi_harness::{FakeInfisical, World, id};
+use psi_harness::{FakeInfisical, Instance, id};
 
 #[test]
 fn a_second_psid_on_the_same_state_is_refused() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let _first = world.start();
-    world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
-    let other_socket = world.run().join("other.sock");
-    let line = world.psid().env("PSI_SOCKET", &other_socket).fails(74);
-    let state = world.state().display().to_string();
+    let instance = Instance::of(&infisical);
+    let _first = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    let other_socket = instance.run().join("other.sock");
+    let line = instance.psid().env("PSI_SOCKET", &other_socket).fails(74);
+    let state = instance.state().display().to_string();
     assert_eq!(line, format!("psid: another psid uses {state}; stop it first"));
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "a literal");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "a literal");
 }
 
 /// A lock file would outlive a crash, and keep every later psid away.
 #[test]
 fn a_crash_leaves_no_lock_behind() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
+    let instance = Instance::of(&infisical);
     for _ in 0..3 {
-        world.start().crash();
+        instance.start().crash();
     }
-    let _psid = world.start();
-    world.driver(&["health"]).ok();
+    let _psid = instance.start();
+    instance.driver(&["health"]).ok();
 }
 
 /// What a crash in the midst of a write leaves is removed by the next write.
 #[test]
 fn a_crash_s_remnant_does_no_harm() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    fs::create_dir_all(world.state().join("secrets")).unwrap();
-    fs::write(world.state().join(".cache.enc.tmp"), "half").unwrap();
-    fs::write(world.state().join("secrets").join(format!(".{}.tmp", id(1))), "half").unwrap();
-    let psid = world.start();
-    assert_eq!(world.driver(&["list"]).text(), "");
-    world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
-    world.driver(&["get", &psi_harness::reference("/myapp", "A")]).ok();
+    let instance = Instance::of(&infisical);
+    fs::create_dir_all(instance.state().join("secrets")).unwrap();
+    fs::write(instance.state().join(".cache.enc.tmp"), "half").unwrap();
+    fs::write(instance.state().join("secrets").join(format!(".{}.tmp", id(1))), "half").unwrap();
+    let psid = instance.start();
+    assert_eq!(instance.driver(&["list"]).text(), "");
+    instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    instance.driver(&["get", &psi_harness::reference("/myapp", "A")]).ok();
     psid.await_generation_after(0);
-    assert!(!world.state().join(".cache.enc.tmp").exists());
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "a literal");
+    assert!(!instance.state().join(".cache.enc.tmp").exists());
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "a literal");
     assert_eq!(psid.degraded(), "");
 }

@@ -4,45 +4,45 @@ use std::fs;
 
 use serde_json::json;
 
-use psi_harness::{FakeInfisical, World, eventually, id, reference};
+use psi_harness::{FakeInfisical, Instance, eventually, id, reference};
 
-/// A world whose cache holds the value of one registered reference.
-fn filled() -> (FakeInfisical, World) {
+/// An instance whose cache holds the value of one registered reference.
+fn filled() -> (FakeInfisical, Instance) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    world.driver(&["lookup"]).id(id(1)).ok();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
     psid.terminate();
-    (infisical, world)
+    (infisical, instance)
 }
 
 /// Starts psid on a cache that `spoil` changed, and follows what becomes of it.
 fn endure(spoil: impl Fn(&mut Vec<u8>), words: &str) {
-    let (mut infisical, world) = filled();
-    let mut file = fs::read(world.cache()).unwrap();
+    let (mut infisical, instance) = filled();
+    let mut file = fs::read(instance.cache()).unwrap();
     spoil(&mut file);
-    fs::write(world.cache(), &file).unwrap();
-    let psid = world.start();
-    let cause = format!("{} is not usable: {words}", world.cache().display());
+    fs::write(instance.cache(), &file).unwrap();
+    let psid = instance.start();
+    let cause = format!("{} is not usable: {words}", instance.cache().display());
     psid.await_log(&cause);
     let log = psid.log();
     assert!(log.lines().any(|line| line.contains("WARN") && line.contains(&cause)), "{log}");
     let degraded = psid.degraded();
     assert!(degraded.contains(&cause), "{degraded}");
-    let aside = world.set_aside();
+    let aside = instance.set_aside();
     assert_eq!(aside.len(), 1, "{aside:?}");
     assert!(degraded.contains(&format!("set aside as {}", aside[0].display())), "{degraded}");
     assert_eq!(fs::read(&aside[0]).unwrap(), file, "not a byte of it is changed");
-    let text = world.driver(&["cache", "status"]).report();
+    let text = instance.driver(&["cache", "status"]).report();
     assert!(text.contains("DEGRADED   ") && text.contains(words), "{text}");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "live lookups work");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "live lookups work");
     psid.await_generation_after(0);
     psid.terminate();
     infisical.kill();
-    let psid = world.start();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1", "a new cache was filled");
+    let psid = instance.start();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "a new cache was filled");
     assert_eq!(psid.degraded(), "");
     assert_eq!(fs::read(&aside[0]).unwrap(), file, "nor is it removed later");
 }
@@ -81,13 +81,13 @@ fn n20_every_byte_of_the_header_counts() {
 fn a_cache_of_another_kind_is_set_aside() {
     endure(|file| *file = b"-----BEGIN PGP MESSAGE-----".to_vec(), "it is not a psi cache");
     // A sealed literal in its place: the same key, another purpose.
-    let (infisical, world) = filled();
-    let psid = world.start();
-    world.driver(&["store"]).id(id(2)).stdin("a literal").ok();
+    let (infisical, instance) = filled();
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
     psid.terminate();
-    let literal = fs::read(world.state().join("secrets").join(id(2))).unwrap();
-    fs::write(world.cache(), [b"PSIC", &literal[4..]].concat()).unwrap();
-    let psid = world.start();
+    let literal = fs::read(instance.state().join("secrets").join(id(2))).unwrap();
+    fs::write(instance.cache(), [b"PSIC", &literal[4..]].concat()).unwrap();
+    let psid = instance.start();
     assert!(psid.degraded().contains("damaged or tampered with"), "{}", psid.degraded());
     drop(infisical);
 }
@@ -95,13 +95,13 @@ fn a_cache_of_another_kind_is_set_aside() {
 /// Two bad files are two files aside: the second does not replace the first.
 #[test]
 fn a_second_bad_file_does_not_replace_the_first() {
-    let (_infisical, world) = filled();
+    let (_infisical, instance) = filled();
     for text in ["first", "second"] {
-        fs::write(world.cache(), text).unwrap();
-        world.start().terminate();
+        fs::write(instance.cache(), text).unwrap();
+        instance.start().terminate();
     }
     let mut kept: Vec<_> =
-        world.set_aside().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+        instance.set_aside().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     kept.sort();
     assert_eq!(kept, ["first", "second"]);
 }
@@ -109,14 +109,14 @@ fn a_second_bad_file_does_not_replace_the_first() {
 /// One registration that is damaged is one secret that fails, with its cause; podman can remove it.
 #[test]
 fn a_damaged_registration_costs_its_own_secret_only() {
-    let (_infisical, world) = filled();
-    let secrets = world.state().join("secrets");
+    let (_infisical, instance) = filled();
+    let secrets = instance.state().join("secrets");
     for (number, bytes) in
         [(2, &b""[..]), (3, b"{\"provider\":"), (4, b"PSIL\x02"), (5, b"PSIL\x09\x01")]
     {
         fs::write(secrets.join(id(number)), bytes).unwrap();
     }
-    let psid = world.start();
+    let psid = instance.start();
     let degraded = psid.degraded();
     for (number, words) in [
         (2, "is neither a reference nor a sealed literal"),
@@ -124,50 +124,50 @@ fn a_damaged_registration_costs_its_own_secret_only() {
         (4, "does not open: it is truncated"),
         (5, "does not open: it is of format version 9"),
     ] {
-        let line = world.driver(&["lookup"]).id(id(number)).fails(65);
+        let line = instance.driver(&["lookup"]).id(id(number)).fails(65);
         assert!(line.contains(words), "{line}");
         assert!(degraded.contains(&format!("secret {} is not usable: ", id(number))), "{degraded}");
-        world.driver(&["store"]).id(id(number)).stdin("another").fails(65);
-        assert_eq!(world.driver(&["delete"]).id(id(number)).text(), "");
+        instance.driver(&["store"]).id(id(number)).stdin("another").fails(65);
+        assert_eq!(instance.driver(&["delete"]).id(id(number)).text(), "");
     }
     assert_eq!(psid.degraded(), "");
-    assert_eq!(world.driver(&["list"]).text(), format!("{}\n", id(1)));
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["list"]).text(), format!("{}\n", id(1)));
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
 }
 
 /// Not a bad file, but none that can be read: it stays, and what comes in its place is taken.
 #[test]
 fn a_folder_in_the_cache_s_place_is_told_and_left_and_what_is_good_is_loaded_without_a_restart() {
-    let (mut infisical, world) = filled();
-    let good = fs::read(world.cache()).unwrap();
-    fs::remove_file(world.cache()).unwrap();
-    fs::create_dir(world.cache()).unwrap();
+    let (mut infisical, instance) = filled();
+    let good = fs::read(instance.cache()).unwrap();
+    fs::remove_file(instance.cache()).unwrap();
+    fs::create_dir(instance.cache()).unwrap();
     infisical.kill();
-    let psid = world.start();
+    let psid = instance.start();
     let degraded = psid.degraded();
     assert!(degraded.contains("the cache cannot be read, which is tried again"), "{degraded}");
     assert!(degraded.contains("cache.enc: Is a directory"), "{degraded}");
-    assert!(world.cache().is_dir() && world.set_aside().is_empty());
-    world.driver(&["lookup"]).id(id(1)).fails(75);
-    fs::remove_dir(world.cache()).unwrap();
-    fs::write(world.cache(), &good).unwrap();
+    assert!(instance.cache().is_dir() && instance.set_aside().is_empty());
+    instance.driver(&["lookup"]).id(id(1)).fails(75);
+    fs::remove_dir(instance.cache()).unwrap();
+    fs::write(instance.cache(), &good).unwrap();
     eventually("the cache to be read", || psid.degraded().is_empty().then_some(()));
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
 }
 
 /// Somebody else's tampering while psid runs: RAM is served, and `--verify` tells.
 #[test]
 fn verify_finds_what_was_changed_behind_psid_s_back() {
-    let (_infisical, world) = filled();
-    let psid = world.start();
-    let mut file = fs::read(world.cache()).unwrap();
+    let (_infisical, instance) = filled();
+    let psid = instance.start();
+    let mut file = fs::read(instance.cache()).unwrap();
     file[50] ^= 1;
-    fs::write(world.cache(), &file).unwrap();
-    let outcome = world.driver(&["cache", "status", "--verify", "--json"]).run();
+    fs::write(instance.cache(), &file).unwrap();
+    let outcome = instance.driver(&["cache", "status", "--verify", "--json"]).run();
     assert_eq!(outcome.code, 1);
     let status: serde_json::Value = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!(status["verify"]["ok"], false);
     assert!(outcome.stderr.contains("damaged or tampered with"), "{}", outcome.stderr);
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     drop(psid);
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use psi_harness::{FakeInfisical, Process, World, eventually, id, reference};
+use psi_harness::{FakeInfisical, Instance, Process, eventually, id, reference};
 
 /// The beginnings of the calls of a trace. Another thread's call may cut one in two: then the rest, with
 /// the result, is a `<... resumed>` line of its own. One thread makes all that belong to one file.
@@ -22,25 +22,25 @@ fn position(calls: &[&str], what: &str, fits: impl Fn(&str) -> bool) -> usize {
 #[test]
 fn n15_a_file_is_durable_before_its_name_is_and_then_its_name() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    let trace = world.run().join("trace");
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    let trace = instance.run().join("trace");
     let mut strace = Command::new("strace");
     strace.args(["-f", "-y", "-p", &psid.process.pid().to_string(), "-o"]).arg(&trace);
     strace.args(["-e", "trace=openat,fsync,fdatasync,rename,renameat,renameat2"]);
     let strace = Process::start(strace);
     strace.await_stderr("attached");
-    world.driver(&["store"]).id(id(1)).stdin("a literal").ok();
-    world.driver(&["get", &reference("/myapp", "A")]).ok();
+    instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    instance.driver(&["get", &reference("/myapp", "A")]).ok();
     psid.await_generation_after(0);
-    world.driver(&["delete"]).id(id(1)).ok();
+    instance.driver(&["delete"]).id(id(1)).ok();
     let text = eventually("the trace of the deletion", || {
         let text = fs::read_to_string(&trace).unwrap();
         let renamed = text.find("/deleted/")?;
         (text[renamed..].matches("fsync(").count() >= 2).then_some(text)
     });
     let calls = calls(&text);
-    let state = world.state().display().to_string();
+    let state = instance.state().display().to_string();
     for (folder, name) in
         [(format!("{state}/secrets"), id(1)), (state.clone(), "cache.enc".to_owned())]
     {

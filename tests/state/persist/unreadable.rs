@@ -8,8 +8,8 @@ use std::process::Command;
 
 use serde_json::json;
 
-use psi_harness::python_psi::{adopt, leave_in, world_in_an_outage};
-use psi_harness::{FakeInfisical, Psid, World, eventually, id, reference};
+use psi_harness::python_psi::{adopt, instance_in_an_outage, leave_in};
+use psi_harness::{FakeInfisical, Instance, Psid, eventually, id, reference};
 
 /// Neither root, which may read everything, nor the owner of what root left.
 const PSI: u32 = 1234;
@@ -21,117 +21,121 @@ fn give(path: &Path, owner: u32) {
 }
 
 /// A registered reference, a literal and a deleted literal, in an outage; all of it is the user's.
-fn filled() -> World {
+fn filled() -> Instance {
     let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
-    let world = World::of(&infisical);
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     for (number, text) in [(2, "a literal"), (3, "deleted")] {
-        world.driver(&["store"]).id(id(number)).stdin(text).ok();
+        instance.driver(&["store"]).id(id(number)).stdin(text).ok();
     }
-    world.driver(&["delete"]).id(id(3)).ok();
-    world.driver(&["lookup"]).id(id(1)).ok();
+    instance.driver(&["delete"]).id(id(3)).ok();
+    instance.driver(&["lookup"]).id(id(1)).ok();
     psid.await_generation_after(0);
     psid.terminate();
     infisical.kill();
-    give(world.folder(), PSI);
-    world
+    give(instance.folder(), PSI);
+    instance
 }
 
-fn start(world: &World) -> Psid {
+fn start(instance: &Instance) -> Psid {
     let (user, group) = (format!("--reuid={PSI}"), format!("--regid={PSI}"));
-    world.psid().through(&["setpriv", &user, &group, "--clear-groups"]).start()
+    instance.psid().through(&["setpriv", &user, &group, "--clear-groups"]).start()
 }
 
 /// All is well, without a restart.
-fn heals(world: &World, psid: &Psid) {
+fn heals(instance: &Instance, psid: &Psid) {
     eventually("what became readable to be read", || psid.degraded().is_empty().then_some(()));
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
-    assert!(world.driver(&["restore"]).text().contains(&id(3)));
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    assert!(instance.driver(&["restore"]).text().contains(&id(3)));
     assert_eq!(psid.status()["survives_outage"], true);
 }
 
 #[test]
 fn a_cache_that_psid_may_not_read_is_left_and_loaded_once_it_may() {
-    let world = filled();
-    let good = fs::read(world.cache()).unwrap();
+    let instance = filled();
+    let good = fs::read(instance.cache()).unwrap();
     // As after a restored backup.
-    give(&world.cache(), 0);
-    let psid = start(&world);
+    give(&instance.cache(), 0);
+    let psid = start(&instance);
     let degraded = psid.degraded();
     assert!(degraded.contains("the cache cannot be read, which is tried again"), "{degraded}");
-    let remedy =
-        format!("`chown -hR --reference={} {}`", world.state().display(), world.cache().display());
+    let remedy = format!(
+        "`chown -hR --reference={} {}`",
+        instance.state().display(),
+        instance.cache().display()
+    );
     assert!(degraded.contains(&remedy), "{degraded}");
-    world.driver(&["lookup"]).id(id(1)).fails(75);
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "a literal");
+    instance.driver(&["lookup"]).id(id(1)).fails(75);
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
     assert_eq!(psid.status()["survives_outage"], false);
-    assert_eq!(fs::read(world.cache()).unwrap(), good, "neither set aside nor overwritten");
-    assert!(world.set_aside().is_empty());
-    give(&world.cache(), PSI);
-    heals(&world, &psid);
+    assert_eq!(fs::read(instance.cache()).unwrap(), good, "neither set aside nor overwritten");
+    assert!(instance.set_aside().is_empty());
+    give(&instance.cache(), PSI);
+    heals(&instance, &psid);
 }
 
 /// Root ran psid once by hand, when directories were not given to the owner of the state.
 #[test]
 fn secrets_that_psid_may_not_read_are_not_taken_for_missing() {
-    let world = filled();
-    let secrets = world.state().join("secrets");
+    let instance = filled();
+    let secrets = instance.state().join("secrets");
     give(&secrets, 0);
-    let psid = start(&world);
+    let psid = start(&instance);
     let degraded = psid.degraded();
     assert!(
         degraded.contains("the registered secrets cannot be read, which is tried again"),
         "{degraded}"
     );
     assert!(
-        degraded.contains(&format!("`chown -hR --reference={}", world.state().display())),
+        degraded.contains(&format!("`chown -hR --reference={}", instance.state().display())),
         "{degraded}"
     );
     for call in [&["lookup"][..], &["delete"], &["list"]] {
-        let line = world.driver(call).id(id(2)).fails(75);
+        let line = instance.driver(call).id(id(2)).fails(75);
         assert!(line.contains("Permission denied"), "{line}");
     }
-    let line = world.driver(&["store"]).id(id(4)).stdin("another").fails(75);
+    let line = instance.driver(&["store"]).id(id(4)).stdin("another").fails(75);
     assert!(line.contains("Permission denied") || line.contains("two of one name"), "{line}");
     give(&secrets, PSI);
-    heals(&world, &psid);
+    heals(&instance, &psid);
 }
 
 #[test]
 fn a_file_or_a_trash_that_psid_may_not_read_costs_no_other_secret() {
-    let world = filled();
-    let (file, trash) = (world.state().join("secrets").join(id(2)), world.state().join("deleted"));
+    let instance = filled();
+    let (file, trash) =
+        (instance.state().join("secrets").join(id(2)), instance.state().join("deleted"));
     give(&file, 0);
     give(&trash, 0);
-    let psid = start(&world);
+    let psid = start(&instance);
     let degraded = psid.degraded();
     assert!(
         degraded.contains(&format!("secret {} cannot be read, which is tried again", id(2))),
         "{degraded}"
     );
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "1");
-    let line = world.driver(&["lookup"]).id(id(2)).fails(75);
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
+    let line = instance.driver(&["lookup"]).id(id(2)).fails(75);
     assert!(line.contains("Permission denied"), "{line}");
     // There may be something to restore: nobody knows.
-    let line = world.driver(&["restore"]).fails(75);
+    let line = instance.driver(&["restore"]).fails(75);
     assert!(line.contains("Permission denied"), "{line}");
     give(&file, PSI);
     give(&trash, PSI);
-    heals(&world, &psid);
+    heals(&instance, &psid);
 }
 
 #[test]
 fn what_root_s_commands_make_is_the_owner_s_of_the_state() {
-    let world = world_in_an_outage();
-    fs::create_dir(world.state()).unwrap();
-    chown(world.state(), Some(PSI), Some(PSI)).unwrap();
-    let old = world.folder().join("old");
+    let instance = instance_in_an_outage();
+    fs::create_dir(instance.state()).unwrap();
+    chown(instance.state(), Some(PSI), Some(PSI)).unwrap();
+    let old = instance.folder().join("old");
     leave_in(&old, "cache-tpm.enc");
-    adopt(&world, &[old.to_str().unwrap()]).ok();
+    adopt(&instance, &[old.to_str().unwrap()]).ok();
     let mut seen = 0;
-    let mut folders = vec![world.state()];
+    let mut folders = vec![instance.state()];
     while let Some(folder) = folders.pop() {
         for file in fs::read_dir(folder).unwrap() {
             let path = file.unwrap().path();

@@ -4,17 +4,17 @@ use std::fs;
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, World, folder_holds, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, folder_holds, id, reference};
 
-fn world_with(infisical: &FakeInfisical) -> World {
-    World::of(infisical)
+fn instance_with(infisical: &FakeInfisical) -> Instance {
+    Instance::of(infisical)
 }
 
 #[test]
 fn a_reference_is_told_by_its_look_and_kept_as_it_is() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
-    let world = world_with(&infisical);
-    let psid = world.start();
+    let instance = instance_with(&infisical);
+    let psid = instance.start();
     let texts = [
         reference("/myapp", "DB_HOST"),
         // People's blanks and order are theirs.
@@ -22,9 +22,9 @@ fn a_reference_is_told_by_its_look_and_kept_as_it_is() {
             .to_owned(),
     ];
     for (number, text) in (0..).zip(&texts) {
-        world.driver(&["store"]).id(id(number)).stdin(text).ok();
-        assert_eq!(world.driver(&["lookup"]).id(id(number)).text(), "db.example");
-        assert_eq!(world.registered(&id(number)), text.as_bytes());
+        instance.driver(&["store"]).id(id(number)).stdin(text).ok();
+        assert_eq!(instance.driver(&["lookup"]).id(id(number)).text(), "db.example");
+        assert_eq!(instance.registered(&id(number)), text.as_bytes());
     }
     let status = psid.status();
     assert_eq!((&status["references"], &status["literals"]), (&json!(2), &json!(0)));
@@ -33,8 +33,8 @@ fn a_reference_is_told_by_its_look_and_kept_as_it_is() {
 #[test]
 fn anything_else_is_a_literal() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = world_with(&infisical);
-    let psid = world.start();
+    let instance = instance_with(&infisical);
+    let psid = instance.start();
     let texts = [
         "hunter2",
         "{}",
@@ -44,8 +44,8 @@ fn anything_else_is_a_literal() {
         "\"infisical\"",
     ];
     for (number, text) in (0..).zip(texts) {
-        world.driver(&["store"]).id(id(number)).stdin(text).ok();
-        assert_eq!(world.driver(&["lookup"]).id(id(number)).text(), text);
+        instance.driver(&["store"]).id(id(number)).stdin(text).ok();
+        assert_eq!(instance.driver(&["lookup"]).id(id(number)).text(), text);
     }
     assert_eq!(psid.status()["literals"], json!(texts.len()));
     assert_eq!(infisical.reads(), 0);
@@ -54,21 +54,21 @@ fn anything_else_is_a_literal() {
 #[test]
 fn the_guess_can_be_overruled() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
-    let world = world_with(&infisical);
-    let _psid = world.start();
+    let instance = instance_with(&infisical);
+    let _psid = instance.start();
     let text = reference("/myapp", "DB_HOST");
-    world.driver(&["store", "--literal"]).id(id(1)).stdin(&text).ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), text);
-    world.driver(&["store", "--reference"]).id(id(2)).stdin(&text).ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "db.example");
+    instance.driver(&["store", "--literal"]).id(id(1)).stdin(&text).ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), text);
+    instance.driver(&["store", "--reference"]).id(id(2)).stdin(&text).ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "db.example");
 }
 
 /// The container would get the JSON as its password.
 #[test]
 fn what_resembles_a_reference_is_refused_with_the_way_to_store_it_as_a_literal() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = world_with(&infisical);
-    let _psid = world.start();
+    let instance = instance_with(&infisical);
+    let _psid = instance.start();
     for (text, cause) in [
         ("{\"provider\":\"infisicl\",\"project\":\"p\",\"key\":\"K\"}", "no [providers.infisicl]"),
         ("{\"provider\":\"nitrokeyhsm\",\"blob\":\"hunter2\"}", "no [providers.nitrokeyhsm]"),
@@ -77,21 +77,21 @@ fn what_resembles_a_reference_is_refused_with_the_way_to_store_it_as_a_literal()
         ("{\"provider\":\"infisical\"", "is no JSON: EOF"),
         ("\u{feff}{provider: infisical}", "is no JSON: "),
     ] {
-        let line = world.driver(&["store"]).id(id(1)).stdin(text).fails(65);
+        let line = instance.driver(&["store"]).id(id(1)).stdin(text).fails(65);
         assert!(line.contains(cause), "{line}");
         assert!(line.contains("`psi-driver add NAME --literal` stores it as a literal"), "{line}");
         assert!(!line.contains("hunter2"), "{line}");
-        world.driver(&["store", "--literal"]).id(id(1)).stdin(text).ok();
-        assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), text);
-        world.driver(&["delete"]).id(id(1)).ok();
+        instance.driver(&["store", "--literal"]).id(id(1)).stdin(text).ok();
+        assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), text);
+        instance.driver(&["delete"]).id(id(1)).ok();
     }
 }
 
 #[test]
 fn a_reference_that_leads_nowhere_is_refused_with_its_cause() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = world_with(&infisical);
-    let _psid = world.start();
+    let instance = instance_with(&infisical);
+    let _psid = instance.start();
     let cases = [
         (json!({"provider": "infisical", "project": "myproject", "path": "/"}), "has no \"key\""),
         (json!({"provider": "infisical", "key": "K"}), "has no \"project\""),
@@ -112,7 +112,7 @@ fn a_reference_that_leads_nowhere_is_refused_with_its_cause() {
     ];
     for (text, cause) in &cases {
         for kind in [&["store"][..], &["store", "--reference"]] {
-            let line = world.driver(kind).id(id(1)).stdin(text.to_string()).fails(65);
+            let line = instance.driver(kind).id(id(1)).stdin(text.to_string()).fails(65);
             assert!(
                 line.contains("the reference is not usable: ") && line.contains(cause),
                 "{line}"
@@ -121,39 +121,39 @@ fn a_reference_that_leads_nowhere_is_refused_with_its_cause() {
         }
     }
     for text in ["hunter2", "{}"] {
-        let line = world.driver(&["store", "--reference"]).id(id(1)).stdin(text).fails(65);
+        let line = instance.driver(&["store", "--reference"]).id(id(1)).stdin(text).fails(65);
         assert!(line.contains("no JSON object with a \"provider\""), "{line}");
         assert!(!line.contains("hunter2"), "{line}");
     }
-    assert_eq!(world.driver(&["list"]).text(), "");
+    assert_eq!(instance.driver(&["list"]).text(), "");
 }
 
 #[test]
 fn a_literal_is_sealed_and_nowhere_in_clear_text() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = world_with(&infisical);
-    let psid = world.start();
+    let instance = instance_with(&infisical);
+    let psid = instance.start();
     let value = b"a literal that nobody else holds";
-    world.driver(&["store"]).id(id(1)).stdin(value).ok();
-    let sealed = fs::read(world.state().join("secrets").join(id(1))).unwrap();
+    instance.driver(&["store"]).id(id(1)).stdin(value).ok();
+    let sealed = fs::read(instance.state().join("secrets").join(id(1))).unwrap();
     assert_eq!(&sealed[..6], b"PSIL\x02\x01");
-    assert_eq!(folder_holds(world.folder(), &value[..]), None);
+    assert_eq!(folder_holds(instance.folder(), &value[..]), None);
     let log = psid.terminate();
     assert!(!log.contains("nobody else holds"), "{log}");
-    assert_eq!(folder_holds(world.folder(), &value[..]), None);
-    let _psid = world.start();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).ok(), value);
+    assert_eq!(folder_holds(instance.folder(), &value[..]), None);
+    let _psid = instance.start();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).ok(), value);
 }
 
 #[test]
 fn two_writes_of_one_literal_share_no_byte_of_cipher() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = world_with(&infisical);
-    let _psid = world.start();
+    let instance = instance_with(&infisical);
+    let _psid = instance.start();
     for number in [1, 2] {
-        world.driver(&["store"]).id(id(number)).stdin("the same value").ok();
+        instance.driver(&["store"]).id(id(number)).stdin("the same value").ok();
     }
-    let sealed = |number| fs::read(world.state().join("secrets").join(id(number))).unwrap();
+    let sealed = |number| fs::read(instance.state().join("secrets").join(id(number))).unwrap();
     let (one, two) = (sealed(1), sealed(2));
     // The header up to the nonce is the same: magic, version, backend, key id, length.
     let header = 6 + 16 + 2;
@@ -165,30 +165,30 @@ fn two_writes_of_one_literal_share_no_byte_of_cipher() {
 #[test]
 fn a_literal_s_file_under_another_id_does_not_open() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = world_with(&infisical);
-    let psid = world.start();
-    world.driver(&["store"]).id(id(1)).stdin("mine").ok();
+    let instance = instance_with(&infisical);
+    let psid = instance.start();
+    instance.driver(&["store"]).id(id(1)).stdin("mine").ok();
     psid.terminate();
-    let secrets = world.state().join("secrets");
+    let secrets = instance.state().join("secrets");
     fs::copy(secrets.join(id(1)), secrets.join(id(2))).unwrap();
-    let psid = world.start();
-    let line = world.driver(&["lookup"]).id(id(2)).fails(65);
+    let psid = instance.start();
+    let line = instance.driver(&["lookup"]).id(id(2)).fails(65);
     assert!(line.contains("damaged or tampered with"), "{line}");
     assert!(psid.degraded().contains(&format!("secret {} is not usable", id(2))));
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), "mine");
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "mine");
 }
 
 #[test]
 fn without_a_key_a_literal_is_refused_with_the_remedy_and_a_reference_is_not() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
-    let world = world_with(&infisical);
-    world.configure(&Config::of(&infisical).without_backend());
-    let _psid = world.start();
-    let line = world.driver(&["store"]).id(id(1)).stdin("hunter2").fails(65);
+    let instance = instance_with(&infisical);
+    instance.configure(&Config::of(&infisical).without_backend());
+    let _psid = instance.start();
+    let line = instance.driver(&["store"]).id(id(1)).stdin("hunter2").fails(65);
     assert!(line.contains("there is no key backend to seal a literal with"), "{line}");
     assert!(line.contains("`psi-driver cache init`"), "{line}");
-    assert_eq!(folder_holds(world.folder(), b"hunter2"), None);
-    world.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "DB_HOST")).ok();
-    assert_eq!(world.driver(&["lookup"]).id(id(2)).text(), "db.example");
-    assert_eq!(world.driver(&["list"]).text(), format!("{}\n", id(2)));
+    assert_eq!(folder_holds(instance.folder(), b"hunter2"), None);
+    instance.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "DB_HOST")).ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "db.example");
+    assert_eq!(instance.driver(&["list"]).text(), format!("{}\n", id(2)));
 }

@@ -4,24 +4,25 @@ use std::thread;
 
 use serde_json::json;
 
-use psi_harness::{FakeInfisical, World, id};
+use psi_harness::{FakeInfisical, Instance, id};
 
 #[test]
 fn stores_at_once_under_different_ids_are_all_kept() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     thread::scope(|scope| {
         for number in 0..16 {
-            let store = world.driver(&["store"]).id(id(number)).stdin(format!("literal {number}"));
+            let store =
+                instance.driver(&["store"]).id(id(number)).stdin(format!("literal {number}"));
             scope.spawn(move || assert_eq!(store.text(), ""));
         }
     });
     psid.crash();
-    let _psid = world.start();
-    assert_eq!(world.driver(&["list"]).text().lines().count(), 16);
+    let _psid = instance.start();
+    assert_eq!(instance.driver(&["list"]).text().lines().count(), 16);
     for number in 0..16 {
-        let value = world.driver(&["lookup"]).id(id(number)).text();
+        let value = instance.driver(&["lookup"]).id(id(number)).text();
         assert_eq!(value, format!("literal {number}"));
     }
 }
@@ -29,13 +30,13 @@ fn stores_at_once_under_different_ids_are_all_kept() {
 #[test]
 fn of_stores_at_once_under_one_id_one_wins_and_the_others_know() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     let winners: Vec<_> = thread::scope(|scope| {
         let stores: Vec<_> = (0..8)
             .map(|number| {
                 let value = format!("literal {number}");
-                let store = world.driver(&["store"]).id(id(1)).stdin(&value);
+                let store = instance.driver(&["store"]).id(id(1)).stdin(&value);
                 scope.spawn(move || match store.run() {
                     outcome if outcome.code == 0 => Some(value),
                     outcome => {
@@ -48,21 +49,21 @@ fn of_stores_at_once_under_one_id_one_wins_and_the_others_know() {
         stores.into_iter().filter_map(|store| store.join().unwrap()).collect()
     });
     assert_eq!(winners.len(), 1, "{winners:?}");
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), winners[0]);
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), winners[0]);
     psid.crash();
-    let _psid = world.start();
-    assert_eq!(world.driver(&["lookup"]).id(id(1)).text(), winners[0]);
+    let _psid = instance.start();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), winners[0]);
 }
 
 /// `--replace` deletes and stores; two of them at once must leave one whole secret or none.
 #[test]
 fn deletes_and_stores_at_once_leave_ram_and_disk_of_one_mind() {
     let infisical = FakeInfisical::with(&json!({}));
-    let world = World::of(&infisical);
-    let psid = world.start();
+    let instance = Instance::of(&infisical);
+    let psid = instance.start();
     thread::scope(|scope| {
         for verb in ["store", "delete", "store", "delete"] {
-            let call = world.driver(&[verb]).id(id(1)).stdin("a literal");
+            let call = instance.driver(&[verb]).id(id(1)).stdin("a literal");
             scope.spawn(move || {
                 for _ in 0..5 {
                     assert_eq!(call.run().code, 0);
@@ -70,8 +71,8 @@ fn deletes_and_stores_at_once_leave_ram_and_disk_of_one_mind() {
             });
         }
     });
-    let in_ram = world.driver(&["list"]).text();
+    let in_ram = instance.driver(&["list"]).text();
     psid.crash();
-    let _psid = world.start();
-    assert_eq!(world.driver(&["list"]).text(), in_ram);
+    let _psid = instance.start();
+    assert_eq!(instance.driver(&["list"]).text(), in_ram);
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::Bench;
 use crate::Result;
+use crate::fixture::{FakeInfisical, Instance, reference};
 use crate::report::{Row, Side, Target, Unit};
-use crate::stage::{FakeInfisical, World, reference};
 use crate::stats::alternate;
 
 const SECRETS: usize = 100;
@@ -19,10 +19,10 @@ const IMAGE: &str = "localhost/bench:1";
 
 pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     let fake = FakeInfisical::start(&bench.programs, 1, SECRETS)?;
-    let world = World::of(&bench.programs, &fake, 1)?;
-    let (psid, _) = world.start()?;
+    let instance = Instance::of(&bench.programs, &fake, 1)?;
+    let (psid, _) = instance.start()?;
     psid.refresh()?;
-    let podman = Podman::of(&world)?;
+    let podman = Podman::of(&instance)?;
     let driver = bench.programs.driver.display();
     let kept = podman.folder.join("cat");
     fs::create_dir(&kept)?;
@@ -73,8 +73,8 @@ struct Podman {
 }
 
 impl Podman {
-    fn of(world: &World) -> Result<Self> {
-        let folder = world.folder().join("podman");
+    fn of(instance: &Instance) -> Result<Self> {
+        let folder = instance.folder().join("podman");
         fs::create_dir_all(folder.join("net"))?;
         let path = |name: &str| folder.join(name);
         let shown = folder.display();
@@ -85,7 +85,7 @@ impl Podman {
                 "[storage]\ndriver = \"vfs\"\ngraphroot = \"{shown}/root\"\nrunroot = \"{shown}/run\"\n"
             ),
         )?;
-        let mut environment = world.environment();
+        let mut environment = instance.environment();
         environment.extend([
             ("HOME", folder.clone().into()),
             ("CONTAINERS_CONF", path("containers.conf").into()),

@@ -12,9 +12,9 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use super::start::until_ready;
 use super::{Bench, meanwhile};
+use crate::fixture::{FakeInfisical, Instance, reference};
 use crate::load::{self, Call, Connection};
 use crate::report::{Row, Side, Target, Unit};
-use crate::stage::{FakeInfisical, World, reference};
 use crate::stats::{Samples, alternate};
 use crate::{Failure, Result};
 
@@ -29,27 +29,27 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     let entries = folders * 1_000;
     // One more folder than there are workloads: what is in it is fetched one by one.
     let fake = FakeInfisical::start(&bench.programs, folders + 1, 1_000)?;
-    let world = World::of(&bench.programs, &fake, folders)?;
-    let empty = World::of(&bench.programs, &fake, 0)?;
-    let (psid, _) = world.start()?;
+    let instance = Instance::of(&bench.programs, &fake, folders)?;
+    let empty = Instance::of(&bench.programs, &fake, 0)?;
+    let (psid, _) = instance.start()?;
     psid.refresh()?;
     psid.process.terminate()?;
     fake.forget()?;
 
-    rows.push(load_all(bench, &world, &empty)?);
+    rows.push(load_all(bench, &instance, &empty)?);
     // It takes a minute, and all entries: few of them are lost in what psid needs for anything.
     if !bench.quick {
-        rows.extend(in_ram(&world, &empty, entries)?);
+        rows.extend(in_ram(&instance, &empty, entries)?);
     }
     let strange = format!("/f{folders}");
-    rows.extend(one_miss(bench, &world, &strange)?);
-    drop(world);
+    rows.extend(one_miss(bench, &instance, &strange)?);
+    drop(instance);
     rows.push(meanwhile::listings(bench)?);
     rows.extend(many_misses(bench)?);
     Ok(())
 }
 
-fn load_all(bench: &Bench, full: &World, empty: &World) -> Result<Row> {
+fn load_all(bench: &Bench, full: &Instance, empty: &Instance) -> Result<Row> {
     let mut with_all = || until_ready(full);
     let mut with_none = || until_ready(empty);
     let [with_all, with_none] = alternate(bench.rounds(16), [&mut with_all, &mut with_none])?;
@@ -64,7 +64,7 @@ fn load_all(bench: &Bench, full: &World, empty: &World) -> Result<Row> {
 }
 
 /// After a start, and a minute after a refresh: until then the allocator may keep what is free.
-fn in_ram(full: &World, empty: &World, entries: usize) -> Result<[Row; 2]> {
+fn in_ram(full: &Instance, empty: &Instance, entries: usize) -> Result<[Row; 2]> {
     let (with_all, _) = full.start()?;
     let (with_none, _) = empty.start()?;
     let taken = || Ok::<_, Failure>(with_all.process.resident()? - with_none.process.resident()?);
@@ -88,11 +88,11 @@ fn in_ram(full: &World, empty: &World, entries: usize) -> Result<[Row; 2]> {
 }
 
 /// From the answer of a lookup that was fetched to its durability; and what hits notice of that.
-fn one_miss(bench: &Bench, world: &World, strange: &str) -> Result<Vec<Row>> {
-    let (_psid, _) = world.start()?;
-    let writes = Writes::of(&world.state())?;
-    let size = world.cache_size()? as usize;
-    let beside = world.folder().join("beside");
+fn one_miss(bench: &Bench, instance: &Instance, strange: &str) -> Result<Vec<Row>> {
+    let (_psid, _) = instance.start()?;
+    let writes = Writes::of(&instance.state())?;
+    let size = instance.cache_size()? as usize;
+    let beside = instance.folder().join("beside");
     fs::create_dir(&beside)?;
     let bytes: Vec<u8> = (0..size).map(|at| (at * 31 % 251) as u8).collect();
     let (mut misses, mut number) = (Vec::new(), 0);
@@ -103,7 +103,7 @@ fn one_miss(bench: &Bench, world: &World, strange: &str) -> Result<Vec<Row>> {
         number += 1;
         // A fetched value is taken over before it is answered.
         let start = Instant::now();
-        load::run(async { Connection::open(&world.socket()).await?.call(&call).await })?;
+        load::run(async { Connection::open(&instance.socket()).await?.call(&call).await })?;
         let answered = Instant::now();
         misses.push((answered - start).as_secs_f64() * 1e3);
         writes.wait("generation")?;
@@ -125,7 +125,7 @@ fn one_miss(bench: &Bench, world: &World, strange: &str) -> Result<Vec<Row>> {
             plain,
         ),
     );
-    Ok(vec![figure, meanwhile::misses(bench, world, strange)?])
+    Ok(vec![figure, meanwhile::misses(bench, instance, strange)?])
 }
 
 /// Cold misses as fast as they come, and what is written for them.
@@ -170,8 +170,8 @@ struct Taken {
 
 fn misses(bench: &Bench, folders: usize) -> Result<Taken> {
     let fake = FakeInfisical::start(&bench.programs, folders, 1_000)?;
-    let world = World::of(&bench.programs, &fake, 0)?;
-    let (psid, _) = world.start()?;
+    let instance = Instance::of(&bench.programs, &fake, 0)?;
+    let (psid, _) = instance.start()?;
     let calls: Rc<[Call]> = (0..folders * 1_000)
         .map(|number| {
             reference(&format!("/f{}", number / 1_000), &FakeInfisical::key(number % 1_000))
@@ -180,9 +180,9 @@ fn misses(bench: &Bench, folders: usize) -> Result<Taken> {
         .collect();
     let before = psid.process.written()?;
     let start = Instant::now();
-    load::run(async { load::all(&Connection::open(&world.socket()).await?, &calls, 16).await })?;
+    load::run(async { load::all(&Connection::open(&instance.socket()).await?, &calls, 16).await })?;
     let seconds = start.elapsed().as_secs_f64();
-    while !world.cache().exists() {
+    while !instance.cache().exists() {
         std::thread::sleep(Duration::from_millis(5));
     }
     // There was no cache before.

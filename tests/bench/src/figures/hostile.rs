@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::Bench;
 use crate::Result;
+use crate::fixture::{FakeInfisical, Instance, id};
 use crate::load::{self, Call, Connection};
 use crate::report::{Row, Side, Target, Unit};
-use crate::stage::{FakeInfisical, World, id};
 use crate::stats::Samples;
 
 const SILENT: usize = 1_000;
@@ -28,18 +28,18 @@ const OVERSIZED_FRAME: &[u8] = &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1];
 
 pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     let fake = FakeInfisical::start(&bench.programs, 1, 1)?;
-    let world = World::of(&bench.programs, &fake, 0)?;
-    let (_psid, _) = world.start()?;
+    let instance = Instance::of(&bench.programs, &fake, 0)?;
+    let (_psid, _) = instance.start()?;
     load::run(async {
-        let connection = Connection::open(&world.socket()).await?;
+        let connection = Connection::open(&instance.socket()).await?;
         connection.call(&Call::store(&id(0), &[b'x'; 100])).await?;
         connection.call(&Call::store(&id(1), &[b'x'; 500_000])).await
     })?;
     let (mut quiet, mut besieged) = (Vec::new(), Vec::new());
     for _ in 0..bench.rounds(16).max(3) {
-        hits(&world.socket(), 500, &mut quiet)?;
-        let siege = Siege::begin(&world.socket())?;
-        hits(&world.socket(), 500, &mut besieged)?;
+        hits(&instance.socket(), 500, &mut quiet)?;
+        let siege = Siege::begin(&instance.socket())?;
+        hits(&instance.socket(), 500, &mut besieged)?;
         siege.end()?;
     }
     let (quiet, besieged) = (Samples::of(quiet), Samples::of(besieged));
@@ -50,7 +50,7 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
         ours: Side::new("connect and hit, besieged", Unit::Micros, besieged),
         beside: Side::new("quiet", Unit::Micros, quiet),
     });
-    rows.push(cut_off(&world.socket())?);
+    rows.push(cut_off(&instance.socket())?);
     Ok(())
 }
 

@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 
 use super::Bench;
 use crate::Result;
+use crate::fixture::{FakeInfisical, Instance, Programs, id, reference};
 use crate::report::{Row, Side, Target, Unit};
 use crate::repository;
-use crate::stage::{FakeInfisical, Programs, World, id, reference};
 use crate::stats::Samples;
 
 pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
@@ -51,28 +51,29 @@ fn budget() -> Result<f64> {
 /// A lookup, and what psi-driver takes to start and to find that there is nothing to do.
 fn count_both(programs: &Programs, rounds: usize) -> Result<(Samples, Samples)> {
     let fake = FakeInfisical::start(programs, 1, 1)?;
-    let world = World::of(programs, &fake, 1)?;
-    let (psid, _) = world.start()?;
+    let instance = Instance::of(programs, &fake, 1)?;
+    let (psid, _) = instance.start()?;
     psid.refresh()?;
     crate::load::run(async {
-        let connection = crate::load::Connection::open(&world.socket()).await?;
+        let connection = crate::load::Connection::open(&instance.socket()).await?;
         let store =
             crate::load::Call::store(&id(0), reference("/f0", &FakeInfisical::key(0)).as_bytes());
         connection.call(&store).await.map(|_| ())
     })?;
     let counts = |id: Option<&str>| {
-        let counts: Result<Vec<f64>> = (0..rounds).map(|_| count(programs, &world, id)).collect();
+        let counts: Result<Vec<f64>> =
+            (0..rounds).map(|_| count(programs, &instance, id)).collect();
         counts.map(Samples::of)
     };
     Ok((counts(Some(&id(0)))?, counts(None)?))
 }
 
 /// Instructions of one psi-driver in user space.
-fn count(programs: &Programs, world: &World, id: Option<&str>) -> Result<f64> {
+fn count(programs: &Programs, instance: &Instance, id: Option<&str>) -> Result<f64> {
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
     command.arg(&programs.driver).arg("lookup");
-    command.env_clear().envs(world.environment()).stdin(Stdio::null());
+    command.env_clear().envs(instance.environment()).stdin(Stdio::null());
     if let Some(id) = id {
         command.env("SECRET_ID", id);
     }

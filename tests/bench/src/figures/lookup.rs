@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use super::Bench;
 use crate::Result;
+use crate::fixture::{Child, FakeInfisical, Instance, id, reference};
 use crate::report::{Row, Side, Target, Unit};
-use crate::stage::{Child, FakeInfisical, World, id, reference};
 use crate::stats::{Samples, alternate};
 
 /// The Python PSI's way: a server on a unix socket, of the standard library.
@@ -35,20 +35,20 @@ server.serve_forever()
 
 pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     let fake = FakeInfisical::start(&bench.programs, 1, 1)?;
-    let world = World::of(&bench.programs, &fake, 1)?;
-    let (psid, _) = world.start()?;
+    let instance = Instance::of(&bench.programs, &fake, 1)?;
+    let (psid, _) = instance.start()?;
     psid.refresh()?;
-    store(&world, &id(0), &reference("/f0", &FakeInfisical::key(0)))?;
-    let python = python(&world)?;
+    store(&instance, &id(0), &reference("/f0", &FakeInfisical::key(0)))?;
+    let python = python(&instance)?;
     let driver = bench.programs.driver.display().to_string();
-    let socket = world.folder().join("run/python.sock").display().to_string();
+    let socket = instance.folder().join("run/python.sock").display().to_string();
     let ours = format!("exec {driver} lookup");
     let curl = format!("exec curl -sf --unix-socket {socket} http://psi/v1/secrets/$SECRET_ID");
 
     let rounds = bench.rounds(2_000);
-    let mut lookup = || shell(&world, &ours, 100);
-    let mut nothing = || shell(&world, "true", 0);
-    let mut curled = || shell(&world, &curl, 100);
+    let mut lookup = || shell(&instance, &ours, 100);
+    let mut nothing = || shell(&instance, "true", 0);
+    let mut curled = || shell(&instance, &curl, 100);
     let [lookups, trues] = alternate(rounds, [&mut lookup, &mut nothing])?;
     let [lookups_beside_curl, curls] = alternate(rounds / 5, [&mut lookup, &mut curled])?;
     drop(python);
@@ -67,17 +67,17 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
         side(LOOKUP, lookups_beside_curl),
         side("sh -c \"exec curl …\"", curls),
     ));
-    rows.push(eight_at_once(bench, &world, &ours)?);
+    rows.push(eight_at_once(bench, &instance, &ours)?);
     rows.push(binary(bench)?);
     Ok(())
 }
 
 /// Eight shells at a time, alternating with eight that do nothing.
-fn eight_at_once(bench: &Bench, world: &World, ours: &str) -> Result<Row> {
+fn eight_at_once(bench: &Bench, instance: &Instance, ours: &str) -> Result<Row> {
     let (mut lookups, mut trues) = (Vec::new(), Vec::new());
     for _ in 0..bench.rounds(40) {
-        lookups.extend(eight(world, ours, 100, 10)?);
-        trues.extend(eight(world, "true", 0, 10)?);
+        lookups.extend(eight(instance, ours, 100, 10)?);
+        trues.extend(eight(instance, "true", 0, 10)?);
     }
     let (lookups, trues) = (Samples::of(lookups), Samples::of(trues));
     Ok(Row {
@@ -89,10 +89,10 @@ fn eight_at_once(bench: &Bench, world: &World, ours: &str) -> Result<Row> {
     })
 }
 
-fn eight(world: &World, command: &str, expected: usize, times: usize) -> Result<Vec<f64>> {
+fn eight(instance: &Instance, command: &str, expected: usize, times: usize) -> Result<Vec<f64>> {
     std::thread::scope(|scope| {
         let one =
-            || (0..times).map(|_| shell(world, command, expected)).collect::<Result<Vec<_>>>();
+            || (0..times).map(|_| shell(instance, command, expected)).collect::<Result<Vec<_>>>();
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(one)).collect();
         let mut all = Vec::new();
         for thread in threads {
@@ -114,9 +114,9 @@ fn binary(bench: &Bench) -> Result<Row> {
 }
 
 /// Runs a command as podman does; how long it took, in µs.
-fn shell(world: &World, command: &str, expected: usize) -> Result<f64> {
+fn shell(instance: &Instance, command: &str, expected: usize) -> Result<f64> {
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", command]).env_clear().envs(world.environment()).env("SECRET_ID", id(0));
+    shell.args(["-c", command]).env_clear().envs(instance.environment()).env("SECRET_ID", id(0));
     shell.stdin(Stdio::null()).stderr(Stdio::inherit());
     let start = Instant::now();
     let output = shell.output()?;
@@ -127,19 +127,19 @@ fn shell(world: &World, command: &str, expected: usize) -> Result<f64> {
     Err(format!("sh -c '{command}': {}, {} bytes", output.status, output.stdout.len()).into())
 }
 
-fn store(world: &World, id: &str, data: &str) -> Result<()> {
+fn store(instance: &Instance, id: &str, data: &str) -> Result<()> {
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", "exec \"$0\" store"]).arg(world.driver_program()).env_clear();
-    command.envs(world.environment()).env("SECRET_ID", id).stdin(Stdio::piped());
+    command.args(["-c", "exec \"$0\" store"]).arg(instance.driver_program()).env_clear();
+    command.envs(instance.environment()).env("SECRET_ID", id).stdin(Stdio::piped());
     let mut child = command.spawn()?;
     child.stdin.take().ok_or("no stdin")?.write_all(data.as_bytes())?;
     if child.wait()?.success() { Ok(()) } else { Err("psi-driver store failed".into()) }
 }
 
-fn python(world: &World) -> Result<Child> {
-    let script = world.folder().join("server.py");
+fn python(instance: &Instance) -> Result<Child> {
+    let script = instance.folder().join("server.py");
     std::fs::write(&script, PYTHON_SERVER)?;
-    let socket = world.folder().join("run/python.sock");
+    let socket = instance.folder().join("run/python.sock");
     let mut command = Command::new("python3");
     command.arg(&script).arg(&socket).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = Child::start(&mut command)?;

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::Bench;
+use crate::fixture::{FakeInfisical, Instance, id, reference};
 use crate::load::{self, Call, Connection};
 use crate::report::{Row, Side, Target, Unit};
-use crate::stage::{FakeInfisical, World, id, reference};
 use crate::stats::Samples;
 use crate::{Failure, Result};
 
 /// One miss after the other is taken over and written, among 100,000 entries.
-pub fn misses(bench: &Bench, world: &World, strange: &str) -> Result<Row> {
+pub fn misses(bench: &Bench, instance: &Instance, strange: &str) -> Result<Row> {
     let rounds = bench.rounds(16).max(4);
     let strangers: Vec<Call> = (0..rounds * 40)
         .map(|number| {
@@ -18,8 +18,8 @@ pub fn misses(bench: &Bench, world: &World, strange: &str) -> Result<Row> {
         })
         .collect();
     let (busy, quiet) = load::run(async {
-        let connection = Connection::open(&world.socket()).await?;
-        let other = Connection::open(&world.socket()).await?;
+        let connection = Connection::open(&instance.socket()).await?;
+        let other = Connection::open(&instance.socket()).await?;
         let known = register(&connection).await?;
         let (mut busy, mut quiet) = (Vec::new(), Vec::new());
         for strangers in strangers.chunks(40) {
@@ -53,8 +53,8 @@ pub fn misses(bench: &Bench, world: &World, strange: &str) -> Result<Row> {
 /// them is another one each time.
 pub fn listings(bench: &Bench) -> Result<Row> {
     let fake = FakeInfisical::start(&bench.programs, 1, 40_000)?;
-    let world = World::of(&bench.programs, &fake, 1)?;
-    let (psid, _) = world.start()?;
+    let instance = Instance::of(&bench.programs, &fake, 1)?;
+    let (psid, _) = instance.start()?;
     psid.refresh()?;
     let (mut longest_busy, mut longest_quiet) = (Vec::new(), Vec::new());
     for round in 0..bench.rounds(16).max(5) {
@@ -62,14 +62,14 @@ pub fn listings(bench: &Bench) -> Result<Row> {
         psid.settle()?;
         fake.put("/f0", &FakeInfisical::key(1), &format!("value {round}"))?;
         load::run(async {
-            let connection = Connection::open(&world.socket()).await?;
+            let connection = Connection::open(&instance.socket()).await?;
             let known = register(&connection).await?;
             latencies(&connection, &known, &mut quiet, || false).await
         })?;
         std::thread::scope(|scope| {
-            let refresh = scope.spawn(|| world.driver(&["cache", "refresh"]));
+            let refresh = scope.spawn(|| instance.driver(&["cache", "refresh"]));
             load::run(async {
-                let connection = Connection::open(&world.socket()).await?;
+                let connection = Connection::open(&instance.socket()).await?;
                 let known = Call::lookup(&id(0));
                 while !refresh.is_finished() {
                     latencies(&connection, &known, &mut busy, || refresh.is_finished()).await?;

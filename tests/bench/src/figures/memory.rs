@@ -3,23 +3,23 @@
 use super::Bench;
 use super::rate::{lookups, register};
 use crate::Result;
+use crate::fixture::{FakeInfisical, Instance, Psid};
 use crate::load::{self, Connection};
 use crate::report::{Row, Side, Target, Unit};
-use crate::stage::{FakeInfisical, Psid, World};
 use crate::stats::Samples;
 
 const SECRETS: usize = 500;
 
 pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     let fake = FakeInfisical::start(&bench.programs, 1, SECRETS)?;
-    let world = World::of(&bench.programs, &fake, 1)?;
-    let empty = World::of(&bench.programs, &fake, 0)?;
-    let (psid, _) = world.start()?;
+    let instance = Instance::of(&bench.programs, &fake, 1)?;
+    let empty = Instance::of(&bench.programs, &fake, 0)?;
+    let (psid, _) = instance.start()?;
     let (none, _) = empty.start()?;
     psid.refresh()?;
-    load::run(register(&world, SECRETS))?;
+    load::run(register(&instance, SECRETS))?;
     let (lookups, refreshes) = if bench.quick { (100_000, 50) } else { (1_000_000, 1_000) };
-    load::run(look_up(&world, 10_000))?;
+    load::run(look_up(&instance, 10_000))?;
     let side = |what: &str, mib| Side::new(what, Unit::MiB, Samples::one(mib));
     rows.push(Row::median(
         "psid's RSS with 500 secrets",
@@ -27,9 +27,9 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
         side("500 secrets", psid.process.resident()?),
         side("none", none.process.resident()?),
     ));
-    load::run(look_up(&world, lookups / 10))?;
+    load::run(look_up(&instance, lookups / 10))?;
     let before = psid.process.resident()?;
-    load::run(look_up(&world, lookups))?;
+    load::run(look_up(&instance, lookups))?;
     let after = psid.process.resident()?;
     rows.push(Row::ratio(
         "RSS after a million lookups, to before",
@@ -51,8 +51,8 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     Ok(())
 }
 
-async fn look_up(world: &World, times: usize) -> Result<()> {
-    let connection = Connection::open(&world.socket()).await?;
+async fn look_up(instance: &Instance, times: usize) -> Result<()> {
+    let connection = Connection::open(&instance.socket()).await?;
     let calls = lookups(SECRETS);
     for _ in 0..times / SECRETS {
         load::all(&connection, &calls, 16).await?;

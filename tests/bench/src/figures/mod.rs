@@ -11,8 +11,8 @@ mod rate;
 mod start;
 
 use crate::Result;
+use crate::fixture::Programs;
 use crate::report::Row;
-use crate::stage::Programs;
 
 /// What all figures are measured with.
 pub struct Bench {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::Bench;
 use crate::Result;
+use crate::fixture::{Child, FakeInfisical, Instance, id, reference};
 use crate::load::{self, Call, Connection};
 use crate::report::{Row, Side, Target, Unit};
-use crate::stage::{Child, FakeInfisical, World, id, reference};
 use crate::stats::Samples;
 
 /// How many secrets are registered, and looked up in turn.
@@ -17,18 +17,18 @@ const SECRETS: usize = 500;
 
 pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     let fake = FakeInfisical::start(&bench.programs, 1, SECRETS)?;
-    let world = World::of(&bench.programs, &fake, 1)?;
-    let (psid, _) = world.start()?;
+    let instance = Instance::of(&bench.programs, &fake, 1)?;
+    let (psid, _) = instance.start()?;
     psid.refresh()?;
-    load::run(register(&world, SECRETS))?;
-    let socket = world.folder().join("run/echo.sock");
+    load::run(register(&instance, SECRETS))?;
+    let socket = instance.folder().join("run/echo.sock");
     let echo = echo(bench, &socket)?;
 
     for (in_flight, least, figures) in [
         (1, 20_000.0, ["hits, one after another", "hits, one after another, to tonic alone"]),
         (64, 60_000.0, ["hits, 64 in flight", "hits, 64 in flight, to tonic alone"]),
     ] {
-        let services = [(&*world.socket(), &psid.process), (&*socket, &echo)];
+        let services = [(&*instance.socket(), &psid.process), (&*socket, &echo)];
         let [(ours, our_cpu), (tonic, its_cpu)] =
             load::run(rates(bench, services, in_flight, bench.rounds(40)))?;
         let sides = || {
@@ -50,8 +50,8 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
 }
 
 /// Registers the fake's first secrets, by references.
-pub async fn register(world: &World, count: usize) -> Result<()> {
-    let connection = Connection::open(&world.socket()).await?;
+pub async fn register(instance: &Instance, count: usize) -> Result<()> {
+    let connection = Connection::open(&instance.socket()).await?;
     let stores: Vec<_> = (0..count)
         .map(|number| {
             Call::store(&id(number), reference("/f0", &FakeInfisical::key(number)).as_bytes())

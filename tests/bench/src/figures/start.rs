@@ -2,15 +2,15 @@
 
 use super::{Bench, rate};
 use crate::Result;
+use crate::fixture::{FakeInfisical, Instance};
 use crate::load;
 use crate::report::{Row, Side, Target, Unit};
-use crate::stage::{FakeInfisical, World};
 use crate::stats::alternate;
 
 pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     let fake = FakeInfisical::start(&bench.programs, 1, 500)?;
     let (empty, full) =
-        (World::of(&bench.programs, &fake, 0)?, World::of(&bench.programs, &fake, 1)?);
+        (Instance::of(&bench.programs, &fake, 0)?, Instance::of(&bench.programs, &fake, 1)?);
     {
         let (psid, _) = full.start()?;
         psid.refresh()?;
@@ -30,8 +30,8 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
 }
 
 /// Starts psid, and ends it again; how long it took to be ready, in ms.
-pub fn until_ready(world: &World) -> Result<f64> {
-    let (psid, ready) = world.start()?;
+pub fn until_ready(instance: &Instance) -> Result<f64> {
+    let (psid, ready) = instance.start()?;
     psid.process.terminate()?;
     Ok(ready)
 }

@@ -8,7 +8,7 @@ use super::error::ApiError;
 use super::fields::Fields;
 use crate::dialect::{Api, Dialect};
 use crate::http::response::Response;
-use crate::world::permission::Action;
+use crate::state::permission::Action;
 
 pub fn create(mut call: Call<'_>, api: Api) -> Result<Response, ApiError> {
     let claims = call.authenticate()?;

@@ -9,9 +9,9 @@ use crate::auth::renewal;
 use crate::dialect::Api;
 use crate::fake::FakeInfisical;
 use crate::http::request::Request;
-use crate::world::World;
-use crate::world::permission::Permission;
-use crate::world::project::Project;
+use crate::state::State;
+use crate::state::permission::Permission;
+use crate::state::project::Project;
 
 pub struct Call<'a> {
     pub fake: &'a mut FakeInfisical,
@@ -58,7 +58,7 @@ pub fn membership<'w>(
     project: &str,
     identity: &str,
 ) -> Result<(&'w Project, Permission), ApiError> {
-    let project = known_project(&fake.world, project)?;
+    let project = known_project(&fake.state, project)?;
     let keep = fake.settings.permission_cache_seconds.saturating_mul(1000);
     let permission = fake
         .permissions
@@ -73,8 +73,8 @@ pub fn membership<'w>(
     Ok((project, permission))
 }
 
-pub fn known_project<'w>(world: &'w World, project: &str) -> Result<&'w Project, ApiError> {
-    world.project(project).ok_or_else(|| ApiError::project_not_found(project))
+pub fn known_project<'w>(state: &'w State, project: &str) -> Result<&'w Project, ApiError> {
+    state.project(project).ok_or_else(|| ApiError::project_not_found(project))
 }
 
 /// How a request names its project; `v4` takes no slugs.
@@ -102,11 +102,11 @@ impl ProjectReference {
         }
     }
 
-    pub fn resolve(self, world: &World) -> Result<Option<String>, ApiError> {
+    pub fn resolve(self, state: &State) -> Result<Option<String>, ApiError> {
         match self {
             Self::None => Ok(None),
             Self::Id(id) => Ok(Some(id).filter(|id| !id.is_empty())),
-            Self::Slug(slug) => match world.project_by_slug(&slug) {
+            Self::Slug(slug) => match state.project_by_slug(&slug) {
                 Some(project) => Ok(Some(project.id.clone())),
                 None => Err(ApiError::not_found(format!("Project with slug '{slug}' not found"))),
             },

@@ -8,9 +8,9 @@ use crate::auth::jwt::Claims;
 use crate::dialect::{Api, Dialect};
 use crate::fake::FakeInfisical;
 use crate::secrets::write::{Draft, Pen, trimmed};
-use crate::world::permission::{Action, Permission};
-use crate::world::project::{Folder, Project};
-use crate::world::secret::{Author, Metadata, Tag};
+use crate::state::permission::{Action, Permission};
+use crate::state::project::{Folder, Project};
+use crate::state::secret::{Author, Metadata, Tag};
 
 /// The folder that a body names.
 pub struct Place {
@@ -131,7 +131,7 @@ impl<'a> Desk<'a> {
         plain_path(&place.path)?;
         let project = place
             .project
-            .resolve(&call.fake.world)?
+            .resolve(&call.fake.state)?
             .ok_or_else(|| ApiError::bad_request("You must provide projectSlug or workspaceId"))?;
         let (_, permission) = membership(call.fake, &project, &claims.identity_id)?;
         Ok(Self {
@@ -153,7 +153,7 @@ impl<'a> Desk<'a> {
     }
 
     pub fn folder(&self) -> Result<&Folder, ApiError> {
-        let project = self.fake.world.project(&self.project);
+        let project = self.fake.state.project(&self.project);
         project
             .and_then(|project| project.folder(&self.environment, &self.path))
             .ok_or_else(|| self.no_folder())
@@ -161,7 +161,7 @@ impl<'a> Desk<'a> {
 
     pub fn draft(&self, write: &Write) -> Result<Draft, ApiError> {
         storable(write.draft.new_name.as_deref().unwrap_or(&write.key))?;
-        let project = self.fake.world.project(&self.project);
+        let project = self.fake.state.project(&self.project);
         let tags = match (&write.tag_ids, project) {
             (Some(ids), Some(project)) => Some(known_tags(project, ids)?),
             _ => None,
@@ -198,7 +198,7 @@ impl<'a> Desk<'a> {
             may_read: self.permission.allows(Action::ReadValue, &self.environment, &self.path),
         };
         self.fake.etags.forget(&self.project);
-        let project = self.fake.world.project_mut(&self.project);
+        let project = self.fake.state.project_mut(&self.project);
         match project.and_then(|p| p.folder_mut(&self.environment, &self.path)) {
             Some(folder) => Ok(change(&pen, folder)),
             None => Err(self.no_folder()),

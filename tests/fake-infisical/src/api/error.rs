@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::http::request::Request;
 use crate::http::response::Response;
-use crate::world::permission::{Action, Permission};
+use crate::state::permission::{Action, Permission};
 
 #[derive(Clone, Debug)]
 pub struct ApiError {

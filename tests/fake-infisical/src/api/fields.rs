@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::error::ApiError;
 use crate::http::read::LARGEST_BODY;
 use crate::http::request::Request;
+use crate::state::project::normal_path;
 use crate::text::js_trim;
-use crate::world::project::normal_path;
 
 pub struct Fields {
     map: Map<String, Value>,

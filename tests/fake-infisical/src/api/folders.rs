@@ -8,8 +8,8 @@ use super::fields::Fields;
 use super::route::FolderApi;
 use crate::calendar::iso8601;
 use crate::http::response::Response;
-use crate::world::permission::Action;
-use crate::world::project::{Folder, Project, normal_path};
+use crate::state::permission::Action;
+use crate::state::project::{Folder, Project, normal_path};
 
 pub fn list(mut call: Call<'_>, api: FolderApi) -> Result<Response, ApiError> {
     let claims = call.authenticate()?;
@@ -70,7 +70,7 @@ pub fn create(mut call: Call<'_>, api: FolderApi) -> Result<Response, ApiError> 
 
     let now = call.fake.clock.now();
     call.fake.etags.forget(&project);
-    let stored = call.fake.world.project_mut(&project).ok_or_else(ApiError::internal)?;
+    let stored = call.fake.state.project_mut(&project).ok_or_else(ApiError::internal)?;
     stored.make_folder(&environment, &full_path, now).description = description;
     let folder = stored.folder(&environment, &full_path).ok_or_else(ApiError::internal)?;
     let mut shown = show(stored, &environment, &full_path, folder);

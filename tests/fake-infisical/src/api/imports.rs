@@ -9,8 +9,8 @@ use super::folders::project_key;
 use super::route::FolderApi;
 use crate::calendar::iso8601;
 use crate::http::response::Response;
-use crate::world::permission::Action;
-use crate::world::project::{Import, Place, Project, normal_path};
+use crate::state::permission::Action;
+use crate::state::project::{Import, Place, Project, normal_path};
 
 /// Needs a right of its own: an identity may read secrets and not their imports.
 pub fn list(mut call: Call<'_>, api: FolderApi) -> Result<Response, ApiError> {
@@ -63,7 +63,7 @@ pub fn create(mut call: Call<'_>, api: FolderApi) -> Result<Response, ApiError> 
     let position = project.imports_into(&import.environment, &import.path).len() + 1;
     let place = (import.environment.as_str(), import.path.as_str());
     let shown = show(project, place, &import.from, position);
-    let project = call.fake.world.project_mut(&id).ok_or_else(ApiError::internal)?;
+    let project = call.fake.state.project_mut(&id).ok_or_else(ApiError::internal)?;
     project.imports.push(import);
     call.fake.etags.forget(&id);
     let message = "Successfully created secret import";

@@ -40,7 +40,7 @@ pub fn list(mut call: Call<'_>, api: Api) -> Result<Response, ApiError> {
     fields.finish()?;
     plain_path(&query.path)?;
 
-    let project = reference.resolve(&call.fake.world)?;
+    let project = reference.resolve(&call.fake.state)?;
     let project = match api {
         Api::V3 => Some(project.ok_or_else(no_project)?),
         Api::V4 => project,
@@ -50,7 +50,7 @@ pub fn list(mut call: Call<'_>, api: Api) -> Result<Response, ApiError> {
     let asked = format!("{} {project} {}", claims.identity_id, query.name());
     let now = call.fake.clock.now();
     // Before any permission is checked, but under what the permissions are now
-    let permission = known_project(&call.fake.world, &project)?.permission_of(&claims.identity_id);
+    let permission = known_project(&call.fake.state, &project)?.permission_of(&claims.identity_id);
     let key = format!("{asked} {api:?} {permission:?}");
     let kept = call.fake.etags.of(&project, &key, now).filter(|_| spelling.native_etag);
     if let Some(tag) = kept.filter(|tag| etag::matches(call.request, tag)) {
@@ -91,7 +91,7 @@ pub fn get(mut call: Call<'_>, api: Api, name: &str) -> Result<Response, ApiErro
     fields.finish()?;
     plain_path(&query.path)?;
 
-    let project = reference.resolve(&call.fake.world)?;
+    let project = reference.resolve(&call.fake.state)?;
     if api == Api::V3 && project.is_none() {
         return Err(no_project());
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::sts;
 use crate::api::error::ApiError;
 use crate::fake::FakeInfisical;
-use crate::world::method::is_like;
+use crate::state::method::is_like;
 
 /// The request that AWS is to answer.
 pub struct SignedRequest {
@@ -23,7 +23,7 @@ pub fn verify(
     identity: &str,
     request: &SignedRequest,
 ) -> Result<(), ApiError> {
-    let identity = fake.world.identity(identity);
+    let identity = fake.state.identity(identity);
     let settings =
         identity.and_then(|identity| identity.methods.aws.as_ref()).ok_or_else(|| {
             ApiError::not_found(
@@ -35,7 +35,7 @@ pub fn verify(
     let authorization = headers.get("Authorization").or(headers.get("authorization"));
     let region = region(authorization.and_then(Value::as_str).unwrap_or_default())
         .ok_or_else(|| ApiError::bad_request("Invalid AWS region"))?;
-    let (body, aws) = (decode(&request.body)?, &fake.world.cloud.aws);
+    let (body, aws) = (decode(&request.body)?, &fake.state.cloud.aws);
     // AWS's clock is the real one, however far a test has advanced Infisical's. What AWS refuses
     // is an exception of the server's HTTP client, hence a 500.
     let caller = sts::caller(aws, region, &request.method, &headers, &body, fake.clock.real())

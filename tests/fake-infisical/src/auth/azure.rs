@@ -6,12 +6,12 @@ use super::renewal;
 use super::rs256::{Flaw, Issuer};
 use crate::api::error::ApiError;
 use crate::fake::FakeInfisical;
-use crate::world::cloud::ManagedIdentity;
+use crate::state::cloud::ManagedIdentity;
 
 /// A token of the metadata service for a managed identity; its audience has no slash that the
 /// resource has not.
 pub fn mint(fake: &FakeInfisical, identity: &ManagedIdentity, resource: &str) -> String {
-    let cloud = &fake.world.cloud;
+    let cloud = &fake.state.cloud;
     let now = fake.clock.now() / 1000;
     let claims = json!({
         "aud": resource,
@@ -31,7 +31,7 @@ pub fn mint(fake: &FakeInfisical, identity: &ManagedIdentity, resource: &str) ->
 }
 
 pub fn verify(fake: &FakeInfisical, identity: &str, jwt: &str) -> Result<(), ApiError> {
-    let identity = fake.world.identity(identity);
+    let identity = fake.state.identity(identity);
     let settings =
         identity.and_then(|identity| identity.methods.azure.as_ref()).ok_or_else(|| {
             ApiError::not_found(

@@ -13,7 +13,7 @@ const SKEW: u64 = 300;
 
 /// A token of the metadata server for this audience.
 pub fn mint(fake: &FakeInfisical, email: &str, audience: &str) -> String {
-    let cloud = &fake.world.cloud;
+    let cloud = &fake.state.cloud;
     let now = fake.clock.now() / 1000;
     let claims = json!({
         "aud": audience,
@@ -37,7 +37,7 @@ pub fn mint(fake: &FakeInfisical, email: &str, audience: &str) -> String {
 }
 
 pub fn verify(fake: &FakeInfisical, identity: &str, jwt: &str) -> Result<(), ApiError> {
-    let known = fake.world.identity(identity);
+    let known = fake.state.identity(identity);
     let settings = known.and_then(|known| known.methods.gcp.as_ref()).ok_or_else(|| {
         ApiError::not_found("GCP auth method not found for identity, did you configure GCP auth?")
     })?;

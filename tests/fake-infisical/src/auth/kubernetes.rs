@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::rs256::Issuer;
 use crate::api::error::ApiError;
 use crate::fake::FakeInfisical;
-use crate::world::method::is_like;
+use crate::state::method::is_like;
 
 /// What a service account's token is to be.
 #[derive(Deserialize)]
@@ -50,7 +50,7 @@ pub fn mint(fake: &FakeInfisical, order: &Order) -> String {
 }
 
 pub fn verify(fake: &FakeInfisical, identity: &str, jwt: &str) -> Result<(), ApiError> {
-    let identity = fake.world.identity(identity);
+    let identity = fake.state.identity(identity);
     let settings =
         identity.and_then(|identity| identity.methods.kubernetes.as_ref()).ok_or_else(|| {
             ApiError::not_found(

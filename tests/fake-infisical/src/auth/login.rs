@@ -10,8 +10,8 @@ use super::{Grant, renewal};
 use crate::api::error::ApiError;
 use crate::fake::FakeInfisical;
 use crate::settings::TokenDesign;
-use crate::world::ORGANISATION;
-use crate::world::identity::Identity;
+use crate::state::ORGANISATION;
+use crate::state::identity::Identity;
 
 /// What a periodic token is told its maximum is: 30 years, standing for ever.
 const FOR_EVER: u64 = 1_000_000_000;
@@ -30,7 +30,7 @@ pub fn login(
 ) -> Result<Grant, ApiError> {
     let now = fake.clock.now();
     let identity =
-        fake.world.identity_by_client(&credentials.client_id).ok_or_else(invalid_credentials)?;
+        fake.state.identity_by_client(&credentials.client_id).ok_or_else(invalid_credentials)?;
     if !is_trusted(from, &identity.client_secret_trusted_ips) {
         return Err(ApiError::untrusted_address());
     }
@@ -73,7 +73,7 @@ pub fn admit(
     identity: &str,
     method: &'static str,
 ) -> Result<Grant, ApiError> {
-    let identity = fake.world.identity(identity).cloned();
+    let identity = fake.state.identity(identity).cloned();
     let identity = identity.ok_or_else(|| ApiError::unauthorized("Identity not found"))?;
     Ok(issue(fake, &identity, method, String::new()))
 }

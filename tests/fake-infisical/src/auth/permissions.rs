@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use crate::clock::Millis;
-use crate::world::permission::Permission;
-use crate::world::project::Project;
+use crate::state::permission::Permission;
+use crate::state::project::Project;
 
 /// By project and identity.
 #[derive(Default)]

@@ -46,7 +46,7 @@ pub fn authenticate(
     }
     fake.tokens.spend(&claims);
     let trusted = fake
-        .world
+        .state
         .identity(&claims.identity_id)
         .is_some_and(|identity| is_trusted(from, &identity.access_token_trusted_ips));
     if !trusted {
@@ -133,7 +133,7 @@ fn verify(fake: &FakeInfisical, token: &str) -> Result<Claims, ApiError> {
 /// organisation's, and the token not one of those that never expire?
 fn belongs(fake: &FakeInfisical, claims: &Claims) -> Result<(), ApiError> {
     if fake.settings.token_design == TokenDesign::Old {
-        let known = fake.world.identity(&claims.identity_id).is_some();
+        let known = fake.state.identity(&claims.identity_id).is_some();
         let gone = || ApiError::unauthorized("No identity access token found");
         return known.then_some(()).ok_or_else(gone);
     }
@@ -142,7 +142,7 @@ fn belongs(fake: &FakeInfisical, claims: &Claims) -> Result<(), ApiError> {
             "Identity access token exceeded max age, please re-authenticate",
         ));
     }
-    match fake.world.identity(&claims.identity_id) {
+    match fake.state.identity(&claims.identity_id) {
         None => Err(ApiError::unauthorized("Identity is not a member of the organization")),
         Some(identity) if !identity.active => {
             Err(ApiError::unauthorized("Identity organization membership is inactive"))

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::calendar::iso8601;
 use crate::clock::Millis;
-use crate::world::cloud::Aws;
+use crate::state::cloud::Aws;
 
 /// How far the time of a signature may be off.
 const TOLERANCE: Millis = 15 * 60 * 1000;

@@ -7,22 +7,22 @@ use crate::auth::kubernetes::{self, Order};
 
 impl Control {
     pub(super) fn cloud(&self) -> Answer {
-        shown(&self.shared.lock().world.cloud)
+        shown(&self.shared.lock().state.cloud)
     }
 
     /// Keys that are not named keep their values, in each of the clouds.
     pub(super) fn change_cloud(&self, changes: Map<String, Value>) -> Answer {
         let mut fake = self.shared.lock();
-        let mut merged = shown(&fake.world.cloud)?;
+        let mut merged = shown(&fake.state.cloud)?;
         for (name, changes) in changes {
             match (merged.get_mut(&name), changes) {
                 (Some(Value::Object(cloud)), Value::Object(changes)) => cloud.extend(changes),
                 _ => return Err(Mistake::bad(format!("no such cloud, or no object: {name}"))),
             }
         }
-        fake.world.cloud =
+        fake.state.cloud =
             serde_json::from_value(merged).map_err(|error| Mistake::bad(error.to_string()))?;
-        shown(&fake.world.cloud)
+        shown(&fake.state.cloud)
     }
 
     /// A service account's token, as kubelet puts it into a file.

@@ -4,7 +4,7 @@ mod cloud;
 mod faults;
 mod log;
 mod server;
-mod world;
+mod state;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -83,8 +83,8 @@ impl Control {
             ("GET", ["cloud"]) => self.cloud(),
             ("PATCH", ["cloud"]) => self.change_cloud(body(request)?),
             ("POST", ["kubernetes", "token"]) => self.kubernetes_token(body(request)?),
-            ("GET", ["world"]) => self.world(),
-            ("PUT", ["world"]) => self.replace_world(body(request)?),
+            ("GET", ["state"]) => self.state(),
+            ("PUT", ["state"]) => self.replace_state(body(request)?),
             ("PUT", ["secret"]) => self.put_secret(body(request)?),
             ("DELETE", ["secret"]) => self.delete_secret(body(request)?),
             ("PUT", ["import"]) => self.put_import(body(request)?),

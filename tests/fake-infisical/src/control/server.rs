@@ -69,13 +69,13 @@ impl Control {
                 fake.tokens.revoke_token(&claims.jti);
             }
             Revocation::IdentityId(id) => {
-                if fake.world.identity(&id).is_none() {
+                if fake.state.identity(&id).is_none() {
                     return Err(Mistake::not_found("no such identity"));
                 }
                 fake.tokens.revoke_identity(&id);
             }
             Revocation::ClientSecretId(id) => {
-                let identities = fake.world.identities.iter_mut();
+                let identities = fake.state.identities.iter_mut();
                 let mut secrets = identities.flat_map(|identity| &mut identity.client_secrets);
                 let Some(secret) = secrets.find(|secret| secret.id == id) else {
                     return Err(Mistake::not_found("no such client secret"));

@@ -6,7 +6,7 @@ use super::Fault;
 use super::subject::Subject;
 use crate::api::route::Route;
 use crate::net::Face;
-use crate::world::project::normal_path;
+use crate::state::project::normal_path;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -7,7 +7,7 @@ use crate::auth::jwt;
 use crate::fake::FakeInfisical;
 use crate::http::request::Request;
 use crate::net::Face;
-use crate::world::project::normal_path;
+use crate::state::project::normal_path;
 
 pub struct Subject<'a> {
     pub request: &'a Request,
@@ -55,7 +55,7 @@ fn secret_path(route: Route, request: &Request, body: &Value) -> Option<String> 
 fn identity(fake: &FakeInfisical, request: &Request, body: &Value) -> Option<String> {
     let text = |key: &str| body.get(key).and_then(Value::as_str);
     if let Some(client) = text("clientId") {
-        let mut identities = fake.world.identities.iter();
+        let mut identities = fake.state.identities.iter();
         return Some(identities.find(|identity| identity.client_id == client)?.id.clone());
     }
     if let Some(id) = text("identityId") {

@@ -22,7 +22,7 @@ const TTL: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 pub struct Sessions(HashMap<String, Millis>);
 
 pub(super) fn answer(fake: &mut FakeInfisical, request: &Request, path: &[&str]) -> Response {
-    if !fake.world.cloud.aws.enabled {
+    if !fake.state.cloud.aws.enabled {
         return html(403, "403 - Forbidden");
     }
     if path == ["api", "token"] {
@@ -55,7 +55,7 @@ fn open_session(fake: &mut FakeInfisical, request: &Request) -> Response {
 }
 
 fn tell(fake: &FakeInfisical, request: &Request, path: &[&str]) -> Response {
-    let aws = &fake.world.cloud.aws;
+    let aws = &fake.state.cloud.aws;
     match (path, &aws.role) {
         (["meta-data", "placement", "region"], _) => plain(&aws.region),
         (["meta-data", "iam", "security-credentials"], Some(role)) => plain(role),
@@ -69,7 +69,7 @@ fn tell(fake: &FakeInfisical, request: &Request, path: &[&str]) -> Response {
 }
 
 fn credentials(fake: &FakeInfisical) -> Response {
-    let (aws, now) = (&fake.world.cloud.aws, fake.clock.real());
+    let (aws, now) = (&fake.state.cloud.aws, fake.clock.real());
     let time = |at: Millis| format!("{}Z", &iso8601(at)[..19]);
     let body = if aws.code == "Success" {
         json!({

@@ -7,7 +7,7 @@ use crate::auth::azure;
 use crate::fake::FakeInfisical;
 use crate::http::request::Request;
 use crate::http::response::Response;
-use crate::world::cloud::ManagedIdentity;
+use crate::state::cloud::ManagedIdentity;
 
 pub(super) fn answer(fake: &FakeInfisical, request: &Request, path: &[&str]) -> Response {
     if path != ["identity", "oauth2", "token"] {
@@ -36,7 +36,7 @@ fn wanted<'d>(
     fake: &'d FakeInfisical,
     client_id: Option<&str>,
 ) -> Result<&'d ManagedIdentity, &'static str> {
-    let all = &fake.world.cloud.azure.identities;
+    let all = &fake.state.cloud.azure.identities;
     match (client_id, all.as_slice()) {
         (Some(id), _) => all.iter().find(|one| one.client_id == id).ok_or("Identity not found"),
         (None, [only]) => Ok(only),
@@ -48,7 +48,7 @@ fn wanted<'d>(
 
 /// Numbers are strings here.
 fn token(fake: &FakeInfisical, identity: &ManagedIdentity, resource: &str) -> Response {
-    let lifetime = fake.world.cloud.tokens.lifetime_seconds;
+    let lifetime = fake.state.cloud.tokens.lifetime_seconds;
     let now = fake.clock.now() / 1000;
     let body = json!({
         "access_token": azure::mint(fake, identity, resource),

@@ -26,7 +26,7 @@ fn tell(fake: &FakeInfisical, request: &Request, path: &[&str]) -> Response {
         ["instance", "service-accounts", account, what @ ..] => (*account, what),
         _ => return html(404, "Error 404 (Not Found)!!1"),
     };
-    let own = fake.world.cloud.gcp.service_account.as_deref();
+    let own = fake.state.cloud.gcp.service_account.as_deref();
     let Some(email) = own.filter(|own| account == "default" || account == *own) else {
         return html(404, "The service account was not found.");
     };

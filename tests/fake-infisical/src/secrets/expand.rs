@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Access, Found};
 use crate::settings::Unresolved;
-use crate::world::permission::Action;
-use crate::world::project::Project;
-use crate::world::secret::Secret;
+use crate::state::permission::Action;
+use crate::state::project::Project;
+use crate::state::secret::Secret;
 
 /// How deep references are followed, and how often the result is scanned anew.
 const DEEPEST: usize = 10;
@@ -105,7 +105,7 @@ impl Access<'_> {
     }
 
     fn granting(&self, slug: &str, environment: &str, path: &str) -> Option<&Project> {
-        let project = self.world.project_by_slug(slug)?;
+        let project = self.state.project_by_slug(slug)?;
         project.grants_to(&self.project.id, environment, path).then_some(project)
     }
 }
@@ -239,8 +239,8 @@ fn quote_lines(value: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::World;
-    use crate::world::permission::{Permission, Rule};
+    use crate::state::State;
+    use crate::state::permission::{Permission, Rule};
     use serde_json::json;
 
     fn project(secrets: &serde_json::Value) -> Project {
@@ -255,9 +255,9 @@ mod tests {
         unresolved: Unresolved,
         value: &str,
     ) -> Result<String, String> {
-        let world = World::default();
+        let state = State::default();
         let access =
-            Access { world: &world, project, permission, hidden_values: false, unresolved };
+            Access { state: &state, project, permission, hidden_values: false, unresolved };
         access.expand(("prod", "/"), "X", &Secret::new(value, 0), &Nearby::default())
     }
 

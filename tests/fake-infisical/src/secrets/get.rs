@@ -5,8 +5,8 @@ use super::imports::ImportReading;
 use super::view::{SecretView, Shape};
 use super::{Access, Found};
 use crate::api::error::ApiError;
-use crate::world::permission::Action;
-use crate::world::secret::Secret;
+use crate::state::permission::Action;
+use crate::state::secret::Secret;
 
 pub struct GetQuery {
     pub name: String,

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use super::expand::Nearby;
 use super::{Access, Found};
-use crate::world::permission::Action;
-use crate::world::project::Place;
+use crate::state::permission::Action;
+use crate::state::project::Place;
 
 const DEEPEST: usize = 10;
 
@@ -139,9 +139,9 @@ impl<'w> Access<'w> {
 mod tests {
     use super::*;
     use crate::settings::Unresolved;
-    use crate::world::World;
-    use crate::world::permission::{Permission, Rule};
-    use crate::world::project::Project;
+    use crate::state::State;
+    use crate::state::permission::{Permission, Rule};
+    use crate::state::project::Project;
     use serde_json::{Value, json};
 
     const READ: &[Action] = &[Action::Describe, Action::ReadValue];
@@ -158,9 +158,9 @@ mod tests {
     }
 
     fn keys(project: &Project, permission: &Permission) -> Vec<(String, Vec<String>)> {
-        let world = World::default();
+        let state = State::default();
         let access = Access {
-            world: &world,
+            state: &state,
             project,
             permission,
             hidden_values: false,

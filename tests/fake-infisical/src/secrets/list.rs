@@ -9,9 +9,9 @@ use super::imports::ImportReading;
 use super::view::{SecretView, Shape};
 use super::{Access, Found};
 use crate::api::error::ApiError;
-use crate::world::permission::Action;
-use crate::world::project::{Folder, Place};
-use crate::world::secret::Secret;
+use crate::state::permission::Action;
+use crate::state::project::{Folder, Place};
+use crate::state::secret::Secret;
 
 pub struct ListQuery {
     pub environment: String,

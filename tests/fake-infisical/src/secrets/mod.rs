@@ -10,17 +10,17 @@ pub mod write;
 use crate::dialect::Dialect;
 use crate::fake::FakeInfisical;
 use crate::settings::Unresolved;
-use crate::world::World;
-use crate::world::permission::{Action, Permission};
-use crate::world::project::Project;
-use crate::world::secret::Secret;
+use crate::state::State;
+use crate::state::permission::{Action, Permission};
+use crate::state::project::Project;
+use crate::state::secret::Secret;
 
 /// The server's stand-in for a value that may not be seen.
 pub const PLACEHOLDER: &str = "<hidden-by-infisical>";
 
 /// A project as one identity may see it.
 pub struct Access<'w> {
-    world: &'w World,
+    state: &'w State,
     pub project: &'w Project,
     pub permission: &'w Permission,
     /// Unreadable values come as a placeholder instead of a 403
@@ -35,7 +35,7 @@ impl<'w> Access<'w> {
             Dialect::V3Only | Dialect::V4First => Unresolved::Text,
         };
         Self {
-            world: &fake.world,
+            state: &fake.state,
             project,
             permission,
             hidden_values: fake.settings.hidden_values,

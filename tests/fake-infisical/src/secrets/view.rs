@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::Found;
 use crate::calendar::iso8601;
-use crate::world::secret::{Metadata, Tag};
+use crate::state::secret::{Metadata, Tag};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {

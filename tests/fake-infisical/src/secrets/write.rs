@@ -3,9 +3,9 @@
 use super::Found;
 use super::view::{SecretView, Shape};
 use crate::clock::Millis;
+use crate::state::project::Folder;
+use crate::state::secret::{Author, Metadata, Secret, Tag};
 use crate::text::js_trim;
-use crate::world::project::Folder;
-use crate::world::secret::{Author, Metadata, Secret, Tag};
 
 /// What a write says about a secret; `None` leaves a thing as it is.
 #[derive(Clone, Debug, Default)]

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, FakeInfisical, IDENTITY, myapp, world};
+use crate::support::{Answer, Client, FakeInfisical, IDENTITY, myapp, state};
 
 const SESSION: &str = "x-aws-ec2-metadata-token";
 const TTL: &str = "x-aws-ec2-metadata-token-ttl-seconds";
@@ -15,11 +15,11 @@ const RESOURCE: &str = "https://management.azure.com/";
 
 /// A fake whose identity may log in by every method, with these settings of `method`.
 fn with(method: &str, settings: Value) -> FakeInfisical {
-    let mut world = world();
+    let mut state = state();
     let mut methods = json!({"aws": {}, "gcp": {}, "azure": {}, "kubernetes": {}});
     methods[method] = settings;
-    world["identities"][0]["methods"] = methods;
-    FakeInfisical::with_world(&world, &[])
+    state["identities"][0]["methods"] = methods;
+    FakeInfisical::with_state(&state, &[])
 }
 
 fn ask(client: &mut Client, target: &str, headers: &[(&str, &str)]) -> Answer {
@@ -318,7 +318,7 @@ fn what_surrounds_the_machine_is_seen_and_changed() {
         (&cloud["aws"]["region"], &cloud["aws"]["role"]),
         (&json!("us-east-1"), &json!("host-role"))
     );
-    assert_eq!(fake.control("GET", "/world", &json!(null))["cloud"], cloud);
+    assert_eq!(fake.control("GET", "/state", &json!(null))["cloud"], cloud);
     for wrong in [json!({"ibm": {}}), json!({"aws": 1}), json!({"aws": {"regoin": "x"}})] {
         assert_eq!(fake.try_control("PATCH", "/cloud", &wrong).status, 400, "{wrong}");
     }

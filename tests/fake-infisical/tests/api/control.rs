@@ -35,25 +35,25 @@ fn the_log_tells_what_was_sent_and_what_was_answered() {
 }
 
 #[test]
-fn a_world_can_be_taken_out_and_put_back() {
+fn a_state_can_be_taken_out_and_put_back() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
-    let world = fake.control("GET", "/world", &Value::Null);
-    let stored = &world["projects"][0]["secrets"]["prod"]["/myapp"]["DB_HOST"];
+    let state = fake.control("GET", "/state", &Value::Null);
+    let stored = &state["projects"][0]["secrets"]["prod"]["/myapp"]["DB_HOST"];
     assert_eq!((&stored["value"], &stored["version"]), (&json!("db"), &json!(1)));
-    assert_eq!(world["identities"][0]["clientSecrets"][0]["uses"], 1);
-    fake.control("PUT", "/world", &json!({}));
+    assert_eq!(state["identities"][0]["clientSecrets"][0]["uses"], 1);
+    fake.control("PUT", "/state", &json!({}));
     assert_eq!(client.get(&myapp("", "")).status, 401);
-    fake.control("PUT", "/world", &world);
+    fake.control("PUT", "/state", &state);
     assert_eq!(client.get(&myapp("", "")).status, 200);
 }
 
 #[test]
-fn the_readmes_world_is_a_world() {
+fn the_readmes_state_is_a_state() {
     let readme = include_str!("../../README.md");
     let example = readme.split("```json\n").nth(1).unwrap();
     let example = example.split("```").next().unwrap();
-    let fake = FakeInfisical::with_world(&serde_json::from_str(example).unwrap(), &[]);
+    let fake = FakeInfisical::with_state(&serde_json::from_str(example).unwrap(), &[]);
     let values = fake.member().get(&myapp("", "")).listed();
     assert_eq!(values["DB_HOST"], "a plain value");
 }

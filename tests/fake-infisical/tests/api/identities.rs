@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, FakeInfisical, IDENTITY, SECRET_ID, myapp, world};
+use crate::support::{Answer, Client, FakeInfisical, IDENTITY, SECRET_ID, myapp, state};
 
 fn unauthorized(message: &str) -> (u16, String, String) {
     (401, "UnauthorizedError".to_owned(), message.to_owned())
@@ -18,9 +18,9 @@ fn claims(grant: &Answer) -> Value {
 }
 
 fn with_identity(change: impl Fn(&mut Value)) -> FakeInfisical {
-    let mut world = world();
-    change(&mut world["identities"][0]);
-    FakeInfisical::with_world(&world, &[])
+    let mut state = state();
+    change(&mut state["identities"][0]);
+    FakeInfisical::with_state(&state, &[])
 }
 
 fn renew(client: &mut Client) -> Answer {
@@ -247,7 +247,7 @@ fn odd_lifetimes() {
 fn deleted_identity_renews_a_token_that_is_then_refused() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
-    let world = fake.control("GET", "/world", &Value::Null);
+    let state = fake.control("GET", "/state", &Value::Null);
     fake.control("DELETE", "/identity", &json!({"identity": IDENTITY}));
     let no_member = unauthorized("Identity is not a member of the organization");
     assert_eq!(client.get(&myapp("", "")).error(), no_member);
@@ -257,7 +257,7 @@ fn deleted_identity_renews_a_token_that_is_then_refused() {
     assert_eq!(client.get(&myapp("", "")).error(), no_member);
     assert_eq!(client.login("hunter2").error(), unauthorized("Invalid credentials"));
 
-    fake.control("PUT", "/identity", &world["identities"][0]);
+    fake.control("PUT", "/identity", &state["identities"][0]);
     assert_eq!(fake.member().get(&myapp("", "")).status, 200);
 }
 

@@ -50,11 +50,11 @@ fn one_key_is_broken_by_name_alone() {
 
 #[test]
 fn one_identity_is_refused_by_login_or_by_token_and_the_other_is_well() {
-    let mut world = crate::support::world();
+    let mut state = crate::support::state();
     let other = json!({"id": "other", "name": "other", "clientId": "other-client",
                        "clientSecrets": [{"secret": "other-secret"}]});
-    world["identities"].as_array_mut().unwrap().push(other);
-    let fake = FakeInfisical::with_world(&world, &[]);
+    state["identities"].as_array_mut().unwrap().push(other);
+    let fake = FakeInfisical::with_state(&state, &[]);
     let login = |client: &mut Client, id: &str, secret: &str| {
         let body = json!({"clientId": id, "clientSecret": secret});
         client.write("POST", "/api/v1/auth/universal-auth/login", &body)

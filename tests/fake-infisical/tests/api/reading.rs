@@ -321,9 +321,9 @@ fn etags_answer_304_without_a_body() {
 
 #[test]
 fn another_project_type_is_a_bad_request() {
-    let mut world = crate::support::world();
-    world["projects"][0]["type"] = json!("cert-manager");
-    let fake = FakeInfisical::with_world(&world, &[]);
+    let mut state = crate::support::state();
+    state["projects"][0]["type"] = json!("cert-manager");
+    let fake = FakeInfisical::with_state(&state, &[]);
     let answer = fake.member().get(&myapp("", ""));
     assert_eq!(answer.error().1, "BadRequest");
 }

@@ -7,9 +7,9 @@ use crate::support::{FakeInfisical, IDENTITY, PROJECT, map, myapp, pairs};
 const OTHER: &str = "6f2d1b0e-0000-4000-8000-00000000000f";
 
 /// `/app` imports `/lib`; `/locked` may be closed.
-fn world() -> Value {
-    let mut world = crate::support::world();
-    world["projects"] = json!([
+fn state() -> Value {
+    let mut state = crate::support::state();
+    state["projects"] = json!([
         {
             "id": PROJECT, "slug": "my-project", "environments": ["prod"],
             "secrets": {"prod": {
@@ -30,7 +30,7 @@ fn world() -> Value {
             "grants": [{"to": PROJECT, "folder": {"environment": "prod", "path": "/shared"}}],
         },
     ]);
-    world
+    state
 }
 
 fn app(api: &str, name: &str, more: &str) -> String {
@@ -46,7 +46,7 @@ fn app(api: &str, name: &str, more: &str) -> String {
 
 #[test]
 fn v4_listing_resolves_in_the_directory_asked_for_and_a_get_does_not() {
-    let fake = FakeInfisical::with_world(&world(), &[]);
+    let fake = FakeInfisical::with_state(&state(), &[]);
     let mut client = fake.member();
     let mut by_name = |api: &str, key: &str| {
         client.get(&app(api, &format!("/{key}"), "")).json()["secret"]["secretValue"].clone()
@@ -67,7 +67,7 @@ fn v4_listing_resolves_in_the_directory_asked_for_and_a_get_does_not() {
 
 #[test]
 fn reference_that_leads_nowhere_or_to_nothing_is_empty_here_and_text_elsewhere() {
-    let fake = FakeInfisical::with_world(&world(), &[]);
+    let fake = FakeInfisical::with_state(&state(), &[]);
     let mut client = fake.member();
     assert_eq!(client.get(&app("v4", "", "")).listed()["DANGLING"], "[]-[]-[]");
     let text = "[${NOPE}]-[${prod.nowhere.X}]-[${EMPTY}]";
@@ -80,7 +80,7 @@ fn reference_that_leads_nowhere_or_to_nothing_is_empty_here_and_text_elsewhere()
 
 #[test]
 fn dotted_reference_is_an_environment_even_beside_a_secret_of_that_name() {
-    let fake = FakeInfisical::with_world(&world(), &[]);
+    let fake = FakeInfisical::with_state(&state(), &[]);
     let mut client = fake.member();
     assert_eq!(client.get(&app("v4", "", "")).listed()["DOTTED"], "[]");
     fake.permit(json!([{"environment": "prod"}]));
@@ -89,7 +89,7 @@ fn dotted_reference_is_an_environment_even_beside_a_secret_of_that_name() {
 
 #[test]
 fn other_projects_secret_is_had_by_its_grant_alone() {
-    let fake = FakeInfisical::with_world(&world(), &[]);
+    let fake = FakeInfisical::with_state(&state(), &[]);
     let mut client = fake.member();
     let listed = client.get(&app("v4", "", "")).listed();
     assert_eq!((listed["CROSS"].as_str(), listed["CROSS_CLOSED"].as_str()), ("[granted]", "[]"));
@@ -100,7 +100,7 @@ fn other_projects_secret_is_had_by_its_grant_alone() {
 
 #[test]
 fn one_unreadable_reference_refuses_the_listing_and_no_other_secret() {
-    let fake = FakeInfisical::with_world(&world(), &[]);
+    let fake = FakeInfisical::with_state(&state(), &[]);
     let mut client = fake.member();
     let put = json!({"project": PROJECT, "environment": "prod", "path": "/app", "key": "R",
                      "value": "${prod.locked.L1}"});
@@ -134,7 +134,7 @@ fn one_unreadable_reference_refuses_the_listing_and_no_other_secret() {
 
 #[test]
 fn import_that_may_not_be_read_is_an_empty_entry() {
-    let fake = FakeInfisical::with_world(&world(), &[]);
+    let fake = FakeInfisical::with_state(&state(), &[]);
     fake.permit(json!([{"environment": "*", "pathPrefix": "/app"}, {"environment": "dot"},
                          {"pathPrefix": "/nowhere"}]));
     let listing = fake.member().get(&app("v4", "", "")).json();

@@ -25,23 +25,23 @@ pub struct FakeInfisical {
 
 impl FakeInfisical {
     pub fn start(args: &[&str]) -> Self {
-        Self::with_world(&world(), args)
+        Self::with_state(&state(), args)
     }
 
-    pub fn with_world(world: &Value, args: &[&str]) -> Self {
-        Self::launch(tempfile::tempdir().unwrap(), world, args)
+    pub fn with_state(state: &Value, args: &[&str]) -> Self {
+        Self::launch(tempfile::tempdir().unwrap(), state, args)
     }
 
     /// Serves HTTPS with this kind of certificate.
     pub fn secure(kind: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let tls = directory.path().join("tls").display().to_string();
-        Self::launch(directory, &world(), &["--tls", kind, "--tls-dir", &tls])
+        Self::launch(directory, &state(), &["--tls", kind, "--tls-dir", &tls])
     }
 
-    fn launch(directory: TempDir, world: &Value, args: &[&str]) -> Self {
+    fn launch(directory: TempDir, state: &Value, args: &[&str]) -> Self {
         let seed = directory.path().join("seed.json");
-        std::fs::write(&seed, world.to_string()).unwrap();
+        std::fs::write(&seed, state.to_string()).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_fake-infisical"))
             .arg("--seed")
             .arg(seed)
@@ -275,7 +275,7 @@ impl Client {
 }
 
 /// `/myapp` imports `/other`, then `/shared`, which imports `/base`.
-pub fn world() -> Value {
+pub fn state() -> Value {
     json!({
         "identities": [{
             "id": IDENTITY,

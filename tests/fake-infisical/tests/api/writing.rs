@@ -227,11 +227,11 @@ fn imports_are_listed_by_a_right_of_their_own_and_never_circle() {
 }
 
 #[test]
-fn world_whose_imports_circle_is_no_world() {
+fn state_whose_imports_circle_is_no_state() {
     let fake = FakeInfisical::start(&[]);
-    let mut world = crate::support::world();
-    let imports = world["projects"][0]["imports"].as_array_mut().unwrap();
+    let mut state = crate::support::state();
+    let imports = state["projects"][0]["imports"].as_array_mut().unwrap();
     imports.push(json!({"environment": "prod", "path": "/base",
                         "from": {"environment": "prod", "path": "/myapp"}}));
-    assert_eq!(fake.try_control("PUT", "/world", &world).status, 400);
+    assert_eq!(fake.try_control("PUT", "/state", &state).status, 400);
 }

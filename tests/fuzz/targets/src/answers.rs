@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use url::Url;
 
-use crate::{Body, assert_words, choice, world};
+use crate::{Body, assert_words, choice, fixture};
 
 /// The access token, which no error may quote either.
 const TOKEN: &str = "canary-access-token";
@@ -32,7 +32,7 @@ const STATUSES: [u16; 17] =
 /// else, or the whole answer from its first byte on; the second one chooses the status. By its higher
 /// bits it chooses a cloud, whose metadata service then has the answer, to whatever it is asked.
 pub(crate) fn open() -> Body {
-    let runtime = world::runtime();
+    let runtime = fixture::runtime();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let (mut provider, mut left) = (None, 0);
@@ -44,7 +44,7 @@ pub(crate) fn open() -> Body {
             let numbers = (1..=SHARED).flat_map(|number| CLOUDS.map(|cloud| (cloud, number)));
             let projects =
                 numbers.map(|(cloud, number)| (format!("{cloud:?}{number}"), cloud.method(&url)));
-            provider = Some(world::infisical(url.as_str(), projects));
+            provider = Some(fixture::infisical(url.as_str(), projects));
         }
         Asked::new(input, left).run(&runtime, &listener, provider.as_ref().unwrap());
         left -= 1;
@@ -181,7 +181,7 @@ impl<'a> Asked<'a> {
         let body = serde_json::from_slice::<Value>(self.body).unwrap_or_default();
         match got {
             Got::Value(value) if self.what == What::Login => {
-                assert_eq!(value.expose_secret(), world::VALUE);
+                assert_eq!(value.expose_secret(), fixture::VALUE);
             }
             Got::Value(value) if self.status != 0 => {
                 let value = std::str::from_utf8(value.expose_secret()).unwrap();
@@ -196,7 +196,7 @@ impl<'a> Asked<'a> {
     fn judge_error(&self, error: &ProviderError) {
         let words = error.to_string();
         assert_words(&words);
-        for secret in [world::CLIENT_SECRET, TOKEN] {
+        for secret in [fixture::CLIENT_SECRET, TOKEN] {
             assert!(!words.contains(secret), "{words}");
         }
         let says_no = matches!(error, ProviderError::NotFound(_) | ProviderError::Denied(_));
@@ -239,7 +239,7 @@ fn keep(listing: Listing) {
             max_stale: None,
             evict_revoked: true,
         },
-        world::boot(),
+        fixture::boot(),
     );
     let found: BTreeSet<_> = listing.found.iter().map(|(at, _)| at.clone()).collect();
     assert_eq!(found.len(), listing.found.len(), "one secret, one value");
@@ -288,7 +288,7 @@ impl Cloud {
     fn method(self, metadata_url: &Url) -> Box<dyn Method> {
         let (identity_id, metadata_url) = ("identity".to_owned(), metadata_url.clone());
         match self {
-            Self::None => world::universal_auth(),
+            Self::None => fixture::universal_auth(),
             Self::Aws => Box::new(AwsIam { identity_id, region: None, metadata_url }),
             Self::Azure => {
                 let resource = "https://management.azure.com/".into();

@@ -11,7 +11,7 @@ use psi_daemon::testing::crypto::envelope::{
 use psi_daemon::testing::model::clock::{self, Timestamp};
 use psi_daemon::testing::storage::payload;
 
-use crate::{Body, assert_words, choice, world};
+use crate::{Body, assert_words, choice, fixture};
 
 /// The id of the vectors' literal.
 const ID: &str = "0f1e2d3c4b5a69788796a5b4c";
@@ -113,7 +113,7 @@ fn survives(snapshot: Snapshot) {
             max_stale: Some(Duration::from_secs(86_400)),
             evict_revoked: true,
         },
-        world::boot(),
+        fixture::boot(),
     );
     let generation = snapshot.generation;
     let now = clock::now();

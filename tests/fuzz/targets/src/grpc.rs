@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Body, assert_words, choice, world};
+use crate::{Body, assert_words, choice, fixture};
 
 /// Longer than any answer here takes, and shorter than a fuzzer's patience.
 const LIMIT: Duration = Duration::from_secs(8);
@@ -68,14 +68,14 @@ struct Psid {
 
 impl Psid {
     fn start() -> Self {
-        let (runtime, folder) = (world::runtime(), world::folder());
+        let (runtime, folder) = (fixture::runtime(), fixture::folder());
         std::fs::write(folder.path().join("psi-cache-key"), [7; 32]).unwrap();
         let surroundings = Environment::new(
-            world::paths(folder.path()),
+            fixture::paths(folder.path()),
             Some(folder.path().to_owned()),
             Creds::Child(Scope::System),
         );
-        let config = world::config();
+        let config = fixture::config();
         let listening = listener::listen(&surroundings.paths.socket, &config.access).unwrap();
         let daemon = build::assemble(&config, &surroundings);
         let stop = CancellationToken::new();
@@ -83,7 +83,7 @@ impl Psid {
         let degraded: Vec<String> =
             daemon.degraded().into_iter().map(|reason| reason.why).collect();
         assert_eq!(degraded, Vec::<String>::new());
-        daemon.service.follow(world::upstreams());
+        daemon.service.follow(fixture::upstreams());
         runtime.spawn(grpc::serve(Arc::new(daemon), listening.socket, stop));
         Self { runtime, folder }
     }
@@ -122,7 +122,7 @@ impl Psid {
     fn assert_well(&self) {
         let answer = self.answer(METHODS[0], LOOKUP);
         assert_eq!(answer.header("grpc-status").as_deref(), Some("0"));
-        assert!(answer.data.ends_with(world::VALUE));
+        assert!(answer.data.ends_with(fixture::VALUE));
     }
 
     fn answer(&self, method: &str, message: &[u8]) -> Answer {

@@ -14,6 +14,7 @@ mod answers;
 mod config;
 mod driver;
 mod envelope;
+mod fixture;
 mod grpc;
 mod header;
 mod id;
@@ -21,7 +22,6 @@ mod legacy;
 mod mapping;
 mod recovery;
 mod registration;
-mod world;
 
 use std::path::{Path, PathBuf};
 

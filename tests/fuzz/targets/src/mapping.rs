@@ -19,7 +19,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::{Body, assert_words, choice, world};
+use crate::{Body, assert_words, choice, fixture};
 
 /// 0: a name that is looked up. 1, 2: stored as a literal, as a reference. Anything else: stored as its
 /// look tells.
@@ -43,7 +43,7 @@ struct Psi {
 
 impl Psi {
     fn new() -> Self {
-        let folder = world::folder();
+        let folder = fixture::folder();
         let key = DataKey::generate().unwrap();
         let vault = Keyring::new(key, WrappedKeyHeader { tag: BackendTag::Tpm, bytes: Vec::new() });
         let vault = Arc::new(vault);
@@ -55,11 +55,11 @@ impl Psi {
                 max_stale: None,
                 evict_revoked: true,
             },
-            world::boot(),
+            fixture::boot(),
         )));
-        let service = Service::new(registry, cache, world::upstreams());
+        let service = Service::new(registry, cache, fixture::upstreams());
         let id = "0123456789abcdef012345678".parse().unwrap();
-        Self { runtime: world::runtime(), folder, vault, service, id }
+        Self { runtime: fixture::runtime(), folder, vault, service, id }
     }
 
     /// It is told by its look alone what it is; it is what it was after a restart; and nothing but a
@@ -119,7 +119,7 @@ impl Psi {
         let deadline = now.mono + Duration::from_secs(10);
         let wanted = SecretSelector::Name(name.to_owned());
         match self.runtime.block_on(self.service.lookup(&wanted, now, deadline)) {
-            Ok(value) => assert_eq!(value.secret().expose_secret(), world::VALUE),
+            Ok(value) => assert_eq!(value.secret().expose_secret(), fixture::VALUE),
             Err(error) => {
                 let expected =
                     matches!(error, ServiceError::Malformed(_) | ServiceError::NotFound(_));

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::auth::lockout::{Lockout, LockoutPolicy};
 use crate::clock::Millis;
-use crate::world::method::Methods;
+use crate::state::method::Methods;
 
 /// 30 days, the server's default for a token's life and for its renewals.
 const DEFAULT_TOKEN_TTL: u64 = 2_592_000;

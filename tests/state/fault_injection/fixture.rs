@@ -1,4 +1,4 @@
-//! One world in which an operation is tried, with or without the shim.
+//! One instance in which an operation is tried, with or without the shim.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,44 +10,44 @@ use serde_json::Value;
 
 use super::shim::{self, Fault};
 use super::tree::Tree;
-use psi_harness::{Driver, LIMIT, Process, Psid, Start, World, eventually};
+use psi_harness::{Driver, Instance, LIMIT, Process, Psid, Start, eventually};
 
 /// A part of an operation that is acknowledged by itself: `Ok` is the acknowledgement.
-pub(super) type Step = fn(&mut Stage) -> Result<(), String>;
+pub(super) type Step = fn(&mut Fixture) -> Result<(), String>;
 
-/// A world and the psid in it.
-pub(super) struct Stage {
-    pub(super) world: World,
+/// An instance and the psid in it.
+pub(super) struct Fixture {
+    pub(super) instance: Instance,
     pub(super) psid: Option<Psid>,
     /// What the shim does in each psid that is started here; none: there is no shim.
     shim: Option<Fault>,
 }
 
-impl Stage {
-    /// A world that holds `tree`.
+impl Fixture {
+    /// An instance that holds `tree`.
     pub(super) fn set(tree: &Tree, shim: Option<Fault>) -> Self {
-        let world = World::empty();
-        tree.write(world.folder());
-        Self { world, psid: None, shim }
+        let instance = Instance::empty();
+        tree.write(instance.folder());
+        Self { instance, psid: None, shim }
     }
 
     /// What is on the disk now.
     pub(super) fn tree(&self) -> Tree {
-        Tree::read(self.world.folder(), &[self.world.run()])
+        Tree::read(self.instance.folder(), &[self.instance.run()])
     }
 
     /// A psid that is not started yet.
     pub(super) fn prepare(&self) -> Start {
-        let psid = self.world.psid().env("SYSTEMD_CREDENTIAL_SECRET", self.host_secret());
+        let psid = self.instance.psid().env("SYSTEMD_CREDENTIAL_SECRET", self.host_secret());
         match self.shim {
-            Some(fault) => shim::preload(psid, &self.world, fault),
+            Some(fault) => shim::preload(psid, &self.instance, fault),
             None => psid,
         }
     }
 
     /// What systemd-creds seals to instead of a TPM, which would take its time.
     fn host_secret(&self) -> PathBuf {
-        self.world.credentials().join("host.secret")
+        self.instance.credentials().join("host.secret")
     }
 
     /// Makes it, as every host has it.
@@ -119,7 +119,7 @@ impl Stage {
 
     /// The generation on the disk and the reasons of a degradation; none when psid does not answer.
     pub(super) fn status(&self) -> Option<(u64, String)> {
-        let outcome = self.world.driver(&["cache", "status", "--json"]).run();
+        let outcome = self.instance.driver(&["cache", "status", "--json"]).run();
         let status: Value = serde_json::from_slice(&outcome.stdout).ok()?;
         let reasons = status["degraded"].as_array()?.iter().filter_map(Value::as_str);
         Some((status["generation"].as_u64()?, reasons.collect::<Vec<_>>().join("\n")))

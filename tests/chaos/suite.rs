@@ -15,7 +15,7 @@ use super::network;
 use super::report::{Report, Row};
 use super::secrets::{PROBES, bound, config, references, references_in, register, seeded};
 use super::truth::{CONFIRMED_AFTER, Truth, value};
-use psi_harness::{Driver, FakeInfisical, Psid, World, eventually, reference};
+use psi_harness::{Driver, FakeInfisical, Instance, Psid, eventually, reference};
 
 /// Each project has one.
 const IDENTITIES: u64 = 2;
@@ -26,10 +26,10 @@ const RECOVERS_IN: Duration = Duration::from_secs(100);
 /// lists of 5000 secrets took at their peak, in text, parsed, in the cache and on their way to the disk.
 const MAY_GROW_KIB: u64 = 48 * 1024;
 
-pub(super) struct Stage {
+pub(super) struct Suite {
     seed: u64,
     steps: u32,
-    pub(super) world: World,
+    pub(super) instance: Instance,
     pub(super) listener: UnixListener,
     pub(super) infisical: FakeInfisical,
     pub(super) psid: Option<Psid>,
@@ -46,24 +46,24 @@ pub(super) struct Stage {
     report: Report,
 }
 
-impl Stage {
+impl Suite {
     /// Everything works, and every secret is cached and on disk.
     pub(super) fn set_up(seed: u64) -> Self {
         let references = references();
         let infisical = FakeInfisical::launch(&seeded(&references), &["--tls", "valid"]);
-        let world = World::of(&infisical);
-        world.configure(&config(&infisical));
+        let instance = Instance::of(&infisical);
+        instance.configure(&config(&infisical));
         // As systemd has it: who comes while psid is not there waits in the socket.
-        let listener = UnixListener::bind(world.socket()).unwrap();
-        let psid = world.psid().activated_by(&listener).start();
-        let (lookups, names) = register(&world, &references);
+        let listener = UnixListener::bind(instance.socket()).unwrap();
+        let psid = instance.psid().activated_by(&listener).start();
+        let (lookups, names) = register(&instance, &references);
         let truth = Arc::new(Truth::of(names));
-        world.driver(&["cache", "refresh"]).ok();
+        instance.driver(&["cache", "refresh"]).ok();
         let clients = Clients::start(seed, &truth, &lookups);
-        let mut stage = Self {
+        let mut suite = Self {
             seed,
             steps: 0,
-            world,
+            instance,
             listener,
             infisical,
             psid: Some(psid),
@@ -75,8 +75,8 @@ impl Stage {
             memory: (None, 0, 0),
             report: Report::default(),
         };
-        stage.settle(&Fault::none("at first"));
-        stage
+        suite.settle(&Fault::none("at first"));
+        suite
     }
 
     /// A fault comes, stays until each client had so many turns, and ends; then everything must be as if
@@ -106,7 +106,7 @@ impl Stage {
         }
         let unknown = self.probe(&probe);
         let newest = self.truth.lock().newest();
-        let refresh = code(&self.world.driver(&["cache", "refresh"]));
+        let refresh = code(&self.instance.driver(&["cache", "refresh"]));
         if fault.class == Class::Partial {
             self.others_are_well(fault, &newest, &unknown);
         }
@@ -139,7 +139,7 @@ impl Stage {
         }
         self.heal(fault, &removed);
         self.settle(fault);
-        self.world.driver(&["cache", "invalidate", &reference(PROBES, &probe)]).run();
+        self.instance.driver(&["cache", "invalidate", &reference(PROBES, &probe)]).run();
         self.weigh();
         self.check(&fault.name);
     }
@@ -207,7 +207,7 @@ impl Stage {
     fn settle(&mut self, fault: &Fault) {
         self.refreshed(fault, &fault.name);
         let floors = self.truth.lock().floors();
-        let status = self.world.driver(&["cache", "status", "--verify", "--json"]).report_json();
+        let status = self.instance.driver(&["cache", "status", "--verify", "--json"]).report_json();
         let place = self.place(&fault.name);
         assert_eq!(status["verify"]["ok"], true, "{place}: {}", status["verify"]);
         self.truth.lock().keep(&floors);
@@ -231,7 +231,7 @@ impl Stage {
         let began = Instant::now();
         loop {
             let newest = self.truth.lock().newest();
-            if refresh(&self.world, fault) == 0 {
+            if refresh(&self.instance, fault) == 0 {
                 return self.truth.lock().acknowledge(&newest, |_| true);
             }
             let place = self.place(what);
@@ -286,7 +286,7 @@ impl Stage {
     }
 
     fn probe(&self, key: &str) -> String {
-        let probe = self.world.driver(&["get", &reference(PROBES, key)]).run();
+        let probe = self.instance.driver(&["get", &reference(PROBES, key)]).run();
         if probe.code == 0 && probe.stdout != value(key, 1).as_bytes() {
             self.fail(&format!("{key} got {:?}", String::from_utf8_lossy(&probe.stdout)));
         }
@@ -294,7 +294,7 @@ impl Stage {
     }
 
     fn provider(&self) -> String {
-        let status = self.world.driver(&["cache", "status", "--json"]).report_json();
+        let status = self.instance.driver(&["cache", "status", "--json"]).report_json();
         let provider = &status["providers"][0];
         provider["why"].as_str().unwrap_or("up").to_owned()
     }

@@ -1,15 +1,15 @@
-//! Changes to the world behind the API's back.
+//! Changes to the state behind the API's back.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use super::{Answer, Control, Mistake, done, shown};
-use crate::world::World;
-use crate::world::identity::Identity;
-use crate::world::permission::{Permission, Rule};
-use crate::world::project::{Import, Project, normal_path};
-use crate::world::secret::Secret;
+use crate::state::State;
+use crate::state::identity::Identity;
+use crate::state::permission::{Permission, Rule};
+use crate::state::project::{Import, Project, normal_path};
+use crate::state::secret::Secret;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,18 +64,18 @@ fn yes() -> bool {
 }
 
 impl Control {
-    pub(super) fn world(&self) -> Answer {
-        shown(&self.shared.lock().world)
+    pub(super) fn state(&self) -> Answer {
+        shown(&self.shared.lock().state)
     }
 
-    pub(super) fn replace_world(&self, world: World) -> Answer {
+    pub(super) fn replace_state(&self, state: State) -> Answer {
         let mut fake = self.shared.lock();
         let now = fake.clock.now();
-        let world = world.settle(now);
-        if let Some(project) = world.projects.iter().find(|project| project.circles()) {
+        let state = state.settle(now);
+        if let Some(project) = state.projects.iter().find(|project| project.circles()) {
             return Err(Mistake::bad(format!("the imports of project {} circle", project.id)));
         }
-        fake.world = world;
+        fake.state = state;
         fake.etags.clear();
         fake.permissions.clear();
         done()
@@ -88,7 +88,7 @@ impl Control {
         if !put.overlapped {
             fake.etags.forget(&put.project);
         }
-        let project = find(&mut fake.world, &put.project)?;
+        let project = find(&mut fake.state, &put.project)?;
         if !project.has_environment(&put.environment) {
             project.environments.push(put.environment.clone());
         }
@@ -106,7 +106,7 @@ impl Control {
     pub(super) fn delete_secret(&self, delete: DeleteSecret) -> Answer {
         let mut fake = self.shared.lock();
         fake.etags.forget(&delete.project);
-        let project = find(&mut fake.world, &delete.project)?;
+        let project = find(&mut fake.state, &delete.project)?;
         let folder = project.folder_mut(&delete.environment, &normal_path(&delete.path));
         folder
             .and_then(|folder| folder.secrets.remove(&delete.key))
@@ -118,7 +118,7 @@ impl Control {
         let mut fake = self.shared.lock();
         let now = fake.clock.now();
         fake.etags.forget(&put.project);
-        let project = find(&mut fake.world, &put.project)?;
+        let project = find(&mut fake.state, &put.project)?;
         let import = put.import.settled();
         if project.would_circle(&import) {
             return Err(Mistake::bad("the imports would circle"));
@@ -131,7 +131,7 @@ impl Control {
     pub(super) fn delete_import(&self, delete: ProjectImport) -> Answer {
         let mut fake = self.shared.lock();
         fake.etags.forget(&delete.project);
-        let project = find(&mut fake.world, &delete.project)?;
+        let project = find(&mut fake.state, &delete.project)?;
         let wanted = delete.import.settled();
         let at = project.imports.iter().position(|import| *import == wanted);
         project.imports.remove(at.ok_or_else(|| Mistake::not_found("no such import"))?);
@@ -142,7 +142,7 @@ impl Control {
     pub(super) fn put_identity(&self, mut identity: Identity) -> Answer {
         let mut fake = self.shared.lock();
         identity.settle(fake.clock.now());
-        let identities = &mut fake.world.identities;
+        let identities = &mut fake.state.identities;
         match identities.iter_mut().find(|known| known.id == identity.id) {
             Some(known) => *known = identity,
             None => identities.push(identity),
@@ -153,10 +153,10 @@ impl Control {
     /// The identity is gone, and its memberships with it.
     pub(super) fn delete_identity(&self, delete: IdentityId) -> Answer {
         let mut fake = self.shared.lock();
-        let identities = &mut fake.world.identities;
+        let identities = &mut fake.state.identities;
         let at = identities.iter().position(|identity| identity.id == delete.identity);
         identities.remove(at.ok_or_else(|| Mistake::not_found("no such identity"))?);
-        for members in fake.world.projects.iter_mut().filter_map(|p| p.members.as_mut()) {
+        for members in fake.state.projects.iter_mut().filter_map(|p| p.members.as_mut()) {
             members.remove(&delete.identity);
         }
         done()
@@ -167,12 +167,12 @@ impl Control {
     pub(super) fn put_permission(&self, put: PutPermission) -> Answer {
         let mut fake = self.shared.lock();
         let everybody: BTreeMap<_, _> = fake
-            .world
+            .state
             .identities
             .iter()
             .map(|identity| (identity.id.clone(), Permission(None)))
             .collect();
-        let project = find(&mut fake.world, &put.project)?;
+        let project = find(&mut fake.state, &put.project)?;
         let members = project.members.get_or_insert(everybody);
         if put.member {
             members.insert(put.identity, Permission(put.rules));
@@ -183,6 +183,6 @@ impl Control {
     }
 }
 
-fn find<'w>(world: &'w mut World, id: &str) -> Result<&'w mut Project, Mistake> {
-    world.project_mut(id).ok_or_else(|| Mistake::not_found(format!("no such project: {id}")))
+fn find<'w>(state: &'w mut State, id: &str) -> Result<&'w mut Project, Mistake> {
+    state.project_mut(id).ok_or_else(|| Mistake::not_found(format!("no such project: {id}")))
 }

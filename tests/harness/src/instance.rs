@@ -17,12 +17,12 @@ const KEY_CREDENTIAL: &str = "psi-cache-key";
 const SECRET_CREDENTIAL: &str = "infisical-client-secret";
 
 /// A folder with `etc`, `state`, `cred` and `run` below it; it goes with the value.
-pub struct World {
+pub struct Instance {
     folder: TempDir,
 }
 
-impl World {
-    /// An empty world: no config, no key.
+impl Instance {
+    /// An empty instance: no config, no key.
     pub fn empty() -> Self {
         // A socket's path has less than 108 bytes.
         let folder = tempfile::Builder::new().prefix("psi-").tempdir_in("/tmp").unwrap();
@@ -36,13 +36,13 @@ impl World {
         Self { folder }
     }
 
-    /// A world with a key, the client secret, and a config for `fake`.
+    /// An instance with a key, the client secret, and a config for `fake`.
     pub fn of(infisical: &FakeInfisical) -> Self {
-        let world = Self::empty();
-        world.configure(&Config::of(infisical));
-        world.give_key(&[7; 32]);
-        world.give_client_secret(CLIENT_SECRET);
-        world
+        let instance = Self::empty();
+        instance.configure(&Config::of(infisical));
+        instance.give_key(&[7; 32]);
+        instance.give_client_secret(CLIENT_SECRET);
+        instance
     }
 
     /// The whole folder.

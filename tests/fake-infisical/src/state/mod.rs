@@ -1,5 +1,5 @@
 //! What the server stores: identities and projects. The same types are the seed file, the
-//! running state and `GET /world`, so that a world can be read, edited and put back.
+//! running state and `GET /state`, so that a state can be read, edited and put back.
 
 pub mod cloud;
 pub mod identity;
@@ -20,13 +20,13 @@ pub const ORGANISATION: &str = "0a0a0a0a-0000-4000-8000-000000000001";
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct World {
+pub struct State {
     pub identities: Vec<Identity>,
     pub projects: Vec<Project>,
     pub cloud: Cloud,
 }
 
-impl World {
+impl State {
     /// Fills in what a seed may leave out: folders above folders, and times of birth.
     pub fn settle(mut self, now: Millis) -> Self {
         for identity in &mut self.identities {
