@@ -80,7 +80,7 @@ pub(crate) async fn run(
             "the config has no provider that takes secrets; add [providers.infisical]".into(),
         )
     })?;
-    if let Some(why) = service.drill.forbids(upstream.provider.keeping(), now.mono) {
+    if let Some(why) = service.drill.forbids(upstream.provider.persistence(), now.mono) {
         return Err(ServiceError::Unavailable(format!(
             "nothing was imported: {why}; try again later"
         )));

@@ -77,7 +77,7 @@ pub mod model {
 /// `provider`.
 pub mod provider {
     pub use crate::provider::{
-        Fetched, Keeping, Listed, ProviderError, SecretProvider, SecretWriter, Source,
+        Fetched, Listed, Persistence, ProviderError, SecretProvider, SecretWriter, Source,
     };
     /// `provider::infisical`.
     pub mod infisical {
@@ -120,8 +120,8 @@ pub mod storage {
     pub mod payload {
         pub use crate::storage::payload::*;
     }
-    /// `storage::refusals`.
-    pub mod refusals {
-        pub use crate::storage::refusals::Refusals;
+    /// `storage::failed_logins`.
+    pub mod failed_logins {
+        pub use crate::storage::failed_logins::FailedLogins;
     }
 }

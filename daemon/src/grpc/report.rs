@@ -9,7 +9,7 @@ use psi_proto::v1::{
 use crate::cache::RemovalReason;
 use crate::lookup::{Held, Lookups, OutageReport, Verdict};
 use crate::model::clock::{Now, Timestamp};
-use crate::provider::Keeping;
+use crate::provider::Persistence;
 use crate::provider::upstream::{ProviderCounters, Upstream};
 use crate::refresh::{Summary, Totals};
 use crate::registry::Registered;
@@ -138,11 +138,11 @@ fn provider(upstream: &Upstream) -> ProviderStatus {
     } = health.tally;
     let is_asked =
         given + unreachable + throttled + unauthenticated + denied + gone + misbehaved > 0;
-    let up = match (trouble, upstream.provider.keeping()) {
+    let up = match (trouble, upstream.provider.persistence()) {
         (Some(_), _) => Verdict::No,
-        (None, Keeping::InRam) => Verdict::from(&upstream.provider.reach()),
-        (None, Keeping::OnDisk) if is_asked => Verdict::Yes,
-        (None, Keeping::OnDisk) => Verdict::Unknown,
+        (None, Persistence::MemoryOnly) => Verdict::from(&upstream.provider.reach()),
+        (None, Persistence::Persisted) if is_asked => Verdict::Yes,
+        (None, Persistence::Persisted) => Verdict::Unknown,
     };
     let why = match (trouble, up) {
         (Some(trouble), _) => trouble.why.clone(),

@@ -14,7 +14,7 @@ use crate::cache::{Answer, Cache, Entry, EvictionDecision, FetchEpoch};
 use crate::model::clock::Now;
 use crate::model::reference::CacheKey;
 use crate::provider::upstream::{Call, CallError, Upstream};
-use crate::provider::{Fetched, Keeping, ProviderError};
+use crate::provider::{Fetched, Persistence, ProviderError};
 use crate::registry::resolved::ResolvedReference;
 
 /// How long after a failed request a lookup without a servable value asks again, once.
@@ -39,7 +39,7 @@ impl Service {
         question: &FetchRequest<'_>,
     ) -> Result<Arc<Entry>, ProviderError> {
         let FetchRequest { upstream, at, servable, now, deadline, .. } = *question;
-        if let Some(why) = self.drill.forbids(upstream.provider.keeping(), now.mono) {
+        if let Some(why) = self.drill.forbids(upstream.provider.persistence(), now.mono) {
             return Err(ProviderError::Unreachable(why));
         }
         let call = upstream.call_for_key(at);
@@ -126,10 +126,10 @@ impl Fetch {
         let error = match answer {
             Ok(Fetched { value, beside }) => {
                 siblings.keep(&cache, beside, (began, now), epoch);
-                return Ok(match upstream.provider.keeping() {
-                    Keeping::OnDisk => cache
+                return Ok(match upstream.provider.persistence() {
+                    Persistence::Persisted => cache
                         .change(|cache| cache.put(&at, Entry::new(value, now.wall), now, epoch)),
-                    Keeping::InRam => cache.change_in_ram(|cache| {
+                    Persistence::MemoryOnly => cache.change_in_ram(|cache| {
                         cache.put(&at, Entry::in_ram(value, now.wall), now, epoch)
                     }),
                 });

@@ -10,7 +10,7 @@ use crate::cache::Answer;
 use crate::model::clock::Now;
 use crate::model::reach::Reach;
 use crate::model::reference::{CacheKey, Reference};
-use crate::provider::Keeping;
+use crate::provider::Persistence;
 use crate::provider::upstream::Upstream;
 use crate::registry::Registered;
 use crate::registry::resolved::ResolvedReference;
@@ -189,7 +189,7 @@ impl Service {
             let is_refused = matches!(answer, Answer::NegativeHit(_));
             (is_here, is_refused, cache.outlives_reboot(at, now.tick))
         });
-        if upstream.provider.keeping() == Keeping::InRam {
+        if upstream.provider.persistence() == Persistence::MemoryOnly {
             return of_token(upstream.provider.reach(), is_here, is_refused);
         }
         OutageReadiness {

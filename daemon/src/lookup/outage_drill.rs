@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::provider::Keeping;
+use crate::provider::Persistence;
 
 /// How many secrets a drill names that failed.
 const NAMED: usize = 1_000;
@@ -70,8 +70,8 @@ impl Drill {
     }
 
     /// Why a provider that keeps its values so may not be asked now. A token is no network.
-    pub fn forbids(&self, keeping: Keeping, now: Instant) -> Option<String> {
-        let on = keeping == Keeping::OnDisk && self.until(now).is_some();
+    pub fn forbids(&self, persistence: Persistence, now: Instant) -> Option<String> {
+        let on = persistence == Persistence::Persisted && self.until(now).is_some();
         on.then(|| "a drill treats it as out".into())
     }
 
@@ -144,17 +144,17 @@ mod tests {
     async fn a_drill_ends_at_its_time_or_with_its_lease() {
         let drill = Arc::new(Drill::default());
         let start = Instant::now();
-        assert_eq!(drill.forbids(Keeping::OnDisk, start), None);
+        assert_eq!(drill.forbids(Persistence::Persisted, start), None);
         let lease = drill.begin(start + 10 * SECOND, start).unwrap_or_else(|_| panic!("no drill"));
-        assert!(drill.forbids(Keeping::OnDisk, start + 9 * SECOND).is_some());
-        assert_eq!(drill.forbids(Keeping::InRam, start), None);
+        assert!(drill.forbids(Persistence::Persisted, start + 9 * SECOND).is_some());
+        assert_eq!(drill.forbids(Persistence::MemoryOnly, start), None);
         assert_eq!(drill.begin(start + SECOND, start).err(), Some(start + 10 * SECOND));
         // Whoever holds it may be stopped, and never drop it.
-        assert_eq!(drill.forbids(Keeping::OnDisk, start + 10 * SECOND), None);
+        assert_eq!(drill.forbids(Persistence::Persisted, start + 10 * SECOND), None);
         drop(lease);
         let lease = drill.begin(start + SECOND, start).unwrap_or_else(|_| panic!("no drill"));
         drop(lease);
-        assert_eq!(drill.forbids(Keeping::OnDisk, start), None);
+        assert_eq!(drill.forbids(Persistence::Persisted, start), None);
     }
 
     #[tokio::test(start_paused = true)]

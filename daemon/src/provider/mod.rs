@@ -46,7 +46,7 @@ pub trait SecretProvider: Send + Sync {
     fn knows(&self, realm: &Namespace) -> bool;
 
     /// How the values that it gives are kept.
-    fn keeping(&self) -> Keeping;
+    fn persistence(&self) -> Persistence;
 
     /// Whether what is kept in RAM alone could be had once more.
     fn reach(&self) -> Reach {
@@ -162,13 +162,13 @@ pub enum Write {
 
 /// How a provider's values are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keeping {
+pub enum Persistence {
     /// In RAM and in `cache.enc`, and asked for again when they are old: the provider may change them,
     /// and may be out.
-    OnDisk,
+    Persisted,
     /// In RAM alone, for good: the reference holds the value, sealed, and who sealed it to a token did
     /// not agree to another key.
-    InRam,
+    MemoryOnly,
 }
 
 /// A folder of secrets, as a workload of the config names it.

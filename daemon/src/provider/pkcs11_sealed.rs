@@ -12,7 +12,7 @@ use psi_common::{MAX_SECRET_BYTES, SecretBytes};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{Fetched, Keeping, Listed, ProviderError, SecretProvider, SecretWriter, Source};
+use super::{Fetched, Listed, Persistence, ProviderError, SecretProvider, SecretWriter, Source};
 use crate::cache::FetchEpoch;
 use crate::crypto::aead::DataKey;
 use crate::crypto::hybrid::{self, Hybrid, HybridError};
@@ -162,8 +162,8 @@ impl SecretProvider for Pkcs11Sealed {
         *realm == own_realm()
     }
 
-    fn keeping(&self) -> Keeping {
-        Keeping::InRam
+    fn persistence(&self) -> Persistence {
+        Persistence::MemoryOnly
     }
 
     fn reach(&self) -> Reach {
@@ -241,7 +241,7 @@ mod tests {
             token: TokenChoice::Slot(0),
             key: KeyChoice::Label("key".into()),
             pin: PinSource::File("/nonexistent".into()),
-            refusals: crate::storage::refusals::Refusals::in_ram(),
+            failed_logins: crate::storage::failed_logins::FailedLogins::in_ram(),
             retry: false,
         }))
     }

@@ -68,7 +68,7 @@ pub(super) async fn pull(
     began: Now,
 ) -> Result<Counts, CallError> {
     let upstream = &pull.upstream;
-    if let Some(why) = service.drill.forbids(upstream.provider.keeping(), began.mono) {
+    if let Some(why) = service.drill.forbids(upstream.provider.persistence(), began.mono) {
         return Err(CallError::NotAsked(ProviderError::Unreachable(why)));
     }
     let epoch = service.cache.read(Cache::begin_fetch);

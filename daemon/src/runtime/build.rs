@@ -22,7 +22,7 @@ use crate::refresh::Schedule;
 use crate::registry::{Keys, Registry};
 use crate::runtime::{DegradedReason, Runtime};
 use crate::storage::boot_id;
-use crate::storage::refusals::Refusals;
+use crate::storage::failed_logins::FailedLogins;
 use crate::sys::files;
 
 /// What the daemon takes from its surroundings.
@@ -35,7 +35,7 @@ pub struct Environment {
     /// Who opens those that psid must open itself.
     pub creds: Creds,
     /// Which logins and PINs were refused.
-    pub refusals: Refusals,
+    pub failed_logins: FailedLogins,
 }
 
 /// Makes the daemon that `config` describes. Nothing that is broken keeps it from starting.
@@ -203,7 +203,7 @@ pub fn token_config(config: &Config, surroundings: &Environment) -> Option<Token
         token: hsm.token.clone(),
         key: hsm.key.clone(),
         pin,
-        refusals: surroundings.refusals.clone(),
+        failed_logins: surroundings.failed_logins.clone(),
         retry: false,
     })
 }
@@ -211,8 +211,8 @@ pub fn token_config(config: &Config, surroundings: &Environment) -> Option<Token
 impl Environment {
     /// Those of a psid with these paths.
     pub fn new(paths: Paths, credentials: Option<PathBuf>, creds: Creds) -> Self {
-        let refusals = Refusals::open(&paths);
-        Self { paths, credentials, creds, refusals }
+        let failed_logins = FailedLogins::open(&paths);
+        Self { paths, credentials, creds, failed_logins }
     }
 
     /// What a key must be sealed to where the config does not say: a user's cannot be sealed to the TPM alone.
@@ -261,7 +261,7 @@ pub fn upstreams(
 
 fn make_infisical(config: &InfisicalConfig, surroundings: &Environment) -> Infisical {
     // Projects of one identity share its token: each login is counted and rate-limited.
-    let refusals = Refusals::open(&surroundings.paths);
+    let failed_logins = FailedLogins::open(&surroundings.paths);
     let mut identities: Vec<(&AuthConfig, _)> = Vec::new();
     let mut projects = HashMap::new();
     for (name, project) in &config.projects {
@@ -273,7 +273,7 @@ fn make_infisical(config: &InfisicalConfig, surroundings: &Environment) -> Infis
             let tokens = token_source(
                 method(&project.auth, surroundings),
                 &config.api_url,
-                refusals.clone(),
+                failed_logins.clone(),
             );
             identities.push((&project.auth, Arc::clone(&tokens)));
             tokens

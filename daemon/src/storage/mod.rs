@@ -2,5 +2,5 @@
 
 pub(crate) mod boot_id;
 pub(crate) mod cache_file;
+pub(crate) mod failed_logins;
 pub(crate) mod payload;
-pub(crate) mod refusals;

@@ -14,7 +14,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use crate::sys::place::reach;
+use crate::sys::reach::reach;
 
 /// How the name of a file ends that is not whole yet; it begins with a dot.
 const TEMPORARY: &str = ".tmp";

@@ -5,5 +5,5 @@ pub(crate) mod hardening;
 pub(crate) mod logging;
 pub(crate) mod malloc;
 pub(crate) mod notify;
-mod place;
+mod reach;
 pub(crate) mod tasks;

@@ -295,7 +295,7 @@ fn only_what_can_be_listed_is_kept_on_disk() {
     on_each(|mut subject| {
         let source = json!({"do": "extent", "project": "myproject", "path": "/app"});
         let lists = subject.probe.ask(source)["error"].is_null();
-        let keeping = if lists { "OnDisk" } else { "InRam" };
-        assert_eq!(subject.probe.ok(json!({"do": "keeping"}))["keeping"], keeping);
+        let persistence = if lists { "Persisted" } else { "MemoryOnly" };
+        assert_eq!(subject.probe.ok(json!({"do": "persistence"}))["persistence"], persistence);
     });
 }

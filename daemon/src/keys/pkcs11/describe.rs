@@ -7,10 +7,10 @@ use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
 use cryptoki::slot::TokenInfo;
 
-use super::connection::{Connection, Trouble};
 use super::error::TokenError;
 use super::keys::hex;
 use super::library::label_of;
+use super::session::{Connection, Trouble};
 
 /// A token and the key that psi uses on it.
 #[derive(Clone, Debug)]

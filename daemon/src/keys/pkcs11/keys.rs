@@ -3,8 +3,8 @@
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 
 use super::KeyChoice;
-use super::connection::{Connection, Trouble};
 use super::error::TokenError;
+use super::session::{Connection, Trouble};
 use crate::crypto::rsa::PublicKey;
 
 impl Connection {

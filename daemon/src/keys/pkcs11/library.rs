@@ -8,7 +8,7 @@ use cryptoki::error::RvError;
 use cryptoki::slot::{Slot, TokenInfo};
 
 use super::TokenChoice;
-use super::board::CallMonitor;
+use super::call_monitor::CallMonitor;
 use super::error::{TokenError, cause, return_value};
 
 /// A module that is loaded and initialised; dropped, it is finalised.

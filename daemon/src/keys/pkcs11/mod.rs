@@ -5,15 +5,15 @@
 //! one process disturb each other. So nothing here is called but on that thread, and nobody waits for it
 //! without a deadline.
 
-mod board;
-mod connection;
+mod call_monitor;
 mod describe;
-mod desk;
 mod error;
 mod keys;
 mod library;
-mod owner;
 mod pin;
+mod session;
+mod token_handle;
+mod token_worker;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,17 +23,17 @@ use psi_common::SecretBytes;
 
 use crate::crypto::rsa::PublicKey;
 use crate::model::reach::Reach;
-use crate::storage::refusals::Refusals;
+use crate::storage::failed_logins::FailedLogins;
 
-pub use board::TokenState;
+pub use call_monitor::TokenState;
 pub(crate) use describe::{KeyDescription, PinStatus, TokenDescription, Unwrapping};
 pub use error::TokenError;
 pub(crate) use error::TokenErrorKind;
 pub use pin::PinSource;
 
-use connection::Connection;
-use desk::TokenHandle;
-use owner::Access;
+use session::Connection;
+use token_handle::TokenHandle;
+use token_worker::Access;
 
 /// Opening a session takes 20 to 30 s on real tokens, and there may be a queue.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,7 +50,7 @@ pub struct TokenConfig {
     /// Where the user PIN is.
     pub pin: PinSource,
     /// Which PINs were refused.
-    pub refusals: Refusals,
+    pub failed_logins: FailedLogins,
     /// Whether a refused PIN gets one more try.
     pub retry: bool,
 }

@@ -9,7 +9,7 @@ use psi_common::SecretBytes;
 use super::describe::PinStatus;
 use super::error::TokenError;
 use crate::keys::credential::{self, Credential, CredsError};
-use crate::storage::refusals::{Hold, Refusals};
+use crate::storage::failed_logins::{FailedLogins, RetryRule};
 
 /// Where the user PIN is.
 #[derive(Clone, Debug)]
@@ -88,14 +88,14 @@ impl std::fmt::Display for PinSource {
 
 /// The tries of a PIN at one token, and what is remembered of them.
 pub(super) struct PinGuard {
-    refusals: Refusals,
+    failed_logins: FailedLogins,
     /// An admin asked for one try of a PIN that was refused.
     retry: bool,
 }
 
 impl PinGuard {
-    pub(super) fn new(refusals: Refusals, retry: bool) -> Self {
-        Self { refusals, retry }
+    pub(super) fn new(failed_logins: FailedLogins, retry: bool) -> Self {
+        Self { failed_logins, retry }
     }
 
     /// Why this PIN must not be tried at the token that calls itself `subject`.
@@ -103,7 +103,7 @@ impl PinGuard {
         if std::mem::take(&mut self.retry) {
             return None;
         }
-        let refusal = self.refusals.look_up(subject, pin.expose_secret())?;
+        let refusal = self.failed_logins.look_up(subject, pin.expose_secret())?;
         Some(match refusal.wait_left {
             Some(wait) => TokenError::broken(
                 format!(
@@ -123,22 +123,22 @@ impl PinGuard {
 
     /// Whether a login with this PIN has failed before.
     pub(super) fn has_failed(&self, subject: &str, pin: &SecretBytes) -> bool {
-        self.refusals.count(subject, pin.expose_secret()) > 0
+        self.failed_logins.count(subject, pin.expose_secret()) > 0
     }
 
     /// Remembers that the token refused the PIN, or was asked too often without a clear answer.
     pub(super) fn refuse(&self, subject: &str, pin: &SecretBytes, why: &str) {
-        self.refusals.record(subject, pin.expose_secret(), why, Hold::UntilChanged);
+        self.failed_logins.record(subject, pin.expose_secret(), why, RetryRule::WhenChanged);
     }
 
     /// Remembers a failure that may have cost a try; it is tried once more, and not at once.
     pub(super) fn suspend(&self, subject: &str, pin: &SecretBytes, why: &str) {
-        self.refusals.record(subject, pin.expose_secret(), why, Hold::Paced);
+        self.failed_logins.record(subject, pin.expose_secret(), why, RetryRule::Backoff);
     }
 
     /// The token accepted a PIN.
     pub(super) fn accept(&self, subject: &str) {
-        self.refusals.clear(subject);
+        self.failed_logins.clear(subject);
     }
 }
 
@@ -164,15 +164,15 @@ mod tests {
 
     #[test]
     fn refused_pin_is_held_back_until_it_changes_or_one_retry() {
-        let refusals = Refusals::in_ram();
-        let mut guard = PinGuard::new(refusals.clone(), false);
+        let failed_logins = FailedLogins::in_ram();
+        let mut guard = PinGuard::new(failed_logins.clone(), false);
         assert_eq!(guard.objection("token", &secret("1234")), None);
         guard.refuse("token", &secret("1234"), "wrong");
         let told = guard.objection("token", &secret("1234")).unwrap();
         assert_eq!((told.what.as_str(), told.kind), ("wrong", TokenErrorKind::Pin));
         assert_eq!(guard.objection("token", &secret("1235")), None);
         assert_eq!(guard.objection("another token", &secret("1234")), None);
-        let mut retry = PinGuard::new(refusals, true);
+        let mut retry = PinGuard::new(failed_logins, true);
         assert_eq!(retry.objection("token", &secret("1234")), None, "one try");
         assert!(retry.objection("token", &secret("1234")).is_some(), "no more");
         retry.accept("token");
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn unclear_failure_holds_a_pin_back_for_minutes() {
-        let mut guard = PinGuard::new(Refusals::in_ram(), false);
+        let mut guard = PinGuard::new(FailedLogins::in_ram(), false);
         assert!(!guard.has_failed("token", &secret("1234")));
         guard.suspend("token", &secret("1234"), "CKR_DEVICE_ERROR");
         assert!(guard.has_failed("token", &secret("1234")));

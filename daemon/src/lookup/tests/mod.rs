@@ -19,7 +19,7 @@ use crate::model::clock::{BootInstant, Timestamp};
 use crate::model::reach::Reach;
 use crate::model::reference::{Listing, ListingScope, Namespace};
 use crate::provider::upstream::Workload;
-use crate::provider::{Fetched, Keeping, Listed, SecretProvider, Source};
+use crate::provider::{Fetched, Listed, Persistence, SecretProvider, Source};
 use crate::refresh::{Order, Progress, Refresher, Schedule};
 use crate::registry::Keys;
 
@@ -137,8 +137,8 @@ impl SecretProvider for Arc<Scripted> {
         *realm == Namespace::new(&["fake"])
     }
 
-    fn keeping(&self) -> Keeping {
-        Keeping::OnDisk
+    fn persistence(&self) -> Persistence {
+        Persistence::Persisted
     }
 
     fn writer(&self) -> Option<&dyn crate::provider::SecretWriter> {

@@ -17,10 +17,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use psi_common::{SecretBytes, check};
 
-use super::{Fetched, Keeping, Listed, ProviderError, SecretProvider, SecretWriter, Source};
+use super::{Fetched, Listed, Persistence, ProviderError, SecretProvider, SecretWriter, Source};
 use crate::cache::FetchEpoch;
 use crate::model::reference::{CacheKey, ListingScope, Namespace, Reference, shown};
-use crate::storage::refusals::Refusals;
+use crate::storage::failed_logins::FailedLogins;
 use auth::{Token, TokenSource};
 use client::{Api, Folder, View};
 use directory::{Contents, Slot};
@@ -59,9 +59,9 @@ pub struct Project {
 pub fn token_source(
     method: Box<dyn Method>,
     api_url: &str,
-    refusals: Refusals,
+    failed_logins: FailedLogins,
 ) -> Arc<TokenSource> {
-    Arc::new(TokenSource::new(method, api_url, refusals))
+    Arc::new(TokenSource::new(method, api_url, failed_logins))
 }
 
 impl Infisical {
@@ -214,8 +214,8 @@ impl SecretProvider for Infisical {
         self.projects.values().any(|project| project.realm == *realm)
     }
 
-    fn keeping(&self) -> Keeping {
-        Keeping::OnDisk
+    fn persistence(&self) -> Persistence {
+        Persistence::Persisted
     }
 
     fn writer(&self) -> Option<&dyn SecretWriter> {
@@ -355,7 +355,7 @@ mod tests {
             client_id: "id".into(),
             client_secret: SecretSource::File("/nonexistent".into()),
         };
-        let tokens = token_source(Box::new(auth), "http://127.0.0.1:1", Refusals::in_ram());
+        let tokens = token_source(Box::new(auth), "http://127.0.0.1:1", FailedLogins::in_ram());
         let project = Project::new("uuid".into(), "prod".into(), tokens);
         Infisical::new(
             "http://127.0.0.1:1/api/",

@@ -18,9 +18,9 @@ use psi_daemon::testing::provider::infisical::{
 };
 use psi_daemon::testing::provider::upstream::{Upstream, Upstreams};
 use psi_daemon::testing::provider::{
-    Fetched, Keeping, Listed, ProviderError, SecretProvider, Source,
+    Fetched, Listed, Persistence, ProviderError, SecretProvider, Source,
 };
-use psi_daemon::testing::storage::refusals::Refusals;
+use psi_daemon::testing::storage::failed_logins::FailedLogins;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -81,7 +81,7 @@ pub(crate) fn infisical(
     projects: impl IntoIterator<Item = (String, Box<dyn Method>)>,
 ) -> Infisical {
     let project = |(name, method)| {
-        let tokens = token_source(method, "http://127.0.0.1:1", Refusals::in_ram());
+        let tokens = token_source(method, "http://127.0.0.1:1", FailedLogins::in_ram());
         (name, Project::new("uuid".into(), "prod".into(), tokens))
     };
     let projects = projects.into_iter().map(project).collect::<HashMap<_, _>>();
@@ -138,8 +138,8 @@ impl SecretProvider for AtHand {
         self.0.knows(realm)
     }
 
-    fn keeping(&self) -> Keeping {
-        self.0.keeping()
+    fn persistence(&self) -> Persistence {
+        self.0.persistence()
     }
 
     fn writer(&self) -> Option<&dyn psi_daemon::testing::provider::SecretWriter> {

@@ -15,7 +15,7 @@ use psi_daemon::testing::keys::pkcs11::{
 };
 use psi_daemon::testing::keys::{HsmKey, KeyBackend, KeyError, LoadedKey, SealWith, TpmKey};
 use psi_daemon::testing::registry::reference_file;
-use psi_daemon::testing::storage::refusals::Refusals;
+use psi_daemon::testing::storage::failed_logins::FailedLogins;
 use serde_json::{Value, json};
 
 fn main() {
@@ -205,15 +205,15 @@ fn token_config(setup: &Value) -> TokenConfig {
             _ => KeyChoice::Label(setup["key_label"].as_str().unwrap_or("podman-secrets").into()),
         },
         pin: PinSource::File(path(&setup["pin_file"])),
-        refusals: refusals(setup),
+        failed_logins: failed_logins(setup),
         retry: setup["retry"] == true,
     }
 }
 
 /// Of the run directory that a token brings; a clone for all handles of this process.
-fn refusals(setup: &Value) -> Refusals {
-    let Some(run) = setup["run"].as_str() else { return Refusals::in_ram() };
-    Refusals::open(&Paths { run: run.into(), ..Paths::new(UserScope::System) })
+fn failed_logins(setup: &Value) -> FailedLogins {
+    let Some(run) = setup["run"].as_str() else { return FailedLogins::in_ram() };
+    FailedLogins::open(&Paths { run: run.into(), ..Paths::new(UserScope::System) })
 }
 
 fn told(key: &LoadedKey) -> Value {

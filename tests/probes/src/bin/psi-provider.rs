@@ -76,7 +76,7 @@ impl Probe {
                 let realm = Namespace::from_stored(text(&request["realm"]).into());
                 json!({ "knows": provider.knows(&realm) })
             }
-            "keeping" => json!({ "keeping": format!("{:?}", provider.keeping()) }),
+            "persistence" => json!({ "persistence": format!("{:?}", provider.persistence()) }),
             "seal" => self.seal(&SecretBytes::new(bytes(&request["secret"]))).await,
             unknown => panic!("{unknown}"),
         })

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::provider::infisical::client::LoginRequest;
 use crate::provider::infisical::response::ApiError;
-use crate::storage::refusals::Hold;
+use crate::storage::failed_logins::RetryRule;
 
 /// The default length of a lockout. Whoever tries during it may prolong it.
 const AFTER_LOCKOUT: Duration = Duration::from_secs(300);
@@ -21,7 +21,7 @@ const LONGEST_FUTILE: Duration = Duration::from_secs(3_600);
 #[derive(Debug)]
 pub(super) enum LoginFailure {
     /// The identity may not log in, or not now. That is remembered across restarts.
-    Refused { why: String, hold: Hold },
+    Refused { why: String, retry: RetryRule },
     /// The server failed at it. That may pass soon.
     Passing(String),
     /// It says nothing of the login.
@@ -47,14 +47,14 @@ pub(super) fn judge(error: ApiError, proof: &LoginRequest, share: f64) -> LoginF
             } else {
                 ""
             };
-            LoginFailure::Refused { why: format!("{why}{expired}"), hold: Hold::Paced }
+            LoginFailure::Refused { why: format!("{why}{expired}"), retry: RetryRule::Backoff }
         }
         ApiError::Locked(why) => {
             let pause = AFTER_LOCKOUT.mul_f64(1.0 + 0.5 * share);
-            LoginFailure::Refused { why, hold: Hold::Identity(pause) }
+            LoginFailure::Refused { why, retry: RetryRule::After(pause) }
         }
         ApiError::Throttled { why, wait } => {
-            LoginFailure::Refused { why, hold: Hold::Identity(wait) }
+            LoginFailure::Refused { why, retry: RetryRule::After(wait) }
         }
         ApiError::Internal(why) => match proof.hint_at_500 {
             Some(hint) => LoginFailure::Passing(format!("{why}; {hint}")),
@@ -137,7 +137,7 @@ mod tests {
         ] {
             let judged = judged(error);
             assert!(
-                matches!(&judged, LoginFailure::Refused { why, hold: Hold::Paced } if why == "no"),
+                matches!(&judged, LoginFailure::Refused { why, retry: RetryRule::Backoff } if why == "no"),
                 "{judged:?}"
             );
         }
@@ -147,7 +147,7 @@ mod tests {
     fn a_lockout_and_a_rate_limit_are_no_refusal_of_the_secret() {
         for share in [0.0, 0.5, 1.0] {
             match judge(ApiError::Locked("locked".into()), &proof(None, false), share) {
-                LoginFailure::Refused { hold: Hold::Identity(pause), .. } => {
+                LoginFailure::Refused { retry: RetryRule::After(pause), .. } => {
                     assert!(pause >= AFTER_LOCKOUT && pause <= AFTER_LOCKOUT * 3 / 2);
                 }
                 other => panic!("{other:?}"),
@@ -157,7 +157,7 @@ mod tests {
         let throttled = judged(ApiError::Throttled { why: "429".into(), wait });
         assert!(matches!(
             throttled,
-            LoginFailure::Refused { hold: Hold::Identity(pause), .. } if pause == wait
+            LoginFailure::Refused { retry: RetryRule::After(pause), .. } if pause == wait
         ));
     }
 

@@ -10,7 +10,7 @@ use super::failure::{LoginFailure, Pause, chance, judge, span};
 use super::{Method, Token};
 use crate::provider::infisical::client::{Api, LoginRequest};
 use crate::provider::infisical::response::ApiError;
-use crate::storage::refusals::{Hold, Refusal, Refusals};
+use crate::storage::failed_logins::{FailedLogin, FailedLogins, RetryRule};
 
 /// How long a login may take, and how often it is tried, while the present token is still good.
 const RENEWAL_TAKES: Duration = Duration::from_secs(2);
@@ -25,7 +25,7 @@ pub struct TokenSource {
     method: Box<dyn Method>,
     /// The identity, as the memory of refusals knows it: on which server, by which method, and its id.
     subject: String,
-    refusals: Refusals,
+    failed_logins: FailedLogins,
     state: Mutex<State>,
     fault: SyncMutex<Option<Fault>>,
     request: SyncMutex<Option<Request>>,
@@ -68,12 +68,12 @@ impl Request {
 
 impl TokenSource {
     /// No token yet; the first one who needs it logs in.
-    pub fn new(method: Box<dyn Method>, api_url: &str, refusals: Refusals) -> Self {
+    pub fn new(method: Box<dyn Method>, api_url: &str, failed_logins: FailedLogins) -> Self {
         let subject = format!("login at {api_url} as {}", method.identity());
         Self {
             method,
             subject,
-            refusals,
+            failed_logins,
             state: Mutex::default(),
             fault: SyncMutex::default(),
             request: SyncMutex::default(),
@@ -241,15 +241,15 @@ impl TokenSource {
         }
         let error = match api.login(&proof).await {
             Ok(login) => {
-                let (refusals, subject) = (self.refusals.clone(), self.subject.clone());
-                blocking(move || refusals.clear(&subject)).await;
+                let (failed_logins, subject) = (self.failed_logins.clone(), self.subject.clone());
+                blocking(move || failed_logins.clear(&subject)).await;
                 return Ok(Arc::new(Token::new(login, Instant::now())));
             }
             Err(error) => error,
         };
         match judge(error, &proof, chance()) {
-            LoginFailure::Refused { why, hold } => {
-                Err(self.held(&self.remember(&proof, why, hold).await))
+            LoginFailure::Refused { why, retry } => {
+                Err(self.held(&self.remember(&proof, why, retry).await))
             }
             LoginFailure::Passing(why) => {
                 let pause = Pause::passing(state.pause.as_ref(), None);
@@ -279,17 +279,18 @@ impl TokenSource {
     }
 
     /// What is remembered of this proof.
-    async fn refusal_of(&self, proof: &LoginRequest) -> Option<Refusal> {
-        let (refusals, subject) = (self.refusals.clone(), self.subject.clone());
+    async fn refusal_of(&self, proof: &LoginRequest) -> Option<FailedLogin> {
+        let (failed_logins, subject) = (self.failed_logins.clone(), self.subject.clone());
         let secret = self.remembered(proof);
-        blocking(move || refusals.look_up(&subject, &secret)).await.flatten()
+        blocking(move || failed_logins.look_up(&subject, &secret)).await.flatten()
     }
 
-    async fn remember(&self, proof: &LoginRequest, why: String, hold: Hold) -> Refusal {
-        let (refusals, subject) = (self.refusals.clone(), self.subject.clone());
+    async fn remember(&self, proof: &LoginRequest, why: String, retry: RetryRule) -> FailedLogin {
+        let (failed_logins, subject) = (self.failed_logins.clone(), self.subject.clone());
         let (secret, words) = (self.remembered(proof), why.clone());
-        let remembered = blocking(move || refusals.record(&subject, &secret, &words, hold)).await;
-        remembered.unwrap_or(Refusal { why, wait_left: Some(BETWEEN_RENEWALS), count: 1 })
+        let remembered =
+            blocking(move || failed_logins.record(&subject, &secret, &words, retry)).await;
+        remembered.unwrap_or(FailedLogin { why, wait_left: Some(BETWEEN_RENEWALS), count: 1 })
     }
 
     /// What the memory hashes: another secret need not wait. A token that is made anew for each login is
@@ -300,8 +301,8 @@ impl TokenSource {
     }
 
     /// The error of a login that was refused, now or before.
-    fn held(&self, refusal: &Refusal) -> ApiError {
-        let Refusal { why, wait_left, .. } = refusal;
+    fn held(&self, refusal: &FailedLogin) -> ApiError {
+        let FailedLogin { why, wait_left, .. } = refusal;
         let why = format!(
             "the login as {} was refused ({why}); {}",
             self.method.identity(),

@@ -17,7 +17,7 @@ use crate::model::reference::{CacheKey, ListingScope};
 use crate::provider::circuit_breaker::{
     BackoffPolicy, CallPermit, Caller, CircuitBreaker, Outage, Permit,
 };
-use crate::provider::{Keeping, ProviderError, SecretProvider};
+use crate::provider::{Persistence, ProviderError, SecretProvider};
 use guard::{CallGuard, is_of_directory, is_unclear};
 
 /// How long the log need not be told of the same complaint again.
@@ -72,9 +72,9 @@ pub enum CallError {
 impl Upstream {
     /// A provider that was never asked.
     pub fn new(name: &str, provider: Box<dyn SecretProvider>) -> Self {
-        let pace = match provider.keeping() {
-            Keeping::OnDisk => BackoffPolicy::SERVER,
-            Keeping::InRam => BackoffPolicy::DEVICE,
+        let pace = match provider.persistence() {
+            Persistence::Persisted => BackoffPolicy::SERVER,
+            Persistence::MemoryOnly => BackoffPolicy::DEVICE,
         };
         let health = Health {
             breaker: CircuitBreaker::new(pace),

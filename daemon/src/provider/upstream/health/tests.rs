@@ -40,8 +40,8 @@ impl SecretProvider for Arc<Nobody> {
         false
     }
 
-    fn keeping(&self) -> Keeping {
-        Keeping::OnDisk
+    fn persistence(&self) -> Persistence {
+        Persistence::Persisted
     }
 
     fn writer(&self) -> Option<&dyn crate::provider::SecretWriter> {

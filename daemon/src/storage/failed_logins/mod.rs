@@ -34,7 +34,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// The refused logins and PINs. Clones share one memory.
 #[derive(Clone, Debug)]
-pub struct Refusals(Arc<Shared>);
+pub struct FailedLogins(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -59,7 +59,7 @@ type Key = [u8; 32];
 
 /// A refusal that still holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct FailedLogin {
     /// Why it was refused; one line, without a secret.
     pub why: String,
     /// How long to wait; none: until the secret changes.
@@ -70,13 +70,13 @@ pub struct Refusal {
 
 /// How long a refusal holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
+pub enum RetryRule {
     /// Until the secret changes: a PIN.
-    UntilChanged,
+    WhenChanged,
     /// 5 minutes, doubled by each refusal of the same secret up to 1 h, and ±50 % at random: a login.
-    Paced,
+    Backoff,
     /// At least so long, whatever the secret is: a locked identity, `Retry-After`.
-    Identity(Duration),
+    After(Duration),
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -116,7 +116,7 @@ struct Wait {
     pause_ms: i64,
 }
 
-impl Refusals {
+impl FailedLogins {
     /// The memory in the run directory, which is made when it is first needed. Where that cannot be written,
     /// it lasts as long as the process.
     pub fn open(paths: &Paths) -> Self {
@@ -134,7 +134,7 @@ impl Refusals {
 
     /// The refusal that holds for this secret of this subject (an identity or a token): it must not be
     /// tried now.
-    pub fn look_up(&self, subject: &str, secret: &[u8]) -> Option<Refusal> {
+    pub fn look_up(&self, subject: &str, secret: &[u8]) -> Option<FailedLogin> {
         let mut state = self.0.lock();
         let table = self.0.table(&mut state);
         let hash = hash(&table.key()?, subject, secret);
@@ -153,7 +153,7 @@ impl Refusals {
     }
 
     /// Remembers a refusal, and returns how long it holds.
-    pub fn record(&self, subject: &str, secret: &[u8], why: &str, hold: Hold) -> Refusal {
+    pub fn record(&self, subject: &str, secret: &[u8], why: &str, retry: RetryRule) -> FailedLogin {
         let mut state = self.0.lock();
         // Where that fails, so does the write, which logs it.
         let _ = self.0.make_directory();
@@ -164,7 +164,7 @@ impl Refusals {
         let (now, boot) = ((self.0.clock)(), self.0.boot());
         let mut known = table.subjects.get(subject).cloned().unwrap_or_default();
         let hash = hash(&key, subject, secret);
-        let refused = known.refuse(hash, why, hold, |wait| Wait::new(boot, now, wait));
+        let refused = known.refuse(hash, why, retry, |wait| Wait::new(boot, now, wait));
         let refusal = refused.holds(now, boot).unwrap_or_else(|| refused.refusal(Duration::ZERO));
         state.pending.insert(subject.to_owned(), Some(known));
         self.0.write(&mut state, table);
@@ -323,11 +323,11 @@ impl Subject {
         &mut self,
         hash: String,
         why: &str,
-        hold: Hold,
+        retry: RetryRule,
         wait: impl Fn(Duration) -> Wait,
     ) -> Refused {
         let why: String = why.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        if let Hold::Identity(pause) = hold {
+        if let RetryRule::After(pause) = retry {
             let count = self.identity.as_ref().map_or(1, |refused| refused.count.saturating_add(1));
             let refused = Refused { hash: String::new(), why, count, wait: Some(wait(pause)) };
             self.identity = Some(refused.clone());
@@ -336,7 +336,7 @@ impl Subject {
         let known = self.secrets.iter().position(|refused| refused.hash == hash);
         let known = known.and_then(|at| self.secrets.remove(at));
         let count = known.map_or(1, |refused| refused.count.saturating_add(1));
-        let wait = (hold == Hold::Paced).then(|| wait(paced(count)));
+        let wait = (retry == RetryRule::Backoff).then(|| wait(paced(count)));
         let refused = Refused { hash, why, count, wait };
         self.secrets.push_back(refused.clone());
         if self.secrets.len() > MAX_SECRETS {
@@ -348,17 +348,17 @@ impl Subject {
 
 impl Refused {
     /// The refusal, while it holds.
-    fn holds(&self, now: BootInstant, boot: NonZeroU64) -> Option<Refusal> {
+    fn holds(&self, now: BootInstant, boot: NonZeroU64) -> Option<FailedLogin> {
         let Some(wait) = &self.wait else {
-            return Some(Refusal { why: self.why.clone(), wait_left: None, count: self.count });
+            return Some(FailedLogin { why: self.why.clone(), wait_left: None, count: self.count });
         };
         let left = wait.left(now, boot);
         (left > Duration::ZERO).then(|| self.refusal(left))
     }
 
-    fn refusal(&self, left: Duration) -> Refusal {
+    fn refusal(&self, left: Duration) -> FailedLogin {
         let wait_left = self.wait.is_some().then_some(left);
-        Refusal { why: self.why.clone(), wait_left, count: self.count }
+        FailedLogin { why: self.why.clone(), wait_left, count: self.count }
     }
 }
 

@@ -11,7 +11,7 @@ use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::RawAuthPin;
 use psi_common::SecretBytes;
 
-use super::board::CallMonitor;
+use super::call_monitor::CallMonitor;
 use super::describe::{PinStatus, Unwrapping};
 use super::error::{TokenError, cause, is_loss, return_value};
 use super::library::{Library, label_of};

@@ -29,10 +29,10 @@ macro_rules! clock {
 fn login_pauses_double_up_to_an_hour_and_outlast_a_restart() {
     clock!(advance, clock);
     let directory = tempfile::tempdir().unwrap();
-    let open = || Refusals::with(Some(run(directory.path())), clock);
+    let open = || FailedLogins::with(Some(run(directory.path())), clock);
     for (count, minutes) in [(1, 5), (2, 10), (3, 20), (4, 40), (5, 60), (6, 60)] {
         assert_eq!(open().look_up(SUBJECT, b"wrong"), None);
-        let refusal = open().record(SUBJECT, b"wrong", "401", Hold::Paced);
+        let refusal = open().record(SUBJECT, b"wrong", "401", RetryRule::Backoff);
         let wait = refusal.wait_left.unwrap();
         assert_eq!(refusal.count, count);
         assert!(wait >= MINUTE * minutes / 2 && wait <= MINUTE * minutes * 3 / 2, "{wait:?}");
@@ -44,15 +44,15 @@ fn login_pauses_double_up_to_an_hour_and_outlast_a_restart() {
         advance(wait);
     }
     open().clear(SUBJECT);
-    assert_eq!(open().record(SUBJECT, b"wrong", "401", Hold::Paced).count, 1);
+    assert_eq!(open().record(SUBJECT, b"wrong", "401", RetryRule::Backoff).count, 1);
 }
 
 #[test]
 fn refused_pins_are_held_until_they_change_even_when_two_alternate() {
     let directory = tempfile::tempdir().unwrap();
-    let open = || Refusals::open(&run(directory.path()));
+    let open = || FailedLogins::open(&run(directory.path()));
     for pin in [b"1111", b"2222"] {
-        open().record("token", pin, "CKR_PIN_INCORRECT", Hold::UntilChanged);
+        open().record("token", pin, "CKR_PIN_INCORRECT", RetryRule::WhenChanged);
     }
     for pin in [b"1111", b"2222"] {
         let refusal = open().look_up("token", pin).unwrap();
@@ -67,8 +67,8 @@ fn refused_pins_are_held_until_they_change_even_when_two_alternate() {
 fn locked_identity_waits_whatever_the_secret() {
     clock!(advance, clock);
     let directory = tempfile::tempdir().unwrap();
-    let open = || Refusals::with(Some(run(directory.path())), clock);
-    open().record(SUBJECT, b"a", "temporarily locked", Hold::Identity(MINUTE));
+    let open = || FailedLogins::with(Some(run(directory.path())), clock);
+    open().record(SUBJECT, b"a", "temporarily locked", RetryRule::After(MINUTE));
     let refusal = open().look_up(SUBJECT, b"b").unwrap();
     assert_eq!(refusal.wait_left, Some(MINUTE));
     advance(MINUTE);
@@ -78,11 +78,11 @@ fn locked_identity_waits_whatever_the_secret() {
 #[test]
 fn waits_end_with_the_boot_but_pins_stay_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let refusals = Refusals::open(&run(directory.path()));
-    refusals.record(SUBJECT, b"a", "401", Hold::Paced);
-    refusals.record("token", b"a", "wrong", Hold::UntilChanged);
+    let failed_logins = FailedLogins::open(&run(directory.path()));
+    failed_logins.record(SUBJECT, b"a", "401", RetryRule::Backoff);
+    failed_logins.record("token", b"a", "wrong", RetryRule::WhenChanged);
     fs::remove_file(directory.path().join("boot")).unwrap();
-    let rebooted = Refusals::open(&run(directory.path()));
+    let rebooted = FailedLogins::open(&run(directory.path()));
     assert_eq!(rebooted.look_up(SUBJECT, b"a"), None);
     assert!(rebooted.look_up("token", b"a").is_some());
 }
@@ -90,8 +90,8 @@ fn waits_end_with_the_boot_but_pins_stay_refused() {
 #[test]
 fn file_is_private_and_holds_no_secret() {
     let directory = tempfile::tempdir().unwrap();
-    let refusals = Refusals::open(&run(&directory.path().join("psid")));
-    refusals.record("token", b"87654321", "two\nlines", Hold::UntilChanged);
+    let failed_logins = FailedLogins::open(&run(&directory.path().join("psid")));
+    failed_logins.record("token", b"87654321", "two\nlines", RetryRule::WhenChanged);
     let path = directory.path().join("psid/refusals.json");
     let text = fs::read_to_string(&path).unwrap();
     assert!(!text.contains("87654321") && text.contains("two lines"), "{text}");
@@ -102,7 +102,7 @@ fn file_is_private_and_holds_no_secret() {
 fn damaged_file_is_an_empty_memory() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("refusals.json");
-    let refusals = Refusals::open(&run(directory.path()));
+    let failed_logins = FailedLogins::open(&run(directory.path()));
     for damage in [
         "",
         "{",
@@ -111,10 +111,10 @@ fn damaged_file_is_an_empty_memory() {
         "{\"key\":\"\",\"subjects\":{\"token\":1}}",
     ] {
         fs::write(&path, damage).unwrap();
-        assert_eq!(refusals.look_up("token", b"a"), None, "{damage}");
-        refusals.record("token", b"a", "wrong", Hold::UntilChanged);
+        assert_eq!(failed_logins.look_up("token", b"a"), None, "{damage}");
+        failed_logins.record("token", b"a", "wrong", RetryRule::WhenChanged);
         assert!(
-            Refusals::open(&run(directory.path())).look_up("token", b"a").is_some(),
+            FailedLogins::open(&run(directory.path())).look_up("token", b"a").is_some(),
             "{damage}"
         );
     }
@@ -126,22 +126,24 @@ fn what_is_no_regular_file_is_not_waited_for() {
     let path = directory.path().join("refusals.json");
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    assert_eq!(Refusals::open(&run(directory.path())).look_up("token", b"a"), None);
+    assert_eq!(FailedLogins::open(&run(directory.path())).look_up("token", b"a"), None);
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
-    assert_eq!(Refusals::open(&run(directory.path())).look_up("token", b"a"), None);
+    assert_eq!(FailedLogins::open(&run(directory.path())).look_up("token", b"a"), None);
 }
 
 #[test]
 fn without_a_directory_the_memory_lasts_as_long_as_the_process() {
     // Not even root makes a directory below a file.
     let file = tempfile::NamedTempFile::new().unwrap();
-    for refusals in [Refusals::open(&run(&file.path().join("psid"))), Refusals::in_ram()] {
-        refusals.record("token", b"a", "wrong", Hold::UntilChanged);
-        assert!(refusals.clone().look_up("token", b"a").is_some());
-        assert_eq!(refusals.look_up("token", b"b"), None);
-        refusals.clear("token");
-        assert_eq!(refusals.look_up("token", b"a"), None);
+    for failed_logins in
+        [FailedLogins::open(&run(&file.path().join("psid"))), FailedLogins::in_ram()]
+    {
+        failed_logins.record("token", b"a", "wrong", RetryRule::WhenChanged);
+        assert!(failed_logins.clone().look_up("token", b"a").is_some());
+        assert_eq!(failed_logins.look_up("token", b"b"), None);
+        failed_logins.clear("token");
+        assert_eq!(failed_logins.look_up("token", b"a"), None);
     }
 }
 
@@ -150,22 +152,22 @@ fn what_could_not_be_written_is_written_later() {
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("psid");
     fs::write(&directory, "in the way").unwrap();
-    let refusals = Refusals::open(&run(&directory));
-    refusals.record("one", b"a", "wrong", Hold::UntilChanged);
+    let failed_logins = FailedLogins::open(&run(&directory));
+    failed_logins.record("one", b"a", "wrong", RetryRule::WhenChanged);
     fs::remove_file(&directory).unwrap();
-    refusals.record("two", b"a", "wrong", Hold::UntilChanged);
-    let other = Refusals::open(&run(&directory));
+    failed_logins.record("two", b"a", "wrong", RetryRule::WhenChanged);
+    let other = FailedLogins::open(&run(&directory));
     assert!(other.look_up("one", b"a").is_some() && other.look_up("two", b"a").is_some());
 }
 
 #[test]
 fn the_file_stays_small() {
     let directory = tempfile::tempdir().unwrap();
-    let refusals = Refusals::open(&run(directory.path()));
+    let failed_logins = FailedLogins::open(&run(directory.path()));
     for number in 0..MAX_SUBJECTS + 5 {
         let secret = number.to_string();
-        refusals.record(&format!("subject {number:04}"), b"a", "no", Hold::UntilChanged);
-        refusals.record("zzz", secret.as_bytes(), "no", Hold::UntilChanged);
+        failed_logins.record(&format!("subject {number:04}"), b"a", "no", RetryRule::WhenChanged);
+        failed_logins.record("zzz", secret.as_bytes(), "no", RetryRule::WhenChanged);
     }
     let table = read(&directory.path().join("refusals.json")).unwrap().unwrap();
     assert_eq!(table.subjects.len(), MAX_SUBJECTS);

@@ -7,12 +7,12 @@ use std::thread;
 use psi_common::SecretBytes;
 
 use super::TokenConfig;
-use super::board::CallMonitor;
-use super::connection::{Connection, Trouble};
-use super::desk::lock;
+use super::call_monitor::CallMonitor;
 use super::error::TokenError;
 use super::library::{Library, Loaded};
 use super::pin::{PinGuard, PinSource};
+use super::session::{Connection, Trouble};
+use super::token_handle::lock;
 
 /// What is put before the thread.
 pub(super) type Request = Box<dyn FnOnce(&mut TokenWorker) + Send>;
@@ -78,7 +78,7 @@ pub(super) fn start(
             let orders = lock(&orders);
             (orders.config.clone(), orders.renewals)
         };
-        let guard = PinGuard::new(config.refusals.clone(), config.retry);
+        let guard = PinGuard::new(config.failed_logins.clone(), config.retry);
         let mut owner =
             TokenWorker { orders, board, config, renewals, guard, loaded: None, line: None };
         for request in requests {

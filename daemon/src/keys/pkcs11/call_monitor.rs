@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::desk::lock;
 use super::error::{TokenError, TokenErrorKind};
+use super::token_handle::lock;
 use crate::model::reach::Reach;
 
 /// How the token fares.

@@ -7,10 +7,10 @@ use psi_common::SecretBytes;
 use tokio::sync::oneshot;
 
 use super::TokenConfig;
-use super::board::CallMonitor;
-use super::connection::{Connection, Trouble};
+use super::call_monitor::CallMonitor;
 use super::error::TokenError;
-use super::owner::{self, Access, PendingConfig, Reply, Request, TokenWorker};
+use super::session::{Connection, Trouble};
+use super::token_worker::{self, Access, PendingConfig, Reply, Request, TokenWorker};
 
 /// How often a call may find that it takes a login: once as a rule, and once more each time that the
 /// token goes away in between.
@@ -126,7 +126,7 @@ impl TokenHandle {
                 Err(mpsc::SendError(request)) => request,
             },
         };
-        let new = owner::start(Arc::clone(&self.orders), Arc::clone(&self.board))?;
+        let new = token_worker::start(Arc::clone(&self.orders), Arc::clone(&self.board))?;
         // It has just been made: if it is gone again, that is told as its death.
         let _ = new.send(request);
         *requests = Some(new);
