@@ -1,4 +1,4 @@
-//! The first six bytes of `cache.enc`, which tell what the rest is without a key.
+//! The header of `cache.enc`: its first six bytes, which say what the rest is and need no key.
 
 use std::fmt;
 
@@ -17,20 +17,23 @@ pub enum BackendTag {
 /// `magic "PSIC" (4) · format version (1) · backend tag (1)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheHeader {
-    /// The format version: 1 is the Python PSI's, 2 is ours.
+    /// The format version: 1 is the Python PSI's, 2 is this one's.
     pub version: u8,
     /// The key backend.
     pub backend: BackendTag,
 }
 
-/// Bytes that do not begin as a `cache.enc` does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Bytes that do not begin with the header of a `cache.enc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotACache {
     /// Fewer than six bytes.
+    #[error("truncated: the header is incomplete")]
     Truncated,
     /// Another magic number.
+    #[error("not a psi cache: it does not begin with PSIC")]
     WrongMagic,
-    /// A backend tag that no version knows.
+    /// A backend tag that this version does not have.
+    #[error("sealed by a key backend unknown here (tag {0})")]
     UnknownBackend(u8),
 }
 
@@ -49,7 +52,7 @@ impl CacheHeader {
         Ok(Self { version: *version, backend })
     }
 
-    /// The header as it stands in the file.
+    /// The header's bytes, as in the file.
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         let [a, b, c, d] = *MAGIC;
         [a, b, c, d, self.version, self.backend as u8]
@@ -84,20 +87,6 @@ impl fmt::Display for BackendTag {
     }
 }
 
-impl fmt::Display for NotACache {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Truncated => f.write_str("truncated: the header is incomplete"),
-            Self::WrongMagic => f.write_str("not a psi cache: it does not begin with PSIC"),
-            Self::UnknownBackend(tag) => {
-                write!(f, "sealed by a key backend unknown here (tag {tag})")
-            }
-        }
-    }
-}
-
-impl std::error::Error for NotACache {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn parse_names_what_is_wrong() {
         assert_eq!(CacheHeader::parse(b"PSIC\x02"), Err(NotACache::Truncated));
         assert_eq!(CacheHeader::parse(b"PSIX\x02\x01"), Err(NotACache::WrongMagic));
         assert_eq!(CacheHeader::parse(b"PSIC\x02\x09"), Err(NotACache::UnknownBackend(9)));
@@ -120,7 +109,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_is_total_and_exact(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
+        fn parse_never_panics_and_is_exact(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
             if let Ok(header) = CacheHeader::parse(&bytes) {
                 prop_assert_eq!(&header.to_bytes()[..], &bytes[..CacheHeader::LEN]);
             }

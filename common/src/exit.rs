@@ -1,34 +1,34 @@
-//! Exit codes: sysexits(3) where it has a word for it.
+//! Exit statuses, those of sysexits(3) where it has one.
 
 use std::process::ExitCode;
 
-/// How a psi program ends. Podman reads only zero or not; scripts and people read the rest.
+/// The exit status of a psi program. Podman distinguishes only zero and others; the rest is for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done.
+    /// Success.
     Ok = 0,
-    /// Done, and what was looked at is not as it should be: drift, or findings.
+    /// Success, but with drift, findings, a degradation, or something left out.
     Drift = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// `SECRET_ID`, the value or the config is malformed, or asks for what the config has not.
+    /// `SECRET_ID`, the value or the config is malformed, or names something that the config lacks.
     BadInput = 65,
     /// No such secret.
     NoSuchSecret = 66,
-    /// The daemon is not there, or does not answer.
+    /// The daemon does not run, or does not answer.
     NoDaemon = 69,
     /// A local read or write failed.
     Io = 74,
-    /// The provider is out and nothing may be served, or nothing can be stored: try again later.
+    /// The provider is unreachable and nothing may be served, or nothing can be stored: try again later.
     TryLater = 75,
-    /// The daemon answered out of protocol.
+    /// The daemon's answer violates the protocol.
     Protocol = 76,
     /// Not allowed.
     NotAllowed = 77,
-    /// `exec`: the command cannot be run, as shells have it.
+    /// `exec`: the command cannot be run; the shells' status.
     NotExecutable = 126,
-    /// `exec`: there is no such command, as shells have it.
+    /// `exec`: there is no such command; the shells' status.
     NoSuchCommand = 127,
 }
 

@@ -1,5 +1,5 @@
-//! What `psi-driver` and `psid` must agree on, apart from the wire: ids, secret bytes, paths, exit
-//! codes, checks of what crosses the socket, what a host is found to lack, and the first six bytes of `cache.enc`.
+//! What the programs share, apart from the wire: ids, the types of secrets, paths, exit statuses, problems and
+//! findings, checks of text that crosses the socket, file locks, and the header of `cache.enc`.
 
 mod cache_header;
 pub mod check;
@@ -8,8 +8,10 @@ pub mod file_lock;
 mod finding;
 mod loader_variables;
 mod own_scope;
+pub mod passwd;
 mod paths;
 mod problem;
+mod seal_mode;
 mod secret_bytes;
 mod secret_id;
 mod secret_string;
@@ -22,6 +24,7 @@ pub use loader_variables::chooses_code;
 pub use own_scope::{for_own_scope, set_own_scope};
 pub use paths::{Paths, Scope};
 pub use problem::Problem;
+pub use seal_mode::{SealMode, UnknownSealMode};
 pub use secret_bytes::SecretBytes;
 pub use secret_id::{InvalidSecretId, SecretId};
 pub use secret_string::{NotUtf8, SecretString};

@@ -1,10 +1,10 @@
 //! Environment variables that choose what a program loads or runs.
 //!
-//! A key of a provider's directory becomes a variable of that name. With one of these names, a writer of that
-//! directory runs code as the user of the process. So they are refused where they reach a process of the
-//! host. They are not refused where they reach a container, which runs nothing but its own image.
+//! A key of a provider's directory becomes a variable of that name. With one of these names, a user with write
+//! access to that directory runs code as the user of the process. So they are rejected for processes of the
+//! host, but not for containers, which run only their own image.
 
-/// Families of which every member is refused.
+/// Prefixes of which every name is rejected.
 #[rustfmt::skip]
 const PREFIXES: &[&str] = &[
     // Loaders: glibc's and musl's, macOS's, AIX's, IRIX's.
@@ -25,13 +25,13 @@ const PREFIXES: &[&str] = &[
     "ASAN_", "LSAN_", "MSAN_", "TSAN_", "UBSAN_",
 ];
 
-/// Members of these families that choose nothing that is loaded.
+/// Names with such a prefix that do not choose code.
 const HARMLESS: &[&str] = &["DOTNET_ENVIRONMENT"];
 
-/// Names that are refused as they are.
+/// Names that are rejected.
 #[rustfmt::skip]
 const NAMES: &[&str] = &[
-    // Where programs and the files of a person are found.
+    // Search paths of programs and of a person's files.
     "PATH", "HOME", "SHELL", "CDPATH", "FPATH", "IFS", "TMPPREFIX", "TERMCAP", "TERMINFO", "TERMINFO_DIRS", "TERMPATH",
     // Shells.
     "ENV", "BASHOPTS", "SHELLOPTS", "POSIXLY_CORRECT", "PS0", "PS1", "PS2", "PS3", "PS4", "PROMPT", "PROMPT_COMMAND",
@@ -46,7 +46,7 @@ const NAMES: &[&str] = &[
     "PEAR_CONF", "TCLLIBPATH", "TCL_LIBRARY", "TK_LIBRARY", "R_HOME", "R_PROFILE", "R_PROFILE_USER", "R_ENVIRON",
     "R_ENVIRON_USER", "R_LIBS", "R_LIBS_USER", "R_LIBS_SITE", "AWKPATH", "AWKLIBPATH", "EMACSLOADPATH", "EMACSPATH",
     "EMACSDATA", "ELIXIR_ERL_OPTIONS", "ERLC_OPTS", "BINDIR", "ROOTDIR", "EMU",
-    // Node and its kin.
+    // Node, Bun, Deno, Electron.
     "NODE_OPTIONS", "NODE_PATH", "NODE_EXTRA_CA_CERTS", "NODE_REPL_EXTERNAL_MODULE", "NODE_REPL_HISTORY", "NODE_ICU_DATA",
     "NODE_COMPILE_CACHE", "NODE_REDIRECT_WARNINGS", "NODE_TLS_REJECT_UNAUTHORIZED", "NODE_GYP_FORCE_PYTHON",
     "ELECTRON_RUN_AS_NODE", "BUN_OPTIONS", "BUN_INSTALL", "DENO_DIR", "DENO_INSTALL_ROOT",
@@ -102,7 +102,7 @@ const NAMES: &[&str] = &[
 
 /// Whether a variable of this name chooses what a program loads or runs.
 pub fn chooses_code(name: &str) -> bool {
-    // A shell takes a value for a function by its name's end, whatever stands before.
+    // A shell takes the value for a function if the name ends so.
     let is_function = name.ends_with("%%") || name.ends_with("()");
     is_function
         || NAMES.contains(&name)
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_that_load_or_run_are_recognised() {
+    fn variables_that_choose_code_are_recognised() {
         for name in [
             "PATH",
             "LD_PRELOAD",
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_usual_secrets_are_left_alone() {
+    fn usual_names_of_secrets_are_accepted() {
         for name in [
             "DB_PASSWORD",
             "DATABASE_URL",
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_has_each_name_once_and_no_prefix_hides_one() {
+    fn list_has_each_name_once_and_each_exception_has_a_prefix() {
         let mut seen = BTreeSet::new();
         for name in NAMES {
             assert!(crate::check::variable(name).is_ok() && seen.insert(*name), "{name}");

@@ -1,4 +1,4 @@
-//! Commands in messages, as they are for this process's scope.
+//! Adapts the commands in messages to this process's scope.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -7,20 +7,20 @@ use crate::Scope;
 
 static IS_USER: OnceLock<bool> = OnceLock::new();
 
-/// Says whose this process is, where its uid does not: the system's psid is a user of its own, and no person's.
+/// Sets the scope of this process where its uid does not show it: the system's psid runs as its own user.
 pub fn set_own_scope(is_user: bool) {
-    // The first word counts; a process has one scope.
+    // The first call decides; a process has one scope.
     let _ = IS_USER.set(is_user);
 }
 
-/// A message whose `systemctl` and `journalctl` reach the units of this process's own scope: a user's psid is
-/// a unit of that user's manager.
+/// A message whose `systemctl` and `journalctl` commands address the units of this process's scope: a user's
+/// psid is a unit of that user's manager.
 pub fn for_own_scope(message: &str) -> Cow<'_, str> {
     let is_user = *IS_USER.get_or_init(|| Scope::of_this_process() != Scope::System);
     if is_user { for_user(message).into() } else { message.into() }
 }
 
-/// Only psid's own unit is a user's; its helper and the units of others are the system's.
+/// Only psid's own units belong to the user's manager; its helper and other units are the system's.
 fn for_user(message: &str) -> String {
     let of_psid = |command: &str| {
         let mut words = command.split_whitespace();
@@ -34,7 +34,7 @@ fn for_user(message: &str) -> String {
             text.push('`');
         }
         match part.split_once(' ') {
-            // Every second part is between backticks.
+            // Every odd part is between backticks.
             Some((command, rest))
                 if number % 2 == 1 && of_psid(part) && !rest.starts_with("--user ") =>
             {

@@ -1,20 +1,20 @@
-//! Where things are, for the whole system and for one user.
+//! The paths of psi's files, for the whole system and for one user.
 
 use std::path::{Path, PathBuf};
 
-/// Whose podman is served.
+/// The podman that is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The system's: root's podman.
+    /// Root's podman.
     System,
-    /// One user's rootless podman; the uid is the one outside of any user namespace.
+    /// One user's rootless podman.
     User {
         /// The user's uid in the initial user namespace.
         uid: u32,
     },
 }
 
-/// The places of one scope, with the overrides of the environment applied.
+/// The paths of one scope, with the overrides of the environment applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
     /// The config file; `PSI_CONFIG` overrides it.
@@ -23,35 +23,40 @@ pub struct Paths {
     pub state: PathBuf,
     /// The daemon's socket; `PSI_SOCKET` overrides it.
     pub socket: PathBuf,
-    /// psid's own directory in RAM, for what outlives a restart and not a boot: the boot's mark, refused logins;
-    /// `PSI_RUN_DIR` overrides it.
+    /// psid's directory in RAM, for state that outlives a restart but not a boot: the boot's mark, refused
+    /// logins; `PSI_RUN_DIR` overrides it.
     pub run: PathBuf,
     /// Podman's drop-in that names psi as the secret driver.
     pub podman_drop_in: PathBuf,
-    /// The folder of quadlet units.
+    /// The directory of the quadlet units.
     pub quadlets: PathBuf,
 }
 
 impl Scope {
     /// The scope of this process.
     ///
-    /// Rootless podman runs the driver as uid 0 of its user namespace, so the uid alone tells nothing:
-    /// podman's own variable, or a uid map that is not the identity, does.
+    /// Rootless podman runs the driver as uid 0 of its user namespace, so the uid alone is not enough: podman's
+    /// own variable decides, or a uid map that is not the identity.
     pub fn of_this_process() -> Self {
         let uid = rustix::process::getuid().as_raw();
         let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         let rootless = variable("_CONTAINERS_ROOTLESS_UID").and_then(|uid| uid.parse().ok());
-        Self::judge(uid, rootless, &map, |uid| runtime_dir(uid).exists())
+        Self::detect(uid, rootless, &map, |uid| runtime_dir(uid).exists())
     }
 
-    fn judge(uid: u32, rootless: Option<u32>, map: &str, lives_here: impl Fn(u32) -> bool) -> Self {
+    fn detect(
+        uid: u32,
+        rootless: Option<u32>,
+        map: &str,
+        has_session: impl Fn(u32) -> bool,
+    ) -> Self {
         if let Some(uid) = rootless.filter(|uid| *uid != 0) {
             return Self::User { uid };
         }
         match outer_uid(uid, map) {
-            // Root of a user namespace: rootless podman's when that user has a session here, else
-            // the root of a system container, whose podman is the system's.
-            outer if uid == 0 && (outer == 0 || !lives_here(outer)) => Self::System,
+            // Root of a user namespace: rootless podman's if that user has a session here; otherwise the
+            // root of a system container, whose podman is the system's.
+            outer if uid == 0 && (outer == 0 || !has_session(outer)) => Self::System,
             outer => Self::User { uid: outer },
         }
     }
@@ -77,7 +82,7 @@ impl Paths {
         paths
     }
 
-    /// The sealed key of the tpm backend: it lies beside the config.
+    /// The sealed key of the tpm backend, beside the config.
     pub fn sealed_key(&self) -> PathBuf {
         self.config.with_file_name("cache.key")
     }
@@ -119,13 +124,13 @@ impl Paths {
     }
 }
 
-/// Where systemd keeps a user's sockets. Healthcheck timers run with only `PATH` set, so the
-/// variable that says so cannot be relied on.
+/// The directory of a user's sockets, as systemd creates it. Healthcheck timers run with only `PATH` set, so
+/// XDG_RUNTIME_DIR may be missing.
 fn runtime_dir(uid: u32) -> PathBuf {
     Path::new("/run/user").join(uid.to_string())
 }
 
-/// The uid in the parent namespace, by the lines `inside outside count` of `/proc/self/uid_map`.
+/// The uid in the parent namespace, from the lines `inside outside count` of `/proc/self/uid_map`.
 fn outer_uid(uid: u32, map: &str) -> u32 {
     map.lines()
         .filter_map(|line| {
@@ -153,14 +158,14 @@ mod tests {
 
     #[test]
     fn scope_follows_podman_and_the_uid_map() {
-        let judge = |uid, rootless, map| Scope::judge(uid, rootless, map, |uid| uid == 1234);
-        assert_eq!(judge(0, None, IDENTITY), Scope::System);
-        assert_eq!(judge(1000, None, IDENTITY), Scope::User { uid: 1000 });
-        assert_eq!(judge(0, Some(1234), ROOTLESS), Scope::User { uid: 1234 });
-        assert_eq!(judge(0, None, ROOTLESS), Scope::User { uid: 1234 });
-        assert_eq!(judge(0, Some(0), IDENTITY), Scope::System);
+        let detect = |uid, rootless, map| Scope::detect(uid, rootless, map, |uid| uid == 1234);
+        assert_eq!(detect(0, None, IDENTITY), Scope::System);
+        assert_eq!(detect(1000, None, IDENTITY), Scope::User { uid: 1000 });
+        assert_eq!(detect(0, Some(1234), ROOTLESS), Scope::User { uid: 1234 });
+        assert_eq!(detect(0, None, ROOTLESS), Scope::User { uid: 1234 });
+        assert_eq!(detect(0, Some(0), IDENTITY), Scope::System);
         let system_container = "0 100000 65536\n";
-        assert_eq!(judge(0, None, system_container), Scope::System);
+        assert_eq!(detect(0, None, system_container), Scope::System);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! What went wrong and what an admin does about it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::check;
 
 /// A problem: what happened, with its cause, and the command or the change that fixes it.
 ///
 /// Displayed as one line, `what; remedy`, in printable characters only.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{}", self.line())]
 pub struct Problem {
     /// What happened, with its cause.

@@ -1,12 +1,12 @@
-//! The one type in which a secret crosses a boundary.
+//! A secret that is bytes: the type in which a secret crosses a boundary.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A secret's bytes: wiped on drop, never printed, not cloned and not serialised.
+/// A secret's bytes: zeroized on drop, never printed, not cloned and not serialized.
 ///
-/// To share one, put it into an `Arc`. Whoever calls [`Self::expose_secret`] answers for the copy.
+/// To share one, put it into an `Arc`. A copy of what [`Self::expose_secret`] returns is not zeroized.
 pub struct SecretBytes(Zeroizing<Vec<u8>>);
 
 impl SecretBytes {
@@ -20,22 +20,22 @@ impl SecretBytes {
         &self.0
     }
 
-    /// Hands the bytes over, without a copy, to something that wipes them or writes them out.
+    /// Hands the bytes over, without a copy, to something that zeroizes them or writes them out.
     pub fn into_exposed(mut self) -> Vec<u8> {
         std::mem::take(&mut *self.0)
     }
 
-    /// How many bytes there are.
+    /// The length in bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether the secret is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether two secrets are the same. Not in constant time: both sides are ours.
+    /// Whether two secrets are equal. Not in constant time: neither is an attacker's guess.
     pub fn same_as(&self, other: &Self) -> bool {
         self.0 == other.0
     }
@@ -52,14 +52,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_tells_nothing() {
+    fn debug_shows_no_content() {
         let secret = SecretBytes::new(b"hunter2".to_vec());
         assert_eq!(format!("{secret:?}"), "SecretBytes(redacted)");
         assert_eq!(format!("{:#?}", Some(&secret)), "Some(\n    SecretBytes(redacted),\n)");
     }
 
     #[test]
-    fn bytes_are_handed_over_whole() {
+    fn bytes_are_kept_unchanged() {
         let secret = SecretBytes::new(b"\0a\r\n\xff".to_vec());
         assert_eq!(secret.len(), 5);
         assert!(!secret.is_empty());

@@ -1,4 +1,4 @@
-//! Podman's id of a secret, parsed once.
+//! Podman's id of a secret.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,16 +7,18 @@ const LEN: usize = 25;
 
 /// An id as podman makes them: `^[0-9a-f]{25}$` (secrets.go: 64 hexadecimal digits cut to 25).
 ///
-/// Whoever holds one may use it as a file name: it has no separator, no dot and one length.
+/// It can be a file name as it is: it has no separator, no dot and one length.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretId([u8; LEN]);
 
 /// A text that is no id.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSecretId {
     /// The text is empty, as podman ≥ 5.1 passes it for `create --replace` of a missing name.
+    #[error("the secret id is empty")]
     Empty,
     /// The text has another length or other characters; the text, cut and escaped for one line.
+    #[error("'{0}' is no secret id (25 lower-case hexadecimal digits)")]
     Malformed(String),
 }
 
@@ -58,19 +60,6 @@ impl fmt::Debug for SecretId {
     }
 }
 
-impl fmt::Display for InvalidSecretId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("the secret id is empty"),
-            Self::Malformed(text) => {
-                write!(f, "'{text}' is no secret id (25 lower-case hexadecimal digits)")
-            }
-        }
-    }
-}
-
-impl std::error::Error for InvalidSecretId {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,20 +67,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_id_of_podman_survives_a_round_trip(text in "[0-9a-f]{25}") {
+        fn parse_round_trips_every_id_of_podman(text in "[0-9a-f]{25}") {
             let id: SecretId = text.parse().unwrap();
             prop_assert_eq!(id.as_str(), text);
         }
 
         #[test]
-        fn anything_else_is_refused(text in any::<String>()) {
+        fn parse_rejects_any_other_text(text in any::<String>()) {
             let shaped = text.len() == 25
                 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
             prop_assert_eq!(text.parse::<SecretId>().is_ok(), shaped);
         }
 
         #[test]
-        fn a_refusal_is_one_short_line(text in any::<String>()) {
+        fn error_is_one_short_line(text in any::<String>()) {
             if let Err(error) = text.parse::<SecretId>() {
                 let line = error.to_string();
                 prop_assert!(line.is_ascii() && !line.contains('\n') && line.len() < 500);
@@ -100,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn near_misses_are_refused() {
+    fn parse_rejects_near_misses() {
         for text in [
             "0123456789abcdef01234567",
             "0123456789abcdef0123456789",

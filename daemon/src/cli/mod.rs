@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use psi_common::{Exit, Paths, Scope, for_own_scope, set_own_scope};
+use psi_common::{Exit, Paths, Scope, SealMode, for_own_scope, set_own_scope};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -86,7 +86,7 @@ enum Command {
         backend: Option<String>,
         /// What systemd-creds seals the key to; where it is less than the config demands, the config is changed
         /// (default: as seal_with in the config)
-        #[arg(long, value_parser = ["tpm2", "host", "host+tpm2", "auto"])]
+        #[arg(long, value_parser = SealMode::NAMES)]
         seal_with: Option<String>,
         /// The PCRs that must be the same to unseal; empty for none
         #[arg(long, default_value = "7")]

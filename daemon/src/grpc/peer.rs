@@ -56,7 +56,8 @@ impl Authorizer {
         }
         // The name is in a file, and a worker of the runtime must not wait for a disk.
         tokio::task::spawn_blocking(move || {
-            let who = name_of(uid).map_or_else(|| "somebody".into(), |name| format!("user {name}"));
+            let who = psi_common::passwd::name_of(uid)
+                .map_or_else(|| "somebody".into(), |name| format!("user {name}"));
             let times = if count == 1 { "once".into() } else { format!("{count} times") };
             tracing::warn!(
                 uid,
@@ -104,23 +105,9 @@ impl Interceptor for Authorizer {
     }
 }
 
-/// The user's name in `/etc/passwd`. One of a directory service has a number only: psid waits for none.
-fn name_of(uid: u32) -> Option<String> {
-    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
-    name_in(&passwd, uid).map(str::to_owned)
-}
-
-fn name_in(passwd: &str, uid: u32) -> Option<&str> {
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let (name, id) = (fields.next()?, fields.nth(1)?);
-        (id.parse() == Ok(uid)).then_some(name)
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{COUNTED, Refused, name_in};
+    use super::{COUNTED, Refused};
 
     #[test]
     fn refusals_of_ever_new_users_take_no_more_memory() {
@@ -130,13 +117,5 @@ mod tests {
         }
         assert_eq!(refused.users.len(), COUNTED);
         assert_eq!((refused.count(0), refused.count(99_999)), (2, 100_000 - COUNTED as u64 + 1));
-    }
-
-    #[test]
-    fn a_user_is_found_by_the_third_field() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nanna:x:1000:7::/home/anna:/bin/sh\n";
-        assert_eq!(name_in(passwd, 0), Some("root"));
-        assert_eq!(name_in(passwd, 1000), Some("anna"));
-        assert_eq!(name_in(passwd, 7), None);
     }
 }

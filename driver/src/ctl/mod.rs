@@ -10,6 +10,7 @@ pub(crate) mod gc;
 pub(crate) mod hsm;
 pub(crate) mod import;
 pub(crate) mod install;
+mod json;
 mod keys;
 pub(crate) mod metrics;
 pub(crate) mod migrate;

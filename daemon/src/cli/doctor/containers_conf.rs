@@ -294,7 +294,7 @@ mod tests {
         let base = format!("{}/", root.path().display());
         let findings = judge(&places, &commands()).into_iter();
         let findings = findings.filter(|finding| finding.severity != Severity::Note);
-        findings.map(|finding| finding.what.replace(&base, "/")).collect()
+        findings.map(|finding| finding.problem.what.replace(&base, "/")).collect()
     }
 
     #[test]
@@ -343,8 +343,8 @@ mod tests {
             root: "/".into(),
         };
         let found = judge(&places, &commands());
-        assert!(found[0].what.contains("podman's file driver, in clear"), "{found:?}");
-        assert!(found[0].remedy.contains("psi-driver install"));
+        assert!(found[0].problem.what.contains("podman's file driver, in clear"), "{found:?}");
+        assert!(found[0].problem.remedy.contains("psi-driver install"));
     }
 
     /// H3: podman 6 has drop-ins for root and for users, in /etc and in /usr/share; 5.7 has those for users in
@@ -414,7 +414,9 @@ mod tests {
             let (only, last) = (only.map(PathBuf::from), last.map(PathBuf::from));
             let places =
                 Places { podman, uid: 0, user: None, only, last, root: "/nonexistent".into() };
-            judge(&places, &commands()).iter().any(|it| it.what.contains("podman does not start"))
+            judge(&places, &commands())
+                .iter()
+                .any(|it| it.problem.what.contains("podman does not start"))
         };
         assert!(judged(Version(4, 3, 1), Some("/nonexistent/c"), None));
         assert!(judged(Version(6, 1, 1), None, Some("/nonexistent/c")));
@@ -428,9 +430,10 @@ mod tests {
         for version in ["4.3.1", "5.4.2", "5.8.1"] {
             let found = service(version).unwrap();
             assert!(
-                found.what.contains("invalid shell driver option") && found.what.contains(version)
+                found.problem.what.contains("invalid shell driver option")
+                    && found.problem.what.contains(version)
             );
-            assert!(found.remedy.contains("systemctl restart podman.service"));
+            assert!(found.problem.remedy.contains("systemctl restart podman.service"));
         }
         for version in ["5.8.2", "5.8.6", "6.0.0-dev"] {
             assert_eq!(service(version), None);

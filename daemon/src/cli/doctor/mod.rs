@@ -6,7 +6,7 @@ mod sealed;
 mod socket;
 
 use psi_common::Finding;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::config::Config;
 use crate::runtime::build::Environment;
@@ -37,16 +37,7 @@ pub async fn diagnose(surroundings: &Environment) -> Vec<Finding> {
     findings
 }
 
-/// As psi-driver reads them.
-pub fn to_json(findings: &[Finding]) -> String {
-    let all = findings.iter().map(|Finding { severity, cause, what, remedy, affects }| {
-        json!({
-            "severity": severity.name(),
-            "cause": cause,
-            "what": what,
-            "remedy": remedy,
-            "affects": affects,
-        })
-    });
-    format!("{:#}\n", all.collect::<Value>())
+/// The JSON that `psictl doctor` reads.
+pub(crate) fn to_json(findings: &[Finding]) -> String {
+    format!("{:#}\n", json!(findings))
 }

@@ -48,7 +48,7 @@ async fn tpm_key(key: &TpmKey) -> Vec<Finding> {
         SealWith::Tpm2 => finding,
         // The config says that it is meant to be so.
         SealWith::Host | SealWith::Any => {
-            Finding::note(finding.what, finding.remedy).of("not-bound-to-tpm")
+            Finding::note(finding.problem.what, finding.problem.remedy).of("not-bound-to-tpm")
         }
     }));
     findings

@@ -80,7 +80,7 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             judge(access, &path)
                 .into_iter()
-                .map(|finding| finding.what)
+                .map(|finding| finding.problem.what)
                 .collect::<Vec<_>>()
                 .join("\n")
         };
@@ -92,6 +92,6 @@ mod tests {
         assert!(told(&others, 0o666).contains("another socket there"));
         fs::remove_file(&path).unwrap();
         fs::write(&path, "").unwrap();
-        assert!(judge(&others, &path)[0].what.contains("is no socket"));
+        assert!(judge(&others, &path)[0].problem.what.contains("is no socket"));
     }
 }

@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use psi_common::SecretBytes;
+use psi_common::{SealMode, SecretBytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
@@ -152,10 +152,7 @@ fn parse(request: &[u8]) -> Option<(Request, SecretBytes)> {
         ["seal", name, with_key, pcrs] => Request::Seal {
             name: plain_name(name)?,
             seal: SealOptions {
-                with_key: ["tpm2", "host", "host+tpm2", "auto"]
-                    .into_iter()
-                    .find(|known| known == with_key)?
-                    .to_owned(),
+                with_key: with_key.parse::<SealMode>().ok()?.to_string(),
                 tpm2_pcrs: Some(*pcrs)
                     .filter(|pcrs| pcrs.bytes().all(|byte| byte.is_ascii_digit() || byte == b'+'))?
                     .to_owned(),

@@ -1,8 +1,7 @@
 //! What psid tells: as a program of its own, of config, files and credentials; and as the running daemon.
 
-use psi_common::{Finding, Paths, Severity};
+use psi_common::{Finding, Paths};
 use psi_proto::v1::{ProviderStatus, StatusResponse, Verdict};
-use serde_json::Value;
 
 use super::secrets::Seen;
 use super::{counted, named};
@@ -25,22 +24,9 @@ pub(super) fn of_psid(paths: &Paths, commands: &Commands, podman: Option<&About>
         Ok(told) => told,
         Err(failure) => return failed(failure.to_string()),
     };
-    let Ok(Value::Array(all)) = serde_json::from_slice(&told) else {
-        return failed("`psid doctor` told nothing that psi-driver understands; install the psid of its version".into());
-    };
-    all.iter().map(parsed).collect()
-}
-
-fn parsed(finding: &Value) -> Finding {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let affects = finding["affects"].as_array().into_iter().flatten();
-    Finding {
-        severity: Severity::of(&text(&finding["severity"])).unwrap_or(Severity::Warning),
-        cause: text(&finding["cause"]),
-        what: text(&finding["what"]),
-        remedy: text(&finding["remedy"]),
-        affects: affects.map(text).collect(),
-    }
+    serde_json::from_slice(&told).unwrap_or_else(|_| {
+        failed("the output of `psid doctor` is not understood; install the psid of this psictl's version".into())
+    })
 }
 
 /// The daemon itself.

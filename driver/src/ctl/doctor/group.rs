@@ -13,8 +13,7 @@ pub(super) fn by_cause(findings: Vec<Finding>) -> Vec<Finding> {
     for finding in findings {
         let same = grouped.iter_mut().find(|it| {
             it.cause == finding.cause
-                && (ONE.contains(&it.cause.as_str())
-                    || (it.what == finding.what && it.remedy == finding.remedy))
+                && (ONE.contains(&it.cause.as_str()) || it.problem == finding.problem)
         });
         match same {
             Some(same) => {
@@ -78,7 +77,7 @@ mod tests {
                 ("other", warning, 0)
             ]
         );
-        assert_eq!(grouped[0].remedy, "recover it");
+        assert_eq!(grouped[0].problem.remedy, "recover it");
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
         let units = BTreeMap::from([
             ("app.service".to_owned(), names(&["a", "z"])),

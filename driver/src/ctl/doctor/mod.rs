@@ -9,13 +9,13 @@ mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use psi_common::{Exit, Finding, Paths, Severity, check};
-use serde_json::json;
+use psi_common::{Exit, Finding, Paths, Problem, Severity, check, for_own_scope};
+use serde::Serialize;
 
 use crate::args::DoctorOptions;
 use crate::client::{Client, Deadline};
-use crate::ctl::names;
 use crate::ctl::podman::{self, Commands};
+use crate::ctl::{json, names};
 use crate::error::CliError;
 use crate::stdio;
 use secrets::Seen;
@@ -67,31 +67,32 @@ fn as_text(findings: &[Finding], stopped: &Stopped) -> String {
     text
 }
 
-fn as_json(findings: &[Finding], stopped: &Stopped) -> String {
-    let all = findings.iter().map(|Finding { severity, cause, what, remedy, affects }| {
-        json!({
-            "severity": severity.name(),
-            "cause": cause,
-            "what": what,
-            "remedy": remedy,
-            "affects": affects,
-        })
-    });
-    let units = stopped.iter().map(|(unit, causes)| json!({"unit": unit, "causes": causes}));
-    let report = json!({
-        "well": is_well(findings),
-        "findings": all.collect::<Vec<_>>(),
-        "units": units.collect::<Vec<_>>(),
-    });
-    format!("{report:#}\n")
+/// The report as JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    well: bool,
+    findings: &'a [Finding],
+    units: Vec<StoppedUnit<'a>>,
 }
 
-/// One line, as a failure is, with the cause by which units name it; and one more with the secrets that it
-/// concerns, unless it names them itself.
-fn line(Finding { severity, cause, what, remedy, affects }: &Finding) -> String {
-    let failure = CliError::new(Exit::Ok, what.as_str(), remedy.as_str());
-    let mut text = format!("{}: {failure} [{cause}]\n", severity.name());
-    if affects.iter().any(|name| !what.contains(name.as_str())) {
+#[derive(Serialize)]
+struct StoppedUnit<'a> {
+    unit: &'a str,
+    causes: &'a BTreeSet<String>,
+}
+
+fn as_json(findings: &[Finding], stopped: &Stopped) -> String {
+    let units = stopped.iter().map(|(unit, causes)| StoppedUnit { unit, causes });
+    json::text(&Report { well: is_well(findings), findings, units: units.collect() })
+}
+
+/// One line with the finding and its cause, and one more with the secrets that it concerns, unless it names them
+/// itself.
+fn line(Finding { severity, cause, problem, affects }: &Finding) -> String {
+    let remedy = for_own_scope(&problem.remedy);
+    let problem = Problem::new(problem.what.as_str(), remedy);
+    let mut text = format!("{}: {problem} [{cause}]\n", severity.name());
+    if affects.iter().any(|name| !problem.what.contains(name.as_str())) {
         let names = named(affects.iter().map(String::as_str));
         text += &format!(
             "    it concerns {}: {}\n",

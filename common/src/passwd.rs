@@ -1,0 +1,58 @@
+//! The users of `/etc/passwd`. Users of a directory service are not among them: nothing here waits for one.
+
+use std::io;
+use std::path::PathBuf;
+
+const FILE: &str = "/etc/passwd";
+
+/// A user of `/etc/passwd`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The login name.
+    pub name: String,
+    /// The numeric id.
+    pub uid: u32,
+    /// The home directory, as it is written there.
+    pub home: PathBuf,
+}
+
+/// Every user of `/etc/passwd`, in the order of its lines; malformed lines are skipped.
+pub fn users() -> io::Result<Vec<User>> {
+    std::fs::read_to_string(FILE).map(|text| parse(&text).collect())
+}
+
+/// The name of a user, if `/etc/passwd` has one.
+pub fn name_of(uid: u32) -> Option<String> {
+    let text = std::fs::read_to_string(FILE).ok()?;
+    parse(&text).find(|user| user.uid == uid).map(|user| user.name)
+}
+
+/// Lines of `name:password:uid:gid:comment:home:shell` (passwd(5)).
+fn parse(text: &str) -> impl Iterator<Item = User> {
+    text.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let (name, uid) = (fields.next()?, fields.nth(1)?.parse().ok()?);
+        let home = fields.nth(2)?.into();
+        Some(User { name: name.to_owned(), uid, home })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_have_names_uids_and_homes_and_malformed_lines_are_skipped() {
+        let text = "root:x:0:0:root:/root:/bin/sh\nbroken\nx:x:-1:0::/:/\n\
+                    anna:x:1000:7::/home/anna:/bin/sh\n";
+        let users: Vec<_> = parse(text).collect();
+        let user = |name: &str, uid, home: &str| User { name: name.into(), uid, home: home.into() };
+        assert_eq!(users, [user("root", 0, "/root"), user("anna", 1000, "/home/anna")]);
+    }
+
+    #[test]
+    fn root_has_a_name() {
+        assert_eq!(name_of(0).as_deref(), Some("root"));
+        assert!(users().unwrap().iter().any(|user| user.uid == 0));
+    }
+}
