@@ -93,9 +93,9 @@ mod tests {
     }
 
     #[test]
-    fn json_of_another_version_is_read() {
+    fn json_with_an_unknown_field_is_read() {
         let newer =
-            json!({"severity": "fatal", "cause": "x", "what": "a", "remedy": "", "since": 1});
+            json!({"severity": "warning", "cause": "x", "what": "a", "remedy": "", "since": 1});
         assert_eq!(from_value::<Finding>(newer).unwrap(), Finding::warning("a", "").of("x"));
     }
 }
