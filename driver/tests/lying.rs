@@ -44,7 +44,7 @@ fn answers(method: &str, text: &str) -> Vec<Vec<u8>> {
             let secret = RestorableSecret {
                 id: ID.into(),
                 name: text.clone(),
-                about: text.clone(),
+                description: text.clone(),
                 ..Default::default()
             };
             RestorableResponse { secrets: vec![secret] }.encode_to_vec()
@@ -52,7 +52,7 @@ fn answers(method: &str, text: &str) -> Vec<Vec<u8>> {
         "Registrations" => one(&|| {
             Registration {
                 id: ID.into(),
-                about: text.clone(),
+                description: text.clone(),
                 name: text.clone(),
                 store: text.clone(),
                 ..Default::default()

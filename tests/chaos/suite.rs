@@ -296,7 +296,7 @@ impl Suite {
     fn provider(&self) -> String {
         let status = self.instance.driver(&["cache", "status", "--json"]).report_json();
         let provider = &status["providers"][0];
-        provider["why"].as_str().unwrap_or("up").to_owned()
+        provider["reason"].as_str().unwrap_or("up").to_owned()
     }
 
     /// psid's memory stays what it was.

@@ -33,7 +33,7 @@ fn import(instance: &Instance, text: impl AsRef<[u8]>, options: &[&str]) -> Driv
 fn fates(told: &Value) -> Vec<String> {
     let all = told["secrets"].as_array().unwrap().iter();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    all.map(|one| format!("{} {}", text(&one["fate"]), text(&one["key"]))).collect()
+    all.map(|one| format!("{} {}", text(&one["outcome"]), text(&one["key"]))).collect()
 }
 
 /// The value that the provider has now.

@@ -79,15 +79,15 @@ fn what_infisical_would_change_is_refused_and_the_rest_is_done() {
         fates(&told),
         [
             "created GOOD",
-            "unfit BLANK",
-            "unfit TAIL",
-            "unfit BYTES",
+            "rejected BLANK",
+            "rejected TAIL",
+            "rejected BYTES",
             "created EMPTY",
             "created REF"
         ]
     );
     assert!(outcome.stderr.contains("3 of 6 were not imported"), "{}", outcome.stderr);
-    assert!(told["secrets"][5]["why"].as_str().unwrap().contains("may expand"), "{told}");
+    assert!(told["secrets"][5]["reason"].as_str().unwrap().contains("may expand"), "{told}");
     assert_eq!((value(&instance, "GOOD"), value(&instance, "EMPTY")), ("1".into(), String::new()));
 }
 
@@ -107,7 +107,7 @@ fn many_and_large_secrets_go_in_requests_that_the_server_takes() {
     assert_eq!(value(&instance, "L3").len(), 300_003);
     let outcome = import(&instance, format!("L4={}\n", "\\".repeat(500_000)), &[]).run();
     assert_eq!(outcome.code, 65);
-    assert!(String::from_utf8(outcome.stdout).unwrap().contains("unfit L4: it is longer than"));
+    assert!(String::from_utf8(outcome.stdout).unwrap().contains("rejected L4: it is longer than"));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_provider_s_no_is_told_in_its_words() {
     let outcome = import(&instance, "B=hunter2\n", &["--json"]).run();
     let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!((outcome.code, fates(&told)), (65, vec!["failed B".to_owned()]));
-    assert!(told["secrets"][0]["why"].as_str().unwrap().contains("403"), "{told}");
+    assert!(told["secrets"][0]["reason"].as_str().unwrap().contains("403"), "{told}");
     infisical.permit(&json!([]));
     import(&instance, "B=1\n", &[]).fails(77);
     infisical.permit(&Value::Null);
@@ -274,7 +274,7 @@ fn a_key_that_the_server_cannot_take_is_refused_before_it_is_sent() {
     let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!(outcome.code, 65);
     assert_eq!(fates(&told)[0], "created GOOD");
-    assert!(fates(&told)[1].starts_with("unfit KKK"), "{told}");
+    assert!(fates(&told)[1].starts_with("rejected KKK"), "{told}");
     for request in infisical.log() {
         assert!(request.0["status"].as_u64().unwrap() < 500, "{request:?}");
     }

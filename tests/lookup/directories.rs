@@ -146,7 +146,10 @@ fn a_reference_that_may_not_be_followed_denies_its_own_key_alone() {
         assert!(told.contains("0 removed"), "{told}");
     }
     assert_eq!(psid.status()["entries"], 4);
-    assert_eq!((psid.status()["held_count"].clone(), psid.status()["refused_count"].clone()).0, 0);
+    assert_eq!(
+        (psid.status()["withheld_count"].clone(), psid.status()["refused_count"].clone()).0,
+        0
+    );
     let line = instance.driver(&["get", "myapp--R"]).env("PATH", "/nowhere").fails(77);
     assert!(line.contains("403"), "{line}");
     infisical.kill();
@@ -175,7 +178,7 @@ fn a_value_that_leads_through_an_import_is_kept_while_the_listing_is_refused() {
     infisical.remove("/app", "R");
     refresh(&instance);
     assert_eq!(instance.driver(&["get", "myapp--LATER"]).text(), "http://s1/y");
-    assert_eq!(psid.status()["held_count"], 0);
+    assert_eq!(psid.status()["withheld_count"], 0);
 }
 
 #[test]
@@ -263,7 +266,7 @@ fn a_wide_source_goes_on_after_a_429_and_loses_nothing() {
     // The source, its own directory and 38 of those below, and the one that was refused.
     assert_eq!(lists(&infisical), 41);
     let status = psid.status();
-    assert_eq!((&status["entries"], &status["held_count"]), (&json!(size(45)), &json!(0)));
+    assert_eq!((&status["entries"], &status["withheld_count"]), (&json!(size(45)), &json!(0)));
     let told = eventually("the rest of the source", || {
         let outcome = instance.driver(&["cache", "refresh"]).run();
         (outcome.code == 0).then(|| String::from_utf8(outcome.stdout).unwrap())

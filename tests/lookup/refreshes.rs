@@ -96,11 +96,11 @@ fn what_a_refresh_would_take_away_is_held_and_told_until_an_admin_accepts_it() {
         infisical.remove("/myapp", key);
     }
     let told = withheld(&instance);
-    assert!(told.contains("1 unchanged, 0 removed, 2 held back"), "{told}");
+    assert!(told.contains("1 unchanged, 0 removed, 2 withheld"), "{told}");
     let status = psid.status();
-    assert_eq!((&status["entries"], &status["held_count"]), (&json!(3), &json!(2)));
-    let held = &status["held"][0];
-    assert_eq!((&held["ids"], &held["why"]), (&json!([id(1)]), &json!("removed")));
+    assert_eq!((&status["entries"], &status["withheld_count"]), (&json!(3), &json!(2)));
+    let held = &status["withheld"][0];
+    assert_eq!((&held["ids"], &held["reason"]), (&json!([id(1)]), &json!("removed")));
     assert!(held["name"].as_str().unwrap().ends_with(" prod /myapp/B"), "{held}");
     assert!(psid.degraded().contains("cache refresh --accept-removals"));
     let text = instance.driver(&["cache", "status"]).report();
@@ -109,12 +109,12 @@ fn what_a_refresh_would_take_away_is_held_and_told_until_an_admin_accepts_it() {
     infisical.clear_log();
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "2");
     assert!(infisical.log().is_empty());
-    assert!(withheld(&instance).contains("0 removed, 2 held back"));
+    assert!(withheld(&instance).contains("0 removed, 2 withheld"));
     assert_eq!(psid.log().matches("would take away or empty 2 secrets").count(), 1);
     let told = refresh(&instance, &["--accept-removals"]);
     assert!(told.contains("2 removed\n"), "{told}");
     let status = psid.status();
-    assert_eq!((&status["entries"], &status["held_count"]), (&json!(1), &json!(0)));
+    assert_eq!((&status["entries"], &status["withheld_count"]), (&json!(1), &json!(0)));
     // What is gone by a listing is not asked for by each healthcheck.
     infisical.clear_log();
     for _ in 0..5 {
@@ -134,13 +134,13 @@ fn a_value_that_turns_empty_is_held_until_an_admin_accepts_it() {
     infisical.put("/myapp", "A", "");
     infisical.put("/myapp", "B", "new");
     let told = withheld(&instance);
-    assert!(told.contains("1 changed, 1 unchanged, 0 removed, 1 held back"), "{told}");
-    assert_eq!(psid.status()["held"][0]["why"], "emptied");
+    assert!(told.contains("1 changed, 1 unchanged, 0 removed, 1 withheld"), "{told}");
+    assert_eq!(psid.status()["withheld"][0]["reason"], "emptied");
     assert_eq!(instance.driver(&["get", "myapp--A"]).text(), "1");
     assert_eq!(instance.driver(&["get", "myapp--B"]).text(), "new");
     refresh(&instance, &["--accept-removals"]);
     assert_eq!(instance.driver(&["get", "myapp--A"]).text(), "");
-    assert_eq!(psid.status()["held_count"], 0);
+    assert_eq!(psid.status()["withheld_count"], 0);
 }
 
 /// A script's secret in the folder of registered ones is neither dropped nor an alarm.
@@ -156,7 +156,7 @@ fn what_a_script_asked_for_is_not_taken_for_removed() {
     }
     refresh(&instance, &[]);
     let status = psid.status();
-    assert_eq!((&status["entries"], &status["held_count"]), (&json!(4), &json!(0)));
+    assert_eq!((&status["entries"], &status["withheld_count"]), (&json!(4), &json!(0)));
     infisical.kill();
     assert_eq!(instance.driver(&["get", &reference("/x", "D")]).text(), "4");
 }

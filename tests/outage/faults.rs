@@ -93,7 +93,7 @@ fn endure(fault: &Value, words: &str) {
         assert_eq!(known(), "1", "{fault}");
     }
     assert_eq!(outage["up"], false, "{fault}");
-    assert!(outage["why"].as_str().unwrap().contains(words), "{fault}: {outage}");
+    assert!(outage["reason"].as_str().unwrap().contains(words), "{fault}: {outage}");
     let line = instance.driver(&["get", &reference("/myapp", "UNKNOWN")]).fails(75);
     // The host, or this request alone, for it is tried again at times.
     let is_told =

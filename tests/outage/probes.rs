@@ -51,7 +51,7 @@ fn an_outage_is_not_hammered_however_many_lookups_arrive() {
     assert_eq!(infisical.reads(), 0);
     let provider = psid.status()["providers"][0].clone();
     let left =
-        provider["next_try_ms"].as_u64().unwrap() - provider["out_since_ms"].as_u64().unwrap();
+        provider["next_try_ms"].as_u64().unwrap() - provider["down_since_ms"].as_u64().unwrap();
     assert!(left >= 30_000, "{provider}");
     assert_eq!(provider["failures"]["unreachable"], 2);
     let log = psid.log();
@@ -112,7 +112,8 @@ fn a_failure_that_lasts_is_told_once() {
     let psid = instance.psid().args(&["--log-format", "text"]).start();
     eventually("both to be pulled again and again", || {
         let pulls = psid.status()["pulls"].clone();
-        (pulls["done"].as_u64() >= Some(3) && pulls["failed"].as_u64() >= Some(3)).then_some(())
+        (pulls["succeeded"].as_u64() >= Some(3) && pulls["failed"].as_u64() >= Some(3))
+            .then_some(())
     });
     infisical.fault(&json!({"kind": "refuse"}));
     instance.driver(&["get", &reference("/myapp", "B")]).fails(75);

@@ -64,7 +64,7 @@ fn stops_no_other(fault: &Value, words: &str) {
     assert!(outcome.stdout_text().contains("1 removed"), "{}", outcome.stdout_text());
     let status = psid.status();
     assert_eq!(status["providers"][0]["up"], true, "{fault}: {status}");
-    assert_eq!(status["held_count"], 0, "{fault}: the error says nothing of a secret");
+    assert_eq!(status["withheld_count"], 0, "{fault}: the error says nothing of a secret");
     infisical.heal();
     eventually("the directory to be refreshed", || {
         (instance.driver(&["cache", "refresh"]).run().code == 0).then_some(())

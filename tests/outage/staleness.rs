@@ -32,7 +32,10 @@ fn beyond_max_stale_a_value_that_nobody_was_served_is_refused_and_kept() {
     let line = instance.driver(&["lookup"]).id(id(1)).fails(75);
     assert!(line.contains("infisical is out: ") && line.contains(TOO_OLD), "{line}");
     let status = psid.status();
-    assert_eq!((&status["would_fail_now"], &status["overdue"]), (&json!([id(1)]), &json!(0)));
+    assert_eq!(
+        (&status["would_fail_now"], &status["past_max_stale"]),
+        (&json!([id(1)]), &json!(0))
+    );
     // It is refused, not thrown away: the operator may decide otherwise.
     instance.configure(&Config::of(&infisical).short_lived());
     psid.reload();
@@ -49,7 +52,7 @@ fn beyond_max_stale_a_running_container_is_served_and_after_a_reboot_none_runs()
     }
     let status = psid.status();
     assert_eq!(
-        (&status["overdue"], &status["would_fail_now"], &status["would_fail"]),
+        (&status["past_max_stale"], &status["would_fail_now"], &status["would_fail"]),
         (&json!(1), &json!([]), &json!([id(1)]))
     );
     assert!(psid.degraded().contains("older than max_stale"));

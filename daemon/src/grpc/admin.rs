@@ -103,7 +103,7 @@ impl CacheAdmin for Admin {
         request: Request<DrillRequest>,
     ) -> Result<Response<Self::DrillStream>, Status> {
         require_admin(&request)?;
-        let events = drill::run(&self.0, request.get_ref().for_ms, clock::now()).await?;
+        let events = drill::run(&self.0, request.get_ref().duration_ms, clock::now()).await?;
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(events))))
     }
 
@@ -195,7 +195,7 @@ pub(super) fn event(done: &SourceResult, sources: usize) -> RefreshEvent {
             removed: counts.removed,
             error: String::new(),
             sources,
-            held: counts.held,
+            withheld: counts.held,
         },
         Err(why) => RefreshEvent { source, error: why.clone(), sources, ..RefreshEvent::default() },
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use psi_proto::v1::{DrillBegun, DrillEvent, DrillFailure, DrillOutcome, drill_event::Event};
+use psi_proto::v1::{DrillEvent, DrillFailure, DrillOutcome, DrillStarted, drill_event::Event};
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -27,17 +27,17 @@ pub(super) async fn run(daemon: &Arc<Runtime>, millis: u64, now: Now) -> Result<
     let lease = daemon.service.drill.begin(now.mono + span, now.mono).map_err(|until| {
         let left = until.saturating_duration_since(now.mono).as_secs();
         Status::failed_precondition(format!(
-            "another drill runs for {left} s; wait for its end, or end it where it was begun"
+            "another drill runs for {left} s; wait for its end, or end it where it was started"
         ))
     })?;
     let offline = daemon.offline(now).await;
     let (would_fail, unknown) = (offline.now.surely, offline.now.perhaps);
-    let begun = DrillBegun {
+    let started = DrillStarted {
         until_ms: now.wall.after(span).as_millis(),
         registered: offline.registered as u64,
         would_fail: would_fail.iter().map(ToString::to_string).collect(),
         unknown: unknown.iter().map(ToString::to_string).collect(),
-        unknown_why: offline.unknown_why.into_iter().collect(),
+        unknown_reasons: offline.unknown_why.into_iter().collect(),
     };
     tracing::warn!(
         would_fail = would_fail.len(),
@@ -46,16 +46,16 @@ pub(super) async fn run(daemon: &Arc<Runtime>, millis: u64, now: Now) -> Result<
         span.as_secs()
     );
     let (sender, events) = mpsc::channel(64);
-    tokio::spawn(tell(lease, begun, sender));
+    tokio::spawn(tell(lease, started, sender));
     Ok(events)
 }
 
 async fn tell(
     mut lease: OutageGuard,
-    begun: DrillBegun,
+    started: DrillStarted,
     events: mpsc::Sender<Result<DrillEvent, Status>>,
 ) {
-    let mut event = Some(Event::Begun(begun));
+    let mut event = Some(Event::Started(started));
     let mut is_gone = false;
     while let Some(next) = event.take() {
         if events.send(Ok(DrillEvent { event: Some(next) })).await.is_err() {
@@ -64,7 +64,7 @@ async fn tell(
         }
         event = tokio::select! {
             failed = lease.failed() => failed
-                .map(|Failed { secret, why }| Event::Failure(DrillFailure { secret, why })),
+                .map(|Failed { secret, why }| Event::Failure(DrillFailure { secret, reason: why })),
             () = events.closed() => {
                 is_gone = true;
                 None

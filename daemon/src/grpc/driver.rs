@@ -118,7 +118,7 @@ fn restorable(registry: &Registry) -> Result<Vec<RestorableSecret>, RegistryErro
         id: id.to_string(),
         seconds_left: left.as_secs(),
         name: names.get(&id).map(|noted| noted.name.clone()).unwrap_or_default(),
-        about: registry.about_deleted(id),
+        description: registry.about_deleted(id),
     });
     Ok(secrets.collect())
 }

@@ -99,7 +99,7 @@ fn pin(key: &Result<KeyDescription, TokenError>) -> &'static str {
 }
 
 fn told_token(token: TokenDescription) -> HsmToken {
-    let pin_standing = match token.pin {
+    let pin_status = match token.pin {
         PinStatus::Good => "good",
         PinStatus::CountLow => "count-low",
         PinStatus::FinalTry => "final-try",
@@ -113,7 +113,7 @@ fn told_token(token: TokenDescription) -> HsmToken {
         serial: token.serial,
         firmware: token.firmware,
         slot: token.slot,
-        pin_standing: pin_standing.into(),
+        pin_status: pin_status.into(),
     }
 }
 

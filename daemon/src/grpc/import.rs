@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use psi_common::SecretBytes;
 use psi_proto::v1::import_admin_server::ImportAdmin;
-use psi_proto::v1::{ImportConflict, ImportFate, ImportOutcome, ImportRequest, ImportResponse};
+use psi_proto::v1::{ImportConflict, ImportOutcome, ImportRequest, ImportResponse, ImportResult};
 use tonic::{Request, Response, Status, async_trait};
 
 use super::peer::require_admin;
@@ -39,23 +39,23 @@ impl ImportAdmin for Import {
             secrets: secrets.map(|one| (one.key, SecretBytes::new(one.value))).collect(),
             conflict,
             dry_run: request.dry_run,
-            make_folder: request.make_folder,
+            make_folder: request.create_directory,
         };
         let outcomes = import::run(&self.0.service, &order, clock::now()).await.map_err(status)?;
-        let outcomes = outcomes.into_iter().zip(&order.secrets).map(told).collect();
-        Ok(Response::new(ImportResponse { target: order.target.to_string(), outcomes }))
+        let results = outcomes.into_iter().zip(&order.secrets).map(to_proto).collect();
+        Ok(Response::new(ImportResponse { target: order.target.to_string(), results }))
     }
 }
 
-fn told((outcome, (key, _)): (Outcome, &(String, SecretBytes))) -> ImportOutcome {
-    let fate = match outcome.fate {
-        Fate::Created => ImportFate::Created,
-        Fate::Overwritten => ImportFate::Overwritten,
-        Fate::Unchanged => ImportFate::Unchanged,
-        Fate::Skipped => ImportFate::Skipped,
-        Fate::Conflicting => ImportFate::Conflicting,
-        Fate::Unfit => ImportFate::Unfit,
-        Fate::Failed => ImportFate::Failed,
+fn to_proto((imported, (key, _)): (Outcome, &(String, SecretBytes))) -> ImportResult {
+    let outcome = match imported.fate {
+        Fate::Created => ImportOutcome::Created,
+        Fate::Overwritten => ImportOutcome::Overwritten,
+        Fate::Unchanged => ImportOutcome::Unchanged,
+        Fate::Skipped => ImportOutcome::Skipped,
+        Fate::Conflicting => ImportOutcome::Conflicting,
+        Fate::Unfit => ImportOutcome::Rejected,
+        Fate::Failed => ImportOutcome::Failed,
     };
-    ImportOutcome { key: key.clone(), fate: fate.into(), why: outcome.why }
+    ImportResult { key: key.clone(), outcome: outcome.into(), reason: imported.why }
 }

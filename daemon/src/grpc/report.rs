@@ -2,8 +2,8 @@
 
 use psi_common::{CacheHeader, SecretId, for_own_scope};
 use psi_proto::v1::{
-    HeldSecret, ProviderFailures, ProviderStatus, PullTotals, RefreshSummary, StatusResponse,
-    TaskStatus, Verdict as Told,
+    ProviderFailures, ProviderStatus, PullTotals, RefreshSummary, StatusResponse, TaskStatus,
+    Tristate, WithheldSecret,
 };
 
 use crate::cache::RemovalReason;
@@ -64,11 +64,11 @@ pub(super) async fn told(daemon: &Runtime, now: Now) -> StatusResponse {
         has_recovery_key: daemon.recovery_path().exists(),
         would_fail_now: named(&at_once.surely),
         would_fail_now_count: at_once.surely.len() as u64,
-        held_count: held.len() as u64,
-        held: held.into_iter().take(NAMED).map(held_secret).collect(),
+        withheld_count: held.len() as u64,
+        withheld: held.into_iter().take(NAMED).map(withheld).collect(),
         stale,
         failed,
-        overdue,
+        past_max_stale: overdue,
         drill_until_ms: service
             .drill
             .until(now.mono)
@@ -78,17 +78,17 @@ pub(super) async fn told(daemon: &Runtime, now: Now) -> StatusResponse {
         unknown_now_count: at_once.perhaps.len() as u64,
         unknown_count: after_reboot.perhaps.len() as u64,
         unknown: named(&after_reboot.perhaps),
-        unknown_why: unknown_why.into_iter().collect(),
+        unknown_reasons: unknown_why.into_iter().collect(),
         tasks: service.tasks.reports(now.mono).into_iter().map(task).collect(),
         serves_now: verdict(at_once.verdict()).into(),
     }
 }
 
-pub(super) fn verdict(verdict: Verdict) -> Told {
+pub(super) fn verdict(verdict: Verdict) -> Tristate {
     match verdict {
-        Verdict::Unknown => Told::Unspecified,
-        Verdict::Yes => Told::Yes,
-        Verdict::No => Told::No,
+        Verdict::Unknown => Tristate::Unspecified,
+        Verdict::Yes => Tristate::Yes,
+        Verdict::No => Tristate::No,
     }
 }
 
@@ -116,12 +116,12 @@ fn summary(last: Summary) -> RefreshSummary {
         unchanged: last.counts.unchanged,
         removed: last.counts.removed,
         failed: last.failed,
-        held: last.counts.held,
+        withheld: last.counts.held,
     }
 }
 
 fn totals(Totals { done, failed, removed, held }: Totals) -> PullTotals {
-    PullTotals { done, failed, removed, held }
+    PullTotals { succeeded: done, failed, removed, withheld: held }
 }
 
 fn provider(upstream: &Upstream) -> ProviderStatus {
@@ -152,22 +152,22 @@ fn provider(upstream: &Upstream) -> ProviderStatus {
     ProviderStatus {
         name: upstream.name.clone(),
         up: verdict(up).into(),
-        out_since_ms: trouble.map(|trouble| trouble.since.as_millis()),
+        down_since_ms: trouble.map(|trouble| trouble.since.as_millis()),
         next_try_ms: trouble.map(|trouble| trouble.next_try.as_millis()),
-        why,
-        given,
+        reason: why,
+        succeeded: given,
         failures: Some(ProviderFailures {
             unreachable,
             throttled,
             unauthenticated,
             denied,
-            gone,
-            misbehaved,
+            not_found: gone,
+            bad_response: misbehaved,
         }),
     }
 }
 
-fn held_secret(held: Held) -> HeldSecret {
+fn withheld(held: Held) -> WithheldSecret {
     let why = match held.cause {
         RemovalReason::Gone => "gone",
         RemovalReason::Denied => "denied",
@@ -175,10 +175,10 @@ fn held_secret(held: Held) -> HeldSecret {
         RemovalReason::Emptied => "emptied",
         RemovalReason::Misunderstood => "misunderstood",
     };
-    HeldSecret {
+    WithheldSecret {
         name: held.name,
         ids: held.ids.iter().map(ToString::to_string).collect(),
-        why: why.into(),
+        reason: why.into(),
         since_ms: held.since.as_millis(),
     }
 }

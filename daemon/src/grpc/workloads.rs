@@ -79,7 +79,7 @@ impl WorkloadAdmin for Workloads {
                 id: id.to_string(),
                 kind: kind(&what).into(),
                 needs_key: needs_key(&what),
-                about: workloads::about(&what),
+                description: workloads::about(&what),
                 survives_outage: verdict(service.registration_survives(&what, now, &around)).into(),
             })
         });
@@ -184,7 +184,7 @@ fn workload(plan: Planned) -> Vec<PlannedWorkload> {
         depends_on: plan.workload.depends_on,
         prefix: plan.prefix,
         secrets: Vec::new(),
-        untrusted: plan.untrusted.unwrap_or_default(),
+        incomplete: plan.untrusted.unwrap_or_default(),
         error: plan.error.unwrap_or_default(),
         overlaps,
         missing: plan.missing.unwrap_or_default(),

@@ -12,12 +12,12 @@ use psi_proto::health::HealthCheckResponse;
 use psi_proto::v1::drill_event::Event as Drilled;
 use psi_proto::v1::plan_event::Event as Planned;
 use psi_proto::v1::{
-    DeleteResponse, DrillBegun, DrillEvent, DrillFailure, HeldSecret, HsmKey, HsmStatusResponse,
-    HsmToken, ImportOutcome, ImportResponse, InvalidateResponse, ListResponse, LookupResponse,
+    DeleteResponse, DrillEvent, DrillFailure, DrillStarted, HsmKey, HsmStatusResponse, HsmToken,
+    ImportResponse, ImportResult, InvalidateResponse, ListResponse, LookupResponse,
     MakeRecoveryKeyResponse, NoteNamesResponse, PlanEvent, PlannedSecret, PlannedWorkload,
     ProviderStatus, RecoverResponse, RefreshEvent, RefreshSummary, Registration, RekeyResponse,
     RepointResponse, RestorableResponse, RestorableSecret, RestoreResponse, SealResponse,
-    StatusResponse, StoreResponse, TaskStatus, VerifyResult,
+    StatusResponse, StoreResponse, TaskStatus, VerifyResult, WithheldSecret,
 };
 use serde_json::Value;
 
@@ -78,36 +78,36 @@ macro_rules! texts {
 
 texts! {
     DeleteResponse {}
-    DrillBegun { would_fail, unknown, unknown_why }
-    DrillFailure { secret, why }
+    DrillStarted { would_fail, unknown, unknown_reasons }
+    DrillFailure { secret, reason }
     HealthCheckResponse {}
-    HeldSecret { name, ids, why }
+    WithheldSecret { name, ids, reason }
     HsmKey { label, id }
     HsmStatusResponse { state, last_error, pin, token, key }
-    HsmToken { label, manufacturer, model, serial, firmware, pin_standing }
-    ImportOutcome { key, why }
-    ImportResponse { target, outcomes }
+    HsmToken { label, manufacturer, model, serial, firmware, pin_status }
+    ImportResult { key, reason }
+    ImportResponse { target, results }
     InvalidateResponse {}
     ListResponse { ids }
     LookupResponse {}
     MakeRecoveryKeyResponse {}
     NoteNamesResponse {}
     PlannedSecret { key, name, source, warnings, error }
-    PlannedWorkload { name, provider, depends_on, prefix, secrets, untrusted, error, missing }
-    ProviderStatus { name, why }
+    PlannedWorkload { name, provider, depends_on, prefix, secrets, incomplete, error, missing }
+    ProviderStatus { name, reason }
     RecoverResponse {}
     RefreshEvent { source, error }
     RefreshSummary { failed }
-    Registration { id, about, name, store }
+    Registration { id, description, name, store }
     RekeyResponse {}
     RepointResponse {}
     RestorableResponse { secrets }
-    RestorableSecret { id, name, about }
+    RestorableSecret { id, name, description }
     RestoreResponse {}
     SealResponse {}
     StatusResponse {
         version, backend, path, last_refresh, providers, degraded, would_fail, verify, would_fail_now,
-        held, unknown, unknown_why, tasks, degraded_causes
+        withheld, unknown, unknown_reasons, tasks, degraded_causes
     }
     StoreResponse {}
     TaskStatus { name }
@@ -117,7 +117,7 @@ texts! {
 impl Printable for DrillEvent {
     fn make_printable(&mut self) {
         match &mut self.event {
-            Some(Drilled::Begun(begun)) => begun.make_printable(),
+            Some(Drilled::Started(started)) => started.make_printable(),
             Some(Drilled::Failure(failure)) => failure.make_printable(),
             Some(Drilled::Outcome(_)) | None => {}
         }

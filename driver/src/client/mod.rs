@@ -131,8 +131,8 @@ impl Client {
         span: Duration,
         on_event: &mut dyn FnMut(DrillEvent),
     ) -> Result<(), CliError> {
-        let for_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        self.stream(ADMIN, "Drill", &DrillRequest { for_ms }, on_event)
+        let duration_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        self.stream(ADMIN, "Drill", &DrillRequest { duration_ms }, on_event)
     }
 
     /// Whether the cache had the entry.

@@ -62,7 +62,7 @@ fn refresh(paths: &Paths, request: &RefreshRequest, json: bool) -> Result<(), Cl
     }
     let failed = events.iter().filter(|event| !event.error.is_empty()).count();
     stdio::write_text(&if json { refresh_json(&events) } else { refresh_text(&events) })?;
-    let withheld = sum(&events, |event| event.held);
+    let withheld = sum(&events, |event| event.withheld);
     match (failed, withheld) {
         (0, 0) => Ok(()),
         (0, _) => Err(CliError::new(
@@ -89,14 +89,15 @@ fn sum(events: &[RefreshEvent], count: impl Fn(&RefreshEvent) -> u64) -> u64 {
 fn refresh_text(events: &[RefreshEvent]) -> String {
     let mut text = String::new();
     for event in events {
-        let RefreshEvent { source, added, changed, unchanged, removed, held, error, .. } = event;
+        let RefreshEvent { source, added, changed, unchanged, removed, withheld, error, .. } =
+            event;
         text.push_str(&if error.is_empty() {
-            let held = match held {
+            let withheld = match withheld {
                 0 => String::new(),
-                many => format!(", {many} held back until it is confirmed (--accept-removals)"),
+                many => format!(", {many} withheld until it is confirmed (--accept-removals)"),
             };
             format!(
-                "{source}: {added} added, {changed} changed, {unchanged} unchanged, {removed} removed{held}\n"
+                "{source}: {added} added, {changed} changed, {unchanged} unchanged, {removed} removed{withheld}\n"
             )
         } else {
             format!("{source}: failed: {error}\n")
@@ -128,7 +129,7 @@ fn refresh_json(events: &[RefreshEvent]) -> String {
                 "changed": event.changed,
                 "unchanged": event.unchanged,
                 "removed": event.removed,
-                "held": event.held,
+                "withheld": event.withheld,
                 "error": (!event.error.is_empty()).then_some(&event.error),
             })
         })
@@ -138,7 +139,7 @@ fn refresh_json(events: &[RefreshEvent]) -> String {
         "changed": sum(events, |event| event.changed),
         "unchanged": sum(events, |event| event.unchanged),
         "removed": sum(events, |event| event.removed),
-        "held": sum(events, |event| event.held),
+        "withheld": sum(events, |event| event.withheld),
         "failed": events.iter().filter(|event| !event.error.is_empty()).count(),
         "sources": sources,
     });

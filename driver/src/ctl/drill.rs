@@ -2,7 +2,7 @@
 
 use psi_common::{Exit, Paths};
 use psi_proto::v1::drill_event::Event;
-use psi_proto::v1::{DrillBegun, DrillFailure, DrillOutcome};
+use psi_proto::v1::{DrillFailure, DrillOutcome, DrillStarted};
 use serde_json::json;
 
 use crate::args::DrillOptions;
@@ -13,7 +13,7 @@ use crate::stdio;
 /// What was heard so far.
 #[derive(Default)]
 struct Output {
-    begun: DrillBegun,
+    started: DrillStarted,
     failures: Vec<DrillFailure>,
     outcome: DrillOutcome,
 }
@@ -28,7 +28,7 @@ pub(crate) fn run(paths: &Paths, options: &DrillOptions) -> Result<(), CliError>
             told = stdio::write_text(&as_text(&event, options));
         }
         match event {
-            Event::Begun(begun) => heard.begun = begun,
+            Event::Started(started) => heard.started = started,
             Event::Failure(failure) => heard.failures.push(failure),
             Event::Outcome(outcome) => heard.outcome = outcome,
         }
@@ -43,20 +43,22 @@ pub(crate) fn run(paths: &Paths, options: &DrillOptions) -> Result<(), CliError>
 /// A line as it happens: whoever ends the drill early has seen what there was.
 fn as_text(event: &Event, options: &DrillOptions) -> String {
     match event {
-        Event::Begun(begun) => {
+        Event::Started(started) => {
             let span = options.span.as_secs();
             let mut text = format!(
                 "drill      providers are treated as out for {span} s; Ctrl-C ends it\n\
                  registered {} secrets; with no provider in reach, {}\n",
-                begun.registered,
-                expected(begun)
+                started.registered,
+                expected(started)
             );
-            for why in &begun.unknown_why {
+            for why in &started.unknown_reasons {
                 text += &format!("NOT KNOWN  {why}\n");
             }
             text
         }
-        Event::Failure(DrillFailure { secret, why }) => format!("FAILED     {secret}: {why}\n"),
+        Event::Failure(DrillFailure { secret, reason }) => {
+            format!("FAILED     {secret}: {reason}\n")
+        }
         Event::Outcome(DrillOutcome { lookups, failed }) => {
             format!("over       {lookups} lookups, {failed} failed\n")
         }
@@ -64,7 +66,7 @@ fn as_text(event: &Event, options: &DrillOptions) -> String {
 }
 
 fn expected(
-    DrillBegun { registered, would_fail, unknown, unknown_why, .. }: &DrillBegun,
+    DrillStarted { registered, would_fail, unknown, unknown_reasons, .. }: &DrillStarted,
 ) -> String {
     let mut parts = Vec::new();
     if !would_fail.is_empty() {
@@ -74,7 +76,7 @@ fn expected(
         parts.push(format!("it is not known of {}: {}", unknown.len(), unknown.join(", ")));
     }
     match parts.is_empty() {
-        true if *registered > 0 && unknown_why.is_empty() => "each would be served".into(),
+        true if *registered > 0 && unknown_reasons.is_empty() => "each would be served".into(),
         true => "nothing is tested".into(),
         false => parts.join("; "),
     }
@@ -83,12 +85,12 @@ fn expected(
 impl Output {
     fn as_json(&self) -> String {
         let failure =
-            |failure: &DrillFailure| json!({"secret": failure.secret, "why": failure.why});
+            |failure: &DrillFailure| json!({"secret": failure.secret, "reason": failure.reason});
         let report = json!({
-            "registered": self.begun.registered,
-            "would_fail": self.begun.would_fail,
-            "unknown": self.begun.unknown,
-            "unknown_why": self.begun.unknown_why,
+            "registered": self.started.registered,
+            "would_fail": self.started.would_fail,
+            "unknown": self.started.unknown,
+            "unknown_reasons": self.started.unknown_reasons,
             "lookups": self.outcome.lookups,
             "failed_lookups": self.outcome.failed,
             "failed": self.failures.iter().map(failure).collect::<Vec<_>>(),
@@ -97,23 +99,23 @@ impl Output {
     }
 
     fn judge(&self) -> Result<(), CliError> {
-        let Self { begun, outcome, .. } = self;
-        if begun.would_fail.is_empty() && outcome.failed == 0 {
-            if begun.unknown_why.is_empty() {
+        let Self { started, outcome, .. } = self;
+        if started.would_fail.is_empty() && outcome.failed == 0 {
+            if started.unknown_reasons.is_empty() {
                 return Ok(());
             }
             return Err(CliError::new(
                 Exit::Drift,
                 "what an outage would cost is not known in full",
-                begun.unknown_why.join("; "),
+                started.unknown_reasons.join("; "),
             ));
         }
         Err(CliError::new(
             Exit::TryLater,
             format!(
                 "an outage would cost {} of {} registered secrets; in the drill, {} lookups failed",
-                begun.would_fail.len(),
-                begun.registered,
+                started.would_fail.len(),
+                started.registered,
                 outcome.failed
             ),
             "run `psi-driver cache refresh`, and see `psi-driver cache status`",

@@ -70,7 +70,7 @@ fn as_text(status: &HsmStatusResponse) -> String {
         let _ = writeln!(text, "{label:<10} {words}");
     };
     line("state", &status.state);
-    let standing = status.token.as_ref().map_or("", |token| pin_standing(&token.pin_standing));
+    let standing = status.token.as_ref().map_or("", |token| pin_status(&token.pin_status));
     line("PIN", &format!("{}{standing}", status.pin));
     if let Some(token) = &status.token {
         let HsmToken { label, manufacturer, model, serial, firmware, slot, .. } = token;
@@ -91,7 +91,7 @@ fn as_text(status: &HsmStatusResponse) -> String {
     text
 }
 
-fn pin_standing(name: &str) -> &'static str {
+fn pin_status(name: &str) -> &'static str {
     match name {
         "count-low" => ", after a wrong one",
         "final-try" => ", the last try is left",
@@ -123,7 +123,7 @@ fn as_json(status: &HsmStatusResponse) -> String {
             "serial": token.serial,
             "firmware": token.firmware,
             "slot": token.slot,
-            "pin_standing": token.pin_standing,
+            "pin_status": token.pin_status,
         })),
         "key": status.key.as_ref().map(|key| json!({
             "label": key.label,

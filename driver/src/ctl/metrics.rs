@@ -4,7 +4,7 @@
 use std::fmt::{Display, Write};
 
 use psi_common::{Exit, Paths};
-use psi_proto::v1::{ProviderFailures, ProviderStatus, StatusResponse, TaskStatus, Verdict};
+use psi_proto::v1::{ProviderFailures, ProviderStatus, StatusResponse, TaskStatus, Tristate};
 
 use crate::client::{Client, Deadline};
 use crate::error::CliError;
@@ -71,10 +71,11 @@ fn cache(metrics: &mut Metrics, status: &StatusResponse) {
     metrics.gauge("cache_generation", "The generation of cache.enc", status.generation);
     let errors = "Writes of cache.enc that failed";
     metrics.counter("cache_write_errors_total", errors, status.write_errors);
-    let held = "Values that are served although their provider took them back";
-    metrics.gauge("cache_held_entries", held, status.held_count);
-    let overdue = "Values older than max_stale, servable because they were served since the boot";
-    metrics.gauge("cache_overdue_entries", overdue, status.overdue);
+    let withheld = "Values that are served although their provider took them back";
+    metrics.gauge("cache_withheld_entries", withheld, status.withheld_count);
+    let past_max_stale =
+        "Values older than max_stale, servable because they were served since the boot";
+    metrics.gauge("cache_past_max_stale_entries", past_max_stale, status.past_max_stale);
 }
 
 fn refreshes(metrics: &mut Metrics, status: &StatusResponse) {
@@ -83,11 +84,11 @@ fn refreshes(metrics: &mut Metrics, status: &StatusResponse) {
         "source_refreshes_total",
         "counter",
         "Refreshes of single sources, by outcome",
-        &[(&[("outcome", "done")], pulls.done), (&[("outcome", "failed")], pulls.failed)],
+        &[(&[("outcome", "succeeded")], pulls.succeeded), (&[("outcome", "failed")], pulls.failed)],
     );
     metrics.counter("removed_entries_total", "Values that refreshes removed", pulls.removed);
-    let held = "Values that refreshes would have removed or emptied, and held back";
-    metrics.counter("held_removals_total", held, pulls.held);
+    let withheld = "Values that refreshes would have removed or emptied, and withheld";
+    metrics.counter("withheld_removals_total", withheld, pulls.withheld);
     let last = status.last_refresh.as_ref();
     metrics.time("last_refresh", "When the last refresh ended", last.map(|last| last.at_ms));
     if let Some(last) = last {
@@ -126,8 +127,8 @@ fn offline(metrics: &mut Metrics, status: &StatusResponse) {
         "gauge",
         "Whether every registered secret would resolve with no provider in reach; NaN: not known",
         &[
-            (&[("when", "now")], verdict(status.serves_now())),
-            (&[("when", "after_reboot")], verdict(status.survives_outage())),
+            (&[("when", "now")], tristate(status.serves_now())),
+            (&[("when", "after_reboot")], tristate(status.survives_outage())),
         ],
     );
     let reasons = "Reasons why psid is degraded; `psi-driver cache status` names them";
@@ -138,15 +139,15 @@ fn offline(metrics: &mut Metrics, status: &StatusResponse) {
 
 /// Nothing is registered, or what is cannot be read: no count is right.
 fn unless_blind(status: &StatusResponse, count: u64) -> String {
-    let is_blind = status.survives_outage() == Verdict::Unspecified && status.unknown_count == 0;
+    let is_blind = status.survives_outage() == Tristate::Unspecified && status.unknown_count == 0;
     if is_blind { "NaN".into() } else { count.to_string() }
 }
 
-fn verdict(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Unspecified => "NaN",
-        Verdict::Yes => "1",
-        Verdict::No => "0",
+fn tristate(value: Tristate) -> &'static str {
+    match value {
+        Tristate::Unspecified => "NaN",
+        Tristate::Yes => "1",
+        Tristate::No => "0",
     }
 }
 
@@ -165,7 +166,7 @@ fn tasks(metrics: &mut Metrics, tasks: &[TaskStatus]) {
 fn providers(metrics: &mut Metrics, providers: &[ProviderStatus]) {
     let up: Vec<_> = providers
         .iter()
-        .map(|provider| ([("provider", provider.name.as_str())], verdict(provider.up())))
+        .map(|provider| ([("provider", provider.name.as_str())], tristate(provider.up())))
         .collect();
     let up: Vec<(&[_], _)> = up.iter().map(|(labels, value)| (&labels[..], *value)).collect();
     metrics.samples(
@@ -176,16 +177,22 @@ fn providers(metrics: &mut Metrics, providers: &[ProviderStatus]) {
     );
     let mut requests = Vec::new();
     for provider in providers {
-        let ProviderFailures { unreachable, throttled, unauthenticated, denied, gone, misbehaved } =
-            provider.failures.unwrap_or_default();
+        let ProviderFailures {
+            unreachable,
+            throttled,
+            unauthenticated,
+            denied,
+            not_found,
+            bad_response,
+        } = provider.failures.unwrap_or_default();
         for (outcome, count) in [
-            ("given", provider.given),
+            ("succeeded", provider.succeeded),
             ("unreachable", unreachable),
             ("throttled", throttled),
             ("unauthenticated", unauthenticated),
             ("denied", denied),
-            ("gone", gone),
-            ("misbehaved", misbehaved),
+            ("not_found", not_found),
+            ("bad_response", bad_response),
         ] {
             requests.push(([("provider", provider.name.as_str()), ("outcome", outcome)], count));
         }

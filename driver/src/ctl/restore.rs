@@ -34,9 +34,9 @@ fn list(restorable: &[RestorableSecret]) -> Result<(), CliError> {
 
 /// What it is to people: podman's name, else where it led.
 fn label(secret: &RestorableSecret) -> String {
-    match (secret.name.as_str(), secret.about.as_str()) {
+    match (secret.name.as_str(), secret.description.as_str()) {
         ("", "") => String::new(),
-        ("", about) => format!(": {about}"),
+        ("", description) => format!(": {description}"),
         (name, _) => format!(": {name}"),
     }
 }
@@ -84,15 +84,16 @@ fn next(
     if let Some(name) = known.get(&id) {
         return format!("podman still has it, as {name}");
     }
-    let (name, about) = deleted.map_or(("", ""), |it| (it.name.as_str(), it.about.as_str()));
+    let (name, description) =
+        deleted.map_or(("", ""), |it| (it.name.as_str(), it.description.as_str()));
     let name = if name.is_empty() { "NAME" } else { name };
-    if about.is_empty() {
+    if description.is_empty() {
         return format!(
             "to give it to podman: psi-driver get {id} | psi-driver add {name} --literal"
         );
     }
     format!(
-        "podman does not have it: `psi-driver setup` makes it again if a workload lists it; else create {name} with its reference ({about})"
+        "podman does not have it: `psi-driver setup` makes it again if a workload lists it; else create {name} with its reference ({description})"
     )
 }
 
@@ -106,9 +107,9 @@ mod tests {
         let none = BTreeMap::new();
         let known = BTreeMap::from([(id, "db".to_owned())]);
         assert_eq!(next(id, None, &known), "podman still has it, as db");
-        let deleted = |name: &str, about: &str| RestorableSecret {
+        let deleted = |name: &str, description: &str| RestorableSecret {
             name: name.into(),
-            about: about.into(),
+            description: description.into(),
             ..RestorableSecret::default()
         };
         let literal = next(id, Some(&deleted("db", "")), &none);

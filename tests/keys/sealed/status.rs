@@ -15,7 +15,7 @@ fn a_token_that_is_well_is_told_in_full() {
     let token = &status["token"];
     assert_eq!((&token["label"], &token["slot"]), (&json!("psi"), &json!(1)));
     assert_eq!(token["manufacturer"], "Kryoptic Project");
-    assert_eq!(token["pin_standing"], "good");
+    assert_eq!(token["pin_status"], "good");
     for name in ["model", "serial", "firmware"] {
         assert!(token[name].as_str().is_some_and(|text| !text.is_empty()), "{status}");
     }

@@ -34,7 +34,7 @@ fn is_served_and_alarmed(instance: &Instance, psid: &Psid, words: &str) {
     let lines = outcome.stdout_text();
     assert!(lines.contains(words), "{words}: {lines}");
     let status = psid.status();
-    assert_eq!((&status["entries"], &status["held_count"]), (&json!(2), &json!(0)), "{status}");
+    assert_eq!((&status["entries"], &status["withheld_count"]), (&json!(2), &json!(0)), "{status}");
     assert_eq!(status["providers"][0]["up"], true, "{status}");
     assert!(psid.degraded().contains(words), "{words}: {}", psid.degraded());
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");

@@ -1,7 +1,7 @@
 //! What psid tells: as a program of its own, of config, files and credentials; and as the running daemon.
 
 use psi_common::{Finding, Paths};
-use psi_proto::v1::{ProviderStatus, StatusResponse, Verdict};
+use psi_proto::v1::{ProviderStatus, StatusResponse, Tristate};
 
 use super::secrets::Seen;
 use super::{counted, named};
@@ -42,11 +42,11 @@ pub(super) fn running(status: &Result<StatusResponse, CliError>, seen: &Seen) ->
 
 fn of_status(status: &StatusResponse, seen: &Seen) -> Vec<Finding> {
     let out: Vec<&ProviderStatus> =
-        status.providers.iter().filter(|provider| provider.up() == Verdict::No).collect();
+        status.providers.iter().filter(|provider| provider.up() == Tristate::No).collect();
     let causes = status.degraded_causes.iter().map(String::as_str);
     let reasons = causes.zip(&status.degraded).filter(|(cause, why)| {
         // Single secrets are told of by name, where podman's are, and a provider that is out below.
-        *cause != "secret" && !out.iter().any(|provider| is_same(why, &provider.why))
+        *cause != "secret" && !out.iter().any(|provider| is_same(why, &provider.reason))
     });
     let mut findings: Vec<Finding> =
         reasons.map(|(cause, why)| of_reason(cause, why, seen)).collect();
@@ -54,10 +54,10 @@ fn of_status(status: &StatusResponse, seen: &Seen) -> Vec<Finding> {
     let is_explained = findings.iter().any(|it| {
         ["key", "key-opening", "registry-unreadable", "provider-out"].contains(&it.cause.as_str())
     });
-    if status.survives_outage() == Verdict::No && !is_explained {
+    if status.survives_outage() == Tristate::No && !is_explained {
         findings.push(not_cached(status, seen));
     }
-    let unknown = status.unknown_why.iter().filter(|_| !is_explained && seen.is_used());
+    let unknown = status.unknown_reasons.iter().filter(|_| !is_explained && seen.is_used());
     findings.extend(unknown.map(|why| {
         let what = format!("whether an outage would be survived is not known in full: {why}");
         Finding::note(what, "").of("not-known")
@@ -84,9 +84,10 @@ fn of_reason(cause: &str, why: &str, seen: &Seen) -> Finding {
 
 /// A provider that is out costs what is not cached, and explains why nothing is fetched.
 fn of_provider(provider: &ProviderStatus, status: &StatusResponse, seen: &Seen) -> Finding {
-    let what = format!("{} is out, and what is cached is served: {}", provider.name, provider.why);
+    let what =
+        format!("{} is out, and what is cached is served: {}", provider.name, provider.reason);
     // A token that refuses a PIN, say, tells by itself what helps.
-    let remedy = if provider.out_since_ms.is_some() { "psid tries again by itself" } else { "" };
+    let remedy = if provider.down_since_ms.is_some() { "psid tries again by itself" } else { "" };
     let affects = seen.names(&status.would_fail_now);
     let finding = if affects.is_empty() {
         Finding::warning(what, remedy)

@@ -259,9 +259,10 @@ impl Seen {
 
 /// Why a registration is not usable, the same for all that are so: without the path of its file.
 fn reason_of(one: &Registration) -> String {
-    let after = one.about.split_once(&one.id).map_or(one.about.as_str(), |(_, after)| after);
+    let after =
+        one.description.split_once(&one.id).map_or(one.description.as_str(), |(_, after)| after);
     let reason = after.trim_start_matches([':', ' ']);
-    if reason.is_empty() { one.about.clone() } else { reason.to_owned() }
+    if reason.is_empty() { one.description.clone() } else { reason.to_owned() }
 }
 
 /// The Python PSI's commands are curl, or a container of its own; ours name psi-driver.

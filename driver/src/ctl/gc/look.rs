@@ -71,7 +71,7 @@ pub(super) fn look(paths: &Paths, options: &GcOptions) -> Result<Found, CliError
     let count = registered.len();
     let unknown: Vec<Registration> =
         registered.iter().filter(|one| !is_known(one)).cloned().collect();
-    let verdicts = Verdicts::of(&registered, &unknown, &stores, &unread, options);
+    let verdicts = Tristates::of(&registered, &unknown, &stores, &unread, options);
     let (unused, kept) = verdicts.divide(unknown);
     let is_sure = !secrets.is_empty() || options.force;
     Ok(Found {
@@ -160,13 +160,13 @@ fn homes() -> BTreeSet<PathBuf> {
 }
 
 /// By store, why what it lost is not proven to be unused.
-struct Verdicts<'a> {
+struct Tristates<'a> {
     doubted: BTreeMap<PathBuf, String>,
     stores: &'a BTreeMap<PathBuf, Record>,
     force: bool,
 }
 
-impl<'a> Verdicts<'a> {
+impl<'a> Tristates<'a> {
     fn of(
         registered: &[Registration],
         unknown: &[Registration],
@@ -273,7 +273,7 @@ mod tests {
         let registered: Vec<_> = (0..had).map(|number| of_store(number, "/s")).collect();
         let stores = BTreeMap::from([(PathBuf::from("/s"), Record::new())]);
         let unknown = registered[..lost as usize].to_vec();
-        let verdicts = Verdicts::of(&registered, &unknown, &stores, &BTreeMap::new(), options);
+        let verdicts = Tristates::of(&registered, &unknown, &stores, &BTreeMap::new(), options);
         verdicts.divide(unknown).0.len()
     }
 
@@ -292,7 +292,7 @@ mod tests {
         let stores = BTreeMap::from([(PathBuf::from("/s"), Record::new())]);
         let unread = BTreeMap::from([(PathBuf::from("/gone"), "it is not there".to_owned())]);
         let divided = |options: &GcOptions| {
-            let verdicts = Verdicts::of(&registered, &unknown, &stores, &unread, options);
+            let verdicts = Tristates::of(&registered, &unknown, &stores, &unread, options);
             let (unused, kept) = verdicts.divide(unknown.to_vec());
             (unused.len(), kept.into_iter().map(|(_, why)| why).collect::<Vec<_>>())
         };

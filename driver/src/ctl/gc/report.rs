@@ -96,6 +96,6 @@ fn shown(one: &Registration) -> String {
 fn about(registration: &Registration) -> &str {
     match registration.kind() {
         RegistrationKind::Literal => "a literal, which only psid has",
-        _ => &registration.about,
+        _ => &registration.description,
     }
 }

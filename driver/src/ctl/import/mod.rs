@@ -11,7 +11,7 @@ mod report;
 
 use psi_common::{Exit, Paths};
 use psi_proto::v1::{
-    ImportConflict, ImportFate, ImportOutcome, ImportRequest, ImportResponse, ImportedSecret,
+    ImportConflict, ImportOutcome, ImportRequest, ImportResponse, ImportResult, ImportedSecret,
 };
 
 use super::progress::Progress;
@@ -44,13 +44,13 @@ pub(crate) fn run(paths: &Paths, command: &ImportCommand) -> Result<(), CliError
     }
     // All is looked at before anything is written, however many calls it takes.
     let mut told = send(paths, options, &entries.list, true)?;
-    let conflict = told.outcomes.iter().any(|one| one.fate() == ImportFate::Conflicting);
+    let conflict = told.results.iter().any(|one| one.outcome() == ImportOutcome::Conflicting);
     if !options.dry_run && !conflict {
         told = send(paths, options, &entries.list, false)?;
     }
     let written = !options.dry_run && !conflict;
     stdio::write_text(&report::of(&told, options, written))?;
-    verdict(&told.outcomes, written)
+    verdict(&told.results, written)
 }
 
 /// In as many calls as it takes.
@@ -63,7 +63,7 @@ fn send(
     let mut all = ImportResponse::default();
     let progress = Progress::of("secrets imported", if dry_run { 0 } else { entries.len() });
     for part in parts(entries) {
-        progress.show(all.outcomes.len());
+        progress.show(all.results.len());
         let request = ImportRequest {
             project: options.project.clone(),
             environment: options.environment.clone().unwrap_or_default(),
@@ -74,11 +74,11 @@ fn send(
                 .collect(),
             conflict: conflict(options.conflict).into(),
             dry_run,
-            make_folder: options.make_folder,
+            create_directory: options.make_folder,
         };
         let answer = Client::new(paths, Deadline::Admin).import(&request)?;
         all.target = answer.target;
-        all.outcomes.extend(answer.outcomes);
+        all.results.extend(answer.results);
     }
     Ok(all)
 }
@@ -106,26 +106,26 @@ fn conflict(how: OnConflict) -> ImportConflict {
     }
 }
 
-fn verdict(outcomes: &[ImportOutcome], written: bool) -> Result<(), CliError> {
-    let conflicts = |one: &ImportOutcome| one.fate() == ImportFate::Conflicting;
-    if !written && outcomes.iter().any(conflicts) {
+fn verdict(results: &[ImportResult], written: bool) -> Result<(), CliError> {
+    let conflicts = |one: &ImportResult| one.outcome() == ImportOutcome::Conflicting;
+    if !written && results.iter().any(conflicts) {
         return Err(CliError::new(
             Exit::BadInput,
             "some keys are there with another value, so nothing was written",
             "choose --conflict skip or --conflict overwrite",
         ));
     }
-    let bad = |one: &&ImportOutcome| {
+    let bad = |one: &&ImportResult| {
         // Somebody else may have written in between.
-        conflicts(one) || matches!(one.fate(), ImportFate::Unfit | ImportFate::Failed)
+        conflicts(one) || matches!(one.outcome(), ImportOutcome::Rejected | ImportOutcome::Failed)
     };
     let (cannot, can) = if written { ("were not", "were") } else { ("would not be", "would be") };
-    match outcomes.iter().filter(bad).count() {
+    match results.iter().filter(bad).count() {
         0 => Ok(()),
         count => Err(CliError::new(
             Exit::BadInput,
-            format!("{count} of {} {cannot} imported, and the others {can}", outcomes.len()),
-            "see the lines that begin with `unfit`, `failed` or `conflicting`",
+            format!("{count} of {} {cannot} imported, and the others {can}", results.len()),
+            "see the lines that begin with `rejected`, `failed` or `conflicting`",
         )),
     }
 }

@@ -1,6 +1,6 @@
 //! What an import did or would do. Keys, never a value.
 
-use psi_proto::v1::{ImportFate, ImportOutcome, ImportResponse};
+use psi_proto::v1::{ImportOutcome, ImportResponse, ImportResult};
 use serde_json::json;
 
 use crate::args::ImportOptions;
@@ -12,53 +12,58 @@ pub(super) fn of(told: &ImportResponse, options: &ImportOptions, written: bool) 
     }
     let would = if written { "" } else { "would be " };
     let mut text = String::new();
-    for outcome in &told.outcomes {
-        let why = if outcome.why.is_empty() { String::new() } else { format!(": {}", outcome.why) };
-        let key = outcome.key.escape_debug();
-        text += &match outcome.fate() {
-            ImportFate::Created | ImportFate::Overwritten => {
-                format!("{would}{} {key}{why}\n", name(outcome))
+    for result in &told.results {
+        let reason =
+            if result.reason.is_empty() { String::new() } else { format!(": {}", result.reason) };
+        let key = result.key.escape_debug();
+        text += &match result.outcome() {
+            ImportOutcome::Created | ImportOutcome::Overwritten => {
+                format!("{would}{} {key}{reason}\n", name(result))
             }
-            _ => format!("{} {key}{why}\n", name(outcome)),
+            _ => format!("{} {key}{reason}\n", name(result)),
         };
     }
-    let count = |fate| told.outcomes.iter().filter(|one| one.fate() == fate).count();
-    let counts =
-        [ImportFate::Created, ImportFate::Overwritten, ImportFate::Unchanged, ImportFate::Skipped];
-    let counts = counts.map(|fate| format!("{} {}", count(fate), word(fate))).join(", ");
+    let count = |outcome| told.results.iter().filter(|one| one.outcome() == outcome).count();
+    let counts = [
+        ImportOutcome::Created,
+        ImportOutcome::Overwritten,
+        ImportOutcome::Unchanged,
+        ImportOutcome::Skipped,
+    ];
+    let counts = counts.map(|outcome| format!("{} {}", count(outcome), word(outcome))).join(", ");
     text += &format!("{}: {would}{counts}\n", told.target);
-    if written && count(ImportFate::Created) + count(ImportFate::Overwritten) > 0 {
+    if written && count(ImportOutcome::Created) + count(ImportOutcome::Overwritten) > 0 {
         text += "`psi-driver setup` registers what a workload of the config lists there\n";
     }
     text
 }
 
 fn as_json(told: &ImportResponse, options: &ImportOptions, written: bool) -> String {
-    let outcomes = told.outcomes.iter().map(|outcome| {
-        let why = (!outcome.why.is_empty()).then_some(&outcome.why);
-        json!({"key": outcome.key, "fate": name(outcome), "why": why})
+    let results = told.results.iter().map(|result| {
+        let reason = (!result.reason.is_empty()).then_some(&result.reason);
+        json!({"key": result.key, "outcome": name(result), "reason": reason})
     });
     let report = json!({
         "dry_run": options.dry_run,
         "written": written,
         "target": told.target,
-        "secrets": outcomes.collect::<Vec<_>>(),
+        "secrets": results.collect::<Vec<_>>(),
     });
     format!("{report:#}\n")
 }
 
-fn name(outcome: &ImportOutcome) -> &'static str {
-    word(outcome.fate())
+fn name(result: &ImportResult) -> &'static str {
+    word(result.outcome())
 }
 
-fn word(fate: ImportFate) -> &'static str {
-    match fate {
-        ImportFate::Created => "created",
-        ImportFate::Overwritten => "overwritten",
-        ImportFate::Unchanged => "unchanged",
-        ImportFate::Skipped => "skipped",
-        ImportFate::Conflicting => "conflicting",
-        ImportFate::Unfit => "unfit",
-        ImportFate::Failed | ImportFate::Unspecified => "failed",
+fn word(outcome: ImportOutcome) -> &'static str {
+    match outcome {
+        ImportOutcome::Created => "created",
+        ImportOutcome::Overwritten => "overwritten",
+        ImportOutcome::Unchanged => "unchanged",
+        ImportOutcome::Skipped => "skipped",
+        ImportOutcome::Conflicting => "conflicting",
+        ImportOutcome::Rejected => "rejected",
+        ImportOutcome::Failed | ImportOutcome::Unspecified => "failed",
     }
 }

@@ -51,7 +51,7 @@ impl Old for PythonPsi<'_> {
 
     fn plan(&self, secret: &Secret) -> Result<Plan<'_>, String> {
         if let Some(known) = self.host.registered.get(&secret.id) {
-            return Ok(Plan { what: known.about.clone(), data: None });
+            return Ok(Plan { what: known.description.clone(), data: None });
         }
         let mapping = self.mapping(secret)?;
         let what = format!("the mapping in {}", self.state.display());

@@ -178,7 +178,7 @@ impl Done {
             let is_named = self.failed.contains_key(&path) || self.reload.failed();
             let in_podman = plan.gone.iter().filter(|gone| gone.in_podman);
             for Gone { name, .. } in in_podman {
-                match &plan.untrusted {
+                match &plan.incomplete {
                     Some(_) => self.keep(name, "its sources are not known completely"),
                     None if plan.doubted.is_some() => {}
                     None if is_named => self.keep(name, "its unit still names it"),

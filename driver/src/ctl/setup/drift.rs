@@ -1,6 +1,6 @@
 //! What differs between config, provider, podman, drop-in and cache, by name; and whose each secret is.
 
-use psi_proto::v1::{RegistrationKind, Verdict};
+use psi_proto::v1::{RegistrationKind, Tristate};
 
 use super::drop_in::{self, Present};
 use super::reconcile::{Action, Found, Plan, Step};
@@ -72,7 +72,7 @@ fn class_of(found: &Found, plans: &[Plan], secret: &Secret) -> (Class, String) {
         plans.iter().flat_map(|plan| &plan.steps).any(|step| step.secret.name == secret.name);
     let gone = plans.iter().find(|plan| plan.gone.iter().any(|gone| gone.name == secret.name));
     if let Some(plan) = gone {
-        return match &plan.untrusted {
+        return match &plan.incomplete {
             Some(why) => (Class::Unknown, format!("{} does not list it, but {why}", plan.name)),
             None => (Class::Orphaned, format!("{} no longer lists it", plan.name)),
         };
@@ -118,7 +118,7 @@ fn drift_of(found: &Found, plan: &Plan) -> Vec<Drift> {
         None => "its workload no longer lists it; --prune removes it".to_owned(),
     };
     // What is not listed is not gone, as long as a source did not answer.
-    let gone = plan.gone.iter().filter(|gone| gone.in_podman && plan.untrusted.is_none());
+    let gone = plan.gone.iter().filter(|gone| gone.in_podman && plan.incomplete.is_none());
     all.extend(gone.map(|gone| Drift {
         name: gone.name.clone(),
         at: if plan.is_gone { "config" } else { "provider" },
@@ -139,7 +139,7 @@ fn step_drift(found: &Found, step: &Step) -> Vec<Drift> {
         Action::Register => all.push(drift("psid", "podman has it, and psid has it not".into())),
         Action::Repoint => {
             let about =
-                step.id.and_then(|id| found.registered.get(&id)).map(|it| it.about.as_str());
+                step.id.and_then(|id| found.registered.get(&id)).map(|it| it.description.as_str());
             let about = about.unwrap_or_default();
             all.push(drift("config", format!("it leads to {about}, and should to {from}")));
         }
@@ -148,7 +148,7 @@ fn step_drift(found: &Found, step: &Step) -> Vec<Drift> {
     if step.stale {
         all.push(drift("podman", "podman runs other commands for it than it should".into()));
     }
-    if found.has_backend && step.secret.survives_outage() == Verdict::No {
+    if found.has_backend && step.secret.survives_outage() == Tristate::No {
         let what = "the cache has it not: a reboot in an outage would not serve it";
         all.push(drift("cache", what.into()));
     }

@@ -80,11 +80,11 @@ fn look(
 ) -> Result<Found, CliError> {
     let client = Client::new(paths, Deadline::Admin);
     let mut progress: Option<Progress> = None;
-    let (mut count, mut held) = (0, Vec::new());
+    let (mut count, mut withheld) = (0, Vec::new());
     let planned = client.plan(true, &mut |source| {
         count += 1;
-        if source.held > 0 {
-            held.push(held_back(&source));
+        if source.withheld > 0 {
+            withheld.push(withheld_removals(&source));
         }
         let total = source.sources as usize;
         progress.get_or_insert_with(|| Progress::of("sources pulled", total)).show(count);
@@ -112,16 +112,16 @@ fn look(
         drop_ins,
         commands,
         has_backend,
-        held,
+        withheld,
         accept_removals,
     })
 }
 
 /// What the last answer of a source lacked, or had empty.
-fn held_back(source: &RefreshEvent) -> String {
+fn withheld_removals(source: &RefreshEvent) -> String {
     format!(
         "{} lacks {} that it had, or has them empty, and they stay until that is confirmed; `psi-driver cache refresh --accept-removals` confirms it",
-        source.source, source.held
+        source.source, source.withheld
     )
 }
 
@@ -147,7 +147,7 @@ fn verdict_of_dry_run(found: &Found, plans: &[Plan]) -> Result<(), CliError> {
     if !is_clean || plans.iter().any(|plan| !plan.errors.is_empty()) {
         return Err(CliError::status_only(Exit::Drift));
     }
-    untrusted(plans)
+    incomplete(plans)
 }
 
 fn verdict(found: &Found, plans: &[Plan], done: &Done, prune: bool) -> Result<(), CliError> {
@@ -161,12 +161,12 @@ fn verdict(found: &Found, plans: &[Plan], done: &Done, prune: bool) -> Result<()
             "see the lines that begin with `error`",
         ));
     }
-    untrusted(plans)?;
+    incomplete(plans)?;
     if !prune {
         return Ok(());
     }
-    if let Some(held) = found.held.first() {
-        return Err(CliError::without_remedy(Exit::TryLater, held));
+    if let Some(withheld) = found.withheld.first() {
+        return Err(CliError::without_remedy(Exit::TryLater, withheld));
     }
     let doubted = plans.iter().find_map(|plan| Some((plan, plan.doubted.as_ref()?)));
     if let Some((plan, why)) = doubted {
@@ -183,8 +183,8 @@ fn verdict(found: &Found, plans: &[Plan], done: &Done, prune: bool) -> Result<()
     Ok(())
 }
 
-fn untrusted(plans: &[Plan]) -> Result<(), CliError> {
-    match plans.iter().find_map(|plan| plan.untrusted.as_ref()) {
+fn incomplete(plans: &[Plan]) -> Result<(), CliError> {
+    match plans.iter().find_map(|plan| plan.incomplete.as_ref()) {
         Some(why) => Err(CliError::new(
             Exit::TryLater,
             format!("not every source answered: {why}"),

@@ -33,7 +33,7 @@ pub(super) fn dry_run(found: &Found, plans: &[Plan], options: &SetupOptions) -> 
         text += &indented("warning: ", &plan.warnings);
         text += &indented("error: ", &plan.errors);
     }
-    text += &indented("warning: ", &found.held);
+    text += &indented("warning: ", &found.withheld);
     text += &format!("secrets of the shell driver: {}\n", counts(&classed));
     for class in [Class::StaleOptions, Class::Orphaned, Class::Foreign, Class::Unknown] {
         let of_class = classed.iter().filter(|secret| secret.class == class);
@@ -62,7 +62,8 @@ fn diff(found: &Found, plan: &Plan, prune: bool) -> Vec<String> {
     let mut diff = Vec::new();
     for step in &plan.steps {
         let (name, from) = (&step.secret.name, &step.secret.source);
-        let about = step.id.and_then(|id| found.registered.get(&id)).map(|it| it.about.as_str());
+        let about =
+            step.id.and_then(|id| found.registered.get(&id)).map(|it| it.description.as_str());
         match step.action {
             Action::Create => diff.push(format!("+ podman secret {name}, from {from}")),
             Action::Register => diff.push(format!("+ registration of {name}, from {from}")),
@@ -115,7 +116,7 @@ fn dry_run_json(
         json!({
             "name": plan.name,
             "diff": diff(found, plan, prune),
-            "untrusted": plan.untrusted,
+            "incomplete": plan.incomplete,
             "doubted": plan.doubted,
             "warnings": plan.warnings,
             "errors": plan.errors,
@@ -141,7 +142,7 @@ pub(super) fn run(found: &Found, plans: &[Plan], done: &Done, options: &SetupOpt
     if options.json {
         return run_json(found, plans, done);
     }
-    let mut text: String = found.held.iter().map(|line| format!("warning: {line}\n")).collect();
+    let mut text: String = found.withheld.iter().map(|line| format!("warning: {line}\n")).collect();
     for plan in plans {
         text += &summary(plan, done);
         text += &indented("warning: ", &plan.warnings);
@@ -206,7 +207,7 @@ fn unlisted(plan: &Plan, done: &Done) -> Vec<String> {
     let more = names.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let names = names[..names.len().min(NAMED)].join(", ");
-    vec![match &plan.untrusted {
+    vec![match &plan.incomplete {
         Some(why) => format!("{names}{more} not listed, and kept: {why}"),
         None => match &plan.doubted {
             Some(why) => format!(
@@ -243,7 +244,7 @@ fn run_json(found: &Found, plans: &[Plan], done: &Done) -> String {
             "repointed": names(plan, Action::Repoint),
             "unchanged": names(plan, Action::Keep),
             "gone": gone.filter(|name| !done.removed.contains(*name)).collect::<Vec<_>>(),
-            "untrusted": plan.untrusted,
+            "incomplete": plan.incomplete,
             "doubted": plan.doubted,
             "warnings": plan.warnings,
             "errors": plan.errors,
@@ -261,7 +262,7 @@ fn run_json(found: &Found, plans: &[Plan], done: &Done) -> String {
         "drop_ins": shown(&done.drop_ins),
         "removed": done.removed,
         "kept": done.kept,
-        "held": found.held,
+        "withheld": found.withheld,
         "failed": done.failed,
         "reload": reload,
         "workloads": workloads.collect::<Vec<_>>(),

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::time::SystemTime;
 
 use psi_common::{CacheHeader, Exit, Paths};
-use psi_proto::v1::{StatusResponse, Verdict};
+use psi_proto::v1::{StatusResponse, Tristate};
 use serde_json::json;
 
 use crate::client::{Client, Deadline};
@@ -37,9 +37,9 @@ fn now() -> SystemTime {
 /// What is not known yet is no degradation; a look that failed is one, and among its reasons.
 fn is_well(status: &StatusResponse) -> bool {
     status.degraded.is_empty()
-        && status.serves_now() != Verdict::No
-        && status.survives_outage() != Verdict::No
-        && status.providers.iter().all(|provider| provider.up() != Verdict::No)
+        && status.serves_now() != Tristate::No
+        && status.survives_outage() != Tristate::No
+        && status.providers.iter().all(|provider| provider.up() != Tristate::No)
 }
 
 fn verified(status: &StatusResponse) -> Result<(), CliError> {

@@ -1,6 +1,6 @@
 //! The status as JSON.
 
-use psi_proto::v1::{HeldSecret, ProviderFailures, StatusResponse, TaskStatus, Verdict};
+use psi_proto::v1::{ProviderFailures, StatusResponse, TaskStatus, Tristate, WithheldSecret};
 use serde_json::{Value, json};
 
 pub(super) fn as_json(status: &StatusResponse) -> String {
@@ -10,11 +10,11 @@ pub(super) fn as_json(status: &StatusResponse) -> String {
         .map(|provider| {
             json!({
                 "name": provider.name,
-                "up": verdict(provider.up()),
-                "out_since_ms": provider.out_since_ms,
-                "why": (provider.up() == Verdict::No).then_some(&provider.why),
+                "up": tristate(provider.up()),
+                "down_since_ms": provider.down_since_ms,
+                "reason": (provider.up() == Tristate::No).then_some(&provider.reason),
                 "next_try_ms": provider.next_try_ms,
-                "given": provider.given,
+                "succeeded": provider.succeeded,
                 "failures": provider.failures.as_ref().map(failures),
             })
         })
@@ -38,8 +38,8 @@ pub(super) fn as_json(status: &StatusResponse) -> String {
         "misses": status.misses,
         "failed": status.failed,
         "has_recovery_key": status.has_recovery_key,
-        "serves_now": verdict(status.serves_now()),
-        "survives_outage": verdict(status.survives_outage()),
+        "serves_now": tristate(status.serves_now()),
+        "survives_outage": tristate(status.survives_outage()),
         "would_fail_now": status.would_fail_now,
         "would_fail_now_count": status.would_fail_now_count,
         "would_fail": status.would_fail,
@@ -47,27 +47,27 @@ pub(super) fn as_json(status: &StatusResponse) -> String {
         "unknown_now_count": status.unknown_now_count,
         "unknown": status.unknown,
         "unknown_count": status.unknown_count,
-        "unknown_why": status.unknown_why,
+        "unknown_reasons": status.unknown_reasons,
         "last_refresh": status.last_refresh.as_ref().map(|refresh| json!({
             "at_ms": refresh.at_ms,
             "added": refresh.added,
             "changed": refresh.changed,
             "unchanged": refresh.unchanged,
             "removed": refresh.removed,
-            "held": refresh.held,
+            "withheld": refresh.withheld,
             "failed": refresh.failed,
         })),
         "providers": providers,
-        "held": status.held.iter().map(held).collect::<Vec<_>>(),
-        "held_count": status.held_count,
-        "overdue": status.overdue,
+        "withheld": status.withheld.iter().map(withheld).collect::<Vec<_>>(),
+        "withheld_count": status.withheld_count,
+        "past_max_stale": status.past_max_stale,
         "drill_until_ms": status.drill_until_ms,
         "write_errors": status.write_errors,
         "pulls": status.pulls.as_ref().map(|pulls| json!({
-            "done": pulls.done,
+            "succeeded": pulls.succeeded,
             "failed": pulls.failed,
             "removed": pulls.removed,
-            "held": pulls.held,
+            "withheld": pulls.withheld,
         })),
         "degraded": status.degraded,
     });
@@ -84,11 +84,11 @@ fn task(task: &TaskStatus) -> Value {
 }
 
 /// `null`: psid does not know.
-fn verdict(verdict: Verdict) -> Option<bool> {
-    match verdict {
-        Verdict::Unspecified => None,
-        Verdict::Yes => Some(true),
-        Verdict::No => Some(false),
+fn tristate(value: Tristate) -> Option<bool> {
+    match value {
+        Tristate::Unspecified => None,
+        Tristate::Yes => Some(true),
+        Tristate::No => Some(false),
     }
 }
 
@@ -98,16 +98,16 @@ fn failures(failures: &ProviderFailures) -> Value {
         "throttled": failures.throttled,
         "unauthenticated": failures.unauthenticated,
         "denied": failures.denied,
-        "gone": failures.gone,
-        "misbehaved": failures.misbehaved,
+        "not_found": failures.not_found,
+        "bad_response": failures.bad_response,
     })
 }
 
-fn held(held: &HeldSecret) -> Value {
+fn withheld(withheld: &WithheldSecret) -> Value {
     json!({
-        "name": held.name,
-        "ids": held.ids,
-        "why": held.why,
-        "since_ms": held.since_ms,
+        "name": withheld.name,
+        "ids": withheld.ids,
+        "reason": withheld.reason,
+        "since_ms": withheld.since_ms,
     })
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
-use psi_proto::v1::{HeldSecret, ProviderStatus, RefreshSummary, StatusResponse, Verdict};
+use psi_proto::v1::{ProviderStatus, RefreshSummary, StatusResponse, Tristate, WithheldSecret};
 
 /// Lines with a label each, told at one time.
 struct Lines {
@@ -20,7 +20,7 @@ pub(super) fn as_text(status: &StatusResponse, now: SystemTime) -> String {
     if let Some(refresh) = &status.last_refresh {
         lines.refresh(refresh);
     }
-    lines.held(&status.held, status.held_count);
+    lines.withheld(&status.withheld, status.withheld_count);
     for provider in &status.providers {
         lines.provider(provider);
     }
@@ -106,36 +106,36 @@ impl Lines {
             );
         }
         match status.survives_outage() {
-            Verdict::Yes => self.line(
+            Tristate::Yes => self.line(
                 "outage",
                 "a reboot now, with no provider in reach, would serve every registered secret",
             ),
-            Verdict::No => {
+            Tristate::No => {
                 let ids = and_more(&status.would_fail, status.would_fail_count);
                 let words =
                     format!("a reboot now, with no provider in reach, would NOT serve {ids}");
                 self.line("outage", &words);
             }
-            Verdict::Unspecified => {}
+            Tristate::Unspecified => {}
         }
-        if !status.unknown_why.is_empty() {
+        if !status.unknown_reasons.is_empty() {
             let of = match status.unknown_count.max(status.unknown_now_count) {
                 0 => String::new(),
                 _ if status.unknown.is_empty() => " of some secrets".into(),
                 count => format!(" of {}", and_more(&status.unknown, count)),
             };
             self.line("outage", &format!("NOT KNOWN{of}, with no provider in reach:"));
-            for why in &status.unknown_why {
+            for why in &status.unknown_reasons {
                 self.line("", why);
             }
         }
     }
 
     fn refresh(&mut self, refresh: &RefreshSummary) {
-        let RefreshSummary { added, changed, unchanged, removed, held, .. } = refresh;
-        let held = if *held > 0 { format!(", {held} held back") } else { String::new() };
+        let RefreshSummary { added, changed, unchanged, removed, withheld, .. } = refresh;
+        let withheld = if *withheld > 0 { format!(", {withheld} withheld") } else { String::new() };
         let words = format!(
-            "{}: {added} added, {changed} changed, {unchanged} unchanged, {removed} removed{held}, {} failed",
+            "{}: {added} added, {changed} changed, {unchanged} unchanged, {removed} removed{withheld}, {} failed",
             self.since(refresh.at_ms),
             refresh.failed.len(),
         );
@@ -145,29 +145,29 @@ impl Lines {
         }
     }
 
-    fn held(&mut self, held: &[HeldSecret], count: u64) {
-        for HeldSecret { name, ids, why, since_ms } in held {
+    fn withheld(&mut self, withheld: &[WithheldSecret], count: u64) {
+        for WithheldSecret { name, ids, reason, since_ms } in withheld {
             let ids = if ids.is_empty() { String::new() } else { format!(" ({})", ids.join(", ")) };
-            let words = format!("{name}{ids}: {why}, first said {}", self.since(*since_ms));
-            self.line("held", &words);
+            let words = format!("{name}{ids}: {reason}, first reported {}", self.since(*since_ms));
+            self.line("withheld", &words);
         }
-        let more = count.saturating_sub(held.len() as u64);
+        let more = count.saturating_sub(withheld.len() as u64);
         if more > 0 {
-            self.line("held", &format!("and {more} more"));
+            self.line("withheld", &format!("and {more} more"));
         }
     }
 
     fn provider(&mut self, provider: &ProviderStatus) {
         let name = &provider.name;
-        let words = match (provider.up(), provider.out_since_ms) {
-            (Verdict::Yes, _) => format!("{name}: up"),
-            (Verdict::Unspecified, _) => format!("{name}: not asked yet"),
-            (Verdict::No, None) => format!("{name}: OUT: {}", provider.why),
-            (Verdict::No, Some(since)) => format!(
+        let words = match (provider.up(), provider.down_since_ms) {
+            (Tristate::Yes, _) => format!("{name}: up"),
+            (Tristate::Unspecified, _) => format!("{name}: not asked yet"),
+            (Tristate::No, None) => format!("{name}: OUT: {}", provider.reason),
+            (Tristate::No, Some(since)) => format!(
                 "{name}: OUT since {}, next try {}: {}",
                 self.since(since),
                 provider.next_try_ms.map_or_else(|| "?".into(), |ms| self.until(ms)),
-                provider.why,
+                provider.reason,
             ),
         };
         self.line("provider", &words);

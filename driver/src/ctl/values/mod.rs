@@ -44,28 +44,28 @@ fn workloads(
 /// In an outage, what is known is served, unless something of it is known to be missing: a key of one source
 /// may shadow another one's.
 fn check(workload: &PlannedWorkload, title: &str) -> Result<(), CliError> {
-    let PlannedWorkload { name, error, untrusted, missing, secrets, .. } = workload;
+    let PlannedWorkload { name, error, incomplete, missing, secrets, .. } = workload;
     if !error.is_empty() {
         return Err(CliError::without_remedy(Exit::BadInput, error.as_str()));
     }
-    if untrusted.is_empty() {
+    if incomplete.is_empty() {
         return Ok(());
     }
     if secrets.is_empty() {
         return Err(CliError::new(
             Exit::TryLater,
-            format!("nothing is known of {name}: {untrusted}"),
+            format!("nothing is known of {name}: {incomplete}"),
             "try again when the provider is back",
         ));
     }
     if !missing.is_empty() {
         return Err(CliError::new(
             Exit::TryLater,
-            format!("psid lacks {missing}, which {name} needs: {untrusted}"),
+            format!("psid lacks {missing}, which {name} needs: {incomplete}"),
             "try again when the provider is back",
         ));
     }
-    stdio::note(title, &format!("{name} is as psid knew it before: {untrusted}"));
+    stdio::note(title, &format!("{name} is as psid knew it before: {incomplete}"));
     Ok(())
 }
 

@@ -73,7 +73,7 @@ fn fetch(paths: &Paths, options: &RenderOptions) -> Result<Fetched, CliError> {
     let mut values = BTreeMap::new();
     let mut left_out = 0;
     let workloads = workloads(&client, &options.workload, TITLE)?;
-    let is_whole = workloads.iter().all(|workload| workload.untrusted.is_empty());
+    let is_whole = workloads.iter().all(|workload| workload.incomplete.is_empty());
     for workload in workloads {
         for secret in &workload.secrets {
             if is_file_name(&secret.key) && !secret.reference.is_empty() {

@@ -24,7 +24,7 @@ pub(super) struct Found {
     /// Whether values outlive a reboot, as far as the config goes.
     pub(super) has_backend: bool,
     /// What a source lacked, until a second answer confirms it; by source.
-    pub(super) held: Vec<String>,
+    pub(super) withheld: Vec<String>,
     /// Whether an admin confirms whatever is gone.
     pub(super) accept_removals: bool,
 }
@@ -43,7 +43,7 @@ pub(super) struct Plan {
     /// Secrets of this workload that it lists no more.
     pub(super) gone: Vec<Gone>,
     /// Why its listing is not complete.
-    pub(super) untrusted: Option<String>,
+    pub(super) incomplete: Option<String>,
     /// Why what is gone stays until an admin confirms it.
     pub(super) doubted: Option<String>,
     pub(super) warnings: Vec<String>,
@@ -103,7 +103,7 @@ impl Found {
             depends_on: workload.depends_on.clone(),
             steps: Vec::new(),
             gone: Vec::new(),
-            untrusted: not_empty(&workload.untrusted),
+            incomplete: not_empty(&workload.incomplete),
             doubted: None,
             warnings: Vec::new(),
             errors: not_empty(&workload.error).into_iter().collect(),
@@ -184,7 +184,10 @@ impl Found {
                 ));
             }
             Some((_, registration)) => {
-                return Err(format!("{}: psid cannot use it: {}", secret.name, registration.about));
+                return Err(format!(
+                    "{}: psid cannot use it: {}",
+                    secret.name, registration.description
+                ));
             }
         };
         let stale = !self.commands.are(&present.options);
@@ -224,7 +227,7 @@ impl Found {
             self.owner(&secret.name) == Some(&workload.name) && self.is_ours(secret)
         });
         for secret in owned {
-            let about = self.registered.get(&secret.id).map_or("", |it| it.about.as_str());
+            let about = self.registered.get(&secret.id).map_or("", |it| it.description.as_str());
             let key = secret.name.strip_prefix(&workload.prefix).unwrap_or_default();
             let key: String = key.chars().take(SHOWN).collect();
             let directory = about.replacen(&format!(" key={key}"), "", 1);
@@ -254,7 +257,7 @@ impl Found {
             depends_on: Vec::new(),
             steps: Vec::new(),
             gone: gone.collect(),
-            untrusted: None,
+            incomplete: None,
             doubted: (self.planned.is_empty() && !self.accept_removals)
                 .then(|| "psid has no workload at all in its config".to_owned()),
             warnings: Vec::new(),
@@ -346,7 +349,7 @@ impl Plan {
 
     /// Whether its sources are known completely.
     fn is_known(&self) -> bool {
-        self.untrusted.is_none() && !self.blocked
+        self.incomplete.is_none() && !self.blocked
     }
 
     /// Whether its drop-in may be written.
@@ -363,7 +366,7 @@ fn is_unsure(workload: &PlannedWorkload, action: Action) -> bool {
         Action::Repoint => true,
         Action::Create | Action::Register => workload.overlaps,
     };
-    may_lead_astray && !workload.untrusted.is_empty()
+    may_lead_astray && !workload.incomplete.is_empty()
 }
 
 fn not_empty(text: &str) -> Option<String> {

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use psi_common::{Paths, Scope};
-use psi_proto::v1::Verdict;
+use psi_proto::v1::Tristate;
 
 use super::*;
 use crate::ctl::setup::drift::{self, Class};
@@ -28,7 +28,7 @@ fn found() -> Found {
         drop_ins,
         commands: commands(),
         has_backend: true,
-        held: Vec::new(),
+        withheld: Vec::new(),
         accept_removals: true,
     }
 }
@@ -38,7 +38,7 @@ fn workload(name: &str, keys: &[&str]) -> PlannedWorkload {
     let secrets = keys.iter().map(|key| PlannedSecret {
         key: (*key).into(),
         name: format!("{prefix}{key}"),
-        survives_outage: Verdict::Yes.into(),
+        survives_outage: Tristate::Yes.into(),
         ..PlannedSecret::default()
     });
     PlannedWorkload {
@@ -117,7 +117,7 @@ fn each_secret_takes_the_least_that_makes_it_right() {
 #[test]
 fn while_a_source_is_out_no_secret_is_pointed_to_another() {
     let of = |mut found: Found, overlaps| {
-        found.planned[0].untrusted = "the provider is out".into();
+        found.planned[0].incomplete = "the provider is out".into();
         found.planned[0].overlaps = overlaps;
         let plan = found.of_app();
         let actions: Vec<_> = plan.steps.iter().map(|step| step.action).collect();
@@ -200,7 +200,7 @@ fn pr37_a_drop_in_loses_no_line_to_a_listing_alone() {
     // What podman has no more, no container could start with.
     assert_eq!(names(&found, false), ["app--A", "app--OLD"]);
     assert_eq!(names(&found, true), ["app--A"]);
-    found.planned[0].untrusted = "the provider is out".into();
+    found.planned[0].incomplete = "the provider is out".into();
     for pruned in [false, true] {
         assert_eq!(names(&found, pruned), ["app--A", "app--LOST", "app--OLD"]);
         assert!(!found.of_app().may_prune());
@@ -215,7 +215,7 @@ fn pr37_a_drop_in_loses_no_line_to_a_listing_alone() {
 fn most_of_a_directory_does_not_go_without_a_confirmation() {
     let about = |found: &mut Found, number, key: &str, path: &str| {
         let words = format!("infisical key={key} path={path} project=p");
-        found.registered.get_mut(&id(number)).unwrap().about = words;
+        found.registered.get_mut(&id(number)).unwrap().description = words;
     };
     let mut found = (2..8).fold(found(), |found, number| {
         found.has(&format!("app--K{number}"), number, Some(Reference))
@@ -250,7 +250,7 @@ fn most_of_a_directory_does_not_go_without_a_confirmation() {
 #[test]
 fn what_a_silent_source_does_not_list_is_no_drift_and_no_orphan() {
     let mut found = found().has("app--A", 1, Some(Reference)).has("app--B", 2, Some(Reference));
-    found.planned[0].untrusted = "p:/app: the provider answered 404".into();
+    found.planned[0].incomplete = "p:/app: the provider answered 404".into();
     found.planned[0].secrets[0].ids = vec![id(1).to_string()];
     let plans = found.plan();
     assert!(drift::drift(&found, &plans).iter().all(|one| one.at != "provider"));
