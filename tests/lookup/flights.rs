@@ -1,10 +1,11 @@
 //! How many requests a provider gets: as few as there can be.
 
 use std::thread;
+use std::time::Duration;
 
 use serde_json::json;
 
-use psi_harness::{FakeInfisical, Instance, id, reference};
+use psi_harness::{Clock, FakeInfisical, Instance, id, reference};
 
 #[test]
 fn all_who_want_the_same_secret_share_one_fetch() {
@@ -61,18 +62,31 @@ fn a_cached_value_asks_nobody() {
     assert_eq!(psid.status()["hits"], 20);
 }
 
-/// A healthcheck that asks for a secret that is not there must not become a load on the provider.
+/// A healthcheck that asks for a missing secret must not become a load on the provider.
 #[test]
-fn an_absent_secret_is_not_asked_for_at_every_turn() {
+fn absence_is_cached_for_5_s_and_for_twice_as_long_each_time() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {}}));
     let instance = Instance::of(&infisical);
-    let _psid = instance.start();
+    let clock = Clock::of(&instance);
+    let _psid = clock.on(instance.psid()).start();
     instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "NONE")).ok();
-    for _ in 0..5 {
-        let line = instance.driver(&["lookup"]).id(id(1)).fails(66);
-        assert!(line.contains("infisical has no such secret"), "{line}");
-    }
-    assert_eq!(infisical.reads(), 1);
+    let reads_after = |seconds: u64| {
+        clock.advance(Duration::from_secs(seconds));
+        for _ in 0..5 {
+            let line = instance.driver(&["lookup"]).id(id(1)).fails(66);
+            assert!(line.contains("infisical has no such secret"), "{line}");
+        }
+        infisical.reads()
+    };
+    assert_eq!(reads_after(0), 1);
+    assert_eq!(reads_after(3), 1, "within 5 s");
+    assert_eq!(reads_after(3), 2);
+    assert_eq!(reads_after(8), 2, "within 10 s");
+    assert_eq!(reads_after(3), 3);
+    assert_eq!(reads_after(15), 3, "within 20 s");
+    infisical.put("/myapp", "NONE", "there");
+    clock.advance(Duration::from_secs(6));
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "there");
 }
 
 /// The Python PSI logged each healthcheck's lookup, and flooded the journal (PR #31).

@@ -7,6 +7,7 @@
 )]
 
 mod bytes;
+mod confirmations;
 mod dialects;
 mod directories;
 mod flights;

@@ -2,10 +2,11 @@
 //! answer.
 
 use std::thread;
+use std::time::Duration;
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, Instance, eventually, id, reference};
+use psi_harness::{Clock, Config, FakeInfisical, Instance, eventually, id, reference};
 
 #[test]
 fn a_404_of_infisical_is_no_such_secret() {
@@ -78,8 +79,60 @@ fn an_unknown_project_is_no_such_secret() {
     assert!(line.contains("no-such-project"), "{line}");
 }
 
-/// Infisical's word on one secret that is gone or denied is not yet believed over a cached value: a
-/// permission that is being edited must not empty a fleet's caches. (The minute is a unit test's.)
+/// A permission that is being edited must not empty a fleet's caches: one answer that a secret is gone or
+/// denied removes no cached value, a second one a minute later does.
+#[test]
+fn a_cached_value_is_removed_by_a_second_refusal_a_minute_later() {
+    thread::scope(|scope| {
+        scope.spawn(|| removed_by_second_refusal(404, "NotFound", 66));
+        scope.spawn(|| removed_by_second_refusal(403, "PermissionDenied", 77));
+    });
+}
+
+fn removed_by_second_refusal(status: u16, error: &str, code: i32) {
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let instance = Instance::of(&infisical);
+    instance.configure(
+        &Config::of(&infisical).cache("refresh_interval = \"10m\"\nrefresh_jitter = \"1s\""),
+    );
+    let clock = Clock::of(&instance);
+    let psid = clock.on(instance.psid()).start();
+    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+    let lookup = || instance.driver(&["lookup"]).id(id(1));
+    assert_eq!(lookup().text(), "1");
+    infisical.faults(&json!([{
+        "match": {"method": "GET"},
+        "fault": {"kind": "status", "code": status, "error": error, "message": "no"},
+    }]));
+    infisical.clear_log();
+    clock.advance(Duration::from_secs(700));
+    assert_eq!(lookup().text(), "1", "the first refusal");
+    let reads = infisical.reads();
+    assert!(reads > 0, "the value is not fresh any more");
+    // Within the minute, the provider is not asked again.
+    clock.advance(Duration::from_secs(50));
+    for _ in 0..5 {
+        assert_eq!(lookup().text(), "1");
+    }
+    assert_eq!(infisical.reads(), reads);
+    let status = psid.status();
+    assert_eq!(status["entries"], 1);
+    // It was asked, it answered: it is not out.
+    assert_eq!(status["providers"][0]["up"], true);
+    clock.advance(Duration::from_secs(20));
+    let line = lookup().fails(code);
+    assert!(line.contains("Infisical answers"), "{line}");
+    assert_eq!(psid.status()["entries"], 0);
+    // What was removed is not asked for at each lookup, and comes back when the provider gives it.
+    infisical.heal();
+    infisical.clear_log();
+    lookup().fails(code);
+    assert!(infisical.log().is_empty());
+    clock.advance(Duration::from_secs(700));
+    assert_eq!(lookup().text(), "1");
+}
+
+/// Refusals within a minute of the first one remove no cached value, however many there are.
 #[test]
 fn a_cached_value_outlives_a_first_refusal() {
     thread::scope(|scope| {

@@ -1,18 +1,35 @@
 //! How old a value may be that is served in place of an answer.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, Instance, Psid, eventually, id, reference};
+use psi_harness::{Clock, Config, FakeInfisical, Instance, Psid, eventually, id, reference};
 
 const TOO_OLD: &str =
     "the cached value is older than max_stale; wait for infisical, or raise max_stale";
 
-/// A secret that is cached, and grows too old in two seconds; the provider is out from then on.
-fn too_old_soon(is_served: bool) -> (FakeInfisical, Instance, Psid) {
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// A config by which a value is fresh for an hour and may be served for three.
+fn config(infisical: &FakeInfisical) -> Config {
+    Config::of(infisical).cache("refresh_interval = \"1h\"\nmax_stale = \"3h\"")
+}
+
+/// A psid with a value that is older than `max_stale`, in an outage.
+struct TooOld {
+    infisical: FakeInfisical,
+    instance: Instance,
+    clock: Clock,
+    psid: Psid,
+}
+
+fn too_old(is_served: bool) -> TooOld {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
-    instance.configure(&Config::of(&infisical).short_lived().cache("max_stale = \"2s\""));
-    let psid = instance.start();
+    instance.configure(&config(&infisical));
+    let clock = Clock::of(&instance);
+    let psid = clock.on(instance.psid()).start();
     instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     if is_served {
         assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
@@ -20,15 +37,16 @@ fn too_old_soon(is_served: bool) -> (FakeInfisical, Instance, Psid) {
         instance.driver(&["cache", "refresh"]).ok();
     }
     infisical.fault(&json!({"kind": "refuse"}));
-    eventually("the value to be too old", || {
-        (psid.status()["survives_outage"] == false).then_some(())
-    });
-    (infisical, instance, psid)
+    clock.advance(2 * HOUR);
+    assert_eq!(psid.status()["survives_outage"], true);
+    clock.advance(HOUR + Duration::from_secs(60));
+    assert_eq!(psid.status()["survives_outage"], false);
+    TooOld { infisical, instance, clock, psid }
 }
 
 #[test]
 fn beyond_max_stale_a_value_that_nobody_was_served_is_refused_and_kept() {
-    let (infisical, instance, mut psid) = too_old_soon(false);
+    let TooOld { infisical, instance, clock: _clock, mut psid } = too_old(false);
     let line = instance.driver(&["lookup"]).id(id(1)).fails(75);
     assert!(line.contains("infisical is out: ") && line.contains(TOO_OLD), "{line}");
     let status = psid.status();
@@ -46,7 +64,7 @@ fn beyond_max_stale_a_value_that_nobody_was_served_is_refused_and_kept() {
 /// is well. So what a container may be running with is served; what no container can be, is not.
 #[test]
 fn beyond_max_stale_a_running_container_is_served_and_after_a_reboot_none_runs() {
-    let (_infisical, instance, psid) = too_old_soon(true);
+    let TooOld { infisical: _infisical, instance, clock, psid } = too_old(true);
     for _ in 0..5 {
         assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     }
@@ -61,13 +79,13 @@ fn beyond_max_stale_a_running_container_is_served_and_after_a_reboot_none_runs()
     assert_eq!(log.matches(told).count(), 1, "{log}");
     // A restart of psid ends no container, nor does its end.
     for end in [|psid: Psid| _ = psid.terminate(), Psid::crash] {
-        let psid = instance.start();
+        let psid = clock.on(instance.psid()).start();
         assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
         end(psid);
     }
     // A reboot ends all, and with them what lies in /run.
     std::fs::remove_file(instance.run_directory().join("boot")).unwrap();
-    let _psid = instance.start();
+    let _psid = clock.on(instance.psid()).start();
     let line = instance.driver(&["lookup"]).id(id(1)).fails(75);
     assert!(line.contains(TOO_OLD), "{line}");
 }

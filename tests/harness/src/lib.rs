@@ -9,6 +9,7 @@
     reason = "a test ends at the first surprise, and is a program of its own"
 )]
 
+mod clock;
 mod config;
 mod driver;
 mod fake_infisical;
@@ -18,6 +19,7 @@ mod instance;
 mod knobs;
 pub mod machine;
 mod podman;
+mod preload;
 mod probe;
 mod process;
 mod programs;
@@ -28,6 +30,7 @@ mod token;
 mod tpm;
 mod wait;
 
+pub use clock::Clock;
 pub use config::Config;
 pub use driver::{Driver, Outcome, one_line, run};
 pub use fake_infisical::{BROKEN_ANSWERS, CLIENT_SECRET, FakeInfisical, IDENTITY, PROJECT, seed};
@@ -36,6 +39,7 @@ pub use ids::{id, reference};
 pub use instance::Instance;
 pub use knobs::{fault, identity, rule, seed_with_two_identities};
 pub use podman::{IMAGE, Podman};
+pub use preload::preload_library;
 pub use probe::{Probe, bytes, hex};
 pub use process::Process;
 pub use programs::{copy_program, program, repository, target_folder};

@@ -1,12 +1,10 @@
-//! `shim.c`, compiled once, and what it is told.
+//! `shim.c`, the fault injection in psid, and its settings.
 
 use std::fmt::{self, Display, Formatter};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
+use std::path::PathBuf;
 
 use super::trace::Call;
-use psi_harness::{Instance, Start, program, repository};
+use psi_harness::{Instance, Start, preload_library};
 
 /// What happens at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +70,7 @@ pub(super) type Fault = Option<(usize, How)>;
 /// Puts the shim into a psid. Every folder of the instance counts but the one for sockets.
 pub(super) fn preload(psid: Start, instance: &Instance, fault: Fault) -> Start {
     let psid = psid
-        .env("LD_PRELOAD", library())
+        .env("LD_PRELOAD", preload_library("tests/state/fault_injection/shim.c"))
         .env("PSI_SHIM_ROOT", instance.folder())
         .env("PSI_SHIM_EXCEPT", instance.run())
         .env("PSI_SHIM_TRACE", trace(instance));
@@ -87,23 +85,4 @@ pub(super) fn preload(psid: Start, instance: &Instance, fault: Fault) -> Start {
 /// Where the trace is.
 pub(super) fn trace(instance: &Instance) -> PathBuf {
     instance.run().join("shim.trace")
-}
-
-fn library() -> &'static Path {
-    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let folder = program("psid").parent().unwrap().to_owned();
-        let made = tempfile::Builder::new().prefix("psi-shim-").tempfile_in(&folder).unwrap();
-        let status = Command::new("cc")
-            .args(["-Wall", "-Wextra", "-Werror", "-O1", "-fPIC", "-shared", "-o"])
-            .arg(made.path())
-            .arg(repository().join("tests/state/fault_injection/shim.c"))
-            .status()
-            .unwrap_or_else(|error| panic!("cc: {error}; tests/deps.sh installs it"));
-        assert!(status.success(), "cc: {status}");
-        // Another run of the tests may be at it as well: the name is always a whole file's.
-        let library = folder.join("psi-shim.so");
-        made.persist(&library).unwrap();
-        library
-    })
 }

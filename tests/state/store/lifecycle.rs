@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
-use psi_harness::{FakeInfisical, Instance, Psid, eventually, id, reference};
+use psi_harness::{Clock, Config, FakeInfisical, Instance, Psid, eventually, id, reference};
 
 fn running() -> (FakeInfisical, Instance, Psid) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
@@ -140,6 +140,33 @@ fn what_was_deleted_long_ago_is_removed_for_good() {
     assert!(grave(2).exists());
     assert!(instance.driver(&["restore"]).text().starts_with(&id(2)));
     instance.driver(&["restore", &id(1)]).fails(66);
+}
+
+/// A running psid and one that is started again agree on the ten minutes.
+#[test]
+fn a_deleted_secret_can_be_restored_for_ten_minutes() {
+    let instance = Instance::empty();
+    instance.configure(&Config::of(&FakeInfisical::with(&json!({}))));
+    instance.give_key(&[7; 32]);
+    let clock = Clock::of(&instance);
+    let psid = clock.on(instance.psid()).start();
+    for number in [1, 2] {
+        instance.driver(&["store"]).id(id(number)).stdin("a literal").ok();
+        instance.driver(&["delete"]).id(id(number)).ok();
+    }
+    clock.advance(Duration::from_secs(595));
+    assert_eq!(instance.driver(&["restore"]).text().lines().count(), 2);
+    instance.driver(&["restore", &id(1)]).ok();
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "a literal");
+    clock.advance(Duration::from_secs(10));
+    assert_eq!(instance.driver(&["restore"]).text(), "");
+    psid.terminate();
+    let _psid = clock.on(instance.psid()).start();
+    eventually("the purge", || {
+        (!instance.state().join("deleted").join(id(2)).exists()).then_some(())
+    });
+    instance.driver(&["restore", &id(2)]).fails(66);
+    assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "a literal");
 }
 
 #[test]

@@ -1,0 +1,32 @@
+//! Libraries of C that change what psid's system calls do; LD_PRELOAD loads them into psid as it is built.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+
+use crate::{program, repository};
+
+/// The library of a C source, a path in the repository; compiled once in a run of the tests.
+pub fn preload_library(source: &str) -> PathBuf {
+    static MADE: OnceLock<Mutex<BTreeMap<String, PathBuf>>> = OnceLock::new();
+    let mut made = MADE.get_or_init(Mutex::default).lock().unwrap();
+    made.entry(source.to_owned()).or_insert_with(|| compile(source)).clone()
+}
+
+fn compile(source: &str) -> PathBuf {
+    let directory = program("psid").parent().unwrap().to_owned();
+    let made = tempfile::Builder::new().prefix("psi-preload-").tempfile_in(&directory).unwrap();
+    let status = Command::new("cc")
+        .args(["-Wall", "-Wextra", "-Werror", "-O1", "-fPIC", "-shared", "-o"])
+        .arg(made.path())
+        .arg(repository().join(source))
+        .status()
+        .unwrap_or_else(|error| panic!("cc: {error}; tests/deps.sh installs it"));
+    assert!(status.success(), "cc {source}: {status}");
+    // Another run of the tests may compile it at the same time: the name is always a whole file's.
+    let name = Path::new(source).file_stem().unwrap().to_str().unwrap();
+    let library = directory.join(format!("psi-preload-{name}.so"));
+    made.persist(&library).unwrap();
+    library
+}
