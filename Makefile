@@ -67,7 +67,7 @@ vm-host: deps deb
 	@tests/vm/build.sh
 	@for part in $(or $(PARTS),packages rootless apparmor); do VM=host tests/vm/$$part.sh || exit 1; done
 
-## Each figure that psi promises, beside its target: a table, target/bench.json, and docs/performance.{md,svg}
+## Each figure that psi promises, beside its target: a table, target/bench.json, and tests/bench/RESULTS.md
 ## after a full run (five minutes). QUICK=1: two. ONLY="rate disk": some of them.
 bench: deps build bench-programs
 	target/release/psi-bench $(if $(QUICK),--quick) $(foreach name,$(ONLY),--only $(name))

@@ -8,7 +8,7 @@ STEP=story
 steps=${STEPS:-a b c d f g e}
 export SEED=${SEED:-$RANDOM} CUTS=${CUTS:-20} KILLS=${KILLS:-50}
 
-double_on() {
+fake_on() {
     # Or the last run's is read, before this one's is begun.
     rm -f "$VM_LAB/fake.out"
     "$top/target/debug/fake-infisical" --seed files/seed.json >"$VM_LAB/fake.out" 2>"$VM_LAB/fake.log" &
@@ -23,7 +23,7 @@ cleanup() {
 }
 
 ./build.sh
-double_on
+fake_on
 trap cleanup EXIT
 printf '| step | what | | measured |\n|---|---|---|---|\n' >"$table"
 
@@ -64,14 +64,14 @@ if [ -n "$failed" ]; then
     exit 1
 fi
 echo "the table is $table"
-# What a full run has seen stands in the docs, for those who have no hour.
+# A full run writes its table into RESULTS.md.
 if [ -z "${STEPS:-}" ]; then
-    page=$top/docs/host.md
+    page=$here/RESULTS.md
     {
         sed '/make vm-test writes from here/q' "$page"
         printf 'By `make vm-test` at %s, %s, SEED=%s:\n\n' "$(git -C "$top" describe --always --dirty)" "$(date -u '+%F %R UTC')" "$SEED"
         cat "$table"
         sed -n '/to here -->/,$p' "$page"
-    } >"$VM_LAB/host.md"
-    mv "$VM_LAB/host.md" "$page"
+    } >"$VM_LAB/RESULTS.md"
+    mv "$VM_LAB/RESULTS.md" "$page"
 fi

@@ -92,7 +92,7 @@ fn measure(options: &Options) -> Result<()> {
     if options.only.is_empty() { publish(&rows, options) } else { Ok(()) }
 }
 
-/// What is left behind: JSON in any case; the page and the plot of `docs/` after a full run.
+/// What is left behind: JSON in any case; the page and the plot beside this program after a full run.
 fn publish(rows: &[Row], options: &Options) -> Result<()> {
     let (date, revision) = (said_by("date", &["-u", "+%F %H:%M UTC"]), revision());
     let about = json!({
@@ -108,9 +108,9 @@ fn publish(rows: &[Row], options: &Options) -> Result<()> {
     if options.quick {
         return Ok(());
     }
-    let docs = repository().join("docs");
-    std::fs::write(docs.join("performance.svg"), plot)?;
-    let page = docs.join("performance.md");
+    let directory = repository().join("tests/bench");
+    std::fs::write(directory.join("results.svg"), plot)?;
+    let page = directory.join("RESULTS.md");
     let head = format!("`make bench` at {revision}, {date}, {}:\n\n", said_by("uname", &["-srm"]));
     let text = between_marks(&std::fs::read_to_string(&page)?, &(head + &report::markdown(rows)))?;
     std::fs::write(&page, text)?;
@@ -121,8 +121,8 @@ fn publish(rows: &[Row], options: &Options) -> Result<()> {
 fn between_marks(page: &str, table: &str) -> Result<String> {
     const BEGIN: &str = "<!-- make bench writes from here -->\n";
     const END: &str = "<!-- to here -->\n";
-    let (before, rest) = page.split_once(BEGIN).ok_or("docs/performance.md has no mark")?;
-    let (_, after) = rest.split_once(END).ok_or("docs/performance.md has no mark")?;
+    let (before, rest) = page.split_once(BEGIN).ok_or("tests/bench/RESULTS.md has no mark")?;
+    let (_, after) = rest.split_once(END).ok_or("tests/bench/RESULTS.md has no mark")?;
     Ok(format!("{before}{BEGIN}{table}{END}{after}"))
 }
 

@@ -1,4 +1,4 @@
-//! What was measured, beside its target: for a terminal, as JSON, and as a table for `docs/`.
+//! What was measured, beside its target: for a terminal, as JSON, and as a table for RESULTS.md.
 
 use std::fmt::Write;
 
