@@ -3,10 +3,6 @@
 /// `cache`.
 pub mod cache {
     pub use crate::cache::{BootId, Cache, FetchEpoch, Policy, ReconcileOptions, Snapshot};
-    /// `cache::shared`.
-    pub mod shared {
-        pub use crate::cache::shared::SharedCache;
-    }
 }
 /// `config`.
 pub mod config {

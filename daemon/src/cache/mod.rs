@@ -1,362 +1,498 @@
-//! The decrypted cache: what is known, how old it is, and whether it may be served. Pure: no clock,
-//! no disk, no network. `doubt` is what the provider takes back, `budget` what a listing may change.
+//! The decrypted cache: values, their age, and whether they may be served. It does no I/O and reads no clock.
+//!
+//! The entries are ordered by namespace, directory and name, so that a directory is a range of them. One lock
+//! guards them. It is held for one key or for a chunk of keys, never for a whole listing or a whole snapshot:
+//! a lookup waits for it for some microseconds, whatever a fetch, a refresh or a write to the disk does.
 
+mod changes;
 mod entry;
+mod invalidation;
 mod negative;
+mod pending;
 mod reconcile;
-pub(crate) mod shared;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use indexmap::IndexMap;
+use parking_lot::{RwLock, RwLockWriteGuard};
+use psi_common::SecretBytes;
 
 use crate::model::clock::{BootInstant, Now, Timestamp};
 use crate::model::reference::{CacheKey, ListingScope};
-use negative::{NegativeCache, PendingRemoval};
+use changes::Changes;
+use invalidation::Invalidations;
+use negative::NegativeCache;
+use pending::PendingRemovals;
 
 pub use entry::BootId;
 pub(crate) use entry::Entry;
-pub(crate) use negative::{EvictionDecision, NegativeReason, PendingChange, RemovalReason};
+pub use invalidation::FetchEpoch;
+pub(crate) use negative::NegativeReason;
+pub(crate) use pending::{EvictionDecision, RemovalReason, WithheldEntry};
 pub(crate) use reconcile::Counts;
 pub use reconcile::ReconcileOptions;
 
-/// A clock that was set back may make entries of a time to come; so far that is no reason to ask.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
+/// A file may name times that are ahead of the clock by so much; beyond that, an entry's age is unknown.
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// More invalidated entries than this, and what is remembered of them is one number.
-const MANY_DROPPED: usize = 1_024;
+/// How many keys the lock is held for at a time.
+const CHUNK: usize = 128;
 
-/// What is known, by coordinates.
+/// The entries, shared by lookups, fetches, refreshes and the persister.
 pub struct Cache {
-    policy: Policy,
+    state: RwLock<State>,
     boot: BootId,
-    /// In the order in which they came, which is that of their memory: all of them are read for each write.
-    entries: IndexMap<CacheKey, Known>,
-    doubts: NegativeCache,
-    /// For each entry that was invalidated, the count of invalidations then.
-    dropped: HashMap<CacheKey, u64>,
-    /// Fetches that began before so many invalidations may publish nothing at all.
-    invalidation_floor: u64,
-    /// What was invalidated, as long as no listing speaks for it since.
-    invalidated_unconfirmed: HashSet<CacheKey>,
-    invalidations: u64,
+    changes: Changes,
 }
 
-/// One entry and its age.
-struct Known {
+/// What the lock guards.
+struct State {
+    policy: Policy,
+    entries: BTreeMap<CacheKey, Cached>,
+    pending: PendingRemovals,
+    negative: NegativeCache,
+    invalidations: Invalidations,
+}
+
+/// An entry and its age.
+struct Cached {
     entry: Arc<Entry>,
-    /// When the provider gave it, on the clock that does not jump.
+    /// When the provider returned it, on the boot clock, which does not jump.
     fetched: BootInstant,
-    /// Whether that is known: a file may name a time to come.
-    dated: bool,
+    /// Whether `fetched` is known: a file may name a time in the future.
+    is_dated: bool,
 }
 
-impl Known {
-    /// The provider gave the same value again.
-    fn renew(&mut self, at: Timestamp, fetched: BootInstant) {
-        self.entry.renew(at);
-        (self.fetched, self.dated) = (fetched, true);
-    }
-
-    /// Says until when it is served without asking the cache: not at all while it is in doubt.
-    fn set_fresh_until(&self, doubt: Option<&PendingRemoval>, policy: &Policy) {
-        self.entry.set_fresh(match doubt {
-            Some(_) => BootInstant::FIRST,
-            None if self.entry.is_in_ram() => BootInstant::LAST,
-            None if self.dated => self.fetched.after(policy.fresh_for),
-            None => BootInstant::FIRST,
-        });
-    }
-}
-
-/// What the config says of age.
+/// The configuration of ages and removals.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// Whether anything is kept at all.
+    /// Whether values are kept at all.
     pub enabled: bool,
-    /// A younger entry is served without asking.
+    /// A younger entry is served without a request.
     pub fresh_for: Duration,
-    /// An older entry is refused while the provider is out; none: no limit.
+    /// An older entry is refused in an outage; `None`: no limit.
     pub max_stale: Option<Duration>,
-    /// Whether an entry is dropped once the provider has confirmed that it is gone or denied.
+    /// Whether an entry is removed once the provider has confirmed that it is gone or denied.
     pub evict_revoked: bool,
 }
 
-/// What the cache knows of a secret.
-pub enum Answer {
-    /// It may be served as it is.
+/// The cache's answer to a lookup.
+pub enum CacheLookup {
+    /// The entry may be served without a request.
     Fresh(Arc<Entry>),
-    /// The provider should be asked.
+    /// The provider is to be asked.
     Stale {
-        /// What is known.
+        /// The entry.
         entry: Arc<Entry>,
-        /// Whether it may be served when the provider cannot answer.
+        /// Whether it may be served when the provider does not answer.
         servable: bool,
-        /// Whether it is older than the config's limit. It is servable all the same when it was served in
-        /// this boot: podman asks again for a container that runs, and a refusal could end that.
+        /// Whether it is older than `max_stale`. It is servable all the same if it was served in this boot:
+        /// podman resolves the secret again for each exec in a running container.
         past_max_stale: bool,
     },
-    /// Nothing is known.
+    /// There is no entry.
     Missing,
-    /// The provider said a while ago that there is none, or not for us.
+    /// The provider refused it a short time ago.
     NegativeHit(NegativeReason),
 }
 
-/// LoginRequest of when a fetch began: what was invalidated since, it may not bring back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct FetchEpoch(u64);
-
-/// What was written before the process began: whatever was invalidated since may not come back by it.
-const BEFORE_ALL: FetchEpoch = FetchEpoch(0);
-
-/// Everything at one moment; the values are shared, not copied.
+/// The entries to be persisted. The values are shared, not copied.
 pub struct Snapshot {
     /// Grows by one with each write.
     pub generation: u64,
-    /// In no order.
+    /// In the order of keys, when they come from a [`Cache`].
     pub entries: Vec<(CacheKey, Arc<Entry>)>,
 }
 
 impl Snapshot {
-    /// The same, in the order of coordinates.
+    /// The same entries in the order of keys.
     pub fn sorted(mut self) -> Self {
         self.entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         self
     }
 }
 
+/// Lookups.
 impl Cache {
-    /// An empty cache of a process of this boot.
+    /// An empty cache of a process in this boot.
     pub fn new(policy: Policy, boot: BootId) -> Self {
-        Self {
+        let state = State {
             policy,
-            boot,
-            entries: IndexMap::new(),
-            doubts: NegativeCache::default(),
-            dropped: HashMap::new(),
-            invalidation_floor: 0,
-            invalidated_unconfirmed: HashSet::new(),
-            invalidations: 0,
-        }
-    }
-
-    /// Puts back what was persisted, where nothing newer is known: a key may open late.
-    ///
-    /// The wall clock tells their age this once; from now on the boot clock does, so that neither a jump
-    /// nor a clock that is set right makes anything older or younger.
-    pub fn restore(&mut self, snapshot: Snapshot, now: Now) {
-        for (at, entry) in snapshot.entries {
-            let dated = entry.fetched_at() <= now.wall.after(CLOCKS_DIFFER);
-            let fetched = now.tick.before(entry.fetched_at().age(now.wall));
-            let newer = self.entries.get(&at).is_some_and(|known| known.fetched >= fetched);
-            if !newer && !self.outdated(&at, BEFORE_ALL) {
-                self.keep(at, Known { entry, fetched, dated });
-            }
-        }
-    }
-
-    /// Follows a new config. What was absent or denied under the one before may be there now.
-    pub fn follow(&mut self, policy: Policy) {
-        self.policy = policy;
-        self.doubts.clear_negative();
-        for (at, known) in &self.entries {
-            known.set_fresh_until(self.doubts.of(at), &self.policy);
-        }
-    }
-
-    /// The boot that its process belongs to.
-    pub fn boot(&self) -> BootId {
-        self.boot
-    }
-
-    /// What is known of a secret at `now`.
-    pub fn get(&self, at: &CacheKey, now: BootInstant) -> Answer {
-        let Some(known) = self.entries.get(at) else {
-            let absence = self.doubts.absence(at, now).cloned();
-            return absence.map_or(Answer::Missing, Answer::NegativeHit);
+            entries: BTreeMap::new(),
+            pending: PendingRemovals::default(),
+            negative: NegativeCache::default(),
+            invalidations: Invalidations::default(),
         };
-        let entry = &known.entry;
-        let past_max_stale = self.is_overdue(known, now);
-        let servable = !past_max_stale || entry.is_served(self.boot);
-        let fresh = match self.doubts.of(at) {
-            Some(doubt) => servable && doubt.rests(now),
-            None => entry.is_fresh(now),
+        Self { state: RwLock::new(state), boot, changes: Changes::default() }
+    }
+
+    /// Looks a key up at `now`.
+    pub fn get(&self, key: &CacheKey, now: BootInstant) -> CacheLookup {
+        let state = self.state.read();
+        let Some(cached) = state.entries.get(key) else {
+            let reason = state.negative.get(key, now);
+            return reason.map_or(CacheLookup::Missing, CacheLookup::NegativeHit);
         };
-        let entry = Arc::clone(entry);
-        if fresh { Answer::Fresh(entry) } else { Answer::Stale { entry, servable, past_max_stale } }
-    }
-
-    fn is_overdue(&self, known: &Known, now: BootInstant) -> bool {
-        !known.entry.is_in_ram()
-            && self.policy.max_stale.is_some_and(|limit| known.fetched.age(now) > limit)
-    }
-
-    /// Whether an entry would be served after a reboot at `now` with no provider in reach.
-    pub fn outlives_reboot(&self, at: &CacheKey, now: BootInstant) -> bool {
-        self.entries.get(at).is_some_and(|known| !self.is_overdue(known, now))
-    }
-
-    /// How many entries are older than the config's limit, and servable only because they were served.
-    pub fn past_max_stale(&self, now: BootInstant) -> usize {
-        let past_max_stale = |known: &&Known| self.is_overdue(known, now);
-        let served = |known: &&Known| known.entry.is_served(self.boot);
-        self.entries.values().filter(past_max_stale).filter(served).count()
-    }
-
-    /// Begins a fetch.
-    pub fn begin_fetch(&self) -> FetchEpoch {
-        FetchEpoch(self.invalidations)
-    }
-
-    /// Takes a fetched value over, unless it was invalidated since the fetch began, or is empty and the
-    /// known one is not; what is to be served comes back.
-    pub fn put(&mut self, at: &CacheKey, entry: Entry, now: Now, epoch: FetchEpoch) -> Arc<Entry> {
-        self.put_unless_held(at, entry, now, epoch, false).unwrap_or_else(|known| known)
-    }
-
-    fn insert(
-        &mut self,
-        at: &CacheKey,
-        entry: Entry,
-        fetched: BootInstant,
-        epoch: FetchEpoch,
-    ) -> Arc<Entry> {
-        if !self.policy.enabled || self.outdated(at, epoch) {
-            return Arc::new(entry);
-        }
-        self.doubts.settle(at);
-        let entry = match self.entries.get_mut(at) {
-            // One copy of a value in RAM, however often it is fetched.
-            Some(known) if known.entry.value().same_as(entry.value()) => {
-                known.renew(entry.fetched_at(), fetched);
-                known.set_fresh_until(self.doubts.of(at), &self.policy);
-                return Arc::clone(&known.entry);
-            }
-            // A container that was served the one will ask for the other.
-            Some(known) => entry.was_served_in(known.entry.last_served_boot()),
-            None => entry,
+        let past_max_stale = state.policy.is_past_max_stale(cached, now);
+        let servable = !past_max_stale || cached.entry.was_served_in(self.boot);
+        let is_fresh = match state.pending.get(key) {
+            Some(pending) => servable && !pending.is_retry_due(now),
+            None => state.policy.is_fresh(cached, now),
         };
-        let entry = Arc::new(entry);
-        let known = Known { entry: Arc::clone(&entry), fetched, dated: true };
-        self.keep(at.clone(), known);
-        entry
-    }
-
-    fn keep(&mut self, at: CacheKey, known: Known) {
-        known.set_fresh_until(self.doubts.of(&at), &self.policy);
-        if let Some(before) = self.entries.insert(at, known) {
-            before.entry.expire();
+        let entry = Arc::clone(&cached.entry);
+        match is_fresh {
+            true => CacheLookup::Fresh(entry),
+            false => CacheLookup::Stale { entry, servable, past_max_stale },
         }
-    }
-
-    /// The entries of some extents.
-    pub fn within(&self, extents: &[ListingScope]) -> Vec<CacheKey> {
-        let inside = |at: &&CacheKey| extents.iter().any(|extent| extent.contains(at));
-        self.entries.keys().filter(inside).cloned().collect()
-    }
-
-    /// What is known of an extent, in no order.
-    pub fn known(&self, extent: &ListingScope) -> Vec<(CacheKey, Arc<Entry>)> {
-        let inside = self.entries.iter().filter(|(at, _)| extent.contains(at));
-        inside.map(|(at, known)| (at.clone(), Arc::clone(&known.entry))).collect()
-    }
-
-    /// Whether a folder is known, and has no such key, as far as anybody knows.
-    pub fn is_known_without(&self, at: &CacheKey) -> bool {
-        let in_folder = |other: &CacheKey| other.realm == at.realm && other.path == at.path;
-        !self.contains(at)
-            && !self.invalidated_unconfirmed.contains(at)
-            && self.entries.keys().any(in_folder)
-    }
-
-    /// An entry of an extent that was invalidated, and that nothing was heard of since.
-    pub fn invalidated_unconfirmed(&self, extent: &ListingScope) -> Option<&CacheKey> {
-        self.invalidated_unconfirmed.iter().find(|at| extent.contains(at) && !self.contains(at))
-    }
-
-    /// Whether anything is kept at all.
-    pub fn keeps(&self) -> bool {
-        self.policy.enabled
-    }
-
-    /// When an entry was fetched; nothing when there is none, or nobody knows.
-    pub fn fetched(&self, at: &CacheKey) -> Option<BootInstant> {
-        self.entries.get(at).filter(|known| known.dated).map(|known| known.fetched)
-    }
-
-    /// Drops the entries that nobody wants; tells whether there were any.
-    pub fn retain(&mut self, wanted: impl Fn(&CacheKey, BootInstant) -> bool) -> bool {
-        let before = self.entries.len();
-        self.entries.retain(|at, known| {
-            let keep = wanted(at, known.fetched);
-            if !keep {
-                known.entry.expire();
-            }
-            keep
-        });
-        self.doubts.retain(|at| self.entries.contains_key(at));
-        self.entries.len() < before
-    }
-
-    fn remove(&mut self, at: &CacheKey) {
-        if let Some(known) = self.entries.swap_remove(at) {
-            known.entry.expire();
-        }
-        self.doubts.settle(at);
-    }
-
-    /// Drops an entry; true when there was one. A fetch that began before may not bring it back.
-    pub fn invalidate(&mut self, at: &CacheKey) -> bool {
-        self.invalidations += 1;
-        // Any name can be invalidated, and psid's memory is not for all of them.
-        if self.dropped.len() >= MANY_DROPPED {
-            self.dropped.clear();
-            self.invalidation_floor = self.invalidations;
-        }
-        self.dropped.insert(at.clone(), self.invalidations);
-        let existed = self.contains(at);
-        if existed {
-            self.invalidated_unconfirmed.insert(at.clone());
-        }
-        self.remove(at);
-        existed
-    }
-
-    fn outdated(&self, at: &CacheKey, epoch: FetchEpoch) -> bool {
-        epoch.0 < self.invalidation_floor
-            || self.dropped.get(at).is_some_and(|dropped| *dropped > epoch.0)
-    }
-
-    /// Everything that may reach a disk, to be persisted as `generation`.
-    pub fn snapshot(&self, generation: u64) -> Snapshot {
-        // Lookups wait behind a change that waits for this: nothing is done here that can be done later.
-        let mut entries = Vec::with_capacity(self.entries.len());
-        let kept = self.entries.iter().filter(|(_, known)| !known.entry.is_in_ram());
-        entries.extend(kept.map(|(at, known)| (at.clone(), Arc::clone(&known.entry))));
-        Snapshot { generation, entries }
     }
 
     /// Whether there is an entry.
-    pub fn contains(&self, at: &CacheKey) -> bool {
-        self.entries.contains_key(at)
+    pub fn contains(&self, key: &CacheKey) -> bool {
+        self.state.read().entries.contains_key(key)
+    }
+
+    /// Whether the key's directory has entries, and none of this key, which was not invalidated either.
+    pub fn is_known_without(&self, key: &CacheKey) -> bool {
+        let path = key.path.to_string();
+        let directory = ListingScope { realm: key.realm.clone(), path, recursive: false };
+        let state = self.state.read();
+        !state.entries.contains_key(key)
+            && !state.invalidations.is_unconfirmed(key)
+            && state.range(Some(&directory), None).next().is_some()
+    }
+
+    /// The entries of a scope, in order.
+    pub fn entries_in(&self, scope: &ListingScope) -> Vec<(CacheKey, Arc<Entry>)> {
+        let mut entries = Vec::new();
+        self.visit(Some(scope), |key, cached| {
+            entries.push((key.clone(), Arc::clone(&cached.entry)));
+        });
+        entries
+    }
+
+    /// An invalidated key of a scope that no listing has confirmed since.
+    pub fn invalidated_unconfirmed(&self, scope: &ListingScope) -> Option<CacheKey> {
+        let state = self.state.read();
+        let is_missing = |key: &&CacheKey| !state.entries.contains_key(*key);
+        state.invalidations.unconfirmed_in(scope).find(is_missing).cloned()
+    }
+
+    /// When an entry was fetched; `None` if there is none, or the time is unknown.
+    pub fn fetched(&self, key: &CacheKey) -> Option<BootInstant> {
+        self.state.read().entries.get(key).and_then(Cached::fetched)
+    }
+
+    /// When the oldest entry of a scope was fetched; `None` if there is none, or a time is unknown.
+    pub fn oldest_fetch(&self, scope: &ListingScope) -> Option<BootInstant> {
+        let mut oldest = Some(BootInstant::LAST);
+        let mut is_empty = true;
+        self.visit(Some(scope), |_, cached| {
+            is_empty = false;
+            oldest = oldest.and_then(|oldest| Some(oldest.min(cached.fetched()?)));
+        });
+        oldest.filter(|_| !is_empty)
+    }
+
+    /// Whether values are kept at all.
+    pub fn is_enabled(&self) -> bool {
+        self.state.read().policy.enabled
     }
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.state.read().entries.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
+    }
+
+    /// Whether an entry would be served after a reboot at `now` without its provider.
+    pub fn survives_reboot(&self, key: &CacheKey, now: BootInstant) -> bool {
+        let state = self.state.read();
+        let cached = state.entries.get(key);
+        cached.is_some_and(|cached| !state.policy.is_past_max_stale(cached, now))
+    }
+
+    /// How many entries are older than `max_stale`, and servable only because they were served in this boot.
+    pub fn past_max_stale(&self, now: BootInstant) -> usize {
+        let policy = self.state.read().policy;
+        let mut count = 0;
+        self.visit(None, |_, cached| {
+            let is_kept = cached.entry.was_served_in(self.boot);
+            count += usize::from(is_kept && policy.is_past_max_stale(cached, now));
+        });
+        count
     }
 
     /// When the oldest and the newest entry were fetched, by the wall clock of those times.
     pub fn fetch_span(&self) -> Option<(Timestamp, Timestamp)> {
-        let times = || self.entries.values().map(|known| known.entry.fetched_at());
-        Some((times().min()?, times().max()?))
+        let mut span = None;
+        self.visit(None, |_, cached| {
+            let at = cached.entry.fetched_at();
+            let (oldest, newest) = span.unwrap_or((at, at));
+            span = Some((oldest.min(at), newest.max(at)));
+        });
+        span
+    }
+
+    /// The entries that may be written to a disk, to be persisted as `generation`.
+    pub fn snapshot(&self, generation: u64) -> Snapshot {
+        let mut entries = Vec::with_capacity(self.len());
+        self.visit(None, |key, cached| {
+            if !cached.entry.is_in_ram() {
+                entries.push((key.clone(), Arc::clone(&cached.entry)));
+            }
+        });
+        Snapshot { generation, entries }
+    }
+}
+
+/// Changes.
+impl Cache {
+    /// Begins a fetch: keys that are invalidated from now on are not put by it.
+    pub fn begin_fetch(&self) -> FetchEpoch {
+        self.state.read().invalidations.epoch()
+    }
+
+    /// Puts a fetched value, unless the key was invalidated since the fetch began, or the value is empty and
+    /// the cached one is not. Returns the entry to serve.
+    pub fn put(&self, key: &CacheKey, entry: Entry, now: Now, epoch: FetchEpoch) -> Arc<Entry> {
+        let is_persisted = !entry.is_in_ram();
+        let put = self.state.write().put_unless_emptied(key, entry, now, epoch);
+        if is_persisted {
+            self.changes.note();
+        }
+        put.unwrap_or_else(|kept| kept)
+    }
+
+    /// Puts values that came with a fetch, except where the cache has one that was fetched since `began`.
+    pub fn put_older(
+        &self,
+        values: Vec<(CacheKey, SecretBytes)>,
+        began: BootInstant,
+        now: Now,
+        epoch: FetchEpoch,
+    ) {
+        self.apply(values, |state, (key, value)| {
+            let fetched = state.entries.get(&key).and_then(Cached::fetched);
+            if fetched.is_none_or(|fetched| fetched <= began) {
+                let _ = state.put_unless_emptied(&key, Entry::new(value, now.wall), now, epoch);
+            }
+        });
+    }
+
+    /// Notes that an entry is served. It is persisted once in a boot, not at each lookup.
+    pub fn mark_served(&self, entry: &Entry) {
+        if entry.mark_served(self.boot) && !entry.is_in_ram() {
+            self.changes.note();
+        }
+    }
+
+    /// Removes an entry; true if there was one. A fetch that began before does not bring it back.
+    pub fn invalidate(&self, key: &CacheKey) -> bool {
+        let existed = {
+            let mut state = self.state.write();
+            let existed = state.entries.contains_key(key);
+            state.invalidations.record(key, existed);
+            state.remove(key);
+            existed
+        };
+        self.changes.note();
+        existed
+    }
+
+    /// Removes the entries that `is_wanted` rejects by their key and the time of their fetch.
+    pub fn remove_unwanted(&self, is_wanted: impl Fn(&CacheKey, BootInstant) -> bool) {
+        let mut unwanted = Vec::new();
+        self.visit(None, |key, cached| {
+            if !is_wanted(key, cached.fetched) {
+                unwanted.push(key.clone());
+            }
+        });
+        self.apply(unwanted, |state, key| {
+            // It may have been fetched meanwhile.
+            if state.entries.get(&key).is_some_and(|cached| !is_wanted(&key, cached.fetched)) {
+                state.remove(&key);
+            }
+        });
+    }
+
+    /// Restores what was persisted, except where the cache has newer entries: a key may be unlocked late.
+    ///
+    /// The age is computed once by the wall clock, and counted by the boot clock from then on, so that a
+    /// correction of the wall clock changes no age.
+    pub fn restore(&self, snapshot: Snapshot, now: Now) {
+        self.each(
+            snapshot.entries,
+            || {},
+            |state, (key, entry)| {
+                let is_dated = entry.fetched_at() <= now.wall.after(MAX_CLOCK_SKEW);
+                let fetched = now.tick.before(entry.fetched_at().age(now.wall));
+                let is_newer = |cached: &Cached| cached.fetched >= fetched;
+                if !state.entries.get(&key).is_some_and(is_newer)
+                    && !state.invalidations.is_outdated(&key, FetchEpoch::BEFORE_ALL)
+                {
+                    state.entries.insert(key, Cached { entry, fetched, is_dated });
+                }
+            },
+        );
+    }
+
+    /// Applies a new configuration. What was refused under the former one is asked for again.
+    pub fn reconfigure(&self, policy: Policy) {
+        let mut state = self.state.write();
+        state.policy = policy;
+        state.negative.clear();
+    }
+
+    /// The count of changes that must be persisted.
+    pub fn changes(&self) -> u64 {
+        self.changes.count()
+    }
+
+    /// Calls `observer` after each change that must be persisted, in place of the observer so far.
+    pub fn observe(&self, observer: impl Fn() + Send + Sync + 'static) {
+        self.changes.observe(observer);
+    }
+}
+
+/// Work on many keys, with the lock released after each chunk.
+impl Cache {
+    /// Visits the entries of a scope, or all, in order.
+    fn visit(&self, scope: Option<&ListingScope>, mut visit: impl FnMut(&CacheKey, &Cached)) {
+        let mut after: Option<CacheKey> = None;
+        loop {
+            let state = self.state.read();
+            let (mut count, mut last) = (0, None);
+            for (key, cached) in state.range(scope, after.as_ref()).take(CHUNK) {
+                (count, last) = (count + 1, Some(key));
+                if scope.is_none_or(|scope| scope.contains(key)) {
+                    visit(key, cached);
+                }
+            }
+            match last {
+                Some(key) if count == CHUNK => after = Some(key.clone()),
+                _ => return,
+            }
+        }
+    }
+
+    /// Applies a change to each item; it is to be persisted.
+    fn apply<T>(&self, items: impl IntoIterator<Item = T>, change: impl FnMut(&mut State, T)) {
+        self.each(items, || self.changes.note(), change);
+    }
+
+    fn keys_in(&self, scope: &ListingScope) -> Vec<CacheKey> {
+        let mut keys = Vec::new();
+        self.visit(Some(scope), |key, _| keys.push(key.clone()));
+        keys
+    }
+
+    fn each<T>(
+        &self,
+        items: impl IntoIterator<Item = T>,
+        after_chunk: impl Fn(),
+        mut change: impl FnMut(&mut State, T),
+    ) {
+        let mut items = items.into_iter();
+        loop {
+            let chunk: Vec<T> = items.by_ref().take(CHUNK).collect();
+            if chunk.is_empty() {
+                return;
+            }
+            let mut state = self.state.write();
+            chunk.into_iter().for_each(|item| change(&mut state, item));
+            // A lookup that waits for the lock gets it before the next chunk.
+            RwLockWriteGuard::unlock_fair(state);
+            after_chunk();
+        }
+    }
+}
+
+impl State {
+    /// The entries of a scope, or all, after a key. Below a recursive scope there may be others between them.
+    fn range<'a>(
+        &'a self,
+        scope: Option<&'a ListingScope>,
+        after: Option<&CacheKey>,
+    ) -> impl Iterator<Item = (&'a CacheKey, &'a Cached)> {
+        let first = scope.map(|scope| CacheKey::new(scope.realm.clone(), scope.path.as_str(), ""));
+        let from = match (after, &first) {
+            (Some(after), _) => Bound::Excluded(after),
+            (None, Some(first)) => Bound::Included(first),
+            (None, None) => Bound::Unbounded,
+        };
+        let is_inside = move |(key, _): &(&CacheKey, &Cached)| {
+            scope.is_none_or(|scope| {
+                key.realm == scope.realm
+                    && match scope.recursive {
+                        true => key.path.starts_with(&scope.path),
+                        false => *key.path == *scope.path,
+                    }
+            })
+        };
+        self.entries.range((from, Bound::Unbounded)).take_while(is_inside)
+    }
+
+    fn insert(
+        &mut self,
+        key: &CacheKey,
+        entry: Entry,
+        fetched: BootInstant,
+        epoch: FetchEpoch,
+    ) -> Arc<Entry> {
+        if !self.policy.enabled || self.invalidations.is_outdated(key, epoch) {
+            return Arc::new(entry);
+        }
+        self.forgive(key);
+        let entry = match self.entries.get_mut(key) {
+            // One copy of a value in RAM, however often it is fetched.
+            Some(cached) if cached.entry.value().same_as(entry.value()) => {
+                cached.entry.renew(entry.fetched_at());
+                (cached.fetched, cached.is_dated) = (fetched, true);
+                return Arc::clone(&cached.entry);
+            }
+            // A container that was served the former value will ask for the new one.
+            Some(cached) => entry.last_served_in(cached.entry.last_served_boot()),
+            None => entry,
+        };
+        let entry = Arc::new(entry);
+        let cached = Cached { entry: Arc::clone(&entry), fetched, is_dated: true };
+        self.entries.insert(key.clone(), cached);
+        entry
+    }
+
+    fn remove(&mut self, key: &CacheKey) {
+        self.entries.remove(key);
+        self.forgive(key);
+    }
+
+    /// Forgets what the provider said against a key.
+    fn forgive(&mut self, key: &CacheKey) {
+        self.pending.remove(key);
+        self.negative.remove(key);
+    }
+}
+
+impl Policy {
+    fn is_fresh(&self, cached: &Cached, now: BootInstant) -> bool {
+        cached.entry.is_in_ram()
+            || cached.fetched().is_some_and(|fetched| now < fetched.after(self.fresh_for))
+    }
+
+    fn is_past_max_stale(&self, cached: &Cached, now: BootInstant) -> bool {
+        let is_older = |limit: Duration| cached.fetched.age(now) > limit;
+        !cached.entry.is_in_ram() && self.max_stale.is_some_and(is_older)
+    }
+}
+
+impl Cached {
+    fn fetched(&self) -> Option<BootInstant> {
+        self.is_dated.then_some(self.fetched)
     }
 }
 

@@ -1,26 +1,27 @@
-//! What a refresh may change at once. A listing is the provider's word, and what it has no more is gone.
-//! But one that lacks more than half of what is known, or in which values turned empty, may be a role
-//! that is being edited, or a project that is being restored: the last good is kept until a second
-//! listing confirms it, or an admin does.
+//! Reconciliation of a listing with the entries: a listing is authoritative for its scopes, and removes what it
+//! lacks. The mass-removal guard is the exception: if a listing lacks more than half of the entries, or a value
+//! turned empty, a role may be being edited or a project restored. Then the removal is withheld until a second
+//! listing confirms it, or an admin accepts it.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::negative::{NegativeReason, RemovalReason};
-use super::{Cache, Entry, FetchEpoch};
+use super::negative::NegativeReason;
+use super::pending::{EvictionDecision, RemovalReason};
+use super::{Cache, Entry, FetchEpoch, State};
 use crate::model::clock::Now;
 use crate::model::reference::{CacheKey, Listing, ListingScope};
 
-/// How a listing is taken over.
+/// How a listing is reconciled.
 pub struct ReconcileOptions<'a> {
-    /// LoginRequest of when it was asked for: what was invalidated since, it may not bring back.
+    /// When it was requested: a key that was invalidated since is not brought back by it.
     pub epoch: FetchEpoch,
-    /// When it was asked for.
+    /// When it was requested.
     pub began: Now,
-    /// When it came.
+    /// When it arrived.
     pub now: Now,
-    /// Whether an admin confirms whatever it takes away.
+    /// Whether an admin accepts whatever it removes.
     pub accept: bool,
     /// Which of its secrets are to be kept.
     pub wanted: &'a (dyn Fn(&CacheKey) -> bool + Sync),
@@ -29,131 +30,148 @@ pub struct ReconcileOptions<'a> {
 /// What a listing changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// The cache had it not.
+    /// New entries.
     pub added: u64,
-    /// The value differs.
+    /// Entries with another value.
     pub changed: u64,
-    /// The value is the same.
+    /// Entries with the same value.
     pub unchanged: u64,
-    /// The provider has it no more.
+    /// Removed entries.
     pub removed: u64,
-    /// The provider has it no more, or empty, and that is not believed yet.
+    /// Entries whose removal, or empty value, is withheld.
     pub held: u64,
 }
 
 impl Cache {
-    /// Makes a whole listing the truth of its extents.
-    pub fn replace(&mut self, listing: Listing, taking: &ReconcileOptions<'_>) -> Counts {
+    /// Makes the entries of a listing's scopes equal to it, in chunks.
+    pub fn reconcile(&self, listing: Listing, options: &ReconcileOptions<'_>) -> Counts {
         let Listing { extents, found, denied, unread } = listing;
-        self.settle(&extents, taking.epoch);
-        let present: HashSet<CacheKey> = found
-            .iter()
-            .map(|(at, _)| at)
-            .chain(denied.iter().chain(&unread).map(|(at, _)| at))
-            .cloned()
-            .collect();
-        let mut counts = self.take_away(&extents, &present, taking);
-        for (at, why) in denied {
-            counts.removed +=
-                self.doubt_all(&[at], &NegativeReason::Denied(why.into()), taking.now.tick);
-        }
-        for (at, value) in found {
-            if (taking.wanted)(&at) {
-                self.take(&at, Entry::new(value, taking.now.wall), taking, &mut counts);
-            }
-        }
-        counts
-    }
-
-    /// What was invalidated before a listing was asked for is as the listing says.
-    fn settle(&mut self, extents: &[ListingScope], epoch: FetchEpoch) {
-        let mut invalidated_unconfirmed = std::mem::take(&mut self.invalidated_unconfirmed);
-        invalidated_unconfirmed.retain(|at| {
-            self.outdated(at, epoch) || !extents.iter().any(|extent| extent.contains(at))
-        });
-        self.invalidated_unconfirmed = invalidated_unconfirmed;
-    }
-
-    /// Drops what is known of these extents and not present any more, or holds it back.
-    fn take_away(
-        &mut self,
-        extents: &[ListingScope],
-        present: &HashSet<CacheKey>,
-        taking: &ReconcileOptions<'_>,
-    ) -> Counts {
+        self.state.write().invalidations.confirm(&extents, options.epoch);
+        let others = denied.iter().chain(&unread).map(|(key, _)| key);
+        let listed: HashSet<&CacheKey> = found.iter().map(|(key, _)| key).chain(others).collect();
+        let (unlisted, is_guarded) = self.unlisted(&extents, &listed, options);
         let mut counts = Counts::default();
-        let known = self.within(extents);
-        let gone: Vec<&CacheKey> =
-            known.iter().filter(|at| !present.contains(at) && !self.is_newer(at, taking)).collect();
-        let over_budget = gone.len() * 2 > known.len() || !self.policy.evict_revoked;
-        let now = taking.now.tick;
-        for at in gone {
-            if !taking.accept && over_budget {
-                let confirmed = self.hold(at, RemovalReason::Removed, now);
-                if !confirmed || !self.policy.evict_revoked {
-                    counts.held += 1;
-                    continue;
-                }
-            }
-            self.evict(at, NegativeReason::Gone("a listing has it no more".into()), now);
-            counts.removed += 1;
-        }
+        self.apply(unlisted, |state, key| {
+            state.remove_unlisted(&key, is_guarded, options, &mut counts);
+        });
+        self.apply(denied, |state, (key, why)| {
+            let reason = NegativeReason::Denied(why.into());
+            let decision = state.note_refusal(&key, &reason, options.now.tick);
+            counts.removed += u64::from(decision == EvictionDecision::Evicted);
+        });
+        let wanted = found.into_iter().filter(|(key, _)| (options.wanted)(key));
+        self.apply(wanted, |state, (key, value)| {
+            state.take(&key, Entry::new(value, options.now.wall), options, &mut counts);
+        });
         counts
+    }
+
+    /// The entries of these scopes that a listing lacks, and whether the mass-removal guard withholds them.
+    fn unlisted(
+        &self,
+        scopes: &[ListingScope],
+        listed: &HashSet<&CacheKey>,
+        options: &ReconcileOptions<'_>,
+    ) -> (Vec<CacheKey>, bool) {
+        let (mut unlisted, mut known) = (Vec::new(), 0);
+        for (index, scope) in scopes.iter().enumerate() {
+            self.visit(Some(scope), |key, cached| {
+                // Scopes may overlap; each entry counts once.
+                if scopes[..index].iter().any(|earlier| earlier.contains(key)) {
+                    return;
+                }
+                known += 1;
+                if !listed.contains(key) && cached.fetched <= options.began.tick {
+                    unlisted.push(key.clone());
+                }
+            });
+        }
+        let is_mass_removal = unlisted.len() * 2 > known;
+        (unlisted, is_mass_removal || !self.state.read().policy.evict_revoked)
+    }
+}
+
+impl State {
+    fn remove_unlisted(
+        &mut self,
+        key: &CacheKey,
+        is_guarded: bool,
+        options: &ReconcileOptions<'_>,
+        counts: &mut Counts,
+    ) {
+        // It may have been removed or fetched since the listing was compared.
+        if !self.entries.contains_key(key) || self.is_newer(key, options) {
+            return;
+        }
+        let now = options.now.tick;
+        if is_guarded && !options.accept {
+            let is_confirmed = self.withhold(key, RemovalReason::Unlisted, now);
+            if !is_confirmed || !self.policy.evict_revoked {
+                counts.held += 1;
+                return;
+            }
+        }
+        self.evict(key, NegativeReason::NotFound("a listing no longer has it".into()), now);
+        counts.removed += 1;
     }
 
     fn take(
         &mut self,
-        at: &CacheKey,
+        key: &CacheKey,
         new: Entry,
-        taking: &ReconcileOptions<'_>,
+        options: &ReconcileOptions<'_>,
         counts: &mut Counts,
     ) {
-        let is_newer = self.is_newer(at, taking);
-        let count = match self.entries.get(at) {
+        let is_newer = self.is_newer(key, options);
+        let count = match self.entries.get(key) {
             None => &mut counts.added,
-            Some(known) if known.entry.value().same_as(new.value()) => &mut counts.unchanged,
-            // It was fetched while the listing was on its way.
+            Some(cached) if cached.entry.value().same_as(new.value()) => &mut counts.unchanged,
+            // It was fetched after the listing was requested.
             Some(_) if is_newer => {
                 counts.unchanged += 1;
                 return;
             }
             Some(_) => &mut counts.changed,
         };
-        match self.put_unless_held(at, new, taking.now, taking.epoch, taking.accept) {
+        let put = match options.accept {
+            true => Ok(self.insert(key, new, options.now.tick, options.epoch)),
+            false => self.put_unless_emptied(key, new, options.now, options.epoch),
+        };
+        match put {
             Ok(_) => *count += 1,
             Err(_) => counts.held += 1,
         }
     }
 
-    /// Puts a value, unless it is empty in the place of one that is not: that must be confirmed. `Err` is
-    /// the one that stays.
-    pub(super) fn put_unless_held(
+    /// Puts a value, unless it is empty and the cached one is not: that must be confirmed. `Err` is the entry
+    /// that stays.
+    pub(super) fn put_unless_emptied(
         &mut self,
-        at: &CacheKey,
+        key: &CacheKey,
         new: Entry,
         now: Now,
         epoch: FetchEpoch,
-        accept: bool,
     ) -> Result<Arc<Entry>, Arc<Entry>> {
-        let good = self.entries.get(at).filter(|known| !known.entry.value().is_empty());
-        if let Some(good) = good.map(|known| Arc::clone(&known.entry))
-            && new.value().is_empty()
-            && !accept
-            && !self.outdated(at, epoch)
-            && !self.hold(at, RemovalReason::Emptied, now.tick)
+        if new.value().is_empty()
+            && let Some(cached) = self.entries.get(key)
+            && !cached.entry.value().is_empty()
+            && !self.invalidations.is_outdated(key, epoch)
         {
-            return Err(good);
+            let kept = Arc::clone(&cached.entry);
+            if !self.withhold(key, RemovalReason::Emptied, now.tick) {
+                return Err(kept);
+            }
         }
-        Ok(self.insert(at, new, now.tick, epoch))
+        Ok(self.insert(key, new, now.tick, epoch))
     }
 
-    fn is_newer(&self, at: &CacheKey, taking: &ReconcileOptions<'_>) -> bool {
-        self.entries.get(at).is_some_and(|known| known.fetched > taking.began.tick)
+    fn is_newer(&self, key: &CacheKey, options: &ReconcileOptions<'_>) -> bool {
+        self.entries.get(key).is_some_and(|cached| cached.fetched > options.began.tick)
     }
 }
 
 impl Counts {
-    /// Whether the cache is another one than before.
+    /// Whether entries changed.
     pub fn is_change(&self) -> bool {
         self.added + self.changed + self.removed > 0
     }

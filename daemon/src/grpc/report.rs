@@ -22,9 +22,9 @@ const NAMED: usize = 20;
 pub(super) async fn told(daemon: &Runtime, now: Now) -> StatusResponse {
     let service = &daemon.service;
     let Lookups { hits, stale, misses, failed } = service.lookups();
-    let (entries, span, overdue) = service.cache.read(|cache| {
-        (cache.len() as u64, cache.fetch_span(), cache.past_max_stale(now.tick) as u64)
-    });
+    let entries = service.cache.len() as u64;
+    let span = service.cache.fetch_span();
+    let overdue = service.cache.past_max_stale(now.tick) as u64;
     let registered = service.registry.all();
     let count =
         |is: fn(&Registered) -> bool| registered.iter().filter(|(_, what)| is(what)).count() as u64;
@@ -169,11 +169,11 @@ fn provider(upstream: &Upstream) -> ProviderStatus {
 
 fn withheld(held: Held) -> WithheldSecret {
     let why = match held.cause {
-        RemovalReason::Gone => "gone",
+        RemovalReason::NotFound => "gone",
         RemovalReason::Denied => "denied",
-        RemovalReason::Removed => "removed",
+        RemovalReason::Unlisted => "removed",
         RemovalReason::Emptied => "emptied",
-        RemovalReason::Misunderstood => "misunderstood",
+        RemovalReason::BadResponse => "misunderstood",
     };
     WithheldSecret {
         name: held.name,

@@ -6,8 +6,7 @@ use std::collections::HashSet;
 use psi_common::SecretBytes;
 
 use super::Service;
-use crate::cache::shared::SharedCache;
-use crate::cache::{Entry, FetchEpoch};
+use crate::cache::{Cache, FetchEpoch};
 use crate::model::clock::Now;
 use crate::model::reference::CacheKey;
 
@@ -37,22 +36,13 @@ impl Siblings {
     /// Keeps what is wanted. A value that was fetched since `began` is newer than these.
     pub(super) fn keep(
         &self,
-        cache: &SharedCache,
+        cache: &Cache,
         beside: Vec<(CacheKey, SecretBytes)>,
         (began, now): (Now, Now),
         epoch: FetchEpoch,
     ) {
         let wanted = |at: &CacheKey| self.all || self.registered.contains(at);
-        let wanted: Vec<_> = beside.into_iter().filter(|(at, _)| wanted(at)).collect();
-        if wanted.is_empty() {
-            return;
-        }
-        cache.change(|cache| {
-            for (at, value) in wanted {
-                if cache.fetched(&at).is_none_or(|fetched| fetched <= began.tick) {
-                    cache.put(&at, Entry::new(value, now.wall), now, epoch);
-                }
-            }
-        });
+        let wanted = beside.into_iter().filter(|(at, _)| wanted(at)).collect();
+        cache.put_older(wanted, began.tick, now, epoch);
     }
 }

@@ -27,9 +27,9 @@ pub enum ServiceError {
 /// the same.
 pub(crate) fn refusal(error: &ProviderError) -> Option<NegativeReason> {
     match error {
-        ProviderError::NotFound(why) => Some(NegativeReason::Gone(why.as_str().into())),
+        ProviderError::NotFound(why) => Some(NegativeReason::NotFound(why.as_str().into())),
         ProviderError::Denied(why) => Some(NegativeReason::Denied(why.as_str().into())),
-        ProviderError::Misbehaved(why) => Some(NegativeReason::Misunderstood(why.as_str().into())),
+        ProviderError::Misbehaved(why) => Some(NegativeReason::BadResponse(why.as_str().into())),
         ProviderError::Failed(why) => Some(NegativeReason::Failed(why.as_str().into())),
         _ => None,
     }
@@ -49,7 +49,7 @@ pub(super) fn bad_reference(why: String) -> ServiceError {
 
 pub(super) fn refused(provider: &str, refusal: &NegativeReason) -> ServiceError {
     match refusal {
-        NegativeReason::Gone(why) => ServiceError::NotFound(format!(
+        NegativeReason::NotFound(why) => ServiceError::NotFound(format!(
             "{provider} has no such secret: {why}; check project, path and key"
         )),
         NegativeReason::Denied(why) => ServiceError::Denied(format!(
@@ -59,7 +59,7 @@ pub(super) fn refused(provider: &str, refusal: &NegativeReason) -> ServiceError 
             "{provider} fails to answer for it: {why}, and the value is not cached; try again in a minute, and \
              look into the provider's log if that lasts"
         )),
-        NegativeReason::Misunderstood(why) => ServiceError::Unavailable(format!(
+        NegativeReason::BadResponse(why) => ServiceError::Unavailable(format!(
             "{provider} does not give what it is asked for: {why}, and the value is not cached; check the \
              reference, and [providers.{provider}] in the config"
         )),

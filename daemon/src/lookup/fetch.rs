@@ -9,8 +9,7 @@ use tokio::time::Instant;
 use super::beside::Siblings;
 use super::error::refusal;
 use super::{STALE_WAIT, Service};
-use crate::cache::shared::SharedCache;
-use crate::cache::{Answer, Cache, Entry, EvictionDecision, FetchEpoch};
+use crate::cache::{Cache, CacheLookup, Entry, EvictionDecision, FetchEpoch};
 use crate::model::clock::Now;
 use crate::model::reference::CacheKey;
 use crate::provider::upstream::{Call, CallError, Upstream};
@@ -69,8 +68,7 @@ impl Service {
                 _ => return answer,
             }
             // Somebody else may have got it meanwhile.
-            let known = self.cache.read(|cache| cache.get(at, now.lately().tick));
-            if let Answer::Fresh(entry) = known {
+            if let CacheLookup::Fresh(entry) = self.cache.get(at, now.lately().tick) {
                 return Ok(entry);
             }
         }
@@ -84,7 +82,7 @@ impl Service {
     ) -> Result<Arc<Entry>, ProviderError> {
         let FetchRequest { upstream, at, link, servable, now, deadline } = *question;
         let patience = if servable { deadline.min(now.mono + STALE_WAIT) } else { deadline };
-        let epoch = self.cache.read(Cache::begin_fetch);
+        let epoch = self.cache.begin_fetch();
         let flight = self.inflight.join((at.clone(), epoch), || {
             let (upstream, cache) = (Arc::clone(upstream), Arc::clone(&self.cache));
             let fetch = Fetch {
@@ -117,7 +115,7 @@ impl Fetch {
     async fn run(
         self,
         upstream: Arc<Upstream>,
-        cache: Arc<SharedCache>,
+        cache: Arc<Cache>,
         began: Now,
     ) -> Result<Arc<Entry>, ProviderError> {
         let Self { call, at, link, siblings, epoch } = self;
@@ -126,21 +124,18 @@ impl Fetch {
         let error = match answer {
             Ok(Fetched { value, beside }) => {
                 siblings.keep(&cache, beside, (began, now), epoch);
-                return Ok(match upstream.provider.persistence() {
-                    Persistence::Persisted => cache
-                        .change(|cache| cache.put(&at, Entry::new(value, now.wall), now, epoch)),
-                    Persistence::MemoryOnly => cache.change_in_ram(|cache| {
-                        cache.put(&at, Entry::in_ram(value, now.wall), now, epoch)
-                    }),
-                });
+                let entry = match upstream.provider.persistence() {
+                    Persistence::Persisted => Entry::new(value, now.wall),
+                    Persistence::MemoryOnly => Entry::in_ram(value, now.wall),
+                };
+                return Ok(cache.put(&at, entry, now, epoch));
             }
             Err(CallError::NotAsked(error)) => return Err(error),
             Err(CallError::Answered(error)) => error,
         };
         if let Some(refusal) = refusal(&error) {
-            let evicted = |verdict: &EvictionDecision| *verdict == EvictionDecision::Evicted;
-            let verdict = cache.change_if(|cache| cache.doubt(&at, &refusal, now.tick), evicted);
-            if evicted(&verdict) {
+            let decision = cache.note_refusal(&at, &refusal, now.tick);
+            if decision == EvictionDecision::Evicted {
                 tracing::warn!("dropped {} from the cache: {error}", **link);
             }
         }

@@ -19,8 +19,7 @@ use psi_common::{SecretBytes, SecretId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::cache::shared::SharedCache;
-use crate::cache::{Answer, Entry, FetchEpoch};
+use crate::cache::{Cache, CacheLookup, Entry, FetchEpoch};
 use crate::lookup::outage_drill::Drill;
 use crate::lookup::readiness::Readiness;
 use crate::lookup::single_flight::SingleFlight;
@@ -53,7 +52,7 @@ pub struct Service {
     /// What podman registered.
     pub registry: Arc<Registry>,
     /// What is known.
-    pub cache: Arc<SharedCache>,
+    pub cache: Arc<Cache>,
     /// Closed while the key is being opened, without which little is known.
     pub gate: Readiness,
     /// Told when a provider is back.
@@ -115,7 +114,7 @@ enum Resolved {
 
 impl Service {
     /// A service without a request so far.
-    pub fn new(registry: Arc<Registry>, cache: Arc<SharedCache>, upstreams: Upstreams) -> Self {
+    pub fn new(registry: Arc<Registry>, cache: Arc<Cache>, upstreams: Upstreams) -> Self {
         let recovered = Arc::default();
         upstreams.providers.values().for_each(|one| one.notify_recovery(&recovered));
         Self {
@@ -189,15 +188,13 @@ impl Service {
 
     fn is_known_without(&self, link: &ResolvedReference) -> bool {
         let at = self.led(link);
-        at.is_some_and(|at| self.cache.read(|cache| cache.is_known_without(&at)))
+        at.is_some_and(|at| self.cache.is_known_without(&at))
     }
 
     fn is_in_ram(&self, wanted: &SecretSelector, now: Now) -> bool {
         let known = |link: &Arc<ResolvedReference>| {
             let at = self.led(link);
-            at.is_some_and(|at| {
-                matches!(self.cache.read(|cache| cache.get(&at, now.tick)), Answer::Fresh(_))
-            })
+            at.is_some_and(|at| matches!(self.cache.get(&at, now.tick), CacheLookup::Fresh(_)))
         };
         match self.resolve(wanted) {
             Ok(Resolved::Literal(_)) => true,
@@ -213,20 +210,14 @@ impl Service {
         deadline: Instant,
     ) -> Result<(Arc<Entry>, Served), ServiceError> {
         let upstreams = self.upstreams();
-        if let Some(entry) = link.fresh(&upstreams, now.tick) {
-            return Ok(self.serve(entry, Served::Ram));
-        }
         let (upstream, at) = &place(&upstreams, link)?;
-        let known = match self.cache.read(|cache| cache.get(at, now.tick)) {
-            Answer::Fresh(entry) => {
-                link.remember(&upstreams, at, &entry);
-                return Ok(self.serve(entry, Served::Ram));
-            }
-            Answer::NegativeHit(refusal) => return Err(refused(&upstream.name, &refusal)),
-            Answer::Stale { entry, servable, past_max_stale } => {
+        let known = match self.cache.get(at, now.tick) {
+            CacheLookup::Fresh(entry) => return Ok(self.serve(entry, Served::Ram)),
+            CacheLookup::NegativeHit(refusal) => return Err(refused(&upstream.name, &refusal)),
+            CacheLookup::Stale { entry, servable, past_max_stale } => {
                 Some((entry, servable, past_max_stale))
             }
-            Answer::Missing => None,
+            CacheLookup::Missing => None,
         };
         let servable = matches!(known, Some((_, true, _)));
         let question = FetchRequest { upstream, at, link, servable, now, deadline };
@@ -250,11 +241,11 @@ impl Service {
     /// Whether a known value is served in place of an answer: in an outage, and as long as the provider
     /// has not confirmed that the secret is gone or denied.
     fn may_stand_in(&self, at: &CacheKey, error: &ProviderError) -> bool {
-        refusal(error).is_none() || self.cache.read(|cache| cache.contains(at))
+        refusal(error).is_none() || self.cache.contains(at)
     }
 
     fn serve(&self, entry: Arc<Entry>, served: Served) -> (Arc<Entry>, Served) {
-        self.cache.serve(&entry);
+        self.cache.mark_served(&entry);
         (entry, served)
     }
 
@@ -341,7 +332,7 @@ impl Service {
         let mut existed = false;
         for link in links {
             let (_, at) = place(&self.upstreams(), &link)?;
-            existed |= self.cache.change(|cache| cache.invalidate(&at));
+            existed |= self.cache.invalidate(&at);
         }
         Ok(existed)
     }
@@ -459,7 +450,7 @@ fn place(
 ) -> Result<(Arc<Upstream>, CacheKey), ServiceError> {
     let upstream = upstream_of(upstreams, link)?;
     let accept = |reference: &Reference| upstream.provider.accept(reference);
-    let at = link.coordinates(upstreams, accept).map_err(bad_reference)?;
+    let at = link.key(upstreams, accept).map_err(bad_reference)?;
     Ok((Arc::clone(upstream), at))
 }
 

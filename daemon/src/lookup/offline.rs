@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use psi_common::SecretId;
 
 use super::{Service, accepted, place};
-use crate::cache::Answer;
+use crate::cache::CacheLookup;
 use crate::model::clock::Now;
 use crate::model::reach::Reach;
 use crate::model::reference::{CacheKey, Reference};
@@ -183,18 +183,16 @@ impl Service {
         now: Now,
         around: &Circumstances,
     ) -> OutageReadiness {
-        let (is_here, is_refused, outlives) = self.cache.read(|cache| {
-            let answer = cache.get(at, now.tick);
-            let is_here = matches!(answer, Answer::Fresh(_) | Answer::Stale { servable: true, .. });
-            let is_refused = matches!(answer, Answer::NegativeHit(_));
-            (is_here, is_refused, cache.outlives_reboot(at, now.tick))
-        });
+        let cached = self.cache.get(at, now.tick);
+        let is_here =
+            matches!(cached, CacheLookup::Fresh(_) | CacheLookup::Stale { servable: true, .. });
+        let is_refused = matches!(cached, CacheLookup::NegativeHit(_));
         if upstream.provider.persistence() == Persistence::MemoryOnly {
             return of_token(upstream.provider.reach(), is_here, is_refused);
         }
         OutageReadiness {
             now: if is_here { Reach::Ready } else { around.missing() },
-            after_reboot: match outlives {
+            after_reboot: match self.cache.survives_reboot(at, now.tick) {
                 true if around.persisted => around.key.clone(),
                 true => Reach::Out,
                 false => around.missing(),

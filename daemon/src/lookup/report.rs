@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use psi_common::SecretId;
 
 use super::{Served, Service};
-use crate::cache::{Cache, RemovalReason};
+use crate::cache::RemovalReason;
 use crate::model::clock::{Now, Timestamp};
 
 /// Lookups since the start; each is in one of the counts.
@@ -66,17 +66,17 @@ impl Service {
 
     /// What is served although its provider took it back.
     pub fn held(&self, now: Now) -> Vec<Held> {
-        let doubted = self.cache.read(Cache::doubted);
+        let doubted = self.cache.withheld();
         if doubted.is_empty() {
             return Vec::new();
         }
         let registered: Vec<_> = self.references().collect();
         let held = doubted.into_iter().map(|doubted| {
-            let of_it = registered.iter().filter(|(_, _, at)| *at == doubted.at);
+            let of_it = registered.iter().filter(|(_, _, at)| *at == doubted.key);
             Held {
-                name: doubted.at.to_string(),
+                name: doubted.key.to_string(),
                 ids: of_it.map(|(id, _, _)| *id).collect(),
-                cause: doubted.cause,
+                cause: doubted.reason,
                 since: now.wall_at(doubted.since),
             }
         });

@@ -1,6 +1,5 @@
 //! Time, which everything below the gRPC server gets as an argument.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -55,8 +54,7 @@ impl Timestamp {
 }
 
 impl BootInstant {
-    /// Before this, and after, there is no time.
-    pub(crate) const FIRST: Self = Self(i64::MIN);
+    /// The end of time.
     pub(crate) const LAST: Self = Self(i64::MAX);
 
     /// The time at which the boot clock shows `span`.
@@ -82,27 +80,6 @@ impl BootInstant {
     /// The time `span` earlier.
     pub fn before(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(millis(span)))
-    }
-}
-
-/// A time that many read and one sets. It says nothing of other memory, so no order is asked for.
-#[derive(Debug)]
-pub struct AtomicBootInstant(AtomicI64);
-
-impl AtomicBootInstant {
-    /// One that shows `tick`.
-    pub fn new(tick: BootInstant) -> Self {
-        Self(AtomicI64::new(tick.0))
-    }
-
-    /// What it shows.
-    pub fn get(&self) -> BootInstant {
-        BootInstant(self.0.load(Ordering::Relaxed))
-    }
-
-    /// Sets it.
-    pub fn set(&self, tick: BootInstant) {
-        self.0.store(tick.0, Ordering::Relaxed);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a registered secret refers to.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
@@ -22,7 +23,7 @@ pub struct Reference {
 /// points elsewhere is another entry.
 ///
 /// Shared, not copied: the cache and a snapshot on its way to the disk have the same ones.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CacheKey(Arc<Place>);
 
 /// What [`CacheKey`] say.
@@ -116,6 +117,26 @@ impl CacheKey {
     /// The coordinates of `key` in a folder of a realm.
     pub fn new(realm: Namespace, path: impl Into<Arc<str>>, key: impl Into<Box<str>>) -> Self {
         Self(Arc::new(Place { realm, path: path.into(), key: key.into() }))
+    }
+}
+
+impl Ord for CacheKey {
+    /// By namespace, directory and name. The keys of a listing share the first two, so that they are compared
+    /// by their addresses as a rule.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let compare = |a: &Arc<str>, b: &Arc<str>| match Arc::ptr_eq(a, b) {
+            true => Ordering::Equal,
+            false => a.cmp(b),
+        };
+        compare(&self.realm.0, &other.realm.0)
+            .then_with(|| compare(&self.path, &other.path))
+            .then_with(|| self.key.cmp(&other.key))
+    }
+}
+
+impl PartialOrd for CacheKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

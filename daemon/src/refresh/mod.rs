@@ -22,7 +22,7 @@ use crate::provider::circuit_breaker::Caller;
 use crate::provider::upstream::CallError;
 use crate::sys::tasks::{Task, caught};
 use pull::{PullOptions, Room};
-use schedule::{Failed, Kind, RefreshSchedule};
+use schedule::{Failed, Key, Kind, RefreshSchedule};
 use targets::PullTarget;
 
 /// How long a value stays that is neither registered nor a workload's: a script may ask for it by
@@ -153,10 +153,7 @@ impl Refresher {
         let is_named = |at: &CacheKey| {
             registered.contains(at) || workloads.iter().any(|extent| extent.contains(at))
         };
-        self.work.service.cache.change_if(
-            |cache| cache.retain(|at, _| !deleted.contains(at) || is_named(at)),
-            |dropped| *dropped,
-        );
+        self.work.service.cache.remove_unwanted(|at, _| !deleted.contains(at) || is_named(at));
     }
 
     /// Starts a refresh, or joins the one that runs if that does what is wanted; else the new one follows.
@@ -260,7 +257,11 @@ impl Work {
     fn plan(&self, now: BootInstant) -> Vec<PullTarget> {
         let pulls = targets::plan(&self.service);
         let planned: Vec<_> = pulls.iter().map(PullTarget::planned).collect();
-        self.agenda.lock().plan(&planned, now, chance);
+        let oldest = |key: &Key| {
+            let pull = pulls.iter().find(|pull| pull.key == *key)?;
+            pull.oldest_fetch(&self.service.cache)
+        };
+        self.agenda.lock().plan(&planned, now, oldest, chance);
         pulls
     }
 
@@ -362,7 +363,7 @@ fn drop_unwanted(
             && (fetched.age(now) < UNWANTED_STAYS || is_suspended(at) || !knows(at));
         is_named || is_spared
     };
-    service.cache.change_if(|cache| cache.retain(wanted), |dropped| *dropped);
+    service.cache.remove_unwanted(wanted);
 }
 
 /// A number from 0 to 1, which spreads a fleet.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::targets::PullTarget;
-use crate::cache::{Cache, Counts, NegativeReason, PendingChange, ReconcileOptions, RemovalReason};
+use crate::cache::{Counts, NegativeReason, ReconcileOptions, RemovalReason, WithheldEntry};
 use crate::lookup::{self, Service};
 use crate::model::clock::Now;
 use crate::model::reference::{CacheKey, ListingScope};
@@ -71,7 +71,7 @@ pub(super) async fn pull(
     if let Some(why) = service.drill.forbids(upstream.provider.persistence(), began.mono) {
         return Err(CallError::NotAsked(ProviderError::Unreachable(why)));
     }
-    let epoch = service.cache.read(Cache::begin_fetch);
+    let epoch = service.cache.begin_fetch();
     let folders = pull.folders(service);
     let call = upstream.call_for_directory(pull.extent(), Route::List, manner.caller);
     let list = upstream.provider.list(&pull.source, &folders);
@@ -107,7 +107,7 @@ fn take_over(
     let wanted = |(at, _): &&(CacheKey, String)| (taking.wanted)(at);
     let denied: Vec<_> = listing.denied.iter().filter(wanted).cloned().collect();
     let unread: Vec<_> = listing.unread.iter().filter(wanted).cloned().collect();
-    let counts = service.cache.change(|cache| cache.replace(listing, taking));
+    let counts = service.cache.reconcile(listing, taking);
     if counts.held > 0 {
         tell_held(service, pull, taking.now);
     }
@@ -145,15 +145,15 @@ fn named(faults: &[String]) -> String {
 
 /// What this listing would take away, told once: not again by those that follow.
 fn tell_held(service: &Service, pull: &PullTarget, now: Now) {
-    let new = |doubted: &PendingChange| {
+    let new = |doubted: &WithheldEntry| {
         doubted.since == now.tick
-            && matches!(doubted.cause, RemovalReason::Removed | RemovalReason::Emptied)
+            && matches!(doubted.reason, RemovalReason::Unlisted | RemovalReason::Emptied)
     };
-    let held: Vec<_> = service.cache.read(Cache::doubted).into_iter().filter(new).collect();
+    let held: Vec<_> = service.cache.withheld().into_iter().filter(new).collect();
     if held.is_empty() {
         return;
     }
-    let name = |doubted: &PendingChange| doubted.at.to_string();
+    let name = |doubted: &WithheldEntry| doubted.key.to_string();
     let names: Vec<String> = held.iter().take(NAMED).map(name).collect();
     tracing::warn!(
         held = held.len(),
@@ -174,16 +174,12 @@ fn doubt(
     error: &ProviderError,
     now: Now,
 ) {
-    let Some(refusal @ (NegativeReason::Gone(_) | NegativeReason::Denied(_))) =
+    let Some(refusal @ (NegativeReason::NotFound(_) | NegativeReason::Denied(_))) =
         lookup::refusal(error)
     else {
         return;
     };
-    let doubt = |cache: &mut Cache| {
-        let inside = cache.within(std::slice::from_ref(extent));
-        cache.doubt_all(&inside, &refusal, now.tick)
-    };
-    let evicted = service.cache.change_if(doubt, |evicted| *evicted > 0);
+    let evicted = service.cache.note_refusal_of(extent, &refusal, now.tick);
     if evicted > 0 {
         tracing::warn!("dropped {evicted} secrets of {} from the cache: {error}", pull.name);
     }

@@ -73,8 +73,6 @@ pub(super) struct Planned<'a> {
     pub(super) name: &'a str,
     /// What is wanted of it; none: all of it.
     pub(super) wanted: Option<&'a HashSet<CacheKey>>,
-    /// When the oldest of what is known of it was fetched; none: something is missing.
-    pub(super) oldest: Option<BootInstant>,
 }
 
 impl RefreshSchedule {
@@ -86,12 +84,13 @@ impl RefreshSchedule {
         self.schedule.interval
     }
 
-    /// Takes over what there is to pull now. What was fetched before a restart counts: a daemon that comes
-    /// back with a young cache leaves the provider alone.
+    /// Takes over what there is to pull now. `oldest` returns when the oldest secret of a new source was fetched,
+    /// if nothing of it is missing: after a restart with a young cache, the provider is not asked at once.
     pub(super) fn plan(
         &mut self,
         planned: &[Planned<'_>],
         now: BootInstant,
+        oldest: impl Fn(&Key) -> Option<BootInstant>,
         chance: impl Fn() -> f64,
     ) {
         let present: HashSet<&Key> = planned.iter().map(|planned| planned.key).collect();
@@ -99,7 +98,7 @@ impl RefreshSchedule {
         let Schedule { interval, jitter } = self.schedule;
         // As soon as a fleet that starts together is spread.
         let soon = |chance: f64| now.after(interval.min(FIRST_PULL + jitter.mul_f64(chance)));
-        for Planned { key, name, wanted, oldest } in planned {
+        for Planned { key, name, wanted } in planned {
             if let Some(state) = self.sources.get_mut(key) {
                 if is_wider(state.wanted.as_ref(), *wanted) {
                     state.due = state.due.min(soon(chance()));
@@ -107,7 +106,7 @@ impl RefreshSchedule {
                 }
                 continue;
             }
-            let due = match oldest {
+            let due = match oldest(key) {
                 Some(oldest) => oldest.after(interval).max(now).after(jitter.mul_f64(chance())),
                 None => soon(chance()),
             };
@@ -250,8 +249,8 @@ mod tests {
         chance: f64,
     ) -> BootInstant {
         let key = key("/a");
-        let planned = Planned { key: &key, name: "p:/a", wanted: None, oldest };
-        agenda.plan(&[planned], now, || chance);
+        let planned = Planned { key: &key, name: "p:/a", wanted: None };
+        agenda.plan(&[planned], now, |_| oldest, || chance);
         agenda.due(&key).unwrap()
     }
 
@@ -333,9 +332,8 @@ mod tests {
         let (key, now) = (key("/a"), time(Duration::ZERO));
         let mut plan = |keys: &[&str]| {
             let wanted = wanted(keys);
-            let oldest = Some(now);
-            let planned = Planned { key: &key, name: "p:/a", wanted: Some(&wanted), oldest };
-            agenda.plan(&[planned], now, || 0.0);
+            let planned = Planned { key: &key, name: "p:/a", wanted: Some(&wanted) };
+            agenda.plan(&[planned], now, |_| Some(now), || 0.0);
             agenda.due(&key).unwrap()
         };
         assert_eq!(plan(&["A", "B"]), now.after(HOUR));
@@ -353,7 +351,7 @@ mod tests {
             time(MINUTE),
             0.0,
         );
-        agenda.plan(&[], time(MINUTE), || 0.0);
+        agenda.plan(&[], time(MINUTE), |_| None, || 0.0);
         assert_eq!(agenda.due(&key("/a")), None);
         assert!(agenda.failing().is_empty());
     }

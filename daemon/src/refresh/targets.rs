@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::schedule::{Key, Planned};
+use crate::cache::Cache;
 use crate::lookup::Service;
 use crate::model::clock::BootInstant;
 use crate::model::reference::{CacheKey, ListingScope};
@@ -20,8 +21,6 @@ pub(super) struct PullTarget {
     pub(super) name: String,
     /// A workload's is wanted as a whole; else psid need not hold what nobody asks it for.
     pub(super) wanted: Option<HashSet<CacheKey>>,
-    /// When the oldest of what is known of it was fetched; none: something is missing.
-    oldest: Option<BootInstant>,
 }
 
 /// Everything there is to pull.
@@ -46,11 +45,7 @@ fn of_workloads(service: &Service) -> Vec<PullTarget> {
             if let Ok(extent) = upstream.provider.extent(source)
                 && seen.insert((workload.provider.clone(), extent.clone()))
             {
-                let known = service
-                    .cache
-                    .read(|cache| cache.within(std::slice::from_ref(&extent)))
-                    .into_iter();
-                pulls.push(PullTarget::new(service, upstream, source.clone(), extent, None, known));
+                pulls.push(PullTarget::new(upstream, source.clone(), extent, None));
             }
         }
     }
@@ -79,9 +74,7 @@ fn of_registered(service: &Service, workloads: &[PullTarget]) -> Vec<PullTarget>
         match others {
             Some(others) => others.extend(wanted),
             None => {
-                let known = wanted.clone().into_iter();
-                let wanted = Some(wanted);
-                pulls.push(PullTarget::new(service, upstream, source, extent, wanted, known));
+                pulls.push(PullTarget::new(upstream, source, extent, Some(wanted)));
             }
         }
     }
@@ -90,24 +83,17 @@ fn of_registered(service: &Service, workloads: &[PullTarget]) -> Vec<PullTarget>
 
 impl PullTarget {
     fn new(
-        service: &Service,
         upstream: &Arc<Upstream>,
         source: Source,
         extent: ListingScope,
         wanted: Option<HashSet<CacheKey>>,
-        known: impl Iterator<Item = CacheKey>,
     ) -> Self {
-        let known: Vec<_> = known.collect();
-        let fetched = service
-            .cache
-            .read(|cache| known.iter().map(|at| cache.fetched(at)).collect::<Option<Vec<_>>>());
         Self {
             upstream: Arc::clone(upstream),
             name: source.to_string(),
             source,
             key: (upstream.name.clone(), extent),
             wanted,
-            oldest: fetched.and_then(|fetched| fetched.into_iter().min()),
         }
     }
 
@@ -116,12 +102,14 @@ impl PullTarget {
     }
 
     pub(super) fn planned(&self) -> Planned<'_> {
-        Planned {
-            key: &self.key,
-            name: &self.name,
-            wanted: self.wanted.as_ref(),
-            oldest: self.oldest,
-        }
+        Planned { key: &self.key, name: &self.name, wanted: self.wanted.as_ref() }
+    }
+
+    /// When the oldest of its wanted secrets was fetched; `None` if one is missing, or a time is unknown.
+    pub(super) fn oldest_fetch(&self, cache: &Cache) -> Option<BootInstant> {
+        let Some(wanted) = &self.wanted else { return cache.oldest_fetch(self.extent()) };
+        let fetched: Option<Vec<_>> = wanted.iter().map(|key| cache.fetched(key)).collect();
+        fetched?.into_iter().min()
     }
 
     /// Its folders of which something is registered, for a provider that must be asked for each.

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 
 use psi_common::{BackendTag, Paths};
 
-use crate::cache::shared::SharedCache;
 use crate::cache::{Cache, Policy};
 use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, HsmPin, InfisicalConfig};
 use crate::keys::credential::{Credential, Creds};
@@ -92,7 +91,7 @@ pub fn parts(config: &Config, surroundings: &Environment) -> Components {
         tracing::debug!("{} cannot be made: {error}", run.display());
     }
     let boot = boot_id::of(run);
-    let cache = Arc::new(SharedCache::new(Cache::new(policy(&config.cache), boot)));
+    let cache = Arc::new(Cache::new(policy(&config.cache), boot));
     let token = token_config(config, surroundings).map(Token::new);
     let (upstreams, faults) = upstreams(config, surroundings, token.clone());
     Components {
@@ -108,7 +107,7 @@ pub async fn follow(daemon: &Runtime, config: &Config, surroundings: &Environmen
     let token = daemon.follow_token(token_config(config, surroundings));
     let (upstreams, faults) = upstreams(config, surroundings, token);
     daemon.service.follow(upstreams);
-    daemon.service.cache.change_in_ram(|cache| cache.follow(policy(&config.cache)));
+    daemon.service.cache.reconfigure(policy(&config.cache));
     daemon.schedule.send_if_modified(|present| {
         std::mem::replace(present, schedule(&config.cache)) != schedule(&config.cache)
     });

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{Cache, PendingChange, RemovalReason};
+use crate::cache::{RemovalReason, WithheldEntry};
 use crate::config::Access;
 use crate::crypto::envelope::Keyring;
 use crate::keys::KeyBackend;
@@ -179,7 +179,7 @@ impl Runtime {
 
     /// Goes through what every lookup goes through; it never returns when one of these is held for ever.
     pub fn touch(&self) {
-        self.service.cache.read(Cache::len);
+        self.service.cache.len();
         self.service.registry.fault();
         for upstream in self.service.upstreams().providers.values() {
             drop(upstream.health());
@@ -268,12 +268,10 @@ impl Runtime {
 
     /// What is served although the provider or the config is against it.
     fn doubts(&self, add: &mut impl FnMut(&'static str, String)) {
-        let (doubted, overdue) = self
-            .service
-            .cache
-            .read(|cache| (Cache::doubted(cache), cache.past_max_stale(clock::now().tick)));
-        let is_held = |doubted: &&PendingChange| {
-            matches!(doubted.cause, RemovalReason::Removed | RemovalReason::Emptied)
+        let doubted = self.service.cache.withheld();
+        let overdue = self.service.cache.past_max_stale(clock::now().tick);
+        let is_held = |doubted: &&WithheldEntry| {
+            matches!(doubted.reason, RemovalReason::Unlisted | RemovalReason::Emptied)
         };
         let held = doubted.iter().filter(is_held).count();
         let refused = doubted.len() - held;

@@ -1,9 +1,9 @@
 //! The daemon from its start to its stop.
 
 use super::build;
+use crate::grpc;
 use crate::model::clock;
 use crate::sys::{files, malloc, notify};
-use crate::{cache, grpc};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,7 +167,7 @@ fn own_state(surroundings: &Environment) -> Result<Owned, String> {
 }
 
 fn tell_ready(daemon: &Runtime) {
-    let entries = daemon.service.cache.read(cache::Cache::len);
+    let entries = daemon.service.cache.len();
     let secrets = daemon.service.registry.all().len();
     let degraded = daemon.degraded();
     let status = match degraded.first() {

@@ -193,7 +193,7 @@ impl Runtime {
             Loaded::Nothing => {}
             Loaded::Snapshot(snapshot) => {
                 generation = snapshot.generation;
-                self.service.cache.change_in_ram(|cache| cache.restore(snapshot, now));
+                self.service.cache.restore(snapshot, now);
             }
             Loaded::Quarantined(why) => self.degrade(DegradedReason::Cache, &why),
             // To persist now would overwrite it.

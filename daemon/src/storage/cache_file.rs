@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::Snapshot;
-use crate::cache::shared::SharedCache;
+use crate::cache::{Cache, Snapshot};
 use crate::crypto::envelope::{self, AadContext, EnvelopeError, Keyring, WrappedKeyHeader};
 use crate::model::clock::{self, Timestamp};
 use crate::storage::payload;
@@ -36,7 +36,9 @@ const HANGS: Duration = Duration::from_secs(30);
 pub struct Persister {
     path: PathBuf,
     vault: Arc<Keyring>,
-    cache: Arc<SharedCache>,
+    cache: Arc<Cache>,
+    /// Wakes the writer after a change.
+    changed: watch::Sender<()>,
     state: Mutex<PersistState>,
     /// The file has one writer at a time, also when who asked for a write has gone.
     writing: Mutex<()>,
@@ -147,15 +149,13 @@ pub(crate) fn load(path: &Path, vault: &Keyring, now: Timestamp) -> Loaded {
 
 impl Persister {
     /// A persister that continues after `generation`.
-    pub fn new(
-        path: PathBuf,
-        vault: Arc<Keyring>,
-        cache: Arc<SharedCache>,
-        generation: u64,
-    ) -> Self {
+    pub fn new(path: PathBuf, vault: Arc<Keyring>, cache: Arc<Cache>, generation: u64) -> Self {
         // What was fetched before the key came is not in the file: changes count from the process's start.
         let state = Mutex::new(PersistState { generation, ..PersistState::default() });
-        Self { path, vault, cache, state, writing: Mutex::default() }
+        let changed = watch::Sender::default();
+        let wake = changed.clone();
+        cache.observe(move || wake.send_replace(()));
+        Self { path, vault, cache, changed, state, writing: Mutex::default() }
     }
 
     /// How the file fares.
@@ -173,12 +173,12 @@ impl Persister {
 
     /// Whether the file holds every change.
     pub fn is_current(&self) -> bool {
-        self.lock().changes == *self.cache.changes().borrow()
+        self.lock().changes == self.cache.changes()
     }
 
     /// Writes after changes until `stop`, and then what is left.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut changes = self.cache.changes();
+        let mut changes = self.changed.subscribe();
         let mut rested = Instant::now();
         while !stop.is_cancelled() {
             if self.is_current() {
@@ -218,9 +218,9 @@ impl Persister {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.lock().writing_since = Some(Instant::now());
         // The count first: a change in between is written again, never missed.
-        let changes = *self.cache.changes().borrow();
+        let changes = self.cache.changes();
         let generation = self.lock().generation + 1;
-        let snapshot = self.cache.read(|cache| cache.snapshot(generation));
+        let snapshot = self.cache.snapshot(generation);
         let written = write(&self.path, &self.vault, &snapshot);
         self.note(written.map(|()| (generation, changes)))
     }
@@ -272,7 +272,7 @@ impl Persister {
         let snapshot = open(&file, &self.vault)
             .map_err(|why| format!("{} is not usable: {why}", self.path.display()))?
             .sorted();
-        let ram = self.cache.read(|cache| cache.snapshot(snapshot.generation)).sorted();
+        let ram = self.cache.snapshot(snapshot.generation);
         let same = ram.entries.len() == snapshot.entries.len()
             && ram.entries.iter().zip(&snapshot.entries).all(
                 |((at, entry), (stored_at, stored))| {
@@ -297,7 +297,7 @@ impl Persister {
 
     /// What a token opened stays in RAM, and needs no file.
     fn has_nothing_to_keep(&self) -> bool {
-        self.cache.read(|cache| cache.snapshot(0).entries.is_empty())
+        self.cache.snapshot(0).entries.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, PersistState> {
@@ -312,7 +312,7 @@ mod tests {
     use psi_common::BackendTag;
 
     use super::*;
-    use crate::cache::{BootId, Cache, Policy};
+    use crate::cache::{BootId, Policy};
     use crate::crypto::aead::DataKey;
     use crate::crypto::envelope::WrappedKeyHeader;
 
@@ -324,7 +324,7 @@ mod tests {
         let policy =
             Policy { enabled: true, fresh_for: HANGS, max_stale: None, evict_revoked: true };
         let cache = Cache::new(policy, BootId(NonZeroU64::MIN));
-        let cache = Arc::new(SharedCache::new(cache));
+        let cache = Arc::new(cache);
         let path = directory.path().join("cache.enc");
         let persister = Persister::new(path, vault, cache, 0);
         persister.lock().writing_since = Some(Instant::now());

@@ -136,7 +136,7 @@ impl StoredEntry {
         let at = CacheKey::new(realm, texts.shared(&self.path), self.key);
         let fetched_at = Timestamp::from_millis(self.fetched_at_ms);
         let entry = Entry::new(SecretBytes::new(self.value), fetched_at);
-        (at, entry.was_served_in(self.last_served_boot).into())
+        (at, entry.last_served_in(self.last_served_boot).into())
     }
 }
 
@@ -168,7 +168,7 @@ mod tests {
                 entries: entries
                     .iter()
                     .map(|(at, (value, ms, boot))| {
-                        let entry = Entry::new(SecretBytes::new(value.clone()), Timestamp::from_millis(*ms)).was_served_in(*boot);
+                        let entry = Entry::new(SecretBytes::new(value.clone()), Timestamp::from_millis(*ms)).last_served_in(*boot);
                         let (realm, path, key) = at.clone();
                         (CacheKey::new(Namespace::from_stored(realm.into()), path, key), Arc::new(entry))
                     })

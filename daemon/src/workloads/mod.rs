@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use psi_common::{SecretBytes, SecretId};
 
-use crate::cache::{Answer, Cache, Entry};
+use crate::cache::{CacheLookup, Entry};
 use crate::lookup::{Circumstances, Service, Verdict};
 use crate::model::clock::Now;
 use crate::model::reference::{CacheKey, Listing, ListingScope, Reference};
@@ -94,7 +94,7 @@ pub(crate) async fn plan(
 
 /// Whether there is a cache, and it knows nothing of a source of any workload.
 pub(crate) fn is_unknown(service: &Service) -> bool {
-    if !service.cache.read(Cache::keeps) {
+    if !service.cache.is_enabled() {
         return false;
     }
     let upstreams = service.upstreams();
@@ -102,7 +102,7 @@ pub(crate) fn is_unknown(service: &Service) -> bool {
         let upstream = upstreams.providers.get(&workload.provider);
         workload.sources.iter().any(|source| {
             let extent = upstream.and_then(|upstream| upstream.provider.extent(source).ok());
-            extent.is_some_and(|extent| service.cache.read(|cache| cache.known(&extent).is_empty()))
+            extent.is_some_and(|extent| service.cache.entries_in(&extent).is_empty())
         })
     })
 }
@@ -165,8 +165,8 @@ async fn list(
     now: Now,
 ) -> Result<(ListingScope, Vec<(CacheKey, Value)>), String> {
     let extent = upstream.provider.extent(source)?;
-    if service.cache.read(Cache::keeps) {
-        let known = service.cache.read(|cache| cache.known(&extent));
+    if service.cache.is_enabled() {
+        let known = service.cache.entries_in(&extent);
         let found = known.into_iter().map(|(at, entry)| (at, Value::Cached(entry))).collect();
         return Ok((extent, found));
     }
@@ -206,19 +206,18 @@ fn missing(
     ids: &Ids,
     now: Now,
 ) -> Option<String> {
-    service.cache.read(|cache| {
-        if !cache.keeps() {
-            return None;
-        }
-        if is_empty {
-            return Some("everything".to_owned());
-        }
-        let is_lacking = |at: &&CacheKey| {
-            extent.contains(at) && matches!(cache.get(at, now.tick), Answer::Missing)
-        };
-        let lacking = cache.invalidated_unconfirmed(extent).or_else(|| ids.keys().find(is_lacking));
-        lacking.map(|at| format!("the key {}", at.key.escape_debug()))
-    })
+    if !service.cache.is_enabled() {
+        return None;
+    }
+    if is_empty {
+        return Some("everything".to_owned());
+    }
+    let is_missing = |at: &&CacheKey| {
+        extent.contains(at) && matches!(service.cache.get(at, now.tick), CacheLookup::Missing)
+    };
+    let unconfirmed = service.cache.invalidated_unconfirmed(extent);
+    let lacking = unconfirmed.or_else(|| ids.keys().find(is_missing).cloned());
+    lacking.map(|at| format!("the key {}", at.key.escape_debug()))
 }
 
 /// Each key once: below a recursive source, the folder nearest to it wins, as it does when a name is looked

@@ -1,48 +1,52 @@
 //! What a refresh may change.
 
 use super::*;
-use crate::cache::negative::CONFIRM_AFTER;
+use crate::cache::pending::CONFIRM_AFTER;
 
-fn accept(cache: &mut Cache, listing: Listing, after: Duration) -> Counts {
+fn accept(cache: &Cache, listing: Listing, after: Duration) -> Counts {
     let (epoch, now) = (cache.begin_fetch(), moment(after));
     let taking = ReconcileOptions { epoch, began: now, now, accept: true, wanted: &|_| true };
-    cache.replace(listing, &taking)
+    cache.reconcile(listing, &taking)
 }
 
 fn with(keys: &[&str]) -> Cache {
-    let mut cache = cache();
+    let cache = cache();
     for key in keys {
-        put(&mut cache, key, "1", Duration::ZERO);
+        put(&cache, key, "1", Duration::ZERO);
     }
     cache
 }
 
 fn causes(cache: &Cache) -> Vec<(String, RemovalReason)> {
-    cache.doubted().into_iter().map(|doubted| (doubted.at.key.to_string(), doubted.cause)).collect()
+    cache
+        .withheld()
+        .into_iter()
+        .map(|withheld| (withheld.key.key.to_string(), withheld.reason))
+        .collect()
 }
 
 #[test]
 fn a_listing_replaces_its_extent_and_nothing_else() {
-    let mut cache = with(&["SAME", "CHANGED", "REMOVED"]);
+    let cache = with(&["SAME", "CHANGED", "REMOVED"]);
     let elsewhere = CacheKey::new(at("K").realm.clone(), "/other", "K");
     let (epoch, now) = (cache.begin_fetch(), moment(Duration::ZERO));
     cache.put(&elsewhere, Entry::new(secret("1"), now.wall), now, epoch);
     let listing = listed(&[("SAME", "1"), ("CHANGED", "2"), ("ADDED", "1")]);
-    let counts = take(&mut cache, listing, HOUR);
+    let counts = take(&cache, listing, HOUR);
     assert_eq!(counts, Counts { added: 1, changed: 1, unchanged: 1, removed: 1, held: 0 });
     assert_eq!(cache.len(), 4);
     assert!(is_fresh(&cache, "SAME", HOUR, "1") && is_fresh(&cache, "CHANGED", HOUR, "2"));
-    assert!(matches!(cache.get(&elsewhere, time(HOUR)), Answer::Stale { .. }));
+    assert!(matches!(cache.get(&elsewhere, time(HOUR)), CacheLookup::Stale { .. }));
     // What is gone by a listing is not asked for by each lookup.
     let gone = cache.get(&at("REMOVED"), time(2 * HOUR - SECOND));
-    assert!(matches!(gone, Answer::NegativeHit(NegativeReason::Gone(_))));
+    assert!(matches!(gone, CacheLookup::NegativeHit(NegativeReason::NotFound(_))));
 }
 
 #[test]
 fn a_listing_that_lacks_more_than_half_is_held_until_a_second_one_confirms_it() {
-    let mut cache = with(&["A", "B", "C"]);
-    let mut refresh = |after: Duration| {
-        let counts = take(&mut cache, listed(&[("A", "2")]), HOUR + after);
+    let cache = with(&["A", "B", "C"]);
+    let refresh = |after: Duration| {
+        let counts = take(&cache, listed(&[("A", "2")]), HOUR + after);
         (counts.removed, counts.held)
     };
     assert_eq!(refresh(Duration::ZERO), (0, 2));
@@ -54,44 +58,43 @@ fn a_listing_that_lacks_more_than_half_is_held_until_a_second_one_confirms_it() 
 
 #[test]
 fn a_listing_that_would_empty_a_source_is_held_and_lookups_are_no_second_one() {
-    let mut cache = with(&["A"]);
-    assert_eq!(take(&mut cache, listed(&[]), HOUR).held, 1);
-    assert_eq!(causes(&cache), [("A".into(), RemovalReason::Removed)]);
+    let cache = with(&["A"]);
+    assert_eq!(take(&cache, listed(&[]), HOUR).held, 1);
+    assert_eq!(causes(&cache), [("A".into(), RemovalReason::Unlisted)]);
     // Until the next refresh, a lookup is answered and does not ask: it would hear the same.
     assert!(is_fresh(&cache, "A", 2 * HOUR - SECOND, "1"));
     // What comes back was never away.
-    assert_eq!(take(&mut cache, listed(&[("A", "1")]), HOUR + SECOND).unchanged, 1);
+    assert_eq!(take(&cache, listed(&[("A", "1")]), HOUR + SECOND).unchanged, 1);
     assert!(causes(&cache).is_empty());
 }
 
 #[test]
 fn half_of_a_source_may_go_at_once() {
-    let mut cache = with(&["A", "B"]);
-    let counts = take(&mut cache, listed(&[("A", "1")]), HOUR);
+    let cache = with(&["A", "B"]);
+    let counts = take(&cache, listed(&[("A", "1")]), HOUR);
     assert_eq!((counts.removed, counts.held), (1, 0));
 }
 
 #[test]
 fn a_value_that_turns_empty_is_held_until_that_is_confirmed() {
-    let mut cache = with(&["A", "B", "C"]);
+    let cache = with(&["A", "B", "C"]);
     let listing = || listed(&[("A", "1"), ("B", ""), ("C", "2")]);
-    let counts = take(&mut cache, listing(), HOUR);
+    let counts = take(&cache, listing(), HOUR);
     assert_eq!(counts, Counts { unchanged: 1, changed: 1, held: 1, ..Counts::default() });
     assert_eq!(causes(&cache), [("B".into(), RemovalReason::Emptied)]);
     assert!(is_fresh(&cache, "B", HOUR, "1"));
-    let counts = take(&mut cache, listing(), HOUR + CONFIRM_AFTER);
+    let counts = take(&cache, listing(), HOUR + CONFIRM_AFTER);
     assert_eq!((counts.changed, counts.held), (1, 0));
     assert!(is_fresh(&cache, "B", HOUR + CONFIRM_AFTER, ""));
     // What was empty before may be so, and what is new may be too.
-    let counts =
-        take(&mut cache, listed(&[("A", "1"), ("B", ""), ("C", "2"), ("D", "")]), 2 * HOUR);
+    let counts = take(&cache, listed(&[("A", "1"), ("B", ""), ("C", "2"), ("D", "")]), 2 * HOUR);
     assert_eq!((counts.added, counts.unchanged, counts.held), (1, 3, 0));
 }
 
 /// A lookup that finds the value empty must not go round the budget.
 #[test]
 fn a_single_fetch_that_turns_empty_is_held_too() {
-    let mut cache = with(&["A"]);
+    let cache = with(&["A"]);
     let (epoch, now) = (cache.begin_fetch(), moment(2 * HOUR));
     let served = cache.put(&at("A"), Entry::new(secret(""), now.wall), now, epoch);
     assert!(served.value().same_as(&secret("1")));
@@ -104,42 +107,42 @@ fn a_single_fetch_that_turns_empty_is_held_too() {
 /// An empty value does not confirm that it is gone, nor the other way round.
 #[test]
 fn two_answers_that_differ_confirm_nothing() {
-    let mut cache = with(&["A"]);
-    take(&mut cache, listed(&[("A", "")]), HOUR);
-    assert_eq!(cache.doubt(&at("A"), &gone(), time(2 * HOUR)), EvictionDecision::Kept);
-    assert_eq!(take(&mut cache, listed(&[("A", "")]), 3 * HOUR).held, 1);
+    let cache = with(&["A"]);
+    take(&cache, listed(&[("A", "")]), HOUR);
+    assert_eq!(cache.note_refusal(&at("A"), &gone(), time(2 * HOUR)), EvictionDecision::Kept);
+    assert_eq!(take(&cache, listed(&[("A", "")]), 3 * HOUR).held, 1);
     assert!(cache.contains(&at("A")));
 }
 
 #[test]
 fn an_admin_may_accept_what_a_listing_takes_away() {
-    let mut cache = with(&["A", "B", "C"]);
-    let counts = accept(&mut cache, listed(&[("C", "")]), HOUR);
+    let cache = with(&["A", "B", "C"]);
+    let counts = accept(&cache, listed(&[("C", "")]), HOUR);
     assert_eq!(counts, Counts { changed: 1, removed: 2, ..Counts::default() });
     assert_eq!(cache.len(), 1);
 }
 
 #[test]
 fn on_revoked_keep_holds_for_good_unless_an_admin_accepts() {
-    let mut cache = Cache::new(Policy { evict_revoked: false, ..POLICY }, boot(1));
+    let cache = Cache::new(Policy { evict_revoked: false, ..POLICY }, boot(1));
     for key in ["A", "B", "C"] {
-        put(&mut cache, key, "1", Duration::ZERO);
+        put(&cache, key, "1", Duration::ZERO);
     }
     let listing = || listed(&[("A", "1"), ("B", "1")]);
     for after in [HOUR, 2 * HOUR, 9 * HOUR] {
-        assert_eq!(take(&mut cache, listing(), after).held, 1);
+        assert_eq!(take(&cache, listing(), after).held, 1);
     }
-    assert_eq!(accept(&mut cache, listing(), 10 * HOUR).removed, 1);
+    assert_eq!(accept(&cache, listing(), 10 * HOUR).removed, 1);
 }
 
 #[test]
 fn a_secret_that_is_hidden_says_nothing_of_the_others() {
-    let mut cache = with(&["A", "B", "C"]);
+    let cache = with(&["A", "B", "C"]);
     let listing = Listing {
         denied: vec![(at("C"), "it is hidden".into())],
         ..listed(&[("A", "1"), ("B", "1")])
     };
-    let counts = take(&mut cache, listing, HOUR);
+    let counts = take(&cache, listing, HOUR);
     assert_eq!((counts.unchanged, counts.removed, counts.held), (2, 0, 0));
     assert_eq!(causes(&cache), [("C".into(), RemovalReason::Denied)]);
 }
@@ -147,12 +150,12 @@ fn a_secret_that_is_hidden_says_nothing_of_the_others() {
 /// Its value could not be got: that says neither that it is gone nor that it is denied.
 #[test]
 fn a_secret_without_a_value_that_can_be_taken_stays_as_it_is() {
-    let mut cache = with(&["A", "B", "C"]);
+    let cache = with(&["A", "B", "C"]);
     for hours in 1..4 {
         let unread =
             vec![(at("B"), "it is too large".into()), (at("NEW"), "it is too large".into())];
         let listing = Listing { unread, ..listed(&[("A", "1"), ("C", "1")]) };
-        let counts = take(&mut cache, listing, hours * HOUR);
+        let counts = take(&cache, listing, hours * HOUR);
         assert_eq!(counts, Counts { unchanged: 2, ..Counts::default() });
     }
     assert!(cache.contains(&at("B")) && !cache.contains(&at("NEW")));
@@ -164,11 +167,11 @@ fn a_secret_without_a_value_that_can_be_taken_stays_as_it_is() {
 /// away the one secret that has it.
 #[test]
 fn a_secret_that_is_denied_twice_takes_no_other_one_with_it() {
-    let mut cache = with(&["A", "B", "C", "R"]);
+    let cache = with(&["A", "B", "C", "R"]);
     for hours in 1..4 {
         let denied = vec![(at("R"), "its reference leads to what is not ours".into())];
         let listing = Listing { denied, ..listed(&[("A", "1"), ("B", "1"), ("C", "1")]) };
-        let counts = take(&mut cache, listing, hours * HOUR);
+        let counts = take(&cache, listing, hours * HOUR);
         assert_eq!((counts.unchanged, counts.held), (3, 0));
     }
     assert_eq!(cache.len(), 3);
@@ -177,13 +180,13 @@ fn a_secret_that_is_denied_twice_takes_no_other_one_with_it() {
 
 #[test]
 fn a_listing_does_not_undo_what_was_fetched_since_it_was_asked_for() {
-    let mut cache = with(&["A"]);
+    let cache = with(&["A"]);
     let epoch = cache.begin_fetch();
-    put(&mut cache, "A", "new", HOUR);
-    put(&mut cache, "B", "new", HOUR);
+    put(&cache, "A", "new", HOUR);
+    put(&cache, "B", "new", HOUR);
     let (began, now) = (moment(HOUR / 2), moment(2 * HOUR));
     let taking = ReconcileOptions { epoch, began, now, accept: false, wanted: &|_| true };
-    cache.replace(listed(&[("A", "old")]), &taking);
+    cache.reconcile(listed(&[("A", "old")]), &taking);
     for key in ["A", "B"] {
         assert!(is_fresh(&cache, key, HOUR, "new"), "{key}");
     }
@@ -192,13 +195,13 @@ fn a_listing_does_not_undo_what_was_fetched_since_it_was_asked_for() {
 /// What nobody registered is not added; what a script asked for before is not taken for removed.
 #[test]
 fn what_is_not_wanted_is_neither_added_nor_missed() {
-    let mut cache = with(&["A", "SCRIPT", "SCRIPT_2", "SCRIPT_3"]);
+    let cache = with(&["A", "SCRIPT", "SCRIPT_2", "SCRIPT_3"]);
     let (epoch, now) = (cache.begin_fetch(), moment(2 * HOUR));
     let wanted = |of: &CacheKey| &*of.key == "A";
     let taking = ReconcileOptions { epoch, began: now, now, accept: false, wanted: &wanted };
     let listing =
         listed(&[("A", "1"), ("SCRIPT", "1"), ("SCRIPT_2", "1"), ("SCRIPT_3", "1"), ("B", "1")]);
-    let counts = cache.replace(listing, &taking);
+    let counts = cache.reconcile(listing, &taking);
     assert_eq!(counts, Counts { unchanged: 1, ..Counts::default() });
     assert_eq!(cache.len(), 4);
     assert_eq!(cache.fetched(&at("SCRIPT")), Some(time(Duration::ZERO)), "it ages");
@@ -206,8 +209,8 @@ fn what_is_not_wanted_is_neither_added_nor_missed() {
 
 #[test]
 fn a_listing_with_the_same_values_makes_its_entries_young() {
-    let mut cache = with(&["A", "B"]);
-    assert_eq!(take(&mut cache, listed(&[("A", "1"), ("B", "1")]), 5 * HOUR).unchanged, 2);
+    let cache = with(&["A", "B"]);
+    assert_eq!(take(&cache, listed(&[("A", "1"), ("B", "1")]), 5 * HOUR).unchanged, 2);
     assert!(is_fresh(&cache, "A", 6 * HOUR - SECOND, "1"));
     assert_eq!(cache.fetch_span(), Some((moment(5 * HOUR).wall, moment(5 * HOUR).wall)));
 }

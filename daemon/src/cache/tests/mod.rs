@@ -1,15 +1,17 @@
 //! Time is an argument: on the boot clock alone where that is all that counts.
 
 mod ages;
+mod chunks;
 mod doubts;
+mod freshness;
 mod listings;
-mod shortcut;
 
 use std::num::NonZeroU64;
 
 use psi_common::SecretBytes;
 use tokio::time::Instant;
 
+use super::invalidation::MAX_INVALIDATED;
 use super::*;
 use crate::model::reference::{Listing, Namespace};
 
@@ -54,24 +56,24 @@ fn moment(span: Duration) -> Now {
     Now { wall, tick: time(span), mono: Instant::now() }
 }
 
-fn put(cache: &mut Cache, key: &str, value: &str, after: Duration) {
+fn put(cache: &Cache, key: &str, value: &str, after: Duration) {
     let (epoch, now) = (cache.begin_fetch(), moment(after));
     cache.put(&at(key), Entry::new(secret(value), now.wall), now, epoch);
 }
 
 /// Takes a listing over that was asked for and came at the same time.
-fn take(cache: &mut Cache, listing: Listing, after: Duration) -> Counts {
+fn take(cache: &Cache, listing: Listing, after: Duration) -> Counts {
     let (epoch, now) = (cache.begin_fetch(), moment(after));
     let taking = ReconcileOptions { epoch, began: now, now, accept: false, wanted: &|_| true };
-    cache.replace(listing, &taking)
+    cache.reconcile(listing, &taking)
 }
 
 fn is_fresh(cache: &Cache, key: &str, after: Duration, value: &str) -> bool {
-    matches!(cache.get(&at(key), time(after)), Answer::Fresh(entry) if entry.value().same_as(&secret(value)))
+    matches!(cache.get(&at(key), time(after)), CacheLookup::Fresh(entry) if entry.value().same_as(&secret(value)))
 }
 
 fn gone() -> NegativeReason {
-    NegativeReason::Gone("it says so".into())
+    NegativeReason::NotFound("it says so".into())
 }
 
 fn listed(found: &[(&str, &str)]) -> Listing {

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 
 use super::*;
-use crate::cache::{BootId, Cache, Policy, RemovalReason};
+use crate::cache::{BootId, Cache, Policy, ReconcileOptions, RemovalReason};
 use crate::model::clock::{BootInstant, Timestamp};
 use crate::model::reach::Reach;
 use crate::model::reference::{Listing, ListingScope, Namespace};
@@ -199,7 +199,7 @@ impl Fixture {
         };
         let service = Arc::new(Service::new(
             registry,
-            Arc::new(SharedCache::new(Cache::new(POLICY, BootId(NonZeroU64::MIN)))),
+            Arc::new(Cache::new(POLICY, BootId(NonZeroU64::MIN))),
             upstreams,
         ));
         let start = Now {

@@ -11,7 +11,7 @@ async fn a_refresh_is_one_listing_and_a_failed_one_loses_nothing() {
     assert_eq!(fixture.provider.lists(), 1);
     fixture.provider.fail(out());
     assert!(fixture.refresh(Order::All, HOUR).await.done[0].result.is_err());
-    assert_eq!(fixture.service.cache.read(Cache::len), 2);
+    assert_eq!(fixture.service.cache.len(), 2);
     assert_eq!(fixture.lookup(HOUR / 2).await.unwrap(), "one");
     assert_eq!(fixture.provider.fetches(), 0);
 }
@@ -76,7 +76,7 @@ async fn what_is_held_is_confirmed_by_a_second_listing_or_accepted() {
         let held = fixture.service.held(fixture.at(HOUR + MINUTE));
         assert_eq!(
             (held.len(), held[0].cause, &held[0].ids[..]),
-            (1, RemovalReason::Removed, &[id][..])
+            (1, RemovalReason::Unlisted, &[id][..])
         );
         assert_eq!((held[0].name.as_str(), held[0].since), ("fake /app/K", fixture.at(HOUR).wall));
         // Lookups are no reason to ask, and confirm nothing.
@@ -183,22 +183,22 @@ async fn a_failing_source_does_not_keep_what_was_deleted() {
     delete(HOUR).await.unwrap();
     // A `create --replace` stores it again at once.
     fixture.refresher.drop_deleted(fixture.at(HOUR + SECOND));
-    assert_eq!(fixture.service.cache.read(Cache::len), 1);
+    assert_eq!(fixture.service.cache.len(), 1);
     fixture.register(&id.to_string(), r#"{"provider":"fake","key":"K"}"#).await;
     fixture.refresher.drop_deleted(fixture.at(HOUR + MINUTE));
-    assert_eq!(fixture.service.cache.read(Cache::len), 1);
+    assert_eq!(fixture.service.cache.len(), 1);
     // Deleted for good, it goes without a refresh.
     delete(2 * HOUR).await.unwrap();
     fixture.refresher.drop_deleted(fixture.at(2 * HOUR + MINUTE));
-    assert_eq!(fixture.service.cache.read(Cache::len), 0);
+    assert_eq!(fixture.service.cache.len(), 0);
     assert!(fixture.service.take_deleted(fixture.at(3 * HOUR).wall, Duration::ZERO).is_empty());
     // What was never registered stays longer than a week as long as its realm has a failing source.
     fixture.lookup(3 * HOUR).await.unwrap();
     fixture.refresh(Order::All, 9 * 24 * HOUR).await;
-    assert_eq!(fixture.service.cache.read(Cache::len), 1);
+    assert_eq!(fixture.service.cache.len(), 1);
     fixture.provider.error_of.lock().unwrap().clear();
     fixture.refresh(Order::All, 9 * 24 * HOUR + MINUTE).await;
-    assert_eq!(fixture.service.cache.read(Cache::len), 0);
+    assert_eq!(fixture.service.cache.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,5 +209,5 @@ async fn a_source_that_is_denied_twice_is_dropped() {
     fixture.refresh(Order::All, HOUR).await;
     assert_eq!(fixture.service.held(fixture.at(HOUR))[0].cause, RemovalReason::Denied);
     fixture.refresh(Order::All, HOUR + MINUTE).await;
-    assert!(fixture.service.cache.read(Cache::is_empty));
+    assert!(fixture.service.cache.is_empty());
 }

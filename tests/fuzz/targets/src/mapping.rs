@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use psi_common::{BackendTag, SecretBytes, SecretId};
-use psi_daemon::testing::cache::shared::SharedCache;
 use psi_daemon::testing::cache::{Cache, Policy};
 use psi_daemon::testing::crypto::aead::DataKey;
 use psi_daemon::testing::crypto::envelope::{Keyring, WrappedKeyHeader};
@@ -48,7 +47,7 @@ impl Psi {
         let vault = Keyring::new(key, WrappedKeyHeader { tag: BackendTag::Tpm, bytes: Vec::new() });
         let vault = Arc::new(vault);
         let registry = Arc::new(Registry::open(folder.path(), Keys::Open(Arc::clone(&vault))));
-        let cache = Arc::new(SharedCache::new(Cache::new(
+        let cache = Arc::new(Cache::new(
             Policy {
                 enabled: false,
                 fresh_for: Duration::ZERO,
@@ -56,7 +55,7 @@ impl Psi {
                 evict_revoked: true,
             },
             fixture::boot(),
-        )));
+        ));
         let service = Service::new(registry, cache, fixture::upstreams());
         let id = "0123456789abcdef012345678".parse().unwrap();
         Self { runtime: fixture::runtime(), folder, vault, service, id }

@@ -1,0 +1,129 @@
+//! Work on many keys, for which the lock is released after each chunk.
+
+use super::*;
+
+const MANY: usize = 5 * CHUNK + 1;
+
+fn name(number: usize) -> String {
+    format!("K{number:05}")
+}
+
+fn full(count: usize) -> Cache {
+    let cache = cache();
+    for number in 0..count {
+        put(&cache, &name(number), "1", Duration::ZERO);
+    }
+    cache
+}
+
+fn in_directory(path: &str, recursive: bool) -> ListingScope {
+    ListingScope { path: path.into(), recursive, ..extent() }
+}
+
+fn put_in(cache: &Cache, path: &str, count: usize) {
+    let (epoch, now) = (cache.begin_fetch(), moment(Duration::ZERO));
+    for number in 0..count {
+        let key = CacheKey::new(extent().realm, path, name(number));
+        cache.put(&key, Entry::new(secret("1"), now.wall), now, epoch);
+    }
+}
+
+#[test]
+fn a_snapshot_of_several_chunks_is_complete_and_in_order() {
+    for count in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, MANY] {
+        let keys: Vec<_> =
+            full(count).snapshot(1).entries.iter().map(|(key, _)| key.key.to_string()).collect();
+        assert_eq!(keys, (0..count).map(name).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_scope_holds_its_directories_and_no_neighbour() {
+    let cache = cache();
+    // By their bytes, `/app!` and `/app-b` lie between `/app` and `/app/sub`.
+    let paths = ["/", "/ap", "/app", "/app!", "/app-b", "/app/sub", "/app/sub/deep", "/app0"];
+    for path in paths {
+        put_in(&cache, path, CHUNK + 2);
+    }
+    let elsewhere = CacheKey::new(Namespace::new(&["q"]), "/app", "K");
+    let (epoch, now) = (cache.begin_fetch(), moment(Duration::ZERO));
+    cache.put(&elsewhere, Entry::new(secret("1"), now.wall), now, epoch);
+    let size = |path, recursive| cache.entries_in(&in_directory(path, recursive)).len();
+    for path in paths {
+        assert_eq!(size(path, false), CHUNK + 2, "{path}");
+    }
+    assert_eq!(size("/app", true), 3 * (CHUNK + 2));
+    assert_eq!(size("/app/sub", true), 2 * (CHUNK + 2));
+    assert_eq!(size("/", true), paths.len() * (CHUNK + 2));
+    assert_eq!((size("/nothing", true), size("/nothing", false)), (0, 0));
+    assert!(cache.is_known_without(&CacheKey::new(extent().realm, "/app", "NEW")));
+    assert!(!cache.is_known_without(&CacheKey::new(extent().realm, "/app", name(0))));
+    assert!(!cache.is_known_without(&CacheKey::new(extent().realm, "/nothing", "NEW")));
+}
+
+#[test]
+fn the_oldest_fetch_of_a_scope_is_that_of_its_own_entries() {
+    let cache = full(2);
+    assert_eq!(cache.oldest_fetch(&extent()), Some(time(Duration::ZERO)));
+    put(&cache, &name(0), "1", HOUR);
+    put(&cache, &name(1), "1", 2 * HOUR);
+    assert_eq!(cache.oldest_fetch(&extent()), Some(time(HOUR)));
+    assert_eq!(cache.oldest_fetch(&in_directory("/other", true)), None);
+}
+
+#[test]
+fn a_listing_of_several_chunks_is_taken_over_whole() {
+    let cache = full(MANY);
+    // A third is gone, a third is changed, and as many are new.
+    let found = || {
+        let value = |number| if number % 2 == 0 { "1" } else { "2" };
+        let numbers = MANY / 3..MANY + MANY / 3;
+        numbers.map(|number| (at(&name(number)), secret(value(number)))).collect::<Vec<_>>()
+    };
+    let listing = Listing { extents: vec![extent()], found: found(), ..Listing::default() };
+    let counts = take(&cache, listing, HOUR);
+    let (kept, gone) = ((MANY - MANY / 3) as u64, (MANY / 3) as u64);
+    assert_eq!((counts.added, counts.removed, counts.held), (gone, gone, 0));
+    assert_eq!(counts.changed + counts.unchanged, kept);
+    let entries = cache.entries_in(&extent());
+    assert_eq!(entries.len(), found().len());
+    for ((key, value), (cached, entry)) in found().iter().zip(&entries) {
+        assert!(key == cached && value.same_as(entry.value()), "{key}");
+    }
+}
+
+#[test]
+fn scopes_that_overlap_count_an_entry_once_for_the_mass_removal_guard() {
+    let cache = full(4);
+    let extents = vec![extent(), in_directory("/", true), extent()];
+    let listing = Listing { extents, ..listed(&[(&name(0), "1"), (&name(1), "1")]) };
+    assert_eq!(take(&cache, listing, HOUR).removed, 2);
+}
+
+/// Between two chunks of a listing, lookups, fetches and invalidations have their turn, and count.
+#[test]
+fn the_lock_is_free_between_the_chunks_of_a_listing() {
+    let cache = full(MANY);
+    let found: Vec<_> = (0..MANY).map(|number| (at(&name(number)), secret("2"))).collect();
+    let listing = Listing { extents: vec![extent()], found, ..Listing::default() };
+    let (epoch, now) = (cache.begin_fetch(), moment(HOUR));
+    let last = at(&name(MANY - 1));
+    let wanted = |key: &CacheKey| {
+        assert!(matches!(
+            cache.get(&at(&name(0)), now.tick),
+            CacheLookup::Stale { .. } | CacheLookup::Fresh(_)
+        ));
+        if *key == at(&name(CHUNK)) {
+            assert!(is_fresh(&cache, &name(0), HOUR, "2"), "the first chunk is taken over");
+            assert!(cache.invalidate(&last));
+            put(&cache, &name(MANY - 2), "3", 2 * HOUR);
+        }
+        true
+    };
+    let options = ReconcileOptions { epoch, began: now, now, accept: false, wanted: &wanted };
+    let before = cache.changes();
+    cache.reconcile(listing, &options);
+    assert!(!cache.contains(&last), "it was invalidated after the listing was requested");
+    assert!(is_fresh(&cache, &name(MANY - 2), 2 * HOUR, "3"), "it was fetched since");
+    assert!(cache.changes() > before + 5, "a write that is under way is followed by another one");
+}
