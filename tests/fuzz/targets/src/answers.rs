@@ -232,7 +232,7 @@ fn has(body: &Value, text: &str) -> bool {
 
 /// Whatever was listed, the cache takes it.
 fn keep(listing: Listing) {
-    let mut cache = Cache::new(
+    let cache = Cache::new(
         Policy {
             enabled: true,
             fresh_for: Duration::from_secs(3_600),
@@ -252,7 +252,7 @@ fn keep(listing: Listing) {
         accept: false,
         wanted: &|_| true,
     };
-    let counts = cache.replace(listing, &taking);
+    let counts = cache.reconcile(listing, &taking);
     assert_eq!((counts.added, cache.len()), (found.len() as u64, found.len()));
 }
 

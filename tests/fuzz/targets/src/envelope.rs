@@ -106,7 +106,7 @@ fn behind_a_good_seal(vault: &Keyring, plaintext: &[u8]) {
 fn survives(snapshot: Snapshot) {
     let read = payload::decode(&written(&snapshot, 1)).unwrap();
     assert_same(&read, &snapshot);
-    let mut cache = Cache::new(
+    let cache = Cache::new(
         Policy {
             enabled: true,
             fresh_for: Duration::from_secs(3_600),
