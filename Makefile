@@ -114,6 +114,7 @@ install:
 	install -D -m 0644 -t $(LIB)/tmpfiles.d contrib/tmpfiles.d/psi.conf
 	install -D -m 0644 -t $(POLKIT)/polkit-1/rules.d contrib/polkit-1/rules.d/psi.rules
 	install -D -m 0644 -t $(SHARE)/man/man1 contrib/man/*.1
+	install -D -m 0644 -t $(SHARE)/man/man5 contrib/man/*.5
 	install -D -m 0644 -t $(SHARE)/man/man8 contrib/man/*.8
 	install -D -m 0644 contrib/completions/psi-driver.bash $(SHARE)/bash-completion/completions/psi-driver
 	install -D -m 0644 -t $(SHARE)/zsh/site-functions contrib/completions/_psi-driver

@@ -5,7 +5,7 @@ use std::fs;
 use super::Tree;
 use psi_harness::repository;
 
-const FILES: [&str; 26] = [
+const FILES: [&str; 27] = [
     "0640 /etc/psi/config.toml",
     "0755 /usr/bin/psi-driver",
     "0755 /usr/bin/psid",
@@ -31,6 +31,7 @@ const FILES: [&str; 26] = [
     "0644 /usr/share/psi/psi.toml",
     "0644 /usr/share/psi/psid.service.d/hsm.conf",
     "0644 /usr/share/zsh/site-functions/_psi-driver",
+    "0644 /usr/share/man/man5/psi.toml.5",
     "0644 /usr/share/man/man8/psid.8",
 ];
 

@@ -1,0 +1,148 @@
+//! Each key that psid accepts is documented in psi.toml and psi.toml(5), and each documented key is accepted.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use psi_daemon::testing::config::Config;
+
+use crate::{assert_none, read, repository};
+
+/// A key that psid does not know: the error names the ones that it knows there.
+const PROBE: &str = "psi-docs-probe";
+
+#[test]
+fn psi_toml_documents_every_key_and_no_other() {
+    let text = read(&repository().join("contrib/config/psi.toml"));
+    let documented = documented(&text);
+    assert!(documented.len() > 35, "{documented:?}");
+    assert_none(&undocumented(&text, &documented));
+    assert_none(&unknown(&documented));
+}
+
+#[test]
+fn the_man_page_of_the_config_has_every_key() {
+    let page = read(&repository().join("contrib/man/psi.toml.5"));
+    let text = read(&repository().join("contrib/config/psi.toml"));
+    let missing = |key: &&String| {
+        let last = key.rsplit('.').next().unwrap_or_default();
+        !page
+            .lines()
+            .any(|line| line.starts_with(".B ") && line.contains(&last.replace('-', "\\-")))
+    };
+    let documented = documented(&text);
+    let missing: Vec<_> = documented.iter().filter(missing).cloned().collect();
+    assert_none(&missing);
+}
+
+/// The keys of a config file with `#:` examples and `#|` alternatives, with their tables; `*` is a name that
+/// the admin chooses.
+fn documented(text: &str) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    let mut table = String::new();
+    for line in text.lines() {
+        let line = ["#:", "#|"].iter().find_map(|mark| line.strip_prefix(mark)).unwrap_or(line);
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.split_once(']')) {
+            table = general(name.0);
+            keys.insert(table.clone());
+        } else if let Ok(parsed) = toml::from_str::<toml::Table>(line) {
+            for (key, value) in parsed {
+                let path = format!("{table}.{key}");
+                keys.extend(inner(&value).map(|inner| format!("{path}.{inner}")));
+                keys.insert(path);
+            }
+        }
+    }
+    keys
+}
+
+/// The keys of the inline tables in an array.
+fn inner(value: &toml::Value) -> impl Iterator<Item = String> {
+    let elements = value.as_array().into_iter().flatten();
+    elements.filter_map(toml::Value::as_table).flat_map(toml::Table::keys).cloned()
+}
+
+/// A table's path with `*` for the names that the admin chooses.
+fn general(table: &str) -> String {
+    let parts: Vec<&str> = table.split('.').collect();
+    let is_chosen = |index: usize| match parts[0] {
+        "workloads" => index == 1,
+        "providers" => index == 3 && parts[2] == "projects",
+        _ => false,
+    };
+    if let ["providers", "infisical", "projects", _, "auth"] = parts[..] {
+        return "providers.infisical.auth".to_owned();
+    }
+    let part = |(index, part): (usize, &&str)| if is_chosen(index) { "*" } else { part }.to_owned();
+    parts.iter().enumerate().map(part).collect::<Vec<_>>().join(".")
+}
+
+/// The keys that psid knows in a table, from its answer to one that it does not know.
+fn accepted(table: &str) -> Vec<String> {
+    let config = match table.replace('*', "x") {
+        table if table.is_empty() => format!("{PROBE} = 1\n"),
+        table if table.ends_with(".secrets") => {
+            let workload = table.trim_end_matches(".secrets");
+            format!("[{workload}]\nprovider = \"infisical\"\nsecrets = [{{ {PROBE} = 1 }}]\n")
+        }
+        table => format!("[{table}]\n{PROBE} = 1\n"),
+    };
+    let error = Config::parse(&config, Path::new("config.toml")).unwrap_err().to_string();
+    let Some((_, known)) = error.split_once(&format!("unknown field `{PROBE}`, expected")) else {
+        // The table itself is none of psid's.
+        return Vec::new();
+    };
+    known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The tables in which keys are documented; the first is the file itself.
+fn tables(documented: &BTreeSet<String>) -> BTreeSet<String> {
+    let parents = documented.iter().filter_map(|key| key.rsplit_once('.'));
+    std::iter::once(String::new()).chain(parents.map(|(table, _)| table.to_owned())).collect()
+}
+
+fn undocumented(text: &str, documented: &BTreeSet<String>) -> Vec<String> {
+    let mut problems = Vec::new();
+    for table in &tables(documented) {
+        for key in accepted(table) {
+            let path = if table.is_empty() { key } else { general(&format!("{table}.{key}")) };
+            let is_documented = documented
+                .iter()
+                .any(|known| known == &path || known.starts_with(&format!("{path}.")));
+            // An alias is named in a comment.
+            if !is_documented && !text.contains(&format!("[{path}]")) {
+                problems.push(format!("psi.toml does not document {path}"));
+            }
+        }
+    }
+    problems
+}
+
+fn unknown(documented: &BTreeSet<String>) -> Vec<String> {
+    let mut problems = Vec::new();
+    for key in documented {
+        let (table, last) = key.rsplit_once('.').unwrap_or(("", key));
+        let is_chosen = last == "*" || key.ends_with(".projects") || key == "workloads";
+        if !is_chosen && !accepted(table).iter().any(|known| known == last) {
+            problems.push(format!("psi.toml documents {key}, which psid does not know"));
+        }
+    }
+    problems
+}
+
+#[test]
+fn a_key_that_is_not_documented_or_does_not_exist_is_found() {
+    let text = "[cache]\n# About it.\n#:backend = \"tpm\"\n#|no_such_key = 1\n\
+        [workloads.myapp]\nsecrets = [{ project = \"p\", no_such_member = 1 }]\n";
+    let documented = documented(text);
+    assert!(documented.contains("workloads.*.secrets.project"), "{documented:?}");
+    let unknown = unknown(&documented);
+    assert_eq!(unknown.len(), 2, "{unknown:?}");
+    assert!(unknown[0].contains("cache.no_such_key"), "{unknown:?}");
+    let undocumented = undocumented(text, &documented);
+    for key in ["access", "cache.max_stale", "workloads.*.provider", "workloads.*.secrets.path"] {
+        assert!(
+            undocumented.iter().any(|line| line.ends_with(&format!(" {key}"))),
+            "{key}: {undocumented:?}"
+        );
+    }
+}

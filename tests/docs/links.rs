@@ -1,0 +1,56 @@
+//! Each relative link leads to a file, and each anchor to a heading of it.
+
+use std::path::Path;
+
+use crate::documents;
+use crate::markdown::Document;
+
+#[test]
+fn every_link_of_the_documents_leads_somewhere() {
+    let documents = documents();
+    let anchors = |path: &Path| {
+        let read = std::fs::read_to_string(path).ok()?;
+        Some(Document::parse(path, &read).anchors)
+    };
+    let problems: Vec<_> = documents.iter().flat_map(|d| problems(d, &anchors)).collect();
+    crate::assert_none(&problems);
+}
+
+/// The links of a document that lead nowhere; `anchors` returns those of an existing file.
+fn problems(document: &Document, anchors: &dyn Fn(&Path) -> Option<Vec<String>>) -> Vec<String> {
+    let mut problems = Vec::new();
+    for link in &document.links {
+        if link.target.starts_with("https://") {
+            continue;
+        }
+        let (file, anchor) = link.target.split_once('#').unwrap_or((&link.target, ""));
+        let path = match file {
+            "" => document.path.clone(),
+            file => document.path.parent().unwrap().join(file),
+        };
+        let at = document.at(link.line);
+        match anchors(&path) {
+            None if path.is_dir() => {}
+            None => problems.push(format!("{at}: there is no {file}")),
+            Some(anchors) if !anchor.is_empty() && !anchors.iter().any(|known| known == anchor) => {
+                problems.push(format!("{at}: {} has no heading #{anchor}", path.display()));
+            }
+            Some(_) => {}
+        }
+    }
+    problems
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_found() {
+    let text = "# Here\n[a](#here) [b](other.md#there) [c](https://example.org/x)\n\
+        [d](#nowhere) [e](other.md#nowhere) [f](gone.md) [g](http://example.org)\n";
+    let document = Document::parse(Path::new("/base/x.md"), text);
+    let anchors = |path: &Path| match path.to_str().unwrap() {
+        "/base/x.md" => Some(vec!["here".to_owned()]),
+        "/base/other.md" => Some(vec!["there".to_owned()]),
+        _ => None,
+    };
+    let problems = problems(&document, &anchors);
+    assert_eq!(problems.len(), 4, "{problems:?}");
+}
