@@ -4,6 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use psi_common::BackendTag;
 
@@ -15,7 +16,7 @@ use crate::keys::{KeyBackend, SealOptions, SealWith, TpmKey};
 use crate::legacy::adopt::is_old;
 use crate::runtime::build::{self, Environment};
 use crate::storage::cache_file;
-use crate::sys::files;
+use crate::sys::files::{self, DirectoryLock};
 
 /// What an admin asks for.
 pub struct Options {
@@ -107,7 +108,7 @@ async fn provision(plan: &Plan<'_>) -> Result<String, String> {
     let paths = &surroundings.paths;
     let (sealed, cache) = (paths.sealed_key(), paths.cache_file());
     let recovery = cache.with_file_name("recovery.enc");
-    files::make_private_folder(&paths.state).map_err(|error| {
+    files::create_private_directory(&paths.state).map_err(|error| {
         format!("{}: {error}; run it as psid's user or as root", paths.state.display())
     })?;
     if !options.force {
@@ -196,7 +197,7 @@ fn demand_in_config(plan: &Plan<'_>, demand: SealWith) -> Result<bool, String> {
     if changed == text {
         return Ok(false);
     }
-    files::rewrite(path, changed.as_bytes()).map_err(told)?;
+    files::replace_in_place(path, changed.as_bytes()).map_err(told)?;
     Ok(true)
 }
 
@@ -212,8 +213,8 @@ fn next_words(plan: &Plan<'_>) -> String {
 /// Writes an empty cache. What lies there gets another name.
 fn write_cache(path: &Path, vault: &Keyring) -> Result<String, String> {
     let mut aside = if is_of_the_python_psi(path)? {
-        let kept =
-            files::keep_as(path, cache_file::OLD).map_err(|error| files::told(path, &error))?;
+        let kept = files::back_up_as(path, cache_file::OLD)
+            .map_err(|error| files::problem(path, &error).to_string())?;
         let folder = path.parent().unwrap_or(path).display();
         let next =
             format!("it is the Python PSI's: `psid migrate --from psi {folder}` takes it over\n");
@@ -255,7 +256,7 @@ async fn refuse_to_replace(
 }
 
 fn is_of_the_python_psi(cache: &Path) -> Result<bool, String> {
-    is_old(cache).map_err(|error| files::told(cache, &error))
+    is_old(cache).map_err(|error| files::problem(cache, &error).to_string())
 }
 
 /// The key is shown once, and stays nowhere.
@@ -283,17 +284,17 @@ fn make_recovery_key(vault: &Keyring, path: &Path, wanted: bool) -> Result<Strin
     ))
 }
 
-fn lock(surroundings: &Environment) -> Result<fs::File, String> {
+fn lock(surroundings: &Environment) -> Result<DirectoryLock, String> {
     let state = &surroundings.paths.state;
-    files::lock_folder(state).map_err(|error| match error.kind() {
-        ErrorKind::WouldBlock => "psid is running; stop it first, `systemctl stop psid`".into(),
+    files::lock_directory(state, Duration::ZERO).map_err(|error| match error.kind() {
+        ErrorKind::TimedOut => "psid is running; stop it first, `systemctl stop psid`".into(),
         _ => format!("{}: {error}; run it as psid's user or as root", state.display()),
     })
 }
 
 /// Keeps what a new file will replace: sealed as it is, it harms nobody, and may be wanted.
 fn keep_aside(path: &Path) -> Result<Option<PathBuf>, String> {
-    files::keep_aside(path).map_err(|error| {
+    files::back_up(path).map_err(|error| {
         format!("{} cannot be set aside: {error}; check the folder", path.display())
     })
 }

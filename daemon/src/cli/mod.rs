@@ -331,7 +331,7 @@ fn surroundings(config: Option<PathBuf>) -> Environment {
 /// has credentials of that person's.
 fn creds(paths: &Paths, is_system: bool) -> Creds {
     let helper = paths.socket.with_file_name("creds.sock");
-    if rustix::process::geteuid().is_root() {
+    if nix::unistd::geteuid().is_root() {
         Creds::Child(credential::Scope::System)
     } else if is_system || helper.exists() {
         Creds::Helper(helper)

@@ -87,7 +87,7 @@ pub(super) fn require_admin<T>(request: &Request<T>) -> Result<(), Status> {
 }
 
 fn own_uid() -> u32 {
-    rustix::process::geteuid().as_raw()
+    nix::unistd::geteuid().as_raw()
 }
 
 impl Interceptor for Authorizer {

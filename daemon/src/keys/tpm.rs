@@ -80,10 +80,10 @@ impl KeyBackend for TpmKey {
             let told = |error: std::io::Error, remedy: &str| {
                 KeyError::new(format!("writing {}: {error}", path.display()), remedy)
             };
-            files::keep_aside(&path).map_err(|error| told(error, "nothing was changed"))?;
+            files::back_up(&path).map_err(|error| told(error, "nothing was changed"))?;
             path.parent()
-                .map_or(Ok(()), files::make_folder)
-                .and_then(|()| files::replace_for_owner_of(&state, &path, sealed.expose_secret()))
+                .map_or(Ok(()), files::create_directory)
+                .and_then(|()| files::replace_owned_like(&state, &path, sealed.expose_secret()))
                 .map_err(|error| told(error, "run it as the owner of that folder"))
         })
         .await?;

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use rustix::time::{ClockId, clock_gettime};
-use tokio::time::Instant;
+use crate::sys::clock::{self, Instant};
 
 /// A wall-clock time in milliseconds since 1970 UTC: it outlives a reboot, and may jump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,10 +115,9 @@ impl From<Timestamp> for SystemTime {
 }
 
 /// This moment.
-#[expect(clippy::disallowed_methods, reason = "the one place that asks the wall clock")]
 pub fn now() -> Now {
-    let boot = Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default();
-    Now { wall: SystemTime::now().into(), tick: BootInstant::at(boot), mono: Instant::now() }
+    let tick = BootInstant::at(clock::since_boot());
+    Now { wall: clock::wall().into(), tick, mono: Instant::now() }
 }
 
 #[cfg(test)]

@@ -178,10 +178,10 @@ impl Registry {
 
     /// An unreadable folder is not an empty one: what is known stays, and nothing may be changed.
     fn read_all(&self) {
-        let ids = match files::ids_in(&self.folder) {
+        let ids = match files::list_ids(&self.folder) {
             Ok(ids) => ids,
             Err(error) => {
-                self.known.write().fault = Some(files::told(&self.folder, &error));
+                self.known.write().fault = Some(files::problem(&self.folder, &error).to_string());
                 return;
             }
         };
@@ -277,7 +277,7 @@ impl Registry {
             Registration::Reference(reference, _) => Registered::reference(reference),
             Registration::Literal(value) => Registered::Literal(Arc::new(value)),
         };
-        files::make_private_folder(&self.folder)?;
+        files::create_private_directory(&self.folder)?;
         files::replace(&path, &file)?;
         self.known.write().secrets.insert(id, known);
         Ok(())
@@ -388,8 +388,8 @@ impl Registry {
         if matches!(&*self.keys.read(), Keys::Closed) {
             return Err("there is no key to seal a literal with".into());
         }
-        files::make_private_folder(&self.folder)
-            .and_then(|()| files::try_to_write(&self.folder, ROOM))
+        files::create_private_directory(&self.folder)
+            .and_then(|()| files::probe_write(&self.folder, ROOM))
             .map_err(|error| format!("{}: {error}", self.folder.display()))
     }
 

@@ -57,7 +57,9 @@ impl Registry {
                 let why = format!("{} is gone; {FROM_A_BACKUP}", path.display());
                 return Registered::Unusable(why.into());
             }
-            Err(error) => return Registered::Unreadable(files::told(path, &error).into()),
+            Err(error) => {
+                return Registered::Unreadable(files::problem(path, &error).to_string().into());
+            }
         };
         let read = match envelope::is_literal(&file) {
             true => self.read_literal(id, &file),
@@ -103,7 +105,7 @@ impl Registry {
             let Ok(value) = vault.open(content, &file) else { continue };
             // A deletion's time is the file's.
             let time = fs::metadata(&path)?.modified()?;
-            files::replace_of_time(&path, &vault.seal(content, &value)?, time)?;
+            files::replace_with_mtime(&path, &vault.seal(content, &value)?, time)?;
             count += 1;
         }
         Ok(count)
@@ -113,7 +115,7 @@ impl Registry {
     pub fn sealed_under(&self) -> SealedUnder {
         let mut found = SealedUnder::default();
         let paths = self.paths().unwrap_or_else(|error| {
-            found.unread = Some(files::told(&self.folder, &error));
+            found.unread = Some(files::problem(&self.folder, &error).to_string());
             Vec::new()
         });
         for (_, path) in paths {
@@ -122,7 +124,7 @@ impl Registry {
                     let part = envelope::backend_part(&file);
                     found.parts.extend(part.filter(|part| !found.parts.contains(part)));
                 }
-                Err(error) => found.unread = Some(files::told(&path, &error)),
+                Err(error) => found.unread = Some(files::problem(&path, &error).to_string()),
             }
         }
         found
@@ -130,7 +132,7 @@ impl Registry {
 
     /// Every file of a registered and of a deleted secret.
     fn paths(&self) -> io::Result<Vec<(SecretId, PathBuf)>> {
-        let registered = files::ids_in(&self.folder)?.into_iter();
+        let registered = files::list_ids(&self.folder)?.into_iter();
         let registered = registered.map(|id| (id, self.folder.join(id.as_str())));
         let deleted = self.trash.ids()?.into_iter().map(|id| (id, self.trash.path(id)));
         Ok(registered.chain(deleted).collect())

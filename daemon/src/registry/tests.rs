@@ -361,7 +361,7 @@ async fn what_was_deleted_a_moment_ago_is_told_from_what_never_was() {
 #[tokio::test]
 async fn what_root_makes_belongs_to_the_owner_of_the_state() {
     use std::os::unix::fs::MetadataExt;
-    if !rustix::process::geteuid().is_root() {
+    if !nix::unistd::geteuid().is_root() {
         return;
     }
     let state = tempfile::tempdir().unwrap();

@@ -68,7 +68,7 @@ impl Trash {
                     .collect();
                 known.fault = None;
             }
-            Err(error) => known.fault = Some(files::told(&self.folder, &error)),
+            Err(error) => known.fault = Some(files::problem(&self.folder, &error).to_string()),
         }
     }
 
@@ -82,7 +82,7 @@ impl Trash {
 
     /// The ids of the files that are here.
     pub(super) fn ids(&self) -> io::Result<Vec<SecretId>> {
-        files::ids_in(&self.folder)
+        files::list_ids(&self.folder)
     }
 
     /// Where the file of a deleted secret is.
@@ -104,7 +104,7 @@ impl Trash {
 
     /// Moves a file here, durably.
     pub(super) fn take(&self, id: SecretId, path: &Path, now: Now) -> io::Result<()> {
-        files::make_private_folder(&self.folder)?;
+        files::create_private_directory(&self.folder)?;
         let here = self.path(id);
         // The time of the deletion, by which it is purged after a restart, is the file's; an old one would be
         // its end.
@@ -117,8 +117,8 @@ impl Trash {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             result => result?,
         }
-        files::sync_folder_of(&here)?;
-        files::sync_folder_of(path)?;
+        files::sync_parent(&here)?;
+        files::sync_parent(path)?;
         if here.exists() {
             self.known.write().deleted.insert(id, Deletion::Here(now.tick));
         }
@@ -135,13 +135,13 @@ impl Trash {
         let here = self.path(id);
         // An earlier try may have got so far and no further: what is left is to make it durable.
         let is_moved = is_free && path.exists();
-        match files::rename_to_free(&here, path) {
+        match files::rename_no_replace(&here, path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 return Err(RegistryError::Exists);
             }
             Err(error) if error.kind() == ErrorKind::NotFound && is_moved => {
-                files::sync_folder_of(path)?;
-                files::sync_folder_of(&here)?;
+                files::sync_parent(path)?;
+                files::sync_parent(&here)?;
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.usable()?;

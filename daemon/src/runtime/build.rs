@@ -60,7 +60,7 @@ pub fn assemble(config: &Config, surroundings: &Environment) -> Runtime {
 
 /// Mappings in the state folder itself are the Python PSI's, and mean nothing here until they are taken over.
 fn left_by_the_python_psi(state: &Path) -> Option<String> {
-    let left = files::ids_in(state).ok().filter(|_| !state.join("secrets").exists())?.len();
+    let left = files::list_ids(state).ok().filter(|_| !state.join("secrets").exists())?.len();
     (left > 0).then(|| {
         let at = state.display();
         format!(
@@ -87,7 +87,7 @@ pub fn parts(config: &Config, surroundings: &Environment) -> Components {
     let keys = if config.cache.backend.is_some() { Keys::Closed } else { Keys::None };
     let registry = Arc::new(Registry::open(&surroundings.paths.state, keys));
     let run = &surroundings.paths.run;
-    if let Err(error) = files::make_run_directory(&surroundings.paths) {
+    if let Err(error) = files::create_run_directory(&surroundings.paths) {
         tracing::debug!("{} cannot be made: {error}", run.display());
     }
     let boot = boot_id::of(run);

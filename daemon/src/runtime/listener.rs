@@ -46,7 +46,7 @@ fn bind(path: &Path, access: &Access) -> io::Result<UnixListener> {
         _ => {}
     }
     if let Some(folder) = path.parent() {
-        files::make_folder(folder).map_err(named)?;
+        files::create_directory(folder).map_err(named)?;
     }
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
@@ -84,7 +84,7 @@ impl Access {
     /// Root and psid's own user need no permission of others; if more may call, the kernel lets all
     /// connect, and their credentials are judged at each call.
     pub fn socket_mode(&self) -> u32 {
-        let own = rustix::process::geteuid().as_raw();
+        let own = nix::unistd::geteuid().as_raw();
         let only_us = self.gids.is_empty() && self.uids.iter().all(|uid| *uid == 0 || *uid == own);
         if only_us { 0o600 } else { 0o666 }
     }

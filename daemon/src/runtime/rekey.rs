@@ -114,7 +114,7 @@ impl Runtime {
         let file = match std::fs::read(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(files::told(&path, &error)),
+            Err(error) => return Err(files::problem(&path, &error).to_string()),
         };
         // One that is damaged is told at each start, and no reason to keep an old data key.
         if vault.look(|keys| recovery_key::check(&file, keys)).is_err() {

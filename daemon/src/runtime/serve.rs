@@ -139,7 +139,7 @@ impl Drop for Ready<'_> {
 
 /// The state folder, as long as this lives.
 struct Owned {
-    _lock: Option<std::fs::File>,
+    _lock: Option<files::DirectoryLock>,
     /// Why nothing will last, when that is so.
     fault: Option<String>,
 }
@@ -153,14 +153,14 @@ fn own_state(surroundings: &Environment) -> Result<Owned, String> {
             state.display()
         )
     };
-    let made = files::make_private_folder(state);
-    match files::lock_folder(state) {
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+    let made = files::create_private_directory(state);
+    match files::lock_directory(state, Duration::ZERO) {
+        Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
             Err(format!("another psid uses {}; stop it first", state.display()))
         }
         Err(error) => Ok(Owned { _lock: None, fault: Some(told(made.err().unwrap_or(error))) }),
         Ok(lock) => {
-            files::remove_remnants(state);
+            files::remove_temporary_files(state);
             Ok(Owned { _lock: Some(lock), fault: made.err().map(told) })
         }
     }
@@ -213,7 +213,7 @@ async fn tidy(daemon: Arc<Runtime>, stop: CancellationToken) {
         let work = move || {
             registry.purge(clock::now());
             refresher.drop_deleted(clock::now());
-            malloc::give_back();
+            malloc::trim();
         };
         tasks::blocking(work).await;
         if tokio::time::timeout(Duration::from_secs(60), stop.cancelled()).await.is_ok() {

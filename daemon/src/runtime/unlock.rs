@@ -37,7 +37,7 @@ impl Runtime {
         let _opening = self.service.gate.open_at_end();
         tokio::select! {
             () = self.unlock() => {}
-            () = notify::ask_for_time(&told) => {}
+            () = notify::extend_timeout(&told) => {}
             () = stop.cancelled() => {}
         }
     }
@@ -105,7 +105,7 @@ impl Runtime {
                 "there is no {}; put it back from a backup: without it, only `psi-driver cache init` is left",
                 path.display()
             ),
-            _ => files::told(&path, &error),
+            _ => files::problem(&path, &error).to_string(),
         })?;
         let mut keys = recovery_key::open(&file, recovery)
             .map_err(|why| format!("{why}; check what you typed"))?
@@ -165,7 +165,7 @@ impl Runtime {
             Err(error) => {
                 format!(
                     "whether the recovery key is good, nobody can tell: {}",
-                    files::told(&path, &error)
+                    files::problem(&path, &error).to_string()
                 )
             }
         };

@@ -76,7 +76,7 @@ pub(crate) fn backend_part(path: &Path) -> Result<Option<WrappedKeyHeader>, Stri
     match fs::read(path) {
         Ok(file) => Ok(envelope::backend_part(&file)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(files::told(path, &error)),
+        Err(error) => Err(files::problem(path, &error).to_string()),
     }
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn load(path: &Path, vault: &Keyring, now: Timestamp) -> Loaded {
         Err(error) => {
             return Loaded::Blocked(format!(
                 "the cache cannot be read, which is tried again: {}",
-                files::told(path, &error)
+                files::problem(path, &error).to_string()
             ));
         }
     };
@@ -135,14 +135,14 @@ pub(crate) fn load(path: &Path, vault: &Keyring, now: Timestamp) -> Loaded {
         ("bad", why.to_string(), "the cache fills anew".to_owned())
     };
     let unusable = format!("{} is not usable: {why}", path.display());
-    match files::rename_as(path, what, now.as_millis() / 1_000) {
+    match files::move_aside(path, what, now.as_millis() / 1_000) {
         Ok(aside) => Loaded::Quarantined(format!(
             "{unusable}; it was set aside as {}; {then}",
             aside.display()
         )),
         Err(error) => Loaded::Blocked(format!(
             "{unusable}; it cannot be set aside, which is tried again: {}",
-            files::told(path, &error)
+            files::problem(path, &error).to_string()
         )),
     }
 }

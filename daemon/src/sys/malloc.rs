@@ -1,35 +1,37 @@
-//! What the allocator keeps for itself. A refresh, or a cache that is read, needs many times for a moment what
-//! stays of it; glibc would keep most of that for good (measured: with 100,000 entries, 110 MiB after a start in place of 55).
+//! Limits on the memory that the allocator keeps.
+//!
+//! A refresh or the load of a cache needs several times the memory that its result does, for a moment. glibc
+//! keeps most of that (measured with 100,000 entries: 110 MiB after a start instead of 55).
 
-/// Larger blocks than this are the kernel's as soon as they are freed. Without being told, glibc raises the
-/// limit to the largest block that was ever freed, up to 32 MiB.
+/// glibc returns a freed block larger than this to the kernel at once. By default it raises this limit to the
+/// largest block that was ever freed, up to 32 MiB.
 #[cfg(target_env = "gnu")]
-const LARGE: i32 = 128 << 10;
+const MMAP_THRESHOLD: i32 = 128 << 10;
 
-/// Tells the allocator to keep no large block.
+/// Has the allocator keep no large block. nix has no `mallopt`, hence libc.
 #[cfg(target_env = "gnu")]
-#[expect(unsafe_code, reason = "only the C library can set its allocator")]
+#[expect(unsafe_code, reason = "only the C library can configure its allocator")]
 pub(crate) fn keep_no_large_block() {
-    // SAFETY: it sets numbers of the allocator's, under the allocator's own lock.
+    // SAFETY: it sets numbers of the allocator under the allocator's own lock.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
-        // Of memory that is locked, only the first arena gives anything back.
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+        // If memory is locked, only the first arena returns any.
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 
-/// Gives back what is free, between what is in use too.
+/// Returns free memory to the kernel. nix has no `malloc_trim`, hence libc.
 #[cfg(target_env = "gnu")]
-#[expect(unsafe_code, reason = "only the C library can give back what it keeps")]
-pub(crate) fn give_back() {
-    // SAFETY: it takes nothing that is in use, under the allocator's own lock.
+#[expect(unsafe_code, reason = "only the C library can release what its allocator keeps")]
+pub(crate) fn trim() {
+    // SAFETY: it touches no memory in use, under the allocator's own lock.
     unsafe { libc::malloc_trim(0) };
 }
 
-/// Other C libraries have nothing to be told.
+/// Only glibc has this setting.
 #[cfg(not(target_env = "gnu"))]
-pub fn keep_no_large_block() {}
+pub(crate) fn keep_no_large_block() {}
 
-/// Other C libraries keep little.
+/// Other C libraries keep little memory.
 #[cfg(not(target_env = "gnu"))]
-pub fn give_back() {}
+pub(crate) fn trim() {}

@@ -1,9 +1,10 @@
-//! The operating system: files, limits, memory, the service manager and the log.
+//! The operating system: files, clocks, limits, memory, tasks, the service manager and the log.
 
+pub(crate) mod clock;
 pub(crate) mod files;
 pub(crate) mod hardening;
 pub(crate) mod logging;
 pub(crate) mod malloc;
 pub(crate) mod notify;
-mod reach;
+mod pinned_parent;
 pub(crate) mod tasks;

@@ -1,4 +1,4 @@
-//! What psid tells systemd (sd_notify(3)). Outside of systemd every call is nothing.
+//! State notifications to systemd (sd_notify(3)). Outside of systemd they do nothing.
 
 use std::time::Duration;
 
@@ -6,39 +6,39 @@ use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 
 /// How often systemd is asked for more time.
-const ASK_EVERY: Duration = Duration::from_secs(10);
+const EXTEND_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Key and socket are ready.
+/// Reports that key and socket are ready.
 pub(crate) fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    send(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// The config is being read again; `ready` ends that.
+/// Reports that the config is being read again; [`ready`] ends that.
 pub(crate) fn reloading() {
     if let Ok(since) = NotifyState::monotonic_usec_now() {
-        tell(&[NotifyState::Reloading, since]);
+        send(&[NotifyState::Reloading, since]);
     }
 }
 
-/// Asks for more time to start, again and again; ends when it is dropped.
-pub(crate) async fn ask_for_time(status: &str) {
+/// Asks for more time to start until it is dropped.
+pub(crate) async fn extend_timeout(status: &str) {
     loop {
-        let time = u32::try_from(2 * ASK_EVERY.as_micros()).unwrap_or(u32::MAX);
-        tell(&[NotifyState::ExtendTimeoutUsec(time), NotifyState::Status(status)]);
-        let _ = tokio::time::timeout(ASK_EVERY, std::future::pending::<()>()).await;
+        let time = u32::try_from(2 * EXTEND_INTERVAL.as_micros()).unwrap_or(u32::MAX);
+        send(&[NotifyState::ExtendTimeoutUsec(time), NotifyState::Status(status)]);
+        let _ = tokio::time::timeout(EXTEND_INTERVAL, std::future::pending::<()>()).await;
     }
 }
 
-/// The daemon ends.
+/// Reports that the daemon is stopping.
 pub(crate) fn stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("writing the cache and stopping")]);
+    send(&[NotifyState::Stopping, NotifyState::Status("writing the cache and stopping")]);
 }
 
-/// Feeds systemd's watchdog at half of its interval until `stop`, while psid `answers`. An answer that does not
-/// come is waited for, and systemd ends what cannot give it.
+/// Notifies systemd's watchdog at half of its interval until `stop`, as long as `is_healthy` returns true. It
+/// waits for that answer, so systemd ends a psid that does not give one.
 pub(crate) async fn keep_alive<F: Future<Output = bool>>(
     stop: CancellationToken,
-    answers: impl Fn() -> F,
+    is_healthy: impl Fn() -> F,
 ) {
     let Some(interval) =
         sd_notify::watchdog_enabled().filter(|interval| *interval > Duration::ZERO)
@@ -46,14 +46,14 @@ pub(crate) async fn keep_alive<F: Future<Output = bool>>(
         return;
     };
     while tokio::time::timeout(interval / 2, stop.cancelled()).await.is_err() {
-        if answers().await {
-            tell(&[NotifyState::Watchdog]);
+        if is_healthy().await {
+            send(&[NotifyState::Watchdog]);
         }
     }
 }
 
-fn tell(state: &[NotifyState<'_>]) {
+fn send(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!("systemd was not told: {error}");
+        tracing::debug!("systemd could not be notified: {error}");
     }
 }

@@ -5,6 +5,7 @@ mod report;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use psi_common::Exit;
 
@@ -20,7 +21,7 @@ use crate::model::reference::Reference;
 use crate::registry::Registered;
 use crate::runtime::build::{self, Components, Environment};
 use crate::runtime::open_vault;
-use crate::sys::files;
+use crate::sys::files::{self, DirectoryLock};
 
 /// What an admin asks for.
 pub(crate) struct Options {
@@ -97,13 +98,14 @@ pub(crate) async fn adopt(
 }
 
 /// Two writers on one state folder would overwrite each other's cache.
-fn own(state: &Path, dry_run: bool) -> Result<Option<fs::File>, String> {
+fn own(state: &Path, dry_run: bool) -> Result<Option<DirectoryLock>, String> {
     if dry_run && !state.exists() {
         return Ok(None);
     }
-    let locked = files::make_private_folder(state).and_then(|()| files::lock_folder(state));
+    let locked = files::create_private_directory(state)
+        .and_then(|()| files::lock_directory(state, Duration::ZERO));
     locked.map(Some).map_err(|error| match error.kind() {
-        ErrorKind::WouldBlock => "psid is running; stop it first, `systemctl stop psid`".into(),
+        ErrorKind::TimedOut => "psid is running; stop it first, `systemctl stop psid`".into(),
         _ => format!("{}: {error}; run it as psid's user or as root", state.display()),
     })
 }
@@ -220,7 +222,7 @@ impl Place<'_> {
         )?;
         let path = &self.cache;
         let vault = open_vault(&**backend, path, &self.service.registry).await?;
-        if !is_old(path).map_err(|error| files::told(path, &error))? {
+        if !is_old(path).map_err(|error| files::problem(path, &error).to_string())? {
             return Ours::open(path, vault);
         }
         if fs::canonicalize(path).is_ok_and(|path| path == old) {

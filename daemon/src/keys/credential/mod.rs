@@ -124,7 +124,8 @@ impl Credential {
 /// that answer lookups, for a disk may take its time.
 async fn read(path: &Path) -> Result<Option<Vec<u8>>, CredsError> {
     let file = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || files::read_linked(&file, MAX_FILE)).await;
+    let read =
+        tokio::task::spawn_blocking(move || files::read_following_links(&file, MAX_FILE)).await;
     match read.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -178,8 +179,7 @@ mod tests {
         let path = directory.path().join("cache.key");
         assert!(credential(&path).sealed().await.unwrap().is_none());
         // Whoever may write the directory must not make root wait.
-        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         for path in [path.clone(), directory.path().to_owned(), path.join("below")] {
             let error = credential(&path).sealed().await.unwrap_err();
             assert_eq!(error.kind, CredsErrorKind::Unreadable, "{error}");

@@ -33,7 +33,7 @@ fn named(config: &Path) -> Result<Vec<String>, String> {
     let told = |error: std::io::Error| error.to_string();
     // psid may make files in this directory, and must not decide; a link is root's too.
     let link = std::fs::symlink_metadata(config).map_err(told)?;
-    let root = rustix::process::geteuid().as_raw();
+    let root = nix::unistd::geteuid().as_raw();
     if link.uid() != root {
         return Err("it is not root's".into());
     }
@@ -106,7 +106,7 @@ mod tests {
         let link = directory.path().join("link.toml");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         assert_eq!(objection("one", &link), None, "root's link to root's file");
-        if rustix::process::geteuid().is_root() {
+        if nix::unistd::geteuid().is_root() {
             std::os::unix::fs::lchown(&link, Some(1234), None).unwrap();
             assert!(objection("one", &link).is_some(), "psid's link");
         }

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::io::Errno;
+use nix::errno::Errno;
 use tokio::sync::oneshot;
 
 /// A TPM answers this in milliseconds; one that takes so long does not answer.
@@ -177,12 +177,12 @@ fn talk(stream: &mut (impl Read + Write), command: &[u8]) -> io::Result<Vec<u8>>
 
 fn of_errno(device: &Device, error: &io::Error) -> TpmState {
     let why = format!("{device}: {error}");
-    match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOENT | Errno::NODEV | Errno::NXIO | Errno::CONNREFUSED) => {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOENT | Errno::ENODEV | Errno::ENXIO | Errno::ECONNREFUSED) => {
             TpmState::Missing(why)
         }
-        Some(Errno::BUSY | Errno::AGAIN | Errno::INTR) => TpmState::Busy(why),
-        Some(Errno::TIME | Errno::TIMEDOUT) => TpmState::Silent(why),
+        Some(Errno::EBUSY | Errno::EAGAIN | Errno::EINTR) => TpmState::Busy(why),
+        Some(Errno::ETIME | Errno::ETIMEDOUT) => TpmState::Silent(why),
         _ if error.kind() == ErrorKind::UnexpectedEof => TpmState::Silent(why),
         _ => TpmState::Unknown(why),
     }
@@ -302,21 +302,17 @@ mod tests {
 
     #[test]
     fn errno_tells_a_missing_tpm_from_a_busy_one() {
-        let of = |errno: Errno| {
-            of_errno(
-                &Device::Path("/dev/tpmrm0".into()),
-                &io::Error::from_raw_os_error(errno.raw_os_error()),
-            )
-        };
+        let of =
+            |errno: Errno| of_errno(&Device::Path("/dev/tpmrm0".into()), &io::Error::from(errno));
         assert_eq!(
-            of(Errno::NOENT),
+            of(Errno::ENOENT),
             TpmState::Missing("/dev/tpmrm0: No such file or directory (os error 2)".into())
         );
-        assert!(matches!(of(Errno::NODEV), TpmState::Missing(_)));
-        assert!(matches!(of(Errno::BUSY), TpmState::Busy(_)));
-        assert!(matches!(of(Errno::TIME), TpmState::Silent(_)));
-        assert!(matches!(of(Errno::ACCESS), TpmState::Unknown(_)));
-        assert!(matches!(of(Errno::IO), TpmState::Unknown(_)));
+        assert!(matches!(of(Errno::ENODEV), TpmState::Missing(_)));
+        assert!(matches!(of(Errno::EBUSY), TpmState::Busy(_)));
+        assert!(matches!(of(Errno::ETIME), TpmState::Silent(_)));
+        assert!(matches!(of(Errno::EACCES), TpmState::Unknown(_)));
+        assert!(matches!(of(Errno::EIO), TpmState::Unknown(_)));
     }
 
     #[test]

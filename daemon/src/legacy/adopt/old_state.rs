@@ -8,8 +8,9 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use psi_common::{CacheHeader, MAX_SECRET_BYTES, SecretBytes, SecretId};
-use rustix::fs::{Mode, OFlags};
 
 use crate::legacy::{self, mapping};
 use crate::model::reference::Reference;
@@ -116,10 +117,10 @@ pub(crate) fn cache(path: &Path) -> io::Result<Option<Vec<u8>>> {
 
 /// Reads a regular file without leaving a trace, as far as the kernel allows.
 fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let open = |more| rustix::fs::open(path, flags | more, Mode::empty());
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let open = |more| open(path, flags | more, Mode::empty());
     // Whoever is not the owner may not keep the time of the last access as it is.
-    let file = File::from(open(OFlags::NOATIME).or_else(|_| open(OFlags::empty()))?);
+    let file = File::from(open(OFlag::O_NOATIME).or_else(|_| open(OFlag::empty()))?);
     let length = match file.metadata()? {
         about if about.is_file() => usize::try_from(about.len()).unwrap_or(usize::MAX),
         _ => return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file")),

@@ -87,7 +87,7 @@ impl Ours {
     /// Writes it. An old one in its place keeps its bytes, and gets another name.
     pub(crate) fn write(self) -> Result<(), String> {
         if self.replaces {
-            files::keep_as(&self.path, cache_file::OLD)
+            files::back_up_as(&self.path, cache_file::OLD)
                 .map_err(|error| format!("a second name for the old one: {error}"))?;
         }
         let entries = self.entries.into_iter().collect();

@@ -5,7 +5,6 @@
 //! random key is kept. A reboot ends the memory, as the directory is in RAM.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -19,7 +18,7 @@ use sha2::Sha256;
 
 use crate::model::clock::{self, BootInstant};
 use crate::storage::boot_id;
-use crate::sys::files;
+use crate::sys::files::{self, DirectoryLock};
 
 /// The pause after the first refusal of a login; it doubles up to the longest one.
 const FIRST_PAUSE: Duration = Duration::from_secs(5 * 60);
@@ -28,9 +27,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 const MAX_SUBJECTS: usize = 128;
 const MAX_SECRETS: usize = 8;
 const MAX_FILE: u64 = 256 * 1024;
-/// How long another process may hold the lock of the file; it holds it for one small write.
-const LOCK_TRIES: u32 = 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
+/// How long to wait for another process that holds the lock of the file: it does so for one small write.
+const LOCK_LIMIT: Duration = Duration::from_millis(100);
 
 /// The refused logins and PINs. Clones share one memory.
 #[derive(Clone, Debug)]
@@ -201,7 +199,7 @@ impl Shared {
     }
 
     fn make_directory(&self) -> io::Result<()> {
-        self.paths.as_ref().map_or(Ok(()), files::make_run_directory)
+        self.paths.as_ref().map_or(Ok(()), files::create_run_directory)
     }
 
     /// The file, and what could not be written to it.
@@ -256,21 +254,8 @@ impl Shared {
     }
 
     /// The lock of the file among processes; none after a while: a login must not wait for long.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "another process frees the lock, and nothing reports that"
-    )]
-    fn lock_file(&self) -> Option<File> {
-        let directory = &self.paths.as_ref()?.run;
-        for _ in 0..LOCK_TRIES {
-            match files::lock_folder(directory) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    std::thread::sleep(LOCK_PAUSE);
-                }
-                result => return result.ok(),
-            }
-        }
-        None
+    fn lock_file(&self) -> Option<DirectoryLock> {
+        files::lock_directory(&self.paths.as_ref()?.run, LOCK_LIMIT).ok()
     }
 }
 

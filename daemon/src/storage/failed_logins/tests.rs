@@ -124,8 +124,7 @@ fn damaged_file_is_an_empty_memory() {
 fn what_is_no_regular_file_is_not_waited_for() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("refusals.json");
-    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert_eq!(FailedLogins::open(&run(directory.path())).look_up("token", b"a"), None);
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();

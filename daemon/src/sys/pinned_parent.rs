@@ -1,19 +1,22 @@
-//! Root's work in a directory of another user's.
+//! Root's work in a directory of another user.
 //!
-//! psid is the user psi, and the admin's commands are root. In a directory of psi's, psi may put a link in the
-//! place of a directory at any time. So root opens the directory by a walk that follows no link of psi's, and
-//! names what is in it by the descriptor.
+//! psid runs as user psi, and admin commands run as root. In its directories, user psi can replace a directory
+//! by a symbolic link at any time. So root opens the parent directory by a walk that follows no link of psi's,
+//! and names the file by that descriptor.
 
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
 use psi_common::walk;
-use rustix::process::geteuid;
 
-/// Does some work on a file or directory, by a path whose parent cannot be changed meanwhile. The last component
-/// may be a link: whoever works on it must not follow it.
-pub(crate) fn reach<T>(path: &Path, work: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+/// Calls `work` with a path to the same file whose parent directory cannot be replaced meanwhile. The last
+/// component may be a symbolic link: `work` must not follow it.
+pub(crate) fn with_pinned_parent<T>(
+    path: &Path,
+    work: impl FnOnce(&Path) -> io::Result<T>,
+) -> io::Result<T> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return work(path) };
     if !geteuid().is_root() {
         return work(path);
@@ -32,26 +35,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_by_root_follows_no_link_of_another_user_s() {
-        let folder = tempfile::tempdir().unwrap();
-        let (state, elsewhere) = (folder.path().join("state"), folder.path().join("elsewhere"));
+    fn root_follows_no_link_of_another_user() {
+        let root = tempfile::tempdir().unwrap();
+        let (state, elsewhere) = (root.path().join("state"), root.path().join("elsewhere"));
         for directory in [&state, &elsewhere, &state.join("secrets")] {
             fs::create_dir(directory).unwrap();
         }
-        reach(&state.join("secrets/a"), |path| fs::write(path, "1")).unwrap();
+        with_pinned_parent(&state.join("secrets/a"), |path| fs::write(path, "1")).unwrap();
         assert_eq!(fs::read_to_string(state.join("secrets/a")).unwrap(), "1");
         if !geteuid().is_root() {
             return;
         }
         chown(&state, Some(1234), None).unwrap();
-        reach(&state.join("secrets/b"), |path| fs::write(path, "2")).unwrap();
+        with_pinned_parent(&state.join("secrets/b"), |path| fs::write(path, "2")).unwrap();
         fs::rename(state.join("secrets"), state.join("moved")).unwrap();
         symlink(&elsewhere, state.join("secrets")).unwrap();
-        let error = reach(&state.join("secrets/c"), |path| fs::write(path, "3")).unwrap_err();
+        let error = with_pinned_parent(&state.join("secrets/c"), |path| fs::write(path, "3"));
+        let error = error.unwrap_err();
         assert!(error.to_string().contains("secrets is a symbolic link"), "{error}");
         assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
-        // What was opened stays what it is.
-        reach(&state.join("moved/d"), |path| {
+        // The opened directory stays the same one.
+        with_pinned_parent(&state.join("moved/d"), |path| {
             fs::rename(state.join("moved"), state.join("again"))?;
             symlink(&elsewhere, state.join("moved"))?;
             fs::write(path, "4")
