@@ -1,12 +1,14 @@
-//! `psi-driver`: one podman call becomes one gRPC call over psid's socket; then the program exits.
+//! The library of two programs. `psi-driver` is what podman runs: one verb becomes one gRPC call over psid's
+//! socket, then the program exits. `psictl` is what admins run.
 //!
-//! In reading order: `args` (what is asked), `verbs` (one verb, one call, one answer), `client` (the
-//! deadline, the retry, the exit code), `wire` (gRPC on a socket), `ctl` (the admin commands).
+//! A lookup, in reading order: `args` (the verb), `verbs` (one verb, one call, one answer), `client` (the deadline,
+//! the retry, the exit status), `wire` (gRPC on a socket). `ctl` is psictl; nothing of psi-driver depends on it.
 
 mod args;
 mod client;
 mod ctl;
 mod error;
+mod psictl;
 mod stdio;
 mod verbs;
 mod wire;
@@ -16,58 +18,67 @@ use std::process::ExitCode;
 
 use psi_common::{Exit, Paths, Scope};
 
-pub use args::command_line;
+pub use ctl::args::{ctl_command_line, driver_command_line};
 
-use args::Command;
+use args::Verb;
 use error::CliError;
 
-/// Runs one command; a failure is one line on stderr and a code of [`Exit`].
-pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Runs psi-driver; a failure is one line on stderr and a status of [`Exit`].
+pub fn run_driver(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    const PROGRAM: &str = "psi-driver";
+    let args: Vec<OsString> = args.into_iter().collect();
     let paths = Paths::new(Scope::of_this_process());
-    harden();
-    let command = match args::parse(args) {
-        Ok(command) => command,
-        Err(answer) => return answer,
-    };
-    match execute(&command, &paths) {
-        Ok(()) => Exit::Ok.into(),
-        Err(failure) => {
-            stdio::complain(&command.title(), &failure);
-            failure.exit().into()
+    let failure = match Verb::parse(&args) {
+        Some(verb) => {
+            harden();
+            match verbs::run(&paths, &verb) {
+                Ok(()) => return Exit::Ok.into(),
+                Err(failure) => {
+                    // psid knows no such name: psictl asks podman, and comes back here only if it is missing.
+                    if verb.may_name_podman_s_secret() && failure.exit() == Exit::NoSuchSecret {
+                        let _ = psictl::exec(&args);
+                    }
+                    (verb.title(), failure)
+                }
+            }
         }
+        None if args::is_version(&args) => {
+            let version = concat!("psi-driver ", env!("CARGO_PKG_VERSION"), "\n");
+            match stdio::write_text(version) {
+                Ok(()) => return Exit::Ok.into(),
+                Err(failure) => ("--version".into(), failure),
+            }
+        }
+        None => (args::first_word(&args), psictl::exec(&args)),
+    };
+    fail(PROGRAM, &failure)
+}
+
+/// Runs psictl; a failure is one line on stderr and a status of [`Exit`].
+pub fn run_ctl(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    harden();
+    let args: Vec<OsString> = args.into_iter().collect();
+    let command = match ctl::args::parse(&args) {
+        Ok(command) => command,
+        Err(status) => return status,
+    };
+    let paths = Paths::new(Scope::of_this_process());
+    match ctl::run(&paths, &command) {
+        Ok(()) => Exit::Ok.into(),
+        Err(failure) => fail(ctl::PROGRAM, &(command.title(), failure)),
     }
 }
 
-fn execute(command: &Command, paths: &Paths) -> Result<(), CliError> {
-    match command {
-        Command::Lookup => verbs::lookup(paths),
-        Command::Store(kind) => verbs::store(paths, kind),
-        Command::Delete { id: None, .. } => verbs::delete(paths),
-        Command::Delete { id: Some(id), force } => ctl::delete::run(paths, id, *force),
-        Command::List => verbs::list(paths),
-        Command::Restore { id, all } => ctl::restore::run(paths, id.as_deref(), *all),
-        Command::Add(options) => ctl::add::run(paths, options),
-        Command::Get { name } => verbs::get(paths, name),
-        Command::Health => verbs::health(paths),
-        Command::Install(options) => ctl::install::run(paths, options),
-        Command::Setup(options) => ctl::setup::run(paths, options),
-        Command::Doctor(options) => ctl::doctor::run(paths, options),
-        Command::Gc(options) => ctl::gc::run(paths, options),
-        Command::Migrate(options) => ctl::migrate::run(paths, options),
-        Command::Import { command } => ctl::import::run(paths, command),
-        Command::Exec(options) => ctl::values::exec::run(paths, options),
-        Command::Render(options) => ctl::values::render::run(paths, options),
-        Command::Cache { command } => ctl::cache::run(paths, command),
-        Command::Hsm { command } => ctl::hsm::run(paths, command),
-        Command::Drill(options) => ctl::drill::run(paths, options),
-        Command::Metrics => ctl::metrics::run(paths),
-    }
+fn fail(program: &str, (title, failure): &(String, CliError)) -> ExitCode {
+    stdio::print_error(program, title, failure);
+    failure.exit().into()
 }
 
-/// A secret passes through this process: no core dump, no debugger. Best effort, for a kernel that
-/// refuses must not keep a container from its secret.
+/// A secret passes through this process: no core dump, no debugger. Best effort: a kernel that refuses must not keep
+/// a container from its secret.
 fn harden() {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    use nix::sys::prctl::set_dumpable;
+    use nix::sys::resource::{Resource, setrlimit};
+    let _ = set_dumpable(false);
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
 }

@@ -72,19 +72,18 @@ pub(crate) fn read_line() -> Result<SecretBytes, CliError> {
     Ok(SecretBytes::new(line))
 }
 
-/// Writes the one line that an operator gets. It goes out in one write, so that lines of concurrent
-/// drivers on podman's stderr do not mix; a closed stderr is nobody's loss.
-pub(crate) fn complain(title: &str, failure: &CliError) {
-    if failure.has_message() {
-        let title = check::printable(title);
-        let line = format!("psi-driver: {title}: {failure}\n");
-        let _ = std::io::stderr().write_all(line.as_bytes());
+/// Writes an error as `PROGRAM: TITLE: ERROR`, in one write, so that the lines of concurrent drivers on podman's
+/// stderr do not mix. A closed stderr is ignored.
+pub(crate) fn print_error(program: &str, title: &str, error: &CliError) {
+    if error.has_message() {
+        print_line(program, title, &error.to_string());
     }
 }
 
-/// A note beside a success, in the same form.
-pub(crate) fn note(title: &str, text: &str) {
-    complain(title, &CliError::without_remedy(Exit::Ok, text));
+/// Writes `PROGRAM: TITLE: TEXT` to stderr, in one write.
+pub(crate) fn print_line(program: &str, title: &str, text: &str) {
+    let line = format!("{program}: {}: {}\n", check::printable(title), check::printable(text));
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Before `main`, Rust's runtime opens `/dev/null` in place of a closed standard descriptor. A value

@@ -3,33 +3,39 @@
 use psi_common::{Exit, InvalidSecretId, Paths, SecretId};
 use psi_proto::v1::StoreKind;
 
-use crate::args::{self, Kind};
+use crate::args::{self, Verb};
 use crate::client::{Client, Deadline, Key};
-use crate::ctl::names;
 use crate::error::CliError;
 use crate::stdio;
 
-pub(crate) fn lookup(paths: &Paths) -> Result<(), CliError> {
+/// Runs a verb.
+pub(crate) fn run(paths: &Paths, verb: &Verb) -> Result<(), CliError> {
+    match verb {
+        Verb::Lookup => lookup(paths),
+        Verb::Store(kind) => store(paths, *kind),
+        Verb::Delete => delete(paths),
+        Verb::List => list(paths),
+        Verb::Get { name } => get(paths, name),
+        Verb::Health => health(paths),
+    }
+}
+
+fn lookup(paths: &Paths) -> Result<(), CliError> {
     let id = secret_id()?;
     let value = Client::new(paths, Deadline::Podman).lookup(&Key::Id(id))?;
     stdio::write_value(&value)
 }
 
-pub(crate) fn store(paths: &Paths, kind: &Kind) -> Result<(), CliError> {
+fn store(paths: &Paths, kind: StoreKind) -> Result<(), CliError> {
     let id = secret_id()?;
     let value = stdio::read_value()?;
-    let kind = match kind {
-        Kind { literal: true, .. } => StoreKind::Literal,
-        Kind { reference: true, .. } => StoreKind::Reference,
-        _ => StoreKind::Unspecified,
-    };
     Client::new(paths, Deadline::Podman).store(id, &value, kind)
 }
 
 /// An unknown id is no failure: podman could never remove a secret that its driver lost. An empty id
 /// is one, and a silent one: podman ≥ 5.1 asks for that on `create --replace` of a missing name, goes
 /// on after the failure, and would drop another secret after a success.
-pub(crate) fn delete(paths: &Paths) -> Result<(), CliError> {
+fn delete(paths: &Paths) -> Result<(), CliError> {
     if args::secret_id().is_some_and(|id| id.is_empty()) {
         return Err(CliError::status_only(Exit::BadInput));
     }
@@ -37,7 +43,7 @@ pub(crate) fn delete(paths: &Paths) -> Result<(), CliError> {
     Client::new(paths, Deadline::Podman).delete(id, false)
 }
 
-pub(crate) fn list(paths: &Paths) -> Result<(), CliError> {
+fn list(paths: &Paths) -> Result<(), CliError> {
     let mut lines = String::new();
     for id in Client::new(paths, Deadline::Podman).list()? {
         lines.push_str(&id);
@@ -46,13 +52,14 @@ pub(crate) fn list(paths: &Paths) -> Result<(), CliError> {
     stdio::write_text(&lines)
 }
 
-pub(crate) fn get(paths: &Paths, name: &str) -> Result<(), CliError> {
-    let client = Client::new(paths, Deadline::Podman);
-    let value = names::by_any_name(name, |key| client.lookup(key))?;
+/// By id, or by a name that psid knows: `WORKLOAD--KEY`, or a reference.
+fn get(paths: &Paths, name: &str) -> Result<(), CliError> {
+    let key = name.parse().map_or_else(|_| Key::Name(name.to_owned()), Key::Id);
+    let value = Client::new(paths, Deadline::Podman).lookup(&key)?;
     stdio::write_value(&value)
 }
 
-pub(crate) fn health(paths: &Paths) -> Result<(), CliError> {
+fn health(paths: &Paths) -> Result<(), CliError> {
     Client::new(paths, Deadline::Probe).health()
 }
 

@@ -1,28 +1,17 @@
-//! What psid says, checked before anything in psi-driver sees it.
+//! The checks of psid's messages, before anything else here sees them.
 //!
-//! psid talks to the network. psi-driver runs as root and writes these names into units, arguments and files,
-//! so it relies on no check of psid's. A name of a wrong form ends the call. Text for people is made
-//! printable: in a report of several lines, a text of one field stays on its line.
+//! psid talks to the network. These programs run as root, and write names of psid's into units, arguments and files,
+//! so they rely on no check of psid's. A name of a wrong form ends the call. Text for people is made printable: in a
+//! report of several lines, a text of one field stays on its line.
 
 use std::borrow::Cow;
-use std::path::Path;
 
 use psi_common::{SecretId, check};
 use psi_proto::health::HealthCheckResponse;
-use psi_proto::v1::drill_event::Event as Drilled;
-use psi_proto::v1::plan_event::Event as Planned;
-use psi_proto::v1::{
-    DeleteResponse, DrillEvent, DrillFailure, DrillStarted, HsmKey, HsmStatusResponse, HsmToken,
-    ImportResponse, ImportResult, InvalidateResponse, ListResponse, LookupResponse,
-    MakeRecoveryKeyResponse, NoteNamesResponse, PlanEvent, PlannedSecret, PlannedWorkload,
-    ProviderStatus, RecoverResponse, RefreshEvent, RefreshSummary, Registration, RekeyResponse,
-    RepointResponse, RestorableResponse, RestorableSecret, RestoreResponse, SealResponse,
-    StatusResponse, StoreResponse, TaskStatus, VerifyResult, WithheldSecret,
-};
-use serde_json::Value;
+use psi_proto::v1::{DeleteResponse, ListResponse, LookupResponse, StoreResponse};
 
 /// A message of psid's.
-pub(super) trait Checked: Printable {
+pub(crate) trait Checked: Printable {
     /// Whether each name, key, id and unit in the message is one; what is wrong otherwise.
     fn check(&self) -> Result<(), String> {
         Ok(())
@@ -40,7 +29,7 @@ pub(super) trait Checked: Printable {
 }
 
 /// What holds text for people.
-pub(super) trait Printable {
+pub(crate) trait Printable {
     /// Escapes what a terminal would take for an order, or a reader for another line.
     fn make_printable(&mut self);
 }
@@ -68,7 +57,7 @@ impl<T: Printable> Printable for Option<T> {
 /// The fields of each message that are text, or have some. (A test puts text into every field there is.)
 macro_rules! texts {
     ($($message:ty { $($field:ident),* })+) => {
-        $(impl Printable for $message {
+        $(impl $crate::client::Printable for $message {
             fn make_printable(&mut self) {
                 $(self.$field.make_printable();)*
             }
@@ -76,87 +65,22 @@ macro_rules! texts {
     };
 }
 
+/// Implements `Checked` for messages of values, numbers, and text for people.
+macro_rules! nothing_to_check {
+    ($($message:ty),+ $(,)?) => { $(impl $crate::client::Checked for $message {})+ };
+}
+
+pub(crate) use {nothing_to_check, texts};
+
 texts! {
     DeleteResponse {}
-    DrillStarted { would_fail, unknown, unknown_reasons }
-    DrillFailure { secret, reason }
     HealthCheckResponse {}
-    WithheldSecret { name, ids, reason }
-    HsmKey { label, id }
-    HsmStatusResponse { state, last_error, pin, token, key }
-    HsmToken { label, manufacturer, model, serial, firmware, pin_status }
-    ImportResult { key, reason }
-    ImportResponse { target, results }
-    InvalidateResponse {}
     ListResponse { ids }
     LookupResponse {}
-    MakeRecoveryKeyResponse {}
-    NoteNamesResponse {}
-    PlannedSecret { key, name, source, warnings, error }
-    PlannedWorkload { name, provider, depends_on, prefix, secrets, incomplete, error, missing }
-    ProviderStatus { name, reason }
-    RecoverResponse {}
-    RefreshEvent { source, error }
-    RefreshSummary { failed }
-    Registration { id, description, name, store }
-    RekeyResponse {}
-    RepointResponse {}
-    RestorableResponse { secrets }
-    RestorableSecret { id, name, description }
-    RestoreResponse {}
-    SealResponse {}
-    StatusResponse {
-        version, backend, path, last_refresh, providers, degraded, would_fail, verify, would_fail_now,
-        withheld, unknown, unknown_reasons, tasks, degraded_causes
-    }
     StoreResponse {}
-    TaskStatus { name }
-    VerifyResult { detail }
 }
 
-impl Printable for DrillEvent {
-    fn make_printable(&mut self) {
-        match &mut self.event {
-            Some(Drilled::Started(started)) => started.make_printable(),
-            Some(Drilled::Failure(failure)) => failure.make_printable(),
-            Some(Drilled::Outcome(_)) | None => {}
-        }
-    }
-}
-
-impl Printable for PlanEvent {
-    fn make_printable(&mut self) {
-        match &mut self.event {
-            Some(Planned::Workload(workload)) => workload.make_printable(),
-            Some(Planned::Source(source)) => source.make_printable(),
-            None => {}
-        }
-    }
-}
-
-/// Messages of values, numbers, and text for people.
-macro_rules! nothing_to_check {
-    ($($message:ty),+ $(,)?) => { $(impl Checked for $message {})+ };
-}
-
-nothing_to_check!(
-    DeleteResponse,
-    DrillEvent,
-    HealthCheckResponse,
-    HsmStatusResponse,
-    ImportResponse,
-    InvalidateResponse,
-    LookupResponse,
-    MakeRecoveryKeyResponse,
-    NoteNamesResponse,
-    RecoverResponse,
-    RefreshEvent,
-    RekeyResponse,
-    RepointResponse,
-    RestoreResponse,
-    StatusResponse,
-    StoreResponse,
-);
+nothing_to_check!(DeleteResponse, HealthCheckResponse, LookupResponse, StoreResponse);
 
 impl Checked for ListResponse {
     fn check(&self) -> Result<(), String> {
@@ -164,281 +88,7 @@ impl Checked for ListResponse {
     }
 }
 
-impl Checked for RestorableResponse {
-    fn check(&self) -> Result<(), String> {
-        self.secrets.iter().try_for_each(|secret| {
-            is_id(&secret.id)?;
-            is_name_or_none(&secret.name)
-        })
-    }
-}
-
-impl Checked for Registration {
-    fn check(&self) -> Result<(), String> {
-        is_id(&self.id)?;
-        is_name_or_none(&self.name)?;
-        // `gc` looks there, as root.
-        if !self.store.is_empty() && !Path::new(&self.store).is_absolute() {
-            return Err("the store of an id is no absolute path".to_owned());
-        }
-        told(check::without_controls("the store", &self.store))
-    }
-}
-
-/// A shell gets it, in single quotes.
-impl Checked for SealResponse {
-    fn check(&self) -> Result<(), String> {
-        told(check::without_controls("the reference", &self.reference))
-    }
-}
-
-impl Checked for PlanEvent {
-    fn check(&self) -> Result<(), String> {
-        match &self.event {
-            Some(Planned::Workload(workload)) => is_workload(workload),
-            Some(Planned::Source(_)) | None => Ok(()),
-        }
-    }
-}
-
-fn is_workload(workload: &PlannedWorkload) -> Result<(), String> {
-    // Nothing is set up for one that has an error; people read its name.
-    if !workload.error.is_empty() {
-        return told(check::without_controls("the workload", &workload.name));
-    }
-    told(check::workload(&workload.name))?;
-    // A shorter one would make other secrets of podman's the workload's, to be pruned.
-    let prefix = format!("{}--", workload.name.trim_end_matches('@'));
-    if workload.prefix != prefix {
-        return Err(format!("the names of {}'s secrets do not begin with {prefix}", workload.name));
-    }
-    workload.depends_on.iter().try_for_each(|unit| told(check::unit(unit)))?;
-    workload.secrets.iter().try_for_each(|secret| is_secret(secret, &prefix))
-}
-
-fn is_secret(secret: &PlannedSecret, prefix: &str) -> Result<(), String> {
-    secret.ids.iter().try_for_each(|id| is_id(id))?;
-    told(check::without_controls("the key", &secret.key))?;
-    told(check::without_controls("the reference", &secret.reference))?;
-    if !secret.error.is_empty() {
-        return Ok(());
-    }
-    told(check::secret_name(&secret.name))?;
-    if secret.name.strip_prefix(prefix) != Some(secret.key.as_str()) {
-        return Err(format!("the secret {} is not {prefix} and its key", secret.name));
-    }
-    // Podman would store anything else as the value.
-    let reference = serde_json::from_str::<Value>(&secret.reference);
-    if !reference.is_ok_and(|reference| reference["provider"].is_string()) {
-        return Err(format!("the reference of {} names no provider", secret.name));
-    }
-    // A line of a unit has both: `Secret=NAME,type=env,target=KEY`.
-    told(if secret.mount { check::file_name(&secret.key) } else { check::variable(&secret.key) })
-}
-
-fn is_id(id: &str) -> Result<(), String> {
+/// Whether a text is a secret's id; what is wrong otherwise.
+pub(crate) fn is_id(id: &str) -> Result<(), String> {
     id.parse::<SecretId>().map(drop).map_err(|error| error.to_string())
-}
-
-fn is_name_or_none(name: &str) -> Result<(), String> {
-    if name.is_empty() { Ok(()) } else { told(check::foreign_secret_name(name)) }
-}
-
-fn told(checked: Result<(), check::InvalidText>) -> Result<(), String> {
-    checked.map_err(|error| error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fmt::Debug;
-
-    use proptest::prelude::*;
-    use psi_proto::Message;
-
-    use super::*;
-
-    const ID: &str = "0123456789abcdef012345678";
-
-    fn secret() -> PlannedSecret {
-        PlannedSecret {
-            key: "A".into(),
-            name: "app--A".into(),
-            reference: r#"{"provider":"infisical"}"#.into(),
-            source: "p:/app".into(),
-            ids: vec![ID.into()],
-            ..PlannedSecret::default()
-        }
-    }
-
-    fn plan(change: impl Fn(&mut PlannedWorkload)) -> Result<(), String> {
-        let mut workload = PlannedWorkload {
-            name: "app".into(),
-            prefix: "app--".into(),
-            depends_on: vec!["network-online.target".into()],
-            secrets: vec![
-                secret(),
-                PlannedSecret {
-                    key: "tls.pem".into(),
-                    name: "app--tls.pem".into(),
-                    mount: true,
-                    ..secret()
-                },
-            ],
-            ..PlannedWorkload::default()
-        };
-        change(&mut workload);
-        PlanEvent { event: Some(Planned::Workload(workload)) }.check()
-    }
-
-    /// A field of a plan that root writes into a unit or passes to podman.
-    type Field = fn(&mut PlannedWorkload, &str);
-
-    const FIELDS: [Field; 6] = [
-        |workload, text| workload.name = text.into(),
-        |workload, text| workload.prefix = text.into(),
-        |workload, text| workload.depends_on.push(text.into()),
-        |workload, text| workload.secrets[0].name = text.into(),
-        |workload, text| workload.secrets[0].key = text.into(),
-        |workload, text| workload.secrets[1].key = text.into(),
-    ];
-
-    #[test]
-    fn a_plan_of_names_passes_and_one_with_a_line_of_a_unit_does_not() {
-        plan(|_| {}).unwrap();
-        for text in
-            ["a\n[Service]\nExecStartPre=/bin/id", "a,type=mount", "../../etc/cron.d/x", "", "%h"]
-        {
-            for (number, field) in FIELDS.iter().enumerate() {
-                let error = plan(|workload| field(workload, text)).expect_err(text);
-                assert!(!error.contains(char::is_control), "{number}: {error}");
-            }
-        }
-        plan(|workload| workload.secrets[0].ids.push("../x".into())).unwrap_err();
-        // Each of these is a name, and another one than it has to be.
-        plan(|workload| workload.prefix = "a".into()).unwrap_err();
-        plan(|workload| workload.secrets[0].name = "web--A".into()).unwrap_err();
-        for reference in ["hunter2", "{}", "[]", ""] {
-            plan(|workload| workload.secrets[0].reference = reference.into()).unwrap_err();
-        }
-        // What cannot be set up is told to people all the same, on one line.
-        plan(|workload| {
-            workload.secrets[0].key = "a b".into();
-            workload.secrets[0].error = "no name of a variable".into();
-        })
-        .unwrap();
-        plan(|workload| {
-            workload.secrets[0].key = "a\nb".into();
-            workload.secrets[0].error = "no name of a variable".into();
-        })
-        .unwrap_err();
-    }
-
-    #[test]
-    fn ids_and_names_of_registrations_are_checked() {
-        let registration = |id: &str, name: &str| {
-            Registration { id: id.into(), name: name.into(), ..Registration::default() }.check()
-        };
-        registration(ID, "").unwrap();
-        registration(ID, "a name of podman's").unwrap();
-        registration("../../etc", "").unwrap_err();
-        registration(ID, "\x1b]0;x\x07").unwrap_err();
-        let of_store = |store: &str| {
-            Registration { id: ID.into(), store: store.into(), ..Registration::default() }.check()
-        };
-        of_store("/var/lib/containers/storage").unwrap();
-        for store in ["../etc", "/a\nb", "etc"] {
-            of_store(store).unwrap_err();
-        }
-        ListResponse { ids: vec![ID.into()] }.check().unwrap();
-        ListResponse { ids: vec![ID.into(), "a\nb".into()] }.check().unwrap_err();
-        SealResponse { reference: "{}\n".into() }.check().unwrap_err();
-    }
-
-    /// A field of protobuf's wire format that holds bytes.
-    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-        let tag = (u64::from(number) << 3) | 2;
-        let mut field = Vec::new();
-        for mut value in [tag, bytes.len() as u64] {
-            while value > 0x7f {
-                field.push(0x80 | (value & 0x7f) as u8);
-                value >>= 7;
-            }
-            field.push(value as u8);
-        }
-        field.extend_from_slice(bytes);
-        field
-    }
-
-    /// Whether a message takes a text, which is then printable or ends the call.
-    fn arrives<T: Message + Default + Checked + Debug>(input: &[u8]) -> bool {
-        // Debug escapes what printable escapes.
-        let holds = |message: &T| format!("{message:?}").contains("\\u{1b}\\n");
-        // A field that is not known leaves an empty message.
-        let message =
-            T::decode(input).ok().filter(|message| message.encoded_len() > 0 && holds(message));
-        let Some(message) = message else { return false };
-        if let Ok(message) = message.checked() {
-            assert!(!holds(&message), "{message:?}");
-        }
-        true
-    }
-
-    /// How many fields of a message, at any depth, take the text; in none of them does it arrive.
-    fn taken<T: Message + Default + Checked + Debug>(text: &str) -> usize {
-        const FIELDS: std::ops::Range<u8> = 1..50;
-        let mut inputs = vec![text.as_bytes().to_vec()];
-        let mut count = 0;
-        // A field of a message in a message in the answer.
-        for _ in 0..3 {
-            let nested =
-                FIELDS.flat_map(|number| inputs.iter().map(move |inner| field(number, inner)));
-            let next: Vec<Vec<u8>> = nested.collect();
-            count += next.iter().filter(|input| arrives::<T>(input)).count();
-            inputs = next;
-        }
-        count
-    }
-
-    #[test]
-    fn no_text_of_any_message_arrives_as_it_is() {
-        const TEXT: &str = "a\u{1b}\n[Service]";
-        let counts = [
-            taken::<ListResponse>(TEXT),
-            taken::<RestorableResponse>(TEXT),
-            taken::<StatusResponse>(TEXT),
-            taken::<RefreshEvent>(TEXT),
-            taken::<DrillEvent>(TEXT),
-            taken::<SealResponse>(TEXT),
-            taken::<HsmStatusResponse>(TEXT),
-            taken::<PlanEvent>(TEXT),
-            taken::<Registration>(TEXT),
-            taken::<ImportResponse>(TEXT),
-        ];
-        assert!(counts.iter().all(|count| *count > 0) && counts[2] > 12, "{counts:?}");
-        for none in [
-            taken::<DeleteResponse>(TEXT),
-            taken::<HealthCheckResponse>(TEXT),
-            taken::<InvalidateResponse>(TEXT),
-            taken::<NoteNamesResponse>(TEXT),
-            taken::<RecoverResponse>(TEXT),
-            taken::<RekeyResponse>(TEXT),
-            taken::<RepointResponse>(TEXT),
-            taken::<RestoreResponse>(TEXT),
-            taken::<StoreResponse>(TEXT),
-        ] {
-            assert_eq!(none, 0);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn what_passes_is_one_word_of_a_unit(text in "[a-zA-Z0-9_.@%,=/\\n\\t\" \u{1b}\u{9b}-]{0,12}") {
-            for field in FIELDS {
-                if plan(|workload| field(workload, &text)).is_ok() {
-                    let plain = |c: char| c.is_ascii_alphanumeric() || "_.@:\\-".contains(c);
-                    prop_assert!(!text.is_empty() && text.chars().all(plain), "{:?}", text);
-                }
-            }
-        }
-    }
 }

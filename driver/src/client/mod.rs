@@ -2,8 +2,6 @@
 //! and a sentence with its cause.
 
 mod checked;
-mod import;
-mod workloads;
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -14,22 +12,16 @@ use psi_common::{Exit, Paths, SecretBytes, SecretId};
 use psi_proto::Message;
 use psi_proto::health::{HealthCheckRequest, HealthCheckResponse, SERVING};
 use psi_proto::v1::{
-    DeleteRequest, DeleteResponse, DrillEvent, DrillRequest, HsmStatusRequest, HsmStatusResponse,
-    InvalidateRequest, InvalidateResponse, ListRequest, ListResponse, LookupRequest,
-    LookupResponse, MakeRecoveryKeyRequest, MakeRecoveryKeyResponse, RecoverRequest,
-    RecoverResponse, RefreshEvent, RefreshRequest, RekeyRequest, RekeyResponse, RestorableRequest,
-    RestorableResponse, RestorableSecret, RestoreRequest, RestoreResponse, Seal, SealRequest,
-    SealResponse, StatusRequest, StatusResponse, StoreKind, StoreRequest, StoreResponse,
-    invalidate_request, lookup_request,
+    DeleteRequest, DeleteResponse, ListRequest, ListResponse, LookupRequest, LookupResponse,
+    StoreKind, StoreRequest, StoreResponse, lookup_request,
 };
 
-use self::checked::Checked;
+pub(crate) use self::checked::{Checked, Printable, is_id, nothing_to_check, texts};
 use crate::error::CliError;
 use crate::wire::{self, GrpcStatus, TransportError};
 
-const DRIVER: &str = "/psi.v1.SecretDriver";
-const ADMIN: &str = "/psi.v1.CacheAdmin";
-const HSM: &str = "/psi.v1.HsmAdmin";
+/// The service that podman's verbs call.
+pub(crate) const DRIVER: &str = "/psi.v1.SecretDriver";
 
 /// How long podman waits where nothing listens. With a socket unit something always does, also while psid is
 /// restarted; without one, a psid that is restarted is back by then.
@@ -102,78 +94,6 @@ impl Client {
         self.call::<ListResponse>(DRIVER, "List", &ListRequest {}).map(|answer| answer.ids)
     }
 
-    pub(crate) fn restore(&self, id: SecretId) -> Result<(), CliError> {
-        let request = RestoreRequest { id: id.to_string() };
-        self.call::<RestoreResponse>(DRIVER, "Restore", &request).map(|_| ())
-    }
-
-    pub(crate) fn restorable(&self) -> Result<Vec<RestorableSecret>, CliError> {
-        self.call::<RestorableResponse>(DRIVER, "Restorable", &RestorableRequest {})
-            .map(|answer| answer.secrets)
-    }
-
-    pub(crate) fn status(&self, verify: bool) -> Result<StatusResponse, CliError> {
-        self.call(ADMIN, "Status", &StatusRequest { verify })
-    }
-
-    /// Hands each event over as it comes.
-    pub(crate) fn refresh(
-        &self,
-        request: &RefreshRequest,
-        on_event: &mut dyn FnMut(RefreshEvent),
-    ) -> Result<(), CliError> {
-        self.stream(ADMIN, "Refresh", request, on_event)
-    }
-
-    /// Hands each event over as it comes. It ends with this process, however that ends.
-    pub(crate) fn drill(
-        &self,
-        span: Duration,
-        on_event: &mut dyn FnMut(DrillEvent),
-    ) -> Result<(), CliError> {
-        let duration_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        self.stream(ADMIN, "Drill", &DrillRequest { duration_ms }, on_event)
-    }
-
-    /// Whether the cache had the entry.
-    pub(crate) fn invalidate(&self, key: &Key) -> Result<bool, CliError> {
-        let key = Some(match key {
-            Key::Id(id) => invalidate_request::Key::Id(id.to_string()),
-            Key::Name(name) => invalidate_request::Key::Name(name.clone()),
-        });
-        self.call::<InvalidateResponse>(ADMIN, "Invalidate", &InvalidateRequest { key })
-            .map(|answer| answer.existed)
-    }
-
-    pub(crate) fn rekey(&self, seal: Option<&Seal>) -> Result<(), CliError> {
-        let request = RekeyRequest { seal: seal.cloned() };
-        self.call::<RekeyResponse>(ADMIN, "Rekey", &request).map(|_| ())
-    }
-
-    pub(crate) fn recover(
-        &self,
-        recovery_key: &SecretBytes,
-        seal: Option<&Seal>,
-    ) -> Result<RecoverResponse, CliError> {
-        let recovery_key = recovery_key.expose_secret().to_vec();
-        self.call(ADMIN, "Recover", &RecoverRequest { recovery_key, seal: seal.cloned() })
-    }
-
-    pub(crate) fn make_recovery_key(&self) -> Result<SecretBytes, CliError> {
-        self.call::<MakeRecoveryKeyResponse>(ADMIN, "MakeRecoveryKey", &MakeRecoveryKeyRequest {})
-            .map(|answer| SecretBytes::new(answer.recovery_key))
-    }
-
-    /// Seals a secret to the token's key; the reference that podman is to be given.
-    pub(crate) fn seal(&self, data: &SecretBytes) -> Result<String, CliError> {
-        let request = SealRequest { data: data.expose_secret().to_vec() };
-        self.call::<SealResponse>(HSM, "Seal", &request).map(|answer| answer.reference)
-    }
-
-    pub(crate) fn hsm_status(&self) -> Result<HsmStatusResponse, CliError> {
-        self.call(HSM, "HsmStatus", &HsmStatusRequest {})
-    }
-
     pub(crate) fn health(&self) -> Result<(), CliError> {
         let request = HealthCheckRequest { service: String::new() };
         let answer: HealthCheckResponse = self.call("/grpc.health.v1.Health", "Check", &request)?;
@@ -188,7 +108,7 @@ impl Client {
     }
 
     /// A call that has one answer.
-    fn call<T: Message + Default + Checked>(
+    pub(crate) fn call<T: Message + Default + Checked>(
         &self,
         service: &str,
         method: &str,
@@ -201,7 +121,7 @@ impl Client {
 
     /// Calls until it is answered or the deadline is there. All calls may be repeated: each leaves the
     /// same state behind when it is made twice.
-    fn stream<T: Message + Default + Checked>(
+    pub(crate) fn stream<T: Message + Default + Checked>(
         &self,
         service: &str,
         method: &str,

@@ -6,7 +6,7 @@ use psi_common::{Exit, Paths, SecretBytes, check};
 
 use super::keys::EchoOff;
 use super::names;
-use crate::args::AddOptions;
+use crate::ctl::args::AddOptions;
 use crate::ctl::podman::{self, Commands};
 use crate::error::CliError;
 use crate::stdio;

@@ -7,8 +7,8 @@ use psi_proto::v1::{RefreshEvent, RefreshRequest};
 use serde_json::json;
 
 use super::{keys, names, psid, status};
-use crate::args::{CacheCommand, InitOptions};
 use crate::client::{Client, Deadline};
+use crate::ctl::args::{CacheCommand, InitOptions};
 use crate::error::CliError;
 use crate::stdio;
 

@@ -5,8 +5,8 @@ use psi_proto::v1::drill_event::Event;
 use psi_proto::v1::{DrillFailure, DrillOutcome, DrillStarted};
 use serde_json::json;
 
-use crate::args::DrillOptions;
 use crate::client::{Client, Deadline};
+use crate::ctl::args::DrillOptions;
 use crate::error::CliError;
 use crate::stdio;
 

@@ -7,8 +7,8 @@ use psi_proto::v1::{HsmKey, HsmStatusResponse, HsmToken};
 use serde_json::json;
 
 use super::psid;
-use crate::args::HsmCommand;
 use crate::client::{Client, Deadline};
+use crate::ctl::args::HsmCommand;
 use crate::error::CliError;
 use crate::stdio;
 

@@ -5,7 +5,7 @@ use std::fs;
 use psi_common::Paths;
 
 use super::files;
-use crate::args::InstallOptions;
+use crate::ctl::args::InstallOptions;
 use crate::ctl::podman::Commands;
 use crate::error::CliError;
 use crate::stdio;
@@ -32,7 +32,7 @@ pub(crate) fn run(paths: &Paths, options: &InstallOptions) -> Result<(), CliErro
     let program = commands.program();
     if !program.exists() {
         let note = format!("{} does not exist yet; install psi-driver there", program.display());
-        stdio::note(TITLE, &note);
+        crate::ctl::note(TITLE, &note);
     }
     stdio::write_text(&format!(
         "wrote {}\npodman now stores new secrets through psi; secrets made before keep their driver\n",

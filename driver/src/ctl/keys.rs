@@ -6,8 +6,8 @@ use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use psi_common::{Exit, Paths, SecretBytes};
 use psi_proto::v1::Seal;
 
-use crate::args::SealArgs;
 use crate::client::{Client, Deadline};
+use crate::ctl::args::SealArgs;
 use crate::error::CliError;
 use crate::stdio;
 

@@ -1,25 +1,67 @@
 //! What only people run. Nothing here is on podman's path.
 
-pub(crate) mod add;
-pub(crate) mod cache;
-pub(crate) mod delete;
-pub(crate) mod doctor;
-pub(crate) mod drill;
-pub(crate) mod files;
-pub(crate) mod gc;
-pub(crate) mod hsm;
-pub(crate) mod import;
-pub(crate) mod install;
+mod add;
+pub(crate) mod args;
+mod cache;
+mod client;
+mod delete;
+mod doctor;
+mod drill;
+mod files;
+mod gc;
+mod get;
+mod hsm;
+mod import;
+mod install;
 mod json;
 mod keys;
-pub(crate) mod metrics;
-pub(crate) mod migrate;
-pub(crate) mod names;
+mod metrics;
+mod migrate;
+mod names;
 mod plaintext;
 mod podman;
 mod progress;
 mod psid;
-pub(crate) mod restore;
-pub(crate) mod setup;
+mod restore;
+mod setup;
 mod status;
-pub(crate) mod values;
+mod values;
+
+use psi_common::Paths;
+
+use crate::error::CliError;
+use crate::{stdio, verbs};
+use args::{Command, DriverCommand};
+
+/// The program's name in messages.
+pub(crate) const PROGRAM: &str = "psictl";
+
+/// Runs one command.
+pub(crate) fn run(paths: &Paths, command: &Command) -> Result<(), CliError> {
+    match command {
+        Command::Driver(DriverCommand::Delete { id: Some(id), force }) => {
+            delete::run(paths, id, *force)
+        }
+        Command::Driver(DriverCommand::Get { name }) => get::run(paths, name),
+        Command::Driver(command) => verbs::run(paths, &command.verb()),
+        Command::Restore { id, all } => restore::run(paths, id.as_deref(), *all),
+        Command::Add(options) => add::run(paths, options),
+        Command::Install(options) => install::run(paths, options),
+        Command::Setup(options) => setup::run(paths, options),
+        Command::Doctor(options) => doctor::run(paths, options),
+        Command::Gc(options) => gc::run(paths, options),
+        Command::Migrate(options) => migrate::run(paths, options),
+        Command::Import { command } => import::run(paths, command),
+        Command::Exec(options) => values::exec::run(paths, options),
+        Command::Render(options) => values::render::run(paths, options),
+        Command::Cache { command } => cache::run(paths, command),
+        Command::Hsm { command } => hsm::run(paths, command),
+        Command::Drill(options) => drill::run(paths, options),
+        Command::Metrics => metrics::run(paths),
+    }
+}
+
+/// Writes a note about a command that succeeds, as one line on stderr.
+fn note(title: &str, text: &str) {
+    stdio::print_line(PROGRAM, title, text);
+}

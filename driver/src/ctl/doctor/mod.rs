@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use psi_common::{Exit, Finding, Paths, Problem, Severity, check, for_own_scope};
 use serde::Serialize;
 
-use crate::args::DoctorOptions;
 use crate::client::{Client, Deadline};
+use crate::ctl::args::DoctorOptions;
 use crate::ctl::podman::{self, Commands};
 use crate::ctl::{json, names};
 use crate::error::CliError;

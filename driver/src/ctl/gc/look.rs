@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use psi_common::{Paths, Scope, SecretId};
 use psi_proto::v1::Registration;
 
-use crate::args::GcOptions;
 use crate::client::{Client, Deadline, Key};
+use crate::ctl::args::GcOptions;
 use crate::ctl::plaintext::Plaintext;
 use crate::ctl::podman::{self, FileDriver, IN_A_HOME, Record, Secrets, record_in_home, record_of};
 use crate::error::CliError;

@@ -11,8 +11,8 @@ use psi_common::{Exit, Paths};
 
 use super::names;
 use super::progress::Progress;
-use crate::args::GcOptions;
 use crate::client::{Client, Deadline};
+use crate::ctl::args::GcOptions;
 use crate::error::CliError;
 use crate::stdio;
 use look::Found;

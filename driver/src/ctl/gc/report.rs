@@ -4,7 +4,7 @@ use psi_proto::v1::{Registration, RegistrationKind};
 use serde_json::json;
 
 use super::look::Found;
-use crate::args::GcOptions;
+use crate::ctl::args::GcOptions;
 
 pub(super) fn as_text(found: &Found, options: &GcOptions) -> String {
     let verb = if options.dry_run { "would remove" } else { "removed" };

@@ -15,8 +15,8 @@ use psi_proto::v1::{
 };
 
 use super::progress::Progress;
-use crate::args::{ImportCommand, ImportOptions, OnConflict};
 use crate::client::{Client, Deadline};
+use crate::ctl::args::{ImportCommand, ImportOptions, OnConflict};
 use crate::error::CliError;
 use crate::stdio;
 use entries::Entry;
@@ -33,7 +33,7 @@ pub(crate) fn run(paths: &Paths, command: &ImportCommand) -> Result<(), CliError
         ImportCommand::Quadlet { files, .. } => quadlet::read_all(files)?,
     };
     for warning in &entries.warnings {
-        stdio::note(&format!("import {}", command.name()), warning);
+        crate::ctl::note(&format!("import {}", command.name()), warning);
     }
     if entries.list.is_empty() {
         return Err(CliError::new(

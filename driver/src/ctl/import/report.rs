@@ -3,7 +3,7 @@
 use psi_proto::v1::{ImportOutcome, ImportResponse, ImportResult};
 use serde_json::json;
 
-use crate::args::ImportOptions;
+use crate::ctl::args::ImportOptions;
 
 /// In the form that was asked for.
 pub(super) fn of(told: &ImportResponse, options: &ImportOptions, written: bool) -> String {

@@ -6,7 +6,7 @@ use psi_common::{MAX_SECRET_BYTES, Paths, SecretBytes};
 use psi_proto::v1::StoreKind;
 
 use super::{Data, Host, Old, Plan};
-use crate::args::MigrateOptions;
+use crate::ctl::args::MigrateOptions;
 use crate::ctl::podman::{Directory, Secret, resolve};
 
 /// The Python PSI, or a psi-driver at another place.

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Done, Moved};
-use crate::args::{MigrateOptions, OldStore};
+use crate::ctl::args::{MigrateOptions, OldStore};
 use crate::ctl::plaintext::Plaintext;
 
 /// In the form that was asked for.

@@ -21,8 +21,8 @@ use nix::fcntl::Flock;
 use psi_common::{Exit, Paths, file_lock};
 use psi_proto::v1::{RefreshEvent, Registration};
 
-use crate::args::SetupOptions;
 use crate::client::{Client, Deadline};
+use crate::ctl::args::SetupOptions;
 use crate::ctl::names;
 use crate::ctl::podman::{self, Commands};
 use crate::ctl::progress::Progress;
@@ -51,7 +51,7 @@ pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), CliError>
             "{} does not exist; install psi-driver there",
             found.commands.program().display()
         );
-        stdio::note(TITLE, &note);
+        crate::ctl::note(TITLE, &note);
     }
     let done = apply(&found, &plans, paths, options.prune)?;
     note_names(paths, &found, &done);

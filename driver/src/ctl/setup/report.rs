@@ -10,7 +10,7 @@ use super::drop_in;
 use super::reconcile::{Action, Found, Plan};
 use super::systemd::Reload;
 use super::{shown, unit_of};
-use crate::args::SetupOptions;
+use crate::ctl::args::SetupOptions;
 
 /// A line of names is cut after so many.
 const NAMED: usize = 20;

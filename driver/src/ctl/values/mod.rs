@@ -9,7 +9,6 @@ use psi_proto::v1::{PlannedSecret, PlannedWorkload};
 
 use crate::client::{Client, Deadline, Key};
 use crate::error::CliError;
-use crate::stdio;
 
 /// The workloads that are named; without a name, the only one that there is.
 fn workloads(
@@ -65,7 +64,7 @@ fn check(workload: &PlannedWorkload, title: &str) -> Result<(), CliError> {
             "try again when the provider is back",
         ));
     }
-    stdio::note(title, &format!("{name} is as psid knew it before: {incomplete}"));
+    crate::ctl::note(title, &format!("{name} is as psid knew it before: {incomplete}"));
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use psi_common::{Exit, Paths, SecretBytes, check};
 
 use super::rendered::Rendered;
 use super::{client, value, workloads};
-use crate::args::RenderOptions;
+use crate::ctl::args::RenderOptions;
 use crate::error::CliError;
 use crate::stdio;
 
@@ -84,7 +84,7 @@ fn fetch(paths: &Paths, options: &RenderOptions) -> Result<Fetched, CliError> {
                 let note = format!(
                     "left out: the key '{key}' is no file's name; rename it at the provider"
                 );
-                stdio::note(TITLE, &note);
+                crate::ctl::note(TITLE, &note);
             }
         }
     }

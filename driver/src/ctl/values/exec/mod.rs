@@ -12,10 +12,9 @@ use psi_common::{Exit, MAX_VARIABLE_BYTES, Paths, SecretBytes, check, chooses_co
 use psi_proto::v1::PlannedWorkload;
 
 use super::{client, value, workloads};
-use crate::args::{self, ExecOptions};
 use crate::client::Client;
+use crate::ctl::args::{self, ExecOptions};
 use crate::error::CliError;
-use crate::stdio;
 
 const TITLE: &str = "exec";
 
@@ -50,7 +49,7 @@ fn variables_of(
     let mut variables = Variables::new();
     for secret in workload.secrets.iter().filter(|secret| !secret.mount) {
         if !secret.error.is_empty() {
-            stdio::note(TITLE, &format!("left out: {}", secret.error));
+            crate::ctl::note(TITLE, &format!("left out: {}", secret.error));
             continue;
         }
         check::variable(&secret.key).map_err(|error| {

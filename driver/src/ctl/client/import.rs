@@ -1,0 +1,13 @@
+//! The call that brings secrets to a provider.
+
+use psi_proto::v1::{ImportRequest, ImportResponse};
+
+use crate::client::Client;
+use crate::error::CliError;
+
+impl Client {
+    /// Writes secrets into a folder; an outcome for each, in their order.
+    pub(crate) fn import(&self, request: &ImportRequest) -> Result<ImportResponse, CliError> {
+        self.call("/psi.v1.ImportAdmin", "Import", request)
+    }
+}

@@ -1,7 +1,0 @@
-//! `psi-driver`: podman's secret driver.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    psi_driver::run(std::env::args_os())
-}
