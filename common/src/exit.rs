@@ -32,6 +32,27 @@ pub enum Exit {
     NoSuchCommand = 127,
 }
 
+impl Exit {
+    /// The status of a psi program that ended with this code.
+    pub fn from_code(code: i32) -> Option<Self> {
+        const ALL: [Exit; 12] = [
+            Exit::Ok,
+            Exit::Drift,
+            Exit::Usage,
+            Exit::BadInput,
+            Exit::NoSuchSecret,
+            Exit::NoDaemon,
+            Exit::Io,
+            Exit::TryLater,
+            Exit::Protocol,
+            Exit::NotAllowed,
+            Exit::NotExecutable,
+            Exit::NoSuchCommand,
+        ];
+        ALL.into_iter().find(|exit| i32::from(*exit as u8) == code)
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

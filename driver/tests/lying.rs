@@ -20,7 +20,7 @@ use psi_proto::v1::{
 };
 
 const ID: &str = "0123456789abcdef012345678";
-/// Orders to a terminal (by C0 and by C1), a line of a unit, a line that seems to be psi-driver's, a change of
+/// Orders to a terminal (by C0 and by C1), a line of a unit, a line that seems to be a program's, a change of
 /// direction, a command of a shell, another directory.
 const ORDERS: [&str; 8] = [
     "a\u{1b}]0;owned\u{7}",
@@ -185,7 +185,13 @@ fn serve_with(
 
 /// Everything that a command prints.
 fn printed(folder: &Path, args: &[&str]) -> Vec<u8> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_psi-driver"));
+    let program = match args[0] {
+        "lookup" | "store" | "delete" | "list" | "get" | "health" => {
+            env!("CARGO_BIN_EXE_psi-driver")
+        }
+        _ => env!("CARGO_BIN_EXE_psictl"),
+    };
+    let mut command = Command::new(program);
     fs::write(folder.join("stdin"), "a value").unwrap();
     command.args(args).env_clear().current_dir(folder);
     command.stdin(fs::File::open(folder.join("stdin")).unwrap());

@@ -17,6 +17,5 @@ pub(crate) const LAYERS: &[&str] = &[
     "daemon: grpc::peer imports runtime",
     "daemon: grpc::report imports runtime",
     "daemon: grpc::workloads imports runtime",
-    "driver: verbs imports ctl::names",
     "driver: circle in ctl::values: render -> rendered",
 ];

@@ -28,7 +28,7 @@ const DAEMON: Layers = &[
 
 /// What podman runs is below `ctl`, which is psictl.
 const DRIVER: Layers =
-    &[&["error"], &["stdio"], &["wire"], &["client"], &["args"], &["verbs"], &["ctl"]];
+    &[&["error"], &["stdio"], &["wire"], &["client"], &["args", "psictl"], &["verbs"], &["ctl"]];
 
 /// What breaks the rules, a line each.
 fn faults(modules: &Modules, layers: Layers) -> Vec<String> {

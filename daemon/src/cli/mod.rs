@@ -46,7 +46,7 @@ struct CommandLine {
 enum Command {
     /// Check the config, name the line at fault, and exit
     Check,
-    /// Take over what another program left, while psid is stopped (`psi-driver migrate --from psi --state` runs this)
+    /// Take over what another program left, while psid is stopped (`psictl migrate --from psi --state` runs this)
     Migrate {
         /// The program: the Python PSI
         #[arg(long, value_parser = ["psi"])]
@@ -62,12 +62,8 @@ enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
-        /// Who speaks, in messages: psi-driver, when it runs this in its place
-        #[arg(long, hide = true, default_value = "psid: migrate")]
-        title: String,
     },
-    /// Tell what is wrong on this host, as JSON (`psi-driver doctor` runs this)
-    #[command(hide = true)]
+    /// Report what is wrong on this host, as JSON (`psictl doctor` runs this)
     Doctor {
         /// Podman's version
         #[arg(long)]
@@ -76,10 +72,9 @@ enum Command {
         #[arg(long, default_value = "/usr/bin/psi-driver")]
         program: String,
     },
-    /// Open or seal one credential, asked for on stdin (psid-creds.socket runs this)
-    #[command(hide = true)]
+    /// Open or seal one credential that stdin names (psid-creds.socket runs this)
     Creds,
-    /// Make and seal a key, and write an empty cache (`psi-driver cache init` runs this)
+    /// Make and seal a key, and write an empty cache (`psictl cache init` runs this)
     Init {
         /// Where the key lives (default: as backend in the config)
         #[arg(long, value_parser = ["tpm", "hsm"])]
@@ -100,21 +95,15 @@ enum Command {
         /// Try the token's PIN once, though it was refused
         #[arg(long)]
         retry: bool,
-        /// Who speaks, in messages: psi-driver, when it runs this in its place
-        #[arg(long, hide = true, default_value = "psid: init")]
-        title: String,
     },
-    /// Check all that psid needs of the token, step by step (`psi-driver hsm preflight` runs this)
-    HsmPreflight {
+    /// Check all that psid needs of the token, step by step (`psictl hsm preflight` runs this)
+    Preflight {
         /// Print JSON
         #[arg(long)]
         json: bool,
         /// Try the PIN once, though it was refused
         #[arg(long)]
         retry: bool,
-        /// Who speaks, as in init
-        #[arg(long, hide = true, default_value = "psid: hsm-preflight")]
-        title: String,
     },
 }
 
@@ -150,11 +139,11 @@ pub fn run() -> ExitCode {
             runtime.block_on(run_daemon(line.log_format, line.log_level, &surroundings, &refused))
         }
         Some(Command::Check) => check(&surroundings),
-        Some(Command::Migrate { from: _, dir, key, dry_run, json, title }) => {
+        Some(Command::Migrate { from: _, dir, key, dry_run, json }) => {
             let options = migrate::Options { from: dir, key, dry_run };
             return match runtime.block_on(take_over(&surroundings, &options, json)) {
                 Ok(()) => Exit::Ok.into(),
-                Err((exit, words)) => complain(exit, &format!("{title}: {words}")),
+                Err((exit, words)) => complain(exit, &format!("psid: migrate: {words}")),
             };
         }
         Some(Command::Doctor { podman, program }) => {
@@ -175,15 +164,7 @@ pub fn run() -> ExitCode {
                 .block_on(serving)
                 .map_err(|error| (Exit::Io, format!("creds: {error}; see psid's own log")))
         }
-        Some(Command::Init {
-            backend,
-            seal_with,
-            tpm2_pcrs,
-            force,
-            no_recovery_key,
-            retry,
-            title,
-        }) => {
+        Some(Command::Init { backend, seal_with, tpm2_pcrs, force, no_recovery_key, retry }) => {
             let options = init::Options {
                 backend,
                 seal_with,
@@ -194,11 +175,11 @@ pub fn run() -> ExitCode {
             };
             match runtime.block_on(init::run(&surroundings, &options)) {
                 Ok(done) => say(&done),
-                Err(error) => return complain(Exit::BadInput, &format!("{title}: {error}")),
+                Err(error) => return complain(Exit::BadInput, &format!("psid: init: {error}")),
             }
             Ok(())
         }
-        Some(Command::HsmPreflight { json, retry, title }) => {
+        Some(Command::Preflight { json, retry }) => {
             // Where libpcsclite looks.
             let pcscd = variable("PCSCLITE_CSOCK_NAME").unwrap_or(PCSCD.into());
             let tell = |line: &str| {
@@ -213,7 +194,9 @@ pub fn run() -> ExitCode {
             }
             return match report.fault() {
                 None => Exit::Ok.into(),
-                Some((step, fault)) => complain(fault.exit, &format!("{title}: {step}: {fault}")),
+                Some((step, fault)) => {
+                    complain(fault.exit, &format!("psid: preflight: {step}: {fault}"))
+                }
             };
         }
     };

@@ -27,8 +27,7 @@ pub(crate) fn run(paths: &Paths, command: &CacheCommand) -> Result<(), CliError>
     }
 }
 
-/// Provisioning needs the key, the cipher and the file, which only psid knows: it is psid that runs
-/// here, in this process's place, and no daemon need be up.
+/// Provisions the key and the cache, which psid does.
 fn init(paths: &Paths, options: &InitOptions) -> Result<(), CliError> {
     let mut args = vec!["init", "--tpm2-pcrs", &options.tpm2_pcrs];
     if let Some(backend) = options.backend {
@@ -37,14 +36,13 @@ fn init(paths: &Paths, options: &InitOptions) -> Result<(), CliError> {
     if let Some(seal_with) = options.seal_with {
         args.extend(["--seal-with", seal_with.name()]);
     }
-    args.extend(["--title", "psi-driver: cache init"]);
     let flags = [
         (options.force, "--force"),
         (options.no_recovery_key, "--no-recovery-key"),
         (options.retry, "--retry"),
     ];
     args.extend(flags.into_iter().filter_map(|(asked, flag)| asked.then_some(flag)));
-    Err(psid::instead(paths, &args))
+    psid::run(paths, &args)
 }
 
 fn refresh(paths: &Paths, request: &RefreshRequest, json: bool) -> Result<(), CliError> {

@@ -14,18 +14,18 @@ use crate::stdio;
 
 pub(crate) fn run(paths: &Paths, command: &HsmCommand) -> Result<(), CliError> {
     match command {
-        HsmCommand::Preflight { json, retry } => Err(preflight(paths, *json, *retry)),
+        HsmCommand::Preflight { json, retry } => preflight(paths, *json, *retry),
         HsmCommand::Status { json } => status(paths, *json),
         HsmCommand::Store { name } => store(paths, name),
     }
 }
 
-/// Only psid speaks PKCS#11, and it need not be up as a daemon: it runs in this process's place.
-fn preflight(paths: &Paths, json: bool, retry: bool) -> CliError {
-    let mut args = vec!["hsm-preflight", "--title", "psi-driver: hsm preflight"];
+/// Only psid speaks PKCS#11.
+fn preflight(paths: &Paths, json: bool, retry: bool) -> Result<(), CliError> {
+    let mut args = vec!["preflight"];
     let flags = [(json, "--json"), (retry, "--retry")];
     args.extend(flags.into_iter().filter_map(|(asked, flag)| asked.then_some(flag)));
-    psid::instead(paths, &args)
+    psid::run(paths, &args)
 }
 
 fn store(paths: &Paths, name: &str) -> Result<(), CliError> {

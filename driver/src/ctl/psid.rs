@@ -1,42 +1,61 @@
-//! psid, run in psi-driver's place.
+//! psid, run as a child for what needs a key, a cipher or a file format: only psid has those. No daemon need run.
 
 use std::ffi::OsStr;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use psi_common::{Exit, Paths};
 
 use crate::error::CliError;
 
-/// Becomes psid with these arguments; comes back only when that fails.
-pub(super) fn instead(paths: &Paths, args: &[impl AsRef<OsStr>]) -> CliError {
-    let psid = installed();
-    let cause = Command::new(&psid).arg("--config").arg(&paths.config).args(args).exec();
-    CliError::io(&format!("running {}", psid.display()), &cause, "install psid beside psi-driver")
+/// Runs psid with this process's stdin, stdout and stderr. Its exit status becomes this command's; its own message
+/// says why.
+pub(super) fn run(paths: &Paths, args: &[impl AsRef<OsStr>]) -> Result<(), CliError> {
+    let mut command = command(paths, args);
+    let status = command.status().map_err(|cause| not_started(&command, &cause))?;
+    match status.code().and_then(Exit::from_code) {
+        Some(Exit::Ok) => Ok(()),
+        Some(exit) => Err(CliError::status_only(exit)),
+        None => Err(ended_oddly(status)),
+    }
 }
 
-/// What psid writes to stdout with these arguments; when it fails, its own words are why.
+/// Runs psid and returns its stdout. If it fails, the last line of its stderr is the error.
 pub(super) fn output(paths: &Paths, args: &[impl AsRef<OsStr>]) -> Result<Vec<u8>, CliError> {
-    let psid = installed();
-    let mut command = Command::new(&psid);
-    command.arg("--config").arg(&paths.config).args(args);
-    let output = command.output().map_err(|cause| {
-        let running = format!("running {}", psid.display());
-        CliError::io(&running, &cause, "install psid beside psi-driver")
-    })?;
+    let mut command = command(paths, args);
+    let output = command.output().map_err(|cause| not_started(&command, &cause))?;
     if output.status.success() {
         return Ok(output.stdout);
     }
-    let words = String::from_utf8_lossy(&output.stderr);
-    let last = words.lines().last().unwrap_or("psid failed without a word");
-    Err(CliError::without_remedy(Exit::BadInput, last))
+    match String::from_utf8_lossy(&output.stderr).lines().last() {
+        Some(line) => Err(CliError::without_remedy(Exit::BadInput, line)),
+        None => Err(ended_oddly(output.status)),
+    }
 }
 
-/// The psid that was installed with this psi-driver.
+fn command(paths: &Paths, args: &[impl AsRef<OsStr>]) -> Command {
+    let mut command = Command::new(installed());
+    command.arg("--config").arg(&paths.config).args(args);
+    command
+}
+
+fn not_started(command: &Command, cause: &std::io::Error) -> CliError {
+    let running = format!("running {}", command.get_program().display());
+    CliError::io(&running, cause, "install psid beside psictl")
+}
+
+fn ended_oddly(status: ExitStatus) -> CliError {
+    CliError::new(
+        Exit::Protocol,
+        format!("psid ended with {status}, without a message"),
+        "check that psid and psictl are of one version",
+    )
+}
+
+/// The psid of psictl's own directory, else the packaged one.
 fn installed() -> PathBuf {
     std::env::current_exe()
-        .map(|driver| driver.with_file_name("psid"))
+        .map(|psictl| psictl.with_file_name("psid"))
         .ok()
         .filter(|psid| psid.exists())
         .unwrap_or_else(|| "/usr/bin/psid".into())

@@ -1,4 +1,4 @@
-//! One call of psi-driver, with exactly the environment that is wanted.
+//! One call of psi-driver or psictl, with exactly the environment that is wanted.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -44,7 +44,7 @@ impl Outcome {
 impl Driver {
     pub(crate) fn new(instance: &Instance, args: &[&str]) -> Self {
         let driver = Self {
-            program: program("psi-driver"),
+            program: program(program_of(args)),
             args: args.iter().map(OsString::from).collect(),
             environment: BTreeMap::new(),
             stdin: Vec::new(),
@@ -82,9 +82,10 @@ impl Driver {
 
     /// As another user, from a copy of the program that this user can reach.
     pub fn user(mut self, instance: &Instance, uid: u32, gid: u32) -> Self {
-        let copy = instance.run().join("psi-driver");
+        let name = self.program.file_name().and_then(OsStr::to_str).unwrap();
+        let copy = instance.run().join(name);
         if !copy.exists() {
-            copy_program("psi-driver", &copy);
+            copy_program(name, &copy);
         }
         self.program = copy;
         self.user = Some((uid, gid));
@@ -162,12 +163,22 @@ impl Driver {
     }
 }
 
-/// Stderr as psi-driver must leave it: one line in its name.
+/// The program of a command: what podman and scripts run is psi-driver's.
+fn program_of(args: &[&str]) -> &'static str {
+    const VERBS: [&str; 6] = ["lookup", "store", "delete", "list", "get", "health"];
+    match args.first() {
+        Some(verb) if VERBS.contains(verb) => "psi-driver",
+        _ => "psictl",
+    }
+}
+
+/// Stderr as each program must leave it: one line that begins with the program's name.
 #[track_caller]
 pub fn one_line(stderr: &str) -> String {
     let line = stderr.strip_suffix('\n').unwrap_or_else(|| panic!("no line: {stderr:?}"));
     assert!(!line.contains(['\n', '\r']), "more than one line: {stderr:?}");
-    assert!(line.starts_with("psi-driver: "), "{line}");
+    let programs = ["psi-driver: ", "psictl: ", "psid: "];
+    assert!(programs.iter().any(|program| line.starts_with(program)), "{line}");
     line.to_owned()
 }
 

@@ -7,9 +7,10 @@ use std::sync::OnceLock;
 use std::time::SystemTime;
 
 /// The programs, each with the folders it is made from.
-const PROGRAMS: [(&str, &[&str]); 6] = [
+const PROGRAMS: [(&str, &[&str]); 7] = [
     ("psid", &["daemon/src", "common/src", "proto/src"]),
     ("psi-driver", &["driver/src", "common/src", "proto/src"]),
+    ("psictl", &["driver/src", "common/src", "proto/src"]),
     ("fake-infisical", &["tests/fake-infisical/src"]),
     ("libfaulty_token.so", &["tests/faulty-token/src"]),
     ("psi-probe", &["tests/probes/src", "daemon/src", "common/src"]),

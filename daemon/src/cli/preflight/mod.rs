@@ -1,4 +1,4 @@
-//! `psid hsm-preflight`: what lies between psid and the token's key, link by link, up to the first one
+//! `psid preflight`: what lies between psid and the token's key, link by link, up to the first one
 //! that is broken.
 
 mod report;

@@ -80,7 +80,7 @@ struct Done {
 
 pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), CliError> {
     if options.cache {
-        return Err(take_over(paths, options));
+        return take_over(paths, options);
     }
     let host = Host::look(paths, options)?;
     let old: Box<dyn Old + '_> = match options.from {
@@ -104,15 +104,13 @@ pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), CliErro
     verdict(&done)
 }
 
-/// The Python PSI's cache takes the key, the cipher and the file, which only psid knows: it is psid that runs
-/// here, in this process's place.
-fn take_over(paths: &Paths, options: &MigrateOptions) -> CliError {
+/// Takes over the Python PSI's cache, which psid does.
+fn take_over(paths: &Paths, options: &MigrateOptions) -> Result<(), CliError> {
     if options.from != OldStore::Psi || !options.names.is_empty() {
         let words = "--cache takes over all of the Python PSI's state, and nothing else";
-        return CliError::new(Exit::Usage, words, "use it with --from psi, and without names");
+        return Err(CliError::new(Exit::Usage, words, "use it with --from psi, and without names"));
     }
-    let mut args: Vec<&OsStr> =
-        ["migrate", "--from", "psi", "--title", "psi-driver: migrate"].map(OsStr::new).to_vec();
+    let mut args: Vec<&OsStr> = ["migrate", "--from", "psi"].map(OsStr::new).to_vec();
     if let Some(key) = &options.key {
         args.extend([OsStr::new("--key"), key.as_os_str()]);
     }
@@ -121,7 +119,7 @@ fn take_over(paths: &Paths, options: &MigrateOptions) -> CliError {
     }
     let state = options.state.as_deref().unwrap_or(&paths.state);
     args.extend([OsStr::new("--"), state.as_os_str()]);
-    psid::instead(paths, &args)
+    psid::run(paths, &args)
 }
 
 impl Host {
