@@ -99,7 +99,7 @@ generate:
 	UPDATE_GENERATED=1 $(CARGO) test -q -p psi-driver -p psi-daemon --test manual
 
 ## Run `make build` before, as whoever builds; an existing config is kept. Nothing is started, and podman's
-## secret driver stays what it is until `psi-driver install`: a driver without a config would fail each
+## secret driver stays what it is until `psictl install`: a driver without a config would fail each
 ## `podman secret create` of the host.
 SHARE   := $(DESTDIR)$(PREFIX)/share
 LIB     := $(DESTDIR)$(PREFIX)/lib

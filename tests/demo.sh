@@ -86,7 +86,7 @@ cat "$PSI_CONFIG"
 printf demo-client-secret | systemd-creds encrypt --with-key=tpm2 --name=infisical-client-secret - "$W/infisical-client-secret.cred" 2>/dev/null
 show psid check
 "$DIST/psid" check
-show psi-driver cache init --backend tpm
+show psictl cache init --backend tpm
 driver cache init --backend tpm | sed "s,$W,…,g"
 
 step "2. psid runs; podman creates two references and one literal through psi-driver"
@@ -117,7 +117,7 @@ step "4. The outage: Infisical is killed, the host 'reboots' (psid stopped, TPM 
 same "Infisical had been asked: a login and one read for each reference" "$(requests)" 3
 kill "$INFISICAL"; wait "$INFISICAL" 2>/dev/null || true
 psid_off; tpm_off; tpm_on; psid_on
-show psi-driver cache status
+show psictl cache status
 driver cache status | sed "s,$W,…,g"
 
 step "5. The same container again, from cache.enc alone"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times `psi-driver setup` beside the Python PSI's way (delete and create each secret, at each run), and
+"""Times `psictl setup` beside the Python PSI's way (delete and create each secret, at each run), and
 counts the writes of podman's secrets.json by inotify. Needs root, and `make build` and `cargo build -p
 fake-infisical` before. Everything is in one temporary folder.
 
@@ -149,16 +149,16 @@ secrets = [{sources}]
     podman = Podman("podman")
     for key in secrets:
         podman.call("DELETE", f"/secrets/py--{key}")
-    measure(f"psi-driver setup, {COUNT} new", setup)
-    measure("psi-driver setup, nothing changed", setup)
+    measure(f"psictl setup, {COUNT} new", setup)
+    measure("psictl setup, nothing changed", setup)
     config(["/app", "/other"])
     psid.send_signal(1)
     time.sleep(1)
-    measure("psi-driver setup, one leads elsewhere", setup)
+    measure("psictl setup, one leads elsewhere", setup)
     connection = http.client.HTTPConnection(control)
     connection.request("PUT", "/secret", json.dumps({"project": PROJECT, "environment": "prod", "path": "/app", "key": "NEW", "value": "x"}))
     assert connection.getresponse().status == 200
-    measure("psi-driver setup, one new", setup)
+    measure("psictl setup, one new", setup)
     os.symlink(f"{DIST}/psi-driver", f"{folder}/psi-driver")
 
     def other_program():
@@ -166,8 +166,8 @@ secrets = [{sources}]
         told = json.loads(subprocess.run(args, env=env, check=True, stdout=subprocess.PIPE).stdout)
         return f"({told['podman_writes']} told)"
 
-    measure(f"psi-driver setup, {COUNT} with stale commands", other_program)
-    measure("psi-driver setup --dry-run", lambda: subprocess.run([f"{DIST}/psi-driver", "setup", "--dry-run", "--program", f"{folder}/psi-driver", "--quadlets", f"{folder}/quadlets"], env=env, check=True, stdout=subprocess.DEVNULL) and None)
+    measure(f"psictl setup, {COUNT} with stale commands", other_program)
+    measure("psictl setup --dry-run", lambda: subprocess.run([f"{DIST}/psi-driver", "setup", "--dry-run", "--program", f"{folder}/psi-driver", "--quadlets", f"{folder}/quadlets"], env=env, check=True, stdout=subprocess.DEVNULL) and None)
 finally:
     for child in reversed(children):
         child.kill()

@@ -58,20 +58,20 @@ complete -c psictl -n "__fish_psictl_using_subcommand get" -s h -l help -d 'Prin
 complete -c psictl -n "__fish_psictl_using_subcommand health" -s h -l help -d 'Print help'
 complete -c psictl -n "__fish_psictl_using_subcommand restore" -l all -d 'Bring back all of it'
 complete -c psictl -n "__fish_psictl_using_subcommand restore" -s h -l help -d 'Print help'
-complete -c psictl -n "__fish_psictl_using_subcommand add" -l program -d 'Where psi-driver stays for good (default: where `psi-driver install` said)' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand add" -l program -d 'Where psi-driver stays for good (default: where `psictl install` said)' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand add" -l literal -d 'Take the text as it is'
 complete -c psictl -n "__fish_psictl_using_subcommand add" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c psictl -n "__fish_psictl_using_subcommand install" -l program -d 'Where psi-driver stays for good: podman copies the path into every secret' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand install" -l stdout -d 'Print the drop-in instead of writing it'
 complete -c psictl -n "__fish_psictl_using_subcommand install" -s h -l help -d 'Print help'
-complete -c psictl -n "__fish_psictl_using_subcommand setup" -l program -d 'Where psi-driver stays for good (default: where `psi-driver install` said)' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand setup" -l program -d 'Where psi-driver stays for good (default: where `psictl install` said)' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand setup" -l quadlets -d 'The folder of the quadlet units' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand setup" -l dry-run -d 'Tell what would be done, and what differs; exit 0 when nothing does, else 1'
 complete -c psictl -n "__fish_psictl_using_subcommand setup" -l prune -d 'Remove what no workload lists any more: podman secrets and lines of drop-ins'
 complete -c psictl -n "__fish_psictl_using_subcommand setup" -l accept-removals -d 'With --prune: also when most of a folder\'s secrets, or all workloads, are gone at once'
 complete -c psictl -n "__fish_psictl_using_subcommand setup" -l json -d 'Print JSON'
 complete -c psictl -n "__fish_psictl_using_subcommand setup" -s h -l help -d 'Print help'
-complete -c psictl -n "__fish_psictl_using_subcommand doctor" -l program -d 'Where psi-driver stays for good (default: where `psi-driver install` said)' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand doctor" -l program -d 'Where psi-driver stays for good (default: where `psictl install` said)' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand doctor" -l quadlets -d 'The folder of the quadlet units' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand doctor" -l json -d 'Print JSON'
 complete -c psictl -n "__fish_psictl_using_subcommand doctor" -s h -l help -d 'Print help'
@@ -87,7 +87,7 @@ file\t''"
 complete -c psictl -n "__fish_psictl_using_subcommand migrate" -l plaintext -d 'With file: look for values in clear in this folder too; needed for one that podman\'s `path=` option named, once its secrets are psi\'s' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand migrate" -l state -d 'With psi: the directory of its state (default: psid\'s own)' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand migrate" -l key -d 'With --cache: the key of its tpm backend, 32 bytes or sealed by systemd-creds as psi-cache-key (default: our own)' -r -F
-complete -c psictl -n "__fish_psictl_using_subcommand migrate" -l program -d 'Where psi-driver stays for good (default: where `psi-driver install` said)' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand migrate" -l program -d 'Where psi-driver stays for good (default: where `psictl install` said)' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand migrate" -l dry-run -d 'Tell what would be done, and change nothing'
 complete -c psictl -n "__fish_psictl_using_subcommand migrate" -l remove-plaintext -d 'With file: remove the values in clear of every secret that psi serves the same by now'
 complete -c psictl -n "__fish_psictl_using_subcommand migrate" -l cache -d 'With psi: take over the mappings and cached values in --state, or in that cache file, while psid is stopped; then start psid and run this again without it'

@@ -42,7 +42,7 @@ impl Report {
         let mut text =
             format!("# Chaos\n\n{}\n\n{memory}\n\n", self.figures(seed, counts, failures.len()));
         text += "Lookups of cached secrets by 32 clients; a secret that psid never had, and \
-                 `psi-driver cache refresh`, by exit code; requests that reached the provider, and what \
+                 `psictl cache refresh`, by exit code; requests that reached the provider, and what \
                  the bound allows.\n\n";
         text += "| fault | times | s | served | refused | not cached | refresh | psid says | calls | bound |\n";
         text += "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";

@@ -1,4 +1,4 @@
-//! `psi-driver import`: secrets brought into Infisical, byte for byte or not at all.
+//! `psictl import`: secrets brought into Infisical, byte for byte or not at all.
 
 #![allow(
     clippy::unwrap_used,

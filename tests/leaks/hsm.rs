@@ -31,7 +31,7 @@ fn neither_value_nor_pin_is_in_logs_arguments_messages_or_the_state_folder() {
         if args[0] != "lookup" || outcome.code != 0 {
             words.extend(&outcome.stdout);
         }
-        said.push((format!("what psi-driver {args:?} said"), words));
+        said.push((format!("what {args:?} said"), words));
         outcome
     };
     let talkative = || {

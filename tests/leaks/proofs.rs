@@ -39,7 +39,7 @@ impl Scenario {
         if !matches!(args[0], "lookup" | "get") || outcome.code != 0 {
             words.extend(outcome.stdout);
         }
-        self.said.push((format!("what psi-driver {args:?} said"), words));
+        self.said.push((format!("what {args:?} said"), words));
     }
 
     fn ask(&mut self) {

@@ -53,7 +53,7 @@ impl Scenario {
         psid.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full")
     }
 
-    /// Calls psi-driver, and takes note of what it says. The outcome is the test's affair.
+    /// Calls a program, and takes note of what it says. The outcome is the test's affair.
     fn call(&mut self, args: &[&str], number: u32, stdin: &str) -> Outcome {
         let driver = self.instance.driver(args).id(id(number)).stdin(stdin);
         let outcome = driver.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full").run();
@@ -62,7 +62,7 @@ impl Scenario {
         if !matches!(args[0], "lookup" | "get") || outcome.code != 0 {
             words.extend(&outcome.stdout);
         }
-        self.said.push((format!("what psi-driver {args:?} said"), words));
+        self.said.push((format!("what {args:?} said"), words));
         outcome
     }
 

@@ -156,7 +156,7 @@ fn a_name_that_nobody_knows_is_no_such_secret() {
     for name in ["nobody--A", "myapp--", "a--", "", "just-a-name"] {
         // Podman's own names are another test's.
         let line = instance.driver(&["get", name]).env("PATH", "/nowhere").fails(66);
-        assert!(line.starts_with(&format!("psi-driver: get {name}: ")), "{line}");
+        assert!(line.starts_with(&format!("psictl: get {name}: ")), "{line}");
     }
     let line = instance.driver(&["get", "myapp--NONE"]).env("PATH", "/nowhere").fails(66);
     assert!(line.contains("Infisical has no secret 'NONE' in /myapp"), "{line}");

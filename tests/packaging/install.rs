@@ -53,7 +53,7 @@ fn every_file_is_in_its_place() {
     assert_eq!(tree.files(), expected);
 }
 
-/// Without a config psi would fail each `podman secret create` of the host: `psi-driver install` is the
+/// Without a config psi would fail each `podman secret create` of the host: `psictl install` is the
 /// admin's word that it is podman's driver.
 #[test]
 fn podman_s_driver_is_not_changed() {

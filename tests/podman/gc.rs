@@ -1,4 +1,4 @@
-//! `psi-driver gc`
+//! `psictl gc`
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};

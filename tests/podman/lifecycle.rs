@@ -191,7 +191,7 @@ fn n4_podman_s_names_are_understood() {
     assert_eq!(by_name(&["get", "app.pw"]).ok(), b"literal\0");
     assert_eq!(by_name(&["get", &a]).text(), "value of A");
     let line = by_name(&["get", "app.c"]).fails(66);
-    assert!(line.starts_with("psi-driver: get app.c: "), "{line}");
+    assert!(line.starts_with("psictl: get app.c: "), "{line}");
 
     infisical.put("/myapp", "A", "new value of A");
     infisical.clear_log();

@@ -1,4 +1,4 @@
-//! `psi-driver add NAME --literal`, and what is done by hand about single secrets.
+//! `psictl add NAME --literal`, and what is done by hand about single secrets.
 
 use serde_json::json;
 
@@ -51,7 +51,7 @@ fn an_id_is_deleted_by_hand_and_brought_back() {
         assert_eq!(host.lookup("by-hand"), "a literal");
     }
     let line = host.instance.driver(&["delete", "../etc"]).fails(65);
-    assert!(line.contains("psi-driver list"), "{line}");
+    assert!(line.contains("psictl list"), "{line}");
     host.instance.driver(&["delete", "--force"]).run();
     assert_eq!(host.lookup("by-hand"), "a literal");
 }

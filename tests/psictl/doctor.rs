@@ -147,7 +147,7 @@ fn a_podman_that_knows_nothing_of_psid_s_secrets_is_no_reason_for_gc() {
     fs::remove_file(&record).unwrap();
     let (severity, line) = found(&host, "podman knows none of the 2 secrets that psid has");
     assert_eq!(severity, "warning");
-    assert!(!line.contains("psi-driver gc"), "{line}");
+    assert!(!line.contains("psictl gc"), "{line}");
     fs::write(&record, saved).unwrap();
     assert_eq!(doctor(&host), (0, Vec::new()));
 }
@@ -180,7 +180,7 @@ fn a_secret_that_was_deleted_behind_podman_s_back_is_brought_back_by_restore() {
     host.instance.driver(&["delete"]).id(&id).ok();
     let (severity, line) = found(&host, "deleted at psid within the last ten minutes");
     assert_eq!(severity, "error");
-    assert!(line.contains(&format!("`psi-driver restore {id}`")), "{line}");
+    assert!(line.contains(&format!("`psictl restore {id}`")), "{line}");
     assert_eq!(units(&host), [("myapp.service".to_owned(), vec!["secret-deleted".to_owned()])]);
     host.instance.driver(&["restore", &id]).ok();
     assert_eq!(doctor(&host), (0, Vec::new()));

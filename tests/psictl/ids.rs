@@ -2,7 +2,7 @@
 
 use psi_harness::{Instance, id};
 
-const REMEDY: &str = "podman sets SECRET_ID; by hand, take an id of `psi-driver list`";
+const REMEDY: &str = "podman sets SECRET_ID; by hand, take an id of `psictl list`";
 
 #[test]
 fn a_missing_id_is_said_so_by_every_verb_of_podman() {
@@ -74,8 +74,8 @@ fn restore_says_where_its_ids_come_from() {
     let line = Instance::empty().driver(&["restore", "abc"]).fails(65);
     assert_eq!(
         line,
-        "psi-driver: restore abc: 'abc' is no secret id (25 lower-case hexadecimal digits); take an \
-         id of `psi-driver restore`"
+        "psictl: restore abc: 'abc' is no secret id (25 lower-case hexadecimal digits); take an \
+         id of `psictl restore`"
     );
 }
 

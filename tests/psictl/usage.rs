@@ -1,6 +1,8 @@
 //! The command line itself.
 
-use psi_harness::Instance;
+use std::fs;
+
+use psi_harness::{Instance, copy_program, program};
 
 #[test]
 fn a_command_line_that_makes_no_sense_is_2_and_leaves_stdout_alone() {
@@ -30,7 +32,7 @@ fn cache_init_without_a_backend_names_the_two() {
     assert_eq!(
         line,
         format!(
-            "psi-driver: cache init: which key backend? {config} names none; choose --backend tpm (a key sealed \
+            "psid: init: which key backend? {config} names none; choose --backend tpm (a key sealed \
              to this host's TPM) or --backend hsm (a key wrapped by a PKCS#11 token)"
         )
     );
@@ -45,13 +47,15 @@ fn help_and_version_are_answers() {
     for verb in verbs {
         let line = help.lines().find(|line| line.trim_start().starts_with(verb));
         assert!(line.is_some_and(|line| line.trim().len() > verb.len()), "{verb} in {help}");
-        assert!(instance.driver(&[verb, "--help"]).text().contains("Usage: psi-driver"), "{verb}");
+        assert!(instance.driver(&[verb, "--help"]).text().contains("Usage: psictl"), "{verb}");
     }
     for verb in ["init", "status", "refresh", "invalidate"] {
         assert!(instance.driver(&["cache", verb, "--help"]).text().contains("Usage:"), "{verb}");
     }
-    let version = instance.driver(&["--version"]).text();
-    assert_eq!(version, format!("psi-driver {}\n", env!("CARGO_PKG_VERSION")));
+    for name in ["psi-driver", "psictl"] {
+        let version = instance.driver(&["--version"]).with_program(program(name)).text();
+        assert_eq!(version, format!("{name} {}\n", env!("CARGO_PKG_VERSION")));
+    }
 }
 
 /// The codes are an interface: scripts read them.
@@ -63,10 +67,63 @@ fn help_tells_every_exit_code() {
     }
 }
 
-/// psid runs in psi-driver's place there, and speaks for it.
+/// psictl runs psid, whose message and status it passes on.
 #[test]
-fn a_failure_of_init_is_psi_driver_s() {
+fn a_failure_of_init_is_psid_s_own() {
     let instance = Instance::empty();
     let line = instance.driver(&["cache", "init", "--backend", "hsm"]).fails(65);
-    assert!(line.starts_with("psi-driver: cache init: ") && line.contains("config.toml"), "{line}");
+    assert!(line.starts_with("psid: init: ") && line.contains("config.toml"), "{line}");
+}
+
+/// Each command line of before the split still works: psi-driver replaces itself by the psictl beside it.
+#[test]
+fn psi_driver_runs_psictl_for_any_other_command() {
+    let instance = Instance::empty();
+    let by_driver = |args: &[&str]| instance.driver(args).with_program(program("psi-driver"));
+    let commands: [&[&str]; 8] = [
+        &["cache", "status"],
+        &["cache", "status", "--json"],
+        &["cache", "init"],
+        &["install", "--stdout"],
+        &["delete", "abc", "--force"],
+        &["--help"],
+        &["frobnicate"],
+        &[],
+    ];
+    for args in commands {
+        let (direct, through) =
+            (instance.driver(args).with_program(program("psictl")), by_driver(args));
+        let (direct, through) = (direct.run(), through.run());
+        assert_eq!(direct.code, through.code, "{args:?}");
+        assert_eq!(direct.stdout_text(), through.stdout_text(), "{args:?}");
+        assert_eq!(direct.stderr, through.stderr, "{args:?}");
+    }
+    assert!(by_driver(&["--help"]).text().contains("Usage: psictl"));
+    let line = by_driver(&["restore"]).fails(69);
+    assert!(line.starts_with("psictl: restore: no connection to psid"), "{line}");
+}
+
+/// No variable leads psi-driver to another program, and without psictl the verbs work.
+#[test]
+fn a_missing_psictl_is_69_and_names_the_package() {
+    let instance = Instance::empty();
+    let alone = instance.folder().join("psi-driver");
+    copy_program("psi-driver", &alone);
+    let elsewhere = program("psictl").parent().unwrap().to_owned();
+    let by_copy =
+        |args: &[&str]| instance.driver(args).with_program(alone.clone()).env("PATH", &elsewhere);
+    let psictl = fs::canonicalize(instance.folder()).unwrap().join("psictl");
+    let line = by_copy(&["cache", "status"]).fails(69);
+    assert_eq!(
+        line,
+        format!(
+            "psi-driver: cache: running {}: No such file or directory; install the package psid, which has psictl",
+            psictl.display()
+        )
+    );
+    let line = by_copy(&[]).fails(69);
+    assert!(line.starts_with("psi-driver: no command: running "), "{line}");
+    let line = by_copy(&["health"]).fails(69);
+    assert!(line.starts_with("psi-driver: health: no connection to psid"), "{line}");
+    assert!(by_copy(&["--version"]).text().starts_with("psi-driver "));
 }

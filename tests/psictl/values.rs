@@ -1,4 +1,4 @@
-//! `psi-driver exec` and `psi-driver render`: secrets for what is no container of podman's.
+//! `psictl exec` and `psictl render`: secrets for what is no container of podman's.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -57,7 +57,7 @@ fn a_command_gets_the_secrets_and_nothing_else_changes() {
     assert_eq!(outcome.code, 7, "it is the command's own: {}", outcome.stderr);
     assert_eq!(String::from_utf8(outcome.stdout).unwrap(), "1\n|ä 'x'|kept|--dry-run x");
     assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
-    assert!(outcome.stderr.starts_with("psi-driver: exec: left out: the key 'no-variable'"));
+    assert!(outcome.stderr.starts_with("psictl: exec: left out: the key 'no-variable'"));
     // From RAM, and in an outage.
     infisical.kill();
     let call = instance.driver(&[

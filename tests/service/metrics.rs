@@ -1,4 +1,4 @@
-//! `psi-driver metrics`: for whoever watches, without a listener.
+//! `psictl metrics`: for whoever watches, without a listener.
 
 use serde_json::json;
 

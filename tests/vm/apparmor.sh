@@ -24,7 +24,7 @@ fetch_parser
 start_afresh
 "$vm" push "$(the_package)" "$work"/apparmor_*.deb /root/
 guest 'dpkg -i --force-depends /root/apparmor_*.deb >/dev/null 2>&1; dpkg -i /root/psid_*.deb >/dev/null 2>&1'
-guest 'printf "[cache]\nbackend = \"tpm\"\n" >/etc/psi/config.toml && psi-driver cache init --backend tpm >/dev/null && systemctl start psid'
+guest 'printf "[cache]\nbackend = \"tpm\"\n" >/etc/psi/config.toml && psictl cache init --backend tpm >/dev/null && systemctl start psid'
 
 echo '# the sandboxes'
 for unit in psid.service psid-creds@x.service; do
@@ -38,11 +38,11 @@ label() { guest "cat /proc/\$(systemctl show psid -P MainPID)/attr/current"; }
 same 'without the profiles psid goes without' "$(label)" unconfined
 guest 'install -m 0644 /usr/share/psi/apparmor/psid /etc/apparmor.d/ && apparmor_parser -r /etc/apparmor.d/psid && systemctl restart psid'
 same 'psid is confined' "$(label)" 'psid (enforce)'
-same 'its key was opened by the helper, confined too' "$(guest 'psi-driver cache status --json' | jq -c .degraded)" '[]'
+same 'its key was opened by the helper, confined too' "$(guest 'psictl cache status --json' | jq -c .degraded)" '[]'
 id=0123456789abcdef012345678
 guest "printf sealed | SECRET_ID=$id psi-driver store"
 helper() {
-    guest 'psi-driver cache rekey >/dev/null & while kill -0 $! 2>/dev/null; do
+    guest 'psictl cache rekey >/dev/null & while kill -0 $! 2>/dev/null; do
         for pid in $(pgrep -f "^/usr/bin/psid creds"); do cat /proc/$pid/attr/current; done; sleep 0.02
     done 2>/dev/null | sort -u'
 }

@@ -11,7 +11,7 @@ guest 'dpkg -i /root/psid_*.deb >/dev/null 2>&1 && podman load -q -i /root/psi.t
     mkdir -p /etc/containers/systemd && cp /root/psid.container /etc/containers/systemd/
     printf "[cache]\nbackend = \"tpm\"\n" >/etc/psi/config.toml
     head -c 32 /dev/urandom | systemd-creds encrypt --with-key=tpm2 --tpm2-pcrs=7 --name=psi-cache-key - /etc/psi/cache.key
-    psi-driver install >/dev/null; systemctl daemon-reload'
+    psictl install >/dev/null; systemctl daemon-reload'
 same 'before the first call' "$(guest 'systemctl is-active psid.socket psid.service' | xargs || true)" 'active inactive'
 # Podman holds its lock of secrets while psid is started, by podman.
 guest 'printf of-the-container | timeout 60 podman secret create mine - >/dev/null' || bad 'podman secret create'
@@ -23,6 +23,6 @@ same 'after a restart' "$(guest "SECRET_ID=$id psi-driver lookup")" of-the-conta
 "$vm" reboot
 same 'after a reboot' "$(guest "SECRET_ID=$id psi-driver lookup")" of-the-container
 same 'what it keeps for a boot' "$(guest 'stat -c %a /run/psid /run/psid/boot' | xargs)" '700 600'
-same 'what is degraded' "$(guest 'psi-driver cache status --json' | jq -c .degraded)" '[]'
+same 'what is degraded' "$(guest 'psictl cache status --json' | jq -c .degraded)" '[]'
 same 'plaintext in the state' "$(guest 'grep -rl of-the-container /var/lib/psi | wc -l')" 0
 echo 'all is well'

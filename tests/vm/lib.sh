@@ -37,9 +37,9 @@ put_secret() { # PATH KEY VALUE
 reaches_fake() { guest "curl -fsS -m 3 $FAKE_SEEN_BY_GUEST/api/status" >/dev/null 2>&1; }
 
 # --- psi in the guest ---
-status() { guest 'psi-driver cache status --json'; }
+status() { guest 'psictl cache status --json'; }
 degraded() { status | jq -r '.degraded | join("; ")'; }
-recover() { vm run "psi-driver cache recover $*" <"$recovery_key" >"$VM_LAB/recover.out"; }
+recover() { vm run "psictl cache recover $*" <"$recovery_key" >"$VM_LAB/recover.out"; }
 is_clean() { [ "$(status | jq '.degraded | length')" = 0 ]; }
 # Lookups that RAM did not answer, by psid's own count.
 asked() { jq '.misses + .stale + .failed'; }

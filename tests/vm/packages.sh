@@ -32,7 +32,7 @@ same 'config, and who reads it' "$(guest 'stat -c "%a %U %G" /etc/psi /etc/psi/c
 guest 'printf x | podman secret create before - >/dev/null'
 same "podman's driver is not changed" "$(guest 'podman secret inspect -f "{{.Spec.Driver.Name}}" before')" file
 guest 'printf "[cache]\nbackend = \"tpm\"\n" >/etc/psi/config.toml'
-guest 'psi-driver cache init --backend tpm >/dev/null && systemctl start psid && psi-driver install >/dev/null'
+guest 'psictl cache init --backend tpm >/dev/null && systemctl start psid && psictl install >/dev/null'
 guest 'printf kept-value | podman secret create kept - >/dev/null'
 id=$(guest 'podman secret inspect -f "{{.ID}}" kept')
 lookup() { guest "SECRET_ID=$id psi-driver lookup"; }

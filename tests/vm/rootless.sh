@@ -33,9 +33,9 @@ set -eu
 config=$1 seal=$2 value=$3 systemctl=$4
 mkdir -p "$(dirname "$config")"
 printf '[cache]\nbackend = "tpm"\n' >"$config"
-psi-driver cache init --backend tpm --seal-with "$seal" >/dev/null
+psictl cache init --backend tpm --seal-with "$seal" >/dev/null
 $systemctl enable -q --now psid.socket psid.service
-psi-driver install >/dev/null
+psictl install >/dev/null
 podman import -q /tmp/busybox.tar localhost/busybox:1 >/dev/null
 printf %s "$value" | podman secret create mine -
 OWN
@@ -49,13 +49,13 @@ same "root's container" "$(guest "$container")" 'of-root of-root'
 same "ben's container" "$(as ben "$container")" 'of-ben of-ben'
 same "anna's container" "$(as anna "$container")" 'of-anna of-anna'
 for user in ben anna; do
-    same "$user's psid is not degraded" "$(as "$user" 'psi-driver cache status --json' | jq -c .degraded)" '[]'
+    same "$user's psid is not degraded" "$(as "$user" 'psictl cache status --json' | jq -c .degraded)" '[]'
 done
 
 echo '# the TPM of root'
 fails 'a user asks for the TPM' 65 "this host's own key alone" anna \
-    'rm -rf /tmp/try && mkdir /tmp/try && PSI_CONFIG=/tmp/try/config.toml PSI_STATE_DIR=/tmp/try psi-driver cache init --backend tpm --seal-with host+tpm2'
-warned() { as anna 'psi-driver doctor' | grep -c 'not bound to the TPM' || true; }
+    'rm -rf /tmp/try && mkdir /tmp/try && PSI_CONFIG=/tmp/try/config.toml PSI_STATE_DIR=/tmp/try psictl cache init --backend tpm --seal-with host+tpm2'
+warned() { as anna 'psictl doctor' | grep -c 'not bound to the TPM' || true; }
 same 'doctor warns anna of a key that is on her disk' "$(warned)" 1
 guest 'cd /home/anna/.config/psi && systemd-creds --uid=anna --name=psi-cache-key decrypt cache.key - |
     systemd-creds --uid=anna --name=psi-cache-key --with-key=host+tpm2 --tpm2-pcrs=7 encrypt - sealed 2>/dev/null && cat sealed >cache.key && rm sealed'
@@ -109,7 +109,7 @@ for user in ben anna; do
     within 120 as "$user" 'systemctl --user is-active mine' || bad "$user's container: $(as "$user" 'systemctl --user status mine' | tail -n 5)"
     within 20 as "$user" "podman logs mine | grep -qx 'mine is of-$user'" || bad "$user's container says $(as "$user" 'podman logs mine')"
     ok "$user's quadlet has its secret"
-    same "$user's psid is not degraded" "$(as "$user" 'psi-driver cache status --json' | jq -c .degraded)" '[]'
+    same "$user's psid is not degraded" "$(as "$user" 'psictl cache status --json' | jq -c .degraded)" '[]'
 done
 "$vm" net on
 echo 'all is well'

@@ -267,7 +267,7 @@ fn make_recovery_key(vault: &Keyring, path: &Path, wanted: bool) -> Result<Strin
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(format!("removing {}: {error}; check the disk", path.display()))
             }
-            _ => Ok("made no recovery key; `psi-driver cache recovery-key` does\n".into()),
+            _ => Ok("made no recovery key; `psictl cache recovery-key` does\n".into()),
         };
     }
     let recovery = RecoveryKey::generate().map_err(|error| error.to_string())?;
@@ -279,7 +279,7 @@ fn make_recovery_key(vault: &Keyring, path: &Path, wanted: bool) -> Result<Strin
     let text = recovery.to_text();
     Ok(format!(
         "\nrecovery key, shown only now; keep it off this host. After a change of board or firmware,\n\
-         `psi-driver cache recover` opens the cache and the literals with it:\n\n    {}\n\n",
+         `psictl cache recover` opens the cache and the literals with it:\n\n    {}\n\n",
         String::from_utf8_lossy(text.expose_secret())
     ))
 }

@@ -123,7 +123,7 @@ impl CacheAdmin for Admin {
         {
             let why = persister.state().error.unwrap_or_default();
             return Err(Status::unavailable(format!(
-                "dropped from RAM, but not from the disk: {why}; psid keeps trying, see `psi-driver cache status`"
+                "dropped from RAM, but not from the disk: {why}; psid keeps trying, see `psictl cache status`"
             )));
         }
         Ok(Response::new(InvalidateResponse { existed }))

@@ -143,7 +143,7 @@ impl From<SealError> for ServiceError {
                 }
             },
             SealError::Unproven(why) => Self::NoKey(format!(
-                "what was sealed does not open again: {why}; nothing was stored, see `psi-driver hsm preflight`"
+                "what was sealed does not open again: {why}; nothing was stored, see `psictl hsm preflight`"
             )),
         }
     }

@@ -111,7 +111,7 @@ fn status(error: ServiceError) -> Status {
 
 fn secret_id(text: &str) -> Result<SecretId, Status> {
     text.parse().map_err(|error| {
-        status(ServiceError::Malformed(format!("{error}; use an id of `psi-driver list`")))
+        status(ServiceError::Malformed(format!("{error}; use an id of `psictl list`")))
     })
 }
 

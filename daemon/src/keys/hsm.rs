@@ -48,7 +48,7 @@ impl KeyBackend for HsmKey {
         if parts.is_empty() {
             return Err(KeyError::new(
                 "there is no key: no file of the state folder carries one that a token wrapped",
-                "make one with `psi-driver cache init --backend hsm`",
+                "make one with `psictl cache init --backend hsm`",
             ));
         }
         let public = self.token.public_key().await.map_err(of_token)?;
@@ -105,7 +105,7 @@ impl HsmKey {
                     secret.len(),
                     DataKey::LEN
                 ),
-                "`psi-driver cache recover` brings it back with the recovery key",
+                "`psictl cache recover` brings it back with the recovery key",
             )
             .lasting()
         })?;
@@ -134,7 +134,7 @@ impl<'a> Part<'a> {
         Err(KeyError::new(
             "the data key that a file carries is not signed by this token's key: it was made with another \
              token or key, or is forged",
-            "if the token was replaced, `psi-driver cache recover` brings the key back; else set that file \
+            "if the token was replaced, `psictl cache recover` brings the key back; else set that file \
              aside, and find out who wrote it",
         ))
     }

@@ -134,7 +134,7 @@ impl TpmKey {
         let Credential { name, sealed, .. } = &self.credential;
         KeyError::new(
             format!("there is no key: no credential {name}, no {}", sealed.display()),
-            "make one with `psi-driver cache init --backend tpm`",
+            "make one with `psictl cache init --backend tpm`",
         )
     }
 
@@ -166,7 +166,7 @@ impl TpmKey {
         let key = DataKey::from_secret(&key).ok_or_else(|| {
             KeyError::new(
                 format!("the cache key has {} bytes instead of {}", key.len(), DataKey::LEN),
-                "`psi-driver cache recover` brings it back with the recovery key",
+                "`psictl cache recover` brings it back with the recovery key",
             )
             .lasting()
         })?;
@@ -213,7 +213,7 @@ impl TpmKey {
                 self.config.display()
             ),
             format!(
-                "`psi-driver cache recover --seal-with {}` seals it anew with the recovery key; if it is meant to \
+                "`psictl cache recover --seal-with {}` seals it anew with the recovery key; if it is meant to \
                  be so, set seal_with = \"{}\" there",
                 self.credential.creds.seal_for(demand).with_key,
                 enough.name()
@@ -251,11 +251,11 @@ impl TpmKey {
 }
 
 /// What helps where waiting does not.
-const LOST: &str = "if firmware, Secure BootId, the board or the TPM changed, `psi-driver cache recover` brings it back \
-     with the recovery key; only without one, `psi-driver cache init --backend tpm --force` makes a new key, and \
+const LOST: &str = "if firmware, Secure Boot, the board or the TPM changed, `psictl cache recover` brings it back \
+     with the recovery key; only without one, `psictl cache init --backend tpm --force` makes a new key, and \
      what the old one sealed is lost";
 /// What helps where nothing is known.
-const UNCLEAR: &str = "psid tries again by itself; if it stays so, `psi-driver cache recover` brings the key back with \
+const UNCLEAR: &str = "psid tries again by itself; if it stays so, `psictl cache recover` brings the key back with \
      the recovery key";
 
 /// File operations with an fsync, off the threads that answer lookups.

@@ -130,22 +130,22 @@ impl From<RegistryError> for ServiceError {
             RegistryError::Exists => Self::Exists,
             RegistryError::NoBackend => Self::NoKey(
                 "there is no key backend to seal a literal with; set backend in [cache], and run \
-                 `psi-driver cache init`"
+                 `psictl cache init`"
                     .into(),
             ),
             RegistryError::NoKey => Self::NoKey(
-                "there is no key to seal a literal with; `psi-driver cache status` says why".into(),
+                "there is no key to seal a literal with; `psictl cache status` says why".into(),
             ),
             RegistryError::NotRegistered => Self::unknown(),
             RegistryError::Deleted(id) => Self::NotFound(format!(
-                "it was deleted less than ten minutes ago; `psi-driver restore {id}` brings it back"
+                "it was deleted less than ten minutes ago; `psictl restore {id}` brings it back"
             )),
             RegistryError::Unusable(why) => Self::NoKey(why.to_string()),
             RegistryError::Unreadable(why) => Self::Unavailable(format!(
                 "what is registered cannot be read, which is tried again: {why}"
             )),
             RegistryError::Irreplaceable(id, why) => Self::Unavailable(format!(
-                "{id} is kept, for nothing could be stored in its place now: {why}; `psi-driver delete {id} \
+                "{id} is kept, for nothing could be stored in its place now: {why}; `psictl delete {id} \
                  --force` deletes it all the same"
             )),
             RegistryError::Resting => Self::Unavailable(
@@ -154,7 +154,7 @@ impl From<RegistryError> for ServiceError {
                     .into(),
             ),
             RegistryError::NothingDeleted => Self::NotFound(
-                "nothing was deleted under this id in the last ten minutes; see `psi-driver restore`".into(),
+                "nothing was deleted under this id in the last ten minutes; see `psictl restore`".into(),
             ),
             RegistryError::Storage(why) => Self::Unavailable(format!(
                 "the registration cannot be changed: {why}; check the disk of psid's state directory"

@@ -263,7 +263,7 @@ impl Service {
         // Podman has deleted the one that this is to replace.
         stored.map_err(|error| match self.registry.deleted_just_now() {
             Some(deleted) => error.with_remedy(&format!(
-                "if it was to replace a secret, `psi-driver restore {deleted}` brings that back"
+                "if it was to replace a secret, `psictl restore {deleted}` brings that back"
             )),
             None => error,
         })
@@ -468,9 +468,7 @@ fn warn_past_max_stale(entry: &Entry, reference: &Reference, error: &ProviderErr
 fn refused_as(kind: Kind, why: String) -> ServiceError {
     let refused = bad_reference(why);
     match kind {
-        Kind::Guess => {
-            refused.with_remedy("`psi-driver add NAME --literal` stores it as a literal")
-        }
+        Kind::Guess => refused.with_remedy("`psictl add NAME --literal` stores it as a literal"),
         Kind::Literal | Kind::Reference => refused,
     }
 }

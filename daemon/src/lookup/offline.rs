@@ -111,7 +111,7 @@ impl Service {
             unknown_why.insert(format!("the registered secrets cannot be read: {why}"));
         } else if all.is_empty() {
             unknown_why.insert(
-                "no secret is registered; `psi-driver doctor` compares with what podman has".into(),
+                "no secret is registered; `psictl doctor` compares with what podman has".into(),
             );
         }
         at_once.is_blind = !unknown_why.is_empty();

@@ -158,7 +158,7 @@ fn tell_held(service: &Service, pull: &PullTarget, now: Now) {
     tracing::warn!(
         held = held.len(),
         "a refresh of {} would take away or empty {} secrets ({}{}); they are kept until another refresh \
-         confirms that, or `psi-driver cache refresh --accept-removals`",
+         confirms that, or `psictl cache refresh --accept-removals`",
         pull.name,
         held.len(),
         names.join(", "),

@@ -170,9 +170,9 @@ impl Unusable {
 
     fn remedy(&self) -> &'static str {
         match self {
-            Self::Closed => "see `psi-driver cache status`",
+            Self::Closed => "see `psictl cache status`",
             Self::Literal(EnvelopeError::OtherKey | EnvelopeError::OtherBackend(_)) => {
-                "bring that key back with `psi-driver cache recover`, or create the secret again"
+                "bring that key back with `psictl cache recover`, or create the secret again"
             }
             Self::Literal(_) | Self::Reference(_) => FROM_A_BACKUP,
         }

@@ -290,7 +290,7 @@ impl Runtime {
                 "held",
                 format!(
                     "a refresh would have taken away or emptied {secrets}, more than it may at once: kept until \
-                     another refresh confirms that, or `psi-driver cache refresh --accept-removals`"
+                     another refresh confirms that, or `psictl cache refresh --accept-removals`"
                 ),
             );
         }
@@ -300,7 +300,7 @@ impl Runtime {
                 "overdue",
                 format!(
                     "{secrets} older than max_stale, and served only because of a use since the boot: containers may \
-                     be running with them; `psi-driver cache refresh` says why there is no newer value"
+                     be running with them; `psictl cache refresh` says why there is no newer value"
                 ),
             );
         }

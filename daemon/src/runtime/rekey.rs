@@ -18,7 +18,7 @@ impl Runtime {
     pub async fn rekey(&self, seal: Option<&SealOptions>) -> Result<(), String> {
         let _one = self.unlocking.lock().await;
         let (Some(vault), Some(backend)) = (self.vault(), &self.backend) else {
-            return Err("there is no key to replace; see `psi-driver cache status`".into());
+            return Err("there is no key to replace; see `psictl cache status`".into());
         };
         if vault.has_former() {
             self.resume_rekey(&vault).await?;
@@ -80,7 +80,7 @@ impl Runtime {
         let _one = self.unlocking.lock().await;
         let vault = self
             .vault()
-            .ok_or("there is no key that could be recovered; see `psi-driver cache status`")?;
+            .ok_or("there is no key that could be recovered; see `psictl cache status`")?;
         let recovery = RecoveryKey::generate().map_err(|error| error.to_string())?;
         let file = vault
             .look(|keys| recovery_key::wrap(&recovery, keys))
@@ -93,7 +93,7 @@ impl Runtime {
     }
 
     async fn write_cache(&self, vault: &Arc<Keyring>) -> Result<(), String> {
-        let remedy = "see to the disk, and run `psi-driver cache rekey`";
+        let remedy = "see to the disk, and run `psictl cache rekey`";
         match self.persister() {
             Some(persister) if persister.write().await => Ok(()),
             Some(persister) => {

@@ -87,7 +87,7 @@ fn tell(found: &OutageReport) {
             would_fail_after_reboot = after_reboot.surely.len(),
             unknown,
             "self-test: with no provider in reach, of the {registered} registered secrets {} would not resolve now{} \
-             and {} would not after a reboot{}; try `psi-driver cache refresh`, and see `psi-driver cache status`",
+             and {} would not after a reboot{}; try `psictl cache refresh`, and see `psictl cache status`",
             now.surely.len(),
             named(&now.surely),
             after_reboot.surely.len(),

@@ -71,7 +71,7 @@ impl Runtime {
             return self.start_to_persist(&vault).await;
         }
         let Some(backend) = &self.backend else {
-            let why = "no key backend: live lookups only; set backend in [cache], and run `psi-driver cache init`";
+            let why = "no key backend: live lookups only; set backend in [cache], and run `psictl cache init`";
             return self.degrade(DegradedReason::Key, why);
         };
         match open_vault(&**backend, &self.cache_path, &self.service.registry).await {
@@ -96,13 +96,13 @@ impl Runtime {
         }
         if self.vault().is_some() {
             return Err("the key opens, and there is nothing to recover; to replace it, use \
-                        `psi-driver cache rekey`"
+                        `psictl cache rekey`"
                 .into());
         }
         let path = self.recovery_path();
         let file = tokio::fs::read(&path).await.map_err(|error| match error.kind() {
             ErrorKind::NotFound => format!(
-                "there is no {}; put it back from a backup: without it, only `psi-driver cache init` is left",
+                "there is no {}; put it back from a backup: without it, only `psictl cache init` is left",
                 path.display()
             ),
             _ => files::problem(&path, &error).to_string(),
@@ -156,7 +156,7 @@ impl Runtime {
             Ok(file) => match vault.look(|keys| recovery_key::check(&file, keys)) {
                 Ok(()) => return self.recover(DegradedReason::Recovery),
                 Err(why) => format!(
-                    "{why}: the recovery key is of no use; make a new one with `psi-driver cache recovery-key`"
+                    "{why}: the recovery key is of no use; make a new one with `psictl cache recovery-key`"
                 ),
             },
             Err(error) if error.kind() == ErrorKind::NotFound => {

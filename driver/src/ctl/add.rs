@@ -1,4 +1,4 @@
-//! `psi-driver add NAME --literal`: a podman secret whose text is a literal whatever it looks like.
+//! `psictl add NAME --literal`: a podman secret whose text is a literal whatever it looks like.
 
 use std::io::{IsTerminal, Write};
 

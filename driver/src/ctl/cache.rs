@@ -1,4 +1,4 @@
-//! `psi-driver cache …`
+//! `psictl cache …`
 
 use std::io::{IsTerminal, Write};
 
@@ -70,7 +70,7 @@ fn refresh(paths: &Paths, request: &RefreshRequest, json: bool) -> Result<(), Cl
                 if withheld == 1 { "value" } else { "values" },
                 if withheld == 1 { "is" } else { "are" },
             ),
-            "if that is right, run `psi-driver cache refresh --accept-removals`",
+            "if that is right, run `psictl cache refresh --accept-removals`",
         )),
         _ => Err(CliError::new(
             Exit::TryLater,

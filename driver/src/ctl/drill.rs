@@ -1,4 +1,4 @@
-//! `psi-driver drill`: what an outage would cost, found out before it.
+//! `psictl drill`: what an outage would cost, found out before it.
 
 use psi_common::{Exit, Paths};
 use psi_proto::v1::drill_event::Event;
@@ -118,7 +118,7 @@ impl Output {
                 started.registered,
                 outcome.failed
             ),
-            "run `psi-driver cache refresh`, and see `psi-driver cache status`",
+            "run `psictl cache refresh`, and see `psictl cache status`",
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! `psi-driver hsm …`
+//! `psictl hsm …`
 
 use std::fmt::Write;
 
@@ -43,7 +43,7 @@ fn store(paths: &Paths, name: &str) -> Result<(), CliError> {
         return Err(CliError::new(
             Exit::Protocol,
             "psid answered with a reference that no shell can quote",
-            "check that psid and psi-driver are of one version",
+            "check that psid and psictl are of one version",
         ));
     }
     stdio::write_text(&format!("printf %s '{reference}' | podman secret create {name} -\n"))

@@ -1,4 +1,4 @@
-//! `psi-driver install`: the podman drop-in.
+//! `psictl install`: the podman drop-in.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! `psi-driver cache rekey`, `recover` and `recovery-key`: the life of the data key.
+//! `psictl cache rekey`, `recover` and `recovery-key`: the life of the data key.
 
 use std::io::{IsTerminal, Write, stdin};
 

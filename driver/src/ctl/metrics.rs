@@ -1,4 +1,4 @@
-//! `psi-driver metrics`: the daemon's state in Prometheus' text format. There is no listener: who collects
+//! `psictl metrics`: the daemon's state in Prometheus' text format. There is no listener: who collects
 //! runs this, and the socket's credentials say who may.
 
 use std::fmt::{Display, Write};
@@ -131,7 +131,7 @@ fn offline(metrics: &mut Metrics, status: &StatusResponse) {
             (&[("when", "after_reboot")], tristate(status.survives_outage())),
         ],
     );
-    let reasons = "Reasons why psid is degraded; `psi-driver cache status` names them";
+    let reasons = "Reasons why psid is degraded; `psictl cache status` names them";
     metrics.gauge("degraded_reasons", reasons, status.degraded.len());
     let drill = "Whether a drill treats providers as out";
     metrics.gauge("drill", drill, u8::from(status.drill_until_ms.is_some()));

@@ -1,4 +1,4 @@
-//! `psi-driver restore`: the way back from a deletion.
+//! `psictl restore`: the way back from a deletion.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::stdio;
 
 pub(crate) fn run(paths: &Paths, id: Option<&str>, all: bool) -> Result<(), CliError> {
     let id = id.map(str::parse::<SecretId>).transpose().map_err(|error: InvalidSecretId| {
-        CliError::new(Exit::BadInput, error.to_string(), "take an id of `psi-driver restore`")
+        CliError::new(Exit::BadInput, error.to_string(), "take an id of `psictl restore`")
     })?;
     let client = Client::new(paths, Deadline::Admin);
     let restorable = client.restorable()?;
@@ -88,12 +88,10 @@ fn next(
         deleted.map_or(("", ""), |it| (it.name.as_str(), it.description.as_str()));
     let name = if name.is_empty() { "NAME" } else { name };
     if description.is_empty() {
-        return format!(
-            "to give it to podman: psi-driver get {id} | psi-driver add {name} --literal"
-        );
+        return format!("to give it to podman: psictl get {id} | psictl add {name} --literal");
     }
     format!(
-        "podman does not have it: `psi-driver setup` makes it again if a workload lists it; else create {name} with its reference ({description})"
+        "podman does not have it: `psictl setup` makes it again if a workload lists it; else create {name} with its reference ({description})"
     )
 }
 
@@ -113,7 +111,7 @@ mod tests {
             ..RestorableSecret::default()
         };
         let literal = next(id, Some(&deleted("db", "")), &none);
-        assert!(literal.ends_with(&format!("get {id} | psi-driver add db --literal")), "{literal}");
+        assert!(literal.ends_with(&format!("get {id} | psictl add db --literal")), "{literal}");
         let reference = next(id, Some(&deleted("", "infisical key=A")), &none);
         assert!(reference.contains("create NAME with its reference (infisical key=A)"));
         assert_eq!(label(&deleted("", "infisical key=A")), ": infisical key=A");

@@ -57,6 +57,12 @@ impl Driver {
             .env("PSI_STATE_DIR", instance.state())
     }
 
+    /// By this program, whichever the command's own is.
+    pub fn with_program(mut self, program: PathBuf) -> Self {
+        self.program = program;
+        self
+    }
+
     /// With `SECRET_ID`.
     pub fn id(self, id: impl AsRef<OsStr>) -> Self {
         self.env("SECRET_ID", id)

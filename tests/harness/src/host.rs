@@ -84,7 +84,7 @@ impl Host {
             .fold(self.instance.driver(args), |driver, (name, value)| driver.env(name, value))
     }
 
-    /// `psi-driver setup`.
+    /// `psictl setup`.
     pub fn setup(&self, args: &[&str]) -> Driver {
         self.setup_with(&program("psi-driver"), args)
     }

@@ -203,7 +203,7 @@ impl Psid {
         self.process.await_stderr(words);
     }
 
-    /// `psi-driver cache status --json`.
+    /// `psictl cache status --json`.
     #[track_caller]
     pub fn status(&self) -> Value {
         self.status.report_json()

@@ -55,7 +55,7 @@ pub fn leave_mappings_in(folder: &Path) {
     }
 }
 
-/// `psi-driver migrate --from psi --cache`, with the instance's credentials at hand; the last argument is the folder.
+/// `psictl migrate --from psi --cache`, with the instance's credentials at hand; the last argument is the folder.
 pub fn adopt(instance: &Instance, args: &[&str]) -> Driver {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let (folder, args) = args.split_last().unwrap();

@@ -1,4 +1,4 @@
-//! `psi-driver migrate --from psi --cache --state DIR`: psid is stopped, and the old state folder is another one.
+//! `psictl migrate --from psi --cache --state DIR`: psid is stopped, and the old state folder is another one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -108,7 +108,7 @@ fn conflicts_and_what_is_not_understood_are_named_and_left() {
     assert_eq!(report["values"]["mappings_without_value"], json!([id(2)]));
     let strange = &mappings["not_understood"];
     assert_eq!((&strange[0]["id"], &strange[1]["id"]), (&json!(id(1)), &json!(deleted)));
-    assert!(strange[1]["why"].as_str().unwrap().contains("psi-driver restore"), "{strange}");
+    assert!(strange[1]["why"].as_str().unwrap().contains("psictl restore"), "{strange}");
     assert!(!report.to_string().contains("hunter2"));
     let told = adopt(&instance, &[text(&old)]).text();
     for line in [
@@ -162,7 +162,7 @@ fn it_is_refused_while_psid_runs() {
     let psid = instance.start();
     for args in [&[text(&old)][..], &["--dry-run", text(&old)]] {
         let line = adopt(&instance, args).fails(65);
-        let told = "psi-driver: migrate: psid is running; stop it first, `systemctl stop psid`";
+        let told = "psid: migrate: psid is running; stop it first, `systemctl stop psid`";
         assert_eq!(line, told);
     }
     psid.terminate();
@@ -200,7 +200,7 @@ fn a_cache_that_does_not_open_keeps_no_mapping_back() {
         let outcome = adopt(&instance, &["--json", text(&old)]).run();
         assert_eq!(outcome.code, 65, "{}", outcome.stderr);
         let line = psi_harness::one_line(&outcome.stderr);
-        assert!(line.starts_with("psi-driver: migrate: ") && line.contains(words), "{line}");
+        assert!(line.starts_with("psid: migrate: ") && line.contains(words), "{line}");
         let report: serde_json::Value = serde_json::from_slice(&outcome.stdout).unwrap();
         assert_eq!(report["mappings"]["taken"].as_array().unwrap().len(), 8);
         assert!(report["values"]["error"].as_str().unwrap().contains(words), "{report}");

@@ -52,7 +52,7 @@ fn without_a_token_that_does_it_nothing_is_made() {
     let infisical = one();
     let check = |instance: &Instance, token: &Token, told: &str| {
         let line = init(instance, token, &[]).fails(65);
-        assert!(line.starts_with("psi-driver: cache init: ") && line.contains(told), "{line}");
+        assert!(line.starts_with("psid: init: ") && line.contains(told), "{line}");
         assert!(!instance.cache().exists() && !instance.sealed_key().exists());
     };
     let token = Token::kryoptic();

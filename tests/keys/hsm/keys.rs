@@ -64,7 +64,7 @@ fn another_token_opens_nothing_until_the_recovery_key_does() {
     let psid = other.on(instance.psid()).start();
     let degraded = psid.degraded();
     assert!(degraded.contains("is not signed by this token's key: "), "{degraded}");
-    assert!(degraded.contains("psi-driver cache recover"), "{degraded}");
+    assert!(degraded.contains("psictl cache recover"), "{degraded}");
     instance.driver(&["cache", "recover"]).stdin(format!("{recovery}\n")).ok();
     assert_eq!(psid.degraded(), "");
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");

@@ -22,7 +22,7 @@ fn on(token: &Token, driver: Driver) -> Driver {
     token.environment().iter().fold(driver, |driver, (name, value)| driver.env(name, value))
 }
 
-/// `psi-driver cache init --backend hsm` on this token, with more arguments.
+/// `psictl cache init --backend hsm` on this token, with more arguments.
 fn init(instance: &Instance, token: &Token, more: &[&str]) -> Driver {
     on(token, instance.driver(&[&["cache", "init", "--backend", "hsm"], more].concat()))
 }

@@ -205,7 +205,7 @@ fn what_another_one_keeps_is_refused(home: &Home) {
         Home::Tpm { .. } => "does not open: ",
         Home::Hsm { .. } => "it was made with another token or key, or is forged; ",
     };
-    assert!(error.contains(told) && error.contains("psi-driver cache recover"), "{error}");
+    assert!(error.contains(told) && error.contains("psictl cache recover"), "{error}");
 }
 
 fn without_a_key_it_is_told_what_to_do(home: &Home) {
@@ -215,7 +215,5 @@ fn without_a_key_it_is_told_what_to_do(home: &Home) {
         Home::Hsm { .. } => "hsm",
     };
     assert!(error.starts_with("there is no key: "), "{error}");
-    assert!(
-        error.ends_with(&format!("; make one with `psi-driver cache init --backend {backend}`"))
-    );
+    assert!(error.ends_with(&format!("; make one with `psictl cache init --backend {backend}`")));
 }

@@ -37,7 +37,7 @@ fn a_wrong_pin_is_tried_once() {
                 error.contains("(CKR_PIN_INCORRECT), and psid does not try it again; "),
                 "{error}"
             );
-            assert!(error.contains("psi-driver hsm preflight --retry"), "{error}");
+            assert!(error.contains("psictl hsm preflight --retry"), "{error}");
             assert_eq!(state(&mut probe), "pin refused");
         }
         probe.ok(json!({ "do": "describe" }));

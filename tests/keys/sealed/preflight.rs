@@ -1,4 +1,4 @@
-//! `psi-driver hsm preflight`: every link of the chain, good and broken, without a daemon.
+//! `psictl hsm preflight`: every link of the chain, good and broken, without a daemon.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -45,7 +45,7 @@ fn fails_at(fixture: &SealedFixture, step: &str, code: i32, words: &str) {
     assert_eq!(result, "FAILED", "{found:?}");
     assert!(detail.contains(words) && detail.contains("; "), "{detail}");
     // The one line on stderr is the step's own.
-    assert_eq!(one_line(&outcome.stderr), format!("psi-driver: hsm preflight: {step}: {detail}"));
+    assert_eq!(one_line(&outcome.stderr), format!("psid: preflight: {step}: {detail}"));
 
     let outcome = fixture
         .driver(&["hsm", "preflight", "--json"])

@@ -1,4 +1,4 @@
-//! `psi-driver hsm status`.
+//! `psictl hsm status`.
 
 use serde_json::{Value, json};
 

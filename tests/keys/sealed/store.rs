@@ -1,4 +1,4 @@
-//! `psi-driver hsm store`: sealing, and what podman is to be given.
+//! `psictl hsm store`: sealing, and what podman is to be given.
 
 use serde_json::Value;
 
@@ -74,7 +74,7 @@ fn what_keeps_psid_from_sealing_is_told_with_its_remedy() {
     let store = fixture.driver(&["hsm", "store", "boot"]).stdin("secret");
     fixture.token.pull_out();
     let line = store.fails(75);
-    assert!(line.starts_with("psi-driver: hsm store boot: no token has the label 'psi'"), "{line}");
+    assert!(line.starts_with("psictl: hsm store boot: no token has the label 'psi'"), "{line}");
     fixture.token.put_back();
     store.ok();
 

@@ -75,7 +75,7 @@ fn a_key_that_is_sealed_to_less_is_refused_and_lookups_go_live() {
         let degraded = psid.degraded();
         let told = format!("is sealed to {named}, and seal_with = \"tpm2\" in [cache] of ");
         assert!(degraded.contains(&told), "{degraded}");
-        assert!(degraded.contains("`psi-driver cache recover --seal-with tpm2`"), "{degraded}");
+        assert!(degraded.contains("`psictl cache recover --seal-with tpm2`"), "{degraded}");
         assert!(!degraded.contains("--force"), "{degraded}");
         assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "live");
         psid.terminate();

@@ -86,7 +86,7 @@ fn the_recovery_key_brings_cache_and_literals_back() {
     tpm.power_cycle();
     tpm.extend(7);
     let psid = psid_on(&instance, &tpm).start();
-    assert!(psid.degraded().contains("`psi-driver cache recover`"), "{}", psid.degraded());
+    assert!(psid.degraded().contains("`psictl cache recover`"), "{}", psid.degraded());
     tpm.flush();
     let recover = |typed: &str| instance.driver(&["cache", "recover"]).stdin(format!("{typed}\n"));
     let other = "cbdefghi-".repeat(8);
@@ -135,7 +135,7 @@ fn a_recovery_amid_a_rekey_forgets_no_key_before_its_time() {
     for _ in 0..2 {
         let psid = psid_on(&instance, &tpm).start();
         tpm.flush();
-        if psid.degraded().contains("`psi-driver cache recover`") {
+        if psid.degraded().contains("`psictl cache recover`") {
             recover().ok();
         }
         has_everything(&instance, &psid);
@@ -153,7 +153,7 @@ fn a_new_recovery_key_takes_the_place_of_a_lost_or_damaged_one() {
     bytes[60] ^= 1;
     fs::write(&file, bytes).unwrap();
     let psid = psid_on(&instance, &tpm).start();
-    assert!(psid.degraded().contains("`psi-driver cache recovery-key`"), "{}", psid.degraded());
+    assert!(psid.degraded().contains("`psictl cache recovery-key`"), "{}", psid.degraded());
     let second = instance.driver(&["cache", "recovery-key"]).text();
     assert_ne!(second.trim(), first);
     assert_eq!(psid.degraded(), "");

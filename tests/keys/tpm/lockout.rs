@@ -59,7 +59,7 @@ fn a_missing_tpm_is_told_and_not_answered_with_a_new_key() {
     let mut psid = start.start();
     let degraded = psid.degraded();
     assert!(degraded.contains("there is no TPM: "), "{degraded}");
-    assert!(degraded.contains("`psi-driver cache recover`"), "{degraded}");
+    assert!(degraded.contains("`psictl cache recover`"), "{degraded}");
     assert!(!degraded.contains("--force") && !degraded.contains("cache init"), "{degraded}");
     tpm.power_on();
     psid.reload();

@@ -16,7 +16,7 @@ fn instance_on(infisical: &FakeInfisical) -> Instance {
     instance
 }
 
-/// `psi-driver cache init --backend tpm` on this TPM, with more arguments.
+/// `psictl cache init --backend tpm` on this TPM, with more arguments.
 fn init(instance: &Instance, tpm: &Tpm, more: &[&str]) -> Driver {
     tpm.flush();
     let args = [&["cache", "init", "--backend", "tpm"], more].concat();

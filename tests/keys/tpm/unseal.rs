@@ -56,7 +56,7 @@ fn after_a_change_of_pcr_7_psid_serves_live_says_why_and_touches_nothing() {
     let degraded = psid.degraded();
     let sealed = instance.sealed_key().display().to_string();
     assert!(degraded.contains(&sealed) && degraded.contains("does not open: "), "{degraded}");
-    assert!(degraded.contains("`psi-driver cache recover`"), "{degraded}");
+    assert!(degraded.contains("`psictl cache recover`"), "{degraded}");
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "live");
     let line = instance.driver(&["lookup"]).id(id(2)).fails(65);
     assert!(line.contains("no key to open it"), "{line}");

@@ -1,4 +1,4 @@
-//! `psi-driver migrate`: secrets of another store become psi's, by their ids and names, and at no moment is
+//! `psictl migrate`: secrets of another store become psi's, by their ids and names, and at no moment is
 //! one of them missing.
 
 mod from_file;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use psi_harness::Host;
 use psi_harness::{Driver, program};
 
-/// `psi-driver migrate --from STORE`.
+/// `psictl migrate --from STORE`.
 fn migrate(host: &Host, from: &str, args: &[&str]) -> Driver {
     let program = program("psi-driver");
     let always = ["migrate", "--from", from, "--program", program.to_str().unwrap()];

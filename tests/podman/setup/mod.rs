@@ -1,4 +1,4 @@
-//! `psi-driver setup`: podman and the quadlets follow the config, and what is right is not touched.
+//! `psictl setup`: podman and the quadlets follow the config, and what is right is not touched.
 
 pub(crate) mod writes;
 

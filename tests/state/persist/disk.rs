@@ -144,7 +144,7 @@ fn a_read_only_disk_costs_no_lookup_and_a_store_is_refused() {
     // As `podman secret create --replace` does: neither half of it is done.
     let line = instance.driver(&["delete"]).id(id(1)).fails(75);
     assert!(line.contains("Read-only file system"), "{line}");
-    assert!(line.contains(&format!("`psi-driver delete {} --force`", id(1))), "{line}");
+    assert!(line.contains(&format!("`psictl delete {} --force`", id(1))), "{line}");
     let line = instance.driver(&["store"]).id(id(2)).stdin("a literal").fails(75);
     assert!(line.contains("podman would keep two of one name"), "{line}");
     assert_eq!(

@@ -26,7 +26,7 @@ fn without_a_key_psid_serves_live_and_leaves_the_cache_alone() {
     let psid = instance.start();
     let degraded = psid.degraded();
     assert!(degraded.contains("there is no key: no credential psi-cache-key, no "), "{degraded}");
-    assert!(degraded.contains("psi-driver cache init --backend tpm"), "{degraded}");
+    assert!(degraded.contains("psictl cache init --backend tpm"), "{degraded}");
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     let line = instance.driver(&["lookup"]).id(id(2)).fails(65);
     assert!(line.contains("a sealed literal, and there is no key to open it"), "{line}");

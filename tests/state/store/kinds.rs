@@ -79,7 +79,7 @@ fn what_resembles_a_reference_is_refused_with_the_way_to_store_it_as_a_literal()
     ] {
         let line = instance.driver(&["store"]).id(id(1)).stdin(text).fails(65);
         assert!(line.contains(cause), "{line}");
-        assert!(line.contains("`psi-driver add NAME --literal` stores it as a literal"), "{line}");
+        assert!(line.contains("`psictl add NAME --literal` stores it as a literal"), "{line}");
         assert!(!line.contains("hunter2"), "{line}");
         instance.driver(&["store", "--literal"]).id(id(1)).stdin(text).ok();
         assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), text);
@@ -186,7 +186,7 @@ fn without_a_key_a_literal_is_refused_with_the_remedy_and_a_reference_is_not() {
     let _psid = instance.start();
     let line = instance.driver(&["store"]).id(id(1)).stdin("hunter2").fails(65);
     assert!(line.contains("there is no key backend to seal a literal with"), "{line}");
-    assert!(line.contains("`psi-driver cache init`"), "{line}");
+    assert!(line.contains("`psictl cache init`"), "{line}");
     assert_eq!(folder_holds(instance.folder(), b"hunter2"), None);
     instance.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "DB_HOST")).ok();
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "db.example");

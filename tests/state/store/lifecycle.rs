@@ -83,7 +83,7 @@ fn a_delete_is_final_for_lookups_and_an_unknown_id_is_no_failure() {
     instance.driver(&["store"]).id(id(1)).stdin("literal").ok();
     assert_eq!(instance.driver(&["delete"]).id(id(1)).text(), "");
     let line = instance.driver(&["lookup"]).id(id(1)).fails(66);
-    assert!(line.contains(&format!("`psi-driver restore {}` brings it back", id(1))), "{line}");
+    assert!(line.contains(&format!("`psictl restore {}` brings it back", id(1))), "{line}");
     // Podman could never remove a secret that its driver lost.
     let again = instance.driver(&["delete"]).id(id(1)).run();
     assert_eq!((again.code, again.stdout.len(), again.stderr.as_str()), (0, 0, ""));
@@ -111,10 +111,7 @@ fn what_was_deleted_can_be_restored() {
     assert_eq!(lines.len(), 2);
     assert!(lines[0].starts_with(&format!("{} (for ", id(1))), "{restorable}");
     let told = instance.driver(&["restore", &id(1)]).text();
-    assert!(
-        told.contains(&format!("psi-driver get {} | psi-driver add NAME --literal", id(1))),
-        "{told}"
-    );
+    assert!(told.contains(&format!("psictl get {} | psictl add NAME --literal", id(1))), "{told}");
     instance.driver(&["restore", &id(2)]).ok();
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).ok(), b"literal\0");
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "2");

@@ -23,9 +23,9 @@ refreshes() {
         version=$((round * 1000 + n))
         curl -fsS -X PUT -H 'content-type: application/json' "$control/secret" >/dev/null -d '{"project": "6f2d1b0e-0000-4000-8000-00000000000a",
             "environment": "prod", "path": "/worker", "key": "STORE_KEY", "value": "'$version'"}'
-        psi-driver cache refresh >/dev/null && echo "refreshed $version ."
+        psictl cache refresh >/dev/null && echo "refreshed $version ."
         # The file holds what psid holds: a refresh is written within 100 ms, and not before it is answered.
-        psi-driver cache status --verify >/dev/null && echo "kept $version ."
+        psictl cache status --verify >/dev/null && echo "kept $version ."
         sleep 0.5
     done
 }
@@ -33,7 +33,7 @@ rekeys() {
     while :; do
         sleep "0.$((RANDOM % 10))"
         echo 'rekeying .'
-        psi-driver cache rekey >/dev/null && echo 'rekeyed .'
+        psictl cache rekey >/dev/null && echo 'rekeyed .'
     done
 }
 stores &

@@ -69,6 +69,6 @@ measured 'cuts in the middle of a rekey' "$rekeys_cut"
 
 cut -d' ' -f1 "$VM_LAB/found" | vm run 'while read -r id; do SECRET_ID=$id psi-driver delete; done'
 put_secret /worker STORE_KEY store-of-worker
-guest 'psi-driver cache refresh >/dev/null; cp -r /root/quadlets/. /etc/containers/systemd; rm -r /root/quadlets
+guest 'psictl cache refresh >/dev/null; cp -r /root/quadlets/. /etc/containers/systemd; rm -r /root/quadlets
     systemctl daemon-reload; systemctl start web vault worker@1'
 containers_run 'the containers start again'

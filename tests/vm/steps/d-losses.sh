@@ -19,14 +19,14 @@ containers_run 'cache recover --seal-with host: every container starts'
 vm stop
 vm start
 containers_run 'the TPM is back'
-must 'cache rekey --seal-with tpm2' guest 'psi-driver cache rekey --seal-with tpm2 --tpm2-pcrs 7'
+must 'cache rekey --seal-with tpm2' guest 'psictl cache rekey --seal-with tpm2 --tpm2-pcrs 7'
 same 'psid is not degraded' "$(degraded)" ''
 vm net on
 
 # Root's reserve stays, for podman and the journal; psid has none.
 guest 'fallocate -l "$(df --output=avail -B1 /var/lib/psi | tail -n 1)" /root/full'
 put_secret /worker STORE_KEY store-of-worker-2
-guest 'psi-driver cache refresh' >/dev/null || true
+guest 'psictl cache refresh' >/dev/null || true
 same 'disk full: what is fetched is served' "$(guest 'psi-driver get worker--STORE_KEY')" store-of-worker-2
 ! said=$(guest 'head -c 9000 /dev/urandom | base64 | SECRET_ID=0123456789abcdef012345678 psi-driver store 2>&1') || fail 'disk full: a store is refused'
 ok 'disk full: a store is refused' "$said"
@@ -38,7 +38,7 @@ same 'disk full: psid and containers restart' "$(says web) $(says vault)" "$WEB 
 guest 'rm /root/full'
 within 60 is_clean || fail 'room again: psid is not degraded any more' "$(degraded)"
 put_secret /worker STORE_KEY store-of-worker
-must 'room again: a refresh is written' guest 'psi-driver cache refresh && psi-driver cache status --verify'
+must 'room again: a refresh is written' guest 'psictl cache refresh && psictl cache status --verify'
 
 vm net block
 for year in '1 year' '1 year ago'; do

@@ -27,9 +27,9 @@ guest 'systemctl stop web vault worker@1; podman secret rm --all >/dev/null; sys
     rm -rf /var/lib/psi/cache.enc /var/lib/psi/generation /var/lib/psi/recovery.enc /var/lib/psi/secrets /var/lib/psi/deleted
     sed -i "s/^backend = .*/backend = \"hsm\"/" /etc/psi/config.toml'
 printf '[providers.nitrokeyhsm]\npkcs11_module = "%s"\ntoken_label = "psi"\npin_credential = "hsm-pin"\n' "$module" | vm run 'cat >>/etc/psi/config.toml'
-must 'hsm preflight' guest 'KRYOPTIC_CONF=/etc/kryoptic.conf psi-driver hsm preflight'
-must 'cache init --backend hsm' guest 'KRYOPTIC_CONF=/etc/kryoptic.conf psi-driver cache init --backend hsm'
-must 'setup, and a literal' guest 'systemctl start psid && psi-driver setup && printf "the literal" | podman secret create literal -'
+must 'hsm preflight' guest 'KRYOPTIC_CONF=/etc/kryoptic.conf psictl hsm preflight'
+must 'cache init --backend hsm' guest 'KRYOPTIC_CONF=/etc/kryoptic.conf psictl cache init --backend hsm'
+must 'setup, and a literal' guest 'systemctl start psid && psictl setup && printf "the literal" | podman secret create literal -'
 guest 'systemctl daemon-reload; systemctl start web vault worker@1'
 containers_run 'three quadlets have their secrets'
 

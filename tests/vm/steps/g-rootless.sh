@@ -13,9 +13,9 @@ as anna 'umask 077; printf vm-client-secret >~/.config/psi/secret'
 sed "s,http://10.0.3.2:PORT,$FAKE_SEEN_BY_GUEST,; /^\[cache\]/,/^backend/d; /^\[workloads/,\$d; s,^client_secret_.*,client_secret_file = \"/home/anna/.config/psi/secret\"," \
     "$here/files/config.toml" | vm run -u anna 'cat >>~/.config/psi/config.toml'
 for user in anna ben; do
-    must "$user: cache init" as $user 'psi-driver cache init --backend tpm'
+    must "$user: cache init" as $user 'psictl cache init --backend tpm'
     must "$user: systemctl --user start psid" as $user 'systemctl --user enable -q --now psid.socket psid.service'
-    must "$user: podman's image and driver" as $user 'podman import -q /tmp/busybox.tar localhost/busybox:vm && psi-driver install'
+    must "$user: podman's image and driver" as $user 'podman import -q /tmp/busybox.tar localhost/busybox:vm && psictl install'
     vm run -u $user 'cat >~/.config/containers/systemd/mine.container' <"$here/files/mine.container"
 done
 must "anna's secret, of Infisical" as anna \
@@ -48,6 +48,6 @@ guest 'rm -r /etc/systemd/system/psid.socket.d; systemctl daemon-reload; systemc
 vm net block
 vm reboot
 within 120 both_run || fail 'after a reboot with nothing in reach, both have their secrets' "$(user_says anna) / $(user_says ben)"
-ok 'after a reboot with nothing in reach, both have their secrets' "$(status >/dev/null; as anna 'psi-driver cache status' | grep ^lookups)"
-same "lookups that the RAM of anna's psid did not answer" "$(as anna 'psi-driver cache status --json' | asked)" 0
+ok 'after a reboot with nothing in reach, both have their secrets' "$(status >/dev/null; as anna 'psictl cache status' | grep ^lookups)"
+same "lookups that the RAM of anna's psid did not answer" "$(as anna 'psictl cache status --json' | asked)" 0
 vm net on

@@ -24,12 +24,12 @@ sed "s,http://10.0.3.2:PORT,$FAKE_SEEN_BY_GUEST," "$here/files/config.toml" | vm
 # Not bound to PCR 7: a host whose PCR 7 has changed must still get at Infisical.
 guest 'printf vm-client-secret | systemd-creds encrypt --with-key=tpm2 --tpm2-pcrs= --name=infisical-client-secret - /etc/psi/infisical-client-secret.cred'
 must 'psid check' guest 'psid check'
-guest 'psi-driver cache init --backend tpm' >"$VM_LAB/init.out"
+guest 'psictl cache init --backend tpm' >"$VM_LAB/init.out"
 grep -oE '[a-z]{8}(-[a-z]{8}){7}' "$VM_LAB/init.out" >"$recovery_key" || fail 'cache init shows a recovery key'
 ok 'cache init --backend tpm, PCR 7'
 must 'psid starts' guest 'systemctl start psid'
-must 'psi-driver install and setup, and a literal' \
-    guest 'psi-driver install && psi-driver setup && printf "the literal" | podman secret create literal -'
+must 'psictl install and setup, and a literal' \
+    guest 'psictl install && psictl setup && printf "the literal" | podman secret create literal -'
 guest 'systemctl daemon-reload && systemctl start web vault worker@1'
 containers_run 'three quadlets have their secrets'
 same 'a reboot now would survive an outage' "$(status | jq .survives_outage)" true

@@ -209,7 +209,7 @@ impl Secrets {
     }
 
     fn judge(&self, commands: &Commands) -> Vec<Finding> {
-        let install = "`psi-driver install` writes podman's drop-in";
+        let install = "`psictl install` writes podman's drop-in";
         let (driver, by) = match &self.driver {
             Some((driver, path)) => (driver.as_str(), format!(", by {}", path.display())),
             None => ("file", String::new()),
@@ -344,7 +344,7 @@ mod tests {
         };
         let found = judge(&places, &commands());
         assert!(found[0].problem.what.contains("podman's file driver, in clear"), "{found:?}");
-        assert!(found[0].problem.remedy.contains("psi-driver install"));
+        assert!(found[0].problem.remedy.contains("psictl install"));
     }
 
     /// H3: podman 6 has drop-ins for root and for users, in /etc and in /usr/share; 5.7 has those for users in

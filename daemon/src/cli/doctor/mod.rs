@@ -1,4 +1,4 @@
-//! `psid doctor`: what is wrong on this host that psid can tell without being up. psi-driver runs it, and adds
+//! `psid doctor`: what is wrong on this host that psid can tell without being up. psictl runs it, and adds
 //! what podman and the daemon tell.
 
 pub mod containers_conf;

@@ -26,7 +26,7 @@ pub(super) async fn key(config: &Config, surroundings: &Environment) -> Vec<Find
         None => {
             vec![Finding::warning(
             "there is no key backend: nothing outlives a reboot, and no literal can be stored",
-            "set backend in [cache] of the config, and run `psi-driver cache init`",
+            "set backend in [cache] of the config, and run `psictl cache init`",
         )
         .of("key")]
         }
@@ -43,7 +43,7 @@ async fn tpm_key(key: &TpmKey) -> Vec<Finding> {
         findings.push(Finding::error(error.what, error.remedy).of("key"));
     }
     let credential = &key.credential;
-    let remedy = "`psi-driver cache rekey --seal-with tpm2`";
+    let remedy = "`psictl cache rekey --seal-with tpm2`";
     findings.extend(binding(credential, remedy).map(|finding| match key.seal_with() {
         SealWith::Tpm2 => finding,
         // The config says that it is meant to be so.

@@ -155,8 +155,7 @@ impl Place<'_> {
                 Some(_) => report.conflicting.push(mapping.id),
                 None if registry.is_free(mapping.id) => report.taken.push(mapping.id),
                 None => {
-                    let why =
-                        "it was deleted here a moment ago; `psi-driver restore` brings it back";
+                    let why = "it was deleted here a moment ago; `psictl restore` brings it back";
                     report.strange.push((mapping.id, why.into()));
                 }
             }
@@ -218,7 +217,7 @@ impl Place<'_> {
     async fn ours(&self, old: &Path) -> Result<Ours, String> {
         let backend = self.backend.as_ref().ok_or(
             "there is no key backend to keep values under; set backend in [cache] of the config, and run \
-             `psi-driver cache init`",
+             `psictl cache init`",
         )?;
         let path = &self.cache;
         let vault = open_vault(&**backend, path, &self.service.registry).await?;

@@ -153,7 +153,7 @@ fn passing_remedy(cause: &Cause) -> String {
         }
         Cause::Tpm(TpmState::Missing(_)) => {
             "switch the TPM on in the firmware or load its driver, and psid goes on by itself; on another board, \
-             `psi-driver cache recover` brings the key back with the recovery key"
+             `psictl cache recover` brings the key back with the recovery key"
                 .into()
         }
         Cause::Tpm(TpmState::Busy(_)) => {

@@ -85,7 +85,7 @@ impl CallMonitor {
             Some(TokenState::Ready) => Reach::Ready,
             Some(TokenState::Away { .. } | TokenState::PinRefused { .. }) => Reach::Out,
             Some(TokenState::Unused | TokenState::Busy { .. }) | None => Reach::Unknown(
-                "the token was not asked since the start; `psi-driver hsm status` asks it".into(),
+                "the token was not asked since the start; `psictl hsm status` asks it".into(),
             ),
         }
     }

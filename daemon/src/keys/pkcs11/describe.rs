@@ -229,7 +229,7 @@ impl PinStatus {
         TokenError::pin(
             "the token's user PIN is locked (CKR_PIN_LOCKED)",
             "unlock it with the SO PIN, `pkcs11-tool --login --login-type so --init-pin`; then \
-             `psi-driver hsm preflight --retry`",
+             `psictl hsm preflight --retry`",
         )
     }
 }

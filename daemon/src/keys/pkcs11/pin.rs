@@ -112,7 +112,7 @@ impl PinGuard {
                     refusal.why,
                     in_minutes(wait)
                 ),
-                "check the token, its reader and pcscd with `pkcs11-tool -L`; `psi-driver hsm preflight --retry` \
+                "check the token, its reader and pcscd with `pkcs11-tool -L`; `psictl hsm preflight --retry` \
                  tries it at once",
             ),
             None => Some(PinStatus::locked())
@@ -143,7 +143,7 @@ impl PinGuard {
 }
 
 /// What to do about a PIN that was refused.
-pub(super) const AFTER_REFUSAL: &str = "put the right one there; if it is right, `psi-driver hsm preflight --retry` \
+pub(super) const AFTER_REFUSAL: &str = "put the right one there; if it is right, `psictl hsm preflight --retry` \
      tries it once more";
 
 fn in_minutes(wait: Duration) -> String {

@@ -195,7 +195,7 @@ async fn a_reference_is_told_from_a_literal_by_its_provider() {
         r#"{'provider':'fake','key':'K'}"#,
     ] {
         let Err(ServiceError::Malformed(why)) = judge(text, Kind::Guess) else { panic!("{text}") };
-        assert!(why.contains("`psi-driver add NAME --literal`"), "{why}");
+        assert!(why.contains("`psictl add NAME --literal`"), "{why}");
         assert!(matches!(judge(text, Kind::Literal), Ok(Registration::Literal(_))), "{text}");
         let Err(ServiceError::Malformed(why)) = judge(text, Kind::Reference) else {
             panic!("{text}")

@@ -36,7 +36,7 @@ pub(crate) struct MigrateOptions {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Where psi-driver stays for good (default: where `psi-driver install` said)
+    /// Where psi-driver stays for good (default: where `psictl install` said)
     #[arg(long, value_name = "PATH")]
     pub(crate) program: Option<PathBuf>,
 }

@@ -98,7 +98,7 @@ pub(crate) enum Command {
     /// Treat every provider as out for a while, and tell which secrets an outage would cost
     ///
     /// Containers are served as they would be in an outage: from the cache. It ends by itself, with
-    /// Ctrl-C, and when psi-driver is killed. Exit status: 0 when nothing would fail, else 75.
+    /// Ctrl-C, and when psictl is killed. Exit status: 0 when nothing would fail, else 75.
     Drill(DrillOptions),
     /// Print psid's metrics in Prometheus' text format, for node_exporter's textfile collector
     Metrics,
@@ -149,7 +149,7 @@ pub(crate) struct AddOptions {
     /// Take the text as it is
     #[arg(long, required = true)]
     pub(crate) literal: bool,
-    /// Where psi-driver stays for good (default: where `psi-driver install` said)
+    /// Where psi-driver stays for good (default: where `psictl install` said)
     #[arg(long, value_name = "PATH")]
     pub(crate) program: Option<PathBuf>,
 }
@@ -188,7 +188,7 @@ pub(crate) struct SetupOptions {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Where psi-driver stays for good (default: where `psi-driver install` said)
+    /// Where psi-driver stays for good (default: where `psictl install` said)
     #[arg(long, value_name = "PATH")]
     pub(crate) program: Option<PathBuf>,
     /// The folder of the quadlet units
@@ -223,7 +223,7 @@ pub(crate) struct DoctorOptions {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Where psi-driver stays for good (default: where `psi-driver install` said)
+    /// Where psi-driver stays for good (default: where `psictl install` said)
     #[arg(long, value_name = "PATH")]
     pub(crate) program: Option<PathBuf>,
     /// The folder of the quadlet units
@@ -348,7 +348,7 @@ pub(crate) enum HsmCommand {
     /// Seal stdin to the token's key, and print the command that gives it to podman
     ///
     /// The secret is encrypted to the token's public key, and opened once to prove that the token does
-    /// so. Nothing is kept: what is printed holds the sealed secret, `psi-driver hsm store NAME <file | sh`
+    /// so. Nothing is kept: what is printed holds the sealed secret, `psictl hsm store NAME <file | sh`
     /// registers it at once. The token must be there when the secret is first looked up after a start.
     Store {
         /// The podman secret's name

@@ -105,6 +105,6 @@ fn not_cached(status: &StatusResponse, seen: &Seen) -> Finding {
         counted(count, "secret"),
         named(names.iter().map(String::as_str))
     );
-    let remedy = "`psi-driver cache refresh` fetches them, or says why not";
+    let remedy = "`psictl cache refresh` fetches them, or says why not";
     Finding::warning(what, remedy).of("not-cached").affecting(names.iter().map(String::as_str))
 }

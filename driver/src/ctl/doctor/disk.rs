@@ -51,7 +51,7 @@ fn left_by_file_driver(about: &About, seen: &Seen) -> Option<Finding> {
         return Some(Finding::warning(what, remedy).of("podman-empty"));
     }
     let what = format!("{path} holds {values} in clear of secrets that are elsewhere or gone");
-    let remedy = "`psi-driver gc` removes those that psi serves the same, and with --remove-plaintext the others";
+    let remedy = "`psictl gc` removes those that psi serves the same, and with --remove-plaintext the others";
     Some(Finding::warning(what, remedy).of("file-driver-left"))
 }
 

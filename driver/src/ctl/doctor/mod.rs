@@ -1,4 +1,4 @@
-//! `psi-driver doctor`: what would keep a container from starting now, and where secrets are in clear; each
+//! `psictl doctor`: what would keep a container from starting now, and where secrets are in clear; each
 //! with what to do.
 
 mod daemon;

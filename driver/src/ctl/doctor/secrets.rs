@@ -114,7 +114,7 @@ impl Seen {
                 counted(unknown.len(), "secret"),
                 named(unknown.iter().copied())
             );
-            let remedy = "`psi-driver setup` registers a workload's again; the state directory of a backup has the \
+            let remedy = "`psictl setup` registers a workload's again; the state directory of a backup has the \
                           others, else `podman secret create --replace`";
             Finding::error(what, remedy).of("secret-unknown").affecting(unknown)
         })
@@ -133,7 +133,7 @@ impl Seen {
             );
             let commands = deleted.iter().take(super::NAMED);
             let commands: Vec<String> =
-                commands.map(|secret| format!("`psi-driver restore {}`", secret.id)).collect();
+                commands.map(|secret| format!("`psictl restore {}`", secret.id)).collect();
             Finding::error(what, commands.join(", ")).of("secret-deleted").affecting(names)
         })
     }
@@ -188,7 +188,7 @@ impl Seen {
                     counted(python.len(), "secret"),
                     named(python.iter().map(|secret| secret.name.as_str()))
                 ),
-                "`psi-driver migrate --from psi` corrects them in place",
+                "`psictl migrate --from psi` corrects them in place",
             ).of("old-commands").affecting(python.iter().map(|secret| secret.name.as_str())));
         }
         let gone = moved
@@ -202,7 +202,7 @@ impl Seen {
                 commands.program().display(),
                 named(moved.iter().map(|secret| secret.name.as_str()))
             );
-            let remedy = "`psi-driver migrate --from psi` corrects them in place";
+            let remedy = "`psictl migrate --from psi` corrects them in place";
             let finding = if gone > 0 {
                 Finding::error(format!("{what}; for {gone} of them it is not there"), remedy)
             } else {
@@ -224,7 +224,7 @@ impl Seen {
                     counted(names.len(), "secret"),
                     named(names.iter().copied())
                 ),
-                "`psi-driver migrate --from file` hands them to psid",
+                "`psictl migrate --from file` hands them to psid",
             )
             .of("file-driver")
             .affecting(names)
@@ -246,13 +246,13 @@ impl Seen {
                  lost",
                 counted(orphans, "secret")
             );
-            let remedy = "compare `podman info` with CONTAINERS_STORAGE_CONF; `psi-driver setup` registers what \
+            let remedy = "compare `podman info` with CONTAINERS_STORAGE_CONF; `psictl setup` registers what \
                           workloads want once more";
             return Some(Finding::warning(what, remedy).of("podman-empty"));
         }
         let what =
             format!("psid has {} that this podman does not know", counted(orphans, "registration"));
-        let remedy = "`psi-driver gc --dry-run` tells which nobody knows";
+        let remedy = "`psictl gc --dry-run` tells which nobody knows";
         Some(Finding::note(what, remedy).of("orphan"))
     }
 }
@@ -278,7 +278,7 @@ fn not_there(program: &Path) -> Option<Finding> {
     (!is_program(program)).then(|| {
         Finding::error(
             format!("{} is no program, and podman runs it for each secret", program.display()),
-            "install psi-driver there, or name its place with `psi-driver install --program`",
+            "install psi-driver there, or name its place with `psictl install --program`",
         )
         .of("psi-driver-missing")
     })

@@ -38,7 +38,7 @@ pub(super) fn findings(quadlets: &Path, seen: &Seen) -> Vec<Finding> {
                         counted(missing.len(), "secret"),
                         named(missing.iter().copied())
                     ),
-                    "`psi-driver setup` registers them",
+                    "`psictl setup` registers them",
                 )
                 .of("secret-missing")
                 .affecting(missing),
@@ -81,7 +81,7 @@ fn of_python(quadlets: &Path) -> Vec<Finding> {
                     "the Python PSI's drop-ins name secrets besides psi's own: {}",
                     named(drop_ins.iter().map(String::as_str))
                 ),
-                "remove them once `psi-driver setup` has written psi's",
+                "remove them once `psictl setup` has written psi's",
             )
             .of("python-drop-in"),
         );

@@ -1,4 +1,4 @@
-//! `psi-driver gc`: removes what psid keeps and no podman has any more, and what podman's file driver keeps in
+//! `psictl gc`: removes what psid keeps and no podman has any more, and what podman's file driver keeps in
 //! plaintext of secrets that psi serves.
 //!
 //! Only what is proven to be unused is removed (`look` proves, `report` tells): a registration whose store was

@@ -20,10 +20,10 @@ pub(super) fn as_text(found: &Found, options: &GcOptions) -> String {
     if !removes {
         text += "nothing to remove\n";
     } else if !found.unused.is_empty() && !options.dry_run {
-        text += "within ten minutes, `psi-driver restore ID` brings a registration back, and `psi-driver restore --all` each of them\n";
+        text += "within ten minutes, `psictl restore ID` brings a registration back, and `psictl restore --all` each of them\n";
     }
     if found.kept.iter().any(|(_, why)| !why.contains("--accept-removals")) {
-        text += "`psi-driver gc --store FOLDER` looks at one more store; --force removes what is not proven to be unused\n";
+        text += "`psictl gc --store FOLDER` looks at one more store; --force removes what is not proven to be unused\n";
     }
     for (root, why) in &found.unread {
         text += &format!("not looked at: {}: {why}\n", root.display());

@@ -19,7 +19,7 @@ const LARGEST: u64 = 64 << 20;
 
 /// The remedy for a line that is part of a longer value.
 const NOT_ONE_LINE: &str = "an env-file holds one NAME=VALUE a line: give a value of several lines to `podman secret \
-    create` as a file of its own, and import it with `psi-driver import podman-secret`";
+    create` as a file of its own, and import it with `psictl import podman-secret`";
 const CORRECT_IT: &str = "correct the line";
 
 /// A line that is refused, with the whole file; by its number, for the line may be a secret.

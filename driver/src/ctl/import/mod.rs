@@ -1,4 +1,4 @@
-//! `psi-driver import`: secrets out of files and of podman's store into Infisical, through psid.
+//! `psictl import`: secrets out of files and of podman's store into Infisical, through psid.
 //!
 //! A source (`env_file`, `podman_secret`, `quadlet`) gives entries; psid looks at what the folder has, writes,
 //! and reads back. Values go over psid's socket and nowhere else.

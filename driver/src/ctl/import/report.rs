@@ -33,7 +33,7 @@ pub(super) fn of(told: &ImportResponse, options: &ImportOptions, written: bool) 
     let counts = counts.map(|outcome| format!("{} {}", count(outcome), word(outcome))).join(", ");
     text += &format!("{}: {would}{counts}\n", told.target);
     if written && count(ImportOutcome::Created) + count(ImportOutcome::Overwritten) > 0 {
-        text += "`psi-driver setup` registers what a workload of the config lists there\n";
+        text += "`psictl setup` registers what a workload of the config lists there\n";
     }
     text
 }

@@ -34,7 +34,7 @@ impl<'a> FileStore<'a> {
             return Err(CliError::new(
                 Exit::BadInput,
                 "psid has no key to seal values with",
-                "set backend in [cache] of the config, and run `psi-driver cache init`",
+                "set backend in [cache] of the config, and run `psictl cache init`",
             ));
         }
         let mut values = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! `psi-driver migrate`: psi becomes the driver of secrets that another store has now.
+//! `psictl migrate`: psi becomes the driver of secrets that another store has now.
 //!
 //! First psid learns of each (`from_file`, `from_psi`), under podman's own id. Then the very command that
 //! podman is to run is run, and what it gives is compared with what the old store gives. Only then podman's
@@ -161,7 +161,7 @@ impl Host {
         let store = Store::of(&self.about.graph_root);
         let handed = store.hand_to_psi(&ready, &self.commands)?;
         let gone = done.moved.extract_if(.., |moved| !handed.contains(&moved.id));
-        let why = "podman has it no more; `psi-driver gc` removes what psid has of it";
+        let why = "podman has it no more; `psictl gc` removes what psid has of it";
         done.failed.extend(gone.map(|moved| (moved.name, why.to_owned())));
         Ok(done)
     }
@@ -201,7 +201,7 @@ fn one(
         .map_err(|why| format!("it does not resolve through psi: {why}"))?;
     match old.gives(secret, &ours) {
         Some(false) => Err(
-            "psi gives another value than the old store; see which one is right, `psi-driver get` gives psi's"
+            "psi gives another value than the old store; see which one is right, `psictl get` gives psi's"
                 .into(),
         ),
         same => Ok((what, same.is_some())),

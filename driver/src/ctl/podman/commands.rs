@@ -73,7 +73,7 @@ impl Commands {
     /// Podman's drop-in that makes them its default.
     pub(crate) fn drop_in(&self) -> String {
         let mut text = String::from(
-            "# Written by `psi-driver install`. Podman copies these commands into each secret it creates.\n\
+            "# Written by `psictl install`. Podman copies these commands into each secret it creates.\n\
              [secrets]\ndriver = \"shell\"\n[secrets.opts]\n",
         );
         for (verb, command) in self.all() {

@@ -1,4 +1,4 @@
-//! Podman's secrets, by its command. For people's commands only: podman waits for psi-driver, so nothing that
+//! Podman's secrets, by its command. For psictl only: podman waits for psi-driver, so nothing that
 //! podman runs may come here.
 
 mod command;
@@ -89,7 +89,7 @@ fn strange(answer: &Value) -> CliError {
     let answer: String = answer.to_string().chars().take(200).collect();
     CliError::new(
         Exit::Protocol,
-        format!("podman answers what psi-driver does not understand: {answer}"),
+        format!("podman answers what psictl does not understand: {answer}"),
         "report it, with the version of podman",
     )
 }

@@ -79,12 +79,12 @@ fn class_of(found: &Found, plans: &[Plan], secret: &Secret) -> (Class, String) {
     }
     let Some(registration) = registration else {
         if found.registered.is_empty() {
-            let why = "psid reports no registration at all; see `psi-driver doctor`";
+            let why = "psid reports no registration at all; see `psictl doctor`";
             return (Class::Unknown, why.into());
         }
         let next = match planned {
             true => "; a setup registers it again",
-            false => "; `psi-driver restore` lists what can be brought back, else create it again",
+            false => "; `psictl restore` lists what can be brought back, else create it again",
         };
         return (Class::Orphaned, format!("psid has no such registration: a lookup fails{next}"));
     };

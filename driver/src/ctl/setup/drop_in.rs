@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use psi_proto::v1::PlannedSecret;
 
 /// Who wrote it: a file without this line is somebody else's, and stays.
-const MARK: &str = "# Written by `psi-driver setup`, which writes it anew; put your own lines into another drop-in.";
+const MARK: &str =
+    "# Written by `psictl setup`, which writes it anew; put your own lines into another drop-in.";
 const FILE: &str = "50-psi.conf";
 const FOLDER_END: &str = ".container.d";
 

@@ -1,4 +1,4 @@
-//! `psi-driver setup`: podman and the quadlets follow the config, and what is right already is not touched.
+//! `psictl setup`: podman and the quadlets follow the config, and what is right already is not touched.
 //!
 //! psid tells what each workload wants (`client`), podman what it has; `reconcile` compares, `apply` does
 //! what is left, `drift` and `report` tell of it. No call of psid is open while podman is called: podman
@@ -120,7 +120,7 @@ fn look(
 /// What the last answer of a source lacked, or had empty.
 fn withheld_removals(source: &RefreshEvent) -> String {
     format!(
-        "{} lacks {} that it had, or has them empty, and they stay until that is confirmed; `psi-driver cache refresh --accept-removals` confirms it",
+        "{} lacks {} that it had, or has them empty, and they stay until that is confirmed; `psictl cache refresh --accept-removals` confirms it",
         source.source, source.withheld
     )
 }

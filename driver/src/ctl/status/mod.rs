@@ -1,4 +1,4 @@
-//! `psi-driver cache status`: what the daemon tells, or the file's header when it is down.
+//! `psictl cache status`: what the daemon tells, or the file's header when it is down.
 
 mod report;
 mod text;

@@ -82,7 +82,7 @@ impl Lines {
         };
         self.line("entries", &entries);
         if !status.backend.is_empty() && !status.has_recovery_key {
-            let none = "no recovery key; `psi-driver cache recovery-key` makes one";
+            let none = "no recovery key; `psictl cache recovery-key` makes one";
             self.line("recovery", none);
         }
     }

@@ -1,4 +1,4 @@
-//! `psi-driver render DIRECTORY`: a workload's secrets as files, in RAM.
+//! `psictl render DIRECTORY`: a workload's secrets as files, in RAM.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -18,7 +18,7 @@ const BETWEEN_RENEWALS: Duration = Duration::from_secs(30);
 /// How long an admin's request counts: the login that it is meant for comes at once, if one is needed.
 const REQUEST_COUNTS: Duration = Duration::from_secs(60);
 /// The remedy that needs no change: what makes one try at once.
-const RETRY: &str = "`psi-driver cache refresh --retry`";
+const RETRY: &str = "`psictl cache refresh --retry`";
 
 /// Gives tokens out and gets new ones.
 pub struct TokenSource {

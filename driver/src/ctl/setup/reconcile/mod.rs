@@ -164,7 +164,7 @@ impl Found {
         let registration = self.registered.get(&present.id);
         if present.driver != "shell" {
             return Err(format!(
-                "{} is in podman's {} driver; `psi-driver migrate --from file` moves such secrets, or remove it",
+                "{} is in podman's {} driver; `psictl migrate --from file` moves such secrets, or remove it",
                 secret.name, present.driver
             ));
         }

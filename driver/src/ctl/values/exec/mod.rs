@@ -1,4 +1,4 @@
-//! `psi-driver exec -- COMMAND`: becomes the command, with a workload's secrets in its environment.
+//! `psictl exec -- COMMAND`: becomes the command, with a workload's secrets in its environment.
 
 mod program;
 
@@ -56,7 +56,7 @@ fn variables_of(
             CliError::new(
                 Exit::Protocol,
                 format!("psid answered with a plan in which {error}"),
-                "check that psid and psi-driver are of one version",
+                "check that psid and psictl are of one version",
             )
         })?;
         let value = value(client, secret)?;
@@ -97,7 +97,7 @@ fn fits(workload: &str, key: &str, value: &SecretBytes) -> Result<(), CliError> 
     Err(CliError::new(
         Exit::BadInput,
         format!("the value of {key} {what}"),
-        format!("add {key} to mount of [workloads.\"{workload}\"], and use `psi-driver render`"),
+        format!("add {key} to mount of [workloads.\"{workload}\"], and use `psictl render`"),
     ))
 }
 

@@ -55,7 +55,7 @@ pub(super) fn refused(program: &Path, cause: &io::Error) -> CliError {
             (Exit::NotExecutable, "make it executable, on a file system without noexec")
         }
         ErrorKind::ArgumentListTooLong => {
-            (Exit::NotExecutable, "give it fewer arguments, or use `psi-driver render`")
+            (Exit::NotExecutable, "give it fewer arguments, or use `psictl render`")
         }
         _ => (Exit::NotExecutable, "check that it is a program for this machine"),
     };
