@@ -67,7 +67,7 @@ fn check_command(words: &[&str], place: Place) -> Result<(), String> {
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
     match program.rsplit('/').next().unwrap_or_default() {
         "psi-driver" => check_driver(arguments, place),
-        "psictl" => parse(psi_driver::command_line(), words, place),
+        "psictl" => parse(psi_driver::ctl_command_line(), words, place),
         "psid" => parse(psi_daemon::cli::command_line(), words, place),
         "make" => check_make(arguments),
         _ => Ok(()),
@@ -86,7 +86,7 @@ fn check_driver(arguments: &[&str], place: Place) -> Result<(), String> {
         Some((_, count)) if rest.len() == *count => Ok(()),
         Some((_, count)) if place == Place::Span && rest.len() < *count => Ok(()),
         Some((_, count)) => Err(format!("psi-driver {word} takes {count} arguments")),
-        None => parse(psi_driver::command_line(), &[&["psictl"], arguments].concat(), place),
+        None => parse(psi_driver::ctl_command_line(), &[&["psictl"], arguments].concat(), place),
     }
 }
 
