@@ -72,7 +72,7 @@ fn what_no_store_is_known_to_have_had_is_kept_and_named_without_force() {
         let outcome = host.driver(&["gc"]).run();
         let told = String::from_utf8(outcome.stdout).unwrap();
         assert_eq!(outcome.code, 1, "{told}{}", outcome.stderr);
-        let line = format!("kept {}: a literal, which only psid has; no store is known", id(1));
+        let line = format!("kept {}: a literal that only psid has; it is not known which store", id(1));
         assert!(told.contains(&line) && told.contains("nothing to remove"), "{told}");
         assert_eq!(registered(&host), 2);
     }
@@ -109,7 +109,7 @@ fn what_another_store_has_stays_and_its_own_loss_is_found_from_here() {
     let told = String::from_utf8(outcome.stdout).unwrap();
     assert_eq!(outcome.code, 1, "{told}");
     assert!(
-        told.contains(&format!("not looked at: {root}: it has no record of secrets")),
+        told.contains(&format!("not read: {root}: it has no record of secrets")),
         "{told}"
     );
     assert_eq!(registered(&host), 3);
@@ -136,7 +136,7 @@ fn a_store_that_came_back_empty_or_without_most_removes_nothing() {
     for args in [&[][..], &["--accept-removals"], &["--remove-plaintext"]] {
         fs::write(&record, &none).unwrap();
         let told = keeps_all(args);
-        assert!(told.contains("it has no secret any more"), "{told}");
+        assert!(told.contains("it has no secret now"), "{told}");
         fs::write(&record, "").unwrap();
         keeps_all(args);
         fs::remove_file(&record).unwrap();
@@ -149,7 +149,7 @@ fn a_store_that_came_back_empty_or_without_most_removes_nothing() {
     fs::write(&record, few.to_string()).unwrap();
     let told = keeps_all(&[]);
     assert!(
-        told.contains("it lost 4 of the 5 that it had; --accept-removals removes them"),
+        told.contains("it lost 4 of its 5 secrets; --accept-removals removes them"),
         "{told}"
     );
     host.driver(&["gc", "--accept-removals"]).ok();
@@ -201,14 +201,14 @@ fn a_value_of_the_file_driver_goes_only_when_psi_serves_the_same() {
     let told = String::from_utf8(outcome.stdout).unwrap();
     assert_eq!((outcome.code, values()), (1, 2), "{told}");
     assert!(
-        told.contains("kept 1 value in plaintext") && told.contains("--remove-plaintext"),
+        told.contains("kept 1 plaintext value") && told.contains("--remove-plaintext"),
         "{told}"
     );
     // psid has another value under this id.
     host.instance.driver(&["store"]).id(&id).stdin("another").ok();
     let outcome = host.driver(&["gc", "--remove-plaintext"]).run();
     let told = String::from_utf8(outcome.stdout).unwrap();
-    assert!(outcome.code == 1 && told.contains("psi gives another value"), "{told}");
+    assert!(outcome.code == 1 && told.contains("psid has another value"), "{told}");
     assert_eq!(values(), 2);
     host.instance.driver(&["delete", &id]).ok();
     host.driver(&["gc", "--remove-plaintext"]).run();
@@ -279,7 +279,7 @@ fn nothing_in_a_home_holds_gc_and_what_is_unknown_there_stays() {
         let outcome = gc(&[]);
         let told = String::from_utf8(outcome.stdout).unwrap();
         assert_eq!(outcome.code, 1, "{told}");
-        let line = format!("not looked at: {}: ", secrets.parent().unwrap().display());
+        let line = format!("not read: {}: ", secrets.parent().unwrap().display());
         assert!(told.contains(&line) && told.contains(why), "{told}");
         assert_eq!(host.instance.driver(&["list"]).text().lines().count(), 3, "{told}");
         fs::remove_file(&record).unwrap();
@@ -301,7 +301,7 @@ fn nothing_in_a_home_holds_gc_and_what_is_unknown_there_stays() {
     fs::write(&record, &known).unwrap();
     fs::write(&lock, "").unwrap();
     chown(&record, Some(1), None).unwrap();
-    is_left_out("secrets.json belongs to another user than its directory");
+    is_left_out("secrets.json does not belong to its directory's owner");
     fs::write(&lock, "").unwrap();
     fs::File::create(&record).unwrap().set_len((8 << 20) + 1).unwrap();
     is_left_out("secrets.json is larger than");

@@ -78,7 +78,7 @@ fn a_host_that_is_well_is_told_so() {
     ];
     let call = host.driver(&args).env("CREDENTIALS_DIRECTORY", host.instance.credentials());
     let told = call.text();
-    assert!(told.ends_with("nothing is wrong\n"), "{told}");
+    assert!(told.ends_with("no problem found\n"), "{told}");
     assert_eq!(report(&host)["units"], json!([]));
 }
 
@@ -95,7 +95,7 @@ fn what_keeps_a_container_from_starting_is_an_error() {
     host.start_psid();
     is_error(
         &host,
-        "psid does not know 1 secret of podman's, and no container starts with them: myapp--B",
+        "psid has no registration of 1 secret of podman, so that no container starts with them: myapp--B",
     );
     host.set_up(&[]);
     host.stop_psid();
@@ -145,7 +145,7 @@ fn a_podman_that_knows_nothing_of_psid_s_secrets_is_no_reason_for_gc() {
     let record = host.podman.secrets_folder().join("secrets.json");
     let saved = fs::read(&record).unwrap();
     fs::remove_file(&record).unwrap();
-    let (severity, line) = found(&host, "podman knows none of the 2 secrets that psid has");
+    let (severity, line) = found(&host, "podman has none of the 2 secrets of psid");
     assert_eq!(severity, "warning");
     assert!(!line.contains("psictl gc"), "{line}");
     fs::write(&record, saved).unwrap();
@@ -169,7 +169,7 @@ fn two_secrets_of_one_name_are_told() {
     value["idToName"][&id] = json!("twice");
     value["nameToID"]["twice"] = json!(id);
     fs::write(&record, value.to_string()).unwrap();
-    is_warning(&host, "podman has 2 secrets of the name twice");
+    is_warning(&host, "podman has 2 secrets with the name twice");
 }
 
 /// A psid that was killed by a delete within ten minutes knows the way back.
@@ -178,7 +178,7 @@ fn a_secret_that_was_deleted_behind_podman_s_back_is_brought_back_by_restore() {
     let host = well(&json!({"A": "1"}));
     let id = host.ids()["myapp--A"].clone();
     host.instance.driver(&["delete"]).id(&id).ok();
-    let (severity, line) = found(&host, "deleted at psid within the last ten minutes");
+    let (severity, line) = found(&host, "deleted in psid within the last ten minutes");
     assert_eq!(severity, "error");
     assert!(line.contains(&format!("`psictl restore {id}`")), "{line}");
     assert_eq!(units(&host), [("myapp.service".to_owned(), vec!["secret-deleted".to_owned()])]);
@@ -191,9 +191,9 @@ fn a_provider_that_is_out_and_a_cache_that_would_not_survive_are_told() {
     let mut host = well(&json!({"A": "1"}));
     host.infisical.kill();
     host.setup(&[]).run();
-    is_warning(&host, "infisical is out");
+    is_warning(&host, "infisical is unreachable");
     host.podman.create("other", reference("/elsewhere", "K"));
-    let (severity, line) = found(&host, "infisical is out");
+    let (severity, line) = found(&host, "infisical is unreachable");
     assert_eq!(severity, "error", "a container with it does not start");
     assert!(line.contains("[\"other\"]"), "{line}");
 }
@@ -202,7 +202,7 @@ fn a_provider_that_is_out_and_a_cache_that_would_not_survive_are_told() {
 fn what_is_not_cached_yet_is_told_before_an_outage() {
     let host = well(&json!({"A": "1"}));
     host.podman.create("other", reference("/elsewhere", "K"));
-    is_warning(&host, "a reboot now, with no provider in reach, would not serve 1 secret: other");
+    is_warning(&host, "after a reboot now, with no provider reachable, 1 secret would not be served: other");
 }
 
 /// What podman copied into secrets stays: the Python PSI's commands, with its token, or a psi-driver that was
@@ -226,7 +226,7 @@ fn frozen_options_are_told() {
     assert!(!line.contains("hunter2"));
     host.podman.ok(&["secret", "rm", "old"]);
     create("moved", "exec /opt/psi/psi-driver lookup");
-    is_error(&host, "for 1 of them it is not there");
+    is_error(&host, "for 1 of them it does not exist");
     host.podman.ok(&["secret", "rm", "moved"]);
     create("theirs", "exec pass show $SECRET_ID");
     assert_eq!(doctor(&host), (0, Vec::new()), "another driver's are no affair of psi's");
@@ -240,14 +240,14 @@ fn plaintext_of_the_file_driver_is_told_and_removed() {
     let path = format!("--driver-opts=path={}", folder.display());
     let create = ["secret", "create", "--driver=file", &path, "in-clear", "-"];
     assert_eq!(host.podman.run(&create, "hunter2").code, 0);
-    is_warning(&host, "podman's file driver keeps 1 secret in clear: in-clear");
+    is_warning(&host, "podman's file driver keeps 1 secret in plaintext: in-clear");
     let data = folder.join("secretsdata.json");
     let text = fs::read_to_string(&data).unwrap();
     let left = text.replace("{", &format!("{{\"{}\": \"aHVudGVyMg==\",", "0".repeat(25)));
     fs::write(&data, left).unwrap();
-    is_warning(&host, "holds 1 value in clear of secrets that are elsewhere or gone");
+    is_warning(&host, "holds 1 value in plaintext of secrets that are in another driver or deleted");
     let told = host.driver(&["gc", "--remove-plaintext"]).text();
-    assert!(told.starts_with("removed 1 value in plaintext from "), "{told}");
+    assert!(told.starts_with("removed 1 plaintext value from "), "{told}");
     assert_eq!(doctor(&host).1.len(), 1);
     let value: Value = serde_json::from_slice(&fs::read(&data).unwrap()).unwrap();
     assert_eq!(value, serde_json::from_str::<Value>(&text).unwrap());
@@ -264,7 +264,7 @@ fn copies_that_podman_writes_are_told() {
     host.podman.ok(&args);
     let (severity, line) = found(&host, "running container");
     assert_eq!(severity, "note");
-    assert!(line.contains("in clear below") && line.contains(": app; "), "{line}");
+    assert!(line.contains("in plaintext below") && line.contains(": app; "), "{line}");
     // And it is so: podman's own files hold the value.
     assert!(
         psi_harness::folder_holds(&host.podman.secrets_folder().join(".."), b"value of A")
@@ -334,11 +334,11 @@ fn what_the_python_psi_left_beside_the_quadlets_is_told() {
     let host = well(&json!({"A": "1"}));
     fs::write(host.drop_in_path("myapp").with_file_name("50-secrets.conf"), "[Container]\n")
         .unwrap();
-    is_warning(&host, "the Python PSI's drop-ins name secrets besides psi's own");
+    is_warning(&host, "drop-ins of the Python PSI are still installed");
     fs::write(host.quadlets().join("psi-secrets-setup.container"), "[Container]\n").unwrap();
-    is_warning(&host, "units of the Python PSI are still there");
+    is_warning(&host, "units of the Python PSI are still installed");
     fs::remove_file(host.quadlets().join("myapp.container")).unwrap();
-    is_warning(&host, "is of no use: there is no");
+    is_warning(&host, "has no effect: ");
 }
 
 #[test]

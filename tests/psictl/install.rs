@@ -82,7 +82,7 @@ fn a_program_that_a_shell_would_take_apart_is_refused() {
     let instance = Instance::empty();
     for program in ["psi-driver", "/opt/a b/psi-driver", "/opt/$(id)", "/a;b", "/a\"b", "/a\nb"] {
         let line = instance.driver(&["install", "--stdout", "--program", program]).fails(2);
-        assert!(line.contains("is no absolute path of plain characters"), "{line}");
+        assert!(line.contains("is not an absolute path of plain characters"), "{line}");
     }
     let text = instance.driver(&["install", "--stdout", "--program", "/opt/psi/psi-driver"]).text();
     assert_eq!(text.matches("\"exec /opt/psi/psi-driver ").count(), 4);

@@ -3,10 +3,11 @@
 use psi_common::{Exit, Paths};
 use psi_proto::v1::drill_event::Event;
 use psi_proto::v1::{DrillFailure, DrillOutcome, DrillStarted};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::client::{Client, Deadline};
 use crate::ctl::args::DrillOptions;
+use crate::ctl::json;
 use crate::error::CliError;
 use crate::stdio;
 
@@ -82,20 +83,37 @@ fn expected(
     }
 }
 
+#[derive(Serialize)]
+struct Report<'a> {
+    registered: u64,
+    would_fail: &'a [String],
+    unknown: &'a [String],
+    unknown_reasons: &'a [String],
+    lookups: u64,
+    failed_lookups: u64,
+    failed: Vec<FailedSecret<'a>>,
+}
+
+#[derive(Serialize)]
+struct FailedSecret<'a> {
+    secret: &'a str,
+    reason: &'a str,
+}
+
 impl Output {
     fn as_json(&self) -> String {
-        let failure =
-            |failure: &DrillFailure| json!({"secret": failure.secret, "reason": failure.reason});
-        let report = json!({
-            "registered": self.started.registered,
-            "would_fail": self.started.would_fail,
-            "unknown": self.started.unknown,
-            "unknown_reasons": self.started.unknown_reasons,
-            "lookups": self.outcome.lookups,
-            "failed_lookups": self.outcome.failed,
-            "failed": self.failures.iter().map(failure).collect::<Vec<_>>(),
-        });
-        format!("{report:#}\n")
+        let failed = self.failures.iter();
+        json::text(&Report {
+            registered: self.started.registered,
+            would_fail: &self.started.would_fail,
+            unknown: &self.started.unknown,
+            unknown_reasons: &self.started.unknown_reasons,
+            lookups: self.outcome.lookups,
+            failed_lookups: self.outcome.failed,
+            failed: failed
+                .map(|DrillFailure { secret, reason }| FailedSecret { secret, reason })
+                .collect(),
+        })
     }
 
     fn judge(&self) -> Result<(), CliError> {

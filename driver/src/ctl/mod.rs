@@ -26,6 +26,7 @@ mod restore;
 mod setup;
 mod status;
 mod values;
+mod wording;
 
 use psi_common::Paths;
 

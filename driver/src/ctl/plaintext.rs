@@ -1,4 +1,4 @@
-//! Values in clear that podman's file driver keeps of secrets that are psi's by now.
+//! The plaintext values that podman's file driver keeps of secrets that now belong to psi.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,21 +8,21 @@ use psi_common::{SecretBytes, SecretId};
 use crate::ctl::podman::{FileDriver, Secret, Secrets, ids, resolve};
 use crate::error::CliError;
 
-/// What one folder of the file driver keeps of such secrets.
+/// The plaintext values in one directory of the file driver.
 pub(super) struct Plaintext {
     files: FileDriver,
-    /// Of those that psi serves just the same.
+    /// The secrets whose value psi serves too.
     pub(super) proven: BTreeSet<SecretId>,
-    /// Of those that it does not, by name, and why.
+    /// The secrets whose value psi does not serve, by name, with the reason.
     pub(super) differing: BTreeMap<String, String>,
-    /// How many were removed.
+    /// The number of values that were removed.
     pub(super) removed: usize,
 }
 
 impl Plaintext {
-    /// Compares each with what podman's own command for the secret gives.
-    pub(super) fn look(files: FileDriver, secrets: &Secrets) -> Result<Self, CliError> {
-        // Of several with one name, each is told by its id.
+    /// Compares each value with the output of the secret's lookup command.
+    pub(super) fn compare(files: FileDriver, secrets: &Secrets) -> Result<Self, CliError> {
+        // Secrets with the same name are identified by their ids.
         let key = |secret: &Secret| match secrets.only(&secret.name) {
             Some(_) => secret.name.clone(),
             None => format!("{} ({})", secret.name, secret.id),
@@ -35,15 +35,15 @@ impl Plaintext {
             let Some(value) = values.get(&secret.id) else { continue };
             let lookup = secret.options.get("lookup").map_or("", String::as_str);
             match resolve(lookup, secret.id) {
-                Ok(now) if now.same_as(value) => {
+                Ok(served) if served.same_as(value) => {
                     found.proven.insert(secret.id);
                 }
                 Ok(_) => {
-                    let why = "psi gives another value";
+                    let why = "psi has another value";
                     found.differing.insert(key(secret), why.into());
                 }
                 Err(why) => {
-                    let why = format!("it does not resolve through psi: {why}");
+                    let why = format!("its lookup through psi fails: {why}");
                     found.differing.insert(key(secret), why);
                 }
             }
@@ -51,7 +51,7 @@ impl Plaintext {
         Ok(found)
     }
 
-    /// The values of those of these ids that have one.
+    /// The values of these ids; ids without one are left out.
     pub(super) fn values(
         &self,
         ids: &BTreeSet<SecretId>,
@@ -59,22 +59,22 @@ impl Plaintext {
         self.files.values(ids)
     }
 
-    /// Notes a value that psi does not serve the same, of a secret without a name.
-    pub(super) fn differ(&mut self, id: SecretId, why: &str) {
+    /// Notes a value that psi does not serve, of a secret without a name.
+    pub(super) fn note_differing(&mut self, id: SecretId, why: &str) {
         self.differing.insert(id.to_string(), why.to_owned());
     }
 
-    /// The folder that holds them.
-    pub(super) fn folder(&self) -> &Path {
-        self.files.folder()
+    /// The directory of the file.
+    pub(super) fn directory(&self) -> &Path {
+        self.files.directory()
     }
 
-    /// The file that holds them.
+    /// The file with the values.
     pub(super) fn path(&self) -> PathBuf {
         self.files.path()
     }
 
-    /// Removes values, by one write.
+    /// Removes values by one write.
     pub(super) fn remove(&mut self, ids: &BTreeSet<SecretId>) -> Result<(), CliError> {
         if !ids.is_empty() {
             self.removed = self.files.remove(ids)?;
@@ -82,7 +82,7 @@ impl Plaintext {
         Ok(())
     }
 
-    /// Removes those that psi serves.
+    /// Removes the values that psi serves.
     pub(super) fn remove_proven(&mut self) -> Result<(), CliError> {
         let proven = self.proven.clone();
         self.remove(&proven)

@@ -80,9 +80,9 @@ fn every_value_is_psi_s_afterwards_by_its_id_and_name_and_byte_for_byte() {
 
     let written = host.record();
     let text = migrate(&host, "file", &["--dry-run", "--remove-plaintext"]).text();
-    assert!(text.contains("would remove 6 values in clear"), "{text}");
+    assert!(text.contains("would remove 6 plaintext values"), "{text}");
     let text = migrate(&host, "file", &["--remove-plaintext"]).text();
-    assert!(text.contains("removed 6 values in clear"), "{text}");
+    assert!(text.contains("removed 6 plaintext values"), "{text}");
     assert_eq!(host.record(), written, "what is done already is not done again");
     assert_eq!(folder_holds(&secrets, b"hunter2-plain"), None);
     assert_eq!(folder_holds(&secrets, b"aHVudGVyMi1wbGFpbg"), None, "in base64");
@@ -139,7 +139,7 @@ fn a_second_run_goes_on_where_the_first_one_ended() {
     let told = String::from_utf8(outcome.stdout).unwrap();
     assert_eq!(outcome.code, 65, "{told}");
     assert!(told.contains("moved a: registered by a former run\n"), "{told}");
-    assert!(told.contains("left b: psi gives another value than the old store"), "{told}");
+    assert!(told.contains("left b: psi has another value than the old store"), "{told}");
     assert!(told.contains("moved c: a literal, sealed by psid\n"), "{told}");
     // What was left is where it was.
     assert_eq!(host.podman.container(&["--secret=b"], "cp /run/secrets/* /out")["b"], b"b");
@@ -149,7 +149,7 @@ fn a_second_run_goes_on_where_the_first_one_ended() {
     assert!(
         migrate(&host, "file", &[])
             .text()
-            .starts_with("podman's file driver has nothing to move\n")
+            .starts_with("podman's file driver has no secret to move\n")
     );
 }
 
@@ -189,7 +189,7 @@ fn what_would_not_resolve_is_not_moved() {
         host.driver(&["migrate", "--from", "file", "--program", "/opt/psi/psi-driver"]).run();
     let told = String::from_utf8(nowhere.stdout).unwrap();
     assert_eq!(nowhere.code, 65);
-    assert!(told.contains("left a: it does not resolve through psi: "), "{told}");
+    assert!(told.contains("left a: its lookup through psi fails: "), "{told}");
     assert!(migrate(&host, "file", &["b"]).fails(66).contains("podman has no secret b"));
     host.stop_psid();
     migrate(&host, "file", &[]).fails(69);
@@ -214,17 +214,17 @@ fn a_value_in_clear_that_psi_does_not_serve_is_kept() {
     let told = String::from_utf8(outcome.stdout).unwrap();
     assert_eq!(outcome.code, 65, "{told}");
     assert!(
-        told.contains("removed 1 values in clear") && told.contains("left b in clear in"),
+        told.contains("removed 1 plaintext value") && told.contains("left the plaintext value of b in"),
         "{told}"
     );
     let outcome = host.driver(&["gc", "--remove-plaintext"]).run();
     let told = String::from_utf8(outcome.stdout).unwrap();
-    assert!(outcome.code == 1 && told.contains("kept the value in plaintext of b"), "{told}");
+    assert!(outcome.code == 1 && told.contains("kept the plaintext value of b"), "{told}");
     assert!(folder_holds(&host.podman.secrets_folder(), b"aHVudGVyMi1i").is_some());
     let told = host.driver(&["restore", &ids["b"]]).text();
     assert_eq!(told, "restored; podman still has it, as b\n");
     let told = host.driver(&["gc"]).text();
-    assert!(told.contains("removed 1 value in plaintext"), "{told}");
+    assert!(told.contains("removed 1 plaintext value"), "{told}");
     assert_eq!(folder_holds(&host.podman.secrets_folder(), b"aHVudGVyMi1i"), None);
 }
 
@@ -244,7 +244,7 @@ fn values_in_clear_in_another_folder_are_not_forgotten() {
     create_there("b", b"hunter2-b");
     let told = migrate(&host, "file", &["--remove-plaintext"]).text();
     assert!(
-        told.contains(&format!("removed 1 values in clear from {}", clear.display())),
+        told.contains(&format!("removed 1 plaintext value from {}", clear.display())),
         "{told}"
     );
     assert_eq!((in_clear().as_str(), looked_up(&host, "b")), ("{}", b"hunter2-b".to_vec()));
@@ -260,7 +260,7 @@ fn values_in_clear_in_another_folder_are_not_forgotten() {
     let args: Vec<&str> = hint.trim_end().split(' ').collect();
     let told = migrate(&host, "file", &args).text();
     assert!(
-        told.contains(&format!("removed 2 values in clear from {}", clear.display())),
+        told.contains(&format!("removed 2 plaintext values from {}", clear.display())),
         "{told}"
     );
     assert_eq!((in_clear().as_str(), looked_up(&host, "c")), ("{}", b"hunter2-c".to_vec()));

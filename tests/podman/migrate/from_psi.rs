@@ -103,7 +103,7 @@ fn pr29_podman_s_own_ids_resolve_through_psi_before_a_secret_is_handed_over() {
     assert_all_are_served(&host, &values);
     assert_eq!(folder_holds(&host.podman.secrets_folder(), b"hunter2-token"), None, "N9");
     let told = migrate(&host, "psi", &[]).text();
-    assert_eq!(told, "no secret runs another psi's commands\n");
+    assert_eq!(told, "no secret has the commands of another psi\n");
 }
 
 /// The Python PSI's folder is elsewhere, and it is stopped: each mapping is registered under podman's id.
@@ -127,7 +127,7 @@ fn mappings_of_another_folder_are_registered() {
         told.contains("moved A: the mapping in ") && told.contains("the old store does not answer"),
         "{told}"
     );
-    assert!(told.contains("left B: psid does not know it, and "), "{told}");
+    assert!(told.contains("left B: psid has no registration of it and "), "{told}");
     assert_eq!(host.lookup("A"), "1");
     assert!(host.podman.driver_options("B")["lookup"].starts_with("curl"));
     fs::write(old.join(&ids["B"]), reference("/myapp", "B")).unwrap();
@@ -153,7 +153,7 @@ fn a_secret_whose_old_value_differs_stays() {
     let outcome = migrate(&host, "psi", &[]).run();
     let told = String::from_utf8(outcome.stdout).unwrap();
     assert_eq!(outcome.code, 65, "{told}");
-    assert!(told.contains("left A: psi gives another value than the old store"), "{told}");
+    assert!(told.contains("left A: psi has another value than the old store"), "{told}");
     assert!(!told.contains("hunter2-token"), "{told}");
     assert!(host.podman.driver_options("A")["lookup"].starts_with("curl"));
     host.infisical.put("/myapp", "A", "old");

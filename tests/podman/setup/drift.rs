@@ -24,7 +24,7 @@ fn a_dry_run_tells_the_plan_and_changes_nothing() {
         "  + podman secret myapp--A, from myproject:/myapp\n",
         "  +Secret=myapp--A,type=env,target=A\n",
         "secrets of the shell driver: 0 managed, 0 stale options, 0 orphaned, 0 foreign\n",
-        "  podman: myapp--B: myproject:/myapp has it, and podman has it not\n",
+        "  podman: myapp--B: myproject:/myapp has it, podman does not\n",
     ] {
         assert!(told.contains(line), "{line}{told}");
     }

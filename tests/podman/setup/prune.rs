@@ -16,7 +16,7 @@ fn what_is_listed_no_more_goes_with_a_prune_and_not_before() {
     host.infisical.remove("/myapp", "GOES");
     let told = host.setup(&[]).text();
     assert!(
-        told.contains("myapp--GOES no longer listed, and kept; --prune removes them"),
+        told.contains("myapp--GOES no longer listed, but kept; --prune removes them"),
         "{told}"
     );
     assert!(host.drop_in("myapp").contains("myapp--GOES"));
@@ -100,7 +100,7 @@ fn two_secrets_of_one_name_are_told_with_their_ids_and_both_stay() {
     let outcome = host.setup(&["--prune"]).run();
     let told = outcome_text(&outcome);
     assert_eq!(outcome.code, 65, "{told}");
-    assert!(told.contains("2 secrets of the name myapp--A") && told.contains(&command), "{told}");
+    assert!(told.contains("2 secrets with the name myapp--A") && told.contains(&command), "{told}");
     // Of the one that is left, podman has lost the name.
     host.podman.ok(&["secret", "rm", &ids[0]]);
     let outcome = host.setup(&[]).run();

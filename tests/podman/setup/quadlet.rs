@@ -73,7 +73,7 @@ fn n19_a_drop_in_is_replaced_whole_and_only_its_own() {
     let outcome = host.setup(&["--prune"]).run();
     assert_eq!(outcome.code, 65);
     let told = String::from_utf8(outcome.stdout).unwrap();
-    assert!(told.contains("it is not psi's; remove it"), "{told}");
+    assert!(told.contains("it was not written by psi; remove"), "{told}");
     assert_eq!(host.drop_in("myapp"), "# mine\n[Container]\nSecret=mine\n");
     assert_eq!(host.ids().len(), 2, "the secrets are registered all the same");
 }

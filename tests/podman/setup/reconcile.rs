@@ -180,7 +180,7 @@ fn a_key_that_cannot_be_is_named_and_the_others_are_done() {
     for key in ["not-a-variable", "1st", "with space"] {
         assert!(told.contains(&format!("error: the key '{key}'")), "{told}");
     }
-    assert!(outcome.stderr.contains("3 things were not done, and everything else was"));
+    assert!(outcome.stderr.contains("3 things were not done; everything else was"));
     assert_eq!(host.ids().into_keys().collect::<Vec<_>>(), ["myapp--GOOD", "myapp--tls.pem"]);
     let text = host.drop_in("myapp");
     assert!(text.contains("\nSecret=myapp--tls.pem,type=mount,target=tls.pem\n"), "{text}");
@@ -228,7 +228,7 @@ fn somebody_else_s_secrets_are_named_and_left_alone() {
     let told = String::from_utf8(outcome.stdout).unwrap();
     for words in [
         "myapp--LITERAL is a literal",
-        "myapp--FILE is in podman's file driver",
+        "myapp--FILE is a secret of podman's file driver",
         "myapp--OTHER belongs to another secret driver",
     ] {
         assert!(told.contains(&format!("error: {words}")), "{told}");

@@ -48,7 +48,7 @@ fn pr17_a_reload_that_fails_is_a_warning_with_the_command_to_run() {
     let told = String::from_utf8(stdout).unwrap();
     let warning = "warning: systemd was not reloaded: no bus; run `systemctl daemon-reload`\n";
     assert!(told.contains(warning), "{told}");
-    assert!(told.contains("to take that up: systemctl restart myapp.service\n"), "{told}");
+    assert!(told.contains("to apply the change: systemctl restart myapp.service\n"), "{told}");
     assert_eq!(calls(&host), "daemon-reload\n");
     assert!(host.drop_in("myapp").contains("myapp--A") && host.ids().len() == 1);
 }
@@ -77,7 +77,7 @@ fn without_systemd_none_is_called() {
          exec \"$@\"' sh \"$@\"",
     );
     let told = String::from_utf8(stdout).unwrap();
-    assert!(code == 0 && told.contains("no systemd runs here"), "{told}");
+    assert!(code == 0 && told.contains("systemd does not run here"), "{told}");
     assert_eq!(calls(&host), "");
 }
 
@@ -89,6 +89,6 @@ fn nothing_is_removed_while_a_unit_may_still_name_it() {
     host.infisical.remove("/myapp", "GOES");
     let bin = systemctl(host.instance.folder(), 1);
     let told = String::from_utf8(booted(&host, &bin, &["--prune"]).stdout).unwrap();
-    assert!(told.contains("kept myapp--GOES: its unit still names it"), "{told}");
+    assert!(told.contains("kept myapp--GOES: its unit still refers to it"), "{told}");
     assert_eq!(host.ids().len(), 3);
 }

@@ -1,18 +1,19 @@
-//! What psid tells: as a program of its own, of config, files and credentials; and as the running daemon.
+//! The findings of psid: of `psid doctor` about config, files and credentials, and of the running daemon.
 
 use psi_common::{Finding, Paths};
 use psi_proto::v1::{ProviderStatus, StatusResponse, Tristate};
 
-use super::secrets::Seen;
-use super::{counted, named};
+use super::named;
+use super::secrets::Inventory;
 use crate::ctl::podman::{About, Commands};
 use crate::ctl::psid;
+use crate::ctl::wording::counted;
 use crate::error::CliError;
 
-/// Reasons for a degradation that stop lookups or stores now.
-const STOPPING: [&str; 2] = ["registry-unreadable", "state-directory"];
+/// Causes of a degradation that make lookups or stores fail now.
+const FAILING_NOW: [&str; 2] = ["registry-unreadable", "state-directory"];
 
-/// `psid doctor`, which works without a daemon.
+/// The findings of `psid doctor`, which works without a daemon.
 pub(super) fn of_psid(paths: &Paths, commands: &Commands, podman: Option<&About>) -> Vec<Finding> {
     let mut args = vec!["doctor".to_owned(), "--program".into()];
     args.push(commands.program().display().to_string());
@@ -20,46 +21,49 @@ pub(super) fn of_psid(paths: &Paths, commands: &Commands, podman: Option<&About>
         args.extend(["--podman".into(), podman.version.clone()]);
     }
     let failed = |what: String| vec![Finding::error(what, "").of("psid-doctor")];
-    let told = match psid::output(paths, &args) {
-        Ok(told) => told,
+    let output = match psid::output(paths, &args) {
+        Ok(output) => output,
         Err(failure) => return failed(failure.to_string()),
     };
-    serde_json::from_slice(&told).unwrap_or_else(|_| {
+    serde_json::from_slice(&output).unwrap_or_else(|_| {
         failed("the output of `psid doctor` is not understood; install the psid of this psictl's version".into())
     })
 }
 
-/// The daemon itself.
-pub(super) fn running(status: &Result<StatusResponse, CliError>, seen: &Seen) -> Vec<Finding> {
+/// The findings of the running daemon.
+pub(super) fn running(
+    status: &Result<StatusResponse, CliError>,
+    inventory: &Inventory,
+) -> Vec<Finding> {
     match status {
-        Ok(status) => of_status(status, seen),
+        Ok(status) => of_status(status, inventory),
         Err(failure) => {
             let down = Finding::error(failure.to_string(), "").of("psid-down");
-            vec![down.affecting(seen.of_psi().map(|secret| secret.name.as_str()))]
+            vec![down.affecting(inventory.of_psi().map(|secret| secret.name.as_str()))]
         }
     }
 }
 
-fn of_status(status: &StatusResponse, seen: &Seen) -> Vec<Finding> {
+fn of_status(status: &StatusResponse, inventory: &Inventory) -> Vec<Finding> {
     let out: Vec<&ProviderStatus> =
         status.providers.iter().filter(|provider| provider.up() == Tristate::No).collect();
     let causes = status.degraded_causes.iter().map(String::as_str);
     let reasons = causes.zip(&status.degraded).filter(|(cause, why)| {
-        // Single secrets are told of by name, where podman's are, and a provider that is out below.
+        // Single secrets are reported by name with podman's, and unreachable providers below.
         *cause != "secret" && !out.iter().any(|provider| is_same(why, &provider.reason))
     });
     let mut findings: Vec<Finding> =
-        reasons.map(|(cause, why)| of_reason(cause, why, seen)).collect();
-    findings.extend(out.iter().map(|provider| of_provider(provider, status, seen)));
+        reasons.map(|(cause, why)| of_reason(cause, why, inventory)).collect();
+    findings.extend(out.iter().map(|provider| of_provider(provider, status, inventory)));
     let is_explained = findings.iter().any(|it| {
         ["key", "key-opening", "registry-unreadable", "provider-out"].contains(&it.cause.as_str())
     });
     if status.survives_outage() == Tristate::No && !is_explained {
-        findings.push(not_cached(status, seen));
+        findings.push(not_cached(status, inventory));
     }
-    let unknown = status.unknown_reasons.iter().filter(|_| !is_explained && seen.is_used());
+    let unknown = status.unknown_reasons.iter().filter(|_| !is_explained && inventory.is_used());
     findings.extend(unknown.map(|why| {
-        let what = format!("whether an outage would be survived is not known in full: {why}");
+        let what = format!("psid does not know whether it would survive an outage: {why}");
         Finding::note(what, "").of("not-known")
     }));
     findings
@@ -69,26 +73,30 @@ fn is_same(why: &str, of_provider: &str) -> bool {
     !of_provider.is_empty() && why.ends_with(of_provider)
 }
 
-fn of_reason(cause: &str, why: &str, seen: &Seen) -> Finding {
-    let closed = seen.closed();
-    let stops = STOPPING.contains(&cause) || (cause == "key" && !closed.is_empty());
+fn of_reason(cause: &str, why: &str, inventory: &Inventory) -> Finding {
+    let locked = inventory.locked();
+    let stops = FAILING_NOW.contains(&cause) || (cause == "key" && !locked.is_empty());
     let finding = if stops { Finding::error(why, "") } else { Finding::warning(why, "") }.of(cause);
     match cause {
-        "key" => finding.affecting(closed.iter().map(String::as_str)),
+        "key" => finding.affecting(locked.iter().map(String::as_str)),
         "registry-unreadable" => {
-            finding.affecting(seen.of_psi().map(|secret| secret.name.as_str()))
+            finding.affecting(inventory.of_psi().map(|secret| secret.name.as_str()))
         }
         _ => finding,
     }
 }
 
-/// A provider that is out costs what is not cached, and explains why nothing is fetched.
-fn of_provider(provider: &ProviderStatus, status: &StatusResponse, seen: &Seen) -> Finding {
+/// A provider that is unreachable: the cause, and the secrets that are not cached.
+fn of_provider(
+    provider: &ProviderStatus,
+    status: &StatusResponse,
+    inventory: &Inventory,
+) -> Finding {
     let what =
-        format!("{} is out, and what is cached is served: {}", provider.name, provider.reason);
-    // A token that refuses a PIN, say, tells by itself what helps.
-    let remedy = if provider.down_since_ms.is_some() { "psid tries again by itself" } else { "" };
-    let affects = seen.names(&status.would_fail_now);
+        format!("{} is unreachable, cached values are served: {}", provider.name, provider.reason);
+    // Without an outage, as when a token refuses a PIN, the cause has its own remedy.
+    let remedy = if provider.down_since_ms.is_some() { "psid retries by itself" } else { "" };
+    let affects = inventory.names(&status.would_fail_now);
     let finding = if affects.is_empty() {
         Finding::warning(what, remedy)
     } else {
@@ -97,14 +105,14 @@ fn of_provider(provider: &ProviderStatus, status: &StatusResponse, seen: &Seen) 
     finding.of("provider-out").affecting(affects.iter().map(String::as_str))
 }
 
-fn not_cached(status: &StatusResponse, seen: &Seen) -> Finding {
+fn not_cached(status: &StatusResponse, inventory: &Inventory) -> Finding {
     let count = usize::try_from(status.would_fail_count).unwrap_or(usize::MAX);
-    let names = seen.names(&status.would_fail);
+    let names = inventory.names(&status.would_fail);
     let what = format!(
-        "a reboot now, with no provider in reach, would not serve {}: {}",
+        "after a reboot now, with no provider reachable, {} would not be served: {}",
         counted(count, "secret"),
         named(names.iter().map(String::as_str))
     );
-    let remedy = "`psictl cache refresh` fetches them, or says why not";
+    let remedy = "`psictl cache refresh` fetches them, or reports the cause";
     Finding::warning(what, remedy).of("not-cached").affecting(names.iter().map(String::as_str))
 }

@@ -1,19 +1,19 @@
-//! Findings by their causes: one cause is one finding, whatever it brings about.
+//! Groups findings by cause: one cause is one finding.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use psi_common::{Finding, Severity};
 
-/// Causes of which there is one at a time, told by psid's files and by the running psid in words of their own.
-const ONE: [&str; 2] = ["key", "config"];
+/// Causes that exist once: `psid doctor` and the running psid report them in different words.
+const UNIQUE_CAUSES: [&str; 2] = ["key", "config"];
 
-/// The findings, the worst first, each cause once.
+/// The findings, worst first, each cause once.
 pub(super) fn by_cause(findings: Vec<Finding>) -> Vec<Finding> {
     let mut grouped: Vec<Finding> = Vec::new();
     for finding in findings {
         let same = grouped.iter_mut().find(|it| {
             it.cause == finding.cause
-                && (ONE.contains(&it.cause.as_str()) || it.problem == finding.problem)
+                && (UNIQUE_CAUSES.contains(&it.cause.as_str()) || it.problem == finding.problem)
         });
         match same {
             Some(same) => {
@@ -31,7 +31,7 @@ pub(super) fn by_cause(findings: Vec<Finding>) -> Vec<Finding> {
     grouped
 }
 
-/// The units that do not start, and the causes of that. `units` has the secrets of each.
+/// The units that do not start, with the causes; `units` has the secrets of each.
 pub(super) fn stopped(
     units: &BTreeMap<String, BTreeSet<String>>,
     findings: &[Finding],
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_cause_is_one_finding_with_all_that_it_concerns() {
+    fn findings_of_one_cause_are_merged() {
         let findings = vec![
             Finding::warning("the disk is old", "").of("other"),
             Finding::error("the key in /x does not open: a", "recover it").of("key"),
@@ -65,11 +65,11 @@ mod tests {
             Finding::error("secret d is damaged otherwise", "").of("secret-unusable"),
         ];
         let grouped = by_cause(findings);
-        let told: Vec<_> =
+        let found: Vec<_> =
             grouped.iter().map(|it| (it.cause.as_str(), it.severity, it.affects.len())).collect();
         let (error, warning) = (Severity::Error, Severity::Warning);
         assert_eq!(
-            told,
+            found,
             [
                 ("key", error, 2),
                 ("secret-unusable", error, 2),

@@ -1,5 +1,5 @@
-//! `psictl doctor`: what would keep a container from starting now, and where secrets are in clear; each
-//! with what to do.
+//! `psictl doctor`: finds problems that would keep a container from starting and secrets stored in plaintext, and
+//! prints each with its remedy.
 
 mod daemon;
 mod disk;
@@ -15,31 +15,32 @@ use serde::Serialize;
 use crate::client::{Client, Deadline};
 use crate::ctl::args::DoctorOptions;
 use crate::ctl::podman::{self, Commands};
+use crate::ctl::wording::{self, counted};
 use crate::ctl::{json, names};
 use crate::error::CliError;
 use crate::stdio;
-use secrets::Seen;
+use secrets::Inventory;
 
-/// A line of names is cut after so many.
-const NAMED: usize = 10;
+/// The names in one line; more are counted.
+const MAX_NAMES: usize = 10;
 
 pub(crate) fn run(paths: &Paths, options: &DoctorOptions) -> Result<(), CliError> {
     let quadlets = options.quadlets.clone().unwrap_or_else(|| paths.quadlets.clone());
     let commands = Commands::of(options.program.as_deref(), paths)?;
     let about = podman::about();
     let status = Client::new(paths, Deadline::Probe).status(false);
-    let seen = Seen::look(paths, &status);
+    let inventory = Inventory::load(paths, &status);
     let mut findings = daemon::of_psid(paths, &commands, about.as_ref().ok());
-    findings.extend(daemon::running(&status, &seen));
-    findings.extend(seen.findings(&commands));
+    findings.extend(daemon::running(&status, &inventory));
+    findings.extend(inventory.findings(&commands));
     match &about {
         Ok(about) => {
-            names::note_secrets(paths, &seen.secrets, &about.graph_root);
-            findings.extend(disk::findings(about, &seen));
+            names::note_secrets(paths, &inventory.secrets, &about.graph_root);
+            findings.extend(disk::findings(about, &inventory));
         }
         Err(failure) => findings.push(Finding::error(failure.to_string(), "").of("podman")),
     }
-    findings.extend(units::findings(&quadlets, &seen));
+    findings.extend(units::findings(&quadlets, &inventory));
     let findings = group::by_cause(findings);
     let stopped = group::stopped(&units::secrets(&quadlets), &findings);
     let report = if options.json { as_json } else { as_text };
@@ -51,7 +52,7 @@ fn is_well(findings: &[Finding]) -> bool {
     findings.iter().all(|finding| finding.severity == Severity::Note)
 }
 
-/// The units that do not start, and the causes of that.
+/// The units that do not start, with the causes.
 type Stopped = BTreeMap<String, BTreeSet<String>>;
 
 fn as_text(findings: &[Finding], stopped: &Stopped) -> String {
@@ -62,7 +63,7 @@ fn as_text(findings: &[Finding], stopped: &Stopped) -> String {
         text += &format!("unit: {}\n", check::printable(&what));
     }
     if is_well(findings) {
-        text.push_str("nothing is wrong\n");
+        text.push_str("no problem found\n");
     }
     text
 }
@@ -103,31 +104,7 @@ fn line(Finding { severity, cause, problem, affects }: &Finding) -> String {
     text
 }
 
-/// Some names, and how many more there are.
+/// The names in one line; more are counted.
 fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    let names: Vec<&str> = names.into_iter().collect();
-    let more = names.len().saturating_sub(NAMED);
-    let shown = names[..names.len().min(NAMED)].join(", ");
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
-}
-
-/// "1 secret", "2 secrets".
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_and_counts_read_well() {
-        let names: Vec<String> = (0..12).map(|number| format!("n{number}")).collect();
-        let told = named(names.iter().map(String::as_str));
-        assert!(told.ends_with("n8, n9 and 2 more"), "{told}");
-        assert_eq!(
-            (named(["a"]), counted(1, "secret"), counted(2, "secret")),
-            ("a".into(), "1 secret".into(), "2 secrets".into())
-        );
-    }
+    wording::named(names, MAX_NAMES)
 }

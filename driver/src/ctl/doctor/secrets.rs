@@ -1,4 +1,4 @@
-//! Podman's secrets, against what psid has registered and what podman is to run for them.
+//! Podman's secrets, compared with psid's registrations and with the commands that podman must run for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,32 +8,33 @@ use std::path::Path;
 use psi_common::{Finding, Paths, SecretId};
 use psi_proto::v1::{Registration, RegistrationKind, StatusResponse};
 
-use super::{counted, named};
+use super::named;
 use crate::client::{Client, Deadline};
 use crate::ctl::podman::{self, Commands, Secret, Secrets};
+use crate::ctl::wording::counted;
 use crate::error::CliError;
 
-/// What podman and psid know. A look that failed is none: nothing is concluded from it.
-pub(super) struct Seen {
+/// The secrets of podman and psid. Nothing is concluded from a query that failed.
+pub(super) struct Inventory {
     pub(super) secrets: Secrets,
-    /// None: psid does not answer, or cannot read what is registered.
+    /// `None` if psid does not answer or cannot read its registrations.
     registered: Option<BTreeMap<SecretId, Registration>>,
-    /// Those that were deleted within the last ten minutes.
+    /// The secrets that were deleted within the last ten minutes.
     restorable: BTreeSet<SecretId>,
     failures: Vec<Finding>,
-    /// Whether podman told its secrets.
-    pub(super) sees_podman: bool,
+    /// Whether podman listed its secrets.
+    pub(super) has_podman: bool,
 }
 
-impl Seen {
-    pub(super) fn look(paths: &Paths, status: &Result<StatusResponse, CliError>) -> Self {
+impl Inventory {
+    pub(super) fn load(paths: &Paths, status: &Result<StatusResponse, CliError>) -> Self {
         let mut failures = Vec::new();
         let is_readable = |status: &StatusResponse| {
             status.degraded_causes.iter().all(|cause| cause != "registry-unreadable")
         };
         let mut registered = None;
         let mut restorable = BTreeSet::new();
-        // A psid that is down is told of by its status.
+        // The status reports a psid that is down.
         if status.as_ref().is_ok_and(is_readable) {
             let client = Client::new(paths, Deadline::Probe);
             match client.registrations() {
@@ -48,23 +49,25 @@ impl Seen {
             restorable = ids.iter().filter_map(|one| one.id.parse().ok()).collect();
         }
         let secrets = podman::secrets();
-        let sees_podman = secrets.is_ok();
+        let has_podman = secrets.is_ok();
         let secrets = secrets.unwrap_or_else(|failure| {
             failures.push(Finding::error(failure.to_string(), "").of("podman"));
             Secrets::default()
         });
-        Self { secrets, registered, restorable, failures, sees_podman }
+        Self { secrets, registered, restorable, failures, has_podman }
     }
 
     pub(super) fn findings(&self, commands: &Commands) -> Vec<Finding> {
         let mut findings = self.failures.clone();
-        findings.extend(not_there(commands.program()).map(|it| it.affecting(self.names_of_psi())));
+        findings.extend(
+            program_missing(commands.program()).map(|it| it.affecting(self.names_of_psi())),
+        );
         findings.extend(self.unknown());
         findings.extend(self.deleted());
         findings.extend(self.unusable());
-        findings.extend(self.doubled());
-        findings.extend(self.frozen(commands));
-        findings.extend(self.in_clear());
+        findings.extend(self.duplicates());
+        findings.extend(self.stale_commands(commands));
+        findings.extend(self.plaintext());
         findings.extend(self.orphans());
         findings
     }
@@ -83,7 +86,7 @@ impl Seen {
             || self.registered.as_ref().is_some_and(|all| !all.is_empty())
     }
 
-    /// The podman names of some ids; an id where podman has none.
+    /// The podman names of ids; the id itself if podman has none.
     pub(super) fn names(&self, ids: &[String]) -> Vec<String> {
         ids.iter().map(|id| self.name(id)).collect()
     }
@@ -93,13 +96,13 @@ impl Seen {
         secret.map_or_else(|| id.to_owned(), |secret| secret.name.clone())
     }
 
-    /// The literals that lack nothing but an open key.
-    pub(super) fn closed(&self) -> Vec<String> {
+    /// The literals that only lack an open key.
+    pub(super) fn locked(&self) -> Vec<String> {
         let registered = self.registered.iter().flat_map(BTreeMap::values);
         registered.filter(|one| one.needs_key).map(|one| self.name(&one.id)).collect()
     }
 
-    /// PR #29 of the Python PSI: what podman asks for by its id must be known by its id.
+    /// Secrets of podman that psid has no registration of (PR #29 of the Python PSI).
     fn unknown(&self) -> Option<Finding> {
         let registered = self.registered.as_ref()?;
         let unknown: Vec<&str> = self
@@ -110,36 +113,36 @@ impl Seen {
             .collect();
         (!unknown.is_empty()).then(|| {
             let what = format!(
-                "psid does not know {} of podman's, and no container starts with them: {}",
+                "psid has no registration of {} of podman, so that no container starts with them: {}",
                 counted(unknown.len(), "secret"),
                 named(unknown.iter().copied())
             );
-            let remedy = "`psictl setup` registers a workload's again; the state directory of a backup has the \
-                          others, else `podman secret create --replace`";
+            let remedy = "`psictl setup` registers those of workloads again; restore the others from a backup of the state \
+                          directory, or create them with `podman secret create --replace`";
             Finding::error(what, remedy).of("secret-unknown").affecting(unknown)
         })
     }
 
-    /// Podman has them still, and psid has them no more, since a moment ago.
+    /// Secrets that podman has and that were deleted in psid a short time ago.
     fn deleted(&self) -> Option<Finding> {
         let deleted: Vec<&Secret> =
             self.of_psi().filter(|secret| self.restorable.contains(&secret.id)).collect();
         (!deleted.is_empty()).then(|| {
             let names: Vec<&str> = deleted.iter().map(|secret| secret.name.as_str()).collect();
             let what = format!(
-                "{} of podman's was deleted at psid within the last ten minutes: {}",
+                "podman still has {} deleted in psid within the last ten minutes: {}",
                 counted(deleted.len(), "secret"),
                 named(names.iter().copied())
             );
-            let commands = deleted.iter().take(super::NAMED);
+            let commands = deleted.iter().take(super::MAX_NAMES);
             let commands: Vec<String> =
                 commands.map(|secret| format!("`psictl restore {}`", secret.id)).collect();
             Finding::error(what, commands.join(", ")).of("secret-deleted").affecting(names)
         })
     }
 
-    /// One finding for all that are unusable for one reason, whose remedy it names itself. What lacks an open
-    /// key alone is told of with the key.
+    /// One finding for each reason that registrations are unusable; the reason has its own remedy. Literals that only
+    /// lack an open key are part of the key's finding.
     fn unusable(&self) -> Vec<Finding> {
         let registered = self.registered.iter().flat_map(BTreeMap::values);
         let unusable =
@@ -157,34 +160,36 @@ impl Seen {
         all.collect()
     }
 
-    /// Podman takes a name for one of them, and which one that is changes with each removal.
-    fn doubled(&self) -> Vec<Finding> {
+    /// Secrets with the same name: podman uses one of them, and another one after a removal.
+    fn duplicates(&self) -> Vec<Finding> {
         let of_psi = |same: &&[Secret]| same.iter().any(Secret::names_psi);
-        let all = self.secrets.doubled().filter(of_psi).map(|same| {
+        let all = self.secrets.duplicates().filter(of_psi).map(|same| {
             let names = same.iter().take(1).map(|secret| secret.name.as_str());
-            Finding::warning(podman::doubled(same), "").of("secret-doubled").affecting(names)
+            Finding::warning(podman::duplicate_names(same), "")
+                .of("secret-doubled")
+                .affecting(names)
         });
         all.collect()
     }
 
-    /// What podman copied into a secret at its creation stays, whatever its config says since.
-    fn frozen(&self, commands: &Commands) -> Vec<Finding> {
+    /// Commands that are out of date: podman copied them into a secret when it created it.
+    fn stale_commands(&self, commands: &Commands) -> Vec<Finding> {
         let mut findings = Vec::new();
         let stale: Vec<&Secret> =
-            self.of_psi().filter(|secret| !commands.are(&secret.options)).collect();
+            self.of_psi().filter(|secret| !commands.matches(&secret.options)).collect();
         let (python, moved): (Vec<&Secret>, Vec<&Secret>) =
-            stale.into_iter().partition(|secret| is_python_s(secret));
+            stale.into_iter().partition(|secret| is_of_python_psi(secret));
         if !python.is_empty() {
             let shows = |secret: &&&Secret| secret.options.values().any(|it| it.contains("Bearer"));
             let token = match python.iter().filter(shows).count() {
                 0 => String::new(),
                 count => format!(
-                    "; {count} of them show its bearer token to whoever may see podman's processes"
+                    "; {count} of them show its bearer token to every user who can list processes"
                 ),
             };
             findings.push(Finding::error(
                 format!(
-                    "podman runs the Python PSI's commands for {}, which resolve only while that runs{token}: {}",
+                    "podman runs the Python PSI's commands for {}, which work only while the Python PSI runs{token}: {}",
                     counted(python.len(), "secret"),
                     named(python.iter().map(|secret| secret.name.as_str()))
                 ),
@@ -197,14 +202,14 @@ impl Seen {
         let gone = gone.count();
         if !moved.is_empty() {
             let what = format!(
-                "podman runs another psi-driver for {} than {}: {}",
+                "podman runs another psi-driver than {1} for {0}: {2}",
                 counted(moved.len(), "secret"),
                 commands.program().display(),
                 named(moved.iter().map(|secret| secret.name.as_str()))
             );
             let remedy = "`psictl migrate --from psi` corrects them in place";
             let finding = if gone > 0 {
-                Finding::error(format!("{what}; for {gone} of them it is not there"), remedy)
+                Finding::error(format!("{what}; for {gone} of them it does not exist"), remedy)
             } else {
                 Finding::warning(what, remedy)
             };
@@ -214,27 +219,27 @@ impl Seen {
         findings
     }
 
-    fn in_clear(&self) -> Option<Finding> {
+    fn plaintext(&self) -> Option<Finding> {
         let of_files = self.secrets.iter().filter(|secret| secret.driver == "file");
         let names: Vec<&str> = of_files.map(|secret| secret.name.as_str()).collect();
         (!names.is_empty()).then(|| {
             Finding::warning(
                 format!(
-                    "podman's file driver keeps {} in clear: {}",
+                    "podman's file driver keeps {} in plaintext: {}",
                     counted(names.len(), "secret"),
                     named(names.iter().copied())
                 ),
-                "`psictl migrate --from file` hands them to psid",
+                "`psictl migrate --from file` moves them to psid",
             )
             .of("file-driver")
             .affecting(names)
         })
     }
 
-    /// Other podmans may have them: gc looks further. A podman that knows none of them is more likely another
-    /// one, or one that lost its record.
+    /// Registrations that this podman does not have. Other stores may have them, which gc checks. If podman has none of
+    /// them, it probably uses another store or lost its record.
     fn orphans(&self) -> Option<Finding> {
-        let registered = self.registered.as_ref().filter(|_| self.sees_podman)?;
+        let registered = self.registered.as_ref().filter(|_| self.has_podman)?;
         let known: BTreeSet<SecretId> = podman::ids(self.secrets.iter());
         let orphans = registered.keys().filter(|id| !known.contains(id)).count();
         if orphans == 0 {
@@ -242,22 +247,22 @@ impl Seen {
         }
         if orphans == registered.len() {
             let what = format!(
-                "podman knows none of the {} that psid has: it is another podman's store, or its record of secrets was \
+                "podman has none of the {} of psid: it uses another store, or its record of secrets was \
                  lost",
                 counted(orphans, "secret")
             );
-            let remedy = "compare `podman info` with CONTAINERS_STORAGE_CONF; `psictl setup` registers what \
-                          workloads want once more";
+            let remedy = "compare `podman info` with CONTAINERS_STORAGE_CONF; `psictl setup` creates the secrets of \
+                          workloads again";
             return Some(Finding::warning(what, remedy).of("podman-empty"));
         }
         let what =
-            format!("psid has {} that this podman does not know", counted(orphans, "registration"));
-        let remedy = "`psictl gc --dry-run` tells which nobody knows";
+            format!("psid has {} that this podman does not have", counted(orphans, "registration"));
+        let remedy = "`psictl gc --dry-run` lists those that no podman has";
         Some(Finding::note(what, remedy).of("orphan"))
     }
 }
 
-/// Why a registration is not usable, the same for all that are so: without the path of its file.
+/// The reason that a registration is unusable, without the path of its file, so that equal reasons are equal.
 fn reason_of(one: &Registration) -> String {
     let after =
         one.description.split_once(&one.id).map_or(one.description.as_str(), |(_, after)| after);
@@ -265,8 +270,8 @@ fn reason_of(one: &Registration) -> String {
     if reason.is_empty() { one.description.clone() } else { reason.to_owned() }
 }
 
-/// The Python PSI's commands are curl, or a container of its own; ours name psi-driver.
-fn is_python_s(secret: &Secret) -> bool {
+/// Whether the commands are the Python PSI's: curl or a container. This psi's contain psi-driver.
+fn is_of_python_psi(secret: &Secret) -> bool {
     secret.options.get("lookup").is_some_and(|lookup| !lookup.contains("psi-driver"))
 }
 
@@ -274,11 +279,14 @@ fn program_of(secret: &Secret) -> Option<&str> {
     secret.options.get("lookup")?.split_whitespace().find(|word| word.starts_with('/'))
 }
 
-fn not_there(program: &Path) -> Option<Finding> {
+fn program_missing(program: &Path) -> Option<Finding> {
     (!is_program(program)).then(|| {
         Finding::error(
-            format!("{} is no program, and podman runs it for each secret", program.display()),
-            "install psi-driver there, or name its place with `psictl install --program`",
+            format!(
+                "{} is not an executable file, but podman runs it for each secret",
+                program.display()
+            ),
+            "install psi-driver there, or set its path with `psictl install --program`",
         )
         .of("psi-driver-missing")
     })

@@ -1,4 +1,4 @@
-//! The quadlets: what their drop-ins name must be there, and nothing of the Python PSI's may work against it.
+//! The quadlets: the secrets of their drop-ins must exist, and nothing of the Python PSI may interfere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,39 +6,40 @@ use std::path::{Path, PathBuf};
 
 use psi_common::Finding;
 
-use super::secrets::Seen;
-use super::{counted, named};
+use super::named;
+use super::secrets::Inventory;
 use crate::ctl::setup::DropIn;
+use crate::ctl::wording::counted;
 
-/// What the Python PSI called its drop-ins.
+/// The name of the Python PSI's drop-ins.
 const OLD_DROP_IN: &str = "50-secrets.conf";
-/// Where units are, besides the quadlets.
+/// The directory of units other than quadlets.
 const UNITS: &str = "/etc/systemd/system";
 
-/// The secrets of each unit that has a drop-in of psi's.
+/// The secrets of each unit that has a drop-in of psi.
 pub(super) fn secrets(quadlets: &Path) -> BTreeMap<String, BTreeSet<String>> {
-    let all = DropIn::all_of_ours(quadlets).into_iter().map(|(workload, drop_in)| {
+    let all = DropIn::all_written_by_psi(quadlets).into_iter().map(|(workload, drop_in)| {
         (format!("{workload}.service"), drop_in.lines().into_keys().collect())
     });
     all.collect()
 }
 
-pub(super) fn findings(quadlets: &Path, seen: &Seen) -> Vec<Finding> {
+pub(super) fn findings(quadlets: &Path, inventory: &Inventory) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (workload, drop_in) in DropIn::all_of_ours(quadlets) {
+    for (workload, drop_in) in DropIn::all_written_by_psi(quadlets) {
         let lines = drop_in.lines();
         let missing: Vec<&str> =
-            lines.keys().map(String::as_str).filter(|name| !seen.secrets.has(name)).collect();
-        if !missing.is_empty() && seen.sees_podman {
+            lines.keys().map(String::as_str).filter(|name| !inventory.secrets.has(name)).collect();
+        if !missing.is_empty() && inventory.has_podman {
             findings.push(
                 Finding::error(
                     format!(
-                        "{workload}.service does not start: {} names {} that podman has not: {}",
+                        "{workload}.service does not start: {} has {} that podman does not have: {}",
                         drop_in.path.display(),
                         counted(missing.len(), "secret"),
                         named(missing.iter().copied())
                     ),
-                    "`psictl setup` registers them",
+                    "`psictl setup` creates them",
                 )
                 .of("secret-missing")
                 .affecting(missing),
@@ -49,23 +50,23 @@ pub(super) fn findings(quadlets: &Path, seen: &Seen) -> Vec<Finding> {
             findings.push(
                 Finding::warning(
                     format!(
-                        "{} is of no use: there is no {}",
+                        "{} has no effect: {} does not exist",
                         drop_in.path.display(),
                         unit.display()
                     ),
-                    "name the workload of the config as its quadlet, or put that there",
+                    "give the workload in the config its quadlet's name, or install the quadlet",
                 )
                 .of("quadlet-missing"),
             );
         }
     }
-    findings.extend(of_python(quadlets));
+    findings.extend(of_python_psi(quadlets));
     findings
 }
 
-/// Its drop-ins name the same secrets once more, and its setup removes and makes them anew each hour.
-fn of_python(quadlets: &Path) -> Vec<Finding> {
-    let drop_ins = entries(quadlets).into_iter().map(|folder| folder.join(OLD_DROP_IN));
+/// The Python PSI's drop-ins name the same secrets again, and its setup removes and recreates them each hour.
+fn of_python_psi(quadlets: &Path) -> Vec<Finding> {
+    let drop_ins = entries(quadlets).into_iter().map(|directory| directory.join(OLD_DROP_IN));
     let drop_ins: Vec<String> =
         drop_ins.filter(|path| path.exists()).map(|path| path.display().to_string()).collect();
     let units = [quadlets, Path::new(UNITS)].into_iter().flat_map(entries);
@@ -78,10 +79,10 @@ fn of_python(quadlets: &Path) -> Vec<Finding> {
         findings.push(
             Finding::warning(
                 format!(
-                    "the Python PSI's drop-ins name secrets besides psi's own: {}",
+                    "drop-ins of the Python PSI are still installed: {}",
                     named(drop_ins.iter().map(String::as_str))
                 ),
-                "remove them once `psictl setup` has written psi's",
+                "remove them once `psictl setup` has written psi's drop-ins",
             )
             .of("python-drop-in"),
         );
@@ -90,10 +91,10 @@ fn of_python(quadlets: &Path) -> Vec<Finding> {
         findings.push(
             Finding::warning(
                 format!(
-                    "units of the Python PSI are still there, and make podman's secrets anew: {}",
+                    "units of the Python PSI are still installed and recreate podman's secrets: {}",
                     named(units.iter().map(String::as_str))
                 ),
-                "stop, disable and remove them",
+                "stop them with `systemctl disable --now`, then remove them",
             )
             .of("python-unit"),
         );
@@ -101,8 +102,8 @@ fn of_python(quadlets: &Path) -> Vec<Finding> {
     findings
 }
 
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     paths.sort_unstable();
     paths

@@ -1,10 +1,10 @@
-//! `psictl gc`: removes what psid keeps and no podman has any more, and what podman's file driver keeps in
-//! plaintext of secrets that psi serves.
+//! `psictl gc`: removes registrations that no podman store has any more, and the plaintext that podman's file driver
+//! keeps of secrets that psid serves.
 //!
-//! Only what is proven to be unused is removed (`look` proves, `report` tells): a registration whose store was
-//! looked at, has other secrets, and has not this one.
+//! Only what is proven to be unused is removed (`inventory` proves, `report` prints): a registration whose store was
+//! read, has other secrets, and does not have this one.
 
-mod look;
+mod inventory;
 mod report;
 
 use psi_common::{Exit, Paths};
@@ -15,48 +15,49 @@ use crate::client::{Client, Deadline};
 use crate::ctl::args::GcOptions;
 use crate::error::CliError;
 use crate::stdio;
-use look::Found;
+use inventory::Inventory;
 
 pub(crate) fn run(paths: &Paths, options: &GcOptions) -> Result<(), CliError> {
-    let mut found = look::look(paths, options)?;
+    let mut inventory = inventory::load(paths, options)?;
     if !options.dry_run {
-        // So that the next run can prove more.
-        names::note(paths, &found.stores);
-        remove(&mut found, paths)?;
+        // The next run can then prove more.
+        names::note(paths, &inventory.stores);
+        remove(&mut inventory, paths)?;
     }
     stdio::write_text(&if options.json {
-        report::as_json(&found, options)
+        report::as_json(&inventory, options)
     } else {
-        report::as_text(&found, options)
+        report::as_text(&inventory, options)
     })?;
-    verdict(&found)
+    result(&inventory)
 }
 
-fn remove(found: &mut Found, paths: &Paths) -> Result<(), CliError> {
+fn remove(inventory: &mut Inventory, paths: &Paths) -> Result<(), CliError> {
     let client = Client::new(paths, Deadline::Admin);
-    let progress = Progress::of("registrations removed", found.unused.len());
-    for (count, unused) in found.unused.iter().enumerate() {
+    let progress = Progress::of("registrations removed", inventory.unused.len());
+    for (count, unused) in inventory.unused.iter().enumerate() {
         progress.show(count);
         if let Ok(id) = unused.id.parse() {
             client.delete(id, true)?;
         }
     }
-    let values = found.values_to_remove();
+    let values = inventory.values_to_remove();
     if !values.is_empty() {
-        found.plaintext.remove(&values)?;
+        inventory.plaintext.remove(&values)?;
     }
     Ok(())
 }
 
-fn verdict(found: &Found) -> Result<(), CliError> {
-    let values = found.plaintext.differing.len() + found.left_values();
-    let kept = found.kept.len() + values + found.unread.len();
+/// The exit status: not 0 if anything was kept or not read.
+fn result(inventory: &Inventory) -> Result<(), CliError> {
+    let values = inventory.plaintext.differing.len() + inventory.left_values();
+    let kept = inventory.kept.len() + values + inventory.unread.len();
     if kept == 0 {
         return Ok(());
     }
     Err(CliError::new(
         Exit::Drift,
-        "not everything was looked at, or is proven to be unused",
-        "the lines that begin with `kept` and `not looked at` tell what and why",
+        "some registrations or values were kept, or some stores were not read",
+        "see the lines that begin with `kept` and `not read`",
     ))
 }

@@ -40,7 +40,10 @@ impl Source {
                 return Err(CliError::new(Exit::NoSuchSecret, what, "see `podman secret ls`"));
             }
             several => {
-                return Err(CliError::without_remedy(Exit::BadInput, podman::doubled(several)));
+                return Err(CliError::without_remedy(
+                    Exit::BadInput,
+                    podman::duplicate_names(several),
+                ));
             }
         };
         let none = |why: String| {

@@ -1,4 +1,4 @@
-//! Podman's file driver: every value is in clear, in one file, and psid seals it.
+//! Podman's file driver: every value is plaintext in one file, and psid seals it.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -6,29 +6,29 @@ use std::collections::BTreeMap;
 use psi_common::{Exit, Paths, SecretBytes, SecretId};
 use psi_proto::v1::{PlannedSecret, StoreKind};
 
-use super::{Data, Host, Old, Plan};
+use super::{Data, HostState, PlannedRegistration, SourceStore};
 use crate::client::{Client, Deadline, Key};
 use crate::ctl::podman::{FileDriver, Secret};
 use crate::error::CliError;
 
-/// The values of podman's file driver, and what else psid may know them as.
+/// The values of podman's file driver, and the references of workloads that may replace them.
 pub(super) struct FileStore<'a> {
     paths: &'a Paths,
-    host: &'a Host,
+    host: &'a HostState,
     values: BTreeMap<SecretId, SecretBytes>,
-    /// What the workloads of the config want registered, by podman name.
+    /// The secrets of the configured workloads, by podman name.
     planned: OnceCell<BTreeMap<String, PlannedSecret>>,
 }
 
 impl<'a> FileStore<'a> {
-    /// Reads the values; a psid that can seal none is told of before anything is done.
-    pub(super) fn open(paths: &'a Paths, host: &'a Host) -> Result<Self, CliError> {
-        let mut folders: BTreeMap<_, (FileDriver, Vec<&Secret>)> = BTreeMap::new();
+    /// Reads the values. Fails before any change if psid cannot seal values.
+    pub(super) fn open(paths: &'a Paths, host: &'a HostState) -> Result<Self, CliError> {
+        let mut directories: BTreeMap<_, (FileDriver, Vec<&Secret>)> = BTreeMap::new();
         for secret in host.secrets.iter().filter(|secret| secret.driver == "file") {
             let files = FileDriver::of_secret(secret, &host.about.graph_root);
-            folders.entry(files.path()).or_insert_with(|| (files, Vec::new())).1.push(secret);
+            directories.entry(files.path()).or_insert_with(|| (files, Vec::new())).1.push(secret);
         }
-        if !folders.is_empty()
+        if !directories.is_empty()
             && Client::new(paths, Deadline::Probe).status(false)?.backend.is_empty()
         {
             return Err(CliError::new(
@@ -38,57 +38,60 @@ impl<'a> FileStore<'a> {
             ));
         }
         let mut values = BTreeMap::new();
-        for (files, secrets) in folders.into_values() {
+        for (files, secrets) in directories.into_values() {
             values.extend(files.values(&crate::ctl::podman::ids(secrets))?);
         }
         Ok(Self { paths, host, values, planned: OnceCell::new() })
     }
 
-    /// What a workload wants under this name, if its provider gives just this value: then a literal would
-    /// only keep it from following the provider.
+    /// The workload's secret of this name, if its provider has the same value: a literal would keep it from following
+    /// the provider.
     fn equal_at_provider(&self, secret: &Secret) -> Option<&PlannedSecret> {
         let planned = self.planned.get_or_init(|| {
             let plan = Client::new(self.paths, Deadline::Admin).plan(false, &mut |_| {});
             let secrets = plan.unwrap_or_default().into_iter().flat_map(|plan| plan.secrets);
             secrets.map(|secret| (secret.name.clone(), secret)).collect()
         });
-        let wanted = planned.get(&secret.name).filter(|wanted| wanted.error.is_empty())?;
-        let key = Key::Name(wanted.reference.clone());
-        let given = Client::new(self.paths, Deadline::Admin).lookup(&key).ok()?;
-        self.values.get(&secret.id)?.same_as(&given).then_some(wanted)
+        let planned = planned.get(&secret.name).filter(|planned| planned.error.is_empty())?;
+        let key = Key::Name(planned.reference.clone());
+        let current = Client::new(self.paths, Deadline::Admin).lookup(&key).ok()?;
+        self.values.get(&secret.id)?.same_as(&current).then_some(planned)
     }
 }
 
-impl Old for FileStore<'_> {
+impl SourceStore for FileStore<'_> {
     fn has(&self, secret: &Secret) -> bool {
         secret.driver == "file"
     }
 
-    fn plan(&self, secret: &Secret) -> Result<Plan<'_>, String> {
+    fn plan(&self, secret: &Secret) -> Result<PlannedRegistration<'_>, String> {
         let value = self
             .values
             .get(&secret.id)
-            .ok_or("podman's file driver has no value of it; remove it, and create it again")?;
-        // The comparison tells whether a former run's is the right one.
+            .ok_or("podman's file driver has no value of it; remove it with `podman secret rm`, then create it again")?;
+        // The comparison that follows checks the value of the former run.
         if self.host.registered.contains_key(&secret.id) {
-            return Ok(Plan { what: "registered by a former run".into(), data: None });
+            return Ok(PlannedRegistration {
+                what: "registered by a former run".into(),
+                data: None,
+            });
         }
         Ok(match self.equal_at_provider(secret) {
-            Some(wanted) => Plan {
-                what: format!("a reference to {}, which has the same value", wanted.source),
+            Some(planned) => PlannedRegistration {
+                what: format!("a reference to {}, which has the same value", planned.source),
                 data: Some((
-                    Data::Owned(SecretBytes::new(wanted.reference.clone().into_bytes())),
+                    Data::Owned(SecretBytes::new(planned.reference.clone().into_bytes())),
                     StoreKind::Reference,
                 )),
             },
-            None => Plan {
+            None => PlannedRegistration {
                 what: "a literal, sealed by psid".into(),
                 data: Some((Data::Borrowed(value), StoreKind::Literal)),
             },
         })
     }
 
-    fn gives(&self, secret: &Secret, value: &SecretBytes) -> Option<bool> {
+    fn has_value(&self, secret: &Secret, value: &SecretBytes) -> Option<bool> {
         self.values.get(&secret.id).map(|own| own.same_as(value))
     }
 }

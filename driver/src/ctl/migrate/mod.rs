@@ -1,9 +1,9 @@
-//! `psictl migrate`: psi becomes the driver of secrets that another store has now.
+//! `psictl migrate`: makes psi the driver of secrets that another store has now.
 //!
-//! First psid learns of each (`from_file`, `from_psi`), under podman's own id. Then the very command that
-//! podman is to run is run, and what it gives is compared with what the old store gives. Only then podman's
-//! record changes, by one rename under podman's lock: a start before it asks the old store, one after it psi,
-//! and a crash leaves the one or the other. The old store is not touched.
+//! First psid registers each secret (`from_file`, `from_psi`) under podman's id. Then the new lookup command is run and
+//! its output compared with the old store's value. Only then podman's record changes, by one rename under podman's
+//! lock: a container that starts before it uses the old store, one that starts after it uses psi, and a crash leaves one
+//! of the two. The old store is not changed.
 
 mod from_file;
 mod from_psi;
@@ -24,57 +24,57 @@ use crate::ctl::podman::{self, About, Commands, FileDriver, Secret, Secrets, Sto
 use crate::error::CliError;
 use crate::stdio;
 
-/// What there is.
-struct Host {
+/// The secrets of podman and psid.
+struct HostState {
     secrets: Secrets,
     registered: BTreeMap<SecretId, Registration>,
     about: About,
     commands: Commands,
 }
 
-/// A store that secrets are taken from.
-trait Old {
-    /// Whether a secret is to be taken.
+/// A store that secrets are moved from.
+trait SourceStore {
+    /// Whether the secret is to be moved.
     fn has(&self, secret: &Secret) -> bool;
 
-    /// What psid is to know of it.
-    fn plan(&self, secret: &Secret) -> Result<Plan<'_>, String>;
+    /// The registration that psid needs.
+    fn plan(&self, secret: &Secret) -> Result<PlannedRegistration<'_>, String>;
 
-    /// Whether it gives this value for it; none, when nobody can tell any more.
-    fn gives(&self, secret: &Secret, value: &SecretBytes) -> Option<bool>;
+    /// Whether the store has this value; `None` if the store cannot be asked any more.
+    fn has_value(&self, secret: &Secret, value: &SecretBytes) -> Option<bool>;
 }
 
-/// What psid is to know of a secret.
-struct Plan<'a> {
-    /// In words.
+/// The registration that psid needs for a secret.
+struct PlannedRegistration<'a> {
+    /// Its description.
     what: String,
-    /// What it is to be told; none, when it knows.
+    /// The data to store; `None` if psid has it.
     data: Option<(Data<'a>, StoreKind)>,
 }
 
-/// What psid is told.
+/// Data to store.
 enum Data<'a> {
     Borrowed(&'a SecretBytes),
     Owned(SecretBytes),
 }
 
-/// What became of a secret.
+/// A secret that was moved.
 struct Moved {
     id: SecretId,
     name: String,
-    /// What it is to psid.
+    /// The description of its registration.
     what: String,
-    /// Whether the old store could be asked for its value.
+    /// Whether its value was compared with the old store's.
     compared: bool,
 }
 
-/// What was done.
+/// The outcome of a migration.
 #[derive(Default)]
-struct Done {
+struct Outcome {
     moved: Vec<Moved>,
-    /// By name, and why.
+    /// The secrets that were not moved, by name, with the cause.
     failed: BTreeMap<String, String>,
-    /// Values in clear, by folder, when the old store has such.
+    /// The plaintext values, by directory, if the old store has any.
     plaintext: Vec<Plaintext>,
 }
 
@@ -82,8 +82,8 @@ pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), CliErro
     if options.cache {
         return take_over(paths, options);
     }
-    let host = Host::look(paths, options)?;
-    let old: Box<dyn Old + '_> = match options.from {
+    let host = HostState::load(paths, options)?;
+    let old: Box<dyn SourceStore + '_> = match options.from {
         OldStore::File => Box::new(from_file::FileStore::open(paths, &host)?),
         OldStore::Psi => Box::new(from_psi::PythonPsi::open(paths, &host, options)),
     };
@@ -98,10 +98,10 @@ pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), CliErro
         done
     };
     if options.from == OldStore::File {
-        done.plaintext = clear(&host, options)?;
+        done.plaintext = compare_plaintext(&host, options)?;
     }
     stdio::write_text(&report::of(&done, options))?;
-    verdict(&done)
+    result(&done)
 }
 
 /// Takes over the Python PSI's cache, which psid does.
@@ -122,8 +122,8 @@ fn take_over(paths: &Paths, options: &MigrateOptions) -> Result<(), CliError> {
     psid::run(paths, &args)
 }
 
-impl Host {
-    fn look(paths: &Paths, options: &MigrateOptions) -> Result<Self, CliError> {
+impl HostState {
+    fn load(paths: &Paths, options: &MigrateOptions) -> Result<Self, CliError> {
         let registered = Client::new(paths, Deadline::Admin).registrations()?;
         Ok(Self {
             secrets: podman::secrets()?,
@@ -136,8 +136,12 @@ impl Host {
         })
     }
 
-    /// The named ones of the old store, or all.
-    fn chosen<'a>(&'a self, old: &dyn Old, names: &[String]) -> Result<Vec<&'a Secret>, CliError> {
+    /// The named secrets of the old store, or all of them.
+    fn chosen<'a>(
+        &'a self,
+        old: &dyn SourceStore,
+        names: &[String],
+    ) -> Result<Vec<&'a Secret>, CliError> {
         let all = || self.secrets.iter().filter(|secret| old.has(secret));
         if names.is_empty() {
             return Ok(all().collect());
@@ -152,8 +156,8 @@ impl Host {
         Ok(all().filter(|secret| names.contains(&secret.name)).collect())
     }
 
-    /// By one write. What was removed meanwhile is nobody's any more, and not missed.
-    fn hand_over(&self, mut done: Done) -> Result<Done, CliError> {
+    /// Changes podman's record by one write. A secret that was removed in the meantime is reported as not moved.
+    fn hand_over(&self, mut done: Outcome) -> Result<Outcome, CliError> {
         let ready: BTreeSet<SecretId> = done.moved.iter().map(|moved| moved.id).collect();
         if ready.is_empty() {
             return Ok(done);
@@ -161,60 +165,64 @@ impl Host {
         let store = Store::of(&self.about.graph_root);
         let handed = store.hand_to_psi(&ready, &self.commands)?;
         let gone = done.moved.extract_if(.., |moved| !handed.contains(&moved.id));
-        let why = "podman has it no more; `psictl gc` removes what psid has of it";
+        let why = "podman no longer has it; `psictl gc` removes its registration";
         done.failed.extend(gone.map(|moved| (moved.name, why.to_owned())));
         Ok(done)
     }
 }
 
-fn plan(old: &dyn Old, chosen: &[&Secret]) -> Done {
-    let mut done = Done::default();
+fn plan(old: &dyn SourceStore, chosen: &[&Secret]) -> Outcome {
+    let mut done = Outcome::default();
     for secret in chosen {
         done.note(secret, old.plan(secret).map(|plan| (plan.what, false)));
     }
     done
 }
 
-/// Everything but podman's part.
-fn prepare(paths: &Paths, host: &Host, old: &dyn Old, chosen: &[&Secret]) -> Done {
-    let mut done = Done::default();
+/// Registers and compares the secrets; podman's record is not changed.
+fn prepare(paths: &Paths, host: &HostState, old: &dyn SourceStore, chosen: &[&Secret]) -> Outcome {
+    let mut done = Outcome::default();
     let progress = Progress::of("secrets compared", chosen.len());
     for (count, secret) in chosen.iter().enumerate() {
         progress.show(count);
-        done.note(secret, one(paths, host, old, secret));
+        done.note(secret, prepare_one(paths, host, old, secret));
     }
     done
 }
 
-fn one(
+fn prepare_one(
     paths: &Paths,
-    host: &Host,
-    old: &dyn Old,
+    host: &HostState,
+    old: &dyn SourceStore,
     secret: &Secret,
 ) -> Result<(String, bool), String> {
-    let Plan { what, data } = old.plan(secret)?;
+    let PlannedRegistration { what, data } = old.plan(secret)?;
     if let Some((data, kind)) = data {
         let stored = Client::new(paths, Deadline::Admin).store(secret.id, data.bytes(), kind);
         stored.map_err(|failure| failure.to_string())?;
     }
-    let ours = resolve(&host.commands.lookup(), secret.id)
-        .map_err(|why| format!("it does not resolve through psi: {why}"))?;
-    match old.gives(secret, &ours) {
-        Some(false) => Err(
-            "psi gives another value than the old store; see which one is right, `psictl get` gives psi's"
-                .into(),
-        ),
+    let value = resolve(&host.commands.lookup(), secret.id)
+        .map_err(|why| format!("its lookup through psi fails: {why}"))?;
+    match old.has_value(secret, &value) {
+        Some(false) => {
+            Err("psi has another value than the old store; compare them, `psictl get` prints psi's"
+                .into())
+        }
         same => Ok((what, same.is_some())),
     }
 }
 
-/// Looks again at what is in clear by now, and removes what is to be removed. Which folders hold it, podman's
-/// record told before: of a secret that was handed over it tells no more.
-fn clear(host: &Host, options: &MigrateOptions) -> Result<Vec<Plaintext>, CliError> {
+/// Compares the plaintext values and removes those that may be removed. The directories come from podman's record as it
+/// was before the move, because afterwards it no longer has them.
+fn compare_plaintext(
+    host: &HostState,
+    options: &MigrateOptions,
+) -> Result<Vec<Plaintext>, CliError> {
     let secrets = if options.dry_run { &host.secrets } else { &podman::secrets()? };
-    let folders = FileDriver::all(&host.about.graph_root, host.secrets.iter(), &options.plaintext);
-    let looks = folders.into_iter().map(|files| Plaintext::look(files, secrets));
-    let mut all = looks.collect::<Result<Vec<_>, _>>()?;
+    let directories =
+        FileDriver::all(&host.about.graph_root, host.secrets.iter(), &options.plaintext);
+    let compared = directories.into_iter().map(|files| Plaintext::compare(files, secrets));
+    let mut all = compared.collect::<Result<Vec<_>, _>>()?;
     if options.remove_plaintext && !options.dry_run {
         all.iter_mut().try_for_each(Plaintext::remove_proven)?;
     }
@@ -230,10 +238,10 @@ impl Data<'_> {
     }
 }
 
-impl Done {
-    fn note(&mut self, secret: &Secret, fate: Result<(String, bool), String>) {
+impl Outcome {
+    fn note(&mut self, secret: &Secret, outcome: Result<(String, bool), String>) {
         let name = secret.name.clone();
-        match fate {
+        match outcome {
             Ok((what, compared)) => self.moved.push(Moved { id: secret.id, name, what, compared }),
             Err(why) => {
                 self.failed.insert(name, why);
@@ -242,18 +250,18 @@ impl Done {
     }
 }
 
-fn verdict(done: &Done) -> Result<(), CliError> {
-    let differing: usize = done.plaintext.iter().map(|folder| folder.differing.len()).sum();
+fn result(done: &Outcome) -> Result<(), CliError> {
+    let differing: usize = done.plaintext.iter().map(|directory| directory.differing.len()).sum();
     match done.failed.len() + differing {
         0 => Ok(()),
         1 => Err(CliError::new(
             Exit::BadInput,
-            "1 secret was left as it is",
+            "1 secret was not moved",
             "see the line that begins with `left`",
         )),
         count => Err(CliError::new(
             Exit::BadInput,
-            format!("{count} secrets were left as they are"),
+            format!("{count} secrets were not moved"),
             "see the lines that begin with `left`",
         )),
     }

@@ -1,4 +1,4 @@
-//! By the `podman` command.
+//! Calls of the `podman` command.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -8,30 +8,30 @@ use std::process::{Child, Command, Output, Stdio};
 use psi_common::{Exit, SecretBytes};
 use serde_json::Value;
 
-use super::strange;
+use super::unrecognized;
 use crate::error::CliError;
 
-/// How many are named in one call: an argument list has its limit.
-const AT_ONCE: usize = 2_000;
+/// Names in one call: the length of an argument list is limited.
+const MAX_NAMES: usize = 2_000;
 
-/// A podman at work.
+/// A podman that runs.
 pub(crate) struct Running(Child);
 
 impl Running {
-    /// Waits for its end.
+    /// Waits until it ends.
     pub(crate) fn finish(self) -> Result<(), CliError> {
-        let output = self.0.wait_with_output().map_err(|cause| not_run(&cause))?;
+        let output = self.0.wait_with_output().map_err(|cause| not_started(&cause))?;
         checked(output).map(|_| ())
     }
 }
 
-/// Every secret: their ids, then all in one call.
+/// Every secret: first the ids, then all secrets in one call.
 pub(super) fn secrets() -> Result<Vec<Value>, CliError> {
     let ids = text(&podman(["secret", "ls", "--quiet"], b"")?);
     inspect("secret", &ids)
 }
 
-/// Every container, likewise.
+/// Every container, in the same two steps.
 pub(super) fn containers() -> Result<Vec<Value>, CliError> {
     let ids = text(&podman(["ps", "--all", "--quiet", "--no-trunc"], b"")?);
     inspect("container", &ids)
@@ -41,7 +41,7 @@ pub(super) fn info() -> Result<Value, CliError> {
     json(&podman(["info", "--format", "json"], b"")?)
 }
 
-/// Starts to make a secret with psi as its driver and these commands, whatever podman's config says.
+/// Starts to create a secret with the shell driver and these commands, regardless of podman's config.
 pub(crate) fn create(
     name: &str,
     data: &SecretBytes,
@@ -63,22 +63,22 @@ pub(crate) fn remove(name: &str) -> Result<(), CliError> {
 fn inspect(kind: &str, ids: &str) -> Result<Vec<Value>, CliError> {
     let ids: Vec<&str> = ids.lines().map(str::trim).filter(|id| !id.is_empty()).collect();
     let mut all = Vec::with_capacity(ids.len());
-    for ids in ids.chunks(AT_ONCE) {
+    for ids in ids.chunks(MAX_NAMES) {
         let mut args = vec![kind, "inspect"];
         args.extend(ids);
-        // One that was removed meanwhile makes podman fail, once it has told of the others.
+        // If one was removed in the meantime, podman prints the others and fails.
         let output = run(&args, b"")?;
-        let told = match json(&output.stdout) {
-            Ok(told) => told,
+        let inspected = match json(&output.stdout) {
+            Ok(inspected) => inspected,
             Err(_) => json(&checked(output)?)?,
         };
-        let Value::Array(told) = told else { return Err(strange(&told)) };
-        all.extend(told);
+        let Value::Array(inspected) = inspected else { return Err(unrecognized(&inspected)) };
+        all.extend(inspected);
     }
     Ok(all)
 }
 
-/// Podman's stdout; its stderr is why it failed.
+/// Podman's stdout; if podman fails, its stderr is the error.
 fn podman<S: AsRef<OsStr>>(
     args: impl IntoIterator<Item = S>,
     stdin: &[u8],
@@ -88,19 +88,19 @@ fn podman<S: AsRef<OsStr>>(
 }
 
 fn run<S: AsRef<OsStr>>(args: &[S], stdin: &[u8]) -> Result<Output, CliError> {
-    start(args, stdin)?.wait_with_output().map_err(|cause| not_run(&cause))
+    start(args, stdin)?.wait_with_output().map_err(|cause| not_started(&cause))
 }
 
-fn not_run(cause: &std::io::Error) -> CliError {
+fn not_started(cause: &std::io::Error) -> CliError {
     CliError::io("running podman", cause, "install podman, or set PATH")
 }
 
 fn start<S: AsRef<OsStr>>(args: &[S], stdin: &[u8]) -> Result<Child, CliError> {
     let mut command = Command::new("podman");
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|cause| not_run(&cause))?;
+    let mut child = command.spawn().map_err(|cause| not_started(&cause))?;
     if let Some(mut pipe) = child.stdin.take() {
-        // A podman that does not read it says why on stderr.
+        // If podman does not read it, its stderr has the cause.
         let _ = pipe.write_all(stdin);
     }
     Ok(child)
@@ -110,17 +110,17 @@ fn checked(output: Output) -> Result<Vec<u8>, CliError> {
     if output.status.success() {
         return Ok(output.stdout);
     }
-    let words = text(&output.stderr);
-    let words: Vec<&str> = words.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let why = match words.is_empty() {
+    let stderr = text(&output.stderr);
+    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let why = match lines.is_empty() {
         true => output.status.to_string(),
-        false => words.join(" · "),
+        false => lines.join(" · "),
     };
     Err(CliError::without_remedy(Exit::Io, format!("podman: {why}")))
 }
 
 fn json(bytes: &[u8]) -> Result<Value, CliError> {
-    serde_json::from_slice(bytes).map_err(|_| strange(&Value::from(text(bytes))))
+    serde_json::from_slice(bytes).map_err(|_| unrecognized(&Value::from(text(bytes))))
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -1,5 +1,5 @@
-//! The four commands that podman runs. They are permanent: podman copies them into every secret at its
-//! creation. So there is no socket, token, flag or timeout in them; `exec` spares a shell for each lookup.
+//! The four commands that podman runs. They are permanent: podman copies them into every secret when it creates
+//! it. So they contain no socket, token, flag or timeout. `exec` saves one shell process for each lookup.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,9 +9,9 @@ use psi_common::{Exit, Paths};
 
 use crate::error::CliError;
 
-/// Where psi-driver is, as a rule.
+/// The usual path of psi-driver.
 const PROGRAM: &str = "/usr/bin/psi-driver";
-/// In the order in which a drop-in has them.
+/// In the order of the drop-in.
 const VERBS: [&str; 4] = ["lookup", "store", "delete", "list"];
 
 /// The commands that run one psi-driver.
@@ -21,7 +21,7 @@ pub(crate) struct Commands {
 }
 
 impl Commands {
-    /// Those that run the psi-driver at `program`; without one, at the place that podman's drop-in names.
+    /// The commands that run the psi-driver at `program`; without it, at the path in podman's drop-in.
     pub(crate) fn of(program: Option<&Path>, paths: &Paths) -> Result<Self, CliError> {
         let Some(program) = program else {
             let installed = fs::read_to_string(&paths.podman_drop_in).ok();
@@ -31,8 +31,11 @@ impl Commands {
         let plain = program.to_str().filter(|path| is_plain(path)).ok_or_else(|| {
             CliError::new(
                 Exit::Usage,
-                format!("--program {} is no absolute path of plain characters", program.display()),
-                "podman hands it to sh: use letters, digits and ._-/ only",
+                format!(
+                    "--program {} is not an absolute path of plain characters",
+                    program.display()
+                ),
+                "podman passes it to sh: use only letters, digits and ._-+/",
             )
         })?;
         Ok(Self { program: plain.to_owned() })
@@ -53,20 +56,20 @@ impl Commands {
         format!("exec {} lookup", self.program)
     }
 
-    /// As podman keeps them with a secret.
+    /// The driver options of a secret, as podman keeps them.
     pub(crate) fn options(&self) -> BTreeMap<String, String> {
         self.all().map(|(verb, command)| (verb.to_owned(), command)).collect()
     }
 
-    /// Those of a secret that is a literal whatever it looks like.
+    /// The driver options of a secret that is always a literal.
     pub(crate) fn literal_options(&self) -> BTreeMap<String, String> {
         let mut options = self.options();
         options.insert("store".to_owned(), format!("exec {} store --literal", self.program));
         options
     }
 
-    /// Whether these are the commands that podman is to run for a secret.
-    pub(crate) fn are(&self, options: &BTreeMap<String, String>) -> bool {
+    /// Whether a secret's driver options are these commands.
+    pub(crate) fn matches(&self, options: &BTreeMap<String, String>) -> bool {
         *options == self.options() || *options == self.literal_options()
     }
 
@@ -100,9 +103,9 @@ fn is_plain(path: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// The packaged file and the written one are one text, and that is the contract.
+    /// The packaged drop-in and the written one are equal.
     #[test]
-    fn drop_in_is_the_packaged_one() {
+    fn drop_in_equals_the_packaged_one() {
         let packaged = include_str!("../../../../contrib/containers.conf.d/50-psi.conf");
         let commands = Commands { program: PROGRAM.into() };
         assert_eq!(commands.drop_in(), packaged);
@@ -113,18 +116,18 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_s_commands_are_right_too_and_differ_in_one_word() {
+    fn literal_options_match_and_differ_in_one_word() {
         let commands = Commands { program: PROGRAM.into() };
         let literal = commands.literal_options();
         assert_eq!(literal["store"], "exec /usr/bin/psi-driver store --literal");
-        assert!(commands.are(&literal) && commands.are(&commands.options()));
+        assert!(commands.matches(&literal) && commands.matches(&commands.options()));
         let mut other = commands.options();
         other.insert("delete".into(), "exec /usr/bin/psi-driver delete --force".into());
-        assert!(!commands.are(&other));
+        assert!(!commands.matches(&other));
     }
 
     #[test]
-    fn a_path_for_the_shell_is_plain() {
+    fn is_plain_rejects_what_a_shell_would_change() {
         assert!(is_plain("/usr/local/bin/psi-driver"));
         for path in ["psi-driver", "/a b/psi-driver", "/a;rm", "/a\"b", "/a$b", "/a\nb", "/a,b"] {
             assert!(!is_plain(path), "{path}");

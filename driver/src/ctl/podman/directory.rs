@@ -1,6 +1,8 @@
-//! A directory of podman's that somebody else may write to. Root reads every user's store, and in a home there
-//! may be anything: a FIFO, a link to a device, another user's file, a lock that is never given back. So the
-//! directory is held open, and its files are opened, read and replaced relative to the descriptor.
+//! A directory of podman's that another user may write to.
+//!
+//! Root reads every user's store, and a home directory may contain anything: a FIFO, a link to a device, another
+//! user's file, a lock that is never released. So the directory is held open, and its files are opened, read and
+//! replaced relative to its descriptor.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,8 +17,8 @@ use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
 use psi_common::SecretBytes;
 use psi_common::walk::{Trust, open_directory};
 
-/// Neither through a link nor waiting for the other end of a FIFO.
-const PLAIN: OFlag =
+/// Follows no link and does not wait for the other end of a FIFO.
+const SAFE_OPEN: OFlag =
     OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
 
 /// A directory, held open.
@@ -26,7 +28,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Opens a directory that belongs to whoever it belongs to; none, when it is missing.
+    /// Opens a directory of any owner; `None` if it is missing.
     pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
         match fs::metadata(path) {
             Ok(about) => Self::open_of(path, about.uid()),
@@ -35,7 +37,7 @@ impl Directory {
         }
     }
 
-    /// Opens a directory of one user's: no directory on the way belongs to another user than root.
+    /// Opens a directory of one user; every directory on the way belongs to that user or to root.
     pub(super) fn open_of(path: &Path, owner: u32) -> io::Result<Option<Self>> {
         match open_directory(path, Trust { owner, is_private: false }) {
             Ok(fd) => {
@@ -47,49 +49,52 @@ impl Directory {
         }
     }
 
-    /// The whole of a file of at most `limit` bytes; none, when it is missing.
+    /// Reads a whole file of at most `limit` bytes; `None` if it is missing.
     pub(crate) fn read(&self, name: &str, limit: u64) -> io::Result<Option<SecretBytes>> {
         let Some(file) = self.file(name, OFlag::O_RDONLY)? else { return Ok(None) };
         let length = file.metadata()?.len();
-        let too_large = || Err(of(name, &format!("is larger than {limit} bytes")));
+        let too_large = || Err(file_error(name, &format!("is larger than {limit} bytes")));
         if length > limit {
             return too_large();
         }
-        // The whole buffer at once: growing would leave copies of secrets behind.
+        // Allocated at once: a buffer that grows leaves copies of secrets behind.
         let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1);
         file.take(limit + 1).read_to_end(&mut bytes)?;
         let bytes = SecretBytes::new(bytes);
         if bytes.len() as u64 > limit { too_large() } else { Ok(Some(bytes)) }
     }
 
-    /// A regular file of the directory's owner; none, when it is missing.
+    /// Opens a regular file of the directory's owner; `None` if it is missing.
     pub(super) fn file(&self, name: &str, access: OFlag) -> io::Result<Option<File>> {
-        let file = match openat(&self.fd, name, PLAIN | access, Mode::empty()) {
+        let file = match openat(&self.fd, name, SAFE_OPEN | access, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::ENOENT) => return Ok(None),
-            Err(Errno::ELOOP) => return Err(of(name, "is a symbolic link")),
-            // What a FIFO without a reader and a socket answer.
-            Err(Errno::ENXIO) => return Err(of(name, "is not a regular file")),
+            Err(Errno::ELOOP) => return Err(file_error(name, "is a symbolic link")),
+            // The error of a FIFO without a reader, and of a socket.
+            Err(Errno::ENXIO) => return Err(file_error(name, "is not a regular file")),
             Err(error) => {
-                return Err(of(name, &format!("cannot be opened: {}", io::Error::from(error))));
+                return Err(file_error(
+                    name,
+                    &format!("cannot be opened: {}", io::Error::from(error)),
+                ));
             }
         };
         let about = fstat(&file)?;
         if about.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
-            return Err(of(name, "is not a regular file"));
+            return Err(file_error(name, "is not a regular file"));
         }
         if about.st_uid != self.owner {
-            return Err(of(name, "belongs to another user than its directory"));
+            return Err(file_error(name, "does not belong to its directory's owner"));
         }
         Ok(Some(File::from(file)))
     }
 
-    /// Replaces a file by one of mode 0600: a crash leaves the old file or the new one. The new one begins in
-    /// the same directory, for the rename and for SELinux's label, and belongs to the old one's owner.
+    /// Replaces a file by one of mode 0600: a crash leaves the old file or the new one. The new one is created in
+    /// the same directory, for the rename and for its SELinux label, and belongs to the directory's owner.
     pub(super) fn replace(&self, name: &str, bytes: &SecretBytes) -> io::Result<()> {
         let temporary = format!(".{name}.psi-{}", std::process::id());
-        let flags = PLAIN | OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
-        // One that a crash left has a number that is used again some day.
+        let flags = SAFE_OPEN | OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+        // A crash may have left one of this pid.
         let _ = unlinkat(&self.fd, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
         let file =
             File::from(openat(&self.fd, temporary.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
@@ -103,7 +108,7 @@ impl Directory {
         written
     }
 
-    /// Whoever watches the directory sees one change: the file is closed before it gets its name.
+    /// Closes the file before it is renamed, so that a watcher of the directory sees one change.
     fn write(&self, mut file: File, bytes: &SecretBytes) -> io::Result<()> {
         fchmod(&file, Mode::S_IRUSR | Mode::S_IWUSR)?;
         if file.metadata()?.uid() != self.owner {
@@ -118,7 +123,7 @@ pub(super) fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-fn of(name: &str, what: &str) -> io::Error {
+fn file_error(name: &str, what: &str) -> io::Error {
     io::Error::other(format!("{name} {what}"))
 }
 
@@ -130,44 +135,44 @@ mod tests {
 
     use super::*;
 
-    fn refusal(directory: &Directory, name: &str) -> String {
-        directory.read(name, 4).map(drop).expect_err("it must not be read").to_string()
+    fn read_error(directory: &Directory, name: &str) -> String {
+        directory.read(name, 4).map(drop).expect_err("the read must fail").to_string()
     }
 
     #[test]
-    fn only_regular_files_of_a_bounded_size_are_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+    fn read_rejects_irregular_and_large_files() {
+        let base = tempfile::tempdir().unwrap();
+        let at = |name: &str| base.path().join(name);
         fs::write(at("whole"), "abcd").unwrap();
         fs::write(at("large"), "abcde").unwrap();
         symlink("whole", at("link")).unwrap();
         mkfifo(&at("fifo"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
         fs::create_dir(at("directory")).unwrap();
-        let directory = Directory::open(folder.path()).unwrap().unwrap();
+        let directory = Directory::open(base.path()).unwrap().unwrap();
         let whole = directory.read("whole", 4).unwrap().unwrap();
         assert_eq!(whole.expose_secret(), b"abcd");
         assert!(directory.read("missing", 4).unwrap().is_none());
-        assert_eq!(refusal(&directory, "large"), "large is larger than 4 bytes");
-        assert_eq!(refusal(&directory, "link"), "link is a symbolic link");
-        assert_eq!(refusal(&directory, "fifo"), "fifo is not a regular file");
-        assert_eq!(refusal(&directory, "directory"), "directory is not a regular file");
+        assert_eq!(read_error(&directory, "large"), "large is larger than 4 bytes");
+        assert_eq!(read_error(&directory, "link"), "link is a symbolic link");
+        assert_eq!(read_error(&directory, "fifo"), "fifo is not a regular file");
+        assert_eq!(read_error(&directory, "directory"), "directory is not a regular file");
         assert!(Directory::open(&at("none")).unwrap().is_none());
         assert!(Directory::open(&at("whole")).is_err());
     }
 
     #[test]
-    fn a_file_is_replaced_and_a_link_in_its_place_is_not_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+    fn replace_does_not_follow_a_link() {
+        let base = tempfile::tempdir().unwrap();
+        let at = |name: &str| base.path().join(name);
         fs::write(at("other"), "theirs").unwrap();
         symlink("other", at("record")).unwrap();
         symlink("other", at(&format!(".record.psi-{}", std::process::id()))).unwrap();
-        let directory = Directory::open(folder.path()).unwrap().unwrap();
+        let directory = Directory::open(base.path()).unwrap().unwrap();
         directory.replace("record", &SecretBytes::new(b"new".to_vec())).unwrap();
         assert_eq!(fs::read(at("other")).unwrap(), b"theirs");
         let about = fs::symlink_metadata(at("record")).unwrap();
         assert!(about.is_file() && about.permissions().mode() & 0o777 == 0o600);
         assert_eq!(fs::read(at("record")).unwrap(), b"new");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 2);
     }
 }

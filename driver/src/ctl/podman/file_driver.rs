@@ -1,4 +1,4 @@
-//! The values that podman's file driver keeps, in clear: `secretsdata.json`, an object of base64 by id
+//! The plaintext values of podman's file driver: `secretsdata.json`, an object of base64 by id
 //! (vendor/go.podman.io/common/pkg/secrets/filedriver/filedriver.go).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,65 +13,65 @@ use psi_common::{SecretBytes, SecretId};
 use super::Secret;
 use super::directory::Directory;
 use super::lock;
-use super::store::changed_nothing;
+use super::record::UNRECOGNIZED_FORMAT;
+use super::store::unchanged;
 use crate::error::CliError;
 
-const STRANGE: &str = "it has another form than podman 4.3 to 6.1 give it";
 const VALUES: &str = "secretsdata.json";
 const LOCK: &str = "secretsdata.lock";
-/// Some hundred values of the largest size that podman takes.
-const LARGEST: u64 = 64 << 20;
+/// About a hundred values of podman's maximum size.
+const MAX_BYTES: u64 = 64 << 20;
 
-/// One folder of the file driver.
+/// One directory of the file driver.
 pub(crate) struct FileDriver {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl FileDriver {
-    /// A folder that somebody named.
-    pub(crate) fn at(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+    /// A given directory.
+    pub(crate) fn at(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
     }
 
-    /// The folder that podman uses unless it is told another one.
+    /// Podman's default directory.
     pub(crate) fn of(graph_root: &Path) -> Self {
-        Self { folder: graph_root.join("secrets/filedriver") }
+        Self { directory: graph_root.join("secrets/filedriver") }
     }
 
-    /// The folder that a secret of the file driver names; podman writes it into each.
+    /// The directory in the options of a secret of the file driver; podman writes it into each.
     pub(crate) fn of_secret(secret: &Secret, graph_root: &Path) -> Self {
         match secret.options.get("path") {
-            Some(folder) => Self::at(Path::new(folder)),
+            Some(directory) => Self::at(Path::new(directory)),
             None => Self::of(graph_root),
         }
     }
 
-    /// The folders that podman can be known to use: its own, those that these secrets name, and more.
+    /// All known directories: podman's default, those of these secrets, and the given ones.
     pub(crate) fn all<'a>(
         graph_root: &Path,
         secrets: impl IntoIterator<Item = &'a Secret>,
-        more: &[PathBuf],
+        given: &[PathBuf],
     ) -> Vec<Self> {
         let of_files = secrets.into_iter().filter(|secret| secret.driver == "file");
         let mut all = vec![Self::of(graph_root)];
         all.extend(of_files.map(|secret| Self::of_secret(secret, graph_root)));
-        all.extend(more.iter().map(|folder| Self::at(folder)));
+        all.extend(given.iter().map(|directory| Self::at(directory)));
         let mut seen = BTreeSet::new();
-        all.retain(|files| seen.insert(files.folder.clone()));
+        all.retain(|files| seen.insert(files.directory.clone()));
         all
     }
 
-    /// The folder, as podman was told it.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    /// The directory.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The file that holds the values.
     pub(crate) fn path(&self) -> PathBuf {
-        self.folder.join(VALUES)
+        self.directory.join(VALUES)
     }
 
-    /// Every id of which there is a value.
+    /// Every id that has a value.
     pub(crate) fn ids(&self) -> Result<BTreeSet<SecretId>, CliError> {
         self.with(|text| {
             let ids = parse(text)?.into_keys().filter_map(|id| id.parse().ok());
@@ -79,7 +79,7 @@ impl FileDriver {
         })
     }
 
-    /// The values of those of these ids that have one.
+    /// The values of these ids; ids without one are left out.
     pub(crate) fn values(
         &self,
         ids: &BTreeSet<SecretId>,
@@ -88,24 +88,25 @@ impl FileDriver {
             let mut values = BTreeMap::new();
             for (id, value) in parse(text)? {
                 let Some(id) = id.parse().ok().filter(|id| ids.contains(id)) else { continue };
-                let value = STANDARD.decode(value).map_err(|_| io::Error::other(STRANGE))?;
+                let value =
+                    STANDARD.decode(value).map_err(|_| io::Error::other(UNRECOGNIZED_FORMAT))?;
                 values.insert(id, SecretBytes::new(value));
             }
             Ok(values)
         })
     }
 
-    /// Removes values, by one write, and returns how many there were. What was on the disk may stay there until
-    /// it is used again: no file system promises more.
+    /// Removes values by one write and returns their number. The bytes may stay on the disk until the file system
+    /// reuses the blocks.
     pub(crate) fn remove(&self, ids: &BTreeSet<SecretId>) -> Result<usize, CliError> {
-        self.removed(ids).map_err(|cause| self.failure(&cause))
+        self.removed(ids).map_err(|cause| self.error(&cause))
     }
 
     fn removed(&self, ids: &BTreeSet<SecretId>) -> io::Result<usize> {
-        let Some(directory) = Directory::open(&self.folder)? else { return Ok(0) };
+        let Some(directory) = Directory::open(&self.directory)? else { return Ok(0) };
         let lock = lock::take(&directory, LOCK, LockMode::Exclusive, lock::LIMIT)?;
         let _podman_waits = lock.ok_or_else(|| io::Error::other(format!("{LOCK} is missing")))?;
-        let Some(text) = directory.read(VALUES, LARGEST)? else { return Ok(0) };
+        let Some(text) = directory.read(VALUES, MAX_BYTES)? else { return Ok(0) };
         let mut values = parse(&text)?;
         let before = values.len();
         values.retain(|id, _| !id.parse().is_ok_and(|id| ids.contains(&id)));
@@ -116,27 +117,30 @@ impl FileDriver {
         Ok(before - values.len())
     }
 
-    /// Reads the file. Podman writes it in place; where it never had a lock, there is nothing to wait for.
+    /// Reads the file under podman's lock, because podman writes it in place. Without a lock file, podman never
+    /// wrote it.
     fn with<T: Default>(
         &self,
         how: impl FnOnce(&SecretBytes) -> io::Result<T>,
     ) -> Result<T, CliError> {
         let read = || {
-            let Some(directory) = Directory::open(&self.folder)? else { return Ok(T::default()) };
+            let Some(directory) = Directory::open(&self.directory)? else {
+                return Ok(T::default());
+            };
             let _podman_waits = lock::take(&directory, LOCK, LockMode::Shared, lock::LIMIT)?;
-            directory.read(VALUES, LARGEST)?.map_or_else(|| Ok(T::default()), |text| how(&text))
+            directory.read(VALUES, MAX_BYTES)?.map_or_else(|| Ok(T::default()), |text| how(&text))
         };
-        read().map_err(|cause| self.failure(&cause))
+        read().map_err(|cause| self.error(&cause))
     }
 
-    fn failure(&self, cause: &io::Error) -> CliError {
-        changed_nothing(&format!("podman's file driver in {}", self.folder.display()), cause)
+    fn error(&self, cause: &io::Error) -> CliError {
+        unchanged(&format!("podman's file driver in {}", self.directory.display()), cause)
     }
 }
 
-/// Borrowed, so that no copies of values are left behind.
+/// Borrows from the text, so that no copies of values are left behind.
 fn parse(text: &SecretBytes) -> io::Result<BTreeMap<&str, &str>> {
-    serde_json::from_slice(text.expose_secret()).map_err(|_| io::Error::other(STRANGE))
+    serde_json::from_slice(text.expose_secret()).map_err(|_| io::Error::other(UNRECOGNIZED_FORMAT))
 }
 
 #[cfg(test)]
@@ -146,12 +150,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_found_and_removed_one_by_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let driver = FileDriver { folder: folder.path().to_owned() };
+    fn values_are_read_and_removed_by_id() {
+        let directory = tempfile::tempdir().unwrap();
+        let driver = FileDriver { directory: directory.path().to_owned() };
         let [a, b, c] = ["a", "b", "c"].map(|digit| digit.repeat(25).parse::<SecretId>().unwrap());
         assert!(driver.ids().unwrap().is_empty());
-        fs::write(folder.path().join("secretsdata.lock"), "").unwrap();
+        fs::write(directory.path().join("secretsdata.lock"), "").unwrap();
         let text = format!("{{\n  \"{a}\": \"dgo=\",\n  \"{b}\": \"AP8=\"\n}}");
         fs::write(driver.path(), &text).unwrap();
         assert_eq!(driver.ids().unwrap(), BTreeSet::from([a, b]));

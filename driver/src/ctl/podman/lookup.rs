@@ -1,5 +1,5 @@
-//! A secret's value by its lookup command, as podman's shell driver runs it: by `sh -c`, with podman's
-//! environment and the id (vendor/go.podman.io/common/pkg/secrets/shelldriver/shelldriver.go).
+//! Runs the lookup command of a secret as podman's shell driver does: by `sh -c`, with podman's environment and
+//! the id (vendor/go.podman.io/common/pkg/secrets/shelldriver/shelldriver.go).
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -14,14 +14,14 @@ use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId};
 
 use crate::client::wait;
 
-/// Podman itself would wait for ever; the Python PSI's curl does, when its server hangs.
+/// Podman itself waits without limit, for example for the Python PSI's curl when its server hangs.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How often an end is looked for, once the command has closed its output.
-const LOOK: Duration = Duration::from_millis(5);
-/// Of what a command says on stderr.
-const WORDS: usize = 4_096;
+/// How often the command is polled for its end, once it has closed its output.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// The bytes of a command's stderr that are kept.
+const MAX_STDERR: usize = 4_096;
 
-/// What `command` gives for `id`; `Err` says why it gives nothing.
+/// The value that `command` prints for `id`; `Err` is the cause of its failure.
 pub(crate) fn resolve(command: &str, id: SecretId) -> Result<SecretBytes, String> {
     resolve_within(command, id, LIMIT)
 }
@@ -32,51 +32,51 @@ fn resolve_within(command: &str, id: SecretId, limit: Duration) -> Result<Secret
     shell.args(["-c", command]).env("SECRET_ID", id.as_str());
     shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = shell.spawn().map_err(|cause| format!("running sh: {cause}"))?;
-    // The whole buffer at once: growing would leave copies of the secret behind.
     let value = read(child.stdout.take(), MAX_SECRET_BYTES + 1);
-    let words = read(child.stderr.take(), WORDS);
+    let stderr = read(child.stderr.take(), MAX_STDERR);
     let left = || deadline.saturating_duration_since(Instant::now());
-    let late = || format!("it gave no answer in {} s", limit.as_secs());
+    let late = || format!("the command did not end within {} s", limit.as_secs());
     let value = value.recv_timeout(left()).map(SecretBytes::new);
-    let (Ok(value), Ok(words)) = (value, words.recv_timeout(left())) else {
+    let (Ok(value), Ok(stderr)) = (value, stderr.recv_timeout(left())) else {
         kill(&mut child);
         return Err(late());
     };
-    let status = end(&mut child, deadline).ok_or_else(late)?;
+    let status = wait_until(&mut child, deadline).ok_or_else(late)?;
     if status.success() {
         return Ok(value);
     }
-    let words = String::from_utf8_lossy(&words);
-    Err(match words.lines().rfind(|line| !line.trim().is_empty()) {
+    let stderr = String::from_utf8_lossy(&stderr);
+    Err(match stderr.lines().rfind(|line| !line.trim().is_empty()) {
         Some(line) => line.trim().to_owned(),
-        None => format!("it failed without a word ({status})"),
+        None => format!("the command failed without a message ({status})"),
     })
 }
 
-/// Reads so much, and the rest to nowhere: a pipe that nobody reads would hold the command.
+/// Reads up to `limit` bytes and discards the rest: a full pipe would block the command.
 fn read(pipe: Option<impl Read + Send + 'static>, limit: usize) -> Receiver<Vec<u8>> {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
+        // Allocated at once: a buffer that grows leaves copies of the secret behind.
         let mut bytes = Vec::with_capacity(limit + 1);
         let mut pipe = pipe?;
         pipe.by_ref().take(limit as u64).read_to_end(&mut bytes).ok()?;
         std::io::copy(&mut pipe, &mut std::io::sink()).ok()?;
-        tell.send(bytes).ok()
+        sender.send(bytes).ok()
     });
-    told
+    receiver
 }
 
-/// How the command ended; none, when it was killed at the deadline.
-fn end(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
+/// The command's exit status; `None` if it was killed at the deadline.
+fn wait_until(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
-            Ok(None) if Instant::now() < deadline => wait(LOOK),
+            Ok(None) if Instant::now() < deadline => wait(POLL_INTERVAL),
             Ok(None) => {
                 kill(child);
                 return None;
             }
-            // It is no child of this process any more: its pid may be another process's.
+            // It is no longer a child of this process: its pid may be another process's.
             Err(_) => return None,
         }
     }
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_are_the_command_s() {
+    fn resolve_returns_the_command_s_bytes() {
         let value = resolve("printf 'a\\000\\r\\n%s\\n' \"$SECRET_ID\"", id()).unwrap();
         assert!(value.same_as(&SecretBytes::new(format!("a\0\r\n{}\n", id()).into_bytes())));
         let large = resolve("head -c 511999 /dev/zero", id()).unwrap();
@@ -108,24 +108,25 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_by_the_last_word_of_stderr() {
+    fn resolve_reports_the_last_line_of_stderr() {
         let why = resolve("echo one >&2; echo two >&2; echo value; exit 3", id()).unwrap_err();
         assert_eq!(why, "two");
         let why = resolve("exit 7", id()).unwrap_err();
-        assert_eq!(why, "it failed without a word (exit status: 7)");
-        let loud = "head -c 300000 /dev/zero | tr '\\0' x >&2; exit 1";
-        assert!(resolve(loud, id()).unwrap_err().starts_with('x'));
+        assert_eq!(why, "the command failed without a message (exit status: 7)");
+        let verbose = "head -c 300000 /dev/zero | tr '\\0' x >&2; exit 1";
+        assert!(resolve(verbose, id()).unwrap_err().starts_with('x'));
     }
+
     #[test]
-    fn a_command_that_hangs_is_killed_with_what_it_started() {
-        let folder = tempfile::tempdir().unwrap();
-        let pid = folder.path().join("pid");
+    fn resolve_kills_a_command_that_hangs_with_its_children() {
+        let directory = tempfile::tempdir().unwrap();
+        let pid = directory.path().join("pid");
         let script = format!("sleep 600 & echo $! >{}; wait", pid.display());
         let why = resolve_within(&script, id(), Duration::from_secs(1)).unwrap_err();
-        assert_eq!(why, "it gave no answer in 1 s");
+        assert_eq!(why, "the command did not end within 1 s");
         let pid = std::fs::read_to_string(pid).unwrap();
         let status = std::path::PathBuf::from(format!("/proc/{}/stat", pid.trim()));
-        // Nobody of ours waits for it, so a zombie may be left.
+        // No process here waits for it, so that a zombie may be left.
         let gone = (0..200).any(|_| {
             wait(Duration::from_millis(10));
             std::fs::read_to_string(&status).map_or(true, |stat| stat.contains(") Z "))

@@ -1,5 +1,6 @@
-//! Podman's secrets, by its command. For psictl only: podman waits for psi-driver, so nothing that
-//! podman runs may come here.
+//! Podman's secrets, by the `podman` command and by podman's files.
+//!
+//! For psictl only: podman holds its lock while it runs psi-driver, so psi-driver must never wait for podman.
 
 mod command;
 mod commands;
@@ -24,14 +25,15 @@ pub(crate) use commands::Commands;
 pub(crate) use directory::Directory;
 pub(crate) use file_driver::FileDriver;
 pub(crate) use lookup::resolve;
-pub(crate) use record::{IN_A_HOME, Record, nameless, record_in_home, record_of};
-pub(crate) use secrets::{Secret, Secrets, doubled, ids};
+pub(crate) use record::{Record, STORE_IN_HOME, nameless, record_in_home, record_of};
+pub(crate) use secrets::{Secret, Secrets, duplicate_names, ids};
 pub(crate) use store::Store;
 
-/// Every secret; with the driver's options, without a value.
+/// Every secret, with its driver's options and without its value.
 pub(crate) fn secrets() -> Result<Secrets, CliError> {
     let listed = command::secrets()?;
-    let parsed = listed.iter().map(|secret| secrets::parse(secret).ok_or_else(|| strange(secret)));
+    let parsed =
+        listed.iter().map(|secret| secrets::parse(secret).ok_or_else(|| unrecognized(secret)));
     parsed.collect()
 }
 
@@ -40,57 +42,57 @@ pub(crate) fn containers() -> Result<Vec<Container>, CliError> {
     Ok(command::containers()?.iter().map(Container::of).collect())
 }
 
-/// Where podman keeps its store, and its version.
+/// The place of podman's store, and podman's version.
 pub(crate) fn about() -> Result<About, CliError> {
     let info = command::info()?;
     let root = info["store"]["graphRoot"].as_str().map(PathBuf::from);
     let version = info["version"]["Version"].as_str();
     match (root, version) {
         (Some(graph_root), Some(version)) => Ok(About { graph_root, version: version.to_owned() }),
-        _ => Err(strange(&info)),
+        _ => Err(unrecognized(&info)),
     }
 }
 
-/// A podman's place and version.
+/// A podman's store and version.
 pub(crate) struct About {
-    /// Where its containers, images and secrets are.
+    /// The directory of its containers, images and secrets.
     pub(crate) graph_root: PathBuf,
     pub(crate) version: String,
 }
 
-/// A container, as far as it is about secrets.
+/// What a container says about secrets.
 pub(crate) struct Container {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) is_running: bool,
-    /// The secrets that it mounts, and every word of the command that made it: podman tells nowhere else of
-    /// secrets that are variables.
+    /// The secrets that it mounts, and every word of the command that created it: podman shows secrets that are
+    /// variables nowhere else.
     pub(crate) words: BTreeSet<String>,
 }
 
 impl Container {
-    fn of(told: &Value) -> Self {
+    fn of(inspected: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let config = &told["Config"];
+        let config = &inspected["Config"];
         let mounted = config["Secrets"].as_array().into_iter().flatten();
         let mounted = mounted.filter_map(|secret| secret["Name"].as_str());
-        let made_by = config["CreateCommand"].as_array().into_iter().flatten();
-        let words = made_by.filter_map(Value::as_str).flat_map(|arg| arg.split(['=', ',']));
+        let created_by = config["CreateCommand"].as_array().into_iter().flatten();
+        let words = created_by.filter_map(Value::as_str).flat_map(|arg| arg.split(['=', ',']));
         Self {
-            id: text(&told["Id"]),
-            name: text(&told["Name"]),
-            is_running: told["State"]["Running"].as_bool().unwrap_or_default(),
+            id: text(&inspected["Id"]),
+            name: text(&inspected["Name"]),
+            is_running: inspected["State"]["Running"].as_bool().unwrap_or_default(),
             words: mounted.chain(words).map(str::to_owned).collect(),
         }
     }
 }
 
-fn strange(answer: &Value) -> CliError {
+fn unrecognized(answer: &Value) -> CliError {
     let answer: String = answer.to_string().chars().take(200).collect();
     CliError::new(
         Exit::Protocol,
-        format!("podman answers what psictl does not understand: {answer}"),
-        "report it, with the version of podman",
+        format!("podman's output is not understood: {answer}"),
+        "report it, with the output of `podman version`",
     )
 }
 
@@ -100,9 +102,9 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn an_answer_of_another_form_is_reported_in_one_line() {
+    fn unrecognized_output_is_reported_in_one_line() {
         assert!(secrets::parse(&json!({"ID": "x", "Spec": {}})).is_none());
-        let words = strange(&json!({"ID": "x\ny"})).to_string();
-        assert!(words.contains(r#"{"ID":"x\ny"}"#) && !words.contains('\n'), "{words}");
+        let message = unrecognized(&json!({"ID": "x\ny"})).to_string();
+        assert!(message.contains(r#"{"ID":"x\ny"}"#) && !message.contains('\n'), "{message}");
     }
 }

@@ -1,5 +1,4 @@
-//! What a store of podman's records of its secrets, read without podman: of users' stores, and of stores that
-//! are not the caller's.
+//! The record of secrets of a podman store, read without podman: for the stores of other users.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,17 +14,22 @@ use serde_json::Value;
 
 use super::directory::{Directory, is_missing};
 use super::lock;
-use super::store::{LARGEST, LOCK, RECORD, STRANGE};
 
-/// Where rootless podman keeps its store, unless its user says otherwise.
-pub(crate) const IN_A_HOME: &str = ".local/share/containers/storage";
-/// How long a user may hold the lock of a home's store.
-const IN_A_HOME_LOCKED: Duration = Duration::from_secs(5);
+pub(super) const RECORD: &str = "secrets.json";
+pub(super) const LOCK: &str = "secrets.lock";
+pub(super) const UNRECOGNIZED_FORMAT: &str = "its format is not that of podman 4.3 to 6.1";
+/// About 15,000 secrets. The record is parsed into a tree, which takes several times as much memory.
+pub(super) const MAX_BYTES: u64 = 8 << 20;
+
+/// The default store of rootless podman, relative to the home directory.
+pub(crate) const STORE_IN_HOME: &str = ".local/share/containers/storage";
+/// How long a user may hold the lock of a store in a home directory.
+const LOCK_LIMIT_IN_HOME: Duration = Duration::from_secs(5);
 
 /// The names of a store's secrets, by id.
 pub(crate) type Record = BTreeMap<SecretId, String>;
 
-/// The record of the store at `graph_root`; none, when podman never had a secret there.
+/// The record of the store at `graph_root`; `None` if podman never had a secret there.
 pub(crate) fn record_of(graph_root: &Path) -> io::Result<Option<Record>> {
     match Directory::open(&graph_root.join("secrets"))? {
         Some(directory) => read(&directory, lock::LIMIT),
@@ -33,14 +37,14 @@ pub(crate) fn record_of(graph_root: &Path) -> io::Result<Option<Record>> {
     }
 }
 
-/// The ids that podman lists and does not find by their names: of two secrets of one name, one was removed, and
-/// the name with it.
+/// The ids that podman lists but does not find by name: of two secrets with one name, one was removed, and with it
+/// the name.
 pub(crate) fn nameless(graph_root: &Path) -> io::Result<BTreeSet<SecretId>> {
     let directory = Directory::open(&graph_root.join("secrets"))?;
     let text = match directory {
         Some(directory) => {
-            let _podman_waits = lock::take(&directory, LOCK, LockMode::Shared, lock::LIMIT)?;
-            directory.read(RECORD, LARGEST)?
+            let _lock = lock::take(&directory, LOCK, LockMode::Shared, lock::LIMIT)?;
+            directory.read(RECORD, MAX_BYTES)?
         }
         None => None,
     };
@@ -49,27 +53,27 @@ pub(crate) fn nameless(graph_root: &Path) -> io::Result<BTreeSet<SecretId>> {
 
 fn nameless_in(text: &[u8]) -> io::Result<BTreeSet<SecretId>> {
     let record: Value = serde_json::from_slice(text)?;
-    let found = |name: &str| record["nameToID"][name].is_string();
+    let is_indexed = |name: &str| record["nameToID"][name].is_string();
     let secrets = parse(text)?;
-    Ok(secrets.into_iter().filter(|(_, name)| !found(name)).map(|(id, _)| id).collect())
+    Ok(secrets.into_iter().filter(|(_, name)| !is_indexed(name)).map(|(id, _)| id).collect())
 }
 
-/// The record of the store in a user's home; none, when podman never had a secret there. Below the home no link
-/// is followed.
+/// The record of the store in a user's home; `None` if podman never had a secret there. No link below the home is
+/// followed.
 pub(crate) fn record_in_home(home: &Path) -> io::Result<Option<Record>> {
     let owner = match fs::metadata(home) {
         Ok(about) => about.uid(),
         Err(error) if is_missing(&error) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let secrets = home.join(IN_A_HOME).join("secrets");
+    let secrets = home.join(STORE_IN_HOME).join("secrets");
     match Directory::open_of(&secrets, owner) {
-        Ok(Some(directory)) => read(&directory, IN_A_HOME_LOCKED),
+        Ok(Some(directory)) => read(&directory, LOCK_LIMIT_IN_HOME),
         Ok(None) => Ok(None),
-        // A home whose `.local` is a link is no reason to complain as long as podman has nothing there.
-        Err(refused) => match fs::metadata(secrets.join(RECORD)) {
+        // A home whose `.local` is a link is no error as long as podman has no record there.
+        Err(untrusted) => match fs::metadata(secrets.join(RECORD)) {
             Err(error) if is_missing(&error) => Ok(None),
-            _ => Err(refused),
+            _ => Err(untrusted),
         },
     }
 }
@@ -80,16 +84,16 @@ fn read(directory: &Directory, limit: Duration) -> io::Result<Option<Record>> {
     }
     // Podman writes the record in place.
     let lock = lock::take(directory, LOCK, LockMode::Shared, limit)?;
-    let _podman_waits = lock.ok_or_else(|| io::Error::other(format!("{LOCK} is missing")))?;
-    let Some(text) = directory.read(RECORD, LARGEST)? else { return Ok(None) };
+    let _lock = lock.ok_or_else(|| io::Error::other(format!("{LOCK} is missing")))?;
+    let Some(text) = directory.read(RECORD, MAX_BYTES)? else { return Ok(None) };
     parse(text.expose_secret()).map(Some)
 }
 
 fn parse(text: &[u8]) -> io::Result<Record> {
     let record: Value = serde_json::from_slice(text)
-        .map_err(|error| io::Error::other(format!("{RECORD} is not whole: {error}")))?;
+        .map_err(|error| io::Error::other(format!("{RECORD} is not valid JSON: {error}")))?;
     let secrets = record.get("secrets").and_then(Value::as_object);
-    let secrets = secrets.ok_or_else(|| io::Error::other(STRANGE))?;
+    let secrets = secrets.ok_or_else(|| io::Error::other(UNRECOGNIZED_FORMAT))?;
     let named = secrets.iter().filter_map(|(id, secret)| {
         let name = secret.get("name").and_then(Value::as_str).unwrap_or_default();
         Some((id.parse().ok()?, name.to_owned()))
@@ -103,7 +107,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_secret_that_podman_does_not_find_by_its_name_is_nameless() {
+    fn nameless_finds_secrets_without_an_index_entry() {
         let [a, b] = ["a", "b"].map(|digit| digit.repeat(25));
         let record = json!({
             "secrets": {a.as_str(): {"name": "one"}, b.as_str(): {"name": "two"}},

@@ -1,4 +1,4 @@
-//! What podman tells of its secrets.
+//! Podman's secrets, as `podman secret inspect` prints them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,12 +12,12 @@ pub(crate) struct Secret {
     pub(crate) name: String,
     /// "shell", "file" or "pass".
     pub(crate) driver: String,
-    /// What the driver was told when the secret was made.
+    /// The driver's options, set when the secret was created.
     pub(crate) options: BTreeMap<String, String>,
 }
 
-/// Every secret of one store, sorted by name and id. Two may have one name: a `--replace` whose delete failed,
-/// or that psid's return cut in two, leaves the old one beside the new one.
+/// Every secret of one store, sorted by name and id. Two can have the same name: a `--replace` whose delete failed
+/// leaves the old secret beside the new one.
 #[derive(Debug, Default)]
 pub(crate) struct Secrets(Vec<Secret>);
 
@@ -38,14 +38,14 @@ impl Secrets {
         self.0.is_empty()
     }
 
-    /// All of one name.
+    /// All secrets of a name.
     pub(crate) fn named(&self, name: &str) -> &[Secret] {
         let from = self.0.partition_point(|secret| secret.name.as_str() < name);
         let count = self.0[from..].iter().take_while(|secret| secret.name == name).count();
         &self.0[from..from + count]
     }
 
-    /// The one of a name; of several, none.
+    /// The secret of a name; `None` if there are several.
     pub(crate) fn only(&self, name: &str) -> Option<&Secret> {
         match self.named(name) {
             [secret] => Some(secret),
@@ -58,13 +58,13 @@ impl Secrets {
         !self.named(name).is_empty()
     }
 
-    /// Those that have a name in common.
-    pub(crate) fn doubled(&self) -> impl Iterator<Item = &[Secret]> {
+    /// The secrets that share a name, by name.
+    pub(crate) fn duplicates(&self) -> impl Iterator<Item = &[Secret]> {
         self.0.chunk_by(|a, b| a.name == b.name).filter(|same| same.len() > 1)
     }
 }
 
-/// As `podman secret inspect` has it.
+/// Parses one secret of `podman secret inspect`.
 pub(super) fn parse(secret: &Value) -> Option<Secret> {
     let spec = &secret["Spec"];
     let driver = &spec["Driver"];
@@ -80,10 +80,10 @@ pub(super) fn parse(secret: &Value) -> Option<Secret> {
 }
 
 impl Secret {
-    /// Whether it is psi's, this psi's or a former one's: its commands name psi.
+    /// Whether its commands name psi: this one or the Python PSI.
     pub(crate) fn names_psi(&self) -> bool {
-        let words = self.options.values();
-        let mut words = words.flat_map(|text| text.split(|c: char| !c.is_alphanumeric()));
+        let commands = self.options.values();
+        let mut words = commands.flat_map(|text| text.split(|c: char| !c.is_alphanumeric()));
         self.driver == "shell" && words.any(|word| word == "psi")
     }
 }
@@ -93,13 +93,13 @@ pub(crate) fn ids<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> BTreeSet
     secrets.into_iter().map(|secret| secret.id).collect()
 }
 
-/// That several secrets have one name, and the way out. Podman takes the name for one of them, and loses the
-/// name with whichever is removed: so all are removed, and one is made again.
-pub(crate) fn doubled(same: &[Secret]) -> String {
+/// The message that several secrets have one name. Podman uses the name for one of them and forgets it when it
+/// removes any of them, so the remedy removes all and creates one again.
+pub(crate) fn duplicate_names(same: &[Secret]) -> String {
     let name = same.first().map_or("", |secret| secret.name.as_str());
     let ids: Vec<&str> = same.iter().map(|secret| secret.id.as_str()).collect();
     format!(
-        "podman has {} secrets of the name {name}: {}; remove them with `podman secret rm {}`, and create it again",
+        "podman has {} secrets with the name {name}: {}; remove them with `podman secret rm {}`, then create it again",
         same.len(),
         ids.join(", "),
         ids.join(" ")
@@ -112,15 +112,15 @@ mod tests {
     use serde_json::json;
 
     fn secret(driver: &str, lookup: &str) -> Secret {
-        let told = json!({
+        let inspected = json!({
             "ID": "0123456789abcdef012345678",
             "Spec": {"Name": "a", "Driver": {"Name": driver, "Options": {"lookup": lookup}}},
         });
-        parse(&told).unwrap()
+        parse(&inspected).unwrap()
     }
 
     #[test]
-    fn the_python_psi_s_commands_are_known_and_others_are_not() {
+    fn names_psi_recognizes_this_psi_and_the_python_psi() {
         for lookup in [
             "exec /usr/bin/psi-driver lookup",
             "curl -sf --unix-socket /run/psi/psi.sock http://localhost/lookup/$SECRET_ID",
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_of_one_name_are_all_kept() {
+    fn secrets_with_one_name_are_all_kept() {
         let named = |name: &str, digit: &str| Secret {
             name: name.into(),
             id: digit.repeat(25).parse().unwrap(),
@@ -146,6 +146,6 @@ mod tests {
         assert_eq!(ids, ["1".repeat(25), "2".repeat(25)]);
         assert!(all.has("b") && all.only("b").is_none() && !all.has("bb"));
         assert_eq!(all.only("c").map(|one| one.name.as_str()), Some("c"));
-        assert_eq!(all.doubled().count(), 1);
+        assert_eq!(all.duplicates().count(), 1);
     }
 }

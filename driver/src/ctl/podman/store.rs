@@ -1,8 +1,8 @@
 //! Podman's own record of its secrets, `secrets.json`, changed under podman's own lock.
 //!
-//! Podman has no update: it would remove a secret and make another one, with a new id, and with a moment in
-//! which the name means nothing. The driver and its options are only words in this file, read anew at each
-//! use, so they can be replaced in place. Podman's own writes are not atomic; this one is.
+//! Podman has no update: it removes a secret and creates another one with a new id, and between the two the name
+//! is unknown. The driver and its options are fields of this file that podman reads at each use, so they can be
+//! replaced in place. Podman's own writes are not atomic; this one is.
 //! Format: vendor/go.podman.io/common/pkg/secrets/secretsdb.go, the same from podman 4.3 to 6.1.
 
 use std::collections::BTreeSet;
@@ -16,49 +16,44 @@ use serde_json::{Map, Value, json};
 use super::Commands;
 use super::directory::Directory;
 use super::lock;
+use super::record::{LOCK, MAX_BYTES, RECORD, UNRECOGNIZED_FORMAT};
 use crate::error::CliError;
 
-pub(super) const STRANGE: &str = "it has another form than podman 4.3 to 6.1 give it";
-pub(super) const RECORD: &str = "secrets.json";
-pub(super) const LOCK: &str = "secrets.lock";
-/// Some 15,000 secrets. The record is parsed into a tree, which takes several times as much.
-pub(super) const LARGEST: u64 = 8 << 20;
-
-/// The folder of one store's secrets.
+/// The secrets of one podman store.
 pub(crate) struct Store {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Store {
     /// The secrets of the store at `graph_root`.
     pub(crate) fn of(graph_root: &Path) -> Self {
-        Self { folder: graph_root.join("secrets") }
+        Self { directory: graph_root.join("secrets") }
     }
 
-    /// Makes psi the driver of these secrets, by one write for all; each keeps its id and its name. The ids
-    /// of those that were there.
+    /// Makes psi the driver of these secrets by one write; each keeps its id and its name. Returns the ids that the
+    /// store has.
     pub(crate) fn hand_to_psi(
         &self,
         ids: &BTreeSet<SecretId>,
         commands: &Commands,
     ) -> Result<BTreeSet<SecretId>, CliError> {
         self.change(|record| hand_over(record, ids, commands)).map_err(|cause| {
-            changed_nothing(&format!("podman's record in {}", self.folder.display()), &cause)
+            unchanged(&format!("podman's record in {}", self.directory.display()), &cause)
         })
     }
 
-    /// Podman takes this lock for whatever it does with secrets; lookups of its own wait meanwhile.
+    /// Changes the record under podman's lock, which podman takes for every use of a secret.
     fn change(
         &self,
-        how: impl FnOnce(&mut Value) -> Result<BTreeSet<SecretId>, &'static str>,
+        edit: impl FnOnce(&mut Value) -> Result<BTreeSet<SecretId>, &'static str>,
     ) -> io::Result<BTreeSet<SecretId>> {
         let missing = || io::Error::from(ErrorKind::NotFound);
-        let directory = Directory::open(&self.folder)?.ok_or_else(missing)?;
+        let directory = Directory::open(&self.directory)?.ok_or_else(missing)?;
         let lock = lock::take(&directory, LOCK, LockMode::Exclusive, lock::LIMIT)?;
-        let _podman_waits = lock.ok_or_else(missing)?;
-        let text = directory.read(RECORD, LARGEST)?.ok_or_else(missing)?;
+        let _lock = lock.ok_or_else(missing)?;
+        let text = directory.read(RECORD, MAX_BYTES)?.ok_or_else(missing)?;
         let mut record: Value = serde_json::from_slice(text.expose_secret())?;
-        let changed = how(&mut record).map_err(io::Error::other)?;
+        let changed = edit(&mut record).map_err(io::Error::other)?;
         if !changed.is_empty() {
             let text = SecretBytes::new(format!("{record:#}").into_bytes());
             directory.replace(RECORD, &text)?;
@@ -67,8 +62,8 @@ impl Store {
     }
 }
 
-/// A file of podman's that could not be read or changed; a lock that somebody keeps is given back some day.
-pub(super) fn changed_nothing(what: &str, cause: &io::Error) -> CliError {
+/// The error that a file of podman's could not be read or changed. A held lock is a passing condition.
+pub(super) fn unchanged(what: &str, cause: &io::Error) -> CliError {
     let what = format!("{what}: {cause}");
     if cause.kind() == ErrorKind::TimedOut {
         return CliError::new(Exit::TryLater, what, "nothing was changed; run it again later");
@@ -76,22 +71,26 @@ pub(super) fn changed_nothing(what: &str, cause: &io::Error) -> CliError {
     CliError::new(Exit::Io, what, "nothing was changed in it; run it as podman's user")
 }
 
-/// Whatever else the record holds stays as it is.
+/// Changes the driver of these secrets; everything else in the record stays as it is.
 fn hand_over(
     record: &mut Value,
     ids: &BTreeSet<SecretId>,
     commands: &Commands,
 ) -> Result<BTreeSet<SecretId>, &'static str> {
-    let secrets = record.get_mut("secrets").and_then(Value::as_object_mut).ok_or(STRANGE)?;
-    let mut handed = BTreeSet::new();
+    let secrets =
+        record.get_mut("secrets").and_then(Value::as_object_mut).ok_or(UNRECOGNIZED_FORMAT)?;
+    let mut changed = BTreeSet::new();
     for (id, secret) in secrets {
         let Some(id) = id.parse().ok().filter(|id| ids.contains(id)) else { continue };
-        let secret = secret.as_object_mut().filter(|secret| has_driver(secret)).ok_or(STRANGE)?;
+        let secret = secret
+            .as_object_mut()
+            .filter(|secret| has_driver(secret))
+            .ok_or(UNRECOGNIZED_FORMAT)?;
         secret.insert("driver".into(), "shell".into());
         secret.insert("driverOptions".into(), json!(commands.options()));
-        handed.insert(id);
+        changed.insert(id);
     }
-    Ok(handed)
+    Ok(changed)
 }
 
 fn has_driver(secret: &Map<String, Value>) -> bool {
@@ -126,15 +125,15 @@ mod tests {
     }
 
     #[test]
-    fn only_the_driver_of_the_named_ones_changes() {
-        let folder = tempfile::tempdir().unwrap();
-        let secrets = folder.path().join("secrets");
+    fn hand_to_psi_changes_only_the_driver_of_the_given_ids() {
+        let base = tempfile::tempdir().unwrap();
+        let secrets = base.path().join("secrets");
         fs::create_dir(&secrets).unwrap();
         fs::write(secrets.join("secrets.lock"), "").unwrap();
         fs::write(secrets.join("secrets.json"), record().to_string()).unwrap();
         let ids = BTreeSet::from([PYTHON.parse().unwrap(), "3".repeat(25).parse().unwrap()]);
         assert_eq!(
-            Store::of(folder.path()).hand_to_psi(&ids, &commands()).unwrap(),
+            Store::of(base.path()).hand_to_psi(&ids, &commands()).unwrap(),
             BTreeSet::from([PYTHON.parse().unwrap()])
         );
         let path = secrets.join("secrets.json");
@@ -147,17 +146,17 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_another_form_is_left_alone() {
+    fn hand_over_rejects_an_unrecognized_record() {
         let ids = BTreeSet::from([PYTHON.parse().unwrap()]);
-        for strange in [
+        for unrecognized in [
             json!([]),
             json!({"secrets": []}),
             json!({"secrets": {PYTHON: "x"}}),
             json!({"secrets": {PYTHON: {"driver": {"name": "file"}, "driverOptions": {}}}}),
         ] {
-            let mut record = strange.clone();
+            let mut record = unrecognized.clone();
             assert!(hand_over(&mut record, &ids, &commands()).is_err());
-            assert_eq!(record, strange);
+            assert_eq!(record, unrecognized);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The plan, done: psid first, then podman, then the drop-ins; what is removed goes last. A failure costs the
-//! secret that it is about, and no other.
+//! Applies the plan: psid first, then podman, then the drop-ins; removals come last. A failure affects only its own
+//! secret.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use psi_common::{Exit, Paths, Scope, SecretBytes};
 use psi_proto::v1::StoreKind;
 
-use super::reconcile::{Action, Found, Gone, Plan, Step};
+use super::reconcile::{Action, ActualState, Plan, Step, UnlistedSecret};
 use super::systemd::{self, Reload};
 use crate::client::{Client, Deadline};
 use crate::ctl::files;
@@ -15,64 +15,64 @@ use crate::ctl::podman::{self, Store, ids};
 use crate::ctl::progress::Progress;
 use crate::error::CliError;
 
-/// Podmans at once: one starts while another is under podman's lock.
-const AT_ONCE: usize = 2;
+/// Podman processes at a time: one starts while another holds podman's lock.
+const MAX_PROCESSES: usize = 2;
 
-/// What became of a plan.
+/// The outcome of a plan.
 #[derive(Default)]
-pub(super) struct Done {
-    /// How often podman's record of its secrets was written.
+pub(super) struct Applied {
+    /// The number of writes of podman's record of secrets.
     pub(super) podman_writes: usize,
-    /// Registrations that were made or changed in psid alone.
+    /// The number of registrations that were changed in psid alone.
     pub(super) psid_writes: usize,
-    /// Drop-ins that were written or removed.
+    /// The drop-ins that were written or removed.
     pub(super) drop_ins: Vec<PathBuf>,
-    /// Secrets that were removed.
+    /// The secrets that were removed.
     pub(super) removed: BTreeSet<String>,
-    /// Secrets that are gone and stay, and why.
+    /// The secrets that are no longer listed and were kept, each with the reason.
     pub(super) kept: BTreeMap<String, String>,
-    /// What failed, by secret or by file, and why.
+    /// The secrets and files that failed, each with the cause.
     pub(super) failed: BTreeMap<String, String>,
     /// Whether systemd has read the drop-ins.
     pub(super) reload: Reload,
-    /// Secrets that podman has now.
+    /// The secrets that podman created.
     created: BTreeSet<String>,
 }
 
-/// Does what the plans say.
+/// Applies the plans.
 pub(super) fn apply(
-    found: &Found,
+    found: &ActualState,
     plans: &[Plan],
     paths: &Paths,
     prune: bool,
-) -> Result<Done, CliError> {
-    let mut done = Done::default();
-    done.tell_psid(plans, paths)?;
-    done.create(found, plans, paths)?;
-    done.correct_commands(found, plans);
+) -> Result<Applied, CliError> {
+    let mut applied = Applied::default();
+    applied.register(plans, paths)?;
+    applied.create(found, plans, paths)?;
+    applied.correct_commands(found, plans);
     for plan in plans {
-        done.write_drop_in(found, plan, prune);
+        applied.write_drop_in(found, plan, prune);
     }
-    if !done.drop_ins.is_empty() {
-        done.reload = systemd::reload(Scope::of_this_process());
+    if !applied.drop_ins.is_empty() {
+        applied.reload = systemd::reload(Scope::of_this_process());
     }
     if prune {
-        done.remove(plans)?;
+        applied.remove(plans)?;
     }
-    Ok(done)
+    Ok(applied)
 }
 
-impl Done {
+impl Applied {
     pub(super) fn has_created(&self) -> bool {
         !self.created.is_empty()
     }
 
-    /// Registrations change in psid alone: podman keeps the id, and the name is there all the while.
-    fn tell_psid(&mut self, plans: &[Plan], paths: &Paths) -> Result<(), CliError> {
+    /// Changes registrations in psid alone: podman keeps the id and the name.
+    fn register(&mut self, plans: &[Plan], paths: &Paths) -> Result<(), CliError> {
         let client = Client::new(paths, Deadline::Admin);
         for Step { secret, action, id, .. } in plans.iter().flat_map(|plan| &plan.steps) {
             let Some(id) = *id else { continue };
-            let told = match action {
+            let stored = match action {
                 Action::Register => {
                     let data = SecretBytes::new(secret.reference.clone().into_bytes());
                     client.store(id, &data, StoreKind::Reference)
@@ -80,7 +80,7 @@ impl Done {
                 Action::Repoint => client.repoint(id, &secret.reference),
                 Action::Keep | Action::Create => continue,
             };
-            match told {
+            match stored {
                 Ok(()) => self.psid_writes += 1,
                 Err(failure) if failure.exit() == Exit::NoDaemon => return Err(failure),
                 Err(failure) => {
@@ -91,15 +91,20 @@ impl Done {
         Ok(())
     }
 
-    /// Podman writes its record once for each new secret; there is no way to make several at once.
-    fn create(&mut self, found: &Found, plans: &[Plan], paths: &Paths) -> Result<(), CliError> {
+    /// Creates podman secrets. Podman writes its record once for each; it cannot create several at once.
+    fn create(
+        &mut self,
+        found: &ActualState,
+        plans: &[Plan],
+        paths: &Paths,
+    ) -> Result<(), CliError> {
         let steps = plans.iter().flat_map(|plan| &plan.steps);
         let new: Vec<_> = steps.filter(|step| step.action == Action::Create).collect();
         let progress = Progress::of("secrets registered with podman", new.len());
         let options = found.commands.options();
         let mut running = VecDeque::new();
         for (count, Step { secret, .. }) in new.into_iter().enumerate() {
-            if running.len() >= AT_ONCE
+            if running.len() >= MAX_PROCESSES
                 && let Some((name, made)) = running.pop_front()
             {
                 self.note_created(name, made, paths)?;
@@ -125,18 +130,18 @@ impl Done {
             }
             Err(failure) => {
                 self.failed.insert(name.to_owned(), failure.to_string());
-                // Without psid, each of the others would take podman ten seconds.
+                // Without psid, podman would wait ten seconds for each of the others.
                 Client::new(paths, Deadline::Probe).health()?;
             }
         }
         Ok(())
     }
 
-    /// One write for all: podman has no update, so its record is corrected under its lock.
-    fn correct_commands(&mut self, found: &Found, plans: &[Plan]) {
+    /// Corrects the commands of secrets by one write of podman's record, because podman has no update.
+    fn correct_commands(&mut self, found: &ActualState, plans: &[Plan]) {
         let steps = plans.iter().flat_map(|plan| &plan.steps);
-        let right = |step: &&Step| step.stale && !self.failed.contains_key(&step.secret.name);
-        let stale: Vec<_> = steps.filter(right).map(|step| step.secret.name.as_str()).collect();
+        let is_stale = |step: &&Step| step.stale && !self.failed.contains_key(&step.secret.name);
+        let stale: Vec<_> = steps.filter(is_stale).map(|step| step.secret.name.as_str()).collect();
         if stale.is_empty() {
             return;
         }
@@ -152,9 +157,9 @@ impl Done {
         }
     }
 
-    fn write_drop_in(&mut self, found: &Found, plan: &Plan, prune: bool) {
-        let there = |name: &str| found.secrets.has(name) || self.created.contains(name);
-        let text = plan.text(there, prune);
+    fn write_drop_in(&mut self, found: &ActualState, plan: &Plan, prune: bool) {
+        let is_in_podman = |name: &str| found.secrets.has(name) || self.created.contains(name);
+        let text = plan.text(is_in_podman, prune);
         if !plan.may_write() || text == plan.drop_in.text() {
             return;
         }
@@ -170,35 +175,35 @@ impl Done {
         }
     }
 
-    /// What a container still has is needed at its next exec or healthcheck, so it stays.
+    /// Removes what is no longer listed. A secret of a container stays: the next exec or healthcheck needs it.
     fn remove(&mut self, plans: &[Plan]) -> Result<(), CliError> {
-        let mut doomed: Vec<&str> = Vec::new();
+        let mut candidates: Vec<&str> = Vec::new();
         for plan in plans {
             let path = plan.drop_in.path.display().to_string();
             let is_named = self.failed.contains_key(&path) || self.reload.failed();
-            let in_podman = plan.gone.iter().filter(|gone| gone.in_podman);
-            for Gone { name, .. } in in_podman {
+            let in_podman = plan.unlisted.iter().filter(|gone| gone.in_podman);
+            for UnlistedSecret { name, .. } in in_podman {
                 match &plan.incomplete {
-                    Some(_) => self.keep(name, "its sources are not known completely"),
-                    None if plan.doubted.is_some() => {}
-                    None if is_named => self.keep(name, "its unit still names it"),
-                    None if plan.may_prune() => doomed.push(name),
+                    Some(_) => self.keep(name, "not every source of its workload answered"),
+                    None if plan.unconfirmed.is_some() => {}
+                    None if is_named => self.keep(name, "its unit still refers to it"),
+                    None if plan.may_prune() => candidates.push(name),
                     None => {}
                 }
             }
         }
-        if doomed.is_empty() {
+        if candidates.is_empty() {
             return Ok(());
         }
         let used = podman::containers()?;
-        let progress = Progress::of("secrets removed from podman", doomed.len());
-        for (count, name) in doomed.into_iter().enumerate() {
+        let progress = Progress::of("secrets removed from podman", candidates.len());
+        for (count, name) in candidates.into_iter().enumerate() {
             progress.show(count);
             if let Some(container) = used.iter().find(|container| container.words.contains(name)) {
                 let container = &container.name;
                 self.keep(
                     name,
-                    &format!("container {container} has it; restart it, then prune again"),
+                    &format!("container {container} uses it; restart the container, then run it again with --prune"),
                 );
                 continue;
             }
@@ -220,11 +225,11 @@ impl Done {
     }
 }
 
-/// Its folder goes too, when nothing else is in it.
+/// Removes a drop-in, and its directory if that is empty.
 fn remove_drop_in(path: &Path) -> std::io::Result<()> {
     std::fs::remove_file(path)?;
-    if let Some(folder) = path.parent() {
-        let _ = std::fs::remove_dir(folder);
+    if let Some(directory) = path.parent() {
+        let _ = std::fs::remove_dir(directory);
     }
     Ok(())
 }

@@ -1,40 +1,44 @@
-//! What differs between config, provider, podman, drop-in and cache, by name; and whose each secret is.
+//! The differences between config, provider, podman, drop-in and cache, and the class of each secret.
 
 use psi_proto::v1::{RegistrationKind, Tristate};
+use serde::Serialize;
 
 use super::drop_in::{self, Present};
-use super::reconcile::{Action, Found, Plan, Step};
+use super::reconcile::{Action, ActualState, Plan, Step};
 use crate::ctl::podman::Secret;
 
 /// A difference.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Drift {
-    /// A secret's podman name, or a workload's.
+    /// A secret's podman name, or a workload's name.
     pub(super) name: String,
-    /// What is not as it should be: "podman", "psid", "provider", "drop-in", "cache" or "config".
+    /// The place: "podman", "psid", "provider", "drop-in", "cache" or "config".
     pub(super) at: &'static str,
     pub(super) what: String,
 }
 
-/// A secret of the shell driver.
-pub(super) struct Classed {
+/// A secret of the shell driver with its class.
+#[derive(Serialize)]
+pub(super) struct Classified {
     pub(super) name: String,
     pub(super) id: String,
     pub(super) class: Class,
     pub(super) why: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Class {
-    /// It resolves through this psi.
+    /// It resolves through this psid.
     Managed,
-    /// It is psi's, and podman runs other commands for it than it should.
+    /// It is psi's, but its commands are not the right ones.
+    #[serde(rename = "stale options")]
     StaleOptions,
-    /// psid knows it no more, or its workload lists it no more.
+    /// psid has no registration of it, or its workload no longer lists it.
     Orphaned,
-    /// It is another driver's.
+    /// Its commands are another program's.
     Foreign,
-    /// Who has it is not known: a source did not answer, or psid reports nothing.
+    /// Not known: a source did not answer, or psid reports no registration.
     Unknown,
 }
 
@@ -53,27 +57,33 @@ impl Class {
     }
 }
 
-/// Every shell-driver secret of podman, by name.
-pub(super) fn classify(found: &Found, plans: &[Plan]) -> Vec<Classed> {
+/// Every podman secret of the shell driver, by name.
+pub(super) fn classify(found: &ActualState, plans: &[Plan]) -> Vec<Classified> {
     let shell = found.secrets.iter().filter(|secret| secret.driver == "shell");
-    let classed = shell.map(|secret| {
+    let classified = shell.map(|secret| {
         let (class, why) = class_of(found, plans, secret);
-        Classed { name: secret.name.clone(), id: secret.id.to_string(), class, why }
+        Classified { name: secret.name.clone(), id: secret.id.to_string(), class, why }
     });
-    classed.collect()
+    classified.collect()
 }
 
-fn class_of(found: &Found, plans: &[Plan], secret: &Secret) -> (Class, String) {
+fn class_of(found: &ActualState, plans: &[Plan], secret: &Secret) -> (Class, String) {
     let registration = found.registered.get(&secret.id);
     if registration.is_none() && !secret.names_psi() {
-        return (Class::Foreign, "its commands are not psi's, and psid does not know it".into());
+        return (
+            Class::Foreign,
+            "its commands are not psi's, and psid has no registration of it".into(),
+        );
     }
     let planned =
         plans.iter().flat_map(|plan| &plan.steps).any(|step| step.secret.name == secret.name);
-    let gone = plans.iter().find(|plan| plan.gone.iter().any(|gone| gone.name == secret.name));
+    let gone = plans.iter().find(|plan| plan.unlisted.iter().any(|gone| gone.name == secret.name));
     if let Some(plan) = gone {
         return match &plan.incomplete {
-            Some(why) => (Class::Unknown, format!("{} does not list it, but {why}", plan.name)),
+            Some(why) => (
+                Class::Unknown,
+                format!("{} does not list it, but not every source answered: {why}", plan.name),
+            ),
             None => (Class::Orphaned, format!("{} no longer lists it", plan.name)),
         };
     }
@@ -83,83 +93,88 @@ fn class_of(found: &Found, plans: &[Plan], secret: &Secret) -> (Class, String) {
             return (Class::Unknown, why.into());
         }
         let next = match planned {
-            true => "; a setup registers it again",
-            false => "; `psictl restore` lists what can be brought back, else create it again",
+            true => "; `psictl setup` registers it again",
+            false => "; `psictl restore` lists deleted secrets, otherwise create it again",
         };
-        return (Class::Orphaned, format!("psid has no such registration: a lookup fails{next}"));
+        return (
+            Class::Orphaned,
+            format!("psid has no registration of it, so that a lookup fails{next}"),
+        );
     };
-    if !found.commands.are(&secret.options) {
-        let next = if planned { "; a setup corrects that" } else { "; create it again" };
+    if !found.commands.matches(&secret.options) {
+        let next = if planned { "; `psictl setup` corrects that" } else { "; create it again" };
         return (
             Class::StaleOptions,
-            format!("podman runs other commands for it than it should{next}"),
+            format!("its commands are not those of this psi-driver{next}"),
         );
     }
     let why = match (planned, registration.kind()) {
         (true, _) => String::new(),
-        (false, RegistrationKind::Literal) => "a literal, made by hand".into(),
-        (false, _) => "made by hand".into(),
+        (false, RegistrationKind::Literal) => "a literal, created by hand".into(),
+        (false, _) => "created by hand".into(),
     };
     (Class::Managed, why)
 }
 
-/// What differs.
-pub(super) fn drift(found: &Found, plans: &[Plan]) -> Vec<Drift> {
+/// The differences.
+pub(super) fn drift(found: &ActualState, plans: &[Plan]) -> Vec<Drift> {
     plans.iter().flat_map(|plan| drift_of(found, plan)).collect()
 }
 
-fn drift_of(found: &Found, plan: &Plan) -> Vec<Drift> {
+fn drift_of(found: &ActualState, plan: &Plan) -> Vec<Drift> {
     let mut all: Vec<Drift> = plan.steps.iter().flat_map(|step| step_drift(found, step)).collect();
-    let lists_no_more = match &plan.doubted {
-        _ if plan.is_gone => "its workload is not in the config any more".to_owned(),
+    let lists_no_more = match &plan.unconfirmed {
+        _ if plan.is_removed => "its workload is no longer in the config".to_owned(),
         Some(why) => format!(
             "its workload no longer lists it, and {why}; --prune --accept-removals removes it"
         ),
         None => "its workload no longer lists it; --prune removes it".to_owned(),
     };
-    // What is not listed is not gone, as long as a source did not answer.
-    let gone = plan.gone.iter().filter(|gone| gone.in_podman && plan.incomplete.is_none());
+    // A secret that is not listed is not gone as long as a source did not answer.
+    let gone = plan.unlisted.iter().filter(|gone| gone.in_podman && plan.incomplete.is_none());
     all.extend(gone.map(|gone| Drift {
         name: gone.name.clone(),
-        at: if plan.is_gone { "config" } else { "provider" },
+        at: if plan.is_removed { "config" } else { "provider" },
         what: lists_no_more.clone(),
     }));
     all.extend(drop_in_drift(found, plan));
     all
 }
 
-fn step_drift(found: &Found, step: &Step) -> Vec<Drift> {
+fn step_drift(found: &ActualState, step: &Step) -> Vec<Drift> {
     let drift = |at, what: String| Drift { name: step.secret.name.clone(), at, what };
     let from = &step.secret.source;
     let mut all = Vec::new();
     match step.action {
         Action::Create => {
-            all.push(drift("podman", format!("{from} has it, and podman has it not")));
+            all.push(drift("podman", format!("{from} has it, podman does not")));
         }
-        Action::Register => all.push(drift("psid", "podman has it, and psid has it not".into())),
+        Action::Register => all.push(drift("psid", "podman has it, psid does not".into())),
         Action::Repoint => {
-            let about =
+            let description =
                 step.id.and_then(|id| found.registered.get(&id)).map(|it| it.description.as_str());
-            let about = about.unwrap_or_default();
-            all.push(drift("config", format!("it leads to {about}, and should to {from}")));
+            let description = description.unwrap_or_default();
+            all.push(drift("config", format!("it refers to {description} instead of {from}")));
         }
         Action::Keep => {}
     }
     if step.stale {
-        all.push(drift("podman", "podman runs other commands for it than it should".into()));
+        all.push(drift("podman", "its commands are not those of this psi-driver".into()));
     }
     if found.has_backend && step.secret.survives_outage() == Tristate::No {
-        let what = "the cache has it not: a reboot in an outage would not serve it";
+        let what = "it is not in the cache: after a reboot in an outage it would not be served";
         all.push(drift("cache", what.into()));
     }
     all
 }
 
-/// The drop-in that there would be without a prune, against the one that there is.
-fn drop_in_drift(found: &Found, plan: &Plan) -> Vec<Drift> {
-    if plan.is_gone {
-        let what =
-            format!("{} is of a workload that the config has not", plan.drop_in.path.display());
+/// Compares the drop-in with the one that a run without --prune would write.
+fn drop_in_drift(found: &ActualState, plan: &Plan) -> Vec<Drift> {
+    if plan.is_removed {
+        let what = format!(
+            "{} belongs to a workload that is not in the config",
+            plan.drop_in.path.display()
+        );
         return vec![Drift { name: plan.name.clone(), at: "drop-in", what }];
     }
     if let Present::Foreign(why) = &plan.drop_in.present {
@@ -176,17 +191,17 @@ fn drop_in_drift(found: &Found, plan: &Plan) -> Vec<Drift> {
     let mut all: Vec<Drift> = after
         .iter()
         .filter(|(name, line)| before.get(*name) != Some(line))
-        .map(|(name, _)| drift(name, format!("{path} has it not, or not as it should")))
+        .map(|(name, _)| drift(name, format!("{path} lacks it or has another line for it")))
         .collect();
     let lost = before.keys().filter(|name| !after.contains_key(*name));
-    all.extend(lost.map(|name| drift(name, format!("{path} has it, and podman has it not"))));
+    all.extend(lost.map(|name| drift(name, format!("{path} has it, podman does not"))));
     if all.is_empty() {
-        all.push(drift(&plan.name, format!("{path} is not as a setup would write it")));
+        all.push(drift(&plan.name, format!("{path} differs from what `psictl setup` writes")));
     }
     all
 }
 
-/// The drop-in as a run without `--prune` would leave it.
-fn wanted_text(found: &Found, plan: &Plan) -> String {
+/// The drop-in's text after a run without `--prune`.
+fn wanted_text(found: &ActualState, plan: &Plan) -> String {
     plan.text(|name| found.will_have(plan, name), false)
 }

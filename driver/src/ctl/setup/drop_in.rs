@@ -1,4 +1,4 @@
-//! A workload's quadlet drop-in, `WORKLOAD.container.d/50-psi.conf`: its secrets, and its order after psid.
+//! A workload's quadlet drop-in, `WORKLOAD.container.d/50-psi.conf`: its secrets, and the order after psid.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,52 +7,50 @@ use std::path::{Path, PathBuf};
 
 use psi_proto::v1::PlannedSecret;
 
-/// Who wrote it: a file without this line is somebody else's, and stays.
+/// The first line of a drop-in that psi wrote. A file without it is never overwritten.
 const MARK: &str =
     "# Written by `psictl setup`, which writes it anew; put your own lines into another drop-in.";
 const FILE: &str = "50-psi.conf";
-const FOLDER_END: &str = ".container.d";
+const DIRECTORY_SUFFIX: &str = ".container.d";
 
-/// The lines that name secrets, by the secret's podman name.
+/// The `Secret=` lines, by podman name.
 pub(in crate::ctl) type Lines = BTreeMap<String, String>;
 
-/// The place of a drop-in, and what is there.
+/// The path of a drop-in and its present content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::ctl) struct DropIn {
     pub(in crate::ctl) path: PathBuf,
     pub(in crate::ctl) present: Present,
 }
 
-/// What is in the place of a drop-in.
+/// The file at the path of a drop-in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::ctl) enum Present {
     Nothing,
-    /// What a former setup wrote.
+    /// A file that psi wrote.
     Ours(String),
-    /// A file that must not be overwritten, and why.
+    /// A file that must not be overwritten, with the reason.
     Foreign(String),
 }
 
 impl DropIn {
     /// The drop-in of a workload.
     pub(super) fn of(quadlets: &Path, workload: &str) -> Self {
-        let path = quadlets.join(format!("{workload}{FOLDER_END}")).join(FILE);
+        let path = quadlets.join(format!("{workload}{DIRECTORY_SUFFIX}")).join(FILE);
         let present = match fs::read_to_string(&path) {
             Ok(text) if text.lines().next() == Some(MARK) => Present::Ours(text),
-            Ok(_) => {
-                Present::Foreign("it is not psi's; remove it, or move it to another name".into())
-            }
+            Ok(_) => Present::Foreign("it was not written by psi; remove or rename it".into()),
             Err(error) if error.kind() == ErrorKind::NotFound => Present::Nothing,
             Err(error) => Present::Foreign(format!("{error}; run it as the owner of the quadlets")),
         };
         Self { path, present }
     }
 
-    /// The workloads that have a drop-in of ours, by name.
-    pub(in crate::ctl) fn all_of_ours(quadlets: &Path) -> BTreeMap<String, Self> {
-        let folders = fs::read_dir(quadlets).into_iter().flatten().flatten();
-        let names = folders.filter_map(|folder| {
-            Some(folder.file_name().to_str()?.strip_suffix(FOLDER_END)?.to_owned())
+    /// The drop-ins that psi wrote, by workload.
+    pub(in crate::ctl) fn all_written_by_psi(quadlets: &Path) -> BTreeMap<String, Self> {
+        let directories = fs::read_dir(quadlets).into_iter().flatten().flatten();
+        let names = directories.filter_map(|directory| {
+            Some(directory.file_name().to_str()?.strip_suffix(DIRECTORY_SUFFIX)?.to_owned())
         });
         let all = names.map(|name| {
             let drop_in = Self::of(quadlets, &name);
@@ -61,7 +59,7 @@ impl DropIn {
         all.filter(|(_, drop_in)| matches!(drop_in.present, Present::Ours(_))).collect()
     }
 
-    /// What is there, when it is ours.
+    /// The text of the file, if psi wrote it.
     pub(super) fn text(&self) -> &str {
         match &self.present {
             Present::Ours(text) => text,
@@ -69,13 +67,13 @@ impl DropIn {
         }
     }
 
-    /// The secrets that it names.
+    /// The secrets of the file, if psi wrote it.
     pub(in crate::ctl) fn lines(&self) -> Lines {
         lines_of(self.text())
     }
 }
 
-/// The secrets that a text names.
+/// The secrets of a drop-in's text.
 pub(super) fn lines_of(text: &str) -> Lines {
     let secrets = text.lines().filter_map(|line| {
         let name = line.strip_prefix("Secret=")?.split(',').next()?;
@@ -84,13 +82,13 @@ pub(super) fn lines_of(text: &str) -> Lines {
     secrets.collect()
 }
 
-/// The line of a secret. psid has checked its names: nothing in them means anything to systemd.
+/// The line of a secret. Its names were checked: none has a special meaning to systemd.
 pub(super) fn line(secret: &PlannedSecret) -> String {
     let kind = if secret.mount { "mount" } else { "env" };
     format!("Secret={},type={kind},target={}", secret.name, secret.key)
 }
 
-/// The whole text. Quadlet orders nothing by itself: a container must start after what its secrets come from.
+/// The whole text. Quadlet adds no order of its own: the container must start after psid.
 pub(super) fn text(depends_on: &[String], lines: &Lines) -> String {
     let more: String = depends_on.iter().map(|unit| format!(" {unit}")).collect();
     let mut text = format!(
@@ -103,7 +101,7 @@ pub(super) fn text(depends_on: &[String], lines: &Lines) -> String {
     text
 }
 
-/// How `old` becomes `new`, line by line, in the manner of diff(1).
+/// The difference of two texts by lines, in the format of diff -u.
 pub(super) fn diff(path: &Path, old: &str, new: &str) -> Vec<String> {
     if old == new {
         return Vec::new();
@@ -131,9 +129,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back_as_ours() {
-        let folder = tempfile::tempdir().unwrap();
-        let drop_in = DropIn::of(folder.path(), "worker@");
+    fn written_text_is_read_back() {
+        let quadlets = tempfile::tempdir().unwrap();
+        let drop_in = DropIn::of(quadlets.path(), "worker@");
         assert_eq!(drop_in.present, Present::Nothing);
         assert!(drop_in.path.ends_with("worker@.container.d/50-psi.conf"));
         let secrets = [secret("worker--B", "B", false), secret("worker--a.pem", "a.pem", true)];
@@ -149,16 +147,16 @@ mod tests {
         );
         fs::create_dir(drop_in.path.parent().unwrap()).unwrap();
         fs::write(&drop_in.path, &text).unwrap();
-        let all = DropIn::all_of_ours(folder.path());
+        let all = DropIn::all_written_by_psi(quadlets.path());
         assert_eq!(all.keys().collect::<Vec<_>>(), ["worker@"]);
         assert_eq!(all["worker@"].lines(), lines);
         fs::write(&drop_in.path, text.replacen('#', "# ", 1)).unwrap();
-        assert!(DropIn::all_of_ours(folder.path()).is_empty());
-        assert!(matches!(DropIn::of(folder.path(), "worker@").present, Present::Foreign(_)));
+        assert!(DropIn::all_written_by_psi(quadlets.path()).is_empty());
+        assert!(matches!(DropIn::of(quadlets.path(), "worker@").present, Present::Foreign(_)));
     }
 
     #[test]
-    fn a_diff_has_what_goes_and_what_comes() {
+    fn diff_has_removed_and_added_lines() {
         let path = Path::new("/q");
         assert!(diff(path, "a\n", "a\n").is_empty());
         assert_eq!(diff(path, "a\nb\n", "a\nc\n"), ["--- /q", "+++ /q", "-b", "+c"]);

@@ -1,13 +1,13 @@
-//! `psictl setup`: podman and the quadlets follow the config, and what is right already is not touched.
+//! `psictl setup`: makes podman and the quadlets match the config, and changes nothing that matches.
 //!
-//! psid tells what each workload wants (`client`), podman what it has; `reconcile` compares, `apply` does
-//! what is left, `drift` and `report` tell of it. No call of psid is open while podman is called: podman
-//! would wait for psid, and psid's caller for podman.
+//! psid reports the secrets of each workload (`client`), podman those that it has; `reconcile` compares, `apply`
+//! makes the changes, `drift` and `report` print them. No call of psid is open while podman runs: podman waits for
+//! psid, and would wait for this program.
 
 mod apply;
 mod drift;
 mod drop_in;
-
+mod json_report;
 mod reconcile;
 mod report;
 mod systemd;
@@ -28,9 +28,9 @@ use crate::ctl::podman::{self, Commands};
 use crate::ctl::progress::Progress;
 use crate::error::CliError;
 use crate::stdio;
-use apply::{Done, apply};
+use apply::{Applied, apply};
 pub(super) use drop_in::DropIn;
-use reconcile::{Found, Plan};
+use reconcile::{ActualState, Plan};
 
 const TITLE: &str = "setup";
 /// How long another setup may hold the lock: as long as a call of an admin command may take.
@@ -39,12 +39,12 @@ const LOCK_LIMIT: Duration = Duration::from_secs(600);
 pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), CliError> {
     let quadlets = options.quadlets.clone().unwrap_or_else(|| paths.quadlets.clone());
     let commands = Commands::of(options.program.as_deref(), paths)?;
-    let _alone = if options.dry_run { None } else { Some(lock(&quadlets)?) };
+    let _lock = if options.dry_run { None } else { Some(lock(&quadlets)?) };
     let found = look(paths, &quadlets, commands, options.accept_removals)?;
     let plans = found.plan();
     if options.dry_run {
         stdio::write_text(&report::dry_run(&found, &plans, options))?;
-        return verdict_of_dry_run(&found, &plans);
+        return dry_run_result(&found, &plans);
     }
     if !found.commands.program().exists() {
         let note = format!(
@@ -53,13 +53,13 @@ pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), CliError>
         );
         crate::ctl::note(TITLE, &note);
     }
-    let done = apply(&found, &plans, paths, options.prune)?;
-    note_names(paths, &found, &done);
-    stdio::write_text(&report::run(&found, &plans, &done, options))?;
-    verdict(&found, &plans, &done, options.prune)
+    let applied = apply(&found, &plans, paths, options.prune)?;
+    note_names(paths, &found, &applied);
+    stdio::write_text(&report::run(&found, &plans, &applied, options))?;
+    result(&found, &plans, &applied, options.prune)
 }
 
-/// Two setups at once would undo each other's work.
+/// Excludes another setup: two at once would undo each other's changes.
 fn lock(quadlets: &Path) -> Result<Flock<File>, CliError> {
     let directory = fs::create_dir_all(quadlets).and_then(|()| File::open(quadlets));
     let locked = directory.and_then(|directory| file_lock::lock_directory(directory, LOCK_LIMIT));
@@ -77,14 +77,14 @@ fn look(
     quadlets: &Path,
     commands: Commands,
     accept_removals: bool,
-) -> Result<Found, CliError> {
+) -> Result<ActualState, CliError> {
     let client = Client::new(paths, Deadline::Admin);
     let mut progress: Option<Progress> = None;
     let (mut count, mut withheld) = (0, Vec::new());
     let planned = client.plan(true, &mut |source| {
         count += 1;
         if source.withheld > 0 {
-            withheld.push(withheld_removals(&source));
+            withheld.push(withheld_warning(&source));
         }
         let total = source.sources as usize;
         progress.get_or_insert_with(|| Progress::of("sources pulled", total)).show(count);
@@ -95,15 +95,15 @@ fn look(
     drop(client);
     let graph_root = podman::about()?.graph_root;
     let nameless = podman::nameless(&graph_root).map_err(|cause| {
-        let what = format!("podman's record in {}", graph_root.display());
-        CliError::io(&what, &cause, "run it again, as podman's user")
+        let doing = format!("reading podman's record in {}", graph_root.display());
+        CliError::io(&doing, &cause, "run it again, as podman's user")
     })?;
-    let mut drop_ins = DropIn::all_of_ours(quadlets);
+    let mut drop_ins = DropIn::all_written_by_psi(quadlets);
     for workload in planned.iter().filter(|workload| workload.error.is_empty()) {
         let name = workload.name.clone();
         drop_ins.entry(name).or_insert_with(|| DropIn::of(quadlets, &workload.name));
     }
-    Ok(Found {
+    Ok(ActualState {
         planned,
         registered: by_id(registered),
         secrets: podman::secrets()?,
@@ -117,10 +117,10 @@ fn look(
     })
 }
 
-/// What the last answer of a source lacked, or had empty.
-fn withheld_removals(source: &RefreshEvent) -> String {
+/// The warning that psid withholds removals of a source.
+fn withheld_warning(source: &RefreshEvent) -> String {
     format!(
-        "{} lacks {} that it had, or has them empty, and they stay until that is confirmed; `psictl cache refresh --accept-removals` confirms it",
+        "{} no longer has {} of its values, or has them empty; psid keeps them until that is confirmed: `psictl cache refresh --accept-removals`",
         source.source, source.withheld
     )
 }
@@ -131,9 +131,9 @@ fn by_id(
     registered.into_iter().filter_map(|it| Some((it.id.parse().ok()?, it))).collect()
 }
 
-/// Podman's names are psid's from now on, for people and for gc.
-fn note_names(paths: &Paths, found: &Found, done: &Done) {
-    if !done.has_created() {
+/// Reports podman's names to psid, as hints for people and for gc.
+fn note_names(paths: &Paths, found: &ActualState, applied: &Applied) {
+    if !applied.has_created() {
         return names::note_secrets(paths, &found.secrets, &found.graph_root);
     }
     if let Ok(secrets) = podman::secrets() {
@@ -141,8 +141,8 @@ fn note_names(paths: &Paths, found: &Found, done: &Done) {
     }
 }
 
-/// Errors first, then sources that did not answer; drift is what a dry run looks for.
-fn verdict_of_dry_run(found: &Found, plans: &[Plan]) -> Result<(), CliError> {
+/// The exit status of a dry run: errors and drift first, then sources that did not answer.
+fn dry_run_result(found: &ActualState, plans: &[Plan]) -> Result<(), CliError> {
     let is_clean = drift::drift(found, plans).is_empty();
     if !is_clean || plans.iter().any(|plan| !plan.errors.is_empty()) {
         return Err(CliError::status_only(Exit::Drift));
@@ -150,14 +150,20 @@ fn verdict_of_dry_run(found: &Found, plans: &[Plan]) -> Result<(), CliError> {
     incomplete(plans)
 }
 
-fn verdict(found: &Found, plans: &[Plan], done: &Done, prune: bool) -> Result<(), CliError> {
-    let errors = plans.iter().map(|plan| plan.errors.len()).sum::<usize>() + done.failed.len();
+/// The exit status of a run: errors, sources that did not answer, then what a prune left.
+fn result(
+    found: &ActualState,
+    plans: &[Plan],
+    applied: &Applied,
+    prune: bool,
+) -> Result<(), CliError> {
+    let errors = plans.iter().map(|plan| plan.errors.len()).sum::<usize>() + applied.failed.len();
     if errors > 0 {
         let what =
             if errors == 1 { "1 thing was".to_owned() } else { format!("{errors} things were") };
         return Err(CliError::new(
             Exit::BadInput,
-            format!("{what} not done, and everything else was"),
+            format!("{what} not done; everything else was"),
             "see the lines that begin with `error`",
         ));
     }
@@ -168,16 +174,16 @@ fn verdict(found: &Found, plans: &[Plan], done: &Done, prune: bool) -> Result<()
     if let Some(withheld) = found.withheld.first() {
         return Err(CliError::without_remedy(Exit::TryLater, withheld));
     }
-    let doubted = plans.iter().find_map(|plan| Some((plan, plan.doubted.as_ref()?)));
-    if let Some((plan, why)) = doubted {
+    let unconfirmed = plans.iter().find_map(|plan| Some((plan, plan.unconfirmed.as_ref()?)));
+    if let Some((plan, why)) = unconfirmed {
         return Err(CliError::new(
             Exit::Drift,
             format!("nothing of {} was pruned: {why}", plan.name),
-            "if that is right, run it again with --accept-removals",
+            "if that is right, run it again with --prune --accept-removals",
         ));
     }
-    if !done.kept.is_empty() {
-        let what = "not everything that is gone was removed";
+    if !applied.kept.is_empty() {
+        let what = "some secrets that are no longer listed were not removed";
         return Err(CliError::new(Exit::Drift, what, "see the lines that begin with `kept`"));
     }
     Ok(())
@@ -188,18 +194,18 @@ fn incomplete(plans: &[Plan]) -> Result<(), CliError> {
         Some(why) => Err(CliError::new(
             Exit::TryLater,
             format!("not every source answered: {why}"),
-            "what is known is set up; run it again later",
+            "the other sources are set up; run it again later",
         )),
         None => Ok(()),
     }
 }
 
-/// The unit of a workload's quadlet.
+/// The unit that quadlet generates for a workload.
 fn unit_of(workload: &str) -> String {
     format!("{workload}.service")
 }
 
-/// Paths as text.
+/// The paths as text.
 fn shown(paths: &[PathBuf]) -> Vec<String> {
     paths.iter().map(|path| path.display().to_string()).collect()
 }

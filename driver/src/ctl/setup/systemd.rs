@@ -1,20 +1,20 @@
-//! `daemon-reload`: quadlet makes units of the drop-ins at each one.
+//! `systemctl daemon-reload`, at which quadlet generates units from the drop-ins.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use psi_common::Scope;
 
-/// What became of the reload.
+/// The outcome of the reload.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum Reload {
     /// Nothing changed.
     #[default]
     NotNeeded,
-    /// No systemd runs here, as in a container or an image that is being built (sd_booted(3)).
+    /// systemd does not run here, as in a container or an image build (sd_booted(3)).
     NoSystemd,
     Done,
-    /// Everything else is done: what to run by hand, and why.
+    /// It failed: the cause, and the command to run by hand.
     Failed(String),
 }
 
@@ -24,7 +24,7 @@ impl Reload {
     }
 }
 
-/// Makes systemd read its units again.
+/// Reloads the units of the scope's systemd.
 pub(super) fn reload(scope: Scope) -> Reload {
     if !Path::new("/run/systemd/system").is_dir() {
         return Reload::NoSystemd;
@@ -37,8 +37,8 @@ pub(super) fn reload(scope: Scope) -> Reload {
     let why = match output {
         Ok(output) if output.status.success() => return Reload::Done,
         Ok(output) => {
-            let words = String::from_utf8_lossy(&output.stderr);
-            words.lines().next().map_or_else(|| output.status.to_string(), str::to_owned)
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            stderr.lines().next().map_or_else(|| output.status.to_string(), str::to_owned)
         }
         Err(cause) => cause.to_string(),
     };

@@ -1,113 +1,265 @@
-//! The status as JSON.
+//! The status as JSON. Its keys are an interface: they do not follow the names of the wire.
 
-use psi_proto::v1::{ProviderFailures, StatusResponse, TaskStatus, Tristate, WithheldSecret};
-use serde_json::{Value, json};
+use psi_proto::v1::{
+    ProviderFailures, ProviderStatus, PullTotals, RefreshSummary, StatusResponse, TaskStatus,
+    Tristate, VerifyResult, WithheldSecret,
+};
+use serde::Serialize;
+
+use crate::ctl::json;
 
 pub(super) fn as_json(status: &StatusResponse) -> String {
-    let providers: Vec<Value> = status
-        .providers
-        .iter()
-        .map(|provider| {
-            json!({
-                "name": provider.name,
-                "up": tristate(provider.up()),
-                "down_since_ms": provider.down_since_ms,
-                "reason": (provider.up() == Tristate::No).then_some(&provider.reason),
-                "next_try_ms": provider.next_try_ms,
-                "succeeded": provider.succeeded,
-                "failures": provider.failures.as_ref().map(failures),
-            })
-        })
-        .collect();
-    let mut report = json!({
-        "daemon": "up",
-        "version": status.version,
-        "backend": (!status.backend.is_empty()).then_some(&status.backend),
-        "path": status.path,
-        "size_bytes": status.size_bytes,
-        "last_write_ms": status.last_write_ms,
-        "format_version": status.format_version,
-        "generation": status.generation,
-        "entries": status.entries,
-        "oldest_fetch_ms": status.oldest_fetch_ms,
-        "newest_fetch_ms": status.newest_fetch_ms,
-        "references": status.references,
-        "literals": status.literals,
-        "hits": status.hits,
-        "stale": status.stale,
-        "misses": status.misses,
-        "failed": status.failed,
-        "has_recovery_key": status.has_recovery_key,
-        "serves_now": tristate(status.serves_now()),
-        "survives_outage": tristate(status.survives_outage()),
-        "would_fail_now": status.would_fail_now,
-        "would_fail_now_count": status.would_fail_now_count,
-        "would_fail": status.would_fail,
-        "would_fail_count": status.would_fail_count,
-        "unknown_now_count": status.unknown_now_count,
-        "unknown": status.unknown,
-        "unknown_count": status.unknown_count,
-        "unknown_reasons": status.unknown_reasons,
-        "last_refresh": status.last_refresh.as_ref().map(|refresh| json!({
-            "at_ms": refresh.at_ms,
-            "added": refresh.added,
-            "changed": refresh.changed,
-            "unchanged": refresh.unchanged,
-            "removed": refresh.removed,
-            "withheld": refresh.withheld,
-            "failed": refresh.failed,
-        })),
-        "providers": providers,
-        "withheld": status.withheld.iter().map(withheld).collect::<Vec<_>>(),
-        "withheld_count": status.withheld_count,
-        "past_max_stale": status.past_max_stale,
-        "drill_until_ms": status.drill_until_ms,
-        "write_errors": status.write_errors,
-        "pulls": status.pulls.as_ref().map(|pulls| json!({
-            "succeeded": pulls.succeeded,
-            "failed": pulls.failed,
-            "removed": pulls.removed,
-            "withheld": pulls.withheld,
-        })),
-        "degraded": status.degraded,
-    });
-    report["verify"] = json!(
-        status.verify.as_ref().map(|verify| { json!({"ok": verify.ok, "detail": verify.detail}) })
-    );
-    report["degraded_causes"] = json!(status.degraded_causes);
-    report["tasks"] = status.tasks.iter().map(task).collect();
-    format!("{report:#}\n")
+    json::text(&Report::of(status))
 }
 
-fn task(task: &TaskStatus) -> Value {
-    json!({"name": task.name, "crashes": task.crashes, "stalled_ms": task.stalled_ms})
+/// `None` of any field is `null`: unknown, or not applicable.
+#[derive(Serialize)]
+struct Report<'a> {
+    daemon: &'static str,
+    version: &'a str,
+    backend: Option<&'a str>,
+    path: &'a str,
+    size_bytes: Option<u64>,
+    last_write_ms: Option<u64>,
+    format_version: Option<u32>,
+    generation: u64,
+    entries: u64,
+    oldest_fetch_ms: Option<u64>,
+    newest_fetch_ms: Option<u64>,
+    references: u64,
+    literals: u64,
+    hits: u64,
+    stale: u64,
+    misses: u64,
+    failed: u64,
+    has_recovery_key: bool,
+    #[serde(flatten)]
+    outage: Outage<'a>,
+    last_refresh: Option<Refresh<'a>>,
+    providers: Vec<Provider<'a>>,
+    withheld: Vec<Withheld<'a>>,
+    withheld_count: u64,
+    past_max_stale: u64,
+    drill_until_ms: Option<u64>,
+    write_errors: u64,
+    pulls: Option<Pulls>,
+    degraded: &'a [String],
+    degraded_causes: &'a [String],
+    verify: Option<Verify<'a>>,
+    tasks: Vec<Task<'a>>,
 }
 
-/// `null`: psid does not know.
-fn tristate(value: Tristate) -> Option<bool> {
-    match value {
+/// What would be served without any provider.
+#[derive(Serialize)]
+struct Outage<'a> {
+    serves_now: Option<bool>,
+    survives_outage: Option<bool>,
+    would_fail_now: &'a [String],
+    would_fail_now_count: u64,
+    would_fail: &'a [String],
+    would_fail_count: u64,
+    unknown_now_count: u64,
+    unknown: &'a [String],
+    unknown_count: u64,
+    unknown_reasons: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Refresh<'a> {
+    at_ms: u64,
+    added: u64,
+    changed: u64,
+    unchanged: u64,
+    removed: u64,
+    withheld: u64,
+    failed: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Provider<'a> {
+    name: &'a str,
+    up: Option<bool>,
+    down_since_ms: Option<u64>,
+    reason: Option<&'a str>,
+    next_try_ms: Option<u64>,
+    succeeded: u64,
+    failures: Option<Failures>,
+}
+
+#[derive(Serialize)]
+struct Failures {
+    unreachable: u64,
+    throttled: u64,
+    unauthenticated: u64,
+    denied: u64,
+    not_found: u64,
+    bad_response: u64,
+}
+
+#[derive(Serialize)]
+struct Withheld<'a> {
+    name: &'a str,
+    ids: &'a [String],
+    reason: &'a str,
+    since_ms: u64,
+}
+
+#[derive(Serialize)]
+struct Pulls {
+    succeeded: u64,
+    failed: u64,
+    removed: u64,
+    withheld: u64,
+}
+
+#[derive(Serialize)]
+struct Verify<'a> {
+    ok: bool,
+    detail: &'a str,
+}
+
+#[derive(Serialize)]
+struct Task<'a> {
+    name: &'a str,
+    crashes: u64,
+    stalled_ms: Option<u64>,
+}
+
+impl<'a> Report<'a> {
+    fn of(status: &'a StatusResponse) -> Self {
+        Self {
+            daemon: "up",
+            version: &status.version,
+            backend: (!status.backend.is_empty()).then_some(&status.backend),
+            path: &status.path,
+            size_bytes: status.size_bytes,
+            last_write_ms: status.last_write_ms,
+            format_version: status.format_version,
+            generation: status.generation,
+            entries: status.entries,
+            oldest_fetch_ms: status.oldest_fetch_ms,
+            newest_fetch_ms: status.newest_fetch_ms,
+            references: status.references,
+            literals: status.literals,
+            hits: status.hits,
+            stale: status.stale,
+            misses: status.misses,
+            failed: status.failed,
+            has_recovery_key: status.has_recovery_key,
+            outage: Outage::of(status),
+            last_refresh: status.last_refresh.as_ref().map(Refresh::of),
+            providers: status.providers.iter().map(Provider::of).collect(),
+            withheld: status.withheld.iter().map(Withheld::of).collect(),
+            withheld_count: status.withheld_count,
+            past_max_stale: status.past_max_stale,
+            drill_until_ms: status.drill_until_ms,
+            write_errors: status.write_errors,
+            pulls: status.pulls.as_ref().map(Pulls::of),
+            degraded: &status.degraded,
+            degraded_causes: &status.degraded_causes,
+            verify: status.verify.as_ref().map(Verify::of),
+            tasks: status.tasks.iter().map(Task::of).collect(),
+        }
+    }
+}
+
+impl<'a> Outage<'a> {
+    fn of(status: &'a StatusResponse) -> Self {
+        Self {
+            serves_now: known(status.serves_now()),
+            survives_outage: known(status.survives_outage()),
+            would_fail_now: &status.would_fail_now,
+            would_fail_now_count: status.would_fail_now_count,
+            would_fail: &status.would_fail,
+            would_fail_count: status.would_fail_count,
+            unknown_now_count: status.unknown_now_count,
+            unknown: &status.unknown,
+            unknown_count: status.unknown_count,
+            unknown_reasons: &status.unknown_reasons,
+        }
+    }
+}
+
+impl<'a> Refresh<'a> {
+    fn of(refresh: &'a RefreshSummary) -> Self {
+        Self {
+            at_ms: refresh.at_ms,
+            added: refresh.added,
+            changed: refresh.changed,
+            unchanged: refresh.unchanged,
+            removed: refresh.removed,
+            withheld: refresh.withheld,
+            failed: &refresh.failed,
+        }
+    }
+}
+
+impl<'a> Provider<'a> {
+    fn of(provider: &'a ProviderStatus) -> Self {
+        Self {
+            name: &provider.name,
+            up: known(provider.up()),
+            down_since_ms: provider.down_since_ms,
+            reason: (provider.up() == Tristate::No).then_some(&provider.reason),
+            next_try_ms: provider.next_try_ms,
+            succeeded: provider.succeeded,
+            failures: provider.failures.as_ref().map(Failures::of),
+        }
+    }
+}
+
+impl Failures {
+    fn of(failures: &ProviderFailures) -> Self {
+        Self {
+            unreachable: failures.unreachable,
+            throttled: failures.throttled,
+            unauthenticated: failures.unauthenticated,
+            denied: failures.denied,
+            not_found: failures.not_found,
+            bad_response: failures.bad_response,
+        }
+    }
+}
+
+impl<'a> Withheld<'a> {
+    fn of(withheld: &'a WithheldSecret) -> Self {
+        Self {
+            name: &withheld.name,
+            ids: &withheld.ids,
+            reason: &withheld.reason,
+            since_ms: withheld.since_ms,
+        }
+    }
+}
+
+impl Pulls {
+    fn of(pulls: &PullTotals) -> Self {
+        Self {
+            succeeded: pulls.succeeded,
+            failed: pulls.failed,
+            removed: pulls.removed,
+            withheld: pulls.withheld,
+        }
+    }
+}
+
+impl<'a> Verify<'a> {
+    fn of(result: &'a VerifyResult) -> Self {
+        Self { ok: result.ok, detail: &result.detail }
+    }
+}
+
+impl<'a> Task<'a> {
+    fn of(task: &'a TaskStatus) -> Self {
+        Self { name: &task.name, crashes: task.crashes, stalled_ms: task.stalled_ms }
+    }
+}
+
+/// `None`: psid does not know.
+fn known(tristate: Tristate) -> Option<bool> {
+    match tristate {
         Tristate::Unspecified => None,
         Tristate::Yes => Some(true),
         Tristate::No => Some(false),
     }
-}
-
-fn failures(failures: &ProviderFailures) -> Value {
-    json!({
-        "unreachable": failures.unreachable,
-        "throttled": failures.throttled,
-        "unauthenticated": failures.unauthenticated,
-        "denied": failures.denied,
-        "not_found": failures.not_found,
-        "bad_response": failures.bad_response,
-    })
-}
-
-fn withheld(withheld: &WithheldSecret) -> Value {
-    json!({
-        "name": withheld.name,
-        "ids": withheld.ids,
-        "reason": withheld.reason,
-        "since_ms": withheld.since_ms,
-    })
 }

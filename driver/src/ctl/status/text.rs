@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use psi_proto::v1::{ProviderStatus, RefreshSummary, StatusResponse, Tristate, WithheldSecret};
 
+use crate::ctl::wording::counted;
+
 /// Lines with a label each, told at one time.
 struct Lines {
     text: String,
@@ -172,11 +174,6 @@ impl Lines {
         };
         self.line("provider", &words);
     }
-}
-
-/// "1 literal", "2 literals".
-fn counted(count: u64, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 fn and_more(ids: &[String], count: u64) -> String {

@@ -1,4 +1,4 @@
-//! What there is, compared with what there should be: pure, so that a dry run and a run see the same.
+//! Compares the actual state with the configured one. It is pure, so that a dry run and a run plan the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -9,92 +9,92 @@ use psi_proto::v1::{PlannedSecret, PlannedWorkload, Registration, RegistrationKi
 use super::drop_in::{self, DropIn, Lines, Present};
 use crate::ctl::podman::{self, Commands, Secret, Secrets};
 
-/// Everything that was looked at.
-pub(super) struct Found {
+/// The actual state of psid, podman and the drop-ins.
+pub(super) struct ActualState {
     pub(super) planned: Vec<PlannedWorkload>,
     pub(super) registered: BTreeMap<SecretId, Registration>,
     pub(super) secrets: Secrets,
-    /// Those that podman does not find by their names.
+    /// The secrets that podman does not find by name.
     pub(super) nameless: BTreeSet<SecretId>,
-    /// Where podman's store is.
+    /// The directory of podman's store.
     pub(super) graph_root: PathBuf,
-    /// By workload: of every one of the config, and of those that were.
+    /// The drop-ins by workload, also of workloads that are no longer in the config.
     pub(super) drop_ins: BTreeMap<String, DropIn>,
     pub(super) commands: Commands,
-    /// Whether values outlive a reboot, as far as the config goes.
+    /// Whether the config has a key backend, so that values outlive a reboot.
     pub(super) has_backend: bool,
-    /// What a source lacked, until a second answer confirms it; by source.
+    /// A warning for each source whose removals psid withholds.
     pub(super) withheld: Vec<String>,
-    /// Whether an admin confirms whatever is gone.
+    /// Whether the admin confirms all removals.
     pub(super) accept_removals: bool,
 }
 
-/// Of one workload, no more goes at once without a confirmation, nor more than half of a directory.
-const MOST: usize = 50;
-/// psid cuts a member of a reference after so many characters.
-const SHOWN: usize = 60;
+/// The removals of one workload that need no confirmation; more than half of a directory always needs one.
+const MAX_REMOVALS: usize = 50;
+/// psid truncates a member of a reference to this number of characters.
+const MAX_MEMBER_CHARS: usize = 60;
 
-/// What is to be done for one workload.
+/// The plan of one workload.
 pub(super) struct Plan {
     pub(super) name: String,
     pub(super) drop_in: DropIn,
     pub(super) depends_on: Vec<String>,
     pub(super) steps: Vec<Step>,
-    /// Secrets of this workload that it lists no more.
-    pub(super) gone: Vec<Gone>,
-    /// Why its listing is not complete.
+    /// The secrets that the workload no longer lists.
+    pub(super) unlisted: Vec<UnlistedSecret>,
+    /// The reason that its listing is incomplete.
     pub(super) incomplete: Option<String>,
-    /// Why what is gone stays until an admin confirms it.
-    pub(super) doubted: Option<String>,
+    /// The reason that its removals need a confirmation.
+    pub(super) unconfirmed: Option<String>,
     pub(super) warnings: Vec<String>,
     pub(super) errors: Vec<String>,
-    /// Nothing may be done for it.
+    /// Nothing may be changed for it.
     pub(super) blocked: bool,
-    /// The config has it no more.
-    pub(super) is_gone: bool,
+    /// The config no longer has it.
+    pub(super) is_removed: bool,
 }
 
-/// One secret that a workload wants.
+/// One secret of a workload and the change that it needs.
 pub(super) struct Step {
     pub(super) secret: PlannedSecret,
     pub(super) action: Action,
-    /// Podman runs other commands for it than it should.
+    /// Its commands in podman are not the right ones.
     pub(super) stale: bool,
-    /// Podman's id, where it has one.
+    /// Podman's id, if podman has the secret.
     pub(super) id: Option<SecretId>,
 }
 
-/// What makes a secret right.
+/// The change that a secret needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Keep,
-    /// Podman has it not: one write of podman's.
+    /// Podman does not have it: one write of podman's record.
     Create,
-    /// psid has it not: podman need not know.
+    /// psid does not have it; podman is not changed.
     Register,
-    /// It leads elsewhere: podman need not know.
+    /// It refers to another place; podman is not changed.
     Repoint,
 }
 
-/// A secret that its workload lists no more.
+/// A secret that its workload no longer lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Gone {
+pub(super) struct UnlistedSecret {
     pub(super) name: String,
-    /// Podman has it; else only the drop-in names it.
+    /// Whether podman has it; otherwise only the drop-in does.
     pub(super) in_podman: bool,
 }
 
-impl Found {
-    /// What is to be done, workload by workload.
+impl ActualState {
+    /// The plan of each workload.
     pub(super) fn plan(&self) -> Vec<Plan> {
         let configured = self.planned.iter().map(|workload| self.plan_workload(workload));
         let names: BTreeSet<&str> = self.planned.iter().map(|w| w.name.as_str()).collect();
         let former = self.drop_ins.iter().filter(|(name, _)| !names.contains(name.as_str()));
-        configured.chain(former.map(|(name, drop_in)| self.plan_former(name, drop_in))).collect()
+        configured.chain(former.map(|(name, drop_in)| self.plan_removed(name, drop_in))).collect()
     }
 
     fn plan_workload(&self, workload: &PlannedWorkload) -> Plan {
-        // Of a name that makes no path, there is none.
+        // A workload whose name cannot be a path has no drop-in.
         let nowhere = DropIn { path: PathBuf::new(), present: Present::Nothing };
         let drop_in = self.drop_ins.get(&workload.name).cloned().unwrap_or(nowhere);
         let mut plan = Plan {
@@ -102,13 +102,13 @@ impl Found {
             drop_in,
             depends_on: workload.depends_on.clone(),
             steps: Vec::new(),
-            gone: Vec::new(),
+            unlisted: Vec::new(),
             incomplete: not_empty(&workload.incomplete),
-            doubted: None,
+            unconfirmed: None,
             warnings: Vec::new(),
             errors: not_empty(&workload.error).into_iter().collect(),
             blocked: !workload.error.is_empty(),
-            is_gone: false,
+            is_removed: false,
         };
         if plan.blocked {
             return plan;
@@ -125,16 +125,16 @@ impl Found {
                 Err(why) => plan.errors.push(why),
             }
         }
-        plan.gone = self.gone_of(workload, &plan.drop_in);
-        plan.doubted = self.doubt(workload, &plan.gone);
-        // Of those that it lists, a step tells.
+        plan.unlisted = self.unlisted_of(workload, &plan.drop_in);
+        plan.unconfirmed = self.doubt(workload, &plan.unlisted);
+        // Duplicates of listed secrets are errors of their steps.
         let listed = |name: &str| workload.secrets.iter().any(|secret| secret.name == name);
-        let doubled = self.secrets.doubled().filter(|same| {
+        let doubled = self.secrets.duplicates().filter(|same| {
             same.first().is_some_and(|secret| {
                 self.owner(&secret.name) == Some(&workload.name) && !listed(&secret.name)
             })
         });
-        plan.errors.extend(doubled.map(podman::doubled));
+        plan.errors.extend(doubled.map(podman::duplicate_names));
         plan
     }
 
@@ -153,23 +153,26 @@ impl Found {
             }
             [present] if self.nameless.contains(&present.id) => {
                 return Err(format!(
-                    "podman has {} and does not find it by its name, as after one of two of that name was removed; \
-                     remove it with `podman secret rm {}`, and run setup again",
+                    "podman has {} but does not find it by name, because another secret of that name was removed; \
+                     run `podman secret rm {}`, then `psictl setup`",
                     secret.name, present.id
                 ));
             }
             [present] => present,
-            several => return Err(podman::doubled(several)),
+            several => return Err(podman::duplicate_names(several)),
         };
         let registration = self.registered.get(&present.id);
         if present.driver != "shell" {
             return Err(format!(
-                "{} is in podman's {} driver; `psictl migrate --from file` moves such secrets, or remove it",
+                "{} is a secret of podman's {} driver; move it with `psictl migrate --from file`, or remove it",
                 secret.name, present.driver
             ));
         }
         if registration.is_none() && !present.names_psi() {
-            return Err(format!("{} belongs to another secret driver; remove it", secret.name));
+            return Err(format!(
+                "{} belongs to another secret driver; remove it with `podman secret rm`",
+                secret.name
+            ));
         }
         let action = match registration.map(|registration| (registration.kind(), registration)) {
             None => Action::Register,
@@ -179,7 +182,7 @@ impl Found {
             }
             Some((RegistrationKind::Literal, _)) => {
                 return Err(format!(
-                    "{} is a literal, which only psid has; remove it if the provider's value is to be used",
+                    "{} is a literal that only psid has; remove it with `podman secret rm` to use the provider's value",
                     secret.name
                 ));
             }
@@ -190,33 +193,32 @@ impl Found {
                 ));
             }
         };
-        let stale = !self.commands.are(&present.options);
+        let stale = !self.commands.matches(&present.options);
         Ok(Step { secret: secret.clone(), action, stale, id: Some(present.id) })
     }
 
-    /// What begins as this workload's secrets do, and is a reference of psi's that it lists no more; and what
-    /// only its drop-in still names.
-    fn gone_of(&self, workload: &PlannedWorkload, drop_in: &DropIn) -> Vec<Gone> {
+    /// References with this workload's prefix that it no longer lists, and names that only its drop-in has.
+    fn unlisted_of(&self, workload: &PlannedWorkload, drop_in: &DropIn) -> Vec<UnlistedSecret> {
         let listed: BTreeSet<&str> = workload.secrets.iter().map(|s| s.name.as_str()).collect();
         let owned = |name: &str| self.owner(name) == Some(&workload.name);
         let in_podman = self.secrets.iter().filter(|secret| {
             owned(&secret.name)
                 && !listed.contains(secret.name.as_str())
-                && self.is_ours(secret)
+                && self.is_created_by_setup(secret)
                 && self.secrets.only(&secret.name).is_some()
         });
         let mut gone: BTreeMap<String, bool> =
             in_podman.map(|secret| (secret.name.clone(), true)).collect();
         for name in drop_in.lines().into_keys().filter(|name| !listed.contains(name.as_str())) {
-            let there = self.secrets.has(&name);
-            gone.entry(name).or_insert(there);
+            let in_podman = self.secrets.has(&name);
+            gone.entry(name).or_insert(in_podman);
         }
-        gone.into_iter().map(|(name, in_podman)| Gone { name, in_podman }).collect()
+        gone.into_iter().map(|(name, in_podman)| UnlistedSecret { name, in_podman }).collect()
     }
 
-    /// Why so much may not go at once: a directory that lost most of its secrets may be one that was emptied by
-    /// mistake, or that a role hides. A secret's directory is its reference without its key.
-    fn doubt(&self, workload: &PlannedWorkload, gone: &[Gone]) -> Option<String> {
+    /// The reason that removals need a confirmation: a directory that lost most of its secrets may have been emptied
+    /// by mistake, or be hidden by a role. A secret's directory is its reference without the key.
+    fn doubt(&self, workload: &PlannedWorkload, gone: &[UnlistedSecret]) -> Option<String> {
         let gone: BTreeSet<&str> =
             gone.iter().filter(|one| one.in_podman).map(|one| one.name.as_str()).collect();
         if self.accept_removals || gone.is_empty() {
@@ -224,18 +226,18 @@ impl Found {
         }
         let mut directories: BTreeMap<String, (usize, usize)> = BTreeMap::new();
         let owned = self.secrets.iter().filter(|secret| {
-            self.owner(&secret.name) == Some(&workload.name) && self.is_ours(secret)
+            self.owner(&secret.name) == Some(&workload.name) && self.is_created_by_setup(secret)
         });
         for secret in owned {
             let about = self.registered.get(&secret.id).map_or("", |it| it.description.as_str());
             let key = secret.name.strip_prefix(&workload.prefix).unwrap_or_default();
-            let key: String = key.chars().take(SHOWN).collect();
+            let key: String = key.chars().take(MAX_MEMBER_CHARS).collect();
             let directory = about.replacen(&format!(" key={key}"), "", 1);
             let (lost, all) = directories.entry(directory).or_default();
             *lost += usize::from(gone.contains(secret.name.as_str()));
             *all += 1;
         }
-        if gone.len() > MOST {
+        if gone.len() > MAX_REMOVALS {
             return Some(format!("{} secrets are gone at once", gone.len()));
         }
         let emptied = directories.iter().find(|(_, (lost, all))| lost * 2 > *all);
@@ -244,53 +246,54 @@ impl Found {
         })
     }
 
-    /// A workload whose name the config has no more: its drop-in tells what was its.
-    fn plan_former(&self, name: &str, drop_in: &DropIn) -> Plan {
+    /// The plan of a workload that is no longer in the config: its drop-in has its secrets.
+    fn plan_removed(&self, name: &str, drop_in: &DropIn) -> Plan {
         let named = drop_in.lines().into_keys();
         let gone = named.filter(|name| self.owner(name).is_none()).map(|name| {
-            let in_podman = self.secrets.only(&name).is_some_and(|secret| self.is_ours(secret));
-            Gone { name, in_podman }
+            let in_podman =
+                self.secrets.only(&name).is_some_and(|secret| self.is_created_by_setup(secret));
+            UnlistedSecret { name, in_podman }
         });
         Plan {
             name: name.to_owned(),
             drop_in: drop_in.clone(),
             depends_on: Vec::new(),
             steps: Vec::new(),
-            gone: gone.collect(),
+            unlisted: gone.collect(),
             incomplete: None,
-            doubted: (self.planned.is_empty() && !self.accept_removals)
-                .then(|| "psid has no workload at all in its config".to_owned()),
+            unconfirmed: (self.planned.is_empty() && !self.accept_removals)
+                .then(|| "psid's config has no workload at all".to_owned()),
             warnings: Vec::new(),
             errors: Vec::new(),
             blocked: false,
-            is_gone: true,
+            is_removed: true,
         }
     }
 
-    /// Whether podman will have a secret, when all goes well.
+    /// Whether podman has a secret once the plan is applied.
     pub(super) fn will_have(&self, plan: &Plan, name: &str) -> bool {
         self.secrets.has(name) || plan.steps.iter().any(|step| step.secret.name == name)
     }
 
-    /// The workload whose secrets are named so; of `app` and `app--two`, the longer one.
+    /// The workload whose prefix a name has; of `app` and `app--two`, the longer one.
     pub(super) fn owner(&self, name: &str) -> Option<&String> {
         let owners = self.planned.iter().filter(|workload| name.starts_with(&workload.prefix));
         owners.max_by_key(|workload| workload.prefix.len()).map(|workload| &workload.name)
     }
 
-    /// Whether a setup may have made it: a literal was made by hand.
-    fn is_ours(&self, secret: &Secret) -> bool {
+    /// Whether setup may have created it: a literal was created by hand.
+    fn is_created_by_setup(&self, secret: &Secret) -> bool {
         secret.driver == "shell"
             && match self.registered.get(&secret.id) {
                 Some(registration) => registration.kind() == RegistrationKind::Reference,
-                // A psid that reports no registration at all may be one that cannot read them.
+                // A psid that reports no registration at all may be unable to read them.
                 None => secret.names_psi() && !self.registered.is_empty(),
             }
     }
 }
 
 impl Plan {
-    /// Leaves a secret as it is, until every source has answered.
+    /// Leaves a secret unchanged until every source has answered.
     fn withhold(&mut self, step: Step) {
         let Step { secret: PlannedSecret { name, source, .. }, action, .. } = &step;
         let (state, next) = match action {
@@ -298,23 +301,24 @@ impl Plan {
             Action::Repoint | Action::Keep => ("stays as it is", "still come from"),
         };
         self.warnings.push(format!(
-            "{name} {state}: {source} has it, but it may {next} a source that did not answer; run setup again when all do"
+            "{name} {state}: {source} has it, but it may {next} a source that did not answer; run `psictl setup` again once all do"
         ));
         if *action != Action::Create {
             self.steps.push(Step { action: Action::Keep, ..step });
         }
     }
 
-    /// The lines of the drop-in to be, when `is_there` tells what podman has by then, and `pruned` whether
-    /// what is gone goes.
+    /// The lines of the new drop-in. `is_there` says which secrets podman has by then, `pruned` whether unlisted ones
+    /// are removed.
     ///
-    /// No line goes without `pruned`, unless podman has its secret no more and the listing is complete:
-    /// the container could not start with it.
+    /// Without `pruned` a line is removed only if podman no longer has its secret and the listing is complete: the
+    /// container could not start with it.
     pub(super) fn lines(&self, is_there: impl Fn(&str) -> bool, pruned: bool) -> Lines {
         let mut lines = self.drop_in.lines();
-        for gone in &self.gone {
-            let goes = if gone.in_podman { pruned && self.may_prune() } else { self.is_known() };
-            if goes {
+        for gone in &self.unlisted {
+            let is_removed =
+                if gone.in_podman { pruned && self.may_prune() } else { self.is_complete() };
+            if is_removed {
                 lines.remove(&gone.name);
             }
         }
@@ -326,9 +330,9 @@ impl Plan {
         lines
     }
 
-    /// The text of the drop-in to be; empty for none.
+    /// The text of the new drop-in; empty for none.
     pub(super) fn text(&self, is_there: impl Fn(&str) -> bool, pruned: bool) -> String {
-        if self.is_gone {
+        if self.is_removed {
             return if pruned && self.may_prune() {
                 String::new()
             } else {
@@ -342,13 +346,13 @@ impl Plan {
         drop_in::text(&self.depends_on, &lines)
     }
 
-    /// Whether what is gone may go.
+    /// Whether unlisted secrets may be removed.
     pub(super) fn may_prune(&self) -> bool {
-        self.is_known() && self.doubted.is_none()
+        self.is_complete() && self.unconfirmed.is_none()
     }
 
-    /// Whether its sources are known completely.
-    fn is_known(&self) -> bool {
+    /// Whether every source answered.
+    fn is_complete(&self) -> bool {
         self.incomplete.is_none() && !self.blocked
     }
 
@@ -358,15 +362,15 @@ impl Plan {
     }
 }
 
-/// Whether a source that did not answer may have what an action would take from another one. A registration
-/// outlives the outage, so none is made of such a guess.
+/// Whether a source that did not answer may override the one that an action uses. A registration outlives the outage,
+/// so none is made from such a guess.
 fn is_unsure(workload: &PlannedWorkload, action: Action) -> bool {
-    let may_lead_astray = match action {
+    let may_be_wrong = match action {
         Action::Keep => false,
         Action::Repoint => true,
         Action::Create | Action::Register => workload.overlaps,
     };
-    may_lead_astray && !workload.incomplete.is_empty()
+    may_be_wrong && !workload.incomplete.is_empty()
 }
 
 fn not_empty(text: &str) -> Option<String> {

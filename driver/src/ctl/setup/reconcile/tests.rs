@@ -15,11 +15,11 @@ fn id(number: u32) -> SecretId {
     format!("{number:025x}").parse().unwrap()
 }
 
-/// A host with one workload `app` that lists A, with nothing else.
-fn found() -> Found {
+/// The state of a host whose only workload `app` lists A, and nothing else.
+fn found() -> ActualState {
     let drop_ins =
         BTreeMap::from([("app".to_owned(), DropIn::of(Path::new("/nonexistent"), "app"))]);
-    Found {
+    ActualState {
         planned: vec![workload("app", &["A"])],
         registered: BTreeMap::new(),
         secrets: Secrets::default(),
@@ -49,8 +49,8 @@ fn workload(name: &str, keys: &[&str]) -> PlannedWorkload {
     }
 }
 
-impl Found {
-    /// Podman has it, with psi's commands; psid has what `kind` says, if anything.
+impl ActualState {
+    /// Adds a secret with psi's commands to podman, and to psid a registration of `kind`, if any.
     fn has(mut self, name: &str, number: u32, kind: Option<RegistrationKind>) -> Self {
         let secret = Secret {
             id: id(number),
@@ -71,10 +71,10 @@ impl Found {
         self.plan().into_iter().find(|plan| plan.name == "app").unwrap()
     }
 
-    /// Changes what podman has.
-    fn change(&mut self, how: impl Fn(&mut Secret)) {
+    /// Changes podman's secrets.
+    fn change(&mut self, edit: impl Fn(&mut Secret)) {
         let mut all: Vec<Secret> = self.secrets.iter().cloned().collect();
-        all.iter_mut().for_each(how);
+        all.iter_mut().for_each(edit);
         self.secrets = all.into_iter().collect();
     }
 
@@ -87,7 +87,7 @@ impl Found {
     }
 }
 
-fn action(found: &Found) -> Result<(Action, bool), String> {
+fn action(found: &ActualState) -> Result<(Action, bool), String> {
     let mut plan = found.of_app();
     match plan.steps.pop() {
         Some(step) => Ok((step.action, step.stale)),
@@ -98,7 +98,7 @@ fn action(found: &Found) -> Result<(Action, bool), String> {
 use RegistrationKind::{Literal, Reference, Unusable};
 
 #[test]
-fn each_secret_takes_the_least_that_makes_it_right() {
+fn plan_chooses_the_smallest_change() {
     assert_eq!(action(&found()), Ok((Action::Create, false)));
     assert_eq!(action(&found().has("app--A", 1, None)), Ok((Action::Register, false)));
     let elsewhere = found().has("app--A", 1, Some(Reference));
@@ -113,10 +113,10 @@ fn each_secret_takes_the_least_that_makes_it_right() {
     assert_eq!(action(&right), Ok((Action::Keep, true)));
 }
 
-/// What another source would give may be shadowed by the one that did not answer.
+/// The source that did not answer may override the one that did.
 #[test]
-fn while_a_source_is_out_no_secret_is_pointed_to_another() {
-    let of = |mut found: Found, overlaps| {
+fn plan_repoints_nothing_while_a_source_is_unreachable() {
+    let of = |mut found: ActualState, overlaps| {
         found.planned[0].incomplete = "the provider is out".into();
         found.planned[0].overlaps = overlaps;
         let plan = found.of_app();
@@ -134,8 +134,8 @@ fn while_a_source_is_out_no_secret_is_pointed_to_another() {
 }
 
 #[test]
-fn what_is_somebody_else_s_is_named_and_stays() {
-    let why = |found: Found| action(&found).unwrap_err();
+fn plan_reports_and_keeps_secrets_of_others() {
+    let why = |found: ActualState| action(&found).unwrap_err();
     assert!(why(found().has("app--A", 1, Some(Literal))).contains("is a literal"));
     assert!(why(found().has("app--A", 1, Some(Unusable))).contains("psid cannot use it"));
     let mut other = found().has("app--A", 1, None);
@@ -148,13 +148,13 @@ fn what_is_somebody_else_s_is_named_and_stays() {
     assert!(why(file).contains("migrate --from file"));
 }
 
-/// A `--replace` that was cut in two left both: neither is taken for the other.
+/// An interrupted `--replace` leaves both.
 #[test]
-fn two_secrets_of_one_name_are_an_error_with_their_ids() {
+fn plan_reports_duplicate_names_with_their_ids() {
     let twice = found().has("app--A", 1, Some(Reference)).has("app--A", 2, Some(Reference));
     let why = action(&twice).unwrap_err();
     let command = format!("podman secret rm {} {}", id(1), id(2));
-    assert!(why.contains("2 secrets of the name app--A") && why.contains(&command), "{why}");
+    assert!(why.contains("2 secrets with the name app--A") && why.contains(&command), "{why}");
     let mut nameless = found().has("app--A", 1, Some(Reference));
     nameless.nameless.insert(id(1));
     let why = action(&nameless).unwrap_err();
@@ -162,11 +162,11 @@ fn two_secrets_of_one_name_are_an_error_with_their_ids() {
     // And nothing of them is pruned by its name, which means only one of them.
     let gone = found().has("app--B", 1, Some(Reference)).has("app--B", 2, Some(Reference));
     let plan = gone.of_app();
-    assert!(plan.gone.is_empty() && plan.errors[0].contains("2 secrets of the name app--B"));
+    assert!(plan.unlisted.is_empty() && plan.errors[0].contains("2 secrets with the name app--B"));
 }
 
 #[test]
-fn what_is_listed_no_more_is_known_by_its_owner() {
+fn plan_finds_unlisted_secrets_by_their_workload() {
     let mut found = found()
         .has("app--OLD", 1, Some(Reference))
         .has("app--by_hand", 2, Some(Literal))
@@ -176,24 +176,24 @@ fn what_is_listed_no_more_is_known_by_its_owner() {
     found.planned.push(workload("app--two", &[]));
     let other = DropIn::of(Path::new("/nonexistent"), "app--two");
     found.drop_ins.insert("app--two".into(), other);
-    let gone = |name: &str, in_podman| Gone { name: name.into(), in_podman };
-    assert_eq!(found.of_app().gone, [gone("app--LOST", false), gone("app--OLD", true)]);
+    let gone = |name: &str, in_podman| UnlistedSecret { name: name.into(), in_podman };
+    assert_eq!(found.of_app().unlisted, [gone("app--LOST", false), gone("app--OLD", true)]);
     let plans = found.plan();
-    assert_eq!(plans[1].gone, [gone("app--two--K", true)]);
-    let classed = drift::classify(&found, &plans);
-    let class = |name: &str| classed.iter().find(|secret| secret.name == name).unwrap().class;
+    assert_eq!(plans[1].unlisted, [gone("app--two--K", true)]);
+    let classified = drift::classify(&found, &plans);
+    let class = |name: &str| classified.iter().find(|secret| secret.name == name).unwrap().class;
     assert_eq!(class("app--OLD"), Class::Orphaned);
     assert_eq!(class("app--by_hand"), Class::Managed);
     assert_eq!(class("other--K"), Class::Managed);
 }
 
 /// PR #37 of the Python PSI: keys that fell out of a fetch left the drop-in, and a container started
-/// without its variable, without a word.
+/// without its variable and without an error.
 #[test]
-fn pr37_a_drop_in_loses_no_line_to_a_listing_alone() {
+fn drop_in_keeps_its_lines_if_a_listing_lacks_them() {
     let mut found =
         found().has("app--OLD", 1, Some(Reference)).with_lines(&["app--OLD", "app--LOST"]);
-    let names = |found: &Found, pruned| {
+    let names = |found: &ActualState, pruned| {
         let plan = found.of_app();
         plan.lines(|name| found.will_have(&plan, name), pruned).into_keys().collect::<Vec<_>>()
     };
@@ -210,10 +210,10 @@ fn pr37_a_drop_in_loses_no_line_to_a_listing_alone() {
     assert_eq!(names(&found.with_lines(&["app--A"]), true), ["app--A"]);
 }
 
-/// A directory that is there and empty, where it was not.
+/// A directory that exists but is empty now.
 #[test]
-fn most_of_a_directory_does_not_go_without_a_confirmation() {
-    let about = |found: &mut Found, number, key: &str, path: &str| {
+fn plan_removes_most_of_a_directory_only_after_a_confirmation() {
+    let about = |found: &mut ActualState, number, key: &str, path: &str| {
         let words = format!("infisical key={key} path={path} project=p");
         found.registered.get_mut(&id(number)).unwrap().description = words;
     };
@@ -229,12 +229,12 @@ fn most_of_a_directory_does_not_go_without_a_confirmation() {
     about(&mut found, 9, "DB", "/app");
     found.accept_removals = false;
     // 3 of 8 of one directory.
-    assert_eq!((found.of_app().gone.len(), found.of_app().doubted), (3, None));
+    assert_eq!((found.of_app().unlisted.len(), found.of_app().unconfirmed), (3, None));
     assert!(found.of_app().may_prune());
     // The one of another directory, which gives nothing any more.
     about(&mut found, 9, "DB", "/db");
     let plan = found.of_app();
-    let why = plan.doubted.clone().unwrap();
+    let why = plan.unconfirmed.clone().unwrap();
     assert!(why.starts_with("1 of the 1 secrets of infisical path=/db"), "{why}");
     assert!(!plan.may_prune());
     let drift = drift::drift(&found, &found.plan());
@@ -246,50 +246,50 @@ fn most_of_a_directory_does_not_go_without_a_confirmation() {
     assert!(found.of_app().may_prune());
 }
 
-/// Of a source that did not answer, it is not known what it has.
+/// The secrets of a source that did not answer are unknown.
 #[test]
-fn what_a_silent_source_does_not_list_is_no_drift_and_no_orphan() {
+fn unreachable_source_causes_neither_drift_nor_orphans() {
     let mut found = found().has("app--A", 1, Some(Reference)).has("app--B", 2, Some(Reference));
     found.planned[0].incomplete = "p:/app: the provider answered 404".into();
     found.planned[0].secrets[0].ids = vec![id(1).to_string()];
     let plans = found.plan();
     assert!(drift::drift(&found, &plans).iter().all(|one| one.at != "provider"));
-    let classed = drift::classify(&found, &plans);
-    let of_b = classed.iter().find(|secret| secret.name == "app--B").unwrap();
+    let classified = drift::classify(&found, &plans);
+    let of_b = classified.iter().find(|secret| secret.name == "app--B").unwrap();
     assert!(of_b.class == Class::Unknown && of_b.why.contains("answered 404"), "{}", of_b.why);
 }
 
-/// A psid that cannot read its registrations, or a config without workloads that was meant to have some.
+/// psid may be unable to read its registrations, or its config may lack its workloads by mistake.
 #[test]
-fn a_psid_that_reports_nothing_makes_nothing_an_orphan() {
+fn psid_without_registrations_causes_no_orphans() {
     let mut found = found().has("app--A", 1, None).has("app--B", 2, None).with_lines(&["app--A"]);
     found.accept_removals = false;
-    assert!(found.of_app().gone.is_empty());
-    let classed = drift::classify(&found, &found.plan());
-    assert!(classed.iter().all(|secret| secret.class == Class::Unknown));
+    assert!(found.of_app().unlisted.is_empty());
+    let classified = drift::classify(&found, &found.plan());
+    assert!(classified.iter().all(|secret| secret.class == Class::Unknown));
     found.planned.clear();
     let plan = found.of_app();
-    assert!(plan.is_gone && !plan.may_prune());
+    assert!(plan.is_removed && !plan.may_prune());
     assert_eq!(plan.text(|_| true, true), plan.drop_in.text());
 }
 
 #[test]
-fn a_workload_that_the_config_has_no_more_goes_with_a_prune() {
+fn prune_removes_a_workload_that_is_not_in_the_config() {
     let mut found = found().has("app--A", 1, Some(Reference)).with_lines(&["app--A"]);
     found.planned.clear();
     let plan = found.of_app();
-    assert!(plan.is_gone);
-    assert_eq!(plan.gone, [Gone { name: "app--A".into(), in_podman: true }]);
+    assert!(plan.is_removed);
+    assert_eq!(plan.unlisted, [UnlistedSecret { name: "app--A".into(), in_podman: true }]);
     assert_eq!(plan.text(|_| true, false), plan.drop_in.text());
     assert_eq!(plan.text(|_| true, true), "");
     assert_eq!(drift::drift(&found, &found.plan()).len(), 2);
 }
 
 #[test]
-fn nothing_is_done_for_a_workload_that_cannot_be() {
+fn plan_of_an_invalid_workload_is_empty() {
     let mut found = found();
     found.drop_ins.clear();
     found.planned[0].error = "'../x' names no quadlet unit".into();
     let plan = found.of_app();
-    assert!(plan.steps.is_empty() && plan.gone.is_empty() && !plan.may_write());
+    assert!(plan.steps.is_empty() && plan.unlisted.is_empty() && !plan.may_write());
 }

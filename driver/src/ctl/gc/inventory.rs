@@ -1,68 +1,68 @@
-//! What there is, and what of it is proven to be unused.
+//! The registrations, podman's stores, and which registrations are proven to be unused.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use psi_common::{Paths, Scope, SecretId};
+use psi_common::{Paths, Scope, SecretId, passwd};
 use psi_proto::v1::Registration;
 
 use crate::client::{Client, Deadline, Key};
 use crate::ctl::args::GcOptions;
 use crate::ctl::plaintext::Plaintext;
-use crate::ctl::podman::{self, FileDriver, IN_A_HOME, Record, Secrets, record_in_home, record_of};
+use crate::ctl::podman::{
+    self, FileDriver, Record, STORE_IN_HOME, Secrets, record_in_home, record_of,
+};
 use crate::error::CliError;
 
-/// Of one store, no more goes at once, nor more than half.
-const MOST: usize = 50;
+/// The registrations of one store that are removed at once without a confirmation; more than half always needs one.
+const MAX_REMOVALS: usize = 50;
 
-/// What was looked at, and what of it is unused.
-pub(super) struct Found {
-    /// The stores that were looked at, with what they have.
+/// The stores that were read, and the registrations that are unused.
+pub(super) struct Inventory {
+    /// The stores that were read, with their secrets.
     pub(super) stores: BTreeMap<PathBuf, Record>,
-    /// Those that were not, or whose look proves nothing, and why.
+    /// The stores that could not be read or that prove nothing, with the reason.
     pub(super) unread: BTreeMap<PathBuf, String>,
     pub(super) registered: usize,
-    /// To be removed.
+    /// The registrations to remove.
     pub(super) unused: Vec<Registration>,
-    /// No store that was looked at has them, and that proves nothing: why.
+    /// The registrations that no store has but that are not proven to be unused, with the reason.
     pub(super) kept: Vec<(Registration, String)>,
     pub(super) plaintext: Plaintext,
-    /// Values of podman's file driver that no secret refers to, and that psid does not serve.
+    /// Values of podman's file driver that no secret refers to and that psid does not serve.
     pub(super) leftover: BTreeSet<SecretId>,
-    /// Whether these go too.
-    pub(super) takes_leftover: bool,
-    /// Whether there may be users' stores at places that nobody names.
+    /// Whether these are removed too.
+    pub(super) removes_leftover: bool,
+    /// Whether users may have stores at unknown paths.
     pub(super) has_users: bool,
 }
 
-impl Found {
-    /// The values in plaintext that go.
+impl Inventory {
+    /// The plaintext values to remove.
     pub(super) fn values_to_remove(&self) -> BTreeSet<SecretId> {
-        let leftover = self.leftover.iter().filter(|_| self.takes_leftover);
+        let leftover = self.leftover.iter().filter(|_| self.removes_leftover);
         self.plaintext.proven.iter().chain(leftover).copied().collect()
     }
 
-    /// How many values in plaintext stay though no secret refers to them.
+    /// The number of plaintext values that are kept although no secret refers to them.
     pub(super) fn left_values(&self) -> usize {
-        if self.takes_leftover { 0 } else { self.leftover.len() }
+        if self.removes_leftover { 0 } else { self.leftover.len() }
     }
 }
 
-/// What psid and the file driver have first: podman has recorded each of it by the time that it answers, for it
-/// holds its lock from before it hands a value over. The other way round, a secret that is made meanwhile would
-/// be nobody's, and be destroyed.
-pub(super) fn look(paths: &Paths, options: &GcOptions) -> Result<Found, CliError> {
+/// Reads psid and the file driver before podman: podman records a secret under the same lock under which it hands the
+/// value over. In the other order, a secret that is created in between would seem unused and be destroyed.
+pub(super) fn load(paths: &Paths, options: &GcOptions) -> Result<Inventory, CliError> {
     let registered = Client::new(paths, Deadline::Admin).registrations()?;
     let graph_root = podman::about()?.graph_root;
     let in_clear = FileDriver::of(&graph_root).ids()?;
     let secrets = podman::secrets()?;
-    let mut looks = Looks::default();
-    looks.note(&graph_root, Ok(Some(names_of(&secrets))));
-    looks.at_others(options, &registered);
-    looks.doubt_empty_ones(&registered);
-    let Looks { stores, unread } = looks;
-    let mut plaintext = Plaintext::look(FileDriver::of(&graph_root), &secrets)?;
+    let mut scan = StoreScan::default();
+    scan.note(&graph_root, Ok(Some(names_of(&secrets))));
+    scan.read_others(options, &registered);
+    scan.distrust_empty(&registered);
+    let StoreScan { stores, unread } = scan;
+    let mut plaintext = Plaintext::compare(FileDriver::of(&graph_root), &secrets)?;
     let leftover = leftover(paths, &secrets, &in_clear, &registered, &mut plaintext)?;
     let is_known = |one: &Registration| {
         let known = |id| stores.values().any(|store| store.contains_key(&id));
@@ -71,10 +71,10 @@ pub(super) fn look(paths: &Paths, options: &GcOptions) -> Result<Found, CliError
     let count = registered.len();
     let unknown: Vec<Registration> =
         registered.iter().filter(|one| !is_known(one)).cloned().collect();
-    let verdicts = Tristates::of(&registered, &unknown, &stores, &unread, options);
-    let (unused, kept) = verdicts.divide(unknown);
+    let rules = RemovalRules::of(&registered, &unknown, &stores, &unread, options);
+    let (unused, kept) = rules.divide(unknown);
     let is_sure = !secrets.is_empty() || options.force;
-    Ok(Found {
+    Ok(Inventory {
         stores,
         unread,
         registered: count,
@@ -82,7 +82,7 @@ pub(super) fn look(paths: &Paths, options: &GcOptions) -> Result<Found, CliError
         kept,
         plaintext,
         leftover,
-        takes_leftover: options.remove_plaintext && is_sure,
+        removes_leftover: options.remove_plaintext && is_sure,
         has_users: Scope::of_this_process() == Scope::System,
     })
 }
@@ -91,26 +91,26 @@ fn names_of(secrets: &Secrets) -> Record {
     secrets.iter().map(|secret| (secret.id, secret.name.clone())).collect()
 }
 
-/// Looks at stores.
+/// The stores that were read so far.
 #[derive(Default)]
-struct Looks {
+struct StoreScan {
     stores: BTreeMap<PathBuf, Record>,
     unread: BTreeMap<PathBuf, String>,
 }
 
-impl Looks {
-    /// The stores that are named, those that psid's registrations are noted of, and every user's own.
-    fn at_others(&mut self, options: &GcOptions, registered: &[Registration]) {
-        let noted = registered.iter().map(|one| Path::new(&one.store));
-        let noted = noted.filter(|store| store.is_absolute());
+impl StoreScan {
+    /// Reads the given stores, those of psid's registrations, and every user's default store.
+    fn read_others(&mut self, options: &GcOptions, registered: &[Registration]) {
+        let recorded = registered.iter().map(|one| Path::new(&one.store));
+        let recorded = recorded.filter(|store| store.is_absolute());
         let named: BTreeSet<&Path> = options.store.iter().map(PathBuf::as_path).collect();
-        let named: BTreeSet<&Path> = named.into_iter().chain(noted).collect();
+        let named: BTreeSet<&Path> = named.into_iter().chain(recorded).collect();
         for home in homes() {
-            let root = home.join(IN_A_HOME);
+            let root = home.join(STORE_IN_HOME);
             if !self.has(&root) && !named.contains(root.as_path()) {
                 match record_in_home(&home) {
                     Ok(None) => {}
-                    looked => self.note(&root, looked),
+                    record => self.note(&root, record),
                 }
             }
         }
@@ -125,10 +125,10 @@ impl Looks {
         self.stores.contains_key(root) || self.unread.contains_key(root)
     }
 
-    fn note(&mut self, root: &Path, looked: std::io::Result<Option<Record>>) {
-        match looked {
-            Ok(Some(record)) => {
-                self.stores.insert(root.to_owned(), record);
+    fn note(&mut self, root: &Path, record: std::io::Result<Option<Record>>) {
+        match record {
+            Ok(Some(secrets)) => {
+                self.stores.insert(root.to_owned(), secrets);
             }
             Ok(None) => {
                 self.unread.insert(root.to_owned(), "it has no record of secrets".into());
@@ -139,34 +139,34 @@ impl Looks {
         }
     }
 
-    /// A store that is empty and was not is one that was reset, or is not mounted, or another one.
-    fn doubt_empty_ones(&mut self, registered: &[Registration]) {
+    /// A store that lost all its secrets may have been reset, be unmounted, or be another store.
+    fn distrust_empty(&mut self, registered: &[Registration]) {
         let empty = self.stores.extract_if(.., |root, record| {
             record.is_empty() && registered.iter().any(|one| Path::new(&one.store) == root)
         });
-        let why = "it has no secret any more, and had some of psid's";
+        let why = "it has no secret now, but had secrets of psid";
         self.unread.extend(empty.map(|(root, _)| (root, why.to_owned())));
     }
 }
 
-/// Every user's, where this psid serves them.
+/// The home directories of all users, if this psid serves them.
 fn homes() -> BTreeSet<PathBuf> {
     if Scope::of_this_process() != Scope::System {
         return BTreeSet::new();
     }
-    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let homes = users.lines().filter_map(|user| user.split(':').nth(5)).map(PathBuf::from);
+    let homes = passwd::users().unwrap_or_default().into_iter().map(|user| user.home);
     homes.filter(|home| home.is_absolute()).collect()
 }
 
-/// By store, why what it lost is not proven to be unused.
-struct Tristates<'a> {
-    doubted: BTreeMap<PathBuf, String>,
+/// The rules by which an unknown registration is removed or kept.
+struct RemovalRules<'a> {
+    /// The stores whose losses prove nothing, with the reason.
+    unproven: BTreeMap<PathBuf, String>,
     stores: &'a BTreeMap<PathBuf, Record>,
     force: bool,
 }
 
-impl<'a> Tristates<'a> {
+impl<'a> RemovalRules<'a> {
     fn of(
         registered: &[Registration],
         unknown: &[Registration],
@@ -174,20 +174,19 @@ impl<'a> Tristates<'a> {
         unread: &BTreeMap<PathBuf, String>,
         options: &GcOptions,
     ) -> Self {
-        let mut doubted = unread.clone();
+        let mut unproven = unread.clone();
         for root in stores.keys() {
             let of = |all: &[Registration]| {
                 all.iter().filter(|one| Path::new(&one.store) == root).count()
             };
             let (lost, had) = (of(unknown), of(registered));
-            if (lost * 2 > had || lost > MOST) && !options.accept_removals {
-                let why = format!(
-                    "it lost {lost} of the {had} that it had; --accept-removals removes them"
-                );
-                doubted.insert(root.clone(), why);
+            if (lost * 2 > had || lost > MAX_REMOVALS) && !options.accept_removals {
+                let why =
+                    format!("it lost {lost} of its {had} secrets; --accept-removals removes them");
+                unproven.insert(root.clone(), why);
             }
         }
-        Self { doubted, stores, force: options.force }
+        Self { unproven, stores, force: options.force }
     }
 
     fn divide(
@@ -196,7 +195,7 @@ impl<'a> Tristates<'a> {
     ) -> (Vec<Registration>, Vec<(Registration, String)>) {
         let (mut unused, mut kept) = (Vec::new(), Vec::new());
         for one in unknown {
-            match self.doubt(&one) {
+            match self.reason_to_keep(&one) {
                 Some(why) => kept.push((one, why)),
                 None => unused.push(one),
             }
@@ -204,26 +203,26 @@ impl<'a> Tristates<'a> {
         (unused, kept)
     }
 
-    /// Why a registration that no store has is kept.
-    fn doubt(&self, one: &Registration) -> Option<String> {
+    /// The reason to keep a registration that no store has.
+    fn reason_to_keep(&self, one: &Registration) -> Option<String> {
         if self.force {
             return None;
         }
         let store = Path::new(&one.store);
         if one.store.is_empty() {
-            return Some("no store is known to have had it, so its store may not be one of those that were looked at".into());
+            return Some("it is not known which store had it, so its store may not be one of those that were read".into());
         }
-        let why = match self.doubted.get(store) {
+        let why = match self.unproven.get(store) {
             Some(why) => why.as_str(),
             None if self.stores.contains_key(store) => return None,
-            None => "it was not looked at",
+            None => "it was not read",
         };
         Some(format!("it was in {}: {why}", store.display()))
     }
 }
 
-/// Values that no secret refers to. One that psid serves under that very id is proven; one that psid serves
-/// another value for differs, and stays; what psid does not know is left over.
+/// The plaintext values that no secret refers to and psid does not serve. Of the others, values equal to psid's are noted
+/// as proven, different ones as differing.
 fn leftover(
     paths: &Paths,
     secrets: &Secrets,
@@ -241,8 +240,8 @@ fn leftover(
             Ok(now) if now.same_as(&value) => {
                 plaintext.proven.insert(id);
             }
-            Ok(_) => plaintext.differ(id, "psi gives another value"),
-            Err(failure) => plaintext.differ(id, &failure.to_string()),
+            Ok(_) => plaintext.note_differing(id, "psid has another value"),
+            Err(failure) => plaintext.note_differing(id, &failure.to_string()),
         }
     }
     Ok(unused.difference(&served).copied().collect())
@@ -268,17 +267,17 @@ mod tests {
         }
     }
 
-    /// How many of `lost` of `had` registrations of one store go.
+    /// How many of the `lost` registrations of a store are removed, of `had` that it had.
     fn unused(had: u32, lost: u32, options: &GcOptions) -> usize {
         let registered: Vec<_> = (0..had).map(|number| of_store(number, "/s")).collect();
         let stores = BTreeMap::from([(PathBuf::from("/s"), Record::new())]);
         let unknown = registered[..lost as usize].to_vec();
-        let verdicts = Tristates::of(&registered, &unknown, &stores, &BTreeMap::new(), options);
-        verdicts.divide(unknown).0.len()
+        let rules = RemovalRules::of(&registered, &unknown, &stores, &BTreeMap::new(), options);
+        rules.divide(unknown).0.len()
     }
 
     #[test]
-    fn no_more_than_half_of_a_store_and_no_more_than_fifty_go_at_once() {
+    fn rules_limit_the_removals_of_one_store() {
         assert_eq!([unused(2, 1, &options()), unused(2, 2, &options())], [1, 0]);
         assert_eq!([unused(101, 50, &options()), unused(200, 51, &options())], [50, 0]);
         let all = GcOptions { accept_removals: true, ..options() };
@@ -286,19 +285,22 @@ mod tests {
     }
 
     #[test]
-    fn what_was_in_no_known_store_is_kept_without_force() {
+    fn rules_keep_registrations_of_unknown_stores_without_force() {
         let unknown = [of_store(1, ""), of_store(2, "/gone"), of_store(3, "/s")];
         let registered = [&unknown[..], &[of_store(4, "/s")]].concat();
         let stores = BTreeMap::from([(PathBuf::from("/s"), Record::new())]);
-        let unread = BTreeMap::from([(PathBuf::from("/gone"), "it is not there".to_owned())]);
-        let divided = |options: &GcOptions| {
-            let verdicts = Tristates::of(&registered, &unknown, &stores, &unread, options);
-            let (unused, kept) = verdicts.divide(unknown.to_vec());
+        let unread = BTreeMap::from([(PathBuf::from("/gone"), "it does not exist".to_owned())]);
+        let split = |options: &GcOptions| {
+            let rules = RemovalRules::of(&registered, &unknown, &stores, &unread, options);
+            let (unused, kept) = rules.divide(unknown.to_vec());
             (unused.len(), kept.into_iter().map(|(_, why)| why).collect::<Vec<_>>())
         };
-        let (unused, why) = divided(&GcOptions { accept_removals: true, ..options() });
+        let (unused, why) = split(&GcOptions { accept_removals: true, ..options() });
         assert_eq!(unused, 1);
-        assert!(why[0].starts_with("no store is known") && why[1].ends_with("it is not there"));
-        assert_eq!(divided(&GcOptions { force: true, ..options() }).0, 3);
+        assert!(
+            why[0].starts_with("it is not known which store")
+                && why[1].ends_with("it does not exist")
+        );
+        assert_eq!(split(&GcOptions { force: true, ..options() }).0, 3);
     }
 }
