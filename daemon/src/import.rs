@@ -1,4 +1,5 @@
-//! Secrets are brought to a provider: what is there is looked at first, and what was written is read back.
+//! Imports secrets into a provider: compares them with the existing ones first, and reads back what was
+//! written.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,75 +10,76 @@ use crate::lookup::{Service, ServiceError};
 use crate::model::clock::Now;
 use crate::provider::circuit_breaker::Caller;
 use crate::provider::upstream::{Call, CallError, Route, Upstream};
-use crate::provider::{ProviderError, SecretWriter, Source, Target, Write};
+use crate::provider::{ProviderError, SecretWriter, Source, WriteMode, WriteTarget};
 
-/// What is to be brought where.
-pub(crate) struct Order {
-    /// The folder.
-    pub target: Target,
-    /// By key; no two of one key.
+/// An import: the secrets and their destination.
+pub(crate) struct ImportJob {
+    /// The directory to write to.
+    pub target: WriteTarget,
+    /// Keys and values; each key once.
     pub secrets: Vec<(String, SecretBytes)>,
-    /// What to do about a key that is there with another value.
-    pub conflict: Conflict,
-    /// Only tell.
+    /// What to do about a key that exists with another value.
+    pub conflict: ConflictPolicy,
+    /// Whether to report only, and write nothing.
     pub dry_run: bool,
-    /// Make the folder where it is missing.
-    pub make_folder: bool,
+    /// Whether to make a missing directory.
+    pub make_directory: bool,
 }
 
-/// What to do about a key that is there with another value.
+/// What to do about a key that exists with another value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Conflict {
+pub(crate) enum ConflictPolicy {
     /// Write nothing at all.
     Fail,
-    /// Leave it.
+    /// Keep the existing value.
     Skip,
     /// Write the new value.
     Overwrite,
 }
 
-/// What became of a secret.
-pub(crate) struct Outcome {
-    /// What became of it.
-    pub fate: Fate,
-    /// Why, and what to know besides.
+/// The result for one secret.
+pub(crate) struct ImportResult {
+    /// What was done.
+    pub outcome: ImportOutcome,
+    /// The reason, or a remark about the value; may be empty.
     pub why: String,
 }
 
-/// What became of a secret.
+/// What an import did with a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// It was not there.
+pub(crate) enum ImportOutcome {
+    /// It is new.
     Created,
-    /// It was there with another value.
+    /// It replaces another value.
     Overwritten,
-    /// It was there with this value.
+    /// It exists with this value.
     Unchanged,
-    /// It is there with another value, and stays.
+    /// It exists with another value, which stays.
     Skipped,
-    /// It is there with another value, so nothing was written.
+    /// It exists with another value, so that nothing was written.
     Conflicting,
-    /// The provider cannot keep it.
-    Unfit,
-    /// The provider did not take it.
+    /// The provider would not keep it byte for byte.
+    Rejected,
+    /// The provider did not write it.
     Failed,
 }
 
-/// A folder's own secrets; without a value, where psid may not read it.
-type Present = HashMap<String, Option<SecretBytes>>;
+/// The secrets that a directory itself has; without a value where psid may not read it.
+type Existing = HashMap<String, Option<SecretBytes>>;
 
-/// Brings the secrets; an outcome for each, in their order.
+/// Imports the secrets; returns a result for each, in their order.
 pub(crate) async fn run(
     service: &Service,
-    order: &Order,
+    job: &ImportJob,
     now: Now,
-) -> Result<Vec<Outcome>, ServiceError> {
+) -> Result<Vec<ImportResult>, ServiceError> {
     let upstreams = service.upstreams();
     let mut writers =
         upstreams.providers.values().filter_map(|one| Some((one, one.provider.writer()?)));
     let (upstream, writer) = writers.next().ok_or_else(|| {
         ServiceError::Malformed(
-            "the config has no provider that takes secrets; add [providers.infisical]".into(),
+            "the config has no provider that secrets can be written to; add [providers.infisical]"
+                .into(),
         )
     })?;
     if let Some(why) = service.drill.forbids(upstream.provider.persistence(), now.mono) {
@@ -86,151 +88,158 @@ pub(crate) async fn run(
         )));
     }
     let source = Source {
-        project: order.target.project.clone(),
-        path: order.target.path.clone(),
+        project: job.target.project.clone(),
+        path: job.target.path.clone(),
         recursive: false,
     };
-    let extent = upstream.provider.extent(&source).map_err(|why| {
+    let scope = upstream.provider.scope_of(&source).map_err(|why| {
         ServiceError::Malformed(format!("nothing was imported: {why}; check the project's name"))
     })?;
-    let call = upstream.call_for_directory(&extent, Route::Write, Caller::Admin);
-    let import = Import { upstream, call, writer, order, now };
-    let present = import.present_or_made().await.map_err(|error| import.told(&error))?;
-    let mut outcomes: Vec<Outcome> =
-        order.secrets.iter().map(|secret| import.judge(secret, &present)).collect();
-    let conflict = outcomes.iter().any(|outcome| outcome.fate == Fate::Conflicting);
-    if order.dry_run || conflict {
-        return Ok(outcomes);
+    let call = upstream.call_for_directory(&scope, Route::Write, Caller::Admin);
+    let import = Import { upstream, call, writer, job, now };
+    let existing = import.existing_or_made().await.map_err(|error| import.service_error(&error))?;
+    let mut results: Vec<ImportResult> =
+        job.secrets.iter().map(|secret| import.compare(secret, &existing)).collect();
+    let has_conflict = results.iter().any(|result| result.outcome == ImportOutcome::Conflicting);
+    if job.dry_run || has_conflict {
+        return Ok(results);
     }
-    import.write(&mut outcomes).await;
-    Ok(outcomes)
+    import.write(&mut results).await;
+    Ok(results)
 }
 
 struct Import<'a> {
     upstream: &'a Arc<Upstream>,
     call: Call,
     writer: &'a dyn SecretWriter,
-    order: &'a Order,
+    job: &'a ImportJob,
     now: Now,
 }
 
 impl Import<'_> {
-    /// Makes a call, if the provider may be asked, and takes note of how it fares.
-    async fn ask<T>(
+    /// Makes a call through the circuit breaker.
+    async fn call<T>(
         &self,
         call: impl Future<Output = Result<T, ProviderError>>,
     ) -> Result<T, ProviderError> {
         self.upstream.call(&self.call, self.now.lately(), call).await.map_err(CallError::error)
     }
 
-    async fn present(&self) -> Result<Present, ProviderError> {
-        self.ask(self.writer.present(&self.order.target)).await
+    async fn existing(&self) -> Result<Existing, ProviderError> {
+        self.call(self.writer.existing(&self.job.target)).await
     }
 
-    /// Likewise; a folder that is missing is made, if that was asked for.
-    async fn present_or_made(&self) -> Result<Present, ProviderError> {
-        match self.present().await {
-            Err(ProviderError::NotFound(_)) if self.order.make_folder => {}
+    /// The existing secrets; makes a missing directory if the job asks for it.
+    async fn existing_or_made(&self) -> Result<Existing, ProviderError> {
+        match self.existing().await {
+            Err(ProviderError::NotFound(_)) if self.job.make_directory => {}
             answer => return answer,
         }
-        if self.order.dry_run {
-            return Ok(Present::new());
+        if self.job.dry_run {
+            return Ok(Existing::new());
         }
-        self.ask(self.writer.make_folder(&self.order.target)).await?;
-        self.present().await
+        self.call(self.writer.make_directory(&self.job.target)).await?;
+        self.existing().await
     }
 
-    fn judge(&self, (key, value): &(String, SecretBytes), present: &Present) -> Outcome {
-        if let Some(why) = self.writer.unfit(key, value) {
-            return Outcome { fate: Fate::Unfit, why };
+    /// What the import is to do with a secret.
+    fn compare(&self, (key, value): &(String, SecretBytes), existing: &Existing) -> ImportResult {
+        if let Some(why) = self.writer.rejection(key, value) {
+            return ImportResult { outcome: ImportOutcome::Rejected, why };
         }
-        let fate = match (present.get(key), self.order.conflict) {
-            (None, _) => Fate::Created,
-            (Some(Some(known)), _) if known.same_as(value) => Fate::Unchanged,
-            (Some(_), Conflict::Fail) => Fate::Conflicting,
-            (Some(_), Conflict::Skip) => Fate::Skipped,
-            (Some(_), Conflict::Overwrite) => Fate::Overwritten,
+        let outcome = match (existing.get(key), self.job.conflict) {
+            (None, _) => ImportOutcome::Created,
+            (Some(Some(known)), _) if known.same_as(value) => ImportOutcome::Unchanged,
+            (Some(_), ConflictPolicy::Fail) => ImportOutcome::Conflicting,
+            (Some(_), ConflictPolicy::Skip) => ImportOutcome::Skipped,
+            (Some(_), ConflictPolicy::Overwrite) => ImportOutcome::Overwritten,
         };
-        Outcome { fate, why: remark(value) }
+        ImportResult { outcome, why: remark(value) }
     }
 
-    async fn write(&self, outcomes: &mut [Outcome]) {
-        for (fate, how) in [(Fate::Created, Write::Create), (Fate::Overwritten, Write::Update)] {
-            let chosen = outcomes.iter().enumerate().filter(|(_, outcome)| outcome.fate == fate);
+    async fn write(&self, results: &mut [ImportResult]) {
+        for (outcome, mode) in [
+            (ImportOutcome::Created, WriteMode::Create),
+            (ImportOutcome::Overwritten, WriteMode::Update),
+        ] {
+            let chosen = results.iter().enumerate().filter(|(_, result)| result.outcome == outcome);
             let chosen: Vec<usize> = chosen.map(|(index, _)| index).collect();
-            self.write_all(how, &chosen, outcomes).await;
+            self.write_all(mode, &chosen, results).await;
         }
-        self.check(outcomes).await;
+        self.verify(results).await;
     }
 
-    /// In as many requests as it takes; one that fails costs its own secrets.
-    async fn write_all(&self, how: Write, chosen: &[usize], outcomes: &mut [Outcome]) {
-        let secrets: Vec<_> = chosen.iter().map(|index| &self.order.secrets[*index]).collect();
+    /// Writes in as many requests as needed; a request that fails concerns its own secrets only.
+    async fn write_all(&self, mode: WriteMode, chosen: &[usize], results: &mut [ImportResult]) {
+        let secrets: Vec<_> = chosen.iter().map(|index| &self.job.secrets[*index]).collect();
         let mut at = 0;
         while at < secrets.len() {
             let rest = &secrets[at..];
             let count = self.writer.batch(rest);
             let batch = &rest[..count.min(rest.len())];
-            let written = self.ask(self.writer.write(&self.order.target, how, batch)).await;
+            let written = self.call(self.writer.write(&self.job.target, mode, batch)).await;
             if let Err(error) = written {
                 for index in &chosen[at..at + batch.len()] {
-                    outcomes[*index] = Outcome { fate: Fate::Failed, why: error.to_string() };
+                    let why = error.to_string();
+                    results[*index] = ImportResult { outcome: ImportOutcome::Failed, why };
                 }
             }
             at += batch.len();
         }
     }
 
-    /// That a provider took something is no proof that it has it.
-    async fn check(&self, outcomes: &mut [Outcome]) {
-        let written = |outcome: &Outcome| matches!(outcome.fate, Fate::Created | Fate::Overwritten);
-        if !outcomes.iter().any(written) {
+    /// Reads back what was written: a successful write is no proof that the value is kept.
+    async fn verify(&self, results: &mut [ImportResult]) {
+        let is_written = |result: &ImportResult| {
+            matches!(result.outcome, ImportOutcome::Created | ImportOutcome::Overwritten)
+        };
+        if !results.iter().any(is_written) {
             return;
         }
-        let present = self.present().await;
-        for ((key, value), outcome) in self.order.secrets.iter().zip(outcomes) {
-            if !written(outcome) {
+        let existing = self.existing().await;
+        for ((key, value), result) in self.job.secrets.iter().zip(results) {
+            if !is_written(result) {
                 continue;
             }
-            let why = match &present {
+            let why = match &existing {
                 Err(error) => format!("it was written, and cannot be read back: {error}"),
-                Ok(present) => match present.get(key) {
+                Ok(existing) => match existing.get(key) {
                     Some(Some(found)) if found.same_as(value) => continue,
                     Some(None) => "it was written, and psid may not read it back".into(),
-                    _ => "it was written, and the provider gives another value".into(),
+                    _ => "it was written, and the provider returns another value".into(),
                 },
             };
-            *outcome = Outcome { fate: Fate::Failed, why };
+            *result = ImportResult { outcome: ImportOutcome::Failed, why };
         }
     }
 
-    fn told(&self, error: &ProviderError) -> ServiceError {
+    fn service_error(&self, error: &ProviderError) -> ServiceError {
         let name = &self.upstream.name;
         match error {
             ProviderError::NotFound(why) => ServiceError::NotFound(format!(
-                "{name} has no such place: {why}; make the folder {} with --make-folder",
-                self.order.target
+                "{name} has no such directory: {why}; make {} with --make-folder",
+                self.job.target
             )),
             ProviderError::Denied(why) => ServiceError::Denied(format!(
                 "{name} denies it: {why}; give psid's identity the right to read and write {}",
-                self.order.target
+                self.job.target
             )),
             ProviderError::Misbehaved(why) => ServiceError::Malformed(format!(
-                "{name} does not take it: {why}; check the project, the environment and the path"
+                "{name} refuses the request: {why}; check the project, the environment and the path"
             )),
             other => ServiceError::Unavailable(format!(
-                "{name} cannot be asked: {other}; nothing was imported, try again later"
+                "nothing was imported, because {name} cannot be reached: {other}; try again later"
             )),
         }
     }
 }
 
-/// What Infisical makes of a value when it is read.
+/// A remark on a value that Infisical may change when it is read.
 fn remark(value: &SecretBytes) -> String {
     let bytes = value.expose_secret();
     let mut pairs = bytes.windows(2);
     if pairs.any(|pair| pair == b"${") {
-        return "it has a ${…}, which the provider may expand".into();
+        return "it contains ${…}, which the provider may expand".into();
     }
     String::new()
 }

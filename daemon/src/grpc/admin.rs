@@ -65,7 +65,7 @@ impl CacheAdmin for Admin {
         }
         if retry {
             let upstreams = self.0.service.upstreams();
-            upstreams.providers.values().for_each(|one| one.provider.end_pauses(true));
+            upstreams.providers.values().for_each(|one| one.provider.clear_backoff(true));
         }
         let order = if accept { Order::AcceptAll } else { Order::All };
         let mut progress = self.0.refresher.start(order, clock::now());

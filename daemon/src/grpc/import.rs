@@ -9,9 +9,9 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::peer::require_admin;
 use super::status;
-use crate::import::{self, Conflict, Fate, Order, Outcome};
+use crate::import::{self, ConflictPolicy, ImportJob};
 use crate::model::clock;
-use crate::provider::Target;
+use crate::provider::WriteTarget;
 use crate::runtime::Runtime;
 
 pub(super) struct Import(pub(super) Arc<Runtime>);
@@ -25,13 +25,13 @@ impl ImportAdmin for Import {
         require_admin(&request)?;
         let request = request.into_inner();
         let conflict = match request.conflict() {
-            ImportConflict::Skip => Conflict::Skip,
-            ImportConflict::Overwrite => Conflict::Overwrite,
-            ImportConflict::Fail | ImportConflict::Unspecified => Conflict::Fail,
+            ImportConflict::Skip => ConflictPolicy::Skip,
+            ImportConflict::Overwrite => ConflictPolicy::Overwrite,
+            ImportConflict::Fail | ImportConflict::Unspecified => ConflictPolicy::Fail,
         };
         let secrets = request.secrets.into_iter();
-        let order = Order {
-            target: Target {
+        let job = ImportJob {
+            target: WriteTarget {
                 project: request.project,
                 environment: Some(request.environment).filter(|slug| !slug.is_empty()),
                 path: request.path,
@@ -39,23 +39,23 @@ impl ImportAdmin for Import {
             secrets: secrets.map(|one| (one.key, SecretBytes::new(one.value))).collect(),
             conflict,
             dry_run: request.dry_run,
-            make_folder: request.create_directory,
+            make_directory: request.create_directory,
         };
-        let outcomes = import::run(&self.0.service, &order, clock::now()).await.map_err(status)?;
-        let results = outcomes.into_iter().zip(&order.secrets).map(to_proto).collect();
-        Ok(Response::new(ImportResponse { target: order.target.to_string(), results }))
+        let outcomes = import::run(&self.0.service, &job, clock::now()).await.map_err(status)?;
+        let results = outcomes.into_iter().zip(&job.secrets).map(to_proto).collect();
+        Ok(Response::new(ImportResponse { target: job.target.to_string(), results }))
     }
 }
 
-fn to_proto((imported, (key, _)): (Outcome, &(String, SecretBytes))) -> ImportResult {
-    let outcome = match imported.fate {
-        Fate::Created => ImportOutcome::Created,
-        Fate::Overwritten => ImportOutcome::Overwritten,
-        Fate::Unchanged => ImportOutcome::Unchanged,
-        Fate::Skipped => ImportOutcome::Skipped,
-        Fate::Conflicting => ImportOutcome::Conflicting,
-        Fate::Unfit => ImportOutcome::Rejected,
-        Fate::Failed => ImportOutcome::Failed,
+fn to_proto((imported, (key, _)): (import::ImportResult, &(String, SecretBytes))) -> ImportResult {
+    let outcome = match imported.outcome {
+        import::ImportOutcome::Created => ImportOutcome::Created,
+        import::ImportOutcome::Overwritten => ImportOutcome::Overwritten,
+        import::ImportOutcome::Unchanged => ImportOutcome::Unchanged,
+        import::ImportOutcome::Skipped => ImportOutcome::Skipped,
+        import::ImportOutcome::Conflicting => ImportOutcome::Conflicting,
+        import::ImportOutcome::Rejected => ImportOutcome::Rejected,
+        import::ImportOutcome::Failed => ImportOutcome::Failed,
     };
     ImportResult { key: key.clone(), outcome: outcome.into(), reason: imported.why }
 }

@@ -126,42 +126,42 @@ fn totals(Totals { done, failed, removed, held }: Totals) -> PullTotals {
 
 fn provider(upstream: &Upstream) -> ProviderStatus {
     let health = upstream.health();
-    let trouble = health.breaker.trouble();
+    let outage = health.breaker.outage();
     let ProviderCounters {
-        given,
+        succeeded,
         unreachable,
         throttled,
         unauthenticated,
         denied,
-        gone,
+        not_found,
         misbehaved,
-    } = health.tally;
+    } = health.counters;
     let is_asked =
-        given + unreachable + throttled + unauthenticated + denied + gone + misbehaved > 0;
-    let up = match (trouble, upstream.provider.persistence()) {
+        succeeded + unreachable + throttled + unauthenticated + denied + not_found + misbehaved > 0;
+    let up = match (outage, upstream.provider.persistence()) {
         (Some(_), _) => Verdict::No,
         (None, Persistence::MemoryOnly) => Verdict::from(&upstream.provider.reach()),
         (None, Persistence::Persisted) if is_asked => Verdict::Yes,
         (None, Persistence::Persisted) => Verdict::Unknown,
     };
-    let why = match (trouble, up) {
-        (Some(trouble), _) => trouble.why.clone(),
-        (None, Verdict::No) => health.complaint().unwrap_or("the token is away").to_owned(),
+    let why = match (outage, up) {
+        (Some(outage), _) => outage.why.clone(),
+        (None, Verdict::No) => health.last_refusal().unwrap_or("the token is away").to_owned(),
         (None, _) => String::new(),
     };
     ProviderStatus {
         name: upstream.name.clone(),
         up: verdict(up).into(),
-        down_since_ms: trouble.map(|trouble| trouble.since.as_millis()),
-        next_try_ms: trouble.map(|trouble| trouble.next_try.as_millis()),
+        down_since_ms: outage.map(|outage| outage.since.as_millis()),
+        next_try_ms: outage.map(|outage| outage.next_try.as_millis()),
         reason: why,
-        succeeded: given,
+        succeeded,
         failures: Some(ProviderFailures {
             unreachable,
             throttled,
             unauthenticated,
             denied,
-            not_found: gone,
+            not_found,
             bad_response: misbehaved,
         }),
     }

@@ -23,7 +23,10 @@ impl Service {
         let upstreams = self.upstreams();
         let mut sources = upstreams.workloads.values().flat_map(|workload| {
             let upstream = upstreams.providers.get(&workload.provider);
-            workload.sources.iter().filter_map(move |source| upstream?.provider.extent(source).ok())
+            workload
+                .sources
+                .iter()
+                .filter_map(move |source| upstream?.provider.scope_of(source).ok())
         });
         let all = sources.any(|extent| extent.contains(at));
         let is_beside = |other: &CacheKey| other.realm == at.realm && other.path == at.path;

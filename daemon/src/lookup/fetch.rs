@@ -42,7 +42,7 @@ impl Service {
             return Err(ProviderError::Unreachable(why));
         }
         let call = upstream.call_for_key(at);
-        if servable && let Some(error) = upstream.out_of_reach(&call, now.mono) {
+        if servable && let Some(error) = upstream.known_failure(&call, now.mono) {
             return Err(error);
         }
         let mut tried_again = false;
@@ -61,7 +61,7 @@ impl Service {
                 error
                     if error.is_host_wide() || matches!(error, ProviderError::Throttled { .. }) =>
                 {
-                    if !upstream.admits(&call, deadline).await {
+                    if !upstream.wait_until_allowed(&call, deadline).await {
                         return answer;
                     }
                 }

@@ -1,4 +1,4 @@
-//! Where values come from.
+//! Providers: the sources that secrets are fetched from.
 
 pub(crate) mod circuit_breaker;
 pub(crate) mod infisical;
@@ -19,85 +19,85 @@ use crate::model::reference::{CacheKey, Listing, ListingScope, Namespace, Refere
 /// A source of secrets.
 #[async_trait]
 pub trait SecretProvider: Send + Sync {
-    /// Where a reference leads; `Err` says what is wrong with it. No I/O.
+    /// The cache key of a reference; `Err` is the reason that the reference is invalid. No I/O.
     fn accept(&self, reference: &Reference) -> Result<CacheKey, String>;
 
-    /// Fetches one value: the same that a listing of its directory has. Fetches of one epoch may share a
-    /// request; one that began before an invalidation may not answer one that began after it.
+    /// Fetches one value, the same that a listing of its directory has. Fetches of one epoch may share a
+    /// request; a request that began before an invalidation must not serve a fetch that began after it.
     async fn fetch(
         &self,
         reference: &Reference,
         epoch: FetchEpoch,
     ) -> Result<Fetched, ProviderError>;
 
-    /// What a source covers; `Err` says what is wrong with it. No I/O.
-    fn extent(&self, source: &Source) -> Result<ListingScope, String>;
+    /// What a source covers; `Err` is the reason that the source is invalid. No I/O.
+    fn scope_of(&self, source: &Source) -> Result<ListingScope, String>;
 
-    /// Fetches every value of a source, in as few requests as the provider can. `folders` are those
-    /// below the source of which something is registered. A source that was listed in part is gone on
-    /// with, if that is not long ago.
+    /// Fetches every value of a source in as few requests as possible. `directories` are those below the
+    /// source in which something is registered. A recent incomplete listing of the source is continued.
     async fn list(
         &self,
         source: &Source,
-        folders: &BTreeSet<String>,
+        directories: &BTreeSet<String>,
     ) -> Result<Listed, ProviderError>;
 
-    /// Whether a realm is one of the config's. No I/O.
-    fn knows(&self, realm: &Namespace) -> bool;
+    /// Whether the config has this namespace. No I/O.
+    fn has_namespace(&self, namespace: &Namespace) -> bool;
 
-    /// How the values that it gives are kept.
+    /// Where its values may be kept.
     fn persistence(&self) -> Persistence;
 
-    /// Whether what is kept in RAM alone could be had once more.
+    /// Whether values that are kept in RAM only could be fetched again now.
     fn reach(&self) -> Reach {
-        Reach::Unknown("a lookup tells".into())
+        Reach::Unknown("a lookup shows it".into())
     }
 
-    /// Who takes secrets for it, if it takes any.
+    /// Its interface for writing, if it has one.
     fn writer(&self) -> Option<&dyn SecretWriter>;
 
-    /// The identity that a realm is asked as: a rate limit and a login are its own. No I/O.
-    fn identity(&self, _realm: &Namespace) -> String {
+    /// The identity that a namespace is read as: rate limits and logins are counted by identity. No I/O.
+    fn identity(&self, _namespace: &Namespace) -> String {
         String::new()
     }
 
-    /// An admin asks: pauses that protect nobody but psid end. With `retry`, so does the pause after a
-    /// refused login, for one try.
-    fn end_pauses(&self, _retry: bool) {}
+    /// Ends pauses that only limit psid's own retries, for an admin's command. With `retry`, one login is
+    /// tried even after a refused one.
+    fn clear_backoff(&self, _retry: bool) {}
 
-    /// The identities that cannot log in, a sentence each: which one, why, and what to do about it. No I/O.
+    /// A sentence for each identity that cannot log in: which one, why, and what fixes it. No I/O.
     fn login_faults(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Ends what psid holds at the provider, before psid itself ends. A failure is of no consequence.
+    /// Ends psid's sessions at the provider, at shutdown. Failures are ignored.
     async fn close(&self) {}
 
-    /// Asks whether the host as a whole is well, by the cheapest request there is and without a login.
+    /// Checks whether the host is available, by its cheapest request and without a login.
     async fn status(&self) -> Result<(), ProviderError> {
         Ok(())
     }
 }
 
-/// One value, and what came with it.
+/// The result of a fetch.
 #[derive(Debug)]
 pub struct Fetched {
     /// The value.
     pub value: SecretBytes,
-    /// Values of the same directory that the same request brought; who shared a request has none.
+    /// Other values of the directory that the same request brought; empty for a fetch that shared another
+    /// one's request.
     pub beside: Vec<(CacheKey, SecretBytes)>,
 }
 
-/// What became of a source's listing.
+/// The result of listing a source.
 #[derive(Default)]
 pub struct Listed {
-    /// What was listed. It speaks for its own extents only, which may be a part of the source.
+    /// What was listed. Its scopes may be a part of the source, and it is no evidence about the rest.
     pub listing: Listing,
-    /// Directories of the source that were refused or are gone, and why. No other one is concerned.
+    /// Directories of the source that were refused or do not exist, and why.
     pub refused: Vec<(ListingScope, ProviderError)>,
-    /// Whether this is the rest of a source of which an earlier listing had the first part.
+    /// Whether this continues an earlier incomplete listing.
     pub continued: bool,
-    /// Why the rest of the source is not listed. The next listing goes on there.
+    /// Why the listing is incomplete. The next listing continues it.
     pub incomplete: Option<ProviderError>,
 }
 
@@ -113,26 +113,26 @@ impl From<Listing> for Listed {
     }
 }
 
-/// Where secrets can be written to.
+/// A destination for imported secrets.
 #[async_trait]
 pub trait SecretWriter: Send + Sync {
-    /// Why a secret could not be kept byte for byte; none, when it can. No I/O.
-    fn unfit(&self, key: &str, value: &SecretBytes) -> Option<String>;
+    /// Why the provider would not keep a secret byte for byte; none if it would. No I/O.
+    fn rejection(&self, key: &str, value: &SecretBytes) -> Option<String>;
 
-    /// What a folder has of its own; without a value, where psid may not read it.
-    async fn present(
+    /// The secrets that a directory itself has; without a value where psid may not read it.
+    async fn existing(
         &self,
-        target: &Target,
+        target: &WriteTarget,
     ) -> Result<HashMap<String, Option<SecretBytes>>, ProviderError>;
 
-    /// Makes a folder, and those above it; one that is there is no error.
-    async fn make_folder(&self, target: &Target) -> Result<(), ProviderError>;
+    /// Makes a directory and its parents; it may exist already.
+    async fn make_directory(&self, target: &WriteTarget) -> Result<(), ProviderError>;
 
-    /// Writes secrets, all of them or none. There are no more than [`Self::batch`] takes.
+    /// Writes all of these secrets or none: at most as many as [`Self::batch`] allows.
     async fn write(
         &self,
-        target: &Target,
-        how: Write,
+        target: &WriteTarget,
+        mode: WriteMode,
         secrets: &[&(String, SecretBytes)],
     ) -> Result<(), ProviderError>;
 
@@ -140,90 +140,99 @@ pub trait SecretWriter: Send + Sync {
     fn batch(&self, secrets: &[&(String, SecretBytes)]) -> usize;
 }
 
-/// A folder that secrets are written to.
+/// The directory that secrets are written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct WriteTarget {
     /// The project's name in the config.
     pub project: String,
-    /// The environment, when it is not the project's own.
+    /// The environment; none: the project's own.
     pub environment: Option<String>,
-    /// The folder.
+    /// The directory.
     pub path: String,
 }
 
-/// How secrets are written.
+/// Whether written secrets exist already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Write {
+pub enum WriteMode {
     /// Each is new.
     Create,
-    /// Each is there.
+    /// Each exists.
     Update,
 }
 
-/// How a provider's values are kept.
+/// Where a provider's values may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
-    /// In RAM and in `cache.enc`, and asked for again when they are old: the provider may change them,
-    /// and may be out.
+    /// In RAM and in `cache.enc`, and fetched again when they are old: the provider may change them, and
+    /// may be unreachable.
     Persisted,
-    /// In RAM alone, for good: the reference holds the value, sealed, and who sealed it to a token did
-    /// not agree to another key.
+    /// In RAM only, for as long as psid runs: the reference itself holds the value, sealed to a token, and
+    /// psid must not seal it to another key.
     MemoryOnly,
 }
 
-/// A folder of secrets, as a workload of the config names it.
+/// A directory of secrets, as a workload of the config names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source {
     /// The project's name in the config.
     pub project: String,
-    /// The folder.
+    /// The directory.
     pub path: String,
-    /// Whether the folders below count too.
+    /// Whether the directories below it are included.
     pub recursive: bool,
 }
 
 /// Why there is no value. Each variant selects one behaviour of the cache and of the circuit breaker.
 ///
-/// | says something of | variants | effect |
+/// | concerns | variants | effect |
 /// | --- | --- | --- |
 /// | the secret, or its whole source | `NotFound`, `Denied` | may evict, once it is confirmed |
-/// | one request | `Failed`, `TimedOut`, `Misbehaved` | pauses this source or key, no other |
-/// | the identity | `Throttled`, `Unauthenticated` | pauses this identity, no other |
-/// | the host | `Unreachable`, `Unavailable` | the circuit breaker counts it |
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// | one request | `Failed`, `TimedOut`, `Misbehaved` | pauses this source or key only |
+/// | the identity | `Throttled`, `Unauthenticated` | pauses this identity only |
+/// | the host | `Unreachable`, `Unavailable` | is counted by the circuit breaker |
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
-    /// The provider says that there is none: not an outage.
+    /// The provider answers that the secret does not exist.
+    #[error("{0}")]
     NotFound(String),
-    /// The provider says that psid may not have it: not an outage.
+    /// The provider denies access to the secret.
+    #[error("{0}")]
     Denied(String),
-    /// The identity used up its rate limit. Other identities are not concerned.
+    /// The identity used up its rate limit.
+    #[error("{why}")]
     Throttled {
-        /// What it said.
+        /// The provider's message.
         why: String,
         /// How long it asked to wait.
         wait: Duration,
     },
-    /// The login was refused, or there is nothing to log in with. That says nothing of any secret, and
-    /// nothing of other identities.
+    /// The login was refused, or there is no credential for it. No evidence about any secret or any other
+    /// identity.
+    #[error("{why}")]
     Unauthenticated {
-        /// What is wrong, and what to do about it.
+        /// What is wrong, and what fixes it.
         why: String,
-        /// How long no login is tried; none: the login is well, and its token was refused.
+        /// How long no login is tried; none: the login succeeded, and its token was refused.
         wait: Option<Duration>,
     },
-    /// This request failed: the server's own 500, or an answer that is not the server's word (a
-    /// gateway's 403 page, a 200 that is no JSON). The next directory or key may be well.
+    /// This request failed: the server's own 500, or an answer that is not from the server (a gateway's 403
+    /// page, a 200 without JSON). The next directory or key may succeed.
+    #[error("{0}")]
     Failed(String),
-    /// This request had no answer in time. The breaker counts it only if several directories time out.
+    /// This request was not answered in time. The breaker counts it only if several directories time out.
+    #[error("{0}")]
     TimedOut(String),
-    /// The provider does not understand psid, or psid it: asking again does not help. What is known
-    /// is served.
+    /// The provider does not understand the request, or psid the answer: a retry does not help. Cached
+    /// values are served.
+    #[error("{0}")]
     Misbehaved(String),
-    /// The host is out of reach for everybody: no connection, no TLS, a gateway's 502, 503 or 504.
+    /// The host is unreachable for every request: no connection, no TLS, a gateway's 502, 503 or 504.
+    #[error("{0}")]
     Unreachable(String),
-    /// The host is out for everybody, and says for how long (503 with `Retry-After`).
+    /// The host is unavailable for every request, and says for how long (503 with `Retry-After`).
+    #[error("{why}")]
     Unavailable {
-        /// What it said.
+        /// The provider's message.
         why: String,
         /// How long it asked to wait.
         wait: Duration,
@@ -231,14 +240,14 @@ pub enum ProviderError {
 }
 
 impl ProviderError {
-    /// Whether it concerns everybody who asks this provider: only such errors count for the breaker.
-    pub fn is_host_wide(&self) -> bool {
+    /// Whether it concerns every request to this provider: the breaker counts such errors only.
+    pub(crate) fn is_host_wide(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Unavailable { .. })
     }
 
-    /// The same error in other words.
+    /// The same error with another message.
     #[must_use]
-    pub fn map_why(mut self, f: impl FnOnce(String) -> String) -> Self {
+    pub(crate) fn map_message(mut self, f: impl FnOnce(String) -> String) -> Self {
         let (Self::NotFound(why)
         | Self::Denied(why)
         | Self::Throttled { why, .. }
@@ -253,25 +262,7 @@ impl ProviderError {
     }
 }
 
-impl fmt::Display for ProviderError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotFound(why)
-            | Self::Denied(why)
-            | Self::Throttled { why, .. }
-            | Self::Unauthenticated { why, .. }
-            | Self::Failed(why)
-            | Self::TimedOut(why)
-            | Self::Unreachable(why)
-            | Self::Unavailable { why, .. }
-            | Self::Misbehaved(why) => f.write_str(why),
-        }
-    }
-}
-
-impl std::error::Error for ProviderError {}
-
-impl fmt::Display for Target {
+impl fmt::Display for WriteTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.project)?;
         if let Some(environment) = &self.environment {

@@ -150,7 +150,7 @@ impl SecretProvider for Pkcs11Sealed {
         opened.inspect_err(|error| self.note(name, error)).map(Fetched::from)
     }
 
-    fn extent(&self, _: &Source) -> Result<ListingScope, String> {
+    fn scope_of(&self, _: &Source) -> Result<ListingScope, String> {
         Err(NO_FOLDERS.into())
     }
 
@@ -158,7 +158,7 @@ impl SecretProvider for Pkcs11Sealed {
         Err(ProviderError::Misbehaved(NO_FOLDERS.into()))
     }
 
-    fn knows(&self, realm: &Namespace) -> bool {
+    fn has_namespace(&self, realm: &Namespace) -> bool {
         *realm == own_realm()
     }
 
@@ -274,8 +274,8 @@ mod tests {
         let at = accept(mapping).unwrap();
         assert_eq!((at.realm.as_str(), &*at.path), (r#"["nitrokeyhsm"]"#, ""));
         assert_eq!(&*at.key, "0b335b4ec81a04460259e322e2dfb67fe68308d728fc0387f265569d533ecf3f");
-        assert!(provider().knows(&at.realm));
-        assert!(!provider().knows(&Namespace::new(&["infisical", "uuid", "prod"])));
+        assert!(provider().has_namespace(&at.realm));
+        assert!(!provider().has_namespace(&Namespace::new(&["infisical", "uuid", "prod"])));
     }
 
     #[test]

@@ -192,7 +192,7 @@ impl Work {
         let manner = PullOptions { caller, accept: order == Order::AcceptAll, room: &room };
         if caller == Caller::Admin {
             let upstreams = self.service.upstreams();
-            upstreams.providers.values().for_each(|one| one.provider.end_pauses(false));
+            upstreams.providers.values().for_each(|one| one.provider.clear_backoff(false));
         }
         // An outage is met once a provider, not once a source.
         let mut out: HashMap<String, ProviderError> = HashMap::new();
@@ -352,7 +352,7 @@ fn drop_unwanted(
     let registered: HashSet<CacheKey> = service.references().map(|(_, _, at)| at).collect();
     let upstreams = service.upstreams();
     let knows = |at: &CacheKey| {
-        upstreams.providers.values().any(|upstream| upstream.provider.knows(&at.realm))
+        upstreams.providers.values().any(|upstream| upstream.provider.has_namespace(&at.realm))
     };
     let is_suspended = |at: &CacheKey| failing.iter().any(|extent| extent.realm == at.realm);
     let wanted = |at: &CacheKey, fetched: BootInstant| {

@@ -114,6 +114,11 @@ fn take_over(
     for (extent, error) in &refused {
         doubt(service, pull, extent, error, taking.now);
     }
+    if let Some(error) = incomplete {
+        return Err(error.map_message(|why| {
+            format!("{why}; the rest of it is listed later ({counts} so far)")
+        }));
+    }
     let directories = refused.iter().map(|(extent, error)| format!("{}: {error}", extent.path));
     let keys = denied.iter().map(|(at, why)| format!("{at}: {why}"));
     let mut faults: Vec<String> = directories.chain(keys).collect();

@@ -76,7 +76,7 @@ impl Work {
         let health = pull.upstream.health();
         match health.breaker.permit(Caller::Anybody, now.mono) {
             // A provider that may be back is to be asked, due or not: its state must be true.
-            Permit::Now if health.breaker.trouble().is_some() => Duration::ZERO,
+            Permit::Now if health.breaker.outage().is_some() => Duration::ZERO,
             Permit::Now => {
                 drop(health);
                 let due = self.agenda.lock().due(&pull.key);
@@ -104,7 +104,7 @@ impl Work {
         let mut probed: HashSet<String> =
             chosen.iter().map(|pull| pull.upstream.name.clone()).collect();
         for pull in rest {
-            let in_trouble = pull.upstream.health().breaker.trouble().is_some();
+            let in_trouble = pull.upstream.health().breaker.outage().is_some();
             if in_trouble && probed.insert(pull.upstream.name.clone()) {
                 chosen.push(pull);
             }

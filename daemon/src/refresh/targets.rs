@@ -42,7 +42,7 @@ fn of_workloads(service: &Service) -> Vec<PullTarget> {
     for workload in upstreams.workloads.values() {
         let Some(upstream) = upstreams.providers.get(&workload.provider) else { continue };
         for source in &workload.sources {
-            if let Ok(extent) = upstream.provider.extent(source)
+            if let Ok(extent) = upstream.provider.scope_of(source)
                 && seen.insert((workload.provider.clone(), extent.clone()))
             {
                 pulls.push(PullTarget::new(upstream, source.clone(), extent, None));
@@ -67,7 +67,7 @@ fn of_registered(service: &Service, workloads: &[PullTarget]) -> Vec<PullTarget>
     let mut pulls: Vec<PullTarget> = Vec::new();
     for ((provider, source), wanted) in folders {
         let Some(upstream) = upstreams.providers.get(&provider) else { continue };
-        let Ok(extent) = upstream.provider.extent(&source) else { continue };
+        let Ok(extent) = upstream.provider.scope_of(&source) else { continue };
         // Two names of the config may mean one project: that is one folder, and one request.
         let same = |pull: &&mut PullTarget| *pull.extent() == extent && pull.key.0 == provider;
         let others = pulls.iter_mut().find(same).and_then(|pull| pull.wanted.as_mut());

@@ -57,13 +57,13 @@ pub struct Runtime {
     vault: Mutex<Option<Arc<Keyring>>>,
     /// Whether the cache file could not be read, and is to be tried again.
     is_blocked: AtomicBool,
-    keeping: Mutex<Option<Keeping>>,
+    keeping: Mutex<Option<PersisterTask>>,
     degraded: Mutex<BTreeMap<DegradedReason, String>>,
     stop_keeping: CancellationToken,
 }
 
 /// The persister and its task.
-struct Keeping {
+struct PersisterTask {
     persister: Arc<Persister>,
     task: JoinHandle<()>,
 }
@@ -238,7 +238,7 @@ impl Runtime {
                 add("login", why.clone());
             }
             if faults.is_empty()
-                && let Some(why) = upstream.complaint()
+                && let Some(why) = upstream.last_refusal()
             {
                 add(
                     "provider-refuses",

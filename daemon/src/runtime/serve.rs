@@ -56,7 +56,7 @@ async fn close_providers(daemon: &Runtime) {
     let upstreams = daemon.service.upstreams();
     let close = async {
         for upstream in upstreams.providers.values() {
-            let is_well = upstream.health().breaker.trouble().is_none();
+            let is_well = upstream.health().breaker.outage().is_none();
             if is_well {
                 upstream.provider.close().await;
             }

@@ -10,7 +10,7 @@ use psi_common::BackendTag;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{DegradedReason, Keeping, Runtime, lock};
+use super::{DegradedReason, PersisterTask, Runtime, lock};
 use crate::crypto::envelope::{Keyring, WrappedKeyHeader};
 use crate::crypto::recovery_key::{self, RecoveryKey};
 use crate::keys::{KeyBackend, LoadedKey, SealOptions};
@@ -210,7 +210,7 @@ impl Runtime {
             self.service.tasks.supervise(Task::Persist, self.stop_keeping.clone(), move || {
                 Arc::clone(&each).run(stop.clone())
             });
-        *lock(&self.keeping) = Some(Keeping { persister, task });
+        *lock(&self.keeping) = Some(PersisterTask { persister, task });
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 pub(crate) mod files;
 pub(crate) mod hardening;
+pub(crate) mod jitter;
 pub(crate) mod logging;
 pub(crate) mod malloc;
 pub(crate) mod notify;

@@ -101,7 +101,7 @@ pub(crate) fn is_unknown(service: &Service) -> bool {
     upstreams.workloads.values().any(|workload| {
         let upstream = upstreams.providers.get(&workload.provider);
         workload.sources.iter().any(|source| {
-            let extent = upstream.and_then(|upstream| upstream.provider.extent(source).ok());
+            let extent = upstream.and_then(|upstream| upstream.provider.scope_of(source).ok());
             extent.is_some_and(|extent| service.cache.entries_in(&extent).is_empty())
         })
     })
@@ -164,7 +164,7 @@ async fn list(
     source: &Source,
     now: Now,
 ) -> Result<(ListingScope, Vec<(CacheKey, Value)>), String> {
-    let extent = upstream.provider.extent(source)?;
+    let extent = upstream.provider.scope_of(source)?;
     if service.cache.is_enabled() {
         let known = service.cache.entries_in(&extent);
         let found = known.into_iter().map(|(at, entry)| (at, Value::Cached(entry))).collect();

@@ -105,7 +105,7 @@ impl SecretProvider for Arc<Scripted> {
         Ok(SecretBytes::new(value.into_bytes()).into())
     }
 
-    fn extent(&self, source: &Source) -> Result<ListingScope, String> {
+    fn scope_of(&self, source: &Source) -> Result<ListingScope, String> {
         Ok(ListingScope {
             realm: Namespace::new(&["fake"]),
             path: source.path.clone(),
@@ -126,14 +126,14 @@ impl SecretProvider for Arc<Scripted> {
         let found =
             found.map(|(key, value)| (coordinates(&key), SecretBytes::new(value.into_bytes())));
         Ok(Listing {
-            extents: vec![self.extent(source).unwrap()],
+            extents: vec![self.scope_of(source).unwrap()],
             found: found.collect(),
             ..Listing::default()
         }
         .into())
     }
 
-    fn knows(&self, realm: &Namespace) -> bool {
+    fn has_namespace(&self, realm: &Namespace) -> bool {
         *realm == Namespace::new(&["fake"])
     }
 
@@ -240,7 +240,7 @@ impl Fixture {
     fn trouble(&self) -> Option<bool> {
         let upstreams = self.service.upstreams();
         let health = upstreams.providers["fake"].health();
-        health.breaker.trouble().map(crate::provider::circuit_breaker::Outage::is_outage)
+        health.breaker.outage().map(crate::provider::circuit_breaker::Outage::is_confirmed)
     }
 
     async fn register(&self, id: &str, reference: &str) -> SecretId {

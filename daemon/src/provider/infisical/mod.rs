@@ -193,7 +193,7 @@ impl SecretProvider for Infisical {
         }
     }
 
-    fn extent(&self, source: &Source) -> Result<ListingScope, String> {
+    fn scope_of(&self, source: &Source) -> Result<ListingScope, String> {
         let project = self.project(&source.project)?;
         let path = normal_path(&source.path);
         check::path(&path).map_err(|why| why.to_string())?;
@@ -205,12 +205,12 @@ impl SecretProvider for Infisical {
         source: &Source,
         folders: &BTreeSet<String>,
     ) -> Result<Listed, ProviderError> {
-        let extent = self.extent(source).map_err(ProviderError::Misbehaved)?;
+        let extent = self.scope_of(source).map_err(ProviderError::Misbehaved)?;
         let project = self.project(&source.project).map_err(ProviderError::Misbehaved)?;
         self.list_source(project, extent, folders).await
     }
 
-    fn knows(&self, realm: &Namespace) -> bool {
+    fn has_namespace(&self, realm: &Namespace) -> bool {
         self.projects.values().any(|project| project.realm == *realm)
     }
 
@@ -237,8 +237,8 @@ impl SecretProvider for Infisical {
         project.map_or_else(String::new, |project| project.tokens.identity().to_owned())
     }
 
-    fn end_pauses(&self, retry: bool) {
-        self.identities().into_iter().for_each(|tokens| tokens.end_pauses(retry));
+    fn clear_backoff(&self, retry: bool) {
+        self.identities().into_iter().for_each(|tokens| tokens.clear_backoff(retry));
     }
 
     fn login_faults(&self) -> Vec<String> {

@@ -1,4 +1,5 @@
-//! Writing secrets into a folder: what Infisical keeps as it is, and in how large pieces.
+//! Writing secrets into a directory: which values Infisical keeps byte for byte, and how large a request
+//! may be.
 
 use std::collections::HashMap;
 
@@ -9,46 +10,49 @@ use serde_json::{Value, json};
 
 use super::client::Folder;
 use super::{Infisical, normal_path};
-use crate::provider::{ProviderError, SecretWriter, Target, Write};
+use crate::provider::{ProviderError, SecretWriter, WriteMode, WriteTarget};
 
-/// Secrets of one request, as Infisical's own tools have it.
+/// The most secrets of one request, as in Infisical's own tools.
 const AT_ONCE: usize = 100;
-/// Of a request's secrets as JSON, in bytes: the server takes 1 MiB (Fastify's limit), and says only "500"
-/// to more.
+/// The most bytes of a request's secrets as JSON: the server accepts 1 MiB (Fastify's limit) and answers a
+/// larger request with a plain 500.
 const LARGEST: usize = 900_000;
 
 #[async_trait]
 impl SecretWriter for Infisical {
     /// `backend/src/server/lib/schemas.ts` for names; a value is trimmed where it is written
     /// (`secret-v2-bridge`), but for one newline at its end.
-    fn unfit(&self, key: &str, value: &SecretBytes) -> Option<String> {
+    fn rejection(&self, key: &str, value: &SecretBytes) -> Option<String> {
         if let Err(why) = check::key(key) {
             return Some(why.to_string());
         }
         if js_trimmed(key) != key {
-            return Some("a key begins and ends with no blank, and is not empty".into());
+            return Some("a key must not be empty, or begin or end with a blank".into());
         }
         if key.contains([':', '/']) {
-            return Some("no key of Infisical's has a colon or a slash".into());
+            return Some("Infisical accepts no colon and no slash in a key".into());
         }
         let Ok(text) = std::str::from_utf8(value.expose_secret()) else {
-            return Some("the value is no UTF-8, and Infisical keeps text only; encode it".into());
+            return Some(
+                "the value is not UTF-8, and Infisical stores text only; encode it, as base64"
+                    .into(),
+            );
         };
         let trimmed = js_trimmed(text);
         if text != trimmed && text.strip_suffix('\n') != Some(trimmed) {
             return Some(
-                "Infisical cuts blanks and lines off a value's ends, but for one newline: the value would be \
-                 another one"
+                "Infisical cuts blanks and newlines off both ends of a value, except one final newline: it would \
+                 store another value"
                     .into(),
             );
         }
         (json_length(key, text) > LARGEST)
-            .then(|| format!("it is longer than {LARGEST} bytes in JSON"))
+            .then(|| format!("it is longer than {LARGEST} bytes as JSON"))
     }
 
-    async fn present(
+    async fn existing(
         &self,
-        target: &Target,
+        target: &WriteTarget,
     ) -> Result<HashMap<String, Option<SecretBytes>>, ProviderError> {
         let project = self.project(&target.project).map_err(ProviderError::Misbehaved)?;
         let path = normal_path(&target.path);
@@ -62,7 +66,7 @@ impl SecretWriter for Infisical {
         Ok(own.map(|secret| (secret.secret_key.clone(), secret.value().ok())).collect())
     }
 
-    async fn make_folder(&self, target: &Target) -> Result<(), ProviderError> {
+    async fn make_directory(&self, target: &WriteTarget) -> Result<(), ProviderError> {
         let project = self.project(&target.project).map_err(ProviderError::Misbehaved)?;
         let path = normal_path(&target.path);
         let environment = target.environment.as_deref().unwrap_or(&project.environment);
@@ -85,17 +89,17 @@ impl SecretWriter for Infisical {
 
     async fn write(
         &self,
-        target: &Target,
-        how: Write,
+        target: &WriteTarget,
+        mode: WriteMode,
         secrets: &[&(String, SecretBytes)],
     ) -> Result<(), ProviderError> {
         let project = self.project(&target.project).map_err(ProviderError::Misbehaved)?;
         let path = normal_path(&target.path);
         let environment = target.environment.as_deref().unwrap_or(&project.environment);
         let folder = Folder { project_id: &project.id, environment, path: &path };
-        let method = match how {
-            Write::Create => Method::POST,
-            Write::Update => Method::PATCH,
+        let method = match mode {
+            WriteMode::Create => Method::POST,
+            WriteMode::Update => Method::PATCH,
         };
         let secrets: Value = secrets.iter().map(|(key, value)| entry(key, value)).collect();
         let (api, method, secrets) = (self.api()?, &method, &secrets);
@@ -122,7 +126,7 @@ fn entry(key: &str, value: &SecretBytes) -> Value {
     json!({"secretKey": key, "secretValue": value})
 }
 
-/// How long a secret is in a request, at most.
+/// An upper bound of a secret's length in a request.
 fn json_length(key: &str, value: &str) -> usize {
     let escaped = |text: &str| {
         text.bytes()
@@ -136,7 +140,7 @@ fn json_length(key: &str, value: &str) -> usize {
     escaped(key) + escaped(value) + r#"{"secretKey":"","secretValue":""},"#.len()
 }
 
-/// As JavaScript trims: its white space is Unicode's, with the byte order mark and without U+0085 (ECMA-262,
+/// Trims as JavaScript does: its white space is Unicode's, with the byte order mark and without U+0085 (ECMA-262,
 /// 12.2 and 12.3).
 fn js_trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| (c.is_whitespace() && c != '\u{85}') || c == '\u{feff}')
@@ -153,38 +157,38 @@ mod tests {
         Infisical::new("http://127.0.0.1:1", None, timeout, HashMap::new())
     }
 
-    fn unfit(key: &str, value: &[u8]) -> Option<String> {
-        provider().unfit(key, &SecretBytes::new(value.to_vec()))
+    fn rejection(key: &str, value: &[u8]) -> Option<String> {
+        provider().rejection(key, &SecretBytes::new(value.to_vec()))
     }
 
     #[test]
-    fn what_infisical_would_change_is_unfit() {
+    fn values_that_infisical_would_change_are_rejected() {
         let values: [&[u8]; 5] = [b"", b"a", b"a b\nc\n", b"\n", "\u{85}a".as_bytes()];
         for value in values {
-            assert_eq!(unfit("KEY", value), None, "{value:?}");
+            assert_eq!(rejection("KEY", value), None, "{value:?}");
         }
         let values: [&[u8]; 6] = [b" a", b"a ", b"a\n\n", b"\ta", b"a\r\n", "\u{feff}a".as_bytes()];
         for value in values {
-            assert!(unfit("KEY", value).unwrap().contains("cuts blanks"), "{value:?}");
+            assert!(rejection("KEY", value).unwrap().contains("cuts blanks"), "{value:?}");
         }
-        assert!(unfit("KEY", b"\xff").unwrap().contains("no UTF-8"));
+        assert!(rejection("KEY", b"\xff").unwrap().contains("not UTF-8"));
         for key in ["", " ", "a ", "a:b", "a/b", ".", ".."] {
-            assert!(unfit(key, b"x").is_some(), "{key:?}");
+            assert!(rejection(key, b"x").is_some(), "{key:?}");
         }
-        assert_eq!(unfit("a key.with-all_that", b"x"), None);
-        assert!(unfit("KEY", &[1; 200_000]).unwrap().contains("longer than"));
+        assert_eq!(rejection("a key.with-all_that", b"x"), None);
+        assert!(rejection("KEY", &[1; 200_000]).unwrap().contains("longer than"));
     }
 
     proptest! {
         #[test]
-        fn a_length_is_what_json_takes(key in any::<String>(), value in any::<String>()) {
+        fn json_length_is_an_upper_bound(key in any::<String>(), value in any::<String>()) {
             let entry = entry(&key, &SecretBytes::new(value.clone().into_bytes()));
             let taken = serde_json::to_string(&entry).unwrap().len() + 1;
             prop_assert!(json_length(&key, &value) >= taken);
         }
 
         #[test]
-        fn every_secret_is_in_one_batch(sizes in prop::collection::vec(0..400_000_usize, 1..20)) {
+        fn batches_cover_every_secret_once(sizes in prop::collection::vec(0..400_000_usize, 1..20)) {
             let secrets: Vec<_> =
                 sizes.iter().map(|size| ("K".to_owned(), SecretBytes::new(vec![b'x'; *size]))).collect();
             let secrets: Vec<_> = secrets.iter().collect();

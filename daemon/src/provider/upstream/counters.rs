@@ -1,42 +1,42 @@
-//! What a provider's answers were, counted since psid knows it.
+//! A provider's answers, counted by kind since psid's start.
 
 use crate::provider::ProviderError;
 
 /// Counts of answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProviderCounters {
-    /// It gave what it was asked for.
-    pub given: u64,
-    /// It did not answer, or failed, or something else answered in its place.
+pub(crate) struct ProviderCounters {
+    /// Requests that brought what they asked for.
+    pub succeeded: u64,
+    /// No answer, a failure of the server, or an answer of something in its place.
     pub unreachable: u64,
-    /// It asked to wait.
+    /// Answers that asked to wait.
     pub throttled: u64,
-    /// psid could not log in.
+    /// Failed logins.
     pub unauthenticated: u64,
-    /// It said that it is not for us.
+    /// Answers that denied access.
     pub denied: u64,
-    /// It said that there is none.
-    pub gone: u64,
-    /// It did not understand psid, or psid it.
+    /// Answers that something does not exist.
+    pub not_found: u64,
+    /// Answers that psid does not understand, or requests that the provider does not.
     pub misbehaved: u64,
 }
 
 impl ProviderCounters {
     /// Counts one answer.
-    pub(super) fn count<T>(&mut self, answer: &Result<T, ProviderError>) {
-        let count = match answer {
-            Ok(_) => &mut self.given,
-            Err(
+    pub(super) fn count(&mut self, error: Option<&ProviderError>) {
+        let count = match error {
+            None => &mut self.succeeded,
+            Some(
                 ProviderError::Unreachable(_)
                 | ProviderError::Unavailable { .. }
                 | ProviderError::TimedOut(_)
                 | ProviderError::Failed(_),
             ) => &mut self.unreachable,
-            Err(ProviderError::Throttled { .. }) => &mut self.throttled,
-            Err(ProviderError::Unauthenticated { .. }) => &mut self.unauthenticated,
-            Err(ProviderError::Denied(_)) => &mut self.denied,
-            Err(ProviderError::NotFound(_)) => &mut self.gone,
-            Err(ProviderError::Misbehaved(_)) => &mut self.misbehaved,
+            Some(ProviderError::Throttled { .. }) => &mut self.throttled,
+            Some(ProviderError::Unauthenticated { .. }) => &mut self.unauthenticated,
+            Some(ProviderError::Denied(_)) => &mut self.denied,
+            Some(ProviderError::NotFound(_)) => &mut self.not_found,
+            Some(ProviderError::Misbehaved(_)) => &mut self.misbehaved,
         };
         *count += 1;
     }

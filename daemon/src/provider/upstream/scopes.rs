@@ -1,5 +1,4 @@
-//! What belongs to one directory or to one identity of a provider, and to no other. Pure: time and chance
-//! are arguments.
+//! The state of single directories and identities of a provider. Pure: time and jitter are arguments.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,174 +9,180 @@ use tokio::time::Instant;
 use crate::model::clock::Now;
 use crate::model::reference::{CacheKey, ListingScope, Namespace};
 use crate::provider::ProviderError;
-use crate::provider::circuit_breaker::{BackoffPolicy, CallPermit, Caller, CircuitBreaker, Outage};
+use crate::provider::circuit_breaker::{BackoffPolicy, CallPermit, Caller, CircuitBreaker};
 
-/// More directories than this in trouble, and those that were tried longest ago are forgotten.
+/// The most directories that are tracked; beyond it, the one that was called longest ago is dropped.
 const MAX_DIRECTORIES: usize = 1_024;
 
-/// What one call asks for, and on whose behalf.
+/// The description of a call: what it asks for, and on whose behalf.
 #[derive(Clone, Debug)]
-pub struct Call {
-    /// Who wants to know.
+pub(crate) struct Call {
+    /// On whose behalf it is made.
     pub caller: Caller,
-    /// The identity that the provider is asked as.
+    /// The identity that psid logs in as.
     pub identity: String,
-    /// Which of the provider's limits it counts against.
+    /// The rate limit that it counts against.
     pub route: Route,
-    /// The directory that is asked.
+    /// The directory that it asks for.
     pub directory: Directory,
-    /// The one key that is asked for; none: all of the directory.
+    /// The key that it asks for; none: the whole directory.
     pub key: Option<Box<str>>,
 }
 
-/// A directory of a realm.
+/// A directory of a namespace.
 pub(super) type Directory = (Namespace, Arc<str>);
 
-/// Providers count listings and single values apart.
+/// The kind of a call: providers limit the rates of these separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Route {
+pub(crate) enum Route {
     /// A whole directory.
     List,
     /// One value.
     Get,
-    /// Something is written.
+    /// A write.
     Write,
 }
 
-/// The directories that are asked right now, or that failed.
+/// The directories with unanswered calls or failures.
 #[derive(Debug, Default)]
-pub(super) struct Directories(HashMap<Directory, State>);
+pub(super) struct Directories(HashMap<Directory, DirectoryState>);
 
 #[derive(Debug)]
-struct State {
+struct DirectoryState {
     breaker: CircuitBreaker,
-    /// Its last failure was no answer in time: then whoever has nothing to serve need not wait for
-    /// another one.
+    /// Whether its last call timed out: then a lookup without a cached value does not wait either.
     is_slow: bool,
-    /// The one key that failed: that says nothing of the others until a second one fails.
+    /// The one key whose request failed: the other keys may be readable until a second one fails.
     failed_key: Option<Box<str>>,
 }
 
-/// The directories that failed since the provider last gave an answer to anybody.
+/// The directories that failed since the provider's last answer.
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
     failed: BTreeSet<Directory>,
     slow: BTreeSet<Directory>,
 }
 
-/// Identities that the provider asked to wait.
+/// The rate limits that are used up, by identity and route.
 #[derive(Debug, Default)]
-pub(super) struct Pauses(HashMap<(String, Route), Pause>);
+pub(super) struct RateLimits(HashMap<(String, Route), RateLimit>);
 
 #[derive(Clone, Debug)]
-struct Pause {
+struct RateLimit {
     until: Instant,
     why: String,
 }
 
+/// A finished call.
+#[derive(Clone, Copy)]
+pub(super) struct Finished<'a> {
+    pub(super) call: &'a Call,
+    /// The error that it brought; none: it succeeded.
+    pub(super) error: Option<&'a ProviderError>,
+    pub(super) now: Now,
+    /// A random number from 0 to 1.
+    pub(super) jitter: f64,
+}
+
 impl Call {
     /// A lookup of one key.
-    pub fn for_key(at: &CacheKey, identity: String) -> Self {
+    pub(crate) fn for_key(key: &CacheKey, identity: String) -> Self {
         Self {
             caller: Caller::Anybody,
             identity,
             route: Route::Get,
-            directory: (at.realm.clone(), Arc::clone(&at.path)),
-            key: Some(at.key.clone()),
+            directory: (key.realm.clone(), Arc::clone(&key.path)),
+            key: Some(key.key.clone()),
         }
     }
 
-    /// A call about a whole directory.
-    pub fn for_directory(
-        extent: &ListingScope,
+    /// A call for a whole directory.
+    pub(crate) fn for_directory(
+        scope: &ListingScope,
         identity: String,
         route: Route,
         caller: Caller,
     ) -> Self {
-        let directory = (extent.realm.clone(), Arc::from(extent.path.as_str()));
+        let directory = (scope.realm.clone(), Arc::from(scope.path.as_str()));
         Self { caller, identity, route, directory, key: None }
     }
 }
 
 impl Directories {
-    /// A call to the directory goes out.
+    /// Begins a call for a directory.
     pub(super) fn begin(&mut self, call: &Call, now: Instant) -> Option<CallPermit> {
         self.make_room();
-        let state = self.0.entry(call.directory.clone()).or_insert_with(|| State {
+        let state = self.0.entry(call.directory.clone()).or_insert_with(|| DirectoryState {
             breaker: CircuitBreaker::new(BackoffPolicy::SERVER),
             is_slow: false,
             failed_key: None,
         });
-        // Whether it may go out was asked before.
+        // The caller has checked whether the call is allowed.
         state.breaker.begin(Caller::Admin, now).ok()
     }
 
-    /// A call ended without the directory being asked.
-    pub(super) fn unasked(&mut self, call: &Call, pass: &CallPermit) {
+    /// A call ended without an answer that concerns its directory.
+    pub(super) fn cancelled(&mut self, call: &Call, permit: &CallPermit) {
         if let Some(state) = self.0.get_mut(&call.directory) {
-            state.breaker.unasked(pass);
+            state.breaker.cancelled(permit);
         }
         self.forget_if_well(&call.directory);
     }
 
-    /// A call to the directory ended with this answer.
-    pub(super) fn end<T>(
-        &mut self,
-        call: &Call,
-        pass: &CallPermit,
-        answer: &Result<T, ProviderError>,
-        now: Now,
-        share: f64,
-    ) {
+    /// Records how a call ended.
+    pub(super) fn finish(&mut self, finished: &Finished<'_>, permit: &CallPermit) {
+        let &Finished { call, error, now, jitter } = finished;
         let Some(state) = self.0.get_mut(&call.directory) else { return };
-        match answer {
-            Err(error @ (ProviderError::TimedOut(_) | ProviderError::Failed(_))) => {
+        match error {
+            Some(error @ (ProviderError::TimedOut(_) | ProviderError::Failed(_))) => {
                 let is_slow = matches!(error, ProviderError::TimedOut(_));
                 if !is_slow && state.is_first_key(call.key.as_deref()) {
-                    state.breaker.unasked(pass);
+                    state.breaker.cancelled(permit);
                 } else {
                     state.is_slow = is_slow;
-                    state.breaker.failed(pass, now, &error.to_string(), share);
+                    state.breaker.failed(permit, now, &error.to_string(), jitter);
                 }
             }
-            // With a token that others are served with: it is about this directory.
-            Err(ProviderError::Unauthenticated { why, wait: None }) => {
-                state.breaker.failed(pass, now, why, share);
+            // The same token serves other directories: the refusal concerns this one.
+            Some(ProviderError::Unauthenticated { why, wait: None }) => {
+                state.breaker.failed(permit, now, why, jitter);
             }
-            Err(error) if error.is_host_wide() || is_of_identity(error) => {
-                state.breaker.unasked(pass);
+            Some(error) if error.is_host_wide() || is_of_identity(error) => {
+                state.breaker.cancelled(permit);
             }
-            Ok(_) | Err(_) => {
-                state.breaker.answered(pass);
+            Some(_) | None => {
+                state.breaker.answered(permit);
                 (state.is_slow, state.failed_key) = (false, None);
             }
         }
         self.forget_if_well(&call.directory);
     }
 
-    /// Why whoever has a value to serve need not ask the directory now.
-    pub(super) fn rests(&self, directory: &Directory, now: Instant) -> Option<String> {
+    /// Why a lookup with a cached value need not call for the directory now.
+    pub(super) fn known_failure(&self, directory: &Directory, now: Instant) -> Option<String> {
         let breaker = &self.0.get(directory)?.breaker;
-        match breaker.forbids(Caller::Anybody, now) {
-            Some(why) => Some(why.to_owned()),
-            None => breaker.hangs(now).then(|| "it does not answer".into()),
+        match breaker.check(Caller::Anybody, now) {
+            Err(why) => Some(why.to_owned()),
+            Ok(()) => breaker.is_slow(now).then(|| "it does not answer".into()),
         }
     }
 
-    /// Why whoever has no value need not wait for the directory now: it was too slow, more than once.
+    /// Why a lookup without a cached value need not wait for the directory now: several calls timed out.
     pub(super) fn is_too_slow(&self, directory: &Directory, now: Instant) -> Option<&str> {
         let state = self.0.get(directory)?;
-        let is_outage = state.breaker.trouble().is_some_and(Outage::is_outage);
-        if state.is_slow && is_outage { state.breaker.forbids(Caller::Anybody, now) } else { None }
+        if !state.is_slow || !state.breaker.is_open() {
+            return None;
+        }
+        state.breaker.check(Caller::Anybody, now).err()
     }
 
-    /// In how many directories a call hangs.
-    pub(super) fn hanging(&self, now: Instant) -> usize {
-        self.0.values().filter(|state| state.breaker.hangs(now)).count()
+    /// The number of directories with a slow call.
+    pub(super) fn slow(&self, now: Instant) -> usize {
+        self.0.values().filter(|state| state.breaker.is_slow(now)).count()
     }
 
     fn forget_if_well(&mut self, directory: &Directory) {
-        if self.0.get(directory).is_some_and(State::is_well) {
+        if self.0.get(directory).is_some_and(DirectoryState::is_well) {
             self.0.remove(directory);
         }
     }
@@ -186,7 +191,7 @@ impl Directories {
         if self.0.len() < MAX_DIRECTORIES {
             return;
         }
-        let next = |state: &State| state.breaker.trouble().map(|trouble| trouble.next_try);
+        let next = |state: &DirectoryState| state.breaker.outage().map(|outage| outage.next_try);
         let oldest = self
             .0
             .iter()
@@ -199,15 +204,15 @@ impl Directories {
     }
 }
 
-impl State {
-    /// Whether the failure of this key is the first one, or that of the same key again.
+impl DirectoryState {
+    /// Whether this is the first key that failed, or the same one again.
     fn is_first_key(&mut self, key: Option<&str>) -> bool {
         let Some(key) = key else { return false };
         **self.failed_key.get_or_insert_with(|| key.into()) == *key
     }
 
     fn is_well(&self) -> bool {
-        self.breaker.is_idle() && self.breaker.trouble().is_none() && self.failed_key.is_none()
+        self.breaker.is_idle() && self.breaker.outage().is_none() && self.failed_key.is_none()
     }
 }
 
@@ -216,12 +221,12 @@ fn is_of_identity(error: &ProviderError) -> bool {
 }
 
 impl Suspects {
-    /// Whether the host may be out with this failure: it is not the first one since the last answer.
+    /// Whether another failure makes several since the last answer, so that the host may be out.
     pub(super) fn would_be_many(&self) -> bool {
         !self.failed.is_empty()
     }
 
-    /// Takes note of a failure; true when several directories have been too slow.
+    /// Records a failure; true when several directories have timed out.
     pub(super) fn note(&mut self, directory: &Directory, is_slow: bool) -> bool {
         if self.failed.len() < MAX_DIRECTORIES {
             self.failed.insert(directory.clone());
@@ -232,32 +237,32 @@ impl Suspects {
         self.slow.len() > 1
     }
 
-    /// The host says that it is well. What was too slow is so all the same.
+    /// The host's status is good. Directories that timed out stay suspect.
     pub(super) fn clear_failed(&mut self) {
         self.failed.clear();
     }
 
-    /// The provider answered somebody.
+    /// The provider answered a call.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 }
 
-impl Pauses {
-    /// The provider asked an identity to wait.
+impl RateLimits {
+    /// Records that the provider asked an identity to wait.
     pub(super) fn note(&mut self, call: &Call, why: &str, wait: Duration, now: Instant) {
-        self.0.retain(|_, pause| pause.until > now);
-        let pause = Pause { until: now + wait, why: why.to_owned() };
-        self.0.insert((call.identity.clone(), call.route), pause);
+        self.0.retain(|_, limit| limit.until > now);
+        let limit = RateLimit { until: now + wait, why: why.to_owned() };
+        self.0.insert((call.identity.clone(), call.route), limit);
     }
 
-    /// Until when the identity is to wait, and why.
+    /// Until when a call must wait, and why.
     pub(super) fn of(&self, call: &Call, now: Instant) -> Option<(Instant, &str)> {
-        let pause = self.0.get(&(call.identity.clone(), call.route))?;
-        (pause.until > now).then_some((pause.until, pause.why.as_str()))
+        let limit = self.0.get(&(call.identity.clone(), call.route))?;
+        (limit.until > now).then_some((limit.until, limit.why.as_str()))
     }
 
-    /// Takes over what the provider asked for before a reload.
+    /// Takes over the limits from before a reload.
     pub(super) fn inherit(&mut self, before: &Self) {
         self.0.extend(before.0.clone());
     }
@@ -286,39 +291,42 @@ mod tests {
         Call::for_key(&CacheKey::new(Namespace::new(&["r"]), path, key), "i".into())
     }
 
-    fn end(all: &mut Directories, call: &Call, answer: &Result<(), ProviderError>, now: Now) {
-        let pass = all.begin(call, now.mono).unwrap();
-        all.end(call, &pass, answer, now, 0.0);
+    fn end(all: &mut Directories, call: &Call, error: Option<&ProviderError>, now: Now) {
+        let permit = all.begin(call, now.mono).unwrap();
+        all.finish(&Finished { call, error, now, jitter: 0.0 }, &permit);
     }
 
-    fn failed() -> Result<(), ProviderError> {
-        Err(ProviderError::Failed("500".into()))
+    fn failed() -> ProviderError {
+        ProviderError::Failed("500".into())
     }
 
     #[test]
-    fn one_failing_key_does_not_pause_its_directory() {
+    fn single_failing_key_does_not_pause_its_directory() {
         let (mut all, now) = (Directories::default(), start());
         for _ in 0..3 {
-            end(&mut all, &get("/a", "BAD"), &failed(), now);
+            end(&mut all, &get("/a", "BAD"), Some(&failed()), now);
         }
-        assert_eq!(all.rests(&get("/a", "GOOD").directory, now.mono), None);
-        end(&mut all, &get("/a", "BAD2"), &failed(), now);
-        assert_eq!(all.rests(&get("/a", "GOOD").directory, now.mono).as_deref(), Some("500"));
-        // A key that is not cached may still be asked for.
+        assert_eq!(all.known_failure(&get("/a", "GOOD").directory, now.mono), None);
+        end(&mut all, &get("/a", "BAD2"), Some(&failed()), now);
+        assert_eq!(
+            all.known_failure(&get("/a", "GOOD").directory, now.mono).as_deref(),
+            Some("500")
+        );
+        // An uncached key may still be asked for.
         assert_eq!(all.is_too_slow(&get("/a", "GOOD").directory, now.mono), None);
-        assert_eq!(all.rests(&get("/b", "GOOD").directory, now.mono), None);
-        end(&mut all, &get("/a", "GOOD"), &Ok(()), now);
+        assert_eq!(all.known_failure(&get("/b", "GOOD").directory, now.mono), None);
+        end(&mut all, &get("/a", "GOOD"), None, now);
         assert!(all.0.is_empty());
     }
 
     #[test]
-    fn a_slow_directory_is_paused_even_for_uncached_keys_and_no_other_is() {
+    fn slow_directory_is_paused_for_uncached_keys_too() {
         let (mut all, mut now) = (Directories::default(), start());
-        let slow = Err(ProviderError::TimedOut("slow".into()));
-        end(&mut all, &get("/a", "K"), &slow, now);
+        let slow = ProviderError::TimedOut("slow".into());
+        end(&mut all, &get("/a", "K"), Some(&slow), now);
         assert_eq!(all.is_too_slow(&get("/a", "K").directory, now.mono), None);
         now = later(now, SECOND);
-        end(&mut all, &get("/a", "L"), &slow, now);
+        end(&mut all, &get("/a", "L"), Some(&slow), now);
         assert_eq!(all.is_too_slow(&get("/a", "K").directory, now.mono), Some("slow"));
         assert_eq!(all.is_too_slow(&get("/b", "K").directory, now.mono), None);
         now = later(now, 30 * SECOND);
@@ -326,36 +334,38 @@ mod tests {
     }
 
     #[test]
-    fn a_hanging_call_counts_for_its_directory() {
+    fn slow_call_counts_for_its_directory() {
         let (mut all, now) = (Directories::default(), start());
-        let passes = ["/a", "/b"].map(|path| all.begin(&get(path, "K"), now.mono).unwrap());
+        let permits = ["/a", "/b"].map(|path| all.begin(&get(path, "K"), now.mono).unwrap());
         let then = later(now, SECOND);
-        assert_eq!((all.hanging(now.mono), all.hanging(then.mono)), (0, 2));
-        all.end(&get("/a", "K"), &passes[0], &Ok(()), then, 0.0);
-        assert_eq!(all.hanging(then.mono), 1);
-        assert_eq!(all.rests(&get("/a", "K").directory, then.mono), None);
-        assert!(all.rests(&get("/b", "K").directory, then.mono).is_some());
+        assert_eq!((all.slow(now.mono), all.slow(then.mono)), (0, 2));
+        let call = get("/a", "K");
+        let finished = Finished { call: &call, error: None, now: then, jitter: 0.0 };
+        all.finish(&finished, &permits[0]);
+        assert_eq!(all.slow(then.mono), 1);
+        assert_eq!(all.known_failure(&get("/a", "K").directory, then.mono), None);
+        assert!(all.known_failure(&get("/b", "K").directory, then.mono).is_some());
     }
 
     #[test]
-    fn failing_directories_are_remembered_up_to_a_limit() {
+    fn tracked_directories_are_bounded() {
         let (mut all, now) = (Directories::default(), start());
         for number in 0..MAX_DIRECTORIES + 10 {
             let path = format!("/{number}");
-            end(&mut all, &Call { key: None, ..get(&path, "K") }, &failed(), now);
+            end(&mut all, &Call { key: None, ..get(&path, "K") }, Some(&failed()), now);
         }
         assert!(all.0.len() <= MAX_DIRECTORIES);
     }
 
     #[test]
-    fn the_host_is_suspected_when_requests_fail_in_a_row() {
+    fn consecutive_failures_make_the_host_suspect() {
         let mut suspects = Suspects::default();
         let [a, b] = ["/a", "/b"].map(|path| get(path, "K").directory);
         assert!(!suspects.would_be_many());
         assert!(!suspects.note(&a, true));
         assert!(suspects.would_be_many());
         assert!(!suspects.note(&b, false));
-        assert!(suspects.note(&b, true), "two were too slow");
+        assert!(suspects.note(&b, true), "two timed out");
         suspects.clear_failed();
         assert!(!suspects.would_be_many());
         assert!(suspects.note(&a, false));
@@ -364,17 +374,17 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_limit_pauses_one_identity_on_one_route() {
-        let (mut pauses, now) = (Pauses::default(), Instant::now());
+    fn rate_limit_holds_one_identity_on_one_route() {
+        let (mut limits, now) = (RateLimits::default(), Instant::now());
         let call = get("/a", "K");
-        pauses.note(&call, "429", 9 * SECOND, now);
-        assert_eq!(pauses.of(&call, now), Some((now + 9 * SECOND, "429")));
-        assert_eq!(pauses.of(&get("/b", "L"), now), Some((now + 9 * SECOND, "429")));
-        assert_eq!(pauses.of(&Call { route: Route::List, ..call.clone() }, now), None);
-        assert_eq!(pauses.of(&Call { identity: "j".into(), ..call.clone() }, now), None);
-        assert_eq!(pauses.of(&call, now + 9 * SECOND), None);
-        let mut reloaded = Pauses::default();
-        reloaded.inherit(&pauses);
+        limits.note(&call, "429", 9 * SECOND, now);
+        assert_eq!(limits.of(&call, now), Some((now + 9 * SECOND, "429")));
+        assert_eq!(limits.of(&get("/b", "L"), now), Some((now + 9 * SECOND, "429")));
+        assert_eq!(limits.of(&Call { route: Route::List, ..call.clone() }, now), None);
+        assert_eq!(limits.of(&Call { identity: "j".into(), ..call.clone() }, now), None);
+        assert_eq!(limits.of(&call, now + 9 * SECOND), None);
+        let mut reloaded = RateLimits::default();
+        reloaded.inherit(&limits);
         assert!(reloaded.of(&call, now).is_some());
     }
 }

@@ -122,20 +122,20 @@ impl SecretProvider for AtHand {
         Ok(SecretBytes::new(VALUE.to_vec()).into())
     }
 
-    fn extent(&self, source: &Source) -> Result<ListingScope, String> {
-        self.0.extent(source)
+    fn scope_of(&self, source: &Source) -> Result<ListingScope, String> {
+        self.0.scope_of(source)
     }
 
     async fn list(&self, source: &Source, _: &BTreeSet<String>) -> Result<Listed, ProviderError> {
-        let extent = self.extent(source).map_err(ProviderError::Misbehaved)?;
+        let extent = self.scope_of(source).map_err(ProviderError::Misbehaved)?;
         // What can be fetched is listed, too: else it would be taken for gone.
         let (realm, path) = (extent.realm.clone(), extent.path.clone());
         let found = (CacheKey::new(realm, path, "KEY"), SecretBytes::new(VALUE.into()));
         Ok(Listing { extents: vec![extent], found: vec![found], ..Listing::default() }.into())
     }
 
-    fn knows(&self, realm: &Namespace) -> bool {
-        self.0.knows(realm)
+    fn has_namespace(&self, realm: &Namespace) -> bool {
+        self.0.has_namespace(realm)
     }
 
     fn persistence(&self) -> Persistence {

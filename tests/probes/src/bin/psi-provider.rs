@@ -59,7 +59,7 @@ impl Probe {
                 json!({ "value": hex(&fetched.map_err(of_provider)?.value) })
             }
             "extent" => {
-                let extent = provider.extent(&source(request)).map_err(plain)?;
+                let extent = provider.scope_of(&source(request)).map_err(plain)?;
                 json!({ "realm": extent.realm.as_str(), "path": extent.path })
             }
             "list" => {
@@ -74,7 +74,7 @@ impl Probe {
             }
             "knows" => {
                 let realm = Namespace::from_stored(text(&request["realm"]).into());
-                json!({ "knows": provider.knows(&realm) })
+                json!({ "knows": provider.has_namespace(&realm) })
             }
             "persistence" => json!({ "persistence": format!("{:?}", provider.persistence()) }),
             "seal" => self.seal(&SecretBytes::new(bytes(&request["secret"]))).await,

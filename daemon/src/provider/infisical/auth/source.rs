@@ -86,7 +86,7 @@ impl TokenSource {
     }
 
     /// An admin asks: pauses that only spare the server end, and with `retry` that of a refused login.
-    pub fn end_pauses(&self, retry: bool) {
+    pub fn clear_backoff(&self, retry: bool) {
         let mut request = lock(&self.request);
         let pending = request.is_some_and(|before| before.retry && before.is_recent());
         *request = Some(Request { at: Instant::now(), retry: retry || pending });

@@ -1,87 +1,88 @@
-//! A call that is out: whatever becomes of it, it ends here.
+//! A call that is out: however it ends, its permits are given back here.
 
 use tokio::time::Instant;
 
-use super::{BreakerState, STATUS_RESTS, STATUS_RESTS_IN_OUTAGE, Upstream, chance, tell_end};
+use super::{STATUS_INTERVAL, STATUS_INTERVAL_IN_OUTAGE, Upstream, log_recovery};
 use crate::model::clock::Now;
 use crate::provider::ProviderError;
-use crate::provider::circuit_breaker::CallPermit;
+use crate::provider::circuit_breaker::{BreakerState, CallPermit};
 use crate::provider::upstream::Call;
+use crate::provider::upstream::scopes::Finished;
+use crate::sys::jitter::jitter;
 
 /// A call that is out.
 pub(super) struct CallGuard<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) call: &'a Call,
-    /// The host's, and the directory's.
-    pub(super) passes: Option<(CallPermit, Option<CallPermit>)>,
+    /// The host's permit, and the directory's; none once the call has finished.
+    pub(super) permits: Option<(CallPermit, Option<CallPermit>)>,
 }
 
 impl CallGuard<'_> {
-    /// Whether only the host's own status can tell what the answer says of the host: several requests in a
-    /// row failed, or one does while the host seems to be out. Never one request per failure.
-    pub(super) fn wants_status<T>(&self, answer: &Result<T, ProviderError>, now: Instant) -> bool {
-        let Err(error) = answer else { return false };
-        if !is_unclear(error) {
-            return false;
-        }
+    /// Whether the host's status must be asked for, because the error alone does not say whether the host is
+    /// out: several requests in a row failed, or one failed while the host seems to be out. It is not asked
+    /// for with each failure.
+    pub(super) fn wants_status(&self, error: Option<&ProviderError>, now: Instant) -> bool {
+        let Some(error) = error.filter(|error| is_unclear(error)) else { return false };
         let mut health = self.upstream.health();
-        let rests = if health.breaker.trouble().is_some() {
-            STATUS_RESTS_IN_OUTAGE
+        let interval = if health.breaker.outage().is_some() {
+            STATUS_INTERVAL_IN_OUTAGE
         } else if is_of_directory(error) && health.suspects.would_be_many() {
-            STATUS_RESTS
+            STATUS_INTERVAL
         } else {
             return false;
         };
-        let is_due =
-            health.status_asked.is_none_or(|asked| now.saturating_duration_since(asked) >= rests);
+        let is_due = health
+            .status_asked
+            .is_none_or(|asked| now.saturating_duration_since(asked) >= interval);
         if is_due {
             health.status_asked = Some(now);
         }
         is_due
     }
 
-    /// Takes note of the answer. The log is told once when the provider goes out or comes back, and once
-    /// of each new complaint.
-    pub(super) fn end<T>(
+    /// Records the answer. Each change of the breaker's state and each new refusal is logged once.
+    pub(super) fn finish(
         mut self,
-        answer: &Result<T, ProviderError>,
+        error: Option<&ProviderError>,
         status: Option<Result<(), ProviderError>>,
         now: Now,
     ) {
-        let Some((pass, of_directory)) = self.passes.take() else { return };
-        let (name, call) = (&self.upstream.name, self.call);
+        let Some((permit, of_directory)) = self.permits.take() else { return };
+        let name = &self.upstream.name;
+        let finished = Finished { call: self.call, error, now, jitter: jitter() };
         let mut health = self.upstream.health();
-        health.tally.count(answer);
-        let before = health.breaker.trouble().map(BreakerState::of).unwrap_or_default();
-        let ended = health.note_host(call, &pass, answer, status, now);
-        let is_back = health.note_identity(call, answer, now.mono) || ended.is_some();
-        if let Some(trouble) = ended {
-            tell_end(name, &trouble, now.mono);
+        health.counters.count(error);
+        let before = health.logged_state();
+        let ended = health.note_host(&finished, &permit, status);
+        let is_back = health.note_identity(&finished) || ended.is_some();
+        if let Some(outage) = ended {
+            log_recovery(name, &outage, now.mono);
         }
         if let Some(of_directory) = &of_directory {
-            health.directories.end(call, of_directory, answer, now, chance());
+            health.directories.finish(&finished, of_directory);
         }
-        let why = health.breaker.trouble().map_or_else(String::new, |trouble| trouble.why.clone());
-        match health.breaker.trouble().map(BreakerState::of).unwrap_or_default() {
+        let why = health.breaker.outage().map_or("", |outage| outage.why.as_str());
+        match health.logged_state() {
             same if same == before => {}
-            BreakerState::Outage => {
-                tracing::warn!("{name} is out, and what is cached is served: {why}");
+            BreakerState::Open | BreakerState::HalfOpen => {
+                tracing::warn!("{name} is unreachable, and cached values are served: {why}");
             }
-            BreakerState::Asked => {
-                tracing::warn!("{name} asks us to wait, and what is cached is served: {why}");
+            BreakerState::RateLimited => {
+                tracing::warn!("{name} asks psid to wait, and cached values are served: {why}");
             }
-            BreakerState::Well => {}
+            BreakerState::Closed => {}
         }
-        health.hear(name, answer, now.tick);
+        health.note_refusal(name, error, now.tick);
         drop(health);
         self.upstream.answers.send_modify(|count| *count += 1);
         if is_back {
-            self.upstream.tell_recovered();
+            self.upstream.notify_recovered();
         }
     }
 }
 
-/// Whether an error may be the host's or not.
+/// Whether an error may concern the host, or only what was asked for.
 pub(super) fn is_unclear(error: &ProviderError) -> bool {
     is_of_directory(error) || matches!(error, ProviderError::Unauthenticated { .. })
 }
@@ -91,13 +92,13 @@ pub(super) fn is_of_directory(error: &ProviderError) -> bool {
 }
 
 impl Drop for CallGuard<'_> {
-    /// Who was about to ask has gone, or crashed.
+    /// The caller was cancelled, or panicked.
     fn drop(&mut self) {
-        if let Some((pass, of_directory)) = self.passes.take() {
+        if let Some((permit, of_directory)) = self.permits.take() {
             let mut health = self.upstream.health();
-            health.breaker.unasked(&pass);
+            health.breaker.cancelled(&permit);
             if let Some(of_directory) = &of_directory {
-                health.directories.unasked(self.call, of_directory);
+                health.directories.cancelled(self.call, of_directory);
             }
             drop(health);
             self.upstream.answers.send_modify(|count| *count += 1);

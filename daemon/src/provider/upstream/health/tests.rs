@@ -1,4 +1,4 @@
-//! The provider's health, over a provider that fares as it is told. Time is the test's.
+//! Calls through a fake provider. Time is the test's.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,32 +11,32 @@ use crate::model::clock;
 use crate::model::reference::{Namespace, Reference};
 use crate::provider::{Fetched, Listed, Source};
 
-/// Its status is as it is told, and counted.
+/// A provider whose status is set by the test, and counted.
 #[derive(Default)]
-struct Nobody {
+struct FakeProvider {
     status_asked: AtomicU32,
     is_unwell: Mutex<bool>,
 }
 
 #[async_trait]
-impl SecretProvider for Arc<Nobody> {
+impl SecretProvider for Arc<FakeProvider> {
     fn accept(&self, _: &Reference) -> Result<CacheKey, String> {
-        Err("nobody".into())
+        Err("unused".into())
     }
 
     async fn fetch(&self, _: &Reference, _: FetchEpoch) -> Result<Fetched, ProviderError> {
         Err(out())
     }
 
-    fn extent(&self, _: &Source) -> Result<ListingScope, String> {
-        Err("nobody".into())
+    fn scope_of(&self, _: &Source) -> Result<ListingScope, String> {
+        Err("unused".into())
     }
 
     async fn list(&self, _: &Source, _: &BTreeSet<String>) -> Result<Listed, ProviderError> {
         Err(out())
     }
 
-    fn knows(&self, _: &Namespace) -> bool {
+    fn has_namespace(&self, _: &Namespace) -> bool {
         false
     }
 
@@ -54,7 +54,7 @@ impl SecretProvider for Arc<Nobody> {
 
     async fn status(&self) -> Result<(), ProviderError> {
         self.status_asked.fetch_add(1, Ordering::SeqCst);
-        if *self.is_unwell.lock().unwrap() { Err(failed().unwrap_err()) } else { Ok(()) }
+        if *self.is_unwell.lock() { Err(failed().unwrap_err()) } else { Ok(()) }
     }
 }
 
@@ -84,13 +84,13 @@ const SECOND: Duration = Duration::from_secs(1);
 
 struct Fixture {
     upstream: Upstream,
-    provider: Arc<Nobody>,
+    provider: Arc<FakeProvider>,
     recovered: Arc<Notify>,
 }
 
 impl Fixture {
     fn new() -> Self {
-        let provider = Arc::new(Nobody::default());
+        let provider = Arc::new(FakeProvider::default());
         let upstream = Upstream::new("nobody", Box::new(Arc::clone(&provider)));
         let recovered = Arc::default();
         upstream.notify_recovery(&recovered);
@@ -116,21 +116,21 @@ impl Fixture {
         self.upstream.call(call, clock::now(), async { answer }).await
     }
 
-    /// A lookup of `/a` without anything to serve.
-    async fn admits(&self, limit: Instant) -> bool {
-        self.upstream.admits(&self.get("/a"), limit).await
+    /// A lookup in `/a` without a cached value.
+    async fn waits_until_allowed(&self, limit: Instant) -> bool {
+        self.upstream.wait_until_allowed(&self.get("/a"), limit).await
     }
 
-    fn is_admitted(&self, call: &Call) -> bool {
-        self.upstream.begin(call, clock::now()).is_ok()
+    fn is_allowed(&self, call: &Call) -> bool {
+        self.upstream.begin_call(call, clock::now()).is_ok()
     }
 
-    fn rests(&self, path: &str) -> bool {
-        self.upstream.out_of_reach(&self.get(path), Instant::now()).is_some()
+    fn is_known_to_fail(&self, path: &str) -> bool {
+        self.upstream.known_failure(&self.get(path), Instant::now()).is_some()
     }
 
-    fn is_in_trouble(&self) -> bool {
-        self.upstream.health().breaker.trouble().is_some()
+    fn has_failures(&self) -> bool {
+        self.upstream.health().breaker.outage().is_some()
     }
 
     fn status_asked(&self) -> u32 {
@@ -143,22 +143,22 @@ impl Fixture {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_nothing_waits_out_a_lost_packet_and_not_an_outage() {
+async fn uncached_lookup_waits_out_a_single_failure_only() {
     let fixture = Fixture::new();
     let start = Instant::now();
-    assert!(fixture.admits(start).await);
+    assert!(fixture.waits_until_allowed(start).await);
     let _ = fixture.answer(&fixture.get("/a"), Err(out())).await;
-    assert!(!fixture.admits(start + SECOND / 2).await);
-    assert!(fixture.admits(start + 9 * SECOND).await);
+    assert!(!fixture.waits_until_allowed(start + SECOND / 2).await);
+    assert!(fixture.waits_until_allowed(start + 9 * SECOND).await);
     assert!(start.elapsed() >= SECOND && start.elapsed() < 2 * SECOND);
     let _ = fixture.answer(&fixture.get("/a"), Err(out())).await;
     let asked = Instant::now();
-    assert!(!fixture.admits(asked + 9 * SECOND).await);
+    assert!(!fixture.waits_until_allowed(asked + 9 * SECOND).await);
     assert_eq!(asked.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_a_probe_goes_on_with_its_answer_and_the_recovery_is_notified() {
+async fn answered_probe_releases_waiting_calls_and_notifies() {
     let fixture = Fixture::new();
     let call = fixture.get("/a");
     let _ = fixture.answer(&call, Err(out())).await;
@@ -168,143 +168,143 @@ async fn who_waits_for_a_probe_goes_on_with_its_answer_and_the_recovery_is_notif
         tokio::time::advance(SECOND).await;
         Ok(())
     });
-    let (admitted, answer) = tokio::join!(fixture.admits(start + 9 * SECOND), probe);
+    let (admitted, answer) = tokio::join!(fixture.waits_until_allowed(start + 9 * SECOND), probe);
     assert!(admitted && answer.is_ok());
     assert_eq!(start.elapsed(), SECOND);
     assert!(fixture.is_notified().await);
-    // A probe whose task crashed lets the next one through.
+    // A cancelled probe lets the next one through.
     let _ = fixture.answer(&call, Err(out())).await;
     tokio::time::advance(2 * SECOND).await;
-    drop(fixture.upstream.begin(&call, clock::now()).unwrap());
-    assert!(fixture.admits(Instant::now()).await);
+    drop(fixture.upstream.begin_call(&call, clock::now()).unwrap());
+    assert!(fixture.waits_until_allowed(Instant::now()).await);
     assert!(!fixture.is_notified().await);
 }
 
-/// A 500, a gateway's page, an odd 200: they are of the directory that was asked.
+/// A 500, a gateway's page or a malformed 200 concerns the directory that was asked for.
 #[tokio::test(start_paused = true)]
-async fn a_directory_that_fails_for_days_never_counts_for_another_one() {
+async fn failing_directory_does_not_affect_another_one() {
     let fixture = Fixture::new();
     for _ in 0..100 {
         for answer in [failed(), slow(), unauthenticated(None)] {
             let _ = fixture.answer(&fixture.list("/bad"), answer).await;
-            assert!(!fixture.is_in_trouble());
-            assert!(fixture.rests("/bad") && !fixture.rests("/good"));
-            assert!(fixture.is_admitted(&fixture.get("/good")));
-            assert!(fixture.is_admitted(&fixture.list("/good")));
+            assert!(!fixture.has_failures());
+            assert!(fixture.is_known_to_fail("/bad") && !fixture.is_known_to_fail("/good"));
+            assert!(fixture.is_allowed(&fixture.get("/good")));
+            assert!(fixture.is_allowed(&fixture.list("/good")));
             assert!(fixture.answer(&fixture.list("/good"), Ok(())).await.is_ok());
         }
         tokio::time::advance(600 * SECOND).await;
     }
     assert_eq!(fixture.status_asked(), 0);
     assert!(fixture.answer(&fixture.list("/bad"), Ok(())).await.is_ok());
-    assert!(!fixture.rests("/bad"));
+    assert!(!fixture.is_known_to_fail("/bad"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn directories_that_time_out_together_are_an_outage() {
+async fn timeouts_of_two_directories_are_an_outage() {
     let fixture = Fixture::new();
     let _ = fixture.answer(&fixture.list("/a"), slow()).await;
-    assert!(!fixture.is_in_trouble());
+    assert!(!fixture.has_failures());
     let _ = fixture.answer(&fixture.list("/b"), slow()).await;
-    assert!(fixture.is_in_trouble(), "whatever the status says");
-    assert!(!fixture.is_admitted(&fixture.list("/c")));
+    assert!(fixture.has_failures(), "whatever the status says");
+    assert!(!fixture.is_allowed(&fixture.list("/c")));
     tokio::time::advance(2 * SECOND).await;
     let _ = fixture.answer(&fixture.list("/c"), Ok(())).await;
-    assert!(!fixture.is_in_trouble());
+    assert!(!fixture.has_failures());
 }
 
-/// Many directories fail at once: the host's own status tells, and is asked once in half a minute.
+/// The host's status is asked for at most once in 30 s, however many directories fail.
 #[tokio::test(start_paused = true)]
-async fn the_host_s_status_arbitrates_when_several_directories_fail() {
+async fn host_status_decides_when_several_directories_fail() {
     let fixture = Fixture::new();
     for number in 0..50 {
         let _ = fixture.answer(&fixture.list(&format!("/{number}")), failed()).await;
     }
-    assert!(!fixture.is_in_trouble());
+    assert!(!fixture.has_failures());
     assert_eq!(fixture.status_asked(), 1);
-    *fixture.provider.is_unwell.lock().unwrap() = true;
+    *fixture.provider.is_unwell.lock() = true;
     tokio::time::advance(31 * SECOND).await;
     let _ = fixture.answer(&fixture.list("/1"), failed()).await;
     let _ = fixture.answer(&fixture.list("/2"), failed()).await;
-    assert_eq!((fixture.is_in_trouble(), fixture.status_asked()), (true, 2));
+    assert_eq!((fixture.has_failures(), fixture.status_asked()), (true, 2));
 }
 
-/// The probe of an outage meets a directory that fails by itself: that must not keep the outage alive, nor
-/// end it while the host is out.
+/// A probe may meet a directory that fails by itself: that must neither prolong an outage nor end it while
+/// the host is out.
 #[tokio::test(start_paused = true)]
-async fn an_unclear_answer_to_a_probe_is_decided_by_the_host_s_status() {
+async fn host_status_decides_an_unclear_probe() {
     for answer in [failed(), slow(), unauthenticated(Some(SECOND))] {
         let fixture = Fixture::new();
         let _ = fixture.answer(&fixture.list("/a"), Err(out())).await;
-        *fixture.provider.is_unwell.lock().unwrap() = true;
+        *fixture.provider.is_unwell.lock() = true;
         tokio::time::advance(2 * SECOND).await;
         let _ = fixture.answer(&fixture.list("/bad"), answer.clone()).await;
         assert!(fixture.upstream.is_out());
         assert!(!fixture.is_notified().await);
-        *fixture.provider.is_unwell.lock().unwrap() = false;
+        *fixture.provider.is_unwell.lock() = false;
         tokio::time::advance(60 * SECOND).await;
         let _ = fixture.answer(&fixture.list("/bad"), answer).await;
-        assert!(!fixture.is_in_trouble());
+        assert!(!fixture.has_failures());
         assert!(fixture.is_notified().await);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_limit_keeps_one_identity_waiting_and_an_admin_too() {
+async fn rate_limit_holds_one_identity_and_admins_too() {
     let fixture = Fixture::new();
     let _ = fixture.answer(&fixture.get("/a"), throttled(5 * SECOND)).await;
-    assert!(!fixture.is_in_trouble());
-    assert!(!fixture.is_admitted(&fixture.get("/b")) && fixture.rests("/b"));
-    assert!(!fixture.is_admitted(&Call { caller: Caller::Admin, ..fixture.get("/b") }));
-    assert!(fixture.is_admitted(&fixture.get_from("another", "/a")));
-    assert!(fixture.is_admitted(&fixture.list("/a")), "another route has its own limit");
+    assert!(!fixture.has_failures());
+    assert!(!fixture.is_allowed(&fixture.get("/b")) && fixture.is_known_to_fail("/b"));
+    assert!(!fixture.is_allowed(&Call { caller: Caller::Admin, ..fixture.get("/b") }));
+    assert!(fixture.is_allowed(&fixture.get_from("another", "/a")));
+    assert!(fixture.is_allowed(&fixture.list("/a")), "another route has its own limit");
     let answer = fixture.answer(&fixture.get("/a"), Ok(())).await;
     assert!(matches!(
         answer,
         Err(CallError::NotAsked(ProviderError::Throttled { wait, .. })) if wait == 5 * SECOND
     ));
-    // A lookup without a value waits for it, if there is time.
+    // A lookup without a cached value waits for it, if there is time.
     let start = Instant::now();
-    assert!(!fixture.admits(start + 4 * SECOND).await);
-    assert!(fixture.admits(start + 9 * SECOND).await);
+    assert!(!fixture.waits_until_allowed(start + 4 * SECOND).await);
+    assert!(fixture.waits_until_allowed(start + 9 * SECOND).await);
     assert_eq!(start.elapsed(), 5 * SECOND);
-    // A reload forgets it not.
+    // A reload keeps the limit.
     let _ = fixture.answer(&fixture.get("/a"), throttled(60 * SECOND)).await;
     let reloaded = Fixture::new();
     reloaded.upstream.inherit(&fixture.upstream);
-    assert!(!reloaded.is_admitted(&reloaded.get("/a")));
+    assert!(!reloaded.is_allowed(&reloaded.get("/a")));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_login_that_works_again_is_notified() {
+async fn recovered_login_is_notified() {
     let fixture = Fixture::new();
     for _ in 0..5 {
         let _ = fixture.answer(&fixture.list("/a"), unauthenticated(Some(60 * SECOND))).await;
     }
-    assert!(!fixture.is_in_trouble());
-    assert!(fixture.rests("/b"), "with a value to serve, no lookup tries the login");
-    assert!(fixture.is_admitted(&fixture.get("/b")), "without one, it does");
+    assert!(!fixture.has_failures());
+    assert!(fixture.is_known_to_fail("/b"), "a lookup with a cached value does not try the login");
+    assert!(fixture.is_allowed(&fixture.get("/b")), "a lookup without one does");
     let _ = fixture.answer(&fixture.get_from("another", "/a"), Ok(())).await;
     assert!(!fixture.is_notified().await);
     let _ = fixture.answer(&fixture.list("/a"), Ok(())).await;
     assert!(fixture.is_notified().await);
-    assert!(!fixture.rests("/b"));
+    assert!(!fixture.is_known_to_fail("/b"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_hanging_directory_does_not_stop_the_others() {
+async fn slow_directory_does_not_stop_the_others() {
     let fixture = Fixture::new();
     let [a, b] = [fixture.get("/a"), fixture.get("/b")];
-    let _hangs = fixture.upstream.begin(&a, clock::now()).unwrap();
+    let _hangs = fixture.upstream.begin_call(&a, clock::now()).unwrap();
     tokio::time::advance(SECOND).await;
-    assert!(fixture.rests("/a") && !fixture.rests("/c"));
-    let _hangs_too = fixture.upstream.begin(&b, clock::now()).unwrap();
+    assert!(fixture.is_known_to_fail("/a") && !fixture.is_known_to_fail("/c"));
+    let _hangs_too = fixture.upstream.begin_call(&b, clock::now()).unwrap();
     tokio::time::advance(SECOND).await;
-    assert!(fixture.rests("/c"), "two of them are the host's affair");
+    assert!(fixture.is_known_to_fail("/c"), "two slow directories concern the host");
 }
 
 #[tokio::test]
-async fn answers_are_counted_by_what_they_were() {
+async fn answers_are_counted_by_kind() {
     let fixture = Fixture::new();
     let call = fixture.get("/a");
     let _ = fixture.answer(&call, Ok(())).await;
@@ -318,9 +318,11 @@ async fn answers_are_counted_by_what_they_were() {
     ] {
         let _ = fixture.answer(&call, Err(error)).await;
     }
-    let tally = fixture.upstream.health().tally;
-    let ProviderCounters { given, unreachable, throttled, .. } = tally;
-    assert_eq!((given, unreachable, throttled), (1, 2, 0));
-    assert_eq!((tally.gone, tally.denied, tally.unauthenticated, tally.misbehaved), (1, 1, 1, 1));
-    assert_eq!(fixture.upstream.complaint().as_deref(), Some("no"));
+    let counters = fixture.upstream.health().counters;
+    let ProviderCounters { succeeded, unreachable, throttled, .. } = counters;
+    assert_eq!((succeeded, unreachable, throttled), (1, 2, 0));
+    let counts =
+        [counters.not_found, counters.denied, counters.unauthenticated, counters.misbehaved];
+    assert_eq!(counts, [1; 4]);
+    assert_eq!(fixture.upstream.last_refusal().as_deref(), Some("no"));
 }
