@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::dice::Dice;
@@ -10,7 +9,7 @@ use super::faults::{Class, Fault, Way};
 use super::network;
 use super::secrets::{FOLDERS, config, project_of, put_at, references_in};
 use super::suite::Suite;
-use psi_harness::{IDENTITY, Instance, PROJECT, identity, rule};
+use psi_harness::{IDENTITY, Instance, PROJECT, Signal, identity, rule};
 
 /// Directories of the wide source.
 pub(super) const WIDE: u32 = 45;
@@ -31,7 +30,7 @@ impl Suite {
             Way::BlackHole => {
                 network::drop_packets_to(self.infisical.url().split_once("://").unwrap().1);
             }
-            Way::Stopped => self.infisical.signal(Signal::STOP),
+            Way::Stopped => self.infisical.signal(Signal::SIGSTOP),
             Way::Dead => self.end_double(),
             Way::Restarted => {
                 self.end_double();
@@ -79,7 +78,7 @@ impl Suite {
     /// What a fault took away from the suite itself, before it counts.
     pub(super) fn bring_back_control(&mut self, fault: &Fault) {
         match fault.way {
-            Way::Stopped => self.infisical.signal(Signal::CONT),
+            Way::Stopped => self.infisical.signal(Signal::SIGCONT),
             Way::Dead => self.infisical.restart(),
             _ => {}
         }

@@ -2,10 +2,9 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use nix::sched::{CloneFlags, setns};
 
 use psi_harness::Process;
 
@@ -23,7 +22,7 @@ pub(super) fn enter_one_of_our_own() {
     let told = keeper.stderr();
     assert_eq!(line, "up\n", "a network namespace takes root and iproute2: {told}");
     let namespace = File::open(format!("/proc/{}/ns/net", keeper.pid())).unwrap();
-    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+    setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
 }
 
 /// Whatever goes to this address is dropped, of old connections and new ones: nobody is told.

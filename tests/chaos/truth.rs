@@ -1,6 +1,6 @@
 //! What may be said of each secret, and what was said.
 
-use std::sync::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use psi_harness::Outcome;
@@ -86,7 +86,7 @@ impl Truth {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        self.state.lock()
     }
 
     /// A lookup of a secret begins.

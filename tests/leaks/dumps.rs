@@ -7,14 +7,15 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use psi_harness::{FakeInfisical, Instance, Process, copy_program, eventually, id, reference, run};
+use psi_harness::{
+    FakeInfisical, Instance, Process, Signal, copy_program, eventually, id, reference, run,
+};
 
 /// Somebody who is not root.
 const USER: u32 = 1234;
-const FATAL: [Signal; 4] = [Signal::ABORT, Signal::SEGV, Signal::QUIT, Signal::BUS];
+const FATAL: [Signal; 4] = [Signal::SIGABRT, Signal::SIGSEGV, Signal::SIGQUIT, Signal::SIGBUS];
 
 /// Runs what follows it with all the core dumps that this host allows, in the folder that it is given.
 const GENEROUS: &str = "ulimit -c unlimited && cd \"$1\" && shift && exec \"$@\"";
@@ -54,7 +55,7 @@ fn dumps(mut process: Process, signal: Signal, folder: &Path) -> bool {
         fallen.then_some(())
     });
     let status = process.wait();
-    assert_eq!(status.signal(), Some(signal.as_raw()));
+    assert_eq!(status.signal(), Some(signal as i32));
     let files = fs::read_dir(folder).unwrap().count();
     status.core_dumped() || files > 0
 }
@@ -91,7 +92,7 @@ fn neither_psid_nor_psi_driver_leaves_a_core_dump() {
     eventually("sleep to run", || is(careless.pid(), "sleep").then_some(()));
     assert_eq!(limit(careless.pid()), "unlimited unlimited");
     assert!(
-        dumps(careless, Signal::ABORT, folder.path()),
+        dumps(careless, Signal::SIGABRT, folder.path()),
         "this host writes no core dumps at all, so nothing was shown: see core_pattern(5)"
     );
 }

@@ -2,9 +2,10 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 /// What it answers in place of Infisical; the quote is the whole request, and a value.
@@ -61,7 +62,7 @@ impl Echo {
 
     /// Logins are answered so from now on, or else reads.
     pub(super) fn answers(&self, logins: bool, answer: &Answer) {
-        *self.now.lock().unwrap() = Some((logins, answer.clone()));
+        *self.now.lock() = Some((logins, answer.clone()));
     }
 }
 
@@ -99,7 +100,7 @@ fn answer(
 ) -> std::io::Result<()> {
     let request = read(stream)?;
     let is_login = request.starts_with("POST ");
-    let now = now.lock().unwrap().clone();
+    let now = now.lock().clone();
     match now {
         Some((logins, answer)) if logins == is_login => {
             let quote = match answer.shape {

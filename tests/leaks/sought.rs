@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use data_encoding::{BASE64_NOPAD, HEXLOWER};
 use psi_harness::eventually;
 
 /// What is searched for: a name, and a form in which it would give the secret away.
@@ -13,7 +14,7 @@ pub(super) struct Canaries(Vec<(String, Vec<u8>)>);
 pub(super) fn canary(kind: &str) -> String {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).unwrap();
-    format!("canary-{kind}-{}", hex(&bytes))
+    format!("canary-{kind}-{}", HEXLOWER.encode(&bytes))
 }
 
 impl Canaries {
@@ -23,9 +24,9 @@ impl Canaries {
         let decimal: Vec<String> = secret.iter().map(ToString::to_string).collect();
         for (form, bytes) in [
             ("", secret.to_vec()),
-            (" in hex", hex(secret).into_bytes()),
-            (" in upper hex", hex(secret).to_uppercase().into_bytes()),
-            (" in base64", base64(secret).into_bytes()),
+            (" in hex", HEXLOWER.encode(secret).into_bytes()),
+            (" in upper hex", HEXLOWER.encode(secret).to_uppercase().into_bytes()),
+            (" in base64", BASE64_NOPAD.encode(secret).into_bytes()),
             (" as a list", decimal.join(", ").into_bytes()),
         ] {
             self.0.push((format!("{name}{form}"), bytes));
@@ -88,26 +89,6 @@ pub(super) fn holds(bytes: &[u8], needle: &[u8]) -> bool {
         rest = &rest[at + 1..];
     }
     false
-}
-
-/// Lower-case hexadecimal.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Base64 without padding, which is a prefix of what has one.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let mut bits = [0; 3];
-        bits[..chunk.len()].copy_from_slice(chunk);
-        let bits = u32::from_be_bytes([0, bits[0], bits[1], bits[2]]);
-        for place in 0..=chunk.len() {
-            text.push(char::from(ALPHABET[(bits >> (18 - 6 * place)) as usize & 63]));
-        }
-    }
-    text
 }
 
 #[test]

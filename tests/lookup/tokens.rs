@@ -5,7 +5,8 @@ use std::fs;
 use serde_json::json;
 
 use psi_harness::{
-    CLIENT_SECRET, Config, FakeInfisical, Instance, eventually, folder_holds, id, reference, seed,
+    CLIENT_SECRET, Config, FakeInfisical, Instance, Signal, eventually, folder_holds, id,
+    reference, seed,
 };
 
 #[test]
@@ -178,7 +179,7 @@ fn a_server_that_hangs_or_is_gone_keeps_psid_from_no_stop() {
         instance.driver(&["get", &reference("/myapp", "A")]).ok();
         match gone {
             true => infisical.kill(),
-            false => infisical.signal(rustix::process::Signal::STOP),
+            false => infisical.signal(Signal::SIGSTOP),
         }
         let start = std::time::Instant::now();
         psid.terminate();

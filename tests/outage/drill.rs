@@ -2,10 +2,9 @@
 
 use std::process::Stdio;
 
-use rustix::process::Signal;
 use serde_json::json;
 
-use psi_harness::{FakeInfisical, Instance, Process, Psid, eventually, id, reference};
+use psi_harness::{FakeInfisical, Instance, Process, Psid, Signal, eventually, id, reference};
 
 /// One secret that is cached and one that is not.
 fn one_of_two_is_cached() -> (FakeInfisical, Instance, Psid) {
@@ -70,7 +69,7 @@ fn a_drill_tells_what_an_outage_would_cost_and_asks_nobody() {
 #[test]
 fn a_drill_ends_with_whoever_began_it() {
     let (_infisical, instance, psid) = one_of_two_is_cached();
-    for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
         let mut drill = begin(&instance, &psid, "1h");
         let text = instance.driver(&["cache", "status"]).report();
         assert!(text.contains("DRILL      providers are treated as out; it ends in "), "{text}");
@@ -87,7 +86,7 @@ fn a_drill_ends_with_whoever_began_it() {
 fn a_drill_ends_at_its_time_whatever_became_of_the_driver() {
     let (_infisical, instance, psid) = one_of_two_is_cached();
     let mut drill = begin(&instance, &psid, "2s");
-    drill.signal(Signal::STOP);
+    drill.signal(Signal::SIGSTOP);
     eventually("the drill to end", || is_over(&psid));
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "2");
     drill.kill();

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::socket::{Backlog, listen};
 use serde_json::json;
 
 use psi_harness::{Config, FakeInfisical, Instance, eventually, id, reference};
@@ -111,7 +112,7 @@ struct BlackHole {
 impl BlackHole {
     fn open() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        rustix::net::listen(&listener, 0).unwrap();
+        listen(&listener, Backlog::new(0).unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let mut queue = Vec::new();
         // A queue of none holds one or two.

@@ -3,10 +3,11 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
-use rustix::fs::{CWD, FlockOperation, fcntl_lock, mkfifoat};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::{Value, json};
 
-use psi_harness::Host;
+use psi_harness::{Host, lock_as_podman};
 use psi_harness::{id, reference};
 
 /// Registers ids as podman would, and tells gc that they were in this host's store.
@@ -72,7 +73,8 @@ fn what_no_store_is_known_to_have_had_is_kept_and_named_without_force() {
         let outcome = host.driver(&["gc"]).run();
         let told = String::from_utf8(outcome.stdout).unwrap();
         assert_eq!(outcome.code, 1, "{told}{}", outcome.stderr);
-        let line = format!("kept {}: a literal that only psid has; it is not known which store", id(1));
+        let line =
+            format!("kept {}: a literal that only psid has; it is not known which store", id(1));
         assert!(told.contains(&line) && told.contains("nothing to remove"), "{told}");
         assert_eq!(registered(&host), 2);
     }
@@ -108,10 +110,7 @@ fn what_another_store_has_stays_and_its_own_loss_is_found_from_here() {
     let outcome = host.driver(&["gc"]).run();
     let told = String::from_utf8(outcome.stdout).unwrap();
     assert_eq!(outcome.code, 1, "{told}");
-    assert!(
-        told.contains(&format!("not read: {root}: it has no record of secrets")),
-        "{told}"
-    );
+    assert!(told.contains(&format!("not read: {root}: it has no record of secrets")), "{told}");
     assert_eq!(registered(&host), 3);
     fs::rename(format!("{root}.away"), &root).unwrap();
 }
@@ -148,10 +147,7 @@ fn a_store_that_came_back_empty_or_without_most_removes_nothing() {
     few["secrets"].as_object_mut().unwrap().retain(|id, _| *id == by_hand);
     fs::write(&record, few.to_string()).unwrap();
     let told = keeps_all(&[]);
-    assert!(
-        told.contains("it lost 4 of its 5 secrets; --accept-removals removes them"),
-        "{told}"
-    );
+    assert!(told.contains("it lost 4 of its 5 secrets; --accept-removals removes them"), "{told}");
     host.driver(&["gc", "--accept-removals"]).ok();
     assert_eq!(registered(&host), 1);
     host.driver(&["restore", "--all"]).ok();
@@ -287,13 +283,13 @@ fn nothing_in_a_home_holds_gc_and_what_is_unknown_there_stays() {
     };
 
     fs::write(&lock, "").unwrap();
-    mkfifoat(CWD, &record, 0o600.into()).unwrap();
+    mkfifo(&record, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
     is_left_out("secrets.json is not a regular file");
     fs::write(&lock, "").unwrap();
     symlink("/dev/zero", &record).unwrap();
     is_left_out("secrets.json is a symbolic link");
     fs::write(&record, &known).unwrap();
-    mkfifoat(CWD, &lock, 0o600.into()).unwrap();
+    mkfifo(&lock, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
     is_left_out("secrets.lock is not a regular file");
     fs::write(&record, "{").unwrap();
     fs::write(&lock, "").unwrap();
@@ -307,7 +303,7 @@ fn nothing_in_a_home_holds_gc_and_what_is_unknown_there_stays() {
     is_left_out("secrets.json is larger than");
     fs::write(&record, &known).unwrap();
     let held = fs::File::create(&lock).unwrap();
-    fcntl_lock(&held, FlockOperation::LockExclusive).unwrap();
+    lock_as_podman(&held);
     is_left_out("has held secrets.lock for 5 s");
     drop(held);
 

@@ -2,11 +2,9 @@
 
 use std::fs;
 
-use rustix::fs::{FlockOperation, fcntl_lock};
 use serde_json::json;
 
-use psi_harness::Host;
-use psi_harness::program;
+use psi_harness::{Host, lock_as_podman, program};
 
 /// A podman that hangs in its driver holds it; a setup that corrects podman's record must not hang with it.
 #[test]
@@ -20,7 +18,7 @@ fn a_lock_that_is_kept_ends_in_75_and_names_who_keeps_it() {
     assert_eq!(host.podman.run(&create, "hunter2").code, 0);
     let lock = host.podman.secrets_folder().join("filedriver/secretsdata.lock");
     let held = fs::File::options().read(true).write(true).open(&lock).unwrap();
-    fcntl_lock(&held, FlockOperation::LockExclusive).unwrap();
+    lock_as_podman(&held);
     let args = ["migrate", "--from", "file", "--program", driver.to_str().unwrap()];
     let line = host.driver(&args).fails(75);
     let holder = format!("process {} (", std::process::id());

@@ -3,10 +3,9 @@
 
 use std::os::unix::net::UnixListener;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
-use psi_harness::{FakeInfisical, Instance, LIMIT, eventually, reference};
+use psi_harness::{FakeInfisical, Instance, LIMIT, eventually, is_readable, reference};
 use psi_harness::{IMAGE, Podman};
 
 const VALUE: &str = "db.example";
@@ -140,9 +139,7 @@ fn containers_start_in_parallel() {
 /// Waits until somebody has connected whom nobody has accepted.
 #[track_caller]
 fn await_caller(listener: &UnixListener) {
-    let mut fds = [PollFd::new(listener, PollFlags::IN)];
-    let limit = Timespec::try_from(LIMIT).unwrap();
-    assert_eq!(poll(&mut fds, Some(&limit)), Ok(1), "podman did not call the driver");
+    assert!(is_readable(listener, LIMIT), "podman did not call the driver");
 }
 
 /// The pid of a psi-driver that was told the socket of `instance`.

@@ -202,7 +202,10 @@ fn a_provider_that_is_out_and_a_cache_that_would_not_survive_are_told() {
 fn what_is_not_cached_yet_is_told_before_an_outage() {
     let host = well(&json!({"A": "1"}));
     host.podman.create("other", reference("/elsewhere", "K"));
-    is_warning(&host, "after a reboot now, with no provider reachable, 1 secret would not be served: other");
+    is_warning(
+        &host,
+        "after a reboot now, with no provider reachable, 1 secret would not be served: other",
+    );
 }
 
 /// What podman copied into secrets stays: the Python PSI's commands, with its token, or a psi-driver that was
@@ -245,7 +248,10 @@ fn plaintext_of_the_file_driver_is_told_and_removed() {
     let text = fs::read_to_string(&data).unwrap();
     let left = text.replace("{", &format!("{{\"{}\": \"aHVudGVyMg==\",", "0".repeat(25)));
     fs::write(&data, left).unwrap();
-    is_warning(&host, "holds 1 value in plaintext of secrets that are in another driver or deleted");
+    is_warning(
+        &host,
+        "holds 1 value in plaintext of secrets that are in another driver or deleted",
+    );
     let told = host.driver(&["gc", "--remove-plaintext"]).text();
     assert!(told.starts_with("removed 1 plaintext value from "), "{told}");
     assert_eq!(doctor(&host).1.len(), 1);

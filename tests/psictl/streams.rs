@@ -58,7 +58,7 @@ fn a_closed_stderr_changes_no_code() {
 #[test]
 fn a_reader_that_went_away_is_a_failure_with_its_cause() {
     let (_infisical, instance, _psid) = ready();
-    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut command = instance.driver(&["lookup"]).id(id(1)).command();
     command.stdin(Stdio::null()).stdout(writer);

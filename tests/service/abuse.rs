@@ -4,10 +4,9 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use rustix::process::Signal;
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, Instance, Process, eventually, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, Process, Signal, eventually, id, reference};
 
 /// A program that opens as many connections as it can get, and keeps them.
 const HOLD: &str = r#"
@@ -68,7 +67,7 @@ fn a_driver_that_is_killed_in_mid_call_is_no_event() {
     lookup.stdin(Stdio::null()).stdout(Stdio::null());
     let mut lookup = Process::start(lookup);
     infisical.await_count("GET", "/api/v4/secrets", 1);
-    lookup.signal(Signal::KILL);
+    lookup.signal(Signal::SIGKILL);
     lookup.wait();
     // Its fetch lands all the same, and the next one has it for nothing.
     eventually("the fetch to land", || (psid.status()["entries"] == 1).then_some(()));

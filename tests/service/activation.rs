@@ -3,6 +3,7 @@
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -35,9 +36,7 @@ fn a_call_before_the_start_is_answered_after_it() {
         let early = scope.spawn(move || early.text());
         // It has connected when the queue is not empty; serving begins only then.
         psi_harness::eventually("the call to be queued", || {
-            let mut fds = [rustix::event::PollFd::new(&listener, rustix::event::PollFlags::IN)];
-            let now = rustix::event::Timespec::default();
-            (rustix::event::poll(&mut fds, Some(&now)).unwrap() > 0).then_some(())
+            psi_harness::is_readable(&listener, Duration::ZERO).then_some(())
         });
         let _psid = instance.psid().activated_by(&listener).start();
         assert_eq!(early.join().unwrap(), "");

@@ -1,8 +1,9 @@
 //! sd_notify(3): what psid tells its service manager, and when.
 
+use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, Instance};
+use psi_harness::{Config, FakeInfisical, Instance, Signal};
 
 fn status_line(message: &[String]) -> &str {
     message.iter().find_map(|line| line.strip_prefix("STATUS=")).unwrap_or_default()
@@ -35,7 +36,7 @@ fn stopping_is_told() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let mut psid = instance.start();
-    psid.process.signal(rustix::process::Signal::TERM);
+    psid.process.signal(Signal::SIGTERM);
     let stopping = psid.await_told("STOPPING=1");
     assert!(status_line(&stopping).contains("stopping"), "{stopping:?}");
     assert_eq!(psid.process.wait().code(), Some(0));
@@ -48,11 +49,11 @@ fn a_reload_is_told_with_its_time() {
     let instance = Instance::of(&infisical);
     let mut psid = instance.start();
     let clock = || {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        u64::try_from(now.tv_sec).unwrap() * 1_000_000 + u64::try_from(now.tv_nsec).unwrap() / 1_000
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
+        u64::try_from(now.tv_sec() * 1_000_000 + now.tv_nsec() / 1_000).unwrap()
     };
     let before = clock();
-    psid.process.signal(rustix::process::Signal::HUP);
+    psid.process.signal(Signal::SIGHUP);
     let reloading = psid.await_told("RELOADING=1");
     let since = reloading.iter().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
     let since: u64 = since.unwrap_or_else(|| panic!("{reloading:?}")).parse().unwrap();

@@ -1,7 +1,8 @@
 //! Everything the server knows, in one place.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::api::limiter::Limiter;
@@ -63,6 +64,6 @@ impl Shared {
 
     /// A handler that panicked has lost its own request, not the whole fake.
     pub fn lock(&self) -> MutexGuard<'_, FakeInfisical> {
-        self.fake.lock().unwrap_or_else(PoisonError::into_inner)
+        self.fake.lock()
     }
 }

@@ -3,10 +3,10 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
+use parking_lot::Mutex;
 
 use crate::preload::preload_library;
 use crate::{Instance, Start};
@@ -41,7 +41,7 @@ impl Clock {
 
     /// Moves it forward.
     pub fn advance(&self, span: Duration) {
-        let mut shows = self.shows.lock().unwrap();
+        let mut shows = self.shows.lock();
         *shows = shows.map(|millis| millis + i64::try_from(span.as_millis()).unwrap());
         self.file.write_all_at(&in_bytes(*shows), 0).unwrap();
     }

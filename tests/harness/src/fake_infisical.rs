@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use rustix::process::Signal;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -270,7 +270,7 @@ impl FakeInfisical {
 impl Drop for FakeInfisical {
     fn drop(&mut self) {
         if !self.process.has_ended_within(std::time::Duration::ZERO) {
-            self.process.signal(Signal::KILL);
+            self.process.signal(Signal::SIGKILL);
         }
     }
 }

@@ -38,7 +38,7 @@ pub use host::{Host, generate, workload};
 pub use ids::{id, reference};
 pub use instance::Instance;
 pub use knobs::{fault, identity, rule, seed_with_two_identities};
-pub use podman::{IMAGE, Podman};
+pub use podman::{IMAGE, Podman, lock_as_podman};
 pub use preload::preload_library;
 pub use probe::{Probe, bytes, hex};
 pub use process::Process;
@@ -47,4 +47,6 @@ pub use psid::{Psid, Start, folder_holds};
 pub use sealed::{SealedFixture, reference_in};
 pub use token::{PIN, Token};
 pub use tpm::Tpm;
-pub use wait::{LIMIT, eventually};
+pub use wait::{LIMIT, eventually, is_readable};
+
+pub use nix::sys::signal::Signal;

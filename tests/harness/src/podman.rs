@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::mount::{UnmountFlags, unmount};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use nix::mount::{MntFlags, umount2};
+use nix::unistd::geteuid;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -26,10 +29,7 @@ pub struct Podman {
 impl Podman {
     /// A podman whose driver finds the psid of `instance`.
     pub fn of(instance: &Instance) -> Self {
-        assert!(
-            rustix::process::geteuid().is_root(),
-            "containers take root: run the tests as root"
-        );
+        assert!(geteuid().is_root(), "containers take root: run the tests as root");
         let folder = tempfile::Builder::new().prefix("pod-").tempdir_in("/tmp").unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::create_dir(path("net")).unwrap();
@@ -182,7 +182,7 @@ impl Drop for Podman {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let ours = mounts.lines().filter_map(|line| line.split(' ').nth(4));
         for mount in ours.filter(|path| Path::new(path).starts_with(folder)) {
-            let _ = unmount(mount, UnmountFlags::DETACH);
+            let _ = umount2(mount, MntFlags::MNT_DETACH);
         }
     }
 }
@@ -219,4 +219,16 @@ fn storage_conf(folder: &Path) -> String {
     format!(
         "[storage]\ndriver = \"vfs\"\ngraphroot = \"{folder}/root\"\nrunroot = \"{folder}/run\"\n"
     )
+}
+
+/// Locks a file as podman does: the lock is this process's, and ends when it closes the file.
+pub fn lock_as_podman(file: &fs::File) {
+    let lock = libc::flock {
+        l_type: libc::F_WRLCK as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    fcntl(file, FcntlArg::F_SETLK(&lock)).unwrap();
 }

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock};
+use std::sync::LazyLock;
+
+use parking_lot::Mutex;
 
 use crate::{program, repository};
 
 /// The library of a C source, a path in the repository; compiled once in a run of the tests.
 pub fn preload_library(source: &str) -> PathBuf {
-    static MADE: OnceLock<Mutex<BTreeMap<String, PathBuf>>> = OnceLock::new();
-    let mut made = MADE.get_or_init(Mutex::default).lock().unwrap();
-    made.entry(source.to_owned()).or_insert_with(|| compile(source)).clone()
+    static MADE: LazyLock<Mutex<BTreeMap<String, PathBuf>>> = LazyLock::new(Mutex::default);
+    MADE.lock().entry(source.to_owned()).or_insert_with(|| compile(source)).clone()
 }
 
 fn compile(source: &str) -> PathBuf {

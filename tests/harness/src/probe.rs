@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
+use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
 use super::instance::Instance;
@@ -129,13 +130,12 @@ fn command(setup: &Value) -> Command {
 
 /// Bytes as a probe has them.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(bytes)
 }
 
 /// The bytes of a member of an answer.
 #[track_caller]
 pub fn bytes(hex: &Value) -> Vec<u8> {
-    let digits = hex.as_str().unwrap_or_else(|| panic!("no hex: {hex}")).as_bytes();
-    let pairs = digits.chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
-    pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+    let digits = hex.as_str().unwrap_or_else(|| panic!("no hex: {hex}"));
+    HEXLOWER.decode(digits.as_bytes()).unwrap()
 }

@@ -1,17 +1,18 @@
 //! A child that never outlives its test.
 
-use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use nix::libc;
+use nix::sys::signal::Signal;
+use parking_lot::{Condvar, Mutex};
 
-use super::wait::LIMIT;
+use super::wait::{LIMIT, is_readable};
 
 /// A running program and what it writes to stderr.
 pub struct Process {
@@ -37,17 +38,16 @@ impl Process {
         let name = command.get_program().to_string_lossy().into_owned();
         command.stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
-        let pid = Pid::from_child(&child);
-        let handle = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        let handle = pidfd_open(child.id()).unwrap();
         let stderr = Arc::new(Captured::default());
         let (mut pipe, sink) = (child.stderr.take().unwrap(), Arc::clone(&stderr));
         let reader = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-                sink.text.lock().unwrap().0.push_str(&String::from_utf8_lossy(&buffer[..count]));
+                sink.text.lock().0.push_str(&String::from_utf8_lossy(&buffer[..count]));
                 sink.grew.notify_all();
             }
-            sink.text.lock().unwrap().1 = true;
+            sink.text.lock().1 = true;
             sink.grew.notify_all();
         });
         Self { name, child, handle, ended: None, stderr, reader: Some(reader) }
@@ -65,20 +65,20 @@ impl Process {
 
     /// What it wrote to stderr so far.
     pub fn stderr(&self) -> String {
-        self.stderr.text.lock().unwrap().0.clone()
+        self.stderr.text.lock().0.clone()
     }
 
     /// Waits until stderr holds `words`.
     #[track_caller]
     pub fn await_stderr(&self, words: &str) {
         let start = Instant::now();
-        let mut text = self.stderr.text.lock().unwrap();
+        let mut text = self.stderr.text.lock();
         while !text.0.contains(words) {
             let left = LIMIT.checked_sub(start.elapsed());
             let (Some(left), false) = (left, text.1) else {
                 panic!("{} never wrote '{words}':\n{}", self.name, text.0);
             };
-            text = self.stderr.grew.wait_timeout(text, left).unwrap().0;
+            self.stderr.grew.wait_for(&mut text, left);
         }
     }
 
@@ -90,9 +90,7 @@ impl Process {
     /// Whether it has ended within `limit`.
     pub fn has_ended_within(&mut self, limit: Duration) -> bool {
         if self.ended.is_none() {
-            let limit = Timespec::try_from(limit).unwrap();
-            let mut fds = [PollFd::new(&self.handle, PollFlags::IN)];
-            if poll(&mut fds, Some(&limit)).unwrap() > 0 {
+            if is_readable(&self.handle, limit) {
                 self.ended = Some(self.child.wait().unwrap());
             }
         }
@@ -105,10 +103,9 @@ impl Process {
         assert!(self.has_ended_within(LIMIT), "{} does not end:\n{}", self.name, self.stderr());
         // A grandchild may hold the pipe; what it writes is not waited for.
         if let Some(reader) = self.reader.take() {
-            let done = self.stderr.text.lock().unwrap();
+            let mut text = self.stderr.text.lock();
             let limit = Duration::from_secs(2);
-            let waited = self.stderr.grew.wait_timeout_while(done, limit, |text| !text.1).unwrap();
-            drop(waited);
+            self.stderr.grew.wait_while_for(&mut text, |text| !text.1, limit);
             drop(reader);
         }
         self.ended.unwrap()
@@ -117,7 +114,7 @@ impl Process {
     /// Kills it, and waits.
     pub fn kill(&mut self) {
         if self.ended.is_none() {
-            self.signal(Signal::KILL);
+            self.signal(Signal::SIGKILL);
             self.wait();
         }
     }
@@ -127,7 +124,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         if self.ended.is_none() {
             // Already gone is as good.
-            let _ = pidfd_send_signal(&self.handle, Signal::KILL);
+            let _ = pidfd_send_signal(&self.handle, Signal::SIGKILL);
             let _ = self.child.wait();
         }
     }
@@ -137,4 +134,24 @@ impl Drop for Process {
 #[track_caller]
 pub(crate) fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| panic!("ended by signal {:?}", status.signal()))
+}
+
+/// A descriptor that means this process and no later one of its pid.
+#[expect(unsafe_code, reason = "nix has no pidfd_open")]
+fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: it takes two numbers, and gives a descriptor that nobody else owns.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: as above.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[expect(unsafe_code, reason = "nix has no pidfd_send_signal")]
+fn pidfd_send_signal(process: &OwnedFd, signal: Signal) -> io::Result<()> {
+    let null = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is open, and without a siginfo_t nothing is read.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal as i32, null, 0)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -10,15 +10,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::Signal;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::driver::{self, Driver, Outcome};
 use super::instance::Instance;
 use super::process::{Process, code};
 use super::programs::program;
-use super::wait::{LIMIT, eventually};
+use super::wait::{LIMIT, eventually, is_readable};
 
 /// A psid that is not started yet.
 pub struct Start {
@@ -178,12 +177,8 @@ impl Psid {
     /// Takes the next message in, if one comes soon; false when psid ended instead.
     fn hear(&mut self, limit: Duration) -> bool {
         self.notify.set_nonblocking(true).unwrap();
-        let limit = Timespec::try_from(limit).unwrap();
-        let mut fds = [PollFd::new(&self.notify, PollFlags::IN)];
         // Short turns, for the end of the process to be seen.
-        let turn = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-        let turn = if limit.tv_sec > 0 { turn } else { limit };
-        if poll(&mut fds, Some(&turn)).unwrap() > 0 {
+        if is_readable(&self.notify, limit.min(Duration::from_millis(100))) {
             let mut buffer = [0; 4096];
             let count = self.notify.recv(&mut buffer).unwrap();
             self.told.push(String::from_utf8(buffer[..count].to_vec()).unwrap());
@@ -235,13 +230,13 @@ impl Psid {
     /// SIGTERM, and waits for a clean end.
     #[track_caller]
     pub fn terminate(mut self) -> String {
-        self.end_by(Signal::TERM)
+        self.end_by(Signal::SIGTERM)
     }
 
     /// SIGINT, likewise.
     #[track_caller]
     pub fn interrupt(mut self) -> String {
-        self.end_by(Signal::INT)
+        self.end_by(Signal::SIGINT)
     }
 
     #[track_caller]
@@ -260,7 +255,7 @@ impl Psid {
     /// SIGHUP, and waits until psid is ready again.
     #[track_caller]
     pub fn reload(&mut self) {
-        self.process.signal(Signal::HUP);
+        self.process.signal(Signal::SIGHUP);
         self.await_told("RELOADING=1");
         self.await_told("READY=1");
     }

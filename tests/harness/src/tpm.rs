@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use rustix::process::Signal;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::process::Process;
@@ -42,7 +42,7 @@ impl Tpm {
     /// Off.
     pub fn power_off(&mut self) {
         // In order, for it to write its state; the next one needs that.
-        self.process.signal(Signal::TERM);
+        self.process.signal(Signal::SIGTERM);
         self.process.wait();
     }
 

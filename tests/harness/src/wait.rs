@@ -1,6 +1,10 @@
 //! Waiting for what will be, not for time to pass.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// How long anything may take before a test gives it up. Only a broken program takes as long.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -18,5 +22,19 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         }
         assert!(start.elapsed() < LIMIT, "waited {} s for {what}", LIMIT.as_secs());
         std::thread::sleep(LOOK);
+    }
+}
+
+/// Whether there is something to read, or an end, within `limit`.
+pub fn is_readable(fd: &impl AsFd, limit: Duration) -> bool {
+    let end = Instant::now() + limit;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::try_from(left).unwrap()) {
+            Ok(ready) => return ready > 0,
+            Err(Errno::EINTR) => {}
+            Err(error) => panic!("poll: {error}"),
+        }
     }
 }

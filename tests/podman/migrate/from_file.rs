@@ -214,7 +214,8 @@ fn a_value_in_clear_that_psi_does_not_serve_is_kept() {
     let told = String::from_utf8(outcome.stdout).unwrap();
     assert_eq!(outcome.code, 65, "{told}");
     assert!(
-        told.contains("removed 1 plaintext value") && told.contains("left the plaintext value of b in"),
+        told.contains("removed 1 plaintext value")
+            && told.contains("left the plaintext value of b in"),
         "{told}"
     );
     let outcome = host.driver(&["gc", "--remove-plaintext"]).run();

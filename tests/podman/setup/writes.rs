@@ -1,35 +1,37 @@
 //! How often podman's record of its secrets is written.
 
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde_json::{Map, Value, json};
 
 use psi_harness::Host;
 
 /// Counts writes of `secrets.json`: closed after a write, or replaced.
-pub(crate) struct Writes(OwnedFd);
+pub(crate) struct Writes(Inotify);
 
 impl Writes {
     pub(crate) fn of(host: &Host) -> Self {
-        let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
-        let what = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO;
-        inotify::add_watch(&fd, host.podman.secrets_folder(), what).unwrap();
-        Self(fd)
+        let events = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
+        let what = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO;
+        events.add_watch(&host.podman.secrets_folder(), what).unwrap();
+        Self(events)
     }
 
     /// Since the last call.
     pub(crate) fn count(&self) -> usize {
-        let mut buffer = [MaybeUninit::uninit(); 65_536];
-        let mut reader = Reader::new(&self.0, &mut buffer);
         let mut count = 0;
-        // Nothing more to read is an error, EAGAIN.
-        while let Ok(event) = reader.next() {
-            assert!(!event.events().contains(ReadFlags::QUEUE_OVERFLOW));
-            count += usize::from(event.file_name() == Some(c"secrets.json"));
+        loop {
+            match self.0.read_events() {
+                Ok(events) => {
+                    for event in events {
+                        assert!(!event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW));
+                        count += usize::from(event.name.is_some_and(|name| name == "secrets.json"));
+                    }
+                }
+                Err(Errno::EAGAIN) => return count,
+                Err(error) => panic!("inotify: {error}"),
+            }
         }
-        count
     }
 }
 

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::Signal;
 use serde_json::Value;
 
 use super::shim::{self, Fault};
 use super::tree::Tree;
-use psi_harness::{Driver, Instance, LIMIT, Process, Psid, Start, eventually};
+use psi_harness::{Driver, Instance, LIMIT, Process, Psid, Signal, Start, eventually};
 
 /// A part of an operation that is acknowledged by itself: `Ok` is the acknowledgement.
 pub(super) type Step = fn(&mut Fixture) -> Result<(), String>;
@@ -148,7 +147,7 @@ impl Fixture {
     pub(super) fn stop(&mut self) -> Result<String, String> {
         let mut psid = self.psid.take().unwrap();
         if !psid.process.has_ended_within(Duration::ZERO) {
-            psid.process.signal(Signal::TERM);
+            psid.process.signal(Signal::SIGTERM);
         }
         let status = psid.process.wait();
         if status.success() { Ok(psid.log()) } else { Err(psid.log()) }

@@ -4,6 +4,8 @@ use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
+
 use super::shim;
 use psi_harness::Instance;
 
@@ -39,14 +41,9 @@ fn parse(line: &str, folder: &Path) -> Call {
         name: name.into(),
         path: below(path),
         other: below(other).display().to_string(),
-        data: unhex(data),
+        data: HEXLOWER.decode(data.as_bytes()).unwrap(),
         ok: errno == "0",
     }
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-    text.as_bytes().chunks(2).map(digits).collect()
 }
 
 /// As a person names it. Times are left out: they are another one in each run.

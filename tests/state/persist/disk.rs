@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 
 use psi_harness::{FakeInfisical, Instance, Psid, eventually, id, reference};
@@ -15,14 +15,14 @@ impl Disk {
     fn mount(instance: &Instance) -> Self {
         let path = instance.state();
         fs::create_dir(&path).unwrap();
-        mount("tmpfs", &path, "tmpfs", MountFlags::empty(), Some(c"size=256k,mode=0700"))
+        mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=256k,mode=0700"))
             .unwrap_or_else(|error| panic!("mounting a tmpfs: {error}; run the tests as root"));
         Self(path)
     }
 
     fn read_only(&self, yes: bool) {
-        let flags = if yes { MountFlags::RDONLY } else { MountFlags::empty() };
-        mount_remount(&self.0, flags, "size=256k").unwrap();
+        let flags = if yes { MsFlags::MS_RDONLY } else { MsFlags::empty() } | MsFlags::MS_REMOUNT;
+        mount(None::<&str>, &self.0, None::<&str>, flags, Some("size=256k")).unwrap();
     }
 
     /// Takes all the room there is.
@@ -47,7 +47,7 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         // Detached: a psid that still runs must not keep it.
-        let _ = unmount(&self.0, UnmountFlags::DETACH);
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::start::until_ready;
 use super::{Bench, meanwhile};
@@ -204,27 +204,25 @@ fn write_durably(path: &Path, bytes: &[u8]) -> Result<f64> {
 }
 
 /// Files that are moved into a folder.
-struct Writes(OwnedFd);
+struct Writes(Inotify);
 
 impl Writes {
     fn of(folder: &Path) -> Result<Self> {
-        let watch = inotify::init(CreateFlags::CLOEXEC)?;
-        inotify::add_watch(&watch, folder, WatchFlags::MOVED_TO)?;
+        let watch = Inotify::init(InitFlags::IN_CLOEXEC)?;
+        watch.add_watch(folder, AddWatchFlags::IN_MOVED_TO)?;
         Ok(Self(watch))
     }
 
     /// Waits until a file of this name is moved into place.
     fn wait(&self, name: &str) -> Result<()> {
-        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
-        let mut events = inotify::Reader::new(&self.0, &mut buffer);
         loop {
-            let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
-            let mut watched = [PollFd::new(&self.0, PollFlags::IN)];
-            if poll(&mut watched, Some(&limit))? == 0 {
+            let mut watched = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut watched, PollTimeout::try_from(Duration::from_secs(20))?)? == 0 {
                 return Err(format!("{name} is never written").into());
             }
-            let event = events.next()?;
-            if event.file_name().is_some_and(|found| found.to_bytes() == name.as_bytes()) {
+            let is_it = |found: &std::ffi::OsStr| found == name;
+            let events = self.0.read_events()?;
+            if events.iter().any(|event| event.name.as_deref().is_some_and(is_it)) {
                 return Ok(());
             }
         }

@@ -1,12 +1,15 @@
 //! Hits while others hold connections, do not read what they asked for, or send what is no HTTP/2.
 
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Bench;
 use crate::Result;
@@ -236,11 +239,8 @@ fn cut_off(socket: &Path) -> Result<Row> {
 /// Whether none of these can be written to any more.
 fn is_broken(clients: &mut Vec<UnixStream>) -> bool {
     clients.retain_mut(|client| match client.write(&[]) {
-        Ok(_) => rustix::event::poll(
-            &mut [rustix::event::PollFd::new(client, rustix::event::PollFlags::empty())],
-            Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }),
-        )
-        .is_ok_and(|hung_up| hung_up == 0),
+        Ok(_) => poll(&mut [PollFd::new(client.as_fd(), PollFlags::empty())], PollTimeout::ZERO)
+            .is_ok_and(|hung_up| hung_up == 0),
         Err(_) => false,
     });
     clients.is_empty()

@@ -1,5 +1,6 @@
 //! Reading secrets: the list, and one by name.
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use super::call::{Call, ProjectReference, known_project, membership};
@@ -130,6 +131,5 @@ fn native_etag(asked: &str, body: &[u8]) -> String {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         hash.update(part);
     }
-    let hex: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
-    format!("\"{hex}\"")
+    format!("\"{}\"", HEXLOWER.encode(&hash.finalize()))
 }

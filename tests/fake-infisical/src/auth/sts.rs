@@ -1,6 +1,7 @@
 //! AWS STS, as far as Infisical asks it: whose signature is under a request for the caller's identity?
 //! The signature is computed anew, by AWS's description of Signature Version 4.
 
+use data_encoding::HEXLOWER;
 use std::collections::BTreeMap;
 
 use hmac::{Hmac, Mac};
@@ -139,7 +140,7 @@ fn mac(key: &[u8], text: &str) -> Vec<u8> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(bytes)
 }
 
 #[cfg(test)]

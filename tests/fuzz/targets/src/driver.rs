@@ -6,10 +6,11 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use psi_common::{Exit, Paths, Scope};
 use psi_mutation::frames;
 
@@ -41,7 +42,7 @@ pub(crate) fn open() -> Body {
     let given = Arc::clone(&answer);
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut answer = given.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut answer = given.lock();
             // Who comes again meets something that another attempt cannot help.
             let bytes = std::mem::replace(&mut *answer, vec![0xff; 64]);
             drop(answer);
@@ -50,7 +51,7 @@ pub(crate) fn open() -> Body {
     });
     Box::new(move |input| {
         let (command, rest) = choice(input);
-        *answer.lock().unwrap_or_else(PoisonError::into_inner) = match choice(rest) {
+        *answer.lock() = match choice(rest) {
             (1, rest) => frames::answers(rest),
             _ => rest.to_vec(),
         };

@@ -1,7 +1,6 @@
 //! The file of a registered reference, which stands in the clear behind a checksum.
 
-use std::fmt::Write;
-
+use data_encoding::HEXLOWER;
 use psi_daemon::testing::registry::reference_file::{self, ReferenceFile};
 use sha2::{Digest, Sha256};
 
@@ -42,10 +41,7 @@ fn with_checksum(rest: &[u8]) -> Vec<u8> {
     for part in [ID.as_bytes(), b" ", text] {
         digest.update(part);
     }
-    let mut sum = String::new();
-    for byte in digest.finalize() {
-        write!(sum, "{byte:02x}").unwrap();
-    }
+    let sum = HEXLOWER.encode(&digest.finalize());
     [b"psi-reference ", version, b" ", ID.as_bytes(), b" ", sum.as_bytes(), b"\n", text].concat()
 }
 

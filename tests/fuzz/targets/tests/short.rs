@@ -7,11 +7,11 @@
     reason = "a test ends at the first surprise, and is a program of its own"
 )]
 
+use parking_lot::Mutex;
 use std::cell::Cell;
 use std::io::Write;
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::Instant;
 
 use psi_fuzz::{TARGETS, Target};
@@ -29,7 +29,7 @@ fn watch_panics() {
     panic::set_hook(Box::new(move |info| {
         PANICKED.set(true);
         if std::thread::current().name().is_none_or(|name| name.starts_with("tokio")) {
-            ELSEWHERE.lock().unwrap().push(info.to_string());
+            ELSEWHERE.lock().push(info.to_string());
         }
         told(info);
     }));
@@ -48,7 +48,7 @@ fn short(name: &str) {
     let all = seeds.iter().chain(&vectors).cloned().chain(mutations);
     for (nth, input) in all.enumerate() {
         let outcome = catch_unwind(AssertUnwindSafe(|| body(&input)));
-        let elsewhere = std::mem::take(&mut *ELSEWHERE.lock().unwrap());
+        let elsewhere = std::mem::take(&mut *ELSEWHERE.lock());
         if outcome.is_err() || PANICKED.take() || !elsewhere.is_empty() {
             let kept =
                 Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{number}-{nth}"));

@@ -6,6 +6,7 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use psi_common::{BackendTag, Paths, Scope as UserScope, SecretBytes};
 use psi_daemon::testing::crypto::aead::DataKey;
 use psi_daemon::testing::crypto::envelope::{AadContext, Keyring, WrappedKeyHeader};
@@ -237,11 +238,9 @@ fn path(value: &Value) -> PathBuf {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(bytes)
 }
 
 fn bytes(hex: &Value) -> Vec<u8> {
-    let pairs = text(hex).into_bytes();
-    let pairs = pairs.chunks(2).map(|pair| std::str::from_utf8(pair).expect("hex"));
-    pairs.map(|pair| u8::from_str_radix(pair, 16).expect("hex")).collect()
+    HEXLOWER.decode(text(hex).as_bytes()).expect("hex")
 }

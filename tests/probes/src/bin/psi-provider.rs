@@ -7,6 +7,7 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use psi_common::{Paths, Scope, SecretBytes};
 use psi_daemon::testing::cache::FetchEpoch;
 use psi_daemon::testing::config::Config;
@@ -134,11 +135,9 @@ fn text(value: &Value) -> String {
 }
 
 fn hex(secret: &SecretBytes) -> String {
-    secret.expose_secret().iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(secret.expose_secret())
 }
 
 fn bytes(hex: &Value) -> Vec<u8> {
-    let pairs = text(hex).into_bytes();
-    let pairs = pairs.chunks(2).map(|pair| std::str::from_utf8(pair).expect("hex"));
-    pairs.map(|pair| u8::from_str_radix(pair, 16).expect("hex")).collect()
+    HEXLOWER.decode(text(hex).as_bytes()).expect("hex")
 }

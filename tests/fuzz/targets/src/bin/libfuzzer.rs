@@ -7,7 +7,7 @@
     reason = "libFuzzer owns main and the command line, and a panic is what it looks for"
 )]
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 
 use psi_fuzz::{Body, Target};
 
@@ -20,6 +20,6 @@ fn open() -> Body {
 }
 
 libfuzzer_sys::fuzz_target!(
-    init: *BODY.lock().unwrap() = Some(open()),
-    |input: &[u8]| (BODY.lock().unwrap().as_mut().unwrap())(input)
+    init: *BODY.lock() = Some(open()),
+    |input: &[u8]| (BODY.lock().as_mut().unwrap())(input)
 );
