@@ -10,21 +10,18 @@ mod invalidation;
 mod negative;
 mod pending;
 mod reconcile;
+mod state;
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{RwLock, RwLockWriteGuard};
+use parking_lot::RwLock;
 use psi_common::SecretBytes;
 
 use crate::model::clock::{BootInstant, Now, Timestamp};
 use crate::model::reference::{CacheKey, ListingScope};
 use changes::Changes;
-use invalidation::Invalidations;
-use negative::NegativeCache;
-use pending::PendingRemovals;
+use state::{Cached, State};
 
 pub use entry::BootId;
 pub(crate) use entry::Entry;
@@ -37,32 +34,11 @@ pub use reconcile::ReconcileOptions;
 /// A file may name times that are ahead of the clock by so much; beyond that, an entry's age is unknown.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// How many keys the lock is held for at a time.
-const CHUNK: usize = 128;
-
 /// The entries, shared by lookups, fetches, refreshes and the persister.
 pub struct Cache {
     state: RwLock<State>,
     boot: BootId,
     changes: Changes,
-}
-
-/// What the lock guards.
-struct State {
-    policy: Policy,
-    entries: BTreeMap<CacheKey, Cached>,
-    pending: PendingRemovals,
-    negative: NegativeCache,
-    invalidations: Invalidations,
-}
-
-/// An entry and its age.
-struct Cached {
-    entry: Arc<Entry>,
-    /// When the provider returned it, on the boot clock, which does not jump.
-    fetched: BootInstant,
-    /// Whether `fetched` is known: a file may name a time in the future.
-    is_dated: bool,
 }
 
 /// The configuration of ages and removals.
@@ -118,14 +94,7 @@ impl Snapshot {
 impl Cache {
     /// An empty cache of a process in this boot.
     pub fn new(policy: Policy, boot: BootId) -> Self {
-        let state = State {
-            policy,
-            entries: BTreeMap::new(),
-            pending: PendingRemovals::default(),
-            negative: NegativeCache::default(),
-            invalidations: Invalidations::default(),
-        };
-        Self { state: RwLock::new(state), boot, changes: Changes::default() }
+        Self { state: RwLock::new(State::new(policy)), boot, changes: Changes::default() }
     }
 
     /// Looks a key up at `now`.
@@ -282,6 +251,7 @@ impl Cache {
             if fetched.is_none_or(|fetched| fetched <= began) {
                 let _ = state.put_unless_emptied(&key, Entry::new(value, now.wall), now, epoch);
             }
+            true
         });
     }
 
@@ -318,6 +288,7 @@ impl Cache {
             if state.entries.get(&key).is_some_and(|cached| !is_wanted(&key, cached.fetched)) {
                 state.remove(&key);
             }
+            true
         });
     }
 
@@ -326,20 +297,17 @@ impl Cache {
     /// The age is computed once by the wall clock, and counted by the boot clock from then on, so that a
     /// correction of the wall clock changes no age.
     pub fn restore(&self, snapshot: Snapshot, now: Now) {
-        self.each(
-            snapshot.entries,
-            || {},
-            |state, (key, entry)| {
-                let is_dated = entry.fetched_at() <= now.wall.after(MAX_CLOCK_SKEW);
-                let fetched = now.tick.before(entry.fetched_at().age(now.wall));
-                let is_newer = |cached: &Cached| cached.fetched >= fetched;
-                if !state.entries.get(&key).is_some_and(is_newer)
-                    && !state.invalidations.is_outdated(&key, FetchEpoch::BEFORE_ALL)
-                {
-                    state.entries.insert(key, Cached { entry, fetched, is_dated });
-                }
-            },
-        );
+        self.apply(snapshot.entries, |state, (key, entry)| {
+            let is_dated = entry.fetched_at() <= now.wall.after(MAX_CLOCK_SKEW);
+            let fetched = now.tick.before(entry.fetched_at().age(now.wall));
+            let is_newer = |cached: &Cached| cached.fetched >= fetched;
+            if !state.entries.get(&key).is_some_and(is_newer)
+                && !state.invalidations.is_outdated(&key, FetchEpoch::BEFORE_ALL)
+            {
+                state.entries.insert(key, Cached { entry, fetched, is_dated });
+            }
+            false
+        });
     }
 
     /// Applies a new configuration. What was refused under the former one is asked for again.
@@ -357,142 +325,6 @@ impl Cache {
     /// Calls `observer` after each change that must be persisted, in place of the observer so far.
     pub fn observe(&self, observer: impl Fn() + Send + Sync + 'static) {
         self.changes.observe(observer);
-    }
-}
-
-/// Work on many keys, with the lock released after each chunk.
-impl Cache {
-    /// Visits the entries of a scope, or all, in order.
-    fn visit(&self, scope: Option<&ListingScope>, mut visit: impl FnMut(&CacheKey, &Cached)) {
-        let mut after: Option<CacheKey> = None;
-        loop {
-            let state = self.state.read();
-            let (mut count, mut last) = (0, None);
-            for (key, cached) in state.range(scope, after.as_ref()).take(CHUNK) {
-                (count, last) = (count + 1, Some(key));
-                if scope.is_none_or(|scope| scope.contains(key)) {
-                    visit(key, cached);
-                }
-            }
-            match last {
-                Some(key) if count == CHUNK => after = Some(key.clone()),
-                _ => return,
-            }
-        }
-    }
-
-    /// Applies a change to each item; it is to be persisted.
-    fn apply<T>(&self, items: impl IntoIterator<Item = T>, change: impl FnMut(&mut State, T)) {
-        self.each(items, || self.changes.note(), change);
-    }
-
-    fn keys_in(&self, scope: &ListingScope) -> Vec<CacheKey> {
-        let mut keys = Vec::new();
-        self.visit(Some(scope), |key, _| keys.push(key.clone()));
-        keys
-    }
-
-    fn each<T>(
-        &self,
-        items: impl IntoIterator<Item = T>,
-        after_chunk: impl Fn(),
-        mut change: impl FnMut(&mut State, T),
-    ) {
-        let mut items = items.into_iter();
-        loop {
-            let chunk: Vec<T> = items.by_ref().take(CHUNK).collect();
-            if chunk.is_empty() {
-                return;
-            }
-            let mut state = self.state.write();
-            chunk.into_iter().for_each(|item| change(&mut state, item));
-            // A lookup that waits for the lock gets it before the next chunk.
-            RwLockWriteGuard::unlock_fair(state);
-            after_chunk();
-        }
-    }
-}
-
-impl State {
-    /// The entries of a scope, or all, after a key. Below a recursive scope there may be others between them.
-    fn range<'a>(
-        &'a self,
-        scope: Option<&'a ListingScope>,
-        after: Option<&CacheKey>,
-    ) -> impl Iterator<Item = (&'a CacheKey, &'a Cached)> {
-        let first = scope.map(|scope| CacheKey::new(scope.realm.clone(), scope.path.as_str(), ""));
-        let from = match (after, &first) {
-            (Some(after), _) => Bound::Excluded(after),
-            (None, Some(first)) => Bound::Included(first),
-            (None, None) => Bound::Unbounded,
-        };
-        let is_inside = move |(key, _): &(&CacheKey, &Cached)| {
-            scope.is_none_or(|scope| {
-                key.realm == scope.realm
-                    && match scope.recursive {
-                        true => key.path.starts_with(&scope.path),
-                        false => *key.path == *scope.path,
-                    }
-            })
-        };
-        self.entries.range((from, Bound::Unbounded)).take_while(is_inside)
-    }
-
-    fn insert(
-        &mut self,
-        key: &CacheKey,
-        entry: Entry,
-        fetched: BootInstant,
-        epoch: FetchEpoch,
-    ) -> Arc<Entry> {
-        if !self.policy.enabled || self.invalidations.is_outdated(key, epoch) {
-            return Arc::new(entry);
-        }
-        self.forgive(key);
-        let entry = match self.entries.get_mut(key) {
-            // One copy of a value in RAM, however often it is fetched.
-            Some(cached) if cached.entry.value().same_as(entry.value()) => {
-                cached.entry.renew(entry.fetched_at());
-                (cached.fetched, cached.is_dated) = (fetched, true);
-                return Arc::clone(&cached.entry);
-            }
-            // A container that was served the former value will ask for the new one.
-            Some(cached) => entry.last_served_in(cached.entry.last_served_boot()),
-            None => entry,
-        };
-        let entry = Arc::new(entry);
-        let cached = Cached { entry: Arc::clone(&entry), fetched, is_dated: true };
-        self.entries.insert(key.clone(), cached);
-        entry
-    }
-
-    fn remove(&mut self, key: &CacheKey) {
-        self.entries.remove(key);
-        self.forgive(key);
-    }
-
-    /// Forgets what the provider said against a key.
-    fn forgive(&mut self, key: &CacheKey) {
-        self.pending.remove(key);
-        self.negative.remove(key);
-    }
-}
-
-impl Policy {
-    fn is_fresh(&self, cached: &Cached, now: BootInstant) -> bool {
-        cached.entry.is_in_ram()
-            || cached.fetched().is_some_and(|fetched| now < fetched.after(self.fresh_for))
-    }
-
-    fn is_past_max_stale(&self, cached: &Cached, now: BootInstant) -> bool {
-        let is_older = |limit: Duration| cached.fetched.age(now) > limit;
-        !cached.entry.is_in_ram() && self.max_stale.is_some_and(is_older)
-    }
-}
-
-impl Cached {
-    fn fetched(&self) -> Option<BootInstant> {
-        self.is_dated.then_some(self.fetched)
     }
 }
 

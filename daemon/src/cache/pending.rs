@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::negative::{FIRST_TTL, NegativeReason};
-use super::{Cache, Policy, State};
+use super::state::State;
+use super::{Cache, Policy};
 use crate::model::clock::BootInstant;
 use crate::model::reference::{CacheKey, ListingScope};
 
@@ -87,9 +88,10 @@ impl Cache {
         now: BootInstant,
     ) -> u64 {
         let mut evicted = 0;
-        self.apply(self.keys_in(scope), |state, key| {
-            let decision = state.note_refusal(&key, reason, now);
-            evicted += u64::from(decision == EvictionDecision::Evicted);
+        self.apply(self.entries_in(scope), |state, (key, _)| {
+            let is_evicted = state.note_refusal(&key, reason, now) == EvictionDecision::Evicted;
+            evicted += u64::from(is_evicted);
+            is_evicted
         });
         evicted
     }

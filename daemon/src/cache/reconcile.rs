@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use super::negative::NegativeReason;
 use super::pending::{EvictionDecision, RemovalReason};
-use super::{Cache, Entry, FetchEpoch, State};
+use super::state::State;
+use super::{Cache, Entry, FetchEpoch};
 use crate::model::clock::Now;
 use crate::model::reference::{CacheKey, Listing, ListingScope};
 
@@ -53,15 +54,18 @@ impl Cache {
         let mut counts = Counts::default();
         self.apply(unlisted, |state, key| {
             state.remove_unlisted(&key, is_guarded, options, &mut counts);
+            true
         });
         self.apply(denied, |state, (key, why)| {
             let reason = NegativeReason::Denied(why.into());
             let decision = state.note_refusal(&key, &reason, options.now.tick);
             counts.removed += u64::from(decision == EvictionDecision::Evicted);
+            true
         });
         let wanted = found.into_iter().filter(|(key, _)| (options.wanted)(key));
         self.apply(wanted, |state, (key, value)| {
             state.take(&key, Entry::new(value, options.now.wall), options, &mut counts);
+            true
         });
         counts
     }

@@ -12,6 +12,7 @@ use psi_common::SecretBytes;
 use tokio::time::Instant;
 
 use super::invalidation::MAX_INVALIDATED;
+use super::state::CHUNK;
 use super::*;
 use crate::model::reference::{Listing, Namespace};
 
