@@ -183,7 +183,7 @@ fn a_config_without_a_provider_that_takes_secrets_is_told() {
     let line = import(&instance, "A=1\n", &[]).fails(65);
     assert!(line.contains("no provider that takes secrets; add [providers.infisical]"), "{line}");
     let line = import(&instance, "# nothing\n", &[]).fails(65);
-    assert!(line.contains("there is nothing to import"), "{line}");
+    assert!(line.contains("the sources have no entry to import"), "{line}");
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn a_drill_tells_what_an_outage_would_cost_and_asks_nobody() {
     assert_eq!((is_over(&psid), &status["providers"][0]["up"]), (Some(()), &json!(true)));
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "2");
     let text = instance.driver(&["drill", "--for", "1s"]).text();
-    assert!(text.contains("2 secrets; with no provider in reach, each would be served"), "{text}");
+    assert!(text.contains("2 secrets; with no provider reachable, all would be served"), "{text}");
     assert!(text.contains("over       0 lookups, 0 failed"), "{text}");
 }
 
@@ -72,7 +72,10 @@ fn a_drill_ends_with_whoever_began_it() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
         let mut drill = begin(&instance, &psid, "1h");
         let text = instance.driver(&["cache", "status"]).report();
-        assert!(text.contains("DRILL      providers are treated as out; it ends in "), "{text}");
+        assert!(
+            text.contains("DRILL      providers are treated as unreachable; it ends in "),
+            "{text}"
+        );
         drill.signal(signal);
         eventually("the drill to end", || is_over(&psid));
         drill.wait();

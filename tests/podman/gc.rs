@@ -55,7 +55,10 @@ fn what_its_store_no_longer_has_is_removed_and_can_be_brought_back() {
         "{listed}"
     );
     let told = host.driver(&["restore", "--all"]).text();
-    assert!(told.contains(&format!("restored {}: n2; to give it to podman: ", id(2))), "{told}");
+    assert!(
+        told.contains(&format!("restored {}: n2; to create it in podman again: ", id(2))),
+        "{told}"
+    );
     assert_eq!(host.instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
     assert_eq!(host.instance.driver(&["lookup"]).id(id(1)).text(), "1");
     assert_eq!(host.lookup("myapp--A"), "1");

@@ -56,7 +56,7 @@ fn n19_the_drop_in_is_replaced_whole_and_left_alone_when_it_is_right() {
     let meta = fs::metadata(&path).unwrap();
     assert_eq!((meta.permissions().mode() & 0o777, meta.uid()), (0o644, USER));
     let again = install(&instance, &[]).text();
-    assert_eq!(again, format!("{} is in place already\n", path.display()));
+    assert_eq!(again, format!("{} is up to date\n", path.display()));
     assert_eq!(fs::metadata(&path).unwrap().ino(), meta.ino());
     // Whoever has the old file open keeps all of it: the new one is another file.
     fs::write(&path, "# by hand").unwrap();

@@ -95,7 +95,7 @@ fn a_command_that_cannot_run_has_the_status_of_shells() {
     let line = exec("/nonexistent").fails(127);
     assert!(line.contains("running /nonexistent: No such file"), "{line}");
     let line = exec("no-such-program").env("PATH", "/bin:/usr/bin").fails(127);
-    assert!(line.contains("there is no program no-such-program in PATH"), "{line}");
+    assert!(line.contains("the program no-such-program is not in PATH"), "{line}");
     exec(plain.to_str().unwrap()).fails(126);
     exec("/etc").fails(126);
 }
@@ -230,7 +230,7 @@ fn files_are_rendered_whole_private_and_only_when_they_change() {
     };
     let outcome = render(&[]);
     assert_eq!(outcome.code, 1, "something was left out: {}", outcome.stderr);
-    assert!(outcome.stderr.contains("the key '../x' is no file's name"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("the key '../x' cannot be a file name"), "{}", outcome.stderr);
     assert_eq!(names(&folder), ["A", "GOES", "a b", "tls.pem"]);
     assert_eq!(fs::read(folder.join("A")).unwrap(), b"1\n");
     assert_eq!(fs::read(folder.join("tls.pem")).unwrap(), b"a\0b");
@@ -317,7 +317,7 @@ fn a_disk_is_refused_unless_it_is_forced() {
     let folder = disk.path().join("secrets");
     let args = ["render", folder.to_str().unwrap()];
     let line = instance.driver(&args).fails(65);
-    assert!(line.contains("is on a disk, where secrets would stay"), "{line}");
+    assert!(line.contains("is on a disk, where the secrets would remain"), "{line}");
     assert!(names(&folder).is_empty());
     instance.driver(&[&args[..], &["--force"]].concat()).ok();
     assert_eq!(fs::read(folder.join("A")).unwrap(), b"hunter2");

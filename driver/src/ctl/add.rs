@@ -1,4 +1,4 @@
-//! `psictl add NAME --literal`: a podman secret whose text is a literal whatever it looks like.
+//! `psictl add NAME --literal`: creates a podman secret that is always a literal.
 
 use std::io::{IsTerminal, Write};
 
@@ -14,32 +14,32 @@ use crate::stdio;
 pub(crate) fn run(paths: &Paths, options: &AddOptions) -> Result<(), CliError> {
     let name = &options.name;
     check::foreign_secret_name(name).map_err(|refused| {
-        CliError::new(Exit::BadInput, refused.to_string(), "take another name")
+        CliError::new(Exit::BadInput, refused.to_string(), "choose another name")
     })?;
     let commands = Commands::of(options.program.as_deref(), paths)?;
     let value = value(name)?;
     podman::create(name, &value, &commands.literal_options())?.finish()?;
     if let (Ok(secrets), Ok(about)) = (podman::secrets(), podman::about()) {
-        names::note_secrets(paths, &secrets, &about.graph_root);
+        names::report_secrets(paths, &secrets, &about.graph_root);
     }
-    stdio::write_text(&format!("podman secret {name} is a literal, sealed by psid\n"))
+    stdio::write_text(&format!("created podman secret {name}, a literal that psid encrypts\n"))
 }
 
-/// Stdin to its end; at a terminal one line, without an echo.
+/// Reads stdin to its end; at a terminal, one line without an echo.
 fn value(name: &str) -> Result<SecretBytes, CliError> {
     if !std::io::stdin().is_terminal() {
         return stdio::read_value();
     }
-    let quiet = EchoOff::begin();
+    let echo_off = EchoOff::begin();
     let _ = write!(std::io::stderr(), "value of {}: ", check::printable(name));
     let value = stdio::read_line();
     let _ = writeln!(std::io::stderr());
-    drop(quiet);
+    drop(echo_off);
     let value = value?;
     if value.is_empty() {
         return Err(CliError::new(
             Exit::BadInput,
-            "no value was given",
+            "the value is empty",
             "type it, or pass it on stdin",
         ));
     }

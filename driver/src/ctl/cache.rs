@@ -1,14 +1,14 @@
-//! `psictl cache …`
-
-use std::io::{IsTerminal, Write};
+//! `psictl cache`: the commands of the cache.
 
 use psi_common::{Exit, Paths};
 use psi_proto::v1::{RefreshEvent, RefreshRequest};
-use serde_json::json;
+use serde::Serialize;
 
-use super::{keys, names, psid, status};
+use super::progress::Progress;
+use super::{json, keys, names, psid, status};
 use crate::client::{Client, Deadline};
 use crate::ctl::args::{CacheCommand, InitOptions};
+use crate::ctl::wording::counted;
 use crate::error::CliError;
 use crate::stdio;
 
@@ -46,18 +46,16 @@ fn init(paths: &Paths, options: &InitOptions) -> Result<(), CliError> {
 }
 
 fn refresh(paths: &Paths, request: &RefreshRequest, json: bool) -> Result<(), CliError> {
-    let mut events = Vec::new();
-    let progress = !json && std::io::stderr().is_terminal();
+    let mut events: Vec<RefreshEvent> = Vec::new();
+    let mut progress: Option<Progress> = None;
     Client::new(paths, Deadline::Admin).refresh(request, &mut |event| {
+        let sources = usize::try_from(event.sources).unwrap_or_default();
         events.push(event);
-        if progress {
-            let total = events.last().map_or(0, |event: &RefreshEvent| event.sources);
-            let _ = write!(std::io::stderr(), "\r{} of {total} sources", events.len());
+        if !json {
+            progress.get_or_insert_with(|| Progress::of("sources", sources)).show(events.len());
         }
     })?;
-    if progress && !events.is_empty() {
-        let _ = write!(std::io::stderr(), "\r\x1b[K");
-    }
+    drop(progress);
     let failed = events.iter().filter(|event| !event.error.is_empty()).count();
     stdio::write_text(&if json { refresh_json(&events) } else { refresh_text(&events) })?;
     let withheld = sum(&events, |event| event.withheld);
@@ -66,9 +64,8 @@ fn refresh(paths: &Paths, request: &RefreshRequest, json: bool) -> Result<(), Cl
         (0, _) => Err(CliError::new(
             Exit::Drift,
             format!(
-                "{withheld} {} that the provider has no more, or has empty, {} kept",
-                if withheld == 1 { "value" } else { "values" },
-                if withheld == 1 { "is" } else { "are" },
+                "kept {} that the provider no longer has or has empty",
+                counted(withheld, "value")
             ),
             "if that is right, run `psictl cache refresh --accept-removals`",
         )),
@@ -117,39 +114,58 @@ fn refresh_text(events: &[RefreshEvent]) -> String {
     }
 }
 
+#[derive(Serialize)]
+struct Report<'a> {
+    added: u64,
+    changed: u64,
+    unchanged: u64,
+    removed: u64,
+    withheld: u64,
+    failed: usize,
+    sources: Vec<Source<'a>>,
+}
+
+#[derive(Serialize)]
+struct Source<'a> {
+    source: &'a str,
+    added: u64,
+    changed: u64,
+    unchanged: u64,
+    removed: u64,
+    withheld: u64,
+    error: Option<&'a str>,
+}
+
 fn refresh_json(events: &[RefreshEvent]) -> String {
-    let sources: Vec<_> = events
+    let sources: Vec<Source<'_>> = events
         .iter()
-        .map(|event| {
-            json!({
-                "source": event.source,
-                "added": event.added,
-                "changed": event.changed,
-                "unchanged": event.unchanged,
-                "removed": event.removed,
-                "withheld": event.withheld,
-                "error": (!event.error.is_empty()).then_some(&event.error),
-            })
+        .map(|event| Source {
+            source: &event.source,
+            added: event.added,
+            changed: event.changed,
+            unchanged: event.unchanged,
+            removed: event.removed,
+            withheld: event.withheld,
+            error: (!event.error.is_empty()).then_some(&event.error),
         })
         .collect();
-    let report = json!({
-        "added": sum(events, |event| event.added),
-        "changed": sum(events, |event| event.changed),
-        "unchanged": sum(events, |event| event.unchanged),
-        "removed": sum(events, |event| event.removed),
-        "withheld": sum(events, |event| event.withheld),
-        "failed": events.iter().filter(|event| !event.error.is_empty()).count(),
-        "sources": sources,
-    });
-    format!("{report:#}\n")
+    json::text(&Report {
+        added: sum(events, |event| event.added),
+        changed: sum(events, |event| event.changed),
+        unchanged: sum(events, |event| event.unchanged),
+        removed: sum(events, |event| event.removed),
+        withheld: sum(events, |event| event.withheld),
+        failed: sources.iter().filter(|source| source.error.is_some()).count(),
+        sources,
+    })
 }
 
 fn invalidate(paths: &Paths, target: &str) -> Result<(), CliError> {
     let client = Client::new(paths, Deadline::Probe);
     let existed = names::by_any_name(target, |key| client.invalidate(key))?;
     stdio::write_text(if existed {
-        "dropped; the next lookup fetches it\n"
+        "removed; the next lookup fetches it\n"
     } else {
-        "the cache had no such entry; nothing to do\n"
+        "the cache has no such entry\n"
     })
 }

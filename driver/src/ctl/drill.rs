@@ -1,4 +1,4 @@
-//! `psictl drill`: what an outage would cost, found out before it.
+//! `psictl drill`: simulates an outage and reports the lookups that fail.
 
 use psi_common::{Exit, Paths};
 use psi_proto::v1::drill_event::Event;
@@ -8,10 +8,11 @@ use serde::Serialize;
 use crate::client::{Client, Deadline};
 use crate::ctl::args::DrillOptions;
 use crate::ctl::json;
+use crate::ctl::wording::counted;
 use crate::error::CliError;
 use crate::stdio;
 
-/// What was heard so far.
+/// The events so far.
 #[derive(Default)]
 struct Output {
     started: DrillStarted,
@@ -20,40 +21,40 @@ struct Output {
 }
 
 pub(crate) fn run(paths: &Paths, options: &DrillOptions) -> Result<(), CliError> {
-    let mut heard = Output::default();
-    let mut told = Ok(());
+    let mut output = Output::default();
+    let mut printed = Ok(());
     let client = Client::new(paths, Deadline::For(options.span));
     client.drill(options.span, &mut |event| {
         let Some(event) = event.event else { return };
-        if !options.json && told.is_ok() {
-            told = stdio::write_text(&as_text(&event, options));
+        if !options.json && printed.is_ok() {
+            printed = stdio::write_text(&as_text(&event, options));
         }
         match event {
-            Event::Started(started) => heard.started = started,
-            Event::Failure(failure) => heard.failures.push(failure),
-            Event::Outcome(outcome) => heard.outcome = outcome,
+            Event::Started(started) => output.started = started,
+            Event::Failure(failure) => output.failures.push(failure),
+            Event::Outcome(outcome) => output.outcome = outcome,
         }
     })?;
-    told?;
+    printed?;
     if options.json {
-        stdio::write_text(&heard.as_json())?;
+        stdio::write_text(&output.as_json())?;
     }
-    heard.judge()
+    output.result()
 }
 
-/// A line as it happens: whoever ends the drill early has seen what there was.
+/// An event as text. It is printed at once, so that a drill that ends early has shown its results.
 fn as_text(event: &Event, options: &DrillOptions) -> String {
     match event {
         Event::Started(started) => {
             let span = options.span.as_secs();
             let mut text = format!(
-                "drill      providers are treated as out for {span} s; Ctrl-C ends it\n\
-                 registered {} secrets; with no provider in reach, {}\n",
-                started.registered,
+                "drill      simulating an outage of all providers for {span} s; Ctrl-C ends it\n\
+                 registered {}; with no provider reachable, {}\n",
+                counted(started.registered, "secret"),
                 expected(started)
             );
             for why in &started.unknown_reasons {
-                text += &format!("NOT KNOWN  {why}\n");
+                text += &format!("UNKNOWN    {why}\n");
             }
             text
         }
@@ -61,7 +62,7 @@ fn as_text(event: &Event, options: &DrillOptions) -> String {
             format!("FAILED     {secret}: {reason}\n")
         }
         Event::Outcome(DrillOutcome { lookups, failed }) => {
-            format!("over       {lookups} lookups, {failed} failed\n")
+            format!("end        {}, {failed} failed\n", counted(*lookups, "lookup"))
         }
     }
 }
@@ -74,10 +75,10 @@ fn expected(
         parts.push(format!("{} would NOT be served: {}", would_fail.len(), would_fail.join(", ")));
     }
     if !unknown.is_empty() {
-        parts.push(format!("it is not known of {}: {}", unknown.len(), unknown.join(", ")));
+        parts.push(format!("unknown for {}: {}", unknown.len(), unknown.join(", ")));
     }
     match parts.is_empty() {
-        true if *registered > 0 && unknown_reasons.is_empty() => "each would be served".into(),
+        true if *registered > 0 && unknown_reasons.is_empty() => "all would be served".into(),
         true => "nothing is tested".into(),
         false => parts.join("; "),
     }
@@ -116,7 +117,8 @@ impl Output {
         })
     }
 
-    fn judge(&self) -> Result<(), CliError> {
+    /// The exit status: 75 if a lookup failed or would fail.
+    fn result(&self) -> Result<(), CliError> {
         let Self { started, outcome, .. } = self;
         if started.would_fail.is_empty() && outcome.failed == 0 {
             if started.unknown_reasons.is_empty() {
@@ -124,14 +126,14 @@ impl Output {
             }
             return Err(CliError::new(
                 Exit::Drift,
-                "what an outage would cost is not known in full",
+                "psid does not know for every secret whether it survives an outage",
                 started.unknown_reasons.join("; "),
             ));
         }
         Err(CliError::new(
             Exit::TryLater,
             format!(
-                "an outage would cost {} of {} registered secrets; in the drill, {} lookups failed",
+                "{} of {} registered secrets would fail in an outage; {} lookups failed in the drill",
                 started.would_fail.len(),
                 started.registered,
                 outcome.failed

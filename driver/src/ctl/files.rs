@@ -1,4 +1,4 @@
-//! Files that others read while they are replaced.
+//! Atomic replacement of files, and where their file system keeps them.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -11,17 +11,17 @@ use tempfile::NamedTempFile;
 /// RAMFS_MAGIC of linux/magic.h, which nix lacks.
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
-/// Replaces a file, of mode 0644, and makes its folder: a reader or a crash sees the old file or the new
-/// one. The new file begins in the same folder, and so it has the SELinux label of that folder.
+/// Replaces a file by one of mode 0644 and creates its directory. A reader, or a crash, sees the old file or the new one.
+/// The new file is created in the same directory and so gets its SELinux label.
 pub(crate) fn replace(target: &Path, text: &str) -> io::Result<()> {
-    let folder = target.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder)?;
-    let mut file = NamedTempFile::new_in(folder)?;
+    let directory = target.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(directory)?;
+    let mut file = NamedTempFile::new_in(directory)?;
     file.write_all(text.as_bytes())?;
     file.as_file().set_permissions(Permissions::from_mode(0o644))?;
     file.as_file().sync_all()?;
     file.persist(target)?;
-    File::open(folder)?.sync_all()
+    File::open(directory)?.sync_all()
 }
 
 /// Whether a file system keeps its files in RAM alone.

@@ -1,12 +1,12 @@
-//! `psictl hsm …`
+//! `psictl hsm`: the commands of the PKCS#11 token.
 
 use std::fmt::Write;
 
 use psi_common::{Exit, Paths};
 use psi_proto::v1::{HsmKey, HsmStatusResponse, HsmToken};
-use serde_json::json;
+use serde::Serialize;
 
-use super::psid;
+use super::{json, psid};
 use crate::client::{Client, Deadline};
 use crate::ctl::args::HsmCommand;
 use crate::error::CliError;
@@ -32,24 +32,24 @@ fn store(paths: &Paths, name: &str) -> Result<(), CliError> {
     if !is_name(name) {
         return Err(CliError::new(
             Exit::BadInput,
-            "podman takes no secret of that name",
+            "not every podman accepts a secret of that name",
             "use 1 to 253 letters, digits and _.-, beginning with a letter or digit and not ending with - or .",
         ));
     }
     let secret = stdio::read_value()?;
     let reference = Client::new(paths, Deadline::Admin).seal(&secret)?;
-    // What a shell is to be given must end where it seems to end.
+    // The reference is printed in single quotes for a shell.
     if reference.contains('\'') {
         return Err(CliError::new(
             Exit::Protocol,
-            "psid answered with a reference that no shell can quote",
+            "psid returned a reference with a quote in it",
             "check that psid and psictl are of one version",
         ));
     }
     stdio::write_text(&format!("printf %s '{reference}' | podman secret create {name} -\n"))
 }
 
-/// Whether every podman takes the name: later ones take more, which a shell would have to quote.
+/// Whether every podman accepts the name and no shell has to quote it.
 fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     name.len() <= 253
@@ -65,13 +65,13 @@ fn status(paths: &Paths, json: bool) -> Result<(), CliError> {
 
 fn as_text(status: &HsmStatusResponse) -> String {
     let mut text = String::new();
-    let mut line = |label: &str, words: &str| {
+    let mut line = |label: &str, value: &str| {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{label:<10} {words}");
+        let _ = writeln!(text, "{label:<10} {value}");
     };
     line("state", &status.state);
-    let standing = status.token.as_ref().map_or("", |token| pin_status(&token.pin_status));
-    line("PIN", &format!("{}{standing}", status.pin));
+    let suffix = status.token.as_ref().map_or("", |token| pin_status(&token.pin_status));
+    line("PIN", &format!("{}{suffix}", status.pin));
     if let Some(token) = &status.token {
         let HsmToken { label, manufacturer, model, serial, firmware, slot, .. } = token;
         line(
@@ -110,30 +110,59 @@ fn allowed(key: &HsmKey) -> &'static str {
     }
 }
 
+#[derive(Serialize)]
+struct Report<'a> {
+    state: &'a str,
+    last_error: Option<&'a str>,
+    away_since_ms: Option<u64>,
+    pin: &'a str,
+    token: Option<Token<'a>>,
+    key: Option<Key<'a>>,
+}
+
+#[derive(Serialize)]
+struct Token<'a> {
+    label: &'a str,
+    manufacturer: &'a str,
+    model: &'a str,
+    serial: &'a str,
+    firmware: &'a str,
+    slot: u64,
+    pin_status: &'a str,
+}
+
+#[derive(Serialize)]
+struct Key<'a> {
+    label: &'a str,
+    id: &'a str,
+    bits: u32,
+    may_decrypt: bool,
+    may_sign: bool,
+}
+
 fn as_json(status: &HsmStatusResponse) -> String {
-    let report = json!({
-        "state": status.state,
-        "last_error": (!status.last_error.is_empty()).then_some(&status.last_error),
-        "away_since_ms": status.away_since_ms,
-        "pin": status.pin,
-        "token": status.token.as_ref().map(|token| json!({
-            "label": token.label,
-            "manufacturer": token.manufacturer,
-            "model": token.model,
-            "serial": token.serial,
-            "firmware": token.firmware,
-            "slot": token.slot,
-            "pin_status": token.pin_status,
-        })),
-        "key": status.key.as_ref().map(|key| json!({
-            "label": key.label,
-            "id": key.id,
-            "bits": key.bits,
-            "may_decrypt": key.may_decrypt,
-            "may_sign": key.may_sign,
-        })),
-    });
-    format!("{report:#}\n")
+    json::text(&Report {
+        state: &status.state,
+        last_error: (!status.last_error.is_empty()).then_some(&status.last_error),
+        away_since_ms: status.away_since_ms,
+        pin: &status.pin,
+        token: status.token.as_ref().map(|token| Token {
+            label: &token.label,
+            manufacturer: &token.manufacturer,
+            model: &token.model,
+            serial: &token.serial,
+            firmware: &token.firmware,
+            slot: token.slot,
+            pin_status: &token.pin_status,
+        }),
+        key: status.key.as_ref().map(|key| Key {
+            label: &key.label,
+            id: &key.id,
+            bits: key.bits,
+            may_decrypt: key.may_decrypt,
+            may_sign: key.may_sign,
+        }),
+    })
 }
 
 #[cfg(test)]
@@ -141,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_one_that_every_podman_takes() {
+    fn is_name_accepts_what_every_podman_accepts() {
         for name in ["a", "db_pw_", "worker--KEY.2", &"x".repeat(253)] {
             assert!(is_name(name), "{name}");
         }

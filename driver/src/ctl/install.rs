@@ -1,4 +1,4 @@
-//! `psictl install`: the podman drop-in.
+//! `psictl install`: writes the podman drop-in.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ pub(crate) fn run(paths: &Paths, options: &InstallOptions) -> Result<(), CliErro
     }
     let target = &paths.podman_drop_in;
     if fs::read_to_string(target).is_ok_and(|present| present == text) {
-        return stdio::write_text(&format!("{} is in place already\n", target.display()));
+        return stdio::write_text(&format!("{} is up to date\n", target.display()));
     }
     files::replace(target, &text).map_err(|cause| {
         CliError::io(
@@ -35,7 +35,7 @@ pub(crate) fn run(paths: &Paths, options: &InstallOptions) -> Result<(), CliErro
         crate::ctl::note(TITLE, &note);
     }
     stdio::write_text(&format!(
-        "wrote {}\npodman now stores new secrets through psi; secrets made before keep their driver\n",
+        "wrote {}\npodman now creates new secrets with psi; existing secrets keep their driver\n",
         target.display()
     ))
 }

@@ -1,4 +1,4 @@
-//! `psictl cache rekey`, `recover` and `recovery-key`: the life of the data key.
+//! `psictl cache rekey`, `recover` and `recovery-key`: the data key and its recovery key.
 
 use std::io::{IsTerminal, Write, stdin};
 
@@ -8,36 +8,38 @@ use psi_proto::v1::Seal;
 
 use crate::client::{Client, Deadline};
 use crate::ctl::args::SealArgs;
+use crate::ctl::wording::counted;
 use crate::error::CliError;
 use crate::stdio;
 
 pub(crate) fn rekey(paths: &Paths, seal: &SealArgs) -> Result<(), CliError> {
-    Client::new(paths, Deadline::Admin).rekey(asked(seal).as_ref())?;
-    stdio::write_text("a new data key is in use, and everything is sealed under it\n")
+    Client::new(paths, Deadline::Admin).rekey(requested(seal).as_ref())?;
+    stdio::write_text("a new data key is in use; everything is encrypted with it\n")
 }
 
 pub(crate) fn recover(paths: &Paths, seal: &SealArgs) -> Result<(), CliError> {
-    let recovery_key = ask_for_key()?;
+    let recovery_key = read_recovery_key()?;
     let answer =
-        Client::new(paths, Deadline::Admin).recover(&recovery_key, asked(seal).as_ref())?;
+        Client::new(paths, Deadline::Admin).recover(&recovery_key, requested(seal).as_ref())?;
     stdio::write_text(&format!(
-        "the data key is back and sealed to this host as it is now; {} cached values and {} literals open\n",
-        answer.entries, answer.literals
+        "the data key is recovered and sealed to this host; {} and {} can be decrypted\n",
+        counted(answer.entries, "cached value"),
+        counted(answer.literals, "literal")
     ))
 }
 
 pub(crate) fn make_recovery_key(paths: &Paths) -> Result<(), CliError> {
     let key = Client::new(paths, Deadline::Admin).make_recovery_key()?;
-    let notes =
-        "recovery key, shown only now; keep it off this host (any other one is of no use now):";
+    let notice =
+        "recovery key, shown only once; keep it off this host (an earlier one is invalid now):";
     if std::io::stdout().is_terminal() {
-        let _ = writeln!(std::io::stderr(), "{notes}\n");
+        let _ = writeln!(std::io::stderr(), "{notice}\n");
     }
     stdio::write_value(&key)?;
     stdio::write_text("\n")
 }
 
-fn asked(seal: &SealArgs) -> Option<Seal> {
+fn requested(seal: &SealArgs) -> Option<Seal> {
     if seal.seal_with.is_none() && seal.tpm2_pcrs.is_none() {
         return None;
     }
@@ -47,10 +49,10 @@ fn asked(seal: &SealArgs) -> Option<Seal> {
     })
 }
 
-/// From stdin, for a script; with a prompt and without an echo, for people.
-fn ask_for_key() -> Result<SecretBytes, CliError> {
+/// Reads the recovery key from stdin; at a terminal, after a prompt and without an echo.
+fn read_recovery_key() -> Result<SecretBytes, CliError> {
     let terminal = stdin().is_terminal();
-    let quiet = terminal.then(EchoOff::begin);
+    let echo_off = terminal.then(EchoOff::begin);
     if terminal {
         let _ = write!(std::io::stderr(), "recovery key: ");
     }
@@ -58,19 +60,19 @@ fn ask_for_key() -> Result<SecretBytes, CliError> {
     if terminal {
         let _ = writeln!(std::io::stderr());
     }
-    drop(quiet);
+    drop(echo_off);
     let key = key?;
     if key.is_empty() {
         return Err(CliError::new(
             Exit::BadInput,
-            "no recovery key was given",
+            "the recovery key is empty",
             "type it, or pass it on stdin",
         ));
     }
     Ok(key)
 }
 
-/// A terminal that does not echo, until this is dropped.
+/// Turns off the terminal's echo until it is dropped.
 pub(super) struct EchoOff(Option<Termios>);
 
 impl EchoOff {

@@ -1,5 +1,5 @@
-//! `psictl metrics`: the daemon's state in Prometheus' text format. There is no listener: who collects
-//! runs this, and the socket's credentials say who may.
+//! `psictl metrics`: the daemon's state in Prometheus' text format. There is no listener: the collector runs this
+//! command, and the socket's peer credentials decide whether it may.
 
 use std::fmt::{Display, Write};
 
@@ -10,7 +10,7 @@ use crate::client::{Client, Deadline};
 use crate::error::CliError;
 use crate::stdio;
 
-/// A daemon that is not there is a metric too, and a failure.
+/// A daemon that is down is a metric as well as an error.
 pub(crate) fn run(paths: &Paths) -> Result<(), CliError> {
     match Client::new(paths, Deadline::Probe).status(false) {
         Ok(status) => stdio::write_text(&as_text(&status)),
@@ -25,7 +25,7 @@ pub(crate) fn run(paths: &Paths) -> Result<(), CliError> {
     }
 }
 
-/// Text exposition format 0.0.4: HELP and TYPE, and a line a sample.
+/// Text exposition format 0.0.4: HELP and TYPE, and one line for each sample.
 #[derive(Default)]
 struct Metrics {
     text: String,
@@ -53,7 +53,7 @@ fn lookups(metrics: &mut Metrics, status: &StatusResponse) {
     metrics.samples(
         "lookups_total",
         "counter",
-        "Lookups, by what answered them; stale: RAM, in place of a provider's answer that did not come",
+        "Lookups by source; stale: an expired value from RAM, because the provider did not answer",
         &[
             (&[("from", "ram")], status.hits),
             (&[("from", "provider")], status.misses),
@@ -71,7 +71,7 @@ fn cache(metrics: &mut Metrics, status: &StatusResponse) {
     metrics.gauge("cache_generation", "The generation of cache.enc", status.generation);
     let errors = "Writes of cache.enc that failed";
     metrics.counter("cache_write_errors_total", errors, status.write_errors);
-    let withheld = "Values that are served although their provider took them back";
+    let withheld = "Values that are served although their provider no longer has them";
     metrics.gauge("cache_withheld_entries", withheld, status.withheld_count);
     let past_max_stale =
         "Values older than max_stale, servable because they were served since the boot";
@@ -107,7 +107,7 @@ fn offline(metrics: &mut Metrics, status: &StatusResponse) {
     metrics.samples(
         "would_fail_secrets",
         "gauge",
-        "Registered secrets that would not resolve with no provider in reach; NaN where that is not known",
+        "Registered secrets that would fail with no provider reachable; NaN if unknown",
         &[
             (&[("when", "now")], unless_blind(status, status.would_fail_now_count)),
             (&[("when", "after_reboot")], unless_blind(status, status.would_fail_count)),
@@ -116,7 +116,7 @@ fn offline(metrics: &mut Metrics, status: &StatusResponse) {
     metrics.samples(
         "unknown_secrets",
         "gauge",
-        "Registered secrets of which psid does not know that",
+        "Registered secrets whose lookup with no provider reachable is unknown",
         &[
             (&[("when", "now")], unless_blind(status, status.unknown_now_count)),
             (&[("when", "after_reboot")], unless_blind(status, status.unknown_count)),
@@ -125,19 +125,19 @@ fn offline(metrics: &mut Metrics, status: &StatusResponse) {
     metrics.samples(
         "survives_outage",
         "gauge",
-        "Whether every registered secret would resolve with no provider in reach; NaN: not known",
+        "Whether every registered secret would be served with no provider reachable; NaN if unknown",
         &[
             (&[("when", "now")], tristate(status.serves_now())),
             (&[("when", "after_reboot")], tristate(status.survives_outage())),
         ],
     );
-    let reasons = "Reasons why psid is degraded; `psictl cache status` names them";
+    let reasons = "Reasons that psid is degraded; `psictl cache status` lists them";
     metrics.gauge("degraded_reasons", reasons, status.degraded.len());
-    let drill = "Whether a drill treats providers as out";
+    let drill = "Whether a drill treats providers as unreachable";
     metrics.gauge("drill", drill, u8::from(status.drill_until_ms.is_some()));
 }
 
-/// Nothing is registered, or what is cannot be read: no count is right.
+/// `NaN` if the registrations cannot be read or there are none.
 fn unless_blind(status: &StatusResponse, count: u64) -> String {
     let is_blind = status.survives_outage() == Tristate::Unspecified && status.unknown_count == 0;
     if is_blind { "NaN".into() } else { count.to_string() }
@@ -156,9 +156,9 @@ fn tasks(metrics: &mut Metrics, tasks: &[TaskStatus]) {
     let samples = |value: fn(&TaskStatus) -> u64| -> Vec<(&[(&str, &str)], u64)> {
         labels.iter().map(<[_; 1]>::as_slice).zip(tasks.iter().map(value)).collect()
     };
-    let crashes = "Crashes of psid's background tasks, each of which was started again";
+    let crashes = "Crashes of psid's background tasks; each was restarted";
     metrics.samples("task_crashes_total", "counter", crashes, &samples(|task| task.crashes));
-    let stalled = "Whether a step of a background task has been under way for too long";
+    let stalled = "Whether a step of a background task takes too long";
     let is_stalled = samples(|task| u64::from(task.stalled_ms.is_some()));
     metrics.samples("task_stalled", "gauge", stalled, &is_stalled);
 }
@@ -172,7 +172,7 @@ fn providers(metrics: &mut Metrics, providers: &[ProviderStatus]) {
     metrics.samples(
         "provider_up",
         "gauge",
-        "Whether the provider answers; NaN before it was asked",
+        "Whether the provider answers; NaN before the first call",
         &up,
     );
     let mut requests = Vec::new();
@@ -199,7 +199,7 @@ fn providers(metrics: &mut Metrics, providers: &[ProviderStatus]) {
     }
     let requests: Vec<(&[_], _)> =
         requests.iter().map(|(labels, value)| (&labels[..], *value)).collect();
-    let help = "Requests to the provider, by what came of them";
+    let help = "Requests to the provider by outcome";
     metrics.samples("provider_requests_total", "counter", help, &requests);
 }
 
@@ -212,7 +212,7 @@ impl Metrics {
         self.samples(name, "counter", help, &[(&[], value)]);
     }
 
-    /// A time, where there is one: in seconds since 1970 UTC, as Prometheus wants it.
+    /// A time, if there is one, in seconds since 1970 UTC as Prometheus expects it.
     fn time(&mut self, name: &str, help: &str, millis: Option<u64>) {
         if let Some(millis) = millis {
             let seconds = format!("{}.{:03}", millis / 1_000, millis % 1_000);
@@ -242,7 +242,7 @@ impl Metrics {
     }
 }
 
-/// A label's value: backslash, quote and newline are escaped.
+/// A label's value, with backslash, quote and newline escaped.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_sample_is_named_helped_and_typed_and_no_label_breaks_out() {
+    fn every_sample_has_help_and_type_and_labels_are_escaped() {
         let status = StatusResponse {
             version: "1\"2\\3\n4".into(),
             oldest_fetch_ms: Some(1_234_567),

@@ -7,6 +7,7 @@ mod client;
 mod delete;
 mod doctor;
 mod drill;
+mod export;
 mod files;
 mod gc;
 mod get;
@@ -25,7 +26,6 @@ mod psid;
 mod restore;
 mod setup;
 mod status;
-mod values;
 mod wording;
 
 use psi_common::Paths;
@@ -53,8 +53,8 @@ pub(crate) fn run(paths: &Paths, command: &Command) -> Result<(), CliError> {
         Command::Gc(options) => gc::run(paths, options),
         Command::Migrate(options) => migrate::run(paths, options),
         Command::Import { command } => import::run(paths, command),
-        Command::Exec(options) => values::exec::run(paths, options),
-        Command::Render(options) => values::render::run(paths, options),
+        Command::Exec(options) => export::exec::run(paths, options),
+        Command::Render(options) => export::render::run(paths, options),
         Command::Cache { command } => cache::run(paths, command),
         Command::Hsm { command } => hsm::run(paths, command),
         Command::Drill(options) => drill::run(paths, options),

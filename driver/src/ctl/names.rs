@@ -1,4 +1,4 @@
-//! Names that only podman knows.
+//! Podman's names of secrets, which psid does not learn from podman.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,13 @@ use crate::client::{Client, Deadline, Key};
 use crate::ctl::podman::{Record, Secrets};
 use crate::error::CliError;
 
-/// Of one call: psid takes no more than 1 MiB, and a path has up to 4 KiB.
-const AT_ONCE: usize = 200;
+/// The names of one call: psid accepts at most 1 MiB, and a path has up to 4 KiB.
+const MAX_NAMES: usize = 200;
 
-/// Calls with the key that `name` means: an id as it is; a name as psid knows it (WORKLOAD--KEY, a
-/// reference); else the id that podman has for the name.
+/// Calls with the key that `name` denotes: an id, a name that psid knows (WORKLOAD--KEY or a reference), or else the
+/// id that podman has for the name.
 ///
-/// Podman is asked by its command, which finds the right store in every configuration. So this is
-/// for people and scripts: podman itself must never be made to wait for it.
+/// It runs `podman`, which finds the right store in every configuration. Podman itself must never wait for this.
 pub(crate) fn by_any_name<T>(
     name: &str,
     call: impl Fn(&Key) -> Result<T, CliError>,
@@ -30,7 +29,7 @@ pub(crate) fn by_any_name<T>(
         Err(unknown) if unknown.exit() == Exit::NoSuchSecret && !name.starts_with('{') => {
             call(&Key::Id(podman_id(name).ok_or(unknown)?))
         }
-        answer => answer,
+        result => result,
     }
 }
 
@@ -44,9 +43,9 @@ fn podman_id(name: &str) -> Option<SecretId> {
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
-/// Tells psid the names of what stores have, and the stores. It is a hint, for people and for gc, so that nothing
-/// depends on whether psid takes it.
-pub(super) fn note(paths: &Paths, stores: &BTreeMap<PathBuf, Record>) {
+/// Reports the names of the secrets in these stores to psid, as hints for people and for gc. Failures are ignored,
+/// because nothing depends on them.
+pub(super) fn report(paths: &Paths, stores: &BTreeMap<PathBuf, Record>) {
     let all = stores.iter().flat_map(|(root, record)| {
         record.iter().map(|(id, name)| SecretName {
             id: id.to_string(),
@@ -55,16 +54,16 @@ pub(super) fn note(paths: &Paths, stores: &BTreeMap<PathBuf, Record>) {
         })
     });
     let names: Vec<SecretName> = all.collect();
-    for names in names.chunks(AT_ONCE) {
+    for names in names.chunks(MAX_NAMES) {
         if Client::new(paths, Deadline::Probe).note_names(names.to_vec()).is_err() {
             return;
         }
     }
 }
 
-/// Tells psid the names of one podman's secrets.
-pub(super) fn note_secrets(paths: &Paths, secrets: &Secrets, graph_root: &Path) {
+/// Reports the names of podman's secrets to psid.
+pub(super) fn report_secrets(paths: &Paths, secrets: &Secrets, graph_root: &Path) {
     let of_psi = secrets.iter().filter(|secret| secret.names_psi());
     let record = of_psi.map(|secret| (secret.id, secret.name.clone())).collect();
-    note(paths, &BTreeMap::from([(graph_root.to_owned(), record)]));
+    report(paths, &BTreeMap::from([(graph_root.to_owned(), record)]));
 }

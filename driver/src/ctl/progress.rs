@@ -1,4 +1,4 @@
-//! How far long work is, for a person at a terminal.
+//! The progress of long work, shown at a terminal.
 
 use std::io::{IsTerminal, Write};
 
@@ -10,12 +10,12 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Silent but on a terminal.
+    /// Shows nothing unless stderr is a terminal.
     pub(crate) fn of(what: &'static str, total: usize) -> Self {
         Self { what, total, terminal: total > 1 && std::io::stderr().is_terminal() }
     }
 
-    /// So many steps are done.
+    /// Shows the number of finished steps.
     pub(crate) fn show(&self, done: usize) {
         if self.terminal {
             let _ = write!(std::io::stderr(), "\r{done} of {} {}\x1b[K", self.total, self.what);

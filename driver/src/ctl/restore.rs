@@ -1,4 +1,4 @@
-//! `psictl restore`: the way back from a deletion.
+//! `psictl restore`: restores registrations that were deleted within the last ten minutes.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::stdio;
 
 pub(crate) fn run(paths: &Paths, id: Option<&str>, all: bool) -> Result<(), CliError> {
     let id = id.map(str::parse::<SecretId>).transpose().map_err(|error: InvalidSecretId| {
-        CliError::new(Exit::BadInput, error.to_string(), "take an id of `psictl restore`")
+        CliError::new(Exit::BadInput, error.to_string(), "use an id of `psictl restore`")
     })?;
     let client = Client::new(paths, Deadline::Admin);
     let restorable = client.restorable()?;
@@ -21,7 +21,7 @@ pub(crate) fn run(paths: &Paths, id: Option<&str>, all: bool) -> Result<(), CliE
     };
     client.restore(id)?;
     let deleted = restorable.iter().find(|secret| secret.id == id.as_str());
-    stdio::write_text(&format!("restored; {}\n", next(id, deleted, &names_of_podman())))
+    stdio::write_text(&format!("restored; {}\n", next_step(id, deleted, &names_of_podman())))
 }
 
 fn list(restorable: &[RestorableSecret]) -> Result<(), CliError> {
@@ -32,7 +32,7 @@ fn list(restorable: &[RestorableSecret]) -> Result<(), CliError> {
     stdio::write_text(&lines.collect::<String>())
 }
 
-/// What it is to people: podman's name, else where it led.
+/// The label of a registration: podman's name, or else its description.
 fn label(secret: &RestorableSecret) -> String {
     match (secret.name.as_str(), secret.description.as_str()) {
         ("", "") => String::new(),
@@ -48,8 +48,8 @@ fn restore_all(client: &Client, restorable: &[RestorableSecret]) -> Result<(), C
         let Ok(id) = secret.id.parse::<SecretId>() else { continue };
         match client.restore(id) {
             Ok(()) => {
-                let next = next(id, Some(secret), &known);
-                text += &format!("restored {id}{}; {next}\n", label(secret));
+                let step = next_step(id, Some(secret), &known);
+                text += &format!("restored {id}{}; {step}\n", label(secret));
             }
             Err(failure) => {
                 failed += 1;
@@ -68,15 +68,15 @@ fn restore_all(client: &Client, restorable: &[RestorableSecret]) -> Result<(), C
     Ok(())
 }
 
-/// Podman's names by id; none, when podman does not say.
+/// Podman's names by id; empty if podman fails.
 fn names_of_podman() -> BTreeMap<SecretId, String> {
     let secrets = podman::secrets().unwrap_or_default();
     secrets.iter().map(|secret| (secret.id, secret.name.clone())).collect()
 }
 
-/// What is left to do. Podman has forgotten a secret that it deleted, so that the value comes back under its old
-/// id only; after `gc`, or a `--replace` that was refused, podman still has the id.
-fn next(
+/// The next step. Podman no longer has a secret that it deleted, so that the value is available only under its old id;
+/// after `gc` or a failed `--replace`, podman still has it.
+fn next_step(
     id: SecretId,
     deleted: Option<&RestorableSecret>,
     known: &BTreeMap<SecretId, String>,
@@ -88,10 +88,12 @@ fn next(
         deleted.map_or(("", ""), |it| (it.name.as_str(), it.description.as_str()));
     let name = if name.is_empty() { "NAME" } else { name };
     if description.is_empty() {
-        return format!("to give it to podman: psictl get {id} | psictl add {name} --literal");
+        return format!(
+            "to create it in podman again: psictl get {id} | psictl add {name} --literal"
+        );
     }
     format!(
-        "podman does not have it: `psictl setup` makes it again if a workload lists it; else create {name} with its reference ({description})"
+        "podman does not have it: `psictl setup` creates it again if a workload lists it; otherwise create {name} with its reference ({description})"
     )
 }
 
@@ -100,19 +102,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_way_on_follows_from_what_podman_has_and_what_it_was() {
+    fn next_step_depends_on_podman_and_the_kind() {
         let id: SecretId = "a".repeat(25).parse().unwrap();
         let none = BTreeMap::new();
         let known = BTreeMap::from([(id, "db".to_owned())]);
-        assert_eq!(next(id, None, &known), "podman still has it, as db");
+        assert_eq!(next_step(id, None, &known), "podman still has it, as db");
         let deleted = |name: &str, description: &str| RestorableSecret {
             name: name.into(),
             description: description.into(),
             ..RestorableSecret::default()
         };
-        let literal = next(id, Some(&deleted("db", "")), &none);
+        let literal = next_step(id, Some(&deleted("db", "")), &none);
         assert!(literal.ends_with(&format!("get {id} | psictl add db --literal")), "{literal}");
-        let reference = next(id, Some(&deleted("", "infisical key=A")), &none);
+        let reference = next_step(id, Some(&deleted("", "infisical key=A")), &none);
         assert!(reference.contains("create NAME with its reference (infisical key=A)"));
         assert_eq!(label(&deleted("", "infisical key=A")), ": infisical key=A");
         assert_eq!(label(&deleted("db", "infisical key=A")), ": db");

@@ -97,7 +97,7 @@ fn what_a_token_would_serve_is_known_only_once_it_was_asked() {
     let why = status["unknown_reasons"][0].as_str().unwrap();
     assert!(why.contains("`psictl hsm status` asks it"), "{why}");
     let text = fixture.instance.driver(&["cache", "status"]).report();
-    assert!(text.contains("NOT KNOWN of ") && !text.contains("would serve every"), "{text}");
+    assert!(text.contains("UNKNOWN of ") && !text.contains("would serve every"), "{text}");
     let drill = fixture.instance.driver(&["drill", "--for", "1s"]).run();
     assert_eq!(drill.code, 1, "{}", drill.stderr);
     let metrics = fixture.instance.driver(&["metrics"]).text();

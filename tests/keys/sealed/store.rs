@@ -61,7 +61,7 @@ fn a_name_that_podman_would_not_take_is_refused_before_anything_is_done() {
     let instance = Instance::empty();
     for name in ["", ".boot", "a b", "a/b", "a'b", "a,b", "a=b", "boot-", &"x".repeat(254)] {
         let line = instance.driver(&["hsm", "store", name]).stdin("secret").fails(65);
-        assert!(line.contains("podman takes no secret of that name; use "), "{line}");
+        assert!(line.contains("not every podman accepts a secret of that name; use "), "{line}");
     }
     // The next thing is psid, and there is none.
     instance.driver(&["hsm", "store", "a.b_C-2"]).stdin("secret").fails(69);

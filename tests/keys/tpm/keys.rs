@@ -53,7 +53,7 @@ fn a_rekey_replaces_the_key_of_every_file_and_loses_nothing() {
     let psid = psid_on(&instance, &tpm).start();
     tpm.flush();
     let told = instance.driver(&["cache", "rekey"]).text();
-    assert_eq!(told, "a new data key is in use, and everything is sealed under it\n");
+    assert_eq!(told, "a new data key is in use; everything is encrypted with it\n");
     has_everything(&instance, &psid);
     let new = key_id(&fs::read(instance.cache()).unwrap());
     assert_ne!(new, old);
@@ -96,9 +96,9 @@ fn the_recovery_key_brings_cache_and_literals_back() {
     assert!(line.contains("it is no recovery key: that has 64 of the letters"), "{line}");
     assert!(!line.contains("hunter2"));
     let line = recover("").fails(65);
-    assert!(line.contains("no recovery key was given"), "{line}");
+    assert!(line.contains("the recovery key is empty"), "{line}");
     let told = recover(&recovery).text();
-    assert!(told.contains("1 cached values and 1 literals open"), "{told}");
+    assert!(told.contains("1 cached value and 1 literal can be decrypted"), "{told}");
     has_everything(&instance, &psid);
     let line = recover(&recovery).fails(65);
     assert!(line.contains("nothing to recover"), "{line}");

@@ -35,7 +35,7 @@ pub(crate) fn run(paths: &Paths, options: &DoctorOptions) -> Result<(), CliError
     findings.extend(inventory.findings(&commands));
     match &about {
         Ok(about) => {
-            names::note_secrets(paths, &inventory.secrets, &about.graph_root);
+            names::report_secrets(paths, &inventory.secrets, &about.graph_root);
             findings.extend(disk::findings(about, &inventory));
         }
         Err(failure) => findings.push(Finding::error(failure.to_string(), "").of("podman")),

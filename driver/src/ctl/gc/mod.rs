@@ -21,7 +21,7 @@ pub(crate) fn run(paths: &Paths, options: &GcOptions) -> Result<(), CliError> {
     let mut inventory = inventory::load(paths, options)?;
     if !options.dry_run {
         // The next run can then prove more.
-        names::note(paths, &inventory.stores);
+        names::report(paths, &inventory.stores);
         remove(&mut inventory, paths)?;
     }
     stdio::write_text(&if options.json {

@@ -1,4 +1,4 @@
-//! What is to be imported.
+//! The entries to import.
 
 use psi_common::SecretBytes;
 
@@ -8,7 +8,7 @@ pub(super) struct Entry {
     pub(super) value: SecretBytes,
 }
 
-/// Secrets, no two of one key; and what is to be known of them.
+/// Entries with distinct keys, and warnings about them.
 #[derive(Default)]
 pub(super) struct Entries {
     pub(super) list: Vec<Entry>,
@@ -16,29 +16,28 @@ pub(super) struct Entries {
 }
 
 impl Entry {
-    /// For a message.
+    /// A copy of the value, for the request.
     pub(super) fn copy(&self) -> Vec<u8> {
         self.value.expose_secret().to_vec()
     }
 }
 
 impl Entries {
-    /// Takes one in; of two with one key, the later one counts.
+    /// Adds an entry; of two with the same key, the later one wins.
     pub(super) fn put(&mut self, key: String, value: SecretBytes) {
         match self.list.iter_mut().find(|entry| entry.key == key) {
             None => self.list.push(Entry { key, value }),
             Some(known) => {
                 if !known.value.same_as(&value) {
                     let key = key.escape_debug();
-                    self.warnings
-                        .push(format!("{key} is there twice; the later value is imported"));
+                    self.warnings.push(format!("{key} occurs twice; the later value is imported"));
                 }
                 known.value = value;
             }
         }
     }
 
-    /// Notes what was left out, or what may surprise.
+    /// Adds a warning.
     pub(super) fn warn(&mut self, what: String) {
         self.warnings.push(what);
     }

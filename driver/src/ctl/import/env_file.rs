@@ -1,9 +1,9 @@
-//! Env-files, by podman's rules (`ParseFile` in pkg/env/env.go, the same from podman 4.0 to 6.1): a line is a
-//! name, `=` and all of the rest; blanks before the name go, nothing else does; `#` begins a comment line.
+//! Env-files by podman's rules (`ParseFile` in pkg/env/env.go, the same from podman 4.0 to 6.1): a line is a name, `=`
+//! and the rest of the line as the value; blanks before the name are removed; `#` begins a comment line.
 //!
-//! Podman takes more than that: a line without `=` names a variable of its own environment, and any text is a
-//! name. In a file of secrets such a line is part of a value that spans lines, a private key as a rule. So the
-//! whole file is refused, by the line's number alone: the text may be the secret.
+//! Podman accepts more: a line without `=` names a variable of its own environment, and any text is a name. In a file
+//! of secrets such a line usually is part of a value that spans lines, such as a private key. So the whole file is
+//! rejected, by the line's number alone: the text may be a secret.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,15 +14,15 @@ use psi_common::{Exit, SecretBytes, check};
 use super::entries::Entries;
 use crate::error::CliError;
 
-/// No env-file is larger.
-const LARGEST: u64 = 64 << 20;
+/// The maximum size of an env-file.
+const MAX_BYTES: u64 = 64 << 20;
 
 /// The remedy for a line that is part of a longer value.
-const NOT_ONE_LINE: &str = "an env-file holds one NAME=VALUE a line: give a value of several lines to `podman secret \
-    create` as a file of its own, and import it with `psictl import podman-secret`";
+const NOT_ONE_LINE: &str = "an env-file has one NAME=VALUE on each line: store a value of several lines with `podman secret \
+    create` from a file of its own, then import it with `psictl import podman-secret`";
 const CORRECT_IT: &str = "correct the line";
 
-/// A line that is refused, with the whole file; by its number, for the line may be a secret.
+/// A line for which the file is rejected; only its number is kept, because the text may be a secret.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BadLine {
     number: usize,
@@ -52,26 +52,26 @@ pub(super) fn read(path: &Path, entries: &mut Entries) -> Result<(), CliError> {
     })
 }
 
-/// A file's bytes, or stdin's.
+/// The bytes of a file, or of stdin.
 pub(super) fn contents(path: &Path) -> Result<SecretBytes, CliError> {
     let failed =
         |cause| CliError::io(&format!("reading {}", path.display()), &cause, "check the path");
     let mut text = Vec::new();
     let read = if path == Path::new("-") {
-        std::io::stdin().lock().take(LARGEST + 1).read_to_end(&mut text)
+        std::io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut text)
     } else {
         let file = File::open(path).map_err(failed)?;
-        // The whole buffer at once: growing would leave copies of secrets behind.
-        let length = file.metadata().map_or(0, |about| about.len().min(LARGEST));
+        // Allocated at once: a buffer that grows leaves copies of secrets behind.
+        let length = file.metadata().map_or(0, |about| about.len().min(MAX_BYTES));
         text.reserve_exact(usize::try_from(length).unwrap_or_default() + 1);
-        file.take(LARGEST + 1).read_to_end(&mut text)
+        file.take(MAX_BYTES + 1).read_to_end(&mut text)
     };
     let text = SecretBytes::new(text);
     read.map_err(failed)?;
-    if text.len() as u64 > LARGEST {
+    if text.len() as u64 > MAX_BYTES {
         return Err(CliError::new(
             Exit::BadInput,
-            format!("{} has more than 64 MiB", path.display()),
+            format!("{} is larger than 64 MiB", path.display()),
             "import it in parts",
         ));
     }
@@ -89,8 +89,8 @@ fn parse(text: &[u8], path: &Path, entries: &mut Entries) -> Result<(), BadLine>
             assignment(line).map_err(|(why, remedy)| BadLine { number, why, remedy })?;
         if is_quoted(value) {
             entries.warn(format!(
-                "the value of {name} in line {number} of {} is in quotes, which podman takes for a part of it, \
-                 and so does this",
+                "the value of {name} in line {number} of {} is in quotes, which are part of the value, \
+                 as for podman",
                 path.display()
             ));
         }
@@ -99,7 +99,7 @@ fn parse(text: &[u8], path: &Path, entries: &mut Entries) -> Result<(), BadLine>
     Ok(())
 }
 
-/// The name and the value of a line, or what is wrong with it and what helps.
+/// The name and the value of a line, or the problem and its remedy.
 fn assignment(line: &[u8]) -> Result<(&str, &[u8]), (&'static str, &'static str)> {
     let Some(at) = line.iter().position(|byte| *byte == b'=') else {
         return Err(("is no assignment", NOT_ONE_LINE));
@@ -110,13 +110,13 @@ fn assignment(line: &[u8]) -> Result<(&str, &[u8]), (&'static str, &'static str)
     }
     if name.starts_with(b"export ") {
         return Err((
-            "begins with export, which podman takes for a part of the name",
+            "begins with export, which is part of the name for podman",
             "remove that word",
         ));
     }
     let name = std::str::from_utf8(name).ok().filter(|name| check::variable(name).is_ok());
     let Some(name) = name else {
-        return Err(("has no variable's name before its =", NOT_ONE_LINE));
+        return Err(("has no variable name before its =", NOT_ONE_LINE));
     };
     if value.contains(&0) {
         return Err((
@@ -130,7 +130,7 @@ fn assignment(line: &[u8]) -> Result<(&str, &[u8]), (&'static str, &'static str)
     Ok((name, value))
 }
 
-/// As Go's `bufio.ScanLines` has them: without the newline, and without one carriage return before it.
+/// Lines as Go's `bufio.ScanLines` returns them: without the newline and one carriage return before it.
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let text = text.strip_suffix(b"\n").unwrap_or(text);
     text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
@@ -141,7 +141,7 @@ fn without_blanks(line: &[u8]) -> &[u8] {
     &line[blanks..]
 }
 
-/// Whether a value begins with a quote, and has no other one.
+/// Whether a value begins with a quote that does not end.
 fn opens_a_quote(value: &[u8]) -> bool {
     let value = value.trim_ascii_start();
     let Some((quote @ (b'"' | b'\''), rest)) = value.split_first() else { return false };
@@ -172,9 +172,9 @@ mod tests {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect()
     }
 
-    /// Of pkg/env/env_test.go, and what the rules say.
+    /// From pkg/env/env_test.go and the rules.
     #[test]
-    fn a_value_is_all_that_follows() {
+    fn parse_takes_the_rest_of_the_line_as_the_value() {
         let text = b"apple=red\n  facebook=red#blue\n\n# c=1\n \t#d=2\ngoogle=\na=b=c\nb= x \r\n\
             q=\"two words\"\napple=green\nlast=no newline";
         let (found, warnings) = parsed(text).unwrap();
@@ -197,23 +197,19 @@ mod tests {
         );
     }
 
-    /// A line by its number and what is wrong with it; the entries of the file stay unread.
+    /// The error has the line's number and the problem.
     #[test]
-    fn parse_refuses_a_file_by_the_line_that_is_no_assignment() {
+    fn parse_rejects_a_file_with_a_line_that_is_no_assignment() {
         for (text, number, why) in [
             (&b"A=1\n=hunter2\n"[..], 2, "has no name before its ="),
             (b"=", 1, "has no name before its ="),
-            (b"\xff=1", 1, "has no variable's name before its ="),
+            (b"\xff=1", 1, "has no variable name before its ="),
             (b"A=1\nPASSED\nB=2", 2, "is no assignment"),
             (b"ALL*", 1, "is no assignment"),
-            (
-                b"A=1\nexport E=1",
-                2,
-                "begins with export, which podman takes for a part of the name",
-            ),
-            (b"\xef\xbb\xbfA=1", 1, "has no variable's name before its ="),
-            (b"a.b=1", 1, "has no variable's name before its ="),
-            (b"1A=1", 1, "has no variable's name before its ="),
+            (b"A=1\nexport E=1", 2, "begins with export, which is part of the name for podman"),
+            (b"\xef\xbb\xbfA=1", 1, "has no variable name before its ="),
+            (b"a.b=1", 1, "has no variable name before its ="),
+            (b"1A=1", 1, "has no variable name before its ="),
             (b"A=1\x00", 1, "has a NUL in its value"),
             (b"A='it", 1, "begins a value in quotes that does not end on it"),
             (b"A= \"", 1, "begins a value in quotes that does not end on it"),
@@ -223,9 +219,9 @@ mod tests {
         }
     }
 
-    /// Neither the key's lines nor its base64, whose last line has the form of an assignment, are taken.
+    /// Also the last line of base64, which looks like an assignment.
     #[test]
-    fn parse_refuses_a_private_key_over_several_lines() {
+    fn parse_rejects_a_private_key_over_several_lines() {
         const LAST: &str = "MC4CAQAwBQYDK2VwBCIEIEabcdefghijklmnopqrstuvwxyz0123456789ABCD==";
         for (text, number) in [
             (
@@ -250,14 +246,14 @@ mod tests {
             let mut entries = Entries::default();
             let bad = parse(text.as_bytes(), Path::new("f"), &mut entries).unwrap_err();
             assert_eq!(bad.number, number, "{text}");
-            let told = format!("{} {} {:?}", bad.why, bad.remedy, entries.warnings);
-            assert!(!told.contains("BEGIN") && !told.contains(&LAST[..8]), "{told}");
+            let message = format!("{} {} {:?}", bad.why, bad.remedy, entries.warnings);
+            assert!(!message.contains("BEGIN") && !message.contains(&LAST[..8]), "{message}");
         }
     }
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(
+        fn parse_reads_what_was_written(
             pairs in prop::collection::btree_map("[A-Za-z_][A-Za-z0-9_]{0,8}", prop::collection::vec(any::<u8>(), 0..20), 0..8),
             crlf in any::<bool>(),
         ) {
@@ -274,7 +270,7 @@ mod tests {
         }
 
         #[test]
-        fn keys_are_variables_and_refusals_show_nothing_of_the_file(
+        fn keys_are_variables_and_errors_show_nothing_of_the_file(
             lines in prop::collection::vec("[ \t]?[A-Z_a-z0-9+/.\"'-]{0,6}=?[a-z0-9+/=\"' \0]{0,6}", 0..6),
         ) {
             let text = lines.join("\n");

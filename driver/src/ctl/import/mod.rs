@@ -1,7 +1,7 @@
-//! `psictl import`: secrets out of files and of podman's store into Infisical, through psid.
+//! `psictl import`: imports secrets from files and from podman into Infisical, through psid.
 //!
-//! A source (`env_file`, `podman_secret`, `quadlet`) gives entries; psid looks at what the folder has, writes,
-//! and reads back. Values go over psid's socket and nowhere else.
+//! A source (`env_file`, `podman_secret`, `quadlet`) reads entries; psid compares them with the directory, writes them,
+//! and reads them back. Values are sent over psid's socket only.
 
 mod entries;
 mod env_file;
@@ -21,9 +21,9 @@ use crate::error::CliError;
 use crate::stdio;
 use entries::Entry;
 
-/// Of one call: psid takes no more than 1 MiB, and the largest secret is half of it.
-const BYTES_AT_ONCE: usize = 400_000;
-const AT_ONCE: usize = 200;
+/// The bytes of one call: psid accepts at most 1 MiB, and the largest secret has half of it.
+const MAX_BYTES: usize = 400_000;
+const MAX_ENTRIES: usize = 200;
 
 pub(crate) fn run(paths: &Paths, command: &ImportCommand) -> Result<(), CliError> {
     let options = command.options();
@@ -38,22 +38,22 @@ pub(crate) fn run(paths: &Paths, command: &ImportCommand) -> Result<(), CliError
     if entries.list.is_empty() {
         return Err(CliError::new(
             Exit::BadInput,
-            "there is nothing to import",
-            "name other sources",
+            "the sources have no entry to import",
+            "choose other sources",
         ));
     }
-    // All is looked at before anything is written, however many calls it takes.
-    let mut told = send(paths, options, &entries.list, true)?;
-    let conflict = told.results.iter().any(|one| one.outcome() == ImportOutcome::Conflicting);
+    // Everything is compared before anything is written, in however many calls.
+    let mut response = send(paths, options, &entries.list, true)?;
+    let conflict = response.results.iter().any(|one| one.outcome() == ImportOutcome::Conflicting);
     if !options.dry_run && !conflict {
-        told = send(paths, options, &entries.list, false)?;
+        response = send(paths, options, &entries.list, false)?;
     }
     let written = !options.dry_run && !conflict;
-    stdio::write_text(&report::of(&told, options, written))?;
-    verdict(&told.results, written)
+    stdio::write_text(&report::of(&response, options, written))?;
+    result(&response.results, written)
 }
 
-/// In as many calls as it takes.
+/// Imports the entries in as many calls as needed.
 fn send(
     paths: &Paths,
     options: &ImportOptions,
@@ -87,9 +87,9 @@ fn parts(entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
     let mut rest = entries;
     std::iter::from_fn(move || {
         let mut bytes = 0;
-        let fit = rest.iter().take(AT_ONCE).take_while(|entry| {
+        let fit = rest.iter().take(MAX_ENTRIES).take_while(|entry| {
             bytes += entry.key.len() + entry.value.len();
-            bytes <= BYTES_AT_ONCE
+            bytes <= MAX_BYTES
         });
         let count = fit.count().max(1).min(rest.len());
         let (part, others) = rest.split_at(count);
@@ -106,17 +106,17 @@ fn conflict(how: OnConflict) -> ImportConflict {
     }
 }
 
-fn verdict(results: &[ImportResult], written: bool) -> Result<(), CliError> {
+fn result(results: &[ImportResult], written: bool) -> Result<(), CliError> {
     let conflicts = |one: &ImportResult| one.outcome() == ImportOutcome::Conflicting;
     if !written && results.iter().any(conflicts) {
         return Err(CliError::new(
             Exit::BadInput,
-            "some keys are there with another value, so nothing was written",
+            "some keys exist with another value; nothing was written",
             "choose --conflict skip or --conflict overwrite",
         ));
     }
     let bad = |one: &&ImportResult| {
-        // Somebody else may have written in between.
+        // The directory may have changed in between.
         conflicts(one) || matches!(one.outcome(), ImportOutcome::Rejected | ImportOutcome::Failed)
     };
     let (cannot, can) = if written { ("were not", "were") } else { ("would not be", "would be") };

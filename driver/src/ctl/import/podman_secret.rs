@@ -1,4 +1,4 @@
-//! Podman's own secrets, by the way that their driver has.
+//! Podman's secrets, read through their driver.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use super::entries::Entries;
 use crate::ctl::podman::{self, FileDriver, Secrets, ids, resolve};
 use crate::error::CliError;
 
-/// A podman whose secrets can be read.
+/// Podman's secrets and store.
 pub(super) struct Source {
     secrets: Secrets,
     graph_root: PathBuf,
@@ -16,7 +16,7 @@ pub(super) struct Source {
 
 /// Reads secrets, each `NAME` or `NAME=KEY`.
 pub(super) fn read_all(names: &[String]) -> Result<Entries, CliError> {
-    let secrets = Source::look()?;
+    let secrets = Source::load()?;
     let mut entries = Entries::default();
     for given in names {
         let (name, key) = given.split_once('=').unwrap_or((given, given));
@@ -26,11 +26,11 @@ pub(super) fn read_all(names: &[String]) -> Result<Entries, CliError> {
 }
 
 impl Source {
-    pub(super) fn look() -> Result<Self, CliError> {
+    pub(super) fn load() -> Result<Self, CliError> {
         Ok(Self { secrets: podman::secrets()?, graph_root: podman::about()?.graph_root })
     }
 
-    /// A secret's value; podman before 4.7 has no command for it.
+    /// The value of a secret, read without podman, because podman before 4.7 has no command for it.
     pub(super) fn value(&self, name: &str) -> Result<SecretBytes, CliError> {
         let shown = name.escape_debug();
         let secret = match self.secrets.named(name) {
@@ -49,18 +49,20 @@ impl Source {
         let none = |why: String| {
             CliError::new(
                 Exit::BadInput,
-                format!("{shown} has no value: {why}"),
-                "leave it out, or create it again",
+                format!("the value of {shown} cannot be read: {why}"),
+                "leave it out, or create the secret again",
             )
         };
         match (secret.driver.as_str(), secret.options.get("lookup")) {
             ("file", _) => {
                 let files = FileDriver::of_secret(secret, &self.graph_root);
                 let mut values = files.values(&ids([secret]))?;
-                values.remove(&secret.id).ok_or_else(|| none("podman's file driver lost it".into()))
+                values
+                    .remove(&secret.id)
+                    .ok_or_else(|| none("podman's file driver does not have it".into()))
             }
             ("shell", Some(lookup)) => resolve(lookup, secret.id).map_err(none),
-            (driver, _) => Err(none(format!("the {driver} driver's are not read here"))),
+            (driver, _) => Err(none(format!("secrets of the {driver} driver cannot be read"))),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Quadlet units: what `[Container]` gives as variables (podman-systemd.unit(5), pkg/systemd/quadlet).
+//! Quadlet units: the variables of `[Container]` (podman-systemd.unit(5), pkg/systemd/quadlet).
 //!
-//! Quadlet makes a `podman run` of it, and systemd fills in specifiers and variables when it starts that: a
-//! value with such is known to systemd alone, and left out.
+//! Quadlet generates a `podman run` from it, and systemd expands specifiers and variables when it starts that. Only
+//! systemd knows such a value, so it is left out.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -14,14 +14,14 @@ use super::env_file;
 use super::podman_secret::Source;
 use crate::error::CliError;
 
-/// What a unit gives its container.
+/// The variables that a unit sets for its container.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Given {
+struct Provided {
     /// Words of `Environment=`.
     variables: Vec<Vec<u8>>,
-    /// Of `EnvironmentFile=`.
+    /// Values of `EnvironmentFile=`.
     files: Vec<Vec<u8>>,
-    /// Of `Secret=`.
+    /// Values of `Secret=`.
     secrets: Vec<Vec<u8>>,
 }
 
@@ -31,17 +31,17 @@ pub(super) fn read_all(files: &[PathBuf]) -> Result<Entries, CliError> {
     let mut secrets = None;
     for file in files {
         let text = env_file::contents(file)?;
-        let given = parse(text.expose_secret());
-        // As podman has it: variables override files, and secrets both.
-        for named in &given.files {
+        let provided = parse(text.expose_secret());
+        // In podman's order: variables override files, and secrets override both.
+        for named in &provided.files {
             put_file(&mut entries, file, named)?;
         }
-        for word in &given.variables {
+        for word in &provided.variables {
             put_variable(&mut entries, file, word)?;
         }
-        for word in &given.secrets {
+        for word in &provided.secrets {
             if secrets.is_none() {
-                secrets = Some(Source::look()?);
+                secrets = Some(Source::load()?);
             }
             if let Some(secrets) = &secrets {
                 put_secret(&mut entries, file, word, secrets)?;
@@ -52,20 +52,20 @@ pub(super) fn read_all(files: &[PathBuf]) -> Result<Entries, CliError> {
 }
 
 fn put_file(entries: &mut Entries, unit: &Path, named: &[u8]) -> Result<(), CliError> {
-    let Some(named) = filled_in(named) else {
+    let Some(named) = expanded(named) else {
         let unit = unit.display();
         entries.warn(format!(
-            "an EnvironmentFile= of {unit} has what systemd fills in, and is left out"
+            "an EnvironmentFile= of {unit} has a specifier or variable that only systemd expands; it is left out"
         ));
         return Ok(());
     };
     let path = Path::new(OsStr::from_bytes(&named));
-    let path = unit.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path));
+    let path = unit.parent().map_or_else(|| path.to_owned(), |directory| directory.join(path));
     env_file::read(&path, entries)
 }
 
-/// A word that is no assignment to a variable may be a part of a secret that spans lines: the unit is refused,
-/// and the word is not shown.
+/// Adds a variable. A word that is no assignment may be part of a secret that spans lines: the unit is rejected, and
+/// the word is not shown.
 fn put_variable(entries: &mut Entries, unit: &Path, word: &[u8]) -> Result<(), CliError> {
     let unit = unit.display();
     let at = word.iter().position(|byte| *byte == b'=');
@@ -74,19 +74,19 @@ fn put_variable(entries: &mut Entries, unit: &Path, word: &[u8]) -> Result<(), C
         return Err(CliError::new(
             Exit::BadInput,
             format!(
-                "an Environment= of {unit} has a word that names no variable; nothing was imported"
+                "an Environment= of {unit} has a word without a variable name; nothing was imported"
             ),
             "put a value with blanks into quotes, \"NAME=a value\"",
         ));
     };
     let Some(at) = at else {
-        entries.warn(format!("an Environment= of {unit} has no value of its own, and is left out"));
+        entries.warn(format!("an Environment= of {unit} has no value; it is left out"));
         return Ok(());
     };
-    match filled_in(&word[at + 1..]) {
+    match expanded(&word[at + 1..]) {
         Some(value) => entries.put(name.to_owned(), SecretBytes::new(value)),
         None => entries.warn(format!(
-            "Environment= {name} of {unit} has what systemd fills in, a % or a ${{}}, and is left out"
+            "Environment= {name} of {unit} has a % or ${{}} that only systemd expands; it is left out"
         )),
     }
     Ok(())
@@ -102,7 +102,7 @@ fn put_secret(
     let text = std::str::from_utf8(word).ok().filter(|text| !text.contains(['%', '$']));
     let Some(text) = text else {
         let unit = unit.display();
-        entries.warn(format!("a Secret= of {unit} has what systemd fills in, and is left out"));
+        entries.warn(format!("a Secret= of {unit} has a specifier or variable that only systemd expands; it is left out"));
         return Ok(());
     };
     let mut parts = text.split(',');
@@ -110,15 +110,15 @@ fn put_secret(
     let target = parts.find_map(|part| part.strip_prefix("target=")).unwrap_or(name);
     let key = target.rsplit('/').next().unwrap_or(target);
     if key.is_empty() {
-        let what = format!("Secret={} of {} names no key", text.escape_debug(), unit.display());
+        let what = format!("Secret={} of {} has no key", text.escape_debug(), unit.display());
         return Err(CliError::new(Exit::BadInput, what, "correct the unit"));
     }
     entries.put(key.to_owned(), secrets.value(name)?);
     Ok(())
 }
 
-fn parse(text: &[u8]) -> Given {
-    let mut given = Given::default();
+fn parse(text: &[u8]) -> Provided {
+    let mut provided = Provided::default();
     let mut is_container = false;
     for line in lines(text) {
         let line = line.trim_ascii();
@@ -131,9 +131,9 @@ fn parse(text: &[u8]) -> Given {
         };
         let (key, value) = (line[..at].trim_ascii_end(), line[at + 1..].trim_ascii_start());
         let list = match key {
-            b"Environment" => &mut given.variables,
-            b"EnvironmentFile" => &mut given.files,
-            b"Secret" => &mut given.secrets,
+            b"Environment" => &mut provided.variables,
+            b"EnvironmentFile" => &mut provided.files,
+            b"Secret" => &mut provided.secrets,
             _ => continue,
         };
         if value.is_empty() {
@@ -141,35 +141,35 @@ fn parse(text: &[u8]) -> Given {
         }
         list.extend(words(value));
     }
-    given
+    provided
 }
 
-/// Without comments; a line that ends with a backslash goes on in the next one (systemd.syntax(7)).
+/// Lines without comments; a backslash at the end continues a line (systemd.syntax(7)).
 fn lines(text: &[u8]) -> Vec<Vec<u8>> {
     let mut lines: Vec<Vec<u8>> = Vec::new();
-    let mut goes_on = false;
+    let mut continues = false;
     for line in text.split(|byte| *byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if matches!(line.trim_ascii_start().first(), Some(b'#' | b';')) {
             continue;
         }
-        let (part, next_goes_on) = match line.strip_suffix(b"\\") {
+        let (part, next_continues) = match line.strip_suffix(b"\\") {
             Some(part) => (part, true),
             None => (line, false),
         };
-        match lines.last_mut().filter(|_| goes_on) {
+        match lines.last_mut().filter(|_| continues) {
             Some(last) => {
                 last.push(b' ');
                 last.extend(part);
             }
             None => lines.push(part.to_vec()),
         }
-        goes_on = next_goes_on;
+        continues = next_continues;
     }
     lines
 }
 
-/// The words of a value: quotes hold a word together, and C's escapes count in and outside of them
+/// The words of a value: quotes group a word, and C escapes are decoded inside and outside of them
 /// (`extract_first_word` of systemd, which quadlet follows, with RELAX, UNQUOTE and CUNESCAPE).
 fn words(value: &[u8]) -> Vec<Vec<u8>> {
     let mut words = Vec::new();
@@ -200,7 +200,7 @@ fn words(value: &[u8]) -> Vec<Vec<u8>> {
     words
 }
 
-/// Takes what follows a backslash; how many bytes that were, none if it is no escape.
+/// Decodes the escape after a backslash and returns its length; 0 if it is no escape.
 fn unescape(rest: &[u8], word: &mut Vec<u8>) -> usize {
     let Some(first) = rest.first() else { return 0 };
     let plain = match first {
@@ -223,12 +223,12 @@ fn unescape(rest: &[u8], word: &mut Vec<u8>) -> usize {
     1
 }
 
-/// A byte (`x`, octal) or a character (`u`, `U`) by its number, of just so many digits.
+/// Decodes a byte (`x`, octal) or a character (`u`, `U`) from a fixed number of digits.
 fn coded(rest: &[u8], skip: usize, digits: usize, radix: u32, word: &mut Vec<u8>) -> usize {
     let text = rest.get(skip..skip + digits).and_then(|digits| std::str::from_utf8(digits).ok());
     let plain = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let number = plain.and_then(|text| u32::from_str_radix(text, radix).ok());
-    // systemd takes no NUL.
+    // systemd rejects NUL.
     let Some(number) = number.filter(|number| *number != 0) else { return 0 };
     match (digits, u8::try_from(number), char::from_u32(number)) {
         (2 | 3, Ok(byte), _) => word.push(byte),
@@ -240,9 +240,9 @@ fn coded(rest: &[u8], skip: usize, digits: usize, radix: u32, word: &mut Vec<u8>
     skip + digits
 }
 
-/// What systemd makes of a word in a command line, when it needs nothing but the word for it.
-fn filled_in(value: &[u8]) -> Option<Vec<u8>> {
-    let mut filled = Vec::with_capacity(value.len());
+/// The word as systemd expands it; `None` if the result depends on more than the word.
+fn expanded(value: &[u8]) -> Option<Vec<u8>> {
+    let mut expanded = Vec::with_capacity(value.len());
     let mut rest = value;
     while let [byte, after @ ..] = rest {
         rest = match (byte, after) {
@@ -250,9 +250,9 @@ fn filled_in(value: &[u8]) -> Option<Vec<u8>> {
             (b'%', _) | (b'$', [b'{', ..]) => return None,
             _ => after,
         };
-        filled.push(*byte);
+        expanded.push(*byte);
     }
-    Some(filled)
+    Some(expanded)
 }
 
 #[cfg(test)]
@@ -265,9 +265,9 @@ mod tests {
         words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect()
     }
 
-    /// Its last line has the form of an assignment; the words before it have not.
+    /// Its last line looks like an assignment; the words before it do not.
     #[test]
-    fn a_private_key_over_several_words_is_refused_and_not_shown() {
+    fn put_variable_rejects_a_private_key_over_several_words() {
         let unit = b"[Container]\nEnvironment=KEY=-----BEGIN PRIVATE KEY----- \\\n\
             MC4CAQAwBQYDK2VwBCIEIE== -----END PRIVATE KEY-----\n";
         let mut entries = Entries::default();
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_systemd_s() {
+    fn words_are_split_as_by_systemd() {
         for (value, expected) in [
             ("A=1 B=2", vec!["A=1", "B=2"]),
             (r#""A=two words" 'B=it is "so"'"#, vec!["A=two words", r#"B=it is "so""#]),
@@ -298,38 +298,38 @@ mod tests {
     }
 
     #[test]
-    fn only_the_container_s_own_lines_count() {
+    fn parse_reads_the_container_section_only() {
         let unit = b"[Unit]\nEnvironment=NO=1\n[Container]\n# Environment=NO=2\n Environment = A=1 \\\n; no\n  B=2\n\
             EnvironmentFile=./x.env\nSecret=app--K,type=env,target=K\n[Service]\nEnvironment=NO=3\n";
-        let given = parse(unit);
-        assert_eq!(texts(&given.variables), ["A=1", "B=2"]);
-        assert_eq!(texts(&given.files), ["./x.env"]);
-        assert_eq!(texts(&given.secrets), ["app--K,type=env,target=K"]);
-        let given = parse(b"[Container]\nEnvironment=A=1\nEnvironment=\nEnvironment=B=2");
-        assert_eq!(texts(&given.variables), ["B=2"]);
+        let provided = parse(unit);
+        assert_eq!(texts(&provided.variables), ["A=1", "B=2"]);
+        assert_eq!(texts(&provided.files), ["./x.env"]);
+        assert_eq!(texts(&provided.secrets), ["app--K,type=env,target=K"]);
+        let provided = parse(b"[Container]\nEnvironment=A=1\nEnvironment=\nEnvironment=B=2");
+        assert_eq!(texts(&provided.variables), ["B=2"]);
     }
 
     #[test]
-    fn what_systemd_fills_in_is_not_guessed() {
-        assert_eq!(filled_in(b"100%% $$HOME $HOME").unwrap(), b"100% $HOME $HOME");
+    fn expanded_rejects_specifiers_and_variables() {
+        assert_eq!(expanded(b"100%% $$HOME $HOME").unwrap(), b"100% $HOME $HOME");
         for value in ["%h/x", "50%", "a${HOME}b"] {
-            assert_eq!(filled_in(value.as_bytes()), None, "{value}");
+            assert_eq!(expanded(value.as_bytes()), None, "{value}");
         }
     }
 
     proptest! {
         #[test]
-        fn a_quoted_value_is_read_as_it_was(value in "[^\0\n\r]{0,20}") {
+        fn words_round_trip_a_quoted_value(value in "[^\0\n\r]{0,20}") {
             let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
             let unit = format!("[Container]\nEnvironment=\"A={escaped}\"\n");
             prop_assert_eq!(texts(&parse(unit.as_bytes()).variables), [format!("A={value}")]);
         }
 
         #[test]
-        fn reading_is_total(text in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn parse_never_panics(text in prop::collection::vec(any::<u8>(), 0..200)) {
             let text = [b"[Container]\nEnvironment=".as_slice(), &text].concat();
             for word in parse(&text).variables {
-                let _ = filled_in(&word);
+                let _ = expanded(&word);
             }
         }
     }

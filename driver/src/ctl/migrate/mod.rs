@@ -94,7 +94,7 @@ pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), CliErro
         let done = host.hand_over(prepare(paths, &host, &*old, &chosen))?;
         let moved = done.moved.iter().map(|moved| (moved.id, moved.name.clone())).collect();
         let store = host.about.graph_root.clone();
-        super::names::note(paths, &BTreeMap::from([(store, moved)]));
+        super::names::report(paths, &BTreeMap::from([(store, moved)]));
         done
     };
     if options.from == OldStore::File {

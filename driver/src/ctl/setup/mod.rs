@@ -54,7 +54,7 @@ pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), CliError>
         crate::ctl::note(TITLE, &note);
     }
     let applied = apply(&found, &plans, paths, options.prune)?;
-    note_names(paths, &found, &applied);
+    report_names(paths, &found, &applied);
     stdio::write_text(&report::run(&found, &plans, &applied, options))?;
     result(&found, &plans, &applied, options.prune)
 }
@@ -132,12 +132,12 @@ fn by_id(
 }
 
 /// Reports podman's names to psid, as hints for people and for gc.
-fn note_names(paths: &Paths, found: &ActualState, applied: &Applied) {
+fn report_names(paths: &Paths, found: &ActualState, applied: &Applied) {
     if !applied.has_created() {
-        return names::note_secrets(paths, &found.secrets, &found.graph_root);
+        return names::report_secrets(paths, &found.secrets, &found.graph_root);
     }
     if let Ok(secrets) = podman::secrets() {
-        names::note_secrets(paths, &secrets, &found.graph_root);
+        names::report_secrets(paths, &secrets, &found.graph_root);
     }
 }
 

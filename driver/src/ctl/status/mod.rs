@@ -1,40 +1,48 @@
-//! `psictl cache status`: what the daemon tells, or the file's header when it is down.
+//! `psictl cache status`: the daemon's report; if the daemon is down, the header of the cache file.
 
 mod report;
 mod text;
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 use std::time::SystemTime;
 
 use psi_common::{CacheHeader, Exit, Paths};
 use psi_proto::v1::{StatusResponse, Tristate};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::client::{Client, Deadline};
+use crate::ctl::json;
 use crate::error::CliError;
 use crate::stdio;
 use report::as_json;
 use text::{ago, as_text, size};
 
-pub(crate) fn run(paths: &Paths, verify: bool, json: bool) -> Result<(), CliError> {
+pub(crate) fn run(paths: &Paths, verify: bool, wants_json: bool) -> Result<(), CliError> {
     match Client::new(paths, Deadline::Probe).status(verify) {
         Ok(status) => {
-            stdio::write_text(&if json { as_json(&status) } else { as_text(&status, now()) })?;
+            stdio::write_text(&if wants_json {
+                as_json(&status)
+            } else {
+                as_text(&status, now())
+            })?;
             verified(&status)?;
             if is_well(&status) { Ok(()) } else { Err(CliError::status_only(Exit::Drift)) }
         }
-        Err(down) if down.exit() == Exit::NoDaemon && !verify => from_header(paths, json, down),
+        Err(down) if down.exit() == Exit::NoDaemon && !verify => {
+            from_header(paths, wants_json, down)
+        }
         Err(failure) => Err(failure),
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "ages are told against the wall clock")]
+#[expect(clippy::disallowed_methods, reason = "ages are relative to the wall clock")]
 fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// What is not known yet is no degradation; a look that failed is one, and among its reasons.
+/// Whether nothing is degraded. An unknown state is no degradation; a query that failed is among the reasons.
 fn is_well(status: &StatusResponse) -> bool {
     status.degraded.is_empty()
         && status.serves_now() != Tristate::No
@@ -47,40 +55,38 @@ fn verified(status: &StatusResponse) -> Result<(), CliError> {
         Some(result) if !result.ok => Err(CliError::new(
             Exit::Drift,
             format!("verification failed: {}", result.detail),
-            "psid keeps serving from RAM and writes the file anew at the next change",
+            "psid serves from RAM; `psictl cache refresh` writes the file again",
         )),
         _ => Ok(()),
     }
 }
 
-fn from_header(paths: &Paths, json: bool, down: CliError) -> Result<(), CliError> {
+fn from_header(paths: &Paths, wants_json: bool, down: CliError) -> Result<(), CliError> {
     let path = paths.cache_file();
     let Ok(mut file) = File::open(&path) else { return Err(down) };
     let read =
         |cause| CliError::io(&format!("reading {}", path.display()), &cause, "run it as root");
-    let mut begin = Vec::with_capacity(CacheHeader::LEN);
-    file.by_ref().take(CacheHeader::LEN as u64).read_to_end(&mut begin).map_err(read)?;
+    let mut bytes = Vec::with_capacity(CacheHeader::LEN);
+    file.by_ref().take(CacheHeader::LEN as u64).read_to_end(&mut bytes).map_err(read)?;
     let meta = file.metadata().map_err(read)?;
-    let header = CacheHeader::parse(&begin).map_err(|error| {
+    let header = CacheHeader::parse(&bytes).map_err(|error| {
         CliError::new(
             Exit::NoDaemon,
             format!("psid is down, and {} is {error}", path.display()),
-            "start psid: it serves live and sets the file aside",
+            "start psid with `systemctl start psid`; it sets the file aside and fetches from the provider",
         )
     })?;
     let written = meta.modified().ok();
-    stdio::write_text(&if json {
-        let report = json!({
-            "daemon": "down",
-            "reason": down.to_string(),
-            "backend": header.backend.name(),
-            "path": path,
-            "size_bytes": meta.len(),
-            "format_version": header.version,
-            "last_write_ms": written.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok())
-                .and_then(|age| u64::try_from(age.as_millis()).ok()),
-        });
-        format!("{report:#}\n")
+    stdio::write_text(&if wants_json {
+        json::text(&DownReport {
+            daemon: "down",
+            reason: down.to_string(),
+            backend: header.backend.name(),
+            path: &path,
+            size_bytes: meta.len(),
+            format_version: header.version,
+            last_write_ms: written.and_then(ms_since_epoch),
+        })
     } else {
         let written = written
             .and_then(|time| now().duration_since(time).ok())
@@ -94,4 +100,20 @@ fn from_header(paths: &Paths, json: bool, down: CliError) -> Result<(), CliError
         )
     })?;
     Err(CliError::status_only(Exit::NoDaemon))
+}
+
+#[derive(Serialize)]
+struct DownReport<'a> {
+    daemon: &'static str,
+    reason: String,
+    backend: &'static str,
+    path: &'a Path,
+    size_bytes: u64,
+    format_version: u8,
+    last_write_ms: Option<u64>,
+}
+
+fn ms_since_epoch(time: SystemTime) -> Option<u64> {
+    let age = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    u64::try_from(age.as_millis()).ok()
 }

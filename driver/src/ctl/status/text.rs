@@ -1,4 +1,4 @@
-//! The status for people: a line a topic.
+//! The status as text: one line for each topic.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
@@ -7,7 +7,7 @@ use psi_proto::v1::{ProviderStatus, RefreshSummary, StatusResponse, Tristate, Wi
 
 use crate::ctl::wording::counted;
 
-/// Lines with a label each, told at one time.
+/// Labelled lines, with ages relative to one time.
 struct Lines {
     text: String,
     now: SystemTime,
@@ -28,7 +28,7 @@ pub(super) fn as_text(status: &StatusResponse, now: SystemTime) -> String {
     }
     if let Some(until) = status.drill_until_ms {
         let until = lines.until(until);
-        lines.line("DRILL", &format!("providers are treated as out; it ends {until}"));
+        lines.line("DRILL", &format!("providers are treated as unreachable; it ends {until}"));
     }
     for reason in &status.degraded {
         lines.line("DEGRADED", reason);
@@ -41,9 +41,9 @@ pub(super) fn as_text(status: &StatusResponse, now: SystemTime) -> String {
 }
 
 impl Lines {
-    fn line(&mut self, label: &str, words: &str) {
+    fn line(&mut self, label: &str, value: &str) {
         // Writing to a String cannot fail.
-        let _ = writeln!(self.text, "{label:<10} {words}");
+        let _ = writeln!(self.text, "{label:<10} {value}");
     }
 
     fn since(&self, ms: u64) -> String {
@@ -69,7 +69,7 @@ impl Lines {
                 size(bytes),
                 status.last_write_ms.map_or_else(|| "never".into(), |ms| self.since(ms)),
             ),
-            _ if status.backend.is_empty() => "none: live lookups only".into(),
+            _ if status.backend.is_empty() => "none: every lookup asks the provider".into(),
             _ => format!("{path} ({backend}, not written yet)"),
         };
         self.line("cache", &cache);
@@ -84,7 +84,7 @@ impl Lines {
         };
         self.line("entries", &entries);
         if !status.backend.is_empty() && !status.has_recovery_key {
-            let none = "no recovery key; `psictl cache recovery-key` makes one";
+            let none = "no recovery key; `psictl cache recovery-key` creates one";
             self.line("recovery", none);
         }
     }
@@ -104,19 +104,19 @@ impl Lines {
             let ids = and_more(&status.would_fail_now, status.would_fail_now_count);
             self.line(
                 "outage",
-                &format!("right now, with no provider in reach, psid would NOT serve {ids}"),
+                &format!("now, with no provider reachable, psid would NOT serve {ids}"),
             );
         }
         match status.survives_outage() {
             Tristate::Yes => self.line(
                 "outage",
-                "a reboot now, with no provider in reach, would serve every registered secret",
+                "after a reboot now, with no provider reachable, psid would serve every registered secret",
             ),
             Tristate::No => {
                 let ids = and_more(&status.would_fail, status.would_fail_count);
-                let words =
-                    format!("a reboot now, with no provider in reach, would NOT serve {ids}");
-                self.line("outage", &words);
+                let text =
+                    format!("after a reboot now, with no provider reachable, psid would NOT serve {ids}");
+                self.line("outage", &text);
             }
             Tristate::Unspecified => {}
         }
@@ -126,7 +126,7 @@ impl Lines {
                 _ if status.unknown.is_empty() => " of some secrets".into(),
                 count => format!(" of {}", and_more(&status.unknown, count)),
             };
-            self.line("outage", &format!("NOT KNOWN{of}, with no provider in reach:"));
+            self.line("outage", &format!("UNKNOWN{of}, with no provider reachable:"));
             for why in &status.unknown_reasons {
                 self.line("", why);
             }
@@ -136,12 +136,12 @@ impl Lines {
     fn refresh(&mut self, refresh: &RefreshSummary) {
         let RefreshSummary { added, changed, unchanged, removed, withheld, .. } = refresh;
         let withheld = if *withheld > 0 { format!(", {withheld} withheld") } else { String::new() };
-        let words = format!(
+        let text = format!(
             "{}: {added} added, {changed} changed, {unchanged} unchanged, {removed} removed{withheld}, {} failed",
             self.since(refresh.at_ms),
             refresh.failed.len(),
         );
-        self.line("refresh", &words);
+        self.line("refresh", &text);
         for failed in &refresh.failed {
             self.line("", &format!("failed: {failed}"));
         }
@@ -150,8 +150,8 @@ impl Lines {
     fn withheld(&mut self, withheld: &[WithheldSecret], count: u64) {
         for WithheldSecret { name, ids, reason, since_ms } in withheld {
             let ids = if ids.is_empty() { String::new() } else { format!(" ({})", ids.join(", ")) };
-            let words = format!("{name}{ids}: {reason}, first reported {}", self.since(*since_ms));
-            self.line("withheld", &words);
+            let text = format!("{name}{ids}: {reason}, first reported {}", self.since(*since_ms));
+            self.line("withheld", &text);
         }
         let more = count.saturating_sub(withheld.len() as u64);
         if more > 0 {
@@ -161,9 +161,9 @@ impl Lines {
 
     fn provider(&mut self, provider: &ProviderStatus) {
         let name = &provider.name;
-        let words = match (provider.up(), provider.down_since_ms) {
+        let text = match (provider.up(), provider.down_since_ms) {
             (Tristate::Yes, _) => format!("{name}: up"),
-            (Tristate::Unspecified, _) => format!("{name}: not asked yet"),
+            (Tristate::Unspecified, _) => format!("{name}: not called yet"),
             (Tristate::No, None) => format!("{name}: OUT: {}", provider.reason),
             (Tristate::No, Some(since)) => format!(
                 "{name}: OUT since {}, next try {}: {}",
@@ -172,7 +172,7 @@ impl Lines {
                 provider.reason,
             ),
         };
-        self.line("provider", &words);
+        self.line("provider", &text);
     }
 }
 
@@ -205,10 +205,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_and_sizes_read_well() {
-        let told = |seconds| ago(Duration::from_secs(seconds));
+    fn ages_and_sizes_have_fitting_units() {
+        let shown = |seconds| ago(Duration::from_secs(seconds));
         assert_eq!(
-            [told(0), told(90), told(600), told(7_200), told(400_000)],
+            [shown(0), shown(90), shown(600), shown(7_200), shown(400_000)],
             ["just now", "90 s ago", "10 min ago", "2 h ago", "4 days ago"]
         );
         assert_eq!([size(5), size(2_048), size(5 << 20)], ["5 B", "2 KiB", "5 MiB"]);

@@ -1,4 +1,4 @@
-//! The program that `exec` becomes.
+//! Finds the program of `exec`.
 
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
@@ -10,7 +10,7 @@ use psi_common::Exit;
 
 use crate::error::CliError;
 
-/// What shells and execvp(3) take where PATH is not set.
+/// The search path of shells and execvp(3) if PATH is not set.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// Finds a program as execvp(3) does. A name with a slash is a path.
@@ -20,7 +20,7 @@ pub(super) fn find(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, CliErr
         let program = PathBuf::from(name);
         return match usable(&program) {
             Ok(()) => Ok(program),
-            Err(cause) => Err(refused(&program, &cause)),
+            Err(cause) => Err(exec_error(&program, &cause)),
         };
     }
     let mut denied = None;
@@ -31,7 +31,7 @@ pub(super) fn find(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, CliErr
         match usable(&candidate) {
             Ok(()) => return Ok(candidate),
             Err(cause) if cause.kind() == ErrorKind::PermissionDenied => {
-                denied.get_or_insert(refused(&candidate, &cause));
+                denied.get_or_insert(exec_error(&candidate, &cause));
             }
             Err(_) => {}
         }
@@ -39,17 +39,17 @@ pub(super) fn find(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, CliErr
     Err(denied.unwrap_or_else(|| {
         CliError::new(
             Exit::NoSuchCommand,
-            format!("there is no program {shown} in PATH"),
+            format!("the program {shown} is not in PATH"),
             "give its path, or install it",
         )
     }))
 }
 
-/// Why a program did not run: 127 where it is missing, 126 where it is no program for the caller.
-pub(super) fn refused(program: &Path, cause: &io::Error) -> CliError {
+/// The error of a program that did not run: status 127 if it is missing, 126 if the caller cannot execute it.
+pub(super) fn exec_error(program: &Path, cause: &io::Error) -> CliError {
     let (exit, remedy) = match cause.kind() {
         ErrorKind::NotFound => {
-            (Exit::NoSuchCommand, "check its path, and the interpreter that its first line names")
+            (Exit::NoSuchCommand, "check its path and the interpreter in its first line")
         }
         ErrorKind::PermissionDenied => {
             (Exit::NotExecutable, "make it executable, on a file system without noexec")
@@ -57,12 +57,12 @@ pub(super) fn refused(program: &Path, cause: &io::Error) -> CliError {
         ErrorKind::ArgumentListTooLong => {
             (Exit::NotExecutable, "give it fewer arguments, or use `psictl render`")
         }
-        _ => (Exit::NotExecutable, "check that it is a program for this machine"),
+        _ => (Exit::NotExecutable, "check that it is a program for this machine's architecture"),
     };
     CliError::new(exit, format!("running {}: {cause}", program.display()), remedy)
 }
 
-/// Whether a file can be tried: it is regular, and someone may execute it. The kernel has the last word.
+/// Whether a file is regular and executable by someone; the kernel decides at the exec.
 fn usable(program: &Path) -> io::Result<()> {
     let about = std::fs::metadata(program)?;
     if about.is_file() && about.permissions().mode() & 0o111 != 0 {
@@ -78,9 +78,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_are_found_in_the_caller_s_path() {
-        let folder = tempfile::tempdir().unwrap();
-        let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    fn find_searches_the_caller_s_path() {
+        let base = tempfile::tempdir().unwrap();
+        let (first, second) = (base.path().join("first"), base.path().join("second"));
         for (directory, mode) in [(&first, 0o644), (&second, 0o755)] {
             fs::create_dir(directory).unwrap();
             fs::write(directory.join("tool"), "").unwrap();

@@ -1,4 +1,4 @@
-//! The directory of `render`: every file in it is opened, written and replaced relative to one descriptor.
+//! The directory of `render`. Every file in it is opened, written and replaced relative to one descriptor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Permissions};
@@ -16,11 +16,11 @@ use psi_common::SecretBytes;
 use super::render::is_file_name;
 use crate::ctl::files;
 
-/// The names that a former run wrote: what of them is listed no more is removed, and nothing else.
+/// The names that the last run wrote. Those that are no longer listed are removed, and no other file is.
 const MANIFEST: &str = ".psi-rendered";
-/// More names than a provider has.
-const LARGEST_MANIFEST: u64 = 16 << 20;
-/// A regular file; a link is not followed, and a FIFO not waited for.
+/// More bytes than any provider's names have.
+const MAX_MANIFEST: u64 = 16 << 20;
+/// Follows no link and does not wait for a FIFO.
 const READ: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_NONBLOCK)
@@ -32,7 +32,7 @@ const CREATE: OFlag = OFlag::O_WRONLY
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_CLOEXEC);
 
-/// A directory, and how its files are to be.
+/// A directory, and the mode and owner of its files.
 pub(super) struct Rendered {
     directory: OwnedFd,
     mode: u32,
@@ -50,8 +50,8 @@ impl Rendered {
         Ok(files::is_in_ram(&fstatfs(&self.directory)?))
     }
 
-    /// Returns how many files were new or changed; a reader sees a file as it was or as it is. What the
-    /// provider no longer lists is removed if the listing `is_whole`.
+    /// Writes the values and returns the number of new and changed files. Each is replaced atomically. Files that the
+    /// provider no longer lists are removed if the listing `is_whole`.
     pub(super) fn write(
         &self,
         values: &BTreeMap<String, SecretBytes>,
@@ -60,19 +60,20 @@ impl Rendered {
         let before = self.manifest()?;
         let mut written = 0;
         for (key, value) in values {
-            if !self.is_right(key, value)? {
+            if !self.is_up_to_date(key, value)? {
                 self.replace(key, value.expose_secret())?;
                 written += 1;
             }
         }
         let mut names: BTreeSet<&str> = values.keys().map(String::as_str).collect();
-        for gone in before.lines().filter(|name| !values.contains_key(*name) && is_file_name(name))
+        for unlisted in
+            before.lines().filter(|name| !values.contains_key(*name) && is_file_name(name))
         {
             if !is_whole {
-                names.insert(gone);
+                names.insert(unlisted);
                 continue;
             }
-            match unlinkat(&self.directory, gone, UnlinkatFlags::NoRemoveDir) {
+            match unlinkat(&self.directory, unlisted, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -87,28 +88,28 @@ impl Rendered {
     fn manifest(&self) -> io::Result<String> {
         let mut text = String::new();
         if let Some(file) = self.open(MANIFEST)? {
-            file.take(LARGEST_MANIFEST).read_to_string(&mut text)?;
+            file.take(MAX_MANIFEST).read_to_string(&mut text)?;
         }
         Ok(text)
     }
 
-    /// A regular file; none where there is none, or something else.
+    /// Opens a regular file; `None` if there is none.
     fn open(&self, name: &str) -> io::Result<Option<File>> {
         match openat(&self.directory, name, READ, Mode::empty()) {
             Ok(file) => {
                 let file = File::from(file);
                 Ok(file.metadata()?.is_file().then_some(file))
             }
-            // A link or a socket.
+            // Missing, a link, or a socket.
             Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Whether a file is as a run would write it: its value, its mode and its owner.
-    fn is_right(&self, name: &str, value: &SecretBytes) -> io::Result<bool> {
+    /// Whether a file has this value, the mode and the owner.
+    fn is_up_to_date(&self, name: &str, value: &SecretBytes) -> io::Result<bool> {
         let mut file = match self.open(name) {
-            // What the caller may not read, it may replace.
+            // A file that the caller cannot read can still be replaced.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(false),
             file => match file? {
                 Some(file) => file,
@@ -138,7 +139,7 @@ impl Rendered {
     }
 }
 
-/// A file that goes unless it is renamed.
+/// A file that is removed unless it is renamed.
 struct Temporary<'a> {
     directory: &'a OwnedFd,
     name: String,
@@ -147,7 +148,7 @@ struct Temporary<'a> {
 
 impl<'a> Temporary<'a> {
     fn new(directory: &'a OwnedFd) -> io::Result<Self> {
-        // Another render of the same process id, in another namespace, may be at work here.
+        // A render with the same pid, in another pid namespace, may use the directory.
         for attempt in 0..1_000 {
             let name = format!(".psi-render.{}.{attempt}", std::process::id());
             match openat(directory, name.as_str(), CREATE, Mode::S_IRUSR | Mode::S_IWUSR) {
@@ -160,7 +161,7 @@ impl<'a> Temporary<'a> {
     }
 
     fn rename(self, to: &str) -> io::Result<()> {
-        // What was renamed is not found by the drop, nor is a later file of that name: the drop comes at once.
+        // The drop follows at once and does not find the renamed file.
         Ok(renameat(self.directory, self.name.as_str(), self.directory, to)?)
     }
 }
@@ -177,8 +178,8 @@ mod tests {
 
     use super::*;
 
-    fn rendered(folder: &tempfile::TempDir) -> Rendered {
-        Rendered::new(File::open(folder.path()).unwrap().into(), 0o400, None)
+    fn rendered(base: &tempfile::TempDir) -> Rendered {
+        Rendered::new(File::open(base.path()).unwrap().into(), 0o400, None)
     }
 
     fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, SecretBytes> {
@@ -189,12 +190,12 @@ mod tests {
     }
 
     #[test]
-    fn writes_go_to_the_directory_that_was_checked() {
-        let folder = tempfile::tempdir().unwrap();
-        let (checked, moved) = (folder.path().join("a"), folder.path().join("b"));
+    fn write_uses_the_directory_that_was_checked() {
+        let base = tempfile::tempdir().unwrap();
+        let (checked, moved) = (base.path().join("a"), base.path().join("b"));
         fs::create_dir(&checked).unwrap();
         let rendered = Rendered::new(File::open(&checked).unwrap().into(), 0o400, None);
-        // Somebody puts another directory in its place between the check and the write.
+        // Another directory replaces it between the check and the write.
         fs::rename(&checked, &moved).unwrap();
         fs::create_dir(&checked).unwrap();
         assert_eq!(rendered.write(&values(&[("A", "1")]), true).unwrap(), 1);
@@ -203,24 +204,24 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_removes_nothing_outside_the_directory() {
-        let folder = tempfile::tempdir().unwrap();
-        let inside = folder.path().join("a");
+    fn write_removes_nothing_outside_the_directory() {
+        let base = tempfile::tempdir().unwrap();
+        let inside = base.path().join("a");
         fs::create_dir(&inside).unwrap();
-        fs::write(folder.path().join("precious"), "").unwrap();
+        fs::write(base.path().join("precious"), "").unwrap();
         fs::write(inside.join(MANIFEST), "../precious\n.\n..\nGONE\n").unwrap();
         fs::write(inside.join("GONE"), "").unwrap();
         let rendered = Rendered::new(File::open(&inside).unwrap().into(), 0o400, None);
         rendered.write(&values(&[("A", "1")]), true).unwrap();
-        assert!(folder.path().join("precious").exists() && !inside.join("GONE").exists());
+        assert!(base.path().join("precious").exists() && !inside.join("GONE").exists());
     }
 
     #[test]
-    fn a_failed_write_leaves_no_file() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("A")).unwrap();
-        assert!(rendered(&folder).write(&values(&[("A", "1")]), true).is_err());
-        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    fn failed_write_leaves_no_file() {
+        let base = tempfile::tempdir().unwrap();
+        fs::create_dir(base.path().join("A")).unwrap();
+        assert!(rendered(&base).write(&values(&[("A", "1")]), true).is_err());
+        let names: Vec<_> = fs::read_dir(base.path()).unwrap().collect();
         assert_eq!(names.len(), 1, "{names:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! A workload's values for what is no container of podman's: a command's environment, or files in RAM.
+//! Exports the values of workloads to the host: into a command's environment (`exec`) or files in RAM (`render`).
 
 pub(crate) mod exec;
 pub(crate) mod render;
@@ -10,7 +10,7 @@ use psi_proto::v1::{PlannedSecret, PlannedWorkload};
 use crate::client::{Client, Deadline, Key};
 use crate::error::CliError;
 
-/// The workloads that are named; without a name, the only one that there is.
+/// The named workloads; without names, the only workload.
 fn workloads(
     client: &Client,
     names: &[String],
@@ -23,7 +23,7 @@ fn workloads(
         let what = if all.is_empty() {
             "the config has no workload".into()
         } else {
-            format!("which of {known}?")
+            format!("the config has several workloads: {known}")
         };
         return Err(CliError::new(Exit::Usage, what, "name one with --workload"));
     }
@@ -40,8 +40,8 @@ fn workloads(
     Ok(all)
 }
 
-/// In an outage, what is known is served, unless something of it is known to be missing: a key of one source
-/// may shadow another one's.
+/// Checks that the values of a workload can be exported. In an outage the known values are, unless some are known to be
+/// missing: a key of one source may override that of another.
 fn check(workload: &PlannedWorkload, title: &str) -> Result<(), CliError> {
     let PlannedWorkload { name, error, incomplete, missing, secrets, .. } = workload;
     if !error.is_empty() {
@@ -53,7 +53,7 @@ fn check(workload: &PlannedWorkload, title: &str) -> Result<(), CliError> {
     if secrets.is_empty() {
         return Err(CliError::new(
             Exit::TryLater,
-            format!("nothing is known of {name}: {incomplete}"),
+            format!("psid has no value of {name}: {incomplete}"),
             "try again when the provider is back",
         ));
     }
@@ -64,7 +64,7 @@ fn check(workload: &PlannedWorkload, title: &str) -> Result<(), CliError> {
             "try again when the provider is back",
         ));
     }
-    crate::ctl::note(title, &format!("{name} is as psid knew it before: {incomplete}"));
+    crate::ctl::note(title, &format!("{name} has its last known values: {incomplete}"));
     Ok(())
 }
 
@@ -75,7 +75,7 @@ fn value(client: &Client, secret: &PlannedSecret) -> Result<SecretBytes, CliErro
     })
 }
 
-/// Time for as many lookups as there are.
+/// A client with a deadline for many lookups.
 fn client(paths: &Paths) -> Client {
     Client::new(paths, Deadline::Admin)
 }

@@ -1,4 +1,4 @@
-//! `psictl exec -- COMMAND`: becomes the command, with a workload's secrets in its environment.
+//! `psictl exec -- COMMAND`: replaces this process by the command, with a workload's secrets in its environment.
 
 mod program;
 
@@ -18,26 +18,26 @@ use crate::error::CliError;
 
 const TITLE: &str = "exec";
 
-/// What is set, by the variable's name.
+/// Values by variable.
 type Variables = BTreeMap<String, SecretBytes>;
 
 pub(crate) fn run(paths: &Paths, options: &ExecOptions) -> Result<(), CliError> {
     let Some((name, args)) = options.command.split_first() else {
-        return Err(CliError::new(Exit::Usage, "there is no command", "give one after --"));
+        return Err(CliError::new(Exit::Usage, "no command is given", "add one after --"));
     };
-    // By the caller's own PATH, and before any secret is asked for.
+    // Searched in the caller's PATH, before any secret is fetched.
     let program = program::find(name, args::search_path().as_deref())?;
     let client = client(paths);
     let mut variables = Variables::new();
     for workload in workloads(&client, &options.workload, TITLE)? {
-        // Of several workloads, the later one wins, as the later source does.
+        // Of several workloads, the later one wins, as of several sources.
         variables.extend(variables_of(&client, &workload, options)?);
     }
     let mut command = Command::new(&program);
     command.arg0(name).args(args);
     command.envs(variables.iter().map(|(name, value)| (name, as_text(value))));
     let cause = command.exec();
-    Err(program::refused(&program, &cause))
+    Err(program::exec_error(&program, &cause))
 }
 
 fn variables_of(
@@ -45,7 +45,7 @@ fn variables_of(
     workload: &PlannedWorkload,
     options: &ExecOptions,
 ) -> Result<Variables, CliError> {
-    refuse_code(workload, &options.allow)?;
+    reject_code(workload, &options.allow)?;
     let mut variables = Variables::new();
     for secret in workload.secrets.iter().filter(|secret| !secret.mount) {
         if !secret.error.is_empty() {
@@ -55,7 +55,7 @@ fn variables_of(
         check::variable(&secret.key).map_err(|error| {
             CliError::new(
                 Exit::Protocol,
-                format!("psid answered with a plan in which {error}"),
+                format!("psid returned a plan in which {error}"),
                 "check that psid and psictl are of one version",
             )
         })?;
@@ -66,8 +66,9 @@ fn variables_of(
     Ok(variables)
 }
 
-/// Whoever may write the provider's directory would else run code as the caller.
-fn refuse_code(workload: &PlannedWorkload, allowed: &[String]) -> Result<(), CliError> {
+/// Rejects variables that choose code: otherwise a user with write access to the provider's directory could run code as
+/// the caller.
+fn reject_code(workload: &PlannedWorkload, allowed: &[String]) -> Result<(), CliError> {
     let secrets = workload.secrets.iter().filter(|secret| !secret.mount);
     let refused: Vec<&str> = secrets
         .map(|secret| secret.key.as_str())
@@ -79,18 +80,16 @@ fn refuse_code(workload: &PlannedWorkload, allowed: &[String]) -> Result<(), Cli
     Err(CliError::new(
         Exit::BadInput,
         format!("{list} of the workload {name} {verb} what a program loads or runs"),
-        format!(
-            "remove it at the provider, or pass `--allow {first}` if the command is to have it"
-        ),
+        format!("remove it at the provider, or pass `--allow {first}` if the command needs it"),
     ))
 }
 
-/// Linux takes a variable as `NAME=VALUE` with a NUL at its end, and of limited length.
+/// Checks that a value fits into a variable: Linux takes `NAME=VALUE` with a NUL at its end, of limited length.
 fn fits(workload: &str, key: &str, value: &SecretBytes) -> Result<(), CliError> {
     let what = if value.expose_secret().contains(&0) {
         "contains a NUL, which no variable can hold"
     } else if key.len() + 1 + value.len() >= MAX_VARIABLE_BYTES {
-        "is over 128 KiB, the limit of Linux for a variable"
+        "is over 128 KiB, Linux's limit for a variable"
     } else {
         return Ok(());
     };
@@ -120,11 +119,11 @@ mod tests {
             ..Default::default()
         };
         let allowed: Vec<String> = allowed.iter().map(|name| (*name).to_owned()).collect();
-        refuse_code(&workload, &allowed).err().map(|failure| failure.to_string())
+        reject_code(&workload, &allowed).err().map(|failure| failure.to_string())
     }
 
     #[test]
-    fn variables_that_choose_code_are_refused_by_name() {
+    fn exec_rejects_variables_that_choose_code() {
         assert_eq!(refusal(&["A", "DB_URL"], &[]), None);
         let line = refusal(&["A", "LD_PRELOAD", "PYTHONPATH"], &[]).unwrap();
         assert!(
@@ -135,12 +134,12 @@ mod tests {
         let line = refusal(&["LD_PRELOAD", "PATH"], &["LD_PRELOAD"]).unwrap();
         assert!(line.starts_with("PATH of the workload app chooses what"), "{line}");
         assert_eq!(refusal(&["LD_PRELOAD", "PATH"], &["PATH", "LD_PRELOAD"]), None);
-        // A prefix of a name allows nothing.
+        // A prefix of a name is no name.
         assert!(refusal(&["LD_PRELOAD"], &["LD_"]).is_some());
     }
 
     #[test]
-    fn a_value_that_is_no_variable_s_names_its_key() {
+    fn fits_reports_the_key_of_a_value_that_does_not_fit() {
         let fits = |bytes: Vec<u8>| fits("app", "KEY", &SecretBytes::new(bytes));
         assert!(fits(vec![b'x'; MAX_VARIABLE_BYTES - 5]).is_ok());
         let line = fits(vec![b'x'; MAX_VARIABLE_BYTES - 4]).unwrap_err().to_string();

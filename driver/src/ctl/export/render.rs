@@ -1,4 +1,4 @@
-//! `psictl render DIRECTORY`: a workload's secrets as files, in RAM.
+//! `psictl render DIRECTORY`: writes a workload's secrets as files in RAM.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,8 +21,8 @@ pub(crate) fn run(paths: &Paths, options: &RenderOptions) -> Result<(), CliError
     if !options.force && !rendered.is_in_ram().map_err(|cause| failed(path, &cause))? {
         return Err(CliError::new(
             Exit::BadInput,
-            format!("{} is on a disk, where secrets would stay", path.display()),
-            "take a directory below /run or on another tmpfs, or --force",
+            format!("{} is on a disk, where the secrets would remain", path.display()),
+            "use a directory below /run or on another tmpfs, or pass --force",
         ));
     }
     let Fetched { values, is_whole, left_out } = fetch(paths, options)?;
@@ -33,11 +33,11 @@ pub(crate) fn run(paths: &Paths, options: &RenderOptions) -> Result<(), CliError
         if values.len() == 1 { "" } else { "s" },
         path.display()
     ))?;
-    // Each was named on stderr already.
+    // Each was reported on stderr.
     if left_out == 0 { Ok(()) } else { Err(CliError::status_only(Exit::Drift)) }
 }
 
-/// Opens the directory so that nobody else can put a link or another file in a secret's place, then or later.
+/// Opens the directory so that no other user can replace a secret by a link or another file, now or later.
 fn open(path: &Path, options: &RenderOptions) -> Result<Rendered, CliError> {
     let trust = Trust { owner: geteuid().as_raw(), is_private: true };
     let directory = walk::make_directory(path, trust).map_err(|error: WalkError| {
@@ -45,10 +45,10 @@ fn open(path: &Path, options: &RenderOptions) -> Result<Rendered, CliError> {
             return CliError::new(
                 Exit::BadInput,
                 format!("secrets for {} would not be safe there: {error}", path.display()),
-                "take a directory that only you or root can change, and whose parents are so too",
+                "use a directory that, like its parents, only you or root can change",
             );
         }
-        CliError::new(Exit::Io, error.to_string(), "check the path; its parent must be there")
+        CliError::new(Exit::Io, error.to_string(), "check the path; its parent must exist")
     })?;
     Ok(Rendered::new(directory, options.mode, options.owner))
 }
@@ -57,17 +57,17 @@ fn failed(path: &Path, cause: &std::io::Error) -> CliError {
     CliError::io(&path.display().to_string(), cause, "check the directory")
 }
 
-/// What is to be in the directory.
+/// The secrets for the directory.
 struct Fetched {
-    /// By the file's name.
+    /// The values by file name.
     values: BTreeMap<String, SecretBytes>,
-    /// Whether every source answered: else what is not here may be there all the same.
+    /// Whether every source answered; otherwise the listing is incomplete.
     is_whole: bool,
-    /// How many keys make no file.
+    /// The number of keys that cannot be file names.
     left_out: usize,
 }
 
-/// All of them, before any file is touched.
+/// Fetches all values before any file is changed.
 fn fetch(paths: &Paths, options: &RenderOptions) -> Result<Fetched, CliError> {
     let client = client(paths);
     let mut values = BTreeMap::new();
@@ -82,7 +82,7 @@ fn fetch(paths: &Paths, options: &RenderOptions) -> Result<Fetched, CliError> {
                 left_out += 1;
                 let key = check::excerpt(&secret.key);
                 let note = format!(
-                    "left out: the key '{key}' is no file's name; rename it at the provider"
+                    "left out: the key '{key}' cannot be a file name; rename it at the provider"
                 );
                 crate::ctl::note(TITLE, &note);
             }
@@ -91,7 +91,7 @@ fn fetch(paths: &Paths, options: &RenderOptions) -> Result<Fetched, CliError> {
     Ok(Fetched { values, is_whole, left_out })
 }
 
-/// Whether a key can be a file's name; one that begins with a dot may be the manifest's.
+/// Whether a key can be a file name; the manifest's begins with a dot.
 pub(super) fn is_file_name(key: &str) -> bool {
     check::key(key).is_ok() && !key.starts_with('.') && !key.contains('/') && key.len() <= 255
 }
