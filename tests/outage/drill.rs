@@ -48,7 +48,7 @@ fn a_drill_tells_what_an_outage_would_cost_and_asks_nobody() {
         drill.join().unwrap()
     });
     assert_eq!(outcome.code, 75, "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("an outage would cost 1 of 2 registered secrets"));
+    assert!(outcome.stderr.contains("1 of 2 registered secrets would fail in an outage"));
     let report: serde_json::Value = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!(
         (&report["registered"], &report["would_fail"], &report["lookups"]),
@@ -63,7 +63,7 @@ fn a_drill_tells_what_an_outage_would_cost_and_asks_nobody() {
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "2");
     let text = instance.driver(&["drill", "--for", "1s"]).text();
     assert!(text.contains("2 secrets; with no provider reachable, all would be served"), "{text}");
-    assert!(text.contains("over       0 lookups, 0 failed"), "{text}");
+    assert!(text.contains("end        0 lookups, 0 failed"), "{text}");
 }
 
 #[test]

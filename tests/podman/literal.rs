@@ -21,7 +21,7 @@ fn a_literal_that_looks_like_a_reference_is_added_as_it_is() {
     for (number, text) in texts.iter().enumerate() {
         let name = format!("literal-{number}");
         let told = add(&name).stdin(text).text();
-        assert_eq!(told, format!("podman secret {name} a literal that psid encrypts\n"));
+        assert_eq!(told, format!("created podman secret {name}, a literal that psid encrypts\n"));
         assert_eq!(host.lookup(&name), *text);
         let options = host.podman.driver_options(&name);
         assert_eq!(options["store"], format!("exec {driver} store --literal"));

@@ -79,7 +79,7 @@ fn a_workload_is_named_where_there_are_several() {
         instance(&json!({"/one": {"A": "one", "B": "one"}, "/two": {"A": "two"}}), &both);
     let show = ["--", "/bin/sh", "-c", "printf %s,%s \"$A\" \"$B\""];
     let exec = |options: &[&str]| instance.driver(&[&["exec"], options, &show[..]].concat());
-    assert!(exec(&[]).fails(2).contains("which of one, two?"));
+    assert!(exec(&[]).fails(2).contains("the config has several workloads: one, two"));
     assert!(exec(&["-w", "three"]).fails(65).contains("no workload three; it has one, two"));
     assert_eq!(exec(&["-w", "one"]).text(), "one,one");
     assert_eq!(exec(&["-w", "one", "-w", "two"]).text(), "two,one");

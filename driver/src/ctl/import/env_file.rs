@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(warnings.len(), 2, "{warnings:?}");
         assert!(
             warnings[0].contains("of q in line 9 of f is in quotes")
-                && warnings[1].contains("apple is there twice")
+                && warnings[1].contains("apple occurs twice")
         );
     }
 
