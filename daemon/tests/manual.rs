@@ -4,9 +4,12 @@
 
 #[path = "manual/config_page.rs"]
 mod config_page;
+#[path = "../../driver/tests/manual/page.rs"]
+mod page;
 
 use std::path::{Path, PathBuf};
 
+use page::{Sections, roff};
 use psi_daemon::testing::config::Config;
 
 fn contrib() -> PathBuf {
@@ -26,9 +29,41 @@ fn compare(name: &str, page: &[u8]) {
 
 #[test]
 fn the_man_page_is_current() {
-    let mut page = Vec::new();
-    clap_mangen::Man::new(psi_daemon::cli::command_line()).section("8").render(&mut page).unwrap();
-    compare("psid.8", &page);
+    let mut line = psi_daemon::cli::command_line().disable_help_subcommand(true);
+    line.build();
+    let mut commands = String::from(".SH COMMANDS\n");
+    for command in line.get_subcommands().filter(|command| !command.is_hide_set()) {
+        commands += &command_section(command);
+    }
+    // The commands are on this page, and have none of their own.
+    let page = Sections::read().page(&line, "8", &commands);
+    compare("psid.8", page.as_bytes());
+}
+
+/// A command's help, and its options that are not psid's own.
+fn command_section(command: &clap::Command) -> String {
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    let mut text = format!(".SS psid {}\n{}\n", roff(command.get_name()), roff(&about));
+    for argument in command.get_arguments().filter(|argument| !argument.is_global_set()) {
+        let name = argument.get_id().as_str();
+        if name == "help" {
+            continue;
+        }
+        let value = argument.get_value_names().and_then(<[_]>::first).map_or(name, |name| name);
+        let value = argument.get_action().takes_values().then(|| roff(&value.to_uppercase()));
+        let long = argument.get_long().map(|long| format!("\\fB{}\\fR ", roff(&format!("--{long}"))));
+        let value = value.map(|value| format!("\\fI{value}\\fR")).unwrap_or_default();
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        let head = format!("{}{value}", long.unwrap_or_default());
+        text += &format!(".TP\n{}\n{}\n", head.trim_end(), roff(&help));
+    }
+    text
+}
+
+/// psid has one page; the others are psi-driver's and psictl's.
+#[test]
+fn psid_has_the_sections_of_one_page() {
+    assert_eq!(Sections::read().pages().filter(|page| page.starts_with("psid")).count(), 1);
 }
 
 #[test]

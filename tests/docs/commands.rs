@@ -110,11 +110,11 @@ fn check_make(arguments: &[&str]) -> Result<(), String> {
     let makefile = crate::read(&crate::repository().join("Makefile"));
     let exists =
         |target: &str| makefile.lines().any(|line| line.starts_with(&format!("{target}:")));
-    let mut arguments = arguments.iter();
-    while let Some(argument) = arguments.next() {
-        if *argument == "-f" || *argument == "-C" {
-            return Ok(());
-        }
+    // Another Makefile's targets.
+    if arguments.contains(&"-f") {
+        return Ok(());
+    }
+    for argument in arguments {
         let is_target = !argument.contains('=') && !argument.starts_with('-');
         if is_target && !exists(argument) {
             return Err(format!("the Makefile has no target {argument}"));

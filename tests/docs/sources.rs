@@ -106,10 +106,10 @@ pub(crate) fn tests(source: &str) -> BTreeSet<String> {
             });
             is_test |= is_word(path.last().as_ref(), &["test"]);
         }
-        [keyword, TokenTree::Ident(name), ..] if is_word(Some(keyword), &["fn"]) => {
-            if std::mem::take(&mut is_test) {
-                tests.insert(name.to_string());
-            }
+        [keyword, TokenTree::Ident(name), ..]
+            if is_word(Some(keyword), &["fn"]) && std::mem::take(&mut is_test) =>
+        {
+            tests.insert(name.to_string());
         }
         _ => {}
     });
