@@ -51,7 +51,8 @@ fn command_section(command: &clap::Command) -> String {
         }
         let value = argument.get_value_names().and_then(<[_]>::first).map_or(name, |name| name);
         let value = argument.get_action().takes_values().then(|| roff(&value.to_uppercase()));
-        let long = argument.get_long().map(|long| format!("\\fB{}\\fR ", roff(&format!("--{long}"))));
+        let long =
+            argument.get_long().map(|long| format!("\\fB{}\\fR ", roff(&format!("--{long}"))));
         let value = value.map(|value| format!("\\fI{value}\\fR")).unwrap_or_default();
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
         let head = format!("{}{value}", long.unwrap_or_default());

@@ -7,7 +7,7 @@ use crate::{documents, shell};
 
 /// What a command line is in.
 #[derive(Clone, Copy, PartialEq)]
-enum Place {
+pub(crate) enum Place {
     /// A block that is typed as it is.
     Block,
     /// A code span, which may name a command without its arguments.
@@ -46,7 +46,7 @@ fn problems(document: &Document) -> Vec<String> {
 }
 
 /// Checks each of psi's programs, and make, on a line of shell.
-fn check_line(line: &str, place: Place) -> Result<(), String> {
+pub(crate) fn check_line(line: &str, place: Place) -> Result<(), String> {
     let Ok(commands) = shell::commands(line) else {
         return if place == Place::Span {
             Ok(())

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::{assert_none, documents, files, read};
+use crate::{assert_none, commands, documents, files, read};
 
 /// Pages of other packages that psi's documents name.
 const OTHERS: [&str; 16] = [
@@ -55,6 +55,62 @@ fn every_man_page_that_is_named_exists() {
         })
         .collect();
     assert_none(&problems);
+}
+
+#[test]
+fn every_page_has_its_sections_and_examples_that_parse() {
+    let pages = ["1", "8"].into_iter().flat_map(|section| files("contrib/man", section));
+    let problems: Vec<String> = pages
+        .flat_map(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            page_problems(&read(&path)).into_iter().map(move |why| format!("{name}: {why}"))
+        })
+        .collect();
+    assert_none(&problems);
+}
+
+const SECTIONS: [&str; 7] =
+    ["NAME", "SYNOPSIS", "DESCRIPTION", "EXAMPLES", "FILES", "EXIT STATUS", "SEE ALSO"];
+
+/// The sections that a page lacks, a description that repeats the name, and examples that do not parse.
+fn page_problems(page: &str) -> Vec<String> {
+    let page = page.replace("\\-", "-").replace("\\*(Aq", "'").replace("\\e", "\\");
+    let sections: Vec<(&str, &str)> = page
+        .split("\n.SH ")
+        .skip(1)
+        .map(|section| section.split_once('\n').unwrap_or((section, "")))
+        .map(|(title, text)| (title.trim_matches('"'), text.trim()))
+        .collect();
+    let find = |title: &str| sections.iter().find(|(known, _)| *known == title);
+    let mut problems: Vec<String> = SECTIONS
+        .iter()
+        .filter(|title| find(title).is_none_or(|(_, text)| text.is_empty()))
+        .map(|title| format!("there is no {title}"))
+        .collect();
+    if let (Some((_, name)), Some((_, text))) = (find("NAME"), find("DESCRIPTION")) {
+        let about = name.split_once(" - ").map_or(*name, |(_, about)| about);
+        if text.trim_start_matches(".PP\n").starts_with(about) {
+            problems.push("DESCRIPTION repeats NAME".to_owned());
+        }
+    }
+    let examples = find("EXAMPLES").map_or("", |(_, text)| text);
+    for example in examples.split(".nf\n").skip(1) {
+        for line in example.split("\n.fi").next().unwrap_or_default().lines() {
+            problems.extend(commands::check_line(line, commands::Place::Block).err());
+        }
+    }
+    problems
+}
+
+#[test]
+fn a_page_without_a_section_or_with_a_bad_example_is_found() {
+    let page = ".TH x 1\n.SH NAME\nx \\- does y\n.SH SYNOPSIS\nx\n.SH \"DESCRIPTION\"\n.PP\ndoes y\n\
+        .SH EXAMPLES\n.PP\nOne:\n.nf\npsictl no\\-such\\-command\n.fi\n.SH FILES\n.SH \"EXIT STATUS\"\n0\n";
+    let problems = page_problems(page);
+    assert_eq!(problems[..2], ["there is no FILES", "there is no SEE ALSO"]);
+    assert_eq!(problems[2], "DESCRIPTION repeats NAME");
+    assert!(problems[3].contains("no-such-command"), "{problems:?}");
+    assert_eq!(problems.len(), 4, "{problems:?}");
 }
 
 /// Each `name(section)` in a text, without roff's escapes.

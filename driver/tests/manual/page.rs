@@ -5,6 +5,8 @@ use std::fmt::Write;
 use clap_mangen::Man;
 use toml::{Table, Value};
 
+const APOSTROPHE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
+
 /// The sections of `pages.toml`.
 pub(crate) struct Sections(Table);
 
@@ -43,7 +45,8 @@ impl Sections {
         text += &self.exit_status(sections);
         text += &self.environment(sections);
         text += &see_also(command, &name, section, sections);
-        text
+        // Each of clap's sections defines the apostrophe anew.
+        format!("{APOSTROPHE}{}", text.replace(APOSTROPHE, ""))
     }
 
     fn files(&self, sections: &Value) -> String {
@@ -157,6 +160,6 @@ fn section(title: &str, text: &str) -> String {
 
 /// Text as roff: hyphens and backslashes are literal, and no line begins a request.
 pub(crate) fn roff(text: &str) -> String {
-    let text = text.replace('\\', "\\e").replace('-', "\\-");
-    if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
+    let text = text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\*(Aq");
+    if text.starts_with('.') { format!("\\&{text}") } else { text }
 }
