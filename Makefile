@@ -5,7 +5,7 @@ PREFIX  ?= /usr
 DESTDIR ?=
 CARGO   ?= cargo
 
-# psi-driver is linked statically where the toolchain can: for a program that lives for a millisecond,
+# psi-driver and psictl are linked statically where the toolchain can: for a program that lives for a millisecond,
 # dynamic linking costs more than the whole call.
 MUSL    := $(shell uname -m)-unknown-linux-musl
 DIST    := target/dist
@@ -14,20 +14,20 @@ DIST    := target/dist
 
 all: build
 
-## The two programs, as they are shipped, in target/dist.
+## The three programs, as they are shipped, in target/dist.
 build:
 	$(CARGO) build --locked --release -p psi-daemon
 	@rustup target add $(MUSL) >/dev/null 2>&1 || true
 	if rustup target list --installed 2>/dev/null | grep -qx $(MUSL); then \
 	    $(CARGO) build --locked --profile driver -p psi-driver --target $(MUSL) && \
-	    install -D target/$(MUSL)/driver/psi-driver $(DIST)/psi-driver; \
+	    install -D -t $(DIST) target/$(MUSL)/driver/psi-driver target/$(MUSL)/driver/psictl; \
 	else \
-	    echo "no target $(MUSL): linking psi-driver statically against glibc"; \
+	    echo "no target $(MUSL): linking psi-driver and psictl statically against glibc"; \
 	    host=$$(rustc -vV | sed -n 's/^host: //p'); \
 	    RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --profile driver -p psi-driver --target $$host || \
-	        { echo "no static glibc (Fedora: glibc-static): linking psi-driver dynamically, and each lookup costs more"; \
+	        { echo "no static glibc (Fedora: glibc-static): linking psi-driver and psictl dynamically, and each lookup costs more"; \
 	          $(CARGO) build --locked --profile driver -p psi-driver --target $$host; } && \
-	    install -D target/$$host/driver/psi-driver $(DIST)/psi-driver; \
+	    install -D -t $(DIST) target/$$host/driver/psi-driver target/$$host/driver/psictl; \
 	fi
 	install -D target/release/psid $(DIST)/psid
 
@@ -43,8 +43,8 @@ demo: deps build
 debug:
 	$(CARGO) build --locked --workspace
 
-## Every test, on real podman and a real (software) TPM. Whoever starts make in the background has it ignore
-## the signals that a terminal sends; tests send them.
+## Every test, on real podman and a real (software) TPM. The tests send SIGINT and SIGQUIT, which a make in the
+## background has ignored.
 test: deps debug
 	env --default-signal=INT,QUIT $(CARGO) test --locked --workspace --all-targets
 
@@ -72,7 +72,7 @@ vm-host: deps deb
 bench: deps build bench-programs
 	target/release/psi-bench $(if $(QUICK),--quick) $(foreach name,$(ONLY),--only $(name))
 
-## The instructions of a lookup, against tests/bench/budget.toml.
+## The instructions of a lookup and the size of psi-driver, against tests/bench/budget.toml.
 budget: deps build bench-programs
 	target/release/psi-bench budget
 
@@ -88,8 +88,8 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
-## Likewise; it takes `cargo install cargo-deny`. The advisory database is a git repository: where there
-## is a route to it, add `advisories`.
+## The licences and sources of the dependencies; it takes `cargo install cargo-deny`. The advisory database is a
+## git repository: where there is a route to it, add `advisories`.
 deny:
 	$(CARGO) deny --locked check bans licenses sources
 
@@ -106,8 +106,8 @@ LIB     := $(DESTDIR)$(PREFIX)/lib
 # polkit looks below /usr/share and /etc, and nowhere else.
 POLKIT  := $(DESTDIR)$(if $(filter /usr,$(PREFIX)),/usr/share,/etc)
 install:
-	@test -x $(DIST)/psid -a -x $(DIST)/psi-driver || { echo "run 'make build' first"; exit 1; }
-	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(DIST)/psi-driver $(DIST)/psid
+	@test -x $(DIST)/psid -a -x $(DIST)/psi-driver -a -x $(DIST)/psictl || { echo "run 'make build' first"; exit 1; }
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(DIST)/psi-driver $(DIST)/psictl $(DIST)/psid
 	install -D -m 0644 -t $(LIB)/systemd/system contrib/systemd/*.service contrib/systemd/*.socket
 	install -D -m 0644 -t $(LIB)/systemd/user contrib/systemd/user/psid*
 	install -D -m 0644 -t $(LIB)/sysusers.d contrib/sysusers.d/psi.conf
@@ -117,8 +117,9 @@ install:
 	install -D -m 0644 -t $(SHARE)/man/man5 contrib/man/*.5
 	install -D -m 0644 -t $(SHARE)/man/man8 contrib/man/*.8
 	install -D -m 0644 contrib/completions/psi-driver.bash $(SHARE)/bash-completion/completions/psi-driver
-	install -D -m 0644 -t $(SHARE)/zsh/site-functions contrib/completions/_psi-driver
-	install -D -m 0644 -t $(SHARE)/fish/vendor_completions.d contrib/completions/psi-driver.fish
+	install -D -m 0644 contrib/completions/psictl.bash $(SHARE)/bash-completion/completions/psictl
+	install -D -m 0644 -t $(SHARE)/zsh/site-functions contrib/completions/_psi-driver contrib/completions/_psictl
+	install -D -m 0644 -t $(SHARE)/fish/vendor_completions.d contrib/completions/psi-driver.fish contrib/completions/psictl.fish
 	install -D -m 0644 -t $(SHARE)/psi contrib/config/psi.toml
 	install -D -m 0644 -t $(SHARE)/psi/psid.service.d contrib/systemd/psid.service.d/hsm.conf
 	install -D -m 0644 -t $(SHARE)/psi/selinux contrib/selinux/psi.*
@@ -136,7 +137,7 @@ install:
 deb: build
 	@contrib/packaging/deb.sh
 
-## Likewise an rpm, in target/: it takes rpmbuild (Debian: rpm).
+## An rpm of it, in target/: it takes rpmbuild (Debian: rpm).
 rpm: build
 	rpmbuild -bb --quiet --define "_topdir $(CURDIR)/target/rpm" --define "psi_tree $(CURDIR)" \
 	    --define "psi_version $$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)" contrib/packaging/psid.spec

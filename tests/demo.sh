@@ -27,12 +27,12 @@ same() { [ "$2" = "$3" ] || fail "$1: expected '$3', got '$2'"; ok "$1"; }
 until_true() { for _ in $(seq 200); do "$@" >/dev/null 2>&1 && return; sleep 0.05; done; fail "waited in vain for: $*"; }
 
 # --- the stage --------------------------------------------------------------------------------------
-# Read by psi-driver, psid and systemd-creds; on a real host none of these is set.
+# Read by psi-driver, psictl, psid and systemd-creds; on a real host none of these is set.
 export PSI_CONFIG=$W/config.toml PSI_STATE_DIR=$W/state PSI_SOCKET=$W/psid.sock PSI_RUN_DIR=$W/psid
 export SYSTEMD_TPM2_DEVICE=swtpm:path=$W/tpm.sock CONTAINERS_CONF=$W/containers.conf
 P() { podman --root "$W/root" --runroot "$W/run" --cgroup-manager cgroupfs --events-backend file --runtime runc "$@"; }
 run() { P run --rm --network none --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 "$@"; }
-driver() { "$DIST/psi-driver" "$@"; }
+ctl() { "$DIST/psictl" "$@"; }
 
 tpm_on() {
     mkdir -p "$W/tpm"
@@ -49,7 +49,7 @@ infisical_on() {
     URL=$(sed 's/.*"url":"\([^"]*\)".*/\1/' "$W/fake.out"); CONTROL=$(sed 's/.*"control":"\([^"]*\)".*/\1/' "$W/fake.out")
     PORT=${URL##*:}
 }
-psid_on()  { "$DIST/psid" >>"$W/psid.log" 2>&1 & PSID=$!; PIDS+=("$PSID"); until_true driver health; }
+psid_on()  { "$DIST/psid" >>"$W/psid.log" 2>&1 & PSID=$!; PIDS+=("$PSID"); until_true "$DIST/psi-driver" health; }
 psid_off() { kill "$PSID"; wait "$PSID" 2>/dev/null || true; }
 requests() { python3 -c "import json,urllib.request;print(len(json.load(urllib.request.urlopen('$CONTROL/log'))))"; }
 
@@ -58,7 +58,7 @@ cat >"$W/seed.json" <<'JSON'
  "projects": [{"id": "6f2d1b0e-0000-4000-8000-00000000000a", "name": "My project", "environments": ["prod"],
   "secrets": {"prod": {"/myapp": {"DB_HOST": "db.internal.example", "TLS_KEY": "-----BEGIN KEY-----\nbXVsdGktbGluZQ==\n-----END KEY-----\n"}}}}]}
 JSON
-driver install --stdout --program "$DIST/psi-driver" >"$W/containers.conf"
+ctl install --stdout --program "$DIST/psi-driver" >"$W/containers.conf"
 mkdir -p "$W/image/bin" "$W/image/tmp" "$W/image/etc"
 cp "$(command -v busybox)" "$W/image/bin/busybox"
 for applet in sh cat echo env sha256sum; do ln -s busybox "$W/image/bin/$applet"; done
@@ -87,7 +87,7 @@ printf demo-client-secret | systemd-creds encrypt --with-key=tpm2 --name=infisic
 show psid check
 "$DIST/psid" check
 show psictl cache init --backend tpm
-driver cache init --backend tpm | sed "s,$W,…,g"
+ctl cache init --backend tpm | sed "s,$W,…,g"
 
 step "2. psid runs; podman creates two references and one literal through psi-driver"
 tpm_off; tpm_on   # a software TPM has no resource manager: a power cycle frees its sessions
@@ -118,7 +118,7 @@ same "Infisical had been asked: a login and one read for each reference" "$(requ
 kill "$INFISICAL"; wait "$INFISICAL" 2>/dev/null || true
 psid_off; tpm_off; tpm_on; psid_on
 show psictl cache status
-driver cache status | sed "s,$W,…,g"
+ctl cache status | sed "s,$W,…,g"
 
 step "5. The same container again, from cache.enc alone"
 SECOND=$(run "${SECRETS[@]}" localhost/busybox:demo sh -c "$CMD") || fail "podman run during the outage"

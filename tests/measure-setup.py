@@ -128,7 +128,7 @@ secrets = [{sources}]
     writes = Writes(f"{folder}/root/secrets")
 
     def setup(*more):
-        args = [f"{DIST}/psi-driver", "setup", "--json", "--program", f"{DIST}/psi-driver", "--quadlets", f"{folder}/quadlets", *more]
+        args = [f"{DIST}/psictl", "setup", "--json", "--program", f"{DIST}/psi-driver", "--quadlets", f"{folder}/quadlets", *more]
         told = json.loads(subprocess.run(args, env=env, check=True, stdout=subprocess.PIPE).stdout)
         return f"({told['podman_writes']} told, {told['psid_writes']} of psid's)"
 
@@ -162,12 +162,12 @@ secrets = [{sources}]
     os.symlink(f"{DIST}/psi-driver", f"{folder}/psi-driver")
 
     def other_program():
-        args = [f"{DIST}/psi-driver", "setup", "--json", "--program", f"{folder}/psi-driver", "--quadlets", f"{folder}/quadlets"]
+        args = [f"{DIST}/psictl", "setup", "--json", "--program", f"{folder}/psi-driver", "--quadlets", f"{folder}/quadlets"]
         told = json.loads(subprocess.run(args, env=env, check=True, stdout=subprocess.PIPE).stdout)
         return f"({told['podman_writes']} told)"
 
     measure(f"psictl setup, {COUNT} with stale commands", other_program)
-    measure("psictl setup --dry-run", lambda: subprocess.run([f"{DIST}/psi-driver", "setup", "--dry-run", "--program", f"{folder}/psi-driver", "--quadlets", f"{folder}/quadlets"], env=env, check=True, stdout=subprocess.DEVNULL) and None)
+    measure("psictl setup --dry-run", lambda: subprocess.run([f"{DIST}/psictl", "setup", "--dry-run", "--program", f"{folder}/psi-driver", "--quadlets", f"{folder}/quadlets"], env=env, check=True, stdout=subprocess.DEVNULL) and None)
 finally:
     for child in reversed(children):
         child.kill()

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the image localhost/psi:VERSION out of the two programs and this machine's libc: no registry, no
-# network. DIST holds the two programs; BUILDER is podman or buildah, with its arguments.
+# Builds the image localhost/psi:VERSION out of the three programs and this machine's libc: no registry, no
+# network. DIST holds the programs; BUILDER is podman or buildah, with its arguments.
 set -eu
 cd "$(dirname "$0")/../.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
@@ -11,7 +11,7 @@ chmod 0755 "$context"
 root=$context/rootfs
 mkdir -p "$root/etc/psi" "$root/run/psi" "$root/run/psid" "$root/var/lib/psi" "$root/tmp"
 
-install -D -m 0755 -t "$root/usr/bin" "$dist/psid" "$dist/psi-driver"
+install -D -m 0755 -t "$root/usr/bin" "$dist/psid" "$dist/psi-driver" "$dist/psictl"
 # What psid is linked with, the loader included, and what libc loads to resolve names.
 libraries=$(ldd "$dist/psid" | grep -o '/[^ ]*')
 for library in $libraries; do

@@ -34,7 +34,7 @@ CHANGELOG
 gzip -9n "$share"/man/man*/* "$share/doc/psid/changelog"
 find "$root" -type d -exec chmod 0755 {} +
 
-# The newest libc of which psid wants a symbol; psi-driver is linked statically.
+# The newest libc of which psid wants a symbol; psi-driver and psictl are linked statically.
 libc=$(readelf --version-info --wide "$root/usr/bin/psid" | grep -o 'GLIBC_2\.[0-9]*' | sort -Vu | tail -n 1)
 mkdir "$root/DEBIAN"
 install -m 0755 contrib/packaging/deb/postinst contrib/packaging/deb/prerm contrib/packaging/deb/postrm "$root/DEBIAN/"

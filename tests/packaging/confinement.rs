@@ -43,6 +43,7 @@ fn the_selinux_module_compiles_and_labels_what_is_installed() {
     for (path, kind) in [
         ("/usr/bin/psid", "psid_exec_t"),
         ("/usr/bin/psi-driver", "psi_driver_exec_t"),
+        ("/usr/bin/psictl", "bin_t"),
         ("/etc/psi/config.toml", "psi_etc_t"),
         ("/var/lib/psi/cache.enc", "psid_var_lib_t"),
         ("/run/psi/psid.sock", "psi_runtime_t"),

@@ -5,9 +5,10 @@ use std::fs;
 use super::Tree;
 use psi_harness::repository;
 
-const FILES: [&str; 27] = [
+const FILES: [&str; 31] = [
     "0640 /etc/psi/config.toml",
     "0755 /usr/bin/psi-driver",
+    "0755 /usr/bin/psictl",
     "0755 /usr/bin/psid",
     "0644 /usr/lib/systemd/system/psid-creds.socket",
     "0644 /usr/lib/systemd/system/psid-creds@.service",
@@ -18,10 +19,12 @@ const FILES: [&str; 27] = [
     "0644 /usr/lib/sysusers.d/psi.conf",
     "0644 /usr/lib/tmpfiles.d/psi.conf",
     "0644 /usr/share/bash-completion/completions/psi-driver",
+    "0644 /usr/share/bash-completion/completions/psictl",
     "0644 /usr/share/doc/psid/CHANGELOG.md",
     "0644 /usr/share/doc/psid/LICENSE",
     "0644 /usr/share/doc/psid/README.md",
     "0644 /usr/share/fish/vendor_completions.d/psi-driver.fish",
+    "0644 /usr/share/fish/vendor_completions.d/psictl.fish",
     "0644 /usr/share/polkit-1/rules.d/psi.rules",
     "0644 /usr/share/psi/apparmor/psid",
     "0644 /usr/share/psi/selinux/psi.fc",
@@ -31,6 +34,7 @@ const FILES: [&str; 27] = [
     "0644 /usr/share/psi/psi.toml",
     "0644 /usr/share/psi/psid.service.d/hsm.conf",
     "0644 /usr/share/zsh/site-functions/_psi-driver",
+    "0644 /usr/share/zsh/site-functions/_psictl",
     "0644 /usr/share/man/man5/psi.toml.5",
     "0644 /usr/share/man/man8/psid.8",
 ];

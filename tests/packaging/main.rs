@@ -69,7 +69,7 @@ impl Tree {
 /// A folder with the programs under test, without their debug symbols: those would be most of a package.
 fn built() -> TempDir {
     let built = tempfile::tempdir().unwrap();
-    for name in ["psid", "psi-driver"] {
+    for name in ["psid", "psi-driver", "psictl"] {
         let copy = built.path().join(name);
         copy_program(name, &copy);
         let mut strip = Command::new("strip");

@@ -6,7 +6,7 @@
 ${PODMAN:-podman} save -q -o "$work/psi.tar" localhost/psi:latest
 start_afresh
 "$vm" push "$(the_package)" "$work/psi.tar" "$top/contrib/container/psid.container" /root/
-# psi-driver and psid.socket are the package's; the quadlet takes the place of its psid.service.
+# psi-driver, psictl and psid.socket are the package's; the quadlet takes the place of its psid.service.
 guest 'dpkg -i /root/psid_*.deb >/dev/null 2>&1 && podman load -q -i /root/psi.tar >/dev/null
     mkdir -p /etc/containers/systemd && cp /root/psid.container /etc/containers/systemd/
     printf "[cache]\nbackend = \"tpm\"\n" >/etc/psi/config.toml

@@ -15,7 +15,7 @@ why=$(degraded)
 ok 'psid starts degraded, and says why' "$why"
 within 60 is_active web worker@1 || fail 'containers with secrets of Infisical start, live'
 ok 'containers with secrets of Infisical start, live' "$(guest 'psictl cache status' | grep ^lookups)"
-said=$(guest 'psi-driver get literal 2>&1' || true)
+said=$(guest 'psictl get literal 2>&1' || true)
 [[ $said == *key* ]] || fail 'the literal is refused, and why is said' "$said"
 ok 'the literal is refused, and why is said' "$said"
 recover || fail 'cache recover'
