@@ -30,6 +30,140 @@ const DAEMON: Layers = &[
 const DRIVER: Layers =
     &[&["error"], &["stdio"], &["wire"], &["client"], &["args", "psictl"], &["verbs"], &["ctl"]];
 
+/// Modules that may import less than their layer allows, each with all that it may import besides itself.
+/// A name that ends with `::` stands for a module and those below it.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("cache", &["cache::entry", "cache::negative", "cache::reconcile", "model::"]),
+    (
+        "config::",
+        &[
+            "keys::credential",
+            "keys::pkcs11",
+            "provider",
+            "provider::infisical",
+            "provider::upstream",
+        ],
+    ),
+    ("crypto::aead", &[]),
+    ("crypto::envelope", &["crypto::aead"]),
+    ("crypto::hybrid", &["crypto::aead"]),
+    ("crypto::recovery_key", &["crypto::aead"]),
+    ("crypto::rsa", &[]),
+    (
+        "import::",
+        &["lookup", "model::clock", "provider", "provider::circuit_breaker", "provider::upstream"],
+    ),
+    (
+        "keys::",
+        &["crypto::aead", "crypto::rsa", "model::reach", "storage::failed_logins", "sys::files"],
+    ),
+    ("keys::credential::", &["sys::files"]),
+    (
+        "keys::pkcs11::",
+        &["crypto::rsa", "keys::credential", "model::reach", "storage::failed_logins"],
+    ),
+    ("legacy", &["crypto::aead", "crypto::hybrid", "legacy::mapping", "model::"]),
+    ("legacy::mapping", &["model::reference"]),
+    (
+        "lookup::",
+        &["cache::", "model::", "provider", "provider::upstream", "registry::", "sys::tasks"],
+    ),
+    ("lookup::outage_drill", &["provider"]),
+    ("lookup::readiness", &[]),
+    ("lookup::single_flight", &[]),
+    ("model::clock", &[]),
+    ("model::reach", &[]),
+    ("model::reference", &[]),
+    ("provider::circuit_breaker", &["model::clock"]),
+    (
+        "provider::infisical::",
+        &["cache", "keys::credential", "model::", "provider", "storage::failed_logins"],
+    ),
+    (
+        "provider::pkcs11_sealed",
+        &[
+            "cache",
+            "crypto::aead",
+            "crypto::hybrid",
+            "crypto::rsa",
+            "keys::pkcs11",
+            "model::",
+            "provider",
+        ],
+    ),
+    ("provider::upstream::", &["model::", "provider", "provider::circuit_breaker"]),
+    (
+        "refresh::",
+        &[
+            "cache",
+            "lookup",
+            "model::",
+            "provider",
+            "provider::circuit_breaker",
+            "provider::upstream",
+            "sys::tasks",
+        ],
+    ),
+    ("registry::", &["cache", "crypto::envelope", "model::", "provider::upstream", "sys::files"]),
+    ("registry::reference_file", &[]),
+    // Not the shared cache: a hit waits for no lock.
+    ("registry::resolved", &["cache", "model::", "provider::upstream"]),
+    ("storage::boot_id", &["cache", "sys::files"]),
+    (
+        "storage::cache_file",
+        &["cache::", "crypto::envelope", "model::clock", "storage::payload", "sys::files"],
+    ),
+    ("storage::failed_logins", &["model::clock", "storage::boot_id", "sys::files"]),
+    ("storage::payload", &["cache", "crypto::envelope", "model::"]),
+    ("sys::notify", &[]),
+    ("sys::tasks", &[]),
+    (
+        "workloads::",
+        &[
+            "cache",
+            "lookup",
+            "model::",
+            "provider",
+            "provider::circuit_breaker",
+            "provider::upstream",
+            "registry",
+        ],
+    ),
+];
+
+/// Whether `path` is `place`, or below it where `place` ends with `::`.
+pub(crate) fn is_in(path: &str, place: &str) -> bool {
+    match place.strip_suffix("::") {
+        Some(top) => path == top || path.starts_with(place),
+        None => path == place,
+    }
+}
+
+/// The imports that [`ALLOWED`] does not list.
+fn imports_not_allowed(modules: &Modules, allowed: &[(&str, &[&str])]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (rule, others) in allowed {
+        let mut is_used = false;
+        for (path, module) in modules.all() {
+            let path = path.join("::");
+            if !is_in(&path, rule) {
+                continue;
+            }
+            is_used = true;
+            for named in modules.named_by(module).iter().map(|named| named.join("::")) {
+                let is_own = is_in(&named, rule) || named == path;
+                if !is_own && !others.iter().any(|other| is_in(&named, other)) {
+                    faults.push(format!("{path} may not import {named}"));
+                }
+            }
+        }
+        if !is_used {
+            faults.push(format!("there is no module {rule}: correct the rule"));
+        }
+    }
+    faults
+}
+
 /// What breaks the rules, a line each.
 fn faults(modules: &Modules, layers: Layers) -> Vec<String> {
     let rank: BTreeMap<&str, usize> = layers
@@ -38,16 +172,16 @@ fn faults(modules: &Modules, layers: Layers) -> Vec<String> {
         .flat_map(|(rank, layer)| layer.iter().map(move |name| (*name, rank)))
         .collect();
     let mut faults = Vec::new();
-    for module in modules.all().filter(|module| !module.is_empty()) {
-        let top = module[0].as_str();
+    for (path, module) in modules.all().filter(|(path, _)| !path.is_empty()) {
+        let top = path[0].as_str();
         let Some(own) = rank.get(top) else {
-            faults.push(format!("{} is in no layer", module.join("::")));
+            faults.push(format!("{} is in no layer", path.join("::")));
             continue;
         };
         for named in modules.named_by(module) {
             let other = named[0].as_str();
             if other != top && rank.get(other).is_none_or(|other| other >= own) {
-                faults.push(format!("{} imports {}", module.join("::"), named.join("::")));
+                faults.push(format!("{} imports {}", path.join("::"), named.join("::")));
             }
         }
     }
@@ -58,11 +192,11 @@ fn faults(modules: &Modules, layers: Layers) -> Vec<String> {
 /// The circles between the children of each module; what a child's own children import counts as the child's.
 fn circles(modules: &Modules) -> Vec<String> {
     let mut edges: BTreeMap<ModulePath, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
-    for module in modules.all() {
+    for (path, module) in modules.all() {
         for named in modules.named_by(module) {
-            let shared = module.iter().zip(&named).take_while(|(a, b)| a == b).count();
-            if let (Some(from), Some(to)) = (module.get(shared), named.get(shared)) {
-                let parent = edges.entry(module[..shared].to_vec()).or_default();
+            let shared = path.iter().zip(&named).take_while(|(a, b)| a == b).count();
+            if let (Some(from), Some(to)) = (path.get(shared), named.get(shared)) {
+                let parent = edges.entry(path[..shared].to_vec()).or_default();
                 parent.entry(from.clone()).or_default().insert(to.clone());
             }
         }
@@ -108,7 +242,7 @@ fn path_back_to(start: &String, edges: &BTreeMap<String, BTreeSet<String>>) -> O
 fn assert_layers(directory: &str, layers: Layers) {
     let modules = Modules::of_crate(directory);
     let directories: BTreeSet<&String> =
-        modules.all().filter_map(|module| module.first()).collect();
+        modules.all().filter_map(|(path, _)| path.first()).collect();
     for name in layers.iter().flat_map(|layer| layer.iter()) {
         assert!(directories.iter().any(|directory| directory == name), "there is no module {name}");
     }
@@ -123,6 +257,16 @@ fn assert_layers(directory: &str, layers: Layers) {
 #[test]
 fn daemon_modules_import_only_lower_layers() {
     assert_layers("daemon", DAEMON);
+}
+
+#[test]
+fn modules_import_no_more_than_they_are_allowed() {
+    let modules = Modules::of_crate("daemon");
+    let faults: Vec<String> = imports_not_allowed(&modules, ALLOWED)
+        .into_iter()
+        .filter(|fault| !exceptions::IMPORTS.contains(&fault.as_str()))
+        .collect();
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
 #[test]
@@ -189,4 +333,25 @@ fn a_circle_between_siblings_is_reported() {
 fn a_module_without_a_layer_is_reported() {
     let files = [("lib.rs", "mod helpers;"), ("helpers.rs", "")];
     assert_eq!(faults(&crate_of(&files), DAEMON), ["helpers is in no layer"]);
+}
+
+#[test]
+fn an_import_that_is_not_allowed_is_reported() {
+    let files = [
+        ("lib.rs", "mod cache; mod sys;"),
+        ("cache/mod.rs", "mod entry; use crate::sys::files; use crate::sys::notify;"),
+        ("cache/entry.rs", "use super::X; use crate::sys::notify;"),
+        ("sys/mod.rs", "pub mod files; pub mod notify;"),
+        ("sys/files.rs", ""),
+        ("sys/notify.rs", ""),
+    ];
+    let allowed: &[(&str, &[&str])] = &[("cache::", &["sys::files"]), ("gone", &[])];
+    assert_eq!(
+        imports_not_allowed(&crate_of(&files), allowed),
+        [
+            "cache may not import sys::notify",
+            "cache::entry may not import sys::notify",
+            "there is no module gone: correct the rule",
+        ]
+    );
 }

@@ -8,4 +8,6 @@
 
 mod exceptions;
 mod layers;
+mod limits;
 mod modules;
+mod owners;

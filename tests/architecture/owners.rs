@@ -1,0 +1,312 @@
+//! Crates, calls and secrets that belong to single modules, and what a module is free of.
+
+use super::exceptions;
+use super::layers::is_in;
+use super::modules::{Module, Modules, repository};
+
+const CRATES: [&str; 4] = ["common", "daemon", "driver", "proto"];
+
+/// Every module, by its path with its crate: `daemon::cache::entry`.
+fn all() -> Vec<(String, Module)> {
+    let mut all = Vec::new();
+    for name in CRATES {
+        for (path, module) in Modules::of_crate(name).into_all() {
+            let path = std::iter::once(name.to_owned()).chain(path).collect::<Vec<_>>();
+            all.push((path.join("::"), module));
+        }
+    }
+    assert!(all.len() > 100, "the sources are elsewhere: {} modules", all.len());
+    all
+}
+
+/// What `is_used` finds is in these modules, in each of them, and in no other.
+#[track_caller]
+fn assert_only_in(what: &str, places: &[&str], is_used: impl Fn(&Module) -> bool) {
+    let found: Vec<String> =
+        all().into_iter().filter(|(_, module)| is_used(module)).map(|(path, _)| path).collect();
+    let strays: Vec<&String> =
+        found.iter().filter(|path| !places.iter().any(|place| is_in(path, place))).collect();
+    assert!(strays.is_empty(), "`{what}` belongs to {places:?} and is in {strays:?}");
+    for place in places {
+        let used = found.iter().any(|path| is_in(path, place));
+        assert!(used, "`{what}` is no longer in {place}: correct the rule");
+    }
+}
+
+/// The code is in these modules and in no other.
+#[track_caller]
+fn only_in(code: &str, places: &[&str]) {
+    assert_only_in(code, places, |module| module.has(code));
+}
+
+/// A string literal with the text is in these modules and in no other.
+#[track_caller]
+fn text_only_in(text: &str, places: &[&str]) {
+    assert_only_in(text, places, |module| module.has_text(text));
+}
+
+#[track_caller]
+fn assert_free_of(place: &str, words: &[&str]) {
+    let all = all();
+    let modules: Vec<_> = all.iter().filter(|(path, _)| is_in(path, place)).collect();
+    assert!(!modules.is_empty(), "there is no module {place}: correct the rule");
+    for (path, module) in modules {
+        for word in words {
+            let fault = format!("{path} has `{word}`");
+            assert!(!module.has(word) || exceptions::WORDS.contains(&fault.as_str()), "{fault}");
+        }
+    }
+}
+
+#[test]
+fn shared_crates_know_no_program_and_programs_not_each_other() {
+    let strangers = [
+        ("proto", &["psi_common", "psi_daemon", "psi_driver"][..]),
+        ("common", &["psi_proto", "psi_daemon", "psi_driver"]),
+        ("driver", &["psi_daemon"]),
+        ("daemon", &["psi_driver"]),
+    ];
+    for (name, strangers) in strangers {
+        assert_free_of(&format!("{name}::"), strangers);
+        let manifest = repository().join(name).join("Cargo.toml");
+        let manifest = std::fs::read_to_string(manifest).unwrap();
+        let dependencies = manifest.split("[dependencies]").nth(1).unwrap();
+        for stranger in strangers {
+            let stranger = stranger.replace('_', "-");
+            assert!(!dependencies.contains(&stranger), "{name} depends on {stranger}");
+        }
+    }
+}
+
+#[test]
+fn each_outside_world_has_one_module() {
+    // gRPC. The messages are plain structs, which psictl prints and fills in.
+    only_in("tonic", &["daemon::grpc::", "proto::"]);
+    only_in("psi_proto", &["driver::", "daemon::grpc::"]);
+    only_in("prost", &["daemon::storage::payload", "proto::"]);
+    // Podman, by its command and its files.
+    only_in("Command::new(\"podman\")", &["driver::ctl::names", "driver::ctl::podman::"]);
+    text_only_in("secrets.json", &["driver::ctl::podman::store"]);
+    // HTTP and TLS.
+    only_in("reqwest", &["daemon::provider::infisical::"]);
+    only_in("rustls", &["daemon::provider::infisical::"]);
+    only_in("aws_sigv4", &["daemon::provider::infisical::auth::aws"]);
+    // The cipher.
+    only_in("aes_gcm", &["daemon::crypto::aead"]);
+    only_in(
+        "sha2",
+        &[
+            "daemon::legacy::",
+            // The cache key of a sealed secret.
+            "daemon::provider::pkcs11_sealed",
+            "daemon::crypto::rsa",
+            // A checksum that needs no key.
+            "daemon::registry::reference_file",
+            // What is kept of a refused login.
+            "daemon::storage::failed_logins",
+            "daemon::crypto::aead",
+        ],
+    );
+    only_in("hmac", &["daemon::legacy::", "daemon::storage::failed_logins"]);
+    only_in("use rsa", &["daemon::crypto::rsa"]);
+    // The token.
+    only_in("cryptoki", &["daemon::keys::pkcs11::"]);
+    // Config.
+    only_in("toml::from_str", &["daemon::config::", "daemon::cli::doctor::containers_conf"]);
+    only_in(
+        "serde",
+        &[
+            // The JSON of reports.
+            "common::finding",
+            "common::problem",
+            "driver::ctl::",
+            "daemon::config::",
+            "daemon::legacy::",
+            "daemon::provider::infisical::",
+            "daemon::storage::failed_logins",
+        ],
+    );
+    // The service manager and the log.
+    only_in("libsystemd", &["daemon::runtime::listener"]);
+    only_in("sd_notify", &["daemon::sys::notify"]);
+    text_only_in(
+        "systemd-creds",
+        &[
+            // The remedies of messages.
+            "daemon::cli::doctor::sealed",
+            "daemon::keys::",
+            "daemon::provider::infisical::auth::universal",
+        ],
+    );
+    only_in("tracing_subscriber", &["daemon::sys::logging"]);
+}
+
+#[test]
+fn clock_environment_and_sleep_have_one_owner_each() {
+    only_in("SystemTime::now", &["daemon::model::clock", "driver::ctl::status"]);
+    only_in(
+        "env::var",
+        &[
+            "common::paths",
+            "daemon::cli",
+            // systemd's own variable for the TPM, as its programs read it.
+            "daemon::keys::credential::tpm",
+        ],
+    );
+    only_in("env::var_os", &["driver::args"]);
+    only_in(
+        "thread::sleep",
+        &["common::file_lock", "daemon::storage::failed_logins", "driver::client"],
+    );
+    for word in ["process::exit", "time::sleep", "env::vars", "set_var", "std::env::args"] {
+        assert!(!all().iter().any(|(_, module)| module.has(word)), "{word}");
+    }
+    // Time is an argument. It is read where calls arrive, where a task begins, where a file is written or
+    // named by it, and where a login's proof is made or checked.
+    only_in(
+        "clock::now",
+        &[
+            "daemon::runtime::",
+            "daemon::grpc::",
+            "daemon::storage::cache_file",
+            "daemon::provider::infisical::auth::aws",
+            "daemon::provider::infisical::auth::jwt",
+            "daemon::storage::failed_logins",
+        ],
+    );
+}
+
+#[test]
+fn secrets_are_exposed_only_where_they_are_used() {
+    only_in(
+        "expose_secret",
+        &[
+            "common::secret_bytes",
+            "common::secret_string",
+            "daemon::grpc::driver",
+            // The recovery key is displayed, once.
+            "daemon::cli::init",
+            // A value that a provider would expand is recognised by its bytes.
+            "daemon::import",
+            "daemon::keys::",
+            "daemon::legacy::",
+            "daemon::storage::payload",
+            "daemon::provider::",
+            "daemon::crypto::rsa",
+            "daemon::crypto::recovery_key",
+            "daemon::registry",
+            "daemon::registry::sealing",
+            "daemon::crypto::aead",
+            // A reference is recognised by its JSON.
+            "daemon::lookup",
+            // A value that a variable cannot hold is recognised by its bytes.
+            "daemon::workloads::",
+            "driver::client",
+            // Files to import are parsed.
+            "driver::ctl::import::",
+            // A command's environment, and files in RAM.
+            "driver::ctl::values::",
+            // Podman's own records; those of its file driver contain values.
+            "driver::ctl::podman::",
+            "driver::stdio",
+        ],
+    );
+    only_in(
+        "into_exposed",
+        &["common::secret_bytes", "common::secret_string", "daemon::grpc::admin"],
+    );
+}
+
+/// A new place needs a reason.
+#[test]
+fn unsafe_code_is_only_where_it_was_agreed_on() {
+    let agreed = ["daemon::runtime::listener", "daemon::sys::malloc", "driver::stdio"];
+    only_in("unsafe", &agreed);
+    only_in("unsafe_code", &agreed);
+}
+
+#[test]
+fn lookup_touches_no_disk_and_no_wire() {
+    let words =
+        ["fs", "File", "OpenOptions", "tonic", "psi_proto", "reqwest", "rustix", "nix", "process"];
+    assert_free_of("daemon::lookup::", &words);
+}
+
+/// Property tests and fuzzing work on functions of their arguments.
+#[test]
+fn pure_modules_have_no_tasks_no_disk_no_clock_and_no_environment() {
+    let impure = [
+        "tokio",
+        "async",
+        "fs",
+        "File",
+        "env",
+        "SystemTime",
+        "Instant",
+        "rustix",
+        "nix",
+        "tracing",
+    ];
+    for place in [
+        "daemon::cache::",
+        "daemon::crypto::",
+        "daemon::legacy",
+        "daemon::legacy::mapping",
+        "daemon::model::reference",
+        "daemon::model::reach",
+        "daemon::registry::reference_file",
+        "daemon::storage::payload",
+    ] {
+        assert_free_of(place, &impure);
+    }
+    assert_free_of(
+        "daemon::refresh::schedule",
+        &["tokio", "async", "Instant", "getrandom", "tracing"],
+    );
+    // The circuit breaker takes from tokio only the type of monotonic time.
+    let all = all();
+    let breaker = all.iter().find(|(path, _)| path == "daemon::provider::circuit_breaker");
+    let (_, breaker) = breaker.unwrap();
+    assert!(breaker.has("use tokio::time::Instant;") && !breaker.has("Instant::now"));
+    assert_eq!(breaker.tokens.iter().filter(|token| *token == "tokio").count(), 1);
+}
+
+/// A main hands over to the library, and returns.
+#[test]
+fn a_main_has_at_most_15_lines_of_code() {
+    for directory in ["daemon/src", "driver/src", "driver/src/bin"] {
+        let Ok(files) = std::fs::read_dir(repository().join(directory)) else { continue };
+        let files = files.map(|file| file.unwrap().path());
+        let is_main = |path: &std::path::PathBuf| {
+            path.ends_with("main.rs") || (directory.ends_with("bin") && path.is_file())
+        };
+        for path in files.filter(is_main) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let lines =
+                text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("//"));
+            let lines = lines.count();
+            assert!(lines <= 15, "{} has {lines} lines", path.display());
+        }
+    }
+}
+
+/// The modules of a crate with one file.
+fn one_file(text: &'static str) -> Module {
+    let read = move |_: &std::path::Path| Some(text.to_owned());
+    Modules::parse(std::path::Path::new("lib.rs"), &read).into_all().next().unwrap().1
+}
+
+#[test]
+fn comments_and_tests_are_no_code() {
+    let module = one_file(
+        "//! reqwest\n/// tonic\nfn f() { /* cryptoki */ g(\"a systemd-creds b\", std::env::var(\"X\")); }\n\
+         #[cfg(test)]\nmod tests { use sha2; }\n#[cfg(test)] use hmac::A;\n#[allow(unsafe_code)] fn h() {}",
+    );
+    for absent in ["reqwest", "tonic", "cryptoki", "sha2", "hmac", "env::vars", "unsafe", "ar"] {
+        assert!(!module.has(absent), "{absent}");
+    }
+    for present in ["env::var", "std::env::var(\"X\")", "unsafe_code", "f", "h"] {
+        assert!(module.has(present), "{present}");
+    }
+    assert!(module.has_text("systemd-creds") && !module.has_text("reqwest"));
+}
