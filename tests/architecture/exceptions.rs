@@ -32,7 +32,9 @@ pub(crate) const LONG_FILES: &[&str] = &[
     "daemon::storage::failed_logins",
     "daemon::sys::files",
     "daemon::sys::tasks",
+    "daemon::cache",
     "driver::args",
+    "driver::ctl::args",
     "driver::client::checked",
 ];
 
@@ -75,6 +77,7 @@ pub(crate) const TYPE_NAMES: &[&str] = &[
     "daemon: Values",
     "daemon: Version",
     "driver: Found",
+    "driver: Inventory",
 ];
 
 /// Words that a module should be free of.

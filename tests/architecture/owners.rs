@@ -86,7 +86,7 @@ fn each_outside_world_has_one_module() {
     only_in("prost", &["daemon::storage::payload", "proto::"]);
     // Podman, by its command and its files.
     only_in("Command::new(\"podman\")", &["driver::ctl::names", "driver::ctl::podman::"]);
-    text_only_in("secrets.json", &["driver::ctl::podman::store"]);
+    text_only_in("secrets.json", &["driver::ctl::doctor::disk", "driver::ctl::podman::"]);
     // HTTP and TLS.
     only_in("reqwest", &["daemon::provider::infisical::"]);
     only_in("rustls", &["daemon::provider::infisical::"]);
@@ -153,7 +153,7 @@ fn clock_environment_and_sleep_have_one_owner_each() {
             "daemon::keys::credential::tpm",
         ],
     );
-    only_in("env::var_os", &["driver::args"]);
+    only_in("env::var_os", &["driver::args", "driver::ctl::args"]);
     only_in(
         "thread::sleep",
         &["common::file_lock", "daemon::storage::failed_logins", "driver::client"],
@@ -202,6 +202,7 @@ fn secrets_are_exposed_only_where_they_are_used() {
             // A value that a variable cannot hold is recognised by its bytes.
             "daemon::workloads::",
             "driver::client",
+            "driver::ctl::client",
             // Files to import are parsed.
             "driver::ctl::import::",
             // A command's environment, and files in RAM.
@@ -230,6 +231,14 @@ fn lookup_touches_no_disk_and_no_wire() {
     let words =
         ["fs", "File", "OpenOptions", "tonic", "psi_proto", "reqwest", "rustix", "nix", "process"];
     assert_free_of("daemon::lookup::", &words);
+}
+
+/// Podman runs psi-driver once for each secret: its program stays small.
+#[test]
+fn psi_driver_parses_no_json_and_links_no_clap_and_no_runtime() {
+    for module in ["args", "client::", "error", "psictl", "stdio", "verbs", "wire::"] {
+        assert_free_of(&format!("driver::{module}"), &["clap", "serde", "serde_json", "tokio"]);
+    }
 }
 
 /// Property tests and fuzzing work on functions of their arguments.
