@@ -16,9 +16,11 @@ pub mod crypto {
     }
     /// `crypto::envelope`.
     pub mod envelope {
-        pub use crate::crypto::envelope::{
-            AadContext, Envelope, EnvelopeError, Keyring, WrappedKeyHeader,
-        };
+        pub use crate::crypto::envelope::{AadContext, Envelope, EnvelopeError, WrappedKeyHeader};
+    }
+    /// `crypto::keyring`.
+    pub mod keyring {
+        pub use crate::crypto::keyring::Keyring;
     }
     /// `crypto::hybrid`.
     pub mod hybrid {

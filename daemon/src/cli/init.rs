@@ -3,14 +3,15 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use psi_common::BackendTag;
 
 use crate::config::{Config, with_seal_line};
 use crate::crypto::aead::DataKey;
-use crate::crypto::envelope::{Keyring, WrappedKeyHeader};
+use crate::crypto::envelope::WrappedKeyHeader;
+use crate::crypto::keyring::Keyring;
 use crate::crypto::recovery_key::{self, RecoveryKey};
 use crate::keys::{KeyBackend, SealOptions, SealWith, TpmKey};
 use crate::legacy::adopt::is_old;
@@ -87,7 +88,11 @@ fn plan<'a>(surroundings: &'a Environment, options: &'a Options) -> Result<Plan<
             state: surroundings.paths.state.clone(),
             config: path.clone(),
             // What is asked for here counts, and the config follows it.
-            demand: Mutex::new(if options.seal_with.is_some() { SealWith::Any } else { demand }),
+            required_seal: Mutex::new(if options.seal_with.is_some() {
+                SealWith::Any
+            } else {
+                demand
+            }),
         }),
         BackendTag::Hsm => {
             let hsm =
@@ -213,7 +218,7 @@ fn next_words(plan: &Plan<'_>) -> String {
 /// Writes an empty cache. What lies there gets another name.
 fn write_cache(path: &Path, vault: &Keyring) -> Result<String, String> {
     let mut aside = if is_of_the_python_psi(path)? {
-        let kept = files::back_up_as(path, cache_file::OLD)
+        let kept = files::back_up_as(path, cache_file::VERSION_1)
             .map_err(|error| files::problem(path, &error).to_string())?;
         let folder = path.parent().unwrap_or(path).display();
         let next =
@@ -240,7 +245,7 @@ async fn refuse_to_replace(
                 "the key in {} is in use; --force replaces it, and what only its cache and literals hold is lost",
                 sealed.display()
             ),
-            Err(error) if error.is_lasting => {
+            Err(error) if error.is_permanent => {
                 format!("{error}; --force sets the old key aside, with what is sealed under it")
             }
             Err(error) => error.to_string(),
@@ -272,7 +277,7 @@ fn make_recovery_key(vault: &Keyring, path: &Path, wanted: bool) -> Result<Strin
     }
     let recovery = RecoveryKey::generate().map_err(|error| error.to_string())?;
     vault
-        .look(|keys| recovery_key::wrap(&recovery, keys))
+        .with_keys(|keys| recovery_key::wrap(&recovery, keys))
         .map_err(|error| error.to_string())
         .and_then(|file| files::replace(path, &file).map_err(|error| error.to_string()))
         .map_err(|error| format!("writing {}: {error}; check the disk", path.display()))?;

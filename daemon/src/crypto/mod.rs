@@ -3,5 +3,6 @@
 pub(crate) mod aead;
 pub(crate) mod envelope;
 pub(crate) mod hybrid;
+pub(crate) mod keyring;
 pub(crate) mod recovery_key;
 pub(crate) mod rsa;

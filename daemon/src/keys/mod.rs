@@ -1,14 +1,12 @@
-//! Where the data key lives.
+//! Key backends: the stores of the data key.
 
 pub(crate) mod credential;
 mod hsm;
 pub(crate) mod pkcs11;
 mod tpm;
 
-use std::fmt;
-
 use async_trait::async_trait;
-use psi_common::BackendTag;
+use psi_common::{BackendTag, Problem};
 
 use crate::crypto::aead::DataKey;
 use crate::model::reach::Reach;
@@ -18,65 +16,62 @@ pub(crate) use crate::keys::credential::{CACHE_KEY as CREDENTIAL, SealOptions};
 pub use hsm::HsmKey;
 pub use tpm::TpmKey;
 
-/// Keeps the data key where a stolen disk has it not.
+/// Stores the data key so that a stolen disk does not reveal it.
 #[async_trait]
 pub trait KeyBackend: Send + Sync {
     /// Which backend this is.
     fn tag(&self) -> BackendTag;
 
-    /// Opens the data keys: the one to seal under first, then those that a rekey has not done with.
-    /// `parts` are the backend's parts in the files of the state folder, each once, the cache's first.
+    /// Opens the data keys: first the one to seal under, then those of an unfinished rekey. `parts` are the
+    /// distinct wrapped-key headers in the files of the state directory, the one of the cache first.
     async fn load(&self, parts: &[Vec<u8>]) -> Result<Vec<LoadedKey>, KeyError>;
 
-    /// Whether the key that is open would open again, as far as a look tells that asks neither TPM nor token.
+    /// Whether the key in use would open again, by a check that accesses neither TPM nor token.
     fn reach(&self) -> Reach;
 
-    /// Keeps `key` durably beside the one in use, and proves that it opens. `seal` tells a backend of
-    /// systemd's how; without it, as the key in use.
+    /// Stores `key` durably beside the one in use, and verifies that it opens. The tpm backend seals it with
+    /// `seal`, by default as the key in use.
     async fn keep(&self, key: DataKey, seal: Option<&SealOptions>) -> Result<LoadedKey, KeyError>;
 
-    /// Makes the key that was kept last the one in use.
+    /// Makes the key that was stored last the one in use.
     async fn commit(&self) -> Result<(), KeyError>;
 
-    /// Follows a config that was read again; `Err` when the key in use is not sealed as it demands.
+    /// Applies a config that was read again; `Err` if the key in use is not sealed as it requires.
     async fn follow(&self, _seal_with: SealWith) -> Result<(), KeyError> {
         Ok(())
     }
 }
 
-/// A data key, and what goes with it into each file that is sealed under it.
+/// A data key, and the header for each file that is sealed under it.
 pub struct LoadedKey {
     /// The key.
     pub key: DataKey,
-    /// The backend's part of the header; empty for tpm.
+    /// The wrapped-key header; empty for tpm.
     pub part: Vec<u8>,
 }
 
-/// Why there is no key, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A key backend failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
 pub struct KeyError {
-    /// What happened, with its cause.
-    pub what: String,
-    /// What to do.
-    pub remedy: String,
-    /// Whether it is known that waiting does not help.
-    pub is_lasting: bool,
+    /// What happened, and its remedy.
+    pub problem: Problem,
+    /// Whether waiting certainly does not help.
+    pub is_permanent: bool,
 }
 
 impl KeyError {
     fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: what.into(), remedy: remedy.into(), is_lasting: false }
+        Problem::new(what, remedy).into()
     }
 
-    fn lasting(self) -> Self {
-        Self { is_lasting: true, ..self }
-    }
-}
-
-impl fmt::Display for KeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", self.what, self.remedy)
+    fn permanent(self) -> Self {
+        Self { is_permanent: true, ..self }
     }
 }
 
-impl std::error::Error for KeyError {}
+impl From<Problem> for KeyError {
+    fn from(problem: Problem) -> Self {
+        Self { problem, is_permanent: false }
+    }
+}

@@ -1,10 +1,10 @@
-//! A 32-byte key sealed by systemd-creds(1), as a rule to this host's TPM.
+//! A 32-byte key sealed by systemd-creds(1), usually to the TPM of this host.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use psi_common::{BackendTag, SecretBytes};
 
 use super::{KeyBackend, KeyError, LoadedKey};
@@ -13,17 +13,17 @@ use crate::keys::credential::{Credential, CredsError, SealOptions, SealWith};
 use crate::model::reach::Reach;
 use crate::sys::files;
 
-/// The key that systemd hands over as a credential, or that `systemd-creds` opens for us.
+/// The key backend of a credential, which systemd delivers or `systemd-creds` opens.
 pub struct TpmKey {
     /// The key, as a credential.
     pub credential: Credential,
-    /// The state folder: its owner is psid's user, who must read the key that root makes. The sealed key
-    /// lies beside the config, in a folder of root's.
+    /// The state directory. Its owner is psid's user, who must be able to read the key that root creates; the
+    /// sealed key lies beside the config, in a directory of root.
     pub state: PathBuf,
     /// The config, for messages.
     pub config: PathBuf,
-    /// What the key must be sealed to.
-    pub demand: Mutex<SealWith>,
+    /// What the config requires of the seal.
+    pub required_seal: Mutex<SealWith>,
 }
 
 #[async_trait]
@@ -34,14 +34,14 @@ impl KeyBackend for TpmKey {
 
     async fn load(&self, _parts: &[Vec<u8>]) -> Result<Vec<LoadedKey>, KeyError> {
         let mut keys = Vec::new();
-        // What a rekey that was interrupted has kept: something may be sealed under it already.
+        // The next key of an interrupted rekey: files may be sealed under it already.
         keys.extend(self.open(&self.next()).await?);
         let present = self.open(&self.credential).await?;
         if present.is_none() && keys.is_empty() {
             return Err(self.absent());
         }
         if present.is_none() {
-            // A first key, whose making was interrupted.
+            // The first key, whose creation was interrupted.
             self.commit().await?;
         }
         keys.extend(present);
@@ -57,17 +57,17 @@ impl KeyBackend for TpmKey {
             Ok(true) => Reach::Ready,
             Ok(false) => Reach::Out,
             Err(error) => Reach::Unknown(format!(
-                "whether the key would open again cannot be seen: {}: {error}",
+                "it is unknown whether the key would open again: {}: {error}",
                 sealed.display()
             )),
         }
     }
 
     async fn keep(&self, key: DataKey, seal: Option<&SealOptions>) -> Result<LoadedKey, KeyError> {
-        let demand = self.seal_with();
-        let present = self.present_seal().await.filter(|seal| demand.accepts(Some(seal)));
+        let required = self.seal_with();
+        let present = self.present_seal().await.filter(|seal| required.accepts(Some(seal)));
         let seal =
-            seal.cloned().or(present).unwrap_or_else(|| self.credential.creds.seal_for(demand));
+            seal.cloned().or(present).unwrap_or_else(|| self.credential.creds.seal_for(required));
         let sealed = match self.credential.seal(&key.to_secret(), &seal).await {
             Ok(sealed) => sealed,
             Err(error) => return Err(self.not_sealed(&seal, &error).await),
@@ -77,14 +77,14 @@ impl KeyBackend for TpmKey {
         }
         let (path, state) = (self.next_path(), self.state.clone());
         on_disk(move || {
-            let told = |error: std::io::Error, remedy: &str| {
+            let failed = |error: std::io::Error, remedy: &str| {
                 KeyError::new(format!("writing {}: {error}", path.display()), remedy)
             };
-            files::back_up(&path).map_err(|error| told(error, "nothing was changed"))?;
+            files::back_up(&path).map_err(|error| failed(error, "nothing was changed"))?;
             path.parent()
                 .map_or(Ok(()), files::create_directory)
                 .and_then(|()| files::replace_owned_like(&state, &path, sealed.expose_secret()))
-                .map_err(|error| told(error, "run it as the owner of that folder"))
+                .map_err(|error| failed(error, "run it as the owner of that directory"))
         })
         .await?;
         Ok(LoadedKey { key, part: Vec::new() })
@@ -93,12 +93,12 @@ impl KeyBackend for TpmKey {
     async fn commit(&self) -> Result<(), KeyError> {
         let (next, present) = (self.next_path(), self.credential.sealed.clone());
         on_disk(move || match files::rename(&next, &present) {
-            // It was committed before: a rekey that was interrupted, and is gone through again.
+            // An interrupted rekey that is repeated had committed it.
             Err(error) if error.kind() == ErrorKind::NotFound && present.exists() => Ok(()),
             result => result.map_err(|error| {
                 KeyError::new(
                     format!("renaming {} to {}: {error}", next.display(), present.display()),
-                    "both keys are kept; try again",
+                    "both keys are still there; try again",
                 )
             }),
         })
@@ -106,7 +106,7 @@ impl KeyBackend for TpmKey {
     }
 
     async fn follow(&self, seal_with: SealWith) -> Result<(), KeyError> {
-        *self.demand.lock().unwrap_or_else(PoisonError::into_inner) = seal_with;
+        *self.required_seal.lock() = seal_with;
         if self.credential.delivered().await.is_ok_and(|delivered| delivered.is_some()) {
             return Ok(());
         }
@@ -117,7 +117,7 @@ impl KeyBackend for TpmKey {
 }
 
 impl TpmKey {
-    /// Whether there is a key, and it opens; nothing is changed.
+    /// Checks that there is a key and that it opens; changes nothing.
     pub async fn check(&self) -> Result<(), KeyError> {
         match self.open(&self.credential).await? {
             Some(_) => Ok(()),
@@ -125,25 +125,25 @@ impl TpmKey {
         }
     }
 
-    /// What the key must be sealed to.
+    /// What the config requires of the seal.
     pub fn seal_with(&self) -> SealWith {
-        *self.demand.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.required_seal.lock()
     }
 
     fn absent(&self) -> KeyError {
         let Credential { name, sealed, .. } = &self.credential;
         KeyError::new(
             format!("there is no key: no credential {name}, no {}", sealed.display()),
-            "make one with `psictl cache init --backend tpm`",
+            "create one with `psictl cache init --backend tpm`",
         )
     }
 
-    /// How the key in use is sealed, when that can be told.
+    /// How the key in use is sealed, if that is known.
     async fn present_seal(&self) -> Option<SealOptions> {
         SealOptions::of(self.credential.sealed().await.ok()??.expose_secret())
     }
 
-    /// Where the next key waits to become the one in use.
+    /// The file of the next key, until it is committed.
     fn next_path(&self) -> PathBuf {
         self.credential.sealed.with_extension("key.next")
     }
@@ -154,7 +154,7 @@ impl TpmKey {
 
     async fn open(&self, credential: &Credential) -> Result<Option<LoadedKey>, KeyError> {
         let key = match credential.delivered().await {
-            // A unit's credential is root's doing.
+            // The seal of a unit's credential is not checked: root configured it.
             Ok(Some(key)) => key,
             Ok(None) => match credential.sealed().await {
                 Ok(Some(sealed)) => self.unseal(credential, &sealed).await?,
@@ -166,9 +166,9 @@ impl TpmKey {
         let key = DataKey::from_secret(&key).ok_or_else(|| {
             KeyError::new(
                 format!("the cache key has {} bytes instead of {}", key.len(), DataKey::LEN),
-                "`psictl cache recover` brings it back with the recovery key",
+                "`psictl cache recover` restores it with the recovery key",
             )
-            .lasting()
+            .permanent()
         })?;
         Ok(Some(LoadedKey { key, part: Vec::new() }))
     }
@@ -186,42 +186,42 @@ impl TpmKey {
             Ok(key) => Ok(key),
             Err(error) => {
                 let fault = credential.fault(&error).await;
-                let told = KeyError::new(
+                let failed = KeyError::new(
                     format!("the key in {}", fault.what),
-                    fault.remedy(LOST, UNCLEAR),
+                    fault.remedy(PERMANENT, UNKNOWN),
                 );
-                Err(if fault.is_lasting() { told.lasting() } else { told })
+                Err(if fault.is_permanent() { failed.permanent() } else { failed })
             }
         }
     }
 
-    /// Why a sealed key is not what the config demands.
+    /// The error for a sealed key that does not meet the config.
     fn objection(&self, what: &str, sealed: &SecretBytes) -> Option<KeyError> {
-        let demand = self.seal_with();
+        let required = self.seal_with();
         let seal = SealOptions::of(sealed.expose_secret());
-        if demand.accepts(seal.as_ref()) {
+        if required.accepts(seal.as_ref()) {
             return None;
         }
-        let (named, enough) = match &seal {
+        let (named, met) = match &seal {
             Some(seal) => (seal.to_string(), SealWith::met_by(seal)),
-            None => ("something that psid does not know".into(), SealWith::Any),
+            None => ("something unknown to psid".into(), SealWith::Any),
         };
         Some(KeyError::new(
             format!(
-                "{what} is sealed to {named}, and seal_with = \"{}\" in [cache] of {} demands more",
-                demand.name(),
+                "{what} is sealed to {named}, and seal_with = \"{}\" in [cache] of {} requires more",
+                required.name(),
                 self.config.display()
             ),
             format!(
-                "`psictl cache recover --seal-with {}` seals it anew with the recovery key; if it is meant to \
-                 be so, set seal_with = \"{}\" there",
-                self.credential.creds.seal_for(demand).with_key,
-                enough.name()
+                "`psictl cache recover --seal-with {}` seals it again with the recovery key; if the present \
+                 seal is intended, set seal_with = \"{}\" there",
+                self.credential.creds.seal_for(required).with_key,
+                met.name()
             ),
         ))
     }
 
-    /// The file cannot be read: that says nothing of the key.
+    /// The error for a file that cannot be read, whatever the key in it is.
     fn unread(&self, error: &CredsError) -> KeyError {
         KeyError::new(
             format!("the key cannot be opened: {error}"),
@@ -235,7 +235,8 @@ impl TpmKey {
 
     async fn not_sealed(&self, seal: &SealOptions, error: &CredsError) -> KeyError {
         let fault = self.credential.sealing_fault(seal, error).await;
-        let host = "--seal-with host keeps the key in /var/lib/systemd/credential.secret, on the same disk";
+        let host =
+            "--seal-with host uses the key in /var/lib/systemd/credential.secret, on the same disk";
         let remedy = if fault.has_no_tpm() {
             format!("switch the TPM on in the firmware; without one, {host}")
         } else {
@@ -250,19 +251,22 @@ impl TpmKey {
     }
 }
 
-/// What helps where waiting does not.
-const LOST: &str = "if firmware, Secure Boot, the board or the TPM changed, `psictl cache recover` brings it back \
-     with the recovery key; only without one, `psictl cache init --backend tpm --force` makes a new key, and \
-     what the old one sealed is lost";
-/// What helps where nothing is known.
-const UNCLEAR: &str = "psid tries again by itself; if it stays so, `psictl cache recover` brings the key back with \
+/// The remedy for a permanent failure.
+const PERMANENT: &str = "if firmware, Secure Boot, the board or the TPM changed, `psictl cache recover` restores it with \
+     the recovery key; only without one, `psictl cache init --backend tpm --force` creates a new key, and the \
+     data under the old one is lost";
+/// The remedy for a failure of unknown cause.
+const UNKNOWN: &str = "psid tries again by itself; if it keeps failing, `psictl cache recover` restores the key with \
      the recovery key";
 
-/// File operations with an fsync, off the threads that answer lookups.
+/// Runs file operations with an fsync on a thread that does not answer lookups.
 async fn on_disk(
     work: impl FnOnce() -> Result<(), KeyError> + Send + 'static,
 ) -> Result<(), KeyError> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(KeyError::new(format!("keeping the key: {error}"), "nothing was changed; report it"))
+        Err(KeyError::new(
+            format!("storing the key: {error}"),
+            "nothing was changed; report it with `journalctl -u psid`",
+        ))
     })
 }

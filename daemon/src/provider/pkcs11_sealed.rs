@@ -215,7 +215,7 @@ impl From<OpenError> for ProviderError {
                 return Self::Misbehaved(format!("the sealed blob is not usable: {why}"));
             }
         };
-        let why = format!("{} ({})", error.what, error.remedy);
+        let why = format!("{} ({})", error.problem.what, error.problem.remedy);
         match error.kind {
             // What is in RAM is served, and the token is looked for again after a pause that grows.
             TokenErrorKind::Absent | TokenErrorKind::Broken => Self::Unreachable(why),

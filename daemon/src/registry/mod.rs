@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId};
 use tokio::time::Instant;
 
-use crate::crypto::envelope::Keyring;
+use crate::crypto::keyring::Keyring;
 use crate::model::clock::Now;
 use crate::model::reference::Reference;
 use crate::registry::resolved::ResolvedReference;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use psi_common::SecretId;
 
 use super::{Keys, Registered, Registration, Registry, RegistryError, blocking};
-use crate::crypto::envelope::{self, AadContext, EnvelopeError, Keyring, WrappedKeyHeader};
+use crate::crypto::envelope::{self, AadContext, EnvelopeError, WrappedKeyHeader};
+use crate::crypto::keyring::Keyring;
 use crate::model::reference::Reference;
 use crate::registry::reference_file::{self, ReferenceFile, ReferenceFileError};
 use crate::sys::files;
@@ -121,7 +122,7 @@ impl Registry {
         for (_, path) in paths {
             match fs::read(&path) {
                 Ok(file) => {
-                    let part = envelope::backend_part(&file);
+                    let part = envelope::wrapped_key_header(&file);
                     found.parts.extend(part.filter(|part| !found.parts.contains(part)));
                 }
                 Err(error) => found.unread = Some(files::problem(&path, &error).to_string()),

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use psi_common::{BackendTag, Paths};
 
 use crate::cache::{Cache, Policy};
@@ -90,7 +91,7 @@ pub fn parts(config: &Config, surroundings: &Environment) -> Components {
     if let Err(error) = files::create_run_directory(&surroundings.paths) {
         tracing::debug!("{} cannot be made: {error}", run.display());
     }
-    let boot = boot_id::of(run);
+    let boot = boot_id::read_or_create(run);
     let cache = Arc::new(Cache::new(policy(&config.cache), boot));
     let token = token_config(config, surroundings).map(Token::new);
     let (upstreams, faults) = upstreams(config, surroundings, token.clone());
@@ -175,7 +176,7 @@ pub fn tpm(config: &CacheConfig, surroundings: &Environment) -> TpmKey {
         credential: surroundings.cache_key(),
         state: surroundings.paths.state.clone(),
         config: surroundings.paths.config.clone(),
-        demand: Mutex::new(seal_with(config, surroundings)),
+        required_seal: Mutex::new(seal_with(config, surroundings)),
     }
 }
 

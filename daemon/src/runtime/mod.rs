@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::{RemovalReason, WithheldEntry};
 use crate::config::Access;
-use crate::crypto::envelope::Keyring;
+use crate::crypto::keyring::Keyring;
 use crate::keys::KeyBackend;
 use crate::keys::pkcs11::{Token, TokenConfig};
 use crate::lookup::Service;
@@ -168,7 +168,7 @@ impl Runtime {
     /// Logs out of the token, if there is one, when the process ends.
     pub async fn close_token(&self) {
         if let Some(token) = self.token() {
-            token.within(Duration::from_secs(2)).close().await;
+            token.with_timeout(Duration::from_secs(2)).close().await;
         }
     }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::{DegradedReason, Runtime};
 use crate::crypto::aead::DataKey;
-use crate::crypto::envelope::{Keyring, WrappedKeyHeader};
+use crate::crypto::envelope::WrappedKeyHeader;
+use crate::crypto::keyring::Keyring;
 use crate::crypto::recovery_key::{self, RecoveryError, RecoveryKey};
 use crate::keys::SealOptions;
 use crate::lookup::ServiceError;
@@ -83,7 +84,7 @@ impl Runtime {
             .ok_or("there is no key that could be recovered; see `psictl cache status`")?;
         let recovery = RecoveryKey::generate().map_err(|error| error.to_string())?;
         let file = vault
-            .look(|keys| recovery_key::wrap(&recovery, keys))
+            .with_keys(|keys| recovery_key::wrap(&recovery, keys))
             .map_err(|error| error.to_string())?;
         let path = self.recovery_path();
         files::replace(&path, &file)
@@ -117,11 +118,11 @@ impl Runtime {
             Err(error) => return Err(files::problem(&path, &error).to_string()),
         };
         // One that is damaged is told at each start, and no reason to keep an old data key.
-        if vault.look(|keys| recovery_key::check(&file, keys)).is_err() {
+        if vault.with_keys(|keys| recovery_key::check(&file, keys)).is_err() {
             return Ok(());
         }
         vault
-            .look(|keys| rewrap(&file, keys))
+            .with_keys(|keys| rewrap(&file, keys))
             .map_err(|why| why.to_string())
             .and_then(|file| files::replace(&path, &file).map_err(|error| error.to_string()))
             .map_err(|why| format!("writing {}: {why}; both keys are kept", path.display()))

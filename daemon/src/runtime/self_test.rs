@@ -30,7 +30,7 @@ impl Runtime {
             && token.reach() == Reach::Ready
         {
             // What it finds is noted where the verdict is taken from.
-            let _ = token.within(LOOK).public_key().await;
+            let _ = token.with_timeout(LOOK).public_key().await;
         }
     }
 

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{DegradedReason, PersisterTask, Runtime, lock};
-use crate::crypto::envelope::{Keyring, WrappedKeyHeader};
+use crate::crypto::envelope::WrappedKeyHeader;
+use crate::crypto::keyring::Keyring;
 use crate::crypto::recovery_key::{self, RecoveryKey};
 use crate::keys::{KeyBackend, LoadedKey, SealOptions};
 use crate::model::clock;
@@ -153,7 +154,7 @@ impl Runtime {
     async fn check_recovery(&self, vault: &Keyring) {
         let path = self.recovery_path();
         let why = match tokio::fs::read(&path).await {
-            Ok(file) => match vault.look(|keys| recovery_key::check(&file, keys)) {
+            Ok(file) => match vault.with_keys(|keys| recovery_key::check(&file, keys)) {
                 Ok(()) => return self.recover(DegradedReason::Recovery),
                 Err(why) => format!(
                     "{why}: the recovery key is of no use; make a new one with `psictl cache recovery-key`"
@@ -251,8 +252,8 @@ struct Components {
 
 fn parts(tag: BackendTag, cache: &Path, registry: &Registry) -> Components {
     let SealedUnder { parts: registered, mut unread } = registry.sealed_under();
-    let cached = cache_file::backend_part(cache).unwrap_or_else(|why| {
-        unread = Some(why);
+    let cached = cache_file::wrapped_key_header(cache).unwrap_or_else(|why| {
+        unread = Some(why.to_string());
         None
     });
     let mut parts = Vec::new();

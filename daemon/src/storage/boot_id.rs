@@ -1,6 +1,6 @@
-//! Which boot of the host this is. Its mark lies in the run directory, which is in RAM: it outlives a
-//! restart of psid, as containers do, and ends with the boot, as they do too. (The kernel's own boot id is
-//! in a part of /proc that the unit does not see.)
+//! The id of the present boot, in a file of the run directory. That is in memory, so the id survives a restart of
+//! psid and ends with the boot, as containers do. (The kernel's own boot id is in a part of /proc that the unit
+//! cannot see.)
 
 use std::io::ErrorKind;
 use std::num::NonZeroU64;
@@ -9,28 +9,28 @@ use std::path::Path;
 use crate::cache::BootId;
 use crate::sys::files;
 
-/// The boot that the mark in `runtime` tells of. Without a mark, it is a new one.
-pub(crate) fn of(runtime: &Path) -> BootId {
-    let mark = runtime.join("boot");
-    let known = match files::read_small(&mark, 64) {
+/// The boot id in the run directory `run`; a new one if there is none.
+pub(crate) fn read_or_create(run: &Path) -> BootId {
+    let path = run.join("boot");
+    let known = match files::read_small(&path, 64) {
         Ok(bytes) => std::str::from_utf8(&bytes)
             .ok()
             .and_then(|text| u64::from_str_radix(text.trim_end(), 16).ok())
             .and_then(NonZeroU64::new),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => {
-            tracing::debug!("{}: {error}", mark.display());
+            tracing::debug!("{}: {error}", path.display());
             None
         }
     };
-    known.map_or_else(|| begin(&mark), BootId)
+    known.map_or_else(|| create(&path), BootId)
 }
 
-/// A mark that cannot be written is found by nobody: after a restart, nothing counts as served.
-fn begin(mark: &Path) -> BootId {
+/// Creates the id. If it cannot be written, no value counts as served after a restart of psid.
+fn create(path: &Path) -> BootId {
     let number = getrandom::u64().ok().and_then(NonZeroU64::new).unwrap_or(NonZeroU64::MIN);
-    if let Err(error) = files::replace(mark, format!("{number:016x}\n").as_bytes()) {
-        tracing::debug!("{} cannot be written: {error}", mark.display());
+    if let Err(error) = files::replace(path, format!("{number:016x}\n").as_bytes()) {
+        tracing::debug!("{} cannot be written: {error}", path.display());
     }
     BootId(number)
 }
@@ -40,20 +40,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_boot_ends_with_its_mark() {
-        let runtime = tempfile::tempdir().unwrap();
-        let mark = runtime.path().join("boot");
-        let first = of(runtime.path());
-        assert_eq!(of(runtime.path()), first);
-        std::fs::remove_file(&mark).unwrap();
-        let second = of(runtime.path());
+    fn boot_id_lasts_as_long_as_its_file() {
+        let run = tempfile::tempdir().unwrap();
+        let path = run.path().join("boot");
+        let first = read_or_create(run.path());
+        assert_eq!(read_or_create(run.path()), first);
+        std::fs::remove_file(&path).unwrap();
+        let second = read_or_create(run.path());
         assert_ne!(second, first);
-        for spoiled in ["", "0000000000000000\n", "no number\n"] {
-            std::fs::write(&mark, spoiled).unwrap();
-            let next = of(runtime.path());
+        for malformed in ["", "0000000000000000\n", "no number\n"] {
+            std::fs::write(&path, malformed).unwrap();
+            let next = read_or_create(run.path());
             assert_ne!(next, second);
-            assert_eq!(of(runtime.path()), next);
+            assert_eq!(read_or_create(run.path()), next);
         }
-        assert_ne!(of(Path::new("/nonexistent")), of(Path::new("/nonexistent")));
+        assert_ne!(
+            read_or_create(Path::new("/nonexistent")),
+            read_or_create(Path::new("/nonexistent"))
+        );
     }
 }

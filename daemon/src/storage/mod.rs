@@ -1,4 +1,4 @@
-//! What lies on the disk: the cache file, its payload, the boot mark and remembered refusals.
+//! Files on disk: the cache file and its payload, the boot id and the failed logins.
 
 pub(crate) mod boot_id;
 pub(crate) mod cache_file;

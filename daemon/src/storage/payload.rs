@@ -1,4 +1,4 @@
-//! What is inside `cache.enc`: protobuf, so that later versions can add fields. Pure.
+//! The payload of `cache.enc`: protobuf, so that later versions can add fields. Pure.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::crypto::envelope::EnvelopeError;
 use crate::model::clock::Timestamp;
 use crate::model::reference::{CacheKey, Namespace};
 
-/// The payload of version 2 is a protobuf message of these fields: its generation, which grows by one with
-/// each write; when it was written, in milliseconds since 1970 UTC; and [`StoredEntry`], repeated.
+/// The fields of the payload, version 2: the generation, which each write increments; the time of the write, in
+/// milliseconds since 1970 UTC; and the entries, repeated [`StoredEntry`].
 const GENERATION: u32 = 1;
 const WRITTEN_AT: u32 = 2;
 const ENTRY: u32 = 3;
@@ -33,10 +33,10 @@ struct StoredEntry {
     key: String,
     #[prost(bytes = "vec", tag = "4")]
     value: Vec<u8>,
-    /// When the provider said so, in milliseconds since 1970 UTC.
+    /// When the provider returned it, in milliseconds since 1970 UTC.
     #[prost(uint64, tag = "5")]
     fetched_at_ms: u64,
-    /// The boot in which it was last served; 0: it never was.
+    /// The boot in which it was last served; 0 for none.
     #[prost(fixed64, tag = "6")]
     last_served_boot: u64,
 }
@@ -47,13 +47,13 @@ impl std::fmt::Debug for StoredEntry {
     }
 }
 
-/// How many bytes [`encode`] appends at most.
-pub fn room(snapshot: &Snapshot) -> usize {
-    // The head is two numbers.
-    40 + snapshot.entries.iter().map(|(at, entry)| room_for(at, entry)).sum::<usize>()
+/// The most bytes that [`encode`] appends.
+pub fn max_len(snapshot: &Snapshot) -> usize {
+    // 40 for the generation and the time.
+    40 + snapshot.entries.iter().map(|(at, entry)| max_entry_len(at, entry)).sum::<usize>()
 }
 
-/// Appends the bytes that are sealed.
+/// Appends the payload.
 pub fn encode(snapshot: &Snapshot, written_at: Timestamp, out: &mut Vec<u8>) {
     uint64::encode(GENERATION, &snapshot.generation, out);
     uint64::encode(WRITTEN_AT, &written_at.as_millis(), out);
@@ -62,14 +62,13 @@ pub fn encode(snapshot: &Snapshot, written_at: Timestamp, out: &mut Vec<u8>) {
     }
 }
 
-/// What an entry takes at most: the texts, with a tag and a length for each and for the whole, and two
-/// numbers.
-fn room_for(at: &CacheKey, entry: &Entry) -> usize {
+/// The most bytes of an entry: the texts, a tag and a length for each and for the entry, and two numbers.
+fn max_entry_len(at: &CacheKey, entry: &Entry) -> usize {
     at.realm.as_str().len() + at.path.len() + at.key.len() + entry.value().len() + 57
 }
 
-/// A [`StoredEntry`] as prost writes it, out of what is shared: a `StoredEntry` would hold a second copy of
-/// each text and value.
+/// Encodes an entry as prost encodes a [`StoredEntry`], without the copies of text and value that a `StoredEntry`
+/// needs.
 fn encode_entry(at: &CacheKey, entry: &Entry, out: &mut Vec<u8>) {
     let texts = [
         (1, at.realm.as_str().as_bytes()),
@@ -77,7 +76,7 @@ fn encode_entry(at: &CacheKey, entry: &Entry, out: &mut Vec<u8>) {
         (3, at.key.as_bytes()),
         (4, entry.value().expose_secret()),
     ];
-    // Absent is empty, in protobuf.
+    // Protobuf omits empty fields.
     let texts = texts.into_iter().filter(|(_, text)| !text.is_empty());
     let (fetched_at, last_served_boot) = (entry.fetched_at().as_millis(), entry.last_served_boot());
     let mut length: usize =
@@ -103,12 +102,12 @@ fn encode_entry(at: &CacheKey, entry: &Entry, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads what [`encode`] wrote.
+/// Decodes the bytes of [`encode`].
 pub fn decode(bytes: &SecretBytes) -> Result<Snapshot, EnvelopeError> {
     decode_all(bytes.expose_secret()).map_err(|error| EnvelopeError::Payload(error.to_string()))
 }
 
-/// Entry by entry: all [`StoredEntry`]s at once would leave as many holes in the memory behind.
+/// Decodes entry by entry: all [`StoredEntry`]s at once would fragment the memory.
 fn decode_all(mut rest: &[u8]) -> Result<Snapshot, DecodeError> {
     let mut snapshot = Snapshot { generation: 0, entries: Vec::new() };
     let mut texts = Texts::default();
@@ -140,7 +139,7 @@ impl StoredEntry {
     }
 }
 
-/// Realms and folders, once each: thousands of entries have the same.
+/// Shared namespaces and directories: thousands of entries have the same ones.
 #[derive(Default)]
 struct Texts(HashSet<Arc<str>>);
 
@@ -162,7 +161,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_snapshot_survives(generation: u64, entries in prop::collection::btree_map((any::<String>(), any::<String>(), any::<String>()), (prop::collection::vec(any::<u8>(), 0..50), any::<u64>(), any::<u64>()), 0..8)) {
+        fn snapshot_survives_a_round_trip(generation: u64, entries in prop::collection::btree_map((any::<String>(), any::<String>(), any::<String>()), (prop::collection::vec(any::<u8>(), 0..50), any::<u64>(), any::<u64>()), 0..8)) {
             let snapshot = Snapshot {
                 generation,
                 entries: entries
@@ -176,7 +175,7 @@ mod tests {
             };
             let mut bytes = Vec::new();
             encode(&snapshot, Timestamp::from_millis(1), &mut bytes);
-            prop_assert!(bytes.len() <= room(&snapshot));
+            prop_assert!(bytes.len() <= max_len(&snapshot));
             let read = decode(&SecretBytes::new(bytes)).unwrap();
             prop_assert_eq!(read.generation, generation);
             prop_assert_eq!(read.entries.len(), entries.len());
@@ -188,7 +187,7 @@ mod tests {
         }
 
         #[test]
-        fn decoding_is_total(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn decode_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(&SecretBytes::new(bytes));
         }
     }

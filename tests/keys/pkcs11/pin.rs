@@ -33,10 +33,7 @@ fn a_wrong_pin_is_tried_once() {
         for _ in 0..5 {
             let error = probe.fails(sign());
             assert!(error.starts_with("Pin: the token refused the PIN in "), "{error}");
-            assert!(
-                error.contains("(CKR_PIN_INCORRECT), and psid does not try it again; "),
-                "{error}"
-            );
+            assert!(error.contains("(CKR_PIN_INCORRECT), and psid will not retry it; "), "{error}");
             assert!(error.contains("psictl hsm preflight --retry"), "{error}");
             assert_eq!(state(&mut probe), "pin refused");
         }
@@ -69,10 +66,7 @@ fn a_reload_and_a_restart_cost_no_try() {
         for _ in 0..5 {
             let mut probe = Probe::of_token(&token);
             let error = probe.fails(sign());
-            assert!(
-                error.contains("(CKR_PIN_INCORRECT), and psid does not try it again"),
-                "{error}"
-            );
+            assert!(error.contains("(CKR_PIN_INCORRECT), and psid will not retry it"), "{error}");
             probe.ok(json!({ "do": "reload" }));
             probe.fails(sign());
         }
@@ -120,7 +114,7 @@ fn a_login_that_fails_without_a_clear_reason_counts_as_a_try() {
             let mut probe = Probe::of_token(&token);
             for _ in 0..3 {
                 let error = probe.fails(sign());
-                assert!(error.contains("psid tries it once more in "), "{error}");
+                assert!(error.contains("psid retries it in "), "{error}");
                 assert!(error.contains("preflight --retry"), "{error}");
             }
         }

@@ -173,8 +173,7 @@ fn a_token_pulled_out_and_put_back_needs_no_restart() {
     token.pull_out();
     for _ in 0..2 {
         let error = probe.fails(unwrap.clone());
-        let told =
-            "Absent: no token has the label 'psi': there is no token at all; plug the token in";
+        let told = "Absent: no token has the label 'psi': there is no token; plug the token in";
         assert!(error.starts_with(told), "{error}");
         assert_eq!(state(&mut probe), "away");
     }

@@ -95,7 +95,7 @@ fn what_a_token_would_serve_is_known_only_once_it_was_asked() {
     assert_eq!((&status["serves_now"], &status["survives_outage"]), (&null, &null));
     assert_eq!((&status["unknown_count"], &status["providers"][0]["up"]), (&1.into(), &null));
     let why = status["unknown_reasons"][0].as_str().unwrap();
-    assert!(why.contains("`psictl hsm status` asks it"), "{why}");
+    assert!(why.contains("`psictl hsm status` tests it"), "{why}");
     let text = fixture.instance.driver(&["cache", "status"]).report();
     assert!(text.contains("UNKNOWN of ") && !text.contains("would serve every"), "{text}");
     let drill = fixture.instance.driver(&["drill", "--for", "1s"]).run();

@@ -50,7 +50,7 @@ fn where_nothing_is_to_be_kept_no_file_is_missed() {
     let _psid = instance.psid().start();
     assert!(!instance.cache().exists());
     let verified = instance.driver(&["cache", "status", "--verify"]).report();
-    assert!(verified.contains("verify     ok: nothing is to be kept"), "{verified}");
+    assert!(verified.contains("verify     ok: there is no file"), "{verified}");
 }
 
 #[test]

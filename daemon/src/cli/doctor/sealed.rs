@@ -40,7 +40,7 @@ async fn tpm_key(key: &TpmKey) -> Vec<Finding> {
     let mut findings = Vec::new();
     // One cause, in the words that psid has for it.
     if let Err(error) = key.check().await {
-        findings.push(Finding::error(error.what, error.remedy).of("key"));
+        findings.push(Finding::error(error.problem.what, error.problem.remedy).of("key"));
     }
     let credential = &key.credential;
     let remedy = "`psictl cache rekey --seal-with tpm2`";

@@ -48,7 +48,7 @@ pub async fn run<'a>(
         let token = Token::new(wanted.token.clone());
         // The fault that ends the walk is in the report.
         let _ = walk(&mut report, &wanted, &token, pcscd).await;
-        token.within(SHUTDOWN_GRACE).close().await;
+        token.with_timeout(SHUTDOWN_GRACE).close().await;
     }
     report.skip_rest();
     report
@@ -94,7 +94,7 @@ async fn module(token: &Token, path: &Path) -> Found<()> {
     match token.load().await {
         Ok(told) => Ok(((), format!("{} loads: {told}", path.display()))),
         // That it does not load is no reason to wait for it.
-        Err(TokenError { what, remedy, .. }) => Err(Fault::of_config(what, remedy)),
+        Err(error) => Err(Fault::of_config(error.problem.what, error.problem.remedy)),
     }
 }
 

@@ -160,10 +160,10 @@ impl From<TokenError> for Fault {
     fn from(error: TokenError) -> Self {
         match error.kind {
             TokenErrorKind::Absent | TokenErrorKind::Busy | TokenErrorKind::Broken => {
-                Self::of_absence(error.what, error.remedy)
+                Self::of_absence(error.problem.what, error.problem.remedy)
             }
             TokenErrorKind::Pin | TokenErrorKind::Refused | TokenErrorKind::NoKey => {
-                Self::of_config(error.what, error.remedy)
+                Self::of_config(error.problem.what, error.problem.remedy)
             }
         }
     }

@@ -1,24 +1,23 @@
-//! Why a credential did not open or was not sealed.
+//! Errors of systemd-creds(1) and of its helper.
 
-use std::fmt;
-
-/// Why systemd-creds(1) did not do what it was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A credential was not opened or not sealed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
 pub struct CredsError {
-    /// What it says of the credential.
+    /// What failed.
     pub kind: CredsErrorKind,
     /// What happened, with its cause.
     pub why: String,
 }
 
-/// What a failure says of the credential.
+/// The step that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredsErrorKind {
-    /// systemd-creds(1) ran to its end and failed.
+    /// systemd-creds(1) returned an error.
     Failed,
-    /// It did not run to its end, or nobody reached it: nothing is known of the credential.
-    NotDone,
-    /// The helper was not reached.
+    /// systemd-creds(1) did not complete: nothing is known of the credential.
+    Incomplete,
+    /// The helper could not be reached.
     NoHelper,
     /// The helper may not open or seal a credential of this name.
     Forbidden,
@@ -31,19 +30,11 @@ impl CredsError {
         Self { kind, why: why.into() }
     }
 
-    pub(super) fn not_done(why: impl Into<String>) -> Self {
-        Self::new(CredsErrorKind::NotDone, why)
+    pub(super) fn incomplete(why: impl Into<String>) -> Self {
+        Self::new(CredsErrorKind::Incomplete, why)
     }
 
     pub(super) fn failed(why: impl Into<String>) -> Self {
         Self::new(CredsErrorKind::Failed, why)
     }
 }
-
-impl fmt::Display for CredsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.why)
-    }
-}
-
-impl std::error::Error for CredsError {}

@@ -1,41 +1,41 @@
-//! Why a credential does not open, and what helps: by what the TPM says of itself, and by systemd-creds' own
-//! words where the TPM has nothing to say.
+//! The cause and the remedy of a credential failure, by the state of the TPM and by the message of systemd-creds.
 //!
-//! A condition that passes is never answered with a new key or credential: a new key closes every literal.
+//! The remedy for a transient condition is never a new key or credential: a new key makes every literal
+//! unreadable.
 
 use super::{Creds, CredsError, CredsErrorKind, Lockout, SealOptions, TpmState};
 
-/// Why a credential did not open or was not sealed.
+/// The cause of a credential failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// What happened, with what the TPM says.
+pub struct CredentialFault {
+    /// What happened, with the state of the TPM.
     pub what: String,
     cause: Cause,
 }
 
-/// What a failure to open says of the credential.
+/// The cause of a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Cause {
-    /// Nobody reached the helper.
+    /// The helper could not be reached.
     NoHelper,
-    /// The helper's own config forbids it.
+    /// The config of the helper forbids it.
     Forbidden,
-    /// systemd-creds(1) did not run to its end.
-    NotDone,
+    /// systemd-creds(1) did not complete.
+    Incomplete,
     /// The file cannot be read.
     Unreadable,
-    /// What the TPM says.
+    /// The state of the TPM.
     Tpm(TpmState),
-    /// The credential does not fit this TPM, this firmware or this host, or its file is damaged.
-    Lost,
-    /// It is not known.
-    Unclear,
+    /// The credential is for another TPM, firmware state or host, or its file is damaged.
+    Permanent,
+    /// Unknown.
+    Unknown,
 }
 
-/// What systemd 252 to 257 says where only another TPM, another state of the firmware or a whole file helps:
-/// the policy's digest, the load of the key into the TPM, the AEAD and the embedded name. Then the same as
-/// errno, where it says no more: EPERM, EREMOTE, EBADMSG.
-const LASTING: [&str; 10] = [
+/// Messages of systemd 252 to 257 that only another TPM, another firmware state or an undamaged file can resolve:
+/// the policy digest, loading the key into the TPM, the AEAD and the embedded name; then the same as errno, if
+/// systemd reports no more: EPERM, EREMOTE, EBADMSG.
+const PERMANENT: [&str; 10] = [
     "policy digest does not match",
     "policy does not match",
     "integrity check failed",
@@ -47,25 +47,29 @@ const LASTING: [&str; 10] = [
     "Object is remote",
     "Bad message",
 ];
-/// A lockout, by 252, by 257, and as errno (ENOLCK).
+/// Messages for a lockout, of systemd 252, of 257, and as errno (ENOLCK).
 const LOCKED: [&str; 3] = ["attack lockout mode", "attack lock-out mode", "No locks available"];
 
-/// Finds the cause of a failure; `seal` is what the credential is, or was to be, sealed to.
-pub(super) async fn find(creds: &Creds, seal: Option<&SealOptions>, error: &CredsError) -> Fault {
+/// Finds the cause of a failure; `seal` is how the credential is, or was to be, sealed.
+pub(super) async fn find(
+    creds: &Creds,
+    seal: Option<&SealOptions>,
+    error: &CredsError,
+) -> CredentialFault {
     let state = if asks_the_tpm(seal, error) { Some(creds.tpm().await) } else { None };
-    let cause = judge(state, error, creds.is_user());
-    Fault { what: format!("{error}{}", in_addition(&cause)), cause }
+    let cause = classify(state, error, creds.is_user());
+    CredentialFault { what: format!("{error}{}", tpm_message(&cause)), cause }
 }
 
-impl Fault {
-    /// Whether it is known that waiting does not help.
-    pub fn is_lasting(&self) -> bool {
-        self.cause == Cause::Lost
+impl CredentialFault {
+    /// Whether waiting certainly does not help.
+    pub fn is_permanent(&self) -> bool {
+        self.cause == Cause::Permanent
     }
 
-    /// Whether it says nothing of the credential itself.
-    pub fn passes(&self) -> bool {
-        !matches!(self.cause, Cause::Lost | Cause::Unclear)
+    /// Whether the credential itself may be intact.
+    pub fn is_transient(&self) -> bool {
+        !matches!(self.cause, Cause::Permanent | Cause::Unknown)
     }
 
     /// Whether there is no TPM.
@@ -73,33 +77,33 @@ impl Fault {
         matches!(self.cause, Cause::Tpm(TpmState::Missing(_)))
     }
 
-    /// What helps: `lost` where waiting does not, `unclear` where nothing is known.
-    pub fn remedy(&self, lost: &str, unclear: &str) -> String {
+    /// The remedy: `permanent` for a permanent cause, `unknown` for an unknown one.
+    pub fn remedy(&self, permanent: &str, unknown: &str) -> String {
         match &self.cause {
-            Cause::Lost => lost.into(),
-            Cause::Unclear | Cause::Tpm(TpmState::Ready(_) | TpmState::Unknown(_)) => {
-                unclear.into()
+            Cause::Permanent => permanent.into(),
+            Cause::Unknown | Cause::Tpm(TpmState::Ready(_) | TpmState::Unknown(_)) => {
+                unknown.into()
             }
-            cause => passing_remedy(cause),
+            cause => transient_remedy(cause),
         }
     }
 }
 
 fn asks_the_tpm(seal: Option<&SealOptions>, error: &CredsError) -> bool {
     seal.is_none_or(SealOptions::needs_tpm)
-        && matches!(error.kind, CredsErrorKind::Failed | CredsErrorKind::NotDone)
+        && matches!(error.kind, CredsErrorKind::Failed | CredsErrorKind::Incomplete)
 }
 
-fn judge(state: Option<TpmState>, error: &CredsError, is_user: bool) -> Cause {
+fn classify(state: Option<TpmState>, error: &CredsError, is_user: bool) -> Cause {
     let says = |texts: &[&str]| texts.iter().any(|text| error.why.contains(text));
     match error.kind {
         CredsErrorKind::NoHelper => return Cause::NoHelper,
         CredsErrorKind::Forbidden => return Cause::Forbidden,
         CredsErrorKind::Unreadable => return Cause::Unreadable,
-        CredsErrorKind::Failed | CredsErrorKind::NotDone => {}
+        CredsErrorKind::Failed | CredsErrorKind::Incomplete => {}
     }
     match state {
-        // A user's TPM is asked by a service of systemd's; the device is not a user's to open.
+        // A service of systemd accesses the TPM for a user, who may not open the device.
         Some(TpmState::Unknown(_) | TpmState::Missing(_)) if is_user => {}
         Some(state @ (TpmState::Locked(_) | TpmState::Missing(_) | TpmState::Busy(_))) => {
             return Cause::Tpm(state);
@@ -111,14 +115,14 @@ fn judge(state: Option<TpmState>, error: &CredsError, is_user: bool) -> Cause {
         return Cause::Tpm(TpmState::Locked(Lockout::default()));
     }
     match error.kind {
-        CredsErrorKind::NotDone => Cause::NotDone,
-        CredsErrorKind::Failed if says(&LASTING) => Cause::Lost,
-        _ => Cause::Unclear,
+        CredsErrorKind::Incomplete => Cause::Incomplete,
+        CredsErrorKind::Failed if says(&PERMANENT) => Cause::Permanent,
+        _ => Cause::Unknown,
     }
 }
 
-/// What the TPM says beyond systemd-creds' words.
-fn in_addition(cause: &Cause) -> String {
+/// The state of the TPM, to be appended to the message of systemd-creds.
+fn tpm_message(cause: &Cause) -> String {
     match cause {
         Cause::Tpm(TpmState::Locked(Lockout { failed, max, .. })) if *max > 0 => {
             format!(" (the TPM is locked: {failed} failed authorizations of at most {max})")
@@ -132,46 +136,46 @@ fn in_addition(cause: &Cause) -> String {
     }
 }
 
-/// What helps where waiting does.
-fn passing_remedy(cause: &Cause) -> String {
+/// The remedy for a transient cause.
+fn transient_remedy(cause: &Cause) -> String {
     match cause {
         Cause::NoHelper => "`systemctl start psid-creds.socket`; psid tries again by itself".into(),
         Cause::Forbidden => {
-            "name it in a key of the config that ends in _credential; the config must be root's".into()
+            "name it in a key of the config that ends in _credential; the config must belong to root".into()
         }
-        Cause::NotDone => "psid tries again by itself; `journalctl -u 'psid-creds@*'` has more".into(),
+        Cause::Incomplete => "psid tries again by itself; `journalctl -u 'psid-creds@*'` has more".into(),
         Cause::Unreadable => "psid tries again by itself; check the file's owner and mode".into(),
         Cause::Tpm(TpmState::Locked(lockout)) => {
             let interval = match lockout.interval {
                 0 => "within minutes or hours".into(),
-                seconds => format!("one authorization each {}", in_units(seconds)),
+                seconds => format!("one authorization each {}", interval_text(seconds)),
             };
             format!(
                 "it unlocks by itself, {interval}, and psid tries again; `tpm2_dictionarylockout \
-                 --clear-lockout` unlocks it now (losses of power count as failed authorizations)"
+                 --clear-lockout` unlocks it now (power losses count as failed authorizations)"
             )
         }
         Cause::Tpm(TpmState::Missing(_)) => {
-            "switch the TPM on in the firmware or load its driver, and psid goes on by itself; on another board, \
-             `psictl cache recover` brings the key back with the recovery key"
+            "switch the TPM on in the firmware or load its driver, and psid continues by itself; on another board, \
+             `psictl cache recover` restores the key with the recovery key"
                 .into()
         }
         Cause::Tpm(TpmState::Busy(_)) => {
-            "psid tries again by itself; `fuser /dev/tpm0 /dev/tpmrm0` names what uses it".into()
+            "psid tries again by itself; `fuser /dev/tpm0 /dev/tpmrm0` shows the processes that use it".into()
         }
         Cause::Tpm(TpmState::Silent(_)) => {
-            "psid tries again by itself; if it stays so, only a power cycle resets a TPM".into()
+            "psid tries again by itself; if it keeps failing, only a power cycle resets the TPM".into()
         }
         Cause::Tpm(TpmState::Broken(_)) => {
             "switch the host off and on, which resets the TPM; psid tries again by itself".into()
         }
-        Cause::Tpm(TpmState::Ready(_) | TpmState::Unknown(_)) | Cause::Unclear | Cause::Lost => {
+        Cause::Tpm(TpmState::Ready(_) | TpmState::Unknown(_)) | Cause::Unknown | Cause::Permanent => {
             "psid tries again by itself".into()
         }
     }
 }
 
-fn in_units(seconds: u32) -> String {
+fn interval_text(seconds: u32) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7_200 => format!("{} minutes", seconds / 60),
@@ -189,14 +193,14 @@ mod tests {
         CredsError { kind: CredsErrorKind::Failed, why: why.into() }
     }
 
-    fn told(state: Option<TpmState>, error: &CredsError) -> (Cause, String) {
-        let cause = judge(state, error, false);
-        let fault = Fault { what: String::new(), cause: cause.clone() };
+    fn classified(state: Option<TpmState>, error: &CredsError) -> (Cause, String) {
+        let cause = classify(state, error, false);
+        let fault = CredentialFault { what: String::new(), cause: cause.clone() };
         (cause, fault.remedy("recover; then --force", "cache recover"))
     }
 
     #[test]
-    fn only_a_lasting_cause_has_the_lasting_remedy() {
+    fn only_a_permanent_cause_has_the_permanent_remedy() {
         for words in [
             // 252
             "Current policy digest does not match stored policy digest, cancelling TPM2 authentication attempt.",
@@ -211,19 +215,19 @@ mod tests {
             "Failed to unseal secret using TPM2: Object is remote",
         ] {
             for state in [Some(READY), None, Some(TpmState::Unknown("x".into()))] {
-                let (cause, remedy) = told(state, &failed(words));
-                assert_eq!(cause, Cause::Lost, "{words}");
+                let (cause, remedy) = classified(state, &failed(words));
+                assert_eq!(cause, Cause::Permanent, "{words}");
                 assert_eq!(remedy, "recover; then --force");
             }
         }
     }
 
     #[test]
-    fn lockout_is_known_from_the_tpm_or_by_either_wording() {
+    fn lockout_is_detected_by_the_tpm_or_by_any_message() {
         let locked = TpmState::Locked(Lockout { failed: 32, max: 32, interval: 600 });
-        // Whatever systemd-creds makes of it.
+        // Whatever systemd-creds reports.
         let (cause, remedy) =
-            told(Some(locked.clone()), &failed("Failed to unseal: State not recoverable"));
+            classified(Some(locked.clone()), &failed("Failed to unseal: State not recoverable"));
         assert_eq!(cause, Cause::Tpm(locked));
         assert!(remedy.contains("one authorization each 10 minutes"), "{remedy}");
         for words in [
@@ -231,14 +235,14 @@ mod tests {
             "TPM is in dictionary attack lock-out mode.",
             "Failed to unseal secret using TPM2: No locks available",
         ] {
-            let (cause, remedy) = told(None, &failed(words));
+            let (cause, remedy) = classified(None, &failed(words));
             assert!(matches!(cause, Cause::Tpm(TpmState::Locked(_))), "{words}");
             assert!(remedy.contains("by itself") && remedy.contains("--clear-lockout"), "{remedy}");
         }
     }
 
     #[test]
-    fn a_condition_that_passes_is_never_answered_destructively() {
+    fn transient_conditions_have_no_destructive_remedy() {
         let states = [
             TpmState::Locked(Lockout::default()),
             TpmState::Missing("/dev/tpmrm0".into()),
@@ -246,32 +250,32 @@ mod tests {
             TpmState::Silent("no answer".into()),
             TpmState::Broken("it answers 0x101".into()),
         ];
-        // The words of a key that is lost: the TPM was not asked for it, or not to the end.
+        // Messages of a permanent failure, while the TPM was not able to answer.
         for words in ["Operation not permitted", "integrity check failed", "tcti:IO failure"] {
             for state in &states {
-                let (_, remedy) = told(Some(state.clone()), &failed(words));
+                let (_, remedy) = classified(Some(state.clone()), &failed(words));
                 assert!(!remedy.contains("--force"), "{state:?}: {remedy}");
             }
         }
         for kind in [
-            CredsErrorKind::NotDone,
+            CredsErrorKind::Incomplete,
             CredsErrorKind::NoHelper,
             CredsErrorKind::Forbidden,
             CredsErrorKind::Unreadable,
         ] {
             let error = CredsError { kind, why: "Operation not permitted".into() };
-            let (_, remedy) = told(Some(READY), &error);
+            let (_, remedy) = classified(Some(READY), &error);
             assert!(!remedy.contains("--force"), "{kind:?}: {remedy}");
         }
-        let (cause, remedy) = told(Some(READY), &failed("something new"));
-        assert_eq!(cause, Cause::Unclear);
+        let (cause, remedy) = classified(Some(READY), &failed("something new"));
+        assert_eq!(cause, Cause::Unknown);
         assert!(!remedy.contains("--force") && remedy.contains("cache recover"), "{remedy}");
     }
 
     #[test]
-    fn a_user_s_psid_does_not_take_a_device_it_may_not_open_for_a_missing_one() {
+    fn inaccessible_tpm_of_a_user_is_not_reported_as_missing() {
         let denied = TpmState::Unknown("/dev/tpmrm0: Permission denied".into());
         let error = failed("Failed to unseal secret using TPM2: No locks available");
-        assert!(matches!(judge(Some(denied), &error, true), Cause::Tpm(TpmState::Locked(_))));
+        assert!(matches!(classify(Some(denied), &error, true), Cause::Tpm(TpmState::Locked(_))));
     }
 }

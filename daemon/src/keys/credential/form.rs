@@ -1,8 +1,8 @@
-//! What a secret that people type or paste must look like before it is sent anywhere: a PIN or a client
-//! secret in the wrong form is refused, and each refusal counts against its owner.
+//! The form of a typed or pasted secret, checked before it is sent: the token or the provider would refuse a
+//! malformed PIN or client secret, and count the refusal.
 
-/// What is wrong with a PIN or a client secret, to follow "the PIN in FILE". The blanks at its end are gone
-/// already.
+/// What is wrong with a PIN or a client secret, to follow "the PIN in FILE". Trailing blanks are removed
+/// before.
 pub fn fault(secret: &[u8]) -> Option<&'static str> {
     let quotes =
         [('"', '"'), ('\'', '\''), ('`', '`'), ('“', '”'), ('„', '“'), ('‘', '’'), ('«', '»')];
@@ -35,8 +35,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_finds_what_editors_and_shells_add() {
-        for (secret, words) in [
+    fn fault_rejects_what_editors_and_shells_add() {
+        for (secret, message) in [
             (b"".as_slice(), "empty"),
             (b"\xff\xfe1\x002\x00", "UTF-16"),
             (b"\xfe\xff\x001\x002", "UTF-16"),
@@ -53,12 +53,12 @@ mod tests {
             (b"\xe4bc", "not UTF-8"),
         ] {
             let found = fault(secret);
-            assert!(found.is_some_and(|found| found.contains(words)), "{secret:?}: {found:?}");
+            assert!(found.is_some_and(|found| found.contains(message)), "{secret:?}: {found:?}");
         }
     }
 
     #[test]
-    fn fault_accepts_what_tokens_and_providers_accept() {
+    fn fault_accepts_valid_secrets() {
         for secret in
             ["1234", "12 34", "\"", "it's", "\"a", "pässword", "a'b\"c", "st.4f…", " 1234"]
         {

@@ -1,9 +1,9 @@
-//! systemd-creds(1) run by another process, so that the daemon, which talks to the network, need not be
-//! root. `psid-creds.socket` starts `psid creds` for each connection, as root and without a network.
+//! systemd-creds(1) run by a helper process, so that the daemon, which has network access, need not be root.
+//! `psid-creds.socket` starts `psid creds` for each connection, as root and without a network.
 //!
-//! A request is one line and bytes to the end: `open NAME\\n` and the sealed credential, `seal NAME KEY PCRS\\n`
-//! and the secret, or `tpm\\n`. The answer is one byte, `+` or the kind of a failure, and then what was asked
-//! for, or why not.
+//! A request is one line and the rest of the stream: `open NAME\\n` and the sealed credential,
+//! `seal NAME KEY PCRS\\n` and the secret, or `tpm\\n`. The response is one byte, `+` or the kind of a failure, and
+//! then the result or the message.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,28 +15,28 @@ use tokio::sync::Semaphore;
 
 use super::{CredsError, CredsErrorKind, Scope, SealOptions, TpmState, child, names, tpm};
 
-/// Far more than a key or a client secret, sealed.
+/// Far more than a sealed key or client secret.
 const LIMIT: u64 = 1 << 20;
-/// systemd ends a helper after two minutes.
-const PATIENCE: Duration = Duration::from_secs(125);
+/// systemd kills a helper after two minutes.
+const TIMEOUT: Duration = Duration::from_secs(125);
 
-/// What systemd-creds takes for each part of a request.
+/// A parsed request.
 enum Request {
     Open { name: String },
     Seal { name: String, seal: SealOptions },
     Tpm,
 }
 
-/// Asks the helper to open.
+/// Has the helper open a credential.
 pub(super) async fn open(
     socket: &Path,
     name: &str,
     sealed: &SecretBytes,
 ) -> Result<SecretBytes, CredsError> {
-    ask(socket, &format!("open {name}\n"), sealed).await
+    call(socket, &format!("open {name}\n"), sealed).await
 }
 
-/// Asks the helper to seal, and to prove that it opens.
+/// Has the helper seal a secret and verify that it opens.
 pub(super) async fn seal(
     socket: &Path,
     name: &str,
@@ -44,25 +44,25 @@ pub(super) async fn seal(
     seal: &SealOptions,
 ) -> Result<SecretBytes, CredsError> {
     let SealOptions { with_key, tpm2_pcrs } = seal;
-    ask(socket, &format!("seal {name} {with_key} {tpm2_pcrs}\n"), secret).await
+    call(socket, &format!("seal {name} {with_key} {tpm2_pcrs}\n"), secret).await
 }
 
-/// Has the helper ask the TPM.
+/// Has the helper query the TPM.
 pub(super) async fn tpm(socket: &Path) -> TpmState {
-    match ask(socket, "tpm\n", &SecretBytes::new(Vec::new())).await {
+    match call(socket, "tpm\n", &SecretBytes::new(Vec::new())).await {
         Ok(line) => TpmState::from_line(&String::from_utf8_lossy(line.expose_secret())),
         Err(error) => TpmState::Unknown(error.why),
     }
 }
 
-async fn ask(socket: &Path, line: &str, bytes: &SecretBytes) -> Result<SecretBytes, CredsError> {
-    /// A TPM does one thing at a time, and systemd cuts off whoever is one connection too many.
-    static TURNS: Semaphore = Semaphore::const_new(4);
-    let _turn = TURNS.acquire().await;
-    let answer = tokio::time::timeout(PATIENCE, exchange(socket, line, bytes)).await;
+async fn call(socket: &Path, line: &str, bytes: &SecretBytes) -> Result<SecretBytes, CredsError> {
+    /// A TPM runs one command at a time, and systemd refuses more connections than MaxConnections=.
+    static PERMITS: Semaphore = Semaphore::const_new(4);
+    let _permit = PERMITS.acquire().await;
+    let answer = tokio::time::timeout(TIMEOUT, exchange(socket, line, bytes)).await;
     let answer = answer.map_err(|_| {
-        let why = format!("{} gave no answer within {} s", socket.display(), PATIENCE.as_secs());
-        CredsError::not_done(why)
+        let why = format!("{} did not answer within {} s", socket.display(), TIMEOUT.as_secs());
+        CredsError::incomplete(why)
     })?;
     let answer = answer.map_err(|error| {
         CredsError::new(CredsErrorKind::NoHelper, format!("{}: {error}", socket.display()))
@@ -72,8 +72,8 @@ async fn ask(socket: &Path, line: &str, bytes: &SecretBytes) -> Result<SecretByt
         [kind, why @ ..] if let Some(kind) = kind_of(*kind) => {
             Err(CredsError::new(kind, String::from_utf8_lossy(why)))
         }
-        _ => Err(CredsError::not_done(
-            "the helper gave no answer: `journalctl -u 'psid-creds@*'` has its reason",
+        _ => Err(CredsError::incomplete(
+            "the helper did not answer: `journalctl -u 'psid-creds@*'` shows the reason",
         )),
     }
 }
@@ -83,30 +83,30 @@ async fn exchange(socket: &Path, line: &str, bytes: &SecretBytes) -> std::io::Re
     stream.write_all(line.as_bytes()).await?;
     stream.write_all(bytes.expose_secret()).await?;
     stream.shutdown().await?;
-    all_of(&mut stream).await
+    read_all(&mut stream).await
 }
 
 fn byte_of(kind: CredsErrorKind) -> u8 {
     match kind {
         CredsErrorKind::Failed => b'-',
         CredsErrorKind::Forbidden => b'!',
-        CredsErrorKind::NotDone | CredsErrorKind::NoHelper | CredsErrorKind::Unreadable => b'~',
+        CredsErrorKind::Incomplete | CredsErrorKind::NoHelper | CredsErrorKind::Unreadable => b'~',
     }
 }
 
 fn kind_of(byte: u8) -> Option<CredsErrorKind> {
-    [CredsErrorKind::Failed, CredsErrorKind::Forbidden, CredsErrorKind::NotDone]
+    [CredsErrorKind::Failed, CredsErrorKind::Forbidden, CredsErrorKind::Incomplete]
         .into_iter()
         .find(|kind| byte_of(*kind) == byte)
 }
 
-/// Serves one request; this is the helper. It opens what `config` names.
+/// Serves one request in the helper process. It opens the credentials that `config` names.
 pub async fn serve(
     mut input: impl AsyncRead + Unpin,
     mut output: impl AsyncWrite + Unpin,
     config: &Path,
 ) -> std::io::Result<()> {
-    let request = all_of(&mut input).await?;
+    let request = read_all(&mut input).await?;
     match answer(request.expose_secret(), config).await {
         Ok(bytes) => {
             output.write_all(b"+").await?;
@@ -133,14 +133,14 @@ async fn answer(request: &[u8], config: &Path) -> Result<SecretBytes, CredsError
         Some((Request::Seal { name, .. }, _)) => {
             Err(forbidden(format!("the helper seals {} only, and not {name}", names::CACHE_KEY)))
         }
-        Some((Request::Tpm, _)) => Ok(SecretBytes::new(tpm::ask().await.to_line().into_bytes())),
-        None => Err(CredsError::not_done(
-            "the request makes no sense: psid and its helper are of two versions, restart psid",
+        Some((Request::Tpm, _)) => Ok(SecretBytes::new(tpm::query().await.to_line().into_bytes())),
+        None => Err(CredsError::incomplete(
+            "the request is malformed: psid and its helper have different versions, `systemctl restart psid`",
         )),
     }
 }
 
-/// Each part becomes an argument, so each is taken for what it must be and for nothing else.
+/// Parses a request. Each part becomes an argument of a command, so each is checked strictly.
 fn parse(request: &[u8]) -> Option<(Request, SecretBytes)> {
     let end = request.iter().position(|byte| *byte == b'\n')?;
     let line = std::str::from_utf8(&request[..end]).ok()?;
@@ -168,7 +168,7 @@ fn plain_name(name: &str) -> Option<String> {
     (!name.is_empty() && name.len() < 256 && name.bytes().all(plain)).then(|| name.to_owned())
 }
 
-async fn all_of(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<SecretBytes> {
+async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<SecretBytes> {
     let mut bytes = Vec::with_capacity(64 * 1024);
     stream.take(LIMIT).read_to_end(&mut bytes).await?;
     Ok(SecretBytes::new(bytes))
@@ -201,11 +201,11 @@ mod tests {
         ] {
             assert!(!parses(line), "{line}");
         }
-        assert!(parse(b"open a").is_none(), "no end of the line");
+        assert!(parse(b"open a").is_none(), "no newline");
     }
 
     #[tokio::test]
-    async fn only_the_cache_key_is_sealed_and_only_what_the_config_names_is_opened() {
+    async fn serve_refuses_other_names() {
         for request in ["seal infisical-client-secret host \nx", "open ssh-host-key\nx"] {
             let mut output = Vec::new();
             serve(request.as_bytes(), &mut output, Path::new("/nonexistent")).await.unwrap();
@@ -215,7 +215,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_is_total(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        fn parse_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             let _ = parse(&bytes);
             let _ = parse(&[b"seal ".as_slice(), &bytes].concat());
         }

@@ -1,7 +1,7 @@
-//! Credentials as systemd keeps them: delivered to the unit, or sealed in a file that psid opens itself.
+//! Credentials of systemd: delivered to the unit, or sealed in a file that psid opens itself.
 //!
 //! A unit that loads a credential which does not open fails to start (243/CREDENTIALS), with or without
-//! `SetCredential=`; tried on systemd 257. So psid can open one itself, and start without it.
+//! `SetCredential=` (observed with systemd 257). So psid can open one itself, and start without it.
 
 mod child;
 mod error;
@@ -21,40 +21,40 @@ use crate::sys::files;
 
 pub use child::Scope;
 pub use error::{CredsError, CredsErrorKind};
-pub use fault::Fault;
+pub use fault::CredentialFault;
 pub use form::fault as form_fault;
 pub use helper::serve;
 pub use names::CACHE_KEY;
 pub use seal::{SealOptions, SealWith};
 pub use tpm::{Lockout, TpmState};
 
-/// systemd takes no larger credential, and seals it with 128 KiB at most around it, in base64.
+/// systemd accepts credentials of up to 1 MiB. Sealed, they are 128 KiB larger at most, in base64.
 const MAX_FILE: u64 = 2 << 20;
 
 /// One credential.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// Its name, which it is sealed with.
+    /// Its name, which the seal includes.
     pub name: String,
-    /// Where systemd puts it, when it runs psid as a unit with credentials.
+    /// The file in which systemd delivers it to a unit.
     pub delivered: Option<PathBuf>,
     /// The file that holds it, sealed by systemd-creds(1).
     pub sealed: PathBuf,
-    /// Who runs systemd-creds(1).
+    /// How systemd-creds(1) is run.
     pub creds: Creds,
 }
 
-/// Who runs systemd-creds(1), which wants to be root to seal for a whole system.
+/// How systemd-creds(1) is run; it requires root for the credentials of the system.
 #[derive(Clone, Debug)]
 pub enum Creds {
-    /// This process.
+    /// As a child of this process.
     Child(Scope),
-    /// The helper behind this socket: psid itself is not root.
+    /// By the helper behind this socket, if psid is not root.
     Helper(PathBuf),
 }
 
 impl Credential {
-    /// The credential; `None` when it is nowhere, `Err` when it does not open.
+    /// Reads and opens the credential; `None` if there is none.
     pub async fn read(&self) -> Result<Option<SecretBytes>, CredsError> {
         if let Some(secret) = self.delivered().await? {
             return Ok(Some(secret));
@@ -65,20 +65,20 @@ impl Credential {
         }
     }
 
-    /// The credential as systemd delivered it to the unit; `None` if it did not.
+    /// The credential that systemd delivered to the unit, if any.
     pub async fn delivered(&self) -> Result<Option<SecretBytes>, CredsError> {
         let Some(path) = &self.delivered else { return Ok(None) };
         let bytes = read(path).await?.filter(|bytes| !bytes.is_empty());
-        // An empty one is the default that a unit sets for a credential that is not there.
+        // A unit sets an empty default for a missing credential.
         Ok(bytes.map(SecretBytes::new))
     }
 
-    /// The file that holds it sealed; `None` when there is none.
+    /// The content of the file with the sealed credential, if it exists.
     pub async fn sealed(&self) -> Result<Option<SecretBytes>, CredsError> {
         Ok(read(&self.sealed).await?.map(SecretBytes::new))
     }
 
-    /// Opens what [`Self::sealed`] gave.
+    /// Opens the result of [`Self::sealed`].
     pub async fn open(&self, sealed: &SecretBytes) -> Result<SecretBytes, CredsError> {
         let opened = match &self.creds {
             Creds::Child(scope) => child::open(*scope, &self.name, sealed).await,
@@ -91,14 +91,14 @@ impl Credential {
     }
 
     /// The cause of a failure to open it.
-    pub async fn fault(&self, error: &CredsError) -> Fault {
+    pub async fn fault(&self, error: &CredsError) -> CredentialFault {
         let sealed = self.sealed().await.ok().flatten();
         let seal = sealed.and_then(|sealed| SealOptions::of(sealed.expose_secret()));
         fault::find(&self.creds, seal.as_ref(), error).await
     }
 
     /// The cause of a failure to seal it.
-    pub async fn sealing_fault(&self, seal: &SealOptions, error: &CredsError) -> Fault {
+    pub async fn sealing_fault(&self, seal: &SealOptions, error: &CredsError) -> CredentialFault {
         fault::find(&self.creds, Some(seal), error).await
     }
 
@@ -107,7 +107,7 @@ impl Credential {
         format!("systemd-creds encrypt --name={} - {}", self.name, self.sealed.display())
     }
 
-    /// Seals `secret` for this name and proves that it opens; the caller keeps what comes back.
+    /// Seals `secret` under this name and verifies that it opens. The caller stores the result.
     pub async fn seal(
         &self,
         secret: &SecretBytes,
@@ -120,8 +120,7 @@ impl Credential {
     }
 }
 
-/// A file; `None` when there is none. That it cannot be read says nothing of what it holds. Off the threads
-/// that answer lookups, for a disk may take its time.
+/// Reads a file; `None` if it does not exist. Runs on a thread that does not answer lookups: a disk may be slow.
 async fn read(path: &Path) -> Result<Option<Vec<u8>>, CredsError> {
     let file = path.to_owned();
     let read =
@@ -137,15 +136,14 @@ async fn read(path: &Path) -> Result<Option<Vec<u8>>, CredsError> {
 }
 
 impl Creds {
-    /// Whether the credentials are a user's own, and not the system's.
+    /// Whether the credentials belong to a user instead of the system.
     pub fn is_user(&self) -> bool {
         matches!(self, Self::Child(Scope::User))
     }
 
-    /// How a new key is sealed, to meet what the config demands. A user's credentials cannot be sealed to the
-    /// TPM alone.
-    pub fn seal_for(&self, demand: SealWith) -> SealOptions {
-        let (with_key, tpm2_pcrs) = match (demand, self.is_user()) {
+    /// How a new key is sealed to meet the config. The credentials of a user cannot be sealed to the TPM alone.
+    pub fn seal_for(&self, required: SealWith) -> SealOptions {
+        let (with_key, tpm2_pcrs) = match (required, self.is_user()) {
             (SealWith::Tpm2, false) => return SealOptions::default(),
             (SealWith::Tpm2, true) => ("host+tpm2", ""),
             (SealWith::Host, false) => ("host", ""),
@@ -155,10 +153,10 @@ impl Creds {
         SealOptions { with_key: with_key.into(), tpm2_pcrs: tpm2_pcrs.into() }
     }
 
-    /// How the TPM fares, as it says itself.
+    /// Asks the TPM for its state.
     pub async fn tpm(&self) -> TpmState {
         match self {
-            Self::Child(_) => tpm::ask().await,
+            Self::Child(_) => tpm::query().await,
             Self::Helper(socket) => helper::tpm(socket).await,
         }
     }
@@ -174,11 +172,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_file_that_is_not_there_is_missing() {
+    async fn sealed_reports_only_a_missing_file_as_none() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("cache.key");
         assert!(credential(&path).sealed().await.unwrap().is_none());
-        // Whoever may write the directory must not make root wait.
+        // A user who may write to the directory must not be able to block root.
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         for path in [path.clone(), directory.path().to_owned(), path.join("below")] {
             let error = credential(&path).sealed().await.unwrap_err();
@@ -188,20 +186,20 @@ mod tests {
         std::fs::write(directory.path().join("elsewhere"), "sealed").unwrap();
         std::os::unix::fs::symlink("elsewhere", &path).unwrap();
         let sealed = credential(&path).sealed().await.unwrap().unwrap();
-        assert_eq!(sealed.expose_secret(), b"sealed", "a link of root's");
+        assert_eq!(sealed.expose_secret(), b"sealed", "a symbolic link of root");
     }
 
     #[test]
-    fn a_new_key_is_sealed_to_what_the_config_demands() {
+    fn seal_for_meets_the_config() {
         let system = Creds::Helper("/run/psi/creds.sock".into());
-        for (creds, demand, with_key) in [
+        for (creds, required, with_key) in [
             (&system, SealWith::Tpm2, "tpm2"),
             (&system, SealWith::Host, "host"),
             (&system, SealWith::Any, "auto"),
             (&Creds::Child(Scope::User), SealWith::Tpm2, "host+tpm2"),
             (&Creds::Child(Scope::User), SealWith::Host, "auto"),
         ] {
-            assert_eq!(creds.seal_for(demand).with_key, with_key);
+            assert_eq!(creds.seal_for(required).with_key, with_key);
         }
     }
 }

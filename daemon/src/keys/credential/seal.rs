@@ -1,33 +1,32 @@
-//! What a credential is sealed to, by the id that it begins with.
+//! How a credential is sealed, by the id at its start.
 
 use std::fmt;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-/// What `systemd-creds encrypt` seals to.
+/// The options of `systemd-creds encrypt`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealOptions {
-    /// Its `--with-key`: tpm2, host, host+tpm2 or auto; null where nothing protects the credential.
+    /// Its `--with-key`: tpm2, host, host+tpm2 or auto; null if the credential is not encrypted.
     pub with_key: String,
     /// Its `--tpm2-pcrs`; empty for none.
     pub tpm2_pcrs: String,
 }
 
-/// What the config demands of the seal of the key: `seal_with` in `[cache]`.
+/// What the config requires of the seal of the key: `seal_with` in `[cache]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SealWith {
     /// The TPM, alone or with the host's key.
     Tpm2,
-    /// Anything but no key at all.
+    /// Any key.
     Host,
-    /// Anything.
+    /// Also no key.
     Any,
 }
 
-/// The kinds of systemd's src/shared/creds-util.h, from 250 to 257. The scoped ones are a user's own (256 or
-/// newer); those with a public key have a signed policy of PCRs beside or instead of the plain one. The last
-/// was called "tpm2 absent" at first.
+/// The ids in systemd's src/shared/creds-util.h, versions 250 to 257: for the system, for a user (256 or newer), and
+/// with a signed PCR policy. The last one was first called "tpm2 absent".
 const KINDS: [(u128, &str); 9] = [
     (0x5a1c_6a86_df9d_4096_b1d5_a65e_0862_f19a, "host"),
     (0x55b9_ed1d_3859_4d43_a831_9d2e_bb33_2ac6, "host"),
@@ -47,9 +46,9 @@ impl Default for SealOptions {
 }
 
 impl SealOptions {
-    /// How a sealed credential was sealed, by its header: base64 of `type (16) · key size · block size ·
+    /// Reads the header of a sealed credential: base64 of `type (16) · key size · block size ·
     /// IV size · tag size (4 each, little-endian) · IV, padded to 8 · PCR mask (8)`, as in
-    /// systemd's src/shared/creds-util.c. `None` for what this does not know.
+    /// systemd's src/shared/creds-util.c. `None` if it is unknown.
     pub fn of(sealed: &[u8]) -> Option<Self> {
         let text: Vec<u8> =
             sealed.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
@@ -69,13 +68,12 @@ impl SealOptions {
         Some(Self { with_key: with_key.into(), tpm2_pcrs: pcrs.join("+") })
     }
 
-    /// Whether opening takes the TPM.
+    /// Whether opening requires the TPM.
     pub fn needs_tpm(&self) -> bool {
         self.with_key.contains("tpm2")
     }
 }
 
-/// For people.
 impl fmt::Display for SealOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.with_key.as_str(), self.tpm2_pcrs.as_str()) {
@@ -88,7 +86,7 @@ impl fmt::Display for SealOptions {
 }
 
 impl SealWith {
-    /// As the config has it.
+    /// The value in the config.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tpm2 => "tpm2",
@@ -97,7 +95,7 @@ impl SealWith {
         }
     }
 
-    /// Whether a credential that is sealed so is enough; none: so that it is not known.
+    /// Whether a seal meets this; `None` is an unknown seal.
     pub fn accepts(self, seal: Option<&SealOptions>) -> bool {
         match (self, seal.map(|seal| seal.with_key.as_str())) {
             (Self::Any, _) => true,
@@ -106,7 +104,7 @@ impl SealWith {
         }
     }
 
-    /// The strictest demand that a credential that is sealed so meets.
+    /// The strictest value that a seal meets.
     pub fn met_by(seal: &SealOptions) -> Self {
         [Self::Tpm2, Self::Host]
             .into_iter()
@@ -118,19 +116,18 @@ impl SealWith {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use data_encoding::HEXLOWER;
 
     fn of(hex: &str) -> Option<SealOptions> {
-        let hex = hex.replace(' ', "");
-        let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
-        let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+        let bytes = HEXLOWER.decode(hex.replace(' ', "").as_bytes()).unwrap();
         SealOptions::of(BASE64_STANDARD.encode(bytes).as_bytes())
     }
 
     const SIZES: &str = "2000000001000000 0c00000010000000 3858dbb4f6399ddca6476b7e00000000";
 
-    /// Headers that systemd 252 wrote, up to the mask.
+    /// Headers of systemd 252, up to the mask.
     #[test]
-    fn seal_of_tells_key_and_pcrs_of_a_sealed_credential() {
+    fn seal_options_are_read_from_the_header() {
         let with = |kind: &str, mask: &str| {
             of(&format!("{kind}{SIZES}{mask}")).map(|seal| seal.to_string())
         };
@@ -148,9 +145,9 @@ mod tests {
         assert_eq!(SealOptions::of(b""), None);
     }
 
-    /// Each kind of systemd 257's creds-util.h, and the demands that it meets.
+    /// Each id of systemd 257, and the values of `seal_with` that it meets.
     #[test]
-    fn seal_with_accepts_by_the_kind_of_a_credential() {
+    fn seal_with_accepts_by_the_id_of_a_credential() {
         let accepted = |kind: &str| {
             let seal = of(&format!("{kind}{SIZES}8000000000000000"));
             let demands = [SealWith::Tpm2, SealWith::Host, SealWith::Any];
@@ -174,11 +171,11 @@ mod tests {
             assert_eq!(accepted(kind), ["host", "any"], "{kind}");
         }
         assert_eq!(accepted("058469daf6f54324800549da0f8ea2fb"), ["any"]);
-        assert_eq!(accepted(&"ab".repeat(16)), ["any"], "a kind that is not known");
+        assert_eq!(accepted(&"ab".repeat(16)), ["any"], "an unknown id");
     }
 
     #[test]
-    fn a_seal_meets_the_strictest_demand_that_accepts_it() {
+    fn met_by_returns_the_strictest_value() {
         for (with_key, demand) in [
             ("tpm2", SealWith::Tpm2),
             ("host+tpm2", SealWith::Tpm2),

@@ -1,4 +1,4 @@
-//! The state of the TPM, asked of the TPM itself: whether a credential that does not open may do so later.
+//! The state of the TPM: whether a credential that does not open may open later.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -11,71 +11,71 @@ use std::time::Duration;
 use nix::errno::Errno;
 use tokio::sync::oneshot;
 
-/// A TPM answers this in milliseconds; one that takes so long does not answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The TPM behind the kernel's resource manager, which many may use at once.
+/// A TPM answers the query in milliseconds.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The TPM behind the kernel's resource manager, which allows concurrent use.
 const DEVICE: &str = "/dev/tpmrm0";
-/// A response with all that is asked for has 167 bytes.
-const LONGEST: usize = 4096;
+/// A complete response has 167 bytes.
+const MAX_RESPONSE: usize = 4096;
 
-/// How the TPM fares.
+/// The state of the TPM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TpmState {
-    /// It answers, and refuses no authorization.
+    /// It answers, and accepts authorizations.
     Ready(Lockout),
     /// It refuses all authorizations after too many failed ones.
     Locked(Lockout),
-    /// There is none.
+    /// There is no TPM.
     Missing(String),
-    /// It does something else, or another process has it.
+    /// It is busy, or another process uses it.
     Busy(String),
     /// It does not answer.
     Silent(String),
-    /// It answers that it does not work.
+    /// It reports that it does not work.
     Broken(String),
-    /// It cannot be asked.
+    /// It cannot be queried.
     Unknown(String),
 }
 
 /// The TPM's protection against guessing (TPM 2.0, part 1, "dictionary attack protection").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lockout {
-    /// Failed authorizations that count; losses of power count too.
+    /// Failed authorizations; power losses count too.
     pub failed: u32,
-    /// How many it takes to lock.
+    /// How many lock it.
     pub max: u32,
-    /// Seconds after which one is forgotten.
+    /// Seconds until one is forgotten.
     pub interval: u32,
 }
 
-/// Where the TPM is.
+/// The connection to the TPM.
 enum Device {
     Path(String),
     Unix(String),
     Tcp(String, u16),
 }
 
-/// Asks the TPM that systemd-creds(1) uses.
-pub(super) async fn ask() -> TpmState {
-    static IS_ASKED: AtomicBool = AtomicBool::new(false);
-    if IS_ASKED.swap(true, Ordering::SeqCst) {
-        return TpmState::Silent("it has not answered an earlier question yet".into());
+/// Queries the TPM that systemd-creds(1) uses.
+pub(super) async fn query() -> TpmState {
+    static IS_RUNNING: AtomicBool = AtomicBool::new(false);
+    if IS_RUNNING.swap(true, Ordering::SeqCst) {
+        return TpmState::Silent("it has not answered an earlier query yet".into());
     }
     let (answer, answered) = oneshot::channel();
-    // Not a task of the runtime, whose end would wait for a TPM that does not answer.
-    let asking = std::thread::Builder::new().name("tpm".into()).spawn(move || {
+    // Not a blocking task of the runtime, whose shutdown would wait for a TPM that does not answer.
+    let started = std::thread::Builder::new().name("tpm".into()).spawn(move || {
         let state = state();
-        IS_ASKED.store(false, Ordering::SeqCst);
+        IS_RUNNING.store(false, Ordering::SeqCst);
         let _ = answer.send(state);
     });
-    if let Err(error) = asking {
-        IS_ASKED.store(false, Ordering::SeqCst);
-        return TpmState::Unknown(format!("no thread: {error}"));
+    if let Err(error) = started {
+        IS_RUNNING.store(false, Ordering::SeqCst);
+        return TpmState::Unknown(format!("a thread cannot be started: {error}"));
     }
-    match tokio::time::timeout(PATIENCE, answered).await {
+    match tokio::time::timeout(TIMEOUT, answered).await {
         Ok(Ok(state)) => state,
-        Ok(Err(_)) => TpmState::Unknown("the thread that asked it ended".into()),
-        Err(_) => TpmState::Silent(format!("no answer within {} s", PATIENCE.as_secs())),
+        Ok(Err(_)) => TpmState::Unknown("the thread of the query ended".into()),
+        Err(_) => TpmState::Silent(format!("no answer within {} s", TIMEOUT.as_secs())),
     }
 }
 
@@ -85,16 +85,16 @@ fn state() -> TpmState {
         |error| of_errno(&device, &error),
         |response| {
             parse(&response)
-                .unwrap_or_else(|| TpmState::Unknown("its answer makes no sense".into()))
+                .unwrap_or_else(|| TpmState::Unknown("its response is malformed".into()))
         },
     )
 }
 
-/// As systemd reads the same variable.
+/// The device, by the variable that systemd reads.
 fn device() -> Device {
     #[expect(
         clippy::disallowed_methods,
-        reason = "it is systemd's own variable, which systemd-creds(1) follows too"
+        reason = "a variable of systemd, which systemd-creds(1) reads too"
     )]
     let named = std::env::var("SYSTEMD_TPM2_DEVICE").unwrap_or_default();
     let option = |options: &str, name: &str| {
@@ -146,29 +146,32 @@ const LOCKOUT_RECOVERY: u32 = 0x211;
 fn exchange(device: &Device, command: &[u8]) -> io::Result<Vec<u8>> {
     match device {
         Device::Path(path) => {
-            talk(&mut OpenOptions::new().read(true).write(true).open(path)?, command)
+            transact(&mut OpenOptions::new().read(true).write(true).open(path)?, command)
         }
-        Device::Unix(path) => talk(&mut UnixStream::connect(path)?, command),
-        Device::Tcp(host, port) => talk(&mut TcpStream::connect((host.as_str(), *port))?, command),
+        Device::Unix(path) => transact(&mut UnixStream::connect(path)?, command),
+        Device::Tcp(host, port) => {
+            transact(&mut TcpStream::connect((host.as_str(), *port))?, command)
+        }
     }
 }
 
-/// The kernel wants a command in one write, and gives a response in one read; a socket may give it in parts.
-fn talk(stream: &mut (impl Read + Write), command: &[u8]) -> io::Result<Vec<u8>> {
+/// Sends a command and reads the response. The kernel requires one write and returns the response in one read; a
+/// socket may return it in parts.
+fn transact(stream: &mut (impl Read + Write), command: &[u8]) -> io::Result<Vec<u8>> {
     stream.write_all(command)?;
     let mut response = Vec::new();
-    let mut buffer = [0; LONGEST];
+    let mut buffer = [0; MAX_RESPONSE];
     loop {
         let count = stream.read(&mut buffer)?;
         response.extend_from_slice(&buffer[..count]);
         let length =
             response.get(2..6).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
-        let whole = length
+        let expected = length
             .and_then(|length| usize::try_from(length).ok())
-            .filter(|length| *length <= LONGEST);
+            .filter(|length| *length <= MAX_RESPONSE);
         if count == 0
-            || response.len() > LONGEST
-            || whole.is_some_and(|whole| response.len() >= whole)
+            || response.len() > MAX_RESPONSE
+            || expected.is_some_and(|expected| response.len() >= expected)
         {
             return Ok(response);
         }
@@ -188,7 +191,7 @@ fn of_errno(device: &Device, error: &io::Error) -> TpmState {
     }
 }
 
-/// None for what is no response.
+/// Parses a response; `None` if it is malformed.
 fn parse(response: &[u8]) -> Option<TpmState> {
     let number = |at: usize| response.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
     match number(6)? {
@@ -223,7 +226,7 @@ fn parse(response: &[u8]) -> Option<TpmState> {
 }
 
 impl TpmState {
-    /// One line, as the helper answers.
+    /// One line, for the response of the helper.
     pub(super) fn to_line(&self) -> String {
         let numbers =
             |Lockout { failed, max, interval }: &Lockout| format!("{failed} {max} {interval}");
@@ -255,7 +258,7 @@ impl TpmState {
             "unknown" => Some(Self::Unknown(rest.into())),
             _ => None,
         };
-        state.unwrap_or_else(|| Self::Unknown("the helper's answer makes no sense".into()))
+        state.unwrap_or_else(|| Self::Unknown("the helper's response is malformed".into()))
     }
 }
 
@@ -278,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_tells_a_lockout_from_its_bit_and_not_from_the_count() {
+    fn parse_reads_the_lockout_bit_and_not_the_counter() {
         let counted = [(LOCKOUT_COUNTER, 3), (MAX_AUTH_FAIL, 31), (LOCKOUT_INTERVAL, 600)];
         let lockout = Lockout { failed: 3, max: 31, interval: 600 };
         for (bits, state) in [(0x400, TpmState::Ready(lockout)), (0x600, TpmState::Locked(lockout))]
@@ -286,7 +289,7 @@ mod tests {
             let properties = [&[(PERMANENT, bits)], counted.as_slice()].concat();
             assert_eq!(parse(&response(0, &properties)), Some(state));
         }
-        assert_eq!(parse(&response(0, &counted)), None, "it does not say");
+        assert_eq!(parse(&response(0, &counted)), None, "no lockout bit");
         assert_eq!(parse(&[]), None);
     }
 
@@ -301,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn errno_tells_a_missing_tpm_from_a_busy_one() {
+    fn errno_distinguishes_a_missing_tpm_from_a_busy_one() {
         let of =
             |errno: Errno| of_errno(&Device::Path("/dev/tpmrm0".into()), &io::Error::from(errno));
         assert_eq!(
@@ -316,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn the_helper_s_line_comes_back_as_the_state() {
+    fn line_of_a_state_is_parsed_back() {
         let lockout = Lockout { failed: 1, max: 2, interval: 3 };
         for state in [
             TpmState::Ready(lockout),

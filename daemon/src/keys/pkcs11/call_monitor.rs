@@ -1,109 +1,109 @@
-//! What the thread is doing, for those who wait for it and for the status.
+//! The state of the worker thread: the call that is running, and the result of the last request.
 
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use super::error::{TokenError, TokenErrorKind};
-use super::token_handle::lock;
 use crate::model::reach::Reach;
 
-/// How the token fares.
+/// The state of the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenState {
-    /// It was never asked for anything.
+    /// No request was made yet.
     Unused,
-    /// It did what was asked of it last.
+    /// The last request succeeded.
     Ready,
     /// A call into the module has not returned yet.
     Busy {
-        /// Which one, by its name in PKCS#11.
+        /// The name of the function in PKCS#11.
         call: &'static str,
-        /// When it was made.
+        /// When the call began.
         since: Instant,
     },
-    /// It is not there, or does not work.
+    /// It is missing or does not work.
     Away {
-        /// When that was first found.
+        /// When that was first observed.
         since: Instant,
         /// The error, with its remedy.
         why: String,
     },
-    /// The PIN is missing, wrong or locked, and is not tried again.
+    /// The PIN is missing, wrong or locked, and is not retried.
     PinRefused {
         /// The error, with its remedy.
         why: String,
     },
 }
 
-/// A call that takes longer may be one that hangs.
-const LONG: Duration = Duration::from_secs(10);
+/// A call that takes longer may hang.
+const SLOW_CALL: Duration = Duration::from_secs(10);
 
-/// The thread writes it, everybody reads it.
+/// Watches the calls for one that hangs. Written by the worker, read by all handles.
 #[derive(Default)]
-pub(super) struct CallMonitor(Mutex<CallGuard>);
+pub(super) struct CallMonitor(Mutex<MonitorState>);
 
 #[derive(Default)]
-struct CallGuard {
+struct MonitorState {
     call: Option<(&'static str, Instant)>,
     last: Option<TokenState>,
-    /// Whether the token was found without the key that the config names.
+    /// Whether the token lacks the key that the config names.
     lacks_key: bool,
 }
 
-/// Takes the note of a call off the board, also when the call panics.
-struct ActiveCall<'a>(&'a CallMonitor);
+/// Clears the running call, also if it panics.
+struct CallGuard<'a>(&'a CallMonitor);
 
 impl CallMonitor {
-    /// Makes a call into the module, with a note of it while it lasts.
-    pub(super) fn during<T>(&self, call: &'static str, make: impl FnOnce() -> T) -> T {
-        lock(&self.0).call = Some((call, Instant::now()));
-        let _note = ActiveCall(self);
-        make()
+    /// Runs a call into the module, and reports it as running meanwhile.
+    pub(super) fn watch<T>(&self, call: &'static str, run: impl FnOnce() -> T) -> T {
+        self.0.lock().call = Some((call, Instant::now()));
+        let _guard = CallGuard(self);
+        run()
     }
 
     pub(super) fn state(&self) -> TokenState {
-        let notes = lock(&self.0);
-        match notes.call {
+        let state = self.0.lock();
+        match state.call {
             Some((call, since)) => TokenState::Busy { call, since },
-            None => notes.last.clone().unwrap_or(TokenState::Unused),
+            None => state.last.clone().unwrap_or(TokenState::Unused),
         }
     }
 
-    /// Whether the token would open something now. A call that is short says nothing: it is another caller's.
+    /// Whether the token could decrypt now. A short call changes nothing: it may be of another request.
     pub(super) fn reach(&self) -> Reach {
-        let notes = lock(&self.0);
-        if let Some((call, since)) = notes.call
-            && since.elapsed() > LONG
+        let state = self.0.lock();
+        if let Some((call, since)) = state.call
+            && since.elapsed() > SLOW_CALL
         {
-            let lasted = in_words(since.elapsed());
+            let lasted = seconds(since.elapsed());
             return Reach::Unknown(format!(
                 "the PKCS#11 module has not returned from {call} for {lasted}; check the token's reader and pcscd"
             ));
         }
-        match &notes.last {
-            _ if notes.lacks_key => Reach::Out,
+        match &state.last {
+            _ if state.lacks_key => Reach::Out,
             Some(TokenState::Ready) => Reach::Ready,
             Some(TokenState::Away { .. } | TokenState::PinRefused { .. }) => Reach::Out,
             Some(TokenState::Unused | TokenState::Busy { .. }) | None => Reach::Unknown(
-                "the token was not asked since the start; `psictl hsm status` asks it".into(),
+                "the token was not used since the start; `psictl hsm status` tests it".into(),
             ),
         }
     }
 
-    /// Takes note of how a request ended; the log is told when that is news.
-    pub(super) fn note(&self, end: Result<(), &TokenError>) {
-        let mut notes = lock(&self.0);
-        match end.map_err(|error| error.kind) {
-            Ok(()) => notes.lacks_key = false,
-            Err(TokenErrorKind::NoKey) => notes.lacks_key = true,
+    /// Records the result of a request, and logs a change of the state.
+    pub(super) fn record(&self, result: Result<(), &TokenError>) {
+        let mut state = self.0.lock();
+        match result.map_err(|error| error.kind) {
+            Ok(()) => state.lacks_key = false,
+            Err(TokenErrorKind::NoKey) => state.lacks_key = true,
             Err(_) => {}
         }
-        let last = notes.last.take().unwrap_or(TokenState::Unused);
-        let next = match end {
+        let last = state.last.take().unwrap_or(TokenState::Unused);
+        let next = match result {
             Ok(()) => TokenState::Ready,
             Err(error) => match error.kind {
                 TokenErrorKind::Pin => TokenState::PinRefused { why: error.to_string() },
-                // The token is there, and whoever asked is told.
+                // The token works; the error concerns this request only.
                 TokenErrorKind::Refused | TokenErrorKind::NoKey | TokenErrorKind::Busy => {
                     last.clone()
                 }
@@ -119,7 +119,7 @@ impl CallMonitor {
         match (&last, &next) {
             (TokenState::Ready, TokenState::Ready)
             | (_, TokenState::Unused | TokenState::Busy { .. }) => {}
-            (_, TokenState::Ready) => tracing::info!("the token is there and open"),
+            (_, TokenState::Ready) => tracing::info!("the token is ready"),
             (TokenState::Away { .. }, TokenState::Away { .. }) => {}
             (TokenState::PinRefused { why: before }, TokenState::PinRefused { why })
                 if before == why => {}
@@ -127,38 +127,38 @@ impl CallMonitor {
                 tracing::warn!("the token is not usable: {why}");
             }
         }
-        notes.last = Some(next);
+        state.last = Some(next);
     }
 
-    /// For a caller whose patience is at its end.
-    pub(super) fn overdue(&self, patience: Duration) -> TokenError {
-        match lock(&self.0).call {
+    /// The error of a request that was not answered within `timeout`.
+    pub(super) fn timeout_error(&self, timeout: Duration) -> TokenError {
+        match self.0.lock().call {
             Some((call, since)) => TokenError::busy(
                 format!(
                     "the PKCS#11 module has not returned from {call} for {}",
-                    in_words(since.elapsed())
+                    seconds(since.elapsed())
                 ),
-                "psid goes on when it does; if that takes longer than the token ever took, check its \
-                 reader and pcscd, and restart psid",
+                "psid continues when it returns; if that takes unusually long, check the token's \
+                 reader and pcscd, and `systemctl restart psid`",
             ),
             None => TokenError::busy(
-                format!("the token was not ready within {}", in_words(patience)),
-                "try again; a first use opens a session, which takes half a minute on some tokens",
+                format!("the token was not ready within {}", seconds(timeout)),
+                "try again; the first use opens a session, which takes half a minute on some tokens",
             ),
         }
     }
 }
 
-impl Drop for ActiveCall<'_> {
+impl Drop for CallGuard<'_> {
     fn drop(&mut self) {
-        lock(&self.0.0).call = None;
+        self.0.0.lock().call = None;
     }
 }
 
-fn in_words(span: Duration) -> String {
+fn seconds(span: Duration) -> String {
     match span.as_secs() {
         0 => format!("{} ms", span.as_millis()),
-        seconds => format!("{seconds} s"),
+        whole => format!("{whole} s"),
     }
 }
 
@@ -171,59 +171,65 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_what_the_last_request_found() {
-        let board = CallMonitor::default();
-        assert_eq!(board.state(), TokenState::Unused);
-        board.note(Ok(()));
-        assert_eq!(board.state(), TokenState::Ready);
-        board.note(Err(&absent()));
-        let TokenState::Away { since, why } = board.state() else { panic!("{:?}", board.state()) };
+    fn state_is_the_result_of_the_last_request() {
+        let monitor = CallMonitor::default();
+        assert_eq!(monitor.state(), TokenState::Unused);
+        monitor.record(Ok(()));
+        assert_eq!(monitor.state(), TokenState::Ready);
+        monitor.record(Err(&absent()));
+        let TokenState::Away { since, why } = monitor.state() else {
+            panic!("{:?}", monitor.state())
+        };
         assert_eq!(why, "nothing is in the slot; plug it in");
-        board.note(Err(&absent()));
-        assert_eq!(board.state(), TokenState::Away { since, why }, "since the first time");
-        board.note(Err(&TokenError::refused("not this", "do that")));
-        assert!(matches!(board.state(), TokenState::Away { .. }), "it says nothing of the token");
-        board.note(Err(&TokenError::pin("wrong", "right it")));
-        assert_eq!(board.state(), TokenState::PinRefused { why: "wrong; right it".into() });
+        monitor.record(Err(&absent()));
+        assert_eq!(
+            monitor.state(),
+            TokenState::Away { since, why },
+            "the time of the first failure"
+        );
+        monitor.record(Err(&TokenError::refused("not this", "do that")));
+        assert!(matches!(monitor.state(), TokenState::Away { .. }), "the token works");
+        monitor.record(Err(&TokenError::pin("wrong", "right it")));
+        assert_eq!(monitor.state(), TokenState::PinRefused { why: "wrong; right it".into() });
     }
 
     #[test]
-    fn what_is_known_of_the_token_is_never_more_than_the_last_request_found() {
-        let board = CallMonitor::default();
-        assert!(matches!(board.reach(), Reach::Unknown(_)), "it was not asked");
-        board.note(Ok(()));
-        assert_eq!(board.reach(), Reach::Ready);
+    fn reach_follows_the_last_request() {
+        let monitor = CallMonitor::default();
+        assert!(matches!(monitor.reach(), Reach::Unknown(_)), "no request was made");
+        monitor.record(Ok(()));
+        assert_eq!(monitor.reach(), Reach::Ready);
         for error in [
             absent(),
             TokenError::pin("wrong", "right it"),
             TokenError::no_key("no such key", "make one"),
         ] {
-            board.note(Err(&error));
-            assert_eq!(board.reach(), Reach::Out, "{error}");
-            board.note(Ok(()));
-            assert_eq!(board.reach(), Reach::Ready);
+            monitor.record(Err(&error));
+            assert_eq!(monitor.reach(), Reach::Out, "{error}");
+            monitor.record(Ok(()));
+            assert_eq!(monitor.reach(), Reach::Ready);
         }
-        // A blob for another key says nothing of the others, and a call that has just begun nothing at all.
-        board.note(Err(&TokenError::refused("not this", "do that")));
-        assert_eq!(board.reach(), Reach::Ready);
-        board.during("C_Decrypt", || assert_eq!(board.reach(), Reach::Ready));
+        // Neither a blob for another key nor a call that has just begun changes what is known.
+        monitor.record(Err(&TokenError::refused("not this", "do that")));
+        assert_eq!(monitor.reach(), Reach::Ready);
+        monitor.watch("C_Decrypt", || assert_eq!(monitor.reach(), Reach::Ready));
     }
 
     #[test]
-    fn a_call_is_on_the_board_while_it_lasts_and_also_when_it_panics() {
-        let board = CallMonitor::default();
-        let told = board.during("C_Login", || {
-            assert!(matches!(board.state(), TokenState::Busy { call: "C_Login", .. }));
-            board.overdue(Duration::from_secs(9)).to_string()
+    fn call_is_reported_while_it_runs_and_cleared_when_it_panics() {
+        let monitor = CallMonitor::default();
+        let error = monitor.watch("C_Login", || {
+            assert!(matches!(monitor.state(), TokenState::Busy { call: "C_Login", .. }));
+            monitor.timeout_error(Duration::from_secs(9)).to_string()
         });
         assert!(
-            told.starts_with("the PKCS#11 module has not returned from C_Login for "),
-            "{told}"
+            error.starts_with("the PKCS#11 module has not returned from C_Login for "),
+            "{error}"
         );
-        let crash = || board.during("C_Sign", || panic!("in a test"));
+        let crash = || monitor.watch("C_Sign", || panic!("in a test"));
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(crash)).is_err());
-        assert_eq!(board.state(), TokenState::Unused);
-        let told = board.overdue(Duration::from_secs(9)).to_string();
-        assert!(told.starts_with("the token was not ready within 9 s; "), "{told}");
+        assert_eq!(monitor.state(), TokenState::Unused);
+        let error = monitor.timeout_error(Duration::from_secs(9)).to_string();
+        assert!(error.starts_with("the token was not ready within 9 s; "), "{error}");
     }
 }

@@ -1,16 +1,14 @@
-//! What goes wrong with tokens, in words and by what the caller can do.
-
-use std::fmt;
+//! Errors of tokens, by what the caller can do about them.
 
 use cryptoki::error::{Error, RvError};
+use psi_common::Problem;
 
-/// Why the token did not do what was asked, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A request to a token failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
 pub struct TokenError {
-    /// What happened, with its cause.
-    pub what: String,
-    /// What to do.
-    pub remedy: String,
+    /// What happened, and its remedy.
+    pub problem: Problem,
     /// What it means for the caller.
     pub kind: TokenErrorKind,
 }
@@ -18,23 +16,23 @@ pub struct TokenError {
 /// What an error means for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenErrorKind {
-    /// The token or its module is not there; it may come back by itself.
+    /// The token or its module is missing; it may come back.
     Absent,
-    /// The PIN is missing, wrong or locked: nothing changes before somebody sees to it.
+    /// The PIN is missing, wrong or locked, until an admin corrects it.
     Pin,
-    /// The answer was not there in time; the next one may be.
+    /// The request timed out; the next one may succeed.
     Busy,
-    /// The token is there, and will not do this.
+    /// The token works, and refuses this request.
     Refused,
-    /// The token is there, and has not the key that the config names.
+    /// The token works, and lacks the key that the config names.
     NoKey,
-    /// The token, its module or the thread that owns it failed in a way that it should not.
+    /// The token, its module or the worker thread failed unexpectedly.
     Broken,
 }
 
 impl TokenError {
     fn new(kind: TokenErrorKind, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: what.into(), remedy: remedy.into(), kind }
+        Self { problem: Problem::new(what, remedy), kind }
     }
 
     pub(super) fn absent(what: impl Into<String>, remedy: impl Into<String>) -> Self {
@@ -61,34 +59,26 @@ impl TokenError {
         Self::new(TokenErrorKind::Broken, what, remedy)
     }
 
-    /// The thread that owns the token panicked, or is gone.
+    /// The worker thread panicked or has ended.
     pub(super) fn died() -> Self {
         Self::broken(
             "the thread that owns the token crashed",
-            "the next call opens the token anew; if that crashes again, report it with psid's log",
+            "the next call opens the token again; if that crashes too, report it with `journalctl -u psid`",
         )
     }
 
-    /// A call of the module failed, in a session that was new or in its making.
+    /// A call of the module failed, in a session that is new or not open yet.
     pub(super) fn of_call(call: &str, error: &Error) -> Self {
         let what = format!("the token failed at {call}: {}", cause(error));
         if is_absence(error) {
-            Self::absent(what, "plug it in; psid looks for it again at the next call")
+            Self::absent(what, "plug it in; psid looks for it at the next call")
         } else {
             Self::broken(what, "check the token, its reader and pcscd with `pkcs11-tool -L`")
         }
     }
 }
 
-impl fmt::Display for TokenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", self.what, self.remedy)
-    }
-}
-
-impl std::error::Error for TokenError {}
-
-/// The module's return value, when it gave one.
+/// The return value of the module, if there is one.
 pub(super) fn return_value(error: &Error) -> Option<RvError> {
     match error {
         Error::Pkcs11(value, _) => Some(*value),
@@ -96,7 +86,7 @@ pub(super) fn return_value(error: &Error) -> Option<RvError> {
     }
 }
 
-/// Nothing is in the slot, or no longer what was.
+/// The token was removed from its slot.
 fn is_absence(error: &Error) -> bool {
     matches!(
         return_value(error),
@@ -109,9 +99,9 @@ fn is_absence(error: &Error) -> bool {
     )
 }
 
-/// The session may be of yesterday: the token was pulled out and put back, pcscd was restarted, or the
-/// module was finalised by somebody else. A new one may do better.
-pub(super) fn is_loss(error: &Error) -> bool {
+/// Whether a new session may succeed: the token was removed and reinserted, pcscd was restarted, or other code of
+/// this process finalised the module.
+pub(super) fn is_session_lost(error: &Error) -> bool {
     is_absence(error)
         || matches!(
             return_value(error),
@@ -131,7 +121,7 @@ pub(super) fn is_loss(error: &Error) -> bool {
         )
 }
 
-/// An error in the words of the standard: `CKR_PIN_INCORRECT`. The crate's own text is a paragraph.
+/// The name of an error in the standard, such as `CKR_PIN_INCORRECT`: the text of the crate is a paragraph.
 pub(super) fn cause(error: &Error) -> String {
     match error {
         Error::Pkcs11(RvError::VendorDefined(code), _) => format!("CKR_VENDOR_DEFINED {code:#x}"),
@@ -156,7 +146,7 @@ mod tests {
     use cryptoki::context::Function;
 
     #[test]
-    fn return_values_have_the_standard_s_names() {
+    fn cause_is_the_name_of_the_standard() {
         let named = |value| cause(&Error::Pkcs11(value, Function::Login));
         assert_eq!(named(RvError::PinIncorrect), "CKR_PIN_INCORRECT");
         assert_eq!(named(RvError::UserAlreadyLoggedIn), "CKR_USER_ALREADY_LOGGED_IN");
@@ -164,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_one_line_with_its_remedy() {
+    fn display_is_one_line_with_the_remedy() {
         let error = Error::Pkcs11(RvError::TokenNotPresent, Function::OpenSession);
         let error = TokenError::of_call("C_OpenSession", &error);
         assert_eq!(error.kind, TokenErrorKind::Absent);
         assert_eq!(
             error.to_string(),
             "the token failed at C_OpenSession: CKR_TOKEN_NOT_PRESENT; \
-             plug it in; psid looks for it again at the next call"
+             plug it in; psid looks for it at the next call"
         );
     }
 }

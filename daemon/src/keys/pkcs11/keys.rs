@@ -1,15 +1,16 @@
-//! The objects of the token: the private key that is meant, and its public half.
+//! The objects of the token: the configured private key and its public key.
 
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use data_encoding::HEXLOWER;
 
 use super::KeyChoice;
 use super::error::TokenError;
-use super::session::{Connection, Trouble};
+use super::session::{JobError, Session};
 use crate::crypto::rsa::PublicKey;
 
-impl Connection {
-    /// The private key that is meant.
-    pub(super) fn private_key(&mut self) -> Result<ObjectHandle, Trouble> {
+impl Session {
+    /// The handle of the configured private key.
+    pub(super) fn private_key(&mut self) -> Result<ObjectHandle, JobError> {
         if let Some(key) = self.key {
             return Ok(key);
         }
@@ -24,20 +25,20 @@ impl Connection {
             }
             [] => {
                 let error = self.no_key()?;
-                // Private keys are hidden from those who are not logged in.
+                // Without a login, private keys are not visible.
                 let hidden = self.is_login_claimed();
-                Err(if hidden { Trouble::Lost(error) } else { Trouble::Final(error) })
+                Err(if hidden { JobError::Retryable(error) } else { JobError::Permanent(error) })
             }
-            _ => Err(Trouble::Final(TokenError::no_key(
+            _ => Err(JobError::Permanent(TokenError::no_key(
                 format!("more than one private key of the token has the {}", self.named()),
                 "name it by its key_id; `pkcs11-tool --login -O` lists them",
             ))),
         }
     }
 
-    /// The key's public half. The private key's own attributes come first: a public key object may be
-    /// of somebody else's making.
-    pub(super) fn public_key(&mut self) -> Result<PublicKey, Trouble> {
+    /// The public key. The attributes of the private key take precedence: anyone who can write to the token may
+    /// have created the public key object.
+    pub(super) fn public_key(&mut self) -> Result<PublicKey, JobError> {
         let private = self.private_key()?;
         let (mut modulus, mut exponent) = self.rsa_numbers(private)?;
         if modulus.is_empty() || exponent.is_empty() {
@@ -47,19 +48,19 @@ impl Connection {
         }
         PublicKey::from_parts(&modulus, &exponent).map_err(|why| {
             let what = format!("the token's key with the {}: {why}", self.named());
-            Trouble::Final(TokenError::refused(what, "use an RSA key of 2048 bits or more"))
+            JobError::Permanent(TokenError::refused(what, "use an RSA key of 2048 bits or more"))
         })
     }
 
-    fn public_object(&self, private: ObjectHandle) -> Result<ObjectHandle, Trouble> {
+    fn public_object(&self, private: ObjectHandle) -> Result<ObjectHandle, JobError> {
         let mut template = self.attributes(private, &[AttributeType::Id])?;
         let has_id = !template.is_empty();
         template.push(Attribute::Class(ObjectClass::PUBLIC_KEY));
         match self.find(&template)?.as_slice() {
             [key] if has_id => Ok(*key),
-            _ => Err(Trouble::Final(TokenError::refused(
+            _ => Err(JobError::Permanent(TokenError::refused(
                 format!(
-                    "the token does not tell the public half of its key with the {}",
+                    "the token does not have the public key of its key with the {}",
                     self.named()
                 ),
                 "write the public key there, with the same id: `pkcs11-tool --login --write-object … --type pubkey --id …`",
@@ -67,8 +68,8 @@ impl Connection {
         }
     }
 
-    /// Modulus and public exponent, each empty when the object does not have it.
-    fn rsa_numbers(&self, key: ObjectHandle) -> Result<(Vec<u8>, Vec<u8>), Trouble> {
+    /// Modulus and public exponent; empty if the object does not have them.
+    fn rsa_numbers(&self, key: ObjectHandle) -> Result<(Vec<u8>, Vec<u8>), JobError> {
         let (mut modulus, mut exponent) = (Vec::new(), Vec::new());
         let wanted = [AttributeType::Modulus, AttributeType::PublicExponent];
         for attribute in self.attributes(key, &wanted)? {
@@ -81,8 +82,8 @@ impl Connection {
         Ok((modulus, exponent))
     }
 
-    /// What there is instead of the key.
-    fn no_key(&self) -> Result<TokenError, Trouble> {
+    /// The error for a missing key, which names the keys that exist.
+    fn no_key(&self) -> Result<TokenError, JobError> {
         let rsa = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::KeyType(KeyType::RSA)];
         let mut names = Vec::new();
         for key in self.find(&rsa)? {
@@ -103,30 +104,25 @@ impl Connection {
         ))
     }
 
-    /// What the config calls the key.
+    /// The name of the key in the config.
     pub(super) fn named(&self) -> String {
         match &self.choice {
             KeyChoice::Label(label) => format!("label '{label}'"),
-            KeyChoice::Id(id) => format!("id {}", hex(id)),
+            KeyChoice::Id(id) => format!("id {}", HEXLOWER.encode(id)),
         }
     }
 
-    fn find(&self, template: &[Attribute]) -> Result<Vec<ObjectHandle>, Trouble> {
-        self.during("C_FindObjects", |session| session.find_objects(template))
-            .map_err(|error| Trouble::of_call("C_FindObjects", &error))
+    fn find(&self, template: &[Attribute]) -> Result<Vec<ObjectHandle>, JobError> {
+        self.watch("C_FindObjects", |session| session.find_objects(template))
+            .map_err(|error| JobError::of_call("C_FindObjects", &error))
     }
 
     pub(super) fn attributes(
         &self,
         object: ObjectHandle,
         wanted: &[AttributeType],
-    ) -> Result<Vec<Attribute>, Trouble> {
-        self.during("C_GetAttributeValue", |session| session.get_attributes(object, wanted))
-            .map_err(|error| Trouble::of_call("C_GetAttributeValue", &error))
+    ) -> Result<Vec<Attribute>, JobError> {
+        self.watch("C_GetAttributeValue", |session| session.get_attributes(object, wanted))
+            .map_err(|error| JobError::of_call("C_GetAttributeValue", &error))
     }
-}
-
-/// Bytes as `key_id` and `pkcs11-tool --id` have them.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

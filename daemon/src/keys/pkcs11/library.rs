@@ -1,4 +1,4 @@
-//! The module: loaded, initialised, and asked for its tokens.
+//! The PKCS#11 module: loading, initialisation and its tokens.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,21 +11,21 @@ use super::TokenChoice;
 use super::call_monitor::CallMonitor;
 use super::error::{TokenError, cause, return_value};
 
-/// A module that is loaded and initialised; dropped, it is finalised.
+/// A module that is loaded and initialised. It is finalised on drop.
 pub(super) struct Library {
     pkcs11: Pkcs11,
-    board: Arc<CallMonitor>,
+    monitor: Arc<CallMonitor>,
 }
 
-/// Modules that were loaded stay so: they have threads and at-exit hooks that would jump into nothing.
+/// A loaded module. It is never unloaded: its threads and at-exit hooks would crash.
 pub(super) struct Loaded {
     path: PathBuf,
     pkcs11: Pkcs11,
 }
 
 impl Loaded {
-    pub(super) fn load(path: &Path, board: &CallMonitor) -> Result<Self, TokenError> {
-        let loaded = board.during("dlopen", || Pkcs11::new(path)).map_err(|error| {
+    pub(super) fn load(path: &Path, monitor: &CallMonitor) -> Result<Self, TokenError> {
+        let loaded = monitor.watch("dlopen", || Pkcs11::new(path)).map_err(|error| {
             TokenError::absent(
                 format!("the PKCS#11 module {} cannot be loaded: {}", path.display(), cause(&error)),
                 "install it (Debian: opensc-pkcs11), or correct pkcs11_module in [providers.nitrokeyhsm]",
@@ -39,16 +39,16 @@ impl Loaded {
         self.path == path
     }
 
-    /// Initialises it, which also makes it look for readers anew.
-    pub(super) fn initialize(&self, board: &Arc<CallMonitor>) -> Result<Library, TokenError> {
+    /// Initialises the module, which then looks for readers.
+    pub(super) fn initialize(&self, monitor: &Arc<CallMonitor>) -> Result<Library, TokenError> {
         let args = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
-        match board.during("C_Initialize", || self.pkcs11.initialize(args)) {
+        match monitor.watch("C_Initialize", || self.pkcs11.initialize(args)) {
             Ok(()) => {}
-            // Another part of this process was faster; what it does to us shows in each call.
+            // Other code of this process initialised it; a conflict shows in each call.
             Err(error) if return_value(&error) == Some(RvError::CryptokiAlreadyInitialized) => {}
             Err(error) => return Err(TokenError::of_call("C_Initialize", &error)),
         }
-        Ok(Library { pkcs11: self.pkcs11.clone(), board: Arc::clone(board) })
+        Ok(Library { pkcs11: self.pkcs11.clone(), monitor: Arc::clone(monitor) })
     }
 }
 
@@ -57,16 +57,16 @@ impl Library {
         &self.pkcs11
     }
 
-    /// Who made it, what it is, and its version.
+    /// The manufacturer, description and version of the module.
     pub(super) fn describe(&self) -> Result<String, TokenError> {
-        let info = self.board.during("C_GetInfo", || self.pkcs11.get_library_info());
+        let info = self.monitor.watch("C_GetInfo", || self.pkcs11.get_library_info());
         let info = info.map_err(|error| TokenError::of_call("C_GetInfo", &error))?;
         let version = info.library_version();
         let (maker, what) = (info.manufacturer_id(), info.library_description());
         Ok(format!("{maker}, {what} {}.{}", version.major(), version.minor()))
     }
 
-    /// The slot of the token that is meant.
+    /// The slot of the configured token.
     pub(super) fn find(&self, choice: &TokenChoice) -> Result<Slot, TokenError> {
         match choice {
             TokenChoice::Slot(id) => self.in_slot(*id),
@@ -82,7 +82,7 @@ impl Library {
                 format!("the token in slot {id} is not initialised"),
                 "initialise it, or name another slot in [providers.nitrokeyhsm]",
             )),
-            Err(_) => Err(self.nothing(&format!("no token is in slot {id}"))),
+            Err(_) => Err(self.no_token(&format!("no token is in slot {id}"))),
         }
     }
 
@@ -96,12 +96,12 @@ impl Library {
                 format!("more than one token has the label '{label}'"),
                 "name its slot instead, `slot = …` in [providers.nitrokeyhsm]; `pkcs11-tool -L` lists them",
             )),
-            (None, _) => Err(self.nothing(&format!("no token has the label '{label}'"))),
+            (None, _) => Err(self.no_token(&format!("no token has the label '{label}'"))),
         }
     }
 
-    /// What is there instead.
-    fn nothing(&self, what: &str) -> TokenError {
+    /// The error for a missing token, which names the tokens that exist.
+    fn no_token(&self, what: &str) -> TokenError {
         let describe = |slot: Slot| {
             let info = self.token_in(slot).ok()?;
             Some(format!("'{}' in slot {slot}", label_of(&info)))
@@ -109,30 +109,30 @@ impl Library {
         let others: Vec<String> =
             self.slots().unwrap_or_default().into_iter().filter_map(describe).collect();
         let others = match others.as_slice() {
-            [] => "there is no token at all".to_owned(),
+            [] => "there is no token".to_owned(),
             others => format!("there is {}", others.join(", ")),
         };
         TokenError::absent(
             format!("{what}: {others}"),
-            "plug the token in and check pcscd, or correct [providers.nitrokeyhsm]; psid looks again at the next call",
+            "plug the token in and check pcscd, or correct [providers.nitrokeyhsm]; psid looks for it at the next call",
         )
     }
 
     fn slots(&self) -> Result<Vec<Slot>, TokenError> {
-        let slots = self.board.during("C_GetSlotList", || self.pkcs11.get_slots_with_token());
+        let slots = self.monitor.watch("C_GetSlotList", || self.pkcs11.get_slots_with_token());
         slots.map_err(|error| TokenError::of_call("C_GetSlotList", &error))
     }
 
     fn token_in(&self, slot: Slot) -> cryptoki::error::Result<TokenInfo> {
-        self.board.during("C_GetTokenInfo", || self.pkcs11.get_token_info(slot))
+        self.monitor.watch("C_GetTokenInfo", || self.pkcs11.get_token_info(slot))
     }
 }
 
 impl Drop for Library {
     fn drop(&mut self) {
         let pkcs11 = self.pkcs11.clone();
-        // A module that fails here has failed before, and that was told.
-        let _ = self.board.during("C_Finalize", || pkcs11.finalize());
+        // A module that fails here has failed before, and that was reported.
+        let _ = self.monitor.watch("C_Finalize", || pkcs11.finalize());
     }
 }
 

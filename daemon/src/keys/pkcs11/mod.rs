@@ -1,9 +1,8 @@
-//! A PKCS#11 token, for the key backend and the provider alike: one thread owns the one module instance
-//! and the one session, everybody else has a [`Token`], which waits for it no longer than it may.
+//! A PKCS#11 token, shared by the key backend and the provider. One thread owns the module instance and its one
+//! session; all other code has a [`Token`], a handle whose calls have a deadline.
 //!
-//! A module's calls block, for half a minute on real tokens, and may hang; two sessions and two logins of
-//! one process disturb each other. So nothing here is called but on that thread, and nobody waits for it
-//! without a deadline.
+//! The calls of a module block, for half a minute on real tokens, and may hang; two sessions or two logins of
+//! one process disturb each other. So only that thread calls the module.
 
 mod call_monitor;
 mod describe;
@@ -14,6 +13,7 @@ mod pin;
 mod session;
 mod token_handle;
 mod token_worker;
+mod types;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,36 +26,36 @@ use crate::model::reach::Reach;
 use crate::storage::failed_logins::FailedLogins;
 
 pub use call_monitor::TokenState;
-pub(crate) use describe::{KeyDescription, PinStatus, TokenDescription, Unwrapping};
 pub use error::TokenError;
 pub(crate) use error::TokenErrorKind;
 pub use pin::PinSource;
+pub(crate) use types::{KeyDescription, PinStatus, TokenDescription, Unwrapping};
 
-use session::Connection;
+use session::Session;
 use token_handle::TokenHandle;
 use token_worker::Access;
 
-/// Opening a session takes 20 to 30 s on real tokens, and there may be a queue.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Real tokens take 20 to 30 s to open a session, and other requests may be queued before this one.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where the token is, which of its keys is meant, and where its PIN is.
+/// The token, its key and the source of its PIN, as the config names them.
 #[derive(Clone, Debug)]
 pub struct TokenConfig {
-    /// The module, an absolute path.
+    /// The absolute path of the module.
     pub module: PathBuf,
-    /// Which of its tokens.
+    /// The token of that module.
     pub token: TokenChoice,
-    /// Which RSA key of the token.
+    /// The RSA key of the token.
     pub key: KeyChoice,
-    /// Where the user PIN is.
+    /// The source of the user PIN.
     pub pin: PinSource,
-    /// Which PINs were refused.
+    /// The PINs that the token refused.
     pub failed_logins: FailedLogins,
     /// Whether a refused PIN gets one more try.
     pub retry: bool,
 }
 
-/// A token of a module.
+/// How the config names a token of a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenChoice {
     /// By its label.
@@ -64,7 +64,7 @@ pub enum TokenChoice {
     Slot(u64),
 }
 
-/// A key of a token.
+/// How the config names a key of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyChoice {
     /// By its label.
@@ -73,76 +73,76 @@ pub enum KeyChoice {
     Id(Vec<u8>),
 }
 
-/// A handle on the token. Clones share its thread, which is there from the first call on, and is made anew
-/// should it die.
+/// A handle of the token. Clones share its thread, which starts with the first call and is started again if it
+/// ends.
 #[derive(Clone)]
 pub struct Token {
-    desk: Arc<TokenHandle>,
-    patience: Duration,
+    handle: Arc<TokenHandle>,
+    timeout: Duration,
 }
 
 impl Token {
-    /// A token that is not touched before the first call.
+    /// A handle; the token is not accessed before the first call.
     pub fn new(config: TokenConfig) -> Self {
-        Self { desk: Arc::new(TokenHandle::new(config)), patience: PATIENCE }
+        Self { handle: Arc::new(TokenHandle::new(config)), timeout: DEFAULT_TIMEOUT }
     }
 
-    /// The same token, for a caller who waits so long for an answer and then gets
-    /// [`TokenErrorKind::Busy`]. What was begun goes on: a session that was opened serves the next caller.
-    pub fn within(&self, patience: Duration) -> Self {
-        Self { desk: Arc::clone(&self.desk), patience }
+    /// A handle of the same token whose calls fail with [`TokenErrorKind::Busy`] after `timeout`. The operation
+    /// itself continues: a session that it opens serves the next call.
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self { handle: Arc::clone(&self.handle), timeout }
     }
 
-    /// Follows a config that was read again. A refused PIN is not tried again for that.
+    /// Applies a config that was read again. A refused PIN is not retried for that reason.
     pub fn follow(&self, config: TokenConfig) {
-        self.desk.renew(config);
+        self.handle.update(config);
     }
 
-    /// Logs out and lets go of the module, for the end of the process. One that hangs is left to itself.
+    /// Logs out and finalises the module, before the process ends. A module that hangs is abandoned.
     pub async fn close(&self) {
-        if !self.desk.close(self.patience).await {
+        if !self.handle.close(self.timeout).await {
             tracing::warn!("the token was not logged out: its module does not return");
         }
     }
 
-    /// How the token fares, from what is known: nothing is asked of it.
+    /// The state after the last request; does not access the token.
     pub fn state(&self) -> TokenState {
-        self.desk.board.state()
+        self.handle.monitor.state()
     }
 
-    /// Whether it would open something now, from what is known: nothing is asked of it.
+    /// Whether the token could decrypt now, by the last request; does not access the token.
     pub fn reach(&self) -> Reach {
-        self.desk.board.reach()
+        self.handle.monitor.reach()
     }
 
-    /// Loads the module and no more, for who looks for the broken link; what it says that it is.
+    /// Loads the module only, for diagnosis, and returns its own description.
     pub async fn load(&self) -> Result<String, TokenError> {
-        self.desk.load(self.patience).await
+        self.handle.load(self.timeout).await
     }
 
-    /// The key's public half, as the token has it.
+    /// The public key, read from the token.
     pub async fn public_key(&self) -> Result<PublicKey, TokenError> {
-        self.desk.call(self.patience, Access::User, Connection::public_key).await
+        self.handle.call(self.timeout, Access::User, Session::public_key).await
     }
 
-    /// Undoes RSA-OAEP with SHA-256 and MGF1-SHA-256, without a label.
+    /// Decrypts with RSA-OAEP, SHA-256 and MGF1-SHA-256, without a label.
     pub async fn unwrap_key(&self, wrapped: &[u8]) -> Result<SecretBytes, TokenError> {
         let wrapped = wrapped.to_vec();
-        let job = move |connection: &mut Connection| connection.unwrap_key(&wrapped);
-        self.desk.call(self.patience, Access::User, job).await
+        let job = move |session: &mut Session| session.unwrap_key(&wrapped);
+        self.handle.call(self.timeout, Access::User, job).await
     }
 
-    /// Signs as `CKM_SHA256_RSA_PKCS` does: RSASSA-PKCS1-v1_5 with SHA-256.
+    /// Signs with `CKM_SHA256_RSA_PKCS`: RSASSA-PKCS1-v1_5 with SHA-256.
     pub async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, TokenError> {
         let message = message.to_vec();
-        let job = move |connection: &mut Connection| connection.sign(&message);
-        self.desk.call(self.patience, Access::User, job).await
+        let job = move |session: &mut Session| session.sign(&message);
+        self.handle.call(self.timeout, Access::User, job).await
     }
 
-    /// What there is: the token as anybody sees it, and the key as a login shows it.
+    /// Describes the token, and its key if a login succeeds.
     pub async fn describe(&self) -> Result<TokenDescription, TokenError> {
-        let token = self.desk.call(self.patience, Access::Public, Connection::describe).await?;
-        let key = self.desk.call(self.patience, Access::User, Connection::describe_key).await;
+        let token = self.handle.call(self.timeout, Access::Public, Session::describe).await?;
+        let key = self.handle.call(self.timeout, Access::User, Session::describe_key).await;
         Ok(TokenDescription { key, ..token })
     }
 }

@@ -1,17 +1,17 @@
-//! The PIN: read only for a login, dropped at once, and not tried again once it was refused, by whichever
-//! process: three wrong ones lock a token.
+//! The user PIN: read for a login only, dropped at once, and not retried after the token refused it, by any
+//! process: three wrong PINs lock a token.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use psi_common::SecretBytes;
 
-use super::describe::PinStatus;
 use super::error::TokenError;
+use super::types::PinStatus;
 use crate::keys::credential::{self, Credential, CredsError};
 use crate::storage::failed_logins::{FailedLogins, RetryRule};
 
-/// Where the user PIN is.
+/// The source of the user PIN.
 #[derive(Clone, Debug)]
 pub enum PinSource {
     /// A systemd credential.
@@ -21,12 +21,12 @@ pub enum PinSource {
 }
 
 impl PinSource {
-    /// The PIN, without the newline that editors and `echo` leave at its end.
+    /// Reads the PIN, without the newline that editors and `echo` append.
     pub(super) async fn read(&self) -> Result<SecretBytes, TokenError> {
         let pin = match self {
             Self::Credential(credential) => match credential.read().await {
                 Ok(pin) => pin,
-                Err(error) => return Err(unopened(credential, &error).await),
+                Err(error) => return Err(credential_error(credential, &error).await),
             },
             Self::File(path) => match tokio::fs::read(path).await {
                 Ok(bytes) => Some(SecretBytes::new(bytes)),
@@ -69,12 +69,16 @@ impl PinSource {
     }
 }
 
-/// A PIN that is not to be had for a while says nothing of the PIN.
-async fn unopened(credential: &Credential, error: &CredsError) -> TokenError {
+/// The error of a credential that does not open. If the cause is transient, the PIN may be right.
+async fn credential_error(credential: &Credential, error: &CredsError) -> TokenError {
     let fault = credential.fault(error).await;
-    let again = format!("seal it again with `{}`", credential.command());
-    let (what, remedy) = (format!("the PIN in {}", fault.what), fault.remedy(&again, &again));
-    if fault.passes() { TokenError::absent(what, remedy) } else { TokenError::pin(what, remedy) }
+    let reseal = format!("seal it again with `{}`", credential.command());
+    let (what, remedy) = (format!("the PIN in {}", fault.what), fault.remedy(&reseal, &reseal));
+    if fault.is_transient() {
+        TokenError::absent(what, remedy)
+    } else {
+        TokenError::pin(what, remedy)
+    }
 }
 
 impl std::fmt::Display for PinSource {
@@ -86,10 +90,10 @@ impl std::fmt::Display for PinSource {
     }
 }
 
-/// The tries of a PIN at one token, and what is remembered of them.
+/// Decides whether a PIN may be tried, by the failed logins of all processes.
 pub(super) struct PinGuard {
     failed_logins: FailedLogins,
-    /// An admin asked for one try of a PIN that was refused.
+    /// Whether a refused PIN may be tried once, at the request of an admin.
     retry: bool,
 }
 
@@ -98,26 +102,26 @@ impl PinGuard {
         Self { failed_logins, retry }
     }
 
-    /// Why this PIN must not be tried at the token that calls itself `subject`.
+    /// Why this PIN must not be tried at the token `subject` now.
     pub(super) fn objection(&mut self, subject: &str, pin: &SecretBytes) -> Option<TokenError> {
         if std::mem::take(&mut self.retry) {
             return None;
         }
-        let refusal = self.failed_logins.look_up(subject, pin.expose_secret())?;
-        Some(match refusal.wait_left {
+        let failed = self.failed_logins.look_up(subject, pin.expose_secret())?;
+        Some(match failed.wait_left {
             Some(wait) => TokenError::broken(
                 format!(
                     "a login with this PIN failed, and the token may have counted it as a wrong one: {}; \
-                     psid tries it once more in {}",
-                    refusal.why,
-                    in_minutes(wait)
+                     psid retries it in {}",
+                    failed.why,
+                    minutes_text(wait)
                 ),
                 "check the token, its reader and pcscd with `pkcs11-tool -L`; `psictl hsm preflight --retry` \
-                 tries it at once",
+                 retries it at once",
             ),
             None => Some(PinStatus::locked())
-                .filter(|locked| locked.what == refusal.why)
-                .unwrap_or_else(|| TokenError::pin(refusal.why, AFTER_REFUSAL)),
+                .filter(|locked| locked.problem.what == failed.why)
+                .unwrap_or_else(|| TokenError::pin(failed.why, REFUSED_REMEDY)),
         })
     }
 
@@ -126,27 +130,27 @@ impl PinGuard {
         self.failed_logins.count(subject, pin.expose_secret()) > 0
     }
 
-    /// Remembers that the token refused the PIN, or was asked too often without a clear answer.
-    pub(super) fn refuse(&self, subject: &str, pin: &SecretBytes, why: &str) {
+    /// Records that the token refused the PIN, or failed repeatedly without a clear reason.
+    pub(super) fn record_refused(&self, subject: &str, pin: &SecretBytes, why: &str) {
         self.failed_logins.record(subject, pin.expose_secret(), why, RetryRule::WhenChanged);
     }
 
-    /// Remembers a failure that may have cost a try; it is tried once more, and not at once.
-    pub(super) fn suspend(&self, subject: &str, pin: &SecretBytes, why: &str) {
+    /// Records a failure that the token may have counted. The PIN is retried once, after a pause.
+    pub(super) fn record_unclear(&self, subject: &str, pin: &SecretBytes, why: &str) {
         self.failed_logins.record(subject, pin.expose_secret(), why, RetryRule::Backoff);
     }
 
-    /// The token accepted a PIN.
-    pub(super) fn accept(&self, subject: &str) {
+    /// Records that the token accepted a PIN.
+    pub(super) fn record_accepted(&self, subject: &str) {
         self.failed_logins.clear(subject);
     }
 }
 
-/// What to do about a PIN that was refused.
-pub(super) const AFTER_REFUSAL: &str = "put the right one there; if it is right, `psictl hsm preflight --retry` \
-     tries it once more";
+/// The remedy for a refused PIN.
+pub(super) const REFUSED_REMEDY: &str =
+    "store the right PIN there; if it is right, `psictl hsm preflight --retry` retries it once";
 
-fn in_minutes(wait: Duration) -> String {
+fn minutes_text(wait: Duration) -> String {
     match wait.as_secs().div_ceil(60) {
         1 => "1 minute".into(),
         minutes => format!("{minutes} minutes"),
@@ -163,37 +167,41 @@ mod tests {
     }
 
     #[test]
-    fn refused_pin_is_held_back_until_it_changes_or_one_retry() {
+    fn refused_pin_is_not_retried_until_it_changes_or_an_admin_asks() {
         let failed_logins = FailedLogins::in_ram();
         let mut guard = PinGuard::new(failed_logins.clone(), false);
         assert_eq!(guard.objection("token", &secret("1234")), None);
-        guard.refuse("token", &secret("1234"), "wrong");
-        let told = guard.objection("token", &secret("1234")).unwrap();
-        assert_eq!((told.what.as_str(), told.kind), ("wrong", TokenErrorKind::Pin));
+        guard.record_refused("token", &secret("1234"), "wrong");
+        let error = guard.objection("token", &secret("1234")).unwrap();
+        assert_eq!((error.problem.what.as_str(), error.kind), ("wrong", TokenErrorKind::Pin));
         assert_eq!(guard.objection("token", &secret("1235")), None);
         assert_eq!(guard.objection("another token", &secret("1234")), None);
         let mut retry = PinGuard::new(failed_logins, true);
-        assert_eq!(retry.objection("token", &secret("1234")), None, "one try");
+        assert_eq!(retry.objection("token", &secret("1234")), None, "one attempt");
         assert!(retry.objection("token", &secret("1234")).is_some(), "no more");
-        retry.accept("token");
+        retry.record_accepted("token");
         assert_eq!(guard.objection("token", &secret("1234")), None);
     }
 
     #[test]
-    fn unclear_failure_holds_a_pin_back_for_minutes() {
+    fn unclear_failure_delays_the_next_attempt_by_minutes() {
         let mut guard = PinGuard::new(FailedLogins::in_ram(), false);
         assert!(!guard.has_failed("token", &secret("1234")));
-        guard.suspend("token", &secret("1234"), "CKR_DEVICE_ERROR");
+        guard.record_unclear("token", &secret("1234"), "CKR_DEVICE_ERROR");
         assert!(guard.has_failed("token", &secret("1234")));
-        let told = guard.objection("token", &secret("1234")).unwrap();
-        assert!(told.what.contains("once more in ") && told.what.contains(" minutes"), "{told}");
-        assert_eq!(told.kind, TokenErrorKind::Broken);
+        let error = guard.objection("token", &secret("1234")).unwrap();
+        assert!(
+            error.problem.what.contains("retries it in ")
+                && error.problem.what.contains(" minutes"),
+            "{error}"
+        );
+        assert_eq!(error.kind, TokenErrorKind::Broken);
     }
 
     #[tokio::test]
-    async fn a_pin_comes_without_its_newline_and_is_never_empty() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("pin");
+    async fn read_trims_the_newline_and_rejects_malformed_pins() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pin");
         let source = PinSource::File(path.clone());
         let missing = source.read().await.unwrap_err().to_string();
         assert!(missing.starts_with("the PIN is missing: no /"), "{missing}");
@@ -201,10 +209,10 @@ mod tests {
         assert_eq!(source.read().await.unwrap().expose_secret(), b"12 34");
         std::fs::write(&path, "\n").unwrap();
         let empty = source.read().await.unwrap_err();
-        assert!(empty.what.ends_with("pin is empty"), "{empty}");
+        assert!(empty.problem.what.ends_with("pin is empty"), "{empty}");
         assert_eq!(empty.kind, TokenErrorKind::Pin);
         std::fs::write(&path, "\"1234\"\n").unwrap();
         let quoted = source.read().await.unwrap_err();
-        assert!(quoted.what.ends_with("is in quotes: write it without them"), "{quoted}");
+        assert!(quoted.problem.what.ends_with("is in quotes: write it without them"), "{quoted}");
     }
 }

@@ -1,4 +1,4 @@
-//! The one session: opened, logged in, and made to use the key.
+//! The session: login, and use of the key.
 
 use std::sync::Arc;
 
@@ -6,73 +6,76 @@ use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::ObjectHandle;
-use cryptoki::session::{Session, UserType};
+use cryptoki::session::{Session as CryptokiSession, UserType};
 use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::RawAuthPin;
 use psi_common::SecretBytes;
 
 use super::call_monitor::CallMonitor;
-use super::describe::{PinStatus, Unwrapping};
-use super::error::{TokenError, cause, is_loss, return_value};
+use super::error::{TokenError, cause, is_session_lost, return_value};
 use super::library::{Library, label_of};
-use super::pin::{AFTER_REFUSAL, PinGuard, PinSource};
+use super::pin::{PinGuard, PinSource, REFUSED_REMEDY};
+use super::types::{PinStatus, Unwrapping};
 use super::{KeyChoice, TokenConfig};
 
 /// A session with the token.
-pub(super) struct Connection {
+pub(super) struct Session {
     pub(super) pkcs11: Pkcs11,
     pub(super) slot: Slot,
-    pub(super) board: Arc<CallMonitor>,
+    pub(super) monitor: Arc<CallMonitor>,
     pub(super) choice: KeyChoice,
-    /// The private key, once it was found; a handle holds as long as the session.
+    /// The handle of the private key, once found. It is valid as long as the session.
     pub(super) key: Option<ObjectHandle>,
-    session: Session,
+    session: CryptokiSession,
     login: Login,
-    /// It did something that was asked of it: a failure now means that it has grown old.
+    /// Whether a job succeeded: after that, a failure means that the session is no longer valid.
     pub(super) is_proven: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Login {
     No,
-    /// The token says that the user is logged in already, and it was not us: so be it, until a use of
-    /// the key shows that it is not so.
+    /// The token reports a login that is not ours. It counts as a login until a use of the key fails.
     Claimed,
     Yes,
 }
 
-/// Why a job was not done.
-pub(super) enum Trouble {
-    /// Another session may do better.
-    Lost(TokenError),
-    /// Any session would do the same.
-    Final(TokenError),
+/// A job failed.
+pub(super) enum JobError {
+    /// A new session may succeed.
+    Retryable(TokenError),
+    /// Any session would fail in the same way.
+    Permanent(TokenError),
 }
 
-impl Trouble {
-    /// Of a call that has no failures of its own.
+impl JobError {
+    /// The error of a call without specific errors.
     pub(super) fn of_call(call: &str, error: &Error) -> Self {
-        let told = TokenError::of_call(call, error);
-        if is_loss(error) { Self::Lost(told) } else { Self::Final(told) }
+        let token_error = TokenError::of_call(call, error);
+        if is_session_lost(error) {
+            Self::Retryable(token_error)
+        } else {
+            Self::Permanent(token_error)
+        }
     }
 }
 
-impl Connection {
+impl Session {
     /// Finds the token and opens a session with it.
     pub(super) fn open(
         library: &Library,
         config: &TokenConfig,
-        board: &Arc<CallMonitor>,
+        monitor: &Arc<CallMonitor>,
     ) -> Result<Self, TokenError> {
         let slot = library.find(&config.token)?;
         let pkcs11 = library.pkcs11().clone();
-        let session = board
-            .during("C_OpenSession", || pkcs11.open_ro_session(slot))
+        let session = monitor
+            .watch("C_OpenSession", || pkcs11.open_ro_session(slot))
             .map_err(|error| TokenError::of_call("C_OpenSession", &error))?;
         Ok(Self {
             pkcs11,
             slot,
-            board: Arc::clone(board),
+            monitor: Arc::clone(monitor),
             choice: config.key.clone(),
             key: None,
             session,
@@ -85,33 +88,33 @@ impl Connection {
         self.login != Login::No
     }
 
-    /// Nobody but the token knows whether somebody is logged in.
+    /// Whether only the token reports that a user is logged in.
     pub(super) fn is_login_claimed(&self) -> bool {
         self.login == Login::Claimed
     }
 
-    /// Logs in, unless that could lock the token.
+    /// Logs in, unless that could lock the PIN.
     pub(super) fn log_in(
         &mut self,
         pin: &SecretBytes,
         config: &TokenConfig,
         guard: &mut PinGuard,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), JobError> {
         let info = self.token_info()?;
-        let subject = subject_of(&info);
-        let standing = PinStatus::of(&info);
+        let subject = identity_of(&info);
+        let pin_status = PinStatus::of(&info);
         let objection = length_fault(pin, &info, &config.pin)
             .or_else(|| guard.objection(&subject, pin))
-            .or_else(|| standing.objection());
+            .or_else(|| pin_status.objection());
         if let Some(objection) = objection {
-            return Err(Trouble::Final(objection));
+            return Err(JobError::Permanent(objection));
         }
         let copy = RawAuthPin::new(Box::new(pin.expose_secret().to_vec()));
-        let login = self.during("C_Login", |session| session.login_with_raw(UserType::User, &copy));
+        let login = self.watch("C_Login", |session| session.login_with_raw(UserType::User, &copy));
         drop(copy);
         let Err(error) = login else {
             self.login = Login::Yes;
-            guard.accept(&subject);
+            guard.record_accepted(&subject);
             return Ok(());
         };
         match LoginFailure::of(return_value(&error)) {
@@ -119,22 +122,22 @@ impl Connection {
                 self.login = Login::Claimed;
                 Ok(())
             }
-            LoginFailure::NotSent => Err(Trouble::of_call("C_Login", &error)),
+            LoginFailure::NotSent => Err(JobError::of_call("C_Login", &error)),
             LoginFailure::Refused => {
-                let refusal = refusal(&error, &config.pin);
-                guard.refuse(&subject, pin, &refusal.what);
-                Err(Trouble::Final(refusal))
+                let refused = refused_pin(&error, &config.pin);
+                guard.record_refused(&subject, pin, &refused.problem.what);
+                Err(JobError::Permanent(refused))
             }
             LoginFailure::Unclear => {
-                // The token's own count decides; without one, a second such failure does.
-                if standing == PinStatus::CountLow || guard.has_failed(&subject, pin) {
-                    let refusal = refusal(&error, &config.pin);
-                    guard.refuse(&subject, pin, &refusal.what);
-                    return Err(Trouble::Final(refusal));
+                // Decides by the token's own counter; without one, a second such failure counts as refused.
+                if pin_status == PinStatus::CountLow || guard.has_failed(&subject, pin) {
+                    let refused = refused_pin(&error, &config.pin);
+                    guard.record_refused(&subject, pin, &refused.problem.what);
+                    return Err(JobError::Permanent(refused));
                 }
-                guard.suspend(&subject, pin, &cause(&error));
+                guard.record_unclear(&subject, pin, &cause(&error));
                 let failed = guard.objection(&subject, pin);
-                Err(Trouble::Final(
+                Err(JobError::Permanent(
                     failed.unwrap_or_else(|| TokenError::of_call("C_Login", &error)),
                 ))
             }
@@ -142,10 +145,10 @@ impl Connection {
     }
 
     /// RSA-OAEP with SHA-256 and MGF1-SHA-256, without a label.
-    pub(super) fn unwrap_key(&mut self, wrapped: &[u8]) -> Result<SecretBytes, Trouble> {
+    pub(super) fn unwrap_key(&mut self, wrapped: &[u8]) -> Result<SecretBytes, JobError> {
         let key = self.private_key()?;
         let mechanism = Unwrapping::oaep_sha256();
-        let opened = self.during("C_Decrypt", |session| session.decrypt(&mechanism, key, wrapped));
+        let opened = self.watch("C_Decrypt", |session| session.decrypt(&mechanism, key, wrapped));
         opened.map(SecretBytes::new).map_err(|error| match return_value(&error) {
             Some(
                 RvError::ArgumentsBad
@@ -153,40 +156,41 @@ impl Connection {
                 | RvError::KeyTypeInconsistent
                 | RvError::MechanismInvalid
                 | RvError::MechanismParamInvalid,
-            ) => Trouble::Final(self.cannot_unwrap(key, &error)),
+            ) => JobError::Permanent(self.cannot_unwrap(key, &error)),
             Some(
                 RvError::DataInvalid
                 | RvError::DataLenRange
                 | RvError::EncryptedDataInvalid
                 | RvError::EncryptedDataLenRange,
-            ) => Trouble::Final(not_for_this_key(&error)),
-            // Some modules have no better word for a padding that does not fit.
+            ) => JobError::Permanent(not_for_this_key(&error)),
+            // Some modules report a wrong padding this way.
             Some(RvError::DeviceError | RvError::FunctionFailed | RvError::GeneralError) => {
-                Trouble::Lost(not_for_this_key(&error))
+                JobError::Retryable(not_for_this_key(&error))
             }
-            _ => Trouble::of_call("C_Decrypt", &error),
+            _ => JobError::of_call("C_Decrypt", &error),
         })
     }
 
     /// `CKM_SHA256_RSA_PKCS`
-    pub(super) fn sign(&mut self, message: &[u8]) -> Result<Vec<u8>, Trouble> {
+    pub(super) fn sign(&mut self, message: &[u8]) -> Result<Vec<u8>, JobError> {
         let key = self.private_key()?;
-        let sign = |session: &Session| session.sign(&Mechanism::Sha256RsaPkcs, key, message);
-        self.during("C_Sign", sign).map_err(|error| match return_value(&error) {
+        let sign =
+            |session: &CryptokiSession| session.sign(&Mechanism::Sha256RsaPkcs, key, message);
+        self.watch("C_Sign", sign).map_err(|error| match return_value(&error) {
             Some(
                 RvError::KeyFunctionNotPermitted
                 | RvError::KeyTypeInconsistent
                 | RvError::MechanismInvalid,
-            ) => Trouble::Final(TokenError::refused(
+            ) => JobError::Permanent(TokenError::refused(
                 format!(
                     "the token's key with the {} does not sign with CKM_SHA256_RSA_PKCS: {}",
                     self.named(),
                     cause(&error)
                 ),
-                "make one that may sign and decrypt, with \
+                "generate one that may sign and decrypt, with \
                  `pkcs11-tool --login --keypairgen --key-type rsa:2048 --usage-sign --usage-decrypt`",
             )),
-            _ => Trouble::of_call("C_Sign", &error),
+            _ => JobError::of_call("C_Sign", &error),
         })
     }
 
@@ -194,46 +198,50 @@ impl Connection {
         let can = self.unwrapping(key).map_or_else(|_| String::new(), |can| format!("; {can}"));
         TokenError::refused(
             format!(
-                "the token does not undo RSA-OAEP with SHA-256 with its key with the {}: {}{can}",
+                "the token does not decrypt RSA-OAEP with SHA-256 with its key with the {}: {}{can}",
                 self.named(),
                 cause(error),
             ),
-            "use a token, or a newer module, that does, and a key that may decrypt",
+            "use a token or a newer module that does, and a key that may decrypt",
         )
     }
 
-    pub(super) fn token_info(&self) -> Result<TokenInfo, Trouble> {
-        let info = self.board.during("C_GetTokenInfo", || self.pkcs11.get_token_info(self.slot));
-        info.map_err(|error| Trouble::of_call("C_GetTokenInfo", &error))
+    pub(super) fn token_info(&self) -> Result<TokenInfo, JobError> {
+        let info = self.monitor.watch("C_GetTokenInfo", || self.pkcs11.get_token_info(self.slot));
+        info.map_err(|error| JobError::of_call("C_GetTokenInfo", &error))
     }
 
-    pub(super) fn during<T>(&self, call: &'static str, make: impl FnOnce(&Session) -> T) -> T {
-        self.board.during(call, || make(&self.session))
+    pub(super) fn watch<T>(
+        &self,
+        call: &'static str,
+        run: impl FnOnce(&CryptokiSession) -> T,
+    ) -> T {
+        self.monitor.watch(call, || run(&self.session))
     }
 }
 
 fn not_for_this_key(error: &Error) -> TokenError {
     TokenError::refused(
-        format!("the token does not open what it was given: {}", cause(error)),
+        format!("the token cannot decrypt the data: {}", cause(error)),
         "it was wrapped for another key, or is damaged: check key_label, key_id and the token",
     )
 }
 
-fn refusal(error: &Error, source: &PinSource) -> TokenError {
+fn refused_pin(error: &Error, source: &PinSource) -> TokenError {
     if return_value(error) == Some(RvError::PinLocked) {
         return PinStatus::locked();
     }
     TokenError::pin(
         format!(
-            "the token refused the PIN in {source} ({}), and psid does not try it again",
+            "the token refused the PIN in {source} ({}), and psid will not retry it",
             cause(error)
         ),
-        AFTER_REFUSAL,
+        REFUSED_REMEDY,
     )
 }
 
-/// A token, by what stays the same in whichever slot and process it is.
-fn subject_of(info: &TokenInfo) -> String {
+/// Identifies a token by what does not depend on its slot or on the process.
+fn identity_of(info: &TokenInfo) -> String {
     let name = format!(
         "PIN of the token '{}', {} {}, serial {}",
         label_of(info),
@@ -244,37 +252,37 @@ fn subject_of(info: &TokenInfo) -> String {
     name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// A PIN of a length that the token does not take, as far as it says which it takes.
+/// The error for a PIN whose length the token does not accept, if the token reports its limits.
 fn length_fault(pin: &SecretBytes, info: &TokenInfo, source: &PinSource) -> Option<TokenError> {
     let (shortest, longest) = (info.min_pin_length(), info.max_pin_length());
-    // Some modules say nothing, or something impossible.
-    let says = longest > 0 && shortest <= longest;
-    if pin.len() <= LONGEST_PIN && (!says || (shortest..=longest).contains(&pin.len())) {
+    // Some modules report no limits, or impossible ones.
+    let is_reported = longest > 0 && shortest <= longest;
+    if pin.len() <= MAX_PIN && (!is_reported || (shortest..=longest).contains(&pin.len())) {
         return None;
     }
-    let takes = if says { (shortest, longest.min(LONGEST_PIN)) } else { (1, LONGEST_PIN) };
+    let limits = if is_reported { (shortest, longest.min(MAX_PIN)) } else { (1, MAX_PIN) };
     Some(TokenError::pin(
         format!(
-            "the PIN in {source} has a length that the token does not take: {} to {} bytes",
-            takes.0, takes.1
+            "the PIN in {source} has a length that the token does not accept; it accepts {} to {} bytes",
+            limits.0, limits.1
         ),
-        "put the right one there; it was not tried",
+        "store the right PIN there; it was not tried",
     ))
 }
 
-/// Longer than any PIN: another file was taken for it.
-const LONGEST_PIN: usize = 255;
+/// A longer PIN is probably another file.
+const MAX_PIN: usize = 255;
 
-/// What a failure of C_Login says of the tries that the token counts.
+/// What an error of C_Login means for the attempts that the token counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LoginFailure {
     /// The user is logged in already.
     LoggedIn,
-    /// The module gave up before the PIN was sent to the token.
+    /// The module failed before it sent the PIN to the token.
     NotSent,
-    /// The token refused the PIN, or it is locked.
+    /// The token refused the PIN, or the PIN is locked.
     Refused,
-    /// It may have cost a try. Some modules answer so to a wrong PIN.
+    /// The token may have counted an attempt: some modules return these errors for a wrong PIN.
     Unclear,
 }
 
@@ -283,16 +291,16 @@ impl LoginFailure {
         let Some(value) = value else { return Self::Unclear };
         match value {
             RvError::UserAlreadyLoggedIn => Self::LoggedIn,
-            // There is no instance of the module, or it has no such function.
+            // The module is not initialised, or lacks the function.
             RvError::CryptokiNotInitialized | RvError::FunctionNotSupported
-            // There is no session, or one that is not of this slot.
+            // There is no session of this slot.
             | RvError::SessionHandleInvalid | RvError::SessionClosed | RvError::SlotIdInvalid
-            // There is nothing in the slot. (DeviceRemoved says that it went during the call.)
+            // The slot is empty. (DeviceRemoved: the token was removed during the call.)
             | RvError::TokenNotPresent | RvError::TokenNotRecognized
-            // The module refuses the kind of login, whatever the PIN is.
+            // The module refuses this kind of login with any PIN.
             | RvError::UserAnotherAlreadyLoggedIn | RvError::UserTooManyTypes
             | RvError::UserTypeInvalid | RvError::SessionReadOnlyExists
-            // There is no PIN that a wrong one could be compared with.
+            // The token has no PIN to compare with.
             | RvError::UserPinNotInitialized => Self::NotSent,
             RvError::PinExpired
             | RvError::PinIncorrect
@@ -335,7 +343,7 @@ mod tests {
             assert_eq!(of(value), LoginFailure::Refused, "{value:?}");
         }
         assert_eq!(of(RvError::UserAlreadyLoggedIn), LoginFailure::LoggedIn);
-        // A failure of the crate's own, after the call.
+        // An error of the crate itself, after the call.
         assert_eq!(LoginFailure::of(None), LoginFailure::Unclear);
     }
 }

@@ -1,124 +1,124 @@
-//! Between those who want something of the token and the thread that has it.
+//! The callers' side of the worker thread: requests with a deadline.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use psi_common::SecretBytes;
 use tokio::sync::oneshot;
 
 use super::TokenConfig;
 use super::call_monitor::CallMonitor;
 use super::error::TokenError;
-use super::session::{Connection, Trouble};
+use super::session::{JobError, Session};
 use super::token_worker::{self, Access, PendingConfig, Reply, Request, TokenWorker};
 
-/// How often a call may find that it takes a login: once as a rule, and once more each time that the
-/// token goes away in between.
-const LOGINS: usize = 3;
+/// How many logins one request may need: usually one, and one more each time the token disappears meanwhile.
+const MAX_LOGINS: usize = 3;
 
-/// What the handles share.
+/// The handle of the worker thread, which all clones of a [`super::Token`] share.
 pub(super) struct TokenHandle {
-    pub(super) board: Arc<CallMonitor>,
-    orders: Arc<Mutex<PendingConfig>>,
+    pub(super) monitor: Arc<CallMonitor>,
+    pending: Arc<Mutex<PendingConfig>>,
     requests: Mutex<Option<mpsc::Sender<Request>>>,
 }
 
 impl TokenHandle {
     pub(super) fn new(config: TokenConfig) -> Self {
         Self {
-            board: Arc::default(),
-            orders: Arc::new(Mutex::new(PendingConfig::new(config))),
+            monitor: Arc::default(),
+            pending: Arc::new(Mutex::new(PendingConfig::new(config))),
             requests: Mutex::default(),
         }
     }
 
-    /// The thread follows before it does anything else.
-    pub(super) fn renew(&self, config: TokenConfig) {
-        lock(&self.orders).renew(config);
+    /// Sets the config that the worker applies before its next request.
+    pub(super) fn update(&self, config: TokenConfig) {
+        self.pending.lock().update(config);
     }
 
-    /// Has `job` done on the thread, and waits no longer than `patience`.
+    /// Runs `job` on the worker thread, and waits at most `timeout` for its result.
     pub(super) async fn call<T: Send + 'static>(
         &self,
-        patience: Duration,
+        timeout: Duration,
         access: Access,
-        job: impl Fn(&mut Connection) -> Result<T, Trouble> + Send + Sync + 'static,
+        job: impl Fn(&mut Session) -> Result<T, JobError> + Send + Sync + 'static,
     ) -> Result<T, TokenError> {
-        let answer = tokio::time::timeout(patience, self.with_login(access, Arc::new(job)));
-        answer.await.unwrap_or_else(|_| Err(self.board.overdue(patience)))
+        let answer = tokio::time::timeout(timeout, self.with_login(access, Arc::new(job)));
+        answer.await.unwrap_or_else(|_| Err(self.monitor.timeout_error(timeout)))
     }
 
-    /// Has the module loaded, and waits no longer than `patience`.
-    pub(super) async fn load(&self, patience: Duration) -> Result<String, TokenError> {
+    /// Loads the module on the worker thread, and waits at most `timeout`.
+    pub(super) async fn load(&self, timeout: Duration) -> Result<String, TokenError> {
         let (answer, answered) = oneshot::channel();
-        self.post(Box::new(move |owner| {
-            let _ = answer.send(owner.load());
+        self.post(Box::new(move |worker| {
+            let _ = answer.send(worker.load());
         }))?;
-        match tokio::time::timeout(patience, answered).await {
+        match tokio::time::timeout(timeout, answered).await {
             Ok(answer) => answer.unwrap_or_else(|_| Err(TokenError::died())),
-            Err(_) => Err(self.board.overdue(patience)),
+            Err(_) => Err(self.monitor.timeout_error(timeout)),
         }
     }
 
-    /// Ends the session and the module's instance; whether that was done within `patience`.
-    pub(super) async fn close(&self, patience: Duration) -> bool {
-        if lock(&self.requests).is_none() {
+    /// Closes the session and finalises the module; false if that takes longer than `timeout`.
+    pub(super) async fn close(&self, timeout: Duration) -> bool {
+        if self.requests.lock().is_none() {
             return true;
         }
         let (answer, answered) = oneshot::channel();
-        let close = Box::new(move |owner: &mut TokenWorker| {
-            owner.close_session();
+        let close = Box::new(move |worker: &mut TokenWorker| {
+            worker.close_session();
             let _ = answer.send(());
         });
-        self.post(close).is_ok() && tokio::time::timeout(patience, answered).await.is_ok()
+        self.post(close).is_ok() && tokio::time::timeout(timeout, answered).await.is_ok()
     }
 
-    /// The PIN is read only when the thread cannot do without, and it lives until the login.
+    /// Reads the PIN only if the worker needs it. It is dropped at the login.
     async fn with_login<T: Send + 'static>(
         &self,
         access: Access,
-        job: Arc<impl Fn(&mut Connection) -> Result<T, Trouble> + Send + Sync + 'static>,
+        job: Arc<impl Fn(&mut Session) -> Result<T, JobError> + Send + Sync + 'static>,
     ) -> Result<T, TokenError> {
         let mut pin = None;
-        for _ in 0..=LOGINS {
-            match self.ask(access, pin.take(), Arc::clone(&job)).await? {
+        for _ in 0..=MAX_LOGINS {
+            match self.request(access, pin.take(), Arc::clone(&job)).await? {
                 Reply::Done(done) => return Ok(done),
                 Reply::NeedsPin(source) => {
                     let read = source.read().await;
-                    pin = Some(read.inspect_err(|error| self.board.note(Err(error)))?);
+                    pin = Some(read.inspect_err(|error| self.monitor.record(Err(error)))?);
                 }
             }
         }
         Err(TokenError::absent(
-            "the token goes away each time between login and use",
+            "the token disappears each time between login and use",
             "check the reader and the cable",
         ))
     }
 
-    async fn ask<T: Send + 'static>(
+    async fn request<T: Send + 'static>(
         &self,
         access: Access,
         pin: Option<SecretBytes>,
-        job: Arc<impl Fn(&mut Connection) -> Result<T, Trouble> + Send + Sync + 'static>,
+        job: Arc<impl Fn(&mut Session) -> Result<T, JobError> + Send + Sync + 'static>,
     ) -> Result<Reply<T>, TokenError> {
         let (answer, answered) = oneshot::channel();
-        self.post(Box::new(move |owner| {
+        self.post(Box::new(move |worker| {
             let is_wanted = || !answer.is_closed();
-            if let Some(reply) = owner.perform(access, pin, &*job, &is_wanted) {
-                // Whoever asked may be gone by now; a secret in the answer is wiped with it.
+            if let Some(reply) = worker.execute(access, pin, &*job, &is_wanted) {
+                // The caller may have timed out; a secret in the reply is wiped when dropped.
                 let _ = answer.send(reply);
             }
         }))?;
         answered.await.unwrap_or_else(|_| {
             let error = TokenError::died();
-            self.board.note(Err(&error));
+            self.monitor.record(Err(&error));
             Err(error)
         })
     }
 
-    /// Puts a request before the thread: a new one, when there is none yet or the last one has died.
+    /// Sends a request to the worker thread, and starts the thread if there is none or the last one has ended.
     fn post(&self, request: Request) -> Result<(), TokenError> {
-        let mut requests = lock(&self.requests);
+        let mut requests = self.requests.lock();
         let request = match &*requests {
             None => request,
             Some(present) => match present.send(request) {
@@ -126,8 +126,8 @@ impl TokenHandle {
                 Err(mpsc::SendError(request)) => request,
             },
         };
-        let new = token_worker::start(Arc::clone(&self.orders), Arc::clone(&self.board))?;
-        // It has just been made: if it is gone again, that is told as its death.
+        let new = token_worker::start(Arc::clone(&self.pending), Arc::clone(&self.monitor))?;
+        // If the new thread has ended already, the missing reply reports it.
         let _ = new.send(request);
         *requests = Some(new);
         Ok(())
@@ -135,12 +135,8 @@ impl TokenHandle {
 }
 
 impl Drop for TokenHandle {
-    /// The thread goes on waiting: it must not end, with what modules do then, while the process does.
+    /// Keeps the thread waiting: modules crash if their thread ends while the process exits.
     fn drop(&mut self) {
-        std::mem::forget(lock(&self.requests).take());
+        std::mem::forget(self.requests.lock().take());
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

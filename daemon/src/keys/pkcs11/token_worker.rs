@@ -1,9 +1,10 @@
-//! The thread that owns the module and the session.
+//! The thread that owns the module and its session.
 
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
+use parking_lot::Mutex;
 use psi_common::SecretBytes;
 
 use super::TokenConfig;
@@ -11,13 +12,12 @@ use super::call_monitor::CallMonitor;
 use super::error::TokenError;
 use super::library::{Library, Loaded};
 use super::pin::{PinGuard, PinSource};
-use super::session::{Connection, Trouble};
-use super::token_handle::lock;
+use super::session::{JobError, Session};
 
-/// What is put before the thread.
+/// A request to the thread.
 pub(super) type Request = Box<dyn FnOnce(&mut TokenWorker) + Send>;
 
-/// What a job takes.
+/// What a job requires.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     /// A session.
@@ -26,196 +26,205 @@ pub(super) enum Access {
     User,
 }
 
-/// How a request ended, if it did not fail.
+/// The reply to a request that did not fail.
 pub(super) enum Reply<T> {
     Done(T),
-    /// Nothing was done: it takes the PIN, which is there.
+    /// Nothing was done, because the job requires a login: read the PIN from this source and retry.
     NeedsPin(PinSource),
 }
 
-/// What the thread is to follow.
+/// The config that the thread applies before its next request.
 pub(super) struct PendingConfig {
     config: TokenConfig,
-    renewals: u64,
+    revision: u64,
 }
 
-/// The thread's own.
+/// The state of the thread.
 pub(super) struct TokenWorker {
-    orders: Arc<Mutex<PendingConfig>>,
-    board: Arc<CallMonitor>,
+    pending: Arc<Mutex<PendingConfig>>,
+    monitor: Arc<CallMonitor>,
     config: TokenConfig,
-    renewals: u64,
+    revision: u64,
     guard: PinGuard,
     loaded: Option<Loaded>,
-    line: Option<Session>,
+    open_token: Option<OpenToken>,
 }
 
-/// What is open; the session is closed before the module is finalised.
-struct Session {
-    connection: Connection,
+/// A session and its module. The session is closed before the module is finalised.
+struct OpenToken {
+    session: Session,
     library: Library,
 }
 
 impl PendingConfig {
     pub(super) fn new(config: TokenConfig) -> Self {
-        Self { config, renewals: 0 }
+        Self { config, revision: 0 }
     }
 
-    pub(super) fn renew(&mut self, config: TokenConfig) {
+    pub(super) fn update(&mut self, config: TokenConfig) {
         self.config = config;
-        self.renewals += 1;
+        self.revision += 1;
     }
 }
 
-/// Starts a thread; it lasts as long as the process.
+/// Starts the thread, which runs as long as the process.
 pub(super) fn start(
-    orders: Arc<Mutex<PendingConfig>>,
-    board: Arc<CallMonitor>,
+    pending: Arc<Mutex<PendingConfig>>,
+    monitor: Arc<CallMonitor>,
 ) -> Result<mpsc::Sender<Request>, TokenError> {
     let (sender, requests) = mpsc::channel::<Request>();
     let serve = move || {
-        let (config, renewals) = {
-            let orders = lock(&orders);
-            (orders.config.clone(), orders.renewals)
+        let (config, revision) = {
+            let pending = pending.lock();
+            (pending.config.clone(), pending.revision)
         };
         let guard = PinGuard::new(config.failed_logins.clone(), config.retry);
-        let mut owner =
-            TokenWorker { orders, board, config, renewals, guard, loaded: None, line: None };
+        let mut worker = TokenWorker {
+            pending,
+            monitor,
+            config,
+            revision,
+            guard,
+            loaded: None,
+            open_token: None,
+        };
         for request in requests {
-            let done = panic::catch_unwind(AssertUnwindSafe(|| request(&mut owner)));
+            let done = panic::catch_unwind(AssertUnwindSafe(|| request(&mut worker)));
             if done.is_err() {
-                // Whoever asked is told by the answer that never comes. What was open is not trusted any
-                // more.
-                owner.close_session();
+                // The caller notices that the reply is missing. The session may be in a bad state.
+                worker.close_session();
             }
         }
     };
     let started = thread::Builder::new().name("token".into()).spawn(serve);
     started.map(|_| sender).map_err(|error| {
         TokenError::broken(
-            format!("no thread for the token: {error}"),
-            "check the limits on threads",
+            format!("the thread for the token cannot be started: {error}"),
+            "raise TasksMax= of psid's unit",
         )
     })
 }
 
 impl TokenWorker {
-    /// Does `job`, connected and, where that is needed, logged in; nothing for somebody who has gone.
-    pub(super) fn perform<T>(
+    /// Runs `job` in a session, logged in if it requires that. Returns `None` if the caller has given up.
+    pub(super) fn execute<T>(
         &mut self,
         access: Access,
         mut pin: Option<SecretBytes>,
-        job: impl Fn(&mut Connection) -> Result<T, Trouble>,
+        job: impl Fn(&mut Session) -> Result<T, JobError>,
         is_wanted: &dyn Fn() -> bool,
     ) -> Option<Result<Reply<T>, TokenError>> {
         if !is_wanted() {
             return None;
         }
-        self.follow_orders();
+        self.apply_config();
         loop {
-            // Opening may have taken half a minute.
-            let trouble = match self.connect() {
+            // The caller may have given up: opening a session can take half a minute.
+            let result = match self.connect() {
                 Ok(_) if !is_wanted() => return None,
-                Ok(connection) if access == Access::User && !connection.is_logged_in() => {
+                Ok(session) if access == Access::User && !session.is_logged_in() => {
                     let Some(pin) = pin.take() else {
                         return Some(Ok(Reply::NeedsPin(self.config.pin.clone())));
                     };
                     self.log_in(&pin)
                 }
-                Ok(connection) => match job(connection) {
+                Ok(session) => match job(session) {
                     Ok(done) => {
-                        connection.is_proven = true;
+                        session.is_proven = true;
                         if access == Access::User {
-                            self.board.note(Ok(()));
+                            self.monitor.record(Ok(()));
                         }
                         return Some(Ok(Reply::Done(done)));
                     }
-                    Err(trouble) => Err(trouble),
+                    Err(result) => Err(result),
                 },
-                Err(error) => Err(Trouble::Lost(error)),
+                Err(error) => Err(JobError::Retryable(error)),
             };
-            let error = match trouble {
+            let error = match result {
                 Ok(()) => continue,
-                Err(Trouble::Final(error)) => error,
-                Err(Trouble::Lost(error)) => {
+                Err(JobError::Permanent(error)) => error,
+                Err(JobError::Retryable(error)) => {
                     if self.close_session() {
-                        tracing::debug!("a new session with the token is opened: {}", error.what);
+                        tracing::debug!(
+                            "a new session with the token is opened: {}",
+                            error.problem.what
+                        );
                         continue;
                     }
                     error
                 }
             };
-            self.board.note(Err(&error));
+            self.monitor.record(Err(&error));
             return Some(Err(error));
         }
     }
 
-    /// A config that was read again holds from here on.
-    fn follow_orders(&mut self) {
+    /// Applies the pending config.
+    fn apply_config(&mut self) {
         let config = {
-            let orders = lock(&self.orders);
-            if orders.renewals == self.renewals {
+            let pending = self.pending.lock();
+            if pending.revision == self.revision {
                 return;
             }
-            self.renewals = orders.renewals;
-            orders.config.clone()
+            self.revision = pending.revision;
+            pending.config.clone()
         };
         let before = std::mem::replace(&mut self.config, config);
         let same = before.module == self.config.module
             && before.token == self.config.token
             && before.key == self.config.key;
-        // Where nobody could log in, some modules remember why for as long as they are initialised.
-        let in_use = self.line.as_ref().is_some_and(|line| line.connection.is_logged_in());
+        // After a failed login, some modules return the same error until they are finalised.
+        let in_use = self.open_token.as_ref().is_some_and(|open| open.session.is_logged_in());
         if !(same && in_use) {
             self.close_session();
         }
     }
 
-    fn connect(&mut self) -> Result<&mut Connection, TokenError> {
-        let line = match self.line.take() {
-            Some(line) => line,
+    fn connect(&mut self) -> Result<&mut Session, TokenError> {
+        let open = match self.open_token.take() {
+            Some(open) => open,
             None => self.open()?,
         };
-        Ok(&mut self.line.insert(line).connection)
+        Ok(&mut self.open_token.insert(open).session)
     }
 
-    fn open(&mut self) -> Result<Session, TokenError> {
+    fn open(&mut self) -> Result<OpenToken, TokenError> {
         let library = self.library()?;
-        let connection = Connection::open(&library, &self.config, &self.board)?;
-        Ok(Session { connection, library })
+        let session = Session::open(&library, &self.config, &self.monitor)?;
+        Ok(OpenToken { session, library })
     }
 
     fn library(&mut self) -> Result<Library, TokenError> {
         let loaded = match self.loaded.take().filter(|loaded| loaded.is_of(&self.config.module)) {
             Some(loaded) => loaded,
-            None => Loaded::load(&self.config.module, &self.board)?,
+            None => Loaded::load(&self.config.module, &self.monitor)?,
         };
-        self.loaded.insert(loaded).initialize(&self.board)
+        self.loaded.insert(loaded).initialize(&self.monitor)
     }
 
-    /// Loads the module, and looks for no token; what it says that it is.
+    /// Loads the module without looking for a token, and returns its description.
     pub(super) fn load(&mut self) -> Result<String, TokenError> {
-        self.follow_orders();
-        match &self.line {
-            Some(line) => line.library.describe(),
+        self.apply_config();
+        match &self.open_token {
+            Some(open) => open.library.describe(),
             None => self.library()?.describe(),
         }
     }
 
-    fn log_in(&mut self, pin: &SecretBytes) -> Result<(), Trouble> {
-        match &mut self.line {
-            Some(line) => line.connection.log_in(pin, &self.config, &mut self.guard),
+    fn log_in(&mut self, pin: &SecretBytes) -> Result<(), JobError> {
+        match &mut self.open_token {
+            Some(open) => open.session.log_in(pin, &self.config, &mut self.guard),
             None => Ok(()),
         }
     }
 
-    /// Ends the session and the module's instance, for the next one to find all as it is then: only that
-    /// helps after pcscd was restarted. Whether what failed on this session may do better on the next.
+    /// Closes the session and finalises the module, which is necessary after a restart of pcscd. Returns whether
+    /// a new session may succeed where this one failed.
     pub(super) fn close_session(&mut self) -> bool {
-        let Some(Session { connection, library }) = self.line.take() else { return false };
-        let is_doubtful = connection.is_proven || connection.is_login_claimed();
-        self.board.during("C_CloseSession", || drop(connection));
+        let Some(OpenToken { session, library }) = self.open_token.take() else { return false };
+        let may_recover = session.is_proven || session.is_login_claimed();
+        self.monitor.watch("C_CloseSession", || drop(session));
         drop(library);
-        is_doubtful
+        may_recover
     }
 }

@@ -14,7 +14,7 @@ use psi_common::{CacheHeader, MAX_SECRET_BYTES, SecretBytes, SecretId};
 
 use crate::legacy::{self, mapping};
 use crate::model::reference::Reference;
-use crate::storage::cache_file::OLD;
+use crate::storage::cache_file::VERSION_1;
 
 /// A mapping, as its file has it.
 pub(crate) struct Mapping {
@@ -100,7 +100,7 @@ pub(crate) fn cache_among_ours(folder: &Path) -> io::Result<Option<PathBuf>> {
     let mut newest = None;
     for file in fs::read_dir(folder)? {
         let file = file?;
-        if file.file_name().to_string_lossy().starts_with(&format!("cache.enc.{OLD}-")) {
+        if file.file_name().to_string_lossy().starts_with(&format!("cache.enc.{VERSION_1}-")) {
             newest = newest.max(Some((file.metadata()?.modified()?, file.path())));
         }
     }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::values::Values;
 use crate::cache::{Entry, Snapshot};
-use crate::crypto::envelope::{AadContext, Keyring};
+use crate::crypto::envelope::AadContext;
+use crate::crypto::keyring::Keyring;
 use crate::model::reference::CacheKey;
 use crate::storage::cache_file;
 use crate::storage::payload;
@@ -87,7 +88,7 @@ impl Ours {
     /// Writes it. An old one in its place keeps its bytes, and gets another name.
     pub(crate) fn write(self) -> Result<(), String> {
         if self.replaces {
-            files::back_up_as(&self.path, cache_file::OLD)
+            files::back_up_as(&self.path, cache_file::VERSION_1)
                 .map_err(|error| format!("a second name for the old one: {error}"))?;
         }
         let entries = self.entries.into_iter().collect();

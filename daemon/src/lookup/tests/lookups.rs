@@ -212,7 +212,8 @@ async fn a_reference_is_told_from_a_literal_by_its_provider() {
 #[tokio::test(start_paused = true)]
 async fn a_sealed_literal_is_waited_for_to_the_end() {
     use crate::crypto::aead::DataKey;
-    use crate::crypto::envelope::{Keyring, WrappedKeyHeader};
+    use crate::crypto::envelope::WrappedKeyHeader;
+    use crate::crypto::keyring::Keyring;
     let key = || DataKey::from_secret(&SecretBytes::new(vec![1; 32])).unwrap();
     let part = WrappedKeyHeader { tag: psi_common::BackendTag::Tpm, bytes: Vec::new() };
     let vault = Arc::new(Keyring::new(key(), part));

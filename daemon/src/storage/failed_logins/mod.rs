@@ -193,7 +193,7 @@ impl Shared {
 
     fn boot(&self) -> NonZeroU64 {
         *self.boot.get_or_init(|| match &self.paths {
-            Some(paths) => boot_id::of(&paths.run).0,
+            Some(paths) => boot_id::read_or_create(&paths.run).0,
             None => NonZeroU64::MIN,
         })
     }

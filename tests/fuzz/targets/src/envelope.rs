@@ -6,8 +6,9 @@ use psi_common::{BackendTag, SecretBytes};
 use psi_daemon::testing::cache::{Cache, Policy, Snapshot};
 use psi_daemon::testing::crypto::aead::DataKey;
 use psi_daemon::testing::crypto::envelope::{
-    AadContext, Envelope, EnvelopeError, Keyring, WrappedKeyHeader,
+    AadContext, Envelope, EnvelopeError, WrappedKeyHeader,
 };
+use psi_daemon::testing::crypto::keyring::Keyring;
 use psi_daemon::testing::model::clock::{self, Timestamp};
 use psi_daemon::testing::storage::payload;
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use data_encoding::HEXLOWER;
 use psi_common::{BackendTag, Paths, Scope as UserScope, SecretBytes};
 use psi_daemon::testing::crypto::aead::DataKey;
-use psi_daemon::testing::crypto::envelope::{AadContext, Keyring, WrappedKeyHeader};
+use psi_daemon::testing::crypto::envelope::{AadContext, WrappedKeyHeader};
+use psi_daemon::testing::crypto::keyring::Keyring;
 use psi_daemon::testing::keys::credential::{Credential, Creds, Scope, SealOptions};
 use psi_daemon::testing::keys::pkcs11::{
     KeyChoice, PinSource, Token, TokenChoice, TokenConfig, TokenError, TokenState,
@@ -73,7 +74,7 @@ impl Probe {
                 },
                 state: path(&self.setup["sealed"]).with_file_name(""),
                 config: "/etc/psi/config.toml".into(),
-                demand: SealWith::Tpm2.into(),
+                required_seal: SealWith::Tpm2.into(),
             }),
         }
     }
@@ -110,7 +111,7 @@ impl Probe {
     async fn use_token(&self, request: &Value) -> Result<Value, Value> {
         let which = usize::try_from(request["token"].as_u64().unwrap_or(0)).expect("an index");
         let token = match request["within_ms"].as_u64() {
-            Some(limit) => self.tokens[which].within(Duration::from_millis(limit)),
+            Some(limit) => self.tokens[which].with_timeout(Duration::from_millis(limit)),
             None => self.tokens[which].clone(),
         };
         let done = match text(&request["do"]).as_str() {
@@ -222,7 +223,7 @@ fn told(key: &LoadedKey) -> Value {
 }
 
 fn of_key(error: &KeyError) -> Value {
-    json!({ "error": error.to_string(), "what": error.what, "remedy": error.remedy })
+    json!({ "error": error.to_string(), "what": error.problem.what, "remedy": error.problem.remedy })
 }
 
 fn of_token(error: &TokenError) -> Value {
