@@ -84,7 +84,7 @@ fn the_shipped_config_is_valid_with_every_example_and_alternative() {
         text.lines().map(|line| line.strip_prefix("#:").unwrap_or(line)).collect();
     assert_ne!(with_examples.join("\n"), text);
     let config = Config::parse(&with_examples.join("\n"), &path).unwrap();
-    assert!(config.infisical.is_some() && config.hsm.is_some() && !config.workloads.is_empty());
+    assert!(config.infisical.is_some() && config.pkcs11.is_some() && !config.workloads.is_empty());
 
     let mut example = 0;
     for (line, of_file) in text.lines().enumerate() {

@@ -99,7 +99,7 @@ fn plan<'a>(surroundings: &'a Environment, options: &'a Options) -> Result<Plan<
                 config.as_ref().and_then(|config| build::hsm(config, surroundings, options.retry));
             Box::new(hsm.ok_or_else(|| {
                 format!(
-                    "{} does not name a token; say in [providers.nitrokeyhsm] which one",
+                    "{} does not name a token; say in [providers.pkcs11] which one",
                     path.display()
                 )
             })?)

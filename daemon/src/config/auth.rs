@@ -1,22 +1,22 @@
-//! `auth`: how a machine identity proves itself.
+//! `auth`: how psid logs in to Infisical.
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use psi_common::SecretBytes;
+use psi_common::{SecretBytes, SecretString};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 use url::{Host, Url};
-use zeroize::Zeroizing;
 
-use super::raw::{Fault, credential_name};
+use super::fault::{Fault, credential_name};
 use crate::provider::infisical::{AwsIam, Azure, Gcp, Kubernetes};
 
-/// Where every cloud has its metadata service.
+/// The address of the metadata service in every cloud.
 const METADATA_URL: &str = "http://169.254.169.254";
-/// Where kubelet puts a service account's token.
+/// The path of a service account's token in a pod.
 const TOKEN_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
-/// What an Azure identity of Infisical expects, unless it is set otherwise.
+/// The default resource of an Azure identity in Infisical.
 const RESOURCE: &str = "https://management.azure.com/";
 
 /// Each method and its keys.
@@ -62,11 +62,11 @@ pub enum ClientSecret {
     Inline(Confidential),
 }
 
-/// A text that no error and no log may quote.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Confidential(Zeroizing<String>);
+/// A text that no error and no log may quote. It is shared, because projects share one identity.
+#[derive(Clone)]
+pub struct Confidential(Arc<SecretString>);
 
-/// The keys of every method; which of them go together is checked.
+/// The keys of every method; the combination is checked afterwards.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawAuth {
@@ -82,7 +82,7 @@ pub(super) struct RawAuth {
     metadata_url: Option<Spanned<String>>,
 }
 
-/// Makes sense of `auth`.
+/// Checks `auth`.
 pub(super) fn check(
     raw: Spanned<RawAuth>,
     warnings: &mut Vec<String>,
@@ -93,10 +93,10 @@ pub(super) fn check(
     if let Some((key, at)) = raw.given().into_iter().find(|(key, _)| !keys.contains(key)) {
         let owners: Vec<&str> =
             METHODS.iter().filter(|(_, keys)| keys.contains(&key)).map(|(name, _)| *name).collect();
-        let what = format!("{key} is no key of {method}, but of {}", owners.join(" and "));
-        return Err(Fault { at: Some(at), what });
+        let owners = owners.join(" and ");
+        return Err(Fault::at(at, format!("{key} is not a key of {method}, but of {owners}")));
     }
-    let missing = |key: &str| Fault { at: Some(at), what: format!("{method} needs {key}") };
+    let missing = |key: &str| Fault::at(at, format!("{method} needs {key}"));
     if method == "universal-auth" {
         let client_id = raw.client_id.clone().ok_or_else(|| missing("a client_id"))?.into_inner();
         let client_secret = raw.client_secret(at)?;
@@ -130,16 +130,13 @@ pub(super) fn check(
 impl RawAuth {
     fn method(&self) -> Result<(&'static str, &'static [&'static str]), Fault> {
         let name = self.method.get_ref();
-        METHODS.into_iter().find(|(known, _)| known == name).ok_or_else(|| Fault {
-            at: Some(self.method.span().start),
-            what: format!(
-                "unknown auth method '{name}', expected {}",
-                METHODS.map(|(known, _)| known).join(", ")
-            ),
+        METHODS.into_iter().find(|(known, _)| known == name).ok_or_else(|| {
+            let known = METHODS.map(|(known, _)| known).join(", ");
+            Fault::of(&self.method, format!("unknown auth method '{name}', expected {known}"))
         })
     }
 
-    /// The keys that are there besides the method, and where each value begins.
+    /// The keys that are set besides the method, and the offset of each value.
     fn given(&self) -> Vec<(&'static str, usize)> {
         fn at<T>(key: &Option<Spanned<T>>) -> Option<usize> {
             key.as_ref().map(|value| value.span().start)
@@ -172,11 +169,10 @@ impl RawAuth {
         .into_iter()
         .flatten()
         .collect();
-        let [client_secret] = <[ClientSecret; 1]>::try_from(given).map_err(|_| Fault {
-            at: Some(at),
-            what:
-                "give exactly one of client_secret_credential, client_secret_file and client_secret"
-                    .into(),
+        let [client_secret] = <[ClientSecret; 1]>::try_from(given).map_err(|_| {
+            let what =
+                "give exactly one of client_secret_credential, client_secret_file and client_secret";
+            Fault::at(at, what)
         })?;
         Ok(client_secret)
     }
@@ -186,8 +182,7 @@ impl RawAuth {
         if AwsIam::is_region(region.get_ref()) {
             return Ok(Some(region.get_ref().clone()));
         }
-        let what = "region is no AWS region like eu-central-1".into();
-        Err(Fault { at: Some(region.span().start), what })
+        Err(Fault::of(region, "region is not an AWS region like eu-central-1"))
     }
 
     fn metadata_url(&self, warnings: &mut Vec<String>) -> Result<Url, Fault> {
@@ -195,7 +190,7 @@ impl RawAuth {
         let at = text.map(|text| text.span().start);
         let fault = |what: String| Fault { at, what };
         let url = Url::parse(text.map_or(METADATA_URL, |text| text.get_ref()))
-            .map_err(|error| fault(format!("metadata_url is no URL: {error}")))?;
+            .map_err(|error| fault(format!("metadata_url is not a URL: {error}")))?;
         if !["http", "https"].contains(&url.scheme()) {
             return Err(fault("metadata_url must be http or https".into()));
         }
@@ -204,9 +199,9 @@ impl RawAuth {
                 "metadata_url must hold neither a user, a password nor a query".into(),
             ));
         }
-        if url.scheme() == "http" && !is_near(&url) {
+        if url.scheme() == "http" && !is_link_local(&url) {
             warnings.push(
-                "metadata_url is http to another host: the proof of who this host is crosses the network in \
+                "metadata_url is http to another host: this host's login credential crosses the network in \
                  clear text"
                     .into(),
             );
@@ -215,8 +210,8 @@ impl RawAuth {
     }
 }
 
-/// Whether a host is this one or on its own link, as metadata services are.
-fn is_near(url: &Url) -> bool {
+/// Whether a URL's host is this one or on its own link, as metadata services are.
+fn is_link_local(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback() || ip.is_link_local(),
         // EC2's own is fd00:ec2::254.
@@ -231,14 +226,22 @@ fn is_near(url: &Url) -> bool {
 impl Confidential {
     /// The text as a secret.
     pub fn to_secret(&self) -> SecretBytes {
-        SecretBytes::new(self.0.as_bytes().to_vec())
+        SecretBytes::new(self.0.expose_secret().as_bytes().to_vec())
     }
 }
+
+impl PartialEq for Confidential {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+}
+
+impl Eq for Confidential {}
 
 impl<'de> Deserialize<'de> for Confidential {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)
-            .map(|text| Self(Zeroizing::new(text)))
+            .map(|text| Self(Arc::new(SecretString::new(text))))
             .map_err(|_| serde::de::Error::custom("it must be a string"))
     }
 }

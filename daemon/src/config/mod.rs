@@ -1,12 +1,12 @@
-//! The config, checked: what the rest of the daemon may rely on. `raw` is what the file says.
+//! The checked config. `raw` holds it as the file has it.
 
 mod auth;
-mod hsm;
+mod fault;
+mod pkcs11;
 mod raw;
 mod seal_line;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use crate::keys::credential::SealWith;
 use crate::provider::upstream::Workload;
 
 pub(crate) use auth::{AuthConfig, ClientSecret};
-pub(crate) use hsm::{HsmConfig, HsmPin};
+pub(crate) use pkcs11::{Pkcs11Config, Pkcs11Pin};
 pub(crate) use seal_line::with_seal_line;
 
-/// A config that makes sense.
+/// A valid config.
 #[derive(Debug)]
 pub struct Config {
     /// `[cache]`
@@ -28,34 +28,34 @@ pub struct Config {
     pub access: Access,
     /// `[providers.infisical]`
     pub infisical: Option<InfisicalConfig>,
-    /// `[providers.nitrokeyhsm]`
-    pub hsm: Option<HsmConfig>,
+    /// `[providers.pkcs11]`
+    pub pkcs11: Option<Pkcs11Config>,
     /// `[workloads.*]`
     pub workloads: BTreeMap<String, Workload>,
-    /// What is allowed but not wise, or not in this version; one sentence each.
+    /// Settings that are allowed but unsafe; one sentence each.
     pub warnings: Vec<String>,
 }
 
 /// `[cache]`
 #[derive(Debug)]
 pub struct CacheConfig {
-    /// Whether fetched values are kept at all.
+    /// Whether fetched values are cached.
     pub enabled: bool,
     /// The key backend; none: live lookups only.
     pub backend: Option<BackendTag>,
-    /// How often every source is pulled.
+    /// The time between two refreshes of a source.
     pub refresh_interval: Duration,
-    /// How much later, at random.
+    /// The random time that is added to it.
     pub refresh_jitter: Duration,
-    /// How old a value may be that is served in an outage; none: no limit.
+    /// The greatest age of a value that is served in an outage; none: no limit.
     pub max_stale: Option<Duration>,
     /// What the key must be sealed to; none: the default, which differs for a user's psid.
     pub seal_with: Option<SealWith>,
-    /// Whether a value is dropped once the provider has confirmed that it is gone or denied.
+    /// Whether a value is evicted once the provider has confirmed that it does not exist or is denied.
     pub evict_revoked: bool,
 }
 
-/// `[access]`: who may call.
+/// `[access]`: the users that may call psid.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// User ids.
@@ -69,11 +69,11 @@ pub struct Access {
 pub struct InfisicalConfig {
     /// The instance's URL.
     pub api_url: String,
-    /// A PEM file of the only CAs to trust; none: the system's.
+    /// A PEM file of the trusted CAs; none: the system's.
     pub ca_cert: Option<PathBuf>,
-    /// For one request.
+    /// The timeout of one request.
     pub timeout: Duration,
-    /// By the name that references use.
+    /// Projects by the name that references use.
     pub projects: BTreeMap<String, ProjectConfig>,
 }
 
@@ -84,12 +84,13 @@ pub struct ProjectConfig {
     pub id: String,
     /// The environment's slug.
     pub environment: String,
-    /// Whose token reads it: the project's own, or the provider's.
+    /// How psid logs in for it: the project's own `auth`, or the provider's.
     pub auth: AuthConfig,
 }
 
 /// What is wrong with a config file, and in which line.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{}{}: {}", .path.display(), .line.map(|line| format!(":{line}")).unwrap_or_default(), .what.replace('\n', " "))]
 pub struct ConfigError {
     /// The file.
     pub path: PathBuf,
@@ -97,7 +98,7 @@ pub struct ConfigError {
     pub line: Option<usize>,
     /// What is wrong.
     pub what: String,
-    /// Whether there is no such file.
+    /// Whether the file does not exist.
     pub is_missing: bool,
 }
 
@@ -122,24 +123,12 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         raw::parse(text).and_then(raw::RawConfig::check).map_err(|fault| ConfigError {
             path: path.to_owned(),
-            line: fault.at.map(|at| text[..at.min(text.len())].matches('\n').count() + 1),
+            line: fault.line_in(text),
             what: fault.what,
             is_missing: false,
         })
     }
 }
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.path.display())?;
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
-        }
-        write!(f, ": {}", self.what.replace('\n', " "))
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 #[cfg(test)]
 mod tests;

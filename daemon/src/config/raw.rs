@@ -1,4 +1,4 @@
-//! The config as the file has it, and the checks that make it a [`Config`].
+//! The config as written in the file, and the checks that turn it into a [`Config`].
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,17 +9,12 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::auth::{self, RawAuth};
-use super::hsm::RawHsm;
+use super::fault::Fault;
+use super::pkcs11::RawPkcs11;
 use super::{Access, CacheConfig, Config, InfisicalConfig, ProjectConfig};
 use crate::keys::credential::SealWith;
 use crate::provider::Source;
 use crate::provider::upstream::Workload;
-
-/// What is wrong, and at which byte.
-pub(super) struct Fault {
-    pub(super) at: Option<usize>,
-    pub(super) what: String,
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,7 +75,8 @@ struct RawAccess {
 #[serde(deny_unknown_fields, default)]
 struct RawProviders {
     infisical: Option<RawInfisical>,
-    nitrokeyhsm: Option<Spanned<RawHsm>>,
+    #[serde(alias = "nitrokeyhsm")]
+    pkcs11: Option<Spanned<RawPkcs11>>,
 }
 
 #[derive(Deserialize)]
@@ -149,7 +145,7 @@ impl Default for RawAccess {
     }
 }
 
-/// Reads the text; only the message of an error is used, for its display quotes the file.
+/// Parses the text. Only the message of an error is kept, because its display quotes the file.
 pub(super) fn parse(text: &str) -> Result<RawConfig, Fault> {
     toml::from_str(text).map_err(|error| Fault {
         at: error.span().map(|span| span.start),
@@ -161,17 +157,17 @@ impl RawConfig {
     pub(super) fn check(self) -> Result<Config, Fault> {
         let mut warnings = Vec::new();
         let infisical = self.providers.infisical.map(|raw| raw.check(&mut warnings)).transpose()?;
-        let hsm = self.providers.nitrokeyhsm;
-        let hsm = hsm
+        let pkcs11 = self.providers.pkcs11;
+        let pkcs11 = pkcs11
             .map(|raw| (raw.span().start, raw))
             .map(|(at, raw)| raw.into_inner().check(at))
             .transpose()?;
         if let Some(backend) = &self.cache.backend
             && matches!(backend.get_ref(), RawBackend::Hsm)
-            && hsm.is_none()
+            && pkcs11.is_none()
         {
-            let what = "backend = \"hsm\" takes [providers.nitrokeyhsm], which names the token";
-            return Err(Fault { at: Some(backend.span().start), what: what.into() });
+            let what = "backend = \"hsm\" needs [providers.pkcs11], which names the token";
+            return Err(Fault::of(backend, what));
         }
         let mut workloads = BTreeMap::new();
         for (name, raw) in self.workloads {
@@ -182,7 +178,7 @@ impl RawConfig {
             cache: self.cache.check()?,
             access: Access { uids: self.access.allow_uids, gids: self.access.allow_gids },
             infisical,
-            hsm,
+            pkcs11,
             workloads,
             warnings,
         })
@@ -198,7 +194,7 @@ impl RawCache {
         let at = self.refresh_interval.as_ref().map(|text| text.span().start);
         let refresh_interval = span(self.refresh_interval, Duration::from_secs(3_600))?;
         if refresh_interval < SHORTEST_REFRESH {
-            return Err(Fault { at, what: "refresh_interval must be 1s or longer".into() });
+            return Err(Fault { at, what: "refresh_interval must be at least 1s".into() });
         }
         Ok(CacheConfig {
             enabled: self.enabled,
@@ -228,12 +224,14 @@ impl RawInfisical {
                 check::without_controls("id", &raw.id),
                 check::without_controls("environment", &raw.environment),
             ] {
-                check.map_err(|why| Fault { at: Some(at), what: why.to_string() })?;
+                check.map_err(|why| Fault::at(at, why.to_string()))?;
             }
             let own = raw.auth.map(|auth| auth::check(auth, warnings)).transpose()?;
-            let auth = own.or_else(|| default.clone()).ok_or_else(|| Fault {
-                at: Some(at),
-                what: format!("project '{name}' has no auth, and [providers.infisical.auth] is not there either"),
+            let auth = own.or_else(|| default.clone()).ok_or_else(|| {
+                Fault::at(
+                    at,
+                    format!("project '{name}' has no auth; add it, or [providers.infisical.auth]"),
+                )
             })?;
             projects.insert(name, ProjectConfig { id: raw.id, environment: raw.environment, auth });
         }
@@ -255,9 +253,9 @@ fn check_url(
     allow_http: bool,
     warnings: &mut Vec<String>,
 ) -> Result<String, Fault> {
-    let fault = |what: String| Fault { at: Some(text.span().start), what };
+    let fault = |what: String| Fault::of(text, what);
     let url = url::Url::parse(text.get_ref())
-        .map_err(|error| fault(format!("api_url is no URL: {error}")))?;
+        .map_err(|error| fault(format!("api_url is not a URL: {error}")))?;
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
         return Err(fault("api_url must hold neither a user, a password nor a query".into()));
     }
@@ -279,7 +277,7 @@ fn check_url(
     Ok(text.get_ref().clone())
 }
 
-/// Whether a URL stays on this host: by an address or `localhost`, for any other name is what a DNS says.
+/// Whether a URL's host is this one: by its address or as `localhost`, because DNS decides on other names.
 fn is_this_host(url: &url::Url) -> bool {
     match url.host() {
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
@@ -287,16 +285,6 @@ fn is_this_host(url: &url::Url) -> bool {
         Some(url::Host::Domain(name)) => name == "localhost",
         None => false,
     }
-}
-
-/// A systemd credential's name; it becomes a file name below the credentials folder.
-pub(super) fn credential_name(name: &Spanned<String>, key: &str) -> Result<String, Fault> {
-    let text = name.get_ref();
-    if text.is_empty() || text.starts_with('.') || text.contains('/') {
-        let what = format!("{key} is no credential name");
-        return Err(Fault { at: Some(name.span().start), what });
-    }
-    Ok(text.clone())
 }
 
 impl RawWorkload {
@@ -307,8 +295,8 @@ impl RawWorkload {
         let provider = self.provider.into_inner();
         let Some(infisical) = infisical.filter(|_| provider == "infisical") else {
             let what = match provider.as_str() {
-                "nitrokeyhsm" => {
-                    "a token has no folders to list; use provider = \"infisical\"".into()
+                "pkcs11" | "nitrokeyhsm" => {
+                    "a token has no directories to list; use provider = \"infisical\"".into()
                 }
                 _ => format!("there is no [providers.{provider}]"),
             };
@@ -336,20 +324,20 @@ fn span(text: Option<Spanned<String>>, default: Duration) -> Result<Duration, Fa
     text.map_or(Ok(default), |text| parse_span(&text))
 }
 
-/// What a provider can bear.
+/// The shortest refresh interval.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
-/// So that no sum of two overflows.
+/// The longest time span: no sum of two overflows.
 const LONGEST_SPAN: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// "10s", "5m", "1h", "7d"; nothing is no span.
+/// Parses "10s", "5m", "1h" or "7d"; zero is an error.
 fn parse_span(text: &Spanned<String>) -> Result<Duration, Fault> {
-    let fault = |what: String| Fault { at: Some(text.span().start), what };
+    let fault = |what: String| Fault::of(text, what);
     let span = humantime::parse_duration(text.get_ref()).map_err(|error| {
-        fault(format!("'{}' is no time span like 10s, 5m, 1h or 7d: {error}", text.get_ref()))
+        fault(format!("'{}' is not a time span like 10s, 5m, 1h or 7d: {error}", text.get_ref()))
     })?;
     match span {
-        Duration::ZERO => Err(fault("a time span of nothing".into())),
-        span if span > LONGEST_SPAN => Err(fault("a time span of more than ten years".into())),
+        Duration::ZERO => Err(fault("a time span must be longer than 0s".into())),
+        span if span > LONGEST_SPAN => Err(fault("a time span must be at most ten years".into())),
         span => Ok(span),
     }
 }

@@ -1,26 +1,26 @@
-//! The line `seal_with = "…"` of `[cache]`, written into a config that people wrote: comments, order and all
-//! other lines stay as they are.
+//! Writes the line `seal_with = "…"` of `[cache]` into a config file: comments, the order and all other lines
+//! stay as they are.
 
 use std::path::Path;
 
 use super::Config;
 use crate::keys::credential::SealWith;
 
-/// The config's text with this demand, which is `default` without a line; the same text when it says so already.
-/// `Err` is the reason that the text cannot be changed by lines.
+/// The config's text with this `seal_with`. It is unchanged if it has that value already, which is `default`
+/// without a line. `Err` is the reason that the text cannot be changed line by line.
 pub(crate) fn with_seal_line(
     text: &str,
     path: &Path,
     demand: SealWith,
     default: SealWith,
 ) -> Result<String, String> {
-    let said = |text: &str| Config::parse(text, path).map(|config| config.cache.seal_with);
-    let present = said(text).map_err(|error| error.to_string())?;
+    let seal_with = |text: &str| Config::parse(text, path).map(|config| config.cache.seal_with);
+    let present = seal_with(text).map_err(|error| error.to_string())?;
     if present.unwrap_or(default) == demand {
         return Ok(text.to_owned());
     }
     let changed = changed(text, &format!("seal_with = \"{}\"", demand.name()));
-    match said(&changed) {
+    match seal_with(&changed) {
         Ok(Some(now)) if now == demand => Ok(changed),
         _ => Err(format!("its [cache] is not written line by line in {}", path.display())),
     }
@@ -57,7 +57,7 @@ fn changed(text: &str, line: &str) -> String {
     }
 }
 
-/// A line without its comment and the blanks around.
+/// A line without its comment and surrounding blanks.
 fn key_of(line: &str) -> &str {
     line.split('#').next().unwrap_or_default().trim()
 }
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_is_added_once_and_all_others_stay() {
+    fn line_is_added_once_and_others_stay() {
         let text = "# mine\n[cache] # the cache\nbackend = \"tpm\" # sealed\nrefresh_interval = \"2h\"\n\n[access]\nallow_uids = [0]\n";
         let host = "# mine\n[cache] # the cache\nbackend = \"tpm\" # sealed\nseal_with = \"host\"\nrefresh_interval = \"2h\"\n\n[access]\nallow_uids = [0]\n";
         assert_eq!(with(text, SealWith::Host).unwrap(), host);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_comment_behind_the_line_stays() {
+    fn comment_on_the_line_stays() {
         let text = "[cache]\nseal_with = \"host\" # no TPM here\n";
         assert_eq!(
             with(text, SealWith::Any).unwrap(),
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_config_without_the_table_gets_one() {
+    fn missing_table_is_added() {
         for (text, changed) in [
             ("", "\n[cache]\nseal_with = \"host\"\n"),
             ("# nothing", "# nothing\n\n[cache]\nseal_with = \"host\"\n"),
@@ -107,9 +107,9 @@ mod tests {
         }
     }
 
-    /// The same table in another notation is left to people, and no key goes astray into another table.
+    /// The same table in another notation is not changed, and no key is written into another table.
     #[test]
-    fn a_config_that_lines_cannot_change_is_left_alone() {
+    fn other_notations_are_refused() {
         for text in ["cache = { enabled = true }\n", "cache.enabled = true\n"] {
             assert!(with(text, SealWith::Host).is_err(), "{text}");
         }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_config_with_a_fault_is_not_touched() {
+    fn invalid_config_is_refused() {
         assert!(with("[cache]\nunknown = 1\n", SealWith::Host).unwrap_err().contains("unknown"));
     }
 }

@@ -3,7 +3,7 @@ use crate::keys::pkcs11::{KeyChoice, TokenChoice};
 use crate::provider::infisical::{AwsIam, Azure, Gcp, Kubernetes};
 use proptest::prelude::*;
 
-/// The config of interface.md, with the lines that this version has.
+/// A config with every table.
 const FULL: &str = r#"
 [cache]
 enabled = true
@@ -29,7 +29,7 @@ client_secret_credential = "infisical-client-secret"
 id = "project-uuid"
 environment = "prod"
 
-[providers.nitrokeyhsm]
+[providers.pkcs11]
 pkcs11_module = "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so"
 token_label = "psi"
 pin_credential = "hsm-pin"
@@ -48,7 +48,7 @@ fn parse(text: &str) -> Result<Config, String> {
 }
 
 #[test]
-fn the_contract_s_config_is_understood() {
+fn documented_config_parses() {
     let config = parse(FULL).unwrap();
     assert_eq!(config.cache.backend, Some(BackendTag::Tpm));
     assert_eq!(config.cache.max_stale, Some(Duration::from_secs(7 * 86_400)));
@@ -58,16 +58,16 @@ fn the_contract_s_config_is_understood() {
     let client_secret = ClientSecret::Credential("infisical-client-secret".into());
     assert_eq!(project.auth, AuthConfig::Universal { client_id: "id".into(), client_secret });
     assert_eq!(config.workloads["worker@"].sources[0].path, "/worker");
-    let hsm = config.hsm.unwrap();
+    let hsm = config.pkcs11.unwrap();
     assert_eq!(hsm.module, Path::new("/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so"));
     assert_eq!(hsm.token, TokenChoice::Label("psi".into()));
     assert_eq!(hsm.key, KeyChoice::Label("podman-secrets".into()), "the default");
-    assert_eq!(hsm.pin, HsmPin::Credential("hsm-pin".into()));
+    assert_eq!(hsm.pin, Pkcs11Pin::Credential("hsm-pin".into()));
     assert!(config.warnings.is_empty());
 }
 
 #[test]
-fn an_empty_config_has_the_documented_defaults() {
+fn empty_config_has_the_documented_defaults() {
     let config = parse("").unwrap();
     assert_eq!(config.cache.backend, None);
     assert_eq!(config.cache.refresh_interval, Duration::from_secs(3_600));
@@ -76,7 +76,7 @@ fn an_empty_config_has_the_documented_defaults() {
 }
 
 #[test]
-fn a_fault_is_named_with_its_line() {
+fn faults_name_their_line() {
     let case = |from: &str, to: &str, expected: &str| {
         let text = FULL.replace(from, to);
         assert_ne!(text, FULL, "{from}");
@@ -86,10 +86,10 @@ fn a_fault_is_named_with_its_line() {
     };
     case("max_stale", "max_stael", "config.toml:7: unknown field `max_stael`");
     case("\"tpm\"", "\"disk\"", "config.toml:4: unknown variant `disk`");
-    case("\"1h\"", "\"soon\"", "config.toml:5: 'soon' is no time span");
-    case("\"1h\"", "\"1ms\"", "config.toml:5: refresh_interval must be 1s or longer");
-    case("\"1h\"", "\"0s\"", "config.toml:5: a time span of nothing");
-    case("\"1h\"", "\"11years\"", "config.toml:5: a time span of more than ten years");
+    case("\"1h\"", "\"soon\"", "config.toml:5: 'soon' is not a time span");
+    case("\"1h\"", "\"1ms\"", "config.toml:5: refresh_interval must be at least 1s");
+    case("\"1h\"", "\"0s\"", "config.toml:5: a time span must be longer than 0s");
+    case("\"1h\"", "\"11years\"", "config.toml:5: a time span must be at most ten years");
     case("[cache]", "[cash]", "config.toml:2: unknown field `cash`");
     case("universal-auth", "magic", "config.toml:19: unknown auth method 'magic'");
     case("https://app", "ftp://app", "config.toml:15: api_url must be https");
@@ -128,7 +128,7 @@ fn with_auth(lines: &str) -> String {
 }
 
 #[test]
-fn each_method_has_its_defaults() {
+fn auth_methods_have_their_defaults() {
     let auth = |lines: &str| {
         let config = parse(&with_auth(lines)).unwrap();
         assert!(config.warnings.is_empty(), "{lines}");
@@ -170,7 +170,7 @@ fn each_method_has_its_defaults() {
 }
 
 #[test]
-fn a_key_of_another_method_is_named_with_its_line() {
+fn key_of_another_auth_method_is_refused() {
     let case = |lines: &str, expected: &str| {
         let error = parse(&with_auth(lines)).unwrap_err();
         assert!(error.starts_with(expected), "{error}");
@@ -178,18 +178,18 @@ fn a_key_of_another_method_is_named_with_its_line() {
     let gcp = "method = \"gcp\"\nidentity_id = \"i-1\"\n";
     case(
         &format!("{gcp}region = \"eu-central-1\""),
-        "config.toml:21: region is no key of gcp, but of aws-iam",
+        "config.toml:21: region is not a key of gcp, but of aws-iam",
     );
     case(
         &format!("{gcp}client_id = \"c\""),
-        "config.toml:21: client_id is no key of gcp, but of universal-auth and azure",
+        "config.toml:21: client_id is not a key of gcp, but of universal-auth and azure",
     );
     case(
         &format!("{gcp}client_secret = \"hunter2\""),
-        "config.toml:21: client_secret is no key of gcp, but of universal-auth",
+        "config.toml:21: client_secret is not a key of gcp, but of universal-auth",
     );
     case(&format!("{gcp}audience = \"a\""), "config.toml:21: unknown field `audience`");
-    case(&format!("{gcp}metadata_url = \"x\""), "config.toml:21: metadata_url is no URL");
+    case(&format!("{gcp}metadata_url = \"x\""), "config.toml:21: metadata_url is not a URL");
     case(&format!("{gcp}metadata_url = \"ftp://h\""), "config.toml:21: metadata_url must be http");
     case(
         &format!("{gcp}metadata_url = \"http://u@h\""),
@@ -198,11 +198,11 @@ fn a_key_of_another_method_is_named_with_its_line() {
     case("method = \"gcp\"", "config.toml:18: gcp needs an identity_id");
     case(
         "method = \"aws-iam\"\nidentity_id = \"i-1\"\nregion = \"Frankfurt\"",
-        "config.toml:21: region is no AWS region",
+        "config.toml:21: region is not an AWS region",
     );
     case(
         "method = \"universal-auth\"\nclient_id = \"c\"\ntoken_file = \"/t\"",
-        "config.toml:21: token_file is no key of universal-auth, but of kubernetes",
+        "config.toml:21: token_file is not a key of universal-auth, but of kubernetes",
     );
     case(
         "method = \"aws\"",
@@ -211,7 +211,7 @@ fn a_key_of_another_method_is_named_with_its_line() {
 }
 
 #[test]
-fn a_metadata_service_elsewhere_is_warned_of() {
+fn remote_metadata_url_is_warned_of() {
     let warnings = |url: &str| {
         let lines = format!("method = \"gcp\"\nidentity_id = \"i-1\"\nmetadata_url = \"{url}\"");
         parse(&with_auth(&lines)).unwrap().warnings
@@ -224,16 +224,16 @@ fn a_metadata_service_elsewhere_is_warned_of() {
 }
 
 #[test]
-fn a_token_is_named_in_one_way_each() {
+fn token_key_and_pin_are_named_exactly_once() {
     let with = |lines: &str| {
-        let text = format!("[providers.nitrokeyhsm]\n{lines}\n[cache]\nbackend = \"hsm\"\n");
-        parse(&text).map(|config| config.hsm.unwrap())
+        let text = format!("[providers.pkcs11]\n{lines}\n[cache]\nbackend = \"hsm\"\n");
+        parse(&text).map(|config| config.pkcs11.unwrap())
     };
     let module = "pkcs11_module = \"/m.so\"\n";
     let other = with(&format!("{module}slot = 3\nkey_id = \"02fF\"\npin_file = \"/pin\"")).unwrap();
     assert_eq!(other.token, TokenChoice::Slot(3));
     assert_eq!(other.key, KeyChoice::Id(vec![2, 255]));
-    assert_eq!(other.pin, HsmPin::File("/pin".into()));
+    assert_eq!(other.pin, Pkcs11Pin::File("/pin".into()));
     let fault = |lines: &str, expected: &str| {
         let error = with(&format!("{module}{lines}")).unwrap_err();
         assert!(error.starts_with(expected), "{error}");
@@ -246,7 +246,7 @@ fn a_token_is_named_in_one_way_each() {
     fault("slot = 0\npin_file = \"/pin\"\npin_credential = \"hsm-pin\"", pin);
     fault(
         "slot = 0\npin_credential = \"a/b\"",
-        "config.toml:4: pin_credential is no credential name",
+        "config.toml:4: pin_credential is not a credential name",
     );
     fault("slot = 0\npin = \"1234\"", "config.toml:4: unknown field `pin`");
     for id in ["", "2", "0g", "+1", "é"] {
@@ -260,13 +260,22 @@ fn a_token_is_named_in_one_way_each() {
 }
 
 #[test]
-fn the_hsm_backend_takes_a_token() {
-    let error = parse("[cache]\nbackend = \"hsm\"\n").unwrap_err();
-    assert!(error.starts_with("config.toml:2: backend = \"hsm\" takes [providers.nitrokeyhsm]"));
+fn nitrokeyhsm_is_an_alias_of_pkcs11() {
+    let table = "pkcs11_module = \"/m.so\"\nslot = 0\npin_file = \"/pin\"\n";
+    let with = |name: &str| parse(&format!("[providers.{name}]\n{table}")).unwrap().pkcs11.unwrap();
+    assert_eq!(with("nitrokeyhsm"), with("pkcs11"));
+    let both = format!("[providers.nitrokeyhsm]\n{table}[providers.pkcs11]\n{table}");
+    assert!(parse(&both).unwrap_err().contains("duplicate field `pkcs11`"));
 }
 
 #[test]
-fn what_is_not_wise_is_said() {
+fn hsm_backend_needs_a_token() {
+    let error = parse("[cache]\nbackend = \"hsm\"\n").unwrap_err();
+    assert!(error.starts_with("config.toml:2: backend = \"hsm\" needs [providers.pkcs11]"));
+}
+
+#[test]
+fn unsafe_settings_are_warned_of() {
     let inline = FULL.replace(
         "client_secret_credential = \"infisical-client-secret\"",
         "client_secret = \"hunter2\"",
@@ -279,9 +288,9 @@ fn what_is_not_wise_is_said() {
     assert!(parse(&http).unwrap().warnings[0].contains("clear text"));
 }
 
-/// A name that begins like an address is a name.
+/// A name that begins like an address is not an address.
 #[test]
-fn plain_http_leaves_this_host_only_if_the_config_allows_it() {
+fn http_to_another_host_needs_allow_http() {
     let with = |url: &str| parse(&FULL.replace("https://app.infisical.com", url));
     for url in [
         "http://127.0.0.1:80",
@@ -316,7 +325,7 @@ fn plain_http_leaves_this_host_only_if_the_config_allows_it() {
     }
 }
 
-/// TOML writes any character: what is no line of a report, or another directory, is refused by its line.
+/// TOML can write any character; control characters and dot segments are refused with their line.
 #[test]
 fn control_characters_and_dot_segments_are_refused_in_names_and_paths() {
     for (from, to, expected) in [
@@ -353,7 +362,7 @@ fn control_characters_and_dot_segments_are_refused_in_names_and_paths() {
 }
 
 #[test]
-fn no_fault_quotes_a_client_secret() {
+fn faults_do_not_quote_a_client_secret() {
     for value in ["12345678", "[\"hunter2\"]", "{ hunter2 = 1 }", "hunter2", "\"hunter2"] {
         let text = FULL.replace(
             "client_secret_credential = \"infisical-client-secret\"",
@@ -370,20 +379,20 @@ fn no_fault_quotes_a_client_secret() {
 
 proptest! {
     #[test]
-    fn parsing_is_total(text in any::<String>()) {
+    fn parse_never_panics(text in any::<String>()) {
         let _ = parse(&text);
     }
 
     #[test]
-    fn an_unknown_key_is_always_refused(key in "[a-z_]{1,12}", table in prop::sample::select(vec!["cache", "access", "providers", "providers.infisical"])) {
-        let known = ["enabled", "backend", "refresh_interval", "refresh_jitter", "max_stale", "on_revoked", "allow_uids", "allow_gids", "infisical", "nitrokeyhsm", "api_url", "allow_http", "ca_cert", "timeout", "auth", "projects"];
+    fn unknown_keys_are_refused(key in "[a-z_]{1,12}", table in prop::sample::select(vec!["cache", "access", "providers", "providers.infisical"])) {
+        let known = ["enabled", "backend", "refresh_interval", "refresh_jitter", "max_stale", "on_revoked", "allow_uids", "allow_gids", "infisical", "pkcs11", "nitrokeyhsm", "api_url", "allow_http", "ca_cert", "timeout", "auth", "projects"];
         prop_assume!(!known.contains(&key.as_str()));
         let error = parse(&format!("\n[{table}]\n{key} = 1\n")).unwrap_err();
         prop_assert!(error.starts_with("config.toml:3: unknown field"), "{error}");
     }
 
     #[test]
-    fn any_cut_of_a_good_config_is_one_line_or_good(at in any::<prop::sample::Index>()) {
+    fn errors_of_truncated_configs_are_one_line(at in any::<prop::sample::Index>()) {
         if let Err(error) = parse(&FULL[..at.index(FULL.len())]) {
             prop_assert!(!error.contains('\n'));
         }

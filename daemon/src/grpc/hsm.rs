@@ -45,7 +45,7 @@ impl Hsm {
         let configured = self.0.service.upstreams().providers.contains_key(NAME);
         self.0.token().filter(|_| configured).ok_or_else(|| {
             status(ServiceError::NoKey(
-                "the config has no [providers.nitrokeyhsm]; add it, see psi.toml, and `systemctl reload psid`".into(),
+                "the config has no [providers.pkcs11]; add it, see psi.toml, and `systemctl reload psid`".into(),
             ))
         })
     }

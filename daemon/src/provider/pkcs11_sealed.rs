@@ -36,7 +36,7 @@ const NEGATIVE_TTL: Duration = Duration::from_secs(60);
 /// There are no more of them than this.
 const MANY: usize = 1_024;
 
-/// The provider of `[providers.nitrokeyhsm]`.
+/// The provider of `[providers.pkcs11]`.
 pub struct Pkcs11Sealed {
     token: Token,
     /// Blobs that did not open, by their key in the cache: when, and why.

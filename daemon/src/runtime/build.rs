@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use psi_common::{BackendTag, Paths};
 
 use crate::cache::{Cache, Policy};
-use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, HsmPin, InfisicalConfig};
+use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, InfisicalConfig, Pkcs11Pin};
 use crate::keys::credential::{Credential, Creds};
 use crate::keys::pkcs11::{PinSource, Token, TokenConfig};
 use crate::keys::{CREDENTIAL, HsmKey, KeyBackend, SealWith, TpmKey};
@@ -193,10 +193,10 @@ pub fn hsm(config: &Config, surroundings: &Environment, retry: bool) -> Option<H
 
 /// Where the HSM is, when the config names one.
 pub fn token_config(config: &Config, surroundings: &Environment) -> Option<TokenConfig> {
-    let hsm = config.hsm.as_ref()?;
+    let hsm = config.pkcs11.as_ref()?;
     let pin = match &hsm.pin {
-        HsmPin::File(path) => PinSource::File(path.clone()),
-        HsmPin::Credential(name) => PinSource::Credential(surroundings.beside_config(name)),
+        Pkcs11Pin::File(path) => PinSource::File(path.clone()),
+        Pkcs11Pin::Credential(name) => PinSource::Credential(surroundings.beside_config(name)),
     };
     Some(TokenConfig {
         module: hsm.module.clone(),

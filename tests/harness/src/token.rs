@@ -133,10 +133,10 @@ impl Token {
         fs::remove_file(der).unwrap();
     }
 
-    /// Lines of `[providers.nitrokeyhsm]`, with their heading.
+    /// Lines of `[providers.pkcs11]`, with their heading.
     pub fn config(&self) -> String {
         format!(
-            "[providers.nitrokeyhsm]\npkcs11_module = \"{}\"\ntoken_label = \"psi\"\n\
+            "[providers.pkcs11]\npkcs11_module = \"{}\"\ntoken_label = \"psi\"\n\
              key_label = \"{KEY_LABEL}\"\npin_file = \"{}\"\n",
             module().display(),
             self.pin_file().display()

@@ -66,7 +66,7 @@ fn a_token_that_the_config_lacks_is_named() {
     let outcome = adopt(&instance, &[old.to_str().unwrap()]).run();
     assert_eq!(outcome.code, 65);
     let told = "its key is wrapped by a token, and the config names none; describe the token in \
-                [providers.nitrokeyhsm]";
+                [providers.pkcs11]";
     assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
 }
 

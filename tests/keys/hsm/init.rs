@@ -76,10 +76,7 @@ fn the_config_names_the_token_first() {
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical));
     let line = on(&token, instance.driver(&["cache", "init", "--backend", "hsm"])).fails(65);
-    assert!(
-        line.contains("does not name a token; say in [providers.nitrokeyhsm] which one"),
-        "{line}"
-    );
+    assert!(line.contains("does not name a token; say in [providers.pkcs11] which one"), "{line}");
     instance.configure(&Config::of(&infisical).hsm(&token));
     instance.take_key();
     init(&instance, &token, &[]).ok();

@@ -106,10 +106,8 @@ fn a_chain_that_holds_is_told_link_by_link() {
 fn a_config_that_is_missing_bad_or_without_a_token() {
     let fixture = SealedFixture::new();
     fixture.instance.configure(&Config { rest: String::new(), ..fixture.config() });
-    fails_at(&fixture, "config", 65, "has no [providers.nitrokeyhsm]");
-    fixture
-        .instance
-        .configure(&Config { rest: "[providers.nitrokeyhsm]\n".into(), ..fixture.config() });
+    fails_at(&fixture, "config", 65, "has no [providers.pkcs11]");
+    fixture.instance.configure(&Config { rest: "[providers.pkcs11]\n".into(), ..fixture.config() });
     fails_at(&fixture, "config", 65, "config.toml:3: ");
     fs::remove_file(fixture.instance.config()).unwrap();
     fails_at(&fixture, "config", 65, "config.toml: No such file or directory");

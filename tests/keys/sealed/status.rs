@@ -82,5 +82,5 @@ fn without_a_daemon_or_a_token_in_its_config_there_is_no_status() {
     fixture.instance.configure(&psi_harness::Config { rest: String::new(), ..fixture.config() });
     let _psid = fixture.start();
     let line = fixture.driver(&["hsm", "status", "--json"]).fails(65);
-    assert!(line.contains("the config has no [providers.nitrokeyhsm]; add it"), "{line}");
+    assert!(line.contains("the config has no [providers.pkcs11]; add it"), "{line}");
 }

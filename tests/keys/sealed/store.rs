@@ -81,7 +81,7 @@ fn what_keeps_psid_from_sealing_is_told_with_its_remedy() {
     fixture.instance.configure(&psi_harness::Config { rest: String::new(), ..fixture.config() });
     psid.reload();
     let line = store.fails(65);
-    assert!(line.contains("the config has no [providers.nitrokeyhsm]; add it"), "{line}");
+    assert!(line.contains("the config has no [providers.pkcs11]; add it"), "{line}");
     fixture.instance.configure(&fixture.config());
     psid.reload();
     store.ok();

@@ -71,7 +71,7 @@ fn what_resembles_a_reference_is_refused_with_the_way_to_store_it_as_a_literal()
     let _psid = instance.start();
     for (text, cause) in [
         ("{\"provider\":\"infisicl\",\"project\":\"p\",\"key\":\"K\"}", "no [providers.infisicl]"),
-        ("{\"provider\":\"nitrokeyhsm\",\"blob\":\"hunter2\"}", "no [providers.nitrokeyhsm]"),
+        ("{\"provider\":\"nitrokeyhsm\",\"blob\":\"hunter2\"}", "no [providers.pkcs11]"),
         ("{'provider':'infisical','key':'hunter2'}", "is no JSON: key must be a string"),
         ("{\"provider\":\"infisical\",\"key\":\"hunter2\",}", "is no JSON: trailing comma"),
         ("{\"provider\":\"infisical\"", "is no JSON: EOF"),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use psi_common::{BackendTag, Finding};
 
-use crate::config::{AuthConfig, ClientSecret, Config, HsmPin};
+use crate::config::{AuthConfig, ClientSecret, Config, Pkcs11Pin};
 use crate::keys::TpmKey;
 use crate::keys::credential::{Credential, SealOptions, SealWith};
 use crate::runtime::build::{self, Environment};
@@ -97,9 +97,9 @@ pub(super) async fn credentials(config: &Config, surroundings: &Environment) -> 
             _ => {}
         }
     }
-    match config.hsm.as_ref().map(|hsm| &hsm.pin) {
-        Some(HsmPin::Credential(name)) => credentials.push(name),
-        Some(HsmPin::File(path)) => files.push(path),
+    match config.pkcs11.as_ref().map(|hsm| &hsm.pin) {
+        Some(Pkcs11Pin::Credential(name)) => credentials.push(name),
+        Some(Pkcs11Pin::File(path)) => files.push(path),
         None => {}
     }
     credentials.sort_unstable();

@@ -77,7 +77,7 @@ fn config(surroundings: &Environment) -> Found<Wanted> {
     })?;
     let token = build::token_config(&config, surroundings).ok_or_else(|| {
         Fault::of_config(
-            format!("{} has no [providers.nitrokeyhsm]", path.display()),
+            format!("{} has no [providers.pkcs11]", path.display()),
             "add it: psi.toml tells how",
         )
     })?;
@@ -87,7 +87,7 @@ fn config(surroundings: &Environment) -> Found<Wanted> {
 
 async fn module(token: &Token, path: &Path) -> Found<()> {
     let install =
-        "install it (Debian: opensc-pkcs11), or correct pkcs11_module in [providers.nitrokeyhsm]";
+        "install it (Debian: opensc-pkcs11), or correct pkcs11_module in [providers.pkcs11]";
     if let Err(error) = std::fs::File::open(path) {
         return Err(Fault::of_config(format!("{}: {error}", path.display()), install));
     }

@@ -92,7 +92,7 @@ mod tests {
         let path = directory.path().join("config.toml");
         let text = "[providers.infisical.auth]\nclient_secret_credential = \"one\"\n\
             [providers.infisical.projects.a]\nauth = { key_credential = \"two\", client_id = \"no\" }\n\
-            [providers.nitrokeyhsm]\npin_credential = \"three\" # pin_credential = \"four\"\n\
+            [providers.pkcs11]\npin_credential = \"three\" # pin_credential = \"four\"\n\
             unknown = true\n[[others]]\nsome_credential = \"five\"\n";
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();

@@ -100,7 +100,7 @@ impl Session {
         Ok(TokenError::no_key(
             format!("the token has no private key with the {}: {others}", self.named()),
             "make one with `pkcs11-tool --login --keypairgen --key-type rsa:2048 --usage-sign \
-             --usage-decrypt --label podman-secrets --id 02`, or correct [providers.nitrokeyhsm]",
+             --usage-decrypt --label podman-secrets --id 02`, or correct [providers.pkcs11]",
         ))
     }
 

@@ -28,7 +28,7 @@ impl Loaded {
         let loaded = monitor.watch("dlopen", || Pkcs11::new(path)).map_err(|error| {
             TokenError::absent(
                 format!("the PKCS#11 module {} cannot be loaded: {}", path.display(), cause(&error)),
-                "install it (Debian: opensc-pkcs11), or correct pkcs11_module in [providers.nitrokeyhsm]",
+                "install it (Debian: opensc-pkcs11), or correct pkcs11_module in [providers.pkcs11]",
             )
         })?;
         std::mem::forget(loaded.clone());
@@ -80,7 +80,7 @@ impl Library {
             Ok(info) if info.token_initialized() => Ok(slot),
             Ok(_) => Err(TokenError::refused(
                 format!("the token in slot {id} is not initialised"),
-                "initialise it, or name another slot in [providers.nitrokeyhsm]",
+                "initialise it, or name another slot in [providers.pkcs11]",
             )),
             Err(_) => Err(self.no_token(&format!("no token is in slot {id}"))),
         }
@@ -94,7 +94,7 @@ impl Library {
             (Some(slot), None) => Ok(slot),
             (Some(_), Some(_)) => Err(TokenError::refused(
                 format!("more than one token has the label '{label}'"),
-                "name its slot instead, `slot = …` in [providers.nitrokeyhsm]; `pkcs11-tool -L` lists them",
+                "name its slot instead, `slot = …` in [providers.pkcs11]; `pkcs11-tool -L` lists them",
             )),
             (None, _) => Err(self.no_token(&format!("no token has the label '{label}'"))),
         }
@@ -114,7 +114,7 @@ impl Library {
         };
         TokenError::absent(
             format!("{what}: {others}"),
-            "plug the token in and check pcscd, or correct [providers.nitrokeyhsm]; psid looks for it at the next call",
+            "plug the token in and check pcscd, or correct [providers.pkcs11]; psid looks for it at the next call",
         )
     }
 

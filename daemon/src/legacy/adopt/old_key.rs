@@ -80,7 +80,7 @@ impl OldKeys {
     async fn of_token(&self, wrapped: &[u8]) -> Result<DataKey, String> {
         let token = self.token.as_ref().ok_or(
             "its key is wrapped by a token, and the config names none; \
-             describe the token in [providers.nitrokeyhsm]",
+             describe the token in [providers.pkcs11]",
         )?;
         let key = token.unwrap_key(wrapped).await?;
         DataKey::from_secret(&key).ok_or_else(|| {
@@ -138,7 +138,7 @@ mod tests {
         assert!(short.contains("the token unwrapped 16 bytes instead of 32"), "{short}");
         let away = why(&keys(Some(FakeToken(Err("it is away; put it in")))), CACHE).await;
         assert_eq!(away, "it is away; put it in");
-        assert!(why(&keys(None), CACHE).await.contains("[providers.nitrokeyhsm]"));
+        assert!(why(&keys(None), CACHE).await.contains("[providers.pkcs11]"));
     }
 
     #[tokio::test]

@@ -90,7 +90,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: CacheCommand,
     },
-    /// The PKCS#11 token of [providers.nitrokeyhsm]
+    /// The PKCS#11 token of [providers.pkcs11]
     Hsm {
         #[command(subcommand)]
         command: HsmCommand,

@@ -1,29 +1,30 @@
-//! `[providers.nitrokeyhsm]`: which token, which key on it, and where its PIN is.
+//! `[providers.pkcs11]`: the token, its key, and the source of its PIN.
 
 use std::path::PathBuf;
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::raw::{Fault, credential_name};
+use super::fault::{Fault, credential_name};
 use crate::keys::pkcs11::{KeyChoice, TokenChoice};
 
-/// `[providers.nitrokeyhsm]`
+/// `[providers.pkcs11]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HsmConfig {
+pub struct Pkcs11Config {
     /// The PKCS#11 module, an absolute path.
     pub module: PathBuf,
-    /// Which of its tokens.
+    /// The token.
     pub token: TokenChoice,
-    /// Which key of the token.
+    /// The key on the token.
     pub key: KeyChoice,
-    /// Where the user PIN is.
-    pub pin: HsmPin,
+    /// The source of the user PIN.
+    pub pin: Pkcs11Pin,
 }
 
-/// Where the user PIN is.
+/// The source of the user PIN.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HsmPin {
+pub enum Pkcs11Pin {
     /// A systemd credential's name.
     Credential(String),
     /// A file.
@@ -32,7 +33,7 @@ pub enum HsmPin {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawHsm {
+pub(super) struct RawPkcs11 {
     pkcs11_module: Spanned<PathBuf>,
     token_label: Option<String>,
     slot: Option<u64>,
@@ -42,18 +43,17 @@ pub(super) struct RawHsm {
     pin_file: Option<PathBuf>,
 }
 
-/// The label that the README's commands give to the key.
+/// The label that the documented commands give to the key.
 const KEY_LABEL: &str = "podman-secrets";
 
-impl RawHsm {
+impl RawPkcs11 {
     /// Checks it; `at` is where its table begins.
-    pub(super) fn check(self, at: usize) -> Result<HsmConfig, Fault> {
-        let fault = |what: &str| Fault { at: Some(at), what: what.into() };
+    pub(super) fn check(self, at: usize) -> Result<Pkcs11Config, Fault> {
+        let fault = |what: &str| Fault::at(at, what);
         let module = self.pkcs11_module;
         if !module.get_ref().is_absolute() {
-            // dlopen would search the library path, which others may have a say in.
-            let what = "pkcs11_module must be an absolute path".into();
-            return Err(Fault { at: Some(module.span().start), what });
+            // dlopen would search the library path.
+            return Err(Fault::of(&module, "pkcs11_module must be an absolute path"));
         }
         let token = match (self.token_label, self.slot) {
             (Some(label), None) => TokenChoice::Label(label),
@@ -66,24 +66,19 @@ impl RawHsm {
             (label, None) => KeyChoice::Label(label.unwrap_or_else(|| KEY_LABEL.into())),
         };
         let pin = match (self.pin_credential, self.pin_file) {
-            (Some(name), None) => HsmPin::Credential(credential_name(&name, "pin_credential")?),
-            (None, Some(path)) => HsmPin::File(path),
+            (Some(name), None) => Pkcs11Pin::Credential(credential_name(&name, "pin_credential")?),
+            (None, Some(path)) => Pkcs11Pin::File(path),
             _ => return Err(fault("give exactly one of pin_credential and pin_file")),
         };
-        Ok(HsmConfig { module: module.into_inner(), token, key, pin })
+        Ok(Pkcs11Config { module: module.into_inner(), token, key, pin })
     }
 }
 
-/// Bytes in hex, as `pkcs11-tool --id` has them.
+/// Bytes in hex, as `pkcs11-tool --id` takes them.
 fn check_id(text: &Spanned<String>) -> Result<Vec<u8>, Fault> {
-    let digits = text.get_ref().as_bytes();
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let is_hex = digits.iter().all(u8::is_ascii_hexdigit);
-    let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
-    bytes.filter(|_| is_hex && !digits.is_empty() && digits.len().is_multiple_of(2)).ok_or_else(
-        || Fault {
-            at: Some(text.span().start),
-            what: format!("key_id '{}' is not bytes in hex, like \"02\"", text.get_ref()),
-        },
-    )
+    let digits = text.get_ref();
+    let bytes = HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok();
+    bytes.filter(|bytes| !bytes.is_empty()).ok_or_else(|| {
+        Fault::of(text, format!("key_id '{digits}' is not bytes in hex, like \"02\""))
+    })
 }
