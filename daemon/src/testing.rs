@@ -59,7 +59,7 @@ pub mod legacy {
 }
 /// `lookup`.
 pub mod lookup {
-    pub use crate::lookup::{Kind, SecretSelector, Service, ServiceError};
+    pub use crate::lookup::{DataKind, SecretSelector, Service, ServiceError};
 }
 /// `model`.
 pub mod model {

@@ -22,7 +22,7 @@ use crate::crypto::recovery_key::RecoveryKey;
 use crate::keys::SealOptions;
 use crate::lookup::SecretSelector;
 use crate::model::clock;
-use crate::refresh::{Order, Progress, SourceResult};
+use crate::refresh::{Progress, RefreshScope, SourceResult};
 use crate::registry::Registered;
 use crate::runtime::Runtime;
 
@@ -38,7 +38,7 @@ impl CacheAdmin for Admin {
         request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
         // Who asks right after a start means what psid has, and not what it is about to have.
-        self.0.service.gate.passed(clock::now().mono + KEY_OPENS).await;
+        self.0.service.readiness.wait_ready(clock::now().mono + KEY_OPENS).await;
         let mut answer = told(&self.0, clock::now()).await;
         if request.into_inner().verify {
             let found = match self.0.persister() {
@@ -67,8 +67,8 @@ impl CacheAdmin for Admin {
             let upstreams = self.0.service.upstreams();
             upstreams.providers.values().for_each(|one| one.provider.clear_backoff(true));
         }
-        let order = if accept { Order::AcceptAll } else { Order::All };
-        let mut progress = self.0.refresher.start(order, clock::now());
+        let scope = if accept { RefreshScope::AllAcceptingRemovals } else { RefreshScope::All };
+        let mut progress = self.0.refresher.start(scope, clock::now());
         let (events, stream) = tokio::sync::mpsc::channel(16);
         tokio::spawn(async move {
             let mut sent = 0;

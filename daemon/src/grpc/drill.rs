@@ -7,7 +7,7 @@ use psi_proto::v1::{DrillEvent, DrillFailure, DrillOutcome, DrillStarted, drill_
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::lookup::outage_drill::{Failed, OutageGuard};
+use crate::lookup::outage_drill::{FailedLookup, OutageGuard};
 use crate::model::clock::Now;
 use crate::runtime::Runtime;
 
@@ -64,7 +64,7 @@ async fn tell(
         }
         event = tokio::select! {
             failed = lease.failed() => failed
-                .map(|Failed { secret, why }| Event::Failure(DrillFailure { secret, reason: why })),
+                .map(|FailedLookup { secret, why }| Event::Failure(DrillFailure { secret, reason: why })),
             () = events.closed() => {
                 is_gone = true;
                 None

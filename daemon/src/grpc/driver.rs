@@ -13,7 +13,7 @@ use psi_proto::v1::{
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{no_key, patience, secret_id, status, whole};
-use crate::lookup::{Kind, SecretSelector, Value};
+use crate::lookup::{DataKind, SecretSelector, Value};
 use crate::model::clock;
 use crate::registry::{Registry, RegistryError};
 use crate::runtime::Runtime;
@@ -58,12 +58,12 @@ impl SecretDriver for Driver {
         let id = secret_id(&request.id)?;
         whole(&data)?;
         let kind = match kind {
-            StoreKind::Unspecified => Kind::Guess,
-            StoreKind::Literal => Kind::Literal,
-            StoreKind::Reference => Kind::Reference,
+            StoreKind::Unspecified => DataKind::Auto,
+            StoreKind::Literal => DataKind::Literal,
+            StoreKind::Reference => DataKind::Reference,
         };
         // What is stored is sealed.
-        self.0.service.gate.passed(deadline).await;
+        self.0.service.readiness.wait_ready(deadline).await;
         self.0.service.store(id, data, kind).await.map_err(status)?;
         Ok(Response::new(StoreResponse {}))
     }
@@ -76,7 +76,7 @@ impl SecretDriver for Driver {
         let DeleteRequest { id, force } = request.into_inner();
         let id = secret_id(&id)?;
         if !force {
-            self.0.service.gate.passed(deadline).await;
+            self.0.service.readiness.wait_ready(deadline).await;
         }
         let existed = self.0.service.delete(id, clock::now(), force).await.map_err(status)?;
         Ok(Response::new(DeleteResponse { existed }))
@@ -94,7 +94,7 @@ impl SecretDriver for Driver {
     ) -> Result<Response<RestoreResponse>, Status> {
         let deadline = clock::now().mono + patience(request.metadata());
         let id = secret_id(&request.into_inner().id)?;
-        self.0.service.gate.passed(deadline).await;
+        self.0.service.readiness.wait_ready(deadline).await;
         self.0.service.registry.restore(id).await.map_err(|error| status(error.into()))?;
         Ok(Response::new(RestoreResponse {}))
     }
@@ -118,7 +118,7 @@ fn restorable(registry: &Registry) -> Result<Vec<RestorableSecret>, RegistryErro
         id: id.to_string(),
         seconds_left: left.as_secs(),
         name: names.get(&id).map(|noted| noted.name.clone()).unwrap_or_default(),
-        description: registry.about_deleted(id),
+        description: registry.describe_deleted(id),
     });
     Ok(secrets.collect())
 }

@@ -7,7 +7,7 @@ use psi_proto::v1::{
 };
 
 use crate::cache::RemovalReason;
-use crate::lookup::{Held, Lookups, OutageReport, Verdict};
+use crate::lookup::{Certainty, LookupCounts, OutageReport, Withheld};
 use crate::model::clock::{Now, Timestamp};
 use crate::provider::Persistence;
 use crate::provider::upstream::{ProviderCounters, Upstream};
@@ -21,7 +21,7 @@ const NAMED: usize = 20;
 
 pub(super) async fn told(daemon: &Runtime, now: Now) -> StatusResponse {
     let service = &daemon.service;
-    let Lookups { hits, stale, misses, failed } = service.lookups();
+    let LookupCounts { hits, stale, misses, failed } = service.lookups();
     let entries = service.cache.len() as u64;
     let span = service.cache.fetch_span();
     let overdue = service.cache.past_max_stale(now.tick) as u64;
@@ -84,11 +84,11 @@ pub(super) async fn told(daemon: &Runtime, now: Now) -> StatusResponse {
     }
 }
 
-pub(super) fn verdict(verdict: Verdict) -> Tristate {
+pub(super) fn verdict(verdict: Certainty) -> Tristate {
     match verdict {
-        Verdict::Unknown => Tristate::Unspecified,
-        Verdict::Yes => Tristate::Yes,
-        Verdict::No => Tristate::No,
+        Certainty::Unknown => Tristate::Unspecified,
+        Certainty::Yes => Tristate::Yes,
+        Certainty::No => Tristate::No,
     }
 }
 
@@ -139,14 +139,14 @@ fn provider(upstream: &Upstream) -> ProviderStatus {
     let is_asked =
         succeeded + unreachable + throttled + unauthenticated + denied + not_found + misbehaved > 0;
     let up = match (outage, upstream.provider.persistence()) {
-        (Some(_), _) => Verdict::No,
-        (None, Persistence::MemoryOnly) => Verdict::from(&upstream.provider.reach()),
-        (None, Persistence::Persisted) if is_asked => Verdict::Yes,
-        (None, Persistence::Persisted) => Verdict::Unknown,
+        (Some(_), _) => Certainty::No,
+        (None, Persistence::MemoryOnly) => Certainty::from(&upstream.provider.reach()),
+        (None, Persistence::Persisted) if is_asked => Certainty::Yes,
+        (None, Persistence::Persisted) => Certainty::Unknown,
     };
     let why = match (outage, up) {
         (Some(outage), _) => outage.why.clone(),
-        (None, Verdict::No) => health.last_refusal().unwrap_or("the token is away").to_owned(),
+        (None, Certainty::No) => health.last_refusal().unwrap_or("the token is away").to_owned(),
         (None, _) => String::new(),
     };
     ProviderStatus {
@@ -167,7 +167,7 @@ fn provider(upstream: &Upstream) -> ProviderStatus {
     }
 }
 
-fn withheld(held: Held) -> WithheldSecret {
+fn withheld(held: Withheld) -> WithheldSecret {
     let why = match held.cause {
         RemovalReason::NotFound => "gone",
         RemovalReason::Denied => "denied",

@@ -23,8 +23,8 @@ use super::report::verdict;
 use super::{secret_id, status};
 use crate::model::clock;
 use crate::model::reference::Reference;
-use crate::refresh::{Order, Progress};
-use crate::registry::{Noted, Registered};
+use crate::refresh::{Progress, RefreshScope};
+use crate::registry::{PodmanName, Registered};
 use crate::runtime::Runtime;
 use crate::sys::tasks::caught;
 use crate::workloads::{self, Planned};
@@ -67,12 +67,12 @@ impl WorkloadAdmin for Workloads {
         &self,
         _: Request<RegistrationsRequest>,
     ) -> Result<Response<Self::RegistrationsStream>, Status> {
-        let (now, around) = (clock::now(), self.0.circumstances());
+        let (now, context) = (clock::now(), self.0.circumstances());
         let service = &self.0.service;
         let names = service.registry.names();
         let all = service.registry.list().map_err(|error| status(error.into()))?;
         let all = all.into_iter().map(|(id, what)| {
-            let Noted { name, store } = names.get(&id).cloned().unwrap_or_default();
+            let PodmanName { name, store } = names.get(&id).cloned().unwrap_or_default();
             Ok(Registration {
                 name,
                 store,
@@ -80,7 +80,8 @@ impl WorkloadAdmin for Workloads {
                 kind: kind(&what).into(),
                 needs_key: needs_key(&what),
                 description: workloads::about(&what),
-                survives_outage: verdict(service.registration_survives(&what, now, &around)).into(),
+                survives_outage: verdict(service.registration_survives(&what, now, &context))
+                    .into(),
             })
         });
         let all: Vec<_> = all.collect();
@@ -104,8 +105,9 @@ impl WorkloadAdmin for Workloads {
     ) -> Result<Response<NoteNamesResponse>, Status> {
         require_admin(&request)?;
         let names = request.into_inner().names.into_iter();
-        let names = names
-            .map(|SecretName { id, name, store }| Ok((secret_id(&id)?, Noted { name, store })));
+        let names = names.map(|SecretName { id, name, store }| {
+            Ok((secret_id(&id)?, PodmanName { name, store }))
+        });
         let names = names.collect::<Result<_, Status>>()?;
         let noted = self.0.service.registry.note_names(names).await;
         let changed = noted.map_err(|error| status(error.into()))?;
@@ -120,10 +122,10 @@ async fn tell_plan(
 ) -> Result<(), mpsc::error::SendError<Result<PlanEvent, Status>>> {
     let now = clock::now();
     let service = &daemon.service;
-    service.gate.passed(now.mono + KEY_OPENS).await;
+    service.readiness.wait_ready(now.mono + KEY_OPENS).await;
     let mut failed = BTreeMap::new();
     if pull || workloads::is_unknown(service) {
-        let mut progress = daemon.refresher.start(Order::All, now);
+        let mut progress = daemon.refresher.start(RefreshScope::All, now);
         let mut sent = 0;
         loop {
             let Progress { sources, done, ended } = progress.borrow_and_update().clone();
@@ -198,13 +200,13 @@ fn workload(plan: Planned) -> Vec<PlannedWorkload> {
 
 /// The registry says so in these words, and in no other case.
 fn needs_key(what: &Registered) -> bool {
-    matches!(what, Registered::Unusable(why) if why.contains("there is no key to open it"))
+    matches!(what, Registered::Invalid(why) if why.contains("there is no key to open it"))
 }
 
 fn kind(what: &Registered) -> RegistrationKind {
     match what {
         Registered::Reference(_) => RegistrationKind::Reference,
         Registered::Literal(_) => RegistrationKind::Literal,
-        Registered::Unusable(_) | Registered::Unreadable(_) => RegistrationKind::Unusable,
+        Registered::Invalid(_) | Registered::Unreadable(_) => RegistrationKind::Unusable,
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn refusal(error: &ProviderError) -> Option<NegativeReason> {
 }
 
 /// Whether an error is the provider's word that a secret is gone, or not for us.
-pub(super) fn is_taken_back(error: &ProviderError) -> bool {
+pub(super) fn is_revocation(error: &ProviderError) -> bool {
     matches!(error, ProviderError::NotFound(_) | ProviderError::Denied(_))
 }
 
@@ -140,7 +140,7 @@ impl From<RegistryError> for ServiceError {
             RegistryError::Deleted(id) => Self::NotFound(format!(
                 "it was deleted less than ten minutes ago; `psictl restore {id}` brings it back"
             )),
-            RegistryError::Unusable(why) => Self::NoKey(why.to_string()),
+            RegistryError::Invalid(why) => Self::NoKey(why.to_string()),
             RegistryError::Unreadable(why) => Self::Unavailable(format!(
                 "what is registered cannot be read, which is tried again: {why}"
             )),
@@ -148,7 +148,7 @@ impl From<RegistryError> for ServiceError {
                 "{id} is kept, for nothing could be stored in its place now: {why}; `psictl delete {id} \
                  --force` deletes it all the same"
             )),
-            RegistryError::Resting => Self::Unavailable(
+            RegistryError::Paused => Self::Unavailable(
                 "psid refused to delete a secret a moment ago, and podman would keep two of one name; run it \
                  again"
                     .into(),

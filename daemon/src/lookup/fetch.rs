@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::beside::Siblings;
 use super::error::refusal;
+use super::siblings::Siblings;
 use super::{STALE_WAIT, Service};
 use crate::cache::{Cache, CacheLookup, Entry, EvictionDecision, FetchEpoch};
 use crate::model::clock::Now;
@@ -22,8 +22,8 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// What is asked for, and by when.
 pub(super) struct FetchRequest<'a> {
     pub(super) upstream: &'a Arc<Upstream>,
-    pub(super) at: &'a CacheKey,
-    pub(super) link: &'a Arc<ResolvedReference>,
+    pub(super) key: &'a CacheKey,
+    pub(super) reference: &'a Arc<ResolvedReference>,
     /// Whether there is a value to serve without an answer.
     pub(super) servable: bool,
     pub(super) now: Now,
@@ -35,19 +35,19 @@ impl Service {
     /// to be in trouble; else it waits out one failure, for a single failure is no outage.
     pub(super) async fn ask(
         &self,
-        question: &FetchRequest<'_>,
+        request: &FetchRequest<'_>,
     ) -> Result<Arc<Entry>, ProviderError> {
-        let FetchRequest { upstream, at, servable, now, deadline, .. } = *question;
-        if let Some(why) = self.drill.forbids(upstream.provider.persistence(), now.mono) {
+        let FetchRequest { upstream, key, servable, now, deadline, .. } = *request;
+        if let Some(why) = self.drill.outage_reason(upstream.provider.persistence(), now.mono) {
             return Err(ProviderError::Unreachable(why));
         }
-        let call = upstream.call_for_key(at);
+        let call = upstream.call_for_key(key);
         if servable && let Some(error) = upstream.known_failure(&call, now.mono) {
             return Err(error);
         }
         let mut tried_again = false;
         loop {
-            let answer = self.ask_once(question, &call).await;
+            let answer = self.ask_once(request, &call).await;
             let Err(error) = &answer else { return answer };
             if servable || Instant::now() >= deadline {
                 return answer;
@@ -68,7 +68,7 @@ impl Service {
                 _ => return answer,
             }
             // Somebody else may have got it meanwhile.
-            if let CacheLookup::Fresh(entry) = self.cache.get(at, now.lately().tick) {
+            if let CacheLookup::Fresh(entry) = self.cache.get(key, now.lately().tick) {
                 return Ok(entry);
             }
         }
@@ -77,19 +77,19 @@ impl Service {
     /// Asks, or joins who asks already.
     async fn ask_once(
         &self,
-        question: &FetchRequest<'_>,
+        request: &FetchRequest<'_>,
         call: &Call,
     ) -> Result<Arc<Entry>, ProviderError> {
-        let FetchRequest { upstream, at, link, servable, now, deadline } = *question;
+        let FetchRequest { upstream, key, reference, servable, now, deadline } = *request;
         let patience = if servable { deadline.min(now.mono + STALE_WAIT) } else { deadline };
         let epoch = self.cache.begin_fetch();
-        let flight = self.inflight.join((at.clone(), epoch), || {
+        let flight = self.flights.join((key.clone(), epoch), || {
             let (upstream, cache) = (Arc::clone(upstream), Arc::clone(&self.cache));
             let fetch = Fetch {
                 call: call.clone(),
-                at: at.clone(),
-                link: Arc::clone(link),
-                siblings: self.siblings(at),
+                key: key.clone(),
+                reference: Arc::clone(reference),
+                siblings: self.siblings(key),
                 epoch,
             };
             fetch.run(upstream, cache, now.lately())
@@ -105,8 +105,8 @@ impl Service {
 /// One fetch: its answer goes into the cache, and its fate to the provider's health.
 struct Fetch {
     call: Call,
-    at: CacheKey,
-    link: Arc<ResolvedReference>,
+    key: CacheKey,
+    reference: Arc<ResolvedReference>,
     siblings: Siblings,
     epoch: FetchEpoch,
 }
@@ -118,8 +118,8 @@ impl Fetch {
         cache: Arc<Cache>,
         began: Now,
     ) -> Result<Arc<Entry>, ProviderError> {
-        let Self { call, at, link, siblings, epoch } = self;
-        let answer = upstream.call(&call, began, upstream.provider.fetch(&link, epoch)).await;
+        let Self { call, key, reference, siblings, epoch } = self;
+        let answer = upstream.call(&call, began, upstream.provider.fetch(&reference, epoch)).await;
         let now = began.lately();
         let error = match answer {
             Ok(Fetched { value, beside }) => {
@@ -128,15 +128,15 @@ impl Fetch {
                     Persistence::Persisted => Entry::new(value, now.wall),
                     Persistence::MemoryOnly => Entry::in_ram(value, now.wall),
                 };
-                return Ok(cache.put(&at, entry, now, epoch));
+                return Ok(cache.put(&key, entry, now, epoch));
             }
             Err(CallError::NotAsked(error)) => return Err(error),
             Err(CallError::Answered(error)) => error,
         };
         if let Some(refusal) = refusal(&error) {
-            let decision = cache.note_refusal(&at, &refusal, now.tick);
+            let decision = cache.note_refusal(&key, &refusal, now.tick);
             if decision == EvictionDecision::Evicted {
-                tracing::warn!("dropped {} from the cache: {error}", **link);
+                tracing::warn!("dropped {} from the cache: {error}", **reference);
             }
         }
         Err(error)

@@ -1,13 +1,13 @@
 //! What psid does, without a word of gRPC, disk or configuration.
 
-mod beside;
 mod classify;
 mod error;
 mod fetch;
-mod offline;
 pub(crate) mod outage_drill;
 pub(crate) mod readiness;
 mod report;
+mod self_test;
+mod siblings;
 pub(crate) mod single_flight;
 
 use std::collections::{HashMap, HashSet};
@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::cache::{Cache, CacheLookup, Entry, FetchEpoch};
-use crate::lookup::outage_drill::Drill;
+use crate::lookup::outage_drill::OutageDrill;
 use crate::lookup::readiness::Readiness;
 use crate::lookup::single_flight::SingleFlight;
 use crate::model::clock::{Now, Timestamp};
@@ -32,14 +32,14 @@ use crate::registry::resolved::ResolvedReference;
 use crate::registry::{Registered, Registration, Registry, RegistryError};
 use crate::sys::tasks::Tasks;
 use classify::Look;
-use error::{bad_reference, is_taken_back, no_answer, refused, too_old};
+use error::{bad_reference, is_revocation, no_answer, refused, too_old};
 use fetch::FetchRequest;
 
 pub use error::ServiceError;
 pub(crate) use error::refusal;
-pub(crate) use offline::{Circumstances, OutageReport, Verdict};
 use report::Counters;
-pub(crate) use report::{Held, Lookups};
+pub(crate) use report::{LookupCounts, Withheld};
+pub(crate) use self_test::{Certainty, OutageReport, SelfTestContext};
 
 /// How long a lookup that holds a servable value waits for a newer one. Podman holds its lock meanwhile.
 const STALE_WAIT: Duration = Duration::from_secs(1);
@@ -54,15 +54,15 @@ pub struct Service {
     /// What is known.
     pub cache: Arc<Cache>,
     /// Closed while the key is being opened, without which little is known.
-    pub gate: Readiness,
+    pub readiness: Readiness,
     /// Told when a provider is back.
     pub recovered: Arc<Notify>,
     /// Whether providers are treated as out, to see what that would cost.
-    pub drill: Arc<Drill>,
+    pub drill: Arc<OutageDrill>,
     /// What runs beside the lookups.
     pub tasks: Arc<Tasks>,
     upstreams: RwLock<Arc<Upstreams>>,
-    inflight: SingleFlight<(CacheKey, FetchEpoch), Result<Arc<Entry>, ProviderError>>,
+    flights: SingleFlight<(CacheKey, FetchEpoch), Result<Arc<Entry>, ProviderError>>,
     lookups: Counters,
     /// Where deleted registrations led, and when they were deleted.
     deleted: Mutex<HashMap<CacheKey, Timestamp>>,
@@ -86,9 +86,9 @@ pub enum Value {
 
 /// How the bytes of a store are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum DataKind {
     /// By their look.
-    Guess,
+    Auto,
     /// A literal whatever they look like.
     Literal,
     /// A reference, or refused.
@@ -120,12 +120,12 @@ impl Service {
         Self {
             registry,
             cache,
-            gate: Readiness::default(),
+            readiness: Readiness::default(),
             recovered,
             drill: Arc::default(),
             tasks: Arc::default(),
             upstreams: RwLock::new(Arc::new(upstreams)),
-            inflight: SingleFlight::default(),
+            flights: SingleFlight::default(),
             lookups: Counters::default(),
             deleted: Mutex::default(),
         }
@@ -134,44 +134,45 @@ impl Service {
     /// A secret's value: from RAM where it may, from its provider where it must, by `deadline`.
     pub async fn lookup(
         &self,
-        wanted: &SecretSelector,
+        selector: &SecretSelector,
         now: Now,
         deadline: Instant,
     ) -> Result<Value, ServiceError> {
-        let found = self.find(wanted, now, deadline).await;
+        let found = self.find(selector, now, deadline).await;
         self.lookups.count(found.as_ref().map(|(_, served)| *served).ok());
         let out = matches!(found, Err(ServiceError::Unavailable(_)));
         let why = found.as_ref().err().filter(|_| out).map(ToString::to_string);
-        self.drill.note(|| self.label(wanted), why);
+        self.drill.note(|| self.label(selector), why);
         found.map(|(value, _)| value)
     }
 
     async fn find(
         &self,
-        wanted: &SecretSelector,
+        selector: &SecretSelector,
         now: Now,
         deadline: Instant,
     ) -> Result<(Value, Served), ServiceError> {
-        if !self.gate.is_open() && !self.is_in_ram(wanted, now) {
-            self.gate.passed(deadline - FETCH_RESERVE).await;
+        if !self.readiness.is_ready() && !self.is_in_ram(selector, now) {
+            self.readiness.wait_ready(deadline - FETCH_RESERVE).await;
         }
-        let mut resolved = self.resolve(wanted);
+        let mut resolved = self.resolve(selector);
         // What is sealed here has no provider that could be asked instead.
-        if !self.gate.is_open() && !matches!(resolved, Ok(_) | Err(ServiceError::NotFound(_))) {
-            self.gate.passed(deadline).await;
-            resolved = self.resolve(wanted);
+        if !self.readiness.is_ready() && !matches!(resolved, Ok(_) | Err(ServiceError::NotFound(_)))
+        {
+            self.readiness.wait_ready(deadline).await;
+            resolved = self.resolve(selector);
         }
         let references = match resolved? {
             Resolved::Literal(value) => return Ok((Value::Literal(value), Served::Ram)),
             Resolved::References(references) => references,
         };
         let mut failure = ServiceError::unknown();
-        for link in references {
-            match self.find_one(&link, now, deadline).await {
+        for reference in references {
+            match self.find_one(&reference, now, deadline).await {
                 Ok((entry, served)) => return Ok((Value::Entry(entry), served)),
                 // Another source's value in the place of this one's would be a wrong one. In an outage, a later
                 // source counts where this one is known not to have the key.
-                Err(error @ ServiceError::Unavailable(_)) if !self.is_known_without(&link) => {
+                Err(error @ ServiceError::Unavailable(_)) if !self.is_known_without(&reference) => {
                     return Err(error);
                 }
                 Err(error @ ServiceError::Unavailable(_)) => failure = error,
@@ -186,17 +187,17 @@ impl Service {
         Err(failure)
     }
 
-    fn is_known_without(&self, link: &ResolvedReference) -> bool {
-        let at = self.led(link);
-        at.is_some_and(|at| self.cache.is_known_without(&at))
+    fn is_known_without(&self, reference: &ResolvedReference) -> bool {
+        let key = self.key_of(reference);
+        key.is_some_and(|key| self.cache.is_known_without(&key))
     }
 
-    fn is_in_ram(&self, wanted: &SecretSelector, now: Now) -> bool {
-        let known = |link: &Arc<ResolvedReference>| {
-            let at = self.led(link);
-            at.is_some_and(|at| matches!(self.cache.get(&at, now.tick), CacheLookup::Fresh(_)))
+    fn is_in_ram(&self, selector: &SecretSelector, now: Now) -> bool {
+        let known = |reference: &Arc<ResolvedReference>| {
+            let key = self.key_of(reference);
+            key.is_some_and(|key| matches!(self.cache.get(&key, now.tick), CacheLookup::Fresh(_)))
         };
-        match self.resolve(wanted) {
+        match self.resolve(selector) {
             Ok(Resolved::Literal(_)) => true,
             Ok(Resolved::References(references)) => references.first().is_some_and(known),
             Err(_) => false,
@@ -205,13 +206,13 @@ impl Service {
 
     async fn find_one(
         &self,
-        link: &Arc<ResolvedReference>,
+        reference: &Arc<ResolvedReference>,
         now: Now,
         deadline: Instant,
     ) -> Result<(Arc<Entry>, Served), ServiceError> {
         let upstreams = self.upstreams();
-        let (upstream, at) = &place(&upstreams, link)?;
-        let known = match self.cache.get(at, now.tick) {
+        let (upstream, key) = &resolve_upstream(&upstreams, reference)?;
+        let known = match self.cache.get(key, now.tick) {
             CacheLookup::Fresh(entry) => return Ok(self.serve(entry, Served::Ram)),
             CacheLookup::NegativeHit(refusal) => return Err(refused(&upstream.name, &refusal)),
             CacheLookup::Stale { entry, servable, past_max_stale } => {
@@ -220,28 +221,28 @@ impl Service {
             CacheLookup::Missing => None,
         };
         let servable = matches!(known, Some((_, true, _)));
-        let question = FetchRequest { upstream, at, link, servable, now, deadline };
+        let request = FetchRequest { upstream, key, reference, servable, now, deadline };
         // In a box of its own: each lookup is as large as all that it may have to do, and most are hits.
-        let error = match Box::pin(self.ask(&question)).await {
+        let error = match Box::pin(self.ask(&request)).await {
             Ok(entry) => return Ok(self.serve(entry, Served::Provider)),
             Err(error) => error,
         };
         match known {
-            Some((entry, true, past_max_stale)) if self.may_stand_in(at, &error) => {
+            Some((entry, true, past_max_stale)) if self.may_stand_in(key, &error) => {
                 if past_max_stale {
-                    warn_past_max_stale(&entry, link, &error);
+                    warn_past_max_stale(&entry, reference, &error);
                 }
                 Ok(self.serve(entry, Served::Stale))
             }
-            Some((_, false, _)) if !is_taken_back(&error) => Err(too_old(&upstream.name, &error)),
+            Some((_, false, _)) if !is_revocation(&error) => Err(too_old(&upstream.name, &error)),
             _ => Err(no_answer(&upstream.name, &error)),
         }
     }
 
     /// Whether a known value is served in place of an answer: in an outage, and as long as the provider
     /// has not confirmed that the secret is gone or denied.
-    fn may_stand_in(&self, at: &CacheKey, error: &ProviderError) -> bool {
-        refusal(error).is_none() || self.cache.contains(at)
+    fn may_stand_in(&self, key: &CacheKey, error: &ProviderError) -> bool {
+        refusal(error).is_none() || self.cache.contains(key)
     }
 
     fn serve(&self, entry: Arc<Entry>, served: Served) -> (Arc<Entry>, Served) {
@@ -254,9 +255,9 @@ impl Service {
         &self,
         id: SecretId,
         data: SecretBytes,
-        kind: Kind,
+        kind: DataKind,
     ) -> Result<(), ServiceError> {
-        let stored = match self.judge(data, kind) {
+        let stored = match self.classify(data, kind) {
             Ok(what) => self.registry.store(id, what).await.map_err(ServiceError::from),
             Err(refused) => Err(refused),
         };
@@ -271,7 +272,7 @@ impl Service {
 
     /// Points a registered reference elsewhere; durable when this returns. False: it led there already.
     pub async fn repoint(&self, id: SecretId, data: SecretBytes) -> Result<bool, ServiceError> {
-        match self.judge(data, Kind::Reference)? {
+        match self.classify(data, DataKind::Reference)? {
             Registration::Reference(reference, raw) => {
                 Ok(self.registry.repoint(id, reference, raw).await?)
             }
@@ -280,11 +281,11 @@ impl Service {
     }
 
     /// A reference or a literal, by its look; what only resembles a reference is refused.
-    fn judge(&self, data: SecretBytes, kind: Kind) -> Result<Registration, ServiceError> {
+    fn classify(&self, data: SecretBytes, kind: DataKind) -> Result<Registration, ServiceError> {
         let (data, kind) = text_given(data, kind)?;
         let provider = match classify::look(data.expose_secret()) {
-            _ if kind == Kind::Literal => return Ok(Registration::Literal(data)),
-            Look::Literal if kind == Kind::Guess => return Ok(Registration::Literal(data)),
+            _ if kind == DataKind::Literal => return Ok(Registration::Literal(data)),
+            Look::Literal if kind == DataKind::Auto => return Ok(Registration::Literal(data)),
             Look::Literal => {
                 return Err(refused_as(kind, "it is no JSON object with a \"provider\"".into()));
             }
@@ -307,10 +308,10 @@ impl Service {
     /// deletes before it stores, on `create --replace`. Without `force`, it is refused while nothing could be
     /// stored in its place.
     pub async fn delete(&self, id: SecretId, now: Now, force: bool) -> Result<bool, ServiceError> {
-        if let Some(Registered::Reference(link)) = self.registry.get(id)
-            && let Some(at) = self.led(&link)
+        if let Some(Registered::Reference(reference)) = self.registry.get(id)
+            && let Some(key) = self.key_of(&reference)
         {
-            self.deleted.lock().insert(at, now.wall);
+            self.deleted.lock().insert(key, now.wall);
         }
         Ok(self.registry.delete(id, now, force).await?)
     }
@@ -319,20 +320,20 @@ impl Service {
     pub fn take_deleted(&self, now: Timestamp, age: Duration) -> HashSet<CacheKey> {
         let mut deleted = self.deleted.lock();
         let is_due = |_: &CacheKey, since: &mut Timestamp| since.age(now) >= age;
-        deleted.extract_if(is_due).map(|(at, _)| at).collect()
+        deleted.extract_if(is_due).map(|(key, _)| key).collect()
     }
 
     /// Drops a secret from the cache; false when it was not in it.
-    pub fn invalidate(&self, wanted: &SecretSelector) -> Result<bool, ServiceError> {
-        let Resolved::References(links) = self.resolve(wanted)? else {
+    pub fn invalidate(&self, selector: &SecretSelector) -> Result<bool, ServiceError> {
+        let Resolved::References(references) = self.resolve(selector)? else {
             return Err(ServiceError::Malformed(
                 "it is a literal, which no provider could bring back; to remove it, use `podman secret rm`".into(),
             ));
         };
         let mut existed = false;
-        for link in links {
-            let (_, at) = place(&self.upstreams(), &link)?;
-            existed |= self.cache.invalidate(&at);
+        for reference in references {
+            let (_, key) = resolve_upstream(&self.upstreams(), &reference)?;
+            existed |= self.cache.invalidate(&key);
         }
         Ok(existed)
     }
@@ -340,19 +341,19 @@ impl Service {
     /// The registered references and where they lead.
     pub fn references(&self) -> impl Iterator<Item = (SecretId, Arc<ResolvedReference>, CacheKey)> {
         self.registry.all().into_iter().filter_map(|(id, what)| match what {
-            Registered::Reference(link) => {
-                let at = self.led(&link)?;
-                Some((id, link, at))
+            Registered::Reference(reference) => {
+                let key = self.key_of(&reference)?;
+                Some((id, reference, key))
             }
             _ => None,
         })
     }
 
     /// What is wanted, as people write it.
-    fn label(&self, wanted: &SecretSelector) -> String {
-        match wanted {
+    fn label(&self, selector: &SecretSelector) -> String {
+        match selector {
             SecretSelector::Id(id) => match self.registry.get(*id) {
-                Some(Registered::Reference(link)) => format!("{id} ({})", **link),
+                Some(Registered::Reference(reference)) => format!("{id} ({})", **reference),
                 _ => id.to_string(),
             },
             SecretSelector::Name(name) => {
@@ -362,18 +363,18 @@ impl Service {
     }
 
     /// Where a reference leads, if its provider is configured and takes it.
-    pub fn coordinates(&self, reference: &Reference) -> Option<CacheKey> {
-        self.place_of(reference).ok()
+    pub fn resolve_key(&self, reference: &Reference) -> Option<CacheKey> {
+        self.try_resolve_key(reference).ok()
     }
 
     /// Likewise, or why it leads nowhere.
-    pub fn place_of(&self, reference: &Reference) -> Result<CacheKey, ServiceError> {
-        accepted(&self.upstreams(), reference).map(|(_, at)| at)
+    pub fn try_resolve_key(&self, reference: &Reference) -> Result<CacheKey, ServiceError> {
+        resolve_reference(&self.upstreams(), reference).map(|(_, key)| key)
     }
 
     /// Likewise, found out once.
-    fn led(&self, link: &ResolvedReference) -> Option<CacheKey> {
-        place(&self.upstreams(), link).ok().map(|(_, at)| at)
+    fn key_of(&self, reference: &ResolvedReference) -> Option<CacheKey> {
+        resolve_upstream(&self.upstreams(), reference).ok().map(|(_, key)| key)
     }
 
     /// The configured providers and workloads.
@@ -393,12 +394,12 @@ impl Service {
         *self.upstreams.write() = Arc::new(upstreams);
     }
 
-    fn resolve(&self, wanted: &SecretSelector) -> Result<Resolved, ServiceError> {
-        let references = match wanted {
+    fn resolve(&self, selector: &SecretSelector) -> Result<Resolved, ServiceError> {
+        let references = match selector {
             SecretSelector::Id(id) => match self.registry.find(*id)? {
                 Registered::Literal(value) => return Ok(Resolved::Literal(value)),
-                Registered::Reference(link) => vec![link],
-                Registered::Unusable(why) => return Err(ServiceError::NoKey(why.to_string())),
+                Registered::Reference(reference) => vec![reference],
+                Registered::Invalid(why) => return Err(ServiceError::NoKey(why.to_string())),
                 Registered::Unreadable(why) => return Err(RegistryError::Unreadable(why).into()),
             },
             SecretSelector::Name(name) if name.starts_with('{') => {
@@ -434,24 +435,24 @@ fn upstream_of<'a>(
 }
 
 /// Whose a reference is, and where it leads there.
-fn accepted(
+fn resolve_reference(
     upstreams: &Upstreams,
     reference: &Reference,
 ) -> Result<(Arc<Upstream>, CacheKey), ServiceError> {
     let upstream = upstream_of(upstreams, reference)?;
-    let at = upstream.provider.accept(reference).map_err(bad_reference)?;
-    Ok((Arc::clone(upstream), at))
+    let key = upstream.provider.accept(reference).map_err(bad_reference)?;
+    Ok((Arc::clone(upstream), key))
 }
 
 /// Likewise, found out once.
-fn place(
+fn resolve_upstream(
     upstreams: &Arc<Upstreams>,
-    link: &ResolvedReference,
+    reference: &ResolvedReference,
 ) -> Result<(Arc<Upstream>, CacheKey), ServiceError> {
-    let upstream = upstream_of(upstreams, link)?;
+    let upstream = upstream_of(upstreams, reference)?;
     let accept = |reference: &Reference| upstream.provider.accept(reference);
-    let at = link.key(upstreams, accept).map_err(bad_reference)?;
-    Ok((Arc::clone(upstream), at))
+    let key = reference.key(upstreams, accept).map_err(bad_reference)?;
+    Ok((Arc::clone(upstream), key))
 }
 
 /// A value that is too old for the config is served to a container that runs; the log is told once.
@@ -465,21 +466,21 @@ fn warn_past_max_stale(entry: &Entry, reference: &Reference, error: &ProviderErr
 }
 
 /// What looks like a reference is none: why. It may be meant as a literal all the same.
-fn refused_as(kind: Kind, why: String) -> ServiceError {
+fn refused_as(kind: DataKind, why: String) -> ServiceError {
     let refused = bad_reference(why);
     match kind {
-        Kind::Guess => refused.with_remedy("`psictl add NAME --literal` stores it as a literal"),
-        Kind::Literal | Kind::Reference => refused,
+        DataKind::Auto => refused.with_remedy("`psictl add NAME --literal` stores it as a literal"),
+        DataKind::Literal | DataKind::Reference => refused,
     }
 }
 
 /// Whoever creates a secret again out of the file that psid keeps means the reference in it.
-fn text_given(data: SecretBytes, kind: Kind) -> Result<(SecretBytes, Kind), ServiceError> {
-    if kind == Kind::Literal {
+fn text_given(data: SecretBytes, kind: DataKind) -> Result<(SecretBytes, DataKind), ServiceError> {
+    if kind == DataKind::Literal {
         return Ok((data, kind));
     }
     match ReferenceFile::parse_any(data.expose_secret()) {
-        Ok(file) => Ok((SecretBytes::new(file.text.to_vec()), Kind::Reference)),
+        Ok(file) => Ok((SecretBytes::new(file.text.to_vec()), DataKind::Reference)),
         Err(ReferenceFileError::Foreign) => Ok((data, kind)),
         Err(why) => Err(bad_reference(why.to_string())),
     }

@@ -1,5 +1,5 @@
 //! A drill: for a while, providers are treated as out, to see before an outage what it would cost. It is
-//! a lease: it ends at its time, or with whoever asked for it.
+//! a guard: it ends at its time, or with whoever asked for it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const NAMED: usize = 1_000;
 
 /// Whether there is a drill.
 #[derive(Default)]
-pub struct Drill {
+pub struct OutageDrill {
     /// For lookups, which are many: without it, nothing else is looked at.
     is_on: AtomicBool,
     running: Mutex<Option<Running>>,
@@ -27,12 +27,12 @@ struct Running {
     lookups: u64,
     failed_lookups: u64,
     failed: BTreeSet<String>,
-    news: mpsc::UnboundedSender<Failed>,
+    news: mpsc::UnboundedSender<FailedLookup>,
 }
 
 /// A secret whose lookup failed in a drill: the first time, and no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failed {
+pub struct FailedLookup {
     /// Which one, as people write it.
     pub secret: String,
     /// What its caller was told.
@@ -41,21 +41,21 @@ pub struct Failed {
 
 /// A drill under way; dropped, it is over.
 pub struct OutageGuard {
-    drill: Arc<Drill>,
-    news: mpsc::UnboundedReceiver<Failed>,
+    drill: Arc<OutageDrill>,
+    news: mpsc::UnboundedReceiver<FailedLookup>,
     until: Instant,
 }
 
 /// What a drill found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct DrillCounts {
     /// Lookups in its time.
     pub lookups: u64,
     /// Those that an outage would have failed.
     pub failed: u64,
 }
 
-impl Drill {
+impl OutageDrill {
     /// Begins a drill until `until`; `Err` tells until when another one runs.
     pub fn begin(self: &Arc<Self>, until: Instant, now: Instant) -> Result<OutageGuard, Instant> {
         let mut running = self.lock();
@@ -70,7 +70,7 @@ impl Drill {
     }
 
     /// Why a provider that keeps its values so may not be asked now. A token is no network.
-    pub fn forbids(&self, persistence: Persistence, now: Instant) -> Option<String> {
+    pub fn outage_reason(&self, persistence: Persistence, now: Instant) -> Option<String> {
         let on = persistence == Persistence::Persisted && self.until(now).is_some();
         on.then(|| "a drill treats it as out".into())
     }
@@ -96,7 +96,7 @@ impl Drill {
         let secret = secret();
         if running.failed.len() < NAMED && running.failed.insert(secret.clone()) {
             // Who has gone need not be told.
-            let _ = running.news.send(Failed { secret, why });
+            let _ = running.news.send(FailedLookup { secret, why });
         }
     }
 
@@ -107,14 +107,14 @@ impl Drill {
 
 impl OutageGuard {
     /// The next secret whose lookup failed; nothing once the drill's time is over.
-    pub async fn failed(&mut self) -> Option<Failed> {
+    pub async fn failed(&mut self) -> Option<FailedLookup> {
         tokio::time::timeout_at(self.until, self.news.recv()).await.ok().flatten()
     }
 
     /// What it found so far.
-    pub fn outcome(&self) -> Outcome {
+    pub fn outcome(&self) -> DrillCounts {
         let running = self.drill.lock();
-        running.as_ref().map_or_else(Outcome::default, |running| Outcome {
+        running.as_ref().map_or_else(DrillCounts::default, |running| DrillCounts {
             lookups: running.lookups,
             failed: running.failed_lookups,
         })
@@ -142,36 +142,36 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_drill_ends_at_its_time_or_with_its_lease() {
-        let drill = Arc::new(Drill::default());
+        let drill = Arc::new(OutageDrill::default());
         let start = Instant::now();
-        assert_eq!(drill.forbids(Persistence::Persisted, start), None);
-        let lease = drill.begin(start + 10 * SECOND, start).unwrap_or_else(|_| panic!("no drill"));
-        assert!(drill.forbids(Persistence::Persisted, start + 9 * SECOND).is_some());
-        assert_eq!(drill.forbids(Persistence::MemoryOnly, start), None);
+        assert_eq!(drill.outage_reason(Persistence::Persisted, start), None);
+        let guard = drill.begin(start + 10 * SECOND, start).unwrap_or_else(|_| panic!("no drill"));
+        assert!(drill.outage_reason(Persistence::Persisted, start + 9 * SECOND).is_some());
+        assert_eq!(drill.outage_reason(Persistence::MemoryOnly, start), None);
         assert_eq!(drill.begin(start + SECOND, start).err(), Some(start + 10 * SECOND));
         // Whoever holds it may be stopped, and never drop it.
-        assert_eq!(drill.forbids(Persistence::Persisted, start + 10 * SECOND), None);
-        drop(lease);
-        let lease = drill.begin(start + SECOND, start).unwrap_or_else(|_| panic!("no drill"));
-        drop(lease);
-        assert_eq!(drill.forbids(Persistence::Persisted, start), None);
+        assert_eq!(drill.outage_reason(Persistence::Persisted, start + 10 * SECOND), None);
+        drop(guard);
+        let guard = drill.begin(start + SECOND, start).unwrap_or_else(|_| panic!("no drill"));
+        drop(guard);
+        assert_eq!(drill.outage_reason(Persistence::Persisted, start), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn each_secret_that_fails_is_told_once() {
-        let drill = Arc::new(Drill::default());
+        let drill = Arc::new(OutageDrill::default());
         let start = Instant::now();
         drill.note(|| "before".into(), Some("out".into()));
-        let mut lease = drill.begin(start + SECOND, start).unwrap_or_else(|_| panic!("no drill"));
+        let mut guard = drill.begin(start + SECOND, start).unwrap_or_else(|_| panic!("no drill"));
         for secret in ["a", "b", "a"] {
             drill.note(|| secret.into(), Some("out".into()));
         }
         drill.note(|| "good".into(), None);
-        let failed = |secret: &str| Some(Failed { secret: secret.into(), why: "out".into() });
-        assert_eq!(lease.failed().await, failed("a"));
-        assert_eq!(lease.failed().await, failed("b"));
-        assert_eq!(lease.failed().await, None);
+        let failed = |secret: &str| Some(FailedLookup { secret: secret.into(), why: "out".into() });
+        assert_eq!(guard.failed().await, failed("a"));
+        assert_eq!(guard.failed().await, failed("b"));
+        assert_eq!(guard.failed().await, None);
         assert_eq!(start.elapsed(), SECOND);
-        assert_eq!(lease.outcome(), Outcome { lookups: 4, failed: 3 });
+        assert_eq!(guard.outcome(), DrillCounts { lookups: 4, failed: 3 });
     }
 }

@@ -7,12 +7,12 @@ use tokio_util::sync::CancellationToken;
 /// Open unless somebody opens a key.
 pub struct Readiness(watch::Sender<bool>);
 
-/// Opens the gate when it is dropped.
-pub struct Opening<'a>(&'a Readiness);
+/// Opens the readiness when it is dropped.
+pub struct ReadyGuard<'a>(&'a Readiness);
 
-impl Drop for Opening<'_> {
+impl Drop for ReadyGuard<'_> {
     fn drop(&mut self) {
-        self.0.open();
+        self.0.mark_ready();
     }
 }
 
@@ -24,27 +24,27 @@ impl Default for Readiness {
 
 impl Readiness {
     /// Lets everybody through.
-    pub fn open(&self) {
+    pub fn mark_ready(&self) {
         self.0.send_replace(true);
     }
 
     /// Holds whoever comes.
-    pub fn close(&self) {
+    pub fn mark_opening(&self) {
         self.0.send_replace(false);
     }
 
     /// Whether nobody is held.
-    pub fn is_open(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         *self.0.borrow()
     }
 
     /// Lets everybody through once the guard is dropped, however that comes.
-    pub fn open_at_end(&self) -> Opening<'_> {
-        Opening(self)
+    pub fn ready_at_end(&self) -> ReadyGuard<'_> {
+        ReadyGuard(self)
     }
 
     /// Waits until it is open; false when `stop` comes first.
-    pub async fn opened(&self, stop: &CancellationToken) -> bool {
+    pub async fn ready_or_stopped(&self, stop: &CancellationToken) -> bool {
         let mut state = self.0.subscribe();
         tokio::select! {
             opened = state.wait_for(|open| *open) => opened.is_ok(),
@@ -53,7 +53,7 @@ impl Readiness {
     }
 
     /// Waits until it is open, at most until `limit`.
-    pub async fn passed(&self, limit: Instant) {
+    pub async fn wait_ready(&self, limit: Instant) {
         let mut state = self.0.subscribe();
         let _ = tokio::time::timeout_at(limit, state.wait_for(|open| *open)).await;
     }
@@ -66,20 +66,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_comes_waits_until_it_opens_or_the_limit() {
-        let gate = Readiness::default();
+        let readiness = Readiness::default();
         let start = Instant::now();
         let limit = start + Duration::from_secs(5);
-        gate.passed(limit).await;
+        readiness.wait_ready(limit).await;
         assert_eq!(start.elapsed(), Duration::ZERO);
-        gate.close();
-        gate.passed(limit).await;
+        readiness.mark_opening();
+        readiness.wait_ready(limit).await;
         assert_eq!(start.elapsed(), Duration::from_secs(5));
         let opened = async {
             tokio::time::advance(Duration::from_secs(1)).await;
-            gate.open();
+            readiness.mark_ready();
         };
-        tokio::join!(gate.passed(limit + Duration::from_secs(60)), opened);
+        tokio::join!(readiness.wait_ready(limit + Duration::from_secs(60)), opened);
         assert_eq!(start.elapsed(), Duration::from_secs(6));
-        assert!(gate.is_open());
+        assert!(readiness.is_ready());
     }
 }

@@ -10,7 +10,7 @@ use crate::model::clock::{Now, Timestamp};
 
 /// Lookups since the start; each is in one of the counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lookups {
+pub struct LookupCounts {
     /// Answered from RAM, literals included.
     pub hits: u64,
     /// Answered from RAM in place of a provider's answer that did not come.
@@ -44,7 +44,7 @@ impl Counters {
 }
 
 /// An entry that is served although its provider took it back.
-pub struct Held {
+pub struct Withheld {
     /// Where it is, as people write it.
     pub name: String,
     /// The registered ids that refer to it.
@@ -57,23 +57,23 @@ pub struct Held {
 
 impl Service {
     /// Lookups so far.
-    pub fn lookups(&self) -> Lookups {
+    pub fn lookups(&self) -> LookupCounts {
         let Counters { hits, stale, misses, failed } = &self.lookups;
         let [hits, stale, misses, failed] =
             [hits, stale, misses, failed].map(|count| count.load(Ordering::Relaxed));
-        Lookups { hits, stale, misses, failed }
+        LookupCounts { hits, stale, misses, failed }
     }
 
     /// What is served although its provider took it back.
-    pub fn held(&self, now: Now) -> Vec<Held> {
+    pub fn held(&self, now: Now) -> Vec<Withheld> {
         let doubted = self.cache.withheld();
         if doubted.is_empty() {
             return Vec::new();
         }
         let registered: Vec<_> = self.references().collect();
         let held = doubted.into_iter().map(|doubted| {
-            let of_it = registered.iter().filter(|(_, _, at)| *at == doubted.key);
-            Held {
+            let of_it = registered.iter().filter(|(_, _, key)| *key == doubted.key);
+            Withheld {
                 name: doubted.key.to_string(),
                 ids: of_it.map(|(id, _, _)| *id).collect(),
                 cause: doubted.reason,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use psi_common::SecretId;
 
-use super::{Service, accepted, place};
+use super::{Service, resolve_reference, resolve_upstream};
 use crate::cache::CacheLookup;
 use crate::model::clock::Now;
 use crate::model::reach::Reach;
@@ -17,7 +17,7 @@ use crate::registry::resolved::ResolvedReference;
 
 /// Whether something is so, as far as psid knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Certainty {
     /// It is not known.
     #[default]
     Unknown,
@@ -52,7 +52,7 @@ pub struct Failing {
 }
 
 /// What the self-test takes from around the service.
-pub struct Circumstances {
+pub struct SelfTestContext {
     /// Whether what is in RAM is on the disk.
     pub persisted: bool,
     /// Whether the data key would open again after a reboot.
@@ -71,11 +71,13 @@ struct OutageReadiness {
 
 impl Failing {
     /// Whether all resolve.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> Certainty {
         match self {
-            Self { surely, .. } if !surely.is_empty() => Verdict::No,
-            Self { perhaps, is_blind, .. } if *is_blind || !perhaps.is_empty() => Verdict::Unknown,
-            _ => Verdict::Yes,
+            Self { surely, .. } if !surely.is_empty() => Certainty::No,
+            Self { perhaps, is_blind, .. } if *is_blind || !perhaps.is_empty() => {
+                Certainty::Unknown
+            }
+            _ => Certainty::Yes,
         }
     }
 
@@ -91,7 +93,7 @@ impl Failing {
     }
 }
 
-impl From<&Reach> for Verdict {
+impl From<&Reach> for Certainty {
     fn from(reach: &Reach) -> Self {
         match reach {
             Reach::Ready => Self::Yes,
@@ -103,7 +105,7 @@ impl From<&Reach> for Verdict {
 
 impl Service {
     /// Tries every registered secret without a network.
-    pub fn self_test(&self, now: Now, around: &Circumstances) -> OutageReport {
+    pub fn self_test(&self, now: Now, context: &SelfTestContext) -> OutageReport {
         let all = self.registry.all();
         let mut offline = OutageReport { registered: all.len(), ..OutageReport::default() };
         let OutageReport { now: at_once, after_reboot, unknown_why, .. } = &mut offline;
@@ -117,7 +119,7 @@ impl Service {
         at_once.is_blind = !unknown_why.is_empty();
         after_reboot.is_blind = at_once.is_blind;
         for (id, what) in all {
-            let outlook = self.outlook(&what, now, around);
+            let outlook = self.outlook(&what, now, context);
             at_once.note(id, outlook.now, unknown_why);
             after_reboot.note(id, outlook.after_reboot, unknown_why);
         }
@@ -125,12 +127,17 @@ impl Service {
     }
 
     /// Whether a reference would resolve after a reboot with no provider in reach.
-    pub fn survives(&self, reference: &Reference, now: Now, around: &Circumstances) -> Verdict {
-        match accepted(&self.upstreams(), reference) {
-            Ok((upstream, at)) => {
-                Verdict::from(&self.outlook_at(&upstream, &at, now, around).after_reboot)
+    pub fn survives(
+        &self,
+        reference: &Reference,
+        now: Now,
+        context: &SelfTestContext,
+    ) -> Certainty {
+        match resolve_reference(&self.upstreams(), reference) {
+            Ok((upstream, key)) => {
+                Certainty::from(&self.outlook_at(&upstream, &key, now, context).after_reboot)
             }
-            Err(_) => Verdict::No,
+            Err(_) => Certainty::No,
         }
     }
 
@@ -139,15 +146,15 @@ impl Service {
         &self,
         what: &Registered,
         now: Now,
-        around: &Circumstances,
-    ) -> Verdict {
-        Verdict::from(&self.outlook(what, now, around).after_reboot)
+        context: &SelfTestContext,
+    ) -> Certainty {
+        Certainty::from(&self.outlook(what, now, context).after_reboot)
     }
 
-    fn outlook(&self, what: &Registered, now: Now, around: &Circumstances) -> OutageReadiness {
+    fn outlook(&self, what: &Registered, now: Now, context: &SelfTestContext) -> OutageReadiness {
         match what {
             Registered::Literal(_) => {
-                OutageReadiness { now: Reach::Ready, after_reboot: around.key.clone() }
+                OutageReadiness { now: Reach::Ready, after_reboot: context.key.clone() }
             }
             // Nobody can tell what is in it.
             Registered::Unreadable(why) => {
@@ -157,21 +164,21 @@ impl Service {
                     after_reboot: Reach::Unknown(why),
                 }
             }
-            Registered::Unusable(_) => {
-                OutageReadiness { now: around.missing(), after_reboot: around.missing() }
+            Registered::Invalid(_) => {
+                OutageReadiness { now: context.missing(), after_reboot: context.missing() }
             }
-            Registered::Reference(link) => self.outlook_of(link, now, around),
+            Registered::Reference(reference) => self.outlook_of(reference, now, context),
         }
     }
 
     fn outlook_of(
         &self,
-        link: &ResolvedReference,
+        reference: &ResolvedReference,
         now: Now,
-        around: &Circumstances,
+        context: &SelfTestContext,
     ) -> OutageReadiness {
-        match place(&self.upstreams(), link) {
-            Ok((upstream, at)) => self.outlook_at(&upstream, &at, now, around),
+        match resolve_upstream(&self.upstreams(), reference) {
+            Ok((upstream, key)) => self.outlook_at(&upstream, &key, now, context),
             Err(_) => OutageReadiness { now: Reach::Out, after_reboot: Reach::Out },
         }
     }
@@ -179,11 +186,11 @@ impl Service {
     fn outlook_at(
         &self,
         upstream: &Upstream,
-        at: &CacheKey,
+        key: &CacheKey,
         now: Now,
-        around: &Circumstances,
+        context: &SelfTestContext,
     ) -> OutageReadiness {
-        let cached = self.cache.get(at, now.tick);
+        let cached = self.cache.get(key, now.tick);
         let is_here =
             matches!(cached, CacheLookup::Fresh(_) | CacheLookup::Stale { servable: true, .. });
         let is_refused = matches!(cached, CacheLookup::NegativeHit(_));
@@ -191,11 +198,11 @@ impl Service {
             return of_token(upstream.provider.reach(), is_here, is_refused);
         }
         OutageReadiness {
-            now: if is_here { Reach::Ready } else { around.missing() },
-            after_reboot: match self.cache.survives_reboot(at, now.tick) {
-                true if around.persisted => around.key.clone(),
+            now: if is_here { Reach::Ready } else { context.missing() },
+            after_reboot: match self.cache.survives_reboot(key, now.tick) {
+                true if context.persisted => context.key.clone(),
                 true => Reach::Out,
-                false => around.missing(),
+                false => context.missing(),
             },
         }
     }
@@ -218,7 +225,7 @@ fn of_token(token: Reach, is_here: bool, is_refused: bool) -> OutageReadiness {
     OutageReadiness { now: if is_here { Reach::Ready } else { opens.clone() }, after_reboot: opens }
 }
 
-impl Circumstances {
+impl SelfTestContext {
     /// What is not there.
     fn missing(&self) -> Reach {
         self.invalidated_unconfirmed.clone().map_or(Reach::Out, Reach::Unknown)

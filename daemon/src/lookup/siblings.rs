@@ -19,7 +19,7 @@ pub(super) struct Siblings {
 
 impl Service {
     /// The secrets beside one that psid has a use for.
-    pub(super) fn siblings(&self, at: &CacheKey) -> Siblings {
+    pub(super) fn siblings(&self, key: &CacheKey) -> Siblings {
         let upstreams = self.upstreams();
         let mut sources = upstreams.workloads.values().flat_map(|workload| {
             let upstream = upstreams.providers.get(&workload.provider);
@@ -28,8 +28,8 @@ impl Service {
                 .iter()
                 .filter_map(move |source| upstream?.provider.scope_of(source).ok())
         });
-        let all = sources.any(|extent| extent.contains(at));
-        let is_beside = |other: &CacheKey| other.realm == at.realm && other.path == at.path;
+        let all = sources.any(|extent| extent.contains(key));
+        let is_beside = |other: &CacheKey| other.realm == key.realm && other.path == key.path;
         let others = self.references().map(|(_, _, other)| other);
         Siblings { all, registered: others.filter(is_beside).collect() }
     }
@@ -44,8 +44,8 @@ impl Siblings {
         (began, now): (Now, Now),
         epoch: FetchEpoch,
     ) {
-        let wanted = |at: &CacheKey| self.all || self.registered.contains(at);
-        let wanted = beside.into_iter().filter(|(at, _)| wanted(at)).collect();
+        let wanted = |key: &CacheKey| self.all || self.registered.contains(key);
+        let wanted = beside.into_iter().filter(|(key, _)| wanted(key)).collect();
         cache.put_older(wanted, began.tick, now, epoch);
     }
 }

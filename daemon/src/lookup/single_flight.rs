@@ -40,14 +40,14 @@ where
             match flights.get(&key) {
                 Some(flight) => flight.clone(),
                 None => {
-                    let (land, flight) = watch::channel(None);
+                    let (result_sender, flight) = watch::channel(None);
                     flights.insert(key.clone(), flight.clone());
-                    let landing = FlightGuard { flights: Arc::clone(&self.flights), key };
+                    let guard = FlightGuard { flights: Arc::clone(&self.flights), key };
                     let fetch = fetch();
                     tokio::spawn(async move {
                         let result = fetch.await;
-                        drop(landing);
-                        land.send_replace(Some(result));
+                        drop(guard);
+                        result_sender.send_replace(Some(result));
                     });
                     flight
                 }
@@ -71,17 +71,17 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_wait_share_one_fetch() {
-        let inflight = Arc::new(SingleFlight::<&str, u32>::default());
+        let flights = Arc::new(SingleFlight::<&str, u32>::default());
         let (fetches, gate) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::default()));
         let waiters: Vec<_> = (0..32)
             .map(|_| {
-                let (inflight, fetches, gate) = (inflight.clone(), fetches.clone(), gate.clone());
+                let (flights, fetches, gate) = (flights.clone(), fetches.clone(), gate.clone());
                 tokio::spawn(async move {
                     let fetch = || async move {
                         gate.notified().await;
                         fetches.fetch_add(1, Ordering::SeqCst) + 1
                     };
-                    inflight.join("key", fetch).await
+                    flights.join("key", fetch).await
                 })
             })
             .collect();
@@ -90,15 +90,15 @@ mod tests {
         for waiter in waiters {
             assert_eq!(waiter.await.unwrap(), Some(1));
         }
-        assert!(inflight.flights.lock().is_empty());
+        assert!(flights.flights.lock().is_empty());
     }
 
     #[tokio::test]
     async fn a_flight_lands_although_its_caller_went_away() {
-        let inflight = SingleFlight::<&str, u32>::default();
+        let flights = SingleFlight::<&str, u32>::default();
         let (gate, landed) = (Arc::new(Notify::default()), Arc::new(Notify::default()));
         let (open, done) = (gate.clone(), landed.clone());
-        let flight = inflight.join("key", || async move {
+        let flight = flights.join("key", || async move {
             open.notified().await;
             done.notify_one();
             1
@@ -110,8 +110,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_flight_that_crashes_leaves_no_one_waiting() {
-        let inflight = SingleFlight::<&str, u32>::default();
-        assert_eq!(inflight.join("key", || async { panic!("crash") }).await, None);
-        assert_eq!(inflight.join("key", || async { 2 }).await, Some(2));
+        let flights = SingleFlight::<&str, u32>::default();
+        assert_eq!(flights.join("key", || async { panic!("crash") }).await, None);
+        assert_eq!(flights.join("key", || async { 2 }).await, Some(2));
     }
 }

@@ -21,8 +21,8 @@ use crate::provider::ProviderError;
 use crate::provider::circuit_breaker::Caller;
 use crate::provider::upstream::CallError;
 use crate::sys::tasks::{Task, caught};
-use pull::{PullOptions, Room};
-use schedule::{Failed, Key, Kind, RefreshSchedule};
+use pull::{ByteBudget, PullOptions};
+use schedule::{FailureKind, PullFailure, RefreshSchedule, TargetKey};
 use targets::PullTarget;
 
 /// How long a value stays that is neither registered nor a workload's: a script may ask for it by
@@ -36,37 +36,37 @@ const DELETED_STAYS: Duration = Duration::from_secs(10);
 /// Runs refreshes, one at a time.
 pub struct Refresher {
     work: Arc<Work>,
-    running: Mutex<Option<(Order, watch::Receiver<Progress>)>>,
+    running: Mutex<Option<(RefreshScope, watch::Receiver<Progress>)>>,
 }
 
 /// What all refreshes share.
 struct Work {
     service: Arc<Service>,
-    agenda: Mutex<RefreshSchedule>,
+    schedule: Mutex<RefreshSchedule>,
     last: watch::Sender<Option<Summary>>,
     totals: Mutex<Totals>,
     /// The failures that the log knows.
-    told: Mutex<BTreeMap<String, String>>,
+    logged: Mutex<BTreeMap<String, String>>,
 }
 
 /// When to refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Schedule {
+pub struct RefreshInterval {
     /// How long a value is fresh.
     pub interval: Duration,
     /// How much longer it may take, at random.
-    pub jitter: Duration,
+    pub max_jitter: Duration,
 }
 
 /// What is to be refreshed; each does what those before it do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Order {
+pub enum RefreshScope {
     /// The sources that are due, as far as their providers may be asked.
     Due,
     /// Every source: an admin wants it.
     All,
     /// Every source, and whatever that takes away is confirmed.
-    AcceptAll,
+    AllAcceptingRemovals,
 }
 
 /// A refresh, as far as it got.
@@ -115,13 +115,13 @@ pub struct Totals {
 
 impl Refresher {
     /// No refresh so far.
-    pub fn new(service: Arc<Service>, schedule: Schedule) -> Self {
+    pub fn new(service: Arc<Service>, schedule: RefreshInterval) -> Self {
         let work = Work {
             service,
-            agenda: Mutex::new(RefreshSchedule::new(schedule)),
+            schedule: Mutex::new(RefreshSchedule::new(schedule)),
             last: watch::Sender::new(None),
             totals: Mutex::default(),
-            told: Mutex::default(),
+            logged: Mutex::default(),
         };
         Self { work: Arc::new(work), running: Mutex::default() }
     }
@@ -147,49 +147,53 @@ impl Refresher {
         if deleted.is_empty() {
             return;
         }
-        let workloads = targets::extents_of_workloads(&self.work.service);
+        let workloads = targets::workload_scopes(&self.work.service);
         let registered: HashSet<CacheKey> =
-            self.work.service.references().map(|(_, _, at)| at).collect();
-        let is_named = |at: &CacheKey| {
-            registered.contains(at) || workloads.iter().any(|extent| extent.contains(at))
+            self.work.service.references().map(|(_, _, key)| key).collect();
+        let is_named = |key: &CacheKey| {
+            registered.contains(key) || workloads.iter().any(|extent| extent.contains(key))
         };
-        self.work.service.cache.remove_unwanted(|at, _| !deleted.contains(at) || is_named(at));
+        self.work.service.cache.remove_unwanted(|key, _| !deleted.contains(key) || is_named(key));
     }
 
     /// Starts a refresh, or joins the one that runs if that does what is wanted; else the new one follows.
-    pub fn start(&self, order: Order, now: Now) -> watch::Receiver<Progress> {
+    pub fn start(&self, scope: RefreshScope, now: Now) -> watch::Receiver<Progress> {
         let mut running = self.running.lock();
         // A run whose task is gone will never end.
         let under_way = running
             .take()
             .filter(|(_, progress)| !progress.borrow().ended && progress.has_changed().is_ok());
         if let Some((present, progress)) = &under_way
-            && *present >= order
+            && *present >= scope
         {
             let progress = progress.clone();
             *running = under_way;
             return progress;
         }
         let (report, progress) = watch::channel(Progress::default());
-        *running = Some((order, progress.clone()));
+        *running = Some((scope, progress.clone()));
         let work = Arc::clone(&self.work);
         tokio::spawn(async move {
             if let Some((_, mut before)) = under_way {
                 let _ = before.wait_for(|before| before.ended).await;
             }
-            work.run(order, &report, now.lately()).await;
+            work.run(scope, &report, now.lately()).await;
         });
         progress
     }
 }
 
 impl Work {
-    async fn run(&self, order: Order, report: &watch::Sender<Progress>, started: Now) {
-        let (chosen, workloads) = self.choose(order, started);
+    async fn run(&self, scope: RefreshScope, report: &watch::Sender<Progress>, started: Now) {
+        let (chosen, workloads) = self.choose(scope, started);
         report.send_modify(|progress| progress.sources = chosen.len());
-        let caller = if order == Order::Due { Caller::Anybody } else { Caller::Admin };
-        let room = Room::of_a_refresh();
-        let manner = PullOptions { caller, accept: order == Order::AcceptAll, room: &room };
+        let caller = if scope == RefreshScope::Due { Caller::Anybody } else { Caller::Admin };
+        let budget = ByteBudget::for_refresh();
+        let options = PullOptions {
+            caller,
+            accept: scope == RefreshScope::AllAcceptingRemovals,
+            budget: &budget,
+        };
         if caller == Caller::Admin {
             let upstreams = self.service.upstreams();
             upstreams.providers.values().for_each(|one| one.provider.clear_backoff(false));
@@ -199,24 +203,26 @@ impl Work {
         for pull in chosen {
             let result = match out.get(&pull.upstream.name) {
                 Some(error) => Err(CallError::NotAsked(error.clone())),
-                None => self.pull_one(&pull, manner, started.lately()).await,
+                None => self.pull_one(&pull, options, started.lately()).await,
             };
             if let Err(CallError::Answered(error) | CallError::NotAsked(error)) = &result
                 && error.is_host_wide()
-                && (order == Order::Due || pull.upstream.is_out())
+                && (scope == RefreshScope::Due || pull.upstream.is_out())
             {
                 out.insert(pull.upstream.name.clone(), error.clone());
             }
             self.note(&pull, &result, started.lately().tick);
             let result = result.map_err(|error| match error {
                 CallError::Answered(error) => error.to_string(),
-                CallError::NotAsked(error) => format!("not asked: {}", in_words(&pull, &error)),
+                CallError::NotAsked(error) => {
+                    format!("not asked: {}", reason_not_asked(&pull, &error))
+                }
             });
             let source = pull.name;
             report.send_modify(|progress| progress.done.push(SourceResult { source, result }));
         }
         // A round that found nothing to do is none.
-        if order != Order::Due || !report.borrow().done.is_empty() {
+        if scope != RefreshScope::Due || !report.borrow().done.is_empty() {
             self.end(&report.borrow().done, &workloads, started.lately());
         }
         report.send_modify(|progress| progress.ended = true);
@@ -226,11 +232,11 @@ impl Work {
     async fn pull_one(
         &self,
         pull: &PullTarget,
-        manner: PullOptions<'_>,
+        options: PullOptions<'_>,
         now: Now,
     ) -> Result<Counts, CallError> {
         let _step = self.service.tasks.step(Task::Refresh);
-        let pulled = caught(pull::pull(&self.service, pull, manner, now)).await;
+        let pulled = caught(pull::pull(&self.service, pull, options, now)).await;
         pulled.unwrap_or_else(|| {
             self.service.tasks.note_crash(Task::Refresh);
             let why = "psid crashed over it, which is a defect".into();
@@ -239,17 +245,17 @@ impl Work {
     }
 
     /// What is to be pulled now, and what the workloads want as a whole.
-    fn choose(&self, order: Order, now: Now) -> (Vec<PullTarget>, Vec<ListingScope>) {
+    fn choose(&self, scope: RefreshScope, now: Now) -> (Vec<PullTarget>, Vec<ListingScope>) {
         let pulls = self.plan(now.tick);
         let whole = pulls.iter().filter(|pull| pull.wanted.is_none());
         let workloads = whole.map(|pull| pull.extent().clone()).collect();
-        let mut chosen = match order {
-            Order::Due => self.due(pulls, now),
-            Order::All | Order::AcceptAll => pulls,
+        let mut chosen = match scope {
+            RefreshScope::Due => self.due(pulls, now),
+            RefreshScope::All | RefreshScope::AllAcceptingRemovals => pulls,
         };
         // The sort is stable: among equals, the order of the config.
-        let agenda = self.agenda.lock();
-        chosen.sort_by_key(|pull| agenda.rank(&pull.key));
+        let schedule = self.schedule.lock();
+        chosen.sort_by_key(|pull| schedule.rank(&pull.key));
         (chosen, workloads)
     }
 
@@ -257,54 +263,54 @@ impl Work {
     fn plan(&self, now: BootInstant) -> Vec<PullTarget> {
         let pulls = targets::plan(&self.service);
         let planned: Vec<_> = pulls.iter().map(PullTarget::planned).collect();
-        let oldest = |key: &Key| {
+        let oldest = |key: &TargetKey| {
             let pull = pulls.iter().find(|pull| pull.key == *key)?;
             pull.oldest_fetch(&self.service.cache)
         };
-        self.agenda.lock().plan(&planned, now, oldest, chance);
+        self.schedule.lock().plan(&planned, now, oldest, jitter);
         pulls
     }
 
     fn note(&self, pull: &PullTarget, result: &Result<Counts, CallError>, now: BootInstant) {
         let mut totals = self.totals.lock();
-        let mut agenda = self.agenda.lock();
+        let mut schedule = self.schedule.lock();
         match result {
             Ok(counts) => {
                 totals.done += 1;
                 totals.removed += counts.removed;
                 totals.held += counts.held;
-                agenda.done(&pull.key, now, chance());
+                schedule.done(&pull.key, now, jitter());
             }
             Err(CallError::NotAsked(error)) => {
-                agenda.unasked(&pull.key, Failed::of(error), now, chance());
+                schedule.not_asked(&pull.key, PullFailure::of(error), now, jitter());
             }
             Err(CallError::Answered(error)) => {
                 totals.failed += 1;
-                agenda.failed(&pull.key, Failed::of(error), now, chance());
+                schedule.failed(&pull.key, PullFailure::of(error), now, jitter());
             }
         }
     }
 
     fn end(&self, done: &[SourceResult], workloads: &[ListingScope], now: Now) {
-        let (failing, failing_extents) = {
-            let agenda = self.agenda.lock();
-            (agenda.failing(), agenda.failing_extents())
+        let (failing, failing_scopes) = {
+            let schedule = self.schedule.lock();
+            (schedule.failing(), schedule.failing_scopes())
         };
         let counts = sum(done);
         let deleted = self.service.take_deleted(now.wall, Duration::ZERO);
-        drop_unwanted(&self.service, workloads, &failing_extents, &deleted, now.tick);
-        self.tell(&counts, &failing);
+        drop_unwanted(&self.service, workloads, &failing_scopes, &deleted, now.tick);
+        self.log_changes(&counts, &failing);
         let failed = failing.iter().map(|(source, failed)| format!("{source}: {}", failed.why));
         let summary = Summary { at: now.wall, counts, failed: failed.collect() };
         self.last.send_replace(Some(summary));
     }
 
     /// Logs what changed, and each failure once; an outage or a refused login is logged by its provider.
-    fn tell(&self, counts: &Counts, failing: &BTreeMap<String, Failed>) {
-        let own = failing.iter().filter(|(_, failed)| failed.kind == Kind::Own);
+    fn log_changes(&self, counts: &Counts, failing: &BTreeMap<String, PullFailure>) {
+        let own = failing.iter().filter(|(_, failed)| failed.kind == FailureKind::Own);
         let failing: BTreeMap<_, _> =
             own.map(|(source, failed)| (source.clone(), failed.why.clone())).collect();
-        let before = std::mem::replace(&mut *self.told.lock(), failing.clone());
+        let before = std::mem::replace(&mut *self.logged.lock(), failing.clone());
         let is_new = |(source, why): &(&String, &String)| before.get(*source) != Some(*why);
         let new: Vec<String> =
             failing.iter().filter(is_new).map(|(source, why)| format!("{source}: {why}")).collect();
@@ -320,7 +326,7 @@ impl Work {
 }
 
 /// Why a source was not asked.
-fn in_words(pull: &PullTarget, error: &ProviderError) -> String {
+fn reason_not_asked(pull: &PullTarget, error: &ProviderError) -> String {
     match error {
         error if error.is_host_wide() => format!("{} is out ({error})", pull.upstream.name),
         error => error.to_string(),
@@ -349,24 +355,24 @@ fn drop_unwanted(
     deleted: &HashSet<CacheKey>,
     now: BootInstant,
 ) {
-    let registered: HashSet<CacheKey> = service.references().map(|(_, _, at)| at).collect();
+    let registered: HashSet<CacheKey> = service.references().map(|(_, _, key)| key).collect();
     let upstreams = service.upstreams();
-    let knows = |at: &CacheKey| {
-        upstreams.providers.values().any(|upstream| upstream.provider.has_namespace(&at.realm))
+    let knows = |key: &CacheKey| {
+        upstreams.providers.values().any(|upstream| upstream.provider.has_namespace(&key.realm))
     };
-    let is_suspended = |at: &CacheKey| failing.iter().any(|extent| extent.realm == at.realm);
-    let wanted = |at: &CacheKey, fetched: BootInstant| {
+    let is_suspended = |key: &CacheKey| failing.iter().any(|extent| extent.realm == key.realm);
+    let wanted = |key: &CacheKey, fetched: BootInstant| {
         let is_named =
-            registered.contains(at) || workloads.iter().any(|extent| extent.contains(at));
+            registered.contains(key) || workloads.iter().any(|extent| extent.contains(key));
         // Nobody asks for what was deleted, as a script may for what was never registered.
-        let is_spared = !deleted.contains(at)
-            && (fetched.age(now) < UNWANTED_STAYS || is_suspended(at) || !knows(at));
+        let is_spared = !deleted.contains(key)
+            && (fetched.age(now) < UNWANTED_STAYS || is_suspended(key) || !knows(key));
         is_named || is_spared
     };
     service.cache.remove_unwanted(wanted);
 }
 
 /// A number from 0 to 1, which spreads a fleet.
-fn chance() -> f64 {
+fn jitter() -> f64 {
     getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
 }

@@ -14,7 +14,7 @@ use crate::provider::{Listed, ProviderError};
 /// How many secrets the log names.
 const NAMED: usize = 10;
 /// How many faults of one source a message names.
-const TOLD: usize = 3;
+const MAX_FAULTS: usize = 3;
 
 /// What the values of one refresh may have at most: psid holds all of them in RAM.
 const MAX_REFRESH_BYTES: usize = 256 << 20;
@@ -26,14 +26,14 @@ pub(super) struct PullOptions<'a> {
     /// Whether what it takes away is confirmed by an admin.
     pub(super) accept: bool,
     /// What the values of its refresh may still have.
-    pub(super) room: &'a Room,
+    pub(super) budget: &'a ByteBudget,
 }
 
 /// The bytes that are left for the values of one refresh.
-pub(super) struct Room(AtomicUsize);
+pub(super) struct ByteBudget(AtomicUsize);
 
-impl Room {
-    pub(super) fn of_a_refresh() -> Self {
+impl ByteBudget {
+    pub(super) fn for_refresh() -> Self {
         Self(AtomicUsize::new(MAX_REFRESH_BYTES))
     }
 
@@ -43,7 +43,7 @@ impl Room {
         listed: &Listed,
         wanted: impl Fn(&CacheKey) -> bool,
     ) -> Result<(), ProviderError> {
-        let found = listed.listing.found.iter().filter(|(at, _)| wanted(at));
+        let found = listed.listing.found.iter().filter(|(key, _)| wanted(key));
         let bytes: usize = found.map(|(_, value)| value.len()).sum();
         let left = self.0.load(Ordering::Relaxed);
         match left.checked_sub(bytes) {
@@ -64,33 +64,33 @@ impl Room {
 pub(super) async fn pull(
     service: &Service,
     pull: &PullTarget,
-    manner: PullOptions<'_>,
+    options: PullOptions<'_>,
     began: Now,
 ) -> Result<Counts, CallError> {
     let upstream = &pull.upstream;
-    if let Some(why) = service.drill.forbids(upstream.provider.persistence(), began.mono) {
+    if let Some(why) = service.drill.outage_reason(upstream.provider.persistence(), began.mono) {
         return Err(CallError::NotAsked(ProviderError::Unreachable(why)));
     }
     let epoch = service.cache.begin_fetch();
-    let folders = pull.folders(service);
-    let call = upstream.call_for_directory(pull.extent(), Route::List, manner.caller);
-    let list = upstream.provider.list(&pull.source, &folders);
+    let directories = pull.directories(service);
+    let call = upstream.call_for_directory(pull.extent(), Route::List, options.caller);
+    let list = upstream.provider.list(&pull.source, &directories);
     // A part of a source is no whole one.
     let incomplete = |listed: &Listed| listed.incomplete.clone();
     let listed = upstream.call_in_part(&call, began, list, incomplete).await;
     let now = began.lately();
-    let wanted = |at: &CacheKey| pull.wanted.as_ref().is_none_or(|wanted| wanted.contains(at));
-    let taking = ReconcileOptions { epoch, began, now, accept: manner.accept, wanted: &wanted };
+    let wanted = |key: &CacheKey| pull.wanted.as_ref().is_none_or(|wanted| wanted.contains(key));
+    let taking = ReconcileOptions { epoch, began, now, accept: options.accept, wanted: &wanted };
     match listed {
         Ok(listed) => {
-            let taken = manner.room.take(&listed, wanted);
+            let taken = options.budget.take(&listed, wanted);
             taken
                 .and_then(|()| take_over(service, pull, listed, &taking))
                 .map_err(CallError::Answered)
         }
         Err(error) => {
             if let CallError::Answered(error) = &error {
-                doubt(service, pull, pull.extent(), error, now);
+                note_refusal(service, pull, pull.extent(), error, now);
             }
             Err(error)
         }
@@ -104,15 +104,15 @@ fn take_over(
     taking: &ReconcileOptions<'_>,
 ) -> Result<Counts, ProviderError> {
     let Listed { listing, refused, incomplete, .. } = listed;
-    let wanted = |(at, _): &&(CacheKey, String)| (taking.wanted)(at);
+    let wanted = |(key, _): &&(CacheKey, String)| (taking.wanted)(key);
     let denied: Vec<_> = listing.denied.iter().filter(wanted).cloned().collect();
     let unread: Vec<_> = listing.unread.iter().filter(wanted).cloned().collect();
     let counts = service.cache.reconcile(listing, taking);
     if counts.held > 0 {
-        tell_held(service, pull, taking.now);
+        log_withheld(service, pull, taking.now);
     }
     for (extent, error) in &refused {
-        doubt(service, pull, extent, error, taking.now);
+        note_refusal(service, pull, extent, error, taking.now);
     }
     if let Some(error) = incomplete {
         return Err(error.map_message(|why| {
@@ -120,21 +120,17 @@ fn take_over(
         }));
     }
     let directories = refused.iter().map(|(extent, error)| format!("{}: {error}", extent.path));
-    let keys = denied.iter().map(|(at, why)| format!("{at}: {why}"));
-    let mut faults: Vec<String> = directories.chain(keys).collect();
-    if let Some(error) = incomplete {
-        // The next listing does not read these again, so this is the only report of them.
-        let faults =
-            if faults.is_empty() { String::new() } else { format!("; {}", named(&faults)) };
-        return Err(error.map_why(|why| {
-            format!("{why}; the rest of it is listed later ({counts} so far){faults}")
-        }));
-    }
-    faults.extend(unread.iter().map(|(at, why)| format!("{at}: {why}")));
+    let keys = denied.iter().chain(&unread).map(|(key, why)| format!("{key}: {why}"));
+    let faults: Vec<String> = directories.chain(keys).collect();
     if faults.is_empty() {
         return Ok(counts);
     }
-    let why = format!("{}; the others are refreshed ({counts})", named(&faults));
+    let named = faults.iter().take(MAX_FAULTS).map(String::as_str).collect::<Vec<_>>().join("; ");
+    let more = match faults.len().saturating_sub(MAX_FAULTS) {
+        0 => String::new(),
+        many => format!("; {many} more"),
+    };
+    let why = format!("{named}{more}; the others are refreshed ({counts})");
     let is_refusal = refused.len() + denied.len() > 0;
     Err(if is_refusal { ProviderError::Denied(why) } else { ProviderError::Misbehaved(why) })
 }
@@ -149,16 +145,16 @@ fn named(faults: &[String]) -> String {
 }
 
 /// What this listing would take away, told once: not again by those that follow.
-fn tell_held(service: &Service, pull: &PullTarget, now: Now) {
-    let new = |doubted: &WithheldEntry| {
-        doubted.since == now.tick
-            && matches!(doubted.reason, RemovalReason::Unlisted | RemovalReason::Emptied)
+fn log_withheld(service: &Service, pull: &PullTarget, now: Now) {
+    let new = |withheld: &WithheldEntry| {
+        withheld.since == now.tick
+            && matches!(withheld.reason, RemovalReason::Unlisted | RemovalReason::Emptied)
     };
     let held: Vec<_> = service.cache.withheld().into_iter().filter(new).collect();
     if held.is_empty() {
         return;
     }
-    let name = |doubted: &WithheldEntry| doubted.key.to_string();
+    let name = |withheld: &WithheldEntry| withheld.key.to_string();
     let names: Vec<String> = held.iter().take(NAMED).map(name).collect();
     tracing::warn!(
         held = held.len(),
@@ -172,7 +168,7 @@ fn tell_held(service: &Service, pull: &PullTarget, now: Now) {
 }
 
 /// The provider's word that a whole directory is gone, or denied, is its word on each of its secrets.
-fn doubt(
+fn note_refusal(
     service: &Service,
     pull: &PullTarget,
     extent: &ListingScope,
@@ -199,21 +195,21 @@ mod tests {
 
     fn listed(bytes: usize) -> Listed {
         let found = ["A", "B"].map(|key| {
-            let at = CacheKey::new(Namespace::new(&["r"]), "/", key);
-            (at, SecretBytes::new(vec![b'x'; bytes]))
+            let key = CacheKey::new(Namespace::new(&["r"]), "/", key);
+            (key, SecretBytes::new(vec![b'x'; bytes]))
         });
         Listing { found: found.into(), ..Listing::default() }.into()
     }
 
     #[test]
     fn a_source_that_does_not_fit_leaves_the_room_to_the_others() {
-        let room = Room(AtomicUsize::new(100));
-        assert!(room.take(&listed(30), |_| true).is_ok());
-        let error = room.take(&listed(21), |_| true).unwrap_err().to_string();
+        let budget = ByteBudget(AtomicUsize::new(100));
+        assert!(budget.take(&listed(30), |_| true).is_ok());
+        let error = budget.take(&listed(21), |_| true).unwrap_err().to_string();
         assert!(error.contains("42 bytes") && error.contains("256 MiB"), "{error}");
         // What nobody wants takes no room.
-        assert!(room.take(&listed(21), |at| &*at.key == "A").is_ok());
-        assert!(room.take(&listed(10), |_| true).is_err());
-        assert!(room.take(&listed(9), |_| true).is_ok());
+        assert!(budget.take(&listed(21), |key| &*key.key == "A").is_ok());
+        assert!(budget.take(&listed(10), |_| true).is_err());
+        assert!(budget.take(&listed(9), |_| true).is_ok());
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use super::Schedule;
+use super::RefreshInterval;
 use crate::model::clock::BootInstant;
 use crate::model::reference::{CacheKey, ListingScope};
 use crate::provider::ProviderError;
@@ -16,12 +16,12 @@ const FIRST_PULL: Duration = Duration::from_secs(30);
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
 /// Which source: of which provider, and what it covers.
-pub(super) type Key = (String, ListingScope);
+pub(super) type TargetKey = (String, ListingScope);
 
 /// When to pull what.
 pub(super) struct RefreshSchedule {
-    schedule: Schedule,
-    sources: HashMap<Key, State>,
+    schedule: RefreshInterval,
+    sources: HashMap<TargetKey, State>,
 }
 
 struct State {
@@ -30,21 +30,21 @@ struct State {
     due: BootInstant,
     /// Failures in a row; an outage is the provider's affair, and counts as none.
     failures: u32,
-    failed: Option<Failed>,
+    failed: Option<PullFailure>,
     /// What was wanted of it when it was pulled last.
     wanted: Option<HashSet<CacheKey>>,
 }
 
 /// Why a source was not pulled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failed {
+pub(super) struct PullFailure {
     pub(super) why: String,
-    pub(super) kind: Kind,
+    pub(super) kind: FailureKind,
 }
 
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FailureKind {
     /// The source itself, or a key in it.
     Own,
     /// The provider is out for everybody.
@@ -55,13 +55,13 @@ pub(super) enum Kind {
     Login(Duration),
 }
 
-impl Failed {
+impl PullFailure {
     pub(super) fn of(error: &ProviderError) -> Self {
         let kind = match error {
-            error if error.is_host_wide() => Kind::Host,
-            ProviderError::Throttled { wait, .. } => Kind::Throttled(*wait),
-            ProviderError::Unauthenticated { wait: Some(wait), .. } => Kind::Login(*wait),
-            _ => Kind::Own,
+            error if error.is_host_wide() => FailureKind::Host,
+            ProviderError::Throttled { wait, .. } => FailureKind::Throttled(*wait),
+            ProviderError::Unauthenticated { wait: Some(wait), .. } => FailureKind::Login(*wait),
+            _ => FailureKind::Own,
         };
         Self { why: error.to_string(), kind }
     }
@@ -69,14 +69,14 @@ impl Failed {
 
 /// A source, as the agenda needs to know it.
 pub(super) struct Planned<'a> {
-    pub(super) key: &'a Key,
+    pub(super) key: &'a TargetKey,
     pub(super) name: &'a str,
     /// What is wanted of it; none: all of it.
     pub(super) wanted: Option<&'a HashSet<CacheKey>>,
 }
 
 impl RefreshSchedule {
-    pub(super) fn new(schedule: Schedule) -> Self {
+    pub(super) fn new(schedule: RefreshInterval) -> Self {
         Self { schedule, sources: HashMap::new() }
     }
 
@@ -90,25 +90,25 @@ impl RefreshSchedule {
         &mut self,
         planned: &[Planned<'_>],
         now: BootInstant,
-        oldest: impl Fn(&Key) -> Option<BootInstant>,
-        chance: impl Fn() -> f64,
+        oldest: impl Fn(&TargetKey) -> Option<BootInstant>,
+        jitter: impl Fn() -> f64,
     ) {
-        let present: HashSet<&Key> = planned.iter().map(|planned| planned.key).collect();
+        let present: HashSet<&TargetKey> = planned.iter().map(|planned| planned.key).collect();
         self.sources.retain(|key, _| present.contains(key));
-        let Schedule { interval, jitter } = self.schedule;
+        let RefreshInterval { interval, max_jitter } = self.schedule;
         // As soon as a fleet that starts together is spread.
-        let soon = |chance: f64| now.after(interval.min(FIRST_PULL + jitter.mul_f64(chance)));
+        let soon = |jitter: f64| now.after(interval.min(FIRST_PULL + max_jitter.mul_f64(jitter)));
         for Planned { key, name, wanted } in planned {
             if let Some(state) = self.sources.get_mut(key) {
                 if is_wider(state.wanted.as_ref(), *wanted) {
-                    state.due = state.due.min(soon(chance()));
+                    state.due = state.due.min(soon(jitter()));
                     state.wanted = wanted.cloned();
                 }
                 continue;
             }
             let due = match oldest(key) {
-                Some(oldest) => oldest.after(interval).max(now).after(jitter.mul_f64(chance())),
-                None => soon(chance()),
+                Some(oldest) => oldest.after(interval).max(now).after(max_jitter.mul_f64(jitter())),
+                None => soon(jitter()),
             };
             let wanted = wanted.cloned();
             let state = State { name: (*name).into(), due, failures: 0, failed: None, wanted };
@@ -117,29 +117,29 @@ impl RefreshSchedule {
     }
 
     /// When a source is due.
-    pub(super) fn due(&self, key: &Key) -> Option<BootInstant> {
+    pub(super) fn due(&self, key: &TargetKey) -> Option<BootInstant> {
         self.sources.get(key).map(|state| state.due)
     }
 
     /// Follows a new schedule: it counts from now.
     pub(super) fn follow(
         &mut self,
-        schedule: Schedule,
+        schedule: RefreshInterval,
         now: BootInstant,
-        chance: impl Fn() -> f64,
+        jitter: impl Fn() -> f64,
     ) {
         self.schedule = schedule;
         for state in self.sources.values_mut() {
-            let next = now.after(schedule.interval + schedule.jitter.mul_f64(chance()));
+            let next = now.after(schedule.interval + schedule.max_jitter.mul_f64(jitter()));
             state.due = state.due.min(next);
         }
     }
 
     /// A source was pulled at `now`.
-    pub(super) fn done(&mut self, key: &Key, now: BootInstant, chance: f64) {
-        let Schedule { interval, jitter } = self.schedule;
+    pub(super) fn done(&mut self, key: &TargetKey, now: BootInstant, jitter: f64) {
+        let RefreshInterval { interval, max_jitter } = self.schedule;
         if let Some(state) = self.sources.get_mut(key) {
-            state.due = now.after(interval + jitter.mul_f64(chance));
+            state.due = now.after(interval + max_jitter.mul_f64(jitter));
             state.failures = 0;
             state.failed = None;
         }
@@ -147,29 +147,43 @@ impl RefreshSchedule {
 
     /// A source was asked, and not pulled, or in part. While its provider is out it stays due: the breaker
     /// decides when to try again.
-    pub(super) fn failed(&mut self, key: &Key, failed: Failed, now: BootInstant, chance: f64) {
+    pub(super) fn failed(
+        &mut self,
+        key: &TargetKey,
+        failed: PullFailure,
+        now: BootInstant,
+        jitter: f64,
+    ) {
         let interval = self.schedule.interval;
         let Some(state) = self.sources.get_mut(key) else { return };
-        if failed.kind == Kind::Own {
+        if failed.kind == FailureKind::Own {
             let pause = AFTER_FAILURE.saturating_mul(1 << state.failures.min(16)).min(interval);
-            state.due = now.after(pause + pause.mul_f64(0.1 * chance));
+            state.due = now.after(pause + pause.mul_f64(0.1 * jitter));
             state.failures += 1;
             state.failed = Some(failed);
         } else {
-            self.unasked(key, failed, now, chance);
+            self.not_asked(key, failed, now, jitter);
         }
     }
 
     /// A source was not asked, for a reason that is not its own: that is no failure of it.
-    pub(super) fn unasked(&mut self, key: &Key, failed: Failed, now: BootInstant, chance: f64) {
+    pub(super) fn not_asked(
+        &mut self,
+        key: &TargetKey,
+        failed: PullFailure,
+        now: BootInstant,
+        jitter: f64,
+    ) {
         let Some(state) = self.sources.get_mut(key) else { return };
         match failed.kind {
-            Kind::Host | Kind::Own => state.due = state.due.min(now),
-            Kind::Throttled(wait) => state.due = now.after(wait + wait.mul_f64(0.1 * chance)),
+            FailureKind::Host | FailureKind::Own => state.due = state.due.min(now),
+            FailureKind::Throttled(wait) => {
+                state.due = now.after(wait + wait.mul_f64(0.1 * jitter))
+            }
             // To look whether there is another secret to log in with costs no login.
-            Kind::Login(wait) => {
+            FailureKind::Login(wait) => {
                 let wait = wait.min(AFTER_FAILURE);
-                state.due = now.after(wait + wait.mul_f64(0.1 * chance));
+                state.due = now.after(wait + wait.mul_f64(0.1 * jitter));
             }
         }
         state.failed = Some(failed);
@@ -179,7 +193,7 @@ impl RefreshSchedule {
     pub(super) fn recovered(&mut self, now: BootInstant) {
         for state in self.sources.values_mut() {
             let kind = state.failed.as_ref().map(|failed| failed.kind);
-            if let Some(Kind::Host | Kind::Login(_)) = kind {
+            if let Some(FailureKind::Host | FailureKind::Login(_)) = kind {
                 state.due = state.due.min(now);
             }
         }
@@ -187,22 +201,22 @@ impl RefreshSchedule {
 
     /// The order in which sources are asked: those that a rate limit kept waiting, those that were well,
     /// then those that failed.
-    pub(super) fn rank(&self, key: &Key) -> u8 {
+    pub(super) fn rank(&self, key: &TargetKey) -> u8 {
         match self.sources.get(key).and_then(|state| state.failed.as_ref()) {
-            Some(Failed { kind: Kind::Throttled(_), .. }) => 0,
-            None | Some(Failed { kind: Kind::Host, .. }) => 1,
+            Some(PullFailure { kind: FailureKind::Throttled(_), .. }) => 0,
+            None | Some(PullFailure { kind: FailureKind::Host, .. }) => 1,
             Some(_) => 2,
         }
     }
 
     /// What the sources cover whose last pull failed.
-    pub(super) fn failing_extents(&self) -> Vec<ListingScope> {
+    pub(super) fn failing_scopes(&self) -> Vec<ListingScope> {
         let failing = self.sources.iter().filter(|(_, state)| state.failed.is_some());
         failing.map(|((_, extent), _)| extent.clone()).collect()
     }
 
     /// The sources whose last pull failed, by name.
-    pub(super) fn failing(&self) -> BTreeMap<String, Failed> {
+    pub(super) fn failing(&self) -> BTreeMap<String, PullFailure> {
         let states = self.sources.values();
         states.filter_map(|state| Some((state.name.clone(), state.failed.clone()?))).collect()
     }
@@ -224,7 +238,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
     const HOUR: Duration = Duration::from_secs(3_600);
 
-    fn key(path: &str) -> Key {
+    fn key(path: &str) -> TargetKey {
         let realm = Namespace::new(&["p"]);
         ("infisical".into(), ListingScope { realm, path: path.into(), recursive: false })
     }
@@ -234,8 +248,8 @@ mod tests {
         keys.iter().map(at).collect()
     }
 
-    fn agenda() -> RefreshSchedule {
-        RefreshSchedule::new(Schedule { interval: HOUR, jitter: 5 * MINUTE })
+    fn schedule() -> RefreshSchedule {
+        RefreshSchedule::new(RefreshInterval { interval: HOUR, max_jitter: 5 * MINUTE })
     }
 
     fn time(span: Duration) -> BootInstant {
@@ -243,98 +257,98 @@ mod tests {
     }
 
     fn plan(
-        agenda: &mut RefreshSchedule,
+        schedule: &mut RefreshSchedule,
         oldest: Option<BootInstant>,
         now: BootInstant,
-        chance: f64,
+        jitter: f64,
     ) -> BootInstant {
         let key = key("/a");
         let planned = Planned { key: &key, name: "p:/a", wanted: None };
-        agenda.plan(&[planned], now, |_| oldest, || chance);
-        agenda.due(&key).unwrap()
+        schedule.plan(&[planned], now, |_| oldest, || jitter);
+        schedule.due(&key).unwrap()
     }
 
     #[test]
     fn a_young_cache_leaves_the_provider_alone_and_an_old_one_is_spread() {
         let now = time(Duration::ZERO);
         let young = now.before(20 * MINUTE);
-        assert_eq!(plan(&mut agenda(), Some(young), now, 0.0), now.after(40 * MINUTE));
+        assert_eq!(plan(&mut schedule(), Some(young), now, 0.0), now.after(40 * MINUTE));
         let old = now.before(9 * HOUR);
-        assert_eq!(plan(&mut agenda(), Some(old), now, 0.5), now.after(5 * MINUTE / 2));
-        assert_eq!(plan(&mut agenda(), None, now, 0.0), now.after(FIRST_PULL));
-        assert_eq!(plan(&mut agenda(), None, now, 1.0), now.after(FIRST_PULL + 5 * MINUTE));
+        assert_eq!(plan(&mut schedule(), Some(old), now, 0.5), now.after(5 * MINUTE / 2));
+        assert_eq!(plan(&mut schedule(), None, now, 0.0), now.after(FIRST_PULL));
+        assert_eq!(plan(&mut schedule(), None, now, 1.0), now.after(FIRST_PULL + 5 * MINUTE));
     }
 
     /// The boot clock goes on in a suspend: a pull that fell into it is due when the host wakes up.
     #[test]
     fn after_a_suspend_what_was_missed_is_due_at_once() {
-        let mut agenda = agenda();
-        let due = plan(&mut agenda, Some(time(Duration::ZERO)), time(Duration::ZERO), 0.0);
+        let mut schedule = schedule();
+        let due = plan(&mut schedule, Some(time(Duration::ZERO)), time(Duration::ZERO), 0.0);
         let awake = time(8 * HOUR);
-        assert_eq!(plan(&mut agenda, Some(time(Duration::ZERO)), awake, 0.0), due);
+        assert_eq!(plan(&mut schedule, Some(time(Duration::ZERO)), awake, 0.0), due);
         assert!(due < awake);
     }
 
     #[test]
     fn a_success_counts_from_its_end_and_an_outage_leaves_it_due() {
-        let mut agenda = agenda();
-        plan(&mut agenda, None, time(Duration::ZERO), 0.0);
-        agenda.done(&key("/a"), time(MINUTE), 1.0);
-        assert_eq!(agenda.due(&key("/a")), Some(time(MINUTE + HOUR + 5 * MINUTE)));
-        let out = Failed { why: "out".into(), kind: Kind::Host };
-        agenda.failed(&key("/a"), out.clone(), time(2 * HOUR), 0.0);
-        assert_eq!(agenda.due(&key("/a")), Some(time(HOUR + 6 * MINUTE)));
-        assert_eq!(agenda.failing(), BTreeMap::from([("p:/a".into(), out)]));
+        let mut schedule = schedule();
+        plan(&mut schedule, None, time(Duration::ZERO), 0.0);
+        schedule.done(&key("/a"), time(MINUTE), 1.0);
+        assert_eq!(schedule.due(&key("/a")), Some(time(MINUTE + HOUR + 5 * MINUTE)));
+        let out = PullFailure { why: "out".into(), kind: FailureKind::Host };
+        schedule.failed(&key("/a"), out.clone(), time(2 * HOUR), 0.0);
+        assert_eq!(schedule.due(&key("/a")), Some(time(HOUR + 6 * MINUTE)));
+        assert_eq!(schedule.failing(), BTreeMap::from([("p:/a".into(), out)]));
     }
 
     #[test]
     fn a_source_that_fails_for_good_is_never_hotter_than_one_that_does_not() {
-        let mut agenda = agenda();
-        plan(&mut agenda, None, time(Duration::ZERO), 0.0);
+        let mut schedule = schedule();
+        plan(&mut schedule, None, time(Duration::ZERO), 0.0);
         let mut now = time(Duration::ZERO);
         for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
-            let gone = Failed { why: "gone".into(), kind: Kind::Own };
-            agenda.failed(&key("/a"), gone, now, 0.0);
-            let due = agenda.due(&key("/a")).unwrap();
+            let gone = PullFailure { why: "gone".into(), kind: FailureKind::Own };
+            schedule.failed(&key("/a"), gone, now, 0.0);
+            let due = schedule.due(&key("/a")).unwrap();
             assert_eq!(due, now.after(minutes * MINUTE));
             now = due;
         }
-        agenda.done(&key("/a"), now, 0.0);
-        assert!(agenda.failing().is_empty());
+        schedule.done(&key("/a"), now, 0.0);
+        assert!(schedule.failing().is_empty());
     }
 
     #[test]
     fn a_rate_limit_and_a_refused_login_are_no_failures_of_the_source() {
-        let mut agenda = agenda();
+        let mut schedule = schedule();
         let now = time(Duration::ZERO);
-        plan(&mut agenda, None, now, 0.0);
-        let failed = |kind| Failed { why: "no".into(), kind };
+        plan(&mut schedule, None, now, 0.0);
+        let failed = |kind| PullFailure { why: "no".into(), kind };
         for _ in 0..5 {
-            agenda.failed(&key("/a"), failed(Kind::Throttled(5 * MINUTE)), now, 0.0);
-            assert_eq!(agenda.due(&key("/a")), Some(now.after(5 * MINUTE)));
-            assert_eq!(agenda.rank(&key("/a")), 0);
-            agenda.failed(&key("/a"), failed(Kind::Login(HOUR)), now, 0.0);
-            assert_eq!(agenda.due(&key("/a")), Some(now.after(MINUTE)));
-            assert_eq!(agenda.rank(&key("/a")), 2);
+            schedule.failed(&key("/a"), failed(FailureKind::Throttled(5 * MINUTE)), now, 0.0);
+            assert_eq!(schedule.due(&key("/a")), Some(now.after(5 * MINUTE)));
+            assert_eq!(schedule.rank(&key("/a")), 0);
+            schedule.failed(&key("/a"), failed(FailureKind::Login(HOUR)), now, 0.0);
+            assert_eq!(schedule.due(&key("/a")), Some(now.after(MINUTE)));
+            assert_eq!(schedule.rank(&key("/a")), 2);
         }
-        agenda.recovered(now);
-        assert_eq!(agenda.due(&key("/a")), Some(now));
-        assert_eq!(agenda.failing_extents(), [key("/a").1]);
+        schedule.recovered(now);
+        assert_eq!(schedule.due(&key("/a")), Some(now));
+        assert_eq!(schedule.failing_scopes(), [key("/a").1]);
         // What fails by itself waits for its own pause.
-        agenda.failed(&key("/a"), failed(Kind::Own), now, 0.0);
-        agenda.recovered(now);
-        assert_eq!(agenda.due(&key("/a")), Some(now.after(MINUTE)));
+        schedule.failed(&key("/a"), failed(FailureKind::Own), now, 0.0);
+        schedule.recovered(now);
+        assert_eq!(schedule.due(&key("/a")), Some(now.after(MINUTE)));
     }
 
     #[test]
     fn what_is_newly_registered_is_pulled_soon() {
-        let mut agenda = agenda();
+        let mut schedule = schedule();
         let (key, now) = (key("/a"), time(Duration::ZERO));
         let mut plan = |keys: &[&str]| {
             let wanted = wanted(keys);
             let planned = Planned { key: &key, name: "p:/a", wanted: Some(&wanted) };
-            agenda.plan(&[planned], now, |_| Some(now), || 0.0);
-            agenda.due(&key).unwrap()
+            schedule.plan(&[planned], now, |_| Some(now), || 0.0);
+            schedule.due(&key).unwrap()
         };
         assert_eq!(plan(&["A", "B"]), now.after(HOUR));
         assert_eq!(plan(&["A"]), now.after(HOUR));
@@ -343,25 +357,25 @@ mod tests {
 
     #[test]
     fn what_is_planned_no_more_is_forgotten() {
-        let mut agenda = agenda();
-        plan(&mut agenda, None, time(Duration::ZERO), 0.0);
-        agenda.failed(
+        let mut schedule = schedule();
+        plan(&mut schedule, None, time(Duration::ZERO), 0.0);
+        schedule.failed(
             &key("/a"),
-            Failed { why: "gone".into(), kind: Kind::Own },
+            PullFailure { why: "gone".into(), kind: FailureKind::Own },
             time(MINUTE),
             0.0,
         );
-        agenda.plan(&[], time(MINUTE), |_| None, || 0.0);
-        assert_eq!(agenda.due(&key("/a")), None);
-        assert!(agenda.failing().is_empty());
+        schedule.plan(&[], time(MINUTE), |_| None, || 0.0);
+        assert_eq!(schedule.due(&key("/a")), None);
+        assert!(schedule.failing().is_empty());
     }
 
     #[test]
     fn a_shorter_schedule_counts_from_now() {
-        let mut agenda = agenda();
-        plan(&mut agenda, Some(time(Duration::ZERO)), time(Duration::ZERO), 0.0);
-        let schedule = Schedule { interval: MINUTE, jitter: Duration::ZERO };
-        agenda.follow(schedule, time(MINUTE), || 0.0);
-        assert_eq!(agenda.due(&key("/a")), Some(time(2 * MINUTE)));
+        let mut schedule = schedule();
+        plan(&mut schedule, Some(time(Duration::ZERO)), time(Duration::ZERO), 0.0);
+        let shorter = RefreshInterval { interval: MINUTE, max_jitter: Duration::ZERO };
+        schedule.follow(shorter, time(MINUTE), || 0.0);
+        assert_eq!(schedule.due(&key("/a")), Some(time(2 * MINUTE)));
     }
 }

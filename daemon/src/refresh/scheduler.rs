@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::targets::PullTarget;
-use super::{Order, Refresher, Schedule, Work, chance};
+use super::{RefreshInterval, RefreshScope, Refresher, Work, jitter};
 use crate::model::clock::Now;
 use crate::provider::circuit_breaker::{Caller, Permit};
 
@@ -22,7 +22,7 @@ impl Refresher {
     /// before when a refresh crashed.
     pub async fn keep_fresh(
         &self,
-        mut schedule: watch::Receiver<Schedule>,
+        mut schedule: watch::Receiver<RefreshInterval>,
         clock: impl Fn() -> Now,
         stop: CancellationToken,
     ) {
@@ -37,18 +37,18 @@ impl Refresher {
                         return;
                     }
                     let schedule = *schedule.borrow_and_update();
-                    self.work.agenda.lock().follow(schedule, clock().tick, chance);
+                    self.work.schedule.lock().follow(schedule, clock().tick, jitter);
                     pause = Duration::ZERO;
                     continue;
                 }
                 () = self.work.service.recovered.notified() => {
-                    self.work.agenda.lock().recovered(clock().tick);
+                    self.work.schedule.lock().recovered(clock().tick);
                 }
                 _ = tokio::time::timeout(pause, std::future::pending::<()>()) => {}
             }
             pause = Duration::ZERO;
             if self.work.pause(clock()).is_zero() {
-                let mut progress = self.start(Order::Due, clock());
+                let mut progress = self.start(RefreshScope::Due, clock());
                 if progress.wait_for(|progress| progress.ended).await.is_err() {
                     // It crashed: the supervisor reports that, and starts the next one later.
                     return;
@@ -68,8 +68,8 @@ impl Work {
         let pulls = self.plan(now.tick);
         let pauses = pulls.iter().map(|pull| self.pause_of(pull, now));
         // What is registered meanwhile is seen no later than it could be due.
-        let glance = POLL_INTERVAL.min(self.agenda.lock().interval());
-        pauses.min().unwrap_or(glance).min(glance)
+        let poll = POLL_INTERVAL.min(self.schedule.lock().interval());
+        pauses.min().unwrap_or(poll).min(poll)
     }
 
     fn pause_of(&self, pull: &PullTarget, now: Now) -> Duration {
@@ -79,7 +79,7 @@ impl Work {
             Permit::Now if health.breaker.outage().is_some() => Duration::ZERO,
             Permit::Now => {
                 drop(health);
-                let due = self.agenda.lock().due(&pull.key);
+                let due = self.schedule.lock().due(&pull.key);
                 due.map_or(POLL_INTERVAL, |due| now.tick.age(due))
             }
             Permit::NotBefore(time) => time.saturating_duration_since(now.mono),
@@ -92,8 +92,8 @@ impl Work {
         if self.service.drill.until(now.mono).is_some() {
             return Vec::new();
         }
-        let agenda = self.agenda.lock();
-        let is_due = |pull: &PullTarget| agenda.due(&pull.key).is_some_and(|due| due <= now.tick);
+        let schedule = self.schedule.lock();
+        let is_due = |pull: &PullTarget| schedule.due(&pull.key).is_some_and(|due| due <= now.tick);
         let (mut chosen, rest): (Vec<PullTarget>, Vec<PullTarget>) = pulls
             .into_iter()
             .filter(|pull| {

@@ -1,10 +1,10 @@
-//! What there is to pull: one request a folder, the workloads' sources first, then the folders of what is
+//! What there is to pull: one request a directory, the workloads' sources first, then the directories of what is
 //! registered besides.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use super::schedule::{Key, Planned};
+use super::schedule::{Planned, TargetKey};
 use crate::cache::Cache;
 use crate::lookup::Service;
 use crate::model::clock::BootInstant;
@@ -16,7 +16,7 @@ use crate::provider::upstream::Upstream;
 pub(super) struct PullTarget {
     pub(super) upstream: Arc<Upstream>,
     pub(super) source: Source,
-    pub(super) key: Key,
+    pub(super) key: TargetKey,
     /// As people write it.
     pub(super) name: String,
     /// A workload's is wanted as a whole; else psid need not hold what nobody asks it for.
@@ -31,7 +31,7 @@ pub(super) fn plan(service: &Service) -> Vec<PullTarget> {
 }
 
 /// The extents of all workloads' sources.
-pub(super) fn extents_of_workloads(service: &Service) -> Vec<ListingScope> {
+pub(super) fn workload_scopes(service: &Service) -> Vec<ListingScope> {
     of_workloads(service).into_iter().map(|pull| pull.key.1).collect()
 }
 
@@ -54,21 +54,21 @@ fn of_workloads(service: &Service) -> Vec<PullTarget> {
 
 fn of_registered(service: &Service, workloads: &[PullTarget]) -> Vec<PullTarget> {
     let upstreams = service.upstreams();
-    let mut folders: BTreeMap<(String, Source), HashSet<CacheKey>> = BTreeMap::new();
-    for (_, reference, at) in service.references() {
+    let mut directories: BTreeMap<(String, Source), HashSet<CacheKey>> = BTreeMap::new();
+    for (_, reference, key) in service.references() {
         let Some(project) = reference.member("project") else { continue };
-        if workloads.iter().any(|pull| pull.extent().contains(&at)) {
+        if workloads.iter().any(|pull| pull.extent().contains(&key)) {
             continue;
         }
         let source =
-            Source { project: project.to_owned(), path: at.path.to_string(), recursive: false };
-        folders.entry((reference.provider().to_owned(), source)).or_default().insert(at);
+            Source { project: project.to_owned(), path: key.path.to_string(), recursive: false };
+        directories.entry((reference.provider().to_owned(), source)).or_default().insert(key);
     }
     let mut pulls: Vec<PullTarget> = Vec::new();
-    for ((provider, source), wanted) in folders {
+    for ((provider, source), wanted) in directories {
         let Some(upstream) = upstreams.providers.get(&provider) else { continue };
         let Ok(extent) = upstream.provider.scope_of(&source) else { continue };
-        // Two names of the config may mean one project: that is one folder, and one request.
+        // Two names of the config may mean one project: that is one directory, and one request.
         let same = |pull: &&mut PullTarget| *pull.extent() == extent && pull.key.0 == provider;
         let others = pulls.iter_mut().find(same).and_then(|pull| pull.wanted.as_mut());
         match others {
@@ -112,12 +112,15 @@ impl PullTarget {
         fetched?.into_iter().min()
     }
 
-    /// Its folders of which something is registered, for a provider that must be asked for each.
-    pub(super) fn folders(&self, service: &Service) -> BTreeSet<String> {
+    /// Its directories of which something is registered, for a provider that must be asked for each.
+    pub(super) fn directories(&self, service: &Service) -> BTreeSet<String> {
         if !self.extent().recursive {
             return BTreeSet::new();
         }
-        let registered = service.references().map(|(_, _, at)| at);
-        registered.filter(|at| self.extent().contains(at)).map(|at| at.path.to_string()).collect()
+        let registered = service.references().map(|(_, _, key)| key);
+        registered
+            .filter(|key| self.extent().contains(key))
+            .map(|key| key.path.to_string())
+            .collect()
     }
 }

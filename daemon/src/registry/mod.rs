@@ -23,43 +23,43 @@ use crate::model::reference::Reference;
 use crate::registry::resolved::ResolvedReference;
 use crate::sys::files;
 
-mod names;
+mod podman_names;
 mod sealing;
 mod trash;
 
-use names::Names;
-pub(crate) use names::Noted;
+pub(crate) use podman_names::PodmanName;
+use podman_names::PodmanNames;
 pub(crate) use sealing::SealedUnder;
 use trash::Trash;
 
 /// After a delete that was refused, stores are refused for so long: podman goes on with the store of
 /// `secret create --replace`, and would keep two secrets of one name.
-const STORES_REST: Duration = Duration::from_secs(2);
+const STORE_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long after a delete a store may belong to it: it may wait for a key that is being opened.
-const ONE_REPLACE: Duration = Duration::from_secs(15);
+const REPLACE_WINDOW: Duration = Duration::from_secs(15);
 
 /// What a store needs on the disk at most.
-const ROOM: usize = MAX_SECRET_BYTES + 64 * 1_024;
+const STORE_RESERVE: usize = MAX_SECRET_BYTES + 64 * 1_024;
 
 /// The registered secrets.
 pub struct Registry {
-    folder: PathBuf,
+    directory: PathBuf,
     trash: Trash,
     keys: RwLock<Keys>,
     known: RwLock<Known>,
     /// One writer: a check and the write that follows belong together, also when who asked has gone.
     writing: Mutex<()>,
-    names: Names,
+    names: PodmanNames,
     refused_delete: Mutex<Option<Instant>>,
     last_delete: Mutex<Option<(SecretId, Instant)>>,
 }
 
-/// What was read of the folder.
+/// What was read of the directory.
 #[derive(Default)]
 struct Known {
     secrets: HashMap<SecretId, Registered>,
-    /// Why the folder cannot be read, when it cannot.
+    /// Why the directory cannot be read, when it cannot.
     fault: Option<String>,
 }
 
@@ -82,7 +82,7 @@ pub enum Registered {
     /// A literal, opened.
     Literal(Arc<SecretBytes>),
     /// A file that cannot be used: why, and what to do.
-    Unusable(Arc<str>),
+    Invalid(Arc<str>),
     /// A file that cannot be read now: why, and what to do.
     Unreadable(Arc<str>),
 }
@@ -111,13 +111,13 @@ pub enum RegistryError {
     /// There is nothing to restore.
     NothingDeleted,
     /// What is to be restored cannot be used: why, and what to do.
-    Unusable(Arc<str>),
+    Invalid(Arc<str>),
     /// What is registered cannot be read now: why, and what to do.
     Unreadable(Arc<str>),
     /// Nothing could be stored in place of what is to be deleted: why.
     Irreplaceable(SecretId, String),
     /// A delete was refused a moment ago.
-    Resting,
+    Paused,
     /// The disk or the kernel said no.
     Storage(String),
 }
@@ -133,15 +133,15 @@ impl Registered {
 }
 
 impl Registry {
-    /// Reads what is registered under the state folder. A file that cannot be used is kept and named.
+    /// Reads what is registered under the state directory. A file that cannot be used is kept and named.
     pub fn open(state: &Path, keys: Keys) -> Self {
         let registry = Self {
-            folder: state.join("secrets"),
+            directory: state.join("secrets"),
             trash: Trash::open(state.join("deleted")),
             keys: RwLock::new(keys),
             known: RwLock::default(),
             writing: Mutex::default(),
-            names: Names::open(state.join("names")),
+            names: PodmanNames::open(state.join("names")),
             refused_delete: Mutex::default(),
             last_delete: Mutex::default(),
         };
@@ -150,14 +150,14 @@ impl Registry {
     }
 
     /// Takes a key over, and opens what it can with it.
-    pub fn unlock(&self, vault: Arc<Keyring>) {
+    pub fn unlock(&self, keyring: Arc<Keyring>) {
         let _writing = self.writing.lock();
-        *self.keys.write() = Keys::Open(vault);
+        *self.keys.write() = Keys::Open(keyring);
         self.read_all();
     }
 
     /// Whether something could not be read, and is to be read again.
-    pub fn is_unread(&self) -> bool {
+    pub fn has_unreadable(&self) -> bool {
         let known = self.known.read();
         let is_unreadable = |what: &Registered| matches!(what, Registered::Unreadable(_));
         known.fault.is_some()
@@ -166,27 +166,28 @@ impl Registry {
     }
 
     /// Reads again what could not be read.
-    pub fn read_again(&self) {
+    pub fn reload_unreadable(&self) {
         let _writing = self.writing.lock();
         if self.trash.fault().is_some() {
-            self.trash.read_again();
+            self.trash.reload();
         }
-        if self.is_unread() {
+        if self.has_unreadable() {
             self.read_all();
         }
     }
 
-    /// An unreadable folder is not an empty one: what is known stays, and nothing may be changed.
+    /// An unreadable directory is not an empty one: what is known stays, and nothing may be changed.
     fn read_all(&self) {
-        let ids = match files::list_ids(&self.folder) {
+        let ids = match files::list_ids(&self.directory) {
             Ok(ids) => ids,
             Err(error) => {
-                self.known.write().fault = Some(files::problem(&self.folder, &error).to_string());
+                self.known.write().fault =
+                    Some(files::problem(&self.directory, &error).to_string());
                 return;
             }
         };
         let secrets = ids.into_iter().map(|id| {
-            let found = self.read(id, &self.folder.join(id.as_str()));
+            let found = self.read(id, &self.directory.join(id.as_str()));
             match (found, self.get(id)) {
                 (Registered::Unreadable(_), Some(known)) if known.is_usable() => (id, known),
                 (found, _) => (id, found),
@@ -206,7 +207,7 @@ impl Registry {
         self.trash.fault()
     }
 
-    fn usable(&self) -> Result<(), RegistryError> {
+    fn check_readable(&self) -> Result<(), RegistryError> {
         self.fault().map_or(Ok(()), |why| Err(RegistryError::Unreadable(why.into())))
     }
 
@@ -220,7 +221,7 @@ impl Registry {
         if let Some(known) = self.get(id) {
             return Ok(known);
         }
-        self.usable()?;
+        self.check_readable()?;
         if self.trash.holds(id) {
             return Err(RegistryError::Deleted(id));
         }
@@ -235,9 +236,9 @@ impl Registry {
         all
     }
 
-    /// Likewise; refused while the folder cannot be read, for then there may be more.
+    /// Likewise; refused while the directory cannot be read, for then there may be more.
     pub fn list(&self) -> Result<Vec<(SecretId, Registered)>, RegistryError> {
-        self.usable()?;
+        self.check_readable()?;
         Ok(self.all())
     }
 
@@ -248,8 +249,8 @@ impl Registry {
         what: Registration,
     ) -> Result<(), RegistryError> {
         let refused = *self.refused_delete.lock();
-        if refused.is_some_and(|at| Instant::now() < at + STORES_REST) {
-            return Err(RegistryError::Resting);
+        if refused.is_some_and(|at| Instant::now() < at + STORE_PAUSE) {
+            return Err(RegistryError::Paused);
         }
         let registry = Arc::clone(self);
         blocking(move || registry.store_blocking(id, what)).await
@@ -257,8 +258,8 @@ impl Registry {
 
     fn store_blocking(&self, id: SecretId, what: Registration) -> Result<(), RegistryError> {
         let _writing = self.writing.lock();
-        self.usable()?;
-        let path = self.folder.join(id.as_str());
+        self.check_readable()?;
+        let path = self.directory.join(id.as_str());
         if let Some(known) = self.get(id) {
             let same = match (&known, &what) {
                 (Registered::Literal(known), Registration::Literal(new)) => known.same_as(new),
@@ -277,7 +278,7 @@ impl Registry {
             Registration::Reference(reference, _) => Registered::reference(reference),
             Registration::Literal(value) => Registered::Literal(Arc::new(value)),
         };
-        files::create_private_directory(&self.folder)?;
+        files::create_private_directory(&self.directory)?;
         files::replace(&path, &file)?;
         self.known.write().secrets.insert(id, known);
         Ok(())
@@ -285,13 +286,13 @@ impl Registry {
 
     /// Registers references from elsewhere, each whose id is free, and tells which; durable when this
     /// returns.
-    pub fn take_over<'a>(
+    pub fn adopt<'a>(
         &self,
         references: impl IntoIterator<Item = (SecretId, &'a Reference, &'a SecretBytes)>,
     ) -> Result<Vec<SecretId>, RegistryError> {
         let _writing = self.writing.lock();
-        self.usable()?;
-        self.trash.usable()?;
+        self.check_readable()?;
+        self.trash.check_readable()?;
         let free: Vec<_> = references.into_iter().filter(|(id, ..)| self.is_free(*id)).collect();
         if free.is_empty() {
             return Ok(Vec::new());
@@ -301,7 +302,7 @@ impl Registry {
         };
         let encoded: Vec<_> = free.iter().map(encode).collect();
         let files = free.iter().zip(&encoded).map(|((id, ..), file)| (id.as_str(), &file[..]));
-        files::add_all(&self.folder, files)?;
+        files::add_all(&self.directory, files)?;
         let mut known = self.known.write();
         for (id, reference, _) in &free {
             known.secrets.insert(*id, Registered::reference((*reference).clone()));
@@ -325,12 +326,12 @@ impl Registry {
         let registry = Arc::clone(self);
         blocking(move || {
             let _writing = registry.writing.lock();
-            registry.usable()?;
+            registry.check_readable()?;
             match registry.get(id) {
                 Some(Registered::Reference(known)) if **known == reference => return Ok(false),
                 Some(Registered::Reference(_)) => {}
                 // Nothing but the registration holds a literal; one that does not open may yet.
-                Some(Registered::Literal(_) | Registered::Unusable(_)) => {
+                Some(Registered::Literal(_) | Registered::Invalid(_)) => {
                     return Err(RegistryError::Exists);
                 }
                 Some(Registered::Unreadable(why)) => return Err(RegistryError::Unreadable(why)),
@@ -338,7 +339,7 @@ impl Registry {
             }
             let known = Registered::reference(reference.clone());
             let file = registry.sealed(id, &Registration::Reference(reference, raw))?;
-            files::replace(&registry.folder.join(id.as_str()), &file)?;
+            files::replace(&registry.directory.join(id.as_str()), &file)?;
             registry.known.write().secrets.insert(id, known);
             Ok(true)
         })
@@ -372,13 +373,13 @@ impl Registry {
         let _writing = self.writing.lock();
         let is_known = self.get(id).is_some();
         if !is_known {
-            return self.usable().map(|()| false);
+            return self.check_readable().map(|()| false);
         }
         if !force {
-            self.usable()?;
+            self.check_readable()?;
             self.can_store().map_err(|why| RegistryError::Irreplaceable(id, why))?;
         }
-        self.trash.take(id, &self.folder.join(id.as_str()), now)?;
+        self.trash.move_in(id, &self.directory.join(id.as_str()), now)?;
         self.known.write().secrets.remove(&id);
         Ok(true)
     }
@@ -388,9 +389,9 @@ impl Registry {
         if matches!(&*self.keys.read(), Keys::Closed) {
             return Err("there is no key to seal a literal with".into());
         }
-        files::create_private_directory(&self.folder)
-            .and_then(|()| files::probe_write(&self.folder, ROOM))
-            .map_err(|error| format!("{}: {error}", self.folder.display()))
+        files::create_private_directory(&self.directory)
+            .and_then(|()| files::probe_write(&self.directory, STORE_RESERVE))
+            .map_err(|error| format!("{}: {error}", self.directory.display()))
     }
 
     /// Registers again what was deleted under `id` within the last ten minutes.
@@ -401,36 +402,36 @@ impl Registry {
 
     fn restore_blocking(&self, id: SecretId) -> Result<(), RegistryError> {
         let _writing = self.writing.lock();
-        self.usable()?;
-        let path = self.folder.join(id.as_str());
+        self.check_readable()?;
+        let path = self.directory.join(id.as_str());
         // It is not there if an earlier try got as far as to move it.
         if self.trash.path(id).exists() {
             // What cannot be used stays where it is.
             match self.read(id, &self.trash.path(id)) {
-                Registered::Unusable(why) => return Err(RegistryError::Unusable(why)),
+                Registered::Invalid(why) => return Err(RegistryError::Invalid(why)),
                 Registered::Unreadable(why) => return Err(RegistryError::Unreadable(why)),
                 Registered::Reference(_) | Registered::Literal(_) => {}
             }
         }
-        self.trash.give_back(id, &path, self.get(id).is_none())?;
+        self.trash.move_back(id, &path, self.get(id).is_none())?;
         self.known.write().secrets.insert(id, self.read(id, &path));
         Ok(())
     }
 
     /// What can be restored at `now`, and for how long.
     pub fn restorable(&self, now: Now) -> Result<Vec<(SecretId, Duration)>, RegistryError> {
-        self.trash.usable()?;
+        self.trash.check_readable()?;
         Ok(self.trash.restorable(now))
     }
 
     /// What was deleted last, if that may be a part of the same `podman secret create --replace`.
     pub fn deleted_just_now(&self) -> Option<SecretId> {
         let last = *self.last_delete.lock();
-        last.filter(|(_, at)| at.elapsed() < ONE_REPLACE).map(|(id, _)| id)
+        last.filter(|(_, at)| at.elapsed() < REPLACE_WINDOW).map(|(id, _)| id)
     }
 
     /// What a restorable id referred to, in the words of people; empty when it was no reference.
-    pub fn about_deleted(&self, id: SecretId) -> String {
+    pub fn describe_deleted(&self, id: SecretId) -> String {
         match self.read(id, &self.trash.path(id)) {
             Registered::Reference(reference) => reference.to_string(),
             _ => String::new(),
@@ -444,20 +445,20 @@ impl Registry {
     }
 
     /// What podman calls the registered and the restorable ids, as far as it was noted.
-    pub fn names(&self) -> BTreeMap<SecretId, Noted> {
+    pub fn names(&self) -> BTreeMap<SecretId, PodmanName> {
         self.names.all()
     }
 
     /// Notes what podman calls ids, and returns how many names changed; durable when this returns.
     pub async fn note_names(
         self: &Arc<Self>,
-        names: Vec<(SecretId, Noted)>,
+        names: Vec<(SecretId, PodmanName)>,
     ) -> Result<u64, RegistryError> {
         let registry = Arc::clone(self);
         blocking(move || {
             let _writing = registry.writing.lock();
-            registry.usable()?;
-            registry.trash.usable()?;
+            registry.check_readable()?;
+            registry.trash.check_readable()?;
             Ok(registry.names.note(names, |id| !registry.is_free(id))?)
         })
         .await

@@ -23,7 +23,7 @@ const LONGEST_PATH: usize = 4_096;
 
 /// What is noted of an id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Noted {
+pub struct PodmanName {
     /// Podman's name.
     pub name: String,
     /// The graph root of the podman store that has it; empty where nobody reported it.
@@ -31,13 +31,13 @@ pub struct Noted {
 }
 
 /// The noted names, in RAM and in one file.
-pub(super) struct Names {
+pub(super) struct PodmanNames {
     path: PathBuf,
     /// None: the file could not be read so far.
-    known: Mutex<Option<BTreeMap<SecretId, Noted>>>,
+    known: Mutex<Option<BTreeMap<SecretId, PodmanName>>>,
 }
 
-impl Names {
+impl PodmanNames {
     /// The names that the file at `path` holds.
     pub(super) fn open(path: PathBuf) -> Self {
         let names = Self { path, known: Mutex::default() };
@@ -51,7 +51,7 @@ impl Names {
     }
 
     /// The noted names; none while the file cannot be read.
-    pub(super) fn all(&self) -> BTreeMap<SecretId, Noted> {
+    pub(super) fn all(&self) -> BTreeMap<SecretId, PodmanName> {
         self.loaded().ok().and_then(|known| known.clone()).unwrap_or_default()
     }
 
@@ -59,7 +59,7 @@ impl Names {
     /// durable when this returns.
     pub(super) fn note(
         &self,
-        names: impl IntoIterator<Item = (SecretId, Noted)>,
+        names: impl IntoIterator<Item = (SecretId, PodmanName)>,
         is_kept: impl Fn(SecretId) -> bool,
     ) -> io::Result<u64> {
         let mut known = self.loaded()?;
@@ -83,7 +83,7 @@ impl Names {
     }
 
     /// A file that could not be read is read again; it is not overwritten before.
-    fn loaded(&self) -> io::Result<MutexGuard<'_, Option<BTreeMap<SecretId, Noted>>>> {
+    fn loaded(&self) -> io::Result<MutexGuard<'_, Option<BTreeMap<SecretId, PodmanName>>>> {
         let mut known = self.known.lock();
         if known.is_none() {
             *known = Some(match fs::read(&self.path) {
@@ -96,7 +96,7 @@ impl Names {
     }
 }
 
-impl Noted {
+impl PodmanName {
     /// Whether podman takes the name, the store can be a path, and a line can show both.
     fn is_valid(&self) -> bool {
         let is_allowed = |c: char| !c.is_control() && !"/,=".contains(c);
@@ -108,13 +108,14 @@ impl Noted {
     }
 }
 
-fn encode(names: &BTreeMap<SecretId, Noted>) -> Vec<u8> {
-    let lines = names.iter().map(|(id, Noted { name, store })| format!("{id}\t{name}\t{store}\n"));
+fn encode(names: &BTreeMap<SecretId, PodmanName>) -> Vec<u8> {
+    let lines =
+        names.iter().map(|(id, PodmanName { name, store })| format!("{id}\t{name}\t{store}\n"));
     format!("{FIRST_LINE}\n{}", lines.collect::<String>()).into_bytes()
 }
 
 /// A damaged line loses one hint.
-fn decode(file: &[u8]) -> BTreeMap<SecretId, Noted> {
+fn decode(file: &[u8]) -> BTreeMap<SecretId, PodmanName> {
     let text = String::from_utf8_lossy(file);
     let mut lines = text.lines();
     if lines.next() != Some(FIRST_LINE) {
@@ -123,7 +124,7 @@ fn decode(file: &[u8]) -> BTreeMap<SecretId, Noted> {
     let pairs = lines.filter_map(|line| {
         let (id, rest) = line.split_once('\t')?;
         let (name, store) = rest.split_once('\t')?;
-        let noted = Noted { name: name.to_owned(), store: store.to_owned() };
+        let noted = PodmanName { name: name.to_owned(), store: store.to_owned() };
         Some((id.parse().ok()?, noted)).filter(|(_, noted)| !name.is_empty() && noted.is_valid())
     });
     pairs.collect()
@@ -134,8 +135,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn noted(name: &str) -> Noted {
-        Noted { name: name.to_owned(), store: "/var/lib/containers/storage".to_owned() }
+    fn noted(name: &str) -> PodmanName {
+        PodmanName { name: name.to_owned(), store: "/var/lib/containers/storage".to_owned() }
     }
 
     fn id(digit: char) -> SecretId {
@@ -146,16 +147,16 @@ mod tests {
     fn names_survive_a_restart_and_go_with_their_ids() {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join("names");
-        let names = Names::open(path.clone());
+        let names = PodmanNames::open(path.clone());
         let given = [(id('a'), noted("db")), (id('b'), noted("web--KEY"))];
         assert_eq!(names.note(given.clone(), |_| true).unwrap(), 2);
         assert_eq!(names.note(given.clone(), |_| true).unwrap(), 0);
-        assert_eq!(Names::open(path.clone()).all(), given.into());
-        assert_eq!(names.note([(id('a'), Noted::default())], |_| true).unwrap(), 1);
+        assert_eq!(PodmanNames::open(path.clone()).all(), given.into());
+        assert_eq!(names.note([(id('a'), PodmanName::default())], |_| true).unwrap(), 1);
         assert_eq!(names.note([(id('c'), noted("c"))], |id| id != self::id('b')).unwrap(), 1);
         let left = [(id('c'), noted("c"))].into();
         assert_eq!(names.all(), left);
-        assert_eq!(Names::open(path).all(), left);
+        assert_eq!(PodmanNames::open(path).all(), left);
     }
 
     #[test]
@@ -163,7 +164,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join("names");
         fs::create_dir(&path).unwrap();
-        let names = Names::open(path.clone());
+        let names = PodmanNames::open(path.clone());
         assert!(names.all().is_empty());
         assert!(names.note([(id('a'), noted("db"))], |_| true).is_err());
         fs::remove_dir(&path).unwrap();
@@ -171,8 +172,11 @@ mod tests {
         names.note([(id('a'), noted("db"))], |_| true).unwrap();
         assert_eq!(
             names.all(),
-            [(id('a'), noted("db")), (id('b'), Noted { store: String::new(), ..noted("old") })]
-                .into()
+            [
+                (id('a'), noted("db")),
+                (id('b'), PodmanName { store: String::new(), ..noted("old") })
+            ]
+            .into()
         );
     }
 
@@ -184,7 +188,7 @@ mod tests {
             id('b'),
             id('c')
         );
-        let a = Noted { name: "a".into(), store: "/s".into() };
+        let a = PodmanName { name: "a".into(), store: "/s".into() };
         assert_eq!(decode(file.as_bytes()), [(id('a'), a)].into());
         assert!(decode(b"something else\n").is_empty());
     }

@@ -19,16 +19,16 @@ use crate::sys::files;
 pub struct SealedUnder {
     /// Each once.
     pub parts: Vec<WrappedKeyHeader>,
-    /// A file or folder that could not be read and may carry another one: why, and what to do.
+    /// A file or directory that could not be read and may carry another one: why, and what to do.
     pub unread: Option<String>,
 }
 
 impl Registry {
     /// The key, when it is open.
-    fn vault(&self) -> Option<Arc<Keyring>> {
+    fn keyring(&self) -> Option<Arc<Keyring>> {
         match &*self.keys.read() {
             Keys::None | Keys::Closed => None,
-            Keys::Open(vault) => Some(Arc::clone(vault)),
+            Keys::Open(keyring) => Some(Arc::clone(keyring)),
         }
     }
 
@@ -44,8 +44,8 @@ impl Registry {
             }
             (Registration::Literal(_), Keys::None) => Err(RegistryError::NoBackend),
             (Registration::Literal(_), Keys::Closed) => Err(RegistryError::NoKey),
-            (Registration::Literal(value), Keys::Open(vault)) => {
-                Ok(vault.seal(AadContext::Literal(id.as_str()), value)?)
+            (Registration::Literal(value), Keys::Open(keyring)) => {
+                Ok(keyring.seal(AadContext::Literal(id.as_str()), value)?)
             }
         }
     }
@@ -56,7 +56,7 @@ impl Registry {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let why = format!("{} is gone; {FROM_A_BACKUP}", path.display());
-                return Registered::Unusable(why.into());
+                return Registered::Invalid(why.into());
             }
             Err(error) => {
                 return Registered::Unreadable(files::problem(path, &error).to_string().into());
@@ -67,15 +67,15 @@ impl Registry {
             false => read_reference(id, &file),
         };
         read.unwrap_or_else(|why| {
-            let (what, remedy) = (why.words(), why.remedy());
-            Registered::Unusable(format!("{} {what}; {remedy}", path.display()).into())
+            let (what, remedy) = (why.message(), why.remedy());
+            Registered::Invalid(format!("{} {what}; {remedy}", path.display()).into())
         })
     }
 
-    fn read_literal(&self, id: SecretId, file: &[u8]) -> Result<Registered, Unusable> {
-        let vault = self.vault().ok_or(Unusable::Closed)?;
+    fn read_literal(&self, id: SecretId, file: &[u8]) -> Result<Registered, InvalidReason> {
+        let keyring = self.keyring().ok_or(InvalidReason::Closed)?;
         let value =
-            vault.open(AadContext::Literal(id.as_str()), file).map_err(Unusable::Literal)?;
+            keyring.open(AadContext::Literal(id.as_str()), file).map_err(InvalidReason::Literal)?;
         Ok(Registered::Literal(Arc::new(value)))
     }
 
@@ -93,20 +93,20 @@ impl Registry {
 
     fn reseal_blocking(&self) -> Result<u64, RegistryError> {
         let _writing = self.writing.lock();
-        self.usable()?;
-        let vault = self.vault().ok_or(RegistryError::NoKey)?;
+        self.check_readable()?;
+        let keyring = self.keyring().ok_or(RegistryError::NoKey)?;
         let mut count = 0;
         for (id, path) in self.paths()? {
             let content = AadContext::Literal(id.as_str());
             let file = fs::read(&path)?;
-            if !envelope::is_literal(&file) || vault.is_present(content, &file) {
+            if !envelope::is_literal(&file) || keyring.is_present(content, &file) {
                 continue;
             }
             // What does not open now will not open under another key; it stays for what it is.
-            let Ok(value) = vault.open(content, &file) else { continue };
+            let Ok(value) = keyring.open(content, &file) else { continue };
             // A deletion's time is the file's.
             let time = fs::metadata(&path)?.modified()?;
-            files::replace_with_mtime(&path, &vault.seal(content, &value)?, time)?;
+            files::replace_with_mtime(&path, &keyring.seal(content, &value)?, time)?;
             count += 1;
         }
         Ok(count)
@@ -116,7 +116,7 @@ impl Registry {
     pub fn sealed_under(&self) -> SealedUnder {
         let mut found = SealedUnder::default();
         let paths = self.paths().unwrap_or_else(|error| {
-            found.unread = Some(files::problem(&self.folder, &error).to_string());
+            found.unread = Some(files::problem(&self.directory, &error).to_string());
             Vec::new()
         });
         for (_, path) in paths {
@@ -133,24 +133,24 @@ impl Registry {
 
     /// Every file of a registered and of a deleted secret.
     fn paths(&self) -> io::Result<Vec<(SecretId, PathBuf)>> {
-        let registered = files::list_ids(&self.folder)?.into_iter();
-        let registered = registered.map(|id| (id, self.folder.join(id.as_str())));
+        let registered = files::list_ids(&self.directory)?.into_iter();
+        let registered = registered.map(|id| (id, self.directory.join(id.as_str())));
         let deleted = self.trash.ids()?.into_iter().map(|id| (id, self.trash.path(id)));
         Ok(registered.chain(deleted).collect())
     }
 }
 
-fn read_reference(id: SecretId, file: &[u8]) -> Result<Registered, Unusable> {
-    let found = ReferenceFile::parse(id.as_str(), file).map_err(Unusable::Reference)?;
+fn read_reference(id: SecretId, file: &[u8]) -> Result<Registered, InvalidReason> {
+    let found = ReferenceFile::parse(id.as_str(), file).map_err(InvalidReason::Reference)?;
     let reference = Reference::parse(found.text);
-    let reference = reference.ok_or(Unusable::Reference(ReferenceFileError::Foreign))?;
+    let reference = reference.ok_or(InvalidReason::Reference(ReferenceFileError::Foreign))?;
     Ok(Registered::reference(reference))
 }
 
 const FROM_A_BACKUP: &str = "put it back from a backup, or create the secret again";
 
 /// Why a file is not used.
-enum Unusable {
+enum InvalidReason {
     /// A literal, and no key.
     Closed,
     /// A literal that does not open.
@@ -159,9 +159,9 @@ enum Unusable {
     Reference(ReferenceFileError),
 }
 
-impl Unusable {
+impl InvalidReason {
     /// What follows the path.
-    fn words(&self) -> String {
+    fn message(&self) -> String {
         match self {
             Self::Closed => "is a sealed literal, and there is no key to open it".into(),
             Self::Literal(why) => format!("does not open: {why}"),

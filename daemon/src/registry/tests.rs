@@ -10,13 +10,13 @@ use psi_common::BackendTag;
 const ID: &str = "0123456789abcdef012345678";
 const OTHER: &str = "876543210fedcba9876543210";
 
-fn vault() -> Arc<Keyring> {
+fn keyring() -> Arc<Keyring> {
     let key = DataKey::from_secret(&SecretBytes::new(vec![1; 32])).unwrap();
     Arc::new(Keyring::new(key, WrappedKeyHeader { tag: BackendTag::Tpm, bytes: Vec::new() }))
 }
 
 fn open(state: &Path) -> Arc<Registry> {
-    open_with(state, Keys::Open(vault()))
+    open_with(state, Keys::Open(keyring()))
 }
 
 fn open_with(state: &Path, keys: Keys) -> Arc<Registry> {
@@ -38,7 +38,7 @@ fn value(registry: &Registry, id: &str) -> Option<Vec<u8>> {
     match registry.get(id.parse().unwrap())? {
         Registered::Literal(value) => Some(value.expose_secret().to_vec()),
         Registered::Reference(reference) => Some(reference.to_string().into_bytes()),
-        Registered::Unusable(why) | Registered::Unreadable(why) => panic!("{why}"),
+        Registered::Invalid(why) | Registered::Unreadable(why) => panic!("{why}"),
     }
 }
 
@@ -90,11 +90,11 @@ async fn a_reference_is_read_if_its_checksum_is_right() {
         ("of another id", of_another_id, false),
     ] {
         let state = tempfile::tempdir().unwrap();
-        let folder = state.path().join("secrets");
-        fs::create_dir(&folder).unwrap();
-        fs::write(folder.join(ID), &bytes).unwrap();
-        fs::write(folder.join(OTHER), reference_file::encode(OTHER, text.as_bytes())).unwrap();
-        for keys in [Keys::None, Keys::Closed, Keys::Open(vault())] {
+        let directory = state.path().join("secrets");
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join(ID), &bytes).unwrap();
+        fs::write(directory.join(OTHER), reference_file::encode(OTHER, text.as_bytes())).unwrap();
+        for keys in [Keys::None, Keys::Closed, Keys::Open(keyring())] {
             let registry = open_with(state.path(), keys);
             let is_reference = |id: &str| {
                 matches!(registry.get(id.parse().unwrap()), Some(Registered::Reference(_)))
@@ -102,7 +102,7 @@ async fn a_reference_is_read_if_its_checksum_is_right() {
             assert_eq!(is_reference(ID), is_read, "{name}");
             assert!(is_reference(OTHER), "{name}: one damaged file refuses one secret");
         }
-        assert_eq!(fs::read(folder.join(ID)).unwrap(), bytes, "{name}: reading changes nothing");
+        assert_eq!(fs::read(directory.join(ID)).unwrap(), bytes, "{name}: reading changes nothing");
     }
 }
 
@@ -130,7 +130,7 @@ async fn what_was_deleted_and_damaged_is_not_restored() {
     file[30] ^= 1;
     fs::write(&grave, file).unwrap();
     let restored = registry.restore(id).await;
-    assert!(matches!(restored, Err(RegistryError::Unusable(why)) if why.contains("tampered")));
+    assert!(matches!(restored, Err(RegistryError::Invalid(why)) if why.contains("tampered")));
     assert!(grave.exists() && registry.get(id).is_none());
 }
 
@@ -161,8 +161,8 @@ async fn a_literal_waits_for_its_key() {
     let state = tempfile::tempdir().unwrap();
     open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
     let registry = Registry::open(state.path(), Keys::None);
-    assert!(matches!(registry.get(ID.parse().unwrap()), Some(Registered::Unusable(_))));
-    registry.unlock(vault());
+    assert!(matches!(registry.get(ID.parse().unwrap()), Some(Registered::Invalid(_))));
+    registry.unlock(keyring());
     assert_eq!(value(&registry, ID).unwrap(), b"hunter2");
 }
 
@@ -170,10 +170,10 @@ async fn a_literal_waits_for_its_key() {
 async fn a_literal_under_another_id_is_refused() {
     let state = tempfile::tempdir().unwrap();
     open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
-    let folder = state.path().join("secrets");
-    fs::rename(folder.join(ID), folder.join(OTHER)).unwrap();
+    let directory = state.path().join("secrets");
+    fs::rename(directory.join(ID), directory.join(OTHER)).unwrap();
     let known = open(state.path()).get(OTHER.parse().unwrap());
-    assert!(matches!(known, Some(Registered::Unusable(why)) if why.contains("tampered")));
+    assert!(matches!(known, Some(Registered::Invalid(why)) if why.contains("tampered")));
 }
 
 #[tokio::test]
@@ -200,11 +200,11 @@ async fn an_unreadable_folder_is_not_an_empty_one_and_heals() {
     let state = tempfile::tempdir().unwrap();
     let id = ID.parse().unwrap();
     open(state.path()).store(id, literal("one")).await.unwrap();
-    let (folder, away) = (state.path().join("secrets"), state.path().join("away"));
-    fs::rename(&folder, &away).unwrap();
-    fs::write(&folder, "no folder").unwrap();
+    let (directory, away) = (state.path().join("secrets"), state.path().join("away"));
+    fs::rename(&directory, &away).unwrap();
+    fs::write(&directory, "no directory").unwrap();
     let registry = open(state.path());
-    assert!(registry.fault().is_some() && registry.is_unread());
+    assert!(registry.fault().is_some() && registry.has_unreadable());
     let unreadable = |result: Result<(), RegistryError>| {
         assert!(matches!(result, Err(RegistryError::Unreadable(_))), "{result:?}");
     };
@@ -213,15 +213,15 @@ async fn an_unreadable_folder_is_not_an_empty_one_and_heals() {
     unreadable(registry.store(id, literal("one")).await);
     unreadable(delete(&registry, id, time(Duration::ZERO)).await.map(drop));
     unreadable(registry.restore(id).await);
-    fs::remove_file(&folder).unwrap();
-    fs::rename(&away, &folder).unwrap();
-    registry.read_again();
-    assert!(!registry.is_unread());
+    fs::remove_file(&directory).unwrap();
+    fs::rename(&away, &directory).unwrap();
+    registry.reload_unreadable();
+    assert!(!registry.has_unreadable());
     assert_eq!(value(&registry, ID).unwrap(), b"one");
-    // What was read once is served whatever becomes of the folder.
-    fs::rename(&folder, &away).unwrap();
-    fs::write(&folder, "no folder").unwrap();
-    registry.unlock(vault());
+    // What was read once is served whatever becomes of the directory.
+    fs::rename(&directory, &away).unwrap();
+    fs::write(&directory, "no directory").unwrap();
+    registry.unlock(keyring());
     assert!(registry.find(id).is_ok());
     unreadable(registry.find(OTHER.parse().unwrap()).map(drop));
 }
@@ -238,13 +238,13 @@ async fn an_unreadable_trash_or_file_proves_nothing() {
     let (trash, file) = (state.path().join("deleted"), state.path().join("secrets").join(OTHER));
     for path in [&trash, &file] {
         fs::rename(path, state.path().join("away")).unwrap();
-        // A file in place of a folder, and a folder in place of a file.
+        // A file in place of a directory, and a directory in place of a file.
         match path == &trash {
             true => fs::write(path, "").unwrap(),
             false => fs::create_dir(path).unwrap(),
         }
         let registry = open(state.path());
-        assert!(registry.is_unread());
+        assert!(registry.has_unreadable());
         if path == &trash {
             assert!(matches!(
                 registry.restorable(time(Duration::ZERO)),
@@ -263,8 +263,8 @@ async fn an_unreadable_trash_or_file_proves_nothing() {
         }
         let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
         fs::rename(state.path().join("away"), path).unwrap();
-        registry.read_again();
-        assert!(!registry.is_unread());
+        registry.reload_unreadable();
+        assert!(!registry.has_unreadable());
     }
     let registry = open(state.path());
     registry.restore(id).await.unwrap();
@@ -283,7 +283,7 @@ async fn a_file_that_cannot_be_read_again_does_not_take_a_known_secret_away() {
     let path = state.path().join("secrets").join(ID);
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    registry.unlock(vault());
+    registry.unlock(keyring());
     assert_eq!(value(&registry, ID).unwrap(), b"one");
 }
 
@@ -298,7 +298,7 @@ async fn nothing_is_deleted_while_nothing_could_be_stored() {
     assert!(matches!(refused, Err(RegistryError::Irreplaceable(kept, _)) if kept == id));
     // Podman goes on with the store of `secret create --replace`.
     let stored = closed.store(other, reference(text)).await;
-    assert!(matches!(stored, Err(RegistryError::Resting)), "{stored:?}");
+    assert!(matches!(stored, Err(RegistryError::Paused)), "{stored:?}");
     assert!(value(&open(state.path()), ID).is_some());
     assert!(
         !delete(&closed, other, time(Duration::ZERO)).await.unwrap(),
@@ -320,7 +320,7 @@ async fn stores_rest_for_two_seconds_after_a_refused_delete() {
     closed.store(id, reference(text)).await.unwrap();
     assert!(delete(&closed, id, time(Duration::ZERO)).await.is_err());
     tokio::time::advance(Duration::from_millis(1_900)).await;
-    assert!(matches!(closed.store(other, reference(text)).await, Err(RegistryError::Resting)));
+    assert!(matches!(closed.store(other, reference(text)).await, Err(RegistryError::Paused)));
     tokio::time::advance(Duration::from_millis(200)).await;
     closed.store(other, reference(text)).await.unwrap();
 }
@@ -371,7 +371,7 @@ async fn what_root_makes_belongs_to_the_owner_of_the_state() {
     registry.store(id, literal("one")).await.unwrap();
     registry.store(other, literal("two")).await.unwrap();
     registry.delete(id, time(Duration::ZERO), false).await.unwrap();
-    let noted = Noted { name: "two".into(), store: String::new() };
+    let noted = PodmanName { name: "two".into(), store: String::new() };
     registry.note_names(vec![(other, noted)]).await.unwrap();
     let secrets = state.path().join("secrets");
     for path in [
@@ -425,8 +425,8 @@ async fn references_are_taken_over_where_their_id_is_free() {
     let other = Reference::parse(raw.expose_secret()).unwrap();
     let ids = [ID, &taken, &deleted].map(|id| id.parse().unwrap());
     let all = || ids.map(|id| (id, &other, &raw));
-    assert_eq!(registry.take_over(all()).unwrap(), [ids[1]]);
-    assert_eq!(registry.take_over(all()).unwrap(), []);
+    assert_eq!(registry.adopt(all()).unwrap(), [ids[1]]);
+    assert_eq!(registry.adopt(all()).unwrap(), []);
     let read = open(state.path());
     assert_eq!(value(&read, ID).unwrap(), b"a");
     assert_eq!(value(&read, &taken).unwrap(), b"b");

@@ -18,16 +18,16 @@ use crate::sys::files;
 /// How long a deleted secret can be restored.
 pub(super) const RESTORABLE: Duration = Duration::from_secs(600);
 
-/// The folder of what was deleted; RAM has its copy.
+/// The directory of what was deleted; RAM has its copy.
 pub(super) struct Trash {
-    folder: PathBuf,
+    directory: PathBuf,
     known: RwLock<Known>,
 }
 
 #[derive(Default)]
 struct Known {
     deleted: HashMap<SecretId, Deletion>,
-    /// Why the folder cannot be read, when it cannot.
+    /// Why the directory cannot be read, when it cannot.
     fault: Option<String>,
 }
 
@@ -50,15 +50,15 @@ impl Deletion {
 }
 
 impl Trash {
-    pub(super) fn open(folder: PathBuf) -> Self {
-        let trash = Self { folder, known: RwLock::default() };
-        trash.read_again();
+    pub(super) fn open(directory: PathBuf) -> Self {
+        let trash = Self { directory, known: RwLock::default() };
+        trash.reload();
         trash
     }
 
-    /// What is known stays where the folder cannot be read.
-    pub(super) fn read_again(&self) {
-        let found = self.look();
+    /// What is known stays where the directory cannot be read.
+    pub(super) fn reload(&self) {
+        let found = self.scan();
         let mut known = self.known.write();
         match found {
             Ok(found) => {
@@ -68,11 +68,11 @@ impl Trash {
                     .collect();
                 known.fault = None;
             }
-            Err(error) => known.fault = Some(files::problem(&self.folder, &error).to_string()),
+            Err(error) => known.fault = Some(files::problem(&self.directory, &error).to_string()),
         }
     }
 
-    fn look(&self) -> io::Result<Vec<(SecretId, Deletion)>> {
+    fn scan(&self) -> io::Result<Vec<(SecretId, Deletion)>> {
         let times = self.ids()?.into_iter().map(|id| {
             let deleted_at = fs::symlink_metadata(self.path(id))?.modified()?;
             Ok((id, Deletion::Before(deleted_at.into())))
@@ -82,19 +82,19 @@ impl Trash {
 
     /// The ids of the files that are here.
     pub(super) fn ids(&self) -> io::Result<Vec<SecretId>> {
-        files::list_ids(&self.folder)
+        files::list_ids(&self.directory)
     }
 
     /// Where the file of a deleted secret is.
     pub(super) fn path(&self, id: SecretId) -> PathBuf {
-        self.folder.join(id.as_str())
+        self.directory.join(id.as_str())
     }
 
     pub(super) fn fault(&self) -> Option<String> {
         self.known.read().fault.clone()
     }
 
-    pub(super) fn usable(&self) -> Result<(), RegistryError> {
+    pub(super) fn check_readable(&self) -> Result<(), RegistryError> {
         self.fault().map_or(Ok(()), |why| Err(RegistryError::Unreadable(why.into())))
     }
 
@@ -103,8 +103,8 @@ impl Trash {
     }
 
     /// Moves a file here, durably.
-    pub(super) fn take(&self, id: SecretId, path: &Path, now: Now) -> io::Result<()> {
-        files::create_private_directory(&self.folder)?;
+    pub(super) fn move_in(&self, id: SecretId, path: &Path, now: Now) -> io::Result<()> {
+        files::create_private_directory(&self.directory)?;
         let here = self.path(id);
         // The time of the deletion, by which it is purged after a restart, is the file's; an old one would be
         // its end.
@@ -126,7 +126,7 @@ impl Trash {
     }
 
     /// Moves a file back, durably; `is_free` says whether nothing is registered under its id.
-    pub(super) fn give_back(
+    pub(super) fn move_back(
         &self,
         id: SecretId,
         path: &Path,
@@ -144,7 +144,7 @@ impl Trash {
                 files::sync_parent(&here)?;
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.usable()?;
+                self.check_readable()?;
                 return Err(RegistryError::NothingDeleted);
             }
             result => result?,

@@ -18,7 +18,7 @@ use crate::provider::infisical::{
 };
 use crate::provider::pkcs11_sealed::{self, Pkcs11Sealed};
 use crate::provider::upstream::{Upstream, Upstreams};
-use crate::refresh::Schedule;
+use crate::refresh::RefreshInterval;
 use crate::registry::{Keys, Registry};
 use crate::runtime::{DegradedReason, Runtime};
 use crate::storage::boot_id;
@@ -54,7 +54,7 @@ pub fn assemble(config: &Config, surroundings: &Environment) -> Runtime {
     if let Some(why) = left_by_the_python_psi(&paths.state) {
         daemon.degrade(DegradedReason::State, &why);
     }
-    daemon.service.gate.close();
+    daemon.service.readiness.mark_opening();
     say(&daemon, config, &faults);
     daemon
 }
@@ -154,8 +154,8 @@ fn policy(config: &CacheConfig) -> Policy {
     }
 }
 
-fn schedule(config: &CacheConfig) -> Schedule {
-    Schedule { interval: config.refresh_interval, jitter: config.refresh_jitter }
+fn schedule(config: &CacheConfig) -> RefreshInterval {
+    RefreshInterval { interval: config.refresh_interval, max_jitter: config.refresh_jitter }
 }
 
 fn backend(

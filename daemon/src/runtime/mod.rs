@@ -26,7 +26,7 @@ use crate::keys::KeyBackend;
 use crate::keys::pkcs11::{Token, TokenConfig};
 use crate::lookup::Service;
 use crate::model::clock;
-use crate::refresh::{Refresher, Schedule};
+use crate::refresh::{RefreshInterval, Refresher};
 use crate::registry::Registered;
 use crate::storage::cache_file::Persister;
 
@@ -39,7 +39,7 @@ pub struct Runtime {
     /// What pulls every source.
     pub refresher: Arc<Refresher>,
     /// When that happens.
-    pub schedule: watch::Sender<Schedule>,
+    pub schedule: watch::Sender<RefreshInterval>,
     /// Who may call.
     pub access: RwLock<Access>,
     /// Where `cache.enc` is.
@@ -99,7 +99,7 @@ impl Runtime {
     /// A daemon that has no key yet.
     pub fn new(
         service: Arc<Service>,
-        schedule: Schedule,
+        schedule: RefreshInterval,
         access: Access,
         cache_path: PathBuf,
         backend: Option<Box<dyn KeyBackend>>,
@@ -209,7 +209,7 @@ impl Runtime {
             noted.iter().map(|(topic, why)| Reason { cause: topic.cause(), why: why.clone() });
         let mut reasons: Vec<Reason> = noted.collect();
         let mut add = |cause, why| reasons.push(Reason { cause, why });
-        if !self.service.gate.is_open() {
+        if !self.service.readiness.is_ready() {
             add("key-opening", "the key is being opened; what needs it waits".into());
         }
         for why in self.service.tasks.degraded(clock::now().mono) {
@@ -249,7 +249,7 @@ impl Runtime {
         self.doubts(&mut add);
         let registry = self.service.registry.all();
         let mut unusable = registry.iter().filter_map(|(id, what)| match what {
-            Registered::Unusable(why) => Some(format!("secret {id} is not usable: {why}")),
+            Registered::Invalid(why) => Some(format!("secret {id} is not usable: {why}")),
             Registered::Unreadable(why) => {
                 Some(format!("secret {id} cannot be read, which is tried again: {why}"))
             }

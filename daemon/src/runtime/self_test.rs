@@ -7,7 +7,7 @@ use psi_common::SecretId;
 use tokio_util::sync::CancellationToken;
 
 use super::Runtime;
-use crate::lookup::{Circumstances, OutageReport, Verdict};
+use crate::lookup::{Certainty, OutageReport, SelfTestContext};
 use crate::model::clock::{self, Now};
 use crate::model::reach::Reach;
 
@@ -35,14 +35,15 @@ impl Runtime {
     }
 
     /// What decides beside the cache whether a secret would resolve.
-    pub fn circumstances(&self) -> Circumstances {
+    pub fn circumstances(&self) -> SelfTestContext {
         let opening = "the key is still being opened, and what needs it is not known yet; ask again in a moment";
-        let invalidated_unconfirmed = (!self.service.gate.is_open()).then(|| opening.to_owned());
+        let invalidated_unconfirmed =
+            (!self.service.readiness.is_ready()).then(|| opening.to_owned());
         let key = match (&self.backend, self.vault()) {
             (Some(backend), Some(_)) => backend.reach(),
             _ => invalidated_unconfirmed.clone().map_or(Reach::Out, Reach::Unknown),
         };
-        Circumstances { persisted: self.persists_now(), key, invalidated_unconfirmed }
+        SelfTestContext { persisted: self.persists_now(), key, invalidated_unconfirmed }
     }
 
     /// Whether what is in RAM is on the disk. A change that is about to be written counts as written; one
@@ -76,12 +77,12 @@ fn tell(found: &OutageReport) {
     let OutageReport { registered, now, after_reboot, unknown_why } = found;
     let unknown = now.perhaps.len().max(after_reboot.perhaps.len());
     match (now.verdict(), after_reboot.verdict()) {
-        (Verdict::Yes, Verdict::Yes) => tracing::info!(
+        (Certainty::Yes, Certainty::Yes) => tracing::info!(
             registered,
             "self-test: with no provider in reach, each of the {registered} registered secrets would \
              resolve, now and after a reboot"
         ),
-        (Verdict::No, _) | (_, Verdict::No) => tracing::warn!(
+        (Certainty::No, _) | (_, Certainty::No) => tracing::warn!(
             registered,
             would_fail_now = now.surely.len(),
             would_fail_after_reboot = after_reboot.surely.len(),

@@ -116,14 +116,14 @@ async fn keep_key(daemon: Arc<Runtime>, stop: CancellationToken) {
 
 /// What is refreshed before the key is there would be taken for new.
 async fn keep_fresh(daemon: Arc<Runtime>, stop: CancellationToken) {
-    if daemon.service.gate.opened(&stop).await {
+    if daemon.service.readiness.ready_or_stopped(&stop).await {
         let schedule = daemon.schedule.subscribe();
         daemon.refresher.keep_fresh(schedule, clock::now, stop).await;
     }
 }
 
 async fn keep_testing(daemon: Arc<Runtime>, stop: CancellationToken) {
-    if daemon.service.gate.opened(&stop).await {
+    if daemon.service.readiness.ready_or_stopped(&stop).await {
         daemon.keep_testing(stop).await;
     }
 }

@@ -35,7 +35,7 @@ impl Runtime {
     pub async fn open(&self, stop: CancellationToken) {
         let what = self.backend.as_ref().map_or("none", |backend| backend.tag().name());
         let told = format!("opening the key ({what})");
-        let _opening = self.service.gate.open_at_end();
+        let _opening = self.service.readiness.ready_at_end();
         tokio::select! {
             () = self.unlock() => {}
             () = notify::extend_timeout(&told) => {}
@@ -48,9 +48,9 @@ impl Runtime {
     pub async fn keep_trying(&self, stop: CancellationToken) {
         let mut key_tried = Instant::now();
         while tokio::time::timeout(READ_AGAIN, stop.cancelled()).await.is_err() {
-            if self.service.registry.is_unread() {
+            if self.service.registry.has_unreadable() {
                 let registry = Arc::clone(&self.service.registry);
-                blocking(move || registry.read_again()).await;
+                blocking(move || registry.reload_unreadable()).await;
             }
             let is_blocked = self.is_blocked.load(Ordering::Relaxed);
             let is_closed = self.backend.is_some() && self.vault().is_none();

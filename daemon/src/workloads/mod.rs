@@ -9,7 +9,7 @@ use std::sync::Arc;
 use psi_common::{SecretBytes, SecretId};
 
 use crate::cache::{CacheLookup, Entry};
-use crate::lookup::{Circumstances, Service, Verdict};
+use crate::lookup::{Certainty, SelfTestContext, Service};
 use crate::model::clock::Now;
 use crate::model::reference::{CacheKey, Listing, ListingScope, Reference};
 use crate::provider::circuit_breaker::Caller;
@@ -48,7 +48,7 @@ pub(crate) struct PlannedSecret {
     /// The ids that are registered for just this.
     pub ids: Vec<SecretId>,
     /// Whether it would resolve after a reboot with no provider in reach.
-    pub survives_outage: Verdict,
+    pub survives_outage: Certainty,
     /// One sentence each, with what to do.
     pub warnings: Vec<String>,
     /// Why it cannot be registered.
@@ -70,7 +70,7 @@ pub(crate) async fn plan(
     service: &Service,
     failed: &BTreeMap<String, String>,
     now: Now,
-    around: &Circumstances,
+    context: &SelfTestContext,
 ) -> Vec<Planned> {
     let upstreams = service.upstreams();
     let ids = registered_ids(service);
@@ -84,7 +84,7 @@ pub(crate) async fn plan(
         });
         plan.untrusted = plan.untrusted.or(failed);
         for secret in plan.secrets.values_mut() {
-            secret.survives_outage = service.survives(&secret.reference, now, around);
+            secret.survives_outage = service.survives(&secret.reference, now, context);
         }
         plans.push(plan);
     }
@@ -111,7 +111,7 @@ fn registered_ids(service: &Service) -> Ids {
     let mut ids = Ids::new();
     for (id, what) in service.registry.all() {
         if let Registered::Reference(reference) = what
-            && let Some(at) = service.coordinates(&reference)
+            && let Some(at) = service.resolve_key(&reference)
         {
             ids.entry(at).or_default().push(id);
         }
@@ -275,7 +275,7 @@ fn planned(
         source: source.to_string(),
         mount,
         ids: ids.get(at).cloned().unwrap_or_default(),
-        survives_outage: Verdict::Unknown,
+        survives_outage: Certainty::Unknown,
         warnings,
         error,
     }
@@ -316,7 +316,7 @@ pub(crate) fn about(what: &Registered) -> String {
     match what {
         Registered::Reference(reference) => reference.to_string(),
         Registered::Literal(_) => String::new(),
-        Registered::Unusable(why) | Registered::Unreadable(why) => why.to_string(),
+        Registered::Invalid(why) | Registered::Unreadable(why) => why.to_string(),
     }
 }
 

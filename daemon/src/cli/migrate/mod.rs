@@ -165,7 +165,7 @@ impl Place<'_> {
 
     fn register(&self, mappings: &Mappings) -> Result<(), (Exit, String)> {
         let all = mappings.understood.iter().map(|found| (found.id, &found.reference, &found.raw));
-        let registered = self.service.registry.take_over(all);
+        let registered = self.service.registry.adopt(all);
         registered.map_err(|error| (Exit::Io, ServiceError::from(error).to_string()))?;
         Ok(())
     }
@@ -196,7 +196,7 @@ impl Place<'_> {
             report.providers.entry(provider.clone()).or_default().values += count;
         }
         let lacks = |reference: &Reference| {
-            let at = self.service.coordinates(reference);
+            let at = self.service.resolve_key(reference);
             reference.provider() != SEALED && at.is_some_and(|at| !ours.holds(&at))
         };
         let missing = understood.iter().filter(|found| lacks(&found.reference));

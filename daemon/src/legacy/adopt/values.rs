@@ -46,7 +46,7 @@ pub(crate) fn place<'r>(
             placed.sealed += 1;
             continue;
         }
-        match service.place_of(mapping) {
+        match service.try_resolve_key(mapping) {
             Ok(at) => {
                 let entry = Arc::new(Entry::new(value, written_at));
                 placed.values.insert(at, (entry, mapping.provider().to_owned()));

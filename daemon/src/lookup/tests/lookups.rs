@@ -11,7 +11,7 @@ async fn a_fresh_value_is_not_asked_for_again() {
     assert_eq!(fixture.provider.fetches(), 1);
     assert_eq!(fixture.lookup(HOUR).await.unwrap(), "two");
     let lookups = fixture.service.lookups();
-    assert_eq!(lookups, Lookups { hits: 1, stale: 0, misses: 2, failed: 0 });
+    assert_eq!(lookups, LookupCounts { hits: 1, stale: 0, misses: 2, failed: 0 });
 }
 
 /// A refresh of a huge source changes the cache for some time; a healthcheck must not wait for that.
@@ -108,7 +108,7 @@ async fn gone_and_denied_act_when_they_are_confirmed() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_told_as_one_however_old_the_value_is() {
     let fixture = Fixture::new();
-    fixture.refresh(Order::All, Duration::ZERO).await;
+    fixture.refresh(RefreshScope::All, Duration::ZERO).await;
     fixture.provider.fail(ProviderError::NotFound("gone".into()));
     let error = fixture.lookup(48 * HOUR).await.unwrap_err();
     assert!(matches!(error, ServiceError::NotFound(_)), "{error}");
@@ -166,7 +166,7 @@ async fn an_invalidation_beats_the_fetch_that_began_before_it() {
 #[tokio::test(start_paused = true)]
 async fn a_lookup_causes_no_write_but_the_first() {
     let fixture = Fixture::new();
-    fixture.refresh(Order::All, Duration::ZERO).await;
+    fixture.refresh(RefreshScope::All, Duration::ZERO).await;
     let changes = || fixture.service.cache.changes();
     let before = changes();
     for _ in 0..10 {
@@ -178,13 +178,13 @@ async fn a_lookup_causes_no_write_but_the_first() {
 #[tokio::test(start_paused = true)]
 async fn a_reference_is_told_from_a_literal_by_its_provider() {
     let fixture = Fixture::new();
-    let judge = |text: &str, kind| fixture.service.judge(SecretBytes::new(text.into()), kind);
+    let classify = |text: &str, kind| fixture.service.classify(SecretBytes::new(text.into()), kind);
     let reference = r#"{"provider":"fake","key":"K"}"#;
-    assert!(matches!(judge(reference, Kind::Guess), Ok(Registration::Reference(..))));
-    assert!(matches!(judge(reference, Kind::Literal), Ok(Registration::Literal(_))));
+    assert!(matches!(classify(reference, DataKind::Auto), Ok(Registration::Reference(..))));
+    assert!(matches!(classify(reference, DataKind::Literal), Ok(Registration::Literal(_))));
     for text in ["s3cret", "{}", r#"{"provider":1}"#, "[1]"] {
-        assert!(matches!(judge(text, Kind::Guess), Ok(Registration::Literal(_))));
-        assert!(matches!(judge(text, Kind::Reference), Err(ServiceError::Malformed(_))));
+        assert!(matches!(classify(text, DataKind::Auto), Ok(Registration::Literal(_))));
+        assert!(matches!(classify(text, DataKind::Reference), Err(ServiceError::Malformed(_))));
     }
     for text in [
         r#"{"provider":"fake"}"#,
@@ -194,16 +194,23 @@ async fn a_reference_is_told_from_a_literal_by_its_provider() {
         r#"{"provider":"fake","key":"K",}"#,
         r#"{'provider':'fake','key':'K'}"#,
     ] {
-        let Err(ServiceError::Malformed(why)) = judge(text, Kind::Guess) else { panic!("{text}") };
+        let Err(ServiceError::Malformed(why)) = classify(text, DataKind::Auto) else {
+            panic!("{text}")
+        };
         assert!(why.contains("`psictl add NAME --literal`"), "{why}");
-        assert!(matches!(judge(text, Kind::Literal), Ok(Registration::Literal(_))), "{text}");
-        let Err(ServiceError::Malformed(why)) = judge(text, Kind::Reference) else {
+        assert!(
+            matches!(classify(text, DataKind::Literal), Ok(Registration::Literal(_))),
+            "{text}"
+        );
+        let Err(ServiceError::Malformed(why)) = classify(text, DataKind::Reference) else {
             panic!("{text}")
         };
         assert!(!why.contains("--literal"), "{why}");
     }
     let with_a_mark = format!("\u{feff} {reference}");
-    let Ok(Registration::Reference(_, text)) = judge(&with_a_mark, Kind::Guess) else { panic!() };
+    let Ok(Registration::Reference(_, text)) = classify(&with_a_mark, DataKind::Auto) else {
+        panic!()
+    };
     assert_eq!(text.expose_secret(), with_a_mark.as_bytes(), "byte for byte");
     assert_eq!(Reference::parse(with_a_mark.as_bytes()), Reference::parse(reference.as_bytes()));
 }
@@ -226,14 +233,14 @@ async fn a_sealed_literal_is_waited_for_to_the_end() {
     for opens_after in [5, 8, 10] {
         let fixture = Fixture::with_registry(open(Keys::Closed));
         let service = Arc::clone(&fixture.service);
-        service.gate.close();
+        service.readiness.mark_opening();
         let now = fixture.at(Duration::ZERO);
         let wanted = SecretSelector::Id(id);
         let lookup = service.lookup(&wanted, now, now.mono + 9 * SECOND);
         let opens = async {
             let _ = tokio::time::timeout(opens_after * SECOND, std::future::pending::<()>()).await;
             service.registry.unlock(Arc::clone(&vault));
-            service.gate.open();
+            service.readiness.mark_ready();
         };
         let (found, ()) = tokio::join!(lookup, opens);
         assert_eq!(found.is_ok(), opens_after < 9, "{opens_after} s");

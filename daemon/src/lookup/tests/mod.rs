@@ -20,7 +20,7 @@ use crate::model::reach::Reach;
 use crate::model::reference::{Listing, ListingScope, Namespace};
 use crate::provider::upstream::Workload;
 use crate::provider::{Fetched, Listed, Persistence, SecretProvider, Source};
-use crate::refresh::{Order, Progress, Refresher, Schedule};
+use crate::refresh::{Progress, RefreshInterval, RefreshScope, Refresher};
 use crate::registry::Keys;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -32,9 +32,9 @@ const HOUR: Duration = Duration::from_secs(3_600);
 struct Scripted {
     values: Mutex<HashMap<String, String>>,
     error: Mutex<Option<ProviderError>>,
-    /// Of the listing of one folder alone.
+    /// Of the listing of one directory alone.
     error_of: Mutex<HashMap<String, ProviderError>>,
-    /// The folder whose listing meets a defect.
+    /// The directory whose listing meets a defect.
     panics_over: Mutex<Option<String>>,
     gate: Mutex<Option<Arc<Notify>>>,
     fetches: AtomicU32,
@@ -161,25 +161,25 @@ const POLICY: Policy = Policy {
     evict_revoked: true,
 };
 
-const SCHEDULE: Schedule = Schedule { interval: HOUR, jitter: Duration::ZERO };
+const SCHEDULE: RefreshInterval = RefreshInterval { interval: HOUR, max_jitter: Duration::ZERO };
 
 impl Fixture {
     fn new() -> Self {
         Self::with_folders(&["/app"])
     }
 
-    /// A workload with these folders; what there is, is in `/app`.
-    fn with_folders(folders: &[&str]) -> Self {
+    /// A workload with these directories; what there is, is in `/app`.
+    fn with_folders(directories: &[&str]) -> Self {
         let state = tempfile::tempdir().unwrap();
         let registry = Arc::new(Registry::open(state.path(), Keys::None));
-        Self { _state: Some(state), ..Self::made(folders, registry) }
+        Self { _state: Some(state), ..Self::made(directories, registry) }
     }
 
     fn with_registry(registry: Arc<Registry>) -> Self {
         Self::made(&["/app"], registry)
     }
 
-    fn made(folders: &[&str], registry: Arc<Registry>) -> Self {
+    fn made(directories: &[&str], registry: Arc<Registry>) -> Self {
         let provider = Arc::new(Scripted::default());
         provider.set("K", "one");
         let source =
@@ -188,7 +188,7 @@ impl Fixture {
             provider: "fake".into(),
             depends_on: Vec::new(),
             mount: Vec::new(),
-            sources: folders.iter().map(source).collect(),
+            sources: directories.iter().map(source).collect(),
         };
         let upstreams = Upstreams {
             providers: BTreeMap::from([(
@@ -232,7 +232,7 @@ impl Fixture {
         Ok(String::from_utf8(value.secret().expose_secret().to_vec()).unwrap())
     }
 
-    async fn refresh(&self, order: Order, span: Duration) -> Progress {
+    async fn refresh(&self, order: RefreshScope, span: Duration) -> Progress {
         let mut progress = self.refresher.start(order, self.at(span));
         progress.wait_for(|progress| progress.ended).await.unwrap().clone()
     }
@@ -246,7 +246,7 @@ impl Fixture {
     async fn register(&self, id: &str, reference: &str) -> SecretId {
         let id: SecretId = id.parse().unwrap();
         let data = SecretBytes::new(reference.as_bytes().to_vec());
-        self.service.store(id, data, Kind::Guess).await.unwrap();
+        self.service.store(id, data, DataKind::Auto).await.unwrap();
         id
     }
 }

@@ -11,7 +11,7 @@ async fn in_an_outage_the_known_value_is_served_until_max_stale() {
         ProviderError::Unauthenticated { why: "locked".into(), wait: None },
     ] {
         let fixture = Fixture::new();
-        fixture.refresh(Order::All, Duration::ZERO).await;
+        fixture.refresh(RefreshScope::All, Duration::ZERO).await;
         fixture.provider.fail(error);
         let refused = fixture.lookup(25 * HOUR).await.unwrap_err();
         assert!(matches!(refused, ServiceError::Unavailable(why) if why.contains("max_stale")));
@@ -86,8 +86,8 @@ async fn what_the_provider_asks_for_is_obeyed() {
     fixture.provider.fail(ProviderError::Throttled { why: "429".into(), wait: 600 * SECOND });
     for _ in 0..10 {
         fixture.lookup(Duration::ZERO).await.unwrap_err();
-        fixture.refresh(Order::All, Duration::ZERO).await;
-        fixture.refresh(Order::Due, 9 * HOUR).await;
+        fixture.refresh(RefreshScope::All, Duration::ZERO).await;
+        fixture.refresh(RefreshScope::Due, 9 * HOUR).await;
     }
     // Listings and single values have a limit each.
     assert_eq!((fixture.provider.fetches(), fixture.provider.lists()), (1, 1));
@@ -128,14 +128,15 @@ async fn the_self_test_tells_what_an_outage_would_cost_now_and_after_a_reboot() 
     let id =
         fixture.register("0123456789abcdef012345678", r#"{"provider":"fake","key":"K"}"#).await;
     let test = |span, persisted| {
-        let around = Circumstances { persisted, key: Reach::Ready, invalidated_unconfirmed: None };
+        let around =
+            SelfTestContext { persisted, key: Reach::Ready, invalidated_unconfirmed: None };
         let found = fixture.service.self_test(fixture.at(span), &around);
         assert_eq!((found.registered, found.unknown_why.len()), (1, 0));
         (found.now.surely, found.after_reboot.surely)
     };
     let (none, one) = (Vec::new(), vec![id]);
     assert_eq!(test(Duration::ZERO, true), (one.clone(), one.clone()));
-    fixture.refresh(Order::All, Duration::ZERO).await;
+    fixture.refresh(RefreshScope::All, Duration::ZERO).await;
     assert_eq!(test(HOUR, true), (none.clone(), none.clone()));
     assert_eq!(test(HOUR, false), (none.clone(), one.clone()));
     assert_eq!(test(25 * HOUR, true), (one.clone(), one.clone()));
@@ -150,7 +151,7 @@ async fn the_self_test_does_not_know_what_it_cannot_see() {
     let fixture = Fixture::new();
     let test = |key: Reach, invalidated_unconfirmed: Option<&str>| {
         let invalidated_unconfirmed = invalidated_unconfirmed.map(str::to_owned);
-        let around = Circumstances { persisted: true, key, invalidated_unconfirmed };
+        let around = SelfTestContext { persisted: true, key, invalidated_unconfirmed };
         let found = fixture.service.self_test(fixture.at(HOUR), &around);
         let why = found.unknown_why.into_iter().collect::<Vec<_>>().join("; ");
         (found.now.verdict(), found.after_reboot.verdict(), why)
@@ -158,22 +159,22 @@ async fn the_self_test_does_not_know_what_it_cannot_see() {
     let unknown = || Reach::Unknown("the key was only delivered".into());
     // Nothing is registered: podman may have secrets all the same.
     let (now, after_reboot, why) = test(Reach::Ready, None);
-    assert_eq!((now, after_reboot), (Verdict::Unknown, Verdict::Unknown));
+    assert_eq!((now, after_reboot), (Certainty::Unknown, Certainty::Unknown));
     assert!(why.contains("no secret is registered"), "{why}");
     fixture.register("0123456789abcdef012345678", r#"{"provider":"fake","key":"K"}"#).await;
     // The key is being opened: what is not there now may be there in a moment.
     let (now, after_reboot, why) = test(unknown(), Some("the key is being opened"));
-    assert_eq!((now, after_reboot), (Verdict::Unknown, Verdict::Unknown));
+    assert_eq!((now, after_reboot), (Certainty::Unknown, Certainty::Unknown));
     assert_eq!(why, "the key is being opened");
     let (now, after_reboot, _) = test(Reach::Ready, None);
-    assert_eq!((now, after_reboot), (Verdict::No, Verdict::No));
-    fixture.refresh(Order::All, HOUR).await;
-    assert_eq!(test(Reach::Ready, None), (Verdict::Yes, Verdict::Yes, String::new()));
+    assert_eq!((now, after_reboot), (Certainty::No, Certainty::No));
+    fixture.refresh(RefreshScope::All, HOUR).await;
+    assert_eq!(test(Reach::Ready, None), (Certainty::Yes, Certainty::Yes, String::new()));
     // What is on the disk is of no use without its key.
     let (now, after_reboot, _) = test(Reach::Out, None);
-    assert_eq!((now, after_reboot), (Verdict::Yes, Verdict::No));
+    assert_eq!((now, after_reboot), (Certainty::Yes, Certainty::No));
     let (now, after_reboot, why) = test(unknown(), None);
-    assert_eq!((now, after_reboot), (Verdict::Yes, Verdict::Unknown));
+    assert_eq!((now, after_reboot), (Certainty::Yes, Certainty::Unknown));
     assert_eq!(why, "the key was only delivered");
 }
 
@@ -184,18 +185,18 @@ async fn each_lookup_is_counted_once_where_it_ended() {
     let counts = || fixture.service.lookups();
     fixture.lookup(Duration::ZERO).await.unwrap();
     fixture.lookup(Duration::ZERO).await.unwrap();
-    assert_eq!(counts(), Lookups { hits: 1, stale: 0, misses: 1, failed: 0 });
+    assert_eq!(counts(), LookupCounts { hits: 1, stale: 0, misses: 1, failed: 0 });
     fixture.lookup_of("UNKNOWN", Duration::ZERO).await.unwrap_err();
     let name = SecretSelector::Name("nobody--K".into());
     let now = fixture.at(Duration::ZERO);
     assert!(fixture.service.lookup(&name, now, now.mono + SECOND).await.is_err());
-    assert_eq!(counts(), Lookups { hits: 1, stale: 0, misses: 1, failed: 2 });
+    assert_eq!(counts(), LookupCounts { hits: 1, stale: 0, misses: 1, failed: 2 });
     // Stale and asked for in vain: one lookup, neither a hit nor a miss.
     fixture.provider.fail(out());
     fixture.lookup(2 * HOUR).await.unwrap();
-    assert_eq!(counts(), Lookups { hits: 1, stale: 1, misses: 1, failed: 2 });
+    assert_eq!(counts(), LookupCounts { hits: 1, stale: 1, misses: 1, failed: 2 });
     fixture.lookup_of("UNKNOWN2", Duration::ZERO).await.unwrap_err();
-    assert_eq!(counts(), Lookups { hits: 1, stale: 1, misses: 1, failed: 3 });
+    assert_eq!(counts(), LookupCounts { hits: 1, stale: 1, misses: 1, failed: 3 });
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,7 +210,7 @@ async fn a_drill_is_an_outage_for_its_time_and_the_provider_is_none_the_wiser() 
     assert_eq!(fixture.lookup(2 * HOUR).await.unwrap(), "one");
     let error = fixture.lookup_of("UNKNOWN", Duration::ZERO).await.unwrap_err();
     assert!(error.to_string().contains("a drill treats it as out"), "{error}");
-    let done = fixture.refresh(Order::All, Duration::ZERO).await.done;
+    let done = fixture.refresh(RefreshScope::All, Duration::ZERO).await.done;
     assert!(done[0].result.as_ref().unwrap_err().contains("a drill"));
     assert_eq!((fixture.provider.calls(), fixture.trouble()), (1, None));
     assert_eq!(now.elapsed(), Duration::ZERO);

@@ -6,11 +6,11 @@ use super::*;
 async fn a_refresh_is_one_listing_and_a_failed_one_loses_nothing() {
     let fixture = Fixture::new();
     fixture.provider.set("L", "two");
-    let done = fixture.refresh(Order::All, Duration::ZERO).await.done;
+    let done = fixture.refresh(RefreshScope::All, Duration::ZERO).await.done;
     assert_eq!(done[0].result.as_ref().unwrap().added, 2);
     assert_eq!(fixture.provider.lists(), 1);
     fixture.provider.fail(out());
-    assert!(fixture.refresh(Order::All, HOUR).await.done[0].result.is_err());
+    assert!(fixture.refresh(RefreshScope::All, HOUR).await.done[0].result.is_err());
     assert_eq!(fixture.service.cache.len(), 2);
     assert_eq!(fixture.lookup(HOUR / 2).await.unwrap(), "one");
     assert_eq!(fixture.provider.fetches(), 0);
@@ -20,9 +20,9 @@ async fn a_refresh_is_one_listing_and_a_failed_one_loses_nothing() {
 async fn a_refresh_removes_what_the_provider_has_no_more() {
     let fixture = Fixture::new();
     fixture.provider.set("L", "two");
-    fixture.refresh(Order::All, Duration::ZERO).await;
+    fixture.refresh(RefreshScope::All, Duration::ZERO).await;
     fixture.provider.remove("L");
-    let done = fixture.refresh(Order::All, HOUR).await.done;
+    let done = fixture.refresh(RefreshScope::All, HOUR).await.done;
     let counts = done[0].result.clone().unwrap();
     assert_eq!((counts.unchanged, counts.removed), (1, 1));
 }
@@ -32,7 +32,11 @@ async fn two_refreshes_at_once_are_one_unless_the_second_one_does_more() {
     let fixture = Fixture::new();
     let gate = fixture.provider.close_gate();
     let start = |order| fixture.refresher.start(order, fixture.start);
-    let (first, second, third) = (start(Order::All), start(Order::Due), start(Order::AcceptAll));
+    let (first, second, third) = (
+        start(RefreshScope::All),
+        start(RefreshScope::Due),
+        start(RefreshScope::AllAcceptingRemovals),
+    );
     tokio::time::advance(SECOND).await;
     assert_eq!(fixture.provider.lists(), 1);
     fixture.provider.open_gate();
@@ -46,8 +50,8 @@ async fn two_refreshes_at_once_are_one_unless_the_second_one_does_more() {
 #[tokio::test(start_paused = true)]
 async fn a_refresh_with_the_same_values_makes_the_entries_young() {
     let fixture = Fixture::new();
-    fixture.refresh(Order::All, Duration::ZERO).await;
-    let done = fixture.refresh(Order::All, HOUR).await.done;
+    fixture.refresh(RefreshScope::All, Duration::ZERO).await;
+    let done = fixture.refresh(RefreshScope::All, HOUR).await.done;
     let counts = done[0].result.clone().unwrap();
     assert_eq!((counts.unchanged, counts.changed), (1, 0));
     assert_eq!(fixture.lookup(2 * HOUR - SECOND).await.unwrap(), "one");
@@ -57,21 +61,23 @@ async fn a_refresh_with_the_same_values_makes_the_entries_young() {
 #[tokio::test(start_paused = true)]
 async fn a_refresh_brings_back_what_was_invalidated() {
     let fixture = Fixture::new();
-    fixture.refresh(Order::All, Duration::ZERO).await;
+    fixture.refresh(RefreshScope::All, Duration::ZERO).await;
     fixture.service.invalidate(&SecretSelector::Name("app--K".into())).unwrap();
-    let done = fixture.refresh(Order::All, HOUR).await.done;
+    let done = fixture.refresh(RefreshScope::All, HOUR).await.done;
     assert_eq!(done[0].result.clone().unwrap().added, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_held_is_confirmed_by_a_second_listing_or_accepted() {
-    for (order, after) in [(Order::All, MINUTE), (Order::AcceptAll, SECOND)] {
+    for (order, after) in
+        [(RefreshScope::All, MINUTE), (RefreshScope::AllAcceptingRemovals, SECOND)]
+    {
         let fixture = Fixture::new();
         let id =
             fixture.register("0123456789abcdef012345678", r#"{"provider":"fake","key":"K"}"#).await;
-        fixture.refresh(Order::All, Duration::ZERO).await;
+        fixture.refresh(RefreshScope::All, Duration::ZERO).await;
         fixture.provider.remove("K");
-        let done = fixture.refresh(Order::All, HOUR).await.done;
+        let done = fixture.refresh(RefreshScope::All, HOUR).await.done;
         assert_eq!(done[0].result.clone().unwrap().held, 1);
         let held = fixture.service.held(fixture.at(HOUR + MINUTE));
         assert_eq!(
@@ -94,12 +100,12 @@ async fn what_is_held_is_confirmed_by_a_second_listing_or_accepted() {
 #[tokio::test(start_paused = true)]
 async fn n13_a_source_that_fails_leaves_the_others_done() {
     let fixture = Fixture::with_folders(&["/a", "/app", "/z"]);
-    let gone = ProviderError::NotFound("no such folder".into());
+    let gone = ProviderError::NotFound("no such directory".into());
     fixture.provider.error_of.lock().unwrap().insert("/a".into(), gone);
-    let done = fixture.refresh(Order::All, Duration::ZERO).await.done;
+    let done = fixture.refresh(RefreshScope::All, Duration::ZERO).await.done;
     let results: Vec<bool> = done.iter().map(|done| done.result.is_ok()).collect();
     assert_eq!(results, [false, true, true]);
-    assert_eq!(fixture.refresher.last().unwrap().failed, ["p:/a: no such folder"]);
+    assert_eq!(fixture.refresher.last().unwrap().failed, ["p:/a: no such directory"]);
     assert_eq!(fixture.lookup(Duration::ZERO).await.unwrap(), "one");
 }
 
@@ -107,7 +113,7 @@ async fn n13_a_source_that_fails_leaves_the_others_done() {
 async fn an_outage_is_met_once_by_a_refresh_and_not_once_a_source() {
     let fixture = Fixture::with_folders(&["/a", "/app", "/z"]);
     fixture.provider.fail(out());
-    let done = fixture.refresh(Order::All, Duration::ZERO).await.done;
+    let done = fixture.refresh(RefreshScope::All, Duration::ZERO).await.done;
     let why: Vec<_> = done.iter().map(|done| done.result.clone().unwrap_err()).collect();
     // One that may have been a lost packet, and one to make sure.
     assert_eq!(
@@ -125,11 +131,11 @@ async fn a_refresh_of_an_admin_always_asks() {
     let fixture = Fixture::new();
     fixture.provider.fail(out());
     for lists in 1..=5 {
-        fixture.refresh(Order::All, Duration::ZERO).await;
+        fixture.refresh(RefreshScope::All, Duration::ZERO).await;
         assert_eq!(fixture.provider.lists(), lists);
     }
     fixture.provider.fail(None);
-    let done = fixture.refresh(Order::All, Duration::ZERO).await.done;
+    let done = fixture.refresh(RefreshScope::All, Duration::ZERO).await.done;
     assert!(done[0].result.is_ok());
 }
 
@@ -145,11 +151,11 @@ async fn one_failing_source_never_stops_the_others() {
         let fixture = Fixture::with_folders(&["/a", "/app", "/z"]);
         fixture.provider.set("L", "one");
         fixture.provider.set("M", "one");
-        fixture.refresh(Order::All, Duration::ZERO).await;
+        fixture.refresh(RefreshScope::All, Duration::ZERO).await;
         fixture.provider.error_of.lock().unwrap().insert("/a".into(), error.clone());
         for round in 1..20 {
             fixture.provider.set("K", &format!("{round}"));
-            let order = if round % 2 == 0 { Order::All } else { Order::Due };
+            let order = if round % 2 == 0 { RefreshScope::All } else { RefreshScope::Due };
             let done = fixture.refresh(order, (2 * round) * HOUR).await.done;
             let failed: Vec<_> = done.iter().filter(|done| done.result.is_err()).collect();
             assert_eq!(failed.len(), 1, "round {round} of {error}");
@@ -165,7 +171,7 @@ async fn one_failing_source_never_stops_the_others() {
         fixture.provider.set("NEW", "two");
         assert_eq!(fixture.lookup_of("NEW", 40 * HOUR).await.unwrap(), "two");
         fixture.provider.remove("L");
-        let done = fixture.refresh(Order::All, 42 * HOUR).await.done;
+        let done = fixture.refresh(RefreshScope::All, 42 * HOUR).await.done;
         assert_eq!(done[0].result.clone().unwrap().removed, 1);
     }
 }
@@ -194,20 +200,20 @@ async fn a_failing_source_does_not_keep_what_was_deleted() {
     assert!(fixture.service.take_deleted(fixture.at(3 * HOUR).wall, Duration::ZERO).is_empty());
     // What was never registered stays longer than a week as long as its realm has a failing source.
     fixture.lookup(3 * HOUR).await.unwrap();
-    fixture.refresh(Order::All, 9 * 24 * HOUR).await;
+    fixture.refresh(RefreshScope::All, 9 * 24 * HOUR).await;
     assert_eq!(fixture.service.cache.len(), 1);
     fixture.provider.error_of.lock().unwrap().clear();
-    fixture.refresh(Order::All, 9 * 24 * HOUR + MINUTE).await;
+    fixture.refresh(RefreshScope::All, 9 * 24 * HOUR + MINUTE).await;
     assert_eq!(fixture.service.cache.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_is_denied_twice_is_dropped() {
     let fixture = Fixture::new();
-    fixture.refresh(Order::All, Duration::ZERO).await;
+    fixture.refresh(RefreshScope::All, Duration::ZERO).await;
     fixture.provider.fail(ProviderError::Denied("no".into()));
-    fixture.refresh(Order::All, HOUR).await;
+    fixture.refresh(RefreshScope::All, HOUR).await;
     assert_eq!(fixture.service.held(fixture.at(HOUR))[0].cause, RemovalReason::Denied);
-    fixture.refresh(Order::All, HOUR + MINUTE).await;
+    fixture.refresh(RefreshScope::All, HOUR + MINUTE).await;
     assert!(fixture.service.cache.is_empty());
 }

@@ -8,7 +8,7 @@ use super::*;
 /// A running schedule, and a clock that the test can suspend and set.
 struct Rounds {
     fixture: Arc<Fixture>,
-    schedule: watch::Sender<Schedule>,
+    schedule: watch::Sender<RefreshInterval>,
     suspended: Arc<Mutex<Duration>>,
     stop: CancellationToken,
 }
@@ -85,7 +85,7 @@ async fn after_a_suspend_a_pull_that_was_missed_comes_soon() {
 async fn a_new_schedule_counts_from_now() {
     let rounds = Rounds::begin(Fixture::new());
     assert_eq!(rounds.lists_in(MINUTE).await, 1);
-    let schedule = Schedule { interval: 5 * MINUTE, jitter: Duration::ZERO };
+    let schedule = RefreshInterval { interval: 5 * MINUTE, max_jitter: Duration::ZERO };
     rounds.schedule.send_replace(schedule);
     assert_eq!(rounds.lists_in(4 * MINUTE).await, 0);
     assert_eq!(rounds.lists_in(2 * MINUTE).await, 1);
@@ -155,7 +155,7 @@ async fn a_lookup_that_finds_the_provider_back_wakes_the_schedule() {
 #[tokio::test(start_paused = true)]
 async fn a_source_that_fails_is_confirmed_soon_and_then_left_alone_ever_longer() {
     let fixture = Fixture::with_folders(&["/a", "/app"]);
-    let gone = ProviderError::NotFound("no such folder".into());
+    let gone = ProviderError::NotFound("no such directory".into());
     fixture.provider.error_of.lock().unwrap().insert("/a".into(), gone);
     let rounds = Rounds::begin(fixture);
     assert_eq!(rounds.lists_in(MINUTE).await, 2);
@@ -181,7 +181,7 @@ async fn a_source_that_crashes_psid_fails_alone_and_the_status_names_the_crash()
     rounds.lists_in(40 * SECOND).await;
     let fixture = &rounds.fixture;
     assert_eq!(fixture.lookup(40 * SECOND).await.unwrap(), "one");
-    assert_eq!(fixture.provider.fetches(), 0, "the other folder was not listed");
+    assert_eq!(fixture.provider.fetches(), 0, "the other directory was not listed");
     let failed = fixture.refresher.last().unwrap().failed;
     assert!(failed[0].contains("psid crashed over it"), "{failed:?}");
     let degraded = fixture.service.tasks.degraded(Instant::now());

@@ -10,7 +10,7 @@ use psi_daemon::testing::cache::{Cache, Policy};
 use psi_daemon::testing::crypto::aead::DataKey;
 use psi_daemon::testing::crypto::envelope::WrappedKeyHeader;
 use psi_daemon::testing::crypto::keyring::Keyring;
-use psi_daemon::testing::lookup::{Kind, SecretSelector, Service, ServiceError};
+use psi_daemon::testing::lookup::{DataKind, SecretSelector, Service, ServiceError};
 use psi_daemon::testing::model::clock::{self, Now};
 use psi_daemon::testing::model::reference::Reference;
 use psi_daemon::testing::registry::reference_file::{ReferenceFile, ReferenceFileError};
@@ -27,9 +27,9 @@ pub(crate) fn open() -> Body {
     let psi = Psi::new();
     Box::new(move |input| match choice(input) {
         (0, name) => psi.look_up(&String::from_utf8_lossy(name)),
-        (1, data) => psi.store(data, Kind::Literal),
-        (2, data) => psi.store(data, Kind::Reference),
-        _ => psi.store(input, Kind::Guess),
+        (1, data) => psi.store(data, DataKind::Literal),
+        (2, data) => psi.store(data, DataKind::Reference),
+        _ => psi.store(input, DataKind::Auto),
     })
 }
 
@@ -64,7 +64,7 @@ impl Psi {
 
     /// It is told by its look alone what it is; it is what it was after a restart; and nothing but a
     /// sealed literal keeps the bytes of one.
-    fn store(&self, data: &[u8], kind: Kind) {
+    fn store(&self, data: &[u8], kind: DataKind) {
         if data.is_empty() {
             return;
         }
@@ -73,7 +73,7 @@ impl Psi {
         // Out of the file that psid keeps of a reference, it is the reference again, and nothing else.
         let (data, expected) = match ReferenceFile::parse_any(data) {
             Err(ReferenceFileError::Foreign) => (data, Expected::of(data, kind)),
-            _ if kind == Kind::Literal => (data, Expected::Literal),
+            _ if kind == DataKind::Literal => (data, Expected::Literal),
             Ok(file) => (file.text, Expected::Reference),
             Err(_) => (data, Expected::Reference),
         };
@@ -128,13 +128,13 @@ impl Psi {
             }
         }
         if let Some(reference) = Reference::parse(name.as_bytes())
-            && let Some(at) = self.service.coordinates(&reference)
+            && let Some(at) = self.service.resolve_key(&reference)
         {
             assert!(at.path.starts_with('/') && !at.path.contains("//"), "{at:?}");
             assert!(!at.key.is_empty(), "{at:?}");
             let members = [("project", "p"), ("path", &at.path), ("key", &at.key)];
             let normal = Reference::new("infisical", members);
-            assert_eq!(self.service.coordinates(&normal), Some(at));
+            assert_eq!(self.service.resolve_key(&normal), Some(at));
         }
     }
 }
@@ -156,18 +156,18 @@ fn without_blanks(data: &[u8]) -> &[u8] {
 }
 
 impl Expected {
-    fn of(data: &[u8], kind: Kind) -> Self {
+    fn of(data: &[u8], kind: DataKind) -> Self {
         let text = without_blanks(data);
         let json = serde_json::from_slice::<Value>(text);
         let has_word = || String::from_utf8_lossy(text).to_lowercase().contains("provider");
         let is_utf16 = data.starts_with(&[0xff, 0xfe]) || data.starts_with(&[0xfe, 0xff]);
         match kind {
-            Kind::Literal => Self::Literal,
+            DataKind::Literal => Self::Literal,
             _ if json.as_ref().is_ok_and(|json| json["provider"] == "infisical") => Self::Reference,
-            Kind::Reference => Self::Refused,
-            Kind::Guess if is_utf16 => Self::Unclear,
-            Kind::Guess if !text.starts_with(b"{") => Self::Literal,
-            Kind::Guess => match json {
+            DataKind::Reference => Self::Refused,
+            DataKind::Auto if is_utf16 => Self::Unclear,
+            DataKind::Auto if !text.starts_with(b"{") => Self::Literal,
+            DataKind::Auto => match json {
                 Ok(json) if json["provider"].is_string() => Self::Refused,
                 Err(_) if has_word() => Self::Unclear,
                 _ => Self::Literal,
@@ -183,7 +183,7 @@ impl Expected {
             (Self::Literal | Self::Unclear, Registered::Literal(value)) => {
                 assert_eq!(value.expose_secret(), data);
             }
-            (_, Registered::Unusable(why) | Registered::Unreadable(why)) => {
+            (_, Registered::Invalid(why) | Registered::Unreadable(why)) => {
                 panic!("unusable: {why}")
             }
             _ => panic!("a literal was taken for a reference, or a reference for a literal"),
