@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write, stdin};
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
-use psi_common::{Exit, Paths, SecretBytes};
+use psi_common::{Exit, Paths, SealMode, SecretBytes};
 use psi_proto::v1::Seal;
 
 use crate::client::{Client, Deadline};
@@ -44,7 +44,7 @@ fn requested(seal: &SealArgs) -> Option<Seal> {
         return None;
     }
     Some(Seal {
-        with_key: seal.seal_with.map_or("tpm2", |with| with.name()).into(),
+        with_key: seal.seal_with.map_or("tpm2", SealMode::name).into(),
         tpm2_pcrs: seal.tpm2_pcrs.clone().unwrap_or_else(|| "7".into()),
     })
 }

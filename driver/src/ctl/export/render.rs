@@ -16,7 +16,7 @@ use crate::stdio;
 const TITLE: &str = "render";
 
 pub(crate) fn run(paths: &Paths, options: &RenderOptions) -> Result<(), CliError> {
-    let path = &options.folder;
+    let path = &options.directory;
     let rendered = open(path, options)?;
     if !options.force && !rendered.is_in_ram().map_err(|cause| failed(path, &cause))? {
         return Err(CliError::new(

@@ -1,0 +1,138 @@
+//! The options of the commands.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+#[derive(Args)]
+pub(crate) struct AddOptions {
+    /// The podman name
+    pub(crate) name: String,
+    /// Store the text as it is
+    #[arg(long, required = true)]
+    pub(crate) literal: bool,
+    /// The permanent path of psi-driver (default: the one of `psictl install`)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) program: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct DrillOptions {
+    /// Duration, from 1s to 1h
+    #[arg(long = "for", value_name = "TIME", default_value = "1m", value_parser = humantime::parse_duration)]
+    pub(crate) span: Duration,
+    /// Print JSON at the end
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct InstallOptions {
+    /// Print the drop-in instead of writing it
+    #[arg(long)]
+    pub(crate) stdout: bool,
+    /// The permanent path of psi-driver: podman copies it into every secret
+    #[arg(long, value_name = "PATH", default_value = "/usr/bin/psi-driver")]
+    pub(crate) program: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct SetupOptions {
+    /// Print the changes and the drift, and change nothing; exit with 0 if there is no drift, else 1
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Remove podman secrets and drop-in lines that no workload lists any more
+    #[arg(long)]
+    pub(crate) prune: bool,
+    /// With --prune: remove even if most of a directory's secrets, or all workloads, are gone
+    #[arg(long, requires = "prune")]
+    pub(crate) accept_removals: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The permanent path of psi-driver (default: the one of `psictl install`)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) program: Option<PathBuf>,
+    /// The directory of the quadlet units
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) quadlets: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct GcOptions {
+    /// Print what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Another podman's graph root to read; every user's default store and those of psid's registrations are always read
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) store: Vec<PathBuf>,
+    /// Remove even if a store lost more than half of its secrets, or more than 50
+    #[arg(long)]
+    pub(crate) accept_removals: bool,
+    /// Permanently remove values of podman's file driver that no secret refers to and psid does not serve
+    #[arg(long)]
+    pub(crate) remove_plaintext: bool,
+    /// Remove whatever the stores that were read do not have, proven to be unused or not, as after `podman system reset`
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct DoctorOptions {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The permanent path of psi-driver (default: the one of `psictl install`)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) program: Option<PathBuf>,
+    /// The directory of the quadlet units
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) quadlets: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct ExecOptions {
+    /// A workload of the config; of several with the same key, the later one wins
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) workload: Vec<String>,
+    /// Set this variable even though it chooses what programs load or run, as PATH and LD_PRELOAD do
+    #[arg(long, value_name = "VARIABLE")]
+    pub(crate) allow: Vec<String>,
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args)]
+pub(crate) struct RenderOptions {
+    /// A directory on a tmpfs; it is created if it is missing
+    pub(crate) directory: PathBuf,
+    /// A workload of the config; of several with the same key, the later one wins
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) workload: Vec<String>,
+    /// Write even to a disk, where removed values may remain
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// The mode of the files
+    #[arg(long, value_name = "OCTAL", default_value = "0400", value_parser = octal)]
+    pub(crate) mode: u32,
+    /// The owner and group of the files, as numbers
+    #[arg(long, value_name = "UID:GID", value_parser = owner)]
+    pub(crate) owner: Option<(u32, u32)>,
+}
+
+fn octal(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "not a mode like 0440".into())
+}
+
+fn owner(text: &str) -> Result<(u32, u32), String> {
+    let numbers =
+        text.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+    numbers.ok_or_else(|| "not a UID:GID like 1000:1000".into())
+}
