@@ -165,7 +165,7 @@ fn without_a_value_no_command_runs() {
     other.configure(&config);
     let _other_psid = other.start();
     let line = other.driver(&touch).env("PATH", &path).fails(75);
-    assert!(line.contains("nothing is known of myapp: "), "{line}");
+    assert!(line.contains("psid has no value of myapp: "), "{line}");
     assert!(!marker.exists());
     // What is known whole is served, and the outage is told.
     stdout(&instance.driver(&touch).env("PATH", &path));
