@@ -1,34 +1,37 @@
-//! Standard input, output and error: byte-exact, checked, and honest about being closed.
+//! Standard input, output and error: byte for byte, with every error reported.
 
 use std::io::{Read, Write};
+use std::os::fd::{BorrowedFd, RawFd};
 
+use nix::errno::Errno;
 use psi_common::{Exit, MAX_SECRET_BYTES, SecretBytes, check};
 
 use crate::error::CliError;
 
-/// Writes a value to stdout in one checked write.
+/// Writes a value to stdout.
 pub(crate) fn write_value(value: &SecretBytes) -> Result<(), CliError> {
     write_out(value.expose_secret())
 }
 
-/// Writes lines of text to stdout. Whatever a name in them holds, no terminal takes it for an order.
+/// Writes lines of text to stdout, with control characters escaped.
 pub(crate) fn write_text(text: &str) -> Result<(), CliError> {
     write_out(check::printable_lines(text).as_bytes())
 }
 
 fn write_out(bytes: &[u8]) -> Result<(), CliError> {
-    let failed =
-        |cause| CliError::io("writing to stdout", &cause, "the reader went away: run it again");
+    let failed = |cause: Errno| {
+        CliError::io("writing to stdout", &cause.into(), "the reader went away: run it again")
+    };
     if at_start::stdout_was_closed() {
-        return Err(failed(std::io::Error::from(rustix::io::Errno::BADF)));
+        return Err(failed(Errno::EBADF));
     }
-    // Not by std's stdout, which is line-buffered: a value goes out whole, and an error is its own.
+    // Not by std's stdout, which is line-buffered and may report an error late.
     let mut rest = bytes;
     while !rest.is_empty() {
-        match rustix::io::write(rustix::stdio::stdout(), rest) {
+        match nix::unistd::write(standard(1), rest) {
             Ok(written) => rest = &rest[written..],
-            Err(rustix::io::Errno::INTR) => {}
-            Err(cause) => return Err(failed(cause.into())),
+            Err(Errno::EINTR) => {}
+            Err(cause) => return Err(failed(cause)),
         }
     }
     Ok(())
@@ -37,7 +40,7 @@ fn write_out(bytes: &[u8]) -> Result<(), CliError> {
 /// Reads stdin to its end: 1 to [`MAX_SECRET_BYTES`] bytes.
 pub(crate) fn read_value() -> Result<SecretBytes, CliError> {
     let limit = MAX_SECRET_BYTES + 1;
-    // The whole buffer at once: growing would leave copies of the secret behind.
+    // Allocate the whole buffer: growing would leave copies of the secret behind.
     let mut bytes = Vec::with_capacity(limit + 1);
     std::io::stdin()
         .lock()
@@ -46,7 +49,7 @@ pub(crate) fn read_value() -> Result<SecretBytes, CliError> {
         .map_err(|cause| CliError::io("reading stdin", &cause, "run it again"))?;
     let value = SecretBytes::new(bytes);
     match value.len() {
-        0 => Err(CliError::new(Exit::BadInput, "stdin holds nothing", "pass the secret on stdin")),
+        0 => Err(CliError::new(Exit::BadInput, "stdin is empty", "pass the secret on stdin")),
         len if len > MAX_SECRET_BYTES => Err(CliError::new(
             Exit::BadInput,
             format!("stdin holds more than {MAX_SECRET_BYTES} bytes, podman's limit for a secret"),
@@ -56,16 +59,16 @@ pub(crate) fn read_value() -> Result<SecretBytes, CliError> {
     }
 }
 
-/// Reads one line from stdin, of at most 4 KiB, without its end.
+/// Reads one line from stdin, of at most 4 KiB, without the line end.
 pub(crate) fn read_line() -> Result<SecretBytes, CliError> {
     let mut line = Vec::with_capacity(4_096);
-    // Byte by byte, past std's buffer, which would keep a copy.
+    // One byte at a time and without std's buffer, which would keep a copy.
     while line.len() < line.capacity() {
         let mut byte = [0];
-        match rustix::io::read(rustix::stdio::stdin(), &mut byte) {
+        match nix::unistd::read(standard(0), &mut byte) {
             Ok(1) if byte != *b"\n" => line.push(byte[0]),
             Ok(_) => break,
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::EINTR) => {}
             Err(cause) => return Err(CliError::io("reading stdin", &cause.into(), "run it again")),
         }
     }
@@ -86,8 +89,18 @@ pub(crate) fn print_line(program: &str, title: &str, text: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-/// Before `main`, Rust's runtime opens `/dev/null` in place of a closed standard descriptor. A value
-/// written there is a value lost with exit 0, so whether stdout was open must be asked before that.
+/// A standard descriptor, without std's buffer and lock.
+fn standard(fd: RawFd) -> BorrowedFd<'static> {
+    #[expect(unsafe_code, reason = "nix has no constants for the standard descriptors")]
+    // SAFETY: 0, 1 and 2 are open: Rust's runtime opens /dev/null in place of a closed one, and nothing here closes
+    // one.
+    unsafe {
+        BorrowedFd::borrow_raw(fd)
+    }
+}
+
+/// Before `main`, Rust's runtime opens `/dev/null` in place of a closed standard descriptor. A value that is written
+/// there would be lost with exit status 0, so that the check whether stdout is open comes before the runtime.
 mod at_start {
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -97,15 +110,18 @@ mod at_start {
         STDOUT_WAS_CLOSED.load(Ordering::Relaxed)
     }
 
-    extern "C" fn look() {
-        // Safe before main: one system call and one store, no allocation, no std runtime.
-        let closed =
-            rustix::io::fcntl_getfd(rustix::stdio::stdout()) == Err(rustix::io::Errno::BADF);
+    #[expect(
+        unsafe_code,
+        reason = "nix's fcntl takes an open descriptor, and this one may be closed"
+    )]
+    extern "C" fn check() {
+        // SAFETY: F_GETFD only looks the descriptor up. Before main: one system call, no allocation, no std runtime.
+        let closed = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) } == -1;
         STDOUT_WAS_CLOSED.store(closed, Ordering::Relaxed);
     }
 
     #[expect(unsafe_code, reason = "only the loader's init_array runs before Rust's runtime")]
     #[used]
     #[unsafe(link_section = ".init_array")]
-    static LOOK: extern "C" fn() = look;
+    static CHECK: extern "C" fn() = check;
 }

@@ -1,4 +1,4 @@
-//! One verb, one call, one answer.
+//! The verbs of psi-driver: each makes one call.
 
 use psi_common::{Exit, InvalidSecretId, Paths, SecretId};
 use psi_proto::v1::StoreKind;
@@ -32,9 +32,9 @@ fn store(paths: &Paths, kind: StoreKind) -> Result<(), CliError> {
     Client::new(paths, Deadline::Podman).store(id, &value, kind)
 }
 
-/// An unknown id is no failure: podman could never remove a secret that its driver lost. An empty id
-/// is one, and a silent one: podman ≥ 5.1 asks for that on `create --replace` of a missing name, goes
-/// on after the failure, and would drop another secret after a success.
+/// Deletes a registration. psid answers an unknown id with success: podman could never remove a secret that its driver
+/// lost. An empty id fails without a message: podman ≥ 5.1 passes one on `create --replace` of a missing name, continues
+/// after the failure, and would remove another secret after a success.
 fn delete(paths: &Paths) -> Result<(), CliError> {
     if args::secret_id().is_some_and(|id| id.is_empty()) {
         return Err(CliError::status_only(Exit::BadInput));

@@ -86,7 +86,7 @@ fn stdin_is_judged_before_the_daemon_is_asked() {
     let name = id(1);
     assert_eq!(
         store(b""),
-        format!("psi-driver: store {name}: stdin holds nothing; pass the secret on stdin")
+        format!("psi-driver: store {name}: stdin is empty; pass the secret on stdin")
     );
     assert_eq!(
         store(&[0; 512_000]),

@@ -21,7 +21,7 @@ fn a_closed_stdin_is_an_empty_one() {
     let (_infisical, instance, _psid) = ready();
     let outcome = instance.driver(&["store"]).id(id(2)).through_shell("exec \"$@\" <&-");
     assert_eq!(outcome.code, 65);
-    assert!(outcome.stderr.contains("stdin holds nothing"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("stdin is empty"), "{}", outcome.stderr);
     let outcome = instance.driver(&["lookup"]).id(id(1)).through_shell("exec \"$@\" <&-");
     assert_eq!((outcome.code, outcome.stdout.as_slice()), (0, b"db.example".as_slice()));
 }

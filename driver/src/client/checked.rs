@@ -1,4 +1,4 @@
-//! The checks of psid's messages, before anything else here sees them.
+//! The checks of psid's messages, before any other code reads them.
 //!
 //! psid talks to the network. These programs run as root, and write names of psid's into units, arguments and files,
 //! so they rely on no check of psid's. A name of a wrong form ends the call. Text for people is made printable: in a
@@ -10,9 +10,9 @@ use psi_common::{SecretId, check};
 use psi_proto::health::HealthCheckResponse;
 use psi_proto::v1::{DeleteResponse, ListResponse, LookupResponse, StoreResponse};
 
-/// A message of psid's.
+/// A response of psid's.
 pub(crate) trait Checked: Printable {
-    /// Whether each name, key, id and unit in the message is one; what is wrong otherwise.
+    /// Checks the form of each name, key, id and unit in the message.
     fn check(&self) -> Result<(), String> {
         Ok(())
     }
@@ -28,9 +28,9 @@ pub(crate) trait Checked: Printable {
     }
 }
 
-/// What holds text for people.
+/// A value with text for people.
 pub(crate) trait Printable {
-    /// Escapes what a terminal would take for an order, or a reader for another line.
+    /// Escapes control characters and line ends.
     fn make_printable(&mut self);
 }
 
@@ -54,7 +54,7 @@ impl<T: Printable> Printable for Option<T> {
     }
 }
 
-/// The fields of each message that are text, or have some. (A test puts text into every field there is.)
+/// The fields of each message that are or contain text. A test puts text into every field.
 macro_rules! texts {
     ($($message:ty { $($field:ident),* })+) => {
         $(impl $crate::client::Printable for $message {
@@ -88,7 +88,7 @@ impl Checked for ListResponse {
     }
 }
 
-/// Whether a text is a secret's id; what is wrong otherwise.
+/// Checks the form of a secret's id.
 pub(crate) fn is_id(id: &str) -> Result<(), String> {
     id.parse::<SecretId>().map(drop).map_err(|error| error.to_string())
 }

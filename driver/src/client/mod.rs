@@ -1,13 +1,17 @@
-//! The call: connect, one request, one answer, one absolute deadline; a status becomes an exit code
-//! and a sentence with its cause.
+//! One call: connect, send the request, receive the response, within one absolute deadline. A gRPC status becomes an
+//! exit status and a message with its cause.
 
 mod checked;
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket};
+use nix::sys::time::{TimeVal, TimeValLike};
 use psi_common::{Exit, Paths, SecretBytes, SecretId};
 use psi_proto::Message;
 use psi_proto::health::{HealthCheckRequest, HealthCheckResponse, SERVING};
@@ -23,42 +27,42 @@ use crate::wire::{self, GrpcStatus, TransportError};
 /// The service that podman's verbs call.
 pub(crate) const DRIVER: &str = "/psi.v1.SecretDriver";
 
-/// How long podman waits where nothing listens. With a socket unit something always does, also while psid is
-/// restarted; without one, a psid that is restarted is back by then.
-const NOBODY: Duration = Duration::from_secs(1);
+/// How long a call retries while nothing listens. With a socket unit systemd always listens; without one, a psid that
+/// restarts is back by then.
+const NOT_LISTENING_LIMIT: Duration = Duration::from_secs(1);
 
-/// Which secret a call is about.
+/// The secret of a call.
 pub(crate) enum Key {
     Id(SecretId),
     Name(String),
 }
 
-/// How long a call may take, and whether it waits for a daemon that is not there yet.
+/// The time limit of a call, and whether it retries while the daemon is away.
 #[derive(Clone, Copy)]
 pub(crate) enum Deadline {
-    /// Podman holds a host-wide lock meanwhile, and a failed lookup can end a healthy container: wait
-    /// for a daemon that is restarting, but not for ever.
+    /// Podman holds a host-wide lock meanwhile, and a failed lookup can stop a healthy container: retries while the
+    /// daemon restarts, within a limit.
     Podman,
-    /// A person or a monitor wants to know now.
+    /// For a person or a monitor: one attempt, and a short limit.
     Probe,
-    /// Long work with progress, under a person's eyes.
+    /// Long work of an admin's command.
     Admin,
-    /// Work that takes as long as it was asked to.
+    /// Work of a given duration.
     For(Duration),
 }
 
-/// One daemon, one deadline.
+/// A client of one daemon, with one deadline for all its calls.
 pub(crate) struct Client {
     socket: PathBuf,
-    patience: Deadline,
+    kind: Deadline,
     deadline: Instant,
 }
 
 impl Client {
-    /// Starts the clock; connects at the first call.
-    pub(crate) fn new(paths: &Paths, patience: Deadline) -> Self {
-        let deadline = Instant::now() + patience.limit();
-        Self { socket: paths.socket.clone(), patience, deadline }
+    /// The deadline begins now; the client connects at each call.
+    pub(crate) fn new(paths: &Paths, kind: Deadline) -> Self {
+        let deadline = Instant::now() + kind.limit();
+        Self { socket: paths.socket.clone(), kind, deadline }
     }
 
     pub(crate) fn lookup(&self, key: &Key) -> Result<SecretBytes, CliError> {
@@ -84,7 +88,7 @@ impl Client {
         self.call::<StoreResponse>(DRIVER, "Store", &request).map(|_| ())
     }
 
-    /// With `force` also while psid can store nothing, which it refuses podman.
+    /// With `force` also while psid can store nothing, when it refuses podman's delete.
     pub(crate) fn delete(&self, id: SecretId, force: bool) -> Result<(), CliError> {
         let request = DeleteRequest { id: id.to_string(), force };
         self.call::<DeleteResponse>(DRIVER, "Delete", &request).map(|_| ())
@@ -102,12 +106,12 @@ impl Client {
         }
         Err(CliError::new(
             Exit::NoDaemon,
-            "psid answers that it does not serve",
-            "it is stopping, or see `journalctl -u psid`",
+            "psid reports that it does not serve",
+            "if it is not being stopped, see `journalctl -u psid`",
         ))
     }
 
-    /// A call that has one answer.
+    /// A call with one response.
     pub(crate) fn call<T: Message + Default + Checked>(
         &self,
         service: &str,
@@ -116,11 +120,10 @@ impl Client {
     ) -> Result<T, CliError> {
         let mut answer = None;
         self.stream(service, method, request, &mut |message| answer = Some(message))?;
-        answer.ok_or_else(|| self.foreign("an answer without a message"))
+        answer.ok_or_else(|| self.not_psi("a response without a message"))
     }
 
-    /// Calls until it is answered or the deadline is there. All calls may be repeated: each leaves the
-    /// same state behind when it is made twice.
+    /// Calls, and retries until the deadline. Every call is idempotent.
     pub(crate) fn stream<T: Message + Default + Checked>(
         &self,
         service: &str,
@@ -131,23 +134,23 @@ impl Client {
         let path = format!("{service}/{method}");
         let request = SecretBytes::new(request.encode_to_vec());
         let mut pause = Duration::from_millis(5);
-        // Since when nobody has listened.
-        let mut nobody_since = None;
+        let mut not_listening_since = None;
         loop {
             let failure = match self.attempt(&path, &request, on_message) {
                 Ok(()) => return Ok(()),
                 Err(Attempt::Final(failure)) => return Err(failure),
-                Err(Attempt::TransportError(failure)) => {
-                    nobody_since = None;
+                Err(Attempt::Retryable(failure)) => {
+                    not_listening_since = None;
                     failure
                 }
-                Err(Attempt::Nobody(failure)) => {
-                    nobody_since.get_or_insert_with(Instant::now);
+                Err(Attempt::NotListening(failure)) => {
+                    not_listening_since.get_or_insert_with(Instant::now);
                     failure
                 }
             };
-            let end = nobody_since.map_or(self.deadline, |since| self.deadline.min(since + NOBODY));
-            if Instant::now() + pause >= end || !matches!(self.patience, Deadline::Podman) {
+            let end = not_listening_since
+                .map_or(self.deadline, |since| self.deadline.min(since + NOT_LISTENING_LIMIT));
+            if Instant::now() + pause >= end || !matches!(self.kind, Deadline::Podman) {
                 return Err(failure);
             }
             wait(pause);
@@ -168,26 +171,20 @@ impl Client {
             on_message(message.checked().map_err(TransportError::Protocol)?);
             Ok(())
         };
-        let ended = wire::call(stream, self.deadline, path, request.expose_secret(), &mut take);
-        match ended.map_err(|broken| self.broken(broken))? {
+        let outcome = wire::call(stream, self.deadline, path, request.expose_secret(), &mut take);
+        match outcome.map_err(|error| self.transport_error(error))? {
             GrpcStatus { code: 0, .. } => Ok(()),
-            status => Err(Attempt::Final(self.judge(&status))),
+            status => Err(Attempt::Final(self.status_error(&status))),
         }
     }
 
-    /// A socket whose backlog is full must not hold us beyond the deadline.
+    /// The send timeout also limits a connect to a socket whose backlog is full.
     fn connect(&self) -> io::Result<UnixStream> {
-        use rustix::net::sockopt::{Timeout, set_socket_timeout};
-        use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-        let socket = rustix::net::socket_with(
-            AddressFamily::UNIX,
-            SocketType::STREAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         let left = self.deadline.saturating_duration_since(Instant::now());
-        set_socket_timeout(&socket, Timeout::Send, Some(left.max(Duration::from_millis(1))))?;
-        rustix::net::connect(&socket, &SocketAddrUnix::new(&self.socket)?)?;
+        let left = i64::try_from(left.as_millis()).unwrap_or(i64::MAX).max(1);
+        setsockopt(&socket, SendTimeout, &TimeVal::milliseconds(left))?;
+        connect(socket.as_raw_fd(), &UnixAddr::new(&self.socket)?)?;
         Ok(socket.into())
     }
 
@@ -195,13 +192,13 @@ impl Client {
         use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied, WouldBlock};
         let what = format!("no connection to psid at {}: {cause}", self.socket.display());
         match cause.kind() {
-            ConnectionRefused | NotFound => Attempt::Nobody(CliError::new(
+            ConnectionRefused | NotFound => Attempt::NotListening(CliError::new(
                 Exit::NoDaemon,
                 what,
                 "start it with `systemctl start psid`",
             )),
-            // Its backlog is full.
-            WouldBlock => Attempt::TransportError(self.no_answer()),
+            // The backlog is full.
+            WouldBlock => Attempt::Retryable(self.no_answer()),
             PermissionDenied => Attempt::Final(CliError::new(
                 Exit::NotAllowed,
                 what,
@@ -217,14 +214,14 @@ impl Client {
             format!(
                 "psid at {} did not answer within {} s",
                 self.socket.display(),
-                self.patience.limit().as_secs()
+                self.kind.limit().as_secs()
             ),
             "see `systemctl status psid`",
         )
     }
 
-    /// The one place that turns a status into an exit code; the codes are gRPC's (doc/statuscodes.md).
-    fn judge(&self, status: &GrpcStatus) -> CliError {
+    /// The only place that maps gRPC's codes (grpc/doc/statuscodes.md) to exit statuses.
+    fn status_error(&self, status: &GrpcStatus) -> CliError {
         let exit = match status.code {
             // INVALID_ARGUMENT, ALREADY_EXISTS, FAILED_PRECONDITION
             3 | 6 | 9 => Exit::BadInput,
@@ -247,37 +244,37 @@ impl Client {
         CliError::without_remedy(exit, status.message.as_str())
     }
 
-    fn broken(&self, broken: TransportError) -> Attempt {
-        match broken {
-            TransportError::Gone(cause) => Attempt::TransportError(CliError::new(
+    fn transport_error(&self, error: TransportError) -> Attempt {
+        match error {
+            TransportError::ConnectionLost(cause) => Attempt::Retryable(CliError::new(
                 Exit::NoDaemon,
-                format!("psid at {} broke the connection: {cause}", self.socket.display()),
+                format!("psid at {} closed the connection: {cause}", self.socket.display()),
                 "see `systemctl status psid`",
             )),
-            TransportError::Protocol(cause) => Attempt::Final(self.foreign(&cause)),
-            TransportError::Late => Attempt::Final(self.no_answer()),
+            TransportError::Protocol(cause) => Attempt::Final(self.not_psi(&cause)),
+            TransportError::DeadlineExceeded => Attempt::Final(self.no_answer()),
         }
     }
 
-    fn foreign(&self, cause: &str) -> CliError {
+    fn not_psi(&self, cause: &str) -> CliError {
         CliError::new(
             Exit::Protocol,
             format!(
-                "what listens at {} does not speak psi's protocol: {cause}",
+                "the program that listens at {} does not speak psi's protocol: {cause}",
                 self.socket.display()
             ),
-            "check PSI_SOCKET, and that psid owns the socket",
+            "check PSI_SOCKET, and that the socket is psid's",
         )
     }
 }
 
-/// How an attempt ended without an answer.
+/// An attempt without a response.
 enum Attempt {
-    /// Nothing listens at the socket's path.
-    Nobody(CliError),
-    /// The daemon went away, or is busy: another attempt may find it.
-    TransportError(CliError),
-    /// Another attempt would end the same.
+    /// Nothing listens at the socket.
+    NotListening(CliError),
+    /// The daemon went away, or is busy: a retry may succeed.
+    Retryable(CliError),
+    /// A retry would end the same.
     Final(CliError),
 }
 
@@ -292,8 +289,8 @@ impl Deadline {
     }
 }
 
-/// Waits before another look for somebody at a socket.
-#[expect(clippy::disallowed_methods, reason = "nothing tells that a daemon will be there again")]
+/// Waits before a retry.
+#[expect(clippy::disallowed_methods, reason = "no event announces that a daemon listens again")]
 pub(crate) fn wait(pause: Duration) {
     std::thread::sleep(pause);
 }

@@ -24,13 +24,13 @@ pub(super) const END_HEADERS: u8 = 4;
 pub(super) const PADDED: u8 = 8;
 pub(super) const PRIORITY: u8 = 32;
 
-/// The largest payload that either side may send, unless its peer's settings say otherwise.
+/// The initial maximum frame size of HTTP/2.
 pub(super) const MAX_PAYLOAD: usize = 16_384;
-const HEAD: usize = 9;
-/// What is read at once, until a frame is larger.
+const HEADER_BYTES: usize = 9;
+/// The initial size of the read buffer.
 const SMALL: usize = 2_048;
 
-/// One frame; its payload is wiped when it goes.
+/// One frame; the payload is wiped on drop.
 pub(super) struct Frame {
     pub(super) kind: u8,
     pub(super) flags: u8,
@@ -38,7 +38,7 @@ pub(super) struct Frame {
     pub(super) payload: Zeroizing<Vec<u8>>,
 }
 
-/// Appends a frame to what is about to be sent.
+/// Appends a frame to a buffer.
 pub(super) fn append(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
     out.extend_from_slice(&length[1..]);
@@ -47,28 +47,30 @@ pub(super) fn append(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payloa
     out.extend_from_slice(payload);
 }
 
-/// A stream of frames with one deadline for all.
-pub(super) struct Frames {
+/// A connection of frames, with one deadline.
+pub(super) struct Connection {
     stream: UnixStream,
     deadline: Instant,
-    /// What was read and not taken yet is from `taken` to `held`.
+    /// The bytes from `consumed` to `filled` were received and not processed yet.
     buffer: Zeroizing<Vec<u8>>,
-    taken: usize,
-    held: usize,
+    consumed: usize,
+    filled: usize,
 }
 
-impl Frames {
+impl Connection {
     pub(super) fn new(stream: UnixStream, deadline: Instant) -> Self {
-        Self { stream, deadline, buffer: Zeroizing::new(Vec::new()), taken: 0, held: 0 }
+        Self { stream, deadline, buffer: Zeroizing::new(Vec::new()), consumed: 0, filled: 0 }
     }
 
     /// Writes all of `bytes`.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), TransportError> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            self.stream.set_write_timeout(Some(self.left()?)).map_err(|error| gone(&error))?;
+            self.stream
+                .set_write_timeout(Some(self.remaining()?))
+                .map_err(|error| connection_lost(&error))?;
             match self.stream.write(rest) {
-                Ok(0) => return Err(TransportError::Gone("it was closed".into())),
+                Ok(0) => return Err(TransportError::ConnectionLost("the peer closed it".into())),
                 Ok(written) => rest = &rest[written..],
                 Err(error) => self.on_io_error(&error)?,
             }
@@ -78,59 +80,62 @@ impl Frames {
 
     /// Reads the next frame.
     pub(super) fn next(&mut self) -> Result<Frame, TransportError> {
-        let head = self.fill(HEAD)?;
+        let head = self.buffered(HEADER_BYTES)?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
         let (kind, flags) = (head[3], head[4]);
         // The first bit is reserved.
         let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
         if length > MAX_PAYLOAD {
             return Err(TransportError::Protocol(format!(
-                "a frame of {length} bytes, of kind {kind}: it speaks no HTTP/2"
+                "a frame of {length} bytes and type {kind}, beyond the limit of HTTP/2"
             )));
         }
-        let payload = Zeroizing::new(self.fill(HEAD + length)?[HEAD..].to_vec());
-        self.taken += HEAD + length;
+        let payload =
+            Zeroizing::new(self.buffered(HEADER_BYTES + length)?[HEADER_BYTES..].to_vec());
+        self.consumed += HEADER_BYTES + length;
         Ok(Frame { kind, flags, stream, payload })
     }
 
-    /// The next `count` bytes, without taking them.
-    fn fill(&mut self, count: usize) -> Result<&[u8], TransportError> {
-        while self.held - self.taken < count {
+    /// The next `count` bytes, which are not consumed.
+    fn buffered(&mut self, count: usize) -> Result<&[u8], TransportError> {
+        while self.filled - self.consumed < count {
             self.read_more(count)?;
         }
-        Ok(&self.buffer[self.taken..self.taken + count])
+        Ok(&self.buffer[self.consumed..self.consumed + count])
     }
 
     /// Reads more, into a buffer that can hold `count` bytes.
     fn read_more(&mut self, count: usize) -> Result<(), TransportError> {
-        // Most answers are small, and each page that is touched for the first time costs a fault.
-        let room = if count > SMALL { 2 * (HEAD + MAX_PAYLOAD) } else { SMALL };
-        let rest = self.taken..self.held;
+        // Most responses are small, and the first access to each page costs a page fault.
+        let room = if count > SMALL { 2 * (HEADER_BYTES + MAX_PAYLOAD) } else { SMALL };
+        let rest = self.consumed..self.filled;
         if self.buffer.len() < room {
-            // The old one is wiped: growing in place would leave a copy behind.
+            // A buffer that grows in place would leave a copy of a secret behind; this wipes the old one.
             let mut larger = Zeroizing::new(vec![0; room]);
             larger[..rest.len()].copy_from_slice(&self.buffer[rest.clone()]);
             self.buffer = larger;
         } else {
             self.buffer.copy_within(rest.clone(), 0);
         }
-        (self.taken, self.held) = (0, rest.len());
-        self.stream.set_read_timeout(Some(self.left()?)).map_err(|error| gone(&error))?;
-        match self.stream.read(&mut self.buffer[self.held..]) {
-            Ok(0) => Err(TransportError::Gone("it was closed".into())),
+        (self.consumed, self.filled) = (0, rest.len());
+        self.stream
+            .set_read_timeout(Some(self.remaining()?))
+            .map_err(|error| connection_lost(&error))?;
+        match self.stream.read(&mut self.buffer[self.filled..]) {
+            Ok(0) => Err(TransportError::ConnectionLost("the peer closed it".into())),
             Ok(read) => {
-                self.held += read;
+                self.filled += read;
                 Ok(())
             }
             Err(error) => self.on_io_error(&error),
         }
     }
 
-    /// What is left of the time; never zero, which would mean no limit.
-    fn left(&self) -> Result<Duration, TransportError> {
+    /// The time until the deadline; never zero, which would mean no timeout.
+    fn remaining(&self) -> Result<Duration, TransportError> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            Err(TransportError::Late)
+            Err(TransportError::DeadlineExceeded)
         } else {
             Ok(left.max(Duration::from_millis(1)))
         }
@@ -139,13 +144,13 @@ impl Frames {
     fn on_io_error(&self, error: &io::Error) -> Result<(), TransportError> {
         match error.kind() {
             ErrorKind::Interrupted => Ok(()),
-            // The deadline is judged where the time is told.
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => self.left().map(|_| ()),
-            _ => Err(gone(error)),
+            // A socket timeout is rounded: the clock decides whether the deadline passed.
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => self.remaining().map(|_| ()),
+            _ => Err(connection_lost(error)),
         }
     }
 }
 
-fn gone(error: &io::Error) -> TransportError {
-    TransportError::Gone(error.to_string())
+fn connection_lost(error: &io::Error) -> TransportError {
+    TransportError::ConnectionLost(error.to_string())
 }

@@ -4,12 +4,11 @@ use std::collections::VecDeque;
 
 use super::huffman;
 
-/// What the dynamic table may hold, in the RFC's count, unless its user says otherwise.
+/// The limit of the dynamic table, in the RFC's measure.
 const TABLE_SIZE: usize = 4_096;
-/// What one block may decode to, in the same count: a byte of a block may stand for a whole entry of the
-/// table.
+/// The limit of a decoded block, in the same measure: one byte of a block may stand for a whole entry of the table.
 const LARGEST_LIST: usize = 64 << 10;
-/// What the RFC counts for each entry besides its text.
+/// The overhead of an entry in the RFC's measure.
 const ENTRY_OVERHEAD: usize = 32;
 /// The static table (appendix A).
 const STATIC: [(&str, &str); 61] = [
@@ -97,7 +96,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// One whole block; `None` when it is malformed.
+    /// Decodes one complete block; `None` if it is malformed.
     pub(super) fn decode(&mut self, block: &[u8]) -> Option<Vec<Field>> {
         let mut fields = Vec::new();
         let (mut rest, mut room) = (block, LARGEST_LIST);
@@ -108,19 +107,19 @@ impl Decoder {
                     let index = integer(&mut rest, 7)?;
                     self.field(index)?
                 }
-                // A literal that goes into the table.
+                // A literal with indexing.
                 0x40..=0x7f => {
                     let field = self.literal(&mut rest, 6)?;
                     self.insert(field.clone());
                     field
                 }
-                // The table's new size.
+                // A new limit of the table.
                 0x20..=0x3f => {
                     self.limit = Some(integer(&mut rest, 5)?).filter(|size| *size <= TABLE_SIZE)?;
                     self.evict();
                     continue;
                 }
-                // A literal that does not.
+                // A literal without indexing.
                 _ => self.literal(&mut rest, 4)?,
             };
             room = room.checked_sub(field.size())?;
@@ -180,7 +179,6 @@ fn integer(rest: &mut &[u8], prefix: u32) -> Option<usize> {
         loop {
             let (byte, more) = tail.split_first()?;
             tail = more;
-            // Nothing here is longer than a header block.
             value = value.checked_add(usize::from(byte & 0x7f) << shift)?;
             shift += 7;
             if byte & 0x80 == 0 {
@@ -203,14 +201,13 @@ fn string(rest: &mut &[u8]) -> Option<Vec<u8>> {
     if is_huffman { huffman::decode(bytes) } else { Some(bytes.to_vec()) }
 }
 
-/// The block of a gRPC request, without the table and without Huffman: a socket on one host gains
-/// nothing by either.
+/// The header block of a gRPC request, without dynamic table and Huffman code: neither saves anything on a unix socket.
 pub(super) fn request(path: &str, timeout_ms: u64) -> Vec<u8> {
     // :method POST, :scheme http.
     let mut block = vec![0x83, 0x86];
     block.push(0x04);
     append(&mut block, path);
-    // :authority; HTTP wants one, and a unix socket has none.
+    // :authority, which HTTP requires and a unix socket does not have.
     block.push(0x01);
     append(&mut block, "psid");
     // content-type: index 31, in a prefix of four bits.
@@ -258,29 +255,29 @@ mod tests {
             .collect()
     }
 
-    fn told(fields: &[Field]) -> Vec<(String, String)> {
+    fn texts(fields: &[Field]) -> Vec<(String, String)> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         fields.iter().map(|field| (text(&field.name), text(&field.value))).collect()
     }
 
-    /// RFC 7541, C.6.1 to C.6.3: three answers on one connection, with a table of 256 bytes.
+    /// RFC 7541, C.6.1 to C.6.3: three responses on one connection, with a table of 256 bytes.
     #[test]
-    fn the_rfc_s_answers_decode() {
+    fn the_responses_of_the_rfc_decode() {
         let mut decoder = Decoder { limit: 256, ..Decoder::default() };
         let first = decoder.decode(&bytes("488264025885aec3771a4b6196d07abe941054d444a8200595040b8166e082a62d1bff6e919d29ad171863c78f0b97c8e9ae82ae43d3")).unwrap();
-        assert_eq!(told(&first)[0], (":status".into(), "302".into()));
+        assert_eq!(texts(&first)[0], (":status".into(), "302".into()));
         assert_eq!(decoder.size, 222);
         let second = decoder.decode(&bytes("4883640effc1c0bf")).unwrap();
-        assert_eq!(told(&second)[0], (":status".into(), "307".into()));
-        assert_eq!(told(&second)[2].1, "Mon, 21 Oct 2013 20:13:21 GMT");
+        assert_eq!(texts(&second)[0], (":status".into(), "307".into()));
+        assert_eq!(texts(&second)[2].1, "Mon, 21 Oct 2013 20:13:21 GMT");
         assert_eq!(decoder.size, 222);
         let third = decoder.decode(&bytes("88c16196d07abe941054d444a8200595040b8166e084a62d1bffc05a839bd9ab77ad94e7821dd7f2e6c7b335dfdfcd5b3960d5af27087f3672c1ab270fb5291f9587316065c003ed4ee5b1063d5007")).unwrap();
-        assert_eq!(told(&third)[0], (":status".into(), "200".into()));
+        assert_eq!(texts(&third)[0], (":status".into(), "200".into()));
         assert_eq!(decoder.size, 215);
     }
 
     #[test]
-    fn what_is_malformed_is_refused() {
+    fn decode_rejects_malformed_blocks() {
         for hex in [
             "80",
             "be",
@@ -300,7 +297,7 @@ mod tests {
 
     /// One entry of 4,000 bytes, and 60,000 times a byte that means it.
     #[test]
-    fn a_small_block_does_not_decode_to_a_huge_list() {
+    fn decode_rejects_a_small_block_of_a_huge_list() {
         let entry = [&bytes("4001617fa11e")[..], &[b'v'; 4_000]].concat();
         let mut decoder = Decoder::default();
         assert_eq!(decoder.decode(&entry).unwrap()[0].value.len(), 4_000);
@@ -308,12 +305,11 @@ mod tests {
         assert_eq!(decoder.decode(&[0xbe; 60_000]), None);
     }
 
-    /// The decoder's own reading, for a path of any length: none is cut.
     #[test]
     fn request_keeps_a_path_of_any_length() {
         for length in [1, 125, 126, 127, 128, 254, 255, 16_000] {
             let path = "p".repeat(length);
-            let fields = told(&Decoder::default().decode(&request(&path, 10_000)).unwrap());
+            let fields = texts(&Decoder::default().decode(&request(&path, 10_000)).unwrap());
             assert!(fields.contains(&(":path".into(), path)), "{length}");
             assert!(fields.contains(&("grpc-timeout".into(), "10000m".into())), "{length}");
         }
@@ -330,11 +326,11 @@ mod tests {
     }
 
     #[test]
-    fn a_request_s_block_is_what_it_says() {
+    fn the_block_of_a_request_decodes_to_its_fields() {
         let fields =
             Decoder::default().decode(&request("/psi.v1.SecretDriver/Lookup", 10_000)).unwrap();
-        let last = told(&fields)[6].clone();
+        let last = texts(&fields)[6].clone();
         assert_eq!(last, ("grpc-timeout".into(), "10000m".into()));
-        assert_eq!(told(&fields)[4], ("content-type".into(), "application/grpc".into()));
+        assert_eq!(texts(&fields)[4], ("content-type".into(), "application/grpc".into()));
     }
 }

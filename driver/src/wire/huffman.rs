@@ -1,4 +1,4 @@
-//! HPACK's Huffman code (RFC 7541, appendix B). It is canonical, so the lengths tell the codes.
+//! HPACK's Huffman code (RFC 7541, appendix B). The code is canonical, so the lengths determine it.
 
 /// The length of each symbol's code in bits; the last one is the end of a string.
 const LENGTHS: [u8; SYMBOLS] = [
@@ -54,7 +54,7 @@ const fn table() -> Table {
     table
 }
 
-/// The string that was encoded; `None` for bits that are no code.
+/// Decodes a string; `None` for an invalid code.
 pub(super) fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut text = Vec::with_capacity(bytes.len() * 8 / 5);
     let (mut code, mut length) = (0_u32, 0_usize);
@@ -71,7 +71,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
             (code, length) = (0, 0);
         }
     }
-    // What is left is padding: less than a byte, all ones.
+    // The rest is padding: less than a byte, all ones.
     let is_padding = length < 8 && code + 1 == 1 << length;
     is_padding.then_some(text)
 }
@@ -82,7 +82,7 @@ mod tests {
 
     /// RFC 7541, C.4 and C.6.
     #[test]
-    fn the_rfc_s_examples_decode() {
+    fn the_examples_of_the_rfc_decode() {
         let decoded = |hex: &str| {
             let bytes: Vec<u8> = (0..hex.len() / 2)
                 .map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())

@@ -1,13 +1,12 @@
-//! Every turn that a server may take, by a server that takes it on purpose. (That tonic's own server and
-//! this client agree, each black-box test shows.)
+//! The client against a server that sends given bytes. The black-box tests cover tonic's server.
 
 use super::*;
 use proptest::prelude::*;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-/// What the server sends, before it reads anything; it keeps the connection until the client is done.
-fn answered_by(bytes: &[u8]) -> Result<(GrpcStatus, Vec<Vec<u8>>), TransportError> {
+/// A call whose server sends these bytes before it reads, and keeps the connection until the client ends.
+fn call_answered_by(bytes: &[u8]) -> Result<(GrpcStatus, Vec<Vec<u8>>), TransportError> {
     let bytes = bytes.to_vec();
     conversation(b"request", Duration::from_secs(10), move |mut server| {
         let _ = server.write_all(&bytes);
@@ -68,27 +67,27 @@ fn whole(value: &[u8]) -> Vec<u8> {
 
 #[track_caller]
 fn gives(bytes: &[u8], messages: &[&[u8]]) {
-    let (ended, found) = answered_by(bytes).unwrap();
-    assert_eq!(ended, GrpcStatus { code: 0, message: String::new() });
+    let (status, found) = call_answered_by(bytes).unwrap();
+    assert_eq!(status, GrpcStatus { code: 0, message: String::new() });
     assert!(found.iter().map(Vec::as_slice).eq(messages.iter().copied()));
 }
 
 #[track_caller]
-fn is_no_protocol(bytes: &[u8], words: &str) {
-    match answered_by(bytes) {
-        Err(TransportError::Protocol(why)) => assert!(why.contains(words), "{why}"),
+fn is_protocol_error(bytes: &[u8], message: &str) {
+    match call_answered_by(bytes) {
+        Err(TransportError::Protocol(why)) => assert!(why.contains(message), "{why}"),
         other => panic!("{other:?}"),
     }
 }
 
 #[track_caller]
-fn is_gone(bytes: &[u8]) {
-    let answer = answered_by(bytes);
-    assert!(matches!(answer, Err(TransportError::Gone(_))), "{answer:?}");
+fn is_connection_lost(bytes: &[u8]) {
+    let answer = call_answered_by(bytes);
+    assert!(matches!(answer, Err(TransportError::ConnectionLost(_))), "{answer:?}");
 }
 
 #[test]
-fn values_of_every_size_come_whole() {
+fn values_of_every_size_arrive_complete() {
     for size in [0, 1, 16_379, 16_380, 65_530, 70_000, 511_999, 4 << 20] {
         let value: Vec<u8> = (0..size).map(|at| u8::try_from(at % 251).unwrap()).collect();
         gives(&whole(&value), &[&value]);
@@ -96,7 +95,7 @@ fn values_of_every_size_come_whole() {
 }
 
 #[test]
-fn a_stream_of_messages_comes_in_order_however_it_is_cut() {
+fn messages_arrive_in_order_whatever_the_frame_size() {
     let body = [message(b"one"), message(b""), message(b"three")].concat();
     for size in 1..body.len() {
         let parts = body.chunks(size).flat_map(|part| frame(frame::DATA, 0, 1, part)).collect();
@@ -106,73 +105,76 @@ fn a_stream_of_messages_comes_in_order_however_it_is_cut() {
 }
 
 #[test]
-fn padding_and_priority_are_left_out() {
+fn padding_and_priority_are_ignored() {
     let padded = |payload: &[u8]| [&[3], payload, &[0; 3]].concat();
     let flags = frame::END_HEADERS | frame::PADDED | frame::PRIORITY;
     let headers = frame(frame::HEADERS, flags, 1, &padded(&[&[0; 5], BEGIN].concat()));
     let data = frame(frame::DATA, frame::PADDED, 1, &padded(&message(b"value")));
     gives(&[settings(), headers, data, end()].concat(), &[b"value"]);
     let too_much = frame(frame::DATA, frame::PADDED, 1, &[9, 0, 0]);
-    is_no_protocol(&[settings(), begin(), too_much].concat(), "more padding than frame");
+    is_protocol_error(&[settings(), begin(), too_much].concat(), "more padding than frame");
 }
 
 #[test]
-fn headers_may_be_continued_and_nothing_may_come_between() {
+fn only_continuation_frames_follow_incomplete_headers() {
     let first = frame(frame::HEADERS, 0, 1, &BEGIN[..1]);
     let more = frame(frame::CONTINUATION, 0, 1, &BEGIN[1..4]);
     let last = frame(frame::CONTINUATION, frame::END_HEADERS, 1, &BEGIN[4..]);
     let rest = [data(&message(b"v")), end()].concat();
     gives(&[settings(), first.clone(), more.clone(), last, rest].concat(), &[b"v"]);
     let ping = frame(frame::PING, 0, 0, &[0; 8]);
-    is_no_protocol(&[settings(), first.clone(), ping].concat(), "headers that are not continued");
+    is_protocol_error(
+        &[settings(), first.clone(), ping].concat(),
+        "headers that are not continued",
+    );
     let endless = frame(frame::CONTINUATION, 0, 1, &[0; 16_000]).repeat(5);
-    is_no_protocol(&[settings(), first, endless].concat(), "too many headers");
-    is_no_protocol(&[settings(), more].concat(), "where there may be none");
+    is_protocol_error(&[settings(), first, endless].concat(), "too many headers");
+    is_protocol_error(&[settings(), more].concat(), "not allowed here");
 }
 
 #[test]
-fn a_status_alone_is_an_answer() {
+fn trailers_alone_are_a_response() {
     let trailers = b"\x88\x0f\x10\x10application/grpc\x00\x0bgrpc-status\x015\x00\x0cgrpc-message\x10no%20such%0Aone%";
     let flags = frame::END_HEADERS | frame::END_STREAM;
     let bytes = [settings(), frame(frame::HEADERS, flags, 1, trailers)].concat();
-    let (ended, messages) = answered_by(&bytes).unwrap();
-    assert_eq!(ended, GrpcStatus { code: 5, message: "no such\none%".into() });
+    let (status, messages) = call_answered_by(&bytes).unwrap();
+    assert_eq!(status, GrpcStatus { code: 5, message: "no such\none%".into() });
     assert!(messages.is_empty());
 }
 
 #[test]
-fn settings_and_pings_are_answered() {
+fn settings_and_pings_are_acknowledged() {
     let asked = [
         frame(frame::SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100]),
         frame(frame::PING, 0, 0, b"12345678"),
         frame(frame::PING, frame::ACK, 0, b"other   "),
         frame(frame::SETTINGS, frame::ACK, 0, &[]),
-        // Of a kind to come, and PRIORITY.
+        // An unknown type, and PRIORITY.
         frame(0x2a, 0xff, 0, b"?"),
         frame(2, 0, 1, &[0; 5]),
     ];
     let bytes = [&asked.concat()[..], &whole(b"v")].concat();
-    let (ended, _) = conversation(b"", Duration::from_secs(10), move |mut server| {
+    let (status, _) = conversation(b"", Duration::from_secs(10), move |mut server| {
         server.write_all(&bytes).unwrap();
-        let mut heard = Vec::new();
-        let _ = server.read_to_end(&mut heard);
+        let mut received = Vec::new();
+        let _ = server.read_to_end(&mut received);
         for answer in [
             frame(frame::SETTINGS, frame::ACK, 0, &[]),
             frame(frame::PING, frame::ACK, 0, b"12345678"),
         ] {
-            assert!(heard.windows(answer.len()).any(|part| part == answer));
+            assert!(received.windows(answer.len()).any(|part| part == answer));
         }
     })
     .unwrap();
-    assert_eq!(ended.code, 0);
+    assert_eq!(status.code, 0);
 }
 
-/// A request beyond the server's window waits until it is widened, byte by byte if need be.
+/// A request beyond the server's window waits for window updates.
 #[test]
-fn a_large_request_keeps_to_the_server_s_windows() {
+fn a_large_request_respects_the_windows() {
     let request: Vec<u8> = (0..511_999).map(|at| u8::try_from(at % 253).unwrap()).collect();
     let expected = message(&request);
-    let (ended, _) = conversation(&request, Duration::from_secs(20), move |mut server| {
+    let (status, _) = conversation(&request, Duration::from_secs(20), move |mut server| {
         // A stream's window of 70,000, and the connection's of 65,535.
         let size = 70_000_u32.to_be_bytes();
         server.write_all(&frame(frame::SETTINGS, 0, 0, &[&[0, 4], &size[..]].concat())).unwrap();
@@ -206,26 +208,26 @@ fn a_large_request_keeps_to_the_server_s_windows() {
         let _ = server.read_to_end(&mut Vec::new());
     })
     .unwrap();
-    assert_eq!(ended.code, 0);
+    assert_eq!(status.code, 0);
 }
 
-/// It refused the request before it had all of it.
+/// The server refuses the request before its end.
 #[test]
-fn an_early_end_is_an_answer() {
+fn a_response_before_the_end_of_the_request_is_returned() {
     let flags = frame::END_HEADERS | frame::END_STREAM;
     let refusal = b"\x88\x0f\x10\x10application/grpc\x00\x0bgrpc-status\x018";
     let bytes = [settings(), frame(frame::HEADERS, flags, 1, refusal)].concat();
-    let (ended, _) = conversation(&[1; 400_000], Duration::from_secs(10), move |mut server| {
+    let (status, _) = conversation(&[1; 400_000], Duration::from_secs(10), move |mut server| {
         server.write_all(&bytes).unwrap();
         let _ = server.read_to_end(&mut Vec::new());
     })
     .unwrap();
-    assert_eq!(ended.code, 8);
+    assert_eq!(status.code, 8);
 }
 
-/// While the request waits for a window, the answer piles up: 800,000 messages of nothing.
+/// The response arrives while the request waits for a window: 800,000 empty messages.
 #[test]
-fn many_small_messages_are_taken_in_time() {
+fn many_small_messages_are_parsed_in_time() {
     let messages = frame(frame::DATA, 0, 1, &[0; 16_000]).repeat(250);
     let no_window = frame(frame::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
     let bytes = [no_window, begin(), messages, end()].concat();
@@ -237,23 +239,23 @@ fn many_small_messages_are_taken_in_time() {
 }
 
 #[test]
-fn a_server_that_stops_is_told_from_one_that_is_none() {
+fn a_shutdown_is_a_lost_connection_and_an_error_is_not() {
     let goaway = |last: u32, code: u32| {
         let payload = [last.to_be_bytes(), code.to_be_bytes()].concat();
         frame(frame::GOAWAY, 0, 0, &payload)
     };
-    is_gone(&[settings(), goaway(0, 0)].concat());
+    is_connection_lost(&[settings(), goaway(0, 0)].concat());
     gives(&[settings(), goaway(1, 0), whole(b"v")].concat(), &[b"v"]);
     gives(&[settings(), goaway(0x7fff_ffff, 0), whole(b"v")].concat(), &[b"v"]);
-    is_no_protocol(&[settings(), goaway(0, 1)].concat(), "error 1");
+    is_protocol_error(&[settings(), goaway(0, 1)].concat(), "error 1");
     let reset = |code: u32| frame(frame::RST_STREAM, 0, 1, &code.to_be_bytes());
-    is_gone(&[settings(), reset(7)].concat());
-    is_gone(&[settings(), reset(8)].concat());
-    is_no_protocol(&[settings(), reset(1)].concat(), "error 1");
+    is_connection_lost(&[settings(), reset(7)].concat());
+    is_connection_lost(&[settings(), reset(8)].concat());
+    is_protocol_error(&[settings(), reset(1)].concat(), "error 1");
 }
 
 #[test]
-fn a_connection_that_ends_early_is_gone() {
+fn an_early_end_is_a_lost_connection() {
     let bytes = whole(b"value");
     for length in 0..bytes.len() {
         let part = bytes[..length].to_vec();
@@ -262,67 +264,71 @@ fn a_connection_that_ends_early_is_gone() {
             server.shutdown(std::net::Shutdown::Write).unwrap();
             let _ = server.read_to_end(&mut Vec::new());
         });
-        assert!(matches!(answer, Err(TransportError::Gone(_))), "{length}: {answer:?}");
+        assert!(matches!(answer, Err(TransportError::ConnectionLost(_))), "{length}: {answer:?}");
     }
 }
 
 #[test]
-fn silence_ends_at_the_deadline() {
+fn a_silent_server_ends_at_the_deadline() {
     let start = Instant::now();
     let answer = conversation(b"", Duration::from_millis(50), |mut server| {
         server.write_all(&settings()).unwrap();
         let _ = server.read_to_end(&mut Vec::new());
     });
-    assert_eq!(answer.unwrap_err(), TransportError::Late);
+    assert_eq!(answer.unwrap_err(), TransportError::DeadlineExceeded);
     assert!(start.elapsed() >= Duration::from_millis(50));
 }
 
-/// Drip by drip, each byte within the limit of one read.
+/// Each frame arrives within the timeout of one read.
 #[test]
-fn a_slow_server_does_not_stretch_the_deadline() {
+fn a_slow_server_does_not_extend_the_deadline() {
     let answer = conversation(b"", Duration::from_millis(100), |mut server| {
         server.write_all(&settings()).unwrap();
         while server.write_all(&frame(frame::PING, 0, 0, &[0; 8])).is_ok() {}
     });
-    let is_end = matches!(&answer, Err(TransportError::Late | TransportError::Protocol(_)));
+    let is_end =
+        matches!(&answer, Err(TransportError::DeadlineExceeded | TransportError::Protocol(_)));
     assert!(is_end, "{answer:?}");
 }
 
 #[test]
-fn what_is_malformed_is_refused() {
+fn malformed_responses_are_protocol_errors() {
     let after = |bytes: Vec<u8>| [settings(), begin(), bytes].concat();
-    is_no_protocol(b"HTTP/1.1 400 Bad Request\r\n\r\n", "speaks no HTTP/2");
-    is_no_protocol(&[0xff; 50], "speaks no HTTP/2");
-    is_no_protocol(&begin(), "does not begin");
-    is_no_protocol(&frame(frame::SETTINGS, 0, 0, &[0; 5]), "odd length");
-    is_no_protocol(&frame(frame::SETTINGS, 0, 0, &[0, 4, 0xff, 0, 0, 0]), "beyond the limit");
-    is_no_protocol(&after(frame(frame::PING, 0, 0, &[0; 7])), "odd length");
-    is_no_protocol(&after(frame(frame::DATA, 0, 3, b"x")), "nobody opened");
-    is_no_protocol(&after(frame(frame::DATA, 0, 0, b"x")), "where there may be none");
-    is_no_protocol(&after(frame(frame::PUSH_PROMISE, 0, 1, &[0; 4])), "where there may be none");
-    is_no_protocol(&after(frame(frame::WINDOW_UPDATE, 0, 0, &[0; 4])), "beyond the limit");
-    is_no_protocol(&after(frame(frame::WINDOW_UPDATE, 0, 1, &[0xff; 4])), "beyond the limit");
-    is_no_protocol(&after(frame(frame::WINDOW_UPDATE, 0, 0, &[0; 3])), "too short");
-    is_no_protocol(&after(frame(frame::RST_STREAM, 0, 1, &[])), "too short");
-    is_no_protocol(&after(frame(frame::GOAWAY, 0, 0, &[0; 7])), "too short");
-    is_no_protocol(&after(frame(frame::HEADERS, 4, 1, &[0xff])), "make no sense");
-    is_no_protocol(&after(frame(frame::DATA, 1, 1, &message(b"x"))), "without a status of gRPC");
-    is_no_protocol(&after(data(&[1, 0, 0, 0, 0])), "compressed");
-    is_no_protocol(&after(data(&[0, 0xff, 0, 0, 0])), "larger");
-    is_no_protocol(&after([data(&[0, 0, 0, 0, 9, 1]), end()].concat()), "cut off");
-    is_no_protocol(&after([data(&[0, 0]), end()].concat()), "cut off");
-    is_no_protocol(&[settings(), data(b"x")].concat(), "data before headers");
-    is_no_protocol(&[settings(), end()].concat(), "without a status");
-    is_no_protocol(&[settings(), frame(frame::HEADERS, 5, 1, b"\x8d")].concat(), "HTTP 404");
-    is_no_protocol(&after(frame(frame::HEADERS, 4, 1, OK)), "not the end");
+    is_protocol_error(b"HTTP/1.1 400 Bad Request\r\n\r\n", "beyond the limit of HTTP/2");
+    is_protocol_error(&[0xff; 50], "beyond the limit of HTTP/2");
+    is_protocol_error(&begin(), "is not SETTINGS");
+    is_protocol_error(&frame(frame::SETTINGS, 0, 0, &[0; 5]), "odd length");
+    is_protocol_error(&frame(frame::SETTINGS, 0, 0, &[0, 4, 0xff, 0, 0, 0]), "beyond the limit");
+    is_protocol_error(&after(frame(frame::PING, 0, 0, &[0; 7])), "odd length");
+    is_protocol_error(&after(frame(frame::DATA, 0, 3, b"x")), "was not opened");
+    is_protocol_error(&after(frame(frame::DATA, 0, 0, b"x")), "not allowed here");
+    is_protocol_error(&after(frame(frame::PUSH_PROMISE, 0, 1, &[0; 4])), "not allowed here");
+    is_protocol_error(&after(frame(frame::WINDOW_UPDATE, 0, 0, &[0; 4])), "beyond the limit");
+    is_protocol_error(&after(frame(frame::WINDOW_UPDATE, 0, 1, &[0xff; 4])), "beyond the limit");
+    is_protocol_error(&after(frame(frame::WINDOW_UPDATE, 0, 0, &[0; 3])), "too short");
+    is_protocol_error(&after(frame(frame::RST_STREAM, 0, 1, &[])), "too short");
+    is_protocol_error(&after(frame(frame::GOAWAY, 0, 0, &[0; 7])), "too short");
+    is_protocol_error(&after(frame(frame::HEADERS, 4, 1, &[0xff])), "do not decode");
+    is_protocol_error(&after(frame(frame::DATA, 1, 1, &message(b"x"))), "without a grpc-status");
+    is_protocol_error(&after(data(&[1, 0, 0, 0, 0])), "compressed");
+    is_protocol_error(&after(data(&[0, 0xff, 0, 0, 0])), "beyond the limit");
+    is_protocol_error(&after([data(&[0, 0, 0, 0, 9, 1]), end()].concat()), "cut off");
+    is_protocol_error(&after([data(&[0, 0]), end()].concat()), "cut off");
+    is_protocol_error(&[settings(), data(b"x")].concat(), "data before headers");
+    is_protocol_error(&[settings(), end()].concat(), "without a status");
+    is_protocol_error(
+        &[settings(), frame(frame::HEADERS, 5, 1, b"\x8d")].concat(),
+        "HTTP status 404",
+    );
+    is_protocol_error(&after(frame(frame::HEADERS, 4, 1, OK)), "before the end");
     let idle = frame(frame::PING, frame::ACK, 0, &[0; 8]).repeat(20_000);
-    is_no_protocol(&[settings(), idle].concat(), "idle frames");
+    is_protocol_error(&[settings(), idle].concat(), "without a response");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]
-    fn no_answer_whatever_makes_it_panic_or_hang(
+    fn no_response_makes_the_client_panic_or_hang(
         bytes in prop::collection::vec(any::<u8>(), 0..300),
         at in any::<prop::sample::Index>(),
         flip in any::<u8>(),
@@ -332,11 +338,11 @@ proptest! {
             let _ = server.shutdown(std::net::Shutdown::Write);
             let _ = server.read_to_end(&mut Vec::new());
         });
-        prop_assert_ne!(ended(bytes.clone()), Err(TransportError::Late));
-        prop_assert_ne!(ended([settings(), bytes].concat()), Err(TransportError::Late));
+        prop_assert_ne!(ended(bytes.clone()), Err(TransportError::DeadlineExceeded));
+        prop_assert_ne!(ended([settings(), bytes].concat()), Err(TransportError::DeadlineExceeded));
         let mut good = whole(b"value");
         let at = at.index(good.len());
         good[at] ^= flip;
-        prop_assert_ne!(ended(good), Err(TransportError::Late));
+        prop_assert_ne!(ended(good), Err(TransportError::DeadlineExceeded));
     }
 }

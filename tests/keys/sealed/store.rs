@@ -53,7 +53,7 @@ fn what_podman_would_not_take_is_refused_and_the_most_is_named() {
     let line = store(bytes(MOST + 1)).fails(65);
     assert!(line.contains("stdin holds more than 511999 bytes"), "{line}");
     let line = store(Vec::new()).fails(65);
-    assert!(line.contains("stdin holds nothing"), "{line}");
+    assert!(line.contains("stdin is empty"), "{line}");
 }
 
 #[test]

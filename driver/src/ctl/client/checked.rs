@@ -101,14 +101,14 @@ impl Checked for Registration {
         if !self.store.is_empty() && !Path::new(&self.store).is_absolute() {
             return Err("the store of an id is no absolute path".to_owned());
         }
-        told(check::without_controls("the store", &self.store))
+        check_text(check::without_controls("the store", &self.store))
     }
 }
 
 /// A shell gets it, in single quotes.
 impl Checked for SealResponse {
     fn check(&self) -> Result<(), String> {
-        told(check::without_controls("the reference", &self.reference))
+        check_text(check::without_controls("the reference", &self.reference))
     }
 }
 
@@ -124,26 +124,26 @@ impl Checked for PlanEvent {
 fn is_workload(workload: &PlannedWorkload) -> Result<(), String> {
     // Nothing is set up for one that has an error; people read its name.
     if !workload.error.is_empty() {
-        return told(check::without_controls("the workload", &workload.name));
+        return check_text(check::without_controls("the workload", &workload.name));
     }
-    told(check::workload(&workload.name))?;
+    check_text(check::workload(&workload.name))?;
     // A shorter one would make other secrets of podman's the workload's, to be pruned.
     let prefix = format!("{}--", workload.name.trim_end_matches('@'));
     if workload.prefix != prefix {
         return Err(format!("the names of {}'s secrets do not begin with {prefix}", workload.name));
     }
-    workload.depends_on.iter().try_for_each(|unit| told(check::unit(unit)))?;
+    workload.depends_on.iter().try_for_each(|unit| check_text(check::unit(unit)))?;
     workload.secrets.iter().try_for_each(|secret| is_secret(secret, &prefix))
 }
 
 fn is_secret(secret: &PlannedSecret, prefix: &str) -> Result<(), String> {
     secret.ids.iter().try_for_each(|id| is_id(id))?;
-    told(check::without_controls("the key", &secret.key))?;
-    told(check::without_controls("the reference", &secret.reference))?;
+    check_text(check::without_controls("the key", &secret.key))?;
+    check_text(check::without_controls("the reference", &secret.reference))?;
     if !secret.error.is_empty() {
         return Ok(());
     }
-    told(check::secret_name(&secret.name))?;
+    check_text(check::secret_name(&secret.name))?;
     if secret.name.strip_prefix(prefix) != Some(secret.key.as_str()) {
         return Err(format!("the secret {} is not {prefix} and its key", secret.name));
     }
@@ -153,14 +153,18 @@ fn is_secret(secret: &PlannedSecret, prefix: &str) -> Result<(), String> {
         return Err(format!("the reference of {} names no provider", secret.name));
     }
     // A line of a unit has both: `Secret=NAME,type=env,target=KEY`.
-    told(if secret.mount { check::file_name(&secret.key) } else { check::variable(&secret.key) })
+    check_text(if secret.mount {
+        check::file_name(&secret.key)
+    } else {
+        check::variable(&secret.key)
+    })
 }
 
 fn is_name_or_none(name: &str) -> Result<(), String> {
-    if name.is_empty() { Ok(()) } else { told(check::foreign_secret_name(name)) }
+    if name.is_empty() { Ok(()) } else { check_text(check::foreign_secret_name(name)) }
 }
 
-fn told(checked: Result<(), check::InvalidText>) -> Result<(), String> {
+fn check_text(checked: Result<(), check::InvalidText>) -> Result<(), String> {
     checked.map_err(|error| error.to_string())
 }
 
