@@ -93,10 +93,12 @@ lint:
 deny:
 	$(CARGO) deny --locked check bans licenses sources
 
-## Generated and committed: the gRPC code, man pages, completions.
+## Generated and committed: the gRPC code, man pages, completions, transcripts of the command lines.
 generate:
 	UPDATE_GENERATED=1 $(CARGO) test -q -p psi-proto --test drift
 	UPDATE_GENERATED=1 $(CARGO) test -q -p psi-driver -p psi-daemon --test manual
+	$(CARGO) build -q --workspace
+	TRYCMD=overwrite $(CARGO) test -q -p psi-tests --test psictl transcripts
 
 ## Run `make build` before, as whoever builds; an existing config is kept. Nothing is started, and podman's
 ## secret driver stays what it is until `psictl install`: a driver without a config would fail each

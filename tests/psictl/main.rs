@@ -13,5 +13,6 @@ mod install;
 mod listeners;
 mod psid;
 mod streams;
+mod transcripts;
 mod usage;
 mod values;
