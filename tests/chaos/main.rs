@@ -42,7 +42,7 @@ const SEED: u64 = 14;
 
 /// The whole suite. A thread of its own, for it goes into a network of its own and cannot come back.
 #[test]
-fn whatever_happens_no_lookup_fails() {
+fn no_lookup_fails_under_any_fault() {
     std::thread::scope(|scope| {
         let suite = std::thread::Builder::new().name("chaos".into()).spawn_scoped(scope, suite);
         if let Err(panic) = suite.unwrap().join() {

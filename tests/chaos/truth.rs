@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_its_own_and_no_older_than_what_was_known() {
+    fn served_value_is_never_another_or_older() {
         let truth = Truth::of(vec!["A".into(), "B".into()]);
         assert!(is_right(&truth, 0, &value("A", 1)));
         assert!(!is_right(&truth, 0, &value("B", 1)));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_revoked_is_refused_once_and_for_all() {
+    fn revoked_secret_stays_refused() {
         let truth = Truth::of(vec!["A".into()]);
         truth.lock().deny(0);
         assert!(!is_right(&truth, 77, ""), "not within a minute");

@@ -69,7 +69,7 @@ fn every_dialect_is_written_in() {
 /// The server trims, keeps text only, and has names of its own: what would come back as something else is
 /// refused by its key, and the rest is done.
 #[test]
-fn what_infisical_would_change_is_refused_and_the_rest_is_done() {
+fn value_that_infisical_alters_is_refused_and_the_rest_imported() {
     let (_infisical, instance, _psid) = instance(&json!({"/app": {"X": "x"}}), &[]);
     let text = b"GOOD=1\nBLANK= x\nTAIL=x \nBYTES=\xff\nEMPTY=\nREF=a${X}b\n";
     let outcome = import(&instance, text, &["--json"]).run();
@@ -111,7 +111,7 @@ fn many_and_large_secrets_go_in_requests_that_the_server_takes() {
 }
 
 #[test]
-fn a_provider_s_no_is_told_in_its_words() {
+fn provider_refusal_is_reported_verbatim() {
     let (infisical, instance, _psid) = instance(&json!({"/app": {"A": "old"}}), &[]);
     let none =
         instance.driver(&["import", "env-file", "-", "--project", "myproject", "--path", "/none"]);
@@ -138,7 +138,7 @@ fn a_provider_s_no_is_told_in_its_words() {
 
 /// A write that fails costs its own secrets, and a second run does what is left.
 #[test]
-fn an_outage_in_the_middle_is_told_and_made_good_by_a_second_run() {
+fn outage_during_import_is_reported_and_completed_by_a_second_run() {
     let (mut infisical, instance, _psid) = instance(&json!({"/app": {"A": "old"}}), &[]);
     // It reads, and takes no writes.
     infisical.faults(&json!([{"match": {"method": "PATCH"}, "fault": {"kind": "html-502"}}]));
@@ -159,7 +159,7 @@ fn an_outage_in_the_middle_is_told_and_made_good_by_a_second_run() {
 
 /// That a server says "yes" is no proof that it has it.
 #[test]
-fn what_does_not_come_back_as_it_was_written_is_told() {
+fn value_changed_by_the_server_is_reported() {
     let (infisical, instance, _psid) = instance(&json!({"/app": {}}), &[]);
     // Between the write and the look, somebody else writes.
     infisical.faults(&json!([{"match": {"method": "POST", "pathPrefix": BATCH}, "fault": {"kind": "delay", "ms": 700}}]));
@@ -174,7 +174,7 @@ fn what_does_not_come_back_as_it_was_written_is_told() {
 }
 
 #[test]
-fn a_config_without_a_provider_that_takes_secrets_is_told() {
+fn missing_writable_provider_is_reported() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     std::fs::write(instance.config(), "[cache]\n").unwrap();
@@ -187,7 +187,7 @@ fn a_config_without_a_provider_that_takes_secrets_is_told() {
 }
 
 #[test]
-fn a_folder_that_is_missing_is_made_when_that_is_asked_for() {
+fn missing_directory_is_created_on_request() {
     for dialect in ["v3-only", "v4-2026"] {
         let (infisical, instance, _psid) =
             instance(&json!({"/app": {"A": "1"}}), &["--dialect", dialect]);

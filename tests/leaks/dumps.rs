@@ -100,7 +100,7 @@ fn neither_psid_nor_psi_driver_leaves_a_core_dump() {
 /// The kernel gives the files of a process that is not dumpable to root: another process of the same
 /// user, a container's root among them, reads neither its memory nor its environment.
 #[test]
-fn a_process_of_the_same_user_cannot_look_into_them() {
+fn process_of_the_same_user_cannot_read_memory() {
     let (infisical, instance) = instance();
     // Psid runs as this user, from a copy that the user can reach.
     let copy = instance.run().join("psid");

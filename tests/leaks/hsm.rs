@@ -16,7 +16,7 @@ fn fixture() -> (SealedFixture, String, String) {
 }
 
 #[test]
-fn neither_value_nor_pin_is_in_logs_arguments_messages_or_the_state_folder() {
+fn neither_value_nor_pin_is_in_logs_arguments_messages_or_the_state_directory() {
     let (fixture, pin, wrong) = fixture();
     let value = canary("value");
     let mut canaries = Canaries::default();

@@ -49,7 +49,7 @@ pub(super) fn assert_found(psid: &Psid, needle: &str) {
 }
 
 #[test]
-fn a_literal_that_was_deleted_is_in_memory_no_more() {
+fn deleted_literal_is_wiped_from_memory() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -62,7 +62,7 @@ fn a_literal_that_was_deleted_is_in_memory_no_more() {
 }
 
 #[test]
-fn a_value_that_was_invalidated_is_in_memory_no_more() {
+fn invalidated_value_is_wiped_from_memory() {
     let value = canary("value");
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": value, "B": "another value"}}));
     let instance = Instance::of(&infisical);
@@ -78,7 +78,7 @@ fn a_value_that_was_invalidated_is_in_memory_no_more() {
 
 /// A refresh brings the values of a whole folder through the HTTP client and the JSON parser.
 #[test]
-fn a_value_that_a_refresh_replaced_is_in_memory_no_more() {
+fn replaced_value_is_wiped_from_memory() {
     let (old, new) = (canary("old"), canary("new"));
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": old, "B": "another value"}}));
     let instance = Instance::of(&infisical);

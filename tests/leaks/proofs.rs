@@ -143,7 +143,7 @@ fn a_whole_life(method: Method) {
 
 /// Infisical, or something in its place, quotes the login that it was sent.
 #[test]
-fn a_quoted_login_is_not_quoted() {
+fn login_quoted_by_the_server_is_not_repeated() {
     for method in METHODS {
         let mut scenario = Scenario::new(method);
         let token = canary("token");
@@ -180,7 +180,7 @@ fn a_quoted_login_is_not_quoted() {
 
 /// A role's key is needed for a moment. What is freed is wiped; no buffer keeps it.
 #[test]
-fn the_key_of_a_role_is_in_memory_no_more() {
+fn role_key_is_wiped_from_memory() {
     let machine = Machine::of(AWS, &json!({"/myapp": {"A": "1"}}));
     let key = canary("key");
     machine.infisical.cloud(&json!({"aws": {"secretAccessKey": key}}));

@@ -92,7 +92,7 @@ pub(super) fn holds(bytes: &[u8], needle: &[u8]) -> bool {
 }
 
 #[test]
-fn every_form_is_found_wherever_it_is() {
+fn search_finds_every_encoding() {
     let mut canaries = Canaries::default();
     canaries.add("the key", b"0123456789abcdef\xff");
     for (bytes, name) in [

@@ -266,7 +266,7 @@ fn meet(answers: &[Answer]) -> String {
 }
 
 #[test]
-fn what_quotes_a_request_in_infisical_s_place_is_not_quoted() {
+fn answer_of_a_proxy_is_not_quoted() {
     let log = meet(&quoting());
     for words in ["captive portal", "gateway", "proxy or firewall", "another origin", "line 1"] {
         assert!(log.contains(words), "{words} was never met:\n{log}");
@@ -276,7 +276,7 @@ fn what_quotes_a_request_in_infisical_s_place_is_not_quoted() {
 /// Infisical says in its own words what was wrong, and they are worth telling; but not what it
 /// quotes of a request, which is the token or the client secret.
 #[test]
-fn what_infisical_quotes_of_a_request_is_not_quoted() {
+fn request_quoted_by_infisical_is_not_repeated() {
     let answers =
         ["400 Bad Request", "401 Unauthorized", "403 Forbidden", "404 Not Found", "500 Oops"];
     let answers =

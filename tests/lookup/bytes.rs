@@ -93,7 +93,7 @@ fn a_value_of_the_provider_comes_out_byte_for_byte_also_after_a_restart() {
 }
 
 #[test]
-fn nothing_and_too_much_are_refused_and_nothing_is_stored() {
+fn store_refuses_empty_and_oversized_input() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let _psid = instance.start();
@@ -110,7 +110,7 @@ fn nothing_and_too_much_are_refused_and_nothing_is_stored() {
 
 /// Infisical knows no such limit: a value that podman does not take is named, and never cut.
 #[test]
-fn a_value_over_podmans_limit_is_a_failure_with_its_cause() {
+fn lookup_fails_for_a_value_above_podmans_limit() {
     let huge = "x".repeat(5 << 20);
     let infisical = FakeInfisical::with(&json!({"/myapp": {"HUGE": huge, "SMALL": "s"}}));
     let instance = Instance::of(&infisical);

@@ -82,7 +82,7 @@ fn an_old_server_is_recognised_after_a_few_requests() {
 /// A router that has no route for a moment does not move psid to v3 until it is restarted: there,
 /// references are resolved in another way.
 #[test]
-fn one_bare_404_of_a_route_moves_nobody_from_v4() {
+fn single_bare_404_does_not_change_the_api_version() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}));
     let instance = Instance::of(&infisical);
     let _psid = instance.start();

@@ -182,7 +182,7 @@ fn a_value_that_leads_through_an_import_is_kept_while_the_listing_is_refused() {
 }
 
 #[test]
-fn one_directory_that_is_refused_or_broken_says_nothing_of_the_others_of_its_source() {
+fn failing_directory_does_not_affect_other_directories_of_its_source() {
     let (infisical, instance) = wide(6);
     let psid = instance.start();
     refresh(&instance);

@@ -8,7 +8,7 @@ use serde_json::json;
 use psi_harness::{Clock, FakeInfisical, Instance, id, reference};
 
 #[test]
-fn all_who_want_the_same_secret_share_one_fetch() {
+fn concurrent_lookups_of_one_secret_share_one_fetch() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "the value"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -48,7 +48,7 @@ fn different_secrets_of_a_directory_share_one_listing_and_one_login() {
 }
 
 #[test]
-fn a_cached_value_asks_nobody() {
+fn cached_lookup_makes_no_request() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -108,7 +108,7 @@ fn hits_are_counted_and_not_logged() {
 
 /// A fetch that began before an invalidation may not bring the old value back.
 #[test]
-fn an_invalidation_beats_a_fetch_that_is_out() {
+fn invalidation_discards_a_fetch_in_flight() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "old"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();

@@ -9,7 +9,7 @@ fn describe_only() -> serde_json::Value {
 }
 
 #[test]
-fn a_placeholder_is_no_value() {
+fn hidden_value_placeholder_is_refused() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     infisical.settings(&json!({"hiddenValues": true}));
     infisical.permit(&describe_only());
@@ -25,7 +25,7 @@ fn a_placeholder_is_no_value() {
 }
 
 #[test]
-fn a_placeholder_never_replaces_a_value() {
+fn hidden_value_placeholder_never_replaces_a_cached_value() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).short_lived().workload("myapp", "/myapp", false));

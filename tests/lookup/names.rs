@@ -5,7 +5,7 @@ use serde_json::json;
 use psi_harness::{Config, FakeInfisical, Instance, id, reference};
 
 #[test]
-fn strange_keys_are_asked_for_as_they_are() {
+fn unusual_keys_are_requested_unchanged() {
     let keys = [
         "my.key",
         "with space",
@@ -45,7 +45,7 @@ fn strange_keys_are_asked_for_as_they_are() {
 /// A URL's path cannot name `.` and `..`: such a key must fail by itself, and not pass for an outage
 /// that everybody else suffers from.
 #[test]
-fn a_key_that_no_url_can_name_harms_nobody() {
+fn key_that_no_url_can_hold_affects_no_other_secret() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -60,7 +60,7 @@ fn a_key_that_no_url_can_name_harms_nobody() {
 /// Nor can a URL hold more than some KiB: it is told when such a reference is stored, and does not pass
 /// for an outage when it is looked up.
 #[test]
-fn a_name_that_no_url_can_hold_harms_nobody() {
+fn name_that_no_url_can_hold_affects_no_other_secret() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -82,7 +82,7 @@ fn a_name_that_no_url_can_hold_harms_nobody() {
 /// A refusal travels in a header. One that quoted 17,000 bytes did not fit: psi-driver tried again for ten
 /// seconds, under podman's lock, and then said that psid broke the connection.
 #[test]
-fn a_refusal_of_something_long_is_heard() {
+fn refusal_of_a_long_request_is_received() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let _psid = instance.start();
@@ -101,7 +101,7 @@ fn a_refusal_of_something_long_is_heard() {
 }
 
 #[test]
-fn one_folder_written_in_many_ways_is_one_entry() {
+fn equivalent_spellings_of_a_directory_are_one_entry() {
     let infisical = FakeInfisical::with(&json!({"/my/app": {"A": "1"}, "/": {"R": "root"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -132,7 +132,7 @@ fn get_takes_an_id_a_workload_s_name_and_a_reference() {
 }
 
 #[test]
-fn of_two_folders_the_later_one_wins() {
+fn later_of_two_directories_wins() {
     let infisical =
         FakeInfisical::with(&json!({"/a": {"K": "a", "ONLY": "only a"}, "/b": {"K": "b"}}));
     let instance = Instance::of(&infisical);
@@ -148,7 +148,7 @@ fn of_two_folders_the_later_one_wins() {
 }
 
 #[test]
-fn a_name_that_nobody_knows_is_no_such_secret() {
+fn unknown_name_is_66() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));

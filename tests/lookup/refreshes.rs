@@ -87,7 +87,7 @@ fn an_imported_secret_that_changes_below_a_recursive_source_is_noticed() {
 
 /// Most of a source is gone, with a 200: kept, told by name, and taken away when an admin says so.
 #[test]
-fn what_a_refresh_would_take_away_is_held_and_told_until_an_admin_accepts_it() {
+fn mass_removal_is_withheld_and_reported_until_accepted() {
     let (infisical, instance, psid) =
         workload(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}), &[]);
     instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "B")).ok();
@@ -127,7 +127,7 @@ fn what_a_refresh_would_take_away_is_held_and_told_until_an_admin_accepts_it() {
 }
 
 #[test]
-fn a_value_that_turns_empty_is_held_until_an_admin_accepts_it() {
+fn emptied_value_is_withheld_until_accepted() {
     let (infisical, instance, psid) =
         workload(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}), &[]);
     refresh(&instance, &[]);
@@ -145,7 +145,7 @@ fn a_value_that_turns_empty_is_held_until_an_admin_accepts_it() {
 
 /// A script's secret in the folder of registered ones is neither dropped nor an alarm.
 #[test]
-fn what_a_script_asked_for_is_not_taken_for_removed() {
+fn unregistered_entries_do_not_count_as_removed() {
     let mut infisical =
         FakeInfisical::with(&json!({"/x": {"A": "1", "B": "2", "C": "3", "D": "4"}}));
     let instance = Instance::of(&infisical);

@@ -45,7 +45,7 @@ fn a_403_of_infisical_is_not_allowed() {
 
 /// A 4xx that is about the request is an answer, although one that nobody can use.
 #[test]
-fn what_infisical_does_not_understand_is_neither_an_outage_nor_an_absence() {
+fn misunderstood_request_is_neither_outage_nor_absence() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -169,7 +169,7 @@ fn outlives(code: u16, error: &str) {
 
 /// N6: the Python PSI refused a cached value when its provider had failed to open at the start.
 #[test]
-fn n6_a_provider_that_cannot_log_in_costs_no_cached_value() {
+fn n6_failed_login_keeps_cached_values() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();

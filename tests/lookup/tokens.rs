@@ -171,7 +171,7 @@ fn a_clean_stop_revokes_the_access_token_and_a_reload_does_not() {
 
 /// An admin who stops psid because Infisical hangs does not wait for Infisical.
 #[test]
-fn a_server_that_hangs_or_is_gone_keeps_psid_from_no_stop() {
+fn psid_stops_while_the_server_hangs_or_is_gone() {
     for gone in [false, true] {
         let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
         let instance = Instance::of(&infisical);

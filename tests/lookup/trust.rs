@@ -79,7 +79,7 @@ fn the_ca_of_the_config_is_the_only_one() {
 }
 
 #[test]
-fn a_ca_file_that_is_missing_or_holds_none_is_told_and_psid_starts() {
+fn unusable_ca_file_is_reported_and_psid_starts() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let ca = instance.folder().join("ca.pem");

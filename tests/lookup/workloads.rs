@@ -11,7 +11,7 @@ fn import(into: &str, from: &str) -> Value {
 }
 
 #[test]
-fn a_recursive_source_has_every_folder_below_and_keeps_them_apart() {
+fn recursive_source_lists_every_subdirectory_separately() {
     let mut infisical = FakeInfisical::with(&json!({
         "/svc": {"K": "top"},
         "/svc/a": {"K": "a", "ONLY_A": "only a"},
@@ -37,7 +37,7 @@ fn a_recursive_source_has_every_folder_below_and_keeps_them_apart() {
 
 /// A recursive listing names its imports but not the folders that import them.
 #[test]
-fn a_refresh_keeps_what_a_folder_below_imports() {
+fn refresh_keeps_imports_of_subdirectories() {
     let mut seed = seed(&json!({
         "/svc": {"OWN": "own"},
         "/svc/a": {"K": "a"},
@@ -56,7 +56,7 @@ fn a_refresh_keeps_what_a_folder_below_imports() {
 }
 
 #[test]
-fn a_recursive_listing_does_not_mix_the_imports_of_its_folders() {
+fn recursive_listing_keeps_imports_of_each_directory_apart() {
     let mut seed = seed(&json!({
         "/svc": {},
         "/svc/a": {},
@@ -75,7 +75,7 @@ fn a_recursive_listing_does_not_mix_the_imports_of_its_folders() {
 }
 
 #[test]
-fn a_refresh_follows_the_provider_and_tells_what_changed() {
+fn refresh_applies_and_reports_changes() {
     let infisical =
         FakeInfisical::with(&json!({"/myapp": {"SAME": "1", "CHANGES": "old", "GOES": "2"}}));
     let instance = Instance::of(&infisical);
@@ -97,7 +97,7 @@ fn a_refresh_follows_the_provider_and_tells_what_changed() {
 
 /// A failure is better than another secret: a database's password must not turn into another one's.
 #[test]
-fn what_an_earlier_source_has_does_not_stand_in_for_a_later_one_s_in_an_outage() {
+fn earlier_source_does_not_replace_a_later_one_in_an_outage() {
     let common = json!({"B": "common", "ONLY": "common"});
     let mut infisical =
         FakeInfisical::with(&json!({"/common": common, "/myapp": {"A": "1", "B": "mine"}}));
@@ -117,7 +117,7 @@ fn what_an_earlier_source_has_does_not_stand_in_for_a_later_one_s_in_an_outage()
 
 /// N3: the Python PSI never evicted what was deleted upstream. A listing is authoritative.
 #[test]
-fn n3_what_a_listing_has_no_more_is_gone() {
+fn n3_refresh_removes_secrets_missing_from_the_listing() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"GOES": "1", "STAYS": "2"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
@@ -136,7 +136,7 @@ fn n3_what_a_listing_has_no_more_is_gone() {
 /// A role that is being edited, or a project restored from a backup, lists little or nothing for a while,
 /// with a 200 (the Python PSI's PR #37: a container booted without its variable).
 #[test]
-fn a_listing_that_lacks_most_of_what_is_known_is_not_believed_at_once() {
+fn mass_removal_is_withheld_until_confirmed() {
     let mut infisical =
         FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}, "/else": {}}));
     let instance = Instance::of(&infisical);
@@ -157,7 +157,7 @@ fn a_listing_that_lacks_most_of_what_is_known_is_not_believed_at_once() {
 
 /// The Python PSI kept an entry for each id that podman had ever made: 13,376 for 495 secrets (PR #32).
 #[test]
-fn what_nobody_wants_any_more_leaves_the_cache_with_a_refresh() {
+fn refresh_removes_entries_that_nothing_refers_to() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}, "/x": {"B": "2", "C": "3"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
@@ -177,7 +177,7 @@ fn what_nobody_wants_any_more_leaves_the_cache_with_a_refresh() {
 
 /// N13: one failing workload of the Python PSI aborted the refresh before anything was saved.
 #[test]
-fn n13_a_source_that_fails_costs_the_others_nothing() {
+fn n13_failing_source_does_not_affect_other_sources() {
     let mut infisical = FakeInfisical::with(&json!({"/a": {"K": "a"}, "/b": {"K": "b"}}));
     let instance = Instance::of(&infisical);
     let config =
@@ -202,7 +202,7 @@ fn n13_a_source_that_fails_costs_the_others_nothing() {
 /// N1: the Python PSI's refresh could not open the cache in some set-ups and skipped it, without a word:
 /// the file stayed empty for ever.
 #[test]
-fn n1_what_a_refresh_fetched_is_in_the_file() {
+fn n1_refresh_persists_fetched_values() {
     let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
@@ -277,7 +277,7 @@ fn n4_an_invalidated_entry_is_fetched_anew() {
 }
 
 #[test]
-fn without_anything_to_refresh_it_is_said_so() {
+fn refresh_without_sources_reports_that() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let _psid = instance.start();
@@ -288,7 +288,7 @@ fn without_anything_to_refresh_it_is_said_so() {
 /// What is registered besides the workloads is refreshed too, by one listing of its folder, and the
 /// rest of that folder is not held.
 #[test]
-fn registered_references_are_refreshed_by_folder() {
+fn registered_references_are_refreshed_by_directory() {
     let mut infisical = FakeInfisical::with(&json!({"/x": {"A": "1", "B": "2", "C": "3"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();

@@ -33,7 +33,7 @@ fn is_over(psid: &Psid) -> Option<()> {
 }
 
 #[test]
-fn a_drill_tells_what_an_outage_would_cost_and_asks_nobody() {
+fn drill_reports_what_an_outage_costs_without_requests() {
     let (infisical, instance, psid) = one_of_two_is_cached();
     let drill = instance.driver(&["drill", "--for", "2s", "--json"]);
     let outcome = std::thread::scope(|scope| {
@@ -67,7 +67,7 @@ fn a_drill_tells_what_an_outage_would_cost_and_asks_nobody() {
 }
 
 #[test]
-fn a_drill_ends_with_whoever_began_it() {
+fn drill_ends_with_its_client() {
     let (_infisical, instance, psid) = one_of_two_is_cached();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
         let mut drill = begin(&instance, &psid, "1h");
@@ -86,7 +86,7 @@ fn a_drill_ends_with_whoever_began_it() {
 
 /// The lease is the daemon's: a driver that is stopped, and not dead, holds nothing up.
 #[test]
-fn a_drill_ends_at_its_time_whatever_became_of_the_driver() {
+fn drill_ends_in_time_without_its_client() {
     let (_infisical, instance, psid) = one_of_two_is_cached();
     let mut drill = begin(&instance, &psid, "2s");
     drill.signal(Signal::SIGSTOP);
@@ -96,7 +96,7 @@ fn a_drill_ends_at_its_time_whatever_became_of_the_driver() {
 }
 
 #[test]
-fn there_is_one_drill_at_a_time_and_of_no_length_at_all() {
+fn drill_refuses_a_second_drill_and_extreme_lengths() {
     let (_infisical, instance, psid) = one_of_two_is_cached();
     let mut drill = begin(&instance, &psid, "1h");
     let line = instance.driver(&["drill", "--for", "1s"]).fails(65);

@@ -19,7 +19,7 @@ fn status(code: u16, error: &str, message: &str) -> Value {
 
 /// N12: the Python PSI took only a refused connection for an outage; a timeout ended its setup at once.
 #[test]
-fn n12_whatever_becomes_of_the_connection_it_is_an_outage() {
+fn n12_connection_failures_are_an_outage() {
     endure_all(&[
         (kind("refuse"), "Connection refused"),
         (kind("hang"), "in time"),
@@ -36,7 +36,7 @@ fn n12_whatever_becomes_of_the_connection_it_is_an_outage() {
 
 /// N12: 500 and 504 were final for the Python PSI.
 #[test]
-fn n12_whatever_infisical_fails_with_it_is_an_outage() {
+fn n12_server_failures_are_an_outage() {
     endure_all(&[
         (status(500, "InternalServerError", "Something went wrong"), "Infisical answers 500"),
         (
@@ -51,7 +51,7 @@ fn n12_whatever_infisical_fails_with_it_is_an_outage() {
 
 /// N12: the Python PSI believed any 404, and any 502 that a proxy made of a login was a crash (PR #23).
 #[test]
-fn n12_whatever_answers_in_infisical_s_place_it_is_an_outage() {
+fn n12_answers_of_a_proxy_are_an_outage() {
     endure_all(&[
         (kind("html-502"), "a gateway in Infisical's place answers 502"),
         (kind("html-503"), "a gateway in Infisical's place answers 503"),

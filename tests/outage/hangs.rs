@@ -13,7 +13,7 @@ use psi_harness::{Config, FakeInfisical, Instance, eventually, id, reference};
 /// N5: the Python PSI's server had one thread and no timeout: one idle client or one provider that
 /// hung blocked every lookup and the health check.
 #[test]
-fn n5_an_idle_client_and_a_provider_that_hangs_block_nobody_else() {
+fn n5_idle_client_and_hanging_provider_block_no_other_call() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}, "/later": {"HANGS": "2"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).timeout("120s"));

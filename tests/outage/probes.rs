@@ -8,7 +8,7 @@ use psi_harness::{Config, FakeInfisical, Instance, eventually, id, reference};
 
 /// A connection that was kept alive and is dead, a packet that was dropped: the lookup succeeds.
 #[test]
-fn a_request_that_is_lost_costs_no_lookup() {
+fn lost_request_is_retried() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -24,7 +24,7 @@ fn a_request_that_is_lost_costs_no_lookup() {
 
 /// An error must not be hotter than success: many who wait for a provider that is out are one request.
 #[test]
-fn an_outage_is_not_hammered_however_many_lookups_arrive() {
+fn outage_is_probed_rarely_under_many_lookups() {
     let folder: serde_json::Map<_, _> =
         (0..32).map(|number| (format!("K{number}"), json!("v"))).collect();
     let infisical = FakeInfisical::with(&json!({"/myapp": folder}));
@@ -107,7 +107,7 @@ fn a_provider_that_asks_to_wait_is_left_alone() {
 
 /// What is told once must not be told at each turn: neither an outage nor a source that is gone.
 #[test]
-fn a_failure_that_lasts_is_told_once() {
+fn lasting_failure_is_logged_once() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let config = Config::of(&infisical).short_lived();
@@ -132,7 +132,7 @@ fn a_failure_that_lasts_is_told_once() {
 
 /// What is registered while psid runs is fetched by itself: it must not first be missed in an outage.
 #[test]
-fn what_is_newly_registered_is_fetched_by_itself() {
+fn newly_registered_secret_is_fetched_by_the_schedule() {
     let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).short_lived());

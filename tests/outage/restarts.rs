@@ -87,7 +87,7 @@ fn a_secret_under_a_new_id_is_the_same_entry() {
 }
 
 #[test]
-fn status_tells_before_an_outage_which_secrets_would_fail() {
+fn status_lists_secrets_that_an_outage_would_cost() {
     let (infisical, instance, psid) = one_secret();
     let status = psid.status();
     assert_eq!(
@@ -111,7 +111,7 @@ fn status_tells_before_an_outage_which_secrets_would_fail() {
 
 /// A daemon that comes back with a young cache leaves the provider alone, also as one of a fleet.
 #[test]
-fn a_restart_asks_nobody_for_what_is_fresh() {
+fn restart_makes_no_request_for_fresh_entries() {
     let (infisical, instance, psid) = one_secret();
     lookup(&instance);
     psid.terminate();

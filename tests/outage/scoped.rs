@@ -16,7 +16,7 @@ fn two_directories() -> Value {
 
 /// Each with a fake and a psid of its own, at once: some of it is waiting.
 #[test]
-fn one_directory_s_error_stops_no_other_directory() {
+fn error_of_one_directory_stops_no_other() {
     let faults = [
         (fault::server_error(), "Infisical answers 500"),
         (fault::gateway_page(), "a proxy or firewall?"),
@@ -73,7 +73,7 @@ fn stops_no_other(fault: &Value, words: &str) {
 
 /// The schedule, without an admin: a directory that fails is pulled ever less, the other one as always.
 #[test]
-fn the_schedule_goes_on_with_the_directories_that_are_well() {
+fn schedule_continues_for_healthy_directories() {
     let infisical = FakeInfisical::with(&two_directories());
     let instance = Instance::of(&infisical);
     let config = Config::of(&infisical).short_lived();
@@ -111,7 +111,7 @@ fn one_key_s_500_stops_no_other_key_and_is_not_hammered() {
 }
 
 #[test]
-fn another_identity_s_rate_limit_is_its_own() {
+fn rate_limit_of_one_identity_does_not_affect_another() {
     let infisical =
         FakeInfisical::launch(&seed_with_two_identities(&json!({"/myapp": {"A": "1"}})), &[]);
     let instance = Instance::of(&infisical);

@@ -45,7 +45,7 @@ fn too_old(is_served: bool) -> TooOld {
 }
 
 #[test]
-fn beyond_max_stale_a_value_that_nobody_was_served_is_refused_and_kept() {
+fn value_beyond_max_stale_is_refused_and_kept() {
     let TooOld { infisical, instance, clock: _clock, mut psid } = too_old(false);
     let line = instance.driver(&["lookup"]).id(id(1)).fails(75);
     assert!(line.contains("infisical is out: ") && line.contains(TOO_OLD), "{line}");
@@ -63,7 +63,7 @@ fn beyond_max_stale_a_value_that_nobody_was_served_is_refused_and_kept() {
 /// Podman resolves env secrets at each exec and healthcheck, and a failed lookup can end a container that
 /// is well. So what a container may be running with is served; what no container can be, is not.
 #[test]
-fn beyond_max_stale_a_running_container_is_served_and_after_a_reboot_none_runs() {
+fn value_beyond_max_stale_is_served_until_reboot_if_served_before() {
     let TooOld { infisical: _infisical, instance, clock, psid } = too_old(true);
     for _ in 0..5 {
         assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
@@ -91,7 +91,7 @@ fn beyond_max_stale_a_running_container_is_served_and_after_a_reboot_none_runs()
 }
 
 #[test]
-fn without_max_stale_age_is_no_obstacle() {
+fn stale_values_are_served_without_max_stale() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).short_lived());
@@ -109,7 +109,7 @@ fn without_max_stale_age_is_no_obstacle() {
 
 /// The age that counts is that of the fetch, not that of the file, of the process or of a lookup.
 #[test]
-fn neither_a_restart_nor_a_lookup_makes_a_value_younger() {
+fn restart_and_lookup_keep_the_fetch_time() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();

@@ -46,7 +46,7 @@ fn a_user_s_units_are_valid() {
 
 /// systemd-tmpfiles refuses to give away root's file in a folder of another's, and exits 73.
 #[test]
-fn the_user_and_its_folders_are_made() {
+fn user_and_directories_are_created() {
     let tree = Tree::installed("/usr");
     let root = format!("--root={}", tree.path("/").display());
     let mut sysusers = Command::new("systemd-sysusers");

@@ -35,7 +35,7 @@ fn registered(host: &Host) -> usize {
 }
 
 #[test]
-fn what_its_store_no_longer_has_is_removed_and_can_be_brought_back() {
+fn gc_removes_secrets_unknown_to_their_store_restorably() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "C": "3"}));
     host.set_up(&[]);
     // As a `rm --ignore` while psid was down leaves it.
@@ -68,7 +68,7 @@ fn what_its_store_no_longer_has_is_removed_and_can_be_brought_back() {
 
 /// What came to psid without a podman that anybody saw may be of a store that nobody named.
 #[test]
-fn what_no_store_is_known_to_have_had_is_kept_and_named_without_force() {
+fn gc_keeps_secrets_of_unknown_stores_without_force() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
     host.instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
@@ -87,7 +87,7 @@ fn what_no_store_is_known_to_have_had_is_kept_and_named_without_force() {
 
 /// Several podmans may use one psid: another `CONTAINERS_STORAGE_CONF`, a user with a graph root of his own.
 #[test]
-fn what_another_store_has_stays_and_its_own_loss_is_found_from_here() {
+fn gc_keeps_secrets_of_other_stores() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
     let other = psi_harness::Podman::of(&host.instance);
@@ -120,7 +120,7 @@ fn what_another_store_has_stays_and_its_own_loss_is_found_from_here() {
 
 /// A store that is empty and was not may have been reset, restored or not mounted.
 #[test]
-fn a_store_that_came_back_empty_or_without_most_removes_nothing() {
+fn gc_keeps_everything_for_an_emptied_store() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "C": "3", "D": "4"}));
     host.set_up(&[]);
     host.podman.create("by-hand", "a literal");
@@ -166,7 +166,7 @@ fn host_id(record: &str, name: &str) -> String {
 
 /// There is no way back from this one.
 #[test]
-fn a_value_of_the_file_driver_goes_only_when_psi_serves_the_same() {
+fn gc_removes_file_driver_values_that_psi_serves() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
     let create = |name: &str| {
@@ -226,7 +226,7 @@ fn a_value_of_the_file_driver_goes_only_when_psi_serves_the_same() {
 
 /// Podman holds no lock between its answers: secrets are made all the while, psi's and the file driver's.
 #[test]
-fn what_is_made_while_gc_looks_is_no_garbage() {
+fn gc_keeps_secrets_created_meanwhile() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
     let bin = host.instance.folder().join("bin");
@@ -258,7 +258,7 @@ fn what_is_made_while_gc_looks_is_no_garbage() {
 
 /// What is in a home is its user's to choose, and gc is root.
 #[test]
-fn nothing_in_a_home_holds_gc_and_what_is_unknown_there_stays() {
+fn gc_is_not_blocked_by_files_in_a_home() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
     host.instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();

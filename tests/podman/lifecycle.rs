@@ -114,7 +114,7 @@ fn replacing_gives_the_new_value_and_touches_no_other() {
 
 /// Podman keeps a secret whose driver fails to delete it, so one that psid lost must go.
 #[test]
-fn what_psid_lost_is_told_and_can_be_removed() {
+fn secret_lost_by_psid_is_reported_and_removable() {
     let (_infisical, instance, psid, podman) = running();
     let lost = podman.create("lost", "gone");
     podman.create("kept", "here");

@@ -8,7 +8,7 @@ use psi_harness::{Host, lock_as_podman, program};
 
 /// A podman that hangs in its driver holds it; a setup that corrects podman's record must not hang with it.
 #[test]
-fn a_lock_that_is_kept_ends_in_75_and_names_who_keeps_it() {
+fn held_lock_is_75_and_names_the_holder() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
     let driver = program("psi-driver");

@@ -66,7 +66,7 @@ fn well(secrets: &Value) -> Host {
 }
 
 #[test]
-fn a_host_that_is_well_is_told_so() {
+fn doctor_reports_a_healthy_host() {
     let host = well(&json!({"A": "1"}));
     let (program, quadlets) = (program("psi-driver"), host.quadlets());
     let args = [
@@ -83,7 +83,7 @@ fn a_host_that_is_well_is_told_so() {
 }
 
 #[test]
-fn what_keeps_a_container_from_starting_is_an_error() {
+fn doctor_reports_what_stops_containers_as_error() {
     let mut host = well(&json!({"A": "1", "B": "2"}));
     host.podman.ok(&["secret", "rm", "myapp--A"]);
     is_error(&host, "myapp.service does not start");
@@ -154,7 +154,7 @@ fn a_podman_that_knows_nothing_of_psid_s_secrets_is_no_reason_for_gc() {
 
 /// H4
 #[test]
-fn two_secrets_of_one_name_are_told() {
+fn doctor_reports_two_secrets_of_one_name() {
     let host = well(&json!({"A": "1"}));
     host.podman.create("twice", "one");
     let record = host.podman.secrets_folder().join("secrets.json");
@@ -187,7 +187,7 @@ fn a_secret_that_was_deleted_behind_podman_s_back_is_brought_back_by_restore() {
 }
 
 #[test]
-fn a_provider_that_is_out_and_a_cache_that_would_not_survive_are_told() {
+fn doctor_reports_outage_and_incomplete_cache() {
     let mut host = well(&json!({"A": "1"}));
     host.infisical.kill();
     host.setup(&[]).run();
@@ -199,7 +199,7 @@ fn a_provider_that_is_out_and_a_cache_that_would_not_survive_are_told() {
 }
 
 #[test]
-fn what_is_not_cached_yet_is_told_before_an_outage() {
+fn doctor_reports_uncached_secrets() {
     let host = well(&json!({"A": "1"}));
     host.podman.create("other", reference("/elsewhere", "K"));
     is_warning(
@@ -211,7 +211,7 @@ fn what_is_not_cached_yet_is_told_before_an_outage() {
 /// What podman copied into secrets stays: the Python PSI's commands, with its token, or a psi-driver that was
 /// elsewhere once (N9).
 #[test]
-fn frozen_options_are_told() {
+fn doctor_reports_outdated_driver_options() {
     let host = well(&json!({"A": "1"}));
     let create = |name: &str, lookup: &str| {
         let options =
@@ -237,7 +237,7 @@ fn frozen_options_are_told() {
 
 /// `create --replace` and migrations by hand leave the old value in the file driver's file.
 #[test]
-fn plaintext_of_the_file_driver_is_told_and_removed() {
+fn doctor_reports_and_gc_removes_plaintext_of_the_file_driver() {
     let host = well(&json!({"A": "1"}));
     let folder = host.podman.secrets_folder().join("filedriver");
     let path = format!("--driver-opts=path={}", folder.display());
@@ -262,7 +262,7 @@ fn plaintext_of_the_file_driver_is_told_and_removed() {
 }
 
 #[test]
-fn copies_that_podman_writes_are_told() {
+fn doctor_reports_copies_that_podman_writes() {
     let host = well(&json!({"A": "value of A"}));
     let secrets = ["--secret=myapp--A", "--secret=myapp--A,type=env,target=A"];
     let args =
@@ -286,7 +286,7 @@ fn copies_that_podman_writes_are_told() {
 }
 
 #[test]
-fn a_config_that_others_break_is_told_with_its_file() {
+fn doctor_names_the_config_file_that_overrides() {
     let host = well(&json!({"A": "1"}));
     let config = host.instance.folder().join("containers.conf");
     let (_, own) = host.podman.environment().find(|(name, _)| *name == "CONTAINERS_CONF").unwrap();
@@ -311,7 +311,7 @@ fn a_config_that_others_break_is_told_with_its_file() {
 }
 
 #[test]
-fn permissions_and_credentials_are_judged() {
+fn doctor_checks_permissions_and_credentials() {
     let host = well(&json!({"A": "1"}));
     fs::set_permissions(host.instance.socket(), fs::Permissions::from_mode(0o666)).unwrap();
     is_warning(&host, "others than root may connect");
@@ -336,7 +336,7 @@ fn permissions_and_credentials_are_judged() {
 }
 
 #[test]
-fn what_the_python_psi_left_beside_the_quadlets_is_told() {
+fn doctor_reports_quadlet_files_of_the_python_psi() {
     let host = well(&json!({"A": "1"}));
     fs::write(host.drop_in_path("myapp").with_file_name("50-secrets.conf"), "[Container]\n")
         .unwrap();

@@ -74,7 +74,7 @@ fn assert_in_order(driver: &Driver, input: &[u8]) -> Outcome {
 }
 
 #[test]
-fn whatever_answers_psi_driver_ends_with_a_code_and_a_line() {
+fn psi_driver_ends_with_a_code_and_one_line_for_any_answer() {
     let instance = Instance::empty();
     let mut mutator = mutator(NUMBER);
     let seeds = files(&repository().join("tests/fuzz/seeds/driver")).unwrap();
@@ -89,7 +89,7 @@ fn whatever_answers_psi_driver_ends_with_a_code_and_a_line() {
 
 /// What begins as no HTTP/2 server does is told apart, and nothing is written to stdout.
 #[test]
-fn noise_is_no_daemon() {
+fn random_bytes_are_69() {
     let instance = Instance::empty();
     let mut mutator = Mutator::new(NUMBER, vec![vec![0xa5; 64]], Vec::new());
     for verb in ["lookup", "list", "delete", "health"].into_iter().cycle().take(40) {
@@ -103,7 +103,7 @@ fn noise_is_no_daemon() {
 
 /// The request waits for a window that may never come.
 #[test]
-fn a_store_that_is_answered_by_anything_ends_too() {
+fn store_ends_for_any_answer() {
     let instance = Instance::empty();
     let mut mutator = mutator(NUMBER + 1);
     for _ in 0..40 {
@@ -116,7 +116,7 @@ fn a_store_that_is_answered_by_anything_ends_too() {
 
 /// The other end does not hang up: then the deadline ends it.
 #[test]
-fn whoever_holds_the_connection_does_not_hold_psi_driver() {
+fn psi_driver_ends_when_the_connection_stalls() {
     let mut mutator = mutator(NUMBER + 2);
     let inputs: Vec<_> = (0..24).map(|_| mutator.input()).collect();
     thread::scope(|scope| {

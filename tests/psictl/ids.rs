@@ -5,7 +5,7 @@ use psi_harness::{Instance, id};
 const REMEDY: &str = "podman sets SECRET_ID; by hand, take an id of `psictl list`";
 
 #[test]
-fn a_missing_id_is_said_so_by_every_verb_of_podman() {
+fn every_podman_verb_reports_a_missing_id() {
     let instance = Instance::empty();
     for verb in ["lookup", "store", "delete"] {
         let line = instance.driver(&[verb]).stdin("x").fails(65);
@@ -25,14 +25,14 @@ fn an_empty_id_is_refused() {
 /// Podman 5.1 and later delete the empty id on `create --replace` of a missing name. It goes on after
 /// a failure; after a success it would drop another secret.
 #[test]
-fn a_delete_of_the_empty_id_fails_and_says_nothing() {
+fn delete_of_the_empty_id_fails_silently() {
     let outcome = Instance::empty().driver(&["delete"]).id("").run();
     assert_ne!(outcome.code, 0);
     assert_eq!((outcome.stdout.as_slice(), outcome.stderr.as_str()), (&b""[..], ""));
 }
 
 #[test]
-fn whatever_is_not_25_hexadecimal_digits_is_refused_in_one_line() {
+fn malformed_id_is_refused_in_one_line() {
     let instance = Instance::empty();
     let cases = [
         ("0123456789abcdef01234567", "0123456789abcdef01234567"),
@@ -58,7 +58,7 @@ fn whatever_is_not_25_hexadecimal_digits_is_refused_in_one_line() {
 }
 
 #[test]
-fn an_id_that_is_no_text_or_endless_is_refused_in_one_line() {
+fn binary_and_endless_ids_are_refused_in_one_line() {
     use std::os::unix::ffi::OsStrExt;
     let instance = Instance::empty();
     let endless = "a".repeat(100_000);
@@ -70,7 +70,7 @@ fn an_id_that_is_no_text_or_endless_is_refused_in_one_line() {
 }
 
 #[test]
-fn restore_says_where_its_ids_come_from() {
+fn restore_explains_where_ids_come_from() {
     let line = Instance::empty().driver(&["restore", "abc"]).fails(65);
     assert_eq!(
         line,
@@ -80,7 +80,7 @@ fn restore_says_where_its_ids_come_from() {
 }
 
 #[test]
-fn stdin_is_judged_before_the_daemon_is_asked() {
+fn stdin_is_checked_before_the_call() {
     let instance = Instance::empty();
     let store = |bytes: &[u8]| instance.driver(&["store"]).id(id(1)).stdin(bytes).fails(65);
     let name = id(1);

@@ -26,7 +26,7 @@ fn install(instance: &Instance, more: &[&str]) -> Driver {
 /// N9: the Python PSI's drop-in held a bearer token, for `ps` and `podman secret inspect` to show. Podman
 /// copies these commands into every secret at its creation, so not a byte of them may change either.
 #[test]
-fn n9_the_drop_in_is_the_contract_and_holds_no_secret() {
+fn n9_drop_in_is_as_documented_and_holds_no_secret() {
     let text = Instance::empty().driver(&["install", "--stdout"]).text();
     let settings: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(
@@ -68,7 +68,7 @@ fn n19_the_drop_in_is_replaced_whole_and_left_alone_when_it_is_right() {
 }
 
 #[test]
-fn a_drop_in_that_cannot_be_written_is_told() {
+fn unwritable_drop_in_is_reported() {
     let instance = Instance::empty();
     fs::set_permissions(home(&instance), fs::Permissions::from_mode(0o500)).unwrap();
     let line = install(&instance, &[]).fails(74);
@@ -78,7 +78,7 @@ fn a_drop_in_that_cannot_be_written_is_told() {
 
 /// Podman hands the command to `sh`.
 #[test]
-fn a_program_that_a_shell_would_take_apart_is_refused() {
+fn program_path_that_a_shell_splits_is_refused() {
     let instance = Instance::empty();
     for program in ["psi-driver", "/opt/a b/psi-driver", "/opt/$(id)", "/a;b", "/a\"b", "/a\nb"] {
         let line = instance.driver(&["install", "--stdout", "--program", program]).fails(2);

@@ -24,7 +24,7 @@ fn impostor(instance: &Instance, bytes: &'static [u8]) {
 }
 
 #[test]
-fn no_socket_is_no_daemon() {
+fn missing_socket_is_69() {
     let instance = Instance::empty();
     let line = instance.driver(&["health"]).fails(69);
     let socket = instance.socket().display().to_string();
@@ -38,7 +38,7 @@ fn no_socket_is_no_daemon() {
 }
 
 #[test]
-fn a_socket_without_a_listener_is_no_daemon() {
+fn socket_without_listener_is_69() {
     let instance = Instance::empty();
     drop(UnixListener::bind(instance.socket()).unwrap());
     for args in
@@ -54,7 +54,7 @@ fn a_socket_without_a_listener_is_no_daemon() {
 
 /// Podman holds a lock of the whole host meanwhile: `rm --all` of ten secrets took 100 s.
 #[test]
-fn where_nothing_listens_each_of_podman_s_calls_ends_within_a_second() {
+fn podmans_calls_end_in_a_second_without_listener() {
     let instance = Instance::empty();
     for (case, cause) in ["No such file", "Connection refused"].iter().enumerate() {
         if case == 1 {
@@ -103,7 +103,7 @@ fn connect_retries_end_with_the_deadline() {
 }
 
 #[test]
-fn a_listener_that_says_nothing_is_no_daemon() {
+fn silent_listener_is_69() {
     let instance = Instance::empty();
     impostor(&instance, b"");
     let line = instance.driver(&["health"]).fails(69);
@@ -119,7 +119,7 @@ fn a_listener_that_says_nothing_is_no_daemon() {
 
 /// N17: the Python PSI's driver was curl without a time limit: podman's lock was held for ever.
 #[test]
-fn n17_a_listener_that_says_nothing_does_not_hold_podman_s_lock_for_ever() {
+fn n17_silent_listener_ends_by_the_deadline() {
     let instance = Instance::empty();
     impostor(&instance, b"");
     let line = instance.driver(&["lookup"]).id(id(1)).fails(69);
@@ -127,7 +127,7 @@ fn n17_a_listener_that_says_nothing_does_not_hold_podman_s_lock_for_ever() {
 }
 
 #[test]
-fn a_listener_of_another_protocol_is_told_apart() {
+fn other_protocol_is_reported() {
     let instance = Instance::empty();
     impostor(&instance, b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
     let lookup = instance.driver(&["lookup"]).id(id(1));
@@ -139,7 +139,7 @@ fn a_listener_of_another_protocol_is_told_apart() {
 }
 
 #[test]
-fn a_listener_of_garbage_is_told_apart() {
+fn garbage_is_reported() {
     let instance = Instance::empty();
     impostor(&instance, &[0xff; 200]);
     let line = instance.driver(&["health"]).fails(76);
@@ -147,7 +147,7 @@ fn a_listener_of_garbage_is_told_apart() {
 }
 
 #[test]
-fn a_listener_that_hangs_up_is_no_daemon() {
+fn listener_that_closes_is_69() {
     let instance = Instance::empty();
     let listener = UnixListener::bind(instance.socket()).unwrap();
     thread::spawn(move || listener.incoming().for_each(drop));
@@ -156,7 +156,7 @@ fn a_listener_that_hangs_up_is_no_daemon() {
 }
 
 #[test]
-fn a_socket_s_path_that_is_a_file_is_no_daemon() {
+fn file_as_socket_is_69() {
     let instance = Instance::empty();
     std::fs::write(instance.socket(), "").unwrap();
     assert!(instance.driver(&["health"]).fails(69).contains("Connection refused"));

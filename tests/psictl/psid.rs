@@ -43,7 +43,7 @@ fn a_fault_in_the_config_is_named_with_its_line() {
 }
 
 #[test]
-fn a_missing_config_is_named() {
+fn missing_config_is_reported() {
     let instance = Instance::empty();
     let line = instance.psid().args(&["check"]).fails(65);
     let path = instance.config().display().to_string();
@@ -51,7 +51,7 @@ fn a_missing_config_is_named() {
 }
 
 #[test]
-fn a_config_that_is_no_text_is_one_line() {
+fn binary_config_is_reported_in_one_line() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     fs::write(instance.config(), b"\xff\xfe[cache]\n").unwrap();
@@ -75,7 +75,7 @@ fn the_config_may_be_named_on_the_command_line() {
 }
 
 #[test]
-fn a_second_psid_on_the_same_socket_is_refused_and_harms_nobody() {
+fn second_psid_on_one_socket_is_refused() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let _first = instance.start();
@@ -86,7 +86,7 @@ fn a_second_psid_on_the_same_socket_is_refused_and_harms_nobody() {
 }
 
 #[test]
-fn a_file_in_the_socket_s_place_is_left_alone() {
+fn file_at_the_sockets_path_is_kept() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     fs::write(instance.socket(), "precious").unwrap();
@@ -97,7 +97,7 @@ fn a_file_in_the_socket_s_place_is_left_alone() {
 
 /// systemd's variables say where things are, unless psi's own do.
 #[test]
-fn the_service_manager_s_folders_are_honoured() {
+fn directories_of_the_service_manager_are_used() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance

@@ -17,7 +17,7 @@ fn ready() -> (FakeInfisical, Instance, Psid) {
 }
 
 #[test]
-fn a_closed_stdin_is_an_empty_one() {
+fn closed_stdin_reads_as_empty() {
     let (_infisical, instance, _psid) = ready();
     let outcome = instance.driver(&["store"]).id(id(2)).through_shell("exec \"$@\" <&-");
     assert_eq!(outcome.code, 65);
@@ -29,7 +29,7 @@ fn a_closed_stdin_is_an_empty_one() {
 /// Rust opens /dev/null in place of a closed descriptor: a value written there would be lost with
 /// exit 0.
 #[test]
-fn a_closed_stdout_is_no_success() {
+fn closed_stdout_fails() {
     let (_infisical, instance, _psid) = ready();
     for args in [&["lookup"][..], &["list"], &["get", &id(1)], &["cache", "status"]] {
         let outcome = instance.driver(args).id(id(1)).through_shell("exec \"$@\" >&-");
@@ -49,7 +49,7 @@ fn verbs_that_print_nothing_need_no_stdout() {
 }
 
 #[test]
-fn a_closed_stderr_changes_no_code() {
+fn closed_stderr_keeps_the_exit_code() {
     let instance = Instance::empty();
     let outcome = instance.driver(&["lookup"]).id("bad").through_shell("exec \"$@\" 2>&-");
     assert_eq!(outcome.code, 65);
@@ -89,7 +89,7 @@ fn a_lookup_needs_two_variables_and_no_more() {
 /// Podman passes its whole environment on, and a quadlet's unit has a service manager's variables,
 /// which are another program's.
 #[test]
-fn nothing_in_the_environment_leads_a_lookup_astray() {
+fn environment_does_not_affect_a_lookup() {
     let (_infisical, instance, _psid) = ready();
     let mut lookup = instance.driver(&["lookup"]).id(id(1));
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "grpc_proxy"] {

@@ -5,7 +5,7 @@ use std::fs;
 use psi_harness::{Instance, copy_program, program};
 
 #[test]
-fn a_command_line_that_makes_no_sense_is_2_and_leaves_stdout_alone() {
+fn invalid_command_line_is_2_without_stdout() {
     let instance = Instance::empty();
     let cases: [&[&str]; 8] = [
         &[],
@@ -39,7 +39,7 @@ fn cache_init_without_a_backend_names_the_two() {
 }
 
 #[test]
-fn help_and_version_are_answers() {
+fn help_and_version_are_0() {
     let instance = Instance::empty();
     let help = instance.driver(&["--help"]).text();
     let verbs =
@@ -60,7 +60,7 @@ fn help_and_version_are_answers() {
 
 /// The codes are an interface: scripts read them.
 #[test]
-fn help_tells_every_exit_code() {
+fn help_lists_every_exit_code() {
     let help = Instance::empty().driver(&["--help"]).text();
     for code in ["0 ", "2 ", "65 ", "66 ", "69 ", "74 ", "75 ", "76 ", "77 "] {
         assert!(help.contains(code), "{code}in {help}");
@@ -69,7 +69,7 @@ fn help_tells_every_exit_code() {
 
 /// psictl runs psid, whose message and status it passes on.
 #[test]
-fn a_failure_of_init_is_psid_s_own() {
+fn init_failure_is_reported_by_psid() {
     let instance = Instance::empty();
     let line = instance.driver(&["cache", "init", "--backend", "hsm"]).fails(65);
     assert!(line.starts_with("psid: init: ") && line.contains("config.toml"), "{line}");

@@ -258,7 +258,7 @@ fn files_are_rendered_whole_private_and_only_when_they_change() {
 }
 
 #[test]
-fn what_is_no_file_of_render_s_is_replaced_and_a_folder_of_others_refused() {
+fn render_replaces_other_files_and_refuses_other_directories() {
     let (_infisical, instance, _psid) = myapp(&json!({"A": "1", "B": "2"}));
     let ram = ram();
     let folder = ram.path().join("secrets");

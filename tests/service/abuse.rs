@@ -22,7 +22,7 @@ const HOLD: &str = r#"
 "#;
 
 #[test]
-fn nonsense_on_the_socket_harms_nobody() {
+fn malformed_bytes_on_the_socket_affect_no_other_client() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -55,7 +55,7 @@ fn nonsense_on_the_socket_harms_nobody() {
 
 /// The Python PSI logged a traceback for each client that hung up (PR #25).
 #[test]
-fn a_driver_that_is_killed_in_mid_call_is_no_event() {
+fn killed_driver_leaves_psid_unaffected() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -78,7 +78,7 @@ fn a_driver_that_is_killed_in_mid_call_is_no_event() {
 }
 
 #[test]
-fn many_idle_clients_are_borne() {
+fn many_idle_clients_are_tolerated() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -92,7 +92,7 @@ fn many_idle_clients_are_borne() {
 /// Where other users are allowed, every user can connect, and is judged by psid: one that may not call
 /// must not take the connections of those who may.
 #[test]
-fn a_stranger_that_holds_connections_locks_nobody_out() {
+fn unauthorized_connections_do_not_block_callers() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).access("allow_uids = [0, 23456]"));

@@ -51,7 +51,7 @@ fn an_allowed_gid_may_call() {
 }
 
 #[test]
-fn every_call_is_judged() {
+fn every_call_is_authorized() {
     let (_infisical, instance, _psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
     let reference = reference("/myapp", "A");
     let import = [
@@ -91,7 +91,7 @@ fn every_call_is_judged() {
 
 /// Who may use secrets has no business with the keys, nor with an outage on purpose.
 #[test]
-fn what_the_whole_host_depends_on_is_for_root_and_psid_s_own_user() {
+fn admin_calls_require_root_or_psids_user() {
     let (_infisical, instance, psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
     let calls: [&[&str]; 5] = [
         &["cache", "rekey"],
@@ -112,7 +112,7 @@ fn what_the_whole_host_depends_on_is_for_root_and_psid_s_own_user() {
 
 /// GHSA-6gp8-pp9v-gx45, of another daemon: it believed the identity that its caller claimed.
 #[test]
-fn no_variable_makes_a_caller_somebody_else() {
+fn environment_does_not_change_the_callers_identity() {
     let (_infisical, instance, _psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
     let mut call = instance.driver(&["lookup"]).id(id(1)).user(&instance, STRANGER, STRANGER);
     for name in ["UID", "SUDO_UID", "_CONTAINERS_ROOTLESS_UID", "PKEXEC_UID"] {
@@ -122,7 +122,7 @@ fn no_variable_makes_a_caller_somebody_else() {
 }
 
 #[test]
-fn psid_s_own_user_always_may() {
+fn psids_own_user_is_always_allowed() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).access("allow_uids = []"));
@@ -153,7 +153,7 @@ fn give(path: &std::path::Path, uid: u32) {
 }
 
 #[test]
-fn a_reload_shuts_out_who_is_allowed_no_more() {
+fn reload_revokes_access() {
     let (infisical, instance, mut psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
     let lookup = || instance.driver(&["lookup"]).id(id(1)).user(&instance, FRIEND, FRIEND);
     assert_eq!(lookup().text(), "1");
@@ -163,7 +163,7 @@ fn a_reload_shuts_out_who_is_allowed_no_more() {
 }
 
 #[test]
-fn a_reload_lets_in_who_is_allowed_now() {
+fn reload_grants_access() {
     let (infisical, instance, mut psid) = allowing("allow_uids = [0]");
     let lookup = || instance.driver(&["lookup"]).id(id(1)).user(&instance, FRIEND, FRIEND);
     lookup().fails(77);

@@ -5,7 +5,7 @@ use serde_json::json;
 use psi_harness::{FakeInfisical, Instance, id, one_line, reference};
 
 #[test]
-fn the_metrics_tell_what_the_status_tells() {
+fn metrics_agree_with_status() {
     let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();

@@ -32,7 +32,7 @@ fn a_degraded_psid_is_ready_and_says_why() {
 }
 
 #[test]
-fn stopping_is_told() {
+fn stopping_is_notified() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let mut psid = instance.start();
@@ -44,7 +44,7 @@ fn stopping_is_told() {
 
 /// `Type=notify-reload`: RELOADING=1 with the time at which it was said, then READY=1.
 #[test]
-fn a_reload_is_told_with_its_time() {
+fn reload_is_notified_with_its_time() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let mut psid = instance.start();
@@ -80,7 +80,7 @@ fn the_watchdog_is_fed() {
 
 /// A watchdog for another process is not ours.
 #[test]
-fn outside_of_a_service_nothing_is_needed() {
+fn psid_runs_without_a_service_manager() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let psid = instance.psid().without("NOTIFY_SOCKET").launch();

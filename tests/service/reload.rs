@@ -8,7 +8,7 @@ use psi_harness::{Config, FakeInfisical, Instance, id, reference, seed};
 
 /// Until a handler is in place a SIGHUP ends a process, so it must be there before READY is told.
 #[test]
-fn a_reload_right_after_ready_ends_nothing() {
+fn reload_right_after_ready_keeps_psid_running() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     for _ in 0..24 {

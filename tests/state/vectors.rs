@@ -67,7 +67,7 @@ fn a_literal_of_version_2_opens() {
 
 /// Each bad file, its name telling what is wrong with it, and the words that psid has for that.
 #[test]
-fn every_malformed_cache_is_refused_with_its_own_words_and_set_aside() {
+fn malformed_caches_are_quarantined_with_their_message() {
     let expected = json("expected.json");
     let words = json("malformed/words.json");
     let words = words.as_object().unwrap();
@@ -95,7 +95,7 @@ fn every_malformed_cache_is_refused_with_its_own_words_and_set_aside() {
 
 /// Version 1 is read by the command alone.
 #[test]
-fn every_malformed_cache_of_version_1_is_refused_with_its_own_words_and_left() {
+fn malformed_version_1_caches_are_refused_with_their_message() {
     let expected = json("expected.json");
     let words = json("malformed/words.json");
     for (name, words) in

@@ -23,7 +23,7 @@ fn text(path: &Path) -> &str {
 
 /// The first one takes all, the second one nothing, and the old folder shows no trace of either.
 #[test]
-fn all_is_taken_over_once_and_nothing_of_the_old_folder_is_touched() {
+fn migration_is_complete_and_leaves_the_old_directory_unchanged() {
     let instance = instance_in_an_outage();
     let old = old(&instance);
     leave_in(&old, "cache-tpm.enc");
@@ -61,7 +61,7 @@ fn all_is_taken_over_once_and_nothing_of_the_old_folder_is_touched() {
 }
 
 #[test]
-fn it_is_told_in_words() {
+fn migration_report_is_readable() {
     let instance = instance_in_an_outage();
     let old = old(&instance);
     // The other layout: mappings below, the cache beside them.
@@ -86,7 +86,7 @@ fn it_is_told_in_words() {
 }
 
 #[test]
-fn conflicts_and_what_is_not_understood_are_named_and_left() {
+fn conflicts_and_unknown_files_are_reported_and_kept() {
     let instance = instance_in_an_outage();
     let old = old(&instance);
     leave_in(&old, "cache-tpm.enc");
@@ -154,7 +154,7 @@ fn the_newer_value_wins() {
 }
 
 #[test]
-fn it_is_refused_while_psid_runs() {
+fn migration_is_refused_while_psid_runs() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let old = old(&instance);
@@ -221,7 +221,7 @@ fn a_cache_that_does_not_open_keeps_no_mapping_back() {
 }
 
 #[test]
-fn a_place_that_is_none_is_named() {
+fn missing_state_directory_is_reported() {
     let instance = instance_in_an_outage();
     let missing = instance.folder().join("missing");
     let line = adopt(&instance, &[text(&missing)]).fails(65);

@@ -63,7 +63,7 @@ fn a_start_sets_the_old_cache_aside_and_names_the_command_that_takes_all_over() 
 
 /// psid was never started there: the command alone is enough, and the file keeps its bytes.
 #[test]
-fn the_state_folder_itself_is_taken_over_before_a_start() {
+fn state_directory_is_migrated_before_a_start() {
     let instance = instance_in_an_outage();
     leave_in(&instance.state(), "cache-tpm.enc");
     assert_eq!(numbers(&take_over(&instance)), ([8, 0, 0, 0], [7, 0, 0, 0, 0]));
@@ -96,7 +96,7 @@ fn a_mapping_whose_secret_was_deleted_does_not_come_back_by_a_start() {
 }
 
 #[test]
-fn what_is_registered_stays_and_what_is_no_mapping_is_named_and_not_shown() {
+fn registered_secrets_stay_and_other_files_are_named() {
     let instance = instance_in_an_outage();
     let mut ids = cached().into_keys();
     let (registered, deleted) = (ids.next().unwrap(), ids.next().unwrap());
@@ -122,7 +122,7 @@ fn what_is_registered_stays_and_what_is_no_mapping_is_named_and_not_shown() {
 
 /// Keys that Python escapes, other paths, empty values; and what does not go into our cache.
 #[test]
-fn every_kind_of_entry_finds_its_place() {
+fn every_kind_of_entry_is_migrated() {
     let vectors = repository().join("tests/vectors");
     let instance = instance_in_an_outage();
     instance.give_key(&fs::read(vectors.join("key")).unwrap());

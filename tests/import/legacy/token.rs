@@ -65,7 +65,7 @@ fn under_the_hsm_backend_everything_comes_out() {
 }
 
 #[test]
-fn a_token_s_cache_is_taken_over_from_another_folder() {
+fn token_cache_is_migrated_from_another_directory() {
     let token = Token::of_the_vectors();
     let instance = instance_with(&token, "tpm");
     let old = instance.folder().join("old");

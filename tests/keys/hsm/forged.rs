@@ -126,7 +126,7 @@ fn n20_a_forged_file_takes_no_good_one_with_it() {
 
 /// The same forgery with the token's signature is served: the signature is what stops it, nothing else.
 #[test]
-fn n20_the_forgery_lacks_nothing_but_the_signature() {
+fn n20_forgery_differs_by_the_signature_alone() {
     let (mut infisical, planted) = infisical();
     let token = Token::kryoptic();
     let instance = filled(&infisical, &token);

@@ -124,7 +124,7 @@ fn psid_stops_though_the_token_hangs() {
 }
 
 #[test]
-fn a_killed_psid_leaves_nothing_in_the_next_one_s_way() {
+fn killed_psid_does_not_block_the_next_one() {
     let (mut infisical, token) = (one(), Token::kryoptic());
     let instance = filled(&infisical, &token);
     token.on(instance.psid()).start().crash();

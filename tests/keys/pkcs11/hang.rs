@@ -21,7 +21,7 @@ fn is_stuck_in(call: &str, error: &str) {
 }
 
 #[test]
-fn a_call_that_hangs_ends_the_wait_and_not_the_thread() {
+fn hanging_call_ends_the_wait_and_keeps_the_thread() {
     let token = Token::kryoptic();
     let mut probe = Probe::of_token(&token);
     let unwrap = wrap(&mut probe);
@@ -40,7 +40,7 @@ fn a_call_that_hangs_ends_the_wait_and_not_the_thread() {
 
 /// On real tokens that takes 20 to 30 s: longer than a lookup waits.
 #[test]
-fn opening_goes_on_for_the_next_caller() {
+fn session_opening_continues_for_the_next_caller() {
     for call in ["C_Initialize", "C_OpenSession", "C_Login"] {
         let token = Token::kryoptic();
         let mut probe = Probe::of_token(&token);
@@ -55,7 +55,7 @@ fn opening_goes_on_for_the_next_caller() {
 }
 
 #[test]
-fn many_who_wait_are_served_in_the_end() {
+fn many_waiting_calls_are_served() {
     let token = Token::kryoptic();
     let mut probe = Probe::of_token(&token);
     let unwrap = wrap(&mut probe);

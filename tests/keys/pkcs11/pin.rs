@@ -60,7 +60,7 @@ fn the_token_saw_one_attempt() {
 }
 
 #[test]
-fn a_reload_and_a_restart_cost_no_try() {
+fn reload_and_restart_make_no_pin_attempt() {
     for token in [Token::kryoptic(), Token::softhsm()] {
         token.give_pin("11111111");
         for _ in 0..5 {
@@ -157,7 +157,7 @@ fn a_login_that_never_reached_the_token_costs_no_try() {
 }
 
 #[test]
-fn what_no_token_takes_for_a_pin_is_not_sent() {
+fn malformed_pin_is_not_sent() {
     // The one of the two that says which lengths it takes.
     let token = Token::softhsm();
     let mut probe = Probe::of_token(&token);
@@ -180,7 +180,7 @@ fn what_no_token_takes_for_a_pin_is_not_sent() {
 }
 
 #[test]
-fn the_last_try_is_left_to_people() {
+fn last_pin_attempt_is_never_used() {
     let token = Token::kryoptic();
     token.spoil("flags", FINAL_TRY);
     let mut probe = Probe::of_token(&token);
@@ -194,7 +194,7 @@ fn the_last_try_is_left_to_people() {
 }
 
 #[test]
-fn a_locked_pin_is_told_and_not_tried() {
+fn locked_pin_is_reported_and_not_tried() {
     let token = Token::kryoptic();
     let told = "Pin: the token's user PIN is locked (CKR_PIN_LOCKED); unlock it with the SO PIN";
     token.spoil("flags", LOCKED);
@@ -216,7 +216,7 @@ fn a_locked_pin_is_told_and_not_tried() {
 }
 
 #[test]
-fn a_pin_that_is_not_there_is_told_and_found_later() {
+fn missing_pin_is_reported_and_found_later() {
     let token = Token::kryoptic();
     fs::remove_file(token.pin_file()).unwrap();
     let mut probe = Probe::of_token(&token);
@@ -251,7 +251,7 @@ fn a_second_login_of_one_process_is_no_failure() {
 
 /// "Already logged in" is believed when the key can be used, and no longer.
 #[test]
-fn a_login_that_is_only_claimed_is_found_out_by_the_key() {
+fn false_login_success_is_detected_by_the_key() {
     let token = Token::kryoptic();
     token.spoil("fail-C_Login", ALREADY_LOGGED_IN);
     let mut probe = Probe::of_token(&token);

@@ -143,7 +143,7 @@ fn fetch(members: &Value) -> Value {
 }
 
 #[test]
-fn what_is_stored_is_fetched_byte_for_byte_and_as_often_as_one_likes() {
+fn provider_fetches_stored_values_unchanged() {
     on_each(|mut subject| {
         for _ in 0..2 {
             for (members, value) in &subject.stored {
@@ -155,7 +155,7 @@ fn what_is_stored_is_fetched_byte_for_byte_and_as_often_as_one_likes() {
 }
 
 #[test]
-fn accepting_asks_nobody_and_gives_each_secret_a_place_of_its_own() {
+fn provider_accepts_references_without_requests() {
     on_each(|mut subject| {
         let before = subject.other_side.questions();
         subject.other_side.take_away();
@@ -181,7 +181,7 @@ fn accepting_asks_nobody_and_gives_each_secret_a_place_of_its_own() {
 
 /// Of whatever podman may have been given: an answer, one line, and nothing done.
 #[test]
-fn accepting_is_total_and_what_is_not_accepted_is_not_fetched() {
+fn provider_rejects_malformed_references() {
     on_each(|mut subject| {
         let before = subject.other_side.questions();
         let mut odd = subject.nonsense.clone();
@@ -207,7 +207,7 @@ fn accepting_is_total_and_what_is_not_accepted_is_not_fetched() {
 }
 
 #[test]
-fn what_is_not_there_is_named_as_such() {
+fn provider_reports_unknown_secrets() {
     on_each(|mut subject| {
         for (members, kind) in &subject.unknown {
             subject.probe.ok(accept(members));
@@ -223,7 +223,7 @@ fn what_is_not_there_is_named_as_such() {
 }
 
 #[test]
-fn an_other_side_that_is_away_is_unreachable_until_it_is_back() {
+fn provider_reports_unreachable_until_recovery() {
     on_each(|mut subject| {
         let (members, value) = subject.stored[0].clone();
         subject.probe.ok(fetch(&members));
@@ -240,7 +240,7 @@ fn an_other_side_that_is_away_is_unreachable_until_it_is_back() {
 }
 
 #[test]
-fn it_knows_the_realms_of_its_config_and_no_other() {
+fn provider_knows_only_configured_namespaces() {
     on_each(|mut subject| {
         let before = subject.other_side.questions();
         let [own, other] = subject.realms.clone();
@@ -257,7 +257,7 @@ fn it_knows_the_realms_of_its_config_and_no_other() {
 /// A source has an extent or is refused, before anybody is asked; a listing holds what a fetch gives, in
 /// the places that accepting tells.
 #[test]
-fn a_listing_agrees_with_its_extent_and_with_what_is_fetched() {
+fn provider_listing_matches_scope_and_fetches() {
     on_each(|mut subject| {
         for (project, path) in [("myproject", "/app"), ("another", "/app"), ("", "")] {
             let source = |what: &str| json!({"do": what, "project": project, "path": path});
@@ -291,7 +291,7 @@ fn a_listing_agrees_with_its_extent_and_with_what_is_fetched() {
 
 /// What has folders to list is kept on disk and asked for again; what a token opens, neither.
 #[test]
-fn only_what_can_be_listed_is_kept_on_disk() {
+fn provider_persists_only_listable_secrets() {
     on_each(|mut subject| {
         let source = json!({"do": "extent", "project": "myproject", "path": "/app"});
         let lists = subject.probe.ask(source)["error"].is_null();

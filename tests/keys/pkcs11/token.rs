@@ -66,7 +66,7 @@ fn a_token_is_described() {
 
 /// The wrapping in a file that the Python PSI wrote: `PSIC`, version, backend, length, and then it.
 #[test]
-fn what_the_python_psi_wrapped_is_unwrapped() {
+fn key_wrapped_by_the_python_psi_is_unwrapped() {
     let token = Token::of_the_vectors();
     let file = repository().join("tests/vectors/python-psi/cache-hsm.enc");
     let file = std::fs::read(file).unwrap();
@@ -78,7 +78,7 @@ fn what_the_python_psi_wrapped_is_unwrapped() {
 
 /// What is damaged, or was wrapped for another key, is no reason to doubt the token.
 #[test]
-fn what_does_not_open_is_refused_and_the_rest_goes_on() {
+fn undecryptable_input_is_refused_and_the_session_continues() {
     let token = Token::kryoptic();
     let mut probe = Probe::of_token(&token);
     let unwrap = wrap(&mut probe);
@@ -95,7 +95,7 @@ fn what_does_not_open_is_refused_and_the_rest_goes_on() {
 
 /// SoftHSM 2.6.1: it lists CKM_RSA_PKCS_OAEP, and means SHA-1.
 #[test]
-fn a_token_that_does_only_sha_1_is_told_by_what_it_does() {
+fn token_without_sha_256_is_reported() {
     let token = Token::softhsm();
     let mut probe = Probe::of_token(&token);
     let unwrap = wrap(&mut probe);
@@ -127,7 +127,7 @@ fn a_key_may_be_chosen_by_its_id_and_a_token_by_its_slot() {
 }
 
 #[test]
-fn a_key_that_is_not_there_is_told_with_those_that_are() {
+fn missing_key_is_reported_with_existing_keys() {
     let token = Token::without_key();
     let mut probe = Probe::of_token(&token);
     let error = probe.fails(sign());
@@ -143,7 +143,7 @@ fn a_key_that_is_not_there_is_told_with_those_that_are() {
 }
 
 #[test]
-fn a_key_that_may_not_sign_or_not_decrypt_is_told() {
+fn restricted_key_is_reported() {
     let token = Token::without_key();
     token.generate_key("podman-secrets", "02", &["--usage-decrypt"]);
     token.generate_key("other", "03", &["--usage-sign"]);
@@ -197,7 +197,7 @@ fn a_token_that_is_put_in_later_is_found() {
 
 /// pcscd restarted between two calls: the first one after it finds out, and is done all the same.
 #[test]
-fn a_restarted_pcscd_costs_nobody_a_call() {
+fn restarted_pcscd_fails_no_call() {
     let token = Token::kryoptic();
     let mut probe = Probe::of_token(&token);
     let unwrap = wrap(&mut probe);
@@ -214,7 +214,7 @@ fn a_restarted_pcscd_costs_nobody_a_call() {
 }
 
 #[test]
-fn a_predecessor_that_was_killed_leaves_nothing_in_the_way() {
+fn killed_predecessor_does_not_block_the_token() {
     for token in [Token::kryoptic(), Token::softhsm()] {
         let mut predecessor = Probe::of_token(&token);
         predecessor.ok(sign());
@@ -228,7 +228,7 @@ fn a_predecessor_that_was_killed_leaves_nothing_in_the_way() {
 }
 
 #[test]
-fn a_module_that_is_not_there_is_told_and_found_once_it_is() {
+fn missing_module_is_reported_and_found_later() {
     let token = Token::kryoptic();
     let folder = tempfile::tempdir().unwrap();
     let module = folder.path().join("module.so");
@@ -248,7 +248,7 @@ fn a_module_that_is_not_there_is_told_and_found_once_it_is() {
 
 /// A module that lies about lengths makes the thread panic: that is told, and the next call has a new one.
 #[test]
-fn a_thread_that_dies_is_told_and_replaced() {
+fn dead_worker_thread_is_reported_and_replaced() {
     let token = Token::kryoptic();
     let mut probe = Probe::of_token(&token);
     let unwrap = wrap(&mut probe);

@@ -48,7 +48,7 @@ fn encode(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn base64_here_is_base64() {
+fn base64_matches_known_values() {
     for (bytes, text) in
         [(&b"fo"[..], "Zm8="), (b"foo", "Zm9v"), (b"foob\xff\0", "Zm9vYv8A"), (b"f", "Zg==")]
     {
@@ -57,7 +57,7 @@ fn base64_here_is_base64() {
 }
 
 #[test]
-fn the_token_opens_it_once_and_ram_serves_it_from_then_on() {
+fn sealed_secret_is_decrypted_once_and_served_from_ram() {
     let fixture = SealedFixture::new();
     let psid = fixture.start();
     let sealed = fixture.seal(SECRET);
@@ -81,7 +81,7 @@ fn the_token_opens_it_once_and_ram_serves_it_from_then_on() {
 
 /// A4: a token that was not asked, or that serves nothing, is not reported as one that would.
 #[test]
-fn what_a_token_would_serve_is_known_only_once_it_was_asked() {
+fn token_availability_is_unknown_before_the_first_use() {
     let fixture = SealedFixture::new();
     let psid = fixture.start();
     fixture.register(1, &fixture.seal(SECRET));
@@ -120,7 +120,7 @@ fn what_a_token_would_serve_is_known_only_once_it_was_asked() {
 
 /// Who sealed it to the token did not agree to the TPM: the cache's key must not be enough to read it.
 #[test]
-fn what_the_token_opened_is_on_no_disk_and_gone_with_the_process() {
+fn decrypted_secret_is_kept_in_ram_only() {
     let fixture = SealedFixture::new();
     let psid = fixture.start();
     fixture.register(1, &fixture.seal(SECRET));
@@ -151,7 +151,7 @@ fn what_the_token_opened_is_on_no_disk_and_gone_with_the_process() {
 
 /// The blob never changes, so neither does the value: age is nothing to it.
 #[test]
-fn it_is_never_too_old() {
+fn sealed_secret_never_expires() {
     let fixture = SealedFixture::new();
     let config = fixture.config().short_lived().cache("max_stale = \"1s\"");
     fixture.instance.configure(&config);
@@ -169,7 +169,7 @@ fn it_is_never_too_old() {
 }
 
 #[test]
-fn an_entry_that_is_invalidated_is_opened_again() {
+fn invalidated_entry_is_decrypted_again() {
     let fixture = SealedFixture::new();
     let _psid = fixture.start();
     let reference = fixture.seal(SECRET);
@@ -188,7 +188,7 @@ fn an_entry_that_is_invalidated_is_opened_again() {
 
 /// `tests/vectors/python-psi`: what the Python PSI sealed, psid opens.
 #[test]
-fn what_the_python_psi_sealed_opens() {
+fn secret_sealed_by_the_python_psi_is_decrypted() {
     let id = "36f34945849c779b9bfe26588";
     let vectors = repository().join("tests/vectors/python-psi");
     let mapping = fs::read(vectors.join("secrets").join(id)).unwrap();
@@ -234,7 +234,7 @@ fn a_wrong_pin_is_named_and_not_tried_again_before_it_changes() {
 /// Not "no such secret", which would be an answer: what was asked makes no sense, and is an admin's to
 /// see to.
 #[test]
-fn a_damaged_or_foreign_blob_is_named_as_such_and_hurts_no_other() {
+fn damaged_or_foreign_blob_fails_alone() {
     let fixture = SealedFixture::new();
     let mut psid = fixture.start();
     let good = fixture.seal(SECRET);
@@ -274,7 +274,7 @@ fn a_damaged_or_foreign_blob_is_named_as_such_and_hurts_no_other() {
 
 /// A module that hangs holds up whoever needs the token, and nobody else.
 #[test]
-fn a_token_that_hangs_keeps_nobody_waiting_who_does_not_need_it() {
+fn hanging_token_delays_no_other_lookup() {
     let fixture = SealedFixture::new();
     let psid = fixture.start();
     fixture.register(1, &fixture.seal(SECRET));

@@ -71,7 +71,7 @@ fn fails_with(fixture: &SealedFixture, from: &str, to: &str, step: &str, code: i
 }
 
 #[test]
-fn a_chain_that_holds_is_told_link_by_link() {
+fn preflight_reports_each_passed_step() {
     let fixture = SealedFixture::new();
     // Nothing of psid runs, and nothing is left behind.
     let text = fixture.driver(&["hsm", "preflight"]).text();
@@ -103,7 +103,7 @@ fn a_chain_that_holds_is_told_link_by_link() {
 }
 
 #[test]
-fn a_config_that_is_missing_bad_or_without_a_token() {
+fn preflight_reports_an_unusable_config() {
     let fixture = SealedFixture::new();
     fixture.instance.configure(&Config { rest: String::new(), ..fixture.config() });
     fails_at(&fixture, "config", 65, "has no [providers.pkcs11]");
@@ -114,7 +114,7 @@ fn a_config_that_is_missing_bad_or_without_a_token() {
 }
 
 #[test]
-fn a_module_that_is_not_there_or_none() {
+fn preflight_reports_a_missing_or_wrong_module() {
     let fixture = SealedFixture::new();
     let module = fixture.token.config();
     let module = module.split('"').nth(1).unwrap();
@@ -127,7 +127,7 @@ fn a_module_that_is_not_there_or_none() {
 
 /// OpenSC's module takes pcscd, and finds no token without a reader.
 #[test]
-fn pcscd_is_looked_for_where_the_module_needs_it() {
+fn preflight_checks_pcscd_if_the_module_needs_it() {
     let fixture = SealedFixture::new();
     let module = fixture.token.config();
     let module = module.split('"').nth(1).unwrap();
@@ -155,7 +155,7 @@ fn pcscd_is_looked_for_where_the_module_needs_it() {
 }
 
 #[test]
-fn a_token_that_is_away_or_another() {
+fn preflight_reports_an_absent_or_other_token() {
     let fixture = SealedFixture::new();
     fails_with(
         &fixture,
@@ -171,7 +171,7 @@ fn a_token_that_is_away_or_another() {
 }
 
 #[test]
-fn a_pin_that_is_missing_wrong_or_dangerous_to_try() {
+fn preflight_reports_a_missing_wrong_or_risky_pin() {
     let fixture = SealedFixture::new();
     fs::remove_file(fixture.token.pin_file()).unwrap();
     fails_at(&fixture, "pin", 65, "the PIN is missing: no /");
@@ -200,7 +200,7 @@ fn a_pin_that_is_missing_wrong_or_dangerous_to_try() {
 }
 
 #[test]
-fn a_key_that_is_missing_or_may_not_do_its_work() {
+fn preflight_reports_a_missing_or_restricted_key() {
     let fixture = SealedFixture::with(Token::without_key());
     fails_at(
         &fixture,
@@ -233,7 +233,7 @@ fn a_key_that_is_missing_or_may_not_do_its_work() {
 
 /// The list of mechanisms does not tell the hashes: it is found by trying.
 #[test]
-fn softhsm_does_oaep_with_sha_1_only_and_that_is_said() {
+fn preflight_reports_softhsm_without_oaep_sha_256() {
     let fixture = SealedFixture::with(Token::softhsm());
     let words = "the token does not undo RSA-OAEP with SHA-256, which psi wraps with: it does RSA-OAEP with SHA-1 only; use ";
     fails_at(&fixture, "mechanisms", 65, words);

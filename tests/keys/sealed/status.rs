@@ -6,7 +6,7 @@ use psi_harness::SealedFixture;
 use psi_harness::{Instance, PIN};
 
 #[test]
-fn a_token_that_is_well_is_told_in_full() {
+fn hsm_status_reports_a_healthy_token() {
     let fixture = SealedFixture::new();
     let _psid = fixture.start();
     let status = fixture.driver(&["hsm", "status", "--json"]).json();
@@ -35,7 +35,7 @@ fn a_token_that_is_well_is_told_in_full() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_what_is_known() {
+fn hsm_status_reports_faults_with_known_details() {
     let fixture = SealedFixture::new();
     fixture.token.give_pin("00000000");
     let mut psid = fixture.start();

@@ -34,7 +34,7 @@ fn a_secret_is_sealed_into_a_reference_that_gives_it_back_byte_for_byte() {
 
 /// Podman's limit holds for the reference, which is longer than the secret.
 #[test]
-fn what_podman_would_not_take_is_refused_and_the_most_is_named() {
+fn secret_too_large_for_podman_is_refused_with_the_limit() {
     let fixture = SealedFixture::new();
     let _psid = fixture.start();
     let store = |secret: Vec<u8>| fixture.driver(&["hsm", "store", "boot"]).stdin(secret);
@@ -57,7 +57,7 @@ fn what_podman_would_not_take_is_refused_and_the_most_is_named() {
 }
 
 #[test]
-fn a_name_that_podman_would_not_take_is_refused_before_anything_is_done() {
+fn name_invalid_for_podman_is_refused_first() {
     let instance = Instance::empty();
     for name in ["", ".boot", "a b", "a/b", "a'b", "a,b", "a=b", "boot-", &"x".repeat(254)] {
         let line = instance.driver(&["hsm", "store", name]).stdin("secret").fails(65);
@@ -68,7 +68,7 @@ fn a_name_that_podman_would_not_take_is_refused_before_anything_is_done() {
 }
 
 #[test]
-fn what_keeps_psid_from_sealing_is_told_with_its_remedy() {
+fn seal_failure_is_reported_with_its_remedy() {
     let fixture = SealedFixture::new();
     let mut psid = fixture.start();
     let store = fixture.driver(&["hsm", "store", "boot"]).stdin("secret");
@@ -89,7 +89,7 @@ fn what_keeps_psid_from_sealing_is_told_with_its_remedy() {
 
 /// SoftHSM's key undoes OAEP with SHA-1 only: nothing may be sealed that will not open.
 #[test]
-fn a_token_that_could_not_open_it_again_is_found_out_at_once() {
+fn seal_verifies_that_the_token_can_decrypt() {
     let fixture = SealedFixture::with(Token::softhsm());
     let _psid = fixture.start();
     let line = fixture.driver(&["hsm", "store", "boot"]).stdin("secret").fails(65);
@@ -98,7 +98,7 @@ fn a_token_that_could_not_open_it_again_is_found_out_at_once() {
 }
 
 #[test]
-fn a_reference_that_makes_no_sense_is_refused_without_the_token() {
+fn malformed_reference_is_refused_without_the_token() {
     let fixture = SealedFixture::new();
     let _psid = fixture.start();
     for (members, why) in [

@@ -93,7 +93,7 @@ fn the_helper_opens_what_root_s_config_names_and_seals_the_cache_s_key_alone() {
 }
 
 #[test]
-fn the_helper_tells_the_state_of_the_tpm() {
+fn helper_reports_the_tpm_state() {
     let mut tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
     let instance = instance_on(&infisical);
@@ -119,7 +119,7 @@ fn the_helper_tells_the_state_of_the_tpm() {
 
 /// psid has no access to the TPM's device: its helper asks.
 #[test]
-fn a_psid_that_is_not_root_tells_a_lockout_by_its_helper() {
+fn unprivileged_psid_reports_a_lockout_by_its_helper() {
     let mut tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
     let instance = instance_on(&infisical);

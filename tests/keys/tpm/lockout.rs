@@ -21,7 +21,7 @@ fn filled(tpm: &Tpm) -> Instance {
 
 /// systemd 252 says "TPM2 device is in dictionary attack lockout mode".
 #[test]
-fn a_lockout_is_told_with_its_numbers_and_ends_without_a_new_key() {
+fn lockout_is_reported_with_counters_and_ends_without_a_new_key() {
     let mut tpm = Tpm::start();
     let instance = filled(&tpm);
     let key = fs::read(instance.sealed_key()).unwrap();
@@ -51,7 +51,7 @@ fn a_lockout_is_told_with_its_numbers_and_ends_without_a_new_key() {
 }
 
 #[test]
-fn a_missing_tpm_is_told_and_not_answered_with_a_new_key() {
+fn missing_tpm_is_reported_without_advising_a_new_key() {
     let mut tpm = Tpm::start();
     let instance = filled(&tpm);
     let start = psid_on(&instance, &tpm);
@@ -68,7 +68,7 @@ fn a_missing_tpm_is_told_and_not_answered_with_a_new_key() {
 
 /// Another TPM, a changed PCR, a damaged file: only these name a new key, after the recovery key.
 #[test]
-fn what_does_not_pass_names_the_recovery_key_first() {
+fn failed_unseal_names_the_recovery_key_first() {
     let mut tpm = Tpm::start();
     let instance = filled(&tpm);
     let check = |tpm: &Tpm| {
@@ -112,7 +112,7 @@ fn a_key_file_that_cannot_be_read_is_not_taken_for_missing() {
 
 /// systemd-creds that hangs, as it does on a TPM that does not answer, is no reason for a new key either.
 #[test]
-fn a_systemd_creds_that_is_killed_says_nothing_of_the_key() {
+fn killed_systemd_creds_is_no_verdict_on_the_key() {
     let tpm = Tpm::start();
     let instance = filled(&tpm);
     let bin = instance.folder().join("bin");

@@ -147,7 +147,7 @@ fn another_machine_s_tpm_opens_nothing() {
 }
 
 #[test]
-fn a_tpm_that_is_gone_is_told_and_a_reload_finds_it_again() {
+fn missing_tpm_is_reported_and_found_by_reload() {
     let mut tpm = Tpm::start();
     let infisical = one();
     let instance = filled(&infisical, &tpm, &[]);

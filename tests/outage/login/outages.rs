@@ -17,7 +17,7 @@ fn status(code: u16) -> Value {
 }
 
 #[test]
-fn whatever_becomes_of_the_connection_what_is_cached_is_served() {
+fn cached_values_are_served_when_the_metadata_connection_fails() {
     endure_all(&[
         (CLOUDS[0], kind("refuse"), "the metadata service: no connection to"),
         (CLOUDS[1], kind("refuse"), "the metadata service: no connection to"),
@@ -30,7 +30,7 @@ fn whatever_becomes_of_the_connection_what_is_cached_is_served() {
 }
 
 #[test]
-fn whatever_it_answers_what_is_cached_is_served() {
+fn cached_values_are_served_for_any_metadata_answer() {
     endure_all(&[
         (AWS, status(429), "answers 429: it cannot answer now"),
         (AWS, kind("html-503"), "answers 503: it cannot answer now"),
@@ -44,7 +44,7 @@ fn whatever_it_answers_what_is_cached_is_served() {
 }
 
 #[test]
-fn whatever_answers_in_its_place_what_is_cached_is_served() {
+fn cached_values_are_served_when_a_proxy_answers_for_metadata() {
     let redirect = json!({"kind": "redirect", "location": "http://127.0.0.1:9/", "code": 302});
     endure_all(&[
         (AWS, kind("captive-portal"), "answers 200: it opens no session"),

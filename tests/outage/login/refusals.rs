@@ -10,7 +10,7 @@ fn secrets() -> Value {
 }
 
 #[test]
-fn what_a_machine_lacks_is_named() {
+fn missing_machine_identity_is_reported() {
     for (method, lack, words) in [
         (
             AWS,

@@ -84,7 +84,7 @@ fn a_client_secret_that_is_refused_costs_no_cached_value_and_one_login_for_all_r
 
 /// Whatever the server has against the login, by whichever status.
 #[test]
-fn each_way_to_refuse_a_login_is_no_word_about_a_secret() {
+fn refused_login_says_nothing_of_a_secret() {
     let refusals = [
         fault::refusal(401, "UnauthorizedError", "Invalid credentials"),
         fault::refusal(403, "ForbiddenError", "trust binding missing"),
@@ -138,7 +138,7 @@ fn a_locked_identity_and_a_rate_limit_are_waited_out_over_restarts() {
 
 /// The login is well, or was: the server refuses what it gave.
 #[test]
-fn a_refused_token_is_a_matter_of_the_login() {
+fn refused_token_is_a_login_failure() {
     for (code, error, message) in [
         (401, "UnauthorizedError", "Identity is not a member of the organization"),
         (401, "UnauthorizedError", "Identity organization membership is inactive"),

@@ -76,7 +76,7 @@ fn an_expired_token_is_nothing_to_log_in_with() {
 }
 
 #[test]
-fn what_is_no_token_is_named_and_not_sent() {
+fn malformed_token_is_reported_and_not_sent() {
     let machine = machine();
     let psid = machine.instance.start();
     machine.instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();

@@ -181,7 +181,7 @@ fn a_value_that_the_provider_has_too_becomes_a_reference() {
 
 /// Without a key, without psid, or with a psi-driver that is not there: podman's record stays.
 #[test]
-fn what_would_not_resolve_is_not_moved() {
+fn unresolvable_secret_is_not_migrated() {
     let mut host = Host::with_myapp(&json!({}));
     create(&host, "a", b"1");
     let written = host.record();
@@ -231,7 +231,7 @@ fn a_value_in_clear_that_psi_does_not_serve_is_kept() {
 
 /// The driver option `path=` names another folder, and podman's record forgets it when the secret becomes psi's.
 #[test]
-fn values_in_clear_in_another_folder_are_not_forgotten() {
+fn plaintext_in_another_directory_is_reported() {
     let host = Host::with_myapp(&json!({}));
     let elsewhere = host.instance.folder().join("elsewhere");
     let clear = elsewhere.join("secretsdata.json");
@@ -269,7 +269,7 @@ fn values_in_clear_in_another_folder_are_not_forgotten() {
 
 /// Other users see every argument and, as root, every environment.
 #[test]
-fn no_value_is_in_an_argument_an_environment_or_a_word() {
+fn no_value_is_in_arguments_environment_or_messages() {
     let host = Host::with_myapp(&json!({}));
     create(&host, "a", b"hunter2-plain");
     let trace = host.instance.folder().join("trace");

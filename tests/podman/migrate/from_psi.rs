@@ -108,7 +108,7 @@ fn pr29_podman_s_own_ids_resolve_through_psi_before_a_secret_is_handed_over() {
 
 /// The Python PSI's folder is elsewhere, and it is stopped: each mapping is registered under podman's id.
 #[test]
-fn mappings_of_another_folder_are_registered() {
+fn mappings_of_another_directory_are_registered() {
     let mut host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
     let old = host.instance.folder().join("old-psi");
     fs::create_dir(&old).unwrap();

@@ -15,7 +15,7 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_dry_run_tells_the_plan_and_changes_nothing() {
+fn dry_run_prints_the_plan_and_changes_nothing() {
     let host = Host::with_myapp(&json!({"A": "secret value", "B": "2"}));
     let outcome = host.setup(&["--dry-run"]).run();
     assert_eq!((outcome.code, outcome.stderr.as_str()), (1, ""));
@@ -42,7 +42,7 @@ fn a_dry_run_tells_the_plan_and_changes_nothing() {
 
 /// PR #27 of the Python PSI: its dry run compared names with ids, and called 514 of 514 secrets orphaned.
 #[test]
-fn pr27_what_psid_knows_by_its_id_is_no_orphan() {
+fn pr27_secret_registered_by_id_is_no_orphan() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
     host.set_up(&[]);
     let told = host.dry_run(0);
@@ -58,7 +58,7 @@ fn pr27_what_psid_knows_by_its_id_is_no_orphan() {
 }
 
 #[test]
-fn each_place_that_drifts_is_named() {
+fn each_drifted_file_is_reported() {
     let mut host = Host::with_myapp(&json!({"A": "1", "B": "2", "C": "3", "D": "4", "E": "5"}));
     host.set_up(&[]);
     host.podman.ok(&["secret", "rm", "myapp--A"]);

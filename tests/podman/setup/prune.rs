@@ -9,7 +9,7 @@ fn names(host: &Host) -> Vec<String> {
 }
 
 #[test]
-fn what_is_listed_no_more_goes_with_a_prune_and_not_before() {
+fn unlisted_secret_is_removed_by_prune_only() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "GOES": "3"}));
     host.set_up(&[]);
     host.podman.create("myapp--by_hand", "a literal");
@@ -84,7 +84,7 @@ fn an_admin_who_confirms_it_has_an_emptied_directory_pruned() {
 
 /// A `--replace` that was cut in two: podman takes the name for one of them only.
 #[test]
-fn two_secrets_of_one_name_are_told_with_their_ids_and_both_stay() {
+fn two_secrets_of_one_name_are_reported_and_kept() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
     host.set_up(&[]);
     let record = host.podman.secrets_folder().join("secrets.json");
@@ -116,7 +116,7 @@ fn two_secrets_of_one_name_are_told_with_their_ids_and_both_stay() {
 
 /// A container resolves its variables again at each exec and each healthcheck.
 #[test]
-fn what_a_container_still_has_stays() {
+fn secret_used_by_a_container_is_kept() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "GOES": "3"}));
     host.set_up(&[]);
     let secret = "--secret=myapp--GOES,type=env,target=GOES";
@@ -133,7 +133,7 @@ fn what_a_container_still_has_stays() {
 }
 
 #[test]
-fn a_workload_that_leaves_the_config_goes_with_a_prune() {
+fn removed_workload_is_pruned() {
     let both = workload("one", &[("/myapp", false)]) + &workload("two", &[("/myapp", false)]);
     let mut host = Host::of(&json!({"/myapp": {"A": "1"}}), &both);
     host.set_up(&[]);

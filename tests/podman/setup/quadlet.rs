@@ -79,7 +79,7 @@ fn n19_a_drop_in_is_replaced_whole_and_only_its_own() {
 }
 
 #[test]
-fn a_name_that_is_no_unit_s_makes_no_path() {
+fn invalid_unit_name_makes_no_path() {
     let name = "../../escaped";
     let workloads = workload(name, &[("/myapp", false)]) + &workload("good", &[("/myapp", false)]);
     let host = Host::of(&json!({"/myapp": {"A": "1"}}), &workloads);

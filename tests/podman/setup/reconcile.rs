@@ -131,7 +131,7 @@ fn no_lookup_misses_a_secret_while_setups_change_it() {
 }
 
 #[test]
-fn what_psid_lost_is_registered_again_and_stale_commands_are_corrected_in_place() {
+fn lost_secrets_are_registered_again_and_stale_commands_corrected() {
     let mut host = Host::with_myapp(&json!({"A": "1", "B": "2", "C": "3"}));
     host.set_up(&[]);
     let ids = host.ids();
@@ -166,7 +166,7 @@ fn what_psid_lost_is_registered_again_and_stale_commands_are_corrected_in_place(
 }
 
 #[test]
-fn a_key_that_cannot_be_is_named_and_the_others_are_done() {
+fn invalid_key_is_reported_and_the_others_registered() {
     let host = Host::with_myapp(&json!({
         "GOOD": "1", "not-a-variable": "2", "1st": "3", "with space": "4", "tls.pem": "5",
     }));
@@ -187,7 +187,7 @@ fn a_key_that_cannot_be_is_named_and_the_others_are_done() {
 }
 
 #[test]
-fn what_a_variable_cannot_hold_is_told_with_the_remedy() {
+fn value_invalid_for_a_variable_is_reported_with_the_remedy() {
     let big = "x".repeat(131_072);
     let mut host = Host::with_myapp(&json!({"NUL": "a\0b", "BIG": big, "FINE": "1"}));
     let told = host.setup(&[]).text();
@@ -209,7 +209,7 @@ fn what_a_variable_cannot_hold_is_told_with_the_remedy() {
 }
 
 #[test]
-fn somebody_else_s_secrets_are_named_and_left_alone() {
+fn foreign_secrets_are_reported_and_kept() {
     let host = Host::with_myapp(&json!({"LITERAL": "1", "FILE": "2", "OTHER": "3", "MINE": "4"}));
     host.podman.create("myapp--LITERAL", "made by hand");
     host.podman.create("elsewhere", reference("/myapp", "MINE"));

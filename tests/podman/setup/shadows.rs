@@ -7,7 +7,7 @@ use psi_harness::{Host, workload};
 
 /// What a source gives may be shadowed by the one that is out, and a registration outlives the outage.
 #[test]
-fn a_source_that_is_out_costs_no_secret_its_place() {
+fn source_in_an_outage_keeps_its_secrets() {
     let mut host = Host::of(
         &json!({"/common": {"A": "common", "B": "common"}, "/myapp": {"B": "mine"}}),
         &workload("myapp", &[("/common", false), ("/myapp", false)]),

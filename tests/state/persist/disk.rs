@@ -169,7 +169,7 @@ fn a_read_only_disk_costs_no_lookup_and_a_store_is_refused() {
 
 /// A bad cache on a read-only disk can be neither used nor set aside.
 #[test]
-fn a_bad_cache_that_cannot_be_set_aside_is_left_and_told() {
+fn bad_cache_that_cannot_be_quarantined_is_kept_and_reported() {
     let (_infisical, instance, disk) = on_a_disk();
     fs::write(instance.cache(), "no cache").unwrap();
     disk.read_only(true);
@@ -188,7 +188,7 @@ fn a_bad_cache_that_cannot_be_set_aside_is_left_and_told() {
 }
 
 #[test]
-fn a_state_folder_that_cannot_be_made_is_told_and_psid_serves() {
+fn missing_state_directory_is_reported_and_psid_serves() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     fs::write(instance.state(), "a file in its place").unwrap();

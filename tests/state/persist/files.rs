@@ -44,7 +44,7 @@ fn the_cache_has_its_header_and_no_value_in_clear_text() {
 }
 
 #[test]
-fn where_nothing_is_to_be_kept_no_file_is_missed() {
+fn disabled_persistence_needs_no_file() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let _psid = instance.psid().start();

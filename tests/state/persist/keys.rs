@@ -44,7 +44,7 @@ fn without_a_key_psid_serves_live_and_leaves_the_cache_alone() {
 
 /// The unit ships an empty default, so that psid starts although a credential does not open.
 #[test]
-fn an_empty_credential_is_none() {
+fn empty_credential_counts_as_missing() {
     let (_infisical, instance) = filled();
     instance.give_key(b"");
     let psid = instance.start();
@@ -53,7 +53,7 @@ fn an_empty_credential_is_none() {
 }
 
 #[test]
-fn a_key_of_another_length_is_told() {
+fn key_of_wrong_length_is_reported() {
     let (_infisical, instance) = filled();
     for length in [31, 33] {
         instance.give_key(&vec![7; length]);
@@ -66,7 +66,7 @@ fn a_key_of_another_length_is_told() {
 }
 
 #[test]
-fn another_key_opens_nothing_and_destroys_nothing() {
+fn other_key_decrypts_and_destroys_nothing() {
     let (_infisical, instance) = filled();
     let before = fs::read(instance.cache()).unwrap();
     instance.give_key(&[8; 32]);
@@ -126,7 +126,7 @@ fn a_cache_that_is_not_enabled_keeps_nothing_but_literals() {
 }
 
 #[test]
-fn a_missing_client_secret_is_told_and_its_coming_needs_no_restart() {
+fn missing_client_secret_is_reported_and_found_without_restart() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.take_client_secret();
@@ -144,7 +144,7 @@ fn a_missing_client_secret_is_told_and_its_coming_needs_no_restart() {
 }
 
 #[test]
-fn without_a_credentials_folder_the_missing_credential_is_named() {
+fn missing_credential_is_named_without_a_credentials_directory() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let _psid = instance.psid().without("CREDENTIALS_DIRECTORY").start();

@@ -33,7 +33,7 @@ fn a_crash_leaves_no_lock_behind() {
 
 /// What a crash in the midst of a write leaves is removed by the next write.
 #[test]
-fn a_crash_s_remnant_does_no_harm() {
+fn leftover_of_a_crash_is_ignored() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     fs::create_dir_all(instance.state().join("secrets")).unwrap();

@@ -50,7 +50,7 @@ fn endure(spoil: impl Fn(&mut Vec<u8>), words: &str) {
 /// N7: in the Python PSI a bad file killed the lookup that met it, and the next good file was never
 /// loaded.
 #[test]
-fn n7_a_truncated_cache_is_set_aside_and_named() {
+fn n7_truncated_cache_is_quarantined_and_reported() {
     endure(|file| file.truncate(5), "it is truncated");
     endure(|file| file.truncate(30), "it is truncated");
     endure(Vec::clear, "it is truncated");
@@ -58,7 +58,7 @@ fn n7_a_truncated_cache_is_set_aside_and_named() {
 
 /// N8: the Python PSI overwrote a cache that it could not read, and the last good values with it.
 #[test]
-fn n8_a_damaged_cache_is_set_aside_and_never_overwritten() {
+fn n8_damaged_cache_is_quarantined_and_never_overwritten() {
     endure(|file| file[40] ^= 1, "it was damaged or tampered with");
     endure(|file| *file.last_mut().unwrap() ^= 0x80, "it was damaged or tampered with");
     endure(|file| file.push(0), "it was damaged or tampered with");
@@ -68,7 +68,7 @@ fn n8_a_damaged_cache_is_set_aside_and_never_overwritten() {
 
 /// N20: the Python PSI's header was not authenticated.
 #[test]
-fn n20_every_byte_of_the_header_counts() {
+fn n20_every_header_byte_is_authenticated() {
     endure(|file| file[0] = b'X', "it is not a psi cache: it does not begin with PSIC");
     endure(|file| file[4] = 9, "it is of format version 9, and only 2 is read here");
     endure(|file| file[5] = 2, "it was damaged or tampered with");
@@ -78,7 +78,7 @@ fn n20_every_byte_of_the_header_counts() {
 }
 
 #[test]
-fn a_cache_of_another_kind_is_set_aside() {
+fn cache_of_another_backend_is_quarantined() {
     endure(|file| *file = b"-----BEGIN PGP MESSAGE-----".to_vec(), "it is not a psi cache");
     // A sealed literal in its place: the same key, another purpose.
     let (infisical, instance) = filled();
@@ -108,7 +108,7 @@ fn a_second_bad_file_does_not_replace_the_first() {
 
 /// One registration that is damaged is one secret that fails, with its cause; podman can remove it.
 #[test]
-fn a_damaged_registration_costs_its_own_secret_only() {
+fn damaged_registration_affects_its_own_secret_only() {
     let (_infisical, instance) = filled();
     let secrets = instance.state().join("secrets");
     for (number, bytes) in
@@ -137,7 +137,7 @@ fn a_damaged_registration_costs_its_own_secret_only() {
 
 /// Not a bad file, but none that can be read: it stays, and what comes in its place is taken.
 #[test]
-fn a_folder_in_the_cache_s_place_is_told_and_left_and_what_is_good_is_loaded_without_a_restart() {
+fn directory_at_the_cache_path_is_reported_and_recovered_from_without_restart() {
     let (mut infisical, instance) = filled();
     let good = fs::read(instance.cache()).unwrap();
     fs::remove_file(instance.cache()).unwrap();
@@ -157,7 +157,7 @@ fn a_folder_in_the_cache_s_place_is_told_and_left_and_what_is_good_is_loaded_wit
 
 /// Somebody else's tampering while psid runs: RAM is served, and `--verify` tells.
 #[test]
-fn verify_finds_what_was_changed_behind_psid_s_back() {
+fn verify_finds_changes_made_outside_psid() {
     let (_infisical, instance) = filled();
     let psid = instance.start();
     let mut file = fs::read(instance.cache()).unwrap();

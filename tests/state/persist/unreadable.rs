@@ -127,7 +127,7 @@ fn a_file_or_a_trash_that_psid_may_not_read_costs_no_other_secret() {
 }
 
 #[test]
-fn what_root_s_commands_make_is_the_owner_s_of_the_state() {
+fn files_made_by_root_belong_to_the_state_owner() {
     let instance = instance_in_an_outage();
     fs::create_dir(instance.state()).unwrap();
     chown(instance.state(), Some(PSI), Some(PSI)).unwrap();

@@ -11,7 +11,7 @@ fn instance_with(infisical: &FakeInfisical) -> Instance {
 }
 
 #[test]
-fn a_reference_is_told_by_its_look_and_kept_as_it_is() {
+fn reference_is_recognised_and_stored_unchanged() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
     let instance = instance_with(&infisical);
     let psid = instance.start();
@@ -65,7 +65,7 @@ fn the_guess_can_be_overruled() {
 
 /// The container would get the JSON as its password.
 #[test]
-fn what_resembles_a_reference_is_refused_with_the_way_to_store_it_as_a_literal() {
+fn near_reference_is_refused_with_the_literal_option() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = instance_with(&infisical);
     let _psid = instance.start();
@@ -88,7 +88,7 @@ fn what_resembles_a_reference_is_refused_with_the_way_to_store_it_as_a_literal()
 }
 
 #[test]
-fn a_reference_that_leads_nowhere_is_refused_with_its_cause() {
+fn unresolvable_reference_is_refused_with_its_cause() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = instance_with(&infisical);
     let _psid = instance.start();

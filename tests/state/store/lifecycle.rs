@@ -95,7 +95,7 @@ fn a_delete_is_final_for_lookups_and_an_unknown_id_is_no_failure() {
 
 /// `podman secret create --replace` deletes before it stores: a store that fails has lost the value.
 #[test]
-fn what_was_deleted_can_be_restored() {
+fn deleted_secret_can_be_restored() {
     let (_infisical, instance, psid) = running();
     instance.driver(&["store"]).id(id(1)).stdin("literal\0").ok();
     instance.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "B")).ok();
@@ -122,7 +122,7 @@ fn what_was_deleted_can_be_restored() {
 
 /// Ten minutes, by the time of the deletion; the file's own, so it outlives psid.
 #[test]
-fn what_was_deleted_long_ago_is_removed_for_good() {
+fn deleted_secret_is_purged_after_ten_minutes() {
     let (_infisical, instance, psid) = running();
     for number in [1, 2] {
         instance.driver(&["store"]).id(id(number)).stdin("a literal").ok();

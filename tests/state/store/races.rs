@@ -28,7 +28,7 @@ fn stores_at_once_under_different_ids_are_all_kept() {
 }
 
 #[test]
-fn of_stores_at_once_under_one_id_one_wins_and_the_others_know() {
+fn concurrent_stores_under_one_id_have_one_winner() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -57,7 +57,7 @@ fn of_stores_at_once_under_one_id_one_wins_and_the_others_know() {
 
 /// `--replace` deletes and stores; two of them at once must leave one whole secret or none.
 #[test]
-fn deletes_and_stores_at_once_leave_ram_and_disk_of_one_mind() {
+fn concurrent_deletes_and_stores_keep_ram_and_disk_consistent() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
