@@ -15,18 +15,28 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     let (ours, version) = count_both(&bench.programs, bench.rounds(40))?;
     rows.push(Row::median(
         "instructions of a lookup",
-        Target::AtMost(budget()?, Unit::Count),
+        Target::AtMost(budget("lookup")?, Unit::Count),
         Side::new("psi-driver lookup", Unit::Count, ours),
         Side::new("psi-driver without SECRET_ID", Unit::Count, version),
     ));
     Ok(())
 }
 
-/// Fails when a lookup takes more than `budget.toml` allows.
+/// Fails when a lookup takes more instructions, or psi-driver more bytes, than `budget.toml` allows.
 pub fn check(target: &Path) -> Result<()> {
     let programs = Programs::below(target)?;
     let (ours, _) = count_both(&programs, 5)?;
-    let (taken, budget) = (ours.median(), budget()?);
+    let (size, limit) = (std::fs::metadata(&programs.driver)?.len() as f64, budget("size")?);
+    let (size_words, limit_words) = (Unit::Bytes.show(size), Unit::Bytes.show(limit));
+    println!("psi-driver has {size_words}, of {limit_words}");
+    if size > limit {
+        return Err(format!(
+            "psi-driver has {size_words}, more than the {limit_words} of tests/bench/budget.toml; \
+             see what is linked in more than before"
+        )
+        .into());
+    }
+    let (taken, budget) = (ours.median(), budget("lookup")?);
     let (taken_words, budget_words) = (Unit::Count.show(taken), Unit::Count.show(budget));
     println!("a lookup takes {taken_words} instructions, of {budget_words}");
     if taken <= budget {
@@ -39,13 +49,13 @@ pub fn check(target: &Path) -> Result<()> {
     .into())
 }
 
-/// The budget of the target for which psi-driver is built here.
-fn budget() -> Result<f64> {
+/// A budget of the target for which psi-driver is built here.
+pub fn budget(name: &str) -> Result<f64> {
     let path = repository().join("tests/bench/budget.toml");
     let budget: toml::Table = toml::from_str(&std::fs::read_to_string(&path)?)?;
     let arch = std::env::consts::ARCH;
-    let lookup = budget.get("lookup").and_then(|lookup| lookup.get(arch)?.as_integer());
-    Ok(lookup.ok_or_else(|| format!("{}: no [lookup] {arch}", path.display()))? as f64)
+    let value = budget.get(name).and_then(|budget| budget.get(arch)?.as_integer());
+    Ok(value.ok_or_else(|| format!("{}: no [{name}] {arch}", path.display()))? as f64)
 }
 
 /// A lookup, and what psi-driver takes to start and to find that there is nothing to do.

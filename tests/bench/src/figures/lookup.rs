@@ -107,7 +107,7 @@ fn binary(bench: &Bench) -> Result<Row> {
     let psid = std::fs::metadata(&bench.programs.psid)?.len() as f64;
     Ok(Row::median(
         "psi-driver's size",
-        Target::AtMost(f64::from(1 << 20), Unit::Bytes),
+        Target::AtMost(super::instructions::budget("size")?, Unit::Bytes),
         Side::new("psi-driver, static", Unit::Bytes, Samples::one(size)),
         Side::new("psid", Unit::Bytes, Samples::one(psid)),
     ))
