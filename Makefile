@@ -100,7 +100,7 @@ generate:
 	$(CARGO) build -q --workspace
 	TRYCMD=overwrite $(CARGO) test -q -p psi-tests --test psictl transcripts
 
-## Run `make build` before, as whoever builds; an existing config is kept. Nothing is started, and podman's
+## Run `make build` first; an existing config is kept. Nothing is started, and podman's
 ## secret driver stays what it is until `psictl install`: a driver without a config would fail each
 ## `podman secret create` of the host.
 SHARE   := $(DESTDIR)$(PREFIX)/share

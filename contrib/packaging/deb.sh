@@ -1,6 +1,6 @@
 #!/bin/sh
 # Packs what `make install` installs as a Debian package, target/psid_VERSION_ARCH.deb. Binaries are built
-# already; dpkg-deb and readelf are all it takes. VERSION, OUT, COMPRESS (of dpkg-deb -Z) and DIST, the folder of
+# already; dpkg-deb and readelf are all it takes. VERSION, OUT, COMPRESS (of dpkg-deb -Z) and DIST, the directory of
 # the programs, are for tests. Its name is psid: Debian's and Fedora's own psi is an XMPP client, of a higher
 # version.
 set -eu
