@@ -1,24 +1,23 @@
-//! The hybrid envelope, in which a secret is sealed to the RSA key of a token. Pure: bytes in, bytes out.
+//! The hybrid envelope: a secret sealed to the RSA key of a token. Pure: bytes in, bytes out.
 //!
 //! ```text
 //! length of the wrapped key (2, big-endian) · RSA-OAEP-SHA256(data key) · nonce (12)
 //! · AES-256-GCM ciphertext and tag
 //! ```
 //!
-//! The Python PSI's format, byte for byte: nothing is bound to the ciphertext, and each secret has a data
-//! key of its own. A public key is all that sealing takes, so the envelope does not tell who sealed it.
+//! This is the format of the Python PSI: there is no associated data, and each secret has its own data key. Sealing
+//! requires the public key only, so the envelope does not authenticate its author.
 
-use std::fmt;
 use std::ops::RangeInclusive;
 
 use psi_common::SecretBytes;
 
 use crate::crypto::aead::{Aead, DataKey, NONCE_LEN, TAG_LEN};
 
-/// Bytes that a wrapped key may have: those of an RSA modulus, of 1,024 to 16,384 bits.
+/// The length of a wrapped key: that of an RSA modulus of 1,024 to 16,384 bits.
 const WRAPPED_LEN: RangeInclusive<usize> = 128..=2_048;
 
-/// An envelope, taken apart but not opened.
+/// A parsed envelope, not opened.
 #[derive(Debug)]
 pub struct Hybrid<'a> {
     wrapped: &'a [u8],
@@ -26,19 +25,22 @@ pub struct Hybrid<'a> {
     sealed: &'a [u8],
 }
 
-/// Why an envelope cannot be used; each selects one sentence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An envelope cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HybridError {
     /// It ends too early.
+    #[error("it is truncated")]
     Truncated,
-    /// No RSA key wraps a key into so many bytes.
+    /// The wrapped key has an impossible length.
+    #[error("it begins with a wrapped key of {0} bytes, as no RSA key makes one")]
     WrappedLength(usize),
     /// It was changed after it was sealed, or sealed under another key.
+    #[error("it was damaged or tampered with")]
     NotAuthentic,
 }
 
 impl<'a> Hybrid<'a> {
-    /// Takes an envelope apart.
+    /// Parses an envelope.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, HybridError> {
         let (length, rest) = bytes.split_first_chunk().ok_or(HybridError::Truncated)?;
         let length = usize::from(u16::from_be_bytes(*length));
@@ -53,26 +55,26 @@ impl<'a> Hybrid<'a> {
         Ok(Self { wrapped, nonce: *nonce, sealed })
     }
 
-    /// The data key, as the token takes it.
+    /// The wrapped data key, for the token.
     pub fn wrapped(&self) -> &'a [u8] {
         self.wrapped
     }
 
-    /// Opens it with the data key that the token unwrapped.
+    /// Decrypts the secret with the unwrapped data key.
     pub fn open(&self, key: &DataKey) -> Result<SecretBytes, HybridError> {
         let opened = Aead::new(key).open(self.nonce, &[], self.sealed);
         opened.map_err(|_| HybridError::NotAuthentic)
     }
 }
 
-/// Seals `plaintext` under `key`, which must be used once; `wrapped` is that key under RSA.
+/// Seals `plaintext` under `key`, which must be used only once; `wrapped` is that key wrapped with RSA.
 pub(crate) fn seal(
     plaintext: &SecretBytes,
     key: &DataKey,
     wrapped: &[u8],
 ) -> Result<Vec<u8>, getrandom::Error> {
     let nonce = Aead::nonce()?;
-    // RSA's moduli keep far below the limit.
+    // An RSA modulus is far below the limit.
     let length = u16::try_from(wrapped.len()).unwrap_or(u16::MAX);
     let mut out = length.to_be_bytes().to_vec();
     out.extend_from_slice(&wrapped[..usize::from(length)]);
@@ -81,24 +83,10 @@ pub(crate) fn seal(
     Ok(out)
 }
 
-/// Bytes that sealing adds when the wrapped key has `wrapped` bytes.
+/// The bytes that sealing adds for a wrapped key of `wrapped` bytes.
 pub(crate) fn overhead(wrapped: usize) -> usize {
     size_of::<u16>() + wrapped + NONCE_LEN + TAG_LEN
 }
-
-impl fmt::Display for HybridError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Truncated => f.write_str("it is truncated"),
-            Self::WrappedLength(length) => {
-                write!(f, "it begins with a wrapped key of {length} bytes, as no RSA key makes one")
-            }
-            Self::NotAuthentic => f.write_str("it was damaged or tampered with"),
-        }
-    }
-}
-
-impl std::error::Error for HybridError {}
 
 #[cfg(test)]
 mod tests {
@@ -117,7 +105,7 @@ mod tests {
         DataKey::from_secret(&SecretBytes::new(bytes.to_vec())).unwrap()
     }
 
-    /// The wrapped key stands for itself: unwrapping is the token's part.
+    /// The wrapped key is arbitrary: the token would unwrap it.
     fn sealed(text: &[u8], wrapped: usize) -> Vec<u8> {
         seal(&SecretBytes::new(text.to_vec()), &key(1), &vec![0x5a; wrapped]).unwrap()
     }
@@ -128,16 +116,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_sealed_opens(text in prop::collection::vec(any::<u8>(), 0..100), wrapped in WRAPPED_LEN) {
+        fn open_returns_what_was_sealed(text in prop::collection::vec(any::<u8>(), 0..100), wrapped in WRAPPED_LEN) {
             let bytes = sealed(&text, wrapped);
             prop_assert_eq!(bytes.len(), text.len() + overhead(wrapped));
             prop_assert_eq!(Hybrid::parse(&bytes).unwrap().wrapped(), &vec![0x5a; wrapped]);
             prop_assert_eq!(open(&bytes), Ok(text));
         }
 
-        /// A bit of the wrapped key is for the token to refuse: it gets other bytes.
+        /// A changed wrapped key reaches the token, which refuses it.
         #[test]
-        fn any_flipped_bit_is_refused_or_reaches_the_token(text in prop::collection::vec(any::<u8>(), 0..40), at in any::<prop::sample::Index>(), bit in 0..8u8) {
+        fn any_flipped_bit_is_rejected_or_reaches_the_token(text in prop::collection::vec(any::<u8>(), 0..40), at in any::<prop::sample::Index>(), bit in 0..8u8) {
             let mut bytes = sealed(&text, 256);
             let at = at.index(bytes.len());
             bytes[at] ^= 1u8 << bit;
@@ -149,20 +137,20 @@ mod tests {
         }
 
         #[test]
-        fn any_truncation_is_refused(text in prop::collection::vec(any::<u8>(), 0..40), at in any::<prop::sample::Index>()) {
+        fn open_rejects_any_truncation(text in prop::collection::vec(any::<u8>(), 0..40), at in any::<prop::sample::Index>()) {
             let bytes = sealed(&text, 256);
             prop_assert!(open(&bytes[..at.index(bytes.len())]).is_err());
         }
 
         #[test]
-        fn parsing_is_total(bytes in prop::collection::vec(any::<u8>(), 0..400), length in 0..600u16) {
+        fn parse_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..400), length in 0..600u16) {
             let _ = open(&bytes);
             let _ = open(&[&length.to_be_bytes()[..], &bytes].concat());
         }
     }
 
     #[test]
-    fn the_cause_is_named() {
+    fn errors_name_the_cause() {
         let bytes = sealed(b"text", 256);
         assert_eq!(open(&[]), Err(HybridError::Truncated));
         assert_eq!(open(&bytes[..2 + 256 + NONCE_LEN + TAG_LEN - 1]), Err(HybridError::Truncated));
@@ -173,12 +161,12 @@ mod tests {
     }
 
     #[test]
-    fn each_sealing_has_a_nonce_of_its_own() {
+    fn each_envelope_has_its_own_nonce() {
         assert_ne!(sealed(b"text", 128), sealed(b"text", 128));
     }
 
-    /// What the Python PSI wrote (`tests/vectors/python-psi`), with the data keys that OpenSSL unwraps
-    /// with `hsm-key.pem`.
+    /// Files of the Python PSI (`tests/vectors/python-psi`), with the data keys that OpenSSL unwraps with
+    /// `hsm-key.pem`.
     mod python {
         use super::*;
 
@@ -198,7 +186,7 @@ mod tests {
         const EXPECTED: &[u8] = include_bytes!("../../../tests/vectors/python-psi/expected.json");
 
         #[test]
-        fn the_mapping_s_blob_opens_to_the_value_that_is_expected() {
+        fn blob_of_the_mapping_opens_to_the_expected_value() {
             let reference = Reference::parse(MAPPING).unwrap();
             let blob = STANDARD.decode(reference.member("blob").unwrap()).unwrap();
             let opened = Hybrid::parse(&blob).unwrap().open(&data_key(&MAPPING_KEY)).unwrap();
@@ -208,13 +196,13 @@ mod tests {
         }
 
         #[test]
-        fn the_cache_opens_to_its_payload() {
+        fn cache_opens_to_its_payload() {
             let envelope = CACHE.strip_prefix(b"PSIC\x01\x02").unwrap();
             let opened = Hybrid::parse(envelope).unwrap().open(&data_key(&CACHE_KEY)).unwrap();
             let payload: serde_json::Value =
                 serde_json::from_slice(opened.expose_secret()).unwrap();
             assert_eq!(payload["version"], 2);
-            // What a token sealed, Python did not cache: seven of the eight.
+            // Seven of the eight: the Python PSI did not cache values from a token.
             assert_eq!(payload["entries"].as_object().unwrap().len(), 7);
         }
     }

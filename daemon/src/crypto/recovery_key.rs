@@ -1,4 +1,4 @@
-//! `recovery.enc`: the data keys, wrapped by a recovery key that only people have. Pure.
+//! `recovery.enc`: the data keys, wrapped by a recovery key that an admin keeps. Pure.
 //!
 //! ```text
 //! magic "PSIR" (4) · version (1: 1) · key id of the data key (16)
@@ -6,11 +6,8 @@
 //! · nonce (12) · AES-256-GCM(the data keys, 32 bytes each, the present one first) under the wrapping key
 //! ```
 //!
-//! The wrapping key is a hash of the recovery key. It is kept under the data key, so that a rekey needs
-//! nobody's help; whoever has the data key learns nothing by it. Every byte before a ciphertext is
-//! authenticated with it.
-
-use std::fmt;
+//! The wrapping key is a hash of the recovery key. It is stored under the data key, so that a rekey does not need the
+//! recovery key; it reveals nothing beyond the data key. All bytes before a ciphertext are authenticated with it.
 
 use psi_common::SecretBytes;
 use zeroize::Zeroizing;
@@ -21,39 +18,46 @@ const MAGIC: &[u8; 4] = b"PSIR";
 const VERSION: u8 = 1;
 const HEADER_LEN: usize = 4 + 1 + KEY_ID_LEN;
 const SEALED_KEY_LEN: usize = DataKey::LEN + TAG_LEN;
-/// The present one, and the former one while a rekey is under way.
-const MOST_KEYS: usize = 2;
+/// The present data key, and the former one during a rekey.
+const MAX_KEYS: usize = 2;
 
 /// Yubico's modified hexadecimal digits: the same on every keyboard layout. systemd-cryptenroll's
 /// recovery keys have this form too.
 const MODHEX: &[u8; 16] = b"cbdefghijklnrtuv";
 const GROUP: usize = 8;
 
-/// What an admin writes down: 256 random bits, as 64 digits in eight groups.
+/// A recovery key, which an admin writes down: 256 random bits, as 64 digits in eight groups.
 pub struct RecoveryKey(DataKey);
 
-/// Why a recovery key or `recovery.enc` is of no use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A recovery key or `recovery.enc` cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecoveryError {
-    /// The text is no recovery key.
+    /// The text is not a recovery key.
+    #[error(
+        "it is not a recovery key: that has 64 of the letters cbdefghijklnrtuv, in groups of eight"
+    )]
     Malformed,
-    /// It is another one, or the file was damaged.
+    /// The recovery key is another one, or the file was damaged.
+    #[error("the recovery key is another one, or recovery.enc was damaged")]
     OtherKey,
-    /// The file is none, or ends too early.
+    /// The file has another format, or ends too early.
+    #[error("recovery.enc is truncated or something else")]
     NoRecoveryFile,
     /// The file is for another data key, was damaged or tampered with.
+    #[error("recovery.enc is for another data key, was damaged or tampered with")]
     NotAuthentic,
-    /// The kernel gives no random numbers.
+    /// The kernel returned no random numbers.
+    #[error("the kernel returns no random numbers")]
     NoRandomNumbers,
 }
 
 impl RecoveryKey {
-    /// A new one.
+    /// A new random recovery key.
     pub fn generate() -> Result<Self, RecoveryError> {
         DataKey::generate().map(Self).map_err(|_| RecoveryError::NoRandomNumbers)
     }
 
-    /// Reads what people type: the groups may be parted by dashes, blanks or nothing.
+    /// Parses a typed recovery key; dashes and blanks are ignored.
     pub fn parse(text: &SecretBytes) -> Result<Self, RecoveryError> {
         let digits = text.expose_secret().iter().map(u8::to_ascii_lowercase);
         let digits = digits.filter(|digit| *digit != b'-' && !digit.is_ascii_whitespace());
@@ -98,12 +102,12 @@ impl RecoveryKey {
     }
 }
 
-/// The whole file for a new recovery key; `keys` are the data keys, the present one first.
+/// The file for a new recovery key; `keys` are the data keys, the present one first.
 pub fn wrap(recovery: &RecoveryKey, keys: &[&DataKey]) -> Result<Vec<u8>, RecoveryError> {
     encode(&recovery.wrapping_key(), keys)
 }
 
-/// The whole file for other data keys and the same recovery key; one of `former` opens the present file.
+/// The file for other data keys and the same recovery key; one of `former` opens the present file.
 pub fn rewrap(
     file: &[u8],
     former: &[&DataKey],
@@ -116,14 +120,14 @@ pub fn rewrap(
 pub fn open(file: &[u8], recovery: &RecoveryKey) -> Result<Vec<DataKey>, RecoveryError> {
     let parts = Parts::parse(file)?;
     let keys = parts.data_keys(&recovery.wrapping_key()).map_err(|_| RecoveryError::OtherKey)?;
-    // The other half, too: else a file that was tampered with would be taken over.
+    // Checks the other half too, so that a file that was tampered with is not accepted.
     let present = keys.first().ok_or(RecoveryError::NoRecoveryFile)?;
     wrapping_key_in(file, &[present])?;
     Ok(keys)
 }
 
-/// Whether the file is for one of these data keys, and as it was written. While a rekey is under way there
-/// are two, and the file may be for the former one alone.
+/// Checks that the file is intact and for one of these data keys. During a rekey there are two, and the file may be
+/// for the former one only.
 pub fn check(file: &[u8], keys: &[&DataKey]) -> Result<(), RecoveryError> {
     let wrapping = wrapping_key_in(file, keys)?;
     let held = Parts::parse(file)?.data_keys(&wrapping)?;
@@ -140,35 +144,35 @@ fn encode(wrapping: &DataKey, keys: &[&DataKey]) -> Result<Vec<u8>, RecoveryErro
     file.push(VERSION);
     file.extend_from_slice(&present.key_id());
     append(&mut file, &present, &wrapping.to_secret())?;
-    let mut all = Zeroizing::new(Vec::with_capacity(DataKey::LEN * MOST_KEYS));
-    for key in keys.iter().take(MOST_KEYS) {
+    let mut all = Zeroizing::new(Vec::with_capacity(DataKey::LEN * MAX_KEYS));
+    for key in keys.iter().take(MAX_KEYS) {
         all.extend_from_slice(key.to_secret().expose_secret());
     }
     append(&mut file, &Aead::new(wrapping), &SecretBytes::new(std::mem::take(&mut *all)))?;
     Ok(file)
 }
 
-fn append(file: &mut Vec<u8>, sealer: &Aead, plaintext: &SecretBytes) -> Result<(), RecoveryError> {
+fn append(file: &mut Vec<u8>, aead: &Aead, plaintext: &SecretBytes) -> Result<(), RecoveryError> {
     let nonce = Aead::nonce().map_err(|_| RecoveryError::NoRandomNumbers)?;
     file.extend_from_slice(&nonce);
-    let bound = file.clone();
-    sealer.seal(nonce, &bound, plaintext, file);
+    let aad = file.clone();
+    aead.seal(nonce, &aad, plaintext, file);
     Ok(())
 }
 
 fn wrapping_key_in(file: &[u8], keys: &[&DataKey]) -> Result<DataKey, RecoveryError> {
     let parts = Parts::parse(file)?;
-    let sealers = keys.iter().map(|key| Aead::new(key));
-    let sealer = sealers
+    let aeads = keys.iter().map(|key| Aead::new(key));
+    let aead = aeads
         .into_iter()
-        .find(|sealer| sealer.key_id() == parts.key_id)
+        .find(|aead| aead.key_id() == parts.key_id)
         .ok_or(RecoveryError::NotAuthentic)?;
-    let (nonce, bound, sealed) = parts.wrapping;
-    let opened = sealer.open(nonce, bound, sealed).map_err(|_| RecoveryError::NotAuthentic)?;
+    let (nonce, aad, sealed) = parts.wrapping;
+    let opened = aead.open(nonce, aad, sealed).map_err(|_| RecoveryError::NotAuthentic)?;
     DataKey::from_secret(&opened).ok_or(RecoveryError::NotAuthentic)
 }
 
-/// One ciphertext: its nonce, what is bound to it, itself.
+/// A ciphertext: nonce, associated data, bytes.
 type Sealed<'a> = ([u8; NONCE_LEN], &'a [u8], &'a [u8]);
 
 struct Parts<'a> {
@@ -192,9 +196,9 @@ impl<'a> Parts<'a> {
     }
 
     fn data_keys(&self, wrapping: &DataKey) -> Result<Vec<DataKey>, RecoveryError> {
-        let (nonce, bound, sealed) = self.keys;
+        let (nonce, aad, sealed) = self.keys;
         let opened = Aead::new(wrapping)
-            .open(nonce, bound, sealed)
+            .open(nonce, aad, sealed)
             .map_err(|_| RecoveryError::NotAuthentic)?;
         let keys: Option<Vec<DataKey>> = opened
             .expose_secret()
@@ -211,24 +215,6 @@ fn sealed_at(file: &[u8], from: usize, to: usize) -> Option<Sealed<'_>> {
     let sealed = file.get(text..to).filter(|sealed| sealed.len() >= TAG_LEN)?;
     Some((nonce, &file[..text], sealed))
 }
-
-impl fmt::Display for RecoveryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Malformed => {
-                "it is no recovery key: that has 64 of the letters cbdefghijklnrtuv, in groups of eight"
-            }
-            Self::OtherKey => "the recovery key is another one, or recovery.enc was damaged",
-            Self::NoRecoveryFile => "recovery.enc is truncated or something else",
-            Self::NotAuthentic => {
-                "recovery.enc is for another data key, was damaged or tampered with"
-            }
-            Self::NoRandomNumbers => "the kernel gives no random numbers",
-        })
-    }
-}
-
-impl std::error::Error for RecoveryError {}
 
 #[cfg(test)]
 mod tests {
@@ -252,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recovery_key_is_typed_as_it_was_shown() {
+    fn parse_accepts_what_is_shown() {
         let recovery = RecoveryKey(key(0x5a));
         let shown = text(&recovery);
         assert_eq!(shown, ["glglglgl"; 8].join("-"));
@@ -269,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_come_back_before_amid_and_after_a_rekey() {
+    fn open_returns_the_keys_before_during_and_after_a_rekey() {
         let recovery = RecoveryKey::generate().unwrap();
         let before = wrap(&recovery, &[&key(1)]).unwrap();
         let amid = rewrap(&before, &[&key(1)], &[&key(2), &key(1)]).unwrap();
@@ -287,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn any_flipped_bit_and_any_truncation_is_refused() {
+    fn open_rejects_any_flipped_bit_and_any_truncation() {
         let recovery = RecoveryKey::generate().unwrap();
         let file = wrap(&recovery, &[&key(1)]).unwrap();
         for at in 0..file.len() {
@@ -305,7 +291,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reading_is_total(file in prop::collection::vec(any::<u8>(), 0..200), typed in prop::collection::vec(any::<u8>(), 0..100)) {
+        fn parse_never_panics(file in prop::collection::vec(any::<u8>(), 0..200), typed in prop::collection::vec(any::<u8>(), 0..100)) {
             let _ = RecoveryKey::parse(&SecretBytes::new(typed));
             let _ = check(&file, &[&key(1)]);
             let _ = check(&[b"PSIR\x01".as_slice(), &file].concat(), &[&key(1)]);

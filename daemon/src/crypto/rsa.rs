@@ -1,32 +1,43 @@
-//! The public half of an RSA key whose private half is in a token. Only public-key operations are done
-//! here, so what RUSTSEC-2023-0071 (Marvin) says of the crate's private ones does not apply.
+//! The public key of an RSA key pair whose private key is in a token. All operations use the public key, so
+//! RUSTSEC-2023-0071 (Marvin), which concerns operations with a private key, does not apply.
 
 use psi_common::SecretBytes;
 use rsa::BoxedUint;
 use rsa::sha2::Sha256;
 use rsa::traits::PublicKeyParts;
 
-/// What is refused below is broken, and what is refused above is no key of a token.
+/// The accepted sizes: smaller keys are insecure, and tokens have no larger ones.
 const BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+
+/// An RSA operation failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RsaError {
+    /// The numbers are not an acceptable key.
+    #[error("no RSA key of {least} to {most} bits: {0}", least = BITS.start(), most = BITS.end())]
+    Key(String),
+    /// The key cannot be wrapped.
+    #[error("{0}")]
+    Wrap(String),
+}
 
 /// An RSA public key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey(rsa::PublicKey);
 
 impl PublicKey {
-    /// A key of these big-endian numbers; `Err` says what is wrong with them.
-    pub fn from_parts(modulus: &[u8], exponent: &[u8]) -> Result<Self, String> {
+    /// A key of these big-endian numbers.
+    pub fn from_parts(modulus: &[u8], exponent: &[u8]) -> Result<Self, RsaError> {
         let number = BoxedUint::from_be_slice_vartime;
         rsa::PublicKey::new_with_size_limits(number(modulus), number(exponent), BITS)
             .map(Self)
-            .map_err(|error| {
-                format!("no RSA key of {} to {} bits: {error}", BITS.start(), BITS.end())
-            })
+            .map_err(|error| RsaError::Key(error.to_string()))
     }
 
     /// Wraps a key: RSA-OAEP with SHA-256 and MGF1-SHA-256, without a label.
-    pub fn wrap(&self, key: &SecretBytes) -> Result<Vec<u8>, String> {
-        self.0.oaep_encrypt::<Sha256>(key.expose_secret()).map_err(|error| error.to_string())
+    pub fn wrap(&self, key: &SecretBytes) -> Result<Vec<u8>, RsaError> {
+        self.0
+            .oaep_encrypt::<Sha256>(key.expose_secret())
+            .map_err(|error| RsaError::Wrap(error.to_string()))
     }
 
     /// Whether `signature` is this key's for `message`: RSASSA-PKCS1-v1_5 with SHA-256.
@@ -34,7 +45,7 @@ impl PublicKey {
         self.0.pkcs1v15_verify::<Sha256>(message, signature).is_ok()
     }
 
-    /// Bits of the modulus.
+    /// The bits of the modulus.
     pub fn bits(&self) -> usize {
         usize::try_from(self.0.n().bit_width()).unwrap_or(usize::MAX)
     }
@@ -43,6 +54,7 @@ impl PublicKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use data_encoding::HEXLOWER;
     use proptest::prelude::*;
 
     /// The public half of tests/vectors/python-psi/hsm-key.pem, and a signature that openssl made with
@@ -63,10 +75,7 @@ mod tests {
         3127ceec5387f9222b347251fffcfb4c";
 
     fn bytes(hex: &str) -> Vec<u8> {
-        hex.as_bytes()
-            .chunks(2)
-            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-            .collect()
+        HEXLOWER.decode(hex.as_bytes()).unwrap()
     }
 
     fn key() -> PublicKey {
@@ -74,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_of_openssl_is_verified() {
+    fn verify_accepts_a_signature_of_openssl() {
         let signature = bytes(SIGNATURE);
         assert_eq!(key().bits(), 2048);
         assert!(key().verify(b"psi", &signature));
@@ -84,13 +93,13 @@ mod tests {
     }
 
     #[test]
-    fn leading_zeros_change_nothing() {
+    fn from_parts_ignores_leading_zeros() {
         let modulus = [&[0], bytes(MODULUS).as_slice()].concat();
         assert_eq!(PublicKey::from_parts(&modulus, &[0, 1, 0, 1]), Ok(key()));
     }
 
     #[test]
-    fn each_wrapping_is_another_one_and_as_long_as_the_modulus() {
+    fn wrap_is_randomised_and_as_long_as_the_modulus() {
         let secret = SecretBytes::new(vec![7; 32]);
         let (one, two) = (key().wrap(&secret).unwrap(), key().wrap(&secret).unwrap());
         assert_eq!((one.len(), two.len()), (256, 256));
@@ -100,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_good_key_is_refused() {
+    fn from_parts_rejects_invalid_keys() {
         for (modulus, exponent) in [
             (bytes(MODULUS), vec![]),
             (bytes(MODULUS), vec![1]),
@@ -110,20 +119,20 @@ mod tests {
             (vec![0xff; 2000], vec![1, 0, 1]),
         ] {
             let error = PublicKey::from_parts(&modulus, &exponent).unwrap_err();
-            assert!(error.starts_with("no RSA key of 2048 to 8192 bits: "), "{error}");
+            assert!(error.to_string().starts_with("no RSA key of 2048 to 8192 bits: "), "{error}");
         }
     }
 
     proptest! {
         #[test]
-        fn any_bit_of_a_signature_counts(at in 0..256_usize, bit in 0..8u8) {
+        fn verify_rejects_any_flipped_bit(at in 0..256_usize, bit in 0..8u8) {
             let mut signature = bytes(SIGNATURE);
             signature[at] ^= 1 << bit;
             prop_assert!(!key().verify(b"psi", &signature));
         }
 
         #[test]
-        fn nothing_that_a_token_says_is_a_panic(modulus in prop::collection::vec(any::<u8>(), 0..300), exponent in prop::collection::vec(any::<u8>(), 0..10)) {
+        fn from_parts_never_panics(modulus in prop::collection::vec(any::<u8>(), 0..300), exponent in prop::collection::vec(any::<u8>(), 0..10)) {
             if let Ok(key) = PublicKey::from_parts(&modulus, &exponent) {
                 prop_assert!(!key.verify(b"psi", &[7; 256]));
             }

@@ -1,8 +1,9 @@
 //! Who may call: judged by the socket's credentials, which the kernel vouches for, and nothing else.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tonic::service::Interceptor;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
@@ -43,14 +44,14 @@ impl Authorizer {
     }
 
     pub(super) fn allows(&self, uid: u32, gid: u32) -> bool {
-        let access = self.daemon.access.read().unwrap_or_else(PoisonError::into_inner);
+        let access = self.daemon.access.read();
         // The system call last: most callers are named.
         access.uids.contains(&uid) || access.gids.contains(&gid) || uid == own_uid()
     }
 
     /// The log is told of the first refusal, the second, the fourth and so on: nobody can flood it.
     fn tell(&self, uid: u32, gid: u32) {
-        let count = self.refused.lock().unwrap_or_else(PoisonError::into_inner).count(uid);
+        let count = self.refused.lock().count(uid);
         if !count.is_power_of_two() {
             return;
         }

@@ -1,20 +1,20 @@
-//! Time, which everything below the gRPC server gets as an argument.
+//! Times. The layers below the gRPC server receive the present time as an argument.
 
 use std::time::{Duration, SystemTime};
 
 use crate::sys::clock::{self, Instant};
 
-/// A wall-clock time in milliseconds since 1970 UTC: it outlives a reboot, and may jump.
+/// A wall-clock time in milliseconds since 1970 UTC. It is valid across reboots, and may jump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(u64);
 
-/// A time in milliseconds on the boot clock (`CLOCK_BOOTTIME`): nobody sets it, and it goes on while the
-/// host is suspended. What a file remembers of the time before the boot lies below zero.
+/// A time in milliseconds on the boot clock (`CLOCK_BOOTTIME`), which cannot be set and includes suspends. Times
+/// before the boot, read from a file, are negative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BootInstant(i64);
 
-/// One moment on all clocks. Ages and schedules are told on the boot clock, which no jump of the wall
-/// clock makes older or younger; the wall clock is for files and people; tokio waits on the monotonic one.
+/// The present time on all clocks. Ages and schedules use the boot clock, which does not jump; files and messages the
+/// wall clock; timers of tokio the monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     /// On the wall clock.
@@ -26,7 +26,7 @@ pub struct Now {
 }
 
 impl Timestamp {
-    /// A time as files and messages have it.
+    /// A time from a file or message.
     pub fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
@@ -36,7 +36,7 @@ impl Timestamp {
         self.0
     }
 
-    /// How long ago this was at `now`; nothing for a time to come.
+    /// The age at `now`; zero for a future time.
     pub fn age(self, now: Self) -> Duration {
         Duration::from_millis(now.0.saturating_sub(self.0))
     }
@@ -66,7 +66,7 @@ impl BootInstant {
         self.0
     }
 
-    /// How long ago this was at `now`; nothing for a time to come.
+    /// The age at `now`; zero for a future time.
     pub fn age(self, now: Self) -> Duration {
         Duration::from_millis(u64::try_from(now.0.saturating_sub(self.0)).unwrap_or(0))
     }
@@ -87,15 +87,14 @@ fn millis(span: Duration) -> i64 {
 }
 
 impl Now {
-    /// The moment now, by the monotonic clock alone: nobody sets that one. What took place in a suspend
-    /// in between is taken for older than it is, never for younger.
+    /// The present time, advanced by the monotonic clock alone. A suspend in between is not counted.
     pub fn lately(self) -> Self {
         let mono = Instant::now();
         let gone = mono.duration_since(self.mono);
         Self { wall: self.wall.after(gone), tick: self.tick.after(gone), mono }
     }
 
-    /// What the wall clock, as it is set now, would have shown at `then`.
+    /// The wall-clock time of `then`, by the present setting of the wall clock.
     pub fn wall_at(self, then: BootInstant) -> Timestamp {
         self.wall.before(then.age(self.tick))
     }
@@ -114,7 +113,7 @@ impl From<Timestamp> for SystemTime {
     }
 }
 
-/// This moment.
+/// Reads the clocks.
 pub fn now() -> Now {
     let tick = BootInstant::at(clock::since_boot());
     Now { wall: clock::wall().into(), tick, mono: Instant::now() }
@@ -125,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_went_back_makes_nothing_old() {
+    fn age_is_zero_for_a_future_time() {
         let (early, late) = (Timestamp::from_millis(1_000), Timestamp::from_millis(61_000));
         assert_eq!(early.age(late), Duration::from_secs(60));
         assert_eq!(late.age(early), Duration::ZERO);
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tick_may_lie_before_the_boot() {
+    fn boot_instant_may_precede_the_boot() {
         let (hour, now) = (Duration::from_secs(3_600), BootInstant::at(Duration::from_secs(60)));
         let then = now.before(hour);
         assert!(then < BootInstant::at(Duration::ZERO));
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_boot_clock_runs() {
+    fn boot_clock_advances() {
         let earlier = now();
         let later = now();
         assert!(earlier.tick <= later.tick && earlier.tick > BootInstant::at(Duration::ZERO));

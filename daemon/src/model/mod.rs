@@ -1,4 +1,4 @@
-//! Values that every layer speaks of: time and references. Pure.
+//! Values of all layers: times and references. Pure.
 
 pub(crate) mod clock;
 pub(crate) mod reach;

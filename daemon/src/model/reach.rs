@@ -1,12 +1,12 @@
-//! Whether a key or a token would open something now.
+//! Whether a key or a token could decrypt now.
 
-/// What is known of that without asking.
+/// The answer, from what is known without an access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// It would.
+    /// It could.
     Ready,
-    /// It would not.
+    /// It could not.
     Out,
-    /// That is not known: why, with what to do.
+    /// Unknown: the reason and the remedy.
     Unknown(String),
 }

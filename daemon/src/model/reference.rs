@@ -1,4 +1,4 @@
-//! What a registered secret refers to.
+//! References of registered secrets, and the keys of the cache.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -11,57 +11,56 @@ use serde_json::Value;
 
 /// A reference as podman was given it: `{"provider":"infisical","project":…,"path":…,"key":…}`.
 ///
-/// A JSON object with string members; which members there must be is the provider's affair.
+/// A JSON object with string members. The provider defines which members are required.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     provider: String,
     members: BTreeMap<String, String>,
 }
 
-/// Where a value really is, as its provider tells it. It is the cache's key, so a secret that podman
-/// re-creates under another id, or that two ids share, is one entry; and a project that the config
-/// points elsewhere is another entry.
+/// The key of a cache entry: the place of a value at its provider. A secret that podman creates again under another
+/// id, or that two ids share, is one entry; after a change of the project in the config, it is another entry.
 ///
-/// Shared, not copied: the cache and a snapshot on its way to the disk have the same ones.
+/// Clones share the content, so a snapshot of the cache copies no text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CacheKey(Arc<Place>);
 
-/// What [`CacheKey`] say.
+/// The content of a [`CacheKey`].
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    /// The provider, and what it needs to tell its own realms apart.
+    /// The namespace at the provider.
     pub realm: Namespace,
-    /// The folder within the realm.
+    /// The directory in the namespace.
     pub path: Arc<str>,
-    /// The secret's name in the folder.
+    /// The name of the secret in the directory.
     pub key: Box<str>,
 }
 
-/// One provider's project and environment, or what plays that part.
+/// A project and environment of a provider, or their equivalent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Namespace(Arc<str>);
 
-/// The part of a realm that a listing speaks for: what is in here and not in the listing, is gone.
+/// The part of a namespace that a listing covers: a secret in it that is not listed does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListingScope {
-    /// The realm.
+    /// The namespace.
     pub realm: Namespace,
-    /// The folder: absolute, without a slash at its end unless it is the root.
+    /// The absolute path of the directory, without a trailing slash unless it is the root.
     pub path: String,
-    /// Whether the folders below count too.
+    /// Whether subdirectories are included.
     pub recursive: bool,
 }
 
-/// What a provider listed.
+/// A listing of a provider.
 #[derive(Default)]
 pub struct Listing {
-    /// What the listing speaks for: what is in here and was not found, is gone.
+    /// The scopes of the listing: a secret in them that is not listed does not exist.
     pub extents: Vec<ListingScope>,
     /// The values.
     pub found: Vec<(CacheKey, SecretBytes)>,
-    /// What is there and not for us, and why.
+    /// Secrets that exist and may not be read, with the reason.
     pub denied: Vec<(CacheKey, String)>,
-    /// What is there and has no value that can be taken, and why. What is known of it stays as it is.
+    /// Secrets that exist and whose value is unusable, with the reason. Their cached values stay.
     pub unread: Vec<(CacheKey, String)>,
 }
 
@@ -73,8 +72,8 @@ impl Reference {
         Self { provider: provider.into(), members }
     }
 
-    /// Reads a reference, a byte order mark and blanks before it or not; `None` when `bytes` are no JSON object
-    /// of strings with a `provider`.
+    /// Parses a reference, after an optional byte order mark and blanks; `None` if `bytes` is not a JSON object of
+    /// strings with a `provider`.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let Value::Object(object) = serde_json::from_slice(without_blanks(bytes)).ok()? else {
             return None;
@@ -93,12 +92,12 @@ impl Reference {
         &self.provider
     }
 
-    /// The members' names, but for the provider.
+    /// The names of the members except the provider.
     pub fn members(&self) -> impl Iterator<Item = &str> {
         self.members.keys().map(String::as_str)
     }
 
-    /// The text that [`Self::parse`] takes.
+    /// The JSON text, which [`Self::parse`] accepts.
     pub fn to_json(&self) -> String {
         let members = self.members.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let members = std::iter::once(("provider", self.provider.as_str())).chain(members);
@@ -107,14 +106,14 @@ impl Reference {
         format!("{{{}}}", members.collect::<Vec<_>>().join(","))
     }
 
-    /// A member's value.
+    /// The value of a member.
     pub fn member(&self, name: &str) -> Option<&str> {
         self.members.get(name).map(String::as_str)
     }
 }
 
 impl CacheKey {
-    /// The coordinates of `key` in a folder of a realm.
+    /// The key of the secret `key` in a directory of a namespace.
     pub fn new(realm: Namespace, path: impl Into<Arc<str>>, key: impl Into<Box<str>>) -> Self {
         Self(Arc::new(Place { realm, path: path.into(), key: key.into() }))
     }
@@ -149,25 +148,25 @@ impl Deref for CacheKey {
 }
 
 impl Namespace {
-    /// A realm from parts, which may hold any character.
+    /// A namespace of parts, which may contain any character.
     pub fn new(parts: &[&str]) -> Self {
-        // JSON, for it keeps parts apart that hold the separator.
+        // JSON, because a part may contain any separator.
         Self(Value::from(parts).to_string().into())
     }
 
-    /// A realm as it stands in a file.
+    /// A namespace read from a file.
     pub fn from_stored(text: Arc<str>) -> Self {
         Self(text)
     }
 
-    /// The text that [`Self::from_stored`] takes.
+    /// The text for a file, which [`Self::from_stored`] accepts.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl ListingScope {
-    /// Whether the listing speaks for `at`.
+    /// Whether the scope includes `key`.
     pub fn contains(&self, at: &CacheKey) -> bool {
         self.realm == at.realm
             && match at.path.strip_prefix(self.path.as_str()) {
@@ -180,7 +179,7 @@ impl ListingScope {
     }
 }
 
-/// In the words of people: realm, folder and key.
+/// For messages: namespace, directory and name.
 impl fmt::Display for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line =
@@ -191,7 +190,7 @@ impl fmt::Display for CacheKey {
     }
 }
 
-/// In the words of people; a key of a sealed blob is cut.
+/// For messages; long values, such as a sealed blob, are cut.
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&shown(&self.provider))?;
@@ -202,7 +201,7 @@ impl fmt::Display for Reference {
     }
 }
 
-/// What follows a byte order mark and blanks.
+/// The bytes after an optional byte order mark and blanks.
 pub(crate) fn without_blanks(data: &[u8]) -> &[u8] {
     let valid = match std::str::from_utf8(data) {
         Ok(text) => text,
@@ -212,8 +211,7 @@ pub(crate) fn without_blanks(data: &[u8]) -> &[u8] {
     &data[valid.len() - valid.trim_start_matches(is_blank).len()..]
 }
 
-/// A text of somebody's for one line of words: a refusal that quotes it whole may be too long for the
-/// header that carries it, and then nobody reads it.
+/// Escapes and cuts a text for a message: gRPC truncates messages that are too long for a header.
 pub(crate) fn shown(text: &str) -> String {
     text.chars().take(60).flat_map(char::escape_debug).collect()
 }
@@ -224,7 +222,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_reference_is_an_object_of_strings_with_a_provider() {
+    fn parse_accepts_objects_of_strings_with_a_provider() {
         let text = br#" {"key": "DB", "provider":"infisical"} "#;
         assert_eq!(Reference::parse(text), Some(Reference::new("infisical", [("key", "DB")])));
         for text in [
@@ -243,12 +241,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_is_total(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn parse_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = Reference::parse(&bytes);
         }
 
         #[test]
-        fn every_reference_survives_json(provider in any::<String>(), members in prop::collection::btree_map(any::<String>(), any::<String>(), 0..5)) {
+        fn reference_survives_a_round_trip(provider in any::<String>(), members in prop::collection::btree_map(any::<String>(), any::<String>(), 0..5)) {
             let mut members: BTreeMap<String, String> = members;
             members.remove("provider");
             let mut object = members.clone();
@@ -260,14 +258,14 @@ mod tests {
         }
 
         #[test]
-        fn different_parts_are_different_realms(a in prop::collection::vec(any::<String>(), 1..4), b in prop::collection::vec(any::<String>(), 1..4)) {
+        fn different_parts_are_different_namespaces(a in prop::collection::vec(any::<String>(), 1..4), b in prop::collection::vec(any::<String>(), 1..4)) {
             let of = |parts: &[String]| Namespace::new(&parts.iter().map(String::as_str).collect::<Vec<_>>());
             prop_assert_eq!(of(&a) == of(&b), a == b);
         }
     }
 
     #[test]
-    fn an_extent_ends_at_a_folder() {
+    fn listing_scope_ends_at_a_directory() {
         let at = |path: &str| CacheKey::new(Namespace::new(&["r"]), path, "K");
         let extent = |path: &str, recursive| ListingScope {
             realm: Namespace::new(&["r"]),

@@ -2,12 +2,12 @@
 //! no more than the token is needed to open it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use parking_lot::Mutex;
 use psi_common::{MAX_SECRET_BYTES, SecretBytes};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -100,7 +100,7 @@ impl Pkcs11Sealed {
     }
 
     fn refused_lately(&self, name: &str) -> Option<ProviderError> {
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = self.refused.lock();
         let (since, error) = refused.get(name)?;
         (since.elapsed() < NEGATIVE_TTL).then(|| error.clone())
     }
@@ -109,7 +109,7 @@ impl Pkcs11Sealed {
         if !matches!(error, ProviderError::Misbehaved(_)) {
             return;
         }
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refused = self.refused.lock();
         if refused.len() >= MANY {
             refused.retain(|_, (since, _)| since.elapsed() < NEGATIVE_TTL);
         }
@@ -127,7 +127,7 @@ impl Pkcs11Sealed {
 /// The data key is forgotten here: what opens the blob is the token alone.
 fn sealed(secret: &SecretBytes, public: &PublicKey) -> Result<Vec<u8>, String> {
     let key = DataKey::generate().map_err(|error| error.to_string())?;
-    let wrapped = public.wrap(&key.to_secret())?;
+    let wrapped = public.wrap(&key.to_secret()).map_err(|error| error.to_string())?;
     hybrid::seal(secret, &key, &wrapped).map_err(|error| error.to_string())
 }
 
@@ -262,7 +262,7 @@ mod tests {
         for number in 0..3 * MANY {
             provider.note(number.to_string(), &error);
         }
-        assert_eq!(provider.refused.lock().unwrap().len(), MANY);
+        assert_eq!(provider.refused.lock().len(), MANY);
         assert!(provider.refused_lately(&(3 * MANY - 1).to_string()).is_some());
         assert!(provider.refused_lately("0").is_none());
     }

@@ -11,10 +11,11 @@ mod unlock;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -128,7 +129,7 @@ impl Runtime {
     /// Writes what is not written yet, and ends the persister.
     pub async fn stop_keeping(&self) {
         self.stop_keeping.cancel();
-        let keeping = lock(&self.keeping).take();
+        let keeping = self.keeping.lock().take();
         if let Some(keeping) = keeping {
             let _ = keeping.task.await;
         }
@@ -136,14 +137,14 @@ impl Runtime {
 
     /// Takes over the socket whose mode follows `[access]`.
     pub fn own_socket(&self, path: PathBuf) {
-        *lock(&self.socket) = Some(path);
+        *self.socket.lock() = Some(path);
     }
 
     /// Follows a new `[access]`, with the mode of the socket too.
     pub fn follow_access(&self, access: Access) -> std::io::Result<()> {
         let mode = access.socket_mode();
-        *self.access.write().unwrap_or_else(PoisonError::into_inner) = access;
-        match &*lock(&self.socket) {
+        *self.access.write() = access;
+        match &*self.socket.lock() {
             Some(path) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)),
             None => Ok(()),
         }
@@ -152,7 +153,7 @@ impl Runtime {
     /// The token of a config that was read again.
     pub fn follow_token(&self, config: Option<TokenConfig>) -> Option<Token> {
         let config = config?;
-        let mut present = lock(&self.token);
+        let mut present = self.token.lock();
         match &*present {
             Some(token) => token.follow(config),
             None => *present = Some(Token::new(config)),
@@ -162,7 +163,7 @@ impl Runtime {
 
     /// The token, once the config has named one.
     pub fn token(&self) -> Option<Token> {
-        lock(&self.token).clone()
+        self.token.lock().clone()
     }
 
     /// Logs out of the token, if there is one, when the process ends.
@@ -174,7 +175,7 @@ impl Runtime {
 
     /// The persister, when there is a key.
     pub fn persister(&self) -> Option<Arc<Persister>> {
-        lock(&self.keeping).as_ref().map(|keeping| Arc::clone(&keeping.persister))
+        self.keeping.lock().as_ref().map(|keeping| Arc::clone(&keeping.persister))
     }
 
     /// Goes through what every lookup goes through; it never returns when one of these is held for ever.
@@ -185,13 +186,13 @@ impl Runtime {
             drop(upstream.health());
         }
         drop(self.access.read());
-        drop(lock(&self.degraded));
+        drop(self.degraded.lock());
         self.service.tasks.reports(clock::now().mono);
     }
 
     /// Takes note of a degradation, and tells the log once.
     pub fn degrade(&self, topic: DegradedReason, why: &str) {
-        let known = lock(&self.degraded).insert(topic, why.to_owned());
+        let known = self.degraded.lock().insert(topic, why.to_owned());
         if known.as_deref() != Some(why) {
             tracing::warn!(?topic, "{why}");
         }
@@ -199,12 +200,12 @@ impl Runtime {
 
     /// Takes note that a degradation is over.
     pub fn recover(&self, topic: DegradedReason) {
-        lock(&self.degraded).remove(&topic);
+        self.degraded.lock().remove(&topic);
     }
 
     /// Why the daemon is degraded, one sentence each.
     pub fn degraded(&self) -> Vec<Reason> {
-        let noted = lock(&self.degraded);
+        let noted = self.degraded.lock();
         let noted =
             noted.iter().map(|(topic, why)| Reason { cause: topic.cause(), why: why.clone() });
         let mut reasons: Vec<Reason> = noted.collect();
@@ -325,8 +326,4 @@ impl DegradedReason {
             Self::Config => "config",
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

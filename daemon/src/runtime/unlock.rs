@@ -10,7 +10,7 @@ use psi_common::BackendTag;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{DegradedReason, PersisterTask, Runtime, lock};
+use super::{DegradedReason, PersisterTask, Runtime};
 use crate::crypto::envelope::WrappedKeyHeader;
 use crate::crypto::keyring::Keyring;
 use crate::crypto::recovery_key::{self, RecoveryKey};
@@ -65,7 +65,7 @@ impl Runtime {
     /// serving live, with the reason in its status.
     pub async fn unlock(&self) {
         let _one = self.unlocking.lock().await;
-        if lock(&self.keeping).is_some() {
+        if self.keeping.lock().is_some() {
             return;
         }
         if let Some(vault) = self.vault() {
@@ -91,7 +91,7 @@ impl Runtime {
         let backend = self.backend.as_ref().ok_or(
             "there is no key backend to keep the key; set backend in [cache], and restart psid",
         )?;
-        if self.vault().is_some() && lock(&self.degraded).contains_key(&DegradedReason::Rekey) {
+        if self.vault().is_some() && self.degraded.lock().contains_key(&DegradedReason::Rekey) {
             // An earlier try recovered the key, and could not seal everything as it is kept now.
             return self.finish_rekey().await;
         }
@@ -135,12 +135,12 @@ impl Runtime {
 
     /// The keys in use, when one was opened.
     pub fn vault(&self) -> Option<Arc<Keyring>> {
-        lock(&self.vault).clone()
+        self.vault.lock().clone()
     }
 
     async fn take_over(&self, vault: Arc<Keyring>) {
         self.recover(DegradedReason::Key);
-        *lock(&self.vault) = Some(Arc::clone(&vault));
+        *self.vault.lock() = Some(Arc::clone(&vault));
         let (registry, opened) = (Arc::clone(&self.service.registry), Arc::clone(&vault));
         blocking(move || registry.unlock(opened)).await;
         self.check_recovery(&vault).await;
@@ -211,7 +211,7 @@ impl Runtime {
             self.service.tasks.supervise(Task::Persist, self.stop_keeping.clone(), move || {
                 Arc::clone(&each).run(stop.clone())
             });
-        *lock(&self.keeping) = Some(PersisterTask { persister, task });
+        *self.keeping.lock() = Some(PersisterTask { persister, task });
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where the log goes: the journal under systemd, else stderr as text or JSON. One line a record.
+//! The log: the journal under systemd, else stderr as text or JSON. One line per record.
 
 use std::io::IsTerminal;
 use std::os::linux::fs::MetadataExt;
@@ -10,31 +10,31 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-/// How records are written.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// The journal when stderr is the journal's, else text
+    /// The journal if stderr is connected to it, else text
     Auto,
     /// Text on stderr
     Text,
-    /// One JSON object a line on stderr
+    /// JSON on stderr, one object per line
     Json,
 }
 
-/// How much is written.
+/// The lowest level that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Verbosity {
-    /// What stopped working
+    /// Errors only
     Error,
-    /// And what an admin should look at
+    /// Errors and warnings
     Warn,
-    /// And what happens once in a while
+    /// Also informational messages
     Info,
-    /// And what happens all the time
+    /// Also debug messages
     Debug,
 }
 
-/// Starts the log. Panics are logged by their place alone: their words may quote a value.
+/// Starts the log. A panic is logged with its location only: its message may contain a secret.
 pub(crate) fn start(format: Format, verbosity: Verbosity, journal_stream: Option<&str>) {
     let level = match verbosity {
         Verbosity::Error => Level::ERROR,
@@ -42,7 +42,7 @@ pub(crate) fn start(format: Format, verbosity: Verbosity, journal_stream: Option
         Verbosity::Info => Level::INFO,
         Verbosity::Debug => Level::DEBUG,
     };
-    // Our own records only: what a library prints at debug may hold a request's body.
+    // Only records of psid: debug messages of a library may contain a request body.
     let ours = Targets::new().with_target("psi_daemon", level).with_target("psid", level);
     let journal = match format {
         Format::Auto if is_stderr(journal_stream) => tracing_journald::layer().ok(),
@@ -59,15 +59,15 @@ pub(crate) fn start(format: Format, verbosity: Verbosity, journal_stream: Option
             fmt::layer().with_target(false).with_ansi(ansi).with_writer(std::io::stderr).boxed()
         }
     };
-    // A second start, as in tests, keeps the first log.
+    // A second start, as in tests, has no effect.
     let _ = tracing_subscriber::registry().with(layer.with_filter(ours)).try_init();
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!("a defect of psid at {place} ended a call or a task; please report it");
+        tracing::error!("internal error (panic) at {place}; please report it");
     }));
 }
 
-/// Whether stderr is the stream that systemd named in `JOURNAL_STREAM` (`device:inode`).
+/// Whether stderr is the stream that systemd names in `JOURNAL_STREAM` (`device:inode`).
 fn is_stderr(journal_stream: Option<&str>) -> bool {
     let stderr = std::fs::metadata("/proc/self/fd/2")
         .map(|meta| format!("{}:{}", meta.st_dev(), meta.st_ino()));

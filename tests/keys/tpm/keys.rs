@@ -93,7 +93,7 @@ fn the_recovery_key_brings_cache_and_literals_back() {
     let line = recover(other.trim_end_matches('-')).fails(65);
     assert!(line.contains("the recovery key is another one"), "{line}");
     let line = recover("hunter2").fails(65);
-    assert!(line.contains("it is no recovery key: that has 64 of the letters"), "{line}");
+    assert!(line.contains("it is not a recovery key: that has 64 of the letters"), "{line}");
     assert!(!line.contains("hunter2"));
     let line = recover("").fails(65);
     assert!(line.contains("the recovery key is empty"), "{line}");

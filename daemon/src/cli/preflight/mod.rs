@@ -205,7 +205,7 @@ async fn round_trip(token: &Token, signs: bool) -> Found<()> {
     let public = token.public_key().await?;
     let key = DataKey::generate().map_err(|error| broken(format!("no random numbers: {error}")))?;
     let secret = key.to_secret();
-    let wrapped = public.wrap(&secret).map_err(broken)?;
+    let wrapped = public.wrap(&secret).map_err(|error| broken(error.to_string()))?;
     if !token.unwrap_key(&wrapped).await?.same_as(&secret) {
         return Err(broken("the token unwrapped something else than what was wrapped".into()));
     }

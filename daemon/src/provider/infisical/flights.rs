@@ -2,8 +2,9 @@
 //! host starts.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
@@ -69,11 +70,11 @@ impl Infisical {
 
 impl Flights {
     fn readings(&self) -> MutexGuard<'_, HashMap<Key, Arc<Reading>>> {
-        self.readings.lock().unwrap_or_else(PoisonError::into_inner)
+        self.readings.lock()
     }
 
     fn paused(&self) -> MutexGuard<'_, HashMap<Namespace, Instant>> {
-        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
+        self.paused.lock()
     }
 }
 

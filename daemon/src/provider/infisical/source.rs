@@ -2,9 +2,9 @@
 //! that could be listed in part, for there is a rate limit, is gone on with by the next listing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::client::View;
@@ -221,17 +221,13 @@ impl Round<'_> {
 impl Rests {
     /// The rest of a source, once.
     fn take(&self, source: &ListingScope) -> Option<Rest> {
-        let (since, rest) = self.lock().remove(source)?;
+        let (since, rest) = self.0.lock().remove(source)?;
         (since.elapsed() < REST_LASTS).then_some(rest)
     }
 
     fn keep(&self, source: ListingScope, rest: Rest) {
-        let mut rests = self.lock();
+        let mut rests = self.0.lock();
         rests.retain(|_, (since, _)| since.elapsed() < REST_LASTS);
         rests.insert(source, (Instant::now(), rest));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<ListingScope, (Instant, Rest)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

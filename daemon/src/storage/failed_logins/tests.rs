@@ -2,10 +2,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::table::MAX_SECRETS;
 use super::*;
+use std::path::Path;
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Places whose run directory is this one.
+/// Paths with this run directory.
 fn run(directory: &Path) -> Paths {
     let state = directory.to_owned();
     Paths { run: state.clone(), state, ..Paths::new(psi_common::Scope::System) }
@@ -48,7 +50,7 @@ fn login_pauses_double_up_to_an_hour_and_outlast_a_restart() {
 }
 
 #[test]
-fn refused_pins_are_held_until_they_change_even_when_two_alternate() {
+fn refused_pins_are_blocked_until_they_change_even_when_two_alternate() {
     let directory = tempfile::tempdir().unwrap();
     let open = || FailedLogins::open(&run(directory.path()));
     for pin in [b"1111", b"2222"] {
@@ -64,7 +66,7 @@ fn refused_pins_are_held_until_they_change_even_when_two_alternate() {
 }
 
 #[test]
-fn locked_identity_waits_whatever_the_secret() {
+fn locked_identity_blocks_any_secret() {
     clock!(advance, clock);
     let directory = tempfile::tempdir().unwrap();
     let open = || FailedLogins::with(Some(run(directory.path())), clock);
@@ -76,7 +78,7 @@ fn locked_identity_waits_whatever_the_secret() {
 }
 
 #[test]
-fn waits_end_with_the_boot_but_pins_stay_refused() {
+fn reboot_ends_waits_but_pins_stay_refused() {
     let directory = tempfile::tempdir().unwrap();
     let failed_logins = FailedLogins::open(&run(directory.path()));
     failed_logins.record(SUBJECT, b"a", "401", RetryRule::Backoff);
@@ -99,7 +101,7 @@ fn file_is_private_and_holds_no_secret() {
 }
 
 #[test]
-fn damaged_file_is_an_empty_memory() {
+fn damaged_file_is_an_empty_record() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("refusals.json");
     let failed_logins = FailedLogins::open(&run(directory.path()));
@@ -121,7 +123,7 @@ fn damaged_file_is_an_empty_memory() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_not_waited_for() {
+fn irregular_file_is_ignored_without_waiting() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("refusals.json");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -132,7 +134,7 @@ fn what_is_no_regular_file_is_not_waited_for() {
 }
 
 #[test]
-fn without_a_directory_the_memory_lasts_as_long_as_the_process() {
+fn without_a_directory_the_record_lasts_as_long_as_the_process() {
     // Not even root makes a directory below a file.
     let file = tempfile::NamedTempFile::new().unwrap();
     for failed_logins in
@@ -147,7 +149,7 @@ fn without_a_directory_the_memory_lasts_as_long_as_the_process() {
 }
 
 #[test]
-fn what_could_not_be_written_is_written_later() {
+fn failed_write_is_repeated_later() {
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("psid");
     fs::write(&directory, "in the way").unwrap();
@@ -160,7 +162,7 @@ fn what_could_not_be_written_is_written_later() {
 }
 
 #[test]
-fn the_file_stays_small() {
+fn file_size_is_bounded() {
     let directory = tempfile::tempdir().unwrap();
     let failed_logins = FailedLogins::open(&run(directory.path()));
     for number in 0..MAX_SUBJECTS + 5 {

@@ -1,8 +1,9 @@
 //! The access token of a machine identity: in RAM only, got by login, one login at a time.
 
-use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex as SyncMutex;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -87,14 +88,14 @@ impl TokenSource {
 
     /// An admin asks: pauses that only spare the server end, and with `retry` that of a refused login.
     pub fn clear_backoff(&self, retry: bool) {
-        let mut request = lock(&self.request);
+        let mut request = self.request.lock();
         let pending = request.is_some_and(|before| before.retry && before.is_recent());
         *request = Some(Request { at: Instant::now(), retry: retry || pending });
     }
 
     /// Why the identity is not served, and what to do about it.
     pub fn fault(&self) -> Option<String> {
-        let fault = lock(&self.fault);
+        let fault = self.fault.lock();
         let Fault { why, until, .. } = fault.as_ref()?;
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         Some(match left.filter(|left| *left > Duration::ZERO) {
@@ -175,7 +176,7 @@ impl TokenSource {
     /// A request with the token was answered.
     pub fn served(&self, token: &Token) {
         token.prove();
-        let mut fault = lock(&self.fault);
+        let mut fault = self.fault.lock();
         if fault.as_ref().is_some_and(|fault| fault.is_token) {
             *fault = None;
         }
@@ -203,7 +204,7 @@ impl TokenSource {
         {
             return Err(error.clone());
         }
-        let request = lock(&self.request).take();
+        let request = self.request.lock().take();
         let request = request.filter(Request::is_recent);
         let pause = state.pause.as_ref().and_then(Pause::left);
         if let (None, Some(wait), Some((_, error))) = (request, pause, &state.failed) {
@@ -212,7 +213,7 @@ impl TokenSource {
         let retry = request.is_some_and(|request| request.retry);
         match self.try_login(api, state, retry).await {
             Ok(token) => {
-                if lock(&self.fault).take().is_some() {
+                if self.fault.lock().take().is_some() {
                     tracing::info!("logged in again as {}", self.method.identity());
                 }
                 let futile = state.futile.take();
@@ -315,7 +316,7 @@ impl TokenSource {
     }
 
     fn note_fault(&self, why: String, until: Option<Instant>, is_token: bool) {
-        let mut fault = lock(&self.fault);
+        let mut fault = self.fault.lock();
         if fault.as_ref().is_none_or(|known| known.why != why) {
             tracing::error!("{why}; what is cached is served meanwhile");
         }
@@ -326,8 +327,4 @@ impl TokenSource {
 /// The memory is a file.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(work).await.ok()
-}
-
-fn lock<T>(mutex: &SyncMutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,9 @@
 //! Which version of the API a server has. One bare 404 may be a router's mood: v4 and v3 resolve
 //! references differently, and nobody is moved from one to the other by it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 /// Bare 404s of v4 in a row, after which v3 is asked first.
@@ -81,7 +81,7 @@ impl Versions {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
