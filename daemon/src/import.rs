@@ -122,7 +122,7 @@ impl Import<'_> {
         &self,
         call: impl Future<Output = Result<T, ProviderError>>,
     ) -> Result<T, ProviderError> {
-        self.upstream.call(&self.call, self.now.lately(), call).await.map_err(CallError::error)
+        self.upstream.call(&self.call, self.now.advanced(), call).await.map_err(CallError::error)
     }
 
     async fn existing(&self) -> Result<Existing, ProviderError> {

@@ -299,7 +299,7 @@ impl Cache {
     pub fn restore(&self, snapshot: Snapshot, now: Now) {
         self.apply(snapshot.entries, |state, (key, entry)| {
             let is_dated = entry.fetched_at() <= now.wall.after(MAX_CLOCK_SKEW);
-            let fetched = now.tick.before(entry.fetched_at().age(now.wall));
+            let fetched = now.boot.before(entry.fetched_at().age(now.wall));
             let is_newer = |cached: &Cached| cached.fetched >= fetched;
             if !state.entries.get(&key).is_some_and(is_newer)
                 && !state.invalidations.is_outdated(&key, FetchEpoch::BEFORE_ALL)

@@ -58,7 +58,7 @@ impl Cache {
         });
         self.apply(denied, |state, (key, why)| {
             let reason = NegativeReason::Denied(why.into());
-            let decision = state.note_refusal(&key, &reason, options.now.tick);
+            let decision = state.note_refusal(&key, &reason, options.now.boot);
             counts.removed += u64::from(decision == EvictionDecision::Evicted);
             true
         });
@@ -85,7 +85,7 @@ impl Cache {
                     return;
                 }
                 known += 1;
-                if !listed.contains(key) && cached.fetched <= options.began.tick {
+                if !listed.contains(key) && cached.fetched <= options.began.boot {
                     unlisted.push(key.clone());
                 }
             });
@@ -107,7 +107,7 @@ impl State {
         if !self.entries.contains_key(key) || self.is_newer(key, options) {
             return;
         }
-        let now = options.now.tick;
+        let now = options.now.boot;
         if is_guarded && !options.accept {
             let is_confirmed = self.withhold(key, RemovalReason::Unlisted, now);
             if !is_confirmed || !self.policy.evict_revoked {
@@ -138,7 +138,7 @@ impl State {
             Some(_) => &mut counts.changed,
         };
         let put = match options.accept {
-            true => Ok(self.insert(key, new, options.now.tick, options.epoch)),
+            true => Ok(self.insert(key, new, options.now.boot, options.epoch)),
             false => self.put_unless_emptied(key, new, options.now, options.epoch),
         };
         match put {
@@ -162,15 +162,15 @@ impl State {
             && !self.invalidations.is_outdated(key, epoch)
         {
             let kept = Arc::clone(&cached.entry);
-            if !self.withhold(key, RemovalReason::Emptied, now.tick) {
+            if !self.withhold(key, RemovalReason::Emptied, now.boot) {
                 return Err(kept);
             }
         }
-        Ok(self.insert(key, new, now.tick, epoch))
+        Ok(self.insert(key, new, now.boot, epoch))
     }
 
     fn is_newer(&self, key: &CacheKey, options: &ReconcileOptions<'_>) -> bool {
-        self.entries.get(key).is_some_and(|cached| cached.fetched > options.began.tick)
+        self.entries.get(key).is_some_and(|cached| cached.fetched > options.began.boot)
     }
 }
 

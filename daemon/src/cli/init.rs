@@ -132,16 +132,16 @@ async fn provision(plan: &Plan<'_>) -> Result<String, String> {
         BackendTag::Hsm => String::new(),
     };
     done += &told_of(&recovery, keep_aside(&recovery)?.as_deref());
-    let vault = Keyring::new(kept.key, WrappedKeyHeader { tag: *tag, bytes: kept.part });
+    let keyring = Keyring::new(kept.key, WrappedKeyHeader { tag: *tag, bytes: kept.part });
     backend.commit().await.map_err(|error| error.to_string())?;
-    done += &write_cache(&cache, &vault)?;
+    done += &write_cache(&cache, &keyring)?;
     done += &match tag {
         BackendTag::Tpm => sealed_words(plan, &sealed, is_lowered),
         BackendTag::Hsm => {
             "the token wrapped and signed a new key, and proved that it opens\n".into()
         }
     };
-    done += &make_recovery_key(&vault, &recovery, options.recovery)?;
+    done += &make_recovery_key(&keyring, &recovery, options.recovery)?;
     Ok(done + &next_words(plan))
 }
 
@@ -216,7 +216,7 @@ fn next_words(plan: &Plan<'_>) -> String {
 }
 
 /// Writes an empty cache. What lies there gets another name.
-fn write_cache(path: &Path, vault: &Keyring) -> Result<String, String> {
+fn write_cache(path: &Path, keyring: &Keyring) -> Result<String, String> {
     let mut aside = if is_of_the_python_psi(path)? {
         let kept = files::back_up_as(path, cache_file::VERSION_1)
             .map_err(|error| files::problem(path, &error).to_string())?;
@@ -227,7 +227,7 @@ fn write_cache(path: &Path, vault: &Keyring) -> Result<String, String> {
     } else {
         told_of(path, keep_aside(path)?.as_deref())
     };
-    cache_file::write_empty(path, vault)
+    cache_file::write_empty(path, keyring)
         .map_err(|why| format!("writing {}: {why}; check the disk", path.display()))?;
     aside += &format!("wrote an empty {}\n", path.display());
     Ok(aside)
@@ -265,7 +265,7 @@ fn is_of_the_python_psi(cache: &Path) -> Result<bool, String> {
 }
 
 /// The key is shown once, and stays nowhere.
-fn make_recovery_key(vault: &Keyring, path: &Path, wanted: bool) -> Result<String, String> {
+fn make_recovery_key(keyring: &Keyring, path: &Path, wanted: bool) -> Result<String, String> {
     if !wanted {
         // One for another key is of no use.
         return match fs::remove_file(path) {
@@ -276,7 +276,7 @@ fn make_recovery_key(vault: &Keyring, path: &Path, wanted: bool) -> Result<Strin
         };
     }
     let recovery = RecoveryKey::generate().map_err(|error| error.to_string())?;
-    vault
+    keyring
         .with_keys(|keys| recovery_key::wrap(&recovery, keys))
         .map_err(|error| error.to_string())
         .and_then(|file| files::replace(path, &file).map_err(|error| error.to_string()))

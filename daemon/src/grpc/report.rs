@@ -24,7 +24,7 @@ pub(super) async fn told(daemon: &Runtime, now: Now) -> StatusResponse {
     let LookupCounts { hits, stale, misses, failed } = service.lookups();
     let entries = service.cache.len() as u64;
     let span = service.cache.fetch_span();
-    let overdue = service.cache.past_max_stale(now.tick) as u64;
+    let overdue = service.cache.past_max_stale(now.boot) as u64;
     let registered = service.registry.all();
     let count =
         |is: fn(&Registered) -> bool| registered.iter().filter(|(_, what)| is(what)).count() as u64;

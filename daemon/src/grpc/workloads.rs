@@ -145,7 +145,7 @@ async fn tell_plan(
             }
         }
     }
-    for plan in workloads::plan(service, &failed, now.lately(), &daemon.circumstances()).await {
+    for plan in workloads::plan(service, &failed, now.advanced(), &daemon.circumstances()).await {
         for part in workload(plan) {
             events.send(Ok(told(plan_event::Event::Workload(part)))).await?;
         }

@@ -68,7 +68,7 @@ impl Service {
                 _ => return answer,
             }
             // Somebody else may have got it meanwhile.
-            if let CacheLookup::Fresh(entry) = self.cache.get(key, now.lately().tick) {
+            if let CacheLookup::Fresh(entry) = self.cache.get(key, now.advanced().boot) {
                 return Ok(entry);
             }
         }
@@ -92,7 +92,7 @@ impl Service {
                 siblings: self.siblings(key),
                 epoch,
             };
-            fetch.run(upstream, cache, now.lately())
+            fetch.run(upstream, cache, now.advanced())
         });
         match tokio::time::timeout_at(patience, flight).await {
             Ok(Some(answer)) => answer,
@@ -120,7 +120,7 @@ impl Fetch {
     ) -> Result<Arc<Entry>, ProviderError> {
         let Self { call, key, reference, siblings, epoch } = self;
         let answer = upstream.call(&call, began, upstream.provider.fetch(&reference, epoch)).await;
-        let now = began.lately();
+        let now = began.advanced();
         let error = match answer {
             Ok(Fetched { value, beside }) => {
                 siblings.keep(&cache, beside, (began, now), epoch);
@@ -134,7 +134,7 @@ impl Fetch {
             Err(CallError::Answered(error)) => error,
         };
         if let Some(refusal) = refusal(&error) {
-            let decision = cache.note_refusal(&key, &refusal, now.tick);
+            let decision = cache.note_refusal(&key, &refusal, now.boot);
             if decision == EvictionDecision::Evicted {
                 tracing::warn!("dropped {} from the cache: {error}", **reference);
             }

@@ -195,7 +195,7 @@ impl Service {
     fn is_in_ram(&self, selector: &SecretSelector, now: Now) -> bool {
         let known = |reference: &Arc<ResolvedReference>| {
             let key = self.key_of(reference);
-            key.is_some_and(|key| matches!(self.cache.get(&key, now.tick), CacheLookup::Fresh(_)))
+            key.is_some_and(|key| matches!(self.cache.get(&key, now.boot), CacheLookup::Fresh(_)))
         };
         match self.resolve(selector) {
             Ok(Resolved::Literal(_)) => true,
@@ -212,7 +212,7 @@ impl Service {
     ) -> Result<(Arc<Entry>, Served), ServiceError> {
         let upstreams = self.upstreams();
         let (upstream, key) = &resolve_upstream(&upstreams, reference)?;
-        let known = match self.cache.get(key, now.tick) {
+        let known = match self.cache.get(key, now.boot) {
             CacheLookup::Fresh(entry) => return Ok(self.serve(entry, Served::Ram)),
             CacheLookup::NegativeHit(refusal) => return Err(refused(&upstream.name, &refusal)),
             CacheLookup::Stale { entry, servable, past_max_stale } => {

@@ -190,7 +190,7 @@ impl Service {
         now: Now,
         context: &SelfTestContext,
     ) -> OutageReadiness {
-        let cached = self.cache.get(key, now.tick);
+        let cached = self.cache.get(key, now.boot);
         let is_here =
             matches!(cached, CacheLookup::Fresh(_) | CacheLookup::Stale { servable: true, .. });
         let is_refused = matches!(cached, CacheLookup::NegativeHit(_));
@@ -199,7 +199,7 @@ impl Service {
         }
         OutageReadiness {
             now: if is_here { Reach::Ready } else { context.missing() },
-            after_reboot: match self.cache.survives_reboot(key, now.tick) {
+            after_reboot: match self.cache.survives_reboot(key, now.boot) {
                 true if context.persisted => context.key.clone(),
                 true => Reach::Out,
                 false => context.missing(),

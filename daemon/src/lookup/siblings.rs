@@ -46,6 +46,6 @@ impl Siblings {
     ) {
         let wanted = |key: &CacheKey| self.all || self.registered.contains(key);
         let wanted = beside.into_iter().filter(|(key, _)| wanted(key)).collect();
-        cache.put_older(wanted, began.tick, now, epoch);
+        cache.put_older(wanted, began.boot, now, epoch);
     }
 }

@@ -20,7 +20,7 @@ pub struct Now {
     /// On the wall clock.
     pub wall: Timestamp,
     /// On the boot clock.
-    pub tick: BootInstant,
+    pub boot: BootInstant,
     /// On the monotonic clock.
     pub mono: Instant,
 }
@@ -88,15 +88,15 @@ fn millis(span: Duration) -> i64 {
 
 impl Now {
     /// The present time, advanced by the monotonic clock alone. A suspend in between is not counted.
-    pub fn lately(self) -> Self {
+    pub fn advanced(self) -> Self {
         let mono = Instant::now();
         let gone = mono.duration_since(self.mono);
-        Self { wall: self.wall.after(gone), tick: self.tick.after(gone), mono }
+        Self { wall: self.wall.after(gone), boot: self.boot.after(gone), mono }
     }
 
     /// The wall-clock time of `then`, by the present setting of the wall clock.
     pub fn wall_at(self, then: BootInstant) -> Timestamp {
-        self.wall.before(then.age(self.tick))
+        self.wall.before(then.age(self.boot))
     }
 }
 
@@ -115,8 +115,8 @@ impl From<Timestamp> for SystemTime {
 
 /// Reads the clocks.
 pub fn now() -> Now {
-    let tick = BootInstant::at(clock::since_boot());
-    Now { wall: clock::wall().into(), tick, mono: Instant::now() }
+    let boot = BootInstant::at(clock::since_boot());
+    Now { wall: clock::wall().into(), boot, mono: Instant::now() }
 }
 
 #[cfg(test)]
@@ -145,7 +145,7 @@ mod tests {
     fn boot_clock_advances() {
         let earlier = now();
         let later = now();
-        assert!(earlier.tick <= later.tick && earlier.tick > BootInstant::at(Duration::ZERO));
-        assert_eq!(later.wall_at(later.tick), later.wall);
+        assert!(earlier.boot <= later.boot && earlier.boot > BootInstant::at(Duration::ZERO));
+        assert_eq!(later.wall_at(later.boot), later.wall);
     }
 }

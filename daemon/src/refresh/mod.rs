@@ -177,7 +177,7 @@ impl Refresher {
             if let Some((_, mut before)) = under_way {
                 let _ = before.wait_for(|before| before.ended).await;
             }
-            work.run(scope, &report, now.lately()).await;
+            work.run(scope, &report, now.advanced()).await;
         });
         progress
     }
@@ -203,7 +203,7 @@ impl Work {
         for pull in chosen {
             let result = match out.get(&pull.upstream.name) {
                 Some(error) => Err(CallError::NotAsked(error.clone())),
-                None => self.pull_one(&pull, options, started.lately()).await,
+                None => self.pull_one(&pull, options, started.advanced()).await,
             };
             if let Err(CallError::Answered(error) | CallError::NotAsked(error)) = &result
                 && error.is_host_wide()
@@ -211,7 +211,7 @@ impl Work {
             {
                 out.insert(pull.upstream.name.clone(), error.clone());
             }
-            self.note(&pull, &result, started.lately().tick);
+            self.note(&pull, &result, started.advanced().boot);
             let result = result.map_err(|error| match error {
                 CallError::Answered(error) => error.to_string(),
                 CallError::NotAsked(error) => {
@@ -223,7 +223,7 @@ impl Work {
         }
         // A round that found nothing to do is none.
         if scope != RefreshScope::Due || !report.borrow().done.is_empty() {
-            self.end(&report.borrow().done, &workloads, started.lately());
+            self.end(&report.borrow().done, &workloads, started.advanced());
         }
         report.send_modify(|progress| progress.ended = true);
     }
@@ -246,7 +246,7 @@ impl Work {
 
     /// What is to be pulled now, and what the workloads want as a whole.
     fn choose(&self, scope: RefreshScope, now: Now) -> (Vec<PullTarget>, Vec<ListingScope>) {
-        let pulls = self.plan(now.tick);
+        let pulls = self.plan(now.boot);
         let whole = pulls.iter().filter(|pull| pull.wanted.is_none());
         let workloads = whole.map(|pull| pull.extent().clone()).collect();
         let mut chosen = match scope {
@@ -298,7 +298,7 @@ impl Work {
         };
         let counts = sum(done);
         let deleted = self.service.take_deleted(now.wall, Duration::ZERO);
-        drop_unwanted(&self.service, workloads, &failing_scopes, &deleted, now.tick);
+        drop_unwanted(&self.service, workloads, &failing_scopes, &deleted, now.boot);
         self.log_changes(&counts, &failing);
         let failed = failing.iter().map(|(source, failed)| format!("{source}: {}", failed.why));
         let summary = Summary { at: now.wall, counts, failed: failed.collect() };

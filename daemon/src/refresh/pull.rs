@@ -78,7 +78,7 @@ pub(super) async fn pull(
     // A part of a source is no whole one.
     let incomplete = |listed: &Listed| listed.incomplete.clone();
     let listed = upstream.call_in_part(&call, began, list, incomplete).await;
-    let now = began.lately();
+    let now = began.advanced();
     let wanted = |key: &CacheKey| pull.wanted.as_ref().is_none_or(|wanted| wanted.contains(key));
     let taking = ReconcileOptions { epoch, began, now, accept: options.accept, wanted: &wanted };
     match listed {
@@ -147,7 +147,7 @@ fn named(faults: &[String]) -> String {
 /// What this listing would take away, told once: not again by those that follow.
 fn log_withheld(service: &Service, pull: &PullTarget, now: Now) {
     let new = |withheld: &WithheldEntry| {
-        withheld.since == now.tick
+        withheld.since == now.boot
             && matches!(withheld.reason, RemovalReason::Unlisted | RemovalReason::Emptied)
     };
     let held: Vec<_> = service.cache.withheld().into_iter().filter(new).collect();
@@ -180,7 +180,7 @@ fn note_refusal(
     else {
         return;
     };
-    let evicted = service.cache.note_refusal_of(extent, &refusal, now.tick);
+    let evicted = service.cache.note_refusal_of(extent, &refusal, now.boot);
     if evicted > 0 {
         tracing::warn!("dropped {evicted} secrets of {} from the cache: {error}", pull.name);
     }

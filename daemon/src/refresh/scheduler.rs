@@ -37,12 +37,12 @@ impl Refresher {
                         return;
                     }
                     let schedule = *schedule.borrow_and_update();
-                    self.work.schedule.lock().follow(schedule, clock().tick, jitter);
+                    self.work.schedule.lock().follow(schedule, clock().boot, jitter);
                     pause = Duration::ZERO;
                     continue;
                 }
                 () = self.work.service.recovered.notified() => {
-                    self.work.schedule.lock().recovered(clock().tick);
+                    self.work.schedule.lock().recovered(clock().boot);
                 }
                 _ = tokio::time::timeout(pause, std::future::pending::<()>()) => {}
             }
@@ -65,7 +65,7 @@ impl Work {
         if self.service.drill.until(now.mono).is_some() {
             return POLL_INTERVAL;
         }
-        let pulls = self.plan(now.tick);
+        let pulls = self.plan(now.boot);
         let pauses = pulls.iter().map(|pull| self.pause_of(pull, now));
         // What is registered meanwhile is seen no later than it could be due.
         let poll = POLL_INTERVAL.min(self.schedule.lock().interval());
@@ -80,7 +80,7 @@ impl Work {
             Permit::Now => {
                 drop(health);
                 let due = self.schedule.lock().due(&pull.key);
-                due.map_or(POLL_INTERVAL, |due| now.tick.age(due))
+                due.map_or(POLL_INTERVAL, |due| now.boot.age(due))
             }
             Permit::NotBefore(time) => time.saturating_duration_since(now.mono),
             Permit::AwaitProbe | Permit::Refused => POLL_INTERVAL,
@@ -93,7 +93,7 @@ impl Work {
             return Vec::new();
         }
         let schedule = self.schedule.lock();
-        let is_due = |pull: &PullTarget| schedule.due(&pull.key).is_some_and(|due| due <= now.tick);
+        let is_due = |pull: &PullTarget| schedule.due(&pull.key).is_some_and(|due| due <= now.boot);
         let (mut chosen, rest): (Vec<PullTarget>, Vec<PullTarget>) = pulls
             .into_iter()
             .filter(|pull| {

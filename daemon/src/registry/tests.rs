@@ -46,7 +46,7 @@ fn time(span: Duration) -> Now {
     let wall = Timestamp::from_millis(1_000_000_000).after(span);
     Now {
         wall,
-        tick: BootInstant::at(Duration::from_secs(1_000)).after(span),
+        boot: BootInstant::at(Duration::from_secs(1_000)).after(span),
         mono: Instant::now(),
     }
 }

@@ -43,7 +43,7 @@ enum Deletion {
 impl Deletion {
     fn age(self, now: Now) -> Duration {
         match self {
-            Self::Here(at) => at.age(now.tick),
+            Self::Here(at) => at.age(now.boot),
             Self::Before(at) => at.age(now.wall),
         }
     }
@@ -120,7 +120,7 @@ impl Trash {
         files::sync_parent(&here)?;
         files::sync_parent(path)?;
         if here.exists() {
-            self.known.write().deleted.insert(id, Deletion::Here(now.tick));
+            self.known.write().deleted.insert(id, Deletion::Here(now.boot));
         }
         Ok(())
     }

@@ -129,7 +129,7 @@ async fn follow_seal(daemon: &Runtime, seal_with: SealWith) {
     let Some(backend) = &daemon.backend else { return };
     match backend.follow(seal_with).await {
         Err(why) => daemon.degrade(DegradedReason::Key, &why.to_string()),
-        Ok(()) if daemon.vault().is_some() => daemon.recover(DegradedReason::Key),
+        Ok(()) if daemon.keyring().is_some() => daemon.recover(DegradedReason::Key),
         Ok(()) => {}
     }
 }

@@ -31,7 +31,7 @@ use crate::refresh::{RefreshInterval, Refresher};
 use crate::registry::Registered;
 use crate::storage::cache_file::Persister;
 
-pub(crate) use unlock::open_vault;
+pub(crate) use unlock::open_keyring;
 
 /// A running daemon.
 pub struct Runtime {
@@ -55,7 +55,7 @@ pub struct Runtime {
     socket: Mutex<Option<PathBuf>>,
     /// One opening or changing of keys at a time.
     unlocking: tokio::sync::Mutex<()>,
-    vault: Mutex<Option<Arc<Keyring>>>,
+    keyring: Mutex<Option<Arc<Keyring>>>,
     /// Whether the cache file could not be read, and is to be tried again.
     is_blocked: AtomicBool,
     keeping: Mutex<Option<PersisterTask>>,
@@ -118,7 +118,7 @@ impl Runtime {
             token: Mutex::new(token),
             socket: Mutex::default(),
             unlocking: tokio::sync::Mutex::default(),
-            vault: Mutex::default(),
+            keyring: Mutex::default(),
             is_blocked: AtomicBool::new(false),
             keeping: Mutex::default(),
             degraded: Mutex::default(),
@@ -270,7 +270,7 @@ impl Runtime {
     /// What is served although the provider or the config is against it.
     fn doubts(&self, add: &mut impl FnMut(&'static str, String)) {
         let doubted = self.service.cache.withheld();
-        let overdue = self.service.cache.past_max_stale(clock::now().tick);
+        let overdue = self.service.cache.past_max_stale(clock::now().boot);
         let is_held = |doubted: &&WithheldEntry| {
             matches!(doubted.reason, RemovalReason::Unlisted | RemovalReason::Emptied)
         };

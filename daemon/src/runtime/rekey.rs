@@ -18,30 +18,30 @@ impl Runtime {
     /// Makes a new data key and seals everything under it.
     pub async fn rekey(&self, seal: Option<&SealOptions>) -> Result<(), String> {
         let _one = self.unlocking.lock().await;
-        let (Some(vault), Some(backend)) = (self.vault(), &self.backend) else {
+        let (Some(keyring), Some(backend)) = (self.keyring(), &self.backend) else {
             return Err("there is no key to replace; see `psictl cache status`".into());
         };
-        if vault.has_former() {
-            self.resume_rekey(&vault).await?;
+        if keyring.has_former() {
+            self.resume_rekey(&keyring).await?;
         }
         let key = DataKey::generate().map_err(|error| format!("no random numbers: {error}"))?;
         let kept = backend.keep(key, seal).await.map_err(|error| error.to_string())?;
         // Before anything is sealed under the new key, the recovery key opens both.
-        let rewrapped = self.rewrap(&vault, |file, keys| {
+        let rewrapped = self.rewrap(&keyring, |file, keys| {
             let both: Vec<&DataKey> =
                 [&kept.key].into_iter().chain(keys.first().copied()).collect();
             recovery_key::rewrap(file, keys, &both)
         });
         // Whatever became of that: the new key is kept, and the next try must go on with it.
-        vault.adopt(kept.key, WrappedKeyHeader { tag: backend.tag(), bytes: kept.part });
+        keyring.adopt(kept.key, WrappedKeyHeader { tag: backend.tag(), bytes: kept.part });
         rewrapped.inspect_err(|why| self.degrade_rekey(why))?;
         self.finish_rekey().await
     }
 
     /// Goes on with a rekey that was interrupted after its new key was kept.
-    pub(super) async fn resume_rekey(&self, vault: &Keyring) -> Result<(), String> {
+    pub(super) async fn resume_rekey(&self, keyring: &Keyring) -> Result<(), String> {
         // The interruption may have come before the recovery key opened both.
-        self.rewrap(vault, |file, keys| recovery_key::rewrap(file, keys, keys))
+        self.rewrap(keyring, |file, keys| recovery_key::rewrap(file, keys, keys))
             .inspect_err(|why| self.degrade_rekey(why))?;
         self.finish_rekey().await
     }
@@ -61,29 +61,29 @@ impl Runtime {
     }
 
     async fn reseal_all(&self) -> Result<(), String> {
-        let (Some(vault), Some(backend)) = (self.vault(), &self.backend) else { return Ok(()) };
-        self.write_cache(&vault).await?;
+        let (Some(keyring), Some(backend)) = (self.keyring(), &self.backend) else { return Ok(()) };
+        self.write_cache(&keyring).await?;
         self.service
             .registry
             .reseal()
             .await
             .map_err(|error| ServiceError::from(error).to_string())?;
-        self.rewrap(&vault, |file, keys| {
+        self.rewrap(&keyring, |file, keys| {
             recovery_key::rewrap(file, keys, &keys.iter().take(1).copied().collect::<Vec<_>>())
         })?;
         backend.commit().await.map_err(|error| error.to_string())?;
-        vault.forget_former();
+        keyring.forget_former();
         Ok(())
     }
 
     /// Makes a recovery key; only its wrapping stays here.
     pub async fn make_recovery_key(&self) -> Result<RecoveryKey, String> {
         let _one = self.unlocking.lock().await;
-        let vault = self
-            .vault()
+        let keyring = self
+            .keyring()
             .ok_or("there is no key that could be recovered; see `psictl cache status`")?;
         let recovery = RecoveryKey::generate().map_err(|error| error.to_string())?;
-        let file = vault
+        let file = keyring
             .with_keys(|keys| recovery_key::wrap(&recovery, keys))
             .map_err(|error| error.to_string())?;
         let path = self.recovery_path();
@@ -93,7 +93,7 @@ impl Runtime {
         Ok(recovery)
     }
 
-    async fn write_cache(&self, vault: &Arc<Keyring>) -> Result<(), String> {
+    async fn write_cache(&self, keyring: &Arc<Keyring>) -> Result<(), String> {
         let remedy = "see to the disk, and run `psictl cache rekey`";
         match self.persister() {
             Some(persister) if persister.write().await => Ok(()),
@@ -101,14 +101,14 @@ impl Runtime {
                 let why = persister.state().error.unwrap_or_default();
                 Err(format!("writing {}: {why}; {remedy}", self.cache_path.display()))
             }
-            None => cache_file::reseal(&self.cache_path, vault)
+            None => cache_file::reseal(&self.cache_path, keyring)
                 .map_err(|why| format!("writing {}: {why}; {remedy}", self.cache_path.display())),
         }
     }
 
     fn rewrap(
         &self,
-        vault: &Keyring,
+        keyring: &Keyring,
         rewrap: impl FnOnce(&[u8], &[&DataKey]) -> Result<Vec<u8>, RecoveryError>,
     ) -> Result<(), String> {
         let path = self.recovery_path();
@@ -118,10 +118,10 @@ impl Runtime {
             Err(error) => return Err(files::problem(&path, &error).to_string()),
         };
         // One that is damaged is told at each start, and no reason to keep an old data key.
-        if vault.with_keys(|keys| recovery_key::check(&file, keys)).is_err() {
+        if keyring.with_keys(|keys| recovery_key::check(&file, keys)).is_err() {
             return Ok(());
         }
-        vault
+        keyring
             .with_keys(|keys| rewrap(&file, keys))
             .map_err(|why| why.to_string())
             .and_then(|file| files::replace(&path, &file).map_err(|error| error.to_string()))

@@ -39,7 +39,7 @@ impl Runtime {
         let opening = "the key is still being opened, and what needs it is not known yet; ask again in a moment";
         let invalidated_unconfirmed =
             (!self.service.readiness.is_ready()).then(|| opening.to_owned());
-        let key = match (&self.backend, self.vault()) {
+        let key = match (&self.backend, self.keyring()) {
             (Some(backend), Some(_)) => backend.reach(),
             _ => invalidated_unconfirmed.clone().map_or(Reach::Out, Reach::Unknown),
         };

@@ -53,7 +53,7 @@ impl Runtime {
                 blocking(move || registry.reload_unreadable()).await;
             }
             let is_blocked = self.is_blocked.load(Ordering::Relaxed);
-            let is_closed = self.backend.is_some() && self.vault().is_none();
+            let is_closed = self.backend.is_some() && self.keyring().is_none();
             if is_blocked || (is_closed && key_tried.elapsed() >= TRY_AGAIN) {
                 self.unlock().await;
                 key_tried = Instant::now();
@@ -68,15 +68,15 @@ impl Runtime {
         if self.keeping.lock().is_some() {
             return;
         }
-        if let Some(vault) = self.vault() {
-            return self.start_to_persist(&vault).await;
+        if let Some(keyring) = self.keyring() {
+            return self.start_to_persist(&keyring).await;
         }
         let Some(backend) = &self.backend else {
             let why = "no key backend: live lookups only; set backend in [cache], and run `psictl cache init`";
             return self.degrade(DegradedReason::Key, why);
         };
-        match open_vault(&**backend, &self.cache_path, &self.service.registry).await {
-            Ok(vault) => self.take_over(vault).await,
+        match open_keyring(&**backend, &self.cache_path, &self.service.registry).await {
+            Ok(keyring) => self.take_over(keyring).await,
             Err(why) => self.degrade(DegradedReason::Key, &why),
         }
     }
@@ -91,11 +91,11 @@ impl Runtime {
         let backend = self.backend.as_ref().ok_or(
             "there is no key backend to keep the key; set backend in [cache], and restart psid",
         )?;
-        if self.vault().is_some() && self.degraded.lock().contains_key(&DegradedReason::Rekey) {
+        if self.keyring().is_some() && self.degraded.lock().contains_key(&DegradedReason::Rekey) {
             // An earlier try recovered the key, and could not seal everything as it is kept now.
             return self.finish_rekey().await;
         }
-        if self.vault().is_some() {
+        if self.keyring().is_some() {
             return Err("the key opens, and there is nothing to recover; to replace it, use \
                         `psictl cache rekey`"
                 .into());
@@ -119,11 +119,11 @@ impl Runtime {
             backend.commit().await.map_err(|error| error.to_string())?;
         }
         let part = WrappedKeyHeader { tag: backend.tag(), bytes: kept.part };
-        let vault = Keyring::new(kept.key, part.clone());
+        let keyring = Keyring::new(kept.key, part.clone());
         for former in keys {
-            vault.open_with(former, part.clone());
+            keyring.open_with(former, part.clone());
         }
-        self.take_over(Arc::new(vault)).await;
+        self.take_over(Arc::new(keyring)).await;
         // A token's wrapping is in every file: those that another one wrapped must be written again.
         self.finish_rekey().await
     }
@@ -134,27 +134,27 @@ impl Runtime {
     }
 
     /// The keys in use, when one was opened.
-    pub fn vault(&self) -> Option<Arc<Keyring>> {
-        self.vault.lock().clone()
+    pub fn keyring(&self) -> Option<Arc<Keyring>> {
+        self.keyring.lock().clone()
     }
 
-    async fn take_over(&self, vault: Arc<Keyring>) {
+    async fn take_over(&self, keyring: Arc<Keyring>) {
         self.recover(DegradedReason::Key);
-        *self.vault.lock() = Some(Arc::clone(&vault));
-        let (registry, opened) = (Arc::clone(&self.service.registry), Arc::clone(&vault));
+        *self.keyring.lock() = Some(Arc::clone(&keyring));
+        let (registry, opened) = (Arc::clone(&self.service.registry), Arc::clone(&keyring));
         blocking(move || registry.unlock(opened)).await;
-        self.check_recovery(&vault).await;
-        self.start_to_persist(&vault).await;
-        if vault.has_former() {
+        self.check_recovery(&keyring).await;
+        self.start_to_persist(&keyring).await;
+        if keyring.has_former() {
             // What goes wrong is told as a degradation.
-            let _ = self.resume_rekey(&vault).await;
+            let _ = self.resume_rekey(&keyring).await;
         }
     }
 
-    async fn check_recovery(&self, vault: &Keyring) {
+    async fn check_recovery(&self, keyring: &Keyring) {
         let path = self.recovery_path();
         let why = match tokio::fs::read(&path).await {
-            Ok(file) => match vault.with_keys(|keys| recovery_key::check(&file, keys)) {
+            Ok(file) => match keyring.with_keys(|keys| recovery_key::check(&file, keys)) {
                 Ok(()) => return self.recover(DegradedReason::Recovery),
                 Err(why) => format!(
                     "{why}: the recovery key is of no use; make a new one with `psictl cache recovery-key`"
@@ -174,13 +174,13 @@ impl Runtime {
     }
 
     /// Reads the cache file, and keeps it from then on. One that cannot be read stays, and is tried again.
-    async fn start_to_persist(&self, vault: &Arc<Keyring>) {
+    async fn start_to_persist(&self, keyring: &Arc<Keyring>) {
         if !self.persists {
             let off =
                 "the cache is off, enabled = false in [cache]: nothing that is fetched is kept";
             return self.degrade(DegradedReason::Cache, off);
         }
-        let (path, opened, now) = (self.cache_path.clone(), Arc::clone(vault), clock::now());
+        let (path, opened, now) = (self.cache_path.clone(), Arc::clone(keyring), clock::now());
         let Some(loaded) = blocking(move || cache_file::load(&path, &opened, now.wall)).await
         else {
             return self
@@ -205,7 +205,7 @@ impl Runtime {
         }
         let cache = Arc::clone(&self.service.cache);
         let path = self.cache_path.clone();
-        let persister = Arc::new(Persister::new(path, Arc::clone(vault), cache, generation));
+        let persister = Arc::new(Persister::new(path, Arc::clone(keyring), cache, generation));
         let (each, stop) = (Arc::clone(&persister), self.stop_keeping.clone());
         let task =
             self.service.tasks.supervise(Task::Persist, self.stop_keeping.clone(), move || {
@@ -216,7 +216,7 @@ impl Runtime {
 }
 
 /// Opens the data keys that the files of the state folder need; `Err` is what happened; what to do.
-pub(crate) async fn open_vault(
+pub(crate) async fn open_keyring(
     backend: &dyn KeyBackend,
     cache: &Path,
     registry: &Arc<Registry>,
@@ -234,11 +234,11 @@ pub(crate) async fn open_vault(
     })?;
     let mut keys = keys.into_iter();
     let LoadedKey { key, part } = keys.next().ok_or("the key backend has no key; report it")?;
-    let vault = Keyring::new(key, WrappedKeyHeader { tag, bytes: part });
+    let keyring = Keyring::new(key, WrappedKeyHeader { tag, bytes: part });
     for LoadedKey { key, part } in keys {
-        vault.open_with(key, WrappedKeyHeader { tag, bytes: part });
+        keyring.open_with(key, WrappedKeyHeader { tag, bytes: part });
     }
-    Ok(Arc::new(vault))
+    Ok(Arc::new(keyring))
 }
 
 /// The backend's parts in the files of the state folder.

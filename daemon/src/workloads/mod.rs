@@ -213,7 +213,7 @@ fn missing(
         return Some("everything".to_owned());
     }
     let is_missing = |at: &&CacheKey| {
-        extent.contains(at) && matches!(service.cache.get(at, now.tick), CacheLookup::Missing)
+        extent.contains(at) && matches!(service.cache.get(at, now.boot), CacheLookup::Missing)
     };
     let unconfirmed = service.cache.invalidated_unconfirmed(extent);
     let lacking = unconfirmed.or_else(|| ids.keys().find(is_missing).cloned());

@@ -215,5 +215,5 @@ fn without_a_key_it_is_told_what_to_do(home: &Home) {
         Home::Hsm { .. } => "hsm",
     };
     assert!(error.starts_with("there is no key: "), "{error}");
-    assert!(error.ends_with(&format!("; make one with `psictl cache init --backend {backend}`")));
+    assert!(error.ends_with(&format!("; create one with `psictl cache init --backend {backend}`")));
 }

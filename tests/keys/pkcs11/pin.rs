@@ -137,7 +137,7 @@ fn an_unclear_failure_with_a_low_count_is_a_refusal() {
     token.spoil("fail-C_Login", "6");
     for _ in 0..3 {
         let error = Probe::of_token(&token).fails(sign());
-        assert!(error.starts_with("Pin: ") && error.contains("does not try it again"), "{error}");
+        assert!(error.starts_with("Pin: ") && error.contains("will not retry it"), "{error}");
     }
     assert_eq!(token.calls("C_Login"), 1);
 }
@@ -167,8 +167,8 @@ fn malformed_pin_is_not_sent() {
         (b"12345678\x00", "NUL"),
         (b"\"12345678\"\n", "quotes"),
         (b"12345678\n87654321\n", "more than one line"),
-        (b"12", "length that the token does not take"),
-        (&[b'1'; 300], "length that the token does not take"),
+        (b"12", "length that the token does not accept"),
+        (&[b'1'; 300], "length that the token does not accept"),
     ] {
         fs::write(token.pin_file(), pin).unwrap();
         let error = probe.fails(sign());

@@ -84,10 +84,7 @@ fn undecryptable_input_is_refused_and_the_session_continues() {
     let unwrap = wrap(&mut probe);
     for wrapped in ["07".repeat(256), "07".repeat(25), String::new()] {
         let error = probe.fails(json!({ "do": "unwrap", "wrapped": wrapped }));
-        assert!(
-            error.starts_with("Refused: the token does not open what it was given: "),
-            "{error}"
-        );
+        assert!(error.starts_with("Refused: the token cannot decrypt the data: "), "{error}");
         assert!(error.contains("it was wrapped for another key, or is damaged"), "{error}");
         unwraps(&mut probe, &unwrap);
     }
@@ -101,7 +98,7 @@ fn token_without_sha_256_is_reported() {
     let unwrap = wrap(&mut probe);
     let error = probe.fails(unwrap);
     assert!(
-        error.starts_with("Refused: the token does not undo RSA-OAEP with SHA-256 "),
+        error.starts_with("Refused: the token does not decrypt RSA-OAEP with SHA-256 "),
         "{error}"
     );
     assert!(error.contains("CKR_ARGUMENTS_BAD; it does RSA-OAEP with SHA-1 only; "), "{error}");

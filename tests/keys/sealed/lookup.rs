@@ -246,8 +246,8 @@ fn damaged_or_foreign_blob_fails_alone() {
     let last = |blob: &mut Vec<u8>| *blob.last_mut().unwrap() ^= 1;
     for (number, reference, why) in [
         (1, spoiled(&good, last), "the sealed blob is not usable: it was damaged or tampered with"),
-        (2, spoiled(&good, |blob| blob[100] ^= 1), "the token does not open what it was given"),
-        (3, foreign, "the token does not open what it was given"),
+        (2, spoiled(&good, |blob| blob[100] ^= 1), "the token cannot decrypt the data"),
+        (3, foreign, "the token cannot decrypt the data"),
     ] {
         fixture.register(number, &reference);
         let line = fixture.lookup(number).fails(75);

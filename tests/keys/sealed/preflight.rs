@@ -235,7 +235,7 @@ fn preflight_reports_a_missing_or_restricted_key() {
 #[test]
 fn preflight_reports_softhsm_without_oaep_sha_256() {
     let fixture = SealedFixture::with(Token::softhsm());
-    let words = "the token does not undo RSA-OAEP with SHA-256, which psi wraps with: it does RSA-OAEP with SHA-1 only; use ";
+    let words = "the token does not decrypt RSA-OAEP with SHA-256, which psi wraps with: it does RSA-OAEP with SHA-1 only; use ";
     fails_at(&fixture, "mechanisms", 65, words);
 }
 
@@ -245,12 +245,7 @@ fn a_token_that_unwraps_nothing_is_found_by_the_round_trip() {
     let fixture = SealedFixture::new();
     // CKR_DEVICE_ERROR
     fixture.token.spoil("fail-C_Decrypt", "48");
-    fails_at(
-        &fixture,
-        "round-trip",
-        65,
-        "the token does not open what it was given: CKR_DEVICE_ERROR",
-    );
+    fails_at(&fixture, "round-trip", 65, "the token cannot decrypt the data: CKR_DEVICE_ERROR");
     fixture.token.mend("fail-C_Decrypt");
     fixture.token.spoil("fail-C_Sign", "48");
     fails_at(&fixture, "round-trip", 69, "the token failed at C_Sign: CKR_DEVICE_ERROR");

@@ -93,7 +93,7 @@ fn seal_verifies_that_the_token_can_decrypt() {
     let fixture = SealedFixture::with(Token::softhsm());
     let _psid = fixture.start();
     let line = fixture.driver(&["hsm", "store", "boot"]).stdin("secret").fails(65);
-    assert!(line.contains("the token does not undo RSA-OAEP with SHA-256"), "{line}");
+    assert!(line.contains("the token does not decrypt RSA-OAEP with SHA-256"), "{line}");
     assert!(line.contains("it does RSA-OAEP with SHA-1 only; "), "{line}");
 }
 

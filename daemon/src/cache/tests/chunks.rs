@@ -110,7 +110,7 @@ fn the_lock_is_free_between_the_chunks_of_a_listing() {
     let last = at(&name(MANY - 1));
     let wanted = |key: &CacheKey| {
         assert!(matches!(
-            cache.get(&at(&name(0)), now.tick),
+            cache.get(&at(&name(0)), now.boot),
             CacheLookup::Stale { .. } | CacheLookup::Fresh(_)
         ));
         if *key == at(&name(CHUNK)) {

@@ -70,7 +70,7 @@ impl Played {
                 let refusal =
                     [NegativeReason::NotFound, NegativeReason::Denied, NegativeReason::BadResponse]
                         [usize::from(how)](why);
-                self.cache.note_refusal(&at(KEYS[key]), &refusal, now.tick);
+                self.cache.note_refusal(&at(KEYS[key]), &refusal, now.boot);
             }
             Step::Invalidate(key) => {
                 self.cache.invalidate(&at(KEYS[key]));
@@ -101,15 +101,15 @@ impl Played {
 
     fn check(&self) {
         for later in [0, 1, 30, 90] {
-            let tick = self.now(later).tick;
+            let boot = self.now(later).boot;
             for (key, entry) in self.cache.entries_in(&extent()) {
                 let state = self.cache.state.read();
                 let is_pending = state.pending.get(&key).is_some();
                 let fresh_for = state.policy.fresh_for;
                 drop(state);
-                let age = self.cache.fetched(&key).map(|fetched| fetched.age(tick));
+                let age = self.cache.fetched(&key).map(|fetched| fetched.age(boot));
                 let is_young = age.is_some_and(|age| age < fresh_for);
-                match self.cache.get(&key, tick) {
+                match self.cache.get(&key, boot) {
                     CacheLookup::Fresh(found) => {
                         assert!(Arc::ptr_eq(&found, &entry), "{key} {later} min later");
                         assert!(is_young || is_pending, "{key} {later} min later");

@@ -54,7 +54,7 @@ fn time(span: Duration) -> BootInstant {
 /// The same on all clocks.
 fn moment(span: Duration) -> Now {
     let wall = Timestamp::from_millis(1_000_000_000_000).after(span);
-    Now { wall, tick: time(span), mono: Instant::now() }
+    Now { wall, boot: time(span), mono: Instant::now() }
 }
 
 fn put(cache: &Cache, key: &str, value: &str, after: Duration) {

@@ -20,7 +20,7 @@ use crate::lookup::{Service, ServiceError};
 use crate::model::reference::Reference;
 use crate::registry::Registered;
 use crate::runtime::build::{self, Components, Environment};
-use crate::runtime::open_vault;
+use crate::runtime::open_keyring;
 use crate::sys::files::{self, DirectoryLock};
 
 /// What an admin asks for.
@@ -220,12 +220,12 @@ impl Place<'_> {
              `psictl cache init`",
         )?;
         let path = &self.cache;
-        let vault = open_vault(&**backend, path, &self.service.registry).await?;
+        let keyring = open_keyring(&**backend, path, &self.service.registry).await?;
         if !is_old(path).map_err(|error| files::problem(path, &error).to_string())? {
-            return Ours::open(path, vault);
+            return Ours::open(path, keyring);
         }
         if fs::canonicalize(path).is_ok_and(|path| path == old) {
-            return Ok(Ours::in_place_of_an_old_one(path, vault));
+            return Ok(Ours::in_place_of_an_old_one(path, keyring));
         }
         let path = path.display();
         Err(format!(

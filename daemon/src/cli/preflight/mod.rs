@@ -168,7 +168,7 @@ fn mechanisms(token: &TokenDescription, key: &KeyDescription, must_sign: bool) -
     if key.unwrapping != Unwrapping::OaepSha256 {
         return Err(Fault::of_config(
             format!(
-                "the token does not undo RSA-OAEP with SHA-256, which psi wraps with: {}",
+                "the token does not decrypt RSA-OAEP with SHA-256, which psi wraps with: {}",
                 key.unwrapping
             ),
             match key.unwrapping {

@@ -18,7 +18,7 @@ use crate::sys::files;
 /// Our own cache.
 pub(crate) struct Ours {
     path: PathBuf,
-    vault: Arc<Keyring>,
+    keyring: Arc<Keyring>,
     /// The last one that was written.
     generation: u64,
     entries: BTreeMap<CacheKey, Arc<Entry>>,
@@ -30,11 +30,11 @@ pub(crate) struct Ours {
 
 impl Ours {
     /// Ours, empty, in the place of an old one.
-    pub(crate) fn in_place_of_an_old_one(path: &Path, vault: Arc<Keyring>) -> Self {
+    pub(crate) fn in_place_of_an_old_one(path: &Path, keyring: Arc<Keyring>) -> Self {
         let entries = BTreeMap::new();
         Self {
             path: path.to_owned(),
-            vault,
+            keyring,
             generation: 0,
             entries,
             replaces: true,
@@ -43,13 +43,13 @@ impl Ours {
     }
 
     /// Ours as it is on the disk; empty when there is none.
-    pub(crate) fn open(path: &Path, vault: Arc<Keyring>) -> Result<Self, String> {
-        let empty = Self { replaces: false, ..Self::in_place_of_an_old_one(path, vault) };
+    pub(crate) fn open(path: &Path, keyring: Arc<Keyring>) -> Result<Self, String> {
+        let empty = Self { replaces: false, ..Self::in_place_of_an_old_one(path, keyring) };
         let file = match fs::read(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(empty),
             file => file.map_err(|error| format!("{}: {error}; run it as root", path.display()))?,
         };
-        let opened = empty.vault.open(AadContext::Cache, &file);
+        let opened = empty.keyring.open(AadContext::Cache, &file);
         let Snapshot { generation, entries } =
             opened.and_then(|bytes| payload::decode(&bytes)).map_err(|why| {
                 let path = path.display();
@@ -93,6 +93,6 @@ impl Ours {
         }
         let entries = self.entries.into_iter().collect();
         let snapshot = Snapshot { generation: self.generation + 1, entries };
-        cache_file::write(&self.path, &self.vault, &snapshot)
+        cache_file::write(&self.path, &self.keyring, &snapshot)
     }
 }

@@ -223,12 +223,12 @@ async fn a_sealed_literal_is_waited_for_to_the_end() {
     use crate::crypto::keyring::Keyring;
     let key = || DataKey::from_secret(&SecretBytes::new(vec![1; 32])).unwrap();
     let part = WrappedKeyHeader { tag: psi_common::BackendTag::Tpm, bytes: Vec::new() };
-    let vault = Arc::new(Keyring::new(key(), part));
+    let keyring = Arc::new(Keyring::new(key(), part));
     let state = tempfile::tempdir().unwrap();
     let open = |keys| Arc::new(Registry::open(state.path(), keys));
     let id: SecretId = "0123456789abcdef012345678".parse().unwrap();
     let value = Registration::Literal(SecretBytes::new(b"sealed".to_vec()));
-    open(Keys::Open(Arc::clone(&vault))).store(id, value).await.unwrap();
+    open(Keys::Open(Arc::clone(&keyring))).store(id, value).await.unwrap();
 
     for opens_after in [5, 8, 10] {
         let fixture = Fixture::with_registry(open(Keys::Closed));
@@ -239,7 +239,7 @@ async fn a_sealed_literal_is_waited_for_to_the_end() {
         let lookup = service.lookup(&wanted, now, now.mono + 9 * SECOND);
         let opens = async {
             let _ = tokio::time::timeout(opens_after * SECOND, std::future::pending::<()>()).await;
-            service.registry.unlock(Arc::clone(&vault));
+            service.registry.unlock(Arc::clone(&keyring));
             service.readiness.mark_ready();
         };
         let (found, ()) = tokio::join!(lookup, opens);

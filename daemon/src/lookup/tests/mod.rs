@@ -204,7 +204,7 @@ impl Fixture {
         ));
         let start = Now {
             wall: Timestamp::from_millis(1_000_000_000),
-            tick: BootInstant::at(HOUR),
+            boot: BootInstant::at(HOUR),
             mono: Instant::now(),
         };
         let refresher = Arc::new(Refresher::new(Arc::clone(&service), SCHEDULE));
@@ -215,7 +215,7 @@ impl Fixture {
     fn at(&self, span: Duration) -> Now {
         Now {
             wall: self.start.wall.after(span),
-            tick: self.start.tick.after(span),
+            boot: self.start.boot.after(span),
             mono: Instant::now(),
         }
     }

@@ -33,7 +33,7 @@ impl Rounds {
             let mono = Instant::now();
             let gone = mono.duration_since(start.mono) + *suspended.lock().unwrap();
             let wall = Timestamp::from_millis(u64::from(getrandom::u32().unwrap()));
-            Now { wall, tick: start.tick.after(gone), mono }
+            Now { wall, boot: start.boot.after(gone), mono }
         }
     }
 

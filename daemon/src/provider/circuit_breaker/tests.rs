@@ -3,13 +3,13 @@ use crate::model::clock::BootInstant;
 use proptest::prelude::*;
 
 fn later(now: Now, span: Duration) -> Now {
-    Now { wall: now.wall.after(span), tick: now.tick.after(span), mono: now.mono + span }
+    Now { wall: now.wall.after(span), boot: now.boot.after(span), mono: now.mono + span }
 }
 
 fn start() -> Now {
     Now {
         wall: Timestamp::from_millis(0),
-        tick: BootInstant::at(Duration::ZERO),
+        boot: BootInstant::at(Duration::ZERO),
         mono: Instant::now(),
     }
 }

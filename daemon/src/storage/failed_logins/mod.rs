@@ -77,12 +77,12 @@ impl FailedLogins {
     /// The record in the run directory, which is created when it is first needed. If it cannot be written, the
     /// record lasts as long as the process.
     pub fn open(paths: &Paths) -> Self {
-        Self::with(Some(paths.clone()), || clock::now().tick)
+        Self::with(Some(paths.clone()), || clock::now().boot)
     }
 
     /// A record that lasts as long as the process.
     pub fn in_ram() -> Self {
-        Self::with(None, || clock::now().tick)
+        Self::with(None, || clock::now().boot)
     }
 
     fn with(paths: Option<Paths>, clock: fn() -> BootInstant) -> Self {

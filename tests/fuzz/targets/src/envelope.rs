@@ -123,8 +123,8 @@ fn survives(snapshot: Snapshot) {
         assert!(cache.contains(at));
         assert_eq!(entry.value().len(), entry.value().expose_secret().len());
         for span in [Duration::ZERO, Duration::from_secs(86_400), Duration::MAX] {
-            let _ = cache.get(at, now.tick.after(span));
-            let _ = cache.get(at, now.tick.before(span));
+            let _ = cache.get(at, now.boot.after(span));
+            let _ = cache.get(at, now.boot.before(span));
         }
     }
     assert_eq!(cache.fetch_span().is_some(), !read.entries.is_empty());

@@ -110,7 +110,7 @@ impl Psi {
         let now = clock::now();
         let _ = self.runtime.block_on(self.service.registry.delete(self.id, now, true)).unwrap();
         let hour = Duration::from_secs(3_600);
-        self.service.registry.purge(Now { tick: now.tick.after(hour), ..now });
+        self.service.registry.purge(Now { boot: now.boot.after(hour), ..now });
     }
 
     /// A reference that is taken leads to one place, however often it is asked.

@@ -165,14 +165,14 @@ impl Probe {
 /// Seals again, under the same data key, a file of the tpm backend as one of the hsm backend: what
 /// somebody can do who writes to the disk and has read this source.
 fn forge(request: &Value) -> Value {
-    let vault = |tag, bytes| {
+    let keyring = |tag, bytes| {
         let key = SecretBytes::new(self::bytes(&request["key"]));
         Keyring::new(DataKey::from_secret(&key).expect("32 bytes"), WrappedKeyHeader { tag, bytes })
     };
     let id = request["literal"].as_str();
     let content = id.map_or(AadContext::Cache, AadContext::Literal);
-    let inside = vault(BackendTag::Tpm, Vec::new()).open(content, &bytes(&request["file"]));
-    let forged = vault(BackendTag::Hsm, bytes(&request["part"]));
+    let inside = keyring(BackendTag::Tpm, Vec::new()).open(content, &bytes(&request["file"]));
+    let forged = keyring(BackendTag::Hsm, bytes(&request["part"]));
     let file = forged.seal(content, &inside.expect("a file of the tpm backend")).expect("a nonce");
     json!({ "file": hex(&file) })
 }

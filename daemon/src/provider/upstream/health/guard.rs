@@ -73,7 +73,7 @@ impl CallGuard<'_> {
             }
             BreakerState::Closed => {}
         }
-        health.note_refusal(name, error, now.tick);
+        health.note_refusal(name, error, now.boot);
         drop(health);
         self.upstream.answers.send_modify(|count| *count += 1);
         if is_back {

@@ -150,14 +150,14 @@ impl Upstream {
             Ok(value) => incomplete(value),
             Err(error) => Some(error.clone()),
         };
-        let status = if guard.wants_status(error.as_ref(), began.lately().mono) {
+        let status = if guard.wants_status(error.as_ref(), began.advanced().mono) {
             let status = tokio::time::timeout(STATUS_TIMEOUT, self.provider.status()).await;
             let timed_out = || Err(ProviderError::TimedOut("no answer in time".into()));
             Some(status.unwrap_or_else(|_| timed_out()))
         } else {
             None
         };
-        guard.finish(error.as_ref(), status, began.lately());
+        guard.finish(error.as_ref(), status, began.advanced());
         brought.map_err(CallError::Answered)
     }
 
