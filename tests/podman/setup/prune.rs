@@ -42,7 +42,7 @@ fn pr37_a_suspicious_listing_loses_nothing_even_with_a_prune() {
     let outcome = host.setup(&["--prune"]).run();
     let told = String::from_utf8(outcome.stdout).unwrap();
     assert_eq!(outcome.code, 75, "{told}{}", outcome.stderr);
-    assert!(told.contains("myproject:/myapp lacks 3 that it had"), "{told}");
+    assert!(told.contains("myproject:/myapp no longer has 3 of its values"), "{told}");
     assert_eq!((host.drop_in("myapp"), host.ids()), (text.clone(), ids.clone()));
     // An admin confirms that to psid, and not to setup.
     host.driver(&["cache", "refresh", "--accept-removals"]).ok();
@@ -126,7 +126,7 @@ fn secret_used_by_a_container_is_kept() {
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);
     let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();
     let why = told["kept"]["myapp--GOES"].as_str().unwrap();
-    assert!(why.contains("container app has it"), "{told}");
+    assert!(why.contains("container app uses it"), "{told}");
     assert!(!host.drop_in("myapp").contains("GOES"), "the next container does without");
     host.podman.ok(&["rm", "-f", "-t", "0", "app"]);
     assert_eq!(host.set_up(&["--prune"])["removed"], json!(["myapp--GOES"]));
