@@ -42,6 +42,49 @@ fn problems(document: &Document, anchors: &dyn Fn(&Path) -> Option<Vec<String>>)
 }
 
 #[test]
+fn every_file_that_the_documents_name_exists() {
+    let documents = documents();
+    assert!(documents.iter().map(|document| files(document).len()).sum::<usize>() > 25);
+    let problems: Vec<_> = documents.iter().flat_map(missing_files).collect();
+    crate::assert_none(&problems);
+}
+
+/// The paths of this repository in code spans and in blocks without a language, each with its line.
+fn files(document: &Document) -> Vec<(usize, String)> {
+    let spans = document.spans.iter().map(|span| (span.line, &span.text));
+    let code = document.code.iter().filter(|code| code.language.is_empty());
+    let code = code.map(|code| (code.line, &code.text));
+    let mut files = Vec::new();
+    for (line, text) in spans.chain(code) {
+        let words = text.split(|c: char| c.is_whitespace() || "(),;".contains(c));
+        let is_path = |word: &&str| {
+            ["common/", "contrib/", "daemon/", "driver/", "proto/", "tests/"]
+                .iter()
+                .any(|top| word.starts_with(top))
+        };
+        files.extend(words.filter(is_path).map(|word| (line, word.to_owned())));
+    }
+    files
+}
+
+fn missing_files(document: &Document) -> Vec<String> {
+    let missing = |(_, file): &(usize, String)| !crate::repository().join(file).exists();
+    let problem = |(line, file)| format!("{}: there is no {file}", document.at(line));
+    files(document).into_iter().filter(missing).map(problem).collect()
+}
+
+#[test]
+fn a_file_that_does_not_exist_is_found() {
+    let text = "`tests/docs/links.rs` `tests/gone.rs`\n```\n → driver/src/lib.rs  x\n → driver/gone.rs (y)\n```\n";
+    let document = Document::parse(Path::new("x.md"), text);
+    let missing = missing_files(&document);
+    assert_eq!(
+        missing,
+        ["x.md:1: there is no tests/gone.rs", "x.md:4: there is no driver/gone.rs"]
+    );
+}
+
+#[test]
 fn a_link_that_leads_nowhere_is_found() {
     let text = "# Here\n[a](#here) [b](other.md#there) [c](https://example.org/x)\n\
         [d](#nowhere) [e](other.md#nowhere) [f](gone.md) [g](http://example.org)\n";
