@@ -2,9 +2,8 @@
 
 /// Imports against the layers, and circles.
 pub(crate) const LAYERS: &[&str] = &[
-    "daemon: circle in config: auth -> raw",
-    "daemon: circle in config: hsm -> raw",
-    "daemon: circle in provider::infisical: auth -> client",
+    "daemon: circle in keys::pkcs11: call_monitor -> token_handle",
+    "daemon: circle in keys::pkcs11: describe -> session",
     "daemon: circle in the root: grpc -> runtime",
     "daemon: grpc imports runtime",
     "daemon: grpc::admin imports runtime",

@@ -34,12 +34,12 @@ fn cached_values_are_served_for_any_metadata_answer() {
     endure_all(&[
         (AWS, status(429), "answers 429: it cannot answer now"),
         (AWS, kind("html-503"), "answers 503: it cannot answer now"),
-        (AWS, status(400), "answers 400: it opens no session (IMDSv2)"),
+        (AWS, status(400), "answers 400: no session (IMDSv2)"),
         (GCP, status(429), "answers 429: it cannot answer now"),
-        (GCP, status(403), "answers 403: it gives no identity token"),
+        (GCP, status(403), "answers 403: no identity token"),
         (AZURE, status(410), "answers 410: it cannot answer now"),
         (AZURE, status(404), "answers 404: x: "),
-        (AZURE, kind("html-404"), "answers 404: it gives no access token"),
+        (AZURE, kind("html-404"), "answers 404: no access token"),
     ]);
 }
 
@@ -47,13 +47,13 @@ fn cached_values_are_served_for_any_metadata_answer() {
 fn cached_values_are_served_when_a_proxy_answers_for_metadata() {
     let redirect = json!({"kind": "redirect", "location": "http://127.0.0.1:9/", "code": 302});
     endure_all(&[
-        (AWS, kind("captive-portal"), "answers 200: it opens no session"),
+        (AWS, kind("captive-portal"), "answers 200: no session"),
         (GCP, kind("captive-portal"), "answers 200: it is not Google's metadata server"),
-        (AZURE, kind("captive-portal"), "answers 200: it gives no access token"),
-        (AZURE, kind("garbage-json"), "answers 200: it gives no access token"),
-        (AWS, redirect.clone(), "answers 302: it opens no session"),
-        (GCP, redirect.clone(), "answers 302: it gives no identity token"),
-        (AZURE, redirect, "answers 302: it gives no access token"),
+        (AZURE, kind("captive-portal"), "answers 200: no access token"),
+        (AZURE, kind("garbage-json"), "answers 200: no access token"),
+        (AWS, redirect.clone(), "answers 302: no session"),
+        (GCP, redirect.clone(), "answers 302: no identity token"),
+        (AZURE, redirect, "answers 302: no access token"),
     ]);
 }
 
@@ -85,7 +85,7 @@ fn endure(method: Method, fault: &Value, words: &str) {
     let line = unknown.fails(75);
     assert!(
         line.contains(
-            "the value is not cached, and psid cannot log in to infisical: there is nothing to log in with"
+            "the value is not cached, and psid cannot log in to infisical: there is no credential to log in with"
         ),
         "{line}"
     );

@@ -20,18 +20,14 @@ fn missing_machine_identity_is_reported() {
         (
             AWS,
             json!({"aws": {"enabled": false}}),
-            "answers 403: it is turned off for this instance",
+            "answers 403: the service is turned off for this instance",
         ),
         (
             AWS,
             json!({"aws": {"code": "AssumeRoleUnauthorizedAccess"}}),
-            "it gives no credentials of the instance's role: AssumeRoleUnauthorizedAccess",
+            "no credentials of the instance's role: AssumeRoleUnauthorizedAccess",
         ),
-        (
-            AWS,
-            json!({"aws": {"region": "no region"}}),
-            "it does not tell the region; set region in the config",
-        ),
+        (AWS, json!({"aws": {"region": "no region"}}), "no region; set region in the config"),
         (
             GCP,
             json!({"gcp": {"serviceAccount": null}}),

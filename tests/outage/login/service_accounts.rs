@@ -65,7 +65,7 @@ fn an_expired_token_is_nothing_to_log_in_with() {
     for key in ["B", "C"] {
         let line = machine.instance.driver(&["get", &reference("/myapp", key)]).fails(75);
         assert!(line.contains("service account token has expired"), "{line}");
-        assert!(line.contains("; by this host's clock, what was sent has expired"), "{line}");
+        assert!(line.contains("; by this host's clock, the credential has expired"), "{line}");
     }
     assert_eq!(machine.logins(), 1);
     assert!(psid.degraded().contains("has expired"), "{}", psid.degraded());
@@ -95,7 +95,7 @@ fn malformed_token_is_reported_and_not_sent() {
     for text in ["", "canary of a text", "a.b"] {
         fs::write(&path, text).unwrap();
         let line = unknown.fails(75);
-        assert!(line.contains("holds no token: it must be a JSON web token"), "{line}");
+        assert!(line.contains("is not a JSON web token"), "{line}");
         assert!(!line.contains("canary"), "{line}");
     }
     assert_eq!(machine.instance.driver(&["lookup"]).id(id(1)).text(), "1");

@@ -1,9 +1,9 @@
-//! One directory, or one and those below it, as the fewest requests show it. A lookup and a refresh read it
-//! by the same code, so that both find the same value.
+//! Reads one directory, or one and those below it, in as few requests as possible. Lookups and refreshes use
+//! the same code, so that both find the same value.
 //!
-//! The server refuses a whole listing because of one secret in it: one whose reference leads to what the
-//! identity may not read, or one that it may describe and not read. Then the listing is asked for without
-//! the part that was refused, and the secrets that need it are got by name.
+//! The server refuses a whole listing because of one secret in it: one whose reference leads to a secret that
+//! the identity may not read, or one that it may describe but not read. Then psid requests the listing without
+//! the refused part, and reads the secrets that need that part by name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,59 +16,59 @@ use super::{Infisical, Project, normal_path};
 use crate::model::reference::{CacheKey, ListingScope};
 use crate::provider::ProviderError;
 
-/// What is read of one source at most.
+/// The most bytes of one source's values.
 pub(super) const MAX_SOURCE_BYTES: usize = 64 << 20;
-/// What podman takes as one secret.
+/// The most bytes of one value, as podman limits it.
 const MAX_VALUE_BYTES: usize = 512_000;
-/// Directories of one source at most.
+/// The most directories of one source.
 pub(super) const MAX_DIRECTORIES: usize = 1_000;
 
-const THROUGH_IMPORT: &str = "its reference leads through an import, which Infisical resolves in a listing \
-     alone, and the listing is refused because of another secret's reference";
+const THROUGH_IMPORT: &str = "its reference leads through an import, which Infisical resolves only in a listing, \
+     and the listing is refused because of another secret's reference";
 
-/// What a directory shows of one secret.
+/// One secret in a directory's contents.
 pub(super) enum Slot {
     /// Its value.
     Value(SecretBytes),
-    /// Its value is to be got by name.
+    /// Its value must be read by name.
     ByName,
-    /// It is not for us, and why.
+    /// Access is denied, for this reason.
     Denied(String),
-    /// It has no value that can be taken, and why.
+    /// It has no usable value, for this reason.
     Unread(String),
 }
 
-/// What a directory has.
+/// The contents of a directory.
 pub(super) struct Contents {
     pub(super) slots: HashMap<CacheKey, Slot>,
-    /// Whether anything is imported into it, or into one below it.
+    /// Whether it, or a directory below it, has imports.
     pub(super) has_imports: bool,
 }
 
-/// A secret as it was listed.
-struct Found {
+/// A listed secret.
+struct ListedSecret {
     at: CacheKey,
     secret: Secret,
     is_imported: bool,
 }
 
 impl Infisical {
-    /// Reads an extent.
+    /// Reads a scope.
     pub(super) async fn read(
         &self,
         project: &Project,
-        extent: &ListingScope,
+        scope: &ListingScope,
     ) -> Result<Contents, ProviderError> {
-        let why = match self.listing(project, extent, View::Expanded).await {
+        let why = match self.listing(project, scope, View::Expanded).await {
             Err(ProviderError::Denied(why)) => why,
-            listed => return whole(extent, listed?, expanded),
+            listed => return contents(scope, listed?, expanded),
         };
         for (view, slots) in
             [(View::Unexpanded, unexpanded as Slots), (View::Names, names as Slots)]
         {
-            match self.listing(project, extent, view).await {
+            match self.listing(project, scope, view).await {
                 Err(ProviderError::Denied(_)) => {}
-                listed => return whole(extent, listed?, slots),
+                listed => return contents(scope, listed?, slots),
             }
         }
         Err(ProviderError::Denied(why))
@@ -77,32 +77,34 @@ impl Infisical {
     async fn listing(
         &self,
         project: &Project,
-        extent: &ListingScope,
+        scope: &ListingScope,
         view: View,
-    ) -> Result<client::Listing, ProviderError> {
-        let (api, folder) = (self.api()?, project.folder(&extent.path));
-        let recursive = extent.recursive;
+    ) -> Result<client::DirectoryListing, ProviderError> {
+        let (api, directory) = (self.api()?, project.directory(&scope.path));
+        let recursive = scope.recursive;
         let listed = self
             .call(project, |token| async move {
-                api.secrets(token.text(), folder, recursive, view).await
+                api.secrets(token.text(), directory, recursive, view).await
             })
             .await;
-        self.note_pause(&extent.realm, &listed);
+        self.note_rate_limit(&scope.realm, &listed);
         listed
     }
 
-    /// One value by name, as it is served.
+    /// Reads one value by name.
     pub(super) async fn by_name(
         &self,
         project: &Project,
         at: &CacheKey,
         view: View,
     ) -> Result<SecretBytes, ProviderError> {
-        let (api, folder, key) = (self.api()?, project.folder(&at.path), &*at.key);
-        let value = self
-            .call(project, |token| async move { api.secret(token.text(), folder, key, view).await })
+        let (api, directory, key) = (self.api()?, project.directory(&at.path), &*at.key);
+        let value =
+            self.call(project, |token| async move {
+                api.secret(token.text(), directory, key, view).await
+            })
             .await?;
-        match too_large(&value) {
+        match too_large(value.len()) {
             Some(why) => Err(ProviderError::Misbehaved(why)),
             None => Ok(value),
         }
@@ -114,71 +116,71 @@ impl Infisical {
         project: &Project,
         path: &str,
     ) -> Result<bool, ProviderError> {
-        let (api, folder) = (self.api()?, project.folder(path));
-        self.call(project, |token| async move { api.has_imports(token.text(), folder).await }).await
+        let (api, directory) = (self.api()?, project.directory(path));
+        self.call(project, |token| async move { api.has_imports(token.text(), directory).await })
+            .await
     }
 }
 
-/// Makes slots of what was listed.
-type Slots = fn(Vec<Found>, bool) -> HashMap<CacheKey, Slot>;
+/// Turns listed secrets into slots.
+type Slots = fn(Vec<ListedSecret>, bool) -> HashMap<CacheKey, Slot>;
 
-/// What a listing has of an extent, within bounds.
-fn whole(
-    extent: &ListingScope,
-    listing: client::Listing,
+/// A listing's contents of a scope, within bounds.
+fn contents(
+    scope: &ListingScope,
+    listing: client::DirectoryListing,
     slots: Slots,
 ) -> Result<Contents, ProviderError> {
     let has_imports = !listing.imports.is_empty();
-    let found = in_order(extent, listing);
-    let bytes: usize =
-        found.iter().map(|found| found.secret.secret_value.0.expose_secret().len()).sum();
+    let found = in_order(scope, listing);
+    let bytes: usize = found.iter().map(|found| found.secret.secret_value.len()).sum();
     if bytes > MAX_SOURCE_BYTES {
-        return Err(too_much(extent));
+        return Err(too_much(scope));
     }
     Ok(Contents { slots: slots(found, has_imports), has_imports })
 }
 
-/// That a source is larger than psid holds.
-pub(super) fn too_much(extent: &ListingScope) -> ProviderError {
+/// The error of a source that exceeds the bound.
+pub(super) fn too_much(scope: &ListingScope) -> ProviderError {
     ProviderError::Misbehaved(format!(
         "{} has more than {} MiB of values; name a narrower path",
-        check::excerpt(&extent.path),
+        check::excerpt(&scope.path),
         MAX_SOURCE_BYTES >> 20
     ))
 }
 
-/// In the order of precedence, lowest first: imports, of which the last one wins, then the folder's own.
-/// What is not in the extent was not asked for.
-fn in_order(extent: &ListingScope, listing: client::Listing) -> Vec<Found> {
-    // Of a directory and those below it, nothing says which one imports.
-    let imports = if extent.recursive { Vec::new() } else { listing.imports };
+/// The secrets in the order of precedence, lowest first: imports, of which the last one wins, then the
+/// directory's own. Secrets outside of the scope are dropped.
+fn in_order(scope: &ListingScope, listing: client::DirectoryListing) -> Vec<ListedSecret> {
+    // A recursive listing does not say which directory has an import.
+    let imports = if scope.recursive { Vec::new() } else { listing.imports };
     let imported = imports.into_iter().flat_map(|import| import.secrets);
     let imported = imported.map(|secret| (None, secret, true));
     let own =
         listing.secrets.into_iter().map(|mut secret| (secret.secret_path.take(), secret, false));
-    // One text for all secrets of a folder, which come one after the other.
-    let mut folder: Arc<str> = extent.path.as_str().into();
+    // Consecutive secrets of one directory share its path.
+    let mut directory: Arc<str> = scope.path.as_str().into();
     let mut placed = |(path, secret, is_imported): (Option<String>, Secret, bool)| {
-        let path = path.map_or_else(|| extent.path.clone(), |path| normal_path(&path));
-        if *folder != *path {
-            folder = path.into();
+        let path = path.map_or_else(|| scope.path.clone(), |path| normal_path(&path));
+        if *directory != *path {
+            directory = path.into();
         }
         let key = secret.secret_key.as_str();
-        let at = CacheKey::new(extent.realm.clone(), Arc::clone(&folder), key);
-        Found { at, secret, is_imported }
+        let at = CacheKey::new(scope.realm.clone(), Arc::clone(&directory), key);
+        ListedSecret { at, secret, is_imported }
     };
-    imported.chain(own).map(&mut placed).filter(|found| extent.contains(&found.at)).collect()
+    imported.chain(own).map(&mut placed).filter(|found| scope.contains(&found.at)).collect()
 }
 
-fn expanded(found: Vec<Found>, _: bool) -> HashMap<CacheKey, Slot> {
-    found.into_iter().map(|Found { at, secret, .. }| (at, slot(secret))).collect()
+fn expanded(found: Vec<ListedSecret>, _: bool) -> HashMap<CacheKey, Slot> {
+    found.into_iter().map(|ListedSecret { at, secret, .. }| (at, slot(secret))).collect()
 }
 
-/// Values with a reference are got by name, if that gives what the listing would.
-fn unexpanded(found: Vec<Found>, has_imports: bool) -> HashMap<CacheKey, Slot> {
+/// Values with a reference are read by name, if that returns the same value as the listing.
+fn unexpanded(found: Vec<ListedSecret>, has_imports: bool) -> HashMap<CacheKey, Slot> {
     let own = found.iter().filter(|found| !found.is_imported);
     let written = Written::of(own.map(|found| (&*found.at.path, &*found.at.key, found.text())));
-    let judge = |found: &Found| {
+    let by_name = |found: &ListedSecret| {
         if !references::has_any(found.text()) {
             return None;
         }
@@ -186,25 +188,27 @@ fn unexpanded(found: Vec<Found>, has_imports: bool) -> HashMap<CacheKey, Slot> {
         let is_the_same = !has_imports || written.resolves_in(own_path, found.text());
         Some(if is_the_same { Slot::ByName } else { Slot::Unread(THROUGH_IMPORT.into()) })
     };
-    let judged: Vec<Option<Slot>> = found.iter().map(judge).collect();
-    let slots = found.into_iter().zip(judged);
-    slots.map(|(found, judged)| (found.at, judged.unwrap_or_else(|| slot(found.secret)))).collect()
+    let replaced: Vec<Option<Slot>> = found.iter().map(by_name).collect();
+    let slots = found.into_iter().zip(replaced);
+    slots
+        .map(|(found, replaced)| (found.at, replaced.unwrap_or_else(|| slot(found.secret))))
+        .collect()
 }
 
-/// Only the names are known.
-fn names(found: Vec<Found>, _: bool) -> HashMap<CacheKey, Slot> {
+/// The slots of a listing without values.
+fn names(found: Vec<ListedSecret>, _: bool) -> HashMap<CacheKey, Slot> {
     let by_name = |at: &CacheKey| match check::key(&at.key) {
         Err(why) => Slot::Unread(why.to_string()),
         Ok(()) => Slot::ByName,
     };
-    found.into_iter().map(|Found { at, .. }| (at.clone(), by_name(&at))).collect()
+    found.into_iter().map(|ListedSecret { at, .. }| (at.clone(), by_name(&at))).collect()
 }
 
 fn slot(secret: Secret) -> Slot {
     if let Err(why) = check::key(&secret.secret_key) {
         return Slot::Unread(why.to_string());
     }
-    if let Some(why) = too_large(&secret.secret_value.0) {
+    if let Some(why) = too_large(secret.secret_value.len()) {
         return Slot::Unread(why);
     }
     match secret.value() {
@@ -213,15 +217,14 @@ fn slot(secret: Secret) -> Slot {
     }
 }
 
-fn too_large(value: &SecretBytes) -> Option<String> {
-    let bytes = value.expose_secret().len();
+fn too_large(bytes: usize) -> Option<String> {
     (bytes > MAX_VALUE_BYTES).then(|| {
-        format!("its value has {bytes} bytes, and podman takes {MAX_VALUE_BYTES}; split it")
+        format!("its value has {bytes} bytes, and podman accepts {MAX_VALUE_BYTES}; split it")
     })
 }
 
-impl Found {
+impl ListedSecret {
     fn text(&self) -> &str {
-        std::str::from_utf8(self.secret.secret_value.0.expose_secret()).unwrap_or_default()
+        self.secret.secret_value.expose_secret()
     }
 }

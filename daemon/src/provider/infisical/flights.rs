@@ -1,10 +1,10 @@
-//! Readings of a directory that lookups share: many secrets of one directory are asked for at once when a
-//! host starts.
+//! Shared requests for a directory: when a host boots, many secrets of one directory are looked up at the same
+//! time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
@@ -14,75 +14,65 @@ use crate::cache::FetchEpoch;
 use crate::model::reference::{ListingScope, Namespace};
 use crate::provider::ProviderError;
 
-type Reading = OnceCell<Result<Arc<Contents>, ProviderError>>;
-/// Whose token asks, for which directory, in which epoch.
+type SharedRequest = OnceCell<Result<Arc<Contents>, ProviderError>>;
+/// The token source, the directory and the epoch of a request.
 type Key = (usize, ListingScope, FetchEpoch);
 
-/// The readings that are under way, and where the provider takes no listing for a while.
+/// The requests in flight, and the namespaces whose listings are rate-limited.
 #[derive(Default)]
 pub(super) struct Flights {
-    readings: Mutex<HashMap<Key, Arc<Reading>>>,
-    paused: Mutex<HashMap<Namespace, Instant>>,
+    requests: Mutex<HashMap<Key, Arc<SharedRequest>>>,
+    limited: Mutex<HashMap<Namespace, Instant>>,
 }
 
-/// Removes a reading when whoever made it has it, or has gone.
+/// Removes a request when it ends or is cancelled.
 struct FlightGuard<'a> {
     flights: &'a Flights,
     key: Key,
-    reading: Arc<Reading>,
+    request: Arc<SharedRequest>,
 }
 
 impl Infisical {
-    /// Reads a directory, or joins who reads it already. The caller that made the request is told so.
+    /// Reads a directory, or joins a request for it; true for the caller that made the request.
     pub(super) async fn read_shared(
         &self,
         project: &Project,
-        extent: &ListingScope,
+        scope: &ListingScope,
         epoch: FetchEpoch,
     ) -> (Result<Arc<Contents>, ProviderError>, bool) {
-        let key = (Arc::as_ptr(&project.tokens).addr(), extent.clone(), epoch);
-        let reading = Arc::clone(self.flights.readings().entry(key.clone()).or_default());
-        let mut landing = None;
-        let contents = reading
+        let key = (Arc::as_ptr(&project.tokens).addr(), scope.clone(), epoch);
+        let request = Arc::clone(self.flights.requests.lock().entry(key.clone()).or_default());
+        let mut guard = None;
+        let contents = request
             .get_or_init(|| {
-                let (flights, reading) = (&self.flights, Arc::clone(&reading));
-                landing = Some(FlightGuard { flights, key, reading });
-                async { self.read(project, extent).await.map(Arc::new) }
+                let (flights, request) = (&self.flights, Arc::clone(&request));
+                guard = Some(FlightGuard { flights, key, request });
+                async { self.read(project, scope).await.map(Arc::new) }
             })
             .await;
-        (contents.clone(), landing.is_some())
+        (contents.clone(), guard.is_some())
     }
 
-    /// Takes note that the provider takes no listing of a realm for a while.
-    pub(super) fn note_pause<T>(&self, realm: &Namespace, listed: &Result<T, ProviderError>) {
+    /// Records that listings of a namespace are rate-limited.
+    pub(super) fn note_rate_limit<T>(&self, realm: &Namespace, listed: &Result<T, ProviderError>) {
         if let Err(ProviderError::Throttled { wait, .. }) = listed {
-            let mut paused = self.flights.paused();
-            paused.retain(|_, until| *until > Instant::now());
-            paused.insert(realm.clone(), Instant::now() + *wait);
+            let mut limited = self.flights.limited.lock();
+            limited.retain(|_, until| *until > Instant::now());
+            limited.insert(realm.clone(), Instant::now() + *wait);
         }
     }
 
-    /// Whether the provider takes no listing of a realm now.
-    pub(super) fn is_paused(&self, realm: &Namespace) -> bool {
-        self.flights.paused().get(realm).is_some_and(|until| *until > Instant::now())
-    }
-}
-
-impl Flights {
-    fn readings(&self) -> MutexGuard<'_, HashMap<Key, Arc<Reading>>> {
-        self.readings.lock()
-    }
-
-    fn paused(&self) -> MutexGuard<'_, HashMap<Namespace, Instant>> {
-        self.paused.lock()
+    /// Whether listings of a namespace are rate-limited now.
+    pub(super) fn is_rate_limited(&self, realm: &Namespace) -> bool {
+        self.flights.limited.lock().get(realm).is_some_and(|until| *until > Instant::now())
     }
 }
 
 impl Drop for FlightGuard<'_> {
     fn drop(&mut self) {
-        let mut readings = self.flights.readings();
-        if readings.get(&self.key).is_some_and(|reading| Arc::ptr_eq(reading, &self.reading)) {
-            readings.remove(&self.key);
+        let mut requests = self.flights.requests.lock();
+        if requests.get(&self.key).is_some_and(|request| Arc::ptr_eq(request, &self.request)) {
+            requests.remove(&self.key);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Infisical: projects, environments and folders of secrets behind an HTTP API.
+//! Infisical: projects, environments and directories of secrets behind an HTTP API. The API calls a directory a
+//! folder.
 
 mod auth;
 mod client;
@@ -21,29 +22,26 @@ use super::{Fetched, Listed, Persistence, ProviderError, SecretProvider, SecretW
 use crate::cache::FetchEpoch;
 use crate::model::reference::{CacheKey, ListingScope, Namespace, Reference, shown};
 use crate::storage::failed_logins::FailedLogins;
-use auth::{Token, TokenSource};
-use client::{Api, Folder, View};
+use auth::{AccessToken, TokenSource};
+use client::{Api, Directory, View};
 use directory::{Contents, Slot};
 use flights::Flights;
 use response::ApiError;
-use source::Rests;
+use source::Remainders;
 
 pub(crate) use auth::Kubernetes;
 pub use auth::{AwsIam, Azure, Gcp, Method, SecretSource, UniversalAuth};
 
-/// Of path and key together, in bytes: of which a URL makes three each, and proxies take 8 KiB.
-const LONGEST_NAME: usize = 2_000;
-
-/// How long the schedule waits for something to log in with. To look for it costs no login.
-const LOGIN_RESTS: Duration = Duration::from_secs(60);
+/// The most bytes of path and key together: a URL needs up to three for each, and proxies accept 8 KiB.
+const MAX_NAME: usize = 2_000;
 
 /// The provider of `[providers.infisical]`.
 pub struct Infisical {
-    /// `Err` says why there can be no client; what is cached is served all the same.
+    /// `Err` is the reason that there is no client; cached values are served all the same.
     api: Result<Api, String>,
     projects: HashMap<String, Project>,
     flights: Flights,
-    rests: Rests,
+    remainders: Remainders,
 }
 
 /// A project of the config, as the API knows it.
@@ -51,11 +49,11 @@ pub struct Project {
     id: String,
     environment: String,
     tokens: Arc<TokenSource>,
-    /// Made once: each lookup has it.
+    /// Made once, because each lookup copies it.
     realm: Namespace,
 }
 
-/// A token source for an identity; projects of one identity share one.
+/// The token source of an identity; projects of one identity share one.
 pub fn token_source(
     method: Box<dyn Method>,
     api_url: &str,
@@ -73,10 +71,10 @@ impl Infisical {
         projects: HashMap<String, Project>,
     ) -> Self {
         let api = Api::new(api_url, ca_cert, timeout);
-        Self { api, projects, flights: Flights::default(), rests: Rests::default() }
+        Self { api, projects, flights: Flights::default(), remainders: Remainders::default() }
     }
 
-    /// What keeps it from asking anything: a wrong URL, a missing CA file.
+    /// What prevents all calls: a wrong URL, a missing CA file.
     pub fn fault(&self) -> Option<&str> {
         self.api.as_ref().err().map(String::as_str)
     }
@@ -85,7 +83,7 @@ impl Infisical {
         self.api.as_ref().map_err(|why| ProviderError::Unreachable(why.clone()))
     }
 
-    /// Each identity once, in the order of their names.
+    /// Each identity once, ordered by name.
     fn identities(&self) -> Vec<&TokenSource> {
         let all = self.projects.values().map(|project| &*project.tokens);
         let by_name: BTreeMap<&str, &TokenSource> =
@@ -99,34 +97,40 @@ impl Infisical {
         })
     }
 
-    /// Calls with a token; one that ended is replaced once.
+    /// Calls with the access token; a token that has ended is replaced once.
     async fn call<T, F>(
         &self,
         project: &Project,
-        call: impl Fn(Arc<Token>) -> F,
+        call: impl Fn(Arc<AccessToken>) -> F,
     ) -> Result<T, ProviderError>
     where
         F: Future<Output = Result<T, ApiError>>,
     {
         let api = self.api()?;
         let mut token = project.tokens.token(api).await?;
-        let answer = match call(Arc::clone(&token)).await {
-            Err(why @ ApiError::Token(_)) => {
-                token = project.tokens.replace_rejected(&token, api, why).await?;
-                let answer = call(Arc::clone(&token)).await;
-                if let Err(error @ ApiError::Token(_)) = &answer {
-                    project.tokens.refused_at_once(error).await;
-                }
-                answer
+        let mut answer = call(Arc::clone(&token)).await.map_err(ProviderError::from);
+        if let Err(why) = &answer
+            && is_token_rejected(why)
+        {
+            token = project.tokens.replace_rejected(&token, api, why.clone()).await?;
+            answer = call(Arc::clone(&token)).await.map_err(ProviderError::from);
+            if let Err(why) = &answer
+                && is_token_rejected(why)
+            {
+                project.tokens.new_token_rejected(why).await;
             }
-            answer => answer,
-        };
-        // An answer about a secret says that the token is taken.
-        if let Ok(_) | Err(ApiError::Denied(_) | ApiError::Gone(_)) = &answer {
-            project.tokens.served(&token);
         }
-        Ok(answer?)
+        // An answer about a secret shows that the token was accepted.
+        if let Ok(_) | Err(ProviderError::Denied(_) | ProviderError::NotFound(_)) = &answer {
+            project.tokens.token_accepted(&token);
+        }
+        answer
     }
+}
+
+/// Whether an error refuses the access token.
+fn is_token_rejected(error: &ProviderError) -> bool {
+    matches!(error, ProviderError::Unauthenticated { wait: None, .. })
 }
 
 #[async_trait]
@@ -145,15 +149,16 @@ impl SecretProvider for Infisical {
         check::path(&path).map_err(|why| why.to_string())?;
         let key = member("key")?;
         check::key(key).map_err(|why| why.to_string())?;
-        if path.len() + key.len() > LONGEST_NAME {
-            return Err(format!(
-                "path and key have more than {LONGEST_NAME} bytes, which no URL carries"
-            ));
+        if path.len() + key.len() > MAX_NAME {
+            return Err(format!("path and key together have more than {MAX_NAME} bytes"));
         }
         if let Some(unknown) =
             reference.members().find(|name| !["project", "path", "key"].contains(name))
         {
-            return Err(format!("\"{}\" is no member of an infisical reference", shown(unknown)));
+            return Err(format!(
+                "\"{}\" is not a member of an infisical reference",
+                shown(unknown)
+            ));
         }
         Ok(CacheKey::new(project.realm.clone(), path, key))
     }
@@ -167,8 +172,8 @@ impl SecretProvider for Infisical {
         let project = self
             .project(reference.member("project").unwrap_or_default())
             .map_err(ProviderError::Misbehaved)?;
-        if self.is_paused(&at.realm)
-            && let Some(value) = self.unreferring(project, &at).await
+        if self.is_rate_limited(&at.realm)
+            && let Some(value) = self.without_references(project, &at).await
         {
             return Ok(value.into());
         }
@@ -181,13 +186,13 @@ impl SecretProvider for Infisical {
                 let beside = if is_own { beside(&at, &contents) } else { Vec::new() };
                 Ok(Fetched { value, beside })
             }
-            // The identity may read this one all the same.
+            // The identity may still read this one secret.
             Err(ProviderError::Denied(_)) => {
                 Ok(self.by_name(project, &at, View::Expanded).await?.into())
             }
-            // A get has a rate limit of its own, and may be well where the listing fails.
+            // A request for one secret has a rate limit of its own, and may succeed where the listing fails.
             Err(error @ (ProviderError::Throttled { .. } | ProviderError::Failed(_))) => {
-                self.unreferring(project, &at).await.map(Fetched::from).ok_or(error)
+                self.without_references(project, &at).await.map(Fetched::from).ok_or(error)
             }
             Err(error) => Err(error),
         }
@@ -203,11 +208,11 @@ impl SecretProvider for Infisical {
     async fn list(
         &self,
         source: &Source,
-        folders: &BTreeSet<String>,
+        directories: &BTreeSet<String>,
     ) -> Result<Listed, ProviderError> {
-        let extent = self.scope_of(source).map_err(ProviderError::Misbehaved)?;
+        let scope = self.scope_of(source).map_err(ProviderError::Misbehaved)?;
         let project = self.project(&source.project).map_err(ProviderError::Misbehaved)?;
-        self.list_source(project, extent, folders).await
+        self.list_source(project, scope, directories).await
     }
 
     fn has_namespace(&self, realm: &Namespace) -> bool {
@@ -222,7 +227,7 @@ impl SecretProvider for Infisical {
         Some(self)
     }
 
-    /// An access token that psid leaves behind is good for hours or days.
+    /// Revokes the access tokens: they would stay valid for hours or days.
     async fn close(&self) {
         let Ok(api) = self.api() else { return };
         for tokens in self.identities() {
@@ -246,24 +251,23 @@ impl SecretProvider for Infisical {
     }
 
     async fn status(&self) -> Result<(), ProviderError> {
-        match self.api()?.status().await {
-            // Whatever the server itself says, it is there.
+        match self.api()?.status().await.map_err(ApiError::into) {
+            // Any answer of the server itself shows that it is available.
             Ok(())
             | Err(
-                ApiError::Token(_)
-                | ApiError::Denied(_)
-                | ApiError::Gone(_)
-                | ApiError::ClientBug(_)
-                | ApiError::Throttled { .. }
-                | ApiError::NoRoute,
+                ProviderError::Unauthenticated { .. }
+                | ProviderError::Denied(_)
+                | ProviderError::NotFound(_)
+                | ProviderError::Misbehaved(_)
+                | ProviderError::Throttled { .. },
             ) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 }
 
 impl Infisical {
-    /// A secret's value, as its directory has it.
+    /// A secret's value in its directory's contents.
     async fn value_in(
         &self,
         project: &Project,
@@ -283,8 +287,8 @@ impl Infisical {
         }
     }
 
-    /// A value by name, if there is no reference in it: then a listing has the same.
-    async fn unreferring(&self, project: &Project, at: &CacheKey) -> Option<SecretBytes> {
+    /// A value by name, if it has no reference: then it is the same as in a listing.
+    async fn without_references(&self, project: &Project, at: &CacheKey) -> Option<SecretBytes> {
         let value = self.by_name(project, at, View::Unexpanded).await.ok()?;
         let text = std::str::from_utf8(value.expose_secret()).unwrap_or_default();
         (!references::has_any(text)).then_some(value)
@@ -306,44 +310,21 @@ fn copy_of(value: &SecretBytes) -> SecretBytes {
 }
 
 impl Project {
-    /// A project, by its UUID, the slug of its environment, and whose token reads it.
+    /// A project with its UUID, its environment's slug, and the token source that reads it.
     pub fn new(id: String, environment: String, tokens: Arc<TokenSource>) -> Self {
         let realm = Namespace::new(&["infisical", &id, &environment]);
         Self { id, environment, tokens, realm }
     }
 
-    fn folder<'a>(&'a self, path: &'a str) -> Folder<'a> {
-        Folder { project_id: &self.id, environment: &self.environment, path }
+    fn directory<'a>(&'a self, path: &'a str) -> Directory<'a> {
+        Directory { project_id: &self.id, environment: &self.environment, path }
     }
 }
 
-/// Absolute, with single slashes, and with none at the end: as the server takes it.
+/// A path in the server's form: absolute, with single slashes and none at the end.
 fn normal_path(path: &str) -> String {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     format!("/{}", parts.join("/"))
-}
-
-impl From<ApiError> for ProviderError {
-    fn from(error: ApiError) -> Self {
-        match error {
-            ApiError::Outage(why) => Self::Unreachable(why),
-            ApiError::Busy { why, wait } => Self::Unavailable { why, wait },
-            ApiError::TimedOut(why) => Self::TimedOut(why),
-            ApiError::Odd(why) | ApiError::Internal(why) => Self::Failed(why),
-            ApiError::NoRoute => Self::Failed("Infisical has no such route".into()),
-            ApiError::Throttled { why, wait } => Self::Throttled { why, wait },
-            // A token that is not taken is a matter of the login, and says nothing of any secret.
-            ApiError::Token(why) => Self::Unauthenticated { why, wait: None },
-            ApiError::Locked(why) => Self::Unauthenticated { why, wait: Some(LOGIN_RESTS) },
-            ApiError::Login { why, wait } => Self::Unauthenticated { why, wait: Some(wait) },
-            ApiError::NoCredential { why, wait } => {
-                Self::Unauthenticated { why, wait: Some(wait.unwrap_or(LOGIN_RESTS)) }
-            }
-            ApiError::Denied(why) => Self::Denied(why),
-            ApiError::Gone(why) => Self::NotFound(why),
-            ApiError::ClientBug(why) => Self::Misbehaved(why),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -366,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn one_secret_has_one_coordinate_however_it_is_written() {
+    fn spellings_of_a_path_have_one_key() {
         let provider = provider();
         let at = |path: &str| {
             let members = [("project", "p"), ("path", path), ("key", "K")];
@@ -380,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_reference_is_named() {
+    fn invalid_references_are_refused_with_the_reason() {
         let why = |members: &[(&str, &str)]| {
             provider().accept(&Reference::new("infisical", members.iter().copied())).unwrap_err()
         };
@@ -396,7 +377,7 @@ mod tests {
             &[("project", &long), ("key", "K")],
             &[("project", "p"), ("key", "K"), (&long, "")],
         ] {
-            assert!(why(members).len() < 200, "a refusal must fit into a header");
+            assert!(why(members).len() < 200, "the message must fit into a header");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! References in values as they were written: `${KEY}` names a secret of the same directory,
-//! `${environment.directory.KEY}` one anywhere.
+//! References in unexpanded values: `${KEY}` names a secret of the same directory,
+//! `${environment.directory.KEY}` a secret of another one.
 
 use std::collections::{HashMap, HashSet};
 
-/// Secrets of their own directories, as they were written: by directory and key.
+/// Unexpanded secrets by directory and key, without imported ones.
 pub(super) struct Written<'a>(HashMap<(&'a str, &'a str), &'a str>);
 
 /// Whether a value may hold a reference.
@@ -12,13 +12,13 @@ pub(super) fn has_any(text: &str) -> bool {
 }
 
 impl<'a> Written<'a> {
-    /// Of secrets by directory, key and value.
+    /// From directories, keys and values.
     pub(super) fn of(secrets: impl Iterator<Item = (&'a str, &'a str, &'a str)>) -> Self {
         Self(secrets.map(|(path, key, text)| ((path, key), text)).collect())
     }
 
-    /// Whether what a value names without a directory is a secret of this directory itself, and so on with
-    /// what that names. An imported value, which has no directory here, names none of it.
+    /// Whether every reference without a directory names a secret of the value's own directory, recursively.
+    /// An imported value has no directory here, so that no such reference resolves.
     pub(super) fn resolves_in(&self, path: Option<&'a str>, text: &'a str) -> bool {
         let (mut seen, mut texts) = (HashSet::new(), vec![text]);
         while let Some(text) = texts.pop() {
@@ -35,7 +35,7 @@ impl<'a> Written<'a> {
     }
 }
 
-/// The names in `${…}` without a dot. Of what is no name, the server makes no reference.
+/// The names in `${…}` without a dot. The server ignores references with other characters.
 fn names_without_directory(text: &str) -> impl Iterator<Item = &str> {
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || ['-', '_'].contains(&c);
     let inside = text.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_resolves_in_its_directory_if_all_that_it_names_is_there() {
+    fn references_resolve_in_the_own_directory() {
         let secrets = [
             ("/app", "HOST", "db"),
             ("/app", "URL", "x://${HOST}"),

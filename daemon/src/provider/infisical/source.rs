@@ -1,5 +1,5 @@
-//! Listing a source: one request where that is enough, one for each directory where it is not. A source
-//! that could be listed in part, for there is a rate limit, is gone on with by the next listing.
+//! Lists a source: by one request if that is enough, otherwise by one for each directory. A listing that a
+//! rate limit cuts short is continued by the next one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -13,68 +13,68 @@ use super::{Infisical, Project};
 use crate::model::reference::{CacheKey, ListingScope};
 use crate::provider::{Listed, ProviderError};
 
-/// How long the rest of a source is remembered. After that, all of it is listed anew.
-const REST_LASTS: Duration = Duration::from_secs(900);
-/// Requests without an answer in time, after which the others are left for later.
-const TIMEOUTS: usize = 2;
+/// How long the remainder of a source is kept. After that, the whole source is listed again.
+const REMAINDER_TTL: Duration = Duration::from_secs(900);
+/// The number of timeouts that ends a listing.
+const MAX_TIMEOUTS: usize = 2;
 
-/// What is left of sources that were listed in part.
+/// The remainders of incomplete listings.
 #[derive(Default)]
-pub(super) struct Rests(Mutex<HashMap<ListingScope, (Instant, Rest)>>);
+pub(super) struct Remainders(Mutex<HashMap<ListingScope, (Instant, Remainder)>>);
 
-/// What is left of one source.
+/// The part of a source that is not listed yet.
 #[derive(Default)]
-struct Rest {
-    /// Directories that are to be listed.
+struct Remainder {
+    /// Directories to list.
     directories: VecDeque<String>,
-    /// Secrets that are to be got by name.
+    /// Secrets to read by name.
     keys: VecDeque<CacheKey>,
 }
 
 /// One listing of a source.
-struct Round<'a> {
+struct SourceListing<'a> {
     provider: &'a Infisical,
     project: &'a Project,
     source: ListingScope,
     listed: Listed,
-    rest: Rest,
+    remainder: Remainder,
     bytes: usize,
     timeouts: usize,
 }
 
 impl Infisical {
-    /// Lists a source, or the rest of it. `folders` are those of which something is registered.
+    /// Lists a source, or the remainder of it. `registered` are the directories in which something is registered.
     pub(super) async fn list_source(
         &self,
         project: &Project,
         source: ListingScope,
-        folders: &BTreeSet<String>,
+        registered: &BTreeSet<String>,
     ) -> Result<Listed, ProviderError> {
         let listed = Listed::default();
-        let mut round = Round {
+        let mut listing = SourceListing {
             provider: self,
             project,
             source,
             listed,
-            rest: Rest::default(),
+            remainder: Remainder::default(),
             bytes: 0,
             timeouts: 0,
         };
-        match self.rests.take(&round.source) {
-            Some(rest) => {
-                round.listed.continued = true;
-                round.rest = rest;
+        match self.remainders.take(&listing.source) {
+            Some(remainder) => {
+                listing.listed.continued = true;
+                listing.remainder = remainder;
             }
-            None => round.begin(folders).await?,
+            None => listing.begin(registered).await?,
         }
-        round.go_on().await?;
-        Ok(round.end())
+        listing.go_on().await?;
+        Ok(listing.end())
     }
 }
 
-impl Round<'_> {
-    /// The source as one request shows it; what that does not tell is left for [`Self::go_on`].
-    async fn begin(&mut self, folders: &BTreeSet<String>) -> Result<(), ProviderError> {
+impl SourceListing<'_> {
+    /// Lists the source by one request; what that does not show is left for [`Self::go_on`].
+    async fn begin(&mut self, registered: &BTreeSet<String>) -> Result<(), ProviderError> {
         let contents = self.provider.read(self.project, &self.source).await?;
         if !self.source.recursive {
             return self.take(self.source.clone(), contents.slots);
@@ -94,19 +94,19 @@ impl Round<'_> {
             let slots = directories.into_values().flatten().collect();
             return self.take(self.source.clone(), slots);
         }
-        for path in folders.iter().chain([&self.source.path]) {
+        for path in registered.iter().chain([&self.source.path]) {
             directories.entry(path.clone()).or_default();
         }
         self.begin_with_imports(directories).await
     }
 
-    /// A recursive listing names what is imported, and not which of its directories import it. Those
-    /// without an import are as it has them.
+    /// Keeps the directories without imports as listed, and leaves those with imports for [`Self::go_on`]: a
+    /// recursive listing does not say which directory has an import.
     async fn begin_with_imports(
         &mut self,
         directories: BTreeMap<String, HashMap<CacheKey, Slot>>,
     ) -> Result<(), ProviderError> {
-        // Reading imports is a right of its own, and a rate limit of its own.
+        // Reading imports needs a permission of its own, and has a rate limit of its own.
         let mut may_ask = true;
         for (path, slots) in directories {
             let has_imports = match may_ask {
@@ -115,34 +115,34 @@ impl Round<'_> {
             };
             match has_imports {
                 Ok(false) => self.take(self.directory(&path), slots)?,
-                Ok(true) => self.rest.directories.push_back(path),
+                Ok(true) => self.remainder.directories.push_back(path),
                 Err(error) => {
                     may_ask = matches!(error, ProviderError::NotFound(_));
-                    self.rest.directories.push_back(path);
+                    self.remainder.directories.push_back(path);
                 }
             }
         }
         Ok(())
     }
 
-    /// Lists what is left, as far as it goes.
+    /// Lists the remainder, as far as the provider allows.
     async fn go_on(&mut self) -> Result<(), ProviderError> {
-        while let Some(path) = self.rest.directories.pop_front() {
-            let extent = self.directory(&path);
-            let read = self.provider.read(self.project, &extent).await;
+        while let Some(path) = self.remainder.directories.pop_front() {
+            let scope = self.directory(&path);
+            let read = self.provider.read(self.project, &scope).await;
             match read {
-                Ok(Contents { slots, .. }) => self.take(extent, slots)?,
-                Err(error) if self.is_of_all(&error) => {
-                    self.rest.directories.push_front(path);
+                Ok(Contents { slots, .. }) => self.take(scope, slots)?,
+                Err(error) if self.ends_listing(&error) => {
+                    self.remainder.directories.push_front(path);
                     self.listed.incomplete = Some(error);
                     break;
                 }
-                // One directory that is gone, refused or broken says nothing of the others.
-                Err(error) => self.listed.refused.push((extent, error)),
+                // One missing, refused or broken directory does not concern the others.
+                Err(error) => self.listed.refused.push((scope, error)),
             }
         }
         while self.listed.incomplete.is_none()
-            && let Some(at) = self.rest.keys.pop_front()
+            && let Some(at) = self.remainder.keys.pop_front()
         {
             self.get(at).await?;
         }
@@ -157,8 +157,8 @@ impl Round<'_> {
                 return self.within_bounds();
             }
             Err(ProviderError::Denied(why)) => self.listed.listing.denied.push((at, why)),
-            Err(error) if self.is_of_all(&error) => {
-                self.rest.keys.push_front(at);
+            Err(error) if self.ends_listing(&error) => {
+                self.remainder.keys.push_front(at);
                 self.listed.incomplete = Some(error);
             }
             Err(error) => self.listed.listing.unread.push((at, error.to_string())),
@@ -166,21 +166,21 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Takes over what an extent has.
+    /// Adds the contents of a scope.
     fn take(
         &mut self,
-        extent: ListingScope,
+        scope: ListingScope,
         slots: HashMap<CacheKey, Slot>,
     ) -> Result<(), ProviderError> {
         let listing = &mut self.listed.listing;
-        listing.extents.push(extent);
+        listing.extents.push(scope);
         for (at, slot) in slots {
             match slot {
                 Slot::Value(value) => {
                     self.bytes += value.expose_secret().len();
                     listing.found.push((at, value));
                 }
-                Slot::ByName => self.rest.keys.push_back(at),
+                Slot::ByName => self.remainder.keys.push_back(at),
                 Slot::Denied(why) => listing.denied.push((at, why)),
                 Slot::Unread(why) => listing.unread.push((at, why)),
             }
@@ -192,11 +192,11 @@ impl Round<'_> {
         if self.bytes > MAX_SOURCE_BYTES { Err(too_much(&self.source)) } else { Ok(()) }
     }
 
-    /// Whether the next request would end as this one did.
-    fn is_of_all(&mut self, error: &ProviderError) -> bool {
+    /// Whether an error would end the next request too.
+    fn ends_listing(&mut self, error: &ProviderError) -> bool {
         self.timeouts += usize::from(matches!(error, ProviderError::TimedOut(_)));
         error.is_host_wide()
-            || self.timeouts >= TIMEOUTS
+            || self.timeouts >= MAX_TIMEOUTS
             || matches!(
                 error,
                 ProviderError::Throttled { .. } | ProviderError::Unauthenticated { .. }
@@ -207,27 +207,31 @@ impl Round<'_> {
         ListingScope { path: path.to_owned(), recursive: false, ..self.source.clone() }
     }
 
-    /// What was listed. What is known of the rest stays as it is.
+    /// Ends the listing; keeps the remainder for the next one.
     fn end(mut self) -> Listed {
         if self.listed.incomplete.is_some() {
-            let later = self.rest.keys.iter().map(|at| (at.clone(), "it comes later".to_owned()));
+            let later = self
+                .remainder
+                .keys
+                .iter()
+                .map(|at| (at.clone(), "it is read by the next refresh".to_owned()));
             self.listed.listing.unread.extend(later);
-            self.provider.rests.keep(self.source, self.rest);
+            self.provider.remainders.keep(self.source, self.remainder);
         }
         self.listed
     }
 }
 
-impl Rests {
-    /// The rest of a source, once.
-    fn take(&self, source: &ListingScope) -> Option<Rest> {
-        let (since, rest) = self.0.lock().remove(source)?;
-        (since.elapsed() < REST_LASTS).then_some(rest)
+impl Remainders {
+    /// Takes the remainder of a source.
+    fn take(&self, source: &ListingScope) -> Option<Remainder> {
+        let (since, remainder) = self.0.lock().remove(source)?;
+        (since.elapsed() < REMAINDER_TTL).then_some(remainder)
     }
 
-    fn keep(&self, source: ListingScope, rest: Rest) {
-        let mut rests = self.0.lock();
-        rests.retain(|_, (since, _)| since.elapsed() < REST_LASTS);
-        rests.insert(source, (Instant::now(), rest));
+    fn keep(&self, source: ListingScope, remainder: Remainder) {
+        let mut remainders = self.0.lock();
+        remainders.retain(|_, (since, _)| since.elapsed() < REMAINDER_TTL);
+        remainders.insert(source, (Instant::now(), remainder));
     }
 }

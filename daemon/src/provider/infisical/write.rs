@@ -8,7 +8,7 @@ use psi_common::{SecretBytes, check};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::Folder;
+use super::client::Directory;
 use super::{Infisical, normal_path};
 use crate::provider::{ProviderError, SecretWriter, WriteMode, WriteTarget};
 
@@ -57,10 +57,10 @@ impl SecretWriter for Infisical {
         let project = self.project(&target.project).map_err(ProviderError::Misbehaved)?;
         let path = normal_path(&target.path);
         let environment = target.environment.as_deref().unwrap_or(&project.environment);
-        let folder = Folder { project_id: &project.id, environment, path: &path };
+        let directory = Directory { project_id: &project.id, environment, path: &path };
         let api = self.api()?;
         let own = self
-            .call(project, |token| async move { api.own_secrets(token.text(), folder).await })
+            .call(project, |token| async move { api.own_secrets(token.text(), directory).await })
             .await?
             .into_iter();
         Ok(own.map(|secret| (secret.secret_key.clone(), secret.value().ok())).collect())
@@ -77,11 +77,10 @@ impl SecretWriter for Infisical {
                 continue;
             }
             let parent = normal_path(&path[..at]);
-            let parent = Folder { project_id: &project.id, environment, path: &parent };
-            self.call(
-                project,
-                |token| async move { api.make_folder(token.text(), parent, name).await },
-            )
+            let parent = Directory { project_id: &project.id, environment, path: &parent };
+            self.call(project, |token| async move {
+                api.make_directory(token.text(), parent, name).await
+            })
             .await?;
         }
         Ok(())
@@ -96,17 +95,16 @@ impl SecretWriter for Infisical {
         let project = self.project(&target.project).map_err(ProviderError::Misbehaved)?;
         let path = normal_path(&target.path);
         let environment = target.environment.as_deref().unwrap_or(&project.environment);
-        let folder = Folder { project_id: &project.id, environment, path: &path };
+        let directory = Directory { project_id: &project.id, environment, path: &path };
         let method = match mode {
             WriteMode::Create => Method::POST,
             WriteMode::Update => Method::PATCH,
         };
         let secrets: Value = secrets.iter().map(|(key, value)| entry(key, value)).collect();
         let (api, method, secrets) = (self.api()?, &method, &secrets);
-        self.call(
-            project,
-            |token| async move { api.write(token.text(), folder, method, secrets).await },
-        )
+        self.call(project, |token| async move {
+            api.write(token.text(), directory, method, secrets).await
+        })
         .await
     }
 

@@ -1,5 +1,5 @@
-//! aws-iam: a request to AWS STS for the caller's identity, signed by the instance's role. Infisical
-//! sends it, and AWS tells it who signed.
+//! aws-iam: a request to AWS STS for the caller's identity, signed by the instance's role. Infisical sends it
+//! to AWS, which answers with the role.
 //!
 //! Sources: Infisical's `identity-aws-auth-service.ts`, which sends to `https://sts.REGION.amazonaws.com`
 //! by the region in the signature, and needs `Authorization` in this spelling; AWS, "Create a
@@ -13,34 +13,33 @@ use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, si
 use aws_sigv4::sign::v4::SigningParams;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use psi_common::SecretBytes;
-use reqwest::{Client, Url};
+use psi_common::SecretString;
+use reqwest::Url;
 use serde_json::{Map, Value, json};
 
-use super::Method;
 use super::imds::{Imds, Role};
+use super::{Method, NoCredential};
 use crate::model::clock;
-use crate::provider::infisical::client::{LoginRequest, SecretText};
-use crate::provider::infisical::response::ApiError;
+use crate::provider::infisical::client::LoginRequest;
 
 const BODY: &str = "Action=GetCallerIdentity&Version=2011-06-15";
 const CONTENT_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
 const HINT: &str =
-    "to a signature that AWS does not take it answers so too: check this host's clock and its role";
+    "it also answers so to a signature that AWS refuses: check this host's clock and its role";
 
 /// An identity that is the role of an EC2 instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AwsIam {
     /// The identity's id.
     pub identity_id: String,
-    /// Whose STS Infisical is to ask; none: the instance's own.
+    /// The region of the STS that Infisical calls; none: the instance's own.
     pub region: Option<String>,
-    /// Where the metadata service is.
+    /// The address of the metadata service.
     pub metadata_url: Url,
 }
 
 impl AwsIam {
-    /// Whether Infisical takes this for a region.
+    /// Whether Infisical accepts this as a region.
     pub fn is_region(text: &str) -> bool {
         let part = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         (1..=20).contains(&text.len()) && text.bytes().all(part)
@@ -63,27 +62,27 @@ impl Method for AwsIam {
             .into()
     }
 
-    async fn proof(&self, metadata: &Client) -> Result<LoginRequest, ApiError> {
-        let imds = Imds::open(metadata, &self.metadata_url).await?;
+    async fn login_request(&self) -> Result<LoginRequest, NoCredential> {
+        let imds = Imds::open(&self.metadata_url).await?;
         let region = match &self.region {
             Some(region) => region.clone(),
             None => imds.region().await?,
         };
         let role = imds.role().await?;
         let headers = role.sign(&region, clock::now().wall.into()).ok_or_else(|| {
-            ApiError::no_credential("the credentials of the instance's role cannot sign".into())
+            NoCredential::new("the credentials of the instance's role cannot sign")
         })?;
-        Ok(proof(&self.identity_id, headers, role.token.0))
+        Ok(login_request(&self.identity_id, headers, role.token))
     }
 }
 
-fn proof(
+fn login_request(
     identity_id: &str,
     headers: Map<String, Value>,
-    session_token: SecretBytes,
+    session_token: SecretString,
 ) -> LoginRequest {
     let authorization = headers["Authorization"].as_str().unwrap_or_default();
-    let signature = authorization.rsplit('=').next().unwrap_or_default().as_bytes().to_vec();
+    let signature = authorization.rsplit('=').next().unwrap_or_default().to_owned();
     let headers = BASE64_STANDARD.encode(Value::Object(headers).to_string());
     let body = json!({
         "identityId": identity_id,
@@ -91,20 +90,24 @@ fn proof(
         "iamRequestBody": BASE64_STANDARD.encode(BODY),
         "iamRequestHeaders": headers,
     });
-    let secrets = vec![headers.into_bytes(), signature].into_iter().map(SecretBytes::new);
-    let secrets = secrets.chain([session_token]).collect();
-    LoginRequest { route: "aws-auth", body, secrets, expired: false, hint_at_500: Some(HINT) }
+    let derived = [signature, headers].map(SecretString::new).into();
+    LoginRequest {
+        route: "aws-auth",
+        body,
+        credential: session_token,
+        derived,
+        expired: false,
+        hint_at_500: Some(HINT),
+    }
 }
 
 impl Role {
-    /// The headers of the signed request; `None` when the credentials are no text of headers.
+    /// The headers of the signed request; `None` if the credentials are not valid in headers.
     fn sign(&self, region: &str, time: SystemTime) -> Option<Map<String, Value>> {
         let host = format!("sts.{region}.amazonaws.com");
-        let text = |secret: &SecretText| {
-            std::str::from_utf8(secret.0.expose_secret()).map(str::to_owned).ok()
-        };
-        let (id, key) = (text(&self.access_key_id)?, text(&self.secret_access_key)?);
-        let token = text(&self.token)?;
+        let text = |secret: &SecretString| secret.expose_secret().to_owned();
+        let (id, key) = (text(&self.access_key_id), text(&self.secret_access_key));
+        let token = text(&self.token);
         let identity = Credentials::new(id, key, Some(token), None, "imds").into();
         let params = SigningParams::builder()
             .identity(&identity)
@@ -134,11 +137,11 @@ mod tests {
 
     use super::*;
 
-    /// The expected signature is that of AWS's own botocore 1.44.5 for the same request. What the
-    /// library makes of AWS's test vectors, its own tests show.
+    /// The expected signature is that of AWS's botocore 1.44.5 for the same request. The library's own tests
+    /// cover AWS's test vectors.
     #[test]
-    fn the_signature_is_aws_s_own() {
-        let text = |text: &str| SecretText(SecretBytes::new(text.as_bytes().to_vec()));
+    fn signature_matches_botocore() {
+        let text = |text: &str| SecretString::new(text.to_owned());
         let role = Role {
             access_key_id: text("AKIDEXAMPLE"),
             secret_access_key: text("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),
@@ -158,15 +161,15 @@ mod tests {
                 Signature=a47274f7a541b874d77b07e5c15053c166bf026c2c594dc869a7bb7f21abe3df",
         });
         assert_eq!(Value::Object(headers.clone()), expected);
-        let proof = proof("i-1", headers, role.token.0);
-        let sent = proof.body["iamRequestHeaders"].as_str().unwrap();
+        let request = login_request("i-1", headers, role.token);
+        let sent = request.body["iamRequestHeaders"].as_str().unwrap();
         let sent: Value = serde_json::from_slice(&BASE64_STANDARD.decode(sent).unwrap()).unwrap();
         assert_eq!(sent, expected);
-        assert_eq!(proof.secrets[1].len(), 64);
+        assert_eq!(request.derived[0].len(), 64);
     }
 
     #[test]
-    fn a_region_is_what_infisical_takes() {
+    fn regions_are_validated_as_infisical_does() {
         assert!(AwsIam::is_region("us-gov-east-1") && AwsIam::is_region("eu-central-1"));
         for text in ["", "eu central", "EU", "a.evil.example", "a-name-of-21-letters-"] {
             assert!(!AwsIam::is_region(text), "{text}");
@@ -174,8 +177,8 @@ mod tests {
     }
 
     #[test]
-    fn credentials_that_are_no_text_of_headers_do_not_sign() {
-        let text = |text: &str| SecretText(SecretBytes::new(text.as_bytes().to_vec()));
+    fn credentials_with_line_breaks_do_not_sign() {
+        let text = |text: &str| SecretString::new(text.to_owned());
         let role = Role {
             access_key_id: text("AKID"),
             secret_access_key: text("key"),

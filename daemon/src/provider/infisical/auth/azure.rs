@@ -4,36 +4,38 @@
 //! Azure VM to acquire an access token".
 
 use async_trait::async_trait;
-use reqwest::{Client, StatusCode, Url};
+use psi_common::SecretString;
+use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
-use super::metadata::{Answer, ask};
-use super::{Method, jwt};
-use crate::provider::infisical::client::{LoginRequest, SecretText, below};
-use crate::provider::infisical::response::{ApiError, one_line};
+use super::metadata::{self, MetadataResponse};
+use super::{Method, NoCredential, jwt};
+use crate::provider::infisical::client::{LoginRequest, below, secret_string};
+use crate::provider::infisical::response::one_line;
 
 const PATH: [&str; 4] = ["metadata", "identity", "oauth2", "token"];
-const NONE: &str = "it gives no access token";
+const NONE: &str = "no access token";
 
 /// An identity that is a managed identity of a virtual machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Azure {
     /// The identity's id at Infisical.
     pub identity_id: String,
-    /// What the token is for: the resource of the identity's settings at Infisical.
+    /// The resource that the token is for, as in the identity's settings in Infisical.
     pub resource: String,
-    /// Which of the machine's managed identities, where it has more than one.
+    /// The managed identity to use, if the machine has several.
     pub client_id: Option<String>,
-    /// Where the metadata service is.
+    /// The address of the metadata service.
     pub metadata_url: Url,
 }
 
 #[derive(Deserialize)]
 struct Granted {
-    access_token: SecretText,
+    #[serde(deserialize_with = "secret_string")]
+    access_token: SecretString,
 }
 
-/// The service's own words for what is wrong.
+/// The service's error.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Refused {
@@ -57,29 +59,29 @@ impl Method for Azure {
             .into()
     }
 
-    async fn proof(&self, metadata: &Client) -> Result<LoginRequest, ApiError> {
+    async fn login_request(&self) -> Result<LoginRequest, NoCredential> {
         let mut url = below(&self.metadata_url, &PATH)?;
         url.query_pairs_mut()
             .append_pair("api-version", "2018-02-01")
             .append_pair("resource", &self.resource)
             .extend_pairs(self.client_id.iter().map(|id| ("client_id", id)));
-        let answer = ask(metadata.get(url).header("Metadata", "true")).await?;
-        if answer.status != StatusCode::OK {
-            return Err(refusal(&answer));
+        let request = metadata::client()?.get(url).header("Metadata", "true");
+        let response = metadata::send(request).await?;
+        if response.status != StatusCode::OK {
+            return Err(refusal(&response));
         }
         let granted: Granted =
-            serde_json::from_slice(answer.body()).map_err(|_| answer.refusal(NONE))?;
-        let token = granted.access_token.0;
-        let token = token.expose_secret();
-        jwt::proof("azure-auth", &self.identity_id, token, &answer.origin(), None)
+            serde_json::from_slice(response.body()).map_err(|_| response.refusal(NONE))?;
+        let token = granted.access_token.expose_secret().as_bytes();
+        jwt::login_request("azure-auth", &self.identity_id, token, &response.origin(), None)
     }
 }
 
-fn refusal(answer: &Answer) -> ApiError {
-    let told: Refused = serde_json::from_slice(answer.body()).unwrap_or_default();
-    if told.error.is_empty() {
-        return answer.refusal(NONE);
+fn refusal(response: &MetadataResponse) -> NoCredential {
+    let refused: Refused = serde_json::from_slice(response.body()).unwrap_or_default();
+    if refused.error.is_empty() {
+        return response.refusal(NONE);
     }
-    let words = format!("{}: {}", told.error, told.error_description);
-    answer.refusal(&one_line(words.lines().next().unwrap_or_default()))
+    let message = format!("{}: {}", refused.error, refused.error_description);
+    response.refusal(&one_line(message.lines().next().unwrap_or_default()))
 }

@@ -3,18 +3,16 @@
 //! Sources: Infisical's `identity-gcp-auth-fns.ts`; Google, "Verify VM identity".
 
 use async_trait::async_trait;
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{StatusCode, Url};
 
-use super::metadata::ask;
-use super::{Method, jwt};
+use super::{Method, NoCredential, jwt, metadata};
 use crate::provider::infisical::client::{LoginRequest, below};
-use crate::provider::infisical::response::ApiError;
 
-/// A server must say by this header that it is a metadata server, and so must who asks it.
+/// The header that a metadata server requires in requests and sets in responses.
 const FLAVOR: (&str, &str) = ("Metadata-Flavor", "Google");
 const PATH: [&str; 6] =
     ["computeMetadata", "v1", "instance", "service-accounts", "default", "identity"];
-const HINT: &str = "to an identity token that it does not take, an older server answers so too: see to the \
+const HINT: &str = "an older server also answers so to an identity token that it refuses: check the \
                     identity's GCP settings";
 
 /// An identity that is the service account of a virtual machine.
@@ -22,7 +20,7 @@ const HINT: &str = "to an identity token that it does not take, an older server 
 pub struct Gcp {
     /// The identity's id.
     pub identity_id: String,
-    /// Where the metadata server is.
+    /// The address of the metadata server.
     pub metadata_url: Url,
 }
 
@@ -42,19 +40,20 @@ impl Method for Gcp {
             .into()
     }
 
-    async fn proof(&self, metadata: &Client) -> Result<LoginRequest, ApiError> {
+    async fn login_request(&self) -> Result<LoginRequest, NoCredential> {
         let mut url = below(&self.metadata_url, &PATH)?;
         url.query_pairs_mut()
             .append_pair("audience", &self.identity_id)
             .append_pair("format", "full");
-        let answer = ask(metadata.get(url).header(FLAVOR.0, FLAVOR.1)).await?;
-        let token = answer.given(|code| match code {
+        let request = metadata::client()?.get(url).header(FLAVOR.0, FLAVOR.1);
+        let response = metadata::send(request).await?;
+        let token = response.success(|code| match code {
             StatusCode::NOT_FOUND => "the machine has no service account; attach one",
-            _ => "it gives no identity token",
+            _ => "no identity token",
         })?;
-        if answer.header(FLAVOR.0) != Some(FLAVOR.1) {
-            return Err(answer.refusal("it is not Google's metadata server"));
+        if response.header(FLAVOR.0) != Some(FLAVOR.1) {
+            return Err(response.refusal("it is not Google's metadata server"));
         }
-        jwt::proof("gcp-auth", &self.identity_id, token, &answer.origin(), Some(HINT))
+        jwt::login_request("gcp-auth", &self.identity_id, token, &response.origin(), Some(HINT))
     }
 }

@@ -1,24 +1,23 @@
-//! The metadata service of EC2, version 2 (IMDSv2): what it knows of the instance's role.
+//! The metadata service of EC2, version 2 (IMDSv2): the credentials of the instance's role.
 //!
 //! Source: AWS, "Use the Instance Metadata Service to access instance metadata".
 
+use psi_common::SecretString;
 use reqwest::header::HeaderValue;
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
-use super::AwsIam;
-use super::metadata::{Answer, ask};
-use crate::provider::infisical::client::{SecretText, below};
-use crate::provider::infisical::response::ApiError;
+use super::metadata::{self, MetadataResponse};
+use super::{AwsIam, NoCredential};
+use crate::provider::infisical::client::{below, secret_string};
 
-/// The session is for one login.
+/// The length of a session: it serves one login.
 const SESSION_SECONDS: &str = "60";
 
 const NO_ROLE: &str = "the instance has no IAM role; attach one";
 
 /// A session.
 pub(super) struct Imds<'a> {
-    metadata: &'a Client,
     base: &'a Url,
     token: HeaderValue,
 }
@@ -27,67 +26,72 @@ pub(super) struct Imds<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Role {
-    pub(super) access_key_id: SecretText,
-    pub(super) secret_access_key: SecretText,
-    pub(super) token: SecretText,
+    #[serde(deserialize_with = "secret_string")]
+    pub(super) access_key_id: SecretString,
+    #[serde(deserialize_with = "secret_string")]
+    pub(super) secret_access_key: SecretString,
+    #[serde(deserialize_with = "secret_string")]
+    pub(super) token: SecretString,
 }
 
-/// Whether there are such credentials: other than "Success" it is the reason why not.
+/// Whether the response has credentials: a code other than "Success" is the reason why not.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Outcome {
+struct RoleStatus {
     code: String,
 }
 
 impl<'a> Imds<'a> {
     /// Opens a session.
-    pub(super) async fn open(metadata: &'a Client, base: &'a Url) -> Result<Self, ApiError> {
-        let request = metadata.put(below(base, &["latest", "api", "token"])?);
-        let answer =
-            ask(request.header("X-aws-ec2-metadata-token-ttl-seconds", SESSION_SECONDS)).await?;
-        let none = "it opens no session (IMDSv2)";
-        let token = answer.given(|code| match code {
-            StatusCode::FORBIDDEN => "it is turned off for this instance",
+    pub(super) async fn open(base: &'a Url) -> Result<Self, NoCredential> {
+        let request = metadata::client()?.put(below(base, &["latest", "api", "token"])?);
+        let request = request.header("X-aws-ec2-metadata-token-ttl-seconds", SESSION_SECONDS);
+        let response = metadata::send(request).await?;
+        let none = "no session (IMDSv2)";
+        let token = response.success(|code| match code {
+            StatusCode::FORBIDDEN => "the service is turned off for this instance",
             _ => none,
         })?;
         let mut token =
-            HeaderValue::from_bytes(token.trim_ascii()).map_err(|_| answer.refusal(none))?;
+            HeaderValue::from_bytes(token.trim_ascii()).map_err(|_| response.refusal(none))?;
         token.set_sensitive(true);
-        Ok(Self { metadata, base, token })
+        Ok(Self { base, token })
     }
 
     /// The region that the instance is in.
-    pub(super) async fn region(&self) -> Result<String, ApiError> {
-        let answer = self.get(&["placement", "region"]).await?;
-        let none = "it does not tell the region; set region in the config";
-        let region = String::from_utf8_lossy(answer.given(|_| none)?).into_owned();
-        if AwsIam::is_region(&region) { Ok(region) } else { Err(answer.refusal(none)) }
+    pub(super) async fn region(&self) -> Result<String, NoCredential> {
+        let response = self.get(&["placement", "region"]).await?;
+        let none = "no region; set region in the config";
+        let region = String::from_utf8_lossy(response.success(|_| none)?).into_owned();
+        if AwsIam::is_region(&region) { Ok(region) } else { Err(response.refusal(none)) }
     }
 
     /// The credentials of the instance's role.
-    pub(super) async fn role(&self) -> Result<Role, ApiError> {
+    pub(super) async fn role(&self) -> Result<Role, NoCredential> {
         let roles = self.get(&["iam", "security-credentials", ""]).await?;
-        let names = roles.given(|code| match code {
+        let names = roles.success(|code| match code {
             StatusCode::NOT_FOUND => NO_ROLE,
-            _ => "it does not tell the instance's role",
+            _ => "no role of the instance",
         })?;
         let name = std::str::from_utf8(names).ok().and_then(|names| names.lines().next());
         let name = name.filter(|name| !name.is_empty()).ok_or_else(|| roles.refusal(NO_ROLE))?;
-        let answer = self.get(&["iam", "security-credentials", name]).await?;
-        let none = "it gives no credentials of the instance's role";
-        let role = answer.given(|_| none)?;
-        let outcome: Outcome = serde_json::from_slice(role).map_err(|_| answer.refusal(none))?;
-        match outcome.code.as_str() {
-            "Success" => serde_json::from_slice(role).map_err(|_| answer.refusal(none)),
+        let response = self.get(&["iam", "security-credentials", name]).await?;
+        let none = "no credentials of the instance's role";
+        let role = response.success(|_| none)?;
+        let status: RoleStatus =
+            serde_json::from_slice(role).map_err(|_| response.refusal(none))?;
+        match status.code.as_str() {
+            "Success" => serde_json::from_slice(role).map_err(|_| response.refusal(none)),
             code if code.len() <= 64 && code.bytes().all(|b| b.is_ascii_alphabetic()) => {
-                Err(answer.refusal(&format!("{none}: {code}")))
+                Err(response.refusal(&format!("{none}: {code}")))
             }
-            _ => Err(answer.refusal(none)),
+            _ => Err(response.refusal(none)),
         }
     }
 
-    async fn get(&self, path: &[&str]) -> Result<Answer, ApiError> {
+    async fn get(&self, path: &[&str]) -> Result<MetadataResponse, NoCredential> {
         let url = below(self.base, &[&["latest", "meta-data"], path].concat())?;
-        ask(self.metadata.get(url).header("X-aws-ec2-metadata-token", &self.token)).await
+        let request = metadata::client()?.get(url);
+        metadata::send(request.header("X-aws-ec2-metadata-token", &self.token)).await
     }
 }

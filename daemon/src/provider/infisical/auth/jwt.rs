@@ -1,40 +1,41 @@
-//! What gcp, azure and kubernetes have in common: a token that others signed is all of the proof.
+//! The common part of gcp, azure and kubernetes: a login by a signed token.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use psi_common::SecretBytes;
+use psi_common::SecretString;
 use serde_json::{Value, json};
 
+use super::NoCredential;
 use crate::model::clock::{self, Timestamp};
 use crate::provider::infisical::client::LoginRequest;
-use crate::provider::infisical::response::ApiError;
 
-/// A login by a JWT. What is none is not sent: whatever answered may be no metadata service.
-pub(super) fn proof(
+/// A login by a JWT. Other text is not sent: something other than a metadata service may have answered.
+pub(super) fn login_request(
     route: &'static str,
     identity_id: &str,
     token: &[u8],
     origin: &str,
     hint_at_500: Option<&'static str>,
-) -> Result<LoginRequest, ApiError> {
+) -> Result<LoginRequest, NoCredential> {
     let token = token.trim_ascii();
-    let text = std::str::from_utf8(token).ok().filter(|text| is_jwt(text)).ok_or_else(|| {
-        ApiError::no_credential(format!("{origin} holds no token: it must be a JSON web token"))
-    })?;
+    let text = std::str::from_utf8(token)
+        .ok()
+        .filter(|text| is_jwt(text))
+        .ok_or_else(|| NoCredential::new(format!("{origin} is not a JSON web token")))?;
     let body = json!({ "identityId": identity_id, "jwt": text });
-    let secrets = vec![SecretBytes::new(token.to_vec())];
-    // It is sent all the same: the clock that counts is another one.
+    let credential = SecretString::new(text.to_owned());
+    // An expired token is sent all the same: the server's clock decides.
     let expired = end_in(text).is_some_and(|end| end <= clock::now().wall);
-    Ok(LoginRequest { route, body, secrets, expired, hint_at_500 })
+    Ok(LoginRequest { route, body, credential, derived: Vec::new(), expired, hint_at_500 })
 }
 
-/// When a token's own claims say that it ends.
+/// The end of a token's life by its own claims.
 fn end_in(token: &str) -> Option<Timestamp> {
     let claims = claims_in(token.as_bytes())?;
     Some(Timestamp::from_millis(claims["exp"].as_u64()?.checked_mul(1_000)?))
 }
 
-/// A token's claims: unverified, for only the server can refuse them.
+/// A token's claims, unverified: only the server can verify them.
 pub(super) fn claims_in(token: &[u8]) -> Option<Value> {
     let claims = token.split(|byte| *byte == b'.').nth(1)?;
     serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
@@ -53,23 +54,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_jwt_is_sent() {
-        let made = |token: &[u8]| proof("gcp-auth", "i-1", token, "the file", None);
-        let proof = made(b" aGVhZA.Y2xhaW1z.c2ln-_\n").unwrap();
-        assert_eq!(proof.body, json!({"identityId": "i-1", "jwt": "aGVhZA.Y2xhaW1z.c2ln-_"}));
-        assert_eq!(proof.secrets[0].expose_secret(), b"aGVhZA.Y2xhaW1z.c2ln-_");
+    fn text_other_than_a_jwt_is_refused() {
+        let made = |token: &[u8]| login_request("gcp-auth", "i-1", token, "the file", None);
+        let request = made(b" aGVhZA.Y2xhaW1z.c2ln-_\n").unwrap();
+        assert_eq!(request.body, json!({"identityId": "i-1", "jwt": "aGVhZA.Y2xhaW1z.c2ln-_"}));
+        assert_eq!(request.credential.expose_secret(), "aGVhZA.Y2xhaW1z.c2ln-_");
         for junk in ["", "a.b", "a.b.c.d", "a..c", "<html>a.b.c</html>", "a.b.c d", "a.b.\u{e9}"] {
             let error = made(junk.as_bytes()).err().unwrap().to_string();
-            assert_eq!(error, "the file holds no token: it must be a JSON web token", "{junk}");
+            assert_eq!(error, "the file is not a JSON web token", "{junk}");
         }
         assert!(made(b"\xff.b.c").is_err());
     }
 
     #[test]
-    fn a_token_that_has_ended_is_known() {
+    fn expired_tokens_are_marked() {
         let expired = |claims: &str| {
             let token = format!("h.{}.s", BASE64_URL_SAFE_NO_PAD.encode(claims));
-            proof("gcp-auth", "i-1", token.as_bytes(), "the file", None).unwrap().expired
+            login_request("gcp-auth", "i-1", token.as_bytes(), "the file", None).unwrap().expired
         };
         let now = clock::now().wall.as_millis() / 1_000;
         assert!(expired(&format!(r#"{{"exp":{}}}"#, now - 1)));

@@ -1,4 +1,4 @@
-//! kubernetes: the token of a service account, which Infisical has the cluster review.
+//! kubernetes: the token of a service account, which Infisical submits to the cluster for review.
 //!
 //! Source: Infisical's `identity-kubernetes-auth-service.ts`.
 
@@ -6,18 +6,16 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use psi_common::SecretBytes;
-use reqwest::Client;
 
-use super::{Method, jwt};
+use super::{Method, NoCredential, jwt};
 use crate::provider::infisical::client::LoginRequest;
-use crate::provider::infisical::response::ApiError;
 
 /// An identity that is a service account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kubernetes {
     /// The identity's id.
     pub identity_id: String,
-    /// Where the account's token is. It is read at each login, for kubelet rotates it.
+    /// The file with the account's token. It is read at each login, because kubelet rotates it.
     pub token_file: PathBuf,
 }
 
@@ -37,17 +35,23 @@ impl Method for Kubernetes {
             .into()
     }
 
-    fn supply(&self) -> String {
+    fn missing_remedy(&self) -> String {
         format!("have kubelet project the service account's token to {}", self.token_file.display())
     }
 
-    async fn proof(&self, _: &Client) -> Result<LoginRequest, ApiError> {
+    async fn login_request(&self) -> Result<LoginRequest, NoCredential> {
         let path = self.token_file.display();
         let token =
             tokio::fs::read(&self.token_file).await.map(SecretBytes::new).map_err(|error| {
-                ApiError::no_credential(format!("the service account's token in {path}: {error}"))
+                NoCredential::new(format!("the service account's token in {path}: {error}"))
             })?;
         let origin = path.to_string();
-        jwt::proof("kubernetes-auth", &self.identity_id, token.expose_secret(), &origin, None)
+        jwt::login_request(
+            "kubernetes-auth",
+            &self.identity_id,
+            token.expose_secret(),
+            &origin,
+            None,
+        )
     }
 }

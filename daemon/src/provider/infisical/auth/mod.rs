@@ -1,4 +1,4 @@
-//! How a machine identity proves itself, a file each; and the access token that it gets by a login.
+//! The login methods of machine identities, one file each, and the access tokens that they bring.
 
 mod aws;
 mod azure;
@@ -12,41 +12,62 @@ mod source;
 mod token;
 mod universal;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
-use reqwest::Client;
 
 use super::client::LoginRequest;
-use super::response::ApiError;
+use crate::provider::ProviderError;
 
 pub use aws::AwsIam;
 pub use azure::Azure;
 pub use gcp::Gcp;
 pub(crate) use kubernetes::Kubernetes;
 pub(super) use source::TokenSource;
-pub(super) use token::Token;
+pub(super) use token::AccessToken;
 pub use universal::{SecretSource, UniversalAuth};
 
-pub(super) use metadata::client as metadata_client;
-
-/// How a machine identity proves itself.
+/// A login method with its identity.
 #[async_trait]
 pub trait Method: Send + Sync {
-    /// Whether its secret lies on this host: it costs nothing to read, and once an admin has replaced
-    /// one that was refused, the new one is tried at once.
+    /// Whether its credential is stored on this host: reading it is free, and a replaced one is tried at
+    /// once, even after a refusal.
     fn is_local(&self) -> bool;
 
-    /// The identity in words: by which method, and its id.
+    /// The method and the identity's id, for messages.
     fn identity(&self) -> String;
 
-    /// What an admin does about a refused login: one sentence.
+    /// What fixes a refused login: one sentence.
     fn remedy(&self) -> String;
 
-    /// What an admin does where there is nothing on this host to log in with: one sentence. A method that
-    /// asks a metadata service has its words instead.
-    fn supply(&self) -> String {
+    /// What fixes a missing credential: one sentence. For a method with a metadata service, the service's
+    /// answer is reported instead.
+    fn missing_remedy(&self) -> String {
         self.remedy()
     }
 
-    /// What a login is to send. `metadata` is for the host's own metadata service.
-    async fn proof(&self, metadata: &Client) -> Result<LoginRequest, ApiError>;
+    /// Reads the credential, and makes the login request with it.
+    async fn login_request(&self) -> Result<LoginRequest, NoCredential>;
+}
+
+/// There is no credential to log in with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct NoCredential {
+    /// The reason.
+    pub why: String,
+    /// The time for which the metadata service asked to wait.
+    pub wait: Option<Duration>,
+}
+
+impl NoCredential {
+    fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), wait: None }
+    }
+}
+
+impl From<ProviderError> for NoCredential {
+    fn from(error: ProviderError) -> Self {
+        Self::new(error.to_string())
+    }
 }

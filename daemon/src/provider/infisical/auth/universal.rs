@@ -3,28 +3,26 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use psi_common::SecretBytes;
-use reqwest::Client;
+use psi_common::{SecretBytes, SecretString};
 use serde_json::json;
 
-use super::Method;
+use super::{Method, NoCredential};
 use crate::keys::credential::{Credential, form_fault};
 use crate::provider::infisical::client::LoginRequest;
-use crate::provider::infisical::response::ApiError;
 
-/// An identity that has a client secret.
+/// An identity with a client secret.
 pub struct UniversalAuth {
     /// The identity's client id.
     pub client_id: String,
-    /// Where its secret is.
+    /// The source of its client secret.
     pub client_secret: SecretSource,
 }
 
-/// Where the client secret is. It is read at each login, for it may be rotated.
+/// The source of a client secret. It is read at each login, because it may be rotated.
 pub enum SecretSource {
     /// A systemd credential.
     Credential(Credential),
-    /// A file of the admin's.
+    /// A file.
     File(PathBuf),
     /// The config itself.
     Config(SecretBytes),
@@ -57,17 +55,20 @@ impl Method for UniversalAuth {
         }
     }
 
-    async fn proof(&self, _: &Client) -> Result<LoginRequest, ApiError> {
-        let secret = self.client_secret.read().await.map_err(ApiError::no_credential)?;
-        let text = checked(&secret).map_err(|what| {
-            ApiError::no_credential(format!("the client secret {what}, and was not sent"))
+    async fn login_request(&self) -> Result<LoginRequest, NoCredential> {
+        let secret = self.client_secret.read().await.map_err(NoCredential::new)?;
+        let credential = checked(&secret).map_err(|what| {
+            NoCredential::new(format!("the client secret {what}, and was not sent"))
         })?;
-        let body = json!({ "clientId": self.client_id, "clientSecret": text });
-        let secrets = vec![secret];
+        let body = json!({
+            "clientId": self.client_id,
+            "clientSecret": credential.expose_secret(),
+        });
         Ok(LoginRequest {
             route: "universal-auth",
             body,
-            secrets,
+            credential,
+            derived: Vec::new(),
             expired: false,
             hint_at_500: None,
         })
@@ -97,17 +98,17 @@ impl SecretSource {
     }
 }
 
-/// A secret without the newline that editors and `echo` leave at its end.
+/// A secret without the final newline that editors and `echo` add.
 fn trimmed(secret: &SecretBytes) -> SecretBytes {
     SecretBytes::new(secret.expose_secret().trim_ascii_end().to_vec())
 }
 
-/// The secret's text, unless the server would refuse it for sure: three refusals lock the identity.
-fn checked(secret: &SecretBytes) -> Result<&str, &'static str> {
+/// The secret's text, unless the server is certain to refuse it: three refusals lock the identity.
+fn checked(secret: &SecretBytes) -> Result<SecretString, &'static str> {
     let bytes = secret.expose_secret();
     match form_fault(bytes) {
         Some(fault) => Err(fault),
-        None => std::str::from_utf8(bytes).map_err(|_| "is not UTF-8"),
+        None => SecretString::from_utf8(bytes.to_vec()).map_err(|_| "is not UTF-8"),
     }
 }
 
@@ -117,20 +118,20 @@ mod tests {
 
     fn check(bytes: &[u8]) -> Result<String, &'static str> {
         let secret = trimmed(&SecretBytes::new(bytes.to_vec()));
-        checked(&secret).map(str::to_owned)
+        checked(&secret).map(SecretString::into_exposed)
     }
 
     #[test]
-    fn a_secret_is_taken_with_the_newline_of_an_editor() {
+    fn final_newline_is_trimmed() {
         for text in ["s3cret", "s3cret\n", "s3cret\r\n", "s3cret \n\n", "a b"] {
             assert_eq!(check(text.as_bytes()).as_deref(), Ok(text.trim_end()), "{text:?}");
         }
         assert_eq!(check(b"\"").as_deref(), Ok("\""), "one quote may be a secret");
     }
 
-    /// The forms themselves are tested where they are checked, for PINs too.
+    /// `form_fault` has its own tests, which cover PINs too.
     #[test]
-    fn a_secret_that_no_server_takes_is_not_sent() {
+    fn malformed_secrets_are_not_sent() {
         for (bytes, what) in [
             (b" \n\n".as_slice(), "is empty"),
             (b"\xef\xbb\xbfs3cret", "byte order mark"),

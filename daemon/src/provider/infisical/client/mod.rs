@@ -1,9 +1,10 @@
-//! Infisical's HTTP API: the few calls that psid needs.
+//! A client of Infisical's HTTP API, with the calls that psid needs.
 //!
 //! Sources: `backend/src/server/routes/v4/secret-router.ts` of Infisical in both its dialects (parameter
 //! names and defaults changed in February 2026, so each parameter is sent in both spellings) and
 //! `routes/v3/deprecated-secret-router.ts`.
 
+mod login;
 mod read;
 mod url;
 mod versions;
@@ -12,84 +13,61 @@ mod write;
 use std::path::Path;
 use std::time::Duration;
 
-use psi_common::SecretBytes;
-use reqwest::{Client, Url, redirect};
+use psi_common::SecretString;
+use reqwest::{Client, ClientBuilder, Url, redirect};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::auth::metadata_client;
-use super::response::{ApiError, answer, parse, root_cause};
+use super::response::{ApiError, parse, root_cause, send};
+use crate::provider::ProviderError;
 use versions::{Version, Versions};
 
-pub(super) use read::{Listing, Secret, View};
+pub(super) use login::{Login, LoginRequest};
+pub(super) use read::{DirectoryListing, Secret, View};
 pub(super) use url::below;
 
 /// One Infisical instance.
-pub struct Api {
+pub(super) struct Api {
     client: Client,
-    /// For what is next to this host, and not for Infisical.
-    metadata: Client,
     base: Url,
     versions: Versions,
 }
 
-/// Which folder a call is about.
+/// A directory of an environment of a project; the API calls it a folder.
 #[derive(Clone, Copy, Debug)]
-pub struct Folder<'a> {
+pub(super) struct Directory<'a> {
     pub project_id: &'a str,
     pub environment: &'a str,
     pub path: &'a str,
 }
 
-/// What a login sends.
-pub struct LoginRequest {
-    /// The method, as the route names it.
-    pub route: &'static str,
-    /// The body.
-    pub body: Value,
-    /// What in it is secret, and no error may quote; the first one is what the memory of refusals knows.
-    pub secrets: Vec<SecretBytes>,
-    /// Whether it had ended before it was sent, by this host's clock: then a refusal is no word about
-    /// the identity.
-    pub expired: bool,
-    /// What a 500 may mean besides a failure, for a method whose refusals are no 401.
-    pub hint_at_500: Option<&'static str>,
+/// Reads a JSON string that is a secret.
+pub(super) fn secret_string<'de, D: Deserializer<'de>>(from: D) -> Result<SecretString, D::Error> {
+    String::deserialize(from).map(SecretString::new)
 }
 
-/// A login's answer.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Login {
-    pub access_token: SecretText,
-    /// In seconds; 0: the server has no limit configured.
-    #[serde(default)]
-    pub expires_in: u64,
-}
-
-/// A JSON string that is a secret.
-pub struct SecretText(pub SecretBytes);
-
-impl<'de> Deserialize<'de> for SecretText {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|text| Self(SecretBytes::new(text.into_bytes())))
-    }
+/// The common part of every HTTP client of psid.
+pub(super) fn client_builder() -> ClientBuilder {
+    // One TLS provider for the process; only the first call installs it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().user_agent(concat!("psid/", env!("CARGO_PKG_VERSION")))
 }
 
 impl Api {
-    /// An API at `base`, which may end in a slash or in `/api`. `ca_cert` is a PEM file of the
-    /// only CAs that are trusted then.
-    pub fn new(base: &str, ca_cert: Option<&Path>, timeout: Duration) -> Result<Self, String> {
-        // One TLS provider for the process; who came second finds it in place.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let agent = || Client::builder().user_agent(concat!("psid/", env!("CARGO_PKG_VERSION")));
-        let mut builder = agent()
+    /// A client of the API at `base`, which may end in a slash or in `/api`. `ca_cert` is a PEM file of the
+    /// only CAs to trust.
+    pub(super) fn new(
+        base: &str,
+        ca_cert: Option<&Path>,
+        timeout: Duration,
+    ) -> Result<Self, String> {
+        let mut builder = client_builder()
             .timeout(timeout)
-            // A host that cannot be connected to is told from a directory that is slow.
+            // Distinguishes an unreachable host from a slow directory.
             .connect_timeout(timeout.mul_f64(0.75))
             .redirect(redirect::Policy::custom(within_origin))
-            // Podman waits: one clean retry on a connection that the server closed is reqwest's own.
+            // reqwest itself retries once on a kept connection that the server closed.
             .pool_idle_timeout(Duration::from_secs(60));
         if let Some(path) = ca_cert {
             let pem = std::fs::read(path)
@@ -103,37 +81,19 @@ impl Api {
         }
         let unusable = |error: reqwest::Error| format!("the TLS client: {}", root_cause(&error));
         let client = builder.build().map_err(unusable)?;
-        let metadata = metadata_client(agent()).map_err(unusable)?;
         let base = base.trim_end_matches('/').trim_end_matches("/api");
         let base = Url::parse(base).map_err(|error| format!("api_url '{base}': {error}"))?;
-        Ok(Self { client, metadata, base, versions: Versions::default() })
+        Ok(Self { client, base, versions: Versions::default() })
     }
 
-    /// A client for what is next to this host: the metadata service that knows who it is.
-    pub fn metadata(&self) -> &Client {
-        &self.metadata
-    }
-
-    /// Asks whether the server is up, as anybody may: the route has no rate limit and no login.
-    pub async fn status(&self) -> Result<(), ApiError> {
+    /// Checks whether the server is available: the route has no rate limit and needs no login.
+    pub(super) async fn status(&self) -> Result<(), ApiError> {
         let url = below(&self.base, &["api", "status"])?;
-        parse::<IgnoredAny>(answer(self.client.get(url), &[]).await?).map(|_| ())
+        parse::<IgnoredAny>(send(self.client.get(url), &[]).await?)?;
+        Ok(())
     }
 
-    /// Logs a machine identity in.
-    pub async fn login(&self, proof: &LoginRequest) -> Result<Login, ApiError> {
-        let url = below(&self.base, &["api", "v1", "auth", proof.route, "login"])?;
-        parse(answer(self.client.post(url).json(&proof.body), &proof.secrets).await?)
-    }
-
-    /// Ends an access token.
-    pub async fn revoke(&self, token: &SecretBytes) -> Result<(), ApiError> {
-        let url = below(&self.base, &["api", "v1", "auth", "token", "revoke"])?;
-        let body = json!({ "accessToken": text_of(token) });
-        answer(self.client.post(url).json(&body), std::slice::from_ref(token)).await.map(|_| ())
-    }
-
-    /// Calls by v4, and by v3 where there is no v4.
+    /// Calls version 4 of the API, or version 3 where the server has no version 4.
     async fn by_version<T, F>(&self, call: impl Fn(Version) -> F) -> Result<T, ApiError>
     where
         F: Future<Output = Result<T, ApiError>>,
@@ -153,15 +113,14 @@ impl Api {
             }
         }
         if self.versions.has_v4() {
-            return Err(ApiError::Odd(format!(
-                "{} has no /api/v4/secrets for the moment, which it had before",
-                self.base
-            )));
+            let why = format!("{} had /api/v4/secrets and does not answer on it now", self.base);
+            return Err(ProviderError::Failed(why).into());
         }
-        Err(ApiError::Outage(format!(
-            "{} has neither /api/v4/secrets nor /api/v3/secrets/raw: is api_url right?",
+        let why = format!(
+            "{} has neither /api/v4/secrets nor /api/v3/secrets/raw; check api_url",
             self.base
-        )))
+        );
+        Err(ProviderError::Unreachable(why).into())
     }
 }
 
@@ -171,18 +130,15 @@ fn is_of_the_route<T>(answer: &Result<T, ApiError>) -> bool {
         Ok(_) => true,
         Err(error) => matches!(
             error,
-            ApiError::Denied(_)
-                | ApiError::Gone(_)
-                | ApiError::Token(_)
-                | ApiError::ClientBug(_)
-                | ApiError::Internal(_)
+            ApiError::Internal(_)
+                | ApiError::Provider(
+                    ProviderError::Denied(_)
+                        | ProviderError::NotFound(_)
+                        | ProviderError::Unauthenticated { wait: None, .. }
+                        | ProviderError::Misbehaved(_)
+                )
         ),
     }
-}
-
-/// A token, as a header or a body has it.
-fn text_of(token: &SecretBytes) -> &str {
-    std::str::from_utf8(token.expose_secret()).unwrap_or_default()
 }
 
 /// A redirect may not take the access token to another origin.

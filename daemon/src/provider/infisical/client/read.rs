@@ -1,57 +1,59 @@
-//! Reading: a directory, one secret, and which directories have imports.
+//! Reads a directory, one secret, and whether a directory has imports.
 
 use std::slice;
 
-use psi_common::SecretBytes;
+use psi_common::{SecretBytes, SecretString};
 use serde::Deserialize;
 
 use super::url::with_query;
 use super::versions::Version;
-use super::{Api, Folder, SecretText, text_of};
-use crate::provider::infisical::response::{ApiError, answer, one_line, parse};
+use super::{Api, Directory, secret_string};
+use crate::provider::ProviderError;
+use crate::provider::infisical::response::{ApiError, one_line, parse, send};
 
-const HIDDEN: &[u8] = b"<hidden-by-infisical>";
+const HIDDEN: &str = "<hidden-by-infisical>";
 
-/// How much of a directory a listing shows.
+/// What a listing shows of each secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum View {
+pub(in crate::provider::infisical) enum View {
     /// Values, with the references in them resolved.
     Expanded,
-    /// Values as they were written.
+    /// Values as written.
     Unexpanded,
-    /// Names alone.
+    /// Names only.
     Names,
 }
 
 /// A secret of a listing.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Secret {
+pub(in crate::provider::infisical) struct Secret {
     pub secret_key: String,
-    pub secret_value: SecretText,
+    #[serde(deserialize_with = "secret_string")]
+    pub secret_value: SecretString,
     #[serde(default)]
     pub secret_value_hidden: bool,
     pub secret_path: Option<String>,
 }
 
-/// A folder's secrets, and what it imports.
+/// A directory's secrets and imports.
 #[derive(Deserialize)]
-pub struct Listing {
+pub(in crate::provider::infisical) struct DirectoryListing {
     pub secrets: Vec<Secret>,
     #[serde(default)]
-    pub imports: Vec<Import>,
+    pub imports: Vec<ImportedDirectory>,
 }
 
-/// The secrets of an imported folder; of two imports with one key, the last one wins.
+/// The secrets of an imported directory; of two imports with one key, the last one wins.
 #[derive(Deserialize)]
-pub struct Import {
+pub(in crate::provider::infisical) struct ImportedDirectory {
     pub secrets: Vec<Secret>,
 }
 
-/// One reading call.
-struct Call<'a> {
-    token: &'a SecretBytes,
-    folder: Folder<'a>,
+/// A request for a listing or a secret.
+struct ReadRequest<'a> {
+    token: &'a SecretString,
+    directory: Directory<'a>,
     key: Option<&'a str>,
     view: View,
     imports: bool,
@@ -60,10 +62,10 @@ struct Call<'a> {
 
 impl Api {
     /// One secret by name, imports included.
-    pub async fn secret(
+    pub(in crate::provider::infisical) async fn secret(
         &self,
-        token: &SecretBytes,
-        folder: Folder<'_>,
+        token: &SecretString,
+        directory: Directory<'_>,
         key: &str,
         view: View,
     ) -> Result<SecretBytes, ApiError> {
@@ -72,39 +74,39 @@ impl Api {
             secret: Secret,
         }
         let more = ("type", "shared");
-        let call = Call { token, folder, key: Some(key), view, imports: true, more };
-        parse::<Answer>(self.read(&call).await?)?.secret.value()
+        let request = ReadRequest { token, directory, key: Some(key), view, imports: true, more };
+        Ok(parse::<Answer>(self.read(&request).await?)?.secret.value()?)
     }
 
-    /// Every secret of a folder, imports included.
-    pub async fn secrets(
+    /// Every secret of a directory, imports included.
+    pub(in crate::provider::infisical) async fn secrets(
         &self,
-        token: &SecretBytes,
-        folder: Folder<'_>,
+        token: &SecretString,
+        directory: Directory<'_>,
         recursive: bool,
         view: View,
-    ) -> Result<Listing, ApiError> {
+    ) -> Result<DirectoryListing, ApiError> {
         let more = ("recursive", if recursive { "true" } else { "false" });
-        let call = Call { token, folder, key: None, view, imports: true, more };
-        parse(self.read(&call).await?)
+        let request = ReadRequest { token, directory, key: None, view, imports: true, more };
+        Ok(parse(self.read(&request).await?)?)
     }
 
-    /// A folder's own secrets, as they were written.
-    pub async fn own_secrets(
+    /// A directory's own secrets, as written.
+    pub(in crate::provider::infisical) async fn own_secrets(
         &self,
-        token: &SecretBytes,
-        folder: Folder<'_>,
+        token: &SecretString,
+        directory: Directory<'_>,
     ) -> Result<Vec<Secret>, ApiError> {
         let (view, more) = (View::Unexpanded, ("recursive", "false"));
-        let call = Call { token, folder, key: None, view, imports: false, more };
-        Ok(parse::<Listing>(self.read(&call).await?)?.secrets)
+        let request = ReadRequest { token, directory, key: None, view, imports: false, more };
+        Ok(parse::<DirectoryListing>(self.read(&request).await?)?.secrets)
     }
 
-    /// Whether a folder imports others. Replicated ones are no part of a listing.
-    pub async fn has_imports(
+    /// Whether a directory imports others. Replicated imports are not in a listing.
+    pub(in crate::provider::infisical) async fn has_imports(
         &self,
-        token: &SecretBytes,
-        folder: Folder<'_>,
+        token: &SecretString,
+        directory: Directory<'_>,
     ) -> Result<bool, ApiError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -118,24 +120,29 @@ impl Api {
             is_replication: bool,
         }
         let query = [
-            ("projectId", folder.project_id),
-            ("environment", folder.environment),
-            ("path", folder.path),
+            ("projectId", directory.project_id),
+            ("environment", directory.environment),
+            ("path", directory.path),
         ];
         let url = with_query(&self.base, &["api", "v2", "secret-imports"], &query)?;
-        let request = self.client.get(url).bearer_auth(text_of(token));
-        let body = answer(request, slice::from_ref(token)).await?;
+        let token = token.expose_secret();
+        let request = self.client.get(url).bearer_auth(token);
+        let body = send(request, slice::from_ref(&token)).await?;
         let relations = parse::<Answer>(body)?.secret_imports;
         Ok(relations.iter().any(|relation| !relation.is_replication))
     }
 
-    /// Reads by v4, and by v3 from servers that have no v4.
-    async fn read(&self, call: &Call<'_>) -> Result<Vec<u8>, ApiError> {
-        self.by_version(|version| self.read_by(version, call)).await
+    /// Reads by version 4 of the API, or by version 3 where the server has no version 4.
+    async fn read(&self, request: &ReadRequest<'_>) -> Result<Vec<u8>, ApiError> {
+        self.by_version(|version| self.read_by(version, request)).await
     }
 
-    async fn read_by(&self, version: Version, call: &Call<'_>) -> Result<Vec<u8>, ApiError> {
-        let Call { token, folder, key, view, imports, more } = call;
+    async fn read_by(
+        &self,
+        version: Version,
+        request: &ReadRequest<'_>,
+    ) -> Result<Vec<u8>, ApiError> {
+        let ReadRequest { token, directory, key, view, imports, more } = request;
         let text = |yes| if yes { "true" } else { "false" };
         let imports = text(*imports);
         let (project, route): (_, &[&str]) = match version {
@@ -143,9 +150,9 @@ impl Api {
             Version::V4 => ("projectId", &["api", "v4", "secrets"]),
         };
         let query = [
-            (project, folder.project_id),
-            ("environment", folder.environment),
-            ("secretPath", folder.path),
+            (project, directory.project_id),
+            ("environment", directory.environment),
+            ("secretPath", directory.path),
             ("viewSecretValue", text(*view != View::Names)),
             ("expandSecretReferences", text(*view == View::Expanded)),
             ("includeImports", imports),
@@ -154,22 +161,23 @@ impl Api {
         ];
         let segments = [route, key.as_slice()].concat();
         let url = with_query(&self.base, &segments, &query)?;
-        let request = self.client.get(url).bearer_auth(text_of(token));
-        answer(request, slice::from_ref(token)).await
+        let token = token.expose_secret();
+        let request = self.client.get(url).bearer_auth(token);
+        send(request, slice::from_ref(&token)).await
     }
 }
 
 impl Secret {
     /// The value, unless the server hides it.
-    pub fn value(self) -> Result<SecretBytes, ApiError> {
-        let value = self.secret_value.0;
+    pub(in crate::provider::infisical) fn value(self) -> Result<SecretBytes, ProviderError> {
+        let value = self.secret_value;
         if self.secret_value_hidden || value.expose_secret() == HIDDEN {
-            return Err(ApiError::Denied(format!(
+            return Err(ProviderError::Denied(format!(
                 "Infisical hides the value of '{}': the identity may describe but not read it",
                 one_line(&self.secret_key)
             )));
         }
-        Ok(value)
+        Ok(value.into())
     }
 }
 
@@ -181,12 +189,15 @@ mod tests {
     fn a_hidden_value_is_refused() {
         let secret = |value: &str, hidden| Secret {
             secret_key: "K".into(),
-            secret_value: SecretText(SecretBytes::new(value.into())),
+            secret_value: SecretString::new(value.into()),
             secret_value_hidden: hidden,
             secret_path: None,
         };
-        assert!(matches!(secret("v", true).value(), Err(ApiError::Denied(_))));
-        assert!(matches!(secret("<hidden-by-infisical>", false).value(), Err(ApiError::Denied(_))));
+        assert!(matches!(secret("v", true).value(), Err(ProviderError::Denied(_))));
+        assert!(matches!(
+            secret("<hidden-by-infisical>", false).value(),
+            Err(ProviderError::Denied(_))
+        ));
         assert_eq!(secret("", false).value().unwrap().expose_secret(), b"");
     }
 }

@@ -1,18 +1,18 @@
-//! URLs of the API. A name that is put into a URL must come out of it as it is: the `url` crate drops
-//! tabs and line feeds and then takes `..` for the directory above, so that a key could choose the route.
+//! URLs of the API. A name in a URL must arrive unchanged: the `url` crate drops tabs and line feeds and then
+//! resolves `..`, so that a key could choose the route.
 
 use std::iter::once;
 
 use psi_common::check::excerpt;
 use reqwest::Url;
 
-use crate::provider::infisical::response::ApiError;
+use crate::provider::ProviderError;
 
-/// The URL of `segments` below another one. An error if a segment does not arrive as it is.
+/// The URL of `segments` below another one; an error if a segment would not arrive unchanged.
 pub(in crate::provider::infisical) fn below(
     base: &Url,
     segments: &[&str],
-) -> Result<Url, ApiError> {
+) -> Result<Url, ProviderError> {
     let mut url = base.clone();
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty().extend(segments);
@@ -28,22 +28,24 @@ pub(in crate::provider::infisical) fn below(
         return Ok(url);
     }
     let name = segments.last().copied().unwrap_or_default();
-    Err(ApiError::ClientBug(format!("no URL can name '{}'", excerpt(name))))
+    Err(ProviderError::Misbehaved(format!("no URL can name '{}'", excerpt(name))))
 }
 
-/// Likewise, with a query.
+/// The URL of `segments` below another one, with a query.
 pub(super) fn with_query(
     base: &Url,
     segments: &[&str],
     query: &[(&str, &str)],
-) -> Result<Url, ApiError> {
+) -> Result<Url, ProviderError> {
     let mut url = below(base, segments)?;
     url.query_pairs_mut().extend_pairs(query);
     let sent = url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned()));
     if sent.eq(query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))) {
         return Ok(url);
     }
-    Err(ApiError::ClientBug("no URL can hold the project, the environment and the path".into()))
+    Err(ProviderError::Misbehaved(
+        "no URL can hold the project, the environment and the path".into(),
+    ))
 }
 
 /// A segment without its percent-encoding.
@@ -75,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_becomes_one_segment() {
+    fn name_becomes_one_segment() {
         for (name, segment) in [
             ("a/b ?c", "a%2Fb%20%3Fc"),
             ("%2e%2e", "%252e%252e"),
@@ -92,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_would_lead_elsewhere_is_refused() {
+    fn name_that_leads_elsewhere_is_refused() {
         for name in [
             ".", "..", ".\t.", "\t..", ".\n.", "\r.", "\t", "\n", "a\tb", "a\nb", "a\r", "\t/../x",
             ".\t", "",
@@ -106,9 +108,9 @@ mod tests {
     }
 
     proptest! {
-        /// What is sent is what was meant, or nothing is sent.
+        /// A URL either names exactly its arguments or is not built.
         #[test]
-        fn a_url_names_what_was_meant(name in any::<String>(), path in any::<String>()) {
+        fn url_round_trips_its_arguments(name in any::<String>(), path in any::<String>()) {
             if let Ok(url) = with_query(&base(), &["api", &name], &[("secretPath", &path)]) {
                 let segments: Vec<_> = url.path_segments().unwrap().map(decoded).collect();
                 prop_assert_eq!(&segments[..2], [b"infisical".to_vec(), b"api".to_vec()]);
@@ -121,7 +123,7 @@ mod tests {
         }
 
         #[test]
-        fn near_dot_segments_never_climb(parts in prop::collection::vec(prop::sample::select(vec![".", "..", "\t", "\n", "\r", "%2e", "/", "\\", "a"]), 1..6)) {
+        fn dot_segments_do_not_climb(parts in prop::collection::vec(prop::sample::select(vec![".", "..", "\t", "\n", "\r", "%2e", "/", "\\", "a"]), 1..6)) {
             let name = parts.concat();
             if let Ok(url) = below(&base(), &["api", "v4", "secrets", &name]) {
                 prop_assert!(url.path().starts_with("/infisical/api/v4/secrets/"));

@@ -1,16 +1,16 @@
-//! Which version of the API a server has. One bare 404 may be a router's mood: v4 and v3 resolve
-//! references differently, and nobody is moved from one to the other by it.
+//! Which version of the API a server has. Versions 4 and 3 resolve references differently, and a router may
+//! answer a single 404 by mistake: it must not change the version.
 
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Bare 404s of v4 in a row, after which v3 is asked first.
+/// The number of bare 404s of version 4 in a row after which version 3 is tried first.
 const CONFIRMATIONS: u32 = 3;
-/// How long they take at least, if v4 has answered before.
+/// The time that they span at least, if version 4 has answered before.
 const CONFIRMED_AFTER: Duration = Duration::from_secs(1);
-/// How often v4 is tried while v3 is asked first.
+/// The interval at which version 4 is tried while version 3 is tried first.
 const PROBE: Duration = Duration::from_secs(60);
 
 /// A version of the API.
@@ -20,27 +20,27 @@ pub(super) enum Version {
     V4,
 }
 
-/// What is known of a server's versions.
+/// The versions of a server, as far as they are known.
 #[derive(Default)]
 pub(super) struct Versions(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// It has answered, and is not known to be gone.
+    /// Whether version 4 has answered and is not known to be gone.
     has_v4: bool,
-    /// Bare 404s of it since.
+    /// The number of its bare 404s since.
     missing: u32,
-    /// The first of them.
+    /// The time of the first of them.
     since: Option<Instant>,
-    /// When v4 is tried next, while v3 is asked first.
+    /// The time of the next try of version 4, while version 3 is tried first.
     probe_at: Option<Instant>,
 }
 
 impl Versions {
-    /// The version to ask, after one that has not the route.
+    /// The version to call; `after` is the version that did not have the route.
     pub(super) fn choose(&self, after: Option<Version>, now: Instant) -> Version {
         use Version::{V3, V4};
-        let mut state = self.state();
+        let mut state = self.0.lock();
         match (state.probe_at, after) {
             (None, _) if state.has_v4 => V4,
             (_, Some(V4)) => V3,
@@ -53,19 +53,19 @@ impl Versions {
         }
     }
 
-    /// A version has the route.
+    /// Records that a version has the route.
     pub(super) fn answered(&self, version: Version) {
         if version == Version::V4 {
-            *self.state() = State { has_v4: true, ..State::default() };
+            *self.0.lock() = State { has_v4: true, ..State::default() };
         }
     }
 
-    /// A version has not the route.
+    /// Records that a version does not have the route.
     pub(super) fn missing(&self, version: Version, now: Instant) {
         if version == Version::V3 {
             return;
         }
-        let mut state = self.state();
+        let mut state = self.0.lock();
         let since = *state.since.get_or_insert(now);
         state.missing = state.missing.saturating_add(1);
         let is_long = !state.has_v4 || now - since >= CONFIRMED_AFTER;
@@ -75,13 +75,9 @@ impl Versions {
         }
     }
 
-    /// Whether v4 has answered, and is not known to be gone.
+    /// Whether version 4 has answered and is not known to be gone.
     pub(super) fn has_v4(&self) -> bool {
-        self.state().has_v4
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock()
+        self.0.lock().has_v4
     }
 }
 
@@ -98,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bare_404_moves_nobody_from_v4() {
+    fn short_burst_of_404s_keeps_v4() {
         let (versions, now) = (Versions::default(), Instant::now());
         versions.answered(V4);
         for _ in 0..50 {
@@ -106,13 +102,13 @@ mod tests {
             assert_eq!(order(&versions, now), [V4, V4]);
         }
         versions.answered(V4);
-        // Not even if another one comes a day later.
+        // Another one a day later changes nothing.
         versions.missing(V4, now + 86_400 * SECOND);
         assert_eq!(order(&versions, now + 86_400 * SECOND), [V4, V4]);
     }
 
     #[test]
-    fn a_server_that_lost_v4_is_asked_by_v3_and_probed() {
+    fn server_without_v4_is_called_by_v3_and_probed() {
         let (versions, now) = (Versions::default(), Instant::now());
         versions.answered(V4);
         for _ in 0..2 {
@@ -133,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_v4_is_asked_twice_a_few_times_only() {
+    fn old_server_is_called_by_v3_after_a_few_tries() {
         let (versions, now) = (Versions::default(), Instant::now());
         for _ in 0..CONFIRMATIONS {
             assert_eq!(order(&versions, now), [V4, V3]);

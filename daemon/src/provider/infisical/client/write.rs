@@ -1,23 +1,24 @@
-//! Writing: secrets in batches, and folders.
+//! Writes secrets in batches, and makes directories.
 
 use std::slice;
 
-use psi_common::SecretBytes;
+use psi_common::SecretString;
 use reqwest::Method;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::versions::Version;
-use super::{Api, Folder, below, text_of};
-use crate::provider::infisical::response::{ApiError, answer, parse};
+use super::{Api, Directory, below};
+use crate::provider::ProviderError;
+use crate::provider::infisical::response::{ApiError, parse, send};
 
 impl Api {
-    /// Writes secrets into a folder by one request, which the server does whole or not at all.
-    pub async fn write(
+    /// Writes secrets into a directory by one request, which the server executes whole or not at all.
+    pub(in crate::provider::infisical) async fn write(
         &self,
-        token: &SecretBytes,
-        folder: Folder<'_>,
+        token: &SecretString,
+        directory: Directory<'_>,
         method: &Method,
         secrets: &Value,
     ) -> Result<(), ApiError> {
@@ -25,7 +26,7 @@ impl Api {
         struct Answer {
             secrets: Option<IgnoredAny>,
         }
-        let sent = &quotable_by_nobody(token, secrets);
+        let sent = &unquotable(token, secrets);
         let write = |version| async move {
             // In v3, /raw/batch is the secret whose name is "batch".
             let (project, route): (_, &[&str]) = match version {
@@ -33,27 +34,28 @@ impl Api {
                 Version::V4 => ("projectId", &["api", "v4", "secrets", "batch"]),
             };
             let body = json!({
-                (project): folder.project_id,
-                "environment": folder.environment,
-                "secretPath": folder.path,
+                (project): directory.project_id,
+                "environment": directory.environment,
+                "secretPath": directory.path,
                 "secrets": secrets,
             });
             let request = self.client.request(method.clone(), below(&self.base, route)?);
-            answer(request.bearer_auth(text_of(token)).json(&body), sent).await
+            send(request.bearer_auth(token.expose_secret()).json(&body), sent).await
         };
         match parse::<Answer>(self.by_version(write).await?)?.secrets {
             Some(_) => Ok(()),
-            None => Err(ApiError::Denied(
-                "Infisical did not write it: a policy of the folder wants it approved first".into(),
-            )),
+            None => Err(ApiError::Provider(ProviderError::Denied(
+                "Infisical did not write it, because a policy of the directory requires an approval"
+                    .into(),
+            ))),
         }
     }
 
-    /// Makes the folder `name` in a folder; one that is there is no error. By v1 from servers of v3.
-    pub async fn make_folder(
+    /// Makes the directory `name` in `parent`; it may exist already. Servers of version 3 have route v1 for it.
+    pub(in crate::provider::infisical) async fn make_directory(
         &self,
-        token: &SecretBytes,
-        parent: Folder<'_>,
+        token: &SecretString,
+        parent: Directory<'_>,
         name: &str,
     ) -> Result<(), ApiError> {
         let make = |v1| async move {
@@ -64,24 +66,28 @@ impl Api {
                 "path": parent.path,
                 "name": name,
             });
-            let request = self.client.post(url).bearer_auth(text_of(token)).json(&body);
-            answer(request, slice::from_ref(token)).await
+            let token = token.expose_secret();
+            let request = self.client.post(url).bearer_auth(token).json(&body);
+            send(request, slice::from_ref(&token)).await
         };
         let made = match make(false).await {
             Err(ApiError::NoRoute) => make(true).await,
             made => made,
         };
         match made {
-            Err(ApiError::ClientBug(why)) if why.contains("already exists") => Ok(()),
+            Err(ApiError::Provider(ProviderError::Misbehaved(why)))
+                if why.contains("already exists") =>
+            {
+                Ok(())
+            }
             made => made.map(|_| ()),
         }
     }
 }
 
-/// What no error may quote: the token, and each value that no other word is likely to hold.
-fn quotable_by_nobody(token: &SecretBytes, secrets: &Value) -> Vec<SecretBytes> {
+/// What no error may quote: the token, and each value that is too long to occur by chance.
+fn unquotable<'a>(token: &'a SecretString, secrets: &'a Value) -> Vec<&'a str> {
     let values = secrets.as_array().into_iter().flatten();
     let values = values.filter_map(|secret| secret["secretValue"].as_str());
-    let values = values.filter(|value| value.len() >= 6).map(|value| value.as_bytes().to_vec());
-    std::iter::once(token.expose_secret().to_vec()).chain(values).map(SecretBytes::new).collect()
+    std::iter::once(token.expose_secret()).chain(values.filter(|value| value.len() >= 6)).collect()
 }

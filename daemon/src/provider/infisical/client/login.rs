@@ -1,0 +1,67 @@
+//! Logging in and out.
+
+use std::slice;
+
+use psi_common::SecretString;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Api, below, secret_string};
+use crate::provider::infisical::response::{ApiError, parse, send};
+
+/// What a login sends.
+pub struct LoginRequest {
+    /// The method, as the route names it.
+    pub route: &'static str,
+    /// The body.
+    pub body: Value,
+    /// The credential: the memory of refused logins identifies it by its hash.
+    pub credential: SecretString,
+    /// Further secrets of the body; no error may quote them or the credential.
+    pub derived: Vec<SecretString>,
+    /// Whether the credential had expired before it was sent, by this host's clock: then a refusal is no
+    /// evidence about the identity.
+    pub expired: bool,
+    /// What a 500 may mean besides a server error, for a method whose refusals are not a 401.
+    pub hint_at_500: Option<&'static str>,
+}
+
+/// A login's response.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::provider::infisical) struct Login {
+    #[serde(deserialize_with = "secret_string")]
+    pub access_token: SecretString,
+    /// In seconds; 0: the server has no limit configured.
+    #[serde(default)]
+    pub expires_in: u64,
+}
+
+impl LoginRequest {
+    fn secrets(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.credential).chain(&self.derived).map(SecretString::expose_secret)
+    }
+}
+
+impl Api {
+    /// Logs a machine identity in.
+    pub(in crate::provider::infisical) async fn login(
+        &self,
+        login: &LoginRequest,
+    ) -> Result<Login, ApiError> {
+        let url = below(&self.base, &["api", "v1", "auth", login.route, "login"])?;
+        let secrets: Vec<&str> = login.secrets().collect();
+        Ok(parse(send(self.client.post(url).json(&login.body), &secrets).await?)?)
+    }
+
+    /// Revokes an access token.
+    pub(in crate::provider::infisical) async fn revoke(
+        &self,
+        token: &SecretString,
+    ) -> Result<(), ApiError> {
+        let url = below(&self.base, &["api", "v1", "auth", "token", "revoke"])?;
+        let token = token.expose_secret();
+        let body = json!({ "accessToken": token });
+        send(self.client.post(url).json(&body), slice::from_ref(&token)).await.map(|_| ())
+    }
+}
