@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 /// `1 secret`, `2 secrets`.
-pub(super) fn counted<N: Display + From<u8> + PartialEq>(count: N, noun: &str) -> String {
+pub(super) fn counted<N: Copy + Display + From<u8> + PartialEq>(count: N, noun: &str) -> String {
     if count == N::from(1) { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 

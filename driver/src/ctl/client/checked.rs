@@ -242,7 +242,7 @@ mod tests {
         for reference in ["hunter2", "{}", "[]", ""] {
             plan(|workload| workload.secrets[0].reference = reference.into()).unwrap_err();
         }
-        // What cannot be set up is told to people all the same, on one line.
+        // A secret that cannot be set up is still reported, on one line.
         plan(|workload| {
             workload.secrets[0].key = "a b".into();
             workload.secrets[0].error = "no name of a variable".into();

@@ -6,7 +6,7 @@ use crate::client::Client;
 use crate::error::CliError;
 
 impl Client {
-    /// Writes secrets into a folder; an outcome for each, in their order.
+    /// Imports secrets into a directory; the response has a result for each, in their order.
     pub(crate) fn import(&self, request: &ImportRequest) -> Result<ImportResponse, CliError> {
         self.call("/psi.v1.ImportAdmin", "Import", request)
     }

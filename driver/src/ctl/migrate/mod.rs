@@ -107,8 +107,8 @@ pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), CliErro
 /// Takes over the Python PSI's cache, which psid does.
 fn take_over(paths: &Paths, options: &MigrateOptions) -> Result<(), CliError> {
     if options.from != OldStore::Psi || !options.names.is_empty() {
-        let words = "--cache takes over all of the Python PSI's state, and nothing else";
-        return Err(CliError::new(Exit::Usage, words, "use it with --from psi, and without names"));
+        let what = "--cache takes over all of the Python PSI's state, and nothing else";
+        return Err(CliError::new(Exit::Usage, what, "use it with --from psi, and without names"));
     }
     let mut args: Vec<&OsStr> = ["migrate", "--from", "psi"].map(OsStr::new).to_vec();
     if let Some(key) = &options.key {

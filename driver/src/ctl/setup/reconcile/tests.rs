@@ -128,7 +128,7 @@ fn plan_repoints_nothing_while_a_source_is_unreachable() {
     assert_eq!(of(elsewhere(), false), (vec![Action::Keep], 1));
     assert_eq!(of(found(), true), (Vec::new(), 1));
     assert_eq!(of(found().has("app--A", 1, None), true), (vec![Action::Keep], 1));
-    // What can be in one folder only is not in doubt.
+    // A key that only one directory can have is certain.
     assert_eq!(of(found(), false), (vec![Action::Create], 0));
     assert_eq!(of(found().has("app--A", 1, None), false), (vec![Action::Register], 0));
 }
@@ -214,8 +214,8 @@ fn drop_in_keeps_its_lines_if_a_listing_lacks_them() {
 #[test]
 fn plan_removes_most_of_a_directory_only_after_a_confirmation() {
     let about = |found: &mut ActualState, number, key: &str, path: &str| {
-        let words = format!("infisical key={key} path={path} project=p");
-        found.registered.get_mut(&id(number)).unwrap().description = words;
+        let text = format!("infisical key={key} path={path} project=p");
+        found.registered.get_mut(&id(number)).unwrap().description = text;
     };
     let mut found = (2..8).fold(found(), |found, number| {
         found.has(&format!("app--K{number}"), number, Some(Reference))
