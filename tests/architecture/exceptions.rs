@@ -14,7 +14,6 @@ pub(crate) const LAYERS: &[&str] = &[
     "daemon: grpc::peer imports runtime",
     "daemon: grpc::report imports runtime",
     "daemon: grpc::workloads imports runtime",
-    "driver: circle in ctl::values: render -> rendered",
 ];
 
 /// Files of more than 400 lines.

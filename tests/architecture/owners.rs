@@ -206,7 +206,7 @@ fn secrets_are_exposed_only_where_they_are_used() {
             // Files to import are parsed.
             "driver::ctl::import::",
             // A command's environment, and files in RAM.
-            "driver::ctl::values::",
+            "driver::ctl::export::",
             // Podman's own records; those of its file driver contain values.
             "driver::ctl::podman::",
             "driver::stdio",

@@ -7,7 +7,7 @@ use nix::unistd::geteuid;
 use psi_common::walk::{self, Trust, WalkError};
 use psi_common::{Exit, Paths, SecretBytes, check};
 
-use super::rendered::Rendered;
+use super::rendered::{Rendered, is_file_name};
 use super::{client, value, workloads};
 use crate::ctl::args::RenderOptions;
 use crate::error::CliError;
@@ -89,9 +89,4 @@ fn fetch(paths: &Paths, options: &RenderOptions) -> Result<Fetched, CliError> {
         }
     }
     Ok(Fetched { values, is_whole, left_out })
-}
-
-/// Whether a key can be a file name; the manifest's begins with a dot.
-pub(super) fn is_file_name(key: &str) -> bool {
-    check::key(key).is_ok() && !key.starts_with('.') && !key.contains('/') && key.len() <= 255
 }

@@ -11,9 +11,8 @@ use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::fstatfs;
 use nix::unistd::{UnlinkatFlags, getegid, geteuid, unlinkat};
-use psi_common::SecretBytes;
+use psi_common::{SecretBytes, check};
 
-use super::render::is_file_name;
 use crate::ctl::files;
 
 /// The names that the last run wrote. Those that are no longer listed are removed, and no other file is.
@@ -170,6 +169,11 @@ impl Drop for Temporary<'_> {
     fn drop(&mut self) {
         let _ = unlinkat(self.directory, self.name.as_str(), UnlinkatFlags::NoRemoveDir);
     }
+}
+
+/// Whether a key can be a file name; the manifest's begins with a dot.
+pub(super) fn is_file_name(key: &str) -> bool {
+    check::key(key).is_ok() && !key.starts_with('.') && !key.contains('/') && key.len() <= 255
 }
 
 #[cfg(test)]
