@@ -1,4 +1,4 @@
-//! Why there is no answer, in words for the operator.
+//! The errors of lookups and registrations, with what the admin can do.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ use crate::cache::NegativeReason;
 use crate::provider::ProviderError;
 use crate::registry::RegistryError;
 
-/// Why there is no answer: what happened, with its cause; what to do.
+/// An error: what happened, with its cause; what to do.
 #[derive(Debug)]
 pub enum ServiceError {
-    /// The request makes no sense.
+    /// The request is malformed.
     Malformed(String),
     /// Not registered, or the provider says that there is none.
     NotFound(String),

@@ -1,5 +1,5 @@
-//! A lookup that RAM does not answer: the provider is asked, once for all who wait for the same thing,
-//! and not while it is out.
+//! A lookup that the cache does not answer: one request to the provider for all lookups of the same key, and
+//! none while its circuit breaker is open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::registry::resolved::ResolvedReference;
 /// How long after a failed request a lookup without a servable value asks again, once.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// What is asked for, and by when.
+/// A fetch that a lookup needs, and its deadline.
 pub(super) struct FetchRequest<'a> {
     pub(super) upstream: &'a Arc<Upstream>,
     pub(super) key: &'a CacheKey,
@@ -67,14 +67,14 @@ impl Service {
                 }
                 _ => return answer,
             }
-            // Somebody else may have got it meanwhile.
+            // Another lookup may have fetched it meanwhile.
             if let CacheLookup::Fresh(entry) = self.cache.get(key, now.advanced().boot) {
                 return Ok(entry);
             }
         }
     }
 
-    /// Asks, or joins who asks already.
+    /// Starts a fetch, or joins the one in flight.
     async fn ask_once(
         &self,
         request: &FetchRequest<'_>,
@@ -102,7 +102,7 @@ impl Service {
     }
 }
 
-/// One fetch: its answer goes into the cache, and its fate to the provider's health.
+/// One fetch. Its value is cached, and its outcome counts for the provider's health.
 struct Fetch {
     call: Call,
     key: CacheKey,

@@ -1,16 +1,19 @@
-//! What psid does, without a word of gRPC, disk or configuration.
+//! Lookups and registrations: the service that the gRPC layer calls. It knows no wire format, disk or
+//! configuration file.
 
 mod classify;
 mod error;
 mod fetch;
 pub(crate) mod outage_drill;
 pub(crate) mod readiness;
+mod registrations;
 mod report;
+mod resolve;
 mod self_test;
 mod siblings;
 pub(crate) mod single_flight;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,16 +27,15 @@ use crate::lookup::outage_drill::OutageDrill;
 use crate::lookup::readiness::Readiness;
 use crate::lookup::single_flight::SingleFlight;
 use crate::model::clock::{Now, Timestamp};
-use crate::model::reference::{CacheKey, Reference, shown};
+use crate::model::reference::{CacheKey, Reference};
 use crate::provider::ProviderError;
-use crate::provider::upstream::{Upstream, Upstreams};
-use crate::registry::reference_file::{ReferenceFile, ReferenceFileError};
+use crate::provider::upstream::Upstreams;
 use crate::registry::resolved::ResolvedReference;
-use crate::registry::{Registered, Registration, Registry, RegistryError};
+use crate::registry::{Registered, Registry};
 use crate::sys::tasks::Tasks;
-use classify::Look;
-use error::{bad_reference, is_revocation, no_answer, refused, too_old};
+use error::{is_revocation, no_answer, refused, too_old};
 use fetch::FetchRequest;
+use resolve::resolve_upstream;
 
 pub use error::ServiceError;
 pub(crate) use error::refusal;
@@ -51,24 +53,24 @@ const FETCH_RESERVE: Duration = Duration::from_secs(4);
 pub struct Service {
     /// What podman registered.
     pub registry: Arc<Registry>,
-    /// What is known.
+    /// The cached values.
     pub cache: Arc<Cache>,
-    /// Closed while the key is being opened, without which little is known.
+    /// Not ready while the key is being unlocked.
     pub readiness: Readiness,
-    /// Told when a provider is back.
+    /// Notified when a provider recovers.
     pub recovered: Arc<Notify>,
-    /// Whether providers are treated as out, to see what that would cost.
+    /// The simulated outage.
     pub drill: Arc<OutageDrill>,
-    /// What runs beside the lookups.
+    /// The background tasks.
     pub tasks: Arc<Tasks>,
     upstreams: RwLock<Arc<Upstreams>>,
     flights: SingleFlight<(CacheKey, FetchEpoch), Result<Arc<Entry>, ProviderError>>,
     lookups: Counters,
-    /// Where deleted registrations led, and when they were deleted.
+    /// The cache keys of deleted registrations, and when they were deleted.
     deleted: Mutex<HashMap<CacheKey, Timestamp>>,
 }
 
-/// Which secret is wanted.
+/// Selects a secret.
 pub enum SecretSelector {
     /// Podman's id.
     Id(SecretId),
@@ -76,33 +78,33 @@ pub enum SecretSelector {
     Name(String),
 }
 
-/// A value, shared with whoever keeps it.
+/// A looked-up value, which is shared with the cache or the registry.
 pub enum Value {
-    /// Out of the cache.
+    /// From the cache.
     Entry(Arc<Entry>),
-    /// Out of the registry.
+    /// From the registry.
     Literal(Arc<SecretBytes>),
 }
 
-/// How the bytes of a store are meant.
+/// How the data of a store is interpreted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataKind {
-    /// By their look.
+    /// As a reference if it is one, else as a literal.
     Auto,
-    /// A literal whatever they look like.
+    /// As a literal, whatever it contains.
     Literal,
-    /// A reference, or refused.
+    /// As a reference, or it is refused.
     Reference,
 }
 
-/// Where a lookup's answer came from: each lookup is counted once, by this or as failed.
+/// The source of a lookup's value. Each lookup is counted once, by its source or as failed.
 #[derive(Clone, Copy)]
 enum Served {
-    /// RAM, where a literal always is.
+    /// RAM, which holds every literal.
     Ram,
     /// The provider.
     Provider,
-    /// RAM, in place of the provider's answer.
+    /// RAM, in place of the provider's response.
     Stale,
 }
 
@@ -113,7 +115,7 @@ enum Resolved {
 }
 
 impl Service {
-    /// A service without a request so far.
+    /// A service.
     pub fn new(registry: Arc<Registry>, cache: Arc<Cache>, upstreams: Upstreams) -> Self {
         let recovered = Arc::default();
         upstreams.providers.values().for_each(|one| one.notify_recovery(&recovered));
@@ -131,7 +133,7 @@ impl Service {
         }
     }
 
-    /// A secret's value: from RAM where it may, from its provider where it must, by `deadline`.
+    /// A secret's value, from RAM or from its provider, by `deadline`.
     pub async fn lookup(
         &self,
         selector: &SecretSelector,
@@ -156,7 +158,7 @@ impl Service {
             self.readiness.wait_ready(deadline - FETCH_RESERVE).await;
         }
         let mut resolved = self.resolve(selector);
-        // What is sealed here has no provider that could be asked instead.
+        // An encrypted literal has no provider to ask instead.
         if !self.readiness.is_ready() && !matches!(resolved, Ok(_) | Err(ServiceError::NotFound(_)))
         {
             self.readiness.wait_ready(deadline).await;
@@ -170,8 +172,8 @@ impl Service {
         for reference in references {
             match self.find_one(&reference, now, deadline).await {
                 Ok((entry, served)) => return Ok((Value::Entry(entry), served)),
-                // Another source's value in the place of this one's would be a wrong one. In an outage, a later
-                // source counts where this one is known not to have the key.
+                // A later source's value would be the wrong one, unless this source is known not to have the
+                // key.
                 Err(error @ ServiceError::Unavailable(_)) if !self.is_known_without(&reference) => {
                     return Err(error);
                 }
@@ -222,7 +224,7 @@ impl Service {
         };
         let servable = matches!(known, Some((_, true, _)));
         let request = FetchRequest { upstream, key, reference, servable, now, deadline };
-        // In a box of its own: each lookup is as large as all that it may have to do, and most are hits.
+        // Boxed, since most lookups are hits and need no memory for a fetch.
         let error = match Box::pin(self.ask(&request)).await {
             Ok(entry) => return Ok(self.serve(entry, Served::Provider)),
             Err(error) => error,
@@ -239,8 +241,8 @@ impl Service {
         }
     }
 
-    /// Whether a known value is served in place of an answer: in an outage, and as long as the provider
-    /// has not confirmed that the secret is gone or denied.
+    /// Whether a cached value is served in place of a response: in an outage, and until the provider confirms
+    /// that the secret is gone or denied.
     fn may_stand_in(&self, key: &CacheKey, error: &ProviderError) -> bool {
         refusal(error).is_none() || self.cache.contains(key)
     }
@@ -250,80 +252,7 @@ impl Service {
         (entry, served)
     }
 
-    /// Registers a secret; durable when this returns.
-    pub async fn store(
-        &self,
-        id: SecretId,
-        data: SecretBytes,
-        kind: DataKind,
-    ) -> Result<(), ServiceError> {
-        let stored = match self.classify(data, kind) {
-            Ok(what) => self.registry.store(id, what).await.map_err(ServiceError::from),
-            Err(refused) => Err(refused),
-        };
-        // Podman has deleted the one that this is to replace.
-        stored.map_err(|error| match self.registry.deleted_just_now() {
-            Some(deleted) => error.with_remedy(&format!(
-                "if it was to replace a secret, `psictl restore {deleted}` brings that back"
-            )),
-            None => error,
-        })
-    }
-
-    /// Points a registered reference elsewhere; durable when this returns. False: it led there already.
-    pub async fn repoint(&self, id: SecretId, data: SecretBytes) -> Result<bool, ServiceError> {
-        match self.classify(data, DataKind::Reference)? {
-            Registration::Reference(reference, raw) => {
-                Ok(self.registry.repoint(id, reference, raw).await?)
-            }
-            Registration::Literal(_) => Err(bad_reference("it is a literal".into())),
-        }
-    }
-
-    /// A reference or a literal, by its look; what only resembles a reference is refused.
-    fn classify(&self, data: SecretBytes, kind: DataKind) -> Result<Registration, ServiceError> {
-        let (data, kind) = text_given(data, kind)?;
-        let provider = match classify::look(data.expose_secret()) {
-            _ if kind == DataKind::Literal => return Ok(Registration::Literal(data)),
-            Look::Literal if kind == DataKind::Auto => return Ok(Registration::Literal(data)),
-            Look::Literal => {
-                return Err(refused_as(kind, "it is no JSON object with a \"provider\"".into()));
-            }
-            Look::Mistake(why) => return Err(refused_as(kind, why)),
-            Look::Reference(provider) => provider,
-        };
-        let upstreams = self.upstreams();
-        if !upstreams.providers.contains_key(&provider) {
-            let why = format!("the config has no [providers.{}]", shown(&provider));
-            return Err(refused_as(kind, why));
-        }
-        let reference = Reference::parse(data.expose_secret())
-            .ok_or_else(|| refused_as(kind, "not every member is a string".into()))?;
-        let upstream = upstream_of(&upstreams, &reference)?;
-        upstream.provider.accept(&reference).map_err(|why| refused_as(kind, why))?;
-        Ok(Registration::Reference(reference, data))
-    }
-
-    /// Forgets a registration; false when there was none. Its value stays for some seconds: podman
-    /// deletes before it stores, on `create --replace`. Without `force`, it is refused while nothing could be
-    /// stored in its place.
-    pub async fn delete(&self, id: SecretId, now: Now, force: bool) -> Result<bool, ServiceError> {
-        if let Some(Registered::Reference(reference)) = self.registry.get(id)
-            && let Some(key) = self.key_of(&reference)
-        {
-            self.deleted.lock().insert(key, now.wall);
-        }
-        Ok(self.registry.delete(id, now, force).await?)
-    }
-
-    /// Where the references led whose registration was deleted `age` ago or earlier; each once.
-    pub fn take_deleted(&self, now: Timestamp, age: Duration) -> HashSet<CacheKey> {
-        let mut deleted = self.deleted.lock();
-        let is_due = |_: &CacheKey, since: &mut Timestamp| since.age(now) >= age;
-        deleted.extract_if(is_due).map(|(key, _)| key).collect()
-    }
-
-    /// Drops a secret from the cache; false when it was not in it.
+    /// Removes a secret from the cache; false if it was not cached.
     pub fn invalidate(&self, selector: &SecretSelector) -> Result<bool, ServiceError> {
         let Resolved::References(references) = self.resolve(selector)? else {
             return Err(ServiceError::Malformed(
@@ -338,7 +267,7 @@ impl Service {
         Ok(existed)
     }
 
-    /// The registered references and where they lead.
+    /// The registered references and their cache keys.
     pub fn references(&self) -> impl Iterator<Item = (SecretId, Arc<ResolvedReference>, CacheKey)> {
         self.registry.all().into_iter().filter_map(|(id, what)| match what {
             Registered::Reference(reference) => {
@@ -349,7 +278,7 @@ impl Service {
         })
     }
 
-    /// What is wanted, as people write it.
+    /// A selector as text for messages.
     fn label(&self, selector: &SecretSelector) -> String {
         match selector {
             SecretSelector::Id(id) => match self.registry.get(*id) {
@@ -362,27 +291,12 @@ impl Service {
         }
     }
 
-    /// Where a reference leads, if its provider is configured and takes it.
-    pub fn resolve_key(&self, reference: &Reference) -> Option<CacheKey> {
-        self.try_resolve_key(reference).ok()
-    }
-
-    /// Likewise, or why it leads nowhere.
-    pub fn try_resolve_key(&self, reference: &Reference) -> Result<CacheKey, ServiceError> {
-        resolve_reference(&self.upstreams(), reference).map(|(_, key)| key)
-    }
-
-    /// Likewise, found out once.
-    fn key_of(&self, reference: &ResolvedReference) -> Option<CacheKey> {
-        resolve_upstream(&self.upstreams(), reference).ok().map(|(_, key)| key)
-    }
-
     /// The configured providers and workloads.
     pub fn upstreams(&self) -> Arc<Upstreams> {
         Arc::clone(&self.upstreams.read())
     }
 
-    /// Follows a new config.
+    /// Applies a new configuration.
     pub fn follow(&self, upstreams: Upstreams) {
         let before = self.upstreams();
         for (name, upstream) in &upstreams.providers {
@@ -393,96 +307,15 @@ impl Service {
         }
         *self.upstreams.write() = Arc::new(upstreams);
     }
-
-    fn resolve(&self, selector: &SecretSelector) -> Result<Resolved, ServiceError> {
-        let references = match selector {
-            SecretSelector::Id(id) => match self.registry.find(*id)? {
-                Registered::Literal(value) => return Ok(Resolved::Literal(value)),
-                Registered::Reference(reference) => vec![reference],
-                Registered::Invalid(why) => return Err(ServiceError::NoKey(why.to_string())),
-                Registered::Unreadable(why) => return Err(RegistryError::Unreadable(why).into()),
-            },
-            SecretSelector::Name(name) if name.starts_with('{') => {
-                let reference = Reference::parse(name.as_bytes()).ok_or_else(|| {
-                    bad_reference("it is no JSON object of strings with a \"provider\"".into())
-                })?;
-                vec![Arc::new(ResolvedReference::new(reference))]
-            }
-            SecretSelector::Name(name) => self
-                .upstreams()
-                .by_name(name)
-                .into_iter()
-                .map(|one| Arc::new(ResolvedReference::new(one)))
-                .collect(),
-        };
-        if references.is_empty() {
-            Err(ServiceError::unknown())
-        } else {
-            Ok(Resolved::References(references))
-        }
-    }
 }
 
-fn upstream_of<'a>(
-    upstreams: &'a Upstreams,
-    reference: &Reference,
-) -> Result<&'a Arc<Upstream>, ServiceError> {
-    let name = reference.provider();
-    upstreams
-        .providers
-        .get(name)
-        .ok_or_else(|| bad_reference(format!("the config has no [providers.{}]", shown(name))))
-}
-
-/// Whose a reference is, and where it leads there.
-fn resolve_reference(
-    upstreams: &Upstreams,
-    reference: &Reference,
-) -> Result<(Arc<Upstream>, CacheKey), ServiceError> {
-    let upstream = upstream_of(upstreams, reference)?;
-    let key = upstream.provider.accept(reference).map_err(bad_reference)?;
-    Ok((Arc::clone(upstream), key))
-}
-
-/// Likewise, found out once.
-fn resolve_upstream(
-    upstreams: &Arc<Upstreams>,
-    reference: &ResolvedReference,
-) -> Result<(Arc<Upstream>, CacheKey), ServiceError> {
-    let upstream = upstream_of(upstreams, reference)?;
-    let accept = |reference: &Reference| upstream.provider.accept(reference);
-    let key = reference.key(upstreams, accept).map_err(bad_reference)?;
-    Ok((Arc::clone(upstream), key))
-}
-
-/// A value that is too old for the config is served to a container that runs; the log is told once.
+/// Logs once that a value older than `max_stale` is served to a running container.
 fn warn_past_max_stale(entry: &Entry, reference: &Reference, error: &ProviderError) {
     if entry.warn_past_max_stale() {
         tracing::warn!(
             "{reference} is older than max_stale, and served all the same: it was served since the boot, and a \
              container may be running with it ({error})"
         );
-    }
-}
-
-/// What looks like a reference is none: why. It may be meant as a literal all the same.
-fn refused_as(kind: DataKind, why: String) -> ServiceError {
-    let refused = bad_reference(why);
-    match kind {
-        DataKind::Auto => refused.with_remedy("`psictl add NAME --literal` stores it as a literal"),
-        DataKind::Literal | DataKind::Reference => refused,
-    }
-}
-
-/// Whoever creates a secret again out of the file that psid keeps means the reference in it.
-fn text_given(data: SecretBytes, kind: DataKind) -> Result<(SecretBytes, DataKind), ServiceError> {
-    if kind == DataKind::Literal {
-        return Ok((data, kind));
-    }
-    match ReferenceFile::parse_any(data.expose_secret()) {
-        Ok(file) => Ok((SecretBytes::new(file.text.to_vec()), DataKind::Reference)),
-        Err(ReferenceFileError::Foreign) => Ok((data, kind)),
-        Err(why) => Err(bad_reference(why.to_string())),
     }
 }
 

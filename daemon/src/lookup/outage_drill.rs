@@ -1,5 +1,5 @@
-//! A drill: for a while, providers are treated as out, to see before an outage what it would cost. It is
-//! a guard: it ends at its time, or with whoever asked for it.
+//! The outage drill: providers are treated as unreachable for a time, to find out which lookups an outage would
+//! fail. It ends at its time, or when its guard is dropped.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const NAMED: usize = 1_000;
 /// Whether there is a drill.
 #[derive(Default)]
 pub struct OutageDrill {
-    /// For lookups, which are many: without it, nothing else is looked at.
+    /// Read by each lookup, so that it takes no lock without a drill.
     is_on: AtomicBool,
     running: Mutex<Option<Running>>,
 }
@@ -30,7 +30,7 @@ struct Running {
     news: mpsc::UnboundedSender<FailedLookup>,
 }
 
-/// A secret whose lookup failed in a drill: the first time, and no more.
+/// A secret whose lookup failed in a drill; it is reported once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedLookup {
     /// Which one, as people write it.
@@ -39,14 +39,14 @@ pub struct FailedLookup {
     pub why: String,
 }
 
-/// A drill under way; dropped, it is over.
+/// A running drill. It ends when this is dropped.
 pub struct OutageGuard {
     drill: Arc<OutageDrill>,
     news: mpsc::UnboundedReceiver<FailedLookup>,
     until: Instant,
 }
 
-/// What a drill found.
+/// The counts of a drill.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DrillCounts {
     /// Lookups in its time.

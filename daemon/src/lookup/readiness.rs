@@ -1,13 +1,13 @@
-//! Holds lookups back while the key is being opened: a token may take half a minute.
+//! Readiness: lookups wait while the key is being unlocked, which may take a token half a minute.
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Open unless somebody opens a key.
+/// Ready, unless a key is being unlocked.
 pub struct Readiness(watch::Sender<bool>);
 
-/// Opens the readiness when it is dropped.
+/// Marks it ready when it is dropped.
 pub struct ReadyGuard<'a>(&'a Readiness);
 
 impl Drop for ReadyGuard<'_> {
@@ -23,27 +23,27 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// Lets everybody through.
+    /// Ends the wait of all lookups.
     pub fn mark_ready(&self) {
         self.0.send_replace(true);
     }
 
-    /// Holds whoever comes.
+    /// Makes lookups wait.
     pub fn mark_opening(&self) {
         self.0.send_replace(false);
     }
 
-    /// Whether nobody is held.
+    /// Whether lookups need not wait.
     pub fn is_ready(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Lets everybody through once the guard is dropped, however that comes.
+    /// Marks it ready once the guard is dropped, also by a panic.
     pub fn ready_at_end(&self) -> ReadyGuard<'_> {
         ReadyGuard(self)
     }
 
-    /// Waits until it is open; false when `stop` comes first.
+    /// Waits until it is ready; false if `stop` is cancelled before.
     pub async fn ready_or_stopped(&self, stop: &CancellationToken) -> bool {
         let mut state = self.0.subscribe();
         tokio::select! {
@@ -52,7 +52,7 @@ impl Readiness {
         }
     }
 
-    /// Waits until it is open, at most until `limit`.
+    /// Waits until it is ready, at most until `limit`.
     pub async fn wait_ready(&self, limit: Instant) {
         let mut state = self.0.subscribe();
         let _ = tokio::time::timeout_at(limit, state.wait_for(|open| *open)).await;
@@ -65,7 +65,7 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
-    async fn who_comes_waits_until_it_opens_or_the_limit() {
+    async fn a_lookup_waits_until_it_is_ready_or_the_limit() {
         let readiness = Readiness::default();
         let start = Instant::now();
         let limit = start + Duration::from_secs(5);

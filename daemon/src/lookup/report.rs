@@ -1,4 +1,4 @@
-//! What the service tells of itself.
+//! Counters and reports of the service.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,7 +21,7 @@ pub struct LookupCounts {
     pub failed: u64,
 }
 
-/// The same, while it is counted.
+/// The counters behind [`LookupCounts`].
 #[derive(Default)]
 pub(super) struct Counters {
     hits: AtomicU64,
@@ -43,13 +43,13 @@ impl Counters {
     }
 }
 
-/// An entry that is served although its provider took it back.
+/// An entry that is served although its removal is pending.
 pub struct Withheld {
-    /// Where it is, as people write it.
+    /// Namespace, directory and name, for messages.
     pub name: String,
     /// The registered ids that refer to it.
     pub ids: Vec<SecretId>,
-    /// Why it is in doubt.
+    /// Why its removal is pending.
     pub cause: RemovalReason,
     /// Since when.
     pub since: Timestamp,
@@ -64,7 +64,7 @@ impl Service {
         LookupCounts { hits, stale, misses, failed }
     }
 
-    /// What is served although its provider took it back.
+    /// The entries that are served although their removal is pending.
     pub fn held(&self, now: Now) -> Vec<Withheld> {
         let doubted = self.cache.withheld();
         if doubted.is_empty() {

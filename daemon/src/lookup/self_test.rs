@@ -1,11 +1,12 @@
-//! The self-test: what an outage would cost, now and after a reboot. What psid does not know, it does not
-//! report as well.
+//! The self-test: which registered secrets would not resolve in an outage, now and after a reboot. Unknown is
+//! reported as unknown, not as good.
 
 use std::collections::BTreeSet;
 
 use psi_common::SecretId;
 
-use super::{Service, resolve_reference, resolve_upstream};
+use super::Service;
+use super::resolve::{resolve_reference, resolve_upstream};
 use crate::cache::CacheLookup;
 use crate::model::clock::Now;
 use crate::model::reach::Reach;
@@ -15,15 +16,15 @@ use crate::provider::upstream::Upstream;
 use crate::registry::Registered;
 use crate::registry::resolved::ResolvedReference;
 
-/// Whether something is so, as far as psid knows.
+/// A yes or a no, or neither.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Certainty {
-    /// It is not known.
+    /// Unknown.
     #[default]
     Unknown,
-    /// It is.
+    /// Yes.
     Yes,
-    /// It is not.
+    /// No.
     No,
 }
 
@@ -51,7 +52,7 @@ pub struct Failing {
     pub is_blind: bool,
 }
 
-/// What the self-test takes from around the service.
+/// The state outside the service that the self-test needs.
 pub struct SelfTestContext {
     /// Whether what is in RAM is on the disk.
     pub persisted: bool,
@@ -104,7 +105,7 @@ impl From<&Reach> for Certainty {
 }
 
 impl Service {
-    /// Tries every registered secret without a network.
+    /// Tests every registered secret without a request.
     pub fn self_test(&self, now: Now, context: &SelfTestContext) -> OutageReport {
         let all = self.registry.all();
         let mut offline = OutageReport { registered: all.len(), ..OutageReport::default() };
@@ -208,7 +209,7 @@ impl Service {
     }
 }
 
-/// What a token opened stays in RAM; after a reboot it takes the token, and nothing else.
+/// A value that a token decrypts stays in RAM; after a reboot only the token is needed.
 fn of_token(token: Reach, is_here: bool, is_refused: bool) -> OutageReadiness {
     let unopened = || {
         Reach::Unknown(

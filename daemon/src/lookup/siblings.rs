@@ -1,5 +1,4 @@
-//! What a fetch brings besides the one value that was asked for: the values of its directory that the next
-//! lookups will ask for.
+//! The other secrets of a fetched secret's directory, which a response may contain: the next lookups are for them.
 
 use std::collections::HashSet;
 
@@ -12,13 +11,13 @@ use crate::model::reference::CacheKey;
 
 /// Which secrets of a directory are kept.
 pub(super) struct Siblings {
-    /// A workload wants all of them.
+    /// All of them, for a workload.
     all: bool,
     registered: HashSet<CacheKey>,
 }
 
 impl Service {
-    /// The secrets beside one that psid has a use for.
+    /// The secrets beside one that a workload or a registration names.
     pub(super) fn siblings(&self, key: &CacheKey) -> Siblings {
         let upstreams = self.upstreams();
         let mut sources = upstreams.workloads.values().flat_map(|workload| {
@@ -36,7 +35,7 @@ impl Service {
 }
 
 impl Siblings {
-    /// Keeps what is wanted. A value that was fetched since `began` is newer than these.
+    /// Caches the wanted ones. A value that was fetched since `began` is newer than these.
     pub(super) fn keep(
         &self,
         cache: &Cache,

@@ -1,5 +1,8 @@
-//! Pulling sources: for the schedule and for `cache refresh`, by one path and one at a time. `plan` is
-//! what there is, `agenda` when it is due, `pull` one of it, `rounds` the schedule.
+//! Refreshes: sources are listed by the schedule and by `psictl cache refresh`, one at a time and by the same code.
+//! `targets` are the sources, `schedule` when each is due, `pull` one request, `scheduler` the loop.
+//!
+//! Locks are taken in this order, and none is held across an await: `totals`, then `schedule`, then an upstream's
+//! health or the cache. While `running`, `logged`, a health or the cache is locked, no other lock is taken.
 
 mod pull;
 mod schedule;
@@ -25,12 +28,12 @@ use pull::{ByteBudget, PullOptions};
 use schedule::{FailureKind, PullFailure, RefreshSchedule, TargetKey};
 use targets::PullTarget;
 
-/// How long a value stays that is neither registered nor a workload's: a script may ask for it by
-/// reference, and each time that is answered by the provider counts.
+/// How long a value stays that is neither registered nor a workload's, since its last fetch: a script may look
+/// it up by reference.
 const UNWANTED_STAYS: Duration = Duration::from_secs(7 * 86_400);
 
-/// How long the value of a deleted registration stays: podman deletes before it stores, on
-/// `create --replace`.
+/// How long the value of a deleted registration stays: `podman secret create --replace` deletes before it
+/// stores.
 const DELETED_STAYS: Duration = Duration::from_secs(10);
 
 /// Runs refreshes, one at a time.
@@ -45,31 +48,31 @@ struct Work {
     schedule: Mutex<RefreshSchedule>,
     last: watch::Sender<Option<Summary>>,
     totals: Mutex<Totals>,
-    /// The failures that the log knows.
+    /// The failures that are logged already.
     logged: Mutex<BTreeMap<String, String>>,
 }
 
-/// When to refresh.
+/// How often to refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefreshInterval {
     /// How long a value is fresh.
     pub interval: Duration,
-    /// How much longer it may take, at random.
+    /// The longest random delay after it.
     pub max_jitter: Duration,
 }
 
-/// What is to be refreshed; each does what those before it do.
+/// The scope of a refresh; each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RefreshScope {
-    /// The sources that are due, as far as their providers may be asked.
+    /// The sources that are due, if their circuit breakers allow it.
     Due,
-    /// Every source: an admin wants it.
+    /// Every source, for an admin.
     All,
-    /// Every source, and whatever that takes away is confirmed.
+    /// Every source, for an admin who accepts all removals.
     AllAcceptingRemovals,
 }
 
-/// A refresh, as far as it got.
+/// The progress of a refresh.
 #[derive(Clone, Default)]
 pub struct Progress {
     /// How many sources there are.
@@ -80,16 +83,16 @@ pub struct Progress {
     pub ended: bool,
 }
 
-/// One source is done.
+/// The result of one source.
 #[derive(Clone)]
 pub struct SourceResult {
-    /// The source, as people write it.
+    /// The source, for messages.
     pub source: String,
     /// What changed; `Err` is why it failed.
     pub result: Result<Counts, String>,
 }
 
-/// A refresh that ended.
+/// A completed refresh.
 #[derive(Clone)]
 pub struct Summary {
     /// When.
@@ -109,12 +112,12 @@ pub struct Totals {
     pub failed: u64,
     /// Entries that they removed.
     pub removed: u64,
-    /// Entries that they would have removed or emptied, and held.
+    /// Entries whose removal or emptying was withheld.
     pub held: u64,
 }
 
 impl Refresher {
-    /// No refresh so far.
+    /// A refresher that has run no refresh.
     pub fn new(service: Arc<Service>, schedule: RefreshInterval) -> Self {
         let work = Work {
             service,
@@ -141,7 +144,7 @@ impl Refresher {
         *self.work.totals.lock()
     }
 
-    /// Drops the values of registrations that were deleted a while ago, and that nothing else names.
+    /// Removes the values of deleted registrations that nothing else names.
     pub fn drop_deleted(&self, now: Now) {
         let deleted = self.work.service.take_deleted(now.wall, DELETED_STAYS);
         if deleted.is_empty() {
@@ -156,10 +159,10 @@ impl Refresher {
         self.work.service.cache.remove_unwanted(|key, _| !deleted.contains(key) || is_named(key));
     }
 
-    /// Starts a refresh, or joins the one that runs if that does what is wanted; else the new one follows.
+    /// Starts a refresh, or joins the running one if its scope is as wide; else it starts after that one.
     pub fn start(&self, scope: RefreshScope, now: Now) -> watch::Receiver<Progress> {
         let mut running = self.running.lock();
-        // A run whose task is gone will never end.
+        // A run whose task crashed never ends.
         let under_way = running
             .take()
             .filter(|(_, progress)| !progress.borrow().ended && progress.has_changed().is_ok());
@@ -198,7 +201,7 @@ impl Work {
             let upstreams = self.service.upstreams();
             upstreams.providers.values().for_each(|one| one.provider.clear_backoff(false));
         }
-        // An outage is met once a provider, not once a source.
+        // In an outage, one request to each provider, not one for each source.
         let mut out: HashMap<String, ProviderError> = HashMap::new();
         for pull in chosen {
             let result = match out.get(&pull.upstream.name) {
@@ -221,14 +224,14 @@ impl Work {
             let source = pull.name;
             report.send_modify(|progress| progress.done.push(SourceResult { source, result }));
         }
-        // A round that found nothing to do is none.
+        // A cycle without a due source is not reported.
         if scope != RefreshScope::Due || !report.borrow().done.is_empty() {
             self.end(&report.borrow().done, &workloads, started.advanced());
         }
         report.send_modify(|progress| progress.ended = true);
     }
 
-    /// Pulls one source. A defect that one source brings out is not the end of the others.
+    /// Pulls one source. A panic ends this pull only.
     async fn pull_one(
         &self,
         pull: &PullTarget,
@@ -244,7 +247,7 @@ impl Work {
         })
     }
 
-    /// What is to be pulled now, and what the workloads want as a whole.
+    /// The targets of this refresh, and the scopes of workloads.
     fn choose(&self, scope: RefreshScope, now: Now) -> (Vec<PullTarget>, Vec<ListingScope>) {
         let pulls = self.plan(now.boot);
         let whole = pulls.iter().filter(|pull| pull.wanted.is_none());
@@ -259,7 +262,7 @@ impl Work {
         (chosen, workloads)
     }
 
-    /// What there is to pull, with the agenda up to date.
+    /// All targets; the schedule is updated.
     fn plan(&self, now: BootInstant) -> Vec<PullTarget> {
         let pulls = targets::plan(&self.service);
         let planned: Vec<_> = pulls.iter().map(PullTarget::planned).collect();
@@ -325,7 +328,7 @@ impl Work {
     }
 }
 
-/// Why a source was not asked.
+/// Why a source was not requested.
 fn reason_not_asked(pull: &PullTarget, error: &ProviderError) -> String {
     match error {
         error if error.is_host_wide() => format!("{} is out ({error})", pull.upstream.name),
@@ -345,9 +348,9 @@ fn sum(done: &[SourceResult]) -> Counts {
     sum
 }
 
-/// Drops what was deleted on purpose; and what neither a workload nor a registered reference names any more
-/// and nobody asked for in a week, for psid need not hold it. The week is suspended in a realm of which a
-/// source fails, and for a project that the config has not: that may be a mistake.
+/// Removes the values of deleted registrations, and those that neither a workload nor a registration names and
+/// that were not fetched within a week. The week does not count in a namespace with a failing source, or of a
+/// project that is not configured: either may be a mistake.
 fn drop_unwanted(
     service: &Service,
     workloads: &[ListingScope],
@@ -372,7 +375,7 @@ fn drop_unwanted(
     service.cache.remove_unwanted(wanted);
 }
 
-/// A number from 0 to 1, which spreads a fleet.
+/// A random factor from 0 to 1, which spreads the requests of a fleet.
 fn jitter() -> f64 {
     getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
 }

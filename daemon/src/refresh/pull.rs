@@ -1,4 +1,4 @@
-//! One source: asked for, and taken over.
+//! The pull of one source: its listing is requested and reconciled.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,21 +11,21 @@ use crate::provider::circuit_breaker::Caller;
 use crate::provider::upstream::{CallError, Route};
 use crate::provider::{Listed, ProviderError};
 
-/// How many secrets the log names.
+/// How many secrets a log line names.
 const NAMED: usize = 10;
 /// How many faults of one source a message names.
 const MAX_FAULTS: usize = 3;
 
-/// What the values of one refresh may have at most: psid holds all of them in RAM.
+/// The limit of all values of one refresh, which psid holds in RAM.
 const MAX_REFRESH_BYTES: usize = 256 << 20;
 
-/// How a pull is meant.
+/// The options of a pull.
 #[derive(Clone, Copy)]
 pub(super) struct PullOptions<'a> {
     pub(super) caller: Caller,
-    /// Whether what it takes away is confirmed by an admin.
+    /// Whether an admin accepts all removals.
     pub(super) accept: bool,
-    /// What the values of its refresh may still have.
+    /// The bytes that are left for values.
     pub(super) budget: &'a ByteBudget,
 }
 
@@ -60,7 +60,7 @@ impl ByteBudget {
     }
 }
 
-/// Pulls one source; what the provider has no more is gone.
+/// Pulls one source; secrets that its listing lacks are removed.
 pub(super) async fn pull(
     service: &Service,
     pull: &PullTarget,
@@ -75,7 +75,7 @@ pub(super) async fn pull(
     let directories = pull.directories(service);
     let call = upstream.call_for_directory(pull.extent(), Route::List, options.caller);
     let list = upstream.provider.list(&pull.source, &directories);
-    // A part of a source is no whole one.
+    // An incomplete listing counts as a failure.
     let incomplete = |listed: &Listed| listed.incomplete.clone();
     let listed = upstream.call_in_part(&call, began, list, incomplete).await;
     let now = began.advanced();
@@ -135,16 +135,7 @@ fn take_over(
     Err(if is_refusal { ProviderError::Denied(why) } else { ProviderError::Misbehaved(why) })
 }
 
-/// The first faults, and the number of the others.
-fn named(faults: &[String]) -> String {
-    let first = faults.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join("; ");
-    match faults.len().saturating_sub(TOLD) {
-        0 => first,
-        more => format!("{first}; {more} more"),
-    }
-}
-
-/// What this listing would take away, told once: not again by those that follow.
+/// Logs what is withheld from this listing, once, and not again for the listings that follow.
 fn log_withheld(service: &Service, pull: &PullTarget, now: Now) {
     let new = |withheld: &WithheldEntry| {
         withheld.since == now.boot
@@ -167,7 +158,7 @@ fn log_withheld(service: &Service, pull: &PullTarget, now: Now) {
     );
 }
 
-/// The provider's word that a whole directory is gone, or denied, is its word on each of its secrets.
+/// Records the refusal of a whole directory for each of its secrets.
 fn note_refusal(
     service: &Service,
     pull: &PullTarget,

@@ -1,5 +1,5 @@
-//! When each source is due. Pure: time and chance are arguments. The time is the boot clock's, so that a
-//! host that was suspended is due when it wakes up, and no jump of the wall clock matters.
+//! When each source is due. Time and randomness are arguments. The time is the boot clock's, which counts a
+//! suspend and does not jump with the wall clock.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The schedule: what is due is pulled, and a provider that is out is probed, with or without lookups.
+//! The scheduler: due sources are pulled, and a provider in an outage is probed, with or without lookups.
 
 use std::collections::HashSet;
 use std::time::Duration;

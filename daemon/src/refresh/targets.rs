@@ -1,5 +1,4 @@
-//! What there is to pull: one request a directory, the workloads' sources first, then the directories of what is
-//! registered besides.
+//! The targets of refreshes: the workloads' sources first, then the directories of other registered references.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -12,25 +11,25 @@ use crate::model::reference::{CacheKey, ListingScope};
 use crate::provider::Source;
 use crate::provider::upstream::Upstream;
 
-/// A source, its provider, and which of its secrets are wanted.
+/// A source, its provider, and its wanted secrets.
 pub(super) struct PullTarget {
     pub(super) upstream: Arc<Upstream>,
     pub(super) source: Source,
     pub(super) key: TargetKey,
-    /// As people write it.
+    /// For messages.
     pub(super) name: String,
-    /// A workload's is wanted as a whole; else psid need not hold what nobody asks it for.
+    /// The wanted secrets; `None`: all of them, for a workload.
     pub(super) wanted: Option<HashSet<CacheKey>>,
 }
 
-/// Everything there is to pull.
+/// All targets.
 pub(super) fn plan(service: &Service) -> Vec<PullTarget> {
     let mut pulls = of_workloads(service);
     pulls.extend(of_registered(service, &pulls));
     pulls
 }
 
-/// The extents of all workloads' sources.
+/// The scopes of all workloads' sources.
 pub(super) fn workload_scopes(service: &Service) -> Vec<ListingScope> {
     of_workloads(service).into_iter().map(|pull| pull.key.1).collect()
 }

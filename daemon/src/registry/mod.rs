@@ -1,8 +1,8 @@
 //! What podman registered: one file an id, a reference or a sealed literal.
 //!
-//! `secrets/ID` is the truth and RAM its copy, read once. `deleted/ID` keeps what was deleted for ten
-//! minutes, for `podman secret create --replace` deletes before it stores. What cannot be read says nothing
-//! of what is registered: it is read again until it can be.
+//! `secrets/ID` is authoritative; RAM has a copy, which is read at the start. `deleted/ID` keeps a deleted
+//! registration for ten minutes, since `podman secret create --replace` deletes before it stores. A file or
+//! directory that cannot be read is not treated as missing: reading it is retried.
 
 pub(crate) mod reference_file;
 pub(crate) mod resolved;
@@ -18,11 +18,11 @@ use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId};
 use tokio::time::Instant;
 
 use crate::crypto::keyring::Keyring;
-use crate::model::clock::Now;
 use crate::model::reference::Reference;
 use crate::registry::resolved::ResolvedReference;
 use crate::sys::files;
 
+mod deletion;
 mod podman_names;
 mod sealing;
 mod trash;
@@ -32,14 +32,14 @@ use podman_names::PodmanNames;
 pub(crate) use sealing::SealedUnder;
 use trash::Trash;
 
-/// After a delete that was refused, stores are refused for so long: podman goes on with the store of
-/// `secret create --replace`, and would keep two secrets of one name.
+/// How long stores are refused after a refused delete: podman goes on with the store of
+/// `secret create --replace`, and would keep two secrets with one name.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long after a delete a store may belong to it: it may wait for a key that is being opened.
+/// How long after a delete a store may belong to the same `--replace`: it may wait for a key.
 const REPLACE_WINDOW: Duration = Duration::from_secs(15);
 
-/// What a store needs on the disk at most.
+/// The space on the disk that a store needs at most.
 const STORE_RESERVE: usize = MAX_SECRET_BYTES + 64 * 1_024;
 
 /// The registered secrets.
@@ -48,77 +48,77 @@ pub struct Registry {
     trash: Trash,
     keys: RwLock<Keys>,
     known: RwLock<Known>,
-    /// One writer: a check and the write that follows belong together, also when who asked has gone.
+    /// One writer: a check and its write are one step, also if the caller has disconnected.
     writing: Mutex<()>,
     names: PodmanNames,
     refused_delete: Mutex<Option<Instant>>,
     last_delete: Mutex<Option<(SecretId, Instant)>>,
 }
 
-/// What was read of the directory.
+/// The registrations in RAM.
 #[derive(Default)]
 struct Known {
     secrets: HashMap<SecretId, Registered>,
-    /// Why the directory cannot be read, when it cannot.
+    /// Why the directory cannot be read, if it cannot.
     fault: Option<String>,
 }
 
-/// What literals are sealed with.
+/// The key that literals are encrypted with.
 #[derive(Clone)]
 pub enum Keys {
-    /// There is no key backend: a literal cannot be kept.
+    /// There is no key backend, so literals cannot be stored.
     None,
-    /// The key is not open, yet or at all.
+    /// The key is not unlocked.
     Closed,
-    /// The key is open.
+    /// The key is unlocked.
     Open(Arc<Keyring>),
 }
 
-/// What an id stands for.
+/// A registration.
 #[derive(Clone)]
 pub enum Registered {
     /// A reference.
     Reference(Arc<ResolvedReference>),
-    /// A literal, opened.
+    /// A decrypted literal.
     Literal(Arc<SecretBytes>),
-    /// A file that cannot be used: why, and what to do.
+    /// An invalid file: why, and what to do.
     Invalid(Arc<str>),
-    /// A file that cannot be read now: why, and what to do.
+    /// A file that cannot be read at present: why, and what to do.
     Unreadable(Arc<str>),
 }
 
-/// What is to be registered.
+/// Data to be registered.
 pub enum Registration {
-    /// A reference, with the bytes that podman was given.
+    /// A reference, with the bytes that podman passed.
     Reference(Reference, SecretBytes),
     /// A literal.
     Literal(SecretBytes),
 }
 
-/// Why a registration was not found, or not changed.
+/// An error of the registry.
 #[derive(Debug)]
 pub enum RegistryError {
-    /// The id stands for something else already.
+    /// The id is registered for another secret.
     Exists,
-    /// A literal cannot be sealed: there is no key backend.
+    /// A literal cannot be encrypted: there is no key backend.
     NoBackend,
-    /// A literal cannot be sealed: the key is not open.
+    /// A literal cannot be encrypted: the key is not unlocked.
     NoKey,
-    /// The id stands for nothing.
+    /// The id is not registered.
     NotRegistered,
-    /// The id stands for nothing since a while ago.
+    /// The id was deleted within the last ten minutes.
     Deleted(SecretId),
     /// There is nothing to restore.
     NothingDeleted,
-    /// What is to be restored cannot be used: why, and what to do.
+    /// The deleted file is invalid: why, and what to do.
     Invalid(Arc<str>),
-    /// What is registered cannot be read now: why, and what to do.
+    /// A registration cannot be read at present: why, and what to do.
     Unreadable(Arc<str>),
-    /// Nothing could be stored in place of what is to be deleted: why.
+    /// Nothing could be stored in place of the id that is to be deleted: why.
     Irreplaceable(SecretId, String),
-    /// A delete was refused a moment ago.
+    /// A delete was refused within the last two seconds.
     Paused,
-    /// The disk or the kernel said no.
+    /// An I/O error.
     Storage(String),
 }
 
@@ -133,7 +133,7 @@ impl Registered {
 }
 
 impl Registry {
-    /// Reads what is registered under the state directory. A file that cannot be used is kept and named.
+    /// Reads the registrations below the state directory. Invalid files are kept and reported.
     pub fn open(state: &Path, keys: Keys) -> Self {
         let registry = Self {
             directory: state.join("secrets"),
@@ -149,14 +149,14 @@ impl Registry {
         registry
     }
 
-    /// Takes a key over, and opens what it can with it.
+    /// Decrypts the literals with an unlocked key.
     pub fn unlock(&self, keyring: Arc<Keyring>) {
         let _writing = self.writing.lock();
         *self.keys.write() = Keys::Open(keyring);
         self.read_all();
     }
 
-    /// Whether something could not be read, and is to be read again.
+    /// Whether a file or directory could not be read.
     pub fn has_unreadable(&self) -> bool {
         let known = self.known.read();
         let is_unreadable = |what: &Registered| matches!(what, Registered::Unreadable(_));
@@ -165,7 +165,7 @@ impl Registry {
             || known.secrets.values().any(is_unreadable)
     }
 
-    /// Reads again what could not be read.
+    /// Retries to read them.
     pub fn reload_unreadable(&self) {
         let _writing = self.writing.lock();
         if self.trash.fault().is_some() {
@@ -176,7 +176,7 @@ impl Registry {
         }
     }
 
-    /// An unreadable directory is not an empty one: what is known stays, and nothing may be changed.
+    /// If the directory cannot be read, the registrations in RAM stay, and changes are refused.
     fn read_all(&self) {
         let ids = match files::list_ids(&self.directory) {
             Ok(ids) => ids,
@@ -197,12 +197,12 @@ impl Registry {
         *self.known.write() = Known { secrets, fault: None };
     }
 
-    /// Why the registered secrets cannot be read, when they cannot, and what to do.
+    /// Why the registrations cannot be read, if they cannot, and what to do.
     pub fn fault(&self) -> Option<String> {
         self.known.read().fault.clone()
     }
 
-    /// Why the deleted secrets cannot be read, when they cannot, and what to do.
+    /// Why the deleted registrations cannot be read, if they cannot, and what to do.
     pub fn trash_fault(&self) -> Option<String> {
         self.trash.fault()
     }
@@ -211,12 +211,12 @@ impl Registry {
         self.fault().map_or(Ok(()), |why| Err(RegistryError::Unreadable(why.into())))
     }
 
-    /// What an id stands for, as far as that is known.
+    /// The registration of an id in RAM.
     pub fn get(&self, id: SecretId) -> Option<Registered> {
         self.known.read().secrets.get(&id).cloned()
     }
 
-    /// What an id stands for, or why nobody can tell, or since when it stands for nothing.
+    /// The registration of an id, or why there is none.
     pub fn find(&self, id: SecretId) -> Result<Registered, RegistryError> {
         if let Some(known) = self.get(id) {
             return Ok(known);
@@ -228,7 +228,7 @@ impl Registry {
         Err(RegistryError::NotRegistered)
     }
 
-    /// Every registered id and what it stands for, sorted by id, as far as that is known.
+    /// The registrations in RAM, in the order of ids.
     pub fn all(&self) -> Vec<(SecretId, Registered)> {
         let known = self.known.read();
         let mut all: Vec<_> = known.secrets.iter().map(|(id, what)| (*id, what.clone())).collect();
@@ -236,13 +236,13 @@ impl Registry {
         all
     }
 
-    /// Likewise; refused while the directory cannot be read, for then there may be more.
+    /// All registrations, in the order of ids; an error while the directory cannot be read.
     pub fn list(&self) -> Result<Vec<(SecretId, Registered)>, RegistryError> {
         self.check_readable()?;
         Ok(self.all())
     }
 
-    /// Registers a secret; it is durable when this returns. The same bytes again are no error.
+    /// Registers a secret durably. Storing the same data again succeeds.
     pub async fn store(
         self: &Arc<Self>,
         id: SecretId,
@@ -284,8 +284,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Registers references from elsewhere, each whose id is free, and tells which; durable when this
-    /// returns.
+    /// Registers the migrated references whose ids are free, durably, and returns their ids.
     pub fn adopt<'a>(
         &self,
         references: impl IntoIterator<Item = (SecretId, &'a Reference, &'a SecretBytes)>,
@@ -310,13 +309,12 @@ impl Registry {
         Ok(free.into_iter().map(|(id, ..)| id).collect())
     }
 
-    /// Whether an id is not registered, and was not a moment ago.
+    /// Whether an id is neither registered nor restorable.
     pub fn is_free(&self, id: SecretId) -> bool {
         self.get(id).is_none() && !self.trash.holds(id)
     }
 
-    /// Puts another reference in the place of one, durably; false when `id` stood for it already. The id is
-    /// registered all the while.
+    /// Replaces a reference durably; false if it is the same. The id stays registered throughout.
     pub async fn repoint(
         self: &Arc<Self>,
         id: SecretId,
@@ -330,7 +328,7 @@ impl Registry {
             match registry.get(id) {
                 Some(Registered::Reference(known)) if **known == reference => return Ok(false),
                 Some(Registered::Reference(_)) => {}
-                // Nothing but the registration holds a literal; one that does not open may yet.
+                // The registration is the only copy of a literal, which a key may still decrypt.
                 Some(Registered::Literal(_) | Registered::Invalid(_)) => {
                     return Err(RegistryError::Exists);
                 }
@@ -346,110 +344,12 @@ impl Registry {
         .await
     }
 
-    /// Forgets a secret, durably, for ten minutes restorable; false when it was not registered. Without
-    /// `force`, nothing is deleted while nothing could be stored in its place.
-    pub async fn delete(
-        self: &Arc<Self>,
-        id: SecretId,
-        now: Now,
-        force: bool,
-    ) -> Result<bool, RegistryError> {
-        let registry = Arc::clone(self);
-        let deleted = blocking(move || registry.delete_blocking(id, now, force)).await;
-        match &deleted {
-            Ok(true) => {
-                *self.last_delete.lock() = Some((id, Instant::now()));
-                // podman stores next, in the place of what it deleted just now.
-                *self.refused_delete.lock() = None;
-            }
-            // Whatever kept podman from deleting must keep it from storing too.
-            Err(_) if !force => *self.refused_delete.lock() = Some(Instant::now()),
-            Ok(false) | Err(_) => {}
-        }
-        deleted
-    }
-
-    fn delete_blocking(&self, id: SecretId, now: Now, force: bool) -> Result<bool, RegistryError> {
-        let _writing = self.writing.lock();
-        let is_known = self.get(id).is_some();
-        if !is_known {
-            return self.check_readable().map(|()| false);
-        }
-        if !force {
-            self.check_readable()?;
-            self.can_store().map_err(|why| RegistryError::Irreplaceable(id, why))?;
-        }
-        self.trash.move_in(id, &self.directory.join(id.as_str()), now)?;
-        self.known.write().secrets.remove(&id);
-        Ok(true)
-    }
-
-    /// Whether a secret could be stored now, a literal too if any can be; if not, why.
-    fn can_store(&self) -> Result<(), String> {
-        if matches!(&*self.keys.read(), Keys::Closed) {
-            return Err("there is no key to seal a literal with".into());
-        }
-        files::create_private_directory(&self.directory)
-            .and_then(|()| files::probe_write(&self.directory, STORE_RESERVE))
-            .map_err(|error| format!("{}: {error}", self.directory.display()))
-    }
-
-    /// Registers again what was deleted under `id` within the last ten minutes.
-    pub async fn restore(self: &Arc<Self>, id: SecretId) -> Result<(), RegistryError> {
-        let registry = Arc::clone(self);
-        blocking(move || registry.restore_blocking(id)).await
-    }
-
-    fn restore_blocking(&self, id: SecretId) -> Result<(), RegistryError> {
-        let _writing = self.writing.lock();
-        self.check_readable()?;
-        let path = self.directory.join(id.as_str());
-        // It is not there if an earlier try got as far as to move it.
-        if self.trash.path(id).exists() {
-            // What cannot be used stays where it is.
-            match self.read(id, &self.trash.path(id)) {
-                Registered::Invalid(why) => return Err(RegistryError::Invalid(why)),
-                Registered::Unreadable(why) => return Err(RegistryError::Unreadable(why)),
-                Registered::Reference(_) | Registered::Literal(_) => {}
-            }
-        }
-        self.trash.move_back(id, &path, self.get(id).is_none())?;
-        self.known.write().secrets.insert(id, self.read(id, &path));
-        Ok(())
-    }
-
-    /// What can be restored at `now`, and for how long.
-    pub fn restorable(&self, now: Now) -> Result<Vec<(SecretId, Duration)>, RegistryError> {
-        self.trash.check_readable()?;
-        Ok(self.trash.restorable(now))
-    }
-
-    /// What was deleted last, if that may be a part of the same `podman secret create --replace`.
-    pub fn deleted_just_now(&self) -> Option<SecretId> {
-        let last = *self.last_delete.lock();
-        last.filter(|(_, at)| at.elapsed() < REPLACE_WINDOW).map(|(id, _)| id)
-    }
-
-    /// What a restorable id referred to, in the words of people; empty when it was no reference.
-    pub fn describe_deleted(&self, id: SecretId) -> String {
-        match self.read(id, &self.trash.path(id)) {
-            Registered::Reference(reference) => reference.to_string(),
-            _ => String::new(),
-        }
-    }
-
-    /// Removes for good what was deleted ten minutes before `now`.
-    pub fn purge(&self, now: Now) {
-        let _writing = self.writing.lock();
-        self.trash.purge(now);
-    }
-
-    /// What podman calls the registered and the restorable ids, as far as it was noted.
+    /// The podman names of registered and restorable ids, as far as they are noted.
     pub fn names(&self) -> BTreeMap<SecretId, PodmanName> {
         self.names.all()
     }
 
-    /// Notes what podman calls ids, and returns how many names changed; durable when this returns.
+    /// Notes podman's names of ids durably, and returns how many changed.
     pub async fn note_names(
         self: &Arc<Self>,
         names: Vec<(SecretId, PodmanName)>,

@@ -1,4 +1,4 @@
-//! How a registration lies on the disk, and under which key.
+//! Files of registrations, and the keys that literals are encrypted with.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -14,7 +14,7 @@ use crate::model::reference::Reference;
 use crate::registry::reference_file::{self, ReferenceFile, ReferenceFileError};
 use crate::sys::files;
 
-/// The backend's parts that sealed files carry.
+/// The wrapped key headers of encrypted files.
 #[derive(Default)]
 pub struct SealedUnder {
     /// Each once.
@@ -24,7 +24,7 @@ pub struct SealedUnder {
 }
 
 impl Registry {
-    /// The key, when it is open.
+    /// The key, if it is unlocked.
     fn keyring(&self) -> Option<Arc<Keyring>> {
         match &*self.keys.read() {
             Keys::None | Keys::Closed => None,
@@ -50,7 +50,7 @@ impl Registry {
         }
     }
 
-    /// What the file of `id` holds, when that can be used.
+    /// Reads and decrypts the file of `id`.
     pub(super) fn read(&self, id: SecretId, path: &Path) -> Registered {
         let file = match fs::read(path) {
             Ok(file) => file,
@@ -79,13 +79,13 @@ impl Registry {
         Ok(Registered::Literal(Arc::new(value)))
     }
 
-    /// The text of a registered reference, as podman was given it.
+    /// The text of a registered reference, as podman passed it.
     pub(super) fn text_of(&self, id: SecretId, path: &Path) -> Option<Vec<u8>> {
         let file = fs::read(path).ok()?;
         Some(ReferenceFile::parse(id.as_str(), &file).ok()?.text.to_vec())
     }
 
-    /// Seals again whatever is sealed under a former key; tells how many files that were.
+    /// Encrypts again the literals of a former key; returns how many.
     pub async fn reseal(self: &Arc<Self>) -> Result<u64, RegistryError> {
         let registry = Arc::clone(self);
         blocking(move || registry.reseal_blocking()).await
@@ -102,7 +102,7 @@ impl Registry {
             if !envelope::is_literal(&file) || keyring.is_present(content, &file) {
                 continue;
             }
-            // What does not open now will not open under another key; it stays for what it is.
+            // A file that this keyring does not decrypt stays as it is.
             let Ok(value) = keyring.open(content, &file) else { continue };
             // A deletion's time is the file's.
             let time = fs::metadata(&path)?.modified()?;
@@ -149,7 +149,7 @@ fn read_reference(id: SecretId, file: &[u8]) -> Result<Registered, InvalidReason
 
 const FROM_A_BACKUP: &str = "put it back from a backup, or create the secret again";
 
-/// Why a file is not used.
+/// Why a file is invalid.
 enum InvalidReason {
     /// A literal, and no key.
     Closed,

@@ -4,6 +4,7 @@ use super::trash::RESTORABLE;
 use super::*;
 use crate::crypto::aead::DataKey;
 use crate::crypto::envelope::WrappedKeyHeader;
+use crate::model::clock::Now;
 use crate::model::clock::{BootInstant, Timestamp};
 use psi_common::BackendTag;
 

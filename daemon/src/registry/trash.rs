@@ -1,6 +1,6 @@
-//! What was deleted, and can be restored for ten minutes.
+//! The trash: deleted registrations, which can be restored for ten minutes.
 //!
-//! A deletion's age is told on the boot clock, which nobody sets; after a restart, by the file's time.
+//! A deletion's age is measured on the boot clock; after a restart, by the file's modification time.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,7 +18,7 @@ use crate::sys::files;
 /// How long a deleted secret can be restored.
 pub(super) const RESTORABLE: Duration = Duration::from_secs(600);
 
-/// The directory of what was deleted; RAM has its copy.
+/// The directory of deleted registrations, with a copy in RAM.
 pub(super) struct Trash {
     directory: PathBuf,
     known: RwLock<Known>,
@@ -31,12 +31,12 @@ struct Known {
     fault: Option<String>,
 }
 
-/// When something was deleted.
+/// The time of a deletion.
 #[derive(Clone, Copy)]
 enum Deletion {
-    /// Since the start.
+    /// After the start of the process.
     Here(BootInstant),
-    /// Before it, as the file says.
+    /// Before it, by the file's time.
     Before(Timestamp),
 }
 
@@ -56,7 +56,7 @@ impl Trash {
         trash
     }
 
-    /// What is known stays where the directory cannot be read.
+    /// If the directory cannot be read, the copy in RAM stays.
     pub(super) fn reload(&self) {
         let found = self.scan();
         let mut known = self.known.write();
@@ -113,7 +113,7 @@ impl Trash {
             .and_then(|file| file.set_modified(deleted_at).and_then(|()| file.sync_all()))
             .and_then(|()| fs::rename(path, &here));
         match moved {
-            // Somebody was faster, or an earlier try got that far: what is left is to make it durable.
+            // An earlier attempt moved it: what is left is to make it durable.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             result => result?,
         }
@@ -153,7 +153,7 @@ impl Trash {
         Ok(())
     }
 
-    /// What can be restored, sorted by id, and for how long.
+    /// The restorable ids in order, and for how long.
     pub(super) fn restorable(&self, now: Now) -> Vec<(SecretId, Duration)> {
         let known = self.known.read();
         let left = known
@@ -165,12 +165,12 @@ impl Trash {
         left
     }
 
-    /// Removes for good what can be restored no more.
+    /// Removes what can no longer be restored.
     pub(super) fn purge(&self, now: Now) {
         let mut known = self.known.write();
         known.deleted.retain(|id, deletion| {
             let is_over = deletion.age(now) > RESTORABLE;
-            // One that cannot be removed is tried again.
+            // A failed removal is retried.
             !is_over || matches!(fs::remove_file(self.path(*id)), Err(error) if error.kind() != ErrorKind::NotFound)
         });
     }

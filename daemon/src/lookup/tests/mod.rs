@@ -18,10 +18,10 @@ use crate::cache::{BootId, Cache, Policy, ReconcileOptions, RemovalReason};
 use crate::model::clock::{BootInstant, Timestamp};
 use crate::model::reach::Reach;
 use crate::model::reference::{Listing, ListingScope, Namespace};
-use crate::provider::upstream::Workload;
+use crate::provider::upstream::{Upstream, Workload};
 use crate::provider::{Fetched, Listed, Persistence, SecretProvider, Source};
 use crate::refresh::{Progress, RefreshInterval, RefreshScope, Refresher};
-use crate::registry::Keys;
+use crate::registry::{Keys, Registration};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

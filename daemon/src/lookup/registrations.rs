@@ -1,0 +1,115 @@
+//! Storing, repointing and deleting registrations.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use psi_common::{SecretBytes, SecretId};
+
+use super::classify::{self, Look};
+use super::error::{ServiceError, bad_reference};
+use super::resolve::upstream_of;
+use super::{DataKind, Service};
+use crate::model::clock::{Now, Timestamp};
+use crate::model::reference::{CacheKey, Reference, shown};
+use crate::registry::reference_file::{ReferenceFile, ReferenceFileError};
+use crate::registry::{Registered, Registration};
+
+impl Service {
+    /// Registers a secret, durably.
+    pub async fn store(
+        &self,
+        id: SecretId,
+        data: SecretBytes,
+        kind: DataKind,
+    ) -> Result<(), ServiceError> {
+        let stored = match self.classify(data, kind) {
+            Ok(what) => self.registry.store(id, what).await.map_err(ServiceError::from),
+            Err(refused) => Err(refused),
+        };
+        // Podman has deleted the one that this is to replace.
+        stored.map_err(|error| match self.registry.deleted_just_now() {
+            Some(deleted) => error.with_remedy(&format!(
+                "if it was to replace a secret, `psictl restore {deleted}` brings that back"
+            )),
+            None => error,
+        })
+    }
+
+    /// Replaces a registered reference by another one, durably; false if it is the same.
+    pub async fn repoint(&self, id: SecretId, data: SecretBytes) -> Result<bool, ServiceError> {
+        match self.classify(data, DataKind::Reference)? {
+            Registration::Reference(reference, raw) => {
+                Ok(self.registry.repoint(id, reference, raw).await?)
+            }
+            Registration::Literal(_) => Err(bad_reference("it is a literal".into())),
+        }
+    }
+
+    /// Classifies data as a reference or a literal. Data that is almost a reference is refused.
+    pub(super) fn classify(
+        &self,
+        data: SecretBytes,
+        kind: DataKind,
+    ) -> Result<Registration, ServiceError> {
+        let (data, kind) = text_given(data, kind)?;
+        let provider = match classify::look(data.expose_secret()) {
+            _ if kind == DataKind::Literal => return Ok(Registration::Literal(data)),
+            Look::Literal if kind == DataKind::Auto => return Ok(Registration::Literal(data)),
+            Look::Literal => {
+                return Err(refused_as(kind, "it is no JSON object with a \"provider\"".into()));
+            }
+            Look::Mistake(why) => return Err(refused_as(kind, why)),
+            Look::Reference(provider) => provider,
+        };
+        let upstreams = self.upstreams();
+        if !upstreams.providers.contains_key(&provider) {
+            let why = format!("the config has no [providers.{}]", shown(&provider));
+            return Err(refused_as(kind, why));
+        }
+        let reference = Reference::parse(data.expose_secret())
+            .ok_or_else(|| refused_as(kind, "not every member is a string".into()))?;
+        let upstream = upstream_of(&upstreams, &reference)?;
+        upstream.provider.accept(&reference).map_err(|why| refused_as(kind, why))?;
+        Ok(Registration::Reference(reference, data))
+    }
+
+    /// Deletes a registration; false if there was none. The value stays cached for some seconds, since
+    /// `podman secret create --replace` deletes before it stores. Without `force`, the deletion is refused while
+    /// nothing could be stored in its place.
+    pub async fn delete(&self, id: SecretId, now: Now, force: bool) -> Result<bool, ServiceError> {
+        if let Some(Registered::Reference(reference)) = self.registry.get(id)
+            && let Some(key) = self.key_of(&reference)
+        {
+            self.deleted.lock().insert(key, now.wall);
+        }
+        Ok(self.registry.delete(id, now, force).await?)
+    }
+
+    /// The cache keys of the references that were deleted `age` ago or earlier; each is returned once.
+    pub fn take_deleted(&self, now: Timestamp, age: Duration) -> HashSet<CacheKey> {
+        let mut deleted = self.deleted.lock();
+        let is_due = |_: &CacheKey, since: &mut Timestamp| since.age(now) >= age;
+        deleted.extract_if(is_due).map(|(key, _)| key).collect()
+    }
+}
+
+/// The error for data that is almost a reference. It may be meant as a literal.
+fn refused_as(kind: DataKind, why: String) -> ServiceError {
+    let refused = bad_reference(why);
+    match kind {
+        DataKind::Auto => refused.with_remedy("`psictl add NAME --literal` stores it as a literal"),
+        DataKind::Literal | DataKind::Reference => refused,
+    }
+}
+
+/// The text of a reference file, which an admin may give to create the secret again; any other data as it is.
+fn text_given(data: SecretBytes, kind: DataKind) -> Result<(SecretBytes, DataKind), ServiceError> {
+    if kind == DataKind::Literal {
+        return Ok((data, kind));
+    }
+    match ReferenceFile::parse_any(data.expose_secret()) {
+        Ok(file) => Ok((SecretBytes::new(file.text.to_vec()), DataKind::Reference)),
+        Err(ReferenceFileError::Foreign) => Ok((data, kind)),
+        Err(why) => Err(bad_reference(why.to_string())),
+    }
+}
