@@ -68,7 +68,7 @@ fn secret_id() -> Result<SecretId, CliError> {
         CliError::new(
             Exit::BadInput,
             what,
-            "podman sets SECRET_ID; by hand, take an id of `psictl list`",
+            "podman sets SECRET_ID; by hand, use an id of `psictl list`",
         )
     };
     let id = args::secret_id().ok_or_else(|| bad("SECRET_ID is not set".into()))?;

@@ -2,7 +2,7 @@
 
 use psi_harness::{Instance, id};
 
-const REMEDY: &str = "podman sets SECRET_ID; by hand, take an id of `psictl list`";
+const REMEDY: &str = "podman sets SECRET_ID; by hand, use an id of `psictl list`";
 
 #[test]
 fn every_podman_verb_reports_a_missing_id() {
@@ -74,7 +74,7 @@ fn restore_explains_where_ids_come_from() {
     let line = Instance::empty().driver(&["restore", "abc"]).fails(65);
     assert_eq!(
         line,
-        "psictl: restore abc: 'abc' is no secret id (25 lower-case hexadecimal digits); take an \
+        "psictl: restore abc: 'abc' is no secret id (25 lower-case hexadecimal digits); use an \
          id of `psictl restore`"
     );
 }
