@@ -58,7 +58,7 @@ impl Modules {
     pub(crate) fn parse(root: &Path, read: &dyn Fn(&Path) -> Option<String>) -> Self {
         let mut modules = Self::default();
         let source = read(root).unwrap_or_else(|| panic!("{} is missing", root.display()));
-        modules.add_file(Vec::new(), &source, root.parent().unwrap(), read);
+        modules.add_file(&Vec::new(), &source, root.parent().unwrap(), read);
         modules
     }
 
@@ -85,7 +85,7 @@ impl Modules {
 
     fn add_file(
         &mut self,
-        path: ModulePath,
+        path: &ModulePath,
         source: &str,
         directory: &Path,
         read: &dyn Fn(&Path) -> Option<String>,
@@ -93,7 +93,7 @@ impl Modules {
         let parsed =
             syn::parse_file(source).unwrap_or_else(|error| panic!("{}: {error}", path.join("::")));
         self.add_items(path.clone(), &parsed.items, directory, read);
-        let module = self.modules.get_mut(&path).unwrap();
+        let module = self.modules.get_mut(path).unwrap();
         flatten(source.parse().unwrap(), &mut module.tokens);
         module.lines = source.lines().count();
     }
@@ -136,7 +136,7 @@ impl Modules {
         let files = [directory.join(format!("{name}.rs")), own.join("mod.rs")];
         let source = files.iter().find_map(|file| read(file));
         let source = source.unwrap_or_else(|| panic!("no file for module {}", path.join("::")));
-        self.add_file(path, &source, &own, read);
+        self.add_file(&path, &source, &own, read);
     }
 }
 
@@ -264,7 +264,7 @@ impl Content {
                 before.pop();
             }
             UseTree::Group(group) => {
-                group.items.iter().for_each(|tree| self.note_use(tree, before))
+                group.items.iter().for_each(|tree| self.note_use(tree, before));
             }
             UseTree::Name(name) => self.note_leaf(before, Some(name.ident.to_string())),
             UseTree::Rename(rename) => self.note_leaf(before, Some(rename.ident.to_string())),
@@ -289,7 +289,7 @@ impl Content {
                     colons = 0;
                 }
                 TokenTree::Punct(punct) if punct.as_char() == ':' && !path.is_empty() => {
-                    colons += 1
+                    colons += 1;
                 }
                 other => {
                     self.end_of_tokens(&mut path);

@@ -8,7 +8,7 @@ use psi_harness::{Outcome, run};
 
 #[test]
 fn the_printed_command_registers_what_a_container_then_gets() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     let _psid = fixture.start();
     let podman = Podman::of(&fixture.instance);
     let secret = b"a bootstrap secret\n";

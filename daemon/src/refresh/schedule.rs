@@ -178,7 +178,7 @@ impl RefreshSchedule {
         match failed.kind {
             FailureKind::Host | FailureKind::Own => state.due = state.due.min(now),
             FailureKind::Throttled(wait) => {
-                state.due = now.after(wait + wait.mul_f64(0.1 * jitter))
+                state.due = now.after(wait + wait.mul_f64(0.1 * jitter));
             }
             // To look whether there is another secret to log in with costs no login.
             FailureKind::Login(wait) => {

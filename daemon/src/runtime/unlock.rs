@@ -166,7 +166,7 @@ impl Runtime {
             Err(error) => {
                 format!(
                     "whether the recovery key is good, nobody can tell: {}",
-                    files::problem(&path, &error).to_string()
+                    files::problem(&path, &error)
                 )
             }
         };

@@ -89,10 +89,8 @@ impl Process {
 
     /// Whether it has ended within `limit`.
     pub fn has_ended_within(&mut self, limit: Duration) -> bool {
-        if self.ended.is_none() {
-            if is_readable(&self.handle, limit) {
-                self.ended = Some(self.child.wait().unwrap());
-            }
+        if self.ended.is_none() && is_readable(&self.handle, limit) {
+            self.ended = Some(self.child.wait().unwrap());
         }
         self.ended.is_some()
     }

@@ -21,7 +21,7 @@ impl SealedFixture {
     }
 
     /// With a token that does all that psi needs.
-    pub fn new() -> Self {
+    pub fn with_kryoptic() -> Self {
         Self::with(Token::kryoptic())
     }
 

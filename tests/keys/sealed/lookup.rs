@@ -58,7 +58,7 @@ fn base64_matches_known_values() {
 
 #[test]
 fn sealed_secret_is_decrypted_once_and_served_from_ram() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     let psid = fixture.start();
     let sealed = fixture.seal(SECRET);
     let proven = fixture.token.calls("C_Decrypt");
@@ -82,7 +82,7 @@ fn sealed_secret_is_decrypted_once_and_served_from_ram() {
 /// A4: a token that was not asked, or that serves nothing, is not reported as one that would.
 #[test]
 fn token_availability_is_unknown_before_the_first_use() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     let psid = fixture.start();
     fixture.register(1, &fixture.seal(SECRET));
     assert_eq!(fixture.lookup(1).ok(), SECRET);
@@ -121,7 +121,7 @@ fn token_availability_is_unknown_before_the_first_use() {
 /// Who sealed it to the token did not agree to the TPM: the cache's key must not be enough to read it.
 #[test]
 fn decrypted_secret_is_kept_in_ram_only() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     let psid = fixture.start();
     fixture.register(1, &fixture.seal(SECRET));
     assert_eq!(fixture.lookup(1).ok(), SECRET);
@@ -152,7 +152,7 @@ fn decrypted_secret_is_kept_in_ram_only() {
 /// The blob never changes, so neither does the value: age is nothing to it.
 #[test]
 fn sealed_secret_never_expires() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     let config = fixture.config().short_lived().cache("max_stale = \"1s\"");
     fixture.instance.configure(&config);
     let psid = fixture.start();
@@ -170,7 +170,7 @@ fn sealed_secret_never_expires() {
 
 #[test]
 fn invalidated_entry_is_decrypted_again() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     let _psid = fixture.start();
     let reference = fixture.seal(SECRET);
     fixture.register(1, &reference);
@@ -204,7 +204,7 @@ fn secret_sealed_by_the_python_psi_is_decrypted() {
 /// Three wrong PINs lock a token: psid gives each one once.
 #[test]
 fn a_wrong_pin_is_named_and_not_tried_again_before_it_changes() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     let psid = fixture.start();
     fixture.register(1, &fixture.seal(SECRET));
     psid.terminate();
@@ -235,11 +235,11 @@ fn a_wrong_pin_is_named_and_not_tried_again_before_it_changes() {
 /// see to.
 #[test]
 fn damaged_or_foreign_blob_fails_alone() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     let mut psid = fixture.start();
     let good = fixture.seal(SECRET);
     let foreign = {
-        let other = SealedFixture::new();
+        let other = SealedFixture::with_kryoptic();
         let _psid = other.start();
         other.seal(SECRET)
     };
@@ -275,7 +275,7 @@ fn damaged_or_foreign_blob_fails_alone() {
 /// A module that hangs holds up whoever needs the token, and nobody else.
 #[test]
 fn hanging_token_delays_no_other_lookup() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     let psid = fixture.start();
     fixture.register(1, &fixture.seal(SECRET));
     fixture.register(2, &fixture.seal("another"));

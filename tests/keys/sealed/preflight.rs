@@ -72,7 +72,7 @@ fn fails_with(fixture: &SealedFixture, from: &str, to: &str, step: &str, code: i
 
 #[test]
 fn preflight_reports_each_passed_step() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     // Nothing of psid runs, and nothing is left behind.
     let text = fixture.driver(&["hsm", "preflight"]).text();
     for line in [
@@ -104,7 +104,7 @@ fn preflight_reports_each_passed_step() {
 
 #[test]
 fn preflight_reports_an_unusable_config() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     fixture.instance.configure(&Config { rest: String::new(), ..fixture.config() });
     fails_at(&fixture, "config", 65, "has no [providers.pkcs11]");
     fixture.instance.configure(&Config { rest: "[providers.pkcs11]\n".into(), ..fixture.config() });
@@ -115,7 +115,7 @@ fn preflight_reports_an_unusable_config() {
 
 #[test]
 fn preflight_reports_a_missing_or_wrong_module() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     let module = fixture.token.config();
     let module = module.split('"').nth(1).unwrap();
     fails_with(&fixture, module, "/nonexistent.so", "module", 65, "/nonexistent.so: No such file");
@@ -128,7 +128,7 @@ fn preflight_reports_a_missing_or_wrong_module() {
 /// OpenSC's module takes pcscd, and finds no token without a reader.
 #[test]
 fn preflight_checks_pcscd_if_the_module_needs_it() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     let module = fixture.token.config();
     let module = module.split('"').nth(1).unwrap();
     fails_with(
@@ -156,7 +156,7 @@ fn preflight_checks_pcscd_if_the_module_needs_it() {
 
 #[test]
 fn preflight_reports_an_absent_or_other_token() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     fails_with(
         &fixture,
         "\"psi\"",
@@ -172,7 +172,7 @@ fn preflight_reports_an_absent_or_other_token() {
 
 #[test]
 fn preflight_reports_a_missing_wrong_or_risky_pin() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     fs::remove_file(fixture.token.pin_file()).unwrap();
     fails_at(&fixture, "pin", 65, "the PIN is missing: no /");
     fixture.token.give_pin("\n");
@@ -242,7 +242,7 @@ fn preflight_reports_softhsm_without_oaep_sha_256() {
 /// What claims to do it, and fails when it comes to it.
 #[test]
 fn a_token_that_unwraps_nothing_is_found_by_the_round_trip() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     // CKR_DEVICE_ERROR
     fixture.token.spoil("fail-C_Decrypt", "48");
     fails_at(&fixture, "round-trip", 65, "the token cannot decrypt the data: CKR_DEVICE_ERROR");

@@ -7,7 +7,7 @@ use psi_harness::{Instance, PIN};
 
 #[test]
 fn hsm_status_reports_a_healthy_token() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     let _psid = fixture.start();
     let status = fixture.driver(&["hsm", "status", "--json"]).json();
     assert_eq!((&status["state"], &status["pin"]), (&json!("ready"), &json!("accepted")));
@@ -36,7 +36,7 @@ fn hsm_status_reports_a_healthy_token() {
 
 #[test]
 fn hsm_status_reports_faults_with_known_details() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     fixture.token.give_pin("00000000");
     let mut psid = fixture.start();
     let told = || {
@@ -78,7 +78,7 @@ fn hsm_status_reports_faults_with_known_details() {
 fn without_a_daemon_or_a_token_in_its_config_there_is_no_status() {
     let instance = Instance::empty();
     instance.driver(&["hsm", "status"]).fails(69);
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     fixture.instance.configure(&psi_harness::Config { rest: String::new(), ..fixture.config() });
     let _psid = fixture.start();
     let line = fixture.driver(&["hsm", "status", "--json"]).fails(65);

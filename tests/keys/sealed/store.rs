@@ -16,7 +16,7 @@ fn bytes(length: usize) -> Vec<u8> {
 
 #[test]
 fn a_secret_is_sealed_into_a_reference_that_gives_it_back_byte_for_byte() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     let _psid = fixture.start();
     let secrets = [b"x".to_vec(), b"line\n".to_vec(), b"\0'\"\\\r\n\xff".to_vec(), bytes(10_000)];
     for (number, secret) in (1..).zip(&secrets) {
@@ -35,7 +35,7 @@ fn a_secret_is_sealed_into_a_reference_that_gives_it_back_byte_for_byte() {
 /// Podman's limit holds for the reference, which is longer than the secret.
 #[test]
 fn secret_too_large_for_podman_is_refused_with_the_limit() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     let _psid = fixture.start();
     let store = |secret: Vec<u8>| fixture.driver(&["hsm", "store", "boot"]).stdin(secret);
     let line = store(bytes(MOST)).fails(65);
@@ -69,7 +69,7 @@ fn name_invalid_for_podman_is_refused_first() {
 
 #[test]
 fn seal_failure_is_reported_with_its_remedy() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     let mut psid = fixture.start();
     let store = fixture.driver(&["hsm", "store", "boot"]).stdin("secret");
     fixture.token.pull_out();
@@ -99,7 +99,7 @@ fn seal_verifies_that_the_token_can_decrypt() {
 
 #[test]
 fn malformed_reference_is_refused_without_the_token() {
-    let fixture = SealedFixture::new();
+    let fixture = SealedFixture::with_kryoptic();
     let _psid = fixture.start();
     for (members, why) in [
         (r#""blob":"*""#, "its \"blob\" is not base64"),
