@@ -94,7 +94,7 @@ fn a_key_file_of_no_known_kind_is_refused() {
     fs::write(instance.sealed_key(), "bm8gY3JlZGVudGlhbCBvZiBzeXN0ZW1kJ3M=\n").unwrap();
     let psid = psid_on(&instance, &tpm).start();
     let degraded = psid.degraded();
-    assert!(degraded.contains("sealed to something that psid does not know"), "{degraded}");
+    assert!(degraded.contains("sealed to something unknown to psid"), "{degraded}");
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "live");
 }
 

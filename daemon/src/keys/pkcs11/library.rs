@@ -18,12 +18,12 @@ pub(super) struct Library {
 }
 
 /// A loaded module. It is never unloaded: its threads and at-exit hooks would crash.
-pub(super) struct Loaded {
+pub(super) struct LoadedModule {
     path: PathBuf,
     pkcs11: Pkcs11,
 }
 
-impl Loaded {
+impl LoadedModule {
     pub(super) fn load(path: &Path, monitor: &CallMonitor) -> Result<Self, TokenError> {
         let loaded = monitor.watch("dlopen", || Pkcs11::new(path)).map_err(|error| {
             TokenError::absent(

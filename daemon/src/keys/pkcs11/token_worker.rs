@@ -10,7 +10,7 @@ use psi_common::SecretBytes;
 use super::TokenConfig;
 use super::call_monitor::CallMonitor;
 use super::error::TokenError;
-use super::library::{Library, Loaded};
+use super::library::{Library, LoadedModule};
 use super::pin::{PinGuard, PinSource};
 use super::session::{JobError, Session};
 
@@ -46,7 +46,7 @@ pub(super) struct TokenWorker {
     config: TokenConfig,
     revision: u64,
     guard: PinGuard,
-    loaded: Option<Loaded>,
+    loaded: Option<LoadedModule>,
     open_token: Option<OpenToken>,
 }
 
@@ -197,7 +197,7 @@ impl TokenWorker {
     fn library(&mut self) -> Result<Library, TokenError> {
         let loaded = match self.loaded.take().filter(|loaded| loaded.is_of(&self.config.module)) {
             Some(loaded) => loaded,
-            None => Loaded::load(&self.config.module, &self.monitor)?,
+            None => LoadedModule::load(&self.config.module, &self.monitor)?,
         };
         self.loaded.insert(loaded).initialize(&self.monitor)
     }

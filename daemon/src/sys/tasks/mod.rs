@@ -66,7 +66,7 @@ pub struct TaskReport {
 }
 
 /// A running step of a task; it ends on drop.
-pub struct Step {
+pub struct TaskStep {
     tasks: Arc<Tasks>,
     task: Task,
 }
@@ -178,9 +178,9 @@ impl Tasks {
     }
 
     /// Begins a step of a task, which is reported if it takes too long.
-    pub fn step(self: &Arc<Self>, task: Task) -> Step {
+    pub fn step(self: &Arc<Self>, task: Task) -> TaskStep {
         self.records.lock().entry(task).or_default().busy_since = Some(Instant::now());
-        Step { tasks: Arc::clone(self), task }
+        TaskStep { tasks: Arc::clone(self), task }
     }
 
     /// The state of each task.
@@ -225,7 +225,7 @@ impl Tasks {
     }
 }
 
-impl Drop for Step {
+impl Drop for TaskStep {
     fn drop(&mut self) {
         if let Some(record) = self.tasks.records.lock().get_mut(&self.task) {
             record.busy_since = None;
