@@ -45,8 +45,8 @@ impl Sections {
         text += &self.exit_status(sections);
         text += &self.environment(sections);
         text += &see_also(command, &name, section, sections);
-        // Each of clap's sections defines the apostrophe anew.
-        format!("{APOSTROPHE}{}", text.replace(APOSTROPHE, ""))
+        // Each of clap's sections defines the apostrophe anew; roff is ASCII.
+        format!("{APOSTROPHE}{}", text.replace(APOSTROPHE, "").replace('…', "..."))
     }
 
     fn files(&self, sections: &Value) -> String {
