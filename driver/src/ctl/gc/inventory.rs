@@ -18,7 +18,7 @@ use crate::error::CliError;
 const MAX_REMOVALS: usize = 50;
 
 /// The stores that were read, and the registrations that are unused.
-pub(super) struct Inventory {
+pub(super) struct GcInventory {
     /// The stores that were read, with their secrets.
     pub(super) stores: BTreeMap<PathBuf, Record>,
     /// The stores that could not be read or that prove nothing, with the reason.
@@ -37,7 +37,7 @@ pub(super) struct Inventory {
     pub(super) has_users: bool,
 }
 
-impl Inventory {
+impl GcInventory {
     /// The plaintext values to remove.
     pub(super) fn values_to_remove(&self) -> BTreeSet<SecretId> {
         let leftover = self.leftover.iter().filter(|_| self.removes_leftover);
@@ -52,7 +52,7 @@ impl Inventory {
 
 /// Reads psid and the file driver before podman: podman records a secret under the same lock under which it hands the
 /// value over. In the other order, a secret that is created in between would seem unused and be destroyed.
-pub(super) fn load(paths: &Paths, options: &GcOptions) -> Result<Inventory, CliError> {
+pub(super) fn load(paths: &Paths, options: &GcOptions) -> Result<GcInventory, CliError> {
     let registered = Client::new(paths, Deadline::Admin).registrations()?;
     let graph_root = podman::about()?.graph_root;
     let in_clear = FileDriver::of(&graph_root).ids()?;
@@ -74,7 +74,7 @@ pub(super) fn load(paths: &Paths, options: &GcOptions) -> Result<Inventory, CliE
     let rules = RemovalRules::of(&registered, &unknown, &stores, &unread, options);
     let (unused, kept) = rules.divide(unknown);
     let is_sure = !secrets.is_empty() || options.force;
-    Ok(Inventory {
+    Ok(GcInventory {
         stores,
         unread,
         registered: count,

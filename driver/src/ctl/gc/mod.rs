@@ -15,7 +15,7 @@ use crate::client::{Client, Deadline};
 use crate::ctl::args::GcOptions;
 use crate::error::CliError;
 use crate::stdio;
-use inventory::Inventory;
+use inventory::GcInventory;
 
 pub(crate) fn run(paths: &Paths, options: &GcOptions) -> Result<(), CliError> {
     let mut inventory = inventory::load(paths, options)?;
@@ -32,7 +32,7 @@ pub(crate) fn run(paths: &Paths, options: &GcOptions) -> Result<(), CliError> {
     result(&inventory)
 }
 
-fn remove(inventory: &mut Inventory, paths: &Paths) -> Result<(), CliError> {
+fn remove(inventory: &mut GcInventory, paths: &Paths) -> Result<(), CliError> {
     let client = Client::new(paths, Deadline::Admin);
     let progress = Progress::of("registrations removed", inventory.unused.len());
     for (count, unused) in inventory.unused.iter().enumerate() {
@@ -49,7 +49,7 @@ fn remove(inventory: &mut Inventory, paths: &Paths) -> Result<(), CliError> {
 }
 
 /// The exit status: not 0 if anything was kept or not read.
-fn result(inventory: &Inventory) -> Result<(), CliError> {
+fn result(inventory: &GcInventory) -> Result<(), CliError> {
     let values = inventory.plaintext.differing.len() + inventory.left_values();
     let kept = inventory.kept.len() + values + inventory.unread.len();
     if kept == 0 {

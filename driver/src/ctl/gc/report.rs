@@ -6,12 +6,12 @@ use psi_common::SecretId;
 use psi_proto::v1::{Registration, RegistrationKind};
 use serde::Serialize;
 
-use super::inventory::Inventory;
+use super::inventory::GcInventory;
 use crate::ctl::args::GcOptions;
 use crate::ctl::json;
 use crate::ctl::wording::counted;
 
-pub(super) fn as_text(found: &Inventory, options: &GcOptions) -> String {
+pub(super) fn as_text(found: &GcInventory, options: &GcOptions) -> String {
     let verb = if options.dry_run { "would remove" } else { "removed" };
     let mut text = String::new();
     for unused in &found.unused {
@@ -44,7 +44,7 @@ pub(super) fn as_text(found: &Inventory, options: &GcOptions) -> String {
     )
 }
 
-fn of_plaintext(found: &Inventory, verb: &str) -> String {
+fn of_plaintext(found: &GcInventory, verb: &str) -> String {
     let path = found.plaintext.path();
     let path = path.display();
     let mut text = String::new();
@@ -103,7 +103,7 @@ impl<'a> Orphan<'a> {
     }
 }
 
-pub(super) fn as_json(found: &Inventory, options: &GcOptions) -> String {
+pub(super) fn as_json(found: &GcInventory, options: &GcOptions) -> String {
     let kept = found.kept.iter();
     let kept = kept.map(|(one, why)| Kept { orphan: Orphan::of(one), store: &one.store, why });
     let ids = |ids: &BTreeSet<SecretId>| ids.iter().map(ToString::to_string).collect();
