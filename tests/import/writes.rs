@@ -116,7 +116,7 @@ fn provider_refusal_is_reported_verbatim() {
     let none =
         instance.driver(&["import", "env-file", "-", "--project", "myproject", "--path", "/none"]);
     let line = none.stdin("B=1\n").fails(66);
-    assert!(line.contains("make the folder myproject:/none with --make-folder"), "{line}");
+    assert!(line.contains("make myproject:/none with --make-folder"), "{line}");
     let other = ["--environment", "staging"];
     assert!(import(&instance, "B=1\n", &other).fails(66).contains("myproject:staging:/app"));
     let line = instance
@@ -154,7 +154,7 @@ fn outage_during_import_is_reported_and_completed_by_a_second_run() {
     assert_eq!(fates(&told), ["overwritten A", "unchanged B"]);
     infisical.kill();
     let line = import(&instance, "C=3\n", &[]).fails(75);
-    assert!(line.contains("nothing was imported, try again later"), "{line}");
+    assert!(line.contains("nothing was imported, because infisical cannot be reached: "), "{line}");
 }
 
 /// That a server says "yes" is no proof that it has it.
@@ -181,7 +181,10 @@ fn missing_writable_provider_is_reported() {
     let _psid = instance.start();
     let _ = Config::of(&infisical);
     let line = import(&instance, "A=1\n", &[]).fails(65);
-    assert!(line.contains("no provider that takes secrets; add [providers.infisical]"), "{line}");
+    assert!(
+        line.contains("no provider that secrets can be written to; add [providers.infisical]"),
+        "{line}"
+    );
     let line = import(&instance, "# nothing\n", &[]).fails(65);
     assert!(line.contains("the sources have no entry to import"), "{line}");
 }
@@ -208,7 +211,7 @@ fn missing_directory_is_created_on_request() {
     let odd =
         ["import", "env-file", "-", "--project", "myproject", "--path", "/a b", "--make-folder"];
     let line = instance.driver(&odd).stdin("A=1\n").fails(65);
-    assert!(line.contains("infisical does not take it"), "{line}");
+    assert!(line.contains("infisical refuses the request"), "{line}");
 }
 
 /// Other users see every argument and, as root, every environment.
