@@ -71,7 +71,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("lookup::outage_drill", &["provider"]),
     ("lookup::readiness", &[]),
     ("lookup::single_flight", &[]),
-    ("model::clock", &[]),
+    ("model::clock", &["sys::clock"]),
     ("model::reach", &[]),
     ("model::reference", &[]),
     ("provider::circuit_breaker", &["model::clock"]),
@@ -91,7 +91,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "provider",
         ],
     ),
-    ("provider::upstream::", &["model::", "provider", "provider::circuit_breaker"]),
+    ("provider::upstream::", &["model::", "provider", "provider::circuit_breaker", "sys::jitter"]),
     (
         "refresh::",
         &[
@@ -104,14 +104,21 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "sys::tasks",
         ],
     ),
-    ("registry::", &["cache", "crypto::envelope", "model::", "provider::upstream", "sys::files"]),
+    ("registry::", &["cache", "crypto::keyring", "model::", "provider::upstream", "sys::files"]),
     ("registry::reference_file", &[]),
     // Not the shared cache: a hit waits for no lock.
     ("registry::resolved", &["cache", "model::", "provider::upstream"]),
     ("storage::boot_id", &["cache", "sys::files"]),
     (
         "storage::cache_file",
-        &["cache::", "crypto::envelope", "model::clock", "storage::payload", "sys::files"],
+        &[
+            "cache::",
+            "crypto::envelope",
+            "crypto::keyring",
+            "model::clock",
+            "storage::payload",
+            "sys::files",
+        ],
     ),
     ("storage::failed_logins", &["model::clock", "storage::boot_id", "sys::files"]),
     ("storage::payload", &["cache", "crypto::envelope", "model::"]),

@@ -143,7 +143,7 @@ fn each_outside_world_has_one_module() {
 
 #[test]
 fn clock_environment_and_sleep_have_one_owner_each() {
-    only_in("SystemTime::now", &["daemon::model::clock", "driver::ctl::status"]);
+    only_in("SystemTime::now", &["daemon::sys::clock", "driver::ctl::status"]);
     only_in(
         "env::var",
         &[
@@ -224,6 +224,14 @@ fn unsafe_code_is_only_where_it_was_agreed_on() {
     let agreed = ["daemon::runtime::listener", "daemon::sys::malloc", "driver::stdio"];
     only_in("unsafe", &agreed);
     only_in("unsafe_code", &agreed);
+}
+
+/// gRPC calls the service's methods and the runtime's `Control`, and reaches through neither.
+#[test]
+fn grpc_knows_no_part_of_the_service() {
+    let parts =
+        [".registry", ".cache", ".readiness", ".drill", ".tasks.", "Pkcs11Sealed", "Runtime"];
+    assert_free_of("daemon::grpc::", &parts);
 }
 
 #[test]

@@ -15,21 +15,20 @@ use psi_proto::v1::{
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, async_trait};
 
+use super::control::Control;
 use super::peer::require_admin;
-use super::report::told;
-use super::{drill, no_key, secret_id, status};
+use super::report::status_response;
+use super::{drill, missing_key, secret_id, status};
 use crate::crypto::recovery_key::RecoveryKey;
 use crate::keys::SealOptions;
 use crate::lookup::SecretSelector;
 use crate::model::clock;
 use crate::refresh::{Progress, RefreshScope, SourceResult};
-use crate::registry::Registered;
-use crate::runtime::Runtime;
 
-/// How long a status waits for the key; a monitor gives up after 3 s.
+/// How long a status waits for the key: a monitor gives up after 3 s.
 const KEY_OPENS: Duration = Duration::from_secs(1);
 
-pub(super) struct Admin(pub(super) Arc<Runtime>);
+pub(super) struct Admin(pub(super) Arc<dyn Control>);
 
 #[async_trait]
 impl CacheAdmin for Admin {
@@ -37,15 +36,11 @@ impl CacheAdmin for Admin {
         &self,
         request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
-        // Who asks right after a start means what psid has, and not what it is about to have.
-        self.0.service.readiness.wait_ready(clock::now().mono + KEY_OPENS).await;
-        let mut answer = told(&self.0, clock::now()).await;
+        // Right after the start, the status waits for the key.
+        self.0.service().wait_ready(clock::now().mono + KEY_OPENS).await;
+        let mut answer = status_response(&*self.0, clock::now()).await;
         if request.into_inner().verify {
-            let found = match self.0.persister() {
-                Some(persister) => persister.verify().await,
-                None => Err("there is no key to open the cache with".into()),
-            };
-            answer.verify = Some(match found {
+            answer.verify = Some(match self.0.verify_cache().await {
                 Ok(detail) => VerifyResult { ok: true, detail },
                 Err(detail) => VerifyResult { ok: false, detail },
             });
@@ -64,11 +59,10 @@ impl CacheAdmin for Admin {
             require_admin(&request)?;
         }
         if retry {
-            let upstreams = self.0.service.upstreams();
-            upstreams.providers.values().for_each(|one| one.provider.clear_backoff(true));
+            self.0.service().clear_backoff();
         }
         let scope = if accept { RefreshScope::AllAcceptingRemovals } else { RefreshScope::All };
-        let mut progress = self.0.refresher.start(scope, clock::now());
+        let mut progress = self.0.start_refresh(scope, clock::now());
         let (events, stream) = tokio::sync::mpsc::channel(16);
         tokio::spawn(async move {
             let mut sent = 0;
@@ -103,7 +97,7 @@ impl CacheAdmin for Admin {
         request: Request<DrillRequest>,
     ) -> Result<Response<Self::DrillStream>, Status> {
         require_admin(&request)?;
-        let events = drill::run(&self.0, request.get_ref().duration_ms, clock::now()).await?;
+        let events = drill::run(&*self.0, request.get_ref().duration_ms, clock::now()).await?;
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(events))))
     }
 
@@ -114,17 +108,13 @@ impl CacheAdmin for Admin {
         let wanted = match request.into_inner().key {
             Some(invalidate_request::Key::Id(id)) => SecretSelector::Id(secret_id(&id)?),
             Some(invalidate_request::Key::Name(name)) => SecretSelector::Name(name),
-            None => return Err(no_key()),
+            None => return Err(missing_key()),
         };
-        let existed = self.0.service.invalidate(&wanted).map_err(status)?;
-        if existed
-            && let Some(persister) = self.0.persister()
-            && !persister.write().await
-        {
-            let why = persister.state().error.unwrap_or_default();
-            return Err(Status::unavailable(format!(
-                "dropped from RAM, but not from the disk: {why}; psid keeps trying, see `psictl cache status`"
-            )));
+        let existed = self.0.service().invalidate(&wanted).map_err(status)?;
+        if existed {
+            self.0.write_cache().await.map_err(|problem| {
+                Status::unavailable(format!("removed from RAM, but not from disk: {problem}"))
+            })?;
         }
         Ok(Response::new(InvalidateResponse { existed }))
     }
@@ -135,10 +125,10 @@ impl CacheAdmin for Admin {
     ) -> Result<Response<RekeyResponse>, Status> {
         require_admin(&request)?;
         let seal = request.into_inner().seal.map(seal_options);
-        // A caller that goes away must not leave the work half done.
+        // As a task of its own: it is completed even if the caller disconnects.
         let daemon = Arc::clone(&self.0);
-        let rekeyed = tokio::spawn(async move { daemon.rekey(seal.as_ref()).await }).await;
-        done(rekeyed)?;
+        let rekeyed = tokio::spawn(async move { daemon.rekey(seal).await }).await;
+        flatten(rekeyed)?;
         Ok(Response::new(RekeyResponse {}))
     }
 
@@ -152,14 +142,12 @@ impl CacheAdmin for Admin {
             .map_err(|why| Status::invalid_argument(format!("{why}; type it as it was shown")))?;
         let seal = seal.map(seal_options);
         let daemon = Arc::clone(&self.0);
-        let recovered =
-            tokio::spawn(async move { daemon.recover_key(&recovery, seal.as_ref()).await }).await;
-        done(recovered)?;
-        let literals = self.0.service.registry.all();
-        let literals = literals.iter().filter(|(_, what)| matches!(what, Registered::Literal(_)));
+        let recovered = tokio::spawn(async move { daemon.recover_key(recovery, seal).await }).await;
+        flatten(recovered)?;
+        let report = self.0.service().report(clock::now());
         Ok(Response::new(RecoverResponse {
-            entries: self.0.service.cache.len() as u64,
-            literals: literals.count() as u64,
+            entries: report.entries as u64,
+            literals: report.literals as u64,
         }))
     }
 
@@ -177,9 +165,9 @@ fn seal_options(seal: Seal) -> SealOptions {
     SealOptions { with_key: seal.with_key, tpm2_pcrs: seal.tpm2_pcrs }
 }
 
-fn done(ended: Result<Result<(), String>, tokio::task::JoinError>) -> Result<(), Status> {
+fn flatten(ended: Result<Result<(), String>, tokio::task::JoinError>) -> Result<(), Status> {
     ended
-        .map_err(|_| Status::internal("it crashed; see `journalctl -u psid`"))?
+        .map_err(|_| Status::internal("the operation crashed; see `journalctl -u psid`"))?
         .map_err(Status::failed_precondition)
 }
 

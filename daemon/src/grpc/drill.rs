@@ -1,36 +1,35 @@
-//! A drill, for the wire: it is a lease, which ends with its time, or with the caller.
+//! A drill as a stream of events. It ends with its time, or when its caller disconnects.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use psi_proto::v1::{DrillEvent, DrillFailure, DrillOutcome, DrillStarted, drill_event::Event};
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use super::control::Control;
 use crate::lookup::outage_drill::{FailedLookup, OutageGuard};
 use crate::model::clock::Now;
-use crate::runtime::Runtime;
 
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(3_600);
+const MIN_DURATION: Duration = Duration::from_secs(1);
+const MAX_DURATION: Duration = Duration::from_secs(3_600);
 
 type Events = mpsc::Receiver<Result<DrillEvent, Status>>;
 
-/// Begins a drill of `millis` at `now`; its events.
-pub(super) async fn run(daemon: &Arc<Runtime>, millis: u64, now: Now) -> Result<Events, Status> {
+/// Begins a drill of `millis` at `now` and returns its events.
+pub(super) async fn run(daemon: &dyn Control, millis: u64, now: Now) -> Result<Events, Status> {
     let span = Duration::from_millis(millis);
-    if !(SHORTEST..=LONGEST).contains(&span) {
+    if !(MIN_DURATION..=MAX_DURATION).contains(&span) {
         return Err(Status::invalid_argument(
             "a drill takes one second to one hour; say how long with --for",
         ));
     }
-    let lease = daemon.service.drill.begin(now.mono + span, now.mono).map_err(|until| {
+    let guard = daemon.service().begin_drill(span, now).map_err(|until| {
         let left = until.saturating_duration_since(now.mono).as_secs();
         Status::failed_precondition(format!(
             "another drill runs for {left} s; wait for its end, or end it where it was started"
         ))
     })?;
-    let offline = daemon.offline(now).await;
+    let offline = daemon.outage_report(now).await;
     let (would_fail, unknown) = (offline.now.surely, offline.now.perhaps);
     let started = DrillStarted {
         until_ms: now.wall.after(span).as_millis(),
@@ -42,16 +41,16 @@ pub(super) async fn run(daemon: &Arc<Runtime>, millis: u64, now: Now) -> Result<
     tracing::warn!(
         would_fail = would_fail.len(),
         unknown = unknown.len(),
-        "a drill: for {} s at most, providers are treated as out",
+        "a drill started: providers are treated as unreachable for at most {} s",
         span.as_secs()
     );
     let (sender, events) = mpsc::channel(64);
-    tokio::spawn(tell(lease, started, sender));
+    tokio::spawn(send_events(guard, started, sender));
     Ok(events)
 }
 
-async fn tell(
-    mut lease: OutageGuard,
+async fn send_events(
+    mut guard: OutageGuard,
     started: DrillStarted,
     events: mpsc::Sender<Result<DrillEvent, Status>>,
 ) {
@@ -63,7 +62,7 @@ async fn tell(
             break;
         }
         event = tokio::select! {
-            failed = lease.failed() => failed
+            failed = guard.failed() => failed
                 .map(|FailedLookup { secret, why }| Event::Failure(DrillFailure { secret, reason: why })),
             () = events.closed() => {
                 is_gone = true;
@@ -71,15 +70,15 @@ async fn tell(
             }
         };
     }
-    let outcome = lease.outcome();
-    // Before the outcome is told: whoever hears of the end must find it ended.
-    drop(lease);
+    let outcome = guard.outcome();
+    // Before the outcome is sent: the caller must find the drill ended.
+    drop(guard);
     let (lookups, failed) = (outcome.lookups, outcome.failed);
     tracing::info!(
         lookups,
         failed,
-        "the drill is over{}: of {lookups} lookups, {failed} failed",
-        if is_gone { " early, for its caller has gone" } else { "" }
+        "the drill ended{}: {failed} of {lookups} lookups failed",
+        if is_gone { " early, its caller disconnected" } else { "" }
     );
     let outcome = Event::Outcome(DrillOutcome { lookups, failed });
     let _ = events.send(Ok(DrillEvent { event: Some(outcome) })).await;

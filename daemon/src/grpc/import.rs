@@ -7,14 +7,14 @@ use psi_proto::v1::import_admin_server::ImportAdmin;
 use psi_proto::v1::{ImportConflict, ImportOutcome, ImportRequest, ImportResponse, ImportResult};
 use tonic::{Request, Response, Status, async_trait};
 
+use super::control::Control;
 use super::peer::require_admin;
 use super::status;
 use crate::import::{self, ConflictPolicy, ImportJob};
 use crate::model::clock;
 use crate::provider::WriteTarget;
-use crate::runtime::Runtime;
 
-pub(super) struct Import(pub(super) Arc<Runtime>);
+pub(super) struct Import(pub(super) Arc<dyn Control>);
 
 #[async_trait]
 impl ImportAdmin for Import {
@@ -41,7 +41,7 @@ impl ImportAdmin for Import {
             dry_run: request.dry_run,
             make_directory: request.create_directory,
         };
-        let outcomes = import::run(&self.0.service, &job, clock::now()).await.map_err(status)?;
+        let outcomes = import::run(self.0.service(), &job, clock::now()).await.map_err(status)?;
         let results = outcomes.into_iter().zip(&job.secrets).map(to_proto).collect();
         Ok(Response::new(ImportResponse { target: job.target.to_string(), results }))
     }

@@ -1,6 +1,6 @@
-//! Accepted connections. A caller that may not call is told so, but cannot take the connections of those
-//! who may: strangers share a few. Who connects and does not begin to speak is cut off; who begins and then
-//! does not speak is, too, for it leaves HTTP/2's pings unanswered; and so is who does not read.
+//! Accepted connections. Callers without permission share a few connections, so that they cannot exhaust those
+//! of others. A connection is closed if the client does not send the HTTP/2 preface in time, does not answer
+//! pings, or does not read what it is sent.
 
 use std::io;
 use std::pin::Pin;
@@ -18,79 +18,79 @@ use tonic::transport::server::{Connected, UdsConnectInfo};
 
 use super::peer::Authorizer;
 
-/// Connections of callers that `[access]` does not allow, at once.
+/// Concurrent connections of callers without permission.
 const MAX_UNAUTHENTICATED: usize = 8;
-/// How long a client may take to begin: psi-driver does at once.
+/// How long a client may take to send the HTTP/2 preface.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may leave unread what it was sent.
+/// How long a write may wait for the client to read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
-/// What an HTTP/2 client begins with has so many bytes (RFC 9113, 3.4).
+/// The length of the HTTP/2 client preface in bytes (RFC 9113, 3.4).
 const PREFACE: usize = 24;
-/// After an accept that failed, as when descriptors run out.
+/// The pause after a failed accept, for example without free descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
-/// One connection, with the place it takes.
+/// One connection, and its share of the limit.
 pub(super) struct Connection {
     stream: UnixStream,
     _place: Option<OwnedSemaphorePermit>,
-    /// How many bytes of the preface have come.
-    heard: usize,
+    /// Received bytes of the preface.
+    received: usize,
     accepted: Instant,
-    /// The end of psid's patience, while the preface is waited for.
-    limit: Option<Limit>,
-    /// Likewise, while there is no room for what is to be sent.
-    unread: Option<Limit>,
+    /// The timer while the preface is incomplete.
+    preface_timer: Option<Timer>,
+    /// The timer while a write waits.
+    write_timer: Option<Timer>,
 }
 
-type Limit = Pin<Box<Sleep>>;
+type Timer = Pin<Box<Sleep>>;
 
 impl Connection {
     fn new(stream: UnixStream, place: Option<OwnedSemaphorePermit>) -> Self {
         Self {
             stream,
             _place: place,
-            heard: 0,
+            received: 0,
             accepted: Instant::now(),
-            limit: None,
-            unread: None,
+            preface_timer: None,
+            write_timer: None,
         }
     }
 
-    /// Whether the client has taken too long to begin; if not, the task is woken when it has.
+    /// Whether the preface is overdue; if not, wakes the task when it is.
     fn is_too_late(&mut self, context: &mut Context<'_>) -> bool {
-        if self.heard >= PREFACE {
+        if self.received >= PREFACE {
             return false;
         }
         let until = self.accepted + PREFACE_TIMEOUT;
-        let limit = self.limit.get_or_insert_with(|| Box::pin(sleep_until(until)));
-        limit.as_mut().poll(context).is_ready()
+        let timer = self.preface_timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        timer.as_mut().poll(context).is_ready()
     }
 
-    /// What came of a write: an error, when there has been no room for too long.
+    /// The result of a write: an error if it has waited for too long.
     fn written(
         &mut self,
         context: &mut Context<'_>,
         result: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         if result.is_ready() {
-            self.unread = None;
+            self.write_timer = None;
             return result;
         }
-        let limit = self
-            .unread
+        let timer = self
+            .write_timer
             .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + WRITE_TIMEOUT)));
-        limit.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        timer.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
 /// The connections of a socket, until `stop`.
 pub(super) fn connections(
     listener: UnixListener,
-    judge: Authorizer,
+    authorizer: Authorizer,
     stop: CancellationToken,
 ) -> ReceiverStream<io::Result<Connection>> {
     let (accepted, connections) = mpsc::channel(1);
-    let strangers = Arc::new(Semaphore::new(MAX_UNAUTHENTICATED));
+    let unauthorized = Arc::new(Semaphore::new(MAX_UNAUTHENTICATED));
     tokio::spawn(async move {
         loop {
             let stream = tokio::select! {
@@ -101,9 +101,10 @@ pub(super) fn connections(
                 let _ = tokio::time::timeout(ACCEPT_BACKOFF, stop.cancelled()).await;
                 continue;
             };
-            let allowed = stream.peer_cred().is_ok_and(|peer| judge.allows(peer.uid(), peer.gid()));
+            let allowed =
+                stream.peer_cred().is_ok_and(|peer| authorizer.allows(peer.uid(), peer.gid()));
             let place =
-                if allowed { None } else { Arc::clone(&strangers).try_acquire_owned().ok() };
+                if allowed { None } else { Arc::clone(&unauthorized).try_acquire_owned().ok() };
             if (allowed || place.is_some())
                 && accepted.send(Ok(Connection::new(stream, place))).await.is_err()
             {
@@ -136,9 +137,9 @@ impl AsyncRead for Connection {
             }
             Poll::Pending => Poll::Pending,
             Poll::Ready(result) => {
-                this.heard = this.heard.saturating_add(buffer.filled().len() - before);
-                if this.heard >= PREFACE {
-                    this.limit = None;
+                this.received = this.received.saturating_add(buffer.filled().len() - before);
+                if this.received >= PREFACE {
+                    this.preface_timer = None;
                 }
                 Poll::Ready(result)
             }
@@ -185,8 +186,8 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    /// What comes first, and whether the connection is cut off after it.
-    async fn is_cut_off_after(first: &[u8]) -> bool {
+    /// Whether the connection is closed after `first` was sent and nothing more.
+    async fn is_closed_after(first: &[u8]) -> bool {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let mut connection = Connection::new(ours, None);
         theirs.write_all(first).await.unwrap();
@@ -206,20 +207,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_does_not_begin_to_speak_is_cut_off() {
+    async fn connection_without_preface_is_closed() {
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-        assert!(is_cut_off_after(b"").await);
-        assert!(is_cut_off_after(&preface[..PREFACE - 1]).await);
-        assert!(!is_cut_off_after(preface).await);
+        assert!(is_closed_after(b"").await);
+        assert!(is_closed_after(&preface[..PREFACE - 1]).await);
+        assert!(!is_closed_after(preface).await);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_does_not_read_is_cut_off() {
+    async fn connection_that_is_not_read_is_closed() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let mut connection = Connection::new(ours, None);
         let start = Instant::now();
         let sent = tokio::spawn(async move { connection.write_all(&vec![0; 8 << 20]).await });
-        // Whoever reads a little has a little more time.
+        // A read restarts the timer.
         tokio::time::advance(WRITE_TIMEOUT / 2).await;
         theirs.read_exact(&mut vec![0; 1 << 20]).await.unwrap();
         let error = sent.await.unwrap().unwrap_err();

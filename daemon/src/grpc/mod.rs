@@ -1,7 +1,8 @@
-//! The wire: the peer is judged, messages become domain types and back, errors become statuses, and
-//! the time is stamped.
+//! gRPC: authorizes the caller, converts messages to domain types and back, errors to statuses, and reads the
+//! clock. It calls `lookup::Service` and [`control::Control`] only.
 
 mod admin;
+pub(crate) mod control;
 mod drill;
 mod driver;
 mod hsm;
@@ -29,83 +30,86 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
 use crate::lookup::ServiceError;
-use crate::runtime::Runtime;
+use control::Control;
 use peer::Authorizer;
 
-/// For a caller that names no deadline: psi-driver's own, which podman's lock imposes.
+/// The deadline of a call without one: that of psi-driver, which holds podman's lock meanwhile.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
-/// An answer must be there before the caller stops waiting.
+/// How long before the caller's deadline psid answers.
 const MARGIN: Duration = Duration::from_millis(400);
-/// A secret, its id, and room to spare: what a caller sends is held until it is whole.
-const LARGEST_REQUEST: usize = 2 * MAX_SECRET_BYTES;
-/// Calls of one connection at once. psi-driver makes one; who makes many gets them answered in fewer turns.
-const CALLS: u32 = 32;
-/// Who has said nothing for so long is asked whether it is there…
+/// The largest request: a secret and its id fit. A request is buffered until it is complete.
+const MAX_REQUEST_BYTES: usize = 2 * MAX_SECRET_BYTES;
+/// Concurrent calls of one connection; psi-driver makes one.
+const MAX_CALLS: u32 = 32;
+/// An idle connection is pinged at this interval…
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// … and cut off when it does not answer: it has gone, or does not read what it asked for.
+/// … and closed if it does not answer the ping in this time.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long callers may take to go once psid stops; a client that says nothing must not hold it.
+/// How long open calls may take once psid stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
-/// Serves the socket until `stop`, and ends the calls that are under way.
+/// Serves the socket until `stop`, then ends the open calls.
 pub async fn serve(
-    daemon: Arc<Runtime>,
+    daemon: Arc<dyn Control>,
     listener: UnixListener,
     stop: CancellationToken,
 ) -> Result<(), String> {
     let listener =
         tokio::net::UnixListener::from_std(listener).map_err(|error| error.to_string())?;
     let (reporter, health) = tonic_health::server::health_reporter();
-    let judge = Authorizer::new(Arc::clone(&daemon));
-    let connections = incoming::connections(listener, judge.clone(), stop.clone());
+    let authorizer = Authorizer::new(Arc::clone(&daemon));
+    let connections = incoming::connections(listener, authorizer.clone(), stop.clone());
     let driver = SecretDriverServer::new(driver::Driver(Arc::clone(&daemon)));
     let admin = CacheAdminServer::new(admin::Admin(Arc::clone(&daemon)));
     let hsm = HsmAdminServer::new(hsm::Hsm(Arc::clone(&daemon)));
     let import = ImportAdminServer::new(import::Import(Arc::clone(&daemon)));
     let workloads = WorkloadAdminServer::new(workloads::Workloads(daemon));
     let server = Server::builder()
-        .max_concurrent_streams(CALLS)
+        .max_concurrent_streams(MAX_CALLS)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(judged(health.max_decoding_message_size(LARGEST_REQUEST), &judge))
-        .add_service(judged(driver.max_decoding_message_size(LARGEST_REQUEST), &judge))
-        .add_service(judged(admin.max_decoding_message_size(LARGEST_REQUEST), &judge))
-        .add_service(judged(hsm.max_decoding_message_size(LARGEST_REQUEST), &judge))
-        .add_service(judged(import.max_decoding_message_size(LARGEST_REQUEST), &judge))
-        .add_service(judged(workloads.max_decoding_message_size(LARGEST_REQUEST), &judge))
+        .add_service(authorized(health.max_decoding_message_size(MAX_REQUEST_BYTES), &authorizer))
+        .add_service(authorized(driver.max_decoding_message_size(MAX_REQUEST_BYTES), &authorizer))
+        .add_service(authorized(admin.max_decoding_message_size(MAX_REQUEST_BYTES), &authorizer))
+        .add_service(authorized(hsm.max_decoding_message_size(MAX_REQUEST_BYTES), &authorizer))
+        .add_service(authorized(import.max_decoding_message_size(MAX_REQUEST_BYTES), &authorizer))
+        .add_service(authorized(
+            workloads.max_decoding_message_size(MAX_REQUEST_BYTES),
+            &authorizer,
+        ))
         .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
-    let farewell = async {
+    let shutdown = async {
         stop.cancelled().await;
         reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
         let _ = tokio::time::timeout(SHUTDOWN_GRACE, std::future::pending::<()>()).await;
     };
-    // By a worker, which goes on with the call itself: between the thread that waits in `main` and the
-    // workers, each connection would cost two wake-ups of another thread.
+    // As a task of a worker, which then serves the call itself: from the thread that waits in `main`, each
+    // connection would cost two wake-ups of another thread.
     let server = AbortOnDropHandle::new(tokio::spawn(server));
     tokio::select! {
         result = server => match result {
             Ok(served) => served.map_err(|error| error.to_string()),
             Err(crashed) => Err(crashed.to_string()),
         },
-        () = farewell => Ok(()),
+        () = shutdown => Ok(()),
     }
 }
 
-fn judged<S>(service: S, judge: &Authorizer) -> InterceptedService<S, Authorizer> {
-    InterceptedService::new(service, judge.clone())
+fn authorized<S>(service: S, authorizer: &Authorizer) -> InterceptedService<S, Authorizer> {
+    InterceptedService::new(service, authorizer.clone())
 }
 
 /// The one place that turns an error into a status.
 #[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
 fn status(error: ServiceError) -> Status {
-    let words = for_own_scope(&error.to_string()).into_owned();
+    let message = for_own_scope(&error.to_string()).into_owned();
     match error {
-        ServiceError::Malformed(_) => Status::invalid_argument(words),
-        ServiceError::NotFound(_) => Status::not_found(words),
-        ServiceError::Exists => Status::already_exists(words),
-        ServiceError::Denied(_) => Status::permission_denied(words),
-        ServiceError::NoKey(_) => Status::failed_precondition(words),
-        ServiceError::Unavailable(_) => Status::unavailable(words),
+        ServiceError::Malformed(_) => Status::invalid_argument(message),
+        ServiceError::NotFound(_) => Status::not_found(message),
+        ServiceError::Exists => Status::already_exists(message),
+        ServiceError::Denied(_) => Status::permission_denied(message),
+        ServiceError::NoKey(_) => Status::failed_precondition(message),
+        ServiceError::Unavailable(_) => Status::unavailable(message),
     }
 }
 
@@ -115,24 +119,24 @@ fn secret_id(text: &str) -> Result<SecretId, Status> {
     })
 }
 
-/// Whether podman can have given it.
-fn whole(secret: &SecretBytes) -> Result<(), Status> {
+/// Checks the size of a secret, as podman limits it.
+fn check_size(secret: &SecretBytes) -> Result<(), Status> {
     if (1..=MAX_SECRET_BYTES).contains(&secret.len()) {
         return Ok(());
     }
     let why = format!(
-        "a secret has 1 to {MAX_SECRET_BYTES} bytes, and this one {}; pass it whole",
+        "a secret has 1 to {MAX_SECRET_BYTES} bytes, and this one {}; pass all of it",
         secret.len()
     );
     Err(status(ServiceError::Malformed(why)))
 }
 
-fn no_key() -> Status {
+fn missing_key() -> Status {
     status(ServiceError::Malformed("neither an id nor a name was given; give one".into()))
 }
 
-/// How long the caller waits, by the `grpc-timeout` header: digits and a unit (gRPC over HTTP/2).
-fn patience(metadata: &MetadataMap) -> Duration {
+/// The timeout of a call by its `grpc-timeout` header: digits and a unit (gRPC over HTTP/2).
+fn timeout(metadata: &MetadataMap) -> Duration {
     let given = metadata.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
     given.unwrap_or(DEFAULT_DEADLINE).min(DEFAULT_DEADLINE).saturating_sub(MARGIN)
 }
@@ -156,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_grpc_timeout_is_digits_and_a_unit() {
+    fn parse_timeout_accepts_digits_and_a_unit_only() {
         assert_eq!(parse_timeout("10S"), Some(Duration::from_secs(10)));
         assert_eq!(parse_timeout("9999m"), Some(Duration::from_millis(9_999)));
         assert_eq!(parse_timeout("99999999u"), Some(Duration::from_micros(99_999_999)));

@@ -1,4 +1,4 @@
-//! Who may call: judged by the socket's credentials, which the kernel vouches for, and nothing else.
+//! Authorization: by the peer credentials of the socket, which the kernel provides, and nothing else.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,30 +8,30 @@ use tonic::service::Interceptor;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
 
-use crate::runtime::Runtime;
+use super::control::Control;
 
-/// More users than this are counted together: a user with subordinate uids has 65,536 of them.
-const COUNTED: usize = 1_024;
+/// The number of users that are counted separately: a user may have 65,536 subordinate uids.
+const MAX_COUNTED: usize = 1_024;
 
-/// Judges each call's peer.
+/// Authorizes each call by its peer.
 #[derive(Clone)]
 pub(super) struct Authorizer {
-    daemon: Arc<Runtime>,
+    daemon: Arc<dyn Control>,
     refused: Arc<Mutex<Refused>>,
 }
 
-/// How often each user was refused.
+/// The number of refused calls of each user.
 #[derive(Default)]
 struct Refused {
     users: HashMap<u32, u64>,
-    /// All users beyond the first so many.
+    /// Those of all users beyond the first [`MAX_COUNTED`].
     others: u64,
 }
 
 impl Refused {
-    /// Counts a refusal; how often that user was refused, or all others were.
+    /// Counts a refused call of a user; the user's count, or that of all others.
     fn count(&mut self, uid: u32) -> u64 {
-        let is_counted = self.users.len() < COUNTED || self.users.contains_key(&uid);
+        let is_counted = self.users.len() < MAX_COUNTED || self.users.contains_key(&uid);
         let count = if is_counted { self.users.entry(uid).or_default() } else { &mut self.others };
         *count += 1;
         *count
@@ -39,23 +39,22 @@ impl Refused {
 }
 
 impl Authorizer {
-    pub(super) fn new(daemon: Arc<Runtime>) -> Self {
+    pub(super) fn new(daemon: Arc<dyn Control>) -> Self {
         Self { daemon, refused: Arc::default() }
     }
 
     pub(super) fn allows(&self, uid: u32, gid: u32) -> bool {
-        let access = self.daemon.access.read();
-        // The system call last: most callers are named.
-        access.uids.contains(&uid) || access.gids.contains(&gid) || uid == own_uid()
+        // The system call last: most callers are listed.
+        self.daemon.is_listed(uid, gid) || uid == own_uid()
     }
 
-    /// The log is told of the first refusal, the second, the fourth and so on: nobody can flood it.
-    fn tell(&self, uid: u32, gid: u32) {
+    /// Logs the first, the second, the fourth refusal and so on, so that nobody can flood the log.
+    fn log_refusal(&self, uid: u32, gid: u32) {
         let count = self.refused.lock().count(uid);
         if !count.is_power_of_two() {
             return;
         }
-        // The name is in a file, and a worker of the runtime must not wait for a disk.
+        // The name is read from a file, and a worker of the runtime must not wait for the disk.
         tokio::task::spawn_blocking(move || {
             let who = psi_common::passwd::name_of(uid)
                 .map_or_else(|| "somebody".into(), |name| format!("user {name}"));
@@ -70,14 +69,14 @@ impl Authorizer {
     }
 }
 
-/// Who calls, as the kernel says: uid and gid.
+/// The caller's uid and gid, from the kernel.
 fn peer<T>(request: &Request<T>) -> Option<(u32, u32)> {
     let peer = request.extensions().get::<UdsConnectInfo>()?.peer_cred?;
     Some((peer.uid(), peer.gid()))
 }
 
-/// Refuses whoever may use secrets, and is neither root nor psid's own user: keys, every workload's
-/// registrations, and what the whole host depends on are no affair of theirs.
+/// Refuses a caller that is neither root nor psid's own user. Users that `[access]` lists may use secrets; keys
+/// and the registrations of every workload are for admins.
 pub(super) fn require_admin<T>(request: &Request<T>) -> Result<(), Status> {
     match peer(request) {
         Some((uid, _)) if uid == 0 || uid == own_uid() => Ok(()),
@@ -99,7 +98,7 @@ impl Interceptor for Authorizer {
         if self.allows(uid, gid) {
             return Ok(request);
         }
-        self.tell(uid, gid);
+        self.log_refusal(uid, gid);
         Err(Status::permission_denied(format!(
             "uid {uid} (gid {gid}) may not use this psid; add it to allow_uids or allow_gids in [access]"
         )))
@@ -108,7 +107,7 @@ impl Interceptor for Authorizer {
 
 #[cfg(test)]
 mod tests {
-    use super::{COUNTED, Refused};
+    use super::{MAX_COUNTED, Refused};
 
     #[test]
     fn refusals_of_ever_new_users_take_no_more_memory() {
@@ -116,7 +115,10 @@ mod tests {
         for uid in 0..100_000 {
             refused.count(uid);
         }
-        assert_eq!(refused.users.len(), COUNTED);
-        assert_eq!((refused.count(0), refused.count(99_999)), (2, 100_000 - COUNTED as u64 + 1));
+        assert_eq!(refused.users.len(), MAX_COUNTED);
+        assert_eq!(
+            (refused.count(0), refused.count(99_999)),
+            (2, 100_000 - MAX_COUNTED as u64 + 1)
+        );
     }
 }

@@ -1,4 +1,6 @@
-//! The daemon's state, for the wire.
+//! The status of the daemon as a message.
+
+use std::path::Path;
 
 use psi_common::{CacheHeader, SecretId, for_own_scope};
 use psi_proto::v1::{
@@ -6,86 +8,88 @@ use psi_proto::v1::{
     Tristate, WithheldSecret,
 };
 
+use super::control::{CacheFileReport, Control, Degradation};
 use crate::cache::RemovalReason;
-use crate::lookup::{Certainty, LookupCounts, OutageReport, Withheld};
+use crate::lookup::{Certainty, LookupCounts, OutageReport, ServiceReport, Withheld};
 use crate::model::clock::{Now, Timestamp};
 use crate::provider::Persistence;
 use crate::provider::upstream::{ProviderCounters, Upstream};
 use crate::refresh::{Summary, Totals};
-use crate::registry::Registered;
-use crate::runtime::Runtime;
 use crate::sys::tasks::TaskReport;
 
-/// How many ids a status names.
-const NAMED: usize = 20;
+/// The number of ids that a status lists.
+const MAX_IDS: usize = 20;
 
-pub(super) async fn told(daemon: &Runtime, now: Now) -> StatusResponse {
-    let service = &daemon.service;
-    let LookupCounts { hits, stale, misses, failed } = service.lookups();
-    let entries = service.cache.len() as u64;
-    let span = service.cache.fetch_span();
-    let overdue = service.cache.past_max_stale(now.boot) as u64;
-    let registered = service.registry.all();
-    let count =
-        |is: fn(&Registered) -> bool| registered.iter().filter(|(_, what)| is(what)).count() as u64;
-    let written = daemon.persister().map(|persister| persister.state()).unwrap_or_default();
-    let OutageReport { now: at_once, after_reboot, unknown_why, .. } = daemon.offline(now).await;
-    let held = service.held(now);
-    let degraded = daemon.degraded();
-    let file = std::fs::metadata(&daemon.cache_path).ok();
-    StatusResponse {
+/// The status of the daemon.
+pub(super) async fn status_response(daemon: &dyn Control, now: Now) -> StatusResponse {
+    let service = daemon.service();
+    let (last_refresh, pulls) = daemon.refreshes();
+    let mut response = StatusResponse {
         version: env!("CARGO_PKG_VERSION").into(),
-        backend: daemon
-            .backend
-            .as_ref()
-            .map_or_else(String::new, |backend| backend.tag().to_string()),
-        path: daemon.cache_path.display().to_string(),
-        size_bytes: file.as_ref().map(std::fs::Metadata::len),
-        last_write_ms: file
-            .and_then(|file| file.modified().ok())
-            .map(|time| Timestamp::from(time).as_millis()),
-        format_version: format_version(daemon),
-        generation: written.generation,
-        entries,
-        oldest_fetch_ms: span.map(|(oldest, _)| oldest.as_millis()),
-        newest_fetch_ms: span.map(|(_, newest)| newest.as_millis()),
-        references: count(|what| matches!(what, Registered::Reference(_))),
-        literals: count(|what| matches!(what, Registered::Literal(_))),
-        last_refresh: daemon.refresher.last().map(summary),
+        last_refresh: last_refresh.map(summary),
+        pulls: Some(totals(pulls)),
         providers: service.upstreams().providers.values().map(|one| provider(one)).collect(),
-        degraded_causes: degraded.iter().map(|reason| reason.cause.into()).collect(),
-        degraded: degraded.iter().map(|reason| for_own_scope(&reason.why).into_owned()).collect(),
-        survives_outage: verdict(after_reboot.verdict()).into(),
-        would_fail: named(&after_reboot.surely),
-        would_fail_count: after_reboot.surely.len() as u64,
-        verify: None,
-        hits,
-        misses,
-        has_recovery_key: daemon.recovery_path().exists(),
-        would_fail_now: named(&at_once.surely),
-        would_fail_now_count: at_once.surely.len() as u64,
-        withheld_count: held.len() as u64,
-        withheld: held.into_iter().take(NAMED).map(withheld).collect(),
-        stale,
-        failed,
-        past_max_stale: overdue,
-        drill_until_ms: service
-            .drill
-            .until(now.mono)
-            .map(|until| now.wall.after(until.saturating_duration_since(now.mono)).as_millis()),
-        write_errors: written.errors,
-        pulls: Some(totals(daemon.refresher.totals())),
-        unknown_now_count: at_once.perhaps.len() as u64,
-        unknown_count: after_reboot.perhaps.len() as u64,
-        unknown: named(&after_reboot.perhaps),
-        unknown_reasons: unknown_why.into_iter().collect(),
-        tasks: service.tasks.reports(now.mono).into_iter().map(task).collect(),
-        serves_now: verdict(at_once.verdict()).into(),
-    }
+        ..StatusResponse::default()
+    };
+    set_cache_file(&mut response, &daemon.cache_file());
+    set_service(&mut response, service.report(now), now);
+    set_outage(&mut response, daemon.outage_report(now).await);
+    set_degradations(&mut response, &daemon.degradations());
+    response
 }
 
-pub(super) fn verdict(verdict: Certainty) -> Tristate {
-    match verdict {
+fn set_cache_file(response: &mut StatusResponse, report: &CacheFileReport) {
+    let file = std::fs::metadata(&report.path).ok();
+    let modified = file.as_ref().and_then(|file| file.modified().ok());
+    response.backend = report.backend.map_or_else(String::new, |backend| backend.to_string());
+    response.path = report.path.display().to_string();
+    response.size_bytes = file.as_ref().map(std::fs::Metadata::len);
+    response.last_write_ms = modified.map(|time| Timestamp::from(time).as_millis());
+    response.format_version = format_version(&report.path);
+    response.generation = report.generation;
+    response.write_errors = report.write_errors;
+    response.has_recovery_key = report.has_recovery_key;
+}
+
+fn set_service(response: &mut StatusResponse, report: ServiceReport, now: Now) {
+    let LookupCounts { hits, stale, misses, failed } = report.lookups;
+    (response.hits, response.stale, response.misses, response.failed) =
+        (hits, stale, misses, failed);
+    response.entries = report.entries as u64;
+    response.oldest_fetch_ms = report.fetched.map(|(oldest, _)| oldest.as_millis());
+    response.newest_fetch_ms = report.fetched.map(|(_, newest)| newest.as_millis());
+    response.references = report.references as u64;
+    response.literals = report.literals as u64;
+    response.withheld_count = report.withheld.len() as u64;
+    response.withheld = report.withheld.into_iter().take(MAX_IDS).map(withheld).collect();
+    response.past_max_stale = report.past_max_stale as u64;
+    response.drill_until_ms = report
+        .drill_until
+        .map(|until| now.wall.after(until.saturating_duration_since(now.mono)).as_millis());
+    response.tasks = report.tasks.into_iter().map(task).collect();
+}
+
+fn set_outage(response: &mut StatusResponse, report: OutageReport) {
+    let OutageReport { now, after_reboot, unknown_why, .. } = report;
+    response.serves_now = tristate(now.verdict()).into();
+    response.would_fail_now = first_ids(&now.surely);
+    response.would_fail_now_count = now.surely.len() as u64;
+    response.unknown_now_count = now.perhaps.len() as u64;
+    response.survives_outage = tristate(after_reboot.verdict()).into();
+    response.would_fail = first_ids(&after_reboot.surely);
+    response.would_fail_count = after_reboot.surely.len() as u64;
+    response.unknown = first_ids(&after_reboot.perhaps);
+    response.unknown_count = after_reboot.perhaps.len() as u64;
+    response.unknown_reasons = unknown_why.into_iter().collect();
+}
+
+fn set_degradations(response: &mut StatusResponse, all: &[Degradation]) {
+    response.degraded = all.iter().map(|one| for_own_scope(&one.why).into_owned()).collect();
+    response.degraded_causes = all.iter().map(|one| one.cause.into()).collect();
+}
+
+pub(super) fn tristate(certainty: Certainty) -> Tristate {
+    match certainty {
         Certainty::Unknown => Tristate::Unspecified,
         Certainty::Yes => Tristate::Yes,
         Certainty::No => Tristate::No,
@@ -97,14 +101,14 @@ fn task(TaskReport { task, crashes, stalled }: TaskReport) -> TaskStatus {
     TaskStatus { name: task.name().into(), crashes, stalled_ms }
 }
 
-fn named(ids: &[SecretId]) -> Vec<String> {
-    ids.iter().take(NAMED).map(ToString::to_string).collect()
+fn first_ids(ids: &[SecretId]) -> Vec<String> {
+    ids.iter().take(MAX_IDS).map(ToString::to_string).collect()
 }
 
-fn format_version(daemon: &Runtime) -> Option<u32> {
+fn format_version(path: &Path) -> Option<u32> {
     use std::io::Read;
     let mut header = [0; CacheHeader::LEN];
-    std::fs::File::open(&daemon.cache_path).ok()?.read_exact(&mut header).ok()?;
+    std::fs::File::open(path).ok()?.read_exact(&mut header).ok()?;
     CacheHeader::parse(&header).ok().map(|header| header.version.into())
 }
 
@@ -151,7 +155,7 @@ fn provider(upstream: &Upstream) -> ProviderStatus {
     };
     ProviderStatus {
         name: upstream.name.clone(),
-        up: verdict(up).into(),
+        up: tristate(up).into(),
         down_since_ms: outage.map(|outage| outage.since.as_millis()),
         next_try_ms: outage.map(|outage| outage.next_try.as_millis()),
         reason: why,

@@ -18,24 +18,24 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::admin::event;
+use super::control::Control;
 use super::peer::require_admin;
-use super::report::verdict;
+use super::report::tristate;
 use super::{secret_id, status};
 use crate::model::clock;
 use crate::model::reference::Reference;
 use crate::refresh::{Progress, RefreshScope};
 use crate::registry::{PodmanName, Registered};
-use crate::runtime::Runtime;
 use crate::sys::tasks::caught;
 use crate::workloads::{self, Planned};
 
-/// How long a plan waits for a key that is being opened.
+/// How long a plan waits for the key.
 const KEY_OPENS: Duration = Duration::from_secs(60);
 
-/// How many secrets of a workload one message has.
-const SECRETS_AT_ONCE: usize = 1_000;
+/// The number of secrets of a workload in one message.
+const MAX_SECRETS: usize = 1_000;
 
-pub(super) struct Workloads(pub(super) Arc<Runtime>);
+pub(super) struct Workloads(pub(super) Arc<dyn Control>);
 
 type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 type Sender = mpsc::Sender<Result<PlanEvent, Status>>;
@@ -52,8 +52,8 @@ impl WorkloadAdmin for Workloads {
         let (events, stream) = mpsc::channel(16);
         let daemon = Arc::clone(&self.0);
         tokio::spawn(async move {
-            // A caller that went away wants no plan. One that stays must not take half of one for the whole.
-            if caught(tell_plan(&daemon, pull, &events)).await.is_none() {
+            // The caller must not take an incomplete plan for a complete one.
+            if caught(send_plan(&*daemon, pull, &events)).await.is_none() {
                 let crashed = Status::internal("the plan crashed; see `journalctl -u psid`");
                 let _ = events.send(Err(crashed)).await;
             }
@@ -67,21 +67,19 @@ impl WorkloadAdmin for Workloads {
         &self,
         _: Request<RegistrationsRequest>,
     ) -> Result<Response<Self::RegistrationsStream>, Status> {
-        let (now, context) = (clock::now(), self.0.circumstances());
-        let service = &self.0.service;
-        let names = service.registry.names();
-        let all = service.registry.list().map_err(|error| status(error.into()))?;
-        let all = all.into_iter().map(|(id, what)| {
-            let PodmanName { name, store } = names.get(&id).cloned().unwrap_or_default();
+        let (now, context) = (clock::now(), self.0.self_test_context());
+        let service = self.0.service();
+        let all = service.registrations().map_err(status)?;
+        let all = all.into_iter().map(|one| {
+            let survives = service.registration_survives(&one.registered, now, &context);
             Ok(Registration {
-                name,
-                store,
-                id: id.to_string(),
-                kind: kind(&what).into(),
-                needs_key: needs_key(&what),
-                description: workloads::about(&what),
-                survives_outage: verdict(service.registration_survives(&what, now, &context))
-                    .into(),
+                name: one.podman.name,
+                store: one.podman.store,
+                id: one.id.to_string(),
+                kind: kind(&one.registered).into(),
+                needs_key: needs_key(&one.registered),
+                description: workloads::about(&one.registered),
+                survives_outage: tristate(survives).into(),
             })
         });
         let all: Vec<_> = all.collect();
@@ -95,7 +93,7 @@ impl WorkloadAdmin for Workloads {
         require_admin(&request)?;
         let RepointRequest { id, reference } = request.into_inner();
         let reference = SecretBytes::new(reference.into_bytes());
-        let changed = self.0.service.repoint(secret_id(&id)?, reference).await.map_err(status)?;
+        let changed = self.0.service().repoint(secret_id(&id)?, reference).await.map_err(status)?;
         Ok(Response::new(RepointResponse { changed }))
     }
 
@@ -109,23 +107,23 @@ impl WorkloadAdmin for Workloads {
             Ok((secret_id(&id)?, PodmanName { name, store }))
         });
         let names = names.collect::<Result<_, Status>>()?;
-        let noted = self.0.service.registry.note_names(names).await;
-        let changed = noted.map_err(|error| status(error.into()))?;
+        let noted = self.0.service().note_names(names).await;
+        let changed = noted.map_err(status)?;
         Ok(Response::new(NoteNamesResponse { changed }))
     }
 }
 
-async fn tell_plan(
-    daemon: &Runtime,
+async fn send_plan(
+    daemon: &dyn Control,
     pull: bool,
     events: &Sender,
 ) -> Result<(), mpsc::error::SendError<Result<PlanEvent, Status>>> {
     let now = clock::now();
-    let service = &daemon.service;
-    service.readiness.wait_ready(now.mono + KEY_OPENS).await;
+    let service = daemon.service();
+    service.wait_ready(now.mono + KEY_OPENS).await;
     let mut failed = BTreeMap::new();
     if pull || workloads::is_unknown(service) {
-        let mut progress = daemon.refresher.start(RefreshScope::All, now);
+        let mut progress = daemon.start_refresh(RefreshScope::All, now);
         let mut sent = 0;
         loop {
             let Progress { sources, done, ended } = progress.borrow_and_update().clone();
@@ -133,7 +131,9 @@ async fn tell_plan(
                 if let Err(why) = &result.result {
                     failed.insert(result.source.clone(), why.clone());
                 }
-                events.send(Ok(told(plan_event::Event::Source(event(result, sources))))).await?;
+                events
+                    .send(Ok(plan_event(plan_event::Event::Source(event(result, sources)))))
+                    .await?;
             }
             sent = done.len();
             if ended {
@@ -145,27 +145,28 @@ async fn tell_plan(
             }
         }
     }
-    for plan in workloads::plan(service, &failed, now.advanced(), &daemon.circumstances()).await {
-        for part in workload(plan) {
-            events.send(Ok(told(plan_event::Event::Workload(part)))).await?;
+    for plan in workloads::plan(service, &failed, now.advanced(), &daemon.self_test_context()).await
+    {
+        for part in to_proto(plan) {
+            events.send(Ok(plan_event(plan_event::Event::Workload(part)))).await?;
         }
     }
     Ok(())
 }
 
-fn told(event: plan_event::Event) -> PlanEvent {
+fn plan_event(event: plan_event::Event) -> PlanEvent {
     PlanEvent { event: Some(event) }
 }
 
-/// What to register for a key; empty for a key that no reference can name.
+/// The reference to register for a key; empty for a key that no reference can name.
 fn reference(key: &str, reference: &Reference) -> String {
     let json = reference.to_json();
     let is_good = check::key(key).and(check::without_controls("the reference", &json)).is_ok();
     if is_good { json } else { String::new() }
 }
 
-/// In parts, each of a size that a caller takes.
-fn workload(plan: Planned) -> Vec<PlannedWorkload> {
+/// The messages of a workload, each within the size limit.
+fn to_proto(plan: Planned) -> Vec<PlannedWorkload> {
     let secrets = plan.secrets.into_iter().map(|(key, secret)| PlannedSecret {
         reference: reference(&key, &secret.reference),
         key: check::printable(&key).into_owned(),
@@ -173,7 +174,7 @@ fn workload(plan: Planned) -> Vec<PlannedWorkload> {
         source: secret.source,
         mount: secret.mount,
         ids: secret.ids.iter().map(ToString::to_string).collect(),
-        survives_outage: verdict(secret.survives_outage).into(),
+        survives_outage: tristate(secret.survives_outage).into(),
         warnings: secret.warnings,
         error: secret.error.unwrap_or_default(),
     });
@@ -191,14 +192,14 @@ fn workload(plan: Planned) -> Vec<PlannedWorkload> {
         overlaps,
         missing: plan.missing.unwrap_or_default(),
     };
-    let mut parts = secrets.chunks(SECRETS_AT_ONCE).map(<[_]>::to_vec).collect::<Vec<_>>();
+    let mut parts = secrets.chunks(MAX_SECRETS).map(<[_]>::to_vec).collect::<Vec<_>>();
     if parts.is_empty() {
         parts.push(Vec::new());
     }
     parts.into_iter().map(|secrets| PlannedWorkload { secrets, ..whole.clone() }).collect()
 }
 
-/// The registry says so in these words, and in no other case.
+/// Whether only the key is missing: the registry uses this text in no other case.
 fn needs_key(what: &Registered) -> bool {
     matches!(what, Registered::Invalid(why) if why.contains("there is no key to open it"))
 }

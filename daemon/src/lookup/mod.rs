@@ -3,6 +3,7 @@
 
 mod classify;
 mod error;
+mod facade;
 mod fetch;
 pub(crate) mod outage_drill;
 pub(crate) mod readiness;
@@ -39,6 +40,7 @@ use resolve::resolve_upstream;
 
 pub use error::ServiceError;
 pub(crate) use error::refusal;
+pub(crate) use facade::ServiceReport;
 use report::Counters;
 pub(crate) use report::{LookupCounts, Withheld};
 pub(crate) use self_test::{Certainty, OutageReport, SelfTestContext};

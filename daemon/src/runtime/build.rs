@@ -5,22 +5,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use psi_common::{BackendTag, Paths};
+use psi_common::{BackendTag, Paths, SecretBytes};
 
 use crate::cache::{Cache, Policy};
 use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, InfisicalConfig, Pkcs11Pin};
 use crate::keys::credential::{Credential, Creds};
-use crate::keys::pkcs11::{PinSource, Token, TokenConfig};
+use crate::keys::pkcs11::{PinSource, Token, TokenConfig, TokenErrorKind};
 use crate::keys::{CREDENTIAL, HsmKey, KeyBackend, SealWith, TpmKey};
-use crate::lookup::Service;
+use crate::lookup::{Service, ServiceError};
 use crate::provider::infisical::{
     Infisical, Method, Project, SecretSource, UniversalAuth, token_source,
 };
-use crate::provider::pkcs11_sealed::{self, Pkcs11Sealed};
+use crate::provider::pkcs11_sealed::{self, Pkcs11Sealed, SealError};
 use crate::provider::upstream::{Upstream, Upstreams};
 use crate::refresh::RefreshInterval;
 use crate::registry::{Keys, Registry};
-use crate::runtime::{DegradedReason, Runtime};
+use crate::runtime::{DegradedReason, Runtime, RuntimeParts};
 use crate::storage::boot_id;
 use crate::storage::failed_logins::FailedLogins;
 use crate::sys::files;
@@ -42,15 +42,15 @@ pub struct Environment {
 pub fn assemble(config: &Config, surroundings: &Environment) -> Runtime {
     let paths = &surroundings.paths;
     let Components { service, faults, backend, token } = parts(config, surroundings);
-    let daemon = Runtime::new(
-        Arc::new(service),
-        schedule(&config.cache),
-        config.access.clone(),
-        paths.cache_file(),
+    let daemon = Runtime::new(RuntimeParts {
+        service: Arc::new(service),
+        interval: schedule(&config.cache),
+        access: config.access.clone(),
+        cache_path: paths.cache_file(),
         backend,
-        config.cache.enabled,
+        persists: config.cache.enabled,
         token,
-    );
+    });
     if let Some(why) = left_by_the_python_psi(&paths.state) {
         daemon.degrade(DegradedReason::State, &why);
     }
@@ -304,5 +304,40 @@ fn secret_source(secret: &ClientSecret, surroundings: &Environment) -> SecretSou
         }
         ClientSecret::File(path) => SecretSource::File(path.clone()),
         ClientSecret::Inline(secret) => SecretSource::Config(secret.to_secret()),
+    }
+}
+
+/// Whether the present config names a token.
+pub(super) fn is_token_configured(service: &Service) -> bool {
+    service.upstreams().providers.contains_key(pkcs11_sealed::NAME)
+}
+
+/// Encrypts a secret to the token's key; its reference.
+pub(super) async fn seal_to_token(
+    token: Token,
+    secret: &SecretBytes,
+) -> Result<String, ServiceError> {
+    Ok(Pkcs11Sealed::new(token).seal(secret).await?)
+}
+
+impl From<SealError> for ServiceError {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::TooLarge { secret, room } => Self::Malformed(format!(
+                "a secret of {secret} bytes makes a reference that is longer than podman takes; seal at most \
+                 {room} bytes, or mount a file instead"
+            )),
+            SealError::Token(error) => match error.kind {
+                TokenErrorKind::Absent | TokenErrorKind::Busy | TokenErrorKind::Broken => {
+                    Self::Unavailable(error.to_string())
+                }
+                TokenErrorKind::Pin | TokenErrorKind::Refused | TokenErrorKind::NoKey => {
+                    Self::NoKey(error.to_string())
+                }
+            },
+            SealError::Unproven(why) => Self::NoKey(format!(
+                "what was sealed does not open again: {why}; nothing was stored, see `psictl hsm preflight`"
+            )),
+        }
     }
 }

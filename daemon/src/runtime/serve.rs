@@ -16,6 +16,7 @@ use super::build::Environment;
 use super::listener::Listening;
 use super::{DegradedReason, Runtime};
 use crate::config::Config;
+use crate::grpc::control::Control;
 use crate::sys::tasks::{self, Task};
 
 /// How long psid tries to revoke its access tokens when it ends.
@@ -42,7 +43,8 @@ pub(crate) async fn serve(
         daemon.own_socket(surroundings.paths.socket.clone());
     }
     start_tasks(&daemon, hangup, surroundings, &stop);
-    let served = grpc::serve(Arc::clone(&daemon), listening.socket, stop.clone()).await;
+    let served =
+        grpc::serve(Arc::clone(&daemon) as Arc<dyn Control>, listening.socket, stop.clone()).await;
     notify::stopping();
     let (closing, kept) = (close_providers(&daemon), daemon.stop_keeping());
     tokio::join!(closing, kept);

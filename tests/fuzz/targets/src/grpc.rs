@@ -83,7 +83,7 @@ impl Psid {
         let degraded: Vec<String> =
             daemon.degraded().into_iter().map(|reason| reason.why).collect();
         assert_eq!(degraded, Vec::<String>::new());
-        daemon.service.follow(fixture::upstreams());
+        daemon.service().follow(fixture::upstreams());
         runtime.spawn(grpc::serve(Arc::new(daemon), listening.socket, stop));
         Self { runtime, folder }
     }

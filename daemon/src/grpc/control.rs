@@ -1,0 +1,99 @@
+//! What the calls need of the running daemon beside its lookups. The runtime implements it, so that `grpc`
+//! depends on no part of the runtime.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use psi_common::{BackendTag, Problem, SecretBytes};
+use tokio::sync::watch;
+
+use crate::crypto::recovery_key::RecoveryKey;
+use crate::keys::SealOptions;
+use crate::keys::pkcs11::{TokenDescription, TokenError, TokenState};
+use crate::lookup::{OutageReport, SelfTestContext, Service, ServiceError};
+use crate::model::clock::Now;
+use crate::refresh::{Progress, RefreshScope, Summary, Totals};
+
+/// The running daemon.
+#[async_trait]
+pub trait Control: Send + Sync {
+    /// Lookups and registrations.
+    fn service(&self) -> &Arc<Service>;
+
+    /// Whether `[access]` lists the user or the group.
+    fn is_listed(&self, uid: u32, gid: u32) -> bool;
+
+    /// Starts a refresh, or joins the running one.
+    fn start_refresh(&self, scope: RefreshScope, now: Now) -> watch::Receiver<Progress>;
+
+    /// The last refresh, and the totals of all pulls.
+    fn refreshes(&self) -> (Option<Summary>, Totals);
+
+    /// The state of the cache file.
+    fn cache_file(&self) -> CacheFileReport;
+
+    /// Writes pending changes to the cache file now.
+    async fn write_cache(&self) -> Result<(), Problem>;
+
+    /// Reads the cache file back and compares it with RAM; the details.
+    async fn verify_cache(&self) -> Result<String, String>;
+
+    /// The reasons why the daemon is degraded.
+    fn degradations(&self) -> Vec<Degradation>;
+
+    /// Which secrets would not resolve with no provider reachable.
+    async fn outage_report(&self, now: Now) -> OutageReport;
+
+    /// What decides, beside the cache, whether a secret would resolve.
+    fn self_test_context(&self) -> SelfTestContext;
+
+    /// Makes a new data key and encrypts everything with it.
+    async fn rekey(&self, seal: Option<SealOptions>) -> Result<(), String>;
+
+    /// Opens the data key with the recovery key and seals it to the backend again.
+    async fn recover_key(
+        &self,
+        recovery: RecoveryKey,
+        seal: Option<SealOptions>,
+    ) -> Result<(), String>;
+
+    /// Makes a recovery key, which replaces an earlier one.
+    async fn make_recovery_key(&self) -> Result<RecoveryKey, String>;
+
+    /// Encrypts a secret to the token's key; its reference.
+    async fn seal(&self, secret: &SecretBytes) -> Result<String, ServiceError>;
+
+    /// The token and its key.
+    async fn token(&self) -> Result<TokenReport, ServiceError>;
+}
+
+/// A reason why the daemon is degraded.
+pub struct Degradation {
+    /// A fixed word for the cause.
+    pub cause: &'static str,
+    /// What happened, with its cause; the remedy.
+    pub why: String,
+}
+
+/// The state of the cache file.
+pub struct CacheFileReport {
+    /// The key backend, if there is one.
+    pub backend: Option<BackendTag>,
+    /// The path, whether the file exists or not.
+    pub path: PathBuf,
+    /// The generation on disk.
+    pub generation: u64,
+    /// Writes that failed since the start.
+    pub write_errors: u64,
+    /// Whether a recovery key exists.
+    pub has_recovery_key: bool,
+}
+
+/// The state of the token.
+pub struct TokenReport {
+    /// Whether it answers.
+    pub state: TokenState,
+    /// What it says of itself.
+    pub described: Result<TokenDescription, TokenError>,
+}

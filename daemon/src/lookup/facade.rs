@@ -1,0 +1,132 @@
+//! What callers ask of the service beside lookups. They know these methods and none of the service's parts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use psi_common::SecretId;
+use tokio::time::Instant;
+
+use super::outage_drill::OutageGuard;
+use super::{LookupCounts, Service, ServiceError, Withheld};
+use crate::model::clock::{Now, Timestamp};
+use crate::registry::{PodmanName, Registered};
+use crate::sys::tasks::{TaskReport, blocking};
+
+/// The state of the service, as far as a status reports it.
+pub(crate) struct ServiceReport {
+    /// Number of entries in the cache.
+    pub(crate) entries: usize,
+    /// When the oldest and the newest entry were fetched.
+    pub(crate) fetched: Option<(Timestamp, Timestamp)>,
+    /// Number of entries that are served although they are older than `max_stale`.
+    pub(crate) past_max_stale: usize,
+    /// Number of registered references.
+    pub(crate) references: usize,
+    /// Number of registered literals.
+    pub(crate) literals: usize,
+    pub(crate) lookups: LookupCounts,
+    pub(crate) withheld: Vec<Withheld>,
+    /// When the running drill ends.
+    pub(crate) drill_until: Option<Instant>,
+    pub(crate) tasks: Vec<TaskReport>,
+}
+
+/// A deleted registration that can be restored.
+pub(crate) struct Restorable {
+    pub(crate) id: SecretId,
+    pub(crate) left: Duration,
+    /// Its podman name, if one is stored.
+    pub(crate) name: String,
+    /// The reference in readable form; empty for a literal.
+    pub(crate) description: String,
+}
+
+/// A registration, with its podman name where one is stored.
+pub(crate) struct NamedRegistration {
+    pub(crate) id: SecretId,
+    pub(crate) registered: Registered,
+    pub(crate) podman: PodmanName,
+}
+
+impl Service {
+    /// Waits until the key was opened or its opening failed, at most until `limit`.
+    pub(crate) async fn wait_ready(&self, limit: Instant) {
+        self.readiness.wait_ready(limit).await;
+    }
+
+    /// The state of the cache, the registry and the tasks.
+    pub(crate) fn report(&self, now: Now) -> ServiceReport {
+        let registered = self.registry.all();
+        let count = |is: fn(&Registered) -> bool| {
+            registered.iter().filter(|(_, registered)| is(registered)).count()
+        };
+        ServiceReport {
+            entries: self.cache.len(),
+            fetched: self.cache.fetch_span(),
+            past_max_stale: self.cache.past_max_stale(now.boot),
+            references: count(|registered| matches!(registered, Registered::Reference(_))),
+            literals: count(|registered| matches!(registered, Registered::Literal(_))),
+            lookups: self.lookups(),
+            withheld: self.held(now),
+            drill_until: self.drill.until(now.mono),
+            tasks: self.tasks.reports(now.mono),
+        }
+    }
+
+    /// The registered ids, sorted.
+    pub(crate) fn ids(&self) -> Result<Vec<SecretId>, ServiceError> {
+        Ok(self.registry.list()?.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// Every registration, sorted by id.
+    pub(crate) fn registrations(&self) -> Result<Vec<NamedRegistration>, ServiceError> {
+        let mut names = self.registry.names();
+        let list = self.registry.list()?.into_iter();
+        let named = list.map(|(id, registered)| {
+            let podman = names.remove(&id).unwrap_or_default();
+            NamedRegistration { id, registered, podman }
+        });
+        Ok(named.collect())
+    }
+
+    /// Registers a deleted secret again.
+    pub(crate) async fn restore(&self, id: SecretId) -> Result<(), ServiceError> {
+        Ok(self.registry.restore(id).await?)
+    }
+
+    /// The deleted registrations that can be restored. Reads what each deleted reference referred to.
+    pub(crate) async fn restorable(&self, now: Now) -> Result<Vec<Restorable>, ServiceError> {
+        let registry = Arc::clone(&self.registry);
+        let work = move || {
+            let names: BTreeMap<SecretId, PodmanName> = registry.names();
+            let all = registry.restorable(now)?.into_iter();
+            let all = all.map(|(id, left)| Restorable {
+                id,
+                left,
+                name: names.get(&id).map(|name| name.name.clone()).unwrap_or_default(),
+                description: registry.describe_deleted(id),
+            });
+            Ok(all.collect())
+        };
+        blocking(work).await.unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    /// Stores the podman names of ids; the number of names that changed.
+    pub(crate) async fn note_names(
+        &self,
+        names: Vec<(SecretId, PodmanName)>,
+    ) -> Result<u64, ServiceError> {
+        Ok(self.registry.note_names(names).await?)
+    }
+
+    /// Begins a drill of `span`; `Err` is when the running one ends.
+    pub(crate) fn begin_drill(&self, span: Duration, now: Now) -> Result<OutageGuard, Instant> {
+        self.drill.begin(now.mono + span, now.mono)
+    }
+
+    /// Lets every provider be tried again at once, refused logins included.
+    pub(crate) fn clear_backoff(&self) {
+        self.upstreams().providers.values().for_each(|one| one.provider.clear_backoff(true));
+    }
+}
