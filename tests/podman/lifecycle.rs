@@ -196,7 +196,7 @@ fn n4_podman_s_names_are_understood() {
     infisical.put("/myapp", "A", "new value of A");
     infisical.clear_log();
     assert_eq!(by_name(&["get", "app.a"]).text(), "value of A");
-    assert!(by_name(&["cache", "invalidate", "app.a"]).text().starts_with("dropped"));
+    assert!(by_name(&["cache", "invalidate", "app.a"]).text().starts_with("removed"));
     assert_eq!(by_name(&["get", "app.b"]).text(), "value of B");
     assert_eq!(
         infisical.reads(),
