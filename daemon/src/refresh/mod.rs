@@ -37,7 +37,7 @@ const UNWANTED_STAYS: Duration = Duration::from_secs(7 * 86_400);
 const DELETED_STAYS: Duration = Duration::from_secs(10);
 
 /// Runs refreshes, one at a time.
-pub struct Refresher {
+pub(crate) struct Refresher {
     work: Arc<Work>,
     running: Mutex<Option<(RefreshScope, watch::Receiver<Progress>)>>,
 }
@@ -54,7 +54,7 @@ struct Work {
 
 /// How often to refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RefreshInterval {
+pub(crate) struct RefreshInterval {
     /// How long a value is fresh.
     pub interval: Duration,
     /// The longest random delay after it.
@@ -118,7 +118,7 @@ pub struct Totals {
 
 impl Refresher {
     /// A refresher that has run no refresh.
-    pub fn new(service: Arc<Service>, schedule: RefreshInterval) -> Self {
+    pub(crate) fn new(service: Arc<Service>, schedule: RefreshInterval) -> Self {
         let work = Work {
             service,
             schedule: Mutex::new(RefreshSchedule::new(schedule)),
@@ -130,22 +130,22 @@ impl Refresher {
     }
 
     /// The last refresh.
-    pub fn last(&self) -> Option<Summary> {
+    pub(crate) fn last(&self) -> Option<Summary> {
         self.work.last.borrow().clone()
     }
 
     /// The last refresh, and each that follows.
-    pub fn ended(&self) -> watch::Receiver<Option<Summary>> {
+    pub(crate) fn ended(&self) -> watch::Receiver<Option<Summary>> {
         self.work.last.subscribe()
     }
 
     /// Pulls so far.
-    pub fn totals(&self) -> Totals {
+    pub(crate) fn totals(&self) -> Totals {
         *self.work.totals.lock()
     }
 
     /// Removes the values of deleted registrations that nothing else names.
-    pub fn drop_deleted(&self, now: Now) {
+    pub(crate) fn drop_deleted(&self, now: Now) {
         let deleted = self.work.service.take_deleted(now.wall, DELETED_STAYS);
         if deleted.is_empty() {
             return;
@@ -160,7 +160,7 @@ impl Refresher {
     }
 
     /// Starts a refresh, or joins the running one if its scope is as wide; else it starts after that one.
-    pub fn start(&self, scope: RefreshScope, now: Now) -> watch::Receiver<Progress> {
+    pub(crate) fn start(&self, scope: RefreshScope, now: Now) -> watch::Receiver<Progress> {
         let mut running = self.running.lock();
         // A run whose task crashed never ends.
         let under_way = running

@@ -20,7 +20,7 @@ const MIN_CYCLE_GAP: Duration = Duration::from_secs(1);
 impl Refresher {
     /// Refreshes by the schedule until `stop`, and at once what a provider that is back has missed. Returns
     /// before when a refresh crashed.
-    pub async fn keep_fresh(
+    pub(crate) async fn keep_fresh(
         &self,
         mut schedule: watch::Receiver<RefreshInterval>,
         clock: impl Fn() -> Now,

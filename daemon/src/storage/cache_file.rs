@@ -36,7 +36,7 @@ pub(crate) const VERSION_1: &str = "v1";
 const HANG_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Writes the cache file after changes.
-pub struct Persister {
+pub(crate) struct Persister {
     path: PathBuf,
     keyring: Arc<Keyring>,
     cache: Arc<Cache>,
@@ -49,7 +49,7 @@ pub struct Persister {
 
 /// The state of the cache file.
 #[derive(Clone, Debug, Default)]
-pub struct PersistState {
+pub(crate) struct PersistState {
     /// The generation on disk.
     pub generation: u64,
     /// The number of changes it contains.
@@ -152,7 +152,12 @@ pub(crate) fn load(path: &Path, keyring: &Keyring, now: Timestamp) -> Loaded {
 
 impl Persister {
     /// A persister that continues after `generation`.
-    pub fn new(path: PathBuf, keyring: Arc<Keyring>, cache: Arc<Cache>, generation: u64) -> Self {
+    pub(crate) fn new(
+        path: PathBuf,
+        keyring: Arc<Keyring>,
+        cache: Arc<Cache>,
+        generation: u64,
+    ) -> Self {
         // Changes count from the start of the process: values fetched before the key opened are not in the file.
         let state = Mutex::new(PersistState { generation, ..PersistState::default() });
         let changed = watch::Sender::default();
@@ -162,7 +167,7 @@ impl Persister {
     }
 
     /// The state of the file.
-    pub fn state(&self) -> PersistState {
+    pub(crate) fn state(&self) -> PersistState {
         let mut state = self.state.lock().clone();
         // A disk that hangs returns no error.
         if let Some(elapsed) = state.writing_since.map(|since| since.elapsed())
@@ -175,12 +180,12 @@ impl Persister {
     }
 
     /// Whether the file contains all changes.
-    pub fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         self.state.lock().changes == self.cache.changes()
     }
 
     /// Writes after changes until `stop`, then a last time.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut changes = self.changed.subscribe();
         let mut earliest = Instant::now();
         while !stop.is_cancelled() {
@@ -210,7 +215,7 @@ impl Persister {
     }
 
     /// Writes one generation; true if it is durable.
-    pub async fn write(self: &Arc<Self>) -> bool {
+    pub(crate) async fn write(self: &Arc<Self>) -> bool {
         let this = Arc::clone(self);
         let written = tokio::task::spawn_blocking(move || this.write_blocking()).await;
         written.unwrap_or_else(|_| self.record(Err("the writer crashed".into())))
@@ -253,7 +258,7 @@ impl Persister {
     }
 
     /// Reads the file back and compares it with memory; returns a message with the result.
-    pub async fn verify(self: &Arc<Self>) -> Result<String, String> {
+    pub(crate) async fn verify(self: &Arc<Self>) -> Result<String, String> {
         // A pending write is not a difference.
         if !self.is_current() {
             self.write().await;
