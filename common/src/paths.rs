@@ -38,7 +38,7 @@ impl Scope {
     /// Rootless podman runs the driver as uid 0 of its user namespace, so the uid alone is not enough: podman's
     /// own variable decides, or a uid map that is not the identity.
     pub fn of_this_process() -> Self {
-        let uid = rustix::process::getuid().as_raw();
+        let uid = nix::unistd::getuid().as_raw();
         let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         let rootless = variable("_CONTAINERS_ROOTLESS_UID").and_then(|uid| uid.parse().ok());
         Self::detect(uid, rootless, &map, |uid| runtime_dir(uid).exists())
