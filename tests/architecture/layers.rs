@@ -77,7 +77,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("provider::circuit_breaker", &["model::clock"]),
     (
         "provider::infisical::",
-        &["cache", "keys::credential", "model::", "provider", "storage::failed_logins"],
+        &[
+            "cache",
+            "keys::credential",
+            "model::",
+            "provider",
+            "storage::failed_logins",
+            "sys::jitter",
+        ],
     ),
     (
         "provider::pkcs11_sealed",

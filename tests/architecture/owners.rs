@@ -183,6 +183,8 @@ fn secrets_are_exposed_only_where_they_are_used() {
         &[
             "common::secret_bytes",
             "common::secret_string",
+            // A client secret in the config itself.
+            "daemon::config::auth",
             "daemon::grpc::driver",
             // The recovery key is displayed, once.
             "daemon::cli::init",

@@ -23,7 +23,7 @@ use crate::cache::FetchEpoch;
 use crate::model::reference::{CacheKey, ListingScope, Namespace, Reference, shown};
 use crate::storage::failed_logins::FailedLogins;
 use auth::{AccessToken, TokenSource};
-use client::{Api, Directory, View};
+use client::{Api, DirectoryRef, View};
 use directory::{Contents, Slot};
 use flights::Flights;
 use response::ApiError;
@@ -316,8 +316,8 @@ impl Project {
         Self { id, environment, tokens, realm }
     }
 
-    fn directory<'a>(&'a self, path: &'a str) -> Directory<'a> {
-        Directory { project_id: &self.id, environment: &self.environment, path }
+    fn directory<'a>(&'a self, path: &'a str) -> DirectoryRef<'a> {
+        DirectoryRef { project_id: &self.id, environment: &self.environment, path }
     }
 }
 

@@ -8,7 +8,7 @@ use psi_common::{SecretBytes, check};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::Directory;
+use super::client::DirectoryRef;
 use super::{Infisical, normal_path};
 use crate::provider::{ProviderError, SecretWriter, WriteMode, WriteTarget};
 
@@ -57,7 +57,7 @@ impl SecretWriter for Infisical {
         let project = self.project(&target.project).map_err(ProviderError::Misbehaved)?;
         let path = normal_path(&target.path);
         let environment = target.environment.as_deref().unwrap_or(&project.environment);
-        let directory = Directory { project_id: &project.id, environment, path: &path };
+        let directory = DirectoryRef { project_id: &project.id, environment, path: &path };
         let api = self.api()?;
         let own = self
             .call(project, |token| async move { api.own_secrets(token.text(), directory).await })
@@ -77,7 +77,7 @@ impl SecretWriter for Infisical {
                 continue;
             }
             let parent = normal_path(&path[..at]);
-            let parent = Directory { project_id: &project.id, environment, path: &parent };
+            let parent = DirectoryRef { project_id: &project.id, environment, path: &parent };
             self.call(project, |token| async move {
                 api.make_directory(token.text(), parent, name).await
             })
@@ -95,7 +95,7 @@ impl SecretWriter for Infisical {
         let project = self.project(&target.project).map_err(ProviderError::Misbehaved)?;
         let path = normal_path(&target.path);
         let environment = target.environment.as_deref().unwrap_or(&project.environment);
-        let directory = Directory { project_id: &project.id, environment, path: &path };
+        let directory = DirectoryRef { project_id: &project.id, environment, path: &path };
         let method = match mode {
             WriteMode::Create => Method::POST,
             WriteMode::Update => Method::PATCH,

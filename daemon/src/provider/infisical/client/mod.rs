@@ -36,7 +36,7 @@ pub(super) struct Api {
 
 /// A directory of an environment of a project; the API calls it a folder.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Directory<'a> {
+pub(super) struct DirectoryRef<'a> {
     pub project_id: &'a str,
     pub environment: &'a str,
     pub path: &'a str,

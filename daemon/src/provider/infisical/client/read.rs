@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::url::with_query;
 use super::versions::Version;
-use super::{Api, Directory, secret_string};
+use super::{Api, DirectoryRef, secret_string};
 use crate::provider::ProviderError;
 use crate::provider::infisical::response::{ApiError, one_line, parse, send};
 
@@ -53,7 +53,7 @@ pub(in crate::provider::infisical) struct ImportedDirectory {
 /// A request for a listing or a secret.
 struct ReadRequest<'a> {
     token: &'a SecretString,
-    directory: Directory<'a>,
+    directory: DirectoryRef<'a>,
     key: Option<&'a str>,
     view: View,
     imports: bool,
@@ -65,7 +65,7 @@ impl Api {
     pub(in crate::provider::infisical) async fn secret(
         &self,
         token: &SecretString,
-        directory: Directory<'_>,
+        directory: DirectoryRef<'_>,
         key: &str,
         view: View,
     ) -> Result<SecretBytes, ApiError> {
@@ -82,7 +82,7 @@ impl Api {
     pub(in crate::provider::infisical) async fn secrets(
         &self,
         token: &SecretString,
-        directory: Directory<'_>,
+        directory: DirectoryRef<'_>,
         recursive: bool,
         view: View,
     ) -> Result<DirectoryListing, ApiError> {
@@ -95,7 +95,7 @@ impl Api {
     pub(in crate::provider::infisical) async fn own_secrets(
         &self,
         token: &SecretString,
-        directory: Directory<'_>,
+        directory: DirectoryRef<'_>,
     ) -> Result<Vec<Secret>, ApiError> {
         let (view, more) = (View::Unexpanded, ("recursive", "false"));
         let request = ReadRequest { token, directory, key: None, view, imports: false, more };
@@ -106,7 +106,7 @@ impl Api {
     pub(in crate::provider::infisical) async fn has_imports(
         &self,
         token: &SecretString,
-        directory: Directory<'_>,
+        directory: DirectoryRef<'_>,
     ) -> Result<bool, ApiError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]

@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::versions::Version;
-use super::{Api, Directory, below};
+use super::{Api, DirectoryRef, below};
 use crate::provider::ProviderError;
 use crate::provider::infisical::response::{ApiError, parse, send};
 
@@ -18,7 +18,7 @@ impl Api {
     pub(in crate::provider::infisical) async fn write(
         &self,
         token: &SecretString,
-        directory: Directory<'_>,
+        directory: DirectoryRef<'_>,
         method: &Method,
         secrets: &Value,
     ) -> Result<(), ApiError> {
@@ -55,7 +55,7 @@ impl Api {
     pub(in crate::provider::infisical) async fn make_directory(
         &self,
         token: &SecretString,
-        parent: Directory<'_>,
+        parent: DirectoryRef<'_>,
         name: &str,
     ) -> Result<(), ApiError> {
         let make = |v1| async move {
