@@ -95,7 +95,7 @@ fn without_a_backend_lookups_are_live_and_it_is_said_once() {
     let status = psid.status();
     assert_eq!((&status["backend"], &status["survives_outage"]), (&json!(null), &json!(null)));
     let text = instance.driver(&["cache", "status"]).report();
-    assert!(text.contains("cache      none: live lookups only"), "{text}");
+    assert!(text.contains("cache      none: every lookup asks the provider"), "{text}");
     let log = psid.terminate();
     let warnings = log.lines().filter(|line| line.contains("WARN no key backend"));
     assert_eq!(warnings.count(), 1, "{log}");
