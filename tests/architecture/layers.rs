@@ -111,7 +111,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "sys::tasks",
         ],
     ),
-    ("registry::", &["cache", "crypto::keyring", "model::", "provider::upstream", "sys::files"]),
+    (
+        "registry::",
+        &[
+            "cache",
+            "crypto::envelope",
+            "crypto::keyring",
+            "model::",
+            "provider::upstream",
+            "sys::files",
+        ],
+    ),
     ("registry::reference_file", &[]),
     // Not the shared cache: a hit waits for no lock.
     ("registry::resolved", &["cache", "model::", "provider::upstream"]),
@@ -127,7 +137,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "sys::files",
         ],
     ),
-    ("storage::failed_logins", &["model::clock", "storage::boot_id", "sys::files"]),
+    (
+        "storage::failed_logins",
+        &["model::clock", "storage::boot_id", "storage::failed_logins::table", "sys::files"],
+    ),
+    ("storage::failed_logins::table", &["model::clock", "storage::failed_logins", "sys::files"]),
     ("storage::payload", &["cache", "crypto::envelope", "model::"]),
     ("sys::notify", &[]),
     ("sys::tasks", &[]),
