@@ -120,6 +120,6 @@ fn lookup_fails_for_a_value_above_podmans_limit() {
     let outcome = instance.driver(&["lookup"]).id(id(1)).run();
     assert_eq!((outcome.code, outcome.stdout.len()), (75, 0));
     let line = &outcome.stderr;
-    assert!(line.contains("has 5242880 bytes, and podman takes 512000"), "{line}");
+    assert!(line.contains("has 5242880 bytes, and podman accepts 512000"), "{line}");
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "s");
 }

@@ -47,7 +47,7 @@ impl Fixture {
     /// The number of entries, and of those that a removal is withheld for.
     fn counts(&self) -> (Value, Value) {
         let status = self.psid.status();
-        (status["entries"].clone(), status["held_count"].clone())
+        (status["entries"].clone(), status["withheld_count"].clone())
     }
 }
 

@@ -68,7 +68,7 @@ fn name_that_no_url_can_hold_affects_no_other_secret() {
     let too_long = "k".repeat(2_500);
     for (reference, why) in [
         (reference("/myapp", &long), "is longer than 2600 bytes"),
-        (reference("/myapp", &too_long), "more than 2000 bytes, which no URL carries"),
+        (reference("/myapp", &too_long), "have more than 2000 bytes"),
         (reference(&long, "A"), "is longer than 4096 bytes"),
     ] {
         let line = instance.driver(&["store"]).id(id(1)).stdin(&reference).fails(65);

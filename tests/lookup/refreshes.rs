@@ -104,7 +104,7 @@ fn mass_removal_is_withheld_and_reported_until_accepted() {
     assert!(held["name"].as_str().unwrap().ends_with(" prod /myapp/B"), "{held}");
     assert!(psid.degraded().contains("cache refresh --accept-removals"));
     let text = instance.driver(&["cache", "status"]).report();
-    assert!(text.contains(&format!("/myapp/B ({}): removed, first said ", id(1))), "{text}");
+    assert!(text.contains(&format!("/myapp/B ({}): removed, first reported ", id(1))), "{text}");
     // Nobody asks about what is held, and another refresh within the minute confirms nothing.
     infisical.clear_log();
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "2");

@@ -81,7 +81,7 @@ fn drill_ends_with_its_client() {
         drill.wait();
     }
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "2");
-    psid.await_log("the drill is over early, for its caller has gone");
+    psid.await_log("the drill ended early, its caller disconnected");
 }
 
 /// The lease is the daemon's: a driver that is stopped, and not dead, holds nothing up.

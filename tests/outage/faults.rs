@@ -44,8 +44,8 @@ fn n12_server_failures_are_an_outage() {
             "Infisical answers 504 GatewayTimeoutError",
         ),
         (kind("database-error"), "Infisical answers 500 DatabaseError"),
-        (kind("garbage-json"), "a 200 answer is not what Infisical's API says"),
-        (kind("gzip"), "a 200 answer is not what Infisical's API says"),
+        (kind("garbage-json"), "a 200 answer does not match Infisical's API"),
+        (kind("gzip"), "a 200 answer does not match Infisical's API"),
     ]);
 }
 

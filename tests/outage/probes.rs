@@ -125,7 +125,7 @@ fn lasting_failure_is_logged_once() {
         instance.driver(&["get", &reference("/myapp", "B")]).fails(75);
     }
     let log = psid.terminate();
-    for words in ["refreshed in part", "infisical is out"] {
+    for words in ["refreshed in part", "infisical is unreachable"] {
         assert_eq!(log.matches(words).count(), 1, "{words}: {log}");
     }
 }

@@ -20,7 +20,7 @@ fn error_of_one_directory_stops_no_other() {
     let faults = [
         (fault::server_error(), "Infisical answers 500"),
         (fault::gateway_page(), "a proxy or firewall?"),
-        (fault::odd_200(), "a 200 answer is not what Infisical's API says"),
+        (fault::odd_200(), "a 200 answer does not match Infisical's API"),
         (json!({"kind": "html-404"}), "a proxy or firewall?"),
         (json!({"kind": "truncate"}), "broke: "),
         (fault::slow(6_000), "in time"),

@@ -32,12 +32,12 @@ fn cached_values_are_served_when_the_metadata_connection_fails() {
 #[test]
 fn cached_values_are_served_for_any_metadata_answer() {
     endure_all(&[
-        (AWS, status(429), "answers 429: it cannot answer now"),
-        (AWS, kind("html-503"), "answers 503: it cannot answer now"),
+        (AWS, status(429), "answers 429: it is busy"),
+        (AWS, kind("html-503"), "answers 503: it is busy"),
         (AWS, status(400), "answers 400: no session (IMDSv2)"),
-        (GCP, status(429), "answers 429: it cannot answer now"),
+        (GCP, status(429), "answers 429: it is busy"),
         (GCP, status(403), "answers 403: no identity token"),
-        (AZURE, status(410), "answers 410: it cannot answer now"),
+        (AZURE, status(410), "answers 410: it is busy"),
         (AZURE, status(404), "answers 404: x: "),
         (AZURE, kind("html-404"), "answers 404: no access token"),
     ]);

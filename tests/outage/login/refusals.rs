@@ -121,7 +121,7 @@ fn a_500_at_such_a_login_is_no_outage_of_infisical() {
     let expired = json!({"tokens": {"lifetimeSeconds": -1000}});
     for (method, settings, cloud, words) in [
         (AWS, "aws", revoked, "check this host's clock and its role"),
-        (GCP, "gcp", expired, "see to the identity's GCP settings"),
+        (GCP, "gcp", expired, "check the identity's GCP settings"),
     ] {
         let machine = with_a_second_identity(method, settings);
         machine.infisical.settings(&json!({"gcpRefusal500": true}));
