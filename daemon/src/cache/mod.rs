@@ -6,6 +6,7 @@
 
 mod changes;
 mod entry;
+mod eviction;
 mod invalidation;
 mod negative;
 mod pending;
