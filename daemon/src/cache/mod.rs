@@ -1,8 +1,8 @@
 //! The decrypted cache: values, their age, and whether they may be served. It does no I/O and reads no clock.
 //!
 //! The entries are ordered by namespace, directory and name, so that a directory is a range of them. One lock
-//! guards them. It is held for one key or for a chunk of keys, never for a whole listing or a whole snapshot:
-//! a lookup waits for it for some microseconds, whatever a fetch, a refresh or a write to the disk does.
+//! guards them. It is held for one key or for a chunk of keys, never for a whole listing or a whole snapshot, and
+//! exclusively only for keys that change: the unchanged part of a listing and a snapshot share it with lookups.
 
 mod changes;
 mod entry;
@@ -280,13 +280,14 @@ impl Cache {
     pub fn remove_unwanted(&self, is_wanted: impl Fn(&CacheKey, BootInstant) -> bool) {
         let mut unwanted = Vec::new();
         self.visit(None, |key, cached| {
-            if !is_wanted(key, cached.fetched) {
+            if !is_wanted(key, cached.fetched.get()) {
                 unwanted.push(key.clone());
             }
         });
         self.apply(unwanted, |state, key| {
             // It may have been fetched meanwhile.
-            if state.entries.get(&key).is_some_and(|cached| !is_wanted(&key, cached.fetched)) {
+            if state.entries.get(&key).is_some_and(|cached| !is_wanted(&key, cached.fetched.get()))
+            {
                 state.remove(&key);
             }
             true
@@ -301,11 +302,11 @@ impl Cache {
         self.apply(snapshot.entries, |state, (key, entry)| {
             let is_dated = entry.fetched_at() <= now.wall.after(MAX_CLOCK_SKEW);
             let fetched = now.boot.before(entry.fetched_at().age(now.wall));
-            let is_newer = |cached: &Cached| cached.fetched >= fetched;
+            let is_newer = |cached: &Cached| cached.fetched.get() >= fetched;
             if !state.entries.get(&key).is_some_and(is_newer)
                 && !state.invalidations.is_outdated(&key, FetchEpoch::BEFORE_ALL)
             {
-                state.entries.insert(key, Cached { entry, fetched, is_dated });
+                state.entries.insert(key, Cached::new(entry, fetched, is_dated));
             }
             false
         });

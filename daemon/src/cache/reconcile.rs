@@ -7,9 +7,11 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use psi_common::SecretBytes;
+
 use super::negative::NegativeReason;
 use super::pending::{EvictionDecision, RemovalReason};
-use super::state::State;
+use super::state::{Cached, State};
 use super::{Cache, Entry, FetchEpoch};
 use crate::model::clock::Now;
 use crate::model::reference::{CacheKey, Listing, ListingScope};
@@ -62,12 +64,43 @@ impl Cache {
             counts.removed += u64::from(decision == EvictionDecision::Evicted);
             true
         });
+        let mut unchanged = 0;
         let wanted = found.into_iter().filter(|(key, _)| (options.wanted)(key));
-        self.apply(wanted, |state, (key, value)| {
+        let changed = wanted.filter(|(key, value)| {
+            let is_renewed = self.renew_unchanged(key, value, options);
+            unchanged += u64::from(is_renewed);
+            !is_renewed
+        });
+        self.apply(changed, |state, (key, value)| {
             state.take(&key, Entry::new(value, options.now.wall), options, &mut counts);
             true
         });
+        counts.unchanged += unchanged;
+        if unchanged > 0 {
+            self.changes.note();
+        }
         counts
+    }
+
+    /// Renews an entry that a listing confirms. That is most of a listing as a rule, and needs no exclusive
+    /// lock: lookups go on meanwhile.
+    pub(super) fn renew_unchanged(
+        &self,
+        key: &CacheKey,
+        value: &SecretBytes,
+        options: &ReconcileOptions<'_>,
+    ) -> bool {
+        let state = self.state.read();
+        let is_settled = |cached: &&Cached| {
+            state.policy.enabled
+                && cached.is_dated
+                && cached.entry.value().same_as(value)
+                && state.pending.get(key).is_none()
+                && !state.invalidations.is_outdated(key, options.epoch)
+        };
+        let Some(cached) = state.entries.get(key).filter(is_settled) else { return false };
+        cached.renew(options.now.wall, options.now.boot);
+        true
     }
 
     /// The entries of these scopes that a listing lacks, and whether the mass-removal guard withholds them.
@@ -85,7 +118,7 @@ impl Cache {
                     return;
                 }
                 known += 1;
-                if !listed.contains(key) && cached.fetched <= options.began.boot {
+                if !listed.contains(key) && cached.fetched.get() <= options.began.boot {
                     unlisted.push(key.clone());
                 }
             });
@@ -170,7 +203,7 @@ impl State {
     }
 
     fn is_newer(&self, key: &CacheKey, options: &ReconcileOptions<'_>) -> bool {
-        self.entries.get(key).is_some_and(|cached| cached.fetched > options.began.boot)
+        self.entries.get(key).is_some_and(|cached| cached.fetched.get() > options.began.boot)
     }
 }
 

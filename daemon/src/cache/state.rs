@@ -11,7 +11,7 @@ use super::invalidation::Invalidations;
 use super::negative::NegativeCache;
 use super::pending::PendingRemovals;
 use super::{Cache, Entry, FetchEpoch, Policy};
-use crate::model::clock::BootInstant;
+use crate::model::clock::{AtomicBootInstant, BootInstant, Timestamp};
 use crate::model::reference::{CacheKey, ListingScope};
 
 /// How many keys the lock is held for at a time.
@@ -30,7 +30,7 @@ pub(super) struct State {
 pub(super) struct Cached {
     pub(super) entry: Arc<Entry>,
     /// When the provider returned it, on the boot clock, which does not jump.
-    pub(super) fetched: BootInstant,
+    pub(super) fetched: AtomicBootInstant,
     /// Whether `fetched` is known: a file may name a time in the future.
     pub(super) is_dated: bool,
 }
@@ -132,8 +132,8 @@ impl State {
         let entry = match self.entries.get_mut(key) {
             // One copy of a value in RAM, however often it is fetched.
             Some(cached) if cached.entry.value().same_as(entry.value()) => {
-                cached.entry.renew(entry.fetched_at());
-                (cached.fetched, cached.is_dated) = (fetched, true);
+                cached.renew(entry.fetched_at(), fetched);
+                cached.is_dated = true;
                 return Arc::clone(&cached.entry);
             }
             // A container that was served the former value will ask for the new one.
@@ -141,7 +141,7 @@ impl State {
             None => entry,
         };
         let entry = Arc::new(entry);
-        let cached = Cached { entry: Arc::clone(&entry), fetched, is_dated: true };
+        let cached = Cached::new(Arc::clone(&entry), fetched, true);
         self.entries.insert(key.clone(), cached);
         entry
     }
@@ -165,13 +165,23 @@ impl Policy {
     }
 
     pub(super) fn is_past_max_stale(&self, cached: &Cached, now: BootInstant) -> bool {
-        let is_older = |limit: Duration| cached.fetched.age(now) > limit;
+        let is_older = |limit: Duration| cached.fetched.get().age(now) > limit;
         !cached.entry.is_in_ram() && self.max_stale.is_some_and(is_older)
     }
 }
 
 impl Cached {
+    pub(super) fn new(entry: Arc<Entry>, fetched: BootInstant, is_dated: bool) -> Self {
+        Self { entry, fetched: AtomicBootInstant::new(fetched), is_dated }
+    }
+
+    /// Records that the provider returned the same value again.
+    pub(super) fn renew(&self, fetched_at: Timestamp, fetched: BootInstant) {
+        self.entry.renew(fetched_at);
+        self.fetched.set(fetched);
+    }
+
     pub(super) fn fetched(&self) -> Option<BootInstant> {
-        self.is_dated.then_some(self.fetched)
+        self.is_dated.then_some(self.fetched.get())
     }
 }

@@ -1,5 +1,6 @@
 //! Times. The layers below the gRPC server receive the present time as an argument.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::sys::clock::{self, Instant};
@@ -49,6 +50,26 @@ impl Timestamp {
     /// The time `span` earlier, or 1970.
     pub fn before(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// A [`BootInstant`] that is set in place. It orders no other memory.
+pub(crate) struct AtomicBootInstant(AtomicI64);
+
+impl AtomicBootInstant {
+    /// One that holds `instant`.
+    pub(crate) fn new(instant: BootInstant) -> Self {
+        Self(AtomicI64::new(instant.0))
+    }
+
+    /// The instant.
+    pub(crate) fn get(&self) -> BootInstant {
+        BootInstant(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Sets the instant.
+    pub(crate) fn set(&self, instant: BootInstant) {
+        self.0.store(instant.0, Ordering::Relaxed);
     }
 }
 

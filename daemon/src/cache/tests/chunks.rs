@@ -127,3 +127,25 @@ fn the_lock_is_free_between_the_chunks_of_a_listing() {
     assert!(is_fresh(&cache, &name(MANY - 2), 2 * HOUR, "3"), "it was fetched since");
     assert!(cache.changes() > before + 5, "a write that is under way is followed by another one");
 }
+
+/// Most of a listing is unchanged as a rule. That part is renewed beside other readers of the lock.
+#[test]
+fn the_unchanged_part_of_a_listing_needs_no_exclusive_lock() {
+    let cache = full(MANY);
+    let found: Vec<_> = (0..MANY).map(|number| (at(&name(number)), secret("1"))).collect();
+    let (epoch, now) = (cache.begin_fetch(), moment(HOUR));
+    let options = ReconcileOptions { epoch, began: now, now, accept: false, wanted: &|_| true };
+    let reader = cache.state.read();
+    for (key, value) in &found {
+        assert!(cache.renew_unchanged(key, value, &options), "{key}");
+    }
+    drop(reader);
+    assert!(is_fresh(&cache, &name(0), 2 * HOUR - SECOND, "1"));
+    // What else is to be done needs it: another value, a pending removal, an invalidation since.
+    assert!(!cache.renew_unchanged(&at(&name(0)), &secret("2"), &options));
+    cache.note_refusal(&at(&name(1)), &gone(), time(HOUR));
+    assert!(!cache.renew_unchanged(&at(&name(1)), &secret("1"), &options));
+    cache.invalidate(&at(&name(2)));
+    assert!(!cache.renew_unchanged(&at(&name(2)), &secret("1"), &options));
+    assert!(!cache.renew_unchanged(&at("NEW"), &secret("1"), &options));
+}
