@@ -20,7 +20,7 @@ use crate::storage::cache_file;
 use crate::sys::files::{self, DirectoryLock};
 
 /// What an admin asks for.
-pub struct Options {
+pub struct InitOptions {
     /// Where the key lives: tpm or hsm; none: as the config says.
     pub backend: Option<String>,
     /// What systemd-creds seals the key to; none: what the config demands.
@@ -38,7 +38,7 @@ pub struct Options {
 /// What is to be done, as options and config have it.
 struct Plan<'a> {
     surroundings: &'a Environment,
-    options: &'a Options,
+    options: &'a InitOptions,
     tag: BackendTag,
     backend: Box<dyn KeyBackend>,
     seal: SealOptions,
@@ -47,11 +47,11 @@ struct Plan<'a> {
 }
 
 /// Makes a key and an empty cache; `Ok` is what was done, for people.
-pub async fn run(surroundings: &Environment, options: &Options) -> Result<String, String> {
+pub async fn run(surroundings: &Environment, options: &InitOptions) -> Result<String, String> {
     provision(&plan(surroundings, options)?).await
 }
 
-fn plan<'a>(surroundings: &'a Environment, options: &'a Options) -> Result<Plan<'a>, String> {
+fn plan<'a>(surroundings: &'a Environment, options: &'a InitOptions) -> Result<Plan<'a>, String> {
     let path = &surroundings.paths.config;
     let config = match Config::read(path) {
         Ok(config) => Some(config),

@@ -27,7 +27,7 @@ use crate::model::reference::Reference;
 use crate::refresh::{Progress, RefreshScope};
 use crate::registry::{PodmanName, Registered};
 use crate::sys::tasks::caught;
-use crate::workloads::{self, Planned};
+use crate::workloads::{self, WorkloadPlan};
 
 /// How long a plan waits for the key.
 const KEY_OPENS: Duration = Duration::from_secs(60);
@@ -166,7 +166,7 @@ fn reference(key: &str, reference: &Reference) -> String {
 }
 
 /// The messages of a workload, each within the size limit.
-fn to_proto(plan: Planned) -> Vec<PlannedWorkload> {
+fn to_proto(plan: WorkloadPlan) -> Vec<PlannedWorkload> {
     let secrets = plan.secrets.into_iter().map(|(key, secret)| PlannedSecret {
         reference: reference(&key, &secret.reference),
         key: check::printable(&key).into_owned(),

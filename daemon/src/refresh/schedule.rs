@@ -68,7 +68,7 @@ impl PullFailure {
 }
 
 /// A source, as the agenda needs to know it.
-pub(super) struct Planned<'a> {
+pub(super) struct PlannedTarget<'a> {
     pub(super) key: &'a TargetKey,
     pub(super) name: &'a str,
     /// What is wanted of it; none: all of it.
@@ -88,7 +88,7 @@ impl RefreshSchedule {
     /// if nothing of it is missing: after a restart with a young cache, the provider is not asked at once.
     pub(super) fn plan(
         &mut self,
-        planned: &[Planned<'_>],
+        planned: &[PlannedTarget<'_>],
         now: BootInstant,
         oldest: impl Fn(&TargetKey) -> Option<BootInstant>,
         jitter: impl Fn() -> f64,
@@ -98,7 +98,7 @@ impl RefreshSchedule {
         let RefreshInterval { interval, max_jitter } = self.schedule;
         // As soon as a fleet that starts together is spread.
         let soon = |jitter: f64| now.after(interval.min(FIRST_PULL + max_jitter.mul_f64(jitter)));
-        for Planned { key, name, wanted } in planned {
+        for PlannedTarget { key, name, wanted } in planned {
             if let Some(state) = self.sources.get_mut(key) {
                 if is_wider(state.wanted.as_ref(), *wanted) {
                     state.due = state.due.min(soon(jitter()));
@@ -263,7 +263,7 @@ mod tests {
         jitter: f64,
     ) -> BootInstant {
         let key = key("/a");
-        let planned = Planned { key: &key, name: "p:/a", wanted: None };
+        let planned = PlannedTarget { key: &key, name: "p:/a", wanted: None };
         schedule.plan(&[planned], now, |_| oldest, || jitter);
         schedule.due(&key).unwrap()
     }
@@ -346,7 +346,7 @@ mod tests {
         let (key, now) = (key("/a"), time(Duration::ZERO));
         let mut plan = |keys: &[&str]| {
             let wanted = wanted(keys);
-            let planned = Planned { key: &key, name: "p:/a", wanted: Some(&wanted) };
+            let planned = PlannedTarget { key: &key, name: "p:/a", wanted: Some(&wanted) };
             schedule.plan(&[planned], now, |_| Some(now), || 0.0);
             schedule.due(&key).unwrap()
         };

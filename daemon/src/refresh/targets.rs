@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use super::schedule::{Planned, TargetKey};
+use super::schedule::{PlannedTarget, TargetKey};
 use crate::cache::Cache;
 use crate::lookup::Service;
 use crate::model::clock::BootInstant;
@@ -100,8 +100,8 @@ impl PullTarget {
         &self.key.1
     }
 
-    pub(super) fn planned(&self) -> Planned<'_> {
-        Planned { key: &self.key, name: &self.name, wanted: self.wanted.as_ref() }
+    pub(super) fn planned(&self) -> PlannedTarget<'_> {
+        PlannedTarget { key: &self.key, name: &self.name, wanted: self.wanted.as_ref() }
     }
 
     /// When the oldest of its wanted secrets was fetched; `None` if one is missing, or a time is unknown.

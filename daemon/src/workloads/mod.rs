@@ -18,7 +18,7 @@ use crate::provider::{Listed, Source};
 use crate::registry::Registered;
 
 /// What a workload wants.
-pub(crate) struct Planned {
+pub(crate) struct WorkloadPlan {
     /// Its name.
     pub name: String,
     /// What the config says of it.
@@ -71,13 +71,13 @@ pub(crate) async fn plan(
     failed: &BTreeMap<String, String>,
     now: Now,
     context: &SelfTestContext,
-) -> Vec<Planned> {
+) -> Vec<WorkloadPlan> {
     let upstreams = service.upstreams();
     let ids = registered_ids(service);
     let mut plans = Vec::new();
     for (name, workload) in &upstreams.workloads {
         let upstream = upstreams.providers.get(&workload.provider);
-        let mut plan = plan_one(service, name, workload, upstream, &ids, now).await;
+        let mut plan = plan_one(service, (name, workload), upstream, &ids, now).await;
         let failed = workload.sources.iter().find_map(|source| {
             let source = source.to_string();
             failed.get(&source).map(|why| format!("{source}: {why}"))
@@ -121,13 +121,12 @@ fn registered_ids(service: &Service) -> Ids {
 
 async fn plan_one(
     service: &Service,
-    name: &str,
-    workload: &Workload,
+    (name, workload): (&str, &Workload),
     upstream: Option<&Arc<Upstream>>,
     ids: &Ids,
     now: Now,
-) -> Planned {
-    let mut plan = Planned {
+) -> WorkloadPlan {
+    let mut plan = WorkloadPlan {
         name: name.to_owned(),
         workload: workload.clone(),
         prefix: prefix_of(name),
@@ -140,12 +139,12 @@ async fn plan_one(
     // Of two sources with one key, the later one wins.
     for source in &workload.sources {
         match list(service, upstream, source, now).await {
-            Ok((extent, found)) => {
-                let missing = missing(service, &extent, found.is_empty(), ids, now);
+            Ok((scope, found)) => {
+                let missing = missing(service, &scope, found.is_empty(), ids, now);
                 plan.missing = plan.missing.or(missing.map(|what| format!("{what} of {source}")));
-                for (at, value, shadowed) in nearest(&extent, found) {
-                    let secret = planned(&plan, workload, source, &at, &value, &shadowed, ids);
-                    plan.secrets.insert(at.key.to_string(), secret);
+                for found in nearest(&scope, found) {
+                    let secret = plan_secret(&plan, source, &found, ids);
+                    plan.secrets.insert(found.key.key.to_string(), secret);
                 }
             }
             Err(why) => {
@@ -220,61 +219,58 @@ fn missing(
     lacking.map(|at| format!("the key {}", at.key.escape_debug()))
 }
 
-/// Each key once: below a recursive source, the folder nearest to it wins, as it does when a name is looked
-/// up. With each, the other folders that have the key.
-fn nearest(
-    extent: &ListingScope,
-    mut found: Vec<(CacheKey, Value)>,
-) -> Vec<(CacheKey, Value, Vec<String>)> {
-    let depth = |at: &CacheKey| at.path.matches('/').count();
-    found.retain(|(at, _)| extent.contains(at));
-    found.sort_by(|(a, _), (b, _)| (&a.key, depth(a), &a.path).cmp(&(&b.key, depth(b), &b.path)));
-    let mut kept: Vec<(CacheKey, Value, Vec<String>)> = Vec::new();
-    for (at, value) in found {
+/// A key of a source.
+struct Found {
+    key: CacheKey,
+    value: Value,
+    /// The other directories of the source that have the key.
+    shadowed: Vec<String>,
+}
+
+/// Each key once: of the directories below a recursive source, the nearest one wins, as in a lookup by name.
+fn nearest(scope: &ListingScope, mut all: Vec<(CacheKey, Value)>) -> Vec<Found> {
+    let depth = |key: &CacheKey| key.path.matches('/').count();
+    all.retain(|(key, _)| scope.contains(key));
+    all.sort_by(|(a, _), (b, _)| (&a.key, depth(a), &a.path).cmp(&(&b.key, depth(b), &b.path)));
+    let mut kept: Vec<Found> = Vec::new();
+    for (key, value) in all {
         match kept.last_mut() {
-            Some((taken, _, shadowed)) if taken.key == at.key => shadowed.push(at.path.to_string()),
-            _ => kept.push((at, value, Vec::new())),
+            Some(found) if found.key.key == key.key => found.shadowed.push(key.path.to_string()),
+            _ => kept.push(Found { key, value, shadowed: Vec::new() }),
         }
     }
     kept
 }
 
-fn planned(
-    plan: &Planned,
-    workload: &Workload,
-    source: &Source,
-    at: &CacheKey,
-    value: &Value,
-    shadowed: &[String],
-    ids: &Ids,
-) -> PlannedSecret {
-    let members = [("project", source.project.as_str()), ("path", &*at.path), ("key", &*at.key)];
-    let name = format!("{}{}", plan.prefix, at.key);
-    let mount = workload.mount.iter().any(|key| **key == *at.key);
+fn plan_secret(plan: &WorkloadPlan, source: &Source, found: &Found, ids: &Ids) -> PlannedSecret {
+    let Found { key, value, shadowed } = found;
+    let members = [("project", source.project.as_str()), ("path", &*key.path), ("key", &*key.key)];
+    let name = format!("{}{}", plan.prefix, key.key);
+    let mount = plan.workload.mount.iter().any(|mounted| **mounted == *key.key);
     let mut warnings = Vec::new();
     if !shadowed.is_empty() {
         warnings.push(format!(
             "{} is in {} too, and {} is taken; name the folder that is meant as a source of its own",
-            at.key,
+            key.key,
             shadowed.join(", "),
-            at.path
+            key.path
         ));
     }
-    let error = names::key_fault(&plan.name, &at.key, &name, mount);
+    let error = names::key_fault(&plan.name, &key.key, &name, mount);
     if error.is_none() && !mount {
-        warnings.extend(names::damage(&at.key, value.secret()).map(|what| {
+        warnings.extend(names::damage(&key.key, value.secret()).map(|what| {
             format!(
                 "{what}; add \"{}\" to mount of [workloads.\"{}\"], for a file in /run/secrets instead of a variable",
-                at.key, plan.name
+                key.key, plan.name
             )
         }));
     }
     PlannedSecret {
         name,
-        reference: Reference::new(&workload.provider, members),
+        reference: Reference::new(&plan.workload.provider, members),
         source: source.to_string(),
         mount,
-        ids: ids.get(at).cloned().unwrap_or_default(),
+        ids: ids.get(key).cloned().unwrap_or_default(),
         survives_outage: Certainty::Unknown,
         warnings,
         error,
@@ -291,7 +287,7 @@ impl Value {
 }
 
 /// `worker` and `worker@` have one prefix: a name belongs to the one that comes first.
-fn refuse_names_of_others(plans: &mut [Planned]) {
+fn refuse_names_of_others(plans: &mut [WorkloadPlan]) {
     let mut owners: HashMap<String, String> = HashMap::new();
     for plan in plans {
         for secret in plan.secrets.values_mut() {

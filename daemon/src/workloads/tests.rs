@@ -18,7 +18,7 @@ fn the_folder_nearest_to_a_recursive_source_wins() {
     let found = found.map(|(path, key)| (at(path, key), value())).into();
     let kept: Vec<_> = nearest(&extent, found)
         .into_iter()
-        .map(|(at, _, others)| (at.path.to_string(), at.key.to_string(), others))
+        .map(|found| (found.key.path.to_string(), found.key.key.to_string(), found.shadowed))
         .collect();
     let others = vec!["/svc/a".to_owned(), "/svc/b".to_owned()];
     assert_eq!(
@@ -30,17 +30,17 @@ fn the_folder_nearest_to_a_recursive_source_wins() {
     );
 }
 
-fn plan_of(name: &str, keys: &[&str]) -> Planned {
+fn plan_of(name: &str, keys: &[&str]) -> WorkloadPlan {
     let workload = Workload {
         provider: "infisical".into(),
         depends_on: Vec::new(),
         mount: Vec::new(),
         sources: Vec::new(),
     };
-    let mut plan = Planned {
+    let mut plan = WorkloadPlan {
         name: name.into(),
         prefix: prefix_of(name),
-        workload: workload.clone(),
+        workload,
         secrets: BTreeMap::new(),
         untrusted: None,
         missing: None,
@@ -48,7 +48,8 @@ fn plan_of(name: &str, keys: &[&str]) -> Planned {
     };
     let source = Source { project: "p".into(), path: "/".into(), recursive: false };
     for key in keys {
-        let secret = planned(&plan, &workload, &source, &at("/", key), &value(), &[], &Ids::new());
+        let found = Found { key: at("/", key), value: value(), shadowed: Vec::new() };
+        let secret = plan_secret(&plan, &source, &found, &Ids::new());
         plan.secrets.insert((*key).into(), secret);
     }
     plan

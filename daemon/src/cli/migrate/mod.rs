@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use psi_common::Exit;
 
-use crate::cli::migrate::report::{Report, Values};
+use crate::cli::migrate::report::{MigratedValues, MigrationReport};
 use crate::config::Config;
 use crate::keys::KeyBackend;
 use crate::legacy::adopt::old_key::{NotOpened, OldKeys, Unwrap};
@@ -24,7 +24,7 @@ use crate::runtime::open_keyring;
 use crate::sys::files::{self, DirectoryLock};
 
 /// What an admin asks for.
-pub(crate) struct Options {
+pub(crate) struct MigrateOptions {
     /// The state folder of the Python PSI, or a cache file of it.
     pub from: PathBuf,
     /// The key of the tpm backend, when it is not our own.
@@ -59,8 +59,8 @@ struct Place<'a> {
 pub(crate) async fn adopt(
     config: &Config,
     surroundings: &Environment,
-    options: &Options,
-) -> Result<Report, (Exit, String)> {
+    options: &MigrateOptions,
+) -> Result<MigrationReport, (Exit, String)> {
     let state = &surroundings.paths.state;
     let source = Source::find(&options.from, state)?;
     let _owner = own(state, options.dry_run).map_err(|why| (Exit::BadInput, why))?;
@@ -74,7 +74,7 @@ pub(crate) async fn adopt(
     }
     let cache = surroundings.paths.cache_file();
     let place = Place { config, cache, service, backend, old_keys };
-    let mut report = Report { dry_run: options.dry_run, ..place.judge(&source) };
+    let mut report = MigrationReport { dry_run: options.dry_run, ..place.judge(&source) };
     let merged = match &source.file {
         Some(file) => Some(place.merge(&source, file, &mut report).await),
         None => None,
@@ -141,9 +141,10 @@ impl Source {
 
 impl Place<'_> {
     /// Compares the mappings with what is registered here.
-    fn judge(&self, source: &Source) -> Report {
+    fn judge(&self, source: &Source) -> MigrationReport {
         let strange = source.mappings.strange.clone();
-        let mut report = Report { from: source.from.clone(), strange, ..Report::default() };
+        let mut report =
+            MigrationReport { from: source.from.clone(), strange, ..MigrationReport::default() };
         let registry = &self.service.registry;
         for mapping in &source.mappings.understood {
             let provider = mapping.reference.provider().to_owned();
@@ -175,8 +176,8 @@ impl Place<'_> {
         &self,
         source: &Source,
         file: &[u8],
-        report: &mut Report,
-    ) -> Result<(Ours, Values), String> {
+        report: &mut MigrationReport,
+    ) -> Result<(Ours, MigratedValues), String> {
         if !self.config.cache.enabled {
             return Err("the cache is off, and keeps no value; set enabled = true in [cache] of the config, \
                         and run this again"
@@ -200,7 +201,7 @@ impl Place<'_> {
             reference.provider() != SEALED && at.is_some_and(|at| !ours.holds(&at))
         };
         let missing = understood.iter().filter(|found| lacks(&found.reference));
-        let values = Values {
+        let values = MigratedValues {
             cache: source.cache.clone(),
             written_at,
             taken: taken.values().sum(),

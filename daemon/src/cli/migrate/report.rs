@@ -12,7 +12,7 @@ use crate::model::clock::Timestamp;
 
 /// What was taken over, or would be.
 #[derive(Default)]
-pub(crate) struct Report {
+pub(crate) struct MigrationReport {
     /// Whether nothing was changed.
     pub dry_run: bool,
     /// The old state folder, or one cache file.
@@ -26,23 +26,23 @@ pub(crate) struct Report {
     /// The ids whose files are no mappings, and why.
     pub strange: Vec<(SecretId, String)>,
     /// By provider.
-    pub providers: BTreeMap<String, Counts>,
+    pub providers: BTreeMap<String, ProviderTotals>,
     /// What became of the cache; none: there was none.
-    pub values: Option<Result<Values, String>>,
+    pub values: Option<Result<MigratedValues, String>>,
 }
 
 /// Of one provider.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Counts {
+pub(crate) struct ProviderTotals {
     /// Mappings that psi understands.
     pub mappings: usize,
-    /// Values that were taken over.
+    /// MigratedValues that were taken over.
     pub values: usize,
 }
 
 /// What became of the entries of an old cache.
 #[derive(Default)]
-pub(crate) struct Values {
+pub(crate) struct MigratedValues {
     /// The file.
     pub cache: PathBuf,
     /// When the Python PSI wrote it.
@@ -61,7 +61,7 @@ pub(crate) struct Values {
     pub missing: Vec<SecretId>,
 }
 
-impl Report {
+impl MigrationReport {
     /// As JSON.
     pub(crate) fn to_json(&self) -> String {
         let ids = |ids: &[SecretId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -101,7 +101,7 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for MigrationReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let would = if self.dry_run { "would be " } else { "" };
         writeln!(
@@ -124,7 +124,7 @@ impl fmt::Display for Report {
             Some(Ok(values)) => values.write(f, would)?,
         }
         for (name, of) in &self.providers {
-            let Counts { mappings, values } = of;
+            let ProviderTotals { mappings, values } = of;
             let values = if name == SEALED {
                 "the values are sealed in them".into()
             } else {
@@ -137,7 +137,7 @@ impl fmt::Display for Report {
     }
 }
 
-impl Values {
+impl MigratedValues {
     fn write(&self, f: &mut Formatter<'_>, would: &str) -> fmt::Result {
         writeln!(
             f,

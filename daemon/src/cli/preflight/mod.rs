@@ -17,7 +17,7 @@ use crate::keys::pkcs11::{
 };
 use crate::runtime::build::{self, Environment};
 
-pub use report::{Fault, Report};
+pub use report::{PreflightReport, StepFault};
 
 use report::Step;
 
@@ -25,7 +25,7 @@ use report::Step;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
 /// What a good link hands over to the next one, and its sentence.
-type Found<T> = Result<(T, String), Fault>;
+type Found<T> = Result<(T, String), StepFault>;
 
 /// What the config says that matters here.
 struct Wanted {
@@ -41,8 +41,8 @@ pub async fn run<'a>(
     pcscd: &Path,
     retry: bool,
     tell: &'a dyn Fn(&str),
-) -> Report<'a> {
-    let mut report = Report::new(tell);
+) -> PreflightReport<'a> {
+    let mut report = PreflightReport::new(tell);
     if let Some(mut wanted) = report.take(Step::Config, config(surroundings)) {
         wanted.token.retry = retry;
         let token = Token::new(wanted.token.clone());
@@ -54,7 +54,12 @@ pub async fn run<'a>(
     report
 }
 
-async fn walk(report: &mut Report<'_>, wanted: &Wanted, token: &Token, pcscd: &Path) -> Option<()> {
+async fn walk(
+    report: &mut PreflightReport<'_>,
+    wanted: &Wanted,
+    token: &Token,
+    pcscd: &Path,
+) -> Option<()> {
     report.take(Step::Module, module(token, &wanted.token.module).await)?;
     if uses_pcscd(&wanted.token.module) {
         report.take(Step::Socket, socket(pcscd))?;
@@ -73,10 +78,10 @@ async fn walk(report: &mut Report<'_>, wanted: &Wanted, token: &Token, pcscd: &P
 fn config(surroundings: &Environment) -> Found<Wanted> {
     let path = &surroundings.paths.config;
     let config = Config::read(path).map_err(|error| {
-        Fault::of_config(error.to_string(), "correct it; `psid check` checks it")
+        StepFault::of_config(error.to_string(), "correct it; `psid check` checks it")
     })?;
     let token = build::token_config(&config, surroundings).ok_or_else(|| {
-        Fault::of_config(
+        StepFault::of_config(
             format!("{} has no [providers.pkcs11]", path.display()),
             "add it: psi.toml tells how",
         )
@@ -89,12 +94,12 @@ async fn module(token: &Token, path: &Path) -> Found<()> {
     let install =
         "install it (Debian: opensc-pkcs11), or correct pkcs11_module in [providers.pkcs11]";
     if let Err(error) = std::fs::File::open(path) {
-        return Err(Fault::of_config(format!("{}: {error}", path.display()), install));
+        return Err(StepFault::of_config(format!("{}: {error}", path.display()), install));
     }
     match token.load().await {
         Ok(told) => Ok(((), format!("{} loads: {told}", path.display()))),
         // That it does not load is no reason to wait for it.
-        Err(error) => Err(Fault::of_config(error.problem.what, error.problem.remedy)),
+        Err(error) => Err(StepFault::of_config(error.problem.what, error.problem.remedy)),
     }
 }
 
@@ -108,7 +113,7 @@ fn uses_pcscd(module: &Path) -> bool {
 fn socket(pcscd: &Path) -> Found<()> {
     match UnixStream::connect(pcscd) {
         Ok(_) => Ok(((), format!("pcscd listens at {}", pcscd.display()))),
-        Err(error) => Err(Fault::of_absence(
+        Err(error) => Err(StepFault::of_absence(
             format!("pcscd does not listen at {}: {error}", pcscd.display()),
             "install it (Debian: pcscd), and `systemctl enable --now pcscd.socket`",
         )),
@@ -153,11 +158,11 @@ fn key(token: &TokenDescription, must_sign: bool) -> Found<KeyDescription> {
         (true, false) => {
             let what =
                 format!("{named}; it may not sign (CKA_SIGN), which backend = \"hsm\" needs");
-            return Err(Fault::of_config(what, anew));
+            return Err(StepFault::of_config(what, anew));
         }
         (false, _) => {
             let what = format!("{named}; it may not decrypt (CKA_DECRYPT)");
-            return Err(Fault::of_config(what, anew));
+            return Err(StepFault::of_config(what, anew));
         }
     };
     let words = format!("{named}; {may}");
@@ -166,7 +171,7 @@ fn key(token: &TokenDescription, must_sign: bool) -> Found<KeyDescription> {
 
 fn mechanisms(token: &TokenDescription, key: &KeyDescription, must_sign: bool) -> Found<()> {
     if key.unwrapping != Unwrapping::OaepSha256 {
-        return Err(Fault::of_config(
+        return Err(StepFault::of_config(
             format!(
                 "the token does not decrypt RSA-OAEP with SHA-256, which psi wraps with: {}",
                 key.unwrapping
@@ -182,7 +187,7 @@ fn mechanisms(token: &TokenDescription, key: &KeyDescription, must_sign: bool) -
     }
     match token.mechanisms.sha256_rsa_pkcs {
         true => Ok(((), "RSA-OAEP with SHA-256 and CKM_SHA256_RSA_PKCS".into())),
-        false if must_sign => Err(Fault::of_config(
+        false if must_sign => Err(StepFault::of_config(
             "the token does not sign with CKM_SHA256_RSA_PKCS, which backend = \"hsm\" needs",
             "use backend = \"tpm\" and the token for secrets alone, or another token",
         )),
@@ -197,7 +202,7 @@ fn mechanisms(token: &TokenDescription, key: &KeyDescription, must_sign: bool) -
 /// What psid will do: the public half by itself, the private one by the token.
 async fn round_trip(token: &Token, signs: bool) -> Found<()> {
     let broken = |what: String| {
-        Fault::of_config(
+        StepFault::of_config(
             what,
             "report it with the token's and the module's versions; do not use it",
         )

@@ -9,7 +9,7 @@ use super::Found;
 use crate::keys::pkcs11::{TokenError, TokenErrorKind};
 
 /// What was found, in the order of the steps.
-pub struct Report<'a> {
+pub struct PreflightReport<'a> {
     steps: Vec<(Step, Outcome)>,
     tell: &'a dyn Fn(&str),
 }
@@ -30,18 +30,18 @@ pub(super) enum Step {
 enum Outcome {
     Good(String),
     Skipped(String),
-    Failed(Fault),
+    Failed(StepFault),
 }
 
 /// What is wrong with a link.
-pub struct Fault {
+pub struct StepFault {
     what: String,
     remedy: String,
     /// How the program ends for it.
     pub exit: Exit,
 }
 
-impl<'a> Report<'a> {
+impl<'a> PreflightReport<'a> {
     /// An empty report; `tell` gets a line a step.
     pub(super) fn new(tell: &'a dyn Fn(&str)) -> Self {
         Self { steps: Vec::new(), tell }
@@ -74,7 +74,7 @@ impl<'a> Report<'a> {
     }
 
     /// The link that is broken, by its name; none when the chain holds.
-    pub fn fault(&self) -> Option<(&'static str, &Fault)> {
+    pub fn fault(&self) -> Option<(&'static str, &StepFault)> {
         self.steps.iter().find_map(|(step, outcome)| match outcome {
             Outcome::Failed(fault) => Some((step.name(), fault)),
             _ => None,
@@ -144,7 +144,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-impl Fault {
+impl StepFault {
     /// A fault that the config or the token's set-up is to be changed for.
     pub(super) fn of_config(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { what: what.into(), remedy: remedy.into(), exit: Exit::BadInput }
@@ -156,7 +156,7 @@ impl Fault {
     }
 }
 
-impl From<TokenError> for Fault {
+impl From<TokenError> for StepFault {
     fn from(error: TokenError) -> Self {
         match error.kind {
             TokenErrorKind::Absent | TokenErrorKind::Busy | TokenErrorKind::Broken => {
@@ -170,7 +170,7 @@ impl From<TokenError> for Fault {
 }
 
 /// One line, whatever a cause holds.
-impl fmt::Display for Fault {
+impl fmt::Display for StepFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&format!("{}; {}", self.what, self.remedy).replace(['\n', '\r'], " "))
     }

@@ -33,7 +33,7 @@ pub(crate) use types::{KeyDescription, PinStatus, TokenDescription, Unwrapping};
 
 use session::Session;
 use token_handle::TokenHandle;
-use token_worker::Access;
+use token_worker::SessionAccess;
 
 /// Real tokens take 20 to 30 s to open a session, and other requests may be queued before this one.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -122,27 +122,28 @@ impl Token {
 
     /// The public key, read from the token.
     pub async fn public_key(&self) -> Result<PublicKey, TokenError> {
-        self.handle.call(self.timeout, Access::User, Session::public_key).await
+        self.handle.call(self.timeout, SessionAccess::User, Session::public_key).await
     }
 
     /// Decrypts with RSA-OAEP, SHA-256 and MGF1-SHA-256, without a label.
     pub async fn unwrap_key(&self, wrapped: &[u8]) -> Result<SecretBytes, TokenError> {
         let wrapped = wrapped.to_vec();
         let job = move |session: &mut Session| session.unwrap_key(&wrapped);
-        self.handle.call(self.timeout, Access::User, job).await
+        self.handle.call(self.timeout, SessionAccess::User, job).await
     }
 
     /// Signs with `CKM_SHA256_RSA_PKCS`: RSASSA-PKCS1-v1_5 with SHA-256.
     pub async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, TokenError> {
         let message = message.to_vec();
         let job = move |session: &mut Session| session.sign(&message);
-        self.handle.call(self.timeout, Access::User, job).await
+        self.handle.call(self.timeout, SessionAccess::User, job).await
     }
 
     /// Describes the token, and its key if a login succeeds.
     pub async fn describe(&self) -> Result<TokenDescription, TokenError> {
-        let token = self.handle.call(self.timeout, Access::Public, Session::describe).await?;
-        let key = self.handle.call(self.timeout, Access::User, Session::describe_key).await;
+        let token =
+            self.handle.call(self.timeout, SessionAccess::Public, Session::describe).await?;
+        let key = self.handle.call(self.timeout, SessionAccess::User, Session::describe_key).await;
         Ok(TokenDescription { key, ..token })
     }
 }

@@ -11,7 +11,7 @@ use super::TokenConfig;
 use super::call_monitor::CallMonitor;
 use super::error::TokenError;
 use super::session::{JobError, Session};
-use super::token_worker::{self, Access, PendingConfig, Reply, Request, TokenWorker};
+use super::token_worker::{self, PendingConfig, Reply, Request, SessionAccess, TokenWorker};
 
 /// How many logins one request may need: usually one, and one more each time the token disappears meanwhile.
 const MAX_LOGINS: usize = 3;
@@ -41,7 +41,7 @@ impl TokenHandle {
     pub(super) async fn call<T: Send + 'static>(
         &self,
         timeout: Duration,
-        access: Access,
+        access: SessionAccess,
         job: impl Fn(&mut Session) -> Result<T, JobError> + Send + Sync + 'static,
     ) -> Result<T, TokenError> {
         let answer = tokio::time::timeout(timeout, self.with_login(access, Arc::new(job)));
@@ -76,7 +76,7 @@ impl TokenHandle {
     /// Reads the PIN only if the worker needs it. It is dropped at the login.
     async fn with_login<T: Send + 'static>(
         &self,
-        access: Access,
+        access: SessionAccess,
         job: Arc<impl Fn(&mut Session) -> Result<T, JobError> + Send + Sync + 'static>,
     ) -> Result<T, TokenError> {
         let mut pin = None;
@@ -97,7 +97,7 @@ impl TokenHandle {
 
     async fn request<T: Send + 'static>(
         &self,
-        access: Access,
+        access: SessionAccess,
         pin: Option<SecretBytes>,
         job: Arc<impl Fn(&mut Session) -> Result<T, JobError> + Send + Sync + 'static>,
     ) -> Result<Reply<T>, TokenError> {

@@ -19,7 +19,7 @@ pub(super) type Request = Box<dyn FnOnce(&mut TokenWorker) + Send>;
 
 /// What a job requires.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
+pub(super) enum SessionAccess {
     /// A session.
     Public,
     /// A login.
@@ -109,7 +109,7 @@ impl TokenWorker {
     /// Runs `job` in a session, logged in if it requires that. Returns `None` if the caller has given up.
     pub(super) fn execute<T>(
         &mut self,
-        access: Access,
+        access: SessionAccess,
         mut pin: Option<SecretBytes>,
         job: impl Fn(&mut Session) -> Result<T, JobError>,
         is_wanted: &dyn Fn() -> bool,
@@ -122,7 +122,7 @@ impl TokenWorker {
             // The caller may have given up: opening a session can take half a minute.
             let result = match self.connect() {
                 Ok(_) if !is_wanted() => return None,
-                Ok(session) if access == Access::User && !session.is_logged_in() => {
+                Ok(session) if access == SessionAccess::User && !session.is_logged_in() => {
                     let Some(pin) = pin.take() else {
                         return Some(Ok(Reply::NeedsPin(self.config.pin.clone())));
                     };
@@ -131,7 +131,7 @@ impl TokenWorker {
                 Ok(session) => match job(session) {
                     Ok(done) => {
                         session.is_proven = true;
-                        if access == Access::User {
+                        if access == SessionAccess::User {
                             self.monitor.record(Ok(()));
                         }
                         return Some(Ok(Reply::Done(done)));

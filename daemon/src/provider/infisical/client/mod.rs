@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::response::{ApiError, parse, root_cause, send};
 use crate::provider::ProviderError;
-use versions::{Version, Versions};
+use versions::{ApiVersion, Versions};
 
 pub(super) use login::{Login, LoginRequest};
 pub(super) use read::{DirectoryListing, Secret, View};
@@ -94,7 +94,7 @@ impl Api {
     }
 
     /// Calls version 4 of the API, or version 3 where the server has no version 4.
-    async fn by_version<T, F>(&self, call: impl Fn(Version) -> F) -> Result<T, ApiError>
+    async fn by_version<T, F>(&self, call: impl Fn(ApiVersion) -> F) -> Result<T, ApiError>
     where
         F: Future<Output = Result<T, ApiError>>,
     {

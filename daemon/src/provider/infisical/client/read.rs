@@ -6,7 +6,7 @@ use psi_common::{SecretBytes, SecretString};
 use serde::Deserialize;
 
 use super::url::with_query;
-use super::versions::Version;
+use super::versions::ApiVersion;
 use super::{Api, DirectoryRef, secret_string};
 use crate::provider::ProviderError;
 use crate::provider::infisical::response::{ApiError, one_line, parse, send};
@@ -139,15 +139,15 @@ impl Api {
 
     async fn read_by(
         &self,
-        version: Version,
+        version: ApiVersion,
         request: &ReadRequest<'_>,
     ) -> Result<Vec<u8>, ApiError> {
         let ReadRequest { token, directory, key, view, imports, more } = request;
         let text = |yes| if yes { "true" } else { "false" };
         let imports = text(*imports);
         let (project, route): (_, &[&str]) = match version {
-            Version::V3 => ("workspaceId", &["api", "v3", "secrets", "raw"]),
-            Version::V4 => ("projectId", &["api", "v4", "secrets"]),
+            ApiVersion::V3 => ("workspaceId", &["api", "v3", "secrets", "raw"]),
+            ApiVersion::V4 => ("projectId", &["api", "v4", "secrets"]),
         };
         let query = [
             (project, directory.project_id),

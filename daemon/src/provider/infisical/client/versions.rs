@@ -15,7 +15,7 @@ const PROBE: Duration = Duration::from_secs(60);
 
 /// A version of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum ApiVersion {
     V3,
     V4,
 }
@@ -38,8 +38,8 @@ struct State {
 
 impl Versions {
     /// The version to call; `after` is the version that did not have the route.
-    pub(super) fn choose(&self, after: Option<Version>, now: Instant) -> Version {
-        use Version::{V3, V4};
+    pub(super) fn choose(&self, after: Option<ApiVersion>, now: Instant) -> ApiVersion {
+        use ApiVersion::{V3, V4};
         let mut state = self.0.lock();
         match (state.probe_at, after) {
             (None, _) if state.has_v4 => V4,
@@ -54,15 +54,15 @@ impl Versions {
     }
 
     /// Records that a version has the route.
-    pub(super) fn answered(&self, version: Version) {
-        if version == Version::V4 {
+    pub(super) fn answered(&self, version: ApiVersion) {
+        if version == ApiVersion::V4 {
             *self.0.lock() = State { has_v4: true, ..State::default() };
         }
     }
 
     /// Records that a version does not have the route.
-    pub(super) fn missing(&self, version: Version, now: Instant) {
-        if version == Version::V3 {
+    pub(super) fn missing(&self, version: ApiVersion, now: Instant) {
+        if version == ApiVersion::V3 {
             return;
         }
         let mut state = self.0.lock();
@@ -84,11 +84,11 @@ impl Versions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Version::{V3, V4};
+    use ApiVersion::{V3, V4};
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn order(versions: &Versions, now: Instant) -> [Version; 2] {
+    fn order(versions: &Versions, now: Instant) -> [ApiVersion; 2] {
         let first = versions.choose(None, now);
         [first, versions.choose(Some(first), now)]
     }

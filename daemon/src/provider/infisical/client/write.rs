@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use super::versions::Version;
+use super::versions::ApiVersion;
 use super::{Api, DirectoryRef, below};
 use crate::provider::ProviderError;
 use crate::provider::infisical::response::{ApiError, parse, send};
@@ -30,8 +30,8 @@ impl Api {
         let write = |version| async move {
             // In v3, /raw/batch is the secret whose name is "batch".
             let (project, route): (_, &[&str]) = match version {
-                Version::V3 => ("workspaceId", &["api", "v3", "secrets", "batch", "raw"]),
-                Version::V4 => ("projectId", &["api", "v4", "secrets", "batch"]),
+                ApiVersion::V3 => ("workspaceId", &["api", "v3", "secrets", "batch", "raw"]),
+                ApiVersion::V4 => ("projectId", &["api", "v4", "secrets", "batch"]),
             };
             let body = json!({
                 (project): directory.project_id,
