@@ -52,6 +52,7 @@ fn set_cache_file(response: &mut StatusResponse, report: &CacheFileReport) {
 }
 
 fn set_service(response: &mut StatusResponse, report: ServiceReport, now: Now) {
+    let tasks = report.tasks;
     let LookupCounts { hits, stale, misses, failed } = report.lookups;
     (response.hits, response.stale, response.misses, response.failed) =
         (hits, stale, misses, failed);
@@ -66,7 +67,7 @@ fn set_service(response: &mut StatusResponse, report: ServiceReport, now: Now) {
     response.drill_until_ms = report
         .drill_until
         .map(|until| now.wall.after(until.saturating_duration_since(now.mono)).as_millis());
-    response.tasks = report.tasks.into_iter().map(task).collect();
+    response.tasks = tasks.into_iter().map(task).collect();
 }
 
 fn set_outage(response: &mut StatusResponse, report: OutageReport) {
