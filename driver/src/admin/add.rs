@@ -1,11 +1,10 @@
 //! `psi-driver add NAME --literal`: a podman secret whose text is a literal whatever it looks like.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use psi_common::{Exit, Paths, SecretBytes, check};
 
-use super::keys::Quiet;
-use super::names;
+use super::{keys, names};
 use crate::args::AddOptions;
 use crate::failure::Failure;
 use crate::podman::{self, Commands};
@@ -30,18 +29,5 @@ fn value(name: &str) -> Result<SecretBytes, Failure> {
     if !std::io::stdin().is_terminal() {
         return stdio::read_value();
     }
-    let quiet = Quiet::begin();
-    let _ = write!(std::io::stderr(), "value of {}: ", check::printable(name));
-    let value = stdio::read_line();
-    let _ = writeln!(std::io::stderr());
-    drop(quiet);
-    let value = value?;
-    if value.is_empty() {
-        return Err(Failure::new(
-            Exit::BadInput,
-            "no value was given",
-            "type it, or pass it on stdin",
-        ));
-    }
-    Ok(value)
+    keys::ask(&format!("value of {}", check::printable(name)), "value")
 }

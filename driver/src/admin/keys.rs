@@ -16,7 +16,7 @@ pub(crate) fn rekey(paths: &Paths, seal: &SealArgs) -> Result<(), Failure> {
 }
 
 pub(crate) fn recover(paths: &Paths, seal: &SealArgs) -> Result<(), Failure> {
-    let recovery_key = ask_for_key()?;
+    let recovery_key = ask("recovery key", "recovery key")?;
     let answer =
         Client::new(paths, Patience::Admin).recover(&recovery_key, asked(seal).as_ref())?;
     stdio::write_text(&format!(
@@ -46,34 +46,34 @@ fn asked(seal: &SealArgs) -> Option<Seal> {
     })
 }
 
-/// From stdin, for a script; with a prompt and without an echo, for people.
-fn ask_for_key() -> Result<SecretBytes, Failure> {
+/// One line of stdin; at a terminal with a prompt and without an echo. `kind` names what is missing when it is empty.
+pub(super) fn ask(prompt: &str, kind: &str) -> Result<SecretBytes, Failure> {
     let terminal = std::io::stdin().is_terminal();
     let quiet = terminal.then(Quiet::begin);
     if terminal {
-        let _ = write!(std::io::stderr(), "recovery key: ");
+        let _ = write!(std::io::stderr(), "{prompt}: ");
     }
-    let key = stdio::read_line();
+    let line = stdio::read_line();
     if terminal {
         let _ = writeln!(std::io::stderr());
     }
     drop(quiet);
-    let key = key?;
-    if key.is_empty() {
+    let line = line?;
+    if line.is_empty() {
         return Err(Failure::new(
             Exit::BadInput,
-            "no recovery key was given",
+            format!("no {kind} was given"),
             "type it, or pass it on stdin",
         ));
     }
-    Ok(key)
+    Ok(line)
 }
 
 /// A terminal that does not echo, until this is dropped.
-pub(super) struct Quiet(Option<rustix::termios::Termios>);
+struct Quiet(Option<rustix::termios::Termios>);
 
 impl Quiet {
-    pub(super) fn begin() -> Self {
+    fn begin() -> Self {
         use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
         let stdin = rustix::stdio::stdin();
         let before = tcgetattr(stdin).ok();
