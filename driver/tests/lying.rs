@@ -183,6 +183,18 @@ fn serve_with(
     let _ = stream.read_to_end(&mut Vec::new());
 }
 
+/// A psid in a directory of a test's, which answers each call in a thread of its own.
+fn listen(folder: &Path, answer: impl Fn(UnixStream) + Send + Sync + 'static) {
+    let listener = UnixListener::bind(folder.join("psid.sock")).unwrap();
+    let answer = Arc::new(answer);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let answer = Arc::clone(&answer);
+            thread::spawn(move || answer(stream.unwrap()));
+        }
+    });
+}
+
 /// Everything that a command prints.
 fn printed(folder: &Path, args: &[&str]) -> Vec<u8> {
     let program = match args[0] {
@@ -235,14 +247,8 @@ fn no_text_of_a_lying_psid_reaches_a_terminal_a_file_or_a_command() {
     let asked = Arc::new(Mutex::new(BTreeSet::new()));
     for text in ORDERS {
         let folder = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(folder.path().join("psid.sock")).unwrap();
         let seen = Arc::clone(&asked);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let seen = Arc::clone(&seen);
-                thread::spawn(move || serve(stream.unwrap(), text, &seen));
-            }
-        });
+        listen(folder.path(), move |stream| serve(stream, text, &seen));
         let rendered = folder.path().join("rendered");
         for args in commands {
             let args: Vec<&str> = args
@@ -326,17 +332,11 @@ fn no_text_of_a_lying_psid_reaches_a_unit_or_podman() {
             let folder = tempfile::tempdir().unwrap();
             podman(folder.path());
             let quadlets = folder.path().join("quadlets");
-            let listener = UnixListener::bind(folder.path().join("psid.sock")).unwrap();
-            thread::spawn(move || {
-                for stream in listener.incoming() {
-                    let stream = stream.unwrap();
-                    thread::spawn(move || {
-                        serve_with(stream, &Mutex::default(), |method| match method {
-                            "Plan" => vec![plans_of_units(text)[number].encode_to_vec()],
-                            method => answers(method, text),
-                        });
-                    });
-                }
+            listen(folder.path(), move |stream| {
+                serve_with(stream, &Mutex::default(), |method| match method {
+                    "Plan" => vec![plans_of_units(text)[number].encode_to_vec()],
+                    method => answers(method, text),
+                });
             });
             for args in commands {
                 let args: Vec<&str> = args
@@ -366,18 +366,15 @@ fn an_honest_plan_of_the_same_form_is_set_up() {
     let folder = tempfile::tempdir().unwrap();
     podman(folder.path());
     let quadlets = folder.path().join("quadlets");
-    let listener = UnixListener::bind(folder.path().join("psid.sock")).unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            serve_with(stream.unwrap(), &Mutex::default(), |method| match method {
-                "Plan" => plans_of_units("network-online.target")[6..]
-                    .iter()
-                    .map(Message::encode_to_vec)
-                    .collect(),
-                "Registrations" => Vec::new(),
-                method => answers(method, "x"),
-            });
-        }
+    listen(folder.path(), |stream| {
+        serve_with(stream, &Mutex::default(), |method| match method {
+            "Plan" => plans_of_units("network-online.target")[6..]
+                .iter()
+                .map(Message::encode_to_vec)
+                .collect(),
+            "Registrations" => Vec::new(),
+            method => answers(method, "x"),
+        });
     });
     printed(folder.path(), &["setup", "--quadlets", quadlets.to_str().unwrap()]);
     let calls = fs::read_to_string(folder.path().join("calls")).unwrap();

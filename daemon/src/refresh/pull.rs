@@ -114,25 +114,33 @@ fn take_over(
     for (extent, error) in &refused {
         note_refusal(service, pull, extent, error, taking.now);
     }
+    let directories = refused.iter().map(|(extent, error)| format!("{}: {error}", extent.path));
+    let fault = |(key, why): &(CacheKey, String)| format!("{key}: {why}");
+    let faults: Vec<String> = directories.chain(denied.iter().map(fault)).collect();
     if let Some(error) = incomplete {
+        // The next listing does not read these again, so this is the only report of them.
+        let faults =
+            if faults.is_empty() { String::new() } else { format!("; {}", named(&faults)) };
         return Err(error.map_message(|why| {
-            format!("{why}; the rest of it is listed later ({counts} so far)")
+            format!("{why}; the rest of it is listed later ({counts} so far){faults}")
         }));
     }
-    let directories = refused.iter().map(|(extent, error)| format!("{}: {error}", extent.path));
-    let keys = denied.iter().chain(&unread).map(|(key, why)| format!("{key}: {why}"));
-    let faults: Vec<String> = directories.chain(keys).collect();
+    let faults: Vec<String> = faults.into_iter().chain(unread.iter().map(fault)).collect();
     if faults.is_empty() {
         return Ok(counts);
     }
-    let named = faults.iter().take(MAX_FAULTS).map(String::as_str).collect::<Vec<_>>().join("; ");
-    let more = match faults.len().saturating_sub(MAX_FAULTS) {
-        0 => String::new(),
-        many => format!("; {many} more"),
-    };
-    let why = format!("{named}{more}; the others are refreshed ({counts})");
+    let why = format!("{}; the others are refreshed ({counts})", named(&faults));
     let is_refusal = refused.len() + denied.len() > 0;
     Err(if is_refusal { ProviderError::Denied(why) } else { ProviderError::Misbehaved(why) })
+}
+
+/// The first faults, and the number of the others.
+fn named(faults: &[String]) -> String {
+    let first = faults.iter().take(MAX_FAULTS).map(String::as_str).collect::<Vec<_>>().join("; ");
+    match faults.len().saturating_sub(MAX_FAULTS) {
+        0 => first,
+        more => format!("{first}; {more} more"),
+    }
 }
 
 /// Logs what is withheld from this listing, once, and not again for the listings that follow.

@@ -1,11 +1,10 @@
 //! `psictl add NAME --literal`: creates a podman secret that is always a literal.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use psi_common::{Exit, Paths, SecretBytes, check};
 
-use super::keys::EchoOff;
-use super::names;
+use super::{keys, names};
 use crate::ctl::args::AddOptions;
 use crate::ctl::podman::{self, Commands};
 use crate::error::CliError;
@@ -30,18 +29,5 @@ fn value(name: &str) -> Result<SecretBytes, CliError> {
     if !std::io::stdin().is_terminal() {
         return stdio::read_value();
     }
-    let echo_off = EchoOff::begin();
-    let _ = write!(std::io::stderr(), "value of {}: ", check::printable(name));
-    let value = stdio::read_line();
-    let _ = writeln!(std::io::stderr());
-    drop(echo_off);
-    let value = value?;
-    if value.is_empty() {
-        return Err(CliError::new(
-            Exit::BadInput,
-            "the value is empty",
-            "type it, or pass it on stdin",
-        ));
-    }
-    Ok(value)
+    keys::read_secret_line(&format!("value of {}", check::printable(name)), "value")
 }

@@ -18,7 +18,7 @@ pub(crate) fn rekey(paths: &Paths, seal: &SealArgs) -> Result<(), CliError> {
 }
 
 pub(crate) fn recover(paths: &Paths, seal: &SealArgs) -> Result<(), CliError> {
-    let recovery_key = read_recovery_key()?;
+    let recovery_key = read_secret_line("recovery key", "recovery key")?;
     let answer =
         Client::new(paths, Deadline::Admin).recover(&recovery_key, requested(seal).as_ref())?;
     stdio::write_text(&format!(
@@ -49,34 +49,34 @@ fn requested(seal: &SealArgs) -> Option<Seal> {
     })
 }
 
-/// Reads the recovery key from stdin; at a terminal, after a prompt and without an echo.
-fn read_recovery_key() -> Result<SecretBytes, CliError> {
+/// Reads one line of stdin; at a terminal, after a prompt and without an echo. `kind` names it in the error.
+pub(super) fn read_secret_line(prompt: &str, kind: &str) -> Result<SecretBytes, CliError> {
     let terminal = stdin().is_terminal();
     let echo_off = terminal.then(EchoOff::begin);
     if terminal {
-        let _ = write!(std::io::stderr(), "recovery key: ");
+        let _ = write!(std::io::stderr(), "{prompt}: ");
     }
-    let key = stdio::read_line();
+    let line = stdio::read_line();
     if terminal {
         let _ = writeln!(std::io::stderr());
     }
     drop(echo_off);
-    let key = key?;
-    if key.is_empty() {
+    let line = line?;
+    if line.is_empty() {
         return Err(CliError::new(
             Exit::BadInput,
-            "the recovery key is empty",
+            format!("the {kind} is empty"),
             "type it, or pass it on stdin",
         ));
     }
-    Ok(key)
+    Ok(line)
 }
 
 /// Turns off the terminal's echo until it is dropped.
-pub(super) struct EchoOff(Option<Termios>);
+struct EchoOff(Option<Termios>);
 
 impl EchoOff {
-    pub(super) fn begin() -> Self {
+    fn begin() -> Self {
         let before = tcgetattr(stdin()).ok();
         if let Some(before) = &before {
             let mut silent = before.clone();
