@@ -288,7 +288,7 @@ fn daemon_modules_import_only_lower_layers() {
 }
 
 #[test]
-fn modules_import_no_more_than_they_are_allowed() {
+fn modules_import_only_what_their_rule_allows() {
     let modules = Modules::of_crate("daemon");
     let faults: Vec<String> = imports_not_allowed(&modules, ALLOWED)
         .into_iter()
@@ -320,12 +320,12 @@ const GOOD: [(&str, &str); 5] = [
 ];
 
 #[test]
-fn lower_layers_parents_and_test_modules_are_accepted() {
+fn checker_accepts_imports_of_lower_layers_parents_and_test_modules() {
     assert_eq!(faults(&crate_of(&GOOD), DAEMON), Vec::<String>::new());
 }
 
 #[test]
-fn an_upward_import_is_reported_wherever_it_stands() {
+fn checker_reports_upward_import_in_any_position() {
     for text in [
         "use crate::cache::Entry;",
         "use crate::{cache::Entry, sys};",
@@ -346,7 +346,7 @@ fn an_upward_import_is_reported_wherever_it_stands() {
 }
 
 #[test]
-fn a_circle_between_siblings_is_reported() {
+fn checker_reports_circle_between_siblings() {
     let files = [
         ("lib.rs", "mod sys;"),
         ("sys/mod.rs", "mod a; mod b; mod c;"),
@@ -358,13 +358,13 @@ fn a_circle_between_siblings_is_reported() {
 }
 
 #[test]
-fn a_module_without_a_layer_is_reported() {
+fn checker_reports_module_without_layer() {
     let files = [("lib.rs", "mod helpers;"), ("helpers.rs", "")];
     assert_eq!(faults(&crate_of(&files), DAEMON), ["helpers is in no layer"]);
 }
 
 #[test]
-fn an_import_that_is_not_allowed_is_reported() {
+fn checker_reports_import_that_is_not_allowed() {
     let files = [
         ("lib.rs", "mod cache; mod sys;"),
         ("cache/mod.rs", "mod entry; use crate::sys::files; use crate::sys::notify;"),

@@ -88,7 +88,7 @@ fn no_type_name_is_used_twice_in_a_crate() {
 }
 
 #[test]
-fn functions_and_types_are_measured_as_they_stand() {
+fn checker_measures_functions_and_types() {
     let text = "struct A;\npub(crate) struct B;\nimpl B {\n  fn f(&self, a: u8, b: u8) {\n    g();\n  }\n}\n\
                 #[cfg(test)]\nmod tests { pub struct C; fn t() {} }\n";
     let read = |_: &std::path::Path| Some(text.to_owned());

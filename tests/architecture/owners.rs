@@ -59,7 +59,7 @@ fn assert_free_of(place: &str, words: &[&str]) {
 }
 
 #[test]
-fn shared_crates_know_no_program_and_programs_not_each_other() {
+fn shared_crates_and_programs_import_no_program() {
     let strangers = [
         ("proto", &["psi_common", "psi_daemon", "psi_driver"][..]),
         ("common", &["psi_proto", "psi_daemon", "psi_driver"]),
@@ -79,7 +79,7 @@ fn shared_crates_know_no_program_and_programs_not_each_other() {
 }
 
 #[test]
-fn each_outside_world_has_one_module() {
+fn each_external_crate_is_used_by_its_owner_only() {
     // gRPC. The messages are plain structs, which psictl prints and fills in.
     only_in("tonic", &["daemon::grpc::", "proto::"]);
     only_in("psi_proto", &["driver::", "daemon::grpc::"]);
@@ -142,7 +142,7 @@ fn each_outside_world_has_one_module() {
 }
 
 #[test]
-fn clock_environment_and_sleep_have_one_owner_each() {
+fn clock_environment_and_sleep_are_used_by_their_owners_only() {
     only_in("SystemTime::now", &["daemon::sys::clock", "driver::ctl::status"]);
     only_in(
         "env::var",
@@ -219,7 +219,7 @@ fn secrets_are_exposed_only_where_they_are_used() {
 
 /// A new place needs a reason.
 #[test]
-fn unsafe_code_is_only_where_it_was_agreed_on() {
+fn unsafe_code_is_in_listed_modules_only() {
     let agreed = ["daemon::runtime::listener", "daemon::sys::malloc", "driver::stdio"];
     only_in("unsafe", &agreed);
     only_in("unsafe_code", &agreed);
@@ -227,14 +227,14 @@ fn unsafe_code_is_only_where_it_was_agreed_on() {
 
 /// gRPC calls the service's methods and the runtime's `Control`, and reaches through neither.
 #[test]
-fn grpc_knows_no_part_of_the_service() {
+fn grpc_uses_only_methods_of_the_service() {
     let parts =
         [".registry", ".cache", ".readiness", ".drill", "service.tasks", "Pkcs11Sealed", "Runtime"];
     assert_free_of("daemon::grpc::", &parts);
 }
 
 #[test]
-fn lookup_touches_no_disk_and_no_wire() {
+fn lookup_uses_no_disk_and_no_network() {
     let words =
         ["fs", "File", "OpenOptions", "tonic", "psi_proto", "reqwest", "rustix", "nix", "process"];
     assert_free_of("daemon::lookup::", &words);
@@ -242,7 +242,7 @@ fn lookup_touches_no_disk_and_no_wire() {
 
 /// Podman runs psi-driver once for each secret: its program stays small.
 #[test]
-fn psi_driver_parses_no_json_and_links_no_clap_and_no_runtime() {
+fn psi_driver_uses_no_json_clap_or_async_runtime() {
     for module in ["args", "client::", "error", "psictl", "stdio", "verbs", "wire::"] {
         assert_free_of(&format!("driver::{module}"), &["clap", "serde", "serde_json", "tokio"]);
     }
@@ -250,7 +250,7 @@ fn psi_driver_parses_no_json_and_links_no_clap_and_no_runtime() {
 
 /// Property tests and fuzzing work on functions of their arguments.
 #[test]
-fn pure_modules_have_no_tasks_no_disk_no_clock_and_no_environment() {
+fn pure_modules_use_no_task_disk_clock_or_environment() {
     let impure = [
         "tokio",
         "async",
@@ -289,7 +289,7 @@ fn pure_modules_have_no_tasks_no_disk_no_clock_and_no_environment() {
 
 /// A main hands over to the library, and returns.
 #[test]
-fn a_main_has_at_most_15_lines_of_code() {
+fn main_has_at_most_15_lines() {
     for directory in ["daemon/src", "driver/src", "driver/src/bin"] {
         let Ok(files) = std::fs::read_dir(repository().join(directory)) else { continue };
         let files = files.map(|file| file.unwrap().path());
@@ -313,7 +313,7 @@ fn one_file(text: &'static str) -> Module {
 }
 
 #[test]
-fn comments_and_tests_are_no_code() {
+fn checker_ignores_comments_and_tests() {
     let module = one_file(
         "//! reqwest\n/// tonic\nfn f() { /* cryptoki */ g(\"a systemd-creds b\", std::env::var(\"X\")); }\n\
          #[cfg(test)]\nmod tests { use sha2; }\n#[cfg(test)] use hmac::A;\n#[allow(unsafe_code)] fn h() {}",

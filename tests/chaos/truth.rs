@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn served_value_is_never_another_or_older() {
+    fn truth_rejects_foreign_or_older_value() {
         let truth = Truth::of(vec!["A".into(), "B".into()]);
         assert!(is_right(&truth, 0, &value("A", 1)));
         assert!(!is_right(&truth, 0, &value("B", 1)));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn revoked_secret_stays_refused() {
+    fn truth_rejects_value_of_revoked_secret() {
         let truth = Truth::of(vec!["A".into()]);
         truth.lock().deny(0);
         assert!(!is_right(&truth, 77, ""), "not within a minute");

@@ -19,7 +19,7 @@ const DRIVER: [(&str, usize); 6] =
     [("lookup", 0), ("store", 0), ("delete", 0), ("list", 0), ("get", 1), ("health", 0)];
 
 #[test]
-fn every_command_of_the_documents_parses() {
+fn every_command_in_the_documents_parses() {
     let documents = documents();
     assert!(documents.iter().map(|document| document.code.len()).sum::<usize>() > 50);
     crate::assert_none(&documents.iter().flat_map(problems).collect::<Vec<_>>());
@@ -124,7 +124,7 @@ fn check_make(arguments: &[&str]) -> Result<(), String> {
 }
 
 #[test]
-fn a_command_that_does_not_parse_is_found() {
+fn checker_reports_command_that_does_not_parse() {
     for line in [
         "psictl cache refresh --no-such-flag",
         "psictl no-such-command",

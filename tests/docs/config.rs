@@ -20,7 +20,7 @@ fn psi_toml_documents_every_key_and_no_other() {
 }
 
 #[test]
-fn the_man_page_of_the_config_has_every_key() {
+fn psi_toml_page_documents_every_key() {
     let page = read(&repository().join("contrib/man/psi.toml.5"));
     let documented = documented(&read(&repository().join("contrib/config/psi.toml")));
     assert_none(&not_on_page(&page, &documented));
@@ -135,14 +135,14 @@ fn unknown(documented: &BTreeSet<String>) -> Vec<String> {
 }
 
 #[test]
-fn a_key_that_is_not_on_the_page_is_found() {
+fn checker_reports_key_missing_on_the_page() {
     let page = ".SS [cache]\n.TP\n.B max_stale\nA span.\n";
     let keys = ["cache", "cache.max_stale", "cache.enabled", "access"].map(str::to_owned).into();
     assert_eq!(not_on_page(page, &keys).len(), 2);
 }
 
 #[test]
-fn a_key_that_is_not_documented_or_does_not_exist_is_found() {
+fn checker_reports_undocumented_or_unknown_key() {
     let text = "[cache]\n# About it.\n#:backend = \"tpm\"\n#|no_such_key = 1\n\
         [workloads.myapp]\nsecrets = [{ project = \"p\", no_such_member = 1 }]\n";
     let documented = documented(text);

@@ -6,7 +6,7 @@ use crate::documents;
 use crate::markdown::Document;
 
 #[test]
-fn every_link_of_the_documents_leads_somewhere() {
+fn every_link_in_the_documents_resolves() {
     let documents = documents();
     let anchors = |path: &Path| {
         let read = std::fs::read_to_string(path).ok()?;
@@ -42,7 +42,7 @@ fn problems(document: &Document, anchors: &dyn Fn(&Path) -> Option<Vec<String>>)
 }
 
 #[test]
-fn every_file_that_the_documents_name_exists() {
+fn every_file_named_in_the_documents_exists() {
     let documents = documents();
     assert!(documents.iter().map(|document| files(document).len()).sum::<usize>() > 25);
     let problems: Vec<_> = documents.iter().flat_map(missing_files).collect();
@@ -74,7 +74,7 @@ fn missing_files(document: &Document) -> Vec<String> {
 }
 
 #[test]
-fn a_file_that_does_not_exist_is_found() {
+fn checker_reports_missing_file() {
     let text = "`tests/docs/links.rs` `tests/gone.rs`\n```\n → driver/src/lib.rs  x\n → driver/gone.rs (y)\n```\n";
     let document = Document::parse(Path::new("x.md"), text);
     let missing = missing_files(&document);
@@ -85,7 +85,7 @@ fn a_file_that_does_not_exist_is_found() {
 }
 
 #[test]
-fn a_link_that_leads_nowhere_is_found() {
+fn checker_reports_broken_link() {
     let text = "# Here\n[a](#here) [b](other.md#there) [c](https://example.org/x)\n\
         [d](#nowhere) [e](other.md#nowhere) [f](gone.md) [g](http://example.org)\n";
     let document = Document::parse(Path::new("/base/x.md"), text);

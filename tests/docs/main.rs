@@ -67,12 +67,12 @@ fn readme_has_at_most_900_words() {
 }
 
 #[test]
-fn words_are_counted_as_wc_does() {
+fn word_count_matches_wc() {
     assert_eq!(words("# A title\n\n- one, two;\tthree\n"), 7);
 }
 
 #[test]
-fn the_top_level_has_no_docs_directory_and_every_document_is_linked() {
+fn docs_directory_is_absent_and_every_document_is_linked() {
     assert!(!repository().join("docs").exists(), "docs/ exists: the manual is contrib/doc");
     let documents = documents();
     let linked: Vec<&str> =

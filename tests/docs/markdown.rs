@@ -100,7 +100,7 @@ fn anchor(title: &str) -> String {
 }
 
 #[test]
-fn a_document_comes_apart() {
+fn document_parses_into_its_parts() {
     let text = "# The `key`, and more\n[a](b.md#c) and `psid check`\n   ```console\n   # psictl gc\n   ```\n`x` [d](e)\n";
     let document = Document::parse(Path::new("x.md"), text);
     assert_eq!(document.anchors, ["the-key-and-more"]);

@@ -18,7 +18,7 @@ fn messages(document: &Document) -> Vec<String> {
 }
 
 #[test]
-fn every_message_of_troubleshooting_is_printed_by_a_program() {
+fn every_message_in_troubleshooting_is_printed_by_a_program() {
     let sources = sources::below(&["daemon/src", "driver/src", "common/src"]);
     let texts: Vec<String> =
         sources.iter().flat_map(|source| sources::texts(&source.text)).collect();
@@ -42,7 +42,7 @@ fn unprinted(messages: &[String], texts: &[String]) -> Vec<String> {
 }
 
 #[test]
-fn every_claim_of_the_threat_model_names_a_test_that_exists() {
+fn every_claim_in_the_threat_model_names_an_existing_test() {
     let document = document("threat-model.md");
     let named = document.spans.iter().filter(|span| {
         let is_word = |word: &str| word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
@@ -80,7 +80,7 @@ fn missing_tests(named: &[(String, String)], existing: &BTreeSet<String>) -> Vec
 }
 
 #[test]
-fn every_type_of_the_glossary_exists() {
+fn every_type_in_the_glossary_exists() {
     let sources = sources::below(&["daemon/src", "driver/src", "common/src"]);
     let existing: BTreeSet<String> =
         sources.iter().flat_map(|source| sources::types(&source.text)).collect();
@@ -102,7 +102,7 @@ fn missing_types(named: &[(String, String)], existing: &BTreeSet<String>) -> Vec
 }
 
 #[test]
-fn a_name_that_does_not_exist_is_found() {
+fn checker_reports_unknown_name() {
     let texts = ["no connection to psid at {}: {cause}".to_owned()];
     let of = |message: &str| unprinted(&[message.to_owned()], &texts).len();
     assert_eq!(of("no connection to psid at …"), 0);

@@ -38,7 +38,7 @@ fn title(page: &Path) -> String {
 }
 
 #[test]
-fn every_man_page_that_is_named_exists() {
+fn every_named_man_page_exists() {
     let own = own_pages();
     assert!(own.len() > 30, "{own:?}");
     let pages = ["1", "5", "8"].into_iter().flat_map(|section| files("contrib/man", section));
@@ -58,7 +58,7 @@ fn every_man_page_that_is_named_exists() {
 }
 
 #[test]
-fn every_page_has_its_sections_and_examples_that_parse() {
+fn every_page_has_its_sections_and_valid_examples() {
     let pages = ["1", "8"].into_iter().flat_map(|section| files("contrib/man", section));
     let problems: Vec<String> = pages
         .flat_map(|path| {
@@ -103,7 +103,7 @@ fn page_problems(page: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_page_without_a_section_or_with_a_bad_example_is_found() {
+fn checker_reports_missing_section_and_bad_example() {
     let page = ".TH x 1\n.SH NAME\nx \\- does y\n.SH SYNOPSIS\nx\n.SH \"DESCRIPTION\"\n.PP\ndoes y\n\
         .SH EXAMPLES\n.PP\nOne:\n.nf\npsictl no\\-such\\-command\n.fi\n.SH FILES\n.SH \"EXIT STATUS\"\n0\n";
     let problems = page_problems(page);
@@ -130,7 +130,7 @@ fn named(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_page_that_does_not_exist_is_named() {
+fn checker_reports_missing_page() {
     let text = "see \\fBpsictl\\-gc\\fR(1), psi.toml(5) and f(x)";
     assert_eq!(named(text), ["psictl-gc(1)", "psi.toml(5)"].map(str::to_owned).into());
     assert!(!own_pages().contains("psictl-no-such-command(1)"));

@@ -74,7 +74,7 @@ fn tokens(line: &str) -> Result<Vec<Token>, String> {
 }
 
 #[test]
-fn a_line_comes_apart_as_a_shell_reads_it() {
+fn line_splits_into_words_like_a_shell() {
     let of = |line| commands(line).unwrap();
     assert_eq!(of("psictl gc --store '/a b'  # why"), [["psictl", "gc", "--store", "/a b"]]);
     assert_eq!(

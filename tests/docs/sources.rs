@@ -117,7 +117,7 @@ pub(crate) fn tests(source: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_source_comes_apart() {
+fn source_parses_into_strings_tests_and_types() {
     let source = r#"
         pub(crate) struct One;
         enum Two {}

@@ -25,7 +25,7 @@ fn given(host: &Host, key: &str) -> String {
 
 /// What podman itself gives a container of an env-file is what is imported.
 #[test]
-fn an_env_file_is_read_as_podman_reads_it() {
+fn import_parses_env_files_like_podman() {
     let host = host();
     let file = host.instance.folder().join("app.env");
     let text =
@@ -53,7 +53,7 @@ fn an_env_file_is_read_as_podman_reads_it() {
 
 /// Not one of its lines reaches the provider, the terminal or the log, the last one's base64 least of all.
 #[test]
-fn an_env_file_with_a_private_key_over_several_lines_is_refused_whole() {
+fn import_refuses_env_file_with_a_multiline_value() {
     let host = host();
     let file = host.instance.folder().join("app.env");
     let base64 = ["MC4CAQAwBQYDK2VwBCIEIEhunter2", "QWxsWW91ckJhc2VBcmVCZWxvbmdUb1Vz=="];
@@ -88,7 +88,7 @@ fn an_env_file_with_a_private_key_over_several_lines_is_refused_whole() {
 }
 
 #[test]
-fn podman_s_secrets_are_read_by_the_way_of_their_driver() {
+fn import_reads_podman_secrets_through_their_driver() {
     let host = host();
     let folder = host.podman.secrets_folder().join("filedriver");
     let path = format!("--driver-opts=path={}", folder.display());
@@ -107,7 +107,7 @@ fn podman_s_secrets_are_read_by_the_way_of_their_driver() {
 
 /// As `podman-systemd.unit(5)` has it, with what the unit's own container gets.
 #[test]
-fn a_quadlet_s_variables_files_and_secrets_are_imported() {
+fn import_reads_variables_files_and_secrets_of_a_quadlet() {
     let host = host();
     host.podman.create("db--pw", "the password");
     let folder = host.instance.folder();

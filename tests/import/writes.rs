@@ -8,7 +8,7 @@ use psi_harness::{Config, FakeInfisical, Instance, reference};
 const BATCH: &str = "/api/v4/secrets/batch";
 
 #[test]
-fn new_keys_are_created_by_one_request_and_a_second_run_writes_nothing() {
+fn import_creates_new_keys_in_one_request_and_is_idempotent() {
     let (infisical, instance, psid) = instance(&json!({"/app": {"THERE": "same"}}), &[]);
     let text = "A=hunter2-one\nTHERE=same\nB=line \"quoted\" ä\n";
     let told = import(&instance, text, &["--dry-run", "--json"]).json();
@@ -33,7 +33,7 @@ fn new_keys_are_created_by_one_request_and_a_second_run_writes_nothing() {
 }
 
 #[test]
-fn a_key_with_another_value_is_dealt_with_as_it_was_said() {
+fn import_handles_a_conflicting_value_by_option() {
     let (infisical, instance, _psid) = instance(&json!({"/app": {"A": "old", "C": "same"}}), &[]);
     let text = "A=new\nB=2\nC=same\n";
     let outcome = import(&instance, text, &[]).run();
@@ -56,7 +56,7 @@ fn a_key_with_another_value_is_dealt_with_as_it_was_said() {
 }
 
 #[test]
-fn every_dialect_is_written_in() {
+fn import_writes_in_every_dialect() {
     for dialect in ["v3-only", "v4-2025", "v4-2026"] {
         let options = ["--dialect", dialect];
         let (_infisical, instance, _psid) = instance(&json!({"/app": {"A": "old"}}), &options);
@@ -69,7 +69,7 @@ fn every_dialect_is_written_in() {
 /// The server trims, keeps text only, and has names of its own: what would come back as something else is
 /// refused by its key, and the rest is done.
 #[test]
-fn value_that_infisical_alters_is_refused_and_the_rest_imported() {
+fn import_refuses_values_that_infisical_alters_and_imports_the_rest() {
     let (_infisical, instance, _psid) = instance(&json!({"/app": {"X": "x"}}), &[]);
     let text = b"GOOD=1\nBLANK= x\nTAIL=x \nBYTES=\xff\nEMPTY=\nREF=a${X}b\n";
     let outcome = import(&instance, text, &["--json"]).run();
@@ -92,7 +92,7 @@ fn value_that_infisical_alters_is_refused_and_the_rest_imported() {
 }
 
 #[test]
-fn many_and_large_secrets_go_in_requests_that_the_server_takes() {
+fn import_splits_many_and_large_secrets_into_accepted_requests() {
     let (infisical, instance, _psid) = instance(&json!({"/app": {}}), &[]);
     let many: String = (0..500).map(|number| format!("K{number}=value {number}\n")).collect();
     let told = import(&instance, many, &["--json"]).json();
@@ -216,7 +216,7 @@ fn missing_directory_is_created_on_request() {
 
 /// Other users see every argument and, as root, every environment.
 #[test]
-fn no_value_is_in_an_argument_or_an_environment() {
+fn import_exposes_no_value_in_arguments_or_environment() {
     let (_infisical, instance, _psid) = instance(&json!({"/app": {}}), &[]);
     let trace = instance.folder().join("trace");
     let strace =
@@ -232,7 +232,7 @@ fn no_value_is_in_an_argument_or_an_environment() {
 
 /// What is compared is what was written, and not what a reference makes of it.
 #[test]
-fn a_second_import_of_references_writes_nothing() {
+fn second_import_of_references_writes_nothing() {
     for dialect in ["v3-only", "v4-2025", "v4-2026"] {
         let (infisical, instance, _psid) =
             instance(&json!({"/app": {"X": "x"}}), &["--dialect", dialect]);
@@ -256,7 +256,7 @@ fn a_second_import_of_references_writes_nothing() {
 
 /// By v3, `/raw/batch` is the secret whose name is "batch": a stranger's.
 #[test]
-fn an_import_by_v3_leaves_a_secret_that_is_named_batch_alone() {
+fn import_by_v3_does_not_write_to_a_secret_named_batch() {
     let options = ["--dialect", "v3-only"];
     let (infisical, instance, _psid) =
         instance(&json!({"/app": {"batch": "a stranger's", "A": "1"}}), &options);
@@ -270,7 +270,7 @@ fn an_import_by_v3_leaves_a_secret_that_is_named_batch_alone() {
 
 /// The server answers 500 to such a key, and to the whole batch.
 #[test]
-fn a_key_that_the_server_cannot_take_is_refused_before_it_is_sent() {
+fn import_refuses_an_invalid_key_before_sending_it() {
     let (infisical, instance, _psid) = instance(&json!({"/app": {}}), &[]);
     let text = format!("GOOD=1\n{}=1\n", "K".repeat(2_701));
     let outcome = import(&instance, &text, &["--json"]).run();

@@ -68,7 +68,7 @@ fn limit(pid: u32) -> String {
 }
 
 #[test]
-fn neither_psid_nor_psi_driver_leaves_a_core_dump() {
+fn psid_and_psi_driver_leave_no_core_dump() {
     let (infisical, instance) = instance();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();

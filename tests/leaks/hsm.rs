@@ -16,7 +16,7 @@ fn fixture() -> (SealedFixture, String, String) {
 }
 
 #[test]
-fn neither_value_nor_pin_is_in_logs_arguments_messages_or_the_state_directory() {
+fn no_value_or_pin_is_in_logs_arguments_messages_or_state() {
     let (fixture, pin, wrong) = fixture();
     let value = canary("value");
     let mut canaries = Canaries::default();

@@ -100,7 +100,7 @@ fn replaced_value_is_wiped_from_memory() {
 
 /// The client secret is read for each login, and not kept.
 #[test]
-fn a_client_secret_is_in_memory_for_the_login_only() {
+fn client_secret_is_in_memory_only_during_the_login() {
     let secret = canary("client");
     let mut infisical = seed(&json!({"/myapp": {"A": "value of A"}}));
     infisical["identities"][0]["clientSecrets"][0]["secret"] = json!(secret);

@@ -58,7 +58,7 @@ fn open_key(instance: &Instance, tpm: &Tpm) -> Vec<u8> {
 }
 
 #[test]
-fn no_process_shows_a_secret_and_a_sealed_key_is_nowhere_open() {
+fn no_process_exposes_a_secret_or_an_opened_sealed_key() {
     let [value, literal, client_secret] = ["value", "literal", "client"].map(canary);
     let mut infisical = seed(&json!({"/myapp": {"A": value}, "/other": {"B": value}}));
     infisical["identities"][0]["clientSecrets"][0]["secret"] = json!(client_secret);

@@ -101,7 +101,7 @@ fn faults() -> Vec<Value> {
 }
 
 #[test]
-fn no_proof_is_logged_shown_or_written() {
+fn no_login_proof_is_logged_displayed_or_written() {
     std::thread::scope(|scope| {
         for method in METHODS {
             scope.spawn(move || a_whole_life(method));

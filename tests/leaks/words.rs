@@ -221,12 +221,12 @@ fn a_whole_life(format: &str, faults: &[Value]) {
 }
 
 #[test]
-fn neither_log_nor_message_nor_file_has_a_secret() {
+fn no_secret_is_in_logs_messages_or_files() {
     a_whole_life("text", &faults());
 }
 
 #[test]
-fn neither_has_a_log_in_json() {
+fn no_secret_is_in_a_json_log() {
     // Records are the same in another form: one fault stands for all.
     a_whole_life("json", &[json!({"kind": "captive-portal"})]);
 }
@@ -288,7 +288,7 @@ fn request_quoted_by_infisical_is_not_repeated() {
 /// A client secret in the config itself is allowed, and warned of. Whatever is wrong around it, the
 /// line at fault is named and not shown.
 #[test]
-fn a_client_secret_in_the_config_is_not_shown() {
+fn client_secret_in_the_config_is_not_displayed() {
     let mut scenario = Scenario::new();
     let secret = scenario.client_secret.clone();
     let with = |line: &str| {
@@ -351,7 +351,7 @@ fn a_client_secret_in_the_config_is_not_shown() {
 
 /// A unit's text is for everybody to read, and `systemctl show` tells its variables to everybody.
 #[test]
-fn the_shipped_units_have_no_place_for_a_secret() {
+fn shipped_units_contain_no_secret() {
     let units = repository().join("contrib/systemd");
     let mut seen = 0;
     let folders = [units.join("user"), units.join("psid.service.d"), units];

@@ -41,7 +41,7 @@ fn treacherous() -> Vec<Vec<u8>> {
 
 /// N16: the Python PSI stored with `curl -d @-`, which strips newlines and NUL.
 #[test]
-fn n16_a_literal_comes_back_byte_for_byte_also_after_a_restart() {
+fn n16_literal_is_returned_byte_for_byte_across_restart() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -62,7 +62,7 @@ fn n16_a_literal_comes_back_byte_for_byte_also_after_a_restart() {
 }
 
 #[test]
-fn a_value_of_the_provider_comes_out_byte_for_byte_also_after_a_restart() {
+fn provider_value_is_returned_byte_for_byte_across_restart() {
     let values = [
         ("EMPTY", String::new()),
         ("LINES", "-----BEGIN-----\nabc\r\n\n-----END-----\n".into()),

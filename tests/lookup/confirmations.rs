@@ -52,7 +52,7 @@ impl Fixture {
 }
 
 #[test]
-fn a_mass_removal_is_applied_by_a_listing_a_minute_later() {
+fn mass_removal_is_applied_by_a_listing_a_minute_later() {
     let fixture = Fixture::new(&json!({"A": "1", "B": "2", "C": "3"}));
     for key in ["B", "C"] {
         fixture.infisical.remove("/myapp", key);
@@ -70,7 +70,7 @@ fn a_mass_removal_is_applied_by_a_listing_a_minute_later() {
 }
 
 #[test]
-fn a_listing_that_has_the_secrets_again_ends_a_pending_removal() {
+fn listing_with_the_secrets_ends_a_pending_removal() {
     let fixture = Fixture::new(&json!({"A": "1", "B": "2", "C": "3"}));
     let remove = || ["B", "C"].iter().for_each(|key| fixture.infisical.remove("/myapp", key));
     remove();
@@ -89,7 +89,7 @@ fn a_listing_that_has_the_secrets_again_ends_a_pending_removal() {
 }
 
 #[test]
-fn a_removal_of_less_than_half_needs_no_confirmation() {
+fn removal_of_less_than_half_needs_no_confirmation() {
     let fixture = Fixture::new(&json!({"A": "1", "B": "2", "C": "3"}));
     fixture.infisical.remove("/myapp", "B");
     assert!(fixture.refresh(0).contains("2 unchanged, 1 removed"));
@@ -97,7 +97,7 @@ fn a_removal_of_less_than_half_needs_no_confirmation() {
 }
 
 #[test]
-fn an_emptied_value_is_applied_by_a_listing_a_minute_later() {
+fn emptied_value_is_applied_by_a_listing_a_minute_later() {
     let fixture = Fixture::new(&json!({"A": "1", "B": "2"}));
     fixture.infisical.put("/myapp", "A", "");
     fixture.refresh(1);
@@ -111,7 +111,7 @@ fn an_emptied_value_is_applied_by_a_listing_a_minute_later() {
 }
 
 #[test]
-fn an_emptied_directory_is_applied_by_a_listing_a_minute_later() {
+fn emptied_directory_is_applied_by_a_listing_a_minute_later() {
     let fixture = Fixture::new(&json!({"A": "1"}));
     let (driver, instance) = (|args: &[&str]| fixture.instance.driver(args), &fixture.instance);
     driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();

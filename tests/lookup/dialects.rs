@@ -47,7 +47,7 @@ fn single_reads_find_own_secrets_then_the_last_import() {
 }
 
 #[test]
-fn a_listing_means_what_single_reads_mean() {
+fn listing_and_single_reads_give_the_same_values() {
     for dialect in DIALECTS {
         let mut infisical = FakeInfisical::launch(&seed_with_imports(), &["--dialect", dialect]);
         let instance = Instance::of(&infisical);
@@ -65,7 +65,7 @@ fn a_listing_means_what_single_reads_mean() {
 
 /// A server that has no v4 is asked by v4 a few times, not at each lookup.
 #[test]
-fn an_old_server_is_recognised_after_a_few_requests() {
+fn old_server_is_recognised_after_a_few_requests() {
     let keys: Vec<String> = (0..6).map(|number| format!("KEY_{number}")).collect();
     let folder: serde_json::Map<_, _> = keys.iter().map(|key| (key.clone(), json!(key))).collect();
     let infisical =
@@ -96,7 +96,7 @@ fn single_bare_404_does_not_change_the_api_version() {
 
 /// The server is updated while psid runs, and later rolled back.
 #[test]
-fn a_server_that_changes_its_dialect_is_followed() {
+fn psid_follows_a_changed_dialect_of_the_server() {
     let infisical =
         FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3", "D": "4"}}));
     let instance = Instance::of(&infisical);

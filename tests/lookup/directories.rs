@@ -40,7 +40,7 @@ fn only(path: &str) -> Value {
 /// A get by name resolves references otherwise than a listing does, through imports: were a miss
 /// answered by name, a secret would have two values in turn.
 #[test]
-fn a_miss_and_a_refresh_give_one_value() {
+fn miss_and_refresh_give_the_same_value() {
     for dialect in ["v3-only", "v4-2025", "v4-2026"] {
         let mut whole = seed(&json!({
             "/app": {"DB_HOST": "db.example", "REFIMP": "${S1}", "OWN": "x${DB_HOST}y", "GONE": "a${NOPE}b"},
@@ -70,7 +70,7 @@ fn a_miss_and_a_refresh_give_one_value() {
 
 /// A host that starts asks for one secret after the other, with podman's lock held.
 #[test]
-fn one_listing_answers_for_all_that_is_registered_in_a_directory() {
+fn one_listing_caches_every_registered_secret_of_a_directory() {
     let mut infisical = FakeInfisical::with(&json!({
         "/app": {"A": "1", "B": "2", "C": "3", "D": "4", "STRANGER": "5"}, "/other": {"E": "6"},
     }));
@@ -93,7 +93,7 @@ fn one_listing_answers_for_all_that_is_registered_in_a_directory() {
 }
 
 #[test]
-fn an_identity_that_may_get_and_not_list_gets_by_name() {
+fn identity_without_list_permission_gets_by_name() {
     let infisical = FakeInfisical::with(&json!({"/app": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let _psid = instance.start();
@@ -107,7 +107,7 @@ fn an_identity_that_may_get_and_not_list_gets_by_name() {
 
 /// The server limits each route by itself.
 #[test]
-fn a_listing_that_is_throttled_is_replaced_by_a_get_where_that_gives_the_same() {
+fn throttled_listing_is_replaced_by_an_equivalent_get() {
     let infisical = FakeInfisical::with(&json!({"/app": {"A": "1", "B": "2", "REF": "${A}"}}));
     let instance = Instance::of(&infisical);
     let _psid = instance.start();
@@ -135,7 +135,7 @@ fn with_unreadable_reference() -> (FakeInfisical, Instance, Psid) {
 }
 
 #[test]
-fn a_reference_that_may_not_be_followed_denies_its_own_key_alone() {
+fn forbidden_reference_denies_only_its_own_key() {
     let (mut infisical, instance, psid) = with_unreadable_reference();
     assert!(refresh(&instance).contains("4 added"));
     infisical.put("/app", "R", "${prod.locked.L1}");
@@ -160,7 +160,7 @@ fn a_reference_that_may_not_be_followed_denies_its_own_key_alone() {
 
 /// By name, such a secret would be empty: the value that is known is better, and none is better than that.
 #[test]
-fn a_value_that_leads_through_an_import_is_kept_while_the_listing_is_refused() {
+fn imported_value_is_kept_while_its_listing_is_refused() {
     let (infisical, instance, psid) = with_unreadable_reference();
     infisical.import("/app", "/shared");
     infisical.put("/app", "THROUGH", "http://${S1}/x");
@@ -222,7 +222,7 @@ fn size(directories: usize) -> usize {
 }
 
 #[test]
-fn only_directories_with_an_import_are_listed_by_themselves() {
+fn only_directories_with_imports_are_listed_separately() {
     let (infisical, instance) = wide(45);
     infisical.limit(&json!({"list": 40, "imports": 60}));
     let psid = instance.start();
@@ -246,7 +246,7 @@ fn only_directories_with_an_import_are_listed_by_themselves() {
 
 /// 45 directories, 40 listings a minute, and no right to ask for imports.
 #[test]
-fn a_wide_source_goes_on_after_a_429_and_loses_nothing() {
+fn wide_source_continues_after_a_429_and_loses_nothing() {
     let (infisical, instance) = wide(45);
     let rights = json!([{"environment": "*", "pathPrefix": "/", "describe": true, "read": true,
                          "write": true, "imports": false}]);
@@ -285,7 +285,7 @@ fn a_wide_source_goes_on_after_a_429_and_loses_nothing() {
 
 /// Podman takes no larger one, and a source is as large as a host can hold.
 #[test]
-fn a_value_that_is_too_large_is_refused_by_its_name_and_the_others_are_served() {
+fn oversized_value_is_refused_by_name_and_others_are_served() {
     let infisical = FakeInfisical::with(&json!({
         "/app": {"A": "1", "FITS": "x".repeat(512_000), "LARGE": "x".repeat(512_001)},
     }));
@@ -302,7 +302,7 @@ fn a_value_that_is_too_large_is_refused_by_its_name_and_the_others_are_served() 
 
 /// A listing that was asked for before an invalidation does not answer a lookup that came after it.
 #[test]
-fn a_lookup_after_an_invalidation_joins_no_listing_from_before() {
+fn lookup_after_an_invalidation_joins_no_earlier_listing() {
     let infisical = FakeInfisical::with(&json!({"/app": {"A": "old", "B": "old"}}));
     let instance = Instance::of(&infisical);
     let _psid = instance.start();
@@ -325,7 +325,7 @@ fn a_lookup_after_an_invalidation_joins_no_listing_from_before() {
 }
 
 #[test]
-fn a_source_of_more_than_a_thousand_directories_is_refused_and_nothing_is_lost() {
+fn source_of_over_a_thousand_directories_is_refused_without_loss() {
     let mut secrets = Map::new();
     for number in 0..1_001 {
         secrets.insert(format!("/wide/d{number}"), json!({"K": "1"}));
@@ -343,7 +343,7 @@ fn a_source_of_more_than_a_thousand_directories_is_refused_and_nothing_is_lost()
 
 /// Each secret with a reference is got by name then: that has a rate limit, too, and goes on where it was.
 #[test]
-fn gets_by_name_go_on_after_a_429() {
+fn gets_by_name_continue_after_a_429() {
     let (infisical, instance, psid) = with_unreadable_reference();
     for number in 0..10 {
         infisical.put("/app", &format!("REF{number}"), "x${A}y");

@@ -64,7 +64,7 @@ fn cached_lookup_makes_no_request() {
 
 /// A healthcheck that asks for a missing secret must not become a load on the provider.
 #[test]
-fn absence_is_cached_for_5_s_and_for_twice_as_long_each_time() {
+fn absence_is_cached_for_5_s_doubling_each_time() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {}}));
     let instance = Instance::of(&infisical);
     let clock = Clock::of(&instance);

@@ -45,7 +45,7 @@ fn hidden_value_placeholder_never_replaces_a_cached_value() {
 
 /// A secret whose value is the placeholder's text cannot be told from a hidden one.
 #[test]
-fn the_placeholder_s_text_is_refused_whatever_the_flag_says() {
+fn placeholder_text_is_refused_regardless_of_the_flag() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "<hidden-by-infisical>"}}));
     let instance = Instance::of(&infisical);
     let _psid = instance.start();

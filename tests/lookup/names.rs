@@ -45,7 +45,7 @@ fn unusual_keys_are_requested_unchanged() {
 /// A URL's path cannot name `.` and `..`: such a key must fail by itself, and not pass for an outage
 /// that everybody else suffers from.
 #[test]
-fn key_that_no_url_can_hold_affects_no_other_secret() {
+fn key_that_fits_no_url_affects_no_other_secret() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -60,7 +60,7 @@ fn key_that_no_url_can_hold_affects_no_other_secret() {
 /// Nor can a URL hold more than some KiB: it is told when such a reference is stored, and does not pass
 /// for an outage when it is looked up.
 #[test]
-fn name_that_no_url_can_hold_affects_no_other_secret() {
+fn name_that_fits_no_url_affects_no_other_secret() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -116,7 +116,7 @@ fn equivalent_spellings_of_a_directory_are_one_entry() {
 }
 
 #[test]
-fn get_takes_an_id_a_workload_s_name_and_a_reference() {
+fn get_accepts_id_workload_name_and_reference() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
@@ -170,7 +170,7 @@ fn unknown_name_is_66() {
 
 /// The `url` crate drops tabs and line feeds: `.\t.` was the directory above, which chose the route.
 #[test]
-fn control_characters_and_dot_segments_reach_no_url() {
+fn control_characters_and_dot_segments_are_never_in_a_url() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "ab": "2"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -214,7 +214,7 @@ fn control_characters_and_dot_segments_reach_no_url() {
 
 /// A server, or whoever plays one, lists what no reference can name.
 #[test]
-fn a_listed_name_with_control_characters_is_not_taken() {
+fn listed_name_with_control_characters_is_ignored() {
     let infisical =
         FakeInfisical::with(&json!({"/myapp": {"A": "1", "B\n[Service]": "2", "C\u{9b}1m": "3"}}));
     let instance = Instance::of(&infisical);

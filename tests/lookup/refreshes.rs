@@ -48,7 +48,7 @@ fn no_request_is_conditional() {
 }
 
 #[test]
-fn a_refresh_brings_back_what_was_invalidated() {
+fn refresh_caches_invalidated_entries_again() {
     let (_infisical, instance, _psid) = workload(&json!({"/myapp": {"A": "1", "B": "2"}}), &[]);
     refresh(&instance, &[]);
     instance.driver(&["cache", "invalidate", "myapp--A"]).ok();
@@ -56,7 +56,7 @@ fn a_refresh_brings_back_what_was_invalidated() {
 }
 
 #[test]
-fn a_permission_that_is_taken_away_is_seen_by_the_next_refresh() {
+fn next_refresh_detects_a_removed_permission() {
     let (infisical, instance, _psid) = workload(&json!({"/myapp": {"A": "1", "B": "2"}}), &[]);
     refresh(&instance, &[]);
     infisical.permit(&json!([]));
@@ -66,7 +66,7 @@ fn a_permission_that_is_taken_away_is_seen_by_the_next_refresh() {
 }
 
 #[test]
-fn an_imported_secret_that_changes_below_a_recursive_source_is_noticed() {
+fn changed_import_below_a_recursive_source_is_detected() {
     let mut seed = psi_harness::seed(&json!({
         "/myapp": {"OWN": "own"}, "/myapp/a": {}, "/shared": {"PORT": "old"},
     }));

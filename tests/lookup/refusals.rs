@@ -9,7 +9,7 @@ use serde_json::json;
 use psi_harness::{Clock, Config, FakeInfisical, Instance, eventually, id, reference};
 
 #[test]
-fn a_404_of_infisical_is_no_such_secret() {
+fn infisicals_404_is_no_such_secret() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -25,7 +25,7 @@ fn a_404_of_infisical_is_no_such_secret() {
 }
 
 #[test]
-fn a_403_of_infisical_is_not_allowed() {
+fn infisicals_403_is_not_allowed() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -45,7 +45,7 @@ fn a_403_of_infisical_is_not_allowed() {
 
 /// A 4xx that is about the request is an answer, although one that nobody can use.
 #[test]
-fn misunderstood_request_is_neither_outage_nor_absence() {
+fn rejected_request_is_neither_outage_nor_absence() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -69,7 +69,7 @@ fn misunderstood_request_is_neither_outage_nor_absence() {
 }
 
 #[test]
-fn an_unknown_project_is_no_such_secret() {
+fn unknown_project_is_no_such_secret() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let text = Config::of(&infisical).to_string().replace(psi_harness::PROJECT, "no-such-project");
@@ -82,7 +82,7 @@ fn an_unknown_project_is_no_such_secret() {
 /// A permission that is being edited must not empty a fleet's caches: one answer that a secret is gone or
 /// denied removes no cached value, a second one a minute later does.
 #[test]
-fn a_cached_value_is_removed_by_a_second_refusal_a_minute_later() {
+fn cached_value_is_removed_by_a_second_refusal_a_minute_later() {
     thread::scope(|scope| {
         scope.spawn(|| removed_by_second_refusal(404, "NotFound", 66));
         scope.spawn(|| removed_by_second_refusal(403, "PermissionDenied", 77));
@@ -134,7 +134,7 @@ fn removed_by_second_refusal(status: u16, error: &str, code: i32) {
 
 /// Refusals within a minute of the first one remove no cached value, however many there are.
 #[test]
-fn a_cached_value_outlives_a_first_refusal() {
+fn cached_value_survives_a_first_refusal() {
     thread::scope(|scope| {
         scope.spawn(|| outlives(404, "NotFound"));
         scope.spawn(|| outlives(403, "PermissionDenied"));

@@ -10,7 +10,7 @@ use psi_harness::{
 };
 
 #[test]
-fn an_expired_token_costs_one_login_and_no_lookup() {
+fn expired_token_costs_one_login_and_no_lookup() {
     for expired_is_401 in [false, true] {
         let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}));
         infisical.settings(&json!({"tokenExpired401": expired_is_401}));
@@ -26,7 +26,7 @@ fn an_expired_token_costs_one_login_and_no_lookup() {
 }
 
 #[test]
-fn a_revoked_token_costs_one_login_and_no_lookup() {
+fn revoked_token_costs_one_login_and_no_lookup() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
     let instance = Instance::of(&infisical);
     let _psid = instance.start();
@@ -38,7 +38,7 @@ fn a_revoked_token_costs_one_login_and_no_lookup() {
 
 /// The server's AUTH_SECRET was rotated: every token out there is an "invalid signature".
 #[test]
-fn a_server_with_another_secret_costs_one_login() {
+fn server_with_another_jwt_secret_costs_one_login() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
     let instance = Instance::of(&infisical);
     let _psid = instance.start();
@@ -50,7 +50,7 @@ fn a_server_with_another_secret_costs_one_login() {
 
 /// Three bad logins in 30 s lock the identity for every host that shares it.
 #[test]
-fn a_wrong_client_secret_is_tried_once_and_not_at_every_lookup() {
+fn wrong_client_secret_is_not_tried_at_every_lookup() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.give_client_secret("wrong");
@@ -76,7 +76,7 @@ fn a_wrong_client_secret_is_tried_once_and_not_at_every_lookup() {
 }
 
 #[test]
-fn two_projects_of_one_identity_share_its_token_and_another_identity_has_its_own() {
+fn projects_of_one_identity_share_its_token() {
     let mut whole = seed(&json!({"/a": {"K": "one"}}));
     let mut other = whole["projects"][0].clone();
     other["id"] = json!("6f2d1b0e-0000-4000-8000-0000000000bb");
@@ -114,7 +114,7 @@ fn two_projects_of_one_identity_share_its_token_and_another_identity_has_its_own
 /// In maintenance every login fails and reads with a live token work: a token is good until it is
 /// refused.
 #[test]
-fn a_live_token_is_used_while_logins_fail() {
+fn live_token_is_used_while_logins_fail() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
     let instance = Instance::of(&infisical);
     let _psid = instance.start();
@@ -125,7 +125,7 @@ fn a_live_token_is_used_while_logins_fail() {
 
 /// N10: the Python PSI kept its access tokens in plain files.
 #[test]
-fn n10_no_token_and_no_client_secret_is_written_anywhere() {
+fn n10_no_token_or_client_secret_is_written() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -150,7 +150,7 @@ fn revoked(infisical: &FakeInfisical) -> u64 {
 }
 
 #[test]
-fn a_clean_stop_revokes_the_access_token_and_a_reload_does_not() {
+fn clean_stop_revokes_the_access_token_and_reload_does_not() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
     let instance = Instance::of(&infisical);
     let mut psid = instance.start();
@@ -171,7 +171,7 @@ fn a_clean_stop_revokes_the_access_token_and_a_reload_does_not() {
 
 /// An admin who stops psid because Infisical hangs does not wait for Infisical.
 #[test]
-fn psid_stops_while_the_server_hangs_or_is_gone() {
+fn psid_stops_while_the_server_hangs_or_is_absent() {
     for gone in [false, true] {
         let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
         let instance = Instance::of(&infisical);

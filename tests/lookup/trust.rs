@@ -5,7 +5,7 @@ use serde_json::json;
 use psi_harness::{CLIENT_SECRET, Config, FakeInfisical, Instance, reference};
 
 #[test]
-fn a_custom_ca_is_trusted_where_the_config_names_it() {
+fn configured_ca_is_trusted() {
     let infisical =
         FakeInfisical::with_options(&json!({"/myapp": {"A": "1"}}), &["--tls", "valid"]);
     let instance = Instance::of(&infisical);
@@ -35,23 +35,23 @@ fn refused(kind: &str, with_ca: bool, words: &str) {
 }
 
 #[test]
-fn an_expired_certificate_is_an_outage() {
+fn expired_certificate_is_an_outage() {
     refused("expired", true, "expired");
 }
 
 #[test]
-fn a_certificate_of_another_ca_is_an_outage() {
+fn certificate_of_another_ca_is_an_outage() {
     refused("wrong-ca", true, "unknownissuer");
 }
 
 #[test]
-fn a_private_ca_is_not_trusted_by_itself() {
+fn private_ca_is_not_trusted_by_default() {
     refused("valid", false, "unknownissuer");
 }
 
 /// What the host trusts is not trusted where the config names a CA.
 #[test]
-fn the_ca_of_the_config_is_the_only_one() {
+fn configured_ca_is_the_only_trusted_one() {
     let infisical =
         FakeInfisical::with_options(&json!({"/myapp": {"A": "1"}}), &["--tls", "valid"]);
     let another = FakeInfisical::with_options(&json!({}), &["--tls", "valid"]);
@@ -98,7 +98,7 @@ fn unusable_ca_file_is_reported_and_psid_starts() {
 
 /// A redirect of a login or of a read to another origin would hand it a secret or a token.
 #[test]
-fn no_redirect_leads_to_another_origin() {
+fn redirect_to_another_origin_is_refused() {
     let thief = FakeInfisical::with(&json!({"/myapp": {"A": "stolen"}}));
     for (method, code) in
         [("GET", 302), ("GET", 307), ("GET", 308), ("POST", 302), ("POST", 307), ("POST", 308)]
@@ -118,7 +118,7 @@ fn no_redirect_leads_to_another_origin() {
 }
 
 #[test]
-fn a_redirect_within_the_origin_is_followed_but_not_in_circles() {
+fn redirect_within_the_origin_is_followed_without_loops() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
     let instance = Instance::of(&infisical);
     let _psid = instance.start();
@@ -139,7 +139,7 @@ fn a_redirect_within_the_origin_is_followed_but_not_in_circles() {
 
 /// URLs end in the logs of proxies and servers.
 #[test]
-fn no_secret_is_in_a_url_and_the_token_only_in_its_header() {
+fn urls_contain_no_secret_and_the_token_is_only_in_its_header() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "the value of A"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
@@ -166,7 +166,7 @@ fn no_secret_is_in_a_url_and_the_token_only_in_its_header() {
 
 /// People write the URL with and without a slash, and with the `/api` that they see in examples.
 #[test]
-fn the_url_may_end_in_a_slash_or_in_api() {
+fn api_url_may_end_in_a_slash_or_api() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     for end in ["/", "/api", "/api/"] {
         let instance = Instance::of(&infisical);

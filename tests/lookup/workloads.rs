@@ -219,7 +219,7 @@ fn n1_refresh_persists_fetched_values() {
 /// N2: the Python PSI's refresh needed podman's socket where there was none. N18: it removed and made
 /// every podman secret anew, each hour. Here, a refresh is between psid and its provider.
 #[test]
-fn n2_n18_a_refresh_calls_no_podman() {
+fn n2_n18_refresh_does_not_call_podman() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
@@ -243,7 +243,7 @@ fn n2_n18_a_refresh_calls_no_podman() {
 
 /// The Python PSI refreshed by a timer unit that fired once; here the daemon does it by itself.
 #[test]
-fn psid_refreshes_by_itself_again_and_again() {
+fn psid_refreshes_periodically() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).short_lived().workload("myapp", "/myapp", false));
@@ -254,7 +254,7 @@ fn psid_refreshes_by_itself_again_and_again() {
 
 /// N4: `invalidate` of the Python PSI matched nothing, for its keys were hashes.
 #[test]
-fn n4_an_invalidated_entry_is_fetched_anew() {
+fn n4_invalidated_entry_is_fetched_again() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "old", "B": "old", "C": "old"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));

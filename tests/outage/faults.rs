@@ -115,7 +115,7 @@ fn endure(fault: &Value, words: &str) {
 
 /// A lockout is somebody's doing, not a revocation: the identity may be right.
 #[test]
-fn a_locked_identity_is_an_outage_and_is_left_alone() {
+fn locked_identity_is_an_outage_and_is_not_retried() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let _psid = instance.start();
@@ -133,7 +133,7 @@ fn a_locked_identity_is_an_outage_and_is_left_alone() {
 
 /// Reads work in a maintenance, logins do not. Whoever has a token is served.
 #[test]
-fn a_login_in_a_maintenance_says_so_and_is_no_outage_of_others() {
+fn login_during_maintenance_is_reported_and_affects_no_other_identity() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let _psid = instance.start();
@@ -148,7 +148,7 @@ fn a_login_in_a_maintenance_says_so_and_is_no_outage_of_others() {
 
 /// A list of several MiB is a folder of some size, and is taken.
 #[test]
-fn a_huge_list_is_taken() {
+fn huge_listing_is_accepted() {
     let infisical = FakeInfisical::with(&json!({"/": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/", false));

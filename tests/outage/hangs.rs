@@ -45,7 +45,7 @@ fn n5_idle_client_and_hanging_provider_block_no_other_call() {
 /// N17: podman holds a host-wide lock while the driver runs, and curl had no time limit. The driver's
 /// patience ends before the provider's does, and its line tells who was waited for.
 #[test]
-fn n17_a_hanging_provider_does_not_freeze_podman() {
+fn n17_hanging_provider_does_not_block_podman() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).timeout("120s"));
@@ -58,7 +58,7 @@ fn n17_a_hanging_provider_does_not_freeze_podman() {
 
 /// The network swallows every packet: no refusal, no answer, as behind a broken firewall.
 #[test]
-fn a_black_hole_is_an_outage_and_a_stale_value_is_served() {
+fn lookup_serves_stale_value_if_packets_are_dropped() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).timeout("2s"));
@@ -82,7 +82,7 @@ fn a_black_hole_is_an_outage_and_a_stale_value_is_served() {
 /// Stopping must not wait for a client that says nothing, nor for a provider that hangs; and who was
 /// waiting for that answer has it from the next psid.
 #[test]
-fn psid_stops_while_a_client_is_silent_and_a_provider_hangs() {
+fn psid_stops_with_a_silent_client_and_a_hanging_provider() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}, "/later": {"B": "2"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).timeout("120s"));

@@ -64,7 +64,7 @@ fn outage_is_probed_rarely_under_many_lookups() {
 
 /// An admin who knows that the provider is back need not wait for the next probe.
 #[test]
-fn a_refresh_by_hand_finds_a_provider_that_is_back() {
+fn refresh_by_command_detects_a_recovered_provider() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
@@ -85,7 +85,7 @@ fn a_refresh_by_hand_finds_a_provider_that_is_back() {
 
 /// `Please try again in N seconds` is obeyed, by lookups and by admins.
 #[test]
-fn a_provider_that_asks_to_wait_is_left_alone() {
+fn retry_after_of_a_provider_is_respected() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));

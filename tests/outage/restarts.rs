@@ -18,7 +18,7 @@ fn lookup(instance: &Instance) -> String {
 
 /// The purpose of it all: a reboot during an outage, and the container starts.
 #[test]
-fn a_reboot_in_an_outage_costs_no_container_its_secret() {
+fn reboot_in_an_outage_serves_every_secret() {
     let (mut infisical, instance, psid) = one_secret();
     assert_eq!(lookup(&instance), "db.example");
     // Nobody asks for it: a miss is persisted by itself, within a moment.
@@ -36,7 +36,7 @@ fn a_reboot_in_an_outage_costs_no_container_its_secret() {
 }
 
 #[test]
-fn a_crash_after_the_write_loses_nothing() {
+fn crash_after_the_write_loses_nothing() {
     let (mut infisical, instance, psid) = one_secret();
     assert_eq!(lookup(&instance), "db.example");
     psid.await_generation_after(0);
@@ -48,7 +48,7 @@ fn a_crash_after_the_write_loses_nothing() {
 
 /// What is not written yet when the daemon is told to stop, is written then.
 #[test]
-fn sigterm_and_sigint_write_what_is_not_written_yet() {
+fn sigterm_and_sigint_write_pending_changes() {
     let stop: [fn(Psid) -> String; 2] = [Psid::terminate, Psid::interrupt];
     for end in stop {
         let (mut infisical, instance, psid) = one_secret();
@@ -62,7 +62,7 @@ fn sigterm_and_sigint_write_what_is_not_written_yet() {
 }
 
 #[test]
-fn an_invalidation_survives_a_restart() {
+fn invalidation_survives_a_restart() {
     let (mut infisical, instance, psid) = one_secret();
     lookup(&instance);
     instance.driver(&["cache", "invalidate", &id(1)]).ok();
@@ -76,7 +76,7 @@ fn an_invalidation_survives_a_restart() {
 /// The Python PSI keyed its cache by podman's id, which changes at each re-creation, and found nothing
 /// in the first real outage (PRs #29, #32, #35, #36).
 #[test]
-fn a_secret_under_a_new_id_is_the_same_entry() {
+fn secret_with_a_new_id_uses_the_same_entry() {
     let (mut infisical, instance, psid) = one_secret();
     lookup(&instance);
     instance.driver(&["delete"]).id(id(1)).ok();
@@ -125,7 +125,7 @@ fn restart_makes_no_request_for_fresh_entries() {
 }
 
 #[test]
-fn values_follow_the_provider_once_it_is_back() {
+fn values_follow_the_recovered_provider() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "old"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).short_lived());

@@ -16,7 +16,7 @@ fn two_directories() -> Value {
 
 /// Each with a fake and a psid of its own, at once: some of it is waiting.
 #[test]
-fn error_of_one_directory_stops_no_other() {
+fn error_of_one_directory_affects_no_other() {
     let faults = [
         (fault::server_error(), "Infisical answers 500"),
         (fault::gateway_page(), "a proxy or firewall?"),
@@ -92,7 +92,7 @@ fn schedule_continues_for_healthy_directories() {
 }
 
 #[test]
-fn one_key_s_500_stops_no_other_key_and_is_not_hammered() {
+fn error_of_one_key_affects_no_other_and_is_retried_rarely() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"BAD": "1", "GOOD": "2"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -139,7 +139,7 @@ fn rate_limit_of_one_identity_does_not_affect_another() {
 /// A6: a refresh of an admin asks, also right after a failure and after a restart in the outage; and what it
 /// did not ask it does not call failed.
 #[test]
-fn a_refresh_in_an_outage_asks_each_time_and_says_what_it_did_not_ask() {
+fn refresh_in_an_outage_makes_one_attempt_and_reports_skipped_sources() {
     let infisical = FakeInfisical::with(&two_directories());
     let instance = Instance::of(&infisical);
     instance.configure(
@@ -171,7 +171,7 @@ fn a_refresh_in_an_outage_asks_each_time_and_says_what_it_did_not_ask() {
 
 /// B5: a source that fails for good keeps nothing that was deleted on purpose.
 #[test]
-fn a_failing_source_does_not_keep_deleted_values() {
+fn deleted_values_are_removed_despite_a_failing_source() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("gone", "/nowhere", false));

@@ -19,7 +19,7 @@ fn compile(folder: &Path) {
 }
 
 #[test]
-fn the_selinux_module_compiles_and_labels_what_is_installed() {
+fn selinux_module_compiles_and_labels_installed_files() {
     let folder = tempfile::tempdir().unwrap();
     compile(folder.path());
     let mut unpack = Command::new("semodule_unpackage");
@@ -61,7 +61,7 @@ fn the_selinux_module_compiles_and_labels_what_is_installed() {
 
 /// systemd ignores a context that it cannot set, so a misspelt one would go unseen.
 #[test]
-fn the_selinux_module_names_the_domain_that_the_unit_wants() {
+fn selinux_module_defines_the_domain_of_the_unit() {
     let policy = fs::read_to_string(repository().join("contrib/selinux/psi.te")).unwrap();
     let unit = fs::read_to_string(repository().join("contrib/systemd/psid-creds@.service"));
     let unit = unit.unwrap();
@@ -71,7 +71,7 @@ fn the_selinux_module_names_the_domain_that_the_unit_wants() {
 }
 
 #[test]
-fn the_apparmor_profiles_are_valid_and_the_units_name_them() {
+fn apparmor_profiles_are_valid_and_named_by_the_units() {
     let profiles = repository().join("contrib/apparmor/psid");
     let mut parser = Command::new("apparmor_parser");
     parser.args(["--skip-kernel-load", "--skip-cache", "--debug"]).arg(&profiles);

@@ -9,7 +9,7 @@ use psi_harness::Podman;
 use psi_harness::{FakeInfisical, Instance, eventually, id, reference, repository};
 
 #[test]
-fn psid_serves_the_host_from_a_container_of_the_image() {
+fn psid_in_a_container_serves_the_host() {
     let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let podman = Podman::of(&instance);

@@ -40,7 +40,7 @@ const FILES: [&str; 31] = [
 ];
 
 #[test]
-fn every_file_is_in_its_place() {
+fn install_puts_every_file_in_its_place() {
     let tree = Tree::installed("/usr");
     let mut expected: Vec<String> = FILES.map(str::to_owned).into();
     for page in fs::read_dir(repository().join("contrib/man")).unwrap() {
@@ -60,7 +60,7 @@ fn every_file_is_in_its_place() {
 /// Without a config psi would fail each `podman secret create` of the host: `psictl install` is the
 /// admin's word that it is podman's driver.
 #[test]
-fn podman_s_driver_is_not_changed() {
+fn install_does_not_change_podmans_driver() {
     let tree = Tree::installed("/usr");
     assert!(!tree.path("/etc/containers").exists());
     let shipped = fs::read_to_string(tree.path("/usr/share/psi/containers.conf.d/50-psi.conf"));
@@ -69,7 +69,7 @@ fn podman_s_driver_is_not_changed() {
 }
 
 #[test]
-fn a_second_install_keeps_an_edited_config_and_replaces_the_rest() {
+fn second_install_keeps_an_edited_config_and_replaces_the_rest() {
     let tree = Tree::installed("/usr");
     let config = tree.path("/etc/psi/config.toml");
     let unit = tree.path("/usr/lib/systemd/system/psid.service");
@@ -85,7 +85,7 @@ fn a_second_install_keeps_an_edited_config_and_replaces_the_rest() {
 
 /// Who builds psi by hand installs it below /usr/local: what names a program names that one.
 #[test]
-fn another_prefix_is_named_wherever_a_program_is() {
+fn install_writes_the_prefix_into_every_program_path() {
     let tree = Tree::installed("/usr/local");
     let mut named = 0;
     for line in tree.files() {

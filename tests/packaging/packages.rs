@@ -23,7 +23,7 @@ fn output(program: &str, args: &[&str], file: &Path) -> String {
 }
 
 #[test]
-fn the_deb_has_what_is_installed_and_no_conffile() {
+fn deb_has_the_installed_files_and_no_conffile() {
     let (built, out) = (built(), tempfile::tempdir().unwrap());
     let mut make = Command::new(repository().join("contrib/packaging/deb.sh"));
     make.env_remove("MAKEFLAGS").env_remove("MFLAGS");
@@ -59,7 +59,7 @@ fn the_deb_has_what_is_installed_and_no_conffile() {
 }
 
 #[test]
-fn the_rpm_has_what_is_installed_and_no_config() {
+fn rpm_has_the_installed_files_and_no_config() {
     let (built, top) = (built(), tempfile::tempdir().unwrap());
     let mut rpmbuild = Command::new("rpmbuild");
     rpmbuild.env_remove("MAKEFLAGS").env_remove("MFLAGS").args(["-bb", "--quiet"]);

@@ -35,12 +35,12 @@ fn verify(scope: &str, flag: &str) {
 }
 
 #[test]
-fn the_system_s_units_are_valid() {
+fn system_units_are_valid() {
     verify("system", "--system");
 }
 
 #[test]
-fn a_user_s_units_are_valid() {
+fn user_units_are_valid() {
     verify("user", "--user");
 }
 

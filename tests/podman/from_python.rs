@@ -9,7 +9,7 @@ use psi_harness::python_psi::{adopt, cached, instance_in_an_outage, leave_in};
 /// Podman keeps in each secret the commands of the driver that it was created with, so each is created
 /// again, out of what psid took over; its value was cached for the old one.
 #[test]
-fn secrets_that_are_created_again_are_served_from_the_old_cache() {
+fn recreated_secrets_are_served_from_the_migrated_cache() {
     let instance = instance_in_an_outage();
     let state = instance.state();
     leave_in(&state, "cache-tpm.enc");

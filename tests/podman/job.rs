@@ -110,7 +110,7 @@ fn containers_start_with_infisical_and_after_a_reboot_without_it() {
 }
 
 #[test]
-fn a_literal_is_sealed_and_survives_a_restart() {
+fn literal_is_encrypted_and_survives_a_restart() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();

@@ -31,7 +31,7 @@ fn driver_line(stderr: &str) -> String {
 }
 
 #[test]
-fn a_secret_is_created_listed_inspected_shown_and_removed() {
+fn podman_creates_lists_inspects_shows_and_removes_a_secret() {
     let (_infisical, instance, _psid, podman) = running();
     let made = podman.create("app.a", reference("/myapp", "A"));
     podman.create("app.b", "a literal\n");
@@ -74,7 +74,7 @@ fn a_secret_is_created_listed_inspected_shown_and_removed() {
 /// `--replace` deletes the old id before it stores the new one. Of a name that is not there, podman
 /// ≥ 5.1 deletes the id "", goes on when that fails, and drops somebody else's secret when it does not.
 #[test]
-fn replacing_gives_the_new_value_and_touches_no_other() {
+fn replace_gives_the_new_value_and_affects_no_other() {
     let (_infisical, instance, _psid, podman) = running();
     let other = podman.create("other", "other's value");
     if podman.knows(&["secret", "create"], "--replace") {
@@ -131,7 +131,7 @@ fn secret_lost_by_psid_is_reported_and_removable() {
 
 /// A secret that was not deleted must not seem to be.
 #[test]
-fn a_removal_without_psid_fails_and_keeps_the_secret() {
+fn removal_without_psid_fails_and_keeps_the_secret() {
     let (_infisical, instance, psid, podman) = running();
     podman.create("app", "value");
     psid.terminate();
@@ -148,7 +148,7 @@ fn a_removal_without_psid_fails_and_keeps_the_secret() {
 }
 
 #[test]
-fn a_refused_store_leaves_nothing_behind() {
+fn refused_store_leaves_nothing() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "value of A"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).without_backend());
@@ -176,7 +176,7 @@ fn a_refused_store_leaves_nothing_behind() {
 
 /// N4: the Python PSI's `cache invalidate NAME` matched nothing, for its keys were HMACs.
 #[test]
-fn n4_podman_s_names_are_understood() {
+fn n4_podman_names_are_accepted() {
     let (infisical, instance, _psid, podman) = running();
     let a = podman.create("app.a", reference("/myapp", "A"));
     podman.create("app.b", reference("/myapp", "B"));

@@ -7,7 +7,7 @@ use psi_harness::program;
 
 /// It would be a reference, or be refused as a mistaken one.
 #[test]
-fn a_literal_that_looks_like_a_reference_is_added_as_it_is() {
+fn literal_that_resembles_a_reference_is_added_unchanged() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
     let driver = program("psi-driver").display().to_string();
@@ -40,7 +40,7 @@ fn a_literal_that_looks_like_a_reference_is_added_as_it_is() {
 }
 
 #[test]
-fn an_id_is_deleted_by_hand_and_brought_back() {
+fn id_deleted_by_command_can_be_restored() {
     let host = Host::with_myapp(&json!({}));
     let id = host.podman.create("by-hand", "a literal");
     for args in [&["delete", id.as_str()][..], &["delete", id.as_str(), "--force"]] {

@@ -63,7 +63,7 @@ fn exec_and_healthcheck_are_served_from_ram() {
 /// Systemd's timers, which run the healthchecks, set nothing but PATH; what podman itself needs here
 /// to find the test's store is added, and the socket, which is not in its place.
 #[test]
-fn a_nearly_empty_environment_is_enough() {
+fn nearly_empty_environment_suffices() {
     let (_infisical, instance) = instance();
     let _psid = instance.start();
     let podman = Podman::of(&instance);

@@ -7,7 +7,7 @@ use psi_harness::SealedFixture;
 use psi_harness::{Outcome, run};
 
 #[test]
-fn the_printed_command_registers_what_a_container_then_gets() {
+fn printed_command_registers_a_secret_for_a_container() {
     let fixture = SealedFixture::with_kryoptic();
     let _psid = fixture.start();
     let podman = Podman::of(&fixture.instance);

@@ -120,7 +120,7 @@ fn units(host: &Host) -> Vec<(String, Vec<String>)> {
 /// F: thirteen lines for one cause before. The remedy is the key's, never "create it again" for a literal that
 /// comes back with the key.
 #[test]
-fn a_key_that_is_gone_is_one_finding_with_all_literals_and_units_that_it_costs() {
+fn missing_key_is_one_finding_with_all_affected_literals_and_units() {
     let mut host = well(&json!({"A": "1"}));
     for number in 0..12 {
         host.podman.create(&format!("literal-{number}"), "a literal");
@@ -140,7 +140,7 @@ fn a_key_that_is_gone_is_one_finding_with_all_literals_and_units_that_it_costs()
 
 /// A1, H4: what podman does not tell is not taken for gone.
 #[test]
-fn a_podman_that_knows_nothing_of_psid_s_secrets_is_no_reason_for_gc() {
+fn doctor_does_not_advise_gc_if_podman_knows_no_secret() {
     let host = well(&json!({"A": "1", "B": "2"}));
     let record = host.podman.secrets_folder().join("secrets.json");
     let saved = fs::read(&record).unwrap();
@@ -174,7 +174,7 @@ fn doctor_reports_two_secrets_of_one_name() {
 
 /// A psid that was killed by a delete within ten minutes knows the way back.
 #[test]
-fn a_secret_that_was_deleted_behind_podman_s_back_is_brought_back_by_restore() {
+fn restore_brings_back_a_secret_deleted_without_podman() {
     let host = well(&json!({"A": "1"}));
     let id = host.ids()["myapp--A"].clone();
     host.instance.driver(&["delete"]).id(&id).ok();
@@ -348,7 +348,7 @@ fn doctor_reports_quadlet_files_of_the_python_psi() {
 }
 
 #[test]
-fn a_broken_config_is_named_with_its_line() {
+fn doctor_reports_a_broken_config_with_its_line() {
     let host = well(&json!({"A": "1"}));
     fs::write(host.instance.config(), "[cache]\nbackend = \"floppy\"\n").unwrap();
     is_error(&host, "config.toml:2: unknown variant `floppy`");

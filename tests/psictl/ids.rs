@@ -14,7 +14,7 @@ fn every_podman_verb_reports_a_missing_id() {
 }
 
 #[test]
-fn an_empty_id_is_refused() {
+fn empty_id_is_refused() {
     let instance = Instance::empty();
     for verb in ["lookup", "store"] {
         let line = instance.driver(&[verb]).id("").stdin("x").fails(65);

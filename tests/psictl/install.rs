@@ -26,7 +26,7 @@ fn install(instance: &Instance, more: &[&str]) -> Driver {
 /// N9: the Python PSI's drop-in held a bearer token, for `ps` and `podman secret inspect` to show. Podman
 /// copies these commands into every secret at its creation, so not a byte of them may change either.
 #[test]
-fn n9_drop_in_is_as_documented_and_holds_no_secret() {
+fn n9_drop_in_matches_the_documents_and_has_no_secret() {
     let text = Instance::empty().driver(&["install", "--stdout"]).text();
     let settings: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(
@@ -45,7 +45,7 @@ fn n9_drop_in_is_as_documented_and_holds_no_secret() {
 
 /// N19: the Python PSI wrote its drop-in in place: podman could read a half.
 #[test]
-fn n19_the_drop_in_is_replaced_whole_and_left_alone_when_it_is_right() {
+fn n19_drop_in_is_replaced_whole_and_only_if_it_differs() {
     let instance = Instance::empty();
     let path = home(&instance).join(".config/containers/containers.conf.d/50-psi.conf");
     let wrote = install(&instance, &[]).run();

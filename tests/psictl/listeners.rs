@@ -54,7 +54,7 @@ fn socket_without_listener_is_69() {
 
 /// Podman holds a lock of the whole host meanwhile: `rm --all` of ten secrets took 100 s.
 #[test]
-fn podmans_calls_end_in_a_second_without_listener() {
+fn podmans_calls_end_within_a_second_without_listener() {
     let instance = Instance::empty();
     for (case, cause) in ["No such file", "Connection refused"].iter().enumerate() {
         if case == 1 {
@@ -75,7 +75,7 @@ fn podmans_calls_end_in_a_second_without_listener() {
 
 /// A socket unit holds the path while psid is restarted, however long that takes.
 #[test]
-fn behind_a_held_socket_a_lookup_waits_longer_than_a_second() {
+fn lookup_waits_longer_for_a_socket_held_by_systemd() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let listener = UnixListener::bind(instance.socket()).unwrap();
@@ -163,7 +163,7 @@ fn file_as_socket_is_69() {
 }
 
 #[test]
-fn a_running_daemon_is_healthy_and_one_that_ended_is_not() {
+fn health_succeeds_only_while_psid_runs() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -173,7 +173,7 @@ fn a_running_daemon_is_healthy_and_one_that_ended_is_not() {
 }
 
 #[test]
-fn the_status_of_a_daemon_that_is_down_comes_from_the_file_s_header() {
+fn status_without_daemon_is_read_from_the_file_header() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));

@@ -7,7 +7,7 @@ use serde_json::json;
 use psi_harness::{Config, FakeInfisical, Instance, id};
 
 #[test]
-fn check_approves_a_good_config_and_warns_of_an_unwise_one() {
+fn check_accepts_a_good_config_and_warns_about_a_risky_one() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let mut config = Config::of(&infisical);
@@ -30,7 +30,7 @@ fn check(instance: &Instance) -> String {
 }
 
 #[test]
-fn a_fault_in_the_config_is_named_with_its_line() {
+fn config_error_is_reported_with_its_line() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let text = Config::of(&infisical).to_string().replace("backend = ", "backend_ = ");
@@ -64,7 +64,7 @@ fn binary_config_is_reported_in_one_line() {
 }
 
 #[test]
-fn the_config_may_be_named_on_the_command_line() {
+fn config_path_is_read_from_the_command_line() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let elsewhere = instance.folder().join("elsewhere.toml");
@@ -115,7 +115,7 @@ fn directories_of_the_service_manager_are_used() {
 
 /// One record a line, as JSON where that is asked for (the Python PSI's PR #34).
 #[test]
-fn a_json_log_has_one_object_a_line() {
+fn json_log_has_one_object_per_line() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let psid = instance.psid().args(&["--log-format", "json", "--log-level", "debug"]).start();

@@ -56,7 +56,7 @@ fn closed_stderr_keeps_the_exit_code() {
 }
 
 #[test]
-fn a_reader_that_went_away_is_a_failure_with_its_cause() {
+fn closed_reader_is_a_failure_with_its_cause() {
     let (_infisical, instance, _psid) = ready();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -69,7 +69,7 @@ fn a_reader_that_went_away_is_a_failure_with_its_cause() {
 }
 
 #[test]
-fn a_full_disk_behind_stdout_is_a_failure_with_its_cause() {
+fn full_disk_behind_stdout_is_a_failure_with_its_cause() {
     let (_infisical, instance, _psid) = ready();
     let mut command = instance.driver(&["lookup"]).id(id(1)).command();
     command.stdin(Stdio::null()).stdout(File::create("/dev/full").unwrap());
@@ -80,7 +80,7 @@ fn a_full_disk_behind_stdout_is_a_failure_with_its_cause() {
 
 /// A healthcheck's timer sets nothing but what its unit names.
 #[test]
-fn a_lookup_needs_two_variables_and_no_more() {
+fn lookup_needs_only_two_variables() {
     let (_infisical, instance, _psid) = ready();
     let lookup = instance.driver(&["lookup"]).id(id(1));
     assert_eq!(lookup.without("PSI_CONFIG").without("PSI_STATE_DIR").text(), "db.example");

@@ -77,7 +77,7 @@ fn init_failure_is_reported_by_psid() {
 
 /// Each command line of before the split still works: psi-driver replaces itself by the psictl beside it.
 #[test]
-fn psi_driver_runs_psictl_for_any_other_command() {
+fn psi_driver_runs_psictl_for_other_commands() {
     let instance = Instance::empty();
     let by_driver = |args: &[&str]| instance.driver(args).with_program(program("psi-driver"));
     let commands: [&[&str]; 8] = [
@@ -105,7 +105,7 @@ fn psi_driver_runs_psictl_for_any_other_command() {
 
 /// No variable leads psi-driver to another program, and without psictl the verbs work.
 #[test]
-fn a_missing_psictl_is_69_and_names_the_package() {
+fn missing_psictl_is_69_and_names_the_package() {
     let instance = Instance::empty();
     let alone = instance.folder().join("psi-driver");
     copy_program("psi-driver", &alone);

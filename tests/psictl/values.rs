@@ -48,7 +48,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_command_gets_the_secrets_and_nothing_else_changes() {
+fn exec_adds_only_the_secrets_to_the_environment() {
     let (mut infisical, instance, _psid) =
         myapp(&json!({"A": "1\n", "B": "ä 'x'", "no-variable": "3"}));
     let script = "printf '%s|%s|%s|%s' \"$A\" \"$B\" \"$MINE\" \"$*\"; exit 7";
@@ -73,7 +73,7 @@ fn a_command_gets_the_secrets_and_nothing_else_changes() {
 }
 
 #[test]
-fn a_workload_is_named_where_there_are_several() {
+fn exec_requires_a_workload_name_if_there_are_several() {
     let both = workload("one", &[("/one", false)]) + &workload("two", &[("/two", false)]);
     let (_infisical, instance, _psid) =
         instance(&json!({"/one": {"A": "one", "B": "one"}, "/two": {"A": "two"}}), &both);
@@ -87,7 +87,7 @@ fn a_workload_is_named_where_there_are_several() {
 
 /// As shells have it; and before a secret is asked for.
 #[test]
-fn a_command_that_cannot_run_has_the_status_of_shells() {
+fn exec_of_an_unrunnable_command_has_a_shells_status() {
     let instance = Instance::empty();
     let plain = instance.folder().join("plain");
     fs::write(&plain, "no program").unwrap();
@@ -102,7 +102,7 @@ fn a_command_that_cannot_run_has_the_status_of_shells() {
 
 /// Code as root, by whoever may write to the provider's directory.
 #[test]
-fn a_key_that_chooses_what_is_loaded_or_run_is_refused_by_name() {
+fn exec_refuses_variables_that_load_or_run_code() {
     let (infisical, instance, _psid) = myapp(&json!({"A": "1"}));
     let marker = instance.folder().join("ran");
     let path = std::env::var_os("PATH").unwrap();
@@ -139,7 +139,7 @@ fn a_key_that_chooses_what_is_loaded_or_run_is_refused_by_name() {
 }
 
 #[test]
-fn a_value_over_128_kib_names_its_key() {
+fn exec_names_the_key_of_a_value_over_128_kib() {
     let (_infisical, instance, _psid) = myapp(&json!({"A": "1", "HUGE": "x".repeat(131_072)}));
     let exec = instance.driver(&["exec", "--", "/bin/true"]);
     let outcome = exec.run();
@@ -149,7 +149,7 @@ fn a_value_over_128_kib_names_its_key() {
 }
 
 #[test]
-fn without_a_value_no_command_runs() {
+fn exec_runs_nothing_if_a_value_is_missing() {
     let (infisical, instance, _psid) = myapp(&json!({"A": "a\0b"}));
     let marker = instance.folder().join("ran");
     let touch = ["exec", "--", "touch", marker.to_str().unwrap()];
@@ -174,7 +174,7 @@ fn without_a_value_no_command_runs() {
 
 /// What was invalidated is asked for; what another source has under its name is not taken instead.
 #[test]
-fn a_key_that_psid_lacks_is_neither_left_out_nor_replaced_by_another_s() {
+fn exec_neither_omits_nor_substitutes_a_missing_key() {
     let sources = workload("myapp", &[("/common", false), ("/myapp", false)]);
     let (mut infisical, instance, _psid) = instance(
         &json!({"/common": {"B": "common"}, "/myapp": {"A": "mine", "B": "mine", "GOES": "1"}}),
@@ -219,7 +219,7 @@ fn a_key_that_psid_lacks_is_neither_left_out_nor_replaced_by_another_s() {
 }
 
 #[test]
-fn files_are_rendered_whole_private_and_only_when_they_change() {
+fn render_writes_whole_private_files_only_on_change() {
     let (infisical, instance, _psid) =
         myapp(&json!({"A": "1\n", "tls.pem": "a\0b", "GOES": "3", "a b": "4", "../x": "5"}));
     let ram = ram();
@@ -288,7 +288,7 @@ fn render_replaces_other_files_and_refuses_other_directories() {
 
 /// Its owner could put another directory in its place between the check and the write.
 #[test]
-fn render_refuses_a_directory_below_one_of_another_user_s() {
+fn render_refuses_a_directory_below_another_users_directory() {
     let (_infisical, instance, _psid) = myapp(&json!({"A": "hunter2"}));
     let ram = ram();
     let (home, elsewhere) = (ram.path().join("home"), ram.path().join("elsewhere"));
@@ -311,7 +311,7 @@ fn render_refuses_a_directory_below_one_of_another_user_s() {
 }
 
 #[test]
-fn a_disk_is_refused_unless_it_is_forced() {
+fn render_to_a_disk_requires_force() {
     let (_infisical, instance, _psid) = myapp(&json!({"A": "hunter2"}));
     let disk = tempfile::tempdir_in(psi_harness::target_folder()).unwrap();
     let folder = disk.path().join("secrets");

@@ -25,7 +25,7 @@ fn socket_mode(instance: &Instance) -> u32 {
 }
 
 #[test]
-fn an_allowed_uid_may_call_and_another_may_not() {
+fn only_an_allowed_uid_may_call() {
     let (_infisical, instance, psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
     assert_eq!(socket_mode(&instance), 0o666, "the kernel lets all connect, psid judges");
     let lookup = || instance.driver(&["lookup"]).id(id(1));
@@ -44,7 +44,7 @@ fn an_allowed_uid_may_call_and_another_may_not() {
 }
 
 #[test]
-fn an_allowed_gid_may_call() {
+fn allowed_gid_may_call() {
     let (_infisical, instance, _psid) = allowing("allow_uids = []\nallow_gids = [4321]");
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).user(&instance, STRANGER, 4321).text(), "1");
     instance.driver(&["lookup"]).id(id(1)).user(&instance, STRANGER, 4322).fails(77);

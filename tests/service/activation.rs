@@ -17,7 +17,7 @@ fn activated() -> (FakeInfisical, Instance, UnixListener) {
 }
 
 #[test]
-fn the_manager_s_socket_is_served_and_outlives_psid() {
+fn activated_socket_is_served_and_outlives_psid() {
     let (_infisical, instance, listener) = activated();
     for _ in 0..2 {
         let psid = instance.psid().activated_by(&listener).start();
@@ -29,7 +29,7 @@ fn the_manager_s_socket_is_served_and_outlives_psid() {
 
 /// Calls that came while nobody served wait in the socket's queue, and are answered.
 #[test]
-fn a_call_before_the_start_is_answered_after_it() {
+fn call_before_the_start_is_answered_after_it() {
     let (_infisical, instance, listener) = activated();
     thread::scope(|scope| {
         let early = instance.driver(&["list"]);
@@ -90,17 +90,17 @@ fn restarts_that_nobody_notices(stop: fn(Psid)) {
 }
 
 #[test]
-fn psid_is_stopped_behind_its_socket_and_no_lookup_fails() {
+fn stop_behind_an_activated_socket_fails_no_lookup() {
     restarts_that_nobody_notices(|psid| drop(psid.terminate()));
 }
 
 #[test]
-fn psid_is_killed_behind_its_socket_and_no_lookup_fails() {
+fn kill_behind_an_activated_socket_fails_no_lookup() {
     restarts_that_nobody_notices(Psid::crash);
 }
 
 #[test]
-fn a_descriptor_that_is_no_unix_socket_is_refused() {
+fn descriptor_other_than_a_unix_socket_is_refused() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -51,7 +51,7 @@ fn metrics_agree_with_status() {
 
 /// Told once at each change; with the ids, for that is what an admin needs.
 #[test]
-fn the_self_test_is_in_the_log_once_per_change() {
+fn self_test_is_logged_once_per_change() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();

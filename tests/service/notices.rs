@@ -10,7 +10,7 @@ fn status_line(message: &[String]) -> &str {
 }
 
 #[test]
-fn ready_comes_with_a_status_once_calls_are_answered() {
+fn ready_is_notified_with_a_status_once_calls_are_answered() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let mut psid = instance.psid().launch();
@@ -21,7 +21,7 @@ fn ready_comes_with_a_status_once_calls_are_answered() {
 }
 
 #[test]
-fn a_degraded_psid_is_ready_and_says_why() {
+fn degraded_psid_is_ready_and_reports_the_reason() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     instance.take_key();
@@ -62,7 +62,7 @@ fn reload_is_notified_with_its_time() {
 }
 
 #[test]
-fn the_watchdog_is_fed() {
+fn watchdog_is_notified() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).timeout("120s"));

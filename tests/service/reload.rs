@@ -17,7 +17,7 @@ fn reload_right_after_ready_keeps_psid_running() {
 }
 
 #[test]
-fn a_changed_config_is_followed_without_a_restart() {
+fn reload_applies_a_changed_config() {
     let old = FakeInfisical::with(&json!({"/myapp": {"A": "old server"}}));
     let new = FakeInfisical::with(&json!({"/myapp": {"A": "x"}, "/other": {"B": "new server"}}));
     let instance = Instance::of(&old);
@@ -34,7 +34,7 @@ fn a_changed_config_is_followed_without_a_restart() {
 
 /// Of a registered secret psid remembers what it found: under another config that may be another secret.
 #[test]
-fn a_project_that_is_pointed_elsewhere_takes_its_secrets_along() {
+fn reload_refetches_secrets_of_a_changed_project() {
     let mut whole = seed(&json!({"/myapp": {"A": "of the one project"}}));
     let mut other = whole["projects"][0].clone();
     other["id"] = json!("6f2d1b0e-0000-4000-8000-0000000000bb");
@@ -61,7 +61,7 @@ fn a_project_that_is_pointed_elsewhere_takes_its_secrets_along() {
 }
 
 #[test]
-fn a_broken_config_is_named_with_its_line_and_the_old_one_stays() {
+fn reload_reports_a_broken_config_and_keeps_the_old_one() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
     let instance = Instance::of(&infisical);
     let good = Config::of(&infisical).workload("app", "/myapp", false);
@@ -96,7 +96,7 @@ fn a_broken_config_is_named_with_its_line_and_the_old_one_stays() {
 
 /// An admin unseals or delivers the key after the start: a reload is enough.
 #[test]
-fn a_key_that_came_later_is_found_by_a_reload() {
+fn reload_finds_a_key_created_later() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -117,7 +117,7 @@ fn a_key_that_came_later_is_found_by_a_reload() {
 
 /// What was fetched before the key came is worth as much as what the file holds, and newer.
 #[test]
-fn a_key_that_came_later_loses_nothing_that_was_fetched_meanwhile() {
+fn key_created_later_loses_no_fetched_value() {
     let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "old", "B": "2"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -140,7 +140,7 @@ fn a_key_that_came_later_loses_nothing_that_was_fetched_meanwhile() {
 }
 
 #[test]
-fn lookups_go_on_while_the_config_is_read_again() {
+fn lookups_continue_during_a_reload() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let mut psid = instance.start();
@@ -159,7 +159,7 @@ fn lookups_go_on_while_the_config_is_read_again() {
 }
 
 #[test]
-fn a_provider_that_leaves_the_config_is_named_and_its_secrets_stay_registered() {
+fn provider_removed_from_the_config_is_reported_and_its_secrets_stay_registered() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let mut psid = instance.start();

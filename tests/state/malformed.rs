@@ -38,7 +38,7 @@ fn instance() -> Instance {
 }
 
 #[test]
-fn malformed_literals_are_refused_with_their_message_and_kept() {
+fn malformed_literals_fail_with_their_message_and_are_kept() {
     for (name, file, words) in malformed("literals") {
         let instance = instance();
         let registered = instance.state().join("secrets").join(ID);
@@ -54,7 +54,7 @@ fn malformed_literals_are_refused_with_their_message_and_kept() {
 
 /// Found on disk, each costs its own secret and no other; given to `store --reference`, it is refused.
 #[test]
-fn malformed_references_are_refused_with_their_message() {
+fn malformed_references_fail_with_their_message() {
     let instance = instance();
     let (secrets, all) = (instance.state().join("secrets"), malformed("references"));
     fs::create_dir_all(&secrets).unwrap();
@@ -81,7 +81,7 @@ fn malformed_references_are_refused_with_their_message() {
 }
 
 #[test]
-fn malformed_configs_are_refused_with_their_line() {
+fn malformed_configs_fail_with_their_line() {
     let instance = Instance::empty();
     for (name, file, words) in malformed("configs") {
         let path = instance.config().with_file_name(&name);

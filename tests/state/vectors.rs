@@ -34,7 +34,7 @@ fn instance_of_the_vectors(expected: &Value) -> Instance {
 }
 
 #[test]
-fn a_cache_of_version_2_opens() {
+fn version_2_cache_opens() {
     let expected = json("expected.json");
     let instance = instance_of_the_vectors(&expected);
     fs::copy(vector("cache-v2-tpm.enc"), instance.cache()).unwrap();
@@ -54,7 +54,7 @@ fn a_cache_of_version_2_opens() {
 }
 
 #[test]
-fn a_literal_of_version_2_opens() {
+fn version_2_literal_opens() {
     let expected = json("expected.json");
     let instance = instance_of_the_vectors(&expected);
     let id = text(&expected["literal"]["id"]);
@@ -67,7 +67,7 @@ fn a_literal_of_version_2_opens() {
 
 /// Each bad file, its name telling what is wrong with it, and the words that psid has for that.
 #[test]
-fn malformed_caches_are_quarantined_with_their_message() {
+fn malformed_caches_are_set_aside_with_their_message() {
     let expected = json("expected.json");
     let words = json("malformed/words.json");
     let words = words.as_object().unwrap();
@@ -95,7 +95,7 @@ fn malformed_caches_are_quarantined_with_their_message() {
 
 /// Version 1 is read by the command alone.
 #[test]
-fn malformed_version_1_caches_are_refused_with_their_message() {
+fn malformed_version_1_caches_fail_with_their_message() {
     let expected = json("expected.json");
     let words = json("malformed/words.json");
     for (name, words) in

@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_for_people() {
+    fn report_formats_numbers_with_units() {
         assert_eq!(Unit::PerSecond.show(23_456.7), "23,457/s");
         assert_eq!(Unit::Count.show(123.0), "123");
         assert_eq!(Unit::Times.show(1.234), "1.23×");

@@ -60,14 +60,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_of_the_nearest_rank() {
+    fn quantile_uses_nearest_rank() {
         let samples = Samples::of((1..=100).rev().map(f64::from).collect());
         assert_eq!((samples.median(), samples.p99(), samples.quantile(1.0)), (50.0, 99.0, 100.0));
         assert_eq!(Samples::one(7.0).p99(), 7.0);
     }
 
     #[test]
-    fn each_probe_has_its_turn_in_each_round() {
+    fn rounds_interleave_probes() {
         let (mut first, mut second) = (0, 0);
         let mut a = || {
             first += 1;

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_survive_leap_days_and_year_ends() {
+    fn dates_handle_leap_days_and_year_ends() {
         assert_eq!(iso8601(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(iso8601(951_782_400_000), "2000-02-29T00:00:00.000Z");
         assert_eq!(iso8601(1_767_225_599_999), "2025-12-31T23:59:59.999Z");

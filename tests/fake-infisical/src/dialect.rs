@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_current_v4_includes_imports_by_default() {
+    fn only_current_v4_includes_imports_by_default() {
         for dialect in [Dialect::V3Only, Dialect::V4First, Dialect::V4Current] {
             let v3 = dialect.spelling(Api::V3);
             assert_eq!(v3.imports, "include_imports");

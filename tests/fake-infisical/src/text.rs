@@ -11,7 +11,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trim_takes_marks_and_keeps_nel() {
+    fn trim_removes_byte_order_marks_and_keeps_nel() {
         assert_eq!(js_trim("\u{feff} a\u{a0}\u{2028}\n"), "a");
         assert_eq!(js_trim("\u{85}a\u{85}"), "\u{85}a\u{85}");
     }

@@ -12,7 +12,7 @@ const PROJECT: &str = "6f2d1b0e-0000-4000-8000-00000000000a";
 const CLOSED: &str = "6f2d1b0e-0000-4000-8000-00000000000d";
 
 #[test]
-fn the_official_sdks_cannot_tell() {
+fn official_sdks_work_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let seed = directory.path().join("seed.json");
     std::fs::write(&seed, state().to_string()).unwrap();

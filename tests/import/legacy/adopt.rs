@@ -23,7 +23,7 @@ fn text(path: &Path) -> &str {
 
 /// The first one takes all, the second one nothing, and the old folder shows no trace of either.
 #[test]
-fn migration_is_complete_and_leaves_the_old_directory_unchanged() {
+fn migration_is_complete_and_keeps_the_old_directory_unchanged() {
     let instance = instance_in_an_outage();
     let old = old(&instance);
     leave_in(&old, "cache-tpm.enc");
@@ -125,7 +125,7 @@ fn conflicts_and_unknown_files_are_reported_and_kept() {
 
 /// The vector's cache is of 2023, the fixture's of 2026: the newer value stays, whichever comes first.
 #[test]
-fn the_newer_value_wins() {
+fn migration_keeps_the_newer_value() {
     let vectors = repository().join("tests/vectors");
     let key = vectors.join("key");
     for newest_first in [true, false] {
@@ -154,7 +154,7 @@ fn the_newer_value_wins() {
 }
 
 #[test]
-fn migration_is_refused_while_psid_runs() {
+fn migration_fails_while_psid_runs() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let old = old(&instance);
@@ -171,7 +171,7 @@ fn migration_is_refused_while_psid_runs() {
 
 /// Whatever is wrong with the cache, the mappings are taken over, and the words say what to do.
 #[test]
-fn a_cache_that_does_not_open_keeps_no_mapping_back() {
+fn migration_registers_mappings_if_the_cache_does_not_open() {
     let key = python_psi("psi-cache-key");
     let spoil = |file: &mut Vec<u8>| file[40] ^= 1;
     type Spoil = fn(&mut Vec<u8>);
@@ -238,7 +238,7 @@ fn missing_state_directory_is_reported() {
 
 /// N11: in the Python PSI, `cache.enc` was one of the secrets. Here it never becomes one.
 #[test]
-fn n11_the_cache_is_no_secret() {
+fn n11_cache_file_is_not_listed_as_a_secret() {
     let instance = instance_in_an_outage();
     leave_in(&instance.state(), "cache-tpm.enc");
     let _psid = instance.start();

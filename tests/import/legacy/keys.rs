@@ -16,7 +16,7 @@ fn psid_on(instance: &Instance, tpm: &Tpm) -> psi_harness::Start {
 }
 
 #[test]
-fn without_a_key_nothing_but_the_mappings_is_taken_over() {
+fn migration_without_key_takes_over_mappings_only() {
     let instance = instance_in_an_outage();
     leave_in(&instance.state(), "cache-tpm.enc");
     let key = fs::read(python_psi("psi-cache-key")).unwrap();
@@ -38,7 +38,7 @@ fn without_a_key_nothing_but_the_mappings_is_taken_over() {
 
 /// The file does not tell another key from damage: both are named, and the way back too.
 #[test]
-fn under_another_key_it_is_taken_over_when_the_key_is_found() {
+fn migration_completes_once_the_right_key_is_found() {
     let instance = instance_in_an_outage();
     leave_in(&instance.state(), "cache-tpm.enc");
     instance.give_key(&[8; 32]);
@@ -59,7 +59,7 @@ fn under_another_key_it_is_taken_over_when_the_key_is_found() {
 }
 
 #[test]
-fn a_token_that_the_config_lacks_is_named() {
+fn migration_names_token_missing_in_the_config() {
     let instance = instance_in_an_outage();
     let old = instance.folder().join("old");
     leave_in(&old, "cache-hsm.enc");
@@ -72,7 +72,7 @@ fn a_token_that_the_config_lacks_is_named() {
 
 /// The Python PSI sealed its key as psi does: the same file, under the same name.
 #[test]
-fn a_key_that_the_tpm_sealed_opens_the_old_cache() {
+fn migration_opens_the_old_cache_by_a_tpm_sealed_key() {
     let tpm = Tpm::start();
     let instance = instance_in_an_outage();
     instance.take_key();
@@ -107,7 +107,7 @@ fn a_key_that_the_tpm_sealed_opens_the_old_cache() {
 
 /// A new key, made where the old cache lies: that is kept, and the command that takes it over named.
 #[test]
-fn cache_init_keeps_the_old_cache_under_another_name() {
+fn cache_init_renames_the_old_cache() {
     let tpm = Tpm::start();
     let instance = instance_in_an_outage();
     instance.take_key();

@@ -23,7 +23,7 @@ fn command(instance: &Instance) -> String {
 }
 
 #[test]
-fn a_start_sets_the_old_cache_aside_and_names_the_command_that_takes_all_over() {
+fn start_sets_the_old_cache_aside_and_names_the_migrate_command() {
     let instance = instance_in_an_outage();
     leave_in(&instance.state(), "cache-tpm.enc");
     let before = contents(&instance.state());
@@ -77,7 +77,7 @@ fn state_directory_is_migrated_before_a_start() {
 
 /// Without a cache, the mappings are worth it: lookups are live.
 #[test]
-fn a_mapping_whose_secret_was_deleted_does_not_come_back_by_a_start() {
+fn start_does_not_restore_the_mapping_of_a_deleted_secret() {
     let infisical = FakeInfisical::with(&json!({"/app": {"SHARED_1": "live"}}));
     let instance = Instance::of(&infisical);
     leave_mappings_in(&instance.state());
@@ -96,7 +96,7 @@ fn a_mapping_whose_secret_was_deleted_does_not_come_back_by_a_start() {
 }
 
 #[test]
-fn registered_secrets_stay_and_other_files_are_named() {
+fn migration_keeps_registered_secrets_and_reports_other_files() {
     let instance = instance_in_an_outage();
     let mut ids = cached().into_keys();
     let (registered, deleted) = (ids.next().unwrap(), ids.next().unwrap());
@@ -158,7 +158,7 @@ fn every_kind_of_entry_is_migrated() {
 }
 
 #[test]
-fn a_cache_that_is_off_leaves_the_old_one_alone() {
+fn start_without_cache_leaves_the_old_cache_alone() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).cache("enabled = false"));
@@ -170,7 +170,7 @@ fn a_cache_that_is_off_leaves_the_old_one_alone() {
 
 /// The Python PSI's cache put in the place of ours, which is how an old one came back: it is another's file.
 #[test]
-fn an_old_cache_put_back_is_never_read_by_a_start() {
+fn start_never_reads_a_restored_old_cache() {
     let instance = instance_in_an_outage();
     leave_in(&instance.state(), "cache-tpm.enc");
     take_over(&instance);

@@ -42,7 +42,7 @@ fn text(path: &Path) -> &str {
 
 /// `cache init` makes the key, and the command opens the old cache with the same token.
 #[test]
-fn under_the_hsm_backend_everything_comes_out() {
+fn migration_is_complete_with_the_hsm_backend() {
     let token = Token::of_the_vectors();
     let instance = instance_with(&token, "hsm");
     leave_in(&instance.state(), "cache-hsm.enc");
@@ -83,7 +83,7 @@ fn token_cache_is_migrated_from_another_directory() {
 
 /// N20: whoever has a token's public key can make such a cache. It takes an admin's word.
 #[test]
-fn n20_a_token_s_cache_that_lies_there_is_not_taken_over_by_itself() {
+fn n20_start_does_not_migrate_a_token_wrapped_cache() {
     let token = Token::of_the_vectors();
     let instance = instance_with(&token, "tpm");
     leave_in(&instance.state(), "cache-hsm.enc");
@@ -104,7 +104,7 @@ fn n20_a_token_s_cache_that_lies_there_is_not_taken_over_by_itself() {
 }
 
 #[test]
-fn another_token_and_one_that_is_away_are_named() {
+fn migration_reports_wrong_and_missing_token() {
     let vectors = Token::of_the_vectors();
     let instance = instance_with(&vectors, "tpm");
     let old = instance.folder().join("old");

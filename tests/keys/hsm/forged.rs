@@ -69,7 +69,7 @@ fn infisical() -> (FakeInfisical, Planted) {
 }
 
 #[test]
-fn n20_a_cache_that_was_forged_with_the_public_key_is_refused() {
+fn n20_cache_forged_with_the_public_key_is_refused() {
     let (mut infisical, planted) = infisical();
     let token = Token::kryoptic();
     let instance = filled(&infisical, &token);
@@ -107,7 +107,7 @@ fn n20_a_cache_that_was_forged_with_the_public_key_is_refused() {
 
 /// The attacker's files beside good ones: those are served, these are not.
 #[test]
-fn n20_a_forged_file_takes_no_good_one_with_it() {
+fn n20_forged_file_does_not_affect_good_files() {
     let (mut infisical, planted) = infisical();
     let token = Token::kryoptic();
     let instance = filled(&infisical, &token);
@@ -126,7 +126,7 @@ fn n20_a_forged_file_takes_no_good_one_with_it() {
 
 /// The same forgery with the token's signature is served: the signature is what stops it, nothing else.
 #[test]
-fn n20_forgery_differs_by_the_signature_alone() {
+fn n20_forged_cache_differs_only_by_its_signature() {
     let (mut infisical, planted) = infisical();
     let token = Token::kryoptic();
     let instance = filled(&infisical, &token);
@@ -141,7 +141,7 @@ fn n20_forgery_differs_by_the_signature_alone() {
 
 /// A token that answers to another key than the one that it shows: psid believes neither.
 #[test]
-fn a_cache_of_another_token_is_not_taken_for_forged_only() {
+fn cache_of_another_token_is_reported_as_such() {
     let (infisical, token) = (one(), Token::kryoptic());
     let instance = instance_on(&infisical, &token);
     let other = filled(&infisical, &Token::kryoptic());

@@ -7,7 +7,7 @@ use super::{filled, init, instance_on, on, one};
 use psi_harness::{Config, Instance, Token, id};
 
 #[test]
-fn a_key_is_wrapped_and_proved_and_an_empty_cache_written() {
+fn init_wraps_and_proves_a_key_and_writes_an_empty_cache() {
     let (infisical, token) = (one(), Token::kryoptic());
     let instance = instance_on(&infisical, &token);
     let told = init(&instance, &token, &[]).text();
@@ -30,7 +30,7 @@ fn a_key_is_wrapped_and_proved_and_an_empty_cache_written() {
 }
 
 #[test]
-fn a_cache_in_use_is_not_replaced_but_by_force() {
+fn init_replaces_a_cache_in_use_only_with_force() {
     let (infisical, token) = (one(), Token::kryoptic());
     let instance = filled(&infisical, &token);
     let cache = fs::read(instance.cache()).unwrap();
@@ -48,7 +48,7 @@ fn a_cache_in_use_is_not_replaced_but_by_force() {
 
 /// Each leaves the instance as it was.
 #[test]
-fn without_a_token_that_does_it_nothing_is_made() {
+fn init_without_a_suitable_token_creates_nothing() {
     let infisical = one();
     let check = |instance: &Instance, token: &Token, told: &str| {
         let line = init(instance, token, &[]).fails(65);
@@ -71,7 +71,7 @@ fn without_a_token_that_does_it_nothing_is_made() {
 }
 
 #[test]
-fn the_config_names_the_token_first() {
+fn init_uses_the_token_of_the_config() {
     let (infisical, token) = (one(), Token::kryoptic());
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical));

@@ -16,7 +16,7 @@ fn literal(instance: &Instance) -> Vec<u8> {
 }
 
 #[test]
-fn every_file_carries_the_wrapping() {
+fn every_file_has_the_wrapped_key() {
     let (infisical, token) = (one(), Token::kryoptic());
     let instance = filled(&infisical, &token);
     let cache = fs::read(instance.cache()).unwrap();
@@ -29,7 +29,7 @@ fn every_file_carries_the_wrapping() {
 }
 
 #[test]
-fn a_rekey_replaces_the_wrapping_of_every_file() {
+fn rekey_replaces_the_wrapped_key_of_every_file() {
     let (mut infisical, token) = (one(), Token::kryoptic());
     let instance = filled(&infisical, &token);
     infisical.kill();
@@ -48,7 +48,7 @@ fn a_rekey_replaces_the_wrapping_of_every_file() {
 
 /// The token is lost, and another one takes its place.
 #[test]
-fn another_token_opens_nothing_until_the_recovery_key_does() {
+fn other_token_opens_nothing_until_recovery() {
     let (mut infisical, token) = (one(), Token::kryoptic());
     let instance = instance_on(&infisical, &token);
     let told = init(&instance, &token, &[]).text();

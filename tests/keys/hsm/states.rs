@@ -7,7 +7,7 @@ use super::{filled, on, one};
 use psi_harness::{PIN, Token, eventually, id};
 
 #[test]
-fn after_a_reboot_in_an_outage_everything_is_served() {
+fn reboot_in_an_outage_serves_everything() {
     let (mut infisical, token) = (one(), Token::kryoptic());
     let instance = filled(&infisical, &token);
     infisical.kill();
@@ -25,7 +25,7 @@ fn after_a_reboot_in_an_outage_everything_is_served() {
 }
 
 #[test]
-fn without_the_token_psid_serves_live_touches_nothing_and_finds_it_again() {
+fn missing_token_means_live_serving_until_it_returns() {
     let (infisical, token) = (one(), Token::kryoptic());
     let instance = filled(&infisical, &token);
     let cache = fs::read(instance.cache()).unwrap();
@@ -46,7 +46,7 @@ fn without_the_token_psid_serves_live_touches_nothing_and_finds_it_again() {
 
 /// The key is in RAM, and a token that is pulled out later is nobody's loss.
 #[test]
-fn a_token_that_is_pulled_out_later_is_not_missed() {
+fn token_removed_after_start_is_not_needed() {
     let (infisical, token) = (one(), Token::kryoptic());
     let instance = filled(&infisical, &token);
     let psid = token.on(instance.psid()).start();
@@ -57,7 +57,7 @@ fn a_token_that_is_pulled_out_later_is_not_missed() {
 }
 
 #[test]
-fn a_wrong_pin_is_tried_once_by_psid_whatever_is_asked_of_it() {
+fn psid_tries_a_wrong_pin_once_for_all_commands() {
     let (infisical, token) = (one(), Token::kryoptic());
     let instance = filled(&infisical, &token);
     token.give_pin("11111111");
@@ -79,7 +79,7 @@ fn a_wrong_pin_is_tried_once_by_psid_whatever_is_asked_of_it() {
 }
 
 #[test]
-fn the_pin_may_be_a_credential() {
+fn pin_is_read_from_a_credential() {
     let (infisical, token) = (one(), Token::kryoptic());
     let instance = filled(&infisical, &token);
     fs::remove_file(token.pin_file()).unwrap();
@@ -99,7 +99,7 @@ fn the_pin_may_be_a_credential() {
 
 /// Half a minute on real tokens: callers are answered meanwhile.
 #[test]
-fn a_slow_token_keeps_nobody_from_a_live_value() {
+fn slow_token_delays_no_live_lookup() {
     let (infisical, token) = (one(), Token::kryoptic());
     let instance = filled(&infisical, &token);
     token.spoil("hang-C_Initialize", "");
@@ -113,7 +113,7 @@ fn a_slow_token_keeps_nobody_from_a_live_value() {
 }
 
 #[test]
-fn psid_stops_though_the_token_hangs() {
+fn psid_stops_while_the_token_hangs() {
     let (infisical, token) = (one(), Token::kryoptic());
     let instance = filled(&infisical, &token);
     token.spoil("hang-C_Login", "");
@@ -124,7 +124,7 @@ fn psid_stops_though_the_token_hangs() {
 }
 
 #[test]
-fn killed_psid_does_not_block_the_next_one() {
+fn killed_psid_does_not_block_its_successor() {
     let (mut infisical, token) = (one(), Token::kryoptic());
     let instance = filled(&infisical, &token);
     token.on(instance.psid()).start().crash();

@@ -26,7 +26,7 @@ fn state(probe: &mut Probe) -> String {
 }
 
 #[test]
-fn a_wrong_pin_is_tried_once() {
+fn wrong_pin_is_tried_once() {
     for token in [Token::kryoptic(), Token::softhsm()] {
         token.give_pin("11111111");
         let mut probe = Probe::of_token(&token);
@@ -48,7 +48,7 @@ fn a_wrong_pin_is_tried_once() {
 
 /// The token that counts agrees: one attempt is seen there, and no more.
 #[test]
-fn the_token_saw_one_attempt() {
+fn token_received_one_attempt() {
     let token = Token::softhsm();
     assert!(!token.listing().contains("PIN count low"));
     token.give_pin("11111111");
@@ -84,7 +84,7 @@ fn reload_and_restart_make_no_pin_attempt() {
 
 /// The token's own PIN was changed back: the one that was refused is right again.
 #[test]
-fn a_retry_makes_one_try_and_its_success_ends_the_refusal_for_all() {
+fn retry_makes_one_attempt_and_its_success_ends_the_refusal() {
     let token = Token::kryoptic();
     token.give_pin("11111111");
     let mut running = Probe::of_token(&token);
@@ -106,7 +106,7 @@ fn a_retry_makes_one_try_and_its_success_ends_the_refusal_for_all() {
 
 /// `CKR_GENERAL_ERROR`, `CKR_FUNCTION_FAILED`, `CKR_DEVICE_ERROR`, `CKR_DEVICE_REMOVED`, and a vendor's own.
 #[test]
-fn a_login_that_fails_without_a_clear_reason_counts_as_a_try() {
+fn unclear_login_failure_counts_as_an_attempt() {
     for value in ["5", "6", "48", "50", "2147483656"] {
         let token = Token::kryoptic();
         token.spoil("fail-C_Login", value);
@@ -130,7 +130,7 @@ fn a_login_that_fails_without_a_clear_reason_counts_as_a_try() {
 
 /// A token that counted the try says so: then there is no second one.
 #[test]
-fn an_unclear_failure_with_a_low_count_is_a_refusal() {
+fn unclear_login_failure_with_a_low_pin_count_is_a_refusal() {
     let token = Token::kryoptic();
     // CKF_USER_PIN_COUNT_LOW, CKR_FUNCTION_FAILED
     token.spoil("flags", "65536");
@@ -144,7 +144,7 @@ fn an_unclear_failure_with_a_low_count_is_a_refusal() {
 
 /// `CKR_TOKEN_NOT_PRESENT`, `CKR_SESSION_HANDLE_INVALID`, `CKR_USER_ANOTHER_ALREADY_LOGGED_IN`: the PIN was not sent.
 #[test]
-fn a_login_that_never_reached_the_token_costs_no_try() {
+fn login_that_does_not_reach_the_token_is_no_attempt() {
     for value in ["224", "179", "260"] {
         let token = Token::kryoptic();
         token.spoil("fail-C_Login", value);
@@ -233,7 +233,7 @@ fn missing_pin_is_reported_and_found_later() {
 /// The Python PSI's #30: a second session in one process met CKR_USER_ALREADY_LOGGED_IN, and the cache was
 /// off from then on.
 #[test]
-fn a_second_login_of_one_process_is_no_failure() {
+fn second_login_of_one_process_succeeds() {
     for token in [Token::kryoptic(), Token::softhsm()] {
         let mut probe = Probe::with_tokens(&token, &[token.setup(), token.setup()]);
         let other = json!({ "do": "sign", "message": "", "token": 1 });

@@ -28,7 +28,7 @@ fn state(probe: &mut Probe) -> String {
 }
 
 #[test]
-fn a_key_is_unwrapped_and_a_message_signed() {
+fn token_unwraps_a_key_and_signs_a_message() {
     let token = Token::kryoptic();
     let mut probe = Probe::of_token(&token);
     assert_eq!(state(&mut probe), "unused");
@@ -42,7 +42,7 @@ fn a_key_is_unwrapped_and_a_message_signed() {
 }
 
 #[test]
-fn a_token_is_described() {
+fn token_description_is_complete() {
     let token = Token::kryoptic();
     let mut probe = Probe::of_token(&token);
     let described = probe.ok(json!({ "do": "describe" }));
@@ -108,7 +108,7 @@ fn token_without_sha_256_is_reported() {
 }
 
 #[test]
-fn a_key_may_be_chosen_by_its_id_and_a_token_by_its_slot() {
+fn key_is_selected_by_id_and_token_by_slot() {
     let token = Token::kryoptic();
     token.generate_key("podman-secrets", "03", &["--usage-decrypt", "--usage-sign"]);
     let mut by_id = token.setup();
@@ -163,7 +163,7 @@ fn restricted_key_is_reported() {
 
 /// The session outlives nothing of that, and the next call has a new one.
 #[test]
-fn a_token_pulled_out_and_put_back_needs_no_restart() {
+fn reinserted_token_needs_no_restart() {
     let token = Token::kryoptic();
     let mut probe = Probe::of_token(&token);
     let unwrap = wrap(&mut probe);
@@ -181,7 +181,7 @@ fn a_token_pulled_out_and_put_back_needs_no_restart() {
 }
 
 #[test]
-fn a_token_that_is_put_in_later_is_found() {
+fn token_inserted_later_is_found() {
     for token in [Token::kryoptic(), Token::softhsm()] {
         token.lose_storage();
         let mut probe = Probe::of_token(&token);
@@ -194,7 +194,7 @@ fn a_token_that_is_put_in_later_is_found() {
 
 /// pcscd restarted between two calls: the first one after it finds out, and is done all the same.
 #[test]
-fn restarted_pcscd_fails_no_call() {
+fn restart_of_pcscd_fails_no_call() {
     let token = Token::kryoptic();
     let mut probe = Probe::of_token(&token);
     let unwrap = wrap(&mut probe);

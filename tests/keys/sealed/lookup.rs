@@ -203,7 +203,7 @@ fn secret_sealed_by_the_python_psi_is_decrypted() {
 
 /// Three wrong PINs lock a token: psid gives each one once.
 #[test]
-fn a_wrong_pin_is_named_and_not_tried_again_before_it_changes() {
+fn wrong_pin_is_reported_and_not_retried_until_it_changes() {
     let fixture = SealedFixture::with_kryoptic();
     let psid = fixture.start();
     fixture.register(1, &fixture.seal(SECRET));

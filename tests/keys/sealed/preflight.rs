@@ -241,7 +241,7 @@ fn preflight_reports_softhsm_without_oaep_sha_256() {
 
 /// What claims to do it, and fails when it comes to it.
 #[test]
-fn a_token_that_unwraps_nothing_is_found_by_the_round_trip() {
+fn preflight_round_trip_detects_a_token_that_cannot_unwrap() {
     let fixture = SealedFixture::with_kryoptic();
     // CKR_DEVICE_ERROR
     fixture.token.spoil("fail-C_Decrypt", "48");

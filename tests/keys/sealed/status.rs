@@ -75,7 +75,7 @@ fn hsm_status_reports_faults_with_known_details() {
 }
 
 #[test]
-fn without_a_daemon_or_a_token_in_its_config_there_is_no_status() {
+fn hsm_status_fails_without_daemon_or_configured_token() {
     let instance = Instance::empty();
     instance.driver(&["hsm", "status"]).fails(69);
     let fixture = SealedFixture::with_kryoptic();

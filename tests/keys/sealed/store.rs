@@ -15,7 +15,7 @@ fn bytes(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_secret_is_sealed_into_a_reference_that_gives_it_back_byte_for_byte() {
+fn sealed_secret_is_returned_byte_for_byte() {
     let fixture = SealedFixture::with_kryoptic();
     let _psid = fixture.start();
     let secrets = [b"x".to_vec(), b"line\n".to_vec(), b"\0'\"\\\r\n\xff".to_vec(), bytes(10_000)];

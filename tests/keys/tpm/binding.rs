@@ -25,7 +25,7 @@ fn sealed(tpm: &Tpm, with_key: &str, name: &str, secret: &[u8]) -> Option<Vec<u8
 
 /// The table of kinds against the systemd-creds that is here.
 #[test]
-fn every_kind_that_systemd_seals_here_is_known() {
+fn every_seal_kind_of_systemd_is_recognised() {
     let tpm = Tpm::start();
     let mut probe = Probe::without_backend();
     let mut kind_of =
@@ -63,7 +63,7 @@ fn filled(infisical: &FakeInfisical, tpm: &Tpm) -> Instance {
 
 /// Who may write the key's file, and cannot use the TPM, puts a key of his own there.
 #[test]
-fn a_key_that_is_sealed_to_less_is_refused_and_lookups_go_live() {
+fn key_sealed_to_less_is_refused_and_lookups_are_live() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = filled(&infisical, &tpm);
@@ -87,7 +87,7 @@ fn a_key_that_is_sealed_to_less_is_refused_and_lookups_go_live() {
 
 /// What psid cannot tell is not taken for good.
 #[test]
-fn a_key_file_of_no_known_kind_is_refused() {
+fn key_file_of_unknown_kind_is_refused() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = filled(&infisical, &tpm);
@@ -108,7 +108,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn init_writes_the_line_that_its_key_needs_and_no_other() {
+fn init_writes_the_seal_with_line_that_its_key_needs() {
     use std::os::unix::fs::PermissionsExt;
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
@@ -139,7 +139,7 @@ fn init_writes_the_line_that_its_key_needs_and_no_other() {
 
 /// A rekey does not leave a key behind that the next start refuses; a reload that demands more says so.
 #[test]
-fn a_rekey_and_a_reload_keep_to_the_demand() {
+fn rekey_and_reload_respect_seal_with() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = filled(&infisical, &tpm);
@@ -174,7 +174,7 @@ fn a_rekey_and_a_reload_keep_to_the_demand() {
 }
 
 #[test]
-fn init_takes_the_backend_from_the_config() {
+fn init_reads_the_backend_from_the_config() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
     let instance = instance_on(&infisical);

@@ -69,7 +69,7 @@ fn sealed_by_host(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_helper_opens_what_root_s_config_names_and_seals_the_cache_s_key_alone() {
+fn helper_opens_credentials_of_the_config_and_seals_only_the_cache_key() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
     let instance = instance_on(&infisical);
@@ -147,7 +147,7 @@ fn unprivileged_psid_reports_a_lockout_by_its_helper() {
 }
 
 #[test]
-fn a_psid_that_is_not_root_opens_seals_and_recovers_by_its_helper() {
+fn unprivileged_psid_opens_seals_and_recovers_by_its_helper() {
     let mut tpm = Tpm::start();
     let mut infisical = FakeInfisical::with(&json!({}));
     let instance = instance_on(&infisical);

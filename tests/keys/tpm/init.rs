@@ -29,7 +29,7 @@ fn in_use(infisical: &FakeInfisical, tpm: &Tpm) -> Instance {
 }
 
 #[test]
-fn a_key_is_sealed_and_proved_and_an_empty_cache_written() {
+fn init_seals_and_proves_a_key_and_writes_an_empty_cache() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
     let instance = instance_on(&infisical);
@@ -53,7 +53,7 @@ fn a_key_is_sealed_and_proved_and_an_empty_cache_written() {
 }
 
 #[test]
-fn a_key_in_use_is_not_replaced() {
+fn init_does_not_replace_a_key_in_use() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
     let instance = in_use(&infisical, &tpm);
@@ -68,7 +68,7 @@ fn a_key_in_use_is_not_replaced() {
 }
 
 #[test]
-fn force_is_refused_while_psid_runs() {
+fn forced_init_is_refused_while_psid_runs() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
     let instance = in_use(&infisical, &tpm);
@@ -82,7 +82,7 @@ fn force_is_refused_while_psid_runs() {
 }
 
 #[test]
-fn force_sets_the_old_key_and_the_old_cache_aside() {
+fn forced_init_sets_the_old_key_and_cache_aside() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
     let instance = in_use(&infisical, &tpm);
@@ -101,7 +101,7 @@ fn force_sets_the_old_key_and_the_old_cache_aside() {
 }
 
 #[test]
-fn without_a_tpm_it_fails_clearly_and_leaves_nothing() {
+fn init_without_tpm_fails_and_leaves_nothing() {
     let mut tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
     let instance = instance_on(&infisical);
@@ -122,7 +122,7 @@ fn without_a_tpm_it_fails_clearly_and_leaves_nothing() {
 
 /// What was asked for by force failed: the key that is still good stays where psid finds it.
 #[test]
-fn a_forced_init_that_fails_leaves_the_old_key_in_place() {
+fn failed_forced_init_keeps_the_old_key() {
     let mut tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
     let instance = in_use(&infisical, &tpm);
@@ -140,7 +140,7 @@ fn a_forced_init_that_fails_leaves_the_old_key_in_place() {
 /// A cache without its key, as a restored backup has it: nothing is done to it unasked, and by force it
 /// is put aside.
 #[test]
-fn a_cache_without_its_key_is_replaced_by_force_only() {
+fn init_replaces_a_cache_without_key_only_with_force() {
     let tpm = Tpm::start();
     let infisical = FakeInfisical::with(&json!({}));
     let instance = in_use(&infisical, &tpm);

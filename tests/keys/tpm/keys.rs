@@ -39,7 +39,7 @@ fn key_id(file: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_rekey_replaces_the_key_of_every_file_and_loses_nothing() {
+fn rekey_replaces_the_key_of_every_file_and_loses_nothing() {
     let mut tpm = Tpm::start();
     let mut infisical = one();
     let (instance, recovery) = filled(&infisical, &tpm);
@@ -78,7 +78,7 @@ fn a_rekey_replaces_the_key_of_every_file_and_loses_nothing() {
 
 /// systemd#42028, and a new board: the key is sealed to what is no more.
 #[test]
-fn the_recovery_key_brings_cache_and_literals_back() {
+fn recovery_key_restores_cache_and_literals() {
     let mut tpm = Tpm::start();
     let mut infisical = one();
     let (instance, recovery) = filled(&infisical, &tpm);
@@ -110,7 +110,7 @@ fn the_recovery_key_brings_cache_and_literals_back() {
 
 /// Two keys are needed, and neither opens; the recovery is cut short, too.
 #[test]
-fn a_recovery_amid_a_rekey_forgets_no_key_before_its_time() {
+fn recovery_during_a_rekey_keeps_both_keys() {
     let mut tpm = Tpm::start();
     let infisical = one();
     let (instance, recovery) = filled(&infisical, &tpm);
@@ -144,7 +144,7 @@ fn a_recovery_amid_a_rekey_forgets_no_key_before_its_time() {
 }
 
 #[test]
-fn a_new_recovery_key_takes_the_place_of_a_lost_or_damaged_one() {
+fn new_recovery_key_replaces_a_lost_or_damaged_one() {
     let mut tpm = Tpm::start();
     let infisical = one();
     let (instance, first) = filled(&infisical, &tpm);

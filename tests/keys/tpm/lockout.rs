@@ -21,7 +21,7 @@ fn filled(tpm: &Tpm) -> Instance {
 
 /// systemd 252 says "TPM2 device is in dictionary attack lockout mode".
 #[test]
-fn lockout_is_reported_with_counters_and_ends_without_a_new_key() {
+fn tpm_lockout_is_reported_with_counters_and_ends_without_a_new_key() {
     let mut tpm = Tpm::start();
     let instance = filled(&tpm);
     let key = fs::read(instance.sealed_key()).unwrap();
@@ -68,7 +68,7 @@ fn missing_tpm_is_reported_without_advising_a_new_key() {
 
 /// Another TPM, a changed PCR, a damaged file: only these name a new key, after the recovery key.
 #[test]
-fn failed_unseal_names_the_recovery_key_first() {
+fn failed_unseal_advises_the_recovery_key_first() {
     let mut tpm = Tpm::start();
     let instance = filled(&tpm);
     let check = |tpm: &Tpm| {
@@ -94,7 +94,7 @@ fn failed_unseal_names_the_recovery_key_first() {
 
 /// A file that cannot be read says nothing of the key in it.
 #[test]
-fn a_key_file_that_cannot_be_read_is_not_taken_for_missing() {
+fn unreadable_key_file_is_not_reported_missing() {
     let tpm = Tpm::start();
     let instance = filled(&tpm);
     let sealed = fs::read(instance.sealed_key()).unwrap();
@@ -112,7 +112,7 @@ fn a_key_file_that_cannot_be_read_is_not_taken_for_missing() {
 
 /// systemd-creds that hangs, as it does on a TPM that does not answer, is no reason for a new key either.
 #[test]
-fn killed_systemd_creds_is_no_verdict_on_the_key() {
+fn killed_systemd_creds_does_not_condemn_the_key() {
     let tpm = Tpm::start();
     let instance = filled(&tpm);
     let bin = instance.folder().join("bin");
@@ -130,7 +130,7 @@ fn killed_systemd_creds_is_no_verdict_on_the_key() {
 
 /// A PIN or a client secret that the TPM does not open for a while is not sealed anew for that.
 #[test]
-fn a_pin_that_a_locked_tpm_keeps_is_not_asked_for_again() {
+fn pin_sealed_to_a_locked_tpm_is_not_requested_again() {
     let mut tpm = Tpm::start();
     let token = Token::kryoptic();
     let instance = filled(&tpm);

@@ -28,7 +28,7 @@ fn one() -> FakeInfisical {
 }
 
 #[test]
-fn after_a_reboot_in_an_outage_everything_is_served() {
+fn reboot_in_an_outage_serves_everything() {
     let mut tpm = Tpm::start();
     let mut infisical = one();
     let instance = filled(&infisical, &tpm, &[]);
@@ -44,7 +44,7 @@ fn after_a_reboot_in_an_outage_everything_is_served() {
 /// systemd#42028: a Secure Boot update changes PCR 7, and the credential opens no more. With
 /// LoadCredentialEncrypted the unit would not even start.
 #[test]
-fn after_a_change_of_pcr_7_psid_serves_live_says_why_and_touches_nothing() {
+fn changed_pcr_7_means_live_serving_with_the_reason_and_unchanged_files() {
     let mut tpm = Tpm::start();
     let infisical = one();
     let instance = filled(&infisical, &tpm, &[]);
@@ -74,7 +74,7 @@ fn after_a_change_of_pcr_7_psid_serves_live_says_why_and_touches_nothing() {
 /// systemd 252 seals without PCRs and cannot open that; later ones can. Where it can, such a key must
 /// survive every change; where it cannot, `init` must find out and leave nothing behind.
 #[test]
-fn a_key_without_pcrs_survives_their_change_or_fails_its_proof() {
+fn key_without_pcrs_survives_their_change_or_fails_its_proof() {
     let mut tpm = Tpm::start();
     let mut infisical = one();
     if !systemd_opens_without_pcrs(&tpm) {
@@ -121,7 +121,7 @@ fn seal(tpm: &Tpm, name: &str, pcrs: &str, value: &str, sealed: &Path) {
 }
 
 #[test]
-fn a_key_of_other_pcrs_is_bound_to_those() {
+fn key_of_other_pcrs_is_bound_to_them() {
     let mut tpm = Tpm::start();
     let infisical = one();
     let instance = filled(&infisical, &tpm, &["--tpm2-pcrs", "11"]);
@@ -137,7 +137,7 @@ fn a_key_of_other_pcrs_is_bound_to_those() {
 
 /// The disk in another machine: its TPM has another seed.
 #[test]
-fn another_machine_s_tpm_opens_nothing() {
+fn tpm_of_another_machine_opens_nothing() {
     let (tpm, other) = (Tpm::start(), Tpm::start());
     let infisical = one();
     let instance = filled(&infisical, &tpm, &[]);
@@ -164,7 +164,7 @@ fn missing_tpm_is_reported_and_found_by_reload() {
 
 /// The identity's secret, sealed beside the config: psid opens it by itself.
 #[test]
-fn a_sealed_client_secret_is_opened() {
+fn sealed_client_secret_is_opened() {
     let tpm = Tpm::start();
     let infisical = one();
     let instance = instance_on(&infisical);

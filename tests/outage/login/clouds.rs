@@ -8,7 +8,7 @@ use psi_harness::machine::{AWS, AZURE, CLOUDS, GCP, METHODS, Machine};
 use psi_harness::{IDENTITY, reference};
 
 #[test]
-fn each_method_logs_in_once_for_all() {
+fn each_method_logs_in_once_for_all_lookups() {
     thread::scope(|scope| {
         for method in METHODS {
             scope.spawn(move || {
@@ -27,7 +27,7 @@ fn each_method_logs_in_once_for_all() {
 
 /// What a cloud gives out is used for one login, and anew for the next one.
 #[test]
-fn an_expired_token_is_replaced_by_another_login() {
+fn expired_token_is_replaced_by_another_login() {
     thread::scope(|scope| {
         for method in METHODS {
             scope.spawn(move || {
@@ -67,7 +67,7 @@ fn two_projects_of_one_identity_share_its_login() {
 
 /// Infisical asks the STS of the region in the signature.
 #[test]
-fn the_region_is_the_config_s_or_the_instance_s() {
+fn region_comes_from_the_config_or_the_instance() {
     for (line, region, asked) in
         [("", "eu-central-1", 1), ("region = \"us-gov-west-1\"\n", "us-gov-west-1", 0)]
     {
@@ -89,7 +89,7 @@ fn the_region_is_the_config_s_or_the_instance_s() {
 
 /// IMDSv2: a session of its own for each login, and a short one.
 #[test]
-fn ec2_is_asked_in_a_short_session() {
+fn ec2_metadata_uses_a_short_session() {
     let machine = Machine::of(AWS, &json!({"/myapp": {"A": "1"}}));
     let _psid = machine.instance.start();
     machine.instance.driver(&["get", &reference("/myapp", "A")]).ok();
@@ -106,7 +106,7 @@ fn ec2_is_asked_in_a_short_session() {
 
 /// A machine with several managed identities must be told which.
 #[test]
-fn azure_takes_one_of_several_identities() {
+fn azure_selects_one_of_several_identities() {
     let machine = Machine::of(AZURE, &json!({"/myapp": {"A": "1"}}));
     let identity = |id: &str| json!({"clientId": id, "objectId": id});
     let both = [identity("first"), identity("second")];
@@ -124,7 +124,7 @@ fn azure_takes_one_of_several_identities() {
 
 /// The proof of who a host is goes through no proxy, whatever the environment says of Infisical.
 #[test]
-fn a_metadata_service_is_asked_without_a_proxy() {
+fn metadata_service_is_called_without_a_proxy() {
     for method in CLOUDS {
         let machine = Machine::of(method, &json!({"/myapp": {"A": "1"}}));
         // Port 9 is discard: nothing is there.

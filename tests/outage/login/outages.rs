@@ -106,7 +106,7 @@ fn endure(method: Method, fault: &Value, words: &str) {
 
 /// An error must not be hotter than success.
 #[test]
-fn a_metadata_service_that_is_out_is_not_hammered() {
+fn unavailable_metadata_service_is_called_rarely() {
     let folder: serde_json::Map<_, _> =
         (0..30).map(|number| (format!("K{number}"), json!("v"))).collect();
     let machine = Machine::of(GCP, &json!({"/myapp": folder}));
@@ -122,7 +122,7 @@ fn a_metadata_service_that_is_out_is_not_hammered() {
 
 /// A live token is used, whatever becomes of the service that it came from.
 #[test]
-fn a_live_token_needs_no_metadata_service() {
+fn live_token_needs_no_metadata_service() {
     let machine = Machine::of(AZURE, &json!({"/myapp": {"A": "1", "B": "2"}}));
     let _psid = machine.instance.start();
     machine.instance.driver(&["get", &reference("/myapp", "A")]).ok();

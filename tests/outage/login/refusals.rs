@@ -51,7 +51,7 @@ fn missing_machine_identity_is_reported() {
 
 /// Infisical's own word: this identity may not. That says nothing of a secret.
 #[test]
-fn a_refused_identity_is_no_denial_and_is_not_tried_at_every_lookup() {
+fn refused_identity_is_no_denial_and_is_retried_rarely() {
     for (method, settings, words) in [
         (
             AWS,
@@ -87,7 +87,7 @@ fn a_refused_identity_is_no_denial_and_is_not_tried_at_every_lookup() {
 
 /// The resource of the config is the audience of the token.
 #[test]
-fn azure_s_resource_is_the_config_s() {
+fn azure_resource_comes_from_the_config() {
     let settings = json!({"resource": "https://vault.azure.net/"});
     let machine = Machine::with_settings(AZURE, &secrets(), &settings);
     let mut config = machine.config();
@@ -99,7 +99,7 @@ fn azure_s_resource_is_the_config_s() {
 
 /// The identity is there, and does not know the method.
 #[test]
-fn a_method_that_the_identity_has_not_is_named() {
+fn login_method_missing_for_the_identity_is_reported() {
     for (method, words) in [
         (AWS, "did you configure AWS auth?"),
         (GCP, "did you configure GCP auth?"),
@@ -116,7 +116,7 @@ fn a_method_that_the_identity_has_not_is_named() {
 /// To a signature that AWS does not take, Infisical answers with its catch-all, as it does when it is
 /// broken. The other identities must not suffer from that.
 #[test]
-fn a_500_at_such_a_login_is_no_outage_of_infisical() {
+fn login_500_is_no_outage_of_infisical() {
     let revoked = json!({"aws": {"revoked": true}});
     let expired = json!({"tokens": {"lifetimeSeconds": -1000}});
     for (method, settings, cloud, words) in [
@@ -158,7 +158,7 @@ fn with_a_second_identity(method: Method, settings: &str) -> Machine {
 
 /// A refusal costs no cached value at once: like any other, it must be said twice.
 #[test]
-fn a_refused_identity_costs_no_cached_value_at_once() {
+fn refused_identity_evicts_no_cached_value() {
     let machine = Machine::of(GCP, &secrets());
     let psid = machine.instance.start();
     machine.instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();

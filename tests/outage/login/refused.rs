@@ -44,7 +44,7 @@ fn is_served_and_alarmed(instance: &Instance, psid: &Psid, words: &str) {
 }
 
 #[test]
-fn a_client_secret_that_is_refused_costs_no_cached_value_and_one_login_for_all_restarts() {
+fn refused_client_secret_evicts_nothing_and_logs_in_once_across_restarts() {
     let infisical = FakeInfisical::with(&secrets());
     let (instance, psid) = served(&infisical);
     psid.terminate();
@@ -84,7 +84,7 @@ fn a_client_secret_that_is_refused_costs_no_cached_value_and_one_login_for_all_r
 
 /// Whatever the server has against the login, by whichever status.
 #[test]
-fn refused_login_says_nothing_of_a_secret() {
+fn refused_login_is_no_statement_about_a_secret() {
     let refusals = [
         fault::refusal(401, "UnauthorizedError", "Invalid credentials"),
         fault::refusal(403, "ForbiddenError", "trust binding missing"),
@@ -114,7 +114,7 @@ fn refused_login_says_nothing_of_a_secret() {
 
 /// Locked by whoever knows the client id, or by a rate limit: no process tries before the time is over.
 #[test]
-fn a_locked_identity_and_a_rate_limit_are_waited_out_over_restarts() {
+fn locked_identity_and_rate_limit_are_respected_across_restarts() {
     for (fault, words) in [
         (fault::locked(), "temporarily locked"),
         (fault::too_many(600), "429"),
@@ -166,7 +166,7 @@ fn refused_token_is_a_login_failure() {
 }
 
 #[test]
-fn a_deleted_identity_costs_no_cached_value() {
+fn deleted_identity_evicts_no_cached_value() {
     let infisical = FakeInfisical::with(&secrets());
     let (instance, psid) = served(&infisical);
     infisical.delete_identity(IDENTITY);
@@ -178,7 +178,7 @@ fn a_deleted_identity_costs_no_cached_value() {
 
 /// What no server takes is not sent: three refusals lock the identity of the whole fleet.
 #[test]
-fn a_malformed_client_secret_costs_no_login() {
+fn malformed_client_secret_is_not_sent() {
     let infisical = FakeInfisical::with(&secrets());
     let (instance, psid) = served(&infisical);
     psid.terminate();

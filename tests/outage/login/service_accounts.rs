@@ -13,7 +13,7 @@ fn machine() -> Machine {
 }
 
 #[test]
-fn a_rotated_token_is_picked_up() {
+fn rotated_token_is_used() {
     let machine = machine();
     let first = fs::read_to_string(machine.token_file()).unwrap();
     let _psid = machine.instance.start();
@@ -32,7 +32,7 @@ fn a_rotated_token_is_picked_up() {
 
 /// One that the cluster refuses is not tried again, another one at once.
 #[test]
-fn a_refused_token_is_tried_once_and_its_successor_at_once() {
+fn refused_token_is_tried_once_and_its_successor_at_once() {
     let machine = machine();
     machine.give_token(&json!({"namespace": "elsewhere"}));
     let _psid = machine.instance.start();
@@ -52,7 +52,7 @@ fn a_refused_token_is_tried_once_and_its_successor_at_once() {
 
 /// Whoever replaces the tokens is out: that is no word about the identity, and what is cached is served.
 #[test]
-fn an_expired_token_is_nothing_to_log_in_with() {
+fn expired_service_account_token_is_not_sent() {
     let machine = machine();
     let psid = machine.instance.start();
     machine.instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();

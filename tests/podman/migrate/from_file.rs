@@ -43,7 +43,7 @@ fn looked_up(host: &Host, name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn every_value_is_psi_s_afterwards_by_its_id_and_name_and_byte_for_byte() {
+fn migration_moves_every_value_by_id_and_name_byte_for_byte() {
     let host = Host::with_myapp(&json!({}));
     let values = values();
     for (name, value) in &values {
@@ -94,7 +94,7 @@ fn every_value_is_psi_s_afterwards_by_its_id_and_name_and_byte_for_byte() {
 
 /// Containers start all the while with a secret that is being moved, and with one that was.
 #[test]
-fn no_container_misses_a_secret_while_it_is_moved() {
+fn containers_find_every_secret_during_a_migration() {
     let host = Host::with_myapp(&json!({}));
     let names: Vec<String> = (0..12).map(|number| format!("s{number}")).collect();
     for name in &names {
@@ -126,7 +126,7 @@ fn no_container_misses_a_secret_while_it_is_moved() {
 
 /// Interrupted anywhere, a second run does the rest; what psid has in another form stays as it is.
 #[test]
-fn a_second_run_goes_on_where_the_first_one_ended() {
+fn second_run_continues_an_interrupted_migration() {
     let host = Host::with_myapp(&json!({}));
     for name in ["a", "b", "c"] {
         create(&host, name, name.as_bytes());
@@ -156,7 +156,7 @@ fn a_second_run_goes_on_where_the_first_one_ended() {
 /// A workload's secret whose value the provider has just the same follows the provider from then on; a setup
 /// has nothing to say against it.
 #[test]
-fn a_value_that_the_provider_has_too_becomes_a_reference() {
+fn value_known_to_the_provider_becomes_a_reference() {
     let host = Host::of(
         &json!({"/myapp": {"SAME": "1", "OTHER": "new"}}),
         &workload("myapp", &[("/myapp", false)]),
@@ -203,7 +203,7 @@ fn unresolvable_secret_is_not_migrated() {
 /// Facts of podman: `create --replace` leaves the old value in clear. Once the secret is psi's, gc takes it away
 /// when psi serves the same, and only then.
 #[test]
-fn a_value_in_clear_that_psi_does_not_serve_is_kept() {
+fn plaintext_value_that_psi_does_not_serve_is_kept() {
     let host = Host::with_myapp(&json!({}));
     create(&host, "a", b"hunter2-a");
     create(&host, "b", b"hunter2-b");

@@ -91,7 +91,7 @@ fn host_in_an_outage() -> (Host, PathBuf, BTreeMap<String, Vec<u8>>) {
 
 /// PR #29, the other way round: by the ids that podman has, not by names.
 #[test]
-fn pr29_podman_s_own_ids_resolve_through_psi_before_a_secret_is_handed_over() {
+fn pr29_ids_resolve_through_psi_before_podman_switches() {
     let (host, _, values) = host_in_an_outage();
     let ids = host.ids();
     let told = migrated(&host, "psi", &["--dry-run"]);
@@ -141,7 +141,7 @@ fn mappings_of_another_directory_are_registered() {
 
 /// Which of two values is right is the admin's to say.
 #[test]
-fn a_secret_whose_old_value_differs_stays() {
+fn secret_with_a_different_old_value_is_not_migrated() {
     let host = Host::with_myapp(&json!({"A": "new"}));
     let socket = host.instance.run().join("python.sock");
     let create =

@@ -6,7 +6,7 @@ use psi_harness::Host;
 
 /// Two setups wait for each other, and the second one finds nothing to do.
 #[test]
-fn two_setups_at_once_are_one_after_the_other() {
+fn concurrent_setups_run_one_after_the_other() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "C": "3", "D": "4"}));
     let writes: Vec<u64> = std::thread::scope(|scope| {
         let both = [(); 2].map(|()| scope.spawn(|| host.set_up(&[])));
@@ -18,7 +18,7 @@ fn two_setups_at_once_are_one_after_the_other() {
 
 /// A secret that podman does not take costs the others nothing, and comes into no drop-in.
 #[test]
-fn a_secret_that_podman_refuses_is_named_and_not_in_the_drop_in() {
+fn secret_refused_by_podman_is_reported_and_not_in_the_drop_in() {
     let long = "K".repeat(240);
     let host = Host::with_myapp(&json!({"A": "1", long.as_str(): "2", "Z": "3"}));
     let outcome = host.setup(&[]).run();

@@ -32,7 +32,7 @@ fn unlisted_secret_is_removed_by_prune_only() {
 
 /// PR #37 of the Python PSI: a listing that lacks most of what is known took the lines out of the drop-in.
 #[test]
-fn pr37_a_suspicious_listing_loses_nothing_even_with_a_prune() {
+fn pr37_suspicious_listing_loses_nothing_even_with_prune() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "C": "3"}));
     host.set_up(&[]);
     let (text, ids) = (host.drop_in("myapp"), host.ids());
@@ -70,7 +70,7 @@ fn outcome_text(outcome: &psi_harness::Outcome) -> String {
 }
 
 #[test]
-fn an_admin_who_confirms_it_has_an_emptied_directory_pruned() {
+fn accept_removals_prunes_an_emptied_directory() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
     host.set_up(&[]);
     for key in ["A", "B"] {

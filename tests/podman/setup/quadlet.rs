@@ -9,7 +9,7 @@ use psi_harness::{Host, generate, workload};
 
 /// PR #17 of the Python PSI: a unit that the generator refuses does not exist.
 #[test]
-fn pr17_quadlet_takes_every_drop_in() {
+fn pr17_quadlet_accepts_every_drop_in() {
     let mut workloads = workload("myapp", &[("/myapp", false)]);
     workloads +=
         "depends_on = [\"network-online.target\", \"db@1.service\"]\nmount = [\"tls.pem\"]\n";
@@ -54,7 +54,7 @@ fn pr17_quadlet_takes_every_drop_in() {
 
 /// N19: the Python PSI wrote its drop-ins in place, and never looked whose they were.
 #[test]
-fn n19_a_drop_in_is_replaced_whole_and_only_its_own() {
+fn n19_setup_replaces_only_its_own_drop_in() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
     let path = host.drop_in_path("myapp");
@@ -79,7 +79,7 @@ fn n19_a_drop_in_is_replaced_whole_and_only_its_own() {
 }
 
 #[test]
-fn invalid_unit_name_makes_no_path() {
+fn invalid_unit_name_creates_no_path() {
     let name = "../../escaped";
     let workloads = workload(name, &[("/myapp", false)]) + &workload("good", &[("/myapp", false)]);
     let host = Host::of(&json!({"/myapp": {"A": "1"}}), &workloads);

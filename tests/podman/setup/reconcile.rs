@@ -9,7 +9,7 @@ use psi_harness::{Host, workload};
 use psi_harness::{program, reference};
 
 #[test]
-fn a_setup_registers_what_the_provider_lists_and_writes_the_drop_in() {
+fn setup_registers_listed_secrets_and_writes_the_drop_in() {
     let host = Host::with_myapp(&json!({"DB_HOST": "db.example", "DB_PW": "hunter2"}));
     let told = host.set_up(&[]);
     assert_eq!(told["podman_writes"], 2, "{told}");
@@ -35,7 +35,7 @@ fn a_setup_registers_what_the_provider_lists_and_writes_the_drop_in() {
 
 /// N18: the Python PSI removed and made every secret of podman's anew, each hour, changed or not.
 #[test]
-fn n18_without_a_change_podman_is_not_written() {
+fn n18_setup_without_change_writes_nothing_to_podman() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
     host.set_up(&[]);
     let (ids, record) = (host.ids(), host.record());
@@ -53,7 +53,7 @@ fn n18_without_a_change_podman_is_not_written() {
 
 /// What leads elsewhere is corrected in psid, under its id: podman is not written at all.
 #[test]
-fn a_secret_that_comes_from_elsewhere_keeps_its_id() {
+fn secret_with_another_source_keeps_its_id() {
     let mut host = Host::of(
         &json!({"/myapp": {"A": "mine", "B": "mine"}, "/shared": {"A": "shared", "C": "shared"}}),
         &workload("myapp", &[("/shared", false), ("/myapp", false)]),
@@ -78,7 +78,7 @@ fn a_secret_that_comes_from_elsewhere_keeps_its_id() {
 /// A registered secret is there at every moment, whatever a setup has to do: in each of these it leads
 /// elsewhere, podman's commands for it are others, and another secret is new.
 #[test]
-fn no_lookup_misses_a_secret_while_setups_change_it() {
+fn lookups_succeed_while_setup_replaces_the_secret() {
     let from = |path| workload("myapp", &[(path, false)]);
     let mut host = Host::of(&json!({"/a": {"K": "value"}, "/b": {"K": "value"}}), &from("/a"));
     host.set_up(&[]);
@@ -253,7 +253,7 @@ fn foreign_secrets_are_reported_and_kept() {
 
 /// Without psid, nothing is done, and it is said at once.
 #[test]
-fn without_psid_nothing_is_done() {
+fn setup_without_psid_changes_nothing() {
     let mut host = Host::with_myapp(&json!({"A": "1"}));
     host.stop_psid();
     let line = host.setup(&[]).fails(69);
@@ -264,7 +264,7 @@ fn without_psid_nothing_is_done() {
 /// N6: the Python PSI refused cached values when the provider had failed at start. Here an outage keeps a
 /// setup from nothing that is known.
 #[test]
-fn n6_in_an_outage_what_is_known_is_set_up_and_nothing_is_lost() {
+fn n6_setup_in_an_outage_uses_known_secrets_and_loses_nothing() {
     let mut host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
     host.set_up(&[]);
     host.infisical.kill();

@@ -40,7 +40,7 @@ fn calls(host: &Host) -> String {
 
 /// PR #17 of the Python PSI: its install ran systemctl in a container, and died of it halfway.
 #[test]
-fn pr17_a_reload_that_fails_is_a_warning_with_the_command_to_run() {
+fn pr17_failed_daemon_reload_is_a_warning_with_the_command() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     let bin = systemctl(host.instance.folder(), 1);
     let Outcome { code, stdout, stderr } = booted(&host, &bin, &[]);
@@ -54,7 +54,7 @@ fn pr17_a_reload_that_fails_is_a_warning_with_the_command_to_run() {
 }
 
 #[test]
-fn systemd_is_reloaded_once_and_only_for_a_change() {
+fn setup_reloads_systemd_once_for_a_change() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     let bin = systemctl(host.instance.folder(), 0);
     for _ in 0..2 {
@@ -67,7 +67,7 @@ fn systemd_is_reloaded_once_and_only_for_a_change() {
 
 /// Without a systemd, as in an image that is being built, none is called.
 #[test]
-fn without_systemd_none_is_called() {
+fn setup_without_systemd_calls_no_systemctl() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     let bin = systemctl(host.instance.folder(), 0);
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
@@ -83,7 +83,7 @@ fn without_systemd_none_is_called() {
 
 /// A unit that systemd did not read again still names what a prune would remove.
 #[test]
-fn nothing_is_removed_while_a_unit_may_still_name_it() {
+fn secret_is_not_removed_while_a_unit_may_name_it() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "GOES": "3"}));
     host.set_up(&[]);
     host.infisical.remove("/myapp", "GOES");

@@ -37,7 +37,7 @@ impl Writes {
 
 /// N18: the Python PSI deletes and creates every secret at each run, 1000 writes for 500 secrets.
 #[test]
-fn n18_each_new_secret_is_one_write_and_unchanged_ones_are_none() {
+fn n18_setup_writes_each_new_secret_once_and_no_unchanged_one() {
     let secrets: Map<String, Value> =
         (0..100).map(|number| (format!("K{number:03}"), json!("value"))).collect();
     let host = Host::with_myapp(&secrets.into());

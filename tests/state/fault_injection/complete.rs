@@ -41,7 +41,7 @@ fn class(line: &str) -> Option<&'static str> {
 }
 
 #[test]
-fn the_shim_sees_every_change_that_the_kernel_sees() {
+fn shim_records_every_change_that_the_kernel_sees() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let (psid, first) = traced(&instance, "first");

@@ -78,7 +78,7 @@ fn await_trouble(psid: &Psid, words: &str) -> String {
 }
 
 #[test]
-fn a_full_disk_costs_no_lookup_and_a_store_is_refused_whole() {
+fn full_disk_fails_no_lookup_and_refuses_a_store_whole() {
     let (_infisical, instance, disk) = on_a_disk();
     let psid = instance.start();
     instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
@@ -112,7 +112,7 @@ fn a_full_disk_costs_no_lookup_and_a_store_is_refused_whole() {
 }
 
 #[test]
-fn a_full_disk_at_the_start_is_served_from() {
+fn psid_starts_and_serves_with_a_full_disk() {
     let (_infisical, instance, disk) = on_a_disk();
     disk.fill();
     let psid = instance.start();
@@ -125,7 +125,7 @@ fn a_full_disk_at_the_start_is_served_from() {
 }
 
 #[test]
-fn a_read_only_disk_costs_no_lookup_and_a_store_is_refused() {
+fn read_only_disk_fails_no_lookup_and_refuses_a_store() {
     let (mut infisical, instance, disk) = on_a_disk();
     let psid = instance.start();
     instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();

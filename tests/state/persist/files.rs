@@ -27,7 +27,7 @@ fn with_everything() -> (FakeInfisical, Instance, Psid) {
 }
 
 #[test]
-fn the_cache_has_its_header_and_no_value_in_clear_text() {
+fn cache_file_has_a_header_and_no_plaintext_value() {
     let (_infisical, instance, psid) = with_everything();
     let cache = fs::read(instance.cache()).unwrap();
     assert_eq!(&cache[..6], b"PSIC\x02\x01");
@@ -54,7 +54,7 @@ fn disabled_persistence_needs_no_file() {
 }
 
 #[test]
-fn every_file_is_for_its_owner_alone_whatever_the_umask() {
+fn every_file_is_private_regardless_of_the_umask() {
     let (_infisical, instance, _psid) = with_everything();
     let state = instance.state();
     for folder in [state.clone(), state.join("secrets"), state.join("deleted")] {
@@ -78,7 +78,7 @@ fn every_file_is_for_its_owner_alone_whatever_the_umask() {
 /// N14: the Python PSI bound its socket and changed its mode later. (That it appears with its mode is
 /// a unit test's; here, that the mode is right and the kernel keeps others out.)
 #[test]
-fn n14_a_private_socket_is_private() {
+fn n14_private_socket_is_private() {
     let (_infisical, instance, _psid) = with_everything();
     assert_eq!(mode(&instance.socket()), 0o600);
     let line = instance.driver(&["lookup"]).id(id(1)).user(&instance, 65534, 65534).fails(77);
@@ -93,7 +93,7 @@ fn n14_a_private_socket_is_private() {
 }
 
 #[test]
-fn each_write_has_a_nonce_of_its_own() {
+fn each_write_has_its_own_nonce() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
@@ -112,7 +112,7 @@ fn each_write_has_a_nonce_of_its_own() {
 
 /// A reader of the file sees a whole generation, whenever it looks: `--verify` reads it back.
 #[test]
-fn the_file_is_whole_at_every_moment() {
+fn cache_file_is_whole_at_every_moment() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));

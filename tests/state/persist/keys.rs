@@ -19,7 +19,7 @@ fn filled() -> (FakeInfisical, Instance) {
 }
 
 #[test]
-fn without_a_key_psid_serves_live_and_leaves_the_cache_alone() {
+fn missing_key_means_live_serving_and_an_unchanged_cache() {
     let (_infisical, instance) = filled();
     instance.take_key();
     let before = fs::read(instance.cache()).unwrap();
@@ -86,7 +86,7 @@ fn other_key_decrypts_and_destroys_nothing() {
 }
 
 #[test]
-fn without_a_backend_lookups_are_live_and_it_is_said_once() {
+fn missing_backend_means_live_lookups_and_one_log_line() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).without_backend());
@@ -105,7 +105,7 @@ fn without_a_backend_lookups_are_live_and_it_is_said_once() {
 /// `enabled = false` keeps no value of a provider, neither in RAM nor on the disk. Literals have no
 /// other home than psid, and stay.
 #[test]
-fn a_cache_that_is_not_enabled_keeps_nothing_but_literals() {
+fn disabled_cache_stores_only_literals() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).cache("enabled = false"));

@@ -7,7 +7,7 @@ use serde_json::json;
 use psi_harness::{FakeInfisical, Instance, id};
 
 #[test]
-fn a_second_psid_on_the_same_state_is_refused() {
+fn second_psid_on_the_same_state_is_refused() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let _first = instance.start();
@@ -21,7 +21,7 @@ fn a_second_psid_on_the_same_state_is_refused() {
 
 /// A lock file would outlive a crash, and keep every later psid away.
 #[test]
-fn a_crash_leaves_no_lock_behind() {
+fn crash_leaves_no_lock() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     for _ in 0..3 {
@@ -33,7 +33,7 @@ fn a_crash_leaves_no_lock_behind() {
 
 /// What a crash in the midst of a write leaves is removed by the next write.
 #[test]
-fn leftover_of_a_crash_is_ignored() {
+fn leftover_file_of_a_crash_is_ignored() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     fs::create_dir_all(instance.state().join("secrets")).unwrap();

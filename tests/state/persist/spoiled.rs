@@ -94,7 +94,7 @@ fn cache_of_another_backend_is_quarantined() {
 
 /// Two bad files are two files aside: the second does not replace the first.
 #[test]
-fn a_second_bad_file_does_not_replace_the_first() {
+fn second_bad_file_does_not_replace_the_first() {
     let (_infisical, instance) = filled();
     for text in ["first", "second"] {
         fs::write(instance.cache(), text).unwrap();
@@ -157,7 +157,7 @@ fn directory_at_the_cache_path_is_reported_and_recovered_from_without_restart() 
 
 /// Somebody else's tampering while psid runs: RAM is served, and `--verify` tells.
 #[test]
-fn verify_finds_changes_made_outside_psid() {
+fn verify_reports_changes_made_outside_psid() {
     let (_infisical, instance) = filled();
     let psid = instance.start();
     let mut file = fs::read(instance.cache()).unwrap();

@@ -20,7 +20,7 @@ fn position(calls: &[&str], what: &str, fits: impl Fn(&str) -> bool) -> usize {
 /// N15: the Python PSI renamed its file into place and did not fsync the folder: after a power cut
 /// the file could be gone. A file that is not fsynced before the rename could be empty.
 #[test]
-fn n15_a_file_is_durable_before_its_name_is_and_then_its_name() {
+fn n15_file_is_durable_before_its_name() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();

@@ -53,7 +53,7 @@ fn heals(instance: &Instance, psid: &Psid) {
 }
 
 #[test]
-fn a_cache_that_psid_may_not_read_is_left_and_loaded_once_it_may() {
+fn unreadable_cache_is_kept_and_loaded_once_readable() {
     let instance = filled();
     let good = fs::read(instance.cache()).unwrap();
     // As after a restored backup.
@@ -78,7 +78,7 @@ fn a_cache_that_psid_may_not_read_is_left_and_loaded_once_it_may() {
 
 /// Root ran psid once by hand, when directories were not given to the owner of the state.
 #[test]
-fn secrets_that_psid_may_not_read_are_not_taken_for_missing() {
+fn unreadable_secrets_are_not_reported_missing() {
     let instance = filled();
     let secrets = instance.state().join("secrets");
     give(&secrets, 0);
@@ -103,7 +103,7 @@ fn secrets_that_psid_may_not_read_are_not_taken_for_missing() {
 }
 
 #[test]
-fn a_file_or_a_trash_that_psid_may_not_read_costs_no_other_secret() {
+fn unreadable_file_or_trash_affects_no_other_secret() {
     let instance = filled();
     let (file, trash) =
         (instance.state().join("secrets").join(id(2)), instance.state().join("deleted"));

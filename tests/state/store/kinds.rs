@@ -31,7 +31,7 @@ fn reference_is_recognised_and_stored_unchanged() {
 }
 
 #[test]
-fn anything_else_is_a_literal() {
+fn text_that_is_no_reference_is_a_literal() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = instance_with(&infisical);
     let psid = instance.start();
@@ -52,7 +52,7 @@ fn anything_else_is_a_literal() {
 }
 
 #[test]
-fn the_guess_can_be_overruled() {
+fn kind_option_overrides_detection() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
     let instance = instance_with(&infisical);
     let _psid = instance.start();
@@ -129,7 +129,7 @@ fn unresolvable_reference_is_refused_with_its_cause() {
 }
 
 #[test]
-fn a_literal_is_sealed_and_nowhere_in_clear_text() {
+fn literal_is_encrypted_and_nowhere_in_plaintext() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = instance_with(&infisical);
     let psid = instance.start();
@@ -146,7 +146,7 @@ fn a_literal_is_sealed_and_nowhere_in_clear_text() {
 }
 
 #[test]
-fn two_writes_of_one_literal_share_no_byte_of_cipher() {
+fn two_writes_of_one_literal_share_no_ciphertext() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = instance_with(&infisical);
     let _psid = instance.start();
@@ -163,7 +163,7 @@ fn two_writes_of_one_literal_share_no_byte_of_cipher() {
 }
 
 #[test]
-fn a_literal_s_file_under_another_id_does_not_open() {
+fn literal_file_under_another_id_does_not_open() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = instance_with(&infisical);
     let psid = instance.start();
@@ -179,7 +179,7 @@ fn a_literal_s_file_under_another_id_does_not_open() {
 }
 
 #[test]
-fn without_a_key_a_literal_is_refused_with_the_remedy_and_a_reference_is_not() {
+fn missing_key_refuses_literals_with_the_remedy_and_accepts_references() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
     let instance = instance_with(&infisical);
     instance.configure(&Config::of(&infisical).without_backend());

@@ -16,7 +16,7 @@ fn running() -> (FakeInfisical, Instance, Psid) {
 
 /// Podman never stores twice under one id, but a retry may.
 #[test]
-fn the_same_bytes_again_are_accepted_and_others_are_not() {
+fn store_accepts_the_same_bytes_again_and_refuses_others() {
     let (_infisical, instance, psid) = running();
     let store = |number: u32, text: &str| instance.driver(&["store"]).id(id(number)).stdin(text);
     let (one, two) = (reference("/myapp", "A"), reference("/myapp", "B"));
@@ -43,7 +43,7 @@ fn the_same_bytes_again_are_accepted_and_others_are_not() {
 }
 
 #[test]
-fn the_list_is_sorted_and_empty_when_there_is_nothing() {
+fn list_is_sorted_and_may_be_empty() {
     let (_infisical, instance, _psid) = running();
     assert_eq!(instance.driver(&["list"]).text(), "");
     for number in [7, 0xfff, 1, 0x10] {
@@ -78,7 +78,7 @@ fn n11_only_ids_are_secrets() {
 }
 
 #[test]
-fn a_delete_is_final_for_lookups_and_an_unknown_id_is_no_failure() {
+fn delete_ends_lookups_and_accepts_an_unknown_id() {
     let (_infisical, instance, psid) = running();
     instance.driver(&["store"]).id(id(1)).stdin("literal").ok();
     assert_eq!(instance.driver(&["delete"]).id(id(1)).text(), "");
@@ -141,7 +141,7 @@ fn deleted_secret_is_purged_after_ten_minutes() {
 
 /// A running psid and one that is started again agree on the ten minutes.
 #[test]
-fn a_deleted_secret_can_be_restored_for_ten_minutes() {
+fn deleted_secret_can_be_restored_for_ten_minutes() {
     let instance = Instance::empty();
     instance.configure(&Config::of(&FakeInfisical::with(&json!({}))));
     instance.give_key(&[7; 32]);
@@ -167,7 +167,7 @@ fn a_deleted_secret_can_be_restored_for_ten_minutes() {
 }
 
 #[test]
-fn a_restore_never_overwrites_what_took_the_id() {
+fn restore_never_overwrites_a_new_secret_of_the_id() {
     let (_infisical, instance, _psid) = running();
     instance.driver(&["store"]).id(id(1)).stdin("old").ok();
     instance.driver(&["delete"]).id(id(1)).ok();
@@ -179,7 +179,7 @@ fn a_restore_never_overwrites_what_took_the_id() {
 
 /// A store is acknowledged only once it is durable, so a crash right after it loses nothing.
 #[test]
-fn an_acknowledged_store_survives_a_crash() {
+fn acknowledged_store_survives_a_crash() {
     let (_infisical, instance, mut psid) = running();
     for number in 0..8 {
         instance.driver(&["store"]).id(id(number)).stdin(format!("literal {number}")).ok();

@@ -7,7 +7,7 @@ use serde_json::json;
 use psi_harness::{FakeInfisical, Instance, id};
 
 #[test]
-fn stores_at_once_under_different_ids_are_all_kept() {
+fn concurrent_stores_under_different_ids_are_all_kept() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();

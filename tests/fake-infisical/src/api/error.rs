@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_envelope_is_the_servers() {
+    fn error_envelope_matches_infisical() {
         let response = ApiError::unauthorized("Token missing").respond("req-1".to_owned());
         assert_eq!(response.status, 401);
         assert_eq!(
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn request_ids_are_fresh() {
+    fn request_ids_are_unique() {
         let (one, two) = (request_id(), request_id());
         assert_ne!(one, two);
         assert_eq!(one.len(), 18);

@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_the_body_gets_none() {
+    fn matching_etag_answers_304_without_body() {
         let body = Response::json(200, &"x");
         let first = apply(&Request::default(), body.clone());
         let etag = first.header("etag").unwrap().to_owned();

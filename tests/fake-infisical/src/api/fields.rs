@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn booleans_are_the_two_words_and_nothing_else() {
+    fn booleans_accept_only_true_and_false() {
         let mut fields = query("a=true&b=false");
         assert!(fields.flag("a", false) && !fields.flag("b", true) && fields.flag("c", true));
         assert!(fields.finish().is_ok());
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn every_issue_is_reported_with_its_place() {
+    fn every_issue_is_reported_with_its_path() {
         let body = json!({"secrets": [{"secretKey": 1}, 2]}).to_string();
         let mut request =
             Request { body_bytes: body.len(), body: body.into_bytes(), ..Request::default() };

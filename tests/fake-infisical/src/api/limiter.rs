@@ -77,7 +77,7 @@ mod tests {
     use crate::dialect::Api;
 
     #[test]
-    fn window_fills_and_reopens_and_each_route_has_its_own() {
+    fn limiter_has_one_window_per_route_that_fills_and_reopens() {
         let limits = RateLimit { secret: Some(2), ..RateLimit::default() };
         let from: IpAddr = "127.0.0.1".parse().unwrap();
         let mut limiter = Limiter::default();

@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn v4_depends_on_the_dialect_and_batch_is_no_name() {
+    fn v4_routes_depend_on_the_dialect_and_batch_is_not_a_name() {
         let list = ["api", "v4", "secrets"];
         let listed = Some(Endpoint::ListSecrets(Api::V4));
         assert_eq!(resolve("GET", &list, Dialect::V4First), listed);

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tag_lives_until_its_time_the_day_or_a_write_ends_it() {
+    fn tag_ends_by_age_day_or_write() {
         let mut etags = Etags::default();
         let keep = |etags: &mut Etags, now| etags.keep("p", "q".into(), "t".into(), now, 900);
         keep(&mut etags, 10);

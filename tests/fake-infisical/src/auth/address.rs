@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn networks_and_single_addresses() {
+    fn address_rule_matches_networks_and_single_addresses() {
         let home: IpAddr = "127.0.0.1".parse().unwrap();
         let trusted = |network: &str| is_trusted(home, &[network.to_owned()]);
         assert!(trusted("0.0.0.0/0") && trusted("127.0.0.0/8") && trusted("127.0.0.1"));

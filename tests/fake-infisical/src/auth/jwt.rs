@@ -116,7 +116,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_token_has_three_parts_and_one_signature() {
+    fn token_has_three_parts_and_a_signature() {
         let token = sign(&claims(), "s");
         assert_eq!(token.split('.').count(), 3);
         assert_eq!(verify(&token, "s", 1059).unwrap().identity_id, "i");
@@ -125,7 +125,7 @@ pub mod tests {
     }
 
     #[test]
-    fn junk_and_unsigned_tokens_are_refused() {
+    fn verify_rejects_malformed_and_unsigned_tokens() {
         for junk in ["", "a.b", "a.b.c", "st.x.y.z"] {
             assert_eq!(verify(junk, "s", 0).unwrap_err(), Flaw::Malformed, "{junk}");
         }

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_third_failure_locks_for_five_minutes() {
+    fn third_failure_locks_for_five_minutes() {
         let policy = LockoutPolicy::default();
         let mut lockout = Lockout::default();
         lockout.fail(policy, 0);
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn old_failures_are_forgotten() {
+    fn lockout_forgets_old_failures() {
         let policy = LockoutPolicy::default();
         let mut lockout = Lockout::default();
         lockout.fail(policy, 0);

@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_new_design_clamps() {
+    fn new_renewal_clamps_to_the_maximum() {
         assert_eq!(clamped_ttl(60, 100, 1000, 1000), 60);
         assert_eq!(clamped_ttl(60, 100, 1000, 1070), 30);
         assert_eq!(clamped_ttl(60, 100, 1000, 1100), 0);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_design_refuses_what_would_outlive_the_maximum() {
+    fn old_renewal_rejects_a_lifetime_beyond_the_maximum() {
         let claims = jwt::tests::claims();
         assert!(!outlives_maximum(&claims, 1040));
         assert!(outlives_maximum(&claims, 1041));

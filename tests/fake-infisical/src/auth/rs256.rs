@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_issuer_knows_its_own_tokens_and_no_others() {
+    fn issuer_accepts_only_its_own_tokens() {
         let claims = json!({"aud": "a"});
         let token = Issuer::Google.sign(&claims, false);
         assert_eq!(Issuer::Google.verify(&token), Ok(claims.clone()));

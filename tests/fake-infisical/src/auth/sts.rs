@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn aws_s_own_signature_is_taken_for_a_quarter_of_an_hour() {
+    fn sts_accepts_aws_signature_for_15_minutes() {
         let caller = ask(&aws(), &headers(), NOW).unwrap();
         assert_eq!((caller.account.as_str(), caller.role.as_str()), ("123456789012", "host-role"));
         for late in [NOW - TOLERANCE, NOW + TOLERANCE] {
@@ -193,7 +193,7 @@ mod tests {
 
     /// The same from the Python SDK, which signs the length as well.
     #[test]
-    fn a_length_that_was_signed_need_not_be_passed_on() {
+    fn sts_accepts_a_request_without_its_signed_length_header() {
         let mut headers = headers();
         let authorization = "AWS4-HMAC-SHA256 \
             Credential=AKIDEXAMPLE/20261123/eu-central-1/sts/aws4_request, \
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_was_changed_is_seen() {
+    fn sts_rejects_any_changed_part() {
         let with = |name: &str, from: &str, to: &str| {
             let mut headers = headers();
             let value = headers[name].as_str().unwrap().replace(from, to);

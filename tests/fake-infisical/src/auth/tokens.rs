@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revocation_spares_what_comes_after_it() {
+    fn revocation_affects_only_earlier_tokens() {
         let mut ledger = TokenLedger::default();
         ledger.issue(&token("early"));
         ledger.revoke_identity("i");
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn uses_run_out() {
+    fn token_ends_after_its_number_of_uses() {
         let mut ledger = TokenLedger::default();
         let limited = Claims { num_uses_limit: Some(2), ..token("t") };
         ledger.issue(&limited);

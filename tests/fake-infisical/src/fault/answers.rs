@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rewritten_answers_lose_their_meaning_or_grow() {
+    fn rewrite_empties_or_enlarges_answers() {
         let list = Response::json(200, &json!({"secrets": [{"secretKey": "K", "id": "1"}]}))
             .with_header("etag", "\"x\"");
         let body =

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_chooses_by_directory_route_and_identity() {
+    fn rule_matches_directory_route_and_identity() {
         let list = request("GET", "/api/v4/secrets");
         for (matching, strikes) in [
             (json!({"secretPath": "/b/"}), true),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_wait_strike_and_run_out() {
+    fn rule_applies_after_its_delay_for_its_count() {
         let mut book = book(json!([
             {"match": {"method": "get", "pathPrefix": "/a"}, "fault": {"kind": "hang"},
              "after": 1, "times": 1},
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_takes_no_conditions_and_typos_are_errors() {
+    fn refusal_takes_no_conditions_and_unknown_fields_are_errors() {
         assert!(book(json!([{"fault": {"kind": "refuse"}}])).unwrap().refuses(Face::Api));
         assert!(book(json!([{"fault": {"kind": "refuse"}, "times": 1}])).is_err());
         let typo = json!({"fault": {"kind": "delay", "seconds": 1}});

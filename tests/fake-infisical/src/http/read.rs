@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pipelined_requests_and_chunked_bodies_come_out_whole() {
+    async fn parser_reads_pipelined_requests_and_chunked_bodies() {
         let (mut client, server) = tokio::io::duplex(4096);
         client
             .write_all(
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_malformed_and_a_half_head_is_not_yet_a_request() {
+    fn parser_rejects_malformed_heads_and_waits_for_incomplete_ones() {
         assert!(matches!(parse_head(b"\x16\x03\x01\x02"), Err(ReadError::Malformed)));
         assert!(matches!(parse_head(b"GET / HT"), Ok(None)));
         let huge = format!("POST / HTTP/1.1\r\ncontent-length: {}\r\n\r\n", u64::MAX);

@@ -69,14 +69,14 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_trailing_slash_and_escapes_do_not_change_the_route() {
+    fn trailing_slash_and_escapes_do_not_change_the_route() {
         let request =
             Request { path: "/api/v4/secrets/MY%20KEY/".to_owned(), ..Request::default() };
         assert_eq!(request.segments(), ["api", "v4", "secrets", "MY KEY"]);
     }
 
     #[test]
-    fn a_repeated_key_becomes_an_array() {
+    fn repeated_query_key_becomes_an_array() {
         let request = Request { target: "/x?a=1&b=%2Fp&a=2+3".to_owned(), ..Request::default() };
         let expected = json!({"a": ["1", "2 3"], "b": "/p"});
         assert_eq!(Value::Object(request.query_map()), expected);

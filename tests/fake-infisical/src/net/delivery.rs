@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn drips_are_as_fast_as_asked() {
+    fn drip_chooses_step_and_pause_for_the_rate() {
         let dripped = |step, ms| Delivery::Dripped { step, pause: Duration::from_millis(ms) };
         assert_eq!(drip(Some(50), None), dripped(1, 20));
         assert_eq!(drip(Some(8000), None), dripped(8, 1));

@@ -295,12 +295,12 @@ mod tests {
     }
 
     #[test]
-    fn cycle_ends_with_one_of_its_own_references() {
+    fn expansion_of_a_cycle_ends_with_a_reference_of_it() {
         assert!(["${LOOP}", "${POOL}"].contains(&expand("${LOOP}").as_str()));
     }
 
     #[test]
-    fn chain_of_twelve_is_followed_and_of_thirteen_is_left_at_its_end() {
+    fn expansion_follows_twelve_references_and_stops_at_thirteen() {
         let chain = |length: usize| {
             let mut chain: serde_json::Map<_, _> =
                 (1..length).map(|n| (format!("K{n}"), json!(format!("${{K{}}}", n + 1)))).collect();

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn nested_imports_are_flattened_and_cycles_are_cut() {
+    fn nested_imports_are_flattened_and_cycles_end() {
         let project = project(
             json!([
                 import("/app", "/one"),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_ends_ten_deep() {
+    fn import_chain_ends_at_depth_ten() {
         let chain: Vec<_> = (0..20)
             .map(|n| import(&format!("/f{n}"), &format!("/f{}", n + 1)))
             .chain([import("/app", "/f0")])

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_trimmed_but_for_one_newline() {
+    fn values_are_trimmed_except_for_one_newline() {
         assert_eq!(trimmed("  a\n\n"), "a\n");
         assert_eq!(trimmed(" a \t"), "a");
         assert_eq!(trimmed("a\n "), "a");
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_count_up_and_start_over_with_a_new_id() {
+    fn versions_increase_and_restart_with_a_new_id() {
         let pen = Pen {
             project: "p",
             environment: "e",

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_stands_for_anything() {
+    fn star_matches_any_text() {
         for (text, pattern, like) in [
             ("abc", "abc", true),
             ("abc", "a*", true),

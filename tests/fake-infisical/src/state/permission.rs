@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_add_up_and_end_at_folder_borders() {
+    fn rules_add_up_and_end_at_directory_borders() {
         let permission = Permission(Some(vec![
             Rule {
                 environment: "prod".to_owned(),

@@ -252,7 +252,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_seed_names_the_leaves_and_the_rest_follows() {
+    fn seed_creates_parents_of_named_directories() {
         let mut project: Project = serde_json::from_value(json!({
             "secrets": {"prod": {"/a/b/": {"K": "v", "L": {"value": "w", "version": 7}}}},
             "imports": [{"environment": "prod", "path": "/a/b", "from": {"environment": "dev"}}],
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_end_at_slashes() {
+    fn directory_prefix_ends_at_a_slash() {
         assert!(is_within("/a/b", "/a") && is_within("/a", "/a/") && is_within("/x", "/"));
         assert!(!is_within("/ab", "/a"));
     }

@@ -67,7 +67,7 @@ fn assert_admitted(fake: &FakeInfisical, grant: &Answer) {
 }
 
 #[test]
-fn ec2_answers_sessions_alone() {
+fn ec2_metadata_requires_a_session() {
     let fake = FakeInfisical::start(&[]);
     let mut machine = fake.machine();
     let roles = "/latest/meta-data/iam/security-credentials/";
@@ -113,7 +113,7 @@ fn ec2_answers_sessions_alone() {
 }
 
 #[test]
-fn google_and_azure_want_their_header_and_their_parameters() {
+fn gcp_and_azure_metadata_require_header_and_parameters() {
     let fake = FakeInfisical::start(&[]);
     let mut machine = fake.machine();
     let mut status =
@@ -149,7 +149,7 @@ fn google_and_azure_want_their_header_and_their_parameters() {
 }
 
 #[test]
-fn a_method_that_is_not_configured_is_a_404() {
+fn unconfigured_method_is_404() {
     let fake = FakeInfisical::start(&[]);
     for (method, name, again) in [
         ("gcp", "GCP", "GCP auth"),
@@ -166,7 +166,7 @@ fn a_method_that_is_not_configured_is_a_404() {
 
 /// What a good signature is, the unit tests of `sts` show; here is what the server makes of others.
 #[test]
-fn a_request_that_aws_refuses_is_a_500() {
+fn request_rejected_by_aws_is_500() {
     let fake = with("aws", json!({}));
     let refused = |headers: &Value| {
         let body = json!({
@@ -189,7 +189,7 @@ fn a_request_that_aws_refuses_is_a_500() {
 }
 
 #[test]
-fn a_gcp_token_is_for_one_identity_and_for_a_while() {
+fn gcp_token_is_valid_for_one_identity_until_it_expires() {
     let fake = with(
         "gcp",
         json!({"allowedServiceAccounts": "other@x, host@my-project.iam.gserviceaccount.com"}),
@@ -214,7 +214,7 @@ fn a_gcp_token_is_for_one_identity_and_for_a_while() {
 }
 
 #[test]
-fn an_azure_token_is_for_one_resource_and_for_a_while() {
+fn azure_token_is_valid_for_one_resource_until_it_expires() {
     let fake = with("azure", json!({}));
     let token_error = |message: &str| (403, "TokenError".to_owned(), message.to_owned());
     let token = azure_token(&fake, RESOURCE);
@@ -253,7 +253,7 @@ fn an_azure_token_is_for_one_resource_and_for_a_while() {
 }
 
 #[test]
-fn a_service_account_is_reviewed_by_its_cluster() {
+fn service_account_token_is_reviewed_by_its_cluster() {
     let fake = with(
         "kubernetes",
         json!({"allowedNamespaces": "default,team-*", "allowedNames": "psid", "allowedAudience": "infisical"}),
@@ -293,7 +293,7 @@ fn a_service_account_is_reviewed_by_its_cluster() {
 
 /// Each port has its faults: a cloud that is out is no Infisical that is out.
 #[test]
-fn a_fault_is_for_one_port() {
+fn fault_applies_to_one_port() {
     let fake = FakeInfisical::start(&[]);
     let rule = |fault: Value| json!([{"port": "metadata", "fault": fault}]);
     fake.control("PUT", "/faults", &rule(json!({"kind": "html-503"})));
@@ -310,7 +310,7 @@ fn a_fault_is_for_one_port() {
 }
 
 #[test]
-fn what_surrounds_the_machine_is_seen_and_changed() {
+fn cloud_state_can_be_read_and_changed() {
     let fake = FakeInfisical::start(&[]);
     change(&fake, json!({"aws": {"region": "us-east-1"}}));
     let cloud = fake.control("GET", "/cloud", &json!(null));

@@ -4,7 +4,7 @@ use crate::support::{FakeInfisical, IDENTITY, PROJECT, map, myapp};
 use serde_json::{Value, json};
 
 #[test]
-fn the_log_tells_what_was_sent_and_what_was_answered() {
+fn request_log_has_requests_and_answers() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     client.get("/api/v4/secrets/K%20L/?projectId=p&a=1&a=2");
@@ -35,7 +35,7 @@ fn the_log_tells_what_was_sent_and_what_was_answered() {
 }
 
 #[test]
-fn a_state_can_be_taken_out_and_put_back() {
+fn state_can_be_exported_and_restored() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let state = fake.control("GET", "/state", &Value::Null);
@@ -49,7 +49,7 @@ fn a_state_can_be_taken_out_and_put_back() {
 }
 
 #[test]
-fn the_readmes_state_is_a_state() {
+fn state_in_the_readme_is_valid() {
     let readme = include_str!("../../README.md");
     let example = readme.split("```json\n").nth(1).unwrap();
     let example = example.split("```").next().unwrap();
@@ -59,7 +59,7 @@ fn the_readmes_state_is_a_state() {
 }
 
 #[test]
-fn secrets_are_stored_raw_behind_the_apis_back() {
+fn control_stores_secrets_without_the_api() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let place = json!({"project": PROJECT, "environment": "prod", "path": "/new/folder",
@@ -76,7 +76,7 @@ fn secrets_are_stored_raw_behind_the_apis_back() {
 }
 
 #[test]
-fn mistakes_are_named() {
+fn control_errors_name_the_mistake() {
     let fake = FakeInfisical::start(&[]);
     let message = |method: &str, path: &str, body: Value| {
         let answer = fake.try_control(method, path, &body);

@@ -4,7 +4,7 @@ use crate::support::{FakeInfisical, PROJECT, map, myapp, pairs};
 use serde_json::json;
 
 #[test]
-fn v3_only_has_no_v4_and_says_so_barely() {
+fn v3_only_dialect_answers_bare_404_for_v4() {
     let fake = FakeInfisical::start(&["--dialect", "v3-only"]);
     let mut client = fake.member();
     let target = myapp("", "&a=b");
@@ -23,7 +23,7 @@ fn v3_only_has_no_v4_and_says_so_barely() {
 }
 
 #[test]
-fn the_first_v4_wants_an_underscore_and_defaults_to_nothing() {
+fn first_v4_requires_an_underscore_and_has_no_defaults() {
     let fake = FakeInfisical::start(&["--dialect", "v4-2025"]);
     let mut client = fake.member();
     let plain = client.get(&myapp("", "&includeImports=true"));
@@ -37,7 +37,7 @@ fn the_first_v4_wants_an_underscore_and_defaults_to_nothing() {
 }
 
 #[test]
-fn the_current_v4_includes_and_expands_unless_told_otherwise() {
+fn current_v4_includes_and_expands_by_default() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let plain = client.get(&myapp("", "&include_imports=false"));
@@ -50,7 +50,7 @@ fn the_current_v4_includes_and_expands_unless_told_otherwise() {
 }
 
 #[test]
-fn v3_is_the_same_everywhere() {
+fn v3_is_identical_in_every_dialect() {
     for dialect in ["v3-only", "v4-2025", "v4-2026"] {
         let fake = FakeInfisical::start(&[]);
         fake.control("PUT", "/dialect", &json!({ "dialect": dialect }));
@@ -66,7 +66,7 @@ fn v3_is_the_same_everywhere() {
 }
 
 #[test]
-fn only_older_servers_refuse_spaces_in_names() {
+fn only_older_servers_reject_spaces_in_names() {
     let fake = FakeInfisical::start(&["--dialect", "v3-only"]);
     let mut client = fake.member();
     let body = json!({"workspaceId": PROJECT, "environment": "prod", "secretValue": "v"});

@@ -14,7 +14,7 @@ fn list() -> String {
 }
 
 #[test]
-fn refuse_closes_the_port_and_drops_who_is_on_it() {
+fn refuse_closes_the_port_and_its_connections() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     fake.fault(json!({"kind": "refuse"}));
@@ -26,7 +26,7 @@ fn refuse_closes_the_port_and_drops_who_is_on_it() {
 }
 
 #[test]
-fn hang_takes_the_request_and_answers_no_more() {
+fn hang_reads_the_request_and_sends_nothing() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     fake.fault(json!({"kind": "hang"}));
@@ -43,7 +43,7 @@ fn hang_takes_the_request_and_answers_no_more() {
 }
 
 #[test]
-fn reset_comes_before_any_byte_or_in_the_middle() {
+fn reset_happens_before_or_within_the_answer() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     fake.fault(json!({"kind": "reset"}));
@@ -58,7 +58,7 @@ fn reset_comes_before_any_byte_or_in_the_middle() {
 }
 
 #[test]
-fn truncate_promises_more_than_it_sends() {
+fn truncate_sends_less_than_its_length() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     fake.fault(json!({"kind": "truncate"}));
@@ -67,7 +67,7 @@ fn truncate_promises_more_than_it_sends() {
 }
 
 #[test]
-fn slow_answers_arrive_whole_in_the_end() {
+fn slow_answer_arrives_complete() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let expected = client.get(&list()).body;
@@ -82,7 +82,7 @@ fn slow_answers_arrive_whole_in_the_end() {
 }
 
 #[test]
-fn a_delayed_answer_tells_of_the_past() {
+fn delayed_answer_has_the_state_of_the_request_time() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     fake.fault(json!({"kind": "delay", "ms": 200}));
@@ -95,7 +95,7 @@ fn a_delayed_answer_tells_of_the_past() {
 }
 
 #[test]
-fn errors_come_in_the_servers_envelope() {
+fn fault_errors_use_the_server_envelope() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     fake.fault(json!({"kind": "status", "code": 504, "error": "GatewayTimeoutError",
@@ -109,7 +109,7 @@ fn errors_come_in_the_servers_envelope() {
 }
 
 #[test]
-fn maintenance_lets_reads_through() {
+fn maintenance_allows_reads() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     fake.fault(json!({"kind": "maintenance"}));
@@ -118,7 +118,7 @@ fn maintenance_lets_reads_through() {
 }
 
 #[test]
-fn proxies_and_portals_answer_html() {
+fn proxy_and_portal_faults_answer_html() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     for (kind, status) in [
@@ -136,7 +136,7 @@ fn proxies_and_portals_answer_html() {
 }
 
 #[test]
-fn redirects_point_where_they_are_told() {
+fn redirect_has_the_configured_target() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.client();
     for code in [301, 302, 307] {
@@ -148,7 +148,7 @@ fn redirects_point_where_they_are_told() {
 }
 
 #[test]
-fn gzip_comes_unasked() {
+fn gzip_fault_compresses_without_request() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let expected = client.get(&list()).text();
@@ -161,7 +161,7 @@ fn gzip_comes_unasked() {
 }
 
 #[test]
-fn bodies_that_mean_nothing_or_too_much() {
+fn body_faults_send_meaningless_or_oversized_bodies() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let etag = client.get(&list()).header("etag").to_owned();
@@ -184,7 +184,7 @@ fn bodies_that_mean_nothing_or_too_much() {
 }
 
 #[test]
-fn rules_choose_wait_and_run_out() {
+fn rules_match_after_their_delay_for_their_count() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let rules = json!([{"match": {"pathPrefix": "/api/v4", "method": "GET"},

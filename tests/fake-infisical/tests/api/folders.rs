@@ -4,7 +4,7 @@ use crate::support::{FakeInfisical, PROJECT};
 use serde_json::json;
 
 #[test]
-fn folders_are_made_listed_and_not_made_twice() {
+fn directories_are_created_once_and_listed() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let body = json!({"projectId": PROJECT, "environment": "prod", "name": "b", "path": "a"});

@@ -7,7 +7,7 @@ use crate::support::{Client, FakeInfisical, PROJECT, myapp};
 use serde_json::{Value, json};
 
 #[test]
-fn status_is_open_and_a_trailing_slash_is_nothing() {
+fn status_needs_no_login_and_ignores_a_trailing_slash() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.client();
     let answer = client.get("/api/status/");
@@ -18,7 +18,7 @@ fn status_is_open_and_a_trailing_slash_is_nothing() {
 }
 
 #[test]
-fn broken_json_and_a_body_above_1_mib_are_500_and_no_object_is_422() {
+fn broken_json_and_a_body_above_1_mib_are_500_and_a_non_object_is_422() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.client();
     let login = "/api/v1/auth/universal-auth/login";
@@ -54,7 +54,7 @@ fn broken_json_and_a_body_above_1_mib_are_500_and_no_object_is_422() {
 }
 
 #[test]
-fn wrong_types_are_a_list_of_issues() {
+fn wrong_types_are_reported_as_a_list_of_issues() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.client();
     let login = "/api/v1/auth/universal-auth/login";
@@ -141,7 +141,7 @@ fn path_with_a_control_character_is_a_bad_request() {
 }
 
 #[test]
-fn what_is_not_http_gets_fastifys_400() {
+fn input_that_is_not_http_is_fastifys_400() {
     let fake = FakeInfisical::start(&[]);
     let mut stream = TcpStream::connect(&fake.public).unwrap();
     stream.write_all(b"\x16\x03\x01 hello\r\n\r\n").unwrap();
@@ -152,14 +152,14 @@ fn what_is_not_http_gets_fastifys_400() {
 }
 
 #[test]
-fn a_signal_ends_it_in_order() {
+fn signal_ends_the_server_cleanly() {
     for signal in ["-TERM", "-INT"] {
         assert!(FakeInfisical::start(&[]).end(signal).success(), "{signal}");
     }
 }
 
 #[test]
-fn a_port_can_be_taken_over_at_once() {
+fn port_can_be_reused_at_once() {
     let fake = FakeInfisical::start(&[]);
     let address = fake.public.clone();
     // A live connection leaves the port in TIME_WAIT behind it

@@ -29,7 +29,7 @@ fn renew(client: &mut Client) -> Answer {
 }
 
 #[test]
-fn a_login_answers_a_real_token() {
+fn login_returns_a_valid_token() {
     let fake = FakeInfisical::start(&[]);
     let grant = fake.client().login(" hunter2 ");
     let body = grant.json();
@@ -46,7 +46,7 @@ fn a_login_answers_a_real_token() {
 }
 
 #[test]
-fn wrong_secrets_lock_the_right_one_out() {
+fn wrong_secrets_lock_out_the_right_one() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.client();
     let stranger = json!({"clientId": "nobody", "clientSecret": "x"});
@@ -66,7 +66,7 @@ fn wrong_secrets_lock_the_right_one_out() {
 }
 
 #[test]
-fn client_secrets_expire_and_run_out() {
+fn client_secrets_expire_by_time_and_uses() {
     let fake = with_identity(|identity| {
         identity["clientSecrets"] = json!([
             {"secret": "short", "ttlSeconds": 10},
@@ -90,7 +90,7 @@ fn client_secrets_expire_and_run_out() {
 }
 
 #[test]
-fn foreign_addresses_are_forbidden() {
+fn login_from_an_untrusted_address_is_403() {
     let fake = with_identity(|identity| {
         identity["clientSecretTrustedIps"] = json!(["127.0.0.0/8"]);
         identity["accessTokenTrustedIps"] = json!(["10.0.0.0/8"]);
@@ -110,7 +110,7 @@ fn foreign_addresses_are_forbidden() {
 }
 
 #[test]
-fn bad_tokens_are_told_apart() {
+fn bad_tokens_have_distinct_errors() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.client();
     assert_eq!(client.get(&myapp("", "")).error(), unauthorized("Token missing"));
@@ -140,7 +140,7 @@ fn bad_tokens_are_told_apart() {
 }
 
 #[test]
-fn tokens_expire_with_403_or_if_switched_401() {
+fn expired_token_is_403_or_401_as_configured() {
     let fake = with_identity(|identity| identity["accessTokenTTL"] = json!(60));
     let mut client = fake.member();
     fake.advance(59);
@@ -153,7 +153,7 @@ fn tokens_expire_with_403_or_if_switched_401() {
 }
 
 #[test]
-fn uses_are_api_calls() {
+fn api_calls_count_as_token_uses() {
     let fake = with_identity(|identity| identity["accessTokenNumUsesLimit"] = json!(2));
     let mut client = fake.member();
     assert_eq!(client.get(&myapp("", "")).status, 200);
@@ -167,7 +167,7 @@ fn uses_are_api_calls() {
 }
 
 #[test]
-fn the_new_design_clamps_renewals() {
+fn new_renewal_design_clamps_the_lifetime() {
     let fake = with_identity(|identity| {
         identity["accessTokenTTL"] = json!(60);
         identity["accessTokenMaxTTL"] = json!(100);
@@ -182,7 +182,7 @@ fn the_new_design_clamps_renewals() {
 }
 
 #[test]
-fn the_old_design_kills_a_live_token_that_asks_for_too_much() {
+fn old_renewal_design_revokes_a_token_that_asks_for_too_much() {
     let fake = FakeInfisical::start(&[]);
     fake.settings(json!({"tokenDesign": "old"}));
     let mut client = fake.member();
@@ -225,7 +225,7 @@ fn revocation_is_by_token_by_client_secret_or_by_identity() {
 }
 
 #[test]
-fn odd_lifetimes() {
+fn unusual_lifetimes_are_issued() {
     let fake = with_identity(|identity| identity["accessTokenPeriod"] = json!(120));
     fake.settings(json!({"clockSkewSeconds": -3600}));
     let grant = fake.client().login("hunter2");

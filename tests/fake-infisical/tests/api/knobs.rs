@@ -13,7 +13,7 @@ fn rule(fake: &FakeInfisical, matching: Value, fault: Value) {
 }
 
 #[test]
-fn one_directory_is_broken_in_each_way_and_others_are_well() {
+fn each_fault_of_one_directory_spares_others() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     for (fault, status) in [
@@ -38,7 +38,7 @@ fn one_directory_is_broken_in_each_way_and_others_are_well() {
 }
 
 #[test]
-fn one_key_is_broken_by_name_alone() {
+fn fault_of_one_key_spares_others() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let fault = json!({"kind": "status", "code": 500});
@@ -49,7 +49,7 @@ fn one_key_is_broken_by_name_alone() {
 }
 
 #[test]
-fn one_identity_is_refused_by_login_or_by_token_and_the_other_is_well() {
+fn fault_of_one_identity_spares_the_other() {
     let mut state = crate::support::state();
     let other = json!({"id": "other", "name": "other", "clientId": "other-client",
                        "clientSecrets": [{"secret": "other-secret"}]});
@@ -96,7 +96,7 @@ fn route_is_lost_once() {
 }
 
 #[test]
-fn postgres_down_is_a_500_that_names_a_database_call_and_the_status_is_ok() {
+fn postgres_outage_is_500_with_ok_status() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     fake.fault(json!({"kind": "postgres-down"}));
@@ -122,7 +122,7 @@ fn empty_listing_is_valid_and_refusals_can_have_details() {
 }
 
 #[test]
-fn import_can_be_put_and_taken_behind_the_apis_back() {
+fn control_adds_and_removes_imports_without_the_api() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let import = json!({"project": PROJECT, "import": {

@@ -8,7 +8,7 @@ fn keys(object: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_listed_secret_has_every_field_and_an_imported_one_fewer() {
+fn listed_secret_has_every_field_and_imported_secret_fewer() {
     let fake = FakeInfisical::start(&[]);
     let answer = fake.member().get(&myapp("", "")).json();
     let secret = &answer["secrets"][1];
@@ -57,7 +57,7 @@ fn a_listed_secret_has_every_field_and_an_imported_one_fewer() {
 }
 
 #[test]
-fn imports_keep_their_order_and_nested_ones_are_flattened() {
+fn imports_keep_their_order_and_are_flattened() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let imports = client.get(&myapp("", "")).json()["imports"].clone();
@@ -69,7 +69,7 @@ fn imports_keep_their_order_and_nested_ones_are_flattened() {
 }
 
 #[test]
-fn one_by_name_prefers_the_folder_then_the_last_import() {
+fn get_prefers_the_directory_then_the_last_import() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let own = client.get(&myapp("/DB_HOST", "")).json();
@@ -87,7 +87,7 @@ fn one_by_name_prefers_the_folder_then_the_last_import() {
 }
 
 #[test]
-fn recursion_names_each_folder() {
+fn recursive_listing_names_each_directory() {
     let fake = FakeInfisical::start(&[]);
     let answer = fake.member().get(&myapp("", "&recursive=true")).json();
     let paths: Vec<_> = answer["secrets"]
@@ -101,7 +101,7 @@ fn recursion_names_each_folder() {
 }
 
 #[test]
-fn filters_by_tag_and_metadata() {
+fn listing_filters_by_tag_and_metadata() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let tagged = map(&[("TAGGED", "t")]);
@@ -113,7 +113,7 @@ fn filters_by_tag_and_metadata() {
 }
 
 #[test]
-fn booleans_are_strict_unknown_keys_are_dropped_and_the_essentials_required() {
+fn query_requires_strict_booleans_and_essentials_and_ignores_unknown_keys() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     assert_eq!(client.get(&myapp("", "&nonsense=1")).status, 200);
@@ -138,7 +138,7 @@ fn booleans_are_strict_unknown_keys_are_dropped_and_the_essentials_required() {
 }
 
 #[test]
-fn what_does_not_exist_is_told_apart() {
+fn missing_objects_have_distinct_errors() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let mut error = |target: &str| {
@@ -178,7 +178,7 @@ fn what_does_not_exist_is_told_apart() {
 }
 
 #[test]
-fn permissions_filter_refuse_or_hide() {
+fn permissions_filter_deny_or_hide() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let describe_only = json!([{"read": false, "write": false}]);
@@ -213,7 +213,7 @@ fn permissions_filter_refuse_or_hide() {
 }
 
 #[test]
-fn unreadable_folders_vanish_below_and_unreadable_references_do_not() {
+fn unreadable_directories_are_omitted_and_unreadable_references_kept() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     fake.permit(json!([
@@ -253,7 +253,7 @@ fn earlier_version_by_name_has_fewer_fields() {
 }
 
 #[test]
-fn path_is_answered_as_it_was_sent() {
+fn answer_repeats_the_path_of_the_request() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     for (sent, below) in
@@ -283,7 +283,7 @@ fn path_is_answered_as_it_was_sent() {
 }
 
 #[test]
-fn v3_without_a_project_names_both_ways_to_say_it() {
+fn v3_without_a_project_names_both_parameters() {
     let fake = FakeInfisical::start(&["--dialect", "v3-only"]);
     let mut client = fake.member();
     let message = "You must provide projectSlug or workspaceId".to_owned();
@@ -320,7 +320,7 @@ fn etags_answer_304_without_a_body() {
 }
 
 #[test]
-fn another_project_type_is_a_bad_request() {
+fn other_project_type_is_a_bad_request() {
     let mut state = crate::support::state();
     state["projects"][0]["type"] = json!("cert-manager");
     let fake = FakeInfisical::with_state(&state, &[]);

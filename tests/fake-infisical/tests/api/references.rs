@@ -45,7 +45,7 @@ fn app(api: &str, name: &str, more: &str) -> String {
 }
 
 #[test]
-fn v4_listing_resolves_in_the_directory_asked_for_and_a_get_does_not() {
+fn v4_listing_resolves_in_the_requested_directory_and_get_does_not() {
     let fake = FakeInfisical::with_state(&state(), &[]);
     let mut client = fake.member();
     let mut by_name = |api: &str, key: &str| {
@@ -66,7 +66,7 @@ fn v4_listing_resolves_in_the_directory_asked_for_and_a_get_does_not() {
 }
 
 #[test]
-fn reference_that_leads_nowhere_or_to_nothing_is_empty_here_and_text_elsewhere() {
+fn unresolvable_reference_is_empty_in_own_and_text_in_other_directory() {
     let fake = FakeInfisical::with_state(&state(), &[]);
     let mut client = fake.member();
     assert_eq!(client.get(&app("v4", "", "")).listed()["DANGLING"], "[]-[]-[]");
@@ -79,7 +79,7 @@ fn reference_that_leads_nowhere_or_to_nothing_is_empty_here_and_text_elsewhere()
 }
 
 #[test]
-fn dotted_reference_is_an_environment_even_beside_a_secret_of_that_name() {
+fn dotted_reference_names_an_environment_despite_a_secret_of_that_name() {
     let fake = FakeInfisical::with_state(&state(), &[]);
     let mut client = fake.member();
     assert_eq!(client.get(&app("v4", "", "")).listed()["DOTTED"], "[]");
@@ -88,7 +88,7 @@ fn dotted_reference_is_an_environment_even_beside_a_secret_of_that_name() {
 }
 
 #[test]
-fn other_projects_secret_is_had_by_its_grant_alone() {
+fn secret_of_another_project_requires_its_grant() {
     let fake = FakeInfisical::with_state(&state(), &[]);
     let mut client = fake.member();
     let listed = client.get(&app("v4", "", "")).listed();
@@ -99,7 +99,7 @@ fn other_projects_secret_is_had_by_its_grant_alone() {
 }
 
 #[test]
-fn one_unreadable_reference_refuses_the_listing_and_no_other_secret() {
+fn unreadable_reference_denies_the_listing_and_its_own_secret() {
     let fake = FakeInfisical::with_state(&state(), &[]);
     let mut client = fake.member();
     let put = json!({"project": PROJECT, "environment": "prod", "path": "/app", "key": "R",
@@ -133,7 +133,7 @@ fn one_unreadable_reference_refuses_the_listing_and_no_other_secret() {
 }
 
 #[test]
-fn import_that_may_not_be_read_is_an_empty_entry() {
+fn unreadable_import_is_an_empty_entry() {
     let fake = FakeInfisical::with_state(&state(), &[]);
     fake.permit(json!([{"environment": "*", "pathPrefix": "/app"}, {"environment": "dot"},
                          {"pathPrefix": "/nowhere"}]));
@@ -145,7 +145,7 @@ fn import_that_may_not_be_read_is_an_empty_entry() {
 }
 
 #[test]
-fn permission_and_myapp_still_list_as_before() {
+fn default_permission_lists_myapp() {
     let fake = FakeInfisical::start(&[]);
     let imports = fake.member().get(&myapp("", "")).json()["imports"].clone();
     assert_eq!(pairs(&imports[1]["secrets"])["BASE"], "2");

@@ -21,7 +21,7 @@ fn put(fake: &FakeInfisical, value: &str, more: &Value) {
 }
 
 #[test]
-fn change_of_permissions_acts_after_ten_seconds() {
+fn permission_change_takes_effect_after_ten_seconds() {
     let fake = FakeInfisical::start(&[]);
     fake.settings(json!({"permissionCacheSeconds": 10}));
     let mut client = fake.member();
@@ -41,7 +41,7 @@ fn change_of_permissions_acts_after_ten_seconds() {
 }
 
 #[test]
-fn listing_within_the_delay_makes_each_later_conditional_one_a_304() {
+fn listing_within_the_delay_turns_later_conditional_ones_into_304() {
     let fake = FakeInfisical::start(&[]);
     fake.settings(json!({"permissionCacheSeconds": 10}));
     let mut client = fake.member();
@@ -60,7 +60,7 @@ fn listing_within_the_delay_makes_each_later_conditional_one_a_304() {
 }
 
 #[test]
-fn without_a_listing_within_the_delay_a_conditional_one_is_refused() {
+fn conditional_listing_after_the_delay_is_denied() {
     let fake = FakeInfisical::start(&[]);
     fake.settings(json!({"permissionCacheSeconds": 10}));
     let mut client = fake.member();
@@ -72,7 +72,7 @@ fn without_a_listing_within_the_delay_a_conditional_one_is_refused() {
 }
 
 #[test]
-fn tag_ends_900_seconds_after_the_last_200_and_then_the_same_comes_with_a_200() {
+fn tag_ends_900_seconds_after_the_last_200() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let target = myapp("", "");
@@ -96,7 +96,7 @@ fn tag_ends_900_seconds_after_the_last_200_and_then_the_same_comes_with_a_200() 
 }
 
 #[test]
-fn write_that_a_listing_overlaps_leaves_the_old_tag() {
+fn write_overlapped_by_a_listing_leaves_the_old_tag() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let target = myapp("", "");
@@ -109,7 +109,7 @@ fn write_that_a_listing_overlaps_leaves_the_old_tag() {
 }
 
 #[test]
-fn write_over_the_api_ends_the_tags_of_its_project() {
+fn write_by_the_api_ends_tags_of_its_project() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let target = myapp("", "");

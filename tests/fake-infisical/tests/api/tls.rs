@@ -34,7 +34,7 @@ fn fetch(fake: &FakeInfisical, host: &'static str) -> Result<String, String> {
 }
 
 #[test]
-fn a_valid_certificate_serves_both_names() {
+fn valid_certificate_serves_both_names() {
     let fake = FakeInfisical::secure("valid");
     for host in ["localhost", "127.0.0.1"] {
         assert!(fetch(&fake, host).unwrap().contains("\"Ok\""));
@@ -44,7 +44,7 @@ fn a_valid_certificate_serves_both_names() {
 }
 
 #[test]
-fn bad_certificates_are_refused_for_the_right_reason() {
+fn bad_certificate_fails_with_its_own_reason() {
     let expired = fetch(&FakeInfisical::secure("expired"), "localhost").unwrap_err();
     assert!(expired.contains("expired"), "{expired}");
     let unknown = fetch(&FakeInfisical::secure("wrong-ca"), "localhost").unwrap_err();

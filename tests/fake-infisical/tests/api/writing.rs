@@ -10,7 +10,7 @@ fn body(more: Value) -> Value {
 }
 
 #[test]
-fn a_secret_lives_changes_and_dies() {
+fn secret_can_be_created_changed_and_deleted() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let target = "/api/v4/secrets/NEW";
@@ -69,7 +69,7 @@ fn v3_takes_a_workspace_or_a_slug() {
 }
 
 #[test]
-fn writes_are_refused_for_their_reasons() {
+fn invalid_writes_are_rejected_with_their_reason() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let target = "/api/v4/secrets/X";
@@ -136,7 +136,7 @@ fn batches_are_all_or_nothing() {
 }
 
 #[test]
-fn v3_has_its_batch_route_elsewhere_and_batch_is_a_name() {
+fn v3_batch_route_differs_and_batch_is_a_valid_name() {
     let fake = FakeInfisical::start(&["--dialect", "v3-only"]);
     let mut client = fake.member();
     let mut two = body(json!({"secrets": [{"secretKey": "A", "secretValue": "1"}]}));
@@ -156,7 +156,7 @@ fn v3_has_its_batch_route_elsewhere_and_batch_is_a_name() {
 }
 
 #[test]
-fn batch_refuses_no_key_takes_the_last_of_two_and_fails_on_what_the_database_cannot_hold() {
+fn batch_rejects_empty_key_keeps_last_duplicate_and_fails_on_invalid_values() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let target = "/api/v4/secrets/batch";
@@ -179,7 +179,7 @@ fn batch_refuses_no_key_takes_the_last_of_two_and_fails_on_what_the_database_can
 }
 
 #[test]
-fn values_lose_a_byte_order_mark_and_keep_nel() {
+fn written_values_lose_a_byte_order_mark_and_keep_nel() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let value = body(json!({"secretValue": "\u{feff}a\u{85}"}));
@@ -188,7 +188,7 @@ fn values_lose_a_byte_order_mark_and_keep_nel() {
 }
 
 #[test]
-fn imports_are_listed_by_a_right_of_their_own_and_never_circle() {
+fn imports_have_their_own_permission_and_form_no_circle() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.member();
     let of = |path: &str| {
@@ -227,7 +227,7 @@ fn imports_are_listed_by_a_right_of_their_own_and_never_circle() {
 }
 
 #[test]
-fn state_whose_imports_circle_is_no_state() {
+fn state_with_circular_imports_is_rejected() {
     let fake = FakeInfisical::start(&[]);
     let mut state = crate::support::state();
     let imports = state["projects"][0]["imports"].as_array_mut().unwrap();

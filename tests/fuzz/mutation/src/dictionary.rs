@@ -34,7 +34,7 @@ fn word(line: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_dictionary_is_read_as_libfuzzer_reads_it() {
+fn dictionary_parses_like_libfuzzer() {
     let text = "# comment\n\n\"plain\"\n  \"\\x00\\xff \\\"\\\\\"\n";
     assert_eq!(words(text), [b"plain".to_vec(), b"\0\xff \"\\".to_vec()]);
     for line in ["plain", "\"", "\"\\n\"", "\"\\xg0\""] {

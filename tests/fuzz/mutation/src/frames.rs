@@ -29,7 +29,7 @@ fn frames(mut input: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_frame_has_the_length_of_its_payload() {
+fn frame_length_matches_its_payload() {
     assert_eq!(frames(&[1, 4, 3, 2, 9, 9]), [0, 0, 2, 1, 4, 0, 0, 0, 3, 9, 9]);
     assert_eq!(frames(&[0, 0, 1, 9, 7]), [0, 0, 1, 0, 0, 0, 0, 0, 1, 7]);
     assert!(frames(&[6, 0, 0]).is_empty());

@@ -119,13 +119,13 @@ mod tests {
     }
 
     #[test]
-    fn one_number_makes_the_same_inputs_and_another_makes_others() {
+    fn mutations_are_deterministic_by_seed() {
         assert_eq!(inputs(1), inputs(1));
         assert_ne!(inputs(1), inputs(2));
     }
 
     #[test]
-    fn every_kind_of_change_comes_up() {
+    fn every_kind_of_mutation_occurs() {
         let inputs = inputs(1);
         let has = |what: &str, is: &dyn Fn(&[u8]) -> bool| {
             assert!(inputs.iter().any(|input| is(input)), "{what}");

@@ -189,7 +189,7 @@ mod tests {
     /// What a caller sends is held until it is whole, so its size and number are limited: 100 requests of
     /// 3 MiB that never end are refused one by one.
     #[test]
-    fn a_caller_cannot_fill_psid_s_memory() {
+    fn unfinished_requests_use_bounded_memory() {
         let psid = Psid::start();
         psid.assert_well();
         let before = peak_kib();

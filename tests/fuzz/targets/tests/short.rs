@@ -123,7 +123,7 @@ fn registration() {
 
 /// A target without seeds, words or a run here is a target that was forgotten.
 #[test]
-fn every_target_is_here() {
+fn every_fuzz_target_has_a_test() {
     let this = include_str!("short.rs");
     let mut names = Vec::new();
     for target in &TARGETS {
