@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use psi_common::SecretBytes;
 
-use crate::model::clock::Timestamp;
+use crate::model::clock::{AtomicBootInstant, BootInstant, Now, Timestamp};
 
 /// One value and when the provider returned it. What changes without the value changes in place: replacing an
 /// unchanged entry at each refresh would fragment the heap.
@@ -13,6 +13,10 @@ pub struct Entry {
     value: SecretBytes,
     /// When the provider returned it, in milliseconds since the epoch.
     fetched_at: AtomicU64,
+    /// The same on the boot clock, which does not jump.
+    fetched: AtomicBootInstant,
+    /// Whether `fetched` is known: a file may name a time in the future.
+    is_dated: AtomicBool,
     /// It never changes, and is not written to a disk.
     in_ram: bool,
     /// The boot in which it was last served; 0: never.
@@ -31,6 +35,8 @@ impl Entry {
         Self {
             value,
             fetched_at: AtomicU64::new(fetched_at.as_millis()),
+            fetched: AtomicBootInstant::new(BootInstant::FIRST),
+            is_dated: AtomicBool::new(false),
             in_ram: false,
             last_served_boot: AtomicU64::new(0),
             warned_past_max_stale: AtomicBool::new(false),
@@ -83,9 +89,25 @@ impl Entry {
         self.in_ram
     }
 
-    /// Records that the provider returned the same value again.
-    pub(super) fn renew(&self, fetched_at: Timestamp) {
-        self.fetched_at.store(fetched_at.as_millis(), Ordering::Relaxed);
+    /// When the provider returned it; if that is unknown, when it was read from the file.
+    pub(super) fn fetched(&self) -> BootInstant {
+        self.fetched.get()
+    }
+
+    /// When the provider returned it; `None` if that is unknown.
+    pub(super) fn fetched_if_known(&self) -> Option<BootInstant> {
+        self.is_dated.load(Ordering::Relaxed).then_some(self.fetched())
+    }
+
+    pub(super) fn set_fetched(&self, fetched: BootInstant, is_dated: bool) {
+        self.fetched.set(fetched);
+        self.is_dated.store(is_dated, Ordering::Relaxed);
+    }
+
+    /// Records that the provider returned this value.
+    pub(super) fn renew(&self, now: Now) {
+        self.fetched_at.store(now.wall.as_millis(), Ordering::Relaxed);
+        self.set_fetched(now.boot, true);
         self.warned_past_max_stale.store(false, Ordering::Relaxed);
     }
 }

@@ -7,41 +7,32 @@ use crate::model::reference::{CacheKey, ListingScope};
 /// With more invalidated keys than this, all of them are replaced by one floor.
 pub(super) const MAX_INVALIDATED: usize = 1_024;
 
-/// When a fetch began, as the count of invalidations then.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// When a fetch began, as the count of invalidations then. The default is before all invalidations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FetchEpoch(u64);
 
 /// The invalidations since the process began.
 #[derive(Default)]
 pub(super) struct Invalidations {
-    count: u64,
-    /// The count at each key's invalidation.
-    invalidated: HashMap<CacheKey, u64>,
-    /// A fetch that began before this count puts nothing.
-    floor: u64,
+    /// The present epoch.
+    pub(super) epoch: FetchEpoch,
+    /// The epoch that each key's invalidation began.
+    pub(super) invalidated: HashMap<CacheKey, FetchEpoch>,
+    /// A fetch that began before this epoch puts nothing.
+    floor: FetchEpoch,
     /// The keys that had an entry, until a listing confirms what became of them.
-    unconfirmed: HashSet<CacheKey>,
-}
-
-impl FetchEpoch {
-    /// What was written before the process began: no key that was invalidated since may come back by it.
-    pub(super) const BEFORE_ALL: Self = Self(0);
+    pub(super) unconfirmed: HashSet<CacheKey>,
 }
 
 impl Invalidations {
-    /// The present epoch.
-    pub(super) fn epoch(&self) -> FetchEpoch {
-        FetchEpoch(self.count)
-    }
-
     /// Records an invalidation. Any name can be invalidated, so the memory for them is limited.
     pub(super) fn record(&mut self, key: &CacheKey, existed: bool) {
-        self.count += 1;
+        self.epoch.0 += 1;
         if self.invalidated.len() >= MAX_INVALIDATED {
             self.invalidated.clear();
-            self.floor = self.count;
+            self.floor = self.epoch;
         }
-        self.invalidated.insert(key.clone(), self.count);
+        self.invalidated.insert(key.clone(), self.epoch);
         if existed {
             self.unconfirmed.insert(key.clone());
         }
@@ -49,7 +40,7 @@ impl Invalidations {
 
     /// Whether a key was, or may have been, invalidated since `epoch`.
     pub(super) fn is_outdated(&self, key: &CacheKey, epoch: FetchEpoch) -> bool {
-        epoch.0 < self.floor || self.invalidated.get(key).is_some_and(|count| *count > epoch.0)
+        epoch < self.floor || self.invalidated.get(key).is_some_and(|began| *began > epoch)
     }
 
     /// A listing of these scopes, which was requested at `epoch`, confirms what was invalidated before.
@@ -59,21 +50,5 @@ impl Invalidations {
             self.is_outdated(key, epoch) || !scopes.iter().any(|scope| scope.contains(key))
         });
         self.unconfirmed = unconfirmed;
-    }
-
-    /// Whether an invalidated key is not confirmed yet.
-    pub(super) fn is_unconfirmed(&self, key: &CacheKey) -> bool {
-        self.unconfirmed.contains(key)
-    }
-
-    /// The unconfirmed keys of a scope.
-    pub(super) fn unconfirmed_in(&self, scope: &ListingScope) -> impl Iterator<Item = &CacheKey> {
-        self.unconfirmed.iter().filter(|key| scope.contains(key))
-    }
-
-    /// How many keys are recorded one by one.
-    #[cfg(test)]
-    pub(super) fn recorded(&self) -> usize {
-        self.invalidated.len()
     }
 }

@@ -30,65 +30,40 @@ pub enum NegativeReason {
 }
 
 /// The refused secrets.
-#[derive(Default)]
-pub(super) struct NegativeCache(HashMap<CacheKey, NegativeEntry>);
+pub(super) type NegativeCache = HashMap<CacheKey, NegativeEntry>;
 
-struct NegativeEntry {
-    reason: NegativeReason,
-    since: BootInstant,
-    ttl: Duration,
-}
-
-impl NegativeCache {
-    /// The reason that is cached for a key.
-    pub(super) fn get(&self, key: &CacheKey, now: BootInstant) -> Option<NegativeReason> {
-        let entry = self.0.get(key)?;
-        (entry.since.age(now) < entry.ttl).then(|| entry.reason.clone())
-    }
-
-    /// Caches a refusal, twice as long as the last one.
-    pub(super) fn put(&mut self, key: &CacheKey, reason: &NegativeReason, now: BootInstant) {
-        if self.0.len() >= MAX_ENTRIES {
-            self.0.retain(|_, entry| entry.is_remembered(now));
-        }
-        if self.0.len() >= MAX_ENTRIES
-            && let Some((oldest, _)) = self.0.iter().min_by_key(|(_, entry)| entry.since)
-        {
-            let oldest = oldest.clone();
-            self.0.remove(&oldest);
-        }
-        let last = self.0.get(key).filter(|entry| entry.is_remembered(now));
-        let limit = match reason {
-            NegativeReason::Failed(_) => MAX_TTL_OF_FAILURE,
-            _ => MAX_TTL.max(last.map_or(Duration::ZERO, |entry| entry.ttl)),
-        };
-        let ttl = last.map_or(FIRST_TTL, |entry| (entry.ttl * 2).min(limit));
-        self.put_for(key, reason.clone(), now, ttl);
-    }
-
-    /// Caches a refusal for a given time.
-    pub(super) fn put_for(
-        &mut self,
-        key: &CacheKey,
-        reason: NegativeReason,
-        now: BootInstant,
-        ttl: Duration,
-    ) {
-        self.0.insert(key.clone(), NegativeEntry { reason, since: now, ttl });
-    }
-
-    pub(super) fn remove(&mut self, key: &CacheKey) {
-        self.0.remove(key);
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
+/// A refusal.
+pub(super) struct NegativeEntry {
+    pub(super) reason: NegativeReason,
+    pub(super) since: BootInstant,
+    pub(super) ttl: Duration,
 }
 
 impl NegativeEntry {
-    /// Whether a further refusal doubles its time: also for a while after its end.
-    fn is_remembered(&self, now: BootInstant) -> bool {
-        self.since.age(now) < self.ttl * 2
+    /// Caches a refusal, twice as long as the last one.
+    pub(super) fn put(
+        cache: &mut NegativeCache,
+        key: &CacheKey,
+        reason: NegativeReason,
+        now: BootInstant,
+    ) {
+        // It is remembered for a while after its end, so that a further refusal doubles its time.
+        let is_remembered = |entry: &Self| entry.since.age(now) < entry.ttl * 2;
+        if cache.len() >= MAX_ENTRIES {
+            cache.retain(|_, entry| is_remembered(entry));
+        }
+        if cache.len() >= MAX_ENTRIES
+            && let Some((oldest, _)) = cache.iter().min_by_key(|(_, entry)| entry.since)
+        {
+            let oldest = oldest.clone();
+            cache.remove(&oldest);
+        }
+        let last = cache.get(key).filter(|entry| is_remembered(entry)).map(|entry| entry.ttl);
+        let limit = match reason {
+            NegativeReason::Failed(_) => MAX_TTL_OF_FAILURE,
+            _ => MAX_TTL.max(last.unwrap_or_default()),
+        };
+        let ttl = last.map_or(FIRST_TTL, |last| (last * 2).min(limit));
+        cache.insert(key.clone(), Self { reason, since: now, ttl });
     }
 }

@@ -1,7 +1,6 @@
 //! Pending removals: entries that the provider refused, or that a listing lacks, and that are served until a
 //! second response confirms it.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use super::negative::NegativeReason;
@@ -48,13 +47,9 @@ pub struct WithheldEntry {
     pub since: BootInstant,
 }
 
-/// The pending removals, by key.
-#[derive(Default)]
-pub(super) struct PendingRemovals(HashMap<CacheKey, PendingRemoval>);
-
 /// What the provider says against an entry.
 pub(super) struct PendingRemoval {
-    first: BootInstant,
+    pub(super) first: BootInstant,
     last: BootInstant,
     pub(super) reason: RemovalReason,
     times: u32,
@@ -62,50 +57,22 @@ pub(super) struct PendingRemoval {
     pub(super) retry_after: Duration,
 }
 
-impl PendingRemovals {
-    pub(super) fn get(&self, key: &CacheKey) -> Option<&PendingRemoval> {
-        self.0.get(key)
-    }
-
-    pub(super) fn remove(&mut self, key: &CacheKey) {
-        self.0.remove(key);
-    }
-
-    pub(super) fn withheld(&self) -> Vec<WithheldEntry> {
-        let removals = self.0.iter().filter(|(_, pending)| pending.reason.is_removal());
-        let withheld = removals.map(|(key, PendingRemoval { reason, first, .. })| WithheldEntry {
-            key: key.clone(),
-            reason: *reason,
-            since: *first,
-        });
-        withheld.collect()
-    }
-
-    pub(super) fn note(
-        &mut self,
-        key: &CacheKey,
-        reason: RemovalReason,
-        now: BootInstant,
-    ) -> &mut PendingRemoval {
-        let first = || PendingRemoval {
-            first: now,
-            last: now,
-            reason,
-            times: 0,
-            retry_after: Duration::ZERO,
-        };
-        let pending = self.0.entry(key.clone()).or_insert_with(first);
-        // Two responses confirm each other if they say the same; an unusable one says nothing.
-        if reason.is_removal() && !reason.agrees_with(pending.reason) {
-            *pending = first();
-        }
-        pending.last = now;
-        pending.times = pending.times.saturating_add(1);
-        pending
-    }
-}
-
 impl PendingRemoval {
+    pub(super) fn new(reason: RemovalReason, now: BootInstant) -> Self {
+        Self { first: now, last: now, reason, times: 0, retry_after: Duration::ZERO }
+    }
+
+    pub(super) fn note(&mut self, reason: RemovalReason, now: BootInstant) {
+        // Two responses confirm each other if they say the same; an unusable one says nothing.
+        let agrees = (reason == RemovalReason::Emptied) == (self.reason == RemovalReason::Emptied)
+            && self.reason.is_removal();
+        if reason.is_removal() && !agrees {
+            *self = Self::new(reason, now);
+        }
+        self.last = now;
+        self.times = self.times.saturating_add(1);
+    }
+
     /// Whether the provider is to be asked again.
     pub(super) fn is_retry_due(&self, now: BootInstant) -> bool {
         self.last.age(now) >= self.retry_after
@@ -134,9 +101,5 @@ impl From<&NegativeReason> for RemovalReason {
 impl RemovalReason {
     pub(super) fn is_removal(self) -> bool {
         self != Self::BadResponse
-    }
-
-    fn agrees_with(self, other: Self) -> bool {
-        (self == Self::Emptied) == (other == Self::Emptied) && other.is_removal()
     }
 }

@@ -1,149 +1,126 @@
-//! What the cache's lock guards, and work on many keys, which releases the lock after each chunk.
+//! What the cache's lock guards.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLockWriteGuard;
-
+use super::entries::Entries;
 use super::invalidation::Invalidations;
-use super::negative::NegativeCache;
-use super::pending::PendingRemovals;
-use super::{Cache, Entry, FetchEpoch, Policy};
-use crate::model::clock::{AtomicBootInstant, BootInstant, Timestamp};
-use crate::model::reference::{CacheKey, ListingScope};
-
-/// How many keys the lock is held for at a time.
-pub(super) const CHUNK: usize = 128;
+use super::negative::{FIRST_TTL, NegativeCache, NegativeEntry, NegativeReason};
+use super::pending::{CONFIRM_AFTER, EvictionDecision, PendingRemoval, RemovalReason};
+use super::{Entry, FetchEpoch, Policy};
+use crate::model::clock::{BootInstant, Now};
+use crate::model::reference::CacheKey;
 
 /// What the lock guards.
 pub(super) struct State {
     pub(super) policy: Policy,
-    pub(super) entries: BTreeMap<CacheKey, Cached>,
-    pub(super) pending: PendingRemovals,
+    pub(super) entries: Entries,
+    pub(super) pending: HashMap<CacheKey, PendingRemoval>,
     pub(super) negative: NegativeCache,
     pub(super) invalidations: Invalidations,
 }
 
-/// An entry and its age.
-pub(super) struct Cached {
-    pub(super) entry: Arc<Entry>,
-    /// When the provider returned it, on the boot clock, which does not jump.
-    pub(super) fetched: AtomicBootInstant,
-    /// Whether `fetched` is known: a file may name a time in the future.
-    pub(super) is_dated: bool,
-}
-
-impl Cache {
-    /// Visits the entries of a scope, or all, in order.
-    pub(super) fn visit(
-        &self,
-        scope: Option<&ListingScope>,
-        mut visit: impl FnMut(&CacheKey, &Cached),
-    ) {
-        let mut after: Option<CacheKey> = None;
-        loop {
-            let state = self.state.read();
-            let (mut count, mut last) = (0, None);
-            for (key, cached) in state.range(scope, after.as_ref()).take(CHUNK) {
-                (count, last) = (count + 1, Some(key));
-                if scope.is_none_or(|scope| scope.contains(key)) {
-                    visit(key, cached);
-                }
-            }
-            match last {
-                Some(key) if count == CHUNK => after = Some(key.clone()),
-                _ => return,
-            }
-        }
-    }
-
-    /// Applies a change to each item; it returns whether the change must be persisted.
-    pub(super) fn apply<T>(
-        &self,
-        items: impl IntoIterator<Item = T>,
-        mut change: impl FnMut(&mut State, T) -> bool,
-    ) {
-        let mut items = items.into_iter();
-        loop {
-            let chunk: Vec<T> = items.by_ref().take(CHUNK).collect();
-            if chunk.is_empty() {
-                return;
-            }
-            let mut state = self.state.write();
-            let changed =
-                chunk.into_iter().fold(false, |changed, item| change(&mut state, item) | changed);
-            // A lookup that waits for the lock gets it before the next chunk.
-            RwLockWriteGuard::unlock_fair(state);
-            if changed {
-                self.changes.note();
-            }
-        }
-    }
-}
-
 impl State {
-    pub(super) fn new(policy: Policy) -> Self {
-        Self {
-            policy,
-            entries: BTreeMap::new(),
-            pending: PendingRemovals::default(),
-            negative: NegativeCache::default(),
-            invalidations: Invalidations::default(),
-        }
-    }
-
-    /// The entries of a scope, or all, after a key. Below a recursive scope there may be others between them.
-    pub(super) fn range<'a>(
-        &'a self,
-        scope: Option<&'a ListingScope>,
-        after: Option<&CacheKey>,
-    ) -> impl Iterator<Item = (&'a CacheKey, &'a Cached)> {
-        let first = scope.map(|scope| CacheKey::new(scope.realm.clone(), scope.path.as_str(), ""));
-        let from = match (after, &first) {
-            (Some(after), _) => Bound::Excluded(after),
-            (None, Some(first)) => Bound::Included(first),
-            (None, None) => Bound::Unbounded,
-        };
-        let is_inside = move |(key, _): &(&CacheKey, &Cached)| {
-            scope.is_none_or(|scope| {
-                key.realm == scope.realm
-                    && match scope.recursive {
-                        true => key.path.starts_with(&scope.path),
-                        false => *key.path == *scope.path,
-                    }
-            })
-        };
-        self.entries.range((from, Bound::Unbounded)).take_while(is_inside)
-    }
-
-    pub(super) fn insert(
+    /// Puts a value, unless the key was invalidated since the fetch began. An empty value in place of one that is
+    /// not empty must be confirmed, or accepted by an admin. `Err` is the entry that stays.
+    pub(super) fn put(
         &mut self,
         key: &CacheKey,
-        entry: Entry,
-        fetched: BootInstant,
+        new: Entry,
+        now: Now,
         epoch: FetchEpoch,
-    ) -> Arc<Entry> {
-        if !self.policy.enabled || self.invalidations.is_outdated(key, epoch) {
-            return Arc::new(entry);
+        accept: bool,
+    ) -> Result<Arc<Entry>, Arc<Entry>> {
+        let cached = self.entries.get(key).cloned();
+        let is_outdated = self.invalidations.is_outdated(key, epoch);
+        if let Some(cached) = &cached
+            && new.value().is_empty()
+            && !cached.value().is_empty()
+            && !is_outdated
+            && !accept
+            && !self.withhold(key, RemovalReason::Emptied, now.boot)
+        {
+            return Err(Arc::clone(cached));
+        }
+        if !self.policy.enabled || is_outdated {
+            return Ok(Arc::new(new));
         }
         self.forgive(key);
-        let entry = match self.entries.get_mut(key) {
+        let entry = match cached {
             // One copy of a value in RAM, however often it is fetched.
-            Some(cached) if cached.entry.value().same_as(entry.value()) => {
-                cached.renew(entry.fetched_at(), fetched);
-                cached.is_dated = true;
-                return Arc::clone(&cached.entry);
+            Some(cached) if cached.value().same_as(new.value()) => {
+                cached.renew(now);
+                return Ok(cached);
             }
             // A container that was served the former value will ask for the new one.
-            Some(cached) => entry.last_served_in(cached.entry.last_served_boot()),
-            None => entry,
+            Some(cached) => Arc::new(new.last_served_in(cached.last_served_boot())),
+            None => Arc::new(new),
         };
-        let entry = Arc::new(entry);
-        let cached = Cached::new(Arc::clone(&entry), fetched, true);
-        self.entries.insert(key.clone(), cached);
-        entry
+        entry.renew(now);
+        self.entries.insert(key.clone(), Arc::clone(&entry));
+        Ok(entry)
+    }
+
+    /// Records that the provider refused a secret.
+    pub(super) fn note_refusal(
+        &mut self,
+        key: &CacheKey,
+        reason: NegativeReason,
+        now: BootInstant,
+    ) -> EvictionDecision {
+        if self.entries.get(key).is_none() {
+            NegativeEntry::put(&mut self.negative, key, reason, now);
+            return EvictionDecision::Absent;
+        }
+        let Policy { evict_revoked, fresh_for, .. } = self.policy;
+        let pending = self.note_pending(key, (&reason).into(), now);
+        let is_real = pending.reason.is_removal();
+        let is_confirmed = pending.is_confirmed(now) && is_real;
+        if is_confirmed && evict_revoked {
+            self.evict(key, reason, now);
+            return EvictionDecision::Evicted;
+        }
+        // An entry that is kept in any case need not be confirmed soon.
+        pending.retry_after = match is_confirmed || !is_real {
+            true => pending.backoff().min(fresh_for).max(FIRST_TTL),
+            false => CONFIRM_AFTER,
+        };
+        EvictionDecision::Kept
+    }
+
+    /// Withholds a removal; true if this one confirms it. Until the next refresh, lookups send no request: the
+    /// response would be the same.
+    pub(super) fn withhold(
+        &mut self,
+        key: &CacheKey,
+        reason: RemovalReason,
+        now: BootInstant,
+    ) -> bool {
+        let retry_after = self.policy.fresh_for;
+        let pending = self.note_pending(key, reason, now);
+        pending.retry_after = retry_after;
+        pending.is_confirmed(now)
+    }
+
+    fn note_pending(
+        &mut self,
+        key: &CacheKey,
+        reason: RemovalReason,
+        now: BootInstant,
+    ) -> &mut PendingRemoval {
+        let new = || PendingRemoval::new(reason, now);
+        let pending = self.pending.entry(key.clone()).or_insert_with(new);
+        pending.note(reason, now);
+        pending
+    }
+
+    /// Removes an entry whose removal is confirmed. It stays in the negative cache for as long as an entry is
+    /// fresh, so that a container that goes on asking does not cause a request each time.
+    pub(super) fn evict(&mut self, key: &CacheKey, reason: NegativeReason, now: BootInstant) {
+        self.remove(key);
+        let ttl = self.policy.fresh_for.max(FIRST_TTL);
+        self.negative.insert(key.clone(), NegativeEntry { reason, since: now, ttl });
     }
 
     pub(super) fn remove(&mut self, key: &CacheKey) {
@@ -152,36 +129,20 @@ impl State {
     }
 
     /// Forgets what the provider said against a key.
-    pub(super) fn forgive(&mut self, key: &CacheKey) {
+    fn forgive(&mut self, key: &CacheKey) {
         self.pending.remove(key);
         self.negative.remove(key);
     }
 }
 
 impl Policy {
-    pub(super) fn is_fresh(&self, cached: &Cached, now: BootInstant) -> bool {
-        cached.entry.is_in_ram()
-            || cached.fetched().is_some_and(|fetched| now < fetched.after(self.fresh_for))
+    pub(super) fn is_fresh(&self, entry: &Entry, now: BootInstant) -> bool {
+        entry.is_in_ram()
+            || entry.fetched_if_known().is_some_and(|fetched| now < fetched.after(self.fresh_for))
     }
 
-    pub(super) fn is_past_max_stale(&self, cached: &Cached, now: BootInstant) -> bool {
-        let is_older = |limit: Duration| cached.fetched.get().age(now) > limit;
-        !cached.entry.is_in_ram() && self.max_stale.is_some_and(is_older)
-    }
-}
-
-impl Cached {
-    pub(super) fn new(entry: Arc<Entry>, fetched: BootInstant, is_dated: bool) -> Self {
-        Self { entry, fetched: AtomicBootInstant::new(fetched), is_dated }
-    }
-
-    /// Records that the provider returned the same value again.
-    pub(super) fn renew(&self, fetched_at: Timestamp, fetched: BootInstant) {
-        self.entry.renew(fetched_at);
-        self.fetched.set(fetched);
-    }
-
-    pub(super) fn fetched(&self) -> Option<BootInstant> {
-        self.is_dated.then_some(self.fetched.get())
+    pub(super) fn is_past_max_stale(&self, entry: &Entry, now: BootInstant) -> bool {
+        let is_older = |limit: Duration| entry.fetched().age(now) > limit;
+        !entry.is_in_ram() && self.max_stale.is_some_and(is_older)
     }
 }

@@ -183,7 +183,7 @@ pub(super) fn event(done: &SourceResult, sources: usize) -> RefreshEvent {
             removed: counts.removed,
             error: String::new(),
             sources,
-            withheld: counts.held,
+            withheld: counts.withheld,
         },
         Err(why) => RefreshEvent { source, error: why.clone(), sources, ..RefreshEvent::default() },
     }

@@ -121,12 +121,12 @@ fn summary(last: Summary) -> RefreshSummary {
         unchanged: last.counts.unchanged,
         removed: last.counts.removed,
         failed: last.failed,
-        withheld: last.counts.held,
+        withheld: last.counts.withheld,
     }
 }
 
-fn totals(Totals { done, failed, removed, held }: Totals) -> PullTotals {
-    PullTotals { succeeded: done, failed, removed, withheld: held }
+fn totals(Totals { done, failed, removed, withheld }: Totals) -> PullTotals {
+    PullTotals { succeeded: done, failed, removed, withheld }
 }
 
 fn provider(upstream: &Upstream) -> ProviderStatus {
@@ -172,8 +172,8 @@ fn provider(upstream: &Upstream) -> ProviderStatus {
     }
 }
 
-fn withheld(held: Withheld) -> WithheldSecret {
-    let why = match held.cause {
+fn withheld(withheld: Withheld) -> WithheldSecret {
+    let why = match withheld.cause {
         RemovalReason::NotFound => "gone",
         RemovalReason::Denied => "denied",
         RemovalReason::Unlisted => "removed",
@@ -181,9 +181,9 @@ fn withheld(held: Withheld) -> WithheldSecret {
         RemovalReason::BadResponse => "misunderstood",
     };
     WithheldSecret {
-        name: held.name,
-        ids: held.ids.iter().map(ToString::to_string).collect(),
+        name: withheld.name,
+        ids: withheld.ids.iter().map(ToString::to_string).collect(),
         reason: why.into(),
-        since_ms: held.since.as_millis(),
+        since_ms: withheld.since.as_millis(),
     }
 }

@@ -68,7 +68,7 @@ impl Service {
             references: count(|registered| matches!(registered, Registered::Reference(_))),
             literals: count(|registered| matches!(registered, Registered::Literal(_))),
             lookups: self.lookups(),
-            withheld: self.held(now),
+            withheld: self.withheld(now),
             drill_until: self.drill.until(now.mono),
             tasks: self.tasks.reports(now.mono),
         }

@@ -134,7 +134,7 @@ impl Fetch {
             Err(CallError::Answered(error)) => error,
         };
         if let Some(refusal) = refusal(&error) {
-            let decision = cache.note_refusal(&key, &refusal, now.boot);
+            let decision = cache.note_refusal(&key, refusal, now.boot);
             if decision == EvictionDecision::Evicted {
                 tracing::warn!("dropped {} from the cache: {error}", **reference);
             }

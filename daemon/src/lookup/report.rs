@@ -65,13 +65,13 @@ impl Service {
     }
 
     /// The entries that are served although their removal is pending.
-    pub fn held(&self, now: Now) -> Vec<Withheld> {
+    pub fn withheld(&self, now: Now) -> Vec<Withheld> {
         let doubted = self.cache.withheld();
         if doubted.is_empty() {
             return Vec::new();
         }
         let registered: Vec<_> = self.references().collect();
-        let held = doubted.into_iter().map(|doubted| {
+        let withheld = doubted.into_iter().map(|doubted| {
             let of_it = registered.iter().filter(|(_, _, key)| *key == doubted.key);
             Withheld {
                 name: doubted.key.to_string(),
@@ -80,6 +80,6 @@ impl Service {
                 since: now.wall_at(doubted.since),
             }
         });
-        held.collect()
+        withheld.collect()
     }
 }

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use psi_common::SecretBytes;
 
 use super::Service;
-use crate::cache::{Cache, FetchEpoch};
+use crate::cache::{Cache, FetchEpoch, ReconcileOptions};
 use crate::model::clock::Now;
-use crate::model::reference::CacheKey;
+use crate::model::reference::{CacheKey, Listing};
 
 /// Which secrets of a directory are kept.
 pub(super) struct Siblings {
@@ -27,8 +27,9 @@ impl Service {
                 .iter()
                 .filter_map(move |source| upstream?.provider.scope_of(source).ok())
         });
-        let all = sources.any(|extent| extent.contains(key));
-        let is_beside = |other: &CacheKey| other.realm == key.realm && other.path == key.path;
+        let all = sources.any(|scope| scope.contains(key));
+        let is_beside =
+            |other: &CacheKey| other.namespace == key.namespace && other.path == key.path;
         let others = self.references().map(|(_, _, other)| other);
         Siblings { all, registered: others.filter(is_beside).collect() }
     }
@@ -44,7 +45,7 @@ impl Siblings {
         epoch: FetchEpoch,
     ) {
         let wanted = |key: &CacheKey| self.all || self.registered.contains(key);
-        let wanted = beside.into_iter().filter(|(key, _)| wanted(key)).collect();
-        cache.put_older(wanted, began.boot, now, epoch);
+        let options = ReconcileOptions { epoch, began, now, accept: false, wanted: &wanted };
+        cache.reconcile(Listing { found: beside, ..Listing::default() }, &options);
     }
 }

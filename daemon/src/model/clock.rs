@@ -74,8 +74,8 @@ impl AtomicBootInstant {
 }
 
 impl BootInstant {
-    /// The end of time.
-    pub(crate) const LAST: Self = Self(i64::MAX);
+    /// The beginning of time.
+    pub(crate) const FIRST: Self = Self(i64::MIN);
 
     /// The time at which the boot clock shows `span`.
     pub fn at(span: Duration) -> Self {

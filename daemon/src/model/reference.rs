@@ -1,6 +1,5 @@
 //! References of registered secrets, and the keys of the cache.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
@@ -22,14 +21,14 @@ pub struct Reference {
 /// id, or that two ids share, is one entry; after a change of the project in the config, it is another entry.
 ///
 /// Clones share the content, so a snapshot of the cache copies no text.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CacheKey(Arc<Place>);
 
 /// The content of a [`CacheKey`].
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// The namespace at the provider.
-    pub realm: Namespace,
+    pub namespace: Namespace,
     /// The directory in the namespace.
     pub path: Arc<str>,
     /// The name of the secret in the directory.
@@ -44,7 +43,7 @@ pub struct Namespace(Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListingScope {
     /// The namespace.
-    pub realm: Namespace,
+    pub namespace: Namespace,
     /// The absolute path of the directory, without a trailing slash unless it is the root.
     pub path: String,
     /// Whether subdirectories are included.
@@ -55,7 +54,7 @@ pub struct ListingScope {
 #[derive(Default)]
 pub struct Listing {
     /// The scopes of the listing: a secret in them that is not listed does not exist.
-    pub extents: Vec<ListingScope>,
+    pub scopes: Vec<ListingScope>,
     /// The values.
     pub found: Vec<(CacheKey, SecretBytes)>,
     /// Secrets that exist and may not be read, with the reason.
@@ -114,28 +113,8 @@ impl Reference {
 
 impl CacheKey {
     /// The key of the secret `key` in a directory of a namespace.
-    pub fn new(realm: Namespace, path: impl Into<Arc<str>>, key: impl Into<Box<str>>) -> Self {
-        Self(Arc::new(Place { realm, path: path.into(), key: key.into() }))
-    }
-}
-
-impl Ord for CacheKey {
-    /// By namespace, directory and name. The keys of a listing share the first two, so that they are compared
-    /// by their addresses as a rule.
-    fn cmp(&self, other: &Self) -> Ordering {
-        let compare = |a: &Arc<str>, b: &Arc<str>| match Arc::ptr_eq(a, b) {
-            true => Ordering::Equal,
-            false => a.cmp(b),
-        };
-        compare(&self.realm.0, &other.realm.0)
-            .then_with(|| compare(&self.path, &other.path))
-            .then_with(|| self.key.cmp(&other.key))
-    }
-}
-
-impl PartialOrd for CacheKey {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+    pub fn new(namespace: Namespace, path: impl Into<Arc<str>>, key: impl Into<Box<str>>) -> Self {
+        Self(Arc::new(Place { namespace, path: path.into(), key: key.into() }))
     }
 }
 
@@ -166,16 +145,18 @@ impl Namespace {
 }
 
 impl ListingScope {
-    /// Whether the scope includes `key`.
-    pub fn contains(&self, at: &CacheKey) -> bool {
-        self.realm == at.realm
-            && match at.path.strip_prefix(self.path.as_str()) {
-                Some("") => true,
-                Some(below) => {
-                    self.recursive && (self.path.ends_with('/') || below.starts_with('/'))
-                }
-                None => false,
-            }
+    /// Whether the scope includes a secret.
+    pub fn contains(&self, key: &CacheKey) -> bool {
+        self.namespace == key.namespace && self.covers(&key.path)
+    }
+
+    /// Whether the scope includes a directory of its namespace.
+    pub(crate) fn covers(&self, path: &str) -> bool {
+        match path.strip_prefix(self.path.as_str()) {
+            Some("") => true,
+            Some(below) => self.recursive && (self.path.ends_with('/') || below.starts_with('/')),
+            None => false,
+        }
     }
 }
 
@@ -184,7 +165,7 @@ impl fmt::Display for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line =
             |text: &str| text.chars().take(200).flat_map(char::escape_debug).collect::<String>();
-        let parts: Vec<String> = serde_json::from_str(&self.realm.0).unwrap_or_default();
+        let parts: Vec<String> = serde_json::from_str(&self.namespace.0).unwrap_or_default();
         let (path, key) = (line(&self.path), line(&self.key));
         write!(f, "{} {}/{key}", line(&parts.join(" ")), path.trim_end_matches('/'))
     }
@@ -267,19 +248,19 @@ mod tests {
     #[test]
     fn listing_scope_ends_at_a_directory() {
         let at = |path: &str| CacheKey::new(Namespace::new(&["r"]), path, "K");
-        let extent = |path: &str, recursive| ListingScope {
-            realm: Namespace::new(&["r"]),
+        let scope = |path: &str, recursive| ListingScope {
+            namespace: Namespace::new(&["r"]),
             path: path.into(),
             recursive,
         };
-        assert!(extent("/app", false).contains(&at("/app")));
-        assert!(!extent("/app", false).contains(&at("/app/sub")));
-        assert!(extent("/app", true).contains(&at("/app/sub")));
-        assert!(!extent("/app", true).contains(&at("/apple")));
-        assert!(extent("/", true).contains(&at("/app")));
-        assert!(!extent("/", false).contains(&at("/app")));
+        assert!(scope("/app", false).contains(&at("/app")));
+        assert!(!scope("/app", false).contains(&at("/app/sub")));
+        assert!(scope("/app", true).contains(&at("/app/sub")));
+        assert!(!scope("/app", true).contains(&at("/apple")));
+        assert!(scope("/", true).contains(&at("/app")));
+        assert!(!scope("/", false).contains(&at("/app")));
         let elsewhere =
-            ListingScope { realm: Namespace::new(&["s"]), path: "/".into(), recursive: true };
+            ListingScope { namespace: Namespace::new(&["s"]), path: "/".into(), recursive: true };
         assert!(!elsewhere.contains(&at("/app")));
     }
 }

@@ -137,7 +137,7 @@ impl SecretProvider for Pkcs11Sealed {
         let blob = blob(reference)?;
         Hybrid::parse(&blob)
             .map_err(|why| format!("its \"{BLOB}\" was not sealed by psi: {why}"))?;
-        Ok(CacheKey::new(own_realm(), "", name(&blob)))
+        Ok(CacheKey::new(own_namespace(), "", name(&blob)))
     }
 
     async fn fetch(&self, reference: &Reference, _: FetchEpoch) -> Result<Fetched, ProviderError> {
@@ -158,8 +158,8 @@ impl SecretProvider for Pkcs11Sealed {
         Err(ProviderError::Misbehaved(NO_FOLDERS.into()))
     }
 
-    fn has_namespace(&self, realm: &Namespace) -> bool {
-        *realm == own_realm()
+    fn has_namespace(&self, namespace: &Namespace) -> bool {
+        *namespace == own_namespace()
     }
 
     fn persistence(&self) -> Persistence {
@@ -177,7 +177,7 @@ impl SecretProvider for Pkcs11Sealed {
 
 const NO_FOLDERS: &str = "a token has no folders: each reference holds its own secret";
 
-fn own_realm() -> Namespace {
+fn own_namespace() -> Namespace {
     Namespace::new(&[NAME])
 }
 
@@ -272,9 +272,9 @@ mod tests {
         let mapping =
             include_str!("../../../tests/vectors/python-psi/secrets/36f34945849c779b9bfe26588");
         let at = accept(mapping).unwrap();
-        assert_eq!((at.realm.as_str(), &*at.path), (r#"["nitrokeyhsm"]"#, ""));
+        assert_eq!((at.namespace.as_str(), &*at.path), (r#"["nitrokeyhsm"]"#, ""));
         assert_eq!(&*at.key, "0b335b4ec81a04460259e322e2dfb67fe68308d728fc0387f265569d533ecf3f");
-        assert!(provider().has_namespace(&at.realm));
+        assert!(provider().has_namespace(&at.namespace));
         assert!(!provider().has_namespace(&Namespace::new(&["infisical", "uuid", "prod"])));
     }
 

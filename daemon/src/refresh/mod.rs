@@ -113,7 +113,7 @@ pub struct Totals {
     /// Entries that they removed.
     pub removed: u64,
     /// Entries whose removal or emptying was withheld.
-    pub held: u64,
+    pub withheld: u64,
 }
 
 impl Refresher {
@@ -154,7 +154,7 @@ impl Refresher {
         let registered: HashSet<CacheKey> =
             self.work.service.references().map(|(_, _, key)| key).collect();
         let is_named = |key: &CacheKey| {
-            registered.contains(key) || workloads.iter().any(|extent| extent.contains(key))
+            registered.contains(key) || workloads.iter().any(|scope| scope.contains(key))
         };
         self.work.service.cache.remove_unwanted(|key, _| !deleted.contains(key) || is_named(key));
     }
@@ -251,7 +251,7 @@ impl Work {
     fn choose(&self, scope: RefreshScope, now: Now) -> (Vec<PullTarget>, Vec<ListingScope>) {
         let pulls = self.plan(now.boot);
         let whole = pulls.iter().filter(|pull| pull.wanted.is_none());
-        let workloads = whole.map(|pull| pull.extent().clone()).collect();
+        let workloads = whole.map(|pull| pull.scope().clone()).collect();
         let mut chosen = match scope {
             RefreshScope::Due => self.due(pulls, now),
             RefreshScope::All | RefreshScope::AllAcceptingRemovals => pulls,
@@ -281,7 +281,7 @@ impl Work {
             Ok(counts) => {
                 totals.done += 1;
                 totals.removed += counts.removed;
-                totals.held += counts.held;
+                totals.withheld += counts.withheld;
                 schedule.done(&pull.key, now, jitter());
             }
             Err(CallError::NotAsked(error)) => {
@@ -320,8 +320,8 @@ impl Work {
         if !new.is_empty() {
             tracing::warn!("refreshed in part: {counts}; failed: {}", new.join("; "));
         } else if counts.is_change() || (failing.is_empty() && !before.is_empty()) {
-            let Counts { added, changed, unchanged, removed, held } = *counts;
-            tracing::info!(added, changed, unchanged, removed, held, "refreshed: {counts}");
+            let Counts { added, changed, unchanged, removed, withheld } = *counts;
+            tracing::info!(added, changed, unchanged, removed, withheld, "refreshed: {counts}");
         } else {
             tracing::debug!("refreshed: {counts}");
         }
@@ -343,7 +343,7 @@ fn sum(done: &[SourceResult]) -> Counts {
         sum.changed += counts.changed;
         sum.unchanged += counts.unchanged;
         sum.removed += counts.removed;
-        sum.held += counts.held;
+        sum.withheld += counts.withheld;
     }
     sum
 }
@@ -361,12 +361,13 @@ fn drop_unwanted(
     let registered: HashSet<CacheKey> = service.references().map(|(_, _, key)| key).collect();
     let upstreams = service.upstreams();
     let knows = |key: &CacheKey| {
-        upstreams.providers.values().any(|upstream| upstream.provider.has_namespace(&key.realm))
+        upstreams.providers.values().any(|upstream| upstream.provider.has_namespace(&key.namespace))
     };
-    let is_suspended = |key: &CacheKey| failing.iter().any(|extent| extent.realm == key.realm);
+    let is_suspended =
+        |key: &CacheKey| failing.iter().any(|scope| scope.namespace == key.namespace);
     let wanted = |key: &CacheKey, fetched: BootInstant| {
         let is_named =
-            registered.contains(key) || workloads.iter().any(|extent| extent.contains(key));
+            registered.contains(key) || workloads.iter().any(|scope| scope.contains(key));
         // Nobody asks for what was deleted, as a script may for what was never registered.
         let is_spared = !deleted.contains(key)
             && (fetched.age(now) < UNWANTED_STAYS || is_suspended(key) || !knows(key));

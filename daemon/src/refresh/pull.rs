@@ -73,7 +73,7 @@ pub(super) async fn pull(
     }
     let epoch = service.cache.begin_fetch();
     let directories = pull.directories(service);
-    let call = upstream.call_for_directory(pull.extent(), Route::List, options.caller);
+    let call = upstream.call_for_directory(pull.scope(), Route::List, options.caller);
     let list = upstream.provider.list(&pull.source, &directories);
     // An incomplete listing counts as a failure.
     let incomplete = |listed: &Listed| listed.incomplete.clone();
@@ -90,7 +90,7 @@ pub(super) async fn pull(
         }
         Err(error) => {
             if let CallError::Answered(error) = &error {
-                note_refusal(service, pull, pull.extent(), error, now);
+                note_refusal(service, pull, pull.scope(), error, now);
             }
             Err(error)
         }
@@ -108,13 +108,13 @@ fn take_over(
     let denied: Vec<_> = listing.denied.iter().filter(wanted).cloned().collect();
     let unread: Vec<_> = listing.unread.iter().filter(wanted).cloned().collect();
     let counts = service.cache.reconcile(listing, taking);
-    if counts.held > 0 {
+    if counts.withheld > 0 {
         log_withheld(service, pull, taking.now);
     }
-    for (extent, error) in &refused {
-        note_refusal(service, pull, extent, error, taking.now);
+    for (scope, error) in &refused {
+        note_refusal(service, pull, scope, error, taking.now);
     }
-    let directories = refused.iter().map(|(extent, error)| format!("{}: {error}", extent.path));
+    let directories = refused.iter().map(|(scope, error)| format!("{}: {error}", scope.path));
     let fault = |(key, why): &(CacheKey, String)| format!("{key}: {why}");
     let faults: Vec<String> = directories.chain(denied.iter().map(fault)).collect();
     if let Some(error) = incomplete {
@@ -149,20 +149,20 @@ fn log_withheld(service: &Service, pull: &PullTarget, now: Now) {
         withheld.since == now.boot
             && matches!(withheld.reason, RemovalReason::Unlisted | RemovalReason::Emptied)
     };
-    let held: Vec<_> = service.cache.withheld().into_iter().filter(new).collect();
-    if held.is_empty() {
+    let withheld: Vec<_> = service.cache.withheld().into_iter().filter(new).collect();
+    if withheld.is_empty() {
         return;
     }
     let name = |withheld: &WithheldEntry| withheld.key.to_string();
-    let names: Vec<String> = held.iter().take(NAMED).map(name).collect();
+    let names: Vec<String> = withheld.iter().take(NAMED).map(name).collect();
     tracing::warn!(
-        held = held.len(),
+        withheld = withheld.len(),
         "a refresh of {} would take away or empty {} secrets ({}{}); they are kept until another refresh \
          confirms that, or `psictl cache refresh --accept-removals`",
         pull.name,
-        held.len(),
+        withheld.len(),
         names.join(", "),
-        if held.len() > NAMED { ", …" } else { "" }
+        if withheld.len() > NAMED { ", …" } else { "" }
     );
 }
 
@@ -170,7 +170,7 @@ fn log_withheld(service: &Service, pull: &PullTarget, now: Now) {
 fn note_refusal(
     service: &Service,
     pull: &PullTarget,
-    extent: &ListingScope,
+    scope: &ListingScope,
     error: &ProviderError,
     now: Now,
 ) {
@@ -179,7 +179,7 @@ fn note_refusal(
     else {
         return;
     };
-    let evicted = service.cache.note_refusal_of(extent, &refusal, now.boot);
+    let evicted = service.cache.note_refusal_of(scope, &refusal, now.boot);
     if evicted > 0 {
         tracing::warn!("dropped {evicted} secrets of {} from the cache: {error}", pull.name);
     }

@@ -212,7 +212,7 @@ impl RefreshSchedule {
     /// What the sources cover whose last pull failed.
     pub(super) fn failing_scopes(&self) -> Vec<ListingScope> {
         let failing = self.sources.iter().filter(|(_, state)| state.failed.is_some());
-        failing.map(|((_, extent), _)| extent.clone()).collect()
+        failing.map(|((_, scope), _)| scope.clone()).collect()
     }
 
     /// The sources whose last pull failed, by name.
@@ -239,8 +239,8 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3_600);
 
     fn key(path: &str) -> TargetKey {
-        let realm = Namespace::new(&["p"]);
-        ("infisical".into(), ListingScope { realm, path: path.into(), recursive: false })
+        let namespace = Namespace::new(&["p"]);
+        ("infisical".into(), ListingScope { namespace, path: path.into(), recursive: false })
     }
 
     fn wanted(keys: &[&str]) -> HashSet<CacheKey> {

@@ -41,10 +41,10 @@ fn of_workloads(service: &Service) -> Vec<PullTarget> {
     for workload in upstreams.workloads.values() {
         let Some(upstream) = upstreams.providers.get(&workload.provider) else { continue };
         for source in &workload.sources {
-            if let Ok(extent) = upstream.provider.scope_of(source)
-                && seen.insert((workload.provider.clone(), extent.clone()))
+            if let Ok(scope) = upstream.provider.scope_of(source)
+                && seen.insert((workload.provider.clone(), scope.clone()))
             {
-                pulls.push(PullTarget::new(upstream, source.clone(), extent, None));
+                pulls.push(PullTarget::new(upstream, source.clone(), scope, None));
             }
         }
     }
@@ -56,7 +56,7 @@ fn of_registered(service: &Service, workloads: &[PullTarget]) -> Vec<PullTarget>
     let mut directories: BTreeMap<(String, Source), HashSet<CacheKey>> = BTreeMap::new();
     for (_, reference, key) in service.references() {
         let Some(project) = reference.member("project") else { continue };
-        if workloads.iter().any(|pull| pull.extent().contains(&key)) {
+        if workloads.iter().any(|pull| pull.scope().contains(&key)) {
             continue;
         }
         let source =
@@ -66,14 +66,14 @@ fn of_registered(service: &Service, workloads: &[PullTarget]) -> Vec<PullTarget>
     let mut pulls: Vec<PullTarget> = Vec::new();
     for ((provider, source), wanted) in directories {
         let Some(upstream) = upstreams.providers.get(&provider) else { continue };
-        let Ok(extent) = upstream.provider.scope_of(&source) else { continue };
+        let Ok(scope) = upstream.provider.scope_of(&source) else { continue };
         // Two names of the config may mean one project: that is one directory, and one request.
-        let same = |pull: &&mut PullTarget| *pull.extent() == extent && pull.key.0 == provider;
+        let same = |pull: &&mut PullTarget| *pull.scope() == scope && pull.key.0 == provider;
         let others = pulls.iter_mut().find(same).and_then(|pull| pull.wanted.as_mut());
         match others {
             Some(others) => others.extend(wanted),
             None => {
-                pulls.push(PullTarget::new(upstream, source, extent, Some(wanted)));
+                pulls.push(PullTarget::new(upstream, source, scope, Some(wanted)));
             }
         }
     }
@@ -84,19 +84,19 @@ impl PullTarget {
     fn new(
         upstream: &Arc<Upstream>,
         source: Source,
-        extent: ListingScope,
+        scope: ListingScope,
         wanted: Option<HashSet<CacheKey>>,
     ) -> Self {
         Self {
             upstream: Arc::clone(upstream),
             name: source.to_string(),
             source,
-            key: (upstream.name.clone(), extent),
+            key: (upstream.name.clone(), scope),
             wanted,
         }
     }
 
-    pub(super) fn extent(&self) -> &ListingScope {
+    pub(super) fn scope(&self) -> &ListingScope {
         &self.key.1
     }
 
@@ -106,19 +106,19 @@ impl PullTarget {
 
     /// When the oldest of its wanted secrets was fetched; `None` if one is missing, or a time is unknown.
     pub(super) fn oldest_fetch(&self, cache: &Cache) -> Option<BootInstant> {
-        let Some(wanted) = &self.wanted else { return cache.oldest_fetch(self.extent()) };
+        let Some(wanted) = &self.wanted else { return cache.oldest_fetch(self.scope()) };
         let fetched: Option<Vec<_>> = wanted.iter().map(|key| cache.fetched(key)).collect();
         fetched?.into_iter().min()
     }
 
     /// Its directories of which something is registered, for a provider that must be asked for each.
     pub(super) fn directories(&self, service: &Service) -> BTreeSet<String> {
-        if !self.extent().recursive {
+        if !self.scope().recursive {
             return BTreeSet::new();
         }
         let registered = service.references().map(|(_, _, key)| key);
         registered
-            .filter(|key| self.extent().contains(key))
+            .filter(|key| self.scope().contains(key))
             .map(|key| key.path.to_string())
             .collect()
     }

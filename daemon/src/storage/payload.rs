@@ -26,7 +26,7 @@ const ENTRY: u32 = 3;
 struct StoredEntry {
     /// The text of the [`Namespace`].
     #[prost(string, tag = "1")]
-    realm: String,
+    namespace: String,
     #[prost(string, tag = "2")]
     path: String,
     #[prost(string, tag = "3")]
@@ -64,14 +64,14 @@ pub fn encode(snapshot: &Snapshot, written_at: Timestamp, out: &mut Vec<u8>) {
 
 /// The most bytes of an entry: the texts, a tag and a length for each and for the entry, and two numbers.
 fn max_entry_len(at: &CacheKey, entry: &Entry) -> usize {
-    at.realm.as_str().len() + at.path.len() + at.key.len() + entry.value().len() + 57
+    at.namespace.as_str().len() + at.path.len() + at.key.len() + entry.value().len() + 57
 }
 
 /// Encodes an entry as prost encodes a [`StoredEntry`], without the copies of text and value that a `StoredEntry`
 /// needs.
 fn encode_entry(at: &CacheKey, entry: &Entry, out: &mut Vec<u8>) {
     let texts = [
-        (1, at.realm.as_str().as_bytes()),
+        (1, at.namespace.as_str().as_bytes()),
         (2, at.path.as_bytes()),
         (3, at.key.as_bytes()),
         (4, entry.value().expose_secret()),
@@ -131,8 +131,8 @@ fn decode_all(mut rest: &[u8]) -> Result<Snapshot, DecodeError> {
 
 impl StoredEntry {
     fn into_entry(self, texts: &mut Texts) -> (CacheKey, Arc<Entry>) {
-        let realm = Namespace::from_stored(texts.shared(&self.realm));
-        let at = CacheKey::new(realm, texts.shared(&self.path), self.key);
+        let namespace = Namespace::from_stored(texts.shared(&self.namespace));
+        let at = CacheKey::new(namespace, texts.shared(&self.path), self.key);
         let fetched_at = Timestamp::from_millis(self.fetched_at_ms);
         let entry = Entry::new(SecretBytes::new(self.value), fetched_at);
         (at, entry.last_served_in(self.last_served_boot).into())
@@ -168,8 +168,8 @@ mod tests {
                     .iter()
                     .map(|(at, (value, ms, boot))| {
                         let entry = Entry::new(SecretBytes::new(value.clone()), Timestamp::from_millis(*ms)).last_served_in(*boot);
-                        let (realm, path, key) = at.clone();
-                        (CacheKey::new(Namespace::from_stored(realm.into()), path, key), Arc::new(entry))
+                        let (namespace, path, key) = at.clone();
+                        (CacheKey::new(Namespace::from_stored(namespace.into()), path, key), Arc::new(entry))
                     })
                     .collect(),
             };
@@ -180,7 +180,7 @@ mod tests {
             prop_assert_eq!(read.generation, generation);
             prop_assert_eq!(read.entries.len(), entries.len());
             for ((at, entry), (stored_at, (value, ms, boot))) in read.entries.iter().zip(&entries) {
-                prop_assert_eq!((at.realm.as_str(), &*at.path, &*at.key), (&*stored_at.0, &*stored_at.1, &*stored_at.2));
+                prop_assert_eq!((at.namespace.as_str(), &*at.path, &*at.key), (&*stored_at.0, &*stored_at.1, &*stored_at.2));
                 prop_assert_eq!(entry.value().expose_secret(), &value[..]);
                 prop_assert_eq!((entry.fetched_at().as_millis(), entry.last_served_boot()), (*ms, *boot));
             }

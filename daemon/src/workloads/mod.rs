@@ -101,8 +101,8 @@ pub(crate) fn is_unknown(service: &Service) -> bool {
     upstreams.workloads.values().any(|workload| {
         let upstream = upstreams.providers.get(&workload.provider);
         workload.sources.iter().any(|source| {
-            let extent = upstream.and_then(|upstream| upstream.provider.scope_of(source).ok());
-            extent.is_some_and(|extent| service.cache.entries_in(&extent).is_empty())
+            let scope = upstream.and_then(|upstream| upstream.provider.scope_of(source).ok());
+            scope.is_some_and(|scope| service.cache.entries_in(&scope).is_empty())
         })
     })
 }
@@ -163,19 +163,19 @@ async fn list(
     source: &Source,
     now: Now,
 ) -> Result<(ListingScope, Vec<(CacheKey, Value)>), String> {
-    let extent = upstream.provider.scope_of(source)?;
+    let scope = upstream.provider.scope_of(source)?;
     if service.cache.is_enabled() {
-        let known = service.cache.entries_in(&extent);
+        let known = service.cache.entries_in(&scope);
         let found = known.into_iter().map(|(at, entry)| (at, Value::Cached(entry))).collect();
-        return Ok((extent, found));
+        return Ok((scope, found));
     }
-    let call = upstream.call_for_directory(&extent, Route::List, Caller::Admin);
+    let call = upstream.call_for_directory(&scope, Route::List, Caller::Admin);
     let folders = BTreeSet::new();
     let list = upstream.provider.list(source, &folders);
     let listed = upstream.call(&call, now, list).await;
     let listing = whole(listed.map_err(|error| CallError::error(error).to_string())?)?;
     let found = listing.found.into_iter().map(|(at, value)| (at, Value::Listed(value))).collect();
-    Ok((extent, found))
+    Ok((scope, found))
 }
 
 /// A listing of all of a source. What a part of it lacks may be there.
@@ -187,8 +187,8 @@ fn whole(listed: Listed) -> Result<Listing, String> {
     if continued {
         return Err("only the rest of it was listed; ask again".into());
     }
-    if let Some((extent, error)) = refused.first() {
-        return Err(format!("{}: {error}", extent.path));
+    if let Some((scope, error)) = refused.first() {
+        return Err(format!("{}: {error}", scope.path));
     }
     match listing.denied.iter().chain(&listing.unread).next() {
         Some((at, why)) => Err(format!("{at}: {why}")),
@@ -200,7 +200,7 @@ fn whole(listed: Listed) -> Result<Listing, String> {
 /// found to be gone.
 fn missing(
     service: &Service,
-    extent: &ListingScope,
+    scope: &ListingScope,
     is_empty: bool,
     ids: &Ids,
     now: Now,
@@ -212,9 +212,9 @@ fn missing(
         return Some("everything".to_owned());
     }
     let is_missing = |at: &&CacheKey| {
-        extent.contains(at) && matches!(service.cache.get(at, now.boot), CacheLookup::Missing)
+        scope.contains(at) && matches!(service.cache.get(at, now.boot), CacheLookup::Missing)
     };
-    let unconfirmed = service.cache.invalidated_unconfirmed(extent);
+    let unconfirmed = service.cache.invalidated_unconfirmed(scope);
     let lacking = unconfirmed.or_else(|| ids.keys().find(is_missing).cloned());
     lacking.map(|at| format!("the key {}", at.key.escape_debug()))
 }

@@ -11,12 +11,12 @@ fn value() -> Value {
 
 #[test]
 fn the_folder_nearest_to_a_recursive_source_wins() {
-    let extent =
-        ListingScope { realm: Namespace::new(&["r"]), path: "/svc".into(), recursive: true };
+    let scope =
+        ListingScope { namespace: Namespace::new(&["r"]), path: "/svc".into(), recursive: true };
     let found =
         [("/svc/b", "K"), ("/svc", "K"), ("/svc/a/deep", "ONLY"), ("/svc/a", "K"), ("/x", "K")];
     let found = found.map(|(path, key)| (at(path, key), value())).into();
-    let kept: Vec<_> = nearest(&extent, found)
+    let kept: Vec<_> = nearest(&scope, found)
         .into_iter()
         .map(|found| (found.key.path.to_string(), found.key.key.to_string(), found.shadowed))
         .collect();

@@ -15,8 +15,8 @@ struct Subject {
     unknown: Vec<(Value, &'static str)>,
     /// References that cannot be meant.
     nonsense: Vec<Value>,
-    /// A realm of its own, and one that the config has not.
-    realms: [String; 2],
+    /// A namespace of its own, and one that the config has not.
+    namespaces: [String; 2],
     other_side: OtherSide,
 }
 
@@ -49,7 +49,7 @@ impl OtherSide {
     }
 }
 
-fn realm(parts: &[&str]) -> String {
+fn namespace(parts: &[&str]) -> String {
     json!(parts).to_string()
 }
 
@@ -80,7 +80,10 @@ fn infisical() -> Subject {
             json!({"project": "myproject", "key": ".."}),
             json!({"project": "myproject", "key": "A", "blob": "x"}),
         ],
-        realms: [realm(&["infisical", PROJECT, "prod"]), realm(&["infisical", "another", "prod"])],
+        namespaces: [
+            namespace(&["infisical", PROJECT, "prod"]),
+            namespace(&["infisical", "another", "prod"]),
+        ],
         other_side: OtherSide::Infisical(Box::new(fake), instance),
     }
 }
@@ -121,7 +124,7 @@ fn nitrokeyhsm() -> Subject {
             json!({"blob": stored[0].0["blob"], "key": "A"}),
         ],
         stored,
-        realms: [realm(&["nitrokeyhsm"]), realm(&["nitrokeyhsm", "another"])],
+        namespaces: [namespace(&["nitrokeyhsm"]), namespace(&["nitrokeyhsm", "another"])],
         other_side: OtherSide::Token(token, instance),
     };
     drop(sealer);
@@ -164,10 +167,10 @@ fn provider_accepts_references_without_requests() {
             let place = subject.probe.ok(accept(members));
             let again = subject.probe.ok(accept(members));
             let members_of = |place: &Value| {
-                ["realm", "path", "key"].map(|name| place[name].as_str().unwrap().to_owned())
+                ["namespace", "path", "key"].map(|name| place[name].as_str().unwrap().to_owned())
             };
             assert_eq!(members_of(&place), members_of(&again));
-            assert_eq!(place["realm"], subject.realms[0]);
+            assert_eq!(place["namespace"], subject.namespaces[0]);
             places.push(members_of(&place));
         }
         places.sort();
@@ -243,18 +246,18 @@ fn provider_reports_unreachable_until_recovery() {
 fn provider_knows_only_configured_namespaces() {
     on_each(|mut subject| {
         let before = subject.other_side.questions();
-        let [own, other] = subject.realms.clone();
-        for (realm, knows) in
+        let [own, other] = subject.namespaces.clone();
+        for (namespace, knows) in
             [(own, true), (other, false), (String::new(), false), ("[]".into(), false)]
         {
-            let answer = subject.probe.ok(json!({"do": "knows", "realm": realm}));
-            assert_eq!(answer["knows"], knows, "{}: {realm}", subject.name);
+            let answer = subject.probe.ok(json!({"do": "knows", "namespace": namespace}));
+            assert_eq!(answer["knows"], knows, "{}: {namespace}", subject.name);
         }
         assert_eq!(subject.other_side.questions(), before);
     });
 }
 
-/// A source has an extent or is refused, before anybody is asked; a listing holds what a fetch gives, in
+/// A source has a scope or is refused, before anybody is asked; a listing holds what a fetch gives, in
 /// the places that accepting tells.
 #[test]
 fn provider_listing_matches_scope_and_fetches() {
@@ -262,10 +265,10 @@ fn provider_listing_matches_scope_and_fetches() {
         for (project, path) in [("myproject", "/app"), ("another", "/app"), ("", "")] {
             let source = |what: &str| json!({"do": what, "project": project, "path": path});
             let before = subject.other_side.questions();
-            let extent = subject.probe.ask(source("extent"));
+            let scope = subject.probe.ask(source("scope"));
             assert_eq!(subject.other_side.questions(), before);
             let listed = subject.probe.ask(source("list"));
-            if let Some(why) = extent["error"].as_str() {
+            if let Some(why) = scope["error"].as_str() {
                 assert_eq!(
                     (&listed["kind"], &listed["error"]),
                     (&json!("Misbehaved"), &json!(why))
@@ -274,15 +277,18 @@ fn provider_listing_matches_scope_and_fetches() {
                 continue;
             }
             assert_eq!(
-                (&extent["realm"], &extent["path"]),
-                (&json!(subject.realms[0]), &json!(path))
+                (&scope["namespace"], &scope["path"]),
+                (&json!(subject.namespaces[0]), &json!(path))
             );
             let found = listed["found"].as_array().unwrap_or_else(|| panic!("{listed}"));
             assert_eq!(found.len(), subject.stored.len());
             for (members, value) in &subject.stored {
                 let place = subject.probe.ok(accept(members));
                 let one = found.iter().find(|one| one["key"] == place["key"]).unwrap();
-                assert_eq!((&one["path"], &one["realm"]), (&place["path"], &place["realm"]));
+                assert_eq!(
+                    (&one["path"], &one["namespace"]),
+                    (&place["path"], &place["namespace"])
+                );
                 assert_eq!(bytes(&one["value"]), *value);
             }
         }
@@ -293,7 +299,7 @@ fn provider_listing_matches_scope_and_fetches() {
 #[test]
 fn provider_persists_only_listable_secrets() {
     on_each(|mut subject| {
-        let source = json!({"do": "extent", "project": "myproject", "path": "/app"});
+        let source = json!({"do": "scope", "project": "myproject", "path": "/app"});
         let lists = subject.probe.ask(source)["error"].is_null();
         let persistence = if lists { "Persisted" } else { "MemoryOnly" };
         assert_eq!(subject.probe.ok(json!({"do": "persistence"}))["persistence"], persistence);

@@ -70,8 +70,8 @@ fn a_rotated_value_is_as_served_as_the_one_before() {
     let answer = cache.get(&at("K"), time(26 * HOUR));
     assert!(matches!(answer, CacheLookup::Stale { servable: true, past_max_stale: true, .. }));
     // Once it is revoked, it is gone.
-    cache.note_refusal(&at("K"), &gone(), time(26 * HOUR));
-    cache.note_refusal(&at("K"), &gone(), time(27 * HOUR));
+    cache.note_refusal(&at("K"), gone(), time(26 * HOUR));
+    cache.note_refusal(&at("K"), gone(), time(27 * HOUR));
     assert!(matches!(cache.get(&at("K"), time(27 * HOUR)), CacheLookup::NegativeHit(_)));
 }
 
@@ -161,7 +161,7 @@ fn serving_makes_nothing_younger() {
             }
             _ => panic!(),
         };
-        cache.note_refusal(&at("K"), &NegativeReason::BadResponse("?".into()), time(after));
+        cache.note_refusal(&at("K"), NegativeReason::BadResponse("?".into()), time(after));
     }
     assert_eq!(cache.fetched(&at("K")), fetched);
     assert_eq!(
@@ -225,7 +225,7 @@ fn many_invalidations_are_remembered_as_one() {
     for number in 0..3 * MAX_INVALIDATED {
         cache.invalidate(&at(&format!("K{number}")));
     }
-    assert!(cache.state.read().invalidations.recorded() <= MAX_INVALIDATED);
+    assert!(cache.state.read().invalidations.invalidated.len() <= MAX_INVALIDATED);
     cache.put(&at("K0"), Entry::new(secret("old"), now.wall), now, before);
     assert!(matches!(cache.get(&at("K0"), time(HOUR)), CacheLookup::Missing));
     put(&cache, "K0", "new", HOUR);

@@ -70,7 +70,7 @@ impl Played {
                 let refusal =
                     [NegativeReason::NotFound, NegativeReason::Denied, NegativeReason::BadResponse]
                         [usize::from(how)](why);
-                self.cache.note_refusal(&at(KEYS[key]), &refusal, now.boot);
+                self.cache.note_refusal(&at(KEYS[key]), refusal, now.boot);
             }
             Step::Invalidate(key) => {
                 self.cache.invalidate(&at(KEYS[key]));
@@ -102,7 +102,7 @@ impl Played {
     fn check(&self) {
         for later in [0, 1, 30, 90] {
             let boot = self.now(later).boot;
-            for (key, entry) in self.cache.entries_in(&extent()) {
+            for (key, entry) in self.cache.entries_in(&scope()) {
                 let state = self.cache.state.read();
                 let is_pending = state.pending.get(&key).is_some();
                 let fresh_for = state.policy.fresh_for;

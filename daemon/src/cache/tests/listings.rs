@@ -28,12 +28,12 @@ fn causes(cache: &Cache) -> Vec<(String, RemovalReason)> {
 #[test]
 fn a_listing_replaces_its_extent_and_nothing_else() {
     let cache = with(&["SAME", "CHANGED", "REMOVED"]);
-    let elsewhere = CacheKey::new(at("K").realm.clone(), "/other", "K");
+    let elsewhere = CacheKey::new(at("K").namespace.clone(), "/other", "K");
     let (epoch, now) = (cache.begin_fetch(), moment(Duration::ZERO));
     cache.put(&elsewhere, Entry::new(secret("1"), now.wall), now, epoch);
     let listing = listed(&[("SAME", "1"), ("CHANGED", "2"), ("ADDED", "1")]);
     let counts = take(&cache, listing, HOUR);
-    assert_eq!(counts, Counts { added: 1, changed: 1, unchanged: 1, removed: 1, held: 0 });
+    assert_eq!(counts, Counts { added: 1, changed: 1, unchanged: 1, removed: 1, withheld: 0 });
     assert_eq!(cache.len(), 4);
     assert!(is_fresh(&cache, "SAME", HOUR, "1") && is_fresh(&cache, "CHANGED", HOUR, "2"));
     assert!(matches!(cache.get(&elsewhere, time(HOUR)), CacheLookup::Stale { .. }));
@@ -47,7 +47,7 @@ fn a_listing_that_lacks_more_than_half_is_held_until_a_second_one_confirms_it() 
     let cache = with(&["A", "B", "C"]);
     let refresh = |after: Duration| {
         let counts = take(&cache, listed(&[("A", "2")]), HOUR + after);
-        (counts.removed, counts.held)
+        (counts.removed, counts.withheld)
     };
     assert_eq!(refresh(Duration::ZERO), (0, 2));
     assert_eq!(refresh(CONFIRM_AFTER / 2), (0, 2));
@@ -59,7 +59,7 @@ fn a_listing_that_lacks_more_than_half_is_held_until_a_second_one_confirms_it() 
 #[test]
 fn a_listing_that_would_empty_a_source_is_held_and_lookups_are_no_second_one() {
     let cache = with(&["A"]);
-    assert_eq!(take(&cache, listed(&[]), HOUR).held, 1);
+    assert_eq!(take(&cache, listed(&[]), HOUR).withheld, 1);
     assert_eq!(causes(&cache), [("A".into(), RemovalReason::Unlisted)]);
     // Until the next refresh, a lookup is answered and does not ask: it would hear the same.
     assert!(is_fresh(&cache, "A", 2 * HOUR - SECOND, "1"));
@@ -72,7 +72,7 @@ fn a_listing_that_would_empty_a_source_is_held_and_lookups_are_no_second_one() {
 fn half_of_a_source_may_go_at_once() {
     let cache = with(&["A", "B"]);
     let counts = take(&cache, listed(&[("A", "1")]), HOUR);
-    assert_eq!((counts.removed, counts.held), (1, 0));
+    assert_eq!((counts.removed, counts.withheld), (1, 0));
 }
 
 #[test]
@@ -80,15 +80,15 @@ fn a_value_that_turns_empty_is_held_until_that_is_confirmed() {
     let cache = with(&["A", "B", "C"]);
     let listing = || listed(&[("A", "1"), ("B", ""), ("C", "2")]);
     let counts = take(&cache, listing(), HOUR);
-    assert_eq!(counts, Counts { unchanged: 1, changed: 1, held: 1, ..Counts::default() });
+    assert_eq!(counts, Counts { unchanged: 1, changed: 1, withheld: 1, ..Counts::default() });
     assert_eq!(causes(&cache), [("B".into(), RemovalReason::Emptied)]);
     assert!(is_fresh(&cache, "B", HOUR, "1"));
     let counts = take(&cache, listing(), HOUR + CONFIRM_AFTER);
-    assert_eq!((counts.changed, counts.held), (1, 0));
+    assert_eq!((counts.changed, counts.withheld), (1, 0));
     assert!(is_fresh(&cache, "B", HOUR + CONFIRM_AFTER, ""));
     // What was empty before may be so, and what is new may be too.
     let counts = take(&cache, listed(&[("A", "1"), ("B", ""), ("C", "2"), ("D", "")]), 2 * HOUR);
-    assert_eq!((counts.added, counts.unchanged, counts.held), (1, 3, 0));
+    assert_eq!((counts.added, counts.unchanged, counts.withheld), (1, 3, 0));
 }
 
 /// A lookup that finds the value empty must not go round the budget.
@@ -109,8 +109,8 @@ fn a_single_fetch_that_turns_empty_is_held_too() {
 fn two_answers_that_differ_confirm_nothing() {
     let cache = with(&["A"]);
     take(&cache, listed(&[("A", "")]), HOUR);
-    assert_eq!(cache.note_refusal(&at("A"), &gone(), time(2 * HOUR)), EvictionDecision::Kept);
-    assert_eq!(take(&cache, listed(&[("A", "")]), 3 * HOUR).held, 1);
+    assert_eq!(cache.note_refusal(&at("A"), gone(), time(2 * HOUR)), EvictionDecision::Kept);
+    assert_eq!(take(&cache, listed(&[("A", "")]), 3 * HOUR).withheld, 1);
     assert!(cache.contains(&at("A")));
 }
 
@@ -130,7 +130,7 @@ fn on_revoked_keep_holds_for_good_unless_an_admin_accepts() {
     }
     let listing = || listed(&[("A", "1"), ("B", "1")]);
     for after in [HOUR, 2 * HOUR, 9 * HOUR] {
-        assert_eq!(take(&cache, listing(), after).held, 1);
+        assert_eq!(take(&cache, listing(), after).withheld, 1);
     }
     assert_eq!(accept(&cache, listing(), 10 * HOUR).removed, 1);
 }
@@ -143,7 +143,7 @@ fn a_secret_that_is_hidden_says_nothing_of_the_others() {
         ..listed(&[("A", "1"), ("B", "1")])
     };
     let counts = take(&cache, listing, HOUR);
-    assert_eq!((counts.unchanged, counts.removed, counts.held), (2, 0, 0));
+    assert_eq!((counts.unchanged, counts.removed, counts.withheld), (2, 0, 0));
     assert_eq!(causes(&cache), [("C".into(), RemovalReason::Denied)]);
 }
 
@@ -172,7 +172,7 @@ fn a_secret_that_is_denied_twice_takes_no_other_one_with_it() {
         let denied = vec![(at("R"), "its reference leads to what is not ours".into())];
         let listing = Listing { denied, ..listed(&[("A", "1"), ("B", "1"), ("C", "1")]) };
         let counts = take(&cache, listing, hours * HOUR);
-        assert_eq!((counts.unchanged, counts.held), (3, 0));
+        assert_eq!((counts.unchanged, counts.withheld), (3, 0));
     }
     assert_eq!(cache.len(), 3);
     assert!(!cache.contains(&at("R")));

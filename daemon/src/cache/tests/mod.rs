@@ -12,7 +12,7 @@ use psi_common::SecretBytes;
 use tokio::time::Instant;
 
 use super::invalidation::MAX_INVALIDATED;
-use super::state::CHUNK;
+
 use super::*;
 use crate::model::reference::{Listing, Namespace};
 
@@ -38,8 +38,8 @@ fn at(key: &str) -> CacheKey {
     CacheKey::new(Namespace::new(&["p"]), "/app", key)
 }
 
-fn extent() -> ListingScope {
-    ListingScope { realm: Namespace::new(&["p"]), path: "/app".into(), recursive: false }
+fn scope() -> ListingScope {
+    ListingScope { namespace: Namespace::new(&["p"]), path: "/app".into(), recursive: false }
 }
 
 fn secret(text: &str) -> SecretBytes {
@@ -79,5 +79,5 @@ fn gone() -> NegativeReason {
 
 fn listed(found: &[(&str, &str)]) -> Listing {
     let found = found.iter().map(|(key, value)| (at(key), secret(value))).collect();
-    Listing { extents: vec![extent()], found, ..Listing::default() }
+    Listing { scopes: vec![scope()], found, ..Listing::default() }
 }

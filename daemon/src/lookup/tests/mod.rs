@@ -107,7 +107,7 @@ impl SecretProvider for Arc<Scripted> {
 
     fn scope_of(&self, source: &Source) -> Result<ListingScope, String> {
         Ok(ListingScope {
-            realm: Namespace::new(&["fake"]),
+            namespace: Namespace::new(&["fake"]),
             path: source.path.clone(),
             recursive: false,
         })
@@ -126,15 +126,15 @@ impl SecretProvider for Arc<Scripted> {
         let found =
             found.map(|(key, value)| (coordinates(&key), SecretBytes::new(value.into_bytes())));
         Ok(Listing {
-            extents: vec![self.scope_of(source).unwrap()],
+            scopes: vec![self.scope_of(source).unwrap()],
             found: found.collect(),
             ..Listing::default()
         }
         .into())
     }
 
-    fn has_namespace(&self, realm: &Namespace) -> bool {
-        *realm == Namespace::new(&["fake"])
+    fn has_namespace(&self, namespace: &Namespace) -> bool {
+        *namespace == Namespace::new(&["fake"])
     }
 
     fn persistence(&self) -> Persistence {

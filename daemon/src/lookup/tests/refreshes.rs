@@ -78,21 +78,24 @@ async fn what_is_held_is_confirmed_by_a_second_listing_or_accepted() {
         fixture.refresh(RefreshScope::All, Duration::ZERO).await;
         fixture.provider.remove("K");
         let done = fixture.refresh(RefreshScope::All, HOUR).await.done;
-        assert_eq!(done[0].result.clone().unwrap().held, 1);
-        let held = fixture.service.held(fixture.at(HOUR + MINUTE));
+        assert_eq!(done[0].result.clone().unwrap().withheld, 1);
+        let withheld = fixture.service.withheld(fixture.at(HOUR + MINUTE));
         assert_eq!(
-            (held.len(), held[0].cause, &held[0].ids[..]),
+            (withheld.len(), withheld[0].cause, &withheld[0].ids[..]),
             (1, RemovalReason::Unlisted, &[id][..])
         );
-        assert_eq!((held[0].name.as_str(), held[0].since), ("fake /app/K", fixture.at(HOUR).wall));
+        assert_eq!(
+            (withheld[0].name.as_str(), withheld[0].since),
+            ("fake /app/K", fixture.at(HOUR).wall)
+        );
         // Lookups are no reason to ask, and confirm nothing.
         assert_eq!(fixture.lookup(HOUR + 2 * MINUTE).await.unwrap(), "one");
         assert_eq!(fixture.provider.fetches(), 0);
         let done = fixture.refresh(order, HOUR + after).await.done;
         assert_eq!(done[0].result.clone().unwrap().removed, 1);
-        assert!(fixture.service.held(fixture.at(2 * HOUR)).is_empty());
+        assert!(fixture.service.withheld(fixture.at(2 * HOUR)).is_empty());
         let totals = fixture.refresher.totals();
-        assert_eq!((totals.done, totals.held, totals.removed), (3, 1, 1));
+        assert_eq!((totals.done, totals.withheld, totals.removed), (3, 1, 1));
     }
 }
 
@@ -198,7 +201,7 @@ async fn a_failing_source_does_not_keep_what_was_deleted() {
     fixture.refresher.drop_deleted(fixture.at(2 * HOUR + MINUTE));
     assert_eq!(fixture.service.cache.len(), 0);
     assert!(fixture.service.take_deleted(fixture.at(3 * HOUR).wall, Duration::ZERO).is_empty());
-    // What was never registered stays longer than a week as long as its realm has a failing source.
+    // What was never registered stays longer than a week as long as its namespace has a failing source.
     fixture.lookup(3 * HOUR).await.unwrap();
     fixture.refresh(RefreshScope::All, 9 * 24 * HOUR).await;
     assert_eq!(fixture.service.cache.len(), 1);
@@ -213,7 +216,7 @@ async fn a_source_that_is_denied_twice_is_dropped() {
     fixture.refresh(RefreshScope::All, Duration::ZERO).await;
     fixture.provider.fail(ProviderError::Denied("no".into()));
     fixture.refresh(RefreshScope::All, HOUR).await;
-    assert_eq!(fixture.service.held(fixture.at(HOUR))[0].cause, RemovalReason::Denied);
+    assert_eq!(fixture.service.withheld(fixture.at(HOUR))[0].cause, RemovalReason::Denied);
     fixture.refresh(RefreshScope::All, HOUR + MINUTE).await;
     assert!(fixture.service.cache.is_empty());
 }

@@ -87,7 +87,7 @@ impl Infisical {
                 api.secrets(token.text(), directory, recursive, view).await
             })
             .await;
-        self.note_rate_limit(&scope.realm, &listed);
+        self.note_rate_limit(&scope.namespace, &listed);
         listed
     }
 
@@ -166,7 +166,7 @@ fn in_order(scope: &ListingScope, listing: client::DirectoryListing) -> Vec<List
             directory = path.into();
         }
         let key = secret.secret_key.as_str();
-        let at = CacheKey::new(scope.realm.clone(), Arc::clone(&directory), key);
+        let at = CacheKey::new(scope.namespace.clone(), Arc::clone(&directory), key);
         ListedSecret { at, secret, is_imported }
     };
     imported.chain(own).map(&mut placed).filter(|found| scope.contains(&found.at)).collect()

@@ -54,17 +54,21 @@ impl Infisical {
     }
 
     /// Records that listings of a namespace are rate-limited.
-    pub(super) fn note_rate_limit<T>(&self, realm: &Namespace, listed: &Result<T, ProviderError>) {
+    pub(super) fn note_rate_limit<T>(
+        &self,
+        namespace: &Namespace,
+        listed: &Result<T, ProviderError>,
+    ) {
         if let Err(ProviderError::Throttled { wait, .. }) = listed {
             let mut limited = self.flights.limited.lock();
             limited.retain(|_, until| *until > Instant::now());
-            limited.insert(realm.clone(), Instant::now() + *wait);
+            limited.insert(namespace.clone(), Instant::now() + *wait);
         }
     }
 
     /// Whether listings of a namespace are rate-limited now.
-    pub(super) fn is_rate_limited(&self, realm: &Namespace) -> bool {
-        self.flights.limited.lock().get(realm).is_some_and(|until| *until > Instant::now())
+    pub(super) fn is_rate_limited(&self, namespace: &Namespace) -> bool {
+        self.flights.limited.lock().get(namespace).is_some_and(|until| *until > Instant::now())
     }
 }
 

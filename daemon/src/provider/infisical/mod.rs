@@ -50,7 +50,7 @@ pub struct Project {
     environment: String,
     tokens: Arc<TokenSource>,
     /// Made once, because each lookup copies it.
-    realm: Namespace,
+    namespace: Namespace,
 }
 
 /// The token source of an identity; projects of one identity share one.
@@ -160,7 +160,7 @@ impl SecretProvider for Infisical {
                 shown(unknown)
             ));
         }
-        Ok(CacheKey::new(project.realm.clone(), path, key))
+        Ok(CacheKey::new(project.namespace.clone(), path, key))
     }
 
     async fn fetch(
@@ -172,13 +172,16 @@ impl SecretProvider for Infisical {
         let project = self
             .project(reference.member("project").unwrap_or_default())
             .map_err(ProviderError::Misbehaved)?;
-        if self.is_rate_limited(&at.realm)
+        if self.is_rate_limited(&at.namespace)
             && let Some(value) = self.without_references(project, &at).await
         {
             return Ok(value.into());
         }
-        let directory =
-            ListingScope { realm: at.realm.clone(), path: at.path.to_string(), recursive: false };
+        let directory = ListingScope {
+            namespace: at.namespace.clone(),
+            path: at.path.to_string(),
+            recursive: false,
+        };
         let (read, is_own) = self.read_shared(project, &directory, epoch).await;
         match read {
             Ok(contents) => {
@@ -202,7 +205,7 @@ impl SecretProvider for Infisical {
         let project = self.project(&source.project)?;
         let path = normal_path(&source.path);
         check::path(&path).map_err(|why| why.to_string())?;
-        Ok(ListingScope { realm: project.realm.clone(), path, recursive: source.recursive })
+        Ok(ListingScope { namespace: project.namespace.clone(), path, recursive: source.recursive })
     }
 
     async fn list(
@@ -215,8 +218,8 @@ impl SecretProvider for Infisical {
         self.list_source(project, scope, directories).await
     }
 
-    fn has_namespace(&self, realm: &Namespace) -> bool {
-        self.projects.values().any(|project| project.realm == *realm)
+    fn has_namespace(&self, namespace: &Namespace) -> bool {
+        self.projects.values().any(|project| project.namespace == *namespace)
     }
 
     fn persistence(&self) -> Persistence {
@@ -237,8 +240,8 @@ impl SecretProvider for Infisical {
         }
     }
 
-    fn identity(&self, realm: &Namespace) -> String {
-        let project = self.projects.values().find(|project| project.realm == *realm);
+    fn identity(&self, namespace: &Namespace) -> String {
+        let project = self.projects.values().find(|project| project.namespace == *namespace);
         project.map_or_else(String::new, |project| project.tokens.identity().to_owned())
     }
 
@@ -312,8 +315,8 @@ fn copy_of(value: &SecretBytes) -> SecretBytes {
 impl Project {
     /// A project with its UUID, its environment's slug, and the token source that reads it.
     pub fn new(id: String, environment: String, tokens: Arc<TokenSource>) -> Self {
-        let realm = Namespace::new(&["infisical", &id, &environment]);
-        Self { id, environment, tokens, realm }
+        let namespace = Namespace::new(&["infisical", &id, &environment]);
+        Self { id, environment, tokens, namespace }
     }
 
     fn directory<'a>(&'a self, path: &'a str) -> DirectoryRef<'a> {

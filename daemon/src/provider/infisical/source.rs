@@ -173,7 +173,7 @@ impl SourceListing<'_> {
         slots: HashMap<CacheKey, Slot>,
     ) -> Result<(), ProviderError> {
         let listing = &mut self.listed.listing;
-        listing.extents.push(scope);
+        listing.scopes.push(scope);
         for (at, slot) in slots {
             match slot {
                 Slot::Value(value) => {

@@ -91,7 +91,7 @@ impl Call {
             caller: Caller::Anybody,
             identity,
             route: Route::Get,
-            directory: (key.realm.clone(), Arc::clone(&key.path)),
+            directory: (key.namespace.clone(), Arc::clone(&key.path)),
             key: Some(key.key.clone()),
         }
     }
@@ -103,7 +103,7 @@ impl Call {
         route: Route,
         caller: Caller,
     ) -> Self {
-        let directory = (scope.realm.clone(), Arc::from(scope.path.as_str()));
+        let directory = (scope.namespace.clone(), Arc::from(scope.path.as_str()));
         Self { caller, identity, route, directory, key: None }
     }
 }

@@ -127,15 +127,15 @@ impl SecretProvider for AtHand {
     }
 
     async fn list(&self, source: &Source, _: &BTreeSet<String>) -> Result<Listed, ProviderError> {
-        let extent = self.scope_of(source).map_err(ProviderError::Misbehaved)?;
+        let scope = self.scope_of(source).map_err(ProviderError::Misbehaved)?;
         // What can be fetched is listed, too: else it would be taken for gone.
-        let (realm, path) = (extent.realm.clone(), extent.path.clone());
-        let found = (CacheKey::new(realm, path, "KEY"), SecretBytes::new(VALUE.into()));
-        Ok(Listing { extents: vec![extent], found: vec![found], ..Listing::default() }.into())
+        let (namespace, path) = (scope.namespace.clone(), scope.path.clone());
+        let found = (CacheKey::new(namespace, path, "KEY"), SecretBytes::new(VALUE.into()));
+        Ok(Listing { scopes: vec![scope], found: vec![found], ..Listing::default() }.into())
     }
 
-    fn has_namespace(&self, realm: &Namespace) -> bool {
-        self.0.has_namespace(realm)
+    fn has_namespace(&self, namespace: &Namespace) -> bool {
+        self.0.has_namespace(namespace)
     }
 
     fn persistence(&self) -> Persistence {

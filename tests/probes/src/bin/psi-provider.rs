@@ -59,9 +59,9 @@ impl Probe {
                 let fetched = provider.fetch(&self.reference(request), FetchEpoch::default()).await;
                 json!({ "value": hex(&fetched.map_err(of_provider)?.value) })
             }
-            "extent" => {
-                let extent = provider.scope_of(&source(request)).map_err(plain)?;
-                json!({ "realm": extent.realm.as_str(), "path": extent.path })
+            "scope" => {
+                let scope = provider.scope_of(&source(request)).map_err(plain)?;
+                json!({ "namespace": scope.namespace.as_str(), "path": scope.path })
             }
             "list" => {
                 let listed = provider.list(&source(request), &BTreeSet::new()).await;
@@ -74,8 +74,8 @@ impl Probe {
                 json!({ "found": found.collect::<Vec<_>>() })
             }
             "knows" => {
-                let realm = Namespace::from_stored(text(&request["realm"]).into());
-                json!({ "knows": provider.has_namespace(&realm) })
+                let namespace = Namespace::from_stored(text(&request["namespace"]).into());
+                json!({ "knows": provider.has_namespace(&namespace) })
             }
             "persistence" => json!({ "persistence": format!("{:?}", provider.persistence()) }),
             "seal" => self.seal(&SecretBytes::new(bytes(&request["secret"]))).await,
@@ -106,7 +106,7 @@ fn source(request: &Value) -> Source {
 }
 
 fn at(place: &CacheKey) -> Value {
-    json!({ "realm": place.realm.as_str(), "path": *place.path, "key": *place.key })
+    json!({ "namespace": place.namespace.as_str(), "path": *place.path, "key": *place.key })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]

@@ -112,7 +112,7 @@ impl Upstream {
 
     /// The description of a call for one key.
     pub(crate) fn call_for_key(&self, key: &CacheKey) -> Call {
-        Call::for_key(key, self.provider.identity(&key.realm))
+        Call::for_key(key, self.provider.identity(&key.namespace))
     }
 
     /// The description of a call for a whole directory.
@@ -122,7 +122,7 @@ impl Upstream {
         route: Route,
         caller: Caller,
     ) -> Call {
-        Call::for_directory(scope, self.provider.identity(&scope.realm), route, caller)
+        Call::for_directory(scope, self.provider.identity(&scope.namespace), route, caller)
     }
 
     /// Makes a call, unless it is forbidden now, and records its answer.

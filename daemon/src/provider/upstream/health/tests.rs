@@ -48,8 +48,8 @@ impl SecretProvider for Arc<FakeProvider> {
         None
     }
 
-    fn identity(&self, realm: &Namespace) -> String {
-        format!("identity of {}", realm.as_str())
+    fn identity(&self, namespace: &Namespace) -> String {
+        format!("identity of {}", namespace.as_str())
     }
 
     async fn status(&self) -> Result<(), ProviderError> {
@@ -101,15 +101,15 @@ impl Fixture {
         self.get_from("r", path)
     }
 
-    fn get_from(&self, realm: &str, path: &str) -> Call {
-        self.upstream.call_for_key(&CacheKey::new(Namespace::new(&[realm]), path, "K"))
+    fn get_from(&self, namespace: &str, path: &str) -> Call {
+        self.upstream.call_for_key(&CacheKey::new(Namespace::new(&[namespace]), path, "K"))
     }
 
     /// A listing by the schedule.
     fn list(&self, path: &str) -> Call {
-        let realm = Namespace::new(&["r"]);
-        let extent = ListingScope { realm, path: path.into(), recursive: false };
-        self.upstream.call_for_directory(&extent, Route::List, Caller::Anybody)
+        let namespace = Namespace::new(&["r"]);
+        let scope = ListingScope { namespace, path: path.into(), recursive: false };
+        self.upstream.call_for_directory(&scope, Route::List, Caller::Anybody)
     }
 
     async fn answer(&self, call: &Call, answer: Answer) -> Result<(), CallError> {
