@@ -1,5 +1,5 @@
-//! What the programs share, apart from the wire: ids, the types of secrets, paths, exit statuses, problems and
-//! findings, checks of text that crosses the socket, file locks, and the header of `cache.enc`.
+//! What the programs share, apart from the wire: ids, the types of secrets, paths, exit statuses, problems,
+//! findings and reports, checks of text that crosses the socket, file locks, and the header of `cache.enc`.
 
 mod cache_header;
 pub mod check;
@@ -7,6 +7,7 @@ mod exit;
 pub mod file_lock;
 mod finding;
 mod loader_variables;
+mod online_report;
 mod own_scope;
 pub mod passwd;
 mod paths;
@@ -21,6 +22,9 @@ pub use cache_header::{BackendTag, CacheHeader, NotACache};
 pub use exit::Exit;
 pub use finding::{Finding, Severity};
 pub use loader_variables::chooses_code;
+pub use online_report::{
+    CheckProblem, CheckedLogin, CheckedServer, CheckedSource, LeftOut, OnlineReport,
+};
 pub use own_scope::{for_own_scope, set_own_scope};
 pub use paths::{Paths, Scope};
 pub use problem::Problem;

@@ -6,11 +6,14 @@
     reason = "a test ends at the first surprise, and is a program of its own"
 )]
 
+mod check;
 mod doctor;
 mod frames;
 mod ids;
 mod install;
 mod listeners;
+mod login;
+mod login_by_daemon;
 mod psid;
 mod streams;
 mod transcripts;

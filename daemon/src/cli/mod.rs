@@ -1,5 +1,7 @@
 //! psid's command line: parse, run the command, exit.
 
+mod broken_config;
+mod check;
 pub mod doctor;
 mod environment;
 pub mod init;
@@ -15,6 +17,7 @@ use psi_common::{Exit, SealMode, for_own_scope};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::check::{CheckOptions, Prepared};
 use crate::cli::doctor::containers_conf::PodmanVersion;
 use crate::cli::init::InitOptions;
 use crate::cli::migrate::MigrateOptions;
@@ -48,7 +51,7 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Command {
     /// Check the config, name the line at fault, and exit
-    Check,
+    Check(CheckOptions),
     /// Take over what another program left, while psid is stopped (`psictl migrate --from psi --state` runs this)
     Migrate {
         /// The program: the Python PSI
@@ -137,6 +140,14 @@ pub fn run() -> ExitCode {
 }
 
 fn execute(line: CommandLine) -> Result<(), Failure> {
+    let mut prepared = Prepared::default();
+    if let Some(Command::Check(options)) = &line.command {
+        prepared.take_descriptors(options, line.config.as_deref());
+    }
+    let mut environment = environment::of_this_process(line.config);
+    if let Some(Command::Check(options)) = &line.command {
+        prepared.become_psids_user(options, &mut environment)?;
+    }
     let missing_protections = hardening::harden();
     malloc::keep_no_large_block();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -144,14 +155,13 @@ fn execute(line: CommandLine) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| (Exit::Io, format!("starting: {error}; check the limits on threads")))?;
-    let environment = environment::of_this_process(line.config);
     let Some(command) = line.command else {
         let (format, verbosity) = (line.log_format, line.log_level);
         logging::start(format, verbosity, environment::variable("JOURNAL_STREAM").as_deref());
         return runtime.block_on(run_daemon(&environment, &missing_protections));
     };
     let name = command.name();
-    let result = runtime.block_on(command.run(&environment));
+    let result = runtime.block_on(command.run(environment, prepared));
     result.map_err(|(exit, message)| {
         (exit, name.map_or(message.clone(), |name| format!("{name}: {message}")))
     })
@@ -161,7 +171,7 @@ impl Command {
     /// The prefix of its messages.
     fn name(&self) -> Option<&'static str> {
         match self {
-            Self::Check | Self::Doctor { .. } => None,
+            Self::Check(_) | Self::Doctor { .. } => None,
             Self::Migrate { .. } => Some("migrate"),
             Self::Creds => Some("creds"),
             Self::Init { .. } => Some("init"),
@@ -169,9 +179,13 @@ impl Command {
         }
     }
 
-    async fn run(self, environment: &Environment) -> Result<(), Failure> {
+    async fn run(self, environment: Environment, prepared: Prepared) -> Result<(), Failure> {
+        let environment = match self {
+            Self::Check(options) => return check::run(environment, &options, prepared).await,
+            _ => &environment,
+        };
         match self {
-            Self::Check => check(environment),
+            Self::Check(_) => Ok(()),
             Self::Migrate { from: _, dir, key, dry_run, json } => {
                 migrate(environment, &MigrateOptions { from: dir, key, dry_run }, json).await
             }
@@ -225,16 +239,6 @@ async fn check_token(environment: &Environment, json: bool, retry: bool) -> Resu
     }
 }
 
-fn check(environment: &Environment) -> Result<(), Failure> {
-    let path = &environment.paths.config;
-    let config = Config::read(path).map_err(|error| (Exit::BadInput, error.to_string()))?;
-    let mut message: String =
-        config.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
-    message += &format!("{} is good\n", path.display());
-    print(&message);
-    Ok(())
-}
-
 async fn migrate(
     environment: &Environment,
     options: &MigrateOptions,
@@ -257,8 +261,10 @@ async fn run_daemon(
     for protection in missing_protections {
         tracing::warn!("{protection}");
     }
-    let config = Config::read(&environment.paths.config)
-        .map_err(|error| (Exit::BadInput, format!("{error}; `psid check` checks it")))?;
+    let config = match Config::read(&environment.paths.config) {
+        Ok(config) => config,
+        Err(error) => return Err(broken_config::report(&error).await),
+    };
     let listener =
         listener::listen(&environment.paths.socket, &config.access).map_err(|error| {
             (Exit::Io, format!("the socket: {error}; stop what uses it, or set PSI_SOCKET"))

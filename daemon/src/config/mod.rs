@@ -2,11 +2,15 @@
 
 mod auth;
 mod fault;
+mod files;
 mod pkcs11;
 mod raw;
 mod seal_line;
+mod strict;
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +20,7 @@ use crate::keys::credential::SealWith;
 use crate::provider::upstream::Workload;
 
 pub(crate) use auth::{AuthConfig, ClientSecret};
+pub(crate) use files::NamedFile;
 pub(crate) use pkcs11::{Pkcs11Config, Pkcs11Pin};
 pub(crate) use seal_line::with_seal_line;
 
@@ -34,6 +39,23 @@ pub struct Config {
     pub workloads: BTreeMap<String, Workload>,
     /// Settings that are allowed but unsafe; one sentence each.
     pub warnings: Vec<String>,
+    /// What `psid check` refuses and a start does not; each with its line.
+    pub objections: Vec<String>,
+    /// Identifies the file's content.
+    pub(crate) fingerprint: Fingerprint,
+}
+
+/// Identifies the content of a config file, to find a change of it. A forger could make another one with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fingerprint(u64);
+
+impl Fingerprint {
+    /// The fingerprint of these bytes.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(bytes);
+        Self(hasher.finish())
+    }
 }
 
 /// `[cache]`
@@ -105,10 +127,15 @@ pub struct ConfigError {
 impl Config {
     /// Reads and checks a config file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Self::from_bytes(std::fs::read(path), path)
+    }
+
+    /// Checks the bytes of a config file that was read; `path` is for messages.
+    pub(crate) fn from_bytes(read: io::Result<Vec<u8>>, path: &Path) -> Result<Self, ConfigError> {
         let fault =
             |line, what| ConfigError { path: path.to_owned(), line, what, is_missing: false };
-        let bytes = std::fs::read(path).map_err(|error| ConfigError {
-            is_missing: error.kind() == std::io::ErrorKind::NotFound,
+        let bytes = read.map_err(|error| ConfigError {
+            is_missing: error.kind() == io::ErrorKind::NotFound,
             ..fault(None, error.to_string())
         })?;
         let text = std::str::from_utf8(&bytes).map_err(|error| {
@@ -121,12 +148,18 @@ impl Config {
 
     /// Checks a config's text; `path` is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        raw::parse(text).and_then(raw::RawConfig::check).map_err(|fault| ConfigError {
+        let error = |fault: fault::Fault| ConfigError {
             path: path.to_owned(),
             line: fault.line_in(text),
             what: fault.what,
             is_missing: false,
-        })
+        };
+        let raw = raw::parse(text).map_err(error)?;
+        let objections = strict::objections(&raw);
+        let mut config = raw.check().map_err(error)?;
+        config.objections = objections.into_iter().map(|it| error(it).to_string()).collect();
+        config.fingerprint = Fingerprint::of(text.as_bytes());
+        Ok(config)
     }
 }
 

@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::auth::{self, RawAuth};
 use super::fault::Fault;
 use super::pkcs11::RawPkcs11;
-use super::{Access, CacheConfig, Config, InfisicalConfig, ProjectConfig};
+use super::{Access, CacheConfig, Config, Fingerprint, InfisicalConfig, ProjectConfig};
 use crate::keys::credential::SealWith;
 use crate::provider::Source;
 use crate::provider::upstream::Workload;
@@ -95,7 +95,7 @@ struct RawInfisical {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawProject {
-    id: String,
+    id: Spanned<String>,
     environment: String,
     auth: Option<Spanned<RawAuth>>,
 }
@@ -181,6 +181,28 @@ impl RawConfig {
             pkcs11,
             workloads,
             warnings,
+            objections: Vec::new(),
+            fingerprint: Fingerprint::default(),
+        })
+    }
+
+    /// Whether it names nothing that psid could fetch from or store with.
+    pub(super) fn is_untouched(&self) -> bool {
+        let RawProviders { infisical, pkcs11 } = &self.providers;
+        let has_none = infisical.is_none() && pkcs11.is_none() && self.workloads.is_empty();
+        has_none && self.cache.backend.is_none()
+    }
+
+    /// The id of each project, by name.
+    pub(super) fn project_ids(&self) -> impl Iterator<Item = (&str, &Spanned<String>)> {
+        let projects = self.providers.infisical.iter().flat_map(|infisical| &infisical.projects);
+        projects.map(|(name, project)| (name.as_str(), &project.get_ref().id))
+    }
+
+    /// Each workload: its name, its place and the number of its sources.
+    pub(super) fn workload_places(&self) -> impl Iterator<Item = (&str, usize, usize)> {
+        self.workloads.iter().map(|(name, workload)| {
+            (name.as_str(), workload.provider.span().start, workload.secrets.len())
         })
     }
 }
@@ -221,7 +243,7 @@ impl RawInfisical {
             let raw = raw.into_inner();
             for check in [
                 check::project(&name),
-                check::without_controls("id", &raw.id),
+                check::without_controls("id", raw.id.get_ref()),
                 check::without_controls("environment", &raw.environment),
             ] {
                 check.map_err(|why| Fault::at(at, why.to_string()))?;
@@ -233,7 +255,8 @@ impl RawInfisical {
                     format!("project '{name}' has no auth; add it, or [providers.infisical.auth]"),
                 )
             })?;
-            projects.insert(name, ProjectConfig { id: raw.id, environment: raw.environment, auth });
+            let id = raw.id.into_inner();
+            projects.insert(name, ProjectConfig { id, environment: raw.environment, auth });
         }
         let timeout = span(self.timeout, Duration::from_secs(10))?;
         Ok(InfisicalConfig {

@@ -10,9 +10,10 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use psi_common::SecretBytes;
+use psi_common::{CheckProblem, CheckedLogin, CheckedServer, SecretBytes};
 
 use crate::cache::FetchEpoch;
+use crate::model::clock::Now;
 use crate::model::reach::Reach;
 use crate::model::reference::{CacheKey, Listing, ListingScope, Namespace, Reference};
 
@@ -69,6 +70,17 @@ pub trait SecretProvider: Send + Sync {
         Vec::new()
     }
 
+    /// Probes the server and logs in once with each identity, for an admin's command. A refused login is not
+    /// repeated without `retry`.
+    async fn check_logins(&self, _retry: bool, _now: Now) -> ProviderCheck {
+        ProviderCheck::default()
+    }
+
+    /// The error of a source as a sentence for an admin, with what fixes it. No I/O.
+    fn explain(&self, _source: &Source, error: &ProviderError) -> CheckProblem {
+        CheckProblem::passing(error.to_string(), "try again later")
+    }
+
     /// Ends psid's sessions at the provider, at shutdown. Failures are ignored.
     async fn close(&self) {}
 
@@ -76,6 +88,24 @@ pub trait SecretProvider: Send + Sync {
     async fn status(&self) -> Result<(), ProviderError> {
         Ok(())
     }
+}
+
+/// The result of [`SecretProvider::check_logins`]. The names of the provider are for the caller to fill in.
+#[derive(Debug, Default)]
+pub struct ProviderCheck {
+    /// The server; none for a provider without one.
+    pub server: Option<CheckedServer>,
+    /// Each identity.
+    pub identities: Vec<CheckedIdentity>,
+}
+
+/// The login of an identity.
+#[derive(Debug)]
+pub struct CheckedIdentity {
+    /// The identity, as [`SecretProvider::identity`] names it.
+    pub subject: String,
+    /// Its login.
+    pub login: CheckedLogin,
 }
 
 /// The result of a fetch.

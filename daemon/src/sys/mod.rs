@@ -1,6 +1,7 @@
-//! The operating system: files, clocks, limits, memory, tasks, the service manager and the log.
+//! The operating system: files, descriptors, clocks, limits, memory, tasks, the service manager and the log.
 
 pub(crate) mod clock;
+pub(crate) mod descriptor;
 pub(crate) mod files;
 pub(crate) mod hardening;
 pub(crate) mod jitter;

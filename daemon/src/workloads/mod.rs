@@ -1,6 +1,7 @@
 //! What each workload of the config wants registered with podman: what its sources list, by key. psid
 //! tells it, and calls no podman.
 
+mod login_check;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,6 +17,8 @@ use crate::provider::circuit_breaker::Caller;
 use crate::provider::upstream::{CallError, Route, Upstream, Workload, prefix_of};
 use crate::provider::{Listed, Source};
 use crate::registry::Registered;
+
+pub(crate) use login_check::{LoginCheckOptions, check_logins};
 
 /// What a workload wants.
 pub(crate) struct WorkloadPlan {

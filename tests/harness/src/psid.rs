@@ -163,6 +163,28 @@ impl Psid {
         }
     }
 
+    /// Waits for a status text with these words; the text.
+    #[track_caller]
+    pub fn await_status(&mut self, words: &str) -> String {
+        let start = Instant::now();
+        loop {
+            let texts = self.told.iter().flat_map(|told| told.lines());
+            let mut texts = texts.filter_map(|line| line.strip_prefix("STATUS="));
+            if let Some(text) = texts.find(|text| text.contains(words)) {
+                return text.to_owned();
+            }
+            let left = LIMIT.checked_sub(start.elapsed());
+            let is_heard = left.is_some_and(|left| self.hear(left));
+            assert!(is_heard, "psid never told '{words}':\n{}", self.log());
+        }
+    }
+
+    /// Waits for its end; the exit status.
+    #[track_caller]
+    pub fn wait(&mut self) -> i32 {
+        code(self.process.wait())
+    }
+
     /// Waits until it is ready; false when it ended instead.
     #[track_caller]
     pub fn becomes_ready(&mut self) -> bool {

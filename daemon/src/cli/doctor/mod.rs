@@ -8,6 +8,7 @@ mod socket;
 use psi_common::Finding;
 use serde_json::json;
 
+use crate::cli::check;
 use crate::config::Config;
 use crate::runtime::build::Environment;
 
@@ -28,6 +29,12 @@ pub async fn diagnose(surroundings: &Environment) -> Vec<Finding> {
             Finding::warning(warning.clone(), remedy).of("config-warning")
         })
         .collect();
+    let problems = check::problems_for_doctor(&config, surroundings).await;
+    findings.extend(
+        problems
+            .into_iter()
+            .map(|problem| Finding::error(problem.what, problem.remedy).of("config-refused")),
+    );
     findings.extend(sealed::key(&config, surroundings).await);
     findings.extend(sealed::credentials(&config, surroundings).await);
     let socket = socket::judge(&config.access, &surroundings.paths.socket);

@@ -2,9 +2,11 @@
 //! folder.
 
 mod auth;
+mod certificate;
 mod client;
 mod directory;
 mod flights;
+mod login_check;
 mod references;
 mod response;
 mod source;
@@ -16,10 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use psi_common::{SecretBytes, check};
+use psi_common::{CheckProblem, SecretBytes, check};
 
-use super::{Fetched, Listed, Persistence, ProviderError, SecretProvider, SecretWriter, Source};
+use super::{
+    Fetched, Listed, Persistence, ProviderCheck, ProviderError, SecretProvider, SecretWriter,
+    Source,
+};
 use crate::cache::FetchEpoch;
+use crate::model::clock::Now;
 use crate::model::reference::{CacheKey, ListingScope, Namespace, Reference, shown};
 use crate::storage::failed_logins::FailedLogins;
 use auth::{AccessToken, TokenSource};
@@ -251,6 +257,14 @@ impl SecretProvider for Infisical {
 
     fn login_faults(&self) -> Vec<String> {
         self.identities().into_iter().filter_map(TokenSource::fault).collect()
+    }
+
+    async fn check_logins(&self, retry: bool, now: Now) -> ProviderCheck {
+        self.check(retry, now).await
+    }
+
+    fn explain(&self, source: &Source, error: &ProviderError) -> CheckProblem {
+        self.explain_source(source, error)
     }
 
     async fn status(&self) -> Result<(), ProviderError> {

@@ -60,6 +60,8 @@ pub struct FailedLogin {
     pub wait_left: Option<Duration>,
     /// The number of failures.
     pub count: u32,
+    /// Whether it holds for any secret: a lockout or a rate limit, which passes.
+    pub any_secret: bool,
 }
 
 /// When a failed login may be retried.

@@ -113,15 +113,23 @@ impl Attempt {
     /// The failed login, while it blocks the next attempt.
     pub(super) fn holds(&self, now: BootInstant, boot: NonZeroU64) -> Option<FailedLogin> {
         let Some(wait) = &self.wait else {
-            return Some(FailedLogin { why: self.why.clone(), wait_left: None, count: self.count });
+            return Some(self.failed(None));
         };
         let left = wait.left(now, boot);
         (left > Duration::ZERO).then(|| self.refusal(left))
     }
 
     pub(super) fn refusal(&self, left: Duration) -> FailedLogin {
-        let wait_left = self.wait.is_some().then_some(left);
-        FailedLogin { why: self.why.clone(), wait_left, count: self.count }
+        self.failed(self.wait.is_some().then_some(left))
+    }
+
+    fn failed(&self, wait_left: Option<Duration>) -> FailedLogin {
+        FailedLogin {
+            why: self.why.clone(),
+            wait_left,
+            count: self.count,
+            any_secret: self.hash.is_empty(),
+        }
     }
 }
 

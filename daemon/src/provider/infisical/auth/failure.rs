@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::NoCredential;
 use crate::provider::ProviderError;
 use crate::provider::infisical::client::LoginRequest;
 use crate::provider::infisical::response::ApiError;
-use crate::storage::failed_logins::RetryRule;
+use crate::storage::failed_logins::{FailedLogin, RetryRule};
 
 /// The default length of a lockout. A login during it may prolong it.
 const AFTER_LOCKOUT: Duration = Duration::from_secs(300);
@@ -23,6 +24,19 @@ const LONGEST_REJECTED: Duration = Duration::from_secs(3_600);
 pub(super) enum LoginFailure {
     /// The identity may not log in, or not now. That is remembered across restarts.
     Refused { why: String, retry: RetryRule },
+    /// The server failed, which may pass soon.
+    Passing(String),
+    /// The error does not concern the login.
+    Other(ProviderError),
+}
+
+/// Why a login failed.
+#[derive(Debug)]
+pub(in crate::provider::infisical) enum LoginError {
+    /// There is nothing to log in with.
+    NoCredential(NoCredential),
+    /// The server refuses the login, now or in an attempt that is remembered.
+    Refused { refusal: FailedLogin, is_remembered: bool },
     /// The server failed, which may pass soon.
     Passing(String),
     /// The error does not concern the login.
@@ -98,7 +112,7 @@ impl LoginBackoff {
 }
 
 /// A time span for messages, rounded up.
-pub(super) fn span(span: Duration) -> String {
+pub(in crate::provider::infisical) fn span(span: Duration) -> String {
     let seconds = span.as_secs() + u64::from(span.subsec_nanos() > 0);
     match seconds {
         ..90 => format!("{seconds} s"),

@@ -21,6 +21,7 @@ use crate::provider::ProviderError;
 
 pub use aws::AwsIam;
 pub use azure::Azure;
+pub(super) use failure::{LoginError, span};
 pub use gcp::Gcp;
 pub(crate) use kubernetes::Kubernetes;
 pub(super) use source::TokenSource;

@@ -7,7 +7,7 @@ use parking_lot::Mutex as SyncMutex;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::failure::{LoginBackoff, LoginFailure, classify, span};
+use super::failure::{LoginBackoff, LoginError, LoginFailure, classify, span};
 use super::{AccessToken, Method, NoCredential};
 use crate::provider::ProviderError;
 use crate::provider::infisical::client::{Api, LoginRequest};
@@ -221,7 +221,32 @@ impl TokenSource {
             return Err(login_error(error.to_string(), wait));
         }
         let retry = request.is_some_and(|request| request.retry);
-        match self.try_login(api, state, retry).await {
+        self.make_login(api, state, retry).await.map_err(|(error, _)| error)
+    }
+
+    /// Logs in now, whatever token there is, and keeps the new one: for an admin's command. A refused login is not
+    /// repeated without `retry`.
+    pub(in crate::provider::infisical) async fn log_in_now(
+        &self,
+        api: &Api,
+        retry: bool,
+    ) -> Result<(), LoginError> {
+        let mut state = self.state.lock().await;
+        self.make_login(api, &mut state, retry).await.map(drop).map_err(|(_, error)| error)
+    }
+
+    /// How the identity logs in.
+    pub(in crate::provider::infisical) fn method(&self) -> &dyn Method {
+        &*self.method
+    }
+
+    async fn make_login(
+        &self,
+        api: &Api,
+        state: &mut State,
+        retry: bool,
+    ) -> Result<Arc<AccessToken>, (ProviderError, LoginError)> {
+        match self.try_login(api, retry).await {
             Ok(token) => {
                 if self.fault.lock().take().is_some() {
                     tracing::info!("logged in again as {}", self.method.identity());
@@ -230,25 +255,18 @@ impl TokenSource {
                 *state = State { token: Some(Arc::clone(&token)), rejected, ..State::default() };
                 Ok(token)
             }
-            Err(error) => {
+            Err(login_error) => {
+                let error = self.note_failure(state, &login_error);
                 state.failed = Some((Instant::now(), error.clone()));
-                Err(error)
+                Err((error, login_error))
             }
         }
     }
 
-    async fn try_login(
-        &self,
-        api: &Api,
-        state: &mut State,
-        retry: bool,
-    ) -> Result<Arc<AccessToken>, ProviderError> {
-        let request = match self.method.login_request().await {
-            Ok(request) => request,
-            Err(error) => return Err(self.no_credential(state, error)),
-        };
+    async fn try_login(&self, api: &Api, retry: bool) -> Result<Arc<AccessToken>, LoginError> {
+        let request = self.method.login_request().await.map_err(LoginError::NoCredential)?;
         if !retry && let Some(refusal) = self.refusal_of(&request).await {
-            return Err(self.refused(&refusal));
+            return Err(LoginError::Refused { refusal, is_remembered: true });
         }
         let error = match api.login(&request).await {
             Ok(login) => {
@@ -258,23 +276,34 @@ impl TokenSource {
             }
             Err(error) => error,
         };
-        match classify(error, &request, jitter()) {
+        Err(match classify(error, &request, jitter()) {
             LoginFailure::Refused { why, retry } => {
-                Err(self.refused(&self.remember(&request, why, retry).await))
+                let refusal = self.remember(&request, why, retry).await;
+                LoginError::Refused { refusal, is_remembered: false }
             }
-            LoginFailure::Passing(why) => {
+            LoginFailure::Passing(why) => LoginError::Passing(why),
+            LoginFailure::Other(error) => LoginError::Other(error),
+        })
+    }
+
+    /// Records a failed login, and returns the error for those that wait for its token.
+    fn note_failure(&self, state: &mut State, error: &LoginError) -> ProviderError {
+        match error {
+            LoginError::NoCredential(error) => self.no_credential(state, error),
+            LoginError::Refused { refusal, .. } => self.refused(refusal),
+            LoginError::Passing(why) => {
                 let backoff = LoginBackoff::after_failure(state.backoff.as_ref(), None);
                 let why = format!("the login as {} failed: {why}", self.method.identity());
                 self.note_fault(why.clone(), None, false);
                 let wait = backoff.left().unwrap_or_default();
                 state.backoff = Some(backoff);
-                Err(login_error(why, wait))
+                login_error(why, wait)
             }
-            LoginFailure::Other(error) => Err(error),
+            LoginError::Other(error) => error.clone(),
         }
     }
 
-    fn no_credential(&self, state: &mut State, error: NoCredential) -> ProviderError {
+    fn no_credential(&self, state: &mut State, error: &NoCredential) -> ProviderError {
         let NoCredential { why, wait } = error;
         let identity = self.method.identity();
         let mut why = format!("there is no credential to log in with as {identity}: {why}");
@@ -284,7 +313,7 @@ impl TokenSource {
         self.note_fault(why.clone(), None, false);
         // Reading a credential of this host is free, and it may be supplied at any time.
         if !self.method.is_local() {
-            state.backoff = Some(LoginBackoff::after_failure(state.backoff.as_ref(), wait));
+            state.backoff = Some(LoginBackoff::after_failure(state.backoff.as_ref(), *wait));
         }
         login_error(why, wait.unwrap_or(NO_LOGIN_WAIT))
     }
@@ -301,7 +330,9 @@ impl TokenSource {
         let (credential, message) = (self.remembered(request), why.clone());
         let remembered =
             blocking(move || failed_logins.record(&subject, &credential, &message, retry)).await;
-        remembered.unwrap_or(FailedLogin { why, wait_left: Some(RENEWAL_INTERVAL), count: 1 })
+        let any_secret = matches!(retry, RetryRule::After(_));
+        let wait_left = Some(RENEWAL_INTERVAL);
+        remembered.unwrap_or(FailedLogin { why, wait_left, count: 1, any_secret })
     }
 
     /// The bytes that the memory of failed logins hashes, so that another credential is tried at once. A token

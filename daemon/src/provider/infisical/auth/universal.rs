@@ -1,6 +1,7 @@
 //! universal-auth: a client id and its secret.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use psi_common::{SecretBytes, SecretString};
@@ -26,6 +27,8 @@ pub enum SecretSource {
     File(PathBuf),
     /// The config itself.
     Config(SecretBytes),
+    /// The caller of the command that checks the login.
+    Given(Arc<SecretBytes>),
 }
 
 #[async_trait]
@@ -51,6 +54,10 @@ impl Method for UniversalAuth {
             }
             SecretSource::Config(_) => {
                 "write a new client_secret to the config, then `systemctl reload psid`".into()
+            }
+            SecretSource::Given(_) => {
+                "give the identity's client id, and a client secret that Infisical shows for it"
+                    .into()
             }
         }
     }
@@ -79,6 +86,7 @@ impl SecretSource {
     async fn read(&self) -> Result<SecretBytes, String> {
         match self {
             Self::Config(secret) => Ok(trimmed(secret)),
+            Self::Given(secret) => Ok(trimmed(secret)),
             Self::File(path) => {
                 let read = tokio::fs::read(path).await;
                 read.map(|bytes| trimmed(&SecretBytes::new(bytes))).map_err(|error| {

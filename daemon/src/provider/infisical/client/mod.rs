@@ -5,6 +5,7 @@
 //! `routes/v3/deprecated-secret-router.ts`.
 
 mod login;
+mod probe;
 mod read;
 mod url;
 mod versions;
@@ -24,6 +25,7 @@ use crate::provider::ProviderError;
 use versions::{ApiVersion, Versions};
 
 pub(super) use login::{Login, LoginRequest};
+pub(super) use probe::Probe;
 pub(super) use read::{DirectoryListing, Secret, View};
 pub(super) use url::below;
 
@@ -66,6 +68,8 @@ impl Api {
             .timeout(timeout)
             // Distinguishes an unreachable host from a slow directory.
             .connect_timeout(timeout.mul_f64(0.75))
+            // For the certificate's age in `probe`.
+            .tls_info(true)
             .redirect(redirect::Policy::custom(within_origin))
             // reqwest itself retries once on a kept connection that the server closed.
             .pool_idle_timeout(Duration::from_secs(60));

@@ -49,7 +49,11 @@ impl From<ApiError> for ProviderError {
 /// Sends a request and reads the whole body of a success. `sent` are the credentials in the request, which
 /// no error may quote.
 pub(super) async fn send(request: RequestBuilder, sent: &[&str]) -> Result<Vec<u8>, ApiError> {
-    let response = request.send().await.map_err(|error| transport_error(&error))?;
+    receive(request.send().await.map_err(|error| transport_error(&error))?, sent).await
+}
+
+/// Reads the whole body of a success.
+pub(super) async fn receive(response: Response, sent: &[&str]) -> Result<Vec<u8>, ApiError> {
     let (status, headers) = (response.status(), response.headers());
     let is_json =
         text(headers, CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json"));
@@ -202,7 +206,7 @@ pub(super) fn parse<T: DeserializeOwned>(body: Vec<u8>) -> Result<T, ProviderErr
     })
 }
 
-fn transport_error(error: &reqwest::Error) -> ProviderError {
+pub(super) fn transport_error(error: &reqwest::Error) -> ProviderError {
     if error.is_builder() {
         // Nothing was sent, and the next request may succeed.
         let why = format!("the request cannot be built: {}", root_cause(error));

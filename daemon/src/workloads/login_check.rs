@@ -1,0 +1,270 @@
+//! Checks what the providers answer: logs in with each identity and lists each source, for an admin's command. It
+//! changes neither the cache nor a registration.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use psi_common::{CheckProblem, CheckedLogin, CheckedServer, CheckedSource, LeftOut, OnlineReport};
+
+use super::names;
+use crate::model::clock::Now;
+use crate::model::reference::CacheKey;
+use crate::provider::circuit_breaker::Caller;
+use crate::provider::upstream::{CallError, Route, Upstream, Upstreams, Workload, prefix_of};
+use crate::provider::{CheckedIdentity, Listed, ProviderError, Source};
+
+/// What is checked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LoginCheckOptions<'a> {
+    /// The provider's name; none: every provider.
+    pub(crate) provider: Option<&'a str>,
+    /// Whether a refused login is tried once more.
+    pub(crate) retry: bool,
+}
+
+/// Checks the providers that have logins.
+pub(crate) async fn check_logins(
+    upstreams: &Upstreams,
+    options: LoginCheckOptions<'_>,
+    now: Now,
+) -> OnlineReport {
+    let mut report = OnlineReport::default();
+    for (name, upstream) in &upstreams.providers {
+        if options.provider.is_some_and(|wanted| wanted != name) {
+            continue;
+        }
+        let check = upstream.provider.check_logins(options.retry, now).await;
+        let Some(server) = check.server else { continue };
+        report.servers.push(CheckedServer { provider: name.clone(), ..server });
+        let projects = check.identities.iter().flat_map(|one| &one.login.projects);
+        for (source, workloads) in sources(upstreams, name, projects) {
+            let checked = check_source(upstream, &source, &workloads, &check.identities, now);
+            let checked = CheckedSource { provider: name.clone(), ..checked.await };
+            report.sources.push(checked);
+        }
+        let logins = check.identities.into_iter().map(|one| one.login);
+        let logins = logins.map(|login| CheckedLogin { provider: name.clone(), ..login });
+        report.logins.extend(logins);
+    }
+    report
+}
+
+/// The workloads that name a source.
+type Users<'a> = Vec<(&'a str, &'a Workload)>;
+
+/// Each source of a provider once, with its workloads; and the top directory of each project that no workload
+/// names.
+fn sources<'a>(
+    upstreams: &'a Upstreams,
+    provider: &str,
+    projects: impl Iterator<Item = &'a String>,
+) -> BTreeMap<Source, Users<'a>> {
+    let mut all: BTreeMap<Source, Users<'a>> = BTreeMap::new();
+    for (name, workload) in &upstreams.workloads {
+        for source in workload.sources.iter().filter(|_| workload.provider == provider) {
+            let users = all.entry(source.clone()).or_default();
+            if users.last().is_none_or(|(last, _)| last != name) {
+                users.push((name, workload));
+            }
+        }
+    }
+    let named: BTreeSet<String> = all.keys().map(|source| source.project.clone()).collect();
+    for project in projects.filter(|project| !named.contains(*project)) {
+        let top = Source { project: project.clone(), path: "/".into(), recursive: false };
+        all.entry(top).or_default();
+    }
+    all
+}
+
+async fn check_source(
+    upstream: &Upstream,
+    source: &Source,
+    users: &Users<'_>,
+    identities: &[CheckedIdentity],
+    now: Now,
+) -> CheckedSource {
+    let mut checked = CheckedSource {
+        project: source.project.clone(),
+        path: source.path.clone(),
+        recursive: source.recursive,
+        workloads: users.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        ..CheckedSource::default()
+    };
+    let scope = match upstream.provider.scope_of(source) {
+        Ok(scope) => scope,
+        Err(why) => {
+            checked.problem =
+                Some(CheckProblem::to_correct(why, "correct the source in the config"));
+            return checked;
+        }
+    };
+    // A login that failed is not repeated for each of its sources.
+    let identity = upstream.provider.identity(&scope.namespace);
+    let failed = identities.iter().find(|one| one.subject == identity);
+    if let Some(problem) = failed.and_then(|one| one.login.problem.as_ref()) {
+        checked.problem = Some(problem.clone());
+        return checked;
+    }
+    let call = upstream.call_for_directory(&scope, Route::List, Caller::Admin);
+    let directories = BTreeSet::new();
+    let list = upstream.provider.list(source, &directories);
+    match upstream.call(&call, now.advanced(), list).await {
+        Ok(listed) => add_listed(&mut checked, listed, users, |error| {
+            upstream.provider.explain(source, error)
+        }),
+        Err(error) => {
+            let error = CallError::error(error);
+            let problem = upstream.provider.explain(source, &error);
+            if users.is_empty() && may_not_read(&error, &problem) {
+                // References by hand may name directories below that it may read.
+                checked.ok = true;
+                checked.warnings.push(problem.problem.to_string());
+            } else {
+                checked.problem = Some(problem);
+            }
+        }
+    }
+    checked
+}
+
+/// Whether the identity is a member of the project and may not read the directory.
+fn may_not_read(error: &ProviderError, problem: &CheckProblem) -> bool {
+    matches!(error, ProviderError::Denied(_)) && problem.problem.what.contains("may not read")
+}
+
+fn add_listed(
+    checked: &mut CheckedSource,
+    listed: Listed,
+    users: &Users<'_>,
+    explain: impl Fn(&ProviderError) -> CheckProblem,
+) {
+    let Listed { listing, refused, incomplete, continued } = listed;
+    if continued {
+        let rest = "only what the last refresh did not reach was listed; run it again for the whole source";
+        checked.warnings.push(rest.into());
+    }
+    checked.problem = incomplete.map(|error| explain(&error));
+    checked.ok = checked.problem.is_none();
+    for (scope, error) in refused {
+        let why = format!("{}: {}", scope.path, explain(&error).problem);
+        checked.left_out.push(LeftOut { key: scope.path, why });
+    }
+    let keys = listing.found.len() + listing.denied.len() + listing.unread.len();
+    checked.keys = keys as u64;
+    if keys == 0 && checked.ok && checked.left_out.is_empty() && !users.is_empty() {
+        checked.warnings.push(format!(
+            "{}:{} has no secret; if it should have one, check the path and the identity's permissions",
+            checked.project, checked.path
+        ));
+    }
+    for (key, why) in listing.denied.into_iter().chain(listing.unread) {
+        checked
+            .left_out
+            .push(LeftOut { why: format!("{}: {why}", key.key), key: key.key.to_string() });
+    }
+    for (key, value) in &listing.found {
+        for (name, workload) in users {
+            add_key(checked, name, workload, key);
+            let mount = is_mounted(workload, key);
+            let damage = names::damage(&key.key, value).filter(|_| !mount);
+            let warning =
+                damage.map(|what| format!("{}: {what}; add it to mount of {name}", key.key));
+            checked.warnings.extend(warning);
+        }
+    }
+    checked.left_out.sort_by(|a, b| a.key.cmp(&b.key));
+}
+
+fn is_mounted(workload: &Workload, key: &CacheKey) -> bool {
+    workload.mount.iter().any(|mounted| **mounted == *key.key)
+}
+
+/// Reports a key that cannot be a secret of a workload.
+fn add_key(checked: &mut CheckedSource, workload: &str, config: &Workload, key: &CacheKey) {
+    let name = format!("{}{}", prefix_of(workload), key.key);
+    if let Some(why) = names::key_fault(workload, &key.key, &name, is_mounted(config, key)) {
+        checked.left_out.push(LeftOut { key: key.key.to_string(), why });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use psi_common::SecretBytes;
+
+    use super::*;
+    use crate::model::reference::{Listing, Namespace};
+
+    fn workload(sources: &[(&str, &str)], mount: &[&str]) -> Workload {
+        let source = |(project, path): &(&str, &str)| Source {
+            project: (*project).into(),
+            path: (*path).into(),
+            recursive: false,
+        };
+        Workload {
+            provider: "infisical".into(),
+            depends_on: Vec::new(),
+            mount: mount.iter().map(ToString::to_string).collect(),
+            sources: sources.iter().map(source).collect(),
+        }
+    }
+
+    #[test]
+    fn sources_are_listed_once_and_projects_without_one_at_their_top() {
+        let upstreams = Upstreams {
+            workloads: BTreeMap::from([
+                ("a".to_owned(), workload(&[("p", "/x"), ("p", "/y"), ("p", "/x")], &[])),
+                ("b".to_owned(), workload(&[("p", "/x")], &[])),
+            ]),
+            ..Upstreams::default()
+        };
+        let projects = ["p".to_owned(), "q".to_owned()];
+        let all = sources(&upstreams, "infisical", projects.iter());
+        let all: Vec<(String, Vec<&str>)> = all
+            .into_iter()
+            .map(|(source, users)| {
+                (source.to_string(), users.iter().map(|(name, _)| *name).collect())
+            })
+            .collect();
+        let expected = [
+            ("p:/x".to_owned(), vec!["a", "b"]),
+            ("p:/y".to_owned(), vec!["a"]),
+            ("q:/".to_owned(), vec![]),
+        ];
+        assert_eq!(all, expected);
+        assert_eq!(sources(&upstreams, "other", [].iter()).len(), 0);
+    }
+
+    #[test]
+    fn keys_that_no_container_can_have_are_left_out() {
+        let found = ["GOOD", "a b", "tls.key"].map(|key| {
+            (CacheKey::new(Namespace::new(&["r"]), "/", key), SecretBytes::new(b"a\0b".to_vec()))
+        });
+        let listing = Listing { found: found.into(), ..Listing::default() };
+        let of_app = workload(&[("p", "/")], &["tls.key"]);
+        let mut checked = CheckedSource::default();
+        add_listed(&mut checked, listing.into(), &vec![("app", &of_app)], |error| {
+            CheckProblem::passing(error.to_string(), "")
+        });
+        assert_eq!((checked.ok, checked.keys), (true, 3));
+        let left_out: Vec<&str> = checked.left_out.iter().map(|one| one.key.as_str()).collect();
+        assert_eq!(left_out, ["a b"]);
+        assert!(checked.warnings.iter().any(|why| why.starts_with("GOOD: ")), "{checked:?}");
+        assert!(checked.warnings.iter().all(|why| !why.starts_with("tls.key: ")), "{checked:?}");
+    }
+
+    #[test]
+    fn empty_directory_is_a_warning_and_an_incomplete_one_a_problem() {
+        let of_app = workload(&[("p", "/")], &[]);
+        let list = |listed: Listed| {
+            let mut checked = CheckedSource { path: "/".into(), ..CheckedSource::default() };
+            add_listed(&mut checked, listed, &vec![("app", &of_app)], |error| {
+                CheckProblem::passing(error.to_string(), "later")
+            });
+            checked
+        };
+        let empty = list(Listed::default());
+        assert!(empty.ok && empty.warnings[0].contains("has no secret"), "{empty:?}");
+        let incomplete = Some(ProviderError::TimedOut("no answer".into()));
+        let cut = list(Listed { incomplete, ..Listed::default() });
+        assert!(!cut.ok && cut.problem.is_some() && cut.warnings.is_empty(), "{cut:?}");
+    }
+}

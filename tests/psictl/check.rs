@@ -1,0 +1,117 @@
+//! `psid check`: what it refuses before psid meets it, each with its line or its command.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use psi_harness::{Config, FakeInfisical, Instance, one_line};
+
+fn check(instance: &Instance, args: &[&str]) -> (i32, String, String) {
+    let outcome = instance.psid().args(&[&["check"][..], args].concat()).run();
+    (outcome.code, outcome.stdout_text(), outcome.stderr)
+}
+
+#[test]
+fn check_refuses_what_a_start_would_accept_and_never_serve() {
+    let infisical = FakeInfisical::with(&json!({}));
+    let instance = Instance::of(&infisical);
+    let good = Config::of(&infisical).workload("app", "/myapp", false).to_string();
+    for (from, to, words) in [
+        ("\"/myapp\"", "\"/../x\"", "the path '/../x' contains a dot segment"),
+        ("6f2d1b0e-0000-4000-8000-00000000000a", "my-project", "the id 'my-project' is no UUID"),
+        (
+            "workloads.\"app\"",
+            "workloads.\"my app\"",
+            "workload 'my app' cannot be the name of a quadlet",
+        ),
+        ("workloads.\"app\"", "workloads.\"x.service\"", "name it 'x', without the suffix"),
+        (
+            "secrets = [{ project = \"myproject\", path = \"/myapp\", recursive = false }]",
+            "secrets = []",
+            "workload 'app': secrets is empty",
+        ),
+    ] {
+        let text = good.replace(from, to);
+        assert_ne!(text, good, "{from}");
+        fs::write(instance.config(), &text).unwrap();
+        let (code, stdout, stderr) = check(&instance, &[]);
+        assert_eq!((code, stdout.as_str()), (65, ""), "{stderr}");
+        let line = one_line(&stderr);
+        let path = instance.config().display().to_string();
+        assert!(line.starts_with(&format!("psid: {path}:")) && line.contains(words), "{line}");
+        let (_, stdout, _) = check(&instance, &["--json"]);
+        let report: Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(report["well"], false);
+        assert!(report["problems"][0]["what"].as_str().unwrap().contains(words), "{report}");
+    }
+}
+
+/// An update must not keep psid from starting with what it ran with before.
+#[test]
+fn psid_starts_with_what_check_refuses() {
+    let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
+    let instance = Instance::of(&infisical);
+    let good = Config::of(&infisical).workload("app", "/myapp", false).to_string();
+    let odd = "[workloads.\"my app\"]\nprovider = \"infisical\"\nsecrets = []\n";
+    fs::write(instance.config(), good + odd).unwrap();
+    let psid = instance.start();
+    psid.await_log("workload 'my app' cannot be the name of a quadlet");
+    assert_eq!(instance.driver(&["get", "app--A"]).text(), "1");
+}
+
+#[test]
+fn check_refuses_the_untouched_template() {
+    let instance = Instance::empty();
+    let template = psi_harness::repository().join("contrib/config/psi.toml");
+    fs::copy(template, instance.config()).unwrap();
+    let (code, _, stderr) = check(&instance, &[]);
+    assert_eq!(code, 65);
+    assert!(stderr.contains("it names no provider and no key backend"), "{stderr}");
+    assert!(stderr.contains("`psictl init`"), "{stderr}");
+}
+
+#[test]
+fn check_refuses_files_that_psid_cannot_read() {
+    let infisical = FakeInfisical::with(&json!({}));
+    let instance = Instance::of(&infisical);
+    let text = fs::read_to_string(instance.config()).unwrap();
+    let with_ca = text.replace("api_url", "ca_cert = \"/nonexistent/ca.pem\"\napi_url");
+    fs::write(instance.config(), with_ca).unwrap();
+    let (code, _, stderr) = check(&instance, &[]);
+    assert_eq!(code, 65);
+    assert!(
+        stderr.contains("ca_cert names /nonexistent/ca.pem, which psid's user cannot read"),
+        "{stderr}"
+    );
+}
+
+/// The whole check runs as another user, as root's does as psi.
+#[test]
+fn config_of_root_alone_is_found_by_its_reader() {
+    let infisical = FakeInfisical::with(&json!({}));
+    let instance = Instance::of(&infisical);
+    let as_nobody = || {
+        let program = instance.run().join("psid");
+        fs::copy(psi_harness::program("psid"), &program).unwrap();
+        let start = instance.psid().with_program(&program).args(&["check"]);
+        start.through(&["setpriv", "--reuid=1234", "--regid=1234", "--clear-groups"]).run()
+    };
+    for directory in [instance.folder(), &instance.folder().join("etc")] {
+        fs::set_permissions(directory, Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::set_permissions(instance.config(), Permissions::from_mode(0o600)).unwrap();
+    let outcome = as_nobody();
+    assert_eq!(outcome.code, 65, "{}", outcome.stdout_text());
+    assert!(outcome.stderr.contains("Permission denied"), "{}", outcome.stderr);
+    fs::set_permissions(instance.config(), Permissions::from_mode(0o644)).unwrap();
+    let outcome = as_nobody();
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let sealed = instance.config().with_file_name("infisical-client-secret.cred");
+    fs::write(&sealed, "sealed").unwrap();
+    fs::set_permissions(&sealed, Permissions::from_mode(0o600)).unwrap();
+    let outcome = as_nobody();
+    assert_eq!(outcome.code, 65);
+    let remedy = format!("`chmod 0644 {}`: its content is encrypted", sealed.display());
+    assert!(outcome.stderr.contains(&remedy), "{}", outcome.stderr);
+}
