@@ -58,6 +58,9 @@ _psictl() {
             psictl,list)
                 cmd="psictl__subcmd__list"
                 ;;
+            psictl,login)
+                cmd="psictl__subcmd__login"
+                ;;
             psictl,lookup)
                 cmd="psictl__subcmd__lookup"
                 ;;
@@ -168,6 +171,9 @@ _psictl() {
                 ;;
             psictl__subcmd__help,list)
                 cmd="psictl__subcmd__help__subcmd__list"
+                ;;
+            psictl__subcmd__help,login)
+                cmd="psictl__subcmd__help__subcmd__login"
                 ;;
             psictl__subcmd__help,lookup)
                 cmd="psictl__subcmd__help__subcmd__lookup"
@@ -284,7 +290,7 @@ _psictl() {
 
     case "${cmd}" in
         psictl)
-            opts="-h -V --help --version lookup store delete list get health restore add install setup doctor gc migrate import exec render cache hsm drill metrics help"
+            opts="-h -V --help --version lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -708,7 +714,7 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__help)
-            opts="lookup store delete list get health restore add install setup doctor gc migrate import exec render cache hsm drill metrics help"
+            opts="lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1086,6 +1092,20 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psictl__subcmd__help__subcmd__login)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1517,6 +1537,20 @@ _psictl() {
             ;;
         psictl__subcmd__list)
             opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psictl__subcmd__login)
+            opts="-h --retry --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

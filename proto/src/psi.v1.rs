@@ -609,6 +609,119 @@ pub struct HsmKey {
     #[prost(bool, tag = "5")]
     pub may_sign: bool,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LoginRequest {
+    /// The name of the provider in the config; empty: every provider.
+    #[prost(string, tag = "1")]
+    pub provider: ::prost::alloc::string::String,
+    /// Try a refused login once more, before its backoff ends.
+    #[prost(bool, tag = "2")]
+    pub retry: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LoginResponse {
+    /// Each provider's server.
+    #[prost(message, repeated, tag = "1")]
+    pub servers: ::prost::alloc::vec::Vec<LoginServer>,
+    /// Each identity.
+    #[prost(message, repeated, tag = "2")]
+    pub logins: ::prost::alloc::vec::Vec<LoginIdentity>,
+    /// Each source of a workload, and the top directory of each project that no workload names.
+    #[prost(message, repeated, tag = "3")]
+    pub sources: ::prost::alloc::vec::Vec<LoginSource>,
+}
+/// A provider's server.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LoginServer {
+    /// The name of the provider in the config.
+    #[prost(string, tag = "1")]
+    pub provider: ::prost::alloc::string::String,
+    /// Its URL.
+    #[prost(string, tag = "2")]
+    pub url: ::prost::alloc::string::String,
+    /// How many seconds this host's clock is ahead of the server's; negative: behind. Absent: unknown.
+    #[prost(sint64, optional, tag = "3")]
+    pub clock_ahead_seconds: ::core::option::Option<i64>,
+    /// How many days the server's certificate is still valid; negative: it has expired. Absent without TLS.
+    #[prost(sint64, optional, tag = "4")]
+    pub certificate_days_left: ::core::option::Option<i64>,
+    /// Why it cannot be used; absent if it can.
+    #[prost(message, optional, tag = "5")]
+    pub problem: ::core::option::Option<LoginProblem>,
+}
+/// The login of an identity.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LoginIdentity {
+    /// The name of the provider in the config.
+    #[prost(string, tag = "1")]
+    pub provider: ::prost::alloc::string::String,
+    /// The method and the id of the identity.
+    #[prost(string, tag = "2")]
+    pub identity: ::prost::alloc::string::String,
+    /// The projects that it reads, by their names in the config.
+    #[prost(string, repeated, tag = "3")]
+    pub projects: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why it did not log in; absent if it did.
+    #[prost(message, optional, tag = "4")]
+    pub problem: ::core::option::Option<LoginProblem>,
+}
+/// A directory of a project.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LoginSource {
+    /// The name of the provider in the config.
+    #[prost(string, tag = "1")]
+    pub provider: ::prost::alloc::string::String,
+    /// The name of the project in the config.
+    #[prost(string, tag = "2")]
+    pub project: ::prost::alloc::string::String,
+    /// The directory.
+    #[prost(string, tag = "3")]
+    pub path: ::prost::alloc::string::String,
+    /// Whether the directories below it are included.
+    #[prost(bool, tag = "4")]
+    pub recursive: bool,
+    /// The workloads that name it.
+    #[prost(string, repeated, tag = "5")]
+    pub workloads: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The number of its secrets.
+    #[prost(uint64, tag = "6")]
+    pub keys: u64,
+    /// The secrets that no container can have; at most 1,000.
+    #[prost(message, repeated, tag = "7")]
+    pub left_out: ::prost::alloc::vec::Vec<LeftOutSecret>,
+    /// The number of such secrets.
+    #[prost(uint64, tag = "8")]
+    pub left_out_count: u64,
+    /// Warnings, one sentence each.
+    #[prost(string, repeated, tag = "9")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why it was not listed; absent if it was.
+    #[prost(message, optional, tag = "10")]
+    pub problem: ::core::option::Option<LoginProblem>,
+}
+/// A secret that no container can have.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeftOutSecret {
+    /// Its key at the provider.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// Why, with the remedy.
+    #[prost(string, tag = "2")]
+    pub why: ::prost::alloc::string::String,
+}
+/// A problem with a server, a login or a source.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LoginProblem {
+    /// What happened, with its cause.
+    #[prost(string, tag = "1")]
+    pub what: ::prost::alloc::string::String,
+    /// The command or the change that fixes it.
+    #[prost(string, tag = "2")]
+    pub remedy: ::prost::alloc::string::String,
+    /// Whether it may pass by itself. Otherwise an admin must correct it.
+    #[prost(bool, tag = "3")]
+    pub try_later: bool,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PlanRequest {
     /// Pull the sources first. Without it, the plan comes from the cache.
@@ -2764,6 +2877,293 @@ pub mod hsm_admin_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "psi.v1.HsmAdmin";
     impl<T> tonic::server::NamedService for HsmAdminServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated client implementations.
+pub mod provider_admin_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// The providers, as an admin checks them.
+    #[derive(Debug, Clone)]
+    pub struct ProviderAdminClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> ProviderAdminClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> ProviderAdminClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            ProviderAdminClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Logs in once with each identity, lists each source of each workload, and reports what was answered. Changes
+        /// neither the cache nor a registration.
+        pub async fn login(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LoginRequest>,
+        ) -> std::result::Result<tonic::Response<super::LoginResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::Codec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/psi.v1.ProviderAdmin/Login",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("psi.v1.ProviderAdmin", "Login"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod provider_admin_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with ProviderAdminServer.
+    #[async_trait]
+    pub trait ProviderAdmin: std::marker::Send + std::marker::Sync + 'static {
+        /// Logs in once with each identity, lists each source of each workload, and reports what was answered. Changes
+        /// neither the cache nor a registration.
+        async fn login(
+            &self,
+            request: tonic::Request<super::LoginRequest>,
+        ) -> std::result::Result<tonic::Response<super::LoginResponse>, tonic::Status>;
+    }
+    /// The providers, as an admin checks them.
+    #[derive(Debug)]
+    pub struct ProviderAdminServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> ProviderAdminServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for ProviderAdminServer<T>
+    where
+        T: ProviderAdmin,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/psi.v1.ProviderAdmin/Login" => {
+                    #[allow(non_camel_case_types)]
+                    struct LoginSvc<T: ProviderAdmin>(pub Arc<T>);
+                    impl<
+                        T: ProviderAdmin,
+                    > tonic::server::UnaryService<super::LoginRequest> for LoginSvc<T> {
+                        type Response = super::LoginResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LoginRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ProviderAdmin>::login(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LoginSvc(inner);
+                        let codec = crate::codec::Codec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for ProviderAdminServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "psi.v1.ProviderAdmin";
+    impl<T> tonic::server::NamedService for ProviderAdminServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

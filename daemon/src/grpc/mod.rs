@@ -8,7 +8,9 @@ mod driver;
 mod hsm;
 mod import;
 mod incoming;
+mod login;
 mod peer;
+mod refuse;
 mod report;
 mod workloads;
 
@@ -20,6 +22,7 @@ use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId, for_own_scope};
 use psi_proto::v1::cache_admin_server::CacheAdminServer;
 use psi_proto::v1::hsm_admin_server::HsmAdminServer;
 use psi_proto::v1::import_admin_server::ImportAdminServer;
+use psi_proto::v1::provider_admin_server::ProviderAdminServer;
 use psi_proto::v1::secret_driver_server::SecretDriverServer;
 use psi_proto::v1::workload_admin_server::WorkloadAdminServer;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +35,8 @@ use tonic::transport::Server;
 use crate::lookup::ServiceError;
 use control::Control;
 use peer::Authorizer;
+
+pub(crate) use refuse::refuse;
 
 /// The deadline of a call without one: that of psi-driver, which holds podman's lock meanwhile.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
@@ -63,6 +68,7 @@ pub async fn serve(
     let admin = CacheAdminServer::new(admin::Admin(Arc::clone(&daemon)));
     let hsm = HsmAdminServer::new(hsm::Hsm(Arc::clone(&daemon)));
     let import = ImportAdminServer::new(import::Import(Arc::clone(&daemon)));
+    let providers = ProviderAdminServer::new(login::Providers(Arc::clone(&daemon)));
     let workloads = WorkloadAdminServer::new(workloads::Workloads(daemon));
     let server = Server::builder()
         .max_concurrent_streams(MAX_CALLS)
@@ -73,6 +79,10 @@ pub async fn serve(
         .add_service(authorized(admin.max_decoding_message_size(MAX_REQUEST_BYTES), &authorizer))
         .add_service(authorized(hsm.max_decoding_message_size(MAX_REQUEST_BYTES), &authorizer))
         .add_service(authorized(import.max_decoding_message_size(MAX_REQUEST_BYTES), &authorizer))
+        .add_service(authorized(
+            providers.max_decoding_message_size(MAX_REQUEST_BYTES),
+            &authorizer,
+        ))
         .add_service(authorized(
             workloads.max_decoding_message_size(MAX_REQUEST_BYTES),
             &authorizer,

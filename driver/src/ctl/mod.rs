@@ -4,6 +4,7 @@ mod add;
 pub(crate) mod args;
 mod cache;
 mod client;
+mod config_in_force;
 mod delete;
 mod doctor;
 mod drill;
@@ -16,6 +17,7 @@ mod import;
 mod install;
 mod json;
 mod keys;
+mod login;
 mod metrics;
 mod migrate;
 mod names;
@@ -48,6 +50,7 @@ pub(crate) fn run(paths: &Paths, command: &Command) -> Result<(), CliError> {
         Command::Restore { id, all } => restore::run(paths, id.as_deref(), *all),
         Command::Add(options) => add::run(paths, options),
         Command::Install(options) => install::run(paths, options),
+        Command::Login(options) => login::run(paths, options),
         Command::Setup(options) => setup::run(paths, options),
         Command::Doctor(options) => doctor::run(paths, options),
         Command::Gc(options) => gc::run(paths, options),

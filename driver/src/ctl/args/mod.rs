@@ -17,8 +17,8 @@ pub(crate) use cache::{CacheCommand, HsmCommand, InitOptions, SealArgs};
 pub(crate) use import::{ImportCommand, ImportOptions, OnConflict};
 pub(crate) use migrate::{MigrateOptions, OldStore};
 pub(crate) use options::{
-    AddOptions, DoctorOptions, DrillOptions, ExecOptions, GcOptions, InstallOptions, RenderOptions,
-    SetupOptions,
+    AddOptions, DoctorOptions, DrillOptions, ExecOptions, GcOptions, InstallOptions, LoginOptions,
+    RenderOptions, SetupOptions,
 };
 
 const EXIT_STATUS: &str = "Exit status: 0 done, 1 drift or findings, 2 usage, 65 bad input or config, \
@@ -65,6 +65,13 @@ pub(crate) enum Command {
     Add(AddOptions),
     /// Write the podman drop-in that makes psi the default secret driver
     Install(InstallOptions),
+    /// Log in with each configured identity, list each source, and print what is refused
+    ///
+    /// Each identity logs in once. For each source the number of its keys is printed, and the keys that no container can
+    /// have; no value is shown and nothing is registered. The running psid asks with the config that it runs with; without
+    /// a daemon, `psid check --online` is run. Exit status: 0 if all is well, 1 if keys are left out, 65 if the config,
+    /// the client secret or a permission must be corrected, 75 if the server does not answer or asks to wait.
+    Login(LoginOptions),
     /// Create every workload's secrets in podman, and write the quadlet drop-ins
     Setup(SetupOptions),
     /// Find problems that would keep a container from starting, and secrets stored in plaintext
@@ -190,6 +197,7 @@ impl Command {
             Self::Install(_) => "install".into(),
             Self::Drill(_) => "drill".into(),
             Self::Metrics => "metrics".into(),
+            Self::Login(_) => "login".into(),
             Self::Setup(_) => "setup".into(),
             Self::Doctor(_) => "doctor".into(),
             Self::Gc(_) => "gc".into(),

@@ -39,6 +39,18 @@ pub(crate) struct InstallOptions {
 }
 
 #[derive(Args)]
+pub(crate) struct LoginOptions {
+    /// The provider's name in the config, such as infisical (default: each)
+    pub(crate) provider: Option<String>,
+    /// Retry a refused login once now; too many refused logins lock the identity for every host
+    #[arg(long)]
+    pub(crate) retry: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
 pub(crate) struct SetupOptions {
     /// Print the changes and the drift, and change nothing; exit with 0 if there is no drift, else 1
     #[arg(long)]

@@ -175,7 +175,7 @@ mod tests {
     use proptest::prelude::*;
     use psi_proto::Message;
     use psi_proto::health::HealthCheckResponse;
-    use psi_proto::v1::{DeleteResponse, ListResponse, StoreResponse};
+    use psi_proto::v1::{DeleteResponse, ListResponse, LoginResponse, StoreResponse};
 
     use super::*;
 
@@ -335,6 +335,7 @@ mod tests {
             taken::<PlanEvent>(TEXT),
             taken::<Registration>(TEXT),
             taken::<ImportResponse>(TEXT),
+            taken::<LoginResponse>(TEXT),
         ];
         assert!(counts.iter().all(|count| *count > 0) && counts[2] > 12, "{counts:?}");
         for none in [

@@ -2,6 +2,7 @@
 
 mod checked;
 mod import;
+mod login;
 mod workloads;
 
 use std::time::Duration;
