@@ -20,6 +20,7 @@ use crate::provider::pkcs11_sealed::{self, Pkcs11Sealed, SealError};
 use crate::provider::upstream::{Upstream, Upstreams};
 use crate::refresh::RefreshInterval;
 use crate::registry::{Keys, Registry};
+use crate::runtime::config_in_force::ConfigInForce;
 use crate::runtime::{DegradedReason, Runtime, RuntimeParts};
 use crate::storage::boot_id;
 use crate::storage::failed_logins::FailedLogins;
@@ -36,6 +37,8 @@ pub struct Environment {
     pub creds: Creds,
     /// Which logins and PINs were refused.
     pub failed_logins: FailedLogins,
+    /// The secret of the one identity that a command checks, in place of the one that the config names.
+    pub given_secret: Option<Arc<SecretBytes>>,
 }
 
 /// Makes the daemon that `config` describes. Nothing that is broken keeps it from starting.
@@ -45,6 +48,7 @@ pub fn assemble(config: &Config, surroundings: &Environment) -> Runtime {
     let daemon = Runtime::new(RuntimeParts {
         service: Arc::new(service),
         interval: schedule(&config.cache),
+        in_force: ConfigInForce::new(paths.config.clone(), config),
         access: config.access.clone(),
         cache_path: paths.cache_file(),
         backend,
@@ -118,7 +122,7 @@ pub async fn follow(daemon: &Runtime, config: &Config, surroundings: &Environmen
     if let Err(error) = daemon.follow_access(config.access.clone()) {
         tracing::warn!("the socket keeps its mode: {error}");
     }
-    daemon.recover(DegradedReason::Config);
+    daemon.in_force.follow(config);
     follow_seal(daemon, seal_with(&config.cache, surroundings)).await;
     say(daemon, config, &faults);
     daemon.unlock().await;
@@ -137,6 +141,9 @@ async fn follow_seal(daemon: &Runtime, seal_with: SealWith) {
 fn say(daemon: &Runtime, config: &Config, faults: &[String]) {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
+    }
+    for objection in &config.objections {
+        tracing::warn!("{objection}; `psid check` refuses it");
     }
     daemon.recover(DegradedReason::Provider);
     for fault in faults {
@@ -212,7 +219,7 @@ impl Environment {
     /// Those of a psid with these paths.
     pub fn new(paths: Paths, credentials: Option<PathBuf>, creds: Creds) -> Self {
         let failed_logins = FailedLogins::open(&paths);
-        Self { paths, credentials, creds, failed_logins }
+        Self { paths, credentials, creds, failed_logins, given_secret: None }
     }
 
     /// What a key must be sealed to where the config does not say: a user's cannot be sealed to the TPM alone.
@@ -298,6 +305,9 @@ fn method(auth: &AuthConfig, surroundings: &Environment) -> Box<dyn Method> {
 }
 
 fn secret_source(secret: &ClientSecret, surroundings: &Environment) -> SecretSource {
+    if let Some(given) = &surroundings.given_secret {
+        return SecretSource::Given(Arc::clone(given));
+    }
     match secret {
         ClientSecret::Credential(name) => {
             SecretSource::Credential(surroundings.beside_config(name))

@@ -38,6 +38,10 @@ impl Runtime {
         for (reason, why) in &*self.degraded.lock() {
             reasons.add(reason.cause(), why.as_str());
         }
+        let backend = self.backend.as_ref().map(|backend| backend.tag());
+        if let Some(drift) = self.in_force.drift(backend) {
+            reasons.add(drift.cause, drift.why);
+        }
         if !self.service.readiness.is_ready() {
             reasons.add("key-opening", "the key is being opened; what needs it waits");
         }
@@ -160,7 +164,6 @@ impl DegradedReason {
             Self::Recovery => "recovery-key",
             Self::Cache => "cache-file",
             Self::Provider => "provider-config",
-            Self::Config => "config",
         }
     }
 }

@@ -2,6 +2,7 @@
 //! `rekey` replaces it.
 
 pub(crate) mod build;
+mod config_in_force;
 mod control;
 mod degraded;
 pub(crate) mod listener;
@@ -31,6 +32,8 @@ use crate::model::clock;
 use crate::refresh::{RefreshInterval, Refresher};
 use crate::storage::cache_file::Persister;
 
+use config_in_force::ConfigInForce;
+
 pub(crate) use unlock::open_keyring;
 
 /// A running daemon.
@@ -41,6 +44,8 @@ pub struct Runtime {
     refresher: Arc<Refresher>,
     /// The configured interval of refreshes.
     schedule: watch::Sender<RefreshInterval>,
+    /// The config that the daemon runs with.
+    in_force: ConfigInForce,
     /// `[access]`
     access: RwLock<Access>,
     /// The path of `cache.enc`.
@@ -73,6 +78,7 @@ struct PersisterTask {
 pub(crate) struct RuntimeParts {
     pub(crate) service: Arc<Service>,
     pub(crate) interval: RefreshInterval,
+    in_force: ConfigInForce,
     pub(crate) access: Access,
     pub(crate) cache_path: PathBuf,
     pub(crate) backend: Option<Box<dyn KeyBackend>>,
@@ -96,19 +102,26 @@ pub enum DegradedReason {
     Cache,
     /// A provider with an unusable configuration.
     Provider,
-    /// A reload of the config that failed.
-    Config,
 }
 
 impl Runtime {
     /// A runtime that has no key yet.
     pub(crate) fn new(parts: RuntimeParts) -> Self {
-        let RuntimeParts { service, interval, access, cache_path, backend, persists, token } =
-            parts;
+        let RuntimeParts {
+            service,
+            interval,
+            in_force,
+            access,
+            cache_path,
+            backend,
+            persists,
+            token,
+        } = parts;
         Self {
             refresher: Arc::new(Refresher::new(Arc::clone(&service), interval)),
             service,
             schedule: watch::Sender::new(interval),
+            in_force,
             access: RwLock::new(access),
             cache_path,
             backend,

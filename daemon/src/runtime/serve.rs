@@ -199,10 +199,8 @@ async fn reload_on_hangup(
                 build::follow(daemon, &config, surroundings).await;
                 tracing::info!("the config was read again");
             }
-            Err(error) => daemon.degrade(
-                DegradedReason::Config,
-                &format!("{error}; the config before it stays in force"),
-            ),
+            // The status repeats it, until the file is corrected.
+            Err(error) => tracing::warn!("{error}; the config before it stays in force"),
         }
     }
 }

@@ -5,7 +5,7 @@ use psi_proto::v1::{RefreshEvent, RefreshRequest};
 use serde::Serialize;
 
 use super::progress::Progress;
-use super::{json, keys, names, psid, status};
+use super::{config_in_force, json, keys, names, psid, status};
 use crate::client::{Client, Deadline};
 use crate::ctl::args::{CacheCommand, InitOptions};
 use crate::ctl::wording::counted;
@@ -59,6 +59,9 @@ fn refresh(paths: &Paths, request: &RefreshRequest, json: bool) -> Result<(), Cl
     let failed = events.iter().filter(|event| !event.error.is_empty()).count();
     stdio::write_text(&if json { refresh_json(&events) } else { refresh_text(&events) })?;
     let withheld = sum(&events, |event| event.withheld);
+    if failed == 0 {
+        config_in_force::check(paths)?;
+    }
     match (failed, withheld) {
         (0, 0) => Ok(()),
         (0, _) => Err(CliError::new(

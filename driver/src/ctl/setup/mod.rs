@@ -23,6 +23,7 @@ use psi_proto::v1::{RefreshEvent, Registration};
 
 use crate::client::{Client, Deadline};
 use crate::ctl::args::SetupOptions;
+use crate::ctl::config_in_force;
 use crate::ctl::names;
 use crate::ctl::podman::{self, Commands};
 use crate::ctl::progress::Progress;
@@ -44,7 +45,8 @@ pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), CliError>
     let plans = found.plan();
     if options.dry_run {
         stdio::write_text(&report::dry_run(&found, &plans, options))?;
-        return dry_run_result(&found, &plans);
+        dry_run_result(&found, &plans)?;
+        return follows_config(&found);
     }
     if !found.commands.program().exists() {
         let note = format!(
@@ -56,7 +58,14 @@ pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), CliError>
     let applied = apply(&found, &plans, paths, options.prune)?;
     report_names(paths, &found, &applied);
     stdio::write_text(&report::run(&found, &plans, &applied, options))?;
-    result(&found, &plans, &applied, options.prune)
+    result(&found, &plans, &applied, options.prune)?;
+    follows_config(&found)
+}
+
+/// What psid planned may lack what the config file has by now.
+fn follows_config(found: &ActualState) -> Result<(), CliError> {
+    let drift = found.config_drift.clone();
+    drift.map_or(Ok(()), |why| Err(config_in_force::error(why)))
 }
 
 /// Excludes another setup: two at once would undo each other's changes.
@@ -91,7 +100,8 @@ fn look(
     })?;
     drop(progress);
     let registered = client.registrations()?;
-    let has_backend = !client.status(false)?.backend.is_empty();
+    let status = client.status(false)?;
+    let has_backend = !status.backend.is_empty();
     drop(client);
     let graph_root = podman::about()?.graph_root;
     let nameless = podman::nameless(&graph_root).map_err(|cause| {
@@ -114,6 +124,7 @@ fn look(
         has_backend,
         withheld,
         accept_removals,
+        config_drift: config_in_force::drift_in(&status),
     })
 }
 

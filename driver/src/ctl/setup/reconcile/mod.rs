@@ -27,6 +27,8 @@ pub(super) struct ActualState {
     pub(super) withheld: Vec<String>,
     /// Whether the admin confirms all removals.
     pub(super) accept_removals: bool,
+    /// How the config file differs from what psid runs with.
+    pub(super) config_drift: Option<String>,
 }
 
 /// The removals of one workload that need no confirmation; more than half of a directory always needs one.

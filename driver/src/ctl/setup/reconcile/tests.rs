@@ -30,6 +30,7 @@ fn found() -> ActualState {
         has_backend: true,
         withheld: Vec::new(),
         accept_removals: true,
+        config_drift: None,
     }
 }
 
