@@ -10,6 +10,8 @@
 mod abuse;
 mod access;
 mod activation;
+mod broken_config;
+mod config_in_force;
 mod metrics;
 mod notices;
 mod reload;

@@ -28,6 +28,13 @@ pub fn listen(path: &Path, access: &Access) -> io::Result<Listening> {
     Ok(Listening { socket, is_own })
 }
 
+/// The listening socket that systemd passed, for a daemon that does not start.
+pub(crate) fn passed_socket() -> Option<UnixListener> {
+    let socket = inherited().ok().flatten()?;
+    socket.set_nonblocking(true).ok()?;
+    Some(socket)
+}
+
 /// Binds under a name of its own, and moves the socket into place with its mode set: nobody can
 /// connect before (N14), and a socket that is in use is never unlinked.
 fn bind(path: &Path, access: &Access) -> io::Result<UnixListener> {

@@ -13,6 +13,11 @@ pub(crate) fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// Sets the text that `systemctl status` shows. It stays when the process ends.
+pub(crate) fn status(status: &str) {
+    send(&[NotifyState::Status(status)]);
+}
+
 /// Reports that the config is being read again; [`ready`] ends that.
 pub(crate) fn reloading() {
     if let Ok(since) = NotifyState::monotonic_usec_now() {
