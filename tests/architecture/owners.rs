@@ -136,7 +136,7 @@ fn each_external_crate_is_used_by_its_owner_only() {
             // The remedies of messages.
             "daemon::cli::doctor::sealed",
             "daemon::keys::",
-            "daemon::provider::infisical::auth::universal",
+            "daemon::provider::infisical::auth::secret",
         ],
     );
     only_in("tracing_subscriber", &["daemon::sys::logging"]);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{AuthConfig, ClientSecret, Config, Pkcs11Pin};
+use super::{AuthConfig, Config, Pkcs11Pin, SecretLocation};
 
 /// A file that psid must be able to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,12 +28,8 @@ impl Config {
             add("ca_cert", path);
         }
         for auth in self.logins() {
-            match auth {
-                AuthConfig::Universal { client_secret: ClientSecret::File(path), .. } => {
-                    add("client_secret_file", path);
-                }
-                AuthConfig::Kubernetes(kubernetes) => add("token_file", &kubernetes.token_file),
-                _ => {}
+            for (key, path) in auth.files() {
+                add(key, path);
             }
         }
         if let Some(pkcs11) = &self.pkcs11 {
@@ -49,8 +45,7 @@ impl Config {
     pub(crate) fn named_credentials(&self) -> Vec<&str> {
         let mut all = Vec::new();
         for auth in self.logins() {
-            if let AuthConfig::Universal { client_secret: ClientSecret::Credential(name), .. } =
-                auth
+            if let Some(SecretLocation::Credential(name)) = auth.secret()
                 && !all.contains(&name.as_str())
             {
                 all.push(name);

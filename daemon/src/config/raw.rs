@@ -8,7 +8,7 @@ use psi_common::{BackendTag, check};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::auth::{self, RawAuth};
+use super::auth::{self, AuthContext, RawAuth};
 use super::fault::Fault;
 use super::pkcs11::RawPkcs11;
 use super::{Access, CacheConfig, Config, Fingerprint, InfisicalConfig, ProjectConfig};
@@ -236,7 +236,8 @@ impl RawCache {
 
 impl RawInfisical {
     fn check(self, warnings: &mut Vec<String>) -> Result<InfisicalConfig, Fault> {
-        let default = self.auth.map(|auth| auth::check(auth, warnings)).transpose()?;
+        let context = &mut AuthContext { warnings };
+        let default = self.auth.map(|auth| auth::check(auth, context)).transpose()?;
         let mut projects = BTreeMap::new();
         for (name, raw) in self.projects {
             let at = raw.span().start;
@@ -248,7 +249,7 @@ impl RawInfisical {
             ] {
                 check.map_err(|why| Fault::at(at, why.to_string()))?;
             }
-            let own = raw.auth.map(|auth| auth::check(auth, warnings)).transpose()?;
+            let own = raw.auth.map(|auth| auth::check(auth, context)).transpose()?;
             let auth = own.or_else(|| default.clone()).ok_or_else(|| {
                 Fault::at(
                     at,

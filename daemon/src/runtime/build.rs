@@ -8,13 +8,13 @@ use parking_lot::Mutex;
 use psi_common::{BackendTag, Paths, SecretBytes};
 
 use crate::cache::{Cache, Policy};
-use crate::config::{AuthConfig, CacheConfig, ClientSecret, Config, InfisicalConfig, Pkcs11Pin};
+use crate::config::{AuthConfig, CacheConfig, Config, InfisicalConfig, Pkcs11Pin, SecretLocation};
 use crate::keys::credential::{Credential, Creds};
 use crate::keys::pkcs11::{PinSource, Token, TokenConfig, TokenErrorKind};
 use crate::keys::{CREDENTIAL, HsmKey, KeyBackend, SealWith, TpmKey};
 use crate::lookup::{Service, ServiceError};
 use crate::provider::infisical::{
-    Infisical, Method, Project, SecretSource, UniversalAuth, token_source,
+    Infisical, Method, Project, SecretSource, StaticToken, UniversalAuth, token_source,
 };
 use crate::provider::pkcs11_sealed::{self, Pkcs11Sealed, SealError};
 use crate::provider::upstream::{Upstream, Upstreams};
@@ -300,20 +300,23 @@ fn method(auth: &AuthConfig, surroundings: &Environment) -> Box<dyn Method> {
         AuthConfig::AwsIam(aws) => Box::new(aws.clone()),
         AuthConfig::Gcp(gcp) => Box::new(gcp.clone()),
         AuthConfig::Azure(azure) => Box::new(azure.clone()),
-        AuthConfig::Kubernetes(kubernetes) => Box::new(kubernetes.clone()),
+        AuthConfig::TokenFile(file) => Box::new(file.clone()),
+        AuthConfig::AccessToken(token) => {
+            Box::new(StaticToken { token: secret_source(token, surroundings) })
+        }
     }
 }
 
-fn secret_source(secret: &ClientSecret, surroundings: &Environment) -> SecretSource {
+fn secret_source(secret: &SecretLocation, surroundings: &Environment) -> SecretSource {
     if let Some(given) = &surroundings.given_secret {
         return SecretSource::Given(Arc::clone(given));
     }
     match secret {
-        ClientSecret::Credential(name) => {
+        SecretLocation::Credential(name) => {
             SecretSource::Credential(surroundings.beside_config(name))
         }
-        ClientSecret::File(path) => SecretSource::File(path.clone()),
-        ClientSecret::Inline(secret) => SecretSource::Config(secret.to_secret()),
+        SecretLocation::File(path) => SecretSource::File(path.clone()),
+        SecretLocation::Inline(secret) => SecretSource::Config(secret.to_secret()),
     }
 }
 

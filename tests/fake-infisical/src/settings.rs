@@ -18,6 +18,9 @@ pub struct Settings {
     /// A GCP ID token that is not taken is a 500, as until 2026
     #[serde(rename = "gcpRefusal500")]
     pub gcp_refusal_500: bool,
+    /// AWS and GCP identities without a list of what may log in are refused, as from v0.167 on. The texts are
+    /// those of the server's other resources that log in so
+    pub require_trust_binding: bool,
     /// How far the server's wall clock is off: shifts `iat`, `exp` and the `Date` header
     pub clock_skew_seconds: i64,
     /// What an identity may describe but not read comes as a placeholder in a 200, not as a 403
@@ -43,6 +46,7 @@ impl Default for Settings {
             expires_in_zero: false,
             token_expired_401: false,
             gcp_refusal_500: false,
+            require_trust_binding: false,
             clock_skew_seconds: 0,
             hidden_values: false,
             rate_limit: None,

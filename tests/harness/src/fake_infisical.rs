@@ -227,6 +227,32 @@ impl FakeInfisical {
         answer["token"].as_str().unwrap().to_owned()
     }
 
+    /// A token of an issuer for `spiffe://example.org/psid`, with more to its order; claims are added.
+    pub fn issuer_token(&self, issuer: &str, order: &Value) -> String {
+        let mut claims = json!({
+            "iss": "https://issuer.example", "sub": "spiffe://example.org/psid", "aud": ["infisical"],
+        });
+        let mut whole = order.clone();
+        if let Some(more) = order["claims"].as_object() {
+            claims.as_object_mut().unwrap().extend(more.clone());
+        }
+        whole["issuer"] = issuer.into();
+        whole["claims"] = claims;
+        let answer = self.control("POST", "/issuer/token", &whole);
+        answer["token"].as_str().unwrap().to_owned()
+    }
+
+    /// A static access token of the identity.
+    pub fn access_token(&self) -> String {
+        let answer = self.control("POST", "/access-token", &json!({"identity": IDENTITY}));
+        answer["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Ends one access token.
+    pub fn revoke_token(&self, token: &str) {
+        self.control("POST", "/revoke", &json!({"token": token}));
+    }
+
     /// Sets a secret, behind the API's back.
     pub fn put(&self, path: &str, key: &str, value: &str) {
         let body = json!({"project": PROJECT, "environment": "prod", "path": path, "key": key, "value": value});

@@ -26,10 +26,18 @@ pub const AZURE: Method = Method { name: "azure", route: "azure-auth", settings:
 /// A pod's service account.
 pub const KUBERNETES: Method =
     Method { name: "kubernetes", route: "kubernetes-auth", settings: "kubernetes" };
+/// A token of an issuer whose public key Infisical has.
+pub const JWT: Method = Method { name: "jwt", route: "jwt-auth", settings: "jwt" };
+/// A token of an OpenID Connect provider.
+pub const OIDC: Method = Method { name: "oidc", route: "oidc-auth", settings: "oidc" };
+/// A JWT-SVID.
+pub const SPIFFE: Method = Method { name: "spiffe", route: "spiffe-auth", settings: "spiffe" };
+/// The methods whose token an issuer signs and an agent keeps in a file.
+pub const ISSUED: [Method; 3] = [JWT, OIDC, SPIFFE];
 /// The methods that ask a metadata service.
 pub const CLOUDS: [Method; 3] = [AWS, GCP, AZURE];
-/// Every method.
-pub const METHODS: [Method; 4] = [AWS, GCP, AZURE, KUBERNETES];
+/// Every method that proves itself by a token or a signature.
+pub const METHODS: [Method; 7] = [AWS, GCP, AZURE, KUBERNETES, JWT, OIDC, SPIFFE];
 
 /// A fake, and an instance whose psid logs in by one method and has no client secret.
 pub struct Machine {
@@ -70,20 +78,25 @@ impl Machine {
         let mut config = Config::of(&self.infisical);
         config.auth = format!("method = \"{}\"\nidentity_id = \"{IDENTITY}\"\n", self.method.name);
         config.auth += &match self.method.name {
-            "kubernetes" => format!("token_file = \"{}\"\n", self.token_file().display()),
-            _ => format!("metadata_url = \"{}\"\n", self.infisical.metadata()),
+            "aws-iam" | "gcp" | "azure" => {
+                format!("metadata_url = \"{}\"\n", self.infisical.metadata())
+            }
+            _ => format!("token_file = \"{}\"\n", self.token_file().display()),
         };
         config
     }
 
-    /// Where kubelet would put the token of the service account.
+    /// Where kubelet, or another agent, would put the token.
     pub fn token_file(&self) -> PathBuf {
         self.instance.credentials().join("token")
     }
 
     /// Puts a new one there, and returns it.
     pub fn give_token(&self, order: &Value) -> String {
-        let token = self.infisical.kubernetes_token(order);
+        let token = match self.method.name {
+            issuer @ ("jwt" | "oidc" | "spiffe") => self.infisical.issuer_token(issuer, order),
+            _ => self.infisical.kubernetes_token(order),
+        };
         fs::write(self.token_file(), format!("{token}\n")).unwrap();
         token
     }

@@ -5,3 +5,5 @@ mod outages;
 mod refusals;
 mod refused;
 mod service_accounts;
+mod static_tokens;
+mod token_files;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use psi_harness::machine::{AWS, AZURE, GCP, Machine, Method};
-use psi_harness::{CLIENT_SECRET, id, reference, seed};
+use psi_harness::{CLIENT_SECRET, IDENTITY, fault, id, reference, seed};
 
 fn secrets() -> Value {
     json!({"/myapp": {"A": "1", "B": "2"}})
@@ -68,8 +68,15 @@ fn refused_identity_is_no_denial_and_is_retried_rarely() {
         ),
     ] {
         let remedy = match method.name {
-            "aws-iam" => "AWS auth in Infisical this role's account id and principal ARN",
-            "gcp" => "GCP auth in Infisical this machine's service account, project and zone",
+            "aws-iam" => {
+                "this instance has account id 123456789012 and principal ARN \
+                          arn:aws:iam::123456789012:role/host-role); list this role's account id or principal ARN in \
+                          the identity's AWS auth in Infisical"
+            }
+            "gcp" => {
+                "this machine has service account 'host@my-project.iam.gserviceaccount.com', project 'my-project' and \
+                      zone 'europe-west3-a'); list this machine's service account or project in the identity's GCP auth"
+            }
             _ => "Azure auth in Infisical this machine's tenant",
         };
         let machine = Machine::with_settings(method, &secrets(), &settings);
@@ -82,6 +89,51 @@ fn refused_identity_is_no_denial_and_is_retried_rarely() {
         }
         assert_eq!(machine.logins(), 1, "{method:?}");
         assert!(psid.degraded().contains(words), "{}", psid.degraded());
+    }
+}
+
+/// Newer servers refuse an identity that anybody in the cloud could be: the message names the binding to make.
+#[test]
+fn missing_trust_binding_is_named_with_its_values() {
+    for (method, settings, words, binding) in [
+        (
+            AWS,
+            json!({}),
+            "AWS auth method has no allowlist configured",
+            "principal ARN arn:aws:iam::123456789012:role/host-role",
+        ),
+        (GCP, json!({}), "GCP auth method has no allowlist configured", "project 'my-project'"),
+        (
+            GCP,
+            json!({"allowedZones": "europe-west3-a"}),
+            "restricts only by zone",
+            "service account 'host@my-project.iam.gserviceaccount.com'",
+        ),
+    ] {
+        let machine = Machine::with_settings(method, &secrets(), &settings);
+        machine.infisical.settings(&json!({"requireTrustBinding": true}));
+        let psid = machine.instance.start();
+        for key in ["A", "B"] {
+            let line = machine.instance.driver(&["get", &reference("/myapp", key)]).fails(75);
+            for part in [words, binding, "newer servers refuse an identity that lists neither"] {
+                assert!(line.contains(part), "{part}: {line}");
+            }
+        }
+        assert_eq!(machine.logins(), 1, "{words}");
+        assert!(psid.degraded().contains(binding), "{}", psid.degraded());
+    }
+}
+
+/// Whatever status a server of another version answers with, the remedy is the same.
+#[test]
+fn trust_binding_is_named_for_each_status_of_a_refusal() {
+    for code in [400, 401, 403] {
+        let machine = Machine::of(GCP, &secrets());
+        let refusal = fault::refusal(code, "Oops", "no allowlist");
+        machine.infisical.fault_login(IDENTITY, &refusal);
+        let _psid = machine.instance.start();
+        let line = machine.instance.driver(&["get", &reference("/myapp", "A")]).fails(75);
+        assert!(line.contains("this machine has service account"), "{code}: {line}");
     }
 }
 

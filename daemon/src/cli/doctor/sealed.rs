@@ -6,7 +6,7 @@ use std::path::Path;
 
 use psi_common::{BackendTag, Finding};
 
-use crate::config::{AuthConfig, ClientSecret, Config, Pkcs11Pin};
+use crate::config::{Config, Pkcs11Pin, SecretLocation};
 use crate::keys::TpmKey;
 use crate::keys::credential::{Credential, SealOptions, SealWith};
 use crate::runtime::build::{self, Environment};
@@ -87,14 +87,10 @@ pub(super) async fn credentials(config: &Config, surroundings: &Environment) -> 
     let mut files = Vec::new();
     let projects = config.infisical.iter().flat_map(|infisical| infisical.projects.values());
     for project in projects {
-        match &project.auth {
-            AuthConfig::Universal { client_secret: ClientSecret::Credential(name), .. } => {
-                credentials.push(name);
-            }
-            AuthConfig::Universal { client_secret: ClientSecret::File(path), .. } => {
-                files.push(path);
-            }
-            _ => {}
+        match project.auth.secret() {
+            Some(SecretLocation::Credential(name)) => credentials.push(name),
+            Some(SecretLocation::File(path)) => files.push(path),
+            Some(SecretLocation::Inline(_)) | None => {}
         }
     }
     match config.pkcs11.as_ref().map(|hsm| &hsm.pin) {

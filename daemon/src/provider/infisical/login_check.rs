@@ -78,6 +78,12 @@ impl Infisical {
                 format!("the login succeeds, but Infisical refuses its token ({why})"),
                 "check the identity's membership of the organization and its trusted IP addresses",
             ),
+            // A static token is its own login, and proves itself here.
+            ProviderError::Unauthenticated { why, wait: Some(_) }
+                if !project.tokens.method().has_login() =>
+            {
+                CheckProblem::to_correct(why.as_str(), RETRY)
+            }
             ProviderError::Misbehaved(why) => {
                 CheckProblem::to_correct(why.as_str(), "correct the source in the config")
             }
@@ -279,7 +285,7 @@ impl Place<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::infisical::auth::NoCredential;
+    use crate::provider::infisical::auth::{LoginCredential, NoCredential};
     use crate::storage::failed_logins::FailedLogin;
 
     #[test]
@@ -335,9 +341,7 @@ mod tests {
             "seal another one".into()
         }
 
-        async fn login_request(
-            &self,
-        ) -> Result<crate::provider::infisical::client::LoginRequest, NoCredential> {
+        async fn credential(&self) -> Result<LoginCredential, NoCredential> {
             Err(NoCredential { why: "none".into(), wait: None })
         }
     }

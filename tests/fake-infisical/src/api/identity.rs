@@ -8,7 +8,7 @@ use super::fields::Fields;
 use super::route::LoginMethod;
 use crate::auth::aws::SignedRequest;
 use crate::auth::login::{self, Credentials};
-use crate::auth::{aws, azure, gcp, kubernetes, renewal};
+use crate::auth::{aws, azure, gcp, kubernetes, renewal, token_login};
 use crate::http::response::Response;
 
 pub fn login(call: Call<'_>) -> Result<Response, ApiError> {
@@ -41,6 +41,9 @@ pub fn login_by(call: Call<'_>, method: LoginMethod) -> Result<Response, ApiErro
         let verify = match method {
             LoginMethod::Gcp => gcp::verify,
             LoginMethod::Azure => azure::verify,
+            LoginMethod::Jwt => token_login::verify_jwt,
+            LoginMethod::Oidc => token_login::verify_oidc,
+            LoginMethod::Spiffe => token_login::verify_spiffe,
             _ => kubernetes::verify,
         };
         verify(call.fake, &identity, &jwt)?;

@@ -56,11 +56,22 @@ pub enum LoginMethod {
     Gcp,
     Azure,
     Kubernetes,
+    Jwt,
+    Oidc,
+    Spiffe,
 }
 
 impl LoginMethod {
-    pub const ALL: [Self; 5] =
-        [Self::Universal, Self::Aws, Self::Gcp, Self::Azure, Self::Kubernetes];
+    pub const ALL: [Self; 8] = [
+        Self::Universal,
+        Self::Aws,
+        Self::Gcp,
+        Self::Azure,
+        Self::Kubernetes,
+        Self::Jwt,
+        Self::Oidc,
+        Self::Spiffe,
+    ];
 
     /// As the route and the token have it.
     pub fn name(self) -> &'static str {
@@ -70,6 +81,9 @@ impl LoginMethod {
             Self::Gcp => "gcp-auth",
             Self::Azure => "azure-auth",
             Self::Kubernetes => "kubernetes-auth",
+            Self::Jwt => "jwt-auth",
+            Self::Oidc => "oidc-auth",
+            Self::Spiffe => "spiffe-auth",
         }
     }
 }

@@ -40,6 +40,12 @@ pub fn verify(
     // is an exception of the server's HTTP client, hence a 500.
     let caller = sts::caller(aws, region, &request.method, &headers, &body, fake.clock.real())
         .map_err(|_| ApiError::internal())?;
+    let is_bound =
+        !settings.allowed_account_ids.is_empty() || !settings.allowed_principal_arns.is_empty();
+    if fake.settings.require_trust_binding && !is_bound {
+        let message = "Access denied: AWS auth method has no allowlist configured.";
+        return Err(ApiError::unauthorized(message));
+    }
     if !settings.allowed_account_ids.allows(&caller.account) {
         return Err(ApiError::unauthorized("Access denied: AWS account ID not allowed."));
     }

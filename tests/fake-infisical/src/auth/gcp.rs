@@ -52,6 +52,16 @@ pub fn verify(fake: &FakeInfisical, identity: &str, jwt: &str) -> Result<(), Api
     if expired || claims["aud"] != identity || claims["iss"] != ISSUER {
         return Err(refusal());
     }
+    let is_bound =
+        !settings.allowed_service_accounts.is_empty() || !settings.allowed_projects.is_empty();
+    if fake.settings.require_trust_binding && !is_bound {
+        return Err(ApiError::unauthorized(if settings.allowed_zones.is_empty() {
+            "Access denied: GCP auth method has no allowlist configured."
+        } else {
+            "Access denied: GCP auth method restricts only by zone, which any GCP customer can match. \
+             Add an allowed service account or project."
+        }));
+    }
     let engine = &claims["google"]["compute_engine"];
     for (list, value, what) in [
         (&settings.allowed_service_accounts, &claims["email"], "service account"),

@@ -1,4 +1,4 @@
-//! Tokens that others than the server sign: Google, Azure and a Kubernetes cluster. All three sign
+//! Tokens that others than the server sign: Google, Azure, a Kubernetes cluster and issuers of one's own. All sign
 //! with one key of the fake's, each under a key id of its own.
 
 use base64::Engine;
@@ -18,6 +18,9 @@ pub enum Issuer {
     Google,
     Azure,
     Kubernetes,
+    Jwt,
+    Oidc,
+    Spiffe,
 }
 
 /// Why a token is none of the issuer's.
@@ -35,6 +38,9 @@ impl Issuer {
             Self::Google => "google-key-of-the-fake",
             Self::Azure => "azure-key-of-the-fake",
             Self::Kubernetes => "cluster-key-of-the-fake",
+            Self::Jwt => "jwt-key-of-the-fake",
+            Self::Oidc => "oidc-key-of-the-fake",
+            Self::Spiffe => "spiffe-key-of-the-fake",
         }
     }
 

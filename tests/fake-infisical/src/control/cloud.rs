@@ -2,8 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
+use super::state::IdentityId;
 use super::{Answer, Control, Mistake, shown};
 use crate::auth::kubernetes::{self, Order};
+use crate::auth::login;
+use crate::auth::token_login::{self, TokenOrder};
 
 impl Control {
     pub(super) fn cloud(&self) -> Answer {
@@ -23,6 +26,20 @@ impl Control {
         fake.state.cloud =
             serde_json::from_value(merged).map_err(|error| Mistake::bad(error.to_string()))?;
         shown(&fake.state.cloud)
+    }
+
+    /// A token as an issuer of one's own makes it.
+    pub(super) fn issuer_token(&self, order: TokenOrder) -> Answer {
+        Ok(json!({"token": token_login::mint(&self.shared.lock(), &order)}))
+    }
+
+    /// An access token that needs no login, as an admin makes it by Token Auth.
+    pub(super) fn access_token(&self, order: IdentityId) -> Answer {
+        let mut fake = self.shared.lock();
+        let granted = login::admit(&mut fake, &order.identity, "token-auth");
+        granted
+            .map(|grant| json!({"token": grant.access_token}))
+            .map_err(|_| Mistake::not_found("no such identity"))
     }
 
     /// A service account's token, as kubelet puts it into a file.

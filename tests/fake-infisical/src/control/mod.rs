@@ -83,6 +83,8 @@ impl Control {
             ("GET", ["cloud"]) => self.cloud(),
             ("PATCH", ["cloud"]) => self.change_cloud(body(request)?),
             ("POST", ["kubernetes", "token"]) => self.kubernetes_token(body(request)?),
+            ("POST", ["issuer", "token"]) => self.issuer_token(body(request)?),
+            ("POST", ["access-token"]) => self.access_token(body(request)?),
             ("GET", ["state"]) => self.state(),
             ("PUT", ["state"]) => self.replace_state(body(request)?),
             ("PUT", ["secret"]) => self.put_secret(body(request)?),

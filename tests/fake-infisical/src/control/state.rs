@@ -34,7 +34,7 @@ pub(super) struct ProjectImport {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct IdentityId {
-    identity: String,
+    pub(super) identity: String,
 }
 
 #[derive(Deserialize)]

@@ -59,6 +59,15 @@ fn tell(fake: &FakeInfisical, request: &Request, path: &[&str]) -> Response {
     match (path, &aws.role) {
         (["meta-data", "placement", "region"], _) => plain(&aws.region),
         (["meta-data", "iam", "security-credentials"], Some(role)) => plain(role),
+        (["meta-data", "iam", "info"], Some(role)) => plain(&format!(
+            "{:#}",
+            json!({
+                "Code": "Success",
+                "LastUpdated": format!("{}Z", &iso8601(fake.clock.real())[..19]),
+                "InstanceProfileArn": format!("arn:aws:iam::{}:instance-profile/{role}", aws.account),
+                "InstanceProfileId": "AIPADOUBLEEXAMPLE000",
+            })
+        )),
         (["meta-data", "iam", "security-credentials", name], Some(role))
             if name == role && !request.path.ends_with('/') =>
         {

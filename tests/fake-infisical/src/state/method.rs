@@ -1,6 +1,8 @@
 //! How an identity may log in besides universal auth: the settings of each method, of which an empty
 //! list allows everything.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -14,6 +16,12 @@ pub struct Methods {
     pub azure: Option<AzureAuth>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<KubernetesAuth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<Bindings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oidc: Option<OidcAuth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spiffe: Option<SpiffeAuth>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -47,11 +55,70 @@ pub struct KubernetesAuth {
     pub allowed_audience: String,
 }
 
+/// What a token must say. An empty one binds nothing.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Bindings {
+    pub bound_issuer: String,
+    pub bound_subject: String,
+    /// Parted by a comma and a blank, as the server has it
+    pub bound_audiences: String,
+    pub bound_claims: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct OidcAuth {
+    pub oidc_discovery_url: String,
+    /// False: the server gets no discovery document there
+    pub reachable: bool,
+    pub bound_issuer: String,
+    pub bound_subject: String,
+    pub bound_audiences: String,
+    pub bound_claims: BTreeMap<String, String>,
+}
+
+impl Default for OidcAuth {
+    fn default() -> Self {
+        let bound_issuer = "https://issuer.example".to_owned();
+        Self {
+            oidc_discovery_url: bound_issuer.clone(),
+            reachable: true,
+            bound_issuer,
+            bound_subject: String::new(),
+            bound_audiences: String::new(),
+            bound_claims: BTreeMap::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct SpiffeAuth {
+    pub trust_domain: String,
+    pub allowed_spiffe_ids: String,
+    pub allowed_audiences: String,
+}
+
+impl Default for SpiffeAuth {
+    fn default() -> Self {
+        Self {
+            trust_domain: "example.org".to_owned(),
+            allowed_spiffe_ids: "spiffe://example.org/*".to_owned(),
+            allowed_audiences: "infisical".to_owned(),
+        }
+    }
+}
+
 /// A list with commas, as the server keeps it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct List(String);
 
 impl List {
+    pub fn is_empty(&self) -> bool {
+        self.0.split(',').all(|item| item.trim().is_empty())
+    }
+
     pub fn allows(&self, value: &str) -> bool {
         self.allows_by(|item| item == value)
     }

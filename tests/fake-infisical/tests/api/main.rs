@@ -7,6 +7,7 @@ mod faults;
 mod folders;
 mod http;
 mod identities;
+mod issuers;
 mod knobs;
 mod reading;
 mod references;

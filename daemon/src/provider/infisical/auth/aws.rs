@@ -18,7 +18,7 @@ use reqwest::Url;
 use serde_json::{Map, Value, json};
 
 use super::imds::{Imds, Role};
-use super::{Method, NoCredential};
+use super::{LoginCredential, Method, NoCredential, binding};
 use crate::model::clock;
 use crate::provider::infisical::client::LoginRequest;
 
@@ -57,12 +57,12 @@ impl Method for AwsIam {
     }
 
     fn remedy(&self) -> String {
-        "give the identity's AWS auth in Infisical this role's account id and principal ARN: newer servers \
-         refuse an identity without them"
+        "list this role's account id or principal ARN in the identity's AWS auth in Infisical; newer servers \
+         refuse an identity that lists neither"
             .into()
     }
 
-    async fn login_request(&self) -> Result<LoginRequest, NoCredential> {
+    async fn credential(&self) -> Result<LoginCredential, NoCredential> {
         let imds = Imds::open(&self.metadata_url).await?;
         let region = match &self.region {
             Some(region) => region.clone(),
@@ -72,7 +72,13 @@ impl Method for AwsIam {
         let headers = role.sign(&region, clock::now().wall.into()).ok_or_else(|| {
             NoCredential::new("the credentials of the instance's role cannot sign")
         })?;
-        Ok(login_request(&self.identity_id, headers, role.token))
+        Ok(LoginCredential::Request(login_request(&self.identity_id, headers, role.token)))
+    }
+
+    async fn binding(&self, _request: &LoginRequest) -> Option<String> {
+        let imds = Imds::open(&self.metadata_url).await.ok()?;
+        let (role, profile_arn) = (imds.role_name().await.ok()?, imds.profile_arn().await.ok()?);
+        binding::of_role(&role, &profile_arn)
     }
 }
 

@@ -8,9 +8,10 @@ use psi_common::SecretString;
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
+use super::jwt::{self, TokenLogin};
 use super::metadata::{self, MetadataResponse};
-use super::{Method, NoCredential, jwt};
-use crate::provider::infisical::client::{LoginRequest, below, secret_string};
+use super::{LoginCredential, Method, NoCredential};
+use crate::provider::infisical::client::{below, secret_string};
 use crate::provider::infisical::response::one_line;
 
 const PATH: [&str; 4] = ["metadata", "identity", "oauth2", "token"];
@@ -59,7 +60,7 @@ impl Method for Azure {
             .into()
     }
 
-    async fn login_request(&self) -> Result<LoginRequest, NoCredential> {
+    async fn credential(&self) -> Result<LoginCredential, NoCredential> {
         let mut url = below(&self.metadata_url, &PATH)?;
         url.query_pairs_mut()
             .append_pair("api-version", "2018-02-01")
@@ -72,8 +73,14 @@ impl Method for Azure {
         }
         let granted: Granted =
             serde_json::from_slice(response.body()).map_err(|_| response.refusal(NONE))?;
-        let token = granted.access_token.expose_secret().as_bytes();
-        jwt::login_request("azure-auth", &self.identity_id, token, &response.origin(), None)
+        jwt::login_request(&TokenLogin {
+            route: "azure-auth",
+            identity_id: &self.identity_id,
+            token: granted.access_token.expose_secret().as_bytes(),
+            origin: &response.origin(),
+            hint_at_500: None,
+        })
+        .map(LoginCredential::Request)
     }
 }
 

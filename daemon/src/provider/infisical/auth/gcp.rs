@@ -5,7 +5,8 @@
 use async_trait::async_trait;
 use reqwest::{StatusCode, Url};
 
-use super::{Method, NoCredential, jwt, metadata};
+use super::jwt::{self, TokenLogin};
+use super::{LoginCredential, Method, NoCredential, binding, metadata};
 use crate::provider::infisical::client::{LoginRequest, below};
 
 /// The header that a metadata server requires in requests and sets in responses.
@@ -35,12 +36,12 @@ impl Method for Gcp {
     }
 
     fn remedy(&self) -> String {
-        "give the identity's GCP auth in Infisical this machine's service account, project and zone: newer \
-         servers refuse an identity without them"
+        "list this machine's service account or project in the identity's GCP auth in Infisical; newer servers \
+         refuse an identity that lists neither, and a zone alone is not enough"
             .into()
     }
 
-    async fn login_request(&self) -> Result<LoginRequest, NoCredential> {
+    async fn credential(&self) -> Result<LoginCredential, NoCredential> {
         let mut url = below(&self.metadata_url, &PATH)?;
         url.query_pairs_mut()
             .append_pair("audience", &self.identity_id)
@@ -54,6 +55,17 @@ impl Method for Gcp {
         if response.header(FLAVOR.0) != Some(FLAVOR.1) {
             return Err(response.refusal("it is not Google's metadata server"));
         }
-        jwt::login_request("gcp-auth", &self.identity_id, token, &response.origin(), Some(HINT))
+        jwt::login_request(&TokenLogin {
+            route: "gcp-auth",
+            identity_id: &self.identity_id,
+            token,
+            origin: &response.origin(),
+            hint_at_500: Some(HINT),
+        })
+        .map(LoginCredential::Request)
+    }
+
+    async fn binding(&self, request: &LoginRequest) -> Option<String> {
+        binding::of_google(&request.credential)
     }
 }

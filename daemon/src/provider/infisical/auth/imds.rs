@@ -41,6 +41,12 @@ struct RoleStatus {
     code: String,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InstanceProfile {
+    instance_profile_arn: String,
+}
+
 impl<'a> Imds<'a> {
     /// Opens a session.
     pub(super) async fn open(base: &'a Url) -> Result<Self, NoCredential> {
@@ -66,8 +72,8 @@ impl<'a> Imds<'a> {
         if AwsIam::is_region(&region) { Ok(region) } else { Err(response.refusal(none)) }
     }
 
-    /// The credentials of the instance's role.
-    pub(super) async fn role(&self) -> Result<Role, NoCredential> {
+    /// The name of the instance's role.
+    pub(super) async fn role_name(&self) -> Result<String, NoCredential> {
         let roles = self.get(&["iam", "security-credentials", ""]).await?;
         let names = roles.success(|code| match code {
             StatusCode::NOT_FOUND => NO_ROLE,
@@ -75,7 +81,22 @@ impl<'a> Imds<'a> {
         })?;
         let name = std::str::from_utf8(names).ok().and_then(|names| names.lines().next());
         let name = name.filter(|name| !name.is_empty()).ok_or_else(|| roles.refusal(NO_ROLE))?;
-        let response = self.get(&["iam", "security-credentials", name]).await?;
+        Ok(name.to_owned())
+    }
+
+    /// The ARN of the instance's profile, which names its account.
+    pub(super) async fn profile_arn(&self) -> Result<String, NoCredential> {
+        let response = self.get(&["iam", "info"]).await?;
+        let none = "no instance profile";
+        let profile: InstanceProfile = serde_json::from_slice(response.success(|_| none)?)
+            .map_err(|_| response.refusal(none))?;
+        Ok(profile.instance_profile_arn)
+    }
+
+    /// The credentials of the instance's role.
+    pub(super) async fn role(&self) -> Result<Role, NoCredential> {
+        let name = self.role_name().await?;
+        let response = self.get(&["iam", "security-credentials", &name]).await?;
         let none = "no credentials of the instance's role";
         let role = response.success(|_| none)?;
         let status: RoleStatus =

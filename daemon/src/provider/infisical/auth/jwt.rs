@@ -1,4 +1,6 @@
-//! The common part of gcp, azure and kubernetes: a login by a signed token.
+//! The common part of gcp, azure and the methods with a token file: a login by a signed token.
+
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -9,24 +11,38 @@ use super::NoCredential;
 use crate::model::clock::{self, Timestamp};
 use crate::provider::infisical::client::LoginRequest;
 
+/// What a login by a token needs.
+pub(super) struct TokenLogin<'a> {
+    /// The method, as the route names it.
+    pub(super) route: &'static str,
+    pub(super) identity_id: &'a str,
+    pub(super) token: &'a [u8],
+    /// Where the token is from, for messages.
+    pub(super) origin: &'a str,
+    pub(super) hint_at_500: Option<&'static str>,
+}
+
 /// A login by a JWT. Other text is not sent: something other than a metadata service may have answered.
-pub(super) fn login_request(
-    route: &'static str,
-    identity_id: &str,
-    token: &[u8],
-    origin: &str,
-    hint_at_500: Option<&'static str>,
-) -> Result<LoginRequest, NoCredential> {
-    let token = token.trim_ascii();
-    let text = std::str::from_utf8(token)
+pub(super) fn login_request(login: &TokenLogin<'_>) -> Result<LoginRequest, NoCredential> {
+    let text = std::str::from_utf8(login.token.trim_ascii())
         .ok()
         .filter(|text| is_jwt(text))
-        .ok_or_else(|| NoCredential::new(format!("{origin} is not a JSON web token")))?;
-    let body = json!({ "identityId": identity_id, "jwt": text });
-    let credential = SecretString::new(text.to_owned());
-    // An expired token is sent all the same: the server's clock decides.
-    let expired = end_in(text).is_some_and(|end| end <= clock::now().wall);
-    Ok(LoginRequest { route, body, credential, derived: Vec::new(), expired, hint_at_500 })
+        .ok_or_else(|| NoCredential::new(format!("{} is not a JSON web token", login.origin)))?;
+    Ok(LoginRequest {
+        route: login.route,
+        body: json!({ "identityId": login.identity_id, "jwt": text }),
+        credential: SecretString::new(text.to_owned()),
+        derived: Vec::new(),
+        // An expired token is sent all the same: the server's clock decides.
+        expired: end_in(text).is_some_and(|end| end <= clock::now().wall),
+        hint_at_500: login.hint_at_500,
+    })
+}
+
+/// The time that is left of a token's life by its own claims and this host's clock.
+pub(super) fn time_left(token: &str) -> Option<Duration> {
+    let left = end_in(token)?.as_millis().saturating_sub(clock::now().wall.as_millis());
+    Some(Duration::from_millis(left))
 }
 
 /// The end of a token's life by its own claims.
@@ -53,9 +69,14 @@ fn is_jwt(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn login(token: &[u8]) -> TokenLogin<'_> {
+        let (route, identity_id, origin) = ("gcp-auth", "i-1", "the file");
+        TokenLogin { route, identity_id, token, origin, hint_at_500: None }
+    }
+
     #[test]
     fn text_other_than_a_jwt_is_refused() {
-        let made = |token: &[u8]| login_request("gcp-auth", "i-1", token, "the file", None);
+        let made = |token: &[u8]| login_request(&login(token));
         let request = made(b" aGVhZA.Y2xhaW1z.c2ln-_\n").unwrap();
         assert_eq!(request.body, json!({"identityId": "i-1", "jwt": "aGVhZA.Y2xhaW1z.c2ln-_"}));
         assert_eq!(request.credential.expose_secret(), "aGVhZA.Y2xhaW1z.c2ln-_");
@@ -70,11 +91,18 @@ mod tests {
     fn expired_tokens_are_marked() {
         let expired = |claims: &str| {
             let token = format!("h.{}.s", BASE64_URL_SAFE_NO_PAD.encode(claims));
-            login_request("gcp-auth", "i-1", token.as_bytes(), "the file", None).unwrap().expired
+            login_request(&login(token.as_bytes())).unwrap().expired
         };
         let now = clock::now().wall.as_millis() / 1_000;
         assert!(expired(&format!(r#"{{"exp":{}}}"#, now - 1)));
         assert!(!expired(&format!(r#"{{"exp":{}}}"#, now + 60)));
+        let token = |end: u64| {
+            let claims = BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{end}}}"#));
+            time_left(&format!("h.{claims}.s"))
+        };
+        assert_eq!(token(now - 9), Some(Duration::ZERO));
+        assert!(token(now + 60).is_some_and(|left| left <= Duration::from_secs(60)));
+        assert_eq!(time_left("opaque"), None);
         for unknown in ["{}", r#"{"exp":"1"}"#, r#"{"exp":18446744073709551615}"#, "no claims"] {
             assert!(!expired(unknown), "{unknown}");
         }

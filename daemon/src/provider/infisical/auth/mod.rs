@@ -2,19 +2,24 @@
 
 mod aws;
 mod azure;
+mod binding;
 mod failure;
 mod gcp;
 mod imds;
 mod jwt;
-mod kubernetes;
+mod memory;
 mod metadata;
+mod secret;
 mod source;
+mod static_token;
 mod token;
+mod token_file;
 mod universal;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use psi_common::SecretString;
 
 use super::client::LoginRequest;
 use crate::provider::ProviderError;
@@ -23,10 +28,12 @@ pub use aws::AwsIam;
 pub use azure::Azure;
 pub(super) use failure::{LoginError, span};
 pub use gcp::Gcp;
-pub(crate) use kubernetes::Kubernetes;
+pub use secret::SecretSource;
 pub(super) use source::TokenSource;
+pub(crate) use static_token::StaticToken;
 pub(super) use token::AccessToken;
-pub use universal::{SecretSource, UniversalAuth};
+pub(crate) use token_file::{TokenFile, TokenKind};
+pub use universal::UniversalAuth;
 
 /// A login method with its identity.
 #[async_trait]
@@ -47,8 +54,41 @@ pub trait Method: Send + Sync {
         self.remedy()
     }
 
-    /// Reads the credential, and makes the login request with it.
-    async fn login_request(&self) -> Result<LoginRequest, NoCredential>;
+    /// Whether there is a login; a static access token needs none.
+    fn has_login(&self) -> bool {
+        true
+    }
+
+    /// The message for a refusal that the server explains with `why`.
+    fn refusal(&self, why: &str) -> String {
+        format!("the login as {} was refused ({why}); {}", self.identity(), self.remedy())
+    }
+
+    /// Reads the credential.
+    async fn credential(&self) -> Result<LoginCredential, NoCredential>;
+
+    /// The names of this host that the identity's settings in Infisical could list, once a login was refused.
+    async fn binding(&self, _request: &LoginRequest) -> Option<String> {
+        None
+    }
+}
+
+/// What a method has for psid to prove its identity with.
+pub enum LoginCredential {
+    /// A request that brings an access token.
+    Request(LoginRequest),
+    /// A static access token: there is no login.
+    AccessToken(SecretString),
+}
+
+impl LoginCredential {
+    /// What the memory of refused logins identifies by its hash.
+    fn secret(&self) -> &SecretString {
+        match self {
+            Self::Request(request) => &request.credential,
+            Self::AccessToken(token) => token,
+        }
+    }
 }
 
 /// There is no credential to log in with.

@@ -8,9 +8,10 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::failure::{LoginBackoff, LoginError, LoginFailure, classify, span};
-use super::{AccessToken, Method, NoCredential};
+use super::memory::RefusalMemory;
+use super::{AccessToken, LoginCredential, Method, NoCredential, jwt};
 use crate::provider::ProviderError;
-use crate::provider::infisical::client::{Api, LoginRequest};
+use crate::provider::infisical::client::Api;
 use crate::provider::infisical::response::NO_LOGIN_WAIT;
 use crate::storage::failed_logins::{FailedLogin, FailedLogins, RetryRule};
 use crate::sys::jitter::jitter;
@@ -27,9 +28,7 @@ const RETRY: &str = "`psictl cache refresh --retry`";
 /// Provides the access token of one identity.
 pub struct TokenSource {
     method: Box<dyn Method>,
-    /// The identity in the memory of failed logins: the server, the method and its id.
-    subject: String,
-    failed_logins: FailedLogins,
+    memory: RefusalMemory,
     state: Mutex<State>,
     fault: SyncMutex<Option<LoginFault>>,
     request: SyncMutex<Option<AdminRequest>>,
@@ -74,10 +73,10 @@ impl TokenSource {
     /// A source without a token; the first call logs in.
     pub fn new(method: Box<dyn Method>, api_url: &str, failed_logins: FailedLogins) -> Self {
         let subject = format!("login at {api_url} as {}", method.identity());
+        let memory = RefusalMemory::new(failed_logins, subject, method.is_local());
         Self {
             method,
-            subject,
-            failed_logins,
+            memory,
             state: Mutex::default(),
             fault: SyncMutex::default(),
             request: SyncMutex::default(),
@@ -86,7 +85,7 @@ impl TokenSource {
 
     /// The identity's name, equal for equal identities.
     pub fn identity(&self) -> &str {
-        &self.subject
+        self.memory.subject()
     }
 
     /// Ends pauses that only limit psid's own retries, for an admin's command; with `retry`, the pause after a
@@ -151,6 +150,12 @@ impl TokenSource {
             Some(token) if !Arc::ptr_eq(token, refused) => return Ok(Arc::clone(token)),
             _ => {}
         }
+        if refused.is_static() {
+            self.remember_static(refused, &why).await;
+            state.token = None;
+            // The credential may have been replaced.
+            return self.login(api, &mut state, asked).await;
+        }
         if state.rejected.as_ref().is_some_and(|rejected| rejected.left().is_some()) {
             return Err(why);
         }
@@ -163,13 +168,13 @@ impl TokenSource {
         self.login(api, &mut state, asked).await
     }
 
-    /// Revokes the present token, if there is one.
+    /// Revokes the present token, if a login brought one.
     pub(in crate::provider::infisical) async fn revoke(
         &self,
         api: &Api,
     ) -> Result<(), ProviderError> {
         let token = self.state.lock().await.token.take();
-        match token {
+        match token.filter(|token| !token.is_static()) {
             Some(token) => Ok(api.revoke(token.text()).await?),
             None => Ok(()),
         }
@@ -178,17 +183,32 @@ impl TokenSource {
     /// Records that a new token was refused.
     pub(in crate::provider::infisical) async fn new_token_rejected(&self, why: &ProviderError) {
         let mut state = self.state.lock().await;
-        if state.rejected.as_ref().is_none_or(|rejected| rejected.left().is_none()) {
+        if let Some(token) = state.token.take_if(|token| token.is_static()) {
+            self.remember_static(&token, why).await;
+        } else if state.rejected.as_ref().is_none_or(|rejected| rejected.left().is_none()) {
             self.note_rejected(&mut state, why);
         }
     }
 
+    /// Records that a static token was refused: it is not used again until it changes, or for some time.
+    async fn remember_static(&self, token: &AccessToken, why: &ProviderError) {
+        let ends = token.expires_at <= Instant::now();
+        let expired = if ends { "; by this host's clock, it has expired" } else { "" };
+        let why = format!("{why}{expired}");
+        let refusal = self.memory.record(token.text(), why, RetryRule::Backoff).await;
+        let _ = self.refused(&refusal);
+    }
+
     /// Records that a request with the token was accepted.
     pub(in crate::provider::infisical) fn token_accepted(&self, token: &AccessToken) {
-        token.mark_used();
+        let is_first = token.mark_used();
         let mut fault = self.fault.lock();
-        if fault.as_ref().is_some_and(|fault| fault.is_token) {
+        if fault.as_ref().is_some_and(|fault| fault.is_token || token.is_static()) {
             *fault = None;
+            tracing::info!("Infisical accepts {} again", self.method.identity());
+        }
+        if is_first && token.is_static() {
+            self.memory.clear_later();
         }
     }
 
@@ -248,7 +268,8 @@ impl TokenSource {
     ) -> Result<Arc<AccessToken>, (ProviderError, LoginError)> {
         match self.try_login(api, retry).await {
             Ok(token) => {
-                if self.fault.lock().take().is_some() {
+                // A static token proves itself when a request with it is accepted.
+                if !token.is_static() && self.fault.lock().take().is_some() {
                     tracing::info!("logged in again as {}", self.method.identity());
                 }
                 let rejected = state.rejected.take();
@@ -264,21 +285,33 @@ impl TokenSource {
     }
 
     async fn try_login(&self, api: &Api, retry: bool) -> Result<Arc<AccessToken>, LoginError> {
-        let request = self.method.login_request().await.map_err(LoginError::NoCredential)?;
-        if !retry && let Some(refusal) = self.refusal_of(&request).await {
+        let credential = self.method.credential().await.map_err(LoginError::NoCredential)?;
+        let refusal = self.memory.look_up(credential.secret()).await.filter(|_| !retry);
+        if let Some(refusal) = refusal {
             return Err(LoginError::Refused { refusal, is_remembered: true });
         }
+        let request = match credential {
+            LoginCredential::Request(request) => request,
+            LoginCredential::AccessToken(text) => {
+                let left = jwt::time_left(text.expose_secret());
+                return Ok(Arc::new(AccessToken::of_credential(text, left, Instant::now())));
+            }
+        };
         let error = match api.login(&request).await {
             Ok(login) => {
-                let (failed_logins, subject) = (self.failed_logins.clone(), self.subject.clone());
-                blocking(move || failed_logins.clear(&subject)).await;
+                self.memory.clear().await;
                 return Ok(Arc::new(AccessToken::new(login, Instant::now())));
             }
             Err(error) => error,
         };
         Err(match classify(error, &request, jitter()) {
-            LoginFailure::Refused { why, retry } => {
-                let refusal = self.remember(&request, why, retry).await;
+            LoginFailure::Refused { mut why, retry } => {
+                if retry == RetryRule::Backoff
+                    && let Some(binding) = self.method.binding(&request).await
+                {
+                    why = format!("{why}; {binding}");
+                }
+                let refusal = self.memory.record(&request.credential, why, retry).await;
                 LoginError::Refused { refusal, is_remembered: false }
             }
             LoginFailure::Passing(why) => LoginError::Passing(why),
@@ -318,39 +351,10 @@ impl TokenSource {
         login_error(why, wait.unwrap_or(NO_LOGIN_WAIT))
     }
 
-    /// The remembered refusal of this credential.
-    async fn refusal_of(&self, request: &LoginRequest) -> Option<FailedLogin> {
-        let (failed_logins, subject) = (self.failed_logins.clone(), self.subject.clone());
-        let credential = self.remembered(request);
-        blocking(move || failed_logins.look_up(&subject, &credential)).await.flatten()
-    }
-
-    async fn remember(&self, request: &LoginRequest, why: String, retry: RetryRule) -> FailedLogin {
-        let (failed_logins, subject) = (self.failed_logins.clone(), self.subject.clone());
-        let (credential, message) = (self.remembered(request), why.clone());
-        let remembered =
-            blocking(move || failed_logins.record(&subject, &credential, &message, retry)).await;
-        let any_secret = matches!(retry, RetryRule::After(_));
-        let wait_left = Some(RENEWAL_INTERVAL);
-        remembered.unwrap_or(FailedLogin { why, wait_left, count: 1, any_secret })
-    }
-
-    /// The bytes that the memory of failed logins hashes, so that another credential is tried at once. A token
-    /// that is made anew for each login does not count as another credential.
-    fn remembered(&self, request: &LoginRequest) -> zeroize::Zeroizing<Vec<u8>> {
-        let credential = Some(&request.credential).filter(|_| self.method.is_local());
-        let bytes = credential.map_or("", |credential| credential.expose_secret());
-        zeroize::Zeroizing::new(bytes.as_bytes().to_vec())
-    }
-
     /// The error of a login that was refused, now or before.
     fn refused(&self, refusal: &FailedLogin) -> ProviderError {
         let FailedLogin { why, wait_left, .. } = refusal;
-        let why = format!(
-            "the login as {} was refused ({why}); {}",
-            self.method.identity(),
-            self.method.remedy()
-        );
+        let why = self.method.refusal(why);
         let wait = wait_left.unwrap_or(RENEWAL_INTERVAL);
         self.note_fault(why.clone(), Some(Instant::now() + wait), false);
         let why = format!("{why}; psid tries again in {}, or with {RETRY}", span(wait));
@@ -369,9 +373,4 @@ impl TokenSource {
 /// The error of a login that is not tried again for some time.
 fn login_error(why: String, wait: Duration) -> ProviderError {
     ProviderError::Unauthenticated { why, wait: Some(wait) }
-}
-
-/// Runs work on the memory of failed logins, which is a file.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    tokio::task::spawn_blocking(work).await.ok()
 }

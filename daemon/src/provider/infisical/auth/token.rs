@@ -11,6 +11,10 @@ use crate::provider::infisical::client::Login;
 
 /// The life of a token that does not state one.
 const DEFAULT_LIFE: Duration = Duration::from_secs(3_600);
+/// How often a static token is read again: a replaced one is used after this time at the latest.
+const REREAD_INTERVAL: Duration = Duration::from_secs(3_600);
+/// The longest life: no sum overflows.
+const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// An access token.
 pub(crate) struct AccessToken {
@@ -19,6 +23,8 @@ pub(crate) struct AccessToken {
     pub(super) expires_at: Instant,
     /// Whether a request with it was accepted: if it is refused later, it has ended, and a login may help.
     used: AtomicBool,
+    /// Whether it is the credential itself, and no login brought it.
+    is_static: bool,
 }
 
 impl AccessToken {
@@ -29,14 +35,22 @@ impl AccessToken {
             0 => life_in_jwt(&text).unwrap_or(DEFAULT_LIFE),
             seconds => Duration::from_secs(seconds),
         };
-        // Bounded, so that no sum overflows.
-        let life = life.min(Duration::from_secs(10 * 365 * 86_400));
-        Self {
-            text,
-            renew_at: now + life * 2 / 3,
-            expires_at: now + life,
-            used: AtomicBool::new(false),
-        }
+        let life = life.min(LONGEST_LIFE);
+        let (renew_at, expires_at) = (now + life * 2 / 3, now + life);
+        Self { text, renew_at, expires_at, used: AtomicBool::new(false), is_static: false }
+    }
+
+    /// A token that is the credential itself, with the time that is left of its life if it states one. An expired
+    /// one is sent all the same: the server's clock decides.
+    pub(super) fn of_credential(text: SecretString, left: Option<Duration>, now: Instant) -> Self {
+        let life = left.unwrap_or(DEFAULT_LIFE).min(LONGEST_LIFE);
+        let (renew_at, expires_at) = (now + (life * 2 / 3).min(REREAD_INTERVAL), now + life);
+        Self { text, renew_at, expires_at, used: AtomicBool::new(false), is_static: true }
+    }
+
+    /// Whether it is the credential itself: it is not psid's to revoke.
+    pub(super) fn is_static(&self) -> bool {
+        self.is_static
     }
 
     /// The token's text.
@@ -44,9 +58,9 @@ impl AccessToken {
         &self.text
     }
 
-    /// Records that a request with it was accepted.
-    pub(crate) fn mark_used(&self) {
-        self.used.store(true, Ordering::Relaxed);
+    /// Records that a request with it was accepted; true for the first one.
+    pub(super) fn mark_used(&self) -> bool {
+        !self.used.swap(true, Ordering::Relaxed)
     }
 
     /// Whether a request with it was ever accepted.
@@ -91,5 +105,21 @@ mod tests {
         assert_eq!(jwt.expires_at - now, Duration::from_secs(300));
         let (long, now) = token("x", u64::MAX);
         assert!(long.expires_at > now);
+    }
+
+    #[test]
+    fn static_token_ends_by_its_own_claims_and_is_read_again_each_hour() {
+        let now = Instant::now();
+        let of = |left: Option<u64>| {
+            let left = left.map(Duration::from_secs);
+            AccessToken::of_credential(SecretString::new("t".into()), left, now)
+        };
+        let month = of(Some(2_592_000));
+        assert_eq!(month.expires_at - now, Duration::from_secs(2_592_000));
+        assert_eq!(month.renew_at - now, REREAD_INTERVAL);
+        assert_eq!(of(Some(90)).renew_at - now, Duration::from_secs(60));
+        assert_eq!(of(Some(0)).expires_at, now, "it has expired");
+        assert_eq!(of(None).expires_at - now, DEFAULT_LIFE);
+        assert!(month.is_static() && month.mark_used() && !month.mark_used());
     }
 }

@@ -1,14 +1,12 @@
 //! universal-auth: a client id and its secret.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use psi_common::{SecretBytes, SecretString};
 use serde_json::json;
 
-use super::{Method, NoCredential};
-use crate::keys::credential::{Credential, form_fault};
+use super::secret::SecretSource;
+use super::{LoginCredential, Method, NoCredential};
+use crate::keys::credential::form_fault;
 use crate::provider::infisical::client::LoginRequest;
 
 /// An identity with a client secret.
@@ -17,18 +15,6 @@ pub struct UniversalAuth {
     pub client_id: String,
     /// The source of its client secret.
     pub client_secret: SecretSource,
-}
-
-/// The source of a client secret. It is read at each login, because it may be rotated.
-pub enum SecretSource {
-    /// A systemd credential.
-    Credential(Credential),
-    /// A file.
-    File(PathBuf),
-    /// The config itself.
-    Config(SecretBytes),
-    /// The caller of the command that checks the login.
-    Given(Arc<SecretBytes>),
 }
 
 #[async_trait]
@@ -43,27 +29,17 @@ impl Method for UniversalAuth {
 
     fn remedy(&self) -> String {
         match &self.client_secret {
-            SecretSource::Credential(credential) => format!(
-                "seal a new client secret with `systemd-creds encrypt --name={} - {}`, then `systemctl \
-                 restart psid`",
-                credential.name,
-                credential.sealed.display()
-            ),
-            SecretSource::File(path) => {
-                format!("write a new client secret to {}", path.display())
-            }
-            SecretSource::Config(_) => {
-                "write a new client_secret to the config, then `systemctl reload psid`".into()
-            }
             SecretSource::Given(_) => {
                 "give the identity's client id, and a client secret that Infisical shows for it"
                     .into()
             }
+            source => source.replace("a new client secret", "client_secret"),
         }
     }
 
-    async fn login_request(&self) -> Result<LoginRequest, NoCredential> {
-        let secret = self.client_secret.read().await.map_err(NoCredential::new)?;
+    async fn credential(&self) -> Result<LoginCredential, NoCredential> {
+        let secret = self.client_secret.read("the client secret").await;
+        let secret = secret.map_err(NoCredential::new)?;
         let credential = checked(&secret).map_err(|what| {
             NoCredential::new(format!("the client secret {what}, and was not sent"))
         })?;
@@ -71,44 +47,15 @@ impl Method for UniversalAuth {
             "clientId": self.client_id,
             "clientSecret": credential.expose_secret(),
         });
-        Ok(LoginRequest {
+        Ok(LoginCredential::Request(LoginRequest {
             route: "universal-auth",
             body,
             credential,
             derived: Vec::new(),
             expired: false,
             hint_at_500: None,
-        })
+        }))
     }
-}
-
-impl SecretSource {
-    async fn read(&self) -> Result<SecretBytes, String> {
-        match self {
-            Self::Config(secret) => Ok(trimmed(secret)),
-            Self::Given(secret) => Ok(trimmed(secret)),
-            Self::File(path) => {
-                let read = tokio::fs::read(path).await;
-                read.map(|bytes| trimmed(&SecretBytes::new(bytes))).map_err(|error| {
-                    format!("the client secret in {} is missing: {error}", path.display())
-                })
-            }
-            Self::Credential(credential) => match credential.read().await {
-                Ok(Some(secret)) => Ok(trimmed(&secret)),
-                Ok(None) => Err(format!(
-                    "the client secret is missing: no credential {}, no {}",
-                    credential.name,
-                    credential.sealed.display()
-                )),
-                Err(why) => Err(format!("the client secret in {why}")),
-            },
-        }
-    }
-}
-
-/// A secret without the final newline that editors and `echo` add.
-fn trimmed(secret: &SecretBytes) -> SecretBytes {
-    SecretBytes::new(secret.expose_secret().trim_ascii_end().to_vec())
 }
 
 /// The secret's text, unless the server is certain to refuse it: three refusals lock the identity.
@@ -122,6 +69,7 @@ fn checked(secret: &SecretBytes) -> Result<SecretString, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::secret::trimmed;
     use super::*;
 
     fn check(bytes: &[u8]) -> Result<String, &'static str> {

@@ -1,6 +1,7 @@
+mod auth;
+
 use super::*;
 use crate::keys::pkcs11::{KeyChoice, TokenChoice};
-use crate::provider::infisical::{AwsIam, Azure, Gcp, Kubernetes};
 use proptest::prelude::*;
 
 /// A config with every table.
@@ -55,7 +56,7 @@ fn documented_config_parses() {
     assert!(config.cache.evict_revoked);
     let infisical = config.infisical.unwrap();
     let project = &infisical.projects["myproject"];
-    let client_secret = ClientSecret::Credential("infisical-client-secret".into());
+    let client_secret = SecretLocation::Credential("infisical-client-secret".into());
     assert_eq!(project.auth, AuthConfig::Universal { client_id: "id".into(), client_secret });
     assert_eq!(config.workloads["worker@"].sources[0].path, "/worker");
     let hsm = config.pkcs11.unwrap();
@@ -116,111 +117,6 @@ fn faults_name_their_line() {
         "config.toml:18: give exactly one",
     );
     case("[cache]", "[cache", "config.toml:2: ");
-}
-
-/// [`FULL`] with other lines in place of those of `auth`, of which there are three from line 19 on.
-fn with_auth(lines: &str) -> String {
-    let lines =
-        format!("{lines}{}", "\n".repeat(2_usize.saturating_sub(lines.matches('\n').count())));
-    let (before, rest) = FULL.split_once("method = ").unwrap();
-    let (_, after) = rest.split_once("infisical-client-secret\"").unwrap();
-    format!("{before}{lines}{after}")
-}
-
-#[test]
-fn auth_methods_have_their_defaults() {
-    let auth = |lines: &str| {
-        let config = parse(&with_auth(lines)).unwrap();
-        assert!(config.warnings.is_empty(), "{lines}");
-        config.infisical.unwrap().projects["myproject"].auth.clone()
-    };
-    let metadata_url: url::Url = "http://169.254.169.254".parse().unwrap();
-    let identity_id = "i-1".to_owned();
-    assert_eq!(
-        auth("method = \"aws-iam\"\nidentity_id = \"i-1\""),
-        AuthConfig::AwsIam(AwsIam {
-            identity_id: identity_id.clone(),
-            region: None,
-            metadata_url: metadata_url.clone()
-        })
-    );
-    assert_eq!(
-        auth("method = \"gcp\"\nidentity_id = \"i-1\"\nmetadata_url = \"http://[::1]:8080/x\""),
-        AuthConfig::Gcp(Gcp {
-            identity_id: identity_id.clone(),
-            metadata_url: "http://[::1]:8080/x".parse().unwrap()
-        })
-    );
-    assert_eq!(
-        auth("method = \"azure\"\nidentity_id = \"i-1\"\nclient_id = \"c\""),
-        AuthConfig::Azure(Azure {
-            identity_id: identity_id.clone(),
-            resource: "https://management.azure.com/".into(),
-            client_id: Some("c".into()),
-            metadata_url
-        })
-    );
-    assert_eq!(
-        auth("method = \"kubernetes\"\nidentity_id = \"i-1\""),
-        AuthConfig::Kubernetes(Kubernetes {
-            identity_id,
-            token_file: "/var/run/secrets/kubernetes.io/serviceaccount/token".into()
-        })
-    );
-}
-
-#[test]
-fn key_of_another_auth_method_is_refused() {
-    let case = |lines: &str, expected: &str| {
-        let error = parse(&with_auth(lines)).unwrap_err();
-        assert!(error.starts_with(expected), "{error}");
-    };
-    let gcp = "method = \"gcp\"\nidentity_id = \"i-1\"\n";
-    case(
-        &format!("{gcp}region = \"eu-central-1\""),
-        "config.toml:21: region is not a key of gcp, but of aws-iam",
-    );
-    case(
-        &format!("{gcp}client_id = \"c\""),
-        "config.toml:21: client_id is not a key of gcp, but of universal-auth and azure",
-    );
-    case(
-        &format!("{gcp}client_secret = \"hunter2\""),
-        "config.toml:21: client_secret is not a key of gcp, but of universal-auth",
-    );
-    case(&format!("{gcp}audience = \"a\""), "config.toml:21: unknown field `audience`");
-    case(&format!("{gcp}metadata_url = \"x\""), "config.toml:21: metadata_url is not a URL");
-    case(&format!("{gcp}metadata_url = \"ftp://h\""), "config.toml:21: metadata_url must be http");
-    case(
-        &format!("{gcp}metadata_url = \"http://u@h\""),
-        "config.toml:21: metadata_url must hold neither a user",
-    );
-    case("method = \"gcp\"", "config.toml:18: gcp needs an identity_id");
-    case(
-        "method = \"aws-iam\"\nidentity_id = \"i-1\"\nregion = \"Frankfurt\"",
-        "config.toml:21: region is not an AWS region",
-    );
-    case(
-        "method = \"universal-auth\"\nclient_id = \"c\"\ntoken_file = \"/t\"",
-        "config.toml:21: token_file is not a key of universal-auth, but of kubernetes",
-    );
-    case(
-        "method = \"aws\"",
-        "config.toml:19: unknown auth method 'aws', expected universal-auth, aws-iam",
-    );
-}
-
-#[test]
-fn remote_metadata_url_is_warned_of() {
-    let warnings = |url: &str| {
-        let lines = format!("method = \"gcp\"\nidentity_id = \"i-1\"\nmetadata_url = \"{url}\"");
-        parse(&with_auth(&lines)).unwrap().warnings
-    };
-    for near in ["169.254.169.254", "127.0.0.1:1", "[fd00:ec2::254]", "metadata.google.internal"] {
-        assert!(warnings(&format!("http://{near}/")).is_empty(), "{near}");
-    }
-    assert!(warnings("https://proxy.example/").is_empty());
-    assert!(warnings("http://proxy.example/")[0].contains("clear text"));
 }
 
 #[test]
