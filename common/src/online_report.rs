@@ -154,7 +154,8 @@ impl Display for OnlineReport {
                 None => server.facts(),
                 Some(problem) => reported.line(problem),
             };
-            line(f, "server", &format!("{}: {about}", server.url))?;
+            let name = if server.url.is_empty() { &server.provider } else { &server.url };
+            line(f, "server", &format!("{name}: {about}"))?;
         }
         for login in &self.logins {
             let about = match &login.problem {

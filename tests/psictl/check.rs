@@ -2,10 +2,11 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use psi_harness::{Config, FakeInfisical, Instance, one_line};
+use psi_harness::{CLIENT_SECRET, Config, FakeInfisical, Instance, one_line, program, run};
 
 fn check(instance: &Instance, args: &[&str]) -> (i32, String, String) {
     let outcome = instance.psid().args(&[&["check"][..], args].concat()).run();
@@ -114,4 +115,88 @@ fn config_of_root_alone_is_found_by_its_reader() {
     assert_eq!(outcome.code, 65);
     let remedy = format!("`chmod 0644 {}`: its content is encrypted", sealed.display());
     assert!(outcome.stderr.contains(&remedy), "{}", outcome.stderr);
+}
+
+/// A host with the user psi and the system's paths, which go with the namespace.
+const HOST: &str = r#"
+set -e
+certificates=$(mktemp -d); cp -rL /etc/ssl $certificates
+mount -t tmpfs none /etc; mount -t tmpfs none /run; chmod 0755 /etc /run
+cp -r $certificates/ssl /etc; rm -r $certificates
+printf 'root:x:0:0::/root:/bin/sh\npsi:x:990:990::/:/bin/false\n' >/etc/passwd
+printf 'root:x:0:\npsi:x:990:\nca:x:991:psi\n' >/etc/group
+mkdir -m 0755 /etc/psi; cp "$1" /etc/psi/config.toml
+psid=$2; set +e
+"#;
+
+fn on_host(config: &str, script: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    fs::write(&path, config).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &format!("{HOST}exec 2>&1\n{script}"), "sh"]);
+    command.arg(path).arg(program("psid")).env_clear();
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    let outcome = run(command, b"");
+    assert_eq!(outcome.code, 0, "{}{}", outcome.stdout_text(), outcome.stderr);
+    outcome.stdout_text()
+}
+
+/// Root could read everything: its check becomes psid's user, and looks behind the unit's sandbox.
+#[test]
+fn check_by_root_meets_what_psid_will_meet() {
+    let infisical = FakeInfisical::with(&json!({}));
+    let config = Config::of(&infisical).to_string();
+    let config = config.replace("api_url", "ca_cert = \"/etc/psi/ca.pem\"\napi_url");
+    let told = on_host(
+        &config,
+        r#"
+        echo ca >/etc/psi/ca.pem; chown 0:991 /etc/psi/ca.pem; chmod 0640 /etc/psi/ca.pem
+        chmod 0600 /etc/psi/config.toml; $psid check; echo $?
+        $psid doctor
+        chown 0:990 /etc/psi/config.toml; chmod 0640 /etc/psi/config.toml; $psid check; echo $?
+        echo sealed >/etc/psi/infisical-client-secret.cred
+        chmod 0600 /etc/psi/infisical-client-secret.cred; $psid check; echo $?
+        chmod 0644 /etc/psi/infisical-client-secret.cred
+        sed -i s,/etc/psi/ca.pem,/root/ca.pem, /etc/psi/config.toml; $psid check; echo $?
+        true"#,
+    );
+    let mut rest = told.as_str();
+    for expected in [
+        "psid's user psi cannot read /etc/psi/config.toml: Permission denied",
+        "`chown root:psi /etc/psi/config.toml && chmod 0640 /etc/psi/config.toml`",
+        "65\n",
+        "\"what\": \"psid's user psi cannot read /etc/psi/config.toml",
+        "/etc/psi/config.toml is good\n0\n",
+        "psid's user cannot read /etc/psi/infisical-client-secret.cred",
+        "65\n",
+        "ca_cert names /root/ca.pem, which psid.service does not see (ProtectHome=yes)",
+        "65\n",
+    ] {
+        let (_, after) = rest.split_once(expected).unwrap_or_else(|| panic!("{expected}: {told}"));
+        rest = after;
+    }
+}
+
+/// `psictl init` checks a candidate before anything is written: not even before psid's first start is a wrong secret
+/// sent twice.
+#[test]
+fn candidate_of_root_is_checked_as_psids_user() {
+    let infisical = FakeInfisical::with(&json!({}));
+    let config = Config::of(&infisical).to_string();
+    let told = on_host(
+        &config,
+        &format!(
+            r#"
+        mv /etc/psi/config.toml /etc/candidate; chmod 0600 /etc/candidate
+        for try in 1 2; do
+            echo wrong | $psid --config /etc/candidate check --online --secret-fd 0; echo $?
+        done
+        echo {CLIENT_SECRET} | $psid --config /etc/candidate check --online --secret-fd 0; echo $?
+        stat -c '%U %a %n' /run/psid /etc/psi; ls /etc/psi"#
+        ),
+    );
+    assert_eq!(infisical.logins(), 2, "{told}");
+    assert_eq!(told.matches("\n65\n").count(), 2, "{told}");
+    assert!(told.ends_with("\n0\npsi 700 /run/psid\nroot 755 /etc/psi\n"), "{told}");
 }

@@ -15,3 +15,4 @@ mod config_in_force;
 mod metrics;
 mod notices;
 mod reload;
+mod unit;
