@@ -10,7 +10,7 @@ CARGO   ?= cargo
 MUSL    := $(shell uname -m)-unknown-linux-musl
 DIST    := target/dist
 
-.PHONY: all build deb rpm image debug deps demo test vm-test vm-host chaos bench bench-programs budget fuzz lint deny generate install clean
+.PHONY: all build deb rpm image debug deps demo-deps demo test vm-test vm-host chaos bench bench-programs budget fuzz lint deny generate install clean
 
 all: build
 
@@ -35,8 +35,12 @@ build:
 deps:
 	@tests/deps.sh
 
+## What the demo needs: podman and a software TPM.
+demo-deps:
+	@tests/deps.sh demo
+
 ## A secret from Infisical in a container, Infisical killed, the container started again.
-demo: deps build
+demo: demo-deps build
 	$(CARGO) build --locked -p fake-infisical
 	@tests/demo.sh
 

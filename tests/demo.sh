@@ -1,39 +1,40 @@
 #!/bin/bash
-# The main job, told on a terminal: a secret from Infisical in a podman container; Infisical killed, the
-# daemon restarted, and the container started again. Everything lives in one temporary folder: podman's
-# store, the (software) TPM, the Infisical fake. Nothing of this host is touched.
+# The main job, told on a terminal: `psictl init` sets psi up, a podman container has secrets from Infisical; Infisical
+# is killed, the host "reboots", and the container starts again. It runs on a host inside this one
+# (tests/init/stage/enter): nothing of this host is touched.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 DIST=$PWD/target/dist FAKE=$PWD/target/debug/fake-infisical
-W=$(mktemp -d /tmp/psi-demo.XXXX)
-chmod 700 "$W"
+if [ "${1:-}" != staged ]; then
+    [ "$(id -u)" = 0 ] || { echo "run it as root: it starts containers" >&2; exit 1; }
+    W=$(mktemp -d /tmp/psi-demo.XXXX)
+    trap 'rm -rf "$W"' EXIT
+    mkdir "$W/host"
+    export SYSTEMD_TPM2_DEVICE=swtpm:path=$W/tpm.sock
+    unshare --mount --propagation private tests/init/stage/enter "$W/host" "$DIST" "$PWD/tests/demo.sh" staged "$W"
+    exit
+fi
+W=$2
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 PIDS=()
 
 cleanup() {
-    P rm -fa -t 0 >/dev/null 2>&1 || true
+    podman rm -fa -t 0 >/dev/null 2>&1 || true
+    systemctl disable --now psid.service psid.socket psid-creds.socket >/dev/null 2>&1 || true
     for pid in "${PIDS[@]}"; do kill "$pid" 2>/dev/null || true; done
     wait 2>/dev/null || true
-    umount "$W/root/overlay" 2>/dev/null || true
-    rm -rf "$W"
 }
 trap cleanup EXIT
 
 if [ -t 1 ]; then B=$'\e[1m' G=$'\e[32m' D=$'\e[2m' N=$'\e[0m'; else B='' G='' D='' N=''; fi
 step() { printf '\n%s== %s%s\n' "$B" "$*" "$N"; }
-show() { printf '%s$ %s%s\n' "$D" "$*" "$N"; }
+show() { printf '%s# %s%s\n' "$D" "$*" "$N"; }
 ok()   { printf '%s   ok: %s%s\n' "$G" "$*" "$N"; }
-fail() { printf 'FAILED: %s\n' "$*" >&2; tail -n 20 "$W"/*.log >&2 || true; exit 1; }
+fail() { printf 'FAILED: %s\n' "$*" >&2; tail -n 20 "$W"/*.log /run/stage/*.log >&2 || true; exit 1; }
 same() { [ "$2" = "$3" ] || fail "$1: expected '$3', got '$2'"; ok "$1"; }
 until_true() { for _ in $(seq 200); do "$@" >/dev/null 2>&1 && return; sleep 0.05; done; fail "waited in vain for: $*"; }
 
 # --- the stage --------------------------------------------------------------------------------------
-# Read by psi-driver, psictl, psid and systemd-creds; on a real host none of these is set.
-export PSI_CONFIG=$W/config.toml PSI_STATE_DIR=$W/state PSI_SOCKET=$W/psid.sock PSI_RUN_DIR=$W/psid
-export SYSTEMD_TPM2_DEVICE=swtpm:path=$W/tpm.sock CONTAINERS_CONF=$W/containers.conf
-P() { podman --root "$W/root" --runroot "$W/run" --cgroup-manager cgroupfs --events-backend file --runtime runc "$@"; }
-run() { P run --rm --network none --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 "$@"; }
-ctl() { "$DIST/psictl" "$@"; }
-
 tpm_on() {
     mkdir -p "$W/tpm"
     swtpm socket --tpm2 --tpmstate "dir=$W/tpm" --server "type=unixio,path=$W/tpm.sock" \
@@ -49,62 +50,50 @@ infisical_on() {
     URL=$(sed 's/.*"url":"\([^"]*\)".*/\1/' "$W/fake.out"); CONTROL=$(sed 's/.*"control":"\([^"]*\)".*/\1/' "$W/fake.out")
     PORT=${URL##*:}
 }
-psid_on()  { "$DIST/psid" >>"$W/psid.log" 2>&1 & PSID=$!; PIDS+=("$PSID"); until_true "$DIST/psi-driver" health; }
-psid_off() { kill "$PSID"; wait "$PSID" 2>/dev/null || true; }
-requests() { python3 -c "import json,urllib.request;print(len(json.load(urllib.request.urlopen('$CONTROL/log'))))"; }
+requests() { curl -sf "$CONTROL/log" | grep -o '"method":' | wc -l; }
+UNITS=(psid.service psid.socket psid-creds.socket)
+reboot_host() {
+    systemctl stop "${UNITS[@]}"
+    rm -f /run/psid/*
+    tpm_off; tpm_on
+    systemctl start "${UNITS[@]}"
+}
 
 cat >"$W/seed.json" <<'JSON'
 {"identities": [{"id": "i-1", "name": "web-host", "clientId": "demo-client", "clientSecrets": [{"id": "s-1", "secret": "demo-client-secret"}]}],
  "projects": [{"id": "6f2d1b0e-0000-4000-8000-00000000000a", "name": "My project", "environments": ["prod"],
   "secrets": {"prod": {"/myapp": {"DB_HOST": "db.internal.example", "TLS_KEY": "-----BEGIN KEY-----\nbXVsdGktbGluZQ==\n-----END KEY-----\n"}}}}]}
 JSON
-ctl install --stdout --program "$DIST/psi-driver" >"$W/containers.conf"
 mkdir -p "$W/image/bin" "$W/image/tmp" "$W/image/etc"
 cp "$(command -v busybox)" "$W/image/bin/busybox"
 for applet in sh cat echo env sha256sum; do ln -s busybox "$W/image/bin/$applet"; done
 tar -C "$W/image" -cf "$W/image.tar" .
-P import -q "$W/image.tar" localhost/busybox:demo >/dev/null 2>&1 || fail "podman import: $(P import -q "$W/image.tar" localhost/busybox:demo 2>&1)"
+podman import -q "$W/image.tar" localhost/busybox:demo >/dev/null 2>"$W/import.log" || fail "podman import"
 tpm_on
 infisical_on
 
 # --- the story --------------------------------------------------------------------------------------
-step "1. The config: an Infisical project, and a key on the TPM"
-cat >"$PSI_CONFIG" <<TOML
-[cache]
-backend = "tpm"
-[providers.infisical]
-api_url = "$URL"
-[providers.infisical.auth]
-method = "universal-auth"
-client_id = "demo-client"
-client_secret_credential = "infisical-client-secret"
-[providers.infisical.projects.myproject]
-id = "6f2d1b0e-0000-4000-8000-00000000000a"
-environment = "prod"
-TOML
-cat "$PSI_CONFIG"
-printf demo-client-secret | systemd-creds encrypt --with-key=tpm2 --name=infisical-client-secret - "$W/infisical-client-secret.cred" 2>/dev/null
-show psid check
-"$DIST/psid" check
-show psictl cache init --backend tpm
-ctl cache init --backend tpm | sed "s,$W,…,g"
+step "1. One command, from the installed package to served secrets"
+printf demo-client-secret >"$W/client-secret"
+cat <<END
+# psictl init --yes --api-url $URL --client-id demo-client --client-secret-file client-secret \\
+    --project myproject=6f2d1b0e-0000-4000-8000-00000000000a:prod --workload myapp=myproject:/myapp \\
+    --recovery-key-file recovery-key
+END
+psictl init --yes --api-url "$URL" --client-id demo-client --client-secret-file "$W/client-secret" \
+    --project myproject=6f2d1b0e-0000-4000-8000-00000000000a:prod --workload myapp=myproject:/myapp \
+    --recovery-key-file "$W/recovery-key" || fail "psictl init"
+rm "$W/client-secret" "$W/recovery-key"
 
-step "2. psid runs; podman creates two references and one literal through psi-driver"
-tpm_off; tpm_on   # a software TPM has no resource manager: a power cycle frees its sessions
-psid_on
-for key in DB_HOST TLS_KEY; do
-    show "podman secret create myapp--$key -   < {\"provider\":\"infisical\",\"project\":\"myproject\",\"path\":\"/myapp\",\"key\":\"$key\"}"
-    printf '{"provider":"infisical","project":"myproject","path":"/myapp","key":"%s"}' "$key" | P secret create "myapp--$key" - >/dev/null
-done
+step "2. A container with the workload's secrets and a literal"
 show "printf 's3cret\\n\\0binary' | podman secret create db_pw -"
-printf 's3cret\n\0binary' | P secret create db_pw - >/dev/null
-P secret ls
-
-step "3. A container with the three: one as environment, two as files"
+printf 's3cret\n\0binary' | podman secret create db_pw - >/dev/null
+podman secret ls
 CMD='echo "DB_HOST=$DB_HOST"; cat /run/secrets/myapp--TLS_KEY; sha256sum </run/secrets/db_pw'
 SECRETS=(--secret myapp--DB_HOST,type=env,target=DB_HOST --secret myapp--TLS_KEY --secret db_pw)
 show "podman run --secret myapp--DB_HOST,type=env,target=DB_HOST --secret myapp--TLS_KEY --secret db_pw …"
-FIRST=$(run "${SECRETS[@]}" localhost/busybox:demo sh -c "$CMD") || fail "podman run"
+run() { podman run --rm "${SECRETS[@]}" localhost/busybox:demo sh -c "$CMD"; }
+FIRST=$(run) || fail "podman run"
 echo "$FIRST"
 EXPECTED="DB_HOST=db.internal.example
 -----BEGIN KEY-----
@@ -113,24 +102,23 @@ bXVsdGktbGluZQ==
 $(printf 's3cret\n\0binary' | sha256sum)"
 same "every value arrived byte for byte" "$FIRST" "$EXPECTED"
 
-step "4. The outage: Infisical is killed, the host 'reboots' (psid stopped, TPM power-cycled, psid started)"
-same "Infisical had been asked: a login and one read for each reference" "$(requests)" 3
+step "3. The outage: Infisical is killed, the host 'reboots' (psid stopped, TPM power-cycled, psid started)"
 kill "$INFISICAL"; wait "$INFISICAL" 2>/dev/null || true
-psid_off; tpm_off; tpm_on; psid_on
-show psictl cache status
-ctl cache status | sed "s,$W,…,g"
+reboot_host
+show psictl status
+psictl status || true
 
-step "5. The same container again, from cache.enc alone"
-SECOND=$(run "${SECRETS[@]}" localhost/busybox:demo sh -c "$CMD") || fail "podman run during the outage"
+step "4. The same container again, from cache.enc alone"
+SECOND=$(run) || fail "podman run during the outage"
 echo "$SECOND"
 same "the same values, with Infisical gone" "$SECOND" "$EXPECTED"
 infisical_on
 same "Infisical, back again, sees that nobody asked" "$(requests)" 0
 
-step "6. What lies on the disk"
-show "xxd state/cache.enc | head -3"
-(xxd "$W/state/cache.enc" 2>/dev/null || od -A x -t x1z "$W/state/cache.enc") | head -n 3
-if grep -r -a -l -e 'db.internal.example' -e 's3cret' -e 'demo-client-secret' -e 'bXVsdGktbGluZQ' "$W/state" "$W"/*.key "$W"/*.cred "$W/psid.log"; then
+step "5. What lies on the disk"
+show "od -A x -t x1z /var/lib/psi/cache.enc | head -3"
+od -A x -t x1z /var/lib/psi/cache.enc | head -n 3
+if grep -r -a -l -e 'db.internal.example' -e 's3cret' -e 'demo-client-secret' -e 'bXVsdGktbGluZQ' /var/lib/psi /etc/psi /run/psid /run/stage; then
     fail "a secret in clear text"
 fi
 ok "no value, no literal and no client secret in psi's state, keys or log"

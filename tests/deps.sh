@@ -1,49 +1,8 @@
 #!/bin/sh
-# Installs what the demo and the tests need and this machine lacks: Debian's packages, and one token in
-# software, which is built here.
+# Installs what the tests need and this machine lacks: Debian's packages, and one token in software, which is
+# built here. `deps.sh demo` installs what the demo needs, and builds nothing.
 set -eu
 cd "$(dirname "$0")/.."
-
-need=''
-# COMMAND PACKAGE...: the packages, when there is no such command
-want() {
-    command -v "$1" >/dev/null 2>&1 || { shift; need="$need $*"; }
-}
-want cc gcc libc6-dev
-want c++ g++
-want podman podman conmon uidmap
-want runc runc
-want systemd-creds systemd
-want swtpm swtpm
-want tpm2_pcrextend tpm2-tools
-want strace strace
-want curl curl
-want setpriv util-linux
-want ip iproute2
-want iptables iptables
-want python3 python3 python3-venv
-want valgrind valgrind
-want node nodejs
-want npm npm
-want make make
-want rpmbuild rpm
-want checkmodule checkpolicy
-want semodule_unpackage semodule-utils
-want apparmor_parser apparmor
-want softhsm2-util softhsm2
-want pkcs11-tool opensc
-# systemd-creds and tpm2-tools load it at run time, and no command tells that it is there. The other
-# libraries of the TPM come with tpm2-tools, under names that differ from one Debian to the next.
-library=libtss2-tcti-swtpm0
-dpkg -s "$library" >/dev/null 2>&1 || dpkg -s "${library}t64" >/dev/null 2>&1 || need="$need $library"
-# tests/kryoptic is built with these: bindgen loads libclang, of whatever version, and reads the headers.
-want pkg-config pkg-config
-# Debian's busybox is linked with libc, and an image of it alone runs nothing.
-dpkg -s busybox-static >/dev/null 2>&1 || need="$need busybox-static"
-# The policy that psi's module is compiled against has no command either.
-for library in libssl-dev libsqlite3-dev libclang-dev selinux-policy-dev; do
-    dpkg -s "$library" >/dev/null 2>&1 || need="$need $library"
-done
 
 install_packages() {
     echo "installing:$need"
@@ -58,6 +17,53 @@ install_packages() {
     fi
     rm -f "$log"
 }
+need=''
+# COMMAND PACKAGE...: the packages, when there is no such command
+want() {
+    command -v "$1" >/dev/null 2>&1 || { shift; need="$need $*"; }
+}
+want cc gcc libc6-dev
+want podman podman conmon
+want runc runc
+want systemd-creds systemd
+want swtpm swtpm
+want tpm2_flushcontext tpm2-tools
+want curl curl
+want setpriv util-linux
+want make make
+# systemd-creds and tpm2-tools load it at run time, and no command tells that it is there. The other
+# libraries of the TPM come with tpm2-tools, under names that differ from one Debian to the next.
+library=libtss2-tcti-swtpm0
+dpkg -s "$library" >/dev/null 2>&1 || dpkg -s "${library}t64" >/dev/null 2>&1 || need="$need $library"
+# Debian's busybox is linked with libc, and an image of it alone runs nothing.
+dpkg -s busybox-static >/dev/null 2>&1 || need="$need busybox-static"
+# The demo needs no more.
+if [ "${1:-}" = demo ]; then
+    [ -z "$need" ] || install_packages
+    exit
+fi
+want c++ g++
+want newuidmap uidmap
+want strace strace
+want ip iproute2
+want iptables iptables
+want python3 python3 python3-venv
+want valgrind valgrind
+want node nodejs
+want npm npm
+want rpmbuild rpm
+want checkmodule checkpolicy
+want semodule_unpackage semodule-utils
+want apparmor_parser apparmor
+want softhsm2-util softhsm2
+want pkcs11-tool opensc
+# tests/kryoptic is built with these: bindgen loads libclang, of whatever version, and reads the headers.
+want pkg-config pkg-config
+# The policy that psi's module is compiled against has no command either.
+for library in libssl-dev libsqlite3-dev libclang-dev selinux-policy-dev; do
+    dpkg -s "$library" >/dev/null 2>&1 || need="$need $library"
+done
+
 [ -z "$need" ] || install_packages
 
 # A PKCS#11 token that does RSA-OAEP with SHA-256, for the tests only. Cargo leaves one that is up to

@@ -12,6 +12,8 @@ pub struct User {
     pub name: String,
     /// The numeric id.
     pub uid: u32,
+    /// The numeric id of the primary group.
+    pub gid: u32,
     /// The home directory, as it is written there.
     pub home: PathBuf,
 }
@@ -32,8 +34,9 @@ fn parse(text: &str) -> impl Iterator<Item = User> {
     text.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let (name, uid) = (fields.next()?, fields.nth(1)?.parse().ok()?);
-        let home = fields.nth(2)?.into();
-        Some(User { name: name.to_owned(), uid, home })
+        let gid = fields.next()?.parse().ok()?;
+        let home = fields.nth(1)?.into();
+        Some(User { name: name.to_owned(), uid, gid, home })
     })
 }
 
@@ -46,8 +49,13 @@ mod tests {
         let text = "root:x:0:0:root:/root:/bin/sh\nbroken\nx:x:-1:0::/:/\n\
                     anna:x:1000:7::/home/anna:/bin/sh\n";
         let users: Vec<_> = parse(text).collect();
-        let user = |name: &str, uid, home: &str| User { name: name.into(), uid, home: home.into() };
-        assert_eq!(users, [user("root", 0, "/root"), user("anna", 1000, "/home/anna")]);
+        let user = |name: &str, uid, gid, home: &str| User {
+            name: name.into(),
+            uid,
+            gid,
+            home: home.into(),
+        };
+        assert_eq!(users, [user("root", 0, 0, "/root"), user("anna", 1000, 7, "/home/anna")]);
     }
 
     #[test]

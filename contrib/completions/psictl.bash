@@ -52,14 +52,14 @@ _psictl() {
             psictl,import)
                 cmd="psictl__subcmd__import"
                 ;;
+            psictl,init)
+                cmd="psictl__subcmd__init"
+                ;;
             psictl,install)
                 cmd="psictl__subcmd__install"
                 ;;
             psictl,list)
                 cmd="psictl__subcmd__list"
-                ;;
-            psictl,login)
-                cmd="psictl__subcmd__login"
                 ;;
             psictl,lookup)
                 cmd="psictl__subcmd__lookup"
@@ -76,8 +76,14 @@ _psictl() {
             psictl,restore)
                 cmd="psictl__subcmd__restore"
                 ;;
+            psictl,seal)
+                cmd="psictl__subcmd__seal"
+                ;;
             psictl,setup)
                 cmd="psictl__subcmd__setup"
+                ;;
+            psictl,status)
+                cmd="psictl__subcmd__status"
                 ;;
             psictl,store)
                 cmd="psictl__subcmd__store"
@@ -166,14 +172,14 @@ _psictl() {
             psictl__subcmd__help,import)
                 cmd="psictl__subcmd__help__subcmd__import"
                 ;;
+            psictl__subcmd__help,init)
+                cmd="psictl__subcmd__help__subcmd__init"
+                ;;
             psictl__subcmd__help,install)
                 cmd="psictl__subcmd__help__subcmd__install"
                 ;;
             psictl__subcmd__help,list)
                 cmd="psictl__subcmd__help__subcmd__list"
-                ;;
-            psictl__subcmd__help,login)
-                cmd="psictl__subcmd__help__subcmd__login"
                 ;;
             psictl__subcmd__help,lookup)
                 cmd="psictl__subcmd__help__subcmd__lookup"
@@ -190,8 +196,14 @@ _psictl() {
             psictl__subcmd__help,restore)
                 cmd="psictl__subcmd__help__subcmd__restore"
                 ;;
+            psictl__subcmd__help,seal)
+                cmd="psictl__subcmd__help__subcmd__seal"
+                ;;
             psictl__subcmd__help,setup)
                 cmd="psictl__subcmd__help__subcmd__setup"
+                ;;
+            psictl__subcmd__help,status)
+                cmd="psictl__subcmd__help__subcmd__status"
                 ;;
             psictl__subcmd__help,store)
                 cmd="psictl__subcmd__help__subcmd__store"
@@ -290,7 +302,7 @@ _psictl() {
 
     case "${cmd}" in
         psictl)
-            opts="-h -V --help --version lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help"
+            opts="-h -V --help --version lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -714,7 +726,7 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__help)
-            opts="lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help"
+            opts="lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1077,6 +1089,20 @@ _psictl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        psictl__subcmd__help__subcmd__init)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         psictl__subcmd__help__subcmd__install)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1092,20 +1118,6 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__help__subcmd__list)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        psictl__subcmd__help__subcmd__login)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1189,7 +1201,35 @@ _psictl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        psictl__subcmd__help__subcmd__seal)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         psictl__subcmd__help__subcmd__setup)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psictl__subcmd__help__subcmd__status)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1517,6 +1557,92 @@ _psictl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        psictl__subcmd__init)
+            opts="-y -h --api-url --allow-http --ca-cert --method --client-id --client-secret-file --identity-id --token-file --backend --seal-with --tpm2-pcrs --recovery-key-file --no-recovery-key --pkcs11-module --token-label --key-label --pin-file --project --workload --yes --dry-run --json --retry --program --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --api-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --method)
+                    COMPREPLY=($(compgen -W "universal-auth aws-iam gcp azure kubernetes" -- "${cur}"))
+                    return 0
+                    ;;
+                --client-id)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --client-secret-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --identity-id)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --backend)
+                    COMPREPLY=($(compgen -W "tpm hsm" -- "${cur}"))
+                    return 0
+                    ;;
+                --seal-with)
+                    COMPREPLY=($(compgen -W "tpm2 host host+tpm2 auto" -- "${cur}"))
+                    return 0
+                    ;;
+                --tpm2-pcrs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recovery-key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pkcs11-module)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-label)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-label)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pin-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --project)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --workload)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --program)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         psictl__subcmd__install)
             opts="-h --stdout --program --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1537,20 +1663,6 @@ _psictl() {
             ;;
         psictl__subcmd__list)
             opts="-h --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        psictl__subcmd__login)
-            opts="-h --retry --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1669,6 +1781,28 @@ _psictl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        psictl__subcmd__seal)
+            opts="-h --user --seal-with --tpm2-pcrs --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --seal-with)
+                    COMPREPLY=($(compgen -W "tpm2 host host+tpm2 auto" -- "${cur}"))
+                    return 0
+                    ;;
+                --tpm2-pcrs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         psictl__subcmd__setup)
             opts="-h --dry-run --prune --accept-removals --json --program --quadlets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1684,6 +1818,20 @@ _psictl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psictl__subcmd__status)
+            opts="-h --verify --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

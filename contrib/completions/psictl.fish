@@ -32,10 +32,12 @@ complete -c psictl -n "__fish_psictl_needs_command" -f -a "delete" -d 'Delete th
 complete -c psictl -n "__fish_psictl_needs_command" -f -a "list" -d 'List the registered ids, one on each line, sorted'
 complete -c psictl -n "__fish_psictl_needs_command" -f -a "get" -d 'Write a secret\'s value to stdout, by podman name, WORKLOAD--KEY, id or reference'
 complete -c psictl -n "__fish_psictl_needs_command" -f -a "health" -d 'Exit with 0 if the daemon answers SERVING'
+complete -c psictl -n "__fish_psictl_needs_command" -f -a "init" -d 'Set psi up on this host: from an installed package to secrets that podman\'s containers can have'
+complete -c psictl -n "__fish_psictl_needs_command" -f -a "seal" -d 'Seal a credential of psid\'s, such as a client secret or a PIN, and write it beside the config'
+complete -c psictl -n "__fish_psictl_needs_command" -f -a "status" -d 'Print the state, as `cache status` does: exit status 0 if all is well, 1 if psid is degraded, 69 if it is down'
 complete -c psictl -n "__fish_psictl_needs_command" -f -a "restore" -d 'Restore registrations that were deleted within the last ten minutes; without an id, list them'
 complete -c psictl -n "__fish_psictl_needs_command" -f -a "add" -d 'Create a podman secret that is a literal: psid encrypts it, even if it looks like a reference'
 complete -c psictl -n "__fish_psictl_needs_command" -f -a "install" -d 'Write the podman drop-in that makes psi the default secret driver'
-complete -c psictl -n "__fish_psictl_needs_command" -f -a "login" -d 'Log in with each configured identity, list each source, and print what is refused'
 complete -c psictl -n "__fish_psictl_needs_command" -f -a "setup" -d 'Create every workload\'s secrets in podman, and write the quadlet drop-ins'
 complete -c psictl -n "__fish_psictl_needs_command" -f -a "doctor" -d 'Find problems that would keep a container from starting, and secrets stored in plaintext'
 complete -c psictl -n "__fish_psictl_needs_command" -f -a "gc" -d 'Remove registrations that no podman store has any more'
@@ -57,6 +59,49 @@ complete -c psictl -n "__fish_psictl_using_subcommand delete" -s h -l help -d 'P
 complete -c psictl -n "__fish_psictl_using_subcommand list" -s h -l help -d 'Print help'
 complete -c psictl -n "__fish_psictl_using_subcommand get" -s h -l help -d 'Print help'
 complete -c psictl -n "__fish_psictl_using_subcommand health" -s h -l help -d 'Print help'
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l api-url -d 'The URL of Infisical' -r
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l ca-cert -d 'A PEM file of the only CAs that are trusted' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l method -d 'How the machine identity logs in' -r -f -a "universal-auth\t''
+aws-iam\t''
+gcp\t''
+azure\t''
+kubernetes\t''"
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l client-id -d 'The client id, with universal-auth' -r
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l client-secret-file -d 'A file with the client secret (-: stdin), which is sealed and not read again' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l identity-id -d 'The machine identity\'s id, with the other methods' -r
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l token-file -d 'The file of the token, with kubernetes' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l backend -d 'Where the key of the cache is kept: tpm (sealed by systemd-creds) or hsm (a PKCS#11 token)' -r -f -a "tpm\t''
+hsm\t''"
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l seal-with -d 'What systemd-creds seals the key and the client secret to (default: tpm2, for a user host)' -r -f -a "tpm2\t''
+host\t''
+host+tpm2\t''
+auto\t''"
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l tpm2-pcrs -d 'The PCRs that the key of the cache is bound to, such as 7 or 7+11; empty for none (default: 7)' -r
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l recovery-key-file -d 'Write the recovery key to this new file of mode 0600, instead of showing it and asking for it' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l pkcs11-module -d 'The PKCS#11 module of the token, with --backend hsm' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l token-label -d 'The label of the token' -r
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l key-label -d 'The label of the token\'s key' -r
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l pin-file -d 'A file with the user PIN (-: stdin), which is sealed and not read again' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l project -d 'The project: the name for the config, its id at Infisical, and its environment' -r
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l workload -d 'A workload: the quadlet unit\'s name without its type, and the project and directory of its secrets' -r
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l program -d 'The permanent path of psi-driver (default: the one of `psictl install`)' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l allow-http -d 'Allow plain http to another host, which sends every secret in plaintext'
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l no-recovery-key -d 'Create no recovery key'
+complete -c psictl -n "__fish_psictl_using_subcommand init" -s y -l yes -d 'Ask for no confirmation; without a terminal it is required'
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l dry-run -d 'Print the steps and their commands, and change nothing'
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l json -d 'Print JSON at the end, and ask nothing'
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l retry -d 'Try a refused login or PIN once more'
+complete -c psictl -n "__fish_psictl_using_subcommand init" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c psictl -n "__fish_psictl_using_subcommand seal" -l seal-with -d 'What systemd-creds seals it to (default: tpm2, for a user what systemd chooses)' -r -f -a "tpm2\t''
+host\t''
+host+tpm2\t''
+auto\t''"
+complete -c psictl -n "__fish_psictl_using_subcommand seal" -l tpm2-pcrs -d 'The PCRs that it is bound to, such as 7 or 7+11; empty for none (default: none, where systemd can)' -r
+complete -c psictl -n "__fish_psictl_using_subcommand seal" -l user -d 'Seal for the psid of the user that runs it, which is the default unless root runs it'
+complete -c psictl -n "__fish_psictl_using_subcommand seal" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c psictl -n "__fish_psictl_using_subcommand status" -l verify -d 'Also read cache.enc and compare it with the daemon\'s values'
+complete -c psictl -n "__fish_psictl_using_subcommand status" -l json -d 'Print JSON'
+complete -c psictl -n "__fish_psictl_using_subcommand status" -s h -l help -d 'Print help'
 complete -c psictl -n "__fish_psictl_using_subcommand restore" -l all -d 'Restore all of them'
 complete -c psictl -n "__fish_psictl_using_subcommand restore" -s h -l help -d 'Print help'
 complete -c psictl -n "__fish_psictl_using_subcommand add" -l program -d 'The permanent path of psi-driver (default: the one of `psictl install`)' -r -F
@@ -65,9 +110,6 @@ complete -c psictl -n "__fish_psictl_using_subcommand add" -s h -l help -d 'Prin
 complete -c psictl -n "__fish_psictl_using_subcommand install" -l program -d 'The permanent path of psi-driver: podman copies it into every secret' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand install" -l stdout -d 'Print the drop-in instead of writing it'
 complete -c psictl -n "__fish_psictl_using_subcommand install" -s h -l help -d 'Print help'
-complete -c psictl -n "__fish_psictl_using_subcommand login" -l retry -d 'Retry a refused login once now; too many refused logins lock the identity for every host'
-complete -c psictl -n "__fish_psictl_using_subcommand login" -l json -d 'Print JSON'
-complete -c psictl -n "__fish_psictl_using_subcommand login" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c psictl -n "__fish_psictl_using_subcommand setup" -l program -d 'The permanent path of psi-driver (default: the one of `psictl install`)' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand setup" -l quadlets -d 'The directory of the quadlet units' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand setup" -l dry-run -d 'Print the changes and the drift, and change nothing; exit with 0 if there is no drift, else 1'
@@ -212,28 +254,30 @@ complete -c psictl -n "__fish_psictl_using_subcommand drill" -l for -d 'Duration
 complete -c psictl -n "__fish_psictl_using_subcommand drill" -l json -d 'Print JSON at the end'
 complete -c psictl -n "__fish_psictl_using_subcommand drill" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c psictl -n "__fish_psictl_using_subcommand metrics" -s h -l help -d 'Print help'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "lookup" -d 'Write the value of $SECRET_ID to stdout, byte for byte (podman calls this)'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "store" -d 'Store stdin under $SECRET_ID (podman calls this)'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "delete" -d 'Delete the registration of $SECRET_ID (podman calls this), or of the given id'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "list" -d 'List the registered ids, one on each line, sorted'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "get" -d 'Write a secret\'s value to stdout, by podman name, WORKLOAD--KEY, id or reference'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "health" -d 'Exit with 0 if the daemon answers SERVING'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "restore" -d 'Restore registrations that were deleted within the last ten minutes; without an id, list them'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "add" -d 'Create a podman secret that is a literal: psid encrypts it, even if it looks like a reference'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "install" -d 'Write the podman drop-in that makes psi the default secret driver'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "login" -d 'Log in with each configured identity, list each source, and print what is refused'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "setup" -d 'Create every workload\'s secrets in podman, and write the quadlet drop-ins'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "doctor" -d 'Find problems that would keep a container from starting, and secrets stored in plaintext'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "gc" -d 'Remove registrations that no podman store has any more'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "migrate" -d 'Move secrets from podman\'s file driver or the Python PSI to psi'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "import" -d 'Import secrets into Infisical from env-files, podman secrets or quadlet units'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "exec" -d 'Run a command with a workload\'s secrets in its environment'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "render" -d 'Write a workload\'s secrets as files into a directory in RAM'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "cache" -d 'The encrypted cache'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "hsm" -d 'The PKCS#11 token of [providers.pkcs11]'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "drill" -d 'Simulate an outage of every provider, and report the secrets that would fail'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "metrics" -d 'Print psid\'s metrics in Prometheus\' text format, for node_exporter\'s textfile collector'
-complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "lookup" -d 'Write the value of $SECRET_ID to stdout, byte for byte (podman calls this)'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "store" -d 'Store stdin under $SECRET_ID (podman calls this)'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "delete" -d 'Delete the registration of $SECRET_ID (podman calls this), or of the given id'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "list" -d 'List the registered ids, one on each line, sorted'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "get" -d 'Write a secret\'s value to stdout, by podman name, WORKLOAD--KEY, id or reference'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "health" -d 'Exit with 0 if the daemon answers SERVING'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "init" -d 'Set psi up on this host: from an installed package to secrets that podman\'s containers can have'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "seal" -d 'Seal a credential of psid\'s, such as a client secret or a PIN, and write it beside the config'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "status" -d 'Print the state, as `cache status` does: exit status 0 if all is well, 1 if psid is degraded, 69 if it is down'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "restore" -d 'Restore registrations that were deleted within the last ten minutes; without an id, list them'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "add" -d 'Create a podman secret that is a literal: psid encrypts it, even if it looks like a reference'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "install" -d 'Write the podman drop-in that makes psi the default secret driver'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "setup" -d 'Create every workload\'s secrets in podman, and write the quadlet drop-ins'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "doctor" -d 'Find problems that would keep a container from starting, and secrets stored in plaintext'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "gc" -d 'Remove registrations that no podman store has any more'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "migrate" -d 'Move secrets from podman\'s file driver or the Python PSI to psi'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "import" -d 'Import secrets into Infisical from env-files, podman secrets or quadlet units'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "exec" -d 'Run a command with a workload\'s secrets in its environment'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "render" -d 'Write a workload\'s secrets as files into a directory in RAM'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "cache" -d 'The encrypted cache'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "hsm" -d 'The PKCS#11 token of [providers.pkcs11]'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "drill" -d 'Simulate an outage of every provider, and report the secrets that would fail'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "metrics" -d 'Print psid\'s metrics in Prometheus\' text format, for node_exporter\'s textfile collector'
+complete -c psictl -n "__fish_psictl_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c psictl -n "__fish_psictl_using_subcommand help; and __fish_seen_subcommand_from import" -f -a "env-file" -d 'Import KEY=VALUE lines by podman\'s rules, so that a container would get the same values'
 complete -c psictl -n "__fish_psictl_using_subcommand help; and __fish_seen_subcommand_from import" -f -a "podman-secret" -d 'Import podman secrets of any driver but pass'
 complete -c psictl -n "__fish_psictl_using_subcommand help; and __fish_seen_subcommand_from import" -f -a "quadlet" -d 'Import the variables of quadlet units: Environment=, EnvironmentFile= and Secret= of [Container]'

@@ -35,6 +35,21 @@ impl CliError {
         Self::new(Exit::Io, format!("{doing}: {cause}"), remedy)
     }
 
+    /// The error with what was being done, in front of what happened.
+    #[must_use]
+    pub(crate) fn while_doing(mut self, doing: &str) -> Self {
+        if self.has_message() {
+            self.problem.what = format!("{doing}: {}", self.problem.what);
+        }
+        self
+    }
+
+    /// The error with another exit status.
+    #[must_use]
+    pub(crate) fn with_exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         self.exit
     }

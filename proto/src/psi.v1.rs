@@ -224,6 +224,9 @@ pub struct StatusResponse {
     /// The cause of each sentence of `degraded`, in the same order: a fixed word.
     #[prost(string, repeated, tag = "46")]
     pub degraded_causes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What the key is bound to, such as "tpm2, PCRs 7"; empty without a key, and if that is unknown.
+    #[prost(string, tag = "49")]
+    pub key_bound_to: ::prost::alloc::string::String,
 }
 /// The state of one background task.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -137,6 +137,9 @@ fn each_external_crate_is_used_by_its_owner_only() {
             "daemon::cli::doctor::sealed",
             "daemon::keys::",
             "daemon::provider::infisical::auth::secret",
+            // psictl runs it for `seal` and `init`.
+            "driver::ctl::seal",
+            "driver::ctl::seal::",
         ],
     );
     only_in("tracing_subscriber", &["daemon::sys::logging"]);
@@ -210,6 +213,11 @@ fn secrets_are_exposed_only_where_they_are_used() {
             "driver::ctl::export::",
             // Podman's own records; those of its file driver contain values.
             "driver::ctl::podman::",
+            // A client secret and a PIN are read from a file and handed to systemd-creds and psid; a recovery key is
+            // shown and typed back.
+            "driver::ctl::init::",
+            "driver::ctl::seal",
+            "driver::ctl::seal::",
             "driver::stdio",
         ],
     );

@@ -1,12 +1,13 @@
 //! `psid init`: makes and keeps a key, proves that it opens, and writes an empty cache.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use psi_common::BackendTag;
+use psi_common::{BackendTag, SecretBytes};
 
 use crate::config::{Config, with_seal_line};
 use crate::crypto::aead::DataKey;
@@ -31,6 +32,8 @@ pub struct InitOptions {
     pub force: bool,
     /// Whether a recovery key is made.
     pub recovery: bool,
+    /// The file that the recovery key is written to, instead of being shown.
+    pub recovery_file: Option<PathBuf>,
     /// Whether the PIN is tried once more after a refusal.
     pub retry: bool,
 }
@@ -141,7 +144,7 @@ async fn provision(plan: &Plan<'_>) -> Result<String, String> {
             "the token wrapped and signed a new key, and proved that it opens\n".into()
         }
     };
-    done += &make_recovery_key(&keyring, &recovery, options.recovery)?;
+    done += &make_recovery_key(&keyring, &recovery, options)?;
     Ok(done + &next_words(plan))
 }
 
@@ -265,8 +268,12 @@ fn is_of_the_python_psi(cache: &Path) -> Result<bool, String> {
 }
 
 /// The key is shown once, and stays nowhere.
-fn make_recovery_key(keyring: &Keyring, path: &Path, wanted: bool) -> Result<String, String> {
-    if !wanted {
+fn make_recovery_key(
+    keyring: &Keyring,
+    path: &Path,
+    options: &InitOptions,
+) -> Result<String, String> {
+    if !options.recovery {
         // One for another key is of no use.
         return match fs::remove_file(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -282,11 +289,33 @@ fn make_recovery_key(keyring: &Keyring, path: &Path, wanted: bool) -> Result<Str
         .and_then(|file| files::replace(path, &file).map_err(|error| error.to_string()))
         .map_err(|error| format!("writing {}: {error}; check the disk", path.display()))?;
     let text = recovery.to_text();
+    if let Some(file) = &options.recovery_file {
+        write_recovery_key(file, &text).map_err(|error| {
+            let again = "`psictl cache recovery-key` creates another one";
+            format!(
+                "writing the recovery key to {}: {error}; the key is in use, {again}",
+                file.display()
+            )
+        })?;
+        return Ok(format!(
+            "wrote the recovery key to {}; keep it off this host\n",
+            file.display()
+        ));
+    }
     Ok(format!(
         "\nrecovery key, shown only now; keep it off this host. After a change of board or firmware,\n\
          `psictl cache recover` opens the cache and the literals with it:\n\n    {}\n\n",
         String::from_utf8_lossy(text.expose_secret())
     ))
+}
+
+/// psictl has made the file, or it is one in memory that psictl holds.
+fn write_recovery_key(path: &Path, text: &SecretBytes) -> std::io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.expose_secret())?;
+    file.write_all(b"\n")?;
+    file.sync_all()
 }
 
 fn lock(surroundings: &Environment) -> Result<DirectoryLock, String> {

@@ -98,6 +98,9 @@ enum Command {
         /// Make no recovery key
         #[arg(long)]
         no_recovery_key: bool,
+        /// Write the recovery key to this file of mode 0600 instead of showing it
+        #[arg(long, value_name = "FILE", conflicts_with = "no_recovery_key")]
+        recovery_key_file: Option<PathBuf>,
         /// Try the token's PIN once, though it was refused
         #[arg(long)]
         retry: bool,
@@ -198,9 +201,25 @@ impl Command {
                 let served = credential::serve(tokio::io::stdin(), tokio::io::stdout(), config);
                 served.await.map_err(|error| (Exit::Io, format!("{error}; see psid's own log")))
             }
-            Self::Init { backend, seal_with, tpm2_pcrs, force, no_recovery_key, retry } => {
+            Self::Init {
+                backend,
+                seal_with,
+                tpm2_pcrs,
+                force,
+                no_recovery_key,
+                recovery_key_file: recovery_file,
+                retry,
+            } => {
                 let recovery = !no_recovery_key;
-                let options = InitOptions { backend, seal_with, tpm2_pcrs, force, recovery, retry };
+                let options = InitOptions {
+                    backend,
+                    seal_with,
+                    tpm2_pcrs,
+                    force,
+                    recovery,
+                    recovery_file,
+                    retry,
+                };
                 let done = init::run(environment, &options).await;
                 print(&done.map_err(|error| (Exit::BadInput, error.to_string()))?);
                 Ok(())

@@ -80,6 +80,8 @@ pub struct Degradation {
 pub struct CacheFileReport {
     /// The key backend, if there is one.
     pub backend: Option<BackendTag>,
+    /// What its key is bound to, if that is known.
+    pub key_bound_to: Option<String>,
     /// The path, whether the file exists or not.
     pub path: PathBuf,
     /// The generation on disk.

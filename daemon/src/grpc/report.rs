@@ -42,6 +42,7 @@ fn set_cache_file(response: &mut StatusResponse, report: &CacheFileReport) {
     let file = std::fs::metadata(&report.path).ok();
     let modified = file.as_ref().and_then(|file| file.modified().ok());
     response.backend = report.backend.map_or_else(String::new, |backend| backend.to_string());
+    response.key_bound_to = report.key_bound_to.clone().unwrap_or_default();
     response.path = report.path.display().to_string();
     response.size_bytes = file.as_ref().map(std::fs::Metadata::len);
     response.last_write_ms = modified.map(|time| Timestamp::from(time).as_millis());

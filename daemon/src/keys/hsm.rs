@@ -44,6 +44,10 @@ impl KeyBackend for HsmKey {
         self.token.reach()
     }
 
+    fn bound_to(&self) -> Option<String> {
+        Some("the key of the PKCS#11 token".into())
+    }
+
     async fn load(&self, parts: &[Vec<u8>]) -> Result<Vec<LoadedKey>, KeyError> {
         if parts.is_empty() {
             return Err(KeyError::new(

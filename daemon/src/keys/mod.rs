@@ -29,6 +29,10 @@ pub trait KeyBackend: Send + Sync {
     /// Whether the key in use would open again, by a check that accesses neither TPM nor token.
     fn reach(&self) -> Reach;
 
+    /// What the key in use is bound to, in words; `None` without a key, and if that is unknown. It reads a small file
+    /// at most.
+    fn bound_to(&self) -> Option<String>;
+
     /// Stores `key` durably beside the one in use, and verifies that it opens. The tpm backend seals it with
     /// `seal`, by default as the key in use.
     async fn keep(&self, key: DataKey, seal: Option<&SealOptions>) -> Result<LoadedKey, KeyError>;

@@ -13,6 +13,9 @@ use crate::keys::credential::{Credential, CredsError, SealOptions, SealWith};
 use crate::model::reach::Reach;
 use crate::sys::files;
 
+/// Far more than a sealed key.
+const MAX_SEALED_KEY: u64 = 256 << 10;
+
 /// The key backend of a credential, which systemd delivers or `systemd-creds` opens.
 pub struct TpmKey {
     /// The key, as a credential.
@@ -61,6 +64,15 @@ impl KeyBackend for TpmKey {
                 sealed.display()
             )),
         }
+    }
+
+    fn bound_to(&self) -> Option<String> {
+        let Credential { sealed, delivered, .. } = &self.credential;
+        if delivered.as_ref().is_some_and(|path| path.exists()) {
+            return Some("a credential of psid's unit".into());
+        }
+        let sealed = files::read_following_links(sealed, MAX_SEALED_KEY).ok()?;
+        SealOptions::of(&sealed).map(|seal| seal.to_string())
     }
 
     async fn keep(&self, key: DataKey, seal: Option<&SealOptions>) -> Result<LoadedKey, KeyError> {

@@ -129,8 +129,8 @@ impl From<RegistryError> for ServiceError {
         match error {
             RegistryError::Exists => Self::Exists,
             RegistryError::NoBackend => Self::NoKey(
-                "there is no key backend to seal a literal with; set backend in [cache], and run \
-                 `psictl cache init`"
+                "there is no key backend to seal a literal with; `psictl init` sets a new host up, or set \
+                 backend in [cache], and run `psictl cache init`"
                     .into(),
             ),
             RegistryError::NoKey => Self::NoKey(

@@ -39,6 +39,7 @@ impl Control for Runtime {
         let written = self.persister().map(|persister| persister.state()).unwrap_or_default();
         CacheFileReport {
             backend: self.backend.as_ref().map(|backend| backend.tag()),
+            key_bound_to: self.backend.as_ref().and_then(|backend| backend.bound_to()),
             path: self.cache_path.clone(),
             generation: written.generation,
             write_errors: written.errors,

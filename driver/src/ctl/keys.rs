@@ -51,6 +51,19 @@ fn requested(seal: &SealArgs) -> Option<Seal> {
 
 /// Reads one line of stdin; at a terminal, after a prompt and without an echo. `kind` names it in the error.
 pub(super) fn read_secret_line(prompt: &str, kind: &str) -> Result<SecretBytes, CliError> {
+    let line = read_hidden_line(prompt)?;
+    if line.is_empty() {
+        return Err(CliError::new(
+            Exit::BadInput,
+            format!("the {kind} is empty"),
+            "type it, or pass it on stdin",
+        ));
+    }
+    Ok(line)
+}
+
+/// The same for a line that may be empty.
+pub(super) fn read_hidden_line(prompt: &str) -> Result<SecretBytes, CliError> {
     let terminal = stdin().is_terminal();
     let echo_off = terminal.then(EchoOff::begin);
     if terminal {
@@ -61,15 +74,7 @@ pub(super) fn read_secret_line(prompt: &str, kind: &str) -> Result<SecretBytes, 
         let _ = writeln!(std::io::stderr());
     }
     drop(echo_off);
-    let line = line?;
-    if line.is_empty() {
-        return Err(CliError::new(
-            Exit::BadInput,
-            format!("the {kind} is empty"),
-            "type it, or pass it on stdin",
-        ));
-    }
-    Ok(line)
+    line
 }
 
 /// Turns off the terminal's echo until it is dropped.

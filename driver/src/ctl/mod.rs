@@ -14,6 +14,7 @@ mod gc;
 mod get;
 mod hsm;
 mod import;
+mod init;
 mod install;
 mod json;
 mod keys;
@@ -26,6 +27,7 @@ mod podman;
 mod progress;
 mod psid;
 mod restore;
+mod seal;
 mod setup;
 mod status;
 mod wording;
@@ -48,6 +50,9 @@ pub(crate) fn run(paths: &Paths, command: &Command) -> Result<(), CliError> {
         Command::Driver(DriverCommand::Get { name }) => get::run(paths, name),
         Command::Driver(command) => verbs::run(paths, &command.verb()),
         Command::Restore { id, all } => restore::run(paths, id.as_deref(), *all),
+        Command::Init(options) => init::run(paths, options),
+        Command::Seal(options) => seal::run(paths, options),
+        Command::Status(options) => status::run(paths, options.verify, options.json),
         Command::Add(options) => add::run(paths, options),
         Command::Install(options) => install::run(paths, options),
         Command::Login(options) => login::run(paths, options),

@@ -39,12 +39,12 @@ fn command(paths: &Paths, args: &[impl AsRef<OsStr>]) -> Command {
     command
 }
 
-fn not_started(command: &Command, cause: &std::io::Error) -> CliError {
+pub(super) fn not_started(command: &Command, cause: &std::io::Error) -> CliError {
     let running = format!("running {}", command.get_program().display());
     CliError::io(&running, cause, "install psid beside psictl")
 }
 
-fn ended_oddly(status: ExitStatus) -> CliError {
+pub(super) fn ended_oddly(status: ExitStatus) -> CliError {
     CliError::new(
         Exit::Protocol,
         format!("psid ended with {status}, without a message"),
@@ -53,7 +53,7 @@ fn ended_oddly(status: ExitStatus) -> CliError {
 }
 
 /// The psid of psictl's own directory, else the packaged one.
-fn installed() -> PathBuf {
+pub(super) fn installed() -> PathBuf {
     std::env::current_exe()
         .map(|psictl| psictl.with_file_name("psid"))
         .ok()

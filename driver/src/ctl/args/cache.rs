@@ -111,7 +111,8 @@ pub(crate) struct InitOptions {
     pub(crate) retry: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+/// The key backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Backend {
     Tpm,
     Hsm,

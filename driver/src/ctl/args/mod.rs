@@ -2,6 +2,7 @@
 
 mod cache;
 mod import;
+mod init;
 mod migrate;
 mod options;
 
@@ -13,8 +14,11 @@ use psi_proto::v1::StoreKind;
 
 use crate::args::{Verb, shown};
 
-pub(crate) use cache::{CacheCommand, HsmCommand, InitOptions, SealArgs};
+pub(crate) use cache::{Backend, CacheCommand, HsmCommand, InitOptions, SealArgs};
 pub(crate) use import::{ImportCommand, ImportOptions, OnConflict};
+pub(crate) use init::{
+    KeyArgs, LoginMethod, ProjectArg, SealCredentialOptions, SetUpHostOptions, WorkloadArg,
+};
 pub(crate) use migrate::{MigrateOptions, OldStore};
 pub(crate) use options::{
     AddOptions, DoctorOptions, DrillOptions, ExecOptions, GcOptions, InstallOptions, LoginOptions,
@@ -49,6 +53,23 @@ struct DriverLine {
 pub(crate) enum Command {
     #[command(flatten)]
     Driver(DriverCommand),
+    /// Set psi up on this host: from an installed package to secrets that podman's containers can have
+    ///
+    /// Asks for Infisical's URL, the login and the project, and for the key of the cache; flags answer too. It logs in
+    /// first, with nothing written. Then it seals the client secret, writes the config, checks that psid can open both,
+    /// creates the key of the cache with its recovery key, starts psid, makes psi podman's secret driver and proves it
+    /// with a secret, fetches the secrets, and registers those of the workloads. Each step prints the plain command that
+    /// does the same. What is done already is left as it is, so that the command can be repeated and interrupted at any
+    /// time.
+    Init(Box<SetUpHostOptions>),
+    /// Seal a credential of psid's, such as a client secret or a PIN, and write it beside the config
+    ///
+    /// The secret is read from stdin; at a terminal, one line is read without an echo. It is sealed by systemd-creds(1)
+    /// with the flags that this systemd and this TPM can do, opened once to prove it, and written with mode 0644: the file
+    /// is encrypted, and psid's user must be able to read it. psid reads it at each login.
+    Seal(SealCredentialOptions),
+    /// Print the state, as `cache status` does: exit status 0 if all is well, 1 if psid is degraded, 69 if it is down
+    Status(StatusOptions),
     /// Restore registrations that were deleted within the last ten minutes; without an id, list them
     Restore {
         /// The id of the deleted registration
@@ -114,6 +135,17 @@ pub(crate) enum Command {
     Drill(DrillOptions),
     /// Print psid's metrics in Prometheus' text format, for node_exporter's textfile collector
     Metrics,
+}
+
+/// What `psictl status` and `psictl cache status` print.
+#[derive(Args)]
+pub(crate) struct StatusOptions {
+    /// Also read cache.enc and compare it with the daemon's values
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// psi-driver's verbs, which psictl has too.
@@ -194,6 +226,9 @@ impl Command {
             Self::Restore { id, .. } => {
                 format!("restore {}", shown(id.as_deref().unwrap_or_default())).trim_end().into()
             }
+            Self::Init(_) => "init".into(),
+            Self::Seal(options) => format!("seal {}", shown(&options.name)),
+            Self::Status(_) => "status".into(),
             Self::Install(_) => "install".into(),
             Self::Drill(_) => "drill".into(),
             Self::Metrics => "metrics".into(),

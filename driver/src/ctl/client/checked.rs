@@ -43,7 +43,7 @@ texts! {
     SealResponse {}
     StatusResponse {
         version, backend, path, last_refresh, providers, degraded, would_fail, verify, would_fail_now,
-        withheld, unknown, unknown_reasons, tasks, degraded_causes
+        withheld, unknown, unknown_reasons, tasks, degraded_causes, key_bound_to
     }
     TaskStatus { name }
     VerifyResult { detail }

@@ -55,6 +55,19 @@ pub(crate) fn create(
     start(&args, data.expose_secret()).map(Running)
 }
 
+/// Creates a secret with the driver of podman's config.
+pub(super) fn create_by_default(name: &str, data: &SecretBytes) -> Result<(), CliError> {
+    podman(["secret", "create", "--", name, "-"], data.expose_secret()).map(|_| ())
+}
+
+/// One secret, by its name.
+pub(super) fn secret(name: &str) -> Result<Value, CliError> {
+    match inspect("secret", name)?.pop() {
+        Some(secret) => Ok(secret),
+        None => Err(unrecognized(&Value::Null)),
+    }
+}
+
 /// Removes a secret, by its name or id.
 pub(crate) fn remove(name: &str) -> Result<(), CliError> {
     podman(["secret", "rm", "--", name], b"").map(|_| ())

@@ -73,6 +73,9 @@ impl Lines {
             _ => format!("{path} ({backend}, not written yet)"),
         };
         self.line("cache", &cache);
+        if !status.key_bound_to.is_empty() {
+            self.line("key", &format!("bound to {}", status.key_bound_to));
+        }
         let entries = match (status.oldest_fetch_ms, status.newest_fetch_ms) {
             (Some(oldest), Some(newest)) => format!(
                 "{}, fetched {} (oldest) and {} (newest)",

@@ -1,0 +1,230 @@
+//! What an admin chose, and the config that says it.
+
+use std::path::PathBuf;
+
+use psi_common::{SealMode, SecretBytes};
+
+use crate::ctl::args::{Backend, LoginMethod, ProjectArg, WorkloadArg};
+
+/// The credential of the client secret.
+pub(super) const CLIENT_SECRET: &str = "infisical-client-secret";
+/// The credential of the token's PIN.
+pub(super) const PIN: &str = "hsm-pin";
+
+/// A new config.
+#[derive(Clone, Debug)]
+pub(super) struct Choices {
+    pub(super) api_url: String,
+    pub(super) allow_http: bool,
+    pub(super) ca_cert: Option<PathBuf>,
+    pub(super) login: Login,
+    pub(super) project: ProjectArg,
+    pub(super) workloads: Vec<WorkloadArg>,
+    pub(super) key: KeyChoice,
+}
+
+/// How psid logs in.
+#[derive(Clone, Debug)]
+pub(super) enum Login {
+    Universal { client_id: String },
+    Identity { method: LoginMethod, identity_id: String, token_file: Option<PathBuf> },
+}
+
+/// Where the key of the cache is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum KeyChoice {
+    /// Sealed by systemd-creds, to this.
+    Sealed(SealMode),
+    Token(TokenArgs),
+}
+
+/// The token of `[providers.pkcs11]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TokenArgs {
+    pub(super) module: PathBuf,
+    pub(super) label: String,
+    pub(super) key_label: Option<String>,
+}
+
+/// The secrets that were given, by the names of their credentials.
+#[derive(Default)]
+pub(super) struct GivenSecrets(Vec<(&'static str, SecretBytes)>);
+
+impl GivenSecrets {
+    pub(super) fn set(&mut self, name: &'static str, secret: SecretBytes) {
+        self.0.retain(|(known, _)| *known != name);
+        self.0.push((name, secret));
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&SecretBytes> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, secret)| secret)
+    }
+}
+
+impl KeyChoice {
+    pub(super) fn backend(&self) -> Backend {
+        match self {
+            Self::Sealed(_) => Backend::Tpm,
+            Self::Token(_) => Backend::Hsm,
+        }
+    }
+}
+
+impl Login {
+    /// `universal-auth, client id …`
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Universal { client_id } => format!("universal-auth, client id {client_id}"),
+            Self::Identity { method, identity_id, .. } => {
+                format!("{}, identity {identity_id}", method.name())
+            }
+        }
+    }
+}
+
+impl Choices {
+    /// The config.
+    pub(super) fn to_toml(&self) -> String {
+        let mut text = String::from(
+            "# Written by `psictl init`. psi.toml(5) documents every key. After a change: `psid check`, then\n\
+             # `systemctl reload psid`.\n\n[cache]\n",
+        );
+        text += &setting("backend", self.key.backend().name());
+        if self.key == KeyChoice::Sealed(SealMode::Host) {
+            text += &setting("seal_with", "host");
+        }
+        text += &self.provider();
+        for WorkloadArg { name, project, path } in &self.workloads {
+            text += &format!(
+                "\n[workloads.{}]\nprovider = \"infisical\"\nsecrets = [{{ project = {}, path = {} }}]\n",
+                key(name),
+                quoted(project),
+                quoted(path)
+            );
+        }
+        text
+    }
+
+    fn provider(&self) -> String {
+        let mut text = format!("\n[providers.infisical]\n{}", setting("api_url", &self.api_url));
+        if self.allow_http {
+            text += "allow_http = true\n";
+        }
+        if let Some(ca_cert) = &self.ca_cert {
+            text += &setting("ca_cert", &ca_cert.display().to_string());
+        }
+        text += "\n[providers.infisical.auth]\n";
+        text += &match &self.login {
+            Login::Universal { client_id } => {
+                setting("method", LoginMethod::UniversalAuth.name())
+                    + &setting("client_id", client_id)
+                    + &setting("client_secret_credential", CLIENT_SECRET)
+            }
+            Login::Identity { method, identity_id, token_file } => {
+                let file = token_file
+                    .as_ref()
+                    .map(|file| setting("token_file", &file.display().to_string()));
+                setting("method", method.name())
+                    + &setting("identity_id", identity_id)
+                    + &file.unwrap_or_default()
+            }
+        };
+        let ProjectArg { name, id, environment } = &self.project;
+        text += &format!("\n[providers.infisical.projects.{}]\n", key(name));
+        text += &(setting("id", id) + &setting("environment", environment));
+        if let KeyChoice::Token(TokenArgs { module, label, key_label }) = &self.key {
+            text += "\n[providers.pkcs11]\n";
+            text += &setting("pkcs11_module", &module.display().to_string());
+            text += &setting("token_label", label);
+            text +=
+                &key_label.as_ref().map_or_else(String::new, |label| setting("key_label", label));
+            text += &setting("pin_credential", PIN);
+        }
+        text
+    }
+}
+
+fn setting(key: &str, value: &str) -> String {
+    format!("{key} = {}\n", quoted(value))
+}
+
+/// A TOML key: bare where it can be.
+fn key(name: &str) -> String {
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    if !name.is_empty() && name.bytes().all(bare) { name.to_owned() } else { quoted(name) }
+}
+
+/// A TOML basic string.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            control if control.is_control() => quoted += &format!("\\u{:04X}", u32::from(control)),
+            other => quoted.push(other),
+        }
+    }
+    quoted + "\""
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::ctl::init) fn choices() -> Choices {
+        Choices {
+            api_url: "https://app.infisical.com".into(),
+            allow_http: false,
+            ca_cert: None,
+            login: Login::Universal { client_id: "client".into() },
+            project: ProjectArg { name: "p".into(), id: "1-2".into(), environment: "prod".into() },
+            workloads: vec![WorkloadArg {
+                name: "app.v1".into(),
+                project: "p".into(),
+                path: "/a\"b".into(),
+            }],
+            key: KeyChoice::Sealed(SealMode::Tpm2),
+        }
+    }
+
+    fn parsed(choices: &Choices) -> toml::Table {
+        choices.to_toml().parse().unwrap()
+    }
+
+    #[test]
+    fn to_toml_writes_what_was_chosen() {
+        let table = parsed(&choices());
+        assert_eq!(table["cache"]["backend"].as_str(), Some("tpm"));
+        assert!(table["cache"].get("seal_with").is_none());
+        let infisical = &table["providers"]["infisical"];
+        assert_eq!(infisical["auth"]["client_secret_credential"].as_str(), Some(CLIENT_SECRET));
+        assert_eq!(infisical["projects"]["p"]["environment"].as_str(), Some("prod"));
+        assert_eq!(table["workloads"]["app.v1"]["secrets"][0]["path"].as_str(), Some("/a\"b"));
+    }
+
+    #[test]
+    fn to_toml_names_the_token_the_host_and_other_logins() {
+        let token = TokenArgs { module: "/m.so".into(), label: "psi".into(), key_label: None };
+        let table = parsed(&Choices { key: KeyChoice::Token(token), ..choices() });
+        assert_eq!(table["cache"]["backend"].as_str(), Some("hsm"));
+        assert_eq!(table["providers"]["pkcs11"]["pin_credential"].as_str(), Some(PIN));
+        let login = Login::Identity {
+            method: LoginMethod::AwsIam,
+            identity_id: "i".into(),
+            token_file: None,
+        };
+        let key = KeyChoice::Sealed(SealMode::Host);
+        let table = parsed(&Choices { key, login, allow_http: true, ..choices() });
+        assert_eq!(table["cache"]["seal_with"].as_str(), Some("host"));
+        assert_eq!(table["providers"]["infisical"]["auth"]["identity_id"].as_str(), Some("i"));
+        assert_eq!(table["providers"]["infisical"]["allow_http"].as_bool(), Some(true));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn quoted_is_a_toml_string_of_the_same_text(text in ".*") {
+            let table: toml::Table = format!("{} = {}", key(&text), quoted(&text)).parse().unwrap();
+            proptest::prop_assert_eq!(table[&text].as_str(), Some(text.as_str()));
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! systemd's units of psid: the system's, or the user's own.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use psi_common::Scope;
+
+const SERVICE: &str = "psid.service";
+
+/// The service manager that runs psid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Manager {
+    is_user: bool,
+}
+
+impl Manager {
+    /// The manager of the scope; `None` where systemd does not run, as in a container (sd_booted(3)).
+    pub(super) fn of(scope: Scope) -> Option<Self> {
+        let is_user = scope != Scope::System;
+        Path::new("/run/systemd/system").is_dir().then_some(Self { is_user })
+    }
+
+    /// The units to enable and start.
+    pub(super) fn units(self) -> &'static [&'static str] {
+        if self.is_user {
+            &["psid.socket", SERVICE]
+        } else {
+            &["psid.socket", "psid-creds.socket", SERVICE]
+        }
+    }
+
+    /// `systemctl ARGS`, for messages.
+    pub(super) fn command(self, args: &[&str]) -> String {
+        let user = if self.is_user { " --user" } else { "" };
+        format!("systemctl{user} {}", args.join(" "))
+    }
+
+    pub(super) fn is_active(self) -> bool {
+        self.call(&["is-active", "--quiet", SERVICE]).is_ok()
+    }
+
+    pub(super) fn is_enabled(self) -> bool {
+        self.call(&[&["is-enabled", "--quiet"], self.units()].concat()).is_ok()
+    }
+
+    /// Runs systemctl; `Err` is its message.
+    pub(super) fn call(self, args: &[&str]) -> Result<String, String> {
+        let mut command = Command::new("systemctl");
+        if self.is_user {
+            command.arg("--user");
+        }
+        let output = command.args(args).stdin(Stdio::null()).output();
+        let output = output.map_err(|cause| format!("running systemctl: {cause}"))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let line = stderr.lines().find(|line| !line.trim().is_empty());
+        Err(line.map_or_else(|| output.status.to_string(), str::to_owned))
+    }
+
+    /// What psid's unit says of itself.
+    pub(super) fn status_text(self) -> Option<String> {
+        let text = self.call(&["show", "--property=StatusText", "--value", SERVICE]).ok()?;
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_s_units_belong_to_the_user_s_manager() {
+        let user = Manager { is_user: true };
+        assert_eq!(user.command(&["stop", SERVICE]), "systemctl --user stop psid.service");
+        assert!(!user.units().contains(&"psid-creds.socket"));
+        let system = Manager { is_user: false };
+        assert_eq!(system.command(&["stop", SERVICE]), "systemctl stop psid.service");
+        assert_eq!(system.units().len(), 3);
+    }
+}
