@@ -69,7 +69,7 @@ vm-test: deps deb
 ## PARTS=container for psid as a container, after `make image`.
 vm-host: deps deb
 	@tests/vm/build.sh
-	@for part in $(or $(PARTS),packages rootless apparmor); do VM=host tests/vm/$$part.sh || exit 1; done
+	@for part in $(or $(PARTS),packages init rootless apparmor); do VM=host tests/vm/$$part.sh || exit 1; done
 
 ## Each figure that psi promises, beside its target: a table, target/bench.json, and tests/bench/RESULTS.md
 ## after a full run (five minutes). QUICK=1: two. ONLY="rate disk": some of them.

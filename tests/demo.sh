@@ -4,7 +4,7 @@
 # (tests/init/stage/enter): nothing of this host is touched.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
-DIST=$PWD/target/dist FAKE=$PWD/target/debug/fake-infisical
+DIST=${DIST:-$PWD/target/dist} FAKE=$PWD/target/debug/fake-infisical
 if [ "${1:-}" != staged ]; then
     [ "$(id -u)" = 0 ] || { echo "run it as root: it starts containers" >&2; exit 1; }
     W=$(mktemp -d /tmp/psi-demo.XXXX)

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use psi_harness::{
-    CLIENT_SECRET, FakeInfisical, Outcome, PROJECT, Process, Tpm, program, repository, run,
+    CLIENT_SECRET, FakeInfisical, Outcome, PROJECT, Process, Tpm, program, repository,
 };
 
 /// The host, a TPM and a fake Infisical. It goes with the value.
@@ -78,7 +78,19 @@ impl StagedHost {
     /// Runs a command inside the host to its end.
     #[track_caller]
     pub(crate) fn run(&self, args: &[&str], stdin: &str) -> Outcome {
-        run(self.command(args), stdin.as_bytes())
+        // A whole `psictl init` on a busy machine takes longer than the harness waits for one program.
+        let args = [&["timeout", "180"], args].concat();
+        let mut command = self.command(&args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // A program that does not read its stdin leaves a broken pipe.
+        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        Outcome {
+            code: output.status.code().unwrap_or(-1),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
     }
 
     /// Runs a shell script inside the host, which must succeed; its stdout.
@@ -151,7 +163,7 @@ impl StagedHost {
     /// Every file of psi's, with its owner, mode and content's sum.
     pub(crate) fn files(&self) -> String {
         self.sh("for f in $(find /etc/psi /var/lib/psi /etc/containers/containers.conf.d -type f 2>/dev/null | \
-                 grep -v -e cache.enc -e /secrets/ -e /names | sort); do stat -c '%n %U:%G %a %Y' $f; sha256sum <$f; done")
+                 grep -v -e cache.enc -e /secrets/ -e /names -e /deleted/ | sort); do stat -c '%n %U:%G %a %Y' $f; sha256sum <$f; done")
     }
 
     /// How often Infisical was asked for a login.

@@ -15,13 +15,29 @@ const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 /// The new file is created in the same directory and so gets its SELinux label.
 pub(crate) fn replace(target: &Path, text: &str) -> io::Result<()> {
     let directory = target.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(directory)?;
+    create_directory(directory)?;
     let mut file = NamedTempFile::new_in(directory)?;
     file.write_all(text.as_bytes())?;
     file.as_file().set_permissions(Permissions::from_mode(0o644))?;
     file.as_file().sync_all()?;
     file.persist(target)?;
     File::open(directory)?.sync_all()
+}
+
+/// Creates a directory and those above it. Root's have mode 0755, whatever its umask: every user's podman reads those
+/// of /etc/containers.
+pub(crate) fn create_directory(directory: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = directory
+        .ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+        .collect();
+    fs::create_dir_all(directory)?;
+    if nix::unistd::geteuid().is_root() {
+        for path in missing {
+            fs::set_permissions(path, Permissions::from_mode(0o755))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a file system keeps its files in RAM alone.

@@ -5,12 +5,13 @@ use std::io::{Read, Write};
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::pty::openpty;
 use parking_lot::{Condvar, Mutex};
 
-use super::wait::LIMIT;
+/// How long a person waits: a whole command may run between two questions.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// A program that runs at a terminal.
 pub struct TerminalSession {

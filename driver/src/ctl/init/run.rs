@@ -233,9 +233,7 @@ fn make_key(session: &Session<'_>, goal: &Goal) -> Result<String, CliError> {
     }
     let handed = recovery.hand_over()?;
     let mut lines: Vec<&str> = made.stdout.lines().filter(|line| is_of_the_key(line)).collect();
-    lines.extend(
-        [handed.as_str(), stopped.as_str(), note(goal)].into_iter().filter(|line| !line.is_empty()),
-    );
+    lines.extend([handed.as_str(), stopped.as_str()].into_iter().filter(|line| !line.is_empty()));
     Ok(lines.join("\n"))
 }
 

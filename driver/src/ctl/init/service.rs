@@ -56,7 +56,10 @@ impl Manager {
         }
         let stderr = String::from_utf8_lossy(&output.stderr);
         let line = stderr.lines().find(|line| !line.trim().is_empty());
-        Err(line.map_or_else(|| output.status.to_string(), str::to_owned))
+        Err(line.map_or_else(
+            || output.status.to_string(),
+            |line| line.trim_end_matches('.').to_owned(),
+        ))
     }
 
     /// What psid's unit says of itself.

@@ -90,7 +90,7 @@ impl fmt::Display for SealFlags {
         })?;
         match self.pcrs.as_deref() {
             _ if !self.needs_tpm() => Ok(()),
-            None => f.write_str(" (PCRs: systemd's default)"),
+            None => f.write_str(" (PCRs as systemd chooses)"),
             Some("") => f.write_str(" (no PCRs)"),
             Some(pcrs) => write!(f, " (PCRs {pcrs})"),
         }
