@@ -61,6 +61,9 @@ _psictl() {
             psictl,list)
                 cmd="psictl__subcmd__list"
                 ;;
+            psictl,login)
+                cmd="psictl__subcmd__login"
+                ;;
             psictl,lookup)
                 cmd="psictl__subcmd__lookup"
                 ;;
@@ -180,6 +183,9 @@ _psictl() {
                 ;;
             psictl__subcmd__help,list)
                 cmd="psictl__subcmd__help__subcmd__list"
+                ;;
+            psictl__subcmd__help,login)
+                cmd="psictl__subcmd__help__subcmd__login"
                 ;;
             psictl__subcmd__help,lookup)
                 cmd="psictl__subcmd__help__subcmd__lookup"
@@ -302,7 +308,7 @@ _psictl() {
 
     case "${cmd}" in
         psictl)
-            opts="-h -V --help --version lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help"
+            opts="-h -V --help --version lookup store delete list get health init seal status restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -726,7 +732,7 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__help)
-            opts="lookup store delete list get health init seal status restore add install setup doctor gc migrate import exec render cache hsm drill metrics help"
+            opts="lookup store delete list get health init seal status restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1118,6 +1124,20 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psictl__subcmd__help__subcmd__login)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1663,6 +1683,20 @@ _psictl() {
             ;;
         psictl__subcmd__list)
             opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psictl__subcmd__login)
+            opts="-h --retry --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

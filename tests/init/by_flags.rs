@@ -7,7 +7,6 @@ use psi_harness::CLIENT_SECRET;
 use super::staged_host::{StagedHost, about, assert_in_order};
 
 #[test]
-#[ignore = "psid has no `check --online` yet"]
 fn init_leads_from_the_package_to_a_served_secret() {
     let host = StagedHost::new();
     let (report, error) = host.init_ends(0, &host.flags(), &[]);
@@ -51,7 +50,6 @@ fn init_leads_from_the_package_to_a_served_secret() {
 }
 
 #[test]
-#[ignore = "psid has no `check --online` yet"]
 fn second_run_skips_what_is_right() {
     let host = StagedHost::new();
     host.init_ends(0, &host.flags(), &[]);
@@ -95,7 +93,6 @@ fn dry_run_changes_nothing() {
 }
 
 #[test]
-#[ignore = "psid has no `check --online` yet"]
 fn failed_run_names_what_undoes_it_and_the_next_one_goes_on() {
     let host = StagedHost::new();
     host.sh("touch /run/stage/refuse");
@@ -115,12 +112,11 @@ fn failed_run_names_what_undoes_it_and_the_next_one_goes_on() {
     host.sh("rm /run/stage/refuse");
     let (report, _) = host.init_ends(0, &host.flags(), &[]);
     assert_eq!(report.matches("done already: ").count(), 3, "seal, config and key: {report}");
-    assert!(host.files().starts_with(&files), "{files}\n{}", host.files());
+    assert!(host.files().contains(&files), "{files}\n{}", host.files());
     assert_eq!(host.sh("psi-driver get myapp--TOKEN"), "t0ken");
 }
 
 #[test]
-#[ignore = "psid has no `check --online` yet"]
 fn recovery_key_goes_to_a_new_file() {
     let host = StagedHost::new();
     let flags: Vec<String> =
@@ -136,7 +132,6 @@ fn recovery_key_goes_to_a_new_file() {
 }
 
 #[test]
-#[ignore = "psid has no `check --online` yet"]
 fn json_reports_each_step() {
     let host = StagedHost::new();
     let (report, _) = host.init_ends(0, &host.flags(), &["--json"]);
@@ -159,7 +154,6 @@ fn json_reports_each_step() {
 }
 
 #[test]
-#[ignore = "psid has no `check --online` yet"]
 fn host_seal_is_written_to_the_config() {
     let host = StagedHost::new();
     host.init_ends(0, &host.flags(), &["--seal-with", "host"]);

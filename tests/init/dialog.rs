@@ -30,7 +30,6 @@ fn recovery_key(screen: &str) -> String {
 }
 
 #[test]
-#[ignore = "psid has no `check --online` yet"]
 fn dialog_asks_for_everything_and_shows_no_secret() {
     let host = StagedHost::new();
     let mut terminal = TerminalSession::start(host.command(&["psictl", "init"]));
@@ -53,7 +52,6 @@ fn dialog_asks_for_everything_and_shows_no_secret() {
 }
 
 #[test]
-#[ignore = "psid has no `check --online` yet"]
 fn refused_login_is_asked_for_again() {
     let host = StagedHost::new();
     let mut terminal =
@@ -81,7 +79,6 @@ fn refused_login_is_asked_for_again() {
 }
 
 #[test]
-#[ignore = "psid has no `check --online` yet"]
 fn killed_at_the_recovery_key_the_next_run_goes_on() {
     let host = StagedHost::new();
     let flags: Vec<String> = host
@@ -105,7 +102,6 @@ fn killed_at_the_recovery_key_the_next_run_goes_on() {
 }
 
 #[test]
-#[ignore = "psid has no `check --online` yet"]
 fn no_to_the_plan_changes_nothing() {
     let host = StagedHost::new();
     let before = host.files();

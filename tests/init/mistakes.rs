@@ -13,7 +13,6 @@ fn with(host: &StagedHost, flag: &str, value: &str) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "psid has no `check --online` yet"]
 fn wrong_client_secret_is_to_be_corrected_and_nothing_is_written() {
     let host = StagedHost::new();
     let before = host.files();
@@ -28,7 +27,6 @@ fn wrong_client_secret_is_to_be_corrected_and_nothing_is_written() {
 }
 
 #[test]
-#[ignore = "psid has no `check --online` yet"]
 fn wrong_project_is_to_be_corrected_and_nothing_is_written() {
     let host = StagedHost::new();
     let before = host.files();
@@ -60,7 +58,6 @@ fn typo_in_the_config_is_named_with_its_line() {
 }
 
 #[test]
-#[ignore = "psid has no `check --online` yet"]
 fn no_tpm_is_found_before_anything_is_asked_of_infisical() {
     let host = StagedHost::with(With::NoTpm);
     let before = host.files();
@@ -101,7 +98,6 @@ fn ordinary_user_is_told_to_be_root() {
 }
 
 #[test]
-#[ignore = "psid has no `check --online` yet"]
 fn psid_that_a_lookup_woke_is_no_obstacle() {
     let host = StagedHost::new();
     host.sh("systemctl enable --now psid.socket psid-creds.socket && psi-driver list");
@@ -112,7 +108,6 @@ fn psid_that_a_lookup_woke_is_no_obstacle() {
 }
 
 #[test]
-#[ignore = "psid has no `check --online` yet"]
 fn umask_077_is_no_obstacle() {
     let host = StagedHost::new();
     let mut flags =
@@ -125,7 +120,6 @@ fn umask_077_is_no_obstacle() {
 }
 
 #[test]
-#[ignore = "psid has no `check --online` yet"]
 fn store_before_init_names_init() {
     let host = StagedHost::new();
     host.sh("psictl install && systemctl enable --now psid.socket psid-creds.socket");
@@ -137,7 +131,6 @@ fn store_before_init_names_init() {
 }
 
 #[test]
-#[ignore = "psid has no `check --online` yet"]
 fn provider_that_is_down_is_for_later() {
     let mut host = StagedHost::new();
     let before = host.files();
@@ -151,7 +144,6 @@ fn provider_that_is_down_is_for_later() {
 }
 
 #[test]
-#[ignore = "psid has no `check --online` yet"]
 fn full_disk_is_named_and_leaves_the_old_config() {
     let host = StagedHost::new();
     host.sh("cp -a /etc/psi /root/psi-etc && mount -t tmpfs -o size=16k,mode=1770,gid=$(id -g psi) tmpfs /etc/psi && \

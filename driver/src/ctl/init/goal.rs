@@ -96,10 +96,14 @@ impl Goal {
                 continue;
             };
             // One that is there is asked for only with a new config.
-            if let (Some(_), None, ConfigState::Kept) = (&sealed, file, self.config) {
-                self.credentials.push(Credential { name: name.into(), is_sealed: true });
-                continue;
-            }
+            let sealed = match (sealed, file, self.config) {
+                (Some(sealed), None, ConfigState::Kept) => {
+                    self.credentials.push(Credential { name: name.into(), is_sealed: true });
+                    self.secrets.set(name, sealed);
+                    continue;
+                }
+                (sealed, _, _) => sealed,
+            };
             // What was refused is not read from the same file again.
             let file = file.as_deref().filter(|_| !is_retry);
             let present =
@@ -265,9 +269,11 @@ impl Goal {
         Some(format!("{url} ({method})"))
     }
 
-    /// The client secret that a candidate's login is tried with.
+    /// The client secret that the login is tried with; `None` if there are several identities, or one without.
     pub(super) fn client_secret(&self) -> Option<&SecretBytes> {
-        self.secrets.get(CLIENT_SECRET)
+        let identities =
+            self.credentials.iter().filter(|credential| credential.name != PIN).count();
+        self.secrets.get(CLIENT_SECRET).filter(|_| identities == 1)
     }
 }
 

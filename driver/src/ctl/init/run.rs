@@ -98,6 +98,10 @@ fn execute(session: &Session<'_>, goal: &Goal, step: &InitStep, report: &Report)
 fn log_in(session: &Session<'_>, goal: &Goal) -> Outcome {
     let candidate = goal.choices.is_some().then_some(goal.text.as_str());
     let retry = session.options.retry;
+    if goal.client_secret().is_none() {
+        // psid opens its credentials by this socket. Without it, psid's own message says so.
+        let _ = start_creds_socket(session);
+    }
     let checked = session.psid.check_online(candidate, goal.client_secret(), retry);
     let checked = checked.map_err(|failure| (failure, String::new()))?;
     let failed = |exit, remedy: &str| {
@@ -181,18 +185,25 @@ fn replace_config(session: &Session<'_>, text: &str) -> std::io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// The helper's socket, by which the system's psid opens credentials.
+fn start_creds_socket(session: &Session<'_>) -> Result<(), CliError> {
+    let (Some(manager), Some(_)) = (session.host.manager, &session.psid.service) else {
+        return Ok(());
+    };
+    let started = manager.call(&["start", "psid-creds.socket"]);
+    started.map(|_| ()).map_err(|why| {
+        let what = format!("starting psid-creds.socket: {why}");
+        CliError::new(Exit::Io, what, "see `systemctl status psid-creds.socket`")
+    })
+}
+
 /// What psid meets as its own user: the config, and the credentials by its helper.
 fn open(session: &Session<'_>, goal: &Goal) -> Result<String, CliError> {
     let checked = session.psid.run_as_service(&["check"])?;
     if checked.exit != Exit::Ok {
         return Err(CliError::without_remedy(checked.exit, checked.error));
     }
-    if let (Some(manager), Some(_)) = (session.host.manager, &session.psid.service) {
-        manager.call(&["start", "psid-creds.socket"]).map_err(|why| {
-            let what = format!("starting psid-creds.socket: {why}");
-            CliError::new(Exit::Io, what, "see `systemctl status psid-creds.socket`")
-        })?;
-    }
+    start_creds_socket(session)?;
     let doctor = session.psid.run_as_service(&["doctor"])?;
     let findings: Vec<Finding> = serde_json::from_str(&doctor.stdout).map_err(|_| {
         CliError::new(
@@ -206,7 +217,9 @@ fn open(session: &Session<'_>, goal: &Goal) -> Result<String, CliError> {
         _ => false,
     };
     let concerns = |finding: &&Finding| match finding.cause.as_str() {
-        "config" | "credential" | "credential-unreadable" => finding.severity != Severity::Note,
+        "config" | "config-refused" | "credential" | "credential-unreadable" => {
+            finding.severity != Severity::Note
+        }
         "key" => has_key && finding.severity == Severity::Error,
         _ => false,
     };
