@@ -230,7 +230,7 @@ fn one_given_secret_is_not_sent_for_two_identities() {
     let start = instance.psid().args(&["check", "--online", "--secret-fd", "0"]);
     let outcome = start.run();
     assert_eq!(outcome.code, 65);
-    assert!(outcome.stderr.contains("the config has 2 with a client secret"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("the config has 2 with a secret"), "{}", outcome.stderr);
     assert_eq!(infisical.logins(), 0);
     // Without it, each logs in by itself: the one is well, the other lacks its file.
     let (report, stderr) = report(&instance, 65, &[]);
@@ -258,4 +258,29 @@ fn unknown_certificate_authority_is_to_be_corrected_and_its_age_is_shown() {
     let (_, stderr) = report(&instance, 65, &[]);
     assert!(stderr.contains("set ca_cert in [providers.infisical]"), "{stderr}");
     assert_eq!(infisical.logins(), 1);
+}
+
+/// There is no login by a static token: the first listing shows what it is worth.
+#[test]
+fn static_token_is_checked_by_a_listing() {
+    let infisical = FakeInfisical::with(&secrets());
+    let instance = Instance::of(&infisical);
+    let mut config = Config::of(&infisical).workload("app", "/myapp", false);
+    config.auth = "method = \"token\"\ntoken_credential = \"t\"\n".into();
+    instance.configure(&config);
+    let token = instance.folder().join("token");
+    let call = |text: &str| {
+        fs::write(&token, text).unwrap();
+        let start = instance.psid().args(&["check", "--online", "--json", "--secret-fd", "0"]);
+        let script = format!("exec \"$@\" <{}", token.display());
+        start.through(&["/bin/sh", "-c", &script, "sh"]).run()
+    };
+    let outcome = call(&infisical.access_token());
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{}", outcome.stdout_text());
+    for _ in 0..2 {
+        let forged = call("eyJhbGciOiJIUzI1NiJ9.eyJhIjoxfQ.c2lnbmF0dXJl");
+        assert_eq!(forged.code, 65, "{}", forged.stderr);
+        assert!(forged.stderr.contains("make another token"), "{}", forged.stderr);
+    }
+    assert_eq!(infisical.count("POST", "/api/v1/auth/"), 0, "it outlives the check");
 }

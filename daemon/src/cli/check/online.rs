@@ -40,7 +40,7 @@ pub(super) async fn check(
 fn one_secret(config: &Config) -> Result<(), Problem> {
     let mut identities: Vec<&AuthConfig> = Vec::new();
     for auth in config.logins() {
-        if matches!(auth, AuthConfig::Universal { .. }) && !identities.contains(&auth) {
+        if auth.secret().is_some() && !identities.contains(&auth) {
             identities.push(auth);
         }
     }
@@ -48,7 +48,7 @@ fn one_secret(config: &Config) -> Result<(), Problem> {
         1 => Ok(()),
         count => Err(Problem::new(
             format!(
-                "--secret-fd gives the secret of one identity, and the config has {count} with a client secret"
+                "--secret-fd gives the secret of one identity, and the config has {count} with a secret"
             ),
             "leave it out",
         )),

@@ -84,6 +84,11 @@ impl Infisical {
             {
                 CheckProblem::to_correct(why.as_str(), RETRY)
             }
+            // A static token is refused by its first request. The error names the remedy after the server's words.
+            ProviderError::Unauthenticated { why, wait: Some(_) } => match why.split_once("); ") {
+                Some((what, remedy)) => CheckProblem::to_correct(format!("{what})"), remedy),
+                None => CheckProblem::to_correct(why.as_str(), ""),
+            },
             ProviderError::Misbehaved(why) => {
                 CheckProblem::to_correct(why.as_str(), "correct the source in the config")
             }
