@@ -66,11 +66,16 @@ complete -c psictl -n "__fish_psictl_using_subcommand init" -l method -d 'How th
 aws-iam\t''
 gcp\t''
 azure\t''
-kubernetes\t''"
+kubernetes\t''
+jwt\t''
+oidc\t''
+spiffe\t''
+token\t''"
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l client-id -d 'The client id, with universal-auth' -r
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l client-secret-file -d 'A file with the client secret (-: stdin), which is sealed and not read again' -r -F
-complete -c psictl -n "__fish_psictl_using_subcommand init" -l identity-id -d 'The machine identity\'s id, with the other methods' -r
-complete -c psictl -n "__fish_psictl_using_subcommand init" -l token-file -d 'The file of the token, with kubernetes' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l access-token-file -d 'A file with the access token (-: stdin), with token, which is sealed and not read again' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l identity-id -d 'The machine identity\'s id, with the methods but universal-auth and token' -r
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l token-file -d 'The file of the JSON web token, with kubernetes, jwt, oidc and spiffe' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l backend -d 'Where the key of the cache is kept: tpm (sealed by systemd-creds) or hsm (a PKCS#11 token)' -r -f -a "tpm\t''
 hsm\t''"
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l seal-with -d 'What systemd-creds seals the key and the client secret to (default: tpm2, for a user host)' -r -f -a "tpm2\t''

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use psi_harness::CLIENT_SECRET;
+use psi_harness::{CLIENT_SECRET, PIN, PROJECT, Token};
 
 use super::staged_host::{StagedHost, about, assert_in_order};
 
@@ -162,4 +162,85 @@ fn host_seal_is_written_to_the_config() {
     assert!(host.sh("psictl status").contains("key        bound to this host's own key\n"));
     let (report, _) = host.init_ends(0, &host.flags(), &["--seal-with", "host"]);
     assert_eq!(report.matches("done already: ").count(), 8, "{report}");
+}
+
+/// A token whose files user psi may use.
+fn token_of_psi(host: &StagedHost) -> (Token, String) {
+    let token = Token::kryoptic();
+    let environment = token.environment();
+    let mut lines = String::new();
+    for (name, value) in &environment {
+        lines += &format!("{name}={}\n", value.to_str().unwrap());
+    }
+    let file = host.file("environment", &lines);
+    host.sh(&format!(
+        "cp {} /run/stage/environment; chown -R psi:psi {}",
+        file.display(),
+        token.folder().display()
+    ));
+    let exports: String = lines.lines().map(|line| format!("export {line}; ")).collect();
+    (token, exports)
+}
+
+#[test]
+fn token_holds_the_key_of_the_cache() {
+    let host = StagedHost::new();
+    let (_token, exports) = token_of_psi(&host);
+    let pin = host.file("pin", PIN);
+    let mut flags =
+        vec!["sh".to_owned(), "-c".into(), format!("{exports} exec \"$@\""), "sh".into()];
+    flags.extend(host.flags());
+    let module = Token::kryoptic_module().display().to_string();
+    let more = [
+        "--backend",
+        "hsm",
+        "--pkcs11-module",
+        &module,
+        "--token-label",
+        "psi",
+        "--pin-file",
+        pin.to_str().unwrap(),
+    ];
+    let (report, _) = host.init_ends(0, &flags, &more);
+    assert_in_order(
+        &report,
+        &[
+            "seal the client secret to this host's TPM",
+            "seal hsm-pin to this host's TPM",
+            "create the key of the cache, have the token wrap it",
+            "  $ psictl cache init --backend hsm\n",
+            "key        bound to the key of the PKCS#11 token\n",
+        ],
+    );
+    assert_eq!(about(&host, "/etc/psi/hsm-pin.cred"), "root:root 644");
+    assert_eq!(host.sh("psi-driver get myapp--TOKEN"), "t0ken");
+    assert_eq!(
+        host.sh("test ! -e /etc/psi/cache.key && grep -c pin_credential /etc/psi/config.toml"),
+        "1"
+    );
+}
+
+#[test]
+fn other_logins_are_written_to_the_config() {
+    let host = StagedHost::new();
+    let project = format!("p={PROJECT}:prod");
+    let init = ["psictl", "init", "--yes", "--dry-run", "--project", &project, "--method"];
+    let config = |more: &[&str]| {
+        let outcome = host.run(&[&init[..], more].concat(), "an-access-token");
+        assert_eq!(outcome.code, 0, "{more:?}: {}", outcome.stderr);
+        outcome.stdout_text()
+    };
+    let text = config(&["spiffe", "--identity-id", "i", "--token-file", "/run/svid"]);
+    assert_in_order(
+        &text,
+        &["method = \"spiffe\"", "identity_id = \"i\"", "token_file = \"/run/svid\""],
+    );
+    let text = config(&["token", "--access-token-file", "-"]);
+    assert_in_order(&text, &["seal infisical-token to", "token_credential = \"infisical-token\""]);
+    assert!(!text.contains("an-access-token"));
+    let text = config(&["aws-iam", "--identity-id", "i"]);
+    assert!(text.contains("method = \"aws-iam\"") && !text.contains("psictl seal"), "{text}");
+    let outcome = host.run(&[&init[..], &["jwt", "--identity-id", "i"]].concat(), "");
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains("--token-file is missing"), "{}", outcome.stderr);
 }

@@ -161,6 +161,16 @@ impl Token {
         ]
     }
 
+    /// Kryoptic's module itself.
+    pub fn kryoptic_module() -> PathBuf {
+        kryoptic()
+    }
+
+    /// The directory with the token's files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// A psid that has this token.
     pub fn on(&self, start: Start) -> Start {
         self.environment().iter().fold(start, |start, (name, value)| start.env(name, value))

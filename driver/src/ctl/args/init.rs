@@ -73,10 +73,13 @@ pub(crate) struct ProviderArgs {
     /// A file with the client secret (-: stdin), which is sealed and not read again
     #[arg(long, value_name = "FILE")]
     pub(crate) client_secret_file: Option<PathBuf>,
-    /// The machine identity's id, with the other methods
+    /// A file with the access token (-: stdin), with token, which is sealed and not read again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) access_token_file: Option<PathBuf>,
+    /// The machine identity's id, with the methods but universal-auth and token
     #[arg(long, value_name = "ID")]
     pub(crate) identity_id: Option<String>,
-    /// The file of the token, with kubernetes
+    /// The file of the JSON web token, with kubernetes, jwt, oidc and spiffe
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 }
@@ -122,6 +125,10 @@ pub(crate) enum LoginMethod {
     Gcp,
     Azure,
     Kubernetes,
+    Jwt,
+    Oidc,
+    Spiffe,
+    Token,
 }
 
 /// `NAME=ID:ENV`
@@ -149,12 +156,30 @@ impl LoginMethod {
             Self::Gcp => "gcp",
             Self::Azure => "azure",
             Self::Kubernetes => "kubernetes",
+            Self::Jwt => "jwt",
+            Self::Oidc => "oidc",
+            Self::Spiffe => "spiffe",
+            Self::Token => "token",
         }
     }
 
     /// Each method.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::UniversalAuth, Self::AwsIam, Self::Gcp, Self::Azure, Self::Kubernetes];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::UniversalAuth,
+        Self::AwsIam,
+        Self::Gcp,
+        Self::Azure,
+        Self::Kubernetes,
+        Self::Jwt,
+        Self::Oidc,
+        Self::Spiffe,
+        Self::Token,
+    ];
+
+    /// Whether it logs in with a token in a file that it has no usual path for.
+    pub(crate) fn needs_token_file(self) -> bool {
+        matches!(self, Self::Jwt | Self::Oidc | Self::Spiffe)
+    }
 }
 
 fn project(text: &str) -> Result<ProjectArg, String> {

@@ -8,6 +8,8 @@ use crate::ctl::args::{Backend, LoginMethod, ProjectArg, WorkloadArg};
 
 /// The credential of the client secret.
 pub(super) const CLIENT_SECRET: &str = "infisical-client-secret";
+/// The credential of a static access token.
+pub(super) const ACCESS_TOKEN: &str = "infisical-token";
 /// The credential of the token's PIN.
 pub(super) const PIN: &str = "hsm-pin";
 
@@ -27,6 +29,7 @@ pub(super) struct Choices {
 #[derive(Clone, Debug)]
 pub(super) enum Login {
     Universal { client_id: String },
+    AccessToken,
     Identity { method: LoginMethod, identity_id: String, token_file: Option<PathBuf> },
 }
 
@@ -75,6 +78,7 @@ impl Login {
     pub(super) fn describe(&self) -> String {
         match self {
             Self::Universal { client_id } => format!("universal-auth, client id {client_id}"),
+            Self::AccessToken => LoginMethod::Token.name().to_owned(),
             Self::Identity { method, identity_id, .. } => {
                 format!("{}, identity {identity_id}", method.name())
             }
@@ -119,6 +123,10 @@ impl Choices {
                 setting("method", LoginMethod::UniversalAuth.name())
                     + &setting("client_id", client_id)
                     + &setting("client_secret_credential", CLIENT_SECRET)
+            }
+            Login::AccessToken => {
+                setting("method", LoginMethod::Token.name())
+                    + &setting("token_credential", ACCESS_TOKEN)
             }
             Login::Identity { method, identity_id, token_file } => {
                 let file = token_file
@@ -214,6 +222,9 @@ pub(super) mod tests {
             token_file: None,
         };
         let key = KeyChoice::Sealed(SealMode::Host);
+        let table = parsed(&Choices { login: Login::AccessToken, ..choices() });
+        let auth = &table["providers"]["infisical"]["auth"];
+        assert_eq!(auth["token_credential"].as_str(), Some(ACCESS_TOKEN));
         let table = parsed(&Choices { key, login, allow_http: true, ..choices() });
         assert_eq!(table["cache"]["seal_with"].as_str(), Some("host"));
         assert_eq!(table["providers"]["infisical"]["auth"]["identity_id"].as_str(), Some("i"));

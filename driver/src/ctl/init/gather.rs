@@ -4,9 +4,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use psi_common::{Exit, SealMode, SecretBytes, check};
+use psi_common::{Exit, SealMode, SecretBytes};
 
-use super::choices::{CLIENT_SECRET, Choices, KeyChoice, Login, PIN, TokenArgs};
+use super::checks::{
+    is_absolute, is_line, is_one_word, is_path, is_project_name, is_url, is_uuid, is_workload,
+    is_workload_name,
+};
+use super::choices::{ACCESS_TOKEN, CLIENT_SECRET, Choices, KeyChoice, Login, PIN, TokenArgs};
 use super::terminal::Terminal;
 use crate::ctl::args::{Backend, KeyArgs, LoginMethod, ProjectArg, SetUpHostOptions, WorkloadArg};
 use crate::error::CliError;
@@ -106,9 +110,18 @@ impl Gather<'_> {
             let client_id = self.answer(flag, question, previous.as_deref(), is_one_word)?;
             return Ok(Login::Universal { client_id });
         }
+        if method == LoginMethod::Token {
+            return Ok(Login::AccessToken);
+        }
         let flag = ("--identity-id", provider.identity_id.as_deref());
         let identity_id = self.answer(flag, "ID of the machine identity", None, is_one_word)?;
-        Ok(Login::Identity { method, identity_id, token_file: provider.token_file.clone() })
+        let mut token_file = provider.token_file.clone();
+        if method.needs_token_file() {
+            let given = token_file.as_ref().map(|path| path.display().to_string());
+            let flag = ("--token-file", given.as_deref());
+            token_file = Some(self.answer(flag, "File of the token", None, is_absolute)?.into());
+        }
+        Ok(Login::Identity { method, identity_id, token_file })
     }
 
     fn project(&mut self) -> Result<ProjectArg, CliError> {
@@ -188,13 +201,7 @@ impl Gather<'_> {
         let KeyArgs { pkcs11_module, token_label, key_label, .. } = &self.options.key;
         let module = pkcs11_module.as_ref().map(|path| path.display().to_string());
         let flag = ("--pkcs11-module", module.as_deref());
-        let module = self.answer(flag, "PKCS#11 module, an absolute path", None, |path| {
-            if Path::new(path).is_absolute() {
-                Ok(())
-            } else {
-                Err("it is no absolute path".into())
-            }
-        })?;
+        let module = self.answer(flag, "PKCS#11 module, an absolute path", None, is_absolute)?;
         let flag = ("--token-label", token_label.as_deref());
         let label = self.answer(flag, "Label of the token (`pkcs11-tool -L`)", None, is_line)?;
         Ok(TokenArgs { module: module.into(), label, key_label: key_label.clone() })
@@ -209,7 +216,11 @@ pub(super) fn secret(
     sealed: Option<SecretBytes>,
     terminal: Option<&Terminal>,
 ) -> Result<SecretBytes, CliError> {
-    let question = if name == PIN { "User PIN of the token" } else { "Client secret" };
+    let question = match name {
+        PIN => "User PIN of the token",
+        ACCESS_TOKEN => "Access token",
+        _ => "Client secret",
+    };
     let given = match (file, sealed, terminal) {
         (Some(file), _, _) => read_secret(file)?,
         (None, Some(sealed), None) => return Ok(sealed),
@@ -233,8 +244,11 @@ pub(super) fn secret(
     };
     let trimmed = given.expose_secret().trim_ascii_end();
     if trimmed.is_empty() {
-        let what =
-            if name == CLIENT_SECRET { "the client secret is empty" } else { "the PIN is empty" };
+        let what = match name {
+            PIN => "the PIN is empty",
+            ACCESS_TOKEN => "the access token is empty",
+            _ => "the client secret is empty",
+        };
         return Err(CliError::new(Exit::BadInput, what, format!("write it to the file of {flag}")));
     }
     Ok(SecretBytes::new(trimmed.to_vec()))
@@ -263,99 +277,9 @@ fn method_of(name: &str) -> Option<LoginMethod> {
     LoginMethod::ALL.into_iter().find(|method| method.name() == name)
 }
 
-fn is_url(text: &str) -> Result<(), String> {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    match rest {
-        Some(rest) if !rest.is_empty() && !rest.starts_with('/') && is_one_word(text).is_ok() => {
-            Ok(())
-        }
-        _ => Err(format!("'{}' is no URL, as https://app.infisical.com is", check::excerpt(text))),
-    }
-}
-
-fn is_line(text: &str) -> Result<(), String> {
-    if text.is_empty() { Err("it is empty".into()) } else { Ok(()) }
-}
-
-fn is_one_word(text: &str) -> Result<(), String> {
-    is_line(text)?;
-    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err("it contains a blank or a control character".into());
-    }
-    Ok(())
-}
-
-/// Infisical's ids of projects.
-fn is_uuid(text: &str) -> Result<(), String> {
-    let is_hex = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let lengths: Vec<usize> = text.split('-').map(str::len).collect();
-    if lengths == [8, 4, 4, 4, 12] && text.split('-').all(is_hex) {
-        return Ok(());
-    }
-    Err(format!(
-        "'{}' is no project id, as 6f2d1b0e-0000-4000-8000-00000000000a is; Infisical shows it in the project's \
-         settings, and it is not the project's name",
-        check::excerpt(text)
-    ))
-}
-
-fn is_project_name(text: &str) -> Result<(), String> {
-    check::project(text).map_err(|error| error.to_string())
-}
-
-fn is_workload_name(name: &str) -> Result<(), String> {
-    if let Some((stem, "service" | "container" | "pod" | "kube")) = name.rsplit_once('.') {
-        return Err(format!("'{}' has a unit's type; give '{stem}'", check::excerpt(name)));
-    }
-    check::workload(name).map_err(|error| error.to_string())
-}
-
-fn is_path(path: &str) -> Result<(), String> {
-    check::path(path).map_err(|error| error.to_string())
-}
-
-fn is_workload(workload: &WorkloadArg, project: &str) -> Result<(), String> {
-    is_workload_name(&workload.name)?;
-    is_path(&workload.path)?;
-    if !project.is_empty() && workload.project != project {
-        let known = check::excerpt(project);
-        return Err(format!(
-            "the project '{}' is not --project's, '{known}'",
-            check::excerpt(&workload.project)
-        ));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn answers_are_checked_before_they_are_used() {
-        assert!(
-            is_url("https://infisical.example:8443/x").is_ok()
-                && is_url("http://127.0.0.1:1").is_ok()
-        );
-        for text in ["", "app.infisical.com", "ftp://x", "https://", "https:///x", "https://a b"] {
-            assert!(is_url(text).is_err(), "{text}");
-        }
-        assert!(is_uuid("6f2d1b0e-0000-4000-8000-00000000000a").is_ok());
-        for text in [
-            "",
-            "my-project",
-            "6f2d1b0e000040008000000000000000a",
-            "6f2d1b0e-0000-4000-8000-00000000000g",
-        ] {
-            assert!(is_uuid(text).unwrap_err().contains("no project id"), "{text}");
-        }
-        assert!(is_workload_name("my-app").is_ok());
-        assert_eq!(
-            is_workload_name("x.service").unwrap_err(),
-            "'x.service' has a unit's type; give 'x'"
-        );
-        assert!(is_workload_name("my app").is_err() && is_path("/../x").is_err());
-    }
 
     #[test]
     fn missing_flags_are_named_together() {
@@ -366,19 +290,6 @@ mod tests {
         assert_eq!(error.exit(), Exit::Usage);
         let expected = "--client-id, --project are missing, and there is no terminal to ask at";
         assert!(error.to_string().starts_with(expected), "{error}");
-    }
-
-    #[test]
-    fn a_workload_of_another_project_is_refused() {
-        let workload = |project: &str| WorkloadArg {
-            name: "a".into(),
-            project: project.into(),
-            path: "/".into(),
-        };
-        assert!(is_workload(&workload("p"), "p").is_ok());
-        assert!(
-            is_workload(&workload("q"), "p").unwrap_err().contains("'q' is not --project's, 'p'")
-        );
     }
 
     #[test]

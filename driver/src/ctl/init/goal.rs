@@ -2,7 +2,7 @@
 
 use psi_common::{Exit, Scope, SealMode, SecretBytes};
 
-use super::choices::{CLIENT_SECRET, Choices, GivenSecrets, KeyChoice, PIN};
+use super::choices::{ACCESS_TOKEN, CLIENT_SECRET, Choices, GivenSecrets, KeyChoice, PIN};
 use super::gather::{Gather, secret};
 use super::host::ConfigFile;
 use super::plan::{ConfigState, Credential, Target};
@@ -84,6 +84,7 @@ impl Goal {
             let sealed = session.host.sealed(session.paths, &name);
             let known = [
                 (CLIENT_SECRET, "--client-secret-file", &provider.client_secret_file),
+                (ACCESS_TOKEN, "--access-token-file", &provider.access_token_file),
                 (PIN, "--pin-file", &key.pin_file),
             ];
             let known = known.into_iter().find(|(known, _, _)| *known == name);
@@ -184,7 +185,7 @@ impl Goal {
         let named: Vec<String> =
             self.settings.credentials().into_iter().map(str::to_owned).collect();
         for name in named {
-            let known = [CLIENT_SECRET, PIN].into_iter().find(|known| *known == name);
+            let known = [CLIENT_SECRET, ACCESS_TOKEN, PIN].into_iter().find(|known| *known == name);
             if let (Some(known), None) = (known, self.secrets.get(&name)) {
                 let file = session.options.key.pin_file.as_deref();
                 let given = secret(file, (known, "--pin-file"), None, session.terminal.as_ref())?;
@@ -273,7 +274,10 @@ impl Goal {
     pub(super) fn client_secret(&self) -> Option<&SecretBytes> {
         let identities =
             self.credentials.iter().filter(|credential| credential.name != PIN).count();
-        self.secrets.get(CLIENT_SECRET).filter(|_| identities == 1)
+        self.secrets
+            .get(CLIENT_SECRET)
+            .or(self.secrets.get(ACCESS_TOKEN))
+            .filter(|_| identities == 1)
     }
 }
 

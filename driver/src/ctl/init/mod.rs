@@ -3,6 +3,7 @@
 //! In reading order: `host` (what is there), `gather` (flags and answers: `choices`), `goal` (what is to be there),
 //! `plan` (the steps, without a change), `run` (the steps, one by one), `report`.
 
+mod checks;
 mod choices;
 mod gather;
 mod goal;
