@@ -133,10 +133,7 @@ fn each_external_crate_is_used_by_its_owner_only() {
     text_only_in(
         "systemd-creds",
         &[
-            // The remedies of messages.
-            "daemon::cli::doctor::sealed",
             "daemon::keys::",
-            "daemon::provider::infisical::auth::secret",
             // psictl runs it for `seal` and `init`.
             "driver::ctl::seal",
             "driver::ctl::seal::",

@@ -52,33 +52,30 @@ Client secret:|$secret
 Continue?|y
 ANSWERS
 cat >"$work/typist" <<'TYPIST'
-# Types the answers at a terminal, and the recovery key that is shown.
-import os, pty, re, sys
-answers = [line.rstrip("\n").split("|") for line in open("/root/answers")]
-pid, fd = pty.fork()
-if pid == 0:
-    os.execvp("psictl", ["psictl", "init", "--allow-http"])
-screen, seen = "", 0
-while True:
-    try:
-        data = os.read(fd, 4096)
-    except OSError:
-        break
-    if not data:
-        break
-    screen += data.decode(errors="replace")
-    if answers and answers[0][0] in screen[seen:]:
-        seen = screen.index(answers[0][0], seen) + len(answers[0][0])
-        os.write(fd, (answers.pop(0)[1] + "\n").encode())
-    elif not answers and "Recovery key: " in screen[seen:]:
-        seen = len(screen)
-        os.write(fd, (re.search(r"[a-z]{8}(-[a-z]{8}){7}", screen).group() + "\n").encode())
-print(screen)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+# Types the answers at a terminal, and the recovery key that is shown. The screen is /root/screen.
+mkfifo /root/keys
+: >/root/screen
+script -qefc 'psictl init --allow-http' /root/screen </root/keys >/dev/null &
+exec 3>/root/keys
+seen=0
+expect() {
+    until tail -c "+$((seen + 1))" /root/screen | grep -qF -e "$1"; do
+        kill -0 $! 2>/dev/null || exit 1
+        sleep 0.2
+    done
+    seen=$(stat -c %s /root/screen)
+}
+while IFS='|' read -r question answer; do
+    expect "$question"
+    printf '%s\n' "$answer" >&3
+done </root/answers
+expect 'Recovery key: '
+grep -oE '[a-z]{8}(-[a-z]{8}){7}' /root/screen | head -n 1 >&3
+wait $!
 TYPIST
 "$vm" push "$work/answers" "$work/typist" /root/
 begin=$EPOCHREALTIME
-guest 'python3 /root/typist >/root/screen' || bad "psictl init: $(guest 'cat /root/screen')"
+guest 'bash /root/typist' || bad "psictl init: $(guest 'cat /root/screen')"
 took=$(bc <<<"scale=1; ($EPOCHREALTIME - $begin) / 1")
 serves
 ok "commands typed after the installation: psictl init, systemctl restart myapp; words read: $(guest 'wc -w </root/screen'); $took s"

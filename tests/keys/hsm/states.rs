@@ -91,7 +91,7 @@ fn pin_is_read_from_a_credential() {
     let sealed = instance.config().with_file_name("hsm-pin.cred").display().to_string();
     let told = format!("the PIN is missing: no credential hsm-pin, no {sealed}; ");
     assert!(degraded.contains(&told), "{degraded}");
-    assert!(degraded.contains("systemd-creds encrypt --name=hsm-pin"), "{degraded}");
+    assert!(degraded.contains("`psictl seal hsm-pin`"), "{degraded}");
     fs::write(instance.credentials().join("hsm-pin"), PIN).unwrap();
     psid.reload();
     assert_eq!(psid.degraded(), "");

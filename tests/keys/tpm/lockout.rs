@@ -152,7 +152,7 @@ fn pin_sealed_to_a_locked_tpm_is_not_requested_again() {
     let outcome = tpm_preflight(&instance, &token, &tpm);
     assert_eq!(outcome.code, 69, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("the TPM is locked"), "{}", outcome.stderr);
-    assert!(!outcome.stderr.contains("systemd-creds encrypt"), "{}", outcome.stderr);
+    assert!(!outcome.stderr.contains("psictl seal"), "{}", outcome.stderr);
     tpm.unlock();
     assert_eq!(tpm_preflight(&instance, &token, &tpm).code, 0);
 }

@@ -132,7 +132,7 @@ fn missing_or_malformed_token_is_reported_and_not_sent() {
         line.contains("the access token is missing: no credential infisical-token, no "),
         "{line}"
     );
-    assert!(line.contains("systemd-creds encrypt --name=infisical-token - "), "{line}");
+    assert!(line.contains("`psictl seal infisical-token`"), "{line}");
     for (text, words) in [
         ("", "is missing"),
         ("\n", "is empty"),

@@ -113,7 +113,7 @@ pub(super) async fn credentials(config: &Config, surroundings: &Environment) -> 
 
 async fn credential(credential: &Credential, state: &Path) -> Vec<Finding> {
     let (name, path) = (&credential.name, credential.sealed.display());
-    let seal = format!("systemd-creds encrypt --with-key=tpm2 --tpm2-pcrs= --name={name} - {path}");
+    let seal = credential.command();
     let unread = match credential.read().await {
         Ok(Some(_)) => None,
         Ok(None) => Some(Finding::warning(

@@ -104,7 +104,7 @@ impl Credential {
 
     /// The command that seals it, for messages.
     pub fn command(&self) -> String {
-        format!("systemd-creds encrypt --name={} - {}", self.name, self.sealed.display())
+        format!("psictl seal {}", self.name)
     }
 
     /// Seals `secret` under this name and verifies that it opens. The caller stores the result.

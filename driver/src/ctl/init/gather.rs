@@ -10,7 +10,7 @@ use super::checks::{
     is_absolute, is_line, is_one_word, is_path, is_project_name, is_url, is_uuid, is_workload,
     is_workload_name,
 };
-use super::choices::{ACCESS_TOKEN, CLIENT_SECRET, Choices, KeyChoice, Login, PIN, TokenArgs};
+use super::choices::{ACCESS_TOKEN, Choices, KeyChoice, Login, PIN, TokenArgs};
 use super::terminal::Terminal;
 use crate::ctl::args::{Backend, KeyArgs, LoginMethod, ProjectArg, SetUpHostOptions, WorkloadArg};
 use crate::error::CliError;
@@ -279,6 +279,7 @@ fn method_of(name: &str) -> Option<LoginMethod> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::choices::CLIENT_SECRET;
     use super::*;
 
     #[test]

@@ -48,9 +48,8 @@ impl SecretSource {
     pub(super) fn replace(&self, what: &str, key: &str) -> String {
         match self {
             Self::Credential(credential) => format!(
-                "seal {what} with `systemd-creds encrypt --name={} - {}`, then `systemctl restart psid`",
-                credential.name,
-                credential.sealed.display()
+                "seal {what} with `{}`, then `systemctl restart psid`",
+                credential.command()
             ),
             Self::File(path) => format!("write {what} to {}", path.display()),
             Self::Config(_) => {
