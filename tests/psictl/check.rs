@@ -192,7 +192,8 @@ fn candidate_of_root_is_checked_as_psids_user() {
         for try in 1 2; do
             echo wrong | $psid --config /etc/candidate check --online --secret-fd 0; echo $?
         done
-        echo {CLIENT_SECRET} | $psid --config /etc/candidate check --online --secret-fd 0; echo $?
+        echo {CLIENT_SECRET} | PSI_RUN_DIR=/run/psid $psid --config /proc/self/fd/3 check --online --secret-fd 0 \
+            3</etc/candidate; echo $?
         stat -c '%U %a %n' /run/psid /etc/psi; ls /etc/psi"#
         ),
     );

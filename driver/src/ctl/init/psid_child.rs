@@ -56,7 +56,8 @@ impl<'a> PsidChild<'a> {
         finish(self.as_service(self.command(&self.paths.config, args)))
     }
 
-    /// Runs `psid check --online` as psid's user. A candidate and a secret are handed over by descriptors.
+    /// Runs `psid check --online`, which becomes psid's user by itself: before that, it makes the directory in which
+    /// refused logins are remembered. A candidate and a secret are handed over by descriptors.
     pub(super) fn check_online(
         &self,
         candidate: Option<&str>,
@@ -74,7 +75,7 @@ impl<'a> PsidChild<'a> {
         if retry {
             args.push("--retry".into());
         }
-        let mut finished = finish(self.as_service(self.command(&config, &args)))?;
+        let mut finished = finish(self.command(&config, &args))?;
         if candidate.is_some() {
             let path = config.display().to_string();
             finished.error = finished.error.replace(&path, "the config");
