@@ -80,6 +80,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "cache",
             "keys::credential",
+            // A client certificate's key may be on the token.
+            "keys::pkcs11",
             "model::",
             "provider",
             "storage::failed_logins",

@@ -97,6 +97,8 @@ fn each_external_crate_is_used_by_its_owner_only() {
         "sha2",
         &[
             "daemon::legacy::",
+            // What an ECDSA signature of the token covers.
+            "daemon::keys::pkcs11::signing",
             // The cache key of a sealed secret.
             "daemon::provider::pkcs11_sealed",
             "daemon::crypto::rsa",
@@ -170,6 +172,7 @@ fn clock_environment_and_sleep_are_used_by_their_owners_only() {
             "daemon::storage::cache_file",
             "daemon::provider::infisical::auth::aws",
             "daemon::provider::infisical::auth::jwt",
+            "daemon::provider::infisical::auth::tls_cert::",
             "daemon::storage::failed_logins::",
         ],
     );

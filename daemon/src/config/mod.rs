@@ -19,7 +19,7 @@ use psi_common::BackendTag;
 use crate::keys::credential::SealWith;
 use crate::provider::upstream::Workload;
 
-pub(crate) use auth::{AuthConfig, SecretLocation};
+pub(crate) use auth::{AuthConfig, PrivateKeyLocation, SecretLocation};
 pub(crate) use files::NamedFile;
 pub(crate) use pkcs11::{Pkcs11Config, Pkcs11Pin};
 pub(crate) use seal_line::with_seal_line;

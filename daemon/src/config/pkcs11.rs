@@ -75,7 +75,7 @@ impl RawPkcs11 {
 }
 
 /// Bytes in hex, as `pkcs11-tool --id` takes them.
-fn check_id(text: &Spanned<String>) -> Result<Vec<u8>, Fault> {
+pub(super) fn check_id(text: &Spanned<String>) -> Result<Vec<u8>, Fault> {
     let digits = text.get_ref();
     let bytes = HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok();
     bytes.filter(|bytes| !bytes.is_empty()).ok_or_else(|| {

@@ -156,7 +156,9 @@ pub(super) fn parse(text: &str) -> Result<RawConfig, Fault> {
 impl RawConfig {
     pub(super) fn check(self) -> Result<Config, Fault> {
         let mut warnings = Vec::new();
-        let infisical = self.providers.infisical.map(|raw| raw.check(&mut warnings)).transpose()?;
+        let has_token = self.providers.pkcs11.is_some();
+        let infisical = self.providers.infisical;
+        let infisical = infisical.map(|raw| raw.check(has_token, &mut warnings)).transpose()?;
         let pkcs11 = self.providers.pkcs11;
         let pkcs11 = pkcs11
             .map(|raw| (raw.span().start, raw))
@@ -235,8 +237,12 @@ impl RawCache {
 }
 
 impl RawInfisical {
-    fn check(self, warnings: &mut Vec<String>) -> Result<InfisicalConfig, Fault> {
-        let context = &mut AuthContext { warnings };
+    fn check(self, has_token: bool, warnings: &mut Vec<String>) -> Result<InfisicalConfig, Fault> {
+        let api_url = self.api_url.map_or_else(
+            || Ok("https://app.infisical.com".into()),
+            |url| check_url(&url, self.allow_http, warnings),
+        )?;
+        let context = &mut AuthContext { api_url: &api_url, has_token, warnings };
         let default = self.auth.map(|auth| auth::check(auth, context)).transpose()?;
         let mut projects = BTreeMap::new();
         for (name, raw) in self.projects {
@@ -260,15 +266,7 @@ impl RawInfisical {
             projects.insert(name, ProjectConfig { id, environment: raw.environment, auth });
         }
         let timeout = span(self.timeout, Duration::from_secs(10))?;
-        Ok(InfisicalConfig {
-            api_url: self.api_url.map_or_else(
-                || Ok("https://app.infisical.com".into()),
-                |url| check_url(&url, self.allow_http, warnings),
-            )?,
-            ca_cert: self.ca_cert,
-            timeout,
-            projects,
-        })
+        Ok(InfisicalConfig { api_url, ca_cert: self.ca_cert, timeout, projects })
     }
 }
 

@@ -8,13 +8,16 @@ use parking_lot::Mutex;
 use psi_common::{BackendTag, Paths, SecretBytes};
 
 use crate::cache::{Cache, Policy};
-use crate::config::{AuthConfig, CacheConfig, Config, InfisicalConfig, Pkcs11Pin, SecretLocation};
+use crate::config::{
+    AuthConfig, CacheConfig, Config, InfisicalConfig, Pkcs11Pin, PrivateKeyLocation, SecretLocation,
+};
 use crate::keys::credential::{Credential, Creds};
 use crate::keys::pkcs11::{PinSource, Token, TokenConfig, TokenErrorKind};
 use crate::keys::{CREDENTIAL, HsmKey, KeyBackend, SealWith, TpmKey};
 use crate::lookup::{Service, ServiceError};
 use crate::provider::infisical::{
-    Infisical, Method, Project, SecretSource, StaticToken, UniversalAuth, token_source,
+    Infisical, Method, PrivateKey, Project, SecretSource, StaticToken, TlsCert, UniversalAuth,
+    token_source,
 };
 use crate::provider::pkcs11_sealed::{self, Pkcs11Sealed, SealError};
 use crate::provider::upstream::{Upstream, Upstreams};
@@ -252,7 +255,7 @@ pub fn upstreams(
     let mut providers = BTreeMap::new();
     let mut faults = Vec::new();
     if let Some(infisical) = &config.infisical {
-        let provider = make_infisical(infisical, surroundings);
+        let provider = make_infisical(infisical, surroundings, token.as_ref());
         faults.extend(provider.fault().map(|why| {
             format!("[providers.infisical] is not usable: {why}; only what is cached is served")
         }));
@@ -266,7 +269,11 @@ pub fn upstreams(
     (Upstreams { providers, workloads: config.workloads.clone() }, faults)
 }
 
-fn make_infisical(config: &InfisicalConfig, surroundings: &Environment) -> Infisical {
+fn make_infisical(
+    config: &InfisicalConfig,
+    surroundings: &Environment,
+    token: Option<&Token>,
+) -> Infisical {
     // Projects of one identity share its token: each login is counted and rate-limited.
     let failed_logins = FailedLogins::open(&surroundings.paths);
     let mut identities: Vec<(&AuthConfig, _)> = Vec::new();
@@ -278,7 +285,7 @@ fn make_infisical(config: &InfisicalConfig, surroundings: &Environment) -> Infis
             .map(|(_, tokens)| Arc::clone(tokens));
         let tokens = known.unwrap_or_else(|| {
             let tokens = token_source(
-                method(&project.auth, surroundings),
+                method(&project.auth, surroundings, token),
                 &config.api_url,
                 failed_logins.clone(),
             );
@@ -291,7 +298,7 @@ fn make_infisical(config: &InfisicalConfig, surroundings: &Environment) -> Infis
     Infisical::new(&config.api_url, config.ca_cert.as_deref(), config.timeout, projects)
 }
 
-fn method(auth: &AuthConfig, surroundings: &Environment) -> Box<dyn Method> {
+fn method(auth: &AuthConfig, surroundings: &Environment, token: Option<&Token>) -> Box<dyn Method> {
     match auth {
         AuthConfig::Universal { client_id, client_secret } => Box::new(UniversalAuth {
             client_id: client_id.clone(),
@@ -301,9 +308,22 @@ fn method(auth: &AuthConfig, surroundings: &Environment) -> Box<dyn Method> {
         AuthConfig::Gcp(gcp) => Box::new(gcp.clone()),
         AuthConfig::Azure(azure) => Box::new(azure.clone()),
         AuthConfig::TokenFile(file) => Box::new(file.clone()),
-        AuthConfig::AccessToken(token) => {
-            Box::new(StaticToken { token: secret_source(token, surroundings) })
+        AuthConfig::AccessToken(secret) => {
+            Box::new(StaticToken { token: secret_source(secret, surroundings) })
         }
+        AuthConfig::TlsCert(tls) => Box::new(TlsCert {
+            identity_id: tls.identity_id.clone(),
+            certificate_file: tls.certificate_file.clone(),
+            key: match &tls.key {
+                PrivateKeyLocation::Stored(key) => {
+                    PrivateKey::Stored(secret_source(key, surroundings))
+                }
+                PrivateKeyLocation::OnToken(key) => {
+                    PrivateKey::OnToken(token.cloned(), key.clone())
+                }
+            },
+            login_url: tls.login_url.clone(),
+        }),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Logins: by what a cloud or a cluster vouches for, and what becomes of those that are refused.
 
+mod certificates;
 mod clouds;
 mod outages;
 mod refusals;

@@ -7,9 +7,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ::url::Url;
 use psi_common::{SecretBytes, SecretString};
 use serde::{Deserialize, Deserializer};
 
+use crate::keys::pkcs11::KeyChoice;
 use crate::provider::infisical::{AwsIam, Azure, Gcp, TokenFile};
 
 pub(super) use raw::{AuthContext, RawAuth, check};
@@ -34,6 +36,30 @@ pub enum AuthConfig {
     TokenFile(TokenFile),
     /// A static access token.
     AccessToken(SecretLocation),
+    /// A client certificate.
+    TlsCert(TlsCertConfig),
+}
+
+/// `auth` with `method = "tls-cert"`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsCertConfig {
+    /// The identity's id.
+    pub identity_id: String,
+    /// The certificate in PEM.
+    pub certificate_file: PathBuf,
+    /// Its private key.
+    pub key: PrivateKeyLocation,
+    /// Where the login is made.
+    pub login_url: Url,
+}
+
+/// Where a private key is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PrivateKeyLocation {
+    /// In a credential or a file.
+    Stored(SecretLocation),
+    /// On the token of `[providers.pkcs11]`.
+    OnToken(KeyChoice),
 }
 
 /// Where a secret of this host is.
@@ -58,7 +84,12 @@ impl AuthConfig {
             Self::Universal { client_secret: secret, .. } | Self::AccessToken(secret) => {
                 Some(secret)
             }
-            Self::AwsIam(_) | Self::Gcp(_) | Self::Azure(_) | Self::TokenFile(_) => None,
+            Self::TlsCert(TlsCertConfig { key: PrivateKeyLocation::Stored(key), .. }) => Some(key),
+            Self::AwsIam(_)
+            | Self::Gcp(_)
+            | Self::Azure(_)
+            | Self::TokenFile(_)
+            | Self::TlsCert(_) => None,
         }
     }
 }
@@ -72,6 +103,13 @@ impl AuthConfig {
             }
             Self::AccessToken(SecretLocation::File(path)) => vec![("token_file", path)],
             Self::TokenFile(file) => vec![("token_file", &file.token_file)],
+            Self::TlsCert(tls) => {
+                let mut files = vec![("certificate_file", &tls.certificate_file)];
+                if let PrivateKeyLocation::Stored(SecretLocation::File(path)) = &tls.key {
+                    files.push(("key_file", path));
+                }
+                files
+            }
             _ => Vec::new(),
         }
     }

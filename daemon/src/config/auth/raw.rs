@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::url::metadata_url;
-use super::{AuthConfig, Confidential, SecretLocation};
+use super::url::{login_url, metadata_url};
+use super::{AuthConfig, Confidential, PrivateKeyLocation, SecretLocation, TlsCertConfig};
 use crate::config::fault::{Fault, credential_name};
+use crate::config::pkcs11::check_id;
+use crate::keys::pkcs11::KeyChoice;
 use crate::provider::infisical::{AwsIam, Azure, Gcp, TokenFile, TokenKind};
 
 /// The path of a service account's token in a pod.
@@ -16,7 +18,7 @@ const TOKEN_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 const RESOURCE: &str = "https://management.azure.com/";
 
 /// Each method and its keys.
-const METHODS: [(&str, &[&str]); 9] = [
+const METHODS: [(&str, &[&str]); 10] = [
     (
         "universal-auth",
         &["client_id", "client_secret_credential", "client_secret_file", "client_secret"],
@@ -29,6 +31,18 @@ const METHODS: [(&str, &[&str]); 9] = [
     ("oidc", &["identity_id", "token_file"]),
     ("spiffe", &["identity_id", "token_file"]),
     ("token", &["token_credential", "token_file"]),
+    (
+        "tls-cert",
+        &[
+            "identity_id",
+            "certificate_file",
+            "key_credential",
+            "key_file",
+            "key_label",
+            "key_id",
+            "login_url",
+        ],
+    ),
 ];
 
 /// The keys of every method; the combination is checked afterwards.
@@ -45,11 +59,21 @@ pub(in crate::config) struct RawAuth {
     resource: Option<Spanned<String>>,
     token_credential: Option<Spanned<String>>,
     token_file: Option<Spanned<PathBuf>>,
+    certificate_file: Option<Spanned<PathBuf>>,
+    key_credential: Option<Spanned<String>>,
+    key_file: Option<Spanned<PathBuf>>,
+    key_label: Option<Spanned<String>>,
+    key_id: Option<Spanned<String>>,
+    login_url: Option<Spanned<String>>,
     metadata_url: Option<Spanned<String>>,
 }
 
 /// What the checks of `auth` take from the rest of the config, and add to it.
 pub(in crate::config) struct AuthContext<'a> {
+    /// The checked `api_url`.
+    pub(in crate::config) api_url: &'a str,
+    /// Whether there is a `[providers.pkcs11]`.
+    pub(in crate::config) has_token: bool,
     pub(in crate::config) warnings: &'a mut Vec<String>,
 }
 
@@ -94,6 +118,7 @@ pub(in crate::config) fn check(
         "oidc" => token_file(TokenKind::Oidc)?,
         "spiffe" => token_file(TokenKind::Spiffe)?,
         "token" => AuthConfig::AccessToken(raw.access_token(at)?),
+        "tls-cert" => raw.tls_cert(at, identity_id()?, context)?,
         _ => token_file(TokenKind::Kubernetes)?,
     })
 }
@@ -130,6 +155,12 @@ impl RawAuth {
             ("resource", at(&self.resource)),
             ("token_credential", at(&self.token_credential)),
             ("token_file", at(&self.token_file)),
+            ("certificate_file", at(&self.certificate_file)),
+            ("key_credential", at(&self.key_credential)),
+            ("key_file", at(&self.key_file)),
+            ("key_label", at(&self.key_label)),
+            ("key_id", at(&self.key_id)),
+            ("login_url", at(&self.login_url)),
             ("metadata_url", at(&self.metadata_url)),
         ];
         all.into_iter().filter_map(|(key, at)| Some((key, at?))).collect()
@@ -164,6 +195,37 @@ impl RawAuth {
         ];
         exactly_one(given)
             .ok_or_else(|| Fault::at(at, "give exactly one of token_credential and token_file"))
+    }
+
+    fn tls_cert(
+        &self,
+        at: usize,
+        identity_id: String,
+        context: &AuthContext<'_>,
+    ) -> Result<AuthConfig, Fault> {
+        let certificate_file = self.certificate_file.clone().map(Spanned::into_inner);
+        let stored = [
+            credential(self.key_credential.as_ref(), "key_credential")?,
+            file(self.key_file.as_ref()),
+        ];
+        let label = self.key_label.clone().map(|label| KeyChoice::Label(label.into_inner()));
+        let id = self.key_id.as_ref().map(check_id).transpose()?.map(KeyChoice::Id);
+        let [credential, file] = stored.map(|stored| stored.map(PrivateKeyLocation::Stored));
+        let [label, id] = [label, id].map(|choice| choice.map(PrivateKeyLocation::OnToken));
+        let key = exactly_one([credential, file, label, id]).ok_or_else(|| {
+            Fault::at(at, "give exactly one of key_credential, key_file, key_label and key_id")
+        })?;
+        if matches!(key, PrivateKeyLocation::OnToken(_)) && !context.has_token {
+            let what = "a key on a token needs [providers.pkcs11], which names the token";
+            return Err(Fault::at(at, what));
+        }
+        Ok(AuthConfig::TlsCert(TlsCertConfig {
+            identity_id,
+            certificate_file: certificate_file
+                .ok_or_else(|| Fault::at(at, "tls-cert needs a certificate_file"))?,
+            key,
+            login_url: login_url(self.login_url.as_ref(), context.api_url, at)?,
+        }))
     }
 
     fn region(&self) -> Result<Option<String>, Fault> {

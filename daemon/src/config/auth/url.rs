@@ -45,3 +45,35 @@ fn is_link_local(url: &Url) -> bool {
         None => false,
     }
 }
+
+/// Where Infisical's cloud takes a client certificate.
+const CLOUD_PORT: u16 = 8443;
+
+/// `login_url`, or `api_url` with the port at which Infisical's cloud takes a client certificate.
+pub(super) fn login_url(
+    text: Option<&Spanned<String>>,
+    api_url: &str,
+    at: usize,
+) -> Result<Url, Fault> {
+    let (key, text, at) = match text {
+        Some(text) => ("login_url", text.get_ref().as_str(), text.span().start),
+        None => ("api_url", api_url, at),
+    };
+    let fault = |what: String| Fault::at(at, what);
+    let mut url =
+        Url::parse(text).map_err(|error| fault(format!("{key} is not a URL: {error}")))?;
+    if url.scheme() != "https" {
+        return Err(fault(format!("tls-cert needs https: {key} is {}", url.scheme())));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        return Err(fault(format!("{key} must hold neither a user, a password nor a query")));
+    }
+    let is_cloud = url.host_str().is_some_and(|host| host.ends_with(".infisical.com"));
+    if key == "api_url" && is_cloud && url.port().is_none() {
+        // An https URL always has a port to set.
+        let _ = url.set_port(Some(CLOUD_PORT));
+    }
+    let path = url.path().trim_end_matches('/').trim_end_matches("/api").to_owned();
+    url.set_path(&path);
+    Ok(url)
+}

@@ -139,3 +139,54 @@ fn remote_metadata_url_is_warned_of() {
     assert!(warnings("https://proxy.example/").is_empty());
     assert!(warnings("http://proxy.example/")[0].contains("clear text"));
 }
+
+#[test]
+fn client_certificate_has_one_key_and_an_https_url() {
+    let with = |lines: &str| {
+        let tls = "method = \"tls-cert\"\nidentity_id = \"i-1\"\ncertificate_file = \"/c.pem\"\n";
+        let config = parse(&with_auth(&format!("{tls}{lines}")))?;
+        match config.infisical.unwrap().projects["myproject"].auth.clone() {
+            AuthConfig::TlsCert(tls) => Ok(tls),
+            other => panic!("{other:?}"),
+        }
+    };
+    let tls = with("key_credential = \"client-key\"").unwrap();
+    let key = SecretLocation::Credential("client-key".into());
+    assert_eq!(tls.key, PrivateKeyLocation::Stored(key));
+    let tls = with("key_file = \"/k\"\nlogin_url = \"https://h:8443/api/\"").unwrap();
+    assert_eq!(tls.login_url.as_str(), "https://h:8443/");
+    for (lines, words) in [
+        ("", "give exactly one of key_credential, key_file, key_label and key_id"),
+        ("key_file = \"/k\"\nkey_id = \"01\"", "give exactly one of key_credential"),
+        ("key_id = \"xy\"", "key_id 'xy' is not bytes in hex"),
+        ("key_file = \"/k\"\nlogin_url = \"http://h\"", "tls-cert needs https: login_url is http"),
+        ("key_file = \"/k\"\nlogin_url = \"https://u@h\"", "login_url must hold neither a user"),
+        ("key_file = \"/k\"\nlogin_url = \"h\"", "login_url is not a URL"),
+    ] {
+        let error: String = with(lines).unwrap_err();
+        assert!(error.contains(words), "{lines}: {error}");
+    }
+    let label = "[providers.infisical.auth]\nmethod = \"tls-cert\"\nidentity_id = \"i\"\n\
+                 certificate_file = \"/c\"\nkey_label = \"l\"\n";
+    let error = parse(label).unwrap_err();
+    assert!(error.contains("a key on a token needs [providers.pkcs11]"), "{error}");
+}
+
+/// Infisical's cloud takes client certificates on a port of its own.
+#[test]
+fn login_url_of_the_cloud_has_its_port() {
+    let url = |api_url: &str| {
+        let text = with_auth(
+            "method = \"tls-cert\"\nidentity_id = \"i\"\ncertificate_file = \"/c\"\nkey_file = \"/k\"",
+        );
+        let line = text.lines().find(|line| line.starts_with("api_url")).unwrap().to_owned();
+        let config = parse(&text.replace(&line, &format!("api_url = \"{api_url}\""))).unwrap();
+        match &config.infisical.unwrap().projects["myproject"].auth {
+            AuthConfig::TlsCert(tls) => tls.login_url.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(url("https://eu.infisical.com/api"), "https://eu.infisical.com:8443/");
+    assert_eq!(url("https://eu.infisical.com:444"), "https://eu.infisical.com:444/");
+    assert_eq!(url("https://infisical.example/x/"), "https://infisical.example/x");
+}

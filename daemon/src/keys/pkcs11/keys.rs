@@ -9,6 +9,21 @@ use super::session::{JobError, Session};
 use crate::crypto::rsa::PublicKey;
 
 impl Session {
+    /// Runs a job with another key than the configured one.
+    pub(super) fn with_key<T>(
+        &mut self,
+        choice: &KeyChoice,
+        job: impl FnOnce(&mut Self) -> Result<T, JobError>,
+    ) -> Result<T, JobError> {
+        if *choice == self.choice {
+            return job(self);
+        }
+        let own = (std::mem::replace(&mut self.choice, choice.clone()), self.key.take());
+        let result = job(self);
+        (self.choice, self.key) = own;
+        result
+    }
+
     /// The handle of the configured private key.
     pub(super) fn private_key(&mut self) -> Result<ObjectHandle, JobError> {
         if let Some(key) = self.key {
@@ -40,19 +55,28 @@ impl Session {
     /// have created the public key object.
     pub(super) fn public_key(&mut self) -> Result<PublicKey, JobError> {
         let private = self.private_key()?;
-        let (mut modulus, mut exponent) = self.rsa_numbers(private)?;
-        if modulus.is_empty() || exponent.is_empty() {
-            let (of_object, and_exponent) = self.rsa_numbers(self.public_object(private)?)?;
-            modulus = if modulus.is_empty() { of_object } else { modulus };
-            exponent = if exponent.is_empty() { and_exponent } else { exponent };
-        }
+        let (modulus, exponent) = self.public_numbers(private)?;
         PublicKey::from_parts(&modulus, &exponent).map_err(|why| {
             let what = format!("the token's key with the {}: {why}", self.named());
             JobError::Permanent(TokenError::refused(what, "use an RSA key of 2048 bits or more"))
         })
     }
 
-    fn public_object(&self, private: ObjectHandle) -> Result<ObjectHandle, JobError> {
+    /// Modulus and public exponent of an RSA key, of the public object where the private one lacks them.
+    pub(super) fn public_numbers(
+        &self,
+        private: ObjectHandle,
+    ) -> Result<(Vec<u8>, Vec<u8>), JobError> {
+        let (mut modulus, mut exponent) = self.rsa_numbers(private)?;
+        if modulus.is_empty() || exponent.is_empty() {
+            let (of_object, and_exponent) = self.rsa_numbers(self.public_object(private)?)?;
+            modulus = if modulus.is_empty() { of_object } else { modulus };
+            exponent = if exponent.is_empty() { and_exponent } else { exponent };
+        }
+        Ok((modulus, exponent))
+    }
+
+    pub(super) fn public_object(&self, private: ObjectHandle) -> Result<ObjectHandle, JobError> {
         let mut template = self.attributes(private, &[AttributeType::Id])?;
         let has_id = !template.is_empty();
         template.push(Attribute::Class(ObjectClass::PUBLIC_KEY));

@@ -5,12 +5,14 @@
 //! one process disturb each other. So only that thread calls the module.
 
 mod call_monitor;
+mod der;
 mod describe;
 mod error;
 mod keys;
 mod library;
 mod pin;
 mod session;
+mod signing;
 mod token_handle;
 mod token_worker;
 mod types;
@@ -29,6 +31,7 @@ pub use call_monitor::TokenState;
 pub use error::TokenError;
 pub(crate) use error::TokenErrorKind;
 pub use pin::PinSource;
+pub(crate) use signing::{SigningAlgorithm, SigningScheme};
 pub(crate) use types::{KeyDescription, PinStatus, TokenDescription, Unwrapping};
 
 use session::Session;

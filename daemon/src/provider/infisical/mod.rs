@@ -36,7 +36,7 @@ use response::ApiError;
 use source::Remainders;
 
 pub use auth::{AwsIam, Azure, Gcp, Method, SecretSource, UniversalAuth};
-pub(crate) use auth::{StaticToken, TokenFile, TokenKind};
+pub(crate) use auth::{PrivateKey, StaticToken, TlsCert, TokenFile, TokenKind};
 
 /// The most bytes of path and key together: a URL needs up to three for each, and proxies accept 8 KiB.
 const MAX_NAME: usize = 2_000;

@@ -8,7 +8,7 @@ use super::fields::Fields;
 use super::route::LoginMethod;
 use crate::auth::aws::SignedRequest;
 use crate::auth::login::{self, Credentials};
-use crate::auth::{aws, azure, gcp, kubernetes, renewal, token_login};
+use crate::auth::{aws, azure, gcp, kubernetes, renewal, tls_cert, token_login};
 use crate::http::response::Response;
 
 pub fn login(call: Call<'_>) -> Result<Response, ApiError> {
@@ -35,6 +35,9 @@ pub fn login_by(call: Call<'_>, method: LoginMethod) -> Result<Response, ApiErro
         };
         body.finish()?;
         aws::verify(call.fake, &identity, &request)?;
+    } else if method == LoginMethod::TlsCert {
+        body.finish()?;
+        tls_cert::verify(call.fake, &identity, call.request.header(tls_cert::HEADER))?;
     } else {
         let jwt = body.required("jwt");
         body.finish()?;

@@ -59,10 +59,11 @@ pub enum LoginMethod {
     Jwt,
     Oidc,
     Spiffe,
+    TlsCert,
 }
 
 impl LoginMethod {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Universal,
         Self::Aws,
         Self::Gcp,
@@ -71,6 +72,7 @@ impl LoginMethod {
         Self::Jwt,
         Self::Oidc,
         Self::Spiffe,
+        Self::TlsCert,
     ];
 
     /// As the route and the token have it.
@@ -84,6 +86,7 @@ impl LoginMethod {
             Self::Jwt => "jwt-auth",
             Self::Oidc => "oidc-auth",
             Self::Spiffe => "spiffe-auth",
+            Self::TlsCert => "tls-cert-auth",
         }
     }
 }

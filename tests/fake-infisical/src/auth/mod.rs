@@ -12,6 +12,7 @@ pub mod permissions;
 pub mod renewal;
 pub mod rs256;
 pub mod sts;
+pub mod tls_cert;
 pub mod token_login;
 pub mod tokens;
 

@@ -7,6 +7,7 @@ use super::{Face, Wire};
 use crate::api::call::client_address;
 use crate::api::error::bad_url;
 use crate::api::{self, etag};
+use crate::auth::tls_cert;
 use crate::fake::{FakeInfisical, Shared};
 use crate::fault::Fault;
 use crate::fault::subject::Subject;
@@ -26,7 +27,7 @@ enum Course {
 pub async fn converse(mut wire: impl Wire, peer: IpAddr, shared: Shared, face: Face) {
     let mut reader = Reader::default();
     loop {
-        let request = match reader.next(&mut wire).await {
+        let mut request = match reader.next(&mut wire).await {
             Ok(Some(request)) => request,
             Ok(None) | Err(ReadError::Gone) => return,
             Err(ReadError::Malformed) => {
@@ -35,6 +36,10 @@ pub async fn converse(mut wire: impl Wire, peer: IpAddr, shared: Shared, face: F
                 return;
             }
         };
+        // As the proxy does: what the client itself writes there counts for nothing.
+        request.headers.remove(tls_cert::HEADER);
+        let certificate = wire.client_certificate().filter(|_| face == Face::Api);
+        request.headers.extend(certificate.map(|text| (tls_cert::HEADER.to_owned(), text)));
         let course = decide(&mut shared.lock(), &request, peer, face);
         shared.arrivals.notify_waiters();
         match course {

@@ -1,5 +1,6 @@
 //! Sockets: where connections come in, and where the faults of the wire act.
 
+pub mod client_certificate;
 pub mod connection;
 pub mod delivery;
 pub mod gate;
@@ -24,6 +25,11 @@ pub enum Face {
 /// A connection, with or without TLS.
 pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     fn socket(&self) -> &TcpStream;
+
+    /// The client's certificates, as the proxy passes them on.
+    fn client_certificate(&self) -> Option<String> {
+        None
+    }
 }
 
 impl Wire for TcpStream {
@@ -35,5 +41,9 @@ impl Wire for TcpStream {
 impl Wire for TlsStream<TcpStream> {
     fn socket(&self) -> &TcpStream {
         self.get_ref().0
+    }
+
+    fn client_certificate(&self) -> Option<String> {
+        self.get_ref().1.peer_certificates().map(client_certificate::header)
     }
 }

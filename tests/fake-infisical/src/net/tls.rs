@@ -14,6 +14,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use super::client_certificate::PassThrough;
 use crate::cli::Certificate;
 
 /// Writes `ca.pem`, the authority a client should trust, and presents a certificate that does or
@@ -41,9 +42,10 @@ pub fn prepare(
     let leaf = params.signed_by(&key, &issuer)?;
 
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let provider = Arc::new(ring::default_provider());
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
+        .with_client_cert_verifier(Arc::new(PassThrough(provider)))
         .with_single_cert(vec![leaf.der().clone()], key)?;
     Ok((TlsAcceptor::from(Arc::new(config)), file))
 }

@@ -22,6 +22,8 @@ pub struct Methods {
     pub oidc: Option<OidcAuth>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spiffe: Option<SpiffeAuth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert: Option<TlsCertAuth>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -108,6 +110,14 @@ impl Default for SpiffeAuth {
             allowed_audiences: "infisical".to_owned(),
         }
     }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct TlsCertAuth {
+    /// In PEM
+    pub ca_certificate: String,
+    pub allowed_common_names: String,
 }
 
 /// A list with commas, as the server keeps it.

@@ -104,6 +104,7 @@ fn login_request(
         derived,
         expired: false,
         hint_at_500: Some(HINT),
+        certificate: None,
     }
 }
 

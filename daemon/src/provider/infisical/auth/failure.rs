@@ -135,6 +135,7 @@ mod tests {
             derived: Vec::new(),
             expired,
             hint_at_500,
+            certificate: None,
         }
     }
 

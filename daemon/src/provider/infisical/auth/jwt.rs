@@ -36,6 +36,7 @@ pub(super) fn login_request(login: &TokenLogin<'_>) -> Result<LoginRequest, NoCr
         // An expired token is sent all the same: the server's clock decides.
         expired: end_in(text).is_some_and(|end| end <= clock::now().wall),
         hint_at_500: login.hint_at_500,
+        certificate: None,
     })
 }
 

@@ -54,6 +54,7 @@ impl Method for UniversalAuth {
             derived: Vec::new(),
             expired: false,
             hint_at_500: None,
+            certificate: None,
         }))
     }
 }

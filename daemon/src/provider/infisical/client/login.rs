@@ -6,7 +6,7 @@ use psi_common::SecretString;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Api, below, secret_string};
+use super::{Api, ClientCertificate, below, secret_string};
 use crate::provider::infisical::response::{ApiError, parse, send};
 
 /// What a login sends.
@@ -24,6 +24,8 @@ pub struct LoginRequest {
     pub expired: bool,
     /// What a 500 may mean besides a server error, for a method whose refusals are not a 401.
     pub hint_at_500: Option<&'static str>,
+    /// The client certificate, for a login over mutual TLS.
+    pub(in crate::provider::infisical) certificate: Option<ClientCertificate>,
 }
 
 /// A login's response.
@@ -49,9 +51,17 @@ impl Api {
         &self,
         login: &LoginRequest,
     ) -> Result<Login, ApiError> {
-        let url = below(&self.base, &["api", "v1", "auth", login.route, "login"])?;
+        let own;
+        let (client, base) = match &login.certificate {
+            None => (&self.client, &self.base),
+            Some(certificate) => {
+                own = self.tls.client(certificate)?;
+                (&own, &certificate.url)
+            }
+        };
+        let url = below(base, &["api", "v1", "auth", login.route, "login"])?;
         let secrets: Vec<&str> = login.secrets().collect();
-        Ok(parse(send(self.client.post(url).json(&login.body), &secrets).await?)?)
+        Ok(parse(send(client.post(url).json(&login.body), &secrets).await?)?)
     }
 
     /// Revokes an access token.

@@ -5,6 +5,7 @@
 //! `routes/v3/deprecated-secret-router.ts`.
 
 mod login;
+mod mutual_tls;
 mod probe;
 mod read;
 mod url;
@@ -22,9 +23,11 @@ use tokio::time::Instant;
 
 use super::response::{ApiError, parse, root_cause, send};
 use crate::provider::ProviderError;
+use mutual_tls::TlsSettings;
 use versions::{ApiVersion, Versions};
 
 pub(super) use login::{Login, LoginRequest};
+pub(super) use mutual_tls::{ClientCertificate, certificate_error};
 pub(super) use probe::Probe;
 pub(super) use read::{DirectoryListing, Secret, View};
 pub(super) use url::below;
@@ -34,6 +37,7 @@ pub(super) struct Api {
     client: Client,
     base: Url,
     versions: Versions,
+    tls: TlsSettings,
 }
 
 /// A directory of an environment of a project; the API calls it a folder.
@@ -73,6 +77,7 @@ impl Api {
             .redirect(redirect::Policy::custom(within_origin))
             // reqwest itself retries once on a kept connection that the server closed.
             .pool_idle_timeout(Duration::from_secs(60));
+        let mut tls = TlsSettings { ca_cert: None, timeout };
         if let Some(path) = ca_cert {
             let pem = std::fs::read(path)
                 .map_err(|error| format!("reading {}: {error}", path.display()))?;
@@ -82,12 +87,13 @@ impl Api {
                 return Err(format!("{} holds no PEM certificate", path.display()));
             }
             builder = builder.tls_certs_only(certificates);
+            tls.ca_cert = Some(pem);
         }
         let unusable = |error: reqwest::Error| format!("the TLS client: {}", root_cause(&error));
         let client = builder.build().map_err(unusable)?;
         let base = base.trim_end_matches('/').trim_end_matches("/api");
         let base = Url::parse(base).map_err(|error| format!("api_url '{base}': {error}"))?;
-        Ok(Self { client, base, versions: Versions::default() })
+        Ok(Self { client, base, versions: Versions::default(), tls })
     }
 
     /// Checks whether the server is available: the route has no rate limit and needs no login.

@@ -10,6 +10,7 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::client::certificate_error;
 use crate::provider::ProviderError;
 
 /// The longest body; the server's own cache of listings ends at 25 MiB.
@@ -212,6 +213,9 @@ pub(super) fn transport_error(error: &reqwest::Error) -> ProviderError {
         let why = format!("the request cannot be built: {}", root_cause(error));
         return ProviderError::Misbehaved(why);
     }
+    if let Some(why) = certificate_error(error, &peer_of(error)) {
+        return why;
+    }
     if error.is_timeout() && !error.is_connect() {
         return ProviderError::TimedOut(transport(error));
     }
@@ -228,15 +232,18 @@ fn truncated(error: &reqwest::Error) -> ProviderError {
 
 /// Why the transport failed: the last cause of the chain.
 pub(super) fn transport(error: &reqwest::Error) -> String {
-    let peer = error
-        .url()
-        .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)))
-        .unwrap_or_else(|| "Infisical".into());
+    let peer = peer_of(error);
     match root_cause(error) {
         _ if error.is_timeout() => format!("no answer from {peer} in time"),
         cause if error.is_connect() => format!("no connection to {peer}: {cause}"),
         cause => format!("the connection to {peer} broke: {cause}"),
     }
+}
+
+fn peer_of(error: &reqwest::Error) -> String {
+    let peer =
+        |url: &reqwest::Url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?));
+    error.url().and_then(peer).unwrap_or_else(|| "Infisical".into())
 }
 
 pub(super) fn root_cause(error: &dyn Error) -> String {
