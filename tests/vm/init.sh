@@ -25,6 +25,7 @@ Network=none
 Exec=sh -c 'test -n "\$\$$key" && sleep 1000000'
 UNIT
 prepare() {
+    [ -z "$started" ] || "$vm" stop
     start_afresh
     "$vm" push "$(the_package)" "$work/busybox.tar" "$work/myapp.container" /root/
     guest 'podman import -q /root/busybox.tar localhost/busybox:1 >/dev/null
