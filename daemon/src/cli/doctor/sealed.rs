@@ -172,7 +172,7 @@ fn file(path: &Path) -> Option<Finding> {
     if mode == 0 {
         return Some(Finding::note(
             format!("{shown} holds a secret in clear"),
-            "a credential that systemd-creds seals does not",
+            "a credential that `psictl seal` makes does not",
         ));
     }
     Some(Finding::warning(

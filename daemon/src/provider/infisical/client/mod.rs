@@ -27,7 +27,7 @@ use mutual_tls::TlsSettings;
 use versions::{ApiVersion, Versions};
 
 pub(super) use login::{Login, LoginRequest};
-pub(super) use mutual_tls::{ClientCertificate, certificate_error};
+pub(super) use mutual_tls::ClientCertificate;
 pub(super) use probe::Probe;
 pub(super) use read::{DirectoryListing, Secret, View};
 pub(super) use url::below;

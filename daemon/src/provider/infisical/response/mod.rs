@@ -1,6 +1,8 @@
 //! Responses of Infisical: which error each stands for, after `plugins/error-handler.ts` and
 //! `lib/errors/index.ts`.
 
+mod handshake;
+
 use std::error::Error;
 use std::time::Duration;
 
@@ -10,8 +12,8 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::client::certificate_error;
 use crate::provider::ProviderError;
+use handshake::certificate_error;
 
 /// The longest body; the server's own cache of listings ends at 25 MiB.
 const MAX_BODY: usize = 32 << 20;
