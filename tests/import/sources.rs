@@ -1,4 +1,4 @@
-//! Where secrets are imported from.
+//! The sources of an import: env-files, podman secrets and quadlets.
 
 use std::fs;
 
@@ -23,7 +23,7 @@ fn given(host: &Host, key: &str) -> String {
     host.driver(&["get", &reference("/myapp", key)]).text()
 }
 
-/// What podman itself gives a container of an env-file is what is imported.
+/// The imported values are those that podman itself gives to a container.
 #[test]
 fn import_parses_env_files_like_podman() {
     let host = host();
@@ -51,7 +51,8 @@ fn import_parses_env_files_like_podman() {
     );
 }
 
-/// Not one of its lines reaches the provider, the terminal or the log, the last one's base64 least of all.
+/// No line of the file reaches the provider, the terminal or the log, not even the base64 of the
+/// last one.
 #[test]
 fn import_refuses_env_file_with_a_multiline_value() {
     let host = host();
@@ -82,7 +83,7 @@ fn import_refuses_env_file_with_a_multiline_value() {
             assert!(!outcome.stderr.contains(&part[..3]), "{}", outcome.stderr);
         }
     }
-    // Nothing of the good lines either.
+    // The valid lines are not imported either.
     host.driver(&["cache", "refresh"]).ok();
     host.driver(&["get", &reference("/myapp", "FIRST")]).fails(66);
 }
@@ -105,7 +106,7 @@ fn import_reads_podman_secrets_through_their_driver() {
     assert!(line.contains("podman has no secret none"), "{line}");
 }
 
-/// As `podman-systemd.unit(5)` has it, with what the unit's own container gets.
+/// Syntax of `podman-systemd.unit(5)`, compared with the environment of the unit's own container.
 #[test]
 fn import_reads_variables_files_and_secrets_of_a_quadlet() {
     let host = host();
@@ -137,6 +138,6 @@ fn import_reads_variables_files_and_secrets_of_a_quadlet() {
     {
         assert_eq!(given(&host, key), value, "{key}");
     }
-    // With that, the workload has them from Infisical.
+    // Afterwards the workload gets them from Infisical.
     assert!(host.set_up(&[])["workloads"][0]["created"].to_string().contains("myapp--DB_PW"));
 }

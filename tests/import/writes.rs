@@ -1,4 +1,4 @@
-//! What psid writes at the provider, and what it does when the provider says no.
+//! Writes of psid to the provider, and their failures.
 
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ fn import_creates_new_keys_in_one_request_and_is_idempotent() {
     let told = import(&instance, text, &["--json"]).json();
     assert_eq!(fates(&told), ["unchanged A", "unchanged THERE", "unchanged B"]);
     assert_eq!(infisical.count("POST", BATCH), 1);
-    // A value is in the bodies that go to Infisical, and nowhere else that stays.
+    // A value is in the bodies that go to Infisical, and nowhere else that persists.
     for request in infisical.log() {
         assert!(!request.text("target").contains("hunter2"), "{request:?}");
     }
@@ -66,8 +66,8 @@ fn import_writes_in_every_dialect() {
     }
 }
 
-/// The server trims, keeps text only, and has names of its own: what would come back as something else is
-/// refused by its key, and the rest is done.
+/// The server trims values, keeps text only, and rejects some names. Values that it would change
+/// are refused by key; the rest is imported.
 #[test]
 fn import_refuses_values_that_infisical_alters_and_imports_the_rest() {
     let (_infisical, instance, _psid) = instance(&json!({"/app": {"X": "x"}}), &[]);
@@ -136,11 +136,11 @@ fn provider_refusal_is_reported_verbatim() {
     assert_eq!(fates(&import(&instance, "B=1\n", &["--json"]).json()), ["created B"]);
 }
 
-/// A write that fails costs its own secrets, and a second run does what is left.
+/// A failed write affects its own secrets only, and a second run completes the import.
 #[test]
 fn outage_during_import_is_reported_and_completed_by_a_second_run() {
     let (mut infisical, instance, _psid) = instance(&json!({"/app": {"A": "old"}}), &[]);
-    // It reads, and takes no writes.
+    // Maintenance: reads succeed and writes fail.
     infisical.faults(&json!([{"match": {"method": "PATCH"}, "fault": {"kind": "html-502"}}]));
     let text = "A=new\nB=2\n";
     let outcome = import(&instance, text, &["--conflict", "overwrite", "--json"]).run();
@@ -157,11 +157,11 @@ fn outage_during_import_is_reported_and_completed_by_a_second_run() {
     assert!(line.contains("nothing was imported, because infisical cannot be reached: "), "{line}");
 }
 
-/// That a server says "yes" is no proof that it has it.
+/// A successful answer does not prove that the server stored the value.
 #[test]
 fn value_changed_by_the_server_is_reported() {
     let (infisical, instance, _psid) = instance(&json!({"/app": {}}), &[]);
-    // Between the write and the look, somebody else writes.
+    // Another client writes between psid's write and its comparison.
     infisical.faults(&json!([{"match": {"method": "POST", "pathPrefix": BATCH}, "fault": {"kind": "delay", "ms": 700}}]));
     let told = std::thread::scope(|scope| {
         let import = scope.spawn(|| import(&instance, "A=mine\n", &["--json"]).run());
@@ -214,7 +214,7 @@ fn missing_directory_is_created_on_request() {
     assert!(line.contains("infisical refuses the request"), "{line}");
 }
 
-/// Other users see every argument and, as root, every environment.
+/// Other users can read every argument and root every environment.
 #[test]
 fn import_exposes_no_value_in_arguments_or_environment() {
     let (_infisical, instance, _psid) = instance(&json!({"/app": {}}), &[]);
@@ -230,7 +230,7 @@ fn import_exposes_no_value_in_arguments_or_environment() {
     assert!(!String::from_utf8(outcome.stdout).unwrap().contains("hunter2"));
 }
 
-/// What is compared is what was written, and not what a reference makes of it.
+/// The comparison uses the written text, not the resolved reference.
 #[test]
 fn second_import_of_references_writes_nothing() {
     for dialect in ["v3-only", "v4-2025", "v4-2026"] {
@@ -254,7 +254,7 @@ fn second_import_of_references_writes_nothing() {
     }
 }
 
-/// By v3, `/raw/batch` is the secret whose name is "batch": a stranger's.
+/// In v3, `/raw/batch` is the secret named "batch".
 #[test]
 fn import_by_v3_does_not_write_to_a_secret_named_batch() {
     let options = ["--dialect", "v3-only"];
@@ -268,7 +268,7 @@ fn import_by_v3_does_not_write_to_a_secret_named_batch() {
     assert_eq!(infisical.count("PATCH", "/api/v3/secrets/batch/raw"), 1);
 }
 
-/// The server answers 500 to such a key, and to the whole batch.
+/// The server answers such a key with 500, and the whole batch too.
 #[test]
 fn import_refuses_an_invalid_key_before_sending_it() {
     let (infisical, instance, _psid) = instance(&json!({"/app": {}}), &[]);

@@ -1,4 +1,4 @@
-//! Core dumps and debuggers: whoever makes a process fall gets nothing of its memory.
+//! Core dumps and debuggers read no memory of psid.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -13,11 +13,11 @@ use psi_harness::{
     FakeInfisical, Instance, Process, Signal, copy_program, eventually, id, reference, run,
 };
 
-/// Somebody who is not root.
+/// An unprivileged user.
 const USER: u32 = 1234;
 const FATAL: [Signal; 4] = [Signal::SIGABRT, Signal::SIGSEGV, Signal::SIGQUIT, Signal::SIGBUS];
 
-/// Runs what follows it with all the core dumps that this host allows, in the folder that it is given.
+/// Runs its arguments with unlimited core dumps, in the given directory.
 const GENEROUS: &str = "ulimit -c unlimited && cd \"$1\" && shift && exec \"$@\"";
 
 fn instance() -> (FakeInfisical, Instance) {
@@ -30,7 +30,7 @@ fn hanging_reads() -> Value {
     json!([{"match": {"method": "GET"}, "fault": {"kind": "hang"}}])
 }
 
-/// A lookup whose provider hangs, by way of `wrapper`.
+/// A lookup whose provider hangs, started through `wrapper`.
 fn lookup_in_mid_call(infisical: &FakeInfisical, instance: &Instance, wrapper: &[&str]) -> Process {
     infisical.clear_log();
     let lookup = instance.driver(&["lookup"]).id(id(1)).command();
@@ -43,10 +43,10 @@ fn lookup_in_mid_call(infisical: &FakeInfisical, instance: &Instance, wrapper: &
     process
 }
 
-/// Whether the kernel wrote a core dump when the process fell, by its own word and by the folder.
+/// Whether the kernel wrote a core dump, by the exit status and by the directory.
 #[track_caller]
 fn dumps(mut process: Process, signal: Signal, folder: &Path) -> bool {
-    // More than once: Rust's runtime meets the first SIGSEGV by giving up its own handler of it.
+    // Repeated: Rust's runtime answers the first SIGSEGV by removing its own handler.
     eventually("a process to fall", || {
         let fallen = process.has_ended_within(Duration::ZERO);
         if !fallen {
@@ -85,7 +85,7 @@ fn psid_and_psi_driver_leave_no_core_dump() {
         assert!(!dumps(lookup, signal, folder.path()), "psi-driver dumps at {signal:?}");
         assert!(!dumps(psid.process, signal, folder.path()), "psid dumps at {signal:?}");
     }
-    // Any other program leaves one here.
+    // Another program does leave a core dump here.
     let mut careless = Command::new(generous[0]);
     careless.args(&generous[1..]).args(["sleep", "1000"]);
     let careless = Process::start(careless);
@@ -97,12 +97,12 @@ fn psid_and_psi_driver_leave_no_core_dump() {
     );
 }
 
-/// The kernel gives the files of a process that is not dumpable to root: another process of the same
-/// user, a container's root among them, reads neither its memory nor its environment.
+/// The kernel gives the files in /proc of a non-dumpable process to root: another process of the
+/// same user, such as a container's root, reads neither its memory nor its environment.
 #[test]
 fn process_of_the_same_user_cannot_read_memory() {
     let (infisical, instance) = instance();
-    // Psid runs as this user, from a copy that the user can reach.
+    // psid runs as this user, from a copy that the user can execute.
     let copy = instance.run().join("psid");
     copy_program("psid", &copy);
     let (uid, gid) = (format!("--reuid={USER}"), format!("--regid={USER}"));
@@ -145,7 +145,7 @@ fn is(pid: u32, name: &str) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim() == name
 }
 
-/// Gives a folder and all that is in it to the user.
+/// Changes the owner of a directory tree to the user.
 fn give(path: &Path) {
     chown(path, Some(USER), Some(USER)).unwrap();
     if path.is_dir() {

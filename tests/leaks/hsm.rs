@@ -1,4 +1,4 @@
-//! What is sealed to a token, and the PIN that opens it.
+//! Secrets that are sealed to a token, and its PIN.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::sought::{Canaries, canary};
 use psi_harness::SealedFixture;
 use psi_harness::{Outcome, Token, id};
 
-/// The token's own PIN is a canary too; so is a wrong one, which may be right but for a digit.
+/// The token's PIN is a canary too, and so is a wrong PIN, which may differ by one digit.
 fn fixture() -> (SealedFixture, String, String) {
     let [pin, wrong] = ["pin", "wrong-pin"].map(canary);
     let token = Token::kryoptic();
@@ -56,11 +56,11 @@ fn no_value_or_pin_is_in_logs_arguments_messages_or_state() {
     ] {
         assert_eq!(call(args, "").code, 0, "{args:?}");
     }
-    // Too much to be sealed.
+    // Too large to be sealed.
     assert_eq!(call(&["hsm", "store", "boot"], &value.repeat(12_000)).code, 65);
     assert_eq!(canaries.shown_by(psid.process.pid()), None);
 
-    // Refusals of each kind.
+    // Failures of each kind.
     for (fault, how) in [("fail-C_Decrypt", "5"), ("fail-C_Login", "48"), ("absurd", "")] {
         fixture.token.spoil(fault, how);
         psid.reload();

@@ -1,5 +1,5 @@
-//! What processes show to others: their arguments and their environment are for every user to read,
-//! or for every process of the same user.
+//! Arguments and environment of processes, which every user or every process of the same user can
+//! read.
 
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -12,7 +12,7 @@ use serde_json::json;
 use super::sought::{Canaries, canary};
 use psi_harness::{FakeInfisical, Instance, Process, Tpm, eventually, id, reference, run, seed};
 
-/// A systemd-creds in front of the real one, which writes down what everybody can see of it.
+/// A wrapper of systemd-creds that records what other users can see of it.
 struct Recorder {
     folder: PathBuf,
     path: String,
@@ -38,7 +38,7 @@ impl Recorder {
         Self { folder, path: format!("{}:{path}", programs.display()) }
     }
 
-    /// What was seen so far, one process each.
+    /// The records so far, one per process.
     fn seen(&self) -> Vec<String> {
         let files = fs::read_dir(&self.folder).unwrap();
         files
@@ -47,7 +47,7 @@ impl Recorder {
     }
 }
 
-/// The key opened by hand: `init` made it, and tells nobody.
+/// Opens the key by systemd-creds, because `init` does not print it.
 fn open_key(instance: &Instance, tpm: &Tpm) -> Vec<u8> {
     let mut command = Command::new("systemd-creds");
     command.args(["decrypt", "--name=psi-cache-key"]).arg(instance.sealed_key()).arg("-");
@@ -90,7 +90,7 @@ fn no_process_exposes_a_secret_or_an_opened_sealed_key() {
     let token = log.iter().find_map(|r| r.header("authorization").strip_prefix("Bearer "));
     canaries.add("the access token", token.unwrap().as_bytes());
 
-    // A lookup whose provider hangs, and a store that has half of its secret.
+    // A lookup whose provider hangs, and a store that has read half of its secret.
     infisical.fault(&json!({"kind": "hang"}));
     infisical.clear_log();
     let mut lookup = instance.driver(&["lookup"]).id(id(2)).command();
@@ -110,7 +110,7 @@ fn no_process_exposes_a_secret_or_an_opened_sealed_key() {
     assert!(verbs("encrypt") == 1 && verbs("decrypt") >= 2, "{seen:?}");
     for text in &seen {
         canaries.absent("what systemd-creds shows", text.as_bytes());
-        // It holds the key, and psid's limit is its own.
+        // It holds the key, and psid's own limit applies.
         let limit = text.lines().find_map(|line| line.strip_prefix("Max core file size"));
         let limit: Vec<&str> = limit.unwrap().split_whitespace().take(2).collect();
         assert_eq!(limit, ["0", "0"]);
@@ -119,7 +119,7 @@ fn no_process_exposes_a_secret_or_an_opened_sealed_key() {
     canaries.absent("what init said", &[init.stdout, init.stderr.into_bytes()].concat());
     canaries.absent("psid's log", psid.log().as_bytes());
 
-    // The same search finds what a process does show.
+    // The same search finds what another process exposes.
     let mut careless = Command::new("sleep");
     careless.arg("1000").env("PASSWORD", &value);
     assert_found(&canaries, careless, "environ");

@@ -1,4 +1,4 @@
-//! What a cloud or a cluster vouches by: credentials and tokens of which psid is only the bearer.
+//! Credentials and tokens of clouds and clusters, by which psid logs in.
 
 use std::path::Path;
 
@@ -10,12 +10,12 @@ use super::sought::{Canaries, canary};
 use psi_harness::machine::{AWS, METHODS, Machine, Method};
 use psi_harness::{id, reference};
 
-/// A machine whose cloud gives out canaries.
+/// A machine whose cloud returns canaries.
 struct Scenario {
     machine: Machine,
     canaries: Canaries,
     said: Vec<(String, Vec<u8>)>,
-    /// The last proof.
+    /// The latest proof.
     proof: String,
 }
 
@@ -51,7 +51,7 @@ impl Scenario {
         self.call(&["cache", "status", "--json"]);
     }
 
-    /// Every proof and every token that the fake has seen.
+    /// Adds every proof and every token that the fake has received or issued.
     fn learn(&mut self) {
         let logins = self.machine.login_bodies();
         assert!(!logins.is_empty(), "nobody logged in");
@@ -136,12 +136,12 @@ fn a_whole_life(method: Method) {
     let log = psid.terminate();
     assert!(log.contains("Oops"), "{log}");
     scenario.nothing_is_shown(&log);
-    // The same search finds what is there.
+    // The same search finds a planted proof.
     std::fs::write(scenario.machine.instance.state().join("planted"), &scenario.proof).unwrap();
     assert!(scenario.canaries.below(&scenario.machine.instance.state(), Path::new("")).is_some());
 }
 
-/// Infisical, or something in its place, quotes the login that it was sent.
+/// Infisical, or a proxy in its place, quotes the login request.
 #[test]
 fn login_quoted_by_the_server_is_not_repeated() {
     for method in METHODS {
@@ -163,7 +163,7 @@ fn login_quoted_by_the_server_is_not_repeated() {
             echo.answers(true, &answer);
             scenario.ask();
         }
-        // The proof is known by its beginning: the header of a token, or of the signed request.
+        // A proof is recognised by its beginning: the header of a token or of the signed request.
         let log = psid.terminate();
         assert!(log.contains("(it quotes our credential)"), "{log}");
         for (place, words) in
@@ -178,7 +178,7 @@ fn login_quoted_by_the_server_is_not_repeated() {
     }
 }
 
-/// A role's key is needed for a moment. What is freed is wiped; no buffer keeps it.
+/// A role's key is needed briefly. Freed memory is wiped, and no buffer keeps the key.
 #[test]
 fn role_key_is_wiped_from_memory() {
     let machine = Machine::of(AWS, &json!({"/myapp": {"A": "1"}}));
@@ -187,6 +187,6 @@ fn role_key_is_wiped_from_memory() {
     let psid = machine.instance.start();
     machine.instance.driver(&["get", &reference("/myapp", "A")]).ok();
     await_gone(&psid, &key);
-    // The same search finds what is there.
+    // The same search finds text that is in memory.
     assert_ne!(holding(&psid, &machine.infisical.url().replace("http://", "")), [""; 0]);
 }

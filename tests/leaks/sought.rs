@@ -6,11 +6,11 @@ use std::path::Path;
 use data_encoding::{BASE64_NOPAD, HEXLOWER};
 use psi_harness::eventually;
 
-/// What is searched for: a name, and a form in which it would give the secret away.
+/// The names of the secrets, each with one form that would reveal it.
 #[derive(Default)]
 pub(super) struct Canaries(Vec<(String, Vec<u8>)>);
 
-/// A text that exists once.
+/// A unique text.
 pub(super) fn canary(kind: &str) -> String {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).unwrap();
@@ -18,7 +18,7 @@ pub(super) fn canary(kind: &str) -> String {
 }
 
 impl Canaries {
-    /// Adds a secret: as it is, and as people and programs print bytes.
+    /// Adds a secret in each form in which people and programs print bytes.
     pub(super) fn add(&mut self, name: &str, secret: &[u8]) {
         assert!(secret.len() >= 16, "{name} is too short to be told from chance");
         let decimal: Vec<String> = secret.iter().map(ToString::to_string).collect();
@@ -33,12 +33,12 @@ impl Canaries {
         }
     }
 
-    /// The name of a canary that is in `bytes`.
+    /// The name of a canary in `bytes`.
     pub(super) fn within(&self, bytes: &[u8]) -> Option<&str> {
         self.0.iter().find(|(_, canary)| holds(bytes, canary)).map(|(name, _)| name.as_str())
     }
 
-    /// A panic that names the canary when there is one in `bytes`.
+    /// Panics with the canary's name if one is in `bytes`.
     #[track_caller]
     pub(super) fn absent(&self, place: &str, bytes: &[u8]) {
         if let Some(name) = self.within(bytes) {
@@ -46,8 +46,8 @@ impl Canaries {
         }
     }
 
-    /// The file below `folder` that holds a canary, and the canary's name. What is no file is not
-    /// opened, and `except` is left out.
+    /// The file below `directory` that contains a canary, and the canary's name. Only regular files
+    /// are read, and `except` is skipped.
     pub(super) fn below(&self, folder: &Path, except: &Path) -> Option<String> {
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).find_map(|path| {
             let kind = fs::symlink_metadata(&path).unwrap().file_type();
@@ -64,11 +64,11 @@ impl Canaries {
         })
     }
 
-    /// What a process shows to others, and the canary in it.
+    /// A canary in what a process exposes to others.
     pub(super) fn shown_by(&self, pid: u32) -> Option<String> {
         ["cmdline", "environ", "comm", "stat"].into_iter().find_map(|name| {
             let path = format!("/proc/{pid}/{name}");
-            // A process that begins has nothing to show yet; one that ended never will.
+            // A starting process has an empty command line; an ended one stays empty.
             let bytes = eventually(&format!("{path} to show something"), || {
                 fs::read(&path).ok().filter(|bytes| !bytes.is_empty())
             });
@@ -81,7 +81,7 @@ impl Canaries {
 pub(super) fn holds(bytes: &[u8], needle: &[u8]) -> bool {
     let first = needle[0];
     let mut rest = bytes;
-    // By first bytes, for these are megabytes and the tests are not optimised.
+    // By first bytes: the memory has megabytes, and the tests are not optimised.
     while let Some(at) = rest.iter().position(|byte| *byte == first) {
         if rest[at..].starts_with(needle) {
             return true;

@@ -1,10 +1,10 @@
-//! Values are bytes: what goes in comes out, byte for byte, or is refused before anything is stored.
+//! Values are bytes: psi returns them unchanged, or refuses them before it stores anything.
 
 use serde_json::json;
 
 use psi_harness::{FakeInfisical, Instance, id, reference};
 
-/// 512,000 is podman's limit, exclusive.
+/// Podman's limit is 512,000, exclusive.
 const LARGEST: usize = 511_999;
 
 fn random(length: usize) -> Vec<u8> {
@@ -13,7 +13,7 @@ fn random(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Values that a careless program changes.
+/// Values that careless programs change.
 fn treacherous() -> Vec<Vec<u8>> {
     let mut values: Vec<Vec<u8>> = [
         &b"x"[..],
@@ -108,7 +108,8 @@ fn store_refuses_empty_and_oversized_input() {
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).ok().len(), LARGEST);
 }
 
-/// Infisical knows no such limit: a value that podman does not take is named, and never cut.
+/// Infisical has no such limit: a value that podman does not accept is refused by name, never
+/// truncated.
 #[test]
 fn lookup_fails_for_a_value_above_podmans_limit() {
     let huge = "x".repeat(5 << 20);

@@ -1,4 +1,4 @@
-//! Lookups that a provider answers: which value, by how many requests, and with whose trust.
+//! Lookups that a provider answers: values, requests and trust.
 
 #![allow(
     clippy::unwrap_used,

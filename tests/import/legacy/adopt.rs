@@ -1,4 +1,5 @@
-//! `psictl migrate --from psi --cache --state DIR`: psid is stopped, and the old state folder is another one.
+//! `psictl migrate --from psi --cache --state DIR` while psid is stopped and DIR is a directory of
+//! its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use super::{
 };
 use psi_harness::{FakeInfisical, Instance, id, reference, repository};
 
-/// An old state folder beside the instance's own.
+/// An old state directory beside the instance's own.
 fn old(instance: &Instance) -> PathBuf {
     instance.folder().join("old")
 }
@@ -21,7 +22,8 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// The first one takes all, the second one nothing, and the old folder shows no trace of either.
+/// The first run takes over everything and the second run nothing; neither changes the old
+/// directory.
 #[test]
 fn migration_is_complete_and_keeps_the_old_directory_unchanged() {
     let instance = instance_in_an_outage();
@@ -64,7 +66,7 @@ fn migration_is_complete_and_keeps_the_old_directory_unchanged() {
 fn migration_report_is_readable() {
     let instance = instance_in_an_outage();
     let old = old(&instance);
-    // The other layout: mappings below, the cache beside them.
+    // The other layout: mappings below `secrets`, the cache beside it.
     leave_mappings_in(&old.join("secrets"));
     fs::copy(python_psi("cache-tpm.enc"), old.join("cache.enc")).unwrap();
     let at = old.display();
@@ -123,7 +125,7 @@ fn conflicts_and_unknown_files_are_reported_and_kept() {
     assert_eq!(instance.driver(&["lookup"]).id(&same).ok(), cached()[&same]);
 }
 
-/// The vector's cache is of 2023, the fixture's of 2026: the newer value stays, whichever comes first.
+/// The vector's cache is of 2023, the fixture's of 2026: the newer value is kept in either order.
 #[test]
 fn migration_keeps_the_newer_value() {
     let vectors = repository().join("tests/vectors");
@@ -169,7 +171,7 @@ fn migration_fails_while_psid_runs() {
     assert!(!instance.state().join("secrets").exists());
 }
 
-/// Whatever is wrong with the cache, the mappings are taken over, and the words say what to do.
+/// Whatever is wrong with the cache, the mappings are registered and the message has a remedy.
 #[test]
 fn migration_registers_mappings_if_the_cache_does_not_open() {
     let key = python_psi("psi-cache-key");
@@ -208,7 +210,7 @@ fn migration_registers_mappings_if_the_cache_does_not_open() {
         assert!(!instance.cache().exists());
         assert_eq!(fs::read_dir(instance.state().join("secrets")).unwrap().count(), 8);
     }
-    // The key came, and the same call does the rest.
+    // With the key in place, the same command completes the migration.
     let instance = instance_in_an_outage();
     instance.take_key();
     let old = old(&instance);
@@ -236,7 +238,7 @@ fn missing_state_directory_is_reported() {
     assert_eq!(instance.driver(&["migrate", "--from", "file", "--cache"]).run().code, 2);
 }
 
-/// N11: in the Python PSI, `cache.enc` was one of the secrets. Here it never becomes one.
+/// N11: the Python PSI listed `cache.enc` as a secret. psid does not.
 #[test]
 fn n11_cache_file_is_not_listed_as_a_secret() {
     let instance = instance_in_an_outage();

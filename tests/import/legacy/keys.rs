@@ -1,4 +1,4 @@
-//! The key of an old cache may be missing, another one, or a token's.
+//! Migration of an old cache whose key is missing, is another key, or is wrapped by a token.
 
 use std::fs;
 
@@ -36,7 +36,7 @@ fn migration_without_key_takes_over_mappings_only() {
     assert_all_are_served(&instance);
 }
 
-/// The file does not tell another key from damage: both are named, and the way back too.
+/// A wrong key and a damaged file cannot be distinguished: the message names both, and the remedy.
 #[test]
 fn migration_completes_once_the_right_key_is_found() {
     let instance = instance_in_an_outage();
@@ -91,7 +91,7 @@ fn migration_opens_the_old_cache_by_a_tpm_sealed_key() {
     assert_all_are_served(&instance);
     psid.terminate();
 
-    // Another host's, with a key of its own: the old one is named.
+    // Another host's cache, with a key of its own: the message names the old key.
     let other = instance_in_an_outage();
     let old = other.folder().join("old");
     leave_in(&old, "cache-tpm.enc");
@@ -105,7 +105,7 @@ fn migration_opens_the_old_cache_by_a_tpm_sealed_key() {
     assert_all_are_served(&other);
 }
 
-/// A new key, made where the old cache lies: that is kept, and the command that takes it over named.
+/// `cache init` in the old cache's directory renames the old cache and names the migrate command.
 #[test]
 fn cache_init_renames_the_old_cache() {
     let tpm = Tpm::start();

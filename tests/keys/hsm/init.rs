@@ -1,4 +1,4 @@
-//! `cache init --backend hsm`: the token wraps and signs a key, and proves that it opens.
+//! `cache init --backend hsm`: the token wraps and signs a key and proves that it opens.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -40,13 +40,13 @@ fn init_replaces_a_cache_in_use_only_with_force() {
     assert_eq!(fs::read(instance.cache()).unwrap(), cache);
     init(&instance, &token, &["--force"]).ok();
     assert_ne!(fs::read(instance.cache()).unwrap(), cache);
-    // Literals carry their key with them: another cache takes none away.
+    // Literals contain their wrapped key: another cache does not affect them.
     let psid = token.on(instance.psid()).start();
     assert_eq!(psid.degraded(), "");
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
-/// Each leaves the instance as it was.
+/// Each case leaves the instance unchanged.
 #[test]
 fn init_without_a_suitable_token_creates_nothing() {
     let infisical = one();

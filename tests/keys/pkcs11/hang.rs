@@ -1,4 +1,5 @@
-//! A module whose calls do not return: who waits for it has a limit, and the thread goes on when it does.
+//! A module whose calls hang: callers have a deadline, and the worker thread continues when the
+//! call returns.
 
 use serde_json::{Value, json};
 
@@ -27,7 +28,7 @@ fn hanging_call_ends_the_wait_and_keeps_the_thread() {
     let unwrap = wrap(&mut probe);
     token.spoil("hang-C_Decrypt", "");
     is_stuck_in("C_Decrypt", &probe.fails(within(unwrap.clone(), 200)));
-    // Another one, who wants something else, is told the same.
+    // A caller with another request gets the same error.
     is_stuck_in("C_Decrypt", &probe.fails(within(sign(), 200)));
     let state = probe.ok(json!({ "do": "state" }));
     assert_eq!((&state["state"], &state["call"]), (&json!("busy"), &json!("C_Decrypt")));
@@ -38,7 +39,7 @@ fn hanging_call_ends_the_wait_and_keeps_the_thread() {
     assert_eq!(token.calls("C_Login"), 1, "in the same session");
 }
 
-/// On real tokens that takes 20 to 30 s: longer than a lookup waits.
+/// Opening a session takes 20 to 30 s on real tokens: longer than a lookup waits.
 #[test]
 fn session_opening_continues_for_the_next_caller() {
     for call in ["C_Initialize", "C_OpenSession", "C_Login"] {

@@ -1,21 +1,21 @@
-//! What every `SecretProvider` must do, on the real ones: Infisical over HTTP against its fake, and the
+//! The suite of the secret providers, on real ones: Infisical over HTTP against its fake, and the
 //! token through its module.
 
 use serde_json::{Value, json};
 
 use psi_harness::{Config, FakeInfisical, Instance, PROJECT, Probe, Token, bytes, hex};
 
-/// A provider under test, and what its other side can be made to do.
+/// A provider under test, and the faults of its server or token.
 struct Subject {
     name: &'static str,
     probe: Probe,
-    /// References to things that are there, each with its value.
+    /// References to existing values, each with its value.
     stored: Vec<(Value, Vec<u8>)>,
-    /// References of the right shape to things that are not, and how their fetch ends.
+    /// Valid references to missing values, and the error of their fetch.
     unknown: Vec<(Value, &'static str)>,
-    /// References that cannot be meant.
+    /// Malformed references.
     nonsense: Vec<Value>,
-    /// A namespace of its own, and one that the config has not.
+    /// A configured namespace, and one that is not.
     namespaces: [String; 2],
     other_side: OtherSide,
 }
@@ -26,7 +26,7 @@ enum OtherSide {
 }
 
 impl OtherSide {
-    /// How often it was asked anything.
+    /// The number of requests so far.
     fn questions(&self) -> usize {
         match self {
             Self::Infisical(fake, _) => fake.log().len(),
@@ -98,7 +98,7 @@ fn nitrokeyhsm() -> Subject {
         auth: String::new(),
         rest: token.config(),
     });
-    // Sealing touches the token; so it is done in a process of its own.
+    // Sealing uses the token, so a process of its own does it.
     let mut sealer = Probe::of_provider("nitrokeyhsm", &instance, &token.environment());
     let mut seal =
         |secret: &[u8]| sealer.ok(json!({"do": "seal", "secret": hex(secret)}))["members"].clone();
@@ -106,7 +106,7 @@ fn nitrokeyhsm() -> Subject {
         [&b"plain"[..], b"two\nlines\n", "häßlich ✓".as_bytes(), b"\0\xff\r\n", &[7; 9_000]];
     let stored: Vec<_> = values.iter().map(|value| (seal(value), value.to_vec())).collect();
     let foreign = |at: usize| {
-        // Another bit of the wrapped key, or of the ciphertext, in base64.
+        // One changed bit of the wrapped key or of the ciphertext, in base64.
         let blob = stored[0].0["blob"].as_str().unwrap();
         let other = if &blob[at..=at] == "A" { "B" } else { "A" };
         json!({"blob": format!("{}{other}{}", &blob[..at], &blob[at + 1..])})
@@ -182,7 +182,7 @@ fn provider_accepts_references_without_requests() {
     });
 }
 
-/// Of whatever podman may have been given: an answer, one line, and nothing done.
+/// Any text that podman may pass: an error of one line, and no request.
 #[test]
 fn provider_rejects_malformed_references() {
     on_each(|mut subject| {
@@ -219,7 +219,7 @@ fn provider_reports_unknown_secrets() {
             let why = answer["error"].as_str().unwrap();
             assert!(!why.is_empty() && !why.contains('\n'), "{}: {why}", subject.name);
         }
-        // It is well, and gives what there is.
+        // The provider is unaffected and serves existing values.
         let (members, value) = &subject.stored[0];
         assert_eq!(bytes(&subject.probe.ok(fetch(members))["value"]), *value);
     });
@@ -257,8 +257,8 @@ fn provider_knows_only_configured_namespaces() {
     });
 }
 
-/// A source has a scope or is refused, before anybody is asked; a listing holds what a fetch gives, in
-/// the places that accepting tells.
+/// A source has a scope or is refused without a request; a listing has the values of single
+/// fetches, under the keys that `accept` returns.
 #[test]
 fn provider_listing_matches_scope_and_fetches() {
     on_each(|mut subject| {
@@ -295,7 +295,7 @@ fn provider_listing_matches_scope_and_fetches() {
     });
 }
 
-/// What has folders to list is kept on disk and asked for again; what a token opens, neither.
+/// Values that can be listed are persisted and refreshed; values that a token decrypts are neither.
 #[test]
 fn provider_persists_only_listable_secrets() {
     on_each(|mut subject| {

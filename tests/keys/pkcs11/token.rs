@@ -1,4 +1,4 @@
-//! The handle on a token, and the thread behind it.
+//! The token handle and its worker thread.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ pub(super) fn wrap(probe: &mut Probe) -> Value {
     json!({ "do": "unwrap", "wrapped": wrapped["wrapped"] })
 }
 
-/// Does what takes the private key.
+/// Makes a call that needs the private key.
 #[track_caller]
 pub(super) fn unwraps(probe: &mut Probe, unwrap: &Value) {
     assert_eq!(probe.ok(unwrap.clone())["key"], hex(&KEY));
@@ -64,7 +64,7 @@ fn token_description_is_complete() {
     }
 }
 
-/// The wrapping in a file that the Python PSI wrote: `PSIC`, version, backend, length, and then it.
+/// The wrapped key in a file of the Python PSI: `PSIC`, version, backend, length, wrapped key.
 #[test]
 fn key_wrapped_by_the_python_psi_is_unwrapped() {
     let token = Token::of_the_vectors();
@@ -76,7 +76,7 @@ fn key_wrapped_by_the_python_psi_is_unwrapped() {
     assert_eq!(key["key"].as_str().unwrap().len(), 2 * 32);
 }
 
-/// What is damaged, or was wrapped for another key, is no reason to doubt the token.
+/// Damaged input, or input for another key, does not end the session.
 #[test]
 fn undecryptable_input_is_refused_and_the_session_continues() {
     let token = Token::kryoptic();
@@ -90,7 +90,7 @@ fn undecryptable_input_is_refused_and_the_session_continues() {
     }
 }
 
-/// SoftHSM 2.6.1: it lists CKM_RSA_PKCS_OAEP, and means SHA-1.
+/// SoftHSM 2.6.1 lists CKM_RSA_PKCS_OAEP and supports SHA-1 only.
 #[test]
 fn token_without_sha_256_is_reported() {
     let token = Token::softhsm();
@@ -134,7 +134,7 @@ fn missing_key_is_reported_with_existing_keys() {
     token.generate_key("other", "07", &["--usage-sign"]);
     let error = probe.fails(sign());
     assert!(error.starts_with(&format!("{told}its RSA keys are 'other'; ")), "{error}");
-    // Without a restart.
+    // No restart is needed.
     token.generate_key("podman-secrets", "02", &["--usage-sign"]);
     assert_eq!(probe.ok(sign())["verifies"], true);
 }
@@ -161,7 +161,7 @@ fn restricted_key_is_reported() {
     );
 }
 
-/// The session outlives nothing of that, and the next call has a new one.
+/// The session ends with the token, and the next call opens a new one.
 #[test]
 fn reinserted_token_needs_no_restart() {
     let token = Token::kryoptic();
@@ -192,7 +192,7 @@ fn token_inserted_later_is_found() {
     }
 }
 
-/// pcscd restarted between two calls: the first one after it finds out, and is done all the same.
+/// The first call after a restart of pcscd opens a new session and succeeds.
 #[test]
 fn restart_of_pcscd_fails_no_call() {
     let token = Token::kryoptic();
@@ -243,7 +243,8 @@ fn missing_module_is_reported_and_found_later() {
     assert_eq!(probe.ok(sign())["verifies"], true);
 }
 
-/// A module that lies about lengths makes the thread panic: that is told, and the next call has a new one.
+/// A module that returns wrong lengths makes the thread panic: the call fails, and the next one has
+/// a new thread.
 #[test]
 fn dead_worker_thread_is_reported_and_replaced() {
     let token = Token::kryoptic();
@@ -252,7 +253,7 @@ fn dead_worker_thread_is_reported_and_replaced() {
     token.spoil("absurd", "");
     let error = probe.fails(unwrap.clone());
     assert!(error.starts_with("Broken: the thread that owns the token crashed; "), "{error}");
-    // It still closes what was open.
+    // It still closes the open session.
     eventually("the thread's end", || (state(&mut probe) == "away").then_some(()));
     token.mend("absurd");
     unwraps(&mut probe, &unwrap);

@@ -1,4 +1,4 @@
-//! Looking up what was sealed: through the token once, then from RAM, and never from a disk.
+//! Lookups of sealed secrets: decrypted by the token once, then served from RAM, never written.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use psi_harness::{PIN, Token, eventually, folder_holds, repository};
 
 const SECRET: &[u8] = b"the bootstrap secret that is nowhere but in the token's care";
 
-/// The bytes of the blob in a reference, changed.
+/// A reference with changed bytes in its blob.
 fn spoiled(reference: &str, change: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut members: Value = serde_json::from_str(reference).unwrap();
     let mut blob = decode(members["blob"].as_str().unwrap());
@@ -73,13 +73,13 @@ fn sealed_secret_is_decrypted_once_and_served_from_ram() {
     let status = psid.status();
     assert_eq!((&status["hits"], &status["misses"]), (&1.into(), &1.into()));
     assert_eq!(status["degraded"], serde_json::json!([]));
-    // No network is needed for it now; but after a reboot, the token.
+    // It needs no network now; after a reboot it needs the token.
     assert_eq!((&status["serves_now"], &status["survives_outage"]), (&true.into(), &false.into()));
     fixture.token.put_back();
     assert_eq!(fixture.lookup(1).ok(), SECRET);
 }
 
-/// A4: a token that was not asked, or that serves nothing, is not reported as one that would.
+/// A4: a token that was not used yet, or fails, is not reported as available.
 #[test]
 fn token_availability_is_unknown_before_the_first_use() {
     let fixture = SealedFixture::with_kryoptic();
@@ -118,14 +118,14 @@ fn token_availability_is_unknown_before_the_first_use() {
     assert_eq!(fixture.instance.driver(&["cache", "status"]).run().code, 1);
 }
 
-/// Who sealed it to the token did not agree to the TPM: the cache's key must not be enough to read it.
+/// The secret was sealed to the token only: the cache key must not suffice to read it.
 #[test]
 fn decrypted_secret_is_kept_in_ram_only() {
     let fixture = SealedFixture::with_kryoptic();
     let psid = fixture.start();
     fixture.register(1, &fixture.seal(SECRET));
     assert_eq!(fixture.lookup(1).ok(), SECRET);
-    // A literal is durable once it is stored; so would be whatever else is written.
+    // A store writes all pending changes, so the decrypted value would be on the disk by now.
     fixture.register(2, "a literal");
     assert_eq!(psid.status()["entries"], 1);
     psid.terminate();
@@ -149,7 +149,7 @@ fn decrypted_secret_is_kept_in_ram_only() {
     assert_eq!(found, SECRET);
 }
 
-/// The blob never changes, so neither does the value: age is nothing to it.
+/// The blob never changes, so its value has no age.
 #[test]
 fn sealed_secret_never_expires() {
     let fixture = SealedFixture::with_kryoptic();
@@ -180,7 +180,7 @@ fn invalidated_entry_is_decrypted_again() {
     assert_eq!(fixture.lookup(1).ok(), SECRET);
     let after = fixture.token.calls("C_Decrypt");
     assert!(after > before);
-    // One blob is one secret, whatever podman calls it.
+    // Two registrations of one blob share one value.
     fixture.register(2, &reference);
     assert_eq!(fixture.lookup(2).ok(), SECRET);
     assert_eq!(fixture.token.calls("C_Decrypt"), after);
@@ -201,7 +201,7 @@ fn secret_sealed_by_the_python_psi_is_decrypted() {
     assert_eq!(encode(&value), expected[id].as_str().unwrap());
 }
 
-/// Three wrong PINs lock a token: psid gives each one once.
+/// Three wrong PINs lock a token: psid tries each PIN once.
 #[test]
 fn wrong_pin_is_reported_and_not_retried_until_it_changes() {
     let fixture = SealedFixture::with_kryoptic();
@@ -231,8 +231,7 @@ fn wrong_pin_is_reported_and_not_retried_until_it_changes() {
     assert_eq!(psid.degraded(), "");
 }
 
-/// Not "no such secret", which would be an answer: what was asked makes no sense, and is an admin's to
-/// see to.
+/// Not "no such secret": the reference is invalid, and an admin must correct it.
 #[test]
 fn damaged_or_foreign_blob_fails_alone() {
     let fixture = SealedFixture::with_kryoptic();
@@ -261,7 +260,7 @@ fn damaged_or_foreign_blob_fails_alone() {
     assert_eq!(fixture.lookup(4).ok(), SECRET);
     assert_eq!(psid.degraded(), "");
 
-    // The token is not bothered with the same blob again, until an admin says so.
+    // The token does not get the same blob again until an admin asks for it.
     let tries = fixture.token.calls("C_Decrypt");
     for _ in 0..3 {
         fixture.lookup(2).fails(75);
@@ -272,7 +271,7 @@ fn damaged_or_foreign_blob_fails_alone() {
     assert!(fixture.token.calls("C_Decrypt") > tries);
 }
 
-/// A module that hangs holds up whoever needs the token, and nobody else.
+/// A hanging module delays only lookups that need the token.
 #[test]
 fn hanging_token_delays_no_other_lookup() {
     let fixture = SealedFixture::with_kryoptic();

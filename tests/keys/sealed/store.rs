@@ -1,11 +1,11 @@
-//! `psictl hsm store`: sealing, and what podman is to be given.
+//! `psictl hsm store`: sealing, and the printed `podman secret create` command.
 
 use serde_json::Value;
 
 use psi_harness::{Instance, Token, id};
 use psi_harness::{SealedFixture, reference_in};
 
-/// What podman takes.
+/// The largest secret that podman accepts.
 const MOST: usize = 511_999;
 
 fn bytes(length: usize) -> Vec<u8> {
@@ -63,7 +63,7 @@ fn name_invalid_for_podman_is_refused_first() {
         let line = instance.driver(&["hsm", "store", name]).stdin("secret").fails(65);
         assert!(line.contains("not every podman accepts a secret of that name; use "), "{line}");
     }
-    // The next thing is psid, and there is none.
+    // The next step needs psid, which is not running.
     instance.driver(&["hsm", "store", "a.b_C-2"]).stdin("secret").fails(69);
 }
 
@@ -87,7 +87,7 @@ fn seal_failure_is_reported_with_its_remedy() {
     store.ok();
 }
 
-/// SoftHSM's key undoes OAEP with SHA-1 only: nothing may be sealed that will not open.
+/// SoftHSM's key decrypts OAEP with SHA-1 only: psid seals nothing that does not open.
 #[test]
 fn seal_verifies_that_the_token_can_decrypt() {
     let fixture = SealedFixture::with(Token::softhsm());

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{init, instance_on, psid_on};
 use psi_harness::{FakeInfisical, Instance, Tpm, id};
 
-/// What lies in the folders of config and state.
+/// The files in the directories of config and state.
 fn files(instance: &Instance) -> Vec<PathBuf> {
     let folders = [instance.folder().join("etc"), instance.state()];
     let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
@@ -18,7 +18,7 @@ fn files(instance: &Instance) -> Vec<PathBuf> {
     files
 }
 
-/// An instance with a key, and a literal that is sealed under it.
+/// An instance with a key, and a literal that is encrypted under it.
 fn in_use(infisical: &FakeInfisical, tpm: &Tpm) -> Instance {
     let instance = instance_on(infisical);
     init(&instance, tpm, &[]).ok();
@@ -120,7 +120,7 @@ fn init_without_tpm_fails_and_leaves_nothing() {
     assert_eq!(files(&instance), [instance.config()]);
 }
 
-/// What was asked for by force failed: the key that is still good stays where psid finds it.
+/// The forced init failed: the old key, which is still good, stays in place.
 #[test]
 fn failed_forced_init_keeps_the_old_key() {
     let mut tpm = Tpm::start();
@@ -137,8 +137,8 @@ fn failed_forced_init_keeps_the_old_key() {
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "a literal");
 }
 
-/// A cache without its key, as a restored backup has it: nothing is done to it unasked, and by force it
-/// is put aside.
+/// A cache without its key, as after a restored backup: init does not change it, and a forced init
+/// sets it aside.
 #[test]
 fn init_replaces_a_cache_without_key_only_with_force() {
     let tpm = Tpm::start();

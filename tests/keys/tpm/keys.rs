@@ -1,4 +1,4 @@
-//! The life of the data key: replaced, recovered, and never the reason that something is lost.
+//! Rekey and recovery of the data key, without loss.
 
 use std::fs;
 
@@ -26,7 +26,7 @@ fn one() -> FakeInfisical {
     FakeInfisical::with(&json!({"/myapp": {"A": "1"}}))
 }
 
-/// The provider is out, and everything is there.
+/// Asserts that everything is served in an outage.
 #[track_caller]
 fn has_everything(instance: &Instance, psid: &Psid) {
     assert_eq!(psid.degraded(), "");
@@ -67,7 +67,7 @@ fn rekey_replaces_the_key_of_every_file_and_loses_nothing() {
     instance.driver(&["restore", &id(3)]).ok();
     assert_eq!(instance.driver(&["lookup"]).id(id(3)).text(), "a deleted one");
     psid.terminate();
-    // The recovery key of before the rekey.
+    // The recovery key from before the rekey.
     tpm.power_cycle();
     tpm.extend(7);
     let psid = psid_on(&instance, &tpm).start();
@@ -76,7 +76,7 @@ fn rekey_replaces_the_key_of_every_file_and_loses_nothing() {
     has_everything(&instance, &psid);
 }
 
-/// systemd#42028, and a new board: the key is sealed to what is no more.
+/// systemd#42028, or a new board: the key is sealed to PCR values that no longer exist.
 #[test]
 fn recovery_key_restores_cache_and_literals() {
     let mut tpm = Tpm::start();
@@ -108,7 +108,7 @@ fn recovery_key_restores_cache_and_literals() {
     has_everything(&instance, &psid);
 }
 
-/// Two keys are needed, and neither opens; the recovery is cut short, too.
+/// Two keys are needed and neither opens; the recovery is interrupted too.
 #[test]
 fn recovery_during_a_rekey_keeps_both_keys() {
     let mut tpm = Tpm::start();
