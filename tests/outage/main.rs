@@ -1,5 +1,5 @@
-//! The provider is out: what is known is served, what is not fails with the cause, and nothing waits
-//! longer than podman's patience.
+//! Outages of the provider: cached values are served, others fail with the cause, and no lookup
+//! exceeds podman's patience.
 
 #![allow(
     clippy::unwrap_used,

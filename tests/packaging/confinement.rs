@@ -1,4 +1,4 @@
-//! The SELinux module and the AppArmor profiles, by the tools that distributions build theirs with.
+//! The SELinux module and the AppArmor profiles, built by the tools of distributions.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,8 @@ use std::process::Command;
 use super::{Tree, succeeds};
 use psi_harness::repository;
 
-/// `NAME` as the devel Makefile wants it: the name of a policy, which a host without SELinux has not.
+/// The devel Makefile needs `NAME`, the name of a policy, which a host without SELinux does not
+/// have.
 fn compile(folder: &Path) {
     for name in ["psi.te", "psi.if", "psi.fc"] {
         fs::copy(repository().join("contrib/selinux").join(name), folder.join(name)).unwrap();
@@ -59,7 +60,7 @@ fn selinux_module_compiles_and_labels_installed_files() {
     }
 }
 
-/// systemd ignores a context that it cannot set, so a misspelt one would go unseen.
+/// systemd ignores a context that it cannot set, so a misspelt one would not be noticed.
 #[test]
 fn selinux_module_defines_the_domain_of_the_unit() {
     let policy = fs::read_to_string(repository().join("contrib/selinux/psi.te")).unwrap();

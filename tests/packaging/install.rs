@@ -1,4 +1,4 @@
-//! `make install`: every path, and what of an older installation stays.
+//! `make install`: every path, and what it keeps of an older installation.
 
 use std::fs;
 
@@ -57,8 +57,8 @@ fn install_puts_every_file_in_its_place() {
     assert_eq!(tree.files(), expected);
 }
 
-/// Without a config psi would fail each `podman secret create` of the host: `psictl install` is the
-/// admin's word that it is podman's driver.
+/// Without a config, psi would fail each `podman secret create` of the host: only `psictl install`
+/// makes it podman's driver.
 #[test]
 fn install_does_not_change_podmans_driver() {
     let tree = Tree::installed("/usr");
@@ -83,7 +83,7 @@ fn second_install_keeps_an_edited_config_and_replaces_the_rest() {
     assert_eq!(tree.files(), files);
 }
 
-/// Who builds psi by hand installs it below /usr/local: what names a program names that one.
+/// A build by hand is installed below /usr/local, and every reference to a program names that path.
 #[test]
 fn install_writes_the_prefix_into_every_program_path() {
     let tree = Tree::installed("/usr/local");

@@ -1,4 +1,4 @@
-//! What is installed, and what the tools of systemd, SELinux and AppArmor say of it.
+//! The installed files, checked by the tools of systemd, SELinux and AppArmor.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use psi_harness::{Outcome, copy_program, repository, run};
 
-/// A root folder that `make install` fills, from the programs under test.
+/// A root directory that `make install` fills from the programs under test.
 struct Tree {
     root: TempDir,
     built: TempDir,
@@ -36,7 +36,7 @@ impl Tree {
 
     fn install(&self) {
         let mut make = Command::new("make");
-        // Flags of the make that runs the tests are not this one's.
+        // Flags of the make that runs the tests do not apply to this one.
         make.env_remove("MAKEFLAGS").env_remove("MFLAGS").current_dir(repository());
         make.arg("-s").arg("install");
         make.arg(format!("DESTDIR={}", self.root.path().display()));
@@ -66,7 +66,8 @@ impl Tree {
     }
 }
 
-/// A folder with the programs under test, without their debug symbols: those would be most of a package.
+/// A directory with the programs under test, without debug symbols, which would be most of a
+/// package.
 fn built() -> TempDir {
     let built = tempfile::tempdir().unwrap();
     for name in ["psid", "psi-driver", "psictl"] {
@@ -90,7 +91,7 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Runs it, and shows what it said unless it succeeds.
+/// Runs a command that must succeed; a panic has its output.
 fn succeeds(command: Command) -> Outcome {
     let shown = format!("{command:?}");
     let outcome = run(command, b"");

@@ -1,4 +1,4 @@
-//! The deb and the rpm: what `make install` installs, and no more. tests/vm/packages.sh tries the first.
+//! The deb and the rpm have what `make install` installs. tests/vm/packages.sh installs the first.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::Command;
 use super::{Tree, built, succeeds};
 use psi_harness::repository;
 
-/// The paths that are installed, without man pages, which packages compress, and without documentation.
+/// The installed paths, without man pages, which packages compress, and without documentation.
 fn compared<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
     let apart = ["/usr/share/man/", "/usr/share/doc/", "/usr/share/lintian/"];
     let mut paths: Vec<_> =

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use psi_harness::{Host, lock_as_podman};
 use psi_harness::{id, reference};
 
-/// Registers ids as podman would, and tells gc that they were in this host's store.
+/// Registers ids as podman would, and lets psid see them in this host's store.
 fn register_and_note(host: &Host, ids: &[(u32, &str)]) {
     for (number, text) in ids {
         host.instance.driver(&["store"]).id(id(*number)).stdin(text).ok();
@@ -38,7 +38,7 @@ fn registered(host: &Host) -> usize {
 fn gc_removes_secrets_unknown_to_their_store_restorably() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "C": "3"}));
     host.set_up(&[]);
-    // As a `rm --ignore` while psid was down leaves it.
+    // The result of a `rm --ignore` while psid was down.
     register_and_note(&host, &[(1, &reference("/myapp", "A")), (2, "a literal")]);
     let told = host.driver(&["gc", "--dry-run", "--json"]).json();
     let ids: Vec<_> =
@@ -66,7 +66,7 @@ fn gc_removes_secrets_unknown_to_their_store_restorably() {
     assert!(told.starts_with("nothing was deleted"), "{told}");
 }
 
-/// What came to psid without a podman that anybody saw may be of a store that nobody named.
+/// A registration that no known podman store had may belong to an unknown store.
 #[test]
 fn gc_keeps_secrets_of_unknown_stores_without_force() {
     let host = Host::with_myapp(&json!({"A": "1"}));
@@ -85,7 +85,8 @@ fn gc_keeps_secrets_of_unknown_stores_without_force() {
     assert_eq!(registered(&host), 1);
 }
 
-/// Several podmans may use one psid: another `CONTAINERS_STORAGE_CONF`, a user with a graph root of his own.
+/// Several podmans may use one psid: another `CONTAINERS_STORAGE_CONF`, or a user with another
+/// graph root.
 #[test]
 fn gc_keeps_secrets_of_other_stores() {
     let host = Host::with_myapp(&json!({"A": "1"}));
@@ -93,12 +94,12 @@ fn gc_keeps_secrets_of_other_stores() {
     let other = psi_harness::Podman::of(&host.instance);
     let theirs = ["one", "two", "three"].map(|name| other.create(name, "a literal"));
     let root = other.secrets_folder().parent().unwrap().display().to_string();
-    // Nobody named it so far: nothing is proven.
+    // The store is still unknown, so nothing is proven.
     assert_eq!(host.driver(&["gc"]).run().code, 1);
     assert_eq!(registered(&host), 4);
     let told = host.driver(&["gc", "--store", &root]).text();
     assert!(told.starts_with("nothing to remove\n") && told.contains(&root), "{told}");
-    // From now on psid has a note of it.
+    // From now on psid knows the store.
     let told = host.driver(&["gc"]).text();
     assert!(told.starts_with("nothing to remove\n") && told.contains(&root), "{told}");
     let record = other.secrets_folder().join("secrets.json");
@@ -108,7 +109,7 @@ fn gc_keeps_secrets_of_other_stores() {
     let told = host.driver(&["gc"]).text();
     assert!(told.contains(&format!("removed {} (one)", theirs[0])), "{told}");
     assert_eq!(host.instance.driver(&["lookup"]).id(&theirs[1]).text(), "a literal");
-    // It is gone with its disk, and comes back some day.
+    // The store's disk is unmounted and may return.
     fs::rename(&root, format!("{root}.away")).unwrap();
     let outcome = host.driver(&["gc"]).run();
     let told = String::from_utf8(outcome.stdout).unwrap();
@@ -118,7 +119,7 @@ fn gc_keeps_secrets_of_other_stores() {
     fs::rename(format!("{root}.away"), &root).unwrap();
 }
 
-/// A store that is empty and was not may have been reset, restored or not mounted.
+/// A store that became empty may have been reset, restored or not mounted.
 #[test]
 fn gc_keeps_everything_for_an_emptied_store() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "C": "3", "D": "4"}));
@@ -144,7 +145,7 @@ fn gc_keeps_everything_for_an_emptied_store() {
         fs::remove_file(&record).unwrap();
         keeps_all(args);
     }
-    // More than half of it.
+    // More than half of the store.
     let mut few: Value = serde_json::from_str(&whole).unwrap();
     let by_hand = host_id(&whole, "by-hand");
     few["secrets"].as_object_mut().unwrap().retain(|id, _| *id == by_hand);
@@ -164,7 +165,7 @@ fn host_id(record: &str, name: &str) -> String {
     record["nameToID"][name].as_str().unwrap().to_owned()
 }
 
-/// There is no way back from this one.
+/// This removal cannot be undone.
 #[test]
 fn gc_removes_file_driver_values_that_psi_serves() {
     let host = Host::with_myapp(&json!({"A": "1"}));
@@ -213,7 +214,7 @@ fn gc_removes_file_driver_values_that_psi_serves() {
     host.driver(&["gc", "--remove-plaintext"]).run();
     assert_eq!(values(), 1);
     host.podman.container(&["--secret=used"], "test \"$(cat /run/secrets/used)\" = old");
-    // The same value under the same id is proof enough.
+    // The same value under the same id is proof.
     fs::write(&record, &whole).unwrap();
     let used = host_id(&whole, "used");
     host.instance.driver(&["store"]).id(&used).stdin("old").ok();
@@ -224,7 +225,8 @@ fn gc_removes_file_driver_values_that_psi_serves() {
     assert_eq!(values(), 0);
 }
 
-/// Podman holds no lock between its answers: secrets are made all the while, psi's and the file driver's.
+/// Podman holds no lock between its answers: meanwhile, secrets of psi and of the file driver are
+/// created.
 #[test]
 fn gc_keeps_secrets_created_meanwhile() {
     let host = Host::with_myapp(&json!({"A": "1"}));
@@ -233,7 +235,7 @@ fn gc_keeps_secrets_created_meanwhile() {
     fs::create_dir(&bin).unwrap();
     let path = std::env::var("PATH").unwrap();
     let clear = host.podman.secrets_folder().join("filedriver");
-    // A podman beside which others make secrets, before and after each of its answers.
+    // A podman during whose answers others create secrets.
     let script = format!(
         "#!/bin/sh\nPATH='{path}'\n\
          made() {{ printf hunter2 | podman secret create --driver=file --driver-opts=path={clear} \"$1-file\" -\n\
@@ -256,7 +258,7 @@ fn gc_keeps_secrets_created_meanwhile() {
     }
 }
 
-/// What is in a home is its user's to choose, and gc is root.
+/// A user chooses the files in their home, and gc runs as root.
 #[test]
 fn gc_is_not_blocked_by_files_in_a_home() {
     let host = Host::with_myapp(&json!({"A": "1"}));
@@ -310,7 +312,7 @@ fn gc_is_not_blocked_by_files_in_a_home() {
     is_left_out("has held secrets.lock for 5 s");
     drop(held);
 
-    // A link of the user's.
+    // A link made by the user.
     fs::write(&record, &known).unwrap();
     fs::write(&lock, "").unwrap();
     let local = home.join(".local");
@@ -321,7 +323,7 @@ fn gc_is_not_blocked_by_files_in_a_home() {
     assert!(told.contains(".local is a symbolic link"), "{told}");
     assert_eq!(registered(&host), 3);
 
-    // Read as it is: what it has is known, and what it loses later is proven to be unused.
+    // Now the record is readable: its secrets are known, and what it loses later is proven unused.
     fs::remove_file(&local).unwrap();
     fs::rename(home.join("elsewhere"), &local).unwrap();
     chown(&home, Some(0), None).unwrap();

@@ -1,11 +1,11 @@
-//! `psictl add NAME --literal`, and what is done by hand about single secrets.
+//! `psictl add NAME --literal`, and commands for single secrets.
 
 use serde_json::json;
 
 use psi_harness::Host;
 use psi_harness::program;
 
-/// It would be a reference, or be refused as a mistaken one.
+/// Without `--literal` it would be a reference or be refused.
 #[test]
 fn literal_that_resembles_a_reference_is_added_unchanged() {
     let host = Host::with_myapp(&json!({"A": "1"}));
@@ -27,7 +27,7 @@ fn literal_that_resembles_a_reference_is_added_unchanged() {
         assert_eq!(options["store"], format!("exec {driver} store --literal"));
         assert_eq!(options["lookup"], format!("exec {driver} lookup"));
     }
-    // Its commands are as they should be.
+    // Podman's record has the right commands.
     host.dry_run(0);
     let id = &host.ids()["literal-0"];
     host.podman.ok(&["secret", "rm", "literal-0"]);

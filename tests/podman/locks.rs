@@ -1,4 +1,4 @@
-//! Podman's lock, kept by somebody.
+//! Podman's lock, held by another process.
 
 use std::fs;
 
@@ -6,7 +6,8 @@ use serde_json::json;
 
 use psi_harness::{Host, lock_as_podman, program};
 
-/// A podman that hangs in its driver holds it; a setup that corrects podman's record must not hang with it.
+/// A podman that hangs in its driver holds the lock; a setup that corrects podman's record must not
+/// hang too.
 #[test]
 fn held_lock_is_75_and_names_the_holder() {
     let host = Host::with_myapp(&json!({"A": "1"}));

@@ -1,4 +1,4 @@
-//! Real podman, real containers: what psi is for.
+//! Tests with a real podman and real containers.
 
 #![allow(
     clippy::unwrap_used,

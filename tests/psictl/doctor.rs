@@ -1,4 +1,4 @@
-//! What the doctor finds, each with its remedy.
+//! The doctor's findings, each with its remedy.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use psi_harness::Host;
 use psi_harness::{Outcome, program, reference};
 
-/// Podman's config of these tests holds psi's drop-in, and its container runtime's options besides.
+/// The findings; podman's config of these tests is psi's drop-in and the options of its runtime.
 fn doctor(host: &Host) -> (i32, Vec<(String, String)>) {
     let told = report(host);
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    // Of the podman that the tests run on, and not of the host: H9 has a test of its own.
+    // Findings about the podman that the tests run on are left out: H9 has a test of its own.
     let all = told["findings"].as_array().unwrap().iter();
     let all = all.filter(|finding| finding["cause"] != "podman-defect");
     let line = |finding: &Value| {
@@ -37,7 +37,7 @@ fn report(host: &Host) -> Value {
     told
 }
 
-/// The one finding that has these words, and its severity.
+/// The severity and text of the one finding with these words.
 #[track_caller]
 fn found(host: &Host, words: &str) -> (String, String) {
     let (_, findings) = doctor(host);
@@ -117,8 +117,8 @@ fn units(host: &Host) -> Vec<(String, Vec<String>)> {
     all.collect()
 }
 
-/// F: thirteen lines for one cause before. The remedy is the key's, never "create it again" for a literal that
-/// comes back with the key.
+/// F: there were thirteen lines for one cause. The remedy restores the key, and never advises to
+/// create a literal again that the key opens.
 #[test]
 fn missing_key_is_one_finding_with_all_affected_literals_and_units() {
     let mut host = well(&json!({"A": "1"}));
@@ -138,7 +138,7 @@ fn missing_key_is_one_finding_with_all_affected_literals_and_units() {
     assert_eq!(findings.len(), 1, "{findings:#?}");
 }
 
-/// A1, H4: what podman does not tell is not taken for gone.
+/// A1, H4: a secret that podman does not list is not reported as gone.
 #[test]
 fn doctor_does_not_advise_gc_if_podman_knows_no_secret() {
     let host = well(&json!({"A": "1", "B": "2"}));
@@ -165,14 +165,14 @@ fn doctor_reports_two_secrets_of_one_name() {
     let id = psi_harness::id(7);
     other["id"] = json!(id);
     secrets.insert(id.clone(), other);
-    // As a `--replace` leaves them whose delete was refused.
+    // The result of a `--replace` whose delete was refused.
     value["idToName"][&id] = json!("twice");
     value["nameToID"]["twice"] = json!(id);
     fs::write(&record, value.to_string()).unwrap();
     is_warning(&host, "podman has 2 secrets with the name twice");
 }
 
-/// A psid that was killed by a delete within ten minutes knows the way back.
+/// A secret that psid deleted within the last ten minutes can be restored.
 #[test]
 fn restore_brings_back_a_secret_deleted_without_podman() {
     let host = well(&json!({"A": "1"}));
@@ -208,8 +208,8 @@ fn doctor_reports_uncached_secrets() {
     );
 }
 
-/// What podman copied into secrets stays: the Python PSI's commands, with its token, or a psi-driver that was
-/// elsewhere once (N9).
+/// Podman copies the commands into each secret: those of the Python PSI, with its token, or of a
+/// psi-driver in another place, remain (N9).
 #[test]
 fn doctor_reports_outdated_driver_options() {
     let host = well(&json!({"A": "1"}));
@@ -271,7 +271,7 @@ fn doctor_reports_copies_that_podman_writes() {
     let (severity, line) = found(&host, "running container");
     assert_eq!(severity, "note");
     assert!(line.contains("in plaintext below") && line.contains(": app; "), "{line}");
-    // And it is so: podman's own files hold the value.
+    // Podman's own files do hold the value.
     assert!(
         psi_harness::folder_holds(&host.podman.secrets_folder().join(".."), b"value of A")
             .is_some()
@@ -301,7 +301,7 @@ fn doctor_names_the_config_file_that_overrides() {
     let told = with(&format!("{own}root = \"/x\"\n"));
     let line = format!("error: {} sets [secrets.opts] root", config.display());
     assert!(told.contains(&line), "{told}");
-    // And podman does refuse it.
+    // Podman does refuse it.
     let mut create = host.podman.command(&["secret", "create", "x", "-"]);
     create.env("CONTAINERS_CONF", &config);
     let refused = psi_harness::run(create, b"x");

@@ -1,4 +1,4 @@
-//! What the programs say: exit codes, words and streams, as an operator or podman meets them.
+//! Exit statuses, messages and streams of the programs.
 
 #![allow(
     clippy::unwrap_used,

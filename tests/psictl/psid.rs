@@ -1,4 +1,4 @@
-//! psid's own command line, and the words with which it refuses to start.
+//! psid's command line, and its messages when it does not start.
 
 use std::fs;
 
@@ -95,7 +95,7 @@ fn file_at_the_sockets_path_is_kept() {
     assert_eq!(fs::read_to_string(instance.socket()).unwrap(), "precious");
 }
 
-/// systemd's variables say where things are, unless psi's own do.
+/// systemd's variables name the directories unless psi's own do.
 #[test]
 fn directories_of_the_service_manager_are_used() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
@@ -113,7 +113,7 @@ fn directories_of_the_service_manager_are_used() {
     psid.terminate();
 }
 
-/// One record a line, as JSON where that is asked for (the Python PSI's PR #34).
+/// One JSON record per line, if configured (the Python PSI's PR #34).
 #[test]
 fn json_log_has_one_object_per_line() {
     let infisical = FakeInfisical::with(&json!({}));

@@ -1,4 +1,4 @@
-//! `psictl exec` and `psictl render`: secrets for what is no container of podman's.
+//! `psictl exec` and `psictl render`: secrets for programs outside of podman.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -24,12 +24,12 @@ fn myapp(secrets: &serde_json::Value) -> (FakeInfisical, Instance, Psid) {
     instance(&json!({"/myapp": secrets}), &workload("myapp", &[("/myapp", false)]))
 }
 
-/// A folder in RAM.
+/// A directory in RAM.
 fn ram() -> TempDir {
     tempfile::Builder::new().prefix("psi-").tempdir_in("/dev/shm").expect("a tmpfs in /dev/shm")
 }
 
-/// What a call tells, whatever it notes besides.
+/// The stdout of a command that succeeds; it may write to stderr.
 #[track_caller]
 fn stdout(call: &Driver) -> String {
     let outcome = call.run();
@@ -85,7 +85,7 @@ fn exec_requires_a_workload_name_if_there_are_several() {
     assert_eq!(exec(&["-w", "one", "-w", "two"]).text(), "two,one");
 }
 
-/// As shells have it; and before a secret is asked for.
+/// The exit status of shells, before any secret is requested.
 #[test]
 fn exec_of_an_unrunnable_command_has_a_shells_status() {
     let instance = Instance::empty();
@@ -100,7 +100,7 @@ fn exec_of_an_unrunnable_command_has_a_shells_status() {
     exec("/etc").fails(126);
 }
 
-/// Code as root, by whoever may write to the provider's directory.
+/// Such variables would let anyone who may write to the provider's directory run code as root.
 #[test]
 fn exec_refuses_variables_that_load_or_run_code() {
     let (infisical, instance, _psid) = myapp(&json!({"A": "1"}));
@@ -110,7 +110,7 @@ fn exec_refuses_variables_that_load_or_run_code() {
         let args = [&["exec"], allow, &["--", "touch", marker.to_str().unwrap()]].concat();
         instance.driver(&args).env("PATH", &path)
     };
-    // What the provider's PATH would find instead of touch.
+    // A program that the provider's PATH would find instead of touch.
     let planted = instance.folder().join("touch");
     fs::write(&planted, "#!/bin/sh\necho planted >&2\n").unwrap();
     fs::set_permissions(&planted, fs::Permissions::from_mode(0o755)).unwrap();
@@ -133,7 +133,8 @@ fn exec_refuses_variables_that_load_or_run_code() {
     }
     infisical.put("/myapp", "PATH", instance.folder().to_str().unwrap());
     instance.driver(&["cache", "refresh"]).ok();
-    // Allowed, it is the command's; the command itself is still found by the caller's.
+    // With `--allow` the command gets the variable; the command itself is still found by the
+    // caller's PATH.
     run(&["--allow", "PATH"]).ok();
     assert!(marker.exists());
 }
@@ -167,12 +168,12 @@ fn exec_runs_nothing_if_a_value_is_missing() {
     let line = other.driver(&touch).env("PATH", &path).fails(75);
     assert!(line.contains("psid has no value of myapp: "), "{line}");
     assert!(!marker.exists());
-    // What is known whole is served, and the outage is told.
+    // A completely cached workload is served, and the outage is reported.
     stdout(&instance.driver(&touch).env("PATH", &path));
     assert!(marker.exists());
 }
 
-/// What was invalidated is asked for; what another source has under its name is not taken instead.
+/// An invalidated value is fetched; another source's value of that name is not used instead.
 #[test]
 fn exec_neither_omits_nor_substitutes_a_missing_key() {
     let sources = workload("myapp", &[("/common", false), ("/myapp", false)]);
@@ -198,7 +199,7 @@ fn exec_neither_omits_nor_substitutes_a_missing_key() {
     render.ok();
     assert_eq!(names(&folder), ["A", "B", "GOES"]);
     assert_eq!(fs::read(folder.join("B")).unwrap(), b"mine");
-    // In an outage, it is served when all of it is known, and no file goes.
+    // In an outage, a completely cached workload is served, and no file is removed.
     infisical.remove("/myapp", "GOES");
     instance.driver(&["cache", "refresh"]).ok();
     infisical.keep_state();
@@ -250,7 +251,7 @@ fn render_writes_whole_private_files_only_on_change() {
     assert_eq!(told, expected);
     assert_eq!(names(&folder), ["A", "a b", "mine", "tls.pem"]);
     assert_eq!(fs::read(folder.join("A")).unwrap(), b"2");
-    // The value is another one, or the mode and the owner alone.
+    // The value differs, or only the mode and the owner.
     for name in ["A", "tls.pem"] {
         let changed = file(name);
         assert_eq!((changed.mode() & 0o777, changed.uid(), changed.gid()), (0o440, 1234, 5678));
@@ -264,7 +265,7 @@ fn render_replaces_other_files_and_refuses_other_directories() {
     let folder = ram.path().join("secrets");
     let render = instance.driver(&["render", folder.to_str().unwrap()]);
     render.ok();
-    // A link to the right value, a pipe that nobody writes to, and a pipe for the list.
+    // A link to the right value, a pipe without a writer, and a pipe in place of the list.
     let elsewhere = ram.path().join("elsewhere");
     fs::rename(folder.join("A"), &elsewhere).unwrap();
     std::os::unix::fs::symlink(&elsewhere, folder.join("A")).unwrap();
@@ -286,7 +287,7 @@ fn render_replaces_other_files_and_refuses_other_directories() {
     assert!(refused().contains("belongs to uid 1234"));
 }
 
-/// Its owner could put another directory in its place between the check and the write.
+/// Its owner could replace the directory between the check and the write.
 #[test]
 fn render_refuses_a_directory_below_another_users_directory() {
     let (_infisical, instance, _psid) = myapp(&json!({"A": "hunter2"}));
@@ -299,7 +300,7 @@ fn render_refuses_a_directory_below_another_users_directory() {
     let render = |path: &Path| instance.driver(&["render", path.to_str().unwrap()]).fails(65);
     std::os::unix::fs::chown(&home, Some(1234), None).unwrap();
     assert!(render(&home.join("mine")).contains("home belongs to uid 1234"));
-    // A link of that user's, as the last component and before it.
+    // A link of that user, as the last component and before it.
     std::os::unix::fs::symlink(&elsewhere, home.join("link")).unwrap();
     render(&home.join("link"));
     std::os::unix::fs::chown(&home, Some(0), None).unwrap();

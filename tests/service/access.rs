@@ -1,4 +1,4 @@
-//! Who may call: judged by the kernel's word on the peer, and by nothing that the peer says.
+//! Authorization by the peer's credentials from the kernel, and by nothing that the peer sends.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use psi_harness::{Config, FakeInfisical, Instance, Psid, copy_program, id, reference};
 
-/// A uid and gid of nobody in particular.
+/// A uid and gid without any right.
 const STRANGER: u32 = 12_345;
 const FRIEND: u32 = 23_456;
 
@@ -89,7 +89,7 @@ fn every_call_is_authorized() {
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "nothing was changed");
 }
 
-/// Who may use secrets has no business with the keys, nor with an outage on purpose.
+/// A user who may use secrets may neither manage keys nor start a drill.
 #[test]
 fn admin_calls_require_root_or_psids_user() {
     let (_infisical, instance, psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
@@ -110,7 +110,7 @@ fn admin_calls_require_root_or_psids_user() {
     assert_eq!(psid.status()["has_recovery_key"], false);
 }
 
-/// GHSA-6gp8-pp9v-gx45, of another daemon: it believed the identity that its caller claimed.
+/// GHSA-6gp8-pp9v-gx45, of another daemon: it accepted the identity that its caller claimed.
 #[test]
 fn environment_does_not_change_the_callers_identity() {
     let (_infisical, instance, _psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
@@ -129,7 +129,7 @@ fn psids_own_user_is_always_allowed() {
     let psid = instance.start();
     assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     psid.terminate();
-    // And a psid of another user: root is a stranger to it, unless it is allowed.
+    // A psid of another user refuses root unless it is allowed.
     let copy = instance.run().join("psid");
     copy_program("psid", &copy);
     give(instance.folder(), FRIEND);

@@ -1,5 +1,4 @@
-//! psid as a service: what it tells its manager, how it follows a config, a restart that nobody
-//! notices, and clients that behave badly.
+//! psid as a service: notifications, reloads, restarts and misbehaving clients.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! sd_notify(3): what psid tells its service manager, and when.
+//! sd_notify(3): the notifications of psid, and when it sends them.
 
 use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
@@ -15,7 +15,7 @@ fn ready_is_notified_with_a_status_once_calls_are_answered() {
     let instance = Instance::of(&infisical);
     let mut psid = instance.psid().launch();
     let ready = psid.await_told("READY=1");
-    // At this moment, not a moment later: `health` does not try twice.
+    // Calls are answered from this moment on: `health` does not retry.
     instance.driver(&["health"]).ok();
     assert_eq!(status_line(&ready), "serving 0 secrets, 0 values cached");
 }
@@ -42,7 +42,7 @@ fn stopping_is_notified() {
     assert_eq!(psid.process.wait().code(), Some(0));
 }
 
-/// `Type=notify-reload`: RELOADING=1 with the time at which it was said, then READY=1.
+/// `Type=notify-reload`: RELOADING=1 with a timestamp, then READY=1.
 #[test]
 fn reload_is_notified_with_its_time() {
     let infisical = FakeInfisical::with(&json!({}));
@@ -67,7 +67,7 @@ fn watchdog_is_notified() {
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).timeout("120s"));
     let mut psid = instance.psid().env("WATCHDOG_USEC", "200000").start();
-    // A provider that hangs is no reason to starve it.
+    // A hanging provider does not stop the notifications.
     infisical.fault(&json!({"kind": "hang"}));
     let mut get = instance.driver(&["get", &psi_harness::reference("/myapp", "A")]).command();
     get.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
@@ -78,7 +78,7 @@ fn watchdog_is_notified() {
     }
 }
 
-/// A watchdog for another process is not ours.
+/// psid ignores a watchdog for another process.
 #[test]
 fn psid_runs_without_a_service_manager() {
     let infisical = FakeInfisical::with(&json!({}));

@@ -1,5 +1,4 @@
-//! What psid keeps on disk: the registered secrets, the encrypted cache, old versions of both, and disks
-//! that fail.
+//! psid's files: registered secrets, the encrypted cache, old versions of both, and failing disks.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! Files of earlier days (`tests/vectors`, see its README): good ones must open in this version and in
-//! every later one, and bad ones must be refused with the right words.
+//! Files of earlier versions (`tests/vectors`, see its README): valid ones must open in this and
+//! every later version, and bad ones must be refused with their message.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
 
-/// A psid's instance with the vectors' key and config, and a provider that is gone.
+/// An instance with the vectors' key and config, and an unreachable provider.
 fn instance_of_the_vectors(expected: &Value) -> Instance {
     let instance = Instance::empty();
     let mut infisical = FakeInfisical::with(&serde_json::json!({}));
@@ -65,7 +65,7 @@ fn version_2_literal_opens() {
     assert_eq!(instance.driver(&["lookup"]).id(id).text(), text(&expected["literal"]["value"]));
 }
 
-/// Each bad file, its name telling what is wrong with it, and the words that psid has for that.
+/// Each bad file is named by its fault and has psid's message.
 #[test]
 fn malformed_caches_are_set_aside_with_their_message() {
     let expected = json("expected.json");
@@ -93,7 +93,7 @@ fn malformed_caches_are_set_aside_with_their_message() {
     }
 }
 
-/// Version 1 is read by the command alone.
+/// Only the migrate command reads version 1.
 #[test]
 fn malformed_version_1_caches_fail_with_their_message() {
     let expected = json("expected.json");

@@ -1,4 +1,4 @@
-//! Logins: by what a cloud or a cluster vouches for, and what becomes of those that are refused.
+//! Logins by clouds and clusters, and refused logins.
 
 mod clouds;
 mod outages;

@@ -1,4 +1,4 @@
-//! A cloud that has nothing to vouch for, and an Infisical that does not take what it is given.
+//! Clouds without an identity, and logins that Infisical refuses.
 
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ fn missing_machine_identity_is_reported() {
     }
 }
 
-/// Infisical's own word: this identity may not. That says nothing of a secret.
+/// Infisical refuses the identity, which is no statement about a secret.
 #[test]
 fn refused_identity_is_no_denial_and_is_retried_rarely() {
     for (method, settings, words) in [
@@ -85,7 +85,7 @@ fn refused_identity_is_no_denial_and_is_retried_rarely() {
     }
 }
 
-/// The resource of the config is the audience of the token.
+/// The config's resource is the audience of the token.
 #[test]
 fn azure_resource_comes_from_the_config() {
     let settings = json!({"resource": "https://vault.azure.net/"});
@@ -97,7 +97,7 @@ fn azure_resource_comes_from_the_config() {
     assert_eq!(machine.instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
 }
 
-/// The identity is there, and does not know the method.
+/// The identity exists and does not have the method.
 #[test]
 fn login_method_missing_for_the_identity_is_reported() {
     for (method, words) in [
@@ -113,8 +113,8 @@ fn login_method_missing_for_the_identity_is_reported() {
     }
 }
 
-/// To a signature that AWS does not take, Infisical answers with its catch-all, as it does when it is
-/// broken. The other identities must not suffer from that.
+/// Infisical answers a signature that AWS rejects with the same 500 as an internal error. Other
+/// identities must not be affected.
 #[test]
 fn login_500_is_no_outage_of_infisical() {
     let revoked = json!({"aws": {"revoked": true}});
@@ -139,7 +139,7 @@ fn login_500_is_no_outage_of_infisical() {
     }
 }
 
-/// The project `second` is read by universal-auth.
+/// The project `second` uses universal-auth.
 fn with_a_second_identity(method: Method, settings: &str) -> Machine {
     let mut infisical = seed(&secrets());
     infisical["identities"][0]["methods"] = json!({settings: {}});
@@ -156,7 +156,7 @@ fn with_a_second_identity(method: Method, settings: &str) -> Machine {
     machine
 }
 
-/// A refusal costs no cached value at once: like any other, it must be said twice.
+/// A refusal evicts no cached value at once: like any other, it needs a confirmation.
 #[test]
 fn refused_identity_evicts_no_cached_value() {
     let machine = Machine::of(GCP, &secrets());

@@ -1,4 +1,4 @@
-//! From podman's file driver.
+//! Migration from podman's file driver.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +10,10 @@ use crate::setup::writes::Writes;
 use psi_harness::folder_holds;
 use psi_harness::{Host, workload};
 
-/// A secret of the file driver, as podman makes one without psi.
+/// Creates a secret of the file driver, as podman does without psi.
 #[track_caller]
 fn create(host: &Host, name: &str, value: &[u8]) {
-    // In the folder that it has without any option.
+    // In the default directory.
     let path = format!("path={}", host.podman.secrets_folder().join("filedriver").display());
     let create = ["secret", "create", "--driver=file", "--driver-opts", &path, name, "-"];
     let outcome = host.podman.run(&create, value);
@@ -33,7 +33,7 @@ fn values() -> Vec<(String, Vec<u8>)> {
     all.into_iter().enumerate().map(|(number, value)| (format!("s{number}"), value)).collect()
 }
 
-/// What podman's lookup command gives.
+/// The output of podman's lookup command.
 #[track_caller]
 fn looked_up(host: &Host, name: &str) -> Vec<u8> {
     let options = host.podman.driver_options(name);
@@ -92,7 +92,7 @@ fn migration_moves_every_value_by_id_and_name_byte_for_byte() {
     assert_eq!(migrated(&host, "file", &[])["plaintext"][0]["served"], json!([]));
 }
 
-/// Containers start all the while with a secret that is being moved, and with one that was.
+/// Meanwhile, containers start with a secret that is being moved and with one that was moved.
 #[test]
 fn containers_find_every_secret_during_a_migration() {
     let host = Host::with_myapp(&json!({}));
@@ -124,7 +124,8 @@ fn containers_find_every_secret_during_a_migration() {
     });
 }
 
-/// Interrupted anywhere, a second run does the rest; what psid has in another form stays as it is.
+/// An interrupted migration is completed by a second run; a secret that psid has with another value
+/// is unchanged.
 #[test]
 fn second_run_continues_an_interrupted_migration() {
     let host = Host::with_myapp(&json!({}));
@@ -132,7 +133,7 @@ fn second_run_continues_an_interrupted_migration() {
         create(&host, name, name.as_bytes());
     }
     let ids = host.ids();
-    // As a first run that ended before podman's record was written leaves it.
+    // The state after a run that ended before podman's record was written.
     host.instance.driver(&["store", "--literal"]).id(&ids["a"]).stdin("a").ok();
     host.instance.driver(&["store", "--literal"]).id(&ids["b"]).stdin("another").ok();
     let outcome = migrate(&host, "file", &[]).run();
@@ -141,7 +142,7 @@ fn second_run_continues_an_interrupted_migration() {
     assert!(told.contains("moved a: registered by a former run\n"), "{told}");
     assert!(told.contains("left b: psi has another value than the old store"), "{told}");
     assert!(told.contains("moved c: a literal, sealed by psid\n"), "{told}");
-    // What was left is where it was.
+    // The remaining secret is unchanged.
     assert_eq!(host.podman.container(&["--secret=b"], "cp /run/secrets/* /out")["b"], b"b");
     assert_eq!((looked_up(&host, "a"), looked_up(&host, "c")), (b"a".to_vec(), b"c".to_vec()));
     host.instance.driver(&["delete"]).id(&ids["b"]).ok();
@@ -153,8 +154,8 @@ fn second_run_continues_an_interrupted_migration() {
     );
 }
 
-/// A workload's secret whose value the provider has just the same follows the provider from then on; a setup
-/// has nothing to say against it.
+/// A workload's secret whose value the provider has too follows the provider from then on; a setup
+/// changes nothing.
 #[test]
 fn value_known_to_the_provider_becomes_a_reference() {
     let host = Host::of(
@@ -179,7 +180,7 @@ fn value_known_to_the_provider_becomes_a_reference() {
     assert!(told.contains("1 unchanged") && told.contains("myapp--OTHER is a literal"), "{told}");
 }
 
-/// Without a key, without psid, or with a psi-driver that is not there: podman's record stays.
+/// Without a key, without psid, or with a missing psi-driver: podman's record is unchanged.
 #[test]
 fn unresolvable_secret_is_not_migrated() {
     let mut host = Host::with_myapp(&json!({}));
@@ -200,8 +201,8 @@ fn unresolvable_secret_is_not_migrated() {
     assert_eq!(host.record(), written);
 }
 
-/// Facts of podman: `create --replace` leaves the old value in clear. Once the secret is psi's, gc takes it away
-/// when psi serves the same, and only then.
+/// `podman secret create --replace` leaves the old value in plaintext. Once the secret is psi's, gc
+/// removes the plaintext if psi serves the same value, and only then.
 #[test]
 fn plaintext_value_that_psi_does_not_serve_is_kept() {
     let host = Host::with_myapp(&json!({}));
@@ -229,7 +230,8 @@ fn plaintext_value_that_psi_does_not_serve_is_kept() {
     assert_eq!(folder_holds(&host.podman.secrets_folder(), b"aHVudGVyMi1i"), None);
 }
 
-/// The driver option `path=` names another folder, and podman's record forgets it when the secret becomes psi's.
+/// The driver option `path=` names another directory, and podman's record loses it when the secret
+/// becomes psi's.
 #[test]
 fn plaintext_in_another_directory_is_reported() {
     let host = Host::with_myapp(&json!({}));
@@ -251,7 +253,7 @@ fn plaintext_in_another_directory_is_reported() {
     assert_eq!((in_clear().as_str(), looked_up(&host, "b")), ("{}", b"hunter2-b".to_vec()));
     assert_eq!(folder_holds(&host.podman.secrets_folder(), b"aHVudGVyMi"), None);
 
-    // Later, and by the hint alone.
+    // Later, and by the option `--plaintext` alone.
     create_there("c", b"hunter2-c");
     create_there("d", b"hunter2-d");
     let told = migrate(&host, "file", &["c"]).text();
@@ -267,7 +269,7 @@ fn plaintext_in_another_directory_is_reported() {
     assert_eq!((in_clear().as_str(), looked_up(&host, "c")), ("{}", b"hunter2-c".to_vec()));
 }
 
-/// Other users see every argument and, as root, every environment.
+/// Other users can read every argument and root every environment.
 #[test]
 fn no_value_is_in_arguments_environment_or_messages() {
     let host = Host::with_myapp(&json!({}));

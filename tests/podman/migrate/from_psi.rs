@@ -1,4 +1,5 @@
-//! From the Python PSI: podman's secrets call it by curl, with its token, over its unix socket.
+//! Migration from the Python PSI, whose podman secrets call it by curl, with its token, over its
+//! unix socket.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +15,7 @@ use psi_harness::Host;
 use psi_harness::python_psi::{adopt, cached, instance_in_an_outage, leave_in};
 use psi_harness::{folder_holds, reference};
 
-/// Its server: `GET /lookup/ID` by the values that it has. It is gone with the test's process.
+/// A server of the Python PSI: `GET /lookup/ID` for these values. It ends with the test's process.
 fn serve(socket: &Path, values: BTreeMap<String, Vec<u8>>) {
     let listener = UnixListener::bind(socket).unwrap();
     thread::spawn(move || {
@@ -35,7 +36,7 @@ fn serve(socket: &Path, values: BTreeMap<String, Vec<u8>>) {
     });
 }
 
-/// The options that it writes into each secret (unitgen.py of its last version).
+/// The options that the Python PSI writes into each secret (unitgen.py of its last version).
 fn options(socket: &Path) -> String {
     let curl = format!(
         "curl -sf --unix-socket {} -H 'Authorization: Bearer hunter2-token' http://localhost",
@@ -47,7 +48,7 @@ fn options(socket: &Path) -> String {
     )
 }
 
-/// Podman secrets of the Python PSI's, whose mappings lie in a folder; by name, with their values.
+/// Podman secrets of the Python PSI, whose mappings are in a directory; by name, with their values.
 fn python_host(host: &Host, state: &Path, socket: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut by_id = BTreeMap::new();
     let mut by_name = BTreeMap::new();
@@ -57,7 +58,7 @@ fn python_host(host: &Host, state: &Path, socket: &Path) -> BTreeMap<String, Vec
             ["secret", "create", "--driver=shell", "--driver-opts", &options(socket), &name, "-"];
         let outcome = host.podman.run(&create, "x");
         assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-        // Podman gave it an id of its own: the mapping goes with it.
+        // The mapping gets the id that podman chose.
         let id = host.ids()[&name].clone();
         fs::rename(state.join(&old), state.join(&id)).unwrap();
         by_id.insert(id, value.clone());
@@ -76,7 +77,8 @@ fn assert_all_are_served(host: &Host, values: &BTreeMap<String, Vec<u8>>) {
     }
 }
 
-/// A host of the Python PSI's in an outage: its state was taken over by command, and podman still calls curl.
+/// A host of the Python PSI in an outage: its state was migrated by command, and podman still calls
+/// curl.
 fn host_in_an_outage() -> (Host, PathBuf, BTreeMap<String, Vec<u8>>) {
     let instance = instance_in_an_outage();
     let state = instance.state();
@@ -89,7 +91,7 @@ fn host_in_an_outage() -> (Host, PathBuf, BTreeMap<String, Vec<u8>>) {
     (host, socket, values)
 }
 
-/// PR #29, the other way round: by the ids that podman has, not by names.
+/// PR #29 in reverse: by podman's ids, not by names.
 #[test]
 fn pr29_ids_resolve_through_psi_before_podman_switches() {
     let (host, _, values) = host_in_an_outage();
@@ -106,7 +108,8 @@ fn pr29_ids_resolve_through_psi_before_podman_switches() {
     assert_eq!(told, "no secret has the commands of another psi\n");
 }
 
-/// The Python PSI's folder is elsewhere, and it is stopped: each mapping is registered under podman's id.
+/// The Python PSI's directory is elsewhere, and it is stopped: each mapping is registered under
+/// podman's id.
 #[test]
 fn mappings_of_another_directory_are_registered() {
     let mut host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
@@ -131,7 +134,7 @@ fn mappings_of_another_directory_are_registered() {
     assert_eq!(host.lookup("A"), "1");
     assert!(host.podman.driver_options("B")["lookup"].starts_with("curl"));
     fs::write(old.join(&ids["B"]), reference("/myapp", "B")).unwrap();
-    // With psid down, nothing changes.
+    // Without psid, nothing changes.
     host.stop_psid();
     migrate(&host, "psi", &["--state", old.to_str().unwrap()]).fails(69);
     host.start_psid();
@@ -139,7 +142,7 @@ fn mappings_of_another_directory_are_registered() {
     assert_eq!(host.lookup("B"), "2");
 }
 
-/// Which of two values is right is the admin's to say.
+/// An admin decides which of two values is right.
 #[test]
 fn secret_with_a_different_old_value_is_not_migrated() {
     let host = Host::with_myapp(&json!({"A": "new"}));

@@ -1,4 +1,4 @@
-//! `setup --dry-run`: what differs, by name.
+//! `setup --dry-run`: the differences, by name.
 
 use serde_json::{Value, json};
 
@@ -40,7 +40,8 @@ fn dry_run_prints_the_plan_and_changes_nothing() {
     );
 }
 
-/// PR #27 of the Python PSI: its dry run compared names with ids, and called 514 of 514 secrets orphaned.
+/// PR #27 of the Python PSI: its dry run compared names with ids, and called 514 of 514 secrets
+/// orphaned.
 #[test]
 fn pr27_secret_registered_by_id_is_no_orphan() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
@@ -85,7 +86,7 @@ fn each_drifted_file_is_reported() {
     assert_eq!(drift(&host.dry_run(1)), pairs(&[("drop-in", "myapp")]));
     host.set_up(&[]);
     assert_eq!(host.drop_in("myapp"), text);
-    // Without its key, the cache is not written, and would not outlive a reboot.
+    // Without its key, psid does not write the cache, which would not survive a reboot.
     host.stop_psid();
     host.instance.take_key();
     host.start_psid();
@@ -93,8 +94,8 @@ fn each_drifted_file_is_reported() {
     assert!(drift(&told).contains(&("cache".into(), "myapp--E".into())), "{told}");
 }
 
-/// PR #29 of the Python PSI: what was cached under one name was looked up under another, and the first
-/// outage told. Here each secret that a setup registered is proved to resolve from the cache alone.
+/// PR #29 of the Python PSI: what was cached under one name was looked up under another, which the
+/// first outage revealed. Each secret that a setup registers must resolve from the cache alone.
 #[test]
 fn pr29_what_was_set_up_is_served_in_an_outage_after_a_reboot() {
     let mut host = Host::with_myapp(&json!({"A": "1", "B": "2"}));

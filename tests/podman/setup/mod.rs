@@ -1,4 +1,4 @@
-//! `psictl setup`: podman and the quadlets follow the config, and what is right is not touched.
+//! `psictl setup`: podman and the quadlets follow the config, and nothing else changes.
 
 pub(crate) mod writes;
 

@@ -1,4 +1,4 @@
-//! What goes, and when.
+//! Removals by setup, and their conditions.
 
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ fn unlisted_secret_is_removed_by_prune_only() {
     host.dry_run(0);
 }
 
-/// PR #37 of the Python PSI: a listing that lacks most of what is known took the lines out of the drop-in.
+/// PR #37 of the Python PSI: a listing that lacked most secrets removed the lines from the drop-in.
 #[test]
 fn pr37_suspicious_listing_loses_nothing_even_with_prune() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "C": "3"}));
@@ -44,7 +44,7 @@ fn pr37_suspicious_listing_loses_nothing_even_with_prune() {
     assert_eq!(outcome.code, 75, "{told}{}", outcome.stderr);
     assert!(told.contains("myproject:/myapp no longer has 3 of its values"), "{told}");
     assert_eq!((host.drop_in("myapp"), host.ids()), (text.clone(), ids.clone()));
-    // An admin confirms that to psid, and not to setup.
+    // An admin confirms the removal to psid, not to setup.
     host.driver(&["cache", "refresh", "--accept-removals"]).ok();
     for _ in 0..2 {
         let outcome = host.setup(&["--prune"]).run();
@@ -54,7 +54,7 @@ fn pr37_suspicious_listing_loses_nothing_even_with_prune() {
         assert!(told.contains(why) && outcome.stderr.contains("--accept-removals"), "{told}");
         assert_eq!((host.drop_in("myapp"), host.ids()), (text.clone(), ids.clone()));
     }
-    // Nor one that fails altogether.
+    // Nor does a listing that fails.
     host.infisical.permit(&json!([]));
     let outcome = host.setup(&["--prune"]).run();
     assert_eq!(outcome.code, 75, "{}", outcome.stderr);
@@ -82,7 +82,7 @@ fn accept_removals_prunes_an_emptied_directory() {
     assert!(names(&host).is_empty());
 }
 
-/// A `--replace` that was cut in two: podman takes the name for one of them only.
+/// An interrupted `--replace` leaves two secrets; podman resolves the name to one of them.
 #[test]
 fn two_secrets_of_one_name_are_reported_and_kept() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
@@ -101,20 +101,20 @@ fn two_secrets_of_one_name_are_reported_and_kept() {
     let told = outcome_text(&outcome);
     assert_eq!(outcome.code, 65, "{told}");
     assert!(told.contains("2 secrets with the name myapp--A") && told.contains(&command), "{told}");
-    // Of the one that is left, podman has lost the name.
+    // Podman no longer finds the remaining one by name.
     host.podman.ok(&["secret", "rm", &ids[0]]);
     let outcome = host.setup(&[]).run();
     let told = outcome_text(&outcome);
     let command = format!("podman secret rm {}", ids[1]);
     assert!(outcome.code == 65 && told.contains(&command), "{told}");
-    // The command helps.
+    // The advised command works.
     host.podman.ok(&["secret", "rm", &ids[1]]);
     host.set_up(&[]);
     assert_eq!(names(&host), ["myapp--A", "myapp--B"]);
     assert_eq!((host.lookup("myapp--A"), host.lookup("myapp--B")), ("1".into(), "2".into()));
 }
 
-/// A container resolves its variables again at each exec and each healthcheck.
+/// A container resolves its variables again at each exec and health check.
 #[test]
 fn secret_used_by_a_container_is_kept() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "GOES": "3"}));

@@ -52,7 +52,7 @@ fn pr17_quadlet_accepts_every_drop_in() {
     assert!(unit("with.dot_and-dash").contains("--secret with.dot_and-dash--DB_HOST"));
 }
 
-/// N19: the Python PSI wrote its drop-ins in place, and never looked whose they were.
+/// N19: the Python PSI wrote its drop-ins in place, without a check of their author.
 #[test]
 fn n19_setup_replaces_only_its_own_drop_in() {
     let host = Host::with_myapp(&json!({"A": "1"}));
@@ -63,7 +63,7 @@ fn n19_setup_replaces_only_its_own_drop_in() {
     let before = fs::File::open(&path).unwrap();
     host.infisical.put("/myapp", "B", "2");
     host.set_up(&[]);
-    // Who has the old file open, reads the old file to its end: it was not written to.
+    // A reader of the old file reads it to its end: it was not overwritten.
     let old = std::io::read_to_string(before).unwrap();
     assert!(!old.contains("myapp--B") && host.drop_in("myapp").contains("myapp--B"));
     let folder = path.parent().unwrap();

@@ -1,4 +1,4 @@
-//! What a setup does, and what it leaves alone.
+//! Changes that a setup makes, and those that it does not make.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +33,7 @@ fn setup_registers_listed_secrets_and_writes_the_drop_in() {
     );
 }
 
-/// N18: the Python PSI removed and made every secret of podman's anew, each hour, changed or not.
+/// N18: the Python PSI removed and created every podman secret each hour, changed or not.
 #[test]
 fn n18_setup_without_change_writes_nothing_to_podman() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
@@ -51,7 +51,7 @@ fn n18_setup_without_change_writes_nothing_to_podman() {
     assert_eq!(host.lookup("myapp--A"), "3");
 }
 
-/// What leads elsewhere is corrected in psid, under its id: podman is not written at all.
+/// A registration with another source is corrected in psid under its id, without a write to podman.
 #[test]
 fn secret_with_another_source_keeps_its_id() {
     let mut host = Host::of(
@@ -68,22 +68,22 @@ fn secret_with_another_source_keeps_its_id() {
     assert_eq!(told["workloads"][0]["repointed"], json!(["myapp--A"]));
     assert_eq!(found(&host), ["shared", "mine", "shared"]);
     assert_eq!((host.ids(), host.record()), (ids, record));
-    // It was durable when it was answered.
+    // It was durable when it was acknowledged.
     host.psid.take().unwrap().crash();
     host.start_psid();
     assert_eq!(host.lookup("myapp--A"), "shared");
     assert_eq!(host.set_up(&[])["psid_writes"], 0);
 }
 
-/// A registered secret is there at every moment, whatever a setup has to do: in each of these it leads
-/// elsewhere, podman's commands for it are others, and another secret is new.
+/// A registered secret can be looked up at every moment of a setup: each of these setups changes
+/// its source, podman's commands for it, and adds another secret.
 #[test]
 fn lookups_succeed_while_setup_replaces_the_secret() {
     let from = |path| workload("myapp", &[(path, false)]);
     let mut host = Host::of(&json!({"/a": {"K": "value"}, "/b": {"K": "value"}}), &from("/a"));
     host.set_up(&[]);
     let ids = host.ids();
-    // The same program by another path.
+    // The same program under another path.
     let link = host.instance.run().join("psi-driver");
     std::os::unix::fs::symlink(program("psi-driver"), &link).unwrap();
     let programs = [link, program("psi-driver")];
@@ -140,7 +140,7 @@ fn lost_secrets_are_registered_again_and_stale_commands_corrected() {
     let record = host.podman.secrets_folder().join("secrets.json");
     let text = std::fs::read_to_string(&record).unwrap();
     let present = program("psi-driver").display().to_string();
-    // As a psi-driver that was elsewhere once, for all but one.
+    // Commands of a psi-driver that was elsewhere, for all but one.
     let mut told: Value = serde_json::from_str(&text).unwrap();
     for name in ["myapp--B", "myapp--C"] {
         let options = &mut told["secrets"][&ids[name]]["driverOptions"];
@@ -251,7 +251,7 @@ fn foreign_secrets_are_reported_and_kept() {
     assert_eq!(Value::from(classes), expected);
 }
 
-/// Without psid, nothing is done, and it is said at once.
+/// Without psid, setup changes nothing and fails at once.
 #[test]
 fn setup_without_psid_changes_nothing() {
     let mut host = Host::with_myapp(&json!({"A": "1"}));
@@ -261,8 +261,8 @@ fn setup_without_psid_changes_nothing() {
     assert!(host.ids().is_empty());
 }
 
-/// N6: the Python PSI refused cached values when the provider had failed at start. Here an outage keeps a
-/// setup from nothing that is known.
+/// N6: the Python PSI refused cached values when the provider had failed at the start. In an
+/// outage, setup uses everything that is known.
 #[test]
 fn n6_setup_in_an_outage_uses_known_secrets_and_loses_nothing() {
     let mut host = Host::with_myapp(&json!({"A": "1", "B": "2"}));

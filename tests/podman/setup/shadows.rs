@@ -1,11 +1,12 @@
-//! Sources that have a key in common, while one of them does not answer.
+//! Sources with a common key, while one of them does not answer.
 
 use serde_json::json;
 
 use psi_harness::seed;
 use psi_harness::{Host, workload};
 
-/// What a source gives may be shadowed by the one that is out, and a registration outlives the outage.
+/// The unavailable source may shadow the values of the others, and a registration outlives the
+/// outage.
 #[test]
 fn source_in_an_outage_keeps_its_secrets() {
     let mut host = Host::of(
@@ -15,7 +16,7 @@ fn source_in_an_outage_keeps_its_secrets() {
     host.set_up(&[]);
     assert_eq!(host.lookup("myapp--B"), "mine");
     let (ids, text) = (host.ids(), host.drop_in("myapp"));
-    // A cold cache, a folder that answers 404, and another one with a new key.
+    // A cold cache, a directory that answers 404, and another one with a new key.
     let common = json!({"A": "common", "B": "common", "C": "common"});
     host.stop_psid();
     std::fs::remove_file(host.instance.cache()).unwrap();

@@ -1,4 +1,4 @@
-//! systemd is told when drop-ins changed, and when it cannot be, everything else is done.
+//! The reload of systemd when drop-ins changed; its failure does not stop a setup.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use serde_json::json;
 use psi_harness::Host;
 use psi_harness::{Outcome, run};
 
-/// A `systemctl` that writes its arguments down and ends as it is told.
+/// A `systemctl` that records its arguments and exits with this status.
 fn systemctl(folder: &Path, code: i32) -> PathBuf {
     let (bin, calls) = (folder.join("bin"), folder.join("calls"));
     fs::create_dir_all(&bin).unwrap();
@@ -24,7 +24,7 @@ fn systemctl(folder: &Path, code: i32) -> PathBuf {
     bin
 }
 
-/// As where systemd runs: its folder is there, in a mount namespace of the call's own.
+/// As with a running systemd: its directory exists in the command's own mount namespace.
 fn booted(host: &Host, bin: &Path, args: &[&str]) -> Outcome {
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let call = host.setup(args).env("PATH", path);
@@ -38,7 +38,7 @@ fn calls(host: &Host) -> String {
     fs::read_to_string(host.instance.folder().join("calls")).unwrap_or_default()
 }
 
-/// PR #17 of the Python PSI: its install ran systemctl in a container, and died of it halfway.
+/// PR #17 of the Python PSI: its install ran systemctl in a container, and failed halfway.
 #[test]
 fn pr17_failed_daemon_reload_is_a_warning_with_the_command() {
     let host = Host::with_myapp(&json!({"A": "1"}));
@@ -65,7 +65,7 @@ fn setup_reloads_systemd_once_for_a_change() {
     assert_eq!(calls(&host), "daemon-reload\n");
 }
 
-/// Without a systemd, as in an image that is being built, none is called.
+/// Without a running systemd, as in an image build, systemctl is not called.
 #[test]
 fn setup_without_systemd_calls_no_systemctl() {
     let host = Host::with_myapp(&json!({"A": "1"}));
@@ -81,7 +81,7 @@ fn setup_without_systemd_calls_no_systemctl() {
     assert_eq!(calls(&host), "");
 }
 
-/// A unit that systemd did not read again still names what a prune would remove.
+/// A unit that systemd has not reloaded still names the secret that a prune would remove.
 #[test]
 fn secret_is_not_removed_while_a_unit_may_name_it() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "GOES": "3"}));

@@ -1,4 +1,4 @@
-//! A folder with all that is in it, as a value.
+//! A directory tree as a value.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -6,11 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Paths below the folder, and what is there.
+/// Paths below the directory, with their contents.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Tree(pub(super) BTreeMap<PathBuf, Node>);
 
-/// A file or a folder.
+/// A file or a directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Node {
     Folder,
@@ -18,7 +18,7 @@ pub(super) enum Node {
 }
 
 impl Tree {
-    /// What is below `root`, without the folders named in `except`.
+    /// Reads everything below `root` except the directories in `except`.
     pub(super) fn read(root: &Path, except: &[PathBuf]) -> Self {
         let mut tree = Self(BTreeMap::new());
         tree.take(root, root, except);
@@ -47,7 +47,7 @@ impl Tree {
         }
     }
 
-    /// Puts everything below `root`, which may have some of the folders already.
+    /// Writes everything below `root`, which may have some of the directories already.
     pub(super) fn write(&self, root: &Path) {
         for (name, node) in &self.0 {
             let path = root.join(name);
@@ -66,14 +66,14 @@ impl Tree {
         }
     }
 
-    /// What a write that did not come to its end leaves.
+    /// Temporary files of interrupted writes.
     pub(super) fn remnants(&self) -> String {
         let is_remnant = |path: &&PathBuf| path.extension().is_some_and(|e| e == "tmp");
         let found = self.0.keys().filter(is_remnant);
         found.map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     }
 
-    /// The files' names and sizes, for people.
+    /// The files' names and sizes, for messages.
     pub(super) fn names(&self) -> String {
         let files = self.0.iter().filter_map(|(path, node)| match node {
             Node::Folder => None,

@@ -1,4 +1,4 @@
-//! What is on the disk: its form, its modes, and what becomes of it when it, or the disk, goes bad.
+//! The files of psid: formats, modes, damage and failing disks.
 
 mod disk;
 mod files;

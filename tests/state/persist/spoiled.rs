@@ -1,4 +1,5 @@
-//! A `cache.enc` that cannot be used: psid starts, says why, puts the file aside, and fills a new one.
+//! An unusable `cache.enc`: psid starts, reports the reason, sets the file aside, and writes a new
+//! one.
 
 use std::fs;
 
@@ -6,7 +7,7 @@ use serde_json::json;
 
 use psi_harness::{FakeInfisical, Instance, eventually, id, reference};
 
-/// An instance whose cache holds the value of one registered reference.
+/// An instance whose cache has the value of one registered reference.
 fn filled() -> (FakeInfisical, Instance) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
@@ -18,7 +19,7 @@ fn filled() -> (FakeInfisical, Instance) {
     (infisical, instance)
 }
 
-/// Starts psid on a cache that `spoil` changed, and follows what becomes of it.
+/// Starts psid on a cache that `spoil` changed, and checks the outcome.
 fn endure(spoil: impl Fn(&mut Vec<u8>), words: &str) {
     let (mut infisical, instance) = filled();
     let mut file = fs::read(instance.cache()).unwrap();
@@ -47,8 +48,8 @@ fn endure(spoil: impl Fn(&mut Vec<u8>), words: &str) {
     assert_eq!(fs::read(&aside[0]).unwrap(), file, "nor is it removed later");
 }
 
-/// N7: in the Python PSI a bad file killed the lookup that met it, and the next good file was never
-/// loaded.
+/// N7: in the Python PSI a bad file crashed the lookup that read it, and the next good file was
+/// never loaded.
 #[test]
 fn n7_truncated_cache_is_quarantined_and_reported() {
     endure(|file| file.truncate(5), "it is truncated");
@@ -80,7 +81,7 @@ fn n20_every_header_byte_is_authenticated() {
 #[test]
 fn cache_of_another_backend_is_quarantined() {
     endure(|file| *file = b"-----BEGIN PGP MESSAGE-----".to_vec(), "it is not a psi cache");
-    // A sealed literal in its place: the same key, another purpose.
+    // An encrypted literal in its place: the same key, another purpose.
     let (infisical, instance) = filled();
     let psid = instance.start();
     instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
@@ -92,7 +93,7 @@ fn cache_of_another_backend_is_quarantined() {
     drop(infisical);
 }
 
-/// Two bad files are two files aside: the second does not replace the first.
+/// Two bad files are set aside under two names.
 #[test]
 fn second_bad_file_does_not_replace_the_first() {
     let (_infisical, instance) = filled();
@@ -106,7 +107,7 @@ fn second_bad_file_does_not_replace_the_first() {
     assert_eq!(kept, ["first", "second"]);
 }
 
-/// One registration that is damaged is one secret that fails, with its cause; podman can remove it.
+/// A damaged registration affects one secret, with its cause; podman can remove it.
 #[test]
 fn damaged_registration_affects_its_own_secret_only() {
     let (_infisical, instance) = filled();
@@ -135,7 +136,7 @@ fn damaged_registration_affects_its_own_secret_only() {
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
 }
 
-/// Not a bad file, but none that can be read: it stays, and what comes in its place is taken.
+/// Not a bad file but an unreadable one: it is kept, and a later file in its place is used.
 #[test]
 fn directory_at_the_cache_path_is_reported_and_recovered_from_without_restart() {
     let (mut infisical, instance) = filled();
@@ -155,7 +156,8 @@ fn directory_at_the_cache_path_is_reported_and_recovered_from_without_restart() 
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
 }
 
-/// Somebody else's tampering while psid runs: RAM is served, and `--verify` tells.
+/// A file that another program changed while psid runs: psid serves from RAM, and `--verify`
+/// reports it.
 #[test]
 fn verify_reports_changes_made_outside_psid() {
     let (_infisical, instance) = filled();

@@ -1,4 +1,5 @@
-//! What a stored secret is: a reference, or a literal that is sealed before it touches the disk.
+//! The kinds of a stored secret: a reference, or a literal that is encrypted before it reaches the
+//! disk.
 
 use std::fs;
 
@@ -17,7 +18,7 @@ fn reference_is_recognised_and_stored_unchanged() {
     let psid = instance.start();
     let texts = [
         reference("/myapp", "DB_HOST"),
-        // People's blanks and order are theirs.
+        // Blanks and the order of members are kept.
         " {\n \"key\": \"DB_HOST\", \"path\":\"/myapp\", \"project\":\"myproject\",\n\"provider\":\"infisical\" }\n"
             .to_owned(),
     ];
@@ -63,7 +64,7 @@ fn kind_option_overrides_detection() {
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "db.example");
 }
 
-/// The container would get the JSON as its password.
+/// Otherwise the container would get the JSON as its password.
 #[test]
 fn near_reference_is_refused_with_the_literal_option() {
     let infisical = FakeInfisical::with(&json!({}));
@@ -104,7 +105,7 @@ fn unresolvable_reference_is_refused_with_its_cause() {
             "not every member is a string",
         ),
         (json!({"provider": "infisical", "project": "myproject", "key": ""}), "has no \"key\""),
-        // A misspelt member would mean the root folder, without a word.
+        // A misspelt member would silently mean the root directory.
         (
             json!({"provider": "infisical", "project": "myproject", "key": "K", "pth": "/a"}),
             "\"pth\" is no member",
