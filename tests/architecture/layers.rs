@@ -192,7 +192,7 @@ fn imports_not_allowed(modules: &Modules, allowed: &[(&str, &[&str])]) -> Vec<St
     faults
 }
 
-/// What breaks the rules, a line each.
+/// The violations of the rules, one per line.
 fn faults(modules: &Modules, layers: Layers) -> Vec<String> {
     let rank: BTreeMap<&str, usize> = layers
         .iter()

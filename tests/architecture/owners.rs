@@ -19,7 +19,7 @@ fn all() -> Vec<(String, Module)> {
     all
 }
 
-/// What `is_used` finds is in these modules, in each of them, and in no other.
+/// Asserts that `is_used` holds in these modules, in each of them, and in no other.
 #[track_caller]
 fn assert_only_in(what: &str, places: &[&str], is_used: impl Fn(&Module) -> bool) {
     let found: Vec<String> =

@@ -1,4 +1,4 @@
-//! How each fault comes, and how it ends.
+//! The start and the end of each fault.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use psi_harness::{IDENTITY, Instance, PROJECT, Signal, identity, rule};
 pub(super) const WIDE: u32 = 45;
 
 impl Suite {
-    /// Answers with what was removed.
+    /// Applies a fault; returns the removed secrets.
     pub(super) fn apply(&mut self, fault: &Fault, dice: &mut Dice) -> Vec<usize> {
         if fault.class == Class::Denial {
             for at in self.hurt(fault) {
@@ -75,7 +75,7 @@ impl Suite {
         Vec::new()
     }
 
-    /// What a fault took away from the suite itself, before it counts.
+    /// Restores the control port, which a fault took from the suite itself.
     pub(super) fn bring_back_control(&mut self, fault: &Fault) {
         match fault.way {
             Way::Stopped => self.infisical.signal(Signal::SIGCONT),
@@ -121,7 +121,7 @@ impl Suite {
         if removed.is_empty() {
             return;
         }
-        // Its listing has told psid of it: from now on a value would be a revoked one.
+        // Its listing has reached psid: from now on a value would be a revoked one.
         self.refreshed(fault, "removal");
         self.let_clients_look_up(4);
         for at in removed {
@@ -130,7 +130,7 @@ impl Suite {
         self.rotate_at(removed);
     }
 
-    /// The secrets that a fault takes from psid, by number.
+    /// The secrets that a fault affects, by number.
     pub(super) fn hurt(&self, fault: &Fault) -> Vec<usize> {
         match fault.hurts {
             None => (0..self.references.len()).collect(),
@@ -145,12 +145,12 @@ impl Suite {
 
     pub(super) fn rotate(&self, dice: &mut Dice) {
         let some: Vec<usize> = (0..3).map(|_| dice.below(self.references.len())).collect();
-        // A new value would bring back what was removed.
+        // A new value would restore what was removed.
         let is_there = |at: &usize| self.truth.lock().is_there(*at);
         self.rotate_at(&some.into_iter().filter(is_there).collect::<Vec<_>>());
     }
 
-    /// One of each folder.
+    /// Rotates one secret of each directory.
     pub(super) fn rotate_everywhere(&self, dice: &mut Dice) {
         for (folder, _) in FOLDERS {
             let there: Vec<usize> = references_in(&self.references, folder)
@@ -179,7 +179,7 @@ impl Suite {
     }
 
     pub(super) fn crash(&mut self) {
-        // Before and after: what the dying one says counts for neither.
+        // Before and after: the last answers of the old psid count for neither.
         self.truth.lock().crash();
         self.psid.take().unwrap().crash();
         self.truth.lock().crash();
@@ -216,7 +216,7 @@ impl Suite {
         self.infisical.control("PUT", "/dialect", &json!({"dialect": dialect}));
     }
 
-    /// A source of many directories, one of which imports another: so each has to be asked for.
+    /// Adds a source of many directories, one of which imports another, so that each is listed.
     fn widen(&mut self) {
         for number in 0..WIDE {
             self.infisical.put(&format!("/wide/d{number}"), &format!("W{number}"), "w");
@@ -245,10 +245,10 @@ fn identities() -> Vec<&'static str> {
     vec![IDENTITY, "other"]
 }
 
-/// How often a refresh that has to wait for something is tried again.
+/// The interval between attempts of a refresh that has to wait.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(300);
 
-/// The instance's psid-driver, refreshing; an admin may say that a refused login is to be tried again.
+/// Runs `cache refresh`, with `--retry` after a refused login.
 pub(super) fn refresh(instance: &Instance, fault: &Fault) -> i32 {
     let was_refused = matches!(fault.way, Way::Login(..) | Way::IdentityDeleted);
     let retry: &[&str] = if was_refused { &["--retry"] } else { &[] };

@@ -1,10 +1,10 @@
-//! psid with everything going wrong around it, one thing after the other from a printed seed, while
-//! 32 clients never stop looking secrets up.
+//! psid under every fault, one after the other from a printed seed, while 32 clients look up
+//! secrets all the time.
 //!
-//! `make chaos SEED=… MINUTES=…` runs each fault in turn and then at random. Without these, in `make
-//! test`, it is some of them from one fixed seed, for a gate must be the same each time. What psid did
-//! is in `target/chaos.md`. In reading order: what can go wrong (`faults`), one step of it (`suite`,
-//! `apply`), what may be said of a secret (`truth`).
+//! `make chaos SEED=… MINUTES=…` runs each fault in turn and then at random. In `make test` it runs
+//! some of them from one fixed seed, so that the result is reproducible. The report is
+//! `target/chaos.md`. In reading order: the faults (`faults`), one step (`suite`, `apply`), the
+//! permitted answers (`truth`).
 
 #![allow(
     clippy::unwrap_used,
@@ -32,15 +32,15 @@ use dice::Dice;
 use faults::{Class, Fault, Way};
 use suite::Suite;
 
-/// Steps of the short form, besides the faults of one directory, key or identity and the refused
-/// logins, which are all in it.
+/// The number of steps in the short form, besides the partial faults and the refused logins, which
+/// are all in it.
 const FEW: usize = 8;
-/// Turns of each client in a step that is not at random: longer than an entry is fresh.
+/// Turns of each client in a fixed step: longer than an entry is fresh.
 const TURNS: u64 = 6;
 /// The short form's seed.
 const SEED: u64 = 14;
 
-/// The whole suite. A thread of its own, for it goes into a network of its own and cannot come back.
+/// Runs the whole suite, in a thread of its own because it enters a network namespace for good.
 #[test]
 fn no_lookup_fails_under_any_fault() {
     std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! One psid, one provider, and one step of what goes wrong between them.
+//! One psid, one provider, and one step of faults between them.
 
 use std::fmt::Write;
 use std::os::unix::net::UnixListener;
@@ -17,13 +17,13 @@ use super::secrets::{PROBES, bound, config, references, references_in, register,
 use super::truth::{CONFIRMED_AFTER, Truth, value};
 use psi_harness::{Driver, FakeInfisical, Instance, Psid, eventually, reference};
 
-/// Each project has one.
+/// Each project has its own.
 const IDENTITIES: u64 = 2;
-/// How long psid may take to be as it was: a provider may have asked it to wait for a minute.
+/// The limit for psid's recovery: a provider may have asked it to wait for a minute.
 const RECOVERS_IN: Duration = Duration::from_secs(100);
 
-/// What a psid may have in RAM beyond what it had after its first step: the allocator keeps what three
-/// lists of 5000 secrets took at their peak, in text, parsed, in the cache and on their way to the disk.
+/// The permitted growth of psid's RAM after its first step: the allocator keeps the peak of three
+/// listings of 5000 secrets, as text, parsed, in the cache and on their way to the disk.
 const MAY_GROW_KIB: u64 = 48 * 1024;
 
 pub(super) struct Suite {
@@ -33,27 +33,27 @@ pub(super) struct Suite {
     pub(super) listener: UnixListener,
     pub(super) infisical: FakeInfisical,
     pub(super) psid: Option<Psid>,
-    /// psid's, since the step began.
+    /// Starts of psid since the step began.
     pub(super) starts: u64,
     clients: Clients,
     pub(super) truth: Arc<Truth>,
-    /// Where each secret is, as [`Truth`] counts them.
+    /// The path of each secret, in the order of [`Truth`].
     pub(super) references: Vec<(&'static str, String)>,
-    /// Requests to fakes that are gone.
+    /// Requests to former fakes.
     pub(super) calls_before: u64,
-    /// psid's at its first sample, and the most that it ever had beyond that.
+    /// psid's RAM at its first sample, and the largest growth.
     pub(super) memory: (Option<u64>, u64, u64),
     report: Report,
 }
 
 impl Suite {
-    /// Everything works, and every secret is cached and on disk.
+    /// Starts with every secret cached and on disk, and without a fault.
     pub(super) fn set_up(seed: u64) -> Self {
         let references = references();
         let infisical = FakeInfisical::launch(&seeded(&references), &["--tls", "valid"]);
         let instance = Instance::of(&infisical);
         instance.configure(&config(&infisical));
-        // As systemd has it: who comes while psid is not there waits in the socket.
+        // As with systemd: callers wait in the socket's queue while psid is not running.
         let listener = UnixListener::bind(instance.socket()).unwrap();
         let psid = instance.psid().activated_by(&listener).start();
         let (lookups, names) = register(&instance, &references);
@@ -79,8 +79,8 @@ impl Suite {
         suite
     }
 
-    /// A fault comes, stays until each client had so many turns, and ends; then everything must be as if
-    /// it had not been.
+    /// A fault begins, lasts until each client had so many turns, and ends; then everything must be
+    /// as before.
     pub(super) fn step(&mut self, fault: &Fault, turns: u64, dice: &mut Dice) {
         self.steps += 1;
         let probe = format!("P{}", self.steps);
@@ -98,7 +98,7 @@ impl Suite {
         }
         self.let_clients_look_up(2);
         if matches!(fault.way, Way::MembershipEnds) {
-            // Until now the provider went by what it remembered.
+            // Until now the provider used its cached permissions.
             self.infisical.advance(10);
         }
         if matches!(fault.class, Class::Outage | Class::LoginRefused) && dice.once_in(3) {
@@ -144,8 +144,8 @@ impl Suite {
         self.check(&fault.name);
     }
 
-    /// The admin's refresh has just been answered: what the fault does not hurt is up to date from now
-    /// on, and a secret that psid never had was served.
+    /// The admin's refresh has just been answered: secrets that the fault does not affect are up to
+    /// date from now on, and an uncached secret was served.
     fn others_are_well(&mut self, fault: &Fault, newest: &[u64], unknown: &str) {
         let hurt = fault.hurts.map(|_| self.hurt(fault)).unwrap_or_default();
         self.truth.lock().acknowledge(newest, |at| !hurt.contains(&at));
@@ -158,8 +158,8 @@ impl Suite {
         }
     }
 
-    /// A refused login is tried once, whoever asks and however often psid is started again: three
-    /// failures lock an identity, for each host that has it.
+    /// A refused login is tried once, for all callers and restarts: three failures lock an identity
+    /// for every host.
     fn logins_are_few(&mut self, before: u64) {
         let logins = self.logins() - before;
         if logins > IDENTITIES {
@@ -167,7 +167,8 @@ impl Suite {
         }
     }
 
-    /// Denied for longer than a minute: refused at last, and back as soon as the provider says so.
+    /// Denied for longer than a minute: refused at last, and served again as soon as the provider
+    /// permits it.
     pub(super) fn revoke_for_good(&mut self, dice: &mut Dice) {
         self.steps += 1;
         let denied: Vec<usize> = references_in(&self.references, "/c").collect();
@@ -195,7 +196,7 @@ impl Suite {
         self.check("denied for good");
     }
 
-    /// The last words.
+    /// Writes the report and checks the totals.
     pub(super) fn finish(mut self) {
         self.clients.stop();
         self.check("the end");
@@ -203,7 +204,7 @@ impl Suite {
         drop(self.psid.take().map(Psid::terminate));
     }
 
-    /// A refresh succeeds, and its outcome is on disk.
+    /// Waits until a refresh succeeds and its result is on disk.
     fn settle(&mut self, fault: &Fault) {
         self.refreshed(fault, &fault.name);
         let floors = self.truth.lock().floors();
@@ -226,7 +227,7 @@ impl Suite {
         }
     }
 
-    /// A refresh succeeds, in the end.
+    /// Waits until a refresh succeeds.
     pub(super) fn refreshed(&mut self, fault: &Fault, what: &str) {
         let began = Instant::now();
         loop {
@@ -261,7 +262,7 @@ impl Suite {
         self.truth.lock().failures.push(why.to_owned());
     }
 
-    /// What a failure is told with.
+    /// The context of a failure message.
     pub(super) fn place(&self, what: &str) -> String {
         format!("seed {}, step {} ({what})", self.seed, self.steps)
     }
@@ -276,7 +277,7 @@ impl Suite {
         self.report.write(self.seed, &state.counts, &memory, &state.failures);
     }
 
-    /// Waits until every client has had its turn so often, more or less.
+    /// Waits until every client had about so many turns.
     pub(super) fn let_clients_look_up(&self, turns: u64) {
         let lookups = || self.truth.lock().counts.lookups;
         for _ in 0..turns {
@@ -299,7 +300,7 @@ impl Suite {
         provider["reason"].as_str().unwrap_or("up").to_owned()
     }
 
-    /// psid's memory stays what it was.
+    /// Checks that psid's RAM does not grow.
     fn weigh(&mut self) {
         let pid = self.psid.as_ref().unwrap().process.pid();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

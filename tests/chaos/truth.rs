@@ -1,13 +1,13 @@
-//! What may be said of each secret, and what was said.
+//! The permitted answers for each secret, and the check of the actual ones.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use psi_harness::Outcome;
 
-/// How long a lookup may take: podman holds a lock of the whole host meanwhile.
+/// The limit of a lookup: podman holds a host-wide lock meanwhile.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
-/// A revocation acts when it was said twice, a minute apart.
+/// A revocation takes effect when it was reported twice, a minute apart.
 pub(super) const CONFIRMED_AFTER: Duration = Duration::from_secs(60);
 
 /// All secrets, for clients that look them up and for the suite that changes them.
@@ -17,7 +17,7 @@ pub(super) struct Truth {
 
 pub(super) struct State {
     secrets: Vec<Secret>,
-    /// Grows with each crash of psid: what was not on disk is forgotten.
+    /// The number of crashes of psid: each loses what was not on disk.
     life: u32,
     pub(super) counts: Counts,
     pub(super) failures: Vec<String>,
@@ -27,7 +27,7 @@ pub(super) struct State {
 pub(super) struct Counts {
     pub(super) lookups: u64,
     pub(super) served: u64,
-    /// Refusals of a secret that is revoked, or about to be.
+    /// Refusals of a secret that is revoked or about to be.
     pub(super) refused: u64,
     pub(super) slowest: Duration,
 }
@@ -37,31 +37,31 @@ struct Secret {
     name: String,
     /// The version at the provider.
     newest: u64,
-    /// The newest one that psid is known to have had.
+    /// The newest version that psid is known to have had.
     floor: u64,
-    /// The newest one that is known to be on its disk.
+    /// The newest version that is known to be on its disk.
     durable: u64,
     standing: Standing,
-    /// Grows with each change of the standing by the suite.
+    /// The number of changes of the standing by the suite.
     turn: u32,
 }
 
-/// What the provider says of a secret, and what psid may make of it.
+/// The provider's state of a secret, and the answers that psid may give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     /// It must be served.
     Live,
-    /// The provider denies it since then: it must be served for a minute, and may be refused later.
+    /// The provider denies it since then: it must be served for a minute and may be refused later.
     Denied(Instant),
-    /// It is gone there: it may be served until psid is known to know.
+    /// The provider removed it: it may be served until psid is known to have noticed.
     Gone,
     /// It was refused once: it must not be served any more.
     Revoked,
-    /// It is back, which psid may not know yet.
+    /// The provider has it again, which psid may not know yet.
     Returning,
 }
 
-/// What was true as a lookup began.
+/// The state when a lookup began.
 pub(super) struct Asked {
     at: usize,
     before: Secret,
@@ -70,7 +70,7 @@ pub(super) struct Asked {
 }
 
 impl Truth {
-    /// All at version 1, known to psid and on its disk.
+    /// All at version 1, cached and on disk.
     pub(super) fn of(names: Vec<String>) -> Self {
         let secret = |name| Secret {
             name,
@@ -95,7 +95,7 @@ impl Truth {
         Asked { at, before: state.secrets[at].clone(), life: state.life, began: Instant::now() }
     }
 
-    /// It ended so.
+    /// Checks the outcome of a lookup.
     pub(super) fn answered(&self, asked: &Asked, outcome: &Outcome) {
         let took = asked.began.elapsed();
         let mut state = self.lock();
@@ -164,7 +164,7 @@ impl State {
         self.secrets.iter().map(|secret| secret.newest).collect()
     }
 
-    /// A refresh that began when these were the newest has succeeded, for those that are counted.
+    /// A refresh that began with these versions has succeeded, for the counted secrets.
     pub(super) fn acknowledge(&mut self, newest: &[u64], counts: impl Fn(usize) -> bool) {
         let secrets = self.secrets.iter_mut().zip(newest).enumerate();
         for (_, (secret, newest)) in secrets.filter(|(at, _)| counts(*at)) {
@@ -181,12 +181,12 @@ impl State {
         }
     }
 
-    /// What psid is known to have, for [`Self::keep`].
+    /// The versions that psid is known to have, for [`Self::keep`].
     pub(super) fn floors(&self) -> Vec<u64> {
         self.secrets.iter().map(|secret| secret.floor).collect()
     }
 
-    /// psid has written what it had.
+    /// psid has persisted these versions.
     pub(super) fn keep(&mut self, floors: &[u64]) {
         for (secret, floor) in self.secrets.iter_mut().zip(floors) {
             secret.durable = secret.durable.max(*floor);
@@ -199,7 +199,7 @@ impl State {
         for secret in &mut self.secrets {
             secret.floor = secret.durable;
             if secret.standing == Standing::Revoked {
-                // Whether that is on disk is not known.
+                // Whether that is on disk is unknown.
                 secret.standing = Standing::Gone;
             }
         }
@@ -217,12 +217,12 @@ impl State {
         self.turn(at, Standing::Returning);
     }
 
-    /// Whether a lookup was refused since the suite took it away.
+    /// Whether a lookup was refused since the suite revoked it.
     pub(super) fn is_revoked(&self, at: usize) -> bool {
         self.secrets[at].standing == Standing::Revoked
     }
 
-    /// Whether the provider has it, as far as the suite goes.
+    /// Whether the provider has it, by the suite's changes.
     pub(super) fn is_there(&self, at: usize) -> bool {
         !matches!(self.secrets[at].standing, Standing::Gone | Standing::Revoked)
     }
@@ -234,7 +234,7 @@ impl State {
     }
 }
 
-/// 66 is gone, 77 is denied; 75 is neither cached nor to be had.
+/// 66 is gone, 77 is denied, 75 is neither cached nor available.
 fn may_be_refused(standing: Standing, code: i32) -> bool {
     let it_may = match standing {
         Standing::Live => false,
@@ -244,7 +244,7 @@ fn may_be_refused(standing: Standing, code: i32) -> bool {
     it_may && [66, 75, 77].contains(&code)
 }
 
-/// A value tells whose it is and which one, and is long enough to be torn.
+/// A value contains its name and version, and is long enough to be torn.
 pub(super) fn value(name: &str, version: u64) -> String {
     format!("{name}#{version}#{}", name.repeat(20))
 }

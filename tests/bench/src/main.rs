@@ -1,4 +1,4 @@
-//! `make bench`: each figure that psi promises, measured in turn with what it is compared to, in one run.
+//! `make bench`: each figure that psi promises, measured in turn with its comparison in one run.
 //!
 //! psi-bench [--quick] [--only NAME]... [--target FOLDER]   the figures
 //! psi-bench budget [--target FOLDER]                       instructions of a lookup, against budget.toml
@@ -92,7 +92,7 @@ fn measure(options: &Options) -> Result<()> {
     if options.only.is_empty() { publish(&rows, options) } else { Ok(()) }
 }
 
-/// What is left behind: JSON in any case; the page and the plot beside this program after a full run.
+/// The results: JSON in any case; the page and the plot beside this program after a full run.
 fn publish(rows: &[Row], options: &Options) -> Result<()> {
     let (date, revision) = (said_by("date", &["-u", "+%F %H:%M UTC"]), revision());
     let about = json!({

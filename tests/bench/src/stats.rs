@@ -1,4 +1,4 @@
-//! Things measured in turn: what the machine does besides meets all of them alike.
+//! Interleaved measurements: other work of the machine affects all of them alike.
 
 use crate::Result;
 

@@ -1,4 +1,4 @@
-//! The files of one psi: config, state, credentials and socket in a folder of their own.
+//! The files of one psi: config, state, credentials and socket in a directory.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -11,12 +11,12 @@ use super::driver::Driver;
 use super::fake_infisical::{CLIENT_SECRET, FakeInfisical};
 use super::psid::{Psid, Start};
 
-/// The systemd credential in which psid finds its key.
+/// The systemd credential with psid's key.
 const KEY_CREDENTIAL: &str = "psi-cache-key";
-/// The one in which the config's identity has its secret.
+/// The credential with the client secret of the config's identity.
 const SECRET_CREDENTIAL: &str = "infisical-client-secret";
 
-/// A folder with `etc`, `state`, `cred` and `run` below it; it goes with the value.
+/// A directory with `etc`, `state`, `cred` and `run`; it is removed with the value.
 pub struct Instance {
     folder: TempDir,
 }
@@ -24,12 +24,12 @@ pub struct Instance {
 impl Instance {
     /// An empty instance: no config, no key.
     pub fn empty() -> Self {
-        // A socket's path has less than 108 bytes.
+        // A socket's path has fewer than 108 bytes.
         let folder = tempfile::Builder::new().prefix("psi-").tempdir_in("/tmp").unwrap();
         for name in ["etc", "cred", "run"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
-        // Another user must come as far as the socket.
+        // Other users must be able to reach the socket.
         for path in [folder.path().to_owned(), folder.path().join("run")] {
             fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
         }
@@ -45,7 +45,7 @@ impl Instance {
         instance
     }
 
-    /// The whole folder.
+    /// The whole directory.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -60,7 +60,7 @@ impl Instance {
         self.folder().join("etc/cache.key")
     }
 
-    /// The state folder; psid makes it.
+    /// The state directory; psid creates it.
     pub fn state(&self) -> PathBuf {
         self.folder().join("state")
     }
@@ -70,12 +70,12 @@ impl Instance {
         self.state().join("cache.enc")
     }
 
-    /// The credentials folder.
+    /// The credentials directory.
     pub fn credentials(&self) -> PathBuf {
         self.folder().join("cred")
     }
 
-    /// The text of a registered reference, as podman gave it: what follows psid's own line.
+    /// The text of a registered reference, as podman passed it, without psid's own line.
     #[track_caller]
     pub fn registered(&self, id: &str) -> Vec<u8> {
         let file = fs::read(self.state().join("secrets").join(id)).unwrap();
@@ -113,22 +113,22 @@ impl Instance {
         fs::write(self.config(), config.to_string()).unwrap();
     }
 
-    /// Delivers a key as systemd does: as a credential, already opened.
+    /// Provides a key as systemd does: as an opened credential.
     pub fn give_key(&self, key: &[u8]) {
         fs::write(self.credentials().join(KEY_CREDENTIAL), key).unwrap();
     }
 
-    /// Takes the key away.
+    /// Removes the key.
     pub fn take_key(&self) {
         fs::remove_file(self.credentials().join(KEY_CREDENTIAL)).unwrap();
     }
 
-    /// Delivers the identity's secret.
+    /// Provides the identity's client secret.
     pub fn give_client_secret(&self, secret: &str) {
         fs::write(self.credentials().join(SECRET_CREDENTIAL), secret).unwrap();
     }
 
-    /// Takes the identity's secret away.
+    /// Removes the identity's client secret.
     pub fn take_client_secret(&self) {
         fs::remove_file(self.credentials().join(SECRET_CREDENTIAL)).unwrap();
     }
@@ -144,12 +144,12 @@ impl Instance {
         self.psid().start()
     }
 
-    /// A call of psi-driver that is not made yet.
+    /// A psi-driver call that is not made yet.
     pub fn driver(&self, args: &[&str]) -> Driver {
         Driver::new(self, args)
     }
 
-    /// Files of the state folder that were set aside as bad, by name.
+    /// The files in the state directory that were set aside, by name.
     pub fn set_aside(&self) -> Vec<PathBuf> {
         let mut found: Vec<_> = fs::read_dir(self.state())
             .into_iter()

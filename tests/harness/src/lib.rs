@@ -1,7 +1,8 @@
-//! The harness of the black-box tests: it starts the built programs, each test's own files, a fake
-//! Infisical, software tokens, a software TPM and podman, and ends what it started.
+//! The harness of the black-box tests: it starts the built programs, each with the test's own
+//! files, a fake Infisical, software tokens, a software TPM and podman, and ends everything that it
+//! started.
 //!
-//! The harness and the tests know none of psi's crates.
+//! The harness and the tests use none of psi's crates.
 
 #![allow(
     clippy::unwrap_used,

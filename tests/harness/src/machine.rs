@@ -1,4 +1,4 @@
-//! A host in a cloud or in a cluster, by each method.
+//! A host in a cloud or a cluster, for each login method.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,9 +10,9 @@ use crate::{Config, FakeInfisical, IDENTITY, Instance, seed};
 /// A login method: its name in the config, in the server's route, and in the fake's seed.
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
-    /// In the config.
+    /// Its name in the config.
     pub name: &'static str,
-    /// In the path of the login's route.
+    /// Its name in the login's route.
     pub route: &'static str,
     settings: &'static str,
 }
@@ -26,14 +26,14 @@ pub const AZURE: Method = Method { name: "azure", route: "azure-auth", settings:
 /// A pod's service account.
 pub const KUBERNETES: Method =
     Method { name: "kubernetes", route: "kubernetes-auth", settings: "kubernetes" };
-/// The methods that ask a metadata service.
+/// The methods with a metadata service.
 pub const CLOUDS: [Method; 3] = [AWS, GCP, AZURE];
 /// Every method.
 pub const METHODS: [Method; 4] = [AWS, GCP, AZURE, KUBERNETES];
 
-/// A fake, and an instance whose psid logs in by one method and has no client secret.
+/// A fake, and an instance whose psid logs in by one method, without a client secret.
 pub struct Machine {
-    /// How psid logs in.
+    /// The login method.
     pub method: Method,
     /// The fake Infisical.
     pub infisical: FakeInfisical,
@@ -42,19 +42,19 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// One whose identity has the method as it is by default.
+    /// A machine whose identity has the method's default settings.
     pub fn of(method: Method, secrets: &Value) -> Self {
         Self::with_settings(method, secrets, &json!({}))
     }
 
-    /// One whose identity has these settings of the method.
+    /// A machine whose identity has these settings of the method.
     pub fn with_settings(method: Method, secrets: &Value, settings: &Value) -> Self {
         let mut seed = seed(secrets);
         seed["identities"][0]["methods"] = json!({method.settings: settings});
         Self::launch(method, &seed)
     }
 
-    /// One whose fake has this seed.
+    /// A machine whose fake has this seed.
     pub fn launch(method: Method, seed: &Value) -> Self {
         let infisical = FakeInfisical::launch(seed, &[]);
         let instance = Instance::empty();
@@ -76,19 +76,19 @@ impl Machine {
         config
     }
 
-    /// Where kubelet would put the token of the service account.
+    /// The file in which kubelet would write the token of the service account.
     pub fn token_file(&self) -> PathBuf {
         self.instance.credentials().join("token")
     }
 
-    /// Puts a new one there, and returns it.
+    /// Writes a new token there and returns it.
     pub fn give_token(&self, order: &Value) -> String {
         let token = self.infisical.kubernetes_token(order);
         fs::write(self.token_file(), format!("{token}\n")).unwrap();
         token
     }
 
-    /// Logins so far.
+    /// The number of logins so far.
     pub fn logins(&self) -> u64 {
         self.infisical.logins_by(self.method.route)
     }
@@ -100,7 +100,7 @@ impl Machine {
         logins.map(|request| serde_json::from_str(request.text("body")).unwrap()).collect()
     }
 
-    /// How often the metadata service was asked: each of its paths is below one of these.
+    /// The number of requests to the metadata service: each of its paths is below one of these.
     pub fn metadata_requests(&self) -> u64 {
         let paths = ["/latest/", "/computeMetadata/", "/metadata/"];
         let methods = ["GET", "PUT"];
@@ -109,7 +109,7 @@ impl Machine {
         paths.into_iter().map(count).sum()
     }
 
-    /// Every request of the metadata port meets this fault from now on.
+    /// Applies this fault to every request of the metadata port from now on.
     pub fn metadata_fault(&self, fault: &Value) {
         self.infisical.faults(&json!([{"port": "metadata", "fault": fault}]));
     }

@@ -1,4 +1,4 @@
-//! A podman of a test's own: its own store, config and image, gone with the value.
+//! A podman with its own store, config and image, which are removed with the value.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,10 +17,10 @@ use tempfile::TempDir;
 
 use crate::{Instance, LIMIT, Outcome, program, run};
 
-/// The one image: busybox, under the names that the tests call.
+/// The one image: busybox, under the names of the commands that the tests call.
 pub const IMAGE: &str = "localhost/bb:1";
 
-/// The podman that is installed, with psi as its secret driver.
+/// The installed podman, with psi as its secret driver.
 pub struct Podman {
     folder: TempDir,
     environment: BTreeMap<&'static str, OsString>,
@@ -35,7 +35,7 @@ impl Podman {
         fs::create_dir(path("net")).unwrap();
         fs::write(path("containers.conf"), containers_conf(folder.path(), instance)).unwrap();
         fs::write(path("storage.conf"), storage_conf(folder.path())).unwrap();
-        // Podman hands its whole environment on to the driver.
+        // Podman passes its whole environment on to the driver.
         let environment = BTreeMap::from([
             ("PATH", std::env::var_os("PATH").unwrap()),
             ("HOME", folder.path().into()),
@@ -50,30 +50,30 @@ impl Podman {
         podman
     }
 
-    /// The variables with which anything else finds this podman's store.
+    /// The variables by which other programs find this podman's store.
     pub fn environment(&self) -> impl Iterator<Item = (&'static str, &OsString)> {
         self.environment.iter().map(|(name, value)| (*name, value))
     }
 
-    /// Podman's own records of secrets.
+    /// The directory of podman's records of secrets.
     pub fn secrets_folder(&self) -> PathBuf {
         self.folder.path().join("root/secrets")
     }
 
-    /// A call that is not made yet.
+    /// A command that is not run yet.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("podman");
         command.args(args).env_clear().envs(&self.environment).current_dir("/");
         command
     }
 
-    /// Makes the call and waits for its end.
+    /// Runs the command until it ends.
     #[track_caller]
     pub fn run(&self, args: &[&str], stdin: impl AsRef<[u8]>) -> Outcome {
         run(self.command(args), stdin.as_ref())
     }
 
-    /// Makes the call, which must succeed; its stdout, without the last newline.
+    /// Runs the command, which must succeed; returns its stdout without the last newline.
     #[track_caller]
     pub fn ok(&self, args: &[&str]) -> String {
         let Outcome { code, stdout, stderr } = self.run(args, b"");
@@ -81,7 +81,7 @@ impl Podman {
         String::from_utf8(stdout).unwrap().trim_end_matches('\n').to_owned()
     }
 
-    /// Makes the call, which must fail; its stderr.
+    /// Runs the command, which must fail; returns its stderr.
     #[track_caller]
     pub fn fails(&self, args: &[&str], stdin: impl AsRef<[u8]>) -> String {
         let Outcome { code, stdout, stderr } = self.run(args, stdin);
@@ -89,7 +89,7 @@ impl Podman {
         stderr
     }
 
-    /// `podman secret create`; the id. Psi must add nothing to what podman prints.
+    /// `podman secret create`; returns the id. psi must not add to podman's output.
     #[track_caller]
     pub fn create(&self, name: &str, data: impl AsRef<[u8]>) -> String {
         let Outcome { code, stdout, stderr } = self.run(&["secret", "create", name, "-"], data);
@@ -101,8 +101,8 @@ impl Podman {
         id.to_owned()
     }
 
-    /// Runs `script` in a new container; what it left in `/out`, by name. Files and not the
-    /// container's stdout: they are byte-exact whatever carries a stream.
+    /// Runs `script` in a new container; returns the files in `/out`, by name. Files are
+    /// byte-exact, unlike the container's stdout.
     #[track_caller]
     pub fn container(&self, options: &[&str], script: &str) -> BTreeMap<String, Vec<u8>> {
         let out = tempfile::tempdir_in(self.folder.path()).unwrap();
@@ -127,7 +127,7 @@ impl Podman {
         serde_json::from_value(driver["Options"].clone()).unwrap()
     }
 
-    /// Runs a driver command as podman does: by sh, with its own environment and the id.
+    /// Runs a driver command as podman does: by sh, with podman's environment and the id.
     #[track_caller]
     pub fn as_podman(&self, command: &str, id: &str, stdin: impl AsRef<[u8]>) -> Outcome {
         let mut shell = Command::new("/bin/sh");
@@ -159,7 +159,7 @@ impl Podman {
         assert_eq!(tar.code, 0, "{}", tar.stderr);
         let import = self.run(&["import", "-q", "-", IMAGE], &tar.stdout);
         assert_eq!(import.code, 0, "podman import: {}", import.stderr);
-        // A busybox that needs libraries would fail later, and say so badly.
+        // A busybox that needs libraries would fail later with an unclear message.
         let first = self.run(&["run", "--rm", IMAGE, "sh", "-c", "exit 0"], b"");
         assert_eq!(
             first.code, 0,
@@ -171,10 +171,10 @@ impl Podman {
 
 impl Drop for Podman {
     fn drop(&mut self) {
-        // Whatever goes wrong here, a test that fails must say why it failed.
+        // Errors here must not hide the test's own failure.
         let _ = self.command(&["rm", "-fa", "-t", "0"]).output();
         let folder = self.folder.path();
-        // Of a container that ended, conmon's `podman container cleanup` may still be at work.
+        // conmon's `podman container cleanup` of an ended container may still run.
         let start = Instant::now();
         while is_named_by_a_process(folder) && start.elapsed() < LIMIT {
             std::thread::sleep(Duration::from_millis(10));
@@ -187,7 +187,7 @@ impl Drop for Podman {
     }
 }
 
-/// Whether a process has the folder among its arguments, as all of podman's helpers have.
+/// Whether a process has the directory among its arguments, as all of podman's helpers have.
 fn is_named_by_a_process(folder: &Path) -> bool {
     let folder = folder.to_str().unwrap_or_default();
     fs::read_dir("/proc").into_iter().flatten().flatten().any(|process| {
@@ -196,9 +196,9 @@ fn is_named_by_a_process(folder: &Path) -> bool {
     })
 }
 
-/// runc and low limits, for the host may be a container itself. The locks are files: podman's other
-/// ones are in memory that all stores of the host share, and a new store resets them. What makes psi
-/// the driver is psi's own drop-in.
+/// runc and low limits, because the host may be a container itself. The locks are files: podman's
+/// other ones are in memory that all stores of the host share, and a new store resets them. psi's
+/// own drop-in makes psi the driver.
 fn containers_conf(folder: &Path, instance: &Instance) -> String {
     let folder = folder.display();
     let driver = program("psi-driver");

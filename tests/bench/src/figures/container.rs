@@ -66,7 +66,7 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     Ok(())
 }
 
-/// A podman with a store of its own.
+/// A podman with its own store.
 struct Podman {
     folder: PathBuf,
     environment: Vec<(&'static str, OsString)>,
@@ -97,8 +97,8 @@ impl Podman {
         Ok(podman)
     }
 
-    /// With these options of the secret driver; podman copies them into each secret. Low limits, for this
-    /// machine may be a container itself.
+    /// Writes the config with these options of the secret driver; podman copies them into each
+    /// secret. Low limits, because this machine may be a container itself.
     fn configure(&self, options: &str) -> Result<()> {
         let folder = self.folder.display();
         let secrets = match options {
@@ -126,7 +126,7 @@ impl Podman {
         self.run(&["import", "-q", "-", IMAGE], &tar.stdout)
     }
 
-    /// Runs a container to its end, with all secrets of one driver; how long that took, in ms.
+    /// Runs a container with all secrets of one driver until it ends; returns the time in ms.
     fn start(&self, driver: Option<&str>) -> Result<f64> {
         let secret = |driver: &str, number| format!("--secret={driver}{number},type=env");
         let secrets: Vec<String> = driver
@@ -158,7 +158,7 @@ impl Podman {
 impl Drop for Podman {
     fn drop(&mut self) {
         let _ = self.run(&["rm", "-fa", "-t", "0"], b"");
-        // What cleans up after a container that ended may still be at work in the folder.
+        // The cleanup of an ended container may still run in the directory.
         let start = Instant::now();
         while is_named_by_a_process(&self.folder) && start.elapsed() < Duration::from_secs(20) {
             std::thread::sleep(Duration::from_millis(10));

@@ -1,4 +1,4 @@
-//! One lookup, as podman makes it: a shell that becomes psi-driver.
+//! One lookup, as podman makes it: a shell that executes psi-driver.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use crate::fixture::{Child, FakeInfisical, Instance, id, reference};
 use crate::report::{Row, Side, Target, Unit};
 use crate::stats::{Samples, alternate};
 
-/// The Python PSI's way: a server on a unix socket, of the standard library.
+/// The Python PSI's way: a server of the standard library on a unix socket.
 const PYTHON_SERVER: &str = r#"
 import http.server, os, socketserver, sys
 values = {"/v1/secrets/%025x" % 0: b"0" * 100}
@@ -113,7 +113,7 @@ fn binary(bench: &Bench) -> Result<Row> {
     ))
 }
 
-/// Runs a command as podman does; how long it took, in µs.
+/// Runs a command as podman does; returns the time in µs.
 fn shell(instance: &Instance, command: &str, expected: usize) -> Result<f64> {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", command]).env_clear().envs(instance.environment()).env("SECRET_ID", id(0));

@@ -1,6 +1,6 @@
-//! Asks one provider of a config what psid asks it, by psid's own library: requests as lines of JSON on
-//! stdin, answers likewise and in their order. A process of its own, as psid is one: a token's module is a
-//! whole process's.
+//! Calls one provider of a config by psid's own library: requests are lines of JSON on stdin,
+//! answers lines of JSON on stdout, in the same order. It is a process of its own because a token's
+//! module belongs to a process.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, Write};
@@ -83,7 +83,7 @@ impl Probe {
         })
     }
 
-    /// What is to be fetched from a token is made here; other providers have it from elsewhere.
+    /// Makes a secret for a token; other providers get theirs elsewhere.
     async fn seal(&self, secret: &SecretBytes) -> Value {
         let sealer = Pkcs11Sealed::new(self.token.clone().expect("a token"));
         let Ok(reference) = sealer.seal(secret).await else { panic!("it was not sealed") };
