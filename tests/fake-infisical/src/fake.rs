@@ -1,4 +1,4 @@
-//! Everything the server knows, in one place.
+//! All of the server's state.
 
 use std::sync::Arc;
 
@@ -49,11 +49,11 @@ impl FakeInfisical {
     }
 }
 
-/// The fake as the two ports share it.
+/// The fake, shared by the ports.
 #[derive(Clone)]
 pub struct Shared {
     fake: Arc<Mutex<FakeInfisical>>,
-    /// Woken at each arrival, for the control port's waiting count
+    /// Notified at each arrival, for the control port's waiting count
     pub arrivals: Arc<Notify>,
 }
 
@@ -62,7 +62,7 @@ impl Shared {
         Self { fake: Arc::new(Mutex::new(fake)), arrivals: Arc::new(Notify::new()) }
     }
 
-    /// A handler that panicked has lost its own request, not the whole fake.
+    /// A handler that panicked has lost its own request only.
     pub fn lock(&self) -> MutexGuard<'_, FakeInfisical> {
         self.fake.lock()
     }

@@ -24,7 +24,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve(cli: Cli) -> Result<(), Box<dyn Error>> {
-    // Before the announcement: whoever reads it may kill us at once
+    // Before the announcement: its reader may send a signal at once
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 

@@ -1,4 +1,4 @@
-//! Writing many secrets at once: all of them, or none.
+//! Writes of many secrets at once: all of them, or none.
 
 use serde_json::json;
 

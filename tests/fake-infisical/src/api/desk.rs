@@ -1,4 +1,4 @@
-//! What every write needs: what the body says, whether it is allowed, and the folder it is for.
+//! The common part of all writes: the body's fields, the permission and the folder.
 
 use super::call::{Call, ProjectReference, membership};
 use super::error::ApiError;
@@ -20,7 +20,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Of a batch, whose v3 form knew slugs alone at first.
+    /// For a batch, whose v3 form accepted only slugs at first.
     pub fn of_batch(body: &mut Fields, api: Api, by_slug: bool) -> Self {
         if api != Api::V3 || !by_slug {
             return Self::read(body, api);
@@ -44,7 +44,7 @@ impl Place {
     }
 }
 
-/// What Postgres's index takes of a key.
+/// The longest key in Postgres's index.
 const LONGEST_KEY: usize = 2704;
 
 /// A key that the schema allows and the database does not.
@@ -55,7 +55,7 @@ pub fn storable(key: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Must a write bring a value?
+/// Whether a write needs a value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Requirement {
     Value,
@@ -99,7 +99,7 @@ impl Write {
     }
 }
 
-/// Names are judged where one is given; older servers allow fewer.
+/// Names are checked if there is one; older servers allow fewer.
 pub fn judge_name(fields: &mut Fields, field: &str, name: &str, dialect: Dialect) {
     if name.is_empty() {
         fields.refuse(field, "Secret name cannot be empty.");
@@ -110,7 +110,7 @@ pub fn judge_name(fields: &mut Fields, field: &str, name: &str, dialect: Dialect
     }
 }
 
-/// A writer at a folder, admitted to the project.
+/// A writer at a folder, who is a member of the project.
 pub struct Desk<'a> {
     fake: &'a mut FakeInfisical,
     claims: &'a Claims,
@@ -210,7 +210,7 @@ impl<'a> Desk<'a> {
     }
 }
 
-/// Tags exist by being on some secret of the project.
+/// A tag exists if some secret of the project has it.
 fn known_tags(project: &Project, ids: &[String]) -> Result<Vec<Tag>, ApiError> {
     let folders = project.secrets.values().flat_map(|folders| folders.values());
     let secrets = folders.flat_map(|folder| folder.secrets.values());

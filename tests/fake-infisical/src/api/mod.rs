@@ -1,4 +1,4 @@
-//! The public API: which endpoint, who is asking, and the answer.
+//! The public API: endpoint, caller and answer.
 
 pub mod batch;
 pub mod call;
@@ -32,7 +32,7 @@ pub fn route(request: &Request, dialect: Dialect) -> Option<Endpoint> {
     route::resolve(&request.method, &segments, dialect)
 }
 
-/// The true answer, with no fault in the way.
+/// The answer without a fault.
 pub fn answer(
     fake: &mut FakeInfisical,
     request: &Request,

@@ -1,4 +1,4 @@
-//! Writing one secret by its name.
+//! Writes of one secret by its name.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Permissions as the server remembers them: for some seconds it goes by what it read before.
+//! The server's cache of permissions, which is some seconds old.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,12 +15,12 @@ pub struct PermissionCache {
 
 struct Remembered {
     at: Millis,
-    /// `None` is no member
+    /// `None` for an identity that is no member
     permission: Option<Permission>,
 }
 
 impl PermissionCache {
-    /// What the identity may do in the project, by what was read in the last `keep` milliseconds.
+    /// The identity's permissions in the project, as read within the last `keep` milliseconds.
     pub fn of(
         &self,
         project: &Project,

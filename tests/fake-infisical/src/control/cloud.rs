@@ -1,4 +1,4 @@
-//! What stands around the machine, changed behind its back.
+//! Changes of the clouds around the machine.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ impl Control {
         shown(&self.shared.lock().state.cloud)
     }
 
-    /// Keys that are not named keep their values, in each of the clouds.
+    /// Keys that are not named keep their values, in each cloud.
     pub(super) fn change_cloud(&self, changes: Map<String, Value>) -> Answer {
         let mut fake = self.shared.lock();
         let mut merged = shown(&fake.state.cloud)?;
@@ -25,7 +25,7 @@ impl Control {
         shown(&fake.state.cloud)
     }
 
-    /// A service account's token, as kubelet puts it into a file.
+    /// A service account's token, as kubelet writes it to a file.
     pub(super) fn kubernetes_token(&self, order: Order) -> Answer {
         Ok(json!({"token": kubernetes::mint(&self.shared.lock(), &order)}))
     }

@@ -1,4 +1,4 @@
-//! Setting and lifting faults.
+//! Sets and removes faults.
 
 use super::{Answer, Control, Mistake, done, shown};
 use crate::fault::book::Rule;
@@ -9,7 +9,7 @@ impl Control {
         shown(&self.shared.lock().faults.rules)
     }
 
-    /// In force when this answers: a refused port is closed, a lifted refusal is open again.
+    /// In effect when this answers: a refused port is closed, or open again.
     pub(super) async fn replace_faults(&self, rules: Vec<Rule>) -> Answer {
         let refuses = {
             let mut fake = self.shared.lock();

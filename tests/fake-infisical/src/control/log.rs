@@ -1,4 +1,4 @@
-//! What was requested, and how often.
+//! The log of requests, and their counts.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ impl Control {
         shown(&self.shared.lock().journal.stats)
     }
 
-    /// With `atLeast` it waits, so that a test need not sleep until a request has arrived; when
-    /// `timeoutMs` has passed it answers with what there is.
+    /// With `atLeast` it waits until that many requests have arrived; after `timeoutMs` it answers
+    /// with the present count.
     pub(super) async fn count(&self, request: &Request) -> Answer {
         let query = request.query_map();
         let text = |key: &str| query.get(key).and_then(|value| value.as_str());
@@ -47,7 +47,7 @@ impl Control {
                 arrival.await;
             }
         };
-        // Running out of patience is an answer too: the count says so
+        // A timeout is an answer too: the count shows it
         let _ = timeout(patience, enough).await;
         Ok(json!({"count": count()}))
     }

@@ -1,4 +1,4 @@
-//! The second port: plain HTTP and JSON, for tests only, and never struck by a fault.
+//! The control port: plain HTTP and JSON, for tests only, without faults.
 
 mod cloud;
 mod faults;
@@ -24,7 +24,7 @@ pub struct Control {
     metadata: Gate,
 }
 
-/// The test's own mistake, told in a sentence.
+/// An error in a test's request.
 struct Mistake {
     status: u16,
     message: String,

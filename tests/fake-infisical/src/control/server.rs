@@ -1,4 +1,4 @@
-//! The server as a whole: its dialect, its switches, its clock and its tokens.
+//! The server as a whole: dialect, settings, clock and tokens.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -59,7 +59,7 @@ impl Control {
         Ok(json!({"nowMs": fake.clock.now()}))
     }
 
-    /// A revoked client secret refuses logins as well; a revoked identity may log in again.
+    /// A revoked client secret also fails at logins; a revoked identity may log in again.
     pub(super) fn revoke(&self, revocation: Revocation) -> Answer {
         let mut fake = self.shared.lock();
         match revocation {

@@ -1,4 +1,4 @@
-//! Changes to the state behind the API's back.
+//! Changes of the state without the API.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,7 @@ pub(super) struct DeleteSecret {
 pub(super) struct PutPermission {
     project: String,
     identity: String,
-    /// None is the admin role, an empty list a role without any rights
+    /// Absent: the admin role; an empty list: a role without any permission
     #[serde(default)]
     rules: Option<Vec<Rule>>,
     /// False ends the membership
@@ -81,7 +81,7 @@ impl Control {
         done()
     }
 
-    /// Stores the value as it is, without the trim of the public API.
+    /// Stores the value unchanged, without the trim of the public API.
     pub(super) fn put_secret(&self, put: PutSecret) -> Answer {
         let mut fake = self.shared.lock();
         let now = fake.clock.now();
@@ -138,7 +138,7 @@ impl Control {
         done()
     }
 
-    /// A new identity, or another form of one that is there.
+    /// Adds or replaces an identity.
     pub(super) fn put_identity(&self, mut identity: Identity) -> Answer {
         let mut fake = self.shared.lock();
         identity.settle(fake.clock.now());
@@ -150,7 +150,7 @@ impl Control {
         done()
     }
 
-    /// The identity is gone, and its memberships with it.
+    /// Deletes the identity and its memberships.
     pub(super) fn delete_identity(&self, delete: IdentityId) -> Answer {
         let mut fake = self.shared.lock();
         let identities = &mut fake.state.identities;
@@ -162,8 +162,8 @@ impl Control {
         done()
     }
 
-    /// In a project without a list of members everybody is one; such a list is written down
-    /// first, so that only the named identity is affected.
+    /// Without a list of members every identity is a member; the list is created first, so that
+    /// only the named identity is affected.
     pub(super) fn put_permission(&self, put: PutPermission) -> Answer {
         let mut fake = self.shared.lock();
         let everybody: BTreeMap<_, _> = fake

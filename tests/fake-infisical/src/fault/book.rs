@@ -1,4 +1,4 @@
-//! The rules that decide which request meets which fault.
+//! The rules by which faults apply to requests.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,10 +16,10 @@ pub struct Rule {
     #[serde(default, rename = "match")]
     matching: Matching,
     pub fault: Fault,
-    /// Strikes so often, then never again
+    /// Applies to this many requests, then never again
     #[serde(default, skip_serializing_if = "Option::is_none")]
     times: Option<u32>,
-    /// Lets so many matching requests pass first
+    /// Lets this many matching requests pass first
     #[serde(default, skip_serializing_if = "Option::is_none")]
     after: Option<u32>,
 }
@@ -33,13 +33,13 @@ struct Matching {
     path_prefix: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<Route>,
-    /// The directory that is read or written: this one, not those below it
+    /// The directory of the request: this one, not those below it
     #[serde(skip_serializing_if = "Option::is_none")]
     secret_path: Option<String>,
-    /// The secret that is asked for by name
+    /// The secret that is requested by name
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
-    /// The id of the identity that logs in, or that the token speaks for
+    /// The id of the identity that logs in, or of the token
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<String>,
 }
@@ -64,7 +64,7 @@ impl Rule {
         self.port == subject.face && self.matching.admits(subject) && self.fault.concerns(subject)
     }
 
-    /// A closed port knows nothing of requests, so it can neither choose nor count them.
+    /// A closed port sees no requests, so it can neither match nor count them.
     fn is_sound(&self) -> bool {
         let unconditional =
             self.matching == Matching::default() && self.times.is_none() && self.after.is_none();
@@ -100,7 +100,7 @@ impl FaultBook {
         self.rules.iter().any(|a| a.rule.port == face && a.rule.fault == Fault::Refuse)
     }
 
-    /// The first rule that matches and is neither waiting nor exhausted strikes.
+    /// The first rule that matches and is neither waiting nor exhausted applies.
     pub fn strike(&mut self, subject: &Subject<'_>) -> Option<Fault> {
         for armed in &mut self.rules {
             if !armed.rule.matches(subject) {

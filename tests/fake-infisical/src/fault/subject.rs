@@ -1,4 +1,4 @@
-//! What a request is about, as far as a rule can choose by it.
+//! The properties of a request by which rules match.
 
 use serde_json::Value;
 
@@ -15,9 +15,9 @@ pub struct Subject<'a> {
     pub route: Option<Route>,
     /// Of a read or write of secrets, or of their imports
     pub secret_path: Option<String>,
-    /// The secret that is asked for by name
+    /// The secret that is requested by name
     pub key: Option<String>,
-    /// The identity that logs in, or that the token speaks for
+    /// The identity that logs in, or that of the token
     pub identity: Option<String>,
 }
 
@@ -62,7 +62,7 @@ fn identity(fake: &FakeInfisical, request: &Request, body: &Value) -> Option<Str
         return Some(id.to_owned());
     }
     let (_, token) = request.header("authorization")?.split_once(' ')?;
-    // Whether it is still valid is the server's question, not the rule's
+    // Validity is checked by the server, not by the rule
     let claims = jwt::verify(token.trim(), &fake.settings.auth_secret, 0).ok()?;
     Some(claims.identity_id)
 }

@@ -1,4 +1,4 @@
-//! Google's metadata server: who asks must say that it is one, by a header that no browser sends.
+//! Google's metadata server: it requires a header that no browser sends.
 
 use serde_json::json;
 

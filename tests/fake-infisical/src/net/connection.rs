@@ -1,4 +1,4 @@
-//! One client's connection to the public port.
+//! A client's connection to the public port.
 
 use std::net::IpAddr;
 
@@ -15,14 +15,14 @@ use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::metadata;
 
-/// What becomes of a request.
+/// The handling of a request.
 enum Course {
     Hang,
     Reset,
     Send(Parcel, Delivery),
 }
 
-/// Request after request, until the client leaves or a fault ends it.
+/// Serves requests until the client disconnects or a fault ends the connection.
 pub async fn converse(mut wire: impl Wire, peer: IpAddr, shared: Shared, face: Face) {
     let mut reader = Reader::default();
     loop {
@@ -30,7 +30,7 @@ pub async fn converse(mut wire: impl Wire, peer: IpAddr, shared: Shared, face: F
             Ok(Some(request)) => request,
             Ok(None) | Err(ReadError::Gone) => return,
             Err(ReadError::Malformed) => {
-                // The client may be gone as well; there is nobody else to tell
+                // The client may have disconnected as well
                 let _ = deliver(&mut wire, bad_request(&shared), Delivery::Whole).await;
                 return;
             }
@@ -40,7 +40,7 @@ pub async fn converse(mut wire: impl Wire, peer: IpAddr, shared: Shared, face: F
         match course {
             Course::Hang => return hang(&mut wire).await,
             Course::Reset => {
-                // Should this fail the client sees an orderly end, and the test tells
+                // If this fails, the client sees a clean end, and the test detects it
                 let _ = reset(&wire);
                 return;
             }
@@ -54,8 +54,8 @@ pub async fn converse(mut wire: impl Wire, peer: IpAddr, shared: Shared, face: F
     }
 }
 
-/// All that happens to a request happens here at once: it is logged, meets its fault, is
-/// answered. Only the delivery is left, so a delayed answer tells of the past.
+/// A request is logged, gets its fault and is answered at once. Only the delivery is left, so a
+/// delayed answer has the state of the request's arrival.
 fn decide(fake: &mut FakeInfisical, request: &Request, peer: IpAddr, face: Face) -> Course {
     let endpoint = match face {
         Face::Api => api::route(request, fake.dialect),
@@ -107,7 +107,7 @@ fn pack(fake: &FakeInfisical, request: &Request, response: Response) -> Parcel {
     }
 }
 
-/// Fastify's answer to what is not HTTP.
+/// Fastify's answer to input that is not HTTP.
 fn bad_request(shared: &Shared) -> Parcel {
     let body =
         serde_json::json!({"error": "Bad Request", "message": "Client Error", "statusCode": 400});

@@ -1,4 +1,4 @@
-//! Changes to a folder's secrets. Permission and validity have been judged before.
+//! Changes to a folder's secrets, after the checks of permission and validity.
 
 use super::Found;
 use super::view::{SecretView, Shape};
@@ -7,7 +7,7 @@ use crate::state::project::Folder;
 use crate::state::secret::{Author, Metadata, Secret, Tag};
 use crate::text::js_trim;
 
-/// What a write says about a secret; `None` leaves a thing as it is.
+/// The fields of a write; `None` keeps the old value.
 #[derive(Clone, Debug, Default)]
 pub struct Draft {
     pub value: Option<String>,
@@ -18,19 +18,19 @@ pub struct Draft {
     pub new_name: Option<String>,
 }
 
-/// Who writes, where, and when.
+/// The writer, place and time.
 pub struct Pen<'a> {
     pub project: &'a str,
     pub environment: &'a str,
     pub path: &'a str,
     pub author: Author,
     pub now: Millis,
-    /// A writer who may not read gets a placeholder back
+    /// A writer without the read permission gets a placeholder back
     pub may_read: bool,
 }
 
 impl Pen<'_> {
-    /// A secret that was deleted and is created again is another secret: new id, version 1.
+    /// A secret that is created again after its deletion has a new id and version 1.
     pub fn create(&self, folder: &mut Folder, key: &str, draft: Draft) -> SecretView {
         let value = draft.value.clone().unwrap_or_default();
         let mut secret = Secret::new(value, self.now);
@@ -41,7 +41,7 @@ impl Pen<'_> {
         view
     }
 
-    /// Answers with the value that was sent, or else with the old one.
+    /// Answers with the sent value, or else with the old one.
     pub fn update(&self, folder: &mut Folder, key: &str, draft: Draft) -> Option<SecretView> {
         let mut secret = folder.secrets.remove(key)?;
         let key = draft.new_name.clone().unwrap_or_else(|| key.to_owned());
@@ -86,7 +86,7 @@ impl Pen<'_> {
     }
 }
 
-/// The server's trim: no blanks around, and at most one newline at the end, kept only if there.
+/// The server's trim: no surrounding blanks, and at most one newline at the end, kept if present.
 pub fn trimmed(value: &str) -> String {
     let inner = js_trim(value);
     if value.ends_with('\n') { format!("{inner}\n") } else { inner.to_owned() }

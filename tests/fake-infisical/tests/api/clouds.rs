@@ -1,4 +1,4 @@
-//! The clouds that vouch for a machine, and the logins by their word.
+//! The clouds' metadata services, and logins by them.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -57,7 +57,7 @@ fn kubernetes_token(fake: &FakeInfisical, order: Value) -> String {
     token["token"].as_str().unwrap().to_owned()
 }
 
-/// The granted token reads secrets.
+/// Asserts that the granted token reads secrets.
 #[track_caller]
 fn assert_admitted(fake: &FakeInfisical, grant: &Answer) {
     assert_eq!(grant.status, 200, "{}", grant.text());
@@ -164,7 +164,7 @@ fn unconfigured_method_is_404() {
     assert_eq!((status, error.as_str()), (422, "ValidationFailure"));
 }
 
-/// What a good signature is, the unit tests of `sts` show; here is what the server makes of others.
+/// The unit tests of `sts` check valid signatures; this checks the server's answers to others.
 #[test]
 fn request_rejected_by_aws_is_500() {
     let fake = with("aws", json!({}));
@@ -291,7 +291,7 @@ fn service_account_token_is_reviewed_by_its_cluster() {
     );
 }
 
-/// Each port has its faults: a cloud that is out is no Infisical that is out.
+/// Each port has its own faults: an outage of a cloud is none of Infisical's.
 #[test]
 fn fault_applies_to_one_port() {
     let fake = FakeInfisical::start(&[]);
@@ -322,7 +322,7 @@ fn cloud_state_can_be_read_and_changed() {
     for wrong in [json!({"ibm": {}}), json!({"aws": 1}), json!({"aws": {"regoin": "x"}})] {
         assert_eq!(fake.try_control("PATCH", "/cloud", &wrong).status, 400, "{wrong}");
     }
-    // One request after the other, in one log.
+    // The requests are in order in one log.
     fake.machine().get("/elsewhere");
     fake.client().get("/api/status");
     let log = fake.control("GET", "/log", &json!(null));

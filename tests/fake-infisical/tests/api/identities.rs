@@ -80,7 +80,7 @@ fn client_secrets_expire_by_time_and_uses() {
     let expired = unauthorized("Access denied due to expired client secret");
     assert_eq!(client.login("short").error(), expired);
     assert_eq!(client.login("gone").error(), expired);
-    // The refusal has revoked it
+    // The rejected renewal has revoked it
     assert_eq!(client.login("gone").error().2, "Invalid credentials");
     assert_eq!(client.login("single").status, 200);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Creating, changing and deleting, alone and in batches, in both APIs.
+//! Create, update and delete, alone and in batches, in both APIs.
 
 use crate::support::{FakeInfisical, PROJECT, map, myapp};
 use serde_json::{Value, json};

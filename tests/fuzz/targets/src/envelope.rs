@@ -1,4 +1,4 @@
-//! `cache.enc` and sealed literals: the file, and what is inside it.
+//! `cache.enc` and encrypted literals: the file, and its contents.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ const ID: &str = "0f1e2d3c4b5a69788796a5b4c";
 const ID_LEN: usize = ID.len();
 const CONTENTS: [AadContext<'_>; 2] = [AadContext::Cache, AadContext::Literal(ID)];
 
-/// 0: a payload behind a good seal. 1: a header's part in front of a good body. 2: a file under another
-/// id. Anything else is a file as it stands: those begin with a P.
+/// 0: a payload that is sealed correctly. 1: a header's part before a valid body. 2: a file under
+/// another id. Anything else is a file itself: those begin with a P.
 pub(crate) fn open() -> Body {
     let sealed = Sealed { vault: vault(Vec::new()), known: crate::vectors() };
     Box::new(move |input| match choice(input) {
@@ -33,7 +33,7 @@ pub(crate) fn open() -> Body {
 
 struct Sealed {
     vault: Keyring,
-    /// Every file that was ever sealed under the vectors' key.
+    /// Every file that is encrypted under the vectors' key.
     known: Vec<Vec<u8>>,
 }
 
@@ -44,8 +44,7 @@ fn vault(part: Vec<u8>) -> Keyring {
 }
 
 impl Sealed {
-    /// No byte can be changed: what opens was sealed just so. A fuzzer has the key's files to start
-    /// from, and cannot make another one.
+    /// Only unchanged files open. A fuzzer has these files as seeds, and cannot make another one.
     fn file(&self, file: &[u8]) {
         for content in CONTENTS {
             self.judge(content, file);
@@ -76,7 +75,7 @@ impl Sealed {
     }
 }
 
-/// What was sealed opens, with any part of the backend's in its header.
+/// A sealed envelope opens, with any backend part in its header.
 fn with_part(part: &[u8]) {
     let part = &part[..part.len().min(usize::from(u16::MAX))];
     let text = SecretBytes::new(b"text".to_vec());
@@ -88,8 +87,8 @@ fn with_part(part: &[u8]) {
     }
 }
 
-/// Whatever a later psid, or one with a defect, sealed: it is understood and survives being written
-/// again, or is refused with a reason. Nothing is served that was not in it.
+/// Whatever a later or faulty psid encrypted is understood and survives being written again, or is
+/// refused with a reason. Only values in it are served.
 fn behind_a_good_seal(vault: &Keyring, plaintext: &[u8]) {
     let plaintext = SecretBytes::new(plaintext.to_vec());
     let file = vault.seal(AadContext::Cache, &plaintext).unwrap();
@@ -128,7 +127,7 @@ fn survives(snapshot: Snapshot) {
         }
     }
     assert_eq!(cache.fetch_span().is_some(), !read.entries.is_empty());
-    // Of two entries for one secret, the cache keeps one, and from then on there is one.
+    // Of two entries for one secret, the cache keeps one.
     let kept = cache.snapshot(generation);
     let read = payload::decode(&written(&kept, 2)).unwrap();
     assert_same(&read.sorted(), &kept.sorted());

@@ -1,4 +1,4 @@
-//! What a psid needs around it, without a provider that would have to be asked over a network.
+//! A psid's parts, with a provider that needs no network.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
@@ -46,19 +46,19 @@ provider = "infisical"
 secrets = [{ project = "p", path = "/app" }]
 "#;
 
-/// A runtime of the calling thread alone: what a target does is over when it returns.
+/// A runtime of the calling thread only: all tasks end with the target.
 pub(crate) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// A folder in memory where there is one: fsync is not what is tested.
+/// A directory in memory if possible: fsync is not under test.
 pub(crate) fn folder() -> TempDir {
     let memory = Path::new("/dev/shm");
     let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     tempfile::Builder::new().prefix("psi-fuzz-").tempdir_in(place).unwrap()
 }
 
-/// The paths of a psid that has all its files in `folder`, and its config.
+/// The paths of a psid that has all its files in `directory`, and its config.
 pub(crate) fn paths(folder: &Path) -> Paths {
     Paths {
         config: folder.join("config.toml"),
@@ -75,7 +75,7 @@ pub(crate) fn config() -> Config {
     Config::parse(CONFIG, Path::new("config.toml")).unwrap()
 }
 
-/// Infisical at `api_url`, with these projects, each of which logs in for itself.
+/// Infisical at `api_url`, with these projects, each with its own login.
 pub(crate) fn infisical(
     api_url: &str,
     projects: impl IntoIterator<Item = (String, Box<dyn Method>)>,
@@ -94,7 +94,7 @@ pub(crate) fn universal_auth() -> Box<dyn Method> {
     Box::new(UniversalAuth { client_id: "id".into(), client_secret })
 }
 
-/// The upstreams of [`config`], with a provider that has every secret at hand.
+/// The upstreams of [`config`], with a provider that has every secret.
 pub(crate) fn upstreams() -> Upstreams {
     let provider = AtHand(infisical("http://127.0.0.1:9", [("p".to_owned(), universal_auth())]));
     let upstream = Arc::new(Upstream::new("infisical", Box::new(provider)));
@@ -109,7 +109,7 @@ pub(crate) fn boot() -> BootId {
     BootId(NonZeroU64::MIN)
 }
 
-/// Takes the references that Infisical takes, and gives [`VALUE`] for each.
+/// Accepts Infisical's references, and returns [`VALUE`] for each.
 struct AtHand(Infisical);
 
 #[async_trait]

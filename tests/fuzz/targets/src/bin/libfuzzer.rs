@@ -1,4 +1,4 @@
-//! One target under libFuzzer: the one that `PSI_FUZZ_TARGET` names. `tests/fuzz/run.sh` says how it is built.
+//! Runs the target that `PSI_FUZZ_TARGET` names under libFuzzer. `tests/fuzz/run.sh` builds it.
 
 #![no_main]
 #![allow(
