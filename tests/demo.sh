@@ -1,6 +1,6 @@
 #!/bin/bash
 # The main job, told on a terminal: a secret from Infisical in a podman container; Infisical killed, the
-# daemon restarted, and the container started again. Everything lives in one temporary folder: podman's
+# daemon restarted, and the container started again. Everything lives in one temporary directory: podman's
 # store, the (software) TPM, the Infisical fake. Nothing of this host is touched.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."

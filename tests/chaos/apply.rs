@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::dice::Dice;
 use super::faults::{Class, Fault, Way};
 use super::network;
-use super::secrets::{FOLDERS, config, project_of, put_at, references_in};
+use super::secrets::{DIRECTORIES, config, project_of, put_at, references_in};
 use super::suite::Suite;
 use psi_harness::{IDENTITY, Instance, PROJECT, Signal, identity, rule};
 
@@ -152,8 +152,8 @@ impl Suite {
 
     /// Rotates one secret of each directory.
     pub(super) fn rotate_everywhere(&self, dice: &mut Dice) {
-        for (folder, _) in FOLDERS {
-            let there: Vec<usize> = references_in(&self.references, folder)
+        for (directory, _) in DIRECTORIES {
+            let there: Vec<usize> = references_in(&self.references, directory)
                 .filter(|at| self.truth.lock().is_there(*at))
                 .collect();
             self.rotate_at(&[*dice.pick(&there)]);

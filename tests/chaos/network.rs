@@ -19,8 +19,8 @@ pub(super) fn enter_one_of_our_own() {
     };
     let mut line = String::new();
     BufReader::new(keeper.child().stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let told = keeper.stderr();
-    assert_eq!(line, "up\n", "a network namespace takes root and iproute2: {told}");
+    let output = keeper.stderr();
+    assert_eq!(line, "up\n", "a network namespace takes root and iproute2: {output}");
     let namespace = File::open(format!("/proc/{}/ns/net", keeper.pid())).unwrap();
     setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
 }

@@ -11,7 +11,7 @@ use psi_harness::{
 };
 
 /// Secrets of the provider, by directory; one listing gets each directory.
-pub(super) const FOLDERS: [(&str, u32); 4] = [("/a", 12), ("/b", 8), ("/c", 4), (SECOND, 4)];
+pub(super) const DIRECTORIES: [(&str, u32); 4] = [("/a", 12), ("/b", 8), ("/c", 4), (SECOND, 4)];
 /// The directory of another project, for which psid logs in as another identity.
 pub(super) const SECOND: &str = "/s";
 /// That project's id.
@@ -26,19 +26,19 @@ pub(super) fn references() -> Vec<(&'static str, String)> {
     let keys = |(path, count): (&'static str, u32)| {
         (0..count).map(move |number| (path, format!("{}{number}", path[1..].to_uppercase())))
     };
-    FOLDERS.into_iter().flat_map(keys).collect()
+    DIRECTORIES.into_iter().flat_map(keys).collect()
 }
 
 /// The fake's seed, all in version 1.
 pub(super) fn seeded(references: &[(&'static str, String)]) -> Value {
-    let mut folders = Map::new();
-    folders.insert(PROBES.into(), json!({}));
+    let mut directories = Map::new();
+    directories.insert(PROBES.into(), json!({}));
     for (path, key) in references {
-        let folder = folders.entry(*path).or_insert_with(|| json!({}));
-        folder[key] = value(key, 1).into();
+        let directory = directories.entry(*path).or_insert_with(|| json!({}));
+        directory[key] = value(key, 1).into();
     }
-    let second = json!({SECOND: folders.remove(SECOND)});
-    let mut seed = seed_with_two_identities(&Value::Object(folders));
+    let second = json!({SECOND: directories.remove(SECOND)});
+    let mut seed = seed_with_two_identities(&Value::Object(directories));
     let projects = seed["projects"].as_array_mut().unwrap();
     projects.push(json!({"id": SECOND_PROJECT, "slug": "second", "environments": ["prod"],
                          "secrets": {"prod": second}}));
@@ -56,7 +56,7 @@ pub(super) fn config(infisical: &FakeInfisical) -> Config {
          [workloads.s]\nprovider = \"infisical\"\n\
          secrets = [{{ project = \"second\", path = \"{SECOND}\" }}]\n"
     );
-    for (path, _) in FOLDERS.iter().filter(|(path, _)| *path != SECOND) {
+    for (path, _) in DIRECTORIES.iter().filter(|(path, _)| *path != SECOND) {
         config = config.workload(&path[1..], path, false);
     }
     config
@@ -76,10 +76,10 @@ pub(super) fn put_at(infisical: &FakeInfisical, path: &str, key: &str, value: &s
 /// The numbers of a directory's secrets.
 pub(super) fn references_in<'a>(
     references: &'a [(&'static str, String)],
-    folder: &'a str,
+    directory: &'a str,
 ) -> impl Iterator<Item = usize> + 'a {
     let all = references.iter().enumerate();
-    all.filter(move |(_, (path, _))| *path == folder).map(|(at, _)| at)
+    all.filter(move |(_, (path, _))| *path == directory).map(|(at, _)| at)
 }
 
 fn reference_of(path: &str, key: &str) -> String {
@@ -111,13 +111,13 @@ pub(super) fn register(
 /// which is a second here, and may need a login and a second attempt with the new token. `wide` is
 /// the number of additional directories.
 pub(super) fn bound(class: Class, span: Duration, starts: u64, wide: u64) -> u64 {
-    let folders = FOLDERS.len() as u64 + 1 + wide;
-    let secrets = FOLDERS.iter().map(|(_, count)| u64::from(*count)).sum::<u64>() + 1;
+    let directories = DIRECTORIES.len() as u64 + 1 + wide;
+    let secrets = DIRECTORIES.iter().map(|(_, count)| u64::from(*count)).sum::<u64>() + 1;
     let (rounds, requests) = match class {
         Class::Outage => (2 * starts, 2),
         Class::LongPause | Class::LoginRefused => (2 * starts, 4),
         Class::Denial | Class::Partial | Class::Working => (span.as_secs() + 2 + starts, 4),
     };
     let probes = span.as_secs() / 30 + 1;
-    (rounds * (secrets + folders) + folders + probes) * requests
+    (rounds * (secrets + directories) + directories + probes) * requests
 }

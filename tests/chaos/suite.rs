@@ -291,7 +291,7 @@ impl Suite {
         if probe.code == 0 && probe.stdout != value(key, 1).as_bytes() {
             self.fail(&format!("{key} got {:?}", String::from_utf8_lossy(&probe.stdout)));
         }
-        told(probe.code)
+        status_text(probe.code)
     }
 
     fn provider(&self) -> String {
@@ -316,9 +316,9 @@ impl Suite {
 }
 
 fn code(driver: &Driver) -> String {
-    told(driver.run().code)
+    status_text(driver.run().code)
 }
 
-fn told(code: i32) -> String {
+fn status_text(code: i32) -> String {
     if code == 0 { "live".into() } else { code.to_string() }
 }

@@ -30,8 +30,8 @@ fn import(instance: &Instance, text: impl AsRef<[u8]>, options: &[&str]) -> Driv
 }
 
 /// The outcomes of a JSON report, by outcome and key.
-fn fates(told: &Value) -> Vec<String> {
-    let all = told["secrets"].as_array().unwrap().iter();
+fn fates(report: &Value) -> Vec<String> {
+    let all = report["secrets"].as_array().unwrap().iter();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     all.map(|one| format!("{} {}", text(&one["outcome"]), text(&one["key"]))).collect()
 }

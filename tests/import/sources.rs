@@ -27,7 +27,7 @@ fn given(host: &Host, key: &str) -> String {
 #[test]
 fn import_parses_env_files_like_podman() {
     let host = host();
-    let file = host.instance.folder().join("app.env");
+    let file = host.instance.directory().join("app.env");
     let text =
         "# comment\n\n  A=one two\nQ=\"in quotes\"\nHASH=a#b\nEQ=a=b\nE=\n\tT=tab\r\nA=three\n";
     fs::write(&file, text).unwrap();
@@ -56,7 +56,7 @@ fn import_parses_env_files_like_podman() {
 #[test]
 fn import_refuses_env_file_with_a_multiline_value() {
     let host = host();
-    let file = host.instance.folder().join("app.env");
+    let file = host.instance.directory().join("app.env");
     let base64 = ["MC4CAQAwBQYDK2VwBCIEIEhunter2", "QWxsWW91ckJhc2VBcmVCZWxvbmdUb1Vz=="];
     let body = base64.join("\n");
     for (text, number) in [
@@ -91,13 +91,13 @@ fn import_refuses_env_file_with_a_multiline_value() {
 #[test]
 fn import_reads_podman_secrets_through_their_driver() {
     let host = host();
-    let folder = host.podman.secrets_folder().join("filedriver");
-    let path = format!("--driver-opts=path={}", folder.display());
+    let directory = host.podman.secrets_directory().join("filedriver");
+    let path = format!("--driver-opts=path={}", directory.display());
     let create = ["secret", "create", "--driver=file", &path, "in-clear", "-"];
     assert_eq!(host.podman.run(&create, "from the file").code, 0);
     host.podman.create("psi-s", "a literal");
-    let told = import(&host, &["podman-secret", "in-clear=CLEAR", "psi-s"]).json();
-    assert_eq!(fates(&told), ["created CLEAR", "created psi-s"]);
+    let report = import(&host, &["podman-secret", "in-clear=CLEAR", "psi-s"]).json();
+    assert_eq!(fates(&report), ["created CLEAR", "created psi-s"]);
     assert_eq!(
         (given(&host, "CLEAR"), given(&host, "psi-s")),
         ("from the file".into(), "a literal".into())
@@ -111,9 +111,9 @@ fn import_reads_podman_secrets_through_their_driver() {
 fn import_reads_variables_files_and_secrets_of_a_quadlet() {
     let host = host();
     host.podman.create("db--pw", "the password");
-    let folder = host.instance.folder();
-    fs::write(folder.join("app.env"), "FROM_FILE=1\nBOTH=file\n").unwrap();
-    let unit = folder.join("app.container");
+    let directory = host.instance.directory();
+    fs::write(directory.join("app.env"), "FROM_FILE=1\nBOTH=file\n").unwrap();
+    let unit = directory.join("app.container");
     let text = "[Unit]\nDescription=x\n[Container]\nImage=x\nEnvironmentFile=app.env\n\
         Environment=A=1 \"B=two words\" \\\n  BOTH=unit\nEnvironment=HOME_OF=%h/x PERCENT=100%%\n\
         Secret=db--pw,type=env,target=DB_PW\n[Service]\nEnvironment=NOT=1\n";
@@ -121,9 +121,9 @@ fn import_reads_variables_files_and_secrets_of_a_quadlet() {
     let outcome = import(&host, &["quadlet", unit.to_str().unwrap()]).run();
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("HOME_OF of "), "{}", outcome.stderr);
-    let told = serde_json::from_slice(&outcome.stdout).unwrap();
+    let report = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!(
-        fates(&told),
+        fates(&report),
         [
             "created FROM_FILE",
             "created BOTH",

@@ -45,7 +45,7 @@ fn lookup_in_mid_call(infisical: &FakeInfisical, instance: &Instance, wrapper: &
 
 /// Whether the kernel wrote a core dump, by the exit status and by the directory.
 #[track_caller]
-fn dumps(mut process: Process, signal: Signal, folder: &Path) -> bool {
+fn dumps(mut process: Process, signal: Signal, directory: &Path) -> bool {
     // Repeated: Rust's runtime answers the first SIGSEGV by removing its own handler.
     eventually("a process to fall", || {
         let fallen = process.has_ended_within(Duration::ZERO);
@@ -56,7 +56,7 @@ fn dumps(mut process: Process, signal: Signal, folder: &Path) -> bool {
     });
     let status = process.wait();
     assert_eq!(status.signal(), Some(signal as i32));
-    let files = fs::read_dir(folder).unwrap().count();
+    let files = fs::read_dir(directory).unwrap().count();
     status.core_dumped() || files > 0
 }
 
@@ -70,8 +70,8 @@ fn limit(pid: u32) -> String {
 #[test]
 fn psid_and_psi_driver_leave_no_core_dump() {
     let (infisical, instance) = instance();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().to_str().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
     let generous = ["/bin/sh", "-c", GENEROUS, "sh", path];
     for signal in FATAL {
         let psid = instance.psid().through(&generous).start();
@@ -82,8 +82,8 @@ fn psid_and_psi_driver_leave_no_core_dump() {
         for pid in [psid.process.pid(), lookup.pid()] {
             assert_eq!(limit(pid), "0 0");
         }
-        assert!(!dumps(lookup, signal, folder.path()), "psi-driver dumps at {signal:?}");
-        assert!(!dumps(psid.process, signal, folder.path()), "psid dumps at {signal:?}");
+        assert!(!dumps(lookup, signal, directory.path()), "psi-driver dumps at {signal:?}");
+        assert!(!dumps(psid.process, signal, directory.path()), "psid dumps at {signal:?}");
     }
     // Another program does leave a core dump here.
     let mut careless = Command::new(generous[0]);
@@ -92,7 +92,7 @@ fn psid_and_psi_driver_leave_no_core_dump() {
     eventually("sleep to run", || is(careless.pid(), "sleep").then_some(()));
     assert_eq!(limit(careless.pid()), "unlimited unlimited");
     assert!(
-        dumps(careless, Signal::SIGABRT, folder.path()),
+        dumps(careless, Signal::SIGABRT, directory.path()),
         "this host writes no core dumps at all, so nothing was shown: see core_pattern(5)"
     );
 }
@@ -108,7 +108,7 @@ fn process_of_the_same_user_cannot_read_memory() {
     let (uid, gid) = (format!("--reuid={USER}"), format!("--regid={USER}"));
     let as_user = ["setpriv", &uid, &gid, "--clear-groups"];
     let start = instance.psid().with_program(&copy).through(&as_user);
-    give(instance.folder());
+    give(instance.directory());
     let psid = start.start();
     let lookup = |args: &[&str]| instance.driver(args).id(id(1)).user(&instance, USER, USER);
     lookup(&["store"]).stdin(reference("/myapp", "A")).ok();

@@ -83,5 +83,5 @@ fn no_value_or_pin_is_in_logs_arguments_messages_or_state() {
     for (place, words) in &said {
         canaries.absent(place, words);
     }
-    assert_eq!(canaries.below(fixture.instance.folder(), Path::new("")), None);
+    assert_eq!(canaries.below(fixture.instance.directory(), Path::new("")), None);
 }

@@ -14,33 +14,33 @@ use psi_harness::{FakeInfisical, Instance, Process, Tpm, eventually, id, referen
 
 /// A wrapper of systemd-creds that records what other users can see of it.
 struct Recorder {
-    folder: PathBuf,
+    directory: PathBuf,
     path: String,
 }
 
 impl Recorder {
     fn new(instance: &Instance) -> Self {
         let path = std::env::var("PATH").unwrap();
-        let real = path.split(':').map(|folder| Path::new(folder).join("systemd-creds"));
+        let real = path.split(':').map(|directory| Path::new(directory).join("systemd-creds"));
         let real = real.into_iter().find(|program| program.exists());
         let real = real.expect("no systemd-creds: install systemd");
-        let (folder, programs) =
-            (instance.folder().join("seen"), instance.folder().join("programs"));
-        fs::create_dir(&folder).unwrap();
+        let (directory, programs) =
+            (instance.directory().join("seen"), instance.directory().join("programs"));
+        fs::create_dir(&directory).unwrap();
         fs::create_dir(&programs).unwrap();
         let script = format!(
             "#!/bin/sh\ncat /proc/$$/cmdline /proc/$$/environ /proc/$$/limits >{}/$$\nexec {} \"$@\"\n",
-            folder.display(),
+            directory.display(),
             real.display()
         );
         fs::write(programs.join("systemd-creds"), script).unwrap();
         fs::set_permissions(programs.join("systemd-creds"), Permissions::from_mode(0o755)).unwrap();
-        Self { folder, path: format!("{}:{path}", programs.display()) }
+        Self { directory, path: format!("{}:{path}", programs.display()) }
     }
 
     /// The records so far, one per process.
     fn seen(&self) -> Vec<String> {
-        let files = fs::read_dir(&self.folder).unwrap();
+        let files = fs::read_dir(&self.directory).unwrap();
         files
             .map(|file| String::from_utf8(fs::read(file.unwrap().path()).unwrap()).unwrap())
             .collect()
@@ -115,7 +115,7 @@ fn no_process_exposes_a_secret_or_an_opened_sealed_key() {
         let limit: Vec<&str> = limit.unwrap().split_whitespace().take(2).collect();
         assert_eq!(limit, ["0", "0"]);
     }
-    assert_eq!(canaries.below(instance.folder(), &instance.credentials()), None);
+    assert_eq!(canaries.below(instance.directory(), &instance.credentials()), None);
     canaries.absent("what init said", &[init.stdout, init.stderr.into_bytes()].concat());
     canaries.absent("psid's log", psid.log().as_bytes());
 

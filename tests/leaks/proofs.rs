@@ -86,7 +86,7 @@ impl Scenario {
             self.canaries.absent(place, words);
         }
         let instance = &self.machine.instance;
-        assert_eq!(self.canaries.below(instance.folder(), &instance.credentials()), None);
+        assert_eq!(self.canaries.below(instance.directory(), &instance.credentials()), None);
     }
 }
 

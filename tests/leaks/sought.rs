@@ -20,7 +20,7 @@ pub(super) fn canary(kind: &str) -> String {
 impl Canaries {
     /// Adds a secret in each form in which people and programs print bytes.
     pub(super) fn add(&mut self, name: &str, secret: &[u8]) {
-        assert!(secret.len() >= 16, "{name} is too short to be told from chance");
+        assert!(secret.len() >= 16, "{name} is too short to be unique");
         let decimal: Vec<String> = secret.iter().map(ToString::to_string).collect();
         for (form, bytes) in [
             ("", secret.to_vec()),
@@ -48,8 +48,8 @@ impl Canaries {
 
     /// The file below `directory` that contains a canary, and the canary's name. Only regular files
     /// are read, and `except` is skipped.
-    pub(super) fn below(&self, folder: &Path, except: &Path) -> Option<String> {
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).find_map(|path| {
+    pub(super) fn below(&self, directory: &Path, except: &Path) -> Option<String> {
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).find_map(|path| {
             let kind = fs::symlink_metadata(&path).unwrap().file_type();
             if path == except {
                 None
@@ -108,12 +108,12 @@ fn search_finds_every_encoding() {
         assert_eq!(canaries.within(bytes), Some(name));
     }
     assert_eq!(canaries.within(b"0123456789abcde\xff 000123456789abcdef"), None);
-    let folder = tempfile::tempdir().unwrap();
-    let deep = folder.path().join("a/b");
+    let directory = tempfile::tempdir().unwrap();
+    let deep = directory.path().join("a/b");
     fs::create_dir_all(&deep).unwrap();
-    assert_eq!(canaries.below(folder.path(), Path::new("")), None);
+    assert_eq!(canaries.below(directory.path(), Path::new("")), None);
     fs::write(deep.join("c"), b"x0123456789abcdef\xff").unwrap();
-    let found = canaries.below(folder.path(), Path::new("")).unwrap();
+    let found = canaries.below(directory.path(), Path::new("")).unwrap();
     assert!(found.starts_with("the key is in ") && found.ends_with("a/b/c"), "{found}");
-    assert_eq!(canaries.below(folder.path(), &deep), None);
+    assert_eq!(canaries.below(directory.path(), &deep), None);
 }

@@ -118,7 +118,7 @@ impl Scenario {
 
     #[track_caller]
     fn nothing_is_on_disk(&self) {
-        let found = self.canaries.below(self.instance.folder(), &self.instance.credentials());
+        let found = self.canaries.below(self.instance.directory(), &self.instance.credentials());
         assert_eq!(found, None);
     }
 
@@ -214,7 +214,7 @@ fn a_whole_life(format: &str, faults: &[Value]) {
     assert!(
         scenario
             .canaries
-            .below(scenario.instance.folder(), &scenario.instance.credentials())
+            .below(scenario.instance.directory(), &scenario.instance.credentials())
             .is_some()
     );
     assert!(scenario.canaries.below(&scenario.instance.credentials(), Path::new("")).is_some());
@@ -345,7 +345,10 @@ fn client_secret_in_the_config_is_not_displayed() {
     scenario.nothing_was_said(&log);
     // The search finds it in the config file.
     assert!(
-        scenario.canaries.below(&scenario.instance.folder().join("etc"), Path::new("")).is_some()
+        scenario
+            .canaries
+            .below(&scenario.instance.directory().join("etc"), Path::new(""))
+            .is_some()
     );
 }
 
@@ -354,8 +357,8 @@ fn client_secret_in_the_config_is_not_displayed() {
 fn shipped_units_contain_no_secret() {
     let units = repository().join("contrib/systemd");
     let mut seen = 0;
-    let folders = [units.join("user"), units.join("psid.service.d"), units];
-    for unit in folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()) {
+    let directories = [units.join("user"), units.join("psid.service.d"), units];
+    for unit in directories.iter().flat_map(|directory| std::fs::read_dir(directory).unwrap()) {
         let path = unit.unwrap().path();
         if path.is_dir() {
             continue;

@@ -71,9 +71,9 @@ fn provider_value_is_returned_byte_for_byte_across_restart() {
         ("BLANKS", "  \t around \n ".into()),
         ("LONG", "0123456789abcdef".repeat(32_000)),
     ];
-    let folder: serde_json::Map<_, _> =
+    let directory: serde_json::Map<_, _> =
         values.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
-    let mut infisical = FakeInfisical::with(&json!({"/myapp": folder}));
+    let mut infisical = FakeInfisical::with(&json!({"/myapp": directory}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
     let compare = || {

@@ -67,9 +67,10 @@ fn listing_and_single_reads_give_the_same_values() {
 #[test]
 fn old_server_is_recognised_after_a_few_requests() {
     let keys: Vec<String> = (0..6).map(|number| format!("KEY_{number}")).collect();
-    let folder: serde_json::Map<_, _> = keys.iter().map(|key| (key.clone(), json!(key))).collect();
+    let directory: serde_json::Map<_, _> =
+        keys.iter().map(|key| (key.clone(), json!(key))).collect();
     let infisical =
-        FakeInfisical::with_options(&json!({"/myapp": folder}), &["--dialect", "v3-only"]);
+        FakeInfisical::with_options(&json!({"/myapp": directory}), &["--dialect", "v3-only"]);
     let instance = Instance::of(&infisical);
     let _psid = instance.start();
     for (number, key) in (0..).zip(&keys) {

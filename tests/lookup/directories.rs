@@ -61,8 +61,8 @@ fn miss_and_refresh_give_the_same_value() {
         for (number, key) in (1..).zip(keys) {
             instance.driver(&["store"]).id(id(number)).stdin(reference("/app", key)).ok();
         }
-        let told = refresh(&instance);
-        assert!(told.contains("0 changed, 5 unchanged"), "{dialect}: {told}");
+        let output = refresh(&instance);
+        assert!(output.contains("0 changed, 5 unchanged"), "{dialect}: {output}");
         let refreshed: Vec<String> = keys.iter().map(|key| get(key)).collect();
         assert_eq!(missed, refreshed, "{dialect}");
     }
@@ -141,9 +141,9 @@ fn forbidden_reference_denies_only_its_own_key() {
     infisical.put("/app", "R", "${prod.locked.L1}");
     infisical.put("/app", "B", "new");
     for _ in 0..2 {
-        let told = failing_refresh(&instance);
-        assert!(told.contains("/app/R: ") && told.contains("403"), "{told}");
-        assert!(told.contains("0 removed"), "{told}");
+        let output = failing_refresh(&instance);
+        assert!(output.contains("/app/R: ") && output.contains("403"), "{output}");
+        assert!(output.contains("0 removed"), "{output}");
     }
     assert_eq!(psid.status()["entries"], 4);
     assert_eq!(
@@ -169,8 +169,8 @@ fn imported_value_is_kept_while_its_listing_is_refused() {
     assert_eq!(instance.driver(&["get", "myapp--THROUGH"]).text(), "http://s1/x");
     infisical.put("/app", "R", "${prod.locked.L1}");
     infisical.put("/app", "LATER", "http://${S1}/y");
-    let told = failing_refresh(&instance);
-    assert!(told.contains("/app/THROUGH: its reference leads through an import"), "{told}");
+    let output = failing_refresh(&instance);
+    assert!(output.contains("/app/THROUGH: its reference leads through an import"), "{output}");
     assert_eq!(instance.driver(&["get", "myapp--THROUGH"]).text(), "http://s1/x");
     assert_eq!(instance.driver(&["get", "myapp--S1"]).text(), "s1");
     let line = instance.driver(&["get", "myapp--LATER"]).env("PATH", "/nowhere").run();
@@ -195,8 +195,8 @@ fn failing_directory_does_not_affect_other_directories_of_its_source() {
             rule(&json!({"secretPath": "/wide/d3", "route": "get"}), &fault),
         ]));
         infisical.put("/wide/d5", "K", "changed by the side of it");
-        let told = failing_refresh(&instance);
-        assert!(told.contains("/wide/d3: "), "{told}");
+        let output = failing_refresh(&instance);
+        assert!(output.contains("/wide/d3: "), "{output}");
         assert_eq!(instance.driver(&["get", &reference("/wide/d5", "K5")]).text(), "5");
         assert_eq!(psid.status()["entries"], before);
     }
@@ -227,8 +227,8 @@ fn only_directories_with_imports_are_listed_separately() {
     let (infisical, instance) = wide(45);
     infisical.limit(&json!({"list": 40, "imports": 60}));
     let psid = instance.start();
-    let told = refresh(&instance);
-    assert!(told.contains(&format!("{} added", size(45))), "{told}");
+    let output = refresh(&instance);
+    assert!(output.contains(&format!("{} added", size(45))), "{output}");
     // The source, and the one directory that has an import.
     assert_eq!(lists(&infisical), 2);
     assert_eq!(psid.status()["entries"], size(45));
@@ -262,17 +262,20 @@ fn wide_source_continues_after_a_429_and_loses_nothing() {
     for number in 0..45 {
         infisical.put(&format!("/wide/d{number}"), "K", "new");
     }
-    let told = failing_refresh(&instance);
-    assert!(told.contains("429") && told.contains("the rest of it is listed later"), "{told}");
+    let output = failing_refresh(&instance);
+    assert!(
+        output.contains("429") && output.contains("the rest of it is listed later"),
+        "{output}"
+    );
     // The source, its own directory, 38 of those below, and the refused one.
     assert_eq!(lists(&infisical), 41);
     let status = psid.status();
     assert_eq!((&status["entries"], &status["withheld_count"]), (&json!(size(45)), &json!(0)));
-    let told = eventually("the rest of the source", || {
+    let output = eventually("the rest of the source", || {
         let outcome = instance.driver(&["cache", "refresh"]).run();
         (outcome.code == 0).then(|| String::from_utf8(outcome.stdout).unwrap())
     });
-    assert!(told.contains("7 changed") && told.contains("0 removed"), "{told}");
+    assert!(output.contains("7 changed") && output.contains("0 removed"), "{output}");
     assert_eq!(lists(&infisical), 41 + 7, "what was listed is not listed again");
     let values = (0..45).map(|number| reference(&format!("/wide/d{number}"), "K"));
     for value in values {
@@ -293,8 +296,8 @@ fn oversized_value_is_refused_by_name_and_others_are_served() {
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/app", false));
     let psid = instance.start();
-    let told = failing_refresh(&instance);
-    assert!(told.contains("/app/LARGE: its value has 512001 bytes"), "{told}");
+    let output = failing_refresh(&instance);
+    assert!(output.contains("/app/LARGE: its value has 512001 bytes"), "{output}");
     assert_eq!(psid.status()["entries"], 2);
     let line = instance.driver(&["get", "myapp--LARGE"]).env("PATH", "/nowhere").run();
     assert!(line.code != 0 && line.stderr.contains("512001 bytes"), "{}", line.stderr);
@@ -335,8 +338,8 @@ fn source_of_over_a_thousand_directories_is_refused_without_loss() {
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("wide", "/wide", true));
     let psid = instance.start();
-    let told = failing_refresh(&instance);
-    assert!(told.contains("it has 1001 directories, more than 1000"), "{told}");
+    let output = failing_refresh(&instance);
+    assert!(output.contains("it has 1001 directories, more than 1000"), "{output}");
     assert_eq!(psid.status()["entries"], 0);
     infisical.remove("/wide/d7", "K");
     assert!(refresh(&instance).contains("1000 added"));
@@ -358,18 +361,19 @@ fn gets_by_name_continue_after_a_429() {
     infisical.faults(
         &json!([{"match": {"route": "get"}, "fault": fault::too_many(1), "after": 5, "times": 1}]),
     );
-    let told = failing_refresh(&instance);
-    assert!(told.contains("429") && told.contains("listed later"), "{told}");
+    let output = failing_refresh(&instance);
+    assert!(output.contains("429") && output.contains("listed later"), "{output}");
     assert_eq!((lists(&infisical), gets(&infisical)), (2, 6));
     // The refresh that reads R reports it: either of the two.
-    let mut told = vec![told];
+    let mut outputs = vec![output];
     eventually("the rest of the source", || {
         let outcome = instance.driver(&["cache", "refresh"]).run();
-        told.push(outcome.stdout_text() + &outcome.stderr);
+        outputs.push(outcome.stdout_text() + &outcome.stderr);
         (gets(&infisical) == 13).then_some(())
     });
-    let named = told.iter().filter(|told| told.contains("/app/R: ") && told.contains("403"));
-    assert_eq!(named.count(), 1, "{told:?}");
+    let named =
+        outputs.iter().filter(|output| output.contains("/app/R: ") && output.contains("403"));
+    assert_eq!(named.count(), 1, "{outputs:?}");
     // OWN, the ten and R: twelve by name, one of them twice.
     assert_eq!((lists(&infisical), gets(&infisical)), (2, 13));
     assert_eq!(psid.status()["entries"], 14);

@@ -32,9 +32,9 @@ fn concurrent_lookups_of_one_secret_share_one_fetch() {
 #[test]
 fn different_secrets_of_a_directory_share_one_listing_and_one_login() {
     let keys: Vec<_> = (0..12).map(|number| format!("KEY_{number}")).collect();
-    let folder: serde_json::Map<_, _> =
+    let directory: serde_json::Map<_, _> =
         keys.iter().map(|key| (key.clone(), json!(format!("value of {key}")))).collect();
-    let infisical = FakeInfisical::with(&json!({"/myapp": folder}));
+    let infisical = FakeInfisical::with(&json!({"/myapp": directory}));
     let instance = Instance::of(&infisical);
     let _psid = instance.start();
     infisical.fault(&json!({"kind": "delay", "ms": 300}));

@@ -35,7 +35,7 @@ fn hidden_value_placeholder_never_replaces_a_cached_value() {
     infisical.settings(&json!({"hiddenValues": true}));
     infisical.permit(&describe_only());
     infisical.clear_log();
-    eventually("psid to have been told the placeholder, more than once", || {
+    eventually("psid to have received the placeholder more than once", || {
         assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
         (infisical.reads() >= 3).then_some(())
     });

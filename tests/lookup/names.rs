@@ -23,9 +23,9 @@ fn unusual_keys_are_requested_unchanged() {
         "back\\slash",
         "...",
     ];
-    let folder: serde_json::Map<_, _> =
+    let directory: serde_json::Map<_, _> =
         keys.iter().map(|key| ((*key).to_owned(), json!(format!("value of {key}")))).collect();
-    let mut infisical = FakeInfisical::with(&json!({"/myapp": folder}));
+    let mut infisical = FakeInfisical::with(&json!({"/myapp": directory}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = instance.start();
@@ -221,9 +221,9 @@ fn listed_name_with_control_characters_is_ignored() {
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = instance.start();
     let outcome = instance.driver(&["cache", "refresh"]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap() + &outcome.stderr;
-    assert!(outcome.code != 0 && told.contains("contains a control character"), "{told}");
-    assert!(!told.chars().any(|c| c.is_control() && c != '\n'), "{told:?}");
+    let output = String::from_utf8(outcome.stdout).unwrap() + &outcome.stderr;
+    assert!(outcome.code != 0 && output.contains("contains a control character"), "{output}");
+    assert!(!output.chars().any(|c| c.is_control() && c != '\n'), "{output:?}");
     assert_eq!(psid.status()["entries"], 1);
     assert_eq!(instance.driver(&["get", "myapp--A"]).text(), "1");
 }

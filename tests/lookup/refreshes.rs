@@ -33,8 +33,8 @@ fn no_request_is_conditional() {
             workload(&json!({"/myapp": {"A": "1", "B": "2"}}), &["--dialect", dialect]);
         refresh(&instance, &[]);
         let fetched = psid.status()["oldest_fetch_ms"].as_u64().unwrap();
-        let told = refresh(&instance, &[]);
-        assert!(told.contains("0 added, 0 changed, 2 unchanged"), "{dialect}: {told}");
+        let output = refresh(&instance, &[]);
+        assert!(output.contains("0 added, 0 changed, 2 unchanged"), "{dialect}: {output}");
         assert!(psid.status()["oldest_fetch_ms"].as_u64().unwrap() > fetched, "{dialect}");
         infisical.put("/myapp", "A", "new");
         assert!(refresh(&instance, &[]).contains("1 changed, 1 unchanged"), "{dialect}");
@@ -96,8 +96,8 @@ fn mass_removal_is_withheld_and_reported_until_accepted() {
     for key in ["B", "C"] {
         infisical.remove("/myapp", key);
     }
-    let told = withheld(&instance);
-    assert!(told.contains("1 unchanged, 0 removed, 2 withheld"), "{told}");
+    let output = withheld(&instance);
+    assert!(output.contains("1 unchanged, 0 removed, 2 withheld"), "{output}");
     let status = psid.status();
     assert_eq!((&status["entries"], &status["withheld_count"]), (&json!(3), &json!(2)));
     let held = &status["withheld"][0];
@@ -113,8 +113,8 @@ fn mass_removal_is_withheld_and_reported_until_accepted() {
     assert!(infisical.log().is_empty());
     assert!(withheld(&instance).contains("0 removed, 2 withheld"));
     assert_eq!(psid.log().matches("would take away or empty 2 secrets").count(), 1);
-    let told = refresh(&instance, &["--accept-removals"]);
-    assert!(told.contains("2 removed\n"), "{told}");
+    let output = refresh(&instance, &["--accept-removals"]);
+    assert!(output.contains("2 removed\n"), "{output}");
     let status = psid.status();
     assert_eq!((&status["entries"], &status["withheld_count"]), (&json!(1), &json!(0)));
     // Health checks cause no request for a value that a listing lacks.
@@ -135,8 +135,8 @@ fn emptied_value_is_withheld_until_accepted() {
     refresh(&instance, &[]);
     infisical.put("/myapp", "A", "");
     infisical.put("/myapp", "B", "new");
-    let told = withheld(&instance);
-    assert!(told.contains("1 changed, 1 unchanged, 0 removed, 1 withheld"), "{told}");
+    let output = withheld(&instance);
+    assert!(output.contains("1 changed, 1 unchanged, 0 removed, 1 withheld"), "{output}");
     assert_eq!(psid.status()["withheld"][0]["reason"], "emptied");
     assert_eq!(instance.driver(&["get", "myapp--A"]).text(), "1");
     assert_eq!(instance.driver(&["get", "myapp--B"]).text(), "new");

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use psi_harness::{
-    CLIENT_SECRET, Config, FakeInfisical, Instance, Signal, eventually, folder_holds, id,
+    CLIENT_SECRET, Config, FakeInfisical, Instance, Signal, directory_holds, eventually, id,
     reference, seed,
 };
 
@@ -140,7 +140,7 @@ fn n10_no_token_or_client_secret_is_written() {
     // The credential belongs to the service manager, in RAM; here it is a file.
     fs::remove_dir_all(instance.credentials()).unwrap();
     for secret in [token.as_str(), CLIENT_SECRET] {
-        assert_eq!(folder_holds(instance.folder(), secret.as_bytes()), None);
+        assert_eq!(directory_holds(instance.directory(), secret.as_bytes()), None);
         assert!(!log.contains(secret));
     }
 }

@@ -82,7 +82,7 @@ fn configured_ca_is_the_only_trusted_one() {
 fn unusable_ca_file_is_reported_and_psid_starts() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
-    let ca = instance.folder().join("ca.pem");
+    let ca = instance.directory().join("ca.pem");
     let mut config = Config::of(&infisical);
     config.infisical += &format!("ca_cert = \"{}\"\n", ca.display());
     instance.configure(&config);

@@ -17,7 +17,7 @@ fn recursive_source_lists_every_subdirectory_separately() {
         "/svc/a": {"K": "a", "ONLY_A": "only a"},
         "/svc/a/deep": {"K": "deep"},
         "/svc/b": {"K": "b"},
-        "/svcs": {"K": "another folder"},
+        "/svcs": {"K": "another directory"},
     }));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("svc", "/svc", true));
@@ -147,8 +147,8 @@ fn mass_removal_is_withheld_until_confirmed() {
     infisical.permit(&json!([{"environment": "*", "pathPrefix": "/else"}]));
     // Withheld values are left out of the count.
     let outcome = instance.driver(&["cache", "refresh"]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    assert!(outcome.code == 1 && told.contains("0 removed"), "{}: {told}", outcome.code);
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    assert!(outcome.code == 1 && output.contains("0 removed"), "{}: {output}", outcome.code);
     assert_eq!(psid.status()["entries"], 3);
     infisical.kill();
     for (key, value) in [("A", "1"), ("B", "2"), ("C", "3")] {
@@ -268,13 +268,13 @@ fn n4_invalidated_entry_is_fetched_again() {
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "old");
     for target in [id(1), "myapp--B".to_owned(), reference("/myapp", "C")] {
         let before = psid.generation();
-        let told = instance.driver(&["cache", "invalidate", &target]).text();
-        assert_eq!(told, "removed; the next lookup fetches it\n");
+        let output = instance.driver(&["cache", "invalidate", &target]).text();
+        assert_eq!(output, "removed; the next lookup fetches it\n");
         assert!(psid.generation() > before, "it is persisted when it is answered");
         assert_eq!(instance.driver(&["get", &target]).text(), "new");
     }
-    let told = instance.driver(&["cache", "invalidate", &reference("/myapp", "NEVER")]).text();
-    assert_eq!(told, "the cache has no such entry\n");
+    let printed = instance.driver(&["cache", "invalidate", &reference("/myapp", "NEVER")]).text();
+    assert_eq!(printed, "the cache has no such entry\n");
 }
 
 #[test]

@@ -98,9 +98,9 @@ fn endure(fault: &Value, words: &str) {
     assert!(outage["reason"].as_str().unwrap().contains(words), "{fault}: {outage}");
     let line = instance.driver(&["get", &reference("/myapp", "UNKNOWN")]).fails(75);
     // The message names the host or this request, which psid repeats from time to time.
-    let is_told =
+    let causes =
         ["infisical is out: ", "infisical does not answer: ", "infisical fails to answer "];
-    assert!(is_told.iter().any(|told| line.contains(told)), "{fault}: {line}");
+    assert!(causes.iter().any(|cause| line.contains(cause)), "{fault}: {line}");
     assert!(line.contains(words), "{fault}: {line}");
     assert!(line.contains("the value is not cached; try again "), "{line}");
     psid.terminate();

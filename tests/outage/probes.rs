@@ -25,9 +25,9 @@ fn lost_request_is_retried() {
 /// A failure must not cause more requests than success: all lookups in an outage share one request.
 #[test]
 fn outage_is_probed_rarely_under_many_lookups() {
-    let folder: serde_json::Map<_, _> =
+    let directory: serde_json::Map<_, _> =
         (0..32).map(|number| (format!("K{number}"), json!("v"))).collect();
-    let infisical = FakeInfisical::with(&json!({"/myapp": folder}));
+    let infisical = FakeInfisical::with(&json!({"/myapp": directory}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
     instance.driver(&["get", &reference("/myapp", "K0")]).ok();

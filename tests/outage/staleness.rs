@@ -75,8 +75,8 @@ fn value_beyond_max_stale_is_served_until_reboot_if_served_before() {
     );
     assert!(psid.degraded().contains("older than max_stale"));
     let log = psid.terminate();
-    let told = "older than max_stale, and served all the same: it was served since the boot";
-    assert_eq!(log.matches(told).count(), 1, "{log}");
+    let expected = "older than max_stale, and served all the same: it was served since the boot";
+    assert_eq!(log.matches(expected).count(), 1, "{log}");
     // A restart of psid ends no container.
     for end in [|psid: Psid| _ = psid.terminate(), Psid::crash] {
         let psid = clock.on(instance.psid()).start();

@@ -9,25 +9,25 @@ use psi_harness::repository;
 
 /// The devel Makefile needs `NAME`, the name of a policy, which a host without SELinux does not
 /// have.
-fn compile(folder: &Path) {
+fn compile(directory: &Path) {
     for name in ["psi.te", "psi.if", "psi.fc"] {
-        fs::copy(repository().join("contrib/selinux").join(name), folder.join(name)).unwrap();
+        fs::copy(repository().join("contrib/selinux").join(name), directory.join(name)).unwrap();
     }
     let mut make = Command::new("make");
-    make.env_remove("MAKEFLAGS").env_remove("MFLAGS").current_dir(folder);
+    make.env_remove("MAKEFLAGS").env_remove("MFLAGS").current_dir(directory);
     make.args(["-f", "/usr/share/selinux/devel/Makefile", "NAME=default", "psi.pp"]);
     succeeds(make);
 }
 
 #[test]
 fn selinux_module_compiles_and_labels_installed_files() {
-    let folder = tempfile::tempdir().unwrap();
-    compile(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    compile(directory.path());
     let mut unpack = Command::new("semodule_unpackage");
-    unpack.current_dir(&folder).args(["psi.pp", "psi.mod", "psi.labels"]);
+    unpack.current_dir(&directory).args(["psi.pp", "psi.mod", "psi.labels"]);
     succeeds(unpack);
-    assert!(fs::metadata(folder.path().join("psi.mod")).unwrap().len() > 1_000);
-    let labels = fs::read_to_string(folder.path().join("psi.labels")).unwrap();
+    assert!(fs::metadata(directory.path().join("psi.mod")).unwrap().len() > 1_000);
+    let labels = fs::read_to_string(directory.path().join("psi.labels")).unwrap();
     let label = |path: &str| {
         let line = labels.lines().find(|line| {
             let pattern = line.split_whitespace().next().unwrap_or_default();

@@ -18,8 +18,8 @@ fn psid_in_a_container_serves_the_host() {
     build.envs(podman.environment()).env("DIST", built.path());
     succeeds(build);
 
-    for folder in [instance.state(), instance.run(), instance.run_directory()] {
-        std::fs::create_dir_all(folder).unwrap();
+    for directory in [instance.state(), instance.run(), instance.run_directory()] {
+        std::fs::create_dir_all(directory).unwrap();
     }
     let mut options = Vec::new();
     for (on_host, inside) in [

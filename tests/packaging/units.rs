@@ -9,8 +9,8 @@ use super::{Tree, succeeds};
 /// Copies the installed units into a directory in which their programs exist.
 fn units(tree: &Tree, scope: &str, to: &std::path::Path) -> Vec<std::path::PathBuf> {
     let program = tree.path("/usr/bin/psid").display().to_string();
-    let folder = tree.path("/usr/lib/systemd").join(scope);
-    fs::read_dir(folder)
+    let directory = tree.path("/usr/lib/systemd").join(scope);
+    fs::read_dir(directory)
         .unwrap()
         .map(|entry| {
             let path = entry.unwrap().path();
@@ -24,11 +24,11 @@ fn units(tree: &Tree, scope: &str, to: &std::path::Path) -> Vec<std::path::PathB
 
 fn verify(scope: &str, flag: &str) {
     let tree = Tree::installed("/usr");
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new("systemd-analyze");
-    command.args(["verify", "--man=no", flag]).args(units(&tree, scope, folder.path()));
-    command.env("SYSTEMD_UNIT_PATH", format!("{}:", folder.path().display()));
-    command.env("HOME", folder.path()).env("XDG_RUNTIME_DIR", folder.path());
+    command.args(["verify", "--man=no", flag]).args(units(&tree, scope, directory.path()));
+    command.env("SYSTEMD_UNIT_PATH", format!("{}:", directory.path().display()));
+    command.env("HOME", directory.path()).env("XDG_RUNTIME_DIR", directory.path());
     let said = succeeds(command).stderr;
     let of_ours: Vec<_> = said.lines().filter(|line| line.contains("psid")).collect();
     assert!(of_ours.is_empty(), "{said}");

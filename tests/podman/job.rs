@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use serde_json::{Map, Value, json};
 
 use psi_harness::Podman;
-use psi_harness::{FakeInfisical, Instance, Tpm, folder_holds, reference};
+use psi_harness::{FakeInfisical, Instance, Tpm, directory_holds, reference};
 
 type Values = BTreeMap<String, Vec<u8>>;
 
@@ -68,10 +68,10 @@ fn assert_unreachable(infisical: &FakeInfisical) {
 #[test]
 fn containers_start_with_infisical_and_after_a_reboot_without_it() {
     let texts = texts();
-    let folder: Map<String, Value> =
+    let directory: Map<String, Value> =
         texts.iter().map(|(name, text)| ((*name).into(), json!(text))).collect();
     let mut tpm = Tpm::start();
-    let mut infisical = FakeInfisical::with(&json!({"/myapp": folder}));
+    let mut infisical = FakeInfisical::with(&json!({"/myapp": directory}));
     let instance = Instance::of(&infisical);
     instance.take_key();
     let init = instance.driver(&["cache", "init", "--backend", "tpm"]);
@@ -124,15 +124,15 @@ fn literal_is_encrypted_and_survives_a_restart() {
     ]);
     a_new_container_gets(&podman, &values);
     let nowhere = |needle: &[u8]| {
-        assert_eq!(folder_holds(&instance.state(), needle), None);
-        assert_eq!(folder_holds(&podman.secrets_folder(), needle), None);
+        assert_eq!(directory_holds(&instance.state(), needle), None);
+        assert_eq!(directory_holds(&podman.secrets_directory(), needle), None);
     };
     let sealed = || {
         nowhere(literal);
         nowhere(b"db.example");
         // The same search finds what is no secret: references and names are kept as they are.
-        assert!(folder_holds(&instance.state(), b"DB_HOST").is_some());
-        assert!(folder_holds(&podman.secrets_folder(), b"db_pw").is_some());
+        assert!(directory_holds(&instance.state(), b"DB_HOST").is_some());
+        assert!(directory_holds(&podman.secrets_directory(), b"db_pw").is_some());
     };
     psid.await_generation_after(0);
     sealed();

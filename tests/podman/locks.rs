@@ -13,11 +13,13 @@ fn held_lock_is_75_and_names_the_holder() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
     let driver = program("psi-driver");
-    let path =
-        format!("--driver-opts=path={}", host.podman.secrets_folder().join("filedriver").display());
+    let path = format!(
+        "--driver-opts=path={}",
+        host.podman.secrets_directory().join("filedriver").display()
+    );
     let create = ["secret", "create", "--driver=file", &path, "old", "-"];
     assert_eq!(host.podman.run(&create, "hunter2").code, 0);
-    let lock = host.podman.secrets_folder().join("filedriver/secretsdata.lock");
+    let lock = host.podman.secrets_directory().join("filedriver/secretsdata.lock");
     let held = fs::File::options().read(true).write(true).open(&lock).unwrap();
     lock_as_podman(&held);
     let args = ["migrate", "--from", "file", "--program", driver.to_str().unwrap()];

@@ -146,11 +146,12 @@ fn await_caller(listener: &UnixListener) {
 fn driver_of(instance: &Instance) -> Option<u32> {
     let socket = format!("PSI_SOCKET={}", instance.socket().display());
     std::fs::read_dir("/proc").unwrap().find_map(|process| {
-        let folder = process.ok()?.path();
-        let name = std::fs::read_to_string(folder.join("comm")).ok()?;
-        let environment = std::fs::read(folder.join("environ")).ok()?;
-        let told = environment.split(|byte| *byte == 0).any(|entry| entry == socket.as_bytes());
-        let pid = folder.file_name()?.to_str()?.parse().ok()?;
-        (name.trim() == "psi-driver" && told).then_some(pid)
+        let directory = process.ok()?.path();
+        let name = std::fs::read_to_string(directory.join("comm")).ok()?;
+        let environment = std::fs::read(directory.join("environ")).ok()?;
+        let has_socket =
+            environment.split(|byte| *byte == 0).any(|entry| entry == socket.as_bytes());
+        let pid = directory.file_name()?.to_str()?.parse().ok()?;
+        (name.trim() == "psi-driver" && has_socket).then_some(pid)
     })
 }

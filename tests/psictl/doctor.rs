@@ -10,10 +10,10 @@ use psi_harness::{Outcome, program, reference};
 
 /// The findings; podman's config of these tests is psi's drop-in and the options of its runtime.
 fn doctor(host: &Host) -> (i32, Vec<(String, String)>) {
-    let told = report(host);
+    let report = report(host);
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     // Findings about the podman that the tests run on are left out: H9 has a test of its own.
-    let all = told["findings"].as_array().unwrap().iter();
+    let all = report["findings"].as_array().unwrap().iter();
     let all = all.filter(|finding| finding["cause"] != "podman-defect");
     let line = |finding: &Value| {
         let cause = text(&finding["cause"]);
@@ -21,7 +21,7 @@ fn doctor(host: &Host) -> (i32, Vec<(String, String)>) {
         let names: Vec<String> = finding["affects"].as_array().unwrap().iter().map(text).collect();
         format!("{}; {} {names:?}", text(&finding["what"]), text(&finding["remedy"]))
     };
-    let code = i32::from(told["well"] != true);
+    let code = i32::from(report["well"] != true);
     (code, all.map(|finding| (text(&finding["severity"]), line(finding))).collect())
 }
 
@@ -32,9 +32,9 @@ fn report(host: &Host) -> Value {
     let call = call.env("CREDENTIALS_DIRECTORY", host.instance.credentials());
     let Outcome { code, stdout, stderr } = call.run();
     assert_eq!(stderr, "");
-    let told: Value = serde_json::from_slice(&stdout).unwrap();
-    assert_eq!(told["well"], code == 0, "{told}");
-    told
+    let report: Value = serde_json::from_slice(&stdout).unwrap();
+    assert_eq!(report["well"], code == 0, "{report}");
+    report
 }
 
 /// The severity and text of the one finding with these words.
@@ -77,8 +77,8 @@ fn doctor_reports_a_healthy_host() {
         quadlets.to_str().unwrap(),
     ];
     let call = host.driver(&args).env("CREDENTIALS_DIRECTORY", host.instance.credentials());
-    let told = call.text();
-    assert!(told.ends_with("no problem found\n"), "{told}");
+    let output = call.text();
+    assert!(output.ends_with("no problem found\n"), "{output}");
     assert_eq!(report(&host)["units"], json!([]));
 }
 
@@ -109,9 +109,9 @@ fn doctor_reports_what_stops_containers_as_error() {
 
 /// The units that do not start, with the causes.
 fn units(host: &Host) -> Vec<(String, Vec<String>)> {
-    let told = report(host);
+    let report = report(host);
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let all = told["units"].as_array().unwrap().iter().map(|unit| {
+    let all = report["units"].as_array().unwrap().iter().map(|unit| {
         (text(&unit["unit"]), unit["causes"].as_array().unwrap().iter().map(text).collect())
     });
     all.collect()
@@ -142,7 +142,7 @@ fn missing_key_is_one_finding_with_all_affected_literals_and_units() {
 #[test]
 fn doctor_does_not_advise_gc_if_podman_knows_no_secret() {
     let host = well(&json!({"A": "1", "B": "2"}));
-    let record = host.podman.secrets_folder().join("secrets.json");
+    let record = host.podman.secrets_directory().join("secrets.json");
     let saved = fs::read(&record).unwrap();
     fs::remove_file(&record).unwrap();
     let (severity, line) = found(&host, "podman has none of the 2 secrets of psid");
@@ -157,7 +157,7 @@ fn doctor_does_not_advise_gc_if_podman_knows_no_secret() {
 fn doctor_reports_two_secrets_of_one_name() {
     let host = well(&json!({"A": "1"}));
     host.podman.create("twice", "one");
-    let record = host.podman.secrets_folder().join("secrets.json");
+    let record = host.podman.secrets_directory().join("secrets.json");
     let mut value: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
     let secrets = value["secrets"].as_object_mut().unwrap();
     let (_, one) = secrets.iter().find(|(_, one)| one["name"] == "twice").unwrap();
@@ -239,12 +239,12 @@ fn doctor_reports_outdated_driver_options() {
 #[test]
 fn doctor_reports_and_gc_removes_plaintext_of_the_file_driver() {
     let host = well(&json!({"A": "1"}));
-    let folder = host.podman.secrets_folder().join("filedriver");
-    let path = format!("--driver-opts=path={}", folder.display());
+    let directory = host.podman.secrets_directory().join("filedriver");
+    let path = format!("--driver-opts=path={}", directory.display());
     let create = ["secret", "create", "--driver=file", &path, "in-clear", "-"];
     assert_eq!(host.podman.run(&create, "hunter2").code, 0);
     is_warning(&host, "podman's file driver keeps 1 secret in plaintext: in-clear");
-    let data = folder.join("secretsdata.json");
+    let data = directory.join("secretsdata.json");
     let text = fs::read_to_string(&data).unwrap();
     let left = text.replace("{", &format!("{{\"{}\": \"aHVudGVyMg==\",", "0".repeat(25)));
     fs::write(&data, left).unwrap();
@@ -252,8 +252,8 @@ fn doctor_reports_and_gc_removes_plaintext_of_the_file_driver() {
         &host,
         "holds 1 value in plaintext of secrets that are in another driver or deleted",
     );
-    let told = host.driver(&["gc", "--remove-plaintext"]).text();
-    assert!(told.starts_with("removed 1 plaintext value from "), "{told}");
+    let output = host.driver(&["gc", "--remove-plaintext"]).text();
+    assert!(output.starts_with("removed 1 plaintext value from "), "{output}");
     assert_eq!(doctor(&host).1.len(), 1);
     let value: Value = serde_json::from_slice(&fs::read(&data).unwrap()).unwrap();
     assert_eq!(value, serde_json::from_str::<Value>(&text).unwrap());
@@ -273,7 +273,7 @@ fn doctor_reports_copies_that_podman_writes() {
     assert!(line.contains("in plaintext below") && line.contains(": app; "), "{line}");
     // Podman's own files do hold the value.
     assert!(
-        psi_harness::folder_holds(&host.podman.secrets_folder().join(".."), b"value of A")
+        psi_harness::directory_holds(&host.podman.secrets_directory().join(".."), b"value of A")
             .is_some()
     );
     host.podman.ok(&["kill", "app"]);
@@ -288,7 +288,7 @@ fn doctor_reports_copies_that_podman_writes() {
 #[test]
 fn doctor_names_the_config_file_that_overrides() {
     let host = well(&json!({"A": "1"}));
-    let config = host.instance.folder().join("containers.conf");
+    let config = host.instance.directory().join("containers.conf");
     let (_, own) = host.podman.environment().find(|(name, _)| *name == "CONTAINERS_CONF").unwrap();
     let own = fs::read_to_string(own).unwrap();
     let with = |text: &str| {
@@ -298,16 +298,16 @@ fn doctor_names_the_config_file_that_overrides() {
         let call = host.driver(&args).env("CONTAINERS_CONF", &config);
         String::from_utf8(call.run().stdout).unwrap()
     };
-    let told = with(&format!("{own}root = \"/x\"\n"));
+    let output = with(&format!("{own}root = \"/x\"\n"));
     let line = format!("error: {} sets [secrets.opts] root", config.display());
-    assert!(told.contains(&line), "{told}");
+    assert!(output.contains(&line), "{output}");
     // Podman does refuse it.
     let mut create = host.podman.command(&["secret", "create", "x", "-"]);
     create.env("CONTAINERS_CONF", &config);
     let refused = psi_harness::run(create, b"x");
     assert!(refused.stderr.contains("invalid shell driver option"), "{}", refused.stderr);
-    let told = with(&own.replace("driver = \"shell\"", "driver = \"file\""));
-    assert!(told.contains("keeps new secrets in podman's file driver"), "{told}");
+    let output = with(&own.replace("driver = \"shell\"", "driver = \"file\""));
+    assert!(output.contains("keeps new secrets in podman's file driver"), "{output}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use psi_harness::{Driver, Instance};
 const USER: u32 = 34_567;
 
 fn home(instance: &Instance) -> PathBuf {
-    let home = instance.folder().join("home");
+    let home = instance.directory().join("home");
     if !home.exists() {
         fs::create_dir(&home).unwrap();
         std::os::unix::fs::chown(&home, Some(USER), Some(USER)).unwrap();
@@ -50,8 +50,8 @@ fn n19_drop_in_is_replaced_whole_and_only_if_it_differs() {
     let path = home(&instance).join(".config/containers/containers.conf.d/50-psi.conf");
     let wrote = install(&instance, &[]).run();
     assert_eq!(wrote.code, 0, "{}", wrote.stderr);
-    let told = String::from_utf8(wrote.stdout).unwrap();
-    assert!(told.starts_with(&format!("wrote {}\n", path.display())), "{told}");
+    let output = String::from_utf8(wrote.stdout).unwrap();
+    assert!(output.starts_with(&format!("wrote {}\n", path.display())), "{output}");
     assert_eq!(fs::read_to_string(&path).unwrap(), install(&instance, &["--stdout"]).text());
     let meta = fs::metadata(&path).unwrap();
     assert_eq!((meta.permissions().mode() & 0o777, meta.uid()), (0o644, USER));
@@ -63,8 +63,8 @@ fn n19_drop_in_is_replaced_whole_and_only_if_it_differs() {
     assert_eq!(install(&instance, &[]).run().code, 0);
     assert_ne!(fs::metadata(&path).unwrap().ino(), meta.ino());
     assert_eq!(fs::read_to_string(&path).unwrap(), install(&instance, &["--stdout"]).text());
-    let folder = path.parent().unwrap();
-    assert_eq!(fs::read_dir(folder).unwrap().count(), 1, "no remnant");
+    let directory = path.parent().unwrap();
+    assert_eq!(fs::read_dir(directory).unwrap().count(), 1, "no remnant");
 }
 
 #[test]

@@ -35,10 +35,10 @@ fn config_error_is_reported_with_its_line() {
     let instance = Instance::of(&infisical);
     let text = Config::of(&infisical).to_string().replace("backend = ", "backend_ = ");
     fs::write(instance.config(), text).unwrap();
-    let told = format!("psid: {}:2: unknown field `backend_`", instance.config().display());
+    let expected = format!("psid: {}:2: unknown field `backend_`", instance.config().display());
     for args in [&["check"][..], &[]] {
         let line = instance.psid().args(args).fails(65);
-        assert!(line.starts_with(&told), "{line}");
+        assert!(line.starts_with(&expected), "{line}");
     }
 }
 
@@ -67,7 +67,7 @@ fn binary_config_is_reported_in_one_line() {
 fn config_path_is_read_from_the_command_line() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
-    let elsewhere = instance.folder().join("elsewhere.toml");
+    let elsewhere = instance.directory().join("elsewhere.toml");
     fs::rename(instance.config(), &elsewhere).unwrap();
     let config = elsewhere.display().to_string();
     let outcome = instance.psid().args(&["--config", &config, "check"]).run();

@@ -20,7 +20,7 @@ fn run(directory: &str, instance: &Instance) {
         .env("NO_COLOR", "1")
         .env("COLUMNS", "100");
     cases.insert_var("[VERSION]", env!("CARGO_PKG_VERSION")).unwrap();
-    cases.insert_var("[INSTANCE]", instance.folder().display().to_string()).unwrap();
+    cases.insert_var("[INSTANCE]", instance.directory().display().to_string()).unwrap();
     cases.case(format!("psictl/cmd/{directory}/*.trycmd"));
     cases.run();
 }

@@ -108,12 +108,12 @@ fn psi_driver_runs_psictl_for_other_commands() {
 #[test]
 fn missing_psictl_is_69_and_names_the_package() {
     let instance = Instance::empty();
-    let alone = instance.folder().join("psi-driver");
+    let alone = instance.directory().join("psi-driver");
     copy_program("psi-driver", &alone);
     let elsewhere = program("psictl").parent().unwrap().to_owned();
     let by_copy =
         |args: &[&str]| instance.driver(args).with_program(alone.clone()).env("PATH", &elsewhere);
-    let psictl = fs::canonicalize(instance.folder()).unwrap().join("psictl");
+    let psictl = fs::canonicalize(instance.directory()).unwrap().join("psictl");
     let line = by_copy(&["cache", "status"]).fails(69);
     assert_eq!(
         line,

@@ -132,7 +132,7 @@ fn psids_own_user_is_always_allowed() {
     // A psid of another user refuses root unless it is allowed.
     let copy = instance.run().join("psid");
     copy_program("psid", &copy);
-    give(instance.folder(), FRIEND);
+    give(instance.directory(), FRIEND);
     let user = FRIEND.to_string();
     let as_friend = ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"];
     let psid = instance.psid().with_program(&copy).through(&as_friend);

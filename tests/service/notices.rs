@@ -14,7 +14,7 @@ fn ready_is_notified_with_a_status_once_calls_are_answered() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let mut psid = instance.psid().launch();
-    let ready = psid.await_told("READY=1");
+    let ready = psid.await_notification("READY=1");
     // Calls are answered from this moment on: `health` does not retry.
     instance.driver(&["health"]).ok();
     assert_eq!(status_line(&ready), "serving 0 secrets, 0 values cached");
@@ -26,7 +26,7 @@ fn degraded_psid_is_ready_and_reports_the_reason() {
     let instance = Instance::of(&infisical);
     instance.take_key();
     let mut psid = instance.psid().launch();
-    let ready = psid.await_told("READY=1");
+    let ready = psid.await_notification("READY=1");
     let status = status_line(&ready);
     assert!(status.starts_with("serving 0 secrets, DEGRADED: there is no key"), "{status}");
 }
@@ -37,7 +37,7 @@ fn stopping_is_notified() {
     let instance = Instance::of(&infisical);
     let mut psid = instance.start();
     psid.process.signal(Signal::SIGTERM);
-    let stopping = psid.await_told("STOPPING=1");
+    let stopping = psid.await_notification("STOPPING=1");
     assert!(status_line(&stopping).contains("stopping"), "{stopping:?}");
     assert_eq!(psid.process.wait().code(), Some(0));
 }
@@ -54,11 +54,11 @@ fn reload_is_notified_with_its_time() {
     };
     let before = clock();
     psid.process.signal(Signal::SIGHUP);
-    let reloading = psid.await_told("RELOADING=1");
+    let reloading = psid.await_notification("RELOADING=1");
     let since = reloading.iter().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
     let since: u64 = since.unwrap_or_else(|| panic!("{reloading:?}")).parse().unwrap();
     assert!(before <= since && since <= clock(), "{before} {since}");
-    psid.await_told("READY=1");
+    psid.await_notification("READY=1");
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn watchdog_is_notified() {
     let _hanging = psi_harness::Process::start(get);
     infisical.await_count("POST", "/api/v1/auth", 1);
     for _ in 0..3 {
-        psid.await_told("WATCHDOG=1");
+        psid.await_notification("WATCHDOG=1");
     }
 }
 

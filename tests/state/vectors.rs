@@ -84,9 +84,9 @@ fn malformed_caches_are_set_aside_with_their_message() {
         fs::write(instance.cache(), &file).unwrap();
         let psid = instance.start();
         let degraded = psid.degraded();
-        let told = format!("cache.enc is not usable: it {}; ", text(words));
-        assert!(degraded.contains(&told), "{name}: {degraded}");
-        psid.await_log(&told);
+        let message = format!("cache.enc is not usable: it {}; ", text(words));
+        assert!(degraded.contains(&message), "{name}: {degraded}");
+        psid.await_log(&message);
         let aside =
             eventually("the file to be set aside", || instance.set_aside().into_iter().next());
         assert_eq!(fs::read(aside).unwrap(), file, "{name}");
@@ -106,9 +106,9 @@ fn malformed_version_1_caches_fail_with_their_message() {
         fs::write(instance.cache(), &file).unwrap();
         let outcome =
             psi_harness::python_psi::adopt(&instance, &[instance.cache().to_str().unwrap()]).run();
-        let told = format!("cache.enc is not usable: it {}; ", text(words));
+        let message = format!("cache.enc is not usable: it {}; ", text(words));
         assert_eq!(outcome.code, 65, "{name}");
-        assert!(outcome.stderr.contains(&told), "{name}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(&message), "{name}: {}", outcome.stderr);
         assert_eq!(fs::read(instance.cache()).unwrap(), file, "{name}");
     }
 }

@@ -53,7 +53,7 @@ same 'what psid was denied' "$(guest 'journalctl -q -b -u psid -u "psid-creds@*"
 # The profile is what keeps it: the same program under it may not read what is not its own.
 try() { guest "systemd-run -q --wait -p AppArmorProfile=$1 -p StandardError=file:/root/said $2 2>/dev/null" && echo 0 || echo $?; }
 guest 'printf "[cache]\n" >/root/config.toml; printf "[cache]\n" >/etc/psi/other.toml'
-same "psid reads a config of its folder" "$(try psid '/usr/bin/psid --config /etc/psi/other.toml check')" 0
+same "psid reads a config of its directory" "$(try psid '/usr/bin/psid --config /etc/psi/other.toml check')" 0
 [ "$(try psid '/usr/bin/psid --config /root/config.toml check')" != 0 ] || bad 'psid read a file of root'
 ok "psid does not read root's files: $(guest 'cat /root/said')"
 [ "$(try psid-creds '/usr/bin/psid --config /etc/psi/config.toml check')" != 0 ] || bad 'the helper read the config'

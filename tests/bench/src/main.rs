@@ -1,7 +1,7 @@
 //! `make bench`: each figure that psi promises, measured in turn with its comparison in one run.
 //!
-//! psi-bench [--quick] [--only NAME]... [--target FOLDER]   the figures
-//! psi-bench budget [--target FOLDER]                       instructions of a lookup, against budget.toml
+//! psi-bench [--quick] [--only NAME]... [--target DIRECTORY]   the figures
+//! psi-bench budget [--target DIRECTORY]                       instructions of a lookup, against budget.toml
 //! psi-bench echo SOCKET                                    the bare tonic service, as a process of its own
 
 mod echo;

@@ -48,7 +48,8 @@ fn real() -> &'static CK_FUNCTION_LIST {
 }
 
 fn file(name: &str) -> PathBuf {
-    PathBuf::from(std::env::var_os("FAULTY_TOKEN_FOLDER").expect("FAULTY_TOKEN_FOLDER")).join(name)
+    PathBuf::from(std::env::var_os("FAULTY_TOKEN_DIRECTORY").expect("FAULTY_TOKEN_DIRECTORY"))
+        .join(name)
 }
 
 fn number(name: &str) -> Option<CK_ULONG> {

@@ -45,7 +45,7 @@ pub const CLIENT_SECRET: &str = "the-client-secret-of-the-identity";
 pub struct FakeInfisical {
     process: Process,
     /// Its seed and certificates.
-    folder: TempDir,
+    directory: TempDir,
     url: String,
     metadata: String,
     control: String,
@@ -70,14 +70,14 @@ impl FakeInfisical {
 
     /// A fake with this seed; [`seed`] makes the usual one.
     pub fn launch(seed: &Value, options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("seed.json"), seed.to_string()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("seed.json"), seed.to_string()).unwrap();
         let mut args: Vec<String> = options.iter().map(ToString::to_string).collect();
-        args.extend(["--seed".into(), folder.path().join("seed.json").display().to_string()]);
+        args.extend(["--seed".into(), directory.path().join("seed.json").display().to_string()]);
         if options.contains(&"--tls") {
             // The certificate is valid for this address only.
             args.extend(["--listen".into(), "127.0.0.1:0".into()]);
-            args.extend(["--tls-dir".into(), folder.path().join("tls").display().to_string()]);
+            args.extend(["--tls-dir".into(), directory.path().join("tls").display().to_string()]);
         } else {
             args.extend(["--listen".into(), format!("{}:0", own_address())]);
         }
@@ -86,7 +86,7 @@ impl FakeInfisical {
         let text = |key: &str| announced[key].as_str().map(str::to_owned);
         Self {
             process,
-            folder,
+            directory,
             url: text("url").unwrap(),
             metadata: text("metadata").unwrap(),
             control: text("control").unwrap(),
@@ -137,7 +137,7 @@ impl FakeInfisical {
     /// The next restart begins with the present state.
     pub fn keep_state(&self) {
         let state = self.control("GET", "/state", &Value::Null);
-        std::fs::write(self.folder.path().join("seed.json"), state.to_string()).unwrap();
+        std::fs::write(self.directory.path().join("seed.json"), state.to_string()).unwrap();
     }
 
     /// Sends it a signal: after SIGSTOP the kernel accepts connections, and the fake never answers.

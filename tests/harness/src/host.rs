@@ -63,7 +63,7 @@ impl Host {
 
     /// The directory of the quadlets.
     pub fn quadlets(&self) -> PathBuf {
-        self.instance.folder().join("quadlets")
+        self.instance.directory().join("quadlets")
     }
 
     /// The text of a workload's drop-in.
@@ -107,9 +107,9 @@ impl Host {
     #[track_caller]
     pub fn dry_run(&self, code: i32) -> Value {
         let outcome = self.setup(&["--dry-run", "--json"]).run();
-        let told = String::from_utf8(outcome.stdout).unwrap();
-        assert_eq!((outcome.code, outcome.stderr.as_str()), (code, ""), "{told}");
-        serde_json::from_str(&told).unwrap()
+        let printed = String::from_utf8(outcome.stdout).unwrap();
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (code, ""), "{printed}");
+        serde_json::from_str(&printed).unwrap()
     }
 
     /// Podman's ids, by name.
@@ -123,7 +123,7 @@ impl Host {
     /// The inode and time of podman's record: they change with each write.
     #[track_caller]
     pub fn record(&self) -> (u64, i64, i64) {
-        let record = fs::metadata(self.podman.secrets_folder().join("secrets.json")).unwrap();
+        let record = fs::metadata(self.podman.secrets_directory().join("secrets.json")).unwrap();
         (record.ino(), record.mtime(), record.mtime_nsec())
     }
 
@@ -165,7 +165,7 @@ pub fn workload(name: &str, sources: &[(&str, bool)]) -> String {
 /// The units that quadlet generates from a directory; panics if it reports an error.
 #[track_caller]
 pub fn generate(quadlets: &Path) -> String {
-    let own = crate::target_folder().join("tools/quadlet");
+    let own = crate::target_directory().join("tools/quadlet");
     let places = [own, "/usr/libexec/podman/quadlet".into(), "/usr/lib/podman/quadlet".into()];
     let quadlet = places.iter().find(|path| path.exists());
     let quadlet = quadlet.expect("no quadlet: run tests/deps.sh, which fetches one");

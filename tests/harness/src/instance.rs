@@ -18,22 +18,22 @@ const SECRET_CREDENTIAL: &str = "infisical-client-secret";
 
 /// A directory with `etc`, `state`, `cred` and `run`; it is removed with the value.
 pub struct Instance {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Instance {
     /// An empty instance: no config, no key.
     pub fn empty() -> Self {
         // A socket's path has fewer than 108 bytes.
-        let folder = tempfile::Builder::new().prefix("psi-").tempdir_in("/tmp").unwrap();
+        let directory = tempfile::Builder::new().prefix("psi-").tempdir_in("/tmp").unwrap();
         for name in ["etc", "cred", "run"] {
-            fs::create_dir(folder.path().join(name)).unwrap();
+            fs::create_dir(directory.path().join(name)).unwrap();
         }
         // Other users must be able to reach the socket.
-        for path in [folder.path().to_owned(), folder.path().join("run")] {
+        for path in [directory.path().to_owned(), directory.path().join("run")] {
             fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
         }
-        Self { folder }
+        Self { directory }
     }
 
     /// An instance with a key, the client secret, and a config for `fake`.
@@ -46,23 +46,23 @@ impl Instance {
     }
 
     /// The whole directory.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// The config file.
     pub fn config(&self) -> PathBuf {
-        self.folder().join("etc/config.toml")
+        self.directory().join("etc/config.toml")
     }
 
     /// The sealed key of the tpm backend.
     pub fn sealed_key(&self) -> PathBuf {
-        self.folder().join("etc/cache.key")
+        self.directory().join("etc/cache.key")
     }
 
     /// The state directory; psid creates it.
     pub fn state(&self) -> PathBuf {
-        self.folder().join("state")
+        self.directory().join("state")
     }
 
     /// The encrypted cache.
@@ -72,7 +72,7 @@ impl Instance {
 
     /// The credentials directory.
     pub fn credentials(&self) -> PathBuf {
-        self.folder().join("cred")
+        self.directory().join("cred")
     }
 
     /// The text of a registered reference, as podman passed it, without psid's own line.
@@ -87,7 +87,7 @@ impl Instance {
 
     /// Sockets.
     pub fn run(&self) -> PathBuf {
-        self.folder().join("run")
+        self.directory().join("run")
     }
 
     /// Ends the memory of refused logins and PINs, as a reboot does.
@@ -100,7 +100,7 @@ impl Instance {
 
     /// What psid keeps in RAM; psid makes it.
     pub fn run_directory(&self) -> PathBuf {
-        self.folder().join("psid")
+        self.directory().join("psid")
     }
 
     /// The daemon's socket.

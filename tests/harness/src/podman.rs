@@ -22,7 +22,7 @@ pub const IMAGE: &str = "localhost/bb:1";
 
 /// The installed podman, with psi as its secret driver.
 pub struct Podman {
-    folder: TempDir,
+    directory: TempDir,
     environment: BTreeMap<&'static str, OsString>,
 }
 
@@ -30,22 +30,22 @@ impl Podman {
     /// A podman whose driver finds the psid of `instance`.
     pub fn of(instance: &Instance) -> Self {
         assert!(geteuid().is_root(), "containers take root: run the tests as root");
-        let folder = tempfile::Builder::new().prefix("pod-").tempdir_in("/tmp").unwrap();
-        let path = |name: &str| folder.path().join(name);
+        let directory = tempfile::Builder::new().prefix("pod-").tempdir_in("/tmp").unwrap();
+        let path = |name: &str| directory.path().join(name);
         fs::create_dir(path("net")).unwrap();
-        fs::write(path("containers.conf"), containers_conf(folder.path(), instance)).unwrap();
-        fs::write(path("storage.conf"), storage_conf(folder.path())).unwrap();
+        fs::write(path("containers.conf"), containers_conf(directory.path(), instance)).unwrap();
+        fs::write(path("storage.conf"), storage_conf(directory.path())).unwrap();
         // Podman passes its whole environment on to the driver.
         let environment = BTreeMap::from([
             ("PATH", std::env::var_os("PATH").unwrap()),
-            ("HOME", folder.path().into()),
+            ("HOME", directory.path().into()),
             ("CONTAINERS_CONF", path("containers.conf").into()),
             ("CONTAINERS_STORAGE_CONF", path("storage.conf").into()),
             ("PSI_SOCKET", instance.socket().into()),
             ("PSI_RUN_DIR", instance.run_directory().into()),
             ("PSI_CONFIG", instance.config().into()),
         ]);
-        let podman = Self { folder, environment };
+        let podman = Self { directory, environment };
         podman.import_image();
         podman
     }
@@ -56,8 +56,8 @@ impl Podman {
     }
 
     /// The directory of podman's records of secrets.
-    pub fn secrets_folder(&self) -> PathBuf {
-        self.folder.path().join("root/secrets")
+    pub fn secrets_directory(&self) -> PathBuf {
+        self.directory.path().join("root/secrets")
     }
 
     /// A command that is not run yet.
@@ -105,7 +105,7 @@ impl Podman {
     /// byte-exact, unlike the container's stdout.
     #[track_caller]
     pub fn container(&self, options: &[&str], script: &str) -> BTreeMap<String, Vec<u8>> {
-        let out = tempfile::tempdir_in(self.folder.path()).unwrap();
+        let out = tempfile::tempdir_in(self.directory.path()).unwrap();
         let volume = format!("{}:/out", out.path().display());
         let mut args = vec!["run", "--rm", "--volume", &volume];
         args.extend(options);
@@ -143,7 +143,7 @@ impl Podman {
     }
 
     fn import_image(&self) {
-        let root = self.folder.path().join("image");
+        let root = self.directory.path().join("image");
         fs::create_dir_all(root.join("bin")).unwrap();
         fs::create_dir(root.join("out")).unwrap();
         let busybox =
@@ -173,34 +173,34 @@ impl Drop for Podman {
     fn drop(&mut self) {
         // Errors here must not hide the test's own failure.
         let _ = self.command(&["rm", "-fa", "-t", "0"]).output();
-        let folder = self.folder.path();
+        let directory = self.directory.path();
         // conmon's `podman container cleanup` of an ended container may still run.
         let start = Instant::now();
-        while is_named_by_a_process(folder) && start.elapsed() < LIMIT {
+        while is_named_by_a_process(directory) && start.elapsed() < LIMIT {
             std::thread::sleep(Duration::from_millis(10));
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let ours = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-        for mount in ours.filter(|path| Path::new(path).starts_with(folder)) {
+        for mount in ours.filter(|path| Path::new(path).starts_with(directory)) {
             let _ = umount2(mount, MntFlags::MNT_DETACH);
         }
     }
 }
 
 /// Whether a process has the directory among its arguments, as all of podman's helpers have.
-fn is_named_by_a_process(folder: &Path) -> bool {
-    let folder = folder.to_str().unwrap_or_default();
+fn is_named_by_a_process(directory: &Path) -> bool {
+    let directory = directory.to_str().unwrap_or_default();
     fs::read_dir("/proc").into_iter().flatten().flatten().any(|process| {
         let arguments = fs::read(process.path().join("cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&arguments).contains(folder)
+        String::from_utf8_lossy(&arguments).contains(directory)
     })
 }
 
 /// runc and low limits, because the host may be a container itself. The locks are files: podman's
 /// other ones are in memory that all stores of the host share, and a new store resets them. psi's
 /// own drop-in makes psi the driver.
-fn containers_conf(folder: &Path, instance: &Instance) -> String {
-    let folder = folder.display();
+fn containers_conf(directory: &Path, instance: &Instance) -> String {
+    let directory = directory.display();
     let driver = program("psi-driver");
     let install = ["install", "--stdout", "--program", driver.to_str().unwrap()];
     let drop_in = instance.driver(&install).text();
@@ -208,16 +208,16 @@ fn containers_conf(folder: &Path, instance: &Instance) -> String {
         "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
          netns = \"none\"\nlog_driver = \"none\"\n\
          [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"runc\"\n\
-         lock_type = \"file\"\ntmp_dir = \"{folder}/tmp\"\n\
-         [network]\nnetwork_config_dir = \"{folder}/net\"\n{drop_in}"
+         lock_type = \"file\"\ntmp_dir = \"{directory}/tmp\"\n\
+         [network]\nnetwork_config_dir = \"{directory}/net\"\n{drop_in}"
     )
 }
 
 /// vfs mounts nothing, and the image is small.
-fn storage_conf(folder: &Path) -> String {
-    let folder = folder.display();
+fn storage_conf(directory: &Path) -> String {
+    let directory = directory.display();
     format!(
-        "[storage]\ndriver = \"vfs\"\ngraphroot = \"{folder}/root\"\nrunroot = \"{folder}/run\"\n"
+        "[storage]\ndriver = \"vfs\"\ngraphroot = \"{directory}/root\"\nrunroot = \"{directory}/run\"\n"
     )
 }
 

@@ -24,7 +24,7 @@ pub fn program(name: &str) -> PathBuf {
     if let Err(why) = CHECKED.get_or_init(|| PROGRAMS.iter().try_for_each(check)) {
         panic!("{why}: run `cargo build --workspace` first");
     }
-    profile_folder().join(name)
+    profile_directory().join(name)
 }
 
 /// Copies a program to a path that every user can reach. Another process does it: our descriptor,
@@ -41,23 +41,23 @@ pub fn repository() -> PathBuf {
 }
 
 /// `target/PROFILE`: a test is in `deps` below it.
-fn profile_folder() -> PathBuf {
+fn profile_directory() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     test.ancestors().nth(2).unwrap().to_owned()
 }
 
 /// `target`
-pub fn target_folder() -> PathBuf {
-    profile_folder().parent().unwrap().to_owned()
+pub fn target_directory() -> PathBuf {
+    profile_directory().parent().unwrap().to_owned()
 }
 
 fn check((name, sources): &(&str, &[&str])) -> Result<(), String> {
-    let program = profile_folder().join(name);
+    let program = profile_directory().join(name);
     let built = fs::metadata(&program)
         .and_then(|meta| meta.modified())
         .map_err(|error| format!("{}: {error}", program.display()))?;
-    for folder in *sources {
-        let (path, changed) = newest(&repository().join(folder));
+    for directory in *sources {
+        let (path, changed) = newest(&repository().join(directory));
         if changed > built {
             return Err(format!("{} is older than {}", program.display(), path.display()));
         }

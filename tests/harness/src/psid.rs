@@ -34,7 +34,7 @@ pub struct Psid {
     /// The process.
     pub process: Process,
     notify: UnixDatagram,
-    told: Vec<String>,
+    notifications: Vec<String>,
     status: Driver,
 }
 
@@ -116,7 +116,7 @@ impl Start {
     #[track_caller]
     pub fn start(self) -> Psid {
         let mut psid = self.launch();
-        psid.await_told("READY=1");
+        psid.await_notification("READY=1");
         psid
     }
 
@@ -125,7 +125,7 @@ impl Start {
         let mut command = self.command();
         command.stdout(Stdio::null());
         let process = Process::start(command);
-        Psid { process, notify: self.notify, told: Vec::new(), status: self.status }
+        Psid { process, notify: self.notify, notifications: Vec::new(), status: self.status }
     }
 
     /// Runs it until it ends.
@@ -149,25 +149,27 @@ impl Psid {
     /// Waits for a notification with the line `line`; returns all its lines. Each notification is
     /// found once.
     #[track_caller]
-    pub fn await_told(&mut self, line: &str) -> Vec<String> {
+    pub fn await_notification(&mut self, line: &str) -> Vec<String> {
         let start = Instant::now();
         loop {
-            if let Some(at) = self.told.iter().position(|told| told.lines().any(|l| l == line)) {
-                let message = self.told.drain(..=at).next_back().unwrap();
+            if let Some(at) =
+                self.notifications.iter().position(|sent| sent.lines().any(|l| l == line))
+            {
+                let message = self.notifications.drain(..=at).next_back().unwrap();
                 return message.lines().map(str::to_owned).collect();
             }
             let Some(left) = LIMIT.checked_sub(start.elapsed()) else {
-                panic!("psid never told {line}:\n{}", self.log());
+                panic!("psid never sent {line}:\n{}", self.log());
             };
-            assert!(self.hear(left), "psid ended:\n{}", self.process.stderr());
+            assert!(self.receive(left), "psid ended:\n{}", self.process.stderr());
         }
     }
 
     /// Waits until it is ready; false if it ended instead.
     #[track_caller]
     pub fn becomes_ready(&mut self) -> bool {
-        while !self.told.iter().any(|told| told.lines().any(|line| line == "READY=1")) {
-            if !self.hear(LIMIT) {
+        while !self.notifications.iter().any(|sent| sent.lines().any(|line| line == "READY=1")) {
+            if !self.receive(LIMIT) {
                 return false;
             }
         }
@@ -175,13 +177,13 @@ impl Psid {
     }
 
     /// Receives the next notification if one comes within `limit`; false if psid ended instead.
-    fn hear(&mut self, limit: Duration) -> bool {
+    fn receive(&mut self, limit: Duration) -> bool {
         self.notify.set_nonblocking(true).unwrap();
         // In short turns, to notice the end of the process.
         if is_readable(&self.notify, limit.min(Duration::from_millis(100))) {
             let mut buffer = [0; 4096];
             let count = self.notify.recv(&mut buffer).unwrap();
-            self.told.push(String::from_utf8(buffer[..count].to_vec()).unwrap());
+            self.notifications.push(String::from_utf8(buffer[..count].to_vec()).unwrap());
             return true;
         }
         !self.process.has_ended_within(Duration::ZERO)
@@ -256,8 +258,8 @@ impl Psid {
     #[track_caller]
     pub fn reload(&mut self) {
         self.process.signal(Signal::SIGHUP);
-        self.await_told("RELOADING=1");
-        self.await_told("READY=1");
+        self.await_notification("RELOADING=1");
+        self.await_notification("READY=1");
     }
 }
 
@@ -269,12 +271,12 @@ fn bind(address: &Path) -> UnixDatagram {
 }
 
 /// A file of the directory that contains these bytes.
-pub fn folder_holds(folder: &Path, needle: &[u8]) -> Option<std::path::PathBuf> {
-    for entry in std::fs::read_dir(folder).unwrap() {
+pub fn directory_holds(directory: &Path, needle: &[u8]) -> Option<std::path::PathBuf> {
+    for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let kind = std::fs::symlink_metadata(&path).unwrap().file_type();
         if kind.is_dir() {
-            if let Some(found) = folder_holds(&path, needle) {
+            if let Some(found) = directory_holds(&path, needle) {
                 return Some(found);
             }
         } else if kind.is_file() {

@@ -41,17 +41,17 @@ pub fn instance_in_an_outage() -> Instance {
 }
 
 /// Copies the Python PSI's state to a directory: `cache.enc` among the mappings.
-pub fn leave_in(folder: &Path, cache: &str) {
-    leave_mappings_in(folder);
-    fs::copy(python_psi(cache), folder.join("cache.enc")).unwrap();
+pub fn leave_in(directory: &Path, cache: &str) {
+    leave_mappings_in(directory);
+    fs::copy(python_psi(cache), directory.join("cache.enc")).unwrap();
 }
 
 /// Copies the mappings alone to a directory.
-pub fn leave_mappings_in(folder: &Path) {
-    fs::create_dir_all(folder).unwrap();
+pub fn leave_mappings_in(directory: &Path) {
+    fs::create_dir_all(directory).unwrap();
     for file in fs::read_dir(python_psi("secrets")).unwrap() {
         let file = file.unwrap();
-        fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+        fs::copy(file.path(), directory.join(file.file_name())).unwrap();
     }
 }
 
@@ -59,7 +59,7 @@ pub fn leave_mappings_in(folder: &Path) {
 /// directory.
 pub fn adopt(instance: &Instance, args: &[&str]) -> Driver {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let (folder, args) = args.split_last().unwrap();
-    let call = [&["migrate", "--from", "psi", "--cache"], args, &["--state", folder]].concat();
+    let (directory, args) = args.split_last().unwrap();
+    let call = [&["migrate", "--from", "psi", "--cache"], args, &["--state", directory]].concat();
     instance.driver(&call).env("CREDENTIALS_DIRECTORY", instance.credentials()).env("PATH", path)
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::programs::{program, repository, target_folder};
+use super::programs::{program, repository, target_directory};
 use super::psid::Start;
 
 /// The PIN of every token here.
@@ -22,7 +22,7 @@ const KEY_ID: &str = "02";
 /// A token with the label `psi`.
 pub struct Token {
     kind: Kind,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,11 +60,11 @@ impl Token {
     }
 
     fn empty(kind: Kind) -> Self {
-        let folder = tempfile::Builder::new().prefix("token-").tempdir_in("/tmp").unwrap();
+        let directory = tempfile::Builder::new().prefix("token-").tempdir_in("/tmp").unwrap();
         for name in ["storage", "faults"] {
-            fs::create_dir(folder.path().join(name)).unwrap();
+            fs::create_dir(directory.path().join(name)).unwrap();
         }
-        let token = Self { kind, folder };
+        let token = Self { kind, directory };
         let storage = token.storage();
         let config = match kind {
             Kind::Kryoptic => format!(
@@ -157,7 +157,7 @@ impl Token {
         [
             (name, self.path("config")),
             ("FAULTY_TOKEN_MODULE", real),
-            ("FAULTY_TOKEN_FOLDER", self.path("faults")),
+            ("FAULTY_TOKEN_DIRECTORY", self.path("faults")),
         ]
     }
 
@@ -242,7 +242,7 @@ impl Token {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 }
 
@@ -252,15 +252,15 @@ fn module() -> PathBuf {
 }
 
 fn kryoptic() -> PathBuf {
-    let module = target_folder().join("kryoptic/release/libkryoptic_pkcs11.so");
+    let module = target_directory().join("kryoptic/release/libkryoptic_pkcs11.so");
     assert!(module.exists(), "{} is missing: run `make deps` first", module.display());
     module
 }
 
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let told =
-        [output.stdout, output.stderr].map(|told| String::from_utf8_lossy(&told).into_owned());
-    assert!(output.status.success(), "{command:?}: {}", told.concat());
-    told.concat()
+    let printed = [output.stdout, output.stderr]
+        .map(|printed| String::from_utf8_lossy(&printed).into_owned());
+    assert!(output.status.success(), "{command:?}: {}", printed.concat());
+    printed.concat()
 }

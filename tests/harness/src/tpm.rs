@@ -12,15 +12,15 @@ use super::wait::eventually;
 /// A running swtpm. Its state survives a power cycle, its PCRs do not.
 pub struct Tpm {
     process: Process,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Tpm {
     /// A new TPM.
     pub fn start() -> Self {
-        let folder = tempfile::Builder::new().prefix("tpm-").tempdir_in("/tmp").unwrap();
-        let process = boot(&folder);
-        Self { process, folder }
+        let directory = tempfile::Builder::new().prefix("tpm-").tempdir_in("/tmp").unwrap();
+        let process = boot(&directory);
+        Self { process, directory }
     }
 
     /// The value of `SYSTEMD_TPM2_DEVICE`.
@@ -36,7 +36,7 @@ impl Tpm {
 
     /// Powers it on.
     pub fn power_on(&mut self) {
-        self.process = boot(&self.folder);
+        self.process = boot(&self.directory);
     }
 
     /// Powers it off.
@@ -69,7 +69,7 @@ impl Tpm {
         );
         self.process.kill();
         for left in ["pid", "s", "s.ctrl"] {
-            let _ = std::fs::remove_file(self.folder.path().join(left));
+            let _ = std::fs::remove_file(self.directory.path().join(left));
         }
         self.power_on();
     }
@@ -89,15 +89,15 @@ impl Tpm {
     }
 
     fn socket(&self) -> PathBuf {
-        self.folder.path().join("s")
+        self.directory.path().join("s")
     }
 }
 
-fn boot(folder: &TempDir) -> Process {
-    let path = |name: &str| folder.path().join(name);
+fn boot(directory: &TempDir) -> Process {
+    let path = |name: &str| directory.path().join(name);
     let mut command = Command::new("swtpm");
     command.args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"]);
-    command.arg("--tpmstate").arg(format!("dir={}", folder.path().display()));
+    command.arg("--tpmstate").arg(format!("dir={}", directory.path().display()));
     command.arg("--server").arg(format!("type=unixio,path={}", path("s").display()));
     command.arg("--ctrl").arg(format!("type=unixio,path={}", path("s.ctrl").display()));
     command.arg("--pid").arg(format!("file={}", path("pid").display()));

@@ -15,7 +15,7 @@ use psi_harness::{FakeInfisical, Instance, id, reference, repository};
 
 /// An old state directory beside the instance's own.
 fn old(instance: &Instance) -> PathBuf {
-    instance.folder().join("old")
+    instance.directory().join("old")
 }
 
 fn text(path: &Path) -> &str {
@@ -81,8 +81,8 @@ fn migration_report_is_readable() {
     };
     let dry = adopt(&instance, &["--dry-run", text(&old)]).text();
     assert_eq!(dry, words("would be ", &format!("nothing was changed: {at}\n")));
-    let told = adopt(&instance, &[text(&old)]).text();
-    assert_eq!(told, words("", &format!("nothing in the old place was changed: {at}\n")));
+    let output = adopt(&instance, &[text(&old)]).text();
+    assert_eq!(output, words("", &format!("nothing in the old place was changed: {at}\n")));
     let _psid = instance.start();
     assert_all_are_served(&instance);
 }
@@ -112,13 +112,13 @@ fn conflicts_and_unknown_files_are_reported_and_kept() {
     assert_eq!((&strange[0]["id"], &strange[1]["id"]), (&json!(id(1)), &json!(deleted)));
     assert!(strange[1]["why"].as_str().unwrap().contains("psictl restore"), "{strange}");
     assert!(!report.to_string().contains("hunter2"));
-    let told = adopt(&instance, &[text(&old)]).text();
+    let output = adopt(&instance, &[text(&old)]).text();
     for line in [
         format!("{other} is registered here for something else, which stays"),
         format!("{} is left: it is no JSON object of strings", id(1)),
         format!("{} has none: its first lookup asks the provider", id(2)),
     ] {
-        assert!(told.contains(&format!("\n           {line}")), "{told}");
+        assert!(output.contains(&format!("\n           {line}")), "{output}");
     }
     let _psid = instance.start();
     assert_eq!(instance.driver(&["lookup"]).id(&other).text(), "a literal");
@@ -132,7 +132,7 @@ fn migration_keeps_the_newer_value() {
     let key = vectors.join("key");
     for newest_first in [true, false] {
         let instance = instance_in_an_outage();
-        let (older, newer) = (instance.folder().join("2023"), instance.folder().join("2026"));
+        let (older, newer) = (instance.directory().join("2023"), instance.directory().join("2026"));
         leave_in(&newer, "cache-tpm.enc");
         fs::create_dir(&older).unwrap();
         fs::copy(vectors.join("cache-v1-tpm.enc"), older.join("cache.enc")).unwrap();
@@ -164,8 +164,8 @@ fn migration_fails_while_psid_runs() {
     let psid = instance.start();
     for args in [&[text(&old)][..], &["--dry-run", text(&old)]] {
         let line = adopt(&instance, args).fails(65);
-        let told = "psid: migrate: psid is running; stop it first, `systemctl stop psid`";
-        assert_eq!(line, told);
+        let expected = "psid: migrate: psid is running; stop it first, `systemctl stop psid`";
+        assert_eq!(line, expected);
     }
     psid.terminate();
     assert!(!instance.state().join("secrets").exists());
@@ -225,7 +225,7 @@ fn migration_registers_mappings_if_the_cache_does_not_open() {
 #[test]
 fn missing_state_directory_is_reported() {
     let instance = instance_in_an_outage();
-    let missing = instance.folder().join("missing");
+    let missing = instance.directory().join("missing");
     let line = adopt(&instance, &[text(&missing)]).fails(65);
     assert!(line.contains(&format!("{}: No such file", missing.display())), "{line}");
     assert!(line.contains("name the old state folder"), "{line}");

@@ -28,8 +28,8 @@ struct Trace {
 }
 
 /// The files of a directory, by name, without reading them.
-fn traces(folder: &Path) -> BTreeMap<String, Trace> {
-    let files = fs::read_dir(folder).unwrap().map(Result::unwrap);
+fn traces(directory: &Path) -> BTreeMap<String, Trace> {
+    let files = fs::read_dir(directory).unwrap().map(Result::unwrap);
     files
         .map(|file| {
             let about = file.metadata().unwrap();
@@ -46,9 +46,9 @@ fn traces(folder: &Path) -> BTreeMap<String, Trace> {
 }
 
 /// The same without the times that a read changes.
-fn contents(folder: &Path) -> BTreeMap<String, Trace> {
+fn contents(directory: &Path) -> BTreeMap<String, Trace> {
     let unread = |(name, trace)| (name, Trace { accessed: (0, 0), ..trace });
-    traces(folder).into_iter().map(unread).collect()
+    traces(directory).into_iter().map(unread).collect()
 }
 
 /// Old caches that were set aside.
@@ -59,10 +59,10 @@ fn kept(instance: &Instance) -> Vec<PathBuf> {
 
 /// Asserts that the mappings in a directory have the fixture's bytes.
 #[track_caller]
-fn assert_mappings_are_as_they_were(folder: &Path) {
+fn assert_mappings_are_as_they_were(directory: &Path) {
     for id in expected().keys() {
         let was = fs::read(python_psi("secrets").join(id)).unwrap();
-        assert_eq!(fs::read(folder.join(id)).unwrap(), was, "{id}");
+        assert_eq!(fs::read(directory.join(id)).unwrap(), was, "{id}");
     }
 }
 

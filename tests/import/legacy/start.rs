@@ -110,10 +110,10 @@ fn migration_keeps_registered_secrets_and_reports_other_files() {
     leave_in(&instance.state(), "cache-tpm.enc");
     fs::write(instance.state().join(id(1)), "hunter2 in the clear").unwrap();
     fs::write(instance.state().join(id(2)), r#"{"provider":"vault","path":"hunter2"}"#).unwrap();
-    let told = take_over(&instance);
-    assert_eq!(told["mappings"]["conflicting"], json!([registered]));
-    assert_eq!(told["mappings"]["not_understood"].as_array().unwrap().len(), 3, "{told}");
-    assert!(!told.to_string().contains("hunter2"), "{told}");
+    let report = take_over(&instance);
+    assert_eq!(report["mappings"]["conflicting"], json!([registered]));
+    assert_eq!(report["mappings"]["not_understood"].as_array().unwrap().len(), 3, "{report}");
+    assert!(!report.to_string().contains("hunter2"), "{report}");
     let _psid = instance.start();
     let list = instance.driver(&["list"]).text();
     assert_eq!(list.lines().count(), expected().len() - 1);
@@ -139,9 +139,9 @@ fn every_kind_of_entry_is_migrated() {
     }
     // One key has a control character, which a reference may not have; one project is not in the
     // config.
-    let told = take_over(&instance);
-    assert_eq!(numbers(&told).1, [3, 0, 1, 1, 2]);
-    let left = told["values"]["without_config"].to_string();
+    let report = take_over(&instance);
+    assert_eq!(numbers(&report).1, [3, 0, 1, 1, 2]);
+    let left = report["values"]["without_config"].to_string();
     assert!(left.contains("[providers.infisical.projects.elsewhere]"), "{left}");
     let psid = instance.start();
     assert_eq!(psid.status()["entries"], json!(3));

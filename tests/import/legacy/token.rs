@@ -69,7 +69,7 @@ fn migration_is_complete_with_the_hsm_backend() {
 fn token_cache_is_migrated_from_another_directory() {
     let token = Token::of_the_vectors();
     let instance = instance_with(&token, "tpm");
-    let old = instance.folder().join("old");
+    let old = instance.directory().join("old");
     leave_in(&old, "cache-hsm.enc");
     let before = traces(&old);
     let take = || with(&token, adopt(&instance, &["--json", text(&old)])).json();
@@ -109,7 +109,7 @@ fn n20_start_does_not_migrate_a_token_wrapped_cache() {
 fn migration_reports_wrong_and_missing_token() {
     let vectors = Token::of_the_vectors();
     let instance = instance_with(&vectors, "tpm");
-    let old = instance.folder().join("old");
+    let old = instance.directory().join("old");
     leave_in(&old, "cache-hsm.enc");
     vectors.lose_storage();
     let away = with(&vectors, adopt(&instance, &[text(&old)])).run();

@@ -10,14 +10,14 @@ use psi_harness::{Config, Instance, Token, id};
 fn init_wraps_and_proves_a_key_and_writes_an_empty_cache() {
     let (infisical, token) = (one(), Token::kryoptic());
     let instance = instance_on(&infisical, &token);
-    let told = init(&instance, &token, &[]).text();
+    let output = init(&instance, &token, &[]).text();
     assert!(
-        told.contains("the token wrapped and signed a new key, and proved that it opens"),
-        "{told}"
+        output.contains("the token wrapped and signed a new key, and proved that it opens"),
+        "{output}"
     );
-    assert!(told.contains(&format!("wrote an empty {}", instance.cache().display())), "{told}");
-    assert!(told.contains("recovery key, shown only now"), "{told}");
-    assert!(told.contains("\nnext: `systemctl restart psid`\n"), "{told}");
+    assert!(output.contains(&format!("wrote an empty {}", instance.cache().display())), "{output}");
+    assert!(output.contains("recovery key, shown only now"), "{output}");
+    assert!(output.contains("\nnext: `systemctl restart psid`\n"), "{output}");
     let cache = fs::read(instance.cache()).unwrap();
     assert!(cache.starts_with(b"PSIC\x02\x02"), "version 2, backend 2");
     assert_eq!(fs::metadata(instance.cache()).unwrap().permissions().mode() & 0o777, 0o600);
@@ -50,9 +50,9 @@ fn init_replaces_a_cache_in_use_only_with_force() {
 #[test]
 fn init_without_a_suitable_token_creates_nothing() {
     let infisical = one();
-    let check = |instance: &Instance, token: &Token, told: &str| {
+    let check = |instance: &Instance, token: &Token, expected: &str| {
         let line = init(instance, token, &[]).fails(65);
-        assert!(line.starts_with("psid: init: ") && line.contains(told), "{line}");
+        assert!(line.starts_with("psid: init: ") && line.contains(expected), "{line}");
         assert!(!instance.cache().exists() && !instance.sealed_key().exists());
     };
     let token = Token::kryoptic();

@@ -51,8 +51,8 @@ fn rekey_replaces_the_wrapped_key_of_every_file() {
 fn other_token_opens_nothing_until_recovery() {
     let (mut infisical, token) = (one(), Token::kryoptic());
     let instance = instance_on(&infisical, &token);
-    let told = init(&instance, &token, &[]).text();
-    let recovery = told.lines().map(str::trim).find(|line| line.len() == 71).unwrap().to_owned();
+    let output = init(&instance, &token, &[]).text();
+    let recovery = output.lines().map(str::trim).find(|line| line.len() == 71).unwrap().to_owned();
     let psid = token.on(instance.psid()).start();
     instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();

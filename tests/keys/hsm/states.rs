@@ -89,8 +89,8 @@ fn pin_is_read_from_a_credential() {
     let mut psid = token.on(instance.psid()).start();
     let degraded = psid.degraded();
     let sealed = instance.config().with_file_name("hsm-pin.cred").display().to_string();
-    let told = format!("the PIN is missing: no credential hsm-pin, no {sealed}; ");
-    assert!(degraded.contains(&told), "{degraded}");
+    let expected = format!("the PIN is missing: no credential hsm-pin, no {sealed}; ");
+    assert!(degraded.contains(&expected), "{degraded}");
     assert!(degraded.contains("systemd-creds encrypt --name=hsm-pin"), "{degraded}");
     fs::write(instance.credentials().join("hsm-pin"), PIN).unwrap();
     psid.reload();
@@ -107,7 +107,7 @@ fn slow_token_delays_no_live_lookup() {
     eventually("psid to serve", || (instance.driver(&["health"]).run().code == 0).then_some(()));
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "live");
     token.mend("hang-C_Initialize");
-    psid.await_told("READY=1");
+    psid.await_notification("READY=1");
     assert_eq!(psid.degraded(), "");
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }

@@ -17,8 +17,8 @@ fn sign() -> Value {
 
 #[track_caller]
 fn is_stuck_in(call: &str, error: &str) {
-    let told = format!("Busy: the PKCS#11 module has not returned from {call} for ");
-    assert!(error.starts_with(&told), "{error}");
+    let expected = format!("Busy: the PKCS#11 module has not returned from {call} for ");
+    assert!(error.starts_with(&expected), "{error}");
 }
 
 #[test]

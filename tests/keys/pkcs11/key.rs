@@ -11,7 +11,7 @@ use psi_harness::{Probe, Token, Tpm, bytes, hex};
 
 /// One backend and its storage. `Probe`s of one home are psids of one host.
 enum Home {
-    Tpm { tpm: Tpm, folder: TempDir },
+    Tpm { tpm: Tpm, directory: TempDir },
     Hsm { token: Token },
 }
 
@@ -42,7 +42,7 @@ const SECOND: [u8; 32] = [2; 32];
 
 impl Home {
     fn tpm() -> Self {
-        Self::Tpm { tpm: Tpm::start(), folder: tempfile::tempdir().unwrap() }
+        Self::Tpm { tpm: Tpm::start(), directory: tempfile::tempdir().unwrap() }
     }
 
     fn hsm() -> Self {
@@ -75,7 +75,7 @@ impl Home {
     /// The sealed key of the tpm backend.
     fn sealed(&self) -> PathBuf {
         match self {
-            Self::Tpm { folder, .. } => folder.path().join("cache.key"),
+            Self::Tpm { directory, .. } => directory.path().join("cache.key"),
             Self::Hsm { .. } => panic!("a token's key is in the files"),
         }
     }
@@ -171,8 +171,8 @@ fn what_was_tampered_with_is_refused(home: &Home) {
             let spoiled = format!("{}{}{}", &sealed[..half], other.repeat(9), &sealed[half + 9..]);
             fs::write(home.sealed(), spoiled).unwrap();
             let error = home.does_not_load(&mut probe, &[]);
-            let told = format!("the key in {} does not open: ", home.sealed().display());
-            assert!(error.starts_with(&told), "{error}");
+            let expected = format!("the key in {} does not open: ", home.sealed().display());
+            assert!(error.starts_with(&expected), "{error}");
             assert!(error.contains("cache recover") && error.contains("--force"), "{error}");
         }
         Home::Hsm { token } => {
@@ -182,8 +182,8 @@ fn what_was_tampered_with_is_refused(home: &Home) {
                 let mut spoiled = part.clone();
                 spoiled[at] ^= 1;
                 let error = home.does_not_load(&mut probe, &[&spoiled]);
-                let told = ["is not signed by this token's key: ", "is damaged; "];
-                assert!(told.iter().any(|told| error.contains(told)), "byte {at}: {error}");
+                let causes = ["is not signed by this token's key: ", "is damaged; "];
+                assert!(causes.iter().any(|cause| error.contains(cause)), "byte {at}: {error}");
             }
             for spoiled in [&part[..0], &part[..1], &part[..258], &part[..part.len() - 1]] {
                 home.does_not_load(&mut probe, &[spoiled]);
@@ -201,11 +201,11 @@ fn what_another_one_keeps_is_refused(home: &Home) {
     let part = other.keep_and_commit(&mut other.probe(), FIRST);
     other.move_disk_to(home);
     let error = home.does_not_load(&mut home.probe(), &[&part]);
-    let told = match home {
+    let cause = match home {
         Home::Tpm { .. } => "does not open: ",
         Home::Hsm { .. } => "it was made with another token or key, or is forged; ",
     };
-    assert!(error.contains(told) && error.contains("psictl cache recover"), "{error}");
+    assert!(error.contains(cause) && error.contains("psictl cache recover"), "{error}");
 }
 
 fn without_a_key_it_is_told_what_to_do(home: &Home) {

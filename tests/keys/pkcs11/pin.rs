@@ -196,16 +196,17 @@ fn last_pin_attempt_is_never_used() {
 #[test]
 fn locked_pin_is_reported_and_not_tried() {
     let token = Token::kryoptic();
-    let told = "Pin: the token's user PIN is locked (CKR_PIN_LOCKED); unlock it with the SO PIN";
+    let expected =
+        "Pin: the token's user PIN is locked (CKR_PIN_LOCKED); unlock it with the SO PIN";
     token.spoil("flags", LOCKED);
     let mut probe = Probe::of_token(&token);
-    assert!(probe.fails(sign()).starts_with(told));
+    assert!(probe.fails(sign()).starts_with(expected));
     assert_eq!(token.calls("C_Login"), 0);
     token.mend("flags");
     // The token reports it only at the login.
     token.spoil("fail-C_Login", PIN_LOCKED);
     for _ in 0..3 {
-        assert!(probe.fails(sign()).starts_with(told));
+        assert!(probe.fails(sign()).starts_with(expected));
     }
     assert_eq!(token.calls("C_Login"), 1);
     token.mend("fail-C_Login");
@@ -220,8 +221,8 @@ fn missing_pin_is_reported_and_found_later() {
     let token = Token::kryoptic();
     fs::remove_file(token.pin_file()).unwrap();
     let mut probe = Probe::of_token(&token);
-    let told = format!("Pin: the PIN is missing: no {}; ", token.pin_file().display());
-    assert!(probe.fails(sign()).starts_with(&told));
+    let expected = format!("Pin: the PIN is missing: no {}; ", token.pin_file().display());
+    assert!(probe.fails(sign()).starts_with(&expected));
     assert_eq!(state(&mut probe), "pin refused");
     token.give_pin("\n");
     assert!(probe.fails(sign()).contains(" is empty; "));

@@ -56,9 +56,9 @@ fn namespace(parts: &[&str]) -> String {
 fn infisical() -> Subject {
     let values = ["plain", "two\nlines", "häßlich ✓", "{\"json\": [1, 2]}", "x"];
     let names = ["A", "B", "C", "D", "E"];
-    let folder: serde_json::Map<_, _> =
+    let directory: serde_json::Map<_, _> =
         names.iter().zip(values).map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-    let fake = FakeInfisical::with(&json!({"/app": folder}));
+    let fake = FakeInfisical::with(&json!({"/app": directory}));
     let instance = Instance::of(&fake);
     let members = |key: &str| json!({"project": "myproject", "path": "/app", "key": key});
     Subject {

@@ -119,8 +119,8 @@ fn key_is_selected_by_id_and_token_by_slot() {
     let unwrap = wrap(&mut probe);
     unwraps(&mut probe, &unwrap);
     let error = probe.fails(json!({ "do": "sign", "message": "", "token": 1 }));
-    let told = "NoKey: more than one private key of the token has the label 'podman-secrets'; ";
-    assert!(error.starts_with(told) && error.contains("key_id"), "{error}");
+    let expected = "NoKey: more than one private key of the token has the label 'podman-secrets'; ";
+    assert!(error.starts_with(expected) && error.contains("key_id"), "{error}");
 }
 
 #[test]
@@ -128,12 +128,12 @@ fn missing_key_is_reported_with_existing_keys() {
     let token = Token::without_key();
     let mut probe = Probe::of_token(&token);
     let error = probe.fails(sign());
-    let told = "NoKey: the token has no private key with the label 'podman-secrets': ";
-    assert!(error.starts_with(&format!("{told}it has no RSA key; ")), "{error}");
+    let expected = "NoKey: the token has no private key with the label 'podman-secrets': ";
+    assert!(error.starts_with(&format!("{expected}it has no RSA key; ")), "{error}");
     assert!(error.contains("--keypairgen"), "{error}");
     token.generate_key("other", "07", &["--usage-sign"]);
     let error = probe.fails(sign());
-    assert!(error.starts_with(&format!("{told}its RSA keys are 'other'; ")), "{error}");
+    assert!(error.starts_with(&format!("{expected}its RSA keys are 'other'; ")), "{error}");
     // No restart is needed.
     token.generate_key("podman-secrets", "02", &["--usage-sign"]);
     assert_eq!(probe.ok(sign())["verifies"], true);
@@ -170,8 +170,8 @@ fn reinserted_token_needs_no_restart() {
     token.pull_out();
     for _ in 0..2 {
         let error = probe.fails(unwrap.clone());
-        let told = "Absent: no token has the label 'psi': there is no token; plug the token in";
-        assert!(error.starts_with(told), "{error}");
+        let expected = "Absent: no token has the label 'psi': there is no token; plug the token in";
+        assert!(error.starts_with(expected), "{error}");
         assert_eq!(state(&mut probe), "away");
     }
     token.put_back();
@@ -227,17 +227,17 @@ fn killed_predecessor_does_not_block_the_token() {
 #[test]
 fn missing_module_is_reported_and_found_later() {
     let token = Token::kryoptic();
-    let folder = tempfile::tempdir().unwrap();
-    let module = folder.path().join("module.so");
+    let directory = tempfile::tempdir().unwrap();
+    let module = directory.path().join("module.so");
     let mut setup = token.setup();
     let there = setup["module"].as_str().unwrap().to_owned();
     setup["module"] = module.to_str().into();
     let mut probe = Probe::with_tokens(&token, &[setup]);
     let error = probe.fails(sign());
-    let told = format!("Absent: the PKCS#11 module {} cannot be loaded: ", module.display());
-    assert!(error.starts_with(&told) && error.contains("pkcs11_module"), "{error}");
+    let expected = format!("Absent: the PKCS#11 module {} cannot be loaded: ", module.display());
+    assert!(error.starts_with(&expected) && error.contains("pkcs11_module"), "{error}");
     std::fs::write(&module, "no module").unwrap();
-    assert!(probe.fails(sign()).starts_with(&told));
+    assert!(probe.fails(sign()).starts_with(&expected));
     std::fs::remove_file(&module).unwrap();
     std::os::unix::fs::symlink(there, &module).unwrap();
     assert_eq!(probe.ok(sign())["verifies"], true);

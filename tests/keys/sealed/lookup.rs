@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use psi_harness::SealedFixture;
-use psi_harness::{PIN, Token, eventually, folder_holds, repository};
+use psi_harness::{PIN, Token, directory_holds, eventually, repository};
 
 const SECRET: &[u8] = b"the bootstrap secret that is nowhere but in the token's care";
 
@@ -129,7 +129,7 @@ fn decrypted_secret_is_kept_in_ram_only() {
     fixture.register(2, "a literal");
     assert_eq!(psid.status()["entries"], 1);
     psid.terminate();
-    assert_eq!(folder_holds(fixture.instance.folder(), SECRET), None);
+    assert_eq!(directory_holds(fixture.instance.directory(), SECRET), None);
 
     fixture.token.pull_out();
     let psid = fixture.start();

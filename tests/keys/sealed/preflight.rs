@@ -54,9 +54,9 @@ fn fails_at(fixture: &SealedFixture, step: &str, code: i32, words: &str) {
     assert_eq!(outcome.code, code);
     let report: Value = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!(report["ok"], false);
-    let told = &report["steps"][at];
-    assert_eq!((told["step"].as_str(), told["result"].as_str()), (Some(step), Some("failed")));
-    let (what, remedy) = (told["detail"].as_str().unwrap(), told["remedy"].as_str().unwrap());
+    let last = &report["steps"][at];
+    assert_eq!((last["step"].as_str(), last["result"].as_str()), (Some(step), Some("failed")));
+    let (what, remedy) = (last["detail"].as_str().unwrap(), last["remedy"].as_str().unwrap());
     assert_eq!(format!("{what}; {remedy}"), *detail);
 }
 

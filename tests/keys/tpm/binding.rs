@@ -74,8 +74,8 @@ fn key_sealed_to_less_is_refused_and_lookups_are_live() {
         fs::write(instance.sealed_key(), bytes).unwrap();
         let psid = psid_on(&instance, &tpm).start();
         let degraded = psid.degraded();
-        let told = format!("is sealed to {named}, and seal_with = \"tpm2\" in [cache] of ");
-        assert!(degraded.contains(&told), "{degraded}");
+        let expected = format!("is sealed to {named}, and seal_with = \"tpm2\" in [cache] of ");
+        assert!(degraded.contains(&expected), "{degraded}");
         assert!(degraded.contains("`psictl cache recover --seal-with tpm2`"), "{degraded}");
         assert!(!degraded.contains("--force"), "{degraded}");
         assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "live");
@@ -120,8 +120,8 @@ fn init_writes_the_seal_with_line_that_its_key_needs() {
     // The config's default needs no line.
     init(&instance, &tpm, &[]).ok();
     assert_eq!(config_of(&instance), mine);
-    let told = init(&instance, &tpm, &["--seal-with", "host", "--force"]).text();
-    assert!(told.contains("wrote seal_with = \"host\" to [cache] of "), "{told}");
+    let output = init(&instance, &tpm, &["--seal-with", "host", "--force"]).text();
+    assert!(output.contains("wrote seal_with = \"host\" to [cache] of "), "{output}");
     let changed = config_of(&instance);
     assert_eq!(changed.replace("seal_with = \"host\"\n", ""), mine, "nothing else changes");
     assert_eq!(mode(&instance.config()), 0o640);
@@ -132,8 +132,8 @@ fn init_writes_the_seal_with_line_that_its_key_needs() {
     // the config.
     init(&instance, &tpm, &["--force"]).ok();
     assert_eq!(config_of(&instance), changed);
-    let told = init(&instance, &tpm, &["--seal-with", "tpm2", "--force"]).text();
-    assert!(told.contains("wrote seal_with = \"tpm2\""), "{told}");
+    let printed = init(&instance, &tpm, &["--seal-with", "tpm2", "--force"]).text();
+    assert!(printed.contains("wrote seal_with = \"tpm2\""), "{printed}");
     assert_eq!(config_of(&instance), changed.replace("\"host\"", "\"tpm2\""));
     let psid = psid_on(&instance, &tpm).start();
     assert_eq!(psid.degraded(), "");
@@ -196,6 +196,6 @@ fn init_reads_the_backend_from_the_config() {
         "{line}"
     );
     instance.configure(&Config { cache: "backend = \"tpm\"\n".into(), ..Config::of(&infisical) });
-    let told = bare(&instance).text();
-    assert!(told.contains("sealed a new key in"), "{told}");
+    let output = bare(&instance).text();
+    assert!(output.contains("sealed a new key in"), "{output}");
 }

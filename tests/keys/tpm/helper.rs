@@ -16,7 +16,7 @@ const PSI: u32 = 1234;
 
 /// Gives the instance to the user, and starts root's helper in it.
 fn hand_over(instance: &Instance, tpm: &Tpm) {
-    let etc = instance.folder().join("etc");
+    let etc = instance.directory().join("etc");
     for path in [etc.clone(), instance.run(), instance.state(), instance.sealed_key()] {
         chown(path, Some(PSI), Some(PSI)).unwrap();
     }
@@ -141,7 +141,7 @@ fn unprivileged_psid_reports_a_lockout_by_its_helper() {
     drop(listener);
     let psid = start(&instance, &tpm);
     let degraded =
-        eventually("the failure", || Some(psid.degraded()).filter(|told| !told.is_empty()));
+        eventually("the failure", || Some(psid.degraded()).filter(|reasons| !reasons.is_empty()));
     assert!(degraded.contains("`systemctl start psid-creds.socket`"), "{degraded}");
     assert!(!degraded.contains("--force") && !degraded.contains("cache init"), "{degraded}");
 }
@@ -151,8 +151,8 @@ fn unprivileged_psid_opens_seals_and_recovers_by_its_helper() {
     let mut tpm = Tpm::start();
     let mut infisical = FakeInfisical::with(&json!({}));
     let instance = instance_on(&infisical);
-    let told = init(&instance, &tpm, &[]).text();
-    let recovery = told.lines().map(str::trim).find(|line| line.len() == 71).unwrap();
+    let output = init(&instance, &tpm, &[]).text();
+    let recovery = output.lines().map(str::trim).find(|line| line.len() == 71).unwrap();
     hand_over(&instance, &tpm);
     tpm.flush();
     let psid = start(&instance, &tpm);

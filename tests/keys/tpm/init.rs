@@ -11,8 +11,8 @@ use psi_harness::{FakeInfisical, Instance, Tpm, id};
 
 /// The files in the directories of config and state.
 fn files(instance: &Instance) -> Vec<PathBuf> {
-    let folders = [instance.folder().join("etc"), instance.state()];
-    let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
+    let directories = [instance.directory().join("etc"), instance.state()];
+    let entries = directories.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten();
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
@@ -34,11 +34,11 @@ fn init_seals_and_proves_a_key_and_writes_an_empty_cache() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = instance_on(&infisical);
     let (sealed, cache) = (instance.sealed_key(), instance.cache());
-    let told = init(&instance, &tpm, &[]).text();
-    assert!(told.contains(&format!("sealed a new key in {}", sealed.display())), "{told}");
-    assert!(told.contains("tpm2, PCRs 7") && told.contains("proved that it opens"), "{told}");
-    assert!(told.contains(&format!("wrote an empty {}", cache.display())), "{told}");
-    assert!(told.contains("\nnext: `systemctl restart psid`\n"), "the config names it: {told}");
+    let output = init(&instance, &tpm, &[]).text();
+    assert!(output.contains(&format!("sealed a new key in {}", sealed.display())), "{output}");
+    assert!(output.contains("tpm2, PCRs 7") && output.contains("proved that it opens"), "{output}");
+    assert!(output.contains(&format!("wrote an empty {}", cache.display())), "{output}");
+    assert!(output.contains("\nnext: `systemctl restart psid`\n"), "the config names it: {output}");
     let recovery = instance.state().join("recovery.enc");
     let made = [sealed.clone(), instance.config(), cache.clone(), recovery.clone()];
     assert_eq!(files(&instance), made);
@@ -87,8 +87,8 @@ fn forced_init_sets_the_old_key_and_cache_aside() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = in_use(&infisical, &tpm);
     let old = [instance.sealed_key(), instance.cache()].map(|path| fs::read(path).unwrap());
-    let told = init(&instance, &tpm, &["--force"]).text();
-    assert_eq!(told.matches("set the present ").count(), 3, "{told}");
+    let output = init(&instance, &tpm, &["--force"]).text();
+    assert_eq!(output.matches("set the present ").count(), 3, "{output}");
     for bytes in old {
         let kept = files(&instance).into_iter().any(|path| {
             path.to_string_lossy().contains(".old-") && fs::read(path).unwrap() == bytes

@@ -116,7 +116,7 @@ fn unreadable_key_file_is_not_reported_missing() {
 fn killed_systemd_creds_does_not_condemn_the_key() {
     let tpm = Tpm::start();
     let instance = filled(&tpm);
-    let bin = instance.folder().join("bin");
+    let bin = instance.directory().join("bin");
     fs::create_dir(&bin).unwrap();
     let creds = bin.join("systemd-creds");
     fs::write(&creds, "#!/bin/sh\ncat > /dev/null\nkill -9 $$\n").unwrap();
@@ -124,7 +124,7 @@ fn killed_systemd_creds_does_not_condemn_the_key() {
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let psid = psid_on(&instance, &tpm).env("PATH", path).start();
     let degraded =
-        eventually("the failure", || Some(psid.degraded()).filter(|told| !told.is_empty()));
+        eventually("the failure", || Some(psid.degraded()).filter(|reasons| !reasons.is_empty()));
     assert!(degraded.contains("tries again by itself"), "{degraded}");
     assert!(!degraded.contains("--force") && !degraded.contains("cache init"), "{degraded}");
 }

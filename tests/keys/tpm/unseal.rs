@@ -99,8 +99,8 @@ fn key_without_pcrs_survives_their_change_or_fails_its_proof() {
 }
 
 fn systemd_opens_without_pcrs(tpm: &Tpm) -> bool {
-    let folder = tempfile::tempdir().unwrap();
-    let sealed = folder.path().join("sealed");
+    let directory = tempfile::tempdir().unwrap();
+    let sealed = directory.path().join("sealed");
     seal(tpm, "probe", "", "probe", &sealed);
     tpm.flush();
     let mut decrypt = Command::new("systemd-creds");
@@ -171,7 +171,7 @@ fn sealed_client_secret_is_opened() {
     let instance = instance_on(&infisical);
     init(&instance, &tpm, &[]).ok();
     instance.take_client_secret();
-    let sealed = instance.folder().join("etc/infisical-client-secret.cred");
+    let sealed = instance.directory().join("etc/infisical-client-secret.cred");
     seal(&tpm, "infisical-client-secret", "7", CLIENT_SECRET, &sealed);
     let _psid = psid_on(&instance, &tpm).start();
     tpm.flush();

@@ -107,9 +107,9 @@ fn endure(method: Method, fault: &Value, words: &str) {
 /// A failure must not cause more requests than success.
 #[test]
 fn unavailable_metadata_service_is_called_rarely() {
-    let folder: serde_json::Map<_, _> =
+    let directory: serde_json::Map<_, _> =
         (0..30).map(|number| (format!("K{number}"), json!("v"))).collect();
-    let machine = Machine::of(GCP, &json!({"/myapp": folder}));
+    let machine = Machine::of(GCP, &json!({"/myapp": directory}));
     let _psid = machine.instance.start();
     machine.metadata_fault(&status(500));
     for number in 0..30 {

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{migrate, migrated, names};
 use psi_harness::Host;
 use psi_harness::python_psi::{adopt, cached, instance_in_an_outage, leave_in};
-use psi_harness::{folder_holds, reference};
+use psi_harness::{directory_holds, reference};
 
 /// A server of the Python PSI: `GET /lookup/ID` for these values. It ends with the test's process.
 fn serve(socket: &Path, values: BTreeMap<String, Vec<u8>>) {
@@ -96,16 +96,16 @@ fn host_in_an_outage() -> (Host, PathBuf, BTreeMap<String, Vec<u8>>) {
 fn pr29_ids_resolve_through_psi_before_podman_switches() {
     let (host, _, values) = host_in_an_outage();
     let ids = host.ids();
-    let told = migrated(&host, "psi", &["--dry-run"]);
-    assert_eq!(names(&told).len(), values.len(), "{told}");
-    let told = migrated(&host, "psi", &[]);
-    assert_eq!(names(&told).len(), values.len(), "{told}");
-    assert!(told["moved"].as_array().unwrap().iter().all(|one| one["compared"] == true), "{told}");
+    let report = migrated(&host, "psi", &["--dry-run"]);
+    assert_eq!(names(&report).len(), values.len(), "{report}");
+    let json = migrated(&host, "psi", &[]);
+    assert_eq!(names(&json).len(), values.len(), "{json}");
+    assert!(json["moved"].as_array().unwrap().iter().all(|one| one["compared"] == true), "{json}");
     assert_eq!(host.ids(), ids);
     assert_all_are_served(&host, &values);
-    assert_eq!(folder_holds(&host.podman.secrets_folder(), b"hunter2-token"), None, "N9");
-    let told = migrate(&host, "psi", &[]).text();
-    assert_eq!(told, "no secret has the commands of another psi\n");
+    assert_eq!(directory_holds(&host.podman.secrets_directory(), b"hunter2-token"), None, "N9");
+    let output = migrate(&host, "psi", &[]).text();
+    assert_eq!(output, "no secret has the commands of another psi\n");
 }
 
 /// The Python PSI's directory is elsewhere, and it is stopped: each mapping is registered under
@@ -113,7 +113,7 @@ fn pr29_ids_resolve_through_psi_before_podman_switches() {
 #[test]
 fn mappings_of_another_directory_are_registered() {
     let mut host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
-    let old = host.instance.folder().join("old-psi");
+    let old = host.instance.directory().join("old-psi");
     fs::create_dir(&old).unwrap();
     let nobody = host.instance.run().join("nobody.sock");
     for name in ["A", "B"] {
@@ -124,13 +124,14 @@ fn mappings_of_another_directory_are_registered() {
     let ids = host.ids();
     fs::write(old.join(&ids["A"]), reference("/myapp", "A")).unwrap();
     let outcome = migrate(&host, "psi", &["--state", old.to_str().unwrap()]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    assert_eq!(outcome.code, 65, "{told}");
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    assert_eq!(outcome.code, 65, "{output}");
     assert!(
-        told.contains("moved A: the mapping in ") && told.contains("the old store does not answer"),
-        "{told}"
+        output.contains("moved A: the mapping in ")
+            && output.contains("the old store does not answer"),
+        "{output}"
     );
-    assert!(told.contains("left B: psid has no registration of it and "), "{told}");
+    assert!(output.contains("left B: psid has no registration of it and "), "{output}");
     assert_eq!(host.lookup("A"), "1");
     assert!(host.podman.driver_options("B")["lookup"].starts_with("curl"));
     fs::write(old.join(&ids["B"]), reference("/myapp", "B")).unwrap();
@@ -154,10 +155,10 @@ fn secret_with_a_different_old_value_is_not_migrated() {
     serve(&socket, BTreeMap::from([(id.clone(), b"old".to_vec())]));
     host.instance.driver(&["store"]).id(&id).stdin(reference("/myapp", "A")).ok();
     let outcome = migrate(&host, "psi", &[]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    assert_eq!(outcome.code, 65, "{told}");
-    assert!(told.contains("left A: psi has another value than the old store"), "{told}");
-    assert!(!told.contains("hunter2-token"), "{told}");
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    assert_eq!(outcome.code, 65, "{output}");
+    assert!(output.contains("left A: psi has another value than the old store"), "{output}");
+    assert!(!output.contains("hunter2-token"), "{output}");
     assert!(host.podman.driver_options("A")["lookup"].starts_with("curl"));
     host.infisical.put("/myapp", "A", "old");
     host.instance.driver(&["cache", "refresh"]).ok();

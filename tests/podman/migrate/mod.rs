@@ -23,6 +23,6 @@ fn migrated(host: &Host, from: &str, args: &[&str]) -> Value {
 }
 
 /// The names in a list of moved secrets.
-fn names(told: &Value) -> Vec<&str> {
-    told["moved"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect()
+fn names(report: &Value) -> Vec<&str> {
+    report["moved"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect()
 }

@@ -24,16 +24,20 @@ fn source_in_an_outage_keeps_its_secrets() {
     host.start_psid();
     for _ in 0..2 {
         let outcome = host.setup(&["--prune"]).run();
-        let told = String::from_utf8(outcome.stdout).unwrap();
-        assert_eq!(outcome.code, 75, "{told}{}", outcome.stderr);
-        assert!(told.contains("warning: myapp--B stays as it is"), "{told}");
-        assert!(told.contains("warning: myapp--C is not registered"), "{told}");
+        let output = String::from_utf8(outcome.stdout).unwrap();
+        assert_eq!(outcome.code, 75, "{output}{}", outcome.stderr);
+        assert!(output.contains("warning: myapp--B stays as it is"), "{output}");
+        assert!(output.contains("warning: myapp--C is not registered"), "{output}");
         assert_eq!((host.ids(), host.drop_in("myapp")), (ids.clone(), text.clone()));
     }
     let whole = json!({"/common": common, "/myapp": {"B": "mine"}});
     host.infisical.control("PUT", "/state", &seed(&whole));
-    let told = host.set_up(&[]);
-    assert_eq!((&told["podman_writes"], &told["psid_writes"]), (&json!(1), &json!(0)), "{told}");
+    let report = host.set_up(&[]);
+    assert_eq!(
+        (&report["podman_writes"], &report["psid_writes"]),
+        (&json!(1), &json!(0)),
+        "{report}"
+    );
     assert_eq!(
         (host.lookup("myapp--B"), host.lookup("myapp--C")),
         ("mine".into(), "common".into())

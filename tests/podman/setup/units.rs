@@ -10,8 +10,8 @@ use psi_harness::Host;
 use psi_harness::{Outcome, run};
 
 /// A `systemctl` that records its arguments and exits with this status.
-fn systemctl(folder: &Path, code: i32) -> PathBuf {
-    let (bin, calls) = (folder.join("bin"), folder.join("calls"));
+fn systemctl(directory: &Path, code: i32) -> PathBuf {
+    let (bin, calls) = (directory.join("bin"), directory.join("calls"));
     fs::create_dir_all(&bin).unwrap();
     let path = bin.join("systemctl");
     let script =
@@ -35,20 +35,20 @@ fn booted(host: &Host, bin: &Path, args: &[&str]) -> Outcome {
 }
 
 fn calls(host: &Host) -> String {
-    fs::read_to_string(host.instance.folder().join("calls")).unwrap_or_default()
+    fs::read_to_string(host.instance.directory().join("calls")).unwrap_or_default()
 }
 
 /// PR #17 of the Python PSI: its install ran systemctl in a container, and failed halfway.
 #[test]
 fn pr17_failed_daemon_reload_is_a_warning_with_the_command() {
     let host = Host::with_myapp(&json!({"A": "1"}));
-    let bin = systemctl(host.instance.folder(), 1);
+    let bin = systemctl(host.instance.directory(), 1);
     let Outcome { code, stdout, stderr } = booted(&host, &bin, &[]);
     assert_eq!((code, stderr.as_str()), (0, ""));
-    let told = String::from_utf8(stdout).unwrap();
+    let output = String::from_utf8(stdout).unwrap();
     let warning = "warning: systemd was not reloaded: no bus; run `systemctl daemon-reload`\n";
-    assert!(told.contains(warning), "{told}");
-    assert!(told.contains("to apply the change: systemctl restart myapp.service\n"), "{told}");
+    assert!(output.contains(warning), "{output}");
+    assert!(output.contains("to apply the change: systemctl restart myapp.service\n"), "{output}");
     assert_eq!(calls(&host), "daemon-reload\n");
     assert!(host.drop_in("myapp").contains("myapp--A") && host.ids().len() == 1);
 }
@@ -56,7 +56,7 @@ fn pr17_failed_daemon_reload_is_a_warning_with_the_command() {
 #[test]
 fn setup_reloads_systemd_once_for_a_change() {
     let host = Host::with_myapp(&json!({"A": "1"}));
-    let bin = systemctl(host.instance.folder(), 0);
+    let bin = systemctl(host.instance.directory(), 0);
     for _ in 0..2 {
         assert_eq!(booted(&host, &bin, &[]).code, 0);
         assert_eq!(calls(&host), "daemon-reload\n");
@@ -69,15 +69,15 @@ fn setup_reloads_systemd_once_for_a_change() {
 #[test]
 fn setup_without_systemd_calls_no_systemctl() {
     let host = Host::with_myapp(&json!({"A": "1"}));
-    let bin = systemctl(host.instance.folder(), 0);
+    let bin = systemctl(host.instance.directory(), 0);
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let call = host.setup(&[]).env("PATH", path);
     let Outcome { code, stdout, .. } = call.through_shell(
         "exec unshare --mount sh -euc 'mkdir -p /run/systemd && mount -t tmpfs none /run/systemd && \
          exec \"$@\"' sh \"$@\"",
     );
-    let told = String::from_utf8(stdout).unwrap();
-    assert!(code == 0 && told.contains("systemd does not run here"), "{told}");
+    let output = String::from_utf8(stdout).unwrap();
+    assert!(code == 0 && output.contains("systemd does not run here"), "{output}");
     assert_eq!(calls(&host), "");
 }
 
@@ -87,8 +87,8 @@ fn secret_is_not_removed_while_a_unit_may_name_it() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "GOES": "3"}));
     host.set_up(&[]);
     host.infisical.remove("/myapp", "GOES");
-    let bin = systemctl(host.instance.folder(), 1);
-    let told = String::from_utf8(booted(&host, &bin, &["--prune"]).stdout).unwrap();
-    assert!(told.contains("kept myapp--GOES: its unit still refers to it"), "{told}");
+    let bin = systemctl(host.instance.directory(), 1);
+    let output = String::from_utf8(booted(&host, &bin, &["--prune"]).stdout).unwrap();
+    assert!(output.contains("kept myapp--GOES: its unit still refers to it"), "{output}");
     assert_eq!(host.ids().len(), 3);
 }

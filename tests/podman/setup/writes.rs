@@ -13,7 +13,7 @@ impl Writes {
     pub(crate) fn of(host: &Host) -> Self {
         let events = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
         let what = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO;
-        events.add_watch(&host.podman.secrets_folder(), what).unwrap();
+        events.add_watch(&host.podman.secrets_directory(), what).unwrap();
         Self(events)
     }
 

@@ -57,21 +57,21 @@ fn shim_records_every_change_that_the_kernel_sees() {
     let (psid, second) = traced(&instance, "second");
     let kernel = first + &end(psid, &second);
 
-    let folder = instance.folder().display().to_string();
+    let directory = instance.directory().display().to_string();
     let sockets = instance.run().display().to_string();
     // A call that is interrupted by another thread's has its arguments in the first part.
     let ours = |line: &&str| {
-        line.contains(&folder) && !line.contains(&sockets) && !line.contains(" resumed>")
+        line.contains(&directory) && !line.contains(&sockets) && !line.contains(" resumed>")
     };
     let mut seen = BTreeMap::<_, i32>::new();
     for class in kernel.lines().filter(ours).filter_map(class) {
         *seen.entry(class.to_owned()).or_default() += 1;
     }
-    let mut told = BTreeMap::new();
+    let mut recorded = BTreeMap::new();
     for call in trace::read(&instance) {
-        *told.entry(call.name).or_default() += 1;
+        *recorded.entry(call.name).or_default() += 1;
     }
-    assert_eq!(told, seen, "{kernel}");
+    assert_eq!(recorded, seen, "{kernel}");
     for class in ["create", "write", "fsync", "rename", "unlink", "mkdir", "date"] {
         assert!(seen.contains_key(class), "no {class} proves nothing about it");
     }

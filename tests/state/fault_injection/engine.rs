@@ -144,10 +144,10 @@ impl Operation {
         let (now, mut again) = plan.state(&observe(&tree), done)?;
         let outcome = match done == self.steps.len() {
             true => "unharmed".into(),
-            false => format!("told, {}", self.loads(now > done)),
+            false => format!("reported, {}", self.loads(now > done)),
         };
         if done < self.steps.len() && !why.contains(how.words()) {
-            return Err(format!("the cause is not told: {why}"));
+            return Err(format!("the cause is not reported: {why}"));
         }
         if self.running {
             if fixture.has_ended() {

@@ -26,13 +26,13 @@ impl Fixture {
     /// An instance with the files of `tree`.
     pub(super) fn set(tree: &Tree, shim: Option<Fault>) -> Self {
         let instance = Instance::empty();
-        tree.write(instance.folder());
+        tree.write(instance.directory());
         Self { instance, psid: None, shim }
     }
 
     /// The present files.
     pub(super) fn tree(&self) -> Tree {
-        Tree::read(self.instance.folder(), &[self.instance.run()])
+        Tree::read(self.instance.directory(), &[self.instance.run()])
     }
 
     /// A psid that is not started yet.

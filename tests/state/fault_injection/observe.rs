@@ -45,8 +45,8 @@ pub(super) fn observe(tree: &Tree) -> Observed {
     });
     found.insert("remnants".into(), String::new());
     let degraded = fixture.psid.as_ref().unwrap().degraded();
-    let folder = instance.folder().display().to_string();
-    found.insert("degraded".into(), without_time(&degraded.replace(&folder, "")));
+    let directory = instance.directory().display().to_string();
+    found.insert("degraded".into(), without_time(&degraded.replace(&directory, "")));
     Observed(found)
 }
 
@@ -80,9 +80,9 @@ impl Observed {
         let without = |observed: &Self| {
             let mut answers = observed.0.clone();
             let is_borne = |line: &str| borne.iter().any(|words| line.contains(words));
-            let told = answers["degraded"].lines().filter(|line| !is_borne(line));
-            let told = told.collect::<Vec<_>>().join("\n");
-            answers.insert("degraded".into(), told);
+            let reasons = answers["degraded"].lines().filter(|line| !is_borne(line));
+            let reasons = reasons.collect::<Vec<_>>().join("\n");
+            answers.insert("degraded".into(), reasons);
             answers
         };
         without(self) == without(other)

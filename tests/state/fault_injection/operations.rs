@@ -111,22 +111,22 @@ fn with_bad_cache(infisical: &FakeInfisical) -> Tree {
 
 fn new(infisical: &FakeInfisical) -> Tree {
     let instance = Instance::of(infisical);
-    Tree::read(instance.folder(), &[instance.run()])
+    Tree::read(instance.directory(), &[instance.run()])
 }
 
 fn without_key(infisical: &FakeInfisical) -> Tree {
     let instance = Instance::of(infisical);
     instance.take_key();
-    let fixture = Fixture::set(&Tree::read(instance.folder(), &[instance.run()]), None);
+    let fixture = Fixture::set(&Tree::read(instance.directory(), &[instance.run()]), None);
     fixture.make_host_secret();
     fixture.tree()
 }
 
 fn initialised(infisical: &FakeInfisical) -> Tree {
     let fixture = Fixture::set(&without_key(infisical), None);
-    let told = fixture.prepare().args(&INIT).run();
-    let told = String::from_utf8(told.stdout).unwrap();
-    let recovery = told.lines().find(|line| line.trim().len() == 71).unwrap();
+    let outcome = fixture.prepare().args(&INIT).run();
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    let recovery = output.lines().find(|line| line.trim().len() == 71).unwrap();
     fs::write(recovery_of(&fixture), recovery).unwrap();
     let instance = &fixture.instance;
     let psid = fixture.prepare().start();

@@ -74,7 +74,7 @@ impl Disk {
         }
         let path = call.path.clone();
         match call.name.as_str() {
-            "mkdir" => self.make(path, Node::Folder),
+            "mkdir" => self.make(path, Node::Directory),
             "create" => {
                 self.make(path, Node::File { bytes: Vec::new(), mode: 0o600, modified: now() });
             }
@@ -100,7 +100,7 @@ impl Disk {
 
     fn write(&mut self, path: &Path, offset: usize, data: &[u8]) {
         let Node::File { bytes, modified, .. } = &mut self.files[self.names[path]].seen else {
-            panic!("a write into the folder {}", path.display());
+            panic!("a write into the directory {}", path.display());
         };
         bytes.resize(bytes.len().max(offset + data.len()), 0);
         bytes[offset..offset + data.len()].copy_from_slice(data);
@@ -129,7 +129,7 @@ impl Disk {
         let mut durable = BTreeSet::<usize>::new();
         for (at, change) in self.pending.iter().enumerate().rev() {
             let needed = durable.iter().any(|later| self.pending[*later].follows(change));
-            if needed || change.folders().any(|folder| folder == path) {
+            if needed || change.directories().any(|directory| directory == path) {
                 durable.insert(at);
             }
         }
@@ -178,11 +178,11 @@ impl Disk {
     }
 
     fn tree(&self, names: &BTreeMap<PathBuf, usize>, fate: Fate) -> Tree {
-        let is_folder = |path: &Path| {
+        let is_directory = |path: &Path| {
             path.as_os_str().is_empty()
-                || names.get(path).is_some_and(|file| self.files[*file].seen == Node::Folder)
+                || names.get(path).is_some_and(|file| self.files[*file].seen == Node::Directory)
         };
-        let reachable = |path: &Path| path.ancestors().skip(1).all(is_folder);
+        let reachable = |path: &Path| path.ancestors().skip(1).all(is_directory);
         let there = names.iter().filter(|(path, _)| reachable(path));
         Tree(there.map(|(path, file)| (path.clone(), self.files[*file].after(fate))).collect())
     }
@@ -208,14 +208,14 @@ impl Change {
         }
     }
 
-    fn folders(&self) -> impl Iterator<Item = &Path> {
+    fn directories(&self) -> impl Iterator<Item = &Path> {
         let added = self.adds.as_ref().map(|(path, _)| path);
         self.removes.iter().chain(added).filter_map(|path| path.parent())
     }
 
     /// Whether it cannot be on the disk without `earlier`.
     fn follows(&self, earlier: &Self) -> bool {
-        self.folders().any(|folder| earlier.folders().any(|other| other == folder))
+        self.directories().any(|directory| earlier.directories().any(|other| other == directory))
     }
 }
 
@@ -224,7 +224,7 @@ impl File {
         let (Node::File { bytes: old, .. }, Node::File { bytes, mode, modified }) =
             (&self.durable, &self.seen)
         else {
-            return Node::Folder;
+            return Node::Directory;
         };
         match fate {
             Fate::New => self.seen.clone(),

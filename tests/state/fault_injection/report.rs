@@ -46,9 +46,9 @@ impl Report {
     /// Writes the table; panics if anything was wrong.
     #[track_caller]
     pub(super) fn finish(self) {
-        let folder = repository().join("target/fault-table");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(file_name(self.name)), &self.text).unwrap();
+        let directory = repository().join("target/fault-table");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(file_name(self.name)), &self.text).unwrap();
         let faults = self.faults.join("\n  ");
         assert!(self.faults.is_empty(), "{}:\n  {faults}", self.name);
     }

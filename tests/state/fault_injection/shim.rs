@@ -73,7 +73,7 @@ pub(super) type Fault = Option<(usize, How)>;
 pub(super) fn preload(psid: Start, instance: &Instance, fault: Fault) -> Start {
     let psid = psid
         .env("LD_PRELOAD", preload_library("tests/state/fault_injection/shim.c"))
-        .env("PSI_SHIM_ROOT", instance.folder())
+        .env("PSI_SHIM_ROOT", instance.directory())
         .env("PSI_SHIM_EXCEPT", instance.run())
         .env("PSI_SHIM_TRACE", trace(instance));
     match fault {

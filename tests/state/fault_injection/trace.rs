@@ -27,15 +27,15 @@ pub(super) struct Call {
 /// The trace of the psids of an instance, in order.
 pub(super) fn read(instance: &Instance) -> Vec<Call> {
     let text = fs::read_to_string(shim::trace(instance)).unwrap_or_default();
-    text.lines().map(|line| parse(line, instance.folder())).collect()
+    text.lines().map(|line| parse(line, instance.directory())).collect()
 }
 
-fn parse(line: &str, folder: &Path) -> Call {
+fn parse(line: &str, directory: &Path) -> Call {
     let fields: Vec<_> = line.split('\t').collect();
     let [_, name, path, other, data, errno] = fields[..] else { panic!("no trace: {line}") };
     let below = |path: &str| {
         let path = Path::new(path);
-        path.strip_prefix(folder).unwrap_or(path).to_owned()
+        path.strip_prefix(directory).unwrap_or(path).to_owned()
     };
     Call {
         name: name.into(),

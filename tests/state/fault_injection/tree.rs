@@ -13,7 +13,7 @@ pub(super) struct Tree(pub(super) BTreeMap<PathBuf, Node>);
 /// A file or a directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Node {
-    Folder,
+    Directory,
     File { bytes: Vec<u8>, mode: u32, modified: SystemTime },
 }
 
@@ -25,8 +25,8 @@ impl Tree {
         tree
     }
 
-    fn take(&mut self, root: &Path, folder: &Path, except: &[PathBuf]) {
-        for entry in fs::read_dir(folder).unwrap() {
+    fn take(&mut self, root: &Path, directory: &Path, except: &[PathBuf]) {
+        for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if except.contains(&path) {
                 continue;
@@ -34,7 +34,7 @@ impl Tree {
             let name = path.strip_prefix(root).unwrap().to_owned();
             let meta = fs::symlink_metadata(&path).unwrap();
             if meta.is_dir() {
-                self.0.insert(name, Node::Folder);
+                self.0.insert(name, Node::Directory);
                 self.take(root, &path, except);
             } else {
                 let node = Node::File {
@@ -52,8 +52,8 @@ impl Tree {
         for (name, node) in &self.0 {
             let path = root.join(name);
             match node {
-                Node::Folder if path.is_dir() => {}
-                Node::Folder => {
+                Node::Directory if path.is_dir() => {}
+                Node::Directory => {
                     fs::create_dir(&path).unwrap();
                     fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
                 }
@@ -76,7 +76,7 @@ impl Tree {
     /// The files' names and sizes, for messages.
     pub(super) fn names(&self) -> String {
         let files = self.0.iter().filter_map(|(path, node)| match node {
-            Node::Folder => None,
+            Node::Directory => None,
             Node::File { bytes, .. } => Some(format!("{} ({})", path.display(), bytes.len())),
         });
         files.collect::<Vec<_>>().join(", ")

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, Instance, Psid, folder_holds, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, Psid, directory_holds, id, reference};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -38,7 +38,7 @@ fn cache_file_has_a_header_and_no_plaintext_value() {
     for text in ["the value of A", "/myapp", "myproject"] {
         assert!(!cache.windows(text.len()).any(|window| window == text.as_bytes()), "{text}");
     }
-    assert_eq!(folder_holds(&instance.state(), b"the value of A"), None);
+    assert_eq!(directory_holds(&instance.state(), b"the value of A"), None);
     let verified = instance.driver(&["cache", "status", "--verify"]).report();
     assert!(verified.contains("verify     ok: generation "), "{verified}");
 }
@@ -57,8 +57,8 @@ fn disabled_persistence_needs_no_file() {
 fn every_file_is_private_regardless_of_the_umask() {
     let (_infisical, instance, _psid) = with_everything();
     let state = instance.state();
-    for folder in [state.clone(), state.join("secrets"), state.join("deleted")] {
-        assert_eq!(mode(&folder), 0o700, "{}", folder.display());
+    for directory in [state.clone(), state.join("secrets"), state.join("deleted")] {
+        assert_eq!(mode(&directory), 0o700, "{}", directory.display());
     }
     let secrets = state.join("secrets");
     for file in [

@@ -41,10 +41,10 @@ fn n15_file_is_durable_before_its_name() {
     });
     let calls = calls(&text);
     let state = instance.state().display().to_string();
-    for (folder, name) in
+    for (directory, name) in
         [(format!("{state}/secrets"), id(1)), (state.clone(), "cache.enc".to_owned())]
     {
-        let temporary = format!("{folder}/.{name}.tmp");
+        let temporary = format!("{directory}/.{name}.tmp");
         let made = position(&calls, "private file", |call| {
             call.contains("openat(")
                 && call.contains(&temporary)
@@ -57,19 +57,19 @@ fn n15_file_is_durable_before_its_name() {
         let renamed = position(&calls, "rename", |call| {
             call.contains("rename")
                 && call.contains(&format!("\"{temporary}\""))
-                && call.contains(&format!("\"{folder}/{name}\""))
+                && call.contains(&format!("\"{directory}/{name}\""))
         });
-        let durable = position(&calls[renamed..], "fsync of the folder", |call| {
-            call.contains("fsync(") && call.contains(&format!("<{folder}>"))
+        let durable = position(&calls[renamed..], "fsync of the directory", |call| {
+            call.contains("fsync(") && call.contains(&format!("<{directory}>"))
         });
         assert!(made < synced && synced < renamed, "{name}: {made}, {synced}, {renamed}");
         assert!(durable > 0);
     }
     let buried =
         position(&calls, "burial", |call| call.contains("rename") && call.contains("/deleted/"));
-    for folder in [format!("{state}/secrets"), format!("{state}/deleted")] {
+    for directory in [format!("{state}/secrets"), format!("{state}/deleted")] {
         position(&calls[buried..], "fsync after the burial", |call| {
-            call.contains("fsync(") && call.contains(&format!("<{folder}>"))
+            call.contains("fsync(") && call.contains(&format!("<{directory}>"))
         });
     }
 }

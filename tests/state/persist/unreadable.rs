@@ -34,7 +34,7 @@ fn filled() -> Instance {
     psid.await_generation_after(0);
     psid.terminate();
     infisical.kill();
-    give(instance.folder(), PSI);
+    give(instance.directory(), PSI);
     instance
 }
 
@@ -131,20 +131,20 @@ fn files_made_by_root_belong_to_the_state_owner() {
     let instance = instance_in_an_outage();
     fs::create_dir(instance.state()).unwrap();
     chown(instance.state(), Some(PSI), Some(PSI)).unwrap();
-    let old = instance.folder().join("old");
+    let old = instance.directory().join("old");
     leave_in(&old, "cache-tpm.enc");
     adopt(&instance, &[old.to_str().unwrap()]).ok();
     let mut seen = 0;
-    let mut folders = vec![instance.state()];
-    while let Some(folder) = folders.pop() {
-        for file in fs::read_dir(folder).unwrap() {
+    let mut directories = vec![instance.state()];
+    while let Some(directory) = directories.pop() {
+        for file in fs::read_dir(directory).unwrap() {
             let path = file.unwrap().path();
             let about = fs::symlink_metadata(&path).unwrap();
             assert_eq!((about.uid(), about.gid()), (PSI, PSI), "{}", path.display());
             assert_eq!(about.permissions().mode() & 0o077, 0, "{}", path.display());
             seen += 1;
             if about.is_dir() {
-                folders.push(path);
+                directories.push(path);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, Instance, folder_holds, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, directory_holds, id, reference};
 
 fn instance_with(infisical: &FakeInfisical) -> Instance {
     Instance::of(infisical)
@@ -138,10 +138,10 @@ fn literal_is_encrypted_and_nowhere_in_plaintext() {
     instance.driver(&["store"]).id(id(1)).stdin(value).ok();
     let sealed = fs::read(instance.state().join("secrets").join(id(1))).unwrap();
     assert_eq!(&sealed[..6], b"PSIL\x02\x01");
-    assert_eq!(folder_holds(instance.folder(), &value[..]), None);
+    assert_eq!(directory_holds(instance.directory(), &value[..]), None);
     let log = psid.terminate();
     assert!(!log.contains("nobody else holds"), "{log}");
-    assert_eq!(folder_holds(instance.folder(), &value[..]), None);
+    assert_eq!(directory_holds(instance.directory(), &value[..]), None);
     let _psid = instance.start();
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).ok(), value);
 }
@@ -188,7 +188,7 @@ fn missing_key_refuses_literals_with_the_remedy_and_accepts_references() {
     let line = instance.driver(&["store"]).id(id(1)).stdin("hunter2").fails(65);
     assert!(line.contains("there is no key backend to seal a literal with"), "{line}");
     assert!(line.contains("`psictl cache init`"), "{line}");
-    assert_eq!(folder_holds(instance.folder(), b"hunter2"), None);
+    assert_eq!(directory_holds(instance.directory(), b"hunter2"), None);
     instance.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "DB_HOST")).ok();
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "db.example");
     assert_eq!(instance.driver(&["list"]).text(), format!("{}\n", id(2)));

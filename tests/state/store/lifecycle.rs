@@ -111,8 +111,11 @@ fn deleted_secret_can_be_restored() {
     let lines: Vec<_> = restorable.lines().collect();
     assert_eq!(lines.len(), 2);
     assert!(lines[0].starts_with(&format!("{} (for ", id(1))), "{restorable}");
-    let told = instance.driver(&["restore", &id(1)]).text();
-    assert!(told.contains(&format!("psictl get {} | psictl add NAME --literal", id(1))), "{told}");
+    let output = instance.driver(&["restore", &id(1)]).text();
+    assert!(
+        output.contains(&format!("psictl get {} | psictl add NAME --literal", id(1))),
+        "{output}"
+    );
     instance.driver(&["restore", &id(2)]).ok();
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).ok(), b"literal\0");
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "2");

@@ -25,11 +25,11 @@ const TIDIED: Duration = Duration::from_secs(62);
 const MIB: f64 = 1_048_576.0;
 
 pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
-    let folders = bench.rounds(100);
-    let entries = folders * 1_000;
+    let directories = bench.rounds(100);
+    let entries = directories * 1_000;
     // One directory more than there are workloads: its secrets are fetched one by one.
-    let fake = FakeInfisical::start(&bench.programs, folders + 1, 1_000)?;
-    let instance = Instance::of(&bench.programs, &fake, folders)?;
+    let fake = FakeInfisical::start(&bench.programs, directories + 1, 1_000)?;
+    let instance = Instance::of(&bench.programs, &fake, directories)?;
     let empty = Instance::of(&bench.programs, &fake, 0)?;
     let (psid, _) = instance.start()?;
     psid.refresh()?;
@@ -41,7 +41,7 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     if !bench.quick {
         rows.extend(in_ram(&instance, &empty, entries)?);
     }
-    let strange = format!("/f{folders}");
+    let strange = format!("/f{directories}");
     rows.extend(one_miss(bench, &instance, &strange)?);
     drop(instance);
     rows.push(meanwhile::listings(bench)?);
@@ -92,7 +92,7 @@ fn one_miss(bench: &Bench, instance: &Instance, strange: &str) -> Result<Vec<Row
     let (_psid, _) = instance.start()?;
     let writes = Writes::of(&instance.state())?;
     let size = instance.cache_size()? as usize;
-    let beside = instance.folder().join("beside");
+    let beside = instance.directory().join("beside");
     fs::create_dir(&beside)?;
     let bytes: Vec<u8> = (0..size).map(|at| (at * 31 % 251) as u8).collect();
     let (mut misses, mut number) = (Vec::new(), 0);
@@ -168,11 +168,11 @@ struct Taken {
     seconds: f64,
 }
 
-fn misses(bench: &Bench, folders: usize) -> Result<Taken> {
-    let fake = FakeInfisical::start(&bench.programs, folders, 1_000)?;
+fn misses(bench: &Bench, directories: usize) -> Result<Taken> {
+    let fake = FakeInfisical::start(&bench.programs, directories, 1_000)?;
     let instance = Instance::of(&bench.programs, &fake, 0)?;
     let (psid, _) = instance.start()?;
-    let calls: Rc<[Call]> = (0..folders * 1_000)
+    let calls: Rc<[Call]> = (0..directories * 1_000)
         .map(|number| {
             reference(&format!("/f{}", number / 1_000), &FakeInfisical::key(number % 1_000))
         })
@@ -199,7 +199,7 @@ fn write_durably(path: &Path, bytes: &[u8]) -> Result<f64> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
-    File::open(path.parent().ok_or("no folder")?)?.sync_all()?;
+    File::open(path.parent().ok_or("no directory")?)?.sync_all()?;
     Ok(start.elapsed().as_secs_f64() * 1e3)
 }
 
@@ -207,9 +207,9 @@ fn write_durably(path: &Path, bytes: &[u8]) -> Result<f64> {
 struct Writes(Inotify);
 
 impl Writes {
-    fn of(folder: &Path) -> Result<Self> {
+    fn of(directory: &Path) -> Result<Self> {
         let watch = Inotify::init(InitFlags::IN_CLOEXEC)?;
-        watch.add_watch(folder, AddWatchFlags::IN_MOVED_TO)?;
+        watch.add_watch(directory, AddWatchFlags::IN_MOVED_TO)?;
         Ok(Self(watch))
     }
 

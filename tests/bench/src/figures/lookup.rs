@@ -41,7 +41,7 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     store(&instance, &id(0), &reference("/f0", &FakeInfisical::key(0)))?;
     let python = python(&instance)?;
     let driver = bench.programs.driver.display().to_string();
-    let socket = instance.folder().join("run/python.sock").display().to_string();
+    let socket = instance.directory().join("run/python.sock").display().to_string();
     let ours = format!("exec {driver} lookup");
     let curl = format!("exec curl -sf --unix-socket {socket} http://psi/v1/secrets/$SECRET_ID");
 
@@ -137,9 +137,9 @@ fn store(instance: &Instance, id: &str, data: &str) -> Result<()> {
 }
 
 fn python(instance: &Instance) -> Result<Child> {
-    let script = instance.folder().join("server.py");
+    let script = instance.directory().join("server.py");
     std::fs::write(&script, PYTHON_SERVER)?;
-    let socket = instance.folder().join("run/python.sock");
+    let socket = instance.directory().join("run/python.sock");
     let mut command = Command::new("python3");
     command.arg(&script).arg(&socket).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = Child::start(&mut command)?;

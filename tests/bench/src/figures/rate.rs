@@ -21,7 +21,7 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     let (psid, _) = instance.start()?;
     psid.refresh()?;
     load::run(register(&instance, SECRETS))?;
-    let socket = instance.folder().join("run/echo.sock");
+    let socket = instance.directory().join("run/echo.sock");
     let echo = echo(bench, &socket)?;
 
     for (in_flight, least, figures) in [

@@ -89,8 +89,8 @@ impl Mutator {
 }
 
 /// Every file of a directory and of those below it, in the order of their names.
-pub fn files(folder: &Path) -> io::Result<Vec<Vec<u8>>> {
-    let mut paths: Vec<_> = fs::read_dir(folder)?
+pub fn files(directory: &Path) -> io::Result<Vec<Vec<u8>>> {
+    let mut paths: Vec<_> = fs::read_dir(directory)?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
     paths.sort();

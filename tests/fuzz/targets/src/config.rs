@@ -48,7 +48,7 @@ fn assert_named(error: &ConfigError, text: &str) {
 fn confidential(value: &str) {
     let value = value.replace(['\n', '\r'], " ");
     let text = format!("{BEFORE_THE_SECRET}client_secret = {value}\n");
-    let told = match parse(&text) {
+    let expected = match parse(&text) {
         Ok(config) => format!("{config:?}"),
         Err(error) => {
             assert_named(&error, &text);
@@ -62,6 +62,6 @@ fn confidential(value: &str) {
     };
     let words = value.split(|c: char| !c.is_ascii_alphanumeric());
     for word in words.filter(telling) {
-        assert!(!told.contains(word), "{told}");
+        assert!(!expected.contains(word), "{expected}");
     }
 }

@@ -52,21 +52,21 @@ pub(crate) fn runtime() -> Runtime {
 }
 
 /// A directory in memory if possible: fsync is not under test.
-pub(crate) fn folder() -> TempDir {
+pub(crate) fn directory() -> TempDir {
     let memory = Path::new("/dev/shm");
     let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     tempfile::Builder::new().prefix("psi-fuzz-").tempdir_in(place).unwrap()
 }
 
 /// The paths of a psid that has all its files in `directory`, and its config.
-pub(crate) fn paths(folder: &Path) -> Paths {
+pub(crate) fn paths(directory: &Path) -> Paths {
     Paths {
-        config: folder.join("config.toml"),
-        state: folder.join("state"),
-        socket: folder.join("psid.sock"),
-        run: folder.join("psid"),
-        podman_drop_in: folder.join("50-psi.conf"),
-        quadlets: folder.join("quadlets"),
+        config: directory.join("config.toml"),
+        state: directory.join("state"),
+        socket: directory.join("psid.sock"),
+        run: directory.join("psid"),
+        podman_drop_in: directory.join("50-psi.conf"),
+        quadlets: directory.join("quadlets"),
     }
 }
 

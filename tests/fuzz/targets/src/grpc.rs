@@ -64,16 +64,16 @@ pub(crate) fn open() -> Body {
 /// A psid in this process, complete except for its provider.
 struct Psid {
     runtime: Runtime,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Psid {
     fn start() -> Self {
-        let (runtime, folder) = (fixture::runtime(), fixture::folder());
-        std::fs::write(folder.path().join("psi-cache-key"), [7; 32]).unwrap();
+        let (runtime, directory) = (fixture::runtime(), fixture::directory());
+        std::fs::write(directory.path().join("psi-cache-key"), [7; 32]).unwrap();
         let surroundings = Environment::new(
-            fixture::paths(folder.path()),
-            Some(folder.path().to_owned()),
+            fixture::paths(directory.path()),
+            Some(directory.path().to_owned()),
             Creds::Child(Scope::System),
         );
         let config = fixture::config();
@@ -86,11 +86,11 @@ impl Psid {
         assert_eq!(degraded, Vec::<String>::new());
         daemon.service().follow(fixture::upstreams());
         runtime.spawn(grpc::serve(Arc::new(daemon), listening.socket, stop));
-        Self { runtime, folder }
+        Self { runtime, directory }
     }
 
     async fn connect(&self) -> UnixStream {
-        UnixStream::connect(self.folder.path().join("psid.sock")).await.unwrap()
+        UnixStream::connect(self.directory.path().join("psid.sock")).await.unwrap()
     }
 
     /// After the client's last byte, psid answers or closes the connection.

@@ -63,24 +63,24 @@ impl Target {
 
     /// Its seeds.
     pub fn seeds(&self) -> Vec<Vec<u8>> {
-        psi_mutation::files(&folder().join("seeds").join(self.name)).unwrap()
+        psi_mutation::files(&directory().join("seeds").join(self.name)).unwrap()
     }
 
     /// The words of its dictionary.
     pub fn words(&self) -> Vec<Vec<u8>> {
-        let path = folder().join("words").join(self.name);
+        let path = directory().join("words").join(self.name);
         std::fs::read_to_string(path).map(|text| psi_mutation::words(&text)).unwrap_or_default()
     }
 }
 
 /// `tests/fuzz`
-fn folder() -> PathBuf {
+fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// Every file of `tests/vectors`.
 pub fn vectors() -> Vec<Vec<u8>> {
-    psi_mutation::files(&folder().with_file_name("vectors")).unwrap()
+    psi_mutation::files(&directory().with_file_name("vectors")).unwrap()
 }
 
 /// The first byte chooses the use of the rest.

@@ -35,7 +35,7 @@ pub(crate) fn open() -> Body {
 
 struct Psi {
     runtime: Runtime,
-    folder: TempDir,
+    directory: TempDir,
     vault: Arc<Keyring>,
     service: Service,
     id: SecretId,
@@ -43,11 +43,11 @@ struct Psi {
 
 impl Psi {
     fn new() -> Self {
-        let folder = fixture::folder();
+        let directory = fixture::directory();
         let key = DataKey::generate().unwrap();
         let vault = Keyring::new(key, WrappedKeyHeader { tag: BackendTag::Tpm, bytes: Vec::new() });
         let vault = Arc::new(vault);
-        let registry = Arc::new(Registry::open(folder.path(), Keys::Open(Arc::clone(&vault))));
+        let registry = Arc::new(Registry::open(directory.path(), Keys::Open(Arc::clone(&vault))));
         let cache = Arc::new(Cache::new(
             Policy {
                 enabled: false,
@@ -59,7 +59,7 @@ impl Psi {
         ));
         let service = Service::new(registry, cache, fixture::upstreams());
         let id = "0123456789abcdef012345678".parse().unwrap();
-        Self { runtime: fixture::runtime(), folder, vault, service, id }
+        Self { runtime: fixture::runtime(), directory, vault, service, id }
     }
 
     /// The text alone determines the kind; it is the same after a restart; and only an encrypted
@@ -83,7 +83,7 @@ impl Psi {
                 let known = self.service.registry.get(self.id).unwrap();
                 expected.assert(&known, data);
                 let keys = Keys::Open(Arc::clone(&self.vault));
-                let again = Registry::open(self.folder.path(), keys);
+                let again = Registry::open(self.directory.path(), keys);
                 expected.assert(&again.get(self.id).unwrap(), data);
                 let file = fs::read(self.file()).unwrap();
                 let is_reference = matches!(expected, Expected::Reference);
@@ -103,7 +103,7 @@ impl Psi {
     }
 
     fn file(&self) -> PathBuf {
-        self.folder.path().join("secrets").join(self.id.as_str())
+        self.directory.path().join("secrets").join(self.id.as_str())
     }
 
     fn forget(&self) {

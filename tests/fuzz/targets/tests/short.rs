@@ -25,13 +25,13 @@ thread_local! {
 static ELSEWHERE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn watch_panics() {
-    let told = panic::take_hook();
+    let default_hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         PANICKED.set(true);
         if std::thread::current().name().is_none_or(|name| name.starts_with("tokio")) {
             ELSEWHERE.lock().push(info.to_string());
         }
-        told(info);
+        default_hook(info);
     }));
 }
 
@@ -132,8 +132,9 @@ fn every_fuzz_target_has_a_test() {
         assert!(!target.words().is_empty(), "{}", target.name);
         names.push(target.name);
     }
-    let folders = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../seeds")).unwrap();
-    let mut folders: Vec<_> = folders.map(|folder| folder.unwrap().file_name()).collect();
-    folders.sort();
-    assert_eq!(folders, names);
+    let directories = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../seeds")).unwrap();
+    let mut directories: Vec<_> =
+        directories.map(|directory| directory.unwrap().file_name()).collect();
+    directories.sort();
+    assert_eq!(directories, names);
 }

@@ -85,7 +85,7 @@ impl Probe {
                 let parts: Vec<_> =
                     request["parts"].as_array().expect("parts").iter().map(bytes).collect();
                 let keys = self.backend().load(&parts).await.map_err(|error| of_key(&error))?;
-                Ok(json!({ "keys": keys.iter().map(told).collect::<Vec<_>>() }))
+                Ok(json!({ "keys": keys.iter().map(key_to_json).collect::<Vec<_>>() }))
             }
             "keep" => {
                 let key = SecretBytes::new(bytes(&request["key"]));
@@ -95,7 +95,7 @@ impl Probe {
                 self.backend()
                     .keep(key, Some(&seal))
                     .await
-                    .map(|kept| told(&kept))
+                    .map(|kept| key_to_json(&kept))
                     .map_err(|error| of_key(&error))
             }
             "commit" => {
@@ -218,7 +218,7 @@ fn failed_logins(setup: &Value) -> FailedLogins {
     FailedLogins::open(&Paths { run: run.into(), ..Paths::new(UserScope::System) })
 }
 
-fn told(key: &LoadedKey) -> Value {
+fn key_to_json(key: &LoadedKey) -> Value {
     json!({ "key": hex(key.key.to_secret().expose_secret()), "part": hex(&key.part) })
 }
 
