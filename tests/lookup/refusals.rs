@@ -56,7 +56,7 @@ fn rejected_request_is_neither_outage_nor_absence() {
         infisical.clear_log();
         for _ in 0..5 {
             let line = instance.driver(&["get", &reference("/myapp", key)]).fails(75);
-            assert!(line.contains("infisical does not give what it is asked for"), "{line}");
+            assert!(line.contains("infisical rejects the request"), "{line}");
             assert!(line.contains(&format!("Infisical answers {code} {error}: no")), "{line}");
         }
         // A repeated request would have the same answer.

@@ -105,7 +105,7 @@ fn drill_refuses_a_second_drill_and_extreme_lengths() {
     eventually("the drill to end", || is_over(&psid));
     for span in ["10ms", "2h"] {
         let line = instance.driver(&["drill", "--for", span]).fails(65);
-        assert!(line.contains("one second to one hour"), "{line}");
+        assert!(line.contains("a drill takes 1 s to 1 h"), "{line}");
     }
     assert_eq!(instance.driver(&["drill", "--for", "soon"]).run().code, 2);
 }

@@ -314,7 +314,7 @@ fn doctor_names_the_config_file_that_overrides() {
 fn doctor_checks_permissions_and_credentials() {
     let host = well(&json!({"A": "1"}));
     fs::set_permissions(host.instance.socket(), fs::Permissions::from_mode(0o666)).unwrap();
-    is_warning(&host, "others than root may connect");
+    is_warning(&host, "other users than root may connect");
     fs::set_permissions(host.instance.socket(), fs::Permissions::from_mode(0o600)).unwrap();
     host.instance.take_client_secret();
     is_warning(&host, "the credential infisical-client-secret is not in");
@@ -328,7 +328,7 @@ fn doctor_checks_permissions_and_credentials() {
         "{about:?}"
     );
     assert!(
-        about.iter().any(|(_, line)| line.contains("does not tell what it is sealed to")),
+        about.iter().any(|(_, line)| line.contains("does not show what it is sealed to")),
         "{about:?}"
     );
     host.instance.take_key();

@@ -91,7 +91,7 @@ fn file_at_the_sockets_path_is_kept() {
     let instance = Instance::of(&infisical);
     fs::write(instance.socket(), "precious").unwrap();
     let line = instance.psid().fails(74);
-    assert!(line.contains("it exists and is no socket"), "{line}");
+    assert!(line.contains("it exists and is not a socket"), "{line}");
     assert_eq!(fs::read_to_string(instance.socket()).unwrap(), "precious");
 }
 

@@ -32,8 +32,8 @@ fn cache_init_without_a_backend_names_the_two() {
     assert_eq!(
         line,
         format!(
-            "psid: init: which key backend? {config} names none; choose --backend tpm (a key sealed \
-             to this host's TPM) or --backend hsm (a key wrapped by a PKCS#11 token)"
+            "psid: init: {config} names no key backend; choose --backend tpm (a key sealed to this \
+             host's TPM) or --backend hsm (a key wrapped by a PKCS#11 token)"
         )
     );
 }

@@ -104,7 +104,7 @@ fn admin_calls_require_root_or_psids_user() {
         let typed = "cbdefghi-".repeat(8);
         let call = instance.driver(args).stdin(typed.trim_end_matches('-'));
         let line = call.user(&instance, FRIEND, FRIEND).fails(77);
-        assert!(line.contains("this is for root and psid's own user"), "{line}");
+        assert!(line.contains("only root and psid's own user may do this"), "{line}");
     }
     instance.driver(&["cache", "refresh"]).user(&instance, FRIEND, FRIEND).ok();
     assert_eq!(psid.status()["has_recovery_key"], false);

@@ -105,5 +105,5 @@ fn descriptor_other_than_a_unix_socket_is_refused() {
     let instance = Instance::of(&infisical);
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let line = instance.psid().activated_by(&tcp).fails(74);
-    assert!(line.contains("a descriptor that is no unix socket"), "{line}");
+    assert!(line.contains("a descriptor that is not a unix socket"), "{line}");
 }

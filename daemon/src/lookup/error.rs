@@ -60,8 +60,8 @@ pub(super) fn refused(provider: &str, refusal: &NegativeReason) -> ServiceError 
              look into the provider's log if that lasts"
         )),
         NegativeReason::BadResponse(why) => ServiceError::Unavailable(format!(
-            "{provider} does not give what it is asked for: {why}, and the value is not cached; check the \
-             reference, and [providers.{provider}] in the config"
+            "{provider} rejects the request: {why}, and the value is not cached; check the reference, and \
+             [providers.{provider}] in the config"
         )),
     }
 }
@@ -94,7 +94,7 @@ fn trouble(provider: &str, error: &ProviderError) -> String {
             format!("psid cannot log in to {provider}: {why}")
         }
         ProviderError::Misbehaved(why) => {
-            format!("{provider} does not give what it is asked for: {why}")
+            format!("{provider} rejects the request: {why}")
         }
         ProviderError::Throttled { why, .. } => format!("{provider} asks psid to wait: {why}"),
         ProviderError::TimedOut(why) => format!("{provider} does not answer: {why}"),

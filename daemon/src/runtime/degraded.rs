@@ -1,4 +1,4 @@
-//! The reasons why the daemon is degraded.
+//! The reasons why psid is degraded.
 
 use super::{DegradedReason, Runtime};
 use crate::cache::{RemovalReason, WithheldEntry};
@@ -27,19 +27,19 @@ impl Runtime {
         }
     }
 
-    /// Records that a degradation is over.
+    /// Ends a degradation.
     pub fn recover(&self, reason: DegradedReason) {
         self.degraded.lock().remove(&reason);
     }
 
-    /// The reasons why the daemon is degraded, one sentence each.
+    /// The reasons why psid is degraded, one sentence each.
     pub fn degraded(&self) -> Vec<Degradation> {
         let mut reasons = Reasons(Vec::new());
         for (reason, why) in &*self.degraded.lock() {
             reasons.add(reason.cause(), why.as_str());
         }
         if !self.service.readiness.is_ready() {
-            reasons.add("key-opening", "the key is being opened; what needs it waits");
+            reasons.add("key-opening", "the key is being opened, and lookups that need it wait");
         }
         for why in self.service.tasks.degraded(clock::now().mono) {
             reasons.add("task", why);
@@ -58,7 +58,8 @@ impl Runtime {
             reasons.add(
                 "cache-write",
                 format!(
-                    "{path} cannot be written: {why}; psid keeps trying, and a restart now would lose what it fetched"
+                    "{path} cannot be written: {why}; check the disk: psid keeps trying, and a restart would lose fetched \
+                     values"
                 ),
             );
         }
@@ -82,13 +83,13 @@ impl Runtime {
             if faults.is_empty()
                 && let Some(why) = upstream.last_refusal()
             {
-                let why = format!("{} does not give what it is asked for: {why}", upstream.name);
+                let why = format!("{} answers with an error: {why}", upstream.name);
                 reasons.add("provider-refuses", why);
             }
         }
     }
 
-    /// Values that are served against the provider or the config.
+    /// Values that are served although the provider or the config says otherwise.
     fn add_cache(&self, reasons: &mut Reasons) {
         let withheld = self.service.cache.withheld();
         let past_max_stale = self.service.cache.past_max_stale(clock::now().boot);
@@ -102,8 +103,8 @@ impl Runtime {
             reasons.add(
                 "revoked",
                 format!(
-                    "the provider reports {secrets} as gone or denied; served until that is confirmed, which \
-                     `psictl cache refresh --accept-removals` does at once"
+                    "the provider reports {secrets} as gone or denied, which psid serves until a second report; to remove \
+                     them now, run `psictl cache refresh --accept-removals`"
                 ),
             );
         }
@@ -112,8 +113,8 @@ impl Runtime {
             reasons.add(
                 "withheld",
                 format!(
-                    "a refresh would have removed or emptied {secrets}, more than it may at once: kept until \
-                     another refresh confirms that, or `psictl cache refresh --accept-removals`"
+                    "a refresh would have removed or emptied {secrets}, more than one may, and psid keeps the old values until \
+                     another refresh confirms it; to accept it now, run `psictl cache refresh --accept-removals`"
                 ),
             );
         }
@@ -122,8 +123,8 @@ impl Runtime {
             reasons.add(
                 "past-max-stale",
                 format!(
-                    "{secrets} older than max_stale, and served only because of a use since the boot: containers may \
-                     be running with them; `psictl cache refresh` says why there is no newer value"
+                    "{secrets} older than max_stale, served because of a use since the boot, as containers may run with them; \
+                     run `psictl cache refresh` to see why no newer value arrives"
                 ),
             );
         }

@@ -228,7 +228,7 @@ fn missing_state_directory_is_reported() {
     let missing = instance.directory().join("missing");
     let line = adopt(&instance, &[text(&missing)]).fails(65);
     assert!(line.contains(&format!("{}: No such file", missing.display())), "{line}");
-    assert!(line.contains("name the old state folder"), "{line}");
+    assert!(line.contains("name the old state directory"), "{line}");
     let line = adopt(&instance, &["--dry-run", text(&instance.credentials())]).text();
     assert!(line.contains("mappings   0 would be taken over"), "{line}");
     assert!(line.contains("values     none: there is no cache"), "{line}");

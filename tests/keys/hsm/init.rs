@@ -76,7 +76,7 @@ fn init_uses_the_token_of_the_config() {
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical));
     let line = on(&token, instance.driver(&["cache", "init", "--backend", "hsm"])).fails(65);
-    assert!(line.contains("does not name a token; say in [providers.pkcs11] which one"), "{line}");
+    assert!(line.contains("names no token; add [providers.pkcs11]"), "{line}");
     instance.configure(&Config::of(&infisical).hsm(&token));
     instance.take_key();
     init(&instance, &token, &[]).ok();

@@ -250,10 +250,7 @@ fn damaged_or_foreign_blob_fails_alone() {
     ] {
         fixture.register(number, &reference);
         let line = fixture.lookup(number).fails(75);
-        assert!(
-            line.contains("nitrokeyhsm does not give what it is asked for") && line.contains(why),
-            "{line}"
-        );
+        assert!(line.contains("nitrokeyhsm rejects the request") && line.contains(why), "{line}");
         assert!(psid.degraded().contains(why), "{}", psid.degraded());
     }
     fixture.register(4, &good);

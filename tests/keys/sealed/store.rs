@@ -39,8 +39,9 @@ fn secret_too_large_for_podman_is_refused_with_the_limit() {
     let _psid = fixture.start();
     let store = |secret: Vec<u8>| fixture.driver(&["hsm", "store", "boot"]).stdin(secret);
     let line = store(bytes(MOST)).fails(65);
-    let (_, rest) =
-        line.split_once("a secret of 511999 bytes makes a reference that is longer").unwrap();
+    let (_, rest) = line
+        .split_once("the reference for a secret of 511999 bytes exceeds podman's size limit")
+        .unwrap();
     let (_, rest) = rest.split_once("; seal at most ").unwrap();
     let most: usize = rest.split(' ').next().unwrap().parse().unwrap();
     store(bytes(most + 1)).fails(65);

@@ -88,7 +88,7 @@ fn forced_init_sets_the_old_key_and_cache_aside() {
     let instance = in_use(&infisical, &tpm);
     let old = [instance.sealed_key(), instance.cache()].map(|path| fs::read(path).unwrap());
     let output = init(&instance, &tpm, &["--force"]).text();
-    assert_eq!(output.matches("set the present ").count(), 3, "{output}");
+    assert_eq!(output.matches("set the old ").count(), 3, "{output}");
     for bytes in old {
         let kept = files(&instance).into_iter().any(|path| {
             path.to_string_lossy().contains(".old-") && fs::read(path).unwrap() == bytes

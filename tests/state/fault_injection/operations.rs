@@ -70,7 +70,7 @@ fn stopped(
 
 /// After a forced init, literals under the old key are unusable; psid reports it until the new
 /// cache and recovery key exist.
-const FORCED: [&str; 2] = ["it was set aside", "the recovery key is of no use"];
+const FORCED: [&str; 2] = ["it was set aside", "the recovery key does not open the data key"];
 
 fn provider() -> FakeInfisical {
     FakeInfisical::with(

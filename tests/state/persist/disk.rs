@@ -196,7 +196,8 @@ fn missing_state_directory_is_reported_and_psid_serves() {
     assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     let degraded = psid.degraded();
     assert!(
-        degraded.contains("the state folder") && degraded.contains("nothing may last"),
+        degraded.contains("the state directory")
+            && degraded.contains("a restart may lose what it stores"),
         "{degraded}"
     );
     instance.driver(&["store"]).id(id(1)).stdin("a literal").fails(75);

@@ -128,7 +128,7 @@ impl SecretProvider for AtHand {
 
     async fn list(&self, source: &Source, _: &BTreeSet<String>) -> Result<Listed, ProviderError> {
         let scope = self.scope_of(source).map_err(ProviderError::Misbehaved)?;
-        // What can be fetched is listed, too: else it would be taken for gone.
+        // A fetched value must be listed too, or it would be reported gone.
         let (namespace, path) = (scope.namespace.clone(), scope.path.clone());
         let found = (CacheKey::new(namespace, path, "KEY"), SecretBytes::new(VALUE.into()));
         Ok(Listing { scopes: vec![scope], found: vec![found], ..Listing::default() }.into())

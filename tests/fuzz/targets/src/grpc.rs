@@ -71,14 +71,14 @@ impl Psid {
     fn start() -> Self {
         let (runtime, directory) = (fixture::runtime(), fixture::directory());
         std::fs::write(directory.path().join("psi-cache-key"), [7; 32]).unwrap();
-        let surroundings = Environment::new(
+        let environment = Environment::new(
             fixture::paths(directory.path()),
             Some(directory.path().to_owned()),
             Creds::Child(Scope::System),
         );
         let config = fixture::config();
-        let listening = listener::listen(&surroundings.paths.socket, &config.access).unwrap();
-        let daemon = build::assemble(&config, &surroundings);
+        let listening = listener::listen(&environment.paths.socket, &config.access).unwrap();
+        let daemon = build::runtime(&config, &environment);
         let stop = CancellationToken::new();
         runtime.block_on(daemon.open(stop.clone()));
         let degraded: Vec<String> =

@@ -43,10 +43,10 @@ impl Probe {
     fn new(provider: &str, config: PathBuf, credentials: PathBuf) -> Self {
         let paths = Paths { config, ..Paths::new(Scope::System) };
         let creds = Creds::Child(credential::Scope::System);
-        let surroundings = Environment::new(paths, Some(credentials), creds);
-        let config = Config::read(&surroundings.paths.config).expect("a good config");
-        let token = build::token_config(&config, &surroundings).map(Token::new);
-        let (upstreams, faults) = build::upstreams(&config, &surroundings, token.clone());
+        let environment = Environment::new(paths, Some(credentials), creds);
+        let config = Config::read(&environment.paths.config).expect("a good config");
+        let token = build::token_config(&config, &environment).map(Token::new);
+        let (upstreams, faults) = build::upstreams(&config, &environment, token.clone());
         assert!(faults.is_empty(), "{faults:?}");
         Self { upstream: Arc::clone(&upstreams.providers[provider]), token }
     }
