@@ -75,7 +75,8 @@ pub mod model {
 /// `provider`.
 pub mod provider {
     pub use crate::provider::{
-        Fetched, Listed, Persistence, ProviderError, SecretProvider, SecretWriter, Source,
+        Fetched, InvalidReference, Listed, Persistence, ProviderError, SecretProvider,
+        SecretWriter, Source,
     };
     /// `provider::infisical`.
     pub mod infisical {

@@ -200,7 +200,8 @@ fn write_seal_with(plan: &Plan<'_>, seal_with: SealWith) -> Result<bool, String>
     }
     let failed = |error: std::io::Error| format!("{}: {error}", path.display());
     let text = fs::read_to_string(path).map_err(failed)?;
-    let changed = with_seal_line(&text, path, seal_with, default)?;
+    let changed =
+        with_seal_line(&text, path, seal_with, default).map_err(|error| error.to_string())?;
     if changed == text {
         return Ok(false);
     }

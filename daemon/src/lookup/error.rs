@@ -1,6 +1,6 @@
 //! The errors of lookups and registrations, with what the admin can do.
 
-use std::fmt;
+use std::fmt::{self, Display};
 
 use crate::cache::NegativeReason;
 use crate::provider::ProviderError;
@@ -41,7 +41,7 @@ pub(super) fn is_revocation(error: &ProviderError) -> bool {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
-pub(super) fn bad_reference(why: String) -> ServiceError {
+pub(super) fn bad_reference(why: impl Display) -> ServiceError {
     ServiceError::Malformed(format!(
         "the reference is not usable: {why}; correct it, or the config and `systemctl reload psid`"
     ))
@@ -163,7 +163,7 @@ impl From<RegistryError> for ServiceError {
     }
 }
 
-impl fmt::Display for ServiceError {
+impl Display for ServiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exists => f.write_str(

@@ -36,7 +36,7 @@ impl Service {
             },
             SecretSelector::Name(name) if name.starts_with('{') => {
                 let reference = Reference::parse(name.as_bytes()).ok_or_else(|| {
-                    bad_reference("it is no JSON object of strings with a \"provider\"".into())
+                    bad_reference("it is no JSON object of strings with a \"provider\"")
                 })?;
                 vec![Arc::new(ResolvedReference::new(reference))]
             }

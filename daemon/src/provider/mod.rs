@@ -2,6 +2,7 @@
 
 pub(crate) mod circuit_breaker;
 pub(crate) mod infisical;
+mod invalid_reference;
 pub(crate) mod pkcs11_sealed;
 pub(crate) mod upstream;
 
@@ -16,11 +17,13 @@ use crate::cache::FetchEpoch;
 use crate::model::reach::Reach;
 use crate::model::reference::{CacheKey, Listing, ListingScope, Namespace, Reference};
 
+pub use invalid_reference::InvalidReference;
+
 /// A source of secrets.
 #[async_trait]
 pub trait SecretProvider: Send + Sync {
-    /// The cache key of a reference; `Err` is the reason that the reference is invalid. No I/O.
-    fn accept(&self, reference: &Reference) -> Result<CacheKey, String>;
+    /// The cache key of a reference. No I/O.
+    fn accept(&self, reference: &Reference) -> Result<CacheKey, InvalidReference>;
 
     /// Fetches one value, the same that a listing of its directory has. Fetches of one epoch may share a
     /// request; a request that began before an invalidation must not serve a fetch that began after it.
@@ -30,8 +33,8 @@ pub trait SecretProvider: Send + Sync {
         epoch: FetchEpoch,
     ) -> Result<Fetched, ProviderError>;
 
-    /// What a source covers; `Err` is the reason that the source is invalid. No I/O.
-    fn scope_of(&self, source: &Source) -> Result<ListingScope, String>;
+    /// What a source covers. No I/O.
+    fn scope_of(&self, source: &Source) -> Result<ListingScope, InvalidReference>;
 
     /// Fetches every value of a source in as few requests as possible. `directories` are those below the
     /// source in which something is registered. A recent incomplete listing of the source is continued.

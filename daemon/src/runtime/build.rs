@@ -327,8 +327,8 @@ pub(super) async fn seal_to_token(
 impl From<SealError> for ServiceError {
     fn from(error: SealError) -> Self {
         match error {
-            SealError::TooLarge { secret, room } => Self::Malformed(format!(
-                "the reference for a secret of {secret} bytes exceeds podman's size limit; seal at most {room} \
+            SealError::TooLarge { secret, max } => Self::Malformed(format!(
+                "the reference for a secret of {secret} bytes exceeds podman's size limit; seal at most {max} \
                  bytes, or mount a file instead"
             )),
             SealError::Token(error) => match error.kind {
@@ -339,10 +339,12 @@ impl From<SealError> for ServiceError {
                     Self::NoKey(error.to_string())
                 }
             },
-            SealError::Unproven(why) => Self::NoKey(format!(
-                "the token does not open what was sealed to its key, and nothing was stored: {why}; run `psictl hsm \
-                 preflight`"
-            )),
+            error @ (SealError::Crypto(_) | SealError::NotOpened(_) | SealError::OtherValue) => {
+                Self::NoKey(format!(
+                    "the token does not open the sealed secret, and nothing was stored: {error}; run `psictl hsm \
+                     preflight`"
+                ))
+            }
         }
     }
 }

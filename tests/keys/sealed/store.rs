@@ -105,7 +105,7 @@ fn malformed_reference_is_refused_without_the_token() {
     for (members, why) in [
         (r#""blob":"*""#, "its \"blob\" is not base64"),
         (r#""blob":"aGVsbG8gd29ybGQ=""#, "its \"blob\" was not sealed by psi"),
-        (r#""key":"A""#, "\"key\" is no member of a nitrokeyhsm reference"),
+        (r#""key":"A""#, "\"key\" is not a member of a nitrokeyhsm reference"),
         (r#""blob":1"#, "not every member is a string"),
     ] {
         let reference = format!(r#"{{"provider":"nitrokeyhsm",{members}}}"#);

@@ -14,10 +14,10 @@ use crate::cli::error::CommandError;
 use crate::cli::migrate::report::{MigratedValues, MigrationReport};
 use crate::config::Config;
 use crate::keys::KeyBackend;
-use crate::legacy::adopt::old_key::{NotOpened, OldKeys, Unwrap};
+use crate::legacy::adopt::old_key::{KeyUnwrapper, OldCacheError, OldKeys};
 use crate::legacy::adopt::old_state::{self, Mappings, is_old};
-use crate::legacy::adopt::ours::Ours;
-use crate::legacy::adopt::values::{self, Placed, SEALED};
+use crate::legacy::adopt::placement::{self, Placement, SEALED};
+use crate::legacy::adopt::target_cache::{TakenValues, TargetCache};
 use crate::lookup::{Service, ServiceError};
 use crate::model::reference::Reference;
 use crate::registry::Registered;
@@ -68,7 +68,7 @@ pub(crate) async fn adopt(
     let Components { service, backend, token, .. } = build::components(config, environment);
     // Version 1 has the same credential name.
     let credential = environment.cache_key();
-    let token = token.map(|token| Box::new(token) as Box<dyn Unwrap>);
+    let token = token.map(|token| Box::new(token) as Box<dyn KeyUnwrapper>);
     let mut old_keys = OldKeys { credential, token };
     if let Some(key) = &options.key {
         old_keys = old_keys.with_key_in(key);
@@ -86,10 +86,10 @@ pub(crate) async fn adopt(
     report.values = match merged {
         None => None,
         Some(Err(problem)) => Some(Err(problem)),
-        Some(Ok((ours, values))) => {
-            if !options.dry_run && ours.differs() {
-                ours.write().map_err(|why| {
-                    let what = format!("writing {}: {why}", own.cache.display());
+        Some(Ok((target, values))) => {
+            if !options.dry_run && target.is_changed() {
+                target.write().map_err(|error| {
+                    let what = format!("writing {}: {error}", own.cache.display());
                     CommandError::io(what, "check the disk")
                 })?;
             }
@@ -135,7 +135,7 @@ impl Source {
             return Ok(Self { cache: from.clone(), file, mappings, from });
         }
         if fs::canonicalize(state).is_ok_and(|state| state == from) {
-            let cache = old_state::cache_among_ours(&from)?;
+            let cache = old_state::cache_in_own_state(&from)?;
             let file = cache.as_deref().map(old_state::cache).transpose()?.flatten();
             let cache = cache.unwrap_or_else(|| from.join("cache.enc"));
             // Its subdirectory holds psid's own registrations.
@@ -150,13 +150,14 @@ impl Source {
 impl Destination<'_> {
     /// Compares the mappings with psid's registrations.
     fn compare(&self, source: &Source) -> MigrationReport {
+        let invalid = source.mappings.invalid.iter();
         let mut report = MigrationReport {
             from: source.from.clone(),
-            unrecognised: source.mappings.strange.clone(),
+            unrecognised: invalid.map(|(id, error)| (*id, error.to_string())).collect(),
             ..MigrationReport::default()
         };
         let registry = &self.service.registry;
-        for mapping in &source.mappings.understood {
+        for mapping in &source.mappings.valid {
             let provider = mapping.reference.provider().to_owned();
             report.providers.entry(provider).or_default().mappings += 1;
             match registry.get(mapping.id) {
@@ -175,7 +176,7 @@ impl Destination<'_> {
     }
 
     fn register(&self, mappings: &Mappings) -> Result<(), CommandError> {
-        let all = mappings.understood.iter().map(|found| (found.id, &found.reference, &found.raw));
+        let all = mappings.valid.iter().map(|found| (found.id, &found.reference, &found.raw));
         let registered = self.service.registry.adopt(all);
         registered.map_err(|error| CommandError::io(ServiceError::from(error).to_string(), ""))?;
         Ok(())
@@ -187,29 +188,29 @@ impl Destination<'_> {
         source: &Source,
         file: &[u8],
         report: &mut MigrationReport,
-    ) -> Result<(Ours, MigratedValues), Problem> {
+    ) -> Result<(TargetCache, MigratedValues), Problem> {
         if !self.config.cache.enabled {
             return Err(Problem::new(
                 "the cache is off, and stores no value",
                 "set enabled = true in [cache] of the config, and run this again",
             ));
         }
-        let old = self.old_keys.open(file).await.map_err(|why| not_opened(&source.cache, &why))?;
-        let mut ours = self.ours(&source.cache).await?;
+        let old = self.old_keys.open(file).await.map_err(|error| not_opened(&source.cache, &error))?;
+        let mut target = self.target(&source.cache).await?;
         let written_at = old.written_at();
         let registered = self.service.registry.all();
-        let understood = &source.mappings.understood;
+        let understood = &source.mappings.valid;
         let named = understood.iter().map(|found| &found.reference);
-        let mappings = named.chain(values::references(&registered));
-        let Placed { values, unclaimed, sealed, homeless: unresolved } =
-            values::place(old, mappings, &self.service);
-        let (taken, present) = ours.take(values);
+        let mappings = named.chain(placement::references(&registered));
+        let Placement { values, without_mapping, sealed, without_config } =
+            placement::place(old, mappings, &self.service);
+        let TakenValues { taken, present } = target.take(values);
         for (provider, count) in &taken {
             report.providers.entry(provider.clone()).or_default().values += count;
         }
         let lacks = |reference: &Reference| {
             let key = self.service.resolve_key(reference);
-            reference.provider() != SEALED && key.is_some_and(|key| !ours.holds(&key))
+            reference.provider() != SEALED && key.is_some_and(|key| !target.contains(&key))
         };
         let missing = understood.iter().filter(|found| lacks(&found.reference));
         let values = MigratedValues {
@@ -217,16 +218,16 @@ impl Destination<'_> {
             written_at,
             taken: taken.values().sum(),
             present,
-            unclaimed,
+            without_mapping,
             sealed,
-            unresolved,
+            without_config,
             missing: missing.map(|found| found.id).collect(),
         };
-        Ok((ours, values))
+        Ok((target, values))
     }
 
     /// psid's own cache; empty if the cache that is taken over is in its place.
-    async fn ours(&self, old: &Path) -> Result<Ours, Problem> {
+    async fn target(&self, old: &Path) -> Result<TargetCache, Problem> {
         let backend = self.backend.as_ref().ok_or_else(|| {
             Problem::new(
                 "there is no key backend, and no value can be stored",
@@ -236,10 +237,10 @@ impl Destination<'_> {
         let path = &self.cache;
         let keyring = open_keyring(&**backend, path, &self.service.registry).await?;
         if !is_old(path).map_err(|error| files::problem(path, &error))? {
-            return Ours::open(path, keyring).map_err(Problem::without_remedy);
+            return TargetCache::open(path, keyring);
         }
         if fs::canonicalize(path).is_ok_and(|path| path == old) {
-            return Ok(Ours::in_place_of_an_old_one(path, keyring));
+            return Ok(TargetCache::replacing(path, keyring));
         }
         let path = path.display();
         Err(Problem::new(
@@ -249,15 +250,17 @@ impl Destination<'_> {
     }
 }
 
-fn not_opened(path: &Path, why: &NotOpened) -> Problem {
+fn not_opened(path: &Path, error: &OldCacheError) -> Problem {
     let path = path.display();
-    match why {
-        NotOpened::NoKey(why) => {
-            Problem::new(format!("{path} does not open: {why}"), "name its key with --key")
+    match error {
+        OldCacheError::NoKey { .. } | OldCacheError::Credential(_) | OldCacheError::KeyLength(_) => {
+            Problem::new(format!("{path} does not open: {error}"), "name its key with --key")
         }
-        NotOpened::NoToken(why) => Problem::without_remedy(format!("{path} does not open: {why}")),
-        NotOpened::Unusable(why) => Problem::new(
-            format!("{path} is not usable: {why}"),
+        OldCacheError::Token(Problem { what, remedy }) => {
+            Problem::new(format!("{path} does not open: {what}"), remedy.clone())
+        }
+        OldCacheError::Unusable(error) => Problem::new(
+            format!("{path} is not usable: {error}"),
             "name another cache, or its key with --key",
         ),
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use psi_common::{Problem, SecretId};
 use serde_json::json;
 
-use crate::legacy::adopt::values::{self, SEALED};
+use crate::legacy::adopt::placement::{self, SEALED};
 use crate::model::clock::Timestamp;
 
 /// The result of a migration, or of its dry run.
@@ -52,11 +52,11 @@ pub(crate) struct MigratedValues {
     /// The number of values of which psid's cache has an equal or newer one.
     pub present: usize,
     /// The number of values that no mapping names.
-    pub unclaimed: usize,
+    pub without_mapping: usize,
     /// The number of values that are sealed in their mappings.
     pub sealed: usize,
     /// The number of values whose reference the config does not resolve, by cause.
-    pub unresolved: BTreeMap<String, usize>,
+    pub without_config: BTreeMap<String, usize>,
     /// The ids of mappings without a value in psid's cache.
     pub missing: Vec<SecretId>,
 }
@@ -80,9 +80,9 @@ impl MigrationReport {
                 "written_at_ms": values.written_at.as_millis(),
                 "taken": values.taken,
                 "already_here": values.present,
-                "without_mapping": values.unclaimed,
+                "without_mapping": values.without_mapping,
                 "sealed_in_mapping": values.sealed,
-                "without_config": values.unresolved,
+                "without_config": values.without_config,
                 "mappings_without_value": ids(&values.missing),
             }),
         };
@@ -145,11 +145,11 @@ impl MigratedValues {
             "values     {} {would}taken over, {} already here, {} that no mapping names ({}, written {})",
             self.taken,
             self.present,
-            self.unclaimed,
+            self.without_mapping,
             self.cache.display(),
-            values::time(self.written_at)
+            placement::time(self.written_at)
         )?;
-        for (why, count) in &self.unresolved {
+        for (why, count) in &self.without_config {
             writeln!(f, "           {count} left: {why}, and run this again")?;
         }
         for id in &self.missing {

@@ -19,7 +19,7 @@ use crate::model::clock::{BootInstant, Timestamp};
 use crate::model::reach::Reach;
 use crate::model::reference::{Listing, ListingScope, Namespace};
 use crate::provider::upstream::{Upstream, Workload};
-use crate::provider::{Fetched, Listed, Persistence, SecretProvider, Source};
+use crate::provider::{Fetched, InvalidReference, Listed, Persistence, SecretProvider, Source};
 use crate::refresh::{Progress, RefreshInterval, RefreshScope, Refresher};
 use crate::registry::{Keys, Registration};
 
@@ -91,8 +91,8 @@ fn coordinates(key: &str) -> CacheKey {
 
 #[async_trait]
 impl SecretProvider for Arc<Scripted> {
-    fn accept(&self, reference: &Reference) -> Result<CacheKey, String> {
-        Ok(coordinates(reference.member("key").ok_or("no key")?))
+    fn accept(&self, reference: &Reference) -> Result<CacheKey, InvalidReference> {
+        Ok(coordinates(reference.member("key").ok_or(InvalidReference::Missing("key"))?))
     }
 
     async fn fetch(&self, reference: &Reference, _: FetchEpoch) -> Result<Fetched, ProviderError> {
@@ -105,7 +105,7 @@ impl SecretProvider for Arc<Scripted> {
         Ok(SecretBytes::new(value.into_bytes()).into())
     }
 
-    fn scope_of(&self, source: &Source) -> Result<ListingScope, String> {
+    fn scope_of(&self, source: &Source) -> Result<ListingScope, InvalidReference> {
         Ok(ListingScope {
             namespace: Namespace::new(&["fake"]),
             path: source.path.clone(),

@@ -82,6 +82,11 @@ pub(crate) struct CallPermit {
     caller: Caller,
 }
 
+/// No call is permitted now; with the message of the last error.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotPermitted(String);
+
 /// On whose behalf a call is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
@@ -170,9 +175,13 @@ impl CircuitBreaker {
         self.unanswered == 0
     }
 
-    /// Permits a call, or returns the message of the last error.
-    pub(crate) fn begin(&mut self, caller: Caller, now: Instant) -> Result<CallPermit, String> {
-        self.check(caller, now)?;
+    /// Permits a call, if `caller` may call now.
+    pub(crate) fn begin(
+        &mut self,
+        caller: Caller,
+        now: Instant,
+    ) -> Result<CallPermit, NotPermitted> {
+        self.check(caller, now).map_err(|why| NotPermitted(why.to_owned()))?;
         let is_probe = self.outage.is_some();
         self.probes += u32::from(is_probe);
         self.unanswered += 1;

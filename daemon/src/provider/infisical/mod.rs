@@ -18,12 +18,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use psi_common::{SecretBytes, check};
 
-use super::{Fetched, Listed, Persistence, ProviderError, SecretProvider, SecretWriter, Source};
+use super::{
+    Fetched, InvalidReference, Listed, Persistence, ProviderError, SecretProvider, SecretWriter,
+    Source,
+};
 use crate::cache::FetchEpoch;
 use crate::model::reference::{CacheKey, ListingScope, Namespace, Reference, shown};
 use crate::storage::failed_logins::FailedLogins;
 use auth::{AccessToken, TokenSource};
-use client::{Api, DirectoryRef, View};
+use client::{Api, ApiConfigError, DirectoryRef, View};
 use directory::{Contents, Slot};
 use flights::Flights;
 use response::ApiError;
@@ -37,8 +40,8 @@ const MAX_NAME: usize = 2_000;
 
 /// The provider of `[providers.infisical]`.
 pub struct Infisical {
-    /// `Err` is the reason that there is no client; cached values are served all the same.
-    api: Result<Api, String>,
+    /// `Err` if there is no client; cached values are served all the same.
+    api: Result<Api, ApiConfigError>,
     projects: HashMap<String, Project>,
     flights: Flights,
     remainders: Remainders,
@@ -75,12 +78,12 @@ impl Infisical {
     }
 
     /// What prevents all calls: a wrong URL, a missing CA file.
-    pub fn fault(&self) -> Option<&str> {
-        self.api.as_ref().err().map(String::as_str)
+    pub fn fault(&self) -> Option<String> {
+        self.api.as_ref().err().map(ToString::to_string)
     }
 
     fn api(&self) -> Result<&Api, ProviderError> {
-        self.api.as_ref().map_err(|why| ProviderError::Unreachable(why.clone()))
+        self.api.as_ref().map_err(|error| ProviderError::Unreachable(error.to_string()))
     }
 
     /// Each identity once, ordered by name.
@@ -91,10 +94,8 @@ impl Infisical {
         by_name.into_values().collect()
     }
 
-    fn project(&self, name: &str) -> Result<&Project, String> {
-        self.projects.get(name).ok_or_else(|| {
-            format!("the config has no [providers.infisical.projects.{}]", shown(name))
-        })
+    fn project(&self, name: &str) -> Result<&Project, InvalidReference> {
+        self.projects.get(name).ok_or_else(|| InvalidReference::UnknownProject(name.to_owned()))
     }
 
     /// Calls with the access token; a token that has ended is replaced once.
@@ -135,30 +136,26 @@ fn is_token_rejected(error: &ProviderError) -> bool {
 
 #[async_trait]
 impl SecretProvider for Infisical {
-    fn accept(&self, reference: &Reference) -> Result<CacheKey, String> {
-        let member = |name: &str| {
-            reference
-                .member(name)
-                .filter(|text| !text.is_empty())
-                .ok_or_else(|| format!("the reference has no \"{name}\""))
+    fn accept(&self, reference: &Reference) -> Result<CacheKey, InvalidReference> {
+        let member = |name| {
+            let text = reference.member(name).filter(|text| !text.is_empty());
+            text.ok_or(InvalidReference::Missing(name))
         };
         let project = member("project")?;
-        check::project(project).map_err(|why| why.to_string())?;
+        check::project(project)?;
         let project = self.project(project)?;
         let path = normal_path(reference.member("path").unwrap_or("/"));
-        check::path(&path).map_err(|why| why.to_string())?;
+        check::path(&path)?;
         let key = member("key")?;
-        check::key(key).map_err(|why| why.to_string())?;
+        check::key(key)?;
         if path.len() + key.len() > MAX_NAME {
-            return Err(format!("path and key together have more than {MAX_NAME} bytes"));
+            return Err(InvalidReference::TooLong(MAX_NAME));
         }
         if let Some(unknown) =
             reference.members().find(|name| !["project", "path", "key"].contains(name))
         {
-            return Err(format!(
-                "\"{}\" is not a member of an infisical reference",
-                shown(unknown)
-            ));
+            let (member, provider) = (unknown.to_owned(), "an infisical");
+            return Err(InvalidReference::UnknownMember { member, provider });
         }
         Ok(CacheKey::new(project.namespace.clone(), path, key))
     }
@@ -168,10 +165,8 @@ impl SecretProvider for Infisical {
         reference: &Reference,
         epoch: FetchEpoch,
     ) -> Result<Fetched, ProviderError> {
-        let at = self.accept(reference).map_err(ProviderError::Misbehaved)?;
-        let project = self
-            .project(reference.member("project").unwrap_or_default())
-            .map_err(ProviderError::Misbehaved)?;
+        let at = self.accept(reference)?;
+        let project = self.project(reference.member("project").unwrap_or_default())?;
         if self.is_rate_limited(&at.namespace)
             && let Some(value) = self.without_references(project, &at).await
         {
@@ -201,10 +196,10 @@ impl SecretProvider for Infisical {
         }
     }
 
-    fn scope_of(&self, source: &Source) -> Result<ListingScope, String> {
+    fn scope_of(&self, source: &Source) -> Result<ListingScope, InvalidReference> {
         let project = self.project(&source.project)?;
         let path = normal_path(&source.path);
-        check::path(&path).map_err(|why| why.to_string())?;
+        check::path(&path)?;
         Ok(ListingScope { namespace: project.namespace.clone(), path, recursive: source.recursive })
     }
 
@@ -213,8 +208,8 @@ impl SecretProvider for Infisical {
         source: &Source,
         directories: &BTreeSet<String>,
     ) -> Result<Listed, ProviderError> {
-        let scope = self.scope_of(source).map_err(ProviderError::Misbehaved)?;
-        let project = self.project(&source.project).map_err(ProviderError::Misbehaved)?;
+        let scope = self.scope_of(source)?;
+        let project = self.project(&source.project)?;
         self.list_source(project, scope, directories).await
     }
 
@@ -366,7 +361,8 @@ mod tests {
     #[test]
     fn invalid_references_are_refused_with_the_reason() {
         let why = |members: &[(&str, &str)]| {
-            provider().accept(&Reference::new("infisical", members.iter().copied())).unwrap_err()
+            let reference = Reference::new("infisical", members.iter().copied());
+            provider().accept(&reference).unwrap_err().to_string()
         };
         assert_eq!(why(&[("project", "p")]), "the reference has no \"key\"");
         assert_eq!(why(&[("key", "K")]), "the reference has no \"project\"");

@@ -245,12 +245,12 @@ mod tests {
         // A secret that cannot be set up is still reported, on one line.
         plan(|workload| {
             workload.secrets[0].key = "a b".into();
-            workload.secrets[0].error = "no name of a variable".into();
+            workload.secrets[0].error = "not a valid name of a variable".into();
         })
         .unwrap();
         plan(|workload| {
             workload.secrets[0].key = "a\nb".into();
-            workload.secrets[0].error = "no name of a variable".into();
+            workload.secrets[0].error = "not a valid name of a variable".into();
         })
         .unwrap_err();
     }

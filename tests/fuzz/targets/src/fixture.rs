@@ -18,7 +18,7 @@ use psi_daemon::testing::provider::infisical::{
 };
 use psi_daemon::testing::provider::upstream::{Upstream, Upstreams};
 use psi_daemon::testing::provider::{
-    Fetched, Listed, Persistence, ProviderError, SecretProvider, Source,
+    Fetched, InvalidReference, Listed, Persistence, ProviderError, SecretProvider, Source,
 };
 use psi_daemon::testing::storage::failed_logins::FailedLogins;
 use tempfile::TempDir;
@@ -114,7 +114,7 @@ struct AtHand(Infisical);
 
 #[async_trait]
 impl SecretProvider for AtHand {
-    fn accept(&self, reference: &Reference) -> Result<CacheKey, String> {
+    fn accept(&self, reference: &Reference) -> Result<CacheKey, InvalidReference> {
         self.0.accept(reference)
     }
 
@@ -122,12 +122,12 @@ impl SecretProvider for AtHand {
         Ok(SecretBytes::new(VALUE.to_vec()).into())
     }
 
-    fn scope_of(&self, source: &Source) -> Result<ListingScope, String> {
+    fn scope_of(&self, source: &Source) -> Result<ListingScope, InvalidReference> {
         self.0.scope_of(source)
     }
 
     async fn list(&self, source: &Source, _: &BTreeSet<String>) -> Result<Listed, ProviderError> {
-        let scope = self.scope_of(source).map_err(ProviderError::Misbehaved)?;
+        let scope = self.scope_of(source)?;
         // A fetched value must be listed too, or it would be reported gone.
         let (namespace, path) = (scope.namespace.clone(), scope.path.clone());
         let found = (CacheKey::new(namespace, path, "KEY"), SecretBytes::new(VALUE.into()));

@@ -33,7 +33,7 @@ fn mapped(bytes: &[u8]) {
             assert!(canonical.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{canonical}");
             assert_eq!(Reference::parse(canonical.as_bytes()), Some(reference));
         }
-        Err(why) => assert_words(why),
+        Err(error) => assert_words(&error.to_string()),
     }
 }
 
@@ -50,9 +50,9 @@ fn behind_a_good_seal(key: &DataKey, json: &[u8]) {
     };
     let mapping = Reference::new("infisical", [("project", "p"), ("path", "/"), ("key", "K")]);
     let (entries, named) = (cache.len(), cache.value(&mapping).is_some());
-    let claims = cache.claim([&mapping, &mapping]);
+    let mapped = cache.by_mapping([&mapping, &mapping]);
     assert_eq!(
-        (claims.found.len(), claims.unclaimed),
+        (mapped.found.len(), mapped.without_mapping),
         (named.into(), entries - usize::from(named))
     );
 }

@@ -110,8 +110,8 @@ fn at(place: &CacheKey) -> Value {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
-fn plain(error: String) -> Value {
-    json!({ "error": error })
+fn plain(error: impl std::fmt::Display) -> Value {
+    json!({ "error": error.to_string() })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]

@@ -32,13 +32,13 @@ pub(super) struct MetadataResponse {
 /// The client for the service, one for all identities: it holds no state, because no connection is kept, with
 /// credentials in its buffers.
 pub(super) fn client() -> Result<&'static Client, NoCredential> {
-    static CLIENT: OnceLock<Result<Client, String>> = OnceLock::new();
+    static CLIENT: OnceLock<Result<Client, NoCredential>> = OnceLock::new();
     let build = || {
         let builder = client_builder().no_proxy().redirect(Policy::none()).http1_only();
         let builder = builder.pool_max_idle_per_host(0).connect_timeout(CONNECT).timeout(TIMEOUT);
-        builder.build().map_err(|error| format!("the TLS client: {error}"))
+        builder.build().map_err(|error| NoCredential::new(format!("the TLS client: {error}")))
     };
-    CLIENT.get_or_init(build).as_ref().map_err(NoCredential::new)
+    CLIENT.get_or_init(build).as_ref().map_err(Clone::clone)
 }
 
 /// The service's response, unless the service is unreachable or asks to wait.

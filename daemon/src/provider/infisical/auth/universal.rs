@@ -56,7 +56,7 @@ impl Method for UniversalAuth {
     }
 
     async fn login_request(&self) -> Result<LoginRequest, NoCredential> {
-        let secret = self.client_secret.read().await.map_err(NoCredential::new)?;
+        let secret = self.client_secret.read().await?;
         let credential = checked(&secret).map_err(|what| {
             NoCredential::new(format!("the client secret {what}, and was not sent"))
         })?;
@@ -76,23 +76,24 @@ impl Method for UniversalAuth {
 }
 
 impl SecretSource {
-    async fn read(&self) -> Result<SecretBytes, String> {
+    async fn read(&self) -> Result<SecretBytes, NoCredential> {
         match self {
             Self::Config(secret) => Ok(trimmed(secret)),
             Self::File(path) => {
                 let read = tokio::fs::read(path).await;
                 read.map(|bytes| trimmed(&SecretBytes::new(bytes))).map_err(|error| {
-                    format!("the client secret in {} is missing: {error}", path.display())
+                    let path = path.display();
+                    NoCredential::new(format!("the client secret in {path} is missing: {error}"))
                 })
             }
             Self::Credential(credential) => match credential.read().await {
                 Ok(Some(secret)) => Ok(trimmed(&secret)),
-                Ok(None) => Err(format!(
+                Ok(None) => Err(NoCredential::new(format!(
                     "the client secret is missing: no credential {}, no {}",
                     credential.name,
                     credential.sealed.display()
-                )),
-                Err(why) => Err(format!("the client secret in {why}")),
+                ))),
+                Err(error) => Err(NoCredential::new(format!("the client secret in {error}"))),
             },
         }
     }

@@ -184,7 +184,7 @@ impl Upstream {
             return Err(ProviderError::TimedOut(why.to_owned()));
         }
         let permit = health.breaker.begin(call.caller, began.mono);
-        let permit = permit.map_err(ProviderError::Unreachable)?;
+        let permit = permit.map_err(|error| ProviderError::Unreachable(error.to_string()))?;
         let permits = Some((permit, health.directories.begin(call, began.mono)));
         Ok(CallGuard { upstream: self, call, permits })
     }

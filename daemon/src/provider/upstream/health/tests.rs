@@ -9,7 +9,7 @@ use super::*;
 use crate::cache::FetchEpoch;
 use crate::model::clock;
 use crate::model::reference::{Namespace, Reference};
-use crate::provider::{Fetched, Listed, Source};
+use crate::provider::{Fetched, InvalidReference, Listed, Source};
 
 /// A provider whose status is set by the test, and counted.
 #[derive(Default)]
@@ -20,16 +20,16 @@ struct FakeProvider {
 
 #[async_trait]
 impl SecretProvider for Arc<FakeProvider> {
-    fn accept(&self, _: &Reference) -> Result<CacheKey, String> {
-        Err("unused".into())
+    fn accept(&self, _: &Reference) -> Result<CacheKey, InvalidReference> {
+        Err(InvalidReference::NoDirectories)
     }
 
     async fn fetch(&self, _: &Reference, _: FetchEpoch) -> Result<Fetched, ProviderError> {
         Err(out())
     }
 
-    fn scope_of(&self, _: &Source) -> Result<ListingScope, String> {
-        Err("unused".into())
+    fn scope_of(&self, _: &Source) -> Result<ListingScope, InvalidReference> {
+        Err(InvalidReference::NoDirectories)
     }
 
     async fn list(&self, _: &Source, _: &BTreeSet<String>) -> Result<Listed, ProviderError> {
