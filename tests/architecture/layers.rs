@@ -118,13 +118,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "crypto::envelope",
             "crypto::keyring",
             "model::",
+            "provider",
             "provider::upstream",
             "sys::files",
         ],
     ),
     ("registry::reference_file", &[]),
     // Not the shared cache: a hit waits for no lock.
-    ("registry::resolved", &["cache", "model::", "provider::upstream"]),
+    ("registry::resolved", &["cache", "model::", "provider", "provider::upstream"]),
     ("storage::boot_id", &["cache", "sys::files"]),
     (
         "storage::cache_file",

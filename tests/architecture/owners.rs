@@ -123,6 +123,7 @@ fn each_external_crate_is_used_by_its_owner_only() {
             "daemon::config::",
             "daemon::legacy::",
             "daemon::provider::infisical::",
+            "daemon::provider::pkcs11_sealed",
             "daemon::storage::failed_logins::table",
         ],
     );
