@@ -86,7 +86,10 @@ fn invalid_unit_name_creates_no_path() {
     let outcome = host.setup(&[]).run();
     assert_eq!(outcome.code, 65);
     let output = String::from_utf8(outcome.stdout).unwrap();
-    assert!(output.contains("error: '../../escaped' is not a valid name of a workload"), "{output}");
+    assert!(
+        output.contains("error: '../../escaped' is not a valid name of a workload"),
+        "{output}"
+    );
     assert_eq!(host.ids().into_keys().collect::<Vec<_>>(), ["good--A"]);
     let made: Vec<_> =
         fs::read_dir(host.quadlets()).unwrap().map(|file| file.unwrap().file_name()).collect();
