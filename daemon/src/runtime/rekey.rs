@@ -98,7 +98,9 @@ impl Runtime {
         let written = match self.persister() {
             Some(persister) if persister.write().await => Ok(()),
             Some(persister) => Err(persister.state().error.unwrap_or_default()),
-            None => cache_file::reseal(&self.cache_path, keyring),
+            None => {
+                cache_file::reseal(&self.cache_path, keyring).map_err(|error| error.to_string())
+            }
         };
         written.map_err(|why| {
             Problem::new(

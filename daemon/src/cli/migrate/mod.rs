@@ -195,7 +195,8 @@ impl Destination<'_> {
                 "set enabled = true in [cache] of the config, and run this again",
             ));
         }
-        let old = self.old_keys.open(file).await.map_err(|error| not_opened(&source.cache, &error))?;
+        let old =
+            self.old_keys.open(file).await.map_err(|error| not_opened(&source.cache, &error))?;
         let mut target = self.target(&source.cache).await?;
         let written_at = old.written_at();
         let registered = self.service.registry.all();
@@ -253,7 +254,9 @@ impl Destination<'_> {
 fn not_opened(path: &Path, error: &OldCacheError) -> Problem {
     let path = path.display();
     match error {
-        OldCacheError::NoKey { .. } | OldCacheError::Credential(_) | OldCacheError::KeyLength(_) => {
+        OldCacheError::NoKey { .. }
+        | OldCacheError::Credential(_)
+        | OldCacheError::KeyLength(_) => {
             Problem::new(format!("{path} does not open: {error}"), "name its key with --key")
         }
         OldCacheError::Token(Problem { what, remedy }) => {
