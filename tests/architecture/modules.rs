@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use syn::visit::{self, Visit};
@@ -11,6 +12,9 @@ use syn::{Attribute, Item, ItemMod, Macro, UseTree};
 pub(crate) fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
+
+/// The crates of this repository, by their directories.
+pub(crate) const CRATES: [&str; 4] = ["common", "daemon", "driver", "proto"];
 
 /// A module's path below the crate, without `crate`; the crate's root is empty.
 pub(crate) type ModulePath = Vec<String>;
@@ -45,10 +49,15 @@ pub(crate) struct Function {
 }
 
 impl Modules {
-    /// The modules of the library in `directory` of this repository.
-    pub(crate) fn of_crate(directory: &str) -> Self {
-        let root = repository().join(directory).join("src/lib.rs");
-        Self::parse(&root, &|file| std::fs::read_to_string(file).ok())
+    /// The modules of the library in `directory`, one of [`CRATES`]; parsed once for all tests.
+    pub(crate) fn of_crate(directory: &str) -> &'static Self {
+        static PARSED: [OnceLock<Modules>; CRATES.len()] =
+            [const { OnceLock::new() }; CRATES.len()];
+        let index = CRATES.iter().position(|known| *known == directory).unwrap();
+        PARSED[index].get_or_init(|| {
+            let root = repository().join(directory).join("src/lib.rs");
+            Self::parse(&root, &|file| std::fs::read_to_string(file).ok())
+        })
     }
 
     /// Reads the crate whose root is `root`. `read` returns the source of a file, or `None`.
@@ -65,11 +74,6 @@ impl Modules {
     /// Every module, in order.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&ModulePath, &Module)> {
         self.modules.iter()
-    }
-
-    /// Every module, in order.
-    pub(crate) fn into_all(self) -> impl Iterator<Item = (ModulePath, Module)> {
-        self.modules.into_iter()
     }
 
     /// The modules that `module` names: of each path, the longest prefix that is a module.
