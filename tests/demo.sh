@@ -1,7 +1,7 @@
 #!/bin/bash
-# The main job, told on a terminal: a secret from Infisical in a podman container; Infisical killed, the
-# daemon restarted, and the container started again. Everything lives in one temporary directory: podman's
-# store, the (software) TPM, the Infisical fake. Nothing of this host is touched.
+# The demo: a secret from Infisical in a podman container; Infisical is killed, the daemon restarted, and the
+# container started again. Podman's store, the software TPM and the fake Infisical are in one temporary
+# directory. The host is not changed.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 DIST=$PWD/target/dist FAKE=$PWD/target/debug/fake-infisical
@@ -24,9 +24,9 @@ show() { printf '%s$ %s%s\n' "$D" "$*" "$N"; }
 ok()   { printf '%s   ok: %s%s\n' "$G" "$*" "$N"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; tail -n 20 "$W"/*.log >&2 || true; exit 1; }
 same() { [ "$2" = "$3" ] || fail "$1: expected '$3', got '$2'"; ok "$1"; }
-until_true() { for _ in $(seq 200); do "$@" >/dev/null 2>&1 && return; sleep 0.05; done; fail "waited in vain for: $*"; }
+until_true() { for _ in $(seq 200); do "$@" >/dev/null 2>&1 && return; sleep 0.05; done; fail "timed out: $*"; }
 
-# --- the stage --------------------------------------------------------------------------------------
+# --- the environment --------------------------------------------------------------------------------
 # Read by psi-driver, psictl, psid and systemd-creds; on a real host none of these is set.
 export PSI_CONFIG=$W/config.toml PSI_STATE_DIR=$W/state PSI_SOCKET=$W/psid.sock PSI_RUN_DIR=$W/psid
 export SYSTEMD_TPM2_DEVICE=swtpm:path=$W/tpm.sock CONTAINERS_CONF=$W/containers.conf
@@ -67,7 +67,7 @@ P import -q "$W/image.tar" localhost/busybox:demo >/dev/null 2>&1 || fail "podma
 tpm_on
 infisical_on
 
-# --- the story --------------------------------------------------------------------------------------
+# --- the demo ---------------------------------------------------------------------------------------
 step "1. The config: an Infisical project, and a key on the TPM"
 cat >"$PSI_CONFIG" <<TOML
 [cache]
@@ -114,7 +114,7 @@ $(printf 's3cret\n\0binary' | sha256sum)"
 same "every value arrived byte for byte" "$FIRST" "$EXPECTED"
 
 step "4. The outage: Infisical is killed, the host 'reboots' (psid stopped, TPM power-cycled, psid started)"
-same "Infisical had been asked: a login and one read for each reference" "$(requests)" 3
+same "Infisical received a login and one read for each reference" "$(requests)" 3
 kill "$INFISICAL"; wait "$INFISICAL" 2>/dev/null || true
 psid_off; tpm_off; tpm_on; psid_on
 show psictl cache status
@@ -125,13 +125,13 @@ SECOND=$(run "${SECRETS[@]}" localhost/busybox:demo sh -c "$CMD") || fail "podma
 echo "$SECOND"
 same "the same values, with Infisical gone" "$SECOND" "$EXPECTED"
 infisical_on
-same "Infisical, back again, sees that nobody asked" "$(requests)" 0
+same "Infisical, running again, received no request" "$(requests)" 0
 
-step "6. What lies on the disk"
+step "6. The files on the disk"
 show "xxd state/cache.enc | head -3"
 (xxd "$W/state/cache.enc" 2>/dev/null || od -A x -t x1z "$W/state/cache.enc") | head -n 3
 if grep -r -a -l -e 'db.internal.example' -e 's3cret' -e 'demo-client-secret' -e 'bXVsdGktbGluZQ' "$W/state" "$W"/*.key "$W"/*.cred "$W/psid.log"; then
-    fail "a secret in clear text"
+    fail "a secret in plaintext"
 fi
 ok "no value, no literal and no client secret in psi's state, keys or log"
-printf '\n%sDone.%s The README says how to do this on a real host.\n' "$B" "$N"
+printf '\n%sDone.%s The README describes this for a real host.\n' "$B" "$N"

@@ -1,11 +1,10 @@
 #!/bin/sh
-# Installs what the demo and the tests need and this machine lacks: Debian's packages, and one token in
-# software, which is built here.
+# Installs the missing packages of Debian that the demo and the tests need, and builds one software token.
 set -eu
 cd "$(dirname "$0")/.."
 
 need=''
-# COMMAND PACKAGE...: the packages, when there is no such command
+# COMMAND PACKAGE...: adds the packages if the command is missing
 want() {
     command -v "$1" >/dev/null 2>&1 || { shift; need="$need $*"; }
 }
@@ -32,15 +31,15 @@ want semodule_unpackage semodule-utils
 want apparmor_parser apparmor
 want softhsm2-util softhsm2
 want pkcs11-tool opensc
-# systemd-creds and tpm2-tools load it at run time, and no command tells that it is there. The other
-# libraries of the TPM come with tpm2-tools, under names that differ from one Debian to the next.
+# systemd-creds and tpm2-tools load it at run time, and it has no command. The other libraries of the TPM come
+# with tpm2-tools, under names that differ between Debian releases.
 library=libtss2-tcti-swtpm0
 dpkg -s "$library" >/dev/null 2>&1 || dpkg -s "${library}t64" >/dev/null 2>&1 || need="$need $library"
 # tests/kryoptic is built with these: bindgen loads libclang, of whatever version, and reads the headers.
 want pkg-config pkg-config
-# Debian's busybox is linked with libc, and an image of it alone runs nothing.
+# Debian's busybox is linked dynamically, so an image of it alone runs nothing.
 dpkg -s busybox-static >/dev/null 2>&1 || need="$need busybox-static"
-# The policy that psi's module is compiled against has no command either.
+# The policy for psi's SELinux module has no command either.
 for library in libssl-dev libsqlite3-dev libclang-dev selinux-policy-dev; do
     dpkg -s "$library" >/dev/null 2>&1 || need="$need $library"
 done
@@ -48,7 +47,7 @@ done
 install_packages() {
     echo "installing:$need"
     if [ "$(id -u)" != 0 ]; then
-        echo "this takes root: run it as root, or 'apt-get install$need'" >&2
+        echo "this requires root: run it as root, or 'apt-get install$need'" >&2
         exit 1
     fi
     log=$(mktemp)
@@ -60,14 +59,14 @@ install_packages() {
 }
 [ -z "$need" ] || install_packages
 
-# A PKCS#11 token that does RSA-OAEP with SHA-256, for the tests only. Cargo leaves one that is up to
-# date as it is, and has a place of its own: psi's own build must not wait for it or rebuild it.
+# A PKCS#11 token with RSA-OAEP and SHA-256, for the tests only. It has its own target directory, so that psi's
+# build neither waits for it nor rebuilds it.
 kryoptic=${CARGO_TARGET_DIR:-target}/kryoptic
 [ -e "$kryoptic/release/libkryoptic_pkcs11.so" ] || echo "building Kryoptic, a token for the tests: a minute or two"
 CARGO_TARGET_DIR=$kryoptic ${CARGO:-cargo} build --quiet --locked --release --manifest-path tests/kryoptic/Cargo.toml
 
-# Quadlet makes units of psi's drop-ins. It comes with podman from 4.4 on, and with drop-ins from 5.0 on; the
-# one of Debian 13 needs nothing but libc, so it runs here too, without being installed.
+# Quadlet generates units from psi's drop-ins. Podman has it since 4.4, and drop-ins since 5.0; Debian 13's needs
+# only libc, so it runs here without being installed.
 quadlet=${CARGO_TARGET_DIR:-target}/tools/quadlet
 fetch_quadlet() {
     work=$(mktemp -d)
@@ -90,6 +89,6 @@ EOF
     rm -rf "$work"
 }
 if [ ! -x "$quadlet" ]; then
-    echo "fetching quadlet (Debian 13's podman)"
+    echo "downloading quadlet (Debian 13's podman)"
     fetch_quadlet
 fi

@@ -165,7 +165,7 @@ fn with(infisical: &FakeInfisical, act: impl FnOnce(&mut Fixture)) -> Tree {
 fn start(fixture: &mut Fixture) -> Result<(), String> {
     fixture.start()?;
     match fixture.status() {
-        Some((_, why)) if why.contains("could not be set aside") => Err(why),
+        Some((_, why)) if why.contains("cannot be set aside") => Err(why),
         _ => Ok(()),
     }
 }

@@ -1,18 +1,18 @@
 /*
- * Fails, or ends, psid at one of its changes of the disk. Loaded with LD_PRELOAD into a psid as it is
- * built; see shim.rs, which compiles it and reads the trace.
+ * Makes one of psid's changes of the disk fail, or ends psid there. LD_PRELOAD loads it into an unmodified
+ * psid; shim.rs compiles it and reads the trace.
  *
- *   PSI_SHIM_ROOT   a directory: only it and what is below it counts
- *   PSI_SHIM_EXCEPT but not what is below this one
+ *   PSI_SHIM_ROOT   the directory whose changes count
+ *   PSI_SHIM_EXCEPT a directory below it that does not count
  *   PSI_SHIM_TRACE  a line for each call: number, call, path, second path or detail, data, errno
- *   PSI_SHIM_AT     the number of the call at which something happens; 0: never
+ *   PSI_SHIM_AT     the number of the call with the fault; 0: none
  *   PSI_SHIM_HOW    EIO      the call fails
- *                   ENOSPC   likewise, but a write takes half of the data first, and the next one fails
+ *                   ENOSPC   the same, but a write stores half of its data first, and the next one fails
  *                   before   SIGKILL in place of the call
  *                   after    the call, then SIGKILL
  *                   torn     half of a write, then SIGKILL
  *
- * One call at a time: the number of a call is its place in the trace, whatever thread makes it.
+ * One call at a time: the number of a call is its place in the trace, for all threads.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -35,7 +35,7 @@ static const char *root, *except;
 static long at, count;
 static enum how how;
 static int trace = -1;
-static int disk_is_full; /* half of a write was taken */
+static int disk_is_full; /* half of a write was stored */
 static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 
 __attribute__((constructor)) static void begin(void)
@@ -43,7 +43,7 @@ __attribute__((constructor)) static void begin(void)
     static const char *const names[] = { "count", "EIO", "ENOSPC", "before", "after", "torn" };
     const char *path = getenv("PSI_SHIM_TRACE"), *wanted = getenv("PSI_SHIM_HOW");
 
-    /* A shell in front of psid hands the variables on; psid's own children are none of our business. */
+    /* A shell that starts psid passes the variables on; psid's own children are not affected. */
     if (strcmp(program_invocation_short_name, "psid") != 0)
         return;
     unsetenv("LD_PRELOAD");
