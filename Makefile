@@ -125,8 +125,9 @@ install:
 	install -D -m 0644 -t $(SHARE)/psi/selinux contrib/selinux/psi.*
 	install -D -m 0644 -t $(SHARE)/psi/apparmor contrib/apparmor/psid
 	install -D -m 0644 -t $(SHARE)/psi/containers.conf.d contrib/containers.conf.d/50-psi.conf
-	install -D -m 0644 -t $(SHARE)/doc/psid README.md CHANGELOG.md LICENSE
+	install -D -m 0644 -t $(SHARE)/doc/psid README.md CHANGELOG.md CONTRIBUTING.md LICENSE
 	install -D -m 0644 -t $(SHARE)/doc/psid/contrib/doc contrib/doc/*.md
+	install -D -m 0644 -t $(SHARE)/doc/psid/tests/bench tests/bench/RESULTS.md tests/bench/results.svg
 	sed -i 's,/usr/bin/psi,$(PREFIX)/bin/psi,' $(LIB)/systemd/*/psid*.service $(SHARE)/psi/containers.conf.d/50-psi.conf
 	test -e $(DESTDIR)/etc/psi/config.toml || install -D -m 0640 contrib/config/psi.toml $(DESTDIR)/etc/psi/config.toml
 	@[ -n "$(DESTDIR)" ] || { systemd-sysusers psi.conf && systemd-tmpfiles --create psi.conf; } || \

@@ -5,7 +5,7 @@ use std::fs;
 use super::Tree;
 use psi_harness::repository;
 
-const FILES: [&str; 31] = [
+const FILES: [&str; 34] = [
     "0640 /etc/psi/config.toml",
     "0755 /usr/bin/psi-driver",
     "0755 /usr/bin/psictl",
@@ -21,8 +21,11 @@ const FILES: [&str; 31] = [
     "0644 /usr/share/bash-completion/completions/psi-driver",
     "0644 /usr/share/bash-completion/completions/psictl",
     "0644 /usr/share/doc/psid/CHANGELOG.md",
+    "0644 /usr/share/doc/psid/CONTRIBUTING.md",
     "0644 /usr/share/doc/psid/LICENSE",
     "0644 /usr/share/doc/psid/README.md",
+    "0644 /usr/share/doc/psid/tests/bench/RESULTS.md",
+    "0644 /usr/share/doc/psid/tests/bench/results.svg",
     "0644 /usr/share/fish/vendor_completions.d/psi-driver.fish",
     "0644 /usr/share/fish/vendor_completions.d/psictl.fish",
     "0644 /usr/share/polkit-1/rules.d/psi.rules",
@@ -55,6 +58,24 @@ fn install_puts_every_file_in_its_place() {
     }
     expected.sort_by(|a, b| a[5..].cmp(&b[5..]));
     assert_eq!(tree.files(), expected);
+}
+
+/// The installed documents link to installed files only.
+#[test]
+fn links_of_installed_documents_resolve() {
+    let tree = Tree::installed("/usr");
+    let mut count = 0;
+    for line in tree.files().iter().filter(|line| line.ends_with(".md")) {
+        let document = tree.path(&line[5..]);
+        let text = fs::read_to_string(&document).unwrap();
+        let targets = text.split("](").skip(1).map(|rest| rest.split([')', '#']).next().unwrap());
+        for target in targets.filter(|target| !target.contains("://")) {
+            let path = document.parent().unwrap().join(target);
+            assert!(path.exists(), "{} links to {target}", document.display());
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count}");
 }
 
 /// Without a config, psi would fail each `podman secret create` of the host: only `psictl install`

@@ -124,7 +124,7 @@ mod tests {
         for lookup in [
             "exec /usr/bin/psi-driver lookup",
             "curl -sf --unix-socket /run/psi/psi.sock http://localhost/lookup/$SECRET_ID",
-            "podman run --rm ghcr.io/quickvm/psi:latest secret lookup",
+            "podman run --rm registry.example/psi:latest secret lookup",
         ] {
             assert!(secret("shell", lookup).names_psi(), "{lookup}");
         }
