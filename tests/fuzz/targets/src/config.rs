@@ -48,20 +48,20 @@ fn assert_named(error: &ConfigError, text: &str) {
 fn confidential(value: &str) {
     let value = value.replace(['\n', '\r'], " ");
     let text = format!("{BEFORE_THE_SECRET}client_secret = {value}\n");
-    let expected = match parse(&text) {
+    let report = match parse(&text) {
         Ok(config) => format!("{config:?}"),
         Err(error) => {
             assert_named(&error, &text);
             error.to_string()
         }
     };
-    // psid's own messages have no word with a digit and three letters.
-    let telling = |word: &&str| {
+    // psid's own texts have one word with a digit and three letters: pkcs11, the name of a table.
+    let is_secret = |word: &&str| {
         let letters = word.chars().filter(char::is_ascii_alphabetic).count();
-        letters >= 3 && word.contains(|c: char| c.is_ascii_digit())
+        letters >= 3 && word.contains(|c: char| c.is_ascii_digit()) && *word != "pkcs11"
     };
     let words = value.split(|c: char| !c.is_ascii_alphanumeric());
-    for word in words.filter(telling) {
-        assert!(!expected.contains(word), "{expected}");
+    for word in words.filter(is_secret) {
+        assert!(!report.contains(word), "{report}");
     }
 }
