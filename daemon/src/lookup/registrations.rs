@@ -8,10 +8,10 @@ use psi_common::{SecretBytes, SecretId};
 
 use super::classify::{self, Look};
 use super::error::{ServiceError, bad_reference};
-use super::resolve::upstream_of;
+use super::resolve::{no_provider, upstream_of};
 use super::{DataKind, Service};
 use crate::model::clock::{Now, Timestamp};
-use crate::model::reference::{CacheKey, Reference, shown};
+use crate::model::reference::{CacheKey, Reference};
 use crate::registry::reference_file::{ReferenceFile, ReferenceFileError};
 use crate::registry::{Registered, Registration};
 
@@ -63,9 +63,8 @@ impl Service {
             Look::Reference(provider) => provider,
         };
         let upstreams = self.upstreams();
-        if !upstreams.providers.contains_key(&provider) {
-            let why = format!("the config has no [providers.{}]", shown(&provider));
-            return Err(refused_as(kind, why));
+        if upstreams.provider(&provider).is_none() {
+            return Err(refused_as(kind, no_provider(&provider)));
         }
         let reference = Reference::parse(data.expose_secret())
             .ok_or_else(|| refused_as(kind, "not every member is a string"))?;

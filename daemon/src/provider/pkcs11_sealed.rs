@@ -26,8 +26,10 @@ use crate::keys::pkcs11::{Token, TokenError, TokenErrorKind};
 use crate::model::reach::Reach;
 use crate::model::reference::{CacheKey, ListingScope, Namespace, Reference};
 
-/// The provider's name in references. The config also accepts `pkcs11`.
-pub(crate) const NAME: &str = "nitrokeyhsm";
+/// The provider's name in references and in the config.
+pub(crate) const NAME: &str = "pkcs11";
+/// Its name in the Python PSI's references and configs.
+const ALIAS: &str = "nitrokeyhsm";
 /// The only member of a reference: the sealed secret in base64.
 const BLOB: &str = "blob";
 
@@ -212,6 +214,11 @@ impl SecretProvider for Pkcs11Sealed {
     }
 }
 
+/// The name in the config of the provider that a reference names.
+pub(crate) fn configured_name(name: &str) -> &str {
+    if name == ALIAS { NAME } else { name }
+}
+
 /// The namespace of all values from the token.
 fn own_namespace() -> Namespace {
     Namespace::new(&[NAME])
@@ -220,7 +227,7 @@ fn own_namespace() -> Namespace {
 /// The sealed secret in a reference.
 fn blob(reference: &Reference) -> Result<Vec<u8>, InvalidReference> {
     if let Some(unknown) = reference.members().find(|name| *name != BLOB) {
-        let (member, provider) = (unknown.to_owned(), "a nitrokeyhsm");
+        let (member, provider) = (unknown.to_owned(), "a pkcs11");
         return Err(InvalidReference::UnknownMember { member, provider });
     }
     let text = reference.member(BLOB).ok_or(InvalidReference::Missing(BLOB))?;
@@ -311,7 +318,7 @@ mod tests {
         let mapping =
             include_str!("../../../tests/vectors/python-psi/secrets/36f34945849c779b9bfe26588");
         let at = accept(mapping).unwrap();
-        assert_eq!((at.namespace.as_str(), &*at.path), (r#"["nitrokeyhsm"]"#, ""));
+        assert_eq!((at.namespace.as_str(), &*at.path), (r#"["pkcs11"]"#, ""));
         assert_eq!(&*at.key, "0b335b4ec81a04460259e322e2dfb67fe68308d728fc0387f265569d533ecf3f");
         assert!(provider().has_namespace(&at.namespace));
         assert!(!provider().has_namespace(&Namespace::new(&["infisical", "uuid", "prod"])));
@@ -319,13 +326,13 @@ mod tests {
 
     #[test]
     fn accept_rejects_malformed_references() {
-        let with = |blob: &str| format!(r#"{{"provider":"nitrokeyhsm","blob":"{blob}"}}"#);
+        let with = |blob: &str| format!(r#"{{"provider":"pkcs11","blob":"{blob}"}}"#);
         for (reference, why) in [
-            (r#"{"provider":"nitrokeyhsm"}"#.into(), "has no \"blob\""),
+            (r#"{"provider":"pkcs11"}"#.into(), "has no \"blob\""),
             (with("*"), "its \"blob\" is not base64"),
             (with(""), "was not sealed by psi: it is truncated"),
             (with("aGVsbG8gd29ybGQ="), "was not sealed by psi: it begins with a wrapped key"),
-            (with(r#"","key":"x"#), "\"key\" is not a member of a nitrokeyhsm reference"),
+            (with(r#"","key":"x"#), "\"key\" is not a member of a pkcs11 reference"),
         ] {
             let found = accept(&reference).unwrap_err().to_string();
             assert!(found.contains(why), "{reference}: {found}");

@@ -88,7 +88,7 @@ fn infisical() -> Subject {
     }
 }
 
-fn nitrokeyhsm() -> Subject {
+fn pkcs11() -> Subject {
     let token = Token::kryoptic();
     let instance = Instance::empty();
     instance.configure(&Config {
@@ -99,7 +99,7 @@ fn nitrokeyhsm() -> Subject {
         rest: token.config(),
     });
     // Sealing uses the token, so a process of its own does it.
-    let mut sealer = Probe::of_provider("nitrokeyhsm", &instance, &token.environment());
+    let mut sealer = Probe::of_provider("pkcs11", &instance, &token.environment());
     let mut seal =
         |secret: &[u8]| sealer.ok(json!({"do": "seal", "secret": hex(secret)}))["members"].clone();
     let values =
@@ -113,8 +113,8 @@ fn nitrokeyhsm() -> Subject {
     };
     let unknown = vec![(foreign(100), "Misbehaved"), (foreign(350), "Misbehaved")];
     let subject = Subject {
-        name: "nitrokeyhsm",
-        probe: Probe::of_provider("nitrokeyhsm", &instance, &token.environment()),
+        name: "pkcs11",
+        probe: Probe::of_provider("pkcs11", &instance, &token.environment()),
         unknown,
         nonsense: vec![
             json!({}),
@@ -124,7 +124,7 @@ fn nitrokeyhsm() -> Subject {
             json!({"blob": stored[0].0["blob"], "key": "A"}),
         ],
         stored,
-        namespaces: [namespace(&["nitrokeyhsm"]), namespace(&["nitrokeyhsm", "another"])],
+        namespaces: [namespace(&["pkcs11"]), namespace(&["pkcs11", "another"])],
         other_side: OtherSide::Token(token, instance),
     };
     drop(sealer);
@@ -132,7 +132,7 @@ fn nitrokeyhsm() -> Subject {
 }
 
 fn on_each(check: impl Fn(Subject)) {
-    for subject in [infisical(), nitrokeyhsm()] {
+    for subject in [infisical(), pkcs11()] {
         check(subject);
     }
 }

@@ -105,7 +105,7 @@ fn token_availability_is_unknown_before_the_first_use() {
         "psi_survives_outage{when=\"after_reboot\"} NaN",
         "psi_unknown_secrets{when=\"now\"} 1",
         "psi_would_fail_secrets{when=\"now\"} 0",
-        "psi_provider_up{provider=\"nitrokeyhsm\"} NaN",
+        "psi_provider_up{provider=\"pkcs11\"} NaN",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
     }
@@ -135,11 +135,8 @@ fn decrypted_secret_is_kept_in_ram_only() {
     let psid = fixture.start();
     assert_eq!(psid.status()["entries"], 0);
     let line = fixture.lookup(1).fails(75);
-    assert!(line.contains("nitrokeyhsm is out: no token has the label 'psi'"), "{line}");
-    assert!(
-        line.contains("and the value is not cached; try again when nitrokeyhsm is back"),
-        "{line}"
-    );
+    assert!(line.contains("pkcs11 is out: no token has the label 'psi'"), "{line}");
+    assert!(line.contains("and the value is not cached; try again when pkcs11 is back"), "{line}");
     assert_eq!(fixture.lookup(2).ok(), b"a literal");
     fixture.token.put_back();
     let found = eventually("the token to be found again", || {
@@ -214,7 +211,7 @@ fn wrong_pin_is_reported_and_not_retried_until_it_changes() {
     let psid = fixture.start();
     for _ in 0..5 {
         let line = fixture.lookup(1).fails(75);
-        assert!(line.contains("psid cannot log in to nitrokeyhsm"), "{line}");
+        assert!(line.contains("psid cannot log in to pkcs11"), "{line}");
         assert!(
             line.contains("the token refused the PIN in ") && line.contains("CKR_PIN_INCORRECT"),
             "{line}"
@@ -250,7 +247,7 @@ fn damaged_or_foreign_blob_fails_alone() {
     ] {
         fixture.register(number, &reference);
         let line = fixture.lookup(number).fails(75);
-        assert!(line.contains("nitrokeyhsm rejects the request") && line.contains(why), "{line}");
+        assert!(line.contains("pkcs11 rejects the request") && line.contains(why), "{line}");
         assert!(psid.degraded().contains(why), "{}", psid.degraded());
     }
     fixture.register(4, &good);
@@ -279,7 +276,7 @@ fn hanging_token_delays_no_other_lookup() {
     assert_eq!(fixture.lookup(1).ok(), SECRET);
     fixture.token.spoil("hang-C_Decrypt", "");
     let line = fixture.lookup(2).fails(75);
-    assert!(line.contains("nitrokeyhsm does not answer: "), "{line}");
+    assert!(line.contains("pkcs11 does not answer: "), "{line}");
     assert_eq!(fixture.lookup(1).ok(), SECRET);
     assert_eq!(fixture.lookup(3).ok(), b"a literal");
     assert_eq!(psid.status()["daemon"], "up");

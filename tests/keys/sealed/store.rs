@@ -15,6 +15,16 @@ fn bytes(length: usize) -> Vec<u8> {
 }
 
 #[test]
+fn reference_by_the_former_provider_name_is_looked_up() {
+    let fixture = SealedFixture::with_kryoptic();
+    let _psid = fixture.start();
+    let former = fixture.seal("s3cret").replace("pkcs11", "nitrokeyhsm");
+    fixture.register(1, &former);
+    assert_eq!(fixture.lookup(1).ok(), b"s3cret");
+    assert_eq!(fixture.driver(&["get", &former]).ok(), b"s3cret");
+}
+
+#[test]
 fn sealed_secret_is_returned_byte_for_byte() {
     let fixture = SealedFixture::with_kryoptic();
     let _psid = fixture.start();
@@ -24,7 +34,7 @@ fn sealed_secret_is_returned_byte_for_byte() {
         let members: Value = serde_json::from_str(&reference).unwrap();
         let names: Vec<_> = members.as_object().unwrap().keys().collect();
         assert_eq!(names, ["blob", "provider"]);
-        assert_eq!(members["provider"], "nitrokeyhsm");
+        assert_eq!(members["provider"], "pkcs11");
         fixture.register(number, &reference);
         assert_eq!(fixture.lookup(number).ok(), *secret);
         assert_eq!(fixture.driver(&["get", &reference]).ok(), *secret);
@@ -105,10 +115,10 @@ fn malformed_reference_is_refused_without_the_token() {
     for (members, why) in [
         (r#""blob":"*""#, "its \"blob\" is not base64"),
         (r#""blob":"aGVsbG8gd29ybGQ=""#, "its \"blob\" was not sealed by psi"),
-        (r#""key":"A""#, "\"key\" is not a member of a nitrokeyhsm reference"),
+        (r#""key":"A""#, "\"key\" is not a member of a pkcs11 reference"),
         (r#""blob":1"#, "not every member is a string"),
     ] {
-        let reference = format!(r#"{{"provider":"nitrokeyhsm",{members}}}"#);
+        let reference = format!(r#"{{"provider":"pkcs11",{members}}}"#);
         let line = fixture.driver(&["store"]).id(id(1)).stdin(reference).fails(65);
         assert!(line.contains(why), "{line}");
     }

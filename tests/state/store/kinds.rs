@@ -108,7 +108,7 @@ fn unresolvable_reference_is_refused_with_its_cause() {
         // A misspelt member would silently mean the root directory.
         (
             json!({"provider": "infisical", "project": "myproject", "key": "K", "pth": "/a"}),
-            "\"pth\" is no member",
+            "\"pth\" is not a member",
         ),
     ];
     for (text, cause) in &cases {

@@ -26,7 +26,7 @@ same "systemd-analyze verify accepts the token's drop-in" "$said" ''
 guest 'systemctl stop web vault worker@1; podman secret rm --all >/dev/null; systemctl stop psid
     rm -rf /var/lib/psi/cache.enc /var/lib/psi/generation /var/lib/psi/recovery.enc /var/lib/psi/secrets /var/lib/psi/deleted
     sed -i "s/^backend = .*/backend = \"hsm\"/" /etc/psi/config.toml'
-printf '[providers.nitrokeyhsm]\npkcs11_module = "%s"\ntoken_label = "psi"\npin_credential = "hsm-pin"\n' "$module" | vm run 'cat >>/etc/psi/config.toml'
+printf '[providers.pkcs11]\npkcs11_module = "%s"\ntoken_label = "psi"\npin_credential = "hsm-pin"\n' "$module" | vm run 'cat >>/etc/psi/config.toml'
 must 'hsm preflight' guest 'KRYOPTIC_CONF=/etc/kryoptic.conf psictl hsm preflight'
 must 'cache init --backend hsm' guest 'KRYOPTIC_CONF=/etc/kryoptic.conf psictl cache init --backend hsm'
 must 'setup, and a literal' guest 'systemctl start psid && psictl setup && printf "the literal" | podman secret create literal -'

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::model::reference::Reference;
 use crate::provider::Source;
+use crate::provider::pkcs11_sealed::configured_name;
 
 pub(crate) use counters::ProviderCounters;
 pub(crate) use health::CallError;
@@ -41,6 +42,11 @@ pub struct Workload {
 }
 
 impl Upstreams {
+    /// The provider that a reference names.
+    pub fn provider(&self, name: &str) -> Option<&Arc<Upstream>> {
+        self.providers.get(configured_name(name))
+    }
+
     /// The references that `WORKLOAD--KEY` may mean, best first.
     pub fn by_name(&self, name: &str) -> Vec<Reference> {
         // A workload's name may hold the separator, and so may a key: every split that fits counts.
