@@ -41,7 +41,7 @@ impl Entries {
     }
 
     /// The entries of these scopes, which may overlap.
-    pub(super) fn within(&self, scopes: &[ListingScope]) -> Self {
+    pub(super) fn within<'a>(&self, scopes: impl IntoIterator<Item = &'a ListingScope>) -> Self {
         let mut inside = Self::default();
         for scope in scopes {
             let Some(paths) = self.0.get(&scope.namespace) else { continue };
@@ -59,6 +59,10 @@ impl Entries {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&CacheKey, &Arc<Entry>)> {
         self.0.values().flat_map(BTreeMap::values).flat_map(|directory| directory.iter())
+    }
+
+    pub(super) fn to_vec(&self) -> Vec<(CacheKey, Arc<Entry>)> {
+        self.iter().map(|(key, entry)| (key.clone(), Arc::clone(entry))).collect()
     }
 
     pub(super) fn len(&self) -> usize {

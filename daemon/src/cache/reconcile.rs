@@ -6,11 +6,8 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use psi_common::SecretBytes;
-
 use super::negative::NegativeReason;
 use super::pending::{EvictionDecision, RemovalReason};
-use super::state::State;
 use super::{Cache, Entry, FetchEpoch};
 use crate::model::clock::Now;
 use crate::model::reference::{CacheKey, Listing};
@@ -45,94 +42,61 @@ pub struct Counts {
 }
 
 impl Cache {
-    /// Makes the entries of a listing's scopes equal to it, in chunks. A listing of no scope only adds values.
+    /// Makes the entries of a listing's scopes equal to it, key by key. A listing of no scope removes nothing.
     pub fn reconcile(&self, listing: Listing, options: &ReconcileOptions<'_>) -> Counts {
         let Listing { scopes, found, denied, unread } = listing;
+        let ReconcileOptions { epoch, began, now, accept, wanted } = *options;
         let (known, evict_revoked) = {
             let mut state = self.state.write();
-            state.invalidations.confirm(&scopes, options.epoch);
+            state.invalidations.confirm(&scopes, epoch);
             (state.entries.within(&scopes), state.policy.evict_revoked)
         };
         let others = denied.iter().chain(&unread).map(|(key, _)| key);
         let listed: HashSet<&CacheKey> = found.iter().map(|(key, _)| key).chain(others).collect();
-        let unlisted = known
-            .iter()
-            .filter(|(key, entry)| !listed.contains(key) && !options.is_outrun_by(entry));
+        // An entry that was fetched after the listing was requested.
+        let is_newer = |entry: &Entry| entry.fetched() > began.boot;
+        let unlisted = known.iter().filter(|(key, one)| !listed.contains(key) && !is_newer(one));
         let unlisted: Vec<CacheKey> = unlisted.map(|(key, _)| key.clone()).collect();
-        let is_guarded = unlisted.len() * 2 > known.len() || !evict_revoked;
+        let is_guarded = !accept && (unlisted.len() * 2 > known.len() || !evict_revoked);
         drop(known);
         let mut counts = Counts::default();
-        self.apply(unlisted, |state, key| {
-            state.remove_unlisted(&key, is_guarded && !options.accept, options, &mut counts);
-            true
-        });
-        self.apply(denied, |state, (key, why)| {
-            let reason = NegativeReason::Denied(why.into());
-            let decision = state.note_refusal(&key, reason, options.now.boot);
-            counts.removed += u64::from(decision == EvictionDecision::Evicted);
-            true
-        });
-        let wanted = found.into_iter().filter(|(key, _)| (options.wanted)(key));
-        self.apply(wanted, |state, (key, value)| {
-            state.take(&key, value, options, &mut counts);
-            true
-        });
-        counts
-    }
-}
-
-impl State {
-    fn remove_unlisted(
-        &mut self,
-        key: &CacheKey,
-        is_guarded: bool,
-        options: &ReconcileOptions<'_>,
-        counts: &mut Counts,
-    ) {
-        // It may have been removed or fetched since the listing was compared.
-        if self.entries.get(key).is_none_or(|entry| options.is_outrun_by(entry)) {
-            return;
-        }
-        let now = options.now.boot;
-        if is_guarded {
-            let is_confirmed = self.withhold(key, RemovalReason::Unlisted, now);
-            if !is_confirmed || !self.policy.evict_revoked {
+        for key in unlisted {
+            let mut state = self.state.write();
+            if state.entries.get(&key).is_none_or(|entry| is_newer(entry)) {
+                continue;
+            }
+            let unlisted = RemovalReason::Unlisted;
+            if is_guarded && !(state.withhold(&key, unlisted, now.boot) && evict_revoked) {
                 counts.withheld += 1;
-                return;
+            } else {
+                let why = "a listing no longer has it".into();
+                state.evict(&key, NegativeReason::NotFound(why), now.boot);
+                counts.removed += 1;
             }
         }
-        self.evict(key, NegativeReason::NotFound("a listing no longer has it".into()), now);
-        counts.removed += 1;
-    }
-
-    fn take(
-        &mut self,
-        key: &CacheKey,
-        value: SecretBytes,
-        options: &ReconcileOptions<'_>,
-        counts: &mut Counts,
-    ) {
-        let count = match self.entries.get(key) {
-            None => &mut counts.added,
-            Some(entry) if entry.value().same_as(&value) => &mut counts.unchanged,
-            Some(entry) if options.is_outrun_by(entry) => {
-                counts.unchanged += 1;
-                return;
-            }
-            Some(_) => &mut counts.changed,
-        };
-        let ReconcileOptions { epoch, now, accept, .. } = *options;
-        match self.put(key, Entry::new(value, now.wall), now, epoch, accept) {
-            Ok(_) => *count += 1,
-            Err(_) => counts.withheld += 1,
+        for (key, why) in denied {
+            let reason = NegativeReason::Denied(why.into());
+            let decision = self.state.write().note_refusal(&key, reason, now.boot);
+            counts.removed += u64::from(decision == EvictionDecision::Evicted);
         }
-    }
-}
-
-impl ReconcileOptions<'_> {
-    /// Whether an entry was fetched after the listing was requested.
-    fn is_outrun_by(&self, entry: &Entry) -> bool {
-        entry.fetched() > self.began.boot
+        for (key, value) in found.into_iter().filter(|(key, _)| wanted(key)) {
+            let mut state = self.state.write();
+            let count = match state.entries.get(&key) {
+                None => &mut counts.added,
+                Some(entry) if entry.value().same_as(&value) => &mut counts.unchanged,
+                Some(entry) if is_newer(entry) => {
+                    counts.unchanged += 1;
+                    continue;
+                }
+                Some(_) => &mut counts.changed,
+            };
+            match state.put(&key, Entry::new(value, now.wall), now, epoch, accept) {
+                Ok(_) => *count += 1,
+                Err(_) => counts.withheld += 1,
+            }
+        }
+        self.note_change();
+        counts
     }
 }
 

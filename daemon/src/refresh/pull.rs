@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::targets::PullTarget;
-use crate::cache::{Counts, NegativeReason, ReconcileOptions, RemovalReason, WithheldEntry};
+use crate::cache::{Counts, EvictionDecision, NegativeReason, ReconcileOptions, RemovalReason};
 use crate::lookup::{self, Service};
 use crate::model::clock::Now;
 use crate::model::reference::{CacheKey, ListingScope};
@@ -145,16 +145,15 @@ fn named(faults: &[String]) -> String {
 
 /// Logs what is withheld from this listing, once, and not again for the listings that follow.
 fn log_withheld(service: &Service, pull: &PullTarget, now: Now) {
-    let new = |withheld: &WithheldEntry| {
-        withheld.since == now.boot
-            && matches!(withheld.reason, RemovalReason::Unlisted | RemovalReason::Emptied)
-    };
-    let withheld: Vec<_> = service.cache.withheld().into_iter().filter(new).collect();
+    let mut withheld = service.cache.withheld();
+    withheld.retain(|(_, pending)| {
+        pending.since == now.boot
+            && matches!(pending.reason, RemovalReason::Unlisted | RemovalReason::Emptied)
+    });
     if withheld.is_empty() {
         return;
     }
-    let name = |withheld: &WithheldEntry| withheld.key.to_string();
-    let names: Vec<String> = withheld.iter().take(NAMED).map(name).collect();
+    let names: Vec<String> = withheld.iter().take(NAMED).map(|(key, _)| key.to_string()).collect();
     tracing::warn!(
         withheld = withheld.len(),
         "a refresh of {} would take away or empty {} secrets ({}{}); they are kept until another refresh \
@@ -179,7 +178,11 @@ fn note_refusal(
     else {
         return;
     };
-    let evicted = service.cache.note_refusal_of(scope, &refusal, now.boot);
+    let mut evicted = 0;
+    for (key, _) in service.cache.entries_in(scope) {
+        let decision = service.cache.note_refusal(&key, refusal.clone(), now.boot);
+        evicted += u64::from(decision == EvictionDecision::Evicted);
+    }
     if evicted > 0 {
         tracing::warn!("dropped {evicted} secrets of {} from the cache: {error}", pull.name);
     }

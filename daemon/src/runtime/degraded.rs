@@ -1,7 +1,7 @@
 //! The reasons why psid is degraded.
 
 use super::{DegradedReason, Runtime};
-use crate::cache::{RemovalReason, WithheldEntry};
+use crate::cache::RemovalReason;
 use crate::grpc::control::Degradation;
 use crate::model::clock;
 use crate::registry::Registered;
@@ -93,10 +93,10 @@ impl Runtime {
     fn add_cache(&self, reasons: &mut Reasons) {
         let withheld = self.service.cache.withheld();
         let past_max_stale = self.service.cache.past_max_stale(clock::now().boot);
-        let is_unlisted = |entry: &&WithheldEntry| {
-            matches!(entry.reason, RemovalReason::Unlisted | RemovalReason::Emptied)
-        };
-        let unlisted = withheld.iter().filter(is_unlisted).count();
+        let reasons_of = withheld.iter().map(|(_, pending)| pending.reason);
+        let is_unlisted =
+            |why: &RemovalReason| matches!(why, RemovalReason::Unlisted | RemovalReason::Emptied);
+        let unlisted = reasons_of.filter(is_unlisted).count();
         let revoked = withheld.len() - unlisted;
         if revoked > 0 {
             let secrets = count_secrets(revoked);

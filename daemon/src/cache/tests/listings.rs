@@ -21,7 +21,7 @@ fn causes(cache: &Cache) -> Vec<(String, RemovalReason)> {
     cache
         .withheld()
         .into_iter()
-        .map(|withheld| (withheld.key.key.to_string(), withheld.reason))
+        .map(|(key, pending)| (key.key.to_string(), pending.reason))
         .collect()
 }
 

@@ -1,10 +1,10 @@
 //! Time is an argument: on the boot clock alone where that is all that counts.
 
 mod ages;
-mod chunks;
-mod doubts;
 mod freshness;
 mod listings;
+mod many;
+mod refusals;
 
 use std::num::NonZeroU64;
 
