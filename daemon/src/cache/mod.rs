@@ -238,11 +238,12 @@ impl Cache {
     /// the cached one is not. Returns the entry to serve.
     pub fn put(&self, key: &CacheKey, entry: Entry, now: Now, epoch: FetchEpoch) -> Arc<Entry> {
         let is_persisted = !entry.in_ram;
-        let put = self.state.write().put(key, entry, now, epoch, false);
+        let options = ReconcileOptions { epoch, began: now, now, accept: false, wanted: &|_| true };
+        let entry = self.state.write().put(key, entry, &options, &mut Counts::default());
         if is_persisted {
             self.note_change();
         }
-        put.unwrap_or_else(|kept| kept)
+        entry
     }
 
     /// Notes that an entry is served. It is persisted once in a boot, not at each lookup.
@@ -336,47 +337,6 @@ impl Cache {
 }
 
 impl State {
-    /// Puts a value, unless the key was invalidated since the fetch began. An empty value in place of one that is
-    /// not empty must be confirmed, or accepted by an admin. `Err` is the entry that stays.
-    fn put(
-        &mut self,
-        key: &CacheKey,
-        new: Entry,
-        now: Now,
-        epoch: FetchEpoch,
-        accept: bool,
-    ) -> Result<Arc<Entry>, Arc<Entry>> {
-        let cached = self.entries.get(key).cloned();
-        let is_outdated = self.invalidations.is_outdated(key, epoch);
-        let is_emptied =
-            |cached: &&Arc<Entry>| new.value().is_empty() && !cached.value().is_empty();
-        if let Some(cached) = cached.as_ref().filter(is_emptied)
-            && !accept
-            && !is_outdated
-            && !self.withhold(key, RemovalReason::Emptied, now.boot)
-        {
-            return Err(Arc::clone(cached));
-        }
-        if !self.policy.enabled || is_outdated {
-            return Ok(Arc::new(new));
-        }
-        self.pending.remove(key);
-        self.negative.remove(key);
-        let entry = match cached {
-            // One copy of a value in RAM, however often it is fetched.
-            Some(cached) if cached.value().same_as(new.value()) => cached,
-            cached => {
-                // A container that was served the former value will ask for the new one.
-                let boot = cached.map_or(0, |cached| cached.last_served_boot());
-                let entry = Arc::new(new.last_served_in(boot));
-                self.entries.insert(key.clone(), Arc::clone(&entry));
-                entry
-            }
-        };
-        entry.renew(now);
-        Ok(entry)
-    }
-
     fn remove(&mut self, key: &CacheKey) {
         self.entries.remove(key);
         self.pending.remove(key);

@@ -5,10 +5,11 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 use super::negative::NegativeReason;
 use super::pending::{EvictionDecision, RemovalReason};
-use super::{Cache, Entry, FetchEpoch};
+use super::{Cache, Entry, FetchEpoch, State};
 use crate::model::clock::Now;
 use crate::model::reference::{CacheKey, Listing};
 
@@ -80,23 +81,63 @@ impl Cache {
             counts.removed += u64::from(decision == EvictionDecision::Evicted);
         }
         for (key, value) in found.into_iter().filter(|(key, _)| wanted(key)) {
-            let mut state = self.state.write();
-            let count = match state.entries.get(&key) {
-                None => &mut counts.added,
-                Some(entry) if entry.value().same_as(&value) => &mut counts.unchanged,
-                Some(entry) if is_newer(entry) => {
-                    counts.unchanged += 1;
-                    continue;
-                }
-                Some(_) => &mut counts.changed,
-            };
-            match state.put(&key, Entry::new(value, now.wall), now, epoch, accept) {
-                Ok(_) => *count += 1,
-                Err(_) => counts.withheld += 1,
-            }
+            let new = Entry::new(value, now.wall);
+            self.state.write().put(&key, new, options, &mut counts);
         }
         self.note_change();
         counts
+    }
+}
+
+impl State {
+    /// Puts a value, unless the key was invalidated or fetched since the request. An empty value in place of another
+    /// one must be confirmed, or accepted by an admin. Returns the entry to serve.
+    pub(super) fn put(
+        &mut self,
+        key: &CacheKey,
+        new: Entry,
+        options: &ReconcileOptions<'_>,
+        counts: &mut Counts,
+    ) -> Arc<Entry> {
+        let ReconcileOptions { epoch, began, now, accept, .. } = *options;
+        let is_outdated = self.invalidations.is_outdated(key, epoch);
+        let cached = self.entries.get(key).cloned();
+        let is_same = cached.as_ref().is_some_and(|cached| cached.value().same_as(new.value()));
+        let (count, kept) = match &cached {
+            None => (&mut counts.added, None),
+            Some(_) if is_same => (&mut counts.unchanged, None),
+            Some(newer) if newer.fetched() > began.boot => (&mut counts.unchanged, Some(newer)),
+            Some(cached)
+                if new.value().is_empty()
+                    && !(accept || is_outdated)
+                    && !self.withhold(key, RemovalReason::Emptied, now.boot) =>
+            {
+                (&mut counts.withheld, Some(cached))
+            }
+            Some(_) => (&mut counts.changed, None),
+        };
+        *count += 1;
+        if let Some(kept) = kept {
+            return Arc::clone(kept);
+        }
+        if !self.policy.enabled || is_outdated {
+            return Arc::new(new);
+        }
+        self.pending.remove(key);
+        self.negative.remove(key);
+        let entry = match cached {
+            // One copy of a value in RAM, however often it is fetched.
+            Some(cached) if is_same => cached,
+            cached => {
+                // A container that was served the former value will ask for the new one.
+                let boot = cached.map_or(0, |cached| cached.last_served_boot());
+                let entry = Arc::new(new.last_served_in(boot));
+                self.entries.insert(key.clone(), Arc::clone(&entry));
+                entry
+            }
+        };
+        entry.renew(now);
+        entry
     }
 }
 
