@@ -25,7 +25,7 @@ impl CliError {
         Self { exit, problem: Problem::without_remedy(message) }
     }
 
-    /// An exit status without a message: the report on stdout says it, or nobody must read one.
+    /// An exit status without a message: the report on stdout or the child's stderr has it, or none is wanted.
     pub(crate) fn status_only(exit: Exit) -> Self {
         Self::without_remedy(exit, "")
     }

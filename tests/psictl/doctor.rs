@@ -223,7 +223,7 @@ fn doctor_reports_outdated_driver_options() {
         "old",
         "curl -sf --unix-socket /run/psi/psi.sock -H 'Authorization: Bearer hunter2' http://localhost/lookup/$SECRET_ID",
     );
-    let (severity, line) = found(&host, "the Python PSI's commands");
+    let (severity, line) = found(&host, "commands of psi version 1");
     assert_eq!(severity, "error");
     assert!(line.contains("bearer token") && line.contains("migrate --from psi"), "{line}");
     assert!(!line.contains("hunter2"));
@@ -340,9 +340,9 @@ fn doctor_reports_quadlet_files_of_the_python_psi() {
     let host = well(&json!({"A": "1"}));
     fs::write(host.drop_in_path("myapp").with_file_name("50-secrets.conf"), "[Container]\n")
         .unwrap();
-    is_warning(&host, "drop-ins of the Python PSI are still installed");
+    is_warning(&host, "drop-ins of psi version 1 are still installed");
     fs::write(host.quadlets().join("psi-secrets-setup.container"), "[Container]\n").unwrap();
-    is_warning(&host, "units of the Python PSI are still installed");
+    is_warning(&host, "units of psi version 1 are still installed");
     fs::remove_file(host.quadlets().join("myapp.container")).unwrap();
     is_warning(&host, "has no effect: ");
 }

@@ -6,6 +6,7 @@
     reason = "a test ends at the first surprise, and is a program of its own"
 )]
 
+mod child;
 mod doctor;
 mod frames;
 mod ids;

@@ -1,4 +1,4 @@
-//! The Python PSI: its podman secrets have its commands, and its mappings are references that psid understands.
+//! Version 1, the Python PSI: podman has its commands, and its mappings are references that psid reads.
 
 use std::path::PathBuf;
 
@@ -9,14 +9,14 @@ use super::{Data, HostState, PlannedRegistration, SourceStore};
 use crate::ctl::args::MigrateOptions;
 use crate::ctl::podman::{Directory, Secret, resolve};
 
-/// The Python PSI, or a psi-driver at another path.
-pub(super) struct PythonPsi<'a> {
+/// Version 1, or a psi-driver at another path.
+pub(super) struct VersionOne<'a> {
     host: &'a HostState,
     /// The directory of its mappings.
     state: PathBuf,
 }
 
-impl<'a> PythonPsi<'a> {
+impl<'a> VersionOne<'a> {
     pub(super) fn open(paths: &Paths, host: &'a HostState, options: &MigrateOptions) -> Self {
         let state = options.state.clone().unwrap_or_else(|| paths.state.clone());
         Self { host, state }
@@ -38,13 +38,13 @@ impl<'a> PythonPsi<'a> {
             }
         }
         Err(format!(
-            "psid has no registration of it and {} no mapping; give the Python PSI's directory with --state",
+            "psid has no registration of it and {} no mapping; give the state directory of version 1 with --state",
             self.state.display()
         ))
     }
 }
 
-impl SourceStore for PythonPsi<'_> {
+impl SourceStore for VersionOne<'_> {
     fn has(&self, secret: &Secret) -> bool {
         secret.names_psi() && !self.host.commands.matches(&secret.options)
     }
@@ -58,7 +58,7 @@ impl SourceStore for PythonPsi<'_> {
         Ok(PlannedRegistration { what, data: Some((Data::Owned(mapping), StoreKind::Reference)) })
     }
 
-    /// Runs the old lookup command, which works as long as the Python PSI runs.
+    /// Runs the old lookup command, which works as long as version 1 runs.
     fn has_value(&self, secret: &Secret, value: &SecretBytes) -> Option<bool> {
         let lookup = secret.options.get("lookup")?;
         resolve(lookup, secret.id).ok().map(|own| own.same_as(value))

@@ -85,7 +85,7 @@ pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), CliErro
     let host = HostState::load(paths, options)?;
     let old: Box<dyn SourceStore + '_> = match options.from {
         OldStore::File => Box::new(from_file::FileStore::open(paths, &host)?),
-        OldStore::Psi => Box::new(from_psi::PythonPsi::open(paths, &host, options)),
+        OldStore::Psi => Box::new(from_psi::VersionOne::open(paths, &host, options)),
     };
     let chosen = host.chosen(&*old, &options.names)?;
     let mut done = if options.dry_run {
@@ -104,10 +104,10 @@ pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), CliErro
     result(&done)
 }
 
-/// Takes over the Python PSI's cache, which psid does.
+/// Lets psid take over the mappings and the cache of version 1.
 fn take_over(paths: &Paths, options: &MigrateOptions) -> Result<(), CliError> {
     if options.from != OldStore::Psi || !options.names.is_empty() {
-        let what = "--cache takes over all of the Python PSI's state, and nothing else";
+        let what = "--cache takes over the whole state of psi version 1, and no single secrets";
         return Err(CliError::new(Exit::Usage, what, "use it with --from psi, and without names"));
     }
     let mut args: Vec<&OsStr> = ["migrate", "--from", "psi"].map(OsStr::new).to_vec();

@@ -14,7 +14,7 @@ use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId};
 
 use crate::client::wait;
 
-/// Podman itself waits without limit, for example for the Python PSI's curl when its server hangs.
+/// Podman itself waits without limit, for example for version 1's curl when its server hangs.
 const LIMIT: Duration = Duration::from_secs(30);
 /// How often the command is polled for its end, once it has closed its output.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);

@@ -80,7 +80,7 @@ pub(super) fn parse(secret: &Value) -> Option<Secret> {
 }
 
 impl Secret {
-    /// Whether its commands name psi: this one or the Python PSI.
+    /// Whether its commands are psi's, of this version or version 1.
     pub(crate) fn names_psi(&self) -> bool {
         let commands = self.options.values();
         let mut words = commands.flat_map(|text| text.split(|c: char| !c.is_alphanumeric()));

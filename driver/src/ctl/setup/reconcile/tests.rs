@@ -187,7 +187,7 @@ fn plan_finds_unlisted_secrets_by_their_workload() {
     assert_eq!(class("other--K"), Class::Managed);
 }
 
-/// PR #37 of the Python PSI: keys that fell out of a fetch left the drop-in, and a container started
+/// Version 1, pull request 37: keys that fell out of a fetch left the drop-in, and a container started
 /// without its variable and without an error.
 #[test]
 fn drop_in_keeps_its_lines_if_a_listing_lacks_them() {
