@@ -307,7 +307,7 @@ fn doctor_names_the_config_file_that_overrides() {
     let refused = psi_harness::run(create, b"x");
     assert!(refused.stderr.contains("invalid shell driver option"), "{}", refused.stderr);
     let output = with(&own.replace("driver = \"shell\"", "driver = \"file\""));
-    assert!(output.contains("keeps new secrets in podman's file driver"), "{output}");
+    assert!(output.contains("stores new secrets with podman's file driver"), "{output}");
 }
 
 #[test]
