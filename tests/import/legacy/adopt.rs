@@ -115,7 +115,7 @@ fn conflicts_and_unknown_files_are_reported_and_kept() {
     let output = adopt(&instance, &[text(&old)]).text();
     for line in [
         format!("{other} is registered here for something else, which stays"),
-        format!("{} is left: it is no JSON object of strings", id(1)),
+        format!("{} is left: it is not a JSON object of strings", id(1)),
         format!("{} has none: its first lookup asks the provider", id(2)),
     ] {
         assert!(output.contains(&format!("\n           {line}")), "{output}");
