@@ -15,15 +15,15 @@ use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use nix::libc;
 use nix::sys::stat::{major, minor};
 
-/// How often a lock that is held is tried again.
+/// The pause before a lock that is held is tried again.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Who may hold a lock at the same time.
+/// The other locks that a lock allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockMode {
-    /// Other readers; no writer.
+    /// Shared locks only.
     Shared,
-    /// Nobody else.
+    /// None.
     Exclusive,
 }
 
@@ -109,8 +109,8 @@ fn holder(file: &File) -> Option<String> {
 fn pid_of_holder(locks: &str, file: &str) -> Option<u32> {
     let held = locks.lines().filter(|line| !line.contains("->"));
     let mut pids = held.filter_map(|line| {
-        let mut words = line.split_whitespace().skip(4);
-        let (pid, locked) = (words.next()?, words.next()?);
+        let mut fields = line.split_whitespace().skip(4);
+        let (pid, locked) = (fields.next()?, fields.next()?);
         // An open file description lock has no pid.
         if locked == file { pid.parse().ok() } else { None }
     });
@@ -165,13 +165,13 @@ mod tests {
         thread.join().unwrap();
     }
 
-    /// As podman takes its locks.
+    /// Podman takes POSIX locks.
     #[test]
     fn lock_times_out_and_names_the_holder_of_a_posix_lock() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
-        let theirs = open(&path);
-        fcntl(&theirs, FcntlArg::F_SETLK(&whole_file(LockMode::Exclusive))).unwrap();
+        let podman = open(&path);
+        fcntl(&podman, FcntlArg::F_SETLK(&whole_file(LockMode::Exclusive))).unwrap();
         let limit = Duration::from_millis(50);
         let begin = Instant::now();
         let error = lock_file(&open(&path), LockMode::Shared, "lock", limit).unwrap_err();

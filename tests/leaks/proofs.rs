@@ -165,7 +165,7 @@ fn login_quoted_by_the_server_is_not_repeated() {
         }
         // A proof is recognised by its beginning: the header of a token or of the signed request.
         let log = psid.terminate();
-        assert!(log.contains("(it quotes our credential)"), "{log}");
+        assert!(log.contains("(it quotes the credential)"), "{log}");
         for (place, words) in
             scenario.said.iter().chain([&("psid's log".to_owned(), log.clone().into_bytes())])
         {

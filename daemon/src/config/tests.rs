@@ -118,7 +118,7 @@ fn faults_name_their_line() {
     case("[cache]", "[cache", "config.toml:2: ");
 }
 
-/// [`FULL`] with other lines in place of those of `auth`, of which there are three from line 19 on.
+/// [`FULL`] with other lines instead of the three of `auth`, which begin at line 19.
 fn with_auth(lines: &str) -> String {
     let lines =
         format!("{lines}{}", "\n".repeat(2_usize.saturating_sub(lines.matches('\n').count())));

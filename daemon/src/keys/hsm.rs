@@ -79,7 +79,7 @@ impl KeyBackend for HsmKey {
         })?;
         let signature = self.token.sign(&signed(&wrapped)).await.map_err(of_token)?;
         let part = WrappedKey { wrapped: &wrapped, signature: &signature }.to_bytes();
-        // Verified in the way of each later start.
+        // Verified as at each later start.
         let mut opened = self.load(std::slice::from_ref(&part)).await?;
         match opened.pop() {
             Some(opened) if opened.key.to_secret().same_as(&secret) => Ok(opened),
@@ -135,8 +135,8 @@ impl<'a> WrappedKey<'a> {
         Err(KeyError::new(
             "the data key in a file is not signed by this token's key: it was made with another token or \
              key, or is forged",
-            "if the token was replaced, `psictl cache recover` restores the key; else move that file \
-             away, and find out who wrote it",
+            "if the token was replaced, `psictl cache recover` restores the key; otherwise move that file away, and \
+             check which process wrote it",
         ))
     }
 }

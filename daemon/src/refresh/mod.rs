@@ -190,7 +190,7 @@ impl Work {
     async fn run(&self, scope: RefreshScope, report: &watch::Sender<Progress>, started: Now) {
         let (chosen, workloads) = self.choose(scope, started);
         report.send_modify(|progress| progress.sources = chosen.len());
-        let caller = if scope == RefreshScope::Due { Caller::Anybody } else { Caller::Admin };
+        let caller = if scope == RefreshScope::Due { Caller::Routine } else { Caller::Admin };
         let budget = ByteBudget::for_refresh();
         let options = PullOptions {
             caller,

@@ -74,7 +74,7 @@ impl Work {
 
     fn pause_of(&self, pull: &PullTarget, now: Now) -> Duration {
         let health = pull.upstream.health();
-        match health.breaker.permit(Caller::Anybody, now.mono) {
+        match health.breaker.permit(Caller::Routine, now.mono) {
             // A provider that may be back is to be asked, due or not: its state must be true.
             Permit::Now if health.breaker.outage().is_some() => Duration::ZERO,
             Permit::Now => {
@@ -97,7 +97,7 @@ impl Work {
         let (mut chosen, rest): (Vec<PullTarget>, Vec<PullTarget>) = pulls
             .into_iter()
             .filter(|pull| {
-                let permit = pull.upstream.health().breaker.permit(Caller::Anybody, now.mono);
+                let permit = pull.upstream.health().breaker.permit(Caller::Routine, now.mono);
                 permit == Permit::Now
             })
             .partition(is_due);

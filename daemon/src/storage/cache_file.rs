@@ -20,7 +20,7 @@ use crate::storage::payload;
 use crate::sys::files;
 
 /// Changes within this time are written together.
-const GATHER: Duration = Duration::from_millis(50);
+const BATCH_WINDOW: Duration = Duration::from_millis(50);
 /// The pause after a write, in multiples of its duration, so that writes of a large cache take a small share of the
 /// time.
 const PAUSE_FACTOR: u32 = 12;
@@ -195,8 +195,8 @@ impl Persister {
                     _ = changes.changed() => {}
                 }
             }
-            let gathered = Instant::now() + GATHER;
-            let _ = tokio::time::timeout_at(gathered.max(earliest), stop.cancelled()).await;
+            let batched = Instant::now() + BATCH_WINDOW;
+            let _ = tokio::time::timeout_at(batched.max(earliest), stop.cancelled()).await;
             changes.mark_unchanged();
             let began = Instant::now();
             let is_durable = self.write().await;
@@ -284,8 +284,8 @@ impl Persister {
         let ram = self.cache.snapshot(snapshot.generation);
         let same = ram.entries.len() == snapshot.entries.len()
             && ram.entries.iter().zip(&snapshot.entries).all(
-                |((at, entry), (stored_at, stored))| {
-                    at == stored_at && entry.value().same_as(stored.value())
+                |((key, entry), (stored_key, stored))| {
+                    key == stored_key && entry.value().same_as(stored.value())
                 },
             );
         if same {

@@ -74,7 +74,7 @@ pub(crate) struct Outage {
     last_failure: Instant,
 }
 
-/// Permission for one call. It is given back by `cancelled`, `answered`, `throttled` or `failed`.
+/// Permission for one call. It is returned to `cancelled`, `answered`, `throttled` or `failed`.
 #[derive(Debug)]
 pub(crate) struct CallPermit {
     began: Instant,
@@ -91,7 +91,7 @@ pub(crate) struct NotPermitted(String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
     /// A lookup, or the refresh schedule.
-    Anybody,
+    Routine,
     /// An admin's command. Only a pause that the provider asked for holds it back.
     Admin,
 }
@@ -135,13 +135,13 @@ impl CircuitBreaker {
     /// Whether `caller` may call now; if not, when.
     pub(crate) fn permit(&self, caller: Caller, now: Instant) -> Permit {
         let Some(outage) = &self.outage else { return Permit::Now };
-        let must_wait = caller == Caller::Anybody || outage.asked_to_wait;
+        let must_wait = caller == Caller::Routine || outage.asked_to_wait;
         if must_wait && now < outage.next_try_mono {
             return Permit::NotBefore(outage.next_try_mono);
         }
         match caller {
-            Caller::Anybody if self.probes > 0 && outage.is_confirmed() => Permit::Refused,
-            Caller::Anybody if self.probes > 0 => Permit::AwaitProbe,
+            Caller::Routine if self.probes > 0 && outage.is_confirmed() => Permit::Refused,
+            Caller::Routine if self.probes > 0 => Permit::AwaitProbe,
             _ => Permit::Now,
         }
     }
@@ -194,7 +194,7 @@ impl CircuitBreaker {
         self.release(permit);
     }
 
-    /// The call was answered, whatever the answer says. Returns the outage that this ended.
+    /// The call was answered, by a success or an error. Returns the outage that this ended.
     pub(crate) fn answered(&mut self, permit: &CallPermit) -> Option<Outage> {
         self.release(permit);
         self.waiting_since = None;

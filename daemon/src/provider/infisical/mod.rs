@@ -129,7 +129,7 @@ impl Infisical {
     }
 }
 
-/// Whether an error refuses the access token.
+/// Whether the access token was refused.
 fn is_token_rejected(error: &ProviderError) -> bool {
     matches!(error, ProviderError::Unauthenticated { wait: None, .. })
 }
@@ -165,32 +165,32 @@ impl SecretProvider for Infisical {
         reference: &Reference,
         epoch: FetchEpoch,
     ) -> Result<Fetched, ProviderError> {
-        let at = self.accept(reference)?;
+        let key = self.accept(reference)?;
         let project = self.project(reference.member("project").unwrap_or_default())?;
-        if self.is_rate_limited(&at.namespace)
-            && let Some(value) = self.without_references(project, &at).await
+        if self.is_rate_limited(&key.namespace)
+            && let Some(value) = self.without_references(project, &key).await
         {
             return Ok(value.into());
         }
         let directory = ListingScope {
-            namespace: at.namespace.clone(),
-            path: at.path.to_string(),
+            namespace: key.namespace.clone(),
+            path: key.path.to_string(),
             recursive: false,
         };
         let (read, is_own) = self.read_shared(project, &directory, epoch).await;
         match read {
             Ok(contents) => {
-                let value = self.value_in(project, &at, &contents).await?;
-                let beside = if is_own { beside(&at, &contents) } else { Vec::new() };
+                let value = self.value_in(project, &key, &contents).await?;
+                let beside = if is_own { beside(&key, &contents) } else { Vec::new() };
                 Ok(Fetched { value, beside })
             }
             // The identity may still read this one secret.
             Err(ProviderError::Denied(_)) => {
-                Ok(self.by_name(project, &at, View::Expanded).await?.into())
+                Ok(self.by_name(project, &key, View::Expanded).await?.into())
             }
             // A request for one secret has a rate limit of its own, and may succeed where the listing fails.
             Err(error @ (ProviderError::Throttled { .. } | ProviderError::Failed(_))) => {
-                self.without_references(project, &at).await.map(Fetched::from).ok_or(error)
+                self.without_references(project, &key).await.map(Fetched::from).ok_or(error)
             }
             Err(error) => Err(error),
         }
@@ -269,33 +269,33 @@ impl Infisical {
     async fn value_in(
         &self,
         project: &Project,
-        at: &CacheKey,
+        key: &CacheKey,
         contents: &Contents,
     ) -> Result<SecretBytes, ProviderError> {
-        match contents.slots.get(at) {
+        match contents.slots.get(key) {
             Some(Slot::Value(value)) => Ok(copy_of(value)),
-            Some(Slot::ByName) => self.by_name(project, at, View::Expanded).await,
+            Some(Slot::ByName) => self.by_name(project, key, View::Expanded).await,
             Some(Slot::Denied(why)) => Err(ProviderError::Denied(why.clone())),
             Some(Slot::Unread(why)) => Err(ProviderError::Misbehaved(why.clone())),
             None => Err(ProviderError::NotFound(format!(
                 "Infisical has no secret '{}' in {}",
-                shown(&at.key),
-                shown(&at.path)
+                shown(&key.key),
+                shown(&key.path)
             ))),
         }
     }
 
     /// A value by name, if it has no reference: then it is the same as in a listing.
-    async fn without_references(&self, project: &Project, at: &CacheKey) -> Option<SecretBytes> {
-        let value = self.by_name(project, at, View::Unexpanded).await.ok()?;
+    async fn without_references(&self, project: &Project, key: &CacheKey) -> Option<SecretBytes> {
+        let value = self.by_name(project, key, View::Unexpanded).await.ok()?;
         let text = std::str::from_utf8(value.expose_secret()).unwrap_or_default();
         (!references::has_any(text)).then_some(value)
     }
 }
 
 /// The other values of a secret's directory.
-fn beside(at: &CacheKey, contents: &Contents) -> Vec<(CacheKey, SecretBytes)> {
-    let others = contents.slots.iter().filter(|(other, _)| *other != at);
+fn beside(key: &CacheKey, contents: &Contents) -> Vec<(CacheKey, SecretBytes)> {
+    let others = contents.slots.iter().filter(|(other, _)| *other != key);
     let values = others.filter_map(|(other, slot)| match slot {
         Slot::Value(value) => Some((other.clone(), copy_of(value))),
         Slot::ByName | Slot::Denied(_) | Slot::Unread(_) => None,
@@ -347,15 +347,15 @@ mod tests {
     #[test]
     fn spellings_of_a_path_have_one_key() {
         let provider = provider();
-        let at = |path: &str| {
+        let key_of = |path: &str| {
             let members = [("project", "p"), ("path", path), ("key", "K")];
             provider.accept(&Reference::new("infisical", members)).unwrap()
         };
-        assert_eq!(&*at("/app/sub").path, "/app/sub");
+        assert_eq!(&*key_of("/app/sub").path, "/app/sub");
         for path in ["app/sub", "/app/sub/", "//app//sub"] {
-            assert_eq!(at(path), at("/app/sub"));
+            assert_eq!(key_of(path), key_of("/app/sub"));
         }
-        assert_eq!(&*at("").path, "/");
+        assert_eq!(&*key_of("").path, "/");
     }
 
     #[test]

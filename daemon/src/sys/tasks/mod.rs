@@ -210,7 +210,7 @@ impl Tasks {
                 let ago = ago.as_secs();
                 reasons.push(format!(
                     "psid's {name} task crashed {times} since the start, {ago} s ago the last time, and {effect} \
-                     until it runs again; `journalctl -u psid` names the place, please report it"
+                     until it runs again; please report it with the output of `journalctl -u psid`"
                 ));
             }
             if let Some(stalled) = stalled {

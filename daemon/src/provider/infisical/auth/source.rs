@@ -19,7 +19,7 @@ use crate::sys::jitter::jitter;
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause after a failed renewal of a token that is still valid.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
-/// How long an admin's request stays valid: the login that it is meant for follows at once, if one is needed.
+/// How long an admin's request stays valid: the login that it is meant for follows at once if it is needed.
 const REQUEST_TTL: Duration = Duration::from_secs(60);
 /// The command that tries a refused login again at once.
 const RETRY: &str = "`psictl cache refresh --retry`";
@@ -27,7 +27,7 @@ const RETRY: &str = "`psictl cache refresh --retry`";
 /// Provides the access token of one identity.
 pub struct TokenSource {
     method: Box<dyn Method>,
-    /// The identity in the memory of failed logins: the server, the method and its id.
+    /// The identity in the record of failed logins: the server, the method and its id.
     subject: String,
     failed_logins: FailedLogins,
     state: Mutex<State>,
@@ -38,7 +38,7 @@ pub struct TokenSource {
 #[derive(Default)]
 struct State {
     token: Option<Arc<AccessToken>>,
-    /// The pause after a passing failure.
+    /// The pause after a transient failure.
     backoff: Option<LoginBackoff>,
     /// The last failed login and its time: calls that waited for it get its error.
     failed: Option<(Instant, ProviderError)>,
@@ -113,8 +113,8 @@ impl TokenSource {
         &self,
         api: &Api,
     ) -> Result<Arc<AccessToken>, ProviderError> {
-        let asked = Instant::now();
-        // Held across the login on purpose: every other call needs its token.
+        let requested = Instant::now();
+        // Held during the login, because every other call needs its token.
         let mut state = self.state.lock().await;
         let now = Instant::now();
         if let Some(token) = &state.token
@@ -122,20 +122,22 @@ impl TokenSource {
         {
             return Ok(Arc::clone(token));
         }
-        let Some(live) = state.token.clone().filter(|token| now < token.expires_at) else {
-            return self.login(api, &mut state, asked).await;
+        let Some(valid) = state.token.clone().filter(|token| now < token.expires_at) else {
+            return self.login(api, &mut state, requested).await;
         };
         // The present token is valid: a failing renewal, as during Infisical's maintenance, must not delay
         // any call.
         if state.renew_after.is_none_or(|after| now >= after) {
-            match tokio::time::timeout(RENEWAL_TIMEOUT, self.login(api, &mut state, asked)).await {
+            match tokio::time::timeout(RENEWAL_TIMEOUT, self.login(api, &mut state, requested))
+                .await
+            {
                 Ok(Ok(token)) => return Ok(token),
                 Ok(Err(error)) => tracing::debug!("no new access token yet: {error}"),
                 Err(_) => tracing::debug!("no new access token yet: the login timed out"),
             }
             state.renew_after = Some(now + RENEWAL_INTERVAL);
         }
-        Ok(live)
+        Ok(valid)
     }
 
     /// A token in place of a refused one; `Err` if a login would not help.
@@ -145,7 +147,7 @@ impl TokenSource {
         api: &Api,
         why: ProviderError,
     ) -> Result<Arc<AccessToken>, ProviderError> {
-        let asked = Instant::now();
+        let requested = Instant::now();
         let mut state = self.state.lock().await;
         match &state.token {
             Some(token) if !Arc::ptr_eq(token, refused) => return Ok(Arc::clone(token)),
@@ -155,12 +157,12 @@ impl TokenSource {
             return Err(why);
         }
         if !refused.was_used() {
-            // A new token that is refused at once: another login would end the same.
+            // A new token was refused at once: so would the token of another login.
             self.note_rejected(&mut state, &why);
             return Err(why);
         }
         (state.token, state.rejected) = (None, None);
-        self.login(api, &mut state, asked).await
+        self.login(api, &mut state, requested).await
     }
 
     /// Revokes the present token, if there is one.
@@ -207,10 +209,10 @@ impl TokenSource {
         &self,
         api: &Api,
         state: &mut State,
-        asked: Instant,
+        requested: Instant,
     ) -> Result<Arc<AccessToken>, ProviderError> {
         if let Some((at, error)) = &state.failed
-            && *at >= asked
+            && *at >= requested
         {
             return Err(error.clone());
         }
@@ -247,7 +249,7 @@ impl TokenSource {
             Ok(request) => request,
             Err(error) => return Err(self.no_credential(state, error)),
         };
-        if !retry && let Some(refusal) = self.refusal_of(&request).await {
+        if !retry && let Some(refusal) = self.recorded_refusal(&request).await {
             return Err(self.refused(&refusal));
         }
         let error = match api.login(&request).await {
@@ -260,9 +262,9 @@ impl TokenSource {
         };
         match classify(error, &request, jitter()) {
             LoginFailure::Refused { why, retry } => {
-                Err(self.refused(&self.remember(&request, why, retry).await))
+                Err(self.refused(&self.record_refusal(&request, why, retry).await))
             }
-            LoginFailure::Passing(why) => {
+            LoginFailure::Transient(why) => {
                 let backoff = LoginBackoff::after_failure(state.backoff.as_ref(), None);
                 let why = format!("the login as {} failed: {why}", self.method.identity());
                 self.note_fault(why.clone(), None, false);
@@ -289,24 +291,29 @@ impl TokenSource {
         login_error(why, wait.unwrap_or(NO_LOGIN_WAIT))
     }
 
-    /// The remembered refusal of this credential.
-    async fn refusal_of(&self, request: &LoginRequest) -> Option<FailedLogin> {
+    /// The recorded refusal of this credential.
+    async fn recorded_refusal(&self, request: &LoginRequest) -> Option<FailedLogin> {
         let (failed_logins, subject) = (self.failed_logins.clone(), self.subject.clone());
-        let credential = self.remembered(request);
+        let credential = self.recorded_bytes(request);
         blocking(move || failed_logins.look_up(&subject, &credential)).await.flatten()
     }
 
-    async fn remember(&self, request: &LoginRequest, why: String, retry: RetryRule) -> FailedLogin {
+    async fn record_refusal(
+        &self,
+        request: &LoginRequest,
+        why: String,
+        retry: RetryRule,
+    ) -> FailedLogin {
         let (failed_logins, subject) = (self.failed_logins.clone(), self.subject.clone());
-        let (credential, message) = (self.remembered(request), why.clone());
-        let remembered =
+        let (credential, message) = (self.recorded_bytes(request), why.clone());
+        let recorded =
             blocking(move || failed_logins.record(&subject, &credential, &message, retry)).await;
-        remembered.unwrap_or(FailedLogin { why, wait_left: Some(RENEWAL_INTERVAL), count: 1 })
+        recorded.unwrap_or(FailedLogin { why, wait_left: Some(RENEWAL_INTERVAL), count: 1 })
     }
 
-    /// The bytes that the memory of failed logins hashes, so that another credential is tried at once. A token
+    /// The bytes that the record of failed logins hashes, so that another credential is tried at once. A token
     /// that is made anew for each login does not count as another credential.
-    fn remembered(&self, request: &LoginRequest) -> zeroize::Zeroizing<Vec<u8>> {
+    fn recorded_bytes(&self, request: &LoginRequest) -> zeroize::Zeroizing<Vec<u8>> {
         let credential = Some(&request.credential).filter(|_| self.method.is_local());
         let bytes = credential.map_or("", |credential| credential.expose_secret());
         zeroize::Zeroizing::new(bytes.as_bytes().to_vec())
@@ -340,7 +347,7 @@ fn login_error(why: String, wait: Duration) -> ProviderError {
     ProviderError::Unauthenticated { why, wait: Some(wait) }
 }
 
-/// Runs work on the memory of failed logins, which is a file.
+/// Runs work on the record of failed logins, which is a file.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(work).await.ok()
 }

@@ -178,7 +178,7 @@ impl Upstream {
             let why = format!("the rate limit is used up for another {} s ({why})", wait.as_secs());
             return Err(ProviderError::Throttled { why, wait });
         }
-        if (call.route, call.caller) == (Route::Get, Caller::Anybody)
+        if (call.route, call.caller) == (Route::Get, Caller::Routine)
             && let Some(why) = health.directories.is_too_slow(&call.directory, began.mono)
         {
             return Err(ProviderError::TimedOut(why.to_owned()));
@@ -234,7 +234,7 @@ impl Upstream {
     /// Whether a lookup may call now, and whether the provider is in a confirmed outage.
     fn permit(&self, call: &Call, now: Instant) -> (Permit, bool) {
         let health = self.health();
-        let permit = match health.breaker.permit(Caller::Anybody, now) {
+        let permit = match health.breaker.permit(Caller::Routine, now) {
             Permit::Now => health
                 .rate_limits
                 .of(call, now)
