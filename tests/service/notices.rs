@@ -1,5 +1,7 @@
 //! sd_notify(3): the notifications of psid, and when it sends them.
 
+use std::time::{Duration, Instant};
+
 use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
@@ -78,7 +80,31 @@ fn watchdog_is_notified() {
     }
 }
 
-/// psid ignores a watchdog for another process.
+/// psid notifies at half of WATCHDOG_USEC, as sd_watchdog_enabled(3) recommends.
+#[test]
+fn watchdog_is_notified_at_half_its_interval() {
+    const ROUNDS: u32 = 8;
+    let interval = Duration::from_millis(400);
+    let instance = Instance::of(&FakeInfisical::with(&json!({})));
+    let mut psid = instance.psid().env("WATCHDOG_USEC", "400000").start();
+    psid.await_notification("WATCHDOG=1");
+    let start = Instant::now();
+    for _ in 0..ROUNDS {
+        psid.await_notification("WATCHDOG=1");
+    }
+    let each = start.elapsed() / ROUNDS;
+    assert!(each > interval / 3 && each < interval, "{each:?}");
+}
+
+/// WATCHDOG_PID names the process for which the watchdog is.
+#[test]
+fn watchdog_of_another_process_is_ignored() {
+    let instance = Instance::of(&FakeInfisical::with(&json!({})));
+    let psid = instance.psid().env("WATCHDOG_USEC", "20000").env("WATCHDOG_PID", "1");
+    let mut psid = psid.start();
+    assert!(!psid.notifies_within("WATCHDOG=1", Duration::from_millis(500)));
+}
+
 #[test]
 fn psid_runs_without_a_service_manager() {
     let infisical = FakeInfisical::with(&json!({}));

@@ -165,6 +165,20 @@ impl Psid {
         }
     }
 
+    /// Whether it sends a notification with the line `line` within `limit`.
+    pub fn notifies_within(&mut self, line: &str, limit: Duration) -> bool {
+        let start = Instant::now();
+        loop {
+            if self.notifications.iter().any(|sent| sent.lines().any(|found| found == line)) {
+                return true;
+            }
+            match limit.checked_sub(start.elapsed()) {
+                Some(left) if self.receive(left) => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// Waits until it is ready; false if it ended instead.
     #[track_caller]
     pub fn becomes_ready(&mut self) -> bool {
