@@ -1,7 +1,7 @@
 //! A psid that was taken over: it speaks the protocol, and puts into each text what a terminal, a unit or a
 //! shell would take for an order. No byte of that is printed, executed or written.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test ends at the first surprise")]
+#![allow(clippy::unwrap_used, missing_docs, reason = "a panic is the failure of a test")]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -9,11 +9,11 @@
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test ends at the first surprise, and is a program of its own"
+    reason = "a panic is the failure of a test"
 )]
 #![expect(
     clippy::print_stdout,
-    reason = "a suite of hours tells how far it is, and its seed first"
+    reason = "a suite of hours prints its seed and its progress"
 )]
 
 mod apply;

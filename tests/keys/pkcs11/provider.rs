@@ -21,8 +21,8 @@ struct Subject {
 }
 
 enum OtherSide {
-    Infisical(Box<FakeInfisical>, #[expect(dead_code, reason = "it lives as long")] Instance),
-    Token(Token, #[expect(dead_code, reason = "it lives as long")] Instance),
+    Infisical(Box<FakeInfisical>, #[expect(dead_code, reason = "dropped with the subject")] Instance),
+    Token(Token, #[expect(dead_code, reason = "dropped with the subject")] Instance),
 }
 
 impl OtherSide {

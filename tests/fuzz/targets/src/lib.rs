@@ -7,7 +7,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
-    reason = "a target ends at the first surprise: a panic is what a fuzzer looks for"
+    reason = "a panic is a finding of the fuzzer"
 )]
 
 mod answers;

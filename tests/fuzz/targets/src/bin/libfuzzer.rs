@@ -4,7 +4,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "libFuzzer owns main and the command line, and a panic is what it looks for"
+    reason = "libFuzzer has main and the command line, and a panic is its finding"
 )]
 
 use parking_lot::Mutex;
