@@ -16,7 +16,7 @@ const NAMED: usize = 1_000;
 
 /// Whether there is a drill.
 #[derive(Default)]
-pub struct OutageDrill {
+pub(crate) struct OutageDrill {
     /// Read by each lookup, so that it takes no lock without a drill.
     is_on: AtomicBool,
     running: Mutex<Option<Running>>,
@@ -32,7 +32,7 @@ struct Running {
 
 /// A secret whose lookup failed in a drill; it is reported once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailedLookup {
+pub(crate) struct FailedLookup {
     /// Which one, as people write it.
     pub secret: String,
     /// What its caller was told.
@@ -40,7 +40,7 @@ pub struct FailedLookup {
 }
 
 /// A running drill. It ends when this is dropped.
-pub struct OutageGuard {
+pub(crate) struct OutageGuard {
     drill: Arc<OutageDrill>,
     news: mpsc::UnboundedReceiver<FailedLookup>,
     until: Instant,
@@ -48,7 +48,7 @@ pub struct OutageGuard {
 
 /// The counts of a drill.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DrillCounts {
+pub(crate) struct DrillCounts {
     /// Lookups in its time.
     pub lookups: u64,
     /// Those that an outage would have failed.
@@ -57,7 +57,11 @@ pub struct DrillCounts {
 
 impl OutageDrill {
     /// Begins a drill until `until`; `Err` tells until when another one runs.
-    pub fn begin(self: &Arc<Self>, until: Instant, now: Instant) -> Result<OutageGuard, Instant> {
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        until: Instant,
+        now: Instant,
+    ) -> Result<OutageGuard, Instant> {
         let mut running = self.lock();
         if let Some(other) = running.as_ref().filter(|other| now < other.until) {
             return Err(other.until);
@@ -70,13 +74,13 @@ impl OutageDrill {
     }
 
     /// Why a provider that keeps its values so may not be asked now. A token is no network.
-    pub fn outage_reason(&self, persistence: Persistence, now: Instant) -> Option<String> {
+    pub(crate) fn outage_reason(&self, persistence: Persistence, now: Instant) -> Option<String> {
         let on = persistence == Persistence::Persisted && self.until(now).is_some();
         on.then(|| "a drill treats it as out".into())
     }
 
     /// Until when there is a drill, if there is one.
-    pub fn until(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn until(&self, now: Instant) -> Option<Instant> {
         if !self.is_on.load(Ordering::Relaxed) {
             return None;
         }
@@ -84,7 +88,7 @@ impl OutageDrill {
     }
 
     /// Takes note of a lookup; `why` is what failed it, if an outage would.
-    pub fn note(&self, secret: impl FnOnce() -> String, why: Option<String>) {
+    pub(crate) fn note(&self, secret: impl FnOnce() -> String, why: Option<String>) {
         if !self.is_on.load(Ordering::Relaxed) {
             return;
         }
@@ -107,12 +111,12 @@ impl OutageDrill {
 
 impl OutageGuard {
     /// The next secret whose lookup failed; nothing once the drill's time is over.
-    pub async fn failed(&mut self) -> Option<FailedLookup> {
+    pub(crate) async fn failed(&mut self) -> Option<FailedLookup> {
         tokio::time::timeout_at(self.until, self.news.recv()).await.ok().flatten()
     }
 
     /// What it found so far.
-    pub fn outcome(&self) -> DrillCounts {
+    pub(crate) fn outcome(&self) -> DrillCounts {
         let running = self.drill.lock();
         running.as_ref().map_or_else(DrillCounts::default, |running| DrillCounts {
             lookups: running.lookups,

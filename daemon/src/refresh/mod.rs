@@ -156,7 +156,7 @@ impl Refresher {
         let is_named = |key: &CacheKey| {
             registered.contains(key) || workloads.iter().any(|scope| scope.contains(key))
         };
-        self.work.service.cache.remove_unwanted(|key, _| !deleted.contains(key) || is_named(key));
+        self.work.service.cache().remove_unwanted(|key, _| !deleted.contains(key) || is_named(key));
     }
 
     /// Starts a refresh, or joins the running one if its scope is as wide; else it starts after that one.
@@ -238,10 +238,10 @@ impl Work {
         options: PullOptions<'_>,
         now: Now,
     ) -> Result<Counts, CallError> {
-        let _step = self.service.tasks.step(Task::Refresh);
+        let _step = self.service.tasks().step(Task::Refresh);
         let pulled = caught(pull::pull(&self.service, pull, options, now)).await;
         pulled.unwrap_or_else(|| {
-            self.service.tasks.note_crash(Task::Refresh);
+            self.service.tasks().note_crash(Task::Refresh);
             let why = "psid crashed over it, which is a defect".into();
             Err(CallError::Answered(ProviderError::Misbehaved(why)))
         })
@@ -268,7 +268,7 @@ impl Work {
         let planned: Vec<_> = pulls.iter().map(PullTarget::planned).collect();
         let oldest = |key: &TargetKey| {
             let pull = pulls.iter().find(|pull| pull.key == *key)?;
-            pull.oldest_fetch(&self.service.cache)
+            pull.oldest_fetch(self.service.cache())
         };
         self.schedule.lock().plan(&planned, now, oldest, jitter);
         pulls
@@ -373,7 +373,7 @@ fn drop_unwanted(
             && (fetched.age(now) < UNWANTED_STAYS || is_suspended(key) || !knows(key));
         is_named || is_spared
     };
-    service.cache.remove_unwanted(wanted);
+    service.cache().remove_unwanted(wanted);
 }
 
 /// A random factor from 0 to 1, which spreads the requests of a fleet.

@@ -68,10 +68,10 @@ pub(super) async fn pull(
     began: Now,
 ) -> Result<Counts, CallError> {
     let upstream = &pull.upstream;
-    if let Some(why) = service.drill.outage_reason(upstream.provider.persistence(), began.mono) {
+    if let Some(why) = service.simulated_outage(upstream.provider.persistence(), began.mono) {
         return Err(CallError::NotAsked(ProviderError::Unreachable(why)));
     }
-    let epoch = service.cache.begin_fetch();
+    let epoch = service.cache().begin_fetch();
     let directories = pull.directories(service);
     let call = upstream.call_for_directory(pull.scope(), Route::List, options.caller);
     let list = upstream.provider.list(&pull.source, &directories);
@@ -107,7 +107,7 @@ fn take_over(
     let wanted = |(key, _): &&(CacheKey, String)| (taking.wanted)(key);
     let denied: Vec<_> = listing.denied.iter().filter(wanted).cloned().collect();
     let unread: Vec<_> = listing.unread.iter().filter(wanted).cloned().collect();
-    let counts = service.cache.reconcile(listing, taking);
+    let counts = service.cache().reconcile(listing, taking);
     if counts.withheld > 0 {
         log_withheld(service, pull, taking.now);
     }
@@ -145,7 +145,7 @@ fn named(faults: &[String]) -> String {
 
 /// Logs what is withheld from this listing, once, and not again for the listings that follow.
 fn log_withheld(service: &Service, pull: &PullTarget, now: Now) {
-    let mut withheld = service.cache.withheld();
+    let mut withheld = service.cache().withheld();
     withheld.retain(|(_, pending)| {
         pending.since == now.boot
             && matches!(pending.reason, RemovalReason::Unlisted | RemovalReason::Emptied)
@@ -179,8 +179,8 @@ fn note_refusal(
         return;
     };
     let mut evicted = 0;
-    for (key, _) in service.cache.entries_in(scope) {
-        let decision = service.cache.note_refusal(&key, refusal.clone(), now.boot);
+    for (key, _) in service.cache().entries_in(scope) {
+        let decision = service.cache().note_refusal(&key, refusal.clone(), now.boot);
         evicted += u64::from(decision == EvictionDecision::Evicted);
     }
     if evicted > 0 {

@@ -41,7 +41,7 @@ impl Refresher {
                     pause = Duration::ZERO;
                     continue;
                 }
-                () = self.work.service.recovered.notified() => {
+                () = self.work.service.recovered().notified() => {
                     self.work.schedule.lock().recovered(clock().boot);
                 }
                 _ = tokio::time::timeout(pause, std::future::pending::<()>()) => {}
@@ -62,7 +62,7 @@ impl Refresher {
 impl Work {
     /// How long there is nothing to do.
     fn pause(&self, now: Now) -> Duration {
-        if self.service.drill.until(now.mono).is_some() {
+        if self.service.drill_until(now.mono).is_some() {
             return POLL_INTERVAL;
         }
         let pulls = self.plan(now.boot);
@@ -89,7 +89,7 @@ impl Work {
 
     /// Those that are due now; of a provider that may be back, one at least.
     pub(super) fn due(&self, pulls: Vec<PullTarget>, now: Now) -> Vec<PullTarget> {
-        if self.service.drill.until(now.mono).is_some() {
+        if self.service.drill_until(now.mono).is_some() {
             return Vec::new();
         }
         let schedule = self.schedule.lock();

@@ -54,7 +54,7 @@ pub fn runtime(config: &Config, environment: &Environment) -> Runtime {
     if let Some(why) = unmigrated_mappings(&paths.state) {
         runtime.degrade(DegradedReason::State, &why);
     }
-    runtime.service.readiness.mark_opening();
+    runtime.service.readiness().mark_opening();
     report_faults(&runtime, config, &faults);
     runtime
 }
@@ -109,7 +109,7 @@ pub async fn follow(runtime: &Runtime, config: &Config, environment: &Environmen
     let token = runtime.follow_token(token_config(config, environment));
     let (upstreams, faults) = upstreams(config, environment, token);
     runtime.service.follow(upstreams);
-    runtime.service.cache.reconfigure(policy(&config.cache));
+    runtime.service.cache().reconfigure(policy(&config.cache));
     runtime.schedule.send_if_modified(|present| {
         std::mem::replace(present, schedule(&config.cache)) != schedule(&config.cache)
     });

@@ -38,10 +38,10 @@ impl Runtime {
         for (reason, why) in &*self.degraded.lock() {
             reasons.add(reason.cause(), why.as_str());
         }
-        if !self.service.readiness.is_ready() {
+        if !self.service.readiness().is_ready() {
             reasons.add("key-opening", "the key is being opened, and lookups that need it wait");
         }
-        for why in self.service.tasks.degraded(clock::now().mono) {
+        for why in self.service.tasks().degraded(clock::now().mono) {
             reasons.add("task", why);
         }
         self.add_storage(&mut reasons);
@@ -63,11 +63,11 @@ impl Runtime {
                 ),
             );
         }
-        if let Some(why) = self.service.registry.fault() {
+        if let Some(why) = self.service.registry().fault() {
             let why = format!("the registered secrets cannot be read, which is tried again: {why}");
             reasons.add("registry-unreadable", why);
         }
-        if let Some(why) = self.service.registry.trash_fault() {
+        if let Some(why) = self.service.registry().trash_fault() {
             let why = format!("the deleted secrets cannot be read, which is tried again: {why}");
             reasons.add("trash-unreadable", why);
         }
@@ -91,8 +91,8 @@ impl Runtime {
 
     /// Values that are served although the provider or the config says otherwise.
     fn add_cache(&self, reasons: &mut Reasons) {
-        let withheld = self.service.cache.withheld();
-        let past_max_stale = self.service.cache.past_max_stale(clock::now().boot);
+        let withheld = self.service.cache().withheld();
+        let past_max_stale = self.service.cache().past_max_stale(clock::now().boot);
         let reasons_of = withheld.iter().map(|(_, pending)| pending.reason);
         let is_unlisted =
             |why: &RemovalReason| matches!(why, RemovalReason::Unlisted | RemovalReason::Emptied);
@@ -132,7 +132,7 @@ impl Runtime {
 
     /// Registered secrets that cannot be used.
     fn add_secrets(&self, reasons: &mut Reasons) {
-        let registry = self.service.registry.all();
+        let registry = self.service.registry().all();
         let mut unusable = registry.iter().filter_map(|(id, registered)| match registered {
             Registered::Invalid(why) => Some(format!("secret {id} is not usable: {why}")),
             Registered::Unreadable(why) => {

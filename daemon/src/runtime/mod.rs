@@ -183,13 +183,13 @@ impl Runtime {
 
     /// Takes each lock that a lookup takes. The watchdog calls it: it does not return if a lock is never released.
     pub(crate) fn touch(&self) {
-        self.service.cache.len();
-        self.service.registry.fault();
+        self.service.cache().len();
+        self.service.registry().fault();
         for upstream in self.service.upstreams().providers.values() {
             drop(upstream.health());
         }
         drop(self.access.read());
         drop(self.degraded.lock());
-        self.service.tasks.reports(clock::now().mono);
+        self.service.tasks().reports(clock::now().mono);
     }
 }

@@ -67,7 +67,7 @@ impl Runtime {
     async fn reseal_all(&self) -> Result<(), Problem> {
         let (Some(keyring), Some(backend)) = (self.keyring(), &self.backend) else { return Ok(()) };
         self.write_cache(&keyring).await?;
-        let resealed = self.service.registry.reseal().await;
+        let resealed = self.service.registry().reseal().await;
         resealed.map_err(|error| Problem::without_remedy(ServiceError::from(error).to_string()))?;
         self.rewrap(&keyring, |file, keys| {
             recovery_key::rewrap(file, keys, &keys.iter().take(1).copied().collect::<Vec<_>>())

@@ -37,7 +37,7 @@ impl Runtime {
     pub fn self_test_context(&self) -> SelfTestContext {
         let opening = "the key is still being opened, and secrets that need it are not known yet; ask again in a moment";
         let invalidated_unconfirmed =
-            (!self.service.readiness.is_ready()).then(|| opening.to_owned());
+            (!self.service.readiness().is_ready()).then(|| opening.to_owned());
         let key = match (&self.backend, self.keyring()) {
             (Some(backend), Some(_)) => backend.reach(),
             _ => invalidated_unconfirmed.clone().map_or(Reach::Out, Reach::Unknown),

@@ -83,7 +83,7 @@ fn start_tasks(
         |task: Task, run: Box<dyn Fn(Arc<Runtime>, CancellationToken) -> Run + Send + Sync>| {
             let (each, until) = (Arc::clone(runtime), stop.clone());
             let run = move || run(Arc::clone(&each), until.clone());
-            runtime.service.tasks.supervise(task, stop.clone(), run);
+            runtime.service.tasks().supervise(task, stop.clone(), run);
         };
     let (hangup, environment) = (Arc::new(Mutex::new(hangup)), environment.clone());
     spawn(Task::Key, Box::new(|runtime, stop| Box::pin(keep_key(runtime, stop))));
@@ -123,14 +123,14 @@ async fn keep_key(runtime: Arc<Runtime>, stop: CancellationToken) {
 
 /// Refreshes once the key is open: before, each value would count as new.
 async fn keep_fresh(runtime: Arc<Runtime>, stop: CancellationToken) {
-    if runtime.service.readiness.ready_or_stopped(&stop).await {
+    if runtime.service.readiness().ready_or_stopped(&stop).await {
         let schedule = runtime.schedule.subscribe();
         runtime.refresher.keep_fresh(schedule, clock::now, stop).await;
     }
 }
 
 async fn keep_testing(runtime: Arc<Runtime>, stop: CancellationToken) {
-    if runtime.service.readiness.ready_or_stopped(&stop).await {
+    if runtime.service.readiness().ready_or_stopped(&stop).await {
         runtime.keep_testing(stop).await;
     }
 }
@@ -183,8 +183,8 @@ impl StateDirectory {
 }
 
 fn notify_ready(runtime: &Runtime) {
-    let entries = runtime.service.cache.len();
-    let secrets = runtime.service.registry.all().len();
+    let entries = runtime.service.cache().len();
+    let secrets = runtime.service.registry().all().len();
     let degraded = runtime.degraded();
     let status = match degraded.first() {
         None => format!("serving {secrets} secrets, {entries} values cached"),
@@ -224,7 +224,7 @@ async fn reload_on_hangup(
 /// Purges deleted registrations that can no longer be restored, and returns free memory to the kernel.
 async fn tidy(runtime: Arc<Runtime>, stop: CancellationToken) {
     loop {
-        let registry = Arc::clone(&runtime.service.registry);
+        let registry = Arc::clone(runtime.service.registry());
         let refresher = Arc::clone(&runtime.refresher);
         let work = move || {
             registry.purge(clock::now());

@@ -35,7 +35,7 @@ impl Runtime {
     pub async fn open(&self, stop: CancellationToken) {
         let backend = self.backend.as_ref().map_or("none", |backend| backend.tag().name());
         let status = format!("opening the key ({backend})");
-        let _opening = self.service.readiness.ready_at_end();
+        let _opening = self.service.readiness().ready_at_end();
         tokio::select! {
             () = self.unlock() => {}
             () = notify::extend_timeout(&status) => {}
@@ -47,8 +47,8 @@ impl Runtime {
     pub async fn keep_trying(&self, stop: CancellationToken) {
         let mut key_tried = Instant::now();
         while tokio::time::timeout(READ_RETRY, stop.cancelled()).await.is_err() {
-            if self.service.registry.has_unreadable() {
-                let registry = Arc::clone(&self.service.registry);
+            if self.service.registry().has_unreadable() {
+                let registry = Arc::clone(self.service.registry());
                 blocking(move || registry.reload_unreadable()).await;
             }
             let is_blocked = self.is_blocked.load(Ordering::Relaxed);
@@ -74,7 +74,7 @@ impl Runtime {
             let why = "no key backend: live lookups only; set backend in [cache], and run `psictl cache init`";
             return self.degrade(DegradedReason::Key, why);
         };
-        match open_keyring(&**backend, &self.cache_path, &self.service.registry).await {
+        match open_keyring(&**backend, &self.cache_path, self.service.registry()).await {
             Ok(keyring) => self.use_keyring(keyring).await,
             Err(problem) => self.degrade(DegradedReason::Key, &problem.to_string()),
         }
@@ -145,7 +145,7 @@ impl Runtime {
     async fn use_keyring(&self, keyring: Arc<Keyring>) {
         self.recover(DegradedReason::Key);
         *self.keyring.lock() = Some(Arc::clone(&keyring));
-        let (registry, opened) = (Arc::clone(&self.service.registry), Arc::clone(&keyring));
+        let (registry, opened) = (Arc::clone(self.service.registry()), Arc::clone(&keyring));
         blocking(move || registry.unlock(opened)).await;
         self.check_recovery(&keyring).await;
         self.start_persister(&keyring).await;
@@ -197,7 +197,7 @@ impl Runtime {
             Loaded::Nothing => {}
             Loaded::Snapshot(snapshot) => {
                 generation = snapshot.generation;
-                self.service.cache.restore(snapshot, now);
+                self.service.cache().restore(snapshot, now);
             }
             Loaded::Quarantined(why) => self.degrade(DegradedReason::Cache, &why),
             // The persister would overwrite it.
@@ -206,12 +206,12 @@ impl Runtime {
                 return self.degrade(DegradedReason::Cache, &why);
             }
         }
-        let cache = Arc::clone(&self.service.cache);
+        let cache = Arc::clone(self.service.cache());
         let path = self.cache_path.clone();
         let persister = Arc::new(Persister::new(path, Arc::clone(keyring), cache, generation));
         let (each, stop) = (Arc::clone(&persister), self.stop_persister.clone());
         let task =
-            self.service.tasks.supervise(Task::Persist, self.stop_persister.clone(), move || {
+            self.service.tasks().supervise(Task::Persist, self.stop_persister.clone(), move || {
                 Arc::clone(&each).run(stop.clone())
             });
         *self.persister_task.lock() = Some(PersisterTask { persister, task });

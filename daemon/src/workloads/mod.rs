@@ -117,7 +117,7 @@ pub(crate) async fn plan(
 
 /// Whether the cache is enabled and has no value of some source of a workload.
 pub(crate) fn has_uncached_source(service: &Service) -> bool {
-    if !service.cache.is_enabled() {
+    if !service.cache().is_enabled() {
         return false;
     }
     let upstreams = service.upstreams();
@@ -125,14 +125,14 @@ pub(crate) fn has_uncached_source(service: &Service) -> bool {
         let upstream = upstreams.providers.get(&workload.provider);
         workload.sources.iter().any(|source| {
             let scope = upstream.and_then(|upstream| upstream.provider.scope_of(source).ok());
-            scope.is_some_and(|scope| service.cache.entries_in(&scope).is_empty())
+            scope.is_some_and(|scope| service.cache().entries_in(&scope).is_empty())
         })
     })
 }
 
 fn registered_ids(service: &Service) -> Ids {
     let mut ids = Ids::new();
-    for (id, registered) in service.registry.all() {
+    for (id, registered) in service.registry().all() {
         if let Registered::Reference(reference) = registered
             && let Some(key) = service.resolve_key(&reference)
         {
@@ -189,8 +189,8 @@ async fn list(
     now: Now,
 ) -> Result<SourceContents, SourceError> {
     let scope = upstream.provider.scope_of(source)?;
-    if service.cache.is_enabled() {
-        let entries = service.cache.entries_in(&scope).into_iter();
+    if service.cache().is_enabled() {
+        let entries = service.cache().entries_in(&scope).into_iter();
         let values = entries.map(|(key, entry)| (key, Value::Cached(entry))).collect();
         return Ok(SourceContents { scope, values });
     }
@@ -224,7 +224,7 @@ fn complete(listed: Listed) -> Result<Listing, SourceError> {
 /// What the cache lacks of a source: everything, an invalidated key, or a registered key that the provider has not
 /// reported gone.
 fn missing(service: &Service, contents: &SourceContents, ids: &Ids, now: Now) -> Option<String> {
-    if !service.cache.is_enabled() {
+    if !service.cache().is_enabled() {
         return None;
     }
     let SourceContents { scope, values } = contents;
@@ -232,9 +232,9 @@ fn missing(service: &Service, contents: &SourceContents, ids: &Ids, now: Now) ->
         return Some("everything".to_owned());
     }
     let is_missing = |key: &&CacheKey| {
-        scope.contains(key) && matches!(service.cache.get(key, now.boot), CacheLookup::Missing)
+        scope.contains(key) && matches!(service.cache().get(key, now.boot), CacheLookup::Missing)
     };
-    let invalidated = service.cache.invalidated_unconfirmed(scope);
+    let invalidated = service.cache().invalidated_unconfirmed(scope);
     let missing = invalidated.or_else(|| ids.keys().find(is_missing).cloned());
     missing.map(|key| format!("the key {}", key.key.escape_debug()))
 }

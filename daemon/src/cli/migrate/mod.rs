@@ -156,7 +156,7 @@ impl Destination<'_> {
             unrecognised: invalid.map(|(id, error)| (*id, error.to_string())).collect(),
             ..MigrationReport::default()
         };
-        let registry = &self.service.registry;
+        let registry = self.service.registry();
         for mapping in &source.mappings.valid {
             let provider = mapping.reference.provider().to_owned();
             report.providers.entry(provider).or_default().mappings += 1;
@@ -177,7 +177,7 @@ impl Destination<'_> {
 
     fn register(&self, mappings: &Mappings) -> Result<(), CommandError> {
         let all = mappings.valid.iter().map(|found| (found.id, &found.reference, &found.raw));
-        let registered = self.service.registry.adopt(all);
+        let registered = self.service.registry().adopt(all);
         registered.map_err(|error| CommandError::io(ServiceError::from(error).to_string(), ""))?;
         Ok(())
     }
@@ -199,7 +199,7 @@ impl Destination<'_> {
             self.old_keys.open(file).await.map_err(|error| not_opened(&source.cache, &error))?;
         let mut target = self.target(&source.cache).await?;
         let written_at = old.written_at();
-        let registered = self.service.registry.all();
+        let registered = self.service.registry().all();
         let understood = &source.mappings.valid;
         let named = understood.iter().map(|found| &found.reference);
         let mappings = named.chain(placement::references(&registered));
@@ -236,7 +236,7 @@ impl Destination<'_> {
             )
         })?;
         let path = &self.cache;
-        let keyring = open_keyring(&**backend, path, &self.service.registry).await?;
+        let keyring = open_keyring(&**backend, path, self.service.registry()).await?;
         if !is_old(path).map_err(|error| files::problem(path, &error))? {
             return TargetCache::open(path, keyring);
         }

@@ -80,7 +80,7 @@ impl Psi {
         match &stored {
             Ok(()) => {
                 assert!(!matches!(expected, Expected::Refused), "taken");
-                let known = self.service.registry.get(self.id).unwrap();
+                let known = self.service.registry().get(self.id).unwrap();
                 expected.assert(&known, data);
                 let keys = Keys::Open(Arc::clone(&self.vault));
                 let again = Registry::open(self.directory.path(), keys);
@@ -108,9 +108,9 @@ impl Psi {
 
     fn forget(&self) {
         let now = clock::now();
-        let _ = self.runtime.block_on(self.service.registry.delete(self.id, now, true)).unwrap();
+        let _ = self.runtime.block_on(self.service.registry().delete(self.id, now, true)).unwrap();
         let hour = Duration::from_secs(3_600);
-        self.service.registry.purge(Now { boot: now.boot.after(hour), ..now });
+        self.service.registry().purge(Now { boot: now.boot.after(hour), ..now });
     }
 
     /// An accepted reference resolves to one key, however often it is looked up.
