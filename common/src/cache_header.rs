@@ -17,7 +17,7 @@ pub enum BackendTag {
 /// `magic "PSIC" (4) · format version (1) · backend tag (1)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheHeader {
-    /// The format version: 1 is the Python PSI's, 2 is this one's.
+    /// The format version: 2, or 1 for a file of psi version 1.
     pub version: u8,
     /// The key backend.
     pub backend: BackendTag,

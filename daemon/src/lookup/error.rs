@@ -40,7 +40,6 @@ pub(super) fn is_revocation(error: &ProviderError) -> bool {
     matches!(error, ProviderError::NotFound(_) | ProviderError::Denied(_))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
 pub(super) fn bad_reference(why: impl Display) -> ServiceError {
     ServiceError::Malformed(format!(
         "the reference is not usable: {why}; correct it, or the config and `systemctl reload psid`"

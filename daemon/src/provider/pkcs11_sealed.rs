@@ -28,7 +28,7 @@ use crate::model::reference::{CacheKey, ListingScope, Namespace, Reference};
 
 /// The provider's name in references and in the config.
 pub(crate) const NAME: &str = "pkcs11";
-/// Its name in the Python PSI's references and configs.
+/// Its name in the references and configs of psi version 1.
 const ALIAS: &str = "nitrokeyhsm";
 /// The only member of a reference: the sealed secret in base64.
 const BLOB: &str = "blob";
@@ -314,13 +314,13 @@ mod tests {
     }
 
     #[test]
-    fn reference_of_the_python_psi_is_accepted() {
+    fn accept_takes_references_of_version_1() {
         let mapping =
             include_str!("../../../tests/vectors/python-psi/secrets/36f34945849c779b9bfe26588");
-        let at = accept(mapping).unwrap();
-        assert_eq!((at.namespace.as_str(), &*at.path), (r#"["pkcs11"]"#, ""));
-        assert_eq!(&*at.key, "0b335b4ec81a04460259e322e2dfb67fe68308d728fc0387f265569d533ecf3f");
-        assert!(provider().has_namespace(&at.namespace));
+        let key = accept(mapping).unwrap();
+        assert_eq!((key.namespace.as_str(), &*key.path), (r#"["pkcs11"]"#, ""));
+        assert_eq!(&*key.key, "0b335b4ec81a04460259e322e2dfb67fe68308d728fc0387f265569d533ecf3f");
+        assert!(provider().has_namespace(&key.namespace));
         assert!(!provider().has_namespace(&Namespace::new(&["infisical", "uuid", "prod"])));
     }
 

@@ -133,7 +133,7 @@ pub(crate) fn load(path: &Path, keyring: &Keyring, now: Timestamp) -> Loaded {
     let (suffix, why, next) = if why == EnvelopeError::Version(1) {
         let directory = path.parent().unwrap_or(path).display();
         let next = format!("to import it, stop psid and run `psid migrate --from psi {directory}`");
-        (VERSION_1, "it is the Python PSI's".to_owned(), next)
+        (VERSION_1, "it is of psi version 1".to_owned(), next)
     } else {
         ("bad", why.to_string(), "a new cache is built".to_owned())
     };

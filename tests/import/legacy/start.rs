@@ -31,7 +31,7 @@ fn start_sets_the_old_cache_aside_and_names_the_migrate_command() {
     let psid = instance.start();
     let degraded = psid.degraded();
     let aside = kept(&instance).remove(0);
-    let cache = format!("it is the Python PSI's; it was set aside as {}", aside.display());
+    let cache = format!("it is of psi version 1; it was set aside as {}", aside.display());
     for words in [cache, command(&instance), "has 8 mappings of psi version 1".into()] {
         assert!(degraded.contains(&words), "{degraded}");
     }
