@@ -11,10 +11,7 @@
     clippy::disallowed_methods,
     reason = "a panic is the failure of a test"
 )]
-#![expect(
-    clippy::print_stdout,
-    reason = "a suite of hours prints its seed and its progress"
-)]
+#![expect(clippy::print_stdout, reason = "a suite of hours prints its seed and its progress")]
 
 mod apply;
 mod clients;

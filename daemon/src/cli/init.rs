@@ -126,7 +126,7 @@ async fn provision(plan: &Plan<'_>) -> Result<String, Problem> {
         Problem::new(format!("the kernel returns no random numbers: {error}"), "try again")
     })?;
     let is_lowered = lower_seal_with(plan);
-    let kept = backend.keep(key, Some(&plan.seal)).await.map_err(|error| error.problem)?;
+    let stored = backend.store(key, Some(&plan.seal)).await.map_err(|error| error.problem)?;
     // Each replaced file is kept under another name. Until the commit, psid opens the old key and the new one; after
     // it, only the new one, and files under the old one are unusable.
     let mut report = match tag {
@@ -134,7 +134,7 @@ async fn provision(plan: &Plan<'_>) -> Result<String, Problem> {
         BackendTag::Hsm => String::new(),
     };
     report += &set_aside_line(&recovery, set_aside(&recovery)?.as_deref());
-    let keyring = Keyring::new(kept.key, WrappedKeyHeader { tag: *tag, bytes: kept.part });
+    let keyring = Keyring::new(stored.key, WrappedKeyHeader { tag: *tag, bytes: stored.header });
     backend.commit().await.map_err(|error| error.problem)?;
     report += &write_cache(&cache, &keyring)?;
     report += &match tag {

@@ -132,7 +132,7 @@ pub async fn follow(runtime: &Runtime, config: &Config, environment: &Environmen
 /// Reports a key in use that is not sealed as the config now demands: the next start would refuse it.
 async fn follow_seal(runtime: &Runtime, seal_with: SealWith) {
     let Some(backend) = &runtime.backend else { return };
-    match backend.follow(seal_with).await {
+    match backend.require_seal(seal_with).await {
         Err(why) => runtime.degrade(DegradedReason::Key, &why.to_string()),
         Ok(()) if runtime.keyring().is_some() => runtime.recover(DegradedReason::Key),
         Ok(()) => {}

@@ -29,15 +29,15 @@ impl Runtime {
         let key = DataKey::generate().map_err(|error| {
             Problem::new(format!("the kernel returns no random numbers: {error}"), "try again")
         })?;
-        let kept = backend.keep(key, seal).await.map_err(|error| error.problem)?;
+        let stored = backend.store(key, seal).await.map_err(|error| error.problem)?;
         // The recovery key must open both keys before any file is sealed under the new one.
         let rewrapped = self.rewrap(&keyring, |file, keys| {
             let both: Vec<&DataKey> =
-                [&kept.key].into_iter().chain(keys.first().copied()).collect();
+                [&stored.key].into_iter().chain(keys.first().copied()).collect();
             recovery_key::rewrap(file, keys, &both)
         });
         // Also after a failure: the backend has the new key, and the next attempt continues with it.
-        keyring.adopt(kept.key, WrappedKeyHeader { tag: backend.tag(), bytes: kept.part });
+        keyring.adopt(stored.key, WrappedKeyHeader { tag: backend.tag(), bytes: stored.header });
         rewrapped.inspect_err(|problem| self.degrade_rekey(problem))?;
         self.finish_rekey().await
     }

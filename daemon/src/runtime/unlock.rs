@@ -116,16 +116,16 @@ impl Runtime {
             .into_iter();
         let current =
             keys.next().ok_or_else(|| Problem::new("recovery.enc holds no key", "report it"))?;
-        let kept = backend.keep(current, seal).await.map_err(|error| error.problem)?;
+        let stored = backend.store(current, seal).await.map_err(|error| error.problem)?;
         // After an interrupted rekey, only recovery.enc has a former key that can be opened. The backend commits
         // when no file needs that key any more; until then, a restart must be able to recover again.
         if keys.len() == 0 {
             backend.commit().await.map_err(|error| error.problem)?;
         }
-        let part = WrappedKeyHeader { tag: backend.tag(), bytes: kept.part };
-        let keyring = Keyring::new(kept.key, part.clone());
+        let header = WrappedKeyHeader { tag: backend.tag(), bytes: stored.header };
+        let keyring = Keyring::new(stored.key, header.clone());
         for former in keys {
-            keyring.open_with(former, part.clone());
+            keyring.open_with(former, header.clone());
         }
         self.use_keyring(Arc::new(keyring)).await;
         // With the hsm backend, every file holds the wrapped key: files with another wrapping are written again.
@@ -239,11 +239,11 @@ pub(crate) async fn open_keyring(
         _ => error.problem,
     })?;
     let mut keys = keys.into_iter();
-    let LoadedKey { key, part } =
+    let LoadedKey { key, header } =
         keys.next().ok_or_else(|| Problem::new("the key backend has no key", "report it"))?;
-    let keyring = Keyring::new(key, WrappedKeyHeader { tag, bytes: part });
-    for LoadedKey { key, part } in keys {
-        keyring.open_with(key, WrappedKeyHeader { tag, bytes: part });
+    let keyring = Keyring::new(key, WrappedKeyHeader { tag, bytes: header });
+    for LoadedKey { key, header } in keys {
+        keyring.open_with(key, WrappedKeyHeader { tag, bytes: header });
     }
     Ok(Arc::new(keyring))
 }
@@ -258,7 +258,7 @@ struct WrappedKeys {
 }
 
 fn wrapped_keys(tag: BackendTag, cache: &Path, registry: &Registry) -> WrappedKeys {
-    let SealedUnder { parts: registered, unread } = registry.sealed_under();
+    let SealedUnder { headers: registered, unread } = registry.sealed_under();
     let mut unread = unread.map(Problem::without_remedy);
     let cached = cache_file::wrapped_key_header(cache).unwrap_or_else(|problem| {
         unread = Some(problem);

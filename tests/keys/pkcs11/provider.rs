@@ -21,7 +21,10 @@ struct Subject {
 }
 
 enum OtherSide {
-    Infisical(Box<FakeInfisical>, #[expect(dead_code, reason = "dropped with the subject")] Instance),
+    Infisical(
+        Box<FakeInfisical>,
+        #[expect(dead_code, reason = "dropped with the subject")] Instance,
+    ),
     Token(Token, #[expect(dead_code, reason = "dropped with the subject")] Instance),
 }
 

@@ -93,9 +93,9 @@ impl Probe {
                 // With a TPM, the quickest way to seal.
                 let seal = SealOptions { with_key: "tpm2".into(), tpm2_pcrs: "7".into() };
                 self.backend()
-                    .keep(key, Some(&seal))
+                    .store(key, Some(&seal))
                     .await
-                    .map(|kept| key_to_json(&kept))
+                    .map(|stored| key_to_json(&stored))
                     .map_err(|error| of_key(&error))
             }
             "commit" => {
@@ -219,7 +219,7 @@ fn failed_logins(setup: &Value) -> FailedLogins {
 }
 
 fn key_to_json(key: &LoadedKey) -> Value {
-    json!({ "key": hex(key.key.to_secret().expose_secret()), "part": hex(&key.part) })
+    json!({ "key": hex(key.key.to_secret().expose_secret()), "part": hex(&key.header) })
 }
 
 fn of_key(error: &KeyError) -> Value {
