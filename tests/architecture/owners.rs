@@ -58,20 +58,20 @@ fn assert_free_of(place: &str, words: &[&str]) {
 
 #[test]
 fn shared_crates_and_programs_import_no_program() {
-    let strangers = [
+    let forbidden = [
         ("proto", &["psi_common", "psi_daemon", "psi_driver"][..]),
         ("common", &["psi_proto", "psi_daemon", "psi_driver"]),
         ("driver", &["psi_daemon"]),
         ("daemon", &["psi_driver"]),
     ];
-    for (name, strangers) in strangers {
-        assert_free_of(&format!("{name}::"), strangers);
+    for (name, forbidden) in forbidden {
+        assert_free_of(&format!("{name}::"), forbidden);
         let manifest = repository().join(name).join("Cargo.toml");
         let manifest = std::fs::read_to_string(manifest).unwrap();
         let dependencies = manifest.split("[dependencies]").nth(1).unwrap();
-        for stranger in strangers {
-            let stranger = stranger.replace('_', "-");
-            assert!(!dependencies.contains(&stranger), "{name} depends on {stranger}");
+        for name_of_other in forbidden {
+            let name_of_other = name_of_other.replace('_', "-");
+            assert!(!dependencies.contains(&name_of_other), "{name} depends on {name_of_other}");
         }
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::dice::Dice;
 use super::faults::{Class, Fault, Way};
 use super::network;
+use super::random::Random;
 use super::secrets::{DIRECTORIES, config, project_of, put_at, references_in};
 use super::suite::Suite;
 use psi_harness::{IDENTITY, Instance, PROJECT, Signal, identity, rule};
@@ -16,10 +16,10 @@ pub(super) const WIDE: u32 = 45;
 
 impl Suite {
     /// Applies a fault; returns the removed secrets.
-    pub(super) fn apply(&mut self, fault: &Fault, dice: &mut Dice) -> Vec<usize> {
+    pub(super) fn apply(&mut self, fault: &Fault, random: &mut Random) -> Vec<usize> {
         if fault.class == Class::Denial {
             for at in self.hurt(fault) {
-                self.truth.lock().deny(at);
+                self.model.lock().deny(at);
             }
         }
         match &fault.way {
@@ -69,7 +69,7 @@ impl Suite {
             Way::Reload => self.psid.as_mut().unwrap().reload(),
             Way::Removed(rules) => {
                 self.infisical.faults(rules);
-                return self.remove_two(dice);
+                return self.remove_two(random);
             }
         }
         Vec::new()
@@ -115,7 +115,7 @@ impl Suite {
         }
         if fault.class == Class::Denial {
             for at in self.hurt(fault) {
-                self.truth.lock().give_back(at);
+                self.model.lock().give_back(at);
             }
         }
         if removed.is_empty() {
@@ -125,7 +125,7 @@ impl Suite {
         self.refreshed(fault, "removal");
         self.let_clients_look_up(4);
         for at in removed {
-            self.truth.lock().give_back(*at);
+            self.model.lock().give_back(*at);
         }
         self.rotate_at(removed);
     }
@@ -143,36 +143,36 @@ impl Suite {
         }
     }
 
-    pub(super) fn rotate(&self, dice: &mut Dice) {
-        let some: Vec<usize> = (0..3).map(|_| dice.below(self.references.len())).collect();
+    pub(super) fn rotate(&self, random: &mut Random) {
+        let some: Vec<usize> = (0..3).map(|_| random.below(self.references.len())).collect();
         // A new value would restore what was removed.
-        let is_there = |at: &usize| self.truth.lock().is_there(*at);
+        let is_there = |at: &usize| self.model.lock().is_there(*at);
         self.rotate_at(&some.into_iter().filter(is_there).collect::<Vec<_>>());
     }
 
     /// Rotates one secret of each directory.
-    pub(super) fn rotate_everywhere(&self, dice: &mut Dice) {
+    pub(super) fn rotate_everywhere(&self, random: &mut Random) {
         for (directory, _) in DIRECTORIES {
             let there: Vec<usize> = references_in(&self.references, directory)
-                .filter(|at| self.truth.lock().is_there(*at))
+                .filter(|at| self.model.lock().is_there(*at))
                 .collect();
-            self.rotate_at(&[*dice.pick(&there)]);
+            self.rotate_at(&[*random.pick(&there)]);
         }
     }
 
     pub(super) fn rotate_at(&self, secrets: &[usize]) {
         for at in secrets {
-            let (name, value) = self.truth.lock().rotate(*at);
+            let (name, value) = self.model.lock().rotate(*at);
             put_at(&self.infisical, self.references[*at].0, &name, &value);
         }
     }
 
-    fn remove_two(&mut self, dice: &mut Dice) -> Vec<usize> {
-        let first = dice.below(11);
+    fn remove_two(&mut self, random: &mut Random) -> Vec<usize> {
+        let first = random.below(11);
         for at in [first, first + 1] {
             let (path, key) = &self.references[at];
             assert_eq!(project_of(path), PROJECT);
-            self.truth.lock().remove(at);
+            self.model.lock().remove(at);
             self.infisical.remove(path, key);
         }
         vec![first, first + 1]
@@ -180,9 +180,9 @@ impl Suite {
 
     pub(super) fn crash(&mut self) {
         // Before and after: the last answers of the old psid count for neither.
-        self.truth.lock().crash();
+        self.model.lock().crash();
         self.psid.take().unwrap().crash();
-        self.truth.lock().crash();
+        self.model.lock().crash();
         self.start();
     }
 

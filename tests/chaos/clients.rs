@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::dice::Dice;
-use super::truth::Truth;
+use super::model::Model;
+use super::random::Random;
 use psi_harness::{Driver, Outcome};
 
 /// The number of clients.
@@ -21,18 +21,18 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// Starts clients that look up these in any order; the truth checks each answer.
-    pub(super) fn start(seed: u64, truth: &Arc<Truth>, lookups: &[Driver]) -> Self {
+    /// Starts clients that look up these in any order; the model checks each answer.
+    pub(super) fn start(seed: u64, model: &Arc<Model>, lookups: &[Driver]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let start = |number| {
-            let (stop, truth, lookups) = (Arc::clone(&stop), Arc::clone(truth), lookups.to_vec());
-            let mut dice = Dice::new(seed.wrapping_add(number + 1));
+            let (stop, model, lookups) = (Arc::clone(&stop), Arc::clone(model), lookups.to_vec());
+            let mut random = Random::new(seed.wrapping_add(number + 1));
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    let at = dice.below(lookups.len());
-                    let asked = truth.ask(at);
-                    truth.answered(&asked, &run(&lookups[at]));
-                    std::thread::sleep(Duration::from_millis(dice.below(THINKS_MS) as u64));
+                    let at = random.below(lookups.len());
+                    let asked = model.ask(at);
+                    model.answered(&asked, &run(&lookups[at]));
+                    std::thread::sleep(Duration::from_millis(random.below(THINKS_MS) as u64));
                 }
             })
         };

@@ -4,7 +4,7 @@
 //! `make chaos SEED=… MINUTES=…` runs each fault in turn and then at random. In `make test` it runs
 //! some of them from one fixed seed, so that the result is reproducible. The report is
 //! `target/chaos.md`. In reading order: the faults (`faults`), one step (`suite`, `apply`), the
-//! permitted answers (`truth`).
+//! permitted answers (`model`).
 
 #![allow(
     clippy::unwrap_used,
@@ -15,18 +15,18 @@
 
 mod apply;
 mod clients;
-mod dice;
 mod faults;
+mod model;
 mod network;
+mod random;
 mod report;
 mod secrets;
 mod suite;
-mod truth;
 
 use std::time::{Duration, Instant};
 
-use dice::Dice;
 use faults::{Class, Fault, Way};
+use random::Random;
 use suite::Suite;
 
 /// The number of steps in the short form, besides the partial faults and the refused logins, which
@@ -52,31 +52,31 @@ fn suite() {
     network::enter_one_of_our_own();
     let number = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let minutes = number("PSI_CHAOS_MINUTES").map(|text| text.parse::<f64>().unwrap());
-    let any = || if minutes.is_some() { dice::random_seed() } else { SEED };
+    let any = || if minutes.is_some() { random::random_seed() } else { SEED };
     let seed = number("PSI_CHAOS_SEED").map_or_else(any, |text| text.parse().unwrap());
     let only = number("PSI_CHAOS_ONLY").unwrap_or_default();
     let all = || Fault::all().into_iter().filter(|fault| fault.name.contains(&only));
     println!("chaos: seed {seed}; again with `make chaos SEED={seed}`");
 
-    let mut dice = Dice::new(seed);
+    let mut random = Random::new(seed);
     let mut suite = Suite::set_up(seed);
     match minutes {
         None => {
             let (partial, mut others): (Vec<_>, Vec<_>) = all().partition(is_always_there);
-            dice.shuffle(&mut others);
+            random.shuffle(&mut others);
             others.truncate(FEW);
             let deck = [partial, others].concat();
-            deck.into_iter().for_each(|fault| suite.step(&fault, TURNS, &mut dice));
+            deck.into_iter().for_each(|fault| suite.step(&fault, TURNS, &mut random));
         }
         Some(minutes) => {
             let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
             let deck: Vec<_> = all().collect();
-            deck.iter().for_each(|fault| suite.step(fault, TURNS, &mut dice));
-            suite.revoke_for_good(&mut dice);
+            deck.iter().for_each(|fault| suite.step(fault, TURNS, &mut random));
+            suite.revoke_for_good(&mut random);
             while Instant::now() < end {
-                let fault = dice.pick(&deck);
-                let turns = 2 + dice.below(60) as u64;
-                suite.step(fault, turns, &mut dice);
+                let fault = random.pick(&deck);
+                let turns = 2 + random.below(60) as u64;
+                suite.step(fault, turns, &mut random);
             }
         }
     }

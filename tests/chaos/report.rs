@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::truth::Counts;
+use super::model::Counts;
 use psi_harness::repository;
 
 /// A row of the table.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::faults::Class;
-use super::truth::value;
+use super::model::value;
 use psi_harness::{
     Config, Driver, FakeInfisical, Instance, PROJECT, id, reference, seed_with_two_identities,
 };

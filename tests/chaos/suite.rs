@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use super::apply::{TRY_AGAIN, WIDE, refresh};
 use super::clients::{CLIENTS, Clients};
-use super::dice::Dice;
 use super::faults::{Class, Fault, Way};
+use super::model::{CONFIRMED_AFTER, Model, value};
 use super::network;
+use super::random::Random;
 use super::report::{Report, Row};
 use super::secrets::{PROBES, bound, config, references, references_in, register, seeded};
-use super::truth::{CONFIRMED_AFTER, Truth, value};
 use psi_harness::{Driver, FakeInfisical, Instance, Psid, eventually, reference};
 
 /// Each project has its own.
@@ -36,8 +36,8 @@ pub(super) struct Suite {
     /// Starts of psid since the step began.
     pub(super) starts: u64,
     clients: Clients,
-    pub(super) truth: Arc<Truth>,
-    /// The path of each secret, in the order of [`Truth`].
+    pub(super) model: Arc<Model>,
+    /// The path of each secret, in the order of [`Model`].
     pub(super) references: Vec<(&'static str, String)>,
     /// Requests to former fakes.
     pub(super) calls_before: u64,
@@ -57,9 +57,9 @@ impl Suite {
         let listener = UnixListener::bind(instance.socket()).unwrap();
         let psid = instance.psid().activated_by(&listener).start();
         let (lookups, names) = register(&instance, &references);
-        let truth = Arc::new(Truth::of(names));
+        let model = Arc::new(Model::of(names));
         instance.driver(&["cache", "refresh"]).ok();
-        let clients = Clients::start(seed, &truth, &lookups);
+        let clients = Clients::start(seed, &model, &lookups);
         let mut suite = Self {
             seed,
             steps: 0,
@@ -69,7 +69,7 @@ impl Suite {
             psid: Some(psid),
             starts: 0,
             clients,
-            truth,
+            model,
             references,
             calls_before: 0,
             memory: (None, 0, 0),
@@ -81,31 +81,31 @@ impl Suite {
 
     /// A fault begins, lasts until each client had so many turns, and ends; then everything must be
     /// as before.
-    pub(super) fn step(&mut self, fault: &Fault, turns: u64, dice: &mut Dice) {
+    pub(super) fn step(&mut self, fault: &Fault, turns: u64, random: &mut Random) {
         self.steps += 1;
         let probe = format!("P{}", self.steps);
         self.infisical.put(PROBES, &probe, &value(&probe, 1));
-        self.rotate(dice);
+        self.rotate(random);
         self.starts = 1;
         let (calls, began) = (self.calls(), Instant::now());
-        let before = self.truth.lock().counts.clone();
-        let removed = self.apply(fault, dice);
+        let before = self.model.lock().counts.clone();
+        let removed = self.apply(fault, random);
         let logins = if fault.class == Class::LoginRefused { self.logins() } else { 0 };
         if fault.class == Class::Partial {
-            self.rotate_everywhere(dice);
+            self.rotate_everywhere(random);
         } else if fault.reaches_control() {
-            self.rotate(dice);
+            self.rotate(random);
         }
         self.let_clients_look_up(2);
         if matches!(fault.way, Way::MembershipEnds) {
             // Until now the provider used its cached permissions.
             self.infisical.advance(10);
         }
-        if matches!(fault.class, Class::Outage | Class::LoginRefused) && dice.once_in(3) {
+        if matches!(fault.class, Class::Outage | Class::LoginRefused) && random.once_in(3) {
             self.crash();
         }
         let unknown = self.probe(&probe);
-        let newest = self.truth.lock().newest();
+        let newest = self.model.lock().newest();
         let refresh = code(&self.instance.driver(&["cache", "refresh"]));
         if fault.class == Class::Partial {
             self.others_are_well(fault, &newest, &unknown);
@@ -119,7 +119,7 @@ impl Suite {
         let calls = self.calls() - calls;
         let wide = if matches!(fault.way, Way::Wide(_)) { 2 * u64::from(WIDE) } else { 0 };
         let bound = bound(fault.class, began.elapsed(), self.starts, wide);
-        let after = self.truth.lock().counts.clone();
+        let after = self.model.lock().counts.clone();
         self.report.add(Row {
             fault: fault.name.clone(),
             seconds: began.elapsed().as_secs_f64(),
@@ -148,7 +148,7 @@ impl Suite {
     /// date from now on, and an uncached secret was served.
     fn others_are_well(&mut self, fault: &Fault, newest: &[u64], unknown: &str) {
         let hurt = fault.hurts.map(|_| self.hurt(fault)).unwrap_or_default();
-        self.truth.lock().acknowledge(newest, |at| !hurt.contains(&at));
+        self.model.lock().acknowledge(newest, |at| !hurt.contains(&at));
         if unknown != "live" {
             self.fail(&format!("{}: a new secret beside it got {unknown}", fault.name));
         }
@@ -169,18 +169,18 @@ impl Suite {
 
     /// Denied for longer than a minute: refused at last, and served again as soon as the provider
     /// permits it.
-    pub(super) fn revoke_for_good(&mut self, dice: &mut Dice) {
+    pub(super) fn revoke_for_good(&mut self, random: &mut Random) {
         self.steps += 1;
         let denied: Vec<usize> = references_in(&self.references, "/c").collect();
         let allowed = |path| json!({"environment": "*", "pathPrefix": path, "describe": true, "read": true, "write": true});
         let described = json!({"environment": "*", "pathPrefix": "/c", "describe": true, "read": false, "write": false});
         self.infisical.permit(&json!([allowed("/a"), allowed("/b"), allowed(PROBES), described]));
-        denied.iter().for_each(|at| self.truth.lock().deny(*at));
+        denied.iter().for_each(|at| self.model.lock().deny(*at));
         let began = Instant::now();
         let limit = CONFIRMED_AFTER * 5;
-        while !denied.iter().all(|at| self.truth.lock().is_revoked(*at)) {
+        while !denied.iter().all(|at| self.model.lock().is_revoked(*at)) {
             assert!(began.elapsed() < limit, "denied for {} s and served", limit.as_secs());
-            self.rotate_at(&[dice.below(12)]);
+            self.rotate_at(&[random.below(12)]);
             self.let_clients_look_up(1);
             self.check("denied for good");
         }
@@ -191,7 +191,7 @@ impl Suite {
         self.crash();
         self.let_clients_look_up(10);
         self.infisical.permit(&Value::Null);
-        denied.iter().for_each(|at| self.truth.lock().give_back(*at));
+        denied.iter().for_each(|at| self.model.lock().give_back(*at));
         self.settle(&Fault::none("denied for good"));
         self.check("denied for good");
     }
@@ -207,11 +207,11 @@ impl Suite {
     /// Waits until a refresh succeeds and its result is on disk.
     fn settle(&mut self, fault: &Fault) {
         self.refreshed(fault, &fault.name);
-        let floors = self.truth.lock().floors();
+        let floors = self.model.lock().floors();
         let status = self.instance.driver(&["cache", "status", "--verify", "--json"]).report_json();
         let place = self.place(&fault.name);
         assert_eq!(status["verify"]["ok"], true, "{place}: {}", status["verify"]);
-        self.truth.lock().keep(&floors);
+        self.model.lock().keep(&floors);
         if !matches!(fault.way, Way::RouteLost(_)) {
             return;
         }
@@ -231,9 +231,9 @@ impl Suite {
     pub(super) fn refreshed(&mut self, fault: &Fault, what: &str) {
         let began = Instant::now();
         loop {
-            let newest = self.truth.lock().newest();
+            let newest = self.model.lock().newest();
             if refresh(&self.instance, fault) == 0 {
-                return self.truth.lock().acknowledge(&newest, |_| true);
+                return self.model.lock().acknowledge(&newest, |_| true);
             }
             let place = self.place(what);
             assert!(began.elapsed() < RECOVERS_IN, "no refresh succeeded, {place}");
@@ -242,7 +242,7 @@ impl Suite {
     }
 
     fn check(&mut self, what: &str) {
-        let failures = self.truth.lock().failures.clone();
+        let failures = self.model.lock().failures.clone();
         if failures.is_empty() {
             return;
         }
@@ -259,7 +259,7 @@ impl Suite {
     }
 
     fn fail(&self, why: &str) {
-        self.truth.lock().failures.push(why.to_owned());
+        self.model.lock().failures.push(why.to_owned());
     }
 
     /// The context of a failure message.
@@ -268,7 +268,7 @@ impl Suite {
     }
 
     fn write_report(&self) {
-        let state = self.truth.lock();
+        let state = self.model.lock();
         let (_, most, grown) = self.memory;
         let memory = format!(
             "psid had {most} KiB at most, and grew by {grown} KiB at most after its first step \
@@ -279,7 +279,7 @@ impl Suite {
 
     /// Waits until every client had about so many turns.
     pub(super) fn let_clients_look_up(&self, turns: u64) {
-        let lookups = || self.truth.lock().counts.lookups;
+        let lookups = || self.model.lock().counts.lookups;
         for _ in 0..turns {
             let enough = lookups() + CLIENTS;
             eventually("the clients to look up", || (lookups() >= enough).then_some(()));

@@ -29,7 +29,7 @@ fuzz() {
     env -u http_proxy -u HTTP_PROXY -u all_proxy -u ALL_PROXY RUST_BACKTRACE=1 PSI_FUZZ_TARGET="$1" \
         TMPDIR="$work/tmp" PSI_SOCKET="$work/tmp/psid.sock" PSI_RUN_DIR="$work/tmp/psid" SECRET_ID=0f1e2d3c4b5a69788796a5b4c \
         "$program" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=1024 -close_fd_mask="$mask" \
-        -print_final_stats=1 -dict="tests/fuzz/words/$1" -artifact_prefix="$work/crashes/$1-" \
+        -print_final_stats=1 -dict="tests/fuzz/dictionaries/$1" -artifact_prefix="$work/crashes/$1-" \
         "$work/corpus/$1" "tests/fuzz/seeds/$1" tests/vectors >"$work/$1.log" 2>&1
 }
 

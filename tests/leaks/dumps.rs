@@ -18,7 +18,7 @@ const USER: u32 = 1234;
 const FATAL: [Signal; 4] = [Signal::SIGABRT, Signal::SIGSEGV, Signal::SIGQUIT, Signal::SIGBUS];
 
 /// Runs its arguments with unlimited core dumps, in the given directory.
-const GENEROUS: &str = "ulimit -c unlimited && cd \"$1\" && shift && exec \"$@\"";
+const UNLIMITED: &str = "ulimit -c unlimited && cd \"$1\" && shift && exec \"$@\"";
 
 fn instance() -> (FakeInfisical, Instance) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "value of A"}}));
@@ -72,12 +72,12 @@ fn psid_and_psi_driver_leave_no_core_dump() {
     let (infisical, instance) = instance();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();
-    let generous = ["/bin/sh", "-c", GENEROUS, "sh", path];
+    let unlimited = ["/bin/sh", "-c", UNLIMITED, "sh", path];
     for signal in FATAL {
-        let psid = instance.psid().through(&generous).start();
+        let psid = instance.psid().through(&unlimited).start();
         instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
         infisical.faults(&hanging_reads());
-        let lookup = lookup_in_mid_call(&infisical, &instance, &generous);
+        let lookup = lookup_in_mid_call(&infisical, &instance, &unlimited);
         infisical.heal();
         for pid in [psid.process.pid(), lookup.pid()] {
             assert_eq!(limit(pid), "0 0");
@@ -86,13 +86,13 @@ fn psid_and_psi_driver_leave_no_core_dump() {
         assert!(!dumps(psid.process, signal, directory.path()), "psid dumps at {signal:?}");
     }
     // Another program does leave a core dump here.
-    let mut careless = Command::new(generous[0]);
-    careless.args(&generous[1..]).args(["sleep", "1000"]);
-    let careless = Process::start(careless);
-    eventually("sleep to run", || is(careless.pid(), "sleep").then_some(()));
-    assert_eq!(limit(careless.pid()), "unlimited unlimited");
+    let mut dumped = Command::new(unlimited[0]);
+    dumped.args(&unlimited[1..]).args(["sleep", "1000"]);
+    let dumped = Process::start(dumped);
+    eventually("sleep to run", || is(dumped.pid(), "sleep").then_some(()));
+    assert_eq!(limit(dumped.pid()), "unlimited unlimited");
     assert!(
-        dumps(careless, Signal::SIGABRT, directory.path()),
+        dumps(dumped, Signal::SIGABRT, directory.path()),
         "this host writes no core dumps at all, so nothing was shown: see core_pattern(5)"
     );
 }

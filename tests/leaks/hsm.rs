@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::sought::{Canaries, canary};
+use super::canaries::{Canaries, canary};
 use psi_harness::SealedFixture;
 use psi_harness::{Outcome, Token, id};
 
@@ -23,7 +23,7 @@ fn no_value_or_pin_is_in_logs_arguments_messages_or_state() {
     for (name, secret) in [("the value", &value), ("the PIN", &pin), ("the wrong PIN", &wrong)] {
         canaries.add(name, secret.as_bytes());
     }
-    let mut said: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut outputs: Vec<(String, Vec<u8>)> = Vec::new();
     let mut call = |args: &[&str], stdin: &str| {
         let driver = fixture.driver(args).id(id(1)).stdin(stdin);
         let outcome = driver.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full").run();
@@ -31,7 +31,7 @@ fn no_value_or_pin_is_in_logs_arguments_messages_or_state() {
         if args[0] != "lookup" || outcome.code != 0 {
             words.extend(&outcome.stdout);
         }
-        said.push((format!("what {args:?} said"), words));
+        outputs.push((format!("the output of {args:?}"), words));
         outcome
     };
     let talkative = || {
@@ -62,13 +62,13 @@ fn no_value_or_pin_is_in_logs_arguments_messages_or_state() {
 
     // Failures of each kind.
     for (fault, how) in [("fail-C_Decrypt", "5"), ("fail-C_Login", "48"), ("absurd", "")] {
-        fixture.token.spoil(fault, how);
+        fixture.token.break_with(fault, how);
         psid.reload();
         call(&["cache", "invalidate", &reference], "");
         call(&["lookup"], "");
         call(&["hsm", "store", "boot"], &value);
         call(&["hsm", "preflight"], "");
-        fixture.token.mend(fault);
+        fixture.token.repair(fault);
     }
     fixture.token.give_pin(&wrong);
     fixture.token.pull_out();
@@ -80,7 +80,7 @@ fn no_value_or_pin_is_in_logs_arguments_messages_or_state() {
     let log = psid.terminate();
 
     canaries.absent("psid's log", log.as_bytes());
-    for (place, words) in &said {
+    for (place, words) in &outputs {
         canaries.absent(place, words);
     }
     assert_eq!(canaries.below(fixture.instance.directory(), Path::new("")), None);

@@ -10,12 +10,12 @@
     reason = "a panic is the failure of a test"
 )]
 
+mod canaries;
 mod echo;
-mod sought;
 
 mod dumps;
 mod hsm;
 mod memory;
+mod messages;
 mod processes;
 mod proofs;
-mod words;

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use serde_json::json;
 
-use super::sought::{canary, holds};
+use super::canaries::{canary, holds};
 use psi_harness::{Config, FakeInfisical, Instance, Psid, eventually, id, reference, seed};
 
 /// The mappings of psid that contain `needle`.

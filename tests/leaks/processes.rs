@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use super::sought::{Canaries, canary};
+use super::canaries::{Canaries, canary};
 use psi_harness::{FakeInfisical, Instance, Process, Tpm, eventually, id, reference, run, seed};
 
 /// A wrapper of systemd-creds that records what other users can see of it.
@@ -116,21 +116,21 @@ fn no_process_exposes_a_secret_or_an_opened_sealed_key() {
         assert_eq!(limit, ["0", "0"]);
     }
     assert_eq!(canaries.below(instance.directory(), &instance.credentials()), None);
-    canaries.absent("what init said", &[init.stdout, init.stderr.into_bytes()].concat());
+    canaries.absent("the output of init", &[init.stdout, init.stderr.into_bytes()].concat());
     canaries.absent("psid's log", psid.log().as_bytes());
 
     // The same search finds what another process exposes.
-    let mut careless = Command::new("sleep");
-    careless.arg("1000").env("PASSWORD", &value);
-    assert_found(&canaries, careless, "environ");
-    let mut careless = Command::new("sh");
-    careless.args(["-c", "read x", "sh", &value]).stdin(Stdio::piped());
-    assert_found(&canaries, careless, "cmdline");
+    let mut exposed = Command::new("sleep");
+    exposed.arg("1000").env("PASSWORD", &value);
+    assert_found(&canaries, exposed, "environ");
+    let mut exposed = Command::new("sh");
+    exposed.args(["-c", "read x", "sh", &value]).stdin(Stdio::piped());
+    assert_found(&canaries, exposed, "cmdline");
 }
 
 #[track_caller]
-fn assert_found(canaries: &Canaries, careless: Command, place: &str) {
-    let careless = Process::start(careless);
-    let found = eventually("a careless process to be found", || canaries.shown_by(careless.pid()));
+fn assert_found(canaries: &Canaries, exposed: Command, place: &str) {
+    let exposed = Process::start(exposed);
+    let found = eventually("the process to be found", || canaries.shown_by(exposed.pid()));
     assert!(found.ends_with(place), "{found}");
 }

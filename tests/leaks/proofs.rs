@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::canaries::{Canaries, canary};
 use super::echo::{Answer, Echo, Shape, quoting};
 use super::memory::{await_gone, holding};
-use super::sought::{Canaries, canary};
 use psi_harness::machine::{AWS, METHODS, Machine, Method};
 use psi_harness::{id, reference};
 
@@ -14,7 +14,7 @@ use psi_harness::{id, reference};
 struct Scenario {
     machine: Machine,
     canaries: Canaries,
-    said: Vec<(String, Vec<u8>)>,
+    outputs: Vec<(String, Vec<u8>)>,
     /// The latest proof.
     proof: String,
 }
@@ -29,7 +29,7 @@ impl Scenario {
         machine.infisical.cloud(&json!({"aws": {"secretAccessKey": key, "sessionToken": token}}));
         canaries.add("the role's secret key", key.as_bytes());
         canaries.add("the role's session token", token.as_bytes());
-        Self { machine, canaries, said: Vec::new(), proof: String::new() }
+        Self { machine, canaries, outputs: Vec::new(), proof: String::new() }
     }
 
     fn call(&mut self, args: &[&str]) {
@@ -39,7 +39,7 @@ impl Scenario {
         if !matches!(args[0], "lookup" | "get") || outcome.code != 0 {
             words.extend(outcome.stdout);
         }
-        self.said.push((format!("what {args:?} said"), words));
+        self.outputs.push((format!("the output of {args:?}"), words));
     }
 
     fn ask(&mut self) {
@@ -54,7 +54,7 @@ impl Scenario {
     /// Adds every proof and every token that the fake has received or issued.
     fn learn(&mut self) {
         let logins = self.machine.login_bodies();
-        assert!(!logins.is_empty(), "nobody logged in");
+        assert!(!logins.is_empty(), "there was no login");
         for body in logins {
             for member in ["jwt", "iamRequestHeaders"] {
                 if let Some(proof) = body[member].as_str() {
@@ -82,7 +82,7 @@ impl Scenario {
     #[track_caller]
     fn nothing_is_shown(&self, log: &str) {
         self.canaries.absent("psid's log", log.as_bytes());
-        for (place, words) in &self.said {
+        for (place, words) in &self.outputs {
             self.canaries.absent(place, words);
         }
         let instance = &self.machine.instance;
@@ -167,7 +167,7 @@ fn login_quoted_by_the_server_is_not_repeated() {
         let log = psid.terminate();
         assert!(log.contains("(it quotes the credential)"), "{log}");
         for (place, words) in
-            scenario.said.iter().chain([&("psid's log".to_owned(), log.clone().into_bytes())])
+            scenario.outputs.iter().chain([&("psid's log".to_owned(), log.clone().into_bytes())])
         {
             let words = String::from_utf8_lossy(words);
             for proof in ["eyJ", "AWS4-HMAC"] {

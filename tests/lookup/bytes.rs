@@ -14,7 +14,7 @@ fn random(length: usize) -> Vec<u8> {
 }
 
 /// Values that careless programs change.
-fn treacherous() -> Vec<Vec<u8>> {
+fn easily_changed() -> Vec<Vec<u8>> {
     let mut values: Vec<Vec<u8>> = [
         &b"x"[..],
         b"\0",
@@ -45,7 +45,7 @@ fn n16_literal_is_returned_byte_for_byte_across_restart() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
-    let values = treacherous();
+    let values = easily_changed();
     for (number, value) in (0..).zip(&values) {
         assert_eq!(instance.driver(&["store"]).id(id(number)).stdin(value).text(), "");
     }

@@ -72,7 +72,7 @@ fn miss_and_refresh_give_the_same_value() {
 #[test]
 fn one_listing_caches_every_registered_secret_of_a_directory() {
     let mut infisical = FakeInfisical::with(&json!({
-        "/app": {"A": "1", "B": "2", "C": "3", "D": "4", "STRANGER": "5"}, "/other": {"E": "6"},
+        "/app": {"A": "1", "B": "2", "C": "3", "D": "4", "UNREGISTERED": "5"}, "/other": {"E": "6"},
     }));
     let instance = Instance::of(&infisical);
     let psid = instance.start();

@@ -56,7 +56,7 @@ fn drill_reports_what_an_outage_costs_without_requests() {
     );
     let failed = &report["failed"][0]["secret"];
     assert!(failed.as_str().unwrap().starts_with(&format!("{} (infisical ", id(2))), "{failed}");
-    assert!(infisical.log().is_empty(), "a drill is no affair of the provider's");
+    assert!(infisical.log().is_empty(), "a drill makes no request");
     // The drill has ended and caused no outage.
     let status = psid.status();
     assert_eq!((is_over(&psid), &status["providers"][0]["up"]), (Some(()), &json!(true)));

@@ -22,7 +22,7 @@ fn status(code: u16, error: &str, message: &str) -> Value {
 /// at once.
 #[test]
 fn n12_connection_failures_are_an_outage() {
-    endure_all(&[
+    check_all(&[
         (kind("refuse"), "Connection refused"),
         (kind("hang"), "in time"),
         (kind("reset"), "broke: "),
@@ -39,7 +39,7 @@ fn n12_connection_failures_are_an_outage() {
 /// N12: 500 and 504 were final for the Python PSI.
 #[test]
 fn n12_server_failures_are_an_outage() {
-    endure_all(&[
+    check_all(&[
         (status(500, "InternalServerError", "Something went wrong"), "Infisical answers 500"),
         (
             status(504, "GatewayTimeoutError", "upstream"),
@@ -54,7 +54,7 @@ fn n12_server_failures_are_an_outage() {
 /// N12: the Python PSI accepted any 404, and crashed at a proxy's 502 to a login (PR #23).
 #[test]
 fn n12_answers_of_a_proxy_are_an_outage() {
-    endure_all(&[
+    check_all(&[
         (kind("html-502"), "a gateway in Infisical's place answers 502"),
         (kind("html-503"), "a gateway in Infisical's place answers 503"),
         (kind("html-404"), "something in Infisical's place answers 404: a proxy or firewall?"),
@@ -64,19 +64,19 @@ fn n12_answers_of_a_proxy_are_an_outage() {
 }
 
 /// Each with its own fake and psid, in parallel: most of the time is waiting.
-fn endure_all(faults: &[Fault]) {
+fn check_all(faults: &[Fault]) {
     thread::scope(|scope| {
         for (fault, words) in faults {
             let name = format!("fault {}", fault["kind"]);
-            let endure = move || endure(fault, words);
-            thread::Builder::new().name(name).spawn_scoped(scope, endure).unwrap();
+            let check = move || check(fault, words);
+            thread::Builder::new().name(name).spawn_scoped(scope, check).unwrap();
         }
     });
 }
 
 /// A stale value is served, an unknown one fails with the cause, a restart changes nothing, and
 /// psid uses the provider again once it is back.
-fn endure(fault: &Value, words: &str) {
+fn check(fault: &Value, words: &str) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"KNOWN": "1", "UNKNOWN": "2"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).short_lived().timeout("3s"));

@@ -32,7 +32,7 @@ fn reboot_in_an_outage_serves_every_secret() {
     assert_eq!((&status["hits"], &status["misses"]), (&json!(1), &json!(0)));
     infisical.restart();
     assert_eq!(lookup(&instance), "db.example");
-    assert!(infisical.log().is_empty(), "a cached secret asks nobody");
+    assert!(infisical.log().is_empty(), "a cached secret makes no request");
 }
 
 #[test]

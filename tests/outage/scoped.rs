@@ -64,7 +64,7 @@ fn stops_no_other(fault: &Value, words: &str) {
     assert!(outcome.stdout_text().contains("1 removed"), "{}", outcome.stdout_text());
     let status = psid.status();
     assert_eq!(status["providers"][0]["up"], true, "{fault}: {status}");
-    assert_eq!(status["withheld_count"], 0, "{fault}: the error says nothing of a secret");
+    assert_eq!(status["withheld_count"], 0, "{fault}: the error is no statement about a secret");
     infisical.heal();
     eventually("the directory to be refreshed", || {
         (instance.driver(&["cache", "refresh"]).run().code == 0).then_some(())
@@ -153,7 +153,7 @@ fn refresh_in_an_outage_makes_one_attempt_and_reports_skipped_sources() {
     for asked in 1..=4 {
         let outcome = instance.driver(&["cache", "refresh"]).run();
         assert_eq!(outcome.code, 75);
-        assert!(infisical.reads() >= asked, "refresh {asked} asked nobody");
+        assert!(infisical.reads() >= asked, "refresh {asked} made no request");
         lines = outcome.stdout_text();
     }
     assert!(lines.contains("myproject:/bad: failed: a gateway in Infisical's place"), "{lines}");
@@ -163,7 +163,7 @@ fn refresh_in_an_outage_makes_one_attempt_and_reports_skipped_sources() {
     infisical.clear_log();
     for asked in 1..=3 {
         instance.driver(&["cache", "refresh"]).run();
-        assert!(infisical.logins() >= asked, "refresh {asked} after a restart asked nobody");
+        assert!(infisical.logins() >= asked, "refresh {asked} after a restart made no request");
     }
     infisical.heal();
     instance.driver(&["cache", "refresh"]).ok();

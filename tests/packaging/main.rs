@@ -95,7 +95,7 @@ fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
 fn succeeds(command: Command) -> Outcome {
     let shown = format!("{command:?}");
     let outcome = run(command, b"");
-    let said = String::from_utf8_lossy(&outcome.stdout).into_owned();
-    assert_eq!(outcome.code, 0, "{shown}\n{said}\n{}", outcome.stderr);
+    let text = String::from_utf8_lossy(&outcome.stdout).into_owned();
+    assert_eq!(outcome.code, 0, "{shown}\n{text}\n{}", outcome.stderr);
     outcome
 }

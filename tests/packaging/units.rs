@@ -29,9 +29,9 @@ fn verify(scope: &str, flag: &str) {
     command.args(["verify", "--man=no", flag]).args(units(&tree, scope, directory.path()));
     command.env("SYSTEMD_UNIT_PATH", format!("{}:", directory.path().display()));
     command.env("HOME", directory.path()).env("XDG_RUNTIME_DIR", directory.path());
-    let said = succeeds(command).stderr;
-    let of_ours: Vec<_> = said.lines().filter(|line| line.contains("psid")).collect();
-    assert!(of_ours.is_empty(), "{said}");
+    let warnings = succeeds(command).stderr;
+    let of_ours: Vec<_> = warnings.lines().filter(|line| line.contains("psid")).collect();
+    assert!(of_ours.is_empty(), "{warnings}");
 }
 
 #[test]

@@ -93,15 +93,15 @@ fn replace_gives_the_new_value_and_affects_no_other() {
     } else {
         // This podman cannot: the test runs its driver's commands in the order of one that can.
         let options = podman.driver_options("other");
-        let said = |command: &str, id: &str, stdin: &str| {
+        let answer = |command: &str, id: &str, stdin: &str| {
             let Outcome { code, stdout, stderr } = podman.as_podman(command, id, stdin);
             (code, String::from_utf8(stdout).unwrap() + &stderr)
         };
-        let (code, words) = said(&options["delete"], "", "");
+        let (code, words) = answer(&options["delete"], "", "");
         assert!(code != 0 && words.is_empty(), "{code}: {words}");
-        assert_eq!(said(&options["store"], &id(1), "old"), (0, String::new()));
-        assert_eq!(said(&options["delete"], &id(1), ""), (0, String::new()));
-        assert_eq!(said(&options["store"], &id(2), "new"), (0, String::new()));
+        assert_eq!(answer(&options["store"], &id(1), "old"), (0, String::new()));
+        assert_eq!(answer(&options["delete"], &id(1), ""), (0, String::new()));
+        assert_eq!(answer(&options["store"], &id(2), "new"), (0, String::new()));
         instance.driver(&["lookup"]).id(id(1)).fails(66);
         assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "new");
     }

@@ -6,9 +6,9 @@
     reason = "a panic is the failure of a test"
 )]
 
+mod containers;
 mod from_python;
 mod gc;
-mod job;
 mod lifecycle;
 mod literal;
 mod locks;

@@ -232,7 +232,7 @@ fn doctor_reports_outdated_driver_options() {
     is_error(&host, "for 1 of them it does not exist");
     host.podman.ok(&["secret", "rm", "moved"]);
     create("theirs", "exec pass show $SECRET_ID");
-    assert_eq!(doctor(&host), (0, Vec::new()), "another driver's are no affair of psi's");
+    assert_eq!(doctor(&host), (0, Vec::new()), "secrets of another driver are not psi's");
 }
 
 /// `create --replace` and migrations by hand leave the old value in the file driver's file.

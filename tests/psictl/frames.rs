@@ -32,7 +32,7 @@ fn read(input: &[u8]) -> (Vec<String>, Vec<u8>) {
 
 fn mutator(number: u64) -> Mutator {
     let fuzz = repository().join("tests/fuzz");
-    let dictionary = fs::read_to_string(fuzz.join("words/driver")).unwrap();
+    let dictionary = fs::read_to_string(fuzz.join("dictionaries/driver")).unwrap();
     Mutator::new(number, files(&fuzz.join("seeds/driver")).unwrap(), words(&dictionary))
 }
 

@@ -27,7 +27,7 @@ fn malformed_bytes_on_the_socket_affect_no_other_client() {
     let instance = Instance::of(&infisical);
     let psid = instance.start();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
-    let nonsense = [
+    let malformed = [
         b"".as_slice(),
         b"GET / HTTP/1.1\r\n\r\n",
         &[0xff; 4096],
@@ -38,7 +38,7 @@ fn malformed_bytes_on_the_socket_affect_no_other_client() {
         &[preface, &[0, 0, 8, 1, 4, 0, 0, 0, 1], &[0xff; 8]].concat(),
     ];
     let mut held = Vec::new();
-    for bytes in nonsense {
+    for bytes in malformed {
         for _ in 0..3 {
             let mut stream = UnixStream::connect(instance.socket()).unwrap();
             // It may have disconnected already.
@@ -99,11 +99,20 @@ fn unauthorized_connections_do_not_block_callers() {
     let few = ["/bin/sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"];
     let _psid = instance.psid().through(&few).start();
     instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
-    let mut stranger = Command::new("setpriv");
-    stranger.args(["--reuid", "12345", "--regid", "12345", "--clear-groups", "perl", "-e", HOLD]);
-    stranger.arg(instance.socket()).stdin(Stdio::null()).stdout(Stdio::null());
-    let stranger = Process::start(stranger);
-    stranger.await_stderr(" held");
+    let mut unauthorized = Command::new("setpriv");
+    unauthorized.args([
+        "--reuid",
+        "12345",
+        "--regid",
+        "12345",
+        "--clear-groups",
+        "perl",
+        "-e",
+        HOLD,
+    ]);
+    unauthorized.arg(instance.socket()).stdin(Stdio::null()).stdout(Stdio::null());
+    let unauthorized = Process::start(unauthorized);
+    unauthorized.await_stderr(" held");
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "a literal");
     instance.driver(&["health"]).ok();
 }

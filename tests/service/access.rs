@@ -8,7 +8,7 @@ use serde_json::json;
 use psi_harness::{Config, FakeInfisical, Instance, Psid, copy_program, id, reference};
 
 /// A uid and gid without any right.
-const STRANGER: u32 = 12_345;
+const UNPRIVILEGED: u32 = 12_345;
 const FRIEND: u32 = 23_456;
 
 fn allowing(lines: &str) -> (FakeInfisical, Instance, Psid) {
@@ -27,27 +27,30 @@ fn socket_mode(instance: &Instance) -> u32 {
 #[test]
 fn only_an_allowed_uid_may_call() {
     let (_infisical, instance, psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
-    assert_eq!(socket_mode(&instance), 0o666, "the kernel lets all connect, psid judges");
+    assert_eq!(socket_mode(&instance), 0o666, "every user can connect, and psid authorizes");
     let lookup = || instance.driver(&["lookup"]).id(id(1));
     assert_eq!(lookup().user(&instance, FRIEND, 1).text(), "1");
     assert_eq!(lookup().text(), "1");
-    let line = lookup().user(&instance, STRANGER, 54_321).fails(77);
+    let line = lookup().user(&instance, UNPRIVILEGED, 54_321).fails(77);
     assert_eq!(
         line,
         format!(
-            "psi-driver: lookup {}: uid {STRANGER} (gid 54321) may not use this psid; add it to \
+            "psi-driver: lookup {}: uid {UNPRIVILEGED} (gid 54321) may not use this psid; add it to \
              allow_uids or allow_gids in [access]",
             id(1)
         )
     );
-    psid.await_log(&format!("uid={STRANGER} gid=54321"));
+    psid.await_log(&format!("uid={UNPRIVILEGED} gid=54321"));
 }
 
 #[test]
 fn allowed_gid_may_call() {
     let (_infisical, instance, _psid) = allowing("allow_uids = []\nallow_gids = [4321]");
-    assert_eq!(instance.driver(&["lookup"]).id(id(1)).user(&instance, STRANGER, 4321).text(), "1");
-    instance.driver(&["lookup"]).id(id(1)).user(&instance, STRANGER, 4322).fails(77);
+    assert_eq!(
+        instance.driver(&["lookup"]).id(id(1)).user(&instance, UNPRIVILEGED, 4321).text(),
+        "1"
+    );
+    instance.driver(&["lookup"]).id(id(1)).user(&instance, UNPRIVILEGED, 4322).fails(77);
 }
 
 #[test]
@@ -82,9 +85,13 @@ fn every_call_is_authorized() {
     ];
     for args in calls {
         let stdin = if args[0] == "import" { "B=2\n" } else { &request };
-        let call = instance.driver(args).id(id(1)).stdin(stdin).user(&instance, STRANGER, STRANGER);
+        let call = instance.driver(args).id(id(1)).stdin(stdin).user(
+            &instance,
+            UNPRIVILEGED,
+            UNPRIVILEGED,
+        );
         let line = call.fails(77);
-        assert!(line.contains(&format!("uid {STRANGER} ")), "{line}");
+        assert!(line.contains(&format!("uid {UNPRIVILEGED} ")), "{line}");
     }
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "nothing was changed");
 }
@@ -114,7 +121,8 @@ fn admin_calls_require_root_or_psids_user() {
 #[test]
 fn environment_does_not_change_the_callers_identity() {
     let (_infisical, instance, _psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
-    let mut call = instance.driver(&["lookup"]).id(id(1)).user(&instance, STRANGER, STRANGER);
+    let mut call =
+        instance.driver(&["lookup"]).id(id(1)).user(&instance, UNPRIVILEGED, UNPRIVILEGED);
     for name in ["UID", "SUDO_UID", "_CONTAINERS_ROOTLESS_UID", "PKEXEC_UID"] {
         call = call.env(name, "0");
     }

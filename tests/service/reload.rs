@@ -72,8 +72,8 @@ fn reload_reports_a_broken_config_and_keeps_the_old_one() {
         (good.to_string().replace("timeout", "timeoutt"), ":5: unknown field `timeoutt`"),
         ("[cache".into(), ":1: "),
         (
-            good.to_string().replace("myproject\", path", "nobody\", path"),
-            "no [providers.infisical.projects.nobody]",
+            good.to_string().replace("myproject\", path", "absent\", path"),
+            "no [providers.infisical.projects.absent]",
         ),
     ];
     for (text, words) in cases {

@@ -15,12 +15,12 @@ const ID: &str = "0f1e2d3c4b5a69788796a5b4c";
 /// The files of a directory, each with its message.
 fn malformed(kind: &str) -> Vec<(String, PathBuf, Value)> {
     let directory = repository().join("tests/vectors").join(format!("malformed-{kind}"));
-    let words = fs::read(directory.join("words.json")).unwrap();
+    let words = fs::read(directory.join("messages.json")).unwrap();
     let words: BTreeMap<String, Value> = serde_json::from_slice(&words).unwrap();
     let mut names: Vec<_> = fs::read_dir(&directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name != "words.json")
+        .filter(|name| name != "messages.json")
         .collect();
     names.sort();
     assert_eq!(names, words.keys().cloned().collect::<Vec<_>>(), "a file each, a sentence each");

@@ -69,7 +69,7 @@ fn version_2_literal_opens() {
 #[test]
 fn malformed_caches_are_set_aside_with_their_message() {
     let expected = json("expected.json");
-    let words = json("malformed/words.json");
+    let words = json("malformed/messages.json");
     let words = words.as_object().unwrap();
     let mut names: Vec<_> = fs::read_dir(vector("malformed"))
         .unwrap()
@@ -97,7 +97,7 @@ fn malformed_caches_are_set_aside_with_their_message() {
 #[test]
 fn malformed_version_1_caches_fail_with_their_message() {
     let expected = json("expected.json");
-    let words = json("malformed/words.json");
+    let words = json("malformed/messages.json");
     for (name, words) in
         words.as_object().unwrap().iter().filter(|(name, _)| name.starts_with("v1-"))
     {

@@ -65,7 +65,7 @@ fn is_away() -> bool {
 }
 
 /// The return value of a call that is not made.
-fn spoiled(call: &str) -> Option<CK_RV> {
+fn fault_of(call: &str) -> Option<CK_RV> {
     let calls = fs::OpenOptions::new().create(true).append(true).open(file("calls"));
     calls.and_then(|mut calls| calls.write_all(format!("{call}\n").as_bytes())).expect("calls");
     while file(&format!("hang-{call}")).exists() {
@@ -90,7 +90,7 @@ fn spoiled(call: &str) -> Option<CK_RV> {
 macro_rules! functions {
     ($($name:ident($($arg:ident: $type:ty),*);)*) => {
         $(unsafe extern "C" fn $name($($arg: $type),*) -> CK_RV {
-            if let Some(value) = spoiled(stringify!($name)) {
+            if let Some(value) = fault_of(stringify!($name)) {
                 return value;
             }
             // SAFETY: the caller's arguments, unchanged.
@@ -98,7 +98,7 @@ macro_rules! functions {
         })*
 
         /// The other module's list with these functions replaced.
-        fn spoilable() -> CK_FUNCTION_LIST {
+        fn with_faults() -> CK_FUNCTION_LIST {
             let mut list = *real();
             $(list.$name = Some($name);)*
             list
@@ -128,7 +128,7 @@ fn list() -> CK_FUNCTION_LIST {
         C_GetSlotList: Some(slots_of_what_is_there),
         C_GetTokenInfo: Some(token_with_more_flags),
         C_Decrypt: Some(decryption_of_any_length),
-        ..spoilable()
+        ..with_faults()
     }
 }
 

@@ -183,12 +183,12 @@ impl Token {
 
     /// Removes the token from its slot.
     pub fn pull_out(&self) {
-        self.spoil("pulled", "");
+        self.break_with("pulled", "");
     }
 
     /// Inserts the token again. As with a real one, an open session is no longer valid.
     pub fn put_back(&self) {
-        self.mend("pulled");
+        self.repair("pulled");
     }
 
     /// Moves the token's storage away: processes that start now find no token.
@@ -204,12 +204,12 @@ impl Token {
     }
 
     /// Makes a fault; `tests/faulty-token` lists them.
-    pub fn spoil(&self, fault: &str, how: &str) {
+    pub fn break_with(&self, fault: &str, how: &str) {
         fs::write(self.path("faults").join(fault), how).unwrap();
     }
 
     /// Ends a fault.
-    pub fn mend(&self, fault: &str) {
+    pub fn repair(&self, fault: &str) {
         fs::remove_file(self.path("faults").join(fault)).unwrap();
     }
 

@@ -108,9 +108,9 @@ fn conflicts_and_unknown_files_are_reported_and_kept() {
     assert_eq!(mappings["already_here"], json!([same]));
     assert_eq!(mappings["conflicting"], json!([other]));
     assert_eq!(report["values"]["mappings_without_value"], json!([id(2)]));
-    let strange = &mappings["not_understood"];
-    assert_eq!((&strange[0]["id"], &strange[1]["id"]), (&json!(id(1)), &json!(deleted)));
-    assert!(strange[1]["why"].as_str().unwrap().contains("psictl restore"), "{strange}");
+    let unrecognised = &mappings["not_understood"];
+    assert_eq!((&unrecognised[0]["id"], &unrecognised[1]["id"]), (&json!(id(1)), &json!(deleted)));
+    assert!(unrecognised[1]["why"].as_str().unwrap().contains("psictl restore"), "{unrecognised}");
     assert!(!report.to_string().contains("hunter2"));
     let output = adopt(&instance, &[text(&old)]).text();
     for line in [

@@ -102,11 +102,11 @@ fn pin_is_read_from_a_credential() {
 fn slow_token_delays_no_live_lookup() {
     let (infisical, token) = (one(), Token::kryoptic());
     let instance = filled(&infisical, &token);
-    token.spoil("hang-C_Initialize", "");
+    token.break_with("hang-C_Initialize", "");
     let mut psid = token.on(instance.psid()).launch();
     eventually("psid to serve", || (instance.driver(&["health"]).run().code == 0).then_some(()));
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "live");
-    token.mend("hang-C_Initialize");
+    token.repair("hang-C_Initialize");
     psid.await_notification("READY=1");
     assert_eq!(psid.degraded(), "");
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
@@ -116,7 +116,7 @@ fn slow_token_delays_no_live_lookup() {
 fn psid_stops_while_the_token_hangs() {
     let (infisical, token) = (one(), Token::kryoptic());
     let instance = filled(&infisical, &token);
-    token.spoil("hang-C_Login", "");
+    token.break_with("hang-C_Login", "");
     let logins = token.calls("C_Login");
     let psid = token.on(instance.psid()).launch();
     eventually("the login", || (token.calls("C_Login") > logins).then_some(()));

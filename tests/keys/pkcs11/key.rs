@@ -168,8 +168,8 @@ fn what_was_tampered_with_is_refused(home: &Home) {
             // Base64 with line breaks: single characters may be redundant, but not a whole range.
             let half = sealed.len() / 2;
             let other = if &sealed[half..=half] == "A" { "B" } else { "A" };
-            let spoiled = format!("{}{}{}", &sealed[..half], other.repeat(9), &sealed[half + 9..]);
-            fs::write(home.sealed(), spoiled).unwrap();
+            let damaged = format!("{}{}{}", &sealed[..half], other.repeat(9), &sealed[half + 9..]);
+            fs::write(home.sealed(), damaged).unwrap();
             let error = home.does_not_load(&mut probe, &[]);
             let expected = format!("the key in {} does not open: ", home.sealed().display());
             assert!(error.starts_with(&expected), "{error}");
@@ -179,14 +179,14 @@ fn what_was_tampered_with_is_refused(home: &Home) {
             let opened = token.calls("C_Decrypt");
             // The length, the wrapped key, and the signature.
             for at in [0, 1, 2, 100, 257, 258, 400, part.len() - 1] {
-                let mut spoiled = part.clone();
-                spoiled[at] ^= 1;
-                let error = home.does_not_load(&mut probe, &[&spoiled]);
+                let mut damaged = part.clone();
+                damaged[at] ^= 1;
+                let error = home.does_not_load(&mut probe, &[&damaged]);
                 let causes = ["is not signed by this token's key: ", "is damaged; "];
                 assert!(causes.iter().any(|cause| error.contains(cause)), "byte {at}: {error}");
             }
-            for spoiled in [&part[..0], &part[..1], &part[..258], &part[..part.len() - 1]] {
-                home.does_not_load(&mut probe, &[spoiled]);
+            for damaged in [&part[..0], &part[..1], &part[..258], &part[..part.len() - 1]] {
+                home.does_not_load(&mut probe, &[damaged]);
             }
             assert_eq!(token.calls("C_Decrypt"), opened, "nothing is unwrapped unverified");
             // An additional invalid part does not affect the valid one.

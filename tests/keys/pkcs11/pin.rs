@@ -109,7 +109,7 @@ fn retry_makes_one_attempt_and_its_success_ends_the_refusal() {
 fn unclear_login_failure_counts_as_an_attempt() {
     for value in ["5", "6", "48", "50", "2147483656"] {
         let token = Token::kryoptic();
-        token.spoil("fail-C_Login", value);
+        token.break_with("fail-C_Login", value);
         for _ in 0..3 {
             let mut probe = Probe::of_token(&token);
             for _ in 0..3 {
@@ -120,7 +120,7 @@ fn unclear_login_failure_counts_as_an_attempt() {
         }
         assert_eq!(token.calls("C_Login"), 1, "{value}");
         // Another PIN and a retry by command need not wait.
-        token.mend("fail-C_Login");
+        token.repair("fail-C_Login");
         let mut setup = token.setup();
         setup["retry"] = true.into();
         assert_eq!(Probe::with_tokens(&token, &[setup]).ok(sign())["verifies"], true);
@@ -133,8 +133,8 @@ fn unclear_login_failure_counts_as_an_attempt() {
 fn unclear_login_failure_with_a_low_pin_count_is_a_refusal() {
     let token = Token::kryoptic();
     // CKF_USER_PIN_COUNT_LOW, CKR_FUNCTION_FAILED
-    token.spoil("flags", "65536");
-    token.spoil("fail-C_Login", "6");
+    token.break_with("flags", "65536");
+    token.break_with("fail-C_Login", "6");
     for _ in 0..3 {
         let error = Probe::of_token(&token).fails(sign());
         assert!(error.starts_with("Pin: ") && error.contains("will not retry it"), "{error}");
@@ -147,11 +147,11 @@ fn unclear_login_failure_with_a_low_pin_count_is_a_refusal() {
 fn login_that_does_not_reach_the_token_is_no_attempt() {
     for value in ["224", "179", "260"] {
         let token = Token::kryoptic();
-        token.spoil("fail-C_Login", value);
+        token.break_with("fail-C_Login", value);
         let mut probe = Probe::of_token(&token);
         let error = probe.fails(sign());
         assert!(!error.starts_with("Pin: "), "{error}");
-        token.mend("fail-C_Login");
+        token.repair("fail-C_Login");
         assert_eq!(probe.ok(sign())["verifies"], true, "{value}");
     }
 }
@@ -182,14 +182,14 @@ fn malformed_pin_is_not_sent() {
 #[test]
 fn last_pin_attempt_is_never_used() {
     let token = Token::kryoptic();
-    token.spoil("flags", FINAL_TRY);
+    token.break_with("flags", FINAL_TRY);
     let mut probe = Probe::of_token(&token);
     let error = probe.fails(sign());
     assert!(error.contains("psid tries none; log in once with the right one"), "{error}");
     assert_eq!((token.calls("C_Login"), state(&mut probe).as_str()), (0, "pin refused"));
     let described = probe.ok(json!({ "do": "describe" }));
     assert!(described["token"].as_str().unwrap().contains("pin: FinalTry"), "{described}");
-    token.mend("flags");
+    token.repair("flags");
     assert_eq!(probe.ok(sign())["verifies"], true);
 }
 
@@ -198,18 +198,18 @@ fn locked_pin_is_reported_and_not_tried() {
     let token = Token::kryoptic();
     let expected =
         "Pin: the token's user PIN is locked (CKR_PIN_LOCKED); unlock it with the SO PIN";
-    token.spoil("flags", LOCKED);
+    token.break_with("flags", LOCKED);
     let mut probe = Probe::of_token(&token);
     assert!(probe.fails(sign()).starts_with(expected));
     assert_eq!(token.calls("C_Login"), 0);
-    token.mend("flags");
+    token.repair("flags");
     // The token reports it only at the login.
-    token.spoil("fail-C_Login", PIN_LOCKED);
+    token.break_with("fail-C_Login", PIN_LOCKED);
     for _ in 0..3 {
         assert!(probe.fails(sign()).starts_with(expected));
     }
     assert_eq!(token.calls("C_Login"), 1);
-    token.mend("fail-C_Login");
+    token.repair("fail-C_Login");
     let mut setup = token.setup();
     setup["retry"] = true.into();
     assert_eq!(Probe::with_tokens(&token, &[setup]).ok(sign())["verifies"], true);
@@ -254,12 +254,12 @@ fn second_login_of_one_process_succeeds() {
 #[test]
 fn false_login_success_is_detected_by_the_key() {
     let token = Token::kryoptic();
-    token.spoil("fail-C_Login", ALREADY_LOGGED_IN);
+    token.break_with("fail-C_Login", ALREADY_LOGGED_IN);
     let mut probe = Probe::of_token(&token);
     let error = probe.fails(sign());
     assert!(!error.starts_with("Pin: "), "{error}");
     assert_ne!(state(&mut probe), "ready");
-    token.mend("fail-C_Login");
+    token.repair("fail-C_Login");
     let unwrap = wrap(&mut probe);
     unwraps(&mut probe, &unwrap);
 }

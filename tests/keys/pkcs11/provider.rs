@@ -14,7 +14,7 @@ struct Subject {
     /// Valid references to missing values, and the error of their fetch.
     unknown: Vec<(Value, &'static str)>,
     /// Malformed references.
-    nonsense: Vec<Value>,
+    malformed: Vec<Value>,
     /// A configured namespace, and one that is not.
     namespaces: [String; 2],
     other_side: OtherSide,
@@ -30,7 +30,7 @@ enum OtherSide {
 
 impl OtherSide {
     /// The number of requests so far.
-    fn questions(&self) -> usize {
+    fn requests(&self) -> usize {
         match self {
             Self::Infisical(fake, _) => fake.log().len(),
             Self::Token(token, _) => token.calls("C_Initialize") + token.calls("C_Decrypt"),
@@ -76,7 +76,7 @@ fn infisical() -> Subject {
             (members("NOT_THERE"), "NotFound"),
             (json!({"project": "myproject", "path": "/elsewhere", "key": "A"}), "NotFound"),
         ],
-        nonsense: vec![
+        malformed: vec![
             json!({}),
             json!({"project": "myproject"}),
             json!({"project": "another", "key": "A"}),
@@ -119,7 +119,7 @@ fn pkcs11() -> Subject {
         name: "pkcs11",
         probe: Probe::of_provider("pkcs11", &instance, &token.environment()),
         unknown,
-        nonsense: vec![
+        malformed: vec![
             json!({}),
             json!({"blob": "*"}),
             json!({"blob": ""}),
@@ -163,7 +163,7 @@ fn provider_fetches_stored_values_unchanged() {
 #[test]
 fn provider_accepts_references_without_requests() {
     on_each(|mut subject| {
-        let before = subject.other_side.questions();
+        let before = subject.other_side.requests();
         subject.other_side.take_away();
         let mut places = Vec::new();
         for (members, _) in &subject.stored {
@@ -180,7 +180,7 @@ fn provider_accepts_references_without_requests() {
         places.dedup();
         assert_eq!(places.len(), subject.stored.len(), "{}", subject.name);
         if let OtherSide::Token(..) = subject.other_side {
-            assert_eq!(subject.other_side.questions(), before);
+            assert_eq!(subject.other_side.requests(), before);
         }
     });
 }
@@ -189,8 +189,8 @@ fn provider_accepts_references_without_requests() {
 #[test]
 fn provider_rejects_malformed_references() {
     on_each(|mut subject| {
-        let before = subject.other_side.questions();
-        let mut odd = subject.nonsense.clone();
+        let before = subject.other_side.requests();
+        let mut odd = subject.malformed.clone();
         for name in ["project", "path", "key", "blob", "", "\0", "ключ"] {
             for value in ["", "\0", "/", "..", "\n\r", "'\"\\", "✓", &"x".repeat(100_000)] {
                 odd.push(json!({name: value}));
@@ -199,7 +199,7 @@ fn provider_rejects_malformed_references() {
         }
         for members in odd {
             let answer = subject.probe.ask(accept(&members));
-            let is_nonsense = subject.nonsense.contains(&members);
+            let is_nonsense = subject.malformed.contains(&members);
             let Some(why) = answer["error"].as_str() else {
                 assert!(!is_nonsense, "{}: {members}", subject.name);
                 continue;
@@ -208,7 +208,7 @@ fn provider_rejects_malformed_references() {
             let fetched = subject.probe.ask(fetch(&members));
             assert_eq!(fetched["kind"], "Misbehaved", "{}: {members}", subject.name);
         }
-        assert_eq!(subject.other_side.questions(), before, "{}", subject.name);
+        assert_eq!(subject.other_side.requests(), before, "{}", subject.name);
     });
 }
 
@@ -248,7 +248,7 @@ fn provider_reports_unreachable_until_recovery() {
 #[test]
 fn provider_knows_only_configured_namespaces() {
     on_each(|mut subject| {
-        let before = subject.other_side.questions();
+        let before = subject.other_side.requests();
         let [own, other] = subject.namespaces.clone();
         for (namespace, knows) in
             [(own, true), (other, false), (String::new(), false), ("[]".into(), false)]
@@ -256,7 +256,7 @@ fn provider_knows_only_configured_namespaces() {
             let answer = subject.probe.ok(json!({"do": "knows", "namespace": namespace}));
             assert_eq!(answer["knows"], knows, "{}: {namespace}", subject.name);
         }
-        assert_eq!(subject.other_side.questions(), before);
+        assert_eq!(subject.other_side.requests(), before);
     });
 }
 
@@ -267,16 +267,16 @@ fn provider_listing_matches_scope_and_fetches() {
     on_each(|mut subject| {
         for (project, path) in [("myproject", "/app"), ("another", "/app"), ("", "")] {
             let source = |what: &str| json!({"do": what, "project": project, "path": path});
-            let before = subject.other_side.questions();
+            let before = subject.other_side.requests();
             let scope = subject.probe.ask(source("scope"));
-            assert_eq!(subject.other_side.questions(), before);
+            assert_eq!(subject.other_side.requests(), before);
             let listed = subject.probe.ask(source("list"));
             if let Some(why) = scope["error"].as_str() {
                 assert_eq!(
                     (&listed["kind"], &listed["error"]),
                     (&json!("Misbehaved"), &json!(why))
                 );
-                assert_eq!(subject.other_side.questions(), before);
+                assert_eq!(subject.other_side.requests(), before);
                 continue;
             }
             assert_eq!(

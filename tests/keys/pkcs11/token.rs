@@ -205,7 +205,7 @@ fn restart_of_pcscd_fails_no_call() {
     for value in ["5", "6", "48", "179", "257", "400"] {
         // One each of CKR_GENERAL_ERROR, _FUNCTION_FAILED, _DEVICE_ERROR, _SESSION_HANDLE_INVALID,
         // _USER_NOT_LOGGED_IN and _CRYPTOKI_NOT_INITIALIZED, until the module is initialised again.
-        token.spoil("until-initialized", value);
+        token.break_with("until-initialized", value);
         unwraps(&mut probe, &unwrap);
     }
 }
@@ -215,11 +215,11 @@ fn killed_predecessor_does_not_block_the_token() {
     for token in [Token::kryoptic(), Token::softhsm()] {
         let mut predecessor = Probe::of_token(&token);
         predecessor.ok(sign());
-        token.spoil("hang-C_Sign", "");
+        token.break_with("hang-C_Sign", "");
         predecessor.begin(sign());
         eventually("the call to begin", || (token.calls("C_Sign") > 1).then_some(()));
         predecessor.kill();
-        token.mend("hang-C_Sign");
+        token.repair("hang-C_Sign");
         assert_eq!(Probe::of_token(&token).ok(sign())["verifies"], true);
     }
 }
@@ -250,12 +250,12 @@ fn dead_worker_thread_is_reported_and_replaced() {
     let token = Token::kryoptic();
     let mut probe = Probe::of_token(&token);
     let unwrap = wrap(&mut probe);
-    token.spoil("absurd", "");
+    token.break_with("absurd", "");
     let error = probe.fails(unwrap.clone());
     assert!(error.starts_with("Broken: the thread that owns the token crashed; "), "{error}");
     // It still closes the open session.
     eventually("the thread's end", || (state(&mut probe) == "away").then_some(()));
-    token.mend("absurd");
+    token.repair("absurd");
     unwraps(&mut probe, &unwrap);
     assert_eq!(state(&mut probe), "ready");
 }

@@ -10,7 +10,7 @@ use psi_harness::{PIN, Token, directory_holds, eventually, repository};
 const SECRET: &[u8] = b"the bootstrap secret that is nowhere but in the token's care";
 
 /// A reference with changed bytes in its blob.
-fn spoiled(reference: &str, change: impl FnOnce(&mut Vec<u8>)) -> String {
+fn damaged(reference: &str, change: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut members: Value = serde_json::from_str(reference).unwrap();
     let mut blob = decode(members["blob"].as_str().unwrap());
     change(&mut blob);
@@ -241,8 +241,8 @@ fn damaged_or_foreign_blob_fails_alone() {
     };
     let last = |blob: &mut Vec<u8>| *blob.last_mut().unwrap() ^= 1;
     for (number, reference, why) in [
-        (1, spoiled(&good, last), "the sealed blob is not usable: it was damaged or tampered with"),
-        (2, spoiled(&good, |blob| blob[100] ^= 1), "the token cannot decrypt the data"),
+        (1, damaged(&good, last), "the sealed blob is not usable: it was damaged or tampered with"),
+        (2, damaged(&good, |blob| blob[100] ^= 1), "the token cannot decrypt the data"),
         (3, foreign, "the token cannot decrypt the data"),
     ] {
         fixture.register(number, &reference);
@@ -274,13 +274,13 @@ fn hanging_token_delays_no_other_lookup() {
     fixture.register(2, &fixture.seal("another"));
     fixture.register(3, "a literal");
     assert_eq!(fixture.lookup(1).ok(), SECRET);
-    fixture.token.spoil("hang-C_Decrypt", "");
+    fixture.token.break_with("hang-C_Decrypt", "");
     let line = fixture.lookup(2).fails(75);
     assert!(line.contains("pkcs11 does not answer: "), "{line}");
     assert_eq!(fixture.lookup(1).ok(), SECRET);
     assert_eq!(fixture.lookup(3).ok(), b"a literal");
     assert_eq!(psid.status()["daemon"], "up");
-    fixture.token.mend("hang-C_Decrypt");
+    fixture.token.repair("hang-C_Decrypt");
     let found = eventually("the token to answer", || {
         let outcome = fixture.lookup(2).run();
         (outcome.code == 0).then_some(outcome.stdout)

@@ -191,11 +191,11 @@ fn preflight_reports_a_missing_wrong_or_risky_pin() {
         (FINAL_TRY, "the next wrong PIN would lock the token, so psid tries none"),
         (LOCKED, "the token's user PIN is locked"),
     ] {
-        fixture.token.spoil("flags", flags);
+        fixture.token.break_with("flags", flags);
         fails_at(&fixture, "pin", 65, words);
     }
     assert_eq!(fixture.token.calls("C_Login"), 2, "even the right PIN is not tried");
-    fixture.token.mend("flags");
+    fixture.token.repair("flags");
     fixture.driver(&["hsm", "preflight"]).ok();
 }
 
@@ -244,9 +244,9 @@ fn preflight_reports_softhsm_without_oaep_sha_256() {
 fn preflight_round_trip_detects_a_token_that_cannot_unwrap() {
     let fixture = SealedFixture::with_kryoptic();
     // CKR_DEVICE_ERROR
-    fixture.token.spoil("fail-C_Decrypt", "48");
+    fixture.token.break_with("fail-C_Decrypt", "48");
     fails_at(&fixture, "round-trip", 65, "the token cannot decrypt the data: CKR_DEVICE_ERROR");
-    fixture.token.mend("fail-C_Decrypt");
-    fixture.token.spoil("fail-C_Sign", "48");
+    fixture.token.repair("fail-C_Decrypt");
+    fixture.token.break_with("fail-C_Sign", "48");
     fails_at(&fixture, "round-trip", 69, "the token failed at C_Sign: CKR_DEVICE_ERROR");
 }

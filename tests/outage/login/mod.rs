@@ -1,7 +1,7 @@
 //! Logins by clouds and clusters, and refused logins.
 
+mod client_secret;
+mod cloud_refusals;
 mod clouds;
 mod outages;
-mod refusals;
-mod refused;
 mod service_accounts;

@@ -18,7 +18,7 @@ fn status(code: u16) -> Value {
 
 #[test]
 fn cached_values_are_served_when_the_metadata_connection_fails() {
-    endure_all(&[
+    check_all(&[
         (CLOUDS[0], kind("refuse"), "the metadata service: no connection to"),
         (CLOUDS[1], kind("refuse"), "the metadata service: no connection to"),
         (CLOUDS[2], kind("refuse"), "the metadata service: no connection to"),
@@ -31,7 +31,7 @@ fn cached_values_are_served_when_the_metadata_connection_fails() {
 
 #[test]
 fn cached_values_are_served_for_any_metadata_answer() {
-    endure_all(&[
+    check_all(&[
         (AWS, status(429), "answers 429: it is busy"),
         (AWS, kind("html-503"), "answers 503: it is busy"),
         (AWS, status(400), "answers 400: no session (IMDSv2)"),
@@ -46,7 +46,7 @@ fn cached_values_are_served_for_any_metadata_answer() {
 #[test]
 fn cached_values_are_served_when_a_proxy_answers_for_metadata() {
     let redirect = json!({"kind": "redirect", "location": "http://127.0.0.1:9/", "code": 302});
-    endure_all(&[
+    check_all(&[
         (AWS, kind("captive-portal"), "answers 200: no session"),
         (GCP, kind("captive-portal"), "answers 200: it is not Google's metadata server"),
         (AZURE, kind("captive-portal"), "answers 200: no access token"),
@@ -58,17 +58,17 @@ fn cached_values_are_served_when_a_proxy_answers_for_metadata() {
 }
 
 /// Each with its own fake and psid, in parallel: most of the time is waiting.
-fn endure_all(faults: &[(Method, Value, &str)]) {
+fn check_all(faults: &[(Method, Value, &str)]) {
     thread::scope(|scope| {
         for (method, fault, words) in faults {
             let name = format!("{} {}", method.name, fault["kind"]);
-            let endure = move || endure(*method, fault, words);
-            thread::Builder::new().name(name).spawn_scoped(scope, endure).unwrap();
+            let check = move || check(*method, fault, words);
+            thread::Builder::new().name(name).spawn_scoped(scope, check).unwrap();
         }
     });
 }
 
-fn endure(method: Method, fault: &Value, words: &str) {
+fn check(method: Method, fault: &Value, words: &str) {
     let machine = Machine::of(method, &json!({"/myapp": {"KNOWN": "1", "UNKNOWN": "2"}}));
     let instance = &machine.instance;
     let psid = instance.start();

@@ -115,10 +115,10 @@ fn mappings_of_another_directory_are_registered() {
     let mut host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
     let old = host.instance.directory().join("old-psi");
     fs::create_dir(&old).unwrap();
-    let nobody = host.instance.run().join("nobody.sock");
+    let absent = host.instance.run().join("absent.sock");
     for name in ["A", "B"] {
         let create =
-            ["secret", "create", "--driver=shell", "--driver-opts", &options(&nobody), name, "-"];
+            ["secret", "create", "--driver=shell", "--driver-opts", &options(&absent), name, "-"];
         assert_eq!(host.podman.run(&create, "x").code, 0);
     }
     let ids = host.ids();

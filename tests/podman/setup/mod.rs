@@ -7,5 +7,5 @@ mod order;
 mod prune;
 mod quadlet;
 mod reconcile;
-mod shadows;
+mod shared_keys;
 mod units;

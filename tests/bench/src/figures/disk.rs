@@ -41,8 +41,8 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     if !bench.quick {
         rows.extend(in_ram(&instance, &empty, entries)?);
     }
-    let strange = format!("/f{directories}");
-    rows.extend(one_miss(bench, &instance, &strange)?);
+    let unlisted = format!("/f{directories}");
+    rows.extend(one_miss(bench, &instance, &unlisted)?);
     drop(instance);
     rows.push(meanwhile::listings(bench)?);
     rows.extend(many_misses(bench)?);
@@ -88,7 +88,7 @@ fn in_ram(full: &Instance, empty: &Instance, entries: usize) -> Result<[Row; 2]>
 }
 
 /// From the answer of a fetched lookup to its durability, and the latency of hits meanwhile.
-fn one_miss(bench: &Bench, instance: &Instance, strange: &str) -> Result<Vec<Row>> {
+fn one_miss(bench: &Bench, instance: &Instance, unlisted: &str) -> Result<Vec<Row>> {
     let (_psid, _) = instance.start()?;
     let writes = Writes::of(&instance.state())?;
     let size = instance.cache_size()? as usize;
@@ -99,7 +99,7 @@ fn one_miss(bench: &Bench, instance: &Instance, strange: &str) -> Result<Vec<Row
     let mut one = || {
         // A separate miss: right after a write, psid waits longer.
         std::thread::sleep(Duration::from_millis(600));
-        let call = Call::lookup_by_reference(&reference(strange, &FakeInfisical::key(number)));
+        let call = Call::lookup_by_reference(&reference(unlisted, &FakeInfisical::key(number)));
         number += 1;
         // A fetched value is cached before it is answered.
         let start = Instant::now();
@@ -125,7 +125,7 @@ fn one_miss(bench: &Bench, instance: &Instance, strange: &str) -> Result<Vec<Row
             plain,
         ),
     );
-    Ok(vec![figure, meanwhile::misses(bench, instance, strange)?])
+    Ok(vec![figure, meanwhile::misses(bench, instance, unlisted)?])
 }
 
 /// Cold misses at full rate, and the writes for them.

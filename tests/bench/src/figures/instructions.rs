@@ -88,11 +88,11 @@ fn count(programs: &Programs, instance: &Instance, id: Option<&str>) -> Result<f
         command.env("SECRET_ID", id);
     }
     let output = command.output().map_err(|error| format!("valgrind: {error}; install it"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stderr);
     if output.status.success() != id.is_some() {
-        return Err(format!("psi-driver under callgrind: {said}").into());
+        return Err(format!("psi-driver under callgrind: {text}").into());
     }
-    let collected = said.lines().find_map(|line| line.split_once("Collected : "));
-    let (_, count) = collected.ok_or_else(|| format!("callgrind counted nothing: {said}"))?;
+    let collected = text.lines().find_map(|line| line.split_once("Collected : "));
+    let (_, count) = collected.ok_or_else(|| format!("callgrind counted nothing: {text}"))?;
     Ok(count.trim().parse()?)
 }

@@ -10,11 +10,11 @@ use crate::stats::Samples;
 use crate::{Failure, Result};
 
 /// One miss after the other is cached and written, among 100,000 entries.
-pub fn misses(bench: &Bench, instance: &Instance, strange: &str) -> Result<Row> {
+pub fn misses(bench: &Bench, instance: &Instance, unlisted: &str) -> Result<Row> {
     let rounds = bench.rounds(16).max(4);
-    let strangers: Vec<Call> = (0..rounds * 40)
+    let misses: Vec<Call> = (0..rounds * 40)
         .map(|number| {
-            Call::lookup_by_reference(&reference(strange, &FakeInfisical::key(100 + number)))
+            Call::lookup_by_reference(&reference(unlisted, &FakeInfisical::key(100 + number)))
         })
         .collect();
     let (busy, quiet) = load::run(async {
@@ -22,14 +22,14 @@ pub fn misses(bench: &Bench, instance: &Instance, strange: &str) -> Result<Row> 
         let other = Connection::open(&instance.socket()).await?;
         let known = register(&connection).await?;
         let (mut busy, mut quiet) = (Vec::new(), Vec::new());
-        for strangers in strangers.chunks(40) {
+        for misses in misses.chunks(40) {
             // Gathered changes are written first, so that the round begins idle.
             tokio::time::sleep(Duration::from_millis(800)).await;
             latencies(&connection, &known, &mut quiet, || false).await?;
-            let (other, strangers) = (other.clone(), strangers.to_vec());
+            let (other, misses) = (other.clone(), misses.to_vec());
             // A miss every 10 ms: there is one during each phase of a write.
             let misses = tokio::task::spawn_local(async move {
-                for miss in &strangers {
+                for miss in &misses {
                     other.call(miss).await?;
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }

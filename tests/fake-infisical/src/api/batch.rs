@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::call::Call;
-use super::desk::{Desk, Place, Requirement, Write, judge_name};
+use super::desk::{Desk, Place, Requirement, Write, check_name};
 use super::error::ApiError;
 use super::fields::Fields;
 use crate::dialect::{Api, Dialect};
@@ -101,7 +101,7 @@ fn read_batch(body: &mut Fields, requirement: Requirement, dialect: Dialect) -> 
     let mut writes = Vec::new();
     for mut item in body.objects("secrets") {
         let key = item.required("secretKey");
-        judge_name(&mut item, "secretKey", &key, dialect);
+        check_name(&mut item, "secretKey", &key, dialect);
         writes.push(Write::read(&mut item, key, requirement, dialect));
         body.absorb(item);
     }

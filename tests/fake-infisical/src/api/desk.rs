@@ -82,7 +82,7 @@ impl Write {
         };
         let new_name = body.text("newSecretName");
         if let Some(name) = &new_name {
-            judge_name(body, "newSecretName", name, dialect);
+            check_name(body, "newSecretName", name, dialect);
         }
         Self {
             key,
@@ -100,7 +100,7 @@ impl Write {
 }
 
 /// Names are checked if there is one; older servers allow fewer.
-pub fn judge_name(fields: &mut Fields, field: &str, name: &str, dialect: Dialect) {
+pub fn check_name(fields: &mut Fields, field: &str, name: &str, dialect: Dialect) {
     if name.is_empty() {
         fields.refuse(field, "Secret name cannot be empty.");
     } else if name.contains([':', '/']) {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::call::Call;
-use super::desk::{Desk, Place, Requirement, Write, judge_name};
+use super::desk::{Desk, Place, Requirement, Write, check_name};
 use super::error::ApiError;
 use super::fields::Fields;
 use crate::dialect::Api;
@@ -15,7 +15,7 @@ pub fn create(mut call: Call<'_>, api: Api, name: &str) -> Result<Response, ApiE
     let name = name.trim().to_owned();
     let dialect = call.fake.dialect;
     let mut params = Fields::none();
-    judge_name(&mut params, "secretName", &name, dialect);
+    check_name(&mut params, "secretName", &name, dialect);
     params.finish()?;
     let mut body = Fields::of_body(call.request)?;
     let place = Place::read(&mut body, api);

@@ -34,7 +34,7 @@ pub(super) fn answer(fake: &mut FakeInfisical, request: &Request, path: &[&str])
     if !lives || request.method != "GET" {
         return html(401, "401 - Unauthorized");
     }
-    tell(fake, request, path)
+    answer_to(fake, request, path)
 }
 
 /// A request through a proxy gets no session.
@@ -54,7 +54,7 @@ fn open_session(fake: &mut FakeInfisical, request: &Request) -> Response {
     plain(&token).with_header(TTL, seconds.to_string())
 }
 
-fn tell(fake: &FakeInfisical, request: &Request, path: &[&str]) -> Response {
+fn answer_to(fake: &FakeInfisical, request: &Request, path: &[&str]) -> Response {
     let aws = &fake.state.cloud.aws;
     match (path, &aws.role) {
         (["meta-data", "placement", "region"], _) => plain(&aws.region),

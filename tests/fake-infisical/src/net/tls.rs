@@ -29,7 +29,7 @@ pub fn prepare(
 
     let issuer = match certificate {
         Certificate::Valid | Certificate::Expired => trusted,
-        Certificate::WrongCa => authority("somebody else's CA", KeyPair::generate()?)?,
+        Certificate::WrongCa => authority("another CA", KeyPair::generate()?)?,
     };
     let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
     params.distinguished_name.push(DnType::CommonName, "localhost");

@@ -49,10 +49,10 @@ fn login_returns_a_valid_token() {
 fn wrong_secrets_lock_out_the_right_one() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.client();
-    let stranger = json!({"clientId": "nobody", "clientSecret": "x"});
+    let unknown = json!({"clientId": "nobody", "clientSecret": "x"});
     let login = "/api/v1/auth/universal-auth/login";
     let invalid = unauthorized("Invalid credentials");
-    assert_eq!(client.write("POST", login, &stranger).error(), invalid);
+    assert_eq!(client.write("POST", login, &unknown).error(), invalid);
     for _ in 0..3 {
         assert_eq!(client.login("wrong").error(), invalid);
     }

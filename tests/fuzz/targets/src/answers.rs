@@ -151,8 +151,8 @@ impl<'a> Asked<'a> {
         match got {
             // With any valid proof, the rest is as usual.
             Ok(_) if answered == Kind::Metadata => {}
-            Ok(got) => self.judge(got),
-            Err(error) => self.judge_error(&error),
+            Ok(got) => self.check(got),
+            Err(error) => self.check_error(&error),
         }
     }
 
@@ -174,7 +174,7 @@ impl<'a> Asked<'a> {
     }
 
     /// Only a JSON 200 has values, and the outcome has exactly those.
-    fn judge(&self, got: Got) {
+    fn check(&self, got: Got) {
         if self.status != 0 {
             assert_eq!((self.status, self.is_json), (200, true));
         }
@@ -193,15 +193,15 @@ impl<'a> Asked<'a> {
     }
 
     /// Only Infisical itself can deny a secret; and no error quotes a request.
-    fn judge_error(&self, error: &ProviderError) {
+    fn check_error(&self, error: &ProviderError) {
         let words = error.to_string();
         assert_words(&words);
         for secret in [fixture::CLIENT_SECRET, TOKEN] {
             assert!(!words.contains(secret), "{words}");
         }
-        let says_no = matches!(error, ProviderError::NotFound(_) | ProviderError::Denied(_));
-        assert!(!says_no || self.cloud == Cloud::None, "a cloud says no: {words}");
-        if says_no && self.status != 0 && self.what != What::Login {
+        let is_denial = matches!(error, ProviderError::NotFound(_) | ProviderError::Denied(_));
+        assert!(!is_denial || self.cloud == Cloud::None, "a cloud says no: {words}");
+        if is_denial && self.status != 0 && self.what != What::Login {
             let body = serde_json::from_slice::<Value>(self.body).unwrap_or_default();
             let signed = body["reqId"].is_string() && body["statusCode"] == self.status;
             let hides = self.status == 200 && words.contains("hides the value");

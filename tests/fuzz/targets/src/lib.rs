@@ -68,7 +68,7 @@ impl Target {
 
     /// The words of its dictionary.
     pub fn words(&self) -> Vec<Vec<u8>> {
-        let path = directory().join("words").join(self.name);
+        let path = directory().join("dictionaries").join(self.name);
         std::fs::read_to_string(path).map(|text| psi_mutation::words(&text)).unwrap_or_default()
     }
 }

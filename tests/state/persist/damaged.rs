@@ -20,7 +20,7 @@ fn filled() -> (FakeInfisical, Instance) {
 }
 
 /// Starts psid on a cache that `spoil` changed, and checks the outcome.
-fn endure(spoil: impl Fn(&mut Vec<u8>), words: &str) {
+fn check(spoil: impl Fn(&mut Vec<u8>), words: &str) {
     let (mut infisical, instance) = filled();
     let mut file = fs::read(instance.cache()).unwrap();
     spoil(&mut file);
@@ -52,35 +52,35 @@ fn endure(spoil: impl Fn(&mut Vec<u8>), words: &str) {
 /// never loaded.
 #[test]
 fn n7_truncated_cache_is_quarantined_and_reported() {
-    endure(|file| file.truncate(5), "it is truncated");
-    endure(|file| file.truncate(30), "it is truncated");
-    endure(Vec::clear, "it is truncated");
+    check(|file| file.truncate(5), "it is truncated");
+    check(|file| file.truncate(30), "it is truncated");
+    check(Vec::clear, "it is truncated");
 }
 
 /// N8: the Python PSI overwrote a cache that it could not read, and the last good values with it.
 #[test]
 fn n8_damaged_cache_is_quarantined_and_never_overwritten() {
-    endure(|file| file[40] ^= 1, "it was damaged or tampered with");
-    endure(|file| *file.last_mut().unwrap() ^= 0x80, "it was damaged or tampered with");
-    endure(|file| file.push(0), "it was damaged or tampered with");
+    check(|file| file[40] ^= 1, "it was damaged or tampered with");
+    check(|file| *file.last_mut().unwrap() ^= 0x80, "it was damaged or tampered with");
+    check(|file| file.push(0), "it was damaged or tampered with");
     let cut = |file: &mut Vec<u8>| file.truncate(file.len() - 1);
-    endure(cut, "it was damaged or tampered with");
+    check(cut, "it was damaged or tampered with");
 }
 
 /// N20: the Python PSI's header was not authenticated.
 #[test]
 fn n20_every_header_byte_is_authenticated() {
-    endure(|file| file[0] = b'X', "it is not a psi cache: it does not begin with PSIC");
-    endure(|file| file[4] = 9, "it is of format version 9, and only 2 is read here");
-    endure(|file| file[5] = 2, "it was damaged or tampered with");
-    endure(|file| file[5] = 7, "it is sealed by a key backend unknown here (tag 7)");
-    endure(|file| file[6] ^= 1, "it was sealed under another key");
-    endure(|file| file[24] ^= 1, "it was damaged or tampered with");
+    check(|file| file[0] = b'X', "it is not a psi cache: it does not begin with PSIC");
+    check(|file| file[4] = 9, "it is of format version 9, and only 2 is read here");
+    check(|file| file[5] = 2, "it was damaged or tampered with");
+    check(|file| file[5] = 7, "it is sealed by a key backend unknown here (tag 7)");
+    check(|file| file[6] ^= 1, "it was sealed under another key");
+    check(|file| file[24] ^= 1, "it was damaged or tampered with");
 }
 
 #[test]
 fn cache_of_another_backend_is_quarantined() {
-    endure(|file| *file = b"-----BEGIN PGP MESSAGE-----".to_vec(), "it is not a psi cache");
+    check(|file| *file = b"-----BEGIN PGP MESSAGE-----".to_vec(), "it is not a psi cache");
     // An encrypted literal in its place: the same key, another purpose.
     let (infisical, instance) = filled();
     let psid = instance.start();

@@ -1,8 +1,8 @@
 //! Random numbers that repeat with their seed (SplitMix64).
 
-pub(super) struct Dice(u64);
+pub(super) struct Random(u64);
 
-impl Dice {
+impl Random {
     pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }

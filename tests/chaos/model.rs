@@ -11,7 +11,7 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 pub(super) const CONFIRMED_AFTER: Duration = Duration::from_secs(60);
 
 /// All secrets, for clients that look them up and for the suite that changes them.
-pub(super) struct Truth {
+pub(super) struct Model {
     state: Mutex<State>,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Asked {
     began: Instant,
 }
 
-impl Truth {
+impl Model {
     /// All at version 1, cached and on disk.
     pub(super) fn of(names: Vec<String>) -> Self {
         let secret = |name| Secret {
@@ -102,7 +102,7 @@ impl Truth {
         let state = &mut *state;
         state.counts.lookups += 1;
         state.counts.slowest = state.counts.slowest.max(took);
-        let judged = if took > DEADLINE {
+        let fault = if took > DEADLINE {
             Err(format!("took {} ms, code {}", took.as_millis(), outcome.code))
         } else if outcome.code == 0 {
             state.counts.served += 1;
@@ -111,7 +111,7 @@ impl Truth {
             state.counts.refused += 1;
             state.refused(asked, outcome)
         };
-        if let Err(why) = judged {
+        if let Err(why) = fault {
             state.failures.push(format!("{}: {why}", asked.before.name));
         }
     }
@@ -141,8 +141,8 @@ impl State {
         let secret = &mut self.secrets[asked.at];
         let may = |standing| may_be_refused(standing, outcome.code);
         if !may(asked.before.standing) && !may(secret.standing) {
-            let said = outcome.stderr.trim_end();
-            return Err(format!("{:?}, code {}: {said}", asked.before.standing, outcome.code));
+            let message = outcome.stderr.trim_end();
+            return Err(format!("{:?}, code {}: {message}", asked.before.standing, outcome.code));
         }
         let same = secret.turn == asked.before.turn && asked.life == self.life;
         let taken_away = matches!(secret.standing, Standing::Gone | Standing::Denied(_));
@@ -262,48 +262,48 @@ mod tests {
         Outcome { code, stdout: stdout.into(), stderr: "psi-driver: no".into() }
     }
 
-    fn said(truth: &Truth, asked: &Asked, outcome: &Outcome) -> bool {
-        truth.answered(asked, outcome);
-        truth.lock().failures.pop().is_none()
+    fn accepts(model: &Model, asked: &Asked, outcome: &Outcome) -> bool {
+        model.answered(asked, outcome);
+        model.lock().failures.pop().is_none()
     }
 
-    fn is_right(truth: &Truth, code: i32, stdout: &str) -> bool {
-        said(truth, &truth.ask(0), &answer(code, stdout))
-    }
-
-    #[test]
-    fn truth_rejects_foreign_or_older_value() {
-        let truth = Truth::of(vec!["A".into(), "B".into()]);
-        assert!(is_right(&truth, 0, &value("A", 1)));
-        assert!(!is_right(&truth, 0, &value("B", 1)));
-        assert!(!is_right(&truth, 0, &value("A", 1)[..20]));
-        assert!(!is_right(&truth, 0, &value("A", 2)));
-        assert!(!is_right(&truth, 75, ""));
-        truth.lock().rotate(0);
-        let early = truth.ask(0);
-        assert!(is_right(&truth, 0, &value("A", 1)));
-        assert!(is_right(&truth, 0, &value("A", 2)));
-        assert!(!is_right(&truth, 0, &value("A", 1)));
-        assert!(said(&truth, &early, &answer(0, &value("A", 1))), "it began before that");
-        truth.lock().crash();
-        assert!(is_right(&truth, 0, &value("A", 1)), "version 2 was not on disk");
+    fn is_right(model: &Model, code: i32, stdout: &str) -> bool {
+        accepts(model, &model.ask(0), &answer(code, stdout))
     }
 
     #[test]
-    fn truth_rejects_value_of_revoked_secret() {
-        let truth = Truth::of(vec!["A".into()]);
-        truth.lock().deny(0);
-        assert!(!is_right(&truth, 77, ""), "not within a minute");
-        truth.lock().remove(0);
-        let early = truth.ask(0);
-        assert!(is_right(&truth, 0, &value("A", 1)));
-        assert!(is_right(&truth, 66, ""));
-        assert!(!is_right(&truth, 0, &value("A", 1)));
-        assert!(!is_right(&truth, 69, ""), "psid is there");
-        assert!(said(&truth, &early, &answer(0, &value("A", 1))), "it began before that");
-        truth.lock().give_back(0);
-        assert!(is_right(&truth, 66, ""));
-        truth.lock().acknowledge(&[1], |_| true);
-        assert!(!is_right(&truth, 66, ""));
+    fn model_rejects_foreign_or_older_value() {
+        let model = Model::of(vec!["A".into(), "B".into()]);
+        assert!(is_right(&model, 0, &value("A", 1)));
+        assert!(!is_right(&model, 0, &value("B", 1)));
+        assert!(!is_right(&model, 0, &value("A", 1)[..20]));
+        assert!(!is_right(&model, 0, &value("A", 2)));
+        assert!(!is_right(&model, 75, ""));
+        model.lock().rotate(0);
+        let early = model.ask(0);
+        assert!(is_right(&model, 0, &value("A", 1)));
+        assert!(is_right(&model, 0, &value("A", 2)));
+        assert!(!is_right(&model, 0, &value("A", 1)));
+        assert!(accepts(&model, &early, &answer(0, &value("A", 1))), "it began before that");
+        model.lock().crash();
+        assert!(is_right(&model, 0, &value("A", 1)), "version 2 was not on disk");
+    }
+
+    #[test]
+    fn model_rejects_value_of_revoked_secret() {
+        let model = Model::of(vec!["A".into()]);
+        model.lock().deny(0);
+        assert!(!is_right(&model, 77, ""), "not within a minute");
+        model.lock().remove(0);
+        let early = model.ask(0);
+        assert!(is_right(&model, 0, &value("A", 1)));
+        assert!(is_right(&model, 66, ""));
+        assert!(!is_right(&model, 0, &value("A", 1)));
+        assert!(!is_right(&model, 69, ""), "psid is there");
+        assert!(accepts(&model, &early, &answer(0, &value("A", 1))), "it began before that");
+        model.lock().give_back(0);
+        assert!(is_right(&model, 66, ""));
+        model.lock().acknowledge(&[1], |_| true);
+        assert!(!is_right(&model, 66, ""));
     }
 }

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::canaries::{Canaries, canary};
 use super::echo::{Answer, Echo, Shape, quoting};
-use super::sought::{Canaries, canary};
 use psi_harness::{
     BROKEN_ANSWERS, Config, FakeInfisical, Instance, Outcome, Start, id, program, reference,
     repository, run, seed,
@@ -20,7 +20,7 @@ struct Scenario {
     value: String,
     literal: String,
     client_secret: String,
-    said: Vec<(String, Vec<u8>)>,
+    outputs: Vec<(String, Vec<u8>)>,
 }
 
 impl Scenario {
@@ -40,7 +40,7 @@ impl Scenario {
         canaries.add("the literal", literal.as_bytes());
         canaries.add("the client secret", client_secret.as_bytes());
         canaries.add("the data key", &key);
-        Self { infisical, instance, canaries, value, literal, client_secret, said: Vec::new() }
+        Self { infisical, instance, canaries, value, literal, client_secret, outputs: Vec::new() }
     }
 
     fn config(&self) -> Config {
@@ -62,7 +62,7 @@ impl Scenario {
         if !matches!(args[0], "lookup" | "get") || outcome.code != 0 {
             words.extend(&outcome.stdout);
         }
-        self.said.push((format!("what {args:?} said"), words));
+        self.outputs.push((format!("the output of {args:?}"), words));
         outcome
     }
 
@@ -125,7 +125,7 @@ impl Scenario {
     #[track_caller]
     fn nothing_was_said(&self, log: &str) {
         self.canaries.absent("psid's log", log.as_bytes());
-        for (place, words) in &self.said {
+        for (place, words) in &self.outputs {
             self.canaries.absent(place, words);
         }
     }
@@ -256,7 +256,7 @@ fn meet(answers: &[Answer]) -> String {
             assert_ne!(outcome.code, 0, "{answer:?} gave a value");
             scenario.call(&["cache", "refresh"], 1, "");
             scenario.call(&["cache", "status"], 1, "");
-            let (place, words) = scenario.said.last().unwrap();
+            let (place, words) = scenario.outputs.last().unwrap();
             scenario.canaries.absent(&format!("{place} after {answer:?}"), words);
         }
     }
@@ -323,7 +323,7 @@ fn client_secret_in_the_config_is_not_displayed() {
     let check = |scenario: &mut Scenario| {
         let Outcome { code, stdout, stderr } = run(psid(scenario, &["check"]), b"");
         let words = [stdout, stderr.into_bytes()].concat();
-        scenario.said.push(("what psid check said".into(), words));
+        scenario.outputs.push(("the output of psid check".into(), words));
         code
     };
     assert_eq!(check(&mut scenario), 0);
@@ -339,7 +339,7 @@ fn client_secret_in_the_config_is_not_displayed() {
         scenario.go_round();
         let Outcome { code, stderr, .. } = run(psid(&scenario, &["--log-level", "debug"]), b"");
         assert_eq!(code, 65, "{stderr}");
-        scenario.said.push(("psid's last words".into(), stderr.into_bytes()));
+        scenario.outputs.push(("psid's stderr".into(), stderr.into_bytes()));
     }
     let log = running.terminate();
     scenario.nothing_was_said(&log);
