@@ -27,17 +27,17 @@ impl Keyring {
     }
 
     /// Makes `key` the present one; the former ones still open.
-    pub fn adopt(&self, key: DataKey, wrapped: WrappedKeyHeader) {
+    pub fn set_present(&self, key: DataKey, wrapped: WrappedKeyHeader) {
         self.keys.write().insert(0, Arc::new(Key::new(key, wrapped)));
     }
 
     /// Adds a former key, which only opens.
-    pub fn open_with(&self, key: DataKey, wrapped: WrappedKeyHeader) {
+    pub fn add_former(&self, key: DataKey, wrapped: WrappedKeyHeader) {
         self.keys.write().push(Arc::new(Key::new(key, wrapped)));
     }
 
     /// Removes the former keys.
-    pub fn forget_former(&self) {
+    pub fn remove_former(&self) {
         self.keys.write().truncate(1);
     }
 
@@ -133,7 +133,7 @@ mod tests {
         let text = SecretBytes::new(b"text".to_vec());
         let old = keyring.seal(AadContext::Cache, &text).unwrap();
         assert!(keyring.is_present(AadContext::Cache, &old) && !keyring.has_former());
-        keyring.adopt(DataKey::generate().unwrap(), header());
+        keyring.set_present(DataKey::generate().unwrap(), header());
         let new = keyring.seal(AadContext::Cache, &text).unwrap();
         assert!(
             !keyring.is_present(AadContext::Cache, &old)
@@ -142,7 +142,7 @@ mod tests {
         for file in [&old, &new] {
             assert!(keyring.open(AadContext::Cache, file).unwrap().same_as(&text));
         }
-        keyring.forget_former();
+        keyring.remove_former();
         assert_eq!(keyring.open(AadContext::Cache, &old).err(), Some(EnvelopeError::OtherKey));
         assert!(keyring.open(AadContext::Cache, &new).is_ok());
     }

@@ -92,8 +92,8 @@ impl Now {
     /// The present time, advanced by the monotonic clock alone. A suspend in between is not counted.
     pub fn advanced(self) -> Self {
         let mono = Instant::now();
-        let gone = mono.duration_since(self.mono);
-        Self { wall: self.wall.after(gone), boot: self.boot.after(gone), mono }
+        let elapsed = mono.duration_since(self.mono);
+        Self { wall: self.wall.after(elapsed), boot: self.boot.after(elapsed), mono }
     }
 
     /// The wall-clock time of `then`, by the present setting of the wall clock.

@@ -94,7 +94,7 @@ pub struct Fetched {
 /// The result of listing a source.
 #[derive(Default)]
 pub struct Listed {
-    /// What was listed. Its scopes may be a part of the source, and it is no evidence about the rest.
+    /// The listing. It may cover a part of the source only, and is no evidence about the rest.
     pub listing: Listing,
     /// Directories of the source that were refused or do not exist, and why.
     pub refused: Vec<(ListingScope, ProviderError)>,
@@ -185,7 +185,7 @@ pub struct Source {
     pub recursive: bool,
 }
 
-/// Why there is no value. Each variant selects one behaviour of the cache and of the circuit breaker.
+/// A request failed. Each variant selects one behaviour of the cache and of the circuit breaker.
 ///
 /// | concerns | variants | effect |
 /// | --- | --- | --- |

@@ -37,7 +37,8 @@ impl Runtime {
             recovery_key::rewrap(file, keys, &both)
         });
         // Also after a failure: the backend has the new key, and the next attempt continues with it.
-        keyring.adopt(stored.key, WrappedKeyHeader { tag: backend.tag(), bytes: stored.header });
+        keyring
+            .set_present(stored.key, WrappedKeyHeader { tag: backend.tag(), bytes: stored.header });
         rewrapped.inspect_err(|problem| self.degrade_rekey(problem))?;
         self.finish_rekey().await
     }
@@ -73,7 +74,7 @@ impl Runtime {
             recovery_key::rewrap(file, keys, &keys.iter().take(1).copied().collect::<Vec<_>>())
         })?;
         backend.commit().await.map_err(|error| error.problem)?;
-        keyring.forget_former();
+        keyring.remove_former();
         Ok(())
     }
 

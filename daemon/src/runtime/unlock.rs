@@ -125,7 +125,7 @@ impl Runtime {
         let header = WrappedKeyHeader { tag: backend.tag(), bytes: stored.header };
         let keyring = Keyring::new(stored.key, header.clone());
         for former in keys {
-            keyring.open_with(former, header.clone());
+            keyring.add_former(former, header.clone());
         }
         self.use_keyring(Arc::new(keyring)).await;
         // With the hsm backend, every file holds the wrapped key: files with another wrapping are written again.
@@ -243,7 +243,7 @@ pub(crate) async fn open_keyring(
         keys.next().ok_or_else(|| Problem::new("the key backend has no key", "report it"))?;
     let keyring = Keyring::new(key, WrappedKeyHeader { tag, bytes: header });
     for LoadedKey { key, header } in keys {
-        keyring.open_with(key, WrappedKeyHeader { tag, bytes: header });
+        keyring.add_former(key, WrappedKeyHeader { tag, bytes: header });
     }
     Ok(Arc::new(keyring))
 }

@@ -92,7 +92,7 @@ pub(crate) struct NotPermitted(String);
 pub(crate) enum Caller {
     /// A lookup, or the refresh schedule.
     Routine,
-    /// An admin's command. Only a pause that the provider asked for holds it back.
+    /// An admin's command. Only a pause that the provider requested delays it.
     Admin,
 }
 

@@ -82,7 +82,7 @@ impl CallGuard<'_> {
     }
 }
 
-/// Whether an error may concern the host, or only what was asked for.
+/// Whether an error may concern the host, or only the requested directory.
 pub(super) fn is_unclear(error: &ProviderError) -> bool {
     is_of_directory(error) || matches!(error, ProviderError::Unauthenticated { .. })
 }
