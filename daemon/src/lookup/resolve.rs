@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::error::{ServiceError, bad_reference};
 use super::{Resolved, SecretSelector, Service};
 use crate::model::reference::{CacheKey, Reference, shown};
-use crate::provider::pkcs11_sealed::configured_name;
+use crate::provider::configured_name;
 use crate::provider::upstream::{Upstream, Upstreams};
 use crate::registry::resolved::ResolvedReference;
 use crate::registry::{Registered, RegistryError};

@@ -19,6 +19,14 @@ use crate::model::reference::{CacheKey, Listing, ListingScope, Namespace, Refere
 
 pub use invalid_reference::InvalidReference;
 
+/// The name of the token's provider, in the config and in references.
+pub(crate) const PKCS11: &str = "pkcs11";
+
+/// The name in the config of the provider that a reference names: references of psi version 1 say `nitrokeyhsm`.
+pub(crate) fn configured_name(name: &str) -> &str {
+    if name == "nitrokeyhsm" { PKCS11 } else { name }
+}
+
 /// A source of secrets.
 #[async_trait]
 pub trait SecretProvider: Send + Sync {

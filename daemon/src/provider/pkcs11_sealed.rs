@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{
-    Fetched, InvalidReference, Listed, Persistence, ProviderError, SecretProvider, SecretWriter,
-    Source,
+    Fetched, InvalidReference, Listed, PKCS11, Persistence, ProviderError, SecretProvider,
+    SecretWriter, Source,
 };
 use crate::cache::FetchEpoch;
 use crate::crypto::aead::DataKey;
@@ -26,10 +26,6 @@ use crate::keys::pkcs11::{Token, TokenError, TokenErrorKind};
 use crate::model::reach::Reach;
 use crate::model::reference::{CacheKey, ListingScope, Namespace, Reference};
 
-/// The provider's name in references and in the config.
-pub(crate) const NAME: &str = "pkcs11";
-/// Its name in the references and configs of psi version 1.
-const ALIAS: &str = "nitrokeyhsm";
 /// The only member of a reference: the sealed secret in base64.
 const BLOB: &str = "blob";
 
@@ -214,14 +210,9 @@ impl SecretProvider for Pkcs11Sealed {
     }
 }
 
-/// The name in the config of the provider that a reference names.
-pub(crate) fn configured_name(name: &str) -> &str {
-    if name == ALIAS { NAME } else { name }
-}
-
 /// The namespace of all values from the token.
 fn own_namespace() -> Namespace {
-    Namespace::new(&[NAME])
+    Namespace::new(&[PKCS11])
 }
 
 /// The sealed secret in a reference.
@@ -241,7 +232,7 @@ fn key_of(blob: &[u8]) -> String {
 
 /// The reference with a blob.
 fn reference_json(blob: &[u8]) -> String {
-    let reference = ReferenceJson { provider: NAME, blob: &STANDARD.encode(blob) };
+    let reference = ReferenceJson { provider: PKCS11, blob: &STANDARD.encode(blob) };
     serde_json::to_string(&reference).unwrap_or_default()
 }
 
@@ -349,8 +340,8 @@ mod tests {
 
         #[test]
         fn accept_never_panics(blob in any::<String>(), bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-            let _ = provider().accept(&Reference::new(NAME, [(BLOB, blob.as_str())]));
-            let _ = provider().accept(&Reference::new(NAME, [(BLOB, STANDARD.encode(bytes).as_str())]));
+            let _ = provider().accept(&Reference::new(PKCS11, [(BLOB, blob.as_str())]));
+            let _ = provider().accept(&Reference::new(PKCS11, [(BLOB, STANDARD.encode(bytes).as_str())]));
         }
     }
 

@@ -13,10 +13,11 @@ use crate::keys::credential::{Credential, Creds};
 use crate::keys::pkcs11::{PinSource, Token, TokenConfig, TokenErrorKind};
 use crate::keys::{CREDENTIAL, HsmKey, KeyBackend, SealWith, TpmKey};
 use crate::lookup::{Service, ServiceError};
+use crate::provider::PKCS11;
 use crate::provider::infisical::{
     Infisical, Method, Project, SecretSource, UniversalAuth, token_source,
 };
-use crate::provider::pkcs11_sealed::{self, Pkcs11Sealed, SealError};
+use crate::provider::pkcs11_sealed::{Pkcs11Sealed, SealError};
 use crate::provider::upstream::{Upstream, Upstreams};
 use crate::refresh::RefreshInterval;
 use crate::registry::{Keys, Registry};
@@ -259,7 +260,7 @@ pub fn upstreams(
         providers.insert(upstream.name.clone(), Arc::new(upstream));
     }
     if let Some(token) = token {
-        let upstream = Upstream::new(pkcs11_sealed::NAME, Box::new(Pkcs11Sealed::new(token)));
+        let upstream = Upstream::new(PKCS11, Box::new(Pkcs11Sealed::new(token)));
         providers.insert(upstream.name.clone(), Arc::new(upstream));
     }
     (Upstreams { providers, workloads: config.workloads.clone() }, faults)
@@ -313,7 +314,7 @@ fn secret_source(secret: &ClientSecret, environment: &Environment) -> SecretSour
 
 /// Whether the current config names a token.
 pub(super) fn is_token_configured(service: &Service) -> bool {
-    service.upstreams().providers.contains_key(pkcs11_sealed::NAME)
+    service.upstreams().providers.contains_key(PKCS11)
 }
 
 /// Encrypts a secret to the token's key and returns its reference.

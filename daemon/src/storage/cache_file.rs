@@ -281,7 +281,7 @@ impl Persister {
         let snapshot = open(&file, &self.keyring)
             .map_err(|error| Problem::without_remedy(format!("{path} is not usable: {error}")))?
             .sorted();
-        let ram = self.cache.snapshot(snapshot.generation);
+        let ram = self.cache.snapshot(snapshot.generation).sorted();
         let same = ram.entries.len() == snapshot.entries.len()
             && ram.entries.iter().zip(&snapshot.entries).all(
                 |((key, entry), (stored_key, stored))| {
@@ -314,24 +314,41 @@ impl Persister {
 mod tests {
     use std::num::NonZeroU64;
 
-    use psi_common::BackendTag;
+    use psi_common::{BackendTag, SecretBytes};
 
     use super::*;
-    use crate::cache::{BootId, Policy};
+    use crate::cache::{BootId, Entry, Policy};
     use crate::crypto::aead::DataKey;
     use crate::crypto::envelope::WrappedKeyHeader;
+    use crate::model::reference::{CacheKey, Namespace};
 
-    #[tokio::test(start_paused = true)]
-    async fn hanging_write_is_reported_until_it_ends() {
-        let directory = tempfile::tempdir().unwrap();
+    fn persister(directory: &Path) -> Persister {
         let part = WrappedKeyHeader { tag: BackendTag::Tpm, bytes: Vec::new() };
         let keyring = Arc::new(Keyring::new(DataKey::generate().unwrap(), part));
         let policy =
             Policy { enabled: true, fresh_for: HANG_TIMEOUT, max_stale: None, evict_revoked: true };
-        let cache = Cache::new(policy, BootId(NonZeroU64::MIN));
-        let cache = Arc::new(cache);
-        let path = directory.path().join("cache.enc");
-        let persister = Persister::new(path, keyring, cache, 0);
+        let cache = Arc::new(Cache::new(policy, BootId(NonZeroU64::MIN)));
+        Persister::new(directory.join("cache.enc"), keyring, cache, 0)
+    }
+
+    #[tokio::test]
+    async fn verify_accepts_the_written_entries_in_any_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let persister = Arc::new(persister(directory.path()));
+        let entry = |n: u8| {
+            let key = CacheKey::new(Namespace::new(&["n"]), "/", format!("K{n}"));
+            (key, Arc::new(Entry::new(SecretBytes::new(vec![n]), Timestamp::from_millis(1))))
+        };
+        let entries = (0..50).map(entry).collect();
+        persister.cache.restore(Snapshot { generation: 0, entries }, clock::now());
+        assert!(persister.write_blocking());
+        assert!(persister.verify().await.unwrap().contains("holds the 50 entries of RAM"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hanging_write_is_reported_until_it_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let persister = persister(directory.path());
         persister.state.lock().writing_since = Some(Instant::now());
         tokio::time::advance(HANG_TIMEOUT).await;
         assert_eq!(persister.state().error, None);

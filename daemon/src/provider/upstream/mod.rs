@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::reference::Reference;
-use crate::provider::Source;
-use crate::provider::pkcs11_sealed::configured_name;
+use crate::provider::{Source, configured_name};
 
 pub(crate) use counters::ProviderCounters;
 pub(crate) use health::CallError;
