@@ -58,7 +58,7 @@ impl Control for Runtime {
     async fn verify_cache(&self) -> Result<String, String> {
         match self.persister() {
             Some(persister) => persister.verify().await.map_err(|problem| problem.to_string()),
-            None => Err("there is no key to open the cache with".into()),
+            None => Err("there is no key to open the cache with; see `psictl cache status`".into()),
         }
     }
 

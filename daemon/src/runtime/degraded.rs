@@ -152,7 +152,7 @@ impl Runtime {
 }
 
 impl DegradedReason {
-    /// A fixed word for it.
+    /// An identifier that does not change.
     fn cause(self) -> &'static str {
         match self {
             Self::State => "state-directory",

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn other_command_lines_are_no_verbs() {
+    fn parse_rejects_other_command_lines() {
         for line in [
             &[][..],
             &["lookup", "-h"],

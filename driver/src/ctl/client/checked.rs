@@ -225,7 +225,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_plan_of_names_passes_and_one_with_a_line_of_a_unit_does_not() {
+    fn check_accepts_a_plan_of_names_and_rejects_unit_lines() {
         plan(|_| {}).unwrap();
         for text in
             ["a\n[Service]\nExecStartPre=/bin/id", "a,type=mount", "../../etc/cron.d/x", "", "%h"]
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_of_any_message_arrives_as_it_is() {
+    fn checked_escapes_each_text_of_every_message() {
         const TEXT: &str = "a\u{1b}\n[Service]";
         let counts = [
             taken::<ListResponse>(TEXT),
@@ -354,7 +354,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_passes_is_one_word_of_a_unit(text in "[a-zA-Z0-9_.@%,=/\\n\\t\" \u{1b}\u{9b}-]{0,12}") {
+        fn accepted_names_are_one_word_of_a_unit(text in "[a-zA-Z0-9_.@%,=/\\n\\t\" \u{1b}\u{9b}-]{0,12}") {
             for field in FIELDS {
                 if plan(|workload| field(workload, &text)).is_ok() {
                     let plain = |c: char| c.is_ascii_alphanumeric() || "_.@:\\-".contains(c);

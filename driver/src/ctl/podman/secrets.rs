@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn names_psi_recognizes_this_psi_and_the_python_psi() {
+    fn names_psi_recognizes_both_versions() {
         for lookup in [
             "exec /usr/bin/psi-driver lookup",
             "curl -sf --unix-socket /run/psi/psi.sock http://localhost/lookup/$SECRET_ID",
