@@ -104,7 +104,7 @@ impl Played {
             let boot = self.now(later).boot;
             for (key, entry) in self.cache.entries_in(&scope()) {
                 let state = self.cache.state.read();
-                let is_pending = state.pending.get(&key).is_some();
+                let is_pending = state.pending.contains_key(&key);
                 let fresh_for = state.policy.fresh_for;
                 drop(state);
                 let age = self.cache.fetched(&key).map(|fetched| fetched.age(boot));
