@@ -9,8 +9,7 @@
 //! finds a flipped bit and a file under another id. It is no proof of origin: whoever can write psid's state
 //! directory can point a reference elsewhere. A reference is no secret, and is read without a key.
 
-use std::fmt;
-
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 const MAGIC: &[u8] = b"psi-reference ";
@@ -26,13 +25,16 @@ pub struct ReferenceFile<'a> {
 }
 
 /// Why a file is not used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceFileError {
     /// It does not begin as one.
+    #[error("it is neither a reference nor a sealed literal")]
     Foreign,
-    /// It is of a version that is not read here.
+    /// Its version is not supported.
+    #[error("its format is another psid's, or its first line was damaged")]
     Version,
-    /// It was changed, or belongs to another id.
+    /// Its checksum is wrong, or its id is another one.
+    #[error("it was damaged, or belongs to another id")]
     Damaged,
 }
 
@@ -78,20 +80,8 @@ fn checksum(id: &str, text: &[u8]) -> String {
         .chain_update(b" ")
         .chain_update(text)
         .finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&digest)
 }
-
-impl fmt::Display for ReferenceFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Foreign => "it is neither a reference nor a sealed literal",
-            Self::Version => "its format is another psid's, or its first line was damaged",
-            Self::Damaged => "it was damaged, or belongs to another id",
-        })
-    }
-}
-
-impl std::error::Error for ReferenceFileError {}
 
 #[cfg(test)]
 mod tests {
