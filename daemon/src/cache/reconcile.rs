@@ -7,6 +7,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use psi_common::SecretBytes;
+
 use super::negative::NegativeReason;
 use super::pending::{EvictionDecision, RemovalReason};
 use super::{Cache, Entry, FetchEpoch, State};
@@ -81,6 +83,11 @@ impl Cache {
             counts.removed += u64::from(decision == EvictionDecision::Evicted);
         }
         for (key, value) in found.into_iter().filter(|(key, _)| wanted(key)) {
+            // That is most of a listing as a rule. Lookups go on meanwhile.
+            if self.state.read().renew_unchanged(&key, &value, options) {
+                counts.unchanged += 1;
+                continue;
+            }
             let new = Entry::new(value, now.wall);
             self.state.write().put(&key, new, options, &mut counts);
         }
@@ -90,6 +97,22 @@ impl Cache {
 }
 
 impl State {
+    /// Renews an entry whose value a listing confirms, if nothing else is to be done; true if it did.
+    pub(super) fn renew_unchanged(
+        &self,
+        key: &CacheKey,
+        value: &SecretBytes,
+        options: &ReconcileOptions<'_>,
+    ) -> bool {
+        let cached = self.entries.get(key).filter(|cached| {
+            cached.value().same_as(value)
+                && self.policy.enabled
+                && !self.pending.contains_key(key)
+                && !self.invalidations.is_outdated(key, options.epoch)
+        });
+        cached.map(|cached| cached.renew(options.now)).is_some()
+    }
+
     /// Puts a value, unless the key was invalidated or fetched since the request. An empty value in place of another
     /// one must be confirmed, or accepted by an admin. Returns the entry to serve.
     pub(super) fn put(

@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn each_look_has_its_kind() {
+    fn look_classifies_each_form() {
         for (text, expected) in [
             (REFERENCE, "reference"),
             ("\u{feff}{\"provider\":\"a\"}", "reference"),
@@ -118,7 +118,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_panics_and_only_a_brace_makes_anything_but_a_literal(data in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn look_never_panics_and_needs_a_brace_for_a_reference(data in prop::collection::vec(any::<u8>(), 0..200)) {
             let found = kind(&data);
             let has_brace = data.contains(&b'{');
             prop_assert!(has_brace || found == "literal");
@@ -128,7 +128,7 @@ mod tests {
         /// A slip of the pen: one character less, one more, or another one. Whoever loses the brace or the
         /// word means something else.
         #[test]
-        fn a_reference_with_one_slip_is_never_a_literal(at in 0..REFERENCE.len(), how in 0..3, slip in any::<char>()) {
+        fn reference_with_one_typo_is_never_a_literal(at in 0..REFERENCE.len(), how in 0..3, slip in any::<char>()) {
             let mut text = REFERENCE.to_owned();
             match how {
                 0 => drop(text.remove(at)),
@@ -142,7 +142,7 @@ mod tests {
         }
 
         #[test]
-        fn every_object_with_a_provider_is_a_reference(provider in any::<String>(), members in prop::collection::btree_map(any::<String>(), any::<String>(), 0..4), blanks in "[ \t\r\n\u{feff}]{0,4}") {
+        fn object_with_a_provider_is_a_reference(provider in any::<String>(), members in prop::collection::btree_map(any::<String>(), any::<String>(), 0..4), blanks in "[ \t\r\n\u{feff}]{0,4}") {
             let mut object: serde_json::Map<_, _> = members.into_iter().map(|(name, value)| (name, Value::from(value))).collect();
             object.insert("provider".into(), Value::from(provider.as_str()));
             let data = format!("{blanks}{}", Value::Object(object));

@@ -145,7 +145,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn a_drill_ends_at_its_time_or_with_its_lease() {
+    async fn drill_ends_at_its_time_or_with_its_guard() {
         let drill = Arc::new(OutageDrill::default());
         let start = Instant::now();
         assert_eq!(drill.outage_reason(Persistence::Persisted, start), None);
@@ -153,7 +153,7 @@ mod tests {
         assert!(drill.outage_reason(Persistence::Persisted, start + 9 * SECOND).is_some());
         assert_eq!(drill.outage_reason(Persistence::MemoryOnly, start), None);
         assert_eq!(drill.begin(start + SECOND, start).err(), Some(start + 10 * SECOND));
-        // Whoever holds it may be stopped, and never drop it.
+        // A guard that is never dropped ends at its time.
         assert_eq!(drill.outage_reason(Persistence::Persisted, start + 10 * SECOND), None);
         drop(guard);
         let guard = drill.begin(start + SECOND, start).unwrap_or_else(|_| panic!("no drill"));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_secret_that_fails_is_told_once() {
+    async fn failed_secret_is_reported_once() {
         let drill = Arc::new(OutageDrill::default());
         let start = Instant::now();
         drill.note(|| "before".into(), Some("out".into()));

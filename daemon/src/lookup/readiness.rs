@@ -65,7 +65,7 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
-    async fn a_lookup_waits_until_it_is_ready_or_the_limit() {
+    async fn lookup_waits_until_ready_or_the_limit() {
         let readiness = Readiness::default();
         let start = Instant::now();
         let limit = start + Duration::from_secs(5);

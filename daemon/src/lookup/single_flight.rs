@@ -70,7 +70,7 @@ mod tests {
     use tokio::sync::Notify;
 
     #[tokio::test]
-    async fn all_who_wait_share_one_fetch() {
+    async fn waiters_share_one_fetch() {
         let flights = Arc::new(SingleFlight::<&str, u32>::default());
         let (fetches, gate) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::default()));
         let waiters: Vec<_> = (0..32)
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flight_lands_although_its_caller_went_away() {
+    async fn flight_ends_although_its_caller_went_away() {
         let flights = SingleFlight::<&str, u32>::default();
         let (gate, landed) = (Arc::new(Notify::default()), Arc::new(Notify::default()));
         let (open, done) = (gate.clone(), landed.clone());
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flight_that_crashes_leaves_no_one_waiting() {
+    async fn panic_of_a_flight_ends_the_wait() {
         let flights = SingleFlight::<&str, u32>::default();
         assert_eq!(flights.join("key", || async { panic!("crash") }).await, None);
         assert_eq!(flights.join("key", || async { 2 }).await, Some(2));

@@ -204,12 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_does_not_fit_leaves_the_room_to_the_others() {
+    fn source_over_the_byte_limit_leaves_the_bytes_to_others() {
         let budget = ByteBudget(AtomicUsize::new(100));
         assert!(budget.take(&listed(30), |_| true).is_ok());
         let error = budget.take(&listed(21), |_| true).unwrap_err().to_string();
         assert!(error.contains("42 bytes") && error.contains("256 MiB"), "{error}");
-        // What nobody wants takes no room.
+        // Unwanted values do not count.
         assert!(budget.take(&listed(21), |key| &*key.key == "A").is_ok());
         assert!(budget.take(&listed(10), |_| true).is_err());
         assert!(budget.take(&listed(9), |_| true).is_ok());

@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_young_cache_leaves_the_provider_alone_and_an_old_one_is_spread() {
+    fn first_pull_waits_for_a_young_cache_and_is_spread_for_an_old_one() {
         let now = time(Duration::ZERO);
         let young = now.before(20 * MINUTE);
         assert_eq!(plan(&mut schedule(), Some(young), now, 0.0), now.after(40 * MINUTE));
@@ -279,9 +279,9 @@ mod tests {
         assert_eq!(plan(&mut schedule(), None, now, 1.0), now.after(FIRST_PULL + 5 * MINUTE));
     }
 
-    /// The boot clock goes on in a suspend: a pull that fell into it is due when the host wakes up.
+    /// The boot clock includes suspends: a pull that was due in one is due after it.
     #[test]
-    fn after_a_suspend_what_was_missed_is_due_at_once() {
+    fn missed_pull_is_due_after_a_suspend() {
         let mut schedule = schedule();
         let due = plan(&mut schedule, Some(time(Duration::ZERO)), time(Duration::ZERO), 0.0);
         let awake = time(8 * HOUR);
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_counts_from_its_end_and_an_outage_leaves_it_due() {
+    fn interval_counts_from_the_end_of_a_pull_and_an_outage_leaves_it_due() {
         let mut schedule = schedule();
         plan(&mut schedule, None, time(Duration::ZERO), 0.0);
         schedule.done(&key("/a"), time(MINUTE), 1.0);
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_fails_for_good_is_never_hotter_than_one_that_does_not() {
+    fn failing_source_is_pulled_no_more_often_than_a_working_one() {
         let mut schedule = schedule();
         plan(&mut schedule, None, time(Duration::ZERO), 0.0);
         let mut now = time(Duration::ZERO);
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_limit_and_a_refused_login_are_no_failures_of_the_source() {
+    fn rate_limit_and_refused_login_are_not_failures_of_the_source() {
         let mut schedule = schedule();
         let now = time(Duration::ZERO);
         plan(&mut schedule, None, now, 0.0);
@@ -334,14 +334,14 @@ mod tests {
         schedule.recovered(now);
         assert_eq!(schedule.due(&key("/a")), Some(now));
         assert_eq!(schedule.failing_scopes(), [key("/a").1]);
-        // What fails by itself waits for its own pause.
+        // A source's own failure keeps its own pause.
         schedule.failed(&key("/a"), failed(FailureKind::Own), now, 0.0);
         schedule.recovered(now);
         assert_eq!(schedule.due(&key("/a")), Some(now.after(MINUTE)));
     }
 
     #[test]
-    fn what_is_newly_registered_is_pulled_soon() {
+    fn newly_registered_secret_is_pulled_soon() {
         let mut schedule = schedule();
         let (key, now) = (key("/a"), time(Duration::ZERO));
         let mut plan = |keys: &[&str]| {
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_planned_no_more_is_forgotten() {
+    fn unplanned_source_is_forgotten() {
         let mut schedule = schedule();
         plan(&mut schedule, None, time(Duration::ZERO), 0.0);
         schedule.failed(
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shorter_schedule_counts_from_now() {
+    fn shorter_schedule_counts_from_now() {
         let mut schedule = schedule();
         plan(&mut schedule, Some(time(Duration::ZERO)), time(Duration::ZERO), 0.0);
         let shorter = RefreshInterval { interval: MINUTE, max_jitter: Duration::ZERO };

@@ -118,13 +118,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_comes_back(text in prop::collection::vec(any::<u8>(), 0..100)) {
+        fn text_survives_a_round_trip(text in prop::collection::vec(any::<u8>(), 0..100)) {
             let file = encode(ID, &text);
             prop_assert_eq!(ReferenceFile::parse(ID, &file).map(|found| found.text), Ok(&text[..]));
         }
 
         #[test]
-        fn parsing_never_panics(file in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn parse_never_panics(file in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = ReferenceFile::parse(ID, &file);
             let _ = ReferenceFile::parse(ID, &[MAGIC, &file].concat());
         }

@@ -58,7 +58,7 @@ async fn delete(registry: &Arc<Registry>, id: SecretId, at: Now) -> Result<bool,
 }
 
 #[tokio::test]
-async fn a_literal_is_sealed_and_survives() {
+async fn literal_is_sealed_and_read_again() {
     let state = tempfile::tempdir().unwrap();
     open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
     let file = fs::read(state.path().join("secrets").join(ID)).unwrap();
@@ -67,7 +67,7 @@ async fn a_literal_is_sealed_and_survives() {
 }
 
 #[tokio::test]
-async fn a_reference_is_kept_as_it_is() {
+async fn reference_is_stored_unchanged() {
     let state = tempfile::tempdir().unwrap();
     let text = r#" {"provider": "infisical", "key":"K"}"#;
     open(state.path()).store(ID.parse().unwrap(), reference(text)).await.unwrap();
@@ -76,9 +76,9 @@ async fn a_reference_is_kept_as_it_is() {
     assert_eq!(value(&open(state.path()), ID).unwrap(), b"infisical key=K");
 }
 
-/// Each reference file, and whether it is read; the key has no part in it.
+/// Reference files, and whether they are read; the key does not matter.
 #[tokio::test]
-async fn a_reference_is_read_if_its_checksum_is_right() {
+async fn reference_is_read_if_its_checksum_is_right() {
     let text = r#"{"provider":"infisical","key":"K"}"#;
     let good = reference_file::encode(ID, text.as_bytes());
     let mut damaged = good.clone();
@@ -108,7 +108,7 @@ async fn a_reference_is_read_if_its_checksum_is_right() {
 }
 
 #[tokio::test]
-async fn a_reference_is_stored_without_a_key() {
+async fn reference_is_stored_without_a_key() {
     let text = r#"{"provider":"infisical","key":"K"}"#;
     for keys in [Keys::None, Keys::Closed] {
         let state = tempfile::tempdir().unwrap();
@@ -120,7 +120,7 @@ async fn a_reference_is_stored_without_a_key() {
 }
 
 #[tokio::test]
-async fn what_was_deleted_and_damaged_is_not_restored() {
+async fn damaged_file_is_not_restored() {
     let state = tempfile::tempdir().unwrap();
     let registry = open(state.path());
     let id = ID.parse().unwrap();
@@ -136,7 +136,7 @@ async fn what_was_deleted_and_damaged_is_not_restored() {
 }
 
 #[tokio::test]
-async fn an_id_means_one_thing() {
+async fn id_is_registered_for_one_secret() {
     let state = tempfile::tempdir().unwrap();
     let registry = open(state.path());
     let id = ID.parse().unwrap();
@@ -149,7 +149,7 @@ async fn an_id_means_one_thing() {
 }
 
 #[tokio::test]
-async fn without_a_key_a_literal_is_refused_and_nothing_is_written() {
+async fn literal_without_a_key_is_refused_and_not_written() {
     let state = tempfile::tempdir().unwrap();
     let registry = Arc::new(Registry::open(state.path(), Keys::None));
     let stored = registry.store(ID.parse().unwrap(), literal("hunter2")).await;
@@ -158,7 +158,7 @@ async fn without_a_key_a_literal_is_refused_and_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn a_literal_waits_for_its_key() {
+async fn literal_is_readable_once_the_key_is_unlocked() {
     let state = tempfile::tempdir().unwrap();
     open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
     let registry = Registry::open(state.path(), Keys::None);
@@ -168,7 +168,7 @@ async fn a_literal_waits_for_its_key() {
 }
 
 #[tokio::test]
-async fn a_literal_under_another_id_is_refused() {
+async fn literal_under_another_id_is_refused() {
     let state = tempfile::tempdir().unwrap();
     open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
     let directory = state.path().join("secrets");
@@ -178,7 +178,7 @@ async fn a_literal_under_another_id_is_refused() {
 }
 
 #[tokio::test]
-async fn what_was_deleted_is_restorable_for_ten_minutes() {
+async fn deleted_registration_is_restorable_for_ten_minutes() {
     let state = tempfile::tempdir().unwrap();
     let registry = open(state.path());
     let id = ID.parse().unwrap();
@@ -197,7 +197,7 @@ async fn what_was_deleted_is_restorable_for_ten_minutes() {
 }
 
 #[tokio::test]
-async fn an_unreadable_folder_is_not_an_empty_one_and_heals() {
+async fn unreadable_directory_is_not_empty_and_is_read_again() {
     let state = tempfile::tempdir().unwrap();
     let id = ID.parse().unwrap();
     open(state.path()).store(id, literal("one")).await.unwrap();
@@ -219,7 +219,7 @@ async fn an_unreadable_folder_is_not_an_empty_one_and_heals() {
     registry.reload_unreadable();
     assert!(!registry.has_unreadable());
     assert_eq!(value(&registry, ID).unwrap(), b"one");
-    // What was read once is served whatever becomes of the directory.
+    // A registration in RAM is served whatever happens to the directory.
     fs::rename(&directory, &away).unwrap();
     fs::write(&directory, "no directory").unwrap();
     registry.unlock(keyring());
@@ -229,7 +229,7 @@ async fn an_unreadable_folder_is_not_an_empty_one_and_heals() {
 
 /// The same for `deleted`, and for a single file.
 #[tokio::test]
-async fn an_unreadable_trash_or_file_proves_nothing() {
+async fn unreadable_trash_or_file_is_reported_and_read_again() {
     let state = tempfile::tempdir().unwrap();
     let (id, other): (SecretId, SecretId) = (ID.parse().unwrap(), OTHER.parse().unwrap());
     let registry = open(state.path());
@@ -276,7 +276,7 @@ async fn an_unreadable_trash_or_file_proves_nothing() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_read_again_does_not_take_a_known_secret_away() {
+async fn secret_in_ram_stays_when_its_file_becomes_unreadable() {
     let state = tempfile::tempdir().unwrap();
     let id = ID.parse().unwrap();
     let registry = open(state.path());
@@ -289,7 +289,7 @@ async fn a_file_that_cannot_be_read_again_does_not_take_a_known_secret_away() {
 }
 
 #[tokio::test]
-async fn nothing_is_deleted_while_nothing_could_be_stored() {
+async fn delete_is_refused_while_a_store_would_fail() {
     let state = tempfile::tempdir().unwrap();
     let (id, other) = (ID.parse().unwrap(), OTHER.parse().unwrap());
     let text = r#"{"provider":"infisical","key":"K"}"#;
@@ -306,14 +306,14 @@ async fn nothing_is_deleted_while_nothing_could_be_stored() {
         "an unknown id is no error"
     );
     assert!(closed.delete(id, time(Duration::ZERO), true).await.unwrap(), "force deletes");
-    // Without a backend nobody waits for a key.
+    // Without a backend no key is awaited.
     let without = open_with(state.path(), Keys::None);
     without.store(other, reference(text)).await.unwrap();
     assert!(delete(&without, other, time(Duration::ZERO)).await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]
-async fn stores_rest_for_two_seconds_after_a_refused_delete() {
+async fn stores_are_refused_for_two_seconds_after_a_refused_delete() {
     let state = tempfile::tempdir().unwrap();
     let (id, other) = (ID.parse().unwrap(), OTHER.parse().unwrap());
     let text = r#"{"provider":"infisical","key":"K"}"#;
@@ -326,9 +326,9 @@ async fn stores_rest_for_two_seconds_after_a_refused_delete() {
     closed.store(other, reference(text)).await.unwrap();
 }
 
-/// Somebody sets the wall clock forward by a day, and back: neither ends the ten minutes, nor prolongs them.
+/// Setting the wall clock forward by a day and back neither ends the ten minutes nor prolongs them.
 #[tokio::test]
-async fn a_step_of_the_wall_clock_neither_empties_nor_keeps_the_trash() {
+async fn step_of_the_wall_clock_does_not_change_the_age_of_trash() {
     let state = tempfile::tempdir().unwrap();
     let registry = open(state.path());
     let id = ID.parse().unwrap();
@@ -345,7 +345,7 @@ async fn a_step_of_the_wall_clock_neither_empties_nor_keeps_the_trash() {
 }
 
 #[tokio::test]
-async fn what_was_deleted_a_moment_ago_is_told_from_what_never_was() {
+async fn recently_deleted_id_has_its_own_error() {
     let state = tempfile::tempdir().unwrap();
     let registry = open(state.path());
     let id = ID.parse().unwrap();
@@ -360,7 +360,7 @@ async fn what_was_deleted_a_moment_ago_is_told_from_what_never_was() {
 
 /// Root runs psid's commands by hand, in the state directory of another user.
 #[tokio::test]
-async fn what_root_makes_belongs_to_the_owner_of_the_state() {
+async fn file_made_by_root_belongs_to_the_owner_of_the_state() {
     use std::os::unix::fs::MetadataExt;
     if !nix::unistd::geteuid().is_root() {
         return;
@@ -388,7 +388,7 @@ async fn what_root_makes_belongs_to_the_owner_of_the_state() {
 }
 
 #[tokio::test]
-async fn a_secret_whose_file_is_lost_can_be_deleted() {
+async fn secret_without_its_file_can_be_deleted() {
     let state = tempfile::tempdir().unwrap();
     let registry = open(state.path());
     let id = ID.parse().unwrap();
@@ -414,7 +414,7 @@ async fn n11_only_ids_are_secrets() {
 }
 
 #[tokio::test]
-async fn references_are_taken_over_where_their_id_is_free() {
+async fn references_are_imported_under_free_ids() {
     let state = tempfile::tempdir().unwrap();
     let registry = open(state.path());
     let (taken, deleted) = ("1".repeat(25), "2".repeat(25));
@@ -437,7 +437,7 @@ async fn references_are_taken_over_where_their_id_is_free() {
 }
 
 #[tokio::test]
-async fn a_reference_is_repointed_in_place_and_a_literal_never() {
+async fn reference_is_repointed_and_a_literal_is_not() {
     let state = tempfile::tempdir().unwrap();
     let registry = open(state.path());
     let (id, other) = (ID.parse().unwrap(), OTHER.parse().unwrap());

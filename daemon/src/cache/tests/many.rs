@@ -43,9 +43,9 @@ fn snapshot_of_many_entries_is_complete_and_in_order() {
 }
 
 #[test]
-fn a_scope_holds_its_directories_and_no_neighbour() {
+fn scope_contains_its_directories_and_no_sibling() {
     let cache = cache();
-    // By their bytes, `/app!` and `/app-b` lie between `/app` and `/app/sub`.
+    // By their bytes, `/app!` and `/app-b` are between `/app` and `/app/sub`.
     let paths = ["/", "/ap", "/app", "/app!", "/app-b", "/app/sub", "/app/sub/deep", "/app0"];
     for path in paths {
         put_in(&cache, path, 130);
@@ -67,7 +67,7 @@ fn a_scope_holds_its_directories_and_no_neighbour() {
 }
 
 #[test]
-fn the_oldest_fetch_of_a_scope_is_that_of_its_own_entries() {
+fn oldest_fetch_of_a_scope_is_that_of_its_entries() {
     let cache = full(2);
     assert_eq!(cache.oldest_fetch(&scope()), Some(time(Duration::ZERO)));
     put(&cache, &name(0), "1", HOUR);
@@ -98,7 +98,7 @@ fn listing_of_many_secrets_is_reconciled_whole() {
 }
 
 #[test]
-fn scopes_that_overlap_count_an_entry_once_for_the_mass_removal_guard() {
+fn mass_removal_guard_counts_entries_of_overlapping_scopes_once() {
     let cache = full(4);
     let scopes = vec![scope(), in_directory("/", true), scope()];
     let listing = Listing { scopes, ..listed(&[(&name(0), "1"), (&name(1), "1")]) };
@@ -136,4 +136,29 @@ fn lock_is_free_during_a_listing() {
         before > 0 && cache.changes() > before,
         "a write that is under way is followed by another one"
     );
+}
+
+/// Most of a listing is unchanged as a rule. That part is renewed beside other readers of the lock.
+#[test]
+fn unchanged_part_of_a_listing_needs_no_exclusive_lock() {
+    let cache = full(MANY);
+    let found: Vec<_> = (0..MANY).map(|number| (at(&name(number)), secret("1"))).collect();
+    let (epoch, now) = (cache.begin_fetch(), moment(HOUR));
+    let options = ReconcileOptions { epoch, began: now, now, accept: false, wanted: &|_| true };
+    let renew = |key: &CacheKey, value: &SecretBytes| {
+        cache.state.read().renew_unchanged(key, value, &options)
+    };
+    let reader = cache.state.read();
+    for (key, value) in &found {
+        assert!(renew(key, value), "{key}");
+    }
+    drop(reader);
+    assert!(is_fresh(&cache, &name(0), 2 * HOUR - SECOND, "1"));
+    // Another value, a pending removal and an invalidation since the request need it.
+    assert!(!renew(&at(&name(0)), &secret("2")));
+    cache.note_refusal(&at(&name(1)), gone(), time(HOUR));
+    assert!(!renew(&at(&name(1)), &secret("1")));
+    cache.invalidate(&at(&name(2)));
+    assert!(!renew(&at(&name(2)), &secret("1")));
+    assert!(!renew(&at("NEW"), &secret("1")));
 }
