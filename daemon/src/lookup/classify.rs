@@ -1,4 +1,4 @@
-//! Whether what podman was given is meant as a reference: by its look alone. Pure.
+//! Classifies data that podman was given as a reference or a literal. Pure.
 //!
 //! Nothing that resembles a reference becomes a literal: a container would get the JSON as its password.
 
@@ -6,18 +6,18 @@ use serde_json::Value;
 
 use crate::model::reference::without_blanks;
 
-/// What text looks like.
+/// The form of data.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    /// A JSON object with a string member `provider`: what that says.
+    /// A JSON object with a string member `provider`: its value.
     Reference(String),
-    /// It was meant as a reference, and is none: why.
+    /// Almost a reference: the reason why it is none.
     Mistake(String),
     /// Anything else.
     Literal,
 }
 
-/// Tells by its look what text is.
+/// Classifies data by its form.
 pub(super) fn look(data: &[u8]) -> Look {
     if let Some(text) = from_utf16(data) {
         let is_meant = !matches!(look(text.as_bytes()), Look::Literal);
@@ -39,7 +39,7 @@ pub(super) fn look(data: &[u8]) -> Look {
     }
 }
 
-/// The text of a file that some editors and shells write.
+/// The text of UTF-16 data, which some editors and shells write.
 fn from_utf16(data: &[u8]) -> Option<String> {
     let unit = match data {
         [0xff, 0xfe, ..] => u16::from_le_bytes,
@@ -50,7 +50,7 @@ fn from_utf16(data: &[u8]) -> Option<String> {
     Some(char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
 }
 
-/// Whether a word stands in a text, whatever its case and whatever else is in it.
+/// Whether a text contains a word, in any case.
 fn has_word(text: &[u8], word: &[u8]) -> bool {
     let is_letter = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     text.windows(word.len()).enumerate().any(|(at, found)| {

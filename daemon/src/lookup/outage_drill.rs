@@ -33,9 +33,9 @@ struct Running {
 /// A secret whose lookup failed in a drill; it is reported once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FailedLookup {
-    /// Which one, as people write it.
+    /// The secret, for messages.
     pub secret: String,
-    /// What its caller was told.
+    /// The error that its caller received.
     pub why: String,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct DrillCounts {
 }
 
 impl OutageDrill {
-    /// Begins a drill until `until`; `Err` tells until when another one runs.
+    /// Begins a drill until `until`; `Err` is the end of a running one.
     pub(crate) fn begin(
         self: &Arc<Self>,
         until: Instant,
@@ -73,7 +73,7 @@ impl OutageDrill {
         Ok(OutageGuard { drill: Arc::clone(self), news: receiver, until })
     }
 
-    /// Why a provider that keeps its values so may not be asked now. A token is no network.
+    /// Why a provider may not be asked now. A drill does not affect a token, which needs no network.
     pub(crate) fn outage_reason(&self, persistence: Persistence, now: Instant) -> Option<String> {
         let on = persistence == Persistence::Persisted && self.until(now).is_some();
         on.then(|| "a drill treats it as out".into())
@@ -87,7 +87,7 @@ impl OutageDrill {
         self.lock().as_ref().map(|running| running.until).filter(|until| now < *until)
     }
 
-    /// Takes note of a lookup; `why` is what failed it, if an outage would.
+    /// Records a lookup; `why` is its error, if an outage would cause it.
     pub(crate) fn note(&self, secret: impl FnOnce() -> String, why: Option<String>) {
         if !self.is_on.load(Ordering::Relaxed) {
             return;
@@ -99,7 +99,7 @@ impl OutageDrill {
         running.failed_lookups += 1;
         let secret = secret();
         if running.failed.len() < NAMED && running.failed.insert(secret.clone()) {
-            // Who has gone need not be told.
+            // A receiver that is gone needs no report.
             let _ = running.news.send(FailedLookup { secret, why });
         }
     }
@@ -115,7 +115,7 @@ impl OutageGuard {
         tokio::time::timeout_at(self.until, self.news.recv()).await.ok().flatten()
     }
 
-    /// What it found so far.
+    /// The counts so far.
     pub(crate) fn outcome(&self) -> DrillCounts {
         let running = self.drill.lock();
         running.as_ref().map_or_else(DrillCounts::default, |running| DrillCounts {

@@ -1,4 +1,4 @@
-//! One fetch for all who wait for the same thing.
+//! Concurrent callers with the same key share one fetch.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-/// The fetches that are out, by what they fetch.
+/// The running fetches by key.
 pub(crate) struct SingleFlight<K, T> {
     flights: Arc<Mutex<HashMap<K, watch::Receiver<Option<T>>>>>,
 }
@@ -29,8 +29,8 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     T: Clone + Send + Sync + 'static,
 {
-    /// Waits for the flight of `key`, and starts it with `fetch` when there is none. A flight is a task
-    /// of its own: it lands although everybody who waited has gone. `None`: it ended without a result.
+    /// Waits for the flight of `key`, and starts it with `fetch` if there is none. A flight is a task of its own, which
+    /// ends although all waiters are gone. `None`: it panicked.
     pub(crate) async fn join<F>(&self, key: K, fetch: impl FnOnce() -> F) -> Option<T>
     where
         F: Future<Output = T> + Send + 'static,

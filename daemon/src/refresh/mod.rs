@@ -368,7 +368,7 @@ fn drop_unwanted(
     let wanted = |key: &CacheKey, fetched: BootInstant| {
         let is_named =
             registered.contains(key) || workloads.iter().any(|scope| scope.contains(key));
-        // Nobody asks for what was deleted, as a script may for what was never registered.
+        // A deleted secret is no longer looked up; a script may look up one that was never registered.
         let is_spared = !deleted.contains(key)
             && (fetched.age(now) < UNWANTED_STAYS || is_suspended(key) || !knows(key));
         is_named || is_spared

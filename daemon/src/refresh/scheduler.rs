@@ -11,10 +11,10 @@ use super::{RefreshInterval, RefreshScope, Refresher, Work, jitter};
 use crate::model::clock::Now;
 use crate::provider::circuit_breaker::{Caller, Permit};
 
-/// How often the clock is looked at, at least. Tokio's waits stand still while the host is suspended, and
-/// what became due meanwhile must come soon after.
+/// The longest wait before the clock is read again. Tokio's timers stop while the host is suspended, and sources
+/// that became due meanwhile must be pulled soon after.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
-/// Whatever goes wrong, rounds do not follow each other faster.
+/// The shortest time between two refreshes by the schedule, also after errors.
 const MIN_CYCLE_GAP: Duration = Duration::from_secs(1);
 
 impl Refresher {
@@ -67,7 +67,7 @@ impl Work {
         }
         let pulls = self.plan(now.boot);
         let pauses = pulls.iter().map(|pull| self.pause_of(pull, now));
-        // What is registered meanwhile is seen no later than it could be due.
+        // A new registration is planned before it can be due.
         let poll = POLL_INTERVAL.min(self.schedule.lock().interval());
         pauses.min().unwrap_or(poll).min(poll)
     }
@@ -75,7 +75,7 @@ impl Work {
     fn pause_of(&self, pull: &PullTarget, now: Now) -> Duration {
         let health = pull.upstream.health();
         match health.breaker.permit(Caller::Routine, now.mono) {
-            // A provider that may be back is to be asked, due or not: its state must be true.
+            // A provider that may be back is asked, due or not, so that its state is right.
             Permit::Now if health.breaker.outage().is_some() => Duration::ZERO,
             Permit::Now => {
                 drop(health);

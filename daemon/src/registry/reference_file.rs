@@ -15,12 +15,12 @@ use sha2::{Digest, Sha256};
 const MAGIC: &[u8] = b"psi-reference ";
 const VERSION: &str = "1";
 
-/// A file, taken apart; its checksum is right.
+/// The parts of a file whose checksum is right.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ReferenceFile<'a> {
-    /// Podman's id, which it was written for.
+    /// Podman's id.
     pub id: &'a str,
-    /// What podman was given.
+    /// The text that podman was given.
     pub text: &'a [u8],
 }
 
@@ -45,13 +45,13 @@ pub fn encode(id: &str, text: &[u8]) -> Vec<u8> {
 }
 
 impl<'a> ReferenceFile<'a> {
-    /// Takes the file of `id` apart.
+    /// Parses the file of `id`.
     pub fn parse(id: &str, file: &'a [u8]) -> Result<Self, ReferenceFileError> {
         let found = Self::parse_any(file)?;
         if found.id == id { Ok(found) } else { Err(ReferenceFileError::Damaged) }
     }
 
-    /// Takes the file of whatever id apart.
+    /// Parses the file of any id.
     pub fn parse_any(file: &'a [u8]) -> Result<Self, ReferenceFileError> {
         let rest = file.strip_prefix(MAGIC).ok_or(ReferenceFileError::Foreign)?;
         let (version, id, sum, text) = split(rest).ok_or(ReferenceFileError::Damaged)?;
