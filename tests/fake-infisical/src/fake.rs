@@ -11,7 +11,7 @@ use crate::auth::permissions::PermissionCache;
 use crate::auth::tokens::TokenLedger;
 use crate::clock::Clock;
 use crate::dialect::Dialect;
-use crate::fault::book::FaultBook;
+use crate::fault::rules::FaultRules;
 use crate::journal::Journal;
 use crate::metadata::Sessions;
 use crate::settings::Settings;
@@ -27,7 +27,7 @@ pub struct FakeInfisical {
     pub limiter: Limiter,
     pub permissions: PermissionCache,
     pub etags: Etags,
-    pub faults: FaultBook,
+    pub faults: FaultRules,
     pub journal: Journal,
 }
 
@@ -43,7 +43,7 @@ impl FakeInfisical {
             limiter: Limiter::default(),
             permissions: PermissionCache::default(),
             etags: Etags::default(),
-            faults: FaultBook::default(),
+            faults: FaultRules::default(),
             journal: Journal::default(),
         }
     }

@@ -49,7 +49,7 @@ pub struct Journal {
 
 /// Identifies a request in the log until it is answered. A cleared log drops it.
 #[derive(Clone, Copy)]
-pub struct Ticket(usize);
+pub struct EntryId(usize);
 
 impl Journal {
     pub fn arrive(
@@ -58,7 +58,7 @@ impl Journal {
         endpoint: Option<&Endpoint>,
         fault: Option<&'static str>,
         at_ms: Millis,
-    ) -> Ticket {
+    ) -> EntryId {
         self.stats.requests += 1;
         match endpoint {
             Some(Endpoint::Login(_)) => self.stats.logins += 1,
@@ -79,14 +79,14 @@ impl Journal {
             status: None,
             fault,
         });
-        Ticket(self.arrived)
+        EntryId(self.arrived)
     }
 
-    pub fn answered(&mut self, ticket: Ticket, status: u16) {
+    pub fn answered(&mut self, entry: EntryId, status: u16) {
         if status == 304 {
             self.stats.not_modified += 1;
         }
-        if let Some(entry) = self.entries.iter_mut().rfind(|e| e.n == ticket.0) {
+        if let Some(entry) = self.entries.iter_mut().rfind(|e| e.n == entry.0) {
             entry.status = Some(status);
         }
     }

@@ -2,7 +2,6 @@
 
 pub mod batch;
 pub mod call;
-pub mod desk;
 pub mod error;
 pub mod etag;
 pub mod fields;
@@ -12,6 +11,7 @@ pub mod imports;
 pub mod limiter;
 pub mod read;
 pub mod route;
+pub mod session;
 pub mod status;
 pub mod tags;
 pub mod write;

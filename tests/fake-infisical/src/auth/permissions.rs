@@ -10,10 +10,10 @@ use crate::state::project::Project;
 /// By project and identity.
 #[derive(Default)]
 pub struct PermissionCache {
-    read: RefCell<HashMap<(String, String), Remembered>>,
+    read: RefCell<HashMap<(String, String), CachedPermission>>,
 }
 
-struct Remembered {
+struct CachedPermission {
     at: Millis,
     /// `None` for an identity that is no member
     permission: Option<Permission>,
@@ -34,7 +34,7 @@ impl PermissionCache {
             Some(known) if now < known.at + keep => known.permission.clone(),
             _ => {
                 let permission = project.permission_of(identity);
-                read.insert(key, Remembered { at: now, permission: permission.clone() });
+                read.insert(key, CachedPermission { at: now, permission: permission.clone() });
                 permission
             }
         }

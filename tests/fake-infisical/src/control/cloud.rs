@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Control, Mistake, shown};
+use super::{Answer, Control, ControlError, shown};
 use crate::auth::kubernetes::{self, Order};
 
 impl Control {
@@ -17,11 +17,11 @@ impl Control {
         for (name, changes) in changes {
             match (merged.get_mut(&name), changes) {
                 (Some(Value::Object(cloud)), Value::Object(changes)) => cloud.extend(changes),
-                _ => return Err(Mistake::bad(format!("no such cloud, or no object: {name}"))),
+                _ => return Err(ControlError::bad(format!("no such cloud, or no object: {name}"))),
             }
         }
         fake.state.cloud =
-            serde_json::from_value(merged).map_err(|error| Mistake::bad(error.to_string()))?;
+            serde_json::from_value(merged).map_err(|error| ControlError::bad(error.to_string()))?;
         shown(&fake.state.cloud)
     }
 

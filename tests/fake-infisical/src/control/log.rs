@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Answer, Control, Mistake, done, shown};
+use super::{Answer, Control, ControlError, done, shown};
 use crate::http::request::Request;
 
 impl Control {
@@ -29,7 +29,9 @@ impl Control {
         let text = |key: &str| query.get(key).and_then(|value| value.as_str());
         let number = |key: &str, default: u64| match text(key) {
             None => Ok(default),
-            Some(text) => text.parse().map_err(|_| Mistake::bad(format!("{key} is not a number"))),
+            Some(text) => {
+                text.parse().map_err(|_| ControlError::bad(format!("{key} is not a number")))
+            }
         };
         let at_least = number("atLeast", 0)?;
         let patience = Duration::from_millis(number("timeoutMs", 10_000)?);

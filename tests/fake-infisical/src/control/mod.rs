@@ -25,12 +25,12 @@ pub struct Control {
 }
 
 /// An error in a test's request.
-struct Mistake {
+struct ControlError {
     status: u16,
     message: String,
 }
 
-type Answer = Result<Value, Mistake>;
+type Answer = Result<Value, ControlError>;
 
 impl Control {
     pub fn new(shared: Shared, gate: Gate, metadata: Gate) -> Self {
@@ -92,7 +92,7 @@ impl Control {
             ("PUT", ["identity"]) => self.put_identity(body(request)?),
             ("DELETE", ["identity"]) => self.delete_identity(body(request)?),
             ("PUT", ["permission"]) => self.put_permission(body(request)?),
-            _ => Err(Mistake::not_found(format!(
+            _ => Err(ControlError::not_found(format!(
                 "no such control: {} {}",
                 request.method, request.path
             ))),
@@ -100,7 +100,7 @@ impl Control {
     }
 }
 
-impl Mistake {
+impl ControlError {
     fn bad(message: impl Into<String>) -> Self {
         Self { status: 400, message: message.into() }
     }
@@ -110,12 +110,12 @@ impl Mistake {
     }
 }
 
-fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Mistake> {
-    serde_json::from_slice(&request.body).map_err(|error| Mistake::bad(error.to_string()))
+fn body<T: DeserializeOwned>(request: &Request) -> Result<T, ControlError> {
+    serde_json::from_slice(&request.body).map_err(|error| ControlError::bad(error.to_string()))
 }
 
 fn shown(value: &impl serde::Serialize) -> Answer {
-    serde_json::to_value(value).map_err(|error| Mistake::bad(error.to_string()))
+    serde_json::to_value(value).map_err(|error| ControlError::bad(error.to_string()))
 }
 
 fn done() -> Answer {

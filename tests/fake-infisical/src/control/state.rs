@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Answer, Control, Mistake, done, shown};
+use super::{Answer, Control, ControlError, done, shown};
 use crate::state::State;
 use crate::state::identity::Identity;
 use crate::state::permission::{Permission, Rule};
@@ -73,7 +73,7 @@ impl Control {
         let now = fake.clock.now();
         let state = state.settle(now);
         if let Some(project) = state.projects.iter().find(|project| project.circles()) {
-            return Err(Mistake::bad(format!("the imports of project {} circle", project.id)));
+            return Err(ControlError::bad(format!("the imports of project {} circle", project.id)));
         }
         fake.state = state;
         fake.etags.clear();
@@ -110,7 +110,7 @@ impl Control {
         let folder = project.folder_mut(&delete.environment, &normal_path(&delete.path));
         folder
             .and_then(|folder| folder.secrets.remove(&delete.key))
-            .ok_or_else(|| Mistake::not_found("no such secret"))?;
+            .ok_or_else(|| ControlError::not_found("no such secret"))?;
         done()
     }
 
@@ -121,7 +121,7 @@ impl Control {
         let project = find(&mut fake.state, &put.project)?;
         let import = put.import.settled();
         if project.would_circle(&import) {
-            return Err(Mistake::bad("the imports would circle"));
+            return Err(ControlError::bad("the imports would circle"));
         }
         project.make_folder(&import.environment, &import.path, now);
         project.imports.push(import);
@@ -134,7 +134,7 @@ impl Control {
         let project = find(&mut fake.state, &delete.project)?;
         let wanted = delete.import.settled();
         let at = project.imports.iter().position(|import| *import == wanted);
-        project.imports.remove(at.ok_or_else(|| Mistake::not_found("no such import"))?);
+        project.imports.remove(at.ok_or_else(|| ControlError::not_found("no such import"))?);
         done()
     }
 
@@ -155,7 +155,7 @@ impl Control {
         let mut fake = self.shared.lock();
         let identities = &mut fake.state.identities;
         let at = identities.iter().position(|identity| identity.id == delete.identity);
-        identities.remove(at.ok_or_else(|| Mistake::not_found("no such identity"))?);
+        identities.remove(at.ok_or_else(|| ControlError::not_found("no such identity"))?);
         for members in fake.state.projects.iter_mut().filter_map(|p| p.members.as_mut()) {
             members.remove(&delete.identity);
         }
@@ -183,6 +183,6 @@ impl Control {
     }
 }
 
-fn find<'w>(state: &'w mut State, id: &str) -> Result<&'w mut Project, Mistake> {
-    state.project_mut(id).ok_or_else(|| Mistake::not_found(format!("no such project: {id}")))
+fn find<'w>(state: &'w mut State, id: &str) -> Result<&'w mut Project, ControlError> {
+    state.project_mut(id).ok_or_else(|| ControlError::not_found(format!("no such project: {id}")))
 }

@@ -1,7 +1,7 @@
 //! Faults between a client and the server, on demand.
 
 pub mod answers;
-pub mod book;
+pub mod rules;
 pub mod subject;
 
 use serde::{Deserialize, Serialize};

@@ -6,12 +6,12 @@ use crate::api::route::{Endpoint, Route};
 use crate::auth::jwt;
 use crate::fake::FakeInfisical;
 use crate::http::request::Request;
-use crate::net::Face;
+use crate::net::PublicPort;
 use crate::state::project::normal_path;
 
 pub struct Subject<'a> {
     pub request: &'a Request,
-    pub face: Face,
+    pub face: PublicPort,
     pub route: Option<Route>,
     /// Of a read or write of secrets, or of their imports
     pub secret_path: Option<String>,
@@ -26,7 +26,7 @@ impl<'a> Subject<'a> {
         fake: &FakeInfisical,
         request: &'a Request,
         endpoint: Option<&Endpoint>,
-        face: Face,
+        face: PublicPort,
     ) -> Self {
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
         let route = endpoint.map(Endpoint::route);

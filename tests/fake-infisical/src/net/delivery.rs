@@ -10,7 +10,7 @@ use super::Wire;
 use crate::fault::Fault;
 
 /// An encoded answer.
-pub struct Parcel {
+pub struct EncodedAnswer {
     pub head: Vec<u8>,
     pub body: Vec<u8>,
 }
@@ -50,8 +50,12 @@ fn drip(bytes_per_second: Option<u64>, delay_ms: Option<u64>) -> Delivery {
 }
 
 /// An error, or anything but a whole delivery, ends the connection.
-pub async fn deliver(wire: &mut impl Wire, parcel: Parcel, delivery: Delivery) -> io::Result<()> {
-    let Parcel { head, body } = parcel;
+pub async fn deliver(
+    wire: &mut impl Wire,
+    answer: EncodedAnswer,
+    delivery: Delivery,
+) -> io::Result<()> {
+    let EncodedAnswer { head, body } = answer;
     match delivery {
         Delivery::Whole => send(wire, &[head, body].concat()).await,
         Delivery::Delayed(pause) => {

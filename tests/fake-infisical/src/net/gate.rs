@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::Face;
+use super::PublicPort;
 use super::connection::converse;
 use crate::fake::Shared;
 
@@ -43,7 +43,7 @@ pub async fn open(
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
     shared: Shared,
-    face: Face,
+    face: PublicPort,
 ) -> io::Result<(Gate, SocketAddr)> {
     // Sets SO_REUSEADDR, so that a fake can follow another on the same port at once
     let listener = TcpListener::bind(address).await?;
@@ -61,7 +61,7 @@ struct Port {
     connections: JoinSet<()>,
     tls: Option<TlsAcceptor>,
     shared: Shared,
-    face: Face,
+    face: PublicPort,
 }
 
 impl Port {

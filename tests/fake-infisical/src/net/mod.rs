@@ -13,7 +13,7 @@ use tokio_rustls::server::TlsStream;
 /// The two ports under test.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Face {
+pub enum PublicPort {
     /// Infisical's
     #[default]
     Api,

@@ -19,7 +19,7 @@ pub struct Draft {
 }
 
 /// The writer, place and time.
-pub struct Pen<'a> {
+pub struct Writer<'a> {
     pub project: &'a str,
     pub environment: &'a str,
     pub path: &'a str,
@@ -29,7 +29,7 @@ pub struct Pen<'a> {
     pub may_read: bool,
 }
 
-impl Pen<'_> {
+impl Writer<'_> {
     /// A secret that is created again after its deletion has a new id and version 1.
     pub fn create(&self, folder: &mut Folder, key: &str, draft: Draft) -> SecretView {
         let value = draft.value.clone().unwrap_or_default();
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn versions_increase_and_restart_with_a_new_id() {
-        let pen = Pen {
+        let writer = Writer {
             project: "p",
             environment: "e",
             path: "/",
@@ -118,15 +118,15 @@ mod tests {
         };
         let draft = |value: &str| Draft { value: Some(value.to_owned()), ..Draft::default() };
         let mut folder = Folder::default();
-        pen.create(&mut folder, "K", draft("one"));
-        pen.update(&mut folder, "K", draft("two")).unwrap();
+        writer.create(&mut folder, "K", draft("one"));
+        writer.update(&mut folder, "K", draft("two")).unwrap();
         let second = folder.secrets["K"].clone();
         assert_eq!((second.version, second.value.as_str()), (2, "two"));
         assert_eq!(second.at_version(1).unwrap().value, "one");
 
-        pen.delete(&mut folder, "K").unwrap();
-        assert!(pen.update(&mut folder, "K", draft("none")).is_none());
-        pen.create(&mut folder, "K", draft("three"));
+        writer.delete(&mut folder, "K").unwrap();
+        assert!(writer.update(&mut folder, "K", draft("none")).is_none());
+        writer.create(&mut folder, "K", draft("three"));
         assert_eq!(folder.secrets["K"].version, 1);
         assert_ne!(folder.secrets["K"].id, second.id);
     }

@@ -109,12 +109,11 @@ fn at(place: &CacheKey) -> Value {
     json!({ "namespace": place.namespace.as_str(), "path": *place.path, "key": *place.key })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
 fn plain(error: impl std::fmt::Display) -> Value {
     json!({ "error": error.to_string() })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
+#[expect(clippy::needless_pass_by_value, reason = "map_err passes it by value")]
 fn of_provider(error: ProviderError) -> Value {
     let kind = match &error {
         ProviderError::NotFound(_) => "NotFound",

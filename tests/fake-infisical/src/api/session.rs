@@ -7,7 +7,7 @@ use super::read::plain_path;
 use crate::auth::jwt::Claims;
 use crate::dialect::{Api, Dialect};
 use crate::fake::FakeInfisical;
-use crate::secrets::write::{Draft, Pen, trimmed};
+use crate::secrets::write::{Draft, Writer, trimmed};
 use crate::state::permission::{Action, Permission};
 use crate::state::project::{Folder, Project};
 use crate::state::secret::{Author, Metadata, Tag};
@@ -111,7 +111,7 @@ pub fn check_name(fields: &mut Fields, field: &str, name: &str, dialect: Dialect
 }
 
 /// A writer at a folder, who is a member of the project.
-pub struct Desk<'a> {
+pub struct WriteSession<'a> {
     fake: &'a mut FakeInfisical,
     claims: &'a Claims,
     project: String,
@@ -121,7 +121,7 @@ pub struct Desk<'a> {
     operation: &'static str,
 }
 
-impl<'a> Desk<'a> {
+impl<'a> WriteSession<'a> {
     pub fn open(
         call: &'a mut Call<'_>,
         claims: &'a Claims,
@@ -184,9 +184,9 @@ impl<'a> Desk<'a> {
 
     pub fn change<T>(
         &mut self,
-        change: impl FnOnce(&Pen<'_>, &mut Folder) -> T,
+        change: impl FnOnce(&Writer<'_>, &mut Folder) -> T,
     ) -> Result<T, ApiError> {
-        let pen = Pen {
+        let writer = Writer {
             project: &self.project,
             environment: &self.environment,
             path: &self.path,
@@ -200,7 +200,7 @@ impl<'a> Desk<'a> {
         self.fake.etags.forget(&self.project);
         let project = self.fake.state.project_mut(&self.project);
         match project.and_then(|p| p.folder_mut(&self.environment, &self.path)) {
-            Some(folder) => Ok(change(&pen, folder)),
+            Some(folder) => Ok(change(&writer, folder)),
             None => Err(self.no_folder()),
         }
     }
