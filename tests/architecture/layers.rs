@@ -275,7 +275,7 @@ fn assert_layers(directory: &str, layers: Layers) {
     for name in layers.iter().flat_map(|layer| layer.iter()) {
         assert!(directories.iter().any(|directory| directory == name), "there is no module {name}");
     }
-    let faults: Vec<String> = faults(&modules, layers)
+    let faults: Vec<String> = faults(modules, layers)
         .into_iter()
         .map(|fault| format!("{directory}: {fault}"))
         .filter(|fault| !exceptions::LAYERS.contains(&fault.as_str()))
@@ -291,7 +291,7 @@ fn daemon_modules_import_only_lower_layers() {
 #[test]
 fn modules_import_only_what_their_rule_allows() {
     let modules = Modules::of_crate("daemon");
-    let faults: Vec<String> = imports_not_allowed(&modules, ALLOWED)
+    let faults: Vec<String> = imports_not_allowed(modules, ALLOWED)
         .into_iter()
         .filter(|fault| !exceptions::IMPORTS.contains(&fault.as_str()))
         .collect();
