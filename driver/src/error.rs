@@ -35,6 +35,11 @@ impl CliError {
         Self::new(Exit::Io, format!("{doing}: {cause}"), remedy)
     }
 
+    /// The problem without the exit status.
+    pub(crate) fn into_problem(self) -> Problem {
+        self.problem
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         self.exit
     }

@@ -165,7 +165,7 @@ impl Inventory {
         let of_psi = |same: &&[Secret]| same.iter().any(Secret::names_psi);
         let all = self.secrets.duplicates().filter(of_psi).map(|same| {
             let names = same.iter().take(1).map(|secret| secret.name.as_str());
-            Finding::warning(podman::duplicate_names(same), "")
+            Finding::warning(podman::duplicate_names(same).to_string(), "")
                 .of("secret-doubled")
                 .affecting(names)
         });

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use psi_common::{MAX_SECRET_BYTES, Paths, SecretBytes};
+use psi_common::{MAX_SECRET_BYTES, Paths, Problem, SecretBytes};
 use psi_proto::v1::StoreKind;
 
 use super::{Data, HostState, PlannedRegistration, SourceStore};
@@ -23,7 +23,7 @@ impl<'a> VersionOne<'a> {
     }
 
     /// Its data of a secret: a mapping, which is not secret, or a value that its HSM sealed.
-    fn mapping(&self, secret: &Secret) -> Result<SecretBytes, String> {
+    fn mapping(&self, secret: &Secret) -> Result<SecretBytes, Problem> {
         // The directory may be another user's: a link or a FIFO in it is not followed.
         for path in [self.state.clone(), self.state.join("secrets")] {
             let directory = Directory::open(&path);
@@ -34,12 +34,15 @@ impl<'a> VersionOne<'a> {
             match mapping {
                 Ok(Some(mapping)) => return Ok(mapping),
                 Ok(None) => {}
-                Err(error) => return Err(format!("{}: {error}; run it as root", path.display())),
+                Err(error) => {
+                    let what = format!("{}: {error}", path.display());
+                    return Err(Problem::new(what, "run it as root"));
+                }
             }
         }
-        Err(format!(
-            "psid has no registration of it and {} no mapping; give the state directory of version 1 with --state",
-            self.state.display()
+        Err(Problem::new(
+            format!("psid has no registration of it and {} no mapping", self.state.display()),
+            "give the state directory of version 1 with --state",
         ))
     }
 }
@@ -49,7 +52,7 @@ impl SourceStore for VersionOne<'_> {
         secret.names_psi() && !self.host.commands.matches(&secret.options)
     }
 
-    fn plan(&self, secret: &Secret) -> Result<PlannedRegistration<'_>, String> {
+    fn plan(&self, secret: &Secret) -> Result<PlannedRegistration<'_>, Problem> {
         if let Some(known) = self.host.registered.get(&secret.id) {
             return Ok(PlannedRegistration { what: known.description.clone(), data: None });
         }

@@ -12,7 +12,7 @@ mod report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 
-use psi_common::{Exit, Paths, SecretBytes, SecretId};
+use psi_common::{Exit, Paths, Problem, SecretBytes, SecretId};
 use psi_proto::v1::{Registration, StoreKind};
 
 use super::plaintext::Plaintext;
@@ -38,7 +38,7 @@ trait SourceStore {
     fn has(&self, secret: &Secret) -> bool;
 
     /// The registration that psid needs.
-    fn plan(&self, secret: &Secret) -> Result<PlannedRegistration<'_>, String>;
+    fn plan(&self, secret: &Secret) -> Result<PlannedRegistration<'_>, Problem>;
 
     /// Whether the store has this value; `None` if the store cannot be asked any more.
     fn has_value(&self, secret: &Secret, value: &SecretBytes) -> Option<bool>;
@@ -195,19 +195,19 @@ fn prepare_one(
     host: &HostState,
     old: &dyn SourceStore,
     secret: &Secret,
-) -> Result<(String, bool), String> {
+) -> Result<(String, bool), Problem> {
     let PlannedRegistration { what, data } = old.plan(secret)?;
     if let Some((data, kind)) = data {
         let stored = Client::new(paths, Deadline::Admin).store(secret.id, data.bytes(), kind);
-        stored.map_err(|failure| failure.to_string())?;
+        stored.map_err(CliError::into_problem)?;
     }
     let value = resolve(&host.commands.lookup(), secret.id)
-        .map_err(|why| format!("its lookup through psi fails: {why}"))?;
+        .map_err(|why| Problem::without_remedy(format!("its lookup through psi fails: {why}")))?;
     match old.has_value(secret, &value) {
-        Some(false) => {
-            Err("psi has another value than the old store; compare them, `psictl get` prints psi's"
-                .into())
-        }
+        Some(false) => Err(Problem::new(
+            "psi has another value than the old store",
+            "compare them, `psictl get` prints psi's",
+        )),
         same => Ok((what, same.is_some())),
     }
 }
@@ -239,12 +239,12 @@ impl Data<'_> {
 }
 
 impl Outcome {
-    fn note(&mut self, secret: &Secret, outcome: Result<(String, bool), String>) {
+    fn note(&mut self, secret: &Secret, outcome: Result<(String, bool), Problem>) {
         let name = secret.name.clone();
         match outcome {
             Ok((what, compared)) => self.moved.push(Moved { id: secret.id, name, what, compared }),
-            Err(why) => {
-                self.failed.insert(name, why);
+            Err(problem) => {
+                self.failed.insert(name, problem.to_string());
             }
         }
     }

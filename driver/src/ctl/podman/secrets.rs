@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use psi_common::SecretId;
+use psi_common::{Problem, SecretId};
 use serde_json::Value;
 
 /// A secret as podman knows it.
@@ -95,14 +95,12 @@ pub(crate) fn ids<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> BTreeSet
 
 /// The message that several secrets have one name. Podman uses the name for one of them and forgets it when it
 /// removes any of them, so the remedy removes all and creates one again.
-pub(crate) fn duplicate_names(same: &[Secret]) -> String {
+pub(crate) fn duplicate_names(same: &[Secret]) -> Problem {
     let name = same.first().map_or("", |secret| secret.name.as_str());
     let ids: Vec<&str> = same.iter().map(|secret| secret.id.as_str()).collect();
-    format!(
-        "podman has {} secrets with the name {name}: {}; remove them with `podman secret rm {}`, then create it again",
-        same.len(),
-        ids.join(", "),
-        ids.join(" ")
+    Problem::new(
+        format!("podman has {} secrets with the name {name}: {}", same.len(), ids.join(", ")),
+        format!("remove them with `podman secret rm {}`, then create it again", ids.join(" ")),
     )
 }
 
