@@ -75,11 +75,13 @@ impl Cache {
                 let why = "a listing no longer has it".into();
                 state.evict(&key, NegativeReason::NotFound(why), now.boot);
                 counts.removed += 1;
+                drop(state);
+                self.note_change();
             }
         }
         for (key, why) in denied {
             let reason = NegativeReason::Denied(why.into());
-            let decision = self.state.write().note_refusal(&key, reason, now.boot);
+            let decision = self.note_refusal(&key, reason, now.boot);
             counts.removed += u64::from(decision == EvictionDecision::Evicted);
         }
         for (key, value) in found.into_iter().filter(|(key, _)| wanted(key)) {
@@ -90,7 +92,10 @@ impl Cache {
             }
             let new = Entry::new(value, now.wall);
             self.state.write().put(&key, new, options, &mut counts);
+            // At once, not at the end: a verification of the file must not take this for a difference.
+            self.note_change();
         }
+        // The times of the renewed entries.
         self.note_change();
         counts
     }
