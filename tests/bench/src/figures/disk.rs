@@ -106,7 +106,7 @@ fn one_miss(bench: &Bench, instance: &Instance, unlisted: &str) -> Result<Vec<Ro
         load::run(async { Connection::open(&instance.socket()).await?.call(&call).await })?;
         let answered = Instant::now();
         misses.push((answered - start).as_secs_f64() * 1e3);
-        writes.wait("generation")?;
+        writes.wait("cache.enc")?;
         Ok(answered.elapsed().as_secs_f64() * 1e3 - GATHER)
     };
     let mut plain = || write_durably(&beside.join("cache.enc"), &bytes);
