@@ -194,17 +194,14 @@ impl Cache {
 
     /// How many entries are older than `max_stale`, and servable only because they were served in this boot.
     pub fn past_max_stale(&self, now: BootInstant) -> usize {
-        let (policy, entries) = {
-            let state = self.state.read();
-            (state.policy, state.entries.clone())
-        };
+        let (policy, entries) = (self.state.read().policy, self.entries());
         let is_past = |entry: &Entry| policy.is_past_max_stale(entry, now);
         entries.iter().filter(|(_, one)| one.was_served_in(self.boot) && is_past(one)).count()
     }
 
     /// When the oldest and the newest entry were fetched, by the wall clock of those times.
     pub fn fetch_span(&self) -> Option<(Timestamp, Timestamp)> {
-        let entries = self.state.read().entries.clone();
+        let entries = self.entries();
         let times = || entries.iter().map(|(_, entry)| entry.fetched_at());
         Some((times().min()?, times().max()?))
     }
@@ -221,9 +218,14 @@ impl Cache {
 
     /// The entries that may be written to a disk, to be persisted as `generation`.
     pub fn snapshot(&self, generation: u64) -> Snapshot {
-        let mut entries = self.state.read().entries.clone().to_vec();
+        let mut entries = self.entries().to_vec();
         entries.retain(|(_, entry)| !entry.in_ram);
         Snapshot { generation, entries }
+    }
+
+    /// All entries as they are now. The lock ends with the call: in an expression, it would last for what follows.
+    fn entries(&self) -> Entries {
+        self.state.read().entries.clone()
     }
 }
 
@@ -281,7 +283,7 @@ impl Cache {
 
     /// Removes the entries that `is_wanted` rejects by their key and the time of their fetch.
     pub fn remove_unwanted(&self, is_wanted: impl Fn(&CacheKey, BootInstant) -> bool) {
-        let mut entries = self.state.read().entries.clone().to_vec();
+        let mut entries = self.entries().to_vec();
         entries.retain(|(key, entry)| !is_wanted(key, entry.fetched()));
         for (key, _) in &entries {
             let mut state = self.state.write();
