@@ -43,7 +43,7 @@ impl CacheAdmin for Admin {
         if request.into_inner().verify {
             answer.verify = Some(match self.0.verify_cache().await {
                 Ok(detail) => VerifyResult { ok: true, detail },
-                Err(detail) => VerifyResult { ok: false, detail },
+                Err(problem) => VerifyResult { ok: false, detail: problem.to_string() },
             });
         }
         Ok(Response::new(answer))

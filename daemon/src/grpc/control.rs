@@ -37,7 +37,7 @@ pub trait Control: Send + Sync {
     async fn write_cache(&self) -> Result<(), Problem>;
 
     /// Reads the cache file back and compares it with RAM; returns the message for the admin.
-    async fn verify_cache(&self) -> Result<String, String>;
+    async fn verify_cache(&self) -> Result<String, Problem>;
 
     /// The reasons why psid is degraded.
     fn degradations(&self) -> Vec<Degradation>;

@@ -55,10 +55,13 @@ impl Control for Runtime {
         Err(Problem::new(why, "psid keeps trying, see `psictl cache status`"))
     }
 
-    async fn verify_cache(&self) -> Result<String, String> {
+    async fn verify_cache(&self) -> Result<String, Problem> {
         match self.persister() {
-            Some(persister) => persister.verify().await.map_err(|problem| problem.to_string()),
-            None => Err("there is no key to open the cache with; see `psictl cache status`".into()),
+            Some(persister) => persister.verify().await,
+            None => Err(Problem::new(
+                "there is no key to open the cache with",
+                "see `psictl cache status`",
+            )),
         }
     }
 
