@@ -5,8 +5,8 @@ use std::fs;
 use serde_json::json;
 
 use psi_harness::{
-    CLIENT_SECRET, Config, FakeInfisical, Instance, Signal, directory_holds, eventually, id,
-    reference, seed,
+    CLIENT_SECRET, Config, FakeInfisical, Instance, Signal, directory_holds, eventually, reference,
+    seed,
 };
 
 #[test]
@@ -129,9 +129,7 @@ fn n10_no_token_or_client_secret_is_written() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
-    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    instance.driver(&["lookup"]).id(id(1)).ok();
-    psid.await_generation_after(0);
+    instance.persist_reference(&psid);
     let log = infisical.log();
     let read = log.iter().find(|request| request.is_read()).unwrap();
     let token = read.header("authorization").strip_prefix("Bearer ").unwrap().to_owned();

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::config::Config;
 use super::driver::Driver;
 use super::fake_infisical::{CLIENT_SECRET, FakeInfisical};
+use super::ids::{id, reference};
 use super::psid::{Psid, Start};
 
 /// The systemd credential with psid's key.
@@ -147,6 +148,15 @@ impl Instance {
     /// A psi-driver call that is not made yet.
     pub fn driver(&self, args: &[&str]) -> Driver {
         Driver::new(self, args)
+    }
+
+    /// Stores a reference to the key A of `/myapp` under the id 1, looks it up, and waits until its value is on the
+    /// disk; returns the file's generation. psid's cache must be empty.
+    #[track_caller]
+    pub fn persist_reference(&self, psid: &Psid) -> u64 {
+        self.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+        self.driver(&["lookup"]).id(id(1)).ok();
+        psid.await_generation_after(0)
     }
 
     /// The files in the state directory that were set aside, by name.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{init, instance_on, psid_on};
+use super::{in_use, init, instance_on, psid_on};
 use psi_harness::{FakeInfisical, Instance, Tpm, id};
 
 /// The files in the directories of config and state.
@@ -16,16 +16,6 @@ fn files(instance: &Instance) -> Vec<PathBuf> {
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
-}
-
-/// An instance with a key, and a literal that is encrypted under it.
-fn in_use(infisical: &FakeInfisical, tpm: &Tpm) -> Instance {
-    let instance = instance_on(infisical);
-    init(&instance, tpm, &[]).ok();
-    let psid = psid_on(&instance, tpm).start();
-    instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
-    psid.terminate();
-    instance
 }
 
 #[test]

@@ -5,18 +5,12 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::{init, instance_on, psid_on};
+use super::{in_use, init, psid_on};
 use psi_harness::{Config, FakeInfisical, Instance, PIN, Token, Tpm, eventually, id};
 
 /// An instance with a literal that is encrypted under a key of this TPM.
 fn filled(tpm: &Tpm) -> Instance {
-    let infisical = FakeInfisical::with(&json!({}));
-    let instance = instance_on(&infisical);
-    init(&instance, tpm, &[]).ok();
-    let psid = psid_on(&instance, tpm).start();
-    instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
-    psid.terminate();
-    instance
+    in_use(&FakeInfisical::with(&json!({})), tpm)
 }
 
 /// systemd 252 says "TPM2 device is in dictionary attack lockout mode".

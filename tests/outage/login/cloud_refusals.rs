@@ -161,9 +161,7 @@ fn with_a_second_identity(method: Method, settings: &str) -> Machine {
 fn refused_identity_evicts_no_cached_value() {
     let machine = Machine::of(GCP, &secrets());
     let psid = machine.instance.start();
-    machine.instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    machine.instance.driver(&["lookup"]).id(id(1)).ok();
-    psid.await_generation_after(0);
+    machine.instance.persist_reference(&psid);
     psid.terminate();
     machine.infisical.cloud(&json!({"tokens": {"forged": true}}));
     let psid = machine.instance.start();

@@ -55,9 +55,7 @@ fn refused_token_is_tried_once_and_its_successor_at_once() {
 fn expired_service_account_token_is_not_sent() {
     let machine = machine();
     let psid = machine.instance.start();
-    machine.instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    machine.instance.driver(&["lookup"]).id(id(1)).ok();
-    psid.await_generation_after(0);
+    machine.instance.persist_reference(&psid);
     psid.terminate();
     machine.give_token(&json!({"lifetimeSeconds": -1}));
     machine.infisical.clear_log();
@@ -79,9 +77,7 @@ fn expired_service_account_token_is_not_sent() {
 fn malformed_token_is_reported_and_not_sent() {
     let machine = machine();
     let psid = machine.instance.start();
-    machine.instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    machine.instance.driver(&["lookup"]).id(id(1)).ok();
-    psid.await_generation_after(0);
+    machine.instance.persist_reference(&psid);
     psid.terminate();
     fs::remove_file(machine.token_file()).unwrap();
     machine.infisical.clear_log();

@@ -5,16 +5,14 @@ use std::fs;
 
 use serde_json::json;
 
-use psi_harness::{FakeInfisical, Instance, eventually, id, reference};
+use psi_harness::{FakeInfisical, Instance, eventually, id};
 
 /// An instance whose cache has the value of one registered reference.
 fn filled() -> (FakeInfisical, Instance) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
-    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    instance.driver(&["lookup"]).id(id(1)).ok();
-    psid.await_generation_after(0);
+    instance.persist_reference(&psid);
     psid.terminate();
     (infisical, instance)
 }

@@ -81,9 +81,7 @@ fn await_trouble(psid: &Psid, words: &str) -> String {
 fn full_disk_fails_no_lookup_and_refuses_a_store_whole() {
     let (_infisical, instance, disk) = on_a_disk();
     let psid = instance.start();
-    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    instance.driver(&["lookup"]).id(id(1)).ok();
-    let generation = psid.await_generation_after(0);
+    let generation = instance.persist_reference(&psid);
     let before = fs::read(instance.cache()).unwrap();
     disk.fill();
     assert_eq!(instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
@@ -128,9 +126,7 @@ fn psid_starts_and_serves_with_a_full_disk() {
 fn read_only_disk_fails_no_lookup_and_refuses_a_store() {
     let (mut infisical, instance, disk) = on_a_disk();
     let psid = instance.start();
-    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    instance.driver(&["lookup"]).id(id(1)).ok();
-    psid.await_generation_after(0);
+    instance.persist_reference(&psid);
     psid.terminate();
     disk.read_only(true);
     let psid = instance.start();

@@ -58,9 +58,7 @@ fn list_is_sorted_and_may_be_empty() {
 #[test]
 fn n11_only_ids_are_secrets() {
     let (_infisical, instance, psid) = running();
-    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    instance.driver(&["lookup"]).id(id(1)).ok();
-    psid.await_generation_after(0);
+    instance.persist_reference(&psid);
     let before = fs::read(instance.cache()).unwrap();
     for name in ["cache.enc", "../cache.enc", "secrets", ".."] {
         instance.driver(&["store"]).id(name).stdin("x").fails(65);
